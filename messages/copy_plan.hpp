@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which bytes go where, in closed form: strided runs inside one pair of slots, times the pairs.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace kvferry {
+
+/// `count` stretches of `bytes`; offsets are relative to the start of the two slots.
+struct run {
+    std::uint64_t source_offset_bytes = 0;
+    std::uint64_t target_offset_bytes = 0;
+    std::uint64_t bytes = 0;
+    std::uint32_t count = 1;
+    std::uint64_t source_stride_bytes = 0;
+    std::uint64_t target_stride_bytes = 0;
+
+    friend bool operator==(const run&, const run&) = default;
+};
+
+/// The runs of one pair of slots; computed once per pair of layouts.
+struct copy_template {
+    std::vector<run> runs;
+    /// Sum over all runs, bytes and stretches of one pair of slots.
+    std::uint64_t bytes = 0;
+    std::uint64_t fragments = 0;
+
+    friend bool operator==(const copy_template&, const copy_template&) = default;
+};
+
+struct slot_pair {
+    std::uint32_t source = 0;
+    std::uint32_t target = 0;
+
+    friend bool operator==(const slot_pair&, const slot_pair&) = default;
+};
+
+/// One template applied to pairs of slots of one pool on each side.
+struct plan_part {
+    std::uint32_t source_pool = 0;
+    std::uint32_t target_pool = 0;
+    std::shared_ptr<const copy_template> layout;
+    std::vector<slot_pair> slots;
+};
+
+/// A whole slice for one receiver. Expanded by copy loops and kernels, never into a list.
+struct copy_plan {
+    std::vector<plan_part> parts;
+    std::uint64_t bytes = 0;
+    std::uint64_t fragments = 0;
+};
+
+/// Where slot 0 of a pool is for whoever executes the plan: an address in this process for a
+/// copy, an address in the peer's process (inside its region number `region`) for a put.
+struct pool_base {
+    std::uint64_t slot0_address = 0;
+    std::uint64_t slot_stride_bytes = 0;
+    std::uint32_t region = 0;
+};
+
+/// A plan bound to memory. `holds` keeps mappings alive until the job is done.
+struct copy_job {
+    std::shared_ptr<const copy_plan> plan;
+    std::vector<pool_base> source_pools;
+    std::vector<pool_base> target_pools;
+    std::vector<std::shared_ptr<const void>> holds;
+};
+
+} // namespace kvferry

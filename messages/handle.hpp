@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+// The one way to handle a message and the one way to send one: traced, counted, and safe.
+//
+// handle() wraps a member function of an actor's state and keeps its exact signature. A handler
+// that throws ends that one operation: the exception becomes errc::handler_failed, is counted and
+// logged by the state's `handler_failed(error)` when it has one, and is the answer if a request
+// was asked. It never ends the actor, its loop or the actor system.
+#pragma once
+
+#include "messages/errors.hpp"
+#include "messages/trace.hpp"
+#include "messages/type_ids.hpp"
+
+#include <caf/result.hpp>
+#include <caf/send.hpp>
+
+#include <atomic>
+#include <exception>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+namespace kvferry {
+
+namespace detail {
+
+template <class Message>
+constexpr std::string_view message_name() {
+    constexpr auto name = caf::type_name_v<std::decay_t<Message>>;
+    return {name.data(), name.size()};
+}
+
+/// The rid that a message is about; 0 when it is about none.
+template <class Message>
+std::uint64_t rid_of(const Message& x) {
+    if constexpr (requires { x.header.request.value; })
+        return x.header.request.value;
+    else if constexpr (requires { x.request.value; })
+        return x.request.value;
+    else
+        return 0;
+}
+
+/// Handlers that threw since the process started.
+inline std::atomic<std::uint64_t> handler_failures{0};
+
+template <class Result>
+using answer_t = std::conditional_t<std::is_void_v<Result>, caf::result<void>, Result>;
+
+template <class State>
+caf::error report_throw(State* state, std::string_view message, const char* what) {
+    handler_failures.fetch_add(1, std::memory_order_relaxed);
+    auto error = make_error(errc::handler_failed, std::string{State::name} + " failed on "
+                                                      + std::string{message} + ": " + what);
+    if constexpr (requires { state->handler_failed(error); })
+        state->handler_failed(error);
+    return error;
+}
+
+} // namespace detail
+
+/// A line of make_behavior(): `handle(this, &sender_state::on_request_data)`.
+template <class State, class Base, class Result, class Message>
+auto handle(State* state, Result (Base::*method)(Message)) {
+    using answer = detail::answer_t<Result>;
+    return [state, method](Message message) -> answer {
+        constexpr auto name = detail::message_name<Message>();
+        const auto rid = detail::rid_of(message);
+        trace::record(trace::instant::dequeued, State::name, name, rid);
+        try {
+            if constexpr (std::is_void_v<Result>) {
+                (state->*method)(std::forward<Message>(message));
+                trace::record(trace::instant::done, State::name, name, rid);
+                return answer{};
+            } else {
+                answer result = (state->*method)(std::forward<Message>(message));
+                trace::record(trace::instant::done, State::name, name, rid);
+                return result;
+            }
+        } catch (const std::exception& thrown) {
+            return detail::report_throw(state, name, thrown.what());
+        } catch (...) {
+            return detail::report_throw(state, name, "an exception of unknown type");
+        }
+    };
+}
+
+/// Sends a message from actor `self`; nobody answers. Without a target it does nothing.
+template <class Self, class Handle, class Message>
+void tell(Self* self, const Handle& to, Message message) {
+    if (!to)
+        return;
+    trace::record(trace::instant::sent, self->name(), detail::message_name<Message>(),
+                  detail::rid_of(message));
+    self->send(to, std::move(message));
+}
+
+/// Sends a message from code that is no actor (a host's thread, a callback).
+template <class Handle, class Message>
+void tell_from_outside(const Handle& to, Message message) {
+    if (!to)
+        return;
+    trace::record(trace::instant::sent, "host", detail::message_name<Message>(),
+                  detail::rid_of(message));
+    caf::anon_send(to, std::move(message));
+}
+
+/// Asks; the caller adds .then(...) or .receive(...). The asked actor answers or is gone: deadlines
+/// are kept by the actors that answer, so that no timer is left behind.
+template <class Self, class Handle, class Message>
+auto ask(Self* self, const Handle& to, Message message) {
+    trace::record(trace::instant::sent, self->name(), detail::message_name<Message>(),
+                  detail::rid_of(message));
+    return self->request(to, caf::infinite, std::move(message));
+}
+
+} // namespace kvferry

@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who exists and what they understand: every actor interface of the runtime.
+//
+// One `///` line says what an actor is, one `//` line what a message makes it do. Messages between
+// ranks are defined in protocol.hpp, messages inside a rank in local_messages.hpp.
+#pragma once
+
+#include <caf/fwd.hpp>
+#include <caf/result.hpp>
+#include <caf/typed_actor.hpp>
+
+namespace kvferry {
+
+// Between ranks (protocol.hpp).
+struct register_rank_info;
+struct request_instance_info;
+struct instance_info;
+struct request_data;
+struct kv_agent_result;
+struct aux_agent_result;
+struct cancel_session;
+struct gone;
+struct refused;
+
+// Inside a rank (local_messages.hpp).
+struct info_frame;
+struct fetch_instance_info;
+struct register_with_instance;
+struct publish_info_server;
+struct info_server_published;
+struct open_endpoint;
+struct endpoint_opened;
+struct endpoint_failed;
+struct send_frame;
+struct frame_arrived;
+struct start_put;
+struct start_copy;
+struct cancel_transfer;
+struct transfer_done;
+struct close_endpoint;
+struct register_region;
+struct region_registered;
+struct unregister_region;
+struct describe_fabric;
+struct fabric_description;
+struct drain_fabric;
+struct stop_io;
+struct share_region;
+struct host_link_dial;
+struct host_link_expect;
+struct host_link_up;
+struct host_link_down;
+struct host_link_close;
+struct process_gone;
+struct connect_peer;
+struct peer_connected;
+struct send_message;
+struct close_link;
+struct peer_ready;
+struct peer_lost;
+struct open_tx;
+struct open_rx;
+struct tx_opened;
+struct rx_opened;
+struct send_slice;
+struct send_aux;
+struct receive_slice;
+struct bind_receiver;
+struct bind_writers;
+struct cancel_request;
+struct deadline_tick;
+struct session_retired;
+struct query_status;
+struct session_status;
+struct piece_finished;
+struct session_finished;
+struct session_released;
+struct register_pools;
+struct pools_registered;
+struct query_rank_info;
+struct rank_info_reply;
+struct query_statistics;
+struct worker_statistics;
+struct stop_worker;
+struct worker_stopped;
+
+// -- I/O ------------------------------------------------------------------------------------
+
+/// Gets the end of the operations that it started.
+using completion_actor = caf::typed_actor<
+    // The operation has ended; `result` says whether bytes may still move.
+    caf::result<void>(transfer_done)>;
+
+/// Gets what arrives from one peer, or from peers that nobody claimed yet.
+using frame_sink_actor = caf::typed_actor<
+    // A whole frame; its prefix has been checked, its content has not.
+    caf::result<void>(frame_arrived),
+    // The endpoint is of no use any more; its transfers have been answered.
+    caf::result<void>(endpoint_failed)>;
+
+/// The fabric between ranks: ucx_io, and loopback_io as its twin. Frames from a peer go to the
+/// sink that opened an endpoint to it, all others to the sink given at spawn.
+using fabric_actor = caf::typed_actor<
+    // Make an endpoint to a peer's fabric address; later failures reach the owner.
+    caf::result<endpoint_opened>(open_endpoint),
+    // Send one frame; a failure is an endpoint_failed.
+    caf::result<void>(send_frame),
+    // Write a plan's bytes into the peer's regions and flush; answered by transfer_done.
+    caf::result<void>(start_put),
+    // Post nothing more of a transfer; it ends with transfer_done as soon as nothing is in flight.
+    caf::result<void>(cancel_transfer),
+    // End an endpoint; answered when every transfer on it has been answered.
+    caf::result<void>(close_endpoint),
+    // Make memory a target of puts.
+    caf::result<region_registered>(register_region),
+    // Take that back.
+    caf::result<void>(unregister_region),
+    // Own address, transports.
+    caf::result<fabric_description>(describe_fabric),
+    // Answered when nothing that a dead peer sent can change memory any more.
+    caf::result<void>(drain_fabric),
+    // Close all endpoints, release all objects, answer, end.
+    caf::result<void>(stop_io)>;
+
+/// Copies between mapped memory on its own thread: copy_io (host), cuda_io (device).
+using copy_actor = caf::typed_actor<
+    // Copy a plan's bytes; answered by transfer_done.
+    caf::result<void>(start_copy),
+    // Stop a copy at its next piece; it ends with transfer_done.
+    caf::result<void>(cancel_transfer),
+    // End all copies, answer, end.
+    caf::result<void>(stop_io)>;
+
+/// Learns what the same-host link to one peer is good for.
+using host_link_owner_actor = caf::typed_actor<
+    // Connected: the peer's regions are mapped, its process is watched.
+    caf::result<void>(host_link_up),
+    // There is no such link, or its other end was closed: the peer's death notice.
+    caf::result<void>(host_link_down),
+    // Proof: no thread of the peer's process exists any more.
+    caf::result<void>(process_gone)>;
+
+/// Same-host connections of a rank: memfds one way and the other, and the peer's pidfd.
+using host_link_actor = caf::typed_actor<
+    // Send this region's memfd with every connection made from now on.
+    caf::result<void>(share_region),
+    // Connect to a peer's socket; ends in host_link_up or host_link_down at the owner.
+    caf::result<void>(host_link_dial),
+    // A peer says that it has connected: tell the owner host_link_up when it has.
+    caf::result<void>(host_link_expect),
+    // Close the connection; mappings live on until the last copy lets go of them.
+    caf::result<void>(host_link_close),
+    // Close all connections, answer, end.
+    caf::result<void>(stop_io)>;
+
+// -- instances and links --------------------------------------------------------------------
+
+/// One per instance, on rank 0: collects the infos of all ranks and hands them out together.
+using rank_info_server_actor = caf::typed_actor<
+    // A rank of this instance introduces itself; a restarted rank replaces its former self.
+    caf::result<void>(register_rank_info),
+    // All ranks of the instance; answered once every rank has registered.
+    caf::result<instance_info>(request_instance_info),
+    // The same two questions from outside, encoded by the codec.
+    caf::result<info_frame>(info_frame)>;
+
+/// Asks the rank-info servers of other instances; CAF's network layer, and a loopback twin.
+using info_link_actor = caf::typed_actor<
+    // All ranks of the instance behind an endpoint ("host:port"), by the deadline.
+    caf::result<instance_info>(fetch_instance_info),
+    // Introduce a rank to its own instance's server.
+    caf::result<void>(register_with_instance),
+    // Make this process's server reachable.
+    caf::result<info_server_published>(publish_info_server)>;
+
+/// One per (rank, incarnation): dial or accept, handshake, typed messages both ways, liveness.
+using peer_link_actor =
+    frame_sink_actor::extend_with<host_link_owner_actor>::extend<
+        // Send one message to the peer; waits for the handshake if need be.
+        caf::result<void>(send_message),
+        // Say goodbye and end.
+        caf::result<void>(close_link)>;
+
+// -- transfers ------------------------------------------------------------------------------
+
+/// The host's ear: told of every piece, outcome and release.
+using observer_actor = caf::typed_actor<
+    // One send(slice), send_aux() or receive(slice) has ended.
+    caf::result<void>(piece_finished),
+    // The session's final state; never followed by another.
+    caf::result<void>(session_finished),
+    // Nobody touches the session's pages any more; they are the host's again.
+    caf::result<void>(session_released)>;
+
+/// Hears of peers: links that come up, end, and processes proven gone.
+using peer_watcher_actor = caf::typed_actor<
+    // The handshake is done; the view tells what is known of the peer.
+    caf::result<void>(peer_ready),
+    // The link has ended or could not be made.
+    caf::result<void>(peer_lost),
+    // The peer's process is gone, proven.
+    caf::result<void>(process_gone)>;
+
+/// One per (rid) on a context rank: plans and writes slices to every receiver that asks.
+using tx_session_actor = completion_actor::extend_with<peer_watcher_actor>::extend<
+    // The host hands over a slice; its slots are on loan.
+    caf::result<void>(send_slice),
+    // The host hands over the aux record.
+    caf::result<void>(send_aux),
+    // A receiver rank asks; its first request binds its attempt.
+    caf::result<void>(bind_receiver),
+    // The peer gives its attempt up.
+    caf::result<void>(cancel_session),
+    // The peer does not know the session any more.
+    caf::result<void>(gone),
+    // The host, or a stop, gives the session up.
+    caf::result<void>(cancel_request),
+    // The session's time is over.
+    caf::result<void>(deadline_tick),
+    // State, loans and what it waits for.
+    caf::result<session_status>(query_status)>;
+
+/// One per (rid, attempt) on a generation rank: asks the writers, counts reports, ends once.
+using rx_session_actor = peer_watcher_actor::extend<
+    // The host lends slots to be filled.
+    caf::result<void>(receive_slice),
+    // Who will write: both cohorts, computed from the instance's infos, or why there are none.
+    caf::result<void>(bind_writers),
+    // A writer's report of one piece.
+    caf::result<void>(kv_agent_result),
+    // The elected writer's aux record.
+    caf::result<void>(aux_agent_result),
+    // The writer gives the attempt up.
+    caf::result<void>(cancel_session),
+    // The writer does not know the session any more.
+    caf::result<void>(gone),
+    // The writer does not accept the request.
+    caf::result<void>(refused),
+    // The host, or a stop, gives the session up.
+    caf::result<void>(cancel_request),
+    // The session's time is over.
+    caf::result<void>(deadline_tick),
+    // State, loans and what it waits for.
+    caf::result<session_status>(query_status)>;
+
+/// Owns the tx_sessions of a rank and remembers requests that came before their session.
+using sender_actor = peer_watcher_actor::extend<
+    // Make the session of a rid.
+    caf::result<tx_opened>(open_tx),
+    // To the session of its rid, or remembered under a lease.
+    caf::result<void>(request_data),
+    // To the session of its rid.
+    caf::result<void>(cancel_session),
+    // To the session of its rid.
+    caf::result<void>(gone),
+    // A session has ended and its pages are released: forget it.
+    caf::result<void>(session_retired),
+    // End what has reached its deadline.
+    caf::result<void>(deadline_tick),
+    // Cancel every session.
+    caf::result<void>(cancel_request)>;
+
+/// Owns the rx_sessions of a rank, resolves instances to writers and links to them.
+using receiver_actor = peer_watcher_actor::extend<
+    // Make a session of a rid under a new attempt.
+    caf::result<rx_opened>(open_rx),
+    // To the session of its attempt.
+    caf::result<void>(kv_agent_result),
+    // To the session of its attempt.
+    caf::result<void>(aux_agent_result),
+    // To the session of its attempt.
+    caf::result<void>(cancel_session),
+    // To the session of its attempt.
+    caf::result<void>(gone),
+    // To the session of its attempt.
+    caf::result<void>(refused),
+    // A session has ended and its pages are released: forget it.
+    caf::result<void>(session_retired),
+    // End what has reached its deadline.
+    caf::result<void>(deadline_tick),
+    // Cancel every session.
+    caf::result<void>(cancel_request)>;
+
+/// Root of a rank: spawns and supervises everything above, stops it in order.
+using transfer_worker_actor = frame_sink_actor::extend_with<peer_watcher_actor>::extend<
+    // Register the host's pools and publish the page table with the instance's server.
+    caf::result<pools_registered>(register_pools),
+    // Make a sending session.
+    caf::result<tx_opened>(open_tx),
+    // Make a receiving session.
+    caf::result<rx_opened>(open_rx),
+    // The link to a rank, made if there is none.
+    caf::result<peer_connected>(connect_peer),
+    // What this rank publishes.
+    caf::result<rank_info_reply>(query_rank_info),
+    // Counters.
+    caf::result<worker_statistics>(query_statistics),
+    // Cancel, drain, release, end; says what could not be proven quiet.
+    caf::result<worker_stopped>(stop_worker)>;
+
+} // namespace kvferry

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0
+// The piece of a request that a host hands to a session: explicit block positions, never an
+// implied start.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+namespace kvferry {
+
+/// Marks a block position that holds no slot (prefix already there, window evicted).
+inline constexpr std::int32_t no_slot = -1;
+
+/// Half-open range of token positions of the request.
+struct token_range {
+    std::uint32_t begin = 0;
+    std::uint32_t end = 0;
+
+    friend bool operator==(const token_range&, const token_range&) = default;
+};
+
+/// The slots of one layer group: slots[i] holds block first_block + i, or no_slot. For a group
+/// without tokens_per_slot (recurrent state) the list has the request's one slot.
+struct block_list {
+    std::uint32_t first_block = 0;
+    std::vector<std::int32_t> slots;
+
+    friend bool operator==(const block_list&, const block_list&) = default;
+};
+
+/// One slice. The loan of its slots ends with the session's `released`, not with its outcome.
+struct kv_slice {
+    /// Tokens this slice speaks for; [0, prompt_tokens) when the prompt is not cut.
+    token_range tokens;
+    /// Length of the whole prompt.
+    std::uint32_t prompt_tokens = 0;
+    /// One list per layer group of the rank's page table, same order.
+    std::vector<block_list> groups;
+    /// No further slice follows.
+    bool last = true;
+
+    friend bool operator==(const kv_slice&, const kv_slice&) = default;
+};
+
+template <class Inspector>
+bool inspect(Inspector& f, token_range& x) {
+    return f.object(x).fields(f.field("begin", x.begin), f.field("end", x.end));
+}
+
+template <class Inspector>
+bool inspect(Inspector& f, block_list& x) {
+    return f.object(x).fields(f.field("first_block", x.first_block), f.field("slots", x.slots));
+}
+
+template <class Inspector>
+bool inspect(Inspector& f, kv_slice& x) {
+    return f.object(x).fields(f.field("tokens", x.tokens),
+                              f.field("prompt_tokens", x.prompt_tokens),
+                              f.field("groups", x.groups), f.field("last", x.last));
+}
+
+} // namespace kvferry

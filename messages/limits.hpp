@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every maximum and default of the runtime, units in the names.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+namespace kvferry {
+
+/// Version of the messages between ranks. A peer that speaks another one is refused by name.
+inline constexpr std::uint16_t protocol_version = 1;
+
+/// What a worker accepts and how long it waits. A host may change any value before it starts a
+/// worker; what concerns a peer travels to it inside rank_info as rank_limits.
+struct limits {
+    // -- sizes -----------------------------------------------------------------------------
+    /// Longest frame that is sent or decoded.
+    std::size_t message_bytes_max = std::size_t{16} << 20;
+    /// Longest encoded aux record.
+    std::size_t aux_bytes_max = std::size_t{64} << 10;
+    /// Longest text of an error that travels to a peer; the rest is cut.
+    std::size_t error_text_bytes_max = 1024;
+    /// Block positions in one layer group of one slice.
+    std::size_t blocks_per_slice_max = std::size_t{1} << 20;
+    /// Copies up to this size run on the loop thread itself, without a hop.
+    std::size_t inline_copy_bytes_max = std::size_t{64} << 10;
+    /// copy_io looks at its inbox after every piece of this size.
+    std::size_t copy_piece_bytes_max = std::size_t{1} << 20;
+    /// Chunk of the staged route.
+    std::size_t chunk_bytes_max = std::size_t{32} << 20;
+
+    // -- counts ----------------------------------------------------------------------------
+    /// Live sessions of one worker, both directions together.
+    std::size_t sessions_max = 65536;
+    /// Messages that wait for one link to come up.
+    std::size_t pending_per_link_max = 65536;
+    /// request_data remembered for sessions that the host has not opened yet.
+    std::size_t early_requests_max = 65536;
+    /// Puts that one endpoint has in flight at a time.
+    std::size_t puts_in_flight_max = 256;
+
+    // -- times -----------------------------------------------------------------------------
+    /// One dial of one link, handshake included.
+    std::chrono::milliseconds dial_deadline{5000};
+    /// One question to an instance's rank-info server.
+    std::chrono::milliseconds info_deadline{5000};
+    /// A session, from its first send(slice) or receive(slice) to its outcome.
+    std::chrono::milliseconds session_deadline{60000};
+    /// request_data that came before its session is kept this long after its last renewal.
+    std::chrono::milliseconds early_request_lease{120000};
+    /// A stop without an explicit deadline, and every destructor.
+    std::chrono::milliseconds stop_deadline{10000};
+    /// The loop keeps polling this long before it sleeps; 0 sleeps at once.
+    std::chrono::microseconds loop_spin{0};
+};
+
+} // namespace kvferry

@@ -1,0 +1,396 @@
+// SPDX-License-Identifier: Apache-2.0
+// Messages that never leave a process: commands and completions of I/O actors, what protocol
+// actors tell each other, what a host asks and hears.
+#pragma once
+
+#include "messages/copy_plan.hpp"
+#include "messages/interfaces.hpp"
+#include "messages/peer_view.hpp"
+#include "messages/protocol.hpp"
+#include "messages/session_state.hpp"
+
+#include <chrono>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace kvferry {
+
+using clock = std::chrono::steady_clock;
+using time_point = clock::time_point;
+
+// -- info exchange --------------------------------------------------------------------------
+
+/// A codec frame on its way through CAF's network layer (the one message here that travels).
+struct info_frame {
+    byte_buffer bytes;
+
+    template <class Inspector>
+    friend bool inspect(Inspector& f, info_frame& x) {
+        return f.object(x).fields(f.field("bytes", x.bytes));
+    }
+};
+
+/// Ask the rank-info server at `endpoint` ("host:port") for all ranks of its instance.
+struct fetch_instance_info {
+    std::string endpoint;
+    std::chrono::milliseconds deadline;
+};
+
+/// Introduce `info` to its own instance's server at `endpoint`.
+struct register_with_instance {
+    std::string endpoint;
+    rank_info info;
+    std::chrono::milliseconds deadline;
+};
+
+/// Make a server reachable under `bind_address`; port 0 picks a free one.
+struct publish_info_server {
+    rank_info_server_actor server;
+    std::string bind_address = "127.0.0.1";
+    std::uint16_t port = 0;
+};
+
+struct info_server_published {
+    std::string endpoint;
+};
+
+// -- fabric ---------------------------------------------------------------------------------
+
+/// `regions` are the peer's, with access keys, in its own order; empty when nothing is put there.
+struct open_endpoint {
+    incarnation peer;
+    byte_buffer fabric_address;
+    std::vector<memory_region> regions;
+    frame_sink_actor owner;
+};
+
+struct endpoint_opened {
+    endpoint_id endpoint;
+};
+
+/// Told once per endpoint, by an error on the way or after close_endpoint by force.
+struct endpoint_failed {
+    endpoint_id endpoint;
+    incarnation peer;
+    caf::error reason;
+};
+
+struct send_frame {
+    endpoint_id endpoint;
+    byte_buffer frame;
+};
+
+struct frame_arrived {
+    byte_buffer frame;
+};
+
+/// `job.target_pools` hold addresses of the peer; `region` picks the access key.
+struct start_put {
+    transfer_id id;
+    endpoint_id endpoint;
+    copy_job job;
+    completion_actor reply_to;
+};
+
+/// All addresses of `job` are addresses of this process.
+struct start_copy {
+    transfer_id id;
+    copy_job job;
+    completion_actor reply_to;
+};
+
+struct cancel_transfer {
+    transfer_id id;
+};
+
+/// Exactly one per started transfer. SUCCESS: all bytes visible at the target. FAILED: nothing in
+/// flight any more. IN_DOUBT: bytes may still move.
+struct transfer_done {
+    transfer_id id;
+    agent_result result = agent_result::success;
+    std::uint64_t bytes = 0;
+    caf::error error;
+    /// First byte posted or copied, and end.
+    time_point began;
+    time_point ended;
+};
+
+struct close_endpoint {
+    endpoint_id endpoint;
+    /// Do not wait for the peer.
+    bool force = false;
+};
+
+struct register_region {
+    std::byte* base = nullptr;
+    std::uint64_t bytes = 0;
+    memory_kind kind = memory_kind::host_private;
+};
+
+struct region_registered {
+    region_id region;
+    byte_buffer access_key;
+};
+
+struct unregister_region {
+    region_id region;
+};
+
+struct describe_fabric {};
+
+struct fabric_description {
+    byte_buffer address;
+    /// "tcp, cma" or "loopback".
+    std::string transports;
+};
+
+struct drain_fabric {};
+struct stop_io {};
+
+// -- same-host link -------------------------------------------------------------------------
+
+/// `memfd` stays the caller's; it must live as long as the host_link actor.
+struct share_region {
+    std::uint32_t region = 0;
+    int memfd = -1;
+    std::uint64_t bytes = 0;
+};
+
+struct host_link_dial {
+    incarnation peer;
+    std::string name;
+    link_token token;
+    std::chrono::milliseconds deadline;
+    host_link_owner_actor owner;
+};
+
+struct host_link_expect {
+    incarnation peer;
+    std::chrono::milliseconds deadline;
+    host_link_owner_actor owner;
+};
+
+struct host_link_up {
+    incarnation peer;
+    std::vector<mapped_region> mapped;
+    bool process_watched = false;
+};
+
+struct host_link_down {
+    incarnation peer;
+    caf::error reason;
+};
+
+struct host_link_close {
+    incarnation peer;
+};
+
+struct process_gone {
+    incarnation peer;
+};
+
+// -- links ----------------------------------------------------------------------------------
+
+struct connect_peer {
+    rank_info peer;
+};
+
+struct peer_connected {
+    peer_link_actor link;
+};
+
+/// The link fills version, incarnations and sequence of the header.
+struct send_message {
+    wire_message message;
+};
+
+struct close_link {
+    caf::error reason;
+};
+
+struct peer_ready {
+    peer_view_ptr peer;
+};
+
+struct peer_lost {
+    incarnation peer;
+    caf::error reason;
+};
+
+// -- sessions -------------------------------------------------------------------------------
+
+struct open_tx {
+    rid request;
+    aux_mode aux = aux_mode::none;
+    /// Context DP rank that runs the request; informs the cohorts under attention DP.
+    observer_actor observer;
+    std::chrono::milliseconds deadline;
+};
+
+struct open_rx {
+    rid request;
+    aux_mode aux = aux_mode::none;
+    /// "host:port" of the context instance's rank-info server.
+    std::string context_endpoint;
+    /// Context DP rank that runs the request; 0 without attention DP.
+    std::uint32_t context_dp_rank = 0;
+    observer_actor observer;
+    std::chrono::milliseconds deadline;
+};
+
+struct tx_opened {
+    tx_session_actor session;
+};
+
+struct rx_opened {
+    rx_session_actor session;
+    attempt drawn;
+};
+
+struct send_slice {
+    kv_slice slice;
+};
+
+struct send_aux {
+    aux_record record;
+};
+
+struct receive_slice {
+    kv_slice slice;
+};
+
+/// The first request_data of a receiver rank, with what is known of it.
+struct bind_receiver {
+    request_data request;
+    peer_view_ptr peer;
+};
+
+/// One context rank that a receiver must hear from.
+struct writer_binding {
+    rank_id rank;
+    incarnation process;
+    /// In the KV cohort, in the aux cohort; at least one.
+    bool kv = false;
+    bool aux = false;
+};
+
+/// `error` set: the cohorts could not be computed.
+struct bind_writers {
+    std::vector<writer_binding> writers;
+    caf::error error;
+};
+
+struct cancel_request {
+    caf::error reason;
+};
+
+struct deadline_tick {};
+
+struct session_retired {
+    rid request;
+    attempt session;
+};
+
+struct query_status {};
+
+/// A session as it is now, for people: what it is, what it waits for, what is on loan.
+struct session_status {
+    side role = side::context;
+    rid request;
+    attempt session;
+    session_state state = session_state::init;
+    /// Per peer rank: how far its evidence is.
+    std::map<rank_id, exposure> peers;
+    std::string waits_for;
+};
+
+/// One piece. `index` counts send(slice) or receive(slice); for aux it is 0.
+struct piece_finished {
+    side role = side::context;
+    rid request;
+    attempt session;
+    payload_kind kind = payload_kind::kv;
+    slice_index index;
+    caf::error error;
+};
+
+/// What one peer contributed, as its results told.
+struct peer_summary {
+    rank_id rank;
+    std::uint64_t bytes = 0;
+    std::uint64_t fragments = 0;
+    std::string route;
+};
+
+struct session_finished {
+    side role = side::context;
+    rid request;
+    attempt session;
+    session_state state = session_state::init;
+    caf::error error;
+    /// Filled on the generation side when aux was required.
+    aux_record aux;
+    std::vector<peer_summary> peers;
+};
+
+struct session_released {
+    side role = side::context;
+    rid request;
+    attempt session;
+};
+
+// -- worker ---------------------------------------------------------------------------------
+
+/// One region of the host's cache memory.
+struct host_region {
+    std::byte* base = nullptr;
+    std::uint64_t bytes = 0;
+    memory_kind kind = memory_kind::host_private;
+    /// For host_shared: the memfd behind it.
+    int memfd = -1;
+};
+
+struct register_pools {
+    std::vector<host_region> regions;
+    page_table pages;
+};
+
+struct pools_registered {
+    rank_info info;
+};
+
+struct query_rank_info {};
+
+struct rank_info_reply {
+    rank_info info;
+    /// "host:port" of the instance's rank-info server.
+    std::string info_endpoint;
+    std::string transports;
+};
+
+struct query_statistics {};
+
+struct worker_statistics {
+    std::uint64_t sessions_opened = 0;
+    std::uint64_t sessions_finished = 0;
+    std::uint64_t sessions_live = 0;
+    /// Sessions with an outcome whose pages are still on loan: no proof yet.
+    std::uint64_t sessions_quarantined = 0;
+    std::uint64_t links_live = 0;
+    /// Messages that changed nothing, by reason ("gone", "stale_incarnation", "duplicate").
+    std::map<std::string, std::uint64_t> ignored;
+    std::uint64_t handler_failures = 0;
+};
+
+struct stop_worker {
+    std::chrono::milliseconds deadline;
+};
+
+/// `unproven` names the sessions whose memory stays on loan for ever; empty after a clean stop.
+struct worker_stopped {
+    std::vector<std::string> unproven;
+};
+
+} // namespace kvferry

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a rank knows of one peer once the handshake is done; immutable, shared by its sessions.
+#pragma once
+
+#include "messages/interfaces.hpp"
+#include "messages/rank_info.hpp"
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace kvferry {
+
+/// One of the peer's regions, addressable in this process.
+struct mapped_region {
+    /// Index into the peer's list of regions.
+    std::uint32_t region = 0;
+    std::byte* base = nullptr;
+    std::uint64_t bytes = 0;
+    /// Keeps the mapping alive; copy jobs hold it too.
+    std::shared_ptr<const void> mapping;
+};
+
+struct peer_view {
+    rank_info info;
+    std::vector<memory_region> regions;
+    endpoint_id endpoint;
+    /// Regions that the same-host link has mapped; empty without one.
+    std::vector<mapped_region> mapped;
+    /// Why nothing is mapped, for the result of a transfer and for `doctor`.
+    std::string unmapped_reason;
+    /// A pidfd of the peer's process is watched: process_gone will come when it ends.
+    bool process_watched = false;
+    peer_link_actor link;
+};
+
+using peer_view_ptr = std::shared_ptr<const peer_view>;
+
+} // namespace kvferry
