@@ -71,6 +71,8 @@ struct cancel_request;
 struct deadline_tick;
 struct session_retired;
 struct query_status;
+struct list_sessions;
+struct session_list;
 struct session_status;
 struct piece_finished;
 struct session_finished;
@@ -81,6 +83,7 @@ struct query_rank_info;
 struct rank_info_reply;
 struct query_statistics;
 struct worker_statistics;
+struct adopt_io;
 struct stop_worker;
 struct worker_stopped;
 
@@ -198,7 +201,8 @@ using peer_watcher_actor = caf::typed_actor<
     caf::result<void>(peer_ready),
     // The link has ended or could not be made.
     caf::result<void>(peer_lost),
-    // The peer's process is gone, proven.
+    // Nothing that the peer started moves any more: its process is gone, proven, or it left in
+    // order after its last operation had ended.
     caf::result<void>(process_gone)>;
 
 /// One per (rid) on a context rank: plans and writes slices to every receiver that asks.
@@ -257,7 +261,9 @@ using sender_actor = peer_watcher_actor::extend<
     caf::result<void>(session_retired),
     // End what has reached its deadline.
     caf::result<void>(deadline_tick),
-    // Cancel every session.
+    // All sessions as they are now.
+    caf::result<session_list>(list_sessions),
+    // Cancel every session and refuse new ones; answered when none is left.
     caf::result<void>(cancel_request)>;
 
 /// Owns the rx_sessions of a rank, resolves instances to writers and links to them.
@@ -278,11 +284,15 @@ using receiver_actor = peer_watcher_actor::extend<
     caf::result<void>(session_retired),
     // End what has reached its deadline.
     caf::result<void>(deadline_tick),
-    // Cancel every session.
+    // All sessions as they are now.
+    caf::result<session_list>(list_sessions),
+    // Cancel every session and refuse new ones; answered when none is left.
     caf::result<void>(cancel_request)>;
 
 /// Root of a rank: spawns and supervises everything above, stops it in order.
 using transfer_worker_actor = frame_sink_actor::extend_with<peer_watcher_actor>::extend<
+    // The I/O actors of the rank, once they could be made.
+    caf::result<void>(adopt_io),
     // Register the host's pools and publish the page table with the instance's server.
     caf::result<pools_registered>(register_pools),
     // Make a sending session.
@@ -293,6 +303,8 @@ using transfer_worker_actor = frame_sink_actor::extend_with<peer_watcher_actor>:
     caf::result<peer_connected>(connect_peer),
     // What this rank publishes.
     caf::result<rank_info_reply>(query_rank_info),
+    // All sessions as they are now.
+    caf::result<session_list>(list_sessions),
     // Counters.
     caf::result<worker_statistics>(query_statistics),
     // Cancel, drain, release, end; says what could not be proven quiet.

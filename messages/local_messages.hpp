@@ -105,8 +105,9 @@ struct cancel_transfer {
     transfer_id id;
 };
 
-/// Exactly one per started transfer. SUCCESS: all bytes visible at the target. FAILED: nothing in
-/// flight any more. IN_DOUBT: bytes may still move.
+/// Exactly one per started transfer, and never while the operation may still read its source.
+/// SUCCESS: all bytes visible at the target. FAILED: nothing in flight any more. IN_DOUBT: bytes
+/// may still arrive at the target.
 struct transfer_done {
     transfer_id id;
     agent_result result = agent_result::success;
@@ -224,7 +225,6 @@ struct peer_lost {
 struct open_tx {
     rid request;
     aux_mode aux = aux_mode::none;
-    /// Context DP rank that runs the request; informs the cohorts under attention DP.
     observer_actor observer;
     std::chrono::milliseconds deadline;
 };
@@ -306,6 +306,12 @@ struct session_status {
     std::string waits_for;
 };
 
+struct list_sessions {};
+
+struct session_list {
+    std::vector<session_status> sessions;
+};
+
 /// One piece. `index` counts send(slice) or receive(slice); for aux it is 0.
 struct piece_finished {
     side role = side::context;
@@ -359,6 +365,18 @@ struct register_pools {
 
 struct pools_registered {
     rank_info info;
+};
+
+/// Some handles may be null: a rank without same-host link, a rank that is not rank 0.
+struct adopt_io {
+    fabric_actor fabric;
+    host_link_actor host_link;
+    copy_actor copy;
+    info_link_actor info_link;
+    rank_info_server_actor server;
+    /// "host:port" of the instance's rank-info server.
+    std::string info_endpoint;
+    fabric_description described;
 };
 
 struct query_rank_info {};

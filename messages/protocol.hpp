@@ -71,11 +71,18 @@ struct link_health {
 
 // -- one transfer ---------------------------------------------------------------------------
 
-/// REQUEST_DATA. A receiver rank asks a writer for one slice: its own slots, by position.
+/// REQUEST_DATA. A receiver rank asks a writer for one slice: its own slots, by position. A writer
+/// that is asked for the aux record only is not told where the pages are: `target` is empty.
 struct request_data {
     message_header header;
     kv_slice target;
+    /// KV bytes of this slice are wanted from this writer.
+    bool kv = true;
+    /// The aux record is wanted from this writer.
     aux_mode aux = aux_mode::none;
+    /// Every rank of the receiver's instance that asks this writer for this rid, the receiver
+    /// included, so that the writer knows when it has served them all.
+    std::vector<rank_id> receivers;
 };
 
 /// KV_AGENT_RESULT. A writer's terminal report of one piece.
@@ -201,7 +208,8 @@ bool inspect(Inspector& f, link_health& x) {
 template <class Inspector>
 bool inspect(Inspector& f, request_data& x) {
     return f.object(x).fields(f.field("header", x.header), f.field("target", x.target),
-                              f.field("aux", x.aux));
+                              f.field("kv", x.kv), f.field("aux", x.aux),
+                              f.field("receivers", x.receivers));
 }
 
 template <class Inspector>
