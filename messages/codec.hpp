@@ -27,6 +27,10 @@ struct frame_prefix {
 /// Bytes of the prefix.
 inline constexpr std::size_t frame_prefix_bytes = 4 + 2 + 1 + 8 + 8;
 
+/// Memory that decoding a frame may hold at one time, as a multiple of the frame: an empty text
+/// costs 1 byte in a frame and 32 in memory, and a list that grows exists twice for a moment.
+inline constexpr std::size_t decode_memory_factor = 100;
+
 /// Encodes a message. limit_exceeded when it is longer than `bytes_max`.
 caf::expected<byte_buffer> encode(const wire_message&, std::size_t bytes_max);
 
@@ -34,7 +38,8 @@ caf::expected<byte_buffer> encode(const wire_message&, std::size_t bytes_max);
 caf::expected<frame_prefix> peek(byte_view frame);
 
 /// Decodes a whole frame. malformed_message, protocol_mismatch, or limit_exceeded when the frame
-/// is longer than `bytes_max`. Never throws; allocates in proportion to the frame at most.
+/// is longer than `bytes_max`. Never throws; what it allocates is in proportion to the frame, not to
+/// the lengths that the frame claims.
 caf::expected<wire_message> decode(byte_view frame, std::size_t bytes_max);
 
 } // namespace kvferry

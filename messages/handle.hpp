@@ -24,10 +24,13 @@ namespace kvferry {
 
 namespace detail {
 
+/// The message's name as protocol, logs and diagrams have it: without its namespace.
 template <class Message>
 constexpr std::string_view message_name() {
     constexpr auto name = caf::type_name_v<std::decay_t<Message>>;
-    return {name.data(), name.size()};
+    constexpr std::string_view full{name.data(), name.size()};
+    constexpr auto colon = full.rfind(':');
+    return colon == full.npos ? full : full.substr(colon + 1);
 }
 
 /// The rid that a message is about; 0 when it is about none.
@@ -48,7 +51,8 @@ template <class Result>
 using answer_t = std::conditional_t<std::is_void_v<Result>, caf::result<void>, Result>;
 
 template <class State>
-caf::error report_throw(State* state, std::string_view message, const char* what) {
+caf::error report_throw(State* state, std::string_view message, std::uint64_t rid, const char* what) {
+    trace::record(trace::instant::done, State::name, message, rid);
     handler_failures.fetch_add(1, std::memory_order_relaxed);
     auto error = make_error(errc::handler_failed, std::string{State::name} + " failed on "
                                                       + std::string{message} + ": " + what);
@@ -78,9 +82,9 @@ auto handle(State* state, Result (Base::*method)(Message)) {
                 return result;
             }
         } catch (const std::exception& thrown) {
-            return detail::report_throw(state, name, thrown.what());
+            return detail::report_throw(state, name, rid, thrown.what());
         } catch (...) {
-            return detail::report_throw(state, name, "an exception of unknown type");
+            return detail::report_throw(state, name, rid, "an exception of unknown type");
         }
     };
 }
