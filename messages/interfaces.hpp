@@ -55,6 +55,7 @@ struct process_gone;
 struct connect_peer;
 struct peer_connected;
 struct send_message;
+struct start_link;
 struct close_link;
 struct peer_ready;
 struct peer_lost;
@@ -66,6 +67,7 @@ struct send_slice;
 struct send_aux;
 struct receive_slice;
 struct bind_receiver;
+struct unbind_receiver;
 struct bind_writers;
 struct cancel_request;
 struct deadline_tick;
@@ -179,6 +181,10 @@ using info_link_actor = caf::typed_actor<
 /// One per (rank, incarnation): dial or accept, handshake, typed messages both ways, liveness.
 using peer_link_actor =
     frame_sink_actor::extend_with<host_link_owner_actor>::extend<
+        // Dial or accept: told once, right after spawn.
+        caf::result<void>(start_link),
+        // The handshake's time is over.
+        caf::result<void>(deadline_tick),
         // Send one message to the peer; waits for the handshake if need be.
         caf::result<void>(send_message),
         // Say goodbye and end.
@@ -213,9 +219,9 @@ using tx_session_actor = completion_actor::extend_with<peer_watcher_actor>::exte
     caf::result<void>(send_aux),
     // A receiver rank asks; its first request binds its attempt.
     caf::result<void>(bind_receiver),
-    // The peer gives its attempt up.
-    caf::result<void>(cancel_session),
-    // The peer does not know the session any more.
+    // A receiver rank gives its attempt up.
+    caf::result<void>(unbind_receiver),
+    // A receiver rank does not know the session any more.
     caf::result<void>(gone),
     // The host, or a stop, gives the session up.
     caf::result<void>(cancel_request),
@@ -307,6 +313,8 @@ using transfer_worker_actor = frame_sink_actor::extend_with<peer_watcher_actor>:
     caf::result<session_list>(list_sessions),
     // Counters.
     caf::result<worker_statistics>(query_statistics),
+    // The stop's time is over.
+    caf::result<void>(deadline_tick),
     // Cancel, drain, release, end; says what could not be proven quiet.
     caf::result<worker_stopped>(stop_worker)>;
 

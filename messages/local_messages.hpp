@@ -207,6 +207,9 @@ struct send_message {
     wire_message message;
 };
 
+struct start_link {};
+
+/// Says goodbye to the peer and ends the link.
 struct close_link {
     caf::error reason;
 };
@@ -267,6 +270,12 @@ struct bind_receiver {
     peer_view_ptr peer;
 };
 
+/// A receiver rank's cancel, with what is known of it.
+struct unbind_receiver {
+    cancel_session cancel;
+    peer_view_ptr peer;
+};
+
 /// One context rank that a receiver must hear from.
 struct writer_binding {
     rank_id rank;
@@ -274,6 +283,8 @@ struct writer_binding {
     /// In the KV cohort, in the aux cohort; at least one.
     bool kv = false;
     bool aux = false;
+    /// Every rank of the own instance that asks this writer.
+    std::vector<rank_id> receivers;
 };
 
 /// `error` set: the cohorts could not be computed.
@@ -288,9 +299,11 @@ struct cancel_request {
 
 struct deadline_tick {};
 
+/// Ended and released. `reason` says why it ended; empty after success.
 struct session_retired {
     rid request;
     attempt session;
+    caf::error reason;
 };
 
 struct query_status {};

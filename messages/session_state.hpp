@@ -2,6 +2,8 @@
 // The two halves of a session's truth: its outcome, and what its writers may still touch.
 #pragma once
 
+#include "messages/errors.hpp"
+
 #include <cstdint>
 #include <string>
 
@@ -30,6 +32,11 @@ enum class exposure : std::uint8_t {
     /// It failed in a way that proves nothing; only later evidence resolves it.
     in_doubt = 3,
 };
+
+/// How a session that ends for this reason ends: cancelled when somebody wanted it to, else error.
+inline session_state outcome_of(const caf::error& reason) {
+    return code_of(reason) == errc::cancelled ? session_state::cancelled : session_state::error;
+}
 
 std::string to_string(session_state);
 std::string to_string(exposure);

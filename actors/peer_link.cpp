@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: Apache-2.0
+// Handshake, dispatch of messages, and the end of a link.
+#include "actors/peer_link.hpp"
+
+#include "messages/codec.hpp"
+#include "messages/handle.hpp"
+#include "transport/layout_match.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace kvferry {
+
+peer_link_state::peer_link_state(peer_link_actor::pointer self, dependencies with)
+    : self_(self), with_(std::move(with)) {}
+
+peer_link_actor::behavior_type peer_link_state::make_behavior() {
+    return {
+        handle(this, &peer_link_state::on_frame),        handle(this, &peer_link_state::on_endpoint_failed),
+        handle(this, &peer_link_state::on_host_link_up), handle(this, &peer_link_state::on_host_link_down),
+        handle(this, &peer_link_state::on_process_gone), handle(this, &peer_link_state::on_start),
+        handle(this, &peer_link_state::on_deadline),     handle(this, &peer_link_state::on_send),
+        handle(this, &peer_link_state::on_close),
+    };
+}
+
+void peer_link_state::handler_failed(const caf::error& reason) {
+    lose(reason);
+}
+
+// -- making the link ----------------------------------------------------------------------------
+
+void peer_link_state::on_start(const start_link&) {
+    self_->delayed_send(peer_link_actor{self_}, with_.bounds.dial_deadline, deadline_tick{});
+    if (with_.introduction)
+        peer_regions_ = with_.introduction->regions;
+    ask(self_, with_.fabric, open_endpoint{with_.peer.process, with_.peer.fabric_address, peer_regions_, self_})
+        .then(
+            [this](const endpoint_opened& opened) {
+                endpoint_ = opened.endpoint;
+                proceed();
+            },
+            [this](const caf::error& reason) { lose(add_context(reason, "endpoint")); });
+    connect_same_host();
+}
+
+void peer_link_state::connect_same_host() {
+    auto accepting = with_.introduction.has_value();
+    if (!with_.host_link)
+        unmapped_reason_ = describe(with_.self) + " has no same-host link";
+    else if (with_.peer.machine != with_.self.machine)
+        unmapped_reason_ = "another machine";
+    else if (with_.peer.host_link_name.empty())
+        unmapped_reason_ = "the peer has no same-host link";
+    else if (accepting && !with_.introduction->same_host)
+        unmapped_reason_ = "the peer could not make the same-host link";
+    if (!unmapped_reason_.empty()) {
+        host_link_settled_ = true;
+        proceed();
+        return;
+    }
+    if (accepting)
+        tell(self_, with_.host_link, host_link_expect{with_.peer.process, with_.bounds.dial_deadline, self_});
+    else
+        tell(self_, with_.host_link,
+             host_link_dial{with_.peer.process, with_.peer.host_link_name, with_.peer.token,
+                            with_.bounds.dial_deadline, self_});
+}
+
+void peer_link_state::on_host_link_up(const host_link_up& message) {
+    host_link_up_ = true;
+    process_watched_ = message.process_watched;
+    mapped_ = message.mapped;
+    host_link_settled_ = true;
+    proceed();
+}
+
+void peer_link_state::on_host_link_down(const host_link_down& message) {
+    if (std::exchange(host_link_up_, false)) { // the death notice of a peer that was there
+        lose(add_context(message.reason, "the same-host link was closed by the peer"));
+        return;
+    }
+    if (std::exchange(host_link_settled_, true))
+        return;
+    unmapped_reason_ = "no same-host link: " + text_of(message.reason);
+    proceed();
+}
+
+/// The next step, once what it needs is there.
+void peer_link_state::proceed() {
+    if (phase_ != phase::connecting || !endpoint_ || !host_link_settled_)
+        return;
+    if (!with_.introduction) {
+        phase_ = phase::introduced;
+        send_now(register_rank_info{{}, with_.self, with_.regions, with_.peer.token, host_link_up_});
+        return;
+    }
+    if (auto problem = check_introduction()) {
+        send_now(refused{with_.introduction->header, side::generation, to_wire(problem)});
+        lose(problem, closing::after_last_frame);
+        return;
+    }
+    send_now(rank_registered{});
+    become_ready();
+}
+
+/// What an acceptor verifies before anything else; the answer carries both sides' values.
+caf::error peer_link_state::check_introduction() const {
+    const auto& said = *with_.introduction;
+    if (said.header.receiver != with_.self.process)
+        return make_error(errc::stale_incarnation,
+                          who() + " looks for incarnation " + to_string(said.header.receiver) + " of "
+                              + describe(with_.self) + ", which is now " + to_string(with_.self.process));
+    if (said.token != with_.self.token)
+        return make_error(errc::foreign_peer, who() + " did not show the link token of "
+                                                  + describe(with_.self) + ": ask its instance's info again");
+    if (!with_.self.pages || !said.info.pages)
+        return {}; // a link may exist; a transfer will be refused
+    auto matched = match_layouts(with_.self, said.info);
+    return matched ? caf::error{} : add_context(matched.error(), describe(with_.self) + " with " + who());
+}
+
+void peer_link_state::become_ready() {
+    phase_ = phase::ready;
+    auto view = std::make_shared<peer_view>();
+    view->info = with_.peer;
+    view->regions = peer_regions_;
+    view->endpoint = *endpoint_;
+    view->mapped = mapped_;
+    view->unmapped_reason = unmapped_reason_;
+    view->process_watched = process_watched_;
+    view->link = self_;
+    peer_ready announcement{std::move(view)};
+    tell(self_, with_.worker, announcement);
+    tell(self_, with_.sender, announcement);
+    tell(self_, with_.receiver, announcement);
+    for (auto& message : std::exchange(waiting_, {}))
+        send_now(std::move(message));
+}
+
+void peer_link_state::on_deadline(const deadline_tick&) {
+    if (phase_ == phase::ready || phase_ == phase::lost)
+        return;
+    const char* missing = !endpoint_ ? "the endpoint" : !host_link_settled_ ? "the same-host link" : "its answer";
+    lose(make_error(errc::dial_failed, "no link within dial_deadline = "
+                                           + std::to_string(with_.bounds.dial_deadline.count())
+                                           + " ms, waited for " + missing));
+}
+
+// -- messages -----------------------------------------------------------------------------------
+
+void peer_link_state::on_send(const send_message& message) {
+    if (phase_ == phase::lost)
+        return; // its sessions were told
+    if (phase_ == phase::ready) {
+        send_now(message.message);
+        return;
+    }
+    if (waiting_.size() < with_.bounds.pending_per_link_max)
+        waiting_.push_back(message.message);
+    else
+        refuse_locally(message.message,
+                       make_error(errc::limit_exceeded, "pending_per_link_max = "
+                                                            + std::to_string(with_.bounds.pending_per_link_max)
+                                                            + " messages wait for the link to " + who()));
+}
+
+void peer_link_state::send_now(wire_message message) {
+    auto& header = header_of(message);
+    header.version = protocol_version;
+    header.sender = with_.self.process;
+    header.receiver = with_.peer.process;
+    header.sequence = sequence_++;
+    auto bytes_max = std::min<std::uint64_t>(with_.bounds.message_bytes_max,
+                                             with_.peer.accepts.message_bytes_max);
+    auto frame = encode(message, bytes_max);
+    if (frame)
+        tell(self_, with_.fabric, send_frame{*endpoint_, std::move(*frame)});
+    else
+        refuse_locally(message, add_context(frame.error(), who()));
+}
+
+/// A request that cannot be sent ends as if the peer had refused it.
+void peer_link_state::refuse_locally(const wire_message& message, const caf::error& reason) {
+    if (const auto* request = std::get_if<request_data>(&message)) {
+        auto header = request->header;
+        header.sender = with_.peer.process;
+        tell(self_, with_.receiver, refused{header, side::generation, to_wire(reason)});
+    } else {
+        lose(reason);
+    }
+}
+
+void peer_link_state::on_frame(const frame_arrived& arrived) {
+    if (phase_ == phase::lost)
+        return;
+    auto message = decode(arrived.frame, with_.bounds.message_bytes_max);
+    if (!message) {
+        lose(message.error());
+        return;
+    }
+    const auto& header = header_of(*message);
+    if (header.receiver != with_.self.process || header.sender != with_.peer.process)
+        return; // for or of a former process
+    std::visit([this](auto& content) { on_message(content); }, *message);
+}
+
+void peer_link_state::on_message(register_rank_info& message) {
+    if (phase_ == phase::ready) {
+        // The peer dials anew: this link is over, the new one is the worker's to accept.
+        auto again = encode(message, with_.bounds.message_bytes_max);
+        lose(make_error(errc::link_lost, "the peer dialled anew"));
+        if (again)
+            tell(self_, with_.worker, frame_arrived{std::move(*again)});
+        return;
+    }
+    // Both dial at once: each accepts the other's introduction on its own link.
+    with_.introduction = message;
+    if (auto problem = check_introduction()) {
+        lose(problem);
+        return;
+    }
+    peer_regions_ = message.regions;
+    if (phase_ == phase::introduced)
+        send_now(rank_registered{});
+}
+
+void peer_link_state::on_message(rank_registered&) {
+    if (phase_ == phase::introduced)
+        become_ready();
+}
+
+void peer_link_state::on_message(refused& message) {
+    if (phase_ == phase::ready)
+        tell(self_, with_.receiver, message);
+    else
+        lose(from_wire(message.reason));
+}
+
+void peer_link_state::on_message(termination& message) {
+    peer_left_ = true; // it sends this after its last operation has ended
+    lose(from_wire(message.reason));
+}
+
+void peer_link_state::on_message(link_health& message) {
+    if (!message.answer)
+        send_now(link_health{{}, message.nonce, true});
+}
+
+void peer_link_state::on_message(request_data& message) {
+    if (phase_ == phase::ready)
+        tell(self_, with_.sender, std::move(message));
+}
+
+void peer_link_state::on_message(kv_agent_result& message) {
+    tell(self_, with_.receiver, std::move(message));
+}
+
+void peer_link_state::on_message(aux_agent_result& message) {
+    tell(self_, with_.receiver, std::move(message));
+}
+
+void peer_link_state::on_message(cancel_session& message) {
+    if (message.to == side::context)
+        tell(self_, with_.sender, std::move(message));
+    else
+        tell(self_, with_.receiver, std::move(message));
+}
+
+void peer_link_state::on_message(gone& message) {
+    if (message.to == side::context)
+        tell(self_, with_.sender, std::move(message));
+    else
+        tell(self_, with_.receiver, std::move(message));
+}
+
+template <class Message>
+void peer_link_state::on_message(Message&) {
+    // Known to the codec, but no part of the conversation between two ranks as it is today.
+}
+
+// -- the end ------------------------------------------------------------------------------------
+
+void peer_link_state::on_endpoint_failed(const endpoint_failed& message) {
+    endpoint_.reset();
+    lose(message.reason);
+}
+
+void peer_link_state::on_process_gone(const process_gone&) {
+    peer_left_ = true;
+    lose(make_error(errc::peer_gone, "its process is gone"));
+    end();
+}
+
+void peer_link_state::on_close(const close_link& message) {
+    if (phase_ == phase::ready)
+        send_now(termination{{}, to_wire(message.reason)});
+    process_watched_ = false; // whoever stops has no pages left to watch over
+    lose(message.reason, closing::after_last_frame);
+    end();
+}
+
+void peer_link_state::lose(const caf::error& reason, closing how) {
+    if (std::exchange(phase_, phase::lost) == phase::lost)
+        return;
+    waiting_.clear();
+    peer_lost announcement{with_.peer.process, add_context(reason, "link to " + who())};
+    tell(self_, with_.worker, announcement);
+    tell(self_, with_.sender, announcement);
+    tell(self_, with_.receiver, announcement);
+    if (endpoint_)
+        tell(self_, with_.fabric, close_endpoint{*endpoint_, how == closing::forced});
+    if (peer_left_ || !process_watched_)
+        end();
+}
+
+/// A lost link lives on as long as the proof that its peer's process is gone may still come.
+void peer_link_state::end() {
+    if (std::exchange(peer_left_, false)) {
+        process_gone proof{with_.peer.process};
+        tell(self_, with_.worker, proof);
+        tell(self_, with_.sender, proof);
+        tell(self_, with_.receiver, proof);
+    }
+    if (with_.host_link)
+        tell(self_, with_.host_link, host_link_close{with_.peer.process});
+    self_->quit();
+}
+
+} // namespace kvferry

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+// The link to one (rank, incarnation): dial or accept, handshake, typed messages both ways,
+// liveness. It ends once; a new link to the same peer is a new actor.
+#pragma once
+
+#include "messages/limits.hpp"
+#include "messages/local_messages.hpp"
+
+#include <deque>
+#include <optional>
+#include <vector>
+
+namespace kvferry {
+
+struct peer_link_state {
+    static inline constexpr const char* name = "peer_link";
+
+    struct dependencies {
+        limits bounds;
+        rank_info self;
+        std::vector<memory_region> regions;
+        fabric_actor fabric;
+        /// Null on a rank without same-host link.
+        host_link_actor host_link;
+        transfer_worker_actor worker;
+        sender_actor sender;
+        receiver_actor receiver;
+        /// Whom to dial; for an accepted link what it said of itself.
+        rank_info peer;
+        /// Set on the accepting side: the dialler's first message.
+        std::optional<register_rank_info> introduction;
+    };
+
+    peer_link_state(peer_link_actor::pointer self, dependencies);
+
+    peer_link_actor::behavior_type make_behavior();
+
+    /// An exception in a handler ends this link.
+    void handler_failed(const caf::error&);
+
+private:
+    /// connecting: endpoint and same-host link are being made. introduced: register_rank_info is
+    /// out. ready: both sides agree. lost: final; may still watch the peer's process.
+    enum class phase { connecting, introduced, ready, lost };
+
+    void on_start(const start_link&);
+    void on_frame(const frame_arrived&);
+    void on_endpoint_failed(const endpoint_failed&);
+    void on_host_link_up(const host_link_up&);
+    void on_host_link_down(const host_link_down&);
+    void on_process_gone(const process_gone&);
+    void on_deadline(const deadline_tick&);
+    void on_send(const send_message&);
+    void on_close(const close_link&);
+
+    void on_message(register_rank_info&);
+    void on_message(rank_registered&);
+    void on_message(refused&);
+    void on_message(termination&);
+    void on_message(link_health&);
+    void on_message(request_data&);
+    void on_message(kv_agent_result&);
+    void on_message(aux_agent_result&);
+    void on_message(cancel_session&);
+    void on_message(gone&);
+    template <class Message>
+    void on_message(Message&);
+
+    void connect_same_host();
+    void proceed();
+    caf::error check_introduction() const;
+    void become_ready();
+    void send_now(wire_message);
+    void refuse_locally(const wire_message&, const caf::error&);
+    /// after_last_frame: a refusal or a goodbye still goes out.
+    enum class closing { forced, after_last_frame };
+    void lose(const caf::error& reason, closing = closing::forced);
+    void end();
+    std::string who() const { return describe(with_.peer); }
+
+    peer_link_actor::pointer self_;
+    dependencies with_;
+    phase phase_ = phase::connecting;
+    std::optional<endpoint_id> endpoint_;
+    bool host_link_settled_ = false;
+    bool host_link_up_ = false;
+    bool process_watched_ = false;
+    /// The peer's process is proven gone, or it has left in order.
+    bool peer_left_ = false;
+    std::vector<mapped_region> mapped_;
+    std::string unmapped_reason_;
+    /// The peer's regions: known once it has introduced itself.
+    std::vector<memory_region> peer_regions_;
+    std::deque<wire_message> waiting_;
+    std::uint64_t sequence_ = 0;
+};
+
+} // namespace kvferry

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+// The receiver of a rank: owns its rx_sessions, finds out who writes, and has links made to them.
+#pragma once
+
+#include "actors/deadlines.hpp"
+#include "messages/limits.hpp"
+#include "messages/local_messages.hpp"
+#include "transport/resident.hpp"
+
+#include <map>
+#include <random>
+#include <unordered_map>
+
+namespace kvferry {
+
+struct receiver_state {
+    static inline constexpr const char* name = "receiver";
+
+    struct dependencies {
+        placement home;
+        limits bounds;
+        rank_info self;
+        /// "host:port" of the own instance's rank-info server.
+        std::string own_endpoint;
+        info_link_actor info_link;
+        fabric_actor fabric;
+        transfer_worker_actor worker;
+        /// Seed of the attempts.
+        std::uint64_t seed = 0;
+    };
+
+    receiver_state(receiver_actor::pointer self, dependencies);
+
+    receiver_actor::behavior_type make_behavior();
+
+private:
+    struct session {
+        rx_session_actor actor;
+        open_rx opened;
+    };
+
+    /// A context rank that sessions need.
+    struct peer {
+        rank_info info;
+        peer_view_ptr view;
+    };
+
+    caf::result<rx_opened> on_open(const open_rx&);
+    void on_kv_result(const kv_agent_result&);
+    void on_aux_result(const aux_agent_result&);
+    void on_cancel(const cancel_session&);
+    void on_gone(const gone&);
+    void on_refused(const refused&);
+    void on_peer_ready(const peer_ready&);
+    void on_peer_lost(const peer_lost&);
+    void on_process_gone(const process_gone&);
+    void on_retired(const session_retired&);
+    void on_deadline(const deadline_tick&);
+    caf::result<session_list> on_list(const list_sessions&);
+    caf::result<void> on_cancel_all(const cancel_request&);
+
+    /// To its session; a report that needs an answer gets `gone` when there is none.
+    template <class Message>
+    void deliver(const Message&, bool answer);
+    void resolve(const std::string& endpoint);
+    void instance_arrived(const std::string& endpoint, std::vector<rank_info> ranks);
+    void instance_failed(const std::string& endpoint, const caf::error&);
+    void bind_all();
+    caf::expected<std::vector<writer_binding>> writers_for(const open_rx&) const;
+    void finish_if_empty();
+
+    receiver_actor::pointer self_;
+    dependencies with_;
+    std::mt19937_64 random_;
+    std::unordered_map<attempt, session> sessions_;
+    /// Sessions whose writers are not known yet.
+    std::vector<attempt> unbound_;
+    /// All ranks of an instance, by its info endpoint; dropped when one of them is lost.
+    std::map<std::string, std::vector<rank_info>> instances_;
+    /// Endpoints that have been asked and have not answered.
+    std::map<std::string, bool> asked_;
+    std::unordered_map<incarnation, peer> peers_;
+    deadline_queue<attempt> deadlines_;
+    tick_timer timer_;
+    caf::error stopping_;
+    std::vector<caf::typed_response_promise<void>> stop_promises_;
+};
+
+} // namespace kvferry

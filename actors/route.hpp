@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// How the bytes of one plan go: the choice of a route, with its reason. Pure.
+#pragma once
+
+#include "messages/copy_plan.hpp"
+#include "messages/errors.hpp"
+#include "messages/peer_view.hpp"
+#include "messages/rank_info.hpp"
+
+#include <string>
+
+namespace kvferry {
+
+enum class route : std::uint8_t {
+    /// A copy loop expands the plan straight into the peer's mapped pool.
+    mapped = 0,
+    /// One RMA put per stretch, windowed, flushed once.
+    direct = 1,
+};
+
+/// What a host asks for; automatic takes the best route that works.
+enum class route_choice : std::uint8_t { automatic = 0, mapped = 1, direct = 2 };
+
+struct routed {
+    route taken = route::direct;
+    /// "mapped", "direct: no same-host link: ...": for results, logs and `doctor`.
+    std::string text;
+    /// Target pools as the route's executor addresses them.
+    std::vector<pool_base> target_pools;
+    /// Mappings that the job must keep alive.
+    std::vector<std::shared_ptr<const void>> holds;
+};
+
+std::string to_string(route);
+std::string to_string(route_choice);
+
+/// Parses "auto", "mapped", "direct". invalid_argument names the text and the choices.
+caf::expected<route_choice> parse_route_choice(std::string_view);
+
+/// Chooses the route of a plan towards a peer. transfer_failed when the host asked for a route
+/// that does not exist; says why.
+caf::expected<routed> choose_route(const copy_plan&, const peer_view&, route_choice);
+
+} // namespace kvferry

@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an rx_session does on each message. Outcome and release are two questions, answered apart.
+#include "actors/rx_session.hpp"
+
+#include "actors/aux_size.hpp"
+#include "messages/handle.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace kvferry {
+
+rx_session_state::rx_session_state(rx_session_actor::pointer self, dependencies with)
+    : self_(self), with_(std::move(with)) {}
+
+rx_session_actor::behavior_type rx_session_state::make_behavior() {
+    return {
+        handle(this, &rx_session_state::on_peer_ready),   handle(this, &rx_session_state::on_peer_lost),
+        handle(this, &rx_session_state::on_process_gone), handle(this, &rx_session_state::on_receive),
+        handle(this, &rx_session_state::on_bind),         handle(this, &rx_session_state::on_kv_result),
+        handle(this, &rx_session_state::on_aux_result),   handle(this, &rx_session_state::on_peer_cancel),
+        handle(this, &rx_session_state::on_gone),         handle(this, &rx_session_state::on_refused),
+        handle(this, &rx_session_state::on_host_cancel),  handle(this, &rx_session_state::on_deadline),
+        handle(this, &rx_session_state::on_status),
+    };
+}
+
+void rx_session_state::handler_failed(const caf::error& reason) {
+    finish(session_state::error, reason);
+}
+
+// -- the host -----------------------------------------------------------------------------------
+
+void rx_session_state::on_receive(const receive_slice& message) {
+    slice_index index{static_cast<std::uint32_t>(pieces_.size())};
+    auto late = host_gave_all();
+    pieces_.push_back({message.slice, false});
+    if (late && !finished_)
+        finish(session_state::error,
+               make_error(errc::invalid_argument, "rid " + to_string(with_.request) + ": receive slice "
+                                                      + to_string(index) + " comes after the last one"));
+    if (finished_) {
+        if (!std::exchange(pieces_.back().told_host, true))
+            tell(self_, with_.observer,
+                 piece_finished{side::generation, with_.request, with_.session, payload_kind::kv, index,
+                                error_ ? error_ : make_error(errc::gone, "the session has ended")});
+        return;
+    }
+    for (auto& [rank, from] : writers_)
+        publish(from);
+    update();
+}
+
+void rx_session_state::on_host_cancel(const cancel_request& message) {
+    finish(outcome_of(message.reason), message.reason);
+}
+
+void rx_session_state::on_deadline(const deadline_tick&) {
+    finish(session_state::error,
+           make_error(errc::deadline_exceeded, "rid " + to_string(with_.request) + " on "
+                                                   + describe(with_.self) + " waited for " + waits_for()));
+}
+
+caf::result<session_status> rx_session_state::on_status(const query_status&) {
+    return session_status{side::generation, with_.request,       with_.session,
+                          state_,           release_.writers(), waits_for()};
+}
+
+// -- writers ------------------------------------------------------------------------------------
+
+void rx_session_state::on_bind(const bind_writers& message) {
+    if (message.error) {
+        finish(session_state::error, message.error);
+        return;
+    }
+    if (std::exchange(bound_, true))
+        return;
+    for (const auto& binding : message.writers) {
+        writers_[binding.rank].binding = binding;
+        writers_[binding.rank].summary.rank = binding.rank;
+    }
+    update();
+}
+
+void rx_session_state::on_peer_ready(const peer_ready& message) {
+    auto* from = writer_of(message.peer->info.process);
+    if (!from || from->peer)
+        return;
+    from->peer = message.peer;
+    publish(*from);
+}
+
+/// Asks a writer for every slice that it was not asked for yet. From here on it may write.
+void rx_session_state::publish(writer& from) {
+    if (finished_ || !from.peer)
+        return;
+    for (std::uint32_t number = 0; number < pieces_.size(); ++number) {
+        slice_index index{number};
+        if (from.reports.contains(index))
+            continue;
+        from.reports[index];
+        request_data ask;
+        ask.header.request = with_.request;
+        ask.header.session = with_.session;
+        ask.header.receive_slice = index;
+        ask.header.writer = from.binding.rank;
+        ask.header.kind = from.binding.kv ? payload_kind::kv : payload_kind::aux;
+        ask.target = pieces_[number].slice;
+        ask.kv = from.binding.kv;
+        ask.aux = from.binding.aux && number == 0 ? aux_mode::required : aux_mode::none;
+        ask.receivers = from.binding.receivers;
+        if (ask.kv)
+            release_.expose(from.binding.rank);
+        else
+            ask.target.groups.clear();
+        tell(self_, from.peer->link, send_message{std::move(ask)});
+        state_ = std::max(state_, session_state::transferring);
+    }
+}
+
+void rx_session_state::on_kv_result(const kv_agent_result& message) {
+    const auto& header = message.header;
+    auto* from = writer_of(header.sender);
+    if (!from || !from->binding.kv || from->binding.rank != header.writer)
+        return; // from outside the cohort
+    auto asked = from->reports.find(header.receive_slice);
+    if (asked == from->reports.end() || asked->second.add(header.piece) != piece_ledger::verdict::fresh)
+        return;
+    from->summary.bytes += message.bytes;
+    from->summary.fragments += message.fragments;
+    from->summary.route = message.route;
+    if (message.result == agent_result::in_doubt)
+        release_.reported_in_doubt(from->binding.rank);
+    settle(*from);
+    if (message.result != agent_result::success)
+        finish(outcome_of(from_wire(message.error)), explain(from_wire(message.error), *from));
+    update();
+    release_if_quiet();
+}
+
+void rx_session_state::on_aux_result(const aux_agent_result& message) {
+    auto* from = writer_of(message.header.sender);
+    if (!from || !from->binding.aux || std::exchange(from->aux_reported, true) || finished_)
+        return;
+    auto failure = message.result == agent_result::success
+                       ? check_aux_size(message.record, with_.bounds.aux_bytes_max)
+                       : from_wire(message.error);
+    if (failure) {
+        finish(outcome_of(failure), explain(failure, *from));
+        return;
+    }
+    aux_ = message.record;
+    update();
+}
+
+void rx_session_state::on_peer_cancel(const cancel_session& message) {
+    if (auto* from = writer_of(message.header.sender)) {
+        auto reason = from_wire(message.reason);
+        finish(outcome_of(reason), explain(reason, *from));
+    }
+}
+
+void rx_session_state::on_gone(const gone& message) {
+    writer_refuses(message.header.sender, message.reason);
+}
+
+void rx_session_state::on_refused(const refused& message) {
+    writer_refuses(message.header.sender, message.reason);
+}
+
+/// The writer is alive and says that nothing of this attempt is or will be in flight.
+void rx_session_state::writer_refuses(incarnation sender, const wire_error& reason) {
+    auto* from = writer_of(sender);
+    if (!from)
+        return;
+    auto already_resolved = resolved(*from);
+    release_.reported_quiet(from->binding.rank);
+    if (!already_resolved) {
+        auto cause = from_wire(reason);
+        finish(outcome_of(cause), explain(cause, *from));
+    }
+    release_if_quiet();
+}
+
+void rx_session_state::on_peer_lost(const peer_lost& message) {
+    auto* from = writer_of(message.peer);
+    if (!from || resolved(*from))
+        return;
+    finish(session_state::error, explain(message.reason, *from));
+}
+
+void rx_session_state::on_process_gone(const process_gone& message) {
+    if (auto* from = writer_of(message.peer)) {
+        release_.gone_and_drained(from->binding.rank);
+        release_if_quiet();
+    }
+}
+
+rx_session_state::writer* rx_session_state::writer_of(incarnation process) {
+    auto found = std::find_if(writers_.begin(), writers_.end(), [process](const auto& entry) {
+        return entry.second.binding.process == process;
+    });
+    return found == writers_.end() ? nullptr : &found->second;
+}
+
+/// Quiet by report: every slice that it was asked for has its last report, and no more follow.
+void rx_session_state::settle(writer& from) {
+    auto complete = std::all_of(from.reports.begin(), from.reports.end(),
+                                [](const auto& entry) { return entry.second.complete(); });
+    if (complete && (finished_ || host_gave_all()))
+        release_.reported_quiet(from.binding.rank);
+}
+
+bool rx_session_state::served(const writer& from, slice_index index) const {
+    auto found = from.reports.find(index);
+    return !from.binding.kv || (found != from.reports.end() && found->second.complete());
+}
+
+/// Nothing that this session needs is outstanding at the writer.
+bool rx_session_state::resolved(const writer& from) const {
+    if (from.binding.aux && !from.aux_reported)
+        return false;
+    for (std::uint32_t number = 0; number < pieces_.size(); ++number)
+        if (!served(from, {number}))
+            return false;
+    return host_gave_all();
+}
+
+// -- outcome and release ------------------------------------------------------------------------
+
+bool rx_session_state::host_gave_all() const {
+    return !pieces_.empty() && pieces_.back().slice.last;
+}
+
+void rx_session_state::update() {
+    if (finished_ || !bound_)
+        return;
+    auto kv_done = host_gave_all();
+    for (std::uint32_t number = 0; number < pieces_.size(); ++number) {
+        auto done = std::all_of(writers_.begin(), writers_.end(), [this, number](const auto& entry) {
+            return served(entry.second, {number});
+        });
+        kv_done = kv_done && done;
+        if (done && !std::exchange(pieces_[number].told_host, true))
+            tell(self_, with_.observer,
+                 piece_finished{side::generation, with_.request, with_.session, payload_kind::kv,
+                                {number}, {}});
+    }
+    if (!kv_done)
+        return;
+    state_ = std::max(state_, session_state::kv_transferred);
+    if (with_.aux == aux_mode::none)
+        finish(session_state::kv_transferred, {});
+    else if (aux_)
+        finish(session_state::fully_transferred, {});
+}
+
+void rx_session_state::finish(session_state outcome, caf::error reason) {
+    if (std::exchange(finished_, true))
+        return;
+    state_ = outcome;
+    error_ = reason;
+    session_finished result{side::generation, with_.request, with_.session, outcome, reason, {}, {}};
+    if (!reason && aux_)
+        result.aux = *aux_;
+    for (std::uint32_t number = 0; number < pieces_.size(); ++number)
+        if (!std::exchange(pieces_[number].told_host, true))
+            tell(self_, with_.observer,
+                 piece_finished{side::generation, with_.request, with_.session, payload_kind::kv,
+                                {number}, reason});
+    for (auto& [rank, from] : writers_) {
+        result.peers.push_back(from.summary);
+        settle(from);
+        if (reason && from.peer && !from.reports.empty() && !resolved(from)) {
+            cancel_session cancel;
+            cancel.header.request = with_.request;
+            cancel.header.session = with_.session;
+            cancel.header.writer = rank;
+            cancel.to = side::context;
+            cancel.reason = to_wire(reason);
+            tell(self_, from.peer->link, send_message{std::move(cancel)});
+        }
+    }
+    tell(self_, with_.observer, std::move(result));
+    release_if_quiet();
+}
+
+void rx_session_state::release_if_quiet() {
+    if (!finished_ || !release_.released() || std::exchange(released_, true))
+        return;
+    tell(self_, with_.observer, session_released{side::generation, with_.request, with_.session});
+    tell(self_, with_.owner, session_retired{with_.request, with_.session, error_});
+    self_->quit();
+}
+
+std::string rx_session_state::waits_for() const {
+    if (!bound_)
+        return "the context instance's rank infos";
+    if (!host_gave_all())
+        return "the host's last receive(slice)";
+    std::string result;
+    for (const auto& [rank, from] : writers_) {
+        if (!from.peer)
+            result += " a link to context rank " + to_string(rank);
+        else if (!resolved(from))
+            result += " reports of context rank " + to_string(rank);
+    }
+    return result.empty() ? "nothing" : result.substr(1);
+}
+
+caf::error rx_session_state::explain(const caf::error& reason, const writer& from) const {
+    return add_context(reason, "rid " + to_string(with_.request) + " from context rank "
+                                   + to_string(from.binding.rank));
+}
+
+} // namespace kvferry

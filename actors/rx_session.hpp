@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// One attempt to receive one request on a generation rank: asks its writers, counts their reports
+// by identity, ends once, and gives its pages back when the evidence is complete.
+#pragma once
+
+#include "actors/release_ledger.hpp"
+#include "messages/limits.hpp"
+#include "messages/local_messages.hpp"
+
+#include <map>
+#include <optional>
+#include <vector>
+
+namespace kvferry {
+
+struct rx_session_state {
+    static inline constexpr const char* name = "rx_session";
+
+    struct dependencies {
+        limits bounds;
+        rank_info self;
+        receiver_actor owner;
+        observer_actor observer;
+        rid request;
+        attempt session;
+        aux_mode aux = aux_mode::none;
+    };
+
+    rx_session_state(rx_session_actor::pointer self, dependencies);
+
+    rx_session_actor::behavior_type make_behavior();
+
+    /// An exception in a handler ends this session.
+    void handler_failed(const caf::error&);
+
+private:
+    /// One context rank of the cohorts.
+    struct writer {
+        writer_binding binding;
+        peer_view_ptr peer;
+        /// Its reports, by receive slice that it was asked for.
+        std::map<slice_index, piece_ledger> reports;
+        bool aux_reported = false;
+        peer_summary summary;
+    };
+
+    /// One receive(slice) of the host.
+    struct piece {
+        kv_slice slice;
+        bool told_host = false;
+    };
+
+    void on_receive(const receive_slice&);
+    void on_bind(const bind_writers&);
+    void on_kv_result(const kv_agent_result&);
+    void on_aux_result(const aux_agent_result&);
+    void on_peer_cancel(const cancel_session&);
+    void on_gone(const gone&);
+    void on_refused(const refused&);
+    void on_peer_ready(const peer_ready&);
+    void on_peer_lost(const peer_lost&);
+    void on_process_gone(const process_gone&);
+    void on_host_cancel(const cancel_request&);
+    void on_deadline(const deadline_tick&);
+    caf::result<session_status> on_status(const query_status&);
+
+    /// The writer that a message comes from; none when it is in no cohort.
+    writer* writer_of(incarnation);
+    void publish(writer&);
+    void settle(writer&);
+    void writer_refuses(incarnation, const wire_error& reason);
+    bool served(const writer&, slice_index) const;
+    bool resolved(const writer&) const;
+    bool host_gave_all() const;
+    void update();
+    void finish(session_state, caf::error);
+    void release_if_quiet();
+    std::string waits_for() const;
+    caf::error explain(const caf::error&, const writer&) const;
+
+    rx_session_actor::pointer self_;
+    dependencies with_;
+    session_state state_ = session_state::init;
+    caf::error error_;
+    bool finished_ = false;
+    bool released_ = false;
+    bool bound_ = false;
+    std::vector<piece> pieces_;
+    std::map<rank_id, writer> writers_;
+    std::optional<aux_record> aux_;
+    release_ledger release_;
+};
+
+} // namespace kvferry

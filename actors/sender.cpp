@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+// Routing of requests to tx_sessions, leases of early requests, deadlines.
+#include "actors/sender.hpp"
+
+#include "actors/collect_status.hpp"
+#include "actors/tx_session.hpp"
+#include "messages/handle.hpp"
+
+
+namespace kvferry {
+
+sender_state::sender_state(sender_actor::pointer self,
+                           std::shared_ptr<const sender_environment> environment)
+    : self_(self), environment_(std::move(environment)) {}
+
+sender_actor::behavior_type sender_state::make_behavior() {
+    return {
+        handle(this, &sender_state::on_open),        handle(this, &sender_state::on_request),
+        handle(this, &sender_state::on_cancel),      handle(this, &sender_state::on_gone),
+        handle(this, &sender_state::on_peer_ready),  handle(this, &sender_state::on_peer_lost),
+        handle(this, &sender_state::on_process_gone), handle(this, &sender_state::on_retired),
+        handle(this, &sender_state::on_deadline),    handle(this, &sender_state::on_list),
+        handle(this, &sender_state::on_cancel_all),
+    };
+}
+
+caf::result<tx_opened> sender_state::on_open(const open_tx& ask) {
+    if (stopping_)
+        return stopping_;
+    if (ask.request.value > rid_max)
+        return make_error(errc::invalid_argument, "rid " + to_string(ask.request) + " needs more than 63 bits");
+    if (sessions_.contains(ask.request))
+        return make_error(errc::duplicate, "rid " + to_string(ask.request)
+                                               + " has a sending session that is not released yet");
+    if (sessions_.size() >= environment_->bounds.sessions_max)
+        return make_error(errc::limit_exceeded,
+                          "sessions_max = " + std::to_string(environment_->bounds.sessions_max)
+                              + " sending sessions are live: open rid " + to_string(ask.request) + " later");
+    auto session = spawn_at<tx_session_actor, tx_session_state>(
+        self_->system(), environment_->home,
+        tx_session_state::dependencies{environment_, self_, ask.observer, ask.request, ask.aux,
+                                       sessions_opened_++});
+    sessions_.emplace(ask.request, session);
+    ended_.erase(ask.request);
+    leases_.erase(ask.request);
+    session_deadlines_.set(ask.request, self_->clock().now() + ask.deadline);
+    if (auto early = early_.find(ask.request); early != early_.end()) {
+        for (auto& waiting : early->second)
+            tell(self_, session, bind_receiver{std::move(waiting.request), std::move(waiting.peer)});
+        early_.erase(early);
+    }
+    rearm();
+    return tx_opened{session};
+}
+
+void sender_state::on_request(const request_data& request) {
+    auto peer = peers_.find(request.header.sender);
+    if (peer == peers_.end())
+        return; // its link ended in the meantime; the receiver knows
+    auto id = request.header.request;
+    if (auto session = sessions_.find(id); session != sessions_.end()) {
+        tell(self_, session->second, bind_receiver{request, peer->second});
+        return;
+    }
+    if (auto ended = ended_.find(id); ended != ended_.end()) {
+        answer_gone(peer->second, request.header, ended->second);
+        return;
+    }
+    if (stopping_) {
+        answer_gone(peer->second, request.header, stopping_);
+        return;
+    }
+    if (early_requests() >= environment_->bounds.early_requests_max) {
+        refused answer{request.header, side::generation, {}};
+        answer.reason = to_wire(make_error(
+            errc::limit_exceeded,
+            "early_requests_max = " + std::to_string(environment_->bounds.early_requests_max)
+                + " requests wait for their session on " + describe(environment_->self)));
+        tell(self_, peer->second->link, send_message{std::move(answer)});
+        return;
+    }
+    auto& waiting = early_[id];
+    std::erase_if(waiting, [&](const early_request& other) { // a replay replaces its former self
+        return other.request.header.sender == request.header.sender
+               && other.request.header.session == request.header.session
+               && other.request.header.receive_slice == request.header.receive_slice;
+    });
+    waiting.push_back({request, peer->second});
+    leases_.set(id, self_->clock().now() + environment_->bounds.early_request_lease);
+    rearm();
+}
+
+void sender_state::on_cancel(const cancel_session& cancel) {
+    auto id = cancel.header.request;
+    auto peer = peers_.find(cancel.header.sender);
+    if (peer == peers_.end())
+        return;
+    if (auto session = sessions_.find(id); session != sessions_.end()) {
+        tell(self_, session->second, unbind_receiver{cancel, peer->second});
+        return;
+    }
+    if (auto early = early_.find(id); early != early_.end()) {
+        std::erase_if(early->second, [&](const early_request& waiting) {
+            return waiting.request.header.session == cancel.header.session;
+        });
+        if (early->second.empty()) {
+            early_.erase(early);
+            leases_.erase(id);
+        }
+    }
+    // Whether it waited here or was never known: nothing of that attempt is or will be in flight.
+    answer_gone(peer->second, cancel.header, from_wire(cancel.reason));
+}
+
+void sender_state::on_gone(const gone& message) {
+    if (auto session = sessions_.find(message.header.request); session != sessions_.end())
+        tell(self_, session->second, message);
+}
+
+void sender_state::on_peer_ready(const peer_ready& message) {
+    peers_[message.peer->info.process] = message.peer;
+}
+
+void sender_state::on_peer_lost(const peer_lost& message) {
+    peers_.erase(message.peer);
+    for (auto early = early_.begin(); early != early_.end();) {
+        std::erase_if(early->second, [&](const early_request& waiting) {
+            return waiting.request.header.sender == message.peer;
+        });
+        if (early->second.empty()) {
+            leases_.erase(early->first);
+            early = early_.erase(early);
+        } else {
+            ++early;
+        }
+    }
+    for (auto& [id, session] : sessions_)
+        tell(self_, session, message);
+}
+
+void sender_state::on_process_gone(const process_gone& message) {
+    for (auto& [id, session] : sessions_)
+        tell(self_, session, message);
+}
+
+void sender_state::on_retired(const session_retired& message) {
+    sessions_.erase(message.request);
+    session_deadlines_.erase(message.request);
+    if (message.reason && ended_.size() < environment_->bounds.early_requests_max) {
+        ended_[message.request] = message.reason;
+        leases_.set(message.request, self_->clock().now() + environment_->bounds.early_request_lease);
+        rearm();
+    }
+    finish_if_empty();
+}
+
+void sender_state::on_deadline(const deadline_tick&) {
+    timer_.fired();
+    auto now = self_->clock().now();
+    for (auto id : session_deadlines_.due(now))
+        if (auto session = sessions_.find(id); session != sessions_.end())
+            tell(self_, session->second, deadline_tick{});
+    for (auto id : leases_.due(now)) {
+        ended_.erase(id);
+        auto early = early_.find(id);
+        if (early == early_.end())
+            continue;
+        for (auto& waiting : early->second)
+            answer_gone(waiting.peer, waiting.request.header,
+                        make_error(errc::deadline_exceeded,
+                                   "rid " + to_string(id) + " was not opened on "
+                                       + describe(environment_->self) + " within early_request_lease"));
+        early_.erase(early);
+    }
+    rearm();
+}
+
+caf::result<session_list> sender_state::on_list(const list_sessions&) {
+    return collect_status(self_, sessions_);
+}
+
+caf::result<void> sender_state::on_cancel_all(const cancel_request& cancel) {
+    stopping_ = cancel.reason;
+    for (auto& [id, session] : sessions_)
+        tell(self_, session, cancel);
+    for (auto& [id, waiting] : early_)
+        for (auto& early : waiting)
+            answer_gone(early.peer, early.request.header, cancel.reason);
+    early_.clear();
+    auto promise = self_->make_response_promise<void>();
+    stop_promises_.push_back(promise);
+    finish_if_empty();
+    return promise;
+}
+
+void sender_state::answer_gone(const peer_view_ptr& to, const message_header& of, caf::error reason) {
+    tell(self_, to->link, send_message{gone{of, side::generation, to_wire(reason)}});
+}
+
+std::size_t sender_state::early_requests() const {
+    std::size_t sum = 0;
+    for (const auto& [id, waiting] : early_)
+        sum += waiting.size();
+    return sum;
+}
+
+void sender_state::finish_if_empty() {
+    if (!stopping_ || !sessions_.empty())
+        return;
+    for (auto& promise : stop_promises_)
+        promise.deliver();
+    stop_promises_.clear();
+}
+
+void sender_state::rearm() {
+    auto next = session_deadlines_.next();
+    if (auto lease = leases_.next(); lease && (!next || *lease < *next))
+        next = lease;
+    timer_.rearm(self_, next);
+}
+
+} // namespace kvferry

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// The sender of a rank: owns its tx_sessions, and remembers requests that came before them.
+#pragma once
+
+#include "actors/deadlines.hpp"
+#include "actors/route.hpp"
+#include "messages/limits.hpp"
+#include "messages/local_messages.hpp"
+#include "transport/plan.hpp"
+#include "transport/resident.hpp"
+
+#include <map>
+#include <unordered_map>
+
+namespace kvferry {
+
+/// What every tx_session of a rank needs; immutable once the host's pools are registered.
+struct sender_environment {
+    placement home;
+    limits bounds;
+    route_choice route = route_choice::automatic;
+    fabric_actor fabric;
+    copy_actor copy;
+    rank_info self;
+    /// Own pools as this process addresses them, in the order of the page table.
+    std::vector<pool_base> source_pools;
+    /// Used on the rank's home only, where all its sessions live.
+    std::shared_ptr<plan_cache> plans;
+};
+
+struct sender_state {
+    static inline constexpr const char* name = "sender";
+
+    sender_state(sender_actor::pointer self, std::shared_ptr<const sender_environment> environment);
+
+    sender_actor::behavior_type make_behavior();
+
+private:
+    /// A request_data that waits for the host to open its session.
+    struct early_request {
+        request_data request;
+        peer_view_ptr peer;
+    };
+
+    caf::result<tx_opened> on_open(const open_tx&);
+    void on_request(const request_data&);
+    void on_cancel(const cancel_session&);
+    void on_gone(const gone&);
+    void on_peer_ready(const peer_ready&);
+    void on_peer_lost(const peer_lost&);
+    void on_process_gone(const process_gone&);
+    void on_retired(const session_retired&);
+    void on_deadline(const deadline_tick&);
+    caf::result<session_list> on_list(const list_sessions&);
+    caf::result<void> on_cancel_all(const cancel_request&);
+
+    void answer_gone(const peer_view_ptr& to, const message_header& of, caf::error reason);
+    std::size_t early_requests() const;
+    void finish_if_empty();
+    void rearm();
+
+    sender_actor::pointer self_;
+    std::shared_ptr<const sender_environment> environment_;
+    std::unordered_map<rid, tx_session_actor> sessions_;
+    std::uint32_t sessions_opened_ = 0;
+    /// Why a rid that ended without success is not served any more; kept for one lease.
+    std::unordered_map<rid, caf::error> ended_;
+    std::map<rid, std::vector<early_request>> early_;
+    std::unordered_map<incarnation, peer_view_ptr> peers_;
+    deadline_queue<rid> session_deadlines_;
+    /// Leases of early requests and of memories of ended sessions.
+    deadline_queue<rid> leases_;
+    tick_timer timer_;
+    caf::error stopping_;
+    std::vector<caf::typed_response_promise<void>> stop_promises_;
+};
+
+} // namespace kvferry

@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: Apache-2.0
+// Registration, links and the order of a stop.
+#include "actors/transfer_worker.hpp"
+
+#include "actors/peer_link.hpp"
+#include "actors/receiver.hpp"
+#include "actors/sender.hpp"
+#include "messages/codec.hpp"
+#include "messages/handle.hpp"
+#include "transport/page_table_check.hpp"
+#include "transport/topology.hpp"
+
+#include <utility>
+
+namespace kvferry {
+
+transfer_worker_state::transfer_worker_state(transfer_worker_actor::pointer self, dependencies with)
+    : self_(self), with_(std::move(with)) {
+    self_->set_down_handler([this](const caf::down_msg&) { link_ended(); });
+}
+
+transfer_worker_actor::behavior_type transfer_worker_state::make_behavior() {
+    return {
+        handle(this, &transfer_worker_state::on_frame),
+        handle(this, &transfer_worker_state::on_endpoint_failed),
+        handle(this, &transfer_worker_state::on_peer_ready),
+        handle(this, &transfer_worker_state::on_peer_lost),
+        handle(this, &transfer_worker_state::on_process_gone),
+        handle(this, &transfer_worker_state::on_adopt),
+        handle(this, &transfer_worker_state::on_register),
+        handle(this, &transfer_worker_state::on_open_tx),
+        handle(this, &transfer_worker_state::on_open_rx),
+        handle(this, &transfer_worker_state::on_connect),
+        handle(this, &transfer_worker_state::on_query_info),
+        handle(this, &transfer_worker_state::on_list),
+        handle(this, &transfer_worker_state::on_statistics),
+        handle(this, &transfer_worker_state::on_deadline),
+        handle(this, &transfer_worker_state::on_stop),
+    };
+}
+
+// -- start --------------------------------------------------------------------------------------
+
+void transfer_worker_state::on_adopt(const adopt_io& message) {
+    io_ = message;
+    const auto& identity = with_.identity;
+    info_.instance = identity.instance;
+    info_.rank = instance_rank(identity.layout);
+    info_.world_size = identity.world_size;
+    info_.process = identity.process;
+    info_.layout = identity.layout;
+    info_.accepts = {with_.bounds.message_bytes_max, with_.bounds.aux_bytes_max,
+                     with_.bounds.blocks_per_slice_max};
+    info_.fabric_address = io_.described.address;
+    info_.machine = identity.machine;
+    info_.host_link_name = io_.host_link ? identity.host_link_name : std::string{};
+    info_.token = identity.token;
+}
+
+caf::result<pools_registered> transfer_worker_state::on_register(const register_pools& message) {
+    if (stopping_)
+        return make_error(errc::stopped, describe(info_) + " is stopping");
+    if (info_.pages || registration_.pending())
+        return make_error(errc::duplicate, describe(info_) + " has its pools registered already");
+    info_.pages = message.pages;
+    if (auto problem = check_page_table(info_)) {
+        info_.pages.reset();
+        return problem;
+    }
+    for (const auto& pool : message.pages.pools)
+        if (pool.region >= message.regions.size()) {
+            info_.pages.reset();
+            return make_error(errc::invalid_argument, "a pool lies in region " + std::to_string(pool.region)
+                                                          + " of " + std::to_string(message.regions.size()));
+        }
+    registration_ = self_->make_response_promise<pools_registered>();
+    regions_.resize(message.regions.size());
+    region_ids_.resize(message.regions.size());
+    regions_pending_ = message.regions.size();
+    for (std::size_t index = 0; index < message.regions.size(); ++index) {
+        const auto& region = message.regions[index];
+        regions_[index] = {reinterpret_cast<std::uint64_t>(region.base), region.bytes, region.kind, {}};
+        if (region.kind == memory_kind::host_shared)
+            tell(self_, io_.host_link,
+                 share_region{static_cast<std::uint32_t>(index), region.memfd, region.bytes});
+        ask(self_, io_.fabric, register_region{region.base, region.bytes, region.kind})
+            .then([this, index](const region_registered& done) { region_done(index, done); },
+                  [this, index](caf::error& reason) { region_done(index, std::move(reason)); });
+    }
+    if (message.regions.empty())
+        publish();
+    return registration_;
+}
+
+void transfer_worker_state::region_done(std::size_t index, const caf::expected<region_registered>& result) {
+    if (result) {
+        regions_[index].access_key = result->access_key;
+        region_ids_[index] = result->region;
+    } else if (!registration_failure_) {
+        registration_failure_ = add_context(result.error(), "region " + std::to_string(index));
+    }
+    if (--regions_pending_ > 0)
+        return;
+    if (registration_failure_)
+        published(std::exchange(registration_failure_, {}));
+    else
+        publish();
+}
+
+/// The rank is complete: its actors come to life, then its instance is told about it.
+void transfer_worker_state::publish() {
+    auto environment = std::make_shared<sender_environment>();
+    environment->home = with_.home;
+    environment->bounds = with_.bounds;
+    environment->route = with_.route;
+    environment->fabric = io_.fabric;
+    environment->copy = io_.copy;
+    environment->self = info_;
+    environment->plans = std::make_shared<plan_cache>();
+    for (const auto& pool : info_.pages->pools)
+        environment->source_pools.push_back({regions_[pool.region].base_address + pool.region_offset_bytes,
+                                             pool.slot_stride_bytes, pool.region});
+    sender_ = spawn_at<sender_actor, sender_state>(self_->system(), with_.home, std::move(environment));
+    receiver_ = spawn_at<receiver_actor, receiver_state>(
+        self_->system(), with_.home,
+        receiver_state::dependencies{with_.home, with_.bounds, info_, io_.info_endpoint, io_.info_link,
+                                     io_.fabric, self_, with_.seed});
+    ask(self_, io_.info_link,
+        register_with_instance{io_.info_endpoint, info_, with_.bounds.info_deadline})
+        .then([this] { published({}); }, [this](const caf::error& reason) { published(reason); });
+}
+
+void transfer_worker_state::published(const caf::error& failure) {
+    if (!failure) {
+        registration_.deliver(pools_registered{info_});
+        return;
+    }
+    for (auto region : region_ids_)
+        tell(self_, io_.fabric, unregister_region{region});
+    region_ids_.clear();
+    info_.pages.reset();
+    registration_.deliver(add_context(failure, "pools of " + describe(info_)));
+}
+
+// -- sessions and links -------------------------------------------------------------------------
+
+caf::error transfer_worker_state::not_ready() const {
+    if (stopping_)
+        return make_error(errc::stopped, describe(info_) + " is stopping");
+    if (!sender_ || !info_.pages)
+        return make_error(errc::missing_layout, describe(info_) + " has no pools: register them first");
+    return {};
+}
+
+caf::result<tx_opened> transfer_worker_state::on_open_tx(const open_tx& message) {
+    if (auto problem = not_ready())
+        return problem;
+    ++sessions_opened_;
+    return self_->delegate(sender_, message);
+}
+
+caf::result<rx_opened> transfer_worker_state::on_open_rx(const open_rx& message) {
+    if (auto problem = not_ready())
+        return problem;
+    ++sessions_opened_;
+    return self_->delegate(receiver_, message);
+}
+
+caf::result<peer_connected> transfer_worker_state::on_connect(const connect_peer& message) {
+    if (auto problem = not_ready())
+        return problem;
+    if (auto known = links_.find(message.peer.process); known != links_.end())
+        return peer_connected{known->second};
+    return peer_connected{make_link(message.peer, std::nullopt)};
+}
+
+peer_link_actor transfer_worker_state::make_link(const rank_info& peer,
+                                                 std::optional<register_rank_info> introduction) {
+    auto link = spawn_at<peer_link_actor, peer_link_state>(
+        self_->system(), with_.home,
+        peer_link_state::dependencies{with_.bounds, info_, regions_, io_.fabric, io_.host_link, self_,
+                                      sender_, receiver_, peer, std::move(introduction)});
+    self_->monitor(link);
+    ++links_running_;
+    links_[peer.process] = link;
+    tell(self_, link, start_link{});
+    return link;
+}
+
+/// Only a peer without a link of its own ends up here: it introduces itself, or it is foreign.
+void transfer_worker_state::on_frame(const frame_arrived& arrived) {
+    auto message = decode(arrived.frame, with_.bounds.message_bytes_max);
+    if (!message) {
+        ++ignored_[to_string(code_of(message.error()))];
+        return;
+    }
+    auto* introduction = std::get_if<register_rank_info>(&*message);
+    if (!introduction || introduction->info.process != introduction->header.sender || not_ready()) {
+        ++ignored_[introduction ? "early_introduction" : "no_link"];
+        return;
+    }
+    if (auto known = links_.find(introduction->header.sender); known != links_.end())
+        tell(self_, known->second, arrived);
+    else
+        make_link(introduction->info, std::move(*introduction));
+}
+
+void transfer_worker_state::on_endpoint_failed(const endpoint_failed&) {
+    ++ignored_["endpoint_failed"]; // endpoints belong to links
+}
+
+void transfer_worker_state::on_peer_ready(const peer_ready&) {}
+
+void transfer_worker_state::on_peer_lost(const peer_lost& message) {
+    links_.erase(message.peer);
+}
+
+void transfer_worker_state::on_process_gone(const process_gone&) {}
+
+// -- questions ----------------------------------------------------------------------------------
+
+caf::result<rank_info_reply> transfer_worker_state::on_query_info(const query_rank_info&) {
+    return rank_info_reply{info_, io_.info_endpoint, io_.described.transports};
+}
+
+caf::result<session_list> transfer_worker_state::on_list(const list_sessions& message) {
+    if (!sender_)
+        return session_list{};
+    auto promise = self_->make_response_promise<session_list>();
+    auto both = std::make_shared<std::pair<session_list, int>>(session_list{}, 2);
+    auto add = [promise, both](session_list& part) mutable {
+        auto& all = both->first.sessions;
+        all.insert(all.end(), part.sessions.begin(), part.sessions.end());
+        if (--both->second == 0)
+            promise.deliver(std::move(both->first));
+    };
+    auto skip = [add](const caf::error&) mutable {
+        session_list none;
+        add(none);
+    };
+    ask(self_, sender_, message).then(add, skip);
+    ask(self_, receiver_, message).then(add, skip);
+    return promise;
+}
+
+caf::result<worker_statistics> transfer_worker_state::on_statistics(const query_statistics&) {
+    auto promise = self_->make_response_promise<worker_statistics>();
+    worker_statistics result;
+    result.sessions_opened = sessions_opened_;
+    result.links_live = links_.size();
+    result.ignored = ignored_;
+    result.handler_failures = detail::handler_failures.load();
+    ask(self_, transfer_worker_actor{self_}, list_sessions{})
+        .then(
+            [promise, result](const session_list& all) mutable {
+                result.sessions_live = all.sessions.size();
+                result.sessions_finished = result.sessions_opened - result.sessions_live;
+                for (const auto& session : all.sessions)
+                    result.sessions_quarantined += session.state >= session_state::error;
+                promise.deliver(result);
+            },
+            [promise](caf::error& reason) mutable { promise.deliver(std::move(reason)); });
+    return promise;
+}
+
+// -- stop ---------------------------------------------------------------------------------------
+// Sessions first, then links (they say goodbye), then the I/O actors. What is not proven quiet by
+// the deadline keeps its memory, its mappings and the actors that own them.
+
+caf::result<worker_stopped> transfer_worker_state::on_stop(const stop_worker& message) {
+    if (std::exchange(stopping_, true))
+        return make_error(errc::duplicate, describe(info_) + " is stopping already");
+    stop_ = self_->make_response_promise<worker_stopped>();
+    self_->delayed_send(transfer_worker_actor{self_}, message.deadline, deadline_tick{});
+    if (!sender_) {
+        stop_links();
+        return stop_;
+    }
+    cancel_request cancel{make_error(errc::stopped, describe(info_) + " is stopping")};
+    tables_stopping_ = 2;
+    auto ended = [this] { sessions_ended(); };
+    auto failed = [this](const caf::error&) { sessions_ended(); };
+    ask(self_, sender_, cancel).then(ended, failed);
+    ask(self_, receiver_, cancel).then(ended, failed);
+    return stop_;
+}
+
+void transfer_worker_state::sessions_ended() {
+    if (--tables_stopping_ == 0 && stop_.pending())
+        stop_links();
+}
+
+void transfer_worker_state::stop_links() {
+    io_stopping_ = true;
+    auto reason = make_error(errc::stopped, describe(info_) + " has stopped");
+    for (const auto& [process, link] : links_)
+        tell(self_, link, close_link{reason});
+    if (links_running_ == 0)
+        stop_io_actors();
+}
+
+void transfer_worker_state::link_ended() {
+    if (--links_running_ == 0 && io_stopping_)
+        stop_io_actors();
+}
+
+void transfer_worker_state::stop_io_actors() {
+    auto ended = [this] { io_ended(); };
+    auto failed = [this](const caf::error&) { io_ended(); };
+    io_running_ = 1;
+    auto stop = [&](const auto& actor) {
+        if (!actor)
+            return;
+        ++io_running_;
+        ask(self_, actor, stop_io{}).then(ended, failed);
+    };
+    stop(io_.host_link);
+    stop(io_.copy);
+    stop(io_.fabric);
+    io_ended();
+}
+
+void transfer_worker_state::io_ended() {
+    if (--io_running_ > 0)
+        return;
+    self_->send_exit(sender_, caf::exit_reason::user_shutdown);
+    self_->send_exit(receiver_, caf::exit_reason::user_shutdown);
+    stop_.deliver(worker_stopped{});
+    self_->quit();
+}
+
+void transfer_worker_state::on_deadline(const deadline_tick&) {
+    if (!stop_.pending())
+        return;
+    ask(self_, transfer_worker_actor{self_}, list_sessions{})
+        .then(
+            [this](const session_list& all) {
+                if (!stop_.pending())
+                    return;
+                worker_stopped result;
+                for (const auto& session : all.sessions)
+                    result.unproven.push_back(to_string(session.role) + " rid " + to_string(session.request)
+                                              + ", waits for " + session.waits_for);
+                if (result.unproven.empty())
+                    result.unproven.push_back("links or I/O of " + describe(info_) + " did not end in time");
+                stop_.deliver(std::move(result));
+            },
+            [this](caf::error& reason) { stop_.deliver(std::move(reason)); });
+}
+
+} // namespace kvferry

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+// Root of a rank: publishes it, owns its links, sender and receiver, and stops them in order.
+#pragma once
+
+#include "actors/route.hpp"
+#include "messages/limits.hpp"
+#include "messages/local_messages.hpp"
+#include "transport/resident.hpp"
+
+#include <map>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+namespace kvferry {
+
+/// Who a rank is; fixed for the life of its worker.
+struct rank_identity {
+    std::string instance;
+    std::uint32_t world_size = 1;
+    parallelism layout;
+    incarnation process;
+    link_token token;
+    std::string machine;
+    std::string host_link_name;
+};
+
+struct transfer_worker_state {
+    static inline constexpr const char* name = "transfer_worker";
+
+    struct dependencies {
+        placement home;
+        limits bounds;
+        route_choice route = route_choice::automatic;
+        rank_identity identity;
+        /// Seed of the attempts.
+        std::uint64_t seed = 0;
+    };
+
+    transfer_worker_state(transfer_worker_actor::pointer self, dependencies);
+
+    transfer_worker_actor::behavior_type make_behavior();
+
+private:
+    void on_adopt(const adopt_io&);
+    caf::result<pools_registered> on_register(const register_pools&);
+    caf::result<tx_opened> on_open_tx(const open_tx&);
+    caf::result<rx_opened> on_open_rx(const open_rx&);
+    caf::result<peer_connected> on_connect(const connect_peer&);
+    void on_frame(const frame_arrived&);
+    void on_endpoint_failed(const endpoint_failed&);
+    void on_peer_ready(const peer_ready&);
+    void on_peer_lost(const peer_lost&);
+    void on_process_gone(const process_gone&);
+    caf::result<rank_info_reply> on_query_info(const query_rank_info&);
+    caf::result<session_list> on_list(const list_sessions&);
+    caf::result<worker_statistics> on_statistics(const query_statistics&);
+    void on_deadline(const deadline_tick&);
+    caf::result<worker_stopped> on_stop(const stop_worker&);
+
+    void region_done(std::size_t index, const caf::expected<region_registered>&);
+    void publish();
+    void published(const caf::error&);
+    peer_link_actor make_link(const rank_info& peer, std::optional<register_rank_info>);
+    caf::error not_ready() const;
+    void sessions_ended();
+    void stop_links();
+    void link_ended();
+    void stop_io_actors();
+    void io_ended();
+
+    transfer_worker_actor::pointer self_;
+    dependencies with_;
+    adopt_io io_;
+    rank_info info_;
+    std::vector<memory_region> regions_;
+    std::vector<region_id> region_ids_;
+    std::size_t regions_pending_ = 0;
+    caf::error registration_failure_;
+    caf::typed_response_promise<pools_registered> registration_;
+    sender_actor sender_;
+    receiver_actor receiver_;
+    std::unordered_map<incarnation, peer_link_actor> links_;
+    /// Links that are lost and may still bring the proof that their peer is gone.
+    std::size_t links_running_ = 0;
+    std::uint64_t sessions_opened_ = 0;
+    std::map<std::string, std::uint64_t> ignored_;
+    caf::typed_response_promise<worker_stopped> stop_;
+    bool stopping_ = false;
+    bool io_stopping_ = false;
+    std::size_t tables_stopping_ = 0;
+    std::size_t io_running_ = 0;
+};
+
+} // namespace kvferry

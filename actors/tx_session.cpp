@@ -1,0 +1,443 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a tx_session does on each message; planning and routing are called, not done here.
+#include "actors/tx_session.hpp"
+
+#include "actors/aux_size.hpp"
+#include "messages/handle.hpp"
+#include "transport/copy_now.hpp"
+#include "transport/topology.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace kvferry {
+
+tx_session_state::tx_session_state(tx_session_actor::pointer self, dependencies with)
+    : self_(self), with_(std::move(with)) {}
+
+tx_session_actor::behavior_type tx_session_state::make_behavior() {
+    return {
+        handle(this, &tx_session_state::on_done),        handle(this, &tx_session_state::on_peer_ready),
+        handle(this, &tx_session_state::on_peer_lost),   handle(this, &tx_session_state::on_process_gone),
+        handle(this, &tx_session_state::on_send),        handle(this, &tx_session_state::on_send_aux),
+        handle(this, &tx_session_state::on_bind),        handle(this, &tx_session_state::on_unbind),
+        handle(this, &tx_session_state::on_gone),        handle(this, &tx_session_state::on_host_cancel),
+        handle(this, &tx_session_state::on_deadline),    handle(this, &tx_session_state::on_status),
+    };
+}
+
+void tx_session_state::handler_failed(const caf::error& reason) {
+    finish(session_state::error, reason);
+}
+
+// -- the host -----------------------------------------------------------------------------------
+
+void tx_session_state::on_send(const send_slice& message) {
+    auto index = static_cast<std::uint32_t>(pieces_.size());
+    pieces_.push_back({message.slice, {}, false});
+    if (!finished_ && index > 0 && pieces_[index - 1].slice.last) {
+        finish(session_state::error, make_error(errc::invalid_argument,
+                                                "rid " + to_string(with_.request) + ": send slice "
+                                                    + std::to_string(index) + " comes after the last one"));
+    }
+    if (finished_) {
+        pieces_.back().told_host = true;
+        tell(self_, with_.observer,
+             piece_finished{side::context, with_.request, {}, payload_kind::kv, {index},
+                            error_ ? error_ : make_error(errc::gone, "the session has ended")});
+        return;
+    }
+    for (auto& [key, to] : receivers_)
+        dispatch(to, index);
+    update();
+}
+
+void tx_session_state::on_send_aux(const send_aux& message) {
+    auto failure = error_;
+    if (!failure && with_.aux == aux_mode::none)
+        failure = make_error(errc::invalid_argument,
+                             "rid " + to_string(with_.request) + " was opened without aux");
+    if (!failure && aux_)
+        failure = make_error(errc::duplicate, "rid " + to_string(with_.request) + " has its aux already");
+    if (!failure)
+        failure = check_aux_size(message.record, with_.environment->bounds.aux_bytes_max);
+    if (failure || finished_) {
+        tell(self_, with_.observer,
+             piece_finished{side::context, with_.request, {}, payload_kind::aux, {}, failure});
+        return;
+    }
+    aux_ = message.record;
+    for (auto& [key, to] : receivers_)
+        deliver_aux(to);
+    update();
+}
+
+void tx_session_state::on_host_cancel(const cancel_request& message) {
+    finish(outcome_of(message.reason), message.reason);
+}
+
+void tx_session_state::on_deadline(const deadline_tick&) {
+    finish(session_state::error,
+           make_error(errc::deadline_exceeded, "rid " + to_string(with_.request) + " on "
+                                                   + describe(with_.environment->self) + " waited for "
+                                                   + waits_for()));
+}
+
+caf::result<session_status> tx_session_state::on_status(const query_status&) {
+    session_status result{side::context, with_.request, {}, state_, {}, waits_for()};
+    for (const auto& [key, to] : receivers_)
+        result.peers[key.first] = to.in_flight.empty() ? exposure::quiet : exposure::exposed;
+    return result;
+}
+
+// -- receivers ----------------------------------------------------------------------------------
+
+void tx_session_state::on_bind(const bind_receiver& message) {
+    const auto& header = message.request.header;
+    auto rank = message.peer->info.rank;
+    auto bound = attempts_.find(rank);
+    auto foreign = bound != attempts_.end() && bound->second != header.session;
+    if (foreign || finished_) {
+        auto reason = finished_ && error_
+                          ? error_
+                          : make_error(errc::gone, "rid " + to_string(with_.request) + " of rank "
+                                                       + to_string(rank) + " is bound to another attempt");
+        tell(self_, message.peer->link, send_message{gone{header, side::generation, to_wire(reason)}});
+        return;
+    }
+    receiver_key key{rank, header.receive_slice};
+    if (receivers_.contains(key))
+        return; // a replay
+    attempts_.emplace(rank, header.session);
+    expected_.insert(rank);
+    expected_.insert(message.request.receivers.begin(), message.request.receivers.end());
+    auto& to = receivers_[key];
+    to.request = message.request;
+    to.peer = message.peer;
+    to.summary.rank = rank;
+    if (auto problem = check_request(message)) {
+        to.closed = problem;
+        to.last_reported = true; // the refusal is the report
+        tell_peer(to, refused{header, side::generation, to_wire(problem)});
+        finish(session_state::error, problem);
+        return;
+    }
+    dispatch_all(to);
+    if (aux_)
+        deliver_aux(to);
+    update();
+}
+
+/// Both sides must see the same cohorts; a difference would be a wait without end.
+caf::error tx_session_state::check_request(const bind_receiver& message) const {
+    const auto& self = with_.environment->self;
+    const auto& peer = message.peer->info;
+    auto text = "rid " + to_string(with_.request) + " from " + describe(peer) + ": ";
+    if (!self.pages || !peer.pages)
+        return make_error(errc::missing_layout,
+                          text + describe(self.pages ? peer : self) + " published no page table");
+    if (message.request.kv != should_send_kv(self, peer))
+        return make_error(errc::layout_mismatch, text + "it asks " + describe(self) + " for KV = "
+                                                     + std::to_string(message.request.kv)
+                                                     + ", the layouts say the opposite");
+    if (message.request.aux == aux_mode::required && !should_send_aux(self, peer))
+        return make_error(errc::layout_mismatch,
+                          text + "it asks " + describe(self) + " for aux, which another rank sends");
+    if (message.request.aux == aux_mode::required && with_.aux == aux_mode::none)
+        return make_error(errc::invalid_argument, text + "it requires aux, the sender was opened without");
+    return {};
+}
+
+void tx_session_state::dispatch_all(receiver& to) {
+    for (std::uint32_t index = 0; index < pieces_.size() && !finished_; ++index)
+        dispatch(to, index);
+}
+
+void tx_session_state::dispatch(receiver& to, std::uint32_t index) {
+    if (!to.request.kv || to.closed || finished_)
+        return;
+    const auto& slice = pieces_[index].slice;
+    send_piece piece{{index}, slice.last};
+    to.dispatched = index + 1;
+    const auto& environment = *with_.environment;
+    auto plan = make_plan(environment.self, slice, to.peer->info, to.request.target, *environment.plans);
+    if (!plan) {
+        piece_failed(to, piece, agent_result::failed,
+                     add_context(plan.error(), "rid " + to_string(with_.request)));
+        return;
+    }
+    if (plan->bytes == 0) {
+        piece_served(to, piece, 0, 0);
+        return;
+    }
+    start(to, piece, std::make_shared<const copy_plan>(std::move(*plan)));
+}
+
+void tx_session_state::start(receiver& to, send_piece piece, std::shared_ptr<const copy_plan> plan) {
+    const auto& environment = *with_.environment;
+    auto chosen = choose_route(*plan, *to.peer, environment.route);
+    if (!chosen) {
+        piece_failed(to, piece, agent_result::failed, chosen.error());
+        return;
+    }
+    to.summary.route = chosen->text;
+    auto fragments = plan->fragments;
+    auto bytes = plan->bytes;
+    copy_job job{std::move(plan), environment.source_pools, std::move(chosen->target_pools),
+                 std::move(chosen->holds)};
+    if (chosen->taken == route::mapped && bytes <= environment.bounds.inline_copy_bytes_max) {
+        copy_now(job);
+        piece_served(to, piece, bytes, fragments);
+        return;
+    }
+    transfer_id id{(std::uint64_t{with_.serial} << 32) | transfers_started_++};
+    to.in_flight.emplace(id, flight{piece, chosen->taken, fragments});
+    if (chosen->taken == route::mapped)
+        tell(self_, environment.copy, start_copy{id, std::move(job), self_});
+    else
+        tell(self_, environment.fabric, start_put{id, to.peer->endpoint, std::move(job), self_});
+}
+
+void tx_session_state::on_done(const transfer_done& message) {
+    auto found = std::find_if(receivers_.begin(), receivers_.end(), [&](const auto& entry) {
+        return entry.second.in_flight.contains(message.id);
+    });
+    if (found == receivers_.end())
+        return;
+    auto& to = found->second;
+    auto flying = to.in_flight.extract(message.id).mapped();
+    if (message.result == agent_result::success)
+        piece_served(to, flying.piece, message.bytes, flying.fragments);
+    else
+        piece_failed(to, flying.piece, message.result, message.error);
+    if (to.closed && to.in_flight.empty())
+        report_closing(to);
+    update();
+    release_if_quiet();
+}
+
+void tx_session_state::piece_served(receiver& to, send_piece piece, std::uint64_t bytes,
+                                    std::uint64_t fragments) {
+    to.summary.bytes += bytes;
+    to.summary.fragments += fragments;
+    pieces_[piece.index.value].served.insert({to.peer->info.rank, to.request.header.receive_slice});
+    report_kv(to, piece, agent_result::success, bytes, fragments, {});
+}
+
+void tx_session_state::piece_failed(receiver& to, send_piece piece, agent_result result,
+                                    const caf::error& reason) {
+    report_kv(to, piece, result, 0, 0, reason);
+    close(to, reason);
+    finish(session_state::error, reason);
+}
+
+void tx_session_state::deliver_aux(receiver& to) {
+    if (to.request.aux != aux_mode::required || to.aux_reported || to.closed)
+        return;
+    to.aux_reported = true;
+    auto header = to.request.header;
+    header.kind = payload_kind::aux;
+    header.writer = with_.environment->self.rank;
+    tell_peer(to, aux_agent_result{header, agent_result::success, *aux_, {}});
+}
+
+void tx_session_state::on_unbind(const unbind_receiver& message) {
+    const auto& header = message.cancel.header;
+    auto rank = message.peer->info.rank;
+    auto bound = attempts_.find(rank);
+    if (bound == attempts_.end() || bound->second != header.session) {
+        auto reason = make_error(errc::gone, "rid " + to_string(with_.request) + " knows no attempt "
+                                                 + to_string(header.session));
+        tell(self_, message.peer->link, send_message{gone{header, side::generation, to_wire(reason)}});
+        return;
+    }
+    auto reason = from_wire(message.cancel.reason);
+    finish(outcome_of(reason), reason);
+}
+
+void tx_session_state::on_gone(const gone& message) {
+    for (auto& [key, to] : receivers_)
+        if (to.peer->info.process == message.header.sender && !complete(to)
+            && to.request.header.session == message.header.session)
+            finish(session_state::error, add_context(from_wire(message.reason), describe(to.peer->info)));
+}
+
+void tx_session_state::on_peer_ready(const peer_ready&) {}
+
+void tx_session_state::on_peer_lost(const peer_lost& message) {
+    for (auto& [key, to] : receivers_) {
+        if (to.peer->info.process != message.peer || to.lost)
+            continue;
+        to.lost = true;
+        if (complete(to))
+            continue;
+        auto reason = add_context(message.reason, "rid " + to_string(with_.request) + " to "
+                                                      + describe(to.peer->info));
+        close(to, reason);
+        finish(session_state::error, reason);
+    }
+}
+
+void tx_session_state::on_process_gone(const process_gone&) {
+    // A receiver's death frees nothing here: source pages wait for this rank's own operations.
+}
+
+// -- reports ------------------------------------------------------------------------------------
+
+void tx_session_state::report_kv(receiver& to, send_piece piece, agent_result result,
+                                 std::uint64_t bytes, std::uint64_t fragments,
+                                 const caf::error& reason) {
+    to.last_reported = to.last_reported || piece.last;
+    auto header = to.request.header;
+    header.kind = payload_kind::kv;
+    header.writer = with_.environment->self.rank;
+    header.piece = piece;
+    tell_peer(to, kv_agent_result{header, result, bytes, fragments, to.summary.route, to_wire(reason)});
+}
+
+/// Nothing more goes to this receiver. What is in flight is cut short; when it has ended and the
+/// last piece never went out, a closing report says that nothing will come.
+void tx_session_state::close(receiver& to, const caf::error& reason) {
+    if (to.closed)
+        return;
+    to.closed = reason ? reason : make_error(errc::cancelled, "the transfer was given up");
+    for (const auto& [id, flying] : to.in_flight) {
+        if (flying.taken == route::mapped)
+            tell(self_, with_.environment->copy, cancel_transfer{id});
+        else
+            tell(self_, with_.environment->fabric, cancel_transfer{id});
+    }
+    if (!complete(to) && code_of(to.closed) != errc::layout_mismatch) // told at once, proven later
+        tell_peer(to, cancel_session{to.request.header, side::generation, to_wire(to.closed)});
+    if (to.in_flight.empty())
+        report_closing(to);
+}
+
+void tx_session_state::report_closing(receiver& to) {
+    if (to.request.kv && !to.last_reported)
+        report_kv(to, {{to.dispatched}, true}, agent_result::failed, 0, 0, to.closed);
+}
+
+void tx_session_state::tell_peer(const receiver& to, wire_message message) {
+    if (!to.lost)
+        tell(self_, to.peer->link, send_message{std::move(message)});
+}
+
+// -- outcome and release ------------------------------------------------------------------------
+
+bool tx_session_state::all_bound() const {
+    return !expected_.empty() && std::all_of(expected_.begin(), expected_.end(), [this](rank_id rank) {
+        return std::any_of(receivers_.begin(), receivers_.end(), [rank](const auto& entry) {
+            return entry.first.first == rank && entry.second.request.target.last;
+        });
+    });
+}
+
+bool tx_session_state::complete(const receiver& to) const {
+    auto kv = !to.request.kv || (to.last_reported && to.in_flight.empty());
+    return kv && (to.request.aux == aux_mode::none || to.aux_reported);
+}
+
+bool tx_session_state::kv_complete() const {
+    return all_bound() && std::all_of(receivers_.begin(), receivers_.end(), [](const auto& entry) {
+        const auto& to = entry.second;
+        return !to.request.kv || (to.last_reported && to.in_flight.empty());
+    });
+}
+
+bool tx_session_state::aux_complete() const {
+    return with_.aux == aux_mode::none
+           || std::all_of(receivers_.begin(), receivers_.end(), [](const auto& entry) {
+                  return entry.second.request.aux == aux_mode::none || entry.second.aux_reported;
+              });
+}
+
+/// Moves the state forward and tells the host which of its pieces have ended.
+void tx_session_state::update() {
+    if (finished_)
+        return;
+    auto bound = all_bound();
+    for (std::uint32_t index = 0; bound && index < pieces_.size(); ++index) {
+        auto& piece = pieces_[index];
+        auto served = std::all_of(receivers_.begin(), receivers_.end(), [&piece](const auto& entry) {
+            return !entry.second.request.kv || piece.served.contains(entry.first);
+        });
+        if (served && !piece.told_host) {
+            piece.told_host = true;
+            tell(self_, with_.observer,
+                 piece_finished{side::context, with_.request, {}, payload_kind::kv, {index}, {}});
+        }
+    }
+    if (bound && aux_ && aux_complete() && !aux_told_host_) {
+        aux_told_host_ = true;
+        tell(self_, with_.observer,
+             piece_finished{side::context, with_.request, {}, payload_kind::aux, {}, {}});
+    }
+    auto reached = session_state::init;
+    if (kv_complete())
+        reached = session_state::kv_transferred;
+    else if (std::any_of(receivers_.begin(), receivers_.end(),
+                         [](const auto& entry) { return entry.second.dispatched > 0; }))
+        reached = session_state::transferring;
+    else if (bound)
+        reached = session_state::ready;
+    state_ = std::max(state_, reached);
+    if (state_ == session_state::kv_transferred && aux_complete())
+        finish(with_.aux == aux_mode::none ? state_ : session_state::fully_transferred, {});
+}
+
+void tx_session_state::finish(session_state outcome, caf::error reason) {
+    if (finished_)
+        return;
+    finished_ = true;
+    state_ = outcome;
+    error_ = reason;
+    session_finished result{side::context, with_.request, {}, outcome, reason, {}, {}};
+    for (std::uint32_t index = 0; index < pieces_.size(); ++index)
+        if (!std::exchange(pieces_[index].told_host, true))
+            tell(self_, with_.observer,
+                 piece_finished{side::context, with_.request, {}, payload_kind::kv, {index}, reason});
+    if (aux_ && !std::exchange(aux_told_host_, true))
+        tell(self_, with_.observer,
+             piece_finished{side::context, with_.request, {}, payload_kind::aux, {}, reason});
+    for (auto& [key, to] : receivers_) {
+        if (reason)
+            close(to, reason);
+        result.peers.push_back(to.summary);
+    }
+    tell(self_, with_.observer, std::move(result));
+    release_if_quiet();
+}
+
+/// The source pages are the host's again when no operation of this rank can read them.
+void tx_session_state::release_if_quiet() {
+    auto reading = std::any_of(receivers_.begin(), receivers_.end(),
+                               [](const auto& entry) { return !entry.second.in_flight.empty(); });
+    if (!finished_ || reading || std::exchange(released_, true))
+        return;
+    tell(self_, with_.observer, session_released{side::context, with_.request, {}});
+    tell(self_, with_.owner, session_retired{with_.request, {}, error_});
+    self_->quit();
+}
+
+std::string tx_session_state::waits_for() const {
+    if (pieces_.empty() || !pieces_.back().slice.last)
+        return "the host's last send(slice)";
+    if (expected_.empty())
+        return "a receiver's request_data";
+    std::string result;
+    for (auto rank : expected_) {
+        auto found = std::find_if(receivers_.begin(), receivers_.end(),
+                                  [rank](const auto& entry) { return entry.first.first == rank; });
+        if (found == receivers_.end())
+            result += " request_data of rank " + to_string(rank);
+        else if (!found->second.in_flight.empty())
+            result += " " + std::to_string(found->second.in_flight.size()) + " transfers to rank "
+                      + to_string(rank);
+    }
+    if (result.empty() && with_.aux == aux_mode::required && !aux_)
+        return "the host's send_aux()";
+    return result.empty() ? "nothing" : result.substr(1);
+}
+
+} // namespace kvferry
