@@ -79,6 +79,10 @@ struct session_status;
 struct piece_finished;
 struct session_finished;
 struct session_released;
+struct host_send;
+struct host_send_aux;
+struct host_receive;
+struct run_callback;
 struct register_pools;
 struct pools_registered;
 struct query_rank_info;
@@ -200,6 +204,29 @@ using observer_actor = caf::typed_actor<
     caf::result<void>(session_finished),
     // Nobody touches the session's pages any more; they are the host's again.
     caf::result<void>(session_released)>;
+
+/// Runs host callbacks away from the I/O threads; what they throw is counted and logged.
+using callback_actor = caf::typed_actor<
+    // Call it.
+    caf::result<void>(run_callback)>;
+
+/// The rank's end of a session handle that a host holds: opens the session, hands the host's
+/// pieces on, keeps its promises.
+using session_gate_actor = observer_actor::extend<
+    // Opens the session: told once, right after spawn.
+    caf::result<void>(open_tx),
+    // Opens the session: told once, right after spawn.
+    caf::result<void>(open_rx),
+    // A slice of a sending session, with the promise of its end.
+    caf::result<void>(host_send),
+    // The aux record of a sending session, with the promise of its end.
+    caf::result<void>(host_send_aux),
+    // A slice of a receiving session, with the promise of its end.
+    caf::result<void>(host_receive),
+    // The host gives the session up.
+    caf::result<void>(cancel_request),
+    // State, loans and what it waits for.
+    caf::result<session_status>(query_status)>;
 
 /// Hears of peers: links that come up, end, and processes proven gone.
 using peer_watcher_actor = caf::typed_actor<

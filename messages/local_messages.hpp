@@ -10,6 +10,8 @@
 #include "messages/session_state.hpp"
 
 #include <chrono>
+#include <functional>
+#include <future>
 #include <map>
 #include <memory>
 #include <string>
@@ -358,6 +360,29 @@ struct session_released {
     side role = side::context;
     rid request;
     attempt session;
+};
+
+// -- host handles ---------------------------------------------------------------------------
+
+using piece_promise = std::shared_ptr<std::promise<piece_finished>>;
+
+struct host_send {
+    kv_slice slice;
+    piece_promise done;
+};
+
+struct host_send_aux {
+    aux_record record;
+    piece_promise done;
+};
+
+struct host_receive {
+    kv_slice slice;
+    piece_promise done;
+};
+
+struct run_callback {
+    std::function<void()> callback;
 };
 
 // -- worker ---------------------------------------------------------------------------------
