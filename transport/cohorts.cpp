@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+// Cohorts, and the proof that a KV cohort covers its receiver exactly once.
+#include "transport/cohorts.hpp"
+
+#include "transport/layout_error.hpp"
+#include "transport/layout_match.hpp"
+#include "transport/topology.hpp"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <string>
+#include <tuple>
+
+namespace kvferry {
+
+namespace {
+
+using detail::text;
+
+bool carries(const view_pair& pair) {
+    return pair.carries;
+}
+
+/// One layer of one view of the receiver, as one CP rank of the context holds it.
+struct layer_of_view {
+    std::uint32_t group = 0;
+    std::uint32_t view = 0;
+    std::uint32_t local_layer = 0;
+    /// Recurrent state is cut over CP ranks, blocks are dealt out to them.
+    std::uint32_t cp_rank = 0;
+
+    friend auto operator<=>(const layer_of_view&, const layer_of_view&) = default;
+};
+
+/// What the writers bring for one such layer.
+struct contribution {
+    /// Parts that make up the whole; 0 until a writer has said so.
+    std::uint32_t wanted = 0;
+    /// Part -> writer.
+    std::map<std::uint32_t, rank_id> parts;
+};
+
+class coverage {
+public:
+    explicit coverage(const rank_info& receiver) : receiver_(receiver) {}
+
+    caf::error add(const rank_info& writer, const std::vector<view_pair>& pairs) {
+        for (const auto& pair : pairs) {
+            const auto& group = receiver_.pages->groups[pair.target_group];
+            const auto& target = group.views[pair.target_view].layout;
+            const auto& source =
+                writer.pages->groups[pair.source_group].views[pair.source_view].layout;
+            const auto split = split_of(source, target);
+            std::set<std::uint32_t> layers;
+            for (const auto& entries : pair.entries)
+                layers.insert(entries.target.local_layer);
+            for (auto layer : layers) {
+                auto& found = layers_[{pair.target_group, pair.target_view, layer,
+                                       group.tokens_per_slot ? writer.layout.cp_rank : 0}];
+                const auto wanted = split.target_is_finer ? 1 : split.ratio;
+                if (found.wanted != 0 && found.wanted != wanted)
+                    return detail::bad_layout(
+                        writer, "layer " + text(group.layers[layer]) + " has num_shards "
+                                    + text(source.num_shards) + ", unlike another rank's");
+                found.wanted = wanted;
+                if (!pair.carries)
+                    continue;
+                const auto part = split.target_is_finer ? 0 : split.part;
+                if (auto [first, is_new] = found.parts.emplace(part, writer.rank); !is_new)
+                    return detail::bad_layout(
+                        writer, "layer " + text(group.layers[layer]) + " for "
+                                    + describe(receiver_) + " would come from rank "
+                                    + to_string(first->second) + " as well");
+            }
+        }
+        return {};
+    }
+
+    /// Every layer that some writer has must have arrived whole.
+    caf::error finish() const {
+        for (const auto& [where, found] : layers_)
+            if (found.parts.size() != found.wanted)
+                return make_error(
+                    errc::layout_mismatch,
+                    "layer " + text(receiver_.pages->groups[where.group].layers[where.local_layer])
+                        + " of " + describe(receiver_) + ": the context's ranks hold "
+                        + text(found.parts.size()) + " of the " + text(found.wanted)
+                        + " shards it is made of");
+        return {};
+    }
+
+private:
+    const rank_info& receiver_;
+    std::map<layer_of_view, contribution> layers_;
+};
+
+/// All ranks of one instance, each once, split alike.
+caf::error check_instance(const std::vector<rank_info>& ranks) {
+    if (ranks.empty())
+        return make_error(errc::layout_mismatch, "the context instance has no ranks");
+    const auto& first = ranks.front();
+    std::set<rank_id> seen;
+    for (const auto& rank : ranks) {
+        if (auto error = check_parallelism(rank))
+            return error;
+        const auto sizes = [](const rank_info& x) {
+            return std::tie(x.instance, x.layout.tp_size, x.layout.pp_size, x.layout.cp_size,
+                            x.layout.attention_dp, x.layout.layers_per_stage);
+        };
+        if (sizes(rank) != sizes(first))
+            return detail::bad_layout(rank, "it is not split like " + describe(first));
+        if (!seen.insert(rank.rank).second)
+            return detail::bad_layout(rank, "it is listed twice");
+    }
+    if (ranks.size() != first.world_size)
+        return detail::bad_layout(first, "world_size is " + text(first.world_size) + ", "
+                                             + text(ranks.size()) + " ranks are listed");
+    return {};
+}
+
+bool is_first_of(std::uint32_t size, std::uint32_t index, std::uint32_t peer_size) {
+    return index % std::max(1u, size / peer_size) == 0;
+}
+
+} // namespace
+
+bool should_send_kv(const rank_info& writer, const rank_info& receiver) {
+    if (!groups_overlap(writer.layout, receiver.layout))
+        return false;
+    const auto pairs = match_layouts(writer, receiver);
+    return pairs && std::any_of(pairs->begin(), pairs->end(), carries);
+}
+
+bool should_send_aux(const rank_info& writer, const rank_info& receiver) {
+    if (check_parallelism(writer) || check_parallelism(receiver))
+        return false;
+    const auto& from = writer.layout;
+    const auto& to = receiver.layout;
+    if (!groups_overlap(from, to) || !stages_overlap(from, to))
+        return false;
+    const auto tp = heads_group(from);
+    if (!is_first_of(tp.size, tp.rank, heads_group(to).size)
+        || !is_first_of(from.cp_size, from.cp_rank, to.cp_size))
+        return false;
+    for (auto lower = from; lower.pp_rank > 0;) {
+        --lower.pp_rank;
+        if (stages_overlap(lower, to))
+            return false;
+    }
+    return true;
+}
+
+caf::expected<cohorts> cohorts_of(const rank_info& receiver,
+                                  const std::vector<rank_info>& context_ranks,
+                                  std::uint32_t context_dp_rank) {
+    if (auto error = check_instance(context_ranks))
+        return error;
+    if (auto error = check_parallelism(receiver))
+        return error;
+    if (auto error = check_split(context_ranks.front(), receiver))
+        return error;
+    if (context_dp_rank >= dp_size(context_ranks.front().layout))
+        return make_error(errc::invalid_argument,
+                          "context DP rank " + text(context_dp_rank) + ": instance "
+                              + context_ranks.front().instance + " has "
+                              + text(dp_size(context_ranks.front().layout)));
+    cohorts result;
+    coverage covered{receiver};
+    for (const auto& writer : context_ranks) {
+        if (dp_rank(writer.layout) != context_dp_rank
+            || !groups_overlap(writer.layout, receiver.layout))
+            continue;
+        auto pairs = match_layouts(writer, receiver);
+        if (!pairs)
+            return std::move(pairs.error());
+        if (auto error = covered.add(writer, *pairs))
+            return error;
+        if (std::any_of(pairs->begin(), pairs->end(), carries))
+            result.kv.push_back(writer.rank);
+        if (should_send_aux(writer, receiver))
+            result.aux.push_back(writer.rank);
+    }
+    if (auto error = covered.finish())
+        return error;
+    if (result.aux.size() != 1)
+        return detail::mismatch("layers_per_stage (no layer in common with the receiver's stage)",
+                                context_ranks.front(), context_ranks.front().layout.layers_per_stage,
+                                receiver, receiver.layout.layers_per_stage);
+    std::sort(result.kv.begin(), result.kv.end());
+    return result;
+}
+
+std::vector<rank_id> receivers_of(const rank_info& writer,
+                                  const std::vector<rank_info>& generation_ranks,
+                                  std::uint32_t generation_dp_rank, bool with_aux) {
+    std::vector<rank_id> result;
+    for (const auto& receiver : generation_ranks)
+        if (dp_rank(receiver.layout) == generation_dp_rank
+            && (should_send_kv(writer, receiver) || (with_aux && should_send_aux(writer, receiver))))
+            result.push_back(receiver.rank);
+    std::sort(result.begin(), result.end());
+    return result;
+}
+
+} // namespace kvferry
