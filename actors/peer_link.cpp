@@ -5,6 +5,8 @@
 #include "messages/codec.hpp"
 #include "messages/handle.hpp"
 #include "transport/layout_match.hpp"
+#include "transport/page_table_check.hpp"
+#include "transport/topology.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -114,8 +116,12 @@ caf::error peer_link_state::check_introduction() const {
     if (said.token != with_.self.token)
         return make_error(errc::foreign_peer, who() + " did not show the link token of "
                                                   + describe(with_.self) + ": ask its instance's info again");
+    if (auto problem = check_parallelism(said.info))
+        return add_context(problem, who());
     if (!with_.self.pages || !said.info.pages)
         return {}; // a link may exist; a transfer will be refused
+    if (auto problem = check_page_table(said.info))
+        return add_context(problem, who());
     auto matched = match_layouts(with_.self, said.info);
     return matched ? caf::error{} : add_context(matched.error(), describe(with_.self) + " with " + who());
 }

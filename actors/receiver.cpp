@@ -5,6 +5,7 @@
 #include "actors/collect_status.hpp"
 #include "actors/rx_session.hpp"
 #include "messages/handle.hpp"
+#include "transport/cohorts.hpp"
 #include "transport/topology.hpp"
 
 #include <algorithm>
@@ -116,26 +117,12 @@ caf::expected<std::vector<writer_binding>> receiver_state::writers_for(const ope
     if (opened.aux == aux_mode::required)
         for (auto rank : mine->aux)
             bindings[rank].aux = true;
-    for (const auto& sibling : instances_.at(with_.own_endpoint)) {
-        if (sibling.layout.attention_dp && sibling.layout.tp_rank != with_.self.layout.tp_rank)
-            continue; // another DP group serves other requests
-        auto theirs = cohorts_of(sibling, context, opened.context_dp_rank);
-        if (!theirs)
-            return add_context(theirs.error(), "rid " + to_string(opened.request));
-        auto asks = theirs->kv;
-        if (opened.aux == aux_mode::required)
-            asks.insert(asks.end(), theirs->aux.begin(), theirs->aux.end());
-        for (auto rank : asks)
-            if (auto found = bindings.find(rank); found != bindings.end())
-                found->second.receivers.push_back(sibling.rank);
-    }
     std::vector<writer_binding> result;
     for (auto& [rank, binding] : bindings) {
         binding.rank = rank;
         binding.process = context[rank.value].process;
-        std::sort(binding.receivers.begin(), binding.receivers.end());
-        binding.receivers.erase(std::unique(binding.receivers.begin(), binding.receivers.end()),
-                                binding.receivers.end());
+        binding.receivers = receivers_of(context[rank.value], instances_.at(with_.own_endpoint),
+                                         dp_rank(with_.self.layout), opened.aux == aux_mode::required);
         result.push_back(std::move(binding));
     }
     return result;

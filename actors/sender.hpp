@@ -22,6 +22,7 @@ struct sender_environment {
     fabric_actor fabric;
     copy_actor copy;
     rank_info self;
+    std::vector<memory_region> regions;
     /// Own pools as this process addresses them, in the order of the page table.
     std::vector<pool_base> source_pools;
     /// Used on the rank's home only, where all its sessions live.

@@ -116,6 +116,7 @@ void transfer_worker_state::publish() {
     environment->fabric = io_.fabric;
     environment->copy = io_.copy;
     environment->self = info_;
+    environment->regions = regions_;
     environment->plans = std::make_shared<plan_cache>();
     for (const auto& pool : info_.pages->pools)
         environment->source_pools.push_back({regions_[pool.region].base_address + pool.region_offset_bytes,

@@ -5,7 +5,8 @@
 #include "actors/aux_size.hpp"
 #include "messages/handle.hpp"
 #include "transport/copy_now.hpp"
-#include "transport/topology.hpp"
+#include "transport/cohorts.hpp"
+#include "transport/plan_check.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -160,10 +161,14 @@ void tx_session_state::dispatch(receiver& to, std::uint32_t index) {
     send_piece piece{{index}, slice.last};
     to.dispatched = index + 1;
     const auto& environment = *with_.environment;
-    auto plan = make_plan(environment.self, slice, to.peer->info, to.request.target, *environment.plans);
-    if (!plan) {
+    const auto& peer = *to.peer;
+    auto plan = make_plan(environment.self, slice, peer.info, to.request.target, *environment.plans);
+    auto problem = plan ? check_plan(*plan, *environment.self.pages, environment.regions,
+                                     *peer.info.pages, peer.regions)
+                        : plan.error();
+    if (problem) {
         piece_failed(to, piece, agent_result::failed,
-                     add_context(plan.error(), "rid " + to_string(with_.request)));
+                     add_context(problem, "rid " + to_string(with_.request) + " to " + describe(peer.info)));
         return;
     }
     if (plan->bytes == 0) {
