@@ -98,9 +98,6 @@ caf::error refusal(std::string_view text, std::string_view what) {
     result += "; write \"name:port\", \"1.2.3.4:port\" or \"[::1]:port\" with a port of 1..65535";
     return make_error(errc::invalid_argument, std::move(result));
 }
-                                                  + "; write \"name:port\", \"1.2.3.4:port\" or "
-                                                    "\"[::1]:port\" with a port of 1..65535");
-}
 
 } // namespace
 
