@@ -42,7 +42,7 @@ struct clumsy_state {
     void on_register(const register_with_instance& question) {
         if (question.endpoint.empty())
             throw 42;
-        tell(self_, given_.next, session_retired{{7}, {8}});
+        tell(self_, given_.next, session_retired{{7}, {8}, {}});
     }
 
     caf::result<info_server_published> on_publish(publish_info_server) {
