@@ -97,13 +97,22 @@ void receiver_state::bind_all() {
             auto [known, fresh] = peers_.try_emplace(writer.process);
             if (fresh) {
                 known->second.info = ranks[writer.rank.value];
-                tell(self_, with_.worker, connect_peer{known->second.info});
+                connect(known->second.info);
             } else if (known->second.view) {
                 tell(self_, session.actor, peer_ready{known->second.view});
             }
         }
         return true;
     });
+}
+
+/// The link tells peer_ready or peer_lost; only a worker that makes no link has to be heard here.
+void receiver_state::connect(const rank_info& peer) {
+    ask(self_, with_.worker, connect_peer{peer})
+        .then([](const peer_connected&) {},
+              [this, process = peer.process](const caf::error& reason) {
+                  on_peer_lost(peer_lost{process, reason});
+              });
 }
 
 caf::expected<std::vector<writer_binding>> receiver_state::writers_for(const open_rx& opened) const {

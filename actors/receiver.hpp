@@ -66,6 +66,7 @@ private:
     void instance_arrived(const std::string& endpoint, std::vector<rank_info> ranks);
     void instance_failed(const std::string& endpoint, const caf::error&);
     void bind_all();
+    void connect(const rank_info& peer);
     caf::expected<std::vector<writer_binding>> writers_for(const open_rx&) const;
     void finish_if_empty();
 
