@@ -74,9 +74,9 @@ public:
 
 private:
     struct parts;
-    explicit worker(std::unique_ptr<parts>);
+    explicit worker(std::shared_ptr<parts>);
 
-    std::unique_ptr<parts> parts_;
+    std::shared_ptr<parts> parts_;
 };
 
 } // namespace kvferry

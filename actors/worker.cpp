@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// The facade's calls, as messages to the rank's transfer worker.
+#include "actors/worker.hpp"
+
+#include "actors/ask_blocking.hpp"
+#include "actors/worker_parts.hpp"
+#include "messages/handle.hpp"
+#include "transport/topology.hpp"
+
+#include <spdlog/spdlog.h>
+
+#include <mutex>
+#include <utility>
+#include <vector>
+
+namespace kvferry {
+
+namespace {
+
+/// Ranks whose memory could not be proven quiet. They live until the process ends: freeing their
+/// mappings or threads would let a late write land in memory that somebody else owns by then.
+void keep_for_ever(std::shared_ptr<void> rank) {
+    static std::mutex mutex;
+    static auto* kept = new std::vector<std::shared_ptr<void>>; // no destructor at exit, on purpose
+    std::lock_guard lock{mutex};
+    kept->push_back(std::move(rank));
+}
+
+} // namespace
+
+caf::expected<worker> worker::start(caf::actor_system& system, worker_options options) {
+    auto made = std::make_shared<parts>();
+    made->system = &system;
+    made->options = std::move(options);
+    if (auto problem = made->make())
+        return problem;
+    return worker{std::move(made)};
+}
+
+worker::worker(std::shared_ptr<parts> made) : parts_(std::move(made)) {}
+
+worker::worker(worker&&) noexcept = default;
+
+worker& worker::operator=(worker&& other) noexcept {
+    std::swap(parts_, other.parts_);
+    return *this;
+}
+
+worker::~worker() {
+    if (parts_ && !parts_->stopped)
+        stop(parts_->options.bounds.stop_deadline);
+}
+
+caf::expected<rank_info> worker::publish(std::vector<host_region> regions, page_table pages) {
+    auto reply = ask_blocking<pools_registered>(*parts_->system, parts_->actor,
+                                                register_pools{std::move(regions), std::move(pages)},
+                                                2 * parts_->options.bounds.info_deadline);
+    if (!reply)
+        return std::move(reply.error());
+    return std::move(reply->info);
+}
+
+namespace {
+
+template <class Handle, class Open>
+Handle open_session(caf::actor_system& system, placement home, const transfer_worker_actor& actor,
+                    const callback_actor& callbacks, session_options&& options, side role, Open open) {
+    auto promises = std::make_shared<session_promises>();
+    auto gate = spawn_at<session_gate_actor, session_gate_state>(
+        system, home,
+        session_gate_state::dependencies{actor, callbacks, role, options.request, promises,
+                                         std::move(options.on_outcome), std::move(options.on_released)});
+    Handle result{system, options.request, gate, promises};
+    tell_from_outside(gate, std::move(open));
+    return result;
+}
+
+} // namespace
+
+tx_handle worker::open_tx(session_options options) {
+    auto deadline = options.deadline.value_or(parts_->options.bounds.session_deadline);
+    kvferry::open_tx ask{options.request, options.aux, {}, deadline};
+    return open_session<tx_handle>(*parts_->system, {parts_->loop.get()}, parts_->actor, parts_->callbacks,
+                                   std::move(options), side::context, std::move(ask));
+}
+
+rx_handle worker::open_rx(session_options options, context_address context) {
+    auto deadline = options.deadline.value_or(parts_->options.bounds.session_deadline);
+    kvferry::open_rx ask{options.request,  options.aux, std::move(context.endpoint),
+                        context.dp_rank, {},          deadline};
+    return open_session<rx_handle>(*parts_->system, {parts_->loop.get()}, parts_->actor, parts_->callbacks,
+                                   std::move(options), side::generation, std::move(ask));
+}
+
+const std::string& worker::info_endpoint() const {
+    return parts_->io.info_endpoint;
+}
+
+caf::expected<rank_info_reply> worker::info() const {
+    return ask_blocking<rank_info_reply>(*parts_->system, parts_->actor, query_rank_info{},
+                                         parts_->options.bounds.info_deadline);
+}
+
+caf::expected<worker_statistics> worker::statistics() const {
+    return ask_blocking<worker_statistics>(*parts_->system, parts_->actor, query_statistics{},
+                                           parts_->options.bounds.info_deadline);
+}
+
+caf::expected<session_list> worker::sessions() const {
+    return ask_blocking<session_list>(*parts_->system, parts_->actor, list_sessions{},
+                                      parts_->options.bounds.info_deadline);
+}
+
+transfer_worker_actor worker::actor() const {
+    return parts_->actor;
+}
+
+caf::expected<worker_stopped> worker::stop(std::chrono::milliseconds deadline) {
+    if (!parts_ || std::exchange(parts_->stopped, true))
+        return make_error(errc::stopped, "the worker has been stopped before");
+    auto reply = ask_blocking<worker_stopped>(*parts_->system, parts_->actor, stop_worker{deadline},
+                                              deadline + parts_->options.bounds.info_deadline);
+    if (reply && reply->unproven.empty()) {
+        parts_->undo(true);
+        return reply;
+    }
+    for (const auto& what : reply ? reply->unproven : std::vector{describe(reply.error())})
+        spdlog::error("rank {} of {} stopped without proof that its memory is quiet, which is kept: {}",
+                      to_string(instance_rank(parts_->identity.layout)), parts_->identity.instance, what);
+    keep_for_ever(parts_);
+    return reply;
+}
+
+} // namespace kvferry

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a running rank is made of, the steps in which it is put together, and their undoing.
+#pragma once
+
+#include "actors/transfer_worker.hpp"
+#include "actors/worker.hpp"
+#include "transport/io_loop.hpp"
+
+#include <memory>
+#include <string>
+
+namespace kvferry {
+
+/// Members in the order in which they are made; undo() goes the other way round.
+struct worker::parts {
+    caf::actor_system* system = nullptr;
+    worker_options options;
+    rank_identity identity;
+    std::unique_ptr<io_loop> loop;
+    std::unique_ptr<io_loop> copy_loop;
+    callback_actor callbacks;
+    transfer_worker_actor actor;
+    adopt_io io;
+    bool stopped = false;
+
+    /// Makes everything; on failure undoes what was made and says which step failed.
+    caf::error make();
+
+    /// Ends all actors and threads of a rank that never ran, or has stopped.
+    void undo(bool io_has_stopped);
+
+private:
+    caf::error step(const char* what);
+    caf::error make_all();
+    caf::error check_options();
+    caf::error make_threads();
+    caf::error make_fabric();
+    caf::error make_host_link();
+    caf::error make_info();
+
+    int steps_ = 0;
+};
+
+} // namespace kvferry
