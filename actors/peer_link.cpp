@@ -34,8 +34,10 @@ void peer_link_state::handler_failed(const caf::error& reason) {
 
 void peer_link_state::on_start(const start_link&) {
     self_->delayed_send(peer_link_actor{self_}, with_.bounds.dial_deadline, deadline_tick{});
-    if (with_.introduction)
+    if (with_.introduction) {
         peer_regions_ = with_.introduction->regions;
+        next_sequence_ = with_.introduction->header.sequence + 1;
+    }
     ask(self_, with_.fabric, open_endpoint{with_.peer.process, with_.peer.fabric_address, peer_regions_, self_})
         .then(
             [this](const endpoint_opened& opened) {
@@ -94,7 +96,9 @@ void peer_link_state::proceed() {
         return;
     if (!with_.introduction) {
         phase_ = phase::introduced;
-        send_now(register_rank_info{{}, with_.self, with_.regions, with_.peer.token, host_link_up_});
+        message_header header;
+        header.session = with_.dial;
+        send_now(register_rank_info{header, with_.self, with_.regions, with_.peer.token, host_link_up_});
         return;
     }
     if (auto problem = check_introduction()) {
@@ -208,10 +212,30 @@ void peer_link_state::on_frame(const frame_arrived& arrived) {
     const auto& header = header_of(*message);
     if (header.receiver != with_.self.process || header.sender != with_.peer.process)
         return; // for or of a former process
-    std::visit([this](auto& content) { on_message(content); }, *message);
+    if (auto* introduction = std::get_if<register_rank_info>(&*message)) {
+        on_message(*introduction); // begins a count of its own
+        return;
+    }
+    // In order whatever the fabric does: a cancel that overtook its request would be answered
+    // "never heard of it", which the receiver takes as proof.
+    if (header.sequence < next_sequence_)
+        return; // a replay
+    if (ahead_.size() >= with_.bounds.pending_per_link_max) {
+        lose(make_error(errc::limit_exceeded, "message " + std::to_string(next_sequence_) + " is missing and "
+                                                  + std::to_string(ahead_.size()) + " others wait for it"));
+        return;
+    }
+    ahead_.emplace(header.sequence, std::move(*message));
+    while (phase_ != phase::lost && !ahead_.empty() && ahead_.begin()->first == next_sequence_) {
+        auto next = ahead_.extract(ahead_.begin());
+        ++next_sequence_;
+        std::visit([this](auto& content) { on_message(content); }, next.mapped());
+    }
 }
 
 void peer_link_state::on_message(register_rank_info& message) {
+    if (with_.introduction && with_.introduction->header.session == message.header.session)
+        return; // a replay
     if (phase_ == phase::ready) {
         // The peer dials anew: this link is over, the new one is the worker's to accept.
         auto again = encode(message, with_.bounds.message_bytes_max);
@@ -227,6 +251,7 @@ void peer_link_state::on_message(register_rank_info& message) {
         return;
     }
     peer_regions_ = message.regions;
+    next_sequence_ = std::max(next_sequence_, message.header.sequence + 1);
     if (phase_ == phase::introduced)
         send_now(rank_registered{});
 }

@@ -7,6 +7,7 @@
 #include "messages/local_messages.hpp"
 
 #include <deque>
+#include <map>
 #include <optional>
 #include <vector>
 
@@ -25,6 +26,8 @@ struct peer_link_state {
         transfer_worker_actor worker;
         sender_actor sender;
         receiver_actor receiver;
+        /// Number of this dial, never used twice by a process: tells a new dial from a replay.
+        attempt dial;
         /// Whom to dial; for an accepted link what it said of itself.
         rank_info peer;
         /// Set on the accepting side: the dialler's first message.
@@ -93,6 +96,9 @@ private:
     std::vector<memory_region> peer_regions_;
     std::deque<wire_message> waiting_;
     std::uint64_t sequence_ = 0;
+    /// The peer's next message, and those that came before their turn.
+    std::uint64_t next_sequence_ = 0;
+    std::map<std::uint64_t, wire_message> ahead_;
 };
 
 } // namespace kvferry

@@ -180,7 +180,8 @@ peer_link_actor transfer_worker_state::make_link(const rank_info& peer,
     auto link = spawn_at<peer_link_actor, peer_link_state>(
         self_->system(), with_.home,
         peer_link_state::dependencies{with_.bounds, info_, regions_, io_.fabric, io_.host_link, self_,
-                                      sender_, receiver_, peer, std::move(introduction)});
+                                      sender_, receiver_, attempt{++dials_}, peer,
+                                      std::move(introduction)});
     self_->monitor(link);
     ++links_running_;
     links_[peer.process] = link;

@@ -83,6 +83,7 @@ private:
     std::unordered_map<incarnation, peer_link_actor> links_;
     /// Links that are lost and may still bring the proof that their peer is gone.
     std::size_t links_running_ = 0;
+    std::uint64_t dials_ = 0;
     std::uint64_t sessions_opened_ = 0;
     std::map<std::string, std::uint64_t> ignored_;
     caf::typed_response_promise<worker_stopped> stop_;

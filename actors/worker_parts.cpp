@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+// Putting a rank together, one step that can fail after the other.
+#include "actors/worker_parts.hpp"
+
+#include "actors/ask_blocking.hpp"
+#include "actors/callback_runner.hpp"
+#include "actors/configure.hpp"
+#include "actors/info_link.hpp"
+#include "actors/loopback_world.hpp"
+#include "actors/rank_info_server.hpp"
+#include "messages/handle.hpp"
+#include "transport/copy_io.hpp"
+#include "transport/host_link.hpp"
+#include "transport/machine_id.hpp"
+#include "transport/topology.hpp"
+#include "transport/ucx_io.hpp"
+
+#include <caf/send.hpp>
+
+#include <random>
+
+namespace kvferry {
+
+namespace {
+
+std::uint64_t random_number() {
+    std::random_device entropy;
+    return (std::uint64_t{entropy()} << 32) | entropy();
+}
+
+template <class Handle>
+void kill(const Handle& actor) {
+    if (actor)
+        caf::anon_send_exit(actor, caf::exit_reason::kill);
+}
+
+} // namespace
+
+/// Counts the steps, and makes one of them fail when a test wants it to.
+caf::error worker::parts::step(const char* what) {
+    if (++steps_ != options.fail_at_step)
+        return {};
+    return make_error(errc::unsupported, "step " + std::to_string(steps_) + " (" + what
+                                             + ") was made to fail by fail_at_step");
+}
+
+caf::error worker::parts::make() {
+    auto problem = make_all();
+    if (problem)
+        undo(false);
+    return problem;
+}
+
+caf::error worker::parts::make_all() {
+    if (auto problem = check_prepared(*system))
+        return problem;
+    if (auto problem = check_options())
+        return problem;
+    if (auto problem = make_threads())
+        return problem;
+    callbacks = spawn_at<callback_actor, callback_runner_state>(*system, placement{});
+    placement home{loop.get()};
+    actor = spawn_at<transfer_worker_actor, transfer_worker_state>(
+        *system, home,
+        transfer_worker_state::dependencies{home, options.bounds, options.route, identity,
+                                            random_number()});
+    if (auto problem = make_fabric())
+        return problem;
+    if (auto problem = make_host_link())
+        return problem;
+    if (auto problem = step("copy_io"))
+        return problem;
+    io.copy = spawn_at<copy_actor, copy_io_state>(*system, placement{copy_loop.get()},
+                                                  copy_io_state::dependencies{options.bounds});
+    if (auto problem = make_info())
+        return problem;
+    tell_from_outside(actor, io);
+    return {};
+}
+
+caf::error worker::parts::check_options() {
+    const auto& layout = options.layout;
+    auto ranks = layout.tp_size * layout.pp_size * layout.cp_size;
+    identity.instance = options.instance;
+    identity.world_size = options.world_size ? options.world_size : ranks;
+    identity.layout = layout;
+    identity.process = {random_number()};
+    identity.token = {random_number()};
+    identity.machine = machine_id();
+    identity.host_link_name = host_link_name(identity.process);
+    rank_info self;
+    self.instance = identity.instance;
+    self.layout = layout;
+    self.rank = instance_rank(layout);
+    self.world_size = identity.world_size;
+    if (options.instance.empty())
+        return make_error(errc::invalid_argument, "worker_options.instance is empty: name the instance");
+    if (auto problem = check_parallelism(self))
+        return add_context(make_error(errc::invalid_argument, text_of(problem)), "worker_options.layout");
+    if ((self.rank.value == 0) != options.info_endpoint.empty())
+        return make_error(errc::invalid_argument,
+                          self.rank.value == 0
+                              ? "rank 0 serves the rank infos itself: leave worker_options.info_endpoint empty"
+                              : "rank " + to_string(self.rank)
+                                    + " needs worker_options.info_endpoint, the endpoint of rank 0");
+    return step("options");
+}
+
+caf::error worker::parts::make_threads() {
+    if (auto problem = step("loop thread"))
+        return problem;
+    auto made = io_loop::make(*system, {"kvferry-loop", options.bounds.loop_spin});
+    if (!made)
+        return add_context(made.error(), "loop thread");
+    loop = std::move(*made);
+    if (auto problem = step("copy thread"))
+        return problem;
+    auto copies = io_loop::make(*system, {"kvferry-copy", std::chrono::microseconds{0}});
+    if (!copies)
+        return add_context(copies.error(), "copy thread");
+    copy_loop = std::move(*copies);
+    return {};
+}
+
+caf::error worker::parts::make_fabric() {
+    if (auto problem = step("fabric"))
+        return problem;
+    if (options.world) {
+        auto made = spawn_loopback_io(*system, placement{loop.get()},
+                                      {options.world->network, identity.process, actor, options.bounds});
+        if (!made)
+            return add_context(made.error(), "fabric");
+        io.fabric = *made;
+    } else {
+        auto made = spawn_ucx_io(*system, {loop.get(), identity.process, actor, options.bounds});
+        if (!made)
+            return add_context(made.error(), "fabric");
+        io.fabric = *made;
+    }
+    auto described = ask_blocking<fabric_description>(*system, io.fabric, describe_fabric{},
+                                                      options.bounds.info_deadline);
+    if (!described)
+        return add_context(described.error(), "fabric");
+    io.described = std::move(*described);
+    return {};
+}
+
+caf::error worker::parts::make_host_link() {
+    if (!options.same_host_link)
+        return {};
+    if (auto problem = step("same-host link"))
+        return problem;
+    auto made = options.world
+                    ? spawn_loopback_host_link(*system, placement{loop.get()},
+                                               {options.world->host_links, identity.process,
+                                                identity.host_link_name, identity.token, options.bounds})
+                    : spawn_host_link(*system, {loop.get(), identity.process, identity.host_link_name,
+                                                identity.token, options.bounds});
+    if (!made)
+        return add_context(made.error(), "same-host link");
+    io.host_link = *made;
+    return {};
+}
+
+caf::error worker::parts::make_info() {
+    if (auto problem = step("info link"))
+        return problem;
+    io.info_link = options.world ? options.world->spawn_info_link(*system)
+                                 : spawn_info_link(*system, options.bounds);
+    io.info_endpoint = options.info_endpoint;
+    if (instance_rank(identity.layout).value != 0)
+        return {};
+    if (auto problem = step("rank-info server"))
+        return problem;
+    io.server = spawn_at<rank_info_server_actor, rank_info_server_state>(
+        *system, placement{},
+        rank_info_server_state::dependencies{identity.instance, identity.world_size, options.bounds});
+    auto published = ask_blocking<info_server_published>(
+        *system, io.info_link, publish_info_server{io.server, options.bind_address, options.port},
+        options.bounds.info_deadline);
+    if (!published)
+        return add_context(published.error(), "rank-info server");
+    io.info_endpoint = published->endpoint;
+    return {};
+}
+
+/// Actors first, so that nothing runs on a thread that ends; their I/O objects are released by
+/// stop_io or, when an actor never got that far, by its end.
+void worker::parts::undo(bool io_has_stopped) {
+    auto bounded = options.bounds.stop_deadline;
+    if (!io_has_stopped) {
+        if (io.host_link)
+            ask_blocking_for_success(*system, io.host_link, stop_io{}, bounded);
+        if (io.copy)
+            ask_blocking_for_success(*system, io.copy, stop_io{}, bounded);
+        if (io.fabric)
+            ask_blocking_for_success(*system, io.fabric, stop_io{}, bounded);
+        kill(actor);
+    }
+    kill(callbacks);
+    kill(io.server);
+    kill(io.info_link);
+    io = {};
+    copy_loop.reset();
+    loop.reset();
+}
+
+} // namespace kvferry
