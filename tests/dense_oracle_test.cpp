@@ -173,7 +173,8 @@ void execute(random_engine& random, const copy_plan& plan, model_rank& from, mod
 }
 
 /// Everything that both sides list is there, once; everything else is as it was.
-bool arrived(const model& world, const model_rank& receiver, const std::vector<bool>& context_holes) {
+bool arrived(const model& world, const model_rank& receiver,
+             const std::vector<bool>& context_holes) {
     std::vector<std::uint8_t> expected(receiver.pool.size(), untouched);
     const auto& list = receiver.slice.groups[0];
     const auto stride = receiver.info.pages->pools[0].slot_stride_bytes;
@@ -185,8 +186,8 @@ bool arrived(const model& world, const model_rank& receiver, const std::vector<b
                                 expected[list.slots[index] * stride + offset] = value;
                             });
     for (std::size_t byte = 0; byte < expected.size(); ++byte)
-        if (receiver.pool[byte] != expected[byte]
-            || receiver.writes[byte] != (expected[byte] == untouched ? 0 : 1))
+        if (receiver.pool[byte] != expected[byte] ||
+            receiver.writes[byte] != (expected[byte] == untouched ? 0 : 1))
             return false;
     return true;
 }
@@ -256,8 +257,8 @@ void run_case(std::uint64_t seed) {
     const bool is_mla = world.format.kind == attention_kind::mla;
     world.format.layout = !is_mla && below(random, 3) == 0 ? mapper_kind::nhd : mapper_kind::hnd;
     const bool powers_of_two = below(random, 4) != 0;
-    const auto heads = powers_of_two ? std::vector<std::uint32_t>{1, 2, 4, 8}
-                                     : std::vector<std::uint32_t>{3, 6};
+    const auto heads =
+        powers_of_two ? std::vector<std::uint32_t>{1, 2, 4, 8} : std::vector<std::uint32_t>{3, 6};
     const auto tp_sizes = powers_of_two ? std::vector<std::uint32_t>{1, 2, 4, 8}
                                         : std::vector<std::uint32_t>{1, 3, 6};
     world.format.kv_heads = heads[below(random, static_cast<std::uint32_t>(heads.size()))];

@@ -61,17 +61,17 @@ public:
                 const auto wanted = split.target_is_finer ? 1 : split.ratio;
                 if (found.wanted != 0 && found.wanted != wanted)
                     return detail::bad_layout(
-                        writer, "layer " + text(group.layers[layer]) + " has num_shards "
-                                    + text(source.num_shards) + ", unlike another rank's");
+                        writer, "layer " + text(group.layers[layer]) + " has num_shards " +
+                                    text(source.num_shards) + ", unlike another rank's");
                 found.wanted = wanted;
                 if (!pair.carries)
                     continue;
                 const auto part = split.target_is_finer ? 0 : split.part;
                 if (auto [first, is_new] = found.parts.emplace(part, writer.rank); !is_new)
-                    return detail::bad_layout(
-                        writer, "layer " + text(group.layers[layer]) + " for "
-                                    + describe(receiver_) + " would come from rank "
-                                    + to_string(first->second) + " as well");
+                    return detail::bad_layout(writer, "layer " + text(group.layers[layer]) +
+                                                          " for " + describe(receiver_) +
+                                                          " would come from rank " +
+                                                          to_string(first->second) + " as well");
             }
         }
         return {};
@@ -83,10 +83,11 @@ public:
             if (found.parts.size() != found.wanted)
                 return make_error(
                     errc::layout_mismatch,
-                    "layer " + text(receiver_.pages->groups[where.group].layers[where.local_layer])
-                        + " of " + describe(receiver_) + ": the context's ranks hold "
-                        + text(found.parts.size()) + " of the " + text(found.wanted)
-                        + " shards it is made of");
+                    "layer " +
+                        text(receiver_.pages->groups[where.group].layers[where.local_layer]) +
+                        " of " + describe(receiver_) + ": the context's ranks hold " +
+                        text(found.parts.size()) + " of the " + text(found.wanted) +
+                        " shards it is made of");
         return {};
     }
 
@@ -114,8 +115,8 @@ caf::error check_instance(const std::vector<rank_info>& ranks) {
             return detail::bad_layout(rank, "it is listed twice");
     }
     if (ranks.size() != first.world_size)
-        return detail::bad_layout(first, "world_size is " + text(first.world_size) + ", "
-                                             + text(ranks.size()) + " ranks are listed");
+        return detail::bad_layout(first, "world_size is " + text(first.world_size) + ", " +
+                                             text(ranks.size()) + " ranks are listed");
     return {};
 }
 
@@ -140,8 +141,8 @@ bool should_send_aux(const rank_info& writer, const rank_info& receiver) {
     if (!groups_overlap(from, to) || !stages_overlap(from, to))
         return false;
     const auto tp = heads_group(from);
-    if (!is_first_of(tp.size, tp.rank, heads_group(to).size)
-        || !is_first_of(from.cp_size, from.cp_rank, to.cp_size))
+    if (!is_first_of(tp.size, tp.rank, heads_group(to).size) ||
+        !is_first_of(from.cp_size, from.cp_rank, to.cp_size))
         return false;
     for (auto lower = from; lower.pp_rank > 0;) {
         --lower.pp_rank;
@@ -161,15 +162,15 @@ caf::expected<cohorts> cohorts_of(const rank_info& receiver,
     if (auto error = check_split(context_ranks.front(), receiver))
         return error;
     if (context_dp_rank >= dp_size(context_ranks.front().layout))
-        return make_error(errc::invalid_argument,
-                          "context DP rank " + text(context_dp_rank) + ": instance "
-                              + context_ranks.front().instance + " has "
-                              + text(dp_size(context_ranks.front().layout)));
+        return make_error(errc::invalid_argument, "context DP rank " + text(context_dp_rank) +
+                                                      ": instance " +
+                                                      context_ranks.front().instance + " has " +
+                                                      text(dp_size(context_ranks.front().layout)));
     cohorts result;
     coverage covered{receiver};
     for (const auto& writer : context_ranks) {
-        if (dp_rank(writer.layout) != context_dp_rank
-            || !groups_overlap(writer.layout, receiver.layout))
+        if (dp_rank(writer.layout) != context_dp_rank ||
+            !groups_overlap(writer.layout, receiver.layout))
             continue;
         auto pairs = match_layouts(writer, receiver);
         if (!pairs)
@@ -185,8 +186,9 @@ caf::expected<cohorts> cohorts_of(const rank_info& receiver,
         return error;
     if (result.aux.size() != 1)
         return detail::mismatch("layers_per_stage (no layer in common with the receiver's stage)",
-                                context_ranks.front(), context_ranks.front().layout.layers_per_stage,
-                                receiver, receiver.layout.layers_per_stage);
+                                context_ranks.front(),
+                                context_ranks.front().layout.layers_per_stage, receiver,
+                                receiver.layout.layers_per_stage);
     std::sort(result.kv.begin(), result.kv.end());
     return result;
 }
@@ -196,8 +198,8 @@ std::vector<rank_id> receivers_of(const rank_info& writer,
                                   std::uint32_t generation_dp_rank, bool with_aux) {
     std::vector<rank_id> result;
     for (const auto& receiver : generation_ranks)
-        if (dp_rank(receiver.layout) == generation_dp_rank
-            && (should_send_kv(writer, receiver) || (with_aux && should_send_aux(writer, receiver))))
+        if (dp_rank(receiver.layout) == generation_dp_rank &&
+            (should_send_kv(writer, receiver) || (with_aux && should_send_aux(writer, receiver))))
             result.push_back(receiver.rank);
     std::sort(result.begin(), result.end());
     return result;

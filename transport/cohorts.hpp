@@ -10,8 +10,8 @@
 
 namespace kvferry {
 
-/// Whether the writer has bytes for the receiver: they meet in TP and CP, have a role and a layer in
-/// common, and the writer is elected among the replicas of its shard. Never true for a rank that
+/// Whether the writer has bytes for the receiver: they meet in TP and CP, have a role and a layer
+/// in common, and the writer is elected among the replicas of its shard. Never true for a rank that
 /// would send nothing. False also when the two cannot be mapped: cohorts_of and make_plan say why.
 bool should_send_kv(const rank_info& writer, const rank_info& receiver);
 

@@ -18,8 +18,8 @@ bool continues(run& last, std::uint64_t source, std::uint64_t target, std::uint6
             return false;
         last.source_stride_bytes = source - last.source_offset_bytes;
         last.target_stride_bytes = target - last.target_offset_bytes;
-    } else if (source != last.source_offset_bytes + last.count * last.source_stride_bytes
-               || target != last.target_offset_bytes + last.count * last.target_stride_bytes) {
+    } else if (source != last.source_offset_bytes + last.count * last.source_stride_bytes ||
+               target != last.target_offset_bytes + last.count * last.target_stride_bytes) {
         return false;
     }
     ++last.count;
@@ -32,8 +32,8 @@ void template_builder::add(std::uint64_t source_offset_bytes, std::uint64_t targ
                            std::uint64_t bytes) {
     if (!stretches_.empty()) {
         auto& last = stretches_.back();
-        if (last.source_offset_bytes + last.bytes == source_offset_bytes
-            && last.target_offset_bytes + last.bytes == target_offset_bytes) {
+        if (last.source_offset_bytes + last.bytes == source_offset_bytes &&
+            last.target_offset_bytes + last.bytes == target_offset_bytes) {
             last.bytes += bytes;
             return;
         }
@@ -77,8 +77,8 @@ void template_builder::add(const view_pair& pair, const pool_view& source, const
 caf::expected<copy_template> template_builder::finish() const {
     copy_template result;
     for (const auto& x : stretches_) {
-        if (result.runs.empty()
-            || !continues(result.runs.back(), x.source_offset_bytes, x.target_offset_bytes, x.bytes))
+        if (result.runs.empty() ||
+            !continues(result.runs.back(), x.source_offset_bytes, x.target_offset_bytes, x.bytes))
             result.runs.push_back({x.source_offset_bytes, x.target_offset_bytes, x.bytes, 1, 0, 0});
         result.bytes += x.bytes;
     }
@@ -91,9 +91,9 @@ caf::expected<copy_template> template_builder::finish() const {
         const auto& before = by_target[index - 1];
         if (before.target_offset_bytes + before.bytes > by_target[index].target_offset_bytes)
             return make_error(errc::plan_invalid,
-                              "the target byte at slot offset "
-                                  + std::to_string(by_target[index].target_offset_bytes)
-                                  + " would be written twice");
+                              "the target byte at slot offset " +
+                                  std::to_string(by_target[index].target_offset_bytes) +
+                                  " would be written twice");
     }
     return result;
 }

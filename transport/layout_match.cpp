@@ -35,8 +35,8 @@ struct candidate {
 };
 
 bool share_a_role(const pool_view& a, const pool_view& b) {
-    return std::find_first_of(a.roles.begin(), a.roles.end(), b.roles.begin(), b.roles.end())
-           != a.roles.end();
+    return std::find_first_of(a.roles.begin(), a.roles.end(), b.roles.begin(), b.roles.end()) !=
+           a.roles.end();
 }
 
 bool shards_meet(const role_layout& source, const role_layout& target) {
@@ -94,19 +94,19 @@ caf::error check_entries(const candidate& x, const entry_pair& pair) {
     const auto& a = x.source.layout;
     const auto& b = x.target.layout;
     if (pair.source.bytes * a.num_shards != pair.target.bytes * b.num_shards)
-        return x.differs("bytes of all shards of one buffer of layer "
-                             + text(x.source_group.layers[pair.source.local_layer]),
+        return x.differs("bytes of all shards of one buffer of layer " +
+                             text(x.source_group.layers[pair.source.local_layer]),
                          pair.source.bytes * a.num_shards, pair.target.bytes * b.num_shards);
     if (a.num_shards == b.num_shards || a.kind == mapper_kind::sectioned)
         return {};
     const auto finer_bytes = std::min(pair.source.bytes, pair.target.bytes);
     if (finer_bytes % *a.shard_unit_bytes != 0)
-        return x.differs("bytes of one buffer (must be a multiple of shard_unit_bytes "
-                             + text(*a.shard_unit_bytes) + ")",
+        return x.differs("bytes of one buffer (must be a multiple of shard_unit_bytes " +
+                             text(*a.shard_unit_bytes) + ")",
                          pair.source.bytes, pair.target.bytes);
     if (a.kind == mapper_kind::nhd && finer_bytes % *x.source_group.tokens_per_slot != 0)
-        return x.differs("bytes of one buffer (must be a multiple of tokens_per_slot "
-                             + text(*x.source_group.tokens_per_slot) + ")",
+        return x.differs("bytes of one buffer (must be a multiple of tokens_per_slot " +
+                             text(*x.source_group.tokens_per_slot) + ")",
                          pair.source.bytes, pair.target.bytes);
     return {};
 }
@@ -164,8 +164,8 @@ caf::expected<view_pair> match_views(const candidate& x, const layer_buffers& ta
         if (auto error = check_entries(x, pair))
             return error;
     result.entries = std::move(*entries);
-    result.carries = shards_meet(x.source.layout, x.target.layout)
-                     && is_elected(x.source.layout, x.target.layout, dp_rank(x.receiver.layout));
+    result.carries = shards_meet(x.source.layout, x.target.layout) &&
+                     is_elected(x.source.layout, x.target.layout, dp_rank(x.receiver.layout));
     return result;
 }
 

@@ -19,21 +19,20 @@ caf::error check_shape(const rank_info& rank, const kv_slice& slice) {
     const auto& groups = rank.pages->groups;
     if (slice.groups.size() != groups.size())
         return make_error(errc::invalid_argument,
-                          "slice of " + describe(rank) + ": " + std::to_string(slice.groups.size())
-                              + " block lists for the " + std::to_string(groups.size())
-                              + " layer groups of its page table");
+                          "slice of " + describe(rank) + ": " +
+                              std::to_string(slice.groups.size()) + " block lists for the " +
+                              std::to_string(groups.size()) + " layer groups of its page table");
     if (slice.tokens.begin > slice.tokens.end)
         return make_error(errc::invalid_argument,
-                          "slice of " + describe(rank) + ": tokens begin at "
-                              + std::to_string(slice.tokens.begin) + " and end at "
-                              + std::to_string(slice.tokens.end));
+                          "slice of " + describe(rank) + ": tokens begin at " +
+                              std::to_string(slice.tokens.begin) + " and end at " +
+                              std::to_string(slice.tokens.end));
     for (std::size_t index = 0; index < groups.size(); ++index)
         if (!groups[index].tokens_per_slot && slice.groups[index].slots.size() > 1)
             return make_error(errc::invalid_argument,
-                              "slice of " + describe(rank) + ": layer group "
-                                  + std::to_string(index) + " has one slot per request, "
-                                  + std::to_string(slice.groups[index].slots.size())
-                                  + " are listed");
+                              "slice of " + describe(rank) + ": layer group " +
+                                  std::to_string(index) + " has one slot per request, " +
+                                  std::to_string(slice.groups[index].slots.size()) + " are listed");
     return {};
 }
 
@@ -54,9 +53,11 @@ void add_pair(std::vector<slot_pair>& pairs, std::int32_t source, std::int32_t t
 
 std::vector<slot_pair> pair_blocks(const block_list& source, const block_list& target,
                                    block_range wanted) {
-    const auto begin = std::max<std::uint64_t>({source.first_block, target.first_block, wanted.begin});
-    const auto end = std::min<std::uint64_t>({source.first_block + source.slots.size(),
-                                              target.first_block + target.slots.size(), wanted.end});
+    const auto begin =
+        std::max<std::uint64_t>({source.first_block, target.first_block, wanted.begin});
+    const auto end =
+        std::min<std::uint64_t>({source.first_block + source.slots.size(),
+                                 target.first_block + target.slots.size(), wanted.end});
     std::vector<slot_pair> pairs;
     if (begin >= end)
         return pairs;

@@ -15,8 +15,8 @@ namespace {
 
 /// Views that lie in the same pools and go by the same block lists share one template.
 bool same_place(const part_layout& a, const part_layout& b) {
-    return a.source_group == b.source_group && a.target_group == b.target_group
-           && a.source_pool == b.source_pool && a.target_pool == b.target_pool;
+    return a.source_group == b.source_group && a.target_group == b.target_group &&
+           a.source_pool == b.source_pool && a.target_pool == b.target_pool;
 }
 
 rank_info layout_only(const rank_info& x) {
@@ -43,8 +43,12 @@ caf::expected<pair_layout> make_pair_layout(const rank_info& writer, const rank_
         const auto& target_group = receiver.pages->groups[pair.target_group];
         const auto& source = source_group.views[pair.source_view];
         const auto& target = target_group.views[pair.target_view];
-        part_layout part{pair.source_group, pair.target_group,            source.pool,
-                         target.pool,       source_group.tokens_per_slot, nullptr};
+        part_layout part{pair.source_group,
+                         pair.target_group,
+                         source.pool,
+                         target.pool,
+                         source_group.tokens_per_slot,
+                         nullptr};
         const auto place =
             std::find_if(result.begin(), result.end(),
                          [&part](const part_layout& other) { return same_place(part, other); });
@@ -58,21 +62,21 @@ caf::expected<pair_layout> make_pair_layout(const rank_info& writer, const rank_
     for (std::size_t index = 0; index < result.size(); ++index) {
         auto made = builders[index].finish();
         if (!made)
-            return add_context(made.error(), "template from " + describe(writer) + " to "
-                                                 + describe(receiver));
+            return add_context(made.error(),
+                               "template from " + describe(writer) + " to " + describe(receiver));
         result[index].layout = std::make_shared<const copy_template>(std::move(*made));
     }
     return result;
 }
 
-caf::expected<std::shared_ptr<const pair_layout>> plan_cache::find_or_make(
-    const rank_info& writer, const rank_info& receiver) {
+caf::expected<std::shared_ptr<const pair_layout>>
+plan_cache::find_or_make(const rank_info& writer, const rank_info& receiver) {
     // Rotated, so that (a, b) and (b, a) are not the same.
     const auto writer_digest = layout_digest(writer);
     const auto key = (writer_digest << 1 | writer_digest >> 63) ^ layout_digest(receiver);
     const auto found = entries_.find(key);
-    if (found != entries_.end() && same_layout(found->second.writer, writer)
-        && same_layout(found->second.receiver, receiver)) {
+    if (found != entries_.end() && same_layout(found->second.writer, writer) &&
+        same_layout(found->second.receiver, receiver)) {
         found->second.last_use = ++uses_;
         return found->second.made;
     }
@@ -84,10 +88,10 @@ caf::expected<std::shared_ptr<const pair_layout>> plan_cache::find_or_make(
     if (entries_max_ == 0)
         return shared;
     if (found == entries_.end() && entries_.size() >= entries_max_)
-        entries_.erase(std::min_element(entries_.begin(), entries_.end(),
-                                        [](const auto& a, const auto& b) {
-                                            return a.second.last_use < b.second.last_use;
-                                        }));
+        entries_.erase(
+            std::min_element(entries_.begin(), entries_.end(), [](const auto& a, const auto& b) {
+                return a.second.last_use < b.second.last_use;
+            }));
     entries_.insert_or_assign(key,
                               entry{layout_only(writer), layout_only(receiver), shared, ++uses_});
     return shared;

@@ -68,14 +68,12 @@ public:
         const auto& target = job.target_pools[part.target_pool];
         const auto& pair = part.slots[slot_];
         const auto& x = part.layout->runs[run_];
-        const plan_stretch result{source.slot0_address + pair.source * source.slot_stride_bytes
-                                      + x.source_offset_bytes + index_ * x.source_stride_bytes
-                                      + offset_,
-                                  target.slot0_address + pair.target * target.slot_stride_bytes
-                                      + x.target_offset_bytes + index_ * x.target_stride_bytes
-                                      + offset_,
-                                  std::min(x.bytes - offset_, bytes_max), source.region,
-                                  target.region};
+        const plan_stretch result{
+            source.slot0_address + pair.source * source.slot_stride_bytes + x.source_offset_bytes +
+                index_ * x.source_stride_bytes + offset_,
+            target.slot0_address + pair.target * target.slot_stride_bytes + x.target_offset_bytes +
+                index_ * x.target_stride_bytes + offset_,
+            std::min(x.bytes - offset_, bytes_max), source.region, target.region};
         step(part, x, result.bytes);
         return result;
     }
@@ -109,7 +107,7 @@ private:
 
 /// Where the pools begin when region i begins at region_addresses[i] (0: not addressable). An
 /// error names the region that is missing.
-caf::expected<std::vector<pool_base>> pool_bases(const page_table&,
-                                                 const std::vector<std::uint64_t>& region_addresses);
+caf::expected<std::vector<pool_base>>
+pool_bases(const page_table&, const std::vector<std::uint64_t>& region_addresses);
 
 } // namespace kvferry
