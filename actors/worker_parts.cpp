@@ -11,6 +11,8 @@
 #include "messages/handle.hpp"
 #include "transport/copy_io.hpp"
 #include "transport/host_link.hpp"
+#include "transport/loopback_host_link.hpp"
+#include "transport/loopback_io.hpp"
 #include "transport/machine_id.hpp"
 #include "transport/topology.hpp"
 #include "transport/ucx_io.hpp"
@@ -127,12 +129,12 @@ caf::error worker::parts::make_fabric() {
         return problem;
     if (options.world) {
         auto made = spawn_loopback_io(*system, placement{loop.get()},
-                                      {options.world->network, identity.process, actor, options.bounds});
+                                      {options.world->network(), identity.process, actor, options.bounds});
         if (!made)
             return add_context(made.error(), "fabric");
         io.fabric = *made;
     } else {
-        auto made = spawn_ucx_io(*system, {loop.get(), identity.process, actor, options.bounds});
+        auto made = spawn_ucx_io(*system, *loop, {identity.process, actor, options.bounds});
         if (!made)
             return add_context(made.error(), "fabric");
         io.fabric = *made;
@@ -152,7 +154,7 @@ caf::error worker::parts::make_host_link() {
         return problem;
     auto made = options.world
                     ? spawn_loopback_host_link(*system, placement{loop.get()},
-                                               {options.world->host_links, identity.process,
+                                               {options.world->host_links(), identity.process,
                                                 identity.host_link_name, identity.token, options.bounds})
                     : spawn_host_link(*system, {loop.get(), identity.process, identity.host_link_name,
                                                 identity.token, options.bounds});
@@ -165,8 +167,8 @@ caf::error worker::parts::make_host_link() {
 caf::error worker::parts::make_info() {
     if (auto problem = step("info link"))
         return problem;
-    io.info_link = options.world ? options.world->spawn_info_link(*system)
-                                 : spawn_info_link(*system, options.bounds);
+    io.info_link = options.world ? options.world->info_link()
+                                 : spawn_info_link(*system, placement{}, {options.bounds});
     io.info_endpoint = options.info_endpoint;
     if (instance_rank(identity.layout).value != 0)
         return {};
@@ -199,7 +201,8 @@ void worker::parts::undo(bool io_has_stopped) {
     }
     kill(callbacks);
     kill(io.server);
-    kill(io.info_link);
+    if (!options.world) // whose info link serves others too
+        kill(io.info_link);
     io = {};
     copy_loop.reset();
     loop.reset();

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whole transfers through the facade: real actors, real threads, real bytes, one process.
+#include "actors/loopback_world.hpp"
+#include "tests/rank_fixture.hpp"
+
+using namespace kvferry;
+using namespace kvferry::testing;
+
+namespace {
+
+cache_format format_of(std::uint32_t layers, std::uint32_t heads) {
+    cache_format format;
+    format.layers = layers;
+    format.kv_heads = heads;
+    format.head_dim = 16;
+    format.tokens_per_block = 8;
+    return format;
+}
+
+worker_options options_for(runtime& system, bool loopback) {
+    worker_options options;
+    options.bounds.session_deadline = std::chrono::seconds{20};
+    if (loopback)
+        options.world = std::make_shared<loopback_world>(system.system());
+    return options;
+}
+
+void send(test_instance& from, test_request& request, rid id, aux_mode aux) {
+    for (auto& rank : from.ranks()) {
+        auto session = rank.transfers.open_tx({id, aux, {}, {}, {}});
+        session.send(from.slice(rank));
+        if (aux == aux_mode::required)
+            session.send_aux({{42}, {1, 2, 3}, 24, 0, {}});
+        request.sending.push_back(session);
+    }
+}
+
+void receive(test_instance& to, test_instance& from, test_request& request, rid id, aux_mode aux) {
+    for (auto& rank : to.ranks()) {
+        auto session = rank.transfers.open_rx({id, aux, {}, {}, {}}, {from.endpoint(), 0});
+        session.receive(to.slice(rank));
+        request.receiving.push_back(session);
+    }
+}
+
+} // namespace
+
+TEST_CASE("Transfer: every byte arrives, whatever TP and PP the two sides have") {
+    for (bool loopback : {true, false}) {
+        CAPTURE(loopback);
+        for (auto [context_tp, context_pp, generation_tp, generation_pp] :
+             std::vector<std::array<std::uint32_t, 4>>{{1, 1, 1, 1}, {2, 1, 1, 2}, {1, 2, 2, 1}, {2, 2, 4, 1}}) {
+            CAPTURE(context_tp);
+            CAPTURE(context_pp);
+            CAPTURE(generation_tp);
+            CAPTURE(generation_pp);
+            runtime system;
+            auto base = options_for(system, loopback);
+            auto format = format_of(5, 4);
+            test_instance context{system, "prefill", format, context_tp, context_pp, 6, base};
+            test_instance generation{system, "decode", format, generation_tp, generation_pp, 6, base};
+            context.fill();
+            test_request request;
+            send(context, request, {1}, aux_mode::none);
+            receive(generation, context, request, {1}, aux_mode::none);
+            request.expect(session_state::kv_transferred);
+            CHECK(generation.wrong_bytes() == 0);
+        }
+    }
+}
+
+TEST_CASE("Transfer: generation first, the aux record comes with the KV cache") {
+    for (bool loopback : {true, false}) {
+        CAPTURE(loopback);
+        runtime system;
+        auto base = options_for(system, loopback);
+        auto format = format_of(4, 4);
+        test_instance context{system, "prefill", format, 2, 1, 3, base};
+        test_instance generation{system, "decode", format, 1, 2, 3, base};
+        context.fill();
+        test_request request;
+        receive(generation, context, request, {9}, aux_mode::required);
+        send(context, request, {9}, aux_mode::required);
+        request.expect(session_state::fully_transferred);
+        CHECK(generation.wrong_bytes() == 0);
+        for (auto& session : request.receiving) {
+            CHECK(session.outcome().get().aux.first_tokens == std::vector<std::int32_t>{42});
+            CHECK(session.outcome().get().aux.draft_tokens == std::vector<std::int32_t>{1, 2, 3});
+        }
+    }
+}
+
+TEST_CASE("Transfer: a cancelled request ends as cancelled on both sides and releases its pages") {
+    for (bool loopback : {true, false}) {
+        CAPTURE(loopback);
+        runtime system;
+        auto base = options_for(system, loopback);
+        auto format = format_of(4, 2);
+        test_instance context{system, "prefill", format, 1, 1, 3, base};
+        test_instance generation{system, "decode", format, 1, 1, 3, base};
+        test_request request;
+        receive(generation, context, request, {3}, aux_mode::none);
+        auto sending = context.ranks()[0].transfers.open_tx({{3}, aux_mode::none, {}, {}, {}});
+        request.sending.push_back(sending);
+        sending.cancel("not wanted any more");
+        request.expect(session_state::cancelled);
+    }
+}
