@@ -41,6 +41,10 @@ struct limits {
     std::size_t puts_in_flight_max = 256;
     /// Pairs of layouts whose templates a planner keeps.
     std::size_t plan_cache_entries_max = 256;
+    /// Questions that wait at a rank-info server for ranks that have not registered yet.
+    std::size_t info_questions_max = 4096;
+    /// Rank-info servers that one rank dials at a time; each dial holds a thread.
+    std::size_t info_dials_max = 64;
 
     // -- times -----------------------------------------------------------------------------
     /// One dial of one link, handshake included.

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "messages/copy_plan.hpp"
+#include "messages/info_endpoint.hpp"
 #include "messages/interfaces.hpp"
 #include "messages/peer_view.hpp"
 #include "messages/protocol.hpp"
@@ -56,6 +57,15 @@ struct publish_info_server {
 
 struct info_server_published {
     std::string endpoint;
+};
+
+struct dial_info_server {
+    info_endpoint endpoint;
+    time_point until;
+};
+
+struct info_server_dialled {
+    rank_info_server_actor server;
 };
 
 // -- fabric ---------------------------------------------------------------------------------

@@ -21,6 +21,8 @@ public:
     ~unique_fd() { reset(); }
 
     int get() const noexcept { return fd_; }
+    /// The caller owns it from now on.
+    int release() noexcept { return std::exchange(fd_, -1); }
     explicit operator bool() const noexcept { return fd_ >= 0; }
 
     void reset() noexcept {
