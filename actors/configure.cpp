@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+// The settings of CAF that kvferry depends on, each with its reason.
+#include "actors/configure.hpp"
+
+#include "messages/type_ids.hpp"
+
+#include <caf/actor_system.hpp>
+#include <caf/actor_system_config.hpp>
+#include <caf/init_global_meta_objects.hpp>
+#include <caf/io/middleman.hpp>
+
+namespace kvferry {
+
+namespace {
+
+template <class T>
+void set_default(caf::actor_system_config& config, const char* key, T value) {
+    if (!caf::get_if(&config.content, key))
+        config.set(key, std::move(value));
+}
+
+} // namespace
+
+void init_types() {
+    static const bool once = [] {
+        caf::core::init_global_meta_objects();
+        caf::io::middleman::init_global_meta_objects();
+        caf::init_global_meta_objects<caf::id_block::kvferry>();
+        return true;
+    }();
+    static_cast<void>(once);
+}
+
+void configure(caf::actor_system_config& config) {
+    init_types();
+    // Once: loading a module twice would make two of it. The mark is no option that a file could set.
+    if (!caf::get_or(config.content, "kvferry.configured", false))
+        config.load<caf::io::middleman>();
+    caf::put(config.content, "kvferry.configured", true);
+    // Idle workers otherwise sleep 500 times 50 us in a way that nothing can wake them from.
+    set_default(config, "caf.work-stealing.moderate-poll-attempts", 0);
+    // The work is done by loops with threads of their own; the scheduler keeps what is left moving.
+    set_default(config, "caf.scheduler.max-threads", 2);
+    // Errors reach the host as values; CAF's own log is for those who ask for it.
+    set_default(config, "caf.logger.console.verbosity", "quiet");
+    set_default(config, "caf.logger.file.verbosity", "quiet");
+}
+
+caf::error check_prepared(caf::actor_system& system) {
+    std::string missing;
+    if (!caf::detail::global_meta_object(caf::type_id_v<errc>))
+        missing = "it does not know kvferry's types";
+    else if (!system.has_middleman())
+        missing = "CAF's network layer is not loaded";
+    else
+        return {};
+    return make_error(errc::unsupported, "this actor system was not prepared (" + missing
+                                             + "): call kvferry::configure(config) before it is made");
+}
+
+} // namespace kvferry

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+// info_link over CAF's network layer: the only place where it is used.
+#pragma once
+
+#include "actors/info_exchange.hpp"
+#include "transport/resident.hpp"
+#include "transport/unique_fd.hpp"
+
+#include <memory>
+#include <unordered_map>
+
+namespace kvferry {
+
+class info_link_state : public info_exchange {
+public:
+    static inline constexpr const char* name = "info_link";
+
+    struct dependencies {
+        /// Used: info_deadline, info_dials_max, message_bytes_max.
+        limits bounds;
+    };
+
+    info_link_state(ticking_info_link::pointer self, dependencies);
+    ~info_link_state() override;
+
+    ticking_info_link::behavior_type make_behavior();
+
+private:
+    struct dial_under_way {
+        info_dialler_actor dialler;
+        std::shared_ptr<const unique_fd> hang_up;
+    };
+
+    void dial(exchange_id, const info_endpoint&, time_point until) override;
+    void hang_up(exchange_id) override;
+    void end(const dial_under_way&);
+    caf::result<info_server_published> on_publish(const publish_info_server&);
+
+    std::unordered_map<exchange_id, dial_under_way> dials_;
+};
+
+/// The actor system must have been prepared (check_prepared). Nothing is cached: a restarted
+/// instance is seen by the next question.
+info_link_actor spawn_info_link(caf::actor_system&, placement, info_link_state::dependencies);
+
+} // namespace kvferry

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0
+// A host's own actor system: prepared, or refused by name.
+#include "actors/configure.hpp"
+
+#include "messages/errors.hpp"
+#include "tests/real_system.hpp"
+
+#include <doctest/doctest.h>
+
+using namespace kvferry;
+
+TEST_CASE("configure: what the host has set stays, the rest is set") {
+    caf::actor_system_config config;
+    config.set("caf.scheduler.max-threads", 7);
+    configure(config);
+    configure(config); // twice is once
+    CHECK(caf::get_or(content(config), "caf.scheduler.max-threads", 0) == 7);
+    CHECK(caf::get_or(content(config), "caf.work-stealing.moderate-poll-attempts", -1) == 0);
+}
+
+TEST_CASE("configure: a system made with it is prepared") {
+    caf::actor_system_config config;
+    configure(config);
+    caf::actor_system system{config};
+    CHECK_FALSE(check_prepared(system));
+}
+
+TEST_CASE("configure: a system made without it is refused and told what to call") {
+    testing::real_system bare;
+    auto error = check_prepared(bare.system());
+    CHECK(code_of(error) == errc::unsupported);
+    CHECK(text_of(error).find("kvferry::configure") != std::string::npos);
+}
+
+TEST_CASE("configure: types may be told any number of times") {
+    init_types();
+    init_types();
+    CHECK(caf::detail::global_meta_object(caf::type_id_v<errc>) != nullptr);
+}
