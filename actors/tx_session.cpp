@@ -5,11 +5,10 @@
 #include "actors/aux_size.hpp"
 #include "messages/handle.hpp"
 #include "transport/cohorts.hpp"
+#include "transport/copy_io.hpp"
 #include "transport/plan_check.hpp"
-#include "transport/plan_expand.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 namespace kvferry {
@@ -192,9 +191,7 @@ void tx_session_state::start(receiver& to, send_piece piece, std::shared_ptr<con
     copy_job job{std::move(plan), environment.source_pools, std::move(chosen->target_pools),
                  std::move(chosen->holds)};
     if (chosen->taken == route::mapped && bytes <= environment.bounds.inline_copy_bytes_max) {
-        expand(job, [](std::uint64_t from, std::uint64_t to, std::uint64_t bytes_here) {
-            std::memcpy(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes_here);
-        });
+        copy_now(job);
         piece_served(to, piece, bytes, fragments);
         return;
     }

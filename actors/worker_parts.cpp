@@ -72,8 +72,7 @@ caf::error worker::parts::make_all() {
         return problem;
     if (auto problem = step("copy_io"))
         return problem;
-    io.copy = spawn_at<copy_actor, copy_io_state>(*system, placement{copy_loop.get()},
-                                                  copy_io_state::dependencies{options.bounds});
+    io.copy = spawn_copy_io(*system, placement{copy_loop.get()}, {options.bounds});
     if (auto problem = make_info())
         return problem;
     tell_from_outside(actor, io);
@@ -174,9 +173,8 @@ caf::error worker::parts::make_info() {
         return {};
     if (auto problem = step("rank-info server"))
         return problem;
-    io.server = spawn_at<rank_info_server_actor, rank_info_server_state>(
-        *system, placement{},
-        rank_info_server_state::dependencies{identity.instance, identity.world_size, options.bounds});
+    io.server = spawn_rank_info_server(*system, placement{},
+                                       {identity.instance, identity.world_size, options.bounds});
     auto published = ask_blocking<info_server_published>(
         *system, io.info_link, publish_info_server{io.server, options.bind_address, options.port},
         options.bounds.info_deadline);

@@ -37,6 +37,7 @@ struct send_frame;
 struct frame_arrived;
 struct start_put;
 struct start_copy;
+struct copy_step;
 struct cancel_transfer;
 struct transfer_done;
 struct close_endpoint;

@@ -113,6 +113,9 @@ struct start_copy {
     completion_actor reply_to;
 };
 
+/// copy_io to itself: the next piece.
+struct copy_step {};
+
 struct cancel_transfer {
     transfer_id id;
 };

@@ -106,6 +106,7 @@ CAF_BEGIN_TYPE_ID_BLOCK(kvferry, first_custom_type_id)
     CAF_ADD_TYPE_ID(kvferry, (kvferry::run_callback))
     CAF_ADD_TYPE_ID(kvferry, (kvferry::dial_info_server))
     CAF_ADD_TYPE_ID(kvferry, (kvferry::info_server_dialled))
+    CAF_ADD_TYPE_ID(kvferry, (kvferry::copy_step))
 
 CAF_END_TYPE_ID_BLOCK(kvferry)
 
@@ -181,3 +182,4 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::host_receive)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::run_callback)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::dial_info_server)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::info_server_dialled)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::copy_step)
