@@ -8,12 +8,11 @@
 
 #include <doctest/doctest.h>
 
+#include <cerrno>
+#include <cstring>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
 
 using namespace kvferry;
 using testing::open_resources;
@@ -29,7 +28,8 @@ TEST_CASE("memfd_pool: its memory is zero, writable, and whole pages long") {
     CHECK(seen == std::byte{7});
 }
 
-TEST_CASE("memfd_pool: nobody can change its size, and a program that is executed does not get it") {
+TEST_CASE(
+    "memfd_pool: nobody can change its size, and a program that is executed does not get it") {
     auto pool = memfd_pool::make("pool", 8192);
     REQUIRE(pool);
     CHECK(::ftruncate(pool->fd(), 4096) != 0);
@@ -80,7 +80,8 @@ TEST_CASE("memfd_pool: sizes that no pool can have are refused") {
     CHECK(code_of(memfd_pool::make("pool", 0).error()) == errc::invalid_argument);
     CHECK(code_of(memfd_pool::make("pool", ~std::uint64_t{0}).error()) == errc::invalid_argument);
     const auto before = open_resources();
-    CHECK(code_of(memfd_pool::make("pool", std::uint64_t{1} << 62).error()) == errc::registration_failed);
+    CHECK(code_of(memfd_pool::make("pool", std::uint64_t{1} << 62).error()) ==
+          errc::registration_failed);
     CHECK(open_resources() == before);
 }
 
@@ -140,7 +141,8 @@ TEST_CASE("memory_mapping: a promise beyond the end of the file is refused") {
     const auto before = open_resources();
     for (auto bytes : {std::uint64_t{0}, std::uint64_t{8193}, ~std::uint64_t{0}}) {
         CAPTURE(bytes);
-        CHECK(code_of(memory_mapping::make(pool->fd(), bytes).error()) == errc::registration_failed);
+        CHECK(code_of(memory_mapping::make(pool->fd(), bytes).error()) ==
+              errc::registration_failed);
     }
     CHECK(open_resources() == before);
 }

@@ -17,7 +17,8 @@ struct resources {
     friend bool operator==(const resources&, const resources&) = default;
 
     friend std::ostream& operator<<(std::ostream& out, const resources& x) {
-        return out << x.descriptors << " descriptors, " << x.memfd_mappings << " mappings of memfds";
+        return out << x.descriptors << " descriptors, " << x.memfd_mappings
+                   << " mappings of memfds";
     }
 };
 

@@ -4,19 +4,18 @@
 
 #include "transport/system_call.hpp"
 
-#include <fcntl.h>
-#include <sys/mman.h>
-
 #include <cerrno>
+#include <fcntl.h>
 #include <limits>
+#include <sys/mman.h>
 #include <utility>
 
 // Values of the kernel's interface that older headers lack.
 #ifndef MFD_HUGE_2MB
-#    define MFD_HUGE_2MB (21u << 26)
+#define MFD_HUGE_2MB (21u << 26)
 #endif
 #ifndef MADV_POPULATE_WRITE
-#    define MADV_POPULATE_WRITE 23
+#define MADV_POPULATE_WRITE 23
 #endif
 
 namespace kvferry {
@@ -29,7 +28,8 @@ constexpr const char* advice_memory =
     "make the pool smaller, or raise the memory limit of the process's control group";
 constexpr const char* advice_huge = "reserve more with vm.nr_hugepages, or leave huge_pages off";
 
-caf::error failed(const std::string& name, std::uint64_t bytes, const char* call, const char* advice) {
+caf::error failed(const std::string& name, std::uint64_t bytes, const char* call,
+                  const char* advice) {
     return add_context(system_error(errc::registration_failed, call, advice),
                        "pool " + name + " of " + std::to_string(bytes) + " bytes");
 }
@@ -48,22 +48,26 @@ int reserve(int fd, std::byte* base, std::uint64_t bytes) {
 
 } // namespace
 
-caf::expected<memfd_pool> memfd_pool::make(const std::string& name, std::uint64_t bytes, options how) {
-    const auto page = how.huge_pages ? huge_page_bytes : static_cast<std::uint64_t>(::getpagesize());
+caf::expected<memfd_pool> memfd_pool::make(const std::string& name, std::uint64_t bytes,
+                                           options how) {
+    const auto page =
+        how.huge_pages ? huge_page_bytes : static_cast<std::uint64_t>(::getpagesize());
     if (bytes == 0 || bytes > static_cast<std::uint64_t>(std::numeric_limits<off_t>::max()) - page)
-        return make_error(errc::invalid_argument, "pool " + name + ": " + std::to_string(bytes)
-                                                      + " bytes cannot be a pool's size");
+        return make_error(errc::invalid_argument, "pool " + name + ": " + std::to_string(bytes) +
+                                                      " bytes cannot be a pool's size");
     bytes = (bytes + page - 1) / page * page;
     const auto* advice = how.huge_pages ? advice_huge : advice_memory;
 
-    const auto flags = MFD_CLOEXEC | MFD_ALLOW_SEALING | (how.huge_pages ? MFD_HUGETLB | MFD_HUGE_2MB : 0u);
+    const auto flags =
+        MFD_CLOEXEC | MFD_ALLOW_SEALING | (how.huge_pages ? MFD_HUGETLB | MFD_HUGE_2MB : 0u);
     unique_fd fd{made_to_fail("memfd_create") ? -1 : ::memfd_create(name.c_str(), flags)};
     if (!fd)
-        return failed(name, bytes, "memfd_create", how.huge_pages ? advice_huge : "raise the limit of open files");
+        return failed(name, bytes, "memfd_create",
+                      how.huge_pages ? advice_huge : "raise the limit of open files");
     if (made_to_fail("ftruncate") || ::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0)
         return failed(name, bytes, "ftruncate", advice);
-    if (made_to_fail("F_ADD_SEALS")
-        || ::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+    if (made_to_fail("F_ADD_SEALS") ||
+        ::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
         return failed(name, bytes, "F_ADD_SEALS", "run on Linux 4.16 or later");
     auto* address = made_to_fail("mmap")
                         ? MAP_FAILED

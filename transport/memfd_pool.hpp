@@ -25,7 +25,8 @@ public:
 
     /// `name` is for people (/proc/<pid>/maps); it need not be unique. The size is rounded up to
     /// whole pages. registration_failed with the system's reason, invalid_argument for 0 bytes.
-    static caf::expected<memfd_pool> make(const std::string& name, std::uint64_t bytes, options how);
+    static caf::expected<memfd_pool> make(const std::string& name, std::uint64_t bytes,
+                                          options how);
     static caf::expected<memfd_pool> make(const std::string& name, std::uint64_t bytes) {
         return make(name, bytes, options{});
     }

@@ -4,12 +4,11 @@
 
 #include "transport/system_call.hpp"
 
+#include <algorithm>
 #include <fcntl.h>
+#include <string>
 #include <sys/mman.h>
 #include <sys/stat.h>
-
-#include <algorithm>
-#include <string>
 #include <utility>
 
 namespace kvferry {
@@ -31,17 +30,18 @@ caf::expected<memory_mapping> memory_mapping::make(int fd, std::uint64_t bytes) 
     if (::fstat(fd, &file) != 0)
         return system_error(errc::registration_failed, "fstat");
     if (bytes == 0 || static_cast<std::uint64_t>(file.st_size) < bytes)
-        return refuse(std::to_string(bytes) + " bytes were promised, its descriptor holds "
-                      + std::to_string(file.st_size));
+        return refuse(std::to_string(bytes) + " bytes were promised, its descriptor holds " +
+                      std::to_string(file.st_size));
     // Whole pages, as munmap wants them; st_blksize is the page of a file made of huge pages.
     const auto page = static_cast<std::uint64_t>(file.st_blksize);
-    const auto length = std::min((bytes + page - 1) / page * page, static_cast<std::uint64_t>(file.st_size));
+    const auto length =
+        std::min((bytes + page - 1) / page * page, static_cast<std::uint64_t>(file.st_size));
     auto* address = made_to_fail("mmap peer")
                         ? MAP_FAILED
                         : ::mmap(nullptr, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (address == MAP_FAILED)
-        return system_error(errc::registration_failed, "mmap of a peer's region of "
-                                                           + std::to_string(length) + " bytes",
+        return system_error(errc::registration_failed,
+                            "mmap of a peer's region of " + std::to_string(length) + " bytes",
                             "raise the process's limit of address space or of mappings");
     memory_mapping mapping{static_cast<std::byte*>(address), length};
     if (made_to_fail("madvise") || ::madvise(address, length, MADV_DONTFORK) != 0)

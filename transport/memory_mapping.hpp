@@ -14,9 +14,10 @@ namespace kvferry {
 /// the end of this process is then proof that the peer's memory is left alone.
 class memory_mapping {
 public:
-    /// Maps the first `bytes`, rounded up to whole pages, of a descriptor that came from a peer; the descriptor itself is not
-    /// needed afterwards. registration_failed, and never a mapping, when the file is smaller than
-    /// promised or is not sealed against shrinking: an access could end in SIGBUS.
+    /// Maps the first `bytes`, rounded up to whole pages, of a descriptor that came from a peer;
+    /// the descriptor itself is not needed afterwards. registration_failed, and never a mapping,
+    /// when the file is smaller than promised or is not sealed against shrinking: an access could
+    /// end in SIGBUS.
     static caf::expected<memory_mapping> make(int fd, std::uint64_t bytes);
 
     memory_mapping(memory_mapping&&) noexcept;
