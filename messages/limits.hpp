@@ -45,6 +45,10 @@ struct limits {
     std::size_t info_questions_max = 4096;
     /// Rank-info servers that one rank dials at a time; each dial holds a thread.
     std::size_t info_dials_max = 64;
+    /// Regions that one peer may offer on a same-host connection.
+    std::size_t shared_regions_max = 1024;
+    /// Same-host connections that nobody has asked for yet.
+    std::size_t unexpected_host_links_max = 1024;
 
     // -- times -----------------------------------------------------------------------------
     /// One dial of one link, handshake included.

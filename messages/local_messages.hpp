@@ -172,6 +172,8 @@ struct share_region {
     std::uint32_t region = 0;
     int memfd = -1;
     std::uint64_t bytes = 0;
+    /// Where it is mapped in this process: all that the loopback twin needs.
+    std::byte* base = nullptr;
 };
 
 struct host_link_dial {

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which machine, since which boot: ranks with equal values may try a same-host link.
+#pragma once
+
+#include <string>
+
+namespace kvferry {
+
+/// The kernel's boot id, for rank_info.machine; empty when it cannot be read.
+std::string machine_id();
+
+} // namespace kvferry
