@@ -163,7 +163,7 @@ void receiver_state::on_peer_lost(const peer_lost& message) {
 
 /// Proof needs both: the process is gone, and what it had put on the way has been applied.
 void receiver_state::on_process_gone(const process_gone& message) {
-    ask(self_, with_.fabric, drain_fabric{})
+    ask(self_, with_.fabric, drain_fabric{message.peer})
         .then(
             [this, message] {
                 for (auto& [drawn, session] : sessions_)

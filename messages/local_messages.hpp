@@ -162,7 +162,11 @@ struct fabric_description {
     std::string transports;
 };
 
-struct drain_fabric {};
+/// `peer` is dead or has left: nothing of it that is still on its way is let in any more.
+struct drain_fabric {
+    incarnation peer;
+};
+
 struct stop_io {};
 
 // -- same-host link -------------------------------------------------------------------------

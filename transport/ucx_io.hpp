@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+// The fabric between ranks over UCX: lives on its loop's thread, the only actor that calls UCX.
+#pragma once
+
+#include "messages/limits.hpp"
+#include "messages/local_messages.hpp"
+#include "transport/frame_order.hpp"
+#include "transport/inbound_writes.hpp"
+#include "transport/io_loop.hpp"
+#include "transport/merged_cursor.hpp"
+#include "transport/ucx_worker.hpp"
+
+#include <caf/typed_event_based_actor.hpp>
+#include <caf/typed_response_promise.hpp>
+
+#include <deque>
+#include <map>
+#include <set>
+#include <vector>
+
+namespace kvferry {
+
+class ucx_io_state {
+public:
+    static inline constexpr const char* name = "ucx_io";
+
+    struct dependencies {
+        incarnation self;
+        /// Gets the frames of peers to which no endpoint is open; may be null.
+        frame_sink_actor default_sink;
+        limits bounds;
+        put_method puts = put_method::automatic;
+    };
+
+    /// Made on the loop's thread, like everything here.
+    ucx_io_state(fabric_actor::pointer self, dependencies, std::unique_ptr<ucx_worker>);
+    ~ucx_io_state();
+
+    fabric_actor::behavior_type make_behavior();
+    void handler_failed(const caf::error&);
+
+private:
+    using answer = caf::typed_response_promise<void>;
+
+    /// What the peer gave out to write one of its regions, or why it cannot be used.
+    struct region_key {
+        access_key_head head;
+        ucx_rkey_handle rkey;
+        caf::error unusable;
+    };
+    struct link {
+        endpoint_id id;
+        incarnation peer;
+        frame_sink_actor owner;
+        std::vector<memory_region> regions;
+        std::vector<region_key> keys;
+        std::unique_ptr<ucx_endpoint> endpoint;
+        bool by_rma = false;
+        std::uint64_t stream = 0;
+        std::uint64_t next_sequence = 0;
+        /// Numbers of the puts on it, and of those that still post, in turn.
+        std::set<std::uint64_t> puts;
+        std::deque<std::uint64_t> posting;
+        /// Posted for the put whose turn it is.
+        std::uint64_t turn_bytes = 0;
+        std::size_t pieces_in_flight = 0;
+        /// Takes nothing new: somebody closes it or it has failed.
+        bool ending = false;
+        /// The goodbye of a close in order is on its way.
+        bool flushing = false;
+        /// Why it failed; none while it is closed in order.
+        caf::error failure;
+        /// UCX ends the operations: close it after the last.
+        bool lost = false;
+        std::vector<answer> closed;
+    };
+    struct put {
+        transfer_id id;
+        endpoint_id over;
+        copy_job job;
+        completion_actor reply_to;
+        time_point began;
+        merged_cursor cursor;
+        std::uint64_t pieces = 0;
+        /// Pieces without an event: UCX may still read their memory.
+        std::size_t open = 0;
+        bool all_posted = false;
+        bool end_posted = false;
+        /// The target, or a flush, has said that all pieces are over.
+        bool settled = false;
+        /// Why it does not succeed.
+        caf::error failure;
+    };
+    caf::result<endpoint_opened> on_open_endpoint(const open_endpoint&);
+    void on_send_frame(send_frame&);
+    void on_start_put(start_put&);
+    void on_cancel_transfer(const cancel_transfer&);
+    caf::result<void> on_close_endpoint(const close_endpoint&);
+    caf::result<region_registered> on_register_region(const register_region&);
+    caf::result<void> on_unregister_region(const unregister_region&);
+    caf::result<fabric_description> on_describe_fabric(const describe_fabric&);
+    caf::result<void> on_drain_fabric(const drain_fabric&);
+    caf::result<void> on_stop_io(const stop_io&);
+
+    // Links (ucx_links.cpp).
+    link* find_open(endpoint_id);
+    link* find_open(incarnation peer);
+    caf::expected<link*> make_link(incarnation peer, byte_view address, frame_sink_actor owner);
+    void fail_link(link&, caf::error reason);
+    void lose_link(link&, caf::error reason);
+    void close_when_quiet(link&);
+    void advance_close(link&);
+    void finish_link_if_over(endpoint_id);
+    void force_all(const caf::error& reason);
+    void finish_stop();
+    void release();
+    void end();
+
+    // What UCX says (ucx_io.cpp).
+    void on_message(unsigned message, byte_view head, byte_view payload);
+    bool after_progress();
+    void handle_events();
+    void hand_on_frames();
+    void confirm_writes();
+
+    // Puts (ucx_puts.cpp).
+    void prepare_keys(link&, std::vector<memory_region>);
+    caf::error check(const link&, const copy_job&) const;
+    bool pump(link&);
+    void post_piece(link&, std::uint64_t number, put&, const plan_stretch&);
+    void post_end(link&, std::uint64_t number, put&);
+    void on_piece_over(link&, std::uint64_t number);
+    void give_up(std::uint64_t number, caf::error why);
+    void on_written(const written_head&, const std::string& text);
+    void advance_put(std::uint64_t number);
+    void finish_put(std::uint64_t number, agent_result);
+
+    fabric_actor::pointer self_;
+    dependencies with_;
+    std::unique_ptr<ucx_worker> worker_;
+    /// Nobody else need keep a fabric alive: it ends by stop_io.
+    caf::strong_actor_ptr keep_alive_;
+
+    std::map<endpoint_id, link> links_;
+    std::map<std::uint64_t, put> puts_;
+    std::map<transfer_id, std::uint64_t> put_numbers_;
+    /// Empty where nothing is registered with UCX: puts come by message.
+    std::map<region_id, ucx_mapped_memory> regions_;
+    inbound_writes inbound_;
+    frame_order order_;
+    std::vector<byte_buffer> arrived_;
+    std::vector<std::pair<written_head, std::string>> written_;
+    std::vector<std::pair<incarnation, answer>> drains_;
+    bool stopping_ = false;
+    bool releasing_ = false;
+    std::vector<answer> stopped_;
+    std::uint64_t last_endpoint_ = 0;
+    std::uint64_t last_put_ = 0;
+    std::uint64_t last_region_ = 0;
+    std::uint64_t dropped_frames_ = 0;
+};
+
+/// Makes the fabric on the loop. From another thread it waits for the loop, at most
+/// limits::dial_deadline; on the loop's own thread it does not wait. An error says what UCX or the
+/// system refused; then nothing is left.
+caf::expected<fabric_actor> spawn_ucx_io(caf::actor_system&, io_loop&, ucx_io_state::dependencies);
+
+} // namespace kvferry

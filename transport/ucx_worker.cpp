@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a UCX worker is made, polled and freed.
+#include "transport/ucx_worker.hpp"
+
+#include "transport/sealed_bytes.hpp"
+#include "transport/system_call.hpp"
+#include "transport/ucx_error.hpp"
+#include "transport/ucx_wire.hpp"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <set>
+#include <sstream>
+
+namespace kvferry {
+
+namespace {
+
+/// A call of UCX that a test can make fail.
+template <class F>
+ucs_status_t call(const char* name, F&& f) {
+    return made_to_fail(name) ? UCS_ERR_NO_MEMORY : f();
+}
+
+/// Transports that cannot report a death: UCX leaves them out when it is asked for that.
+bool reports_death(std::string_view transport) {
+    static constexpr std::array left_out{"self", "sysv", "posix", "cma", "knem", "xpmem"};
+    return std::find(left_out.begin(), left_out.end(), transport) == left_out.end();
+}
+
+/// Names out of lines like "resource 1 : md 1 dev 1 flags -- tcp/lo".
+std::set<std::string> transports_of(ucp_context_h context) {
+    std::set<std::string> result;
+    std::istringstream lines{ucx_text([context](std::FILE* to) { ucp_context_print_info(context, to); })};
+    for (std::string line; std::getline(lines, line);) {
+        auto last = line.find_last_of(' ');
+        auto slash = line.find('/', last == std::string::npos ? 0 : last);
+        if (line.find("resource ") == std::string::npos || last == std::string::npos
+            || slash == std::string::npos)
+            continue;
+        auto name = line.substr(last + 1, slash - last - 1);
+        if (reports_death(name))
+            result.insert(std::move(name));
+    }
+    return result;
+}
+
+} // namespace
+
+caf::expected<std::unique_ptr<ucx_worker>> ucx_worker::make(io_loop& loop, put_method puts) {
+    std::unique_ptr<ucx_worker> result{new ucx_worker(loop)};
+    // Without the RMA feature nobody can use UCX's emulation of it, which checks no key.
+    if (auto error = result->make_context(puts == put_method::rma))
+        return error;
+    if (puts == put_method::automatic && result->has_rma_hardware_)
+        if (auto error = result->make_context(true))
+            return error;
+    if (auto error = result->make_worker())
+        return error;
+    if (auto error = loop.add(*result))
+        return error;
+    result->added_ = true;
+    return result;
+}
+
+ucx_worker::~ucx_worker() {
+    destroy();
+}
+
+void ucx_worker::destroy() noexcept {
+    if (std::exchange(added_, false))
+        loop_.remove(*this);
+    worker_.reset();
+}
+
+caf::error ucx_worker::make_context(bool rma) {
+    context_.reset();
+    ucp_config_t* config = nullptr; // from UCX_* in the environment: the user's choice stands
+    if (auto status = call("ucp_config_read", [&] { return ucp_config_read(nullptr, nullptr, &config); });
+        status != UCS_OK)
+        return ucx_error("ucp_config_read", status);
+    const ucx_config_handle held{config};
+    // When a peer dies in the middle of a message that UCX 1.13 sends over TCP without a copy, in
+    // several parts, UCX ends the same request twice and aborts the process (measured: README.md).
+    // A copy per part prevents it. This setting is for this context only, and the user's own counts.
+    if (!rma && std::getenv("UCX_ZCOPY_THRESH") == nullptr)
+        (void)ucp_config_modify(config, "ZCOPY_THRESH", "inf");
+    ucp_params_t params{};
+    params.field_mask = UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_NAME;
+    params.features = UCP_FEATURE_AM | UCP_FEATURE_WAKEUP | (rma ? std::uint64_t{UCP_FEATURE_RMA} : 0);
+    params.name = "kvferry";
+    ucp_context_h context = nullptr;
+    if (auto status = call("ucp_init", [&] { return ucp_init(&params, config, &context); });
+        status != UCS_OK)
+        return add_context(ucx_error("ucp_init", status), "no usable transport; see UCX_TLS, UCX_NET_DEVICES");
+    context_.reset(context);
+    has_rma_ = rma;
+    has_rma_hardware_ = false;
+    transports_.clear();
+    for (const auto& name : transports_of(context)) {
+        transports_.append(transports_.empty() ? "" : ", ").append(name);
+        has_rma_hardware_ = has_rma_hardware_ || name.starts_with("rc") || name.starts_with("dc")
+                            || name.starts_with("ud") || name.starts_with("srd");
+    }
+    return {};
+}
+
+caf::error ucx_worker::make_worker() {
+    ucp_worker_params_t params{};
+    params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
+    params.thread_mode = UCS_THREAD_MODE_SINGLE;
+    ucp_worker_h worker = nullptr;
+    if (auto status = call("ucp_worker_create",
+                           [&] { return ucp_worker_create(context_.get(), &params, &worker); });
+        status != UCS_OK)
+        return ucx_error("ucp_worker_create", status);
+    worker_.reset(worker);
+    for (unsigned message : {ucx_frame, ucx_write, ucx_write_end, ucx_written}) {
+        slots_[message] = {this, message};
+        ucp_am_handler_param_t handler{};
+        handler.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_CB
+                             | UCP_AM_HANDLER_PARAM_FIELD_ARG | UCP_AM_HANDLER_PARAM_FIELD_FLAGS;
+        handler.id = message;
+        handler.cb = &ucx_worker::on_message;
+        handler.arg = &slots_[message];
+        handler.flags = UCP_AM_FLAG_WHOLE_MSG;
+        if (auto status = call("ucp_worker_set_am_recv_handler",
+                               [&] { return ucp_worker_set_am_recv_handler(worker, &handler); });
+            status != UCS_OK)
+            return ucx_error("ucp_worker_set_am_recv_handler", status);
+    }
+    ucp_address_t* address = nullptr;
+    std::size_t bytes = 0;
+    if (auto status = call("ucp_worker_get_address",
+                           [&] { return ucp_worker_get_address(worker, &address, &bytes); });
+        status != UCS_OK)
+        return ucx_error("ucp_worker_get_address", status);
+    address_ = seal(ucx_address_label, address, bytes);
+    ucp_worker_release_address(worker, address);
+    if (auto status = call("ucp_worker_get_efd", [&] { return ucp_worker_get_efd(worker, &event_fd_); });
+        status != UCS_OK)
+        return ucx_error("ucp_worker_get_efd", status);
+    return {};
+}
+
+void ucx_worker::start(receiver on_message, std::function<bool()> after_progress) {
+    on_message_ = std::move(on_message);
+    after_progress_ = std::move(after_progress);
+}
+
+bool ucx_worker::progress() {
+    const bool any = worker_ && ucp_worker_progress(worker_.get()) != 0;
+    return (after_progress_ && after_progress_()) || any;
+}
+
+bool ucx_worker::arm() {
+    if (!worker_)
+        return true;
+    if (!events_.empty())
+        return false;
+    auto status = ucp_worker_arm(worker_.get());
+    if (status != UCS_OK && status != UCS_ERR_BUSY)
+        spdlog::error("{}; the loop polls instead", describe(ucx_error("ucp_worker_arm", status)));
+    return status == UCS_OK;
+}
+
+ucs_status_t ucx_worker::on_message(void* slot, const void* head, size_t head_bytes, void* data,
+                                    size_t bytes, const ucp_am_recv_param_t* how) {
+    auto* at = static_cast<message_slot*>(slot);
+    // A rendezvous is nothing that we send: not taking it up ends it.
+    if ((how->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) == 0 && at->worker->on_message_)
+        at->worker->on_message_(at->message, {static_cast<const caf::byte*>(head), head_bytes},
+                                {static_cast<const caf::byte*>(data), bytes});
+    return UCS_OK;
+}
+
+caf::expected<std::unique_ptr<ucx_endpoint>> ucx_worker::connect(byte_view address, endpoint_id id) {
+    auto inside = unseal(ucx_address_label, address);
+    if (!inside)
+        return make_error(errc::dial_failed, text_of(inside.error()));
+    return ucx_endpoint::make(worker_.get(), *inside, id, events_);
+}
+
+caf::expected<ucx_mapped_memory> ucx_worker::map(std::byte* base, std::uint64_t bytes, bool cuda) const {
+    ucp_mem_map_params_t params{};
+    params.field_mask = UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH
+                        | UCP_MEM_MAP_PARAM_FIELD_MEMORY_TYPE;
+    params.address = base;
+    params.length = bytes;
+    params.memory_type = cuda ? UCS_MEMORY_TYPE_CUDA : UCS_MEMORY_TYPE_HOST;
+    ucp_mem_h memory = nullptr;
+    if (auto status = call("ucp_mem_map", [&] { return ucp_mem_map(context_.get(), &params, &memory); });
+        status != UCS_OK)
+        return make_error(errc::registration_failed,
+                          text_of(ucx_error("ucp_mem_map of " + std::to_string(bytes) + " bytes", status)));
+    return ucx_mapped_memory{context_.get(), memory};
+}
+
+caf::expected<byte_buffer> ucx_worker::pack_key(const ucx_mapped_memory& memory) const {
+    void* packed = nullptr;
+    std::size_t bytes = 0;
+    if (auto status = call("ucp_rkey_pack",
+                           [&] { return ucp_rkey_pack(context_.get(), memory.get(), &packed, &bytes); });
+        status != UCS_OK)
+        return make_error(errc::registration_failed, text_of(ucx_error("ucp_rkey_pack", status)));
+    const auto* from = static_cast<const caf::byte*>(packed);
+    byte_buffer result(from, from + bytes);
+    ucp_rkey_buffer_release(packed);
+    return result;
+}
+
+} // namespace kvferry
