@@ -47,10 +47,11 @@ public:
 
     rid request() const { return request_; }
 
-protected:
+    /// For worker, which makes the sessions.
     session_handle(caf::actor_system& system, rid request, session_gate_actor gate,
                    const std::shared_ptr<session_promises>& promises);
 
+protected:
     piece_handle start(const std::function<void(piece_promise)>& tell_gate) const;
 
     caf::actor_system* system_;
@@ -71,8 +72,6 @@ public:
 
     /// At most once, and only when the session was opened with aux_mode::required.
     piece_handle send_aux(aux_record record) const;
-
-    friend class worker;
 };
 
 /// Receiving side of one request on one generation rank.
@@ -82,8 +81,6 @@ public:
 
     /// Lends the slice's slots, to be written, until released().
     piece_handle receive(kv_slice slice) const;
-
-    friend class worker;
 };
 
 /// How a host opens a session.

@@ -19,6 +19,8 @@
 
 #include <caf/send.hpp>
 
+#include <spdlog/spdlog.h>
+
 #include <random>
 
 namespace kvferry {
@@ -189,12 +191,15 @@ caf::error worker::parts::make_info() {
 void worker::parts::undo(bool io_has_stopped) {
     auto bounded = options.bounds.stop_deadline;
     if (!io_has_stopped) {
-        if (io.host_link)
-            ask_blocking_for_success(*system, io.host_link, stop_io{}, bounded);
-        if (io.copy)
-            ask_blocking_for_success(*system, io.copy, stop_io{}, bounded);
-        if (io.fabric)
-            ask_blocking_for_success(*system, io.fabric, stop_io{}, bounded);
+        auto stop = [&](const auto& io_actor) {
+            if (!io_actor)
+                return;
+            if (auto problem = ask_blocking_for_success(*system, io_actor, stop_io{}, bounded))
+                spdlog::error("undoing the start of a worker: {}", describe(problem));
+        };
+        stop(io.host_link);
+        stop(io.copy);
+        stop(io.fabric);
         kill(actor);
     }
     kill(callbacks);
