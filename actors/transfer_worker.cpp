@@ -201,10 +201,12 @@ void transfer_worker_state::on_frame(const frame_arrived& arrived) {
         ++ignored_[introduction ? "early_introduction" : "no_link"];
         return;
     }
-    if (auto known = links_.find(introduction->header.sender); known != links_.end())
+    if (auto known = links_.find(introduction->header.sender); known != links_.end()) {
         tell(self_, known->second, arrived);
-    else
-        make_link(introduction->info, std::move(*introduction));
+        return;
+    }
+    auto peer = introduction->info;
+    make_link(peer, std::move(*introduction));
 }
 
 void transfer_worker_state::on_endpoint_failed(const endpoint_failed&) {
