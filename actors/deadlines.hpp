@@ -56,7 +56,7 @@ private:
 };
 
 /// Arms one deadline_tick for the earliest deadline of its owner. The owner calls rearm() after
-/// every change of its queue and fired() when the tick arrives.
+/// every change of its queue and fired() when a tick arrives.
 class tick_timer {
 public:
     template <class Self>
@@ -69,7 +69,12 @@ public:
         self->delayed_send(caf::actor_cast<typename Self::actor_hdl>(self->ctrl()), wait, deadline_tick{});
     }
 
-    void fired() { armed_.reset(); }
+    /// A tick that was overtaken by a later rearm() has no successor: else each of them would
+    /// come back for ever.
+    void fired(time_point now) {
+        if (armed_ && *armed_ <= now)
+            armed_.reset();
+    }
 
 private:
     std::optional<time_point> armed_;

@@ -63,6 +63,8 @@ void receiver_state::resolve(const std::string& endpoint) {
 
 void receiver_state::instance_arrived(const std::string& endpoint, std::vector<rank_info> ranks) {
     asked_.erase(endpoint);
+    // From here on ranks[i] is rank i; what else the list must be, cohorts_of checks.
+    std::sort(ranks.begin(), ranks.end(), [](const auto& a, const auto& b) { return a.rank < b.rank; });
     instances_[endpoint] = std::move(ranks);
     bind_all();
 }
@@ -157,8 +159,10 @@ void receiver_state::on_peer_lost(const peer_lost& message) {
     });
     for (auto& [drawn, session] : sessions_)
         tell(self_, session.actor, message);
-    for (auto drawn : unbound_)
+    for (auto drawn : unbound_) {
+        resolve(with_.own_endpoint);
         resolve(sessions_.at(drawn).opened.context_endpoint);
+    }
 }
 
 /// Proof needs both: the process is gone, and what it had put on the way has been applied.
@@ -219,8 +223,9 @@ void receiver_state::on_retired(const session_retired& message) {
 }
 
 void receiver_state::on_deadline(const deadline_tick&) {
-    timer_.fired();
-    for (auto drawn : deadlines_.due(self_->clock().now()))
+    auto now = self_->clock().now();
+    timer_.fired(now);
+    for (auto drawn : deadlines_.due(now))
         if (auto session = sessions_.find(drawn); session != sessions_.end())
             tell(self_, session->second.actor, deadline_tick{});
     timer_.rearm(self_, deadlines_.next());

@@ -36,21 +36,31 @@ public:
         return verdict::fresh;
     }
 
-    /// All pieces 0..last have reported.
-    bool complete() const { return last_ && reported_.size() == std::size_t{*last_} + 1; }
+    /// The writer says that it serves nothing of this slice.
+    void refuse() { refused_ = true; }
+
+    /// Nothing of this slice is or will be in flight: pieces 0..last have reported, or none comes.
+    bool complete() const {
+        return refused_ || (last_ && reported_.size() == std::size_t{*last_} + 1);
+    }
+
+    /// Complete, and not because it was refused.
+    bool served() const { return !refused_ && complete(); }
 
 private:
     std::set<std::uint32_t> reported_;
     std::optional<std::uint32_t> last_;
+    bool refused_ = false;
 };
 
 /// unexposed -> exposed -> quiet | in_doubt, per writer; in_doubt -> quiet by later evidence.
 class release_ledger {
 public:
-    /// The writer has been told where the pages are (told to the link counts).
+    /// The writer has been told where pages are (told to the link counts). What was known of it
+    /// says nothing about them.
     void expose(rank_id writer) {
         auto& now = writers_[writer];
-        if (now == exposure::unexposed)
+        if (now != exposure::in_doubt)
             now = exposure::exposed;
     }
 

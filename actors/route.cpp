@@ -16,16 +16,28 @@ const mapped_region* find_mapping(const peer_view& peer, std::uint32_t region) {
     return found == peer.mapped.end() ? nullptr : &*found;
 }
 
+/// Plans are checked against what the peer says of its regions, copies go to what is mapped.
+bool maps_whole(const mapped_region& mapping, const peer_view& peer) {
+    return mapping.region < peer.regions.size() && mapping.bytes >= peer.regions[mapping.region].bytes;
+}
+
 /// Why not every pool that the plan writes is mapped; empty when all are.
 std::string why_unmapped(const copy_plan& plan, const peer_view& peer) {
     for (const auto& part : plan.parts) {
         const auto& pool = peer.info.pages->pools[part.target_pool];
-        if (find_mapping(peer, pool.region))
+        auto region = "region " + std::to_string(pool.region) + " of " + describe(peer.info);
+        if (pool.region >= peer.regions.size())
+            return region + " is not registered";
+        const auto* mapping = find_mapping(peer, pool.region);
+        if (mapping && maps_whole(*mapping, peer))
             continue;
+        if (mapping)
+            return region + " is mapped for " + std::to_string(mapping->bytes) + " of its "
+                   + std::to_string(peer.regions[pool.region].bytes) + " bytes";
         if (!peer.unmapped_reason.empty())
             return peer.unmapped_reason;
-        return "region " + std::to_string(pool.region) + " of " + describe(peer.info) + " is "
-               + to_string(peer.regions[pool.region].kind) + " memory, which cannot be mapped";
+        return region + " is " + to_string(peer.regions[pool.region].kind)
+               + " memory, which cannot be mapped";
     }
     return {};
 }
@@ -69,7 +81,9 @@ caf::expected<routed> choose_route(const copy_plan& plan, const peer_view& peer,
         result.text = "direct: " + (asked == route_choice::direct ? std::string{"asked for"} : obstacle);
     for (const auto& pool : peer.info.pages->pools) {
         pool_base base{0, pool.slot_stride_bytes, pool.region};
-        if (!use_mapping) {
+        if (pool.region >= peer.regions.size()) {
+            // The plan does not touch it, or it would have failed its check.
+        } else if (!use_mapping) {
             base.slot0_address = peer.regions[pool.region].base_address + pool.region_offset_bytes;
         } else if (const auto* mapping = find_mapping(peer, pool.region)) {
             base.slot0_address = reinterpret_cast<std::uint64_t>(mapping->base) + pool.region_offset_bytes;

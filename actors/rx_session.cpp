@@ -10,6 +10,15 @@
 
 namespace kvferry {
 
+namespace {
+
+/// A failure always has a reason, also when the peer did not give one.
+caf::error reason_of(const wire_error& x) {
+    return x.code == errc::none ? make_error(errc::transfer_failed, "the peer gave no reason") : from_wire(x);
+}
+
+} // namespace
+
 rx_session_state::rx_session_state(rx_session_actor::pointer self, dependencies with)
     : self_(self), with_(std::move(with)) {}
 
@@ -52,7 +61,8 @@ void rx_session_state::on_receive(const receive_slice& message) {
 }
 
 void rx_session_state::on_host_cancel(const cancel_request& message) {
-    finish(outcome_of(message.reason), message.reason);
+    auto reason = message.reason ? message.reason : make_error(errc::cancelled, "the host cancelled");
+    finish(outcome_of(reason), reason);
 }
 
 void rx_session_state::on_deadline(const deadline_tick&) {
@@ -133,7 +143,7 @@ void rx_session_state::on_kv_result(const kv_agent_result& message) {
         release_.reported_in_doubt(from->binding.rank);
     settle(*from);
     if (message.result != agent_result::success)
-        finish(outcome_of(from_wire(message.error)), explain(from_wire(message.error), *from));
+        finish(outcome_of(from_wire(message.error)), explain(reason_of(message.error), *from));
     update();
     release_if_quiet();
 }
@@ -144,7 +154,7 @@ void rx_session_state::on_aux_result(const aux_agent_result& message) {
         return;
     auto failure = message.result == agent_result::success
                        ? check_aux_size(message.record, with_.bounds.aux_bytes_max)
-                       : from_wire(message.error);
+                       : reason_of(message.error);
     if (failure) {
         finish(outcome_of(failure), explain(failure, *from));
         return;
@@ -155,30 +165,34 @@ void rx_session_state::on_aux_result(const aux_agent_result& message) {
 
 void rx_session_state::on_peer_cancel(const cancel_session& message) {
     if (auto* from = writer_of(message.header.sender)) {
-        auto reason = from_wire(message.reason);
+        auto reason = reason_of(message.reason);
         finish(outcome_of(reason), explain(reason, *from));
     }
 }
 
 void rx_session_state::on_gone(const gone& message) {
-    writer_refuses(message.header.sender, message.reason);
+    writer_refuses(message.header, message.reason);
 }
 
 void rx_session_state::on_refused(const refused& message) {
-    writer_refuses(message.header.sender, message.reason);
+    writer_refuses(message.header, message.reason);
 }
 
-/// The writer is alive and says that nothing of this attempt is or will be in flight.
-void rx_session_state::writer_refuses(incarnation sender, const wire_error& reason) {
-    auto* from = writer_of(sender);
+/// The writer serves nothing of what its answer is about: of one slice when it answers a
+/// request_data, of the whole attempt when it answers a cancel_session, which no request follows.
+void rx_session_state::writer_refuses(const message_header& header, const wire_error& why) {
+    auto* from = writer_of(header.sender);
     if (!from)
         return;
     auto already_resolved = resolved(*from);
-    release_.reported_quiet(from->binding.rank);
+    for (auto& [index, report] : from->reports)
+        if (header.kind == payload_kind::none || index == header.receive_slice)
+            report.refuse();
     if (!already_resolved) {
-        auto cause = from_wire(reason);
-        finish(outcome_of(cause), explain(cause, *from));
+        auto reason = reason_of(why);
+        finish(outcome_of(reason), explain(reason, *from));
     }
+    settle(*from);
     release_if_quiet();
 }
 
@@ -213,16 +227,18 @@ void rx_session_state::settle(writer& from) {
 
 bool rx_session_state::served(const writer& from, slice_index index) const {
     auto found = from.reports.find(index);
-    return !from.binding.kv || (found != from.reports.end() && found->second.complete());
+    return !from.binding.kv || (found != from.reports.end() && found->second.served());
 }
 
 /// Nothing that this session needs is outstanding at the writer.
 bool rx_session_state::resolved(const writer& from) const {
     if (from.binding.aux && !from.aux_reported)
         return false;
-    for (std::uint32_t number = 0; number < pieces_.size(); ++number)
-        if (!served(from, {number}))
+    for (std::uint32_t number = 0; from.binding.kv && number < pieces_.size(); ++number) {
+        auto found = from.reports.find({number});
+        if (found == from.reports.end() || !found->second.complete())
             return false;
+    }
     return host_gave_all();
 }
 
@@ -294,11 +310,18 @@ void rx_session_state::release_if_quiet() {
 }
 
 std::string rx_session_state::waits_for() const {
+    std::string result;
+    if (finished_) {
+        for (const auto& [rank, now] : release_.writers())
+            if (now == exposure::exposed || now == exposure::in_doubt)
+                result += " proof that context rank " + to_string(rank) + " writes no more ("
+                          + to_string(now) + ")";
+        return result.empty() ? "nothing" : result.substr(1);
+    }
     if (!bound_)
         return "the context instance's rank infos";
     if (!host_gave_all())
         return "the host's last receive(slice)";
-    std::string result;
     for (const auto& [rank, from] : writers_) {
         if (!from.peer)
             result += " a link to context rank " + to_string(rank);

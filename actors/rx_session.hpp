@@ -68,7 +68,7 @@ private:
     writer* writer_of(incarnation);
     void publish(writer&);
     void settle(writer&);
-    void writer_refuses(incarnation, const wire_error& reason);
+    void writer_refuses(const message_header&, const wire_error& reason);
     bool served(const writer&, slice_index) const;
     bool resolved(const writer&) const;
     bool host_gave_all() const;

@@ -6,7 +6,6 @@
 #include "actors/tx_session.hpp"
 #include "messages/handle.hpp"
 
-
 namespace kvferry {
 
 sender_state::sender_state(sender_actor::pointer self,
@@ -47,6 +46,7 @@ caf::result<tx_opened> sender_state::on_open(const open_tx& ask) {
     if (auto early = early_.find(ask.request); early != early_.end()) {
         for (auto& waiting : early->second)
             tell(self_, session, bind_receiver{std::move(waiting.request), std::move(waiting.peer)});
+        early_requests_ -= early->second.size();
         early_.erase(early);
     }
     rearm();
@@ -70,7 +70,7 @@ void sender_state::on_request(const request_data& request) {
         answer_gone(peer->second, request.header, stopping_);
         return;
     }
-    if (early_requests() >= environment_->bounds.early_requests_max) {
+    if (early_requests_ >= environment_->bounds.early_requests_max) {
         refused answer{request.header, side::generation, {}};
         answer.reason = to_wire(make_error(
             errc::limit_exceeded,
@@ -80,12 +80,14 @@ void sender_state::on_request(const request_data& request) {
         return;
     }
     auto& waiting = early_[id];
-    std::erase_if(waiting, [&](const early_request& other) { // a replay replaces its former self
+    // A replay replaces its former self.
+    early_requests_ -= std::erase_if(waiting, [&](const early_request& other) {
         return other.request.header.sender == request.header.sender
                && other.request.header.session == request.header.session
                && other.request.header.receive_slice == request.header.receive_slice;
     });
     waiting.push_back({request, peer->second});
+    ++early_requests_;
     leases_.set(id, self_->clock().now() + environment_->bounds.early_request_lease);
     rearm();
 }
@@ -100,7 +102,7 @@ void sender_state::on_cancel(const cancel_session& cancel) {
         return;
     }
     if (auto early = early_.find(id); early != early_.end()) {
-        std::erase_if(early->second, [&](const early_request& waiting) {
+        early_requests_ -= std::erase_if(early->second, [&](const early_request& waiting) {
             return waiting.request.header.session == cancel.header.session;
         });
         if (early->second.empty()) {
@@ -124,7 +126,7 @@ void sender_state::on_peer_ready(const peer_ready& message) {
 void sender_state::on_peer_lost(const peer_lost& message) {
     peers_.erase(message.peer);
     for (auto early = early_.begin(); early != early_.end();) {
-        std::erase_if(early->second, [&](const early_request& waiting) {
+        early_requests_ -= std::erase_if(early->second, [&](const early_request& waiting) {
             return waiting.request.header.sender == message.peer;
         });
         if (early->second.empty()) {
@@ -144,7 +146,8 @@ void sender_state::on_process_gone(const process_gone& message) {
 }
 
 void sender_state::on_retired(const session_retired& message) {
-    sessions_.erase(message.request);
+    if (auto session = sessions_.extract(message.request))
+        tell(self_, session.mapped(), deadline_tick{}); // behind all that was sent to it: it may end
     session_deadlines_.erase(message.request);
     if (message.reason && ended_.size() < environment_->bounds.early_requests_max) {
         ended_[message.request] = message.reason;
@@ -155,8 +158,8 @@ void sender_state::on_retired(const session_retired& message) {
 }
 
 void sender_state::on_deadline(const deadline_tick&) {
-    timer_.fired();
     auto now = self_->clock().now();
+    timer_.fired(now);
     for (auto id : session_deadlines_.due(now))
         if (auto session = sessions_.find(id); session != sessions_.end())
             tell(self_, session->second, deadline_tick{});
@@ -170,6 +173,7 @@ void sender_state::on_deadline(const deadline_tick&) {
                         make_error(errc::deadline_exceeded,
                                    "rid " + to_string(id) + " was not opened on "
                                        + describe(environment_->self) + " within early_request_lease"));
+        early_requests_ -= early->second.size();
         early_.erase(early);
     }
     rearm();
@@ -187,6 +191,7 @@ caf::result<void> sender_state::on_cancel_all(const cancel_request& cancel) {
         for (auto& early : waiting)
             answer_gone(early.peer, early.request.header, cancel.reason);
     early_.clear();
+    early_requests_ = 0;
     auto promise = self_->make_response_promise<void>();
     stop_promises_.push_back(promise);
     finish_if_empty();
@@ -195,13 +200,6 @@ caf::result<void> sender_state::on_cancel_all(const cancel_request& cancel) {
 
 void sender_state::answer_gone(const peer_view_ptr& to, const message_header& of, caf::error reason) {
     tell(self_, to->link, send_message{gone{of, side::generation, to_wire(reason)}});
-}
-
-std::size_t sender_state::early_requests() const {
-    std::size_t sum = 0;
-    for (const auto& [id, waiting] : early_)
-        sum += waiting.size();
-    return sum;
 }
 
 void sender_state::finish_if_empty() {

@@ -56,7 +56,6 @@ private:
     caf::result<void> on_cancel_all(const cancel_request&);
 
     void answer_gone(const peer_view_ptr& to, const message_header& of, caf::error reason);
-    std::size_t early_requests() const;
     void finish_if_empty();
     void rearm();
 
@@ -67,6 +66,8 @@ private:
     /// Why a rid that ended without success is not served any more; kept for one lease.
     std::unordered_map<rid, caf::error> ended_;
     std::map<rid, std::vector<early_request>> early_;
+    /// Over all rids.
+    std::size_t early_requests_ = 0;
     std::unordered_map<incarnation, peer_view_ptr> peers_;
     deadline_queue<rid> session_deadlines_;
     /// Leases of early requests and of memories of ended sessions.

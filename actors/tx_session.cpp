@@ -29,6 +29,9 @@ tx_session_actor::behavior_type tx_session_state::make_behavior() {
 
 void tx_session_state::handler_failed(const caf::error& reason) {
     finish(session_state::error, reason);
+    for (auto& [key, to] : receivers_) // the handler may have stopped before its report
+        report_closing(to);
+    release_if_quiet();
 }
 
 // -- the host -----------------------------------------------------------------------------------
@@ -36,16 +39,15 @@ void tx_session_state::handler_failed(const caf::error& reason) {
 void tx_session_state::on_send(const send_slice& message) {
     auto index = static_cast<std::uint32_t>(pieces_.size());
     pieces_.push_back({message.slice, {}, false});
-    if (!finished_ && index > 0 && pieces_[index - 1].slice.last) {
+    if (!finished_ && index > 0 && pieces_[index - 1].slice.last)
         finish(session_state::error, make_error(errc::invalid_argument,
                                                 "rid " + to_string(with_.request) + ": send slice "
                                                     + std::to_string(index) + " comes after the last one"));
-    }
     if (finished_) {
-        pieces_.back().told_host = true;
-        tell(self_, with_.observer,
-             piece_finished{side::context, with_.request, {}, payload_kind::kv, {index},
-                            error_ ? error_ : make_error(errc::gone, "the session has ended")});
+        if (!std::exchange(pieces_.back().told_host, true))
+            tell(self_, with_.observer,
+                 piece_finished{side::context, with_.request, {}, payload_kind::kv, {index},
+                                error_ ? error_ : make_error(errc::gone, "the session has ended")});
         return;
     }
     for (auto& [key, to] : receivers_)
@@ -74,10 +76,15 @@ void tx_session_state::on_send_aux(const send_aux& message) {
 }
 
 void tx_session_state::on_host_cancel(const cancel_request& message) {
-    finish(outcome_of(message.reason), message.reason);
+    auto reason = message.reason ? message.reason : make_error(errc::cancelled, "the host cancelled");
+    finish(outcome_of(reason), reason);
 }
 
 void tx_session_state::on_deadline(const deadline_tick&) {
+    if (released_) { // the owner sends nobody here any more
+        self_->quit();
+        return;
+    }
     finish(session_state::error,
            make_error(errc::deadline_exceeded, "rid " + to_string(with_.request) + " on "
                                                    + describe(with_.environment->self) + " waited for "
@@ -98,17 +105,14 @@ void tx_session_state::on_bind(const bind_receiver& message) {
     auto rank = message.peer->info.rank;
     auto bound = attempts_.find(rank);
     auto foreign = bound != attempts_.end() && bound->second != header.session;
+    receiver_key key{rank, header.receive_slice};
+    if (!foreign && receivers_.contains(key))
+        return; // a replay
     if (foreign || finished_) {
-        auto reason = finished_ && error_
-                          ? error_
-                          : make_error(errc::gone, "rid " + to_string(with_.request) + " of rank "
-                                                       + to_string(rank) + " is bound to another attempt");
-        tell(self_, message.peer->link, send_message{gone{header, side::generation, to_wire(reason)}});
+        answer_late(message);
         return;
     }
-    receiver_key key{rank, header.receive_slice};
-    if (receivers_.contains(key))
-        return; // a replay
+    auto first = bound == attempts_.end();
     attempts_.emplace(rank, header.session);
     expected_.insert(rank);
     expected_.insert(message.request.receivers.begin(), message.request.receivers.end());
@@ -117,9 +121,13 @@ void tx_session_state::on_bind(const bind_receiver& message) {
     to.peer = message.peer;
     to.summary.rank = rank;
     if (auto problem = check_request(message)) {
-        to.closed = problem;
-        to.last_reported = true; // the refusal is the report
-        tell_peer(to, refused{header, side::generation, to_wire(problem)});
+        if (first) {
+            to.closed = problem;
+            to.last_reported = true; // the refusal is the report
+            tell_peer(to, refused{header, side::generation, to_wire(problem)});
+        } else {
+            close(to, problem);
+        }
         finish(session_state::error, problem);
         return;
     }
@@ -129,11 +137,39 @@ void tx_session_state::on_bind(const bind_receiver& message) {
     update();
 }
 
+/// A request that is not served. `gone` would stand for the whole attempt, so that an attempt of
+/// which something may still be in flight gets a report about this slice instead.
+void tx_session_state::answer_late(const bind_receiver& message) {
+    const auto& header = message.request.header;
+    auto rank = message.peer->info.rank;
+    auto text = "rid " + to_string(with_.request) + " of " + describe(message.peer->info);
+    auto bound = attempts_.find(rank);
+    if (bound == attempts_.end() || bound->second != header.session) {
+        auto reason = bound != attempts_.end() ? make_error(errc::gone, text + " is bound to another attempt")
+                      : error_                 ? error_
+                                               : make_error(errc::gone, text + " comes after its session's end");
+        tell(self_, message.peer->link, send_message{gone{header, side::generation, to_wire(reason)}});
+        return;
+    }
+    auto& to = receivers_[{rank, header.receive_slice}];
+    to.request = message.request;
+    to.peer = message.peer;
+    to.summary.rank = rank;
+    to.closed = error_ ? error_ : make_error(errc::gone, text + " comes after its session's end");
+    report_closing(to);
+}
+
 /// Both sides must see the same cohorts; a difference would be a wait without end.
 caf::error tx_session_state::check_request(const bind_receiver& message) const {
     const auto& self = with_.environment->self;
     const auto& peer = message.peer->info;
     auto text = "rid " + to_string(with_.request) + " from " + describe(peer) + ": ";
+    for (const auto& group : message.request.target.groups)
+        if (group.slots.size() > with_.environment->bounds.blocks_per_slice_max)
+            return make_error(errc::limit_exceeded,
+                              text + std::to_string(group.slots.size())
+                                  + " blocks in one layer group are more than blocks_per_slice_max = "
+                                  + std::to_string(with_.environment->bounds.blocks_per_slice_max));
     if (!self.pages || !peer.pages)
         return make_error(errc::missing_layout,
                           text + describe(self.pages ? peer : self) + " published no page table");
@@ -160,6 +196,7 @@ void tx_session_state::dispatch(receiver& to, std::uint32_t index) {
     const auto& slice = pieces_[index].slice;
     send_piece piece{{index}, slice.last};
     to.dispatched = index + 1;
+    to.unreported.insert(index);
     const auto& environment = *with_.environment;
     const auto& peer = *to.peer;
     auto plan = make_plan(environment.self, slice, peer.info, to.request.target, *environment.plans);
@@ -215,8 +252,7 @@ void tx_session_state::on_done(const transfer_done& message) {
         piece_served(to, flying.piece, message.bytes, flying.fragments);
     else
         piece_failed(to, flying.piece, message.result, message.error);
-    if (to.closed && to.in_flight.empty())
-        report_closing(to);
+    report_closing(to);
     update();
     release_if_quiet();
 }
@@ -230,7 +266,8 @@ void tx_session_state::piece_served(receiver& to, send_piece piece, std::uint64_
 }
 
 void tx_session_state::piece_failed(receiver& to, send_piece piece, agent_result result,
-                                    const caf::error& reason) {
+                                    const caf::error& why) {
+    auto reason = why ? why : make_error(errc::transfer_failed, "nobody gave a reason");
     report_kv(to, piece, result, 0, 0, reason);
     close(to, reason);
     finish(session_state::error, reason);
@@ -257,6 +294,8 @@ void tx_session_state::on_unbind(const unbind_receiver& message) {
         return;
     }
     auto reason = from_wire(message.cancel.reason);
+    if (!reason)
+        reason = make_error(errc::cancelled, describe(message.peer->info) + " cancelled");
     finish(outcome_of(reason), reason);
 }
 
@@ -293,6 +332,7 @@ void tx_session_state::report_kv(receiver& to, send_piece piece, agent_result re
                                  std::uint64_t bytes, std::uint64_t fragments,
                                  const caf::error& reason) {
     to.last_reported = to.last_reported || piece.last;
+    to.unreported.erase(piece.index.value);
     auto header = to.request.header;
     header.kind = payload_kind::kv;
     header.writer = with_.environment->self.rank;
@@ -300,8 +340,7 @@ void tx_session_state::report_kv(receiver& to, send_piece piece, agent_result re
     tell_peer(to, kv_agent_result{header, result, bytes, fragments, to.summary.route, to_wire(reason)});
 }
 
-/// Nothing more goes to this receiver. What is in flight is cut short; when it has ended and the
-/// last piece never went out, a closing report says that nothing will come.
+/// Nothing more goes to this receiver. What is in flight is cut short.
 void tx_session_state::close(receiver& to, const caf::error& reason) {
     if (to.closed)
         return;
@@ -312,14 +351,19 @@ void tx_session_state::close(receiver& to, const caf::error& reason) {
         else
             tell(self_, with_.environment->fabric, cancel_transfer{id});
     }
-    if (!complete(to) && code_of(to.closed) != errc::layout_mismatch) // told at once, proven later
+    if (!complete(to)) // told at once, proven later
         tell_peer(to, cancel_session{to.request.header, side::generation, to_wire(to.closed)});
-    if (to.in_flight.empty())
-        report_closing(to);
+    report_closing(to);
 }
 
+/// Says of every piece that has no report that it does not come. Not before the last transfer has
+/// ended: these reports are the receiver's proof.
 void tx_session_state::report_closing(receiver& to) {
-    if (to.request.kv && !to.last_reported)
+    if (!to.closed || !to.in_flight.empty() || !to.request.kv)
+        return;
+    for (auto index : std::set{to.unreported})
+        report_kv(to, {{index}, pieces_[index].slice.last}, agent_result::failed, 0, 0, to.closed);
+    if (!to.last_reported)
         report_kv(to, {{to.dispatched}, true}, agent_result::failed, 0, 0, to.closed);
 }
 
@@ -329,6 +373,10 @@ void tx_session_state::tell_peer(const receiver& to, wire_message message) {
 }
 
 // -- outcome and release ------------------------------------------------------------------------
+
+bool tx_session_state::host_gave_all() const {
+    return !pieces_.empty() && pieces_.back().slice.last;
+}
 
 bool tx_session_state::all_bound() const {
     return !expected_.empty() && std::all_of(expected_.begin(), expected_.end(), [this](rank_id rank) {
@@ -344,17 +392,18 @@ bool tx_session_state::complete(const receiver& to) const {
 }
 
 bool tx_session_state::kv_complete() const {
-    return all_bound() && std::all_of(receivers_.begin(), receivers_.end(), [](const auto& entry) {
+    return host_gave_all() && all_bound() && std::all_of(receivers_.begin(), receivers_.end(), [](const auto& entry) {
         const auto& to = entry.second;
         return !to.request.kv || (to.last_reported && to.in_flight.empty());
     });
 }
 
 bool tx_session_state::aux_complete() const {
-    return with_.aux == aux_mode::none
-           || std::all_of(receivers_.begin(), receivers_.end(), [](const auto& entry) {
-                  return entry.second.request.aux == aux_mode::none || entry.second.aux_reported;
-              });
+    if (with_.aux == aux_mode::required && !aux_)
+        return false; // also where no receiver wants it, so that the host's piece has an end
+    return std::all_of(receivers_.begin(), receivers_.end(), [](const auto& entry) {
+        return entry.second.request.aux == aux_mode::none || entry.second.aux_reported;
+    });
 }
 
 /// Moves the state forward and tells the host which of its pieces have ended.
@@ -414,7 +463,8 @@ void tx_session_state::finish(session_state outcome, caf::error reason) {
     release_if_quiet();
 }
 
-/// The source pages are the host's again when no operation of this rank can read them.
+/// The source pages are the host's again when no operation of this rank can read them. The session
+/// stays until its owner has heard of it: requests that are on their way here still get an answer.
 void tx_session_state::release_if_quiet() {
     auto reading = std::any_of(receivers_.begin(), receivers_.end(),
                                [](const auto& entry) { return !entry.second.in_flight.empty(); });
@@ -422,27 +472,30 @@ void tx_session_state::release_if_quiet() {
         return;
     tell(self_, with_.observer, session_released{side::context, with_.request, {}});
     tell(self_, with_.owner, session_retired{with_.request, {}, error_});
-    self_->quit();
+    with_.observer = observer_actor{}; // it may hold this session
 }
 
 std::string tx_session_state::waits_for() const {
-    if (pieces_.empty() || !pieces_.back().slice.last)
-        return "the host's last send(slice)";
-    if (expected_.empty())
-        return "a receiver's request_data";
     std::string result;
-    for (auto rank : expected_) {
-        auto found = std::find_if(receivers_.begin(), receivers_.end(),
-                                  [rank](const auto& entry) { return entry.first.first == rank; });
-        if (found == receivers_.end())
-            result += " request_data of rank " + to_string(rank);
-        else if (!found->second.in_flight.empty())
-            result += " " + std::to_string(found->second.in_flight.size()) + " transfers to rank "
-                      + to_string(rank);
+    for (const auto& [key, to] : receivers_)
+        if (!to.in_flight.empty())
+            result.append(" ").append(std::to_string(to.in_flight.size())).append(" transfers to rank ").append(
+                to_string(key.first));
+    if (!finished_) {
+        if (!host_gave_all())
+            return "the host's last send(slice)";
+        if (expected_.empty())
+            return "a receiver's request_data";
+        for (auto rank : expected_)
+            if (!attempts_.contains(rank))
+                result += " request_data of rank " + to_string(rank);
+        if (result.empty() && with_.aux == aux_mode::required && !aux_)
+            return "the host's send_aux()";
     }
-    if (result.empty() && with_.aux == aux_mode::required && !aux_)
-        return "the host's send_aux()";
-    return result.empty() ? "nothing" : result.substr(1);
+    if (result.empty())
+        return "nothing";
+    result.erase(0, 1);
+    return result;
 }
 
 } // namespace kvferry

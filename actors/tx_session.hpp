@@ -47,6 +47,8 @@ private:
         std::map<transfer_id, flight> in_flight;
         /// Pieces handed to a route or reported as empty or failed, counted from 0.
         std::uint32_t dispatched = 0;
+        /// Those of them that have not been reported.
+        std::set<std::uint32_t> unreported;
         bool last_reported = false;
         bool aux_reported = false;
         /// Why no further piece goes there: it failed, gave up or was lost.
@@ -78,6 +80,7 @@ private:
     void on_deadline(const deadline_tick&);
     caf::result<session_status> on_status(const query_status&);
 
+    void answer_late(const bind_receiver&);
     caf::error check_request(const bind_receiver&) const;
     void dispatch_all(receiver&);
     void dispatch(receiver&, std::uint32_t index);
@@ -91,6 +94,7 @@ private:
     void report_closing(receiver&);
     void tell_peer(const receiver&, wire_message);
 
+    bool host_gave_all() const;
     bool all_bound() const;
     bool kv_complete() const;
     bool aux_complete() const;

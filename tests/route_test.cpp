@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+// The choice of a route, its reason, and the addresses that go with it.
+#include "actors/route.hpp"
+#include "tests/caf_setup.hpp"
+
+#include <doctest/doctest.h>
+
+#include <memory>
+
+using namespace kvferry;
+
+namespace {
+
+/// A peer with two pools: pool 0 at byte 64 of region 0, pool 1 at the start of region 1.
+struct two_pools {
+    peer_view peer;
+    copy_plan plan;
+    std::vector<std::byte> memory = std::vector<std::byte>(4096);
+    std::shared_ptr<const void> mapping = std::make_shared<int>(1);
+
+    two_pools() {
+        peer.info.instance = "gen";
+        peer.info.pages.emplace();
+        peer.info.pages->pools = {{0, 64, 128, 128, 4}, {1, 0, 256, 512, 4}};
+        peer.regions = {{0x10000, 1024, memory_kind::host_shared, {}},
+                        {0x20000, 2048, memory_kind::host_shared, {}}};
+        plan.parts.resize(1);
+    }
+
+    void map(std::uint32_t region, std::uint64_t bytes) {
+        peer.mapped.push_back({region, memory.data(), bytes, mapping});
+    }
+    std::uint64_t mapped_address() const { return reinterpret_cast<std::uint64_t>(memory.data()); }
+};
+
+} // namespace
+
+TEST_CASE("route: every choice has a name that parses to it; others are refused by name") {
+    for (auto choice : {route_choice::automatic, route_choice::mapped, route_choice::direct})
+        CHECK(parse_route_choice(to_string(choice)) == choice);
+    auto wrong = parse_route_choice("staged");
+    REQUIRE_FALSE(wrong);
+    CHECK(code_of(wrong.error()) == errc::invalid_argument);
+    CHECK(text_of(wrong.error()).find("'staged' is none of auto, mapped, direct") != std::string::npos);
+}
+
+TEST_CASE("route: a mapped pool is written where it is mapped, and the mapping is held") {
+    two_pools test;
+    test.map(0, 1024);
+    auto chosen = choose_route(test.plan, test.peer, route_choice::automatic);
+    REQUIRE(chosen);
+    CHECK(chosen->taken == route::mapped);
+    CHECK(chosen->text == "mapped");
+    CHECK(chosen->target_pools[0].slot0_address == test.mapped_address() + 64);
+    CHECK(chosen->target_pools[0].slot_stride_bytes == 128);
+    CHECK(chosen->holds == std::vector{test.mapping});
+}
+
+TEST_CASE("route: direct addresses are the peer's own, and the text says why it is direct") {
+    two_pools test;
+    test.peer.unmapped_reason = "another machine";
+    auto chosen = choose_route(test.plan, test.peer, route_choice::automatic);
+    REQUIRE(chosen);
+    CHECK(chosen->taken == route::direct);
+    CHECK(chosen->text == "direct: another machine");
+    CHECK(chosen->target_pools[0].slot0_address == 0x10000 + 64);
+    CHECK(chosen->target_pools[1].slot0_address == 0x20000);
+    CHECK(chosen->target_pools[1].region == 1);
+    CHECK(chosen->holds.empty());
+}
+
+TEST_CASE("route: one unmapped pool among those the plan writes makes it direct; others do not count") {
+    two_pools test;
+    test.map(0, 1024);
+    test.peer.regions[1].kind = memory_kind::cuda;
+    CHECK(choose_route(test.plan, test.peer, route_choice::automatic)->taken == route::mapped);
+    test.plan.parts.push_back({0, 1, {}, {}});
+    auto chosen = choose_route(test.plan, test.peer, route_choice::automatic);
+    REQUIRE(chosen);
+    CHECK(chosen->taken == route::direct);
+    CHECK(chosen->text == "direct: region 1 of gen/0 is cuda memory, which cannot be mapped");
+}
+
+TEST_CASE("route: direct may be asked for although all is mapped") {
+    two_pools test;
+    test.map(0, 1024);
+    auto chosen = choose_route(test.plan, test.peer, route_choice::direct);
+    REQUIRE(chosen);
+    CHECK(chosen->taken == route::direct);
+    CHECK(chosen->text == "direct: asked for");
+}
+
+TEST_CASE("route: mapped, asked for where it does not exist, is refused with the reason") {
+    two_pools test;
+    test.peer.unmapped_reason = "another machine";
+    auto chosen = choose_route(test.plan, test.peer, route_choice::mapped);
+    REQUIRE_FALSE(chosen);
+    CHECK(code_of(chosen.error()) == errc::transfer_failed);
+    CHECK(text_of(chosen.error()).find("another machine") != std::string::npos);
+}
+
+TEST_CASE("route: a mapping shorter than the region that the peer announced is never written") {
+    two_pools test;
+    test.map(0, 1023);
+    auto chosen = choose_route(test.plan, test.peer, route_choice::automatic);
+    REQUIRE(chosen);
+    CHECK(chosen->taken == route::direct);
+    CHECK(chosen->text == "direct: region 0 of gen/0 is mapped for 1023 of its 1024 bytes");
+}
+
+TEST_CASE("route: a pool in a region that the peer never registered is not looked up") {
+    two_pools test;
+    test.map(0, 1024);
+    test.peer.info.pages->pools[1].region = 1000;
+    for (auto asked : {route_choice::automatic, route_choice::direct}) {
+        auto chosen = choose_route(test.plan, test.peer, asked); // the plan writes pool 0 only
+        REQUIRE(chosen);
+        CHECK(chosen->target_pools[1].slot0_address == 0);
+    }
+    test.plan.parts[0].target_pool = 1;
+    auto chosen = choose_route(test.plan, test.peer, route_choice::mapped);
+    REQUIRE_FALSE(chosen);
+    CHECK(text_of(chosen.error()).find("region 1000 of gen/0 is not registered") != std::string::npos);
+}
