@@ -34,18 +34,34 @@ void peer_link_state::handler_failed(const caf::error& reason) {
 
 void peer_link_state::on_start(const start_link&) {
     self_->delayed_send(peer_link_actor{self_}, with_.bounds.dial_deadline, deadline_tick{});
+    dials_ = !with_.introduction;
     if (with_.introduction) {
         peer_regions_ = with_.introduction->regions;
         next_sequence_ = with_.introduction->header.sequence + 1;
     }
+    make_endpoint();
+    connect_same_host();
+}
+
+void peer_link_state::make_endpoint() {
+    opening_ = true;
     ask(self_, with_.fabric, open_endpoint{with_.peer.process, with_.peer.fabric_address, peer_regions_, self_})
         .then(
             [this](const endpoint_opened& opened) {
+                opening_ = false;
+                if (phase_ == phase::lost) { // too late: nobody needs it any more
+                    tell(self_, with_.fabric, close_endpoint{opened.endpoint, true});
+                    end_if_over();
+                    return;
+                }
                 endpoint_ = opened.endpoint;
                 proceed();
             },
-            [this](const caf::error& reason) { lose(add_context(reason, "endpoint")); });
-    connect_same_host();
+            [this](const caf::error& reason) {
+                opening_ = false;
+                lose(add_context(reason, "endpoint"));
+                end_if_over();
+            });
 }
 
 void peer_link_state::connect_same_host() {
@@ -90,24 +106,35 @@ void peer_link_state::on_host_link_down(const host_link_down& message) {
     proceed();
 }
 
-/// The next step, once what it needs is there.
+/// The next steps, once what they need is there. When both sides dial at once, each of them
+/// introduces itself and answers the other.
 void peer_link_state::proceed() {
-    if (phase_ != phase::connecting || !endpoint_ || !host_link_settled_)
+    if (phase_ == phase::ready || phase_ == phase::lost || !endpoint_ || !host_link_settled_)
         return;
-    if (!with_.introduction) {
+    if (dials_ && phase_ == phase::connecting) {
         phase_ = phase::introduced;
         message_header header;
         header.session = with_.dial;
         send_now(register_rank_info{header, with_.self, with_.regions, with_.peer.token, host_link_up_});
-        return;
     }
-    if (auto problem = check_introduction()) {
-        send_now(refused{with_.introduction->header, side::generation, to_wire(problem)});
-        lose(problem, closing::after_last_frame);
-        return;
+    if (with_.introduction && !answered_) {
+        if (auto problem = check_introduction()) {
+            refuse_introduction(problem);
+            return;
+        }
+        answered_ = true;
+        send_now(rank_registered{});
     }
-    send_now(rank_registered{});
-    become_ready();
+    if (dials_ ? accepted_ : answered_)
+        become_ready();
+}
+
+/// Under the name that the dialler used, or it would not know that it is meant.
+void peer_link_state::refuse_introduction(const caf::error& problem) {
+    auto own = std::exchange(with_.self.process, with_.introduction->header.receiver);
+    send_now(refused{with_.introduction->header, side::generation, to_wire(problem)});
+    with_.self.process = own;
+    lose(problem, closing::after_last_frame);
 }
 
 /// What an acceptor verifies before anything else; the answer carries both sides' values.
@@ -131,6 +158,8 @@ caf::error peer_link_state::check_introduction() const {
 }
 
 void peer_link_state::become_ready() {
+    if (phase_ == phase::lost)
+        return;
     phase_ = phase::ready;
     auto view = std::make_shared<peer_view>();
     view->info = with_.peer;
@@ -149,6 +178,12 @@ void peer_link_state::become_ready() {
 }
 
 void peer_link_state::on_deadline(const deadline_tick&) {
+    if (leave_by_ && self_->clock().now() >= *leave_by_) {
+        if (endpoint_)
+            tell(self_, with_.fabric, close_endpoint{*endpoint_, true});
+        last_frame_sent();
+        return;
+    }
     if (phase_ == phase::ready || phase_ == phase::lost)
         return;
     const char* missing = !endpoint_ ? "the endpoint" : !host_link_settled_ ? "the same-host link" : "its answer";
@@ -176,6 +211,8 @@ void peer_link_state::on_send(const send_message& message) {
 }
 
 void peer_link_state::send_now(wire_message message) {
+    if (phase_ == phase::lost)
+        return;
     auto& header = header_of(message);
     header.version = protocol_version;
     header.sender = with_.self.process;
@@ -246,19 +283,20 @@ void peer_link_state::on_message(register_rank_info& message) {
     }
     // Both dial at once: each accepts the other's introduction on its own link.
     with_.introduction = message;
-    if (auto problem = check_introduction()) {
-        lose(problem);
-        return;
-    }
-    peer_regions_ = message.regions;
     next_sequence_ = std::max(next_sequence_, message.header.sequence + 1);
-    if (phase_ == phase::introduced)
-        send_now(rank_registered{});
+    if (peer_regions_ != message.regions) { // the endpoint was made without the keys to them
+        peer_regions_ = message.regions;
+        if (auto old = std::exchange(endpoint_, std::nullopt)) {
+            make_endpoint();
+            tell(self_, with_.fabric, close_endpoint{*old, false});
+        }
+    }
+    proceed();
 }
 
 void peer_link_state::on_message(rank_registered&) {
-    if (phase_ == phase::introduced)
-        become_ready();
+    accepted_ = true;
+    proceed();
 }
 
 void peer_link_state::on_message(refused& message) {
@@ -269,8 +307,7 @@ void peer_link_state::on_message(refused& message) {
 }
 
 void peer_link_state::on_message(termination& message) {
-    peer_left_ = true; // it sends this after its last operation has ended
-    lose(from_wire(message.reason));
+    peer_has_left(from_wire(message.reason)); // it sends this after its last operation has ended
 }
 
 void peer_link_state::on_message(link_health& message) {
@@ -284,14 +321,18 @@ void peer_link_state::on_message(request_data& message) {
 }
 
 void peer_link_state::on_message(kv_agent_result& message) {
-    tell(self_, with_.receiver, std::move(message));
+    if (phase_ == phase::ready)
+        tell(self_, with_.receiver, std::move(message));
 }
 
 void peer_link_state::on_message(aux_agent_result& message) {
-    tell(self_, with_.receiver, std::move(message));
+    if (phase_ == phase::ready)
+        tell(self_, with_.receiver, std::move(message));
 }
 
 void peer_link_state::on_message(cancel_session& message) {
+    if (phase_ != phase::ready)
+        return;
     if (message.to == side::context)
         tell(self_, with_.sender, std::move(message));
     else
@@ -299,6 +340,8 @@ void peer_link_state::on_message(cancel_session& message) {
 }
 
 void peer_link_state::on_message(gone& message) {
+    if (phase_ != phase::ready)
+        return;
     if (message.to == side::context)
         tell(self_, with_.sender, std::move(message));
     else
@@ -313,14 +356,15 @@ void peer_link_state::on_message(Message&) {
 // -- the end ------------------------------------------------------------------------------------
 
 void peer_link_state::on_endpoint_failed(const endpoint_failed& message) {
+    if (endpoint_ != message.endpoint)
+        return; // a former one
     endpoint_.reset();
     lose(message.reason);
+    last_frame_sent();
 }
 
 void peer_link_state::on_process_gone(const process_gone&) {
-    peer_left_ = true;
-    lose(make_error(errc::peer_gone, "its process is gone"));
-    end();
+    peer_has_left(make_error(errc::peer_gone, "its process is gone"));
 }
 
 void peer_link_state::on_close(const close_link& message) {
@@ -328,31 +372,61 @@ void peer_link_state::on_close(const close_link& message) {
         send_now(termination{{}, to_wire(message.reason)});
     process_watched_ = false; // whoever stops has no pages left to watch over
     lose(message.reason, closing::after_last_frame);
-    end();
+    end_if_over();
 }
 
 void peer_link_state::lose(const caf::error& reason, closing how) {
-    if (std::exchange(phase_, phase::lost) == phase::lost)
+    close_and_tell(reason, how);
+    end_if_over();
+}
+
+void peer_link_state::close_and_tell(const caf::error& reason, closing how) {
+    auto before = std::exchange(phase_, phase::lost);
+    if (before == phase::lost)
         return;
+    if (before != phase::ready)
+        process_watched_ = false; // nobody was told of any page over this link
     waiting_.clear();
-    peer_lost announcement{with_.peer.process, add_context(reason, "link to " + who())};
+    ahead_.clear();
+    auto cause = reason ? reason : make_error(errc::link_lost, "the peer gave no reason");
+    peer_lost announcement{with_.peer.process, add_context(cause, "link to " + who())};
     tell(self_, with_.worker, announcement);
     tell(self_, with_.sender, announcement);
     tell(self_, with_.receiver, announcement);
-    if (endpoint_)
-        tell(self_, with_.fabric, close_endpoint{*endpoint_, how == closing::forced});
-    if (peer_left_ || !process_watched_)
-        end();
+    if (endpoint_ && how == closing::after_last_frame) {
+        leave_by_ = self_->clock().now() + with_.bounds.dial_deadline;
+        self_->delayed_send(peer_link_actor{self_}, with_.bounds.dial_deadline, deadline_tick{});
+        ask(self_, with_.fabric, close_endpoint{*endpoint_, false})
+            .then([this] { last_frame_sent(); }, [this](const caf::error&) { last_frame_sent(); });
+    } else if (endpoint_) {
+        tell(self_, with_.fabric, close_endpoint{*endpoint_, true});
+    }
+}
+
+/// Nothing that the peer started moves any more.
+void peer_link_state::peer_has_left(const caf::error& reason) {
+    close_and_tell(reason, closing::forced);
+    if (std::exchange(peer_left_, true))
+        return;
+    process_gone proof{with_.peer.process};
+    tell(self_, with_.worker, proof);
+    tell(self_, with_.sender, proof);
+    tell(self_, with_.receiver, proof);
+    end_if_over();
+}
+
+/// The same-host link is closed after it, or the peer could take its end for this rank's death
+/// before it has read the last frame.
+void peer_link_state::last_frame_sent() {
+    leave_by_.reset();
+    end_if_over();
 }
 
 /// A lost link lives on as long as the proof that its peer's process is gone may still come.
-void peer_link_state::end() {
-    if (std::exchange(peer_left_, false)) {
-        process_gone proof{with_.peer.process};
-        tell(self_, with_.worker, proof);
-        tell(self_, with_.sender, proof);
-        tell(self_, with_.receiver, proof);
-    }
+void peer_link_state::end_if_over() {
+    if (phase_ != phase::lost || opening_ || leave_by_ || (process_watched_ && !peer_left_)
+        || std::exchange(ended_, true))
+        return;
     if (with_.host_link)
         tell(self_, with_.host_link, host_link_close{with_.peer.process});
     self_->quit();

@@ -69,8 +69,10 @@ private:
     template <class Message>
     void on_message(Message&);
 
+    void make_endpoint();
     void connect_same_host();
     void proceed();
+    void refuse_introduction(const caf::error& problem);
     caf::error check_introduction() const;
     void become_ready();
     void send_now(wire_message);
@@ -78,18 +80,31 @@ private:
     /// after_last_frame: a refusal or a goodbye still goes out.
     enum class closing { forced, after_last_frame };
     void lose(const caf::error& reason, closing = closing::forced);
-    void end();
+    void close_and_tell(const caf::error& reason, closing);
+    void peer_has_left(const caf::error& reason);
+    void last_frame_sent();
+    void end_if_over();
     std::string who() const { return describe(with_.peer); }
 
     peer_link_actor::pointer self_;
     dependencies with_;
+    /// Fixed at the start: this side introduces itself first. It may have to answer as well.
+    bool dials_ = false;
     phase phase_ = phase::connecting;
     std::optional<endpoint_id> endpoint_;
+    /// The fabric has not answered open_endpoint yet; the link does not end before it has.
+    bool opening_ = false;
+    /// register_rank_info of the peer has been answered; its rank_registered is there.
+    bool answered_ = false;
+    bool accepted_ = false;
     bool host_link_settled_ = false;
     bool host_link_up_ = false;
     bool process_watched_ = false;
     /// The peer's process is proven gone, or it has left in order.
     bool peer_left_ = false;
+    /// Until when the last frame may take to leave.
+    std::optional<time_point> leave_by_;
+    bool ended_ = false;
     std::vector<mapped_region> mapped_;
     std::string unmapped_reason_;
     /// The peer's regions: known once it has introduced itself.
