@@ -3,27 +3,33 @@
 #pragma once
 
 #include "messages/handle.hpp"
+#include "messages/local_messages.hpp"
 
-#include <caf/policy/select_all.hpp>
-
-#include <vector>
+#include <memory>
+#include <utility>
 
 namespace kvferry {
 
-/// Answers the message that is being handled once every session has answered. A session that
-/// ends meanwhile makes the answer empty rather than late: ask again.
+/// Answers the message that is being handled once every session has answered or is gone. Those
+/// that end meanwhile are left out.
 template <class Self, class Table>
 caf::result<session_list> collect_status(Self* self, const Table& sessions) {
     if (sessions.empty())
         return session_list{};
-    using session_actor = typename Table::mapped_type;
-    std::vector<session_actor> asked;
-    for (const auto& entry : sessions)
-        asked.push_back(entry.second);
     auto promise = self->template make_response_promise<session_list>();
-    self->template fan_out_request<caf::policy::select_all>(asked, caf::infinite, query_status{})
-        .then([promise](std::vector<session_status> all) mutable { promise.deliver(session_list{std::move(all)}); },
-              [promise](caf::error&) mutable { promise.deliver(session_list{}); });
+    auto collected = std::make_shared<std::pair<session_list, std::size_t>>(session_list{}, sessions.size());
+    auto answered = [promise, collected]() mutable {
+        if (--collected->second == 0)
+            promise.deliver(std::move(collected->first));
+    };
+    for (const auto& entry : sessions)
+        ask(self, entry.second, query_status{})
+            .then(
+                [answered, collected](session_status& status) mutable {
+                    collected->first.sessions.push_back(std::move(status));
+                    answered();
+                },
+                [answered](const caf::error&) mutable { answered(); });
     return promise;
 }
 

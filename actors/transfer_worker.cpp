@@ -16,7 +16,7 @@ namespace kvferry {
 
 transfer_worker_state::transfer_worker_state(transfer_worker_actor::pointer self, dependencies with)
     : self_(self), with_(std::move(with)) {
-    self_->set_down_handler([this](const caf::down_msg&) { link_ended(); });
+    self_->set_down_handler([this](const caf::down_msg& down) { link_ended(down.source.id()); });
 }
 
 transfer_worker_actor::behavior_type transfer_worker_state::make_behavior() {
@@ -74,15 +74,12 @@ caf::result<pools_registered> transfer_worker_state::on_register(const register_
                                                           + " of " + std::to_string(message.regions.size()));
         }
     registration_ = self_->make_response_promise<pools_registered>();
+    host_regions_ = message.regions;
     regions_.resize(message.regions.size());
-    region_ids_.resize(message.regions.size());
     regions_pending_ = message.regions.size();
     for (std::size_t index = 0; index < message.regions.size(); ++index) {
         const auto& region = message.regions[index];
         regions_[index] = {reinterpret_cast<std::uint64_t>(region.base), region.bytes, region.kind, {}};
-        if (region.kind == memory_kind::host_shared)
-            tell(self_, io_.host_link,
-                 share_region{static_cast<std::uint32_t>(index), region.memfd, region.bytes});
         ask(self_, io_.fabric, register_region{region.base, region.bytes, region.kind})
             .then([this, index](const region_registered& done) { region_done(index, done); },
                   [this, index](caf::error& reason) { region_done(index, std::move(reason)); });
@@ -95,7 +92,7 @@ caf::result<pools_registered> transfer_worker_state::on_register(const register_
 void transfer_worker_state::region_done(std::size_t index, const caf::expected<region_registered>& result) {
     if (result) {
         regions_[index].access_key = result->access_key;
-        region_ids_[index] = result->region;
+        region_ids_.push_back(result->region);
     } else if (!registration_failure_) {
         registration_failure_ = add_context(result.error(), "region " + std::to_string(index));
     }
@@ -109,6 +106,9 @@ void transfer_worker_state::region_done(std::size_t index, const caf::expected<r
 
 /// The rank is complete: its actors come to life, then its instance is told about it.
 void transfer_worker_state::publish() {
+    for (std::uint32_t index = 0; index < host_regions_.size(); ++index)
+        if (const auto& region = host_regions_[index]; region.kind == memory_kind::host_shared)
+            tell(self_, io_.host_link, share_region{index, region.memfd, region.bytes});
     auto environment = std::make_shared<sender_environment>();
     environment->home = with_.home;
     environment->bounds = with_.bounds;
@@ -140,6 +140,10 @@ void transfer_worker_state::published(const caf::error& failure) {
         tell(self_, io_.fabric, unregister_region{region});
     region_ids_.clear();
     info_.pages.reset();
+    // Peers and sessions of the meantime go with the pools that they would have used.
+    close_links(failure);
+    self_->send_exit(std::exchange(sender_, {}), caf::exit_reason::user_shutdown);
+    self_->send_exit(std::exchange(receiver_, {}), caf::exit_reason::user_shutdown);
     registration_.deliver(add_context(failure, "pools of " + describe(info_)));
 }
 
@@ -153,18 +157,41 @@ caf::error transfer_worker_state::not_ready() const {
     return {};
 }
 
-caf::result<tx_opened> transfer_worker_state::on_open_tx(const open_tx& message) {
+/// Peers may come as soon as the rank is known to its instance, sessions when the host is told.
+caf::error transfer_worker_state::no_sessions_yet() const {
     if (auto problem = not_ready())
         return problem;
-    ++sessions_opened_;
-    return self_->delegate(sender_, message);
+    if (registration_.pending())
+        return make_error(errc::missing_layout, describe(info_) + " is still registering its pools");
+    return {};
+}
+
+caf::result<tx_opened> transfer_worker_state::on_open_tx(const open_tx& message) {
+    if (auto problem = no_sessions_yet())
+        return problem;
+    auto promise = self_->make_response_promise<tx_opened>();
+    ask(self_, sender_, message)
+        .then(
+            [this, promise](tx_opened& opened) mutable {
+                ++sessions_opened_;
+                promise.deliver(std::move(opened));
+            },
+            [promise](caf::error& reason) mutable { promise.deliver(std::move(reason)); });
+    return promise;
 }
 
 caf::result<rx_opened> transfer_worker_state::on_open_rx(const open_rx& message) {
-    if (auto problem = not_ready())
+    if (auto problem = no_sessions_yet())
         return problem;
-    ++sessions_opened_;
-    return self_->delegate(receiver_, message);
+    auto promise = self_->make_response_promise<rx_opened>();
+    ask(self_, receiver_, message)
+        .then(
+            [this, promise](rx_opened& opened) mutable {
+                ++sessions_opened_;
+                promise.deliver(std::move(opened));
+            },
+            [promise](caf::error& reason) mutable { promise.deliver(std::move(reason)); });
+    return promise;
 }
 
 caf::result<peer_connected> transfer_worker_state::on_connect(const connect_peer& message) {
@@ -183,7 +210,7 @@ peer_link_actor transfer_worker_state::make_link(const rank_info& peer,
                                       sender_, receiver_, attempt{++dials_}, peer,
                                       std::move(introduction)});
     self_->monitor(link);
-    ++links_running_;
+    running_links_.emplace(link.id(), link);
     links_[peer.process] = link;
     tell(self_, link, start_link{});
     return link;
@@ -197,8 +224,12 @@ void transfer_worker_state::on_frame(const frame_arrived& arrived) {
         return;
     }
     auto* introduction = std::get_if<register_rank_info>(&*message);
-    if (!introduction || introduction->info.process != introduction->header.sender || not_ready()) {
-        ++ignored_[introduction ? "early_introduction" : "no_link"];
+    if (!introduction) {
+        ++ignored_["no_link"];
+        return;
+    }
+    if (introduction->info.process != introduction->header.sender || not_ready()) {
+        ++ignored_[not_ready() ? "early_introduction" : to_string(errc::foreign_peer)];
         return;
     }
     if (auto known = links_.find(introduction->header.sender); known != links_.end()) {
@@ -296,15 +327,22 @@ void transfer_worker_state::sessions_ended() {
 
 void transfer_worker_state::stop_links() {
     io_stopping_ = true;
-    auto reason = make_error(errc::stopped, describe(info_) + " has stopped");
-    for (const auto& [process, link] : links_)
-        tell(self_, link, close_link{reason});
-    if (links_running_ == 0)
+    close_links(make_error(errc::stopped, describe(info_) + " has stopped"));
+    if (running_links_.empty())
         stop_io_actors();
 }
 
-void transfer_worker_state::link_ended() {
-    if (--links_running_ == 0 && io_stopping_)
+void transfer_worker_state::close_links(const caf::error& reason) {
+    for (const auto& [id, link] : running_links_)
+        tell(self_, link, close_link{reason});
+}
+
+void transfer_worker_state::link_ended(caf::actor_id id) {
+    auto link = running_links_.extract(id);
+    if (!link)
+        return;
+    std::erase_if(links_, [&](const auto& entry) { return entry.second == link.mapped(); });
+    if (running_links_.empty() && io_stopping_)
         stop_io_actors();
 }
 

@@ -63,9 +63,11 @@ private:
     void published(const caf::error&);
     peer_link_actor make_link(const rank_info& peer, std::optional<register_rank_info>);
     caf::error not_ready() const;
+    caf::error no_sessions_yet() const;
     void sessions_ended();
     void stop_links();
-    void link_ended();
+    void close_links(const caf::error& reason);
+    void link_ended(caf::actor_id);
     void stop_io_actors();
     void io_ended();
 
@@ -73,7 +75,10 @@ private:
     dependencies with_;
     adopt_io io_;
     rank_info info_;
+    /// As the host gave them, and as peers are told about them.
+    std::vector<host_region> host_regions_;
     std::vector<memory_region> regions_;
+    /// Those that the fabric has registered.
     std::vector<region_id> region_ids_;
     std::size_t regions_pending_ = 0;
     caf::error registration_failure_;
@@ -81,8 +86,9 @@ private:
     sender_actor sender_;
     receiver_actor receiver_;
     std::unordered_map<incarnation, peer_link_actor> links_;
-    /// Links that are lost and may still bring the proof that their peer is gone.
-    std::size_t links_running_ = 0;
+    /// All links that have not ended, by actor: lost ones too, which may still bring the proof that
+    /// their peer is gone.
+    std::map<caf::actor_id, peer_link_actor> running_links_;
     std::uint64_t dials_ = 0;
     std::uint64_t sessions_opened_ = 0;
     std::map<std::string, std::uint64_t> ignored_;
