@@ -140,7 +140,7 @@ void info_exchange::failed(exchange_id id, const caf::error& reason) {
 }
 
 void info_exchange::on_deadline(const deadline_tick&) {
-    timer_.fired();
+    timer_.fired(self_->clock().now());
     for (auto late : deadlines_.due(self_->clock().now())) {
         auto asker = std::move(askers_.extract(late).mapped());
         auto& open = exchanges_.at(asker.exchange);

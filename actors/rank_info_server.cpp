@@ -60,7 +60,7 @@ caf::result<info_frame> rank_info_server_state::on_frame(const info_frame& frame
 }
 
 void rank_info_server_state::on_deadline(const deadline_tick&) {
-    timer_.fired();
+    timer_.fired(self_->clock().now());
     for (auto id : deadlines_.due(self_->clock().now())) {
         auto late = waiting_.extract(id);
         refuse(late.mapped(), make_error(errc::instance_incomplete,
