@@ -103,6 +103,8 @@ void session_gate_state::on_send_aux(const host_send_aux& message) {
         return;
     }
     aux_piece_ = message.done;
+    if (outcome_told_)
+        fail_pieces({});
     pass_on(send_aux{message.record});
 }
 

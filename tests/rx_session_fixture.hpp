@@ -3,6 +3,7 @@
 #pragma once
 
 #include "actors/rx_session.hpp"
+#include "tests/contains.hpp"
 #include "tests/recording_stub.hpp"
 #include "transport/resident.hpp"
 
@@ -142,9 +143,5 @@ public:
 private:
     std::map<std::uint32_t, std::unique_ptr<stub<peer_link_actor>>> links_;
 };
-
-inline bool contains(const std::string& text, const std::string& part) {
-    return text.find(part) != std::string::npos;
-}
 
 } // namespace kvferry::testing

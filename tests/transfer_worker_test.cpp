@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0
+// The root of a rank: registration, links, questions, and the order of a stop.
+#include "actors/transfer_worker.hpp"
+#include "messages/codec.hpp"
+#include "tests/contains.hpp"
+#include "tests/planner_ranks.hpp"
+#include "tests/recording_stub.hpp"
+
+#include <memory>
+#include <optional>
+
+using namespace kvferry;
+using namespace kvferry::testing;
+using namespace std::chrono_literals;
+
+namespace {
+
+class fixture {
+public:
+    virtual_system vs;
+    stub<fabric_actor> fabric{vs};
+    stub<host_link_actor> host_link{vs};
+    stub<copy_actor> copy{vs};
+    stub<info_link_actor> info_link{vs};
+    stub<observer_actor> observer{vs};
+    rank_info like_self;
+    rank_info peer;
+    std::vector<std::byte> memory = std::vector<std::byte>(4096);
+    transfer_worker_actor worker;
+
+    fixture() {
+        cache_format format;
+        format.layers = 1;
+        format.kv_heads = 1;
+        format.head_dim = 4;
+        format.tokens_per_block = 4;
+        like_self = make_instance("ctx", {}, format).front();
+        peer = make_instance("gen", {}, format).front();
+        peer.process = {2};
+        peer.machine = "b";
+        peer.accepts = {1 << 20, 1 << 10, 1 << 10};
+        fabric.answer<open_endpoint>([](const open_endpoint&) { return endpoint_opened{{5}}; });
+        fabric.answer<register_region>([next = std::make_shared<std::uint64_t>(40)](const register_region&) {
+            return region_registered{{++*next}, {}};
+        });
+        rank_identity identity;
+        identity.instance = "ctx";
+        identity.layout = like_self.layout;
+        identity.process = {1};
+        identity.token = {111};
+        identity.machine = "a";
+        worker = vs.track(spawn_at<transfer_worker_actor, transfer_worker_state>(
+            vs.system(), {},
+            transfer_worker_state::dependencies{{}, limits{}, route_choice::automatic, identity, 1}));
+        vs.tell_and_run(worker, adopt_io{fabric.handle(), host_link.handle(), copy.handle(), info_link.handle(), {},
+                                         "ctx:1", {{}, "loopback"}});
+    }
+
+    reply<pools_registered> register_memory() {
+        register_pools pools;
+        pools.regions = {{memory.data(), 2048, memory_kind::host_shared, 9},
+                         {memory.data() + 2048, 2048, memory_kind::host_private, -1}};
+        pools.pages = *like_self.pages;
+        return vs.ask_and_run<pools_registered>(worker, pools);
+    }
+
+    reply<tx_opened> open(std::uint64_t request) {
+        auto result = vs.ask_and_run<tx_opened>(worker, open_tx{{request}, aux_mode::none, observer.handle(), 60s});
+        if (result.ok())
+            vs.track(result.value().session);
+        return result;
+    }
+
+    byte_buffer frame(wire_message message, std::uint64_t sequence = 0) {
+        auto& header = header_of(message);
+        header.sender = peer.process;
+        header.receiver = {1};
+        header.sequence = sequence;
+        return *encode(message, 1 << 20);
+    }
+    byte_buffer introduction() {
+        register_rank_info said;
+        said.info = peer;
+        said.regions = {{0x7000, 4096, memory_kind::host_shared, {}}};
+        said.token = {111};
+        said.header.session = {77};
+        return frame(said);
+    }
+    void arrives(byte_buffer bytes) { vs.tell_and_run(worker, frame_arrived{std::move(bytes)}); }
+
+    /// The peer has introduced itself; its link, as the fabric knows it.
+    frame_sink_actor link_up() {
+        arrives(introduction());
+        REQUIRE(fabric.received<open_endpoint>().size() == 1);
+        return vs.track(fabric.received<open_endpoint>()[0].owner);
+    }
+
+    /// A session whose only slice is on its way, as put 0.
+    tx_session_actor put_in_flight() {
+        auto link = link_up();
+        auto opened = open(7);
+        REQUIRE(opened.ok());
+        kv_slice slice{{0, 4}, 4, {{0, {1}}}, true};
+        vs.tell_and_run(opened.value().session, send_slice{slice});
+        request_data asked;
+        asked.header.request = {7};
+        asked.header.session = {11};
+        asked.target = slice;
+        asked.receivers = {{0}};
+        vs.tell_and_run(link, frame_arrived{frame(asked, 1)});
+        REQUIRE(fabric.received<start_put>().size() == 1);
+        return opened.value().session;
+    }
+
+    reply<worker_stopped> stop(std::chrono::milliseconds deadline = 10s) {
+        return vs.ask_and_run<worker_stopped>(worker, stop_worker{deadline});
+    }
+    std::size_t io_stops() {
+        return fabric.received<stop_io>().size() + copy.received<stop_io>().size()
+               + host_link.received<stop_io>().size();
+    }
+    worker_statistics statistics() {
+        auto result = vs.ask_and_run<worker_statistics>(worker, query_statistics{});
+        REQUIRE(result.ok());
+        return result.value();
+    }
+};
+
+} // namespace
+
+TEST_CASE("transfer_worker: sessions before the pools are registered are refused by name (H18)") {
+    fixture test;
+    auto opened = test.open(7);
+    CHECK(opened.code() == errc::missing_layout);
+    CHECK(contains(text_of(opened.error()), "ctx/0 has no pools"));
+    CHECK(test.statistics().sessions_opened == 0);
+}
+
+TEST_CASE("transfer_worker: registers every region, shares what can be shared, then publishes") {
+    fixture test;
+    auto registered = test.register_memory();
+    REQUIRE(registered.ok());
+    CHECK(test.fabric.received<register_region>().size() == 2);
+    auto shared = test.host_link.received<share_region>();
+    REQUIRE(shared.size() == 1);
+    CHECK(shared[0].memfd == 9);
+    auto published = test.info_link.received<register_with_instance>();
+    REQUIRE(published.size() == 1);
+    CHECK(published[0].endpoint == "ctx:1");
+    CHECK(published[0].info == registered.value().info);
+    CHECK(published[0].info.pages == test.like_self.pages);
+    CHECK(test.register_memory().code() == errc::duplicate);
+    CHECK(test.open(7).ok());
+    CHECK(test.open(7).code() == errc::duplicate);
+    CHECK(test.statistics().sessions_opened == 1);
+    CHECK(test.statistics().sessions_live == 1);
+}
+
+TEST_CASE("transfer_worker: a region that cannot be registered is named, and none stays registered") {
+    fixture test;
+    auto fail = std::make_shared<bool>(true);
+    test.fabric.answer<register_region>([fail](const register_region& ask) -> caf::result<region_registered> {
+        if (*fail && ask.kind == memory_kind::host_private)
+            return make_error(errc::registration_failed, "cannot lock memory");
+        return region_registered{{41}, {}};
+    });
+    auto registered = test.register_memory();
+    CHECK(registered.code() == errc::registration_failed);
+    CHECK(contains(text_of(registered.error()), "pools of ctx/0: region 1: cannot lock memory"));
+    auto taken_back = test.fabric.received<unregister_region>();
+    REQUIRE(taken_back.size() == 1);
+    CHECK(taken_back[0].region == region_id{41});
+    CHECK(test.host_link.received<share_region>().empty());
+    CHECK(test.info_link.count() == 0);
+    CHECK(test.open(7).code() == errc::missing_layout);
+    *fail = false;
+    CHECK(test.register_memory().ok());
+    CHECK(test.open(7).ok());
+}
+
+TEST_CASE("transfer_worker: an instance that cannot be told leaves nothing registered; it may be tried again") {
+    fixture test;
+    test.info_link.answer<register_with_instance>(
+        [](const register_with_instance&) -> caf::result<void> { return make_error(errc::dial_failed, "nobody there"); });
+    CHECK(test.register_memory().code() == errc::dial_failed);
+    CHECK(test.fabric.received<unregister_region>().size() == 2);
+    CHECK(test.open(7).code() == errc::missing_layout);
+    test.info_link.answer<register_with_instance>([](const register_with_instance&) -> caf::result<void> { return {}; });
+    CHECK(test.register_memory().ok());
+    CHECK(test.open(7).ok());
+}
+
+TEST_CASE("transfer_worker: a page table that does not fit its regions is refused before anything is registered") {
+    fixture test;
+    register_pools pools;
+    pools.pages = *test.like_self.pages;
+    auto registered = test.vs.ask_and_run<pools_registered>(test.worker, pools);
+    CHECK(registered.code() == errc::invalid_argument);
+    CHECK(contains(text_of(registered.error()), "region 0 of 0"));
+    CHECK(test.fabric.received<register_region>().empty());
+    CHECK(test.register_memory().ok());
+}
+
+TEST_CASE("transfer_worker: a peer that introduces itself gets one link, however often it does (H2)") {
+    fixture test;
+    REQUIRE(test.register_memory().ok());
+    test.link_up();
+    test.arrives(test.introduction());
+    CHECK(test.fabric.received<open_endpoint>().size() == 1);
+    CHECK(test.statistics().links_live == 1);
+    auto same = test.vs.ask_and_run<peer_connected>(test.worker, connect_peer{test.peer});
+    REQUIRE(same.ok());
+    CHECK(test.fabric.received<open_endpoint>().size() == 1);
+}
+
+TEST_CASE("transfer_worker: frames of nobody are ignored and counted (I7)") {
+    fixture test;
+    test.arrives(test.introduction()); // before there is anything to link to
+    REQUIRE(test.register_memory().ok());
+    test.arrives({});
+    test.arrives(test.frame(request_data{}));
+    register_rank_info in_another_name;
+    in_another_name.info = test.peer;
+    in_another_name.info.process = {99};
+    test.arrives(test.frame(in_another_name));
+    CHECK(test.statistics().ignored
+          == std::map<std::string, std::uint64_t>{
+              {"early_introduction", 1}, {"malformed_message", 1}, {"no_link", 1}, {"foreign_peer", 1}});
+    CHECK(test.fabric.received<open_endpoint>().empty());
+}
+
+TEST_CASE("transfer_worker: a stop ends sessions, then links, then I/O") {
+    fixture test;
+    REQUIRE(test.register_memory().ok());
+    auto session = test.put_in_flight();
+    test.fabric.answer<close_endpoint>(
+        [](const close_endpoint&) -> caf::result<void> { return caf::delegated<void>{}; });
+    auto stopped = test.stop();
+    CHECK(test.observer.received<session_finished>().size() == 1);
+    CHECK(test.open(8).code() == errc::stopped);
+    CHECK(test.fabric.received<close_endpoint>().empty()); // the put is still in flight
+    test.vs.tell_and_run(session, transfer_done{test.fabric.received<start_put>()[0].id, agent_result::failed, 0,
+                                                make_error(errc::transfer_failed, "cut"), {}, {}});
+    CHECK(test.observer.received<session_released>().size() == 1);
+    CHECK(test.fabric.received<close_endpoint>().size() == 1);
+    CHECK(test.io_stops() == 0); // the link is still saying goodbye
+    test.vs.advance(limits{}.dial_deadline);
+    CHECK(test.io_stops() == 3);
+    REQUIRE(stopped.ok());
+    CHECK(stopped.value().unproven.empty());
+    CHECK(test.vs.ask_and_run<rank_info_reply>(test.worker, query_rank_info{}).failed()); // it has ended
+}
+
+TEST_CASE("transfer_worker: a stop without pools, sessions or links ends at once; a second one is refused") {
+    fixture test;
+    auto keep = test.vs.ask<worker_stopped>(test.worker, stop_worker{10s});
+    auto second = test.vs.ask<worker_stopped>(test.worker, stop_worker{10s});
+    test.vs.run();
+    REQUIRE(keep.ok());
+    CHECK(keep.value().unproven.empty());
+    CHECK(second.failed());
+    CHECK(test.io_stops() == 3);
+}
+
+TEST_CASE("transfer_worker: a stop past its deadline names what is not proven quiet and keeps it (I10)") {
+    fixture test;
+    REQUIRE(test.register_memory().ok());
+    auto session = test.put_in_flight();
+    auto stopped = test.stop(10s);
+    test.vs.advance(10s);
+    REQUIRE(stopped.ok());
+    REQUIRE(stopped.value().unproven.size() == 1);
+    CHECK(stopped.value().unproven[0] == "context rid 7, waits for 1 transfers to rank 0");
+    CHECK(test.io_stops() == 0);
+    CHECK(test.fabric.received<close_endpoint>().empty());
+    CHECK(test.statistics().sessions_quarantined == 1);
+}
+
+TEST_CASE("transfer_worker: a stop past its deadline with all sessions quiet names links or I/O") {
+    fixture test;
+    REQUIRE(test.register_memory().ok());
+    test.fabric.answer<stop_io>([](const stop_io&) -> caf::result<void> { return caf::delegated<void>{}; });
+    auto stopped = test.stop(10s);
+    CHECK(stopped.pending());
+    test.vs.advance(10s);
+    REQUIRE(stopped.ok());
+    REQUIRE(stopped.value().unproven.size() == 1);
+    CHECK(contains(stopped.value().unproven[0], "links or I/O of ctx/0"));
+}
+
+TEST_CASE("transfer_worker: a lost link that still watches its peer's process does not hold up a stop") {
+    fixture test;
+    test.peer.machine = "a";
+    test.peer.host_link_name = "gen-socket";
+    REQUIRE(test.register_memory().ok());
+    auto dialled = test.vs.ask_and_run<peer_connected>(test.worker, connect_peer{test.peer});
+    REQUIRE(dialled.ok());
+    auto link = test.vs.track(dialled.value().link);
+    test.vs.tell_and_run(link, host_link_up{test.peer.process, {}, true});
+    test.vs.tell_and_run(link, frame_arrived{test.frame(rank_registered{})});
+    test.vs.tell_and_run(link, endpoint_failed{{5}, test.peer.process, make_error(errc::ucx_failed, "reset")});
+    CHECK(test.statistics().links_live == 0);
+    auto stopped = test.stop();
+    REQUIRE(stopped.ok());
+    CHECK(stopped.value().unproven.empty());
+}
