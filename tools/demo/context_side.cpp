@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the context side does on each of the orchestrator's lines.
+#include "tools/demo/context_side.hpp"
+
+#include "tools/demo/stopwatch.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <utility>
+
+namespace kvferry::demo {
+namespace {
+
+/// Positions that are computed between two looks at the loop's inbox.
+constexpr std::size_t prefill_step_tokens = 64;
+
+std::int64_t now() {
+    return clock::now().time_since_epoch() / std::chrono::nanoseconds{1};
+}
+
+} // namespace
+
+context_side::context_side(side_loop& loop, side_ranks& ranks, const start_side& setup)
+    : loop_(loop), ranks_(ranks), aux_(setup.aux), crash_(setup.crash) {
+    loop.handlers().on<prefill_request>([this](const auto& message) { on_prefill(message); });
+    loop.handlers().on<finish_request>([this](const auto& message) { on_finish(message); });
+}
+
+void context_side::on_prefill(const prefill_request& message) {
+    const std::string_view prompt{reinterpret_cast<const char*>(message.prompt.data()),
+                                  message.prompt.size()};
+    requests_.emplace(message.rid, request{.blocks = ranks_.host().start(prompt)});
+    loop_.add_work([this, rid = message.rid] { prefill_step(rid); });
+}
+
+/// One request after the other: what is begun goes on first.
+void context_side::prefill_step(std::uint64_t rid) {
+    auto& request = requests_.at(rid);
+    auto& host = ranks_.host();
+    const auto next = request.blocks.length() + prefill_step_tokens;
+    const bool last = next >= request.blocks.prompt_length();
+    engine::token first = 0;
+    {
+        const stopwatch watch{request.prefill_seconds};
+        if (last) {
+            first = host.prefill(request.blocks);
+        } else {
+            host.prefill_until(request.blocks, next);
+        }
+    }
+    if (!last) {
+        loop_.tell(side_progress{rid, "prefill", next, request.blocks.prompt_length()});
+        loop_.next_work([this, rid] { prefill_step(rid); });
+        return;
+    }
+    loop_.tell(
+        request_prefilled{rid, first, host.prompt_digest(request.blocks), request.prefill_seconds});
+    if (crash_) {
+        loop_.drain();
+        std::raise(SIGKILL);
+    }
+    send(rid, first);
+}
+
+void context_side::send(std::uint64_t rid, engine::token first) {
+    auto& request = requests_.at(rid);
+    request.report.rid = rid;
+    for (std::uint32_t rank = 0; rank < ranks_.size(); ++rank) {
+        auto options = ranks_.session(rid);
+        options.on_outcome = [this, &loop = loop_, rid, rank](const session_finished& outcome) {
+            loop.post([this, rid, rank, outcome] { on_outcome(rid, rank, outcome); });
+        };
+        options.on_released = [this, &loop = loop_, rid](const session_released&) {
+            loop.post([this, rid] { on_released(rid); });
+        };
+        request.sessions.push_back(ranks_.rank(rank).open_tx(std::move(options)));
+    }
+    aux_record record;
+    record.first_tokens.push_back(static_cast<std::int32_t>(first));
+    record.prompt_tokens = static_cast<std::uint32_t>(request.blocks.prompt_length());
+    request.report.send_at = now();
+    for (std::uint32_t rank = 0; rank < ranks_.size(); ++rank) {
+        request.sessions[rank].send(ranks_.slice_of(request.blocks, rank));
+        if (aux_) {
+            request.sessions[rank].send_aux(record);
+        }
+    }
+}
+
+/// By now every rank that has a receiver has heard of it.
+void context_side::on_finish(const finish_request& message) {
+    const auto found = requests_.find(message.rid);
+    if (found == requests_.end()) {
+        return;
+    }
+    auto& sessions = found->second.sessions;
+    for (std::uint32_t rank = 0; rank < sessions.size(); ++rank) {
+        if (!message.failure.empty()) {
+            sessions[rank].cancel(message.failure);
+            continue;
+        }
+        const auto status = sessions[rank].status();
+        if (status && status->peers.empty() && status->state == session_state::init) {
+            found->second.unasked.insert(rank);
+            sessions[rank].cancel("no receiver needs this rank");
+        }
+    }
+}
+
+void context_side::on_outcome(std::uint64_t rid, std::uint32_t rank,
+                              const session_finished& outcome) {
+    auto& request = requests_.at(rid);
+    ++request.outcomes;
+    if (request.unasked.contains(rank)) {
+        request.report.unasked.push_back(rank);
+    } else if (outcome.error && request.report.failure.empty()) {
+        request.report.failure =
+            "context rank " + std::to_string(rank) + ": " + describe(outcome.error);
+    }
+    retire_if_done(rid);
+}
+
+void context_side::on_released(std::uint64_t rid) {
+    ++requests_.at(rid).releases;
+    retire_if_done(rid);
+}
+
+void context_side::retire_if_done(std::uint64_t rid) {
+    auto& request = requests_.at(rid);
+    if (request.outcomes < ranks_.size() || request.releases < ranks_.size()) {
+        return;
+    }
+    std::sort(request.report.unasked.begin(), request.report.unasked.end());
+    loop_.tell(request.report);
+    ranks_.host().release(request.blocks);
+    requests_.erase(rid);
+}
+
+} // namespace kvferry::demo

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// The machine's form of the report. Digests are hexadecimal text: many readers of JSON keep numbers
+// as doubles.
+#include "tools/demo/report.hpp"
+
+#include <array>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+namespace kvferry::demo {
+namespace {
+
+std::string hex(std::uint64_t value) {
+    std::array<char, 20> buffer{};
+    std::snprintf(buffer.data(), buffer.size(), "%016llx", static_cast<unsigned long long>(value));
+    return buffer.data();
+}
+
+nlohmann::json side_json(const side_result& side) {
+    return {{"tp", side.ranks.tp_size},
+            {"pp", side.ranks.pp_size},
+            {"pid", side.pid},
+            {"info_endpoint", side.started.info_endpoint},
+            {"transports", side.started.transports},
+            {"ranks", side.started.ranks}};
+}
+
+nlohmann::json request_json(const request_result& request) {
+    nlohmann::json json{{"rid", request.rid},
+                        {"prompt_tokens", request.prompt.size()},
+                        {"bytes", request.bytes()},
+                        {"pieces", request.pieces()},
+                        {"route", request.route()},
+                        {"seconds", request.seconds()},
+                        {"memcpy_seconds", request.copy_seconds},
+                        {"tokens_equal", request.tokens_equal()},
+                        {"digests_equal", request.digests_equal()},
+                        {"problems", request.problems()}};
+    if (request.prefilled) {
+        json["prefill_seconds"] = request.prefilled->seconds;
+        json["context_digest"] = hex(request.prefilled->digest);
+    }
+    if (request.received) {
+        json["arrivals"] = request.received->arrivals;
+    }
+    if (request.sent) {
+        json["unasked_ranks"] = request.sent->unasked;
+    }
+    if (request.decoded) {
+        json["decode_seconds"] = request.decoded->seconds;
+        json["generation_digest"] = hex(request.decoded->digest);
+        json["first_token"] = request.decoded->first_token;
+        json["tokens"] = request.decoded->tokens;
+    }
+    return json;
+}
+
+} // namespace
+
+nlohmann::json json_report(const demo_result& result) {
+    auto requests = nlohmann::json::array();
+    for (const auto& request : result.requests) {
+        requests.push_back(request_json(request));
+    }
+    const auto& options = result.options;
+    return {{"passed", result.passed()},
+            {"seconds", result.seconds},
+            {"model", options.model},
+            {"tokens_per_block", options.tokens_per_block},
+            {"order",
+             options.order == side_order::context_first ? "context-first" : "generation-first"},
+            {"in_flight", options.in_flight},
+            {"context", side_json(result.context)},
+            {"generation", side_json(result.generation)},
+            {"requests", requests},
+            {"problems", result.problems}};
+}
+
+} // namespace kvferry::demo

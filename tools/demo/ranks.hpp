@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a side is split, as people write it: "tp=2,pp=1".
+#pragma once
+
+#include "tools/engine/kv_layout.hpp"
+
+#include <string>
+#include <string_view>
+
+namespace kvferry::demo {
+
+/// Most ranks of one side: each is a rank with threads of its own on this machine.
+inline constexpr std::size_t ranks_max = 16;
+
+/// Keys tp and pp, each at most once, in any order; what is missing is 1. Throws
+/// std::invalid_argument that shows the text and the grammar.
+engine::parallelism parse_ranks(std::string_view text);
+
+std::string to_string(const engine::parallelism& ranks);
+
+} // namespace kvferry::demo

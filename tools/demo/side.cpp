@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// `kvferry demo-side`: one side's process, from its first line to its last.
+#include "tools/demo/context_side.hpp"
+#include "tools/demo/copy_comparison.hpp"
+#include "tools/demo/generation_side.hpp"
+#include "tools/subcommand.hpp"
+
+#include <CLI/CLI.hpp>
+#include <spdlog/spdlog.h>
+
+#include <chrono>
+#include <exception>
+#include <memory>
+
+namespace kvferry {
+namespace {
+
+using namespace demo;
+
+/// Longest stop of one rank.
+constexpr std::chrono::seconds stop_deadline{5};
+
+void run_side(side_loop& loop) {
+    std::unique_ptr<side_ranks> ranks;
+    std::unique_ptr<context_side> context;
+    std::unique_ptr<generation_side> generation;
+    loop.handlers().on<start_side>([&](const start_side& setup) {
+        ranks = std::make_unique<side_ranks>(setup);
+        if (setup.instance == "context") {
+            context = std::make_unique<context_side>(loop, *ranks, setup);
+        } else {
+            generation = std::make_unique<generation_side>(loop, *ranks, setup);
+        }
+        loop.tell(ranks->describe());
+    });
+    loop.handlers().on<compare_copy>([&](const compare_copy& message) {
+        loop.tell(copy_compared{message.bytes, message.pieces,
+                                seconds_of_copy(message.bytes, message.pieces)});
+    });
+    loop.handlers().on<stop_side>([&](const stop_side&) { loop.stop(); });
+    loop.run();
+    side_stopped last;
+    if (ranks) {
+        last.unproven = ranks->stop(stop_deadline);
+    }
+    loop.tell(last);
+}
+
+int side_main() {
+    side_loop loop;
+    try {
+        run_side(loop);
+        loop.drain();
+        return exit_success;
+    } catch (const std::exception& error) {
+        loop.tell(side_failed{error.what()});
+        loop.drain();
+        return exit_failure;
+    }
+}
+
+} // namespace
+
+void add_demo_side(CLI::App& app, int& status) {
+    auto* command = app.add_subcommand("demo-side", "One side of `kvferry demo`, which starts it")
+                        ->group(""); // not for people
+    auto name = std::make_shared<std::string>();
+    command->add_option("side", *name, "for ps: context or generation")->required();
+    command->callback([name, &status] { status = side_main(); });
+}
+
+} // namespace kvferry

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+// Start and stop of a side's ranks, and the two translations: shard to page table, blocks to slice.
+#include "tools/demo/side_ranks.hpp"
+
+#include "transport/page_table_builder.hpp"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace kvferry::demo {
+namespace {
+
+/// The value, or std::runtime_error with the error's text.
+template <class T>
+T take(caf::expected<T> result, const std::string& what) {
+    if (!result) {
+        throw std::runtime_error(what + ": " + kvferry::describe(result.error()));
+    }
+    return std::move(*result);
+}
+
+engine::parallelism shape_of(const start_side& setup) {
+    return {setup.tp_size, setup.pp_size};
+}
+
+} // namespace
+
+side_ranks::side_ranks(const start_side& setup)
+    : setup_(setup), weights_(engine::preset(setup.model)),
+      geometry_(engine::geometry_of(weights_.config(), setup.tokens_per_block)) {
+    make_pools();
+    start_workers();
+    for (std::size_t rank = 0; rank < workers_.size(); ++rank) {
+        publish(rank);
+    }
+}
+
+void side_ranks::make_pools() {
+    auto shards = engine::split(geometry_, shape_of(setup_));
+    for (std::size_t rank = 0; rank < shards.size(); ++rank) {
+        const auto name = "kvferry-" + setup_.instance + "-" + std::to_string(rank);
+        const auto bytes = shards[rank].slot_bytes * setup_.slots;
+        // Pages are touched now: a first transfer should not pay for the kernel's zeroing.
+        pools_.push_back(
+            take(memfd_pool::make(name, bytes, {.huge_pages = false, .prefault = true}),
+                 "pool of rank " + std::to_string(rank)));
+        shards[rank].attach({pools_.back().base(), bytes});
+    }
+    // The sides' slots are scattered differently.
+    const std::uint64_t seed = setup_.instance == "context" ? 11 : 23;
+    host_.emplace(weights_, engine::kv_cache(geometry_, shape_of(setup_), std::move(shards), seed));
+}
+
+void side_ranks::start_workers() {
+    const std::chrono::seconds deadline{setup_.deadline_seconds};
+    for (std::size_t rank = 0; rank < pools_.size(); ++rank) {
+        worker_options options;
+        options.instance = setup_.instance;
+        options.layout = place_of(rank);
+        options.route = take(parse_route_choice(setup_.route), "--route");
+        options.info_endpoint = rank == 0 ? "" : workers_.front().info_endpoint();
+        // What a request may wait for its prefill, here and at the sender.
+        options.bounds.session_deadline = deadline;
+        options.bounds.early_request_lease = deadline;
+        workers_.push_back(take(runtime_.start_worker(options),
+                                setup_.instance + " rank " + std::to_string(rank)));
+    }
+}
+
+void side_ranks::publish(std::size_t rank) {
+    const auto name = setup_.instance + " rank " + std::to_string(rank);
+    cache_format format;
+    format.layers = static_cast<std::uint32_t>(geometry_.layers);
+    format.kv_heads = static_cast<std::uint32_t>(geometry_.kv_heads);
+    format.head_dim = static_cast<std::uint32_t>(geometry_.head_dim);
+    format.element_bytes = sizeof(float);
+    format.element_type = "fp32";
+    format.tokens_per_block = setup_.tokens_per_block;
+    auto pages = take(build_page_table(format, place_of(rank), {.slot_count = setup_.slots}), name);
+    const auto& pool = pools_[rank];
+    const host_region region{pool.base(), pool.bytes(), memory_kind::host_shared, pool.fd()};
+    take(workers_[rank].publish({region}, std::move(pages)), name);
+}
+
+parallelism side_ranks::place_of(std::size_t rank) const {
+    parallelism place;
+    place.tp_size = setup_.tp_size;
+    place.tp_rank = static_cast<std::uint32_t>(rank % setup_.tp_size);
+    place.pp_size = setup_.pp_size;
+    place.pp_rank = static_cast<std::uint32_t>(rank / setup_.tp_size);
+    for (std::size_t stage = 0; stage < setup_.pp_size; ++stage) {
+        const auto& shard = host_->cache().shards()[stage * setup_.tp_size];
+        place.layers_per_stage.push_back(static_cast<std::uint32_t>(shard.layer_count));
+    }
+    return place;
+}
+
+kv_slice side_ranks::slice_of(const engine::sequence& request, std::size_t rank) const {
+    const auto tokens = static_cast<std::uint32_t>(request.prompt_length());
+    const auto slots = request.slots(rank);
+    kv_slice slice;
+    slice.tokens = {0, tokens};
+    slice.prompt_tokens = tokens;
+    slice.groups.push_back({0, {slots.begin(), slots.end()}});
+    return slice;
+}
+
+session_options side_ranks::session(std::uint64_t request) const {
+    session_options options;
+    options.request = rid{request};
+    options.aux = setup_.aux ? aux_mode::required : aux_mode::none;
+    options.deadline = std::chrono::seconds{setup_.deadline_seconds};
+    return options;
+}
+
+side_started side_ranks::describe() const {
+    side_started result;
+    result.info_endpoint = workers_.front().info_endpoint();
+    if (const auto info = workers_.front().info()) {
+        result.transports = info->transports;
+    }
+    for (const auto& shard : host_->cache().shards()) {
+        result.ranks.push_back({static_cast<std::uint32_t>(shard.first_layer),
+                                static_cast<std::uint32_t>(shard.layer_count),
+                                static_cast<std::uint32_t>(shard.first_head),
+                                static_cast<std::uint32_t>(shard.head_count), shard.pool.size()});
+    }
+    return result;
+}
+
+std::vector<std::string> side_ranks::stop(std::chrono::milliseconds deadline) {
+    std::vector<std::string> unproven;
+    for (std::size_t rank = workers_.size(); rank-- > 0;) { // rank 0 serves the others' infos
+        const auto name = setup_.instance + " rank " + std::to_string(rank);
+        const auto stopped = workers_[rank].stop(deadline);
+        if (!stopped) {
+            unproven.push_back(name + ": " + kvferry::describe(stopped.error()));
+            continue;
+        }
+        for (const auto& what : stopped->unproven) {
+            unproven.push_back(name + ": " + what);
+        }
+    }
+    return unproven;
+}
+
+} // namespace kvferry::demo

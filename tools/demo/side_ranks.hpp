@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// All ranks of one side in this process: a pool and a kvferry worker each, one engine over all.
+#pragma once
+
+#include "actors/runtime.hpp"
+#include "actors/worker.hpp"
+#include "tools/demo/protocol.hpp"
+#include "tools/engine/engine.hpp"
+#include "transport/memfd_pool.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace kvferry::demo {
+
+class side_ranks {
+public:
+    /// Makes the pools, starts the workers and publishes every rank. Throws std::runtime_error
+    /// that names the rank.
+    explicit side_ranks(const start_side& setup);
+
+    engine::engine& host() noexcept { return *host_; }
+    std::size_t size() const noexcept { return workers_.size(); }
+    worker& rank(std::size_t index) { return workers_[index]; }
+
+    /// A request's whole prompt on one rank.
+    kv_slice slice_of(const engine::sequence& request, std::size_t rank) const;
+
+    session_options session(std::uint64_t request) const;
+
+    side_started describe() const;
+
+    /// Stops all ranks; names what is not proven quiet.
+    std::vector<std::string> stop(std::chrono::milliseconds deadline);
+
+private:
+    void make_pools();
+    void start_workers();
+    void publish(std::size_t rank);
+    parallelism place_of(std::size_t rank) const;
+
+    start_side setup_;
+    engine::model weights_;
+    engine::kv_geometry geometry_;
+    std::vector<memfd_pool> pools_;
+    std::optional<engine::engine> host_;
+    runtime runtime_;
+    std::vector<worker> workers_;
+};
+
+} // namespace kvferry::demo
