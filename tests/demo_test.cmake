@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+# Runs `kvferry demo` and checks its exit status, its verdict, a text, and that no process is left.
+#
+# cmake -Dprogram=... -Darguments="..." -Dstatus=0|1|2 [-Dtext="regular expression"] -P demo_test.cmake
+separate_arguments(arguments UNIX_COMMAND "${arguments}")
+if(NOT status EQUAL 2)
+    list(APPEND arguments --json)
+endif()
+execute_process(COMMAND "${program}" demo ${arguments}
+                RESULT_VARIABLE ended OUTPUT_VARIABLE output ERROR_VARIABLE errors TIMEOUT 60)
+set(shown "kvferry demo ${arguments}\nended with: ${ended}\n${output}\n${errors}")
+if(NOT ended STREQUAL status)
+    message(FATAL_ERROR "Expected status ${status}. ${shown}")
+endif()
+if(text AND NOT "${output}${errors}" MATCHES "${text}")
+    message(FATAL_ERROR "Expected '${text}'. ${shown}")
+endif()
+if(status EQUAL 2)
+    if(output)
+        message(FATAL_ERROR "A usage error belongs on stderr. ${shown}")
+    endif()
+    return()
+endif()
+string(JSON passed GET "${output}" passed)
+if((passed AND NOT status EQUAL 0) OR (NOT passed AND NOT status EQUAL 1))
+    message(FATAL_ERROR "The verdict and the status differ. ${shown}")
+endif()
+foreach(side context generation)
+    string(JSON pid GET "${output}" ${side} pid)
+    if(EXISTS "/proc/${pid}")
+        message(FATAL_ERROR "The ${side} side, pid ${pid}, is left behind. ${shown}")
+    endif()
+endforeach()
