@@ -251,7 +251,9 @@ void tx_session_state::on_done(const transfer_done& message) {
     if (message.result == agent_result::success)
         piece_served(to, flying.piece, message.bytes, flying.fragments);
     else
-        piece_failed(to, flying.piece, message.result, message.error);
+        piece_failed(to, flying.piece, message.result,
+                     add_context(message.error, "rid " + to_string(with_.request) + " to "
+                                                    + describe(to.peer->info)));
     report_closing(to);
     update();
     release_if_quiet();

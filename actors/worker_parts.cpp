@@ -202,7 +202,7 @@ void worker::parts::undo(bool io_has_stopped) {
         stop(io.fabric);
         kill(actor);
     }
-    kill(callbacks);
+    callbacks = callback_actor{}; // ends by itself, when it has run what is still in its mailbox
     kill(io.server);
     if (!options.world) // whose info link serves others too
         kill(io.info_link);

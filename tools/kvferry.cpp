@@ -35,6 +35,7 @@ int main(int argc, char** argv) {
     int status = kvferry::exit_success;
     kvferry::add_demo(app, status);
     kvferry::add_demo_side(app, status);
+    kvferry::add_worker(app, status);
     try {
         app.parse(argc, argv);
         return status;

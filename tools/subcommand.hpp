@@ -15,9 +15,10 @@ enum exit_status : int {
     exit_usage = 2,   ///< the command line makes no sense; nothing was done
 };
 
-/// Both leave their exit status in `status`, which outlives the parsing. Errors in options are
+/// Each leaves its exit status in `status`, which outlives the parsing. Errors in options are
 /// CLI::ParseError, whose texts say what would be right.
 void add_demo(CLI::App& app, int& status);
 void add_demo_side(CLI::App& app, int& status);
+void add_worker(CLI::App& app, int& status);
 
 } // namespace kvferry
