@@ -17,7 +17,7 @@
 #include "transport/topology.hpp"
 #include "transport/ucx_io.hpp"
 
-#include <caf/send.hpp>
+#include <caf/scoped_actor.hpp>
 
 #include <spdlog/spdlog.h>
 
@@ -32,10 +32,14 @@ std::uint64_t random_number() {
     return (std::uint64_t{entropy()} << 32) | entropy();
 }
 
+/// Returns when the actor is gone, and its descriptors with it.
 template <class Handle>
-void kill(const Handle& actor) {
-    if (actor)
-        caf::anon_send_exit(actor, caf::exit_reason::kill);
+void kill(caf::actor_system& system, const Handle& actor) {
+    if (!actor)
+        return;
+    caf::scoped_actor self{system, true};
+    self->send_exit(actor, caf::exit_reason::kill);
+    self->wait_for(actor);
 }
 
 } // namespace
@@ -200,12 +204,12 @@ void worker::parts::undo(bool io_has_stopped) {
         stop(io.host_link);
         stop(io.copy);
         stop(io.fabric);
-        kill(actor);
+        kill(*system, actor);
     }
     callbacks = callback_actor{}; // ends by itself, when it has run what is still in its mailbox
-    kill(io.server);
+    kill(*system, io.server);
     if (!options.world) // whose info link serves others too
-        kill(io.info_link);
+        kill(*system, io.info_link);
     io = {};
     copy_loop.reset();
     loop.reset();

@@ -52,7 +52,7 @@ TEST_CASE("tx_session: a big mapped slice goes to copy_io, with addresses of thi
     test.tell(send_slice{tx_fixture::slice()});
     test.bind(0);
     REQUIRE(test.copies().size() == 1);
-    const auto& job = test.copies()[0].job;
+    const auto job = test.copies()[0].job;
     CHECK(job.target_pools[0].slot0_address == tx_fixture::address(test.target(0)));
     CHECK(job.source_pools[0].slot0_address == tx_fixture::address(test.source));
     CHECK(test.reports(0).empty());

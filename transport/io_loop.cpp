@@ -6,6 +6,7 @@
 
 #include <caf/actor_system.hpp>
 #include <caf/ref_counted.hpp>
+#include <caf/scheduler/abstract_coordinator.hpp>
 
 #include <spdlog/spdlog.h>
 
@@ -102,7 +103,7 @@ caf::expected<std::unique_ptr<io_loop>> io_loop::make(caf::actor_system& system,
 }
 
 io_loop::io_loop(caf::actor_system& system, io_loop_options options)
-    : home_unit(&system), options_(std::move(options)) {}
+    : home_unit(&system), options_(std::move(options)), elsewhere_(&system) {}
 
 io_loop::~io_loop() {
     stop();
@@ -229,10 +230,14 @@ bool io_loop::run_ready() {
     return count > 0;
 }
 
+void io_loop::scheduler_unit::exec_later(caf::resumable* job) {
+    system().scheduler().enqueue(job);
+}
+
 void io_loop::resume(caf::resumable* job) {
     auto result = caf::resumable::done;
     guarded("an actor", [&] {
-        result = job->resume(this, messages_per_turn);
+        result = job->resume(&elsewhere_, messages_per_turn);
         return true;
     });
     if (result == caf::resumable::resume_later)

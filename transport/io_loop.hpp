@@ -134,6 +134,14 @@ private:
 
     io_loop(caf::actor_system&, io_loop_options);
 
+    /// What actors of the loop run with: what they send to actors that live elsewhere goes to CAF's
+    /// scheduler. With the loop itself, every actor they send to would run on its thread.
+    class scheduler_unit final : public caf::execution_unit {
+    public:
+        using caf::execution_unit::execution_unit;
+        void exec_later(caf::resumable* job) override;
+    };
+
     void run();
     void take_inbox();
     bool run_ready();
@@ -164,6 +172,7 @@ private:
     std::atomic<std::uint64_t> wakes_{0};
 
     // Only on the loop's thread.
+    scheduler_unit elsewhere_;
     std::deque<caf::resumable*> ready_;
     std::vector<caf::resumable*> taken_;
     std::vector<polled> pollers_;
