@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <exception>
 #include <utility>
 
 namespace kvferry {
@@ -15,6 +16,23 @@ namespace {
 void copy(const plan_stretch& x) {
     std::memcpy(reinterpret_cast<void*>(x.target_address),
                 reinterpret_cast<const void*>(x.source_address), x.bytes);
+}
+
+/// The plan itself has been checked; here it must fit to the pools that it is bound to.
+caf::error check(const start_copy& message) {
+    auto invalid = [&](const char* why) {
+        return make_error(errc::plan_invalid, "transfer " + to_string(message.id) + ": " + why);
+    };
+    if (!message.job.plan)
+        return invalid("no plan");
+    for (const auto& part : message.job.plan->parts) {
+        if (!part.layout || (part.layout->runs.empty() && !part.slots.empty()))
+            return invalid("a part without a template");
+        if (part.source_pool >= message.job.source_pools.size() ||
+            part.target_pool >= message.job.target_pools.size())
+            return invalid("a part of a pool that has no address");
+    }
+    return {};
 }
 
 } // namespace
@@ -31,38 +49,61 @@ stepping_copy_actor::behavior_type copy_io_state::make_behavior() {
     };
 }
 
-void copy_io_state::on_start(const start_copy& message) {
-    if (is_live(message.id)) {
-        transfer_done refusal{message.id, agent_result::failed, 0, {}, {}, {}};
-        refusal.error = make_error(errc::duplicate, "transfer " + to_string(message.id) + " is being copied");
-        tell(self_, message.reply_to, std::move(refusal));
-        return;
-    }
-    transfers_.push_back({message.id, message.job, message.reply_to, {}, clock::now()});
-    if (transfers_.size() == 1)
-        tell(self_, stepping_copy_actor{self_}, copy_step{});
+void copy_io_state::on_start(start_copy& message) {
+    auto problem =
+        is_live(message.id)
+            ? make_error(errc::duplicate, "transfer " + to_string(message.id) + " is being copied")
+            : check(message);
+    transfer asked{message.id, std::move(message.job), message.reply_to, {}, {}};
+    if (problem)
+        return finish(asked, agent_result::failed, std::move(problem));
+    transfers_.push_back(std::move(asked));
+    ask_for_step();
 }
 
 void copy_io_state::on_step(const copy_step&) {
+    stepping_ = false;
     if (transfers_.empty())
         return;
+    ask_for_step(); // first, so that nothing that fails below can stop the others
     auto turn = std::move(transfers_.front());
     transfers_.pop_front();
-    auto left = static_cast<std::uint64_t>(with_.bounds.copy_piece_bytes_max);
-    auto done = false;
-    while (left > 0 && !done) {
-        if (auto stretch = turn.cursor.next(turn.job, left)) {
-            copy(*stretch);
-            left -= stretch->bytes;
+    try {
+        if (!copy_piece(turn)) {
+            transfers_.push_back(std::move(turn));
+        } else if (turn.cursor.bytes() == turn.job.plan->bytes) {
+            finish(turn, agent_result::success, {});
         } else {
-            done = true;
+            finish(turn, agent_result::failed,
+                   make_error(errc::plan_invalid,
+                              "transfer " + to_string(turn.id) + ": a plan of " +
+                                  std::to_string(turn.job.plan->bytes) + " bytes held " +
+                                  std::to_string(turn.cursor.bytes())));
         }
+    } catch (const std::exception& thrown) {
+        finish(turn, agent_result::failed,
+               make_error(errc::transfer_failed,
+                          "transfer " + to_string(turn.id) + ": " + thrown.what()));
     }
-    if (done || turn.cursor.bytes() == turn.job.plan->bytes)
-        finish(turn, agent_result::success, {});
-    else
-        transfers_.push_back(std::move(turn));
-    if (!transfers_.empty())
+}
+
+/// True when that was the last piece.
+bool copy_io_state::copy_piece(transfer& x) const {
+    if (x.began == time_point{})
+        x.began = clock::now();
+    auto left = static_cast<std::uint64_t>(with_.bounds.copy_piece_bytes_max);
+    while (left > 0) {
+        const auto stretch = x.cursor.next(x.job, left);
+        if (!stretch)
+            return true;
+        copy(*stretch);
+        left -= stretch->bytes;
+    }
+    return x.cursor.bytes() == x.job.plan->bytes;
+}
+
+void copy_io_state::ask_for_step() {
+    if (!std::exchange(stepping_, true))
         tell(self_, stepping_copy_actor{self_}, copy_step{});
 }
 
@@ -72,20 +113,22 @@ void copy_io_state::on_cancel(const cancel_transfer& message) {
     if (found == transfers_.end())
         return;
     finish(*found, agent_result::failed,
-           make_error(errc::cancelled, "copy " + to_string(message.id) + " was cancelled after "
-                                           + std::to_string(found->cursor.bytes()) + " bytes"));
+           make_error(errc::cancelled, "copy " + to_string(message.id) + " was cancelled after " +
+                                           std::to_string(found->cursor.bytes()) + " bytes"));
     transfers_.erase(found);
 }
 
 caf::result<void> copy_io_state::on_stop(const stop_io&) {
-    for (auto& x : std::exchange(transfers_, {}))
+    auto left = std::exchange(transfers_, {});
+    for (auto& x : left)
         finish(x, agent_result::failed, make_error(errc::stopped, "copy_io has stopped"));
     self_->quit();
     return caf::unit;
 }
 
 bool copy_io_state::is_live(transfer_id id) const {
-    return std::any_of(transfers_.begin(), transfers_.end(), [id](const transfer& x) { return x.id == id; });
+    return std::any_of(transfers_.begin(), transfers_.end(),
+                       [id](const transfer& x) { return x.id == id; });
 }
 
 void copy_io_state::finish(transfer& x, agent_result result, caf::error reason) {
@@ -93,7 +136,8 @@ void copy_io_state::finish(transfer& x, agent_result result, caf::error reason) 
          transfer_done{x.id, result, x.cursor.bytes(), std::move(reason), x.began, clock::now()});
 }
 
-copy_actor spawn_copy_io(caf::actor_system& system, placement where, copy_io_state::dependencies with) {
+copy_actor spawn_copy_io(caf::actor_system& system, placement where,
+                         copy_io_state::dependencies with) {
     return spawn_at<stepping_copy_actor, copy_io_state>(system, where, std::move(with));
 }
 

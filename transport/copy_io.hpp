@@ -40,18 +40,22 @@ private:
         time_point began;
     };
 
-    void on_start(const start_copy&);
+    void on_start(start_copy&);
     void on_cancel(const cancel_transfer&);
     caf::result<void> on_stop(const stop_io&);
     void on_step(const copy_step&);
 
     bool is_live(transfer_id) const;
+    bool copy_piece(transfer&) const;
+    void ask_for_step();
     void finish(transfer&, agent_result, caf::error);
 
     stepping_copy_actor::pointer self_;
     dependencies with_;
     /// In turn: the front one gets the next piece.
     std::deque<transfer> transfers_;
+    /// A copy_step is on its way; there is never more than one.
+    bool stepping_ = false;
 };
 
 /// A copy actor at a place: a loop of its own, or CAF's scheduler.
