@@ -9,6 +9,9 @@
 #include <caf/io/middleman.hpp>
 #include <caf/io/middleman_actor.hpp>
 #include <caf/typed_response_promise.hpp>
+
+#include <spdlog/spdlog.h>
+
 #include <sys/eventfd.h>
 
 namespace kvferry {
@@ -78,6 +81,11 @@ caf::result<info_server_published> info_link_state::on_publish(const publish_inf
 
 info_link_actor spawn_info_link(caf::actor_system& system, placement where, info_link_state::dependencies given) {
     return spawn_at<ticking_info_link, info_link_state>(system, where, std::move(given));
+}
+
+void withdraw_info_server(caf::actor_system& system, const rank_info_server_actor& server) {
+    if (auto done = system.middleman().unpublish(server); !done)
+        spdlog::warn("a rank-info server keeps its port: {}", caf::to_string(done.error()));
 }
 
 } // namespace kvferry

@@ -207,6 +207,8 @@ void worker::parts::undo(bool io_has_stopped) {
         kill(*system, actor);
     }
     callbacks = callback_actor{}; // ends by itself, when it has run what is still in its mailbox
+    if (io.server && !options.world)
+        withdraw_info_server(*system, io.server);
     kill(*system, io.server);
     if (!options.world) // whose info link serves others too
         kill(*system, io.info_link);
