@@ -88,6 +88,8 @@ void peer_link_state::connect_same_host() {
 }
 
 void peer_link_state::on_host_link_up(const host_link_up& message) {
+    if (phase_ == phase::lost)
+        return; // it is closed when this link ends
     host_link_up_ = true;
     process_watched_ = message.process_watched;
     mapped_ = message.mapped;

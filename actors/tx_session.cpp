@@ -302,10 +302,13 @@ void tx_session_state::on_unbind(const unbind_receiver& message) {
 }
 
 void tx_session_state::on_gone(const gone& message) {
+    auto why = from_wire(message.reason);
+    if (!why)
+        why = make_error(errc::gone, "it gave no reason");
     for (auto& [key, to] : receivers_)
         if (to.peer->info.process == message.header.sender && !complete(to)
             && to.request.header.session == message.header.session)
-            finish(session_state::error, add_context(from_wire(message.reason), describe(to.peer->info)));
+            finish(session_state::error, add_context(why, describe(to.peer->info)));
 }
 
 void tx_session_state::on_peer_ready(const peer_ready&) {}
@@ -315,7 +318,7 @@ void tx_session_state::on_peer_lost(const peer_lost& message) {
         if (to.peer->info.process != message.peer || to.lost)
             continue;
         to.lost = true;
-        if (complete(to))
+        if (complete(to) && asked_for_all(key.first))
             continue;
         auto reason = add_context(message.reason, "rid " + to_string(with_.request) + " to "
                                                       + describe(to.peer->info));
@@ -381,10 +384,14 @@ bool tx_session_state::host_gave_all() const {
 }
 
 bool tx_session_state::all_bound() const {
-    return !expected_.empty() && std::all_of(expected_.begin(), expected_.end(), [this](rank_id rank) {
-        return std::any_of(receivers_.begin(), receivers_.end(), [rank](const auto& entry) {
-            return entry.first.first == rank && entry.second.request.target.last;
-        });
+    return !expected_.empty()
+           && std::all_of(expected_.begin(), expected_.end(), [this](rank_id rank) { return asked_for_all(rank); });
+}
+
+/// The receiver rank has sent the last of its requests.
+bool tx_session_state::asked_for_all(rank_id rank) const {
+    return std::any_of(receivers_.begin(), receivers_.end(), [rank](const auto& entry) {
+        return entry.first.first == rank && entry.second.request.target.last;
     });
 }
 

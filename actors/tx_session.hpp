@@ -96,6 +96,7 @@ private:
 
     bool host_gave_all() const;
     bool all_bound() const;
+    bool asked_for_all(rank_id) const;
     bool kv_complete() const;
     bool aux_complete() const;
     bool complete(const receiver&) const;

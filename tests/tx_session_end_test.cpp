@@ -196,6 +196,18 @@ TEST_CASE("tx_session: the loss of a receiver that has everything, or of a stran
     CHECK(test.outcome() == session_state::kv_transferred);
 }
 
+TEST_CASE("tx_session: the loss of a receiver that would have asked for more ends the session") {
+    tx_fixture test;
+    test.tell(send_slice{tx_fixture::slice()});
+    auto first = test.ask(0);
+    first.target.last = false;
+    test.bind(first);
+    CHECK(test.reports(0).size() == 1);
+    test.tell(peer_lost{test.process_of(0), make_error(errc::link_lost, "no route")});
+    CHECK(test.outcome() == session_state::error);
+    CHECK(test.releases() == 1);
+}
+
 TEST_CASE("tx_session: a receiver that has forgotten the attempt ends the session") {
     flying it;
     gone message{it.test.ask(0).header, side::context, {errc::gone, "never heard of it"}};
