@@ -205,7 +205,8 @@ TEST_CASE("tx_session: a receiver that has its aux from elsewhere gets none") {
     CHECK(test.sent_to<aux_agent_result>(0).empty());
     CHECK(test.outcome() == session_state::fully_transferred);
     CHECK(test.pieces().size() == 2);
-    CHECK(std::none_of(test.outcomes().begin(), test.outcomes().end(), [](const auto& x) { return bool{x.error}; }));
+    const auto outcomes = test.outcomes();
+    CHECK(std::none_of(outcomes.begin(), outcomes.end(), [](const auto& x) { return bool{x.error}; }));
 }
 
 TEST_CASE("tx_session: an aux record that is too large fails that call; a right one may follow") {
