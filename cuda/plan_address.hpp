@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where the n-th unit of a copy plan lies: arithmetic for host and device alike, over a flat form
+// of the plan that fits into one small upload. Nothing but the standard library in here.
+//
+// Fragments of one run of one part have one size; they make a band, ordered by pair of slots, then
+// by index in the run. A unit is what one warp copies at a time: one piece of a long fragment, or a
+// group of short fragments of one band. Units are numbered through all bands.
+#pragma once
+
+#include <cstdint>
+
+#if defined(__CUDACC__)
+#define KVFERRY_HOST_DEVICE __host__ __device__
+#else
+#define KVFERRY_HOST_DEVICE
+#endif
+
+namespace kvferry {
+
+/// One run of one part, bound to memory.
+struct device_band {
+    /// Number of its first unit, and the plan's bytes before it.
+    std::uint64_t first_unit = 0;
+    std::uint64_t bytes_before = 0;
+    /// Of the first fragment in slot 0.
+    std::uint64_t source_address = 0;
+    std::uint64_t target_address = 0;
+    std::uint64_t source_slot_stride_bytes = 0;
+    std::uint64_t target_slot_stride_bytes = 0;
+    std::uint64_t source_stride_bytes = 0;
+    std::uint64_t target_stride_bytes = 0;
+    std::uint64_t fragment_bytes = 0;
+    std::uint64_t fragments = 0;
+    /// A long fragment makes this many units of piece_bytes, the last of what is left.
+    std::uint64_t pieces = 1;
+    std::uint64_t piece_bytes = 0;
+    /// That many short fragments make a unit; 1 when fragments are cut into pieces.
+    std::uint32_t group = 1;
+    /// Fragments in one pair of slots.
+    std::uint32_t count = 1;
+    std::uint32_t first_pair = 0;
+    /// The widest access (16, 8, 4, 2 or 1) that all its fragments' addresses and sizes allow.
+    std::uint32_t word_bytes = 1;
+};
+
+struct device_pair {
+    std::uint32_t source = 0;
+    std::uint32_t target = 0;
+};
+
+/// The flat plan as whoever executes it sees it; points into memory that it does not own.
+struct device_plan_view {
+    const device_band* bands = nullptr;
+    const device_pair* pairs = nullptr;
+    std::uint32_t band_count = 0;
+    std::uint32_t pair_count = 0;
+    std::uint64_t unit_count = 0;
+    std::uint64_t bytes = 0;
+};
+
+/// Which fragments a unit takes: `fragments` from the one at (pair, index) on, and of each the
+/// `bytes` at `offset_bytes`.
+struct unit_place {
+    std::uint64_t offset_bytes = 0;
+    std::uint64_t bytes = 0;
+    std::uint32_t fragments = 0;
+    std::uint32_t pair = 0;
+    std::uint32_t index = 0;
+};
+
+/// Bytes that lie together on both sides.
+struct device_stretch {
+    std::uint64_t source_address = 0;
+    std::uint64_t target_address = 0;
+};
+
+/// a / b; most numbers are short, and short divisions cost a third of long ones on a device.
+KVFERRY_HOST_DEVICE inline std::uint64_t quotient(std::uint64_t a, std::uint64_t b) {
+    if (((a | b) >> 32) == 0)
+        return static_cast<std::uint32_t>(a) / static_cast<std::uint32_t>(b);
+    return a / b;
+}
+
+/// The band of a unit (below unit_count), looked for from band `from` on.
+KVFERRY_HOST_DEVICE inline std::uint32_t band_of(const device_plan_view& plan, std::uint64_t unit,
+                                                 std::uint32_t from = 0) {
+    std::uint32_t low = from;
+    std::uint32_t high = plan.band_count;
+    while (high - low > 1) {
+        const std::uint32_t middle = low + (high - low) / 2;
+        if (plan.bands[middle].first_unit <= unit)
+            low = middle;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/// Number of the unit after the band's last one.
+KVFERRY_HOST_DEVICE inline std::uint64_t band_end(const device_plan_view& plan,
+                                                  std::uint32_t band) {
+    return band + 1 < plan.band_count ? plan.bands[band + 1].first_unit : plan.unit_count;
+}
+
+/// `unit` lies in `band`.
+KVFERRY_HOST_DEVICE inline unit_place place_of(const device_band& band, std::uint64_t unit) {
+    const std::uint64_t number = unit - band.first_unit;
+    const std::uint64_t group = band.pieces > 1 ? quotient(number, band.pieces) : number;
+    const std::uint64_t fragment = group * band.group;
+    unit_place place;
+    place.offset_bytes = (number - group * band.pieces) * band.piece_bytes;
+    const std::uint64_t bytes_left = band.fragment_bytes - place.offset_bytes;
+    place.bytes = bytes_left < band.piece_bytes ? bytes_left : band.piece_bytes;
+    const std::uint64_t fragments_left = band.fragments - fragment;
+    place.fragments =
+        fragments_left < band.group ? static_cast<std::uint32_t>(fragments_left) : band.group;
+    const std::uint64_t pair = band.count > 1 ? quotient(fragment, band.count) : fragment;
+    place.pair = static_cast<std::uint32_t>(pair);
+    place.index = static_cast<std::uint32_t>(fragment - pair * band.count);
+    return place;
+}
+
+/// Addresses of the unit's fragment number `k` (below place.fragments).
+KVFERRY_HOST_DEVICE inline device_stretch stretch_of(const device_plan_view& plan,
+                                                     const device_band& band,
+                                                     const unit_place& place, std::uint32_t k) {
+    std::uint32_t pair = place.pair;
+    std::uint32_t index =
+        place.index + k; // no wrap: groups are made only of counts that leave room
+    if (band.count == 1) {
+        pair += index;
+        index = 0;
+    } else if (index >= band.count) {
+        const std::uint32_t further = index / band.count;
+        pair += further;
+        index -= further * band.count;
+    }
+    const device_pair slots = plan.pairs[band.first_pair + pair];
+    return {band.source_address + slots.source * band.source_slot_stride_bytes +
+                index * band.source_stride_bytes + place.offset_bytes,
+            band.target_address + slots.target * band.target_slot_stride_bytes +
+                index * band.target_stride_bytes + place.offset_bytes};
+}
+
+/// Bytes of all units before `unit` (at most unit_count).
+KVFERRY_HOST_DEVICE inline std::uint64_t bytes_before(const device_plan_view& plan,
+                                                      std::uint64_t unit) {
+    if (unit >= plan.unit_count)
+        return plan.bytes;
+    const device_band& band = plan.bands[band_of(plan, unit)];
+    const std::uint64_t number = unit - band.first_unit;
+    const std::uint64_t group = quotient(number, band.pieces);
+    return band.bytes_before + group * band.group * band.fragment_bytes +
+           (number - group * band.pieces) * band.piece_bytes;
+}
+
+/// End of the longest stretch of units from `first` on that is at most `bytes` long; at least one
+/// unit is taken.
+inline std::uint64_t units_within(const device_plan_view& plan, std::uint64_t first,
+                                  std::uint64_t bytes) {
+    const std::uint64_t begin = bytes_before(plan, first);
+    std::uint64_t low = first + 1 < plan.unit_count ? first + 1 : plan.unit_count;
+    std::uint64_t high = plan.unit_count;
+    while (low < high) {
+        const std::uint64_t middle = low + (high - low + 1) / 2;
+        if (bytes_before(plan, middle) - begin <= bytes)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low;
+}
+
+} // namespace kvferry
