@@ -31,7 +31,7 @@ struct limits {
     std::size_t chunk_bytes_max = std::size_t{32} << 20;
 
     // -- counts ----------------------------------------------------------------------------
-    /// Live sessions of one worker, both directions together.
+    /// Live sessions of one worker in each direction.
     std::size_t sessions_max = 65536;
     /// Messages that wait for one link to come up.
     std::size_t pending_per_link_max = 65536;
