@@ -53,15 +53,62 @@ TEST_CASE("plan: blocks are paired by position, whatever the lists begin with") 
 TEST_CASE("plan: a list that is longer at its front shifts nothing") {
     // A sliding window: the writer still has block 1224 only, the receiver kept one block more.
     sides x;
+    for (auto* side : {&x.writer, &x.receiver})
+        side->pages->groups[0].live_token_window = 8;
     CHECK(x.slots(slice({0, 9800}, 9800, {1224, {7}}), slice({0, 9800}, 9800, {1223, {3, 4}})) ==
           slot_pairs{{7, 4}});
 }
 
-TEST_CASE("plan: a position that either side leaves out is not copied") {
+TEST_CASE("plan: a position that the target leaves out is not copied") {
     sides x;
-    CHECK(x.slots(slice({0, 32}, 32, {0, {1, no_slot, 3, 4}}),
-                  slice({0, 32}, 32, {0, {8, 9, no_slot, 7}})) == slot_pairs{{1, 8}, {4, 7}});
-    CHECK(x.slots(slice({0, 16}, 32, {0, {1, 2}}), slice({0, 32}, 32, {2, {8, 9}})).empty());
+    CHECK(x.slots(slice({0, 32}, 32, {0, {1, 2, 3, 4}}),
+                  slice({0, 32}, 32, {0, {8, no_slot, 9, 7}})) ==
+          slot_pairs{{1, 8}, {3, 9}, {4, 7}});
+    CHECK(x.slots(slice({0, 16}, 32, {0, {1, 2}}, false), slice({0, 32}, 32, {2, {8, 9}})).empty());
+}
+
+TEST_CASE("plan: a block that the target waits for and the source lacks is an error by name") {
+    sides x;
+    const auto target = slice({0, 32}, 32, {0, {8, 9, 6, 7}});
+    for (const auto& blocks : {block_list{0, {1, no_slot, 3, 4}}, block_list{2, {3, 4}},
+                               block_list{0, {1}}, block_list{0, {}}}) {
+        auto plan = make_plan(x.writer, slice({0, 32}, 32, blocks), x.receiver, target, x.cache);
+        REQUIRE_FALSE(plan);
+        CHECK(code_of(plan.error()) == errc::plan_invalid);
+        const auto block = blocks.slots.size() == 2 || blocks.slots.empty() ? 0 : 1;
+        CHECK(text_of(plan.error()).find("block " + std::to_string(block) + ": gen/0 lists") == 0);
+    }
+    // A slice needs to list only what it completes.
+    CHECK(x.slots(slice({0, 16}, 32, {0, {1, 2}}, false), target) == slot_pairs{{1, 8}, {2, 9}});
+    CHECK(x.slots(slice({16, 32}, 32, {2, {3, 4}}), target) == slot_pairs{{3, 6}, {4, 7}});
+}
+
+TEST_CASE("plan: only what both windows have let go of may be missing at the source") {
+    // Window 24 behind token 32 of the next step: tokens 9 and later are live, blocks 1 to 3.
+    sides x;
+    const auto everything = slice({0, 32}, 32, {0, {8, 9, 6, 7}});
+    auto code = [&](const block_list& source) {
+        auto plan = make_plan(x.writer, slice({0, 32}, 32, source), x.receiver, everything, x.cache);
+        return plan ? errc::none : code_of(plan.error());
+    };
+    const block_list without_front{1, {2, 3, 4}};
+    x.writer.pages->groups[0].live_token_window = 24;
+    CHECK(code(without_front) == errc::plan_invalid); // the receiver attends to block 0
+    x.receiver.pages->groups[0].live_token_window = 24;
+    CHECK(code(without_front) == errc::none);
+    CHECK(code({2, {3, 4}}) == errc::plan_invalid);
+    x.receiver.pages->groups[0].live_token_window = 25; // reaches token 8
+    CHECK(code(without_front) == errc::none);
+    x.receiver.pages->groups[0].live_token_window = 26; // reaches token 7, in block 0
+    CHECK(code(without_front) == errc::plan_invalid);
+}
+
+TEST_CASE("plan: a writer that is one of several CP ranks need not have every block") {
+    sides x;
+    auto context = make_instance("ctx", {1, 1, 2}, small_format(), 64);
+    x.writer = context[1];
+    CHECK(x.slots(slice({0, 32}, 32, {0, {no_slot, 2, no_slot, 4}}),
+                  slice({0, 32}, 32, {0, {8, 9, 6, 7}})) == slot_pairs{{2, 9}, {4, 7}});
 }
 
 TEST_CASE("plan: a chunk carries its own blocks only") {
@@ -105,7 +152,9 @@ TEST_CASE("plan: recurrent state has one slot and travels with the last slice") 
     const auto target = slice({0, 32}, 32, {0, {9}});
     CHECK(x.slots(slice({0, 16}, 32, {0, {5}}, false), target).empty());
     CHECK(x.slots(slice({16, 32}, 32, {0, {5}}), target) == slot_pairs{{5, 9}});
-    CHECK(x.slots(slice({16, 32}, 32, {0, {no_slot}}), target).empty());
+    for (const auto& none : {block_list{0, {no_slot}}, block_list{}})
+        CHECK(code_of(make_plan(x.writer, slice({16, 32}, 32, none), x.receiver, target, x.cache)
+                          .error()) == errc::plan_invalid);
     const auto error =
         make_plan(x.writer, slice({0, 32}, 32, {0, {5, 6}}), x.receiver, target, x.cache).error();
     CHECK(code_of(error) == errc::invalid_argument);
