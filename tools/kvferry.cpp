@@ -33,6 +33,8 @@ int main(int argc, char** argv) {
     app.require_subcommand(1);
     app.footer("Start with:  kvferry demo\nkvferry <subcommand> --help says more.");
     int status = kvferry::exit_success;
+    kvferry::add_bench(app, status);
+    kvferry::add_bench_side(app, status);
     kvferry::add_demo(app, status);
     kvferry::add_demo_side(app, status);
     kvferry::add_worker(app, status);

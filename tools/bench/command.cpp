@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// The command lines of `kvferry bench` and of its child.
+#include "actors/configure.hpp"
+#include "tools/bench/context_side.hpp"
+#include "tools/bench/memory.hpp"
+#include "tools/bench/report.hpp"
+#include "tools/subcommand.hpp"
+
+#include <CLI/CLI.hpp>
+
+#include <iostream>
+#include <memory>
+
+namespace kvferry {
+
+namespace {
+
+constexpr const char* definitions = R"(
+Two processes. The context side has sent its slices before the clock starts; the generation side
+asks for them. Each transfer takes other regions, shuffled on both sides. Each round clears the
+target, moves its transfers, compares every byte, and does the same with the limit: one thread of
+the context side, memcpy over the same pieces in the same mappings. Numbers are medians of rounds.
+Exit status: 0, 1 when a transfer failed or a byte was wrong, 2 for a wrong flag.)";
+
+int run_bench(const bench::bench_options& options) {
+    init_types(); // errors are made before there is an actor system
+    auto result = bench::measure(options);
+    if (!result) {
+        std::cerr << "kvferry bench: " << describe(result.error()) << "\n";
+        return code_of(result.error()) == errc::invalid_argument ? exit_usage : exit_failure;
+    }
+    if (options.json)
+        std::cout << bench::json_of(*result).dump() << std::endl;
+    else
+        std::cout << bench::text_of(*result) << std::flush;
+    return result->verified() ? exit_success : exit_failure;
+}
+
+} // namespace
+
+void add_bench(CLI::App& app, int& status) {
+    auto* command = app.add_subcommand("bench", "Measure transfers between two processes");
+    auto options = std::make_shared<bench::bench_options>();
+    command->require_subcommand(0, 1);
+    command->add_option("--regions", options->regions, "Regions of one transfer")->capture_default_str();
+    command->add_option("--region-bytes", options->region_bytes, "Bytes of a region")
+        ->transform(CLI::AsSizeValue(false))
+        ->capture_default_str();
+    command
+        ->add_option("--per-block", options->per_block,
+                     "Regions of one block, one per layer: 160 for K and V of 80 layers")
+        ->capture_default_str();
+    command->add_option("--memory", options->memory, "Kind of memory on both sides")
+        ->check(CLI::IsMember(bench::memory_kinds()))
+        ->capture_default_str();
+    command->add_option("--route", options->route, "auto, mapped or direct")
+        ->check(CLI::IsMember({"auto", "mapped", "direct"}))
+        ->capture_default_str();
+    command->add_option("--in-flight", options->in_flight, "Transfers at a time")->capture_default_str();
+    command->add_option("--repeat", options->repeat, "Rounds")->capture_default_str();
+    command->add_option("--transfers", options->transfers,
+                        "Transfers in one round; 0: what the footprint holds, at most 1000");
+    command->add_option("--spin", options->spin_us, "Loops poll this many us before they sleep")
+        ->capture_default_str();
+    command
+        ->add_option("--footprint", options->footprint_bytes,
+                     "Bytes of each pool; 0: larger than any cache, and what the transfers need")
+        ->transform(CLI::AsSizeValue(false));
+    command->add_flag("--huge-pages", options->huge_pages, "Pools of 2 MiB pages");
+    command->add_flag("--json", options->json, "One JSON object");
+    command->footer(definitions);
+    command->callback([command, options, &status] {
+        if (command->get_subcommands().empty())
+            status = run_bench(*options);
+    });
+}
+
+void add_bench_side(CLI::App& app, int& status) {
+    auto* command = app.add_subcommand("bench-side", "The context side of bench")->group("");
+    auto fd = std::make_shared<int>(-1);
+    command->add_option("fd", *fd)->required();
+    command->callback([fd, &status] { status = bench::run_context_side(*fd); });
+}
+
+} // namespace kvferry

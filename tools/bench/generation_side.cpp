@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// Keeps so many transfers in flight.
+#include "tools/bench/generation_side.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <semaphore>
+#include <utility>
+
+namespace kvferry::bench {
+
+namespace {
+
+double seconds_between(time_point from, time_point to) {
+    return std::chrono::duration<double>(to - from).count();
+}
+
+} // namespace
+
+generation_side::generation_side(rank own, const schedule& plan, std::string context_endpoint)
+    : rank_(std::move(own)), plan_(plan), endpoint_(std::move(context_endpoint)) {}
+
+caf::expected<round_times> generation_side::receive(std::uint64_t first, std::uint64_t count,
+                                                    std::uint32_t in_flight) {
+    // What callbacks touch outlives them: all of them have been counted before this returns.
+    std::vector<time_point> began(count), ended(count);
+    std::counting_semaphore<> places{in_flight};
+    std::vector<kv_slice> slices;
+    for (auto number = first; number < first + count; ++number)
+        slices.push_back(plan_.slice(side::generation, number));
+    std::vector<rx_handle> sessions;
+    sessions.reserve(count);
+    for (std::uint64_t index = 0; index < count; ++index) {
+        places.acquire();
+        session_options options;
+        options.request = rid{first + index};
+        options.on_released = [&ended, &places, index](const session_released&) {
+            ended[index] = clock::now();
+            places.release();
+        };
+        began[index] = clock::now();
+        sessions.push_back(rank_.facade().open_rx(std::move(options), {endpoint_, 0}));
+        sessions.back().receive(std::move(slices[index]));
+    }
+    for (std::uint32_t place = 0; place < in_flight; ++place)
+        places.acquire();
+    round_times result;
+    for (std::uint64_t index = 0; index < count; ++index) {
+        const auto& outcome = sessions[index].outcome().get();
+        if (outcome.error)
+            return outcome.error;
+        result.transfer_seconds.push_back(seconds_between(began[index], ended[index]));
+        result.route = outcome.peers.front().route;
+    }
+    result.seconds = seconds_between(began.front(), *std::max_element(ended.begin(), ended.end()));
+    return result;
+}
+
+} // namespace kvferry::bench

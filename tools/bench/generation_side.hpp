@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// The side that asks and that the clock belongs to.
+#pragma once
+
+#include "tools/bench/rank.hpp"
+
+#include <string>
+#include <vector>
+
+namespace kvferry::bench {
+
+/// One round of transfers, as a host sees it.
+struct round_times {
+    /// From the first call to the last callback.
+    double seconds = 0;
+    /// Of each transfer, from open_rx() to its `released` callback.
+    std::vector<double> transfer_seconds;
+    std::string route;
+};
+
+class generation_side {
+public:
+    generation_side(rank, const schedule&, std::string context_endpoint);
+
+    /// Receives `count` transfers, `in_flight` of them at a time. Fails with the first session.
+    caf::expected<round_times> receive(std::uint64_t first, std::uint64_t count,
+                                       std::uint32_t in_flight);
+
+    rank& own_rank() { return rank_; }
+
+private:
+    rank rank_;
+    const schedule& plan_;
+    std::string endpoint_;
+};
+
+} // namespace kvferry::bench

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+// Memfd pools; the limit maps the peer's pool just as the runtime does.
+#include "tools/bench/host_memory.hpp"
+
+#include "transport/memfd_pool.hpp"
+#include "transport/memory_mapping.hpp"
+#include "transport/system_call.hpp"
+
+#include <cstring>
+#include <fcntl.h>
+#include <unistd.h>
+#include <utility>
+
+namespace kvferry::bench {
+
+namespace {
+
+/// Leaves out what a transfer has beside the copy: protocol, plan, turns.
+class memcpy_loop final : public limit_loop {
+public:
+    memcpy_loop(const std::byte* source, memory_mapping target)
+        : source_(source), target_(std::move(target)) {}
+
+    std::chrono::duration<double> run(const schedule& plan, std::uint64_t first,
+                                      std::uint64_t count) override {
+        pieces_.clear();
+        for (auto transfer = first; transfer < first + count; ++transfer)
+            plan.for_each_piece(transfer, [this](const piece& x) { pieces_.push_back(x); });
+        const auto bytes = plan.shape().region_bytes;
+        const auto began = clock::now();
+        for (const auto& x : pieces_)
+            std::memcpy(target_.base() + x.target_offset, source_ + x.source_offset, bytes);
+        return clock::now() - began;
+    }
+
+private:
+    const std::byte* source_;
+    memory_mapping target_;
+    std::vector<piece> pieces_;
+};
+
+class host_memory final : public bench_memory {
+public:
+    explicit host_memory(memfd_pool pool) : pool_(std::move(pool)) {}
+
+    host_region region() const override {
+        return {pool_.base(), pool_.bytes(), memory_kind::host_shared, pool_.fd()};
+    }
+
+    pool_address address() const override { return {::getpid(), pool_.fd(), pool_.bytes()}; }
+
+    void write(std::uint64_t offset, std::span<const std::byte> from) override {
+        std::memcpy(pool_.base() + offset, from.data(), from.size());
+    }
+
+    void read(std::uint64_t offset, std::span<std::byte> to) const override {
+        std::memcpy(to.data(), pool_.base() + offset, to.size());
+    }
+
+    void clear() override { std::memset(pool_.base(), 0, pool_.bytes()); }
+
+    caf::expected<std::unique_ptr<limit_loop>> limit_to(const pool_address& peer) override {
+        const auto path = "/proc/" + std::to_string(peer.pid) + "/fd/" + std::to_string(peer.fd);
+        const unique_fd memfd{::open(path.c_str(), O_RDWR | O_CLOEXEC)};
+        if (!memfd)
+            return system_error(errc::system_call_failed, "open " + path);
+        auto mapping = memory_mapping::make(memfd.get(), peer.bytes);
+        if (!mapping)
+            return std::move(mapping.error());
+        return std::unique_ptr<limit_loop>{
+            std::make_unique<memcpy_loop>(pool_.base(), std::move(*mapping))};
+    }
+
+private:
+    memfd_pool pool_;
+};
+
+} // namespace
+
+caf::expected<std::unique_ptr<bench_memory>> make_host_memory(std::uint64_t bytes, bool huge_pages) {
+    auto pool =
+        memfd_pool::make("kvferry bench", bytes, {.huge_pages = huge_pages, .prefault = true});
+    if (!pool)
+        return std::move(pool.error());
+    return std::unique_ptr<bench_memory>{std::make_unique<host_memory>(std::move(*pool))};
+}
+
+} // namespace kvferry::bench

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: Apache-2.0
+// --memory host: a memfd pool, and one thread's memcpy between two of them as the limit.
+#pragma once
+
+#include "tools/bench/memory.hpp"
+
+namespace kvferry::bench {
+
+caf::expected<std::unique_ptr<bench_memory>> make_host_memory(std::uint64_t bytes, bool huge_pages);
+
+} // namespace kvferry::bench

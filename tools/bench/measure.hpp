@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// A whole run: rounds of transfers and of the limit in turn, and what came out.
+#pragma once
+
+#include "tools/bench/options.hpp"
+
+#include <string>
+
+namespace kvferry::bench {
+
+/// Every number is the median over the rounds.
+struct bench_result {
+    bench_options options;
+    bench_shape shape;
+    std::string route;
+    double gb_per_s = 0;
+    double limit_gb_per_s = 0;
+    double ratio = 0;
+    double p50_us = 0;
+    double p99_us = 0;
+    /// Of both processes, all threads, opening of sessions included.
+    double cpu_s_per_gb = 0;
+    double cpu_us_per_transfer = 0;
+    std::uint64_t regions_wrong = 0;
+
+    bool verified() const { return regions_wrong == 0; }
+};
+
+/// Fails when a side cannot start or a transfer fails; wrong bytes are a result.
+caf::expected<bench_result> measure(const bench_options&);
+
+} // namespace kvferry::bench

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// What `kvferry bench` measures: the flags, and the numbers that follow from them.
+#pragma once
+
+#include "actors/route.hpp"
+#include "messages/errors.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <cstdint>
+#include <string>
+
+namespace kvferry::bench {
+
+struct bench_options {
+    /// Of one transfer.
+    std::uint32_t regions = 1024;
+    std::uint64_t region_bytes = 4096;
+    /// Regions of one block, each in another part of the pool, as with one pool per layer and K/V.
+    std::uint32_t per_block = 1;
+    std::string memory = "host";
+    std::string route = "auto";
+    std::uint32_t in_flight = 8;
+    /// Rounds; every value is the median of them.
+    std::uint32_t repeat = 5;
+    /// In one round; 0: as many as the footprint holds, at most 1000.
+    std::uint32_t transfers = 0;
+    std::uint32_t spin_us = 0;
+    /// Of the pool on each side; 0: larger than any cache, and what the transfers need.
+    std::uint64_t footprint_bytes = 0;
+    bool huge_pages = false;
+    bool json = false;
+
+    NLOHMANN_DEFINE_TYPE_INTRUSIVE(bench_options, regions, region_bytes, per_block, memory, route,
+                                   in_flight, repeat, transfers, spin_us, footprint_bytes,
+                                   huge_pages, json)
+};
+
+/// A run in whole blocks.
+struct bench_shape {
+    std::uint32_t blocks_per_transfer = 0;
+    std::uint32_t transfers_per_round = 0;
+    std::uint32_t regions_per_block = 0;
+    std::uint64_t region_bytes = 0;
+    /// Blocks that a pool holds.
+    std::uint32_t slots = 0;
+
+    std::uint64_t pool_bytes() const {
+        return std::uint64_t{slots} * regions_per_block * region_bytes;
+    }
+    std::uint64_t transfer_bytes() const {
+        return std::uint64_t{blocks_per_transfer} * regions_per_block * region_bytes;
+    }
+    std::uint64_t round_bytes() const { return transfer_bytes() * transfers_per_round; }
+};
+
+/// invalid_argument names the flag and what would do.
+caf::expected<bench_shape> shape_of(const bench_options&);
+
+} // namespace kvferry::bench

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// From options to a published rank.
+#include "tools/bench/rank.hpp"
+
+#include <sys/resource.h>
+#include <utility>
+
+namespace kvferry::bench {
+
+namespace {
+
+constexpr std::chrono::seconds stop_deadline{10};
+
+double seconds_of(const timeval& x) {
+    return static_cast<double>(x.tv_sec) + static_cast<double>(x.tv_usec) * 1e-6;
+}
+
+} // namespace
+
+caf::expected<rank> rank::start(runtime& actors, const bench_options& options,
+                                const bench_shape& shape, side role) {
+    auto memory = make_memory(options, shape);
+    if (!memory)
+        return std::move(memory.error());
+    auto route = parse_route_choice(options.route);
+    if (!route)
+        return std::move(route.error());
+    worker_options how;
+    how.instance = to_string(role);
+    how.layout.layers_per_stage = {shape.regions_per_block};
+    how.route = *route;
+    how.bounds.loop_spin = std::chrono::microseconds{options.spin_us};
+    auto started = actors.start_worker(std::move(how));
+    if (!started)
+        return std::move(started.error());
+    auto published = started->publish({(*memory)->region()}, page_table_of(shape));
+    if (!published)
+        return std::move(published.error());
+    return rank{std::move(*memory), std::move(*started)};
+}
+
+rank::rank(std::unique_ptr<bench_memory> memory, worker started)
+    : memory_(std::move(memory)), worker_(std::move(started)) {}
+
+usage rank::used() const {
+    rusage now{};
+    ::getrusage(RUSAGE_SELF, &now);
+    return {seconds_of(now.ru_utime) + seconds_of(now.ru_stime)};
+}
+
+caf::error rank::stop() {
+    auto stopped = worker_.stop(stop_deadline);
+    if (!stopped)
+        return std::move(stopped.error());
+    if (!stopped->unproven.empty())
+        return make_error(errc::deadline_exceeded, "memory on loan at the end: " + stopped->unproven.front());
+    return {};
+}
+
+} // namespace kvferry::bench

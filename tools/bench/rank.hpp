@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// One side of the benchmark as a rank: its memory published by a worker.
+#pragma once
+
+#include "actors/runtime.hpp"
+#include "tools/bench/memory.hpp"
+
+#include <memory>
+
+namespace kvferry::bench {
+
+/// CPU time and thread hops of this process so far.
+struct usage {
+    double cpu_seconds = 0;
+
+    NLOHMANN_DEFINE_TYPE_INTRUSIVE(usage, cpu_seconds)
+};
+
+class rank {
+public:
+    static caf::expected<rank> start(runtime&, const bench_options&, const bench_shape&, side);
+
+    bench_memory& memory() { return *memory_; }
+    worker& facade() { return worker_; }
+    usage used() const;
+
+    /// Fails when memory could not be proven quiet.
+    caf::error stop();
+
+private:
+    rank(std::unique_ptr<bench_memory>, worker);
+
+    std::unique_ptr<bench_memory> memory_;
+    worker worker_;
+};
+
+} // namespace kvferry::bench

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// Keys, units and columns.
+#include "tools/bench/report.hpp"
+
+#include <iomanip>
+#include <sstream>
+
+namespace kvferry::bench {
+
+nlohmann::json json_of(const bench_result& x) {
+    return {
+        {"regions", x.options.regions},
+        {"region_bytes", x.options.region_bytes},
+        {"per_block", x.options.per_block},
+        {"memory", x.options.memory},
+        {"huge_pages", x.options.huge_pages},
+        {"route", x.route},
+        {"in_flight", x.options.in_flight},
+        {"repeat", x.options.repeat},
+        {"transfers", x.shape.transfers_per_round},
+        {"spin_us", x.options.spin_us},
+        {"footprint_bytes", x.shape.pool_bytes()},
+        {"gb_per_s", x.gb_per_s},
+        {"limit_gb_per_s", x.limit_gb_per_s},
+        {"ratio", x.ratio},
+        {"p50_us", x.p50_us},
+        {"p99_us", x.p99_us},
+        {"cpu_s_per_gb", x.cpu_s_per_gb},
+        {"cpu_us_per_transfer", x.cpu_us_per_transfer},
+        {"verified", x.verified()},
+        {"regions_wrong", x.regions_wrong},
+    };
+}
+
+std::string text_of(const bench_result& x) {
+    std::ostringstream out;
+    const auto line = [&out](const char* name, const auto& value, const char* what) {
+        out << std::left << std::setw(14) << name << std::right << std::setw(12) << std::setprecision(4)
+            << value << "  " << what << "\n";
+    };
+    out << x.options.regions << " x " << x.options.region_bytes << " B, " << x.options.memory << " memory, "
+        << x.options.in_flight << " in flight, " << x.options.repeat << " rounds of "
+        << x.shape.transfers_per_round << " transfers, pools of " << (x.shape.pool_bytes() >> 20)
+        << " MiB, spin " << x.options.spin_us << " us\nroute: " << x.route << "\n\n";
+    line("rate", x.gb_per_s, "GB/s, from the first call to the last callback");
+    line("limit", x.limit_gb_per_s, "GB/s, one thread's copy of the same pieces");
+    line("ratio", x.ratio, "of the limit");
+    line("p50", x.p50_us, "us for one transfer");
+    line("p99", x.p99_us, "us");
+    line("CPU", x.cpu_s_per_gb, "s per GB, both processes");
+    line("CPU", x.cpu_us_per_transfer, "us per transfer");
+    line("verified", x.verified() ? "yes" : "NO", "every byte of every round");
+    return out.str();
+}
+
+} // namespace kvferry::bench
