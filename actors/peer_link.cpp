@@ -36,7 +36,7 @@ void peer_link_state::on_start(const start_link&) {
     self_->delayed_send(peer_link_actor{self_}, with_.bounds.dial_deadline, deadline_tick{});
     dials_ = !with_.introduction;
     if (with_.introduction) {
-        peer_regions_ = with_.introduction->regions;
+        hear_regions(with_.introduction->regions);
         next_sequence_ = with_.introduction->header.sequence + 1;
     }
     make_endpoint();
@@ -124,11 +124,58 @@ void peer_link_state::proceed() {
             refuse_introduction(problem);
             return;
         }
+        if (!mapped_by_devices())
+            return;
         answered_ = true;
         send_now(rank_registered{});
     }
     if (dials_ ? accepted_ : answered_)
         become_ready();
+}
+
+void peer_link_state::hear_regions(std::vector<memory_region> regions) {
+    peer_regions_ = std::move(regions);
+    ++regions_heard_;
+    devices_asked_ = false;
+    devices_pending_ = 0;
+    device_obstacles_.clear();
+    std::erase_if(mapped_, [](const mapped_region& x) { return x.device >= 0; });
+}
+
+/// Asks the devices for the mappings of this peer, once; true when all of them have answered.
+bool peer_link_state::mapped_by_devices() {
+    if (!std::exchange(devices_asked_, true)) {
+        const auto round = regions_heard_;
+        for (const auto& [ordinal, actor] : with_.devices) {
+            if (peer_regions_.empty() || !host_link_up_)
+                break; // no peer of this machine, or none whose death would be noticed
+            ++devices_pending_;
+            auto answered = [this, round, device = ordinal](const caf::expected<peer_regions_mapped>& answer) {
+                device_answered(device, answer, round);
+            };
+            ask(self_, actor, map_peer_regions{with_.peer.process, peer_regions_, mapped_})
+                .then([answered](const peer_regions_mapped& done) { answered(done); },
+                      [answered](caf::error& reason) { answered(std::move(reason)); });
+        }
+    }
+    return devices_pending_ == 0;
+}
+
+/// What is mapped for a link that is lost by now, or for regions that are none any more, is let go.
+void peer_link_state::device_answered(int device, const caf::expected<peer_regions_mapped>& answer,
+                                      std::uint64_t regions_heard) {
+    if (regions_heard != regions_heard_ || phase_ == phase::lost)
+        return;
+    if (answer) {
+        mapped_.insert(mapped_.end(), answer->mapped.begin(), answer->mapped.end());
+        for (const auto& [region, why] : answer->obstacles)
+            device_obstacles_[{device, region}] = why;
+    } else {
+        for (std::uint32_t region = 0; region < peer_regions_.size(); ++region)
+            device_obstacles_[{device, region}] = text_of(answer.error());
+    }
+    --devices_pending_;
+    proceed();
 }
 
 /// Under the name that the dialler used, or it would not know that it is meant.
@@ -169,6 +216,7 @@ void peer_link_state::become_ready() {
     view->endpoint = *endpoint_;
     view->mapped = mapped_;
     view->unmapped_reason = unmapped_reason_;
+    view->device_obstacles = device_obstacles_;
     view->process_watched = process_watched_;
     view->link = self_;
     peer_ready announcement{std::move(view)};
@@ -188,7 +236,10 @@ void peer_link_state::on_deadline(const deadline_tick&) {
     }
     if (phase_ == phase::ready || phase_ == phase::lost)
         return;
-    const char* missing = !endpoint_ ? "the endpoint" : !host_link_settled_ ? "the same-host link" : "its answer";
+    const char* missing = !endpoint_            ? "the endpoint"
+                          : !host_link_settled_ ? "the same-host link"
+                          : devices_pending_    ? "mappings of its memory on the devices"
+                                                : "its answer";
     lose(make_error(errc::dial_failed, "no link within dial_deadline = "
                                            + std::to_string(with_.bounds.dial_deadline.count())
                                            + " ms, waited for " + missing));
@@ -287,7 +338,7 @@ void peer_link_state::on_message(register_rank_info& message) {
     with_.introduction = message;
     next_sequence_ = std::max(next_sequence_, message.header.sequence + 1);
     if (peer_regions_ != message.regions) { // the endpoint was made without the keys to them
-        peer_regions_ = message.regions;
+        hear_regions(message.regions);
         if (auto old = std::exchange(endpoint_, std::nullopt)) {
             make_endpoint();
             tell(self_, with_.fabric, close_endpoint{*old, false});

@@ -23,6 +23,8 @@ struct peer_link_state {
         fabric_actor fabric;
         /// Null on a rank without same-host link.
         host_link_actor host_link;
+        /// They map the peer's regions, by ordinal.
+        std::map<int, device_actor> devices;
         transfer_worker_actor worker;
         sender_actor sender;
         receiver_actor receiver;
@@ -72,6 +74,9 @@ private:
     void make_endpoint();
     void connect_same_host();
     void proceed();
+    void hear_regions(std::vector<memory_region>);
+    bool mapped_by_devices();
+    void device_answered(int device, const caf::expected<peer_regions_mapped>&, std::uint64_t regions_heard);
     void refuse_introduction(const caf::error& problem);
     caf::error check_introduction() const;
     void become_ready();
@@ -107,6 +112,11 @@ private:
     bool ended_ = false;
     std::vector<mapped_region> mapped_;
     std::string unmapped_reason_;
+    std::map<std::pair<int, std::uint32_t>, std::string> device_obstacles_;
+    bool devices_asked_ = false;
+    std::size_t devices_pending_ = 0;
+    /// Tells answers about the peer's present regions from those about former ones.
+    std::uint64_t regions_heard_ = 0;
     /// The peer's regions: known once it has introduced itself.
     std::vector<memory_region> peer_regions_;
     std::deque<wire_message> waiting_;

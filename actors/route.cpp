@@ -10,9 +10,10 @@ namespace kvferry {
 
 namespace {
 
-const mapped_region* find_mapping(const peer_view& peer, std::uint32_t region) {
-    auto found = std::find_if(peer.mapped.begin(), peer.mapped.end(),
-                              [region](const mapped_region& x) { return x.region == region; });
+const mapped_region* find_mapping(const peer_view& peer, std::uint32_t region, int device) {
+    auto found = std::find_if(peer.mapped.begin(), peer.mapped.end(), [=](const mapped_region& x) {
+        return x.region == region && x.device == device;
+    });
     return found == peer.mapped.end() ? nullptr : &*found;
 }
 
@@ -21,25 +22,70 @@ bool maps_whole(const mapped_region& mapping, const peer_view& peer) {
     return mapping.region < peer.regions.size() && mapping.bytes >= peer.regions[mapping.region].bytes;
 }
 
-/// Why not every pool that the plan writes is mapped; empty when all are.
-std::string why_unmapped(const copy_plan& plan, const peer_view& peer) {
+/// Who has to copy: a device as soon as memory of one is concerned, the one that is read from when
+/// there is one. Other devices of the rank reach its memory too.
+int copier_of(const copy_plan& plan, const own_memory& own, const peer_view& peer) {
+    auto writes_device = false;
+    for (const auto& part : plan.parts) {
+        if (auto region = own.region_of_pool[part.source_pool]; own.regions[region].device >= 0)
+            return own.regions[region].device;
+        auto target = peer.info.pages->pools[part.target_pool].region;
+        writes_device = writes_device || (target < peer.regions.size()
+                                          && peer.regions[target].kind == memory_kind::cuda);
+    }
+    return writes_device && !own.devices.empty() ? own.devices.front() : mapped_region::by_host;
+}
+
+/// Why the copier does not reach every pool that the plan writes; empty when it does.
+std::string why_unmapped(const copy_plan& plan, const peer_view& peer, int device) {
     for (const auto& part : plan.parts) {
         const auto& pool = peer.info.pages->pools[part.target_pool];
         auto region = "region " + std::to_string(pool.region) + " of " + describe(peer.info);
         if (pool.region >= peer.regions.size())
             return region + " is not registered";
-        const auto* mapping = find_mapping(peer, pool.region);
+        const auto* mapping = find_mapping(peer, pool.region, device);
         if (mapping && maps_whole(*mapping, peer))
             continue;
         if (mapping)
             return region + " is mapped for " + std::to_string(mapping->bytes) + " of its "
                    + std::to_string(peer.regions[pool.region].bytes) + " bytes";
+        if (auto found = peer.device_obstacles.find({device, pool.region});
+            found != peer.device_obstacles.end())
+            return region + " is not mapped: " + found->second;
         if (!peer.unmapped_reason.empty())
             return peer.unmapped_reason;
-        return region + " is " + to_string(peer.regions[pool.region].kind)
-               + " memory, which cannot be mapped";
+        auto kind = peer.regions[pool.region].kind;
+        return region + " is " + to_string(kind)
+               + (kind == memory_kind::cuda ? " memory, and this rank has no device"
+                                            : " memory, which cannot be mapped");
     }
     return {};
+}
+
+/// Why the copier does not reach every pool that the plan reads; empty when it does.
+std::string why_unreadable(const copy_plan& plan, const own_memory& own, int device) {
+    for (const auto& part : plan.parts)
+        if (const auto& region = own.regions[own.region_of_pool[part.source_pool]];
+            device >= 0 && region.device < 0 && !region.unpinned_reason.empty())
+            return "cuda:" + std::to_string(device) + " cannot read this rank's region "
+                   + std::to_string(own.region_of_pool[part.source_pool]) + ": " + region.unpinned_reason;
+    return {};
+}
+
+/// The fabric moves host memory only.
+bool touches_device(const copy_plan& plan, const own_memory& own, const peer_view& peer) {
+    return std::any_of(plan.parts.begin(), plan.parts.end(), [&](const plan_part& part) {
+        auto target = peer.info.pages->pools[part.target_pool].region;
+        return own.regions[own.region_of_pool[part.source_pool]].kind == memory_kind::cuda
+               || (target < peer.regions.size() && peer.regions[target].kind == memory_kind::cuda);
+    });
+}
+
+/// Every mapping of a region: one device's pin of host memory serves the others too.
+void hold_all(const peer_view& peer, std::uint32_t region, routed& result) {
+    for (const auto& mapping : peer.mapped)
+        if (mapping.region == region)
+            result.holds.push_back(mapping.mapping);
 }
 
 } // namespace
@@ -67,27 +113,36 @@ caf::expected<route_choice> parse_route_choice(std::string_view text) {
                       "route '" + std::string{text} + "' is none of auto, mapped, direct");
 }
 
-caf::expected<routed> choose_route(const copy_plan& plan, const peer_view& peer, route_choice asked) {
+caf::expected<routed> choose_route(const copy_plan& plan, const own_memory& own, const peer_view& peer,
+                                   route_choice asked) {
     routed result;
-    auto obstacle = why_unmapped(plan, peer);
+    result.device = copier_of(plan, own, peer);
+    auto obstacle = why_unmapped(plan, peer, result.device);
+    if (obstacle.empty())
+        obstacle = why_unreadable(plan, own, result.device);
     if (asked == route_choice::mapped && !obstacle.empty())
         return make_error(errc::transfer_failed, "route mapped to " + describe(peer.info)
                                                      + " was asked for, but " + obstacle);
     auto use_mapping = obstacle.empty() && asked != route_choice::direct;
     result.taken = use_mapping ? route::mapped : route::direct;
+    if (asked == route_choice::direct)
+        obstacle = "asked for";
     if (use_mapping)
-        result.text = "mapped";
+        result.text = result.device < 0 ? "mapped" : "mapped by cuda:" + std::to_string(result.device);
     else
-        result.text = "direct: " + (asked == route_choice::direct ? std::string{"asked for"} : obstacle);
+        result.text = "direct: " + obstacle;
+    if (!use_mapping && touches_device(plan, own, peer))
+        return make_error(errc::transfer_failed, "memory on a device goes to " + describe(peer.info)
+                                                     + " by a mapping only, which is not taken: " + obstacle);
     for (const auto& pool : peer.info.pages->pools) {
         pool_base base{0, pool.slot_stride_bytes, pool.region};
         if (pool.region >= peer.regions.size()) {
             // The plan does not touch it, or it would have failed its check.
         } else if (!use_mapping) {
             base.slot0_address = peer.regions[pool.region].base_address + pool.region_offset_bytes;
-        } else if (const auto* mapping = find_mapping(peer, pool.region)) {
+        } else if (const auto* mapping = find_mapping(peer, pool.region, result.device)) {
             base.slot0_address = reinterpret_cast<std::uint64_t>(mapping->base) + pool.region_offset_bytes;
-            result.holds.push_back(mapping->mapping);
+            hold_all(peer, pool.region, result);
         }
         result.target_pools.push_back(base);
     }

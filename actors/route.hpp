@@ -12,7 +12,7 @@
 namespace kvferry {
 
 enum class route : std::uint8_t {
-    /// A copy loop expands the plan straight into the peer's mapped pool.
+    /// A copy loop or a kernel expands the plan straight into the peer's mapped pool.
     mapped = 0,
     /// One RMA put per stretch, windowed, flushed once.
     direct = 1,
@@ -21,9 +21,31 @@ enum class route : std::uint8_t {
 /// What a host asks for; automatic takes the best route that works.
 enum class route_choice : std::uint8_t { automatic = 0, mapped = 1, direct = 2 };
 
+/// One of the rank's own regions, as the choice of a route sees it.
+struct own_region {
+    memory_kind kind = memory_kind::host_private;
+    /// Of memory on a device: its ordinal.
+    int device = mapped_region::by_host;
+    /// Of host memory: why the rank's devices cannot address it; empty when they can.
+    std::string unpinned_reason;
+};
+
+/// What a rank can copy from and with.
+struct own_memory {
+    /// In the order of the rank's regions.
+    std::vector<own_region> regions;
+    /// Pool to region, in the order of the rank's page table.
+    std::vector<std::uint32_t> region_of_pool;
+    /// Ordinals of the rank's devices.
+    std::vector<int> devices;
+};
+
 struct routed {
     route taken = route::direct;
-    /// "mapped", "direct: no same-host link: ...": for results, logs and `doctor`.
+    /// Of a mapped route: who copies, a device or the host.
+    int device = mapped_region::by_host;
+    /// "mapped", "mapped by cuda:0", "direct: no same-host link: ...": for results, logs and
+    /// `doctor`.
     std::string text;
     /// Target pools as the route's executor addresses them.
     std::vector<pool_base> target_pools;
@@ -38,7 +60,8 @@ std::string to_string(route_choice);
 caf::expected<route_choice> parse_route_choice(std::string_view);
 
 /// Chooses the route of a plan towards a peer. transfer_failed when the host asked for a route
-/// that does not exist; says why.
-caf::expected<routed> choose_route(const copy_plan&, const peer_view&, route_choice);
+/// that does not exist, or when memory on a device is concerned that cannot be mapped; says why.
+caf::expected<routed> choose_route(const copy_plan&, const own_memory&, const peer_view&,
+                                   route_choice);
 
 } // namespace kvferry

@@ -21,10 +21,12 @@ struct sender_environment {
     route_choice route = route_choice::automatic;
     fabric_actor fabric;
     copy_actor copy;
+    std::map<int, device_actor> devices;
     rank_info self;
     std::vector<memory_region> regions;
     /// Own pools as this process addresses them, in the order of the page table.
     std::vector<pool_base> source_pools;
+    own_memory memory;
     /// Used on the rank's home only, where all its sessions live.
     std::shared_ptr<plan_cache> plans;
 };

@@ -49,9 +49,9 @@ piece_handle session_handle::start(const std::function<void(piece_promise)>& tel
     return result;
 }
 
-piece_handle tx_handle::send(kv_slice slice) const {
+piece_handle tx_handle::send(kv_slice slice, device_events events) const {
     return start([&](piece_promise done) {
-        tell_from_outside(gate_, host_send{std::move(slice), std::move(done)});
+        tell_from_outside(gate_, host_send{std::move(slice), events, std::move(done)});
     });
 }
 

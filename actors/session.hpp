@@ -67,8 +67,9 @@ class tx_handle : public session_handle {
 public:
     using session_handle::session_handle;
 
-    /// Lends the slice's slots until released().
-    piece_handle send(kv_slice slice) const;
+    /// Lends the slice's slots until released(). Events are for slices that a device copies: prefill
+    /// of the next layers goes on while this one waits for its own event.
+    piece_handle send(kv_slice slice, device_events events = {}) const;
 
     /// At most once, and only when the session was opened with aux_mode::required.
     piece_handle send_aux(aux_record record) const;

@@ -92,7 +92,7 @@ void session_gate_state::add_kv_piece(piece_promise done) {
 
 void session_gate_state::on_send(const host_send& message) {
     add_kv_piece(message.done);
-    pass_on(send_slice{message.slice});
+    pass_on(send_slice{message.slice, message.events});
 }
 
 void session_gate_state::on_send_aux(const host_send_aux& message) {

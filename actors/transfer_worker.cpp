@@ -26,7 +26,9 @@ transfer_worker_actor::behavior_type transfer_worker_state::make_behavior() {
         handle(this, &transfer_worker_state::on_peer_ready),
         handle(this, &transfer_worker_state::on_peer_lost),
         handle(this, &transfer_worker_state::on_process_gone),
+        handle(this, &transfer_worker_state::on_device_lost),
         handle(this, &transfer_worker_state::on_adopt),
+        handle(this, &transfer_worker_state::on_adopt_devices),
         handle(this, &transfer_worker_state::on_register),
         handle(this, &transfer_worker_state::on_open_tx),
         handle(this, &transfer_worker_state::on_open_rx),
@@ -57,6 +59,22 @@ void transfer_worker_state::on_adopt(const adopt_io& message) {
     info_.token = identity.token;
 }
 
+void transfer_worker_state::on_adopt_devices(const adopt_devices& message) {
+    devices_ = message.devices;
+}
+
+/// Its context is of no use to the whole process; what the rank could still say would be about
+/// memory that nobody can read.
+void transfer_worker_state::on_device_lost(const device_lost& message) {
+    if (lost_)
+        return;
+    lost_ = message.reason;
+    if (!sender_)
+        return;
+    ask(self_, sender_, cancel_request{lost_}).then([] {}, [](const caf::error&) {});
+    ask(self_, receiver_, cancel_request{lost_}).then([] {}, [](const caf::error&) {});
+}
+
 caf::result<pools_registered> transfer_worker_state::on_register(const register_pools& message) {
     if (stopping_)
         return make_error(errc::stopped, describe(info_) + " is stopping");
@@ -75,27 +93,67 @@ caf::result<pools_registered> transfer_worker_state::on_register(const register_
         }
     registration_ = self_->make_response_promise<pools_registered>();
     host_regions_ = message.regions;
-    regions_.resize(message.regions.size());
+    regions_.assign(message.regions.size(), {});
+    memory_ = {};
+    memory_.regions.resize(message.regions.size());
+    for (const auto& pool : message.pages.pools)
+        memory_.region_of_pool.push_back(pool.region);
+    for (const auto& [ordinal, device] : devices_)
+        memory_.devices.push_back(ordinal);
     regions_pending_ = message.regions.size();
-    for (std::size_t index = 0; index < message.regions.size(); ++index) {
-        const auto& region = message.regions[index];
-        regions_[index] = {reinterpret_cast<std::uint64_t>(region.base), region.bytes, region.kind, {}};
-        ask(self_, io_.fabric, register_region{region.base, region.bytes, region.kind})
-            .then([this, index](const region_registered& done) { region_done(index, done); },
-                  [this, index](caf::error& reason) { region_done(index, std::move(reason)); });
-    }
+    for (std::size_t index = 0; index < message.regions.size(); ++index)
+        register_one(index);
     if (message.regions.empty())
         publish();
     return registration_;
 }
 
-void transfer_worker_state::region_done(std::size_t index, const caf::expected<region_registered>& result) {
-    if (result) {
-        regions_[index].access_key = result->access_key;
-        region_ids_.push_back(result->region);
-    } else if (!registration_failure_) {
-        registration_failure_ = add_context(result.error(), "region " + std::to_string(index));
+/// Host memory is registered with the fabric, and pinned for the devices when there are any;
+/// memory on a device is exported by that device.
+void transfer_worker_state::register_one(std::size_t index) {
+    const auto& region = host_regions_[index];
+    regions_[index] = {reinterpret_cast<std::uint64_t>(region.base), region.bytes, region.kind, {}, {}};
+    memory_.regions[index].kind = region.kind;
+    auto failed = [this, index](const caf::error& reason) { region_done(index, reason); };
+    if (region.kind == memory_kind::cuda) {
+        auto device = devices_.find(region.device);
+        if (device == devices_.end()) {
+            failed(make_error(errc::unsupported, "the rank has no device " + std::to_string(region.device)
+                                                     + ": publish pools through worker::publish"));
+            return;
+        }
+        memory_.regions[index].device = region.device;
+        ask(self_, device->second, export_device_region{region.base, region.bytes})
+            .then(
+                [this, index](const device_region_exported& done) {
+                    regions_[index].on_device = done.how;
+                    region_done(index, {});
+                },
+                failed);
+        return;
     }
+    if (!devices_.empty()) {
+        ++regions_pending_;
+        ask(self_, devices_.begin()->second, pin_host_region{region.base, region.bytes})
+            .then([this, index] { region_done(index, {}); },
+                  [this, index](const caf::error& reason) { // then devices cannot copy from it
+                      memory_.regions[index].unpinned_reason = text_of(reason);
+                      region_done(index, {});
+                  });
+    }
+    ask(self_, io_.fabric, register_region{region.base, region.bytes, region.kind})
+        .then(
+            [this, index](const region_registered& done) {
+                regions_[index].access_key = done.access_key;
+                region_ids_.push_back(done.region);
+                region_done(index, {});
+            },
+            failed);
+}
+
+void transfer_worker_state::region_done(std::size_t index, const caf::error& failure) {
+    if (failure && !registration_failure_)
+        registration_failure_ = add_context(failure, "region " + std::to_string(index));
     if (--regions_pending_ > 0)
         return;
     if (registration_failure_)
@@ -108,13 +166,15 @@ void transfer_worker_state::region_done(std::size_t index, const caf::expected<r
 void transfer_worker_state::publish() {
     for (std::uint32_t index = 0; index < host_regions_.size(); ++index)
         if (const auto& region = host_regions_[index]; region.kind == memory_kind::host_shared)
-            tell(self_, io_.host_link, share_region{index, region.memfd, region.bytes});
+            tell(self_, io_.host_link, share_region{index, region.memfd, region.bytes, region.base});
     auto environment = std::make_shared<sender_environment>();
     environment->home = with_.home;
     environment->bounds = with_.bounds;
     environment->route = with_.route;
     environment->fabric = io_.fabric;
     environment->copy = io_.copy;
+    environment->devices = devices_;
+    environment->memory = memory_;
     environment->self = info_;
     environment->regions = regions_;
     environment->plans = std::make_shared<plan_cache>();
@@ -152,6 +212,8 @@ void transfer_worker_state::published(const caf::error& failure) {
 caf::error transfer_worker_state::not_ready() const {
     if (stopping_)
         return make_error(errc::stopped, describe(info_) + " is stopping");
+    if (lost_)
+        return add_context(lost_, describe(info_));
     if (!sender_ || !info_.pages)
         return make_error(errc::missing_layout, describe(info_) + " has no pools: register them first");
     return {};
@@ -206,8 +268,8 @@ peer_link_actor transfer_worker_state::make_link(const rank_info& peer,
                                                  std::optional<register_rank_info> introduction) {
     auto link = spawn_at<peer_link_actor, peer_link_state>(
         self_->system(), with_.home,
-        peer_link_state::dependencies{with_.bounds, info_, regions_, io_.fabric, io_.host_link, self_,
-                                      sender_, receiver_, attempt{++dials_}, peer,
+        peer_link_state::dependencies{with_.bounds, info_, regions_, io_.fabric, io_.host_link, devices_,
+                                      self_, sender_, receiver_, attempt{++dials_}, peer,
                                       std::move(introduction)});
     self_->monitor(link);
     running_links_.emplace(link.id(), link);
@@ -358,6 +420,8 @@ void transfer_worker_state::stop_io_actors() {
     };
     stop(io_.host_link);
     stop(io_.copy);
+    for (const auto& [ordinal, device] : devices_)
+        stop(device);
     stop(io_.fabric);
     io_ended();
 }

@@ -43,6 +43,8 @@ struct transfer_worker_state {
 
 private:
     void on_adopt(const adopt_io&);
+    void on_adopt_devices(const adopt_devices&);
+    void on_device_lost(const device_lost&);
     caf::result<pools_registered> on_register(const register_pools&);
     caf::result<tx_opened> on_open_tx(const open_tx&);
     caf::result<rx_opened> on_open_rx(const open_rx&);
@@ -58,7 +60,8 @@ private:
     void on_deadline(const deadline_tick&);
     caf::result<worker_stopped> on_stop(const stop_worker&);
 
-    void region_done(std::size_t index, const caf::expected<region_registered>&);
+    void register_one(std::size_t index);
+    void region_done(std::size_t index, const caf::error&);
     void publish();
     void published(const caf::error&);
     peer_link_actor make_link(const rank_info& peer, std::optional<register_rank_info>);
@@ -74,10 +77,14 @@ private:
     transfer_worker_actor::pointer self_;
     dependencies with_;
     adopt_io io_;
+    std::map<int, device_actor> devices_;
+    /// Why no session can be served any more: a device is lost.
+    caf::error lost_;
     rank_info info_;
     /// As the host gave them, and as peers are told about them.
     std::vector<host_region> host_regions_;
     std::vector<memory_region> regions_;
+    own_memory memory_;
     /// Those that the fabric has registered.
     std::vector<region_id> region_ids_;
     std::size_t regions_pending_ = 0;

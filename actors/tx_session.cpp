@@ -38,7 +38,7 @@ void tx_session_state::handler_failed(const caf::error& reason) {
 
 void tx_session_state::on_send(const send_slice& message) {
     auto index = static_cast<std::uint32_t>(pieces_.size());
-    pieces_.push_back({message.slice, {}, false});
+    pieces_.push_back({message.slice, message.events, {}, false});
     if (!finished_ && index > 0 && pieces_[index - 1].slice.last)
         finish(session_state::error, make_error(errc::invalid_argument,
                                                 "rid " + to_string(with_.request) + ": send slice "
@@ -217,9 +217,16 @@ void tx_session_state::dispatch(receiver& to, std::uint32_t index) {
 
 void tx_session_state::start(receiver& to, send_piece piece, std::shared_ptr<const copy_plan> plan) {
     const auto& environment = *with_.environment;
-    auto chosen = choose_route(*plan, *to.peer, environment.route);
-    if (!chosen) {
-        piece_failed(to, piece, agent_result::failed, chosen.error());
+    auto chosen = choose_route(*plan, environment.memory, *to.peer, environment.route);
+    const auto& events = pieces_[piece.index.value].events;
+    auto problem = chosen ? caf::error{} : chosen.error();
+    auto by_device = chosen && chosen->taken == route::mapped && chosen->device >= 0;
+    if (!problem && !by_device && (events.wait_for || events.completed))
+        problem = make_error(errc::unsupported, "rid " + to_string(with_.request)
+                                                    + ": a slice with device events goes by "
+                                                    + chosen->text + ", which knows no events");
+    if (problem) {
+        piece_failed(to, piece, agent_result::failed, problem);
         return;
     }
     to.summary.route = chosen->text;
@@ -227,15 +234,21 @@ void tx_session_state::start(receiver& to, send_piece piece, std::shared_ptr<con
     auto bytes = plan->bytes;
     copy_job job{std::move(plan), environment.source_pools, std::move(chosen->target_pools),
                  std::move(chosen->holds)};
-    if (chosen->taken == route::mapped && bytes <= environment.bounds.inline_copy_bytes_max) {
+    auto by_host = chosen->taken == route::mapped && !by_device;
+    if (by_host && bytes <= environment.bounds.inline_copy_bytes_max) {
         copy_now(job);
         piece_served(to, piece, bytes, fragments);
         return;
     }
     transfer_id id{(std::uint64_t{with_.serial} << 32) | transfers_started_++};
-    to.in_flight.emplace(id, flight{piece, chosen->taken, fragments});
-    if (chosen->taken == route::mapped)
-        tell(self_, environment.copy, start_copy{id, std::move(job), self_});
+    copy_actor copier;
+    if (by_device)
+        copier = environment.devices.at(chosen->device);
+    else if (by_host)
+        copier = environment.copy;
+    to.in_flight.emplace(id, flight{piece, copier, fragments});
+    if (copier)
+        tell(self_, copier, start_copy{id, std::move(job), self_, events});
     else
         tell(self_, environment.fabric, start_put{id, to.peer->endpoint, std::move(job), self_});
 }
@@ -350,15 +363,19 @@ void tx_session_state::close(receiver& to, const caf::error& reason) {
     if (to.closed)
         return;
     to.closed = reason ? reason : make_error(errc::cancelled, "the transfer was given up");
-    for (const auto& [id, flying] : to.in_flight) {
-        if (flying.taken == route::mapped)
-            tell(self_, with_.environment->copy, cancel_transfer{id});
-        else
-            tell(self_, with_.environment->fabric, cancel_transfer{id});
-    }
+    cancel_transfers(to);
     if (!complete(to)) // told at once, proven later
         tell_peer(to, cancel_session{to.request.header, side::generation, to_wire(to.closed)});
     report_closing(to);
+}
+
+void tx_session_state::cancel_transfers(const receiver& to) {
+    for (const auto& [id, flying] : to.in_flight) {
+        if (flying.copier)
+            tell(self_, flying.copier, cancel_transfer{id});
+        else
+            tell(self_, with_.environment->fabric, cancel_transfer{id});
+    }
 }
 
 /// Says of every piece that has no report that it does not come. Not before the last transfer has

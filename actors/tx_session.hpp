@@ -36,7 +36,8 @@ private:
     /// A piece on its way.
     struct flight {
         send_piece piece;
-        route taken = route::mapped;
+        /// Who copies; null when the fabric does.
+        copy_actor copier;
         std::uint64_t fragments = 0;
     };
 
@@ -63,6 +64,7 @@ private:
     /// One send(slice) of the host, and whom it has reached.
     struct piece {
         kv_slice slice;
+        device_events events;
         std::set<receiver_key> served;
         bool told_host = false;
     };
@@ -85,6 +87,7 @@ private:
     void dispatch_all(receiver&);
     void dispatch(receiver&, std::uint32_t index);
     void start(receiver&, send_piece, std::shared_ptr<const copy_plan>);
+    void cancel_transfers(const receiver&);
     void deliver_aux(receiver&);
     void piece_served(receiver&, send_piece, std::uint64_t bytes, std::uint64_t fragments);
     void piece_failed(receiver&, send_piece, agent_result, const caf::error&);

@@ -52,6 +52,8 @@ worker::~worker() {
 }
 
 caf::expected<rank_info> worker::publish(std::vector<host_region> regions, page_table pages) {
+    if (auto problem = parts_->make_devices(regions))
+        return problem;
     auto reply = ask_blocking<pools_registered>(*parts_->system, parts_->actor,
                                                 register_pools{std::move(regions), std::move(pages)},
                                                 2 * parts_->options.bounds.info_deadline);

@@ -17,6 +17,15 @@ namespace kvferry {
 
 class loopback_world;
 
+/// How a rank uses CUDA devices.
+struct device_options {
+    /// Devices that copy although no pool of the rank lies there: for a rank whose pools are host
+    /// memory while its peers' pools are not.
+    std::vector<int> also;
+    /// Multiprocessors that copies may take from the host's own kernels.
+    std::uint32_t multiprocessors = 96;
+};
+
 struct worker_options {
     /// Name of the instance (one model replica), the same on all its ranks.
     std::string instance;
@@ -33,7 +42,9 @@ struct worker_options {
     /// Off: peers of this machine are treated like peers of another one.
     bool same_host_link = true;
     limits bounds;
-    /// Set: no UCX, no sockets; ranks of one process meet in this world (tests, simulations).
+    device_options devices;
+    /// Set: no UCX, no sockets, no CUDA; ranks of one process meet in this world (tests, simulations),
+    /// where memory of kind cuda is host memory that the host twin of a device copies.
     std::shared_ptr<loopback_world> world;
     /// Tests: the step of the start that fails, counted from 1; 0: none.
     int fail_at_step = 0;
@@ -50,8 +61,10 @@ public:
     worker& operator=(worker&&) noexcept;
     ~worker();
 
-    /// Registers the cache memory and publishes the rank. Blocks, at most limits::info_deadline.
-    /// After it, sessions may be opened. The memory stays the host's and must outlive the worker.
+    /// Registers the cache memory and publishes the rank. Blocks, at most limits::info_deadline and
+    /// the start of the devices that the memory lies on (a thread and a stream each). After it,
+    /// sessions may be opened. The memory stays the host's and must outlive the worker: host memory,
+    /// or memory of cudaMalloc on any device of the process.
     caf::expected<rank_info> publish(std::vector<host_region> regions, page_table pages);
 
     /// Never fails here: what goes wrong is the session's outcome.

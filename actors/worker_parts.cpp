@@ -8,6 +8,9 @@
 #include "actors/info_link.hpp"
 #include "actors/loopback_world.hpp"
 #include "actors/rank_info_server.hpp"
+#include "cuda/cuda_copy_device.hpp"
+#include "cuda/cuda_io.hpp"
+#include "cuda/host_copy_device.hpp"
 #include "messages/handle.hpp"
 #include "transport/copy_io.hpp"
 #include "transport/host_link.hpp"
@@ -21,6 +24,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <random>
 
 namespace kvferry {
@@ -190,6 +194,58 @@ caf::error worker::parts::make_info() {
     return {};
 }
 
+caf::expected<int> worker::parts::device_of(const host_region& region) const {
+    return options.world ? std::max(region.device, 0) : cuda_device_of(region.base);
+}
+
+caf::error worker::parts::make_devices(std::vector<host_region>& regions) {
+    std::set<int> wanted{options.devices.also.begin(), options.devices.also.end()};
+    for (std::size_t index = 0; index < regions.size(); ++index) {
+        if (regions[index].kind != memory_kind::cuda)
+            continue;
+        auto found = device_of(regions[index]);
+        if (!found)
+            return add_context(found.error(), "region " + std::to_string(index));
+        regions[index].device = *found;
+        wanted.insert(*found);
+    }
+    for (auto ordinal : wanted)
+        if (!devices.contains(ordinal))
+            if (auto problem = make_device(ordinal, wanted))
+                return problem;
+    tell_from_outside(actor, adopt_devices{devices});
+    return {};
+}
+
+caf::error worker::parts::make_device(int ordinal, const std::set<int>& all) {
+    const auto name = "device " + std::to_string(ordinal);
+    if (auto problem = step(name.c_str()))
+        return problem;
+    std::unique_ptr<copy_device> device;
+    if (options.world) {
+        device = std::make_unique<host_copy_device>();
+    } else {
+        auto made = make_cuda_copy_device(
+            {ordinal, {all.begin(), all.end()}, options.devices.multiprocessors});
+        if (!made)
+            return std::move(made.error());
+        device = std::move(*made);
+    }
+    auto made = io_loop::make(*system, {"kvferry-cuda" + std::to_string(ordinal), options.bounds.loop_spin});
+    if (!made)
+        return add_context(made.error(), name);
+    cuda_io_options how;
+    how.ordinal = ordinal;
+    how.owner = actor;
+    how.stop_deadline = options.bounds.stop_deadline;
+    auto spawned = spawn_cuda_io(*system, **made, std::move(device), how);
+    if (!spawned)
+        return add_context(spawned.error(), name);
+    device_loops[ordinal] = std::move(*made);
+    devices[ordinal] = *spawned;
+    return {};
+}
+
 /// Actors first, so that nothing runs on a thread that ends; their I/O objects are released by
 /// stop_io or, when an actor never got that far, by its end.
 void worker::parts::undo(bool io_has_stopped) {
@@ -203,6 +259,8 @@ void worker::parts::undo(bool io_has_stopped) {
         };
         stop(io.host_link);
         stop(io.copy);
+        for (const auto& [ordinal, device] : devices)
+            stop(device);
         stop(io.fabric);
         kill(*system, actor);
     }
@@ -213,6 +271,8 @@ void worker::parts::undo(bool io_has_stopped) {
     if (!options.world) // whose info link serves others too
         kill(*system, io.info_link);
     io = {};
+    devices.clear();
+    device_loops.clear();
     copy_loop.reset();
     loop.reset();
 }

@@ -6,8 +6,11 @@
 #include "actors/worker.hpp"
 #include "transport/io_loop.hpp"
 
+#include <map>
 #include <memory>
+#include <set>
 #include <string>
+#include <vector>
 
 namespace kvferry {
 
@@ -18,13 +21,19 @@ struct worker::parts {
     rank_identity identity;
     std::unique_ptr<io_loop> loop;
     std::unique_ptr<io_loop> copy_loop;
+    std::map<int, std::unique_ptr<io_loop>> device_loops;
     callback_actor callbacks;
     transfer_worker_actor actor;
     adopt_io io;
+    std::map<int, device_actor> devices;
     bool stopped = false;
 
     /// Makes everything; on failure undoes what was made and says which step failed.
     caf::error make();
+
+    /// Finds out on which device each region lies, and gives every such device its actor. On failure
+    /// the devices made so far stay, for another try.
+    caf::error make_devices(std::vector<host_region>&);
 
     /// Ends all actors and threads of a rank that never ran, or has stopped.
     void undo(bool io_has_stopped);
@@ -37,6 +46,8 @@ private:
     caf::error make_fabric();
     caf::error make_host_link();
     caf::error make_info();
+    caf::expected<int> device_of(const host_region&) const;
+    caf::error make_device(int ordinal, const std::set<int>& all);
 
     int steps_ = 0;
 };

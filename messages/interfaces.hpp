@@ -48,6 +48,13 @@ struct describe_fabric;
 struct fabric_description;
 struct drain_fabric;
 struct stop_io;
+struct export_device_region;
+struct device_region_exported;
+struct pin_host_region;
+struct map_peer_regions;
+struct peer_regions_mapped;
+struct unmap_region;
+struct device_lost;
 struct share_region;
 struct host_link_dial;
 struct host_link_expect;
@@ -93,6 +100,7 @@ struct rank_info_reply;
 struct query_statistics;
 struct worker_statistics;
 struct adopt_io;
+struct adopt_devices;
 struct stop_worker;
 struct worker_stopped;
 
@@ -142,6 +150,22 @@ using copy_actor = caf::typed_actor<
     caf::result<void>(cancel_transfer),
     // End all copies, answer, end.
     caf::result<void>(stop_io)>;
+
+/// Hears that a device is of no use any more.
+using device_owner_actor = caf::typed_actor<
+    // Every transfer on it has been answered; its process has to be started anew.
+    caf::result<void>(device_lost)>;
+
+/// The copy actor of one device, and the only one that calls CUDA for it: cuda_io.
+using device_actor = copy_actor::extend<
+    // How other processes reach this stretch of device memory.
+    caf::result<device_region_exported>(export_device_region),
+    // Let the device address this stretch of host memory, until the actor ends.
+    caf::result<void>(pin_host_region),
+    // Make a peer's regions addressable for the device; what cannot be has a reason.
+    caf::result<peer_regions_mapped>(map_peer_regions),
+    // Nobody uses this mapping any more: close it.
+    caf::result<void>(unmap_region)>;
 
 /// Learns what the same-host link to one peer is good for.
 using host_link_owner_actor = caf::typed_actor<
@@ -331,9 +355,12 @@ using receiver_actor = peer_watcher_actor::extend<
     caf::result<void>(cancel_request)>;
 
 /// Root of a rank: spawns and supervises everything above, stops it in order.
-using transfer_worker_actor = frame_sink_actor::extend_with<peer_watcher_actor>::extend<
+using transfer_worker_actor =
+    frame_sink_actor::extend_with<peer_watcher_actor>::extend_with<device_owner_actor>::extend<
     // The I/O actors of the rank, once they could be made.
     caf::result<void>(adopt_io),
+    // The rank's devices, before its pools are registered.
+    caf::result<void>(adopt_devices),
     // Register the host's pools and publish the page table with the instance's server.
     caf::result<pools_registered>(register_pools),
     // Make a sending session.

@@ -106,11 +106,22 @@ struct start_put {
     completion_actor reply_to;
 };
 
+/// Events of the host's own CUDA streams, as cudaEvent_t; they must live until the piece has ended.
+struct device_events {
+    /// No byte is read before this event has happened.
+    void* wait_for = nullptr;
+    /// Recorded on the copying stream behind the piece's last read. A stream that waits for it
+    /// before it was recorded waits for nothing.
+    void* completed = nullptr;
+};
+
 /// All addresses of `job` are addresses of this process.
 struct start_copy {
     transfer_id id;
     copy_job job;
     completion_actor reply_to;
+    /// For copies on a device only.
+    device_events events = {};
 };
 
 /// copy_io to itself: the next piece.
@@ -168,6 +179,46 @@ struct drain_fabric {
 };
 
 struct stop_io {};
+
+// -- devices --------------------------------------------------------------------------------
+
+/// `base` is an address on the device, inside an allocation of the host.
+struct export_device_region {
+    std::byte* base = nullptr;
+    std::uint64_t bytes = 0;
+};
+
+struct device_region_exported {
+    device_export how;
+};
+
+struct pin_host_region {
+    std::byte* base = nullptr;
+    std::uint64_t bytes = 0;
+};
+
+/// `by_host` are those regions that the host has mapped.
+struct map_peer_regions {
+    incarnation peer;
+    std::vector<memory_region> regions;
+    std::vector<mapped_region> by_host;
+};
+
+/// `obstacles` has the regions that the device cannot address, and why.
+struct peer_regions_mapped {
+    std::vector<mapped_region> mapped;
+    std::map<std::uint32_t, std::string> obstacles;
+};
+
+/// From the last holder of a mapping to the actor that made it.
+struct unmap_region {
+    std::uint64_t mapping = 0;
+};
+
+struct device_lost {
+    int device = 0;
+    caf::error reason;
+};
 
 // -- same-host link -------------------------------------------------------------------------
 
@@ -275,6 +326,7 @@ struct rx_opened {
 
 struct send_slice {
     kv_slice slice;
+    device_events events = {};
 };
 
 struct send_aux {
@@ -387,6 +439,7 @@ using piece_promise = std::shared_ptr<std::promise<piece_finished>>;
 
 struct host_send {
     kv_slice slice;
+    device_events events;
     piece_promise done;
 };
 
@@ -413,6 +466,8 @@ struct host_region {
     memory_kind kind = memory_kind::host_private;
     /// For host_shared: the memfd behind it.
     int memfd = -1;
+    /// For cuda: which device it lies on; worker::publish finds that out.
+    int device = -1;
 };
 
 struct register_pools {
@@ -434,6 +489,11 @@ struct adopt_io {
     /// "host:port" of the instance's rank-info server.
     std::string info_endpoint;
     fabric_description described;
+};
+
+/// By ordinal. They end with the worker.
+struct adopt_devices {
+    std::map<int, device_actor> devices;
 };
 
 struct query_rank_info {};

@@ -42,8 +42,24 @@ enum class memory_kind : std::uint8_t {
     host_shared = 0,
     /// Memory of the host process: reached through the fabric only.
     host_private = 1,
-    /// Memory of a CUDA device.
+    /// Memory of a CUDA device: peers of the machine map it, unless it cannot be exported.
     cuda = 2,
+};
+
+/// How memory on a device is reached from outside the worker that owns it; unused for host memory.
+struct device_export {
+    /// Drawn by the owner's process once: memory of the same process needs no mapping.
+    std::uint64_t process = 0;
+    /// "GPU-5b8c..." as the driver names it, the same in every process.
+    std::string device;
+    /// CUDA IPC handle of the allocation; empty: see obstacle.
+    byte_buffer handle;
+    /// From the allocation's first byte to the region's.
+    std::uint64_t offset_bytes = 0;
+    /// Why the allocation cannot be exported to another process.
+    std::string obstacle;
+
+    friend bool operator==(const device_export&, const device_export&) = default;
 };
 
 /// One registered stretch of a rank's memory, in the form in which peers are told about it.
@@ -54,6 +70,8 @@ struct memory_region {
     memory_kind kind = memory_kind::host_shared;
     /// The fabric's packed access key.
     byte_buffer access_key;
+    /// For memory_kind::cuda.
+    device_export on_device = {};
 
     friend bool operator==(const memory_region&, const memory_region&) = default;
 };
@@ -110,9 +128,17 @@ bool inspect(Inspector& f, memory_kind& x) {
 }
 
 template <class Inspector>
+bool inspect(Inspector& f, device_export& x) {
+    return f.object(x).fields(f.field("process", x.process), f.field("device", x.device),
+                              f.field("handle", x.handle), f.field("offset_bytes", x.offset_bytes),
+                              f.field("obstacle", x.obstacle));
+}
+
+template <class Inspector>
 bool inspect(Inspector& f, memory_region& x) {
     return f.object(x).fields(f.field("base_address", x.base_address), f.field("bytes", x.bytes),
-                              f.field("kind", x.kind), f.field("access_key", x.access_key));
+                              f.field("kind", x.kind), f.field("access_key", x.access_key),
+                              f.field("on_device", x.on_device));
 }
 
 template <class Inspector>

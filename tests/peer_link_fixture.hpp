@@ -26,6 +26,7 @@ public:
     stub<transfer_worker_actor> worker{vs};
     stub<sender_actor> sender{vs};
     stub<receiver_actor> receiver{vs};
+    std::map<int, device_actor> devices;
     limits bounds;
     rank_info self;
     rank_info peer;
@@ -69,7 +70,7 @@ public:
         link = vs.track(spawn_at<peer_link_actor, peer_link_state>(
             vs.system(), {},
             peer_link_state::dependencies{bounds, self, {{0x9000, 512, memory_kind::host_shared, {}}},
-                                          fabric.handle(), host_link.handle(), worker.handle(), sender.handle(),
+                                          fabric.handle(), host_link.handle(), devices, worker.handle(), sender.handle(),
                                           receiver.handle(), attempt{33}, peer, std::move(introduced)}));
     }
     void dial() {

@@ -38,11 +38,13 @@ inline std::byte global_byte(std::uint32_t block, std::uint32_t layer, std::uint
     return static_cast<std::byte>(mixed >> 56);
 }
 
-/// All ranks of one instance (tp x pp) of a GQA model in the default slot format.
+/// All ranks of one instance (tp x pp) of a GQA model in the default slot format. Pools of kind cuda
+/// are for a loopback world, where devices have host twins.
 class test_instance {
 public:
     test_instance(runtime& system, std::string name, cache_format format, std::uint32_t tp,
-                  std::uint32_t pp, std::uint32_t blocks, worker_options base)
+                  std::uint32_t pp, std::uint32_t blocks, worker_options base,
+                  memory_kind kind = memory_kind::host_shared)
         : format_(format), blocks_(blocks) {
         std::vector<std::uint32_t> stages(pp, format.layers / pp);
         for (std::uint32_t stage = 0; stage < format.layers % pp; ++stage)
@@ -75,7 +77,7 @@ public:
         }
         for (auto& rank : ranks_) {
             auto published = rank.transfers.publish({{rank.memory.base(), rank.memory.bytes(),
-                                                      memory_kind::host_shared, rank.memory.fd()}},
+                                                      kind, rank.memory.fd()}},
                                                     rank.pages);
             REQUIRE_MESSAGE(published, describe(published ? caf::error{} : published.error()));
         }

@@ -37,6 +37,7 @@ public:
         environment->self = make_instance("ctx", {}, format).front();
         environment->regions = {{0x1000, 4096, memory_kind::host_shared, {}}};
         environment->source_pools = {{0x1000, environment->self.pages->pools[0].slot_stride_bytes, 0}};
+        environment->memory = {{{memory_kind::host_shared, mapped_region::by_host, {}}}, {0}, {}};
         environment->plans = std::make_shared<plan_cache>();
         sender = vs.track(spawn_at<sender_actor, sender_state>(vs.system(), {}, environment));
         come_up(1);

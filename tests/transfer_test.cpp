@@ -3,6 +3,9 @@
 #include "actors/loopback_world.hpp"
 #include "tests/rank_fixture.hpp"
 
+#include <atomic>
+#include <thread>
+
 using namespace kvferry;
 using namespace kvferry::testing;
 
@@ -105,4 +108,66 @@ TEST_CASE("Transfer: a cancelled request ends as cancelled on both sides and rel
         sending.cancel("not wanted any more");
         request.expect(session_state::cancelled);
     }
+}
+
+TEST_CASE("Transfer: pools on devices, on both sides or one, go by the devices of the sending rank") {
+    for (auto [source, target] : {std::pair{memory_kind::cuda, memory_kind::cuda},
+                                  std::pair{memory_kind::cuda, memory_kind::host_shared},
+                                  std::pair{memory_kind::host_shared, memory_kind::cuda}}) {
+        CAPTURE(to_string(source));
+        CAPTURE(to_string(target));
+        runtime system;
+        auto base = options_for(system, true);
+        base.devices.also = {0};
+        auto format = format_of(5, 4);
+        test_instance context{system, "prefill", format, 2, 1, 6, base, source};
+        test_instance generation{system, "decode", format, 1, 2, 6, base, target};
+        context.fill();
+        test_request request;
+        send(context, request, {1}, aux_mode::required);
+        receive(generation, context, request, {1}, aux_mode::required);
+        request.expect(session_state::fully_transferred);
+        CHECK(generation.wrong_bytes() == 0);
+        for (auto& session : request.receiving)
+            for (const auto& peer : session.outcome().get().peers)
+                CHECK(peer.route == "mapped by cuda:0");
+    }
+}
+
+TEST_CASE("Transfer: a slice that waits for an event of the host is not read before it") {
+    runtime system;
+    auto base = options_for(system, true);
+    auto format = format_of(4, 2);
+    test_instance context{system, "prefill", format, 1, 1, 3, base, memory_kind::cuda};
+    test_instance generation{system, "decode", format, 1, 1, 3, base, memory_kind::cuda};
+    std::atomic<bool> computed{false}, read{false};
+    test_request request;
+    receive(generation, context, request, {5}, aux_mode::none);
+    auto sending = context.ranks()[0].transfers.open_tx({{5}, aux_mode::none, {}, {}, {}});
+    auto piece = sending.send(context.slice(context.ranks()[0]), {&computed, &read});
+    request.sending.push_back(sending);
+    while (sending.status()->waits_for.find("transfers to rank 0") == std::string::npos)
+        std::this_thread::yield(); // until the copy waits for the event
+    CHECK_FALSE(read);
+    context.fill(); // prefill
+    computed = true;
+    CHECK_FALSE(piece.get());
+    CHECK(read);
+    request.expect(session_state::kv_transferred);
+    CHECK(generation.wrong_bytes() == 0);
+}
+
+TEST_CASE("Transfer: device events of a slice that no device copies end it by name") {
+    runtime system;
+    auto base = options_for(system, true);
+    auto format = format_of(4, 2);
+    test_instance context{system, "prefill", format, 1, 1, 3, base};
+    test_instance generation{system, "decode", format, 1, 1, 3, base};
+    std::atomic<bool> event{true};
+    test_request request;
+    receive(generation, context, request, {6}, aux_mode::none);
+    auto sending = context.ranks()[0].transfers.open_tx({{6}, aux_mode::none, {}, {}, {}});
+    request.sending.push_back(sending);
+    CHECK(code_of(sending.send(context.slice(context.ranks()[0]), {&event, nullptr}).get()) == errc::unsupported);
+    request.expect(session_state::error);
 }

@@ -56,6 +56,7 @@ public:
         environment->self = self;
         environment->regions = {{address(source), source.size(), memory_kind::host_shared, {}}};
         environment->source_pools = {{address(source), self.pages->pools[0].slot_stride_bytes, 0}};
+        environment->memory = {{{memory_kind::host_shared, mapped_region::by_host, {}}}, {0}, {}};
         environment->plans = std::make_shared<plan_cache>();
         session = vs.track(spawn_at<tx_session_actor, tx_session_state>(
             vs.system(), {},

@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: Apache-2.0
+// The GPU behind copy_device: the only calls of the CUDA runtime on the way of a transfer.
+#include "cuda/cuda_copy_device.hpp"
+
+#include "cuda/copy_kernel.hpp"
+#include "cuda/current_device.hpp"
+#include "cuda/device_handles.hpp"
+#include "cuda/flat_plan.hpp"
+#include "cuda/peer_mappings.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <deque>
+#include <utility>
+
+namespace kvferry {
+
+namespace {
+
+constexpr std::size_t plan_memory_bytes_min = std::size_t{64} << 10;
+
+/// A plan's place on both sides of the upload.
+struct plan_memory {
+    unique_pinned_memory pinned;
+    unique_device_memory device;
+    std::size_t bytes = 0;
+};
+
+class gpu;
+
+struct plan_on_gpu : uploaded_plan {
+    plan_on_gpu(device_plan_view on_host, device_plan_view on_device, plan_memory memory,
+                std::size_t bytes, gpu& owner)
+        : uploaded_plan(on_host), on_device(on_device), memory(std::move(memory)), bytes(bytes),
+          owner(owner) {}
+    ~plan_on_gpu() override;
+
+    device_plan_view on_device;
+    plan_memory memory;
+    std::size_t bytes;
+    gpu& owner;
+    /// The upload goes right before the first launch: memory that is given back has none on its
+    /// way.
+    bool is_uploaded = false;
+    std::size_t lane = 0;
+    unique_event upload_end;
+};
+
+class gpu : public copy_device {
+public:
+    static caf::expected<std::unique_ptr<copy_device>> make(cuda_copy_device_options);
+
+    /// Not before everything launched has ended, unless the device is lost.
+    ~gpu() override {
+        for (auto& x : lanes_)
+            if (!lost_ && x.stream)
+                (void)cudaStreamSynchronize(x.stream.get());
+    }
+
+    const std::string& name() const override { return name_; }
+    caf::error enter_thread() override {
+        return checked("cudaSetDevice", cudaSetDevice(options_.ordinal));
+    }
+    caf::expected<std::unique_ptr<uploaded_plan>> upload(const copy_job&) override;
+    caf::error launch(uploaded_plan&, std::uint64_t first_unit, std::uint64_t unit_count,
+                      std::uint64_t number) override;
+    caf::error take_ended(std::vector<std::uint64_t>& numbers) override;
+    caf::error lost() override { return lost_; }
+
+    caf::expected<device_export> export_region(std::byte* base, std::uint64_t bytes) override;
+    caf::expected<std::byte*> map(const memory_region& region) override {
+        return mappings_.open(region);
+    }
+    void unmap(const memory_region& region) override { mappings_.close(region); }
+    caf::error pin(std::byte* base, std::uint64_t bytes) override { return pins_.add(base, bytes); }
+    void unpin(std::byte* base) override { pins_.remove(base); }
+    caf::expected<bool> has_happened(void* event) override;
+    caf::error record(void* event) override;
+
+    void give_back(plan_memory memory) { free_memory_.push_back(std::move(memory)); }
+
+private:
+    explicit gpu(cuda_copy_device_options options)
+        : options_(std::move(options)), mappings_(options_.ordinal) {}
+
+    /// A stream; its launches end in order.
+    struct lane {
+        unique_stream stream;
+        struct launched {
+            std::uint64_t number = 0;
+            unique_event end;
+        };
+        std::deque<launched> in_flight;
+    };
+
+    std::size_t idlest() const;
+    caf::error make_ready(plan_on_gpu&, std::size_t lane, bool more_launches);
+    caf::error open();
+    caf::error checked(const char* call, cudaError_t);
+    void look_for_loss(const caf::error& cause);
+    caf::expected<plan_memory> take_memory(std::size_t bytes);
+    caf::expected<unique_event> take_event();
+
+    const cuda_copy_device_options options_;
+    /// Of one launch: two of them run beside one another.
+    const std::uint32_t blocks_ = std::max(1u, options_.multiprocessors / 2);
+    std::string name_;
+    caf::error lost_;
+    std::vector<plan_memory> free_memory_;
+    std::vector<unique_event> free_events_;
+    std::array<lane, 2> lanes_;
+    peer_mappings mappings_;
+    host_pins pins_;
+};
+
+plan_on_gpu::~plan_on_gpu() {
+    owner.give_back(std::move(memory));
+}
+
+// -- making one -----------------------------------------------------------------------------
+
+caf::expected<std::unique_ptr<copy_device>> gpu::make(cuda_copy_device_options options) {
+    current_device_guard guard;
+    std::unique_ptr<gpu> made{new gpu(std::move(options))};
+    if (auto error = made->open())
+        return add_context(error, "device cuda:" + std::to_string(made->options_.ordinal));
+    return std::unique_ptr<copy_device>{std::move(made)};
+}
+
+caf::error gpu::open() {
+    cudaDeviceProp properties{};
+    if (auto error = checked("cudaSetDevice", cudaSetDevice(options_.ordinal)))
+        return error;
+    if (auto error = checked("cudaGetDeviceProperties",
+                             cudaGetDeviceProperties(&properties, options_.ordinal)))
+        return error;
+    name_ = "cuda:" + std::to_string(options_.ordinal) + " (" + properties.name + ")";
+    for (int peer : options_.peers)
+        if (auto error = enable_peer(options_.ordinal, peer))
+            return error;
+    for (auto& x : lanes_) {
+        auto stream = make_stream();
+        if (!stream)
+            return std::move(stream.error());
+        x.stream = std::move(*stream);
+    }
+    return {};
+}
+
+/// An error after which another harmless call fails too stays for the life of the process.
+caf::error gpu::checked(const char* call, cudaError_t status) {
+    if (status == cudaSuccess)
+        return {};
+    auto error = cuda_error(call, status);
+    look_for_loss(error);
+    return error;
+}
+
+void gpu::look_for_loss(const caf::error& cause) {
+    if (lost_ || !lanes_.back().stream)
+        return;
+    auto again = cudaStreamQuery(lanes_.front().stream.get());
+    if (again != cudaSuccess && again != cudaErrorNotReady)
+        lost_ = cause;
+    (void)cudaGetLastError();
+}
+
+// -- plans ----------------------------------------------------------------------------------
+
+/// Sizes are powers of two, so that a few buffers serve all plans.
+caf::expected<plan_memory> gpu::take_memory(std::size_t bytes) {
+    bytes = std::bit_ceil(std::max(bytes, plan_memory_bytes_min));
+    auto fits = std::find_if(free_memory_.begin(), free_memory_.end(),
+                             [bytes](const plan_memory& x) { return x.bytes == bytes; });
+    if (fits != free_memory_.end()) {
+        auto result = std::move(*fits);
+        free_memory_.erase(fits);
+        return result;
+    }
+    auto pinned = make_pinned_memory(bytes);
+    if (!pinned)
+        return std::move(pinned.error());
+    auto device = make_device_memory(bytes);
+    if (!device)
+        return std::move(device.error());
+    return plan_memory{std::move(*pinned), std::move(*device), bytes};
+}
+
+caf::expected<std::unique_ptr<uploaded_plan>> gpu::upload(const copy_job& job) {
+    const auto bytes = measure(job).bytes();
+    auto memory = take_memory(bytes);
+    if (!memory) {
+        look_for_loss(memory.error());
+        return std::move(memory.error());
+    }
+    const auto on_host = flatten(job, memory->pinned.get());
+    const auto on_device = moved_to(on_host, memory->pinned.get(), memory->device.get());
+    return std::unique_ptr<uploaded_plan>{
+        std::make_unique<plan_on_gpu>(on_host, on_device, std::move(*memory), bytes, *this)};
+}
+
+// -- launches -------------------------------------------------------------------------------
+
+caf::expected<unique_event> gpu::take_event() {
+    if (free_events_.empty())
+        return make_event();
+    auto event = std::move(free_events_.back());
+    free_events_.pop_back();
+    return event;
+}
+
+/// The lane with the least to do; the tail of one launch runs beside the head of the next.
+std::size_t gpu::idlest() const {
+    return lanes_[1].in_flight.size() < lanes_[0].in_flight.size() ? 1 : 0;
+}
+
+/// Launches there come behind the plan's upload. Its event is made at once when more launches
+/// follow: later it would come behind the first of them.
+caf::error gpu::make_ready(plan_on_gpu& plan, std::size_t at, bool more_launches) {
+    auto* stream = lanes_[at].stream.get();
+    if (std::exchange(plan.is_uploaded, true)) {
+        if (plan.lane == at)
+            return {};
+        return checked("cudaStreamWaitEvent",
+                       cudaStreamWaitEvent(stream, plan.upload_end.get(), 0));
+    }
+    plan.lane = at;
+    auto error = checked("cudaMemcpyAsync(plan)",
+                         cudaMemcpyAsync(plan.memory.device.get(), plan.memory.pinned.get(),
+                                         plan.bytes, cudaMemcpyHostToDevice, stream));
+    if (error || !more_launches)
+        return error;
+    auto event = take_event();
+    if (!event)
+        return std::move(event.error());
+    plan.upload_end = std::move(*event);
+    return checked("cudaEventRecord(upload)", cudaEventRecord(plan.upload_end.get(), stream));
+}
+
+caf::error gpu::launch(uploaded_plan& uploaded, std::uint64_t first_unit, std::uint64_t unit_count,
+                       std::uint64_t number) {
+    auto& plan = static_cast<plan_on_gpu&>(uploaded);
+    auto event = take_event();
+    if (!event)
+        return std::move(event.error());
+    const auto at = idlest();
+    auto& to = lanes_[at];
+    auto error = make_ready(plan, at, first_unit + unit_count < plan.plan.unit_count);
+    if (!error)
+        error = checked("launch of the copy kernel",
+                        launch_copy(plan.on_device, first_unit, unit_count,
+                                    {blocks_, options_.threads_per_block}, to.stream.get()));
+    if (error) {
+        (void)cudaStreamSynchronize(to.stream.get()); // its upload may be on its way
+        return error;
+    }
+    // From here on the kernel runs: without an event its end would stay unknown.
+    if (auto error = checked("cudaEventRecord", cudaEventRecord(event->get(), to.stream.get()))) {
+        lost_ = error; // told by take_ended(): this launch counts as in flight
+        return {};
+    }
+    to.in_flight.push_back({number, std::move(*event)});
+    return {};
+}
+
+caf::error gpu::take_ended(std::vector<std::uint64_t>& numbers) {
+    for (auto& x : lanes_)
+        while (!lost_ && !x.in_flight.empty()) {
+            auto status = cudaEventQuery(x.in_flight.front().end.get());
+            if (status == cudaErrorNotReady) {
+                (void)cudaGetLastError();
+                break;
+            }
+            if (status != cudaSuccess) {
+                lost_ = cuda_error("cudaEventQuery", status);
+                break;
+            }
+            numbers.push_back(x.in_flight.front().number);
+            free_events_.push_back(std::move(x.in_flight.front().end));
+            x.in_flight.pop_front();
+        }
+    return lost_;
+}
+
+// -- memory and events of the host ------------------------------------------------------------
+
+caf::expected<device_export> gpu::export_region(std::byte* base, std::uint64_t bytes) {
+    auto where = cuda_device_of(base);
+    if (!where)
+        return std::move(where.error());
+    if (*where != options_.ordinal)
+        return make_error(errc::registration_failed,
+                          "it lies on cuda:" + std::to_string(*where) + ", not on " + name_);
+    return export_allocation(base, bytes, options_.ordinal);
+}
+
+caf::expected<bool> gpu::has_happened(void* event) {
+    const auto status = cudaEventQuery(static_cast<cudaEvent_t>(event));
+    if (status == cudaErrorNotReady) {
+        (void)cudaGetLastError();
+        return false;
+    }
+    if (auto error = checked("cudaEventQuery(the host's event)", status))
+        return error;
+    return true;
+}
+
+/// Behind the last launch of the first lane, which waits for the last of the others.
+caf::error gpu::record(void* event) {
+    auto* stream = lanes_[0].stream.get();
+    if (!lanes_[1].in_flight.empty())
+        if (auto error =
+                checked("cudaStreamWaitEvent",
+                        cudaStreamWaitEvent(stream, lanes_[1].in_flight.back().end.get(), 0)))
+            return error;
+    return checked("cudaEventRecord(the host's event)",
+                   cudaEventRecord(static_cast<cudaEvent_t>(event), stream));
+}
+
+} // namespace
+
+caf::expected<std::unique_ptr<copy_device>>
+make_cuda_copy_device(cuda_copy_device_options options) {
+    return gpu::make(std::move(options));
+}
+
+} // namespace kvferry

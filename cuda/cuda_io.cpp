@@ -1,0 +1,482 @@
+// SPDX-License-Identifier: Apache-2.0
+// The copy actor of one device, whichever device that is.
+#include "cuda/cuda_io.hpp"
+
+#include "messages/handle.hpp"
+#include "transport/system_call.hpp"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <deque>
+#include <map>
+#include <optional>
+#include <sys/eventfd.h>
+
+namespace kvferry {
+
+namespace {
+
+struct cuda_io_state : loop_poller {
+    static inline constexpr const char* name = "cuda_io";
+
+    struct dependencies {
+        io_loop* loop;
+        std::shared_ptr<std::unique_ptr<copy_device>> device; // handed over to the state
+        std::shared_ptr<unique_fd> event;                     // likewise
+        cuda_io_options options;
+    };
+
+    cuda_io_state(device_actor::pointer self, dependencies with)
+        : self_(self), loop_(with.loop), options_(with.options), event_(std::move(*with.event)),
+          device_(std::move(*with.device)), device_name_(device_->name()),
+          schedule_(with.options.schedule) {}
+    cuda_io_state(const cuda_io_state&) = delete;
+    cuda_io_state& operator=(const cuda_io_state&) = delete;
+    ~cuda_io_state() override { leave_loop(); }
+
+    device_actor::behavior_type make_behavior();
+
+    caf::result<void> on_start_copy(const start_copy&);
+    caf::result<void> on_cancel_transfer(const cancel_transfer&);
+    caf::result<void> on_stop_io(const stop_io&);
+    caf::result<device_region_exported> on_export(const export_device_region&);
+    caf::result<void> on_pin(const pin_host_region&);
+    caf::result<peer_regions_mapped> on_map(const map_peer_regions&);
+    caf::result<void> on_unmap(const unmap_region&);
+
+    // -- loop_poller
+    bool progress() override;
+    int event_fd() override { return event_.get(); }
+    bool arm() override { return schedule_.chunks_in_flight() == 0 && held_.empty(); }
+
+private:
+    struct active {
+        start_copy command;
+        std::unique_ptr<uploaded_plan> plan;
+        /// Why it ends before its last byte.
+        caf::error stopped_by;
+        time_point began;
+    };
+
+    /// A region that this device can address for the sake of a peer.
+    struct mapping {
+        memory_region region;
+        /// Of host memory: what it was mapped with, and where.
+        std::shared_ptr<const void> below;
+        std::byte* pinned = nullptr;
+    };
+
+    bool admit_held();
+    caf::expected<mapped_region> map_one(const memory_region&, std::uint32_t index,
+                                         const std::vector<mapped_region>& by_host);
+    void close(const mapping&);
+    void pump();
+    void admit(start_copy);
+    void launch(const copy_chunk&);
+    void stop_transfer(transfer_id, caf::error);
+    void finish_if_over(transfer_id);
+    void lose_device(caf::error);
+    void finish(const start_copy&, agent_result, std::uint64_t bytes, caf::error, time_point began);
+    void refuse(const start_copy&, caf::error);
+    void on_stop_deadline();
+    void leave_loop();
+    time_point now() { return self_->clock().now(); }
+
+    device_actor::pointer self_;
+    io_loop* loop_;
+    cuda_io_options options_;
+    unique_fd event_; // never readable: nothing happens on a device that has nothing to do
+    std::unique_ptr<copy_device> device_;
+    std::string device_name_;
+    std::map<transfer_id, active> active_; // their plans go before the device
+    copy_schedule schedule_;
+    std::deque<start_copy> waiting_;
+    /// Those whose event has not happened yet.
+    std::vector<start_copy> held_;
+    std::map<std::uint64_t, mapping> mappings_;
+    std::uint64_t last_mapping_ = 0;
+    std::vector<std::uint64_t> ended_;
+    caf::error lost_;
+    bool polled_ = false;
+    bool stopping_ = false;
+    bool last_stop_sent_ = false;
+    std::vector<caf::typed_response_promise<void>> stopped_;
+};
+
+device_actor::behavior_type cuda_io_state::make_behavior() {
+    if (auto error = device_->enter_thread())
+        lose_device(std::move(error));
+    else if (auto refused = loop_->add(*this))
+        lose_device(std::move(refused));
+    else
+        polled_ = true;
+    return {
+        handle(this, &cuda_io_state::on_start_copy),
+        handle(this, &cuda_io_state::on_cancel_transfer),
+        handle(this, &cuda_io_state::on_stop_io),
+        handle(this, &cuda_io_state::on_export),
+        handle(this, &cuda_io_state::on_pin),
+        handle(this, &cuda_io_state::on_map),
+        handle(this, &cuda_io_state::on_unmap),
+    };
+}
+
+// -- commands -------------------------------------------------------------------------------
+
+/// Why a job cannot be executed; the planner has checked what lies behind its addresses.
+caf::error check(const copy_job& job) {
+    if (!job.plan)
+        return make_error(errc::plan_invalid, "a copy without a plan");
+    for (const auto& part : job.plan->parts)
+        if (!part.layout || part.source_pool >= job.source_pools.size() ||
+            part.target_pool >= job.target_pools.size())
+            return make_error(errc::plan_invalid,
+                              "a copy from pool " + std::to_string(part.source_pool) + " of " +
+                                  std::to_string(job.source_pools.size()) + " to pool " +
+                                  std::to_string(part.target_pool) + " of " +
+                                  std::to_string(job.target_pools.size()));
+    return {};
+}
+
+caf::result<void> cuda_io_state::on_start_copy(const start_copy& command) {
+    if (stopping_)
+        refuse(command, make_error(errc::stopped, device_name_ + " is stopping"));
+    else if (lost_)
+        refuse(command, lost_);
+    else if (auto error = check(command.job))
+        refuse(command, std::move(error));
+    else if (waiting_.size() + held_.size() >= options_.transfers_waiting_max)
+        refuse(command,
+               make_error(errc::limit_exceeded, "transfers_waiting_max = " +
+                                                    std::to_string(options_.transfers_waiting_max) +
+                                                    " copies wait for " + device_name_));
+    else if (command.events.wait_for)
+        held_.push_back(command); // progress() looks at its event
+    else {
+        waiting_.push_back(command);
+        pump();
+    }
+    return {};
+}
+
+caf::result<void> cuda_io_state::on_cancel_transfer(const cancel_transfer& message) {
+    stop_transfer(message.id, make_error(errc::cancelled,
+                                         "transfer " + to_string(message.id) + " was cancelled"));
+    pump();
+    return {};
+}
+
+/// Comes again, from the actor itself, when the last transfer has ended: an actor ends in a
+/// handler.
+caf::result<void> cuda_io_state::on_stop_io(const stop_io&) {
+    auto answer = self_->make_response_promise<void>();
+    stopped_.push_back(answer);
+    if (!std::exchange(stopping_, true)) {
+        const auto why = make_error(errc::stopped, device_name_ + " is stopping");
+        for (auto& command : std::exchange(waiting_, {}))
+            refuse(command, why);
+        for (auto& command : std::exchange(held_, {}))
+            refuse(command, why);
+        std::vector<transfer_id> ids;
+        for (const auto& [id, x] : active_)
+            ids.push_back(id);
+        for (auto id : ids)
+            stop_transfer(id, why);
+        if (!active_.empty())
+            self_->run_delayed(options_.stop_deadline, [this] { on_stop_deadline(); });
+    }
+    if (active_.empty()) {
+        for (auto& [id, x] : std::exchange(mappings_, {}))
+            close(x);
+        leave_loop();
+        for (auto& promise : std::exchange(stopped_, {}))
+            promise.deliver();
+        self_->quit();
+    }
+    return answer;
+}
+
+/// The device hangs. What it may still use is kept: freeing it would wait for the device, or pull
+/// memory from under it.
+void cuda_io_state::on_stop_deadline() {
+    if (active_.empty())
+        return;
+    spdlog::error("{}: launches have not ended at the stop's deadline; their memory is kept",
+                  device_name_);
+    [[maybe_unused]] auto* kept = device_.release();
+    lose_device(
+        make_error(errc::deadline_exceeded, "launches have not ended at the stop's deadline"));
+}
+
+/// A transfer that is unknown, or already over, stays as it is.
+void cuda_io_state::stop_transfer(transfer_id id, caf::error why) {
+    auto take_out_of = [id](auto& queue) -> std::optional<start_copy> {
+        auto found = std::find_if(queue.begin(), queue.end(),
+                                  [id](const start_copy& x) { return x.id == id; });
+        if (found == queue.end())
+            return std::nullopt;
+        auto command = std::move(*found);
+        queue.erase(found);
+        return command;
+    };
+    auto command = take_out_of(waiting_);
+    if (!command)
+        command = take_out_of(held_);
+    if (command)
+        return refuse(*command, std::move(why));
+    auto found = active_.find(id);
+    if (found == active_.end())
+        return;
+    if (!schedule_.is_over(id) && !found->second.stopped_by) {
+        found->second.stopped_by = std::move(why);
+        schedule_.stop(id);
+    }
+    finish_if_over(id);
+}
+
+// -- memory ---------------------------------------------------------------------------------
+
+caf::result<device_region_exported> cuda_io_state::on_export(const export_device_region& message) {
+    if (lost_)
+        return lost_;
+    auto how = device_->export_region(message.base, message.bytes);
+    if (!how)
+        return add_context(how.error(), device_name_);
+    return device_region_exported{std::move(*how)};
+}
+
+/// For the life of the actor: the device takes its pins with it.
+caf::result<void> cuda_io_state::on_pin(const pin_host_region& message) {
+    if (lost_)
+        return lost_;
+    if (auto error = device_->pin(message.base, message.bytes))
+        return add_context(error, device_name_);
+    return caf::unit;
+}
+
+caf::result<peer_regions_mapped> cuda_io_state::on_map(const map_peer_regions& message) {
+    peer_regions_mapped result;
+    for (std::uint32_t index = 0; index < message.regions.size(); ++index) {
+        auto mapped = map_one(message.regions[index], index, message.by_host);
+        if (mapped)
+            result.mapped.push_back(std::move(*mapped));
+        else
+            result.obstacles.emplace(index, device_name_ + ": " + text_of(mapped.error()));
+    }
+    return result;
+}
+
+caf::expected<mapped_region> cuda_io_state::map_one(const memory_region& region,
+                                                    std::uint32_t index,
+                                                    const std::vector<mapped_region>& by_host) {
+    if (lost_ || stopping_)
+        return lost_ ? lost_ : make_error(errc::stopped, "it is stopping");
+    mapping made{region, nullptr, nullptr};
+    mapped_region result{index, nullptr, region.bytes, nullptr, options_.ordinal};
+    if (region.kind == memory_kind::cuda) {
+        auto address = device_->map(region);
+        if (!address)
+            return std::move(address.error());
+        result.base = *address;
+    } else {
+        auto host = std::find_if(by_host.begin(), by_host.end(),
+                                 [index](const mapped_region& x) { return x.region == index; });
+        if (host == by_host.end())
+            return make_error(errc::unsupported, "the host has not mapped it either");
+        if (auto error = device_->pin(host->base, host->bytes))
+            return error;
+        result.base = made.pinned = host->base;
+        result.bytes = host->bytes;
+        made.below = host->mapping;
+    }
+    const auto id = ++last_mapping_;
+    mappings_.emplace(id, std::move(made));
+    result.mapping = std::shared_ptr<const void>(this, [to = device_actor{self_}, id](const void*) {
+        tell_from_outside(to, unmap_region{id});
+    });
+    return result;
+}
+
+caf::result<void> cuda_io_state::on_unmap(const unmap_region& message) {
+    if (auto found = mappings_.extract(message.mapping))
+        close(found.mapped());
+    return caf::unit;
+}
+
+void cuda_io_state::close(const mapping& x) {
+    if (!device_ || lost_)
+        return; // nothing can be asked of it any more
+    if (x.pinned)
+        device_->unpin(x.pinned);
+    else
+        device_->unmap(x.region);
+}
+
+// -- to the device --------------------------------------------------------------------------
+
+/// Gives the device as much as it may have.
+void cuda_io_state::pump() {
+    while (!lost_ && !waiting_.empty() && active_.size() < options_.transfers_active_max) {
+        auto command = std::move(waiting_.front());
+        waiting_.pop_front();
+        admit(std::move(command));
+    }
+    while (!lost_) {
+        auto chunk = schedule_.next();
+        if (!chunk)
+            break;
+        launch(*chunk);
+    }
+}
+
+void cuda_io_state::admit(start_copy command) {
+    const auto id = command.id;
+    if (active_.count(id) > 0)
+        return refuse(command,
+                      make_error(errc::duplicate, "transfer " + to_string(id) + " is under way"));
+    caf::expected<std::unique_ptr<uploaded_plan>> plan{std::unique_ptr<uploaded_plan>{}};
+    try {
+        plan = device_->upload(command.job);
+    } catch (
+        const std::exception& thrown) { // lengths and memory: the transfer must end all the same
+        plan = make_error(errc::limit_exceeded, "transfer " + to_string(id) + ": " + thrown.what());
+    }
+    if (!plan) {
+        refuse(command, add_context(plan.error(), "transfer " + to_string(id)));
+        if (auto error = device_->lost())
+            lose_device(std::move(error));
+        return;
+    }
+    const auto& view = (*plan)->plan;
+    if (view.unit_count == 0)
+        return finish(command, agent_result::success, 0, {}, now());
+    schedule_.add(id, view);
+    active_.emplace(id, active{std::move(command), std::move(*plan), {}, now()});
+}
+
+void cuda_io_state::launch(const copy_chunk& chunk) {
+    auto& x = active_.at(chunk.id);
+    auto error = device_->launch(*x.plan, chunk.first_unit, chunk.unit_count, chunk.number);
+    if (!error) {
+        auto* event = x.command.events.completed;
+        if (event && schedule_.is_launched(chunk.id) && !x.stopped_by)
+            x.stopped_by = device_->record(event);
+        return;
+    }
+    schedule_.not_launched(chunk.number);
+    if (!x.stopped_by)
+        x.stopped_by = add_context(error, "transfer " + to_string(chunk.id));
+    if (auto lost = device_->lost())
+        return lose_device(std::move(lost));
+    finish_if_over(chunk.id);
+}
+
+// -- from the device ------------------------------------------------------------------------
+
+bool cuda_io_state::progress() {
+    const bool admitted = admit_held();
+    if (lost_ || schedule_.chunks_in_flight() == 0)
+        return admitted;
+    ended_.clear();
+    if (auto error = device_->take_ended(ended_)) {
+        lose_device(std::move(error));
+        return true;
+    }
+    if (ended_.empty())
+        return admitted;
+    for (auto number : ended_)
+        finish_if_over(schedule_.ended(number).id);
+    pump();
+    return true;
+}
+
+/// Copies whose event has happened join the others.
+bool cuda_io_state::admit_held() {
+    bool changed = false;
+    for (std::size_t i = 0; i < held_.size() && !lost_;) {
+        auto happened = device_->has_happened(held_[i].events.wait_for);
+        if (happened && !*happened) {
+            ++i;
+            continue;
+        }
+        auto command = std::move(held_[i]);
+        held_.erase(held_.begin() + static_cast<std::ptrdiff_t>(i));
+        changed = true;
+        if (happened) {
+            waiting_.push_back(std::move(command));
+            continue;
+        }
+        refuse(command, add_context(happened.error(), "transfer " + to_string(command.id)));
+        if (auto error = device_->lost())
+            lose_device(std::move(error));
+    }
+    if (changed)
+        pump();
+    return changed;
+}
+
+void cuda_io_state::finish_if_over(transfer_id id) {
+    if (!schedule_.is_over(id))
+        return;
+    auto x = active_.extract(id);
+    const auto bytes = schedule_.bytes_done(id);
+    schedule_.remove(id);
+    auto& done = x.mapped();
+    done.plan.reset();
+    finish(done.command, done.stopped_by ? agent_result::failed : agent_result::success, bytes,
+           done.stopped_by, done.began);
+}
+
+void cuda_io_state::lose_device(caf::error why) {
+    if (lost_)
+        return;
+    lost_ = make_error(errc::cuda_failed,
+                       device_name_ + " is lost, restart the process: " + text_of(why));
+    spdlog::error("{}", text_of(lost_));
+    for (auto& [id, x] : std::exchange(active_, {}))
+        finish(x.command, schedule_.in_flight(id) ? agent_result::in_doubt : agent_result::failed,
+               schedule_.bytes_done(id), lost_, x.began);
+    schedule_ = copy_schedule{options_.schedule};
+    for (auto& command : std::exchange(waiting_, {}))
+        refuse(command, lost_);
+    for (auto& command : std::exchange(held_, {}))
+        refuse(command, lost_);
+    tell(self_, options_.owner, device_lost{options_.ordinal, lost_});
+}
+
+// -- ends -----------------------------------------------------------------------------------
+
+void cuda_io_state::refuse(const start_copy& command, caf::error why) {
+    finish(command, agent_result::failed, 0, std::move(why), now());
+}
+
+void cuda_io_state::finish(const start_copy& command, agent_result result, std::uint64_t bytes,
+                           caf::error error, time_point began) {
+    tell(self_, command.reply_to,
+         transfer_done{command.id, result, bytes, std::move(error), began, now()});
+    if (stopping_ && active_.empty() && !std::exchange(last_stop_sent_, true))
+        tell(self_, device_actor{self_}, stop_io{});
+}
+
+void cuda_io_state::leave_loop() {
+    if (std::exchange(polled_, false))
+        loop_->remove(*this);
+}
+
+} // namespace
+
+caf::expected<device_actor> spawn_cuda_io(caf::actor_system& system, io_loop& loop,
+                                          std::unique_ptr<copy_device> device,
+                                          cuda_io_options options) {
+    unique_fd event{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    if (!event)
+        return system_error(errc::system_call_failed, "eventfd", "raise the limit of descriptors");
+    return spawn_at<device_actor, cuda_io_state>(
+        system, placement{&loop},
+        cuda_io_state::dependencies{
+            &loop, std::make_shared<std::unique_ptr<copy_device>>(std::move(device)),
+            std::make_shared<unique_fd>(std::move(event)), options});
+}
+
+} // namespace kvferry

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// The runtime keeps a current device per thread; callers' threads keep theirs. Needs the toolkit's
+// headers.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+namespace kvferry {
+
+/// The thread's current device, put back at the end.
+class current_device_guard {
+public:
+    current_device_guard() : known_(cudaGetDevice(&ordinal_) == cudaSuccess) {}
+    current_device_guard(const current_device_guard&) = delete;
+    current_device_guard& operator=(const current_device_guard&) = delete;
+    ~current_device_guard() {
+        if (known_)
+            (void)cudaSetDevice(ordinal_);
+    }
+
+private:
+    int ordinal_ = 0;
+    bool known_;
+};
+
+} // namespace kvferry
