@@ -48,6 +48,7 @@ public:
         const auto count = question.at("count").get<std::uint64_t>();
         for (auto number = first; number < first + count; ++number)
             offered_.push_back(open(number));
+        rank_->memory().warm_up();
         return json::object();
     }
 
@@ -63,10 +64,11 @@ public:
         return json{{"used", rank_->used()}};
     }
 
-    /// {"first", "count"} -> {"seconds"}
+    /// {"first", "count"} -> {"seconds", "moves_pieces"}
     caf::expected<json> limit(const json& question) {
+        rank_->memory().warm_up();
         const auto took = limit_->run(*plan_, question.at("first"), question.at("count"));
-        return json{{"seconds", took.count()}};
+        return json{{"seconds", took.count()}, {"moves_pieces", limit_->moves_pieces()}};
     }
 
     caf::error stop() { return rank_ ? rank_->stop() : caf::error{}; }

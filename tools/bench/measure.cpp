@@ -109,7 +109,8 @@ private:
         auto limit = context_->ask({{"do", "limit"}, {"first", first}, {"count", count}});
         if (!limit)
             return std::move(limit.error());
-        regions_wrong_ += count_wrong(memory, *plan_, first, count);
+        if (limit->at("moves_pieces").get<bool>())
+            regions_wrong_ += count_wrong(memory, *plan_, first, count);
         if (number == 0)
             return {};
 

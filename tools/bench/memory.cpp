@@ -2,6 +2,7 @@
 // Kinds of memory by name; filling and verifying, which are the same for all.
 #include "tools/bench/memory.hpp"
 
+#include "tools/bench/device_memory.hpp"
 #include "tools/bench/host_memory.hpp"
 
 #include <cstring>
@@ -10,11 +11,13 @@
 namespace kvferry::bench {
 
 std::vector<std::string> memory_kinds() {
-    return {"host"};
+    return {"host", "cuda"};
 }
 
 caf::expected<std::unique_ptr<bench_memory>> make_memory(const bench_options& options,
-                                                         const bench_shape& shape) {
+                                                         const bench_shape& shape, side role) {
+    if (options.memory == "cuda")
+        return make_device_memory(shape.pool_bytes(), role);
     return make_host_memory(shape.pool_bytes(), options.huge_pages);
 }
 
@@ -25,13 +28,15 @@ void fill(bench_memory& memory, const bench_shape& shape) {
         write_content(number, region);
         memory.write(number * shape.region_bytes, region);
     }
+    memory.commit();
 }
 
-std::uint64_t count_wrong(const bench_memory& target, const schedule& plan, std::uint64_t first,
+std::uint64_t count_wrong(bench_memory& target, const schedule& plan, std::uint64_t first,
                           std::uint64_t count) {
     std::vector<std::byte> expected(plan.shape().region_bytes);
     std::vector<std::byte> found(plan.shape().region_bytes);
     std::uint64_t wrong = 0;
+    target.refresh();
     for (auto transfer = first; transfer < first + count; ++transfer)
         plan.for_each_piece(transfer, [&](const piece& x) {
             write_content(x.content, expected);

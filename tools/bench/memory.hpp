@@ -21,15 +21,22 @@ struct pool_address {
     int pid = 0;
     int fd = -1;
     std::uint64_t bytes = 0;
+    /// Of memory on a device: its address there, its owner's process number and its handle.
+    std::uint64_t base = 0;
+    std::uint64_t process = 0;
+    std::vector<int> handle = {};
 
-    NLOHMANN_DEFINE_TYPE_INTRUSIVE(pool_address, pid, fd, bytes)
+    NLOHMANN_DEFINE_TYPE_INTRUSIVE(pool_address, pid, fd, bytes, base, process, handle)
 };
 
-/// The fastest plain way to move the same pieces from this side's pool into the other side's:
-/// what a run is compared with.
+/// The fastest plain way to move the same bytes from this side's pool into the other side's: what a
+/// run is compared with.
 class limit_loop {
 public:
     virtual ~limit_loop() = default;
+
+    /// Whether it moves the very pieces; otherwise it moves as many bytes.
+    virtual bool moves_pieces() const { return true; }
 
     /// Moves `count` transfers beginning with number `first`, one after the other.
     virtual std::chrono::duration<double> run(const schedule&, std::uint64_t first,
@@ -44,10 +51,14 @@ public:
     virtual host_region region() const = 0;
     virtual pool_address address() const = 0;
 
-    // Outside the clock.
+    // Outside the clock. What is written counts after commit(), what is read is as old as refresh().
+    virtual void commit() {}
+    virtual void refresh() {}
     virtual void write(std::uint64_t offset, std::span<const std::byte>) = 0;
     virtual void read(std::uint64_t offset, std::span<std::byte>) const = 0;
     virtual void clear() = 0;
+    /// Before the clock of a round starts: a device that idles has slow clocks.
+    virtual void warm_up() {}
 
     /// From this pool into the peer's.
     virtual caf::expected<std::unique_ptr<limit_loop>> limit_to(const pool_address& peer) = 0;
@@ -57,13 +68,14 @@ public:
 std::vector<std::string> memory_kinds();
 
 /// Prefaulted. registration_failed with the system's reason.
-caf::expected<std::unique_ptr<bench_memory>> make_memory(const bench_options&, const bench_shape&);
+caf::expected<std::unique_ptr<bench_memory>> make_memory(const bench_options&, const bench_shape&,
+                                                         side);
 
 /// Gives every region of a source pool its content.
 void fill(bench_memory&, const bench_shape&);
 
 /// Regions of these transfers that do not hold what they should.
-std::uint64_t count_wrong(const bench_memory& target, const schedule&, std::uint64_t first,
+std::uint64_t count_wrong(bench_memory& target, const schedule&, std::uint64_t first,
                           std::uint64_t count);
 
 } // namespace kvferry::bench

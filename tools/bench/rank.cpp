@@ -19,7 +19,7 @@ double seconds_of(const timeval& x) {
 
 caf::expected<rank> rank::start(runtime& actors, const bench_options& options,
                                 const bench_shape& shape, side role) {
-    auto memory = make_memory(options, shape);
+    auto memory = make_memory(options, shape, role);
     if (!memory)
         return std::move(memory.error());
     auto route = parse_route_choice(options.route);

@@ -35,6 +35,7 @@ Examples:
   kvferry demo --context pp=2 --generation tp=2     layers and heads change hands
   kvferry demo --context tp=8 --generation tp=1     more ranks than KV heads: copies stay home
   kvferry demo --route direct                       over UCX instead of shared mappings
+  kvferry demo --memory cuda                        pools on the GPUs
   kvferry demo --requests 8 --in-flight 4           several transfers at a time
   kvferry demo --order generation-first             receive() waits; the first token is aux
   kvferry demo --model medium --prompt-tokens 500   a cache of 24 MiB, and some patience
@@ -133,6 +134,10 @@ void add_how_it_moves(CLI::App& command, demo_options& options) {
     add_choice(
         command, "--route", {"auto", "mapped", "direct"}, options.route,
         [&options](const std::string& name) { options.route = name; }, "How the bytes go");
+    add_choice(
+        command, "--memory", {"host", "cuda"}, options.memory,
+        [&options](const std::string& name) { options.memory = name; },
+        "Where the pools lie; the model stays on the CPU");
     add_number(command, "--in-flight", options.in_flight, 1, 256, "Requests at a time");
     add_choice(
         command, "--order", {"context-first", "generation-first"}, "context-first",

@@ -79,6 +79,7 @@ void context_side::send(std::uint64_t rid, engine::token first) {
     aux_record record;
     record.first_tokens.push_back(static_cast<std::int32_t>(first));
     record.prompt_tokens = static_cast<std::uint32_t>(request.blocks.prompt_length());
+    ranks_.copy_to_device(request.blocks);
     request.report.send_at = now();
     for (std::uint32_t rank = 0; rank < ranks_.size(); ++rank) {
         request.sessions[rank].send(ranks_.slice_of(request.blocks, rank));

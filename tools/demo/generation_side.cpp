@@ -125,6 +125,7 @@ void generation_side::report_if_done(request& request) {
 
 void generation_side::arrived(request& request) {
     auto& host = ranks_.host();
+    ranks_.copy_from_device(request.blocks);
     if (request.order.flip_a_bit) {
         flip_a_bit(host.cache(), request.blocks);
     }

@@ -29,6 +29,7 @@ struct demo_options {
     std::string model = "small";
     std::uint32_t tokens_per_block = 16;
     std::string route = "auto";
+    std::string memory = "host";
     side_order order = side_order::context_first;
     bool flip_a_bit = false;
     std::string crash; ///< a side that dies half-way, for tests of the error path

@@ -145,6 +145,7 @@ void orchestrator::start_sides() {
     const auto slots = blocks * std::min<std::size_t>(options.in_flight, result_.requests.size());
     setup.slots = static_cast<std::uint32_t>(slots + slots / 4 + 1);
     setup.route = options.route;
+    setup.memory = options.memory;
     setup.aux = options.order == side_order::generation_first;
     setup.deadline_seconds = options.deadline_seconds;
     const auto start = [&](side_process& side, const engine::parallelism& ranks) {

@@ -30,6 +30,7 @@ struct start_side {
     std::uint32_t tokens_per_block = 0;
     std::uint32_t slots = 0; ///< blocks of every rank's pool
     std::string route;
+    std::string memory = "host"; ///< of the pools that transfers see: "host" or "cuda"
     bool aux = false;
     std::uint32_t deadline_seconds = 0;
     bool crash = false; ///< die in the middle of the first request
@@ -167,7 +168,7 @@ struct side_failed {
 };
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(start_side, instance, tp_size, pp_size, model, tokens_per_block,
-                                   slots, route, aux, deadline_seconds, crash)
+                                   slots, route, memory, aux, deadline_seconds, crash)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(prefill_request, rid, prompt)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(receive_request, rid, prompt_tokens, new_tokens,
                                    context_endpoint, first_token, flip_a_bit)

@@ -2,6 +2,7 @@
 // Start and stop of a side's ranks, and the two translations: shard to page table, blocks to slice.
 #include "tools/demo/side_ranks.hpp"
 
+#include "cuda/driver.hpp"
 #include "transport/page_table_builder.hpp"
 
 #include <spdlog/spdlog.h>
@@ -31,6 +32,9 @@ side_ranks::side_ranks(const start_side& setup)
     : setup_(setup), weights_(engine::preset(setup.model)),
       geometry_(engine::geometry_of(weights_.config(), setup.tokens_per_block)) {
     make_pools();
+    if (setup_.memory == "cuda") {
+        make_device_pools();
+    }
     start_workers();
     for (std::size_t rank = 0; rank < workers_.size(); ++rank) {
         publish(rank);
@@ -51,6 +55,58 @@ void side_ranks::make_pools() {
     // The sides' slots are scattered differently.
     const std::uint64_t seed = setup_.instance == "context" ? 11 : 23;
     host_.emplace(weights_, engine::kv_cache(geometry_, shape_of(setup_), std::move(shards), seed));
+}
+
+/// The context side's ranks take the devices from the first one on, the generation side's from the
+/// last one back: with two devices every byte crosses from one to the other.
+void side_ranks::make_device_pools() {
+    const auto found = cuda_probe();
+    if (!found.available) {
+        throw std::runtime_error("--memory cuda: " + found.reason);
+    }
+    const auto count = found.devices.size();
+    for (std::size_t rank = 0; rank < pools_.size(); ++rank) {
+        const auto turn = rank % count;
+        const auto device = setup_.instance == "context" ? turn : count - 1 - turn;
+        device_pools_.push_back(
+            take(make_device_pool(static_cast<int>(device), pools_[rank].bytes()),
+                 setup_.instance + " rank " + std::to_string(rank)));
+    }
+}
+
+void side_ranks::copy_to_device(const engine::sequence& request) {
+    for (std::size_t rank = 0; rank < device_pools_.size(); ++rank) {
+        const auto bytes = host_->cache().shards()[rank].slot_bytes;
+        for (const auto slot : request.slots(rank)) {
+            const auto offset = slot * bytes;
+            if (auto problem =
+                    device_pools_[rank]->write(offset, {pools_[rank].base() + offset, bytes})) {
+                throw std::runtime_error("to the device: " + kvferry::describe(problem));
+            }
+        }
+    }
+}
+
+void side_ranks::copy_from_device(const engine::sequence& request) {
+    for (std::size_t rank = 0; rank < device_pools_.size(); ++rank) {
+        const auto bytes = host_->cache().shards()[rank].slot_bytes;
+        for (const auto slot : request.slots(rank)) {
+            const auto offset = slot * bytes;
+            if (auto problem =
+                    device_pools_[rank]->read(offset, {pools_[rank].base() + offset, bytes})) {
+                throw std::runtime_error("from the device: " + kvferry::describe(problem));
+            }
+        }
+    }
+}
+
+host_region side_ranks::region_of(std::size_t rank) const {
+    if (!device_pools_.empty()) {
+        const auto& pool = *device_pools_[rank];
+        return {pool.base(), pool.bytes(), memory_kind::cuda, -1};
+    }
+    const auto& pool = pools_[rank];
+    return {pool.base(), pool.bytes(), memory_kind::host_shared, pool.fd()};
 }
 
 void side_ranks::start_workers() {
@@ -79,9 +135,7 @@ void side_ranks::publish(std::size_t rank) {
     format.element_type = "fp32";
     format.tokens_per_block = setup_.tokens_per_block;
     auto pages = take(build_page_table(format, place_of(rank), {.slot_count = setup_.slots}), name);
-    const auto& pool = pools_[rank];
-    const host_region region{pool.base(), pool.bytes(), memory_kind::host_shared, pool.fd()};
-    take(workers_[rank].publish({region}, std::move(pages)), name);
+    take(workers_[rank].publish({region_of(rank)}, std::move(pages)), name);
 }
 
 parallelism side_ranks::place_of(std::size_t rank) const {

@@ -4,12 +4,14 @@
 
 #include "actors/runtime.hpp"
 #include "actors/worker.hpp"
+#include "cuda/device_pool.hpp"
 #include "tools/demo/protocol.hpp"
 #include "tools/engine/engine.hpp"
 #include "transport/memfd_pool.hpp"
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -29,6 +31,11 @@ public:
     /// A request's whole prompt on one rank.
     kv_slice slice_of(const engine::sequence& request, std::size_t rank) const;
 
+    /// With pools on devices, the engine's blocks of a request go there before they are sent, and
+    /// come back when they have arrived. Throws std::runtime_error with the device's reason.
+    void copy_to_device(const engine::sequence& request);
+    void copy_from_device(const engine::sequence& request);
+
     session_options session(std::uint64_t request) const;
 
     side_started describe() const;
@@ -39,13 +46,17 @@ public:
 private:
     void make_pools();
     void start_workers();
+    void make_device_pools();
+    host_region region_of(std::size_t rank) const;
     void publish(std::size_t rank);
     parallelism place_of(std::size_t rank) const;
 
     start_side setup_;
     engine::model weights_;
     engine::kv_geometry geometry_;
+    /// The engine's; transfers see them too unless there are pools on devices.
     std::vector<memfd_pool> pools_;
+    std::vector<std::unique_ptr<device_pool>> device_pools_;
     std::optional<engine::engine> host_;
     runtime runtime_;
     std::vector<worker> workers_;

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+// Pools of cudaMalloc; the limit is one copy of all bytes by the driver, through the same mapping.
+#include "tools/bench/device_memory.hpp"
+
+#include "cuda/device_pool.hpp"
+#include "cuda/driver.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <iostream>
+#include <unistd.h>
+#include <utility>
+
+namespace kvferry::bench {
+
+namespace {
+
+/// Of the benchmark's own calls: there is nothing to measure any more.
+void insist(const caf::error& problem) {
+    if (!problem)
+        return;
+    std::cerr << "kvferry bench: " << describe(problem) << std::endl;
+    std::_Exit(1);
+}
+
+class driver_copy final : public limit_loop {
+public:
+    driver_copy(std::unique_ptr<pool_copy> copy, std::uint64_t pool_bytes)
+        : copy_(std::move(copy)), pool_bytes_(pool_bytes) {}
+
+    bool moves_pieces() const override { return false; }
+
+    std::chrono::duration<double> run(const schedule& plan, std::uint64_t,
+                                      std::uint64_t count) override {
+        const auto began = clock::now();
+        for (auto left = count * plan.shape().transfer_bytes(); left > 0;) {
+            const auto bytes = std::min(left, pool_bytes_);
+            insist(copy_->run(bytes));
+            left -= bytes;
+        }
+        return clock::now() - began;
+    }
+
+private:
+    std::unique_ptr<pool_copy> copy_;
+    std::uint64_t pool_bytes_;
+};
+
+class device_memory final : public bench_memory {
+public:
+    explicit device_memory(std::unique_ptr<device_pool> pool)
+        : pool_(std::move(pool)),
+          image_(std::make_unique_for_overwrite<std::byte[]>(pool_->bytes())) {}
+
+    host_region region() const override {
+        return {pool_->base(), pool_->bytes(), memory_kind::cuda, -1};
+    }
+
+    pool_address address() const override {
+        pool_address result{::getpid(), -1, pool_->bytes()};
+        auto told = pool_->region();
+        if (!told) {
+            insist(told.error());
+            return result;
+        }
+        result.base = told->base_address;
+        result.process = told->on_device.process;
+        for (auto x : told->on_device.handle)
+            result.handle.push_back(static_cast<int>(x));
+        return result;
+    }
+
+    void commit() override { insist(pool_->write(0, {image_.get(), pool_->bytes()})); }
+    void refresh() override { insist(pool_->read(0, {image_.get(), pool_->bytes()})); }
+    void write(std::uint64_t offset, std::span<const std::byte> from) override {
+        std::memcpy(image_.get() + offset, from.data(), from.size());
+    }
+    void read(std::uint64_t offset, std::span<std::byte> to) const override {
+        std::memcpy(to.data(), image_.get() + offset, to.size());
+    }
+    void clear() override { insist(pool_->clear()); }
+    void warm_up() override { insist(pool_->keep_busy(std::chrono::milliseconds{100})); }
+
+    caf::expected<std::unique_ptr<limit_loop>> limit_to(const pool_address& peer) override {
+        memory_region target{peer.base, peer.bytes, memory_kind::cuda, {}, {}};
+        target.on_device.process = peer.process;
+        for (auto x : peer.handle)
+            target.on_device.handle.push_back(static_cast<byte_buffer::value_type>(x));
+        auto copy = make_pool_copy(*pool_, target);
+        if (!copy)
+            return std::move(copy.error());
+        return std::unique_ptr<limit_loop>{
+            std::make_unique<driver_copy>(std::move(*copy), pool_->bytes())};
+    }
+
+private:
+    std::unique_ptr<device_pool> pool_;
+    /// What the host wrote, or has read.
+    std::unique_ptr<std::byte[]> image_;
+};
+
+} // namespace
+
+caf::expected<std::unique_ptr<bench_memory>> make_device_memory(std::uint64_t bytes, side role) {
+    const auto found = cuda_probe();
+    if (!found.available)
+        return make_error(errc::unsupported, "--memory cuda: " + found.reason);
+    const auto last = static_cast<int>(found.devices.size()) - 1;
+    auto pool = make_device_pool(role == side::context ? 0 : last, bytes);
+    if (!pool)
+        return add_context(pool.error(), "--memory cuda");
+    return std::unique_ptr<bench_memory>{std::make_unique<device_memory>(std::move(*pool))};
+}
+
+} // namespace kvferry::bench
