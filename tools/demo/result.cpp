@@ -57,13 +57,14 @@ double request_result::seconds() const {
 }
 
 bool request_result::tokens_equal() const {
-    return decoded && decoded->first_token == static_cast<std::int64_t>(expected.first) &&
-           decoded->tokens == expected.tokens;
+    return decoded && expected &&
+           decoded->first_token == static_cast<std::int64_t>(expected->first) &&
+           decoded->tokens == expected->tokens;
 }
 
 bool request_result::digests_equal() const {
-    return prefilled && decoded && prefilled->digest == decoded->digest &&
-           decoded->digest == expected.prompt_digest;
+    return prefilled && decoded && expected && prefilled->digest == decoded->digest &&
+           decoded->digest == expected->prompt_digest;
 }
 
 std::vector<std::string> request_result::problems() const {
@@ -81,13 +82,16 @@ std::vector<std::string> request_result::problems() const {
     if (!prefilled || !received || !sent || !decoded) {
         return {name + "did not finish"};
     }
+    if (!expected) {
+        return {name + "finished, but was not checked against a one-process run"};
+    }
     if (!tokens_equal()) {
         found.push_back(name + "the tokens differ from those of a one-process run");
     }
     if (!digests_equal()) {
         found.push_back(name + "the KV differs: digest " + hex(decoded->digest) +
                         " on the generation side, " + hex(prefilled->digest) +
-                        " on the context side, " + hex(expected.prompt_digest) +
+                        " on the context side, " + hex(expected->prompt_digest) +
                         " in a one-process run");
     }
     return found;

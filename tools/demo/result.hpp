@@ -20,8 +20,9 @@ struct request_result {
     std::optional<request_received> received;
     std::optional<request_sent> sent;
     std::optional<request_decoded> decoded; ///< missing after a failed transfer
-    engine::generation expected;            ///< by a one-process run
-    double copy_seconds = 0;                ///< of the comparison; 0: none was made
+    /// By a one-process run; missing when the demo ended before it came to that.
+    std::optional<engine::generation> expected;
+    double copy_seconds = 0; ///< of the comparison; 0: none was made
 
     std::uint64_t bytes() const;
     std::uint64_t pieces() const;
