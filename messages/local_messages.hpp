@@ -158,6 +158,7 @@ struct register_region {
 
 struct region_registered {
     region_id region;
+    /// Empty: puts cannot reach that memory, only other routes can.
     byte_buffer access_key;
 };
 

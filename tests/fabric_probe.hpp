@@ -62,6 +62,20 @@ public:
         return result;
     }
 
+    /// The next `count` completions, all of them lost with their link: how many are in doubt. One
+    /// that is not has failed without a byte posted.
+    int doubts(int count) {
+        int result = 0;
+        for (int i = 0; i < count; ++i) {
+            auto done = next<transfer_done>();
+            const bool in_doubt = done.result == agent_result::in_doubt;
+            CHECK((in_doubt || (done.result == agent_result::failed && done.bytes == 0)));
+            CHECK(code_of(done.error) == (in_doubt ? errc::transfer_in_doubt : errc::link_lost));
+            result += in_doubt;
+        }
+        return result;
+    }
+
     /// Messages of a type that are already there.
     template <class Message>
     int waiting() {

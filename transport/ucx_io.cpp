@@ -11,16 +11,10 @@
 #include <atomic>
 #include <cstring>
 #include <future>
-#include <random>
 
 namespace kvferry {
 
 namespace {
-
-std::uint64_t draw_secret() {
-    std::random_device source;
-    return (std::uint64_t{source()} << 32) | source();
-}
 
 /// A head is what its struct says, or the message is none of ours.
 template <class Head>
@@ -39,6 +33,10 @@ ucx_io_state::ucx_io_state(fabric_actor::pointer self, dependencies with, std::u
     worker_->start([this](unsigned message, byte_view head,
                           byte_view payload) { on_message(message, head, payload); },
                    [this] { return after_progress(); });
+}
+
+std::uint64_t ucx_io_state::draw_number() {
+    return (std::uint64_t{random_()} << 32) | random_();
 }
 
 ucx_io_state::~ucx_io_state() {
@@ -73,7 +71,7 @@ caf::result<region_registered> ucx_io_state::on_register_region(const register_r
         return make_error(errc::registration_failed, "a region without memory");
     const region_id id{++last_region_};
     const bool cuda = message.kind == memory_kind::cuda;
-    access_key_head head{id.value, draw_secret()};
+    access_key_head head{id.value, draw_number()};
     byte_buffer key(sizeof head);
     std::memcpy(key.data(), &head, sizeof head);
     ucx_mapped_memory memory;

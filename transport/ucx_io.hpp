@@ -15,6 +15,7 @@
 
 #include <deque>
 #include <map>
+#include <random>
 #include <set>
 #include <vector>
 
@@ -135,8 +136,12 @@ private:
     void advance_put(std::uint64_t number);
     void finish_put(std::uint64_t number, agent_result);
 
+    /// That nobody else can know or draw.
+    std::uint64_t draw_number();
+
     fabric_actor::pointer self_;
     dependencies with_;
+    std::random_device random_;
     std::unique_ptr<ucx_worker> worker_;
     /// Nobody else need keep a fabric alive: it ends by stop_io.
     caf::strong_actor_ptr keep_alive_;

@@ -14,14 +14,6 @@ namespace kvferry {
 
 namespace {
 
-/// Different for every link of every rank, without coordination.
-std::uint64_t stream_number(incarnation self, std::uint64_t link) {
-    auto x = self.value + link * 0x9e3779b97f4a7c15;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
-    return x ^ (x >> 31);
-}
-
 /// How long UCX may take to end the operations of a broken endpoint.
 constexpr std::chrono::seconds lost_operations_grace{1};
 
@@ -55,7 +47,8 @@ caf::expected<ucx_io_state::link*> ucx_io_state::make_link(incarnation peer, byt
     result.peer = peer;
     result.owner = std::move(owner);
     result.endpoint = std::move(*endpoint);
-    result.stream = stream_number(with_.self, ++last_endpoint_);
+    result.stream = draw_number(); // nobody else's, not even one of a former life
+    ++last_endpoint_;
     return &result;
 }
 
@@ -157,6 +150,7 @@ void ucx_io_state::finish_link_if_over(endpoint_id id) {
         return;
     auto x = std::move(found->second);
     links_.erase(found);
+    x.keys.clear(); // the worker may go below
     if (x.failure)
         tell(self_, x.owner, endpoint_failed{id, x.peer, std::move(x.failure)});
     for (auto& waiting : x.closed)

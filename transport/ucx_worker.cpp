@@ -25,6 +25,23 @@ ucs_status_t call(const char* name, F&& f) {
     return made_to_fail(name) ? UCS_ERR_NO_MEMORY : f();
 }
 
+/// When a peer dies in the middle of a message that UCX 1.13 sends over TCP without a copy, in
+/// several parts, UCX ends the same request twice and aborts the process (measured: README.md). So
+/// it copies each part, in parts as long as those that it would not copy: that costs nothing that
+/// could be measured. For this context only, and what the user has set in the environment counts.
+void prefer_copies(ucp_config_t* config) {
+    struct setting {
+        const char* variable;
+        const char* key;
+        const char* value;
+    };
+    for (const auto& x : {setting{"UCX_ZCOPY_THRESH", "ZCOPY_THRESH", "inf"},
+                          setting{"UCX_TCP_TX_SEG_SIZE", "TX_SEG_SIZE", "64k"}})
+        if (std::getenv(x.variable) == nullptr)
+            if (auto status = ucp_config_modify(config, x.key, x.value); status != UCS_OK)
+                spdlog::debug("ucx_io: {} = {}: {}", x.key, x.value, ucs_status_string(status));
+}
+
 /// Transports that cannot report a death: UCX leaves them out when it is asked for that.
 bool reports_death(std::string_view transport) {
     static constexpr std::array left_out{"self", "sysv", "posix", "cma", "knem", "xpmem"};
@@ -74,6 +91,7 @@ void ucx_worker::destroy() noexcept {
     if (std::exchange(added_, false))
         loop_.remove(*this);
     worker_.reset();
+    context_.reset();
 }
 
 caf::error ucx_worker::make_context(bool rma) {
@@ -83,11 +101,8 @@ caf::error ucx_worker::make_context(bool rma) {
         status != UCS_OK)
         return ucx_error("ucp_config_read", status);
     const ucx_config_handle held{config};
-    // When a peer dies in the middle of a message that UCX 1.13 sends over TCP without a copy, in
-    // several parts, UCX ends the same request twice and aborts the process (measured: README.md).
-    // A copy per part prevents it. This setting is for this context only, and the user's own counts.
-    if (!rma && std::getenv("UCX_ZCOPY_THRESH") == nullptr)
-        (void)ucp_config_modify(config, "ZCOPY_THRESH", "inf");
+    if (!rma)
+        prefer_copies(config);
     ucp_params_t params{};
     params.field_mask = UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_NAME;
     params.features = UCP_FEATURE_AM | UCP_FEATURE_WAKEUP | (rma ? std::uint64_t{UCP_FEATURE_RMA} : 0);

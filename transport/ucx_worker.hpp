@@ -53,8 +53,8 @@ public:
     caf::expected<ucx_mapped_memory> map(std::byte* base, std::uint64_t bytes, bool cuda) const;
     caf::expected<byte_buffer> pack_key(const ucx_mapped_memory&) const;
 
-    /// Frees the worker: what is under way ends now. Endpoints and keys must have gone before, or go
-    /// down with it.
+    /// Frees worker and context: what is under way ends now. Keys and mapped memory must have gone
+    /// before; endpoints go down with it.
     void destroy() noexcept;
 
     bool progress() override;

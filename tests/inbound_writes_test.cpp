@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+// The target's half of puts by message: who may write where, and when a put is over.
+#include "transport/inbound_writes.hpp"
+
+#include <doctest/doctest.h>
+
+#include <array>
+#include <cstring>
+
+using namespace kvferry;
+
+namespace {
+
+struct scene {
+    std::array<std::byte, 64> memory{};
+    inbound_writes writes;
+    static constexpr std::uint64_t secret = 42;
+
+    explicit scene(std::size_t puts_max = 100) : writes(puts_max) {
+        writes.allow(region_id{7}, memory.data(), memory.size(), secret);
+    }
+
+    std::uint64_t at(std::size_t offset) const {
+        return reinterpret_cast<std::uint64_t>(memory.data()) + offset;
+    }
+    void place(std::uint64_t put, std::size_t offset, std::size_t bytes, std::uint64_t shown = secret,
+               std::uint64_t region = 7, std::uint64_t sender = 1) {
+        const std::array<std::byte, 128> source = [] {
+            std::array<std::byte, 128> result;
+            result.fill(std::byte{9});
+            return result;
+        }();
+        writes.place({sender, put, region, shown, at(offset)}, source.data(), bytes);
+    }
+    void end(std::uint64_t put, std::uint64_t pieces, std::uint64_t sender = 1) {
+        writes.end({sender, put, pieces}, {caf::byte{5}});
+    }
+    std::size_t written() const {
+        return static_cast<std::size_t>(std::count(memory.begin(), memory.end(), std::byte{9}));
+    }
+};
+
+} // namespace
+
+TEST_CASE("inbound_writes: a put is over when all its pieces are, in whatever order the last word comes") {
+    for (bool end_first : {true, false}) {
+        scene x;
+        if (end_first)
+            x.end(3, 2);
+        x.place(3, 0, 16);
+        CHECK(x.writes.take_finished().empty());
+        x.place(3, 32, 16);
+        if (!end_first) {
+            CHECK(x.writes.take_finished().empty());
+            x.end(3, 2);
+        }
+        auto finished = x.writes.take_finished();
+        REQUIRE(finished.size() == 1);
+        CHECK(finished[0].writer == incarnation{1});
+        CHECK(finished[0].put == 3);
+        CHECK(finished[0].return_address == byte_buffer{caf::byte{5}});
+        CHECK_FALSE(finished[0].refused);
+        CHECK(x.written() == 32);
+        CHECK(x.writes.puts() == 0);
+        CHECK(x.writes.take_finished().empty());
+    }
+}
+
+TEST_CASE("inbound_writes: nothing is written outside a region, with a wrong secret, or after it was taken back") {
+    scene x;
+    x.place(1, 60, 5);            // over the end
+    x.place(1, 64, 1);            // behind the end
+    x.place(1, ~std::size_t{0}, 1); // before the start
+    x.place(1, 0, 8, 41);         // wrong secret
+    x.place(1, 0, 8, 42, 8);      // no such region
+    CHECK(x.writes.forbid(region_id{7}));
+    CHECK_FALSE(x.writes.forbid(region_id{7}));
+    x.place(1, 0, 8);
+    x.end(1, 6);
+    CHECK(x.written() == 0);
+    CHECK(x.writes.refused_pieces() == 6);
+    auto finished = x.writes.take_finished();
+    REQUIRE(finished.size() == 1);
+    CHECK(code_of(finished[0].refused) == errc::plan_invalid); // the first reason
+}
+
+TEST_CASE("inbound_writes: the last byte of a region can be written") {
+    scene x;
+    x.place(1, 63, 1);
+    x.place(1, 64, 0); // an empty piece at the end is inside as well
+    CHECK(x.written() == 1);
+    CHECK(x.writes.refused_pieces() == 0);
+}
+
+TEST_CASE("inbound_writes: after a fence nothing of that writer is written, and it is told") {
+    scene x;
+    x.place(1, 0, 8);
+    x.writes.fence(incarnation{1});
+    x.place(1, 8, 8);
+    x.end(1, 2);
+    x.place(2, 16, 8);
+    x.end(2, 1);
+    x.place(1, 24, 8, scene::secret, 7, 2); // another writer goes on
+    CHECK(x.written() == 16);
+    auto finished = x.writes.take_finished();
+    REQUIRE(finished.size() == 2);
+    for (const auto& put : finished)
+        CHECK(code_of(put.refused) == errc::transfer_failed);
+    x.writes.lift_fence(incarnation{1});
+    x.place(3, 32, 8);
+    CHECK(x.written() == 24);
+}
+
+TEST_CASE("inbound_writes: puts that never end are forgotten, the oldest first") {
+    scene x{3};
+    for (std::uint64_t put : {1, 2, 3, 4})
+        x.place(put, put, 1);
+    CHECK(x.writes.puts() == 3);
+    x.end(1, 1); // forgotten: this makes it a new one that misses a piece
+    CHECK(x.writes.take_finished().empty());
+    x.end(4, 1);
+    CHECK(x.writes.take_finished().size() == 1);
+}
+
+TEST_CASE("inbound_writes: the numbers of two writers do not meet") {
+    scene x;
+    x.place(1, 0, 1, scene::secret, 7, 1);
+    x.place(1, 1, 1, scene::secret, 7, 2);
+    x.end(1, 1, 2);
+    auto finished = x.writes.take_finished();
+    REQUIRE(finished.size() == 1);
+    CHECK(finished[0].writer == incarnation{2});
+}
