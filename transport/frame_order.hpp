@@ -25,10 +25,10 @@ public:
                 std::vector<caf::byte_buffer>& ready) {
         auto& x = find(stream);
         x.touched = ++clock_;
-        if (sequence < x.next || x.held.size() >= held_max_)
+        if (sequence < x.next)
             return false;
         if (sequence > x.next)
-            return x.held.try_emplace(sequence, std::move(frame)).second;
+            return x.held.size() < held_max_ && x.held.try_emplace(sequence, std::move(frame)).second;
         ready.push_back(std::move(frame));
         ++x.next;
         for (auto it = x.held.begin(); it != x.held.end() && it->first == x.next; it = x.held.erase(it)) {

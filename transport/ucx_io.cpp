@@ -153,76 +153,89 @@ void ucx_io_state::on_message(unsigned message, byte_view head, byte_view payloa
     }
 }
 
+/// What throws ends that one thing, never what stands behind it in the queue.
+template <class F>
+void ucx_io_state::attempt(const char* what, F&& f) {
+    try {
+        f();
+    } catch (const std::exception& error) {
+        detail::handler_failures.fetch_add(1, std::memory_order_relaxed);
+        handler_failed(make_error(errc::handler_failed, std::string{"ucx_io failed on "} + what + ": " + error.what()));
+    }
+}
+
 bool ucx_io_state::after_progress() {
     bool any = !worker_->events().empty() || !arrived_.empty() || !written_.empty();
-    handle_events();
+    for (const auto& event : std::exchange(worker_->events(), {}))
+        attempt("an event of UCX", [&] { handle_event(event); });
     for (auto& [head, text] : std::exchange(written_, {}))
-        on_written(head, text);
-    hand_on_frames();
-    confirm_writes();
-    for (auto& [id, x] : links_)
-        any = pump(x) || any;
+        attempt("the end of a put", [&] { on_written(head, text); });
+    for (auto& bytes : std::exchange(arrived_, {}))
+        attempt("a frame", [&] { hand_on(std::move(bytes)); });
+    for (auto& done : inbound_.take_finished())
+        attempt("a confirmation", [&] { confirm(done); });
+    attempt("a link", [&] {
+        for (auto& [id, x] : links_)
+            any = pump(x) || any;
+    });
     return any;
 }
 
-void ucx_io_state::handle_events() {
-    for (const auto& event : std::exchange(worker_->events(), {})) {
-        auto found = links_.find(event.endpoint);
-        if (found == links_.end())
-            continue;
-        auto& x = found->second;
-        x.endpoint->note(event);
-        if (event.what == ucx_event::kind::sent && event.tag != 0)
-            on_piece_over(x, event.tag);
-        if (event.status != UCS_OK && event.what != ucx_event::kind::closed) {
-            auto lost = ucx_error("endpoint to incarnation " + to_string(x.peer), event.status);
-            lose_link(x, make_error(errc::link_lost, text_of(lost)));
-        } else if (event.what == ucx_event::kind::flushed && event.tag != 0) {
-            if (auto put = puts_.find(event.tag); put != puts_.end()) {
-                put->second.settled = true;
-                advance_put(event.tag);
-            }
-        } else if (event.what == ucx_event::kind::flushed) {
-            x.endpoint->close(false);
+void ucx_io_state::handle_event(const ucx_event& event) {
+    auto found = links_.find(event.endpoint);
+    if (found == links_.end())
+        return;
+    auto& x = found->second;
+    x.endpoint->note(event);
+    if (event.what == ucx_event::kind::sent && event.tag != 0)
+        on_piece_over(x, event.tag);
+    if (event.status != UCS_OK && event.what != ucx_event::kind::closed) {
+        auto lost = ucx_error("endpoint to incarnation " + to_string(x.peer), event.status);
+        lose_link(x, make_error(errc::link_lost, text_of(lost)));
+    } else if (event.what == ucx_event::kind::flushed && event.tag != 0) {
+        if (auto put = puts_.find(event.tag); put != puts_.end()) {
+            put->second.settled = true;
+            advance_put(event.tag);
         }
-        if (x.lost)
-            close_when_quiet(x);
-        finish_link_if_over(event.endpoint);
+    } else if (event.what == ucx_event::kind::flushed) {
+        x.endpoint->close(false);
     }
+    if (x.lost)
+        close_when_quiet(x);
+    finish_link_if_over(event.endpoint);
 }
 
-void ucx_io_state::hand_on_frames() {
-    for (auto& bytes : std::exchange(arrived_, {})) {
-        auto prefix = peek(bytes);
-        if (!prefix) {
-            // Logged less and less often: whoever reaches our port can send such frames for ever.
-            if (auto count = ++dropped_frames_; (count & (count - 1)) == 0)
-                spdlog::warn("ucx_io: frame dropped, number {}: {}", count, describe(prefix.error()));
-            continue;
-        }
-        auto* from = find_open(prefix->sender);
-        tell(self_, from && from->owner ? from->owner : with_.default_sink, frame_arrived{std::move(bytes)});
+void ucx_io_state::hand_on(byte_buffer frame) {
+    auto prefix = peek(frame);
+    if (!prefix) {
+        // Logged less and less often: whoever reaches our port can send such frames for ever.
+        if (auto count = ++dropped_frames_; (count & (count - 1)) == 0)
+            spdlog::warn("ucx_io: frame dropped, number {}: {}", count, describe(prefix.error()));
+        return;
     }
+    auto* from = find_open(prefix->sender);
+    tell(self_, from && from->owner ? from->owner : with_.default_sink, frame_arrived{std::move(frame)});
 }
 
-void ucx_io_state::confirm_writes() {
-    for (auto& done : inbound_.take_finished()) {
-        auto* back = find_open(done.writer);
-        if (!back) {
-            auto made = make_link(done.writer, done.return_address, {});
-            if (!made) {
-                spdlog::warn("ucx_io: a put of incarnation {} cannot be confirmed: {}",
-                             to_string(done.writer), describe(made.error()));
-                continue;
-            }
-            back = *made;
+/// Tells a writer that its put is over, on a link of our own if there is none to it.
+void ucx_io_state::confirm(const finished_writes& done) {
+    auto* back = find_open(done.writer);
+    if (!back) {
+        auto made = make_link(done.writer, done.return_address, {});
+        if (!made) {
+            spdlog::warn("ucx_io: a put of incarnation {} cannot be confirmed: {}", to_string(done.writer),
+                         describe(made.error()));
+            return;
         }
-        const written_head head{with_.self.value, done.put, done.refused ? 1u : 0u};
-        auto text = text_of(done.refused);
-        const auto* bytes = reinterpret_cast<const caf::byte*>(text.data());
-        back->endpoint->send(ucx_written, caf::as_bytes(caf::make_span(&head, 1)),
-                             byte_buffer(bytes, bytes + text.size()), 0);
+        back = *made;
     }
+    const written_head head{with_.self.value, done.put, done.refused ? 1u : 0u};
+    auto text = text_of(done.refused);
+    const auto* bytes = reinterpret_cast<const caf::byte*>(text.data());
+    back->endpoint->send(ucx_written, caf::as_bytes(caf::make_span(&head, 1)),
+                         byte_buffer(bytes, bytes + text.size()), 0);
+    if (stopping_ && !std::exchange(back->ending, true)) // it came too late to be closed with the others
+        advance_close(*back);
 }
 
 // -- birth ------------------------------------------------------------------------------------

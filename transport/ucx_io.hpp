@@ -120,9 +120,11 @@ private:
     // What UCX says (ucx_io.cpp).
     void on_message(unsigned message, byte_view head, byte_view payload);
     bool after_progress();
-    void handle_events();
-    void hand_on_frames();
-    void confirm_writes();
+    template <class F>
+    void attempt(const char* what, F&& f);
+    void handle_event(const ucx_event&);
+    void hand_on(byte_buffer frame);
+    void confirm(const finished_writes&);
 
     // Puts (ucx_puts.cpp).
     void prepare_keys(link&, std::vector<memory_region>);

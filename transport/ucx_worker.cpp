@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <exception>
 #include <set>
 #include <sstream>
 
@@ -186,9 +187,14 @@ ucs_status_t ucx_worker::on_message(void* slot, const void* head, size_t head_by
                                     size_t bytes, const ucp_am_recv_param_t* how) {
     auto* at = static_cast<message_slot*>(slot);
     // A rendezvous is nothing that we send: not taking it up ends it.
-    if ((how->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) == 0 && at->worker->on_message_)
+    if ((how->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0 || !at->worker->on_message_)
+        return UCS_OK;
+    try { // UCX is C: nothing may fly through it
         at->worker->on_message_(at->message, {static_cast<const caf::byte*>(head), head_bytes},
                                 {static_cast<const caf::byte*>(data), bytes});
+    } catch (const std::exception& error) {
+        spdlog::error("ucx_io: a message of {} bytes is lost: {}", bytes, error.what());
+    }
     return UCS_OK;
 }
 
