@@ -50,7 +50,7 @@ TEST_CASE("frame_order: streams do not wait for each other") {
     std::vector<caf::byte_buffer> ready;
     CHECK(order.accept(1, 1, frame(1), ready)); // waits
     CHECK(order.accept(2, 0, frame(20), ready));
-    CHECK(ready == std::vector{frame(20)});
+    CHECK(ready == std::vector<caf::byte_buffer>{frame(20)});
 }
 
 TEST_CASE("frame_order: what it remembers is bounded") {

@@ -168,8 +168,8 @@ bool ucx_io_state::after_progress() {
     bool any = !worker_->events().empty() || !arrived_.empty() || !written_.empty();
     for (const auto& event : std::exchange(worker_->events(), {}))
         attempt("an event of UCX", [&] { handle_event(event); });
-    for (auto& [head, text] : std::exchange(written_, {}))
-        attempt("the end of a put", [&] { on_written(head, text); });
+    for (const auto& word : std::exchange(written_, {}))
+        attempt("the end of a put", [&] { on_written(word.first, word.second); });
     for (auto& bytes : std::exchange(arrived_, {}))
         attempt("a frame", [&] { hand_on(std::move(bytes)); });
     for (auto& done : inbound_.take_finished())
