@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The life of a question: dial, ask, answer; one way to its end for all outcomes.
+// The life of a question; one way to its end for all outcomes.
 #include "actors/info_exchange.hpp"
 
 #include "actors/instance_roster.hpp"
@@ -65,15 +65,17 @@ caf::error info_exchange::ask_at(const std::string& text, std::chrono::milliseco
     const bool shared = std::holds_alternative<fetch_promise>(answer);
     auto id = shared ? joinable(*endpoint, until) : exchange_id{0};
     const bool fresh = id == 0;
+    byte_buffer question_frame;
     if (fresh) {
-        if (exchanges_.size() >= bounds_.info_dials_max)
-            return make_error(errc::limit_exceeded, text + ": info_dials_max = " + std::to_string(bounds_.info_dials_max)
+        if (exchanges_.size() >= bounds_.info_calls_max)
+            return make_error(errc::limit_exceeded, text + ": info_calls_max = " + std::to_string(bounds_.info_calls_max)
                                                         + " questions to rank-info servers are open already");
         auto frame = encode(question, bounds_.message_bytes_max);
         if (!frame)
             return frame.error();
         id = ++numbered_;
-        exchanges_.emplace(id, exchange{*endpoint, until, std::move(*frame), shared, false, {}});
+        exchanges_.emplace(id, exchange{*endpoint, until, shared, {}});
+        question_frame = std::move(*frame);
     }
     const auto asking = ++numbered_;
     askers_.emplace(asking, asker{std::move(answer), id, deadline});
@@ -81,7 +83,7 @@ caf::error info_exchange::ask_at(const std::string& text, std::chrono::milliseco
     deadlines_.set(asking, until);
     timer_.rearm(self_, deadlines_.next());
     if (fresh)
-        dial(id, *endpoint, until);
+        call(id, {*endpoint, std::move(question_frame), until});
     return {};
 }
 
@@ -91,21 +93,6 @@ info_exchange::exchange_id info_exchange::joinable(const info_endpoint& endpoint
         if (open.shared && open.endpoint == endpoint && until <= open.until)
             return id;
     return 0;
-}
-
-void info_exchange::dialled(exchange_id id, const rank_info_server_actor& server) {
-    auto found = exchanges_.find(id);
-    if (found == exchanges_.end())
-        return;
-    found->second.dialled = true;
-    // The askers' own deadlines come first; this one only ends what a silent server leaves behind.
-    const auto wait = found->second.until - self_->clock().now() + std::chrono::seconds{1};
-    ask_within(self_, server, wait, info_frame{found->second.question})
-        .then([this, id](const info_frame& frame) { answered(id, frame); },
-              [this, id](const caf::error& reason) {
-                  failed(id, make_error(errc::dial_failed, "the rank-info server there has ended ("
-                                                               + text_of(reason) + ")"));
-              });
 }
 
 void info_exchange::answered(exchange_id id, const info_frame& frame) {
@@ -144,13 +131,10 @@ void info_exchange::on_deadline(const deadline_tick&) {
     for (auto late : deadlines_.due(self_->clock().now())) {
         auto asker = std::move(askers_.extract(late).mapped());
         auto& open = exchanges_.at(asker.exchange);
-        const auto time = std::to_string(asker.deadline.count()) + " ms";
-        const auto reason
-            = open.dialled
-                  ? make_error(errc::deadline_exceeded, to_string(open.endpoint)
-                                                            + ": the rank-info server did not answer within " + time)
-                  : make_error(errc::dial_failed, to_string(open.endpoint) + ": no rank-info server there within "
-                                                      + time + "; check the endpoint, then retry");
+        const auto reason = make_error(errc::deadline_exceeded,
+                                       to_string(open.endpoint) + ": no answer of a rank-info server within "
+                                           + std::to_string(asker.deadline.count())
+                                           + " ms; check the endpoint, then retry");
         std::visit([&reason](auto& answer) { answer.deliver(reason); }, asker.answer);
         std::erase(open.askers, late);
         if (open.askers.empty())

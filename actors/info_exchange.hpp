@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Questions to rank-info servers, whatever carries them: who waits for which answer until when.
 //
-// The base of info_link and of its twin. They differ in how a server's handle is got (dial) and in
-// what publishing means; everything after that, deadlines and errors included, is the same code.
+// The base of info_link and of its twin. They differ in how a question
+// gets to its server (call) and in what publishing means; all else, deadlines and errors included, is
+// the same code.
 #pragma once
 
 #include "actors/deadlines.hpp"
@@ -29,21 +30,21 @@ public:
     info_exchange& operator=(const info_exchange&) = delete;
 
 protected:
-    /// One dial and one question; several askers of the same thing may share it.
+    /// One question on its way; several askers of the same thing may share it.
     using exchange_id = std::uint64_t;
 
     caf::result<instance_info> on_fetch(const fetch_instance_info&);
     caf::result<void> on_register(const register_with_instance&);
     void on_deadline(const deadline_tick&);
 
-    /// Starts to get the handle of the server at an endpoint: ends in dialled() or failed(), or is
-    /// ended by hang_up().
-    virtual void dial(exchange_id, const info_endpoint&, time_point until) = 0;
+    /// Carries a question to the server at an endpoint: ends in answered() or failed(), or is ended
+    /// by hang_up().
+    virtual void call(exchange_id, call_info_server) = 0;
 
-    /// The exchange is over, whatever its dial does.
+    /// The exchange is over, whatever became of its call.
     virtual void hang_up(exchange_id) = 0;
 
-    void dialled(exchange_id, const rank_info_server_actor&);
+    void answered(exchange_id, const info_frame&);
     void failed(exchange_id, const caf::error&);
 
     ticking_info_link::pointer self_;
@@ -63,17 +64,14 @@ private:
     struct exchange {
         info_endpoint endpoint;
         time_point until;
-        byte_buffer question;
         /// Others may wait for the same answer.
         bool shared = false;
-        bool dialled = false;
         std::vector<asker_id> askers;
     };
 
     caf::error ask_at(const std::string& endpoint, std::chrono::milliseconds deadline, wire_message question,
                       std::variant<fetch_promise, register_promise> answer);
     exchange_id joinable(const info_endpoint&, time_point until) const;
-    void answered(exchange_id, const info_frame&);
     std::vector<asker> close(exchange_id);
 
     std::unordered_map<exchange_id, exchange> exchanges_;

@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// A dialler per question; publishing through CAF's middleman.
+// Callers and listeners come and go here; what they carry is info_exchange.
 #include "actors/info_link.hpp"
 
-#include "actors/info_dialler.hpp"
+#include "actors/info_caller.hpp"
+#include "actors/info_listener.hpp"
 #include "messages/handle.hpp"
 #include "transport/system_call.hpp"
 
 #include <caf/io/middleman.hpp>
-#include <caf/io/middleman_actor.hpp>
-#include <caf/typed_response_promise.hpp>
-
-#include <spdlog/spdlog.h>
-
+#include <caf/io/network/multiplexer.hpp>
 #include <sys/eventfd.h>
 
 namespace kvferry {
@@ -20,8 +17,8 @@ info_link_state::info_link_state(ticking_info_link::pointer self, dependencies g
     : info_exchange(self, given.bounds) {}
 
 info_link_state::~info_link_state() {
-    for (const auto& [id, open] : dials_)
-        end(open);
+    for (const auto& [id, event] : calls_)
+        ::eventfd_write(event->get(), 1);
 }
 
 ticking_info_link::behavior_type info_link_state::make_behavior() {
@@ -34,26 +31,20 @@ ticking_info_link::behavior_type info_link_state::make_behavior() {
     };
 }
 
-void info_link_state::dial(exchange_id id, const info_endpoint& endpoint, time_point until) {
+void info_link_state::call(exchange_id id, call_info_server message) {
     auto event = std::make_shared<const unique_fd>(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!*event)
         return failed(id, system_error(errc::system_call_failed, "eventfd"));
-    auto dialler = spawn_info_dialler(self_->system(), {event});
-    dials_.emplace(id, dial_under_way{dialler, std::move(event)});
-    ask(self_, dialler, dial_info_server{endpoint, until})
-        .then([this, id](const info_server_dialled& done) { dialled(id, done.server); },
+    calls_.emplace(id, event);
+    message.until += std::chrono::seconds{1}; // the askers' deadlines come first: they name the time they had
+    ask(self_, spawn_info_caller(self_->system(), {bounds_, std::move(event)}), std::move(message))
+        .then([this, id](const info_frame& frame) { answered(id, frame); },
               [this, id](const caf::error& reason) { failed(id, reason); });
 }
 
 void info_link_state::hang_up(exchange_id id) {
-    if (auto ended = dials_.extract(id))
-        end(ended.mapped());
-}
-
-/// Wakes the dialler wherever it waits; what it has made of a connection goes with it.
-void info_link_state::end(const dial_under_way& dial) {
-    ::eventfd_write(dial.hang_up->get(), 1);
-    caf::anon_send_exit(dial.dialler, caf::exit_reason::kill);
+    if (auto ended = calls_.extract(id))
+        ::eventfd_write(ended.mapped()->get(), 1);
 }
 
 caf::result<info_server_published> info_link_state::on_publish(const publish_info_server& message) {
@@ -62,30 +53,20 @@ caf::result<info_server_published> info_link_state::on_publish(const publish_inf
     if (message.bind_address.empty()) // CAF would take that for all interfaces
         return make_error(errc::invalid_argument, "publishing needs a bind address; 0.0.0.0 or :: for all interfaces");
     auto& system = self_->system();
-    auto promise = self_->make_response_promise<info_server_published>();
     // Else a restart on the same port has to wait until the former process's connections are forgotten.
     const bool reuse = true;
-    self_->request(system.middleman().actor_handle(), bounds_.info_deadline, caf::publish_atom_v, message.port,
-                   caf::actor_cast<caf::strong_actor_ptr>(message.server),
-                   system.message_types<rank_info_server_actor>(), message.bind_address, reuse)
-        .then([promise, host = message.bind_address](std::uint16_t port) mutable {
-                  promise.deliver(info_server_published{to_string(info_endpoint{host, port})});
-              },
-              [promise, host = message.bind_address, port = message.port](const caf::error& reason) mutable {
-                  promise.deliver(make_error(errc::system_call_failed,
-                                             "cannot listen on " + to_string(info_endpoint{host, port}) + ": "
-                                                 + caf::to_string(reason)));
-              });
-    return promise;
+    auto door = system.middleman().backend().new_tcp_doorman(message.port, message.bind_address.c_str(), reuse);
+    if (!door)
+        return make_error(errc::system_call_failed,
+                          "cannot listen on " + to_string(info_endpoint{message.bind_address, message.port}) + ": "
+                              + caf::to_string(door.error()));
+    const info_endpoint endpoint{message.bind_address, (*door)->port()};
+    spawn_info_listener(system, {std::move(*door), message.server, bounds_});
+    return info_server_published{to_string(endpoint)};
 }
 
 info_link_actor spawn_info_link(caf::actor_system& system, placement where, info_link_state::dependencies given) {
     return spawn_at<ticking_info_link, info_link_state>(system, where, std::move(given));
-}
-
-void withdraw_info_server(caf::actor_system& system, const rank_info_server_actor& server) {
-    if (auto done = system.middleman().unpublish(server); !done)
-        spdlog::warn("a rank-info server keeps its port: {}", caf::to_string(done.error()));
 }
 
 } // namespace kvferry

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// info_link over CAF's network layer: the only place where it is used.
+// info_link over TCP: a caller per question, a listener per published server.
 #pragma once
 
 #include "actors/info_exchange.hpp"
@@ -16,7 +16,7 @@ public:
     static inline constexpr const char* name = "info_link";
 
     struct dependencies {
-        /// Used: info_deadline, info_dials_max, message_bytes_max.
+        /// Used: info_deadline, info_calls_max, message_bytes_max.
         limits bounds;
     };
 
@@ -26,17 +26,12 @@ public:
     ticking_info_link::behavior_type make_behavior();
 
 private:
-    struct dial_under_way {
-        info_dialler_actor dialler;
-        std::shared_ptr<const unique_fd> hang_up;
-    };
-
-    void dial(exchange_id, const info_endpoint&, time_point until) override;
+    void call(exchange_id, call_info_server) override;
     void hang_up(exchange_id) override;
-    void end(const dial_under_way&);
     caf::result<info_server_published> on_publish(const publish_info_server&);
 
-    std::unordered_map<exchange_id, dial_under_way> dials_;
+    /// An eventfd per call under way: written to, it ends the call wherever it waits.
+    std::unordered_map<exchange_id, std::shared_ptr<const unique_fd>> calls_;
 };
 
 /// The actor system must have been prepared (check_prepared). Nothing is cached: a restarted

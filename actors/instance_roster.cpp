@@ -22,8 +22,8 @@ bool same_split(const parallelism& a, const parallelism& b) {
 std::string split_text(const parallelism& x) {
     std::string layers;
     for (auto count : x.layers_per_stage)
-        layers += (layers.empty() ? "" : ",") + number(count);
-    return "tp " + number(x.tp_size) + " pp " + number(x.pp_size) + " cp " + number(x.cp_size) + " attention_dp "
+        layers.append(layers.empty() ? "" : ",").append(number(count));
+    return std::string{"tp "} + number(x.tp_size) + " pp " + number(x.pp_size) + " cp " + number(x.cp_size) + " attention_dp "
            + number(x.attention_dp) + " layers_per_stage " + layers;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Dialling is a look into a table; everything else is info_exchange.
+// A call is a look into a table; everything else is info_exchange.
 #include "actors/loopback_info_link.hpp"
 
 #include "messages/handle.hpp"
@@ -19,11 +19,15 @@ ticking_info_link::behavior_type loopback_info_link_state::make_behavior() {
     };
 }
 
-void loopback_info_link_state::dial(exchange_id id, const info_endpoint& endpoint, time_point) {
-    if (auto found = servers_.find(endpoint); found != servers_.end())
-        dialled(id, found->second);
-    else
-        failed(id, make_error(errc::dial_failed, "nobody has published a rank-info server under this endpoint"));
+void loopback_info_link_state::call(exchange_id id, call_info_server message) {
+    auto found = servers_.find(message.endpoint);
+    if (found == servers_.end())
+        return failed(id, make_error(errc::dial_failed, "nobody has published a rank-info server under this endpoint"));
+    ask(self_, found->second, info_frame{std::move(message.question)})
+        .then([this, id](const info_frame& frame) { answered(id, frame); },
+              [this, id](const caf::error& reason) {
+                  failed(id, make_error(errc::dial_failed, "the rank-info server has ended (" + text_of(reason) + ")"));
+              });
 }
 
 caf::result<info_server_published> loopback_info_link_state::on_publish(const publish_info_server& message) {

@@ -15,7 +15,7 @@ public:
     static inline constexpr const char* name = "loopback_info_link";
 
     struct dependencies {
-        /// Used: info_dials_max, message_bytes_max.
+        /// Used: info_calls_max, message_bytes_max.
         limits bounds;
         /// Servers that are there from the beginning, by endpoint; publishing adds to them.
         std::map<info_endpoint, rank_info_server_actor> servers;
@@ -26,7 +26,7 @@ public:
     ticking_info_link::behavior_type make_behavior();
 
 private:
-    void dial(exchange_id, const info_endpoint&, time_point until) override;
+    void call(exchange_id, call_info_server) override;
     void hang_up(exchange_id) override {}
     caf::result<info_server_published> on_publish(const publish_info_server&);
 

@@ -65,7 +65,7 @@ private:
     tick_timer timer_;
 };
 
-/// A published server is kept alive by CAF's network layer: its owner ends it by an exit message.
+/// A published server is kept alive by its listener: its owner ends it by an exit message.
 rank_info_server_actor spawn_rank_info_server(caf::actor_system&, placement,
                                               rank_info_server_state::dependencies);
 

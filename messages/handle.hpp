@@ -118,12 +118,4 @@ auto ask(Self* self, const Handle& to, Message message) {
     return self->request(to, caf::infinite, std::move(message));
 }
 
-/// Asks somebody who may never answer (another process); then .then(...) gets an error after `wait`.
-template <class Self, class Handle, class Message>
-auto ask_within(Self* self, const Handle& to, caf::timespan wait, Message message) {
-    trace::record(trace::instant::sent, self->name(), detail::message_name<Message>(),
-                  detail::rid_of(message));
-    return self->request(to, wait, std::move(message));
-}
-
 } // namespace kvferry

@@ -28,8 +28,7 @@ struct fetch_instance_info;
 struct register_with_instance;
 struct publish_info_server;
 struct info_server_published;
-struct dial_info_server;
-struct info_server_dialled;
+struct call_info_server;
 struct open_endpoint;
 struct endpoint_opened;
 struct endpoint_failed;
@@ -209,10 +208,10 @@ using info_link_actor = caf::typed_actor<
     // Make this process's server reachable.
     caf::result<info_server_published>(publish_info_server)>;
 
-/// One dial of an info_link, on a thread of its own, so that no dial waits for another.
-using info_dialler_actor = caf::typed_actor<
-    // Connect, make sure that a rank-info server listens there, hand over its handle.
-    caf::result<info_server_dialled>(dial_info_server)>;
+/// One question of an info_link, on a thread of its own, so that no question waits for another.
+using info_caller_actor = caf::typed_actor<
+    // Connect to a rank-info server, ask, hand over its answer.
+    caf::result<info_frame>(call_info_server)>;
 
 /// One per (rank, incarnation): dial or accept, handshake, typed messages both ways, liveness.
 using peer_link_actor =

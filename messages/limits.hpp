@@ -41,10 +41,11 @@ struct limits {
     std::size_t puts_in_flight_max = 256;
     /// Pairs of layouts whose templates a planner keeps.
     std::size_t plan_cache_entries_max = 256;
-    /// Questions that wait at a rank-info server for ranks that have not registered yet.
+    /// Questions that wait at a rank-info server for ranks that have not registered yet, and
+    /// connections that it holds.
     std::size_t info_questions_max = 4096;
-    /// Rank-info servers that one rank dials at a time; each dial holds a thread.
-    std::size_t info_dials_max = 64;
+    /// Questions of one rank to rank-info servers at a time; each holds a thread.
+    std::size_t info_calls_max = 64;
     /// Regions that one peer may offer on a same-host connection.
     std::size_t shared_regions_max = 1024;
     /// Same-host connections that nobody has asked for yet.

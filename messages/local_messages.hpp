@@ -25,14 +25,9 @@ using time_point = clock::time_point;
 
 // -- info exchange --------------------------------------------------------------------------
 
-/// A codec frame on its way through CAF's network layer (the one message here that travels).
+/// A codec frame from or for another process. The bytes travel, the message does not.
 struct info_frame {
     byte_buffer bytes;
-
-    template <class Inspector>
-    friend bool inspect(Inspector& f, info_frame& x) {
-        return f.object(x).fields(f.field("bytes", x.bytes));
-    }
 };
 
 /// Ask the rank-info server at `endpoint` ("host:port") for all ranks of its instance.
@@ -59,13 +54,11 @@ struct info_server_published {
     std::string endpoint;
 };
 
-struct dial_info_server {
+/// A question and how long anybody wants its answer.
+struct call_info_server {
     info_endpoint endpoint;
+    byte_buffer question;
     time_point until;
-};
-
-struct info_server_dialled {
-    rank_info_server_actor server;
 };
 
 // -- fabric ---------------------------------------------------------------------------------
