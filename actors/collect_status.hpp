@@ -17,13 +17,14 @@ caf::result<session_list> collect_status(Self* self, const Table& sessions) {
     if (sessions.empty())
         return session_list{};
     auto promise = self->template make_response_promise<session_list>();
-    auto collected = std::make_shared<std::pair<session_list, std::size_t>>(session_list{}, sessions.size());
+    auto collected =
+        std::make_shared<std::pair<session_list, std::size_t>>(session_list{}, sessions.size());
     auto answered = [promise, collected]() mutable {
         if (--collected->second == 0)
             promise.deliver(std::move(collected->first));
     };
     for (const auto& entry : sessions)
-        ask(self, entry.second, query_status{})
+        ask(self, entry.second.actor, query_status{})
             .then(
                 [answered, collected](session_status& status) mutable {
                     collected->first.sessions.push_back(std::move(status));

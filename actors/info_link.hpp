@@ -38,7 +38,4 @@ private:
 /// instance is seen by the next question.
 info_link_actor spawn_info_link(caf::actor_system&, placement, info_link_state::dependencies);
 
-/// Takes publish_info_server back: closes the port. Blocks for one round through CAF's network layer.
-void withdraw_info_server(caf::actor_system&, const rank_info_server_actor&);
-
 } // namespace kvferry

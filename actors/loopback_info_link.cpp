@@ -6,7 +6,8 @@
 
 namespace kvferry {
 
-loopback_info_link_state::loopback_info_link_state(ticking_info_link::pointer self, dependencies given)
+loopback_info_link_state::loopback_info_link_state(ticking_info_link::pointer self,
+                                                   dependencies given)
     : info_exchange(self, given.bounds), servers_(std::move(given.servers)) {}
 
 ticking_info_link::behavior_type loopback_info_link_state::make_behavior() {
@@ -22,15 +23,19 @@ ticking_info_link::behavior_type loopback_info_link_state::make_behavior() {
 void loopback_info_link_state::call(exchange_id id, call_info_server message) {
     auto found = servers_.find(message.endpoint);
     if (found == servers_.end())
-        return failed(id, make_error(errc::dial_failed, "nobody has published a rank-info server under this endpoint"));
+        return failed(id,
+                      make_error(errc::dial_failed,
+                                 "nobody has published a rank-info server under this endpoint"));
     ask(self_, found->second, info_frame{std::move(message.question)})
         .then([this, id](const info_frame& frame) { answered(id, frame); },
               [this, id](const caf::error& reason) {
-                  failed(id, make_error(errc::dial_failed, "the rank-info server has ended (" + text_of(reason) + ")"));
+                  failed(id, make_error(errc::dial_failed, "the rank-info server has ended (" +
+                                                               text_of(reason) + ")"));
               });
 }
 
-caf::result<info_server_published> loopback_info_link_state::on_publish(const publish_info_server& message) {
+caf::result<info_server_published>
+loopback_info_link_state::on_publish(const publish_info_server& message) {
     if (!message.server)
         return make_error(errc::invalid_argument, "there is no rank-info server to publish");
     info_endpoint wanted{message.bind_address, message.port};
@@ -48,7 +53,7 @@ caf::result<info_server_published> loopback_info_link_state::on_publish(const pu
             return make_error(errc::duplicate, to_string(*endpoint) + " is taken");
         there->second = message.server;
     }
-    return info_server_published{to_string(*endpoint)};
+    return info_server_published{to_string(*endpoint), {}};
 }
 
 info_link_actor spawn_loopback_info_link(caf::actor_system& system, placement where,

@@ -5,10 +5,9 @@
 #include "actors/collect_status.hpp"
 #include "actors/rx_session.hpp"
 #include "messages/handle.hpp"
-#include "transport/cohorts.hpp"
-#include "transport/topology.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace kvferry {
 
@@ -17,12 +16,19 @@ receiver_state::receiver_state(receiver_actor::pointer self, dependencies with)
 
 receiver_actor::behavior_type receiver_state::make_behavior() {
     return {
-        handle(this, &receiver_state::on_peer_ready),   handle(this, &receiver_state::on_peer_lost),
-        handle(this, &receiver_state::on_process_gone), handle(this, &receiver_state::on_open),
-        handle(this, &receiver_state::on_kv_result),    handle(this, &receiver_state::on_aux_result),
-        handle(this, &receiver_state::on_cancel),       handle(this, &receiver_state::on_gone),
-        handle(this, &receiver_state::on_refused),      handle(this, &receiver_state::on_retired),
-        handle(this, &receiver_state::on_deadline),     handle(this, &receiver_state::on_list),
+        handle(this, &receiver_state::on_peer_ready),
+        handle(this, &receiver_state::on_peer_lost),
+        handle(this, &receiver_state::on_process_gone),
+        handle(this, &receiver_state::on_open),
+        handle(this, &receiver_state::on_kv_result),
+        handle(this, &receiver_state::on_aux_result),
+        handle(this, &receiver_state::on_cancel),
+        handle(this, &receiver_state::on_gone),
+        handle(this, &receiver_state::on_refused),
+        handle(this, &receiver_state::on_transferring),
+        handle(this, &receiver_state::on_retired),
+        handle(this, &receiver_state::on_deadline),
+        handle(this, &receiver_state::on_list),
         handle(this, &receiver_state::on_cancel_all),
     };
 }
@@ -31,20 +37,22 @@ caf::result<rx_opened> receiver_state::on_open(const open_rx& ask) {
     if (stopping_)
         return stopping_;
     if (ask.request.value > rid_max)
-        return make_error(errc::invalid_argument, "rid " + to_string(ask.request) + " needs more than 63 bits");
+        return make_error(errc::invalid_argument,
+                          "rid " + to_string(ask.request) + " needs more than 63 bits");
     if (sessions_.size() >= with_.bounds.sessions_max)
         return make_error(errc::limit_exceeded,
-                          "sessions_max = " + std::to_string(with_.bounds.sessions_max)
-                              + " receiving sessions are live: open rid " + to_string(ask.request) + " later");
+                          "sessions_max = " + std::to_string(with_.bounds.sessions_max) +
+                              " receiving sessions are live: open rid " + to_string(ask.request) +
+                              " later");
     attempt drawn{random_()};
     auto actor = spawn_at<rx_session_actor, rx_session_state>(
         self_->system(), with_.home,
-        rx_session_state::dependencies{with_.bounds, with_.self, self_, ask.observer, ask.request, drawn,
-                                       ask.aux});
+        rx_session_state::dependencies{with_.bounds, with_.self, self_, ask.observer, ask.request,
+                                       drawn, ask.aux});
     sessions_.emplace(drawn, session{actor, ask});
     unbound_.push_back(drawn);
     deadlines_.set(drawn, self_->clock().now() + ask.deadline);
-    timer_.rearm(self_, deadlines_.next());
+    rearm();
     resolve(with_.own_endpoint);
     resolve(ask.context_endpoint);
     bind_all();
@@ -57,15 +65,18 @@ void receiver_state::resolve(const std::string& endpoint) {
     if (instances_.contains(endpoint) || !asked_.emplace(endpoint, true).second)
         return;
     ask(self_, with_.info_link, fetch_instance_info{endpoint, with_.bounds.info_deadline})
-        .then([this, endpoint](instance_info& info) { instance_arrived(endpoint, std::move(info.ranks)); },
+        .then([this, endpoint](
+                  instance_info& info) { instance_arrived(endpoint, std::move(info.ranks)); },
               [this, endpoint](const caf::error& reason) { instance_failed(endpoint, reason); });
 }
 
 void receiver_state::instance_arrived(const std::string& endpoint, std::vector<rank_info> ranks) {
     asked_.erase(endpoint);
     // From here on ranks[i] is rank i; what else the list must be, cohorts_of checks.
-    std::sort(ranks.begin(), ranks.end(), [](const auto& a, const auto& b) { return a.rank < b.rank; });
+    std::sort(ranks.begin(), ranks.end(),
+              [](const auto& a, const auto& b) { return a.rank < b.rank; });
     instances_[endpoint] = std::move(ranks);
+    parties_.clear();
     bind_all();
 }
 
@@ -88,24 +99,32 @@ void receiver_state::bind_all() {
         const auto& session = sessions_.at(drawn);
         if (!instances_.contains(session.opened.context_endpoint))
             return false;
-        auto writers = writers_for(session.opened);
-        if (!writers) {
-            tell(self_, session.actor, bind_writers{{}, writers.error()});
+        const auto& parties = parties_for(session.opened);
+        if (!parties) {
+            tell(self_, session.actor,
+                 bind_writers{
+                     {}, add_context(parties.error(), "rid " + to_string(session.opened.request))});
             return true;
         }
-        tell(self_, session.actor, bind_writers{*writers, {}});
+        tell(self_, session.actor, bind_writers{parties->writers, {}});
+        renewals_.set(drawn, self_->clock().now() + renewal_period());
         const auto& ranks = instances_.at(session.opened.context_endpoint);
-        for (const auto& writer : *writers) {
-            auto [known, fresh] = peers_.try_emplace(writer.process);
-            if (fresh) {
-                known->second.info = ranks[writer.rank.value];
-                connect(known->second.info);
-            } else if (known->second.view) {
-                tell(self_, session.actor, peer_ready{known->second.view});
-            }
-        }
+        for (const auto& writer : parties->writers)
+            if (const auto& known = meet(ranks[writer.rank.value]); known.view)
+                tell(self_, session.actor, peer_ready{known.view});
         return true;
     });
+    rearm();
+}
+
+/// The link to a context rank, made when this is the first session that needs it.
+receiver_state::peer& receiver_state::meet(const rank_info& rank) {
+    auto [known, fresh] = peers_.try_emplace(rank.process);
+    if (fresh) {
+        known->second.info = rank;
+        connect(rank);
+    }
+    return known->second;
 }
 
 /// The link tells peer_ready or peer_lost; only a worker that makes no link has to be heard here.
@@ -117,42 +136,52 @@ void receiver_state::connect(const rank_info& peer) {
               });
 }
 
-caf::expected<std::vector<writer_binding>> receiver_state::writers_for(const open_rx& opened) const {
-    const auto& context = instances_.at(opened.context_endpoint);
-    auto mine = cohorts_of(with_.self, context, opened.context_dp_rank);
-    if (!mine)
-        return add_context(mine.error(), "rid " + to_string(opened.request));
-    std::map<rank_id, writer_binding> bindings;
-    for (auto rank : mine->kv)
-        bindings[rank].kv = true;
-    if (opened.aux == aux_mode::required)
-        for (auto rank : mine->aux)
-            bindings[rank].aux = true;
-    std::vector<writer_binding> result;
-    for (auto& [rank, binding] : bindings) {
-        binding.rank = rank;
-        binding.process = context[rank.value].process;
-        binding.receivers = receivers_of(context[rank.value], instances_.at(with_.own_endpoint),
-                                         dp_rank(with_.self.layout), opened.aux == aux_mode::required);
-        result.push_back(std::move(binding));
-    }
-    return result;
+const caf::expected<transfer_parties>& receiver_state::parties_for(const open_rx& opened) {
+    parties_key key{opened.context_endpoint, opened.context_dp_rank, opened.aux};
+    auto found = parties_.find(key);
+    if (found == parties_.end())
+        found =
+            parties_
+                .emplace(std::move(key), parties_of(with_.self, instances_.at(with_.own_endpoint),
+                                                    instances_.at(opened.context_endpoint),
+                                                    opened.context_dp_rank, opened.aux))
+                .first;
+    return found->second;
+}
+
+/// A request that nothing has to be done for: the bystander's session ends when its host has given
+/// all, instead of waiting for its deadline.
+void receiver_state::ask_for_nothing(const session& serving, attempt drawn,
+                                     const rank_info& bystander) {
+    request_data notice;
+    notice.header.request = serving.opened.request;
+    notice.header.session = drawn;
+    notice.header.writer = bystander.rank;
+    notice.target.last = true;
+    notice.kv = false;
+    notice.receivers = {with_.self.rank};
+    auto& known = meet(bystander);
+    if (known.view)
+        tell(self_, known.view->link, send_message{std::move(notice)});
+    else if (known.waiting.size() < with_.bounds.pending_per_link_max)
+        known.waiting.push_back(std::move(notice));
 }
 
 // -- peers --------------------------------------------------------------------------------------
 
 void receiver_state::on_peer_ready(const peer_ready& message) {
-    auto known = peers_.find(message.peer->info.process);
-    if (known == peers_.end())
-        peers_.emplace(message.peer->info.process, peer{message.peer->info, message.peer});
-    else
-        known->second.view = message.peer;
+    auto& known = peers_[message.peer->info.process];
+    known.info = message.peer->info;
+    known.view = message.peer;
+    for (auto& notice : std::exchange(known.waiting, {}))
+        tell(self_, known.view->link, send_message{std::move(notice)});
     for (auto& [drawn, session] : sessions_)
         tell(self_, session.actor, message);
 }
 
 void receiver_state::on_peer_lost(const peer_lost& message) {
     peers_.erase(message.peer);
+    parties_.clear();
     std::erase_if(instances_, [&](const auto& entry) {
         return std::any_of(entry.second.begin(), entry.second.end(),
                            [&](const rank_info& rank) { return rank.process == message.peer; });
@@ -189,10 +218,11 @@ void receiver_state::deliver(const Message& message, bool answer) {
     auto known = peers_.find(message.header.sender);
     if (!answer || known == peers_.end() || !known->second.view)
         return;
-    auto reason = make_error(errc::gone, describe(with_.self) + " has no attempt "
-                                             + to_string(message.header.session) + " of rid "
-                                             + to_string(message.header.request));
-    tell(self_, known->second.view->link, send_message{gone{message.header, side::context, to_wire(reason)}});
+    auto reason = make_error(errc::gone, describe(with_.self) + " has no attempt " +
+                                             to_string(message.header.session) + " of rid " +
+                                             to_string(message.header.request));
+    tell(self_, known->second.view->link,
+         send_message{gone{message.header, side::context, to_wire(reason)}});
 }
 
 void receiver_state::on_kv_result(const kv_agent_result& message) {
@@ -215,10 +245,30 @@ void receiver_state::on_refused(const refused& message) {
     deliver(message, false);
 }
 
+void receiver_state::on_transferring(const session_transferring& message) {
+    auto session = sessions_.find(message.session);
+    if (session == sessions_.end())
+        return;
+    const auto& opened = session->second.opened;
+    deadlines_.set(message.session, self_->clock().now() + opened.transfer_deadline);
+    rearm();
+    auto instance = instances_.find(opened.context_endpoint);
+    if (instance == instances_.end() || !instances_.contains(with_.own_endpoint))
+        return; // a rank of it is lost: its links and all that waited on them are too
+    const auto& parties = parties_for(opened);
+    if (!parties)
+        return;
+    if (auto group = parties->bystanders.find(message.context_dp_rank);
+        group != parties->bystanders.end())
+        for (auto rank : group->second)
+            ask_for_nothing(session->second, message.session, instance->second[rank.value]);
+}
+
 void receiver_state::on_retired(const session_retired& message) {
     sessions_.erase(message.session);
     std::erase(unbound_, message.session);
     deadlines_.erase(message.session);
+    renewals_.erase(message.session);
     finish_if_empty();
 }
 
@@ -228,14 +278,26 @@ void receiver_state::on_deadline(const deadline_tick&) {
     for (auto drawn : deadlines_.due(now))
         if (auto session = sessions_.find(drawn); session != sessions_.end())
             tell(self_, session->second.actor, deadline_tick{});
-    timer_.rearm(self_, deadlines_.next());
+    for (auto drawn : renewals_.due(now)) {
+        tell(self_, sessions_.at(drawn).actor, renew_requests{});
+        renewals_.set(drawn, now + renewal_period());
+    }
+    rearm();
+}
+
+void receiver_state::rearm() {
+    auto next = deadlines_.next();
+    if (auto renewal = renewals_.next(); renewal && (!next || *renewal < *next))
+        next = renewal;
+    timer_.rearm(self_, next);
+}
+
+std::chrono::milliseconds receiver_state::renewal_period() const {
+    return std::max(with_.bounds.early_request_lease / 3, std::chrono::milliseconds{1});
 }
 
 caf::result<session_list> receiver_state::on_list(const list_sessions&) {
-    std::map<attempt, rx_session_actor> actors;
-    for (const auto& [drawn, session] : sessions_)
-        actors.emplace(drawn, session.actor);
-    return collect_status(self_, actors);
+    return collect_status(self_, sessions_);
 }
 
 caf::result<void> receiver_state::on_cancel_all(const cancel_request& cancel) {

@@ -3,12 +3,15 @@
 #pragma once
 
 #include "actors/deadlines.hpp"
+#include "actors/transfer_parties.hpp"
 #include "messages/limits.hpp"
 #include "messages/local_messages.hpp"
 #include "transport/resident.hpp"
 
 #include <map>
+#include <optional>
 #include <random>
+#include <tuple>
 #include <unordered_map>
 
 namespace kvferry {
@@ -43,7 +46,12 @@ private:
     struct peer {
         rank_info info;
         peer_view_ptr view;
+        /// For bystanders, until the link is up.
+        std::vector<request_data> waiting;
     };
+
+    /// Context endpoint and DP rank, aux.
+    using parties_key = std::tuple<std::string, std::optional<std::uint32_t>, aux_mode>;
 
     caf::result<rx_opened> on_open(const open_rx&);
     void on_kv_result(const kv_agent_result&);
@@ -54,6 +62,7 @@ private:
     void on_peer_ready(const peer_ready&);
     void on_peer_lost(const peer_lost&);
     void on_process_gone(const process_gone&);
+    void on_transferring(const session_transferring&);
     void on_retired(const session_retired&);
     void on_deadline(const deadline_tick&);
     caf::result<session_list> on_list(const list_sessions&);
@@ -66,8 +75,13 @@ private:
     void instance_arrived(const std::string& endpoint, std::vector<rank_info> ranks);
     void instance_failed(const std::string& endpoint, const caf::error&);
     void bind_all();
+    peer& meet(const rank_info&);
     void connect(const rank_info& peer);
-    caf::expected<std::vector<writer_binding>> writers_for(const open_rx&) const;
+    /// Remembered until one of the two instances changes.
+    const caf::expected<transfer_parties>& parties_for(const open_rx&);
+    void ask_for_nothing(const session&, attempt, const rank_info& bystander);
+    std::chrono::milliseconds renewal_period() const;
+    void rearm();
     void finish_if_empty();
 
     receiver_actor::pointer self_;
@@ -80,8 +94,11 @@ private:
     std::map<std::string, std::vector<rank_info>> instances_;
     /// Endpoints that have been asked and have not answered.
     std::map<std::string, bool> asked_;
+    std::map<parties_key, caf::expected<transfer_parties>> parties_;
     std::unordered_map<incarnation, peer> peers_;
     deadline_queue<attempt> deadlines_;
+    /// When a session's requests would be forgotten by writers that wait for their host.
+    deadline_queue<attempt> renewals_;
     tick_timer timer_;
     caf::error stopping_;
     std::vector<caf::typed_response_promise<void>> stop_promises_;

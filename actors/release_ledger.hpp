@@ -44,6 +44,9 @@ public:
         return refused_ || (last_ && reported_.size() == std::size_t{*last_} + 1);
     }
 
+    /// Nothing is known of it yet.
+    bool silent() const { return !refused_ && reported_.empty(); }
+
     /// Complete, and not because it was refused.
     bool served() const { return !refused_ && complete(); }
 

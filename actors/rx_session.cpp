@@ -6,6 +6,7 @@
 #include "messages/handle.hpp"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 namespace kvferry {
@@ -14,7 +15,8 @@ namespace {
 
 /// A failure always has a reason, also when the peer did not give one.
 caf::error reason_of(const wire_error& x) {
-    return x.code == errc::none ? make_error(errc::transfer_failed, "the peer gave no reason") : from_wire(x);
+    return x.code == errc::none ? make_error(errc::transfer_failed, "the peer gave no reason")
+                                : from_wire(x);
 }
 
 } // namespace
@@ -24,12 +26,19 @@ rx_session_state::rx_session_state(rx_session_actor::pointer self, dependencies 
 
 rx_session_actor::behavior_type rx_session_state::make_behavior() {
     return {
-        handle(this, &rx_session_state::on_peer_ready),   handle(this, &rx_session_state::on_peer_lost),
-        handle(this, &rx_session_state::on_process_gone), handle(this, &rx_session_state::on_receive),
-        handle(this, &rx_session_state::on_bind),         handle(this, &rx_session_state::on_kv_result),
-        handle(this, &rx_session_state::on_aux_result),   handle(this, &rx_session_state::on_peer_cancel),
-        handle(this, &rx_session_state::on_gone),         handle(this, &rx_session_state::on_refused),
-        handle(this, &rx_session_state::on_host_cancel),  handle(this, &rx_session_state::on_deadline),
+        handle(this, &rx_session_state::on_peer_ready),
+        handle(this, &rx_session_state::on_peer_lost),
+        handle(this, &rx_session_state::on_process_gone),
+        handle(this, &rx_session_state::on_receive),
+        handle(this, &rx_session_state::on_bind),
+        handle(this, &rx_session_state::on_kv_result),
+        handle(this, &rx_session_state::on_aux_result),
+        handle(this, &rx_session_state::on_peer_cancel),
+        handle(this, &rx_session_state::on_gone),
+        handle(this, &rx_session_state::on_refused),
+        handle(this, &rx_session_state::on_renew),
+        handle(this, &rx_session_state::on_host_cancel),
+        handle(this, &rx_session_state::on_deadline),
         handle(this, &rx_session_state::on_status),
     };
 }
@@ -46,12 +55,14 @@ void rx_session_state::on_receive(const receive_slice& message) {
     pieces_.push_back({message.slice, false});
     if (late && !finished_)
         finish(session_state::error,
-               make_error(errc::invalid_argument, "rid " + to_string(with_.request) + ": receive slice "
-                                                      + to_string(index) + " comes after the last one"));
+               make_error(errc::invalid_argument, "rid " + to_string(with_.request) +
+                                                      ": receive slice " + to_string(index) +
+                                                      " comes after the last one"));
     if (finished_) {
         if (!std::exchange(pieces_.back().told_host, true))
             tell(self_, with_.observer,
-                 piece_finished{side::generation, with_.request, with_.session, payload_kind::kv, index,
+                 piece_finished{side::generation, with_.request, with_.session, payload_kind::kv,
+                                index,
                                 error_ ? error_ : make_error(errc::gone, "the session has ended")});
         return;
     }
@@ -61,18 +72,20 @@ void rx_session_state::on_receive(const receive_slice& message) {
 }
 
 void rx_session_state::on_host_cancel(const cancel_request& message) {
-    auto reason = message.reason ? message.reason : make_error(errc::cancelled, "the host cancelled");
+    auto reason =
+        message.reason ? message.reason : make_error(errc::cancelled, "the host cancelled");
     finish(outcome_of(reason), reason);
 }
 
 void rx_session_state::on_deadline(const deadline_tick&) {
     finish(session_state::error,
-           make_error(errc::deadline_exceeded, "rid " + to_string(with_.request) + " on "
-                                                   + describe(with_.self) + " waited for " + waits_for()));
+           make_error(errc::deadline_exceeded, "rid " + to_string(with_.request) + " on " +
+                                                   describe(with_.self) + " waited for " +
+                                                   waits_for()));
 }
 
 caf::result<session_status> rx_session_state::on_status(const query_status&) {
-    return session_status{side::generation, with_.request,       with_.session,
+    return session_status{side::generation, with_.request,      with_.session,
                           state_,           release_.writers(), waits_for()};
 }
 
@@ -102,30 +115,105 @@ void rx_session_state::on_peer_ready(const peer_ready& message) {
 
 /// Asks a writer for every slice that it was not asked for yet. From here on it may write.
 void rx_session_state::publish(writer& from) {
-    if (finished_ || !from.peer)
+    if (finished_ || !from.peer || from.dismissed)
         return;
     for (std::uint32_t number = 0; number < pieces_.size(); ++number) {
         slice_index index{number};
         if (from.reports.contains(index))
             continue;
         from.reports[index];
-        request_data ask;
-        ask.header.request = with_.request;
-        ask.header.session = with_.session;
-        ask.header.receive_slice = index;
-        ask.header.writer = from.binding.rank;
-        ask.header.kind = from.binding.kv ? payload_kind::kv : payload_kind::aux;
-        ask.target = pieces_[number].slice;
-        ask.kv = from.binding.kv;
-        ask.aux = from.binding.aux && number == 0 ? aux_mode::required : aux_mode::none;
-        ask.receivers = from.binding.receivers;
-        if (ask.kv)
+        if (from.binding.kv)
             release_.expose(from.binding.rank);
-        else
-            ask.target.groups.clear();
-        tell(self_, from.peer->link, send_message{std::move(ask)});
+        tell(self_, from.peer->link, send_message{request_for(from, index)});
         state_ = std::max(state_, session_state::transferring);
     }
+}
+
+request_data rx_session_state::request_for(const writer& from, slice_index index) const {
+    request_data result;
+    result.header.request = with_.request;
+    result.header.session = with_.session;
+    result.header.receive_slice = index;
+    result.header.writer = from.binding.rank;
+    result.header.kind = from.binding.kv ? payload_kind::kv : payload_kind::aux;
+    result.target = pieces_[index.value].slice;
+    result.kv = from.binding.kv;
+    result.aux = from.binding.aux && index.value == 0 ? aux_mode::required : aux_mode::none;
+    result.receivers = from.binding.receivers;
+    if (!result.kv)
+        result.target.groups.clear();
+    return result;
+}
+
+/// A writer whose host has not opened its session forgets requests that nobody renews.
+void rx_session_state::on_renew(const renew_requests&) {
+    if (finished_)
+        return;
+    for (const auto& [rank, from] : writers_) {
+        if (!from.peer || from.dismissed)
+            continue;
+        for (const auto& [index, reports] : from.reports) {
+            if (!reports.silent() || (!from.binding.kv && from.aux_reported))
+                continue;
+            auto again = request_for(from, index);
+            again.renewal = true;
+            tell(self_, from.peer->link, send_message{std::move(again)});
+        }
+    }
+}
+
+// -- which DP group -----------------------------------------------------------------------------
+
+/// No more than one group is left.
+bool rx_session_state::selected() const {
+    std::set<std::uint32_t> groups;
+    for (const auto& [rank, from] : writers_)
+        if (!from.dismissed)
+            groups.insert(from.binding.dp_rank);
+    return groups.size() <= 1;
+}
+
+/// The first report says which group runs the request; the others are told to forget it.
+void rx_session_state::select(const writer& from) {
+    if (std::exchange(transferring_, true))
+        return;
+    const auto group = from.binding.dp_rank;
+    tell(self_, with_.owner, session_transferring{with_.request, with_.session, group});
+    auto reason =
+        make_error(errc::not_selected, "rid " + to_string(with_.request) + " runs on DP rank " +
+                                           std::to_string(group) + " of the context");
+    for (const auto& [rank, other] : writers_)
+        if (other.binding.dp_rank != group)
+            dismiss(other.binding.dp_rank, reason);
+}
+
+void rx_session_state::dismiss(std::uint32_t dp_rank, const caf::error& reason) {
+    for (auto& [rank, from] : writers_)
+        if (from.binding.dp_rank == dp_rank && !std::exchange(from.dismissed, true))
+            cancel(from, reason);
+}
+
+/// Another group may still run the request; without one this is the end.
+void rx_session_state::group_failed(const writer& from, const caf::error& reason) {
+    if (from.dismissed)
+        return;
+    if (selected())
+        finish(outcome_of(reason), explain(reason, from));
+    else
+        dismiss(from.binding.dp_rank, reason);
+}
+
+/// Tells a writer that was asked that nothing is wanted any more.
+void rx_session_state::cancel(const writer& from, const caf::error& reason) {
+    if (!from.peer || from.reports.empty())
+        return;
+    cancel_session message;
+    message.header.request = with_.request;
+    message.header.session = with_.session;
+    message.header.writer = from.binding.rank;
+    message.to = side::context;
+    message.reason = to_wire(reason);
+    tell(self_, from.peer->link, send_message{std::move(message)});
 }
 
 void rx_session_state::on_kv_result(const kv_agent_result& message) {
@@ -134,15 +222,17 @@ void rx_session_state::on_kv_result(const kv_agent_result& message) {
     if (!from || !from->binding.kv || from->binding.rank != header.writer)
         return; // from outside the cohort
     auto asked = from->reports.find(header.receive_slice);
-    if (asked == from->reports.end() || asked->second.add(header.piece) != piece_ledger::verdict::fresh)
+    if (asked == from->reports.end() ||
+        asked->second.add(header.piece) != piece_ledger::verdict::fresh)
         return;
+    select(*from);
     from->summary.bytes += message.bytes;
     from->summary.fragments += message.fragments;
     from->summary.route = message.route;
     if (message.result == agent_result::in_doubt)
         release_.reported_in_doubt(from->binding.rank);
     settle(*from);
-    if (message.result != agent_result::success)
+    if (message.result != agent_result::success && !from->dismissed)
         finish(outcome_of(from_wire(message.error)), explain(reason_of(message.error), *from));
     update();
     release_if_quiet();
@@ -151,6 +241,9 @@ void rx_session_state::on_kv_result(const kv_agent_result& message) {
 void rx_session_state::on_aux_result(const aux_agent_result& message) {
     auto* from = writer_of(message.header.sender);
     if (!from || !from->binding.aux || std::exchange(from->aux_reported, true) || finished_)
+        return;
+    select(*from);
+    if (from->dismissed)
         return;
     auto failure = message.result == agent_result::success
                        ? check_aux_size(message.record, with_.bounds.aux_bytes_max)
@@ -164,10 +257,8 @@ void rx_session_state::on_aux_result(const aux_agent_result& message) {
 }
 
 void rx_session_state::on_peer_cancel(const cancel_session& message) {
-    if (auto* from = writer_of(message.header.sender)) {
-        auto reason = reason_of(message.reason);
-        finish(outcome_of(reason), explain(reason, *from));
-    }
+    if (auto* from = writer_of(message.header.sender))
+        group_failed(*from, reason_of(message.reason));
 }
 
 void rx_session_state::on_gone(const gone& message) {
@@ -188,10 +279,8 @@ void rx_session_state::writer_refuses(const message_header& header, const wire_e
     for (auto& [index, report] : from->reports)
         if (header.kind == payload_kind::none || index == header.receive_slice)
             report.refuse();
-    if (!already_resolved) {
-        auto reason = reason_of(why);
-        finish(outcome_of(reason), explain(reason, *from));
-    }
+    if (!already_resolved)
+        group_failed(*from, reason_of(why));
     settle(*from);
     release_if_quiet();
 }
@@ -200,7 +289,7 @@ void rx_session_state::on_peer_lost(const peer_lost& message) {
     auto* from = writer_of(message.peer);
     if (!from || resolved(*from))
         return;
-    finish(session_state::error, explain(message.reason, *from));
+    group_failed(*from, message.reason);
 }
 
 void rx_session_state::on_process_gone(const process_gone& message) {
@@ -227,11 +316,14 @@ void rx_session_state::settle(writer& from) {
 
 bool rx_session_state::served(const writer& from, slice_index index) const {
     auto found = from.reports.find(index);
-    return !from.binding.kv || (found != from.reports.end() && found->second.served());
+    return from.dismissed || !from.binding.kv ||
+           (found != from.reports.end() && found->second.served());
 }
 
 /// Nothing that this session needs is outstanding at the writer.
 bool rx_session_state::resolved(const writer& from) const {
+    if (from.dismissed)
+        return true;
     if (from.binding.aux && !from.aux_reported)
         return false;
     for (std::uint32_t number = 0; from.binding.kv && number < pieces_.size(); ++number) {
@@ -249,18 +341,23 @@ bool rx_session_state::host_gave_all() const {
 }
 
 void rx_session_state::update() {
-    if (finished_ || !bound_)
+    if (finished_ || !bound_ || !selected())
         return;
     auto kv_done = host_gave_all();
     for (std::uint32_t number = 0; number < pieces_.size(); ++number) {
-        auto done = std::all_of(writers_.begin(), writers_.end(), [this, number](const auto& entry) {
-            return served(entry.second, {number});
-        });
+        auto done =
+            std::all_of(writers_.begin(), writers_.end(), [this, number](const auto& entry) {
+                return served(entry.second, {number});
+            });
         kv_done = kv_done && done;
         if (done && !std::exchange(pieces_[number].told_host, true))
             tell(self_, with_.observer,
-                 piece_finished{side::generation, with_.request, with_.session, payload_kind::kv,
-                                {number}, {}});
+                 piece_finished{side::generation,
+                                with_.request,
+                                with_.session,
+                                payload_kind::kv,
+                                {number},
+                                {}});
     }
     if (!kv_done)
         return;
@@ -276,26 +373,24 @@ void rx_session_state::finish(session_state outcome, caf::error reason) {
         return;
     state_ = outcome;
     error_ = reason;
-    session_finished result{side::generation, with_.request, with_.session, outcome, reason, {}, {}};
+    session_finished result{
+        side::generation, with_.request, with_.session, outcome, reason, {}, {}};
     if (!reason && aux_)
         result.aux = *aux_;
     for (std::uint32_t number = 0; number < pieces_.size(); ++number)
         if (!std::exchange(pieces_[number].told_host, true))
             tell(self_, with_.observer,
-                 piece_finished{side::generation, with_.request, with_.session, payload_kind::kv,
-                                {number}, reason});
+                 piece_finished{side::generation,
+                                with_.request,
+                                with_.session,
+                                payload_kind::kv,
+                                {number},
+                                reason});
     for (auto& [rank, from] : writers_) {
         result.peers.push_back(from.summary);
         settle(from);
-        if (reason && from.peer && !from.reports.empty() && !resolved(from)) {
-            cancel_session cancel;
-            cancel.header.request = with_.request;
-            cancel.header.session = with_.session;
-            cancel.header.writer = rank;
-            cancel.to = side::context;
-            cancel.reason = to_wire(reason);
-            tell(self_, from.peer->link, send_message{std::move(cancel)});
-        }
+        if (reason && !resolved(from))
+            cancel(from, reason);
     }
     tell(self_, with_.observer, std::move(result));
     release_if_quiet();
@@ -311,29 +406,34 @@ void rx_session_state::release_if_quiet() {
 
 std::string rx_session_state::waits_for() const {
     std::string result;
+    auto add = [&result](const std::string& item) {
+        result.append(result.empty() ? "" : ", ").append(item);
+    };
     if (finished_) {
         for (const auto& [rank, now] : release_.writers())
             if (now == exposure::exposed || now == exposure::in_doubt)
-                result += " proof that context rank " + to_string(rank) + " writes no more ("
-                          + to_string(now) + ")";
-        return result.empty() ? "nothing" : result.substr(1);
+                add("proof that context rank " + to_string(rank) + " writes no more (" +
+                    to_string(now) + ")");
+        return result.empty() ? "nothing" : result;
     }
     if (!bound_)
         return "the context instance's rank infos";
     if (!host_gave_all())
         return "the host's last receive(slice)";
     for (const auto& [rank, from] : writers_) {
+        if (from.dismissed)
+            continue;
         if (!from.peer)
-            result += " a link to context rank " + to_string(rank);
+            add("a link to context rank " + to_string(rank));
         else if (!resolved(from))
-            result += " reports of context rank " + to_string(rank);
+            add("reports of context rank " + to_string(rank));
     }
-    return result.empty() ? "nothing" : result.substr(1);
+    return result.empty() ? "nothing" : result;
 }
 
 caf::error rx_session_state::explain(const caf::error& reason, const writer& from) const {
-    return add_context(reason, "rid " + to_string(with_.request) + " from context rank "
-                                   + to_string(from.binding.rank));
+    return add_context(reason, "rid " + to_string(with_.request) + " from context rank " +
+                                   to_string(from.binding.rank));
 }
 
 } // namespace kvferry

@@ -41,6 +41,8 @@ private:
         /// Its reports, by receive slice that it was asked for.
         std::map<slice_index, piece_ledger> reports;
         bool aux_reported = false;
+        /// Its DP group does not serve this request; only proof is wanted of it.
+        bool dismissed = false;
         peer_summary summary;
     };
 
@@ -60,6 +62,7 @@ private:
     void on_peer_ready(const peer_ready&);
     void on_peer_lost(const peer_lost&);
     void on_process_gone(const process_gone&);
+    void on_renew(const renew_requests&);
     void on_host_cancel(const cancel_request&);
     void on_deadline(const deadline_tick&);
     caf::result<session_status> on_status(const query_status&);
@@ -67,6 +70,12 @@ private:
     /// The writer that a message comes from; none when it is in no cohort.
     writer* writer_of(incarnation);
     void publish(writer&);
+    request_data request_for(const writer&, slice_index) const;
+    void select(const writer&);
+    void dismiss(std::uint32_t dp_rank, const caf::error&);
+    void group_failed(const writer&, const caf::error&);
+    void cancel(const writer&, const caf::error&);
+    bool selected() const;
     void settle(writer&);
     void writer_refuses(const message_header&, const wire_error& reason);
     bool served(const writer&, slice_index) const;
@@ -85,6 +94,7 @@ private:
     bool finished_ = false;
     bool released_ = false;
     bool bound_ = false;
+    bool transferring_ = false;
     std::vector<piece> pieces_;
     std::map<rank_id, writer> writers_;
     std::optional<aux_record> aux_;

@@ -14,12 +14,12 @@ sender_state::sender_state(sender_actor::pointer self,
 
 sender_actor::behavior_type sender_state::make_behavior() {
     return {
-        handle(this, &sender_state::on_open),        handle(this, &sender_state::on_request),
-        handle(this, &sender_state::on_cancel),      handle(this, &sender_state::on_gone),
-        handle(this, &sender_state::on_peer_ready),  handle(this, &sender_state::on_peer_lost),
+        handle(this, &sender_state::on_open),         handle(this, &sender_state::on_request),
+        handle(this, &sender_state::on_cancel),       handle(this, &sender_state::on_gone),
+        handle(this, &sender_state::on_peer_ready),   handle(this, &sender_state::on_peer_lost),
         handle(this, &sender_state::on_process_gone), handle(this, &sender_state::on_retired),
-        handle(this, &sender_state::on_deadline),    handle(this, &sender_state::on_list),
-        handle(this, &sender_state::on_cancel_all),
+        handle(this, &sender_state::on_transferring), handle(this, &sender_state::on_deadline),
+        handle(this, &sender_state::on_list),         handle(this, &sender_state::on_cancel_all),
     };
 }
 
@@ -27,30 +27,32 @@ caf::result<tx_opened> sender_state::on_open(const open_tx& ask) {
     if (stopping_)
         return stopping_;
     if (ask.request.value > rid_max)
-        return make_error(errc::invalid_argument, "rid " + to_string(ask.request) + " needs more than 63 bits");
+        return make_error(errc::invalid_argument,
+                          "rid " + to_string(ask.request) + " needs more than 63 bits");
     if (sessions_.contains(ask.request))
-        return make_error(errc::duplicate, "rid " + to_string(ask.request)
-                                               + " has a sending session that is not released yet");
+        return make_error(errc::duplicate, "rid " + to_string(ask.request) +
+                                               " has a sending session that is not released yet");
     if (sessions_.size() >= environment_->bounds.sessions_max)
         return make_error(errc::limit_exceeded,
-                          "sessions_max = " + std::to_string(environment_->bounds.sessions_max)
-                              + " sending sessions are live: open rid " + to_string(ask.request) + " later");
-    auto session = spawn_at<tx_session_actor, tx_session_state>(
+                          "sessions_max = " + std::to_string(environment_->bounds.sessions_max) +
+                              " sending sessions are live: open rid " + to_string(ask.request) +
+                              " later");
+    auto actor = spawn_at<tx_session_actor, tx_session_state>(
         self_->system(), environment_->home,
         tx_session_state::dependencies{environment_, self_, ask.observer, ask.request, ask.aux,
                                        sessions_opened_++});
-    sessions_.emplace(ask.request, session);
+    sessions_.emplace(ask.request, session{actor, ask.transfer_deadline});
     ended_.erase(ask.request);
     leases_.erase(ask.request);
     session_deadlines_.set(ask.request, self_->clock().now() + ask.deadline);
     if (auto early = early_.find(ask.request); early != early_.end()) {
         for (auto& waiting : early->second)
-            tell(self_, session, bind_receiver{std::move(waiting.request), std::move(waiting.peer)});
+            tell(self_, actor, bind_receiver{std::move(waiting.request), std::move(waiting.peer)});
         early_requests_ -= early->second.size();
         early_.erase(early);
     }
     rearm();
-    return tx_opened{session};
+    return tx_opened{actor};
 }
 
 void sender_state::on_request(const request_data& request) {
@@ -59,7 +61,7 @@ void sender_state::on_request(const request_data& request) {
         return; // its link ended in the meantime; the receiver knows
     auto id = request.header.request;
     if (auto session = sessions_.find(id); session != sessions_.end()) {
-        tell(self_, session->second, bind_receiver{request, peer->second});
+        tell(self_, session->second.actor, bind_receiver{request, peer->second});
         return;
     }
     if (auto ended = ended_.find(id); ended != ended_.end()) {
@@ -70,22 +72,33 @@ void sender_state::on_request(const request_data& request) {
         answer_gone(peer->second, request.header, stopping_);
         return;
     }
+    // A replay replaces its former self.
+    auto& waiting = early_[id];
+    const auto known = std::erase_if(waiting, [&](const early_request& other) {
+        return other.request.header.sender == request.header.sender &&
+               other.request.header.session == request.header.session &&
+               other.request.header.receive_slice == request.header.receive_slice;
+    });
+    early_requests_ -= known;
+    if (request.renewal && known == 0) {
+        if (waiting.empty())
+            early_.erase(id);
+        answer_gone(peer->second, request.header,
+                    make_error(errc::gone, "rid " + to_string(id) + " is not waiting on " +
+                                               describe(environment_->self) + " any more"));
+        return;
+    }
     if (early_requests_ >= environment_->bounds.early_requests_max) {
         refused answer{request.header, side::generation, {}};
         answer.reason = to_wire(make_error(
             errc::limit_exceeded,
-            "early_requests_max = " + std::to_string(environment_->bounds.early_requests_max)
-                + " requests wait for their session on " + describe(environment_->self)));
+            "early_requests_max = " + std::to_string(environment_->bounds.early_requests_max) +
+                " requests wait for their session on " + describe(environment_->self)));
+        if (waiting.empty())
+            early_.erase(id);
         tell(self_, peer->second->link, send_message{std::move(answer)});
         return;
     }
-    auto& waiting = early_[id];
-    // A replay replaces its former self.
-    early_requests_ -= std::erase_if(waiting, [&](const early_request& other) {
-        return other.request.header.sender == request.header.sender
-               && other.request.header.session == request.header.session
-               && other.request.header.receive_slice == request.header.receive_slice;
-    });
     waiting.push_back({request, peer->second});
     ++early_requests_;
     leases_.set(id, self_->clock().now() + environment_->bounds.early_request_lease);
@@ -98,7 +111,7 @@ void sender_state::on_cancel(const cancel_session& cancel) {
     if (peer == peers_.end())
         return;
     if (auto session = sessions_.find(id); session != sessions_.end()) {
-        tell(self_, session->second, unbind_receiver{cancel, peer->second});
+        tell(self_, session->second.actor, unbind_receiver{cancel, peer->second});
         return;
     }
     if (auto early = early_.find(id); early != early_.end()) {
@@ -116,7 +129,7 @@ void sender_state::on_cancel(const cancel_session& cancel) {
 
 void sender_state::on_gone(const gone& message) {
     if (auto session = sessions_.find(message.header.request); session != sessions_.end())
-        tell(self_, session->second, message);
+        tell(self_, session->second.actor, message);
 }
 
 void sender_state::on_peer_ready(const peer_ready& message) {
@@ -137,21 +150,31 @@ void sender_state::on_peer_lost(const peer_lost& message) {
         }
     }
     for (auto& [id, session] : sessions_)
-        tell(self_, session, message);
+        tell(self_, session.actor, message);
 }
 
 void sender_state::on_process_gone(const process_gone& message) {
     for (auto& [id, session] : sessions_)
-        tell(self_, session, message);
+        tell(self_, session.actor, message);
+}
+
+void sender_state::on_transferring(const session_transferring& message) {
+    if (auto session = sessions_.find(message.request); session != sessions_.end()) {
+        session_deadlines_.set(message.request,
+                               self_->clock().now() + session->second.transfer_deadline);
+        rearm();
+    }
 }
 
 void sender_state::on_retired(const session_retired& message) {
     if (auto session = sessions_.extract(message.request))
-        tell(self_, session.mapped(), deadline_tick{}); // behind all that was sent to it: it may end
+        tell(self_, session.mapped().actor,
+             deadline_tick{}); // behind all that was sent to it: it may end
     session_deadlines_.erase(message.request);
     if (message.reason && ended_.size() < environment_->bounds.early_requests_max) {
         ended_[message.request] = message.reason;
-        leases_.set(message.request, self_->clock().now() + environment_->bounds.early_request_lease);
+        leases_.set(message.request,
+                    self_->clock().now() + environment_->bounds.early_request_lease);
         rearm();
     }
     finish_if_empty();
@@ -162,7 +185,7 @@ void sender_state::on_deadline(const deadline_tick&) {
     timer_.fired(now);
     for (auto id : session_deadlines_.due(now))
         if (auto session = sessions_.find(id); session != sessions_.end())
-            tell(self_, session->second, deadline_tick{});
+            tell(self_, session->second.actor, deadline_tick{});
     for (auto id : leases_.due(now)) {
         ended_.erase(id);
         auto early = early_.find(id);
@@ -170,9 +193,10 @@ void sender_state::on_deadline(const deadline_tick&) {
             continue;
         for (auto& waiting : early->second)
             answer_gone(waiting.peer, waiting.request.header,
-                        make_error(errc::deadline_exceeded,
-                                   "rid " + to_string(id) + " was not opened on "
-                                       + describe(environment_->self) + " within early_request_lease"));
+                        make_error(errc::deadline_exceeded, "rid " + to_string(id) +
+                                                                " was not opened on " +
+                                                                describe(environment_->self) +
+                                                                " within early_request_lease"));
         early_requests_ -= early->second.size();
         early_.erase(early);
     }
@@ -186,7 +210,7 @@ caf::result<session_list> sender_state::on_list(const list_sessions&) {
 caf::result<void> sender_state::on_cancel_all(const cancel_request& cancel) {
     stopping_ = cancel.reason;
     for (auto& [id, session] : sessions_)
-        tell(self_, session, cancel);
+        tell(self_, session.actor, cancel);
     for (auto& [id, waiting] : early_)
         for (auto& early : waiting)
             answer_gone(early.peer, early.request.header, cancel.reason);
@@ -198,7 +222,8 @@ caf::result<void> sender_state::on_cancel_all(const cancel_request& cancel) {
     return promise;
 }
 
-void sender_state::answer_gone(const peer_view_ptr& to, const message_header& of, caf::error reason) {
+void sender_state::answer_gone(const peer_view_ptr& to, const message_header& of,
+                               caf::error reason) {
     tell(self_, to->link, send_message{gone{of, side::generation, to_wire(reason)}});
 }
 

@@ -45,6 +45,11 @@ private:
         peer_view_ptr peer;
     };
 
+    struct session {
+        tx_session_actor actor;
+        std::chrono::milliseconds transfer_deadline;
+    };
+
     caf::result<tx_opened> on_open(const open_tx&);
     void on_request(const request_data&);
     void on_cancel(const cancel_session&);
@@ -52,6 +57,7 @@ private:
     void on_peer_ready(const peer_ready&);
     void on_peer_lost(const peer_lost&);
     void on_process_gone(const process_gone&);
+    void on_transferring(const session_transferring&);
     void on_retired(const session_retired&);
     void on_deadline(const deadline_tick&);
     caf::result<session_list> on_list(const list_sessions&);
@@ -63,7 +69,7 @@ private:
 
     sender_actor::pointer self_;
     std::shared_ptr<const sender_environment> environment_;
-    std::unordered_map<rid, tx_session_actor> sessions_;
+    std::unordered_map<rid, session> sessions_;
     std::uint32_t sessions_opened_ = 0;
     /// Why a rid that ended without success is not served any more; kept for one lease.
     std::unordered_map<rid, caf::error> ended_;

@@ -20,10 +20,13 @@ class piece_handle {
 public:
     explicit piece_handle(std::future<piece_finished> future) : future_(std::move(future)) {}
 
-    /// Blocks until the piece has ended, at latest with its session. Empty error: success. Call once.
+    /// Blocks until the piece has ended, at latest with its session. Empty error: success. Call
+    /// once.
     caf::error get();
 
-    bool ready() const { return future_.wait_for(std::chrono::seconds{0}) == std::future_status::ready; }
+    bool ready() const {
+        return future_.wait_for(std::chrono::seconds{0}) == std::future_status::ready;
+    }
 
 private:
     std::future<piece_finished> future_;
@@ -88,19 +91,25 @@ public:
 struct session_options {
     rid request;
     aux_mode aux = aux_mode::none;
-    /// From open to outcome; limits::session_deadline when missing.
+    /// From open to the first piece that goes or comes; limits::session_deadline when missing.
     std::optional<std::chrono::milliseconds> deadline;
     /// Run on CAF's scheduler, never on an I/O thread; may throw.
     std::function<void(const session_finished&)> on_outcome;
     std::function<void(const session_released&)> on_released;
+    /// Like these: every receiver rank of a sending session has asked. A session that fails before
+    /// that is never ready.
+    std::function<void()> on_ready;
+    /// From the first piece to the outcome; limits::transfer_deadline when missing.
+    std::optional<std::chrono::milliseconds> transfer_deadline;
 };
 
 /// Where a receiving session finds its writers.
 struct context_address {
     /// "host:port" of the context instance's rank-info server.
     std::string endpoint;
-    /// Which DP group runs the request; 0 without attention DP.
-    std::uint32_t dp_rank = 0;
+    /// Which DP group runs the request; 0 without attention DP. nullopt when nobody knows yet: all
+    /// groups are asked, and the first that answers is told from the others.
+    std::optional<std::uint32_t> dp_rank = 0;
 };
 
 } // namespace kvferry

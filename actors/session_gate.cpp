@@ -23,11 +23,12 @@ session_gate_state::~session_gate_state() {
 
 session_gate_actor::behavior_type session_gate_state::make_behavior() {
     return {
-        handle(this, &session_gate_state::on_piece),    handle(this, &session_gate_state::on_finished),
-        handle(this, &session_gate_state::on_released), handle(this, &session_gate_state::on_open_tx),
-        handle(this, &session_gate_state::on_open_rx),  handle(this, &session_gate_state::on_send),
-        handle(this, &session_gate_state::on_send_aux), handle(this, &session_gate_state::on_receive),
-        handle(this, &session_gate_state::on_cancel),   handle(this, &session_gate_state::on_status),
+        handle(this, &session_gate_state::on_piece),    handle(this, &session_gate_state::on_ready),
+        handle(this, &session_gate_state::on_finished), handle(this, &session_gate_state::on_released),
+        handle(this, &session_gate_state::on_open_tx),  handle(this, &session_gate_state::on_open_rx),
+        handle(this, &session_gate_state::on_send),     handle(this, &session_gate_state::on_send_aux),
+        handle(this, &session_gate_state::on_receive),  handle(this, &session_gate_state::on_cancel),
+        handle(this, &session_gate_state::on_status),
     };
 }
 
@@ -129,6 +130,11 @@ void session_gate_state::on_piece(const piece_finished& message) {
     auto& slot = message.kind == payload_kind::aux ? aux_piece_ : kv_pieces_.at(message.index.value);
     if (slot)
         std::exchange(slot, nullptr)->set_value(message);
+}
+
+void session_gate_state::on_ready(const session_ready&) {
+    if (with_.on_ready)
+        tell(self_, with_.callbacks, run_callback{with_.on_ready});
 }
 
 void session_gate_state::on_finished(const session_finished& message) {

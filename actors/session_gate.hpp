@@ -29,6 +29,7 @@ struct session_gate_state {
         std::shared_ptr<session_promises> promises;
         std::function<void(const session_finished&)> on_outcome;
         std::function<void(const session_released&)> on_released;
+        std::function<void()> on_ready;
     };
 
     session_gate_state(session_gate_actor::pointer self, dependencies);
@@ -48,6 +49,7 @@ private:
     void on_cancel(const cancel_request&);
     caf::result<session_status> on_status(const query_status&);
     void on_piece(const piece_finished&);
+    void on_ready(const session_ready&);
     void on_finished(const session_finished&);
     void on_released(const session_released&);
 

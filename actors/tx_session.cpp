@@ -18,12 +18,18 @@ tx_session_state::tx_session_state(tx_session_actor::pointer self, dependencies 
 
 tx_session_actor::behavior_type tx_session_state::make_behavior() {
     return {
-        handle(this, &tx_session_state::on_done),        handle(this, &tx_session_state::on_peer_ready),
-        handle(this, &tx_session_state::on_peer_lost),   handle(this, &tx_session_state::on_process_gone),
-        handle(this, &tx_session_state::on_send),        handle(this, &tx_session_state::on_send_aux),
-        handle(this, &tx_session_state::on_bind),        handle(this, &tx_session_state::on_unbind),
-        handle(this, &tx_session_state::on_gone),        handle(this, &tx_session_state::on_host_cancel),
-        handle(this, &tx_session_state::on_deadline),    handle(this, &tx_session_state::on_status),
+        handle(this, &tx_session_state::on_done),
+        handle(this, &tx_session_state::on_peer_ready),
+        handle(this, &tx_session_state::on_peer_lost),
+        handle(this, &tx_session_state::on_process_gone),
+        handle(this, &tx_session_state::on_send),
+        handle(this, &tx_session_state::on_send_aux),
+        handle(this, &tx_session_state::on_bind),
+        handle(this, &tx_session_state::on_unbind),
+        handle(this, &tx_session_state::on_gone),
+        handle(this, &tx_session_state::on_host_cancel),
+        handle(this, &tx_session_state::on_deadline),
+        handle(this, &tx_session_state::on_status),
     };
 }
 
@@ -40,13 +46,18 @@ void tx_session_state::on_send(const send_slice& message) {
     auto index = static_cast<std::uint32_t>(pieces_.size());
     pieces_.push_back({message.slice, message.events, {}, false});
     if (!finished_ && index > 0 && pieces_[index - 1].slice.last)
-        finish(session_state::error, make_error(errc::invalid_argument,
-                                                "rid " + to_string(with_.request) + ": send slice "
-                                                    + std::to_string(index) + " comes after the last one"));
+        finish(session_state::error,
+               make_error(errc::invalid_argument, "rid " + to_string(with_.request) +
+                                                      ": send slice " + std::to_string(index) +
+                                                      " comes after the last one"));
     if (finished_) {
         if (!std::exchange(pieces_.back().told_host, true))
             tell(self_, with_.observer,
-                 piece_finished{side::context, with_.request, {}, payload_kind::kv, {index},
+                 piece_finished{side::context,
+                                with_.request,
+                                {},
+                                payload_kind::kv,
+                                {index},
                                 error_ ? error_ : make_error(errc::gone, "the session has ended")});
         return;
     }
@@ -61,7 +72,8 @@ void tx_session_state::on_send_aux(const send_aux& message) {
         failure = make_error(errc::invalid_argument,
                              "rid " + to_string(with_.request) + " was opened without aux");
     if (!failure && aux_)
-        failure = make_error(errc::duplicate, "rid " + to_string(with_.request) + " has its aux already");
+        failure =
+            make_error(errc::duplicate, "rid " + to_string(with_.request) + " has its aux already");
     if (!failure)
         failure = check_aux_size(message.record, with_.environment->bounds.aux_bytes_max);
     if (failure || finished_) {
@@ -76,7 +88,8 @@ void tx_session_state::on_send_aux(const send_aux& message) {
 }
 
 void tx_session_state::on_host_cancel(const cancel_request& message) {
-    auto reason = message.reason ? message.reason : make_error(errc::cancelled, "the host cancelled");
+    auto reason =
+        message.reason ? message.reason : make_error(errc::cancelled, "the host cancelled");
     finish(outcome_of(reason), reason);
 }
 
@@ -86,9 +99,9 @@ void tx_session_state::on_deadline(const deadline_tick&) {
         return;
     }
     finish(session_state::error,
-           make_error(errc::deadline_exceeded, "rid " + to_string(with_.request) + " on "
-                                                   + describe(with_.environment->self) + " waited for "
-                                                   + waits_for()));
+           make_error(errc::deadline_exceeded, "rid " + to_string(with_.request) + " on " +
+                                                   describe(with_.environment->self) +
+                                                   " waited for " + waits_for()));
 }
 
 caf::result<session_status> tx_session_state::on_status(const query_status&) {
@@ -145,10 +158,12 @@ void tx_session_state::answer_late(const bind_receiver& message) {
     auto text = "rid " + to_string(with_.request) + " of " + describe(message.peer->info);
     auto bound = attempts_.find(rank);
     if (bound == attempts_.end() || bound->second != header.session) {
-        auto reason = bound != attempts_.end() ? make_error(errc::gone, text + " is bound to another attempt")
-                      : error_                 ? error_
-                                               : make_error(errc::gone, text + " comes after its session's end");
-        tell(self_, message.peer->link, send_message{gone{header, side::generation, to_wire(reason)}});
+        auto reason = bound != attempts_.end()
+                          ? make_error(errc::gone, text + " is bound to another attempt")
+                      : error_ ? error_
+                               : make_error(errc::gone, text + " comes after its session's end");
+        tell(self_, message.peer->link,
+             send_message{gone{header, side::generation, to_wire(reason)}});
         return;
     }
     auto& to = receivers_[{rank, header.receive_slice}];
@@ -166,22 +181,24 @@ caf::error tx_session_state::check_request(const bind_receiver& message) const {
     auto text = "rid " + to_string(with_.request) + " from " + describe(peer) + ": ";
     for (const auto& group : message.request.target.groups)
         if (group.slots.size() > with_.environment->bounds.blocks_per_slice_max)
-            return make_error(errc::limit_exceeded,
-                              text + std::to_string(group.slots.size())
-                                  + " blocks in one layer group are more than blocks_per_slice_max = "
-                                  + std::to_string(with_.environment->bounds.blocks_per_slice_max));
+            return make_error(
+                errc::limit_exceeded,
+                text + std::to_string(group.slots.size()) +
+                    " blocks in one layer group are more than blocks_per_slice_max = " +
+                    std::to_string(with_.environment->bounds.blocks_per_slice_max));
     if (!self.pages || !peer.pages)
         return make_error(errc::missing_layout,
                           text + describe(self.pages ? peer : self) + " published no page table");
     if (message.request.kv != should_send_kv(self, peer))
-        return make_error(errc::layout_mismatch, text + "it asks " + describe(self) + " for KV = "
-                                                     + std::to_string(message.request.kv)
-                                                     + ", the layouts say the opposite");
+        return make_error(errc::layout_mismatch, text + "it asks " + describe(self) + " for KV = " +
+                                                     std::to_string(message.request.kv) +
+                                                     ", the layouts say the opposite");
     if (message.request.aux == aux_mode::required && !should_send_aux(self, peer))
-        return make_error(errc::layout_mismatch,
-                          text + "it asks " + describe(self) + " for aux, which another rank sends");
+        return make_error(errc::layout_mismatch, text + "it asks " + describe(self) +
+                                                     " for aux, which another rank sends");
     if (message.request.aux == aux_mode::required && with_.aux == aux_mode::none)
-        return make_error(errc::invalid_argument, text + "it requires aux, the sender was opened without");
+        return make_error(errc::invalid_argument,
+                          text + "it requires aux, the sender was opened without");
     return {};
 }
 
@@ -195,17 +212,21 @@ void tx_session_state::dispatch(receiver& to, std::uint32_t index) {
         return;
     const auto& slice = pieces_[index].slice;
     send_piece piece{{index}, slice.last};
+    if (!std::exchange(transferring_, true))
+        tell(self_, with_.owner, session_transferring{with_.request, {}, 0});
     to.dispatched = index + 1;
     to.unreported.insert(index);
     const auto& environment = *with_.environment;
     const auto& peer = *to.peer;
-    auto plan = make_plan(environment.self, slice, peer.info, to.request.target, *environment.plans);
+    auto plan =
+        make_plan(environment.self, slice, peer.info, to.request.target, *environment.plans);
     auto problem = plan ? check_plan(*plan, *environment.self.pages, environment.regions,
                                      *peer.info.pages, peer.regions)
                         : plan.error();
     if (problem) {
-        piece_failed(to, piece, agent_result::failed,
-                     add_context(problem, "rid " + to_string(with_.request) + " to " + describe(peer.info)));
+        piece_failed(
+            to, piece, agent_result::failed,
+            add_context(problem, "rid " + to_string(with_.request) + " to " + describe(peer.info)));
         return;
     }
     if (plan->bytes == 0) {
@@ -215,7 +236,8 @@ void tx_session_state::dispatch(receiver& to, std::uint32_t index) {
     start(to, piece, std::make_shared<const copy_plan>(std::move(*plan)));
 }
 
-void tx_session_state::start(receiver& to, send_piece piece, std::shared_ptr<const copy_plan> plan) {
+void tx_session_state::start(receiver& to, send_piece piece,
+                             std::shared_ptr<const copy_plan> plan) {
     const auto& environment = *with_.environment;
     auto chosen = choose_route(*plan, environment.memory, *to.peer, environment.route);
     const auto& events = pieces_[piece.index.value].events;
@@ -265,8 +287,8 @@ void tx_session_state::on_done(const transfer_done& message) {
         piece_served(to, flying.piece, message.bytes, flying.fragments);
     else
         piece_failed(to, flying.piece, message.result,
-                     add_context(message.error, "rid " + to_string(with_.request) + " to "
-                                                    + describe(to.peer->info)));
+                     add_context(message.error, "rid " + to_string(with_.request) + " to " +
+                                                    describe(to.peer->info)));
     report_closing(to);
     update();
     release_if_quiet();
@@ -303,9 +325,10 @@ void tx_session_state::on_unbind(const unbind_receiver& message) {
     auto rank = message.peer->info.rank;
     auto bound = attempts_.find(rank);
     if (bound == attempts_.end() || bound->second != header.session) {
-        auto reason = make_error(errc::gone, "rid " + to_string(with_.request) + " knows no attempt "
-                                                 + to_string(header.session));
-        tell(self_, message.peer->link, send_message{gone{header, side::generation, to_wire(reason)}});
+        auto reason = make_error(errc::gone, "rid " + to_string(with_.request) +
+                                                 " knows no attempt " + to_string(header.session));
+        tell(self_, message.peer->link,
+             send_message{gone{header, side::generation, to_wire(reason)}});
         return;
     }
     auto reason = from_wire(message.cancel.reason);
@@ -319,8 +342,8 @@ void tx_session_state::on_gone(const gone& message) {
     if (!why)
         why = make_error(errc::gone, "it gave no reason");
     for (auto& [key, to] : receivers_)
-        if (to.peer->info.process == message.header.sender && !complete(to)
-            && to.request.header.session == message.header.session)
+        if (to.peer->info.process == message.header.sender && !complete(to) &&
+            to.request.header.session == message.header.session)
             finish(session_state::error, add_context(why, describe(to.peer->info)));
 }
 
@@ -333,8 +356,8 @@ void tx_session_state::on_peer_lost(const peer_lost& message) {
         to.lost = true;
         if (complete(to) && asked_for_all(key.first))
             continue;
-        auto reason = add_context(message.reason, "rid " + to_string(with_.request) + " to "
-                                                      + describe(to.peer->info));
+        auto reason = add_context(message.reason, "rid " + to_string(with_.request) + " to " +
+                                                      describe(to.peer->info));
         close(to, reason);
         finish(session_state::error, reason);
     }
@@ -355,7 +378,8 @@ void tx_session_state::report_kv(receiver& to, send_piece piece, agent_result re
     header.kind = payload_kind::kv;
     header.writer = with_.environment->self.rank;
     header.piece = piece;
-    tell_peer(to, kv_agent_result{header, result, bytes, fragments, to.summary.route, to_wire(reason)});
+    tell_peer(to,
+              kv_agent_result{header, result, bytes, fragments, to.summary.route, to_wire(reason)});
 }
 
 /// Nothing more goes to this receiver. What is in flight is cut short.
@@ -401,8 +425,8 @@ bool tx_session_state::host_gave_all() const {
 }
 
 bool tx_session_state::all_bound() const {
-    return !expected_.empty()
-           && std::all_of(expected_.begin(), expected_.end(), [this](rank_id rank) { return asked_for_all(rank); });
+    return !expected_.empty() && std::all_of(expected_.begin(), expected_.end(),
+                                             [this](rank_id rank) { return asked_for_all(rank); });
 }
 
 /// The receiver rank has sent the last of its requests.
@@ -418,10 +442,11 @@ bool tx_session_state::complete(const receiver& to) const {
 }
 
 bool tx_session_state::kv_complete() const {
-    return host_gave_all() && all_bound() && std::all_of(receivers_.begin(), receivers_.end(), [](const auto& entry) {
-        const auto& to = entry.second;
-        return !to.request.kv || (to.last_reported && to.in_flight.empty());
-    });
+    return host_gave_all() && all_bound() &&
+           std::all_of(receivers_.begin(), receivers_.end(), [](const auto& entry) {
+               const auto& to = entry.second;
+               return !to.request.kv || (to.last_reported && to.in_flight.empty());
+           });
 }
 
 bool tx_session_state::aux_complete() const {
@@ -437,11 +462,14 @@ void tx_session_state::update() {
     if (finished_)
         return;
     auto bound = all_bound();
+    if (bound && !std::exchange(ready_told_, true))
+        tell(self_, with_.observer, session_ready{with_.request});
     for (std::uint32_t index = 0; bound && index < pieces_.size(); ++index) {
         auto& piece = pieces_[index];
-        auto served = std::all_of(receivers_.begin(), receivers_.end(), [&piece](const auto& entry) {
-            return !entry.second.request.kv || piece.served.contains(entry.first);
-        });
+        auto served =
+            std::all_of(receivers_.begin(), receivers_.end(), [&piece](const auto& entry) {
+                return !entry.second.request.kv || piece.served.contains(entry.first);
+            });
         if (served && !piece.told_host) {
             piece.told_host = true;
             tell(self_, with_.observer,
@@ -476,7 +504,8 @@ void tx_session_state::finish(session_state outcome, caf::error reason) {
     for (std::uint32_t index = 0; index < pieces_.size(); ++index)
         if (!std::exchange(pieces_[index].told_host, true))
             tell(self_, with_.observer,
-                 piece_finished{side::context, with_.request, {}, payload_kind::kv, {index}, reason});
+                 piece_finished{
+                     side::context, with_.request, {}, payload_kind::kv, {index}, reason});
     if (aux_ && !std::exchange(aux_told_host_, true))
         tell(self_, with_.observer,
              piece_finished{side::context, with_.request, {}, payload_kind::aux, {}, reason});
@@ -503,10 +532,12 @@ void tx_session_state::release_if_quiet() {
 
 std::string tx_session_state::waits_for() const {
     std::string result;
+    auto add = [&result](const std::string& item) {
+        result.append(result.empty() ? "" : ", ").append(item);
+    };
     for (const auto& [key, to] : receivers_)
         if (!to.in_flight.empty())
-            result.append(" ").append(std::to_string(to.in_flight.size())).append(" transfers to rank ").append(
-                to_string(key.first));
+            add(std::to_string(to.in_flight.size()) + " transfers to rank " + to_string(key.first));
     if (!finished_) {
         if (!host_gave_all())
             return "the host's last send(slice)";
@@ -514,14 +545,11 @@ std::string tx_session_state::waits_for() const {
             return "a receiver's request_data";
         for (auto rank : expected_)
             if (!attempts_.contains(rank))
-                result += " request_data of rank " + to_string(rank);
+                add("request_data of rank " + to_string(rank));
         if (result.empty() && with_.aux == aux_mode::required && !aux_)
             return "the host's send_aux()";
     }
-    if (result.empty())
-        return "nothing";
-    result.erase(0, 1);
-    return result;
+    return result.empty() ? "nothing" : result;
 }
 
 } // namespace kvferry

@@ -91,8 +91,8 @@ private:
     void deliver_aux(receiver&);
     void piece_served(receiver&, send_piece, std::uint64_t bytes, std::uint64_t fragments);
     void piece_failed(receiver&, send_piece, agent_result, const caf::error&);
-    void report_kv(receiver&, send_piece, agent_result, std::uint64_t bytes, std::uint64_t fragments,
-                   const caf::error&);
+    void report_kv(receiver&, send_piece, agent_result, std::uint64_t bytes,
+                   std::uint64_t fragments, const caf::error&);
     void close(receiver&, const caf::error& reason);
     void report_closing(receiver&);
     void tell_peer(const receiver&, wire_message);
@@ -123,6 +123,8 @@ private:
     /// Ranks of the receiving instance that will ask, as the requests say.
     std::set<rank_id> expected_;
     std::uint32_t transfers_started_ = 0;
+    bool transferring_ = false;
+    bool ready_told_ = false;
 };
 
 } // namespace kvferry

@@ -66,12 +66,15 @@ namespace {
 
 template <class Handle, class Open>
 Handle open_session(caf::actor_system& system, placement home, const transfer_worker_actor& actor,
-                    const callback_actor& callbacks, session_options&& options, side role, Open open) {
+                    const callback_actor& callbacks, session_options&& options, side role,
+                    Open open) {
     auto promises = std::make_shared<session_promises>();
     auto gate = spawn_at<session_gate_actor, session_gate_state>(
         system, home,
         session_gate_state::dependencies{actor, callbacks, role, options.request, promises,
-                                         std::move(options.on_outcome), std::move(options.on_released)});
+                                         std::move(options.on_outcome),
+                                         std::move(options.on_released),
+                                         std::move(options.on_ready)});
     Handle result{system, options.request, gate, promises};
     tell_from_outside(gate, std::move(open));
     return result;
@@ -80,18 +83,29 @@ Handle open_session(caf::actor_system& system, placement home, const transfer_wo
 } // namespace
 
 tx_handle worker::open_tx(session_options options) {
-    auto deadline = options.deadline.value_or(parts_->options.bounds.session_deadline);
-    kvferry::open_tx ask{options.request, options.aux, {}, deadline};
-    return open_session<tx_handle>(*parts_->system, {parts_->loop.get()}, parts_->actor, parts_->callbacks,
-                                   std::move(options), side::context, std::move(ask));
+    const auto& bounds = parts_->options.bounds;
+    kvferry::open_tx ask{options.request,
+                         options.aux,
+                         {},
+                         options.deadline.value_or(bounds.session_deadline),
+                         options.transfer_deadline.value_or(bounds.transfer_deadline)};
+    return open_session<tx_handle>(*parts_->system, {parts_->loop.get()}, parts_->actor,
+                                   parts_->callbacks, std::move(options), side::context,
+                                   std::move(ask));
 }
 
 rx_handle worker::open_rx(session_options options, context_address context) {
-    auto deadline = options.deadline.value_or(parts_->options.bounds.session_deadline);
-    kvferry::open_rx ask{options.request,  options.aux, std::move(context.endpoint),
-                        context.dp_rank, {},          deadline};
-    return open_session<rx_handle>(*parts_->system, {parts_->loop.get()}, parts_->actor, parts_->callbacks,
-                                   std::move(options), side::generation, std::move(ask));
+    const auto& bounds = parts_->options.bounds;
+    kvferry::open_rx ask{options.request,
+                         options.aux,
+                         std::move(context.endpoint),
+                         context.dp_rank,
+                         {},
+                         options.deadline.value_or(bounds.session_deadline),
+                         options.transfer_deadline.value_or(bounds.transfer_deadline)};
+    return open_session<rx_handle>(*parts_->system, {parts_->loop.get()}, parts_->actor,
+                                   parts_->callbacks, std::move(options), side::generation,
+                                   std::move(ask));
 }
 
 const std::string& worker::info_endpoint() const {
@@ -127,8 +141,9 @@ caf::expected<worker_stopped> worker::stop(std::chrono::milliseconds deadline) {
         return reply;
     }
     for (const auto& what : reply ? reply->unproven : std::vector{describe(reply.error())})
-        spdlog::error("rank {} of {} stopped without proof that its memory is quiet, which is kept: {}",
-                      to_string(instance_rank(parts_->identity.layout)), parts_->identity.instance, what);
+        spdlog::error(
+            "rank {} of {} stopped without proof that its memory is quiet, which is kept: {}",
+            to_string(instance_rank(parts_->identity.layout)), parts_->identity.instance, what);
     keep_for_ever(parts_);
     return reply;
 }

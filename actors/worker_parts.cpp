@@ -21,7 +21,6 @@
 #include "transport/ucx_io.hpp"
 
 #include <caf/scoped_actor.hpp>
-
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
@@ -52,8 +51,8 @@ void kill(caf::actor_system& system, const Handle& actor) {
 caf::error worker::parts::step(const char* what) {
     if (++steps_ != options.fail_at_step)
         return {};
-    return make_error(errc::unsupported, "step " + std::to_string(steps_) + " (" + what
-                                             + ") was made to fail by fail_at_step");
+    return make_error(errc::unsupported, "step " + std::to_string(steps_) + " (" + what +
+                                             ") was made to fail by fail_at_step");
 }
 
 caf::error worker::parts::make() {
@@ -105,15 +104,18 @@ caf::error worker::parts::check_options() {
     self.rank = instance_rank(layout);
     self.world_size = identity.world_size;
     if (options.instance.empty())
-        return make_error(errc::invalid_argument, "worker_options.instance is empty: name the instance");
-    if (auto problem = check_parallelism(self))
-        return add_context(make_error(errc::invalid_argument, text_of(problem)), "worker_options.layout");
-    if ((self.rank.value == 0) != options.info_endpoint.empty())
         return make_error(errc::invalid_argument,
-                          self.rank.value == 0
-                              ? "rank 0 serves the rank infos itself: leave worker_options.info_endpoint empty"
-                              : "rank " + to_string(self.rank)
-                                    + " needs worker_options.info_endpoint, the endpoint of rank 0");
+                          "worker_options.instance is empty: name the instance");
+    if (auto problem = check_parallelism(self))
+        return add_context(make_error(errc::invalid_argument, text_of(problem)),
+                           "worker_options.layout");
+    if ((self.rank.value == 0) != options.info_endpoint.empty())
+        return make_error(
+            errc::invalid_argument,
+            self.rank.value == 0
+                ? "rank 0 serves the rank infos itself: leave worker_options.info_endpoint empty"
+                : "rank " + to_string(self.rank) +
+                      " needs worker_options.info_endpoint, the endpoint of rank 0");
     return step("options");
 }
 
@@ -137,8 +139,9 @@ caf::error worker::parts::make_fabric() {
     if (auto problem = step("fabric"))
         return problem;
     if (options.world) {
-        auto made = spawn_loopback_io(*system, placement{loop.get()},
-                                      {options.world->network(), identity.process, actor, options.bounds});
+        auto made =
+            spawn_loopback_io(*system, placement{loop.get()},
+                              {options.world->network(), identity.process, actor, options.bounds});
         if (!made)
             return add_context(made.error(), "fabric");
         io.fabric = *made;
@@ -161,12 +164,13 @@ caf::error worker::parts::make_host_link() {
         return {};
     if (auto problem = step("same-host link"))
         return problem;
-    auto made = options.world
-                    ? spawn_loopback_host_link(*system, placement{loop.get()},
-                                               {options.world->host_links(), identity.process,
-                                                identity.host_link_name, identity.token, options.bounds})
-                    : spawn_host_link(*system, {loop.get(), identity.process, identity.host_link_name,
-                                                identity.token, options.bounds});
+    auto made =
+        options.world
+            ? spawn_loopback_host_link(*system, placement{loop.get()},
+                                       {options.world->host_links(), identity.process,
+                                        identity.host_link_name, identity.token, options.bounds})
+            : spawn_host_link(*system, {loop.get(), identity.process, identity.host_link_name,
+                                        identity.token, options.bounds});
     if (!made)
         return add_context(made.error(), "same-host link");
     io.host_link = *made;
@@ -191,6 +195,7 @@ caf::error worker::parts::make_info() {
     if (!published)
         return add_context(published.error(), "rank-info server");
     io.info_endpoint = published->endpoint;
+    info_door = published->door;
     return {};
 }
 
@@ -265,9 +270,9 @@ void worker::parts::undo(bool io_has_stopped) {
         kill(*system, actor);
     }
     callbacks = callback_actor{}; // ends by itself, when it has run what is still in its mailbox
-    if (io.server && !options.world)
-        withdraw_info_server(*system, io.server);
     kill(*system, io.server);
+    kill(*system, info_door);
+    info_door = nullptr;
     if (!options.world) // whose info link serves others too
         kill(*system, io.info_link);
     io = {};

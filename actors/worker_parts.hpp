@@ -26,6 +26,8 @@ struct worker::parts {
     transfer_worker_actor actor;
     adopt_io io;
     std::map<int, device_actor> devices;
+    /// Listens for the rank-info server of rank 0.
+    caf::actor info_door;
     bool stopped = false;
 
     /// Makes everything; on failure undoes what was made and says which step failed.

@@ -43,6 +43,7 @@ constexpr std::array<std::string_view, static_cast<std::size_t>(errc_last) + 1> 
     "handler_failed",
     "unsupported",
     "digest_mismatch",
+    "not_selected",
 };
 
 bool is_ours(const caf::error& x) {

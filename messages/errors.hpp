@@ -72,10 +72,12 @@ enum class errc : std::uint8_t {
     unsupported = 26,
     /// Host side checks: the bytes that arrived are not the bytes that were sent.
     digest_mismatch = 27,
+    /// rx_session: the request runs on another DP group of the context. Forget it.
+    not_selected = 28,
 };
 
 /// Largest value in use; the codec refuses numbers beyond it.
-inline constexpr auto errc_last = errc::digest_mismatch;
+inline constexpr auto errc_last = errc::not_selected;
 
 std::string to_string(errc);
 

@@ -81,11 +81,14 @@ struct bind_writers;
 struct cancel_request;
 struct deadline_tick;
 struct session_retired;
+struct session_transferring;
+struct renew_requests;
 struct query_status;
 struct list_sessions;
 struct session_list;
 struct session_status;
 struct piece_finished;
+struct session_ready;
 struct session_finished;
 struct session_released;
 struct host_send;
@@ -231,6 +234,8 @@ using peer_link_actor =
 using observer_actor = caf::typed_actor<
     // One send(slice), send_aux() or receive(slice) has ended.
     caf::result<void>(piece_finished),
+    // Every receiver rank has asked for what a sending session sends.
+    caf::result<void>(session_ready),
     // The session's final state; never followed by another.
     caf::result<void>(session_finished),
     // Nobody touches the session's pages any more; they are the host's again.
@@ -304,6 +309,8 @@ using rx_session_actor = peer_watcher_actor::extend<
     caf::result<void>(gone),
     // The writer does not accept the request.
     caf::result<void>(refused),
+    // Writers that wait for their session are about to forget this one.
+    caf::result<void>(renew_requests),
     // The host, or a stop, gives the session up.
     caf::result<void>(cancel_request),
     // The session's time is over.
@@ -321,6 +328,8 @@ using sender_actor = peer_watcher_actor::extend<
     caf::result<void>(cancel_session),
     // To the session of its rid.
     caf::result<void>(gone),
+    // A session's first piece goes or has come: from now on its other clock counts.
+    caf::result<void>(session_transferring),
     // A session has ended and its pages are released: forget it.
     caf::result<void>(session_retired),
     // End what has reached its deadline.
@@ -344,6 +353,8 @@ using receiver_actor = peer_watcher_actor::extend<
     caf::result<void>(gone),
     // To the session of its attempt.
     caf::result<void>(refused),
+    // A session's first piece goes or has come: from now on its other clock counts.
+    caf::result<void>(session_transferring),
     // A session has ended and its pages are released: forget it.
     caf::result<void>(session_retired),
     // End what has reached its deadline.

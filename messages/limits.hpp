@@ -56,9 +56,12 @@ struct limits {
     std::chrono::milliseconds dial_deadline{5000};
     /// One question to an instance's rank-info server.
     std::chrono::milliseconds info_deadline{5000};
-    /// A session, from its first send(slice) or receive(slice) to its outcome.
+    /// A session, from its opening to the first piece that goes or comes: the wait for the peer.
     std::chrono::milliseconds session_deadline{60000};
-    /// request_data that came before its session is kept this long after its last renewal.
+    /// A session, from that first piece to its outcome.
+    std::chrono::milliseconds transfer_deadline{60000};
+    /// request_data that came before its session is kept this long after its last renewal; a
+    /// receiver renews three times in this time.
     std::chrono::milliseconds early_request_lease{120000};
     /// A stop without an explicit deadline, and every destructor.
     std::chrono::milliseconds stop_deadline{10000};

@@ -15,6 +15,7 @@
 #include <future>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -52,6 +53,8 @@ struct publish_info_server {
 
 struct info_server_published {
     std::string endpoint;
+    /// Listens there; ends after the server has. Null in a loopback world.
+    caf::actor door;
 };
 
 /// A question and how long anybody wants its answer.
@@ -295,7 +298,9 @@ struct open_tx {
     rid request;
     aux_mode aux = aux_mode::none;
     observer_actor observer;
+    /// To the first piece, and from there to the outcome.
     std::chrono::milliseconds deadline;
+    std::chrono::milliseconds transfer_deadline = limits{}.transfer_deadline;
 };
 
 struct open_rx {
@@ -303,10 +308,12 @@ struct open_rx {
     aux_mode aux = aux_mode::none;
     /// "host:port" of the context instance's rank-info server.
     std::string context_endpoint;
-    /// Context DP rank that runs the request; 0 without attention DP.
-    std::uint32_t context_dp_rank = 0;
+    /// Context DP rank that runs the request; none: all are asked, the first that answers is it.
+    std::optional<std::uint32_t> context_dp_rank = 0;
     observer_actor observer;
+    /// To the first report, and from there to the outcome.
     std::chrono::milliseconds deadline;
+    std::chrono::milliseconds transfer_deadline = limits{}.transfer_deadline;
 };
 
 struct tx_opened {
@@ -352,6 +359,8 @@ struct writer_binding {
     bool aux = false;
     /// Every rank of the own instance that asks this writer.
     std::vector<rank_id> receivers;
+    /// Its DP group.
+    std::uint32_t dp_rank = 0;
 };
 
 /// `error` set: the cohorts could not be computed.
@@ -365,6 +374,17 @@ struct cancel_request {
 };
 
 struct deadline_tick {};
+
+/// The first piece goes or has come: the session's other clock runs.
+struct session_transferring {
+    rid request;
+    attempt session;
+    /// On the generation side: the DP group that serves it.
+    std::uint32_t context_dp_rank = 0;
+};
+
+/// Ask the writers again for what they have not reported on.
+struct renew_requests {};
 
 /// Ended and released. `reason` says why it ended; empty after success.
 struct session_retired {
@@ -400,6 +420,10 @@ struct piece_finished {
     payload_kind kind = payload_kind::kv;
     slice_index index;
     caf::error error;
+};
+
+struct session_ready {
+    rid request;
 };
 
 /// What one peer contributed, as its results told.

@@ -72,7 +72,8 @@ struct link_health {
 // -- one transfer ---------------------------------------------------------------------------
 
 /// REQUEST_DATA. A receiver rank asks a writer for one slice: its own slots, by position. A writer
-/// that is asked for the aux record only is not told where the pages are: `target` is empty.
+/// that is asked for the aux record only is not told where the pages are: `target` is empty. A rank
+/// in no cohort is asked for nothing once the others have begun: its session then ends by itself.
 struct request_data {
     message_header header;
     kv_slice target;
@@ -83,6 +84,8 @@ struct request_data {
     /// Every rank of the receiver's instance that asks this writer for this rid, the receiver
     /// included, so that the writer knows when it has served them all.
     std::vector<rank_id> receivers;
+    /// Asks again what was asked before, so that it is not forgotten; `gone` when it is.
+    bool renewal = false;
 };
 
 /// KV_AGENT_RESULT. A writer's terminal report of one piece.
@@ -209,7 +212,7 @@ template <class Inspector>
 bool inspect(Inspector& f, request_data& x) {
     return f.object(x).fields(f.field("header", x.header), f.field("target", x.target),
                               f.field("kv", x.kv), f.field("aux", x.aux),
-                              f.field("receivers", x.receivers));
+                              f.field("receivers", x.receivers), f.field("renewal", x.renewal));
 }
 
 template <class Inspector>
@@ -245,8 +248,8 @@ bool inspect(Inspector& f, chunk_offer& x) {
 template <class Inspector>
 bool inspect(Inspector& f, chunk_grant& x) {
     return f.object(x).fields(f.field("header", x.header), f.field("chunk", x.chunk),
-                              f.field("region", x.region),
-                              f.field("offset_bytes", x.offset_bytes), f.field("bytes", x.bytes));
+                              f.field("region", x.region), f.field("offset_bytes", x.offset_bytes),
+                              f.field("bytes", x.bytes));
 }
 
 template <class Inspector>

@@ -441,8 +441,8 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a stop with work in flight answers everything
         pair.probe.settle(pair.writer);
         pair.probe.tell(pair.writer, stop_io{});
     }
-    for (int i = 0; i < 5; ++i)
-        CHECK(pair.probe.template next<transfer_done>().result == agent_result::failed);
+    for (int i = 0; i < 5; ++i) // some may have arrived before the stop was heard
+        CHECK(pair.probe.template next<transfer_done>().result != agent_result::in_doubt);
     (void)pair.probe.ask(pair.writer, stop_io{}); // asked twice, both are answered
     CHECK(code_of(pair.probe.ask(pair.writer, stop_io{})) == errc::stopped);
     CHECK(pair.probe.template waiting<transfer_done>() == 0);

@@ -28,24 +28,27 @@ public:
     stub<peer_link_actor> link{vs};
     stub<observer_actor> observer{vs};
     /// What the servers answer, by endpoint; others fail.
-    std::shared_ptr<std::map<std::string, std::vector<rank_info>>> instances
-        = std::make_shared<std::map<std::string, std::vector<rank_info>>>();
+    std::shared_ptr<std::map<std::string, std::vector<rank_info>>> instances =
+        std::make_shared<std::map<std::string, std::vector<rank_info>>>();
     limits bounds;
     receiver_actor receiver;
 
     explicit fixture(limits wanted = {}) : bounds(wanted) {
         (*instances)[own] = make_instance("gen", split{1}, format());
         restart_context(100);
-        info.answer<fetch_instance_info>([known = instances](const fetch_instance_info& ask) -> caf::result<instance_info> {
-            if (auto found = known->find(ask.endpoint); found != known->end())
-                return instance_info{{}, found->second};
-            return make_error(errc::dial_failed, ask.endpoint + ": nobody there");
-        });
-        worker.answer<connect_peer>([handle = link.handle()](const connect_peer&) { return peer_connected{handle}; });
+        info.answer<fetch_instance_info>(
+            [known = instances](const fetch_instance_info& ask) -> caf::result<instance_info> {
+                if (auto found = known->find(ask.endpoint); found != known->end())
+                    return instance_info{{}, found->second};
+                return make_error(errc::dial_failed, ask.endpoint + ": nobody there");
+            });
+        worker.answer<connect_peer>(
+            [handle = link.handle()](const connect_peer&) { return peer_connected{handle}; });
         auto self = instances->at(own).front();
         receiver = vs.track(spawn_at<receiver_actor, receiver_state>(
             vs.system(), {},
-            receiver_state::dependencies{{}, bounds, self, own, info.handle(), fabric.handle(), worker.handle(), 1}));
+            receiver_state::dependencies{
+                {}, bounds, self, own, info.handle(), fabric.handle(), worker.handle(), 1}));
     }
 
     static cache_format format() {
@@ -57,22 +60,24 @@ public:
         return result;
     }
 
-    /// Two ranks with the incarnations `first` and `first + 1`.
-    void restart_context(std::uint64_t first) {
-        auto ranks = make_instance("ctx", split{2}, format());
+    /// Ranks with the incarnations `first`, `first + 1`, ...
+    void restart_context(std::uint64_t first, const split& parallel = {2}) {
+        auto ranks = make_instance("ctx", parallel, format());
         for (auto& rank : ranks)
             rank.process = {first + rank.rank.value};
         (*instances)[context] = std::move(ranks);
     }
 
-    static open_rx question(std::uint64_t request, const std::string& endpoint, const observer_actor& observer,
+    static open_rx question(std::uint64_t request, const std::string& endpoint,
+                            const observer_actor& observer,
                             std::chrono::milliseconds deadline = 60s) {
         return {{request}, aux_mode::none, endpoint, 0, observer, deadline};
     }
 
     rx_opened open(std::uint64_t request, const std::string& endpoint = context,
                    std::chrono::milliseconds deadline = 60s) {
-        auto opened = vs.ask_and_run<rx_opened>(receiver, question(request, endpoint, observer.handle(), deadline));
+        auto opened = vs.ask_and_run<rx_opened>(
+            receiver, question(request, endpoint, observer.handle(), deadline));
         REQUIRE(opened.ok());
         vs.track(opened.value().session);
         vs.tell_and_run(opened.value().session, receive_slice{{{0, 4}, 4, {{0, {1}}}, true}});
@@ -103,8 +108,8 @@ public:
 
     std::size_t fetches(const std::string& endpoint) {
         auto all = info.received<fetch_instance_info>();
-        return static_cast<std::size_t>(
-            std::count_if(all.begin(), all.end(), [&](const auto& x) { return x.endpoint == endpoint; }));
+        return static_cast<std::size_t>(std::count_if(
+            all.begin(), all.end(), [&](const auto& x) { return x.endpoint == endpoint; }));
     }
     template <class Message>
     std::vector<Message> sent() {
@@ -119,7 +124,8 @@ public:
 
 } // namespace
 
-TEST_CASE("receiver: asks every rank of the KV cohort, once its link is up, and names all who ask it") {
+TEST_CASE(
+    "receiver: asks every rank of the KV cohort, once its link is up, and names all who ask it") {
     fixture test;
     auto session = test.open(7);
     auto dialled = test.worker.received<connect_peer>();
@@ -154,7 +160,8 @@ TEST_CASE("receiver: many sessions cost one question per instance and one dial p
     fixture test;
     std::vector<reply<rx_opened>> opened;
     for (std::uint64_t request = 1; request <= 5; ++request)
-        opened.push_back(test.vs.ask<rx_opened>(test.receiver, fixture::question(request, context, test.observer.handle())));
+        opened.push_back(test.vs.ask<rx_opened>(
+            test.receiver, fixture::question(request, context, test.observer.handle())));
     test.vs.run();
     std::set<attempt> drawn;
     for (const auto& one : opened) {
@@ -193,14 +200,16 @@ TEST_CASE("receiver: an instance that does not fit fails the session with both s
 
 TEST_CASE("receiver: a rank that cannot be dialled fails the session") {
     fixture test;
-    test.worker.answer<connect_peer>(
-        [](const connect_peer&) -> caf::result<peer_connected> { return make_error(errc::stopped, "no more links"); });
+    test.worker.answer<connect_peer>([](const connect_peer&) -> caf::result<peer_connected> {
+        return make_error(errc::stopped, "no more links");
+    });
     test.open(7);
     REQUIRE(test.outcomes().size() == 1);
     CHECK(contains(describe(test.outcomes()[0].error), "no more links"));
 }
 
-TEST_CASE("receiver: after the loss of a rank its instance is asked anew, so a restart is found (H35)") {
+TEST_CASE(
+    "receiver: after the loss of a rank its instance is asked anew, so a restart is found (H35)") {
     fixture test;
     test.open(7);
     test.come_up(100);
@@ -280,8 +289,9 @@ TEST_CASE("receiver: a process' end counts once what it had put on the way has b
         CHECK(releases() == 1);
     }
     SUBCASE("not drained: no proof") {
-        test.fabric.answer<drain_fabric>(
-            [](const drain_fabric&) -> caf::result<void> { return make_error(errc::stopped, "the fabric is gone"); });
+        test.fabric.answer<drain_fabric>([](const drain_fabric&) -> caf::result<void> {
+            return make_error(errc::stopped, "the fabric is gone");
+        });
         test.vs.tell_and_run(test.receiver, process_gone{{100}});
         test.vs.tell_and_run(test.receiver, process_gone{{101}});
         CHECK(releases() == 0);
@@ -305,7 +315,8 @@ TEST_CASE("receiver: refuses too many sessions and rids that are none, by name")
     bounds.sessions_max = 1;
     fixture test{bounds};
     auto ask = [&](std::uint64_t request) {
-        return test.vs.ask_and_run<rx_opened>(test.receiver, fixture::question(request, context, test.observer.handle()));
+        return test.vs.ask_and_run<rx_opened>(
+            test.receiver, fixture::question(request, context, test.observer.handle()));
     };
     CHECK(ask(rid_max + 1).code() == errc::invalid_argument);
     test.open(1);
@@ -322,13 +333,93 @@ TEST_CASE("receiver: a stop refuses, cancels, and answers when the last session 
     auto all = test.vs.ask_and_run<session_list>(test.receiver, list_sessions{});
     REQUIRE(all.ok());
     CHECK(all.value().sessions.size() == 1);
-    auto stopped = test.vs.ask_and_run<void>(test.receiver, cancel_request{make_error(errc::stopped, "gen/0 is stopping")});
+    auto stopped = test.vs.ask_and_run<void>(
+        test.receiver, cancel_request{make_error(errc::stopped, "gen/0 is stopping")});
     CHECK(stopped.pending());
     CHECK(test.sent<cancel_session>().size() == 2);
-    CHECK(test.vs.ask_and_run<rx_opened>(test.receiver, fixture::question(8, context, test.observer.handle())).code()
-          == errc::stopped);
+    CHECK(test.vs
+              .ask_and_run<rx_opened>(test.receiver,
+                                      fixture::question(8, context, test.observer.handle()))
+              .code() == errc::stopped);
     test.report(session, 100);
     CHECK(stopped.pending());
     test.report(session, 101);
     CHECK(stopped.ok());
+}
+
+TEST_CASE(
+    "receiver: requests are renewed before writers that wait for their host forget them (H60)") {
+    fixture test;
+    test.open(7, context, 600s);
+    test.come_up(100);
+    test.come_up(101);
+    CHECK(test.sent<request_data>().size() == 2);
+    test.vs.advance(test.bounds.early_request_lease);
+    auto asked = test.sent<request_data>();
+    REQUIRE(asked.size() == 8);
+    CHECK(asked[7].renewal);
+}
+
+TEST_CASE("receiver: a session's second clock starts with its first report") {
+    fixture test;
+    auto opened = test.vs.ask_and_run<rx_opened>(
+        test.receiver, open_rx{{7}, aux_mode::none, context, 0, test.observer.handle(), 60s, 5s});
+    REQUIRE(opened.ok());
+    test.vs.track(opened.value().session);
+    test.vs.tell_and_run(opened.value().session, receive_slice{{{0, 4}, 4, {{0, {1}}}, true}});
+    test.come_up(100);
+    test.come_up(101);
+    test.vs.advance(50s);
+    test.report(opened.value(), 100);
+    test.vs.advance(4s);
+    CHECK(test.outcomes().empty());
+    test.vs.advance(1s);
+    REQUIRE(test.outcomes().size() == 1);
+    CHECK(code_of(test.outcomes()[0].error) == errc::deadline_exceeded);
+}
+
+TEST_CASE("receiver: without a DP rank all groups of the context are asked") {
+    fixture test;
+    test.restart_context(100, split{2, 1, 1, true});
+    auto opened = test.vs.ask_and_run<rx_opened>(
+        test.receiver,
+        open_rx{{7}, aux_mode::none, context, std::nullopt, test.observer.handle(), 60s});
+    REQUIRE(opened.ok());
+    test.vs.track(opened.value().session);
+    test.vs.tell_and_run(opened.value().session, receive_slice{{{0, 4}, 4, {{0, {1}}}, true}});
+    test.come_up(100);
+    test.come_up(101);
+    CHECK(test.sent<request_data>().size() == 2);
+    test.report(opened.value(), 101);
+    CHECK(test.sent<cancel_session>().size() == 1);
+    REQUIRE(test.outcomes().size() == 1);
+    CHECK(test.outcomes()[0].state == session_state::kv_transferred);
+}
+
+TEST_CASE("receiver: once a transfer has begun, context ranks without a part in it are asked for "
+          "nothing (I5)") {
+    fixture test;
+    test.restart_context(100, split{4}); // two heads on four ranks: two of them are replicas
+    auto session = test.open(7);
+    CHECK(test.worker.received<connect_peer>().size() == 2);
+    std::vector<std::uint64_t> writers;
+    for (const auto& dialled : test.worker.received<connect_peer>())
+        writers.push_back(dialled.peer.process.value);
+    for (auto process : writers)
+        test.come_up(process);
+    test.report(session, writers[0]);
+    CHECK(test.worker.received<connect_peer>().size() == 4);
+    CHECK(test.sent<request_data>().size() == 2);
+    for (std::uint64_t process = 100; process < 104; ++process)
+        if (std::find(writers.begin(), writers.end(), process) == writers.end())
+            test.come_up(process);
+    auto asked = test.sent<request_data>();
+    REQUIRE(asked.size() == 4);
+    CHECK_FALSE(asked[3].kv);
+    CHECK(asked[3].aux == aux_mode::none);
+    CHECK(asked[3].target.groups.empty());
+    CHECK(asked[3].target.last);
+    test.report(session, writers[1]);
+    REQUIRE(test.outcomes().size() == 1);
+    CHECK(test.outcomes()[0].state == session_state::kv_transferred);
 }

@@ -33,7 +33,8 @@ public:
         self.rank = rank_id{9};
         session = vs.track(spawn_at<rx_session_actor, rx_session_state>(
             vs.system(), {},
-            rx_session_state::dependencies{bounds, self, owner.handle(), observer.handle(), request, drawn, aux}));
+            rx_session_state::dependencies{bounds, self, owner.handle(), observer.handle(), request,
+                                           drawn, aux}));
     }
 
     template <class Message>
@@ -43,8 +44,9 @@ public:
 
     static incarnation process_of(std::uint32_t rank) { return {100 + rank}; }
 
-    static writer_binding writer(std::uint32_t rank, bool kv = true, bool aux = false) {
-        return {{rank}, process_of(rank), kv, aux, {{9}}};
+    static writer_binding writer(std::uint32_t rank, bool kv = true, bool aux = false,
+                                 std::uint32_t dp_rank = 0) {
+        return {{rank}, process_of(rank), kv, aux, {{9}}, dp_rank};
     }
 
     void bind(std::vector<writer_binding> writers) { tell(bind_writers{std::move(writers), {}}); }
@@ -102,7 +104,8 @@ public:
         wire_error error;
         if (result != agent_result::success)
             error = {errc::transfer_failed, "wire cut"};
-        tell(kv_agent_result{header(rank, payload_kind::kv, piece, receive_slice), result, 100, 2, "mapped", error});
+        tell(kv_agent_result{header(rank, payload_kind::kv, piece, receive_slice), result, 100, 2,
+                             "mapped", error});
     }
 
     void report_aux(std::uint32_t rank, std::int32_t token = 42) {

@@ -26,7 +26,8 @@ TEST_CASE("rx_session: each writer is asked exactly once per slice, when its lin
     CHECK(asked[0].target.groups.size() == 1);
 }
 
-TEST_CASE("rx_session: a slice lent after the links came up is asked for at once, under its own number") {
+TEST_CASE(
+    "rx_session: a slice lent after the links came up is asked for at once, under its own number") {
     rx_fixture test;
     test.bind({rx_fixture::writer(0)});
     test.ready(0);
@@ -40,7 +41,8 @@ TEST_CASE("rx_session: a slice lent after the links came up is asked for at once
     CHECK(asked[1].target.last);
 }
 
-TEST_CASE("rx_session: a writer that is asked for the aux record only is never told where pages are") {
+TEST_CASE(
+    "rx_session: a writer that is asked for the aux record only is never told where pages are") {
     rx_fixture test{aux_mode::required};
     test.bind({rx_fixture::writer(0, true, false), rx_fixture::writer(1, false, true)});
     test.ready(0);
@@ -152,7 +154,8 @@ TEST_CASE("rx_session: contradictory pieces change nothing") {
     CHECK(test.outcome() == session_state::kv_transferred);
 }
 
-TEST_CASE("rx_session: reports of foreign ranks, in another's name or about unasked slices are ignored") {
+TEST_CASE(
+    "rx_session: reports of foreign ranks, in another's name or about unasked slices are ignored") {
     rx_fixture test;
     test.start(2);
     test.report(5); // in no cohort
@@ -168,7 +171,8 @@ TEST_CASE("rx_session: reports of foreign ranks, in another's name or about unas
     CHECK(test.outcomes()[0].peers[0].bytes == 100);
 }
 
-TEST_CASE("rx_session: two slices resolve two promises, each when its own reports are complete (H15)") {
+TEST_CASE(
+    "rx_session: two slices resolve two promises, each when its own reports are complete (H15)") {
     rx_fixture test;
     test.bind({rx_fixture::writer(0)});
     test.ready(0);
@@ -183,7 +187,8 @@ TEST_CASE("rx_session: two slices resolve two promises, each when its own report
     CHECK(test.outcome() == session_state::kv_transferred);
 }
 
-TEST_CASE("rx_session: a slice behind the last one ends the session by name; no further writer is asked") {
+TEST_CASE("rx_session: a slice behind the last one ends the session by name; no further writer is "
+          "asked") {
     rx_fixture test;
     test.start(1);
     test.receive();
@@ -211,7 +216,8 @@ TEST_CASE("rx_session: the deadline names what is waited for") {
         return test.outcome_text();
     };
     SUBCASE("the instance") {
-        CHECK(contains(waited_for(), "rid 7 on gen/9 waited for the context instance's rank infos"));
+        CHECK(
+            contains(waited_for(), "rid 7 on gen/9 waited for the context instance's rank infos"));
     }
     SUBCASE("the host") {
         test.bind({rx_fixture::writer(0)});
@@ -221,7 +227,7 @@ TEST_CASE("rx_session: the deadline names what is waited for") {
         test.bind({rx_fixture::writer(0), rx_fixture::writer(4)});
         test.ready(0);
         test.receive();
-        CHECK(contains(waited_for(), "reports of context rank 0 a link to context rank 4"));
+        CHECK(contains(waited_for(), "reports of context rank 0, a link to context rank 4"));
     }
     CHECK(test.outcome() == session_state::error);
     CHECK(code_of(test.outcomes()[0].error) == errc::deadline_exceeded);
@@ -236,7 +242,8 @@ TEST_CASE("rx_session: a failure without a reason is a failure all the same") {
         test.tell(kv_agent_result{rx_fixture::header(0), agent_result::failed, 0, 0, "", {}});
     }
     SUBCASE("of aux") {
-        test.tell(aux_agent_result{rx_fixture::header(0, payload_kind::aux), agent_result::failed, {}, {}});
+        test.tell(aux_agent_result{
+            rx_fixture::header(0, payload_kind::aux), agent_result::failed, {}, {}});
     }
     SUBCASE("of the session") {
         test.tell(cancel_session{rx_fixture::header(0), side::generation, {}});
@@ -244,4 +251,95 @@ TEST_CASE("rx_session: a failure without a reason is a failure all the same") {
     CHECK(test.outcome() == session_state::error);
     CHECK(contains(test.outcome_text(), "the peer gave no reason"));
     CHECK(test.sent_to<cancel_session>(0).size() == 1);
+}
+
+// -- which DP group serves ----------------------------------------------------------------------
+
+TEST_CASE(
+    "rx_session: the first report selects the DP group; the others are told 'not selected' (H61)") {
+    rx_fixture test;
+    test.bind({rx_fixture::writer(0, true, false, 0), rx_fixture::writer(1, true, false, 1),
+               rx_fixture::writer(2, true, false, 1)});
+    for (auto rank : {0u, 1u, 2u})
+        test.ready(rank);
+    test.receive();
+    test.report(1);
+    CHECK(test.outcomes().empty());
+    auto told = test.sent_to<cancel_session>(0);
+    REQUIRE(told.size() == 1);
+    CHECK(told[0].reason.code == errc::not_selected);
+    CHECK(test.sent_to<cancel_session>(2).empty());
+    auto selected = test.owner.received<session_transferring>();
+    REQUIRE(selected.size() == 1);
+    CHECK(selected[0].context_dp_rank == 1);
+    test.report(2);
+    CHECK(test.outcome() == session_state::kv_transferred);
+    CHECK(test.releases() ==
+          0); // the group that was not selected has been told where the pages are
+    gone answer;
+    answer.header = rx_fixture::header(0, payload_kind::none);
+    test.tell(answer);
+    CHECK(test.releases() == 1);
+}
+
+TEST_CASE("rx_session: a DP group that cannot serve is no failure while another one may") {
+    rx_fixture test;
+    test.bind({rx_fixture::writer(0, true, false, 0), rx_fixture::writer(1, true, false, 1)});
+    test.ready(0);
+    test.ready(1);
+    test.receive();
+    gone answer;
+    answer.header = rx_fixture::header(0);
+    answer.reason = {errc::deadline_exceeded, "never opened"};
+    test.tell(answer);
+    CHECK(test.outcomes().empty());
+    SUBCASE("the other one serves") {
+        test.report(1);
+        CHECK(test.outcome() == session_state::kv_transferred);
+    }
+    SUBCASE("the other one cannot either") {
+        test.peer_is_lost(1);
+        CHECK(test.outcome() == session_state::error);
+        CHECK(contains(test.outcome_text(), "no route"));
+    }
+}
+
+TEST_CASE("rx_session: nothing counts as arrived before it is known which DP group serves") {
+    rx_fixture test{aux_mode::required};
+    test.bind({rx_fixture::writer(0, true, true, 0), rx_fixture::writer(1, true, true, 1)});
+    test.ready(0);
+    test.ready(1);
+    test.receive();
+    test.report_aux(1);
+    test.report_aux(0, 13); // of the group that is not selected any more
+    test.report(0);
+    CHECK(test.outcomes().empty());
+    test.report(1);
+    CHECK(test.outcome() == session_state::fully_transferred);
+    CHECK(test.outcomes()[0].aux.first_tokens == std::vector<std::int32_t>{42});
+}
+
+TEST_CASE("rx_session: a renewal asks again for what has no report yet, and for nothing else") {
+    rx_fixture test;
+    test.start(2);
+    test.report(0);
+    test.tell(renew_requests{});
+    CHECK(test.sent_to<request_data>(0).size() == 1);
+    auto asked = test.sent_to<request_data>(1);
+    REQUIRE(asked.size() == 2);
+    CHECK_FALSE(asked[0].renewal);
+    CHECK(asked[1].renewal);
+    CHECK(asked[1].target.groups.size() == asked[0].target.groups.size());
+    test.report(1);
+    test.tell(renew_requests{});
+    CHECK(test.sent_to<request_data>(1).size() == 2);
+}
+
+TEST_CASE("rx_session: what it waits for is a list that can be read") {
+    rx_fixture test;
+    test.bind({rx_fixture::writer(0), rx_fixture::writer(1)});
+    test.receive();
+    auto status = test.vs.ask_and_run<session_status>(test.session, query_status{});
+    REQUIRE(status.ok());
+    CHECK(status.value().waits_for == "a link to context rank 0, a link to context rank 1");
 }

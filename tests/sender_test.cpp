@@ -44,7 +44,8 @@ public:
     }
 
     reply<tx_opened> open(std::uint64_t request, std::chrono::milliseconds deadline = 60s) {
-        auto result = vs.ask_and_run<tx_opened>(sender, open_tx{{request}, aux_mode::none, observer.handle(), deadline});
+        auto result = vs.ask_and_run<tx_opened>(
+            sender, open_tx{{request}, aux_mode::none, observer.handle(), deadline});
         if (result.ok())
             vs.track(result.value().session);
         return result;
@@ -60,13 +61,21 @@ public:
         view->link = link(process).handle();
         vs.tell_and_run(sender, peer_ready{std::move(view)});
     }
+    /// From now on the peer holds a layer that this rank does not have.
+    void make_bystander() {
+        for (auto& group : peer_.pages->groups)
+            for (auto& layer : group.layers)
+                layer += 1;
+        come_up(1);
+    }
     void go_down(std::uint64_t process) {
         vs.tell_and_run(sender, peer_lost{{process}, make_error(errc::link_lost, "no route")});
     }
 
     static kv_slice slice() { return {{0, 4}, 4, {{0, {1}}}, true}; }
 
-    static request_data ask(std::uint64_t request, attempt drawn = {11}, std::uint64_t process = 1) {
+    static request_data ask(std::uint64_t request, attempt drawn = {11},
+                            std::uint64_t process = 1) {
         request_data result;
         result.header.sender = {process};
         result.header.request = {request};
@@ -79,7 +88,8 @@ public:
     void request(request_data asked) { vs.tell_and_run(sender, std::move(asked)); }
 
     void cancel(std::uint64_t request, attempt drawn = {11}) {
-        cancel_session message{ask(request, drawn).header, side::context, {errc::cancelled, "not wanted"}};
+        cancel_session message{
+            ask(request, drawn).header, side::context, {errc::cancelled, "not wanted"}};
         message.header.kind = payload_kind::none;
         vs.tell_and_run(sender, message);
     }
@@ -109,7 +119,8 @@ private:
 
 } // namespace
 
-TEST_CASE("sender: a request that comes before its session is remembered and served when it opens") {
+TEST_CASE(
+    "sender: a request that comes before its session is remembered and served when it opens") {
     fixture test;
     test.request(fixture::ask(7));
     test.vs.advance(100s);
@@ -122,7 +133,8 @@ TEST_CASE("sender: a request that comes before its session is remembered and ser
     CHECK(test.answers().empty());
 }
 
-TEST_CASE("sender: a request whose session never opens is answered gone when its lease ends (H60, H61)") {
+TEST_CASE(
+    "sender: a request whose session never opens is answered gone when its lease ends (H60, H61)") {
     fixture test;
     test.request(fixture::ask(7));
     test.vs.advance(test.bounds.early_request_lease - 1ms);
@@ -130,7 +142,8 @@ TEST_CASE("sender: a request whose session never opens is answered gone when its
     test.vs.advance(1ms);
     REQUIRE(test.answers().size() == 1);
     CHECK(test.answers()[0].header.session == attempt{11});
-    CHECK(contains(test.answers()[0].reason.text, "rid 7 was not opened on ctx/0 within early_request_lease"));
+    CHECK(contains(test.answers()[0].reason.text,
+                   "rid 7 was not opened on ctx/0 within early_request_lease"));
     auto opened = test.open(7);
     REQUIRE(opened.ok());
     test.vs.tell_and_run(opened.value().session, send_slice{fixture::slice()});
@@ -241,11 +254,13 @@ TEST_CASE("sender: a rid of more than 63 bits is refused") {
     CHECK(test.open(rid_max + 1).code() == errc::invalid_argument);
 }
 
-TEST_CASE("sender: later requests of a cancelled rid are answered with the cause, until the lease ends (H29)") {
+TEST_CASE("sender: later requests of a cancelled rid are answered with the cause, until the lease "
+          "ends (H29)") {
     fixture test;
     auto opened = test.open(7);
     REQUIRE(opened.ok());
-    test.vs.tell_and_run(opened.value().session, cancel_request{make_error(errc::cancelled, "the host cancelled")});
+    test.vs.tell_and_run(opened.value().session,
+                         cancel_request{make_error(errc::cancelled, "the host cancelled")});
     test.request(fixture::ask(7));
     REQUIRE(test.answers().size() == 1);
     CHECK(test.answers()[0].reason == wire_error{errc::cancelled, "the host cancelled"});
@@ -266,7 +281,8 @@ TEST_CASE("sender: a request that crosses the end of its session is answered all
     auto opened = test.open(7);
     REQUIRE(opened.ok());
     // Both are on their way before either is handled.
-    caf::anon_send(opened.value().session, cancel_request{make_error(errc::cancelled, "the host cancelled")});
+    caf::anon_send(opened.value().session,
+                   cancel_request{make_error(errc::cancelled, "the host cancelled")});
     caf::anon_send(test.sender, fixture::ask(7));
     test.vs.run();
     REQUIRE(test.answers().size() == 1);
@@ -304,16 +320,23 @@ TEST_CASE("sender: a stop refuses, cancels, and answers when the last session is
     test.request(fixture::ask(7));
     test.request(fixture::ask(8)); // waits for its session
     REQUIRE(test.puts().size() == 1);
-    auto stopped = test.vs.ask_and_run<void>(test.sender, cancel_request{make_error(errc::stopped, "ctx/0 is stopping")});
+    auto stopped = test.vs.ask_and_run<void>(
+        test.sender, cancel_request{make_error(errc::stopped, "ctx/0 is stopping")});
     CHECK(stopped.pending()); // a put is in flight
     CHECK(test.answers().size() == 1);
     CHECK(test.open(9).code() == errc::stopped);
     test.request(fixture::ask(9));
     CHECK(test.answers().size() == 2);
-    test.vs.tell_and_run(opened.value().session, transfer_done{test.puts()[0].id, agent_result::failed, 0,
-                                                               make_error(errc::transfer_failed, "cut"), {}, {}});
+    test.vs.tell_and_run(opened.value().session,
+                         transfer_done{test.puts()[0].id,
+                                       agent_result::failed,
+                                       0,
+                                       make_error(errc::transfer_failed, "cut"),
+                                       {},
+                                       {}});
     CHECK(stopped.ok());
-    CHECK(test.vs.ask_and_run<void>(test.sender, cancel_request{make_error(errc::stopped, "again")}).ok());
+    CHECK(test.vs.ask_and_run<void>(test.sender, cancel_request{make_error(errc::stopped, "again")})
+              .ok());
 }
 
 TEST_CASE("sender: lists all its sessions") {
@@ -323,4 +346,62 @@ TEST_CASE("sender: lists all its sessions") {
     auto all = test.vs.ask_and_run<session_list>(test.sender, list_sessions{});
     REQUIRE(all.ok());
     CHECK(all.value().sessions.size() == 2);
+}
+
+TEST_CASE(
+    "sender: a renewed request is kept for another lease; one that is unknown is answered gone") {
+    fixture test;
+    auto again = fixture::ask(7);
+    again.renewal = true;
+    test.request(again);
+    REQUIRE(test.answers().size() == 1);
+    CHECK(contains(test.answers()[0].reason.text, "rid 7 is not waiting on ctx/0 any more"));
+    test.request(fixture::ask(7));
+    test.vs.advance(test.bounds.early_request_lease - 1ms);
+    test.request(again);
+    test.vs.advance(test.bounds.early_request_lease - 1ms);
+    CHECK(test.answers().size() == 1);
+    auto opened = test.open(7);
+    REQUIRE(opened.ok());
+    test.vs.tell_and_run(opened.value().session, send_slice{fixture::slice()});
+    CHECK(test.puts().size() == 1); // once, however often it was asked
+}
+
+TEST_CASE("sender: the wait for the peer and the transfer have clocks of their own") {
+    fixture test;
+    auto opened = test.vs.ask_and_run<tx_opened>(
+        test.sender, open_tx{{7}, aux_mode::none, test.observer.handle(), 60s, 10s});
+    REQUIRE(opened.ok());
+    test.vs.track(opened.value().session);
+    test.vs.tell_and_run(opened.value().session, send_slice{fixture::slice()});
+    test.vs.advance(59s);
+    test.request(fixture::ask(7));
+    REQUIRE(test.puts().size() == 1);
+    test.vs.advance(9s);
+    CHECK(test.observer.received<session_finished>().empty());
+    test.vs.advance(1s);
+    REQUIRE(test.observer.received<session_finished>().size() == 1);
+    CHECK(code_of(test.observer.received<session_finished>()[0].error) == errc::deadline_exceeded);
+}
+
+TEST_CASE("sender: a session that nothing is wanted of ends when its host has given all (I5)") {
+    fixture test;
+    auto opened = test.open(7);
+    REQUIRE(opened.ok());
+    test.vs.tell_and_run(opened.value().session, send_slice{fixture::slice()});
+    auto notice = fixture::ask(7);
+    notice.kv = false;
+    notice.target.groups.clear();
+    notice.header.kind = payload_kind::none;
+    SUBCASE("but not when the layouts say that it has bytes to send") {
+        test.request(notice);
+        CHECK(test.observer.received<session_finished>().at(0).state == session_state::error);
+    }
+    SUBCASE("a rank that has no bytes for the receiver") {
+        test.make_bystander();
+        test.request(notice);
+        CHECK(test.observer.received<session_finished>().at(0).state ==
+              session_state::kv_transferred);
+        CHECK(test.puts().empty());
+    }
 }

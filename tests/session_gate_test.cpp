@@ -222,3 +222,17 @@ TEST_CASE("session_gate: status is the session's; before it is open the gate's o
     REQUIRE(now.ok());
     CHECK(now.value().waits_for == "the host");
 }
+
+TEST_CASE("session_gate: the host is told that every receiver has asked") {
+    auto promises = std::make_shared<session_promises>();
+    auto told = std::make_shared<int>(0);
+    fixture test;
+    auto gate = test.vs.track(spawn_at<session_gate_actor, session_gate_state>(
+        test.vs.system(), {},
+        session_gate_state::dependencies{test.worker.handle(), test.callbacks.handle(), side::context, {7}, promises,
+                                         {}, {}, [told] { ++*told; }}));
+    test.vs.tell_and_run(gate, session_ready{{7}});
+    for (const auto& run : test.callbacks.received<run_callback>())
+        run.callback();
+    CHECK(*told == 1);
+}

@@ -66,10 +66,10 @@ TEST_CASE("protocol: text that is no UTF-8 cannot break a line") {
 TEST_CASE("protocol: a line that is no message is refused and shown") {
     line_handlers handlers;
     handlers.on<stop_side>([](const stop_side&) {});
-    handlers.on<finish_request>([](const finish_request&) {});
+    handlers.on<abandon_request>([](const abandon_request&) {});
     for (const char* wrong :
          {"", "{}", "[]", "hello", R"({"kind":"stop"})", R"({"kind":1,"body":{}})",
-          R"({"kind":"nobody","body":{}})", R"({"kind":"finish","body":{}})"}) {
+          R"({"kind":"nobody","body":{}})", R"({"kind":"abandon","body":{}})"}) {
         CAPTURE(wrong);
         CHECK_THROWS_AS(handlers.handle(wrong), std::runtime_error);
     }

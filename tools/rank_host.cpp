@@ -252,7 +252,8 @@ session_options rank_host::options_of(const json& command, aux_mode aux,
     result.request = rid{command.at("rid").get<std::uint64_t>()};
     result.aux = aux;
     if (command.contains("deadline_ms"))
-        result.deadline = std::chrono::milliseconds{command.at("deadline_ms").get<std::int64_t>()};
+        result.deadline = result.transfer_deadline =
+            std::chrono::milliseconds{command.at("deadline_ms").get<std::int64_t>()};
     auto promise = std::make_shared<std::promise<void>>();
     told = promise->get_future();
     result.on_outcome = [out = out_, promise, opened = clock::now()](const session_finished& x) {

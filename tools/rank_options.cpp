@@ -118,6 +118,7 @@ caf::expected<rank_plan> plan_rank(const rank_options& options) {
     worker.route = *route;
     worker.same_host_link = options.same_host_link;
     worker.bounds.session_deadline = options.session_deadline;
+    worker.bounds.transfer_deadline = options.session_deadline;
     worker.bounds.dial_deadline = options.dial_deadline;
     worker.bounds.info_deadline = options.dial_deadline;
     worker.bounds.stop_deadline = options.stop_deadline;

@@ -36,7 +36,8 @@ rank could not start or its pages could not be proven quiet at the end, 2 for a 
   {"do":"digest","slots":[8,9,10]}   of all bytes of these slots
   {"do":"await","slot":9,"block":1,"seed":9,"deadline_ms":5000}       until the block's first token is there
   {"do":"statistics"}   {"do":"stop"}
-      open, send and receive take "deadline_ms" (default: --session-deadline)
+      open, send and receive take "deadline_ms" (default: --session-deadline): to the first piece,
+      and as long again from there to the outcome
 
 Example, context rank:
   < {"event":"ready","info_endpoint":"127.0.0.1:4711","instance":"context","pid":61,"rank":0,...}

@@ -24,7 +24,7 @@ std::int64_t now() {
 context_side::context_side(side_loop& loop, side_ranks& ranks, const start_side& setup)
     : loop_(loop), ranks_(ranks), aux_(setup.aux), crash_(setup.crash) {
     loop.handlers().on<prefill_request>([this](const auto& message) { on_prefill(message); });
-    loop.handlers().on<finish_request>([this](const auto& message) { on_finish(message); });
+    loop.handlers().on<abandon_request>([this](const auto& message) { on_abandon(message); });
 }
 
 void context_side::on_prefill(const prefill_request& message) {
@@ -89,22 +89,10 @@ void context_side::send(std::uint64_t rid, engine::token first) {
     }
 }
 
-/// By now every rank that has a receiver has heard of it.
-void context_side::on_finish(const finish_request& message) {
-    const auto found = requests_.find(message.rid);
-    if (found == requests_.end()) {
-        return;
-    }
-    auto& sessions = found->second.sessions;
-    for (std::uint32_t rank = 0; rank < sessions.size(); ++rank) {
-        if (!message.failure.empty()) {
-            sessions[rank].cancel(message.failure);
-            continue;
-        }
-        const auto status = sessions[rank].status();
-        if (status && status->peers.empty() && status->state == session_state::init) {
-            found->second.unasked.insert(rank);
-            sessions[rank].cancel("no receiver needs this rank");
+void context_side::on_abandon(const abandon_request& message) {
+    if (const auto found = requests_.find(message.rid); found != requests_.end()) {
+        for (auto& session : found->second.sessions) {
+            session.cancel(message.failure);
         }
     }
 }
@@ -113,11 +101,13 @@ void context_side::on_outcome(std::uint64_t rid, std::uint32_t rank,
                               const session_finished& outcome) {
     auto& request = requests_.at(rid);
     ++request.outcomes;
-    if (request.unasked.contains(rank)) {
-        request.report.unasked.push_back(rank);
-    } else if (outcome.error && request.report.failure.empty()) {
+    if (outcome.error && request.report.failure.empty()) {
         request.report.failure =
             "context rank " + std::to_string(rank) + ": " + describe(outcome.error);
+    }
+    const auto carried = [](const peer_summary& peer) { return peer.bytes > 0; };
+    if (std::none_of(outcome.peers.begin(), outcome.peers.end(), carried)) {
+        request.report.idle.push_back(rank);
     }
     retire_if_done(rid);
 }
@@ -132,7 +122,7 @@ void context_side::retire_if_done(std::uint64_t rid) {
     if (request.outcomes < ranks_.size() || request.releases < ranks_.size()) {
         return;
     }
-    std::sort(request.report.unasked.begin(), request.report.unasked.end());
+    std::sort(request.report.idle.begin(), request.report.idle.end());
     loop_.tell(request.report);
     ranks_.host().release(request.blocks);
     requests_.erase(rid);

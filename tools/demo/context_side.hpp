@@ -7,7 +7,6 @@
 
 #include <cstdint>
 #include <map>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -24,7 +23,6 @@ private:
         std::vector<tx_handle> sessions{}; ///< one per rank
         std::size_t outcomes = 0;
         std::size_t releases = 0;
-        std::set<std::uint32_t> unasked{};
         request_sent report{};
         double prefill_seconds = 0;
     };
@@ -32,7 +30,7 @@ private:
     void on_prefill(const prefill_request&);
     void prefill_step(std::uint64_t rid);
     void send(std::uint64_t rid, engine::token first);
-    void on_finish(const finish_request&);
+    void on_abandon(const abandon_request&);
     void on_outcome(std::uint64_t rid, std::uint32_t rank, const session_finished&);
     void on_released(std::uint64_t rid);
     void retire_if_done(std::uint64_t rid);

@@ -45,7 +45,7 @@ nlohmann::json request_json(const request_result& request) {
         json["arrivals"] = request.received->arrivals;
     }
     if (request.sent) {
-        json["unasked_ranks"] = request.sent->unasked;
+        json["idle_context_ranks"] = request.sent->idle;
     }
     if (request.decoded) {
         json["decode_seconds"] = request.decoded->seconds;

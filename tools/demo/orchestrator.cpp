@@ -104,7 +104,9 @@ void orchestrator::add_request_handlers() {
     });
     generation.on<request_received>([this](const request_received& message) {
         find(message.rid).received = message;
-        context_.tell(finish_request{message.rid, message.failure});
+        if (!message.failure.empty()) {
+            context_.tell(abandon_request{message.rid, message.failure});
+        }
     });
     generation.on<request_decoded>(
         [this](const request_decoded& message) { find(message.rid).decoded = message; });

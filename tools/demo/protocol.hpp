@@ -54,10 +54,9 @@ struct receive_request {
     bool flip_a_bit = false;
 };
 
-/// Context: the receivers are done; sessions that nobody asked are to be cancelled, and after a
-/// failure all.
-struct finish_request {
-    static constexpr const char* kind = "finish";
+/// Context: the receiving side has failed; sessions that nobody told of it end as well.
+struct abandon_request {
+    static constexpr const char* kind = "abandon";
     std::uint64_t rid = 0;
     std::string failure;
 };
@@ -146,7 +145,7 @@ struct request_sent {
     std::uint64_t rid = 0;
     std::string failure;
     std::int64_t send_at = 0;
-    std::vector<std::uint32_t> unasked; ///< ranks outside the cohorts
+    std::vector<std::uint32_t> idle; ///< ranks that carried no KV
 };
 
 struct copy_compared {
@@ -172,7 +171,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(start_side, instance, tp_size, pp_size, model
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(prefill_request, rid, prompt)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(receive_request, rid, prompt_tokens, new_tokens,
                                    context_endpoint, first_token, flip_a_bit)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(finish_request, rid, failure)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(abandon_request, rid, failure)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(compare_copy, bytes, pieces)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(rank_place, first_layer, layer_count, first_head, head_count,
                                    pool_bytes)
@@ -184,7 +183,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(arrival, from, to, bytes, pieces, route)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(request_received, rid, failure, receive_at, released_at,
                                    arrivals)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(request_decoded, rid, first_token, tokens, digest, seconds)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(request_sent, rid, failure, send_at, unasked)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(request_sent, rid, failure, send_at, idle)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(copy_compared, bytes, pieces, seconds)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(side_stopped, unproven)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(side_failed, why)

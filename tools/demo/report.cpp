@@ -161,22 +161,22 @@ void add_texts(std::ostream& out, const demo_result& result, std::size_t columns
     }
 }
 
-void add_unasked(std::ostream& out, const demo_result& result) {
-    std::set<std::uint32_t> unasked;
+void add_idle(std::ostream& out, const demo_result& result) {
+    std::set<std::uint32_t> idle;
     for (const auto& request : result.requests) {
         if (request.sent) {
-            unasked.insert(request.sent->unasked.begin(), request.sent->unasked.end());
+            idle.insert(request.sent->idle.begin(), request.sent->idle.end());
         }
     }
-    if (unasked.empty()) {
+    if (idle.empty()) {
         return;
     }
     std::string list;
-    for (auto rank : unasked) {
+    for (auto rank : idle) {
         list += (list.empty() ? "" : ", ") + std::to_string(rank);
     }
     out << "context ranks without a wire (" << list
-        << ") hold copies of heads that others send: nobody asked them\n";
+        << ") hold copies of heads that others send: nothing is asked of them\n";
 }
 
 void add_verdict(std::ostream& out, const demo_result& result, const painter& paint) {
@@ -222,7 +222,7 @@ std::string text_report(const demo_result& result, report_style style) {
         << " of KV per token; blocks of " << result.options.tokens_per_block << " tokens\n\n";
     if (!result.context.started.ranks.empty() && !result.generation.started.ranks.empty()) {
         add_picture(out, result);
-        add_unasked(out, result);
+        add_idle(out, result);
         out << "\n";
         add_requests(out, result, paint);
         add_times(out, result);
