@@ -156,7 +156,10 @@ void rank_process::read_more(clock::time_point deadline, const std::string& what
     partial_.append(buffer, static_cast<std::size_t>(bytes));
     for (auto end = partial_.find('\n'); end != partial_.npos; end = partial_.find('\n')) {
         history_.push_back(partial_.substr(0, end));
-        events_.push_back(json::parse(history_.back()));
+        auto event = json::parse(history_.back(), nullptr, false);
+        if (event.is_discarded())
+            give_up("a line that is no JSON came while waiting for " + what);
+        events_.push_back(std::move(event));
         partial_.erase(0, end + 1);
     }
 }

@@ -5,6 +5,7 @@
 #include "transport/sealed_bytes.hpp"
 #include "transport/system_call.hpp"
 #include "transport/ucx_error.hpp"
+#include "transport/ucx_log.hpp"
 #include "transport/ucx_wire.hpp"
 
 #include <spdlog/spdlog.h>
@@ -96,6 +97,7 @@ void ucx_worker::destroy() noexcept {
 }
 
 caf::error ucx_worker::make_context(bool rma) {
+    forward_ucx_log();
     context_.reset();
     ucp_config_t* config = nullptr; // from UCX_* in the environment: the user's choice stands
     if (auto status = call("ucp_config_read", [&] { return ucp_config_read(nullptr, nullptr, &config); });
