@@ -85,50 +85,60 @@ private:
     int ordinal_;
 };
 
-/// Keeps the target mapped as long as it lives.
 class copy_on_gpu : public pool_copy {
 public:
-    explicit copy_on_gpu(const device_pool& source) : source_(source), mappings_(source.device()) {}
+    explicit copy_on_gpu(int device) : device_(device), mappings_(device) {}
 
-    caf::error open(const memory_region& target) {
+    caf::error open(const copy_end& source, const copy_end& target) {
         current_device_guard guard;
-        if (auto status = cudaSetDevice(source_.device()); status != cudaSuccess)
+        if (auto status = cudaSetDevice(device_); status != cudaSuccess)
             return cuda_error("cudaSetDevice", status);
         auto stream = make_stream();
         if (!stream)
             return std::move(stream.error());
         stream_ = std::move(*stream);
-        auto address = mappings_.open(target);
-        if (!address)
-            return std::move(address.error());
-        target_ = *address;
-        return {};
+        if (auto error = reach(source, source_))
+            return error;
+        return reach(target, target_);
     }
 
     caf::error run(std::uint64_t bytes) override {
         current_device_guard guard;
-        auto status = cudaSetDevice(source_.device());
+        auto status = cudaSetDevice(device_);
         if (status == cudaSuccess)
-            status =
-                cudaMemcpyAsync(target_, source_.base(), bytes, cudaMemcpyDefault, stream_.get());
+            status = cudaMemcpyAsync(target_, source_, bytes, cudaMemcpyDefault, stream_.get());
         if (status == cudaSuccess)
             status = cudaStreamSynchronize(stream_.get());
         return status == cudaSuccess ? caf::error{} : cuda_error("cudaMemcpyAsync", status);
     }
 
 private:
-    const device_pool& source_;
+    caf::error reach(const copy_end& end, std::byte*& address) {
+        if (end.host) {
+            address = end.host;
+            return pins_.add(end.host, end.bytes);
+        }
+        auto mapped = mappings_.open(end.device);
+        if (!mapped)
+            return std::move(mapped.error());
+        address = *mapped;
+        return {};
+    }
+
+    int device_;
     peer_mappings mappings_;
+    host_pins pins_;
     unique_stream stream_;
+    std::byte* source_ = nullptr;
     std::byte* target_ = nullptr;
 };
 
 } // namespace
 
-caf::expected<std::unique_ptr<pool_copy>> make_pool_copy(const device_pool& source,
-                                                         const memory_region& target) {
-    auto made = std::make_unique<copy_on_gpu>(source);
-    if (auto error = made->open(target))
+caf::expected<std::unique_ptr<pool_copy>> make_pool_copy(int device, const copy_end& source,
+                                                         const copy_end& target) {
+    auto made = std::make_unique<copy_on_gpu>(device);
+    if (auto error = made->open(source, target))
         return error;
     return std::unique_ptr<pool_copy>{std::move(made)};
 }

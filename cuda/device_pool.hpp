@@ -37,6 +37,13 @@ public:
     virtual caf::expected<memory_region> region() const = 0;
 };
 
+/// One end of a plain copy: memory on a device, or host memory of this process when `host` is set.
+struct copy_end {
+    memory_region device = {};
+    std::byte* host = nullptr;
+    std::uint64_t bytes = 0;
+};
+
 /// One plain copy by the driver between two pools: what transfers are compared with.
 class pool_copy {
 public:
@@ -46,9 +53,10 @@ public:
     virtual caf::error run(std::uint64_t bytes) = 0;
 };
 
-/// From a pool of this process into memory on a device that another process, or this one, owns.
-caf::expected<std::unique_ptr<pool_copy>> make_pool_copy(const device_pool& source,
-                                                         const memory_region& target);
+/// Maps memory of other processes and pins host memory for as long as the result lives; copies by
+/// `device`.
+caf::expected<std::unique_ptr<pool_copy>> make_pool_copy(int device, const copy_end& source,
+                                                         const copy_end& target);
 
 /// Memory of cudaMalloc. unsupported without a device or without CUDA in this build,
 /// registration_failed when there is not enough memory.

@@ -22,7 +22,7 @@ caf::expected<std::unique_ptr<device_pool>> make_device_pool(int, std::uint64_t)
     return not_built();
 }
 
-caf::expected<std::unique_ptr<pool_copy>> make_pool_copy(const device_pool&, const memory_region&) {
+caf::expected<std::unique_ptr<pool_copy>> make_pool_copy(int, const copy_end&, const copy_end&) {
     return not_built();
 }
 

@@ -19,7 +19,8 @@ constexpr const char* definitions = R"(
 Two processes. The context side has sent its slices before the clock starts; the generation side
 asks for them. Each transfer takes other regions, shuffled on both sides. Each round clears the
 target, moves its transfers, compares every byte, and does the same with the limit: one thread of
-the context side, memcpy over the same pieces in the same mappings. Numbers are medians of rounds.
+the context side, memcpy over the same pieces in the same mappings; where a device is concerned, one
+cudaMemcpyAsync of as many bytes in one piece. cuda-host and host-cuda: context-generation. Numbers are medians of rounds.
 Exit status: 0, 1 when a transfer failed or a byte was wrong, 2 for a wrong flag.)";
 
 int run_bench(const bench::bench_options& options) {
@@ -50,7 +51,7 @@ void add_bench(CLI::App& app, int& status) {
         ->add_option("--per-block", options->per_block,
                      "Regions of one block, one per layer: 160 for K and V of 80 layers")
         ->capture_default_str();
-    command->add_option("--memory", options->memory, "Kind of memory on both sides")
+    command->add_option("--memory", options->memory, "Kind of memory: context side, generation side when it differs")
         ->check(CLI::IsMember(bench::memory_kinds()))
         ->capture_default_str();
     command->add_option("--route", options->route, "auto, mapped or direct")
@@ -66,6 +67,11 @@ void add_bench(CLI::App& app, int& status) {
         ->add_option("--footprint", options->footprint_bytes,
                      "Bytes of each pool; 0: larger than any cache, and what the transfers need")
         ->transform(CLI::AsSizeValue(false));
+    command
+        ->add_option("--multiprocessors", options->multiprocessors,
+                     "Of a device, for its copies")
+        ->check(CLI::Range(1, 1024))
+        ->capture_default_str();
     command->add_flag("--huge-pages", options->huge_pages, "Pools of 2 MiB pages");
     command->add_flag("--json", options->json, "One JSON object");
     command->footer(definitions);

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pools of cudaMalloc; the limit is one copy of all bytes by the driver, through the same mapping.
+// Pools of cudaMalloc, and host pools beside them; the limit is one copy of all bytes by the
+// driver, through the same mapping.
 #include "tools/bench/device_memory.hpp"
 
 #include "cuda/device_pool.hpp"
 #include "cuda/driver.hpp"
+#include "tools/bench/host_memory.hpp"
 
 #include <algorithm>
 #include <cstring>
 #include <iostream>
+#include <optional>
 #include <unistd.h>
 #include <utility>
 
@@ -25,8 +28,9 @@ void insist(const caf::error& problem) {
 
 class driver_copy final : public limit_loop {
 public:
-    driver_copy(std::unique_ptr<pool_copy> copy, std::uint64_t pool_bytes)
-        : copy_(std::move(copy)), pool_bytes_(pool_bytes) {}
+    driver_copy(std::unique_ptr<pool_copy> copy, std::uint64_t pool_bytes,
+                std::optional<memory_mapping> target = std::nullopt)
+        : target_(std::move(target)), copy_(std::move(copy)), pool_bytes_(pool_bytes) {}
 
     bool moves_pieces() const override { return false; }
 
@@ -42,9 +46,19 @@ public:
     }
 
 private:
+    std::optional<memory_mapping> target_; // unmapped after it was unpinned
     std::unique_ptr<pool_copy> copy_;
     std::uint64_t pool_bytes_;
 };
+
+/// A pool on a device of another process.
+copy_end end_of(const pool_address& peer) {
+    copy_end result{{peer.base, peer.bytes, memory_kind::cuda, {}, {}}, nullptr, peer.bytes};
+    result.device.on_device.process = peer.process;
+    for (auto x : peer.handle)
+        result.device.on_device.handle.push_back(static_cast<byte_buffer::value_type>(x));
+    return result;
+}
 
 class device_memory final : public bench_memory {
 public:
@@ -82,15 +96,23 @@ public:
     void warm_up() override { insist(pool_->keep_busy(std::chrono::milliseconds{100})); }
 
     caf::expected<std::unique_ptr<limit_loop>> limit_to(const pool_address& peer) override {
-        memory_region target{peer.base, peer.bytes, memory_kind::cuda, {}, {}};
-        target.on_device.process = peer.process;
-        for (auto x : peer.handle)
-            target.on_device.handle.push_back(static_cast<byte_buffer::value_type>(x));
-        auto copy = make_pool_copy(*pool_, target);
+        auto own = pool_->region();
+        if (!own)
+            return std::move(own.error());
+        auto target = end_of(peer);
+        std::optional<memory_mapping> mapping;
+        if (peer.fd >= 0) {
+            auto mapped = map_pool(peer);
+            if (!mapped)
+                return std::move(mapped.error());
+            target.host = mapped->base();
+            mapping.emplace(std::move(*mapped));
+        }
+        auto copy = make_pool_copy(pool_->device(), {*own, nullptr, pool_->bytes()}, target);
         if (!copy)
             return std::move(copy.error());
         return std::unique_ptr<limit_loop>{
-            std::make_unique<driver_copy>(std::move(*copy), pool_->bytes())};
+            std::make_unique<driver_copy>(std::move(*copy), pool_->bytes(), std::move(mapping))};
     }
 
 private:
@@ -99,7 +121,38 @@ private:
     std::unique_ptr<std::byte[]> image_;
 };
 
+class host_source final : public bench_memory {
+public:
+    explicit host_source(std::unique_ptr<bench_memory> host) : host_(std::move(host)) {}
+
+    host_region region() const override { return host_->region(); }
+    pool_address address() const override { return host_->address(); }
+    void write(std::uint64_t offset, std::span<const std::byte> from) override {
+        host_->write(offset, from);
+    }
+    void read(std::uint64_t offset, std::span<std::byte> to) const override {
+        host_->read(offset, to);
+    }
+    void clear() override { host_->clear(); }
+
+    caf::expected<std::unique_ptr<limit_loop>> limit_to(const pool_address& peer) override {
+        const auto own = region();
+        auto copy = make_pool_copy(0, {{}, own.base, own.bytes}, end_of(peer));
+        if (!copy)
+            return std::move(copy.error());
+        return std::unique_ptr<limit_loop>{
+            std::make_unique<driver_copy>(std::move(*copy), own.bytes)};
+    }
+
+private:
+    std::unique_ptr<bench_memory> host_;
+};
+
 } // namespace
+
+caf::expected<std::unique_ptr<bench_memory>> make_host_source(std::unique_ptr<bench_memory> host) {
+    return std::unique_ptr<bench_memory>{std::make_unique<host_source>(std::move(host))};
+}
 
 caf::expected<std::unique_ptr<bench_memory>> make_device_memory(std::uint64_t bytes, side role) {
     const auto found = cuda_probe();

@@ -9,4 +9,7 @@ namespace kvferry::bench {
 /// The context side on the first device, the generation side on the last one.
 caf::expected<std::unique_ptr<bench_memory>> make_device_memory(std::uint64_t bytes, side);
 
+/// A host pool whose limit goes to a device.
+caf::expected<std::unique_ptr<bench_memory>> make_host_source(std::unique_ptr<bench_memory>);
+
 } // namespace kvferry::bench

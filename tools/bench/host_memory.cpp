@@ -60,11 +60,7 @@ public:
     void clear() override { std::memset(pool_.base(), 0, pool_.bytes()); }
 
     caf::expected<std::unique_ptr<limit_loop>> limit_to(const pool_address& peer) override {
-        const auto path = "/proc/" + std::to_string(peer.pid) + "/fd/" + std::to_string(peer.fd);
-        const unique_fd memfd{::open(path.c_str(), O_RDWR | O_CLOEXEC)};
-        if (!memfd)
-            return system_error(errc::system_call_failed, "open " + path);
-        auto mapping = memory_mapping::make(memfd.get(), peer.bytes);
+        auto mapping = map_pool(peer);
         if (!mapping)
             return std::move(mapping.error());
         return std::unique_ptr<limit_loop>{
@@ -76,6 +72,14 @@ private:
 };
 
 } // namespace
+
+caf::expected<memory_mapping> map_pool(const pool_address& peer) {
+    const auto path = "/proc/" + std::to_string(peer.pid) + "/fd/" + std::to_string(peer.fd);
+    const unique_fd memfd{::open(path.c_str(), O_RDWR | O_CLOEXEC)};
+    if (!memfd)
+        return system_error(errc::system_call_failed, "open " + path);
+    return memory_mapping::make(memfd.get(), peer.bytes);
+}
 
 caf::expected<std::unique_ptr<bench_memory>> make_host_memory(std::uint64_t bytes, bool huge_pages) {
     auto pool =

@@ -3,9 +3,13 @@
 #pragma once
 
 #include "tools/bench/memory.hpp"
+#include "transport/memory_mapping.hpp"
 
 namespace kvferry::bench {
 
 caf::expected<std::unique_ptr<bench_memory>> make_host_memory(std::uint64_t bytes, bool huge_pages);
+
+/// The memfd pool of another process of this user.
+caf::expected<memory_mapping> map_pool(const pool_address&);
 
 } // namespace kvferry::bench

@@ -11,14 +11,19 @@
 namespace kvferry::bench {
 
 std::vector<std::string> memory_kinds() {
-    return {"host", "cuda"};
+    return {"host", "cuda", "cuda-host", "host-cuda"};
 }
 
 caf::expected<std::unique_ptr<bench_memory>> make_memory(const bench_options& options,
                                                          const bench_shape& shape, side role) {
-    if (options.memory == "cuda")
+    const auto by_device = options.memory == "cuda" ||
+                           options.memory == (role == side::context ? "cuda-host" : "host-cuda");
+    if (by_device)
         return make_device_memory(shape.pool_bytes(), role);
-    return make_host_memory(shape.pool_bytes(), options.huge_pages);
+    auto host = make_host_memory(shape.pool_bytes(), options.huge_pages);
+    if (!host || options.memory != "host-cuda")
+        return host;
+    return make_host_source(std::move(*host));
 }
 
 void fill(bench_memory& memory, const bench_shape& shape) {

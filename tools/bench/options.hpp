@@ -3,6 +3,7 @@
 #pragma once
 
 #include "actors/route.hpp"
+#include "actors/worker.hpp"
 #include "messages/errors.hpp"
 
 #include <nlohmann/json.hpp>
@@ -29,11 +30,13 @@ struct bench_options {
     /// Of the pool on each side; 0: larger than any cache, and what the transfers need.
     std::uint64_t footprint_bytes = 0;
     bool huge_pages = false;
+    /// That copies by a device may take.
+    std::uint32_t multiprocessors = device_options{}.multiprocessors;
     bool json = false;
 
     NLOHMANN_DEFINE_TYPE_INTRUSIVE(bench_options, regions, region_bytes, per_block, memory, route,
                                    in_flight, repeat, transfers, spin_us, footprint_bytes,
-                                   huge_pages, json)
+                                   huge_pages, multiprocessors, json)
 };
 
 /// A run in whole blocks.

@@ -29,6 +29,9 @@ caf::expected<rank> rank::start(runtime& actors, const bench_options& options,
     how.instance = to_string(role);
     how.layout.layers_per_stage = {shape.regions_per_block};
     how.route = *route;
+    how.devices.multiprocessors = options.multiprocessors;
+    if (options.memory == "host-cuda")
+        how.devices.also = {0};
     how.bounds.loop_spin = std::chrono::microseconds{options.spin_us};
     auto started = actors.start_worker(std::move(how));
     if (!started)

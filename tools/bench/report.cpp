@@ -14,6 +14,7 @@ nlohmann::json json_of(const bench_result& x) {
         {"per_block", x.options.per_block},
         {"memory", x.options.memory},
         {"huge_pages", x.options.huge_pages},
+        {"multiprocessors", x.options.multiprocessors},
         {"route", x.route},
         {"in_flight", x.options.in_flight},
         {"repeat", x.options.repeat},
