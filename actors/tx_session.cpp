@@ -174,6 +174,14 @@ void tx_session_state::answer_late(const bind_receiver& message) {
     report_closing(to);
 }
 
+/// As should_send_kv says, read off the templates that a plan needs anyway: those are cached, while
+/// matching two layouts anew takes longer than a small transfer.
+bool tx_session_state::brings_kv_to(const rank_info& peer) const {
+    const auto& environment = *with_.environment;
+    auto layout = environment.plans->find_or_make(environment.self, peer);
+    return layout && !(*layout)->empty();
+}
+
 /// Both sides must see the same cohorts; a difference would be a wait without end.
 caf::error tx_session_state::check_request(const bind_receiver& message) const {
     const auto& self = with_.environment->self;
@@ -189,7 +197,7 @@ caf::error tx_session_state::check_request(const bind_receiver& message) const {
     if (!self.pages || !peer.pages)
         return make_error(errc::missing_layout,
                           text + describe(self.pages ? peer : self) + " published no page table");
-    if (message.request.kv != should_send_kv(self, peer))
+    if (message.request.kv != brings_kv_to(peer))
         return make_error(errc::layout_mismatch, text + "it asks " + describe(self) + " for KV = " +
                                                      std::to_string(message.request.kv) +
                                                      ", the layouts say the opposite");

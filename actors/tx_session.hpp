@@ -84,6 +84,7 @@ private:
 
     void answer_late(const bind_receiver&);
     caf::error check_request(const bind_receiver&) const;
+    bool brings_kv_to(const rank_info& peer) const;
     void dispatch_all(receiver&);
     void dispatch(receiver&, std::uint32_t index);
     void start(receiver&, send_piece, std::shared_ptr<const copy_plan>);
