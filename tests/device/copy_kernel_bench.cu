@@ -16,6 +16,7 @@
 #include <numeric>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 using namespace kvferry;
@@ -143,6 +144,61 @@ void measure_chunks(std::uint64_t total, int repeats, std::uint64_t source, std:
     std::printf("  GB/s\n");
 }
 
+/// As a pool of one buffer per layer has it: so many runs, each over all slots.
+copy_job in_runs(std::uint64_t total, std::uint32_t runs, std::uint64_t source,
+                 std::uint64_t target) {
+    auto job = shuffled(total / runs, 4096, source, target);
+    auto plan = std::make_shared<copy_plan>(*job.plan);
+    auto layout = std::make_shared<copy_template>();
+    for (std::uint32_t number = 0; number < runs; ++number)
+        layout->runs.push_back({number * (total / runs), number * (total / runs), 4096, 1, 0, 0});
+    plan->parts.front().layout = layout;
+    job.plan = plan;
+    return job;
+}
+
+/// The ways in which a transfer differs from one launch on a busy device: many runs in the plan,
+/// launches of 32 MiB on two streams, a device that has idled.
+void measure_as_in_transfers(std::uint64_t total, std::uint64_t source, std::uint64_t target) {
+    cudaStream_t streams[2];
+    for (auto& stream : streams)
+        CHECKED(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    const plan_on_device one{in_runs(total, 1, source, target)};
+    const plan_on_device many{in_runs(total, 128, source, target)};
+    auto show = [&](const char* what, std::uint32_t blocks, std::uint64_t chunk, bool idle) {
+        std::printf("%-24s %3u blocks in launches of %4llu MiB:", what, blocks,
+                    static_cast<unsigned long long>(chunk >> 20));
+        for (const auto* x : {&one, &many}) {
+            std::vector<double> seconds;
+            for (int round = 0; round < 5; ++round) {
+                if (idle)
+                    std::this_thread::sleep_for(std::chrono::seconds{1});
+                const auto began = std::chrono::steady_clock::now();
+                int next = 0;
+                for (std::uint64_t at = 0; at < x->plan.unit_count;) {
+                    const auto end = units_within(x->on_host, at, chunk);
+                    CHECKED(launch_copy(x->plan, at, end - at, {blocks, 1024}, streams[next ^= 1]));
+                    at = end;
+                }
+                for (auto stream : streams)
+                    CHECKED(cudaStreamSynchronize(stream));
+                const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
+                seconds.push_back(took.count());
+            }
+            std::printf("  %s: %.1f", x == &one ? "1 run" : "128 runs",
+                        total / 1e9 / median(seconds));
+        }
+        std::printf("  GB/s\n");
+    };
+    for (std::uint32_t blocks : {8u, 16u, 48u, 96u})
+        show("one after the other", blocks, total, false);
+    for (std::uint32_t blocks : {8u, 48u})
+        show("two streams, each", blocks, std::uint64_t{32} << 20, false);
+    show("the same after idling", 48, std::uint64_t{32} << 20, true);
+    for (auto stream : streams)
+        CHECKED(cudaStreamDestroy(stream));
+}
+
 /// Upload, launch, event, polling: what a request costs beside the protocol.
 void measure_small(int repeats, std::uint64_t source, std::uint64_t target, cudaStream_t stream) {
     struct {
@@ -249,6 +305,8 @@ void measure_route(const std::string& route, int target_device, std::uint64_t to
     }
     measure_chunks(total, repeats, reinterpret_cast<std::uint64_t>(source),
                    reinterpret_cast<std::uint64_t>(target), stream);
+    measure_as_in_transfers(total, reinterpret_cast<std::uint64_t>(source),
+                            reinterpret_cast<std::uint64_t>(target));
     measure_small(repeats, reinterpret_cast<std::uint64_t>(source),
                   reinterpret_cast<std::uint64_t>(target), stream);
     CHECKED(cudaStreamDestroy(stream));
