@@ -62,12 +62,27 @@ caf::result<rx_opened> receiver_state::on_open(const open_rx& ask) {
 // -- who writes ---------------------------------------------------------------------------------
 
 void receiver_state::resolve(const std::string& endpoint) {
-    if (instances_.contains(endpoint) || !asked_.emplace(endpoint, true).second)
+    if (instances_.contains(endpoint) || !asked_.insert(endpoint).second)
         return;
+    if (auto wait = waits_.find(endpoint); wait != waits_.end() && wait->second.until() > self_->clock().now()) {
+        retries_.set(endpoint, wait->second.until());
+        rearm();
+        return;
+    }
+    fetch(endpoint);
+}
+
+void receiver_state::fetch(const std::string& endpoint) {
     ask(self_, with_.info_link, fetch_instance_info{endpoint, with_.bounds.info_deadline})
-        .then([this, endpoint](
-                  instance_info& info) { instance_arrived(endpoint, std::move(info.ranks)); },
+        .then([this, endpoint](instance_info& info) { instance_arrived(endpoint, std::move(info.ranks)); },
               [this, endpoint](const caf::error& reason) { instance_failed(endpoint, reason); });
+}
+
+/// The next question to it waits; sessions that come meanwhile wait with it, within their deadlines.
+void receiver_state::back_off_from(const std::string& endpoint) {
+    const auto now = self_->clock().now();
+    std::erase_if(waits_, [now](const auto& entry) { return entry.second.until() + back_off::longest < now; });
+    waits_[endpoint].failed(now, random_);
 }
 
 void receiver_state::instance_arrived(const std::string& endpoint, std::vector<rank_info> ranks) {
@@ -82,6 +97,7 @@ void receiver_state::instance_arrived(const std::string& endpoint, std::vector<r
 
 void receiver_state::instance_failed(const std::string& endpoint, const caf::error& reason) {
     asked_.erase(endpoint);
+    back_off_from(endpoint);
     std::erase_if(unbound_, [&](attempt drawn) {
         const auto& opened = sessions_.at(drawn).opened;
         if (endpoint != with_.own_endpoint && endpoint != opened.context_endpoint)
@@ -169,10 +185,20 @@ void receiver_state::ask_for_nothing(const session& serving, attempt drawn,
 
 // -- peers --------------------------------------------------------------------------------------
 
+std::vector<std::string> receiver_state::endpoints_of(incarnation process) const {
+    std::vector<std::string> result;
+    for (const auto& [endpoint, ranks] : instances_)
+        if (std::any_of(ranks.begin(), ranks.end(), [process](const auto& rank) { return rank.process == process; }))
+            result.push_back(endpoint);
+    return result;
+}
+
 void receiver_state::on_peer_ready(const peer_ready& message) {
     auto& known = peers_[message.peer->info.process];
     known.info = message.peer->info;
     known.view = message.peer;
+    for (const auto& endpoint : endpoints_of(message.peer->info.process))
+        waits_.erase(endpoint);
     for (auto& notice : std::exchange(known.waiting, {}))
         tell(self_, known.view->link, send_message{std::move(notice)});
     for (auto& [drawn, session] : sessions_)
@@ -180,12 +206,14 @@ void receiver_state::on_peer_ready(const peer_ready& message) {
 }
 
 void receiver_state::on_peer_lost(const peer_lost& message) {
-    peers_.erase(message.peer);
+    const auto known = peers_.extract(message.peer);
+    const auto never_up = known && !known.mapped().view;
     parties_.clear();
-    std::erase_if(instances_, [&](const auto& entry) {
-        return std::any_of(entry.second.begin(), entry.second.end(),
-                           [&](const rank_info& rank) { return rank.process == message.peer; });
-    });
+    for (const auto& endpoint : endpoints_of(message.peer)) {
+        instances_.erase(endpoint);
+        if (never_up) // one that was up may be tried again at once
+            back_off_from(endpoint);
+    }
     for (auto& [drawn, session] : sessions_)
         tell(self_, session.actor, message);
     for (auto drawn : unbound_) {
@@ -282,13 +310,16 @@ void receiver_state::on_deadline(const deadline_tick&) {
         tell(self_, sessions_.at(drawn).actor, renew_requests{});
         renewals_.set(drawn, now + renewal_period());
     }
+    for (const auto& endpoint : retries_.due(now))
+        fetch(endpoint);
     rearm();
 }
 
 void receiver_state::rearm() {
     auto next = deadlines_.next();
-    if (auto renewal = renewals_.next(); renewal && (!next || *renewal < *next))
-        next = renewal;
+    for (auto other : {renewals_.next(), retries_.next()})
+        if (other && (!next || *other < *next))
+            next = other;
     timer_.rearm(self_, next);
 }
 

@@ -2,6 +2,7 @@
 // The receiver of a rank: owns its rx_sessions, finds out who writes, and has links made to them.
 #pragma once
 
+#include "actors/back_off.hpp"
 #include "actors/deadlines.hpp"
 #include "actors/transfer_parties.hpp"
 #include "messages/limits.hpp"
@@ -11,6 +12,7 @@
 #include <map>
 #include <optional>
 #include <random>
+#include <set>
 #include <tuple>
 #include <unordered_map>
 
@@ -72,6 +74,9 @@ private:
     template <class Message>
     void deliver(const Message&, bool answer);
     void resolve(const std::string& endpoint);
+    void fetch(const std::string& endpoint);
+    void back_off_from(const std::string& endpoint);
+    std::vector<std::string> endpoints_of(incarnation) const;
     void instance_arrived(const std::string& endpoint, std::vector<rank_info> ranks);
     void instance_failed(const std::string& endpoint, const caf::error&);
     void bind_all();
@@ -92,8 +97,11 @@ private:
     std::vector<attempt> unbound_;
     /// All ranks of an instance, by its info endpoint; dropped when one of them is lost.
     std::map<std::string, std::vector<rank_info>> instances_;
-    /// Endpoints that have been asked and have not answered.
-    std::map<std::string, bool> asked_;
+    /// Endpoints that have been asked and have not answered, or will be when their wait is over.
+    std::set<std::string> asked_;
+    /// Endpoints that did not answer, or ranks of which could not be linked to.
+    std::map<std::string, back_off> waits_;
+    deadline_queue<std::string> retries_;
     std::map<parties_key, caf::expected<transfer_parties>> parties_;
     std::unordered_map<incarnation, peer> peers_;
     deadline_queue<attempt> deadlines_;

@@ -184,7 +184,8 @@ TEST_CASE("receiver: an instance that cannot be asked fails the sessions concern
     CHECK(test.outcomes()[0].request == rid{8});
     CHECK(contains(describe(test.outcomes()[0].error), "dial_failed: nowhere:1: nobody there"));
     test.open(9, "nowhere:1");
-    CHECK(test.fetches("nowhere:1") == 2); // failures are not remembered (H36)
+    test.vs.advance(back_off::longest);
+    CHECK(test.fetches("nowhere:1") == 2); // a failure is not remembered for longer (H36)
 }
 
 TEST_CASE("receiver: an instance that does not fit fails the session with both sides' values") {
@@ -422,4 +423,34 @@ TEST_CASE("receiver: once a transfer has begun, context ranks without a part in 
     test.report(session, writers[1]);
     REQUIRE(test.outcomes().size() == 1);
     CHECK(test.outcomes()[0].state == session_state::kv_transferred);
+}
+
+TEST_CASE("receiver: an instance that does not answer is asked again after a wait, not for every session") {
+    fixture test;
+    const std::string nobody = "nobody:1";
+    test.open(1, nobody);
+    CHECK(test.fetches(nobody) == 1);
+    CHECK(test.outcomes().size() == 1);
+    for (std::uint64_t request = 2; request < 10; ++request)
+        test.open(request, nobody);
+    CHECK(test.fetches(nobody) == 1);
+    CHECK(test.outcomes().size() == 1); // they wait, within their deadlines
+    test.vs.advance(back_off::longest);
+    CHECK(test.fetches(nobody) == 2);
+    CHECK(test.outcomes().size() == 9);
+}
+
+TEST_CASE("receiver: sessions that come while an instance restarts are served when it is back") {
+    fixture test;
+    auto ranks = test.instances->extract(context);
+    test.open(1);
+    auto session = test.open(2);
+    test.instances->insert(std::move(ranks));
+    test.vs.advance(back_off::longest);
+    test.come_up(100);
+    test.come_up(101);
+    test.report(session, 100);
+    test.report(session, 101);
+    REQUIRE(test.outcomes().size() == 2);
+    CHECK(test.outcomes()[1].state == session_state::kv_transferred);
 }
