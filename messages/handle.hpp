@@ -4,15 +4,18 @@
 // handle() wraps a member function of an actor's state and keeps its exact signature. A handler
 // that throws ends that one operation: the exception becomes errc::handler_failed, is counted and
 // logged by the state's `handler_failed(error)` when it has one, and is the answer if a request
-// was asked. It never ends the actor, its loop or the actor system.
+// was asked. It never ends the actor, its loop or the actor system. ask() guards the handlers of its
+// answer in the same way.
 #pragma once
 
 #include "messages/errors.hpp"
 #include "messages/trace.hpp"
 #include "messages/type_ids.hpp"
 
+#include <caf/detail/type_traits.hpp>
 #include <caf/result.hpp>
 #include <caf/send.hpp>
+#include <spdlog/spdlog.h>
 
 #include <atomic>
 #include <exception>
@@ -59,6 +62,37 @@ caf::error report_throw(State* state, std::string_view message, std::uint64_t ri
     if constexpr (requires { state->handler_failed(error); })
         state->handler_failed(error);
     return error;
+}
+
+inline void report_throw_in_answer(const char* who, const char* what) {
+    handler_failures.fetch_add(1, std::memory_order_relaxed);
+    spdlog::error("{} failed on an answer: {}", who, what);
+}
+
+/// A function with the same signature that lets nothing out: CAF would end the actor.
+template <class Function, class Arguments>
+struct guarded;
+
+template <class Function, class... Arguments>
+struct guarded<Function, caf::detail::type_list<Arguments...>> {
+    const char* who;
+    Function function;
+
+    void operator()(Arguments... arguments) {
+        try {
+            function(std::forward<Arguments>(arguments)...);
+        } catch (const std::exception& thrown) {
+            report_throw_in_answer(who, thrown.what());
+        } catch (...) {
+            report_throw_in_answer(who, "an exception of unknown type");
+        }
+    }
+};
+
+template <class Function>
+auto guard(const char* who, Function function) {
+    using arguments = typename caf::detail::get_callable_trait<Function>::arg_types;
+    return guarded<Function, arguments>{who, std::move(function)};
 }
 
 } // namespace detail
@@ -109,13 +143,30 @@ void tell_from_outside(const Handle& to, Message message) {
     caf::anon_send(to, std::move(message));
 }
 
-/// Asks; the caller adds .then(...) or .receive(...). The asked actor answers or is gone: deadlines
-/// are kept by the actors that answer, so that no timer is left behind.
+/// A question under way.
+template <class Response>
+class asked {
+public:
+    explicit asked(Response response, const char* who) : response_(std::move(response)), who_(who) {}
+
+    /// One of the two runs, once. What it throws is counted and logged; the actor lives on.
+    template <class Answered, class Failed>
+    void then(Answered answered, Failed failed) && {
+        std::move(response_).then(detail::guard(who_, std::move(answered)), detail::guard(who_, std::move(failed)));
+    }
+
+private:
+    Response response_;
+    const char* who_;
+};
+
+/// Asks; the caller adds .then(answered, failed). The asked actor answers or is gone: deadlines are
+/// kept by the actors that answer, so that no timer is left behind.
 template <class Self, class Handle, class Message>
 auto ask(Self* self, const Handle& to, Message message) {
     trace::record(trace::instant::sent, self->name(), detail::message_name<Message>(),
                   detail::rid_of(message));
-    return self->request(to, caf::infinite, std::move(message));
+    return asked{self->request(to, caf::infinite, std::move(message)), self->name()};
 }
 
 } // namespace kvferry

@@ -64,6 +64,24 @@ struct fixture {
         clumsy_state::dependencies{&failures, next.handle()}));
 };
 
+/// Throws when it is answered.
+struct asker_state {
+    static inline constexpr const char* name = "asker";
+    asker_state(rank_info_server_actor::pointer self, info_link_actor other) : self(self), other(std::move(other)) {}
+    rank_info_server_actor::behavior_type make_behavior() {
+        return {
+            [this](const register_rank_info&) {
+                ask(self, other, fetch_instance_info{"a:1", {}})
+                    .then([](const instance_info&) { throw std::runtime_error{"no"}; }, [](const caf::error&) {});
+            },
+            [](const request_instance_info&) { return instance_info{}; },
+            [](const info_frame& x) { return x; },
+        };
+    }
+    rank_info_server_actor::pointer self;
+    info_link_actor other;
+};
+
 } // namespace
 
 TEST_CASE_FIXTURE(fixture, "handle: a handler that throws answers handler_failed, is counted, and the actor lives on") {
@@ -151,4 +169,12 @@ TEST_CASE("trace: a full ring keeps the newest events and counts what it overwro
     REQUIRE(seen.events.size() == trace::ring_events);
     CHECK(seen.events.front().rid == 10);
     CHECK(seen.events.back().rid == trace::ring_events + 9);
+}
+
+TEST_CASE_FIXTURE(fixture, "ask: what the handler of an answer throws is counted, and the actor lives on") {
+    const auto before = kvferry::detail::handler_failures.load();
+    auto asker = vs.track(vs.system().spawn<caf::stateful_actor<asker_state, rank_info_server_actor::impl>>(clumsy));
+    vs.tell_and_run(asker, register_rank_info{});
+    CHECK(kvferry::detail::handler_failures.load() == before + 1);
+    CHECK(vs.ask_and_run<instance_info>(asker, request_instance_info{}).ok());
 }
