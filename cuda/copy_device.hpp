@@ -28,6 +28,15 @@ public:
     const device_plan_view plan;
 };
 
+/// Launches of one lane end in order; lanes run beside one another, each on multiprocessors of its
+/// own.
+enum class copy_lane : std::uint8_t {
+    /// What is cut into chunks.
+    bulk = 0,
+    /// What is short: it does not wait for chunks that were launched before.
+    express = 1,
+};
+
 /// One device as an executor of plans. All calls come from one thread and none of them waits.
 class copy_device {
 public:
@@ -44,9 +53,9 @@ public:
     virtual caf::expected<std::unique_ptr<uploaded_plan>> upload(const copy_job&) = 0;
 
     /// Starts to copy units [first_unit, first_unit + unit_count) under a number that take_ended()
-    /// tells again. Launches may run beside one another and end in any order.
+    /// tells again. All launches of a plan go in one lane.
     virtual caf::error launch(uploaded_plan&, std::uint64_t first_unit, std::uint64_t unit_count,
-                              std::uint64_t number) = 0;
+                              copy_lane, std::uint64_t number) = 0;
 
     // -- memory -------------------------------------------------------------------------------
 
@@ -70,8 +79,8 @@ public:
     /// Whether the host's event (a cudaEvent_t) has happened.
     virtual caf::expected<bool> has_happened(void* event) = 0;
 
-    /// Makes the event happen when everything launched so far has ended.
-    virtual caf::error record(void* event) = 0;
+    /// Makes the event happen when everything launched so far in this lane has ended.
+    virtual caf::error record(copy_lane, void* event) = 0;
 
     // -- ends ---------------------------------------------------------------------------------
 

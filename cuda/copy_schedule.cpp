@@ -6,51 +6,72 @@
 
 namespace kvferry {
 
+copy_lane copy_schedule::lane_of(const device_plan_view& plan) const {
+    return plan.bytes <= std::min(options_.express_bytes_max, options_.chunk_bytes_max)
+               ? copy_lane::express
+               : copy_lane::bulk;
+}
+
 void copy_schedule::add(transfer_id id, const device_plan_view& plan) {
     transfers_.emplace(id, transfer{plan, 0, 0, 0});
-    turns_.push_back(id);
+    turns_[static_cast<int>(lane_of(plan))].push_back(id);
 }
 
 std::optional<copy_chunk> copy_schedule::next() {
-    if (turns_.empty() || launched_.size() >= options_.in_flight_chunks_max)
+    auto chunk = next_in(copy_lane::express);
+    return chunk ? chunk : next_in(copy_lane::bulk);
+}
+
+std::optional<copy_chunk> copy_schedule::next_in(copy_lane lane) {
+    auto& turns = turns_[static_cast<int>(lane)];
+    auto& launched = launched_in_[static_cast<int>(lane)];
+    if (turns.empty() || launched >= options_.in_flight_chunks_max)
         return std::nullopt;
-    const auto id = turns_.front();
+    const auto id = turns.front();
     auto& x = transfers_.at(id);
     const auto end = units_within(x.plan, x.next_unit, options_.chunk_bytes_max);
-    const copy_chunk chunk{id, last_number_ + 1, x.next_unit, end - x.next_unit,
-                           bytes_before(x.plan, end) - bytes_before(x.plan, x.next_unit)};
-    if (!launched_.empty() && in_flight_bytes_ + chunk.bytes > options_.in_flight_bytes_max)
-        return std::nullopt;
+    const auto bytes = bytes_before(x.plan, end) - bytes_before(x.plan, x.next_unit);
+    if (lane == copy_lane::bulk) {
+        if (launched > 0 && in_flight_bytes_ + bytes > options_.in_flight_bytes_max)
+            return std::nullopt;
+        in_flight_bytes_ += bytes;
+    }
+    const copy_chunk chunk{id, ++last_number_, lane, x.next_unit, end - x.next_unit, bytes};
     x.next_unit = end;
     ++x.chunks_in_flight;
-    launched_.emplace(++last_number_, chunk);
-    in_flight_bytes_ += chunk.bytes;
-    turns_.pop_front();
+    ++launched;
+    launched_.emplace(chunk.number, chunk);
+    turns.pop_front();
     if (end < x.plan.unit_count)
-        turns_.push_back(id);
+        turns.push_back(id);
+    return chunk;
+}
+
+/// Takes a chunk out of those in flight.
+copy_chunk copy_schedule::take_back(std::uint64_t number) {
+    const auto chunk = launched_.extract(number).mapped();
+    --launched_in_[static_cast<int>(chunk.lane)];
+    if (chunk.lane == copy_lane::bulk)
+        in_flight_bytes_ -= chunk.bytes;
+    --transfers_.at(chunk.id).chunks_in_flight;
     return chunk;
 }
 
 copy_chunk copy_schedule::ended(std::uint64_t number) {
-    const auto chunk = launched_.extract(number).mapped();
-    in_flight_bytes_ -= chunk.bytes;
-    auto& x = transfers_.at(chunk.id);
-    --x.chunks_in_flight;
-    x.bytes_done += chunk.bytes;
+    const auto chunk = take_back(number);
+    transfers_.at(chunk.id).bytes_done += chunk.bytes;
     return chunk;
 }
 
 void copy_schedule::not_launched(std::uint64_t number) {
-    const auto chunk = launched_.extract(number).mapped();
-    in_flight_bytes_ -= chunk.bytes;
-    --transfers_.at(chunk.id).chunks_in_flight;
-    stop(chunk.id);
+    stop(take_back(number).id);
 }
 
 void copy_schedule::stop(transfer_id id) {
     auto& x = transfers_.at(id);
     x.next_unit = x.plan.unit_count;
-    turns_.erase(std::remove(turns_.begin(), turns_.end(), id), turns_.end());
+    for (auto& turns : turns_)
+        std::erase(turns, id);
 }
 
 bool copy_schedule::is_launched(transfer_id id) const {

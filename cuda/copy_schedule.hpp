@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which chunk of which transfer a device copies next: turns by bytes, bounded work in flight.
+// Which chunk of which transfer a device copies next: turns by bytes, bounded work in flight, and a
+// lane of their own for short transfers.
 // A plain value.
 #pragma once
 
+#include "cuda/copy_device.hpp"
 #include "cuda/plan_address.hpp"
 #include "messages/ids.hpp"
 
@@ -15,18 +17,22 @@
 namespace kvferry {
 
 struct copy_schedule_options {
-    /// One launch. What is launched cannot be called back: this and the next bound how long a
-    /// cancel takes, and how long a short transfer waits behind long ones.
-    std::uint64_t chunk_bytes_max = std::uint64_t{32} << 20;
-    /// Launched and not ended, all transfers together; one chunk is always let through.
+    /// One launch of a long transfer. What is launched cannot be called back: this and the next
+    /// bound how long a cancel takes, and how long transfers wait for one another.
+    std::uint64_t chunk_bytes_max = std::uint64_t{64} << 20;
+    /// Launched and not ended, all long transfers together; one chunk is always let through.
     std::uint64_t in_flight_bytes_max = std::uint64_t{128} << 20;
+    /// In each lane.
     std::size_t in_flight_chunks_max = 64;
+    /// Transfers up to this size, and no longer than a chunk, take the express lane.
+    std::uint64_t express_bytes_max = std::uint64_t{4} << 20;
 };
 
 struct copy_chunk {
     transfer_id id;
     /// Of this launch; never used twice.
     std::uint64_t number = 0;
+    copy_lane lane = copy_lane::bulk;
     std::uint64_t first_unit = 0;
     std::uint64_t unit_count = 0;
     std::uint64_t bytes = 0;
@@ -76,10 +82,17 @@ private:
         std::size_t chunks_in_flight = 0;
     };
 
+    copy_lane lane_of(const device_plan_view&) const;
+    std::optional<copy_chunk> next_in(copy_lane);
+    copy_chunk take_back(std::uint64_t number);
+
     copy_schedule_options options_;
     std::unordered_map<transfer_id, transfer> transfers_;
-    std::deque<transfer_id> turns_;
+    /// By lane.
+    std::deque<transfer_id> turns_[2];
+    std::size_t launched_in_[2] = {0, 0};
     std::map<std::uint64_t, copy_chunk> launched_;
+    /// In the bulk lane.
     std::uint64_t in_flight_bytes_ = 0;
     std::uint64_t last_number_ = 0;
 };

@@ -40,11 +40,7 @@ struct plan_on_gpu : uploaded_plan {
     plan_memory memory;
     std::size_t bytes;
     gpu& owner;
-    /// The upload goes right before the first launch: memory that is given back has none on its
-    /// way.
-    bool is_uploaded = false;
-    std::size_t lane = 0;
-    unique_event upload_end;
+    bool is_up = false;
 };
 
 class gpu : public copy_device {
@@ -63,7 +59,7 @@ public:
         return checked("cudaSetDevice", cudaSetDevice(options_.ordinal));
     }
     caf::expected<std::unique_ptr<uploaded_plan>> upload(const copy_job&) override;
-    caf::error launch(uploaded_plan&, std::uint64_t first_unit, std::uint64_t unit_count,
+    caf::error launch(uploaded_plan&, std::uint64_t first_unit, std::uint64_t unit_count, copy_lane,
                       std::uint64_t number) override;
     caf::error take_ended(std::vector<std::uint64_t>& numbers) override;
     caf::error lost() override { return lost_; }
@@ -76,7 +72,7 @@ public:
     caf::error pin(std::byte* base, std::uint64_t bytes) override { return pins_.add(base, bytes); }
     void unpin(std::byte* base) override { pins_.remove(base); }
     caf::expected<bool> has_happened(void* event) override;
-    caf::error record(void* event) override;
+    caf::error record(copy_lane, void* event) override;
 
     void give_back(plan_memory memory) { free_memory_.push_back(std::move(memory)); }
 
@@ -87,6 +83,7 @@ private:
     /// A stream; its launches end in order.
     struct lane {
         unique_stream stream;
+        std::uint32_t blocks = 1;
         struct launched {
             std::uint64_t number = 0;
             unique_event end;
@@ -94,8 +91,8 @@ private:
         std::deque<launched> in_flight;
     };
 
-    std::size_t idlest() const;
-    caf::error make_ready(plan_on_gpu&, std::size_t lane, bool more_launches);
+    lane& lane_at(copy_lane which) { return lanes_[static_cast<std::size_t>(which)]; }
+    caf::error bring_up(plan_on_gpu&, lane&);
     caf::error open();
     caf::error checked(const char* call, cudaError_t);
     void look_for_loss(const caf::error& cause);
@@ -103,8 +100,6 @@ private:
     caf::expected<unique_event> take_event();
 
     const cuda_copy_device_options options_;
-    /// Of one launch: two of them run beside one another.
-    const std::uint32_t blocks_ = std::max(1u, options_.multiprocessors / 2);
     std::string name_;
     caf::error lost_;
     std::vector<plan_memory> free_memory_;
@@ -145,6 +140,9 @@ caf::error gpu::open() {
             return std::move(stream.error());
         x.stream = std::move(*stream);
     }
+    const auto blocks = std::max(2u, options_.multiprocessors);
+    lane_at(copy_lane::express).blocks = std::max(1u, blocks / 4);
+    lane_at(copy_lane::bulk).blocks = blocks - lane_at(copy_lane::express).blocks;
     return {};
 }
 
@@ -210,54 +208,35 @@ caf::expected<unique_event> gpu::take_event() {
     return event;
 }
 
-/// The lane with the least to do; the tail of one launch runs beside the head of the next.
-std::size_t gpu::idlest() const {
-    return lanes_[1].in_flight.size() < lanes_[0].in_flight.size() ? 1 : 0;
-}
-
-/// Launches there come behind the plan's upload. Its event is made at once when more launches
-/// follow: later it would come behind the first of them.
-caf::error gpu::make_ready(plan_on_gpu& plan, std::size_t at, bool more_launches) {
-    auto* stream = lanes_[at].stream.get();
-    if (std::exchange(plan.is_uploaded, true)) {
-        if (plan.lane == at)
-            return {};
-        return checked("cudaStreamWaitEvent",
-                       cudaStreamWaitEvent(stream, plan.upload_end.get(), 0));
-    }
-    plan.lane = at;
-    auto error = checked("cudaMemcpyAsync(plan)",
-                         cudaMemcpyAsync(plan.memory.device.get(), plan.memory.pinned.get(),
-                                         plan.bytes, cudaMemcpyHostToDevice, stream));
-    if (error || !more_launches)
-        return error;
-    auto event = take_event();
-    if (!event)
-        return std::move(event.error());
-    plan.upload_end = std::move(*event);
-    return checked("cudaEventRecord(upload)", cudaEventRecord(plan.upload_end.get(), stream));
+/// In the lane of its launches, right before the first of them: memory that is given back has no
+/// upload on its way.
+caf::error gpu::bring_up(plan_on_gpu& plan, lane& to) {
+    if (std::exchange(plan.is_up, true))
+        return {};
+    return checked("cudaMemcpyAsync(plan)",
+                   cudaMemcpyAsync(plan.memory.device.get(), plan.memory.pinned.get(), plan.bytes,
+                                   cudaMemcpyHostToDevice, to.stream.get()));
 }
 
 caf::error gpu::launch(uploaded_plan& uploaded, std::uint64_t first_unit, std::uint64_t unit_count,
-                       std::uint64_t number) {
+                       copy_lane where, std::uint64_t number) {
     auto& plan = static_cast<plan_on_gpu&>(uploaded);
     auto event = take_event();
     if (!event)
         return std::move(event.error());
-    const auto at = idlest();
-    auto& to = lanes_[at];
-    auto error = make_ready(plan, at, first_unit + unit_count < plan.plan.unit_count);
+    auto& to = lane_at(where);
+    auto error = bring_up(plan, to);
     if (!error)
         error = checked("launch of the copy kernel",
                         launch_copy(plan.on_device, first_unit, unit_count,
-                                    {blocks_, options_.threads_per_block}, to.stream.get()));
+                                    {to.blocks, options_.threads_per_block}, to.stream.get()));
     if (error) {
         (void)cudaStreamSynchronize(to.stream.get()); // its upload may be on its way
         return error;
     }
     // From here on the kernel runs: without an event its end would stay unknown.
-    if (auto error = checked("cudaEventRecord", cudaEventRecord(event->get(), to.stream.get()))) {
-        lost_ = error; // told by take_ended(): this launch counts as in flight
+    if (auto refused = checked("cudaEventRecord", cudaEventRecord(event->get(), to.stream.get()))) {
+        lost_ = refused; // told by take_ended(): this launch counts as in flight
         return {};
     }
     to.in_flight.push_back({number, std::move(*event)});
@@ -306,16 +285,9 @@ caf::expected<bool> gpu::has_happened(void* event) {
     return true;
 }
 
-/// Behind the last launch of the first lane, which waits for the last of the others.
-caf::error gpu::record(void* event) {
-    auto* stream = lanes_[0].stream.get();
-    if (!lanes_[1].in_flight.empty())
-        if (auto error =
-                checked("cudaStreamWaitEvent",
-                        cudaStreamWaitEvent(stream, lanes_[1].in_flight.back().end.get(), 0)))
-            return error;
+caf::error gpu::record(copy_lane where, void* event) {
     return checked("cudaEventRecord(the host's event)",
-                   cudaEventRecord(static_cast<cudaEvent_t>(event), stream));
+                   cudaEventRecord(static_cast<cudaEvent_t>(event), lane_at(where).stream.get()));
 }
 
 } // namespace

@@ -357,11 +357,12 @@ void cuda_io_state::admit(start_copy command) {
 
 void cuda_io_state::launch(const copy_chunk& chunk) {
     auto& x = active_.at(chunk.id);
-    auto error = device_->launch(*x.plan, chunk.first_unit, chunk.unit_count, chunk.number);
+    auto error =
+        device_->launch(*x.plan, chunk.first_unit, chunk.unit_count, chunk.lane, chunk.number);
     if (!error) {
         auto* event = x.command.events.completed;
         if (event && schedule_.is_launched(chunk.id) && !x.stopped_by)
-            x.stopped_by = device_->record(event);
+            x.stopped_by = device_->record(chunk.lane, event);
         return;
     }
     schedule_.not_launched(chunk.number);

@@ -36,7 +36,7 @@ caf::expected<std::unique_ptr<uploaded_plan>> host_copy_device::upload(const cop
 }
 
 caf::error host_copy_device::launch(uploaded_plan& plan, std::uint64_t first_unit,
-                                    std::uint64_t unit_count, std::uint64_t number) {
+                                    std::uint64_t unit_count, copy_lane, std::uint64_t number) {
     launched_.push_back({plan.plan, first_unit, first_unit + unit_count, number, {}});
     return {};
 }
@@ -71,7 +71,7 @@ caf::expected<bool> host_copy_device::has_happened(void* event) {
     return static_cast<const std::atomic<bool>*>(event)->load();
 }
 
-caf::error host_copy_device::record(void* event) {
+caf::error host_copy_device::record(copy_lane, void* event) {
     if (launched_.empty())
         set(event);
     else

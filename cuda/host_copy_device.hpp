@@ -17,7 +17,7 @@ public:
     const std::string& name() const override { return name_; }
     caf::error enter_thread() override { return {}; }
     caf::expected<std::unique_ptr<uploaded_plan>> upload(const copy_job&) override;
-    caf::error launch(uploaded_plan&, std::uint64_t first_unit, std::uint64_t unit_count,
+    caf::error launch(uploaded_plan&, std::uint64_t first_unit, std::uint64_t unit_count, copy_lane,
                       std::uint64_t number) override;
     caf::error take_ended(std::vector<std::uint64_t>& numbers) override;
     caf::error lost() override { return {}; }
@@ -29,7 +29,7 @@ public:
     void unpin(std::byte*) override {}
     /// An event is a std::atomic<bool>.
     caf::expected<bool> has_happened(void* event) override;
-    caf::error record(void* event) override;
+    caf::error record(copy_lane, void* event) override;
 
 private:
     struct launched {

@@ -24,7 +24,8 @@ struct planned {
 };
 
 constexpr transfer_id a{1}, b{2}, c{3};
-constexpr copy_schedule_options by_4_kib{4096, 16384, 64};
+/// Without an express lane.
+constexpr copy_schedule_options by_4_kib{4096, 16384, 64, 0};
 
 } // namespace
 
@@ -53,7 +54,7 @@ TEST_CASE("copy_schedule: transfers take turns of equal bytes, and a short one i
 
 TEST_CASE("copy_schedule: no more bytes and no more chunks are in flight than allowed") {
     const planned big{100};
-    copy_schedule schedule{{4096, 10000, 64}};
+    copy_schedule schedule{{4096, 10000, 64, 0}};
     schedule.add(a, big.plan);
     CHECK(schedule.next());
     CHECK(schedule.next());
@@ -61,7 +62,7 @@ TEST_CASE("copy_schedule: no more bytes and no more chunks are in flight than al
     CHECK(schedule.ended(2).bytes == 4096); // in any order
     CHECK(schedule.next()->number == 3);
 
-    copy_schedule few{{4096, 1u << 30, 3}};
+    copy_schedule few{{4096, 1u << 30, 3, 0}};
     few.add(a, big.plan);
     while (few.next()) {
     }
@@ -70,7 +71,7 @@ TEST_CASE("copy_schedule: no more bytes and no more chunks are in flight than al
 
 TEST_CASE("copy_schedule: one chunk goes even when it alone is more than may be in flight") {
     const planned big{100};
-    copy_schedule schedule{{4096, 1, 64}};
+    copy_schedule schedule{{4096, 1, 64, 0}};
     schedule.add(a, big.plan);
     for (int chunks = 0; chunks < 25; ++chunks) {
         const auto chunk = schedule.next();
@@ -115,4 +116,34 @@ TEST_CASE("copy_schedule: a chunk that could not be launched takes its transfer 
     CHECK_FALSE(schedule.in_flight(a));
     CHECK(schedule.next()->id == b);
     CHECK(schedule.in_flight(b));
+}
+
+TEST_CASE(
+    "copy_schedule: a short transfer is launched beside long ones, whatever they have in flight") {
+    const planned big{100}, small{2}, other{1}, longest{4}, too_long{5};
+    copy_schedule schedule{{4096, 8192, 2, 1u << 20}};
+    schedule.add(a, big.plan);
+    CHECK(schedule.next()->lane == copy_lane::bulk);
+    CHECK(schedule.next()->lane == copy_lane::bulk);
+    CHECK_FALSE(schedule.next());
+    schedule.add(b, small.plan);
+    schedule.add(c, other.plan);
+    schedule.add(transfer_id{4}, longest.plan);
+    schedule.add(transfer_id{5}, too_long.plan);
+    const auto first = schedule.next();
+    REQUIRE(first);
+    CHECK(first->id == b);
+    CHECK(first->lane == copy_lane::express);
+    CHECK(schedule.next()->id == c);
+    CHECK_FALSE(schedule.next()); // each lane has its bound
+    schedule.ended(first->number);
+    CHECK(schedule.is_over(b));
+    const auto next = schedule.next();
+    REQUIRE(next);
+    CHECK(next->id == transfer_id{4}); // one chunk, no more
+    CHECK(next->lane == copy_lane::express);
+    schedule.ended(1);
+    CHECK(schedule.next()->id == a);
+    schedule.ended(2);
+    CHECK(schedule.next()->id == transfer_id{5}); // in its turn, in chunks
 }

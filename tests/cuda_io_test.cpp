@@ -60,11 +60,11 @@ struct faulty_device : host_copy_device {
             return make_error(errc::cuda_failed, "cudaMalloc: out of memory");
         return host_copy_device::upload(job);
     }
-    caf::error launch(uploaded_plan& x, std::uint64_t first, std::uint64_t count,
+    caf::error launch(uploaded_plan& x, std::uint64_t first, std::uint64_t count, copy_lane lane,
                       std::uint64_t number) override {
         if (++plan->launches == plan->refuse_launch)
             return make_error(errc::cuda_failed, "launch of the copy kernel: refused");
-        return host_copy_device::launch(x, first, count, number);
+        return host_copy_device::launch(x, first, count, lane, number);
     }
     caf::error take_ended(std::vector<std::uint64_t>& numbers) override {
         if (plan->hang)

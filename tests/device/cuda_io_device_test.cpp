@@ -62,7 +62,7 @@ TEST_CASE("cuda_io: a grid that the device refuses fails the transfer by name an
     prepared_copy<gpu_kit> copy{shuffled_fragments(4, 512), 1};
     auto plan = (*device)->upload(copy.job());
     REQUIRE_MESSAGE(plan, describe(plan.error()));
-    CHECK(code_of((*device)->launch(**plan, 0, 1, 1)) == errc::cuda_failed);
+    CHECK(code_of((*device)->launch(**plan, 0, 1, copy_lane::bulk, 1)) == errc::cuda_failed);
     CHECK_FALSE((*device)->lost());
     std::vector<std::uint64_t> ended;
     CHECK_FALSE((*device)->take_ended(ended));
