@@ -88,6 +88,13 @@ void sender_state::on_request(const request_data& request) {
                                                describe(environment_->self) + " any more"));
         return;
     }
+    // Nobody waits for an answer to a request for nothing: it never takes the room of one that counts.
+    const auto wants_nothing = !request.kv && request.aux == aux_mode::none;
+    if (wants_nothing && early_requests_ >= environment_->bounds.early_requests_max / 2) {
+        if (waiting.empty())
+            early_.erase(id);
+        return;
+    }
     if (early_requests_ >= environment_->bounds.early_requests_max) {
         refused answer{request.header, side::generation, {}};
         answer.reason = to_wire(make_error(

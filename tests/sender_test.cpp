@@ -405,3 +405,19 @@ TEST_CASE("sender: a session that nothing is wanted of ends when its host has gi
         CHECK(test.puts().empty());
     }
 }
+
+TEST_CASE("sender: requests for nothing never take the room of requests that count") {
+    limits bounds;
+    bounds.early_requests_max = 4;
+    fixture test{bounds};
+    for (std::uint64_t request = 1; request <= 10; ++request) {
+        auto notice = fixture::ask(request);
+        notice.kv = false;
+        test.request(notice);
+    }
+    test.request(fixture::ask(11));
+    test.request(fixture::ask(12));
+    CHECK(test.sent_to<refused>(1).empty());
+    test.request(fixture::ask(13));
+    CHECK(test.sent_to<refused>(1).size() == 1);
+}
