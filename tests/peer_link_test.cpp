@@ -227,3 +227,56 @@ TEST_CASE("peer_link: a ready link does not care about the dial deadline") {
     test.vs.advance(1h);
     CHECK(test.losses() == 0);
 }
+
+// -- devices --------------------------------------------------------------------------------------
+
+TEST_CASE("peer_link: an accepted link is ready when the rank's devices have said what they can map") {
+    link_fixture test{reach::same_host};
+    stub<device_actor> first{test.vs}, second{test.vs};
+    test.devices = {{0, first.handle()}, {3, second.handle()}};
+    auto mapping = std::make_shared<int>(1);
+    first.answer<map_peer_regions>([mapping](const map_peer_regions& asked) {
+        return peer_regions_mapped{{{0, asked.by_host.at(0).base, 4096, mapping, 0}}, {}};
+    });
+    second.answer<map_peer_regions>(
+        [](const map_peer_regions&) { return peer_regions_mapped{{}, {{0, "no way through"}}}; });
+    auto said = test.introduction();
+    said.same_host = true;
+    test.accept(said);
+    CHECK(first.received<map_peer_regions>().empty()); // nobody watches the peer's process yet
+    test.host_link_is_up();
+    REQUIRE(first.received<map_peer_regions>().size() == 1);
+    CHECK(first.received<map_peer_regions>()[0].regions == test.peer_regions);
+    CHECK(second.received<map_peer_regions>().size() == 1);
+    REQUIRE(test.ready().size() == 1);
+    const auto& view = *test.ready()[0].peer;
+    REQUIRE(view.mapped.size() == 2);
+    CHECK(view.mapped[0].device == mapped_region::by_host);
+    CHECK(view.mapped[1].device == 0);
+    CHECK(view.device_obstacles.at({3, 0}) == "no way through");
+    CHECK(test.sent<rank_registered>().size() == 1);
+}
+
+TEST_CASE("peer_link: devices map nothing of a peer whose death nobody would notice") {
+    link_fixture test{reach::same_host};
+    stub<device_actor> device{test.vs};
+    test.devices = {{0, device.handle()}};
+    auto said = test.introduction();
+    said.same_host = true;
+    test.accept(said);
+    test.host_link_is_down();
+    CHECK(test.ready().size() == 1);
+    CHECK(device.received<map_peer_regions>().empty());
+}
+
+TEST_CASE("peer_link: a device that fails is an obstacle, not the end of the link") {
+    link_fixture test{reach::same_host};
+    stub<device_actor> device{test.vs}; // answers with an error
+    test.devices = {{0, device.handle()}};
+    auto said = test.introduction();
+    said.same_host = true;
+    test.accept(said);
+    test.host_link_is_up();
+    REQUIRE(test.ready().size() == 1);
+    CHECK(test.ready()[0].peer->device_obstacles.at({0, 0}) == "this stub was given no answer");
+}

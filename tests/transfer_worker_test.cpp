@@ -304,3 +304,54 @@ TEST_CASE("transfer_worker: a lost link that still watches its peer's process do
     REQUIRE(stopped.ok());
     CHECK(stopped.value().unproven.empty());
 }
+
+// -- devices --------------------------------------------------------------------------------------
+
+TEST_CASE("transfer_worker: memory on a device is exported by that device and kept from the fabric") {
+    fixture test;
+    stub<device_actor> device{test.vs};
+    device.answer<export_device_region>([](const export_device_region& asked) {
+        return device_region_exported{{7, "GPU-1", {}, asked.bytes, {}}};
+    });
+    test.vs.tell_and_run(test.worker, adopt_devices{{{2, device.handle()}}});
+    register_pools pools;
+    pools.regions = {{test.memory.data(), 2048, memory_kind::cuda, -1, 2},
+                     {test.memory.data() + 2048, 2048, memory_kind::host_private, -1}};
+    pools.pages = *test.like_self.pages;
+    auto result = test.vs.ask_and_run<pools_registered>(test.worker, pools);
+    test.vs.run();
+    CHECK(device.received<export_device_region>().size() == 1);
+    CHECK(device.received<export_device_region>()[0].base == test.memory.data());
+    // Copies from the other region may be the device's as well.
+    CHECK(device.received<pin_host_region>().size() == 1);
+    REQUIRE(test.fabric.received<register_region>().size() == 1);
+    CHECK(test.fabric.received<register_region>()[0].base == test.memory.data() + 2048);
+}
+
+TEST_CASE("transfer_worker: memory on a device that the rank has no actor for is refused by name") {
+    fixture test;
+    register_pools pools;
+    pools.regions = {{test.memory.data(), 2048, memory_kind::cuda, -1, 2}};
+    pools.pages = *test.like_self.pages;
+    auto result = test.vs.ask_and_run<pools_registered>(test.worker, pools);
+    REQUIRE(result.failed());
+    CHECK(code_of(result.error()) == errc::unsupported);
+    CHECK(contains(text_of(result.error()), "the rank has no device 2: publish pools through worker::publish"));
+}
+
+TEST_CASE("transfer_worker: a lost device ends every session with its reason, and no new one opens") {
+    fixture test;
+    REQUIRE(test.register_memory().ok());
+    REQUIRE(test.open(7).ok());
+    const auto reason = make_error(errc::cuda_failed, "cuda:0 is lost, restart the process: illegal address");
+    test.vs.tell_and_run(test.worker, device_lost{0, reason});
+    const auto ended = test.observer.received<session_finished>();
+    REQUIRE(ended.size() == 1);
+    CHECK(ended[0].state == session_state::error);
+    CHECK(code_of(ended[0].error) == errc::cuda_failed);
+    CHECK(test.observer.received<session_released>().size() == 1);
+    auto again = test.open(8);
+    REQUIRE(again.failed());
+    CHECK(code_of(again.error()) == errc::cuda_failed);
+    CHECK(test.stop().ok());
+}
