@@ -2,6 +2,7 @@
 // Session handles of a host: cheap to copy, thread-safe, never blocking unless a function says so.
 #pragma once
 
+#include "actors/host_calls.hpp"
 #include "actors/session_gate.hpp"
 #include "messages/limits.hpp"
 #include "messages/local_messages.hpp"
@@ -32,6 +33,9 @@ private:
     std::future<piece_finished> future_;
 };
 
+/// Why a call is refused when host_calls::enter() gave no place.
+caf::error too_many_calls(const host_calls&, rid);
+
 /// What both kinds of sessions offer.
 class session_handle {
 public:
@@ -52,14 +56,17 @@ public:
 
     /// For worker, which makes the sessions.
     session_handle(caf::actor_system& system, rid request, session_gate_actor gate,
-                   const std::shared_ptr<session_promises>& promises);
+                   const std::shared_ptr<session_promises>& promises, std::shared_ptr<host_calls> calls);
 
 protected:
-    piece_handle start(const std::function<void(piece_promise)>& tell_gate) const;
+    /// Sends `message` with a promise; without a place for it, the piece and the session fail.
+    template <class Message>
+    piece_handle start(Message message) const;
 
     caf::actor_system* system_;
     rid request_;
     session_gate_actor gate_;
+    std::shared_ptr<host_calls> calls_;
     std::shared_future<session_finished> outcome_;
     std::shared_future<session_released> released_;
 };

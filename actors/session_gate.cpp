@@ -33,6 +33,7 @@ session_gate_actor::behavior_type session_gate_state::make_behavior() {
 }
 
 void session_gate_state::on_open_tx(const open_tx& message) {
+    with_.place.reset();
     auto ask_for = message;
     ask_for.observer = self_;
     ask(self_, with_.worker, std::move(ask_for))
@@ -45,6 +46,7 @@ void session_gate_state::on_open_tx(const open_tx& message) {
 }
 
 void session_gate_state::on_open_rx(const open_rx& message) {
+    with_.place.reset();
     auto ask_for = message;
     ask_for.observer = self_;
     ask(self_, with_.worker, std::move(ask_for))

@@ -30,6 +30,8 @@ struct session_gate_state {
         std::function<void(const session_finished&)> on_outcome;
         std::function<void(const session_released&)> on_released;
         std::function<void()> on_ready;
+        /// Of the call that opens the session.
+        host_call_place place = {};
     };
 
     session_gate_state(session_gate_actor::pointer self, dependencies);

@@ -13,6 +13,19 @@
 
 namespace kvferry {
 
+namespace {
+
+/// A small copy is cheap either way, and its reader is glad to find it in the cache. A larger one
+/// goes past the caches when the peer's pools are too large to be in them anyway.
+bool past_cache(std::uint64_t bytes, const peer_view& peer, const limits& bounds) {
+    return bytes > bounds.inline_copy_bytes_max
+           && std::any_of(peer.regions.begin(), peer.regions.end(), [&](const memory_region& x) {
+                  return x.bytes >= bounds.past_cache_region_bytes_min;
+              });
+}
+
+} // namespace
+
 tx_session_state::tx_session_state(tx_session_actor::pointer self, dependencies with)
     : self_(self), with_(std::move(with)) {}
 
@@ -218,6 +231,7 @@ void tx_session_state::dispatch_all(receiver& to) {
 void tx_session_state::dispatch(receiver& to, std::uint32_t index) {
     if (!to.request.kv || to.closed || finished_)
         return;
+    const auto taken = clock::now();
     const auto& slice = pieces_[index].slice;
     send_piece piece{{index}, slice.last};
     if (!std::exchange(transferring_, true))
@@ -241,11 +255,11 @@ void tx_session_state::dispatch(receiver& to, std::uint32_t index) {
         piece_served(to, piece, 0, 0);
         return;
     }
-    start(to, piece, std::make_shared<const copy_plan>(std::move(*plan)));
+    start(to, piece, std::make_shared<const copy_plan>(std::move(*plan)), taken);
 }
 
-void tx_session_state::start(receiver& to, send_piece piece,
-                             std::shared_ptr<const copy_plan> plan) {
+void tx_session_state::start(receiver& to, send_piece piece, std::shared_ptr<const copy_plan> plan,
+                             time_point taken) {
     const auto& environment = *with_.environment;
     auto chosen = choose_route(*plan, environment.memory, *to.peer, environment.route);
     const auto& events = pieces_[piece.index.value].events;
@@ -263,7 +277,8 @@ void tx_session_state::start(receiver& to, send_piece piece,
     auto fragments = plan->fragments;
     auto bytes = plan->bytes;
     copy_job job{std::move(plan), environment.source_pools, std::move(chosen->target_pools),
-                 std::move(chosen->holds)};
+                 std::move(chosen->holds), past_cache(bytes, *to.peer, environment.bounds)};
+    to.summary.posting += clock::now() - taken;
     auto by_host = chosen->taken == route::mapped && !by_device;
     if (by_host && bytes <= environment.bounds.inline_copy_bytes_max) {
         copy_now(job);
@@ -290,6 +305,7 @@ void tx_session_state::on_done(const transfer_done& message) {
     if (found == receivers_.end())
         return;
     auto& to = found->second;
+    to.summary.posting += message.posting;
     auto flying = to.in_flight.extract(message.id).mapped();
     if (message.result == agent_result::success)
         piece_served(to, flying.piece, message.bytes, flying.fragments);

@@ -87,7 +87,7 @@ private:
     bool brings_kv_to(const rank_info& peer) const;
     void dispatch_all(receiver&);
     void dispatch(receiver&, std::uint32_t index);
-    void start(receiver&, send_piece, std::shared_ptr<const copy_plan>);
+    void start(receiver&, send_piece, std::shared_ptr<const copy_plan>, time_point taken);
     void cancel_transfers(const receiver&);
     void deliver_aux(receiver&);
     void piece_served(receiver&, send_piece, std::uint64_t bytes, std::uint64_t fragments);

@@ -64,18 +64,42 @@ caf::expected<rank_info> worker::publish(std::vector<host_region> regions, page_
 
 namespace {
 
+/// A session that the rank never hears of: both its promises are kept at once.
+template <class Handle>
+Handle refuse_session(caf::actor_system& system, const callback_actor& callbacks, session_options&& options,
+                      side role, const std::shared_ptr<host_calls>& calls) {
+    auto promises = std::make_shared<session_promises>();
+    Handle result{system, options.request, session_gate_actor{}, promises, calls};
+    session_finished outcome;
+    outcome.role = role;
+    outcome.request = options.request;
+    outcome.state = session_state::error;
+    outcome.error = too_many_calls(*calls, options.request);
+    const session_released released{role, options.request, {}};
+    promises->outcome.set_value(outcome);
+    promises->released.set_value(released);
+    if (options.on_outcome)
+        tell_from_outside(callbacks, run_callback{[call = std::move(options.on_outcome), outcome] { call(outcome); }});
+    if (options.on_released)
+        tell_from_outside(callbacks,
+                          run_callback{[call = std::move(options.on_released), released] { call(released); }});
+    return result;
+}
+
 template <class Handle, class Open>
 Handle open_session(caf::actor_system& system, placement home, const transfer_worker_actor& actor,
                     const callback_actor& callbacks, session_options&& options, side role,
-                    Open open) {
+                    const std::shared_ptr<host_calls>& calls, Open open) {
+    auto place = calls->enter();
+    if (!place)
+        return refuse_session<Handle>(system, callbacks, std::move(options), role, calls);
     auto promises = std::make_shared<session_promises>();
     auto gate = spawn_at<session_gate_actor, session_gate_state>(
         system, home,
         session_gate_state::dependencies{actor, callbacks, role, options.request, promises,
-                                         std::move(options.on_outcome),
-                                         std::move(options.on_released),
-                                         std::move(options.on_ready)});
-    Handle result{system, options.request, gate, promises};
+                                         std::move(options.on_outcome), std::move(options.on_released),
+                                         std::move(options.on_ready), std::move(place)});
+    Handle result{system, options.request, gate, promises, calls};
     tell_from_outside(gate, std::move(open));
     return result;
 }
@@ -91,7 +115,7 @@ tx_handle worker::open_tx(session_options options) {
                          options.transfer_deadline.value_or(bounds.transfer_deadline)};
     return open_session<tx_handle>(*parts_->system, {parts_->loop.get()}, parts_->actor,
                                    parts_->callbacks, std::move(options), side::context,
-                                   std::move(ask));
+                                   parts_->calls, std::move(ask));
 }
 
 rx_handle worker::open_rx(session_options options, context_address context) {
@@ -105,7 +129,7 @@ rx_handle worker::open_rx(session_options options, context_address context) {
                          options.transfer_deadline.value_or(bounds.transfer_deadline)};
     return open_session<rx_handle>(*parts_->system, {parts_->loop.get()}, parts_->actor,
                                    parts_->callbacks, std::move(options), side::generation,
-                                   std::move(ask));
+                                   parts_->calls, std::move(ask));
 }
 
 const std::string& worker::info_endpoint() const {

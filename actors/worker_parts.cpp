@@ -70,6 +70,7 @@ caf::error worker::parts::make_all() {
     if (auto problem = make_threads())
         return problem;
     callbacks = spawn_at<callback_actor, callback_runner_state>(*system, placement{});
+    calls = std::make_shared<host_calls>(options.bounds.host_calls_max);
     placement home{loop.get()};
     actor = spawn_at<transfer_worker_actor, transfer_worker_state>(
         *system, home,

@@ -23,6 +23,7 @@ struct worker::parts {
     std::unique_ptr<io_loop> copy_loop;
     std::map<int, std::unique_ptr<io_loop>> device_loops;
     callback_actor callbacks;
+    std::shared_ptr<host_calls> calls;
     transfer_worker_actor actor;
     adopt_io io;
     std::map<int, device_actor> devices;

@@ -67,6 +67,8 @@ struct copy_job {
     std::vector<pool_base> source_pools;
     std::vector<pool_base> target_pools;
     std::vector<std::shared_ptr<const void>> holds;
+    /// The targets lie in so much memory that no cache holds it: write past the caches.
+    bool past_cache = false;
 };
 
 } // namespace kvferry

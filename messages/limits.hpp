@@ -23,6 +23,8 @@ struct limits {
     std::size_t error_text_bytes_max = 1024;
     /// Block positions in one layer group of one slice.
     std::size_t blocks_per_slice_max = std::size_t{1} << 20;
+    /// Host copies into regions from this size on write past the caches; 0: all do.
+    std::uint64_t past_cache_region_bytes_min = std::uint64_t{64} << 20;
     /// Copies up to this size run on the loop thread itself, without a hop.
     std::size_t inline_copy_bytes_max = std::size_t{64} << 10;
     /// copy_io looks at its inbox after every piece of this size.
@@ -33,6 +35,8 @@ struct limits {
     // -- counts ----------------------------------------------------------------------------
     /// Live sessions of one worker in each direction.
     std::size_t sessions_max = 65536;
+    /// Calls of a host that its rank has not taken up yet; one more is refused.
+    std::size_t host_calls_max = 65536;
     /// Messages that wait for one link to come up.
     std::size_t pending_per_link_max = 65536;
     /// request_data remembered for sessions that the host has not opened yet.

@@ -138,6 +138,8 @@ struct transfer_done {
     /// First byte posted or copied, and end.
     time_point began;
     time_point ended;
+    /// What the executor did before the first byte; waiting for its turn is none of it.
+    std::chrono::nanoseconds posting{0};
 };
 
 struct close_endpoint {
@@ -432,6 +434,9 @@ struct peer_summary {
     std::uint64_t bytes = 0;
     std::uint64_t fragments = 0;
     std::string route;
+    /// Context side: from taking a request or a slice to its first byte (plan, check, hand-over),
+    /// without the time that messages were on their way between threads.
+    std::chrono::nanoseconds posting{0};
 };
 
 struct session_finished {
@@ -454,21 +459,26 @@ struct session_released {
 // -- host handles ---------------------------------------------------------------------------
 
 using piece_promise = std::shared_ptr<std::promise<piece_finished>>;
+/// The place that a call takes among those that wait (limits::host_calls_max).
+using host_call_place = std::shared_ptr<const void>;
 
 struct host_send {
     kv_slice slice;
     device_events events;
     piece_promise done;
+    host_call_place place = {};
 };
 
 struct host_send_aux {
     aux_record record;
     piece_promise done;
+    host_call_place place = {};
 };
 
 struct host_receive {
     kv_slice slice;
     piece_promise done;
+    host_call_place place = {};
 };
 
 struct run_callback {

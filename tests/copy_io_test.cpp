@@ -183,6 +183,41 @@ TEST_CASE("copy_io: a small copy does not wait for a large one") {
     CHECK(written(large) == large.size());
 }
 
+TEST_CASE("copy_io: 4 KiB beside 4 GiB wait for the piece under way and one turn, no more (I12)") {
+    // One piece, so many times: the plan is 4 GiB long, the memory is not.
+    constexpr std::uint32_t pieces = 4096;
+    const auto piece_bytes = limits{}.copy_piece_bytes_max;
+    const memory from(piece_bytes, std::byte{1});
+    memory large(piece_bytes);
+    memory small(4096);
+    auto job = plain(from, large, piece_bytes);
+    auto plan = *job.plan;
+    plan.parts[0].slots.assign(pieces, slot_pair{0, 0});
+    plan.bytes = std::uint64_t{pieces} * piece_bytes;
+    plan.fragments = pieces;
+    job.plan = std::make_shared<const copy_plan>(plan);
+    scene s;
+    s.start(1, job);
+    const auto copy_a_piece = [&] { // true: it was one of the large copy
+        large.front() = std::byte{};
+        while (large.front() == std::byte{} && small.back() == std::byte{})
+            REQUIRE(s.vs.scheduler().try_run_once());
+        return large.front() != std::byte{};
+    };
+    for (int before = 0; before < 10; ++before)
+        REQUIRE(copy_a_piece());
+    s.start(2, plain(from, small, small.size()));
+    int waited = 0;
+    while (copy_a_piece())
+        ++waited;
+    CHECK(waited <= 2);
+    s.cancel(1);
+    s.vs.run();
+    REQUIRE(s.done().size() == 2);
+    CHECK(s.done()[0].id == transfer_id{2});
+    CHECK(s.done()[0].result == agent_result::success);
+}
+
 TEST_CASE("copy_io: large copies share by bytes") {
     const memory from(1 << 20, std::byte{1});
     std::vector<memory> targets(3, memory(1 << 20));

@@ -64,14 +64,17 @@ struct counter_state {
         elsewhere += loop_ && !loop_->on_thread();
         if (message.id.value == 13)
             throw std::runtime_error("thirteen");
-        if (message.bytes > 0) // go on alone
-            tell(self_, completion_actor{self_}, transfer_done{{}, {}, message.bytes - 1, {}, {}, {}});
+        if (message.bytes > 0) // go on
+            tell(self_, next ? next : completion_actor{self_},
+                 transfer_done{{}, {}, message.bytes - 1, {}, {}, {}});
         if (++handled == expected_)
             all_->set_value();
     }
 
     int handled = 0;
     int elsewhere = 0;
+    /// Who goes on; none: this one, alone.
+    completion_actor next;
 
 private:
     completion_actor::pointer self_;
@@ -196,6 +199,62 @@ TEST_CASE("io_loop: a poller is armed before every sleep, and a refusal means pr
     });
     on(*loop, [] { return 0; });
     CHECK(poller.rounds == rounds);
+}
+
+TEST_CASE("io_loop: a chain of messages between actors is not interrupted by a poll for each") {
+    testing::real_system real;
+    auto loop = make_loop(real.system());
+    scripted_poller poller;
+    std::promise<void> all;
+    {
+        auto ping = spawn_at<completion_actor, counter_state>(real.system(), placement{loop.get()},
+                                                              loop.get(), &all, 501);
+        auto pong = spawn_at<completion_actor, counter_state>(real.system(), placement{loop.get()},
+                                                              loop.get(), nullptr, -1);
+        const auto before = on(*loop, [&] {
+            REQUIRE_FALSE(loop->add(poller));
+            state_of(ping).next = pong;
+            state_of(pong).next = ping;
+            tell_from_outside(ping, transfer_done{{}, {}, 1000, {}, {}, {}});
+            return poller.rounds.load();
+        });
+        REQUIRE(all.get_future().wait_for(patience) == std::future_status::ready);
+        CHECK(on(*loop, [&] { // they hold each other
+                  state_of(ping).next = state_of(pong).next = completion_actor{};
+                  return poller.rounds.load();
+              }) - before
+              < 200);
+    }
+    on(*loop, [&] {
+        loop->remove(poller);
+        return 0;
+    });
+}
+
+TEST_CASE("io_loop: actors with more mail than they get through keep pollers waiting, but not for ever") {
+    testing::real_system real;
+    auto loop = make_loop(real.system());
+    scripted_poller poller;
+    constexpr int mail = 200'000;
+    std::promise<void> all;
+    {
+        auto actor = spawn_at<completion_actor, counter_state>(real.system(), placement{loop.get()},
+                                                               loop.get(), &all, mail);
+        const auto before = on(*loop, [&] {
+            REQUIRE_FALSE(loop->add(poller));
+            for (int i = 0; i < mail; ++i)
+                tell_from_outside(actor, transfer_done{});
+            return poller.rounds.load();
+        });
+        REQUIRE(all.get_future().wait_for(patience) == std::future_status::ready);
+        const auto polled = on(*loop, [&] { return poller.rounds.load(); }) - before;
+        CHECK(polled >= 2);
+        CHECK(polled < mail / 64 / 2); // one turn of the actor is 64 messages
+    }
+    on(*loop, [&] {
+        loop->remove(poller);
+        return 0;
+    });
 }
 
 TEST_CASE("io_loop: a callback that throws is counted and its watch goes on") {

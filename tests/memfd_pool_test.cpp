@@ -102,6 +102,21 @@ TEST_CASE("memfd_pool: huge pages are had, or refused with what to do") {
     CHECK(open_resources() == before);
 }
 
+TEST_CASE("memfd_pool: the best pages are huge ones or, where none are reserved, normal ones") {
+    auto pool = memfd_pool::make_best("pool", std::uint64_t{3} << 20, true);
+    REQUIRE(pool);
+    const auto page = pool->page_bytes();
+    CHECK((page == std::uint64_t{2} << 20 || page == static_cast<std::uint64_t>(::getpagesize())));
+    CHECK(pool->bytes() % page == 0);
+    CHECK(pool->bytes() >= std::uint64_t{3} << 20);
+    std::memset(pool->base(), 7, pool->bytes());
+
+    // A reserve that cannot hold it is no reason to fail; a machine that cannot is.
+    failing_call fails{"mmap", ENOMEM};
+    CHECK(code_of(memfd_pool::make_best("pool", std::uint64_t{3} << 20, true).error()) ==
+          errc::registration_failed);
+}
+
 TEST_CASE("memory_mapping: what is written through it is in the pool") {
     auto pool = memfd_pool::make("pool", 8192);
     REQUIRE(pool);

@@ -127,6 +127,33 @@ TEST_CASE("worker: callbacks that wait when a stop returns are run all the same"
     CHECK(all_told.get_future().wait_for(std::chrono::seconds{10}) == std::future_status::ready);
 }
 
+TEST_CASE("worker: calls beyond host_calls_max are refused by name, and end their sessions") {
+    runtime actors;
+    auto options = options_of_rank_0();
+    options.world = std::make_shared<loopback_world>(actors.system());
+    options.bounds.host_calls_max = 0;
+    auto started = actors.start_worker(options);
+    REQUIRE_MESSAGE(started, describe(started.error()));
+    std::promise<void> told;
+    session_options how;
+    how.request = {7};
+    how.on_released = [&told](const session_released&) { told.set_value(); };
+    auto session = started->open_tx(how);
+    auto piece = session.send({});
+    CHECK(session.outcome().get().state == session_state::error);
+    const auto why = text_of(session.outcome().get().error);
+    CHECK(code_of(session.outcome().get().error) == errc::limit_exceeded);
+    CHECK(why.find("host_calls_max = 0") != std::string::npos);
+    CHECK(why.find("rid 7") != std::string::npos);
+    CHECK(session.released().get().request == rid{7});
+    CHECK(code_of(piece.get()) == errc::limit_exceeded);
+    CHECK(code_of(session.status().error()) == errc::gone);
+    CHECK(told.get_future().wait_for(std::chrono::seconds{10}) == std::future_status::ready);
+    auto stopped = started->stop(std::chrono::seconds{5});
+    REQUIRE(stopped);
+    CHECK(stopped->unproven.empty());
+}
+
 TEST_CASE("worker: an actor system that was not prepared is refused by name") {
     caf::actor_system_config plain;
     caf::actor_system system{plain};

@@ -39,7 +39,7 @@ rank_host::start(runtime& actors, const rank_options& options, line_writer_actor
     memory pool;
     host_region region{nullptr, plan->pool_bytes, memory_kind::host_private, -1};
     if (plan->shared_memory) {
-        auto made = memfd_pool::make("kvferry " + options.instance, plan->pool_bytes);
+        auto made = memfd_pool::make_best("kvferry " + options.instance, plan->pool_bytes, false);
         if (!made)
             return made.error();
         pool.shared.emplace(std::move(*made));

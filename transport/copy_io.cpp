@@ -3,9 +3,9 @@
 #include "transport/copy_io.hpp"
 
 #include "messages/handle.hpp"
+#include "transport/copy_bytes.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <exception>
 #include <utility>
 
@@ -13,9 +13,24 @@ namespace kvferry {
 
 namespace {
 
-void copy(const plan_stretch& x) {
-    std::memcpy(reinterpret_cast<void*>(x.target_address),
-                reinterpret_cast<const void*>(x.source_address), x.bytes);
+/// Copies the stretches that `cursor` gives out, at most `bytes_max` bytes of them.
+void copy(const copy_job& job, plan_cursor& cursor, std::uint64_t bytes_max) {
+    auto left = bytes_max;
+    auto next = cursor.next(job, left);
+    while (next) {
+        const auto now = *next;
+        left -= now.bytes;
+        next = left > 0 ? cursor.next(job, left) : std::nullopt;
+        auto* to = reinterpret_cast<void*>(now.target_address);
+        const auto* from = reinterpret_cast<const void*>(now.source_address);
+        const auto* after = next ? reinterpret_cast<const void*>(next->source_address) : nullptr;
+        if (job.past_cache)
+            copy_past_cache(to, from, now.bytes, after);
+        else
+            copy_through_cache(to, from, now.bytes, after);
+    }
+    if (job.past_cache)
+        finish_past_cache();
 }
 
 /// The plan itself has been checked; here it must fit to the pools that it is bound to.
@@ -50,13 +65,15 @@ stepping_copy_actor::behavior_type copy_io_state::make_behavior() {
 }
 
 void copy_io_state::on_start(start_copy& message) {
+    const auto taken = clock::now();
     auto problem =
         is_live(message.id)
             ? make_error(errc::duplicate, "transfer " + to_string(message.id) + " is being copied")
             : check(message);
-    transfer asked{message.id, std::move(message.job), message.reply_to, {}, {}};
+    transfer asked{message.id, std::move(message.job), message.reply_to, {}};
     if (problem)
         return finish(asked, agent_result::failed, std::move(problem));
+    asked.posting = clock::now() - taken;
     transfers_.push_back(std::move(asked));
     ask_for_step();
 }
@@ -91,15 +108,9 @@ void copy_io_state::on_step(const copy_step&) {
 bool copy_io_state::copy_piece(transfer& x) const {
     if (x.began == time_point{})
         x.began = clock::now();
-    auto left = static_cast<std::uint64_t>(with_.bounds.copy_piece_bytes_max);
-    while (left > 0) {
-        const auto stretch = x.cursor.next(x.job, left);
-        if (!stretch)
-            return true;
-        copy(*stretch);
-        left -= stretch->bytes;
-    }
-    return x.cursor.bytes() == x.job.plan->bytes;
+    const auto before = x.cursor.bytes();
+    copy(x.job, x.cursor, with_.bounds.copy_piece_bytes_max);
+    return x.cursor.bytes() == x.job.plan->bytes || x.cursor.bytes() == before;
 }
 
 void copy_io_state::ask_for_step() {
@@ -133,7 +144,7 @@ bool copy_io_state::is_live(transfer_id id) const {
 
 void copy_io_state::finish(transfer& x, agent_result result, caf::error reason) {
     tell(self_, x.reply_to,
-         transfer_done{x.id, result, x.cursor.bytes(), std::move(reason), x.began, clock::now()});
+         transfer_done{x.id, result, x.cursor.bytes(), std::move(reason), x.began, clock::now(), x.posting});
 }
 
 copy_actor spawn_copy_io(caf::actor_system& system, placement where,
@@ -143,8 +154,8 @@ copy_actor spawn_copy_io(caf::actor_system& system, placement where,
 
 void copy_now(const copy_job& job) {
     plan_cursor cursor;
-    while (auto stretch = cursor.next(job, job.plan->bytes))
-        copy(*stretch);
+    if (job.plan->bytes > 0)
+        copy(job, cursor, job.plan->bytes);
 }
 
 } // namespace kvferry

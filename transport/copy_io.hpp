@@ -37,7 +37,8 @@ private:
         copy_job job;
         completion_actor reply_to;
         plan_cursor cursor;
-        time_point began;
+        std::chrono::nanoseconds posting{0};
+        time_point began = {};
     };
 
     void on_start(start_copy&);

@@ -25,6 +25,10 @@ namespace {
 
 /// Messages that an actor handles before the next one gets its turn.
 constexpr std::size_t messages_per_turn = 64;
+/// Rounds of actors before pollers get their turn.
+constexpr int actor_rounds_per_cycle = 32;
+/// Cycles that leave out the pollers because actors have mail left.
+constexpr int unpolled_cycles_max = 8;
 /// Rounds of polling before actors get their turn again, however much there is to poll.
 constexpr int poll_rounds_per_cycle = 16;
 /// Busy cycles between two looks at the watched descriptors.
@@ -34,6 +38,8 @@ constexpr int sleep_ms_max = 1000;
 constexpr std::uint64_t wake_id = 0;
 
 thread_local const io_loop* current_loop = nullptr;
+
+std::atomic<std::uint64_t> hops_so_far{0};
 
 /// A function that waits in a loop's inbox among the actors.
 class posted_call final : public caf::resumable, public caf::ref_counted {
@@ -123,6 +129,10 @@ io_loop_statistics io_loop::statistics() const {
     return result;
 }
 
+std::uint64_t io_loop::hops() noexcept {
+    return hops_so_far.load(std::memory_order_relaxed);
+}
+
 // -- inbox ----------------------------------------------------------------------------------
 
 void io_loop::exec_later(caf::resumable* job) {
@@ -130,6 +140,7 @@ void io_loop::exec_later(caf::resumable* job) {
         ready_.push_back(job);
         return;
     }
+    hops_so_far.fetch_add(1, std::memory_order_relaxed);
     bool wake = false;
     {
         std::lock_guard guard{inbox_mutex_};
@@ -173,11 +184,16 @@ bool io_loop::may_sleep() {
 void io_loop::run() {
     current_loop = this;
     std::uint64_t cycle = 0;
+    int unpolled = 0;
     auto busy_at = std::chrono::steady_clock::now();
     for (;;) {
-        take_inbox();
-        bool busy = run_ready();
-        busy = progress_pollers() || busy;
+        bool busy = run_actors();
+        // Pollers bring more mail: not while actors have fallen behind, but never for long, since
+        // what pollers do is also what other processes wait for.
+        if (ready_.empty() || ++unpolled >= unpolled_cycles_max) {
+            busy = progress_pollers() || busy;
+            unpolled = 0;
+        }
         if (++cycle % cycles_per_look == 0 && !watches_.empty())
             busy = dispatch(0) || busy;
         if (busy) {
@@ -192,6 +208,8 @@ void io_loop::run() {
             ended_ = stopping_ && inbox_.empty() && ready_.empty();
             if (ended_)
                 break;
+        } else { // spins: whoever else has work on this core must not wait for a time slice
+            std::this_thread::yield();
         }
     }
     if (!pollers_.empty() || !watches_.empty())
@@ -200,8 +218,20 @@ void io_loop::run() {
     current_loop = nullptr;
 }
 
+/// A message often makes the next actor ready: the chain ends here, without a poll for each link.
+bool io_loop::run_actors() {
+    bool any = false;
+    for (int round = 0; round < actor_rounds_per_cycle; ++round) {
+        take_inbox();
+        if (!run_ready())
+            break;
+        any = true;
+    }
+    return any;
+}
+
 bool io_loop::run_ready() {
-    // Only what is ready now: what becomes ready meanwhile waits until pollers had their turn.
+    // Only what is ready now, so that everybody gets a turn.
     auto count = ready_.size();
     for (auto left = count; left > 0; --left) {
         auto* job = ready_.front();
@@ -212,6 +242,7 @@ bool io_loop::run_ready() {
 }
 
 void io_loop::scheduler_unit::exec_later(caf::resumable* job) {
+    hops_so_far.fetch_add(1, std::memory_order_relaxed);
     system().scheduler().enqueue(job);
 }
 

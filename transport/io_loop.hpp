@@ -104,6 +104,9 @@ public:
 
     io_loop_statistics statistics() const;
 
+    /// Jobs that another thread gave to a loop, or a loop to CAF's scheduler, in this process.
+    static std::uint64_t hops() noexcept;
+
     /// Runs what is ready, then ends and joins the thread. Call it when all actors of the loop are
     /// gone: mail that comes later is dropped. Never from the loop's own thread.
     void stop();
@@ -144,6 +147,7 @@ private:
 
     void run();
     void take_inbox();
+    bool run_actors();
     bool run_ready();
     void resume(caf::resumable*);
     bool progress_pollers();

@@ -74,23 +74,35 @@ caf::expected<memfd_pool> memfd_pool::make(const std::string& name, std::uint64_
                         : ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0);
     if (address == MAP_FAILED)
         return failed(name, bytes, "mmap", advice);
-    memfd_pool pool{std::move(fd), static_cast<std::byte*>(address), bytes};
+    memfd_pool pool{std::move(fd), static_cast<std::byte*>(address), bytes, page};
+    if (!how.huge_pages)
+        ::madvise(address, bytes, MADV_HUGEPAGE); // a wish: where it is not granted nothing changes
     if (how.prefault && reserve(pool.fd(), pool.base(), bytes) != 0)
         return failed(name, bytes, "fallocate", advice);
     return pool;
 }
 
-memfd_pool::memfd_pool(unique_fd fd, std::byte* base, std::uint64_t bytes) noexcept
-    : fd_(std::move(fd)), base_(base), bytes_(bytes) {}
+caf::expected<memfd_pool> memfd_pool::make_best(const std::string& name, std::uint64_t bytes,
+                                                bool prefault) {
+    if (bytes >= huge_page_bytes)
+        if (auto pool = make(name, bytes, {.huge_pages = true, .prefault = prefault}))
+            return pool;
+    return make(name, bytes, {.huge_pages = false, .prefault = prefault});
+}
+
+memfd_pool::memfd_pool(unique_fd fd, std::byte* base, std::uint64_t bytes,
+                       std::uint64_t page_bytes) noexcept
+    : fd_(std::move(fd)), base_(base), bytes_(bytes), page_bytes_(page_bytes) {}
 
 memfd_pool::memfd_pool(memfd_pool&& other) noexcept
     : fd_(std::move(other.fd_)), base_(std::exchange(other.base_, nullptr)),
-      bytes_(std::exchange(other.bytes_, 0)) {}
+      bytes_(std::exchange(other.bytes_, 0)), page_bytes_(other.page_bytes_) {}
 
 memfd_pool& memfd_pool::operator=(memfd_pool&& other) noexcept {
     std::swap(fd_, other.fd_);
     std::swap(base_, other.base_);
     std::swap(bytes_, other.bytes_);
+    std::swap(page_bytes_, other.page_bytes_);
     return *this;
 }
 

@@ -31,21 +31,28 @@ public:
         return make(name, bytes, options{});
     }
 
+    /// Huge pages where the machine's reserve has enough of them, else normal ones, which the kernel
+    /// may join (MADV_HUGEPAGE, where shmem_enabled allows it).
+    static caf::expected<memfd_pool> make_best(const std::string& name, std::uint64_t bytes, bool prefault);
+
     memfd_pool(memfd_pool&&) noexcept;
     memfd_pool& operator=(memfd_pool&&) noexcept;
     ~memfd_pool();
 
     std::byte* base() const noexcept { return base_; }
     std::uint64_t bytes() const noexcept { return bytes_; }
+    /// Of the reserve, or the system's smallest; pages that the kernel joins do not show.
+    std::uint64_t page_bytes() const noexcept { return page_bytes_; }
     /// For share_region; stays the pool's.
     int fd() const noexcept { return fd_.get(); }
 
 private:
-    memfd_pool(unique_fd fd, std::byte* base, std::uint64_t bytes) noexcept;
+    memfd_pool(unique_fd fd, std::byte* base, std::uint64_t bytes, std::uint64_t page_bytes) noexcept;
 
     unique_fd fd_;
     std::byte* base_;
     std::uint64_t bytes_;
+    std::uint64_t page_bytes_;
 };
 
 } // namespace kvferry

@@ -80,6 +80,7 @@ private:
         endpoint_id over;
         copy_job job;
         completion_actor reply_to;
+        std::chrono::nanoseconds posting{0};
         time_point began;
         merged_cursor cursor;
         std::uint64_t pieces = 0;

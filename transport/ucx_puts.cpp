@@ -12,8 +12,12 @@ namespace kvferry {
 
 namespace {
 
-/// Longest piece: what a cancel has to wait for, and what a target copies at a time.
-constexpr std::uint64_t piece_bytes_max = std::uint64_t{1} << 20;
+/// Longest piece of a put in hardware: what a cancel has to wait for.
+constexpr std::uint64_t put_bytes_max = std::uint64_t{1} << 20;
+/// Longest piece of a put by message. With its heads it fills one segment of UCX's TCP transport
+/// (8 KiB), so that the target places it out of the receive buffer; a longer message is first put
+/// together in memory of its own.
+constexpr std::uint64_t message_bytes_max = 8000;
 /// Bytes that one put may post before the next one on the same link gets its turn.
 constexpr std::uint64_t turn_bytes_max = std::uint64_t{256} << 10;
 /// Pieces posted before the loop looks at everything else.
@@ -88,6 +92,7 @@ void ucx_io_state::on_start_put(start_put& message) {
     fresh.job = std::move(message.job);
     fresh.reply_to = std::move(message.reply_to);
     fresh.began = now;
+    fresh.posting = clock::now() - now;
     x->puts.insert(number);
     x->posting.push_back(number);
     pump(*x);
@@ -101,7 +106,7 @@ bool ucx_io_state::pump(link& x) {
          --left) {
         const auto number = x.posting.front();
         auto& put = puts_.at(number);
-        auto piece = put.cursor.next(put.job, piece_bytes_max);
+        auto piece = put.cursor.next(put.job, x.by_rma ? put_bytes_max : message_bytes_max);
         any = true;
         if (piece) {
             post_piece(x, number, put, *piece);
@@ -218,7 +223,7 @@ void ucx_io_state::finish_put(std::uint64_t number, agent_result result) {
     else if (result == agent_result::failed && !error)
         error = x.failure;
     tell(self_, put.reply_to,
-         transfer_done{put.id, result, put.cursor.bytes(), std::move(error), put.began, clock::now()});
+         transfer_done{put.id, result, put.cursor.bytes(), std::move(error), put.began, clock::now(), put.posting});
     advance_close(x);
 }
 
