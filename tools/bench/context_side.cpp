@@ -4,6 +4,7 @@
 
 #include "tools/bench/helper.hpp"
 #include "tools/bench/rank.hpp"
+#include "tools/bench/raw_ucx.hpp"
 #include "tools/subcommand.hpp"
 
 #include <map>
@@ -47,21 +48,29 @@ public:
         const auto first = question.at("first").get<std::uint64_t>();
         const auto count = question.at("count").get<std::uint64_t>();
         for (auto number = first; number < first + count; ++number)
-            offered_.push_back(open(number));
+            open(number, plan_->slice(side::context, number));
         rank_->memory().warm_up();
         return json::object();
     }
 
-    /// -> {"used"}, when all offered transfers have ended and are released.
+    /// {"number"}: opens and sends the whole pool.
+    caf::expected<json> offer_sweep(const json& question) {
+        open(question.at("number"), plan_->sweep());
+        return json::object();
+    }
+
+    /// -> {"used", "posting_seconds"}, when all offered transfers have ended and are released.
     caf::expected<json> settle(const json&) {
+        std::chrono::duration<double> posting{0};
         for (const auto& session : offered_) {
             const auto& ended = session.outcome().get();
             if (ended.error)
                 return ended.error;
             session.released().get();
+            posting += ended.peers.front().posting;
         }
         offered_.clear();
-        return json{{"used", rank_->used()}};
+        return json{{"used", rank_->used()}, {"posting_seconds", posting.count()}};
     }
 
     /// {"first", "count"} -> {"seconds", "moves_pieces"}
@@ -71,15 +80,36 @@ public:
         return json{{"seconds", took.count()}, {"moves_pieces", limit_->moves_pieces()}};
     }
 
+    /// {"target", "spin", "round_trips"} -> {"seconds"} of one round trip
+    caf::expected<json> raw_connect(const json& question) {
+        auto made = raw_ucx::make(question.at("spin"));
+        if (!made)
+            return std::move(made.error());
+        raw_ = std::move(*made);
+        if (auto problem = raw_->connect(question.at("target").get<raw_target>()))
+            return problem;
+        auto took = raw_->round_trip(question.at("round_trips"));
+        if (!took)
+            return std::move(took.error());
+        return json{{"seconds", took->count()}};
+    }
+
+    /// {"first", "count"} -> {"seconds"}
+    caf::expected<json> raw_put(const json& question) {
+        auto took = raw_->put(rank_->memory().region().base, *plan_, question.at("first"), question.at("count"));
+        if (!took)
+            return std::move(took.error());
+        return json{{"seconds", took->count()}};
+    }
+
     caf::error stop() { return rank_ ? rank_->stop() : caf::error{}; }
 
 private:
-    tx_handle open(std::uint64_t number) {
+    void open(std::uint64_t number, kv_slice slice) {
         session_options options;
         options.request = rid{number};
-        auto session = rank_->facade().open_tx(std::move(options));
-        session.send(plan_->slice(side::context, number));
-        return session;
+        offered_.push_back(rank_->facade().open_tx(std::move(options)));
+        offered_.back().send(std::move(slice));
     }
 
     runtime actors_;
@@ -87,6 +117,7 @@ private:
     std::optional<schedule> plan_;
     std::unique_ptr<limit_loop> limit_;
     std::vector<tx_handle> offered_;
+    std::unique_ptr<raw_ucx> raw_;
 };
 
 } // namespace
@@ -96,7 +127,9 @@ int run_context_side(int fd) {
     const std::map<std::string, answer> questions{
         {"start", &context_side::start},   {"map", &context_side::map},
         {"offer", &context_side::offer},   {"settle", &context_side::settle},
-        {"limit", &context_side::limit},
+        {"limit", &context_side::limit},   {"offer_sweep", &context_side::offer_sweep},
+         {"raw_connect", &context_side::raw_connect},
+        {"raw_put", &context_side::raw_put},
     };
     line_socket parent{unique_fd{fd}};
     context_side side;

@@ -17,17 +17,15 @@ double seconds_between(time_point from, time_point to) {
 
 } // namespace
 
-generation_side::generation_side(rank own, const schedule& plan, std::string context_endpoint)
-    : rank_(std::move(own)), plan_(plan), endpoint_(std::move(context_endpoint)) {}
+generation_side::generation_side(rank own, std::string context_endpoint)
+    : rank_(std::move(own)), endpoint_(std::move(context_endpoint)) {}
 
-caf::expected<round_times> generation_side::receive(std::uint64_t first, std::uint64_t count,
+caf::expected<round_times> generation_side::receive(std::uint64_t first, std::vector<kv_slice> slices,
                                                     std::uint32_t in_flight) {
+    const auto count = slices.size();
     // What callbacks touch outlives them: all of them have been counted before this returns.
     std::vector<time_point> began(count), ended(count);
     std::counting_semaphore<> places{in_flight};
-    std::vector<kv_slice> slices;
-    for (auto number = first; number < first + count; ++number)
-        slices.push_back(plan_.slice(side::generation, number));
     std::vector<rx_handle> sessions;
     sessions.reserve(count);
     for (std::uint64_t index = 0; index < count; ++index) {

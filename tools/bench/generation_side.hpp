@@ -20,17 +20,17 @@ struct round_times {
 
 class generation_side {
 public:
-    generation_side(rank, const schedule&, std::string context_endpoint);
+    generation_side(rank, std::string context_endpoint);
 
-    /// Receives `count` transfers, `in_flight` of them at a time. Fails with the first session.
-    caf::expected<round_times> receive(std::uint64_t first, std::uint64_t count,
+    /// Receives transfers number `first` and on, `in_flight` of them at a time. Fails with the first
+    /// session that does.
+    caf::expected<round_times> receive(std::uint64_t first, std::vector<kv_slice>,
                                        std::uint32_t in_flight);
 
     rank& own_rank() { return rank_; }
 
 private:
     rank rank_;
-    const schedule& plan_;
     std::string endpoint_;
 };
 

@@ -63,6 +63,11 @@ caf::expected<json> line_socket::read(std::chrono::milliseconds deadline) {
     }
 }
 
+bool line_socket::readable() const {
+    pollfd watched{fd_.get(), POLLIN, 0};
+    return !partial_.empty() || ::poll(&watched, 1, 0) > 0;
+}
+
 caf::expected<helper> helper::start() {
     int ends[2] = {-1, -1};
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
@@ -101,8 +106,12 @@ helper::~helper() {
 }
 
 caf::expected<json> helper::ask(const json& question) {
-    if (auto problem = socket_.write(question))
+    if (auto problem = tell(question))
         return problem;
+    return answer();
+}
+
+caf::expected<json> helper::answer() {
     auto answer = socket_.read(answer_deadline);
     if (!answer)
         return std::move(answer.error());

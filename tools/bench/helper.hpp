@@ -23,6 +23,7 @@ public:
     caf::error write(const json&);
     /// link_lost when the other side has ended.
     caf::expected<json> read(std::chrono::milliseconds deadline);
+    bool readable() const;
     void close() { fd_ = unique_fd{}; }
 
 private:
@@ -40,6 +41,11 @@ public:
 
     /// One question and its answer; an answer {"error": text} comes back as transfer_failed.
     caf::expected<json> ask(const json& question);
+
+    // The same in two steps, for a parent that has something to do meanwhile.
+    caf::error tell(const json& question) { return socket_.write(question); }
+    bool has_answered() const { return socket_.readable(); }
+    caf::expected<json> answer();
 
 private:
     helper(pid_t child, line_socket socket) : pid_(child), socket_(std::move(socket)) {}

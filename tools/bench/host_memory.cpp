@@ -47,6 +47,8 @@ public:
         return {pool_.base(), pool_.bytes(), memory_kind::host_shared, pool_.fd()};
     }
 
+    std::uint64_t page_bytes() const override { return pool_.page_bytes(); }
+
     pool_address address() const override { return {::getpid(), pool_.fd(), pool_.bytes()}; }
 
     void write(std::uint64_t offset, std::span<const std::byte> from) override {
@@ -63,6 +65,7 @@ public:
         auto mapping = map_pool(peer);
         if (!mapping)
             return std::move(mapping.error());
+        std::memset(mapping->base(), 0, mapping->bytes()); // faulted in, like the runtime's own
         return std::unique_ptr<limit_loop>{
             std::make_unique<memcpy_loop>(pool_.base(), std::move(*mapping))};
     }

@@ -4,6 +4,7 @@
 
 #include "tools/bench/generation_side.hpp"
 #include "tools/bench/helper.hpp"
+#include "tools/bench/raw_ucx.hpp"
 
 #include <algorithm>
 #include <cstdlib>
@@ -14,6 +15,8 @@
 namespace kvferry::bench {
 
 namespace {
+
+constexpr int raw_round_trips = 1000;
 
 /// The value below which `part` of them lie.
 double quantile(std::vector<double> values, double part) {
@@ -34,7 +37,9 @@ public:
     caf::error run() {
         if (auto problem = start())
             return problem;
-        // The first round dials, faults in the mappings and fills the caches of plans: not measured.
+        if (auto problem = sweep())
+            return problem;
+        // The first round is not measured: it grows what only grows once.
         const auto rounds = options_.repeat + 1;
         for (std::uint32_t number = 0; number < rounds; ++number)
             if (auto problem = round(number))
@@ -42,18 +47,26 @@ public:
         return {};
     }
 
-    bench_result result() const {
+    bench_result result() {
         bench_result x;
         x.options = options_;
         x.shape = plan_->shape();
         x.route = route_;
+        x.page_bytes = own_->own_rank().memory().page_bytes();
         x.gb_per_s = median(gb_per_s_);
         x.limit_gb_per_s = median(limit_gb_per_s_);
         x.ratio = median(ratios_);
         x.p50_us = median(p50_us_);
         x.p99_us = median(p99_us_);
+        x.posting_ns_per_region = median(posting_ns_);
+        x.hops = median(hops_);
         x.cpu_s_per_gb = median(cpu_s_per_gb_);
         x.cpu_us_per_transfer = x.cpu_s_per_gb * 1e-3 * static_cast<double>(x.shape.transfer_bytes());
+        x.raw_am_round_trip_us = raw_am_round_trip_us_;
+        if (!raw_put_gb_per_s_.empty()) {
+            x.raw_put_gb_per_s = median(raw_put_gb_per_s_);
+            x.ratio_to_raw_put = median(ratios_to_raw_put_);
+        }
         x.regions_wrong = regions_wrong_;
         return x;
     }
@@ -78,52 +91,147 @@ private:
         auto own = rank::start(*actors_, options_, *shape, side::generation);
         if (!own)
             return std::move(own.error());
-        own_.emplace(std::move(*own), *plan_, started->at("endpoint").get<std::string>());
+        own_.emplace(std::move(*own), started->at("endpoint").get<std::string>());
         auto mapped = context_->ask({{"do", "map"}, {"pool", own_->own_rank().memory().address()}});
-        return mapped ? caf::error{} : std::move(mapped.error());
+        return mapped ? start_raw() : std::move(mapped.error());
     }
+
+    caf::error start_raw() {
+        const bool spin = options_.spin_us > 0;
+        auto made = raw_ucx::make(spin);
+        if (!made)
+            return std::move(made.error());
+        raw_ = std::move(*made);
+        const auto pool = own_->own_rank().memory().region();
+        auto target = raw_->describe(puts_raw() ? pool.base : nullptr, pool.bytes);
+        if (!target)
+            return std::move(target.error());
+        auto round_trip = ask_and_serve({{"do", "raw_connect"},
+                                         {"target", *target},
+                                         {"spin", spin},
+                                         {"round_trips", raw_round_trips}});
+        if (!round_trip)
+            return std::move(round_trip.error());
+        raw_am_round_trip_us_ = round_trip->at("seconds").get<double>() * 1e6;
+        return {};
+    }
+
+    bool puts_raw() const { return options_.route == "direct" && options_.memory == "host"; }
+
+    caf::expected<json> ask_and_serve(const json& question) {
+        if (auto problem = context_->tell(question))
+            return problem;
+        raw_->serve([this] { return context_->has_answered(); });
+        return context_->answer();
+    }
+
+    /// Dials, and faults in every page of the runtime's mapping.
+    caf::error sweep() {
+        constexpr std::uint64_t number = rid_max;
+        if (auto offered = context_->ask({{"do", "offer_sweep"}, {"number", number}}); !offered)
+            return std::move(offered.error());
+        auto times = own_->receive(number, {plan_->sweep()}, 1);
+        return times ? caf::error{} : std::move(times.error());
+    }
+
+    /// One round of transfers, and what both processes spent on it.
+    struct moved {
+        round_times times;
+        double cpu_seconds = 0;
+        double hops = 0;
+        double posting_seconds = 0;
+    };
 
     caf::error round(std::uint32_t number) {
         const auto count = plan_->shape().transfers_per_round;
         const auto first = std::uint64_t{number} * count;
-        const auto gigabytes = static_cast<double>(plan_->shape().round_bytes()) * 1e-9;
-        auto& memory = own_->own_rank().memory();
+        caf::expected<moved> done{caf::error{}};
+        caf::expected<double> limit_seconds{caf::error{}};
+        // In turn: who comes second finds in the caches what the first has left there.
+        if (number % 2 == 0)
+            done = move(first, count);
+        limit_seconds = run_limit(first, count);
+        if (number % 2 == 1)
+            done = move(first, count);
+        if (!done)
+            return std::move(done.error());
+        if (!limit_seconds)
+            return std::move(limit_seconds.error());
+        if (puts_raw())
+            if (auto problem = run_raw_put(first, count, done->times.seconds, number > 0))
+                return problem;
+        if (number == 0)
+            return {};
 
-        memory.clear();
-        const auto own_before = own_->own_rank().used();
+        route_ = done->times.route;
+        const auto gigabytes = round_gigabytes();
+        gb_per_s_.push_back(gigabytes / done->times.seconds);
+        limit_gb_per_s_.push_back(gigabytes / *limit_seconds);
+        ratios_.push_back(*limit_seconds / done->times.seconds);
+        p50_us_.push_back(quantile(done->times.transfer_seconds, 0.5) * 1e6);
+        p99_us_.push_back(quantile(done->times.transfer_seconds, 0.99) * 1e6);
+        posting_ns_.push_back(done->posting_seconds * 1e9 / count / options_.regions);
+        hops_.push_back(done->hops / count);
+        cpu_s_per_gb_.push_back(done->cpu_seconds / gigabytes);
+        return {};
+    }
+
+    double round_gigabytes() const { return static_cast<double>(plan_->shape().round_bytes()) * 1e-9; }
+
+    caf::expected<moved> move(std::uint64_t first, std::uint64_t count) {
+        std::vector<kv_slice> slices;
+        for (auto transfer = first; transfer < first + count; ++transfer)
+            slices.push_back(plan_->slice(side::generation, transfer));
+        auto& own = own_->own_rank();
+        own.memory().clear();
+        const auto own_before = own.used();
         auto before = context_->ask({{"do", "settle"}});
         if (!before)
             return std::move(before.error());
         if (auto offered = context_->ask({{"do", "offer"}, {"first", first}, {"count", count}}); !offered)
             return std::move(offered.error());
-        auto times = own_->receive(first, count, options_.in_flight);
+        auto times = own_->receive(first, std::move(slices), options_.in_flight);
         if (!times)
             return std::move(times.error());
         auto after = context_->ask({{"do", "settle"}});
         if (!after)
             return std::move(after.error());
-        const auto own_after = own_->own_rank().used();
-        regions_wrong_ += count_wrong(memory, *plan_, first, count);
+        const auto own_after = own.used();
+        regions_wrong_ += count_wrong(own.memory(), *plan_, first, count);
+        const auto peer_before = before->at("used").get<usage>();
+        const auto peer_after = after->at("used").get<usage>();
+        moved result;
+        result.times = std::move(*times);
+        result.cpu_seconds = peer_after.cpu_seconds - peer_before.cpu_seconds + own_after.cpu_seconds
+                             - own_before.cpu_seconds;
+        result.hops = static_cast<double>(peer_after.hops - peer_before.hops + own_after.hops - own_before.hops);
+        result.posting_seconds = after->at("posting_seconds").get<double>();
+        return result;
+    }
 
+    caf::expected<double> run_limit(std::uint64_t first, std::uint64_t count) {
+        auto& memory = own_->own_rank().memory();
         memory.clear();
         auto limit = context_->ask({{"do", "limit"}, {"first", first}, {"count", count}});
         if (!limit)
             return std::move(limit.error());
         if (limit->at("moves_pieces").get<bool>())
             regions_wrong_ += count_wrong(memory, *plan_, first, count);
-        if (number == 0)
-            return {};
+        return limit->at("seconds").get<double>();
+    }
 
-        route_ = times->route;
-        const auto limit_seconds = limit->at("seconds").get<double>();
-        const auto cpu = [](const json& x) { return x.at("used").get<usage>().cpu_seconds; };
-        gb_per_s_.push_back(gigabytes / times->seconds);
-        limit_gb_per_s_.push_back(gigabytes / limit_seconds);
-        ratios_.push_back(limit_seconds / times->seconds);
-        p50_us_.push_back(quantile(times->transfer_seconds, 0.5) * 1e6);
-        p99_us_.push_back(quantile(times->transfer_seconds, 0.99) * 1e6);
-        cpu_s_per_gb_.push_back((cpu(*after) - cpu(*before) + own_after.cpu_seconds - own_before.cpu_seconds)
-                                / gigabytes);
+    caf::error run_raw_put(std::uint64_t first, std::uint64_t count, double transfers_seconds, bool counts) {
+        auto& memory = own_->own_rank().memory();
+        memory.clear();
+        auto put = ask_and_serve({{"do", "raw_put"}, {"first", first}, {"count", count}});
+        if (!put)
+            return std::move(put.error());
+        regions_wrong_ += count_wrong(memory, *plan_, first, count);
+        const auto seconds = put->at("seconds").get<double>();
+        if (counts) {
+            raw_put_gb_per_s_.push_back(round_gigabytes() / seconds);
+            ratios_to_raw_put_.push_back(seconds / transfers_seconds);
+        }
         return {};
     }
 
@@ -133,7 +241,11 @@ private:
     std::optional<runtime> actors_;
     std::optional<generation_side> own_;
     std::string route_;
-    std::vector<double> gb_per_s_, limit_gb_per_s_, ratios_, p50_us_, p99_us_, cpu_s_per_gb_;
+    std::vector<double> gb_per_s_, limit_gb_per_s_, ratios_, p50_us_, p99_us_, posting_ns_, hops_,
+        cpu_s_per_gb_;
+    std::unique_ptr<raw_ucx> raw_;
+    double raw_am_round_trip_us_ = 0;
+    std::vector<double> raw_put_gb_per_s_, ratios_to_raw_put_;
     std::uint64_t regions_wrong_ = 0;
 };
 

@@ -50,6 +50,8 @@ public:
     /// For worker::publish.
     virtual host_region region() const = 0;
     virtual pool_address address() const = 0;
+    /// 0: not known.
+    virtual std::uint64_t page_bytes() const { return 0; }
 
     // Outside the clock. What is written counts after commit(), what is read is as old as refresh().
     virtual void commit() {}

@@ -2,6 +2,8 @@
 // From options to a published rank.
 #include "tools/bench/rank.hpp"
 
+#include "transport/io_loop.hpp"
+
 #include <sys/resource.h>
 #include <utility>
 
@@ -48,7 +50,7 @@ rank::rank(std::unique_ptr<bench_memory> memory, worker started)
 usage rank::used() const {
     rusage now{};
     ::getrusage(RUSAGE_SELF, &now);
-    return {seconds_of(now.ru_utime) + seconds_of(now.ru_stime)};
+    return {seconds_of(now.ru_utime) + seconds_of(now.ru_stime), io_loop::hops()};
 }
 
 caf::error rank::stop() {

@@ -12,8 +12,9 @@ namespace kvferry::bench {
 /// CPU time and thread hops of this process so far.
 struct usage {
     double cpu_seconds = 0;
+    std::uint64_t hops = 0;
 
-    NLOHMANN_DEFINE_TYPE_INTRUSIVE(usage, cpu_seconds)
+    NLOHMANN_DEFINE_TYPE_INTRUSIVE(usage, cpu_seconds, hops)
 };
 
 class rank {

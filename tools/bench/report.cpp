@@ -13,7 +13,7 @@ nlohmann::json json_of(const bench_result& x) {
         {"region_bytes", x.options.region_bytes},
         {"per_block", x.options.per_block},
         {"memory", x.options.memory},
-        {"huge_pages", x.options.huge_pages},
+        {"page_bytes", x.page_bytes},
         {"multiprocessors", x.options.multiprocessors},
         {"route", x.route},
         {"in_flight", x.options.in_flight},
@@ -26,8 +26,13 @@ nlohmann::json json_of(const bench_result& x) {
         {"ratio", x.ratio},
         {"p50_us", x.p50_us},
         {"p99_us", x.p99_us},
+        {"posting_ns_per_region", x.posting_ns_per_region},
+        {"hops", x.hops},
         {"cpu_s_per_gb", x.cpu_s_per_gb},
         {"cpu_us_per_transfer", x.cpu_us_per_transfer},
+        {"raw_am_round_trip_us", x.raw_am_round_trip_us},
+        {"raw_put_gb_per_s", x.raw_put_gb_per_s},
+        {"ratio_to_raw_put", x.ratio_to_raw_put},
         {"verified", x.verified()},
         {"regions_wrong", x.regions_wrong},
     };
@@ -48,8 +53,15 @@ std::string text_of(const bench_result& x) {
     line("ratio", x.ratio, "of the limit");
     line("p50", x.p50_us, "us for one transfer");
     line("p99", x.p99_us, "us");
+    line("posting", x.posting_ns_per_region, "ns per region: plan, check, hand-over");
+    line("hops", x.hops, "from thread to thread, per transfer");
     line("CPU", x.cpu_s_per_gb, "s per GB, both processes");
     line("CPU", x.cpu_us_per_transfer, "us per transfer");
+    line("raw UCX", x.raw_am_round_trip_us, "us for one active message and its answer");
+    if (x.raw_put_gb_per_s > 0) {
+        line("raw UCX", x.raw_put_gb_per_s, "GB/s, puts of the same pieces");
+        line("ratio", x.ratio_to_raw_put, "of raw puts");
+    }
     line("verified", x.verified() ? "yes" : "NO", "every byte of every round");
     return out.str();
 }

@@ -41,6 +41,17 @@ kv_slice schedule::slice(side role, std::uint64_t transfer) const {
     return result;
 }
 
+kv_slice schedule::sweep() const {
+    kv_slice result;
+    result.prompt_tokens = shape_.slots;
+    result.tokens = {0, result.prompt_tokens};
+    block_list blocks;
+    blocks.slots.resize(shape_.slots);
+    std::iota(blocks.slots.begin(), blocks.slots.end(), 0);
+    result.groups.push_back(std::move(blocks));
+    return result;
+}
+
 page_table page_table_of(const bench_shape& shape) {
     pool_view view;
     view.roles = {"key"};

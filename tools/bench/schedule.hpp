@@ -29,6 +29,9 @@ public:
     /// The slice that one side gives to transfer number `transfer`, which counts over all rounds.
     kv_slice slice(side, std::uint64_t transfer) const;
 
+    /// The whole pool in one transfer: what touches every page once.
+    kv_slice sweep() const;
+
     /// Calls f(piece) for every region of a transfer, in the order in which a plan lists them.
     template <class F>
     void for_each_piece(std::uint64_t transfer, F&& f) const {
