@@ -288,3 +288,16 @@ TEST_CASE("codec: frames over the limit are refused on both ways") {
     CHECK(code_of(refused_frame.error()) == errc::limit_exceeded);
     CHECK(text_of(refused_frame.error()).find("message_bytes_max") != std::string::npos);
 }
+
+TEST_CASE("codec: a request grows with its blocks, not with what a block is made of") {
+    auto request_of = [](std::int32_t blocks) {
+        request_data request;
+        request.target.groups.emplace_back();
+        for (std::int32_t slot = 0; slot < blocks; ++slot)
+            request.target.groups.back().slots.push_back(2'000'000'000 - slot);
+        return encoded(request).size();
+    };
+    // 1000 blocks of a group of any number of layers, at the slot numbers that take most room.
+    CHECK(request_of(1000) <= 16 * 1024);
+    CHECK(request_of(2000) - request_of(1000) == request_of(3000) - request_of(2000));
+}

@@ -79,6 +79,8 @@ TEST_CASE("cohorts: layers that only one side has are not waited for") {
     const auto smaller = make_instance("gen", {1, 2, 1, false, {2, 2}}, small_format(4));
     CHECK(cohorts_of(smaller[1], larger, 0)->kv == std::vector{rank_id{1}});
     CHECK(cohorts_of(larger[1], smaller, 0)->kv == std::vector{rank_id{1}});
+    CHECK(cohorts_of(smaller[1], larger, 0)->layers_skipped.empty());
+    CHECK(cohorts_of(larger[1], smaller, 0)->layers_skipped == std::vector<std::uint32_t>{4});
 }
 
 TEST_CASE("cohorts: a rank without page table is refused by name") {
@@ -108,6 +110,21 @@ TEST_CASE("cohorts: a cohort that would miss or repeat a shard is refused") {
         CHECK(code_of(error) == errc::layout_mismatch);
         CHECK(says(error, "layer 0 of gen/0: the context's ranks hold 1 of the 2 shards"));
     }
+}
+
+TEST_CASE("cohorts: a layer of which the context has K and not V is refused") {
+    // The context says that what it has is K alone, in buffers of the right size.
+    auto context = make_instance("ctx", {1}, small_format());
+    const auto generation = make_instance("gen", {1}, small_format());
+    auto& view = context[0].pages->groups[0].views[0];
+    view.roles = {"key"};
+    std::vector<buffer_entry> keys;
+    for (std::size_t index = 0; index < view.entries.size(); index += 2)
+        keys.push_back(view.entries[index]);
+    view.entries = keys;
+    const auto error = refusal(generation[0], context);
+    CHECK(code_of(error) == errc::layout_mismatch);
+    CHECK(says(error, "some of its roles [\"key\", \"value\"], but not number 1"));
 }
 
 TEST_CASE("cohorts: an incomplete or mixed list of context ranks is refused") {

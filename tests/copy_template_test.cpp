@@ -20,12 +20,12 @@ pool_view view_with(mapper_kind kind, std::uint32_t shards, std::uint32_t shard,
     return result;
 }
 
-copy_template between(const pool_view& source, const pool_view& target, std::uint32_t tokens = 1) {
+copy_template between(const pool_view& source, const pool_view& target, const token_cut& cut = {}) {
     view_pair pair;
     for (std::size_t index = 0; index < source.entries.size(); ++index)
-        pair.entries.push_back({source.entries[index], target.entries[index]});
+        pair.entries.push_back({source.entries[index], target.entries[index], 0});
     template_builder builder;
-    builder.add(pair, source, target, tokens);
+    builder.add(pair, source, target, cut);
     auto made = builder.finish();
     REQUIRE(made);
     return *made;
@@ -49,8 +49,44 @@ TEST_CASE("copy_template: hnd, a head into each buffer") {
 TEST_CASE("copy_template: nhd, a head out of each token") {
     // 2 tokens, 2 heads of 4 bytes against 1: source offsets 0, 8, 16, 24, target 0, 4, 8, 12.
     const auto made = between(view_with(mapper_kind::nhd, 1, 0, 2, 16),
-                              view_with(mapper_kind::nhd, 2, 0, 2, 8), 2);
+                              view_with(mapper_kind::nhd, 2, 0, 2, 8), token_cut::whole(2));
     CHECK(made == copy_template{{{0, 0, 4, 4, 8, 4}}, 16, 4});
+}
+
+TEST_CASE("copy_template: shard counts of which neither divides the other meet in whole heads") {
+    // 6 heads of 16 bytes; rank 1 of 3 has heads 2 and 3, rank 0 of 2 has heads 0 to 2: head 2.
+    CHECK(between(view_with(mapper_kind::hnd, 3, 1, 2, 32),
+                  view_with(mapper_kind::hnd, 2, 0, 2, 48)) ==
+          copy_template{{{0, 32, 16, 2, 32, 48}}, 32, 2});
+    CHECK(between(view_with(mapper_kind::hnd, 3, 1, 2, 32),
+                  view_with(mapper_kind::hnd, 2, 1, 2, 48)) ==
+          copy_template{{{16, 0, 16, 2, 32, 48}}, 32, 2});
+}
+
+TEST_CASE("copy_template: a block into half a block, per head for hnd, in one piece for nhd") {
+    // Two heads of 4 bytes per token: 2 tokens on the source; tokens 2 and 3 of 4 on the target.
+    const token_cut cut{2, 4, 0, 2, 2};
+    auto source = view_with(mapper_kind::hnd, 1, 0, 1, 16);
+    auto target = view_with(mapper_kind::hnd, 1, 0, 1, 32);
+    source.layout.shard_unit_bytes = 8;
+    target.layout.shard_unit_bytes = 16;
+    CHECK(between(source, target, cut) == copy_template{{{0, 8, 8, 2, 8, 16}}, 16, 2});
+    source.layout.kind = target.layout.kind = mapper_kind::nhd;
+    CHECK(between(source, target, cut) == copy_template{{{0, 16, 16, 1, 0, 0}}, 16, 1});
+    // The prompt ends after one of the two tokens.
+    CHECK(between(source, target, {2, 4, 0, 2, 1}) == copy_template{{{0, 16, 8, 1, 0, 0}}, 8, 1});
+}
+
+TEST_CASE("copy_template: hnd to nhd and back, a stretch per token and head") {
+    // 2 tokens, 2 heads of 4 bytes: hnd has head 0 at 0 and 4, head 1 at 8 and 12; nhd 0, 8 and
+    // 4, 12.
+    auto hnd = view_with(mapper_kind::hnd, 1, 0, 1, 16);
+    auto nhd = view_with(mapper_kind::nhd, 1, 0, 1, 16);
+    hnd.layout.shard_unit_bytes = nhd.layout.shard_unit_bytes = 8;
+    CHECK(between(hnd, nhd, token_cut::whole(2)) ==
+          copy_template{{{0, 0, 4, 2, 4, 8}, {8, 4, 4, 2, 4, 8}}, 16, 4});
+    CHECK(between(nhd, hnd, token_cut::whole(2)) ==
+          copy_template{{{0, 0, 4, 2, 8, 4}, {4, 8, 4, 2, 8, 4}}, 16, 4});
 }
 
 TEST_CASE("copy_template: sectioned, a share of each section") {
@@ -72,7 +108,8 @@ TEST_CASE("copy_template: recurrent state, heads as in hnd") {
 
 TEST_CASE("copy_template: equal shards travel whole, whatever the kind") {
     for (auto kind : {mapper_kind::hnd, mapper_kind::nhd, mapper_kind::replicated}) {
-        const auto made = between(view_with(kind, 1, 0, 6, 64), view_with(kind, 1, 0, 6, 64), 8);
+        const auto made = between(view_with(kind, 1, 0, 6, 64), view_with(kind, 1, 0, 6, 64),
+                                  token_cut::whole(8));
         CHECK(made == copy_template{{{0, 0, 384, 1, 0, 0}}, 384, 1});
     }
 }

@@ -36,9 +36,13 @@ TEST_CASE("layout_match: every difference is refused with the field and both val
     };
     for (auto [name, make, text] : {
              difference{
-                 "kind", [](rank_info& x) { view_of(x).layout.kind = mapper_kind::nhd; },
+                 "kind",
+                 [](rank_info& x) {
+                     view_of(x).layout.kind = mapper_kind::replicated;
+                     view_of(x).layout.shard_unit_bytes.reset();
+                 },
                  "kind of [\"key\", \"value\"]: writer ctx/0 has \"hnd\", receiver gen/0 has "
-                 "\"nhd\""},
+                 "\"replicated\""},
              difference{"element type",
                         [](rank_info& x) { view_of(x).layout.element_type = "fp8"; },
                         "element_type of [\"key\", \"value\"]: writer ctx/0 has \"bf16\", receiver "
@@ -46,10 +50,13 @@ TEST_CASE("layout_match: every difference is refused with the field and both val
              difference{"element shape",
                         [](rank_info& x) { view_of(x).layout.element_shape = {4}; },
                         "writer ctx/0 has [8], receiver gen/0 has [4]"},
-             difference{
-                 "block size", [](rank_info& x) { x.pages->groups[0].tokens_per_slot = 8; },
-                 "tokens_per_slot of [\"key\", \"value\"]: writer ctx/0 has 4, receiver gen/0 "
-                 "has 8"},
+             difference{"block size", [](rank_info& x) { x.pages->groups[0].tokens_per_slot = 8; },
+                        "shard_unit_bytes (per token, with tokens_per_slot 4 and 8) of [\"key\", "
+                        "\"value\"]: writer ctx/0 has 64, receiver gen/0 has 64"},
+             difference{"block sizes that hardly ever meet",
+                        [](rank_info& x) { x.pages->groups[0].tokens_per_slot = 4099; },
+                        "tokens_per_slot (the blocks cut each other into more than 1024 pieces) of "
+                        "[\"key\", \"value\"]: writer ctx/0 has 4, receiver gen/0 has 4099"},
              difference{"blocks against state",
                         [](rank_info& x) { x.pages->groups[0].tokens_per_slot.reset(); },
                         "writer ctx/0 has 4, receiver gen/0 has none"},
@@ -76,6 +83,20 @@ TEST_CASE("layout_match: every difference is refused with the field and both val
         CHECK(code_of(error) == errc::layout_mismatch);
         CHECK_MESSAGE(text_of(error).find(text) != std::string::npos, text_of(error));
     }
+}
+
+TEST_CASE("layout_match: without element_shape a block is not cut between tokens") {
+    auto writer = small_rank("ctx");
+    auto receiver = small_rank("gen");
+    for (auto* side : {&writer, &receiver}) {
+        auto& layout = view_of(*side).layout;
+        layout.kind = mapper_kind::replicated;
+        layout.shard_unit_bytes.reset();
+        layout.element_shape.clear();
+    }
+    CHECK_FALSE(refusal(writer, receiver));
+    receiver.pages->groups[0].tokens_per_slot = 2;
+    CHECK(text_of(refusal(writer, receiver)).find("tokens_per_slot (without element_shape") == 0);
 }
 
 TEST_CASE("layout_match: heads are split only in units that both sides agree on") {
@@ -135,6 +156,35 @@ TEST_CASE("layout_match: one group of layers on one side may be two on the other
     CHECK((*pairs)[1].entries.size() == 4);
     CHECK((*pairs)[1].entries.front().source.local_layer == 2);
     CHECK((*pairs)[1].target_group == 1);
+}
+
+TEST_CASE("layout_match: K and V of one pool go to two pools by role") {
+    // The receiver keeps V first, in a pool of its own.
+    auto receiver = small_rank("gen");
+    auto& group = receiver.pages->groups[0];
+    auto key = group.views[0];
+    key.roles = {"key"};
+    key.entries.clear();
+    for (std::uint32_t layer = 0; layer < 4; ++layer)
+        key.entries.push_back({layer, layer * 256, 256});
+    auto value = key;
+    value.roles = {"value"};
+    key.pool = 1;
+    group.views = {value, key};
+    receiver.pages->pools.push_back(receiver.pages->pools[0]);
+    const auto pairs = match_layouts(small_rank("ctx"), receiver);
+    REQUIRE(pairs);
+    REQUIRE(pairs->size() == 2);
+    for (std::uint64_t role :
+         {0, 1}) { // the writer's K comes before its V, the receiver's view after
+        const auto& pair = (*pairs)[1 - role];
+        CHECK(pair.target_view == 1 - role);
+        REQUIRE(pair.entries.size() == 4);
+        for (std::uint32_t layer = 0; layer < 4; ++layer) {
+            CHECK(pair.entries[layer].source == buffer_entry{layer, (2 * layer + role) * 256, 256});
+            CHECK(pair.entries[layer].target == buffer_entry{layer, layer * 256, 256});
+        }
+    }
 }
 
 TEST_CASE("layout_match: roles that only one side has make no pair") {

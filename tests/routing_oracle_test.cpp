@@ -51,7 +51,7 @@ std::string payload_text(const rank_info& writer, const rank_info& receiver) {
     auto made = make_pair_layout(writer, receiver);
     REQUIRE(made);
     REQUIRE(made->size() == 1);
-    const auto& layout = *made->front().layout;
+    const auto& layout = *made->front().pieces.front().layout;
     for (const auto& x : layout.runs)
         CHECK(x.bytes == layout.runs.front().bytes);
     return " ctx" + to_string(writer.rank) + " L" + std::to_string(*first) + "-" +

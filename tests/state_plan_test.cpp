@@ -127,3 +127,39 @@ TEST_CASE("planner: views of a receiver that overlap in a slot are refused, not 
     CHECK(code_of(plan.error()) == errc::plan_invalid);
     CHECK(text_of(plan.error()).find("template from ctx/0 to gen/0") != std::string::npos);
 }
+
+TEST_CASE("planner: scales of a block go with its heads, and are never cut between tokens") {
+    // One scale of 4 bytes per head, block and layer, in a pool of its own.
+    auto context = make_instance("ctx", {2}, small_format());
+    auto generation = make_instance("gen", {4}, small_format());
+    for (auto* side : {&context, &generation})
+        for (auto& rank : *side) {
+            auto view = rank.pages->groups[0].views[0];
+            const auto heads = view.entries[0].bytes / *view.layout.shard_unit_bytes;
+            view.roles = {"kv_scale"};
+            view.pool = 1;
+            view.layout.shard_unit_bytes = 4;
+            view.layout.element_shape.clear();
+            view.entries = {{0, 0, heads * 4}, {1, heads * 4, heads * 4}};
+            rank.pages->groups[0].views.push_back(view);
+            rank.pages->pools.push_back({0, 1 << 20, heads * 8, heads * 8, 8});
+        }
+    const kv_slice slice{{0, 8}, 8, {{0, {1, 2}}}};
+    plan_cache cache;
+    // Head 3 of 4: the second of the two of context rank 1.
+    const auto plan = make_plan(context[1], slice, generation[3], slice, cache);
+    REQUIRE(plan);
+    REQUIRE(plan->parts.size() == 2);
+    CHECK(plan->parts[1].target_pool == 1);
+    CHECK(plan->parts[1].layout->runs == std::vector<run>{{4, 0, 4, 2, 8, 4}});
+    CHECK(plan->parts[1].slots == plan->parts[0].slots);
+
+    auto format = small_format();
+    format.tokens_per_block = 8;
+    auto other = make_instance("gen", {4}, format)[3];
+    other.pages->groups[0].views.push_back(generation[3].pages->groups[0].views[1]);
+    other.pages->pools.push_back(generation[3].pages->pools[1]);
+    const auto refused = make_plan(context[1], slice, other, slice, cache);
+    REQUIRE_FALSE(refused);
+    CHECK(text_of(refused.error()).find("without element_shape") != std::string::npos);
+}

@@ -4,6 +4,7 @@
 
 #include "transport/layout_error.hpp"
 #include "transport/layout_match.hpp"
+#include "transport/shard_overlap.hpp"
 #include "transport/topology.hpp"
 
 #include <algorithm>
@@ -22,23 +23,26 @@ bool carries(const view_pair& pair) {
     return pair.carries;
 }
 
-/// One layer of one view of the receiver, as one CP rank of the context holds it.
-struct layer_of_view {
+/// One buffer of one layer of the receiver, as one CP rank of the context holds it.
+struct buffer_of_layer {
     std::uint32_t group = 0;
     std::uint32_t view = 0;
     std::uint32_t local_layer = 0;
+    std::uint32_t buffer = 0;
     /// Recurrent state is cut over CP ranks, blocks are dealt out to them.
     std::uint32_t cp_rank = 0;
 
-    friend auto operator<=>(const layer_of_view&, const layer_of_view&) = default;
+    friend auto operator<=>(const buffer_of_layer&, const buffer_of_layer&) = default;
 };
 
-/// What the writers bring for one such layer.
+/// What the writers bring for one such buffer.
 struct contribution {
-    /// Parts that make up the whole; 0 until a writer has said so.
-    std::uint32_t wanted = 0;
-    /// Part -> writer.
-    std::map<std::uint32_t, rank_id> parts;
+    std::uint32_t source_shards = 0;
+    /// Parts that make up the whole.
+    std::uint64_t wanted = 0;
+    std::uint64_t found = 0;
+    /// First part -> writer.
+    std::map<std::uint64_t, rank_id> writers;
 };
 
 class coverage {
@@ -48,26 +52,25 @@ public:
     caf::error add(const rank_info& writer, const std::vector<view_pair>& pairs) {
         for (const auto& pair : pairs) {
             const auto& group = receiver_.pages->groups[pair.target_group];
-            const auto& target = group.views[pair.target_view].layout;
             const auto& source =
                 writer.pages->groups[pair.source_group].views[pair.source_view].layout;
-            const auto split = split_of(source, target);
-            std::set<std::uint32_t> layers;
-            for (const auto& entries : pair.entries)
-                layers.insert(entries.target.local_layer);
-            for (auto layer : layers) {
-                auto& found = layers_[{pair.target_group, pair.target_view, layer,
-                                       group.tokens_per_slot ? writer.layout.cp_rank : 0}];
-                const auto wanted = split.target_is_finer ? 1 : split.ratio;
-                if (found.wanted != 0 && found.wanted != wanted)
+            const auto split = overlap_of(source, group.views[pair.target_view].layout);
+            const auto cp_rank = group.tokens_per_slot ? writer.layout.cp_rank : 0;
+            for (const auto& entry : pair.entries) {
+                const auto layer = entry.target.local_layer;
+                auto& here = buffers_[{pair.target_group, pair.target_view, layer,
+                                       entry.target_buffer, cp_rank}];
+                if (here.source_shards != 0 && here.source_shards != source.num_shards)
                     return detail::bad_layout(
                         writer, "layer " + text(group.layers[layer]) + " has num_shards " +
                                     text(source.num_shards) + ", unlike another rank's");
-                found.wanted = wanted;
+                here.source_shards = source.num_shards;
+                here.wanted = split.target_parts;
                 if (!pair.carries)
                     continue;
-                const auto part = split.target_is_finer ? 0 : split.part;
-                if (auto [first, is_new] = found.parts.emplace(part, writer.rank); !is_new)
+                here.found += split.parts;
+                if (auto [first, is_new] = here.writers.emplace(split.target_first, writer.rank);
+                    !is_new)
                     return detail::bad_layout(writer, "layer " + text(group.layers[layer]) +
                                                           " for " + describe(receiver_) +
                                                           " would come from rank " +
@@ -77,23 +80,49 @@ public:
         return {};
     }
 
-    /// Every layer that some writer has must have arrived whole.
+    /// Every buffer that some writer has must have arrived whole, and with it its whole layer.
     caf::error finish() const {
-        for (const auto& [where, found] : layers_)
-            if (found.parts.size() != found.wanted)
-                return make_error(
-                    errc::layout_mismatch,
-                    "layer " +
-                        text(receiver_.pages->groups[where.group].layers[where.local_layer]) +
-                        " of " + describe(receiver_) + ": the context's ranks hold " +
-                        text(found.parts.size()) + " of the " + text(found.wanted) +
-                        " shards it is made of");
+        for (const auto& [where, here] : buffers_) {
+            const auto& group = receiver_.pages->groups[where.group];
+            const auto layer =
+                "layer " + text(group.layers[where.local_layer]) + " of " + describe(receiver_);
+            if (here.found != here.wanted)
+                return make_error(errc::layout_mismatch,
+                                  layer + ": the context's ranks hold " + text(here.found) +
+                                      " of the " + text(here.wanted) + " shards it is made of");
+            const auto& view = group.views[where.view];
+            for (std::uint32_t buffer = 0; buffer < buffers_per_layer(view); ++buffer) {
+                auto sibling = where;
+                sibling.buffer = buffer;
+                if (!buffers_.contains(sibling))
+                    return make_error(errc::layout_mismatch,
+                                      layer + ": the context has some of its roles " +
+                                          text(view.roles) + ", but not number " + text(buffer));
+            }
+        }
         return {};
     }
 
+    /// Layers of the receiver of which nothing comes from anybody.
+    std::vector<std::uint32_t> layers_skipped() const {
+        std::set<std::uint32_t> result;
+        for (const auto& group : receiver_.pages->groups)
+            result.insert(group.layers.begin(), group.layers.end());
+        for (const auto& [where, here] : buffers_)
+            result.erase(receiver_.pages->groups[where.group].layers[where.local_layer]);
+        return {result.begin(), result.end()};
+    }
+
 private:
+    static std::uint32_t buffers_per_layer(const pool_view& view) {
+        const auto first = view.entries.front().local_layer;
+        return static_cast<std::uint32_t>(
+            std::count_if(view.entries.begin(), view.entries.end(),
+                          [first](const auto& entry) { return entry.local_layer == first; }));
+    }
+
     const rank_info& receiver_;
-    std::map<layer_of_view, contribution> layers_;
+    std::map<buffer_of_layer, contribution> buffers_;
 };
 
 /// All ranks of one instance, each once, split alike.
@@ -120,8 +149,20 @@ caf::error check_instance(const std::vector<rank_info>& ranks) {
     return {};
 }
 
-bool is_first_of(std::uint32_t size, std::uint32_t index, std::uint32_t peer_size) {
-    return index % std::max(1u, size / peer_size) == 0;
+/// Another rank of the writer's stage stands before it among those that meet the receiver.
+bool has_earlier_sibling(const parallelism& writer, const parallelism& receiver) {
+    auto earlier = writer;
+    if (heads_group(writer).rank > 0) {
+        --earlier.tp_rank;
+        if (groups_overlap(earlier, receiver))
+            return true;
+        earlier = writer;
+    }
+    if (writer.cp_rank > 0) {
+        --earlier.cp_rank;
+        return groups_overlap(earlier, receiver);
+    }
+    return false;
 }
 
 } // namespace
@@ -140,9 +181,7 @@ bool should_send_aux(const rank_info& writer, const rank_info& receiver) {
     const auto& to = receiver.layout;
     if (!groups_overlap(from, to) || !stages_overlap(from, to))
         return false;
-    const auto tp = heads_group(from);
-    if (!is_first_of(tp.size, tp.rank, heads_group(to).size) ||
-        !is_first_of(from.cp_size, from.cp_rank, to.cp_size))
+    if (has_earlier_sibling(from, to))
         return false;
     for (auto lower = from; lower.pp_rank > 0;) {
         --lower.pp_rank;
@@ -190,6 +229,7 @@ caf::expected<cohorts> cohorts_of(const rank_info& receiver,
                                 context_ranks.front().layout.layers_per_stage, receiver,
                                 receiver.layout.layers_per_stage);
     std::sort(result.kv.begin(), result.kv.end());
+    result.layers_skipped = covered.layers_skipped();
     return result;
 }
 

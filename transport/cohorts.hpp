@@ -25,6 +25,9 @@ struct cohorts {
     std::vector<rank_id> kv;
     /// One rank.
     std::vector<rank_id> aux;
+    /// Global layers of the receiver that no context rank has (speculative layers on one side,
+    /// say); ascending. Nobody writes them.
+    std::vector<std::uint32_t> layers_skipped = {};
 
     friend bool operator==(const cohorts&, const cohorts&) = default;
 };

@@ -42,35 +42,80 @@ void template_builder::add(std::uint64_t source_offset_bytes, std::uint64_t targ
 }
 
 void template_builder::add(const view_pair& pair, const pool_view& source, const pool_view& target,
-                           std::uint32_t tokens_per_slot) {
-    const auto split = split_of(source.layout, target.layout);
-    // Adds `rows` stretches: the whole finer row against its part of the coarser row.
-    auto add_rows = [this, &split](std::uint64_t source_start, std::uint64_t source_row,
-                                   std::uint64_t target_start, std::uint64_t target_row,
-                                   std::uint32_t rows) {
-        const auto bytes = std::min(source_row, target_row);
-        const auto inside = split.part * bytes;
-        for (std::uint64_t row = 0; row < rows; ++row)
-            add(source_start + row * source_row + (split.target_is_finer ? inside : 0),
-                target_start + row * target_row + (split.target_is_finer ? 0 : inside), bytes);
-    };
-    for (const auto& [from, to] : pair.entries) {
-        if (split.ratio == 1) {
-            add(from.offset_bytes, to.offset_bytes, from.bytes);
-        } else if (source.layout.kind == mapper_kind::sectioned) {
-            auto from_offset = from.offset_bytes;
-            auto to_offset = to.offset_bytes;
-            for (std::size_t section = 0; section < source.layout.section_bytes.size(); ++section) {
-                const auto from_bytes = source.layout.section_bytes[section];
-                const auto to_bytes = target.layout.section_bytes[section];
-                add_rows(from_offset, from_bytes, to_offset, to_bytes, 1);
-                from_offset += from_bytes;
-                to_offset += to_bytes;
-            }
-        } else {
-            const auto rows = source.layout.kind == mapper_kind::nhd ? tokens_per_slot : 1;
-            add_rows(from.offset_bytes, from.bytes / rows, to.offset_bytes, to.bytes / rows, rows);
+                           const token_cut& cut) {
+    const auto split = overlap_of(source.layout, target.layout);
+    const bool intact = source.layout.kind == target.layout.kind && cut.is_whole() &&
+                        split.source_parts == split.target_parts;
+    for (const auto& entry : pair.entries) {
+        if (intact)
+            add(entry.source.offset_bytes, entry.target.offset_bytes, entry.source.bytes);
+        else if (source.layout.kind == mapper_kind::sectioned)
+            add_sections(entry, split, source.layout, target.layout);
+        else
+            add_tokens(entry, split, source.layout, target.layout, cut);
+    }
+}
+
+void template_builder::add_sections(const entry_pair& entry, const shard_overlap& split,
+                                    const role_layout& source, const role_layout& target) {
+    auto from = entry.source.offset_bytes;
+    auto to = entry.target.offset_bytes;
+    for (std::size_t section = 0; section < source.section_bytes.size(); ++section) {
+        const auto part_bytes = source.section_bytes[section] / split.source_parts;
+        add(from + split.source_first * part_bytes, to + split.target_first * part_bytes,
+            split.parts * part_bytes);
+        from += source.section_bytes[section];
+        to += target.section_bytes[section];
+    }
+}
+
+/// Counted in parts (a whole number of heads each) as far as heads lie together, in heads where
+/// they do not.
+void template_builder::add_tokens(const entry_pair& entry, const shard_overlap& split,
+                                  const role_layout& source, const role_layout& target,
+                                  const token_cut& cut) {
+    const auto from = entry.source.offset_bytes;
+    const auto to = entry.target.offset_bytes;
+    const auto from_part = entry.source.bytes / split.source_parts;
+    const auto to_part = entry.target.bytes / split.target_parts;
+    const bool from_by_head = source.kind == mapper_kind::hnd;
+    const bool to_by_head = target.kind == mapper_kind::hnd;
+    if (from_by_head && to_by_head && cut.is_whole()) {
+        add(from + split.source_first * from_part, to + split.target_first * to_part,
+            split.parts * from_part);
+        return;
+    }
+    if (!from_by_head && !to_by_head) { // nhd, and replicated as nhd with one head
+        const auto part_row = from_part / cut.source_tokens;
+        const auto from_row = entry.source.bytes / cut.source_tokens;
+        const auto to_row = entry.target.bytes / cut.target_tokens;
+        for (std::uint64_t token = 0; token < cut.tokens; ++token)
+            add(from + (cut.source_first + token) * from_row + split.source_first * part_row,
+                to + (cut.target_first + token) * to_row + split.target_first * part_row,
+                split.parts * part_row);
+        return;
+    }
+    const auto from_head = source.shard_unit_bytes.value();
+    const auto to_head = target.shard_unit_bytes.value();
+    const auto row = from_head / cut.source_tokens;
+    const auto part_heads = from_part / from_head;
+    // Distance of two tokens of one head; heads of one token stand `row` apart in nhd.
+    const auto from_step = from_by_head ? row : entry.source.bytes / cut.source_tokens;
+    const auto to_step = to_by_head ? row : entry.target.bytes / cut.target_tokens;
+    const bool tokens_lie_together = from_step == row && to_step == row;
+    for (std::uint64_t head = 0; head < split.parts * part_heads; ++head) {
+        const auto from_start =
+            from + cut.source_first * from_step +
+            (split.source_first * part_heads + head) * (from_by_head ? from_head : row);
+        const auto to_start =
+            to + cut.target_first * to_step +
+            (split.target_first * part_heads + head) * (to_by_head ? to_head : row);
+        if (tokens_lie_together) {
+            add(from_start, to_start, cut.tokens * row);
+            continue;
         }
+        for (std::uint64_t token = 0; token < cut.tokens; ++token)
+            add(from_start + token * from_step, to_start + token * to_step, row);
     }
 }
 

@@ -1,37 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// What planning needs to know of a pair of layouts, made once and kept for the pairs last used.
+// Templates of pairs of ranks, made once and kept for the pairs last used.
 #pragma once
 
-#include "messages/copy_plan.hpp"
 #include "messages/errors.hpp"
 #include "messages/limits.hpp"
 #include "messages/rank_info.hpp"
+#include "transport/pair_layout.hpp"
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <unordered_map>
-#include <vector>
 
 namespace kvferry {
-
-/// A template and the block lists it is applied to: a plan part that lacks only its slots.
-struct part_layout {
-    std::uint32_t source_group = 0;
-    std::uint32_t target_group = 0;
-    std::uint32_t source_pool = 0;
-    std::uint32_t target_pool = 0;
-    /// None: the group has one slot per request.
-    std::optional<std::uint32_t> tokens_per_slot;
-    std::shared_ptr<const copy_template> layout;
-};
-
-/// What a writer sends to a receiver; no parts when it has nothing for it.
-using pair_layout = std::vector<part_layout>;
-
-/// Works it out: layout_mismatch, missing_layout, or plan_invalid when the receiver's own views
-/// overlap.
-caf::expected<pair_layout> make_pair_layout(const rank_info& writer, const rank_info& receiver);
 
 /// One owner, no lock. Found by digest, confirmed by comparison, so that a peer that forges a
 /// digest gets a slower plan and never another pair's. Errors are not kept.

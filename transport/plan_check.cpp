@@ -6,8 +6,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <map>
+#include <optional>
+#include <set>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace kvferry {
 
@@ -30,22 +34,14 @@ std::uint64_t times(std::uint64_t a, std::uint64_t b) {
                                                  : result;
 }
 
-/// First byte and end of all stretches of a template on its target side.
-struct extent {
-    std::uint64_t begin = std::numeric_limits<std::uint64_t>::max();
-    std::uint64_t end = 0;
-};
-
 std::uint64_t end_of(std::uint64_t offset, std::uint64_t stride, const run& x) {
     return plus(plus(offset, times(stride, x.count - 1)), x.bytes);
 }
 
-extent target_extent(const copy_template& layout) {
-    extent result;
-    for (const auto& x : layout.runs) {
-        result.begin = std::min(result.begin, x.target_offset_bytes);
-        result.end = std::max(result.end, end_of(x.target_offset_bytes, x.target_stride_bytes, x));
-    }
+std::uint64_t target_end(const copy_template& layout) {
+    std::uint64_t result = 0;
+    for (const auto& x : layout.runs)
+        result = std::max(result, end_of(x.target_offset_bytes, x.target_stride_bytes, x));
     return result;
 }
 
@@ -106,30 +102,37 @@ caf::error check_bounds(const char* side, std::uint32_t pool_index, std::uint32_
     return {};
 }
 
-/// Exact answer, by comparing all stretches; asked only where the extents meet.
-bool stretches_overlap(const copy_template& a, const copy_template& b) {
-    std::vector<std::pair<std::uint64_t, std::uint64_t>> stretches;
-    for (const auto* layout : {&a, &b})
-        for (const auto& x : layout->runs)
+/// A stretch of one template on its target side.
+struct target_stretch {
+    std::uint64_t begin = 0;
+    std::uint64_t end = 0;
+    /// Index of the part.
+    std::size_t part = 0;
+};
+
+using part_pair = std::pair<std::size_t, std::size_t>;
+
+/// Parts of one target pool whose templates have a byte in common, as pairs with the smaller index
+/// first.
+std::set<part_pair> overlapping(const copy_plan& plan, const std::vector<std::size_t>& parts) {
+    std::vector<target_stretch> stretches;
+    for (auto part : parts)
+        for (const auto& x : plan.parts[part].layout->runs)
             for (std::uint64_t index = 0; index < x.count; ++index) {
                 const auto begin = x.target_offset_bytes + index * x.target_stride_bytes;
-                stretches.emplace_back(begin, begin + x.bytes);
+                stretches.push_back({begin, begin + x.bytes, part});
             }
-    std::sort(stretches.begin(), stretches.end());
-    for (std::size_t index = 1; index < stretches.size(); ++index)
-        if (stretches[index].first < stretches[index - 1].second)
-            return true;
-    return false;
-}
-
-bool targets_overlap(const plan_part& a, const plan_part& b) {
-    if (a.target_pool != b.target_pool)
-        return false;
-    if (a.layout == b.layout)
-        return true;
-    const auto x = target_extent(*a.layout);
-    const auto y = target_extent(*b.layout);
-    return x.begin < y.end && y.begin < x.end && stretches_overlap(*a.layout, *b.layout);
+    std::sort(stretches.begin(), stretches.end(),
+              [](const auto& a, const auto& b) { return a.begin < b.begin; });
+    std::set<part_pair> result;
+    std::vector<target_stretch> open;
+    for (const auto& x : stretches) {
+        std::erase_if(open, [&x](const auto& before) { return before.end <= x.begin; });
+        for (const auto& before : open)
+            result.insert(std::minmax(before.part, x.part));
+        open.push_back(x);
+    }
+    return result;
 }
 
 /// A number that is there twice. Marks bits while that needs little memory for the count of
@@ -160,6 +163,7 @@ caf::error check_once(const copy_plan& plan) {
         for (const auto& pair : part.slots)
             slots.push_back(pair.target);
     };
+    std::map<std::uint32_t, std::vector<std::size_t>> pools;
     for (std::size_t index = 0; index < plan.parts.size(); ++index) {
         const auto& part = plan.parts[index];
         slots.clear();
@@ -167,16 +171,19 @@ caf::error check_once(const copy_plan& plan) {
         if (auto twice = duplicate_of(slots))
             return invalid("target pool " + std::to_string(part.target_pool) + ": slot " +
                            std::to_string(*twice) + " would be written twice");
-        for (std::size_t before = 0; before < index; ++before) {
-            if (!targets_overlap(part, plan.parts[before]))
-                continue;
+        pools[part.target_pool].push_back(index);
+    }
+    for (const auto& [pool, parts] : pools) {
+        if (parts.size() == 1)
+            continue;
+        for (auto [first, second] : overlapping(plan, parts)) {
             slots.clear();
-            append(part);
-            append(plan.parts[before]);
+            append(plan.parts[first]);
+            append(plan.parts[second]);
             if (auto twice = duplicate_of(slots))
-                return invalid("target pool " + std::to_string(part.target_pool) + ": slot " +
+                return invalid("target pool " + std::to_string(pool) + ": slot " +
                                std::to_string(*twice) + " would be written twice, by parts " +
-                               std::to_string(before) + " and " + std::to_string(index));
+                               std::to_string(first) + " and " + std::to_string(second));
         }
     }
     return {};
@@ -199,7 +206,7 @@ caf::error check_plan(const copy_plan& plan, const page_table& source,
                                       source_end(*part.layout), source, source_regions))
             return error;
         if (auto error = check_bounds("target", part.target_pool, target_max,
-                                      target_extent(*part.layout).end, target, target_regions))
+                                      target_end(*part.layout), target, target_regions))
             return error;
     }
     return check_once(plan);

@@ -15,17 +15,10 @@ using detail::bad_layout;
 using detail::mismatch;
 using detail::text;
 
-bool one_divides_the_other(std::uint32_t a, std::uint32_t b) {
-    return a != 0 && b != 0 && (a % b == 0 || b % a == 0);
-}
-
 /// Both axes are cut into equal parts; the parts share something.
-bool parts_overlap(std::uint32_t a_size, std::uint32_t a_index, std::uint32_t b_size,
-                   std::uint32_t b_index) {
-    if (!one_divides_the_other(a_size, b_size))
-        return false;
-    return a_size <= b_size ? b_index / (b_size / a_size) == a_index
-                            : a_index / (a_size / b_size) == b_index;
+bool parts_overlap(std::uint64_t a_size, std::uint64_t a_index, std::uint64_t b_size,
+                   std::uint64_t b_index) {
+    return a_index * b_size < (b_index + 1) * a_size && b_index * a_size < (a_index + 1) * b_size;
 }
 
 std::vector<rank_id> overlapping(const rank_info& self, const std::vector<rank_info>& peers,
@@ -99,12 +92,6 @@ caf::error check_parallelism(const rank_info& rank) {
 }
 
 caf::error check_split(const rank_info& writer, const rank_info& receiver) {
-    const auto writer_tp = heads_group(writer.layout).size;
-    const auto receiver_tp = heads_group(receiver.layout).size;
-    if (!one_divides_the_other(writer_tp, receiver_tp))
-        return mismatch(
-            "ranks that share the heads of a request (one number must divide the other)", writer,
-            writer_tp, receiver, receiver_tp);
     if (writer.layout.cp_size != 1 && receiver.layout.cp_size != 1)
         return mismatch("cp_size (one side must be without context parallelism)", writer,
                         writer.layout.cp_size, receiver, receiver.layout.cp_size);

@@ -44,12 +44,12 @@ tp_group heads_group(const parallelism&);
 /// arithmetic has them. layout_mismatch names the field and both values.
 caf::error check_parallelism(const rank_info&);
 
-/// Whether two instances split in ways that can be mapped: one TP size divides the other, the same
-/// for CP, and one side is without CP. layout_mismatch names the field and both values.
+/// Whether two instances split in ways that can be mapped: one side must be without CP.
+/// layout_mismatch names the field and both values.
 caf::error check_split(const rank_info& writer, const rank_info& receiver);
 
-/// Whether two ranks meet in TP and CP: among more ranks than its own, a rank meets a range of
-/// equals; among fewer, the one that holds its share. False when neither size divides the other.
+/// Whether two ranks meet in TP and CP: each axis is cut into equal parts on either side, and the
+/// two parts share something. Neither size needs to divide the other.
 bool groups_overlap(const parallelism&, const parallelism&);
 
 /// Whether the pipeline stages of two ranks share a layer.
