@@ -34,9 +34,11 @@ int main(int argc, char** argv) {
     app.footer("Start with:  kvferry demo\nkvferry <subcommand> --help says more.");
     int status = kvferry::exit_success;
     kvferry::add_bench(app, status);
+    kvferry::add_bench_plan(app, status);
     kvferry::add_bench_side(app, status);
     kvferry::add_demo(app, status);
     kvferry::add_demo_side(app, status);
+    kvferry::add_plan(app, status);
     kvferry::add_worker(app, status);
     try {
         app.parse(argc, argv);

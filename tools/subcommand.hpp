@@ -18,9 +18,12 @@ enum exit_status : int {
 /// Each leaves its exit status in `status`, which outlives the parsing. Errors in options are
 /// CLI::ParseError, whose texts say what would be right.
 void add_bench(CLI::App& app, int& status);
+/// Below `bench`, hence after add_bench.
+void add_bench_plan(CLI::App& app, int& status);
 void add_bench_side(CLI::App& app, int& status);
 void add_demo(CLI::App& app, int& status);
 void add_demo_side(CLI::App& app, int& status);
+void add_plan(CLI::App& app, int& status);
 void add_worker(CLI::App& app, int& status);
 
 } // namespace kvferry

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// `kvferry plan`: who sends what to whom between two instances, without starting either.
+#include "actors/configure.hpp"
+#include "tools/plan/text.hpp"
+#include "tools/subcommand.hpp"
+
+#include <CLI/CLI.hpp>
+
+#include <iostream>
+#include <memory>
+
+namespace kvferry {
+
+namespace {
+
+constexpr const char* about =
+    R"(Asks the planner that transfers use, for instances of the default cache format: one slot holds
+one block of the rank's layers, [layer][K,V][head][token][dim] for hnd, [token][head] for nhd, one
+buffer per layer for mla.
+
+MODEL   layers=4,heads=4,head_dim=128,element_bytes=4,tokens_per_block=8,kind=gqa
+        what is left out is as above; also kind=mla, layout=nhd, window=TOKENS, element_bytes=0.5
+RANKS   tp=1,pp=1,cp=1,adp=0,layers_per_stage=3:2
+        what is left out is 1; adp=1 is attention data parallelism; without layers_per_stage the
+        first stages take what is left over
+
+Examples:
+  kvferry plan --context tp=4 --generation tp=2,pp=2
+  kvferry plan --context tp=8 --generation tp=2 --explain         two ranks per head: who sends?
+  kvferry plan --context pp=2 --generation tp=2 --prompt 100 --reused-prefix 32
+  kvferry plan --model kind=mla --context tp=2 --generation tp=2,adp=1 --generation-dp 1 --json
+
+Exit status: 0, or 2 when the two cannot go together; with --json the reason is on stdout then.
+)";
+
+int answer(const tools::plan_flags& flags, bool as_json, bool with_reasons) {
+    auto fail = [as_json](const caf::error& error) {
+        if (as_json)
+            std::cout << tools::json_of(error) << std::endl;
+        else
+            std::cerr << "kvferry plan: " << describe(error) << std::endl;
+        return exit_usage;
+    };
+    init_types(); // errors are made before there is an actor system
+    auto question = tools::parse_plan_flags(flags);
+    if (!question)
+        return fail(question.error());
+    auto routes = tools::plan_routes(*question);
+    if (!routes)
+        return fail(routes.error());
+    if (as_json)
+        std::cout << tools::json_of(*question, *routes, with_reasons) << std::endl;
+    else
+        std::cout << tools::report_of(*question, *routes, with_reasons) << std::flush;
+    return exit_success;
+}
+
+} // namespace
+
+void add_plan(CLI::App& app, int& status) {
+    struct asked {
+        tools::plan_flags flags;
+        bool json = false;
+        bool explain = false;
+    };
+    auto asks = std::make_shared<asked>();
+    auto& flags = asks->flags;
+    auto* command = app.add_subcommand("plan", "Shows who sends what to whom between two layouts");
+    command->footer(about);
+    auto add = [command](const char* name, std::string& to, const char* type, const char* what) {
+        command->add_option(name, to, what)->type_name(type);
+    };
+    add("--model", flags.model, "MODEL", "The cache");
+    add("--context", flags.context, "RANKS", "Ranks of the context side");
+    add("--generation", flags.generation, "RANKS", "Ranks of the generation side");
+    add("--context-dp", flags.context_dp, "D", "DP rank that computed the request [0]");
+    add("--generation-dp", flags.generation_dp, "D", "DP rank that goes on with it [0]");
+    add("--prompt", flags.prompt, "TOKENS", "Also: what a prompt of this length moves");
+    add("--reused-prefix", flags.reused_prefix, "TOKENS",
+        "Of the prompt: what the generation side has already, in whole blocks");
+    command->add_flag("--json", asks->json, "One JSON object instead of text");
+    command->add_flag("--explain", asks->explain, "Why each pair of ranks is, or is not, a writer");
+    command->callback([asks, &status] { status = answer(asks->flags, asks->json, asks->explain); });
+}
+
+} // namespace kvferry

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// `kvferry plan --json`.
+#include "tools/plan/text.hpp"
+
+#include <nlohmann/json.hpp>
+
+namespace kvferry::tools {
+
+namespace {
+
+using json = nlohmann::ordered_json;
+
+json numbers(const std::vector<rank_id>& ranks) {
+    auto result = json::array();
+    for (auto rank : ranks)
+        result.push_back(rank.value);
+    return result;
+}
+
+void add_request(json& to, const std::optional<moved>& request) {
+    if (request)
+        to["request"] = {{"blocks", request->blocks},
+                         {"fragments", request->fragments},
+                         {"bytes", request->bytes}};
+}
+
+} // namespace
+
+std::string json_of(const plan_question& question, const planned_routes& routes,
+                    bool with_reasons) {
+    json result;
+    result["receivers"] = json::array();
+    result["senders"] = json::array();
+    for (const auto& receiver : routes.receivers) {
+        json one{{"rank", receiver.rank.value},
+                 {"aux_writer", receiver.aux_writer.value},
+                 {"bytes_per_block", receiver.bytes_per_block},
+                 {"writers", json::array()}};
+        for (const auto& writer : receiver.writers) {
+            json from{{"rank", writer.rank.value},
+                      {"layers", writer.layers},
+                      {"fragments_per_block", writer.fragments_per_block},
+                      {"bytes_per_fragment", writer.bytes_per_fragment},
+                      {"bytes_per_block", writer.bytes_per_block}};
+            add_request(from, writer.request);
+            one["writers"].push_back(std::move(from));
+        }
+        add_request(one, receiver.request);
+        if (with_reasons)
+            for (const auto& writer : routes.context)
+                one["reasons"].push_back(
+                    {{"writer", writer.rank.value},
+                     {"text", explain(question, routes, writer.rank, receiver.rank)}});
+        result["receivers"].push_back(std::move(one));
+    }
+    for (const auto& sender : routes.senders)
+        result["senders"].push_back(
+            {{"rank", sender.rank.value}, {"receivers", numbers(sender.receivers)}});
+    return result.dump();
+}
+
+std::string json_of(const caf::error& error) {
+    return json{{"error", {{"code", to_string(code_of(error))}, {"message", text_of(error)}}}}
+        .dump();
+}
+
+} // namespace kvferry::tools

@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+// What `kvferry plan` is asked: a model, two instances, and perhaps one request.
+#pragma once
+
+#include "messages/errors.hpp"
+#include "transport/page_table_builder.hpp"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace kvferry::tools {
+
+/// How one instance is split.
+struct instance_split {
+    std::uint32_t tp = 1;
+    std::uint32_t pp = 1;
+    std::uint32_t cp = 1;
+    bool attention_dp = false;
+    /// One number per stage.
+    std::vector<std::uint32_t> layers_per_stage;
+};
+
+/// The flags as they were given; empty: not given.
+struct plan_flags {
+    std::string model;
+    std::string context;
+    std::string generation;
+    std::string context_dp;
+    std::string generation_dp;
+    std::string prompt;
+    std::string reused_prefix;
+};
+
+struct plan_question {
+    cache_format model;
+    instance_split context;
+    instance_split generation;
+    std::uint32_t context_dp = 0;
+    std::uint32_t generation_dp = 0;
+    std::optional<std::uint32_t> prompt_tokens;
+    /// Whole blocks of it are on the generation side already.
+    std::uint32_t reused_prefix_tokens = 0;
+};
+
+/// Most ranks of one instance: every pair of ranks is looked at.
+inline constexpr std::uint32_t plan_ranks_max = 1024;
+
+/// invalid_argument names the flag and what is wrong with it.
+caf::expected<plan_question> parse_plan_flags(const plan_flags&);
+
+} // namespace kvferry::tools

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who sends what to whom: the answer of `kvferry plan`, worked out by the planner that transfers
+// use.
+#pragma once
+
+#include "messages/rank_info.hpp"
+#include "tools/plan/options.hpp"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace kvferry::tools {
+
+/// What the request of the question moves; only with --prompt.
+struct moved {
+    std::uint64_t blocks = 0;
+    std::uint64_t fragments = 0;
+    std::uint64_t bytes = 0;
+};
+
+/// One writer of one receiver. Fragments are counted after merging.
+struct planned_writer {
+    rank_id rank;
+    std::vector<std::uint32_t> layers;
+    std::uint64_t fragments_per_block = 0;
+    std::uint64_t bytes_per_fragment = 0;
+    std::uint64_t bytes_per_block = 0;
+    std::optional<moved> request;
+};
+
+struct planned_receiver {
+    rank_id rank;
+    rank_id aux_writer;
+    /// Of one block that the receiver holds.
+    std::uint64_t bytes_per_block = 0;
+    std::vector<planned_writer> writers;
+    std::optional<moved> request;
+};
+
+struct planned_sender {
+    rank_id rank;
+    /// Served by payload or aux.
+    std::vector<rank_id> receivers;
+};
+
+struct planned_routes {
+    /// All ranks of both instances, in rank order.
+    std::vector<rank_info> context;
+    std::vector<rank_info> generation;
+    /// Of the chosen DP groups, ascending.
+    std::vector<planned_receiver> receivers;
+    std::vector<planned_sender> senders;
+};
+
+/// invalid_argument, layout_mismatch: the question makes no sense; the text says why.
+caf::expected<planned_routes> plan_routes(const plan_question&);
+
+/// Why a context rank writes to a generation rank, or does not: one line.
+std::string explain(const plan_question&, const planned_routes&, rank_id writer, rank_id receiver);
+
+} // namespace kvferry::tools
