@@ -34,6 +34,8 @@ Examples:
   kvferry demo --context tp=4 --generation tp=2     heads change hands
   kvferry demo --context pp=2 --generation tp=2     layers and heads change hands
   kvferry demo --context tp=8 --generation tp=1     more ranks than KV heads: copies stay home
+  kvferry demo --kind mla --generation tp=2,adp=1   a latent cache, attention data parallelism
+  kvferry demo --window 100 --generation-tokens-per-block 32   evicted fronts, other blocks
   kvferry demo --route direct                       over UCX instead of shared mappings
   kvferry demo --memory cuda                        pools on the GPUs
   kvferry demo --requests 8 --in-flight 4           several transfers at a time
@@ -126,6 +128,14 @@ void add_what_moves(CLI::App& command, demo_options& options) {
         [&options](const std::string& name) { options.model = name; }, "Size of the model");
     add_number(command, "--tokens-per-block", options.tokens_per_block, 1, 4096,
                "Tokens of one block");
+    add_number(command, "--generation-tokens-per-block", options.generation_tokens_per_block, 0,
+               4096, "Tokens of one block on the generation side; 0: as on the other");
+    add_choice(
+        command, "--kind", {"gqa", "mla"}, "gqa",
+        [&options](const std::string& kind) { options.latent = kind == "mla"; },
+        "K and V per head, or one latent per token");
+    add_number(command, "--window", options.window, 0, 1 << 20,
+               "Tokens that attention reaches; 0: all");
 }
 
 void add_how_it_moves(CLI::App& command, demo_options& options) {

@@ -30,7 +30,9 @@ context_side::context_side(side_loop& loop, side_ranks& ranks, const start_side&
 void context_side::on_prefill(const prefill_request& message) {
     const std::string_view prompt{reinterpret_cast<const char*>(message.prompt.data()),
                                   message.prompt.size()};
-    requests_.emplace(message.rid, request{.blocks = ranks_.host().start(prompt)});
+    requests_.emplace(message.rid,
+                      request{.blocks = ranks_.host().start(prompt, 0, message.dp_rank),
+                              .ranks = ranks_.group(message.dp_rank)});
     loop_.add_work([this, rid = message.rid] { prefill_step(rid); });
 }
 
@@ -66,7 +68,7 @@ void context_side::prefill_step(std::uint64_t rid) {
 void context_side::send(std::uint64_t rid, engine::token first) {
     auto& request = requests_.at(rid);
     request.report.rid = rid;
-    for (std::uint32_t rank = 0; rank < ranks_.size(); ++rank) {
+    for (const auto rank : request.ranks) {
         auto options = ranks_.session(rid);
         options.on_outcome = [this, &loop = loop_, rid, rank](const session_finished& outcome) {
             loop.post([this, rid, rank, outcome] { on_outcome(rid, rank, outcome); });
@@ -81,10 +83,10 @@ void context_side::send(std::uint64_t rid, engine::token first) {
     record.prompt_tokens = static_cast<std::uint32_t>(request.blocks.prompt_length());
     ranks_.copy_to_device(request.blocks);
     request.report.send_at = now();
-    for (std::uint32_t rank = 0; rank < ranks_.size(); ++rank) {
-        request.sessions[rank].send(ranks_.slice_of(request.blocks, rank));
+    for (std::size_t i = 0; i < request.ranks.size(); ++i) {
+        request.sessions[i].send(ranks_.slice_of(request.blocks, request.ranks[i]));
         if (aux_) {
-            request.sessions[rank].send_aux(record);
+            request.sessions[i].send_aux(record);
         }
     }
 }
@@ -119,7 +121,7 @@ void context_side::on_released(std::uint64_t rid) {
 
 void context_side::retire_if_done(std::uint64_t rid) {
     auto& request = requests_.at(rid);
-    if (request.outcomes < ranks_.size() || request.releases < ranks_.size()) {
+    if (request.outcomes < request.ranks.size() || request.releases < request.ranks.size()) {
         return;
     }
     std::sort(request.report.idle.begin(), request.report.idle.end());

@@ -20,7 +20,8 @@ public:
 private:
     struct request {
         engine::sequence blocks;
-        std::vector<tx_handle> sessions{}; ///< one per rank
+        std::vector<std::uint32_t> ranks{};
+        std::vector<tx_handle> sessions{}; ///< one for each of them
         std::size_t outcomes = 0;
         std::size_t releases = 0;
         request_sent report{};

@@ -21,7 +21,7 @@ void flip_a_bit(const engine::kv_cache& cache, const engine::sequence& request) 
     const engine::kv_row at{.layer = cache.geometry().layers - 1,
                             .kind = engine::kv_kind::value,
                             .head = 0,
-                            .token = request.prompt_length() / 2};
+                            .token = request.prompt_length() - 1}; // inside any window
     engine::corrupt(cache, request.blocks(), at, 0);
 }
 
@@ -35,16 +35,17 @@ generation_side::generation_side(side_loop& loop, side_ranks& ranks, const start
 void generation_side::on_receive(const receive_request& message) {
     auto& request =
         requests_
-            .emplace(message.rid,
-                     generation_side::request{
-                         .order = message,
-                         .blocks = ranks_.host().admit(message.prompt_tokens, message.new_tokens)})
+            .emplace(message.rid, generation_side::request{.order = message,
+                                                           .blocks = ranks_.host().admit(
+                                                               message.prompt_tokens,
+                                                               message.new_tokens, message.dp_rank),
+                                                           .ranks = ranks_.group(message.dp_rank)})
             .first->second;
     const auto rid = message.rid;
     request.report.rid = rid;
     request.text.rid = rid;
     request.text.first_token = message.first_token;
-    for (std::uint32_t rank = 0; rank < ranks_.size(); ++rank) {
+    for (const auto rank : request.ranks) {
         auto options = ranks_.session(rid);
         options.on_outcome = [this, &loop = loop_, rid, rank](const session_finished& outcome) {
             loop.post([this, rid, rank, outcome] { on_outcome(rid, rank, outcome); });
@@ -52,12 +53,12 @@ void generation_side::on_receive(const receive_request& message) {
         options.on_released = [this, &loop = loop_, rid](const session_released&) {
             loop.post([this, rid, at = clock::now()] { on_released(rid, at); });
         };
-        request.sessions.push_back(
-            ranks_.rank(rank).open_rx(std::move(options), {message.context_endpoint, 0}));
+        request.sessions.push_back(ranks_.rank(rank).open_rx(
+            std::move(options), {message.context_endpoint, message.context_dp_rank}));
     }
     request.report.receive_at = nanoseconds(clock::now());
-    for (std::uint32_t rank = 0; rank < ranks_.size(); ++rank) {
-        request.sessions[rank].receive(ranks_.slice_of(request.blocks, rank));
+    for (std::size_t i = 0; i < request.ranks.size(); ++i) {
+        request.sessions[i].receive(ranks_.slice_of(request.blocks, request.ranks[i]));
     }
     loop_.tell(receive_posted{rid});
     if (crash_) {
@@ -109,8 +110,8 @@ void generation_side::on_released(std::uint64_t rid, time_point at) {
 /// orchestrator starts nothing new then.
 void generation_side::report_if_done(request& request) {
     const bool failed = !request.report.failure.empty();
-    const bool done =
-        request.outcomes == ranks_.size() && (failed || request.releases == ranks_.size());
+    const bool done = request.outcomes == request.ranks.size() &&
+                      (failed || request.releases == request.ranks.size());
     if (!done || std::exchange(request.reported, true)) {
         return;
     }

@@ -21,7 +21,8 @@ private:
     struct request {
         receive_request order;
         engine::sequence blocks;
-        std::vector<rx_handle> sessions{}; ///< one per rank
+        std::vector<std::uint32_t> ranks{};
+        std::vector<rx_handle> sessions{}; ///< one for each of them
         std::size_t outcomes = 0;
         std::size_t releases = 0;
         request_received report{};

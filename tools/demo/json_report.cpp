@@ -20,6 +20,7 @@ std::string hex(std::uint64_t value) {
 nlohmann::json side_json(const side_result& side) {
     return {{"tp", side.ranks.tp_size},
             {"pp", side.ranks.pp_size},
+            {"attention_dp", side.ranks.attention_dp},
             {"pid", side.pid},
             {"info_endpoint", side.started.info_endpoint},
             {"transports", side.started.transports},
@@ -68,6 +69,9 @@ nlohmann::json json_report(const demo_result& result) {
             {"seconds", result.seconds},
             {"model", options.model},
             {"tokens_per_block", options.tokens_per_block},
+            {"generation_tokens_per_block", options.generation_tokens_per_block},
+            {"kind", options.latent ? "mla" : "gqa"},
+            {"window", options.window},
             {"order",
              options.order == side_order::context_first ? "context-first" : "generation-first"},
             {"in_flight", options.in_flight},

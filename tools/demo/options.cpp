@@ -4,7 +4,6 @@
 
 #include "tools/engine/config.hpp"
 
-#include <algorithm>
 #include <array>
 #include <stdexcept>
 #include <string_view>
@@ -37,16 +36,23 @@ void check_side(const engine::model_config& model, const engine::parallelism& ra
 
 } // namespace
 
-void check(const demo_options& options) {
-    const auto model = engine::preset(options.model);
-    check_side(model, options.context, options.tokens_per_block, "--context");
-    check_side(model, options.generation, options.tokens_per_block, "--generation");
-    const auto [smaller, larger] = std::minmax(options.context.tp_size, options.generation.tp_size);
-    if (larger % smaller != 0) {
-        throw std::invalid_argument("--context " + to_string(options.context) +
-                                    " and --generation " + to_string(options.generation) +
-                                    " do not go together: one tp must divide the other");
+engine::model_config model_of(const std::string& name, bool latent, std::size_t window) {
+    auto result = engine::preset(name);
+    result.window = window;
+    if (latent) {
+        result.latent = true;
+        result.kv_heads = 1;
     }
+    return result;
+}
+
+void check(const demo_options& options) {
+    const auto model = model_of(options.model, options.latent, options.window);
+    check_side(model, options.context, options.tokens_per_block, "--context");
+    check_side(model, options.generation,
+               options.generation_tokens_per_block == 0 ? options.tokens_per_block
+                                                        : options.generation_tokens_per_block,
+               "--generation");
     for (const auto& prompt : options.prompts) {
         if (prompt.empty()) {
             throw std::invalid_argument("a prompt is empty: there would be nothing to move");

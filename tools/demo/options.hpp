@@ -3,6 +3,7 @@
 #pragma once
 
 #include "tools/demo/ranks.hpp"
+#include "tools/engine/config.hpp"
 
 #include <cstdint>
 #include <string>
@@ -28,6 +29,9 @@ struct demo_options {
     engine::parallelism generation{1, 2};
     std::string model = "small";
     std::uint32_t tokens_per_block = 16;
+    std::uint32_t generation_tokens_per_block = 0; ///< 0: as on the context side
+    std::uint32_t window = 0;                      ///< of attention, in tokens; 0: none
+    bool latent = false;                           ///< a cache as of MLA
     std::string route = "auto";
     std::string memory = "host";
     side_order order = side_order::context_first;
@@ -36,6 +40,9 @@ struct demo_options {
     std::uint32_t deadline_seconds = 120; ///< of every wait
     bool json = false;
 };
+
+/// The named size, with the attention that the options ask for.
+engine::model_config model_of(const std::string& name, bool latent, std::size_t window);
 
 /// Whether the two sides go together and with the model. Throws std::invalid_argument.
 void check(const demo_options& options);

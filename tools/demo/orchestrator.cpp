@@ -15,6 +15,11 @@
 namespace kvferry::demo {
 namespace {
 
+/// Requests take turns on the groups of a side; without attention DP there is one.
+std::uint32_t dp_rank_of(std::uint64_t rid, const engine::parallelism& ranks) {
+    return ranks.attention_dp ? static_cast<std::uint32_t>(rid % ranks.tp_size) : 0;
+}
+
 /// After its pipe has been closed, a side has this long to end.
 constexpr std::chrono::seconds end_deadline{15};
 constexpr std::chrono::seconds end_deadline_after_failure{3};
@@ -29,7 +34,7 @@ orchestrator::orchestrator(const demo_options& options, progress_line& progress)
     : progress_(progress), context_("context"), generation_("generation") {
     std::signal(SIGPIPE, SIG_IGN);
     result_.options = options;
-    result_.model = engine::preset(options.model);
+    result_.model = model_of(options.model, options.latent, options.window);
     result_.context.ranks = options.context;
     result_.generation.ranks = options.generation;
     std::uint64_t rid = 0;
@@ -138,27 +143,33 @@ void orchestrator::start_sides() {
     for (const auto& request : result_.requests) {
         longest = std::max(longest, request.prompt.size());
     }
-    const auto blocks = engine::geometry_of(result_.model, options.tokens_per_block)
-                            .blocks(longest + options.new_tokens);
     start_side setup;
     setup.model = options.model;
-    setup.tokens_per_block = options.tokens_per_block;
-    // A quarter to spare: the slots of a request then never fill a pool from end to end.
-    const auto slots = blocks * std::min<std::size_t>(options.in_flight, result_.requests.size());
-    setup.slots = static_cast<std::uint32_t>(slots + slots / 4 + 1);
+    setup.latent = options.latent;
+    setup.window = options.window;
     setup.route = options.route;
     setup.memory = options.memory;
     setup.aux = options.order == side_order::generation_first;
     setup.deadline_seconds = options.deadline_seconds;
-    const auto start = [&](side_process& side, const engine::parallelism& ranks) {
+    const auto start = [&](side_process& side, const engine::parallelism& ranks,
+                           std::uint32_t tokens_per_block) {
+        const auto blocks = engine::geometry_of(result_.model, tokens_per_block)
+                                .blocks(longest + options.new_tokens);
+        const auto at_once = std::min<std::size_t>(options.in_flight, result_.requests.size());
+        // A quarter to spare: the slots of a request then never fill a pool from end to end.
+        setup.slots = static_cast<std::uint32_t>(blocks * at_once + blocks * at_once / 4 + 1);
+        setup.tokens_per_block = tokens_per_block;
+        setup.attention_dp = ranks.attention_dp;
         setup.instance = side.name();
         setup.tp_size = static_cast<std::uint32_t>(ranks.tp_size);
         setup.pp_size = static_cast<std::uint32_t>(ranks.pp_size);
         setup.crash = options.crash == side.name();
         side.tell(setup);
     };
-    start(context_, options.context);
-    start(generation_, options.generation);
+    start(context_, options.context, options.tokens_per_block);
+    start(generation_, options.generation,
+          options.generation_tokens_per_block == 0 ? options.tokens_per_block
+                                                   : options.generation_tokens_per_block);
     wait_until([this] { return started_sides_ == 2; }, "the start of both sides");
 }
 
@@ -190,7 +201,9 @@ void orchestrator::start(request_result& request) {
 }
 
 void orchestrator::order_prefill(const request_result& request) {
-    context_.tell(prefill_request{request.rid, {request.prompt.begin(), request.prompt.end()}});
+    context_.tell(prefill_request{request.rid,
+                                  dp_rank_of(request.rid, result_.options.context),
+                                  {request.prompt.begin(), request.prompt.end()}});
 }
 
 void orchestrator::order_receive(const request_result& request) {
@@ -198,6 +211,8 @@ void orchestrator::order_receive(const request_result& request) {
     order.rid = request.rid;
     order.prompt_tokens = static_cast<std::uint32_t>(request.prompt.size());
     order.new_tokens = result_.options.new_tokens;
+    order.dp_rank = dp_rank_of(request.rid, result_.options.generation);
+    order.context_dp_rank = dp_rank_of(request.rid, result_.options.context);
     order.context_endpoint = result_.context.started.info_endpoint;
     order.first_token = request.prefilled ? request.prefilled->first_token : no_token;
     order.flip_a_bit = result_.options.flip_a_bit && request.rid == 1;

@@ -26,7 +26,10 @@ struct start_side {
     std::string instance; ///< "context" or "generation"
     std::uint32_t tp_size = 1;
     std::uint32_t pp_size = 1;
+    bool attention_dp = false;
     std::string model;
+    bool latent = false;
+    std::uint32_t window = 0;
     std::uint32_t tokens_per_block = 0;
     std::uint32_t slots = 0; ///< blocks of every rank's pool
     std::string route;
@@ -40,6 +43,7 @@ struct start_side {
 struct prefill_request {
     static constexpr const char* kind = "prefill";
     std::uint64_t rid = 0;
+    std::uint32_t dp_rank = 0; ///< under attention DP: the group that runs it
     std::vector<std::uint8_t> prompt;
 };
 
@@ -49,7 +53,9 @@ struct receive_request {
     std::uint64_t rid = 0;
     std::uint32_t prompt_tokens = 0;
     std::uint32_t new_tokens = 0;
+    std::uint32_t dp_rank = 0;
     std::string context_endpoint;
+    std::uint32_t context_dp_rank = 0;
     std::int64_t first_token = no_token; ///< no_token: as aux
     bool flip_a_bit = false;
 };
@@ -166,11 +172,12 @@ struct side_failed {
     std::string why;
 };
 
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(start_side, instance, tp_size, pp_size, model, tokens_per_block,
-                                   slots, route, memory, aux, deadline_seconds, crash)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(prefill_request, rid, prompt)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(receive_request, rid, prompt_tokens, new_tokens,
-                                   context_endpoint, first_token, flip_a_bit)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(start_side, instance, tp_size, pp_size, attention_dp, model,
+                                   latent, window, tokens_per_block, slots, route, memory, aux,
+                                   deadline_seconds, crash)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(prefill_request, rid, dp_rank, prompt)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(receive_request, rid, prompt_tokens, new_tokens, dp_rank,
+                                   context_endpoint, context_dp_rank, first_token, flip_a_bit)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(abandon_request, rid, failure)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(compare_copy, bytes, pieces)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(rank_place, first_layer, layer_count, first_head, head_count,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a side is split, as people write it: "tp=2,pp=1".
+// How a side is split, as people write it: "tp=2,pp=1", with attention DP "tp=2,pp=1,adp=1".
 #pragma once
 
 #include "tools/engine/kv_layout.hpp"
@@ -12,7 +12,7 @@ namespace kvferry::demo {
 /// Most ranks of one side: each is a rank with threads of its own on this machine.
 inline constexpr std::size_t ranks_max = 16;
 
-/// Keys tp and pp, each at most once, in any order; what is missing is 1. Throws
+/// Keys tp, pp and adp, each at most once, in any order; without them 1, 1 and 0. Throws
 /// std::invalid_argument that shows the text and the grammar.
 engine::parallelism parse_ranks(std::string_view text);
 

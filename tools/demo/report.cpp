@@ -218,8 +218,16 @@ std::string text_report(const demo_result& result, report_style style) {
     const auto& model = result.model;
     out << "model " << result.options.model << ": " << model.layers << " layers, " << model.kv_heads
         << " KV heads of " << model.head_dim << " floats, "
-        << bytes_text(static_cast<double>(model.layers * model.kv_heads * model.head_dim * 8))
-        << " of KV per token; blocks of " << result.options.tokens_per_block << " tokens\n\n";
+        << bytes_text(static_cast<double>(model.layers * model.kv_heads * model.head_dim *
+                                          (model.latent ? 4 : 8)))
+        << " of KV per token; blocks of " << result.options.tokens_per_block << " tokens";
+    if (result.options.generation_tokens_per_block != 0) {
+        out << " into blocks of " << result.options.generation_tokens_per_block;
+    }
+    if (model.window != 0) {
+        out << ", window " << model.window;
+    }
+    out << "\n\n";
     if (!result.context.started.ranks.empty() && !result.generation.started.ranks.empty()) {
         add_picture(out, result);
         add_idle(out, result);

@@ -3,6 +3,7 @@
 #include "tools/demo/side_ranks.hpp"
 
 #include "cuda/driver.hpp"
+#include "tools/demo/options.hpp"
 #include "transport/page_table_builder.hpp"
 
 #include <spdlog/spdlog.h>
@@ -23,13 +24,13 @@ T take(caf::expected<T> result, const std::string& what) {
 }
 
 engine::parallelism shape_of(const start_side& setup) {
-    return {setup.tp_size, setup.pp_size};
+    return {setup.tp_size, setup.pp_size, setup.attention_dp};
 }
 
 } // namespace
 
 side_ranks::side_ranks(const start_side& setup)
-    : setup_(setup), weights_(engine::preset(setup.model)),
+    : setup_(setup), weights_(model_of(setup.model, setup.latent, setup.window)),
       geometry_(engine::geometry_of(weights_.config(), setup.tokens_per_block)) {
     make_pools();
     if (setup_.memory == "cuda") {
@@ -134,6 +135,10 @@ void side_ranks::publish(std::size_t rank) {
     format.element_bytes = sizeof(float);
     format.element_type = "fp32";
     format.tokens_per_block = setup_.tokens_per_block;
+    format.kind = geometry_.latent ? attention_kind::mla : attention_kind::gqa;
+    if (geometry_.window != 0) {
+        format.window_tokens = static_cast<std::uint32_t>(geometry_.window);
+    }
     auto pages = take(build_page_table(format, place_of(rank), {.slot_count = setup_.slots}), name);
     take(workers_[rank].publish({region_of(rank)}, std::move(pages)), name);
 }
@@ -142,6 +147,7 @@ parallelism side_ranks::place_of(std::size_t rank) const {
     parallelism place;
     place.tp_size = setup_.tp_size;
     place.tp_rank = static_cast<std::uint32_t>(rank % setup_.tp_size);
+    place.attention_dp = setup_.attention_dp;
     place.pp_size = setup_.pp_size;
     place.pp_rank = static_cast<std::uint32_t>(rank / setup_.tp_size);
     for (std::size_t stage = 0; stage < setup_.pp_size; ++stage) {
@@ -151,13 +157,24 @@ parallelism side_ranks::place_of(std::size_t rank) const {
     return place;
 }
 
+std::vector<std::uint32_t> side_ranks::group(std::uint32_t dp_rank) const {
+    std::vector<std::uint32_t> result;
+    for (std::uint32_t rank = 0; rank < workers_.size(); ++rank) {
+        if (!setup_.attention_dp || rank % setup_.tp_size == dp_rank) {
+            result.push_back(rank);
+        }
+    }
+    return result;
+}
+
 kv_slice side_ranks::slice_of(const engine::sequence& request, std::size_t rank) const {
     const auto tokens = static_cast<std::uint32_t>(request.prompt_length());
-    const auto slots = request.slots(rank);
+    const auto first = geometry_.first_live(request.prompt_length()) / geometry_.tokens_per_block;
+    const auto slots = request.slots(rank).subspan(first);
     kv_slice slice;
     slice.tokens = {0, tokens};
     slice.prompt_tokens = tokens;
-    slice.groups.push_back({0, {slots.begin(), slots.end()}});
+    slice.groups.push_back({static_cast<std::uint32_t>(first), {slots.begin(), slots.end()}});
     return slice;
 }
 

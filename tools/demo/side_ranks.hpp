@@ -28,7 +28,10 @@ public:
     std::size_t size() const noexcept { return workers_.size(); }
     worker& rank(std::size_t index) { return workers_[index]; }
 
-    /// A request's whole prompt on one rank.
+    /// The ranks that run the requests of a DP group: all without attention DP.
+    std::vector<std::uint32_t> group(std::uint32_t dp_rank) const;
+
+    /// A request's whole prompt on one rank, but for what is in front of its window.
     kv_slice slice_of(const engine::sequence& request, std::size_t rank) const;
 
     /// With pools on devices, the engine's blocks of a request go there before they are sent, and

@@ -40,6 +40,10 @@ void validate(const model_config& config) {
                                     " is not a multiple of kv_heads " +
                                     std::to_string(config.kv_heads));
     }
+    if (config.latent && config.kv_heads != 1) {
+        throw std::invalid_argument("model: a latent cache has one head, kv_heads is " +
+                                    std::to_string(config.kv_heads));
+    }
     if (config.head_dim % 2 != 0) {
         throw std::invalid_argument("model: head_dim " + std::to_string(config.head_dim) +
                                     " is odd; rotary positions need pairs");

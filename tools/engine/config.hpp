@@ -22,6 +22,9 @@ struct model_config {
     std::size_t vocab = 256;
     std::uint64_t seed = 1; ///< of the weights
     float rope_theta = 10000.0F;
+    std::size_t window = 0; ///< tokens that attention reaches, the newest included; 0: all
+    /// One row per token is K and V of all query heads, as in MLA; kv_heads is 1.
+    bool latent = false;
 
     bool operator==(const model_config&) const = default;
 };

@@ -66,8 +66,12 @@ std::uint64_t digest(const kv_cache& cache, const block_table& table, std::size_
     mix.add(tokens);
     for (std::size_t layer = 0; layer < geometry.layers; ++layer) {
         for (auto kind : {kv_kind::key, kv_kind::value}) {
+            if (geometry.latent && kind == kv_kind::value) {
+                continue;
+            }
             for (std::size_t head = 0; head < geometry.kv_heads; ++head) {
-                for (std::size_t position = 0; position < tokens; ++position) {
+                for (std::size_t position = geometry.first_live(tokens); position < tokens;
+                     ++position) {
                     add_row(mix, cache, table, {layer, kind, head, position});
                 }
             }

@@ -27,7 +27,8 @@ std::span<const std::uint32_t> sequence::slots(std::size_t rank) const {
                                     " of a request that holds blocks on " +
                                     std::to_string(blocks_.size()));
     }
-    return std::span(blocks_[rank]).first(prompt_blocks_);
+    const auto all = std::span(blocks_[rank]);
+    return all.empty() ? all : all.first(prompt_blocks_);
 }
 
 engine::engine(const model& weights, kv_cache cache) : model_(weights), cache_(std::move(cache)) {
@@ -48,7 +49,7 @@ engine::engine(const model& weights, kv_cache cache) : model_(weights), cache_(s
     }
 }
 
-sequence engine::make(std::size_t prompt_length, std::size_t new_tokens) {
+sequence engine::make(std::size_t prompt_length, std::size_t new_tokens, std::size_t dp_rank) {
     if (prompt_length == 0) {
         throw std::invalid_argument("engine: the prompt is empty");
     }
@@ -59,27 +60,30 @@ sequence engine::make(std::size_t prompt_length, std::size_t new_tokens) {
                                     " and " + std::to_string(new_tokens) +
                                     " new tokens are too many");
     }
+    if (dp_rank >= (cache_.ranks().attention_dp ? cache_.ranks().tp_size : 1)) {
+        throw std::invalid_argument("engine: there is no DP rank " + std::to_string(dp_rank));
+    }
     sequence request;
     request.capacity_ = prompt_length + new_tokens;
-    request.blocks_ = cache_.allocate(request.capacity_);
+    request.blocks_ = cache_.allocate(request.capacity_, dp_rank);
     request.prompt_length_ = prompt_length;
     request.prompt_blocks_ = cache_.geometry().blocks(prompt_length);
     return request;
 }
 
-sequence engine::start(std::string_view prompt, std::size_t new_tokens) {
+sequence engine::start(std::string_view prompt, std::size_t new_tokens, std::size_t dp_rank) {
     std::vector<token> tokens;
     tokens.reserve(prompt.size());
     for (char byte : prompt) {
         tokens.push_back(checked(static_cast<unsigned char>(byte), model_.config()));
     }
-    sequence request = make(prompt.size(), new_tokens);
+    sequence request = make(prompt.size(), new_tokens, dp_rank);
     request.prompt_ = std::move(tokens);
     return request;
 }
 
-sequence engine::admit(std::size_t prompt_length, std::size_t new_tokens) {
-    sequence request = make(prompt_length, new_tokens);
+sequence engine::admit(std::size_t prompt_length, std::size_t new_tokens, std::size_t dp_rank) {
+    sequence request = make(prompt_length, new_tokens, dp_rank);
     request.length_ = prompt_length;
     return request;
 }

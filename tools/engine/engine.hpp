@@ -33,7 +33,7 @@ public:
     sequence& operator=(sequence&&) = default;
 
     /// Slots of the prompt on one rank, by block ordinal: what a transfer moves. The last block may
-    /// hold positions after the prompt.
+    /// hold positions after the prompt. Empty on a rank of another DP group.
     std::span<const std::uint32_t> slots(std::size_t rank) const;
 
     /// All blocks, with those for new tokens.
@@ -68,7 +68,8 @@ public:
     engine(const model&&, kv_cache) = delete;
 
     /// Context side: takes blocks for the prompt and `new_tokens` more. The prompt is not empty.
-    sequence start(std::string_view prompt, std::size_t new_tokens = 0);
+    /// Under attention DP: on the ranks of group `dp_rank`.
+    sequence start(std::string_view prompt, std::size_t new_tokens = 0, std::size_t dp_rank = 0);
 
     /// Computes what is missing of the prompt. Returns the first generated token (greedy, the
     /// lowest on a tie); its own K and V are not in the cache yet. Once per sequence.
@@ -80,7 +81,7 @@ public:
 
     /// Generation side: takes blocks for a prompt whose KV a transfer will bring and for
     /// `new_tokens` more.
-    sequence admit(std::size_t prompt_length, std::size_t new_tokens);
+    sequence admit(std::size_t prompt_length, std::size_t new_tokens, std::size_t dp_rank = 0);
 
     /// The `count` tokens that follow `last`, the newest token, which has no KV yet. May be called
     /// again with the last token returned.
@@ -95,7 +96,7 @@ public:
     const kv_cache& cache() const noexcept { return cache_; }
 
 private:
-    sequence make(std::size_t prompt_length, std::size_t new_tokens);
+    sequence make(std::size_t prompt_length, std::size_t new_tokens, std::size_t dp_rank);
     std::vector<float> extend(sequence& request, std::span<const token> tokens);
 
     const model& model_;

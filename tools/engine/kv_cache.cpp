@@ -49,16 +49,33 @@ kv_cache::kv_cache(kv_geometry geometry, parallelism ranks, std::vector<kv_shard
     }
 }
 
-block_table kv_cache::allocate(std::size_t tokens) {
+block_table kv_cache::allocate(std::size_t tokens, std::size_t dp_rank) {
     const std::size_t count = geometry_.blocks(tokens);
-    for (const auto& allocator : allocators_) {
-        allocator.require(count);
+    for (std::size_t rank = 0; rank < allocators_.size(); ++rank) {
+        if (serves(rank, dp_rank)) {
+            allocators_[rank].require(count);
+        }
     }
-    block_table table;
-    for (auto& allocator : allocators_) {
-        table.push_back(allocator.allocate(count));
+    block_table table(allocators_.size());
+    for (std::size_t rank = 0; rank < allocators_.size(); ++rank) {
+        if (serves(rank, dp_rank)) {
+            table[rank] = allocators_[rank].allocate(count);
+        }
     }
     return table;
+}
+
+bool kv_cache::serves(std::size_t rank, std::size_t dp_rank) const noexcept {
+    return !ranks_.attention_dp || rank % ranks_.tp_size == dp_rank;
+}
+
+/// The TP rank whose table is not empty; 0 without attention DP.
+std::size_t kv_cache::group_of(const block_table& table) const noexcept {
+    std::size_t group = 0;
+    while (ranks_.attention_dp && group + 1 < ranks_.tp_size && table[group].empty()) {
+        ++group;
+    }
+    return group;
 }
 
 void kv_cache::release(block_table& table) {
@@ -73,7 +90,7 @@ void kv_cache::release(block_table& table) {
 }
 
 std::size_t kv_cache::replicas() const noexcept {
-    return std::max<std::size_t>(1, ranks_.tp_size / geometry_.kv_heads);
+    return ranks_.attention_dp ? 1 : std::max<std::size_t>(1, ranks_.tp_size / geometry_.kv_heads);
 }
 
 std::span<float> kv_cache::block_rows(const block_table& table, std::size_t layer, kv_kind kind,
@@ -81,10 +98,12 @@ std::span<float> kv_cache::block_rows(const block_table& table, std::size_t laye
                                       std::size_t replica) const {
     const std::size_t stage = stage_of_layer_[layer];
     const std::size_t heads_per_rank = shards_.front().head_count;
-    const std::size_t tp_rank = head / heads_per_rank * replicas() + replica;
+    const std::size_t tp_rank =
+        ranks_.attention_dp ? group_of(table) : head / heads_per_rank * replicas() + replica;
     const std::size_t rank = stage * ranks_.tp_size + tp_rank;
     const kv_shard& shard = shards_[rank];
-    const std::size_t buffer = (layer - shard.first_layer) * 2 + static_cast<std::size_t>(kind);
+    const std::size_t buffer = (layer - shard.first_layer) * geometry_.kinds() +
+                               (geometry_.latent ? 0 : static_cast<std::size_t>(kind));
     const std::size_t run = buffer * shard.head_count + (head - shard.first_head);
     std::byte* slot = shard.pool.data() + table[rank][block] * shard.slot_bytes;
     return {reinterpret_cast<float*>(slot) + run * geometry_.head_floats(),
@@ -95,7 +114,7 @@ std::span<float> kv_cache::row(const block_table& table, const kv_row& at,
                                std::size_t replica) const {
     const std::size_t block = at.token / geometry_.tokens_per_block;
     if (at.layer >= geometry_.layers || at.head >= geometry_.kv_heads || replica >= replicas() ||
-        table.size() != shards_.size() || block >= table.front().size()) {
+        table.size() != shards_.size() || block >= table[group_of(table)].size()) {
         throw std::invalid_argument("KV cache: no row at layer " + std::to_string(at.layer) +
                                     ", head " + std::to_string(at.head) + ", token " +
                                     std::to_string(at.token) + ", replica " +

@@ -13,7 +13,7 @@
 namespace kvferry::engine {
 
 /// Slots of one request: [rank][block ordinal]. The same ordinal lies in another slot on every
-/// rank.
+/// rank. Under attention DP only the ranks of the request's group have any.
 using block_table = std::vector<std::vector<std::uint32_t>>;
 
 /// One K or V row of head_dim floats.
@@ -32,8 +32,9 @@ public:
     kv_cache(kv_geometry geometry, parallelism ranks, std::vector<kv_shard> shards,
              std::uint64_t seed);
 
-    /// Blocks for `tokens` positions on every rank, or std::runtime_error and none on any.
-    block_table allocate(std::size_t tokens);
+    /// Blocks for `tokens` positions on every rank (under attention DP: of group `dp_rank`), or
+    /// std::runtime_error and none on any.
+    block_table allocate(std::size_t tokens, std::size_t dp_rank = 0);
 
     /// Empties `table`. The caller knows that no transfer touches the slots any more.
     void release(block_table& table);
@@ -54,6 +55,9 @@ public:
     std::size_t free_blocks(std::size_t rank) const { return allocators_.at(rank).free_count(); }
 
 private:
+    bool serves(std::size_t rank, std::size_t dp_rank) const noexcept;
+    std::size_t group_of(const block_table& table) const noexcept;
+
     kv_geometry geometry_;
     parallelism ranks_;
     std::vector<kv_shard> shards_;

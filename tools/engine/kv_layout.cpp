@@ -30,7 +30,7 @@ void check(const kv_geometry& geometry, parallelism ranks) {
                                     std::to_string(geometry.layers) + " layers)");
     }
     const auto [small, large] = std::minmax(ranks.tp_size, geometry.kv_heads);
-    if (large % small != 0) {
+    if (!ranks.attention_dp && large % small != 0) {
         throw std::invalid_argument("KV cache: tp_size " + std::to_string(ranks.tp_size) +
                                     " neither divides kv_heads " +
                                     std::to_string(geometry.kv_heads) + " nor is a multiple of it");
@@ -40,7 +40,8 @@ void check(const kv_geometry& geometry, parallelism ranks) {
 } // namespace
 
 kv_geometry geometry_of(const model_config& config, std::size_t tokens_per_block) {
-    return {config.layers, config.kv_heads, config.head_dim, tokens_per_block};
+    return {config.layers,    config.kv_heads, config.head_dim,
+            tokens_per_block, config.window,   config.latent};
 }
 
 void kv_shard::attach(std::span<std::byte> memory) {
@@ -57,8 +58,9 @@ void kv_shard::attach(std::span<std::byte> memory) {
 
 std::vector<kv_shard> split(const kv_geometry& geometry, parallelism ranks) {
     check(geometry, ranks);
-    const std::size_t head_count = std::max<std::size_t>(1, geometry.kv_heads / ranks.tp_size);
-    const std::size_t replicas = std::max<std::size_t>(1, ranks.tp_size / geometry.kv_heads);
+    const std::size_t sharers = ranks.attention_dp ? 1 : ranks.tp_size;
+    const std::size_t head_count = std::max<std::size_t>(1, geometry.kv_heads / sharers);
+    const std::size_t replicas = std::max<std::size_t>(1, sharers / geometry.kv_heads);
     std::vector<kv_shard> shards;
     std::size_t first_layer = 0;
     for (std::size_t stage = 0; stage < ranks.pp_size; ++stage) {
@@ -68,10 +70,10 @@ std::vector<kv_shard> split(const kv_geometry& geometry, parallelism ranks) {
             kv_shard shard;
             shard.first_layer = first_layer;
             shard.layer_count = layer_count;
-            shard.first_head = t / replicas * head_count;
+            shard.first_head = ranks.attention_dp ? 0 : t / replicas * head_count;
             shard.head_count = head_count;
-            shard.slot_bytes =
-                layer_count * 2 * head_count * geometry.head_floats() * sizeof(float);
+            shard.slot_bytes = layer_count * geometry.kinds() * head_count *
+                               geometry.head_floats() * sizeof(float);
             shards.push_back(shard);
         }
         first_layer += layer_count;

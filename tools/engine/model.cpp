@@ -137,6 +137,9 @@ void model::attention(const layer& weights, std::size_t index, step& now, const 
             for (std::size_t replica = 0; replica < cache.replicas(); ++replica) {
                 kv_row at{index, kv_kind::key, head, now.start + row};
                 std::copy_n(now.key.data() + from, dim, cache.row(table, at, replica).data());
+                if (config_.latent) {
+                    continue; // the same row is V
+                }
                 at.kind = kv_kind::value;
                 std::copy_n(now.value.data() + from, dim, cache.row(table, at, replica).data());
             }
