@@ -5,8 +5,7 @@
 
 #include "messages/handle.hpp"
 #include "messages/local_messages.hpp"
-
-#include <spdlog/spdlog.h>
+#include "transport/log.hpp"
 
 namespace kvferry {
 
@@ -19,7 +18,7 @@ struct callback_runner_state {
         return {handle(this, &callback_runner_state::on_run)};
     }
 
-    void handler_failed(const caf::error& reason) { spdlog::error("host callback: {}", text_of(reason)); }
+    void handler_failed(const caf::error& reason) { logger().error("host callback: {}", text_of(reason)); }
 
 private:
     void on_run(const run_callback& message) { message.callback(); }

@@ -5,6 +5,7 @@
 #include "messages/codec.hpp"
 #include "messages/handle.hpp"
 #include "transport/layout_match.hpp"
+#include "transport/log.hpp"
 #include "transport/page_table_check.hpp"
 #include "transport/topology.hpp"
 
@@ -210,6 +211,10 @@ void peer_link_state::become_ready() {
     if (phase_ == phase::lost)
         return;
     phase_ = phase::ready;
+    logger().info("{}: link to {} is up, {}", describe(with_.self), who(),
+                  mapped_.empty() ? "nothing is mapped: "
+                                        + (unmapped_reason_.empty() ? "it shares no memory" : unmapped_reason_)
+                                  : std::to_string(mapped_.size()) + " regions are mapped");
     auto view = std::make_shared<peer_view>();
     view->info = with_.peer;
     view->regions = peer_regions_;
@@ -442,6 +447,7 @@ void peer_link_state::close_and_tell(const caf::error& reason, closing how) {
     waiting_.clear();
     ahead_.clear();
     auto cause = reason ? reason : make_error(errc::link_lost, "the peer gave no reason");
+    logger().info("{}: link to {} has ended: {}", describe(with_.self), who(), describe(cause));
     peer_lost announcement{with_.peer.process, add_context(cause, "link to " + who())};
     tell(self_, with_.worker, announcement);
     tell(self_, with_.sender, announcement);

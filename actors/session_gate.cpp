@@ -3,6 +3,7 @@
 #include "actors/session_gate.hpp"
 
 #include "messages/handle.hpp"
+#include "transport/log.hpp"
 
 #include <utility>
 
@@ -142,6 +143,9 @@ void session_gate_state::on_ready(const session_ready&) {
 void session_gate_state::on_finished(const session_finished& message) {
     if (std::exchange(outcome_told_, true))
         return;
+    logger().info("rid {} attempt {}, {} side: {}{}", with_.request.value, message.session.value,
+                  to_string(with_.role), to_string(message.state),
+                  message.error ? ", " + describe(message.error) : "");
     fail_pieces(message.error);
     with_.promises->outcome.set_value(message);
     if (with_.on_outcome)
@@ -151,6 +155,8 @@ void session_gate_state::on_finished(const session_finished& message) {
 void session_gate_state::on_released(const session_released& message) {
     if (std::exchange(release_told_, true))
         return;
+    logger().info("rid {} attempt {}, {} side: released", with_.request.value, message.session.value,
+                  to_string(with_.role));
     with_.promises->released.set_value(message);
     if (with_.on_released)
         tell(self_, with_.callbacks, run_callback{[call = with_.on_released, message] { call(message); }});

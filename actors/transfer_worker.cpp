@@ -7,6 +7,7 @@
 #include "actors/sender.hpp"
 #include "messages/codec.hpp"
 #include "messages/handle.hpp"
+#include "transport/log.hpp"
 #include "transport/page_table_check.hpp"
 #include "transport/topology.hpp"
 
@@ -193,6 +194,7 @@ void transfer_worker_state::publish() {
 
 void transfer_worker_state::published(const caf::error& failure) {
     if (!failure) {
+        logger().info("{}, incarnation {}: published at {}", describe(info_), info_.process.value, io_.info_endpoint);
         registration_.deliver(pools_registered{info_});
         return;
     }

@@ -5,9 +5,8 @@
 #include "actors/ask_blocking.hpp"
 #include "actors/worker_parts.hpp"
 #include "messages/handle.hpp"
+#include "transport/log.hpp"
 #include "transport/topology.hpp"
-
-#include <spdlog/spdlog.h>
 
 #include <mutex>
 #include <utility>
@@ -165,7 +164,7 @@ caf::expected<worker_stopped> worker::stop(std::chrono::milliseconds deadline) {
         return reply;
     }
     for (const auto& what : reply ? reply->unproven : std::vector{describe(reply.error())})
-        spdlog::error(
+        logger().error(
             "rank {} of {} stopped without proof that its memory is quiet, which is kept: {}",
             to_string(instance_rank(parts_->identity.layout)), parts_->identity.instance, what);
     keep_for_ever(parts_);

@@ -14,6 +14,7 @@
 #include "messages/handle.hpp"
 #include "transport/copy_io.hpp"
 #include "transport/host_link.hpp"
+#include "transport/log.hpp"
 #include "transport/loopback_host_link.hpp"
 #include "transport/loopback_io.hpp"
 #include "transport/machine_id.hpp"
@@ -21,7 +22,6 @@
 #include "transport/ucx_io.hpp"
 
 #include <caf/scoped_actor.hpp>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <random>
@@ -261,7 +261,7 @@ void worker::parts::undo(bool io_has_stopped) {
             if (!io_actor)
                 return;
             if (auto problem = ask_blocking_for_success(*system, io_actor, stop_io{}, bounded))
-                spdlog::error("undoing the start of a worker: {}", describe(problem));
+                logger().error("undoing the start of a worker: {}", describe(problem));
         };
         stop(io.host_link);
         stop(io.copy);

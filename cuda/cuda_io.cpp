@@ -3,9 +3,8 @@
 #include "cuda/cuda_io.hpp"
 
 #include "messages/handle.hpp"
+#include "transport/log.hpp"
 #include "transport/system_call.hpp"
-
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <deque>
@@ -202,7 +201,7 @@ caf::result<void> cuda_io_state::on_stop_io(const stop_io&) {
 void cuda_io_state::on_stop_deadline() {
     if (active_.empty())
         return;
-    spdlog::error("{}: launches have not ended at the stop's deadline; their memory is kept",
+    logger().error("{}: launches have not ended at the stop's deadline; their memory is kept",
                   device_name_);
     [[maybe_unused]] auto* kept = device_.release();
     lose_device(
@@ -434,7 +433,7 @@ void cuda_io_state::lose_device(caf::error why) {
         return;
     lost_ = make_error(errc::cuda_failed,
                        device_name_ + " is lost, restart the process: " + text_of(why));
-    spdlog::error("{}", text_of(lost_));
+    logger().error("{}", text_of(lost_));
     for (auto& [id, x] : std::exchange(active_, {}))
         finish(x.command, schedule_.in_flight(id) ? agent_result::in_doubt : agent_result::failed,
                schedule_.bytes_done(id), lost_, x.began);

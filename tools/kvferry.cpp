@@ -1,31 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// The program `kvferry`: finds the subcommand, sets up logging, turns usage errors into status 2.
+// The program `kvferry`: finds the subcommand, turns usage errors into status 2.
 #include "tools/subcommand.hpp"
 
 #include <CLI/CLI.hpp>
-#include <spdlog/sinks/stdout_color_sinks.h>
-#include <spdlog/spdlog.h>
 
-#include <cstdlib>
 #include <exception>
 #include <iostream>
 #include <memory>
 #include <string>
 
-namespace {
-
-/// Quiet unless KVFERRY_LOG asks for more, and never on stdout: that belongs to results.
-void set_up_logging() {
-    spdlog::set_default_logger(spdlog::stderr_color_mt("kvferry"));
-    const char* level = std::getenv("KVFERRY_LOG");
-    spdlog::set_level(level ? spdlog::level::from_str(level) : spdlog::level::err);
-    spdlog::set_pattern("%T.%e %P %^%l%$ %v");
-}
-
-} // namespace
-
 int main(int argc, char** argv) {
-    set_up_logging();
     CLI::App app{
         "kvferry moves the KV cache of requests from the processes that computed it to the "
         "processes that go on with it.",

@@ -4,10 +4,9 @@
 
 #include "messages/handle.hpp"
 #include "transport/host_link_state.hpp"
+#include "transport/log.hpp"
 #include "transport/memory_mapping.hpp"
 #include "transport/process_watch.hpp"
-
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <sys/epoll.h>
@@ -150,13 +149,13 @@ void host_link_state::listen() {
     if (watch)
         listener_watch_ = std::move(*watch);
     else
-        spdlog::error("host_link_io: nobody can connect: {}", describe(watch.error()));
+        logger().error("host_link_io: nobody can connect: {}", describe(watch.error()));
 }
 
 void host_link_state::on_connection() {
     auto socket = listener_->accept();
     if (!socket) {
-        spdlog::error("host_link_io: cannot accept: {}", describe(socket.error()));
+        logger().error("host_link_io: cannot accept: {}", describe(socket.error()));
         listener_watch_.reset(); // it would stay readable
         self_->run_delayed(retry_after, [this] { listen(); });
         return;
@@ -399,7 +398,7 @@ void host_link_state::come_up(incarnation peer, const connection_ptr& connection
 /// Closes a connection whose peer should know why.
 void host_link_state::refuse(host_link_connection& connection, const caf::error& reason) {
     ++needs_.counters->refused;
-    spdlog::warn("host_link_io: a connection is closed: {}", describe(reason));
+    logger().warn("host_link_io: a connection is closed: {}", describe(reason));
     // Best effort: if it cannot be sent, the end of the connection is all that the peer hears.
     std::ignore = connection.send(encode(host_link_packet{hello_refusal{to_wire(reason)}}), {});
     drop(connection, reason);

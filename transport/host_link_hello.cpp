@@ -3,11 +3,11 @@
 #include "transport/host_link_hello.hpp"
 
 #include "messages/limits.hpp"
+#include "transport/log.hpp"
 #include "transport/unix_socket.hpp"
 
 #include <caf/binary_deserializer.hpp>
 #include <caf/binary_serializer.hpp>
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -118,7 +118,7 @@ byte_buffer encode(const host_link_packet& packet) {
         ok = ok && sink.apply(std::get<hello_refusal>(packet).reason);
     }
     if (!ok) { // into a growing buffer, these values cannot fail
-        spdlog::critical("a same-host packet of kind {} cannot be encoded", packet.index());
+        logger().critical("a same-host packet of kind {} cannot be encoded", packet.index());
         std::abort();
     }
     return result;

@@ -2,13 +2,12 @@
 // The cycle of an I/O loop, and how other threads reach it.
 #include "transport/io_loop.hpp"
 
+#include "transport/log.hpp"
 #include "transport/system_call.hpp"
 
 #include <caf/actor_system.hpp>
 #include <caf/ref_counted.hpp>
 #include <caf/scheduler/abstract_coordinator.hpp>
-
-#include <spdlog/spdlog.h>
 
 #include <pthread.h>
 #include <sys/epoll.h>
@@ -100,7 +99,7 @@ void io_loop::stop() {
     if (!thread_.joinable())
         return;
     if (on_thread()) {
-        spdlog::critical("loop {}: stop() was called on the loop's own thread", options_.name);
+        logger().critical("loop {}: stop() was called on the loop's own thread", options_.name);
         std::abort();
     }
     bool wake = false;
@@ -151,7 +150,7 @@ void io_loop::exec_later(caf::resumable* job) {
         }
     }
     if (job) {
-        spdlog::warn("loop {} has ended: mail for one of its actors is dropped", options_.name);
+        logger().warn("loop {} has ended: mail for one of its actors is dropped", options_.name);
         caf::intrusive_ptr_release(job);
     } else if (wake) {
         wakes_.fetch_add(1, std::memory_order_relaxed);
@@ -213,7 +212,7 @@ void io_loop::run() {
         }
     }
     if (!pollers_.empty() || !watches_.empty())
-        spdlog::error("loop {} ends with {} pollers and {} watches left: stop its actors first",
+        logger().error("loop {} ends with {} pollers and {} watches left: stop its actors first",
                       options_.name, pollers_.size(), watches_.size());
     current_loop = nullptr;
 }
@@ -315,10 +314,10 @@ bool io_loop::guarded(const char* what, F&& f) noexcept {
         return f();
     } catch (const std::exception& error) {
         failures_.fetch_add(1, std::memory_order_relaxed);
-        spdlog::error("loop {}: {} threw: {}", options_.name, what, error.what());
+        logger().error("loop {}: {} threw: {}", options_.name, what, error.what());
     } catch (...) {
         failures_.fetch_add(1, std::memory_order_relaxed);
-        spdlog::error("loop {}: {} threw an exception of unknown type", options_.name, what);
+        logger().error("loop {}: {} threw an exception of unknown type", options_.name, what);
     }
     return false;
 }

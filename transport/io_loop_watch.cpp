@@ -2,9 +2,8 @@
 // Pollers and watched descriptors of an I/O loop: how they come and go.
 #include "transport/io_loop.hpp"
 
+#include "transport/log.hpp"
 #include "transport/system_call.hpp"
-
-#include <spdlog/spdlog.h>
 
 #include <cstdlib>
 #include <utility>
@@ -37,7 +36,7 @@ void watch_handle::reset() noexcept {
 void io_loop::check_thread(const char* what) const noexcept {
     if (on_thread())
         return;
-    spdlog::critical("loop {}: {} was called from another thread", options_.name, what);
+    logger().critical("loop {}: {} was called from another thread", options_.name, what);
     std::abort();
 }
 

@@ -4,11 +4,10 @@
 
 #include "messages/codec.hpp"
 #include "messages/handle.hpp"
+#include "transport/log.hpp"
 #include "transport/put_check.hpp"
 #include "transport/sealed_bytes.hpp"
 #include "transport/system_call.hpp"
-
-#include <spdlog/spdlog.h>
 
 namespace kvferry {
 
@@ -64,7 +63,7 @@ loopback_actor::behavior_type loopback_io_state::make_behavior() {
 }
 
 void loopback_io_state::handler_failed(const caf::error& error) {
-    spdlog::error("{}", describe(error));
+    logger().error("{}", describe(error));
 }
 
 // -- endpoints ------------------------------------------------------------------------------
@@ -103,7 +102,7 @@ void loopback_io_state::on_frame_arrived(frame_arrived& message) {
     auto prefix = peek(message.frame);
     if (!prefix) {
         ++malformed_frames_;
-        spdlog::warn("a frame is dropped: {}", describe(prefix.error()));
+        logger().warn("a frame is dropped: {}", describe(prefix.error()));
         return;
     }
     for (auto& [id, from] : endpoints_)

@@ -3,10 +3,9 @@
 #include "transport/ucx_io.hpp"
 
 #include "messages/handle.hpp"
+#include "transport/log.hpp"
 #include "transport/sealed_bytes.hpp"
 #include "transport/ucx_error.hpp"
-
-#include <spdlog/spdlog.h>
 
 #include <atomic>
 #include <cstring>
@@ -59,7 +58,7 @@ fabric_actor::behavior_type ucx_io_state::make_behavior() {
 }
 
 void ucx_io_state::handler_failed(const caf::error& error) {
-    spdlog::error("{}", describe(error));
+    logger().error("{}", describe(error));
 }
 
 // -- regions and the fabric as a whole --------------------------------------------------------
@@ -210,7 +209,7 @@ void ucx_io_state::hand_on(byte_buffer frame) {
     if (!prefix) {
         // Logged less and less often: whoever reaches our port can send such frames for ever.
         if (auto count = ++dropped_frames_; (count & (count - 1)) == 0)
-            spdlog::warn("ucx_io: frame dropped, number {}: {}", count, describe(prefix.error()));
+            logger().warn("ucx_io: frame dropped, number {}: {}", count, describe(prefix.error()));
         return;
     }
     auto* from = find_open(prefix->sender);
@@ -223,7 +222,7 @@ void ucx_io_state::confirm(const finished_writes& done) {
     if (!back) {
         auto made = make_link(done.writer, done.return_address, {});
         if (!made) {
-            spdlog::warn("ucx_io: a put of incarnation {} cannot be confirmed: {}", to_string(done.writer),
+            logger().warn("ucx_io: a put of incarnation {} cannot be confirmed: {}", to_string(done.writer),
                          describe(made.error()));
             return;
         }

@@ -3,9 +3,8 @@
 #include "transport/ucx_io.hpp"
 
 #include "messages/handle.hpp"
+#include "transport/log.hpp"
 #include "transport/ucx_error.hpp"
-
-#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <chrono>
@@ -186,7 +185,7 @@ caf::result<void> ucx_io_state::on_stop_io(const stop_io&) {
     // Waiting for the peers has an end, and so has waiting for UCX.
     self_->run_delayed(with_.bounds.stop_deadline, [this] { force_all(stopping()); });
     self_->run_delayed(2 * with_.bounds.stop_deadline, [this] {
-        spdlog::error("ucx_io: {} links did not end in time and go down with the worker", links_.size());
+        logger().error("ucx_io: {} links did not end in time and go down with the worker", links_.size());
         release();
         end();
     });

@@ -2,7 +2,8 @@
 // A log handler of UCX in front of its own, which prints.
 #include "transport/ucx_log.hpp"
 
-#include <spdlog/spdlog.h>
+#include "transport/log.hpp"
+
 #include <ucs/debug/log_def.h>
 
 #include <array>
@@ -34,7 +35,7 @@ ucs_log_func_rc_t forward(const char*, unsigned, const char*, ucs_log_level_t le
         return UCS_LOG_FUNC_RC_STOP;
     std::array<char, 1024> text{};
     std::vsnprintf(text.data(), text.size(), format, arguments);
-    spdlog::log(level_of(level), "ucx: {}", text.data());
+    logger().log(level_of(level), "ucx: {}", text.data());
     return UCS_LOG_FUNC_RC_STOP;
 }
 

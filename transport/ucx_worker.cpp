@@ -2,13 +2,14 @@
 // How a UCX worker is made, polled and freed.
 #include "transport/ucx_worker.hpp"
 
+#include "transport/log.hpp"
 #include "transport/sealed_bytes.hpp"
 #include "transport/system_call.hpp"
 #include "transport/ucx_error.hpp"
 #include "transport/ucx_log.hpp"
 #include "transport/ucx_wire.hpp"
 
-#include <spdlog/spdlog.h>
+
 
 #include <algorithm>
 #include <array>
@@ -41,7 +42,7 @@ void prefer_copies(ucp_config_t* config) {
                           setting{"UCX_TCP_TX_SEG_SIZE", "TX_SEG_SIZE", "64k"}})
         if (std::getenv(x.variable) == nullptr)
             if (auto status = ucp_config_modify(config, x.key, x.value); status != UCS_OK)
-                spdlog::debug("ucx_io: {} = {}: {}", x.key, x.value, ucs_status_string(status));
+                logger().debug("ucx_io: {} = {}: {}", x.key, x.value, ucs_status_string(status));
 }
 
 /// Transports that cannot report a death: UCX leaves them out when it is asked for that.
@@ -181,7 +182,7 @@ bool ucx_worker::arm() {
         return false;
     auto status = ucp_worker_arm(worker_.get());
     if (status != UCS_OK && status != UCS_ERR_BUSY)
-        spdlog::error("{}; the loop polls instead", describe(ucx_error("ucp_worker_arm", status)));
+        logger().error("{}; the loop polls instead", describe(ucx_error("ucp_worker_arm", status)));
     return status == UCS_OK;
 }
 
@@ -195,7 +196,7 @@ ucs_status_t ucx_worker::on_message(void* slot, const void* head, size_t head_by
         at->worker->on_message_(at->message, {static_cast<const caf::byte*>(head), head_bytes},
                                 {static_cast<const caf::byte*>(data), bytes});
     } catch (const std::exception& error) {
-        spdlog::error("ucx_io: a message of {} bytes is lost: {}", bytes, error.what());
+        logger().error("ucx_io: a message of {} bytes is lost: {}", bytes, error.what());
     }
     return UCS_OK;
 }

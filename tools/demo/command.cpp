@@ -3,9 +3,9 @@
 #include "tools/demo/orchestrator.hpp"
 #include "tools/demo/report.hpp"
 #include "tools/subcommand.hpp"
+#include "transport/log.hpp"
 
 #include <CLI/CLI.hpp>
-#include <spdlog/spdlog.h>
 
 #include <cstdlib>
 #include <functional>
@@ -87,7 +87,7 @@ void add_ranks(CLI::App& command, const char* name, engine::parallelism& ranks, 
 
 void set_log_level(const std::string& level) {
     ::setenv("KVFERRY_LOG", level.c_str(), 1); // for the sides
-    spdlog::set_level(spdlog::level::from_str(level));
+    (void)kvferry::set_log_level(level);       // one of the choices
 }
 
 /// A number with its default in the help, and its bounds in the error.

@@ -6,7 +6,6 @@
 #include "tools/subcommand.hpp"
 
 #include <CLI/CLI.hpp>
-#include <spdlog/spdlog.h>
 
 #include <chrono>
 #include <exception>

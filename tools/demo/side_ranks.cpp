@@ -6,8 +6,6 @@
 #include "tools/demo/options.hpp"
 #include "transport/page_table_builder.hpp"
 
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
 #include <stdexcept>
 
