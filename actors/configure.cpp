@@ -9,6 +9,8 @@
 #include <caf/init_global_meta_objects.hpp>
 #include <caf/io/middleman.hpp>
 
+#include <string>
+
 namespace kvferry {
 
 namespace {
@@ -47,15 +49,22 @@ void configure(caf::actor_system_config& config) {
 }
 
 caf::error check_prepared(caf::actor_system& system) {
-    std::string missing;
+    const auto refuse = [](const std::string& what, const char* remedy) {
+        return make_error(errc::unsupported, "this actor system was not prepared (" + what + "): " + remedy);
+    };
+    constexpr auto prepare = "call kvferry::configure(config) before it is made";
     if (!caf::detail::global_meta_object(caf::type_id_v<errc>))
-        missing = "it does not know kvferry's types";
-    else if (!system.has_middleman())
-        missing = "CAF's network layer is not loaded";
-    else
-        return {};
-    return make_error(errc::unsupported, "this actor system was not prepared (" + missing
-                                             + "): call kvferry::configure(config) before it is made");
+        return refuse("it does not know kvferry's types", prepare);
+    if (!system.has_middleman())
+        return refuse("CAF's network layer is not loaded", prepare);
+    const auto& config = content(system.config());
+    if (caf::get_or(config, "caf.scheduler.policy", "stealing") == "testing")
+        return refuse("its scheduler runs only when a test asks", "leave caf.scheduler.policy alone");
+    // Host callbacks may block a thread, and rank infos must be answered meanwhile.
+    if (caf::get_or(config, "caf.scheduler.max-threads", std::size_t{2}) < 2)
+        return refuse("its scheduler has one thread, which host callbacks may block",
+                      "set caf.scheduler.max-threads to 2 or more");
+    return {};
 }
 
 } // namespace kvferry

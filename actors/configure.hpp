@@ -20,7 +20,8 @@ void init_types();
 /// stay, so it comes after the host's own settings.
 void configure(caf::actor_system_config&);
 
-/// unsupported when the system was made without configure; names what is missing.
+/// What every worker asks for first. unsupported names what is missing and what to do: the types or
+/// the network layer (configure was not called), a scheduler for tests, a scheduler of one thread.
 caf::error check_prepared(caf::actor_system&);
 
 } // namespace kvferry
