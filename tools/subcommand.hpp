@@ -23,6 +23,7 @@ void add_bench_plan(CLI::App& app, int& status);
 void add_bench_side(CLI::App& app, int& status);
 void add_demo(CLI::App& app, int& status);
 void add_demo_side(CLI::App& app, int& status);
+void add_doctor(CLI::App& app, int& status);
 void add_plan(CLI::App& app, int& status);
 void add_worker(CLI::App& app, int& status);
 

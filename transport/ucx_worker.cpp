@@ -7,16 +7,12 @@
 #include "transport/system_call.hpp"
 #include "transport/ucx_error.hpp"
 #include "transport/ucx_log.hpp"
+#include "transport/ucx_resources.hpp"
 #include "transport/ucx_wire.hpp"
 
-
-
-#include <algorithm>
-#include <array>
 #include <cstdlib>
 #include <exception>
 #include <set>
-#include <sstream>
 
 namespace kvferry {
 
@@ -43,29 +39,6 @@ void prefer_copies(ucp_config_t* config) {
         if (std::getenv(x.variable) == nullptr)
             if (auto status = ucp_config_modify(config, x.key, x.value); status != UCS_OK)
                 logger().debug("ucx_io: {} = {}: {}", x.key, x.value, ucs_status_string(status));
-}
-
-/// Transports that cannot report a death: UCX leaves them out when it is asked for that.
-bool reports_death(std::string_view transport) {
-    static constexpr std::array left_out{"self", "sysv", "posix", "cma", "knem", "xpmem"};
-    return std::find(left_out.begin(), left_out.end(), transport) == left_out.end();
-}
-
-/// Names out of lines like "resource 1 : md 1 dev 1 flags -- tcp/lo".
-std::set<std::string> transports_of(ucp_context_h context) {
-    std::set<std::string> result;
-    std::istringstream lines{ucx_text([context](std::FILE* to) { ucp_context_print_info(context, to); })};
-    for (std::string line; std::getline(lines, line);) {
-        auto last = line.find_last_of(' ');
-        auto slash = line.find('/', last == std::string::npos ? 0 : last);
-        if (line.find("resource ") == std::string::npos || last == std::string::npos
-            || slash == std::string::npos)
-            continue;
-        auto name = line.substr(last + 1, slash - last - 1);
-        if (reports_death(name))
-            result.insert(std::move(name));
-    }
-    return result;
 }
 
 } // namespace
@@ -119,10 +92,13 @@ caf::error ucx_worker::make_context(bool rma) {
     has_rma_ = rma;
     has_rma_hardware_ = false;
     transports_.clear();
-    for (const auto& name : transports_of(context)) {
+    std::set<std::string> names; // one transport may have several devices
+    for (const auto& resource : resources_of(context))
+        if (reports_death(resource.transport))
+            names.insert(resource.transport);
+    for (const auto& name : names) {
         transports_.append(transports_.empty() ? "" : ", ").append(name);
-        has_rma_hardware_ = has_rma_hardware_ || name.starts_with("rc") || name.starts_with("dc")
-                            || name.starts_with("ud") || name.starts_with("srd");
+        has_rma_hardware_ = has_rma_hardware_ || has_rma_hardware(name);
     }
     return {};
 }

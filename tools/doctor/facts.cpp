@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// Tries what a worker would do, with the same code, on the smallest scale.
+#include "tools/doctor/facts.hpp"
+
+#include "transport/memfd_pool.hpp"
+#include "transport/process_watch.hpp"
+#include "transport/unix_socket.hpp"
+
+#if __has_include("cuda/driver.hpp")
+#include "cuda/driver.hpp"
+#endif
+
+#include <fstream>
+#include <poll.h>
+#include <string>
+#include <sys/resource.h>
+#include <unistd.h>
+#include <utility>
+
+namespace kvferry::doctor {
+
+namespace {
+
+caf::error wait_readable(int fd) {
+    pollfd look{fd, POLLIN, 0};
+    if (::poll(&look, 1, 1000) == 1)
+        return {};
+    return make_error(errc::deadline_exceeded, "a connection of this process to itself stays silent");
+}
+
+/// What two ranks do on one machine: connect, hand over memory, watch each other's end.
+caf::error try_link(const memfd_pool& pool) {
+    const auto name = "kvferry-doctor-" + std::to_string(::getpid());
+    auto listener = unix_socket::listen(name);
+    if (!listener)
+        return listener.error();
+    auto dialled = unix_socket::connect(name);
+    if (!dialled)
+        return dialled.error();
+    if (auto problem = wait_readable(listener->fd()))
+        return problem;
+    auto accepted = listener->accept();
+    if (!accepted)
+        return accepted.error();
+    if (!*dialled || !*accepted)
+        return make_error(errc::dial_failed, "a connection of this process to itself was not made");
+    auto watch = watch_process(**accepted);
+    if (!watch)
+        return watch.error();
+    const caf::byte hello{};
+    auto sent = (*dialled)->send({&hello, 1}, {pool.fd()});
+    if (!sent)
+        return sent.error();
+    if (auto problem = wait_readable((*accepted)->fd()))
+        return problem;
+    if ((*accepted)->receive().fds.size() != 1)
+        return make_error(errc::system_call_failed, "descriptors do not pass between processes here");
+    return {};
+}
+
+/// "HugePages_Total:     512" and the like.
+void read_huge_pages(machine_facts& facts) {
+    std::ifstream file{"/proc/meminfo"};
+    std::string name;
+    std::uint64_t number = 0;
+    for (std::string rest; file >> name >> number; std::getline(file, rest)) {
+        if (name == "HugePages_Total:")
+            facts.huge_pages = number;
+        else if (name == "HugePages_Free:")
+            facts.huge_pages_free = number;
+        else if (name == "Hugepagesize:")
+            facts.huge_page_bytes = number << 10;
+    }
+}
+
+void look_for_gpus(machine_facts& facts) {
+#if __has_include("cuda/driver.hpp")
+    const auto found = cuda_probe();
+    facts.cuda_error = found.reason;
+    facts.cuda_driver_version = found.driver_version;
+    facts.cuda_built_in = found.built_in;
+    for (const auto& device : found.devices)
+        facts.gpus.push_back(
+            {device.ordinal, device.name, device.memory_bytes, device.can_access_peers});
+#else
+    facts.cuda_error = "this build cannot look for devices";
+#endif
+}
+
+} // namespace
+
+machine_facts look() {
+    machine_facts facts;
+    if (auto ucx = probe_ucx())
+        facts.ucx = std::move(*ucx);
+    else
+        facts.ucx_error = text_of(ucx.error());
+
+    if (auto pool = memfd_pool::make("kvferry-doctor", 1, {.huge_pages = false, .prefault = true})) {
+        if (auto problem = try_link(*pool))
+            facts.link_error = text_of(problem);
+    } else {
+        facts.memfd_error = text_of(pool.error());
+        facts.link_error = "there is no memory to share";
+    }
+    read_huge_pages(facts);
+
+    rlimit locked{};
+    if (::getrlimit(RLIMIT_MEMLOCK, &locked) == 0 && locked.rlim_cur != RLIM_INFINITY)
+        facts.lock_bytes_max = locked.rlim_cur;
+
+    look_for_gpus(facts);
+    return facts;
+}
+
+} // namespace kvferry::doctor

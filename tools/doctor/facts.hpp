@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// What `kvferry doctor` finds out about a machine: facts without judgement, so that the judgement
+// can be tested on machines that nobody has.
+#pragma once
+
+#include "transport/ucx_probe.hpp"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace kvferry::doctor {
+
+struct gpu {
+    int ordinal = 0;
+    std::string name;
+    std::uint64_t memory_bytes = 0;
+    /// Ordinals of the devices whose memory it can address.
+    std::vector<int> peers;
+};
+
+struct machine_facts {
+    std::optional<ucx_abilities> ucx;
+    /// Why there is no UCX.
+    std::string ucx_error;
+
+    /// Why two processes of this user cannot share memory; empty: they can.
+    std::string link_error;
+
+    /// Why no pool can be made for sharing; empty: one can.
+    std::string memfd_error;
+    std::uint64_t huge_page_bytes = 0;
+    std::uint64_t huge_pages = 0;
+    std::uint64_t huge_pages_free = 0;
+
+    /// No value: no limit.
+    std::optional<std::uint64_t> lock_bytes_max;
+
+    std::vector<gpu> gpus;
+    /// Why there are none.
+    std::string cuda_error;
+    /// 13000 for 13.0; 0 without a driver.
+    int cuda_driver_version = 0;
+    /// This build has kernels.
+    bool cuda_built_in = false;
+};
+
+/// Looks at this machine as this process sees it; leaves nothing behind.
+machine_facts look();
+
+} // namespace kvferry::doctor

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+// The rules of the judgement. Routes come from the function that chooses them for transfers.
+#include "tools/doctor/report.hpp"
+
+#include "actors/route.hpp"
+#include "tools/demo/text.hpp"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <string_view>
+
+namespace kvferry::doctor {
+
+namespace {
+
+using demo::bytes_text;
+
+std::string join(const std::vector<std::string>& words) {
+    std::string result;
+    for (const auto& word : words)
+        result += (result.empty() ? "" : ", ") + word;
+    return result;
+}
+
+/// "tcp on lo, eth0; rc_verbs on mlx5_0:1", of the resources that pass.
+template <class Filter>
+std::string resources_text(const ucx_abilities& ucx, Filter passes) {
+    std::vector<std::string> transports;
+    std::string result;
+    for (const auto& [transport, device] : ucx.resources) {
+        if (!passes(transport))
+            continue;
+        const bool first =
+            std::find(transports.begin(), transports.end(), transport) == transports.end();
+        if (first) // UCX lists the devices of a transport together
+            result += (result.empty() ? "" : "; ") + transport + " on " + device;
+        else
+            result += ", " + device;
+        transports.push_back(transport);
+    }
+    return result;
+}
+
+bool has_rma(const machine_facts& facts) {
+    return facts.ucx && std::any_of(facts.ucx->resources.begin(), facts.ucx->resources.end(),
+                                    [](const auto& x) { return has_rma_hardware(x.transport); });
+}
+
+finding judge_ucx(const machine_facts& facts) {
+    if (!facts.ucx)
+        return {"ucx", state::missing, facts.ucx_error,
+                "look at UCX_TLS and UCX_NET_DEVICES; ucx_info -d lists what UCX sees"};
+    auto text = resources_text(*facts.ucx, reports_death);
+    if (text.empty())
+        return {"ucx", state::missing, facts.ucx->version + ", but no transport that tells when a peer dies",
+                "leave tcp in UCX_TLS, and a device in UCX_NET_DEVICES"};
+    return {"ucx", state::works, facts.ucx->version + ": " + text, {}};
+}
+
+finding judge_rdma(const machine_facts& facts) {
+    if (has_rma(facts))
+        return {"rdma", state::works, resources_text(*facts.ucx, has_rma_hardware), {}};
+    return {"rdma", state::limited, "no device that UCX can use: other machines are reached over tcp",
+            "give this process the adapter (/dev/infiniband) and UCX its verbs transport"};
+}
+
+finding judge_link(const machine_facts& facts) {
+    if (facts.link_error.empty())
+        return {"same_host_link", state::works, "memory and pidfds pass between processes", {}};
+    return {"same_host_link", state::limited, facts.link_error,
+            "run the ranks under one user, in one pid and network namespace; else they go direct"};
+}
+
+finding judge_memfd(const machine_facts& facts) {
+    if (facts.memfd_error.empty())
+        return {"memfd", state::works, "pools for sharing can be made", {}};
+    return {"memfd", state::limited, facts.memfd_error,
+            "allow memfd_create and sealing to this process (Linux 4.16 or later, seccomp)"};
+}
+
+finding judge_huge_pages(const machine_facts& facts) {
+    const auto size = bytes_text(static_cast<double>(facts.huge_page_bytes));
+    if (facts.huge_pages_free > 0)
+        return {"huge_pages", state::works,
+                std::to_string(facts.huge_pages_free) + " of " + std::to_string(facts.huge_pages) +
+                    " pages of " + size + " are free",
+                {}};
+    const auto text = facts.huge_page_bytes == 0 ? std::string{"this kernel has none"}
+                      : facts.huge_pages == 0    ? "none reserved (pages of " + size + ")"
+                                                 : "all " + std::to_string(facts.huge_pages) + " are taken";
+    return {"huge_pages", state::limited, text,
+            "sysctl vm.nr_hugepages=N reserves some; pools without them work and copy slower"};
+}
+
+finding judge_lock_limit(const machine_facts& facts) {
+    if (!facts.lock_bytes_max)
+        return {"locked_memory", state::works, "no limit", {}};
+    const auto limit = bytes_text(static_cast<double>(*facts.lock_bytes_max));
+    if (!has_rma(facts)) // nothing else of kvferry's locks memory
+        return {"locked_memory", state::works, limit + ", which matters to rdma only", {}};
+    return {"locked_memory", state::limited, limit + ": rdma locks the pools whole",
+            "ulimit -l unlimited, or LimitMEMLOCK=infinity in the service"};
+}
+
+finding judge_cuda(const machine_facts& facts) {
+    if (facts.gpus.empty())
+        return {"cuda", state::limited, facts.cuda_error,
+                "only needed for caches in device memory: install the driver, make the devices "
+                "visible to this process"};
+    const auto version = std::to_string(facts.cuda_driver_version / 1000) + "." +
+                         std::to_string(facts.cuda_driver_version % 1000 / 10);
+    const auto text =
+        std::to_string(facts.gpus.size()) + " devices, the driver speaks CUDA " + version;
+    if (!facts.cuda_built_in)
+        return {"cuda", state::limited, text + ", but this build has no kernels",
+                "build where nvcc is, or with -DKVFERRY_CUDA=ON"};
+    return {"cuda", state::works, text, {}};
+}
+
+finding judge_gpu(const gpu& device, std::size_t gpus) {
+    const auto name = "cuda_" + std::to_string(device.ordinal);
+    auto text = device.name + ", " + bytes_text(static_cast<double>(device.memory_bytes));
+    if (gpus == 1)
+        return {name, state::works, text, {}};
+    std::vector<std::string> peers;
+    for (auto peer : device.peers)
+        peers.push_back(std::to_string(peer));
+    if (peers.size() + 1 == gpus)
+        return {name, state::works, text + ", addresses all others", {}};
+    return {name, state::limited,
+            text + ", addresses " + (peers.empty() ? "no other" : join(peers) + " only"),
+            "nvidia-smi topo -m shows the links; the input-output MMU and access control can stand in the way"};
+}
+
+/// Asks the code that routes transfers, with a peer that has one pool of that kind.
+route_finding judge_route(const machine_facts& facts, memory_kind kind, bool same_host) {
+    route_finding result{to_string(kind), same_host ? "this machine" : "another machine", "none", {}};
+    if (!facts.ucx) {
+        result.why = "peers cannot even be met without ucx";
+        return result;
+    }
+    if (kind == memory_kind::cuda && facts.gpus.empty()) {
+        result.why = "no device";
+        return result;
+    }
+    peer_view peer;
+    peer.info.instance = "peer";
+    peer.info.pages.emplace().pools.resize(1);
+    peer.regions = {{0, 1, kind, {}}};
+    if (!same_host)
+        peer.unmapped_reason = "another machine";
+    else if (!facts.link_error.empty())
+        peer.unmapped_reason = "no same-host link: " + facts.link_error;
+    else if (kind == memory_kind::host_shared)
+        peer.mapped = {{0, nullptr, 1, nullptr}};
+    copy_plan plan;
+    plan.parts.resize(1);
+    const auto chosen = choose_route(plan, peer, route_choice::automatic);
+    if (!chosen) {
+        result.why = text_of(chosen.error());
+        return result;
+    }
+    result.route = to_string(chosen->taken);
+    if (chosen->taken == route::mapped) {
+        result.why = "the pool is a memfd that the writer maps";
+        return result;
+    }
+    result.why = chosen->text.substr(chosen->text.find(": ") + 2);
+    if (constexpr std::string_view subject = "region 0 of peer/0 is "; result.why.starts_with(subject))
+        result.why.erase(0, subject.size());
+    if (kind != memory_kind::cuda || (facts.ucx->cuda_memory && has_rma(facts))) {
+        result.why += has_rma(facts) ? "; puts by rdma" : "; messages that the target copies into place";
+    } else {
+        result.route = "none";
+        result.why += ", and this UCX has no ";
+        result.why += has_rma(facts) ? "support for CUDA memory" : "rdma to write it with";
+    }
+    return result;
+}
+
+const char* name_of(state x) {
+    switch (x) {
+    case state::works:
+        return "works";
+    case state::limited:
+        return "limited";
+    default:
+        return "MISSING";
+    }
+}
+
+} // namespace
+
+bool report::usable() const {
+    return std::none_of(findings.begin(), findings.end(),
+                        [](const auto& x) { return x.is == state::missing; });
+}
+
+report judge(const machine_facts& facts) {
+    report result;
+    result.findings = {judge_ucx(facts),        judge_rdma(facts),       judge_link(facts),
+                       judge_memfd(facts),      judge_huge_pages(facts), judge_lock_limit(facts),
+                       judge_cuda(facts)};
+    for (const auto& device : facts.gpus)
+        result.findings.push_back(judge_gpu(device, facts.gpus.size()));
+    for (auto kind : {memory_kind::host_shared, memory_kind::host_private, memory_kind::cuda})
+        for (const bool same_host : {true, false})
+            result.routes.push_back(judge_route(facts, kind, same_host));
+    return result;
+}
+
+std::string to_text(const report& from) {
+    std::vector<std::vector<std::string>> rows;
+    for (const auto& x : from.findings)
+        rows.push_back({name_of(x.is), x.name, x.text + (x.remedy.empty() ? "" : "  ->  " + x.remedy)});
+    std::string result;
+    for (const auto& line : demo::format_table({{"state"}, {"what"}, {"found"}}, rows))
+        result += line + "\n";
+    rows.clear();
+    for (const auto& x : from.routes)
+        rows.push_back({x.memory, x.peer, x.route, x.why});
+    result += "\n";
+    for (const auto& line : demo::format_table({{"into memory"}, {"of a peer on"}, {"route"}, {"why"}}, rows))
+        result += line + "\n";
+    return result;
+}
+
+std::string to_json(const report& from) {
+    auto findings = nlohmann::json::array();
+    for (const auto& x : from.findings)
+        findings.push_back({{"name", x.name},
+                            {"state", x.is == state::missing ? "missing" : name_of(x.is)},
+                            {"text", x.text},
+                            {"remedy", x.remedy}});
+    auto routes = nlohmann::json::array();
+    for (const auto& x : from.routes)
+        routes.push_back({{"memory", x.memory}, {"peer", x.peer}, {"route", x.route}, {"why", x.why}});
+    return nlohmann::json{{"usable", from.usable()}, {"findings", findings}, {"routes", routes}}.dump();
+}
+
+} // namespace kvferry::doctor

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a UCX context can use on this machine: pairs of transport and device.
+#pragma once
+
+#include <ucp/api/ucp.h>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace kvferry {
+
+struct ucx_resource {
+    /// "tcp", "rc_verbs", "posix"
+    std::string transport;
+    /// "lo", "mlx5_0:1", "memory"
+    std::string device;
+
+    friend bool operator==(const ucx_resource&, const ucx_resource&) = default;
+};
+
+/// Out of ucp_context_print_info; what UCX_TLS and UCX_NET_DEVICES leave out is not there.
+std::vector<ucx_resource> resources_of(ucp_context_h);
+
+/// The same out of its text.
+std::vector<ucx_resource> parse_resources(std::string_view text);
+
+/// Whether a transport tells when the peer has died. The others are left out of kvferry's endpoints
+/// by UCX, because kvferry asks for that.
+bool reports_death(std::string_view transport);
+
+/// Whether a transport's puts are done by hardware.
+bool has_rma_hardware(std::string_view transport);
+
+} // namespace kvferry
