@@ -18,8 +18,7 @@ namespace {
 machine_facts rich_machine() {
     machine_facts facts;
     facts.ucx = ucx_abilities{"1.18.0",
-                              {{"self", "memory0"}, {"tcp", "lo"}, {"tcp", "eth0"}, {"rc_mlx5", "mlx5_0:1"}},
-                              true};
+                              {{"self", "memory0"}, {"tcp", "lo"}, {"tcp", "eth0"}, {"rc_mlx5", "mlx5_0:1"}}};
     facts.huge_page_bytes = std::uint64_t{2} << 20;
     facts.huge_pages = 512;
     facts.huge_pages_free = 500;
@@ -32,7 +31,7 @@ machine_facts rich_machine() {
 /// TCP only, nothing reserved, no GPU.
 machine_facts poor_machine() {
     machine_facts facts;
-    facts.ucx = ucx_abilities{"1.13.1", {{"posix", "memory"}, {"tcp", "lo"}}, false};
+    facts.ucx = ucx_abilities{"1.13.1", {{"posix", "memory"}, {"tcp", "lo"}}};
     facts.huge_page_bytes = std::uint64_t{2} << 20;
     facts.lock_bytes_max = std::uint64_t{8} << 20;
     facts.cuda_error = "libcuda.so.1 was not found";
@@ -120,6 +119,16 @@ TEST_CASE("doctor: a same-host link that cannot be made is the reason for the di
     CHECK(find(found, "same_host_link").is == state::limited);
     CHECK(find(found, "host_shared", "this machine").route == "direct");
     CHECK(contains(find(found, "host_shared", "this machine").why, "Function not implemented"));
+}
+
+TEST_CASE("doctor: device memory is mapped on one machine by kernels, and goes nowhere else") {
+    auto facts = rich_machine();
+    CHECK(find(judge(facts), "cuda", "this machine").route == "mapped");
+    CHECK(find(judge(facts), "cuda", "another machine").route == "none");
+    facts.cuda_built_in = false;
+    CHECK(find(judge(facts), "cuda", "this machine").route == "none");
+    CHECK(find(judge(poor_machine()), "cuda", "this machine").route == "none");
+    CHECK(contains(find(judge(poor_machine()), "cuda", "this machine").why, "no device"));
 }
 
 TEST_CASE("doctor: GPUs that do not reach each other are named") {

@@ -14,8 +14,6 @@ struct ucx_abilities {
     /// Of the library that the program runs with: "1.13.1".
     std::string version;
     std::vector<ucx_resource> resources;
-    /// It can move the memory of CUDA devices.
-    bool cuda_memory = false;
 };
 
 /// Makes a context like a worker's, with the same variables of the environment, and frees it.

@@ -2,13 +2,10 @@
 // Tries what a worker would do, with the same code, on the smallest scale.
 #include "tools/doctor/facts.hpp"
 
+#include "cuda/driver.hpp"
 #include "transport/memfd_pool.hpp"
 #include "transport/process_watch.hpp"
 #include "transport/unix_socket.hpp"
-
-#if __has_include("cuda/driver.hpp")
-#include "cuda/driver.hpp"
-#endif
 
 #include <fstream>
 #include <poll.h>
@@ -74,7 +71,6 @@ void read_huge_pages(machine_facts& facts) {
 }
 
 void look_for_gpus(machine_facts& facts) {
-#if __has_include("cuda/driver.hpp")
     const auto found = cuda_probe();
     facts.cuda_error = found.reason;
     facts.cuda_driver_version = found.driver_version;
@@ -82,9 +78,6 @@ void look_for_gpus(machine_facts& facts) {
     for (const auto& device : found.devices)
         facts.gpus.push_back(
             {device.ordinal, device.name, device.memory_bytes, device.can_access_peers});
-#else
-    facts.cuda_error = "this build cannot look for devices";
-#endif
 }
 
 } // namespace

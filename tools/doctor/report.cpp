@@ -132,49 +132,55 @@ finding judge_gpu(const gpu& device, std::size_t gpus) {
             "nvidia-smi topo -m shows the links; the input-output MMU and access control can stand in the way"};
 }
 
-/// Asks the code that routes transfers, with a peer that has one pool of that kind.
+/// Reasons name the peer's region, which nobody knows here.
+std::string without_subject(std::string why) {
+    constexpr std::string_view subject = "region 0 of peer/0 is ";
+    if (const auto at = why.find(subject); at != std::string::npos)
+        why.erase(at, subject.size());
+    return why;
+}
+
+/// Asks the code that routes transfers, from a rank with host memory and all devices to a peer that
+/// has one pool of that kind.
 route_finding judge_route(const machine_facts& facts, memory_kind kind, bool same_host) {
     route_finding result{to_string(kind), same_host ? "this machine" : "another machine", "none", {}};
     if (!facts.ucx) {
         result.why = "peers cannot even be met without ucx";
         return result;
     }
-    if (kind == memory_kind::cuda && facts.gpus.empty()) {
-        result.why = "no device";
-        return result;
-    }
+    own_memory own{{{memory_kind::host_shared, mapped_region::by_host, {}}}, {0}, {}};
+    if (facts.cuda_built_in)
+        for (const auto& device : facts.gpus)
+            own.devices.push_back(device.ordinal);
     peer_view peer;
     peer.info.instance = "peer";
     peer.info.pages.emplace().pools.resize(1);
-    peer.regions = {{0, 1, kind, {}}};
+    peer.regions.resize(1);
+    peer.regions[0].bytes = 1;
+    peer.regions[0].kind = kind;
     if (!same_host)
         peer.unmapped_reason = "another machine";
     else if (!facts.link_error.empty())
         peer.unmapped_reason = "no same-host link: " + facts.link_error;
     else if (kind == memory_kind::host_shared)
-        peer.mapped = {{0, nullptr, 1, nullptr}};
+        peer.mapped.push_back({0, nullptr, 1, nullptr, mapped_region::by_host});
+    else if (kind == memory_kind::cuda && !own.devices.empty())
+        peer.mapped.push_back({0, nullptr, 1, nullptr, own.devices.front()});
     copy_plan plan;
     plan.parts.resize(1);
-    const auto chosen = choose_route(plan, peer, route_choice::automatic);
+    const auto chosen = choose_route(plan, own, peer, route_choice::automatic);
     if (!chosen) {
-        result.why = text_of(chosen.error());
+        result.why = without_subject(text_of(chosen.error()));
         return result;
     }
     result.route = to_string(chosen->taken);
     if (chosen->taken == route::mapped) {
-        result.why = "the pool is a memfd that the writer maps";
+        result.why = chosen->device < 0 ? "the pool is a memfd that the writer maps"
+                                        : "a kernel of the writer writes through a CUDA mapping";
         return result;
     }
-    result.why = chosen->text.substr(chosen->text.find(": ") + 2);
-    if (constexpr std::string_view subject = "region 0 of peer/0 is "; result.why.starts_with(subject))
-        result.why.erase(0, subject.size());
-    if (kind != memory_kind::cuda || (facts.ucx->cuda_memory && has_rma(facts))) {
-        result.why += has_rma(facts) ? "; puts by rdma" : "; messages that the target copies into place";
-    } else {
-        result.route = "none";
-        result.why += ", and this UCX has no ";
-        result.why += has_rma(facts) ? "support for CUDA memory" : "rdma to write it with";
-    }
+    result.why = without_subject(chosen->text.substr(chosen->text.find(": ") + 2));
+    result.why += has_rma(facts) ? "; puts by rdma" : "; messages that the target copies into place";
     return result;
 }
 
