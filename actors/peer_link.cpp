@@ -10,9 +10,21 @@
 #include "transport/topology.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <utility>
 
 namespace kvferry {
+
+namespace {
+
+/// Different for all messages of all ranks: links of one process share the count, and processes
+/// differ in their incarnations.
+std::uint64_t next_message_number(incarnation self) {
+    static std::atomic<std::uint64_t> count{0};
+    return self.value + count.fetch_add(1, std::memory_order_relaxed);
+}
+
+} // namespace
 
 peer_link_state::peer_link_state(peer_link_actor::pointer self, dependencies with)
     : self_(self), with_(std::move(with)) {}
@@ -276,6 +288,8 @@ void peer_link_state::send_now(wire_message message) {
     header.sender = with_.self.process;
     header.receiver = with_.peer.process;
     header.sequence = sequence_++;
+    header.trace = {header.session.value, next_message_number(with_.self.process)};
+    record_wire(self_, trace::instant::wire_sent, message);
     auto bytes_max = std::min<std::uint64_t>(with_.bounds.message_bytes_max,
                                              with_.peer.accepts.message_bytes_max);
     auto frame = encode(message, bytes_max);
@@ -307,6 +321,7 @@ void peer_link_state::on_frame(const frame_arrived& arrived) {
     const auto& header = header_of(*message);
     if (header.receiver != with_.self.process || header.sender != with_.peer.process)
         return; // for or of a former process
+    record_wire(self_, trace::instant::wire_received, *message);
     if (auto* introduction = std::get_if<register_rank_info>(&*message)) {
         on_message(*introduction); // begins a count of its own
         return;

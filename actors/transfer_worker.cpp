@@ -287,6 +287,7 @@ void transfer_worker_state::on_frame(const frame_arrived& arrived) {
         ++ignored_[to_string(code_of(message.error()))];
         return;
     }
+    record_wire(self_, trace::instant::wire_received, *message);
     auto* introduction = std::get_if<register_rank_info>(&*message);
     if (!introduction) {
         ++ignored_["no_link"];

@@ -281,7 +281,9 @@ void tx_session_state::start(receiver& to, send_piece piece, std::shared_ptr<con
     to.summary.posting += clock::now() - taken;
     auto by_host = chosen->taken == route::mapped && !by_device;
     if (by_host && bytes <= environment.bounds.inline_copy_bytes_max) {
+        record_io(self_, trace::instant::io_begin, "copy (mapped, inline)", 0, bytes, with_.request.value);
         copy_now(job);
+        record_io(self_, trace::instant::io_end, "copy (mapped, inline)", 0, bytes, with_.request.value);
         piece_served(to, piece, bytes, fragments);
         return;
     }

@@ -120,6 +120,11 @@ caf::error worker::parts::check_options() {
     return step("options");
 }
 
+void worker::parts::name_thread(io_loop& of, const char* role) const {
+    auto rank = identity.instance + "/" + to_string(instance_rank(identity.layout));
+    of.post([rank = std::move(rank), role = std::string{role}] { trace::name_thread(rank, role); });
+}
+
 caf::error worker::parts::make_threads() {
     if (auto problem = step("loop thread"))
         return problem;
@@ -127,12 +132,14 @@ caf::error worker::parts::make_threads() {
     if (!made)
         return add_context(made.error(), "loop thread");
     loop = std::move(*made);
+    name_thread(*loop, "loop");
     if (auto problem = step("copy thread"))
         return problem;
     auto copies = io_loop::make(*system, {"kvferry-copy", std::chrono::microseconds{0}});
     if (!copies)
         return add_context(copies.error(), "copy thread");
     copy_loop = std::move(*copies);
+    name_thread(*copy_loop, "copies");
     return {};
 }
 
@@ -247,6 +254,7 @@ caf::error worker::parts::make_device(int ordinal, const std::set<int>& all) {
     auto spawned = spawn_cuda_io(*system, **made, std::move(device), how);
     if (!spawned)
         return add_context(spawned.error(), name);
+    name_thread(**made, name.c_str());
     device_loops[ordinal] = std::move(*made);
     devices[ordinal] = *spawned;
     return {};

@@ -46,6 +46,8 @@ private:
     caf::error make_all();
     caf::error check_options();
     caf::error make_threads();
+    /// For traces: what the thread of this loop is for.
+    void name_thread(io_loop& of, const char* role) const;
     caf::error make_fabric();
     caf::error make_host_link();
     caf::error make_info();

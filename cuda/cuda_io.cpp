@@ -16,6 +16,8 @@ namespace kvferry {
 
 namespace {
 
+constexpr const char* device_copy = "copy on the device (mapped)";
+
 struct cuda_io_state : loop_poller {
     static inline constexpr const char* name = "cuda_io";
 
@@ -139,6 +141,7 @@ caf::error check(const copy_job& job) {
 }
 
 caf::result<void> cuda_io_state::on_start_copy(const start_copy& command) {
+    record_io(self_, trace::instant::io_begin, device_copy, command.id.value, command.job.plan ? command.job.plan->bytes : 0);
     if (stopping_)
         refuse(command, make_error(errc::stopped, device_name_ + " is stopping"));
     else if (lost_)
@@ -453,6 +456,7 @@ void cuda_io_state::refuse(const start_copy& command, caf::error why) {
 
 void cuda_io_state::finish(const start_copy& command, agent_result result, std::uint64_t bytes,
                            caf::error error, time_point began) {
+    record_io(self_, trace::instant::io_end, device_copy, command.id.value, bytes);
     tell(self_, command.reply_to,
          transfer_done{command.id, result, bytes, std::move(error), began, now()});
     if (stopping_ && active_.empty() && !std::exchange(last_stop_sent_, true))

@@ -9,7 +9,9 @@
 #pragma once
 
 #include "messages/errors.hpp"
+#include "messages/protocol.hpp"
 #include "messages/trace.hpp"
+#include "messages/trace_actor.hpp"
 #include "messages/type_ids.hpp"
 
 #include <caf/detail/type_traits.hpp>
@@ -19,6 +21,7 @@
 
 #include <atomic>
 #include <exception>
+#include <optional>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -36,15 +39,62 @@ constexpr std::string_view message_name() {
     return colon == full.npos ? full : full.substr(colon + 1);
 }
 
-/// The rid that a message is about; 0 when it is about none.
+/// The header of what a message carries, or nothing.
 template <class Message>
-std::uint64_t rid_of(const Message& x) {
+const message_header* header_in(const Message& x) {
     if constexpr (requires { x.header.request.value; })
-        return x.header.request.value;
-    else if constexpr (requires { x.request.value; })
-        return x.request.value;
+        return &x.header;
+    else if constexpr (requires { x.request.header.request.value; })
+        return &x.request.header;
+    else if constexpr (requires { x.cancel.header.request.value; })
+        return &x.cancel.header;
+    else if constexpr (std::is_same_v<Message, send_message>)
+        return &header_of(x.message);
     else
-        return 0;
+        return nullptr;
+}
+
+/// An event about a message; 0 stands for what the message does not say.
+template <class Message>
+trace::event about(const Message& x) {
+    trace::event result;
+    result.message = message_name<Message>().data();
+    if (const auto* header = header_in(x)) {
+        result.rid = header->request.value;
+        result.attempt = header->session.value;
+    } else {
+        if constexpr (requires { x.request.value; })
+            result.rid = x.request.value;
+        if constexpr (requires { x.session.value; })
+            result.attempt = x.session.value;
+    }
+    return result;
+}
+
+inline void record_at_actor(trace::event x, const char* actor, trace::instant what) {
+    x.actor = actor;
+    x.what = what;
+    if (const auto* self = trace::running_actor) {
+        x.actor_id = static_cast<std::uint32_t>(self->id());
+        const auto* mail = const_cast<caf::local_actor*>(self)->current_mailbox_element();
+        x.key = reinterpret_cast<std::uintptr_t>(mail);
+    }
+    x.ticks = trace::now();
+    trace::record(x);
+}
+
+/// Calls `send` and records it as it was before the call: the receiver may be faster than this thread.
+template <class Send>
+void record_sending(trace::event x, const char* actor, caf::actor_id id, trace::instant what, Send&& send) {
+    x.actor = actor;
+    x.actor_id = static_cast<std::uint32_t>(id);
+    trace::last_delivery = {};
+    x.ticks = trace::now();
+    x.number = send();
+    x.what = what;
+    x.key = reinterpret_cast<std::uintptr_t>(trace::last_delivery.mail);
+    x.peer_id = static_cast<std::uint32_t>(trace::last_delivery.to);
+    trace::record(x);
 }
 
 /// Handlers that threw since the process started.
@@ -54,11 +104,11 @@ template <class Result>
 using answer_t = std::conditional_t<std::is_void_v<Result>, caf::result<void>, Result>;
 
 template <class State>
-caf::error report_throw(State* state, std::string_view message, std::uint64_t rid, const char* what) {
-    trace::record(trace::instant::done, State::name, message, rid);
+caf::error report_throw(State* state, const trace::event& about, const char* what) {
+    record_at_actor(about, State::name, trace::instant::done);
     handler_failures.fetch_add(1, std::memory_order_relaxed);
     auto error = make_error(errc::handler_failed, std::string{State::name} + " failed on "
-                                                      + std::string{message} + ": " + what);
+                                                      + std::string{about.message} + ": " + what);
     if constexpr (requires { state->handler_failed(error); })
         state->handler_failed(error);
     return error;
@@ -77,8 +127,10 @@ template <class Function, class... Arguments>
 struct guarded<Function, caf::detail::type_list<Arguments...>> {
     const char* who;
     Function function;
+    trace::event question;
 
     void operator()(Arguments... arguments) {
+        record_at_actor(question, who, trace::instant::answered);
         try {
             function(std::forward<Arguments>(arguments)...);
         } catch (const std::exception& thrown) {
@@ -90,35 +142,66 @@ struct guarded<Function, caf::detail::type_list<Arguments...>> {
 };
 
 template <class Function>
-auto guard(const char* who, Function function) {
+auto guard(const char* who, Function function, const trace::event& question) {
     using arguments = typename caf::detail::get_callable_trait<Function>::arg_types;
-    return guarded<Function, arguments>{who, std::move(function)};
+    return guarded<Function, arguments>{who, std::move(function), question};
 }
 
 } // namespace detail
+
+/// A message leaves for, or has come from, another rank.
+template <class Self>
+void record_wire(Self* self, trace::instant what, const wire_message& message) {
+    const auto& header = header_of(message);
+    trace::event x;
+    x.actor = self->name();
+    x.actor_id = static_cast<std::uint32_t>(self->id());
+    x.message = name_of(message).data();
+    x.rid = header.request.value;
+    x.attempt = header.session.value;
+    x.key = header.trace.parent;
+    x.what = what;
+    x.ticks = trace::now();
+    trace::record(x);
+}
+
+/// An I/O operation begins or ends; `how` is what it does by which route, `bytes` what it moved.
+template <class Self>
+void record_io(Self* self, trace::instant what, const char* how, std::uint64_t operation,
+               std::uint64_t bytes = 0, std::uint64_t rid = 0) {
+    trace::event x;
+    x.actor = self->name();
+    x.actor_id = static_cast<std::uint32_t>(self->id());
+    x.message = how;
+    x.rid = rid;
+    x.key = operation;
+    x.number = bytes;
+    x.what = what;
+    x.ticks = trace::now();
+    trace::record(x);
+}
 
 /// A line of make_behavior(): `handle(this, &sender_state::on_request_data)`.
 template <class State, class Base, class Result, class Message>
 auto handle(State* state, Result (Base::*method)(Message)) {
     using answer = detail::answer_t<Result>;
     return [state, method](Message message) -> answer {
-        constexpr auto name = detail::message_name<Message>();
-        const auto rid = detail::rid_of(message);
-        trace::record(trace::instant::dequeued, State::name, name, rid);
+        const auto event = detail::about(message);
+        detail::record_at_actor(event, State::name, trace::instant::dequeued);
         try {
             if constexpr (std::is_void_v<Result>) {
                 (state->*method)(std::forward<Message>(message));
-                trace::record(trace::instant::done, State::name, name, rid);
+                detail::record_at_actor(event, State::name, trace::instant::done);
                 return answer{};
             } else {
                 answer result = (state->*method)(std::forward<Message>(message));
-                trace::record(trace::instant::done, State::name, name, rid);
+                detail::record_at_actor(event, State::name, trace::instant::done);
                 return result;
             }
         } catch (const std::exception& thrown) {
-            return detail::report_throw(state, name, rid, thrown.what());
+            return detail::report_throw(state, event, thrown.what());
         } catch (...) {
-            return detail::report_throw(state, name, rid, "an exception of unknown type");
+            return detail::report_throw(state, event, "an exception of unknown type");
         }
     };
 }
@@ -128,9 +211,10 @@ template <class Self, class Handle, class Message>
 void tell(Self* self, const Handle& to, Message message) {
     if (!to)
         return;
-    trace::record(trace::instant::sent, self->name(), detail::message_name<Message>(),
-                  detail::rid_of(message));
-    self->send(to, std::move(message));
+    detail::record_sending(detail::about(message), self->name(), self->id(), trace::instant::sent, [&] {
+        self->send(to, std::move(message));
+        return std::uint64_t{0};
+    });
 }
 
 /// Sends a message from code that is no actor (a host's thread, a callback).
@@ -138,35 +222,45 @@ template <class Handle, class Message>
 void tell_from_outside(const Handle& to, Message message) {
     if (!to)
         return;
-    trace::record(trace::instant::sent, "host", detail::message_name<Message>(),
-                  detail::rid_of(message));
-    caf::anon_send(to, std::move(message));
+    detail::record_sending(detail::about(message), "host", 0, trace::instant::sent, [&] {
+        caf::anon_send(to, std::move(message));
+        return std::uint64_t{0};
+    });
 }
 
 /// A question under way.
 template <class Response>
 class asked {
 public:
-    explicit asked(Response response, const char* who) : response_(std::move(response)), who_(who) {}
+    asked(Response response, const char* who, const trace::event& question)
+        : response_(std::move(response)), who_(who), question_(question) {}
 
     /// One of the two runs, once. What it throws is counted and logged; the actor lives on.
     template <class Answered, class Failed>
     void then(Answered answered, Failed failed) && {
-        std::move(response_).then(detail::guard(who_, std::move(answered)), detail::guard(who_, std::move(failed)));
+        std::move(response_).then(detail::guard(who_, std::move(answered), question_),
+                                  detail::guard(who_, std::move(failed), question_));
     }
 
 private:
     Response response_;
     const char* who_;
+    trace::event question_;
 };
 
 /// Asks; the caller adds .then(answered, failed). The asked actor answers or is gone: deadlines are
 /// kept by the actors that answer, so that no timer is left behind.
 template <class Self, class Handle, class Message>
 auto ask(Self* self, const Handle& to, Message message) {
-    trace::record(trace::instant::sent, self->name(), detail::message_name<Message>(),
-                  detail::rid_of(message));
-    return asked{self->request(to, caf::infinite, std::move(message)), self->name()};
+    auto question = detail::about(message);
+    using response = decltype(self->request(to, caf::infinite, std::move(message)));
+    std::optional<response> pending;
+    detail::record_sending(question, self->name(), self->id(), trace::instant::asked, [&] {
+        pending.emplace(self->request(to, caf::infinite, std::move(message)));
+        question.number = pending->id().integer_value();
+        return std::uint64_t{question.number};
+    });
+    return asked<response>{std::move(*pending), self->name(), question};
 }
 
 } // namespace kvferry

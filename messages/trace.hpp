@@ -1,30 +1,81 @@
 // SPDX-License-Identifier: Apache-2.0
-// The instants of every message, in a fixed ring per thread: the newest events are always there.
+// What happens to every message, in a fixed ring per thread: the newest events are always there.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
 namespace kvferry::trace {
 
-/// The three instants of a message.
-enum class instant : std::uint8_t { sent = 0, dequeued = 1, done = 2 };
+/// The instants of messages, of I/O operations and of actors. Numbers stand in recordings: append only.
+enum class instant : std::uint8_t {
+    sent = 0,
+    dequeued = 1,
+    done = 2,
+    /// Sent as a question; `number` is the question's, unique at the asking actor.
+    asked = 3,
+    /// The answer to question `number` is handled.
+    answered = 4,
+    /// An I/O operation was taken on; `key` is its transfer_id, `message` says by which route.
+    io_begin = 5,
+    /// It has ended; `number` is the bytes it moved.
+    io_end = 6,
+    /// A message left for, or came from, another rank; `key` is the same at both ends.
+    wire_sent = 7,
+    wire_received = 8,
+    /// The actor has ended: what was still in its mailbox is dropped.
+    actor_ended = 9,
+};
+inline constexpr std::size_t instant_count = 10;
 
-/// One instant. The texts are names with static storage, never contents.
+/// One instant, a cache line. Texts have static storage and end with a NUL.
 struct event {
     std::uint64_t ticks = 0;
-    std::string_view actor;
-    std::string_view message;
+    const char* actor = "";
+    const char* message = "";
     std::uint64_t rid = 0;
-    instant what = instant::sent;
+    std::uint64_t attempt = 0;
+    /// Tells what belongs together. Of a message inside a process: one value from sent to done,
+    /// used again afterwards; 0: not known.
+    std::uint64_t key = 0;
+    /// CAF's ids, cut to 32 bits: the actor where it happened, and the one it is sent to.
+    std::uint32_t actor_id = 0;
+    std::uint32_t peer_id = 0;
+    /// Bytes or the number of a question.
+    std::uint64_t number : 56 = 0;
+    instant what : 8 = instant::sent;
 };
+static_assert(sizeof(event) == 64);
 
 /// Events that one thread keeps; older ones are overwritten and counted.
-inline constexpr std::size_t ring_events = 4096;
+inline constexpr std::size_t ring_events = 16384;
 
-/// Records one instant on the calling thread. Never blocks, never allocates after the first call.
-void record(instant, std::string_view actor, std::string_view message, std::uint64_t rid) noexcept;
+/// Ticks of events; on x86 the time-stamp counter. `clock_now` relates them to CLOCK_MONOTONIC.
+std::uint64_t now() noexcept;
+
+/// All events of the process take their ticks, nanoseconds then, from this; null: the real clock.
+void use_clock(std::uint64_t (*virtual_nanoseconds)()) noexcept;
+
+/// Off: record() returns at once. Only for measuring what recording costs.
+void enable(bool) noexcept;
+
+/// Records on the calling thread; never blocks, allocates in a thread's first call only.
+void record(const event&) noexcept;
+
+/// Two clocks at one instant.
+struct clock_pair {
+    std::uint64_t ticks = 0;
+    std::uint64_t monotonic_ns = 0;
+};
+clock_pair clock_now() noexcept;
+/// When the process's first event was recorded: with a later pair it tells how fast ticks go.
+clock_pair first_clock() noexcept;
+
+/// What this thread is for: "context/0" and "loop". Threads without it belong to the process.
+void name_thread(std::string rank, std::string role);
 
 /// What the calling thread recorded, oldest first, and how many events were overwritten.
 struct snapshot {
@@ -32,5 +83,28 @@ struct snapshot {
     std::uint64_t overwritten = 0;
 };
 snapshot this_thread();
+
+/// New events of one thread. `lost` counts those that were overwritten before they were collected.
+struct thread_events {
+    std::uint32_t thread = 0;
+    std::string rank;
+    std::string role;
+    std::uint64_t lost = 0;
+    std::vector<event> events;
+};
+
+/// Reads the rings of all threads from any one thread, each event once. A collector starts with what
+/// the rings still hold.
+class collector {
+public:
+    /// Threads that recorded or lost something since the last call.
+    std::vector<thread_events> collect();
+
+private:
+    std::vector<std::uint64_t> next_; // by thread number
+};
+
+/// Rings of ended threads that are kept for a collector; the oldest ones go first.
+inline constexpr std::size_t ended_threads_kept = 32;
 
 } // namespace kvferry::trace

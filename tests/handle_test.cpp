@@ -141,8 +141,8 @@ TEST_CASE("handle: a message has its three instants, in order, under its own nam
     for (std::size_t i = 0; i < events.size(); ++i) {
         CAPTURE(i);
         CHECK(events[i].what == expected[i].what);
-        CHECK(events[i].actor == expected[i].actor);
-        CHECK(events[i].message == expected[i].message);
+        CHECK(std::string_view{events[i].actor} == expected[i].actor);
+        CHECK(std::string_view{events[i].message} == expected[i].message);
         CHECK(events[i].rid == expected[i].rid);
         if (i > 0)
             CHECK(events[i].ticks >= events[i - 1].ticks);
@@ -156,19 +156,6 @@ TEST_CASE("handle: without a target nothing is sent and nothing recorded") {
         recorded = trace::this_thread().events.size();
     }}.join();
     CHECK(recorded == 0);
-}
-
-TEST_CASE("trace: a full ring keeps the newest events and counts what it overwrote") {
-    trace::snapshot seen;
-    std::thread{[&] {
-        for (std::uint64_t rid = 0; rid < trace::ring_events + 10; ++rid)
-            trace::record(trace::instant::sent, "test", "message", rid);
-        seen = trace::this_thread();
-    }}.join();
-    CHECK(seen.overwritten == 10);
-    REQUIRE(seen.events.size() == trace::ring_events);
-    CHECK(seen.events.front().rid == 10);
-    CHECK(seen.events.back().rid == trace::ring_events + 9);
 }
 
 TEST_CASE_FIXTURE(fixture, "ask: what the handler of an answer throws is counted, and the actor lives on") {

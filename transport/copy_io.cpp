@@ -13,6 +13,8 @@ namespace kvferry {
 
 namespace {
 
+constexpr const char* mapped_copy = "copy (mapped)";
+
 /// Copies the stretches that `cursor` gives out, at most `bytes_max` bytes of them.
 void copy(const copy_job& job, plan_cursor& cursor, std::uint64_t bytes_max) {
     auto left = bytes_max;
@@ -66,6 +68,7 @@ stepping_copy_actor::behavior_type copy_io_state::make_behavior() {
 
 void copy_io_state::on_start(start_copy& message) {
     const auto taken = clock::now();
+    record_io(self_, trace::instant::io_begin, mapped_copy, message.id.value, message.job.plan ? message.job.plan->bytes : 0);
     auto problem =
         is_live(message.id)
             ? make_error(errc::duplicate, "transfer " + to_string(message.id) + " is being copied")
@@ -143,6 +146,7 @@ bool copy_io_state::is_live(transfer_id id) const {
 }
 
 void copy_io_state::finish(transfer& x, agent_result result, caf::error reason) {
+    record_io(self_, trace::instant::io_end, mapped_copy, x.id.value, x.cursor.bytes());
     tell(self_, x.reply_to,
          transfer_done{x.id, result, x.cursor.bytes(), std::move(reason), x.began, clock::now(), x.posting});
 }

@@ -13,6 +13,8 @@ namespace kvferry {
 
 namespace {
 
+constexpr const char* direct_put = "put (direct)";
+
 constexpr std::string_view key_label = "loopback access key";
 
 struct access_key {
@@ -213,6 +215,7 @@ void loopback_io_state::on_start_put(start_put& message) {
     auto& to = found->second;
     if (auto error = bind_target(to, message.job))
         return refuse(std::move(error));
+    record_io(self_, trace::instant::io_begin, direct_put, message.id.value, message.job.plan->bytes);
     to.transfers.insert(message.id);
     transfers_.emplace(message.id, transfer{message.endpoint, std::move(message.reply_to),
                                             self_->clock().now(), false});
@@ -228,6 +231,7 @@ void loopback_io_state::finish_transfer(transfer_id id, agent_result result, std
                                         caf::error error) {
     auto done = std::move(transfers_.at(id));
     transfers_.erase(id);
+    record_io(self_, trace::instant::io_end, direct_put, id.value, bytes);
     tell(self_, done.reply_to,
          transfer_done{id, result, bytes, std::move(error), done.began, self_->clock().now()});
     if (auto found = endpoints_.find(done.over); found != endpoints_.end()) {

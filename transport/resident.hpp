@@ -4,6 +4,9 @@
 // the same actors run in tests on virtual time.
 #pragma once
 
+#include "messages/trace.hpp"
+#include "messages/trace_actor.hpp"
+
 #include <caf/actor_config.hpp>
 #include <caf/actor_system.hpp>
 #include <caf/execution_unit.hpp>
@@ -37,7 +40,25 @@ public:
     using super::enqueue;
 
     bool enqueue(caf::mailbox_element_ptr mail, caf::execution_unit* unit) override {
+        trace::last_delivery = {mail.get(), this->id()};
         return super::enqueue(std::move(mail), home_ ? home_ : unit);
+    }
+
+    caf::resumable::resume_result resume(caf::execution_unit* unit, size_t messages_max) override {
+        const auto* before = std::exchange(trace::running_actor, this);
+        const auto result = super::resume(unit, messages_max);
+        trace::running_actor = before;
+        return result;
+    }
+
+    bool cleanup(caf::error&& reason, caf::execution_unit* unit) override {
+        trace::event ended;
+        ended.actor = this->name();
+        ended.actor_id = static_cast<std::uint32_t>(this->id());
+        ended.what = trace::instant::actor_ended;
+        ended.ticks = trace::now();
+        trace::record(ended);
+        return super::cleanup(std::move(reason), unit);
     }
 
     void launch(caf::execution_unit* unit, bool lazy, bool hide) override {

@@ -12,6 +12,8 @@ namespace kvferry {
 
 namespace {
 
+constexpr const char* direct_put = "put (direct)";
+
 /// Longest piece of a put in hardware: what a cancel has to wait for.
 constexpr std::uint64_t put_bytes_max = std::uint64_t{1} << 20;
 /// Longest piece of a put by message. With its heads it fills one segment of UCX's TCP transport
@@ -93,6 +95,7 @@ void ucx_io_state::on_start_put(start_put& message) {
     fresh.reply_to = std::move(message.reply_to);
     fresh.began = now;
     fresh.posting = clock::now() - now;
+    record_io(self_, trace::instant::io_begin, direct_put, message.id.value, fresh.job.plan->bytes);
     x->puts.insert(number);
     x->posting.push_back(number);
     pump(*x);
@@ -216,6 +219,7 @@ void ucx_io_state::finish_put(std::uint64_t number, agent_result result) {
     put_numbers_.erase(put.id);
     auto& x = links_.at(put.over);
     x.puts.erase(number);
+    record_io(self_, trace::instant::io_end, direct_put, put.id.value, put.cursor.bytes());
     auto error = std::move(put.failure);
     if (result == agent_result::in_doubt)
         error = make_error(errc::transfer_in_doubt,
