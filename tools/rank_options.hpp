@@ -27,6 +27,8 @@ struct rank_options {
     std::chrono::milliseconds dial_deadline = limits{}.dial_deadline;
     std::chrono::milliseconds stop_deadline = limits{}.stop_deadline;
     std::optional<std::uint64_t> fill_seed;
+    /// Folder for a recording; empty: none.
+    std::string trace;
 };
 
 /// What a rank is started with.

@@ -25,6 +25,7 @@ void add_demo(CLI::App& app, int& status);
 void add_demo_side(CLI::App& app, int& status);
 void add_doctor(CLI::App& app, int& status);
 void add_plan(CLI::App& app, int& status);
+void add_trace(CLI::App& app, int& status);
 void add_worker(CLI::App& app, int& status);
 
 } // namespace kvferry

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command line of `kvferry worker` and its loop over standard input.
+#include "actors/configure.hpp"
+#include "actors/trace_recording.hpp"
 #include "tools/rank_host.hpp"
 #include "tools/subcommand.hpp"
 
@@ -58,6 +60,16 @@ and its generation rank:
 
 int run_worker(const rank_options& options) {
     std::signal(SIGPIPE, SIG_IGN); // a script that is gone is an end of input, nothing worse
+    std::unique_ptr<trace_recording> recording;
+    if (!options.trace.empty()) {
+        init_types(); // an error is made before there is an actor system
+        auto started = trace_recording::start(options.trace, options.instance);
+        if (!started) {
+            std::cerr << "kvferry worker: --trace: " << text_of(started.error()) << "\n";
+            return exit_usage;
+        }
+        recording = std::move(*started);
+    }
     runtime actors;
     auto out =
         actors.system().spawn<line_writer_actor::stateful_impl<line_writer_state>, caf::detached>();
@@ -75,9 +87,11 @@ int run_worker(const rank_options& options) {
     }
     const auto clean = (*host)->stop();
     flush();
-    if (!clean)
+    if (!clean) {
+        recording.reset();
         std::_Exit(exit_failure); // threads that own mappings stay as they are: the end of the
                                   // process is the proof
+    }
     return exit_success;
 }
 
@@ -129,6 +143,8 @@ void add_worker(CLI::App& app, int& status) {
     milliseconds("--stop-deadline", options->stop_deadline, "The stop at the end");
     command->add_option("--fill-seed", options->fill_seed,
                         "Start with this content: slot i holds block i");
+    command->add_option("--trace", options->trace, "Record all messages into this folder, for `kvferry trace`")
+        ->type_name("RUN");
     command->footer(tools::protocol_text);
     command->callback([options, &status] { status = tools::run_worker(*options); });
 }

@@ -73,6 +73,10 @@ void add_bench(CLI::App& app, int& status) {
         ->check(CLI::Range(1, 1024))
         ->capture_default_str();
     command->add_flag("--huge-pages", options->huge_pages, "Pools of 2 MiB pages");
+    command->add_option("--trace", options->trace, "Record all messages into this folder, for `kvferry trace`")
+        ->type_name("RUN");
+    command->add_flag("--without-rings", options->without_rings,
+                      "Do not record events at all: to see what recording costs");
     command->add_flag("--json", options->json, "One JSON object");
     command->footer(definitions);
     command->callback([command, options, &status] {

@@ -107,7 +107,7 @@ public:
 private:
     void open(std::uint64_t number, kv_slice slice) {
         session_options options;
-        options.request = rid{number};
+        options.request = rid{number + 1};
         offered_.push_back(rank_->facade().open_tx(std::move(options)));
         offered_.back().send(std::move(slice));
     }

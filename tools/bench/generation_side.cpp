@@ -31,7 +31,7 @@ caf::expected<round_times> generation_side::receive(std::uint64_t first, std::ve
     for (std::uint64_t index = 0; index < count; ++index) {
         places.acquire();
         session_options options;
-        options.request = rid{first + index};
+        options.request = rid{first + index + 1};
         options.on_released = [&ended, &places, index](const session_released&) {
             ended[index] = clock::now();
             places.release();

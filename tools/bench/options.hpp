@@ -33,10 +33,15 @@ struct bench_options {
     /// That copies by a device may take.
     std::uint32_t multiprocessors = device_options{}.multiprocessors;
     bool json = false;
+    /// Folder for a recording of both sides; empty: none.
+    std::string trace;
+    /// Not even the rings are written: to see what that costs.
+    bool without_rings = false;
 
     NLOHMANN_DEFINE_TYPE_INTRUSIVE(bench_options, regions, region_bytes, per_block, memory, route,
                                    in_flight, repeat, transfers, spin_us, footprint_bytes,
-                                   huge_pages, multiprocessors, json)
+                                   huge_pages, multiprocessors, json, trace,
+                                   without_rings)
 };
 
 /// A run in whole blocks.

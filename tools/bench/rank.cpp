@@ -21,6 +21,14 @@ double seconds_of(const timeval& x) {
 
 caf::expected<rank> rank::start(runtime& actors, const bench_options& options,
                                 const bench_shape& shape, side role) {
+    trace::enable(!options.without_rings);
+    std::unique_ptr<trace_recording> recording;
+    if (!options.trace.empty()) {
+        auto started = trace_recording::start(options.trace, to_string(role));
+        if (!started)
+            return add_context(started.error(), "--trace");
+        recording = std::move(*started);
+    }
     auto memory = make_memory(options, shape, role);
     if (!memory)
         return std::move(memory.error());
@@ -41,11 +49,11 @@ caf::expected<rank> rank::start(runtime& actors, const bench_options& options,
     auto published = started->publish({(*memory)->region()}, page_table_of(shape));
     if (!published)
         return std::move(published.error());
-    return rank{std::move(*memory), std::move(*started)};
+    return rank{std::move(recording), std::move(*memory), std::move(*started)};
 }
 
-rank::rank(std::unique_ptr<bench_memory> memory, worker started)
-    : memory_(std::move(memory)), worker_(std::move(started)) {}
+rank::rank(std::unique_ptr<trace_recording> recording, std::unique_ptr<bench_memory> memory, worker started)
+    : recording_(std::move(recording)), memory_(std::move(memory)), worker_(std::move(started)) {}
 
 usage rank::used() const {
     rusage now{};

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "actors/runtime.hpp"
+#include "actors/trace_recording.hpp"
 #include "tools/bench/memory.hpp"
 
 #include <memory>
@@ -29,8 +30,10 @@ public:
     caf::error stop();
 
 private:
-    rank(std::unique_ptr<bench_memory>, worker);
+    rank(std::unique_ptr<trace_recording>, std::unique_ptr<bench_memory>, worker);
 
+    /// Null without --trace.
+    std::unique_ptr<trace_recording> recording_;
     std::unique_ptr<bench_memory> memory_;
     worker worker_;
 };

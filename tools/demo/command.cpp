@@ -166,6 +166,8 @@ void add_the_rest(CLI::App& command, demo_options& options) {
         ->group("");
     add_number(command, "--deadline", options.deadline_seconds, 1, 86400,
                "Longest wait for anything, in seconds");
+    command.add_option("--trace", options.trace, "Record all messages into this folder, for `kvferry trace`")
+        ->type_name("RUN");
     command.add_flag("--json", options.json, "One JSON object instead of text");
     add_choice(command, "--log", {"trace", "debug", "info", "warn", "error", "off"}, "error",
                set_log_level, "Log on stderr, as KVFERRY_LOG does");

@@ -149,6 +149,7 @@ void orchestrator::start_sides() {
     setup.window = options.window;
     setup.route = options.route;
     setup.memory = options.memory;
+    setup.trace = options.trace;
     setup.aux = options.order == side_order::generation_first;
     setup.deadline_seconds = options.deadline_seconds;
     const auto start = [&](side_process& side, const engine::parallelism& ranks,

@@ -36,6 +36,7 @@ struct start_side {
     std::string memory = "host"; ///< of the pools that transfers see: "host" or "cuda"
     bool aux = false;
     std::uint32_t deadline_seconds = 0;
+    std::string trace; ///< folder for a recording; empty: none
     bool crash = false; ///< die in the middle of the first request
 };
 
@@ -174,7 +175,7 @@ struct side_failed {
 
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(start_side, instance, tp_size, pp_size, attention_dp, model,
                                    latent, window, tokens_per_block, slots, route, memory, aux,
-                                   deadline_seconds, crash)
+                                   deadline_seconds, trace, crash)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(prefill_request, rid, dp_rank, prompt)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(receive_request, rid, prompt_tokens, new_tokens, dp_rank,
                                    context_endpoint, context_dp_rank, first_token, flip_a_bit)

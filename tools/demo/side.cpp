@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kvferry demo-side`: one side's process, from its first line to its last.
+#include "actors/configure.hpp"
+#include "actors/trace_recording.hpp"
 #include "tools/demo/context_side.hpp"
 #include "tools/demo/copy_comparison.hpp"
 #include "tools/demo/generation_side.hpp"
@@ -10,6 +12,9 @@
 #include <chrono>
 #include <exception>
 #include <memory>
+#include <stdexcept>
+#include <string>
+#include <utility>
 
 namespace kvferry {
 namespace {
@@ -20,10 +25,19 @@ using namespace demo;
 constexpr std::chrono::seconds stop_deadline{5};
 
 void run_side(side_loop& loop) {
+    std::unique_ptr<trace_recording> recording; // ends last: the stop belongs to the run
     std::unique_ptr<side_ranks> ranks;
     std::unique_ptr<context_side> context;
     std::unique_ptr<generation_side> generation;
     loop.handlers().on<start_side>([&](const start_side& setup) {
+        if (!setup.trace.empty()) {
+            init_types(); // an error is made before there is an actor system
+            auto started = trace_recording::start(setup.trace, setup.instance);
+            if (!started) {
+                throw std::runtime_error(text_of(started.error()));
+            }
+            recording = std::move(*started);
+        }
         ranks = std::make_unique<side_ranks>(setup);
         if (setup.instance == "context") {
             context = std::make_unique<context_side>(loop, *ranks, setup);

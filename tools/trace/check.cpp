@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+// One function per promise.
+#include "tools/trace/check.hpp"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <utility>
+
+namespace kvferry::tracing {
+
+namespace {
+
+using trace::instant;
+
+std::string at(const step& x) {
+    const auto microseconds = x.time_ns / 1000;
+    return std::to_string(microseconds / 1000) + "." + std::to_string(1000 + microseconds % 1000).substr(1) + " ms";
+}
+
+class checker {
+public:
+    explicit checker(const flow& x) : flow_(x) {}
+
+    check_result run() {
+        result_.lost_events = flow_.lost();
+        find_ends();
+        for (std::size_t i = 0; i < flow_.steps.size(); ++i)
+            check_step(i);
+        check_sessions();
+        check_waits();
+        return std::move(result_);
+    }
+
+private:
+    void find_ends() {
+        for (const auto& x : flow_.steps) {
+            if (x.what == instant::actor_ended)
+                ended_.insert({x.process, x.actor_id});
+            if (x.actor_id != 0)
+                known_.insert({x.process, x.actor_id});
+        }
+    }
+
+    void check_step(std::size_t index) {
+        const auto& x = flow_.steps[index];
+        switch (x.what) {
+        case instant::sent:
+        case instant::asked:
+            ++result_.messages;
+            if (x.key == 0 || x.effect != no_step)
+                break;
+            // An actor that ends drops what is in its mailbox; what was sent when the recording
+            // stopped may be handled after it.
+            if (ended_.contains({x.process, x.peer_id}) || after_last_event_of(x.process, x.peer_id, x.time_ns))
+                ++result_.accounted;
+            else
+                report("message lost", std::string{x.message} + " from " + lane_text(x) + " at " + at(x)
+                                           + " was never handled by actor " + std::to_string(x.peer_id), x.rid);
+            break;
+        case instant::dequeued:
+            if (x.effect == no_step && x.time_ns < last_time_of(x))
+                report("handler without end", std::string{x.message} + " at " + lane_text(x) + ", " + at(x), x.rid);
+            break;
+        case instant::done:
+            if (x.cause == no_step)
+                report("orphan", "the end of " + std::string{x.message} + " at " + lane_text(x) + ", " + at(x)
+                                     + ", without its beginning", x.rid);
+            break;
+        case instant::wire_sent:
+            ++result_.messages;
+            if (x.effect == no_step && x.rid != 0 && receiver_recorded(x))
+                report("message lost", std::string{x.message} + " from " + lane_text(x) + " at " + at(x)
+                                           + " reached no other rank", x.rid);
+            break;
+        case instant::wire_received:
+            if (x.cause == no_step && x.key != 0 && several_ranks())
+                report("orphan", std::string{x.message} + " came to " + lane_text(x) + " at " + at(x)
+                                     + ", and no recorded rank sent it", x.rid);
+            break;
+        case instant::io_begin:
+            if (x.effect == no_step)
+                report("no end", std::string{x.message} + " of " + std::to_string(x.number) + " bytes at "
+                                     + lane_text(x) + " began at " + at(x) + " and never ended", x.rid);
+            break;
+        case instant::io_end:
+            if (x.cause == no_step)
+                report("double end", std::string{x.message} + " at " + lane_text(x) + " ended at " + at(x)
+                                         + " without having begun, or for the second time", x.rid);
+            break;
+        default: break;
+        }
+        if (x.cause != no_step && flow_.steps[x.cause].time_ns > x.time_ns)
+            report("effect before cause", std::string{x.message} + " at " + lane_text(x) + ", " + at(x), x.rid);
+    }
+
+    /// Nothing is known of the actor after this time: the recording stopped.
+    bool after_last_event_of(std::size_t process, std::uint32_t actor_id, std::int64_t time) {
+        if (!known_.contains({process, actor_id}))
+            return true;
+        if (last_of_actor_.empty())
+            for (const auto& x : flow_.steps)
+                if (x.what == instant::dequeued)
+                    last_of_actor_[{x.process, x.actor_id}] = x.time_ns;
+        const auto found = last_of_actor_.find({process, actor_id});
+        return flow_.recordings[process].ended != "complete"
+               && (found == last_of_actor_.end() || found->second <= time);
+    }
+
+    std::int64_t last_time_of(const step& x) {
+        if (last_of_thread_.empty())
+            for (const auto& y : flow_.steps)
+                last_of_thread_[{y.process, y.thread}] = y.time_ns;
+        return last_of_thread_[{x.process, x.thread}];
+    }
+
+    bool several_ranks() const {
+        std::size_t with_wire = 0;
+        for (const auto& x : flow_.recordings)
+            with_wire += std::any_of(x.events.begin(), x.events.end(),
+                                     [](const auto& event) { return event.what == instant::wire_sent; });
+        return with_wire > 1 || flow_.recordings.size() == 1;
+    }
+
+    /// The rank that should have received it is among the recordings: the two talked about the
+    /// request, in one direction at least.
+    bool receiver_recorded(const step& x) {
+        if (talked_.empty())
+            for (const auto& y : flow_.steps)
+                if (y.what == instant::wire_received && y.cause != no_step)
+                    for (auto lane : {flow_.steps[y.cause].lane, y.lane})
+                        talked_.insert({lane, y.rid});
+        return talked_.contains({x.lane, x.rid});
+    }
+
+    /// Every session says once that it has ended and once that its pages are free.
+    void check_sessions() {
+        struct ends {
+            std::uint64_t rid = 0;
+            int finished = 0;
+            int released = 0;
+        };
+        std::map<std::size_t, ends> sessions;
+        for (const auto& x : flow_.steps) {
+            if (!x.actor.ends_with("_session"))
+                continue;
+            auto& session = sessions[x.lane];
+            session.rid = x.rid ? x.rid : session.rid;
+            if (x.what == instant::sent) {
+                session.finished += x.message == "session_finished";
+                session.released += x.message == "session_released";
+            }
+        }
+        for (const auto& [lane, session] : sessions) {
+            const auto who = flow_.lanes[lane].text() + " of rid " + std::to_string(session.rid);
+            if (session.finished == 0)
+                report("no end", who + " never told its outcome", session.rid);
+            if (session.finished > 1)
+                report("double end", who + " told its outcome " + std::to_string(session.finished) + " times", session.rid);
+            if (session.released == 0)
+                report("loan not returned", who + " never released its pages", session.rid);
+            if (session.released > 1)
+                report("double end", who + " released its pages " + std::to_string(session.released) + " times", session.rid);
+            (flow_.lanes[lane].actor == "tx_session" ? result_.context_sessions : result_.generation_sessions) +=
+                session.finished > 0;
+        }
+    }
+
+    /// Who has asked whom and has no answer: a circle of these never ends.
+    void check_waits() {
+        std::map<std::pair<std::size_t, std::uint32_t>, std::map<std::uint32_t, std::size_t>> waits;
+        for (std::size_t i = 0; i < flow_.steps.size(); ++i) {
+            const auto& x = flow_.steps[i];
+            if (x.what == instant::asked && x.answer == no_step && x.actor_id != 0 && x.peer_id != 0
+                && !ended_.contains({x.process, x.peer_id}) && !ended_.contains({x.process, x.actor_id}))
+                waits[{x.process, x.actor_id}][x.peer_id] = i;
+        }
+        std::set<std::pair<std::size_t, std::uint32_t>> over;
+        for (const auto& [start, unused] : waits) {
+            std::vector<std::size_t> path;
+            follow(start, waits, over, {}, path);
+        }
+    }
+
+    template <class Waits>
+    void follow(std::pair<std::size_t, std::uint32_t> actor, const Waits& waits,
+                std::set<std::pair<std::size_t, std::uint32_t>>& over,
+                std::vector<std::pair<std::size_t, std::uint32_t>> above, std::vector<std::size_t>& path) {
+        if (const auto found = std::find(above.begin(), above.end(), actor); found != above.end()) {
+            std::string text;
+            for (auto i = static_cast<std::size_t>(found - above.begin()); i < path.size(); ++i) {
+                const auto& x = flow_.steps[path[i]];
+                text += (text.empty() ? "" : ", ") + lane_text(x) + " (actor " + std::to_string(x.actor_id)
+                        + ") waits for the answer to " + std::string{x.message} + " from actor "
+                        + std::to_string(x.peer_id);
+            }
+            report("cycle of waits", text, flow_.steps[path.back()].rid);
+            return;
+        }
+        const auto found = waits.find(actor);
+        if (found == waits.end() || !over.insert(actor).second)
+            return;
+        above.push_back(actor);
+        for (const auto& [peer, index] : found->second) {
+            path.push_back(index);
+            follow({actor.first, peer}, waits, over, above, path);
+            path.pop_back();
+        }
+    }
+
+    std::string lane_text(const step& x) const { return flow_.lanes[x.lane].text(); }
+
+    void report(std::string kind, std::string text, std::uint64_t rid) {
+        result_.findings.push_back({std::move(kind), std::move(text), rid});
+    }
+
+    const flow& flow_;
+    check_result result_;
+    std::set<std::pair<std::size_t, std::uint32_t>> ended_;
+    std::set<std::pair<std::size_t, std::uint32_t>> known_;
+    std::map<std::pair<std::size_t, std::uint32_t>, std::int64_t> last_of_actor_;
+    std::map<std::pair<std::size_t, std::uint32_t>, std::int64_t> last_of_thread_;
+    std::set<std::pair<std::size_t, std::uint64_t>> talked_;
+};
+
+} // namespace
+
+check_result check(const flow& x) {
+    return checker{x}.run();
+}
+
+} // namespace kvferry::tracing

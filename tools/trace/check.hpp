@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// What must be true of every run: nothing vanished, nothing ended twice, nobody waits in a circle.
+#pragma once
+
+#include "tools/trace/flow.hpp"
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace kvferry::tracing {
+
+struct finding {
+    /// "message lost", "orphan", "double end", "no end", "loan not returned", "cycle of waits", ...
+    std::string kind;
+    std::string text;
+    std::uint64_t rid = 0;
+};
+
+struct check_result {
+    std::vector<finding> findings;
+    std::uint64_t messages = 0;
+    /// Sent and not handled, with a reason: their actor had ended, or it was too late in the run.
+    std::uint64_t accounted = 0;
+    /// Sessions that ended, by side.
+    std::uint64_t context_sessions = 0;
+    std::uint64_t generation_sessions = 0;
+    /// Events that no recording has; with them a finding may be a gap in the recording.
+    std::uint64_t lost_events = 0;
+
+    bool ok() const { return findings.empty() && lost_events == 0; }
+};
+
+check_result check(const flow&);
+
+} // namespace kvferry::tracing

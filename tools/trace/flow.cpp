@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+// Order, causes, and the requests that steps belong to.
+#include "tools/trace/flow.hpp"
+
+#include "tools/trace/offsets.hpp"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <tuple>
+#include <unordered_map>
+#include <utility>
+
+namespace kvferry::tracing {
+
+namespace {
+
+using trace::instant;
+
+class joiner {
+public:
+    explicit joiner(flow& x) : flow_(x) {}
+
+    void run() {
+        collect();
+        for (std::size_t i = 0; i < flow_.steps.size(); ++i)
+            link(i);
+        name_ranks();
+        requests_of_sessions();
+        requests_forward();
+        requests_backward();
+        requests_forward();
+    }
+
+private:
+    void collect() {
+        for (std::size_t process = 0; process < flow_.recordings.size(); ++process)
+            for (const auto& event : flow_.recordings[process].events) {
+                step x{event};
+                x.process = process;
+                x.time_ns += flow_.offsets_ns[process];
+                x.lane = lane_of(process, event);
+                flow_.steps.push_back(x);
+            }
+        std::stable_sort(flow_.steps.begin(), flow_.steps.end(),
+                         [](const step& a, const step& b) { return a.time_ns < b.time_ns; });
+        if (!flow_.steps.empty())
+            for (auto start = flow_.steps.front().time_ns; auto& x : flow_.steps)
+                x.time_ns -= start;
+    }
+
+    std::size_t lane_of(std::size_t process, const recorded_event& x) {
+        const auto [place, fresh] =
+            lanes_.try_emplace({process, x.actor_id, x.actor}, flow_.lanes.size());
+        if (fresh)
+            flow_.lanes.push_back({process, x.actor_id, std::string{x.actor}, {}});
+        return place->second;
+    }
+
+    void link(std::size_t index) {
+        auto& x = flow_.steps[index];
+        auto& stack = running_[{x.process, x.thread}];
+        if (!stack.empty())
+            x.handler = stack.back();
+        switch (x.what) {
+        case instant::sent: mail_[{x.process, x.key}] = index; break;
+        case instant::asked:
+            mail_[{x.process, x.key}] = index;
+            questions_[{x.process, x.lane, x.number}] = index;
+            break;
+        case instant::dequeued:
+            if (x.key != 0)
+                cause(index, mail_, {x.process, x.key});
+            x.handler = no_step;
+            stack.push_back(index);
+            break;
+        case instant::done: {
+            // Newest first: the dequeued of an older one may have been lost.
+            const auto found = std::find_if(stack.rbegin(), stack.rend(), [&](std::size_t i) {
+                return flow_.steps[i].lane == x.lane && flow_.steps[i].message == x.message;
+            });
+            x.handler = no_step;
+            if (found != stack.rend()) {
+                connect(*found, index);
+                stack.erase(std::next(found).base(), stack.end());
+            } else {
+                stack.clear();
+            }
+            break;
+        }
+        case instant::answered:
+            if (const auto asked = questions_.extract({x.process, x.lane, x.number})) {
+                x.cause = asked.mapped();
+                flow_.steps[x.cause].answer = index;
+            }
+            break;
+        case instant::io_begin: io_[{x.process, x.lane, x.key}] = index; break;
+        case instant::io_end: cause(index, io_, {x.process, x.lane, x.key}); break;
+        case instant::wire_sent: wire_[x.key] = index; break;
+        case instant::wire_received: cause(index, wire_, x.key); break;
+        case instant::actor_ended: break;
+        }
+    }
+
+    template <class Map>
+    void cause(std::size_t index, Map& open, const typename Map::key_type& key) {
+        if (const auto found = open.extract(key))
+            connect(found.mapped(), index);
+    }
+
+    void connect(std::size_t from, std::size_t to) {
+        flow_.steps[to].cause = from;
+        flow_.steps[from].effect = to;
+    }
+
+    /// A rank's loops are its own; its actors live there.
+    void name_ranks() {
+        for (const auto& x : flow_.steps) {
+            auto& rank = flow_.lanes[x.lane].rank;
+            const auto& threads = flow_.recordings[x.process].threads;
+            if (const auto found = threads.find(x.thread); rank.empty() && found != threads.end())
+                if (x.what == instant::dequeued || x.what == instant::io_begin)
+                    rank = found->second.rank;
+        }
+    }
+
+    void requests_of_sessions() {
+        std::map<std::size_t, std::set<std::uint64_t>> rids;
+        for (const auto& x : flow_.steps)
+            if (x.rid != 0 && x.actor.ends_with("_session"))
+                rids[x.lane].insert(x.rid);
+        for (auto& x : flow_.steps)
+            if (const auto found = rids.find(x.lane); found != rids.end() && found->second.size() == 1)
+                x.rid = *found->second.begin();
+    }
+
+    /// What follows from a step of a request belongs to it.
+    void requests_forward() {
+        for (auto& x : flow_.steps) {
+            if (x.rid == 0 && x.cause != no_step)
+                x.rid = flow_.steps[x.cause].rid;
+            if (x.rid == 0 && x.handler != no_step)
+                x.rid = flow_.steps[x.handler].rid;
+        }
+    }
+
+    /// A handler that did something for one request only was about it, and so was its message.
+    void requests_backward() {
+        std::unordered_map<std::size_t, std::set<std::uint64_t>> done_for;
+        for (std::size_t i = flow_.steps.size(); i-- > 0;) {
+            auto& x = flow_.steps[i];
+            if (x.rid == 0)
+                if (const auto found = done_for.find(i); found != done_for.end() && found->second.size() == 1)
+                    x.rid = *found->second.begin();
+            if (x.rid == 0)
+                continue;
+            if (x.handler != no_step)
+                done_for[x.handler].insert(x.rid);
+            if (x.cause != no_step && flow_.steps[x.cause].rid == 0)
+                flow_.steps[x.cause].rid = x.rid;
+        }
+    }
+
+    flow& flow_;
+    std::map<std::tuple<std::size_t, std::uint32_t, std::string_view>, std::size_t> lanes_;
+    std::map<std::pair<std::size_t, std::uint32_t>, std::vector<std::size_t>> running_;
+    std::map<std::pair<std::size_t, std::uint64_t>, std::size_t> mail_;
+    std::map<std::tuple<std::size_t, std::size_t, std::uint64_t>, std::size_t> questions_;
+    std::map<std::tuple<std::size_t, std::size_t, std::uint64_t>, std::size_t> io_;
+    std::map<std::uint64_t, std::size_t> wire_;
+};
+
+} // namespace
+
+std::string lane::text() const {
+    return (rank.empty() ? "process " + std::to_string(process) : rank) + " " + actor;
+}
+
+std::uint64_t flow::lost() const {
+    std::uint64_t result = 0;
+    for (const auto& x : recordings)
+        result += x.lost();
+    return result;
+}
+
+flow join(std::vector<recording> from) {
+    flow result;
+    result.offsets_ns = estimate_offsets(from);
+    result.recordings = std::move(from);
+    joiner{result}.run();
+    return result;
+}
+
+} // namespace kvferry::tracing

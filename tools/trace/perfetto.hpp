@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// A run in the trace-event format, which the Perfetto UI and chrome://tracing open as it is.
+#pragma once
+
+#include "tools/trace/flow.hpp"
+
+#include <nlohmann/json.hpp>
+
+namespace kvferry::tracing {
+
+/// {"traceEvents": [...]}: a rank is a process, an actor a thread, a handler a slice; an arrow goes
+/// from every send to its handling; counters say how many messages wait and how many bytes move.
+nlohmann::json perfetto_json(const flow&);
+
+/// What in a trace-event file breaks the format; empty when nothing does.
+std::vector<std::string> problems_of_perfetto(const nlohmann::json&);
+
+} // namespace kvferry::tracing

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reads the recordings of a run: one file per process, and whatever of each can be read.
+#pragma once
+
+#include "messages/errors.hpp"
+#include "messages/trace.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace kvferry::tracing {
+
+/// trace::event with a time: nanoseconds of the process's monotonic clock.
+struct recorded_event {
+    std::int64_t time_ns = 0;
+    std::string_view actor;
+    std::string_view message;
+    std::uint64_t rid = 0;
+    std::uint64_t attempt = 0;
+    std::uint64_t key = 0;
+    std::uint32_t actor_id = 0;
+    std::uint32_t peer_id = 0;
+    std::uint64_t number = 0;
+    std::uint32_t thread = 0;
+    trace::instant what = trace::instant::sent;
+};
+
+struct recorded_thread {
+    /// "context/0"; empty for threads that serve the whole process.
+    std::string rank;
+    std::string role;
+    /// Events that were overwritten before they were written down.
+    std::uint64_t lost = 0;
+};
+
+struct recording {
+    std::string path;
+    std::string program;
+    /// Processes with the same text share a monotonic clock.
+    std::string machine;
+    std::uint32_t process_id = 0;
+    /// Why it ends: "complete", or what made the process dump; empty: the end is missing.
+    std::string ended;
+    /// In order within each thread.
+    std::vector<recorded_event> events;
+    std::map<std::uint32_t, recorded_thread> threads;
+    /// What could not be read, for people.
+    std::vector<std::string> problems;
+    /// What the texts of events point into.
+    std::shared_ptr<std::deque<std::string>> names = std::make_shared<std::deque<std::string>>();
+
+    std::uint64_t lost() const;
+};
+
+/// Everything that is whole. Fails only when there is nothing: no recording, or another version.
+caf::expected<recording> read_recording(std::span<const std::byte>, const std::string& path);
+
+/// All files *.kvtrace of the folder, or the one file. Files that are none become `problems`.
+struct run_files {
+    std::vector<recording> recordings;
+    std::vector<std::string> problems;
+};
+caf::expected<run_files> read_run(const std::string& path);
+
+} // namespace kvferry::tracing
