@@ -7,6 +7,7 @@
 #include "tools/trace/perfetto.hpp"
 #include "tools/trace/pictures.hpp"
 #include "tools/trace/report.hpp"
+#include "tools/trace/why.hpp"
 
 #include <CLI/CLI.hpp>
 
@@ -147,6 +148,23 @@ int run_check(const opened_run& run, const trace_options& options) {
     return result.ok() ? exit_success : exit_failure;
 }
 
+int why(const opened_run& run, const trace_options& options) {
+    const auto waits = waits_of(run.joined, options.rid);
+    auto rows = nlohmann::json::array();
+    for (const auto& x : waits)
+        if (options.json)
+            rows.push_back({{"kind", x.kind}, {"who", x.who}, {"what", x.what}, {"text", x.text},
+                            {"waited_ns", x.now_ns - x.since_ns}});
+        else
+            std::cout << x.text << "\n";
+    if (options.json)
+        std::cout << rows.dump() << "\n";
+    else if (waits.empty())
+        std::cout << "rid " << options.rid << " is not in this run, or it is over and its pages are released\n";
+    std::cout << std::flush;
+    return exit_success;
+}
+
 int perfetto(const opened_run& run, const trace_options& options) {
     return write_file(options.output, perfetto_json(run.joined).dump() + "\n");
 }
@@ -193,6 +211,9 @@ void add_trace(CLI::App& app, int& status) {
     numbers->add_option("--slowest", options->slowest, "How many requests")->capture_default_str();
     auto* verdict = add("check", "Whether anything was lost, ended twice, or waits for ever", run_check);
     verdict->add_flag("--json", options->json, "One JSON object");
+    auto* reason = add("why", "What a request waited for when the recording ended, and who had to act", why);
+    rid(reason)->required();
+    reason->add_flag("--json", options->json, "A list of objects, the nearest cause first");
     auto* price = command->add_subcommand("cost", "Measure what recording one event costs");
     price->add_flag("--json", options->json, "One JSON object");
     price->callback([options, &status] { status = cost(options->json); });

@@ -119,19 +119,22 @@ private:
             auto& rank = flow_.lanes[x.lane].rank;
             const auto& threads = flow_.recordings[x.process].threads;
             if (const auto found = threads.find(x.thread); rank.empty() && found != threads.end())
-                if (x.what == instant::dequeued || x.what == instant::io_begin)
+                if (x.actor_id != 0 && x.what != instant::actor_ended)
                     rank = found->second.rank;
         }
     }
 
+    /// A session has one request: all it does is about it, and all that it is told.
     void requests_of_sessions() {
-        std::map<std::size_t, std::set<std::uint64_t>> rids;
+        std::map<std::pair<std::size_t, std::uint32_t>, std::set<std::uint64_t>> rids;
         for (const auto& x : flow_.steps)
             if (x.rid != 0 && x.actor.ends_with("_session"))
-                rids[x.lane].insert(x.rid);
+                rids[{x.process, x.actor_id}].insert(x.rid);
         for (auto& x : flow_.steps)
-            if (const auto found = rids.find(x.lane); found != rids.end() && found->second.size() == 1)
-                x.rid = *found->second.begin();
+            for (auto actor : {x.actor_id, x.peer_id})
+                if (const auto found = rids.find({x.process, actor});
+                    x.rid == 0 && found != rids.end() && found->second.size() == 1)
+                    x.rid = *found->second.begin();
     }
 
     /// What follows from a step of a request belongs to it.
