@@ -2,6 +2,8 @@
 // What each command of a script does.
 #include "tools/rank_host.hpp"
 
+#include "tools/flight_recorder.hpp"
+
 #include <thread>
 #include <unistd.h>
 #include <unordered_map>
@@ -259,6 +261,8 @@ session_options rank_host::options_of(const json& command, aux_mode aux,
     result.on_outcome = [out = out_, promise, opened = clock::now()](const session_finished& x) {
         const auto since_open =
             std::chrono::duration_cast<std::chrono::milliseconds>(clock::now() - opened);
+        if (x.state == session_state::error)
+            flight_recorder::failed("rid " + to_string(x.request) + " failed: " + text_of(x.error));
         tell_from_outside(out, line_of(event_of(x, since_open)));
         promise->set_value();
     };

@@ -2,6 +2,7 @@
 // The command line of `kvferry worker` and its loop over standard input.
 #include "actors/configure.hpp"
 #include "actors/trace_recording.hpp"
+#include "tools/flight_recorder.hpp"
 #include "tools/rank_host.hpp"
 #include "tools/subcommand.hpp"
 
@@ -60,9 +61,12 @@ and its generation rank:
 
 int run_worker(const rank_options& options) {
     std::signal(SIGPIPE, SIG_IGN); // a script that is gone is an end of input, nothing worse
+    init_types(); // errors are made before there is an actor system
+    auto flight = flight_recorder::start(options.instance, flight_recorder::folder());
+    if (!flight)
+        std::cerr << "kvferry worker: no flight recorder: " << text_of(flight.error()) << "\n";
     std::unique_ptr<trace_recording> recording;
     if (!options.trace.empty()) {
-        init_types(); // an error is made before there is an actor system
         auto started = trace_recording::start(options.trace, options.instance);
         if (!started) {
             std::cerr << "kvferry worker: --trace: " << text_of(started.error()) << "\n";
