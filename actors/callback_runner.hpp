@@ -5,7 +5,7 @@
 
 #include "messages/handle.hpp"
 #include "messages/local_messages.hpp"
-#include "transport/log.hpp"
+#include "messages/log.hpp"
 
 namespace kvferry {
 

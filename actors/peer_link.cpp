@@ -5,7 +5,7 @@
 #include "messages/codec.hpp"
 #include "messages/handle.hpp"
 #include "transport/layout_match.hpp"
-#include "transport/log.hpp"
+#include "messages/log.hpp"
 #include "transport/page_table_check.hpp"
 #include "transport/topology.hpp"
 

@@ -3,7 +3,7 @@
 #include "actors/session_gate.hpp"
 
 #include "messages/handle.hpp"
-#include "transport/log.hpp"
+#include "messages/log.hpp"
 
 #include <utility>
 

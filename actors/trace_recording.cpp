@@ -2,10 +2,10 @@
 // A thread that empties the rings often enough, and the file that it writes.
 #include "actors/trace_recording.hpp"
 
+#include "messages/log.hpp"
 #include "transport/machine_id.hpp"
 #include "transport/system_call.hpp"
 
-#include <spdlog/spdlog.h>
 
 #include <cerrno>
 #include <fcntl.h>
@@ -92,7 +92,7 @@ void trace_recording::write_new_events() {
 void trace_recording::write(const std::vector<std::byte>& bytes) {
     if (!file_ || write_all(file_.get(), bytes))
         return;
-    spdlog::error("the recording {} ends here: {}", path_,
+    logger().error("the recording {} ends here: {}", path_,
                   describe(system_error(errc::system_call_failed, "write")));
     file_ = unique_fd{};
 }

@@ -7,7 +7,7 @@
 #include "actors/sender.hpp"
 #include "messages/codec.hpp"
 #include "messages/handle.hpp"
-#include "transport/log.hpp"
+#include "messages/log.hpp"
 #include "transport/page_table_check.hpp"
 #include "transport/topology.hpp"
 

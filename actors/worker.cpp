@@ -5,7 +5,7 @@
 #include "actors/ask_blocking.hpp"
 #include "actors/worker_parts.hpp"
 #include "messages/handle.hpp"
-#include "transport/log.hpp"
+#include "messages/log.hpp"
 #include "transport/topology.hpp"
 
 #include <mutex>

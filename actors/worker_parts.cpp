@@ -14,7 +14,7 @@
 #include "messages/handle.hpp"
 #include "transport/copy_io.hpp"
 #include "transport/host_link.hpp"
-#include "transport/log.hpp"
+#include "messages/log.hpp"
 #include "transport/loopback_host_link.hpp"
 #include "transport/loopback_io.hpp"
 #include "transport/machine_id.hpp"

@@ -3,7 +3,7 @@
 #include "cuda/cuda_io.hpp"
 
 #include "messages/handle.hpp"
-#include "transport/log.hpp"
+#include "messages/log.hpp"
 #include "transport/system_call.hpp"
 
 #include <algorithm>

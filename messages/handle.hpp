@@ -9,6 +9,7 @@
 #pragma once
 
 #include "messages/errors.hpp"
+#include "messages/log.hpp"
 #include "messages/protocol.hpp"
 #include "messages/trace.hpp"
 #include "messages/trace_actor.hpp"
@@ -17,7 +18,6 @@
 #include <caf/detail/type_traits.hpp>
 #include <caf/result.hpp>
 #include <caf/send.hpp>
-#include <spdlog/spdlog.h>
 
 #include <atomic>
 #include <exception>
@@ -116,7 +116,7 @@ caf::error report_throw(State* state, const trace::event& about, const char* wha
 
 inline void report_throw_in_answer(const char* who, const char* what) {
     handler_failures.fetch_add(1, std::memory_order_relaxed);
-    spdlog::error("{} failed on an answer: {}", who, what);
+    logger().error("{} failed on an answer: {}", who, what);
 }
 
 /// A function with the same signature that lets nothing out: CAF would end the actor.

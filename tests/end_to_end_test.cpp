@@ -140,8 +140,8 @@ TEST_CASE("end to end: a rank of another shape is refused by field and values, o
     for (const auto& other :
          {shape{"layers=5,heads=4,head_dim=32,element_bytes=2,tokens_per_block=16", "element_shape",
                 "has [16]", "has [32]"},
-          shape{"layers=5,heads=4,head_dim=16,element_bytes=2,tokens_per_block=8",
-                "tokens_per_slot", "has 16", "has 8"}}) {
+          shape{"layers=5,heads=4,head_dim=16,element_bytes=4,tokens_per_block=16",
+                "element_type", "has \"2 bytes\"", "has \"4 bytes\""}}) {
         CAPTURE(other.field);
         instance_processes stranger{{"stranger", 1, 1, other.model, 64, {}}};
         const request refused{++rid, {0}, {0}, 8, false};

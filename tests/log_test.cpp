@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The log: quiet by default, one place to turn it up or to take it over.
-#include "transport/log.hpp"
+#include "messages/log.hpp"
 
 #include "messages/errors.hpp"
 

@@ -3,9 +3,9 @@
 #include "tools/flight_recorder.hpp"
 
 #include "actors/trace_recording.hpp"
+#include "messages/log.hpp"
 #include "transport/system_call.hpp"
 
-#include <spdlog/spdlog.h>
 
 #include <array>
 #include <atomic>
@@ -103,9 +103,9 @@ void flight_recorder::run() {
         if (!why)
             continue;
         if (auto path = dump_trace(folder_, name_, *why))
-            spdlog::error("{}: the last events are in {}; kvferry trace show {} prints them", *why, *path, *path);
+            logger().error("{}: the last events are in {}; kvferry trace show {} prints them", *why, *path, *path);
         else
-            spdlog::error("{}: the last events cannot be written: {}", *why, describe(path.error()));
+            logger().error("{}: the last events cannot be written: {}", *why, describe(path.error()));
         if (number != 0)
             written = true;
     }

@@ -4,7 +4,7 @@
 
 #include "messages/handle.hpp"
 #include "transport/host_link_state.hpp"
-#include "transport/log.hpp"
+#include "messages/log.hpp"
 #include "transport/memory_mapping.hpp"
 #include "transport/process_watch.hpp"
 

@@ -3,7 +3,7 @@
 #include "transport/host_link_hello.hpp"
 
 #include "messages/limits.hpp"
-#include "transport/log.hpp"
+#include "messages/log.hpp"
 #include "transport/unix_socket.hpp"
 
 #include <caf/binary_deserializer.hpp>

@@ -2,7 +2,7 @@
 // The cycle of an I/O loop, and how other threads reach it.
 #include "transport/io_loop.hpp"
 
-#include "transport/log.hpp"
+#include "messages/log.hpp"
 #include "transport/system_call.hpp"
 
 #include <caf/actor_system.hpp>

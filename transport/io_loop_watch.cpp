@@ -2,7 +2,7 @@
 // Pollers and watched descriptors of an I/O loop: how they come and go.
 #include "transport/io_loop.hpp"
 
-#include "transport/log.hpp"
+#include "messages/log.hpp"
 #include "transport/system_call.hpp"
 
 #include <cstdlib>

@@ -4,7 +4,7 @@
 
 #include "messages/codec.hpp"
 #include "messages/handle.hpp"
-#include "transport/log.hpp"
+#include "messages/log.hpp"
 #include "transport/put_check.hpp"
 #include "transport/sealed_bytes.hpp"
 #include "transport/system_call.hpp"

@@ -3,7 +3,7 @@
 #include "transport/ucx_io.hpp"
 
 #include "messages/handle.hpp"
-#include "transport/log.hpp"
+#include "messages/log.hpp"
 #include "transport/ucx_error.hpp"
 
 #include <algorithm>

@@ -2,7 +2,7 @@
 // A log handler of UCX in front of its own, which prints.
 #include "transport/ucx_log.hpp"
 
-#include "transport/log.hpp"
+#include "messages/log.hpp"
 
 #include <ucs/debug/log_def.h>
 

@@ -2,7 +2,7 @@
 // How a UCX worker is made, polled and freed.
 #include "transport/ucx_worker.hpp"
 
-#include "transport/log.hpp"
+#include "messages/log.hpp"
 #include "transport/sealed_bytes.hpp"
 #include "transport/system_call.hpp"
 #include "transport/ucx_error.hpp"

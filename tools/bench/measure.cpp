@@ -127,7 +127,7 @@ private:
 
     /// Dials, and faults in every page of the runtime's mapping.
     caf::error sweep() {
-        constexpr std::uint64_t number = rid_max;
+        constexpr std::uint64_t number = rid_max - 1;
         if (auto offered = context_->ask({{"do", "offer_sweep"}, {"number", number}}); !offered)
             return std::move(offered.error());
         auto times = own_->receive(number, {plan_->sweep()}, 1);

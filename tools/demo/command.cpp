@@ -3,7 +3,7 @@
 #include "tools/demo/orchestrator.hpp"
 #include "tools/demo/report.hpp"
 #include "tools/subcommand.hpp"
-#include "transport/log.hpp"
+#include "messages/log.hpp"
 
 #include <CLI/CLI.hpp>
 

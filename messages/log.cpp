@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Makes the logger when it is first asked for.
-#include "transport/log.hpp"
+#include "messages/log.hpp"
 
 #include "messages/errors.hpp"
 
