@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// The program `kvferry`: finds the subcommand, turns usage errors into status 2.
+// The program `kvferry`: finds the subcommand, turns usage errors into status 2; into JSON for whoever
+// asked for that.
 #include "tools/subcommand.hpp"
 
 #include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <exception>
 #include <iostream>
 #include <memory>
 #include <string>
+#include <string_view>
 
 int main(int argc, char** argv) {
     CLI::App app{
@@ -33,7 +37,11 @@ int main(int argc, char** argv) {
         if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
             return app.exit(error); // --help
         }
-        std::cerr << "kvferry: " << error.what() << "\n";
+        const std::string text = error.what();
+        if (std::find(argv, argv + argc, std::string_view{"--json"}) != argv + argc)
+            std::cout << nlohmann::json{{"error", {{"code", "invalid_argument"}, {"message", text}}}}.dump() << "\n";
+        else
+            std::cerr << "kvferry: " << text << "\n";
         return kvferry::exit_usage;
     } catch (const std::exception& error) {
         std::cerr << "kvferry: " << error.what() << "\n";
