@@ -6,7 +6,6 @@
 #include "messages/handle.hpp"
 
 #include <algorithm>
-#include <set>
 #include <utility>
 
 namespace kvferry {
@@ -166,11 +165,15 @@ void rx_session_state::on_renew(const renew_requests&) {
 
 /// No more than one group is left.
 bool rx_session_state::selected() const {
-    std::set<std::uint32_t> groups;
-    for (const auto& [rank, from] : writers_)
-        if (!from.dismissed)
-            groups.insert(from.binding.dp_rank);
-    return groups.size() <= 1;
+    const writer* first = nullptr;
+    for (const auto& [rank, from] : writers_) {
+        if (from.dismissed)
+            continue;
+        if (first && first->binding.dp_rank != from.binding.dp_rank)
+            return false;
+        first = &from;
+    }
+    return true;
 }
 
 /// The first report says which group runs the request; the others are told to forget it.
@@ -179,28 +182,32 @@ void rx_session_state::select(const writer& from) {
         return;
     const auto group = from.binding.dp_rank;
     tell(self_, with_.owner, session_transferring{with_.request, with_.session, group});
-    auto reason =
-        make_error(errc::not_selected, "rid " + to_string(with_.request) + " runs on DP rank " +
-                                           std::to_string(group) + " of the context");
-    for (const auto& [rank, other] : writers_)
+    if (selected())
+        return;
+    auto reason = make_error(errc::not_selected, "rid " + to_string(with_.request) +
+                                                     " runs on DP rank " + std::to_string(group) +
+                                                     " of the context");
+    for (auto& [rank, other] : writers_)
         if (other.binding.dp_rank != group)
-            dismiss(other.binding.dp_rank, reason);
+            dismiss(other, reason);
 }
 
-void rx_session_state::dismiss(std::uint32_t dp_rank, const caf::error& reason) {
-    for (auto& [rank, from] : writers_)
-        if (from.binding.dp_rank == dp_rank && !std::exchange(from.dismissed, true))
-            cancel(from, reason);
+void rx_session_state::dismiss(writer& from, const caf::error& reason) {
+    if (!std::exchange(from.dismissed, true))
+        cancel(from, reason);
 }
 
 /// Another group may still run the request; without one this is the end.
 void rx_session_state::group_failed(const writer& from, const caf::error& reason) {
     if (from.dismissed)
         return;
-    if (selected())
+    if (selected()) {
         finish(outcome_of(reason), explain(reason, from));
-    else
-        dismiss(from.binding.dp_rank, reason);
+        return;
+    }
+    for (auto& [rank, other] : writers_)
+        if (other.binding.dp_rank == from.binding.dp_rank)
+            dismiss(other, reason);
 }
 
 /// Tells a writer that was asked that nothing is wanted any more.

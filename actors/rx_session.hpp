@@ -72,7 +72,7 @@ private:
     void publish(writer&);
     request_data request_for(const writer&, slice_index) const;
     void select(const writer&);
-    void dismiss(std::uint32_t dp_rank, const caf::error&);
+    void dismiss(writer&, const caf::error&);
     void group_failed(const writer&, const caf::error&);
     void cancel(const writer&, const caf::error&);
     bool selected() const;

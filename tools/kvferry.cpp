@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program `kvferry`: finds the subcommand, turns usage errors into status 2; into JSON for whoever
 // asked for that.
+#include "actors/configure.hpp"
 #include "tools/subcommand.hpp"
 
 #include <CLI/CLI.hpp>
@@ -14,6 +15,7 @@
 #include <string_view>
 
 int main(int argc, char** argv) {
+    kvferry::init_types(); // errors are made before there is an actor system
     CLI::App app{
         "kvferry moves the KV cache of requests from the processes that computed it to the "
         "processes that go on with it.",

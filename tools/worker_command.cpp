@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command line of `kvferry worker` and its loop over standard input.
-#include "actors/configure.hpp"
 #include "actors/trace_recording.hpp"
 #include "tools/flight_recorder.hpp"
 #include "tools/rank_host.hpp"
@@ -61,7 +60,6 @@ and its generation rank:
 
 int run_worker(const rank_options& options) {
     std::signal(SIGPIPE, SIG_IGN); // a script that is gone is an end of input, nothing worse
-    init_types(); // errors are made before there is an actor system
     auto flight = flight_recorder::start(options.instance, flight_recorder::folder());
     if (!flight)
         std::cerr << "kvferry worker: no flight recorder: " << text_of(flight.error()) << "\n";

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command lines of `kvferry bench` and of its child.
-#include "actors/configure.hpp"
 #include "tools/bench/context_side.hpp"
 #include "tools/bench/memory.hpp"
 #include "tools/bench/report.hpp"
@@ -24,7 +23,6 @@ cudaMemcpyAsync of as many bytes in one piece. cuda-host and host-cuda: context-
 Exit status: 0, 1 when a transfer failed or a byte was wrong, 2 for a wrong flag.)";
 
 int run_bench(const bench::bench_options& options) {
-    init_types(); // errors are made before there is an actor system
     auto result = bench::measure(options);
     if (!result) {
         std::cerr << "kvferry bench: " << describe(result.error()) << "\n";

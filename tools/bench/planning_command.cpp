@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kvferry bench plan`: its options and its two forms of answer.
-#include "actors/configure.hpp"
 #include "tools/bench/planning.hpp"
 #include "tools/demo/text.hpp"
 #include "tools/subcommand.hpp"
@@ -75,7 +74,6 @@ std::string json_of(const planning_result& result) {
 namespace {
 
 int run_planning(std::uint32_t rounds, bool json) {
-    init_types(); // errors are made before there is an actor system
     auto result = bench::measure_planning(rounds);
     if (!result) {
         std::cerr << "kvferry bench plan: " << describe(result.error()) << "\n";

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kvferry demo-side`: one side's process, from its first line to its last.
-#include "actors/configure.hpp"
 #include "actors/trace_recording.hpp"
 #include "tools/demo/context_side.hpp"
 #include "tools/demo/copy_comparison.hpp"
@@ -31,7 +30,6 @@ void run_side(side_loop& loop) {
     std::unique_ptr<generation_side> generation;
     loop.handlers().on<start_side>([&](const start_side& setup) {
         if (!setup.trace.empty()) {
-            init_types(); // an error is made before there is an actor system
             auto started = trace_recording::start(setup.trace, setup.instance);
             if (!started) {
                 throw std::runtime_error(text_of(started.error()));

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kvferry doctor`: its options and its exit status.
-#include "actors/configure.hpp"
 #include "tools/doctor/report.hpp"
 #include "tools/subcommand.hpp"
 
@@ -19,7 +18,6 @@ void add_doctor(CLI::App& app, int& status) {
                     "container in which the ranks will run. UCX_* in the environment applies.\n\n"
                     "Exit status: 0 when kvferry works here, 1 when something that it needs is missing.");
     command->callback([json, &status] {
-        init_types(); // errors are made without an actor system
         const auto found = doctor::judge(doctor::look());
         std::cout << (*json ? doctor::to_json(found) + "\n" : doctor::to_text(found)) << std::flush;
         status = found.usable() ? exit_success : exit_failure;

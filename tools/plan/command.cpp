@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kvferry plan`: who sends what to whom between two instances, without starting either.
-#include "actors/configure.hpp"
 #include "tools/plan/text.hpp"
 #include "tools/subcommand.hpp"
 
@@ -41,7 +40,6 @@ int answer(const tools::plan_flags& flags, bool as_json, bool with_reasons) {
             std::cerr << "kvferry plan: " << describe(error) << std::endl;
         return exit_usage;
     };
-    init_types(); // errors are made before there is an actor system
     auto question = tools::parse_plan_flags(flags);
     if (!question)
         return fail(question.error());

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command line of `kvferry trace`.
-#include "actors/configure.hpp"
 #include "messages/trace.hpp"
 #include "tools/subcommand.hpp"
 #include "tools/trace/page.hpp"
@@ -58,7 +57,6 @@ struct opened_run {
 };
 
 std::optional<opened_run> open_run(const std::string& path) {
-    init_types(); // errors are made without an actor system
     auto files = read_run(path);
     if (!files) {
         std::cerr << "kvferry trace: " << text_of(files.error()) << "\n";
