@@ -15,9 +15,9 @@ inline caf::error check_aux_size(const aux_record& record, std::size_t bytes_max
                  + record.opaque.size();
     if (bytes <= bytes_max)
         return {};
-    return make_error(errc::limit_exceeded, "an aux record of " + std::to_string(bytes)
-                                                + " bytes is longer than aux_bytes_max = "
-                                                + std::to_string(bytes_max));
+    return make_error(errc::limit_exceeded,
+                      "an aux record of " + std::to_string(bytes)
+                          + " bytes is longer than aux_bytes_max = " + std::to_string(bytes_max));
 }
 
 } // namespace kvferry

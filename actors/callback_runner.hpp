@@ -18,7 +18,9 @@ struct callback_runner_state {
         return {handle(this, &callback_runner_state::on_run)};
     }
 
-    void handler_failed(const caf::error& reason) { logger().error("host callback: {}", text_of(reason)); }
+    void handler_failed(const caf::error& reason) {
+        logger().error("host callback: {}", text_of(reason));
+    }
 
 private:
     void on_run(const run_callback& message) { message.callback(); }

@@ -35,7 +35,8 @@ void init_types() {
 
 void configure(caf::actor_system_config& config) {
     init_types();
-    // Once: loading a module twice would make two of it. The mark is no option that a file could set.
+    // Once: loading a module twice would make two of it. The mark is no option that a file could
+    // set.
     if (!caf::get_or(config.content, "kvferry.configured", false))
         config.load<caf::io::middleman>();
     caf::put(config.content, "kvferry.configured", true);
@@ -50,7 +51,8 @@ void configure(caf::actor_system_config& config) {
 
 caf::error check_prepared(caf::actor_system& system) {
     const auto refuse = [](const std::string& what, const char* remedy) {
-        return make_error(errc::unsupported, "this actor system was not prepared (" + what + "): " + remedy);
+        return make_error(errc::unsupported,
+                          "this actor system was not prepared (" + what + "): " + remedy);
     };
     constexpr auto prepare = "call kvferry::configure(config) before it is made";
     if (!caf::detail::global_meta_object(caf::type_id_v<errc>))
@@ -59,7 +61,8 @@ caf::error check_prepared(caf::actor_system& system) {
         return refuse("CAF's network layer is not loaded", prepare);
     const auto& config = content(system.config());
     if (caf::get_or(config, "caf.scheduler.policy", "stealing") == "testing")
-        return refuse("its scheduler runs only when a test asks", "leave caf.scheduler.policy alone");
+        return refuse("its scheduler runs only when a test asks",
+                      "leave caf.scheduler.policy alone");
     // Host callbacks may block a thread, and rank infos must be answered meanwhile.
     if (caf::get_or(config, "caf.scheduler.max-threads", std::size_t{2}) < 2)
         return refuse("its scheduler has one thread, which host callbacks may block",

@@ -66,7 +66,8 @@ public:
         armed_ = next;
         auto now = self->clock().now();
         auto wait = *next > now ? *next - now : clock::duration::zero();
-        self->delayed_send(caf::actor_cast<typename Self::actor_hdl>(self->ctrl()), wait, deadline_tick{});
+        self->delayed_send(caf::actor_cast<typename Self::actor_hdl>(self->ctrl()), wait,
+                           deadline_tick{});
     }
 
     /// A tick that was overtaken by a later rearm() has no successor: else each of them would

@@ -14,12 +14,14 @@ namespace kvferry {
 namespace {
 
 caf::error stranger(std::string_view why) {
-    return make_error(errc::dial_failed, "who answers there is no rank-info server: " + std::string{why});
+    return make_error(errc::dial_failed,
+                      "who answers there is no rank-info server: " + std::string{why});
 }
 
 } // namespace
 
-info_caller_state::info_caller_state(info_caller_actor::pointer, dependencies given) : given_(std::move(given)) {}
+info_caller_state::info_caller_state(info_caller_actor::pointer, dependencies given)
+    : given_(std::move(given)) {}
 
 info_caller_actor::behavior_type info_caller_state::make_behavior() {
     return {handle(this, &info_caller_state::on_call)};
@@ -44,16 +46,20 @@ caf::result<info_frame> info_caller_state::on_call(const call_info_server& messa
     if (auto error = socket->receive(frame))
         return error;
     if (auto prefix = peek(frame); !prefix)
-        return code_of(prefix.error()) == errc::malformed_message ? stranger(text_of(prefix.error())) : prefix.error();
+        return code_of(prefix.error()) == errc::malformed_message
+                   ? stranger(text_of(prefix.error()))
+                   : prefix.error();
     frame.resize(bytes);
     if (auto error = socket->receive(caf::make_span(frame).subspan(frame_prefix_bytes)))
         return error;
     return info_frame{std::move(frame)};
 }
 
-info_caller_actor spawn_info_caller(caf::actor_system& system, info_caller_state::dependencies given) {
-    return system.spawn<caf::stateful_actor<info_caller_state, info_caller_actor::impl>, caf::detached>(
-        std::move(given));
+info_caller_actor spawn_info_caller(caf::actor_system& system,
+                                    info_caller_state::dependencies given) {
+    return system
+        .spawn<caf::stateful_actor<info_caller_state, info_caller_actor::impl>, caf::detached>(
+            std::move(given));
 }
 
 } // namespace kvferry

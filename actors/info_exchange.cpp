@@ -19,7 +19,8 @@ caf::error check_instance(const instance_info& x) {
     instance_roster roster{x.ranks.front().instance, static_cast<std::uint32_t>(x.ranks.size())};
     for (std::size_t i = 0; i < x.ranks.size(); ++i) {
         if (x.ranks[i].rank.value != i)
-            return make_error(errc::malformed_message, "the server answered with ranks out of order");
+            return make_error(errc::malformed_message,
+                              "the server answered with ranks out of order");
         if (auto error = roster.enter(x.ranks[i]))
             return add_context(error, "the server answered with ranks that contradict each other");
     }
@@ -29,7 +30,8 @@ caf::error check_instance(const instance_info& x) {
 caf::error unexpected(const wire_message& answer) {
     if (const auto* no = std::get_if<refused>(&answer); no && no->reason.code != errc::none)
         return from_wire(no->reason);
-    return make_error(errc::malformed_message, "the server answered with " + std::string{name_of(answer)});
+    return make_error(errc::malformed_message,
+                      "the server answered with " + std::string{name_of(answer)});
 }
 
 } // namespace
@@ -55,12 +57,14 @@ caf::result<void> info_exchange::on_register(const register_with_instance& messa
 }
 
 caf::error info_exchange::ask_at(const std::string& text, std::chrono::milliseconds deadline,
-                                 wire_message question, std::variant<fetch_promise, register_promise> answer) {
+                                 wire_message question,
+                                 std::variant<fetch_promise, register_promise> answer) {
     auto endpoint = parse_info_endpoint(text);
     if (!endpoint)
         return endpoint.error();
     if (deadline <= std::chrono::milliseconds::zero())
-        return make_error(errc::invalid_argument, text + ": a question needs a deadline above 0 ms");
+        return make_error(errc::invalid_argument,
+                          text + ": a question needs a deadline above 0 ms");
     const auto until = self_->clock().now() + deadline;
     const bool shared = std::holds_alternative<fetch_promise>(answer);
     auto id = shared ? joinable(*endpoint, until) : exchange_id{0};
@@ -68,8 +72,9 @@ caf::error info_exchange::ask_at(const std::string& text, std::chrono::milliseco
     byte_buffer question_frame;
     if (fresh) {
         if (exchanges_.size() >= bounds_.info_calls_max)
-            return make_error(errc::limit_exceeded, text + ": info_calls_max = " + std::to_string(bounds_.info_calls_max)
-                                                        + " questions to rank-info servers are open already");
+            return make_error(errc::limit_exceeded,
+                              text + ": info_calls_max = " + std::to_string(bounds_.info_calls_max)
+                                  + " questions to rank-info servers are open already");
         auto frame = encode(question, bounds_.message_bytes_max);
         if (!frame)
             return frame.error();
@@ -88,7 +93,8 @@ caf::error info_exchange::ask_at(const std::string& text, std::chrono::milliseco
 }
 
 /// An exchange may be joined by those who do not want to wait longer than it can last.
-info_exchange::exchange_id info_exchange::joinable(const info_endpoint& endpoint, time_point until) const {
+info_exchange::exchange_id info_exchange::joinable(const info_endpoint& endpoint,
+                                                   time_point until) const {
     for (const auto& [id, open] : exchanges_)
         if (open.shared && open.endpoint == endpoint && until <= open.until)
             return id;
@@ -131,10 +137,10 @@ void info_exchange::on_deadline(const deadline_tick&) {
     for (auto late : deadlines_.due(self_->clock().now())) {
         auto asker = std::move(askers_.extract(late).mapped());
         auto& open = exchanges_.at(asker.exchange);
-        const auto reason = make_error(errc::deadline_exceeded,
-                                       to_string(open.endpoint) + ": no answer of a rank-info server within "
-                                           + std::to_string(asker.deadline.count())
-                                           + " ms; check the endpoint, then retry");
+        const auto reason = make_error(
+            errc::deadline_exceeded,
+            to_string(open.endpoint) + ": no answer of a rank-info server within "
+                + std::to_string(asker.deadline.count()) + " ms; check the endpoint, then retry");
         std::visit([&reason](auto& answer) { answer.deliver(reason); }, asker.answer);
         std::erase(open.askers, late);
         if (open.askers.empty())

@@ -2,8 +2,8 @@
 // Questions to rank-info servers, whatever carries them: who waits for which answer until when.
 //
 // The base of info_link and of its twin. They differ in how a question
-// gets to its server (call) and in what publishing means; all else, deadlines and errors included, is
-// the same code.
+// gets to its server (call) and in what publishing means; all else, deadlines and errors included,
+// is the same code.
 #pragma once
 
 #include "actors/deadlines.hpp"
@@ -69,8 +69,8 @@ private:
         std::vector<asker_id> askers;
     };
 
-    caf::error ask_at(const std::string& endpoint, std::chrono::milliseconds deadline, wire_message question,
-                      std::variant<fetch_promise, register_promise> answer);
+    caf::error ask_at(const std::string& endpoint, std::chrono::milliseconds deadline,
+                      wire_message question, std::variant<fetch_promise, register_promise> answer);
     exchange_id joinable(const info_endpoint&, time_point until) const;
     std::vector<asker> close(exchange_id);
 

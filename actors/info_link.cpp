@@ -63,9 +63,9 @@ caf::result<info_server_published> info_link_state::on_publish(const publish_inf
                                                              message.bind_address.c_str(), reuse);
     if (!door)
         return make_error(errc::system_call_failed,
-                          "cannot listen on " +
-                              to_string(info_endpoint{message.bind_address, message.port}) + ": " +
-                              caf::to_string(door.error()));
+                          "cannot listen on "
+                              + to_string(info_endpoint{message.bind_address, message.port}) + ": "
+                              + caf::to_string(door.error()));
     const info_endpoint endpoint{message.bind_address, (*door)->port()};
     return info_server_published{
         to_string(endpoint),

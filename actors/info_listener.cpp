@@ -28,10 +28,8 @@ caf::behavior info_listener_state::make_behavior() {
     self_->set_down_handler([self = self_](const caf::down_msg&) { self->quit(); });
     using state = info_listener_state;
     return {
-        handle(this, &state::on_connection),
-        handle(this, &state::on_data),
-        handle(this, &state::on_closed),
-        handle(this, &state::on_door_closed),
+        handle(this, &state::on_connection), handle(this, &state::on_data),
+        handle(this, &state::on_closed),     handle(this, &state::on_door_closed),
         handle(this, &state::on_deadline),
     };
 }
@@ -68,7 +66,8 @@ void info_listener_state::on_closed(const caf::io::connection_closed_msg& messag
 }
 
 void info_listener_state::on_door_closed(const caf::io::acceptor_closed_msg&) {
-    self_->quit(make_error(errc::system_call_failed, "the port of the rank-info server was closed"));
+    self_->quit(
+        make_error(errc::system_call_failed, "the port of the rank-info server was closed"));
 }
 
 void info_listener_state::on_deadline(const deadline_tick&) {
@@ -112,12 +111,14 @@ void info_listener_state::rearm() {
     if (armed_ || !next)
         return;
     armed_ = true;
-    self_->delayed_send(self_, std::max(*next - self_->clock().now(), clock::duration::zero()), deadline_tick{});
+    self_->delayed_send(self_, std::max(*next - self_->clock().now(), clock::duration::zero()),
+                        deadline_tick{});
 }
 
 caf::actor spawn_info_listener(caf::actor_system& system, info_listener_state::dependencies given) {
     caf::actor_config cfg{&system.middleman().backend()};
-    return system.spawn_impl<caf::io::stateful_broker<info_listener_state>, caf::no_spawn_options>(cfg, std::move(given));
+    return system.spawn_impl<caf::io::stateful_broker<info_listener_state>, caf::no_spawn_options>(
+        cfg, std::move(given));
 }
 
 } // namespace kvferry

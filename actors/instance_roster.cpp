@@ -23,8 +23,9 @@ std::string split_text(const parallelism& x) {
     std::string layers;
     for (auto count : x.layers_per_stage)
         layers.append(layers.empty() ? "" : ",").append(number(count));
-    return std::string{"tp "} + number(x.tp_size) + " pp " + number(x.pp_size) + " cp " + number(x.cp_size) + " attention_dp "
-           + number(x.attention_dp) + " layers_per_stage " + layers;
+    return std::string{"tp "} + number(x.tp_size) + " pp " + number(x.pp_size) + " cp "
+           + number(x.cp_size) + " attention_dp " + number(x.attention_dp) + " layers_per_stage "
+           + layers;
 }
 
 } // namespace
@@ -34,24 +35,26 @@ instance_roster::instance_roster(std::string instance, std::uint32_t world_size)
 
 caf::error instance_roster::check(const rank_info& x) const {
     if (x.instance != instance_)
-        return make_error(errc::invalid_argument, "this server is of instance \"" + instance_ + "\", rank "
-                                                      + to_string(x.rank) + " says \"" + x.instance + "\"");
+        return make_error(errc::invalid_argument, "this server is of instance \"" + instance_
+                                                      + "\", rank " + to_string(x.rank) + " says \""
+                                                      + x.instance + "\"");
     if (x.world_size != entries_.size() || x.rank.value >= entries_.size())
-        return make_error(errc::invalid_argument, describe(x) + " of world_size " + number(x.world_size)
-                                                      + ": this instance has world_size "
-                                                      + number(entries_.size()));
+        return make_error(errc::invalid_argument,
+                          describe(x) + " of world_size " + number(x.world_size)
+                              + ": this instance has world_size " + number(entries_.size()));
     if (auto error = check_parallelism(x))
         return error;
     for (const auto& other : entries_)
         if (other.info && other.info->rank != x.rank && !same_split(other.info->layout, x.layout))
-            return make_error(errc::layout_mismatch, describe(x) + " has " + split_text(x.layout) + ", "
-                                                         + describe(*other.info) + " has "
+            return make_error(errc::layout_mismatch, describe(x) + " has " + split_text(x.layout)
+                                                         + ", " + describe(*other.info) + " has "
                                                          + split_text(other.info->layout));
     const auto& former = entries_[x.rank.value].former;
     if (std::find(former.begin(), former.end(), x.process) != former.end())
-        return make_error(errc::stale_incarnation, describe(x) + ": incarnation " + to_string(x.process)
-                                                       + " has been replaced by "
-                                                       + to_string(entries_[x.rank.value].info->process));
+        return make_error(errc::stale_incarnation,
+                          describe(x) + ": incarnation " + to_string(x.process)
+                              + " has been replaced by "
+                              + to_string(entries_[x.rank.value].info->process));
     return {};
 }
 
@@ -91,7 +94,8 @@ std::string instance_roster::missing() const {
 }
 
 incarnation instance_roster::first_process() const {
-    return !entries_.empty() && entries_.front().info ? entries_.front().info->process : incarnation{};
+    return !entries_.empty() && entries_.front().info ? entries_.front().info->process
+                                                      : incarnation{};
 }
 
 } // namespace kvferry

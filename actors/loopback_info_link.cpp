@@ -29,8 +29,8 @@ void loopback_info_link_state::call(exchange_id id, call_info_server message) {
     ask(self_, found->second, info_frame{std::move(message.question)})
         .then([this, id](const info_frame& frame) { answered(id, frame); },
               [this, id](const caf::error& reason) {
-                  failed(id, make_error(errc::dial_failed, "the rank-info server has ended (" +
-                                                               text_of(reason) + ")"));
+                  failed(id, make_error(errc::dial_failed, "the rank-info server has ended ("
+                                                               + text_of(reason) + ")"));
               });
 }
 

@@ -33,6 +33,7 @@ private:
     std::map<info_endpoint, rank_info_server_actor> servers_;
 };
 
-info_link_actor spawn_loopback_info_link(caf::actor_system&, placement, loopback_info_link_state::dependencies);
+info_link_actor spawn_loopback_info_link(caf::actor_system&, placement,
+                                         loopback_info_link_state::dependencies);
 
 } // namespace kvferry

@@ -4,8 +4,8 @@
 
 #include "messages/codec.hpp"
 #include "messages/handle.hpp"
-#include "transport/layout_match.hpp"
 #include "messages/log.hpp"
+#include "transport/layout_match.hpp"
 #include "transport/page_table_check.hpp"
 #include "transport/topology.hpp"
 
@@ -31,10 +31,14 @@ peer_link_state::peer_link_state(peer_link_actor::pointer self, dependencies wit
 
 peer_link_actor::behavior_type peer_link_state::make_behavior() {
     return {
-        handle(this, &peer_link_state::on_frame),        handle(this, &peer_link_state::on_endpoint_failed),
-        handle(this, &peer_link_state::on_host_link_up), handle(this, &peer_link_state::on_host_link_down),
-        handle(this, &peer_link_state::on_process_gone), handle(this, &peer_link_state::on_start),
-        handle(this, &peer_link_state::on_deadline),     handle(this, &peer_link_state::on_send),
+        handle(this, &peer_link_state::on_frame),
+        handle(this, &peer_link_state::on_endpoint_failed),
+        handle(this, &peer_link_state::on_host_link_up),
+        handle(this, &peer_link_state::on_host_link_down),
+        handle(this, &peer_link_state::on_process_gone),
+        handle(this, &peer_link_state::on_start),
+        handle(this, &peer_link_state::on_deadline),
+        handle(this, &peer_link_state::on_send),
         handle(this, &peer_link_state::on_close),
     };
 }
@@ -58,7 +62,8 @@ void peer_link_state::on_start(const start_link&) {
 
 void peer_link_state::make_endpoint() {
     opening_ = true;
-    ask(self_, with_.fabric, open_endpoint{with_.peer.process, with_.peer.fabric_address, peer_regions_, self_})
+    ask(self_, with_.fabric,
+        open_endpoint{with_.peer.process, with_.peer.fabric_address, peer_regions_, self_})
         .then(
             [this](const endpoint_opened& opened) {
                 opening_ = false;
@@ -93,7 +98,8 @@ void peer_link_state::connect_same_host() {
         return;
     }
     if (accepting)
-        tell(self_, with_.host_link, host_link_expect{with_.peer.process, with_.bounds.dial_deadline, self_});
+        tell(self_, with_.host_link,
+             host_link_expect{with_.peer.process, with_.bounds.dial_deadline, self_});
     else
         tell(self_, with_.host_link,
              host_link_dial{with_.peer.process, with_.peer.host_link_name, with_.peer.token,
@@ -130,7 +136,8 @@ void peer_link_state::proceed() {
         phase_ = phase::introduced;
         message_header header;
         header.session = with_.dial;
-        send_now(register_rank_info{header, with_.self, with_.regions, with_.peer.token, host_link_up_});
+        send_now(
+            register_rank_info{header, with_.self, with_.regions, with_.peer.token, host_link_up_});
     }
     if (with_.introduction && !answered_) {
         if (auto problem = check_introduction()) {
@@ -163,7 +170,8 @@ bool peer_link_state::mapped_by_devices() {
             if (peer_regions_.empty() || !host_link_up_)
                 break; // no peer of this machine, or none whose death would be noticed
             ++devices_pending_;
-            auto answered = [this, round, device = ordinal](const caf::expected<peer_regions_mapped>& answer) {
+            auto answered = [this, round,
+                             device = ordinal](const caf::expected<peer_regions_mapped>& answer) {
                 device_answered(device, answer, round);
             };
             ask(self_, actor, map_peer_regions{with_.peer.process, peer_regions_, mapped_})
@@ -203,12 +211,14 @@ void peer_link_state::refuse_introduction(const caf::error& problem) {
 caf::error peer_link_state::check_introduction() const {
     const auto& said = *with_.introduction;
     if (said.header.receiver != with_.self.process)
-        return make_error(errc::stale_incarnation,
-                          who() + " looks for incarnation " + to_string(said.header.receiver) + " of "
-                              + describe(with_.self) + ", which is now " + to_string(with_.self.process));
+        return make_error(errc::stale_incarnation, who() + " looks for incarnation "
+                                                       + to_string(said.header.receiver) + " of "
+                                                       + describe(with_.self) + ", which is now "
+                                                       + to_string(with_.self.process));
     if (said.token != with_.self.token)
         return make_error(errc::foreign_peer, who() + " did not show the link token of "
-                                                  + describe(with_.self) + ": ask its instance's info again");
+                                                  + describe(with_.self)
+                                                  + ": ask its instance's info again");
     if (auto problem = check_parallelism(said.info))
         return add_context(problem, who());
     if (!with_.self.pages || !said.info.pages)
@@ -216,7 +226,8 @@ caf::error peer_link_state::check_introduction() const {
     if (auto problem = check_page_table(said.info))
         return add_context(problem, who());
     auto matched = match_layouts(with_.self, said.info);
-    return matched ? caf::error{} : add_context(matched.error(), describe(with_.self) + " with " + who());
+    return matched ? caf::error{}
+                   : add_context(matched.error(), describe(with_.self) + " with " + who());
 }
 
 void peer_link_state::become_ready() {
@@ -224,9 +235,10 @@ void peer_link_state::become_ready() {
         return;
     phase_ = phase::ready;
     logger().info("{}: link to {} is up, {}", describe(with_.self), who(),
-                  mapped_.empty() ? "nothing is mapped: "
-                                        + (unmapped_reason_.empty() ? "it shares no memory" : unmapped_reason_)
-                                  : std::to_string(mapped_.size()) + " regions are mapped");
+                  mapped_.empty()
+                      ? "nothing is mapped: "
+                            + (unmapped_reason_.empty() ? "it shares no memory" : unmapped_reason_)
+                      : std::to_string(mapped_.size()) + " regions are mapped");
     auto view = std::make_shared<peer_view>();
     view->info = with_.peer;
     view->regions = peer_regions_;
@@ -274,10 +286,11 @@ void peer_link_state::on_send(const send_message& message) {
     if (waiting_.size() < with_.bounds.pending_per_link_max)
         waiting_.push_back(message.message);
     else
-        refuse_locally(message.message,
-                       make_error(errc::limit_exceeded, "pending_per_link_max = "
-                                                            + std::to_string(with_.bounds.pending_per_link_max)
-                                                            + " messages wait for the link to " + who()));
+        refuse_locally(
+            message.message,
+            make_error(errc::limit_exceeded,
+                       "pending_per_link_max = " + std::to_string(with_.bounds.pending_per_link_max)
+                           + " messages wait for the link to " + who()));
 }
 
 void peer_link_state::send_now(wire_message message) {
@@ -331,8 +344,9 @@ void peer_link_state::on_frame(const frame_arrived& arrived) {
     if (header.sequence < next_sequence_)
         return; // a replay
     if (ahead_.size() >= with_.bounds.pending_per_link_max) {
-        lose(make_error(errc::limit_exceeded, "message " + std::to_string(next_sequence_) + " is missing and "
-                                                  + std::to_string(ahead_.size()) + " others wait for it"));
+        lose(make_error(errc::limit_exceeded,
+                        "message " + std::to_string(next_sequence_) + " is missing and "
+                            + std::to_string(ahead_.size()) + " others wait for it"));
         return;
     }
     ahead_.emplace(header.sequence, std::move(*message));

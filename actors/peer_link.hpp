@@ -76,7 +76,8 @@ private:
     void proceed();
     void hear_regions(std::vector<memory_region>);
     bool mapped_by_devices();
-    void device_answered(int device, const caf::expected<peer_regions_mapped>&, std::uint64_t regions_heard);
+    void device_answered(int device, const caf::expected<peer_regions_mapped>&,
+                         std::uint64_t regions_heard);
     void refuse_introduction(const caf::error& problem);
     caf::error check_introduction() const;
     void become_ready();

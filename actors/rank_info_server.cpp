@@ -9,7 +9,8 @@
 
 namespace kvferry {
 
-rank_info_server_state::rank_info_server_state(ticking_rank_info_server::pointer self, dependencies given)
+rank_info_server_state::rank_info_server_state(ticking_rank_info_server::pointer self,
+                                               dependencies given)
     : self_(self), given_(std::move(given)), roster_(given_.instance, given_.world_size) {}
 
 ticking_rank_info_server::behavior_type rank_info_server_state::make_behavior() {
@@ -28,7 +29,8 @@ caf::result<void> rank_info_server_state::on_register(const register_rank_info& 
     return {};
 }
 
-caf::result<instance_info> rank_info_server_state::on_request(const request_instance_info& message) {
+caf::result<instance_info>
+rank_info_server_state::on_request(const request_instance_info& message) {
     if (roster_.complete())
         return everything(message.header);
     auto answer = self_->make_response_promise<instance_info>();
@@ -49,8 +51,9 @@ caf::result<info_frame> rank_info_server_state::on_frame(const info_frame& frame
         return framed(rank_registered{reply_header(header)});
     }
     if (!std::holds_alternative<request_instance_info>(*message))
-        return refusal(header, make_error(errc::invalid_argument, "a rank-info server does not understand "
-                                                                      + std::string{name_of(*message)}));
+        return refusal(header,
+                       make_error(errc::invalid_argument, "a rank-info server does not understand "
+                                                              + std::string{name_of(*message)}));
     if (roster_.complete())
         return framed(everything(header));
     auto answer = self_->make_response_promise<info_frame>();
@@ -63,11 +66,12 @@ void rank_info_server_state::on_deadline(const deadline_tick&) {
     timer_.fired(self_->clock().now());
     for (auto id : deadlines_.due(self_->clock().now())) {
         auto late = waiting_.extract(id);
-        refuse(late.mapped(), make_error(errc::instance_incomplete,
-                                         "instance \"" + roster_.instance() + "\": " + roster_.missing()
-                                             + " have not registered within info_deadline = "
-                                             + std::to_string(given_.bounds.info_deadline.count())
-                                             + " ms; start them, then ask again"));
+        refuse(late.mapped(),
+               make_error(errc::instance_incomplete,
+                          "instance \"" + roster_.instance() + "\": " + roster_.missing()
+                              + " have not registered within info_deadline = "
+                              + std::to_string(given_.bounds.info_deadline.count())
+                              + " ms; start them, then ask again"));
     }
     timer_.rearm(self_, deadlines_.next());
 }
@@ -85,10 +89,11 @@ caf::error rank_info_server_state::enter(const register_rank_info& message) {
 
 caf::error rank_info_server_state::enqueue(question asked) {
     if (waiting_.size() >= given_.bounds.info_questions_max)
-        return make_error(errc::limit_exceeded, "instance \"" + roster_.instance()
-                                                    + "\" is incomplete and info_questions_max = "
-                                                    + std::to_string(given_.bounds.info_questions_max)
-                                                    + " questions wait for it already; ask again later");
+        return make_error(errc::limit_exceeded,
+                          "instance \"" + roster_.instance()
+                              + "\" is incomplete and info_questions_max = "
+                              + std::to_string(given_.bounds.info_questions_max)
+                              + " questions wait for it already; ask again later");
     const auto id = ++asked_;
     waiting_.emplace(id, std::move(asked));
     deadlines_.set(id, self_->clock().now() + given_.bounds.info_deadline);
@@ -101,14 +106,16 @@ void rank_info_server_state::answer(question& asked) {
     if (auto* local = std::get_if<caf::typed_response_promise<instance_info>>(&asked.answer))
         local->deliver(std::move(result));
     else
-        std::get<caf::typed_response_promise<info_frame>>(asked.answer).deliver(framed(std::move(result)));
+        std::get<caf::typed_response_promise<info_frame>>(asked.answer)
+            .deliver(framed(std::move(result)));
 }
 
 void rank_info_server_state::refuse(question& asked, const caf::error& reason) {
     if (auto* local = std::get_if<caf::typed_response_promise<instance_info>>(&asked.answer))
         local->deliver(reason);
     else
-        std::get<caf::typed_response_promise<info_frame>>(asked.answer).deliver(refusal(asked.header, reason));
+        std::get<caf::typed_response_promise<info_frame>>(asked.answer)
+            .deliver(refusal(asked.header, reason));
 }
 
 instance_info rank_info_server_state::everything(const message_header& to) const {
@@ -120,7 +127,8 @@ info_frame rank_info_server_state::framed(wire_message message) const {
     return frame ? info_frame{std::move(*frame)} : refusal(header_of(message), frame.error());
 }
 
-info_frame rank_info_server_state::refusal(const message_header& to, const caf::error& reason) const {
+info_frame rank_info_server_state::refusal(const message_header& to,
+                                           const caf::error& reason) const {
     refused answer;
     answer.header = reply_header(to);
     answer.reason = to_wire(reason);
@@ -137,7 +145,8 @@ message_header rank_info_server_state::reply_header(const message_header& to) co
 
 rank_info_server_actor spawn_rank_info_server(caf::actor_system& system, placement where,
                                               rank_info_server_state::dependencies given) {
-    return spawn_at<ticking_rank_info_server, rank_info_server_state>(system, where, std::move(given));
+    return spawn_at<ticking_rank_info_server, rank_info_server_state>(system, where,
+                                                                      std::move(given));
 }
 
 } // namespace kvferry

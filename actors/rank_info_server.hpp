@@ -39,7 +39,9 @@ private:
     /// A question that waits for the last rank, asked inside the process or by a frame.
     struct question {
         message_header header;
-        std::variant<caf::typed_response_promise<instance_info>, caf::typed_response_promise<info_frame>> answer;
+        std::variant<caf::typed_response_promise<instance_info>,
+                     caf::typed_response_promise<info_frame>>
+            answer;
     };
 
     caf::result<void> on_register(const register_rank_info&);

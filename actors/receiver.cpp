@@ -41,9 +41,9 @@ caf::result<rx_opened> receiver_state::on_open(const open_rx& ask) {
                           "rid " + to_string(ask.request) + " needs more than 63 bits");
     if (sessions_.size() >= with_.bounds.sessions_max)
         return make_error(errc::limit_exceeded,
-                          "sessions_max = " + std::to_string(with_.bounds.sessions_max) +
-                              " receiving sessions are live: open rid " + to_string(ask.request) +
-                              " later");
+                          "sessions_max = " + std::to_string(with_.bounds.sessions_max)
+                              + " receiving sessions are live: open rid " + to_string(ask.request)
+                              + " later");
     attempt drawn{random_()};
     auto actor = spawn_at<rx_session_actor, rx_session_state>(
         self_->system(), with_.home,
@@ -64,7 +64,8 @@ caf::result<rx_opened> receiver_state::on_open(const open_rx& ask) {
 void receiver_state::resolve(const std::string& endpoint) {
     if (instances_.contains(endpoint) || !asked_.insert(endpoint).second)
         return;
-    if (auto wait = waits_.find(endpoint); wait != waits_.end() && wait->second.until() > self_->clock().now()) {
+    if (auto wait = waits_.find(endpoint);
+        wait != waits_.end() && wait->second.until() > self_->clock().now()) {
         retries_.set(endpoint, wait->second.until());
         rearm();
         return;
@@ -74,14 +75,18 @@ void receiver_state::resolve(const std::string& endpoint) {
 
 void receiver_state::fetch(const std::string& endpoint) {
     ask(self_, with_.info_link, fetch_instance_info{endpoint, with_.bounds.info_deadline})
-        .then([this, endpoint](instance_info& info) { instance_arrived(endpoint, std::move(info.ranks)); },
+        .then([this, endpoint](
+                  instance_info& info) { instance_arrived(endpoint, std::move(info.ranks)); },
               [this, endpoint](const caf::error& reason) { instance_failed(endpoint, reason); });
 }
 
-/// The next question to it waits; sessions that come meanwhile wait with it, within their deadlines.
+/// The next question to it waits; sessions that come meanwhile wait with it, within their
+/// deadlines.
 void receiver_state::back_off_from(const std::string& endpoint) {
     const auto now = self_->clock().now();
-    std::erase_if(waits_, [now](const auto& entry) { return entry.second.until() + back_off::longest < now; });
+    std::erase_if(waits_, [now](const auto& entry) {
+        return entry.second.until() + back_off::longest < now;
+    });
     waits_[endpoint].failed(now, random_);
 }
 
@@ -188,7 +193,8 @@ void receiver_state::ask_for_nothing(const session& serving, attempt drawn,
 std::vector<std::string> receiver_state::endpoints_of(incarnation process) const {
     std::vector<std::string> result;
     for (const auto& [endpoint, ranks] : instances_)
-        if (std::any_of(ranks.begin(), ranks.end(), [process](const auto& rank) { return rank.process == process; }))
+        if (std::any_of(ranks.begin(), ranks.end(),
+                        [process](const auto& rank) { return rank.process == process; }))
             result.push_back(endpoint);
     return result;
 }
@@ -246,9 +252,9 @@ void receiver_state::deliver(const Message& message, bool answer) {
     auto known = peers_.find(message.header.sender);
     if (!answer || known == peers_.end() || !known->second.view)
         return;
-    auto reason = make_error(errc::gone, describe(with_.self) + " has no attempt " +
-                                             to_string(message.header.session) + " of rid " +
-                                             to_string(message.header.request));
+    auto reason = make_error(errc::gone, describe(with_.self) + " has no attempt "
+                                             + to_string(message.header.session) + " of rid "
+                                             + to_string(message.header.request));
     tell(self_, known->second.view->link,
          send_message{gone{message.header, side::context, to_wire(reason)}});
 }

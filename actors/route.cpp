@@ -19,7 +19,8 @@ const mapped_region* find_mapping(const peer_view& peer, std::uint32_t region, i
 
 /// Plans are checked against what the peer says of its regions, copies go to what is mapped.
 bool maps_whole(const mapped_region& mapping, const peer_view& peer) {
-    return mapping.region < peer.regions.size() && mapping.bytes >= peer.regions[mapping.region].bytes;
+    return mapping.region < peer.regions.size()
+           && mapping.bytes >= peer.regions[mapping.region].bytes;
 }
 
 /// Who has to copy: a device as soon as memory of one is concerned, the one that is read from when
@@ -30,8 +31,9 @@ int copier_of(const copy_plan& plan, const own_memory& own, const peer_view& pee
         if (auto region = own.region_of_pool[part.source_pool]; own.regions[region].device >= 0)
             return own.regions[region].device;
         auto target = peer.info.pages->pools[part.target_pool].region;
-        writes_device = writes_device || (target < peer.regions.size()
-                                          && peer.regions[target].kind == memory_kind::cuda);
+        writes_device =
+            writes_device
+            || (target < peer.regions.size() && peer.regions[target].kind == memory_kind::cuda);
     }
     return writes_device && !own.devices.empty() ? own.devices.front() : mapped_region::by_host;
 }
@@ -68,7 +70,8 @@ std::string why_unreadable(const copy_plan& plan, const own_memory& own, int dev
         if (const auto& region = own.regions[own.region_of_pool[part.source_pool]];
             device >= 0 && region.device < 0 && !region.unpinned_reason.empty())
             return "cuda:" + std::to_string(device) + " cannot read this rank's region "
-                   + std::to_string(own.region_of_pool[part.source_pool]) + ": " + region.unpinned_reason;
+                   + std::to_string(own.region_of_pool[part.source_pool]) + ": "
+                   + region.unpinned_reason;
     return {};
 }
 
@@ -113,8 +116,8 @@ caf::expected<route_choice> parse_route_choice(std::string_view text) {
                       "route '" + std::string{text} + "' is none of auto, mapped, direct");
 }
 
-caf::expected<routed> choose_route(const copy_plan& plan, const own_memory& own, const peer_view& peer,
-                                   route_choice asked) {
+caf::expected<routed> choose_route(const copy_plan& plan, const own_memory& own,
+                                   const peer_view& peer, route_choice asked) {
     routed result;
     result.device = copier_of(plan, own, peer);
     auto obstacle = why_unmapped(plan, peer, result.device);
@@ -128,12 +131,14 @@ caf::expected<routed> choose_route(const copy_plan& plan, const own_memory& own,
     if (asked == route_choice::direct)
         obstacle = "asked for";
     if (use_mapping)
-        result.text = result.device < 0 ? "mapped" : "mapped by cuda:" + std::to_string(result.device);
+        result.text =
+            result.device < 0 ? "mapped" : "mapped by cuda:" + std::to_string(result.device);
     else
         result.text = "direct: " + obstacle;
     if (!use_mapping && touches_device(plan, own, peer))
-        return make_error(errc::transfer_failed, "memory on a device goes to " + describe(peer.info)
-                                                     + " by a mapping only, which is not taken: " + obstacle);
+        return make_error(errc::transfer_failed,
+                          "memory on a device goes to " + describe(peer.info)
+                              + " by a mapping only, which is not taken: " + obstacle);
     for (const auto& pool : peer.info.pages->pools) {
         pool_base base{0, pool.slot_stride_bytes, pool.region};
         if (pool.region >= peer.regions.size()) {
@@ -141,7 +146,8 @@ caf::expected<routed> choose_route(const copy_plan& plan, const own_memory& own,
         } else if (!use_mapping) {
             base.slot0_address = peer.regions[pool.region].base_address + pool.region_offset_bytes;
         } else if (const auto* mapping = find_mapping(peer, pool.region, result.device)) {
-            base.slot0_address = reinterpret_cast<std::uint64_t>(mapping->base) + pool.region_offset_bytes;
+            base.slot0_address =
+                reinterpret_cast<std::uint64_t>(mapping->base) + pool.region_offset_bytes;
             hold_all(peer, pool.region, result);
         }
         result.target_pools.push_back(base);

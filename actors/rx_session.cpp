@@ -54,9 +54,9 @@ void rx_session_state::on_receive(const receive_slice& message) {
     pieces_.push_back({message.slice, false});
     if (late && !finished_)
         finish(session_state::error,
-               make_error(errc::invalid_argument, "rid " + to_string(with_.request) +
-                                                      ": receive slice " + to_string(index) +
-                                                      " comes after the last one"));
+               make_error(errc::invalid_argument, "rid " + to_string(with_.request)
+                                                      + ": receive slice " + to_string(index)
+                                                      + " comes after the last one"));
     if (finished_) {
         if (!std::exchange(pieces_.back().told_host, true))
             tell(self_, with_.observer,
@@ -78,9 +78,9 @@ void rx_session_state::on_host_cancel(const cancel_request& message) {
 
 void rx_session_state::on_deadline(const deadline_tick&) {
     finish(session_state::error,
-           make_error(errc::deadline_exceeded, "rid " + to_string(with_.request) + " on " +
-                                                   describe(with_.self) + " waited for " +
-                                                   waits_for()));
+           make_error(errc::deadline_exceeded, "rid " + to_string(with_.request) + " on "
+                                                   + describe(with_.self) + " waited for "
+                                                   + waits_for()));
 }
 
 caf::result<session_status> rx_session_state::on_status(const query_status&) {
@@ -184,9 +184,9 @@ void rx_session_state::select(const writer& from) {
     tell(self_, with_.owner, session_transferring{with_.request, with_.session, group});
     if (selected())
         return;
-    auto reason = make_error(errc::not_selected, "rid " + to_string(with_.request) +
-                                                     " runs on DP rank " + std::to_string(group) +
-                                                     " of the context");
+    auto reason =
+        make_error(errc::not_selected, "rid " + to_string(with_.request) + " runs on DP rank "
+                                           + std::to_string(group) + " of the context");
     for (auto& [rank, other] : writers_)
         if (other.binding.dp_rank != group)
             dismiss(other, reason);
@@ -229,8 +229,8 @@ void rx_session_state::on_kv_result(const kv_agent_result& message) {
     if (!from || !from->binding.kv || from->binding.rank != header.writer)
         return; // from outside the cohort
     auto asked = from->reports.find(header.receive_slice);
-    if (asked == from->reports.end() ||
-        asked->second.add(header.piece) != piece_ledger::verdict::fresh)
+    if (asked == from->reports.end()
+        || asked->second.add(header.piece) != piece_ledger::verdict::fresh)
         return;
     select(*from);
     from->summary.bytes += message.bytes;
@@ -323,8 +323,8 @@ void rx_session_state::settle(writer& from) {
 
 bool rx_session_state::served(const writer& from, slice_index index) const {
     auto found = from.reports.find(index);
-    return from.dismissed || !from.binding.kv ||
-           (found != from.reports.end() && found->second.served());
+    return from.dismissed || !from.binding.kv
+           || (found != from.reports.end() && found->second.served());
 }
 
 /// Nothing that this session needs is outstanding at the writer.
@@ -419,8 +419,8 @@ std::string rx_session_state::waits_for() const {
     if (finished_) {
         for (const auto& [rank, now] : release_.writers())
             if (now == exposure::exposed || now == exposure::in_doubt)
-                add("proof that context rank " + to_string(rank) + " writes no more (" +
-                    to_string(now) + ")");
+                add("proof that context rank " + to_string(rank) + " writes no more ("
+                    + to_string(now) + ")");
         return result.empty() ? "nothing" : result;
     }
     if (!bound_)
@@ -439,8 +439,8 @@ std::string rx_session_state::waits_for() const {
 }
 
 caf::error rx_session_state::explain(const caf::error& reason, const writer& from) const {
-    return add_context(reason, "rid " + to_string(with_.request) + " from context rank " +
-                                   to_string(from.binding.rank));
+    return add_context(reason, "rid " + to_string(with_.request) + " from context rank "
+                                   + to_string(from.binding.rank));
 }
 
 } // namespace kvferry

@@ -30,13 +30,13 @@ caf::result<tx_opened> sender_state::on_open(const open_tx& ask) {
         return make_error(errc::invalid_argument,
                           "rid " + to_string(ask.request) + " needs more than 63 bits");
     if (sessions_.contains(ask.request))
-        return make_error(errc::duplicate, "rid " + to_string(ask.request) +
-                                               " has a sending session that is not released yet");
+        return make_error(errc::duplicate, "rid " + to_string(ask.request)
+                                               + " has a sending session that is not released yet");
     if (sessions_.size() >= environment_->bounds.sessions_max)
         return make_error(errc::limit_exceeded,
-                          "sessions_max = " + std::to_string(environment_->bounds.sessions_max) +
-                              " sending sessions are live: open rid " + to_string(ask.request) +
-                              " later");
+                          "sessions_max = " + std::to_string(environment_->bounds.sessions_max)
+                              + " sending sessions are live: open rid " + to_string(ask.request)
+                              + " later");
     auto actor = spawn_at<tx_session_actor, tx_session_state>(
         self_->system(), environment_->home,
         tx_session_state::dependencies{environment_, self_, ask.observer, ask.request, ask.aux,
@@ -75,20 +75,21 @@ void sender_state::on_request(const request_data& request) {
     // A replay replaces its former self.
     auto& waiting = early_[id];
     const auto known = std::erase_if(waiting, [&](const early_request& other) {
-        return other.request.header.sender == request.header.sender &&
-               other.request.header.session == request.header.session &&
-               other.request.header.receive_slice == request.header.receive_slice;
+        return other.request.header.sender == request.header.sender
+               && other.request.header.session == request.header.session
+               && other.request.header.receive_slice == request.header.receive_slice;
     });
     early_requests_ -= known;
     if (request.renewal && known == 0) {
         if (waiting.empty())
             early_.erase(id);
         answer_gone(peer->second, request.header,
-                    make_error(errc::gone, "rid " + to_string(id) + " is not waiting on " +
-                                               describe(environment_->self) + " any more"));
+                    make_error(errc::gone, "rid " + to_string(id) + " is not waiting on "
+                                               + describe(environment_->self) + " any more"));
         return;
     }
-    // Nobody waits for an answer to a request for nothing: it never takes the room of one that counts.
+    // Nobody waits for an answer to a request for nothing: it never takes the room of one that
+    // counts.
     const auto wants_nothing = !request.kv && request.aux == aux_mode::none;
     if (wants_nothing && early_requests_ >= environment_->bounds.early_requests_max / 2) {
         if (waiting.empty())
@@ -99,8 +100,8 @@ void sender_state::on_request(const request_data& request) {
         refused answer{request.header, side::generation, {}};
         answer.reason = to_wire(make_error(
             errc::limit_exceeded,
-            "early_requests_max = " + std::to_string(environment_->bounds.early_requests_max) +
-                " requests wait for their session on " + describe(environment_->self)));
+            "early_requests_max = " + std::to_string(environment_->bounds.early_requests_max)
+                + " requests wait for their session on " + describe(environment_->self)));
         if (waiting.empty())
             early_.erase(id);
         tell(self_, peer->second->link, send_message{std::move(answer)});
@@ -200,10 +201,10 @@ void sender_state::on_deadline(const deadline_tick&) {
             continue;
         for (auto& waiting : early->second)
             answer_gone(waiting.peer, waiting.request.header,
-                        make_error(errc::deadline_exceeded, "rid " + to_string(id) +
-                                                                " was not opened on " +
-                                                                describe(environment_->self) +
-                                                                " within early_request_lease"));
+                        make_error(errc::deadline_exceeded, "rid " + to_string(id)
+                                                                + " was not opened on "
+                                                                + describe(environment_->self)
+                                                                + " within early_request_lease"));
         early_requests_ -= early->second.size();
         early_.erase(early);
     }

@@ -11,9 +11,10 @@
 namespace kvferry {
 
 caf::error too_many_calls(const host_calls& calls, rid request) {
-    return make_error(errc::limit_exceeded, "rid " + to_string(request) + ": host_calls_max = "
-                                                + std::to_string(calls.waiting_max())
-                                                + " calls wait for this rank already: call again later");
+    return make_error(errc::limit_exceeded,
+                      "rid " + to_string(request)
+                          + ": host_calls_max = " + std::to_string(calls.waiting_max())
+                          + " calls wait for this rank already: call again later");
 }
 
 caf::error piece_handle::get() {
@@ -27,10 +28,7 @@ caf::error piece_handle::get() {
 session_handle::session_handle(caf::actor_system& system, rid request, session_gate_actor gate,
                                const std::shared_ptr<session_promises>& promises,
                                std::shared_ptr<host_calls> calls)
-    : system_(&system),
-      request_(request),
-      gate_(std::move(gate)),
-      calls_(std::move(calls)),
+    : system_(&system), request_(request), gate_(std::move(gate)), calls_(std::move(calls)),
       outcome_(promises->outcome.get_future().share()),
       released_(promises->released.get_future().share()) {}
 
@@ -40,14 +38,16 @@ void session_handle::cancel(std::string why) const {
 
 caf::expected<session_status> session_handle::status() const {
     if (!gate_)
-        return make_error(errc::gone, "rid " + to_string(request_) + " was refused when it was opened");
+        return make_error(errc::gone,
+                          "rid " + to_string(request_) + " was refused when it was opened");
     caf::scoped_actor self{*system_};
     caf::expected<session_status> result{caf::error{}};
     self->request(gate_, limits{}.info_deadline, query_status{})
         .receive([&](session_status& status) { result = std::move(status); },
                  [&](caf::error& reason) {
-                     result = make_error(errc::gone, "rid " + to_string(request_) + " has no live session: "
-                                                         + caf::to_string(reason));
+                     result = make_error(errc::gone,
+                                         "rid " + to_string(request_)
+                                             + " has no live session: " + caf::to_string(reason));
                  });
     return result;
 }

@@ -56,7 +56,8 @@ public:
 
     /// For worker, which makes the sessions.
     session_handle(caf::actor_system& system, rid request, session_gate_actor gate,
-                   const std::shared_ptr<session_promises>& promises, std::shared_ptr<host_calls> calls);
+                   const std::shared_ptr<session_promises>& promises,
+                   std::shared_ptr<host_calls> calls);
 
 protected:
     /// Sends `message` with a promise; without a place for it, the piece and the session fail.
@@ -77,8 +78,8 @@ class tx_handle : public session_handle {
 public:
     using session_handle::session_handle;
 
-    /// Lends the slice's slots until released(). Events are for slices that a device copies: prefill
-    /// of the next layers goes on while this one waits for its own event.
+    /// Lends the slice's slots until released(). Events are for slices that a device copies:
+    /// prefill of the next layers goes on while this one waits for its own event.
     piece_handle send(kv_slice slice, device_events events = {}) const;
 
     /// At most once, and only when the session was opened with aux_mode::required.

@@ -15,7 +15,8 @@ session_gate_state::session_gate_state(session_gate_actor::pointer self, depende
 /// The rank went down under the session: the host learns it rather than waiting for ever. The
 /// release stays unresolved (a broken promise), since nothing was proven.
 session_gate_state::~session_gate_state() {
-    auto reason = make_error(errc::stopped, "the worker ended before rid " + to_string(with_.request));
+    auto reason =
+        make_error(errc::stopped, "the worker ended before rid " + to_string(with_.request));
     fail_pieces(reason);
     if (!outcome_told_)
         with_.promises->outcome.set_value(
@@ -24,11 +25,16 @@ session_gate_state::~session_gate_state() {
 
 session_gate_actor::behavior_type session_gate_state::make_behavior() {
     return {
-        handle(this, &session_gate_state::on_piece),    handle(this, &session_gate_state::on_ready),
-        handle(this, &session_gate_state::on_finished), handle(this, &session_gate_state::on_released),
-        handle(this, &session_gate_state::on_open_tx),  handle(this, &session_gate_state::on_open_rx),
-        handle(this, &session_gate_state::on_send),     handle(this, &session_gate_state::on_send_aux),
-        handle(this, &session_gate_state::on_receive),  handle(this, &session_gate_state::on_cancel),
+        handle(this, &session_gate_state::on_piece),
+        handle(this, &session_gate_state::on_ready),
+        handle(this, &session_gate_state::on_finished),
+        handle(this, &session_gate_state::on_released),
+        handle(this, &session_gate_state::on_open_tx),
+        handle(this, &session_gate_state::on_open_rx),
+        handle(this, &session_gate_state::on_send),
+        handle(this, &session_gate_state::on_send_aux),
+        handle(this, &session_gate_state::on_receive),
+        handle(this, &session_gate_state::on_cancel),
         handle(this, &session_gate_state::on_status),
     };
 }
@@ -101,7 +107,11 @@ void session_gate_state::on_send(const host_send& message) {
 
 void session_gate_state::on_send_aux(const host_send_aux& message) {
     if (aux_piece_) {
-        message.done->set_value({with_.role, with_.request, {}, payload_kind::aux, {},
+        message.done->set_value({with_.role,
+                                 with_.request,
+                                 {},
+                                 payload_kind::aux,
+                                 {},
                                  make_error(errc::duplicate, "rid " + to_string(with_.request)
                                                                  + " has its aux already")});
         return;
@@ -130,7 +140,8 @@ caf::result<session_status> session_gate_state::on_status(const query_status& me
 }
 
 void session_gate_state::on_piece(const piece_finished& message) {
-    auto& slot = message.kind == payload_kind::aux ? aux_piece_ : kv_pieces_.at(message.index.value);
+    auto& slot =
+        message.kind == payload_kind::aux ? aux_piece_ : kv_pieces_.at(message.index.value);
     if (slot)
         std::exchange(slot, nullptr)->set_value(message);
 }
@@ -149,17 +160,19 @@ void session_gate_state::on_finished(const session_finished& message) {
     fail_pieces(message.error);
     with_.promises->outcome.set_value(message);
     if (with_.on_outcome)
-        tell(self_, with_.callbacks, run_callback{[call = with_.on_outcome, message] { call(message); }});
+        tell(self_, with_.callbacks,
+             run_callback{[call = with_.on_outcome, message] { call(message); }});
 }
 
 void session_gate_state::on_released(const session_released& message) {
     if (std::exchange(release_told_, true))
         return;
-    logger().info("rid {} attempt {}, {} side: released", with_.request.value, message.session.value,
-                  to_string(with_.role));
+    logger().info("rid {} attempt {}, {} side: released", with_.request.value,
+                  message.session.value, to_string(with_.role));
     with_.promises->released.set_value(message);
     if (with_.on_released)
-        tell(self_, with_.callbacks, run_callback{[call = with_.on_released, message] { call(message); }});
+        tell(self_, with_.callbacks,
+             run_callback{[call = with_.on_released, message] { call(message); }});
     self_->quit();
 }
 
@@ -168,7 +181,11 @@ void session_gate_state::fail_pieces(const caf::error& reason) {
     auto fail = [&](piece_promise& slot, payload_kind kind, std::uint32_t index) {
         if (slot)
             std::exchange(slot, nullptr)
-                ->set_value({with_.role, with_.request, {}, kind, {index},
+                ->set_value({with_.role,
+                             with_.request,
+                             {},
+                             kind,
+                             {index},
                              reason ? reason : make_error(errc::gone, "the session has ended")});
     };
     for (std::uint32_t index = 0; index < kv_pieces_.size(); ++index)

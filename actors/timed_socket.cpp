@@ -4,14 +4,13 @@
 
 #include "transport/system_call.hpp"
 
-#include <netdb.h>
-#include <poll.h>
-#include <sys/socket.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <memory>
+#include <netdb.h>
+#include <poll.h>
 #include <string>
+#include <sys/socket.h>
 
 namespace kvferry {
 
@@ -28,8 +27,10 @@ caf::expected<address_list> look_up(const info_endpoint& endpoint) {
     hints.ai_socktype = SOCK_STREAM;
     hints.ai_flags = AI_NUMERICSERV;
     addrinfo* found = nullptr;
-    if (auto code = ::getaddrinfo(endpoint.host.c_str(), std::to_string(endpoint.port).c_str(), &hints, &found))
-        return make_error(errc::dial_failed, std::string{"cannot look up the host: "} + ::gai_strerror(code));
+    if (auto code = ::getaddrinfo(endpoint.host.c_str(), std::to_string(endpoint.port).c_str(),
+                                  &hints, &found))
+        return make_error(errc::dial_failed,
+                          std::string{"cannot look up the host: "} + ::gai_strerror(code));
     return address_list{found};
 }
 
@@ -37,8 +38,10 @@ caf::expected<address_list> look_up(const info_endpoint& endpoint) {
 caf::error wait_for(int fd, short events, const patience& limit) {
     for (;;) {
         pollfd watched[] = {{fd, events, 0}, {limit.hang_up, POLLIN, 0}};
-        const auto left = std::chrono::ceil<std::chrono::milliseconds>(limit.until - clock::now()).count();
-        const auto ready = ::poll(watched, 2, static_cast<int>(std::clamp<std::int64_t>(left, 0, 1 << 30)));
+        const auto left =
+            std::chrono::ceil<std::chrono::milliseconds>(limit.until - clock::now()).count();
+        const auto ready =
+            ::poll(watched, 2, static_cast<int>(std::clamp<std::int64_t>(left, 0, 1 << 30)));
         if (watched[1].revents != 0)
             return make_error(errc::stopped, "the call was given up");
         if (ready > 0)
@@ -56,7 +59,8 @@ caf::error connect_one(const addrinfo& address, const patience& limit, unique_fd
         if (errno != EINPROGRESS)
             return system_error(errc::dial_failed, "connect");
         if (auto error = wait_for(fd.get(), POLLOUT, limit))
-            return code_of(error) == errc::stopped ? error : make_error(errc::dial_failed, text_of(error));
+            return code_of(error) == errc::stopped ? error
+                                                   : make_error(errc::dial_failed, text_of(error));
         int reason = 0;
         socklen_t size = sizeof(reason);
         if (::getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &reason, &size) != 0)

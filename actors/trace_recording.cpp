@@ -6,7 +6,6 @@
 #include "transport/machine_id.hpp"
 #include "transport/system_call.hpp"
 
-
 #include <cerrno>
 #include <fcntl.h>
 #include <filesystem>
@@ -27,7 +26,8 @@ caf::expected<unique_fd> create(const std::string& folder, const std::string& pa
     std::filesystem::create_directories(folder, ignored);
     unique_fd file{::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
     if (!file)
-        return system_error(errc::system_call_failed, "open " + path, "name a folder that can be written");
+        return system_error(errc::system_call_failed, "open " + path,
+                            "name a folder that can be written");
     return file;
 }
 
@@ -60,7 +60,8 @@ caf::expected<std::unique_ptr<trace_recording>> trace_recording::start(const std
         return system_error(errc::system_call_failed, "eventfd", "raise the limit of descriptors");
     std::unique_ptr<trace_recording> result{
         new trace_recording{std::move(path), std::move(*file), std::move(stop)}};
-    result->write(result->encoder_.begin(trace::first_clock(), static_cast<std::uint32_t>(::getpid()), name, machine_id()));
+    result->write(result->encoder_.begin(
+        trace::first_clock(), static_cast<std::uint32_t>(::getpid()), name, machine_id()));
     result->thread_ = std::thread{[self = result.get()] { self->run(); }};
     return result;
 }
@@ -93,7 +94,7 @@ void trace_recording::write(const std::vector<std::byte>& bytes) {
     if (!file_ || write_all(file_.get(), bytes))
         return;
     logger().error("the recording {} ends here: {}", path_,
-                  describe(system_error(errc::system_call_failed, "write")));
+                   describe(system_error(errc::system_call_failed, "write")));
     file_ = unique_fd{};
 }
 
@@ -105,7 +106,8 @@ caf::expected<std::string> dump_trace(const std::string& folder, const std::stri
         return std::move(file.error());
     trace::recording_encoder encoder;
     trace::collector events;
-    auto bytes = encoder.begin(trace::first_clock(), static_cast<std::uint32_t>(::getpid()), name, machine_id());
+    auto bytes = encoder.begin(trace::first_clock(), static_cast<std::uint32_t>(::getpid()), name,
+                               machine_id());
     for (const auto& part : {encoder.add(trace::clock_now(), events.collect()), encoder.end(why)})
         bytes.insert(bytes.end(), part.begin(), part.end());
     if (!write_all(file->get(), bytes))

@@ -86,7 +86,8 @@ std::vector<rid> transceiver::prepare_context_requests(const std::vector<rid>& a
     return std::exchange(ready_, {});
 }
 
-void transceiver::respond_and_send_async(rid request, kv_slice slice, std::optional<aux_record> aux) {
+void transceiver::respond_and_send_async(rid request, kv_slice slice,
+                                         std::optional<aux_record> aux) {
     const auto last = slice.last;
     auto& entry = sending(request);
     entry.tx->send(std::move(slice));
@@ -106,11 +107,13 @@ context_address transceiver::address() const {
 
 // -- generation side ----------------------------------------------------------------------------
 
-caf::error transceiver::request_and_receive_async(rid request, kv_slice slice, context_address from) {
+caf::error transceiver::request_and_receive_async(rid request, kv_slice slice,
+                                                  context_address from) {
     auto [found, fresh] = requests_.try_emplace({side::generation, request});
     if (!fresh)
         return make_error(errc::duplicate,
-                          "rid " + to_string(request) + " has a receiving request that is not reported yet");
+                          "rid " + to_string(request)
+                              + " has a receiving request that is not reported yet");
     slice.last = true;
     found->second.start = clock::now();
     found->second.rx = worker_.open_rx(options_for(side::generation, request), std::move(from));
@@ -118,7 +121,8 @@ caf::error transceiver::request_and_receive_async(rid request, kv_slice slice, c
     return {};
 }
 
-session_finished transceiver::request_and_receive_sync(rid request, kv_slice slice, context_address from) {
+session_finished transceiver::request_and_receive_sync(rid request, kv_slice slice,
+                                                       context_address from) {
     if (auto problem = request_and_receive_async(request, std::move(slice), std::move(from)))
         return {side::generation, request, {}, session_state::error, problem, {}, {}};
     return requests_.at({side::generation, request}).rx->outcome().get();
@@ -131,16 +135,18 @@ transfer_check transceiver::check_gen_transfer_status(std::optional<std::size_t>
 
 bool transceiver::check_gen_transfer_complete() {
     take_events();
-    return std::none_of(requests_.begin(), requests_.end(),
-                        [](const auto& request) { return request.first.first == side::generation; });
+    return std::none_of(requests_.begin(), requests_.end(), [](const auto& request) {
+        return request.first.first == side::generation;
+    });
 }
 
 // -- both ---------------------------------------------------------------------------------------
 
 std::size_t transceiver::count(side role, bool (*is)(const entry&)) const {
-    return static_cast<std::size_t>(std::count_if(
-        requests_.begin(), requests_.end(),
-        [role, is](const auto& each) { return each.first.first == role && is(each.second); }));
+    return static_cast<std::size_t>(
+        std::count_if(requests_.begin(), requests_.end(), [role, is](const auto& each) {
+            return each.first.first == role && is(each.second);
+        }));
 }
 
 transfer_check transceiver::check(side role, std::optional<std::size_t> at_least,
@@ -149,7 +155,9 @@ transfer_check transceiver::check(side role, std::optional<std::size_t> at_least
     constexpr auto ended = [](const entry& x) { return x.outcome && x.released; };
     constexpr auto open = [](const entry& x) { return !x.outcome || !x.released; };
     // A success is released right after its outcome; a failure waits for proof that may not come.
-    constexpr auto bounded = [](const entry& x) { return !x.outcome || (!x.outcome->error && !x.released); };
+    constexpr auto bounded = [](const entry& x) {
+        return !x.outcome || (!x.outcome->error && !x.released);
+    };
     if (!at_least) {
         while (count(role, bounded) > 0)
             wait_event(clock::now() + default_patience);
@@ -166,7 +174,8 @@ transfer_check transceiver::check(side role, std::optional<std::size_t> at_least
             continue;
         }
         const auto& outcome = *request.outcome;
-        ended_request told{id.second, outcome.state, outcome.error, outcome.aux, 0, request.end - request.start};
+        ended_request told{
+            id.second, outcome.state, outcome.error, outcome.aux, 0, request.end - request.start};
         for (const auto& peer : outcome.peers)
             told.bytes += peer.bytes;
         auto& list = outcome.state == session_state::cancelled ? result.cancelled

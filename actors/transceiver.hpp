@@ -59,12 +59,15 @@ public:
     /// one. The aux record goes with the last piece, when aux is required.
     void respond_and_send_async(rid, kv_slice, std::optional<aux_record> = std::nullopt);
 
-    /// `at_least` missing: until every request has its outcome; 0: what has ended by now; n: until n
-    /// have ended, but no longer than `patience`. Every wait is bounded by the sessions' deadlines.
-    transfer_check check_context_transfer_status(std::optional<std::size_t> at_least,
-                                                 std::chrono::milliseconds patience = default_patience);
+    /// `at_least` missing: until every request has its outcome; 0: what has ended by now; n: until
+    /// n have ended, but no longer than `patience`. Every wait is bounded by the sessions'
+    /// deadlines.
+    transfer_check
+    check_context_transfer_status(std::optional<std::size_t> at_least,
+                                  std::chrono::milliseconds patience = default_patience);
 
-    /// Where generation ranks find this rank; with attention DP and no request yet, leave dp_rank out.
+    /// Where generation ranks find this rank; with attention DP and no request yet, leave dp_rank
+    /// out.
     context_address address() const;
 
     // -- generation side --
@@ -73,8 +76,8 @@ public:
     /// receiving request already.
     caf::error request_and_receive_async(rid, kv_slice slice, context_address);
 
-    /// The same, and waits for the outcome: at most as long as the session's deadlines. The request is
-    /// still reported by a check, when its pages are free.
+    /// The same, and waits for the outcome: at most as long as the session's deadlines. The request
+    /// is still reported by a check, when its pages are free.
     session_finished request_and_receive_sync(rid, kv_slice slice, context_address);
 
     transfer_check check_gen_transfer_status(std::optional<std::size_t> at_least,
@@ -85,8 +88,8 @@ public:
 
     // -- both --
 
-    /// Gives a request up, both directions. False while memory may still be touched: ask again. True
-    /// once it is safe, or when there was nothing; only then may its pages be reused.
+    /// Gives a request up, both directions. False while memory may still be touched: ask again.
+    /// True once it is safe, or when there was nothing; only then may its pages be reused.
     bool cancel_request(rid);
 
     bool has_inflight_transfer(rid);
@@ -124,7 +127,8 @@ private:
     void take(const session_finished&);
     void take(const session_released&);
     std::size_t count(side, bool (*is)(const entry&)) const;
-    transfer_check check(side, std::optional<std::size_t> at_least, std::chrono::milliseconds patience);
+    transfer_check check(side, std::optional<std::size_t> at_least,
+                         std::chrono::milliseconds patience);
 
     worker& worker_;
     aux_mode aux_;

@@ -49,8 +49,8 @@ caf::expected<transfer_parties> parties_of(const rank_info& self, const std::vec
         if (!is_first_of_its_group(self, own))
             continue;
         for (const auto& rank : context)
-            if (dp_rank(rank.layout) == group &&
-                receivers_of(rank, own, dp_rank(self.layout), with_aux).empty())
+            if (dp_rank(rank.layout) == group
+                && receivers_of(rank, own, dp_rank(self.layout), with_aux).empty())
                 result.bystanders[group].push_back(rank.rank);
     }
     return result;

@@ -89,8 +89,9 @@ caf::result<pools_registered> transfer_worker_state::on_register(const register_
     for (const auto& pool : message.pages.pools)
         if (pool.region >= message.regions.size()) {
             info_.pages.reset();
-            return make_error(errc::invalid_argument, "a pool lies in region " + std::to_string(pool.region)
-                                                          + " of " + std::to_string(message.regions.size()));
+            return make_error(errc::invalid_argument, "a pool lies in region "
+                                                          + std::to_string(pool.region) + " of "
+                                                          + std::to_string(message.regions.size()));
         }
     registration_ = self_->make_response_promise<pools_registered>();
     host_regions_ = message.regions;
@@ -113,13 +114,15 @@ caf::result<pools_registered> transfer_worker_state::on_register(const register_
 /// memory on a device is exported by that device.
 void transfer_worker_state::register_one(std::size_t index) {
     const auto& region = host_regions_[index];
-    regions_[index] = {reinterpret_cast<std::uint64_t>(region.base), region.bytes, region.kind, {}, {}};
+    regions_[index] = {
+        reinterpret_cast<std::uint64_t>(region.base), region.bytes, region.kind, {}, {}};
     memory_.regions[index].kind = region.kind;
     auto failed = [this, index](const caf::error& reason) { region_done(index, reason); };
     if (region.kind == memory_kind::cuda) {
         auto device = devices_.find(region.device);
         if (device == devices_.end()) {
-            failed(make_error(errc::unsupported, "the rank has no device " + std::to_string(region.device)
+            failed(make_error(errc::unsupported, "the rank has no device "
+                                                     + std::to_string(region.device)
                                                      + ": publish pools through worker::publish"));
             return;
         }
@@ -167,7 +170,8 @@ void transfer_worker_state::region_done(std::size_t index, const caf::error& fai
 void transfer_worker_state::publish() {
     for (std::uint32_t index = 0; index < host_regions_.size(); ++index)
         if (const auto& region = host_regions_[index]; region.kind == memory_kind::host_shared)
-            tell(self_, io_.host_link, share_region{index, region.memfd, region.bytes, region.base});
+            tell(self_, io_.host_link,
+                 share_region{index, region.memfd, region.bytes, region.base});
     auto environment = std::make_shared<sender_environment>();
     environment->home = with_.home;
     environment->bounds = with_.bounds;
@@ -180,13 +184,15 @@ void transfer_worker_state::publish() {
     environment->regions = regions_;
     environment->plans = std::make_shared<plan_cache>();
     for (const auto& pool : info_.pages->pools)
-        environment->source_pools.push_back({regions_[pool.region].base_address + pool.region_offset_bytes,
-                                             pool.slot_stride_bytes, pool.region});
-    sender_ = spawn_at<sender_actor, sender_state>(self_->system(), with_.home, std::move(environment));
+        environment->source_pools.push_back(
+            {regions_[pool.region].base_address + pool.region_offset_bytes, pool.slot_stride_bytes,
+             pool.region});
+    sender_ =
+        spawn_at<sender_actor, sender_state>(self_->system(), with_.home, std::move(environment));
     receiver_ = spawn_at<receiver_actor, receiver_state>(
         self_->system(), with_.home,
-        receiver_state::dependencies{with_.home, with_.bounds, info_, io_.info_endpoint, io_.info_link,
-                                     io_.fabric, self_, with_.seed});
+        receiver_state::dependencies{with_.home, with_.bounds, info_, io_.info_endpoint,
+                                     io_.info_link, io_.fabric, self_, with_.seed});
     ask(self_, io_.info_link,
         register_with_instance{io_.info_endpoint, info_, with_.bounds.info_deadline})
         .then([this] { published({}); }, [this](const caf::error& reason) { published(reason); });
@@ -194,7 +200,8 @@ void transfer_worker_state::publish() {
 
 void transfer_worker_state::published(const caf::error& failure) {
     if (!failure) {
-        logger().info("{}, incarnation {}: published at {}", describe(info_), info_.process.value, io_.info_endpoint);
+        logger().info("{}, incarnation {}: published at {}", describe(info_), info_.process.value,
+                      io_.info_endpoint);
         registration_.deliver(pools_registered{info_});
         return;
     }
@@ -217,7 +224,8 @@ caf::error transfer_worker_state::not_ready() const {
     if (lost_)
         return add_context(lost_, describe(info_));
     if (!sender_ || !info_.pages)
-        return make_error(errc::missing_layout, describe(info_) + " has no pools: register them first");
+        return make_error(errc::missing_layout,
+                          describe(info_) + " has no pools: register them first");
     return {};
 }
 
@@ -226,7 +234,8 @@ caf::error transfer_worker_state::no_sessions_yet() const {
     if (auto problem = not_ready())
         return problem;
     if (registration_.pending())
-        return make_error(errc::missing_layout, describe(info_) + " is still registering its pools");
+        return make_error(errc::missing_layout,
+                          describe(info_) + " is still registering its pools");
     return {};
 }
 
@@ -270,8 +279,8 @@ peer_link_actor transfer_worker_state::make_link(const rank_info& peer,
                                                  std::optional<register_rank_info> introduction) {
     auto link = spawn_at<peer_link_actor, peer_link_state>(
         self_->system(), with_.home,
-        peer_link_state::dependencies{with_.bounds, info_, regions_, io_.fabric, io_.host_link, devices_,
-                                      self_, sender_, receiver_, attempt{++dials_}, peer,
+        peer_link_state::dependencies{with_.bounds, info_, regions_, io_.fabric, io_.host_link,
+                                      devices_, self_, sender_, receiver_, attempt{++dials_}, peer,
                                       std::move(introduction)});
     self_->monitor(link);
     running_links_.emplace(link.id(), link);
@@ -448,10 +457,12 @@ void transfer_worker_state::on_deadline(const deadline_tick&) {
                     return;
                 worker_stopped result;
                 for (const auto& session : all.sessions)
-                    result.unproven.push_back(to_string(session.role) + " rid " + to_string(session.request)
-                                              + ", waits for " + session.waits_for);
+                    result.unproven.push_back(to_string(session.role) + " rid "
+                                              + to_string(session.request) + ", waits for "
+                                              + session.waits_for);
                 if (result.unproven.empty())
-                    result.unproven.push_back("links or I/O of " + describe(info_) + " did not end in time");
+                    result.unproven.push_back("links or I/O of " + describe(info_)
+                                              + " did not end in time");
                 stop_.deliver(std::move(result));
             },
             [this](caf::error& reason) { stop_.deliver(std::move(reason)); });

@@ -60,9 +60,9 @@ void tx_session_state::on_send(const send_slice& message) {
     pieces_.push_back({message.slice, message.events, {}, false});
     if (!finished_ && index > 0 && pieces_[index - 1].slice.last)
         finish(session_state::error,
-               make_error(errc::invalid_argument, "rid " + to_string(with_.request) +
-                                                      ": send slice " + std::to_string(index) +
-                                                      " comes after the last one"));
+               make_error(errc::invalid_argument, "rid " + to_string(with_.request)
+                                                      + ": send slice " + std::to_string(index)
+                                                      + " comes after the last one"));
     if (finished_) {
         if (!std::exchange(pieces_.back().told_host, true))
             tell(self_, with_.observer,
@@ -112,9 +112,9 @@ void tx_session_state::on_deadline(const deadline_tick&) {
         return;
     }
     finish(session_state::error,
-           make_error(errc::deadline_exceeded, "rid " + to_string(with_.request) + " on " +
-                                                   describe(with_.environment->self) +
-                                                   " waited for " + waits_for()));
+           make_error(errc::deadline_exceeded, "rid " + to_string(with_.request) + " on "
+                                                   + describe(with_.environment->self)
+                                                   + " waited for " + waits_for()));
 }
 
 caf::result<session_status> tx_session_state::on_status(const query_status&) {
@@ -204,19 +204,19 @@ caf::error tx_session_state::check_request(const bind_receiver& message) const {
         if (group.slots.size() > with_.environment->bounds.blocks_per_slice_max)
             return make_error(
                 errc::limit_exceeded,
-                text + std::to_string(group.slots.size()) +
-                    " blocks in one layer group are more than blocks_per_slice_max = " +
-                    std::to_string(with_.environment->bounds.blocks_per_slice_max));
+                text + std::to_string(group.slots.size())
+                    + " blocks in one layer group are more than blocks_per_slice_max = "
+                    + std::to_string(with_.environment->bounds.blocks_per_slice_max));
     if (!self.pages || !peer.pages)
         return make_error(errc::missing_layout,
                           text + describe(self.pages ? peer : self) + " published no page table");
     if (message.request.kv != brings_kv_to(peer))
-        return make_error(errc::layout_mismatch, text + "it asks " + describe(self) + " for KV = " +
-                                                     std::to_string(message.request.kv) +
-                                                     ", the layouts say the opposite");
+        return make_error(errc::layout_mismatch, text + "it asks " + describe(self) + " for KV = "
+                                                     + std::to_string(message.request.kv)
+                                                     + ", the layouts say the opposite");
     if (message.request.aux == aux_mode::required && !should_send_aux(self, peer))
-        return make_error(errc::layout_mismatch, text + "it asks " + describe(self) +
-                                                     " for aux, which another rank sends");
+        return make_error(errc::layout_mismatch, text + "it asks " + describe(self)
+                                                     + " for aux, which another rank sends");
     if (message.request.aux == aux_mode::required && with_.aux == aux_mode::none)
         return make_error(errc::invalid_argument,
                           text + "it requires aux, the sender was opened without");
@@ -281,9 +281,11 @@ void tx_session_state::start(receiver& to, send_piece piece, std::shared_ptr<con
     to.summary.posting += clock::now() - taken;
     auto by_host = chosen->taken == route::mapped && !by_device;
     if (by_host && bytes <= environment.bounds.inline_copy_bytes_max) {
-        record_io(self_, trace::instant::io_begin, "copy (mapped, inline)", 0, bytes, with_.request.value);
+        record_io(self_, trace::instant::io_begin, "copy (mapped, inline)", 0, bytes,
+                  with_.request.value);
         copy_now(job);
-        record_io(self_, trace::instant::io_end, "copy (mapped, inline)", 0, bytes, with_.request.value);
+        record_io(self_, trace::instant::io_end, "copy (mapped, inline)", 0, bytes,
+                  with_.request.value);
         piece_served(to, piece, bytes, fragments);
         return;
     }
@@ -313,8 +315,8 @@ void tx_session_state::on_done(const transfer_done& message) {
         piece_served(to, flying.piece, message.bytes, flying.fragments);
     else
         piece_failed(to, flying.piece, message.result,
-                     add_context(message.error, "rid " + to_string(with_.request) + " to " +
-                                                    describe(to.peer->info)));
+                     add_context(message.error, "rid " + to_string(with_.request) + " to "
+                                                    + describe(to.peer->info)));
     report_closing(to);
     update();
     release_if_quiet();
@@ -351,8 +353,9 @@ void tx_session_state::on_unbind(const unbind_receiver& message) {
     auto rank = message.peer->info.rank;
     auto bound = attempts_.find(rank);
     if (bound == attempts_.end() || bound->second != header.session) {
-        auto reason = make_error(errc::gone, "rid " + to_string(with_.request) +
-                                                 " knows no attempt " + to_string(header.session));
+        auto reason =
+            make_error(errc::gone, "rid " + to_string(with_.request) + " knows no attempt "
+                                       + to_string(header.session));
         tell(self_, message.peer->link,
              send_message{gone{header, side::generation, to_wire(reason)}});
         return;
@@ -368,8 +371,8 @@ void tx_session_state::on_gone(const gone& message) {
     if (!why)
         why = make_error(errc::gone, "it gave no reason");
     for (auto& [key, to] : receivers_)
-        if (to.peer->info.process == message.header.sender && !complete(to) &&
-            to.request.header.session == message.header.session)
+        if (to.peer->info.process == message.header.sender && !complete(to)
+            && to.request.header.session == message.header.session)
             finish(session_state::error, add_context(why, describe(to.peer->info)));
 }
 
@@ -382,8 +385,8 @@ void tx_session_state::on_peer_lost(const peer_lost& message) {
         to.lost = true;
         if (complete(to) && asked_for_all(key.first))
             continue;
-        auto reason = add_context(message.reason, "rid " + to_string(with_.request) + " to " +
-                                                      describe(to.peer->info));
+        auto reason = add_context(message.reason, "rid " + to_string(with_.request) + " to "
+                                                      + describe(to.peer->info));
         close(to, reason);
         finish(session_state::error, reason);
     }
@@ -451,8 +454,9 @@ bool tx_session_state::host_gave_all() const {
 }
 
 bool tx_session_state::all_bound() const {
-    return !expected_.empty() && std::all_of(expected_.begin(), expected_.end(),
-                                             [this](rank_id rank) { return asked_for_all(rank); });
+    return !expected_.empty()
+           && std::all_of(expected_.begin(), expected_.end(),
+                          [this](rank_id rank) { return asked_for_all(rank); });
 }
 
 /// The receiver rank has sent the last of its requests.
@@ -468,11 +472,11 @@ bool tx_session_state::complete(const receiver& to) const {
 }
 
 bool tx_session_state::kv_complete() const {
-    return host_gave_all() && all_bound() &&
-           std::all_of(receivers_.begin(), receivers_.end(), [](const auto& entry) {
-               const auto& to = entry.second;
-               return !to.request.kv || (to.last_reported && to.in_flight.empty());
-           });
+    return host_gave_all() && all_bound()
+           && std::all_of(receivers_.begin(), receivers_.end(), [](const auto& entry) {
+                  const auto& to = entry.second;
+                  return !to.request.kv || (to.last_reported && to.in_flight.empty());
+              });
 }
 
 bool tx_session_state::aux_complete() const {

@@ -53,9 +53,9 @@ worker::~worker() {
 caf::expected<rank_info> worker::publish(std::vector<host_region> regions, page_table pages) {
     if (auto problem = parts_->make_devices(regions))
         return problem;
-    auto reply = ask_blocking<pools_registered>(*parts_->system, parts_->actor,
-                                                register_pools{std::move(regions), std::move(pages)},
-                                                2 * parts_->options.bounds.info_deadline);
+    auto reply = ask_blocking<pools_registered>(
+        *parts_->system, parts_->actor, register_pools{std::move(regions), std::move(pages)},
+        2 * parts_->options.bounds.info_deadline);
     if (!reply)
         return std::move(reply.error());
     return std::move(reply->info);
@@ -65,8 +65,9 @@ namespace {
 
 /// A session that the rank never hears of: both its promises are kept at once.
 template <class Handle>
-Handle refuse_session(caf::actor_system& system, const callback_actor& callbacks, session_options&& options,
-                      side role, const std::shared_ptr<host_calls>& calls) {
+Handle refuse_session(caf::actor_system& system, const callback_actor& callbacks,
+                      session_options&& options, side role,
+                      const std::shared_ptr<host_calls>& calls) {
     auto promises = std::make_shared<session_promises>();
     Handle result{system, options.request, session_gate_actor{}, promises, calls};
     session_finished outcome;
@@ -78,10 +79,12 @@ Handle refuse_session(caf::actor_system& system, const callback_actor& callbacks
     promises->outcome.set_value(outcome);
     promises->released.set_value(released);
     if (options.on_outcome)
-        tell_from_outside(callbacks, run_callback{[call = std::move(options.on_outcome), outcome] { call(outcome); }});
+        tell_from_outside(callbacks, run_callback{[call = std::move(options.on_outcome), outcome] {
+                              call(outcome);
+                          }});
     if (options.on_released)
-        tell_from_outside(callbacks,
-                          run_callback{[call = std::move(options.on_released), released] { call(released); }});
+        tell_from_outside(callbacks, run_callback{[call = std::move(options.on_released),
+                                                   released] { call(released); }});
     return result;
 }
 
@@ -95,9 +98,9 @@ Handle open_session(caf::actor_system& system, placement home, const transfer_wo
     auto promises = std::make_shared<session_promises>();
     auto gate = spawn_at<session_gate_actor, session_gate_state>(
         system, home,
-        session_gate_state::dependencies{actor, callbacks, role, options.request, promises,
-                                         std::move(options.on_outcome), std::move(options.on_released),
-                                         std::move(options.on_ready), std::move(place)});
+        session_gate_state::dependencies{
+            actor, callbacks, role, options.request, promises, std::move(options.on_outcome),
+            std::move(options.on_released), std::move(options.on_ready), std::move(place)});
     Handle result{system, options.request, gate, promises, calls};
     tell_from_outside(gate, std::move(open));
     return result;

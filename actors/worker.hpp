@@ -43,8 +43,9 @@ struct worker_options {
     bool same_host_link = true;
     limits bounds;
     device_options devices;
-    /// Set: no UCX, no sockets, no CUDA; ranks of one process meet in this world (tests, simulations),
-    /// where memory of kind cuda is host memory that the host twin of a device copies.
+    /// Set: no UCX, no sockets, no CUDA; ranks of one process meet in this world (tests,
+    /// simulations), where memory of kind cuda is host memory that the host twin of a device
+    /// copies.
     std::shared_ptr<loopback_world> world;
     /// Tests: the step of the start that fails, counted from 1; 0: none.
     int fail_at_step = 0;
@@ -63,8 +64,8 @@ public:
 
     /// Registers the cache memory and publishes the rank. Blocks, at most limits::info_deadline and
     /// the start of the devices that the memory lies on (a thread and a stream each). After it,
-    /// sessions may be opened. The memory stays the host's and must outlive the worker: host memory,
-    /// or memory of cudaMalloc on any device of the process.
+    /// sessions may be opened. The memory stays the host's and must outlive the worker: host
+    /// memory, or memory of cudaMalloc on any device of the process.
     caf::expected<rank_info> publish(std::vector<host_region> regions, page_table pages);
 
     /// Never fails here: what goes wrong is the session's outcome.

@@ -12,9 +12,9 @@
 #include "cuda/cuda_io.hpp"
 #include "cuda/host_copy_device.hpp"
 #include "messages/handle.hpp"
+#include "messages/log.hpp"
 #include "transport/copy_io.hpp"
 #include "transport/host_link.hpp"
-#include "messages/log.hpp"
 #include "transport/loopback_host_link.hpp"
 #include "transport/loopback_io.hpp"
 #include "transport/machine_id.hpp"
@@ -51,8 +51,8 @@ void kill(caf::actor_system& system, const Handle& actor) {
 caf::error worker::parts::step(const char* what) {
     if (++steps_ != options.fail_at_step)
         return {};
-    return make_error(errc::unsupported, "step " + std::to_string(steps_) + " (" + what +
-                                             ") was made to fail by fail_at_step");
+    return make_error(errc::unsupported, "step " + std::to_string(steps_) + " (" + what
+                                             + ") was made to fail by fail_at_step");
 }
 
 caf::error worker::parts::make() {
@@ -115,8 +115,8 @@ caf::error worker::parts::check_options() {
             errc::invalid_argument,
             self.rank.value == 0
                 ? "rank 0 serves the rank infos itself: leave worker_options.info_endpoint empty"
-                : "rank " + to_string(self.rank) +
-                      " needs worker_options.info_endpoint, the endpoint of rank 0");
+                : "rank " + to_string(self.rank)
+                      + " needs worker_options.info_endpoint, the endpoint of rank 0");
     return step("options");
 }
 
@@ -244,7 +244,8 @@ caf::error worker::parts::make_device(int ordinal, const std::set<int>& all) {
             return std::move(made.error());
         device = std::move(*made);
     }
-    auto made = io_loop::make(*system, {"kvferry-cuda" + std::to_string(ordinal), options.bounds.loop_spin});
+    auto made = io_loop::make(*system,
+                              {"kvferry-cuda" + std::to_string(ordinal), options.bounds.loop_spin});
     if (!made)
         return add_context(made.error(), name);
     cuda_io_options how;

@@ -34,8 +34,8 @@ struct worker::parts {
     /// Makes everything; on failure undoes what was made and says which step failed.
     caf::error make();
 
-    /// Finds out on which device each region lies, and gives every such device its actor. On failure
-    /// the devices made so far stay, for another try.
+    /// Finds out on which device each region lies, and gives every such device its actor. On
+    /// failure the devices made so far stay, for another try.
     caf::error make_devices(std::vector<host_region>&);
 
     /// Ends all actors and threads of a rank that never ran, or has stopped.

@@ -27,8 +27,8 @@ cudaError_t launch_copy(const device_plan_view& plan, std::uint64_t first_unit,
                         std::uint64_t unit_count, launch_options options, cudaStream_t stream) {
     if (unit_count == 0)
         return cudaSuccess;
-    if (options.blocks == 0 || options.threads == 0 || options.threads % warp_threads != 0 ||
-        options.threads > block_threads_max)
+    if (options.blocks == 0 || options.threads == 0 || options.threads % warp_threads != 0
+        || options.threads > block_threads_max)
         return cudaErrorInvalidValue;
     const std::uint64_t blocks = std::min<std::uint64_t>(options.blocks, unit_count);
     const std::uint64_t warps =

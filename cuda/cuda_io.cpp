@@ -130,18 +130,19 @@ caf::error check(const copy_job& job) {
     if (!job.plan)
         return make_error(errc::plan_invalid, "a copy without a plan");
     for (const auto& part : job.plan->parts)
-        if (!part.layout || part.source_pool >= job.source_pools.size() ||
-            part.target_pool >= job.target_pools.size())
+        if (!part.layout || part.source_pool >= job.source_pools.size()
+            || part.target_pool >= job.target_pools.size())
             return make_error(errc::plan_invalid,
-                              "a copy from pool " + std::to_string(part.source_pool) + " of " +
-                                  std::to_string(job.source_pools.size()) + " to pool " +
-                                  std::to_string(part.target_pool) + " of " +
-                                  std::to_string(job.target_pools.size()));
+                              "a copy from pool " + std::to_string(part.source_pool) + " of "
+                                  + std::to_string(job.source_pools.size()) + " to pool "
+                                  + std::to_string(part.target_pool) + " of "
+                                  + std::to_string(job.target_pools.size()));
     return {};
 }
 
 caf::result<void> cuda_io_state::on_start_copy(const start_copy& command) {
-    record_io(self_, trace::instant::io_begin, device_copy, command.id.value, command.job.plan ? command.job.plan->bytes : 0);
+    record_io(self_, trace::instant::io_begin, device_copy, command.id.value,
+              command.job.plan ? command.job.plan->bytes : 0);
     if (stopping_)
         refuse(command, make_error(errc::stopped, device_name_ + " is stopping"));
     else if (lost_)
@@ -150,9 +151,9 @@ caf::result<void> cuda_io_state::on_start_copy(const start_copy& command) {
         refuse(command, std::move(error));
     else if (waiting_.size() + held_.size() >= options_.transfers_waiting_max)
         refuse(command,
-               make_error(errc::limit_exceeded, "transfers_waiting_max = " +
-                                                    std::to_string(options_.transfers_waiting_max) +
-                                                    " copies wait for " + device_name_));
+               make_error(errc::limit_exceeded, "transfers_waiting_max = "
+                                                    + std::to_string(options_.transfers_waiting_max)
+                                                    + " copies wait for " + device_name_));
     else if (command.events.wait_for)
         held_.push_back(command); // progress() looks at its event
     else {
@@ -205,7 +206,7 @@ void cuda_io_state::on_stop_deadline() {
     if (active_.empty())
         return;
     logger().error("{}: launches have not ended at the stop's deadline; their memory is kept",
-                  device_name_);
+                   device_name_);
     [[maybe_unused]] auto* kept = device_.release();
     lose_device(
         make_error(errc::deadline_exceeded, "launches have not ended at the stop's deadline"));

@@ -107,14 +107,14 @@ cuda_device look_at(const driver& from, int ordinal, int count) {
     if (from.device_total_mem(&bytes, device) == success)
         result.memory_bytes = bytes;
     result.multiprocessors = value_of(from, multiprocessor_count, device);
-    result.compute_capability = 10 * value_of(from, compute_capability_major, device) +
-                                value_of(from, compute_capability_minor, device);
+    result.compute_capability = 10 * value_of(from, compute_capability_major, device)
+                                + value_of(from, compute_capability_minor, device);
     result.pci_address = pci_address_of(from, device);
     for (int other = 0; other < count; ++other) {
         device_handle peer = 0;
         int can = 0;
-        if (other != ordinal && from.device_get(&peer, other) == success &&
-            from.device_can_access_peer(&can, device, peer) == success && can != 0)
+        if (other != ordinal && from.device_get(&peer, other) == success
+            && from.device_can_access_peer(&can, device, peer) == success && can != 0)
             result.can_access_peers.push_back(other);
     }
     return result;

@@ -57,9 +57,9 @@ device_band make_band(const run& x, const pool_base& source, const pool_base& ta
     band.count = x.count;
     band.fragments = pairs * x.count;
     band.word_bytes =
-        common_alignment(band.source_address | band.target_address | band.source_slot_stride_bytes |
-                         band.target_slot_stride_bytes | band.source_stride_bytes |
-                         band.target_stride_bytes | x.bytes);
+        common_alignment(band.source_address | band.target_address | band.source_slot_stride_bytes
+                         | band.target_slot_stride_bytes | band.source_stride_bytes
+                         | band.target_stride_bytes | x.bytes);
     set_units(band, unit_bytes_max);
     return band;
 }
@@ -85,9 +85,9 @@ flat_plan_size measure(const copy_job& job) {
     }
     constexpr auto most = std::numeric_limits<std::uint32_t>::max();
     if (bands > most || pairs > most)
-        throw std::length_error("a plan of " + std::to_string(bands) + " runs and " +
-                                std::to_string(pairs) +
-                                " pairs of slots is too long for one transfer: send it in slices");
+        throw std::length_error(
+            "a plan of " + std::to_string(bands) + " runs and " + std::to_string(pairs)
+            + " pairs of slots is too long for one transfer: send it in slices");
     return {static_cast<std::uint32_t>(bands), static_cast<std::uint32_t>(pairs)};
 }
 

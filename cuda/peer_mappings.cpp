@@ -83,8 +83,8 @@ caf::error enable_peer(int from, int to) {
         return {};
     }
     if (status != cudaSuccess)
-        return cuda_error("cudaDeviceEnablePeerAccess(cuda:" + std::to_string(from) +
-                              " to cuda:" + std::to_string(to) + ")",
+        return cuda_error("cudaDeviceEnablePeerAccess(cuda:" + std::to_string(from)
+                              + " to cuda:" + std::to_string(to) + ")",
                           status);
     return {};
 }
@@ -97,10 +97,10 @@ caf::expected<device_export> export_allocation(std::byte* base, std::uint64_t by
     result.process = process_number();
     result.offset_bytes = reinterpret_cast<std::uint64_t>(base) - whole->base;
     if (result.offset_bytes + bytes > whole->bytes)
-        return make_error(
-            errc::registration_failed,
-            std::to_string(bytes) + " bytes reach beyond their allocation, which has " +
-                std::to_string(whole->bytes - result.offset_bytes) + " from there on");
+        return make_error(errc::registration_failed,
+                          std::to_string(bytes) + " bytes reach beyond their allocation, which has "
+                              + std::to_string(whole->bytes - result.offset_bytes)
+                              + " from there on");
     cudaDeviceProp properties{};
     if (auto status = cudaGetDeviceProperties(&properties, ordinal); status != cudaSuccess)
         return cuda_error("cudaGetDeviceProperties", status);
@@ -111,8 +111,8 @@ caf::expected<device_export> export_allocation(std::byte* base, std::uint64_t by
         result.handle.resize(sizeof(handle));
         std::memcpy(result.handle.data(), &handle, sizeof(handle));
     } else {
-        result.obstacle = text_of(cuda_error("cudaIpcGetMemHandle", status)) +
-                          "; only memory of cudaMalloc has such a handle";
+        result.obstacle = text_of(cuda_error("cudaIpcGetMemHandle", status))
+                          + "; only memory of cudaMalloc has such a handle";
     }
     return result;
 }

@@ -136,10 +136,10 @@ KVFERRY_HOST_DEVICE inline device_stretch stretch_of(const device_plan_view& pla
         index -= further * band.count;
     }
     const device_pair slots = plan.pairs[band.first_pair + pair];
-    return {band.source_address + slots.source * band.source_slot_stride_bytes +
-                index * band.source_stride_bytes + place.offset_bytes,
-            band.target_address + slots.target * band.target_slot_stride_bytes +
-                index * band.target_stride_bytes + place.offset_bytes};
+    return {band.source_address + slots.source * band.source_slot_stride_bytes
+                + index * band.source_stride_bytes + place.offset_bytes,
+            band.target_address + slots.target * band.target_slot_stride_bytes
+                + index * band.target_stride_bytes + place.offset_bytes};
 }
 
 /// Bytes of all units before `unit` (at most unit_count).
@@ -150,8 +150,8 @@ KVFERRY_HOST_DEVICE inline std::uint64_t bytes_before(const device_plan_view& pl
     const device_band& band = plan.bands[band_of(plan, unit)];
     const std::uint64_t number = unit - band.first_unit;
     const std::uint64_t group = quotient(number, band.pieces);
-    return band.bytes_before + group * band.group * band.fragment_bytes +
-           (number - group * band.pieces) * band.piece_bytes;
+    return band.bytes_before + group * band.group * band.fragment_bytes
+           + (number - group * band.pieces) * band.piece_bytes;
 }
 
 /// End of the longest stretch of units from `first` on that is at most `bytes` long; at least one

@@ -30,10 +30,12 @@ using loader = bool (*)(caf::binary_deserializer&, wire_message&);
 
 template <std::size_t... Is>
 constexpr auto make_loaders(std::index_sequence<Is...>) {
-    return std::array<loader, sizeof...(Is)>{&load<std::variant_alternative_t<Is, wire_message>>...};
+    return std::array<loader, sizeof...(Is)>{
+        &load<std::variant_alternative_t<Is, wire_message>>...};
 }
 
-constexpr auto loaders = make_loaders(std::make_index_sequence<std::variant_size_v<wire_message>>{});
+constexpr auto loaders =
+    make_loaders(std::make_index_sequence<std::variant_size_v<wire_message>>{});
 
 template <class Inspector>
 bool apply_prefix(Inspector& f, std::uint32_t& word, frame_prefix& x) {
@@ -45,17 +47,20 @@ caf::expected<frame_prefix> read_prefix(caf::binary_deserializer& source, std::s
     std::uint32_t word = 0;
     frame_prefix result;
     if (!apply_prefix(source, word, result))
-        return malformed("a frame of " + std::to_string(frame_bytes) + " bytes is too short for a prefix");
+        return malformed("a frame of " + std::to_string(frame_bytes)
+                         + " bytes is too short for a prefix");
     if (word != magic)
-        return malformed("a frame of " + std::to_string(frame_bytes) + " bytes has a foreign prefix");
+        return malformed("a frame of " + std::to_string(frame_bytes)
+                         + " bytes has a foreign prefix");
     if (result.version != protocol_version)
         return make_error(errc::protocol_mismatch,
                           "incarnation " + to_string(result.sender) + " speaks version "
                               + std::to_string(result.version) + ", this rank version "
-                              + std::to_string(protocol_version) + ": run the same release on both sides");
+                              + std::to_string(protocol_version)
+                              + ": run the same release on both sides");
     if (result.message >= loaders.size())
-        return malformed("unknown message number " + std::to_string(result.message) + " from incarnation "
-                         + to_string(result.sender));
+        return malformed("unknown message number " + std::to_string(result.message)
+                         + " from incarnation " + to_string(result.sender));
     return result;
 }
 
@@ -97,7 +102,9 @@ caf::expected<wire_message> decode(byte_view frame, std::size_t bytes_max) try {
     if (!prefix)
         return std::move(prefix.error());
     wire_message result;
-    auto name = [&] { return std::string{name_of(result)} + " from incarnation " + to_string(prefix->sender); };
+    auto name = [&] {
+        return std::string{name_of(result)} + " from incarnation " + to_string(prefix->sender);
+    };
     if (!loaders[prefix->message](source, result))
         return malformed(name() + ": " + caf::to_string(source.get_error()));
     if (source.remaining() != 0)

@@ -38,8 +38,8 @@ caf::expected<byte_buffer> encode(const wire_message&, std::size_t bytes_max);
 caf::expected<frame_prefix> peek(byte_view frame);
 
 /// Decodes a whole frame. malformed_message, protocol_mismatch, or limit_exceeded when the frame
-/// is longer than `bytes_max`. Never throws; what it allocates is in proportion to the frame, not to
-/// the lengths that the frame claims.
+/// is longer than `bytes_max`. Never throws; what it allocates is in proportion to the frame, not
+/// to the lengths that the frame claims.
 caf::expected<wire_message> decode(byte_view frame, std::size_t bytes_max);
 
 } // namespace kvferry

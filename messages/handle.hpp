@@ -4,8 +4,8 @@
 // handle() wraps a member function of an actor's state and keeps its exact signature. A handler
 // that throws ends that one operation: the exception becomes errc::handler_failed, is counted and
 // logged by the state's `handler_failed(error)` when it has one, and is the answer if a request
-// was asked. It never ends the actor, its loop or the actor system. ask() guards the handlers of its
-// answer in the same way.
+// was asked. It never ends the actor, its loop or the actor system. ask() guards the handlers of
+// its answer in the same way.
 #pragma once
 
 #include "messages/errors.hpp"
@@ -83,9 +83,11 @@ inline void record_at_actor(trace::event x, const char* actor, trace::instant wh
     trace::record(x);
 }
 
-/// Calls `send` and records it as it was before the call: the receiver may be faster than this thread.
+/// Calls `send` and records it as it was before the call: the receiver may be faster than this
+/// thread.
 template <class Send>
-void record_sending(trace::event x, const char* actor, caf::actor_id id, trace::instant what, Send&& send) {
+void record_sending(trace::event x, const char* actor, caf::actor_id id, trace::instant what,
+                    Send&& send) {
     x.actor = actor;
     x.actor_id = static_cast<std::uint32_t>(id);
     trace::last_delivery = {};
@@ -211,10 +213,11 @@ template <class Self, class Handle, class Message>
 void tell(Self* self, const Handle& to, Message message) {
     if (!to)
         return;
-    detail::record_sending(detail::about(message), self->name(), self->id(), trace::instant::sent, [&] {
-        self->send(to, std::move(message));
-        return std::uint64_t{0};
-    });
+    detail::record_sending(detail::about(message), self->name(), self->id(), trace::instant::sent,
+                           [&] {
+                               self->send(to, std::move(message));
+                               return std::uint64_t{0};
+                           });
 }
 
 /// Sends a message from code that is no actor (a host's thread, a callback).

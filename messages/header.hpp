@@ -98,12 +98,12 @@ bool inspect(Inspector& f, trace_context& x) {
 
 template <class Inspector>
 bool inspect(Inspector& f, message_header& x) {
-    return f.object(x).fields(
-        f.field("version", x.version), f.field("sender", x.sender),
-        f.field("receiver", x.receiver), f.field("request", x.request),
-        f.field("session", x.session), f.field("receive_slice", x.receive_slice),
-        f.field("piece", x.piece), f.field("writer", x.writer), f.field("kind", x.kind),
-        f.field("sequence", x.sequence), f.field("trace", x.trace));
+    return f.object(x).fields(f.field("version", x.version), f.field("sender", x.sender),
+                              f.field("receiver", x.receiver), f.field("request", x.request),
+                              f.field("session", x.session),
+                              f.field("receive_slice", x.receive_slice), f.field("piece", x.piece),
+                              f.field("writer", x.writer), f.field("kind", x.kind),
+                              f.field("sequence", x.sequence), f.field("trace", x.trace));
 }
 
 } // namespace kvferry

@@ -4,9 +4,8 @@
 
 #include "messages/errors.hpp"
 
-#include <arpa/inet.h>
-
 #include <algorithm>
+#include <arpa/inet.h>
 #include <charconv>
 #include <optional>
 #include <vector>
@@ -35,7 +34,8 @@ std::optional<std::uint32_t> parse_number(std::string_view text, std::uint32_t m
     std::uint32_t result = 0;
     const auto end = text.data() + text.size();
     const auto [rest, code] = std::from_chars(text.data(), end, result);
-    if (code != std::errc{} || rest != end || result > max || (text.size() > 1 && text.front() == '0'))
+    if (code != std::errc{} || rest != end || result > max
+        || (text.size() > 1 && text.front() == '0'))
         return std::nullopt;
     return result;
 }
@@ -53,7 +53,8 @@ std::vector<std::string_view> labels_of(std::string_view text) {
 
 bool is_label(std::string_view x) {
     return !x.empty() && x.size() <= label_bytes_max && x.front() != '-' && x.back() != '-'
-           && std::all_of(x.begin(), x.end(), [](char c) { return is_letter(c) || is_digit(c) || c == '-'; });
+           && std::all_of(x.begin(), x.end(),
+                          [](char c) { return is_letter(c) || is_digit(c) || c == '-'; });
 }
 
 /// What inet_aton() would read as a number.
@@ -71,8 +72,9 @@ bool is_name_or_ipv4(std::string_view x) {
         return false;
     if (!looks_like_number(labels.back()))
         return true;
-    return labels.size() == 4
-           && std::all_of(labels.begin(), labels.end(), [](auto label) { return parse_number(label, 255).has_value(); });
+    return labels.size() == 4 && std::all_of(labels.begin(), labels.end(), [](auto label) {
+               return parse_number(label, 255).has_value();
+           });
 }
 
 bool is_ipv6(std::string_view x) {

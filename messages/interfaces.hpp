@@ -217,16 +217,15 @@ using info_caller_actor = caf::typed_actor<
     caf::result<info_frame>(call_info_server)>;
 
 /// One per (rank, incarnation): dial or accept, handshake, typed messages both ways, liveness.
-using peer_link_actor =
-    frame_sink_actor::extend_with<host_link_owner_actor>::extend<
-        // Dial or accept: told once, right after spawn.
-        caf::result<void>(start_link),
-        // The handshake's time is over.
-        caf::result<void>(deadline_tick),
-        // Send one message to the peer; waits for the handshake if need be.
-        caf::result<void>(send_message),
-        // Say goodbye and end.
-        caf::result<void>(close_link)>;
+using peer_link_actor = frame_sink_actor::extend_with<host_link_owner_actor>::extend<
+    // Dial or accept: told once, right after spawn.
+    caf::result<void>(start_link),
+    // The handshake's time is over.
+    caf::result<void>(deadline_tick),
+    // Send one message to the peer; waits for the handshake if need be.
+    caf::result<void>(send_message),
+    // Say goodbye and end.
+    caf::result<void>(close_link)>;
 
 // -- transfers ------------------------------------------------------------------------------
 
@@ -367,27 +366,27 @@ using receiver_actor = peer_watcher_actor::extend<
 /// Root of a rank: spawns and supervises everything above, stops it in order.
 using transfer_worker_actor =
     frame_sink_actor::extend_with<peer_watcher_actor>::extend_with<device_owner_actor>::extend<
-    // The I/O actors of the rank, once they could be made.
-    caf::result<void>(adopt_io),
-    // The rank's devices, before its pools are registered.
-    caf::result<void>(adopt_devices),
-    // Register the host's pools and publish the page table with the instance's server.
-    caf::result<pools_registered>(register_pools),
-    // Make a sending session.
-    caf::result<tx_opened>(open_tx),
-    // Make a receiving session.
-    caf::result<rx_opened>(open_rx),
-    // The link to a rank, made if there is none.
-    caf::result<peer_connected>(connect_peer),
-    // What this rank publishes.
-    caf::result<rank_info_reply>(query_rank_info),
-    // All sessions as they are now.
-    caf::result<session_list>(list_sessions),
-    // Counters.
-    caf::result<worker_statistics>(query_statistics),
-    // The stop's time is over.
-    caf::result<void>(deadline_tick),
-    // Cancel, drain, release, end; says what could not be proven quiet.
-    caf::result<worker_stopped>(stop_worker)>;
+        // The I/O actors of the rank, once they could be made.
+        caf::result<void>(adopt_io),
+        // The rank's devices, before its pools are registered.
+        caf::result<void>(adopt_devices),
+        // Register the host's pools and publish the page table with the instance's server.
+        caf::result<pools_registered>(register_pools),
+        // Make a sending session.
+        caf::result<tx_opened>(open_tx),
+        // Make a receiving session.
+        caf::result<rx_opened>(open_rx),
+        // The link to a rank, made if there is none.
+        caf::result<peer_connected>(connect_peer),
+        // What this rank publishes.
+        caf::result<rank_info_reply>(query_rank_info),
+        // All sessions as they are now.
+        caf::result<session_list>(list_sessions),
+        // Counters.
+        caf::result<worker_statistics>(query_statistics),
+        // The stop's time is over.
+        caf::result<void>(deadline_tick),
+        // Cancel, drain, release, end; says what could not be proven quiet.
+        caf::result<worker_stopped>(stop_worker)>;
 
 } // namespace kvferry

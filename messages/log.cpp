@@ -24,8 +24,9 @@ std::optional<spdlog::level::level_enum> level_named(std::string_view name) {
 }
 
 caf::error unknown_level(std::string_view name) {
-    return make_error(errc::invalid_argument, "log level '" + std::string{name.substr(0, 64)}
-                                                  + "' is none of trace, debug, info, warn, error, critical, off");
+    return make_error(errc::invalid_argument,
+                      "log level '" + std::string{name.substr(0, 64)}
+                          + "' is none of trace, debug, info, warn, error, critical, off");
 }
 
 /// Of our own, not in spdlog's registry: nothing that the host does there reaches it.

@@ -7,7 +7,6 @@
 #pragma once
 
 #include <caf/error.hpp>
-
 #include <spdlog/logger.h>
 
 #include <memory>

@@ -43,7 +43,8 @@ struct role_layout {
     std::uint32_t shard_index = 0;
     std::uint32_t num_replicas = 1;
     std::uint32_t replica_index = 0;
-    /// Bytes of the smallest piece that may be split off (one head of one block); none: unsplittable.
+    /// Bytes of the smallest piece that may be split off (one head of one block); none:
+    /// unsplittable.
     std::optional<std::uint64_t> shard_unit_bytes;
     /// Sizes of the sections; only and always for mapper_kind::sectioned.
     std::vector<std::uint64_t> section_bytes;
@@ -134,10 +135,9 @@ bool inspect(Inspector& f, pool_view& x) {
 
 template <class Inspector>
 bool inspect(Inspector& f, layer_group& x) {
-    return f.object(x).fields(f.field("layers", x.layers),
-                              f.field("tokens_per_slot", x.tokens_per_slot),
-                              f.field("live_token_window", x.live_token_window),
-                              f.field("views", x.views));
+    return f.object(x).fields(
+        f.field("layers", x.layers), f.field("tokens_per_slot", x.tokens_per_slot),
+        f.field("live_token_window", x.live_token_window), f.field("views", x.views));
 }
 
 template <class Inspector>

@@ -20,7 +20,8 @@ namespace kvferry {
 /// Bytes as CAF's serializers take them (std::byte from CAF 1.0 on).
 using byte_buffer = caf::byte_buffer;
 
-/// Place of a rank in its instance. rank = pp_rank * tp_size * cp_size + tp_rank * cp_size + cp_rank.
+/// Place of a rank in its instance. rank = pp_rank * tp_size * cp_size + tp_rank * cp_size +
+/// cp_rank.
 struct parallelism {
     std::uint32_t tp_size = 1;
     std::uint32_t tp_rank = 0;
@@ -115,11 +116,10 @@ std::string describe(const rank_info&);
 
 template <class Inspector>
 bool inspect(Inspector& f, parallelism& x) {
-    return f.object(x).fields(f.field("tp_size", x.tp_size), f.field("tp_rank", x.tp_rank),
-                              f.field("pp_size", x.pp_size), f.field("pp_rank", x.pp_rank),
-                              f.field("cp_size", x.cp_size), f.field("cp_rank", x.cp_rank),
-                              f.field("attention_dp", x.attention_dp),
-                              f.field("layers_per_stage", x.layers_per_stage));
+    return f.object(x).fields(
+        f.field("tp_size", x.tp_size), f.field("tp_rank", x.tp_rank), f.field("pp_size", x.pp_size),
+        f.field("pp_rank", x.pp_rank), f.field("cp_size", x.cp_size), f.field("cp_rank", x.cp_rank),
+        f.field("attention_dp", x.attention_dp), f.field("layers_per_stage", x.layers_per_stage));
 }
 
 template <class Inspector>

@@ -12,7 +12,7 @@
 #include <mutex>
 
 #if defined(__x86_64__)
-#    include <x86intrin.h>
+#include <x86intrin.h>
 #endif
 
 namespace kvferry::trace {
@@ -22,8 +22,9 @@ namespace {
 constexpr std::size_t words_per_event = sizeof(event) / sizeof(std::uint64_t);
 using event_words = std::array<std::uint64_t, words_per_event>;
 
-/// Written by its thread only. A reader takes what it likes and then looks which of it may have been
-/// overwritten meanwhile; hence single words, so that it reads old or new values, never torn ones.
+/// Written by its thread only. A reader takes what it likes and then looks which of it may have
+/// been overwritten meanwhile; hence single words, so that it reads old or new values, never torn
+/// ones.
 struct ring {
     std::array<event_words, ring_events> events; // not initialized: pages are touched when used
     std::uint64_t recorded;
@@ -83,11 +84,12 @@ ring& make_mine() {
 std::uint64_t monotonic_ns() noexcept {
     timespec now{};
     ::clock_gettime(CLOCK_MONOTONIC, &now);
-    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(now.tv_nsec);
+    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000
+           + static_cast<std::uint64_t>(now.tv_nsec);
 }
 
-/// From `first` on, what is still there; `first` becomes the next one to read. Returns what is lost.
-/// `writing`: by another thread, meanwhile.
+/// From `first` on, what is still there; `first` becomes the next one to read. Returns what is
+/// lost. `writing`: by another thread, meanwhile.
 std::uint64_t read(ring& from, std::uint64_t& first, std::vector<event>& into, bool writing) {
     const auto end = std::atomic_ref{from.recorded}.load(std::memory_order_acquire);
     const auto oldest = end < ring_events ? 0 : end - ring_events;
@@ -96,12 +98,14 @@ std::uint64_t read(ring& from, std::uint64_t& first, std::vector<event>& into, b
     for (auto index = begin; index < end; ++index) {
         event_words copy;
         for (std::size_t word = 0; word < words_per_event; ++word)
-            copy[word] = std::atomic_ref{from.events[index % ring_events][word]}.load(std::memory_order_relaxed);
+            copy[word] = std::atomic_ref{from.events[index % ring_events][word]}.load(
+                std::memory_order_relaxed);
         into.push_back(std::bit_cast<event>(copy));
     }
     std::atomic_thread_fence(std::memory_order_acquire);
     // The writer may be in the middle of the event after the last one that it has counted.
-    const auto now_end = std::atomic_ref{from.recorded}.load(std::memory_order_relaxed) + (writing ? 1 : 0);
+    const auto now_end =
+        std::atomic_ref{from.recorded}.load(std::memory_order_relaxed) + (writing ? 1 : 0);
     const auto valid = std::clamp(now_end < ring_events ? 0 : now_end - ring_events, begin, end);
     into.erase(into.begin() + static_cast<std::ptrdiff_t>(size),
                into.begin() + static_cast<std::ptrdiff_t>(size + (valid - begin)));

@@ -10,7 +10,8 @@
 
 namespace kvferry::trace {
 
-/// The instants of messages, of I/O operations and of actors. Numbers stand in recordings: append only.
+/// The instants of messages, of I/O operations and of actors. Numbers stand in recordings: append
+/// only.
 enum class instant : std::uint8_t {
     sent = 0,
     dequeued = 1,
@@ -93,8 +94,8 @@ struct thread_events {
     std::vector<event> events;
 };
 
-/// Reads the rings of all threads from any one thread, each event once. A collector starts with what
-/// the rings still hold.
+/// Reads the rings of all threads from any one thread, each event once. A collector starts with
+/// what the rings still hold.
 class collector {
 public:
     /// Threads that recorded or lost something since the last call.

@@ -18,7 +18,14 @@ inline constexpr std::string_view recording_magic = "kvftrace";
 inline constexpr std::uint32_t recording_version = 1;
 
 /// What a block holds. A reader skips kinds that it does not know.
-enum class block : std::uint8_t { process = 1, name = 2, thread = 3, clock = 4, events = 5, end = 6 };
+enum class block : std::uint8_t {
+    process = 1,
+    name = 2,
+    thread = 3,
+    clock = 4,
+    events = 5,
+    end = 6
+};
 
 /// Bytes of a block before its payload: kind, length, checksum.
 inline constexpr std::size_t block_head_bytes = 1 + 4 + 8;
@@ -31,8 +38,8 @@ std::uint64_t checksum(std::uint8_t kind, const std::byte* data, std::size_t siz
 class recording_encoder {
 public:
     /// `machine` is the same text for processes whose monotonic clocks are one clock.
-    std::vector<std::byte> begin(clock_pair first, std::uint32_t process_id, std::string_view program,
-                                 std::string_view machine);
+    std::vector<std::byte> begin(clock_pair first, std::uint32_t process_id,
+                                 std::string_view program, std::string_view machine);
     std::vector<std::byte> add(clock_pair, const std::vector<thread_events>&);
     /// `why`: "complete", or what made the process dump its rings.
     std::vector<std::byte> end(std::string_view why);

@@ -2,10 +2,9 @@
 // Replaces the global operator new and delete with counting ones.
 #include "tests/allocation_counter.hpp"
 
-#include <malloc.h>
-
 #include <algorithm>
 #include <cstdlib>
+#include <malloc.h>
 #include <new>
 
 namespace {
@@ -39,25 +38,49 @@ void uncounted(void* memory) noexcept {
 
 } // namespace
 
-void* operator new(std::size_t bytes) { return counted(std::malloc(bytes ? bytes : 1)); }
-void* operator new[](std::size_t bytes) { return counted(std::malloc(bytes ? bytes : 1)); }
+void* operator new(std::size_t bytes) {
+    return counted(std::malloc(bytes ? bytes : 1));
+}
+void* operator new[](std::size_t bytes) {
+    return counted(std::malloc(bytes ? bytes : 1));
+}
 void* operator new(std::size_t bytes, std::align_val_t alignment) {
     const auto unit = static_cast<std::size_t>(alignment);
     return counted(std::aligned_alloc(unit, (bytes + unit) / unit * unit));
 }
-void operator delete(void* memory) noexcept { uncounted(memory); }
-void operator delete[](void* memory) noexcept { uncounted(memory); }
-void operator delete(void* memory, std::size_t) noexcept { uncounted(memory); }
-void operator delete[](void* memory, std::size_t) noexcept { uncounted(memory); }
-void operator delete(void* memory, std::align_val_t) noexcept { uncounted(memory); }
-void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { uncounted(memory); }
+void operator delete(void* memory) noexcept {
+    uncounted(memory);
+}
+void operator delete[](void* memory) noexcept {
+    uncounted(memory);
+}
+void operator delete(void* memory, std::size_t) noexcept {
+    uncounted(memory);
+}
+void operator delete[](void* memory, std::size_t) noexcept {
+    uncounted(memory);
+}
+void operator delete(void* memory, std::align_val_t) noexcept {
+    uncounted(memory);
+}
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept {
+    uncounted(memory);
+}
 
 namespace kvferry::testing {
 
-allocation_scope::allocation_scope() { mine = {true, 0, 0, 0}; }
-allocation_scope::~allocation_scope() { mine.on = false; }
+allocation_scope::allocation_scope() {
+    mine = {true, 0, 0, 0};
+}
+allocation_scope::~allocation_scope() {
+    mine.on = false;
+}
 
-std::size_t allocation_scope::peak_bytes() const { return static_cast<std::size_t>(mine.peak); }
-std::size_t allocation_scope::largest_bytes() const { return mine.largest; }
+std::size_t allocation_scope::peak_bytes() const {
+    return static_cast<std::size_t>(mine.peak);
+}
+std::size_t allocation_scope::largest_bytes() const {
+    return mine.largest;
+}
 
 } // namespace kvferry::testing

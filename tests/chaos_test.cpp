@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ranks as processes, killed, frozen, restarted and cancelled at random: every session of a survivor
-// ends by its deadline and is released once the fault is over, and what succeeded is right.
+// Ranks as processes, killed, frozen, restarted and cancelled at random: every session of a
+// survivor ends by its deadline and is released once the fault is over, and what succeeded is
+// right.
 #include "tests/end_to_end.hpp"
 
 #include <algorithm>
@@ -41,7 +42,8 @@ public:
         auto& hit_instance = draw(2) == 0 ? context_ : generation_;
         const std::size_t hit = what == fault::kill_rank ? 1 : draw(2);
         INFO("rid " << rid << ", fault " << static_cast<int>(what) << " hits "
-                    << std::string{&hit_instance == &context_ ? "context" : "generation"} << " rank " << hit);
+                    << std::string{&hit_instance == &context_ ? "context" : "generation"}
+                    << " rank " << hit);
         const json bounded{{"deadline_ms", deadline.count()}};
         const auto before_second = draw(3) == 0;
         const auto strike = [&] {
@@ -63,7 +65,8 @@ public:
                 break;
             }
         };
-        const auto early = before_second && (what == fault::kill_rank || what == fault::kill_instance);
+        const auto early =
+            before_second && (what == fault::kill_rank || what == fault::kill_instance);
         const auto send_first = draw(2) == 0;
         auto& first = send_first ? context_ : generation_;
         auto& second = send_first ? generation_ : context_;
@@ -85,7 +88,8 @@ public:
                 strike();
             }
             const auto is_hit = [&](instance_processes& instance, std::size_t rank) {
-                const auto dead = what == fault::kill_instance || (what == fault::kill_rank && rank == hit);
+                const auto dead =
+                    what == fault::kill_instance || (what == fault::kill_rank && rank == hit);
                 const auto still = what == fault::freeze && rank == hit;
                 return &instance == &hit_instance && (dead || still);
             };
@@ -137,8 +141,8 @@ public:
     std::size_t successes() const { return successes_; }
 
 private:
-    /// Brings all links up. A peer that is killed in the middle of UCX's own handshake takes the process
-    /// that answers it along: UCX 1.13 fails an assertion (`transport/README.md`).
+    /// Brings all links up. A peer that is killed in the middle of UCX's own handshake takes the
+    /// process that answers it along: UCX 1.13 fails an assertion (`transport/README.md`).
     void meet(std::uint64_t rid) {
         const request x{rid, {0}, {1}, 16, false};
         receive(generation_, context_.endpoint, x);
@@ -201,7 +205,8 @@ private:
 
 } // namespace
 
-TEST_CASE("chaos: killed, frozen, restarted, cancelled ranks: every survivor's session ends once and is released") {
+TEST_CASE("chaos: killed, frozen, restarted, cancelled ranks: every survivor's session ends once "
+          "and is released") {
     const auto seed = number_from("KVFERRY_SEED", std::random_device{}());
     const auto rounds = number_from("KVFERRY_CHAOS_ROUNDS", 12);
     for (const std::string route : {"mapped", "direct"}) {
@@ -210,7 +215,8 @@ TEST_CASE("chaos: killed, frozen, restarted, cancelled ranks: every survivor's s
         for (std::uint64_t rid = 1; rid <= rounds; ++rid)
             test.round(rid);
         test.heal(rounds + 1);
-        std::cout << "chaos " << route << ": " << test.successes() << " of " << rounds << " requests went through\n";
+        std::cout << "chaos " << route << ": " << test.successes() << " of " << rounds
+                  << " requests went through\n";
     }
 }
 

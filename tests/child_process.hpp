@@ -27,8 +27,8 @@ public:
             pointers.push_back(word.data());
         pointers.push_back(nullptr);
         ::setenv("KVFERRY_TEST_ARGUMENT", argument.c_str(), 1);
-        REQUIRE(::posix_spawn(&pid_, "/proc/self/exe", nullptr, nullptr, pointers.data(),
-                              environ) == 0);
+        REQUIRE(::posix_spawn(&pid_, "/proc/self/exe", nullptr, nullptr, pointers.data(), environ)
+                == 0);
         ::unsetenv("KVFERRY_TEST_ARGUMENT");
     }
     child_process(const child_process&) = delete;

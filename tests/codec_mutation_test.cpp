@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Frames bent at random: decode answers a message or a named error, in bounded memory.
 #include "messages/codec.hpp"
-
 #include "tests/allocation_counter.hpp"
 #include "tests/caf_setup.hpp"
 #include "tests/random_message.hpp"
@@ -71,8 +70,10 @@ private:
             break;
         case 3: { // cut out
             auto from = place(frame);
-            frame.erase(from, from + static_cast<std::ptrdiff_t>(source_() % static_cast<std::size_t>(
-                                                                    1 + frame.end() - from)));
+            frame.erase(from,
+                        from
+                            + static_cast<std::ptrdiff_t>(
+                                source_() % static_cast<std::size_t>(1 + frame.end() - from)));
             break;
         }
         case 4: { // the rest of another frame

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The codec's promises: every message comes back as it was, nothing else is ever accepted.
 #include "messages/codec.hpp"
-
 #include "tests/allocation_counter.hpp"
 #include "tests/caf_setup.hpp"
 #include "tests/random_message.hpp"
@@ -79,7 +78,8 @@ TEST_CASE("codec: default values come back as they were") {
             wire_message result;
             ((Is == index ? void(result.emplace<Is>()) : void()), ...);
             return result;
-        }(std::make_index_sequence<message_types>{});
+        }
+        (std::make_index_sequence<message_types>{});
         const auto frame = encoded(message);
         auto back = decode(frame, bytes_max);
         REQUIRE(back);
@@ -142,12 +142,27 @@ TEST_CASE("codec: bytes on the wire do not change with a release") {
         hex += digits[caf::to_integer<unsigned>(x) >> 4];
         hex += digits[caf::to_integer<unsigned>(x) & 15];
     }
-    CHECK(hex == "6b766679" "0001" "06" "1122334455667788" "0000000000000002" // prefix
-                 "0001" "1122334455667788" "0000000000000002"                 // version, incarnations
-                 "0000000000000000" "0000000000000000"                        // rid, attempt
-                 "00000000" "00000000" "00" "00000000" "00"                   // slices, last, writer, kind
-                 "0000000000000003" "0000000000000000" "0000000000000000"     // sequence, trace
-                 "0000000000000a0b" "01");
+    CHECK(hex
+          == "6b766679"
+             "0001"
+             "06"
+             "1122334455667788"
+             "0000000000000002" // prefix
+             "0001"
+             "1122334455667788"
+             "0000000000000002" // version, incarnations
+             "0000000000000000"
+             "0000000000000000" // rid, attempt
+             "00000000"
+             "00000000"
+             "00"
+             "00000000"
+             "00" // slices, last, writer, kind
+             "0000000000000003"
+             "0000000000000000"
+             "0000000000000000" // sequence, trace
+             "0000000000000a0b"
+             "01");
 }
 
 TEST_CASE("codec: a frame cut at any byte is refused") {
@@ -199,7 +214,8 @@ TEST_CASE("codec: another version is a protocol_mismatch that names both") {
 }
 
 TEST_CASE("codec: a header that contradicts the prefix is refused") {
-    for (std::size_t at : {sender_at, sender_at + 8, header_at + 1, header_at + 2, header_at + 10}) {
+    for (std::size_t at :
+         {sender_at, sender_at + 8, header_at + 1, header_at + 2, header_at + 10}) {
         auto frame = encoded_random<gone>();
         frame[at] ^= caf::byte{0x40};
         CAPTURE(at);
@@ -218,7 +234,8 @@ TEST_CASE("codec: a number that is no enumerator is refused") {
     message_header about_aux;
     about_aux.kind = payload_kind::aux;
     const row rows[] = {
-        {"errc", termination{{}, {errc::none, ""}}, termination{{}, {errc::gone, ""}}, static_cast<int>(errc_last) + 1},
+        {"errc", termination{{}, {errc::none, ""}}, termination{{}, {errc::gone, ""}},
+         static_cast<int>(errc_last) + 1},
         {"side", gone{{}, side::context, {}}, gone{{}, side::generation, {}}, 2},
         {"agent_result", chunk_done{}, chunk_done{{}, 0, agent_result::in_doubt, {}}, 3},
         {"payload_kind", link_health{}, link_health{about_aux, 0, false}, 3}};
@@ -226,7 +243,8 @@ TEST_CASE("codec: a number that is no enumerator is refused") {
         CAPTURE(what);
         auto bent = encoded(first);
         const auto other = encoded(second);
-        const auto [here, there] = std::mismatch(bent.begin(), bent.end(), other.begin(), other.end());
+        const auto [here, there] =
+            std::mismatch(bent.begin(), bent.end(), other.begin(), other.end());
         REQUIRE(here != bent.end());
         for (auto number = 0; number < 256; ++number) {
             CAPTURE(number);
@@ -244,8 +262,10 @@ TEST_CASE("codec: a list that claims more than the frame holds costs no memory")
     const auto no_text = encoded(termination{});
     const auto text = spliced(no_text, no_text.size() - 1, {0xff, 0xff, 0xff, 0xff, 0x0f});
     const auto no_ranks = encoded(instance_info{});
-    const auto ranks = spliced(no_ranks, no_ranks.size() - 1, {0xff, 0xff, 0xff, 0xff, 0x0f, 1, 'a'});
-    const auto endless = spliced(empty, empty.size() - 1, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff});
+    const auto ranks =
+        spliced(no_ranks, no_ranks.size() - 1, {0xff, 0xff, 0xff, 0xff, 0x0f, 1, 'a'});
+    const auto endless =
+        spliced(empty, empty.size() - 1, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff});
     for (const auto* frame : {&offer, &text, &ranks, &endless}) {
         std::size_t peak = 0;
         auto code = errc::none;
@@ -260,7 +280,8 @@ TEST_CASE("codec: a list that claims more than the frame holds costs no memory")
 }
 
 TEST_CASE("codec: memory of a decoded message is bounded by its frame") {
-    // The worst that the vocabulary allows: an empty role name costs 1 byte in a frame, 32 in memory.
+    // The worst that the vocabulary allows: an empty role name costs 1 byte in a frame, 32 in
+    // memory.
     instance_info message;
     auto& group = message.ranks.emplace_back().pages.emplace().groups.emplace_back();
     group.views.emplace_back().roles.resize(1 << 20);

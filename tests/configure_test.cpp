@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // A host's own actor system: prepared, or refused by name.
 #include "actors/configure.hpp"
-
 #include "actors/worker.hpp"
 #include "messages/errors.hpp"
 #include "tests/real_system.hpp"
 
 #include <caf/actor_registry.hpp>
 #include <caf/io/middleman.hpp>
-
 #include <doctest/doctest.h>
 
 #include <string>
@@ -48,8 +46,9 @@ TEST_CASE("configure: a host may have loaded CAF's network layer itself") {
 }
 
 TEST_CASE("configure: a scheduler that cannot carry a rank is refused by name") {
-    for (auto [key, value, text] : {std::tuple{"caf.scheduler.max-threads", caf::config_value{1}, "max-threads"},
-                                    std::tuple{"caf.scheduler.policy", caf::config_value{"testing"}, "policy"}}) {
+    for (auto [key, value, text] :
+         {std::tuple{"caf.scheduler.max-threads", caf::config_value{1}, "max-threads"},
+          std::tuple{"caf.scheduler.policy", caf::config_value{"testing"}, "policy"}}) {
         CAPTURE(key);
         caf::actor_system_config config;
         config.set(key, value);
@@ -61,7 +60,8 @@ TEST_CASE("configure: a scheduler that cannot carry a rank is refused by name") 
     }
 }
 
-TEST_CASE("configure: a worker is refused on a system that was not prepared, and leaves nothing there") {
+TEST_CASE(
+    "configure: a worker is refused on a system that was not prepared, and leaves nothing there") {
     testing::real_system bare;
     worker_options options;
     options.instance = "host";

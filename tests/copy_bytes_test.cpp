@@ -9,11 +9,13 @@
 
 using namespace kvferry;
 
-TEST_CASE("copy_past_cache, copy_through_cache: exactly these bytes, wherever they begin and however many there are") {
+TEST_CASE("copy_past_cache, copy_through_cache: exactly these bytes, wherever they begin and "
+          "however many there are") {
     std::vector<unsigned char> source(8192);
     for (std::size_t at = 0; at < source.size(); ++at)
         source[at] = static_cast<unsigned char>(1 + at % 251);
-    for (std::size_t bytes : {0, 1, 15, 16, 63, 64, 65, 127, 128, 1000, 2047, 2048, 2049, 4096, 5000})
+    for (std::size_t bytes :
+         {0, 1, 15, 16, 63, 64, 65, 127, 128, 1000, 2047, 2048, 2049, 4096, 5000})
         for (std::size_t from : {0, 1, 16, 33})
             for (std::size_t to : {0, 1, 8, 16, 48, 63, 64}) {
                 CAPTURE(bytes);

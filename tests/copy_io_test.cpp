@@ -77,11 +77,11 @@ struct scattered {
                 for (const auto& run : layout->runs)
                     for (std::uint64_t index = 0; index < run.count; ++index)
                         for (std::uint64_t byte = 0; byte < run.bytes; ++byte)
-                            wanted[part.target_pool * 64 * 4096 + pair.target * 4096 +
-                                   run.target_offset_bytes + index * run.target_stride_bytes +
-                                   byte] = from[part.source_pool * 64 * 4096 + pair.source * 4096 +
-                                                run.source_offset_bytes +
-                                                index * run.source_stride_bytes + byte];
+                            wanted[part.target_pool * 64 * 4096 + pair.target * 4096
+                                   + run.target_offset_bytes + index * run.target_stride_bytes
+                                   + byte] = from[part.source_pool * 64 * 4096 + pair.source * 4096
+                                                  + run.source_offset_bytes
+                                                  + index * run.source_stride_bytes + byte];
     }
 };
 

@@ -55,12 +55,12 @@ TEST_CASE("copy_template: nhd, a head out of each token") {
 
 TEST_CASE("copy_template: shard counts of which neither divides the other meet in whole heads") {
     // 6 heads of 16 bytes; rank 1 of 3 has heads 2 and 3, rank 0 of 2 has heads 0 to 2: head 2.
-    CHECK(between(view_with(mapper_kind::hnd, 3, 1, 2, 32),
-                  view_with(mapper_kind::hnd, 2, 0, 2, 48)) ==
-          copy_template{{{0, 32, 16, 2, 32, 48}}, 32, 2});
-    CHECK(between(view_with(mapper_kind::hnd, 3, 1, 2, 32),
-                  view_with(mapper_kind::hnd, 2, 1, 2, 48)) ==
-          copy_template{{{16, 0, 16, 2, 32, 48}}, 32, 2});
+    CHECK(
+        between(view_with(mapper_kind::hnd, 3, 1, 2, 32), view_with(mapper_kind::hnd, 2, 0, 2, 48))
+        == copy_template{{{0, 32, 16, 2, 32, 48}}, 32, 2});
+    CHECK(
+        between(view_with(mapper_kind::hnd, 3, 1, 2, 32), view_with(mapper_kind::hnd, 2, 1, 2, 48))
+        == copy_template{{{16, 0, 16, 2, 32, 48}}, 32, 2});
 }
 
 TEST_CASE("copy_template: a block into half a block, per head for hnd, in one piece for nhd") {
@@ -83,10 +83,10 @@ TEST_CASE("copy_template: hnd to nhd and back, a stretch per token and head") {
     auto hnd = view_with(mapper_kind::hnd, 1, 0, 1, 16);
     auto nhd = view_with(mapper_kind::nhd, 1, 0, 1, 16);
     hnd.layout.shard_unit_bytes = nhd.layout.shard_unit_bytes = 8;
-    CHECK(between(hnd, nhd, token_cut::whole(2)) ==
-          copy_template{{{0, 0, 4, 2, 4, 8}, {8, 4, 4, 2, 4, 8}}, 16, 4});
-    CHECK(between(nhd, hnd, token_cut::whole(2)) ==
-          copy_template{{{0, 0, 4, 2, 8, 4}, {4, 8, 4, 2, 8, 4}}, 16, 4});
+    CHECK(between(hnd, nhd, token_cut::whole(2))
+          == copy_template{{{0, 0, 4, 2, 4, 8}, {8, 4, 4, 2, 4, 8}}, 16, 4});
+    CHECK(between(nhd, hnd, token_cut::whole(2))
+          == copy_template{{{0, 0, 4, 2, 8, 4}, {4, 8, 4, 2, 8, 4}}, 16, 4});
 }
 
 TEST_CASE("copy_template: sectioned, a share of each section") {
@@ -124,8 +124,8 @@ TEST_CASE("copy_template: a gap on one side splits a run, regular gaps make one 
     builder.add(90, 110, 5);
     const auto made = builder.finish();
     REQUIRE(made);
-    CHECK(*made ==
-          copy_template{
+    CHECK(*made
+          == copy_template{
               {{0, 0, 20, 2, 20, 30}, {40, 60, 40, 1, 0, 0}, {90, 110, 5, 1, 0, 0}}, 85, 4});
 }
 

@@ -18,7 +18,8 @@ namespace {
 
 constexpr time_point start{};
 
-using owner_actor = caf::typed_actor<caf::result<void>(std::string, std::int64_t), caf::result<void>(deadline_tick)>;
+using owner_actor = caf::typed_actor<caf::result<void>(std::string, std::int64_t),
+                                     caf::result<void>(deadline_tick)>;
 
 struct history {
     int ticks = 0;

@@ -85,10 +85,10 @@ private:
         std::vector<std::vector<std::uint32_t>> together;
         for (std::uint32_t tensor = 0; tensor < tensors.size(); ++tensor) {
             const bool joins =
-                !together.empty() && tensors[tensor].kind == mapper_kind::hnd &&
-                tensors[together.back().front()].kind == mapper_kind::hnd &&
-                tensors[together.back().front()].row_bytes == tensors[tensor].row_bytes &&
-                tensors[together.back().front()].heads == tensors[tensor].heads;
+                !together.empty() && tensors[tensor].kind == mapper_kind::hnd
+                && tensors[together.back().front()].kind == mapper_kind::hnd
+                && tensors[together.back().front()].row_bytes == tensors[tensor].row_bytes
+                && tensors[together.back().front()].heads == tensors[tensor].heads;
             if (joins)
                 together.back().push_back(tensor);
             else
@@ -169,9 +169,9 @@ private:
             for (auto tensor : tensors) {
                 for (auto local : locals)
                     add_entry(local, tensor);
-                offset = view.entries.front().offset_bytes +
-                         pool.slot_stride_bytes * rank_.side.slot_count *
-                             (view.entries.size() / locals.size());
+                offset = view.entries.front().offset_bytes
+                         + pool.slot_stride_bytes * rank_.side.slot_count
+                               * (view.entries.size() / locals.size());
             }
             pool.slot_bytes = pool.slot_stride_bytes;
             pool_bytes_.push_back(offset);
@@ -258,9 +258,9 @@ kv_slice dense_slice(const dense_cache& cache, const dense_rank& rank, const den
             // The next token, number prompt_tokens, attends to `window` tokens, itself included.
             const bool evicted =
                 group.window && (block + 1) * tokens + *group.window <= request.prompt_tokens + 1;
-            const bool absent = evicted || (block + 1) * tokens <= request.reused_tokens ||
-                                block % rank.side.cp != rank.info.layout.cp_rank ||
-                                (request.hole && request.hole(index, block));
+            const bool absent = evicted || (block + 1) * tokens <= request.reused_tokens
+                                || block % rank.side.cp != rank.info.layout.cp_rank
+                                || (request.hole && request.hole(index, block));
             list.slots.push_back(absent ? no_slot : slots.at(block));
         }
         // A front that is not there may be left out of the list as well.
@@ -287,9 +287,9 @@ void for_each_dense_byte(
             if (list.slots[index] == no_slot)
                 continue;
             auto section_at =
-                pool.region_offset_bytes +
-                static_cast<std::uint32_t>(list.slots[index]) * pool.slot_stride_bytes +
-                place.offset_bytes;
+                pool.region_offset_bytes
+                + static_cast<std::uint32_t>(list.slots[index]) * pool.slot_stride_bytes
+                + place.offset_bytes;
             std::uint32_t heads_before = 0;
             for (std::size_t section = 0; section < place.first_and_count.size(); ++section) {
                 const auto [first, count] = place.first_and_count[section];

@@ -140,8 +140,8 @@ TEST_CASE("end to end: a rank of another shape is refused by field and values, o
     for (const auto& other :
          {shape{"layers=5,heads=4,head_dim=32,element_bytes=2,tokens_per_block=16", "element_shape",
                 "has [16]", "has [32]"},
-          shape{"layers=5,heads=4,head_dim=16,element_bytes=4,tokens_per_block=16",
-                "element_type", "has \"2 bytes\"", "has \"4 bytes\""}}) {
+          shape{"layers=5,heads=4,head_dim=16,element_bytes=4,tokens_per_block=16", "element_type",
+                "has \"2 bytes\"", "has \"4 bytes\""}}) {
         CAPTURE(other.field);
         instance_processes stranger{{"stranger", 1, 1, other.model, 64, {}}};
         const request refused{++rid, {0}, {0}, 8, false};
@@ -182,9 +182,10 @@ TEST_CASE("end to end: an endpoint where nobody answers ends the session by the 
         const auto outcome = generation[0].outcome(x.rid, 2s);
         INFO(outcome.dump());
         CHECK(outcome.at("state") == "ERROR");
-        CHECK(outcome.at("error").at("code") == (endpoint == closed ? "dial_failed" : "deadline_exceeded"));
-        CHECK(outcome.at("error").at("text").get<std::string>().find(endpoint) !=
-              std::string::npos);
+        CHECK(outcome.at("error").at("code")
+              == (endpoint == closed ? "dial_failed" : "deadline_exceeded"));
+        CHECK(outcome.at("error").at("text").get<std::string>().find(endpoint)
+              != std::string::npos);
         generation[0].released(x.rid);
     }
     expect_clean_stop(generation);
@@ -250,8 +251,8 @@ TEST_CASE("end to end: a survivor holds what it held before its peers came and w
         json counters;
         do
             counters = context[0].ask({{"do", "statistics"}});
-        while ((counters.at("links_live") > 0 || (before && context[0].descriptors() > before)) &&
-               std::chrono::steady_clock::now() < deadline);
+        while ((counters.at("links_live") > 0 || (before && context[0].descriptors() > before))
+               && std::chrono::steady_clock::now() < deadline);
         CHECK(counters.at("links_live") == 0);
         if (round == 1) // libraries keep some descriptors from their first use on
             before = context[0].descriptors();

@@ -343,9 +343,9 @@ TEST_CASE("Config: a field that is wrong is named") {
     };
     CHECK(error_of([](auto& c) { c.layers = 0; }) == "model: layers is 0, must be at least 1");
     CHECK(error_of([](auto& c) { c.vocab = 0; }) == "model: vocab is 0, must be at least 1");
-    CHECK(error_of([](auto& c) { c.kv_heads = 3; }) ==
-          "model: heads 8 is not a multiple of kv_heads 3");
-    CHECK(error_of([](auto& c) { c.head_dim = 7; }) ==
-          "model: head_dim 7 is odd; rotary positions need pairs");
+    CHECK(error_of([](auto& c) { c.kv_heads = 3; })
+          == "model: heads 8 is not a multiple of kv_heads 3");
+    CHECK(error_of([](auto& c) { c.head_dim = 7; })
+          == "model: head_dim 7 is odd; rotary positions need pairs");
     CHECK(error_of([](auto& c) { c.rope_theta = -1.0F; }).starts_with("model: rope_theta -1"));
 }

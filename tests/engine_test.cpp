@@ -41,9 +41,9 @@ struct side_shape {
 };
 
 std::string text(const side_shape& shape) {
-    return "tp " + std::to_string(shape.ranks.tp_size) + ", pp " +
-           std::to_string(shape.ranks.pp_size) + ", block " +
-           std::to_string(shape.tokens_per_block) + ", seed " + std::to_string(shape.slot_seed);
+    return "tp " + std::to_string(shape.ranks.tp_size) + ", pp "
+           + std::to_string(shape.ranks.pp_size) + ", block "
+           + std::to_string(shape.tokens_per_block) + ", seed " + std::to_string(shape.slot_seed);
 }
 
 // An engine and the memory of its pools, at first full of NaN so that a stale read shows.

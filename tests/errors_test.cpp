@@ -64,6 +64,6 @@ TEST_CASE("errors: they travel with reason and text") {
 TEST_CASE("errors: a text that travels is cut at its limit") {
     constexpr auto bytes_max = limits{}.error_text_bytes_max;
     CHECK(to_wire(make_error(errc::gone, std::string(bytes_max, 'x'))).text.size() == bytes_max);
-    CHECK(to_wire(make_error(errc::gone, std::string(bytes_max + 1, 'x'))).text.size() ==
-          bytes_max);
+    CHECK(to_wire(make_error(errc::gone, std::string(bytes_max + 1, 'x'))).text.size()
+          == bytes_max);
 }

@@ -2,9 +2,9 @@
 // What every fabric promises, as tests over a kit that makes fabrics of one kind. A test file of
 // a fabric defines a kit and invokes KVFERRY_FABRIC_CONFORMANCE(kit).
 //
-// A kit has: system(), spawn(number, incarnation, default sink), hold(number) -> an object that keeps
-// fabric `number` from doing anything while it lives, kill(number),
-// await_death(number), and it stops what it made.
+// A kit has: system(), spawn(number, incarnation, default sink), hold(number) -> an object that
+// keeps fabric `number` from doing anything while it lives, kill(number), await_death(number), and
+// it stops what it made.
 #pragma once
 
 #include "tests/fabric_probe.hpp"
@@ -20,7 +20,7 @@ struct fabric_pair {
     static constexpr incarnation writer_id{101}, target_id{202};
 
     Kit kit;
-    fabric_probe probe{kit.system()};  // owns the writer's endpoint, gets completions
+    fabric_probe probe{kit.system()};    // owns the writer's endpoint, gets completions
     fabric_probe arrivals{kit.system()}; // default sink of the target
     fabric_actor writer = kit.spawn(0, writer_id, probe.sink());
     fabric_actor target = kit.spawn(1, target_id, arrivals.sink());
@@ -78,14 +78,16 @@ struct fabric_pair {
     }
 };
 
-TEST_CASE_TEMPLATE_DEFINE("fabric: frames arrive whole and in order, whatever their sizes", Kit, fabric_frames) {
+TEST_CASE_TEMPLATE_DEFINE("fabric: frames arrive whole and in order, whatever their sizes", Kit,
+                          fabric_frames) {
     fabric_pair<Kit> pair;
     auto over = pair.open();
     std::vector<byte_buffer> sent;
     for (std::size_t bytes : {1u, 100u, 4096u, 3u, 70000u, 10u, 1u << 20, 5u, 4u << 20, 0u, 200u})
         sent.push_back(make_frame(pair.writer_id, bytes, static_cast<std::uint8_t>(sent.size())));
     for (int i = 0; i < 200; ++i)
-        sent.push_back(make_frame(pair.writer_id, i % 7 == 0 ? 30000 : 20, static_cast<std::uint8_t>(i)));
+        sent.push_back(
+            make_frame(pair.writer_id, i % 7 == 0 ? 30000 : 20, static_cast<std::uint8_t>(i)));
     for (const auto& frame : sent)
         pair.send(over, frame);
     for (std::size_t index = 0; index < sent.size(); ++index) {
@@ -97,8 +99,9 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: frames arrive whole and in order, whatever th
     pair.check_nothing_more();
 }
 
-TEST_CASE_TEMPLATE_DEFINE("fabric: frames go to the owner of an endpoint to their sender, else to the default sink",
-                          Kit, fabric_routing) {
+TEST_CASE_TEMPLATE_DEFINE(
+    "fabric: frames go to the owner of an endpoint to their sender, else to the default sink", Kit,
+    fabric_routing) {
     fabric_pair<Kit> pair;
     auto over = pair.open();
     pair.send(over, make_frame(pair.writer_id, 8, 1));
@@ -116,8 +119,8 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: frames go to the owner of an endpoint to thei
     CHECK(pair.arrivals.template next<frame_arrived>().frame == make_frame(pair.writer_id, 8, 4));
 }
 
-TEST_CASE_TEMPLATE_DEFINE("fabric: a frame that no codec wrote is dropped and the next one arrives", Kit,
-                          fabric_malformed) {
+TEST_CASE_TEMPLATE_DEFINE("fabric: a frame that no codec wrote is dropped and the next one arrives",
+                          Kit, fabric_malformed) {
     fabric_pair<Kit> pair;
     auto over = pair.open();
     pair.send(over, byte_buffer(1));
@@ -127,10 +130,11 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a frame that no codec wrote is dropped and th
     CHECK(pair.arrivals.template waiting<frame_arrived>() == 0);
 }
 
-TEST_CASE_TEMPLATE_DEFINE("fabric: a scattered put lands byte for byte, and nowhere else", Kit, fabric_put) {
+TEST_CASE_TEMPLATE_DEFINE("fabric: a scattered put lands byte for byte, and nowhere else", Kit,
+                          fabric_put) {
     fabric_pair<Kit> pair;
-    for (const auto& shape : {scattered_put{1, 1, 1}, scattered_put{3, 5, 100}, scattered_put{8, 16, 4096},
-                              scattered_put{2, 2, 3u << 20}}) {
+    for (const auto& shape : {scattered_put{1, 1, 1}, scattered_put{3, 5, 100},
+                              scattered_put{8, 16, 4096}, scattered_put{2, 2, 3u << 20}}) {
         CAPTURE(shape.bytes);
         constexpr std::size_t margin = 64;
         fabric_memory source(shape.source_bytes()), target(shape.target_bytes() + 2 * margin, 0xee);
@@ -154,8 +158,8 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a scattered put lands byte for byte, and nowh
     pair.check_nothing_more();
 }
 
-TEST_CASE_TEMPLATE_DEFINE("fabric: a put outside its region writes nothing and the link goes on", Kit,
-                          fabric_bounds) {
+TEST_CASE_TEMPLATE_DEFINE("fabric: a put outside its region writes nothing and the link goes on",
+                          Kit, fabric_bounds) {
     const scattered_put shape{4, 4, 256};
     fabric_memory source(shape.source_bytes(), 1), target(shape.target_bytes(), 0xee);
     fabric_pair<Kit> pair;
@@ -179,8 +183,8 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a put outside its region writes nothing and t
     pair.check_nothing_more();
 }
 
-TEST_CASE_TEMPLATE_DEFINE("fabric: a put with a wrong access key fails by name and the link goes on", Kit,
-                          fabric_keys) {
+TEST_CASE_TEMPLATE_DEFINE(
+    "fabric: a put with a wrong access key fails by name and the link goes on", Kit, fabric_keys) {
     const scattered_put shape{2, 2, 256};
     fabric_memory source(shape.source_bytes(), 1), memory(shape.target_bytes(), 0xee),
         other(shape.target_bytes(), 0xee), gone(shape.target_bytes(), 0xee);
@@ -201,11 +205,13 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a put with a wrong access key fails by name a
     auto over = pair.open({good, damaged, empty, stale, foreign});
     for (std::uint32_t region : {1u, 2u, 3u, 4u}) {
         CAPTURE(region);
-        pair.put(over, shape.job(source.address(), region == 3 ? gone.address() : memory.address(), region));
+        pair.put(over, shape.job(source.address(), region == 3 ? gone.address() : memory.address(),
+                                 region));
         auto done = pair.probe.template next<transfer_done>();
         CHECK(done.result == agent_result::failed);
         CHECK(code_of(done.error) == errc::transfer_failed);
-        CHECK_MESSAGE(text_of(done.error).find("access key") != std::string::npos, describe(done.error));
+        CHECK_MESSAGE(text_of(done.error).find("access key") != std::string::npos,
+                      describe(done.error));
     }
     for (auto* untouched : {&memory, &other, &gone})
         for (std::size_t index = 0; index < untouched->size(); ++index)
@@ -214,7 +220,8 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a put with a wrong access key fails by name a
     pair.check_nothing_more();
 }
 
-TEST_CASE_TEMPLATE_DEFINE("fabric: many puts at once each end once, with their own bytes", Kit, fabric_many) {
+TEST_CASE_TEMPLATE_DEFINE("fabric: many puts at once each end once, with their own bytes", Kit,
+                          fabric_many) {
     constexpr std::size_t count = 64;
     const scattered_put shape{4, 32, 512};
     fabric_memory source(count * shape.source_bytes()), target(count * shape.target_bytes());
@@ -244,8 +251,9 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: many puts at once each end once, with their o
     pair.check_nothing_more();
 }
 
-TEST_CASE_TEMPLATE_DEFINE("fabric: a cancelled put ends once, and when it says failed no byte comes later", Kit,
-                          fabric_cancel) {
+TEST_CASE_TEMPLATE_DEFINE(
+    "fabric: a cancelled put ends once, and when it says failed no byte comes later", Kit,
+    fabric_cancel) {
     const scattered_put shape{64, 64, 8192}; // 32 MiB
     fabric_memory source(shape.source_bytes(), 1), target(shape.target_bytes(), 0);
     fabric_pair<Kit> pair;
@@ -254,7 +262,7 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a cancelled put ends once, and when it says f
     auto hold = std::make_optional(pair.kit.hold(1)); // so that it cannot be over before the cancel
     auto id = pair.put(over, shape.job(source.address(), target.address()));
     pair.probe.tell(pair.writer, cancel_transfer{id});
-    pair.probe.tell(pair.writer, cancel_transfer{id}); // idempotent
+    pair.probe.tell(pair.writer, cancel_transfer{id});                 // idempotent
     pair.probe.tell(pair.writer, cancel_transfer{transfer_id{12345}}); // unknown: nothing
     pair.probe.settle(pair.writer);
     hold.reset();
@@ -263,14 +271,16 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a cancelled put ends once, and when it says f
     CHECK(done.result == agent_result::failed);
     CHECK(code_of(done.error) == errc::cancelled);
     const std::vector<std::byte> then(target.data(), target.data() + target.size());
-    CHECK(std::count(then.begin(), then.end(), std::byte{1}) < std::ptrdiff_t(shape.source_bytes()));
+    CHECK(std::count(then.begin(), then.end(), std::byte{1})
+          < std::ptrdiff_t(shape.source_bytes()));
     pair.check_alive(over, target);
     CHECK(std::memcmp(target.data() + 512, then.data() + 512, then.size() - 512) == 0);
     pair.check_nothing_more();
 }
 
-TEST_CASE_TEMPLATE_DEFINE("fabric: closed by force in the middle of a put: in doubt, then the endpoint's failure, once",
-                          Kit, fabric_force) {
+TEST_CASE_TEMPLATE_DEFINE(
+    "fabric: closed by force in the middle of a put: in doubt, then the endpoint's failure, once",
+    Kit, fabric_force) {
     const scattered_put shape{16, 64, 8192};
     fabric_memory source(shape.source_bytes(), 1), target(shape.target_bytes(), 0);
     fabric_pair<Kit> pair;
@@ -301,7 +311,8 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: closed by force in the middle of a put: in do
     pair.check_alive(again, target);
 }
 
-TEST_CASE_TEMPLATE_DEFINE("fabric: closed in order, a put on it ends well first", Kit, fabric_close) {
+TEST_CASE_TEMPLATE_DEFINE("fabric: closed in order, a put on it ends well first", Kit,
+                          fabric_close) {
     const scattered_put shape{16, 16, 8192};
     fabric_memory source(shape.source_bytes()), target(shape.target_bytes());
     fabric_pair<Kit> pair;
@@ -314,13 +325,15 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: closed in order, a put on it ends well first"
     std::vector<std::byte> expected(shape.target_bytes());
     shape.expect(source, expected);
     CHECK(std::memcmp(target.data(), expected.data(), expected.size()) == 0);
-    CHECK(pair.arrivals.template next<frame_arrived>().frame == make_frame(pair.writer_id, 300000, 1));
+    CHECK(pair.arrivals.template next<frame_arrived>().frame
+          == make_frame(pair.writer_id, 300000, 1));
     REQUIRE_FALSE(pair.probe.ask(pair.writer, close_endpoint{over, false})); // idempotent
     pair.check_nothing_more();
 }
 
-TEST_CASE_TEMPLATE_DEFINE("fabric: when the peer's fabric dies, transfers are answered and the owner is told, once",
-                          Kit, fabric_death) {
+TEST_CASE_TEMPLATE_DEFINE(
+    "fabric: when the peer's fabric dies, transfers are answered and the owner is told, once", Kit,
+    fabric_death) {
     const scattered_put shape{16, 64, 8192};
     fabric_memory source(shape.source_bytes(), 1), target(shape.target_bytes(), 0);
     fabric_pair<Kit> pair;
@@ -342,7 +355,8 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: when the peer's fabric dies, transfers are an
     pair.check_nothing_more();
 }
 
-TEST_CASE_TEMPLATE_DEFINE("fabric: a damaged address is refused; an endpoint to nobody fails", Kit, fabric_dial) {
+TEST_CASE_TEMPLATE_DEFINE("fabric: a damaged address is refused; an endpoint to nobody fails", Kit,
+                          fabric_dial) {
     fabric_pair<Kit> pair;
     auto address = pair.address_of(pair.target);
     auto damaged = address;
@@ -363,8 +377,9 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a damaged address is refused; an endpoint to 
     pair.check_nothing_more();
 }
 
-TEST_CASE_TEMPLATE_DEFINE("fabric: a frame that is too long is the end of its endpoint, not of the fabric", Kit,
-                          fabric_too_long) {
+TEST_CASE_TEMPLATE_DEFINE(
+    "fabric: a frame that is too long is the end of its endpoint, not of the fabric", Kit,
+    fabric_too_long) {
     fabric_pair<Kit> pair;
     auto over = pair.open();
     pair.send(over, make_frame(pair.writer_id, limits{}.message_bytes_max));
@@ -376,7 +391,8 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a frame that is too long is the end of its en
     CHECK(pair.arrivals.template next<frame_arrived>().frame == make_frame(pair.writer_id, 3));
 }
 
-TEST_CASE_TEMPLATE_DEFINE("fabric: the same transfer twice is started once and answered twice", Kit, fabric_duplicate) {
+TEST_CASE_TEMPLATE_DEFINE("fabric: the same transfer twice is started once and answered twice", Kit,
+                          fabric_duplicate) {
     const scattered_put shape{4, 4, 256};
     fabric_memory source(shape.source_bytes(), 1), target(shape.target_bytes(), 0);
     fabric_pair<Kit> pair;
@@ -395,7 +411,8 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: the same transfer twice is started once and a
     pair.check_nothing_more();
 }
 
-TEST_CASE_TEMPLATE_DEFINE("fabric: memory that cannot be registered is refused by name", Kit, fabric_register) {
+TEST_CASE_TEMPLATE_DEFINE("fabric: memory that cannot be registered is refused by name", Kit,
+                          fabric_register) {
     fabric_pair<Kit> pair;
     auto refused = pair.probe.template ask<region_registered>(
         pair.target, register_region{nullptr, 4096, memory_kind::host_private});
@@ -411,7 +428,8 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: memory that cannot be registered is refused b
     REQUIRE_FALSE(pair.probe.ask(pair.target, unregister_region{host->region}));
 }
 
-TEST_CASE_TEMPLATE_DEFINE("fabric: a drain is answered, with puts under way and without", Kit, fabric_drain) {
+TEST_CASE_TEMPLATE_DEFINE("fabric: a drain is answered, with puts under way and without", Kit,
+                          fabric_drain) {
     const scattered_put shape{16, 64, 4096};
     fabric_memory source(shape.source_bytes(), 1), target(shape.target_bytes(), 0);
     fabric_pair<Kit> pair;
@@ -428,7 +446,8 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a drain is answered, with puts under way and 
     CHECK(std::memcmp(target.data(), then.data(), then.size()) == 0);
 }
 
-TEST_CASE_TEMPLATE_DEFINE("fabric: a stop with work in flight answers everything", Kit, fabric_stop) {
+TEST_CASE_TEMPLATE_DEFINE("fabric: a stop with work in flight answers everything", Kit,
+                          fabric_stop) {
     const scattered_put shape{16, 64, 8192};
     fabric_memory source(shape.source_bytes(), 1), target(shape.target_bytes(), 0);
     fabric_pair<Kit> pair;

@@ -15,7 +15,8 @@ class fabric_loops {
 public:
     fabric_loops() {
         for (auto& loop : loops_) {
-            auto made = io_loop::make(real_.system(), {"fabric-test", std::chrono::microseconds{0}});
+            auto made =
+                io_loop::make(real_.system(), {"fabric-test", std::chrono::microseconds{0}});
             REQUIRE(made);
             loop = std::move(*made);
         }
@@ -35,7 +36,9 @@ public:
     caf::actor_system& system() { return real_.system(); }
     io_loop& loop(int number) { return *loops_[number]; }
 
-    fabric_actor keep(int number, fabric_actor fabric) { return fabrics_[number] = std::move(fabric); }
+    fabric_actor keep(int number, fabric_actor fabric) {
+        return fabrics_[number] = std::move(fabric);
+    }
 
     /// While it lives, nothing runs on that loop.
     class held {
@@ -67,9 +70,7 @@ public:
     held hold(int number) { return held{*loops_[number]}; }
 
     /// Ends a fabric without any farewell, as the death of its process would.
-    void kill(int number) {
-        caf::anon_send_exit(fabrics_[number], caf::exit_reason::kill);
-    }
+    void kill(int number) { caf::anon_send_exit(fabrics_[number], caf::exit_reason::kill); }
 
     /// Comes back when that fabric is gone.
     void await_death(int number) {

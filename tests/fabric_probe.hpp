@@ -87,7 +87,9 @@ public:
     }
 
     /// Everything that a fabric has sent before now is there afterwards.
-    void settle(const fabric_actor& fabric) { (void)ask<fabric_description>(fabric, describe_fabric{}); }
+    void settle(const fabric_actor& fabric) {
+        (void)ask<fabric_description>(fabric, describe_fabric{});
+    }
 
 private:
     template <class Handle>
@@ -169,7 +171,8 @@ struct scattered_put {
     void expect(fabric_memory& source, std::vector<std::byte>& target) const {
         for (std::uint32_t slot = 0; slot < slots; ++slot)
             for (std::uint32_t run = 0; run < runs; ++run)
-                std::memcpy(target.data() + (slots - 1 - slot) * 2 * runs * bytes + (2 * run + 1) * bytes,
+                std::memcpy(target.data() + (slots - 1 - slot) * 2 * runs * bytes
+                                + (2 * run + 1) * bytes,
                             source.data() + (slot * runs + run) * bytes, bytes);
     }
 };

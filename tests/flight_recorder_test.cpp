@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // A process that is ended by a signal, or in which something failed, leaves its last events.
 #include "actors/configure.hpp"
+#include "doctest/doctest.h"
 #include "messages/trace.hpp"
 #include "tools/flight_recorder.hpp"
 #include "tools/trace/recording.hpp"
-
-#include "doctest/doctest.h"
 
 #include <algorithm>
 #include <csignal>
@@ -38,7 +37,8 @@ void record_one(const char* message) {
 
 } // namespace
 
-TEST_CASE("flight recorder: a process ended by a signal leaves its last events, and ends by that signal") {
+TEST_CASE("flight recorder: a process ended by a signal leaves its last events, and ends by that "
+          "signal") {
     init_types();
     for (int number : {SIGTERM, SIGABRT, SIGSEGV}) {
         CAPTURE(number);

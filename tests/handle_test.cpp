@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What every handler of every actor is promised: traced, counted, and safe from its own exceptions.
 #include "messages/handle.hpp"
-
 #include "tests/recording_stub.hpp"
 
 #include <caf/stateful_actor.hpp>
@@ -24,7 +23,8 @@ struct clumsy_state {
         sender_actor next;
     };
 
-    clumsy_state(info_link_actor::pointer self, dependencies given) : self_(self), given_(std::move(given)) {}
+    clumsy_state(info_link_actor::pointer self, dependencies given)
+        : self_(self), given_(std::move(given)) {}
 
     info_link_actor::behavior_type make_behavior() {
         return {handle(this, &clumsy_state::on_fetch), handle(this, &clumsy_state::on_register),
@@ -60,19 +60,22 @@ struct fixture {
     virtual_system vs;
     stub<sender_actor> next{vs};
     std::vector<caf::error> failures;
-    info_link_actor clumsy = vs.track(vs.system().spawn<caf::stateful_actor<clumsy_state, info_link_actor::impl>>(
-        clumsy_state::dependencies{&failures, next.handle()}));
+    info_link_actor clumsy =
+        vs.track(vs.system().spawn<caf::stateful_actor<clumsy_state, info_link_actor::impl>>(
+            clumsy_state::dependencies{&failures, next.handle()}));
 };
 
 /// Throws when it is answered.
 struct asker_state {
     static inline constexpr const char* name = "asker";
-    asker_state(rank_info_server_actor::pointer self, info_link_actor other) : self(self), other(std::move(other)) {}
+    asker_state(rank_info_server_actor::pointer self, info_link_actor other)
+        : self(self), other(std::move(other)) {}
     rank_info_server_actor::behavior_type make_behavior() {
         return {
             [this](const register_rank_info&) {
                 ask(self, other, fetch_instance_info{"a:1", {}})
-                    .then([](const instance_info&) { throw std::runtime_error{"no"}; }, [](const caf::error&) {});
+                    .then([](const instance_info&) { throw std::runtime_error{"no"}; },
+                          [](const caf::error&) {});
             },
             [](const request_instance_info&) { return instance_info{}; },
             [](const info_frame& x) { return x; },
@@ -84,7 +87,9 @@ struct asker_state {
 
 } // namespace
 
-TEST_CASE_FIXTURE(fixture, "handle: a handler that throws answers handler_failed, is counted, and the actor lives on") {
+TEST_CASE_FIXTURE(
+    fixture,
+    "handle: a handler that throws answers handler_failed, is counted, and the actor lives on") {
     const auto before = kvferry::detail::handler_failures.load();
 
     auto thrown = vs.ask_and_run<instance_info>(clumsy, fetch_instance_info{});
@@ -124,19 +129,21 @@ TEST_CASE("handle: a message has its three instants, in order, under its own nam
         tell_from_outside(f.clumsy, fetch_instance_info{});
         f.vs.run();
         events = trace::this_thread().events;
-    }}.join();
+    }}
+        .join();
     struct row {
         trace::instant what;
         std::string_view actor, message;
         std::uint64_t rid;
     };
-    const row expected[] = {{trace::instant::sent, "host", "register_with_instance", 0},
-                            {trace::instant::dequeued, "clumsy", "register_with_instance", 0},
-                            {trace::instant::sent, "clumsy", "session_retired", 7},
-                            {trace::instant::done, "clumsy", "register_with_instance", 0},
-                            {trace::instant::sent, "host", "fetch_instance_info", 0},
-                            {trace::instant::dequeued, "clumsy", "fetch_instance_info", 0},
-                            {trace::instant::done, "clumsy", "fetch_instance_info", 0}}; // though it threw
+    const row expected[] = {
+        {trace::instant::sent, "host", "register_with_instance", 0},
+        {trace::instant::dequeued, "clumsy", "register_with_instance", 0},
+        {trace::instant::sent, "clumsy", "session_retired", 7},
+        {trace::instant::done, "clumsy", "register_with_instance", 0},
+        {trace::instant::sent, "host", "fetch_instance_info", 0},
+        {trace::instant::dequeued, "clumsy", "fetch_instance_info", 0},
+        {trace::instant::done, "clumsy", "fetch_instance_info", 0}}; // though it threw
     REQUIRE(events.size() == std::size(expected));
     for (std::size_t i = 0; i < events.size(); ++i) {
         CAPTURE(i);
@@ -158,9 +165,11 @@ TEST_CASE("handle: without a target nothing is sent and nothing recorded") {
     CHECK(recorded == 0);
 }
 
-TEST_CASE_FIXTURE(fixture, "ask: what the handler of an answer throws is counted, and the actor lives on") {
+TEST_CASE_FIXTURE(fixture,
+                  "ask: what the handler of an answer throws is counted, and the actor lives on") {
     const auto before = kvferry::detail::handler_failures.load();
-    auto asker = vs.track(vs.system().spawn<caf::stateful_actor<asker_state, rank_info_server_actor::impl>>(clumsy));
+    auto asker = vs.track(
+        vs.system().spawn<caf::stateful_actor<asker_state, rank_info_server_actor::impl>>(clumsy));
     vs.tell_and_run(asker, register_rank_info{});
     CHECK(kvferry::detail::handler_failures.load() == before + 1);
     CHECK(vs.ask_and_run<instance_info>(asker, request_instance_info{}).ok());

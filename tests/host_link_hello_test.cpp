@@ -145,8 +145,8 @@ TEST_CASE("hello_assembly: parts that do not belong together are refused") {
     CHECK(refused_second([](hello_packet& x) { x.sender.value = 9; }) == errc::malformed_message);
     CHECK(refused_second([](hello_packet& x) { x.receiver.value = 9; }) == errc::malformed_message);
     CHECK(refused_second([](hello_packet& x) { x.token.value = 9; }) == errc::malformed_message);
-    CHECK(refused_second([](hello_packet& x) { x.regions[0].region = 0; }) ==
-          errc::malformed_message);
+    CHECK(refused_second([](hello_packet& x) { x.regions[0].region = 0; })
+          == errc::malformed_message);
     {
         hello_assembly whole{299};
         CHECK_FALSE(whole.add(parts[0], some_fds(250)));

@@ -5,13 +5,12 @@
 
 #include "transport/io_loop.hpp"
 
-#include <sys/epoll.h>
-#include <sys/timerfd.h>
-#include <unistd.h>
-
 #include <chrono>
 #include <future>
 #include <memory>
+#include <sys/epoll.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 #include <vector>
 
 namespace kvferry::testing {
@@ -40,8 +39,8 @@ inline idle_cost measure_idle_cost(io_loop& loop) {
             std::uint64_t expirations = 0;
             if (::read(shared->timer.get(), &expirations, sizeof expirations) < 0)
                 return;
-            shared->seen.push_back({std::chrono::steady_clock::now().time_since_epoch(),
-                                    loop.statistics().cpu_time});
+            shared->seen.push_back(
+                {std::chrono::steady_clock::now().time_since_epoch(), loop.statistics().cpu_time});
             if (shared->seen.size() == 2) {
                 shared->watch.reset();
                 shared->both.set_value();

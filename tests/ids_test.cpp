@@ -17,12 +17,13 @@ using all_ids = std::tuple<rid, attempt, incarnation, link_token, rank_id, slice
                            endpoint_id, region_id>;
 
 template <class From, class To>
-constexpr bool mixes = std::is_convertible_v<From, To> || std::is_assignable_v<To&, From>
-                       || std::is_constructible_v<To, From>;
+constexpr bool mixes =
+    std::is_convertible_v<
+        From, To> || std::is_assignable_v<To&, From> || std::is_constructible_v<To, From>;
 
 template <class Id, class... Ids>
 constexpr bool stands_alone(std::tuple<Ids...>*) {
-    return ((std::is_same_v<Id, Ids> || !mixes<Id, Ids>) && ...);
+    return ((std::is_same_v<Id, Ids> || !mixes<Id, Ids>)&&...);
 }
 
 template <class... Ids>
@@ -32,7 +33,9 @@ constexpr bool all_stand_alone(std::tuple<Ids...>* all) {
 
 template <class... Ids>
 constexpr bool none_is_a_number(std::tuple<Ids...>*) {
-    return ((!std::is_convertible_v<Ids, std::uint64_t> && !std::is_convertible_v<std::uint64_t, Ids>) && ...);
+    return (
+        (!std::is_convertible_v<Ids,
+                                std::uint64_t> && !std::is_convertible_v<std::uint64_t, Ids>)&&...);
 }
 
 static_assert(all_stand_alone(static_cast<all_ids*>(nullptr)));

@@ -24,8 +24,8 @@ struct scene {
     std::uint64_t at(std::size_t offset) const {
         return reinterpret_cast<std::uint64_t>(memory.data()) + offset;
     }
-    void place(std::uint64_t put, std::size_t offset, std::size_t bytes, std::uint64_t shown = secret,
-               std::uint64_t region = 7, std::uint64_t sender = 1) {
+    void place(std::uint64_t put, std::size_t offset, std::size_t bytes,
+               std::uint64_t shown = secret, std::uint64_t region = 7, std::uint64_t sender = 1) {
         const std::array<std::byte, 128> source = [] {
             std::array<std::byte, 128> result;
             result.fill(std::byte{9});
@@ -43,7 +43,8 @@ struct scene {
 
 } // namespace
 
-TEST_CASE("inbound_writes: a put is over when all its pieces are, in whatever order the last word comes") {
+TEST_CASE("inbound_writes: a put is over when all its pieces are, in whatever order the last word "
+          "comes") {
     for (bool end_first : {true, false}) {
         scene x;
         if (end_first)
@@ -67,13 +68,14 @@ TEST_CASE("inbound_writes: a put is over when all its pieces are, in whatever or
     }
 }
 
-TEST_CASE("inbound_writes: nothing is written outside a region, with a wrong secret, or after it was taken back") {
+TEST_CASE("inbound_writes: nothing is written outside a region, with a wrong secret, or after it "
+          "was taken back") {
     scene x;
-    x.place(1, 60, 5);            // over the end
-    x.place(1, 64, 1);            // behind the end
+    x.place(1, 60, 5);              // over the end
+    x.place(1, 64, 1);              // behind the end
     x.place(1, ~std::size_t{0}, 1); // before the start
-    x.place(1, 0, 8, 41);         // wrong secret
-    x.place(1, 0, 8, 42, 8);      // no such region
+    x.place(1, 0, 8, 41);           // wrong secret
+    x.place(1, 0, 8, 42, 8);        // no such region
     CHECK(x.writes.forbid(region_id{7}));
     CHECK_FALSE(x.writes.forbid(region_id{7}));
     x.place(1, 0, 8);

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // One suite for info_link and its loopback twin, and what only a network can do wrong.
-#include "actors/info_link.hpp"
-
 #include "actors/configure.hpp"
+#include "actors/info_link.hpp"
 #include "actors/loopback_info_link.hpp"
 #include "actors/rank_info_server.hpp"
 #include "messages/codec.hpp"
@@ -10,15 +9,15 @@
 #include "tests/sample_ranks.hpp"
 #include "tests/virtual_system.hpp"
 
-#include <arpa/inet.h>
 #include <caf/io/middleman.hpp>
 #include <caf/scoped_actor.hpp>
 #include <doctest/doctest.h>
+
+#include <arpa/inet.h>
+#include <future>
 #include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
-
-#include <future>
 
 using namespace kvferry;
 using namespace kvferry::testing;
@@ -42,9 +41,11 @@ answer<T> ask_in(caf::actor_system& system, const Handle& to, Message message) {
     auto run = [to, promise, message = std::move(message)](caf::event_based_actor* self) {
         auto failed = [promise](const caf::error& error) { promise->set_value(error); };
         if constexpr (std::is_void_v<T>)
-            self->request(to, caf::infinite, message).then([promise] { promise->set_value(caf::unit); }, failed);
+            self->request(to, caf::infinite, message)
+                .then([promise] { promise->set_value(caf::unit); }, failed);
         else
-            self->request(to, caf::infinite, message).then([promise](T& value) { promise->set_value(std::move(value)); }, failed);
+            self->request(to, caf::infinite, message)
+                .then([promise](T& value) { promise->set_value(std::move(value)); }, failed);
     };
     system.spawn(std::move(run));
     return result;
@@ -133,7 +134,8 @@ struct scene : Twin {
                                   std::chrono::milliseconds info_deadline = 5s) {
         limits bounds;
         bounds.info_deadline = info_deadline;
-        return this->keep(spawn_rank_info_server(this->system(), {}, {std::move(instance), world_size, bounds}));
+        return this->keep(
+            spawn_rank_info_server(this->system(), {}, {std::move(instance), world_size, bounds}));
     }
 
     std::string publish(const rank_info_server_actor& server) {
@@ -146,11 +148,13 @@ struct scene : Twin {
     }
 
     auto fetch(std::string endpoint, std::chrono::milliseconds deadline = 10s) {
-        return ask_in<instance_info>(this->system(), this->link, fetch_instance_info{std::move(endpoint), deadline});
+        return ask_in<instance_info>(this->system(), this->link,
+                                     fetch_instance_info{std::move(endpoint), deadline});
     }
 
     auto enter(std::string endpoint, rank_info info) {
-        return ask_in<void>(this->system(), this->link, register_with_instance{std::move(endpoint), std::move(info), 10s});
+        return ask_in<void>(this->system(), this->link,
+                            register_with_instance{std::move(endpoint), std::move(info), 10s});
     }
 
     void enter_all(const std::string& endpoint, const std::string& instance, std::uint32_t tp) {
@@ -178,7 +182,8 @@ bool ready(const std::future<T>& future) {
 TYPE_TO_STRING(loopback_twin);
 TYPE_TO_STRING(network_twin);
 
-TEST_CASE_TEMPLATE("info_link: all ranks of an instance come at once", twin, loopback_twin, network_twin) {
+TEST_CASE_TEMPLATE("info_link: all ranks of an instance come at once", twin, loopback_twin,
+                   network_twin) {
     scene<twin> s;
     const auto endpoint = s.publish(s.server("context", 3));
     CHECK(parse_info_endpoint(endpoint));
@@ -192,7 +197,8 @@ TEST_CASE_TEMPLATE("info_link: all ranks of an instance come at once", twin, loo
         CHECK(info->ranks[rank] == sample_rank("context", rank, 3));
 }
 
-TEST_CASE_TEMPLATE("info_link: a question waits until the instance is complete", twin, loopback_twin, network_twin) {
+TEST_CASE_TEMPLATE("info_link: a question waits until the instance is complete", twin,
+                   loopback_twin, network_twin) {
     scene<twin> s;
     const auto endpoint = s.publish(s.server("context", 2));
     auto first = s.enter(endpoint, sample_rank("context", 0, 2));
@@ -207,7 +213,8 @@ TEST_CASE_TEMPLATE("info_link: a question waits until the instance is complete",
     CHECK(info->ranks.size() == 2);
 }
 
-TEST_CASE_TEMPLATE("info_link: the server's word about missing ranks comes through", twin, loopback_twin, network_twin) {
+TEST_CASE_TEMPLATE("info_link: the server's word about missing ranks comes through", twin,
+                   loopback_twin, network_twin) {
     scene<twin> s;
     const auto endpoint = s.publish(s.server("context", 2, 50ms));
     auto asked = s.fetch(endpoint);
@@ -219,7 +226,8 @@ TEST_CASE_TEMPLATE("info_link: the server's word about missing ranks comes throu
     CHECK(text_of(result.error()).find(endpoint) == 0);
 }
 
-TEST_CASE_TEMPLATE("info_link: a question ends at its own deadline", twin, loopback_twin, network_twin) {
+TEST_CASE_TEMPLATE("info_link: a question ends at its own deadline", twin, loopback_twin,
+                   network_twin) {
     scene<twin> s;
     const auto endpoint = s.publish(s.server("context", 2, 60s));
     auto asked = s.fetch(endpoint, 200ms);
@@ -231,7 +239,8 @@ TEST_CASE_TEMPLATE("info_link: a question ends at its own deadline", twin, loopb
     CHECK(text_of(result.error()).find("200 ms") != std::string::npos);
 }
 
-TEST_CASE_TEMPLATE("info_link: what is no endpoint is never dialled", twin, loopback_twin, network_twin) {
+TEST_CASE_TEMPLATE("info_link: what is no endpoint is never dialled", twin, loopback_twin,
+                   network_twin) {
     scene<twin> s;
     for (auto text : {"", "host", "tcp://host:80", "host:0", "::1:80", "0x7f000001:80"}) {
         CAPTURE(text);
@@ -244,7 +253,8 @@ TEST_CASE_TEMPLATE("info_link: what is no endpoint is never dialled", twin, loop
     CHECK(s.code(no_time) == errc::invalid_argument);
 }
 
-TEST_CASE_TEMPLATE("info_link: where nobody listens the dial fails and names the endpoint", twin, loopback_twin, network_twin) {
+TEST_CASE_TEMPLATE("info_link: where nobody listens the dial fails and names the endpoint", twin,
+                   loopback_twin, network_twin) {
     scene<twin> s;
     const auto endpoint = s.silent_endpoint();
     auto asked = s.fetch(endpoint);
@@ -256,14 +266,16 @@ TEST_CASE_TEMPLATE("info_link: where nobody listens the dial fails and names the
     CHECK(s.code(entering) == errc::dial_failed);
 }
 
-TEST_CASE_TEMPLATE("info_link: a refusal of the server reaches the rank that registers", twin, loopback_twin, network_twin) {
+TEST_CASE_TEMPLATE("info_link: a refusal of the server reaches the rank that registers", twin,
+                   loopback_twin, network_twin) {
     scene<twin> s;
     const auto endpoint = s.publish(s.server("context", 2));
     auto stranger = s.enter(endpoint, sample_rank("other", 0, 2));
     CHECK(s.code(stranger) == errc::invalid_argument);
 }
 
-TEST_CASE_TEMPLATE("info_link: a restarted rank is seen by the next question", twin, loopback_twin, network_twin) {
+TEST_CASE_TEMPLATE("info_link: a restarted rank is seen by the next question", twin, loopback_twin,
+                   network_twin) {
     scene<twin> s;
     const auto endpoint = s.publish(s.server("context", 2));
     s.enter_all(endpoint, "context", 2);
@@ -279,7 +291,8 @@ TEST_CASE_TEMPLATE("info_link: a restarted rank is seen by the next question", t
     CHECK(info->ranks[1].process == incarnation{4242});
 }
 
-TEST_CASE_TEMPLATE("info_link: many questions at once are all answered", twin, loopback_twin, network_twin) {
+TEST_CASE_TEMPLATE("info_link: many questions at once are all answered", twin, loopback_twin,
+                   network_twin) {
     scene<twin> s;
     const auto one = s.publish(s.server("one", 2));
     const auto two = s.publish(s.server("two", 2));
@@ -297,7 +310,8 @@ TEST_CASE_TEMPLATE("info_link: many questions at once are all answered", twin, l
     }
 }
 
-TEST_CASE_TEMPLATE("info_link: a server that has ended is a failed dial", twin, loopback_twin, network_twin) {
+TEST_CASE_TEMPLATE("info_link: a server that has ended is a failed dial", twin, loopback_twin,
+                   network_twin) {
     scene<twin> s;
     auto server = s.server("context", 1);
     const auto endpoint = s.publish(server);
@@ -332,25 +346,30 @@ TEST_CASE("info_link: questions for one endpoint share one exchange, each with i
     auto held = std::make_shared<std::vector<caf::typed_response_promise<info_frame>>>();
     auto link = vs.track(spawn_loopback_info_link(vs.system(), {}, {}));
     // A server that answers frames when somebody registers, and not before.
-    auto mute = vs.track(vs.system().spawn([held](rank_info_server_actor::pointer self) -> rank_info_server_actor::behavior_type {
-        return {[held](const register_rank_info&) -> caf::result<void> {
-                    for (auto& promise : *held)
-                        promise.deliver(info_frame{});
-                    held->clear();
-                    return {};
-                },
-                [](const request_instance_info&) -> caf::result<instance_info> { return caf::sec::invalid_argument; },
-                [self, held](const info_frame&) -> caf::result<info_frame> {
-                    held->push_back(self->make_response_promise<info_frame>());
-                    return held->back();
-                }};
-    }));
-    auto published = vs.ask_and_run<info_server_published>(link, publish_info_server{mute, "mute", 1});
+    auto mute = vs.track(vs.system().spawn(
+        [held](rank_info_server_actor::pointer self) -> rank_info_server_actor::behavior_type {
+            return {[held](const register_rank_info&) -> caf::result<void> {
+                        for (auto& promise : *held)
+                            promise.deliver(info_frame{});
+                        held->clear();
+                        return {};
+                    },
+                    [](const request_instance_info&) -> caf::result<instance_info> {
+                        return caf::sec::invalid_argument;
+                    },
+                    [self, held](const info_frame&) -> caf::result<info_frame> {
+                        held->push_back(self->make_response_promise<info_frame>());
+                        return held->back();
+                    }};
+        }));
+    auto published =
+        vs.ask_and_run<info_server_published>(link, publish_info_server{mute, "mute", 1});
     REQUIRE(published.ok());
 
     auto longest = vs.ask_and_run<instance_info>(link, fetch_instance_info{"mute:1", 100ms});
     auto shorter = vs.ask_and_run<instance_info>(link, fetch_instance_info{"mute:1", 50ms});
-    auto entering = vs.ask_and_run<void>(link, register_with_instance{"mute:1", sample_rank("x", 0, 1), 100ms});
+    auto entering =
+        vs.ask_and_run<void>(link, register_with_instance{"mute:1", sample_rank("x", 0, 1), 100ms});
     CHECK(held->size() == 2); // one for both fetches, one for the registration
     auto longer = vs.ask_and_run<instance_info>(link, fetch_instance_info{"mute:1", 150ms});
     CHECK(held->size() == 3); // it may last longer than the exchange it would join
@@ -374,7 +393,8 @@ TEST_CASE("info_link: questions for one endpoint share one exchange, each with i
 TEST_CASE("info_link: an answer that is no complete instance is refused") {
     virtual_system vs;
     stub<rank_info_server_actor> server{vs};
-    auto link = vs.track(spawn_loopback_info_link(vs.system(), {}, {{}, {{{"context", 1}, server.handle()}}}));
+    auto link = vs.track(
+        spawn_loopback_info_link(vs.system(), {}, {{}, {{{"context", 1}, server.handle()}}}));
     instance_info none;
     instance_info shuffled;
     shuffled.ranks = {sample_rank("x", 1, 2), sample_rank("x", 0, 2)};
@@ -396,10 +416,12 @@ TEST_CASE("info_link: an answer that is no complete instance is refused") {
                         {frame(rank_registered{}), errc::malformed_message},
                         {frame(refused{}), errc::malformed_message}};
     for (const auto& row : rows) {
-        server.answer<info_frame>([bytes = row.frame](const info_frame&) { return info_frame{bytes}; });
+        server.answer<info_frame>(
+            [bytes = row.frame](const info_frame&) { return info_frame{bytes}; });
         auto asked = vs.ask_and_run<instance_info>(link, fetch_instance_info{"context:1", 1s});
         CHECK(asked.code() == row.code);
-        auto entering = vs.ask_and_run<void>(link, register_with_instance{"context:1", sample_rank("x", 0, 1), 1s});
+        auto entering = vs.ask_and_run<void>(
+            link, register_with_instance{"context:1", sample_rank("x", 0, 1), 1s});
         CHECK((entering.failed() || row.frame == frame(rank_registered{})));
     }
 }
@@ -429,7 +451,8 @@ TEST_CASE("info_link: the questions under way are bounded by name") {
 
 // -- the network, where strangers live ---------------------------------------------------------
 
-TEST_CASE("info_link: a service that accepts and stays silent ends by the deadline and delays nobody") {
+TEST_CASE(
+    "info_link: a service that accepts and stays silent ends by the deadline and delays nobody") {
     scene<network_twin> s;
     socket_at_port stranger;
     REQUIRE(::listen(stranger.fd.get(), 4) == 0);
@@ -476,7 +499,8 @@ TEST_CASE("info_link: a service that talks something else is no rank-info server
     REQUIRE(::poll(&watched, 1, 20000) == 1);
     unique_fd accepted{::accept4(stranger.fd.get(), nullptr, nullptr, SOCK_CLOEXEC)};
     REQUIRE(accepted);
-    const std::string greeting = "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nServer: none of yours\r\n\r\n";
+    const std::string greeting =
+        "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nServer: none of yours\r\n\r\n";
     REQUIRE(::send(accepted.get(), greeting.data(), greeting.size(), MSG_NOSIGNAL) > 0);
     CHECK(s.code(asked) == errc::dial_failed);
 }
@@ -544,8 +568,9 @@ TEST_CASE("info_link: a call into a black hole delays nobody, and nobody waits f
         address.sin_family = AF_INET;
         address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
         address.sin_port = htons(hole.port);
-        REQUIRE((::connect(filler.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0
-                 || errno == EINPROGRESS));
+        REQUIRE(
+            (::connect(filler.get(), reinterpret_cast<sockaddr*>(&address), sizeof(address)) == 0
+             || errno == EINPROGRESS));
         pollfd watched{filler.get(), POLLOUT, 0};
         full = ::poll(&watched, 1, 100) == 0;
         fillers.push_back(std::move(filler));

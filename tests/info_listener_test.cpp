@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The door of a rank-info server against whoever may knock: plain sockets instead of an info_link.
-#include "actors/info_listener.hpp"
-
 #include "actors/configure.hpp"
 #include "actors/info_link.hpp"
+#include "actors/info_listener.hpp"
 #include "actors/info_stream.hpp"
 #include "actors/rank_info_server.hpp"
 #include "actors/timed_socket.hpp"
@@ -13,6 +12,7 @@
 
 #include <caf/scoped_actor.hpp>
 #include <doctest/doctest.h>
+
 #include <sys/eventfd.h>
 
 using namespace kvferry;
@@ -43,8 +43,11 @@ struct open_door {
         publish_info_server question;
         question.server = server;
         self->request(link, 20s, question)
-            .receive([this](const info_server_published& x) { endpoint = parse_info_endpoint(x.endpoint).value(); },
-                     [](const caf::error& error) { FAIL(describe(error)); });
+            .receive(
+                [this](const info_server_published& x) {
+                    endpoint = parse_info_endpoint(x.endpoint).value();
+                },
+                [](const caf::error& error) { FAIL(describe(error)); });
     }
 
     ~open_door() {
@@ -89,9 +92,11 @@ wire_message read_answer(timed_socket& socket) {
 } // namespace
 
 TEST_CASE("info_stream: lengths are four bytes, big endian") {
-    for (std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{255}, std::size_t{0x01020304}, std::size_t{0xffffffff}})
+    for (std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{255},
+                              std::size_t{0x01020304}, std::size_t{0xffffffff}})
         CHECK(from_stream_length(to_stream_length(bytes).data()) == bytes);
-    CHECK(to_stream_length(0x01020304) == stream_length{caf::byte{1}, caf::byte{2}, caf::byte{3}, caf::byte{4}});
+    CHECK(to_stream_length(0x01020304)
+          == stream_length{caf::byte{1}, caf::byte{2}, caf::byte{3}, caf::byte{4}});
 }
 
 TEST_CASE("info_listener: a question is answered however its bytes arrive") {
@@ -116,7 +121,8 @@ TEST_CASE("info_listener: a frame of nonsense is refused by name") {
     CHECK(std::get<refused>(answer).reason.code == errc::malformed_message);
 }
 
-TEST_CASE("info_listener: who announces more than the limit loses the connection, the others do not") {
+TEST_CASE(
+    "info_listener: who announces more than the limit loses the connection, the others do not") {
     open_door door;
     auto good = door.knock();
     auto bad = door.knock();
@@ -133,7 +139,8 @@ TEST_CASE("info_listener: bytes after a question lose the connection") {
     const auto once = twice;
     twice.insert(twice.end(), once.begin(), once.end());
     REQUIRE_FALSE(socket.send(twice));
-    // One write of 50 bytes over loopback arrives as one; were it split, there would be two answers.
+    // One write of 50 bytes over loopback arrives as one; were it split, there would be two
+    // answers.
     CHECK(door.closed(socket));
 }
 

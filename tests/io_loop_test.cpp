@@ -1,23 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a loop promises to its actors, its pollers and whoever watches descriptors on it.
-#include "transport/io_loop.hpp"
-
 #include "messages/handle.hpp"
 #include "tests/idle_cost.hpp"
 #include "tests/open_resources.hpp"
 #include "tests/real_system.hpp"
+#include "transport/io_loop.hpp"
 #include "transport/system_call.hpp"
 
 #include <caf/scoped_actor.hpp>
 #include <doctest/doctest.h>
 
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
-
 #include <cerrno>
 #include <filesystem>
 #include <future>
 #include <stdexcept>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <thread>
 
 using namespace kvferry;
@@ -46,7 +44,8 @@ auto on(io_loop& loop, F f) {
 
 std::size_t threads_of_this_process() {
     std::size_t count = 0;
-    for ([[maybe_unused]] const auto& entry : std::filesystem::directory_iterator{"/proc/self/task"})
+    for ([[maybe_unused]] const auto& entry :
+         std::filesystem::directory_iterator{"/proc/self/task"})
         ++count;
     return count;
 }
@@ -55,10 +54,13 @@ std::size_t threads_of_this_process() {
 struct counter_state {
     static inline constexpr const char* name = "counter";
 
-    counter_state(completion_actor::pointer self, io_loop* loop, std::promise<void>* all, int expected)
+    counter_state(completion_actor::pointer self, io_loop* loop, std::promise<void>* all,
+                  int expected)
         : self_(self), loop_(loop), all_(all), expected_(expected) {}
 
-    completion_actor::behavior_type make_behavior() { return {handle(this, &counter_state::on_done)}; }
+    completion_actor::behavior_type make_behavior() {
+        return {handle(this, &counter_state::on_done)};
+    }
 
     void on_done(const transfer_done& message) {
         elsewhere += loop_ && !loop_->on_thread();
@@ -219,10 +221,12 @@ TEST_CASE("io_loop: a chain of messages between actors is not interrupted by a p
             return poller.rounds.load();
         });
         REQUIRE(all.get_future().wait_for(patience) == std::future_status::ready);
-        CHECK(on(*loop, [&] { // they hold each other
-                  state_of(ping).next = state_of(pong).next = completion_actor{};
-                  return poller.rounds.load();
-              }) - before
+        CHECK(on(*loop,
+                 [&] { // they hold each other
+                     state_of(ping).next = state_of(pong).next = completion_actor{};
+                     return poller.rounds.load();
+                 })
+                  - before
               < 200);
     }
     on(*loop, [&] {
@@ -231,7 +235,8 @@ TEST_CASE("io_loop: a chain of messages between actors is not interrupted by a p
     });
 }
 
-TEST_CASE("io_loop: actors with more mail than they get through keep pollers waiting, but not for ever") {
+TEST_CASE(
+    "io_loop: actors with more mail than they get through keep pollers waiting, but not for ever") {
     testing::real_system real;
     auto loop = make_loop(real.system());
     scripted_poller poller;
@@ -286,7 +291,8 @@ TEST_CASE("io_loop: a watch that was ended is not called, even if its event was 
     testing::real_system real;
     auto loop = make_loop(real.system());
     // Two watches that are ready at the same time: whoever is first ends the other.
-    unique_fd events[2] = {unique_fd{::eventfd(0, EFD_CLOEXEC)}, unique_fd{::eventfd(0, EFD_CLOEXEC)}};
+    unique_fd events[2] = {unique_fd{::eventfd(0, EFD_CLOEXEC)},
+                           unique_fd{::eventfd(0, EFD_CLOEXEC)}};
     watch_handle watches[2];
     int calls = 0;
     std::promise<void> called;
@@ -344,11 +350,12 @@ TEST_CASE("io_loop: stop runs what was handed over before it, and later calls ar
 TEST_CASE("io_loop: its thread carries its name") {
     testing::real_system real;
     auto loop = make_loop(real.system(), {"named-loop", 0us});
-    CHECK(on(*loop, [] {
-              char name[16] = {};
-              ::pthread_getname_np(::pthread_self(), name, sizeof name);
-              return std::string{name};
-          })
+    CHECK(on(*loop,
+             [] {
+                 char name[16] = {};
+                 ::pthread_getname_np(::pthread_self(), name, sizeof name);
+                 return std::string{name};
+             })
           == "named-loop");
 }
 

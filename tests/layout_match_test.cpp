@@ -105,13 +105,13 @@ TEST_CASE("layout_match: heads are split only in units that both sides agree on"
     CHECK_FALSE(refusal(writer, receiver));
     SUBCASE("no unit") {
         view_of(receiver).layout.shard_unit_bytes.reset();
-        CHECK(text_of(refusal(writer, receiver)).find("has 64, receiver gen/0 has none") !=
-              std::string::npos);
+        CHECK(text_of(refusal(writer, receiver)).find("has 64, receiver gen/0 has none")
+              != std::string::npos);
     }
     SUBCASE("another unit") {
         view_of(receiver).layout.shard_unit_bytes = 32;
-        CHECK(text_of(refusal(writer, receiver)).find("has 64, receiver gen/0 has 32") !=
-              std::string::npos);
+        CHECK(text_of(refusal(writer, receiver)).find("has 64, receiver gen/0 has 32")
+              != std::string::npos);
     }
     SUBCASE("equal shards need none") {
         receiver = small_rank("gen", {2});

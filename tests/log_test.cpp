@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The log: quiet by default, one place to turn it up or to take it over.
-#include "messages/log.hpp"
-
 #include "messages/errors.hpp"
+#include "messages/log.hpp"
 
 #include <doctest/doctest.h>
 #include <spdlog/sinks/ostream_sink.h>

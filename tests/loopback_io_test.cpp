@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The fabric's twin keeps the fabric's promises, and some of its own.
-#include "transport/loopback_io.hpp"
-
 #include "tests/fabric_conformance.hpp"
 #include "tests/fabric_loops.hpp"
 #include "tests/recording_stub.hpp"
+#include "transport/loopback_io.hpp"
 
 namespace kvferry::testing {
 
@@ -12,7 +11,8 @@ struct loopback_kit : fabric_loops {
     std::shared_ptr<loopback_network> network = std::make_shared<loopback_network>();
 
     fabric_actor spawn(int number, incarnation self, frame_sink_actor sink) {
-        auto made = spawn_loopback_io(system(), placement{&loop(number)}, {network, self, sink, {}});
+        auto made =
+            spawn_loopback_io(system(), placement{&loop(number)}, {network, self, sink, {}});
         REQUIRE(made);
         return keep(number, *made);
     }
@@ -25,7 +25,8 @@ KVFERRY_FABRIC_CONFORMANCE(loopback_kit)
 
 using namespace kvferry;
 
-TEST_CASE("loopback_io: on virtual time a put lands piece by piece, and one that is in doubt may still land") {
+TEST_CASE("loopback_io: on virtual time a put lands piece by piece, and one that is in doubt may "
+          "still land") {
     testing::virtual_system vs;
     testing::stub<frame_sink_actor> sink{vs};
     testing::stub<completion_actor> completions{vs};
@@ -33,7 +34,8 @@ TEST_CASE("loopback_io: on virtual time a put lands piece by piece, and one that
     limits bounds;
     bounds.copy_piece_bytes_max = 1024;
     auto spawn = [&](std::uint64_t self) {
-        auto made = spawn_loopback_io(vs.system(), {}, {network, incarnation{self}, sink.handle(), bounds});
+        auto made =
+            spawn_loopback_io(vs.system(), {}, {network, incarnation{self}, sink.handle(), bounds});
         REQUIRE(made);
         return vs.track(*made);
     };
@@ -43,13 +45,15 @@ TEST_CASE("loopback_io: on virtual time a put lands piece by piece, and one that
     auto registered = vs.ask_and_run<region_registered>(
         target, register_region{memory.data(), memory.size(), memory_kind::host_private});
     auto opened = vs.ask_and_run<endpoint_opened>(
-        writer, open_endpoint{incarnation{2}, address,
+        writer, open_endpoint{incarnation{2},
+                              address,
                               {{memory.address(), memory.size(), memory_kind::host_private,
                                 registered.value().access_key}},
                               sink.handle()});
     const testing::scattered_put shape{1, 8, 1024};
-    caf::anon_send(writer, start_put{transfer_id{1}, opened.value().endpoint,
-                                     shape.job(source.address(), memory.address()), completions.handle()});
+    caf::anon_send(writer,
+                   start_put{transfer_id{1}, opened.value().endpoint,
+                             shape.job(source.address(), memory.address()), completions.handle()});
     auto landed = [&] {
         return std::count(memory.data(), memory.data() + memory.size(), std::byte{1});
     };

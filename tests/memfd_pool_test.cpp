@@ -80,8 +80,8 @@ TEST_CASE("memfd_pool: sizes that no pool can have are refused") {
     CHECK(code_of(memfd_pool::make("pool", 0).error()) == errc::invalid_argument);
     CHECK(code_of(memfd_pool::make("pool", ~std::uint64_t{0}).error()) == errc::invalid_argument);
     const auto before = open_resources();
-    CHECK(code_of(memfd_pool::make("pool", std::uint64_t{1} << 62).error()) ==
-          errc::registration_failed);
+    CHECK(code_of(memfd_pool::make("pool", std::uint64_t{1} << 62).error())
+          == errc::registration_failed);
     CHECK(open_resources() == before);
 }
 
@@ -113,8 +113,8 @@ TEST_CASE("memfd_pool: the best pages are huge ones or, where none are reserved,
 
     // A reserve that cannot hold it is no reason to fail; a machine that cannot is.
     failing_call fails{"mmap", ENOMEM};
-    CHECK(code_of(memfd_pool::make_best("pool", std::uint64_t{3} << 20, true).error()) ==
-          errc::registration_failed);
+    CHECK(code_of(memfd_pool::make_best("pool", std::uint64_t{3} << 20, true).error())
+          == errc::registration_failed);
 }
 
 TEST_CASE("memory_mapping: what is written through it is in the pool") {
@@ -156,8 +156,8 @@ TEST_CASE("memory_mapping: a promise beyond the end of the file is refused") {
     const auto before = open_resources();
     for (auto bytes : {std::uint64_t{0}, std::uint64_t{8193}, ~std::uint64_t{0}}) {
         CAPTURE(bytes);
-        CHECK(code_of(memory_mapping::make(pool->fd(), bytes).error()) ==
-              errc::registration_failed);
+        CHECK(code_of(memory_mapping::make(pool->fd(), bytes).error())
+              == errc::registration_failed);
     }
     CHECK(open_resources() == before);
 }

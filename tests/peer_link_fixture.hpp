@@ -69,9 +69,18 @@ public:
         next_from_peer_ = introduced ? 1 : 0;
         link = vs.track(spawn_at<peer_link_actor, peer_link_state>(
             vs.system(), {},
-            peer_link_state::dependencies{bounds, self, {{0x9000, 512, memory_kind::host_shared, {}}},
-                                          fabric.handle(), host_link.handle(), devices, worker.handle(), sender.handle(),
-                                          receiver.handle(), attempt{33}, peer, std::move(introduced)}));
+            peer_link_state::dependencies{bounds,
+                                          self,
+                                          {{0x9000, 512, memory_kind::host_shared, {}}},
+                                          fabric.handle(),
+                                          host_link.handle(),
+                                          devices,
+                                          worker.handle(),
+                                          sender.handle(),
+                                          receiver.handle(),
+                                          attempt{33},
+                                          peer,
+                                          std::move(introduced)}));
     }
     void dial() {
         spawn();
@@ -113,7 +122,9 @@ public:
         return *result;
     }
     /// The peer's next message.
-    void arrives(wire_message message) { tell(frame_arrived{frame(std::move(message), next_from_peer_++)}); }
+    void arrives(wire_message message) {
+        tell(frame_arrived{frame(std::move(message), next_from_peer_++)});
+    }
 
     /// What went out, decoded.
     std::vector<wire_message> sent() const {

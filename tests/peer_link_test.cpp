@@ -6,7 +6,8 @@ using namespace kvferry;
 using namespace kvferry::testing;
 using namespace std::chrono_literals;
 
-TEST_CASE("peer_link: a dialler introduces itself once, when endpoint and same-host link are there") {
+TEST_CASE(
+    "peer_link: a dialler introduces itself once, when endpoint and same-host link are there") {
     link_fixture test{reach::same_host};
     test.spawn();
     SUBCASE("the endpoint first") {
@@ -60,7 +61,8 @@ TEST_CASE("peer_link: without a same-host link the route is direct, and the view
     }
     SUBCASE("the dialler could not make it") {
         test.accept();
-        CHECK(test.ready().at(0).peer->unmapped_reason == "the peer could not make the same-host link");
+        CHECK(test.ready().at(0).peer->unmapped_reason
+              == "the peer could not make the same-host link");
     }
     CHECK_FALSE(test.ready().at(0).peer->process_watched);
     CHECK(test.losses() == 0);
@@ -89,7 +91,8 @@ TEST_CASE("peer_link: an acceptor that was told of a same-host link waits for it
     CHECK(test.ready().at(0).peer->mapped.size() == 1);
 }
 
-TEST_CASE("peer_link: an acceptor refuses by name, with both sides' values, and closes after the refusal") {
+TEST_CASE("peer_link: an acceptor refuses by name, with both sides' values, and closes after the "
+          "refusal") {
     link_fixture test;
     auto introduced = test.introduction();
     std::vector<std::string> values;
@@ -143,7 +146,8 @@ TEST_CASE("peer_link: a refusal ends a dial with its reason (H36)") {
     CHECK(test.ended());
 }
 
-TEST_CASE("peer_link: when both dial at once, both introduce themselves and answer, and know each other's regions") {
+TEST_CASE("peer_link: when both dial at once, both introduce themselves and answer, and know each "
+          "other's regions") {
     link_fixture test{reach::same_host};
     test.dial();
     SUBCASE("the peer was faster") {
@@ -161,8 +165,9 @@ TEST_CASE("peer_link: when both dial at once, both introduce themselves and answ
     test.arrives(rank_registered{});
     REQUIRE(test.ready().size() == 1);
     CHECK(test.ready()[0].peer->regions == test.peer_regions);
-    CHECK(test.fabric.received<open_endpoint>().back().regions == test.peer_regions); // with keys to put
-    CHECK(test.closes() == std::vector<bool>{false});                                 // the one without
+    CHECK(test.fabric.received<open_endpoint>().back().regions
+          == test.peer_regions);                      // with keys to put
+    CHECK(test.closes() == std::vector<bool>{false}); // the one without
 }
 
 TEST_CASE("peer_link: when both dial at once, the other's introduction is checked like any") {
@@ -179,8 +184,9 @@ TEST_CASE("peer_link: the dial deadline ends the attempt and names what is missi
     link_fixture test{reach::same_host};
     std::string missing;
     SUBCASE("the endpoint") {
-        test.fabric.answer<open_endpoint>(
-            [](const open_endpoint&) -> caf::result<endpoint_opened> { return caf::delegated<endpoint_opened>{}; });
+        test.fabric.answer<open_endpoint>([](const open_endpoint&) -> caf::result<endpoint_opened> {
+            return caf::delegated<endpoint_opened>{};
+        });
         test.dial();
         missing = "the endpoint";
     }
@@ -196,7 +202,9 @@ TEST_CASE("peer_link: the dial deadline ends the attempt and names what is missi
     test.vs.advance(test.bounds.dial_deadline - 1ms);
     CHECK(test.losses() == 0);
     test.vs.advance(1ms);
-    CHECK(contains(test.loss(), "dial_failed: link to gen/0: no link within dial_deadline = 5000 ms, waited for " + missing));
+    CHECK(contains(test.loss(),
+                   "dial_failed: link to gen/0: no link within dial_deadline = 5000 ms, waited for "
+                       + missing));
 }
 
 TEST_CASE("peer_link: an endpoint that opens after the link was given up is closed") {
@@ -230,7 +238,8 @@ TEST_CASE("peer_link: a ready link does not care about the dial deadline") {
 
 // -- devices --------------------------------------------------------------------------------------
 
-TEST_CASE("peer_link: an accepted link is ready when the rank's devices have said what they can map") {
+TEST_CASE(
+    "peer_link: an accepted link is ready when the rank's devices have said what they can map") {
     link_fixture test{reach::same_host};
     stub<device_actor> first{test.vs}, second{test.vs};
     test.devices = {{0, first.handle()}, {3, second.handle()}};
@@ -238,8 +247,9 @@ TEST_CASE("peer_link: an accepted link is ready when the rank's devices have sai
     first.answer<map_peer_regions>([mapping](const map_peer_regions& asked) {
         return peer_regions_mapped{{{0, asked.by_host.at(0).base, 4096, mapping, 0}}, {}};
     });
-    second.answer<map_peer_regions>(
-        [](const map_peer_regions&) { return peer_regions_mapped{{}, {{0, "no way through"}}}; });
+    second.answer<map_peer_regions>([](const map_peer_regions&) {
+        return peer_regions_mapped{{}, {{0, "no way through"}}};
+    });
     auto said = test.introduction();
     said.same_host = true;
     test.accept(said);

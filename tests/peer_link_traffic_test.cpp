@@ -49,7 +49,8 @@ TEST_CASE("peer_link: what is said before the link is ready waits and goes out i
     CHECK(rids(test.sent<request_data>()) == std::vector<std::uint64_t>{1, 2, 3});
 }
 
-TEST_CASE("peer_link: what waits is bounded; a request too many ends as if the peer had refused it (I6)") {
+TEST_CASE("peer_link: what waits is bounded; a request too many ends as if the peer had refused it "
+          "(I6)") {
     limits bounds;
     bounds.pending_per_link_max = 1;
     link_fixture test{reach::other_machine, bounds};
@@ -99,7 +100,8 @@ TEST_CASE("peer_link: messages reach the side that they are for") {
     CHECK(test.receiver.received<refused>().size() == 1);
 }
 
-TEST_CASE("peer_link: hands messages on in the peer's order, whatever the fabric does, each once (I7)") {
+TEST_CASE(
+    "peer_link: hands messages on in the peer's order, whatever the fabric does, each once (I7)") {
     link_fixture test;
     test.connect(); // the peer's message 0
     test.tell(frame_arrived{test.frame(request(3), 3)});
@@ -182,16 +184,19 @@ TEST_CASE("peer_link: a peer that says goodbye has left in order: that is proof"
 TEST_CASE("peer_link: a failed endpoint loses the link and proves nothing") {
     link_fixture test;
     test.connect();
-    test.tell(endpoint_failed{{4}, test.peer.process, make_error(errc::ucx_failed, "a former endpoint")});
+    test.tell(
+        endpoint_failed{{4}, test.peer.process, make_error(errc::ucx_failed, "a former endpoint")});
     CHECK(test.losses() == 0);
-    test.tell(endpoint_failed{{5}, test.peer.process, make_error(errc::ucx_failed, "connection reset")});
+    test.tell(
+        endpoint_failed{{5}, test.peer.process, make_error(errc::ucx_failed, "connection reset")});
     CHECK(contains(test.loss(), "connection reset"));
     CHECK(test.proofs() == 0);
     CHECK(test.closes().empty()); // it is closed already
     CHECK(test.ended());
 }
 
-TEST_CASE("peer_link: the end of the same-host link is a death notice; the proof follows and is passed on once") {
+TEST_CASE("peer_link: the end of the same-host link is a death notice; the proof follows and is "
+          "passed on once") {
     link_fixture test{reach::same_host};
     test.dial();
     test.host_link_is_up();
@@ -207,7 +212,8 @@ TEST_CASE("peer_link: the end of the same-host link is a death notice; the proof
     CHECK(test.ended());
 }
 
-TEST_CASE("peer_link: a process that is gone before anything else was heard is lost and proven in one") {
+TEST_CASE(
+    "peer_link: a process that is gone before anything else was heard is lost and proven in one") {
     link_fixture test{reach::same_host};
     test.dial();
     test.host_link_is_up();
@@ -218,7 +224,8 @@ TEST_CASE("peer_link: a process that is gone before anything else was heard is l
     CHECK(test.ended());
 }
 
-TEST_CASE("peer_link: close says goodbye, lets it go out, and only then closes the same-host link") {
+TEST_CASE(
+    "peer_link: close says goodbye, lets it go out, and only then closes the same-host link") {
     link_fixture test{reach::same_host};
     auto close_late = false;
     SUBCASE("the fabric closes the endpoint") {}
@@ -249,13 +256,15 @@ TEST_CASE("peer_link: a lost link that watches its peer ends when it is closed")
     test.dial();
     test.host_link_is_up();
     test.arrives(rank_registered{});
-    test.tell(endpoint_failed{{5}, test.peer.process, make_error(errc::ucx_failed, "connection reset")});
+    test.tell(
+        endpoint_failed{{5}, test.peer.process, make_error(errc::ucx_failed, "connection reset")});
     test.tell(close_link{make_error(errc::stopped, "ctx/0 has stopped")});
     CHECK(test.losses() == 1);
     CHECK(test.ended());
 }
 
-TEST_CASE("peer_link: a peer that dials anew ends this link and is handed to the worker; a replay is not (I7)") {
+TEST_CASE("peer_link: a peer that dials anew ends this link and is handed to the worker; a replay "
+          "is not (I7)") {
     link_fixture test;
     test.accept();
     REQUIRE(test.ready().size() == 1);

@@ -46,8 +46,8 @@ TEST_CASE("plan: blocks are paired by position, whatever the lists begin with") 
     sides x;
     const auto source = slice({0, 32}, 32, {0, {10, 11, 12, 13}});
     CHECK(x.slots(source, slice({0, 32}, 32, {2, {5, 6}})) == slot_pairs{{12, 5}, {13, 6}});
-    CHECK(x.slots(source, slice({0, 32}, 32, {0, {no_slot, no_slot, 5, 6}})) ==
-          slot_pairs{{12, 5}, {13, 6}});
+    CHECK(x.slots(source, slice({0, 32}, 32, {0, {no_slot, no_slot, 5, 6}}))
+          == slot_pairs{{12, 5}, {13, 6}});
 }
 
 TEST_CASE("plan: a list that is longer at its front shifts nothing") {
@@ -55,15 +55,15 @@ TEST_CASE("plan: a list that is longer at its front shifts nothing") {
     sides x;
     for (auto* side : {&x.writer, &x.receiver})
         side->pages->groups[0].live_token_window = 8;
-    CHECK(x.slots(slice({0, 9800}, 9800, {1224, {7}}), slice({0, 9800}, 9800, {1223, {3, 4}})) ==
-          slot_pairs{{7, 4}});
+    CHECK(x.slots(slice({0, 9800}, 9800, {1224, {7}}), slice({0, 9800}, 9800, {1223, {3, 4}}))
+          == slot_pairs{{7, 4}});
 }
 
 TEST_CASE("plan: a position that the target leaves out is not copied") {
     sides x;
-    CHECK(x.slots(slice({0, 32}, 32, {0, {1, 2, 3, 4}}),
-                  slice({0, 32}, 32, {0, {8, no_slot, 9, 7}})) ==
-          slot_pairs{{1, 8}, {3, 9}, {4, 7}});
+    CHECK(
+        x.slots(slice({0, 32}, 32, {0, {1, 2, 3, 4}}), slice({0, 32}, 32, {0, {8, no_slot, 9, 7}}))
+        == slot_pairs{{1, 8}, {3, 9}, {4, 7}});
     CHECK(x.slots(slice({0, 16}, 32, {0, {1, 2}}, false), slice({0, 32}, 32, {2, {8, 9}})).empty());
 }
 
@@ -88,7 +88,8 @@ TEST_CASE("plan: only what both windows have let go of may be missing at the sou
     sides x;
     const auto everything = slice({0, 32}, 32, {0, {8, 9, 6, 7}});
     auto code = [&](const block_list& source) {
-        auto plan = make_plan(x.writer, slice({0, 32}, 32, source), x.receiver, everything, x.cache);
+        auto plan =
+            make_plan(x.writer, slice({0, 32}, 32, source), x.receiver, everything, x.cache);
         return plan ? errc::none : code_of(plan.error());
     };
     const block_list without_front{1, {2, 3, 4}};
@@ -108,7 +109,8 @@ TEST_CASE("plan: a writer that is one of several CP ranks need not have every bl
     auto context = make_instance("ctx", {1, 1, 2}, small_format(), 64);
     x.writer = context[1];
     CHECK(x.slots(slice({0, 32}, 32, {0, {no_slot, 2, no_slot, 4}}),
-                  slice({0, 32}, 32, {0, {8, 9, 6, 7}})) == slot_pairs{{2, 9}, {4, 7}});
+                  slice({0, 32}, 32, {0, {8, 9, 6, 7}}))
+          == slot_pairs{{2, 9}, {4, 7}});
 }
 
 TEST_CASE("plan: a chunk carries its own blocks only") {
@@ -117,8 +119,8 @@ TEST_CASE("plan: a chunk carries its own blocks only") {
     const block_list all{0, {0, 1, 2, 3, 4, 5, 6, 7}};
     const auto target = slice({0, 64}, 64, {4, {14, 15, 16, 17}});
     CHECK(x.slots(slice({0, 32}, 64, all, false), target).empty());
-    CHECK(x.slots(slice({32, 64}, 64, all), target) ==
-          slot_pairs{{4, 14}, {5, 15}, {6, 16}, {7, 17}});
+    CHECK(x.slots(slice({32, 64}, 64, all), target)
+          == slot_pairs{{4, 14}, {5, 15}, {6, 16}, {7, 17}});
 }
 
 TEST_CASE("plan: a block that a chunk leaves incomplete travels with the chunk that completes it") {
@@ -134,15 +136,15 @@ TEST_CASE("plan: a block that a chunk leaves incomplete travels with the chunk t
 
 TEST_CASE("plan: blocks behind the prompt stay where they are") {
     sides x;
-    CHECK(x.slots(slice({0, 9}, 9, {0, {1, 2, 3}}), slice({0, 9}, 9, {0, {4, 5, 6}})) ==
-          slot_pairs{{1, 4}, {2, 5}});
+    CHECK(x.slots(slice({0, 9}, 9, {0, {1, 2, 3}}), slice({0, 9}, 9, {0, {4, 5, 6}}))
+          == slot_pairs{{1, 4}, {2, 5}});
 }
 
 TEST_CASE("plan: helix ranks get the blocks that they list") {
     sides x;
     const auto source = slice({0, 32}, 32, {0, {1, 2, 3, 4}});
-    CHECK(x.slots(source, slice({0, 32}, 32, {0, {0, no_slot, 1, no_slot}})) ==
-          slot_pairs{{1, 0}, {3, 1}});
+    CHECK(x.slots(source, slice({0, 32}, 32, {0, {0, no_slot, 1, no_slot}}))
+          == slot_pairs{{1, 0}, {3, 1}});
 }
 
 TEST_CASE("plan: recurrent state has one slot and travels with the last slice") {
@@ -153,8 +155,10 @@ TEST_CASE("plan: recurrent state has one slot and travels with the last slice") 
     CHECK(x.slots(slice({0, 16}, 32, {0, {5}}, false), target).empty());
     CHECK(x.slots(slice({16, 32}, 32, {0, {5}}), target) == slot_pairs{{5, 9}});
     for (const auto& none : {block_list{0, {no_slot}}, block_list{}})
-        CHECK(code_of(make_plan(x.writer, slice({16, 32}, 32, none), x.receiver, target, x.cache)
-                          .error()) == errc::plan_invalid);
+        CHECK(
+            code_of(
+                make_plan(x.writer, slice({16, 32}, 32, none), x.receiver, target, x.cache).error())
+            == errc::plan_invalid);
     const auto error =
         make_plan(x.writer, slice({0, 32}, 32, {0, {5, 6}}), x.receiver, target, x.cache).error();
     CHECK(code_of(error) == errc::invalid_argument);

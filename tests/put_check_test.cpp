@@ -29,20 +29,26 @@ errc code(const copy_job& job) {
 
 } // namespace
 
-TEST_CASE("put_check: a plan that fills its region to the last byte is accepted, one byte more is not") {
+TEST_CASE(
+    "put_check: a plan that fills its region to the last byte is accepted, one byte more is not") {
     // Two slots of 500 bytes, five stretches of 100 each.
     CHECK(code(job_of({0, 0, 100, 5, 100, 100}, {{0, 0}, {0, 1}}, {5000, 500, 3})) == errc::none);
-    CHECK(code(job_of({0, 1, 100, 5, 100, 100}, {{0, 0}, {0, 1}}, {5000, 500, 3})) == errc::plan_invalid);
-    CHECK(code(job_of({0, 0, 101, 5, 100, 100}, {{0, 0}, {0, 1}}, {5000, 500, 3})) == errc::plan_invalid);
-    CHECK(code(job_of({0, 0, 100, 5, 100, 100}, {{0, 0}, {0, 2}}, {5000, 500, 3})) == errc::plan_invalid);
+    CHECK(code(job_of({0, 1, 100, 5, 100, 100}, {{0, 0}, {0, 1}}, {5000, 500, 3}))
+          == errc::plan_invalid);
+    CHECK(code(job_of({0, 0, 101, 5, 100, 100}, {{0, 0}, {0, 1}}, {5000, 500, 3}))
+          == errc::plan_invalid);
+    CHECK(code(job_of({0, 0, 100, 5, 100, 100}, {{0, 0}, {0, 2}}, {5000, 500, 3}))
+          == errc::plan_invalid);
     CHECK(code(job_of({0, 0, 100, 5, 100, 100}, {{0, 0}}, {4999, 500, 3})) == errc::plan_invalid);
 }
 
 TEST_CASE("put_check: numbers that wrap around are no way into a region") {
     constexpr auto max = ~std::uint64_t{0};
     CHECK(code(job_of({0, max, 100, 1, 0, 0}, {{0, 0}}, {5001, 0, 3})) == errc::plan_invalid);
-    CHECK(code(job_of({0, 0, 100, 3, 0, max / 2 + 1}, {{0, 0}}, {5000, 0, 3})) == errc::plan_invalid);
-    CHECK(code(job_of({0, 0, 100, 1, 0, 0}, {{0, 2}}, {5000, max / 2 + 1, 3})) == errc::plan_invalid);
+    CHECK(code(job_of({0, 0, 100, 3, 0, max / 2 + 1}, {{0, 0}}, {5000, 0, 3}))
+          == errc::plan_invalid);
+    CHECK(code(job_of({0, 0, 100, 1, 0, 0}, {{0, 2}}, {5000, max / 2 + 1, 3}))
+          == errc::plan_invalid);
     CHECK(code(job_of({0, 0, max, 1, 0, 0}, {{0, 0}}, {5001, 0, 3})) == errc::plan_invalid);
 }
 

@@ -20,8 +20,7 @@ namespace detail {
 /// Converts to whatever a member wants. std::optional would take it in two ways, hence the rule.
 struct anything {
     template <class T>
-        requires(!std::is_same_v<T, std::nullopt_t>)
-    operator T() const;
+    requires(!std::is_same_v<T, std::nullopt_t>) operator T() const;
 };
 
 /// How many members an aggregate has: the longest list of initialisers it accepts.
@@ -98,7 +97,7 @@ public:
         return true;
     }
     template <class Number>
-        requires std::is_integral_v<Number>
+    requires std::is_integral_v<Number>
     bool value(Number& x) {
         do
             x = static_cast<Number>(source_());
@@ -133,7 +132,8 @@ inline constexpr std::size_t message_types = std::variant_size_v<wire_message>;
 
 /// A message of the type at `index` in wire_message.
 inline wire_message random_message(std::size_t index, std::mt19937_64& source) {
-    static constexpr auto makers = detail::random_alternatives(std::make_index_sequence<message_types>{});
+    static constexpr auto makers =
+        detail::random_alternatives(std::make_index_sequence<message_types>{});
     return makers.at(index)(source);
 }
 

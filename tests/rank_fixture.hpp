@@ -3,12 +3,11 @@
 #pragma once
 
 #include "actors/runtime.hpp"
+#include "doctest/doctest.h"
 #include "messages/type_ids.hpp"
 #include "transport/memfd_pool.hpp"
 #include "transport/page_table_builder.hpp"
 #include "transport/topology.hpp"
-
-#include "doctest/doctest.h"
 
 #include <algorithm>
 #include <cstring>
@@ -38,8 +37,8 @@ inline std::byte global_byte(std::uint32_t block, std::uint32_t layer, std::uint
     return static_cast<std::byte>(mixed >> 56);
 }
 
-/// All ranks of one instance (tp x pp) of a GQA model in the default slot format. Pools of kind cuda
-/// are for a loopback world, where devices have host twins.
+/// All ranks of one instance (tp x pp) of a GQA model in the default slot format. Pools of kind
+/// cuda are for a loopback world, where devices have host twins.
 class test_instance {
 public:
     test_instance(runtime& system, std::string name, cache_format format, std::uint32_t tp,
@@ -63,7 +62,8 @@ public:
             options.info_endpoint = endpoint;
             auto pages = build_page_table(format, layout, {blocks * 2, 0, 0});
             REQUIRE(pages);
-            auto memory = memfd_pool::make(name + std::to_string(rank), footprint_bytes(pages->pools[0]));
+            auto memory =
+                memfd_pool::make(name + std::to_string(rank), footprint_bytes(pages->pools[0]));
             REQUIRE(memory);
             auto started = system.start_worker(options);
             REQUIRE_MESSAGE(started, describe(started ? caf::error{} : started.error()));
@@ -76,9 +76,8 @@ public:
             ranks_.push_back({std::move(*memory), *pages, layout, slots, std::move(*started)});
         }
         for (auto& rank : ranks_) {
-            auto published = rank.transfers.publish({{rank.memory.base(), rank.memory.bytes(),
-                                                      kind, rank.memory.fd()}},
-                                                    rank.pages);
+            auto published = rank.transfers.publish(
+                {{rank.memory.base(), rank.memory.bytes(), kind, rank.memory.fd()}}, rank.pages);
             REQUIRE_MESSAGE(published, describe(published ? caf::error{} : published.error()));
         }
     }
@@ -112,7 +111,8 @@ private:
         auto heads = std::max(1u, format_.kv_heads / tp);
         auto first_head = format_.kv_heads >= tp ? rank.layout.tp_rank * heads
                                                  : rank.layout.tp_rank / (tp / format_.kv_heads);
-        std::uint64_t plane = std::uint64_t{format_.tokens_per_block} * format_.head_dim * format_.element_bytes;
+        std::uint64_t plane =
+            std::uint64_t{format_.tokens_per_block} * format_.head_dim * format_.element_bytes;
         const auto& pool = rank.pages.pools[0];
         for (std::uint32_t block = 0; block < blocks_; ++block) {
             auto* slot = rank.memory.base() + rank.slots[block] * pool.slot_stride_bytes;
@@ -120,7 +120,8 @@ private:
                 for (std::uint32_t kv = 0; kv < 2; ++kv)
                     for (std::uint32_t head = 0; head < heads; ++head)
                         for (std::uint64_t offset = 0; offset < plane; ++offset)
-                            f(*slot++, global_byte(block, layers.first + layer, kv, first_head + head, offset));
+                            f(*slot++, global_byte(block, layers.first + layer, kv,
+                                                   first_head + head, offset));
         }
     }
 
@@ -137,10 +138,12 @@ struct test_request {
     void expect(session_state state) {
         for (auto& session : sending)
             CHECK_MESSAGE(session.outcome().get().state == state,
-                          to_string(session.outcome().get().state) << " " << describe(session.outcome().get().error));
+                          to_string(session.outcome().get().state)
+                              << " " << describe(session.outcome().get().error));
         for (auto& session : receiving)
             CHECK_MESSAGE(session.outcome().get().state == state,
-                          to_string(session.outcome().get().state) << " " << describe(session.outcome().get().error));
+                          to_string(session.outcome().get().state)
+                              << " " << describe(session.outcome().get().error));
         for (auto& session : sending)
             session.released().get();
         for (auto& session : receiving)

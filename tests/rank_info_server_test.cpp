@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The rank-info server: all ranks or none, and every question ends.
 #include "actors/rank_info_server.hpp"
-
 #include "messages/codec.hpp"
 #include "tests/sample_ranks.hpp"
 #include "tests/virtual_system.hpp"
@@ -24,7 +23,9 @@ struct fixture {
         server = vs.track(spawn_rank_info_server(vs.system(), {}, {"context", world_size, bounds}));
     }
 
-    reply<void> enter(rank_info info) { return vs.ask_and_run<void>(server, introduction(std::move(info))); }
+    reply<void> enter(rank_info info) {
+        return vs.ask_and_run<void>(server, introduction(std::move(info)));
+    }
 
     reply<void> enter(std::uint32_t rank) { return enter(sample_rank("context", rank, 2)); }
 
@@ -35,7 +36,8 @@ struct fixture {
     }
 
     reply<info_frame> ask_framed(const wire_message& question) {
-        return vs.ask_and_run<info_frame>(server, info_frame{encode(question, bounds.message_bytes_max).value()});
+        return vs.ask_and_run<info_frame>(
+            server, info_frame{encode(question, bounds.message_bytes_max).value()});
     }
 
     template <class Message>
@@ -50,7 +52,8 @@ struct fixture {
 
 } // namespace
 
-TEST_CASE_FIXTURE(fixture, "rank_info_server: a complete instance is handed out whole, in rank order") {
+TEST_CASE_FIXTURE(fixture,
+                  "rank_info_server: a complete instance is handed out whole, in rank order") {
     CHECK(enter(1).ok());
     CHECK(enter(0).ok());
     auto answer = ask();
@@ -63,7 +66,8 @@ TEST_CASE_FIXTURE(fixture, "rank_info_server: a complete instance is handed out 
     CHECK(answer.value().header.receiver == incarnation{9});
 }
 
-TEST_CASE_FIXTURE(fixture, "rank_info_server: questions wait for the last rank and are answered together") {
+TEST_CASE_FIXTURE(fixture,
+                  "rank_info_server: questions wait for the last rank and are answered together") {
     auto early = ask();
     CHECK(enter(0).ok());
     auto later = ask();
@@ -75,7 +79,8 @@ TEST_CASE_FIXTURE(fixture, "rank_info_server: questions wait for the last rank a
     CHECK(early.value().ranks.size() == 2);
 }
 
-TEST_CASE_FIXTURE(fixture, "rank_info_server: a question ends at its own deadline and names the missing ranks") {
+TEST_CASE_FIXTURE(
+    fixture, "rank_info_server: a question ends at its own deadline and names the missing ranks") {
     auto first = ask();
     vs.advance(bounds.info_deadline / 2);
     CHECK(enter(1).ok());
@@ -133,7 +138,8 @@ TEST_CASE("rank_info_server: the questions that wait are bounded by name") {
     CHECK(f.ask().pending()); // there is room again
 }
 
-TEST_CASE_FIXTURE(fixture, "rank_info_server: the same incarnation again changes only what it says") {
+TEST_CASE_FIXTURE(fixture,
+                  "rank_info_server: the same incarnation again changes only what it says") {
     CHECK(enter(0).ok());
     CHECK(enter(1).ok());
     CHECK(enter(1).ok());
@@ -145,7 +151,9 @@ TEST_CASE_FIXTURE(fixture, "rank_info_server: the same incarnation again changes
     CHECK(ask().value().ranks.size() == 2);
 }
 
-TEST_CASE_FIXTURE(fixture, "rank_info_server: a restarted rank replaces its former self, which is heard no more") {
+TEST_CASE_FIXTURE(
+    fixture,
+    "rank_info_server: a restarted rank replaces its former self, which is heard no more") {
     CHECK(enter(0).ok());
     CHECK(enter(1).ok());
     auto restarted = sample_rank("context", 1, 2);
@@ -172,17 +180,26 @@ TEST_CASE_FIXTURE(fixture, "rank_info_server: who does not belong is refused wit
         std::string shown;
     };
     const row rows[] = {
-        {"another instance", [](rank_info& x) { x.instance = "other"; }, errc::invalid_argument, "\"context\""},
-        {"another world", [](rank_info& x) { x = sample_rank("context", 1, 4); }, errc::invalid_argument, "world_size 4"},
-        {"a rank too many", [](rank_info& x) { x.rank = {2}; }, errc::invalid_argument, "context/2"},
+        {"another instance", [](rank_info& x) { x.instance = "other"; }, errc::invalid_argument,
+         "\"context\""},
+        {"another world", [](rank_info& x) { x = sample_rank("context", 1, 4); },
+         errc::invalid_argument, "world_size 4"},
+        {"a rank too many", [](rank_info& x) { x.rank = {2}; }, errc::invalid_argument,
+         "context/2"},
         {"another place", [](rank_info& x) { x.rank = {0}; }, errc::layout_mismatch, "rank 1"},
-        {"an index beyond its size", [](rank_info& x) { x.layout.tp_rank = 2; }, errc::layout_mismatch, "tp_rank 2"},
-        {"sizes of another world", [](rank_info& x) { x.layout.pp_size = 2; }, errc::layout_mismatch, "pp_size 2"},
+        {"an index beyond its size", [](rank_info& x) { x.layout.tp_rank = 2; },
+         errc::layout_mismatch, "tp_rank 2"},
+        {"sizes of another world", [](rank_info& x) { x.layout.pp_size = 2; },
+         errc::layout_mismatch, "pp_size 2"},
         {"sizes of zero", [](rank_info& x) { x.layout.cp_size = 0; }, errc::layout_mismatch, "cp"},
-        {"no layers", [](rank_info& x) { x.layout.layers_per_stage.clear(); }, errc::layout_mismatch, "layers_per_stage"},
-        {"another split", [](rank_info& x) { x.layout = {1, 0, 1, 0, 2, 1, false, {2}}; }, errc::layout_mismatch, "cp 2"},
-        {"other layers", [](rank_info& x) { x.layout.layers_per_stage = {3}; }, errc::layout_mismatch, "layers_per_stage 3"},
-        {"attention DP on one side", [](rank_info& x) { x.layout.attention_dp = true; }, errc::layout_mismatch, "attention_dp 1"},
+        {"no layers", [](rank_info& x) { x.layout.layers_per_stage.clear(); },
+         errc::layout_mismatch, "layers_per_stage"},
+        {"another split", [](rank_info& x) { x.layout = {1, 0, 1, 0, 2, 1, false, {2}}; },
+         errc::layout_mismatch, "cp 2"},
+        {"other layers", [](rank_info& x) { x.layout.layers_per_stage = {3}; },
+         errc::layout_mismatch, "layers_per_stage 3"},
+        {"attention DP on one side", [](rank_info& x) { x.layout.attention_dp = true; },
+         errc::layout_mismatch, "attention_dp 1"},
     };
     CHECK(enter(0).ok());
     for (const auto& [what, bend, code, shown] : rows) {
@@ -218,7 +235,8 @@ TEST_CASE("rank_info_server: ranks of a stage are CP-minor") {
 TEST_CASE_FIXTURE(fixture, "rank_info_server: frames ask and register like messages") {
     auto asked = ask_framed(request_instance_info{});
     CHECK(asked.pending());
-    CHECK(framed_answer<rank_registered>(ask_framed(introduction(sample_rank("context", 0, 2)))).header.receiver
+    CHECK(framed_answer<rank_registered>(ask_framed(introduction(sample_rank("context", 0, 2))))
+              .header.receiver
           == incarnation{1000});
     CHECK(asked.pending());
     framed_answer<rank_registered>(ask_framed(introduction(sample_rank("context", 1, 2))));
@@ -254,7 +272,8 @@ TEST_CASE("rank_info_server: an instance too large for a frame is refused, not c
     auto info = sample_rank("context", 0, 1);
     info.machine.assign(3000, 'm');
     CHECK(vs.ask_and_run<void>(server, introduction(info)).ok());
-    auto answer = vs.ask_and_run<info_frame>(server, info_frame{encode(request_instance_info{}, 2000).value()});
+    auto answer = vs.ask_and_run<info_frame>(
+        server, info_frame{encode(request_instance_info{}, 2000).value()});
     auto message = decode(answer.value().bytes, 2000);
     REQUIRE(message);
     CHECK(std::get<refused>(*message).reason.code == errc::limit_exceeded);

@@ -66,8 +66,8 @@ rank_process::rank_process(const std::vector<std::string>& arguments) {
         const rlimit no_core{0, 0};
         setrlimit(RLIMIT_CORE, &no_core);
         setenv("UCX_NET_DEVICES", "lo", 0);
-        if (getppid() != parent || dup2(child_input.get(), 0) < 0 ||
-            dup2(child_output.get(), 1) < 0 || dup2(log_.get(), 2) < 0)
+        if (getppid() != parent || dup2(child_input.get(), 0) < 0 || dup2(child_output.get(), 1) < 0
+            || dup2(log_.get(), 2) < 0)
             _exit(126);
         execv(pointers[0], pointers.data());
         _exit(127);
@@ -253,8 +253,8 @@ void instance_processes::restart(std::size_t rank) {
 std::unique_ptr<rank_process>
 instance_processes::start(std::size_t rank, const std::vector<std::string>& more) const {
     const auto layout =
-        "tp=" + std::to_string(how_.tp) + ",tp_rank=" + std::to_string(rank % how_.tp) +
-        ",pp=" + std::to_string(how_.pp) + ",pp_rank=" + std::to_string(rank / how_.tp);
+        "tp=" + std::to_string(how_.tp) + ",tp_rank=" + std::to_string(rank % how_.tp)
+        + ",pp=" + std::to_string(how_.pp) + ",pp_rank=" + std::to_string(rank / how_.tp);
     std::vector<std::string> arguments{
         "--instance", how_.name,  "--layout", layout,
         "--model",    how_.model, "--slots",  std::to_string(how_.slots)};

@@ -341,7 +341,8 @@ TEST_CASE("receiver: a stop refuses, cancels, and answers when the last session 
     CHECK(test.vs
               .ask_and_run<rx_opened>(test.receiver,
                                       fixture::question(8, context, test.observer.handle()))
-              .code() == errc::stopped);
+              .code()
+          == errc::stopped);
     test.report(session, 100);
     CHECK(stopped.pending());
     test.report(session, 101);
@@ -425,7 +426,8 @@ TEST_CASE("receiver: once a transfer has begun, context ranks without a part in 
     CHECK(test.outcomes()[0].state == session_state::kv_transferred);
 }
 
-TEST_CASE("receiver: an instance that does not answer is asked again after a wait, not for every session") {
+TEST_CASE("receiver: an instance that does not answer is asked again after a wait, not for every "
+          "session") {
     fixture test;
     const std::string nobody = "nobody:1";
     test.open(1, nobody);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The pure half of the release rules: which reports make a slice complete, which evidence frees pages.
+// The pure half of the release rules: which reports make a slice complete, which evidence frees
+// pages.
 #include "actors/release_ledger.hpp"
 
 #include <doctest/doctest.h>
@@ -79,7 +80,8 @@ TEST_CASE("piece_ledger: a refused slice is complete and not served") {
 TEST_CASE("release_ledger: pages nobody was told about are free") {
     release_ledger ledger;
     CHECK(ledger.released());
-    ledger.reported_quiet(writer_a); // somebody who was never told proves nothing and spoils nothing
+    ledger.reported_quiet(
+        writer_a); // somebody who was never told proves nothing and spoils nothing
     ledger.reported_in_doubt(writer_a);
     ledger.gone_and_drained(writer_a);
     CHECK(ledger.released());
@@ -149,7 +151,8 @@ bool on_loan(const std::vector<event>& history) {
 
 } // namespace
 
-TEST_CASE("release_ledger: over random histories never released while a writer is unresolved (I2)") {
+TEST_CASE(
+    "release_ledger: over random histories never released while a writer is unresolved (I2)") {
     std::size_t releases = 0;
     std::size_t loans = 0;
     for (std::uint32_t seed = 0; seed < 2000; ++seed) {

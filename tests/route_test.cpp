@@ -34,7 +34,8 @@ struct two_pools {
     }
     /// As a device sees it: somewhere else.
     void map_on_device(int device, std::uint32_t region, std::uint64_t bytes) {
-        peer.mapped.push_back({region, memory.data() + 1024 * (device + 1), bytes, device_mapping, device});
+        peer.mapped.push_back(
+            {region, memory.data() + 1024 * (device + 1), bytes, device_mapping, device});
     }
     void own_pool_on_device(std::uint32_t pool, int device) {
         own.regions[pool] = {memory_kind::cuda, device, {}};
@@ -52,7 +53,8 @@ TEST_CASE("route: every choice has a name that parses to it; others are refused 
     auto wrong = parse_route_choice("staged");
     REQUIRE_FALSE(wrong);
     CHECK(code_of(wrong.error()) == errc::invalid_argument);
-    CHECK(text_of(wrong.error()).find("'staged' is none of auto, mapped, direct") != std::string::npos);
+    CHECK(text_of(wrong.error()).find("'staged' is none of auto, mapped, direct")
+          != std::string::npos);
 }
 
 TEST_CASE("route: a mapped pool is written where it is mapped, and the mapping is held") {
@@ -80,16 +82,19 @@ TEST_CASE("route: direct addresses are the peer's own, and the text says why it 
     CHECK(chosen->holds.empty());
 }
 
-TEST_CASE("route: one unmapped pool among those the plan writes makes it direct; others do not count") {
+TEST_CASE(
+    "route: one unmapped pool among those the plan writes makes it direct; others do not count") {
     two_pools test;
     test.map(0, 1024);
     test.peer.regions[1].kind = memory_kind::host_private;
-    CHECK(choose_route(test.plan, test.own, test.peer, route_choice::automatic)->taken == route::mapped);
+    CHECK(choose_route(test.plan, test.own, test.peer, route_choice::automatic)->taken
+          == route::mapped);
     test.plan.parts.push_back({0, 1, {}, {}});
     auto chosen = choose_route(test.plan, test.own, test.peer, route_choice::automatic);
     REQUIRE(chosen);
     CHECK(chosen->taken == route::direct);
-    CHECK(chosen->text == "direct: region 1 of gen/0 is host_private memory, which cannot be mapped");
+    CHECK(chosen->text
+          == "direct: region 1 of gen/0 is host_private memory, which cannot be mapped");
 }
 
 TEST_CASE("route: direct may be asked for although all is mapped") {
@@ -124,14 +129,16 @@ TEST_CASE("route: a pool in a region that the peer never registered is not looke
     test.map(0, 1024);
     test.peer.info.pages->pools[1].region = 1000;
     for (auto asked : {route_choice::automatic, route_choice::direct}) {
-        auto chosen = choose_route(test.plan, test.own, test.peer, asked); // the plan writes pool 0 only
+        auto chosen =
+            choose_route(test.plan, test.own, test.peer, asked); // the plan writes pool 0 only
         REQUIRE(chosen);
         CHECK(chosen->target_pools[1].slot0_address == 0);
     }
     test.plan.parts[0].target_pool = 1;
     auto chosen = choose_route(test.plan, test.own, test.peer, route_choice::mapped);
     REQUIRE_FALSE(chosen);
-    CHECK(text_of(chosen.error()).find("region 1000 of gen/0 is not registered") != std::string::npos);
+    CHECK(text_of(chosen.error()).find("region 1000 of gen/0 is not registered")
+          != std::string::npos);
 }
 
 // -- devices --------------------------------------------------------------------------------------
@@ -162,7 +169,8 @@ TEST_CASE("route: host memory goes to a device through any device of the rank th
     auto refused = choose_route(test.plan, test.own, test.peer, route_choice::automatic);
     REQUIRE_FALSE(refused);
     CHECK(code_of(refused.error()) == errc::transfer_failed);
-    CHECK(text_of(refused.error()).find("cuda:0 cannot read this rank's region 0: cudaHostRegister: out of memory")
+    CHECK(text_of(refused.error())
+              .find("cuda:0 cannot read this rank's region 0: cudaHostRegister: out of memory")
           != std::string::npos);
 }
 
@@ -176,8 +184,10 @@ TEST_CASE("route: memory on a device never takes the fabric: it is refused with 
         CHECK(code_of(refused.error()) == errc::transfer_failed);
         return text_of(refused.error());
     };
-    test.peer.device_obstacles[{0, 0}] = "cuda:0 (NVIDIA H200): only memory of cudaMalloc has a handle";
-    CHECK(why(route_choice::automatic).find("region 0 of gen/0 is not mapped: cuda:0 (NVIDIA H200): only memory")
+    test.peer.device_obstacles[{0, 0}] =
+        "cuda:0 (NVIDIA H200): only memory of cudaMalloc has a handle";
+    CHECK(why(route_choice::automatic)
+              .find("region 0 of gen/0 is not mapped: cuda:0 (NVIDIA H200): only memory")
           != std::string::npos);
     test.peer.device_obstacles.clear();
     test.peer.unmapped_reason = "another machine";

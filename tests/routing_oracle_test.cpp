@@ -54,9 +54,9 @@ std::string payload_text(const rank_info& writer, const rank_info& receiver) {
     const auto& layout = *made->front().pieces.front().layout;
     for (const auto& x : layout.runs)
         CHECK(x.bytes == layout.runs.front().bytes);
-    return " ctx" + to_string(writer.rank) + " L" + std::to_string(*first) + "-" +
-           std::to_string(*last) + " " + std::to_string(layout.fragments) + "x" +
-           std::to_string(layout.runs.front().bytes) + "B;";
+    return " ctx" + to_string(writer.rank) + " L" + std::to_string(*first) + "-"
+           + std::to_string(*last) + " " + std::to_string(layout.fragments) + "x"
+           + std::to_string(layout.runs.front().bytes) + "B;";
 }
 
 std::string routes_of(const route_case& x) {
@@ -69,8 +69,8 @@ std::string routes_of(const route_case& x) {
         auto found = cohorts_of(receiver, context, x.context_dp);
         REQUIRE_MESSAGE(found, text_of_error(found ? caf::error{} : found.error()));
         REQUIRE(found->aux.size() == 1);
-        result += "gen" + to_string(receiver.rank) + ": writers " +
-                  list(overlapping_writers(receiver, context, x.context_dp)) + "; payload";
+        result += "gen" + to_string(receiver.rank) + ": writers "
+                  + list(overlapping_writers(receiver, context, x.context_dp)) + "; payload";
         for (auto writer : found->kv)
             result += payload_text(context[writer.value], receiver);
         result += " aux ctx" + to_string(found->aux.front()) + "\n";
@@ -79,8 +79,8 @@ std::string routes_of(const route_case& x) {
     for (const auto& writer : context)
         if (dp_rank(writer.layout) == x.context_dp)
             result +=
-                " ctx" + to_string(writer.rank) + "=" +
-                std::to_string(overlapping_receivers(writer, generation, x.generation_dp).size());
+                " ctx" + to_string(writer.rank) + "="
+                + std::to_string(overlapping_receivers(writer, generation, x.generation_dp).size());
     return result + "\n";
 }
 

@@ -7,7 +7,8 @@
 using namespace kvferry;
 using namespace kvferry::testing;
 
-TEST_CASE("rx_session: one failed writer does not release pages while a sibling still writes (H52)") {
+TEST_CASE(
+    "rx_session: one failed writer does not release pages while a sibling still writes (H52)") {
     rx_fixture test;
     test.start(3);
     test.report(0);
@@ -17,7 +18,8 @@ TEST_CASE("rx_session: one failed writer does not release pages while a sibling 
     CHECK(test.releases() == 0);
     CHECK(test.sent_to<cancel_session>(0).empty()); // it has ended
     CHECK(test.sent_to<cancel_session>(2).size() == 1);
-    test.report(2, {{0}, true}, agent_result::success); // too late for the outcome, in time as proof
+    test.report(2, {{0}, true},
+                agent_result::success); // too late for the outcome, in time as proof
     CHECK(test.outcome() == session_state::error);
     CHECK(test.releases() == 1);
 }
@@ -40,7 +42,8 @@ TEST_CASE("rx_session: IN_DOUBT keeps the loan until the writer's process is gon
     test.report(0, {{0}, true}, agent_result::in_doubt);
     CHECK(test.outcome() == session_state::error);
     test.peer_is_lost(0);
-    test.tell(gone{rx_fixture::header(0, payload_kind::none), side::generation, {errc::gone, "never heard"}});
+    test.tell(gone{
+        rx_fixture::header(0, payload_kind::none), side::generation, {errc::gone, "never heard"}});
     test.vs.advance(std::chrono::hours{24});
     CHECK(test.releases() == 0);
     auto status = test.vs.ask_and_run<session_status>(test.session, query_status{});
@@ -98,7 +101,8 @@ TEST_CASE("rx_session: a cancel before any writer was asked releases at once") {
     CHECK(test.sent_to<request_data>(0).empty());
 }
 
-TEST_CASE("rx_session: a cancel after the writers were asked is told to them and releases by evidence only") {
+TEST_CASE("rx_session: a cancel after the writers were asked is told to them and releases by "
+          "evidence only") {
     rx_fixture test;
     test.start(2);
     test.report(0);
@@ -119,7 +123,8 @@ TEST_CASE("rx_session: cancel is idempotent from both ends (I9)") {
     test.start(1);
     test.cancel();
     test.cancel();
-    test.tell(cancel_session{rx_fixture::header(0), side::generation, {errc::cancelled, "the sender cancelled"}});
+    test.tell(cancel_session{
+        rx_fixture::header(0), side::generation, {errc::cancelled, "the sender cancelled"}});
     CHECK(test.outcome() == session_state::cancelled);
     CHECK(test.sent_to<cancel_session>(0).size() == 1);
     CHECK(test.releases() == 0);
@@ -128,28 +133,34 @@ TEST_CASE("rx_session: cancel is idempotent from both ends (I9)") {
 TEST_CASE("rx_session: a writer's cancel ends the outcome; its closing reports release") {
     rx_fixture test;
     test.start(1);
-    test.tell(cancel_session{rx_fixture::header(0), side::generation, {errc::cancelled, "the sender cancelled"}});
+    test.tell(cancel_session{
+        rx_fixture::header(0), side::generation, {errc::cancelled, "the sender cancelled"}});
     CHECK(test.outcome() == session_state::cancelled);
     CHECK(test.releases() == 0);
     test.report(0, {{0}, true}, agent_result::failed);
     CHECK(test.releases() == 1);
 }
 
-TEST_CASE("rx_session: gone and refused end the session and count as proof for the slice they answer") {
+TEST_CASE(
+    "rx_session: gone and refused end the session and count as proof for the slice they answer") {
     rx_fixture test;
     test.start(1);
     SUBCASE("gone") {
-        test.tell(gone{rx_fixture::header(0), side::generation, {errc::gone, "not opened in time"}});
+        test.tell(
+            gone{rx_fixture::header(0), side::generation, {errc::gone, "not opened in time"}});
     }
     SUBCASE("refused") {
-        test.tell(refused{rx_fixture::header(0), side::generation, {errc::layout_mismatch, "not opened in time"}});
+        test.tell(refused{rx_fixture::header(0),
+                          side::generation,
+                          {errc::layout_mismatch, "not opened in time"}});
     }
     CHECK(test.outcome() == session_state::error);
     CHECK(contains(test.outcome_text(), "not opened in time"));
     CHECK(test.releases() == 1);
 }
 
-TEST_CASE("rx_session: an answer about one slice proves nothing about another; the answer to a cancel does") {
+TEST_CASE("rx_session: an answer about one slice proves nothing about another; the answer to a "
+          "cancel does") {
     rx_fixture test;
     test.bind({rx_fixture::writer(0)});
     test.ready(0);

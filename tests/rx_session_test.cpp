@@ -274,8 +274,8 @@ TEST_CASE(
     CHECK(selected[0].context_dp_rank == 1);
     test.report(2);
     CHECK(test.outcome() == session_state::kv_transferred);
-    CHECK(test.releases() ==
-          0); // the group that was not selected has been told where the pages are
+    CHECK(test.releases()
+          == 0); // the group that was not selected has been told where the pages are
     gone answer;
     answer.header = rx_fixture::header(0, payload_kind::none);
     test.tell(answer);

@@ -36,7 +36,8 @@ public:
         environment->copy = copy.handle();
         environment->self = make_instance("ctx", {}, format).front();
         environment->regions = {{0x1000, 4096, memory_kind::host_shared, {}}};
-        environment->source_pools = {{0x1000, environment->self.pages->pools[0].slot_stride_bytes, 0}};
+        environment->source_pools = {
+            {0x1000, environment->self.pages->pools[0].slot_stride_bytes, 0}};
         environment->memory = {{{memory_kind::host_shared, mapped_region::by_host, {}}}, {0}, {}};
         environment->plans = std::make_shared<plan_cache>();
         sender = vs.track(spawn_at<sender_actor, sender_state>(vs.system(), {}, environment));
@@ -400,8 +401,8 @@ TEST_CASE("sender: a session that nothing is wanted of ends when its host has gi
     SUBCASE("a rank that has no bytes for the receiver") {
         test.make_bystander();
         test.request(notice);
-        CHECK(test.observer.received<session_finished>().at(0).state ==
-              session_state::kv_transferred);
+        CHECK(test.observer.received<session_finished>().at(0).state
+              == session_state::kv_transferred);
         CHECK(test.puts().empty());
     }
 }

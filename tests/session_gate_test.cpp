@@ -34,12 +34,20 @@ struct fixture {
     session_gate_actor gate;
 
     explicit fixture(side role = side::context) {
-        worker.answer<open_tx>([handle = tx.handle()](const open_tx&) { return tx_opened{handle}; });
-        worker.answer<open_rx>([handle = rx.handle()](const open_rx&) { return rx_opened{handle, {11}}; });
+        worker.answer<open_tx>(
+            [handle = tx.handle()](const open_tx&) { return tx_opened{handle}; });
+        worker.answer<open_rx>([handle = rx.handle()](const open_rx&) {
+            return rx_opened{handle, {11}};
+        });
         gate = vs.track(spawn_at<session_gate_actor, session_gate_state>(
             vs.system(), {},
-            session_gate_state::dependencies{worker.handle(), callbacks.handle(), role, {7}, promises,
-                                             [](const session_finished&) {}, [](const session_released&) {}}));
+            session_gate_state::dependencies{worker.handle(),
+                                             callbacks.handle(),
+                                             role,
+                                             {7},
+                                             promises,
+                                             [](const session_finished&) {},
+                                             [](const session_released&) {}}));
     }
 
     template <class Message>
@@ -65,7 +73,8 @@ struct fixture {
         return result;
     }
 
-    void piece_ends(std::uint32_t index, payload_kind kind = payload_kind::kv, caf::error reason = {}) {
+    void piece_ends(std::uint32_t index, payload_kind kind = payload_kind::kv,
+                    caf::error reason = {}) {
         tell(piece_finished{side::context, {7}, {}, kind, {index}, std::move(reason)});
     }
     void finishes(session_state state, caf::error reason = {}) {
@@ -77,7 +86,8 @@ struct fixture {
 
 } // namespace
 
-TEST_CASE("session_gate: opens the session with itself as the observer, and hands on what was said before") {
+TEST_CASE("session_gate: opens the session with itself as the observer, and hands on what was said "
+          "before") {
     fixture test;
     caf::anon_send(test.gate, open_tx{{7}, aux_mode::none, {}, 60s});
     auto piece = test.send(); // said before the worker has answered
@@ -118,7 +128,8 @@ TEST_CASE("session_gate: each piece resolves its own promise, in any order, once
     CHECK_FALSE(resolved(test.outcome));
 }
 
-TEST_CASE("session_gate: outcome and release are two promises, each kept once, with one callback each") {
+TEST_CASE(
+    "session_gate: outcome and release are two promises, each kept once, with one callback each") {
     fixture test;
     test.open();
     test.finishes(session_state::fully_transferred);
@@ -133,10 +144,12 @@ TEST_CASE("session_gate: outcome and release are two promises, each kept once, w
     CHECK(test.ended());
 }
 
-TEST_CASE("session_gate: a session that cannot be opened has ended and lent nothing; pieces fail with its reason") {
+TEST_CASE("session_gate: a session that cannot be opened has ended and lent nothing; pieces fail "
+          "with its reason") {
     fixture test;
-    test.worker.answer<open_tx>(
-        [](const open_tx&) -> caf::result<tx_opened> { return make_error(errc::missing_layout, "no pools"); });
+    test.worker.answer<open_tx>([](const open_tx&) -> caf::result<tx_opened> {
+        return make_error(errc::missing_layout, "no pools");
+    });
     caf::anon_send(test.gate, open_tx{{7}, aux_mode::none, {}, 60s});
     auto piece = test.send();
     auto expected = describe(make_error(errc::missing_layout, "no pools"));
@@ -169,7 +182,8 @@ TEST_CASE("session_gate: pieces that the session was never told of end with it")
     CHECK(code_of(late_aux.get().error) == errc::gone);
 }
 
-TEST_CASE("session_gate: a rank that goes down under a session resolves the outcome and proves nothing") {
+TEST_CASE(
+    "session_gate: a rank that goes down under a session resolves the outcome and proves nothing") {
     fixture test;
     test.open();
     auto piece = test.send();
@@ -198,7 +212,8 @@ TEST_CASE("session_gate: one aux record per session; a failed one may be given a
     CHECK(test.tx.received<send_aux>().size() == 2);
 }
 
-TEST_CASE("session_gate: cancel reaches the session, also when it was said before the session was open") {
+TEST_CASE(
+    "session_gate: cancel reaches the session, also when it was said before the session was open") {
     fixture test;
     caf::anon_send(test.gate, open_tx{{7}, aux_mode::none, {}, 60s});
     test.tell(cancel_request{make_error(errc::cancelled, "the host cancelled")});
@@ -229,8 +244,14 @@ TEST_CASE("session_gate: the host is told that every receiver has asked") {
     fixture test;
     auto gate = test.vs.track(spawn_at<session_gate_actor, session_gate_state>(
         test.vs.system(), {},
-        session_gate_state::dependencies{test.worker.handle(), test.callbacks.handle(), side::context, {7}, promises,
-                                         {}, {}, [told] { ++*told; }}));
+        session_gate_state::dependencies{test.worker.handle(),
+                                         test.callbacks.handle(),
+                                         side::context,
+                                         {7},
+                                         promises,
+                                         {},
+                                         {},
+                                         [told] { ++*told; }}));
     test.vs.tell_and_run(gate, session_ready{{7}});
     for (const auto& run : test.callbacks.received<run_callback>())
         run.callback();

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // The doctor's judgement, on machines that nobody here has, and its look at this one.
+#include "tests/contains.hpp"
 #include "tools/doctor/report.hpp"
 
-#include "tests/contains.hpp"
-
-#include <algorithm>
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
+
+#include <algorithm>
 
 using namespace kvferry;
 using namespace kvferry::doctor;
@@ -17,12 +17,13 @@ namespace {
 /// Everything there: RDMA, huge pages, two GPUs that reach each other.
 machine_facts rich_machine() {
     machine_facts facts;
-    facts.ucx = ucx_abilities{"1.18.0",
-                              {{"self", "memory0"}, {"tcp", "lo"}, {"tcp", "eth0"}, {"rc_mlx5", "mlx5_0:1"}}};
+    facts.ucx = ucx_abilities{
+        "1.18.0", {{"self", "memory0"}, {"tcp", "lo"}, {"tcp", "eth0"}, {"rc_mlx5", "mlx5_0:1"}}};
     facts.huge_page_bytes = std::uint64_t{2} << 20;
     facts.huge_pages = 512;
     facts.huge_pages_free = 500;
-    facts.gpus = {{0, "GPU", std::uint64_t{80} << 30, {1}}, {1, "GPU", std::uint64_t{80} << 30, {0}}};
+    facts.gpus = {{0, "GPU", std::uint64_t{80} << 30, {1}},
+                  {1, "GPU", std::uint64_t{80} << 30, {0}}};
     facts.cuda_driver_version = 13010;
     facts.cuda_built_in = true;
     return facts;
@@ -46,9 +47,8 @@ const finding& find(const report& in, const std::string& name) {
 }
 
 const route_finding& find(const report& in, const std::string& memory, const std::string& peer) {
-    auto found = std::find_if(in.routes.begin(), in.routes.end(), [&](const auto& x) {
-        return x.memory == memory && x.peer == peer;
-    });
+    auto found = std::find_if(in.routes.begin(), in.routes.end(),
+                              [&](const auto& x) { return x.memory == memory && x.peer == peer; });
     REQUIRE(found != in.routes.end());
     return *found;
 }
@@ -168,11 +168,12 @@ TEST_CASE("doctor: this machine runs these tests, so kvferry works on it") {
 }
 
 TEST_CASE("doctor: UCX's listing is read, each pair once, other lines not") {
-    const auto found = parse_resources("#\n#     component 1  :  tcp\n"
-                                       "#            md 1  :  component 1  tcp \n"
-                                       "#      resource 1  :  md 1  dev 1  flags -- tcp/lo\n"
-                                       "#      resource 1  :  md 1  dev 1  flags -- tcp/lo\n"
-                                       "#      resource 2  :  md 4  dev 2  flags -- rc_verbs/mlx5_0:1\n"
-                                       "#      resource 3\n");
+    const auto found =
+        parse_resources("#\n#     component 1  :  tcp\n"
+                        "#            md 1  :  component 1  tcp \n"
+                        "#      resource 1  :  md 1  dev 1  flags -- tcp/lo\n"
+                        "#      resource 1  :  md 1  dev 1  flags -- tcp/lo\n"
+                        "#      resource 2  :  md 4  dev 2  flags -- rc_verbs/mlx5_0:1\n"
+                        "#      resource 3\n");
     CHECK(found == std::vector<ucx_resource>{{"tcp", "lo"}, {"rc_verbs", "mlx5_0:1"}});
 }

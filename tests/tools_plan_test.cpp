@@ -36,12 +36,12 @@ std::string routes_of(const plan_flags& flags) {
             const auto fragments = writer.at("fragments_per_block").get<std::uint64_t>();
             const auto bytes = writer.at("bytes_per_fragment").get<std::uint64_t>();
             CHECK(writer.at("bytes_per_block") == fragments * bytes);
-            result += " ctx" + writer.at("rank").dump() + " L" +
-                      ranges_text(writer.at("layers").get<std::vector<std::uint32_t>>()) + " " +
-                      std::to_string(fragments) + "x" + std::to_string(bytes) + "B;";
+            result += " ctx" + writer.at("rank").dump() + " L"
+                      + ranges_text(writer.at("layers").get<std::vector<std::uint32_t>>()) + " "
+                      + std::to_string(fragments) + "x" + std::to_string(bytes) + "B;";
         }
-        result += " aux ctx" + receiver.at("aux_writer").dump() + "; " +
-                  receiver.at("bytes_per_block").dump() + "\n";
+        result += " aux ctx" + receiver.at("aux_writer").dump() + "; "
+                  + receiver.at("bytes_per_block").dump() + "\n";
     }
     result += "serves";
     for (const auto& sender : answer.at("senders")) {
@@ -56,8 +56,8 @@ std::string routes_of(const plan_flags& flags) {
 std::string refusal(const plan_flags& flags) {
     const auto answer = ask(flags);
     REQUIRE_MESSAGE(answer.contains("error"), answer.dump());
-    return answer.at("error").at("code").get<std::string>() + ": " +
-           answer.at("error").at("message").get<std::string>();
+    return answer.at("error").at("code").get<std::string>() + ": "
+           + answer.at("error").at("message").get<std::string>();
 }
 
 bool refuses(const plan_flags& flags, const std::string& code, const std::string& text) {
@@ -146,59 +146,59 @@ TEST_CASE("plan: the thirteen parallel configurations") {
          }) {
         CAPTURE(x.context);
         CAPTURE(x.generation);
-        CHECK(routes_of({x.model, x.context, x.generation, x.context_dp, x.generation_dp, "",
-                         ""}) == x.expected);
+        CHECK(routes_of({x.model, x.context, x.generation, x.context_dp, x.generation_dp, "", ""})
+              == x.expected);
     }
 }
 
 TEST_CASE("plan: more ranks than heads, one replica sends its share") {
-    CHECK(routes_of({model, "tp=8", "tp=2", "", "", "", ""}) ==
-          "gen0: ctx0 L0-3 8x4096B; ctx2 L0-3 8x4096B; aux ctx0; 65536\n"
-          "gen1: ctx4 L0-3 8x4096B; ctx6 L0-3 8x4096B; aux ctx4; 65536\n"
-          "serves ctx0=0 ctx1= ctx2=0 ctx3= ctx4=1 ctx5= ctx6=1 ctx7=");
-    CHECK(routes_of({model, "tp=1", "tp=8", "", "", "", ""}) ==
-          "gen0: ctx0 L0-3 8x4096B; aux ctx0; 32768\n"
-          "gen1: ctx0 L0-3 8x4096B; aux ctx0; 32768\n"
-          "gen2: ctx0 L0-3 8x4096B; aux ctx0; 32768\n"
-          "gen3: ctx0 L0-3 8x4096B; aux ctx0; 32768\n"
-          "gen4: ctx0 L0-3 8x4096B; aux ctx0; 32768\n"
-          "gen5: ctx0 L0-3 8x4096B; aux ctx0; 32768\n"
-          "gen6: ctx0 L0-3 8x4096B; aux ctx0; 32768\n"
-          "gen7: ctx0 L0-3 8x4096B; aux ctx0; 32768\n"
-          "serves ctx0=0,1,2,3,4,5,6,7");
+    CHECK(routes_of({model, "tp=8", "tp=2", "", "", "", ""})
+          == "gen0: ctx0 L0-3 8x4096B; ctx2 L0-3 8x4096B; aux ctx0; 65536\n"
+             "gen1: ctx4 L0-3 8x4096B; ctx6 L0-3 8x4096B; aux ctx4; 65536\n"
+             "serves ctx0=0 ctx1= ctx2=0 ctx3= ctx4=1 ctx5= ctx6=1 ctx7=");
+    CHECK(routes_of({model, "tp=1", "tp=8", "", "", "", ""})
+          == "gen0: ctx0 L0-3 8x4096B; aux ctx0; 32768\n"
+             "gen1: ctx0 L0-3 8x4096B; aux ctx0; 32768\n"
+             "gen2: ctx0 L0-3 8x4096B; aux ctx0; 32768\n"
+             "gen3: ctx0 L0-3 8x4096B; aux ctx0; 32768\n"
+             "gen4: ctx0 L0-3 8x4096B; aux ctx0; 32768\n"
+             "gen5: ctx0 L0-3 8x4096B; aux ctx0; 32768\n"
+             "gen6: ctx0 L0-3 8x4096B; aux ctx0; 32768\n"
+             "gen7: ctx0 L0-3 8x4096B; aux ctx0; 32768\n"
+             "serves ctx0=0,1,2,3,4,5,6,7");
 }
 
 TEST_CASE("plan: nhd splits per token, uneven stages by layer, 3 ranks meet 2 in whole heads") {
     // 8 tokens of 512 bytes per head, 4 layers of K and V.
-    CHECK(routes_of({std::string{model} + ",layout=nhd", "tp=4", "tp=2", "", "", "", ""}) ==
-          "gen0: ctx0 L0-3 64x512B; ctx1 L0-3 64x512B; aux ctx0; 65536\n"
-          "gen1: ctx2 L0-3 64x512B; ctx3 L0-3 64x512B; aux ctx2; 65536\n"
-          "serves ctx0=0 ctx1=0 ctx2=1 ctx3=1");
-    CHECK(routes_of({"layers=5", "pp=2", "pp=2,layers_per_stage=2:3", "", "", "", ""}) ==
-          "gen0: ctx0 L0-1 1x65536B; aux ctx0; 65536\n"
-          "gen1: ctx0 L2 1x32768B; ctx1 L3-4 1x65536B; aux ctx0; 98304\n"
-          "serves ctx0=0,1 ctx1=1");
-    CHECK(routes_of({"layers=1,heads=6", "tp=3", "tp=2", "", "", "", ""}) ==
-          "gen0: ctx0 L0 2x8192B; ctx1 L0 2x4096B; aux ctx0; 24576\n"
-          "gen1: ctx1 L0 2x4096B; ctx2 L0 2x8192B; aux ctx1; 24576\n"
-          "serves ctx0=0 ctx1=0,1 ctx2=1");
+    CHECK(routes_of({std::string{model} + ",layout=nhd", "tp=4", "tp=2", "", "", "", ""})
+          == "gen0: ctx0 L0-3 64x512B; ctx1 L0-3 64x512B; aux ctx0; 65536\n"
+             "gen1: ctx2 L0-3 64x512B; ctx3 L0-3 64x512B; aux ctx2; 65536\n"
+             "serves ctx0=0 ctx1=0 ctx2=1 ctx3=1");
+    CHECK(routes_of({"layers=5", "pp=2", "pp=2,layers_per_stage=2:3", "", "", "", ""})
+          == "gen0: ctx0 L0-1 1x65536B; aux ctx0; 65536\n"
+             "gen1: ctx0 L2 1x32768B; ctx1 L3-4 1x65536B; aux ctx0; 98304\n"
+             "serves ctx0=0,1 ctx1=1");
+    CHECK(routes_of({"layers=1,heads=6", "tp=3", "tp=2", "", "", "", ""})
+          == "gen0: ctx0 L0 2x8192B; ctx1 L0 2x4096B; aux ctx0; 24576\n"
+             "gen1: ctx1 L0 2x4096B; ctx2 L0 2x8192B; aux ctx1; 24576\n"
+             "serves ctx0=0 ctx1=0,1 ctx2=1");
 }
 
 TEST_CASE("plan: helix ranks ask the same writers; ranks count CP first") {
-    CHECK(routes_of({model, "tp=2", "tp=1,cp=2", "", "", "", ""}) ==
-          "gen0: ctx0 L0-3 8x8192B; ctx1 L0-3 8x8192B; aux ctx0; 131072\n"
-          "gen1: ctx0 L0-3 8x8192B; ctx1 L0-3 8x8192B; aux ctx0; 131072\n"
-          "serves ctx0=0,1 ctx1=0,1");
+    CHECK(routes_of({model, "tp=2", "tp=1,cp=2", "", "", "", ""})
+          == "gen0: ctx0 L0-3 8x8192B; ctx1 L0-3 8x8192B; aux ctx0; 131072\n"
+             "gen1: ctx0 L0-3 8x8192B; ctx1 L0-3 8x8192B; aux ctx0; 131072\n"
+             "serves ctx0=0,1 ctx1=0,1");
     // Generation ranks 0 and 1 are the CP ranks of TP rank 0; counting TP first, 0 and 2 would be.
-    CHECK(routes_of({"layers=1", "tp=2", "tp=2,cp=2", "", "", "", ""}) ==
-          "gen0: ctx0 L0 1x16384B; aux ctx0; 16384\n"
-          "gen1: ctx0 L0 1x16384B; aux ctx0; 16384\n"
-          "gen2: ctx1 L0 1x16384B; aux ctx1; 16384\n"
-          "gen3: ctx1 L0 1x16384B; aux ctx1; 16384\n"
-          "serves ctx0=0,1 ctx1=2,3");
-    CHECK(routes_of({"layers=1", "cp=2", "tp=1", "", "", "", ""}) ==
-          "gen0: ctx0 L0 1x32768B; ctx1 L0 1x32768B; aux ctx0; 32768\n"
-          "serves ctx0=0 ctx1=0");
+    CHECK(routes_of({"layers=1", "tp=2", "tp=2,cp=2", "", "", "", ""})
+          == "gen0: ctx0 L0 1x16384B; aux ctx0; 16384\n"
+             "gen1: ctx0 L0 1x16384B; aux ctx0; 16384\n"
+             "gen2: ctx1 L0 1x16384B; aux ctx1; 16384\n"
+             "gen3: ctx1 L0 1x16384B; aux ctx1; 16384\n"
+             "serves ctx0=0,1 ctx1=2,3");
+    CHECK(routes_of({"layers=1", "cp=2", "tp=1", "", "", "", ""})
+          == "gen0: ctx0 L0 1x32768B; ctx1 L0 1x32768B; aux ctx0; 32768\n"
+             "serves ctx0=0 ctx1=0");
 }
 
 TEST_CASE("plan: a request moves its blocks, but no reused prefix and no evicted front") {
@@ -255,10 +255,12 @@ TEST_CASE("plan --explain: every pair of ranks has its reason") {
         return explain(*question, *routes, rank_id{writer}, rank_id{receiver});
     };
     const plan_flags copies{model, "tp=8", "tp=2", "", "", "", ""};
-    CHECK(reason(copies, 0, 0) == "sends layers 0-3, its share of heads 0-1: 8 x 4096 B per block; "
-                                  "aux: the first rank that meets the receiver");
-    CHECK(reason(copies, 1, 0) == "no payload: it holds the same heads as context 0, whose turn it "
-                                  "is for DP rank 0");
+    CHECK(reason(copies, 0, 0)
+          == "sends layers 0-3, its share of heads 0-1: 8 x 4096 B per block; "
+             "aux: the first rank that meets the receiver");
+    CHECK(reason(copies, 1, 0)
+          == "no payload: it holds the same heads as context 0, whose turn it "
+             "is for DP rank 0");
     CHECK(reason(copies, 4, 0) == "no payload: it has heads 2, the receiver heads 0-1");
     const plan_flags stages{model, "pp=2", "pp=2", "", "", "", ""};
     CHECK(reason(stages, 1, 0) == "no payload: it has layers 2-3, the receiver layers 0-1");

@@ -79,8 +79,8 @@ TEST_CASE("line_reader: gives whole lines, whatever pieces they come in, and the
     ends pipe;
     line_reader reader{std::move(pipe.in)};
     const auto put = [&](const std::string& text) {
-        REQUIRE(::write(pipe.out.get(), text.data(), text.size()) ==
-                static_cast<ssize_t>(text.size()));
+        REQUIRE(::write(pipe.out.get(), text.data(), text.size())
+                == static_cast<ssize_t>(text.size()));
         reader.read_available();
     };
     put("fir");

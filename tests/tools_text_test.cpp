@@ -73,54 +73,58 @@ TEST_CASE("format_table: columns line up by what a terminal shows, not by bytes"
 
 TEST_CASE("draw: one rank to one") {
     const auto lines = draw({"A", {"a0"}}, {"B", {"b0"}}, {{0, 0}});
-    CHECK(joined(lines) == joined({
-                               "  A          B",
-                               "┌────┐     ┌────┐",
-                               "│ a0 ├─┐   │    │",
-                               "│    │ └──▶│ b0 │",
-                               "└────┘     └────┘",
-                           }));
+    CHECK(joined(lines)
+          == joined({
+              "  A          B",
+              "┌────┐     ┌────┐",
+              "│ a0 ├─┐   │    │",
+              "│    │ └──▶│ b0 │",
+              "└────┘     └────┘",
+          }));
 }
 
 TEST_CASE("draw: two ranks to two, each to both") {
     const auto lines =
         draw({"A", {"a0", "a1"}}, {"B", {"b0", "b1"}}, {{0, 0}, {0, 1}, {1, 0}, {1, 1}});
-    CHECK(joined(lines) == joined({
-                               "  A            B",
-                               "┌────┐       ┌────┐",
-                               "│ a0 ├───┐   │    │",
-                               "│    │ ┌─┼──▶│ b0 │",
-                               "│ a1 ├─┤ │   │    │",
-                               "│    │ └─┴──▶│ b1 │",
-                               "└────┘       └────┘",
-                           }));
+    CHECK(joined(lines)
+          == joined({
+              "  A            B",
+              "┌────┐       ┌────┐",
+              "│ a0 ├───┐   │    │",
+              "│    │ ┌─┼──▶│ b0 │",
+              "│ a1 ├─┤ │   │    │",
+              "│    │ └─┴──▶│ b1 │",
+              "└────┘       └────┘",
+          }));
 }
 
 TEST_CASE("draw: wires that cross without touching are drawn over, not joined") {
     // a0 to b1 passes a1's way to b0.
     const auto lines = draw({"A", {"a0", "a1"}}, {"B", {"b0", "b1"}}, {{0, 1}, {1, 0}});
-    CHECK(joined(lines) == joined({
-                               "  A            B",
-                               "┌────┐       ┌────┐",
-                               "│ a0 ├───┐   │    │",
-                               "│    │ ┌────▶│ b0 │",
-                               "│ a1 ├─┘ │   │    │",
-                               "│    │   └──▶│ b1 │",
-                               "└────┘       └────┘",
-                           }));
+    CHECK(joined(lines)
+          == joined({
+              "  A            B",
+              "┌────┐       ┌────┐",
+              "│ a0 ├───┐   │    │",
+              "│    │ ┌────▶│ b0 │",
+              "│ a1 ├─┘ │   │    │",
+              "│    │   └──▶│ b1 │",
+              "└────┘       └────┘",
+          }));
 }
 
 TEST_CASE("draw: a rank without wires, and sides of unequal size") {
     const auto lines = draw({"left", {"a0", "a1", "a2"}}, {"right", {"b0"}}, {{0, 0}, {2, 0}});
-    CHECK(joined(lines) == joined({
-                               "  left             right",
-                               "┌──────┐         ┌───────┐",
-                               "│ a0   ├─────┐   │       │",
-                               "│      │ ┌───┴──▶│ b0    │",
-                               "│ a1   │ │       │       │",
-                               "│      │ │       │       │",
-                               "│ a2   ├─┘       │       │",
-                               "│      │         │       │",
-                               "└──────┘         └───────┘",
-                           }));
+    CHECK(joined(lines)
+          == joined({
+              "  left             right",
+              "┌──────┐         ┌───────┐",
+              "│ a0   ├─────┐   │       │",
+              "│      │ ┌───┴──▶│ b0    │",
+              "│ a1   │ │       │       │",
+              "│      │ │       │       │",
+              "│ a2   ├─┘       │       │",
+              "│      │         │       │",
+              "└──────┘         └───────┘",
+          }));
 }

@@ -21,7 +21,7 @@ struct matrix_case {
 };
 
 dense_side shape(std::uint32_t tp, std::uint32_t pp, bool attention_dp = false,
-                std::uint32_t cp = 1) {
+                 std::uint32_t cp = 1) {
     dense_side result;
     result.tp = tp;
     result.pp = pp;
@@ -114,10 +114,10 @@ public:
         std::vector<std::pair<dense_instance::member*, kv_slice>> received;
         auto send = [&] {
             for (auto& member : context_->members()) {
-                if (dp_rank(member.rank.info.layout) != context_dp ||
-                    receivers_of(context_->infos()[member.rank.info.rank.value],
-                                 generation_->infos(), generation_dp, aux == aux_mode::required)
-                        .empty())
+                if (dp_rank(member.rank.info.layout) != context_dp
+                    || receivers_of(context_->infos()[member.rank.info.rank.value],
+                                    generation_->infos(), generation_dp, aux == aux_mode::required)
+                           .empty())
                     continue;
                 const auto slice =
                     dense_slice(cache_, member.rank, {x.prompt_tokens, 0, {}}, random_);
@@ -166,8 +166,8 @@ public:
         for (auto& session : receiving) {
             check(session);
             if (aux == aux_mode::required)
-                CHECK(session.outcome().get().aux.first_tokens ==
-                      std::vector<std::int32_t>{static_cast<std::int32_t>(8 + id.value)});
+                CHECK(session.outcome().get().aux.first_tokens
+                      == std::vector<std::int32_t>{static_cast<std::int32_t>(8 + id.value)});
         }
         for (auto& session : sending)
             check(session);
@@ -179,14 +179,17 @@ public:
         const auto target_block = generation_->members()[0].rank.side.tokens_per_block;
         for (auto& [member, slice] : received)
             CHECK(generation_->wrong_bytes(
-                      *member, slice, [&](std::uint32_t group, std::uint32_t token) {
+                      *member, slice,
+                      [&](std::uint32_t group, std::uint32_t token) {
                           const auto& window = cache_.groups[group].window;
                           const bool evicted =
-                              window && (token / source_block + 1) * source_block + *window <=
-                                            x.prompt_tokens + 1;
-                          return !evicted &&
-                                 (source_block == target_block || token < x.prompt_tokens);
-                      }) == 0);
+                              window
+                              && (token / source_block + 1) * source_block + *window
+                                     <= x.prompt_tokens + 1;
+                          return !evicted
+                                 && (source_block == target_block || token < x.prompt_tokens);
+                      })
+                  == 0);
     }
 
 private:
@@ -202,8 +205,9 @@ private:
 void run_matrix(const matrix_case& x, const std::vector<request>& requests, std::size_t odd) {
     for (auto how : {windows::none, windows::uniform, windows::mixed})
         for (bool loopback : {true, false}) {
-            const bool in_sample = static_cast<std::size_t>(how) == odd % 3 &&
-                                   (loopback || (x.context.tp * x.context.pp <= 2 && odd % 4 == 0));
+            const bool in_sample =
+                static_cast<std::size_t>(how) == odd % 3
+                && (loopback || (x.context.tp * x.context.pp <= 2 && odd % 4 == 0));
             if (!run_all() && !in_sample)
                 continue;
             INFO(x.name << ", windows " << static_cast<int>(how)
@@ -343,8 +347,8 @@ TEST_CASE(
              {"blocks_16_to_8", with_blocks_of(shape(1, 2), 16), shape(2, 1)},
              {"blocks_8_to_12", shape(1, 1), with_blocks_of(shape(2, 1), 12)},
              {"blocks_1_to_8_mla", with_blocks_of(shape(2, 1), 1), shape(1, 1), true},
-             {"uneven_stages", with_stages(shape(1, 2), {1, 4}), with_stages(shape(1, 3), {2, 2, 1}),
-              false, 5},
+             {"uneven_stages", with_stages(shape(1, 2), {1, 4}),
+              with_stages(shape(1, 3), {2, 2, 1}), false, 5},
          })
         run_matrix(x, requests, odd++);
 }

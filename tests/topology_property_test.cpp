@@ -92,8 +92,8 @@ void randomize(topology_case& x, std::uint32_t heads, random_engine& random) {
     x.prompt_tokens = 1 + below(random, 9);
     x.reused_tokens = below(random, 3) == 0 ? below(random, x.prompt_tokens) : 0;
     for (auto* side : {&x.context, &x.generation})
-        side->slot_count = (x.prompt_tokens + side->tokens_per_block - 1) / side->tokens_per_block +
-                           below(random, 2);
+        side->slot_count = (x.prompt_tokens + side->tokens_per_block - 1) / side->tokens_per_block
+                           + below(random, 2);
     x.generation_dp = x.generation.attention_dp ? below(random, x.generation.tp) : 0;
 }
 
@@ -235,7 +235,8 @@ void transfer(rank_memory& from, rank_memory& to, std::vector<std::uint8_t>& wri
             expand(*plan, from.bases(), to.bases(), write);
             CHECK(fragments == plan->fragments);
         } else {
-            const copy_job job{std::make_shared<const copy_plan>(*plan), from.bases(), to.bases(), {}};
+            const copy_job job{
+                std::make_shared<const copy_plan>(*plan), from.bases(), to.bases(), {}};
             plan_cursor cursor;
             while (auto x = cursor.next(job, 1 + below(random, 64)))
                 write(x->source_address, x->target_address, x->bytes);
@@ -255,8 +256,9 @@ std::uint64_t wrong_bytes(const topology_case& x, const rank_memory& receiver,
         x.cache, receiver.rank, receiver.slice,
         [&](std::uint64_t at, std::uint8_t value, std::uint32_t group, std::uint32_t token) {
             const auto& window = x.cache.groups[group].window;
-            const bool evicted = window && (token / source_block + 1) * source_block + *window <=
-                                               x.prompt_tokens + 1;
+            const bool evicted =
+                window
+                && (token / source_block + 1) * source_block + *window <= x.prompt_tokens + 1;
             if (evicted || (token >= x.prompt_tokens && !equal_blocks))
                 return;
             wanted[at] = 1;
@@ -281,8 +283,8 @@ void check_symmetry(const std::vector<rank_info>& context, const std::vector<ran
         CHECK(in(found.aux) == should_send_aux(writer, receiver));
         if (receiver.rank.value % 5 == 0) { // this one is slow
             const auto served = receivers_of(writer, generation, x.generation_dp, true);
-            CHECK((std::count(served.begin(), served.end(), receiver.rank) == 1) ==
-                  (in(found.kv) || in(found.aux)));
+            CHECK((std::count(served.begin(), served.end(), receiver.rank) == 1)
+                  == (in(found.kv) || in(found.aux)));
         }
     }
 }

@@ -46,8 +46,8 @@ TEST_CASE("topology: a rank among fewer meets every rank that holds a part of it
     // stage: stages 1 and 2, TP 2 and 3, CP 2 and 3.
     auto self = bare_rank({2, 1, 2, 1, 2, 1, false, {}});
     self.layout.layers_per_stage = {1, 2};
-    CHECK(list(overlapping_writers(self, bare_instance(4, 4, 4), 0)) ==
-          "[26, 27, 30, 31, 42, 43, 46, 47]");
+    CHECK(list(overlapping_writers(self, bare_instance(4, 4, 4), 0))
+          == "[26, 27, 30, 31, 42, 43, 46, 47]");
 }
 
 TEST_CASE("topology: layers of a stage follow those of the stages before it") {

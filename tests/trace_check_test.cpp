@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kvferry trace check`: silent about sound runs, real ones among them; planted flaws are named.
 #include "actors/loopback_world.hpp"
+#include "doctest/doctest.h"
 #include "messages/trace_format.hpp"
 #include "tests/contains.hpp"
 #include "tests/rank_fixture.hpp"
@@ -8,8 +9,6 @@
 #include "tools/trace/check.hpp"
 #include "tools/trace/perfetto.hpp"
 #include "tools/trace/stats.hpp"
-
-#include "doctest/doctest.h"
 
 #include <algorithm>
 #include <functional>
@@ -42,7 +41,8 @@ void erase(recording& from, const std::function<bool(const recorded_event&)>& wh
 recording recorded_since(trace::collector& from) {
     trace::recording_encoder encoder;
     auto bytes = encoder.begin(trace::first_clock(), 1, "test", "here");
-    for (const auto& part : {encoder.add(trace::clock_now(), from.collect()), encoder.end("complete")})
+    for (const auto& part :
+         {encoder.add(trace::clock_now(), from.collect()), encoder.end("complete")})
         bytes.insert(bytes.end(), part.begin(), part.end());
     auto read = read_recording(bytes, "test");
     REQUIRE(read);
@@ -60,9 +60,8 @@ TEST_CASE("trace check: a sound run has no findings") {
 
 TEST_CASE("trace check: a message that nobody handled is named, with its sender and time") {
     auto run = one_transfer();
-    erase(run[1], [](const auto& x) {
-        return x.message == "start_copy" && x.what != instant::sent;
-    });
+    erase(run[1],
+          [](const auto& x) { return x.message == "start_copy" && x.what != instant::sent; });
     const auto x = check_of(run);
     REQUIRE(x.findings.size() == 1);
     CHECK(x.findings[0].kind == "message lost");
@@ -72,7 +71,8 @@ TEST_CASE("trace check: a message that nobody handled is named, with its sender 
 
 TEST_CASE("trace check: what an actor drops when it ends is accounted for") {
     auto run = one_transfer();
-    erase(run[1], [](const auto& x) { return x.message == "start_copy" && x.what != instant::sent; });
+    erase(run[1],
+          [](const auto& x) { return x.message == "start_copy" && x.what != instant::sent; });
     auto end = run[1].events.back();
     end.what = instant::actor_ended;
     end.actor = "copy_io";
@@ -131,9 +131,11 @@ TEST_CASE("trace check: an operation that ends twice or never is named") {
     CHECK(contains(text_of(x), "double end: copy (mapped) at context/0 copy_io"));
 }
 
-TEST_CASE("trace check: actors that wait for each other's answers are named, in their circle only") {
+TEST_CASE(
+    "trace check: actors that wait for each other's answers are named, in their circle only") {
     story x{"context", "here"};
-    const auto ask = [&x](std::int64_t at, const char* from, std::uint32_t id, std::uint32_t to, std::uint64_t number) {
+    const auto ask = [&x](std::int64_t at, const char* from, std::uint32_t id, std::uint32_t to,
+                          std::uint64_t number) {
         auto& asked = x.add(at, instant::asked, from, id, "connect_peer", 600 + number);
         asked.peer_id = to;
         asked.number = number;
@@ -147,7 +149,8 @@ TEST_CASE("trace check: actors that wait for each other's answers are named, in 
     auto found = check_of({x.get()});
     REQUIRE(found.findings.size() == 1);
     CHECK(found.findings[0].kind == "cycle of waits");
-    CHECK(contains(found.findings[0].text, "third (actor 3) waits for the answer to connect_peer from actor 1"));
+    CHECK(contains(found.findings[0].text,
+                   "third (actor 3) waits for the answer to connect_peer from actor 1"));
     CHECK_FALSE(contains(found.findings[0].text, "bystander"));
 
     x.add(40, instant::answered, "second", 2, "connect_peer").number = 3;
@@ -164,7 +167,8 @@ TEST_CASE("trace check: events that were overwritten are told, never silent") {
     CHECK_FALSE(x.ok());
 }
 
-TEST_CASE("trace check: real transfers are sound, joined across their ranks, and their stages sum up") {
+TEST_CASE(
+    "trace check: real transfers are sound, joined across their ranks, and their stages sum up") {
     for (bool loopback : {true, false}) {
         CAPTURE(loopback);
         trace::collector events;
@@ -191,7 +195,8 @@ TEST_CASE("trace check: real transfers are sound, joined across their ranks, and
                     request.sending.push_back(session);
                 }
                 for (auto& rank : generation.ranks()) {
-                    auto session = rank.transfers.open_rx({{number}, aux_mode::none, {}, {}, {}}, {context.endpoint(), 0});
+                    auto session = rank.transfers.open_rx({{number}, aux_mode::none, {}, {}, {}},
+                                                          {context.endpoint(), 0});
                     session.receive(generation.slice(rank));
                     request.receiving.push_back(session);
                 }

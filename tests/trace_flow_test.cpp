@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // One transfer, both processes, one picture: order, causes, requests, stages, files for others.
+#include "doctest/doctest.h"
 #include "tests/contains.hpp"
 #include "tests/trace_story.hpp"
 #include "tools/trace/flow.hpp"
@@ -7,8 +8,6 @@
 #include "tools/trace/perfetto.hpp"
 #include "tools/trace/pictures.hpp"
 #include "tools/trace/stats.hpp"
-
-#include "doctest/doctest.h"
 
 #include <algorithm>
 #include <string>
@@ -20,9 +19,10 @@ using namespace kvferry::tracing;
 namespace {
 
 std::uint64_t effects_before_causes(const flow& x) {
-    return static_cast<std::uint64_t>(std::count_if(x.steps.begin(), x.steps.end(), [&](const step& y) {
-        return y.cause != no_step && x.steps[y.cause].time_ns > y.time_ns;
-    }));
+    return static_cast<std::uint64_t>(
+        std::count_if(x.steps.begin(), x.steps.end(), [&](const step& y) {
+            return y.cause != no_step && x.steps[y.cause].time_ns > y.time_ns;
+        }));
 }
 
 } // namespace
@@ -85,9 +85,10 @@ TEST_CASE("trace stats: a request's stages sum up to its way, and the copy is on
     }
     CHECK(sum == request.path_ns);
     CHECK(copied == 12'000);
-    const auto row = std::find_if(numbers.messages.begin(), numbers.messages.end(), [](const auto& y) {
-        return y.actor == "tx_session" && y.message == "request_data";
-    });
+    const auto row =
+        std::find_if(numbers.messages.begin(), numbers.messages.end(), [](const auto& y) {
+            return y.actor == "tx_session" && y.message == "request_data";
+        });
     REQUIRE(row != numbers.messages.end());
     CHECK(row->mailbox_wait.p50_ns == 2000);
     CHECK(row->work.max_ns == 2000);
@@ -116,12 +117,14 @@ TEST_CASE("trace pictures: a request is drawn once, with the actors of both rank
     CHECK(contains(event_lines(x, 7), "=> request_data to context/0 peer_link"));
 }
 
-TEST_CASE("trace perfetto: every flow has its start and its end, every event what the format asks for") {
+TEST_CASE(
+    "trace perfetto: every flow has its start and its end, every event what the format asks for") {
     const auto file = perfetto_json(join(one_transfer()));
     CHECK(problems_of_perfetto(file) == std::vector<std::string>{});
     auto broken = file;
     auto& events = broken["traceEvents"];
-    const auto arrow = std::find_if(events.begin(), events.end(), [](const auto& y) { return y["ph"] == "f"; });
+    const auto arrow =
+        std::find_if(events.begin(), events.end(), [](const auto& y) { return y["ph"] == "f"; });
     REQUIRE(arrow != events.end());
     events.erase(arrow);
     CHECK(problems_of_perfetto(broken).size() == 1);

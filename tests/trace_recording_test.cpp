@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Recordings: what is written is read, and of a broken file whatever is whole.
 #include "actors/configure.hpp"
+#include "doctest/doctest.h"
 #include "messages/ids.hpp"
 #include "messages/trace_format.hpp"
 #include "tests/contains.hpp"
 #include "tools/trace/recording.hpp"
-
-#include "doctest/doctest.h"
 
 #include <algorithm>
 #include <random>
@@ -85,7 +84,8 @@ TEST_CASE("trace recording: what is written is read, with times in nanoseconds")
     CHECK(last.what == trace::instant::dequeued);
 }
 
-TEST_CASE("trace recording: a file that ends anywhere gives the batches before the end, and says so") {
+TEST_CASE(
+    "trace recording: a file that ends anywhere gives the batches before the end, and says so") {
     const auto whole = sample();
     std::size_t before = 0;
     for (std::size_t size = 12; size < whole.size(); ++size) {

@@ -18,7 +18,8 @@ using tracing::recording;
 /// Events of one process, a microsecond apart; each thread's actor has its own name and id.
 class story {
 public:
-    story(std::string program, std::string machine, std::int64_t clock_ns = 0) : clock_ns_(clock_ns) {
+    story(std::string program, std::string machine, std::int64_t clock_ns = 0)
+        : clock_ns_(clock_ns) {
         written_.path = program + ".kvtrace";
         written_.program = std::move(program);
         written_.machine = std::move(machine);
@@ -43,8 +44,8 @@ public:
     }
 
     /// Actor `from` tells actor `to`, which handles it two microseconds later.
-    void tell(std::int64_t at_us, const char* from, std::uint32_t from_id, const char* to, std::uint32_t to_id,
-              const char* message, std::uint64_t key, std::uint64_t rid = 0) {
+    void tell(std::int64_t at_us, const char* from, std::uint32_t from_id, const char* to,
+              std::uint32_t to_id, const char* message, std::uint64_t key, std::uint64_t rid = 0) {
         add(at_us, instant::sent, from, from_id, message, key, rid).peer_id = to_id;
         add(at_us + 2, instant::dequeued, to, to_id, message, key, rid);
         add(at_us + 3, instant::done, to, to_id, message, key, rid);
@@ -59,7 +60,8 @@ private:
 
 /// rid 7: the generation side asks, the context side copies 4096 bytes and reports. The context
 /// side's clock is ahead by `skew_ns`.
-inline std::vector<recording> one_transfer(std::int64_t skew_ns = 0, const std::string& other_machine = "here") {
+inline std::vector<recording> one_transfer(std::int64_t skew_ns = 0,
+                                           const std::string& other_machine = "here") {
     story generation{"generation", "here"};
     generation.add(0, instant::sent, "rx_session", 10, "send_message", 100, 7).peer_id = 11;
     generation.add(1, instant::dequeued, "peer_link", 11, "send_message", 100, 7);

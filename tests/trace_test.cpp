@@ -45,7 +45,8 @@ TEST_CASE("trace: a full ring keeps the newest events and counts what it overwro
     CHECK(seen.events.back().rid == trace::ring_events + 9);
 }
 
-TEST_CASE("trace: a collector gets every event of a thread once, after its end too, under its name") {
+TEST_CASE(
+    "trace: a collector gets every event of a thread once, after its end too, under its name") {
     trace::collector events;
     events.collect();
     std::thread{[] {
@@ -72,7 +73,8 @@ TEST_CASE("trace: what was overwritten before it was collected is counted") {
     CHECK(seen.events.back().rid == trace::ring_events + 99);
 }
 
-TEST_CASE("trace: events that are collected while their thread records are whole, in order and none twice") {
+TEST_CASE("trace: events that are collected while their thread records are whole, in order and "
+          "none twice") {
     constexpr std::uint64_t count = 300'000;
     std::atomic<bool> over{false};
     trace::collector events;

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kvferry trace why`: each kind of stall names the actor that must act, and the message.
+#include "doctest/doctest.h"
 #include "tests/contains.hpp"
 #include "tests/trace_story.hpp"
 #include "tools/trace/why.hpp"
-
-#include "doctest/doctest.h"
 
 #include <string>
 
@@ -31,7 +30,8 @@ struct stall {
 
 } // namespace
 
-TEST_CASE("trace why: wherever a transfer stops, the first wait names who must act on which message") {
+TEST_CASE(
+    "trace why: wherever a transfer stops, the first wait names who must act on which message") {
     const stall stalls[] = {
         {0, "mailbox", "actor 11", "send_message"},
         {1, "handler", "generation/0 peer_link", "send_message"},

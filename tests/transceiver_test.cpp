@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The calls of an executor loop, on whole ranks over the loopback world.
-#include "actors/transceiver.hpp"
-
 #include "actors/loopback_world.hpp"
+#include "actors/transceiver.hpp"
 #include "tests/contains.hpp"
 #include "tests/rank_fixture.hpp"
 
@@ -17,8 +16,8 @@ public:
     runtime system;
 
     explicit pair_of_ranks(aux_mode aux = aux_mode::none, limits bounds = {})
-        : options_(options_for(system, bounds)),
-          context_{system, "prefill", format(), 1, 1, 3, options_},
+        : options_(options_for(system, bounds)), context_{system, "prefill", format(), 1,
+                                                          1,      3,         options_},
           generation_{system, "decode", format(), 1, 1, 3, options_},
           prefill{system.system(), context_.ranks()[0].transfers, aux},
           decode{system.system(), generation_.ranks()[0].transfers, aux} {
@@ -57,7 +56,8 @@ public:
 
 } // namespace
 
-TEST_CASE("transceiver: a request is reported once on both sides, with its aux, when its pages are free") {
+TEST_CASE("transceiver: a request is reported once on both sides, with its aux, when its pages are "
+          "free") {
     pair_of_ranks test{aux_mode::required};
     CHECK_FALSE(test.decode.request_and_receive_async({7}, test.target(), test.prefill.address()));
     CHECK(test.decode.has_inflight_transfer({7}));
@@ -77,7 +77,8 @@ TEST_CASE("transceiver: a request is reported once on both sides, with its aux, 
     CHECK(test.decode.get_status_dump() == "no requests");
 }
 
-TEST_CASE("transceiver: a generation-first request is ready when every receiver has asked, and told once") {
+TEST_CASE("transceiver: a generation-first request is ready when every receiver has asked, and "
+          "told once") {
     pair_of_ranks test;
     CHECK(test.prefill.prepare_context_requests({{7}, {8}}).empty());
     CHECK(test.prefill.get_status_dump() == "context waiting for receivers: 2");
@@ -98,7 +99,8 @@ TEST_CASE("transceiver: a generation-first request is ready when every receiver 
     CHECK(ended.cancelled[0].request == rid{7});
 }
 
-TEST_CASE("transceiver: a blocking receive brings the bytes; its request is reported all the same") {
+TEST_CASE(
+    "transceiver: a blocking receive brings the bytes; its request is reported all the same") {
     pair_of_ranks test;
     test.prefill.respond_and_send_async({3}, test.source());
     auto outcome = test.decode.request_and_receive_sync({3}, test.target(), test.prefill.address());

@@ -52,7 +52,8 @@ TEST_CASE("Transfer: every byte arrives, whatever TP and PP the two sides have")
     for (bool loopback : {true, false}) {
         CAPTURE(loopback);
         for (auto [context_tp, context_pp, generation_tp, generation_pp] :
-             std::vector<std::array<std::uint32_t, 4>>{{1, 1, 1, 1}, {2, 1, 1, 2}, {1, 2, 2, 1}, {2, 2, 4, 1}}) {
+             std::vector<std::array<std::uint32_t, 4>>{
+                 {1, 1, 1, 1}, {2, 1, 1, 2}, {1, 2, 2, 1}, {2, 2, 4, 1}}) {
             CAPTURE(context_tp);
             CAPTURE(context_pp);
             CAPTURE(generation_tp);
@@ -61,7 +62,8 @@ TEST_CASE("Transfer: every byte arrives, whatever TP and PP the two sides have")
             auto base = options_for(system, loopback);
             auto format = format_of(5, 4);
             test_instance context{system, "prefill", format, context_tp, context_pp, 6, base};
-            test_instance generation{system, "decode", format, generation_tp, generation_pp, 6, base};
+            test_instance generation{system,        "decode", format, generation_tp,
+                                     generation_pp, 6,        base};
             context.fill();
             test_request request;
             send(context, request, {1}, aux_mode::none);
@@ -110,7 +112,8 @@ TEST_CASE("Transfer: a cancelled request ends as cancelled on both sides and rel
     }
 }
 
-TEST_CASE("Transfer: pools on devices, on both sides or one, go by the devices of the sending rank") {
+TEST_CASE(
+    "Transfer: pools on devices, on both sides or one, go by the devices of the sending rank") {
     for (auto [source, target] : {std::pair{memory_kind::cuda, memory_kind::cuda},
                                   std::pair{memory_kind::cuda, memory_kind::host_shared},
                                   std::pair{memory_kind::host_shared, memory_kind::cuda}}) {
@@ -168,6 +171,7 @@ TEST_CASE("Transfer: device events of a slice that no device copies end it by na
     receive(generation, context, request, {6}, aux_mode::none);
     auto sending = context.ranks()[0].transfers.open_tx({{6}, aux_mode::none, {}, {}, {}});
     request.sending.push_back(sending);
-    CHECK(code_of(sending.send(context.slice(context.ranks()[0]), {&event, nullptr}).get()) == errc::unsupported);
+    CHECK(code_of(sending.send(context.slice(context.ranks()[0]), {&event, nullptr}).get())
+          == errc::unsupported);
     request.expect(session_state::error);
 }

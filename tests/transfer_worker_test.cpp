@@ -40,9 +40,10 @@ public:
         peer.machine = "b";
         peer.accepts = {1 << 20, 1 << 10, 1 << 10};
         fabric.answer<open_endpoint>([](const open_endpoint&) { return endpoint_opened{{5}}; });
-        fabric.answer<register_region>([next = std::make_shared<std::uint64_t>(40)](const register_region&) {
-            return region_registered{{++*next}, {}};
-        });
+        fabric.answer<register_region>(
+            [next = std::make_shared<std::uint64_t>(40)](const register_region&) {
+                return region_registered{{++*next}, {}};
+            });
         rank_identity identity;
         identity.instance = "ctx";
         identity.layout = like_self.layout;
@@ -51,9 +52,15 @@ public:
         identity.machine = "a";
         worker = vs.track(spawn_at<transfer_worker_actor, transfer_worker_state>(
             vs.system(), {},
-            transfer_worker_state::dependencies{{}, limits{}, route_choice::automatic, identity, 1}));
-        vs.tell_and_run(worker, adopt_io{fabric.handle(), host_link.handle(), copy.handle(), info_link.handle(), {},
-                                         "ctx:1", {{}, "loopback"}});
+            transfer_worker_state::dependencies{
+                {}, limits{}, route_choice::automatic, identity, 1}));
+        vs.tell_and_run(worker, adopt_io{fabric.handle(),
+                                         host_link.handle(),
+                                         copy.handle(),
+                                         info_link.handle(),
+                                         {},
+                                         "ctx:1",
+                                         {{}, "loopback"}});
     }
 
     reply<pools_registered> register_memory() {
@@ -65,7 +72,8 @@ public:
     }
 
     reply<tx_opened> open(std::uint64_t request) {
-        auto result = vs.ask_and_run<tx_opened>(worker, open_tx{{request}, aux_mode::none, observer.handle(), 60s});
+        auto result = vs.ask_and_run<tx_opened>(
+            worker, open_tx{{request}, aux_mode::none, observer.handle(), 60s});
         if (result.ok())
             vs.track(result.value().session);
         return result;
@@ -156,14 +164,16 @@ TEST_CASE("transfer_worker: registers every region, shares what can be shared, t
     CHECK(test.statistics().sessions_live == 1);
 }
 
-TEST_CASE("transfer_worker: a region that cannot be registered is named, and none stays registered") {
+TEST_CASE(
+    "transfer_worker: a region that cannot be registered is named, and none stays registered") {
     fixture test;
     auto fail = std::make_shared<bool>(true);
-    test.fabric.answer<register_region>([fail](const register_region& ask) -> caf::result<region_registered> {
-        if (*fail && ask.kind == memory_kind::host_private)
-            return make_error(errc::registration_failed, "cannot lock memory");
-        return region_registered{{41}, {}};
-    });
+    test.fabric.answer<register_region>(
+        [fail](const register_region& ask) -> caf::result<region_registered> {
+            if (*fail && ask.kind == memory_kind::host_private)
+                return make_error(errc::registration_failed, "cannot lock memory");
+            return region_registered{{41}, {}};
+        });
     auto registered = test.register_memory();
     CHECK(registered.code() == errc::registration_failed);
     CHECK(contains(text_of(registered.error()), "pools of ctx/0: region 1: cannot lock memory"));
@@ -178,19 +188,24 @@ TEST_CASE("transfer_worker: a region that cannot be registered is named, and non
     CHECK(test.open(7).ok());
 }
 
-TEST_CASE("transfer_worker: an instance that cannot be told leaves nothing registered; it may be tried again") {
+TEST_CASE("transfer_worker: an instance that cannot be told leaves nothing registered; it may be "
+          "tried again") {
     fixture test;
     test.info_link.answer<register_with_instance>(
-        [](const register_with_instance&) -> caf::result<void> { return make_error(errc::dial_failed, "nobody there"); });
+        [](const register_with_instance&) -> caf::result<void> {
+            return make_error(errc::dial_failed, "nobody there");
+        });
     CHECK(test.register_memory().code() == errc::dial_failed);
     CHECK(test.fabric.received<unregister_region>().size() == 2);
     CHECK(test.open(7).code() == errc::missing_layout);
-    test.info_link.answer<register_with_instance>([](const register_with_instance&) -> caf::result<void> { return {}; });
+    test.info_link.answer<register_with_instance>(
+        [](const register_with_instance&) -> caf::result<void> { return {}; });
     CHECK(test.register_memory().ok());
     CHECK(test.open(7).ok());
 }
 
-TEST_CASE("transfer_worker: a page table that does not fit its regions is refused before anything is registered") {
+TEST_CASE("transfer_worker: a page table that does not fit its regions is refused before anything "
+          "is registered") {
     fixture test;
     register_pools pools;
     pools.pages = *test.like_self.pages;
@@ -201,7 +216,8 @@ TEST_CASE("transfer_worker: a page table that does not fit its regions is refuse
     CHECK(test.register_memory().ok());
 }
 
-TEST_CASE("transfer_worker: a peer that introduces itself gets one link, however often it does (H2)") {
+TEST_CASE(
+    "transfer_worker: a peer that introduces itself gets one link, however often it does (H2)") {
     fixture test;
     REQUIRE(test.register_memory().ok());
     test.link_up();
@@ -224,8 +240,10 @@ TEST_CASE("transfer_worker: frames of nobody are ignored and counted (I7)") {
     in_another_name.info.process = {99};
     test.arrives(test.frame(in_another_name));
     CHECK(test.statistics().ignored
-          == std::map<std::string, std::uint64_t>{
-              {"early_introduction", 1}, {"malformed_message", 1}, {"no_link", 1}, {"foreign_peer", 1}});
+          == std::map<std::string, std::uint64_t>{{"early_introduction", 1},
+                                                  {"malformed_message", 1},
+                                                  {"no_link", 1},
+                                                  {"foreign_peer", 1}});
     CHECK(test.fabric.received<open_endpoint>().empty());
 }
 
@@ -239,8 +257,12 @@ TEST_CASE("transfer_worker: a stop ends sessions, then links, then I/O") {
     CHECK(test.observer.received<session_finished>().size() == 1);
     CHECK(test.open(8).code() == errc::stopped);
     CHECK(test.fabric.received<close_endpoint>().empty()); // the put is still in flight
-    test.vs.tell_and_run(session, transfer_done{test.fabric.received<start_put>()[0].id, agent_result::failed, 0,
-                                                make_error(errc::transfer_failed, "cut"), {}, {}});
+    test.vs.tell_and_run(session, transfer_done{test.fabric.received<start_put>()[0].id,
+                                                agent_result::failed,
+                                                0,
+                                                make_error(errc::transfer_failed, "cut"),
+                                                {},
+                                                {}});
     CHECK(test.observer.received<session_released>().size() == 1);
     CHECK(test.fabric.received<close_endpoint>().size() == 1);
     CHECK(test.io_stops() == 0); // the link is still saying goodbye
@@ -248,10 +270,12 @@ TEST_CASE("transfer_worker: a stop ends sessions, then links, then I/O") {
     CHECK(test.io_stops() == 3);
     REQUIRE(stopped.ok());
     CHECK(stopped.value().unproven.empty());
-    CHECK(test.vs.ask_and_run<rank_info_reply>(test.worker, query_rank_info{}).failed()); // it has ended
+    CHECK(test.vs.ask_and_run<rank_info_reply>(test.worker, query_rank_info{})
+              .failed()); // it has ended
 }
 
-TEST_CASE("transfer_worker: a stop without pools, sessions or links ends at once; a second one is refused") {
+TEST_CASE("transfer_worker: a stop without pools, sessions or links ends at once; a second one is "
+          "refused") {
     fixture test;
     auto keep = test.vs.ask<worker_stopped>(test.worker, stop_worker{10s});
     auto second = test.vs.ask<worker_stopped>(test.worker, stop_worker{10s});
@@ -262,7 +286,8 @@ TEST_CASE("transfer_worker: a stop without pools, sessions or links ends at once
     CHECK(test.io_stops() == 3);
 }
 
-TEST_CASE("transfer_worker: a stop past its deadline names what is not proven quiet and keeps it (I10)") {
+TEST_CASE(
+    "transfer_worker: a stop past its deadline names what is not proven quiet and keeps it (I10)") {
     fixture test;
     REQUIRE(test.register_memory().ok());
     auto session = test.put_in_flight();
@@ -279,7 +304,8 @@ TEST_CASE("transfer_worker: a stop past its deadline names what is not proven qu
 TEST_CASE("transfer_worker: a stop past its deadline with all sessions quiet names links or I/O") {
     fixture test;
     REQUIRE(test.register_memory().ok());
-    test.fabric.answer<stop_io>([](const stop_io&) -> caf::result<void> { return caf::delegated<void>{}; });
+    test.fabric.answer<stop_io>(
+        [](const stop_io&) -> caf::result<void> { return caf::delegated<void>{}; });
     auto stopped = test.stop(10s);
     CHECK(stopped.pending());
     test.vs.advance(10s);
@@ -288,7 +314,8 @@ TEST_CASE("transfer_worker: a stop past its deadline with all sessions quiet nam
     CHECK(contains(stopped.value().unproven[0], "links or I/O of ctx/0"));
 }
 
-TEST_CASE("transfer_worker: a lost link that still watches its peer's process does not hold up a stop") {
+TEST_CASE(
+    "transfer_worker: a lost link that still watches its peer's process does not hold up a stop") {
     fixture test;
     test.peer.machine = "a";
     test.peer.host_link_name = "gen-socket";
@@ -298,7 +325,8 @@ TEST_CASE("transfer_worker: a lost link that still watches its peer's process do
     auto link = test.vs.track(dialled.value().link);
     test.vs.tell_and_run(link, host_link_up{test.peer.process, {}, true});
     test.vs.tell_and_run(link, frame_arrived{test.frame(rank_registered{})});
-    test.vs.tell_and_run(link, endpoint_failed{{5}, test.peer.process, make_error(errc::ucx_failed, "reset")});
+    test.vs.tell_and_run(
+        link, endpoint_failed{{5}, test.peer.process, make_error(errc::ucx_failed, "reset")});
     CHECK(test.statistics().links_live == 0);
     auto stopped = test.stop();
     REQUIRE(stopped.ok());
@@ -307,7 +335,8 @@ TEST_CASE("transfer_worker: a lost link that still watches its peer's process do
 
 // -- devices --------------------------------------------------------------------------------------
 
-TEST_CASE("transfer_worker: memory on a device is exported by that device and kept from the fabric") {
+TEST_CASE(
+    "transfer_worker: memory on a device is exported by that device and kept from the fabric") {
     fixture test;
     stub<device_actor> device{test.vs};
     device.answer<export_device_region>([](const export_device_region& asked) {
@@ -336,14 +365,17 @@ TEST_CASE("transfer_worker: memory on a device that the rank has no actor for is
     auto result = test.vs.ask_and_run<pools_registered>(test.worker, pools);
     REQUIRE(result.failed());
     CHECK(code_of(result.error()) == errc::unsupported);
-    CHECK(contains(text_of(result.error()), "the rank has no device 2: publish pools through worker::publish"));
+    CHECK(contains(text_of(result.error()),
+                   "the rank has no device 2: publish pools through worker::publish"));
 }
 
-TEST_CASE("transfer_worker: a lost device ends every session with its reason, and no new one opens") {
+TEST_CASE(
+    "transfer_worker: a lost device ends every session with its reason, and no new one opens") {
     fixture test;
     REQUIRE(test.register_memory().ok());
     REQUIRE(test.open(7).ok());
-    const auto reason = make_error(errc::cuda_failed, "cuda:0 is lost, restart the process: illegal address");
+    const auto reason =
+        make_error(errc::cuda_failed, "cuda:0 is lost, restart the process: illegal address");
     test.vs.tell_and_run(test.worker, device_lost{0, reason});
     const auto ended = test.observer.received<session_finished>();
     REQUIRE(ended.size() == 1);

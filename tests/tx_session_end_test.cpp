@@ -40,7 +40,8 @@ std::vector<std::uint32_t> pieces_of(const std::vector<kv_agent_result>& reports
 
 } // namespace
 
-TEST_CASE("tx_session: a plan that cannot be made is reported to the peer at once, with the cause (H44, H59)") {
+TEST_CASE("tx_session: a plan that cannot be made is reported to the peer at once, with the cause "
+          "(H44, H59)") {
     tx_fixture test;
     test.tell(send_slice{tx_fixture::slice()});
     auto asked = test.ask(0);
@@ -63,7 +64,8 @@ TEST_CASE("tx_session: a plan that cannot be made is reported to the peer at onc
     CHECK(test.releases() == 1);
 }
 
-TEST_CASE("tx_session: a request that contradicts the layouts is refused at once, with both values") {
+TEST_CASE(
+    "tx_session: a request that contradicts the layouts is refused at once, with both values") {
     tx_fixture test;
     auto asked = test.ask(0);
     SUBCASE("KV is not wanted where it should be") {
@@ -110,7 +112,8 @@ TEST_CASE("tx_session: doubt is reported as doubt") {
     CHECK(test.releases() == 1); // this side's pages: the operation does not read them any more
 }
 
-TEST_CASE("tx_session: the host's cancel stops transfers, tells the peer, and releases after the last has ended") {
+TEST_CASE("tx_session: the host's cancel stops transfers, tells the peer, and releases after the "
+          "last has ended") {
     flying it;
     it.test.cancel();
     CHECK(it.test.outcome() == session_state::cancelled);
@@ -120,7 +123,7 @@ TEST_CASE("tx_session: the host's cancel stops transfers, tells the peer, and re
     it.land();
     CHECK(pieces_of(it.test.reports(0)) == std::vector<std::uint32_t>{0, 1});
     CHECK(it.test.reports(0)[1].result == agent_result::success); // it was faster than the cancel
-    it.test.cancel(); // idempotent (I9)
+    it.test.cancel();                                             // idempotent (I9)
     CHECK(it.test.outcomes().size() == 1);
     CHECK(it.test.releases() == 1);
 }
@@ -139,7 +142,8 @@ TEST_CASE("tx_session: the deadline does the same and names what was waited for"
     flying it;
     it.test.tell(deadline_tick{});
     CHECK(it.test.outcome() == session_state::error);
-    CHECK(contains(it.test.outcome_text(), "deadline_exceeded: rid 7 on ctx/0 waited for 2 transfers to rank 0"));
+    CHECK(contains(it.test.outcome_text(),
+                   "deadline_exceeded: rid 7 on ctx/0 waited for 2 transfers to rank 0"));
     it.land();
 }
 
@@ -176,7 +180,8 @@ TEST_CASE("tx_session: one receiver's failure ends the others too, each with one
     CHECK(test.releases() == 1);
 }
 
-TEST_CASE("tx_session: a lost peer ends the session; its pages wait for this rank's transfers only") {
+TEST_CASE(
+    "tx_session: a lost peer ends the session; its pages wait for this rank's transfers only") {
     flying it;
     it.test.tell(peer_lost{it.test.process_of(0), make_error(errc::link_lost, "no route")});
     CHECK(it.test.outcome() == session_state::error);
@@ -185,7 +190,8 @@ TEST_CASE("tx_session: a lost peer ends the session; its pages wait for this ran
     CHECK(it.test.reports(0).empty()); // there is nobody to tell
 }
 
-TEST_CASE("tx_session: the loss of a receiver that has everything, or of a stranger, changes nothing") {
+TEST_CASE(
+    "tx_session: the loss of a receiver that has everything, or of a stranger, changes nothing") {
     tx_fixture test{2};
     test.tell(send_slice{tx_fixture::slice()});
     test.bind(0);
@@ -247,7 +253,8 @@ TEST_CASE("tx_session: who binds after the end is answered with its cause") {
     CHECK(it.test.copies().size() == 2);
 }
 
-TEST_CASE("tx_session: requests that cross its end are answered until its owner has heard of it (H59)") {
+TEST_CASE(
+    "tx_session: requests that cross its end are answered until its owner has heard of it (H59)") {
     tx_fixture test;
     test.cancel();
     CHECK(test.releases() == 1);
@@ -261,7 +268,8 @@ TEST_CASE("tx_session: requests that cross its end are answered until its owner 
     CHECK(test.outcomes().size() == 1);
 }
 
-TEST_CASE("tx_session: a cancel of an attempt that it does not know is answered gone and changes nothing") {
+TEST_CASE("tx_session: a cancel of an attempt that it does not know is answered gone and changes "
+          "nothing") {
     flying it;
     it.test.unbind(0, {99});
     REQUIRE(it.test.sent_to<gone>(0).size() == 1);

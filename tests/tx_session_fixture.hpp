@@ -60,7 +60,8 @@ public:
         environment->plans = std::make_shared<plan_cache>();
         session = vs.track(spawn_at<tx_session_actor, tx_session_state>(
             vs.system(), {},
-            tx_session_state::dependencies{environment, owner.handle(), observer.handle(), request, aux, 3}));
+            tx_session_state::dependencies{environment, owner.handle(), observer.handle(), request,
+                                           aux, 3}));
     }
 
     template <class Message>
@@ -79,7 +80,10 @@ public:
 
     /// Tokens [0, 4) or [4, 8) of the same prompt.
     static kv_slice half(std::uint32_t which) {
-        return {{which * 4, which * 4 + 4}, 8, {{which, {static_cast<std::int32_t>(1 + which)}}}, which == 1};
+        return {{which * 4, which * 4 + 4},
+                8,
+                {{which, {static_cast<std::int32_t>(1 + which)}}},
+                which == 1};
     }
 
     std::vector<std::byte>& target(std::uint32_t rank) {
@@ -101,7 +105,8 @@ public:
     peer_view_ptr view(std::uint32_t rank) {
         auto result = std::make_shared<peer_view>();
         result->info = peers_.at(rank);
-        result->regions = {{address(target(rank)), target(rank).size(), memory_kind::host_shared, {}}};
+        result->regions = {
+            {address(target(rank)), target(rank).size(), memory_kind::host_shared, {}}};
         result->endpoint = {50 + rank};
         if (kind_ == memory::mapped)
             result->mapped = {{0, target(rank).data(), target(rank).size(), {}}};
@@ -162,7 +167,9 @@ public:
         return result;
     }
 
-    std::vector<kv_agent_result> reports(std::uint32_t rank) { return sent_to<kv_agent_result>(rank); }
+    std::vector<kv_agent_result> reports(std::uint32_t rank) {
+        return sent_to<kv_agent_result>(rank);
+    }
     std::vector<session_finished> outcomes() const { return observer.received<session_finished>(); }
     std::vector<piece_finished> pieces() const { return observer.received<piece_finished>(); }
     std::size_t releases() const { return observer.received<session_released>().size(); }

@@ -63,7 +63,8 @@ TEST_CASE("tx_session: a big mapped slice goes to copy_io, with addresses of thi
     CHECK(test.releases() == 1);
 }
 
-TEST_CASE("tx_session: without a mapping a slice goes through the fabric, over the peer's endpoint") {
+TEST_CASE(
+    "tx_session: without a mapping a slice goes through the fabric, over the peer's endpoint") {
     tx_fixture test{1, aux_mode::none, memory::unmapped};
     test.tell(send_slice{tx_fixture::slice()});
     test.bind(0);
@@ -115,7 +116,8 @@ TEST_CASE("tx_session: a replayed request changes nothing (H23)") {
     CHECK(test.reports(0).size() == 1);
 }
 
-TEST_CASE("tx_session: another attempt of a bound rank is answered gone and disturbs nobody (H28)") {
+TEST_CASE(
+    "tx_session: another attempt of a bound rank is answered gone and disturbs nobody (H28)") {
     tx_fixture test{1, aux_mode::none, memory::mapped, no_inline_copies()};
     test.tell(send_slice{tx_fixture::slice()});
     test.bind(0);
@@ -174,7 +176,8 @@ TEST_CASE("tx_session: each receive slice gets reports of its own (H15)") {
     CHECK(test.outcome() == session_state::kv_transferred);
 }
 
-TEST_CASE("tx_session: the aux record goes to those who asked for it, before or after the bind, once") {
+TEST_CASE(
+    "tx_session: the aux record goes to those who asked for it, before or after the bind, once") {
     tx_fixture test{2, aux_mode::required};
     auto wants_aux = test.ask(0);
     wants_aux.aux = aux_mode::required;
@@ -206,7 +209,8 @@ TEST_CASE("tx_session: a receiver that has its aux from elsewhere gets none") {
     CHECK(test.outcome() == session_state::fully_transferred);
     CHECK(test.pieces().size() == 2);
     const auto outcomes = test.outcomes();
-    CHECK(std::none_of(outcomes.begin(), outcomes.end(), [](const auto& x) { return bool{x.error}; }));
+    CHECK(std::none_of(outcomes.begin(), outcomes.end(),
+                       [](const auto& x) { return bool{x.error}; }));
 }
 
 TEST_CASE("tx_session: an aux record that is too large fails that call; a right one may follow") {

@@ -5,9 +5,8 @@
 #include "tests/fabric_probe.hpp"
 #include "transport/ucx_io.hpp"
 
-#include <sys/prctl.h>
-
 #include <charconv>
+#include <sys/prctl.h>
 #include <thread>
 
 using namespace kvferry;
@@ -44,12 +43,14 @@ struct rendezvous {
     memory_region region;
 
     std::string print() const {
-        return to_hex(address) + "/" + std::to_string(region.base_address) + "/" + to_hex(region.access_key);
+        return to_hex(address) + "/" + std::to_string(region.base_address) + "/"
+               + to_hex(region.access_key);
     }
     static rendezvous parse(const std::string& text) {
         auto first = text.find('/'), second = text.rfind('/');
         rendezvous result{from_hex(std::string_view{text}.substr(0, first)), {}};
-        result.region = {std::stoull(text.substr(first + 1)), region_bytes, memory_kind::host_private,
+        result.region = {std::stoull(text.substr(first + 1)), region_bytes,
+                         memory_kind::host_private,
                          from_hex(std::string_view{text}.substr(second + 1))};
         return result;
     }
@@ -72,8 +73,9 @@ struct rank {
             fabric, register_region{memory.data(), memory.size(), memory_kind::host_private});
         REQUIRE(described);
         REQUIRE(registered);
-        meet = {described->address,
-                {memory.address(), memory.size(), memory_kind::host_private, registered->access_key}};
+        meet = {
+            described->address,
+            {memory.address(), memory.size(), memory_kind::host_private, registered->access_key}};
     }
 
     /// Says where this rank is, as the first message of a link does.
@@ -88,7 +90,8 @@ struct rank {
     rendezvous await_hello() {
         auto hello = arrivals.next<frame_arrived>().frame;
         auto skip = make_frame(child_id, 0).size();
-        return rendezvous::parse({reinterpret_cast<const char*>(hello.data()) + skip, hello.size() - skip});
+        return rendezvous::parse(
+            {reinterpret_cast<const char*>(hello.data()) + skip, hello.size() - skip});
     }
 
     endpoint_id open(incarnation peer, const rendezvous& to) {
@@ -110,12 +113,14 @@ TEST_CASE("helper process: a rank that writes until it is killed" * doctest::ski
     auto to = rendezvous::parse(child_argument());
     auto over = self.open(here_id, to);
     self.say_hello(over);
-    self.probe.next<frame_arrived>(); // as on a real link, both sides are connected before data moves
+    self.probe
+        .next<frame_arrived>(); // as on a real link, both sides are connected before data moves
     fabric_memory source(half_of_the_region.source_bytes(), 1);
     for (std::uint64_t number = 1;; ++number) {
-        self.probe.tell(self.fabric, start_put{transfer_id{number}, over,
-                                               half_of_the_region.job(source.address(), to.region.base_address),
-                                               self.probe.completions()});
+        self.probe.tell(self.fabric,
+                        start_put{transfer_id{number}, over,
+                                  half_of_the_region.job(source.address(), to.region.base_address),
+                                  self.probe.completions()});
         std::memset(source.data(), static_cast<int>(number % 100 + 1), 4096);
         if (self.probe.next<transfer_done>().result != agent_result::success)
             return;
@@ -130,7 +135,8 @@ TEST_CASE("helper process: a rank that is written to until it is killed" * docte
     self.probe.next<endpoint_failed>(); // bounded
 }
 
-TEST_CASE("ucx_io: a writer killed in the middle of a put costs its target nothing; after the drain no byte comes") {
+TEST_CASE("ucx_io: a writer killed in the middle of a put costs its target nothing; after the "
+          "drain no byte comes") {
     rank here{here_id};
     for (int round = 0; round < 4; ++round) {
         CAPTURE(round);
@@ -155,14 +161,16 @@ TEST_CASE("ucx_io: a writer killed in the middle of a put costs its target nothi
             child.kill();
         }
         REQUIRE_FALSE(here.probe.ask(here.fabric, drain_fabric{child_id}));
-        const std::vector<std::byte> then(here.memory.data(), here.memory.data() + here.memory.size());
+        const std::vector<std::byte> then(here.memory.data(),
+                                          here.memory.data() + here.memory.size());
         CHECK(here.probe.next<endpoint_failed>().endpoint == over);
         REQUIRE_FALSE(here.probe.ask(here.fabric, drain_fabric{child_id}));
         CHECK(std::memcmp(then.data(), here.memory.data(), then.size()) == 0);
     }
 }
 
-TEST_CASE("ucx_io: a target killed in the middle of puts: each is answered once, then the owner is told") {
+TEST_CASE("ucx_io: a target killed in the middle of puts: each is answered once, then the owner is "
+          "told") {
     rank here{here_id};
     fabric_memory source(half_of_the_region.source_bytes(), 1);
     std::uint64_t number = 0;
@@ -174,10 +182,10 @@ TEST_CASE("ucx_io: a target killed in the middle of puts: each is answered once,
         constexpr int puts = 8;
         child.freeze(); // so that it dies in the middle
         for (int i = 0; i < puts; ++i)
-            here.probe.tell(here.fabric,
-                            start_put{transfer_id{++number}, over,
-                                      half_of_the_region.job(source.address(), to.region.base_address),
-                                      here.probe.completions()});
+            here.probe.tell(here.fabric, start_put{transfer_id{++number}, over,
+                                                   half_of_the_region.job(source.address(),
+                                                                          to.region.base_address),
+                                                   here.probe.completions()});
         here.probe.settle(here.fabric);
         child.kill();
         CHECK(here.probe.doubts(puts) > 0);

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The UCX fabric keeps the fabric's promises over TCP loopback, and leaves nothing behind.
-#include "transport/ucx_io.hpp"
-
 #include "tests/fabric_conformance.hpp"
 #include "tests/fabric_loops.hpp"
 #include "tests/idle_cost.hpp"
 #include "tests/open_resources.hpp"
 #include "transport/system_call.hpp"
+#include "transport/ucx_io.hpp"
 
 #include <cerrno>
 
@@ -22,8 +21,9 @@ struct ucx_kit_by : fabric_loops {
 };
 
 using ucx_kit = ucx_kit_by<put_method::automatic>;
-/// UCX's emulation of RMA stands in for the hardware: the same calls. It checks no key, and a writer
-/// that dies or closes by force may abort its target, so those promises are not asked of it here.
+/// UCX's emulation of RMA stands in for the hardware: the same calls. It checks no key, and a
+/// writer that dies or closes by force may abort its target, so those promises are not asked of it
+/// here.
 using ucx_rma_kit = ucx_kit_by<put_method::rma>;
 
 } // namespace kvferry::testing
@@ -56,13 +56,15 @@ TEST_CASE("ucx_io: a construction step that fails is named and leaves nothing be
         REQUIRE_FALSE(probe.ask(*first, stop_io{}));
     }
     const auto before = open_resources();
-    for (const char* step : {"ucp_config_read", "ucp_init", "ucp_worker_create", "ucp_worker_get_address",
-                             "ucp_worker_set_am_recv_handler", "ucp_worker_get_efd", "epoll_ctl"}) {
+    for (const char* step :
+         {"ucp_config_read", "ucp_init", "ucp_worker_create", "ucp_worker_get_address",
+          "ucp_worker_set_am_recv_handler", "ucp_worker_get_efd", "epoll_ctl"}) {
         CAPTURE(step);
         failing_call failure{step, EMFILE};
         auto made = spawn_ucx_io(kit.system(), kit.loop(0), {});
         REQUIRE_FALSE(made);
-        CHECK_MESSAGE(text_of(made.error()).find(step) != std::string::npos, describe(made.error()));
+        CHECK_MESSAGE(text_of(made.error()).find(step) != std::string::npos,
+                      describe(made.error()));
         CHECK(open_resources() == before);
     }
 }
@@ -140,7 +142,8 @@ TEST_CASE("ucx_io: two connected fabrics cost less than one percent of a core wh
     pair.check_alive(over, target);
     for (int number : {0, 1}) {
         const auto cost = measure_idle_cost(pair.kit.loop(number));
-        CHECK_MESSAGE(cost.below_one_percent(), cost.processor.count(), " ns of ", cost.wall.count());
+        CHECK_MESSAGE(cost.below_one_percent(), cost.processor.count(), " ns of ",
+                      cost.wall.count());
     }
 }
 
@@ -159,6 +162,7 @@ TEST_CASE("ucx_io: a drained peer that lives after all is refused until it is di
     CHECK(std::count(target.data(), target.data() + target.size(), std::byte{0})
           == std::ptrdiff_t(target.size()));
     REQUIRE(pair.probe.ask<endpoint_opened>(
-        pair.target, open_endpoint{pair.writer_id, pair.address_of(pair.writer), {}, pair.probe.sink()}));
+        pair.target,
+        open_endpoint{pair.writer_id, pair.address_of(pair.writer), {}, pair.probe.sink()}));
     pair.check_alive(over, target);
 }

@@ -106,7 +106,8 @@ public:
     template <class T, class Handle, class Message>
     reply<T> ask(const Handle& to, Message message) {
         reply<T> result;
-        auto run = [to, state = result.state_, message = std::move(message)](caf::event_based_actor* self) {
+        auto run = [to, state = result.state_,
+                    message = std::move(message)](caf::event_based_actor* self) {
             auto failed = [state](caf::error& error) { state->error = std::move(error); };
             auto question = self->request(to, caf::infinite, message);
             if constexpr (std::is_void_v<T>)

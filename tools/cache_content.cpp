@@ -111,8 +111,8 @@ cache_content::verdict cache_content::check(const block_list& blocks, std::uint3
             return;
         if (result.rows_wrong++ == 0)
             result.first_difference =
-                "layer " + std::to_string(place.layer) + " " + view_.roles[place.buffer] +
-                " head " + std::to_string(place.head) + " token " + std::to_string(place.token);
+                "layer " + std::to_string(place.layer) + " " + view_.roles[place.buffer] + " head "
+                + std::to_string(place.head) + " token " + std::to_string(place.token);
     });
     return result;
 }

@@ -6,7 +6,6 @@
 #include "messages/log.hpp"
 #include "transport/system_call.hpp"
 
-
 #include <array>
 #include <atomic>
 #include <csignal>
@@ -54,7 +53,8 @@ std::string flight_recorder::folder() {
     return (std::filesystem::temp_directory_path(ignored) / "kvferry-flight").string();
 }
 
-caf::expected<std::unique_ptr<flight_recorder>> flight_recorder::start(std::string name, std::string folder) {
+caf::expected<std::unique_ptr<flight_recorder>> flight_recorder::start(std::string name,
+                                                                       std::string folder) {
     unique_fd wake{::eventfd(0, EFD_CLOEXEC)};
     if (!wake)
         return system_error(errc::system_call_failed, "eventfd", "raise the limit of descriptors");
@@ -103,9 +103,11 @@ void flight_recorder::run() {
         if (!why)
             continue;
         if (auto path = dump_trace(folder_, name_, *why))
-            logger().error("{}: the last events are in {}; kvferry trace show {} prints them", *why, *path, *path);
+            logger().error("{}: the last events are in {}; kvferry trace show {} prints them", *why,
+                           *path, *path);
         else
-            logger().error("{}: the last events cannot be written: {}", *why, describe(path.error()));
+            logger().error("{}: the last events cannot be written: {}", *why,
+                           describe(path.error()));
         if (number != 0)
             written = true;
     }

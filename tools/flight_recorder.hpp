@@ -11,14 +11,15 @@
 
 namespace kvferry::tools {
 
-/// While one lives, SIGTERM and the signals of a crash first leave FOLDER/<name>-<process id>.kvtrace,
-/// then do what they always did. One per process.
+/// While one lives, SIGTERM and the signals of a crash first leave FOLDER/<name>-<process
+/// id>.kvtrace, then do what they always did. One per process.
 class flight_recorder {
 public:
     /// Where files go: KVFERRY_FLIGHT, else "kvferry-flight" among the system's temporary files.
     static std::string folder();
 
-    static caf::expected<std::unique_ptr<flight_recorder>> start(std::string name, std::string folder);
+    static caf::expected<std::unique_ptr<flight_recorder>> start(std::string name,
+                                                                 std::string folder);
 
     /// Puts the signals back.
     ~flight_recorder();

@@ -50,8 +50,8 @@ caf::expected<std::uint32_t> key_values::number(std::string_view key,
     const auto [end, failure] =
         std::from_chars(digits.data(), digits.data() + digits.size(), value);
     if (failure != std::errc{} || end != digits.data() + digits.size())
-        return make_error(errc::invalid_argument, option_ + ": " + std::string{key} + "=" + digits +
-                                                      " is no number below 2^32");
+        return make_error(errc::invalid_argument, option_ + ": " + std::string{key} + "=" + digits
+                                                      + " is no number below 2^32");
     return value;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The program `kvferry`: finds the subcommand, turns usage errors into status 2; into JSON for whoever
-// asked for that.
+// The program `kvferry`: finds the subcommand, turns usage errors into status 2; into JSON for
+// whoever asked for that.
 #include "actors/configure.hpp"
 #include "tools/subcommand.hpp"
 
@@ -41,7 +41,10 @@ int main(int argc, char** argv) {
         }
         const std::string text = error.what();
         if (std::find(argv, argv + argc, std::string_view{"--json"}) != argv + argc)
-            std::cout << nlohmann::json{{"error", {{"code", "invalid_argument"}, {"message", text}}}}.dump() << "\n";
+            std::cout << nlohmann::json{{"error",
+                                         {{"code", "invalid_argument"}, {"message", text}}}}
+                             .dump()
+                      << "\n";
         else
             std::cerr << "kvferry: " << text << "\n";
         return kvferry::exit_usage;

@@ -201,9 +201,9 @@ void rank_host::await(const json& command) {
     const auto deadline = clock::now() + limit;
     while (!content_.arrived(static_cast<std::uint32_t>(slot), block, seed)) {
         if (clock::now() > deadline)
-            throw command_failed{
-                make_error(errc::deadline_exceeded, "block " + std::to_string(block) +
-                                                        " is not in slot " + std::to_string(slot))};
+            throw command_failed{make_error(errc::deadline_exceeded,
+                                            "block " + std::to_string(block) + " is not in slot "
+                                                + std::to_string(slot))};
         std::this_thread::sleep_for(std::chrono::microseconds{50});
     }
     print({{"event", "arrived"}, {"slot", slot}});
@@ -244,8 +244,8 @@ rank_host::session& rank_host::find(const json& command) {
         if (where.empty() || where == to_string(role))
             if (auto found = sessions_.find({role, request}); found != sessions_.end())
                 return found->second;
-    throw command_failed{make_error(errc::gone, "rid " + std::to_string(request) +
-                                                    " has no session here, or it is released")};
+    throw command_failed{make_error(errc::gone, "rid " + std::to_string(request)
+                                                    + " has no session here, or it is released")};
 }
 
 session_options rank_host::options_of(const json& command, aux_mode aux,
@@ -276,8 +276,8 @@ block_list rank_host::blocks_of(const json& command) const {
     block_list result{command.value("first_block", 0u),
                       command.at("slots").get<std::vector<std::int32_t>>()};
     if (!content_.has(result))
-        throw command_failed{wrong("slots go from 0 to " +
-                                   std::to_string(content_.slot_count() - 1) + ", or -1 for none")};
+        throw command_failed{wrong("slots go from 0 to " + std::to_string(content_.slot_count() - 1)
+                                   + ", or -1 for none")};
     return result;
 }
 
@@ -296,8 +296,8 @@ kv_slice rank_host::slice_of(const json& command) const {
 /// A session that is over needs no handle; its rid may come again.
 void rank_host::forget_released() {
     std::erase_if(sessions_, [](const auto& entry) {
-        return entry.second.handle().released().wait_for(std::chrono::seconds{0}) ==
-               std::future_status::ready;
+        return entry.second.handle().released().wait_for(std::chrono::seconds{0})
+               == std::future_status::ready;
     });
 }
 

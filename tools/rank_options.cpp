@@ -51,12 +51,13 @@ caf::expected<parallelism> parse_layout(std::string_view text, std::uint32_t lay
     if (reader.error)
         return reader.error;
     if (result.pp_size == 0 || result.pp_size > layers)
-        return make_error(errc::invalid_argument, "--layout: pp=" + std::to_string(result.pp_size) +
-                                                      " for " + std::to_string(layers) + " layers");
+        return make_error(errc::invalid_argument, "--layout: pp=" + std::to_string(result.pp_size)
+                                                      + " for " + std::to_string(layers)
+                                                      + " layers");
     result.attention_dp = attention_dp != 0;
     for (std::uint32_t stage = 0; stage < result.pp_size; ++stage)
-        result.layers_per_stage.push_back(layers / result.pp_size +
-                                          (stage < layers % result.pp_size));
+        result.layers_per_stage.push_back(layers / result.pp_size
+                                          + (stage < layers % result.pp_size));
     return result;
 }
 

@@ -145,7 +145,9 @@ void add_worker(CLI::App& app, int& status) {
     milliseconds("--stop-deadline", options->stop_deadline, "The stop at the end");
     command->add_option("--fill-seed", options->fill_seed,
                         "Start with this content: slot i holds block i");
-    command->add_option("--trace", options->trace, "Record all messages into this folder, for `kvferry trace`")
+    command
+        ->add_option("--trace", options->trace,
+                     "Record all messages into this folder, for `kvferry trace`")
         ->type_name("RUN");
     command->footer(tools::protocol_text);
     command->callback([options, &status] { status = tools::run_worker(*options); });

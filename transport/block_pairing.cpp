@@ -54,12 +54,12 @@ struct pairing {
     const block_list& target;
 
     caf::error missing(const std::string& what) const {
-        return make_error(
-            errc::plan_invalid,
-            what + ": " + describe(receiver) + " lists a slot for it in layer group " +
-                std::to_string(part.target_group) + ", the slice of " + describe(writer) +
-                " has none in layer group " + std::to_string(part.source_group) +
-                ": list it on the context side, or leave it out on the other");
+        return make_error(errc::plan_invalid,
+                          what + ": " + describe(receiver) + " lists a slot for it in layer group "
+                              + std::to_string(part.target_group) + ", the slice of "
+                              + describe(writer) + " has none in layer group "
+                              + std::to_string(part.source_group)
+                              + ": list it on the context side, or leave it out on the other");
     }
 
     /// Slots of one piece in all periods: whole ones, and at most one that the prompt ends in.

@@ -62,8 +62,8 @@ public:
                                        entry.target_buffer, cp_rank}];
                 if (here.source_shards != 0 && here.source_shards != source.num_shards)
                     return detail::bad_layout(
-                        writer, "layer " + text(group.layers[layer]) + " has num_shards " +
-                                    text(source.num_shards) + ", unlike another rank's");
+                        writer, "layer " + text(group.layers[layer]) + " has num_shards "
+                                    + text(source.num_shards) + ", unlike another rank's");
                 here.source_shards = source.num_shards;
                 here.wanted = split.target_parts;
                 if (!pair.carries)
@@ -71,10 +71,10 @@ public:
                 here.found += split.parts;
                 if (auto [first, is_new] = here.writers.emplace(split.target_first, writer.rank);
                     !is_new)
-                    return detail::bad_layout(writer, "layer " + text(group.layers[layer]) +
-                                                          " for " + describe(receiver_) +
-                                                          " would come from rank " +
-                                                          to_string(first->second) + " as well");
+                    return detail::bad_layout(writer, "layer " + text(group.layers[layer]) + " for "
+                                                          + describe(receiver_)
+                                                          + " would come from rank "
+                                                          + to_string(first->second) + " as well");
             }
         }
         return {};
@@ -88,16 +88,16 @@ public:
                 "layer " + text(group.layers[where.local_layer]) + " of " + describe(receiver_);
             if (here.found != here.wanted)
                 return make_error(errc::layout_mismatch,
-                                  layer + ": the context's ranks hold " + text(here.found) +
-                                      " of the " + text(here.wanted) + " shards it is made of");
+                                  layer + ": the context's ranks hold " + text(here.found)
+                                      + " of the " + text(here.wanted) + " shards it is made of");
             const auto& view = group.views[where.view];
             for (std::uint32_t buffer = 0; buffer < buffers_per_layer(view); ++buffer) {
                 auto sibling = where;
                 sibling.buffer = buffer;
                 if (!buffers_.contains(sibling))
                     return make_error(errc::layout_mismatch,
-                                      layer + ": the context has some of its roles " +
-                                          text(view.roles) + ", but not number " + text(buffer));
+                                      layer + ": the context has some of its roles "
+                                          + text(view.roles) + ", but not number " + text(buffer));
             }
         }
         return {};
@@ -144,8 +144,8 @@ caf::error check_instance(const std::vector<rank_info>& ranks) {
             return detail::bad_layout(rank, "it is listed twice");
     }
     if (ranks.size() != first.world_size)
-        return detail::bad_layout(first, "world_size is " + text(first.world_size) + ", " +
-                                             text(ranks.size()) + " ranks are listed");
+        return detail::bad_layout(first, "world_size is " + text(first.world_size) + ", "
+                                             + text(ranks.size()) + " ranks are listed");
     return {};
 }
 
@@ -201,15 +201,15 @@ caf::expected<cohorts> cohorts_of(const rank_info& receiver,
     if (auto error = check_split(context_ranks.front(), receiver))
         return error;
     if (context_dp_rank >= dp_size(context_ranks.front().layout))
-        return make_error(errc::invalid_argument, "context DP rank " + text(context_dp_rank) +
-                                                      ": instance " +
-                                                      context_ranks.front().instance + " has " +
-                                                      text(dp_size(context_ranks.front().layout)));
+        return make_error(errc::invalid_argument,
+                          "context DP rank " + text(context_dp_rank) + ": instance "
+                              + context_ranks.front().instance + " has "
+                              + text(dp_size(context_ranks.front().layout)));
     cohorts result;
     coverage covered{receiver};
     for (const auto& writer : context_ranks) {
-        if (dp_rank(writer.layout) != context_dp_rank ||
-            !groups_overlap(writer.layout, receiver.layout))
+        if (dp_rank(writer.layout) != context_dp_rank
+            || !groups_overlap(writer.layout, receiver.layout))
             continue;
         auto pairs = match_layouts(writer, receiver);
         if (!pairs)
@@ -238,8 +238,9 @@ std::vector<rank_id> receivers_of(const rank_info& writer,
                                   std::uint32_t generation_dp_rank, bool with_aux) {
     std::vector<rank_id> result;
     for (const auto& receiver : generation_ranks)
-        if (dp_rank(receiver.layout) == generation_dp_rank &&
-            (should_send_kv(writer, receiver) || (with_aux && should_send_aux(writer, receiver))))
+        if (dp_rank(receiver.layout) == generation_dp_rank
+            && (should_send_kv(writer, receiver)
+                || (with_aux && should_send_aux(writer, receiver))))
             result.push_back(receiver.rank);
     std::sort(result.begin(), result.end());
     return result;

@@ -20,7 +20,8 @@ constexpr std::size_t fetched_bytes = 512;
 
 } // namespace
 
-void copy_through_cache(void* to, const void* from, std::size_t bytes, const void* next_from) noexcept {
+void copy_through_cache(void* to, const void* from, std::size_t bytes,
+                        const void* next_from) noexcept {
     if (next_from)
         for (std::size_t at = 0; at < std::min(fetched_bytes, bytes); at += line_bytes)
             __builtin_prefetch(static_cast<const char*>(next_from) + at);
@@ -70,8 +71,9 @@ std::size_t stream_lines(char* to, const char* from, std::size_t at, std::size_t
     return at;
 }
 
-__attribute__((target("avx512f"))) std::size_t
-stream_lines_512(char* to, const char* from, std::size_t at, std::size_t bytes, const read_ahead& ahead) {
+__attribute__((target("avx512f"))) std::size_t stream_lines_512(char* to, const char* from,
+                                                                std::size_t at, std::size_t bytes,
+                                                                const read_ahead& ahead) {
     for (; at + line_bytes <= bytes; at += line_bytes) {
         ahead.fetch(at);
         _mm512_stream_si512(reinterpret_cast<__m512i*>(to + at), _mm512_loadu_si512(from + at));
@@ -81,17 +83,19 @@ stream_lines_512(char* to, const char* from, std::size_t at, std::size_t bytes, 
 
 } // namespace
 
-void copy_past_cache(void* to, const void* from, std::size_t bytes, const void* next_from) noexcept {
-    static const auto stream = __builtin_cpu_supports("avx512f") ? &stream_lines_512 : &stream_lines;
+void copy_past_cache(void* to, const void* from, std::size_t bytes,
+                     const void* next_from) noexcept {
+    static const auto stream =
+        __builtin_cpu_supports("avx512f") ? &stream_lines_512 : &stream_lines;
     auto* target = static_cast<char*>(to);
     const auto* source = static_cast<const char*>(from);
     // Streaming stores are aligned; the few bytes before and after them go the usual way.
     const auto begins = reinterpret_cast<std::uintptr_t>(target) % line_bytes;
     const auto before = std::min(bytes, (line_bytes - begins) % line_bytes);
     std::memcpy(target, source, before);
-    const auto at = stream(target, source, before, bytes,
-                           {source, static_cast<const char*>(next_from), bytes,
-                            std::min(read_ahead_bytes, bytes)});
+    const auto at = stream(
+        target, source, before, bytes,
+        {source, static_cast<const char*>(next_from), bytes, std::min(read_ahead_bytes, bytes)});
     std::memcpy(target + at, source + at, bytes - at);
 }
 

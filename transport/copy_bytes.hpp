@@ -8,7 +8,8 @@ namespace kvferry {
 
 /// memcpy that fetches the beginning of the next stretch meanwhile (null: there is none): one far
 /// away, which the hardware does not guess.
-void copy_through_cache(void* to, const void* from, std::size_t bytes, const void* next_from) noexcept;
+void copy_through_cache(void* to, const void* from, std::size_t bytes,
+                        const void* next_from) noexcept;
 
 /// For targets that are in no cache: the lines are written without being read first, while the
 /// source is read ahead, into `next_from` when this stretch ends (the next one, of about the same

@@ -45,8 +45,8 @@ caf::error check(const start_copy& message) {
     for (const auto& part : message.job.plan->parts) {
         if (!part.layout || (part.layout->runs.empty() && !part.slots.empty()))
             return invalid("a part without a template");
-        if (part.source_pool >= message.job.source_pools.size() ||
-            part.target_pool >= message.job.target_pools.size())
+        if (part.source_pool >= message.job.source_pools.size()
+            || part.target_pool >= message.job.target_pools.size())
             return invalid("a part of a pool that has no address");
     }
     return {};
@@ -68,7 +68,8 @@ stepping_copy_actor::behavior_type copy_io_state::make_behavior() {
 
 void copy_io_state::on_start(start_copy& message) {
     const auto taken = clock::now();
-    record_io(self_, trace::instant::io_begin, mapped_copy, message.id.value, message.job.plan ? message.job.plan->bytes : 0);
+    record_io(self_, trace::instant::io_begin, mapped_copy, message.id.value,
+              message.job.plan ? message.job.plan->bytes : 0);
     auto problem =
         is_live(message.id)
             ? make_error(errc::duplicate, "transfer " + to_string(message.id) + " is being copied")
@@ -95,10 +96,10 @@ void copy_io_state::on_step(const copy_step&) {
             finish(turn, agent_result::success, {});
         } else {
             finish(turn, agent_result::failed,
-                   make_error(errc::plan_invalid,
-                              "transfer " + to_string(turn.id) + ": a plan of " +
-                                  std::to_string(turn.job.plan->bytes) + " bytes held " +
-                                  std::to_string(turn.cursor.bytes())));
+                   make_error(errc::plan_invalid, "transfer " + to_string(turn.id) + ": a plan of "
+                                                      + std::to_string(turn.job.plan->bytes)
+                                                      + " bytes held "
+                                                      + std::to_string(turn.cursor.bytes())));
         }
     } catch (const std::exception& thrown) {
         finish(turn, agent_result::failed,
@@ -127,8 +128,8 @@ void copy_io_state::on_cancel(const cancel_transfer& message) {
     if (found == transfers_.end())
         return;
     finish(*found, agent_result::failed,
-           make_error(errc::cancelled, "copy " + to_string(message.id) + " was cancelled after " +
-                                           std::to_string(found->cursor.bytes()) + " bytes"));
+           make_error(errc::cancelled, "copy " + to_string(message.id) + " was cancelled after "
+                                           + std::to_string(found->cursor.bytes()) + " bytes"));
     transfers_.erase(found);
 }
 
@@ -148,7 +149,8 @@ bool copy_io_state::is_live(transfer_id id) const {
 void copy_io_state::finish(transfer& x, agent_result result, caf::error reason) {
     record_io(self_, trace::instant::io_end, mapped_copy, x.id.value, x.cursor.bytes());
     tell(self_, x.reply_to,
-         transfer_done{x.id, result, x.cursor.bytes(), std::move(reason), x.began, clock::now(), x.posting});
+         transfer_done{x.id, result, x.cursor.bytes(), std::move(reason), x.began, clock::now(),
+                       x.posting});
 }
 
 copy_actor spawn_copy_io(caf::actor_system& system, placement where,

@@ -18,8 +18,8 @@ bool continues(run& last, std::uint64_t source, std::uint64_t target, std::uint6
             return false;
         last.source_stride_bytes = source - last.source_offset_bytes;
         last.target_stride_bytes = target - last.target_offset_bytes;
-    } else if (source != last.source_offset_bytes + last.count * last.source_stride_bytes ||
-               target != last.target_offset_bytes + last.count * last.target_stride_bytes) {
+    } else if (source != last.source_offset_bytes + last.count * last.source_stride_bytes
+               || target != last.target_offset_bytes + last.count * last.target_stride_bytes) {
         return false;
     }
     ++last.count;
@@ -32,8 +32,8 @@ void template_builder::add(std::uint64_t source_offset_bytes, std::uint64_t targ
                            std::uint64_t bytes) {
     if (!stretches_.empty()) {
         auto& last = stretches_.back();
-        if (last.source_offset_bytes + last.bytes == source_offset_bytes &&
-            last.target_offset_bytes + last.bytes == target_offset_bytes) {
+        if (last.source_offset_bytes + last.bytes == source_offset_bytes
+            && last.target_offset_bytes + last.bytes == target_offset_bytes) {
             last.bytes += bytes;
             return;
         }
@@ -44,8 +44,8 @@ void template_builder::add(std::uint64_t source_offset_bytes, std::uint64_t targ
 void template_builder::add(const view_pair& pair, const pool_view& source, const pool_view& target,
                            const token_cut& cut) {
     const auto split = overlap_of(source.layout, target.layout);
-    const bool intact = source.layout.kind == target.layout.kind && cut.is_whole() &&
-                        split.source_parts == split.target_parts;
+    const bool intact = source.layout.kind == target.layout.kind && cut.is_whole()
+                        && split.source_parts == split.target_parts;
     for (const auto& entry : pair.entries) {
         if (intact)
             add(entry.source.offset_bytes, entry.target.offset_bytes, entry.source.bytes);
@@ -105,11 +105,11 @@ void template_builder::add_tokens(const entry_pair& entry, const shard_overlap& 
     const bool tokens_lie_together = from_step == row && to_step == row;
     for (std::uint64_t head = 0; head < split.parts * part_heads; ++head) {
         const auto from_start =
-            from + cut.source_first * from_step +
-            (split.source_first * part_heads + head) * (from_by_head ? from_head : row);
+            from + cut.source_first * from_step
+            + (split.source_first * part_heads + head) * (from_by_head ? from_head : row);
         const auto to_start =
-            to + cut.target_first * to_step +
-            (split.target_first * part_heads + head) * (to_by_head ? to_head : row);
+            to + cut.target_first * to_step
+            + (split.target_first * part_heads + head) * (to_by_head ? to_head : row);
         if (tokens_lie_together) {
             add(from_start, to_start, cut.tokens * row);
             continue;
@@ -122,8 +122,9 @@ void template_builder::add_tokens(const entry_pair& entry, const shard_overlap& 
 caf::expected<copy_template> template_builder::finish() const {
     copy_template result;
     for (const auto& x : stretches_) {
-        if (result.runs.empty() ||
-            !continues(result.runs.back(), x.source_offset_bytes, x.target_offset_bytes, x.bytes))
+        if (result.runs.empty()
+            || !continues(result.runs.back(), x.source_offset_bytes, x.target_offset_bytes,
+                          x.bytes))
             result.runs.push_back({x.source_offset_bytes, x.target_offset_bytes, x.bytes, 1, 0, 0});
         result.bytes += x.bytes;
     }
@@ -136,9 +137,9 @@ caf::expected<copy_template> template_builder::finish() const {
         const auto& before = by_target[index - 1];
         if (before.target_offset_bytes + before.bytes > by_target[index].target_offset_bytes)
             return make_error(errc::plan_invalid,
-                              "the target byte at slot offset " +
-                                  std::to_string(by_target[index].target_offset_bytes) +
-                                  " would be written twice");
+                              "the target byte at slot offset "
+                                  + std::to_string(by_target[index].target_offset_bytes)
+                                  + " would be written twice");
     }
     return result;
 }

@@ -28,10 +28,12 @@ public:
         if (sequence < x.next)
             return false;
         if (sequence > x.next)
-            return x.held.size() < held_max_ && x.held.try_emplace(sequence, std::move(frame)).second;
+            return x.held.size() < held_max_
+                   && x.held.try_emplace(sequence, std::move(frame)).second;
         ready.push_back(std::move(frame));
         ++x.next;
-        for (auto it = x.held.begin(); it != x.held.end() && it->first == x.next; it = x.held.erase(it)) {
+        for (auto it = x.held.begin(); it != x.held.end() && it->first == x.next;
+             it = x.held.erase(it)) {
             ready.push_back(std::move(it->second));
             ++x.next;
         }

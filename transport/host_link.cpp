@@ -3,8 +3,8 @@
 #include "transport/host_link.hpp"
 
 #include "messages/handle.hpp"
-#include "transport/host_link_state.hpp"
 #include "messages/log.hpp"
+#include "transport/host_link_state.hpp"
 #include "transport/memory_mapping.hpp"
 #include "transport/process_watch.hpp"
 
@@ -36,9 +36,10 @@ caf::error identify(host_link_connection& connection) {
     if (!peer)
         return std::move(peer.error());
     if (peer->uid != ::geteuid())
-        return make_error(errc::foreign_peer, "process " + std::to_string(peer->pid) +
-                                                  " belongs to user " + std::to_string(peer->uid) +
-                                                  ", this rank to " + std::to_string(::geteuid()));
+        return make_error(errc::foreign_peer, "process " + std::to_string(peer->pid)
+                                                  + " belongs to user " + std::to_string(peer->uid)
+                                                  + ", this rank to "
+                                                  + std::to_string(::geteuid()));
     auto process = watch_process(connection.socket());
     if (!process)
         return std::move(process.error());
@@ -167,9 +168,9 @@ void host_link_state::on_connection() {
     if (strangers_.size() >= needs_.bounds.unexpected_host_links_max)
         return refuse(*connection,
                       make_error(errc::limit_exceeded,
-                                 "unexpected_host_links_max = " +
-                                     std::to_string(needs_.bounds.unexpected_host_links_max) +
-                                     " connections wait already"));
+                                 "unexpected_host_links_max = "
+                                     + std::to_string(needs_.bounds.unexpected_host_links_max)
+                                     + " connections wait already"));
     auto error = identify(*connection);
     if (!error)
         error = start(*connection);
@@ -351,9 +352,9 @@ caf::error host_link_state::send_hello(host_link_connection& connection, incarna
 caf::error host_link_state::check(const host_link_connection& connection,
                                   const hello_packet& hello) const {
     if (hello.receiver != needs_.self)
-        return make_error(errc::stale_incarnation, "a hello for incarnation " +
-                                                       to_string(hello.receiver) +
-                                                       ", this rank is " + to_string(needs_.self));
+        return make_error(errc::stale_incarnation,
+                          "a hello for incarnation " + to_string(hello.receiver) + ", this rank is "
+                              + to_string(needs_.self));
     if (!connection.dialled())
         return hello.token == needs_.token
                    ? caf::error{}

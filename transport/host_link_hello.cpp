@@ -40,8 +40,8 @@ bool apply_head(Inspector& f, packet_head& x) {
 
 template <class Inspector>
 bool apply_hello(Inspector& f, hello_packet& x, std::uint16_t& count) {
-    return f.apply(x.sender.value) && f.apply(x.receiver.value) && f.apply(x.token.value) &&
-           f.apply(x.part) && f.apply(x.parts) && f.apply(count);
+    return f.apply(x.sender.value) && f.apply(x.receiver.value) && f.apply(x.token.value)
+           && f.apply(x.part) && f.apply(x.parts) && f.apply(count);
 }
 
 template <class Inspector>
@@ -56,14 +56,14 @@ caf::expected<host_link_packet> decode_hello(caf::binary_deserializer& source,
     if (!apply_hello(source, result, count))
         return malformed("too short");
     if (result.part >= result.parts)
-        return malformed("part " + std::to_string(result.part) + " of " +
-                         std::to_string(result.parts));
+        return malformed("part " + std::to_string(result.part) + " of "
+                         + std::to_string(result.parts));
     if (count > socket_packet_fds_max || source.remaining() != count * region_bytes)
-        return malformed(std::to_string(count) + " regions in " +
-                         std::to_string(source.remaining()) + " bytes");
+        return malformed(std::to_string(count) + " regions in " + std::to_string(source.remaining())
+                         + " bytes");
     if (count != descriptors)
-        return malformed(std::to_string(count) + " regions beside " + std::to_string(descriptors) +
-                         " descriptors");
+        return malformed(std::to_string(count) + " regions beside " + std::to_string(descriptors)
+                         + " descriptors");
     result.regions.resize(count);
     for (auto& region : result.regions)
         if (!apply_region(source, region))
@@ -85,8 +85,8 @@ caf::expected<host_link_packet> decode_refusal(caf::binary_deserializer& source,
 
 std::vector<hello_packet> split_hello(incarnation sender, incarnation receiver, link_token token,
                                       const std::vector<hello_region>& regions) {
-    const auto parts = std::max<std::size_t>(1, (regions.size() + socket_packet_fds_max - 1) /
-                                                    socket_packet_fds_max);
+    const auto parts = std::max<std::size_t>(1, (regions.size() + socket_packet_fds_max - 1)
+                                                    / socket_packet_fds_max);
     std::vector<hello_packet> result;
     for (std::size_t part = 0; part < parts; ++part) {
         const auto from = part * socket_packet_fds_max;
@@ -131,11 +131,11 @@ caf::expected<host_link_packet> decode_host_link_packet(byte_view packet,
     if (!apply_head(source, head) || head.word != magic)
         return malformed("a foreign packet of " + std::to_string(packet.size()) + " bytes");
     if (head.version != protocol_version)
-        return make_error(errc::protocol_mismatch, "the process at the other end speaks version " +
-                                                       std::to_string(head.version) +
-                                                       ", this rank version " +
-                                                       std::to_string(protocol_version) +
-                                                       ": run the same release on both sides");
+        return make_error(errc::protocol_mismatch, "the process at the other end speaks version "
+                                                       + std::to_string(head.version)
+                                                       + ", this rank version "
+                                                       + std::to_string(protocol_version)
+                                                       + ": run the same release on both sides");
     switch (head.kind) {
     case 0:
         return decode_hello(source, descriptors);
@@ -154,15 +154,15 @@ caf::error hello_assembly::add(hello_packet packet, std::vector<unique_fd> memfd
         head_ = packet;
         head_.regions.clear();
     }
-    if (packet.part != next_part_ || packet.parts != parts_ || packet.sender != head_.sender ||
-        packet.receiver != head_.receiver || packet.token != head_.token ||
-        packet.regions.size() != memfds.size())
-        return malformed("part " + std::to_string(packet.part) + " does not follow part " +
-                         std::to_string(next_part_));
+    if (packet.part != next_part_ || packet.parts != parts_ || packet.sender != head_.sender
+        || packet.receiver != head_.receiver || packet.token != head_.token
+        || packet.regions.size() != memfds.size())
+        return malformed("part " + std::to_string(packet.part) + " does not follow part "
+                         + std::to_string(next_part_));
     if (regions_.size() + memfds.size() > regions_max_)
         return make_error(errc::limit_exceeded,
-                          "same-host hello: more regions than shared_regions_max = " +
-                              std::to_string(regions_max_));
+                          "same-host hello: more regions than shared_regions_max = "
+                              + std::to_string(regions_max_));
     for (std::size_t index = 0; index < memfds.size(); ++index) {
         const auto& region = packet.regions[index];
         for (const auto& other : regions_)

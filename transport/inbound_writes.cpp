@@ -14,7 +14,8 @@ constexpr std::size_t fences_max = 4096;
 
 } // namespace
 
-void inbound_writes::allow(region_id id, std::byte* base, std::uint64_t bytes, std::uint64_t secret) {
+void inbound_writes::allow(region_id id, std::byte* base, std::uint64_t bytes,
+                           std::uint64_t secret) {
     regions_[id] = {base, bytes, secret};
 }
 
@@ -28,15 +29,16 @@ caf::error inbound_writes::check(const write_head& head, std::size_t count, std:
                                                      + " counts as gone here: dial again");
     auto found = regions_.find(region_id{head.region});
     if (found == regions_.end() || found->second.secret != head.secret)
-        return make_error(errc::transfer_failed, "its access key is for no region that is registered "
-                                                 "here (any more): ask for the peer's regions again");
+        return make_error(errc::transfer_failed,
+                          "its access key is for no region that is registered "
+                          "here (any more): ask for the peer's regions again");
     const auto& region = found->second;
     const auto base = reinterpret_cast<std::uint64_t>(region.base);
     if (head.address < base || head.address - base > region.bytes
         || count > region.bytes - (head.address - base))
-        return make_error(errc::plan_invalid, std::to_string(count) + " bytes at "
-                                                  + std::to_string(head.address)
-                                                  + " are outside region " + std::to_string(head.region));
+        return make_error(errc::plan_invalid,
+                          std::to_string(count) + " bytes at " + std::to_string(head.address)
+                              + " are outside region " + std::to_string(head.region));
     to = region.base + (head.address - base);
     return {};
 }

@@ -9,13 +9,12 @@
 #include <caf/ref_counted.hpp>
 #include <caf/scheduler/abstract_coordinator.hpp>
 
-#include <pthread.h>
-#include <sys/epoll.h>
-#include <sys/eventfd.h>
-
 #include <algorithm>
 #include <array>
 #include <cstdlib>
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <system_error>
 
 namespace kvferry {
@@ -79,8 +78,8 @@ caf::expected<std::unique_ptr<io_loop>> io_loop::make(caf::actor_system& system,
     try {
         if (made_to_fail("thread"))
             throw std::system_error{errno, std::generic_category()};
-        loop->thread_ = system.launch_thread(loop->options_.name.c_str(),
-                                             [self = loop.get()] { self->run(); });
+        loop->thread_ =
+            system.launch_thread(loop->options_.name.c_str(), [self = loop.get()] { self->run(); });
     } catch (const std::system_error& error) {
         return system_error(errc::system_call_failed, "thread of loop " + loop->options_.name,
                             error.code().value(), "raise the limit of threads");
@@ -124,7 +123,8 @@ io_loop_statistics io_loop::statistics() const {
     timespec used{};
     if (self->joinable() && ::pthread_getcpuclockid(self->native_handle(), &clock_id) == 0
         && ::clock_gettime(clock_id, &used) == 0)
-        result.cpu_time = std::chrono::seconds{used.tv_sec} + std::chrono::nanoseconds{used.tv_nsec};
+        result.cpu_time =
+            std::chrono::seconds{used.tv_sec} + std::chrono::nanoseconds{used.tv_nsec};
     return result;
 }
 
@@ -213,7 +213,7 @@ void io_loop::run() {
     }
     if (!pollers_.empty() || !watches_.empty())
         logger().error("loop {} ends with {} pollers and {} watches left: stop its actors first",
-                      options_.name, pollers_.size(), watches_.size());
+                       options_.name, pollers_.size(), watches_.size());
     current_loop = nullptr;
 }
 
@@ -288,7 +288,8 @@ void io_loop::sleep_until_event() {
 
 bool io_loop::dispatch(int timeout_ms) {
     std::array<epoll_event, 32> events;
-    auto count = ::epoll_wait(epoll_fd_.get(), events.data(), static_cast<int>(events.size()), timeout_ms);
+    auto count =
+        ::epoll_wait(epoll_fd_.get(), events.data(), static_cast<int>(events.size()), timeout_ms);
     bool any = false;
     for (int index = 0; index < count; ++index) {
         const auto id = events[index].data.u64;

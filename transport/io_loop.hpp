@@ -2,8 +2,8 @@
 // A thread that runs the actors that live on it and polls what they poll.
 //
 // One cycle: run ready actors, let every poller make progress until all are idle, keep polling for
-// `spin`, arm the pollers, sleep on all descriptors. Actors, pollers and callbacks of one loop never
-// run at the same time, so none of them needs a lock.
+// `spin`, arm the pollers, sleep on all descriptors. Actors, pollers and callbacks of one loop
+// never run at the same time, so none of them needs a lock.
 #pragma once
 
 #include "messages/errors.hpp"

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 // Pollers and watched descriptors of an I/O loop: how they come and go.
-#include "transport/io_loop.hpp"
-
 #include "messages/log.hpp"
+#include "transport/io_loop.hpp"
 #include "transport/system_call.hpp"
 
 #include <cstdlib>
-#include <utility>
-
 #include <sys/epoll.h>
+#include <utility>
 
 namespace kvferry {
 
@@ -68,7 +66,8 @@ void io_loop::remove(loop_poller& poller) noexcept {
     }
 }
 
-caf::expected<watch_handle> io_loop::watch(int fd, std::uint32_t epoll_events, watch_callback callback) {
+caf::expected<watch_handle> io_loop::watch(int fd, std::uint32_t epoll_events,
+                                           watch_callback callback) {
     check_thread("watch");
     auto id = ++last_id_;
     if (auto error = observe(fd, epoll_events, id))

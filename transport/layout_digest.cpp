@@ -90,8 +90,8 @@ private:
 };
 
 bool same_pool(const physical_pool& a, const physical_pool& b) {
-    return a.slot_bytes == b.slot_bytes && a.slot_stride_bytes == b.slot_stride_bytes &&
-           a.slot_count == b.slot_count;
+    return a.slot_bytes == b.slot_bytes && a.slot_stride_bytes == b.slot_stride_bytes
+           && a.slot_count == b.slot_count;
 }
 
 } // namespace
@@ -110,9 +110,10 @@ std::uint64_t layout_digest(const rank_info& x) {
 bool same_layout(const rank_info& a, const rank_info& b) {
     if (a.layout != b.layout || a.pages.has_value() != b.pages.has_value())
         return false;
-    return !a.pages || (a.pages->groups == b.pages->groups &&
-                        std::equal(a.pages->pools.begin(), a.pages->pools.end(),
-                                   b.pages->pools.begin(), b.pages->pools.end(), same_pool));
+    return !a.pages
+           || (a.pages->groups == b.pages->groups
+               && std::equal(a.pages->pools.begin(), a.pages->pools.end(), b.pages->pools.begin(),
+                             b.pages->pools.end(), same_pool));
 }
 
 } // namespace kvferry

@@ -38,8 +38,8 @@ template <class T>
 caf::error mismatch(const std::string& field, const rank_info& writer, const T& writer_value,
                     const rank_info& receiver, const T& receiver_value) {
     return make_error(errc::layout_mismatch,
-                      field + ": writer " + describe(writer) + " has " + text(writer_value) +
-                          ", receiver " + describe(receiver) + " has " + text(receiver_value));
+                      field + ": writer " + describe(writer) + " has " + text(writer_value)
+                          + ", receiver " + describe(receiver) + " has " + text(receiver_value));
 }
 
 /// One rank's own description contradicts itself.

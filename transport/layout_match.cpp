@@ -17,8 +17,8 @@ namespace kvferry {
 namespace {
 
 bool share_a_role(const pool_view& a, const pool_view& b) {
-    return std::find_first_of(a.roles.begin(), a.roles.end(), b.roles.begin(), b.roles.end()) !=
-           a.roles.end();
+    return std::find_first_of(a.roles.begin(), a.roles.end(), b.roles.begin(), b.roles.end())
+           != a.roles.end();
 }
 
 /// Buffers of a layer by global layer id, in physical order.
@@ -81,9 +81,9 @@ caf::expected<view_pair> match_views(const view_candidate& x, const layer_buffer
     view_pair result;
     if (!share_a_role(x.source, x.target) || !have_a_common_layer(x, targets))
         return result;
-    if (x.source.roles != x.target.roles &&
-        (!has_buffer_per_role(x.source, buffers_by_layer(x.source_group, x.source)) ||
-         !has_buffer_per_role(x.target, targets)))
+    if (x.source.roles != x.target.roles
+        && (!has_buffer_per_role(x.source, buffers_by_layer(x.source_group, x.source))
+            || !has_buffer_per_role(x.target, targets)))
         return x.differs("roles", x.source.roles, x.target.roles);
     if (auto error = check_views(x))
         return error;
@@ -94,8 +94,8 @@ caf::expected<view_pair> match_views(const view_candidate& x, const layer_buffer
         if (auto error = check_entries(x, pair))
             return error;
     result.entries = std::move(*entries);
-    result.carries = overlap_of(x.source.layout, x.target.layout).parts != 0 &&
-                     is_elected(x.source.layout, x.target.layout, dp_rank(x.receiver.layout));
+    result.carries = overlap_of(x.source.layout, x.target.layout).parts != 0
+                     && is_elected(x.source.layout, x.target.layout, dp_rank(x.receiver.layout));
     return result;
 }
 

@@ -42,7 +42,9 @@ private:
         expire_after(message.deadline, message.peer, number);
     }
 
-    void on_close(const host_link_close& message) { needs_.network->close(needs_.self, message.peer); }
+    void on_close(const host_link_close& message) {
+        needs_.network->close(needs_.self, message.peer);
+    }
 
     void on_stop(const stop_io&) {
         needs_.network->leave(needs_.self);

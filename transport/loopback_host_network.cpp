@@ -31,7 +31,8 @@ void loopback_host_network::kill(incarnation dead) {
         if (link.state == phase::up || link.state == phase::dialling)
             end(self, dead, make_error(errc::link_lost, "the peer has closed the connection"));
         for (const auto& witness : std::exchange(link.witnesses, {}))
-            tell_from_outside(caf::actor_cast<host_link_owner_actor>(witness.lock()), process_gone{dead});
+            tell_from_outside(caf::actor_cast<host_link_owner_actor>(witness.lock()),
+                              process_gone{dead});
         if (link.state == phase::parked || link.state == phase::ended)
             rank.links.erase(found);
     }
@@ -42,7 +43,8 @@ void loopback_host_network::freeze(incarnation self) {
     ranks_[self].frozen = true;
 }
 
-caf::error loopback_host_network::join(incarnation self, const std::string& name, link_token token) {
+caf::error loopback_host_network::join(incarnation self, const std::string& name,
+                                       link_token token) {
     std::lock_guard guard{mutex_};
     if (find(name) != ranks_.end())
         return make_error(errc::system_call_failed, "same-host socket " + name + " exists already");
@@ -62,7 +64,8 @@ void loopback_host_network::leave(incarnation self) {
         if (!alive)
             continue;
         if (link.state != phase::ended && link.state != phase::parked)
-            tell_from_outside(link.owner, host_link_down{peer, make_error(errc::stopped, "this rank stops")});
+            tell_from_outside(link.owner,
+                              host_link_down{peer, make_error(errc::stopped, "this rank stops")});
         if (other == ranks_.end())
             continue;
         if (auto theirs = other->second.links.find(self);
@@ -97,8 +100,9 @@ std::uint64_t loopback_host_network::dial(incarnation self, const host_link_dial
     } else if (found->second.frozen) {
         return link->number;
     } else if (found->first != peer) {
-        end(self, peer, make_error(errc::stale_incarnation, told("dialled", peer) + " but reached "
-                                                                + to_string(found->first)));
+        end(self, peer,
+            make_error(errc::stale_incarnation,
+                       told("dialled", peer) + " but reached " + to_string(found->first)));
     } else if (found->second.token != message.token) {
         end(self, peer, make_error(errc::foreign_peer, told("the link token is wrong from", self)));
     } else {
@@ -150,11 +154,13 @@ void loopback_host_network::close(incarnation self, incarnation peer) {
     std::lock_guard guard{mutex_};
     auto& links = ranks_[self].links;
     auto found = links.find(peer);
-    if (found == links.end() || found->second.state == phase::ended || found->second.state == phase::parked)
+    if (found == links.end() || found->second.state == phase::ended
+        || found->second.state == phase::parked)
         return;
     const auto was_up = found->second.state == phase::up;
     end(self, peer, make_error(errc::cancelled, told("this rank closed the link to", peer)));
-    if (auto other = ranks_.find(peer); was_up && other != ranks_.end() && other->second.links.contains(self))
+    if (auto other = ranks_.find(peer);
+        was_up && other != ranks_.end() && other->second.links.contains(self))
         end(peer, self, make_error(errc::link_lost, "the peer has closed the connection"));
 }
 
@@ -165,7 +171,8 @@ std::uint64_t loopback_host_network::ignored() const {
 
 // -- steps, under the lock ------------------------------------------------------------------
 
-loopback_host_network::link* loopback_host_network::begin(incarnation self, incarnation peer, phase state,
+loopback_host_network::link* loopback_host_network::begin(incarnation self, incarnation peer,
+                                                          phase state,
                                                           const host_link_owner_actor& owner) {
     if (!ranks_[self].alive) {
         ++ignored_; // a dead process does not hear
@@ -180,9 +187,10 @@ loopback_host_network::link* loopback_host_network::begin(incarnation self, inca
     if (link.state != phase::ended && link.state != phase::parked) {
         ++ignored_;
         if (link.owner != owner)
-            tell_from_outside(owner,
-                              host_link_down{peer, make_error(errc::duplicate,
-                                                              told("another actor owns the link to", peer))});
+            tell_from_outside(
+                owner,
+                host_link_down{peer, make_error(errc::duplicate,
+                                                told("another actor owns the link to", peer))});
         return nullptr;
     }
     link.state = state;

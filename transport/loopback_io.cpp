@@ -78,7 +78,8 @@ caf::result<endpoint_opened> loopback_io_state::on_open_endpoint(const open_endp
         return make_error(errc::dial_failed,
                           "incarnation " + to_string(message.peer) + ": " + text_of(twin.error()));
     const endpoint_id id{++last_endpoint_};
-    endpoints_.emplace(id, endpoint{message.peer, *twin, message.regions, message.owner, {}, false, {}});
+    endpoints_.emplace(
+        id, endpoint{message.peer, *twin, message.regions, message.owner, {}, false, {}});
     if (*twin) {
         self_->monitor(*twin);
     } else { // as with UCX: an endpoint is opened at once and fails later
@@ -93,10 +94,10 @@ void loopback_io_state::on_send_frame(send_frame& message) {
     if (found == endpoints_.end() || found->second.closing)
         return;
     if (message.frame.size() > with_.bounds.message_bytes_max)
-        return fail_endpoint(message.endpoint,
-                             make_error(errc::limit_exceeded,
-                                        "a frame of " + std::to_string(message.frame.size())
-                                            + " bytes is longer than message_bytes_max"));
+        return fail_endpoint(
+            message.endpoint,
+            make_error(errc::limit_exceeded, "a frame of " + std::to_string(message.frame.size())
+                                                 + " bytes is longer than message_bytes_max"));
     tell(self_, found->second.twin, frame_arrived{std::move(message.frame)});
 }
 
@@ -118,9 +119,9 @@ caf::result<void> loopback_io_state::on_close_endpoint(const close_endpoint& mes
     if (found == endpoints_.end())
         return {};
     if (message.force) {
-        fail_endpoint(message.endpoint, make_error(errc::link_lost, "endpoint "
-                                                                        + to_string(message.endpoint)
-                                                                        + " was closed by force"));
+        fail_endpoint(message.endpoint,
+                      make_error(errc::link_lost, "endpoint " + to_string(message.endpoint)
+                                                      + " was closed by force"));
         return {};
     }
     auto closed = self_->make_response_promise<answer>();
@@ -149,8 +150,8 @@ void loopback_io_state::fail_endpoint(endpoint_id id, caf::error reason) {
     endpoints_.erase(found);
     for (auto put : failed.transfers) // the other twin may well go on with them
         finish_transfer(put, agent_result::in_doubt, 0,
-                        make_error(errc::transfer_in_doubt, "transfer " + to_string(put) + ": "
-                                                                + text_of(reason)));
+                        make_error(errc::transfer_in_doubt,
+                                   "transfer " + to_string(put) + ": " + text_of(reason)));
     tell(self_, failed.owner, endpoint_failed{id, failed.peer, std::move(reason)});
     for (auto& waiting : failed.closed)
         waiting.deliver();
@@ -177,12 +178,13 @@ void loopback_io_state::on_twin_down(const caf::actor_addr& twin) {
 /// Checks keys and bounds, and names regions by the numbers that their owner knows them by.
 caf::error loopback_io_state::bind_target(const endpoint& to, copy_job& job) const {
     auto refuse = [](std::uint32_t region, const std::string& why) {
-        return make_error(errc::transfer_failed, "access key of region " + std::to_string(region)
-                                                     + ": " + why);
+        return make_error(errc::transfer_failed,
+                          "access key of region " + std::to_string(region) + ": " + why);
     };
     auto error = check_put(job, [&](std::uint32_t number) -> caf::expected<target_region> {
         if (number >= to.regions.size())
-            return make_error(errc::plan_invalid, "the peer has no region " + std::to_string(number));
+            return make_error(errc::plan_invalid,
+                              "the peer has no region " + std::to_string(number));
         const auto& region = to.regions[number];
         auto key = unseal_value<access_key>(key_label, region.access_key);
         if (!key)
@@ -210,12 +212,13 @@ void loopback_io_state::on_start_put(start_put& message) {
     if (found == endpoints_.end() || found->second.closing)
         return refuse(not_open(message.endpoint, "a put"));
     if (transfers_.contains(message.id))
-        return refuse(make_error(errc::duplicate, "transfer " + to_string(message.id)
-                                                      + " has been started before"));
+        return refuse(make_error(errc::duplicate,
+                                 "transfer " + to_string(message.id) + " has been started before"));
     auto& to = found->second;
     if (auto error = bind_target(to, message.job))
         return refuse(std::move(error));
-    record_io(self_, trace::instant::io_begin, direct_put, message.id.value, message.job.plan->bytes);
+    record_io(self_, trace::instant::io_begin, direct_put, message.id.value,
+              message.job.plan->bytes);
     to.transfers.insert(message.id);
     transfers_.emplace(message.id, transfer{message.endpoint, std::move(message.reply_to),
                                             self_->clock().now(), false});
@@ -241,10 +244,12 @@ void loopback_io_state::finish_transfer(transfer_id id, agent_result result, std
 }
 
 void loopback_io_state::on_cancel_transfer(const cancel_transfer& message) {
-    const auto from = self_->current_sender() ? self_->current_sender()->address() : caf::actor_addr{};
+    const auto from =
+        self_->current_sender() ? self_->current_sender()->address() : caf::actor_addr{};
     for (auto& x : writes_) {
         if (x.from == from && x.id == message.id) { // another twin's, carried out here
-            x.stopped_by = make_error(errc::cancelled, "transfer " + to_string(x.id) + " was cancelled");
+            x.stopped_by =
+                make_error(errc::cancelled, "transfer " + to_string(x.id) + " was cancelled");
             return;
         }
     }
@@ -257,7 +262,8 @@ void loopback_io_state::on_cancel_transfer(const cancel_transfer& message) {
 
 // -- the rest of a fabric -------------------------------------------------------------------
 
-caf::result<region_registered> loopback_io_state::on_register_region(const register_region& message) {
+caf::result<region_registered>
+loopback_io_state::on_register_region(const register_region& message) {
     if (stopping_)
         return stopping();
     if (!message.base || message.bytes == 0)

@@ -53,8 +53,8 @@ caf::expected<memfd_pool> memfd_pool::make(const std::string& name, std::uint64_
     const auto page =
         how.huge_pages ? huge_page_bytes : static_cast<std::uint64_t>(::getpagesize());
     if (bytes == 0 || bytes > static_cast<std::uint64_t>(std::numeric_limits<off_t>::max()) - page)
-        return make_error(errc::invalid_argument, "pool " + name + ": " + std::to_string(bytes) +
-                                                      " bytes cannot be a pool's size");
+        return make_error(errc::invalid_argument, "pool " + name + ": " + std::to_string(bytes)
+                                                      + " bytes cannot be a pool's size");
     bytes = (bytes + page - 1) / page * page;
     const auto* advice = how.huge_pages ? advice_huge : advice_memory;
 
@@ -66,8 +66,8 @@ caf::expected<memfd_pool> memfd_pool::make(const std::string& name, std::uint64_
                       how.huge_pages ? advice_huge : "raise the limit of open files");
     if (made_to_fail("ftruncate") || ::ftruncate(fd.get(), static_cast<off_t>(bytes)) != 0)
         return failed(name, bytes, "ftruncate", advice);
-    if (made_to_fail("F_ADD_SEALS") ||
-        ::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+    if (made_to_fail("F_ADD_SEALS")
+        || ::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
         return failed(name, bytes, "F_ADD_SEALS", "run on Linux 4.16 or later");
     auto* address = made_to_fail("mmap")
                         ? MAP_FAILED

@@ -31,9 +31,10 @@ public:
         return make(name, bytes, options{});
     }
 
-    /// Huge pages where the machine's reserve has enough of them, else normal ones, which the kernel
-    /// may join (MADV_HUGEPAGE, where shmem_enabled allows it).
-    static caf::expected<memfd_pool> make_best(const std::string& name, std::uint64_t bytes, bool prefault);
+    /// Huge pages where the machine's reserve has enough of them, else normal ones, which the
+    /// kernel may join (MADV_HUGEPAGE, where shmem_enabled allows it).
+    static caf::expected<memfd_pool> make_best(const std::string& name, std::uint64_t bytes,
+                                               bool prefault);
 
     memfd_pool(memfd_pool&&) noexcept;
     memfd_pool& operator=(memfd_pool&&) noexcept;
@@ -47,7 +48,8 @@ public:
     int fd() const noexcept { return fd_.get(); }
 
 private:
-    memfd_pool(unique_fd fd, std::byte* base, std::uint64_t bytes, std::uint64_t page_bytes) noexcept;
+    memfd_pool(unique_fd fd, std::byte* base, std::uint64_t bytes,
+               std::uint64_t page_bytes) noexcept;
 
     unique_fd fd_;
     std::byte* base_;

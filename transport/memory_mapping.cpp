@@ -30,8 +30,8 @@ caf::expected<memory_mapping> memory_mapping::make(int fd, std::uint64_t bytes) 
     if (::fstat(fd, &file) != 0)
         return system_error(errc::registration_failed, "fstat");
     if (bytes == 0 || static_cast<std::uint64_t>(file.st_size) < bytes)
-        return refuse(std::to_string(bytes) + " bytes were promised, its descriptor holds " +
-                      std::to_string(file.st_size));
+        return refuse(std::to_string(bytes) + " bytes were promised, its descriptor holds "
+                      + std::to_string(file.st_size));
     // Whole pages, as munmap wants them; st_blksize is the page of a file made of huge pages.
     const auto page = static_cast<std::uint64_t>(file.st_blksize);
     const auto length =

@@ -32,7 +32,8 @@ public:
 
 private:
     static bool follows(const plan_stretch& a, const plan_stretch& b) {
-        return a.source_address + a.bytes == b.source_address && a.target_address + a.bytes == b.target_address
+        return a.source_address + a.bytes == b.source_address
+               && a.target_address + a.bytes == b.target_address
                && a.source_region == b.source_region && a.target_region == b.target_region;
     }
 

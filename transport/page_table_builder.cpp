@@ -33,12 +33,12 @@ caf::error check_format(const cache_format& x) {
         if (auto error = above_zero(name, value))
             return error;
     // Checked in floating point, where nothing overflows; page tables end at 2^48 bytes.
-    if (1.0 * x.layers * std::max(1u, x.kv_heads) * 2 * x.head_dim * x.element_bytes *
-            x.tokens_per_block >
-        0x1p47)
+    if (1.0 * x.layers * std::max(1u, x.kv_heads) * 2 * x.head_dim * x.element_bytes
+            * x.tokens_per_block
+        > 0x1p47)
         return wrong("one block of all layers would have more than 2^47 bytes");
-    if (x.kind == attention_kind::gqa && x.layout != mapper_kind::hnd &&
-        x.layout != mapper_kind::nhd)
+    if (x.kind == attention_kind::gqa && x.layout != mapper_kind::hnd
+        && x.layout != mapper_kind::nhd)
         return wrong("layout is " + to_string(x.layout) + ", a gqa cache is hnd or nhd");
     return {};
 }
@@ -53,8 +53,8 @@ caf::error check_place(const cache_format& format, const parallelism& split) {
     const auto sum = std::accumulate(split.layers_per_stage.begin(), split.layers_per_stage.end(),
                                      std::uint64_t{0});
     if (sum != format.layers)
-        return wrong("layers is " + std::to_string(format.layers) +
-                     ", layers_per_stage adds up to " + std::to_string(sum));
+        return wrong("layers is " + std::to_string(format.layers) + ", layers_per_stage adds up to "
+                     + std::to_string(sum));
     return above_zero("the number of layers on this stage", global_layers(split).count);
 }
 
@@ -63,8 +63,8 @@ caf::error check_place(const cache_format& format, const parallelism& split) {
 caf::error split_heads(const tp_group& group, std::uint32_t units, role_layout& layout) {
     const auto shards = std::min(group.size, units);
     if (group.size % shards != 0 || units % shards != 0)
-        return wrong("kv_heads " + std::to_string(units) + " cannot be split evenly over " +
-                     std::to_string(group.size) + " ranks (tp_size)");
+        return wrong("kv_heads " + std::to_string(units) + " cannot be split evenly over "
+                     + std::to_string(group.size) + " ranks (tp_size)");
     layout.num_shards = shards;
     layout.num_replicas = group.size / shards;
     layout.shard_index = group.rank / layout.num_replicas;
@@ -124,8 +124,8 @@ caf::expected<page_table> build_page_table(const cache_format& format, const par
 }
 
 std::uint64_t footprint_bytes(const physical_pool& pool) {
-    return pool.slot_stride_bytes * (pool.slot_count - 1) +
-           std::max(pool.slot_bytes, pool.slot_stride_bytes);
+    return pool.slot_stride_bytes * (pool.slot_count - 1)
+           + std::max(pool.slot_bytes, pool.slot_stride_bytes);
 }
 
 } // namespace kvferry

@@ -35,11 +35,11 @@ finding check_role_layout(const role_layout& x) {
     if (x.num_shards == 0 || x.num_shards > shards_max || x.shard_index >= x.num_shards)
         return "shard_index " + text(x.shard_index) + " of num_shards " + text(x.num_shards);
     if (x.num_replicas == 0 || x.num_replicas > shards_max || x.replica_index >= x.num_replicas)
-        return "replica_index " + text(x.replica_index) + " of num_replicas " +
-               text(x.num_replicas);
+        return "replica_index " + text(x.replica_index) + " of num_replicas "
+               + text(x.num_replicas);
     if (x.kind == mapper_kind::replicated && (x.num_shards != 1 || x.shard_unit_bytes))
-        return "a replicated view with num_shards " + text(x.num_shards) +
-               " and shard_unit_bytes " + text(x.shard_unit_bytes);
+        return "a replicated view with num_shards " + text(x.num_shards) + " and shard_unit_bytes "
+               + text(x.shard_unit_bytes);
     if (x.shard_unit_bytes == std::uint64_t{0})
         return "shard_unit_bytes is 0";
     if ((x.kind == mapper_kind::sectioned) == x.section_bytes.empty())
@@ -64,10 +64,10 @@ finding check_entries(const layer_group& group, const pool_view& view, const phy
         const auto where =
             "entry at offset " + text(entry.offset_bytes) + " of " + text(entry.bytes) + " bytes ";
         if (entry.local_layer >= group.layers.size())
-            return where + "is of local_layer " + text(entry.local_layer) + " of " +
-                   text(group.layers.size());
-        if (entry.bytes == 0 || entry.bytes >= extent_bytes_max ||
-            entry.offset_bytes >= extent_bytes_max)
+            return where + "is of local_layer " + text(entry.local_layer) + " of "
+                   + text(group.layers.size());
+        if (entry.bytes == 0 || entry.bytes >= extent_bytes_max
+            || entry.offset_bytes >= extent_bytes_max)
             return where + "is out of range";
         if (entry.offset_bytes % stride + entry.bytes > stride)
             return where + "crosses the slot stride of " + text(stride) + " bytes";
@@ -94,20 +94,21 @@ finding check_layers(const layer_group& group, const pool_view& view) {
     }
     const auto first = view.entries.front().local_layer;
     for (std::size_t layer = 0; layer < bytes.size(); ++layer)
-        if (buffers[layer] != 0 &&
-            (bytes[layer] != bytes[first] || buffers[layer] != buffers[first]))
-            return "layer " + text(group.layers[layer]) + " has " + text(bytes[layer]) +
-                   " bytes in " + text(buffers[layer]) + " buffers, layer " +
-                   text(group.layers[first]) + " " + text(bytes[first]) + " in " +
-                   text(buffers[first]);
+        if (buffers[layer] != 0
+            && (bytes[layer] != bytes[first] || buffers[layer] != buffers[first]))
+            return "layer " + text(group.layers[layer]) + " has " + text(bytes[layer])
+                   + " bytes in " + text(buffers[layer]) + " buffers, layer "
+                   + text(group.layers[first]) + " " + text(bytes[first]) + " in "
+                   + text(buffers[first]);
     return {};
 }
 
 finding check_view(const page_table& table, const layer_group& group, const pool_view& view) {
     if (view.pool >= table.pools.size())
         return "pool " + text(view.pool) + " of " + text(table.pools.size());
-    if (view.roles.empty() || std::adjacent_find(view.roles.begin(), view.roles.end(),
-                                                 std::greater_equal<>{}) != view.roles.end())
+    if (view.roles.empty()
+        || std::adjacent_find(view.roles.begin(), view.roles.end(), std::greater_equal<>{})
+               != view.roles.end())
         return "roles " + text(view.roles) + " are not sorted names";
     if (auto found = check_role_layout(view.layout); !found.empty())
         return found;
@@ -134,8 +135,8 @@ finding check_group(const page_table& table, const layer_group& group) {
 caf::error check_page_table(const rank_info& rank) {
     if (!rank.pages)
         return make_error(errc::missing_layout,
-                          describe(rank) +
-                              " has published no page table: register its pools first");
+                          describe(rank)
+                              + " has published no page table: register its pools first");
     const auto& table = *rank.pages;
     for (std::size_t index = 0; index < table.pools.size(); ++index)
         if (auto found = check_pool(table.pools[index]); !found.empty())

@@ -14,8 +14,8 @@ namespace {
 /// Views that lie in the same pools and go by the same block lists share one template.
 part_layout& part_for(pair_layout& parts, const part_layout& wanted) {
     const auto found = std::find_if(parts.begin(), parts.end(), [&wanted](const part_layout& x) {
-        return x.source_group == wanted.source_group && x.target_group == wanted.target_group &&
-               x.source_pool == wanted.source_pool && x.target_pool == wanted.target_pool;
+        return x.source_group == wanted.source_group && x.target_group == wanted.target_group
+               && x.source_pool == wanted.source_pool && x.target_pool == wanted.target_pool;
     });
     return found == parts.end() ? parts.emplace_back(wanted) : *found;
 }
@@ -81,8 +81,8 @@ caf::expected<pair_layout> make_pair_layout(const rank_info& writer, const rank_
         for (auto& piece : part.pieces) {
             auto made = make_template(part, *writer.pages, *receiver.pages, piece.cut);
             if (!made)
-                return add_context(made.error(), "template from " + describe(writer) + " to " +
-                                                     describe(receiver));
+                return add_context(made.error(), "template from " + describe(writer) + " to "
+                                                     + describe(receiver));
             piece.layout = std::make_shared<const copy_template>(std::move(*made));
         }
     }

@@ -14,20 +14,21 @@ caf::error check_shape(const rank_info& rank, const kv_slice& slice) {
     const auto& groups = rank.pages->groups;
     if (slice.groups.size() != groups.size())
         return make_error(errc::invalid_argument,
-                          "slice of " + describe(rank) + ": " +
-                              std::to_string(slice.groups.size()) + " block lists for the " +
-                              std::to_string(groups.size()) + " layer groups of its page table");
+                          "slice of " + describe(rank) + ": " + std::to_string(slice.groups.size())
+                              + " block lists for the " + std::to_string(groups.size())
+                              + " layer groups of its page table");
     if (slice.tokens.begin > slice.tokens.end)
         return make_error(errc::invalid_argument,
-                          "slice of " + describe(rank) + ": tokens begin at " +
-                              std::to_string(slice.tokens.begin) + " and end at " +
-                              std::to_string(slice.tokens.end));
+                          "slice of " + describe(rank) + ": tokens begin at "
+                              + std::to_string(slice.tokens.begin) + " and end at "
+                              + std::to_string(slice.tokens.end));
     for (std::size_t index = 0; index < groups.size(); ++index)
         if (!groups[index].tokens_per_slot && slice.groups[index].slots.size() > 1)
             return make_error(errc::invalid_argument,
-                              "slice of " + describe(rank) + ": layer group " +
-                                  std::to_string(index) + " has one slot per request, " +
-                                  std::to_string(slice.groups[index].slots.size()) + " are listed");
+                              "slice of " + describe(rank) + ": layer group "
+                                  + std::to_string(index) + " has one slot per request, "
+                                  + std::to_string(slice.groups[index].slots.size())
+                                  + " are listed");
     return {};
 }
 
@@ -44,10 +45,11 @@ caf::expected<copy_plan> make_plan(const rank_info& writer, const kv_slice& sour
     if (auto error = check_shape(receiver, target))
         return error;
     if (source.prompt_tokens != target.prompt_tokens)
-        return make_error(errc::invalid_argument,
-                          "prompt_tokens: the slice of " + describe(writer) + " has " +
-                              std::to_string(source.prompt_tokens) + ", that of " +
-                              describe(receiver) + " has " + std::to_string(target.prompt_tokens));
+        return make_error(errc::invalid_argument, "prompt_tokens: the slice of " + describe(writer)
+                                                      + " has "
+                                                      + std::to_string(source.prompt_tokens)
+                                                      + ", that of " + describe(receiver) + " has "
+                                                      + std::to_string(target.prompt_tokens));
     copy_plan plan;
     for (const auto& part : **layout) {
         auto paired = pair_slots(part, writer, source, receiver, target);

@@ -25,8 +25,8 @@ plan_cache::find_or_make(const rank_info& writer, const rank_info& receiver) {
     const auto writer_digest = layout_digest(writer);
     const auto key = (writer_digest << 1 | writer_digest >> 63) ^ layout_digest(receiver);
     const auto found = entries_.find(key);
-    if (found != entries_.end() && same_layout(found->second.writer, writer) &&
-        same_layout(found->second.receiver, receiver)) {
+    if (found != entries_.end() && same_layout(found->second.writer, writer)
+        && same_layout(found->second.receiver, receiver)) {
         found->second.last_use = ++uses_;
         return found->second.made;
     }

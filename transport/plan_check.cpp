@@ -60,22 +60,22 @@ caf::error check_sums(const copy_plan& plan) {
         std::uint64_t part_bytes = 0, part_fragments = 0;
         for (const auto& x : part.layout->runs) {
             if (x.bytes == 0 || x.count == 0)
-                return invalid("a run of " + std::to_string(x.count) + " stretches of " +
-                               std::to_string(x.bytes) + " bytes");
+                return invalid("a run of " + std::to_string(x.count) + " stretches of "
+                               + std::to_string(x.bytes) + " bytes");
             part_bytes = plus(part_bytes, times(x.bytes, x.count));
             part_fragments = plus(part_fragments, x.count);
         }
         if (part_bytes != part.layout->bytes || part_fragments != part.layout->fragments)
-            return invalid("a template says " + std::to_string(part.layout->bytes) + " bytes in " +
-                           std::to_string(part.layout->fragments) + " fragments, its runs are " +
-                           std::to_string(part_bytes) + " in " + std::to_string(part_fragments));
+            return invalid("a template says " + std::to_string(part.layout->bytes) + " bytes in "
+                           + std::to_string(part.layout->fragments) + " fragments, its runs are "
+                           + std::to_string(part_bytes) + " in " + std::to_string(part_fragments));
         bytes = plus(bytes, times(part_bytes, part.slots.size()));
         fragments = plus(fragments, times(part_fragments, part.slots.size()));
     }
     if (bytes != plan.bytes || fragments != plan.fragments)
-        return invalid("the plan says " + std::to_string(plan.bytes) + " bytes in " +
-                       std::to_string(plan.fragments) + " fragments, its parts are " +
-                       std::to_string(bytes) + " in " + std::to_string(fragments));
+        return invalid("the plan says " + std::to_string(plan.bytes) + " bytes in "
+                       + std::to_string(plan.fragments) + " fragments, its parts are "
+                       + std::to_string(bytes) + " in " + std::to_string(fragments));
     return {};
 }
 
@@ -88,17 +88,17 @@ caf::error check_bounds(const char* side, std::uint32_t pool_index, std::uint32_
         return invalid(where + " of " + std::to_string(table.pools.size()));
     const auto& pool = table.pools[pool_index];
     if (slot_max >= pool.slot_count)
-        return invalid(where + ": slot " + std::to_string(static_cast<std::int32_t>(slot_max)) +
-                       " of " + std::to_string(pool.slot_count));
+        return invalid(where + ": slot " + std::to_string(static_cast<std::int32_t>(slot_max))
+                       + " of " + std::to_string(pool.slot_count));
     if (pool.region >= regions.size())
-        return invalid(where + " lies in region " + std::to_string(pool.region) + " of " +
-                       std::to_string(regions.size()));
+        return invalid(where + " lies in region " + std::to_string(pool.region) + " of "
+                       + std::to_string(regions.size()));
     const auto end =
         plus(plus(pool.region_offset_bytes, times(pool.slot_stride_bytes, slot_max)), end_in_slot);
     if (end > regions[pool.region].bytes)
-        return invalid(where + ": slot " + std::to_string(slot_max) + " ends at byte " +
-                       std::to_string(end) + " of region " + std::to_string(pool.region) +
-                       ", which has " + std::to_string(regions[pool.region].bytes));
+        return invalid(where + ": slot " + std::to_string(slot_max) + " ends at byte "
+                       + std::to_string(end) + " of region " + std::to_string(pool.region)
+                       + ", which has " + std::to_string(regions[pool.region].bytes));
     return {};
 }
 
@@ -169,8 +169,8 @@ caf::error check_once(const copy_plan& plan) {
         slots.clear();
         append(part);
         if (auto twice = duplicate_of(slots))
-            return invalid("target pool " + std::to_string(part.target_pool) + ": slot " +
-                           std::to_string(*twice) + " would be written twice");
+            return invalid("target pool " + std::to_string(part.target_pool) + ": slot "
+                           + std::to_string(*twice) + " would be written twice");
         pools[part.target_pool].push_back(index);
     }
     for (const auto& [pool, parts] : pools) {
@@ -181,9 +181,9 @@ caf::error check_once(const copy_plan& plan) {
             append(plan.parts[first]);
             append(plan.parts[second]);
             if (auto twice = duplicate_of(slots))
-                return invalid("target pool " + std::to_string(pool) + ": slot " +
-                               std::to_string(*twice) + " would be written twice, by parts " +
-                               std::to_string(first) + " and " + std::to_string(second));
+                return invalid("target pool " + std::to_string(pool) + ": slot "
+                               + std::to_string(*twice) + " would be written twice, by parts "
+                               + std::to_string(first) + " and " + std::to_string(second));
         }
     }
     return {};

@@ -69,10 +69,10 @@ public:
         const auto& pair = part.slots[slot_];
         const auto& x = part.layout->runs[run_];
         const plan_stretch result{
-            source.slot0_address + pair.source * source.slot_stride_bytes + x.source_offset_bytes +
-                index_ * x.source_stride_bytes + offset_,
-            target.slot0_address + pair.target * target.slot_stride_bytes + x.target_offset_bytes +
-                index_ * x.target_stride_bytes + offset_,
+            source.slot0_address + pair.source * source.slot_stride_bytes + x.source_offset_bytes
+                + index_ * x.source_stride_bytes + offset_,
+            target.slot0_address + pair.target * target.slot_stride_bytes + x.target_offset_bytes
+                + index_ * x.target_stride_bytes + offset_,
             std::min(x.bytes - offset_, bytes_max), source.region, target.region};
         step(part, x, result.bytes);
         return result;

@@ -43,8 +43,8 @@ caf::expected<unique_fd> watch_process(const unix_socket& connection) {
                           "end could not be seen; share the namespace to map memory");
     int raw = -1;
     socklen_t length = sizeof(raw);
-    if (!made_to_fail("SO_PEERPIDFD") &&
-        ::getsockopt(connection.fd(), SOL_SOCKET, SO_PEERPIDFD, &raw, &length) == 0)
+    if (!made_to_fail("SO_PEERPIDFD")
+        && ::getsockopt(connection.fd(), SOL_SOCKET, SO_PEERPIDFD, &raw, &length) == 0)
         return unique_fd{raw};
     if (errno == ESRCH || errno == EINVAL)
         return ended(peer->pid);

@@ -17,7 +17,8 @@ caf::error invalid(std::size_t part, const std::string& why) {
 /// Numbers that came from a peer are multiplied and added: false instead of a wrap around.
 bool multiply_add(std::uint64_t a, std::uint64_t b, std::uint64_t plus, std::uint64_t& result) {
     std::uint64_t product = 0;
-    return !__builtin_mul_overflow(a, b, &product) && !__builtin_add_overflow(product, plus, &result);
+    return !__builtin_mul_overflow(a, b, &product)
+           && !__builtin_add_overflow(product, plus, &result);
 }
 
 /// First byte and one past the last byte of a template inside a target slot.
@@ -47,7 +48,8 @@ caf::error check_put(const copy_job& job, const find_target_region& find) {
     std::size_t number = 0;
     for (const auto& part : job.plan->parts) {
         const auto here = number++;
-        if (part.source_pool >= job.source_pools.size() || part.target_pool >= job.target_pools.size())
+        if (part.source_pool >= job.source_pools.size()
+            || part.target_pool >= job.target_pools.size())
             return invalid(here, "names pools " + std::to_string(part.source_pool) + " -> "
                                      + std::to_string(part.target_pool) + " of "
                                      + std::to_string(job.source_pools.size()) + " -> "

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bytes with a label and a checksum, so that what came over the wire damaged or from another kind of
-// fabric is refused before a library walks through it. No protection against forgery.
+// Bytes with a label and a checksum, so that what came over the wire damaged or from another kind
+// of fabric is refused before a library walks through it. No protection against forgery.
 #pragma once
 
 #include "messages/errors.hpp"
@@ -18,7 +18,8 @@
 namespace kvferry {
 
 /// FNV-1a, 64 bits: enough to notice damage.
-inline std::uint64_t checksum(const void* data, std::size_t bytes, std::uint64_t sum = 0xcbf29ce484222325) {
+inline std::uint64_t checksum(const void* data, std::size_t bytes,
+                              std::uint64_t sum = 0xcbf29ce484222325) {
     const auto* at = static_cast<const unsigned char*>(data);
     for (std::size_t index = 0; index < bytes; ++index)
         sum = (sum ^ at[index]) * 0x100000001b3;

@@ -39,8 +39,8 @@ bool is_elected(const role_layout& source, const role_layout& target, std::uint3
     const auto first = std::max(shard_first, target_rank * source_ranks / target_ranks);
     const auto last = std::min(shard_first + source.num_replicas - 1,
                                ((target_rank + 1) * source_ranks - 1) / target_ranks);
-    return first <= last &&
-           shard_first + source.replica_index == first + receiver_dp % (last - first + 1);
+    return first <= last
+           && shard_first + source.replica_index == first + receiver_dp % (last - first + 1);
 }
 
 } // namespace kvferry

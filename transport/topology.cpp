@@ -25,8 +25,8 @@ std::vector<rank_id> overlapping(const rank_info& self, const std::vector<rank_i
                                  std::uint32_t peer_dp_rank) {
     std::vector<rank_id> result;
     for (const auto& peer : peers)
-        if (dp_rank(peer.layout) == peer_dp_rank && groups_overlap(self.layout, peer.layout) &&
-            stages_overlap(self.layout, peer.layout))
+        if (dp_rank(peer.layout) == peer_dp_rank && groups_overlap(self.layout, peer.layout)
+            && stages_overlap(self.layout, peer.layout))
             result.push_back(peer.rank);
     std::sort(result.begin(), result.end());
     return result;
@@ -69,20 +69,20 @@ caf::error check_parallelism(const rank_info& rank) {
          {axis{"tp", x.tp_size, x.tp_rank}, axis{"pp", x.pp_size, x.pp_rank},
           axis{"cp", x.cp_size, x.cp_rank}})
         if (index >= size)
-            return bad_layout(rank, std::string{name} + "_rank " + text(index) + " is not below " +
-                                        name + "_size " + text(size));
+            return bad_layout(rank, std::string{name} + "_rank " + text(index) + " is not below "
+                                        + name + "_size " + text(size));
     // Two factors of 32 bits fit in 64; the third is compared by division.
     const auto stage_ranks = std::uint64_t{x.tp_size} * x.cp_size;
     if (rank.world_size % stage_ranks != 0 || rank.world_size / stage_ranks != x.pp_size)
-        return bad_layout(rank, "world_size " + text(rank.world_size) + " is not tp_size " +
-                                    text(x.tp_size) + " * pp_size " + text(x.pp_size) +
-                                    " * cp_size " + text(x.cp_size));
+        return bad_layout(rank, "world_size " + text(rank.world_size) + " is not tp_size "
+                                    + text(x.tp_size) + " * pp_size " + text(x.pp_size)
+                                    + " * cp_size " + text(x.cp_size));
     if (instance_rank(x) != rank.rank)
-        return bad_layout(rank, "its place in TP, PP and CP makes it rank " +
-                                    to_string(instance_rank(x)));
+        return bad_layout(rank, "its place in TP, PP and CP makes it rank "
+                                    + to_string(instance_rank(x)));
     if (x.layers_per_stage.size() != x.pp_size)
-        return bad_layout(rank, "layers_per_stage has " + text(x.layers_per_stage.size()) +
-                                    " entries for pp_size " + text(x.pp_size));
+        return bad_layout(rank, "layers_per_stage has " + text(x.layers_per_stage.size())
+                                    + " entries for pp_size " + text(x.pp_size));
     std::uint64_t layers = 0;
     for (auto count : x.layers_per_stage)
         layers += count;
@@ -101,15 +101,15 @@ caf::error check_split(const rank_info& writer, const rank_info& receiver) {
 bool groups_overlap(const parallelism& a, const parallelism& b) {
     const auto a_tp = heads_group(a);
     const auto b_tp = heads_group(b);
-    return parts_overlap(a_tp.size, a_tp.rank, b_tp.size, b_tp.rank) &&
-           parts_overlap(a.cp_size, a.cp_rank, b.cp_size, b.cp_rank);
+    return parts_overlap(a_tp.size, a_tp.rank, b_tp.size, b_tp.rank)
+           && parts_overlap(a.cp_size, a.cp_rank, b.cp_size, b.cp_rank);
 }
 
 bool stages_overlap(const parallelism& a, const parallelism& b) {
     const auto a_layers = global_layers(a);
     const auto b_layers = global_layers(b);
-    return std::max(a_layers.first, b_layers.first) <
-           std::min(a_layers.first + a_layers.count, b_layers.first + b_layers.count);
+    return std::max(a_layers.first, b_layers.first)
+           < std::min(a_layers.first + a_layers.count, b_layers.first + b_layers.count);
 }
 
 std::vector<rank_id> overlapping_writers(const rank_info& receiver,

@@ -18,8 +18,8 @@ struct ucx_endpoint::operation {
     byte_buffer payload;
 };
 
-std::unique_ptr<ucx_endpoint> ucx_endpoint::make(ucp_worker_h worker, byte_view worker_address, endpoint_id id,
-                                                 ucx_events& events) {
+std::unique_ptr<ucx_endpoint> ucx_endpoint::make(ucp_worker_h worker, byte_view worker_address,
+                                                 endpoint_id id, ucx_events& events) {
     std::unique_ptr<ucx_endpoint> result{new ucx_endpoint(id, events)};
     ucp_ep_params_t params{};
     params.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE
@@ -50,7 +50,8 @@ bool ucx_endpoint::has_rma_lane() const {
     return false;
 }
 
-std::unique_ptr<ucx_endpoint::operation> ucx_endpoint::make_operation(ucx_event::kind what, std::uint64_t tag) {
+std::unique_ptr<ucx_endpoint::operation> ucx_endpoint::make_operation(ucx_event::kind what,
+                                                                      std::uint64_t tag) {
     auto x = std::make_unique<operation>();
     x->events = &events_;
     x->event = {what, id_, tag, UCS_OK};
@@ -84,7 +85,8 @@ namespace {
 
 ucp_request_param_t parameters(ucp_send_nbx_callback_t callback, void* user, std::uint32_t flags) {
     ucp_request_param_t result{};
-    result.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_FLAGS;
+    result.op_attr_mask =
+        UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_FLAGS;
     result.cb.send = callback;
     result.user_data = user;
     result.flags = flags;
@@ -100,8 +102,8 @@ void ucx_endpoint::send(unsigned message, byte_view head, byte_buffer payload, s
     auto params = parameters(&ucx_endpoint::on_done, x.get(), UCP_AM_SEND_FLAG_EAGER);
     if (!handle_)
         return started(std::move(x), UCS_STATUS_PTR(UCS_ERR_NOT_CONNECTED));
-    auto* request = ucp_am_send_nbx(handle_, message, x->head.data(), head.size(), x->payload.data(),
-                                    x->payload.size(), &params);
+    auto* request = ucp_am_send_nbx(handle_, message, x->head.data(), head.size(),
+                                    x->payload.data(), x->payload.size(), &params);
     started(std::move(x), request);
 }
 
@@ -112,7 +114,8 @@ void ucx_endpoint::send_from(unsigned message, byte_view head, const void* bytes
     auto params = parameters(&ucx_endpoint::on_done, x.get(), UCP_AM_SEND_FLAG_EAGER);
     if (!handle_)
         return started(std::move(x), UCS_STATUS_PTR(UCS_ERR_NOT_CONNECTED));
-    auto* request = ucp_am_send_nbx(handle_, message, x->head.data(), head.size(), bytes, count, &params);
+    auto* request =
+        ucp_am_send_nbx(handle_, message, x->head.data(), head.size(), bytes, count, &params);
     started(std::move(x), request);
 }
 

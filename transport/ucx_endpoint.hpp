@@ -45,7 +45,8 @@ class ucx_endpoint {
 public:
     /// Peer error handling: without it nobody is told of a death. The connection is made by UCX in
     /// the background; its failure comes as an event, even when UCX refuses at once.
-    static std::unique_ptr<ucx_endpoint> make(ucp_worker_h, byte_view worker_address, endpoint_id, ucx_events&);
+    static std::unique_ptr<ucx_endpoint> make(ucp_worker_h, byte_view worker_address, endpoint_id,
+                                              ucx_events&);
 
     ucx_endpoint(const ucx_endpoint&) = delete;
     ucx_endpoint& operator=(const ucx_endpoint&) = delete;
@@ -62,8 +63,10 @@ public:
     /// a dead or closed peer might still write.
     void send(unsigned message, byte_view head, byte_buffer payload, std::uint64_t tag);
     /// The same with memory that stays the caller's until the event.
-    void send_from(unsigned message, byte_view head, const void* bytes, std::size_t count, std::uint64_t tag);
-    void put(const void* bytes, std::size_t count, std::uint64_t address, ucp_rkey_h, std::uint64_t tag);
+    void send_from(unsigned message, byte_view head, const void* bytes, std::size_t count,
+                   std::uint64_t tag);
+    void put(const void* bytes, std::size_t count, std::uint64_t address, ucp_rkey_h,
+             std::uint64_t tag);
     void flush(std::uint64_t tag);
 
     /// By force: do not wait for the peer; what is under way ends with an error.

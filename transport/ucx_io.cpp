@@ -26,7 +26,8 @@ bool read(byte_view from, Head& head) {
 
 } // namespace
 
-ucx_io_state::ucx_io_state(fabric_actor::pointer self, dependencies with, std::unique_ptr<ucx_worker> worker)
+ucx_io_state::ucx_io_state(fabric_actor::pointer self, dependencies with,
+                           std::unique_ptr<ucx_worker> worker)
     : self_(self), with_(std::move(with)), worker_(std::move(worker)),
       keep_alive_(caf::actor_cast<caf::strong_actor_ptr>(self)) {
     worker_->start([this](unsigned message, byte_view head,
@@ -104,8 +105,8 @@ caf::result<fabric_description> ucx_io_state::on_describe_fabric(const describe_
     return fabric_description{worker_->address(), worker_->transports()};
 }
 
-/// By message, all copies into this process are made by this thread: once the writer is fenced, none
-/// is made any more. By RMA its endpoint must have ended as well.
+/// By message, all copies into this process are made by this thread: once the writer is fenced,
+/// none is made any more. By RMA its endpoint must have ended as well.
 caf::result<void> ucx_io_state::on_drain_fabric(const drain_fabric& message) {
     inbound_.fence(message.peer);
     if (!worker_->has_rma())
@@ -117,8 +118,9 @@ caf::result<void> ucx_io_state::on_drain_fabric(const drain_fabric& message) {
         if (x.peer == message.peer)
             ending.push_back(id);
     for (auto id : ending)
-        fail_link(links_.at(id), make_error(errc::link_lost, "incarnation " + to_string(message.peer)
-                                                                 + " was drained"));
+        fail_link(
+            links_.at(id),
+            make_error(errc::link_lost, "incarnation " + to_string(message.peer) + " was drained"));
     if (ending.empty()) {
         drains_.pop_back();
         drained.deliver();
@@ -146,7 +148,8 @@ void ucx_io_state::on_message(unsigned message, byte_view head, byte_view payloa
     } else if (message == ucx_write_end && read(head, end)) {
         inbound_.end(end, {payload.begin(), payload.end()});
     } else if (message == ucx_written && read(head, written)) {
-        written_.emplace_back(written, std::string{reinterpret_cast<const char*>(payload.data()), payload.size()});
+        written_.emplace_back(
+            written, std::string{reinterpret_cast<const char*>(payload.data()), payload.size()});
     } else {
         ++dropped_frames_;
     }
@@ -159,7 +162,8 @@ void ucx_io_state::attempt(const char* what, F&& f) {
         f();
     } catch (const std::exception& error) {
         detail::handler_failures.fetch_add(1, std::memory_order_relaxed);
-        handler_failed(make_error(errc::handler_failed, std::string{"ucx_io failed on "} + what + ": " + error.what()));
+        handler_failed(make_error(errc::handler_failed,
+                                  std::string{"ucx_io failed on "} + what + ": " + error.what()));
     }
 }
 
@@ -213,7 +217,8 @@ void ucx_io_state::hand_on(byte_buffer frame) {
         return;
     }
     auto* from = find_open(prefix->sender);
-    tell(self_, from && from->owner ? from->owner : with_.default_sink, frame_arrived{std::move(frame)});
+    tell(self_, from && from->owner ? from->owner : with_.default_sink,
+         frame_arrived{std::move(frame)});
 }
 
 /// Tells a writer that its put is over, on a link of our own if there is none to it.
@@ -222,8 +227,8 @@ void ucx_io_state::confirm(const finished_writes& done) {
     if (!back) {
         auto made = make_link(done.writer, done.return_address, {});
         if (!made) {
-            logger().warn("ucx_io: a put of incarnation {} cannot be confirmed: {}", to_string(done.writer),
-                         describe(made.error()));
+            logger().warn("ucx_io: a put of incarnation {} cannot be confirmed: {}",
+                          to_string(done.writer), describe(made.error()));
             return;
         }
         back = *made;
@@ -233,7 +238,8 @@ void ucx_io_state::confirm(const finished_writes& done) {
     const auto* bytes = reinterpret_cast<const caf::byte*>(text.data());
     back->endpoint->send(ucx_written, caf::as_bytes(caf::make_span(&head, 1)),
                          byte_buffer(bytes, bytes + text.size()), 0);
-    if (stopping_ && !std::exchange(back->ending, true)) // it came too late to be closed with the others
+    if (stopping_
+        && !std::exchange(back->ending, true)) // it came too late to be closed with the others
         advance_close(*back);
 }
 
@@ -246,7 +252,8 @@ caf::expected<fabric_actor> spawn_ucx_io(caf::actor_system& system, io_loop& loo
         auto worker = ucx_worker::make(loop, with.puts);
         if (!worker)
             return std::move(worker.error());
-        return spawn_at<fabric_actor, ucx_io_state>(system, placement{&loop}, with, std::move(*worker));
+        return spawn_at<fabric_actor, ucx_io_state>(system, placement{&loop}, with,
+                                                    std::move(*worker));
     };
     if (loop.on_thread())
         return build();

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Links of the UCX fabric: how they are opened, used for frames, closed and lost.
-#include "transport/ucx_io.hpp"
-
 #include "messages/handle.hpp"
 #include "messages/log.hpp"
 #include "transport/ucx_error.hpp"
+#include "transport/ucx_io.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -71,11 +70,13 @@ void ucx_io_state::on_send_frame(send_frame& message) {
                                         "a frame of " + std::to_string(message.frame.size())
                                             + " bytes is longer than message_bytes_max"));
     if (x->endpoint->operations() > with_.bounds.pending_per_link_max)
-        return fail_link(*x, make_error(errc::limit_exceeded,
-                                        "incarnation " + to_string(x->peer)
-                                            + " takes no frames: pending_per_link_max wait for it"));
+        return fail_link(*x,
+                         make_error(errc::limit_exceeded,
+                                    "incarnation " + to_string(x->peer)
+                                        + " takes no frames: pending_per_link_max wait for it"));
     const frame_head head{x->stream, x->next_sequence++};
-    x->endpoint->send(ucx_frame, caf::as_bytes(caf::make_span(&head, 1)), std::move(message.frame), 0);
+    x->endpoint->send(ucx_frame, caf::as_bytes(caf::make_span(&head, 1)), std::move(message.frame),
+                      0);
 }
 
 // -- the end of a link --------------------------------------------------------------------------
@@ -88,13 +89,14 @@ caf::result<void> ucx_io_state::on_close_endpoint(const close_endpoint& message)
     auto closed = self_->make_response_promise<answer>();
     x.closed.push_back(closed);
     if (message.force) {
-        fail_link(x, make_error(errc::link_lost,
-                                "endpoint " + to_string(message.endpoint) + " was closed by force"));
+        fail_link(x, make_error(errc::link_lost, "endpoint " + to_string(message.endpoint)
+                                                     + " was closed by force"));
     } else if (!std::exchange(x.ending, true)) {
         advance_close(x);
         self_->run_delayed(with_.bounds.stop_deadline, [this, id = message.endpoint] {
             if (auto late = links_.find(id); late != links_.end())
-                fail_link(late->second, make_error(errc::deadline_exceeded, "the peer did not take the rest"));
+                fail_link(late->second,
+                          make_error(errc::deadline_exceeded, "the peer did not take the rest"));
         });
     }
     return closed;
@@ -185,7 +187,8 @@ caf::result<void> ucx_io_state::on_stop_io(const stop_io&) {
     // Waiting for the peers has an end, and so has waiting for UCX.
     self_->run_delayed(with_.bounds.stop_deadline, [this] { force_all(stopping()); });
     self_->run_delayed(2 * with_.bounds.stop_deadline, [this] {
-        logger().error("ucx_io: {} links did not end in time and go down with the worker", links_.size());
+        logger().error("ucx_io: {} links did not end in time and go down with the worker",
+                       links_.size());
         release();
         end();
     });

@@ -30,7 +30,8 @@ spdlog::level::level_enum level_of(ucs_log_level_t level) {
 }
 
 ucs_log_func_rc_t forward(const char*, unsigned, const char*, ucs_log_level_t level,
-                          const ucs_log_component_config_t* component, const char* format, va_list arguments) {
+                          const ucs_log_component_config_t* component, const char* format,
+                          va_list arguments) {
     if (component != nullptr && level > component->log_level)
         return UCS_LOG_FUNC_RC_STOP;
     std::array<char, 1024> text{};

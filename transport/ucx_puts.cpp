@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Puts over UCX: checked, posted piece by piece in a window, ended once.
-#include "transport/ucx_io.hpp"
-
 #include "messages/handle.hpp"
 #include "transport/put_check.hpp"
 #include "transport/sealed_bytes.hpp"
+#include "transport/ucx_io.hpp"
 
 #include <cstring>
 
@@ -48,7 +47,8 @@ void ucx_io_state::prepare_keys(link& x, std::vector<memory_region> regions) {
             std::memcpy(static_cast<void*>(&key.head), inside->data(), sizeof key.head);
             auto packed = inside->subspan(sizeof key.head);
             if (x.by_rma && packed.empty())
-                key.unusable = bad_key(index, "it is none for RMA: use the same put method on both sides");
+                key.unusable =
+                    bad_key(index, "it is none for RMA: use the same put method on both sides");
             if (x.by_rma && !packed.empty()) {
                 if (auto unpacked = x.endpoint->unpack(packed))
                     key.rkey = std::move(*unpacked);
@@ -63,8 +63,8 @@ void ucx_io_state::prepare_keys(link& x, std::vector<memory_region> regions) {
 caf::error ucx_io_state::check(const link& x, const copy_job& job) const {
     return check_put(job, [&x](std::uint32_t number) -> caf::expected<target_region> {
         if (number >= x.regions.size())
-            return make_error(errc::plan_invalid, "incarnation " + to_string(x.peer) + " has no region "
-                                                      + std::to_string(number));
+            return make_error(errc::plan_invalid, "incarnation " + to_string(x.peer)
+                                                      + " has no region " + std::to_string(number));
         if (x.keys[number].unusable)
             return x.keys[number].unusable;
         return target_region{x.regions[number].base_address, x.regions[number].bytes};
@@ -138,8 +138,10 @@ void ucx_io_state::post_piece(link& x, std::uint64_t number, put& put, const pla
     const auto* from = reinterpret_cast<const void*>(piece.source_address);
     if (x.by_rma)
         return x.endpoint->put(from, piece.bytes, piece.target_address, key.rkey.get(), number);
-    const write_head head{with_.self.value, number, key.head.region, key.head.secret, piece.target_address};
-    x.endpoint->send_from(ucx_write, caf::as_bytes(caf::make_span(&head, 1)), from, piece.bytes, number);
+    const write_head head{with_.self.value, number, key.head.region, key.head.secret,
+                          piece.target_address};
+    x.endpoint->send_from(ucx_write, caf::as_bytes(caf::make_span(&head, 1)), from, piece.bytes,
+                          number);
 }
 
 /// Asks for the word that all pieces are over.
@@ -168,7 +170,8 @@ void ucx_io_state::on_written(const written_head& head, const std::string& text)
     x.settled = true;
     if (head.refused != 0 && !x.failure)
         x.failure = make_error(errc::transfer_failed, "incarnation " + std::to_string(head.sender)
-                                                          + " refused transfer " + to_string(x.id) + ": " + text);
+                                                          + " refused transfer " + to_string(x.id)
+                                                          + ": " + text);
     advance_put(head.put);
 }
 
@@ -200,7 +203,8 @@ void ucx_io_state::advance_put(std::uint64_t number) {
         // UCX may read the source until the last event; then nobody here touches anything any more,
         // but what the sockets hold may still land at the target.
         if (put.open == 0)
-            finish_put(number, put.settled        ? put.failure ? agent_result::failed : agent_result::success
+            finish_put(number, put.settled
+                                   ? put.failure ? agent_result::failed : agent_result::success
                                : put.pieces == 0 ? agent_result::failed
                                                  : agent_result::in_doubt);
         return;
@@ -227,7 +231,8 @@ void ucx_io_state::finish_put(std::uint64_t number, agent_result result) {
     else if (result == agent_result::failed && !error)
         error = x.failure;
     tell(self_, put.reply_to,
-         transfer_done{put.id, result, put.cursor.bytes(), std::move(error), put.began, clock::now(), put.posting});
+         transfer_done{put.id, result, put.cursor.bytes(), std::move(error), put.began,
+                       clock::now(), put.posting});
     advance_close(x);
 }
 

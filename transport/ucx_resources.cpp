@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads lines like "#      resource 1  :  md 1  dev 1  flags -- tcp/lo": there is no other way to ask.
+// Reads lines like "#      resource 1  :  md 1  dev 1  flags -- tcp/lo": there is no other way to
+// ask.
 #include "transport/ucx_resources.hpp"
 
 #include "transport/ucx_handles.hpp"
@@ -22,8 +23,8 @@ std::vector<ucx_resource> parse_resources(std::string_view text) {
     for (std::string line; std::getline(lines, line);) {
         const auto last = line.find_last_of(' ');
         const auto slash = line.find('/', last == std::string::npos ? 0 : last);
-        if (line.find("resource ") == std::string::npos || last == std::string::npos ||
-            slash == std::string::npos)
+        if (line.find("resource ") == std::string::npos || last == std::string::npos
+            || slash == std::string::npos)
             continue;
         ucx_resource found{line.substr(last + 1, slash - last - 1), line.substr(slash + 1)};
         if (std::find(result.begin(), result.end(), found) == result.end())
@@ -39,8 +40,9 @@ bool reports_death(std::string_view transport) {
 
 bool has_rma_hardware(std::string_view transport) {
     static constexpr std::array families{"rc", "dc", "ud", "srd"};
-    return std::any_of(families.begin(), families.end(),
-                       [transport](std::string_view family) { return transport.starts_with(family); });
+    return std::any_of(families.begin(), families.end(), [transport](std::string_view family) {
+        return transport.starts_with(family);
+    });
 }
 
 } // namespace kvferry

@@ -74,7 +74,8 @@ caf::error ucx_worker::make_context(bool rma) {
     forward_ucx_log();
     context_.reset();
     ucp_config_t* config = nullptr; // from UCX_* in the environment: the user's choice stands
-    if (auto status = call("ucp_config_read", [&] { return ucp_config_read(nullptr, nullptr, &config); });
+    if (auto status =
+            call("ucp_config_read", [&] { return ucp_config_read(nullptr, nullptr, &config); });
         status != UCS_OK)
         return ucx_error("ucp_config_read", status);
     const ucx_config_handle held{config};
@@ -82,12 +83,14 @@ caf::error ucx_worker::make_context(bool rma) {
         prefer_copies(config);
     ucp_params_t params{};
     params.field_mask = UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_NAME;
-    params.features = UCP_FEATURE_AM | UCP_FEATURE_WAKEUP | (rma ? std::uint64_t{UCP_FEATURE_RMA} : 0);
+    params.features =
+        UCP_FEATURE_AM | UCP_FEATURE_WAKEUP | (rma ? std::uint64_t{UCP_FEATURE_RMA} : 0);
     params.name = "kvferry";
     ucp_context_h context = nullptr;
     if (auto status = call("ucp_init", [&] { return ucp_init(&params, config, &context); });
         status != UCS_OK)
-        return add_context(ucx_error("ucp_init", status), "no usable transport; see UCX_TLS, UCX_NET_DEVICES");
+        return add_context(ucx_error("ucp_init", status),
+                           "no usable transport; see UCX_TLS, UCX_NET_DEVICES");
     context_.reset(context);
     has_rma_ = rma;
     has_rma_hardware_ = false;
@@ -135,7 +138,8 @@ caf::error ucx_worker::make_worker() {
         return ucx_error("ucp_worker_get_address", status);
     address_ = seal(ucx_address_label, address, bytes);
     ucp_worker_release_address(worker, address);
-    if (auto status = call("ucp_worker_get_efd", [&] { return ucp_worker_get_efd(worker, &event_fd_); });
+    if (auto status =
+            call("ucp_worker_get_efd", [&] { return ucp_worker_get_efd(worker, &event_fd_); });
         status != UCS_OK)
         return ucx_error("ucp_worker_get_efd", status);
     return {};
@@ -177,14 +181,16 @@ ucs_status_t ucx_worker::on_message(void* slot, const void* head, size_t head_by
     return UCS_OK;
 }
 
-caf::expected<std::unique_ptr<ucx_endpoint>> ucx_worker::connect(byte_view address, endpoint_id id) {
+caf::expected<std::unique_ptr<ucx_endpoint>> ucx_worker::connect(byte_view address,
+                                                                 endpoint_id id) {
     auto inside = unseal(ucx_address_label, address);
     if (!inside)
         return make_error(errc::dial_failed, text_of(inside.error()));
     return ucx_endpoint::make(worker_.get(), *inside, id, events_);
 }
 
-caf::expected<ucx_mapped_memory> ucx_worker::map(std::byte* base, std::uint64_t bytes, bool cuda) const {
+caf::expected<ucx_mapped_memory> ucx_worker::map(std::byte* base, std::uint64_t bytes,
+                                                 bool cuda) const {
     ucp_mem_map_params_t params{};
     params.field_mask = UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH
                         | UCP_MEM_MAP_PARAM_FIELD_MEMORY_TYPE;
@@ -192,18 +198,21 @@ caf::expected<ucx_mapped_memory> ucx_worker::map(std::byte* base, std::uint64_t 
     params.length = bytes;
     params.memory_type = cuda ? UCS_MEMORY_TYPE_CUDA : UCS_MEMORY_TYPE_HOST;
     ucp_mem_h memory = nullptr;
-    if (auto status = call("ucp_mem_map", [&] { return ucp_mem_map(context_.get(), &params, &memory); });
+    if (auto status =
+            call("ucp_mem_map", [&] { return ucp_mem_map(context_.get(), &params, &memory); });
         status != UCS_OK)
-        return make_error(errc::registration_failed,
-                          text_of(ucx_error("ucp_mem_map of " + std::to_string(bytes) + " bytes", status)));
+        return make_error(
+            errc::registration_failed,
+            text_of(ucx_error("ucp_mem_map of " + std::to_string(bytes) + " bytes", status)));
     return ucx_mapped_memory{context_.get(), memory};
 }
 
 caf::expected<byte_buffer> ucx_worker::pack_key(const ucx_mapped_memory& memory) const {
     void* packed = nullptr;
     std::size_t bytes = 0;
-    if (auto status = call("ucp_rkey_pack",
-                           [&] { return ucp_rkey_pack(context_.get(), memory.get(), &packed, &bytes); });
+    if (auto status =
+            call("ucp_rkey_pack",
+                 [&] { return ucp_rkey_pack(context_.get(), memory.get(), &packed, &bytes); });
         status != UCS_OK)
         return make_error(errc::registration_failed, text_of(ucx_error("ucp_rkey_pack", status)));
     const auto* from = static_cast<const caf::byte*>(packed);

@@ -113,8 +113,8 @@ caf::expected<std::optional<unix_socket>> unix_socket::accept() {
 caf::expected<peer_process> unix_socket::peer() const {
     ucred found{};
     socklen_t length = sizeof(found);
-    if (made_to_fail("SO_PEERCRED") ||
-        ::getsockopt(fd_.get(), SOL_SOCKET, SO_PEERCRED, &found, &length) != 0)
+    if (made_to_fail("SO_PEERCRED")
+        || ::getsockopt(fd_.get(), SOL_SOCKET, SO_PEERCRED, &found, &length) != 0)
         return system_error(errc::system_call_failed, "SO_PEERCRED");
     return peer_process{found.pid, found.uid};
 }

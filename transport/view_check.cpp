@@ -50,8 +50,8 @@ caf::error check_tokens(const view_candidate& x) {
         return x.differs(
             "tokens_per_slot (without element_shape a block is not cut between tokens)", a, b);
     if (block_pieces(*a, *b) > block_pieces_max)
-        return x.differs("tokens_per_slot (the blocks cut each other into more than " +
-                             text(block_pieces_max) + " pieces)",
+        return x.differs("tokens_per_slot (the blocks cut each other into more than "
+                             + text(block_pieces_max) + " pieces)",
                          a, b);
     return {};
 }
@@ -63,8 +63,8 @@ caf::error check_sections(const view_candidate& x) {
         return x.differs("number of sections", a.section_bytes.size(), b.section_bytes.size());
     const auto split = overlap_of(a, b);
     for (std::size_t index = 0; index < a.section_bytes.size(); ++index)
-        if (a.section_bytes[index] * a.num_shards != b.section_bytes[index] * b.num_shards ||
-            a.section_bytes[index] % split.source_parts != 0)
+        if (a.section_bytes[index] * a.num_shards != b.section_bytes[index] * b.num_shards
+            || a.section_bytes[index] % split.source_parts != 0)
             return x.differs("bytes of all shards of section " + text(index),
                              a.section_bytes[index] * a.num_shards,
                              b.section_bytes[index] * b.num_shards);
@@ -78,18 +78,18 @@ caf::error check_unit(const view_candidate& x) {
     const auto needed = cut_of(x);
     if (!needed.heads || a.kind == mapper_kind::sectioned)
         return {};
-    if (!a.shard_unit_bytes || !b.shard_unit_bytes ||
-        (!needed.tokens && a.shard_unit_bytes != b.shard_unit_bytes))
+    if (!a.shard_unit_bytes || !b.shard_unit_bytes
+        || (!needed.tokens && a.shard_unit_bytes != b.shard_unit_bytes))
         return x.differs("shard_unit_bytes (needed to split heads)", a.shard_unit_bytes,
                          b.shard_unit_bytes);
     if (!needed.tokens)
         return {};
     const auto source_tokens = *x.source_group.tokens_per_slot;
     const auto target_tokens = *x.target_group.tokens_per_slot;
-    if (*a.shard_unit_bytes % source_tokens != 0 || *b.shard_unit_bytes % target_tokens != 0 ||
-        *a.shard_unit_bytes / source_tokens != *b.shard_unit_bytes / target_tokens)
-        return x.differs("shard_unit_bytes (per token, with tokens_per_slot " +
-                             text(source_tokens) + " and " + text(target_tokens) + ")",
+    if (*a.shard_unit_bytes % source_tokens != 0 || *b.shard_unit_bytes % target_tokens != 0
+        || *a.shard_unit_bytes / source_tokens != *b.shard_unit_bytes / target_tokens)
+        return x.differs("shard_unit_bytes (per token, with tokens_per_slot " + text(source_tokens)
+                             + " and " + text(target_tokens) + ")",
                          a.shard_unit_bytes, b.shard_unit_bytes);
     return {};
 }
@@ -120,31 +120,31 @@ caf::error check_entries(const view_candidate& x, const entry_pair& pair) {
         " of one buffer of layer " + text(x.source_group.layers[pair.source.local_layer]);
     const std::uint64_t source_tokens = x.source_group.tokens_per_slot.value_or(1);
     const std::uint64_t target_tokens = x.target_group.tokens_per_slot.value_or(1);
-    if (needed.tokens &&
-        (pair.source.bytes % source_tokens != 0 || pair.target.bytes % target_tokens != 0))
-        return x.differs("bytes" + where + " (must be a multiple of tokens_per_slot " +
-                             text(source_tokens) + " and " + text(target_tokens) + ")",
+    if (needed.tokens
+        && (pair.source.bytes % source_tokens != 0 || pair.target.bytes % target_tokens != 0))
+        return x.differs("bytes" + where + " (must be a multiple of tokens_per_slot "
+                             + text(source_tokens) + " and " + text(target_tokens) + ")",
                          pair.source.bytes, pair.target.bytes);
     const auto source_bytes = pair.source.bytes / (needed.tokens ? source_tokens : 1);
     const auto target_bytes = pair.target.bytes / (needed.tokens ? target_tokens : 1);
     if (source_bytes * a.num_shards != target_bytes * b.num_shards)
-        return x.differs((needed.tokens ? "bytes per token of all shards" : "bytes of all shards") +
-                             where,
+        return x.differs((needed.tokens ? "bytes per token of all shards" : "bytes of all shards")
+                             + where,
                          source_bytes * a.num_shards, target_bytes * b.num_shards);
     if (!needed.heads || a.kind == mapper_kind::sectioned)
         return {};
     const auto split = overlap_of(a, b);
-    if (pair.source.bytes % *a.shard_unit_bytes != 0 ||
-        pair.source.bytes / *a.shard_unit_bytes % split.source_parts != 0)
-        return x.differs("bytes" + where + " (" + text(split.source_parts) + " and " +
-                             text(split.target_parts) +
-                             " parts of it must be multiples of shard_unit_bytes " +
-                             text(*a.shard_unit_bytes) + ")",
+    if (pair.source.bytes % *a.shard_unit_bytes != 0
+        || pair.source.bytes / *a.shard_unit_bytes % split.source_parts != 0)
+        return x.differs("bytes" + where + " (" + text(split.source_parts) + " and "
+                             + text(split.target_parts)
+                             + " parts of it must be multiples of shard_unit_bytes "
+                             + text(*a.shard_unit_bytes) + ")",
                          pair.source.bytes, pair.target.bytes);
-    if (a.kind == mapper_kind::nhd &&
-        (!x.source_group.tokens_per_slot || pair.source.bytes % source_tokens != 0))
-        return x.differs("bytes" + where + " (nhd: must be a multiple of tokens_per_slot " +
-                             text(x.source_group.tokens_per_slot) + ")",
+    if (a.kind == mapper_kind::nhd
+        && (!x.source_group.tokens_per_slot || pair.source.bytes % source_tokens != 0))
+        return x.differs("bytes" + where + " (nhd: must be a multiple of tokens_per_slot "
+                             + text(x.source_group.tokens_per_slot) + ")",
                          pair.source.bytes, pair.target.bytes);
     return {};
 }

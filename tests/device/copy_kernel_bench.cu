@@ -54,8 +54,8 @@ __global__ void count_wrong(const std::uint64_t* words, const device_pair* pairs
          i < pieces * words_per_piece; i += std::uint64_t{gridDim.x} * blockDim.x) {
         const auto pair = pairs[i / words_per_piece];
         const auto offset = i % words_per_piece;
-        if (words[pair.target * words_per_piece + offset] !=
-            (pair.source * words_per_piece + offset) * 0x9e3779b97f4a7c15ull)
+        if (words[pair.target * words_per_piece + offset]
+            != (pair.source * words_per_piece + offset) * 0x9e3779b97f4a7c15ull)
             atomicAdd(wrong, 1ull);
     }
 }

@@ -181,8 +181,8 @@ TEST_CASE("cuda_io: memory that is not on the device, or reaches beyond its allo
 // In a process of its own: it loses the device for the whole process.
 TEST_CASE(
     "cuda_io: an illegal access loses the device: the copy is in doubt, later ones fail by name, "
-    "a stop still ends" *
-    doctest::skip()) {
+    "a stop still ends"
+    * doctest::skip()) {
     KVFERRY_NEEDS_DEVICES(1);
     gpu_kit kit;
     copy_probe probe{kit};

@@ -225,8 +225,9 @@ bool copy_arrives(owner& x) {
     bool right = WIFEXITED(status) && WEXITSTATUS(status) == 0;
     for (const auto& slots : job.plan->parts[0].slots)
         for (std::uint64_t i = 0; i < per_piece; ++i)
-            right = right && words[slots.target * per_piece + i] ==
-                                 (slots.source * per_piece + i + 7) * 0x9e3779b97f4a7c15ull;
+            right = right
+                    && words[slots.target * per_piece + i]
+                           == (slots.source * per_piece + i + 7) * 0x9e3779b97f4a7c15ull;
     std::printf("%-10s %s: %s\n", ways[0].name, ways[0].what,
                 right ? "every byte arrived" : "WRONG");
     return right;

@@ -73,17 +73,17 @@ finding kill_writer_idle_target(const std::string& transports, int rounds, order
         holds = record_target(target, run, at) && holds;
     }
     return {transports,
-            std::string("kill -9 writer mid-") + name_of(how) +
-                (link.peer_errors ? "" : ", no peer mode") + ", target holds, then " + what_then,
+            std::string("kill -9 writer mid-") + name_of(how)
+                + (link.peer_errors ? "" : ", no peer mode") + ", target holds, then " + what_then,
             "-",
             target.text(),
             landed.text(),
-            survival(target) + (!holds ? "DOES NOT HOLD"
-                                : then == order::replace_worker
-                                    ? "no byte once the worker is replaced"
-                                : then == order::close_endpoint
-                                    ? "the forced close of the own endpoint alone is no end"
-                                    : "no byte while nobody progresses"),
+            survival(target)
+                + (!holds                          ? "DOES NOT HOLD"
+                   : then == order::replace_worker ? "no byte once the worker is replaced"
+                   : then == order::close_endpoint
+                       ? "the forced close of the own endpoint alone is no end"
+                       : "no byte while nobody progresses"),
             holds};
 }
 

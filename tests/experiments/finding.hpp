@@ -35,8 +35,8 @@ public:
             if (high >= 0)
                 std::snprintf(span, sizeof span, low == high ? " %.1f ms" : " %.1f-%.1f ms", low,
                               high);
-            result += (result.empty() ? "" : "; ") + what + span + " " +
-                      std::to_string(times.size()) + "x";
+            result += (result.empty() ? "" : "; ") + what + span + " "
+                      + std::to_string(times.size()) + "x";
         }
         return result.empty() ? "-" : result;
     }

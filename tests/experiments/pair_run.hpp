@@ -148,9 +148,9 @@ public:
 
     void need(bool good, const char* what) {
         if (!good)
-            throw std::runtime_error(std::string("no ") + what +
-                                     " in time; writer: " + board_->writer.failure.data() +
-                                     ", target: " + board_->target.failure.data());
+            throw std::runtime_error(std::string("no ") + what
+                                     + " in time; writer: " + board_->writer.failure.data()
+                                     + ", target: " + board_->target.failure.data());
     }
 
 private:

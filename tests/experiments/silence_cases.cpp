@@ -26,8 +26,8 @@ finding lanes(const std::string&, int) {
         for (const bool peer : {true, false}) {
             pair_run run(transports, {.peer_errors = peer});
             auto& text = peer ? with : without;
-            text += (text.empty() ? "`" : ", `") + std::string(transports) +
-                    "`: " + lanes_in(run.board().writer.lanes.data());
+            text += (text.empty() ? "`" : ", `") + std::string(transports)
+                    + "`: " + lanes_in(run.board().writer.lanes.data());
         }
     return {"tcp; tcp,cma; all",
             "link set up",
@@ -153,9 +153,9 @@ finding force_close(const std::string& transports, int rounds, order how, bool t
         }
     }
     return {transports,
-            std::string("writer force-closes mid-") +
-                (how == order::stream_messages ? "message" : "put") +
-                (target_holds ? ", target holds, then progresses" : ", target progresses"),
+            std::string("writer force-closes mid-")
+                + (how == order::stream_messages ? "message" : "put")
+                + (target_holds ? ", target holds, then progresses" : ", target progresses"),
             writer.text(),
             target.text(),
             landed.text(),
@@ -174,13 +174,13 @@ finding flush_is_visible(const std::string& transports, int, order target_mode, 
     const unsigned rounds = b.verify_rounds, put = b.visible_at_put, flush = b.visible_at_flush;
     std::string text = rounds == 0 ? "put or flush did not complete in 50/500 ms"
                                    : std::to_string(rounds) + " flushes completed";
-    std::string landed = "visible at put callback " + std::to_string(put) + "/" +
-                         std::to_string(rounds) + ", at flush " + std::to_string(flush) + "/" +
-                         std::to_string(rounds);
+    std::string landed = "visible at put callback " + std::to_string(put) + "/"
+                         + std::to_string(rounds) + ", at flush " + std::to_string(flush) + "/"
+                         + std::to_string(rounds);
     std::string asleep = "-";
     if (target_mode == order::sleep)
-        asleep = std::to_string(b.sleeps) + " sleeps, woken " + std::to_string(b.wakes) +
-                 ", arm busy " + std::to_string(b.arm_busy);
+        asleep = std::to_string(b.sleeps) + " sleeps, woken " + std::to_string(b.wakes)
+                 + ", arm busy " + std::to_string(b.arm_busy);
     // A target that does nothing must stop the flush; otherwise the flush would prove nothing.
     const bool holds = target_mode == order::hold ? rounds == 0 : rounds != 0 && flush == rounds;
     return {transports,

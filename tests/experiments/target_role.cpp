@@ -18,8 +18,8 @@ public:
         : board_(shared), desk_(shared.target), region_(region), context_(make_context()),
           worker_(make_worker(context_.get())) {
         ucp_am_handler_param_t handler{};
-        handler.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_CB |
-                             UCP_AM_HANDLER_PARAM_FIELD_ARG;
+        handler.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_CB
+                             | UCP_AM_HANDLER_PARAM_FIELD_ARG;
         handler.id = am_id;
         handler.cb = &target_role::on_message;
         handler.arg = this;

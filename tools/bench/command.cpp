@@ -41,7 +41,8 @@ void add_bench(CLI::App& app, int& status) {
     auto* command = app.add_subcommand("bench", "Measure transfers between two processes");
     auto options = std::make_shared<bench::bench_options>();
     command->require_subcommand(0, 1);
-    command->add_option("--regions", options->regions, "Regions of one transfer")->capture_default_str();
+    command->add_option("--regions", options->regions, "Regions of one transfer")
+        ->capture_default_str();
     command->add_option("--region-bytes", options->region_bytes, "Bytes of a region")
         ->transform(CLI::AsSizeValue(false))
         ->capture_default_str();
@@ -49,13 +50,16 @@ void add_bench(CLI::App& app, int& status) {
         ->add_option("--per-block", options->per_block,
                      "Regions of one block, one per layer: 160 for K and V of 80 layers")
         ->capture_default_str();
-    command->add_option("--memory", options->memory, "Kind of memory: context side, generation side when it differs")
+    command
+        ->add_option("--memory", options->memory,
+                     "Kind of memory: context side, generation side when it differs")
         ->check(CLI::IsMember(bench::memory_kinds()))
         ->capture_default_str();
     command->add_option("--route", options->route, "auto, mapped or direct")
         ->check(CLI::IsMember({"auto", "mapped", "direct"}))
         ->capture_default_str();
-    command->add_option("--in-flight", options->in_flight, "Transfers at a time")->capture_default_str();
+    command->add_option("--in-flight", options->in_flight, "Transfers at a time")
+        ->capture_default_str();
     command->add_option("--repeat", options->repeat, "Rounds")->capture_default_str();
     command->add_option("--transfers", options->transfers,
                         "Transfers in one round; 0: what the footprint holds, at most 1000");
@@ -66,12 +70,13 @@ void add_bench(CLI::App& app, int& status) {
                      "Bytes of each pool; 0: larger than any cache, and what the transfers need")
         ->transform(CLI::AsSizeValue(false));
     command
-        ->add_option("--multiprocessors", options->multiprocessors,
-                     "Of a device, for its copies")
+        ->add_option("--multiprocessors", options->multiprocessors, "Of a device, for its copies")
         ->check(CLI::Range(1, 1024))
         ->capture_default_str();
     command->add_flag("--huge-pages", options->huge_pages, "Pools of 2 MiB pages");
-    command->add_option("--trace", options->trace, "Record all messages into this folder, for `kvferry trace`")
+    command
+        ->add_option("--trace", options->trace,
+                     "Record all messages into this folder, for `kvferry trace`")
         ->type_name("RUN");
     command->add_flag("--without-rings", options->without_rings,
                       "Do not record events at all: to see what recording costs");

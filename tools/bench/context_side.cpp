@@ -31,7 +31,8 @@ public:
         rank_.emplace(std::move(*started));
         plan_.emplace(*shape);
         fill(rank_->memory(), *shape);
-        return json{{"endpoint", rank_->facade().info_endpoint()}, {"pool", rank_->memory().address()}};
+        return json{{"endpoint", rank_->facade().info_endpoint()},
+                    {"pool", rank_->memory().address()}};
     }
 
     /// {"pool"}: the target of the limit.
@@ -96,7 +97,8 @@ public:
 
     /// {"first", "count"} -> {"seconds"}
     caf::expected<json> raw_put(const json& question) {
-        auto took = raw_->put(rank_->memory().region().base, *plan_, question.at("first"), question.at("count"));
+        auto took = raw_->put(rank_->memory().region().base, *plan_, question.at("first"),
+                              question.at("count"));
         if (!took)
             return std::move(took.error());
         return json{{"seconds", took->count()}};
@@ -125,10 +127,13 @@ private:
 int run_context_side(int fd) {
     using answer = caf::expected<json> (context_side::*)(const json&);
     const std::map<std::string, answer> questions{
-        {"start", &context_side::start},   {"map", &context_side::map},
-        {"offer", &context_side::offer},   {"settle", &context_side::settle},
-        {"limit", &context_side::limit},   {"offer_sweep", &context_side::offer_sweep},
-         {"raw_connect", &context_side::raw_connect},
+        {"start", &context_side::start},
+        {"map", &context_side::map},
+        {"offer", &context_side::offer},
+        {"settle", &context_side::settle},
+        {"limit", &context_side::limit},
+        {"offer_sweep", &context_side::offer_sweep},
+        {"raw_connect", &context_side::raw_connect},
         {"raw_put", &context_side::raw_put},
     };
     line_socket parent{unique_fd{fd}};

@@ -20,7 +20,8 @@ double seconds_between(time_point from, time_point to) {
 generation_side::generation_side(rank own, std::string context_endpoint)
     : rank_(std::move(own)), endpoint_(std::move(context_endpoint)) {}
 
-caf::expected<round_times> generation_side::receive(std::uint64_t first, std::vector<kv_slice> slices,
+caf::expected<round_times> generation_side::receive(std::uint64_t first,
+                                                    std::vector<kv_slice> slices,
                                                     std::uint32_t in_flight) {
     const auto count = slices.size();
     // What callbacks touch outlives them: all of them have been counted before this returns.

@@ -22,8 +22,8 @@ class generation_side {
 public:
     generation_side(rank, std::string context_endpoint);
 
-    /// Receives transfers number `first` and on, `in_flight` of them at a time. Fails with the first
-    /// session that does.
+    /// Receives transfers number `first` and on, `in_flight` of them at a time. Fails with the
+    /// first session that does.
     caf::expected<round_times> receive(std::uint64_t first, std::vector<kv_slice>,
                                        std::uint32_t in_flight);
 

@@ -4,8 +4,8 @@
 
 #include "transport/system_call.hpp"
 
-#include <csignal>
 #include <cerrno>
+#include <csignal>
 #include <cstdlib>
 #include <fcntl.h>
 #include <poll.h>
@@ -51,8 +51,9 @@ caf::expected<json> line_socket::read(std::chrono::milliseconds deadline) {
         if (ready < 0 && errno == EINTR)
             continue;
         if (ready <= 0)
-            return make_error(errc::deadline_exceeded, "the other side has not answered for " +
-                                                           std::to_string(deadline.count()) + " ms");
+            return make_error(errc::deadline_exceeded, "the other side has not answered for "
+                                                           + std::to_string(deadline.count())
+                                                           + " ms");
         char bytes[4096];
         const auto count = ::recv(fd_.get(), bytes, sizeof bytes, 0);
         if (count < 0 && errno == EINTR)

@@ -84,7 +84,8 @@ caf::expected<memory_mapping> map_pool(const pool_address& peer) {
     return memory_mapping::make(memfd.get(), peer.bytes);
 }
 
-caf::expected<std::unique_ptr<bench_memory>> make_host_memory(std::uint64_t bytes, bool huge_pages) {
+caf::expected<std::unique_ptr<bench_memory>> make_host_memory(std::uint64_t bytes,
+                                                              bool huge_pages) {
     auto pool =
         memfd_pool::make("kvferry bench", bytes, {.huge_pages = huge_pages, .prefault = true});
     if (!pool)

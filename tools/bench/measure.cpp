@@ -20,9 +20,10 @@ constexpr int raw_round_trips = 1000;
 
 /// The value below which `part` of them lie.
 double quantile(std::vector<double> values, double part) {
-    const auto place = std::min(values.size() - 1,
-                                static_cast<std::size_t>(part * static_cast<double>(values.size())));
-    std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(place), values.end());
+    const auto place = std::min(
+        values.size() - 1, static_cast<std::size_t>(part * static_cast<double>(values.size())));
+    std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(place),
+                     values.end());
     return values[place];
 }
 
@@ -61,7 +62,8 @@ public:
         x.posting_ns_per_region = median(posting_ns_);
         x.hops = median(hops_);
         x.cpu_s_per_gb = median(cpu_s_per_gb_);
-        x.cpu_us_per_transfer = x.cpu_s_per_gb * 1e-3 * static_cast<double>(x.shape.transfer_bytes());
+        x.cpu_us_per_transfer =
+            x.cpu_s_per_gb * 1e-3 * static_cast<double>(x.shape.transfer_bytes());
         x.raw_am_round_trip_us = raw_am_round_trip_us_;
         if (!raw_put_gb_per_s_.empty()) {
             x.raw_put_gb_per_s = median(raw_put_gb_per_s_);
@@ -176,7 +178,9 @@ private:
         return {};
     }
 
-    double round_gigabytes() const { return static_cast<double>(plan_->shape().round_bytes()) * 1e-9; }
+    double round_gigabytes() const {
+        return static_cast<double>(plan_->shape().round_bytes()) * 1e-9;
+    }
 
     caf::expected<moved> move(std::uint64_t first, std::uint64_t count) {
         std::vector<kv_slice> slices;
@@ -188,7 +192,8 @@ private:
         auto before = context_->ask({{"do", "settle"}});
         if (!before)
             return std::move(before.error());
-        if (auto offered = context_->ask({{"do", "offer"}, {"first", first}, {"count", count}}); !offered)
+        if (auto offered = context_->ask({{"do", "offer"}, {"first", first}, {"count", count}});
+            !offered)
             return std::move(offered.error());
         auto times = own_->receive(first, std::move(slices), options_.in_flight);
         if (!times)
@@ -202,9 +207,10 @@ private:
         const auto peer_after = after->at("used").get<usage>();
         moved result;
         result.times = std::move(*times);
-        result.cpu_seconds = peer_after.cpu_seconds - peer_before.cpu_seconds + own_after.cpu_seconds
-                             - own_before.cpu_seconds;
-        result.hops = static_cast<double>(peer_after.hops - peer_before.hops + own_after.hops - own_before.hops);
+        result.cpu_seconds = peer_after.cpu_seconds - peer_before.cpu_seconds
+                             + own_after.cpu_seconds - own_before.cpu_seconds;
+        result.hops = static_cast<double>(peer_after.hops - peer_before.hops + own_after.hops
+                                          - own_before.hops);
         result.posting_seconds = after->at("posting_seconds").get<double>();
         return result;
     }
@@ -220,7 +226,8 @@ private:
         return limit->at("seconds").get<double>();
     }
 
-    caf::error run_raw_put(std::uint64_t first, std::uint64_t count, double transfers_seconds, bool counts) {
+    caf::error run_raw_put(std::uint64_t first, std::uint64_t count, double transfers_seconds,
+                           bool counts) {
         auto& memory = own_->own_rank().memory();
         memory.clear();
         auto put = ask_and_serve({{"do", "raw_put"}, {"first", first}, {"count", count}});

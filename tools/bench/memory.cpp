@@ -16,8 +16,8 @@ std::vector<std::string> memory_kinds() {
 
 caf::expected<std::unique_ptr<bench_memory>> make_memory(const bench_options& options,
                                                          const bench_shape& shape, side role) {
-    const auto by_device = options.memory == "cuda" ||
-                           options.memory == (role == side::context ? "cuda-host" : "host-cuda");
+    const auto by_device = options.memory == "cuda"
+                           || options.memory == (role == side::context ? "cuda-host" : "host-cuda");
     if (by_device)
         return make_device_memory(shape.pool_bytes(), role);
     auto host = make_host_memory(shape.pool_bytes(), options.huge_pages);

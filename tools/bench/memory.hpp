@@ -53,7 +53,8 @@ public:
     /// 0: not known.
     virtual std::uint64_t page_bytes() const { return 0; }
 
-    // Outside the clock. What is written counts after commit(), what is read is as old as refresh().
+    // Outside the clock. What is written counts after commit(), what is read is as old as
+    // refresh().
     virtual void commit() {}
     virtual void refresh() {}
     virtual void write(std::uint64_t offset, std::span<const std::byte>) = 0;

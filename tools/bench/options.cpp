@@ -30,10 +30,11 @@ caf::expected<bench_shape> shape_of(const bench_options& x) {
         if (value == 0)
             return wrong(std::string{flag} + " is 0");
     if (x.region_bytes > std::numeric_limits<std::uint32_t>::max())
-        return wrong("--region-bytes is " + std::to_string(x.region_bytes) + ", at most 4294967295");
+        return wrong("--region-bytes is " + std::to_string(x.region_bytes)
+                     + ", at most 4294967295");
     if (x.regions % x.per_block != 0)
-        return wrong("--regions " + std::to_string(x.regions) + " is no multiple of --per-block " +
-                     std::to_string(x.per_block));
+        return wrong("--regions " + std::to_string(x.regions) + " is no multiple of --per-block "
+                     + std::to_string(x.per_block));
     if (auto route = parse_route_choice(x.route); !route)
         return add_context(route.error(), "--route");
     bench_shape shape;
@@ -41,13 +42,14 @@ caf::expected<bench_shape> shape_of(const bench_options& x) {
     shape.regions_per_block = x.per_block;
     shape.region_bytes = x.region_bytes;
     const auto block_bytes = std::uint64_t{x.per_block} * x.region_bytes;
-    const auto at_once = std::uint64_t{shape.blocks_per_transfer} * std::max(x.in_flight, x.transfers);
+    const auto at_once =
+        std::uint64_t{shape.blocks_per_transfer} * std::max(x.in_flight, x.transfers);
     auto slots = x.footprint_bytes / block_bytes;
     if (x.footprint_bytes == 0)
         slots = std::max(at_once, footprint_default_bytes / block_bytes);
     if (slots < at_once)
-        return wrong("--footprint " + std::to_string(x.footprint_bytes) + " has no room for " +
-                     std::to_string(at_once * block_bytes) + " bytes of transfers in one round");
+        return wrong("--footprint " + std::to_string(x.footprint_bytes) + " has no room for "
+                     + std::to_string(at_once * block_bytes) + " bytes of transfers in one round");
     if (slots > std::numeric_limits<std::int32_t>::max())
         return wrong("a pool of " + std::to_string(slots) + " blocks: make it smaller");
     shape.slots = static_cast<std::uint32_t>(slots);

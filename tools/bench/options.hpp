@@ -40,8 +40,7 @@ struct bench_options {
 
     NLOHMANN_DEFINE_TYPE_INTRUSIVE(bench_options, regions, region_bytes, per_block, memory, route,
                                    in_flight, repeat, transfers, spin_us, footprint_bytes,
-                                   huge_pages, multiprocessors, json, trace,
-                                   without_rings)
+                                   huge_pages, multiprocessors, json, trace, without_rings)
 };
 
 /// A run in whole blocks.

@@ -45,8 +45,8 @@ std::string text_of(const planning_result& result) {
                                                 {"check", align::right}},
                                                rows))
         text += line + "\n";
-    return text + "\na request for 1000 blocks of 80 layers is " +
-           std::to_string(result.request_bytes) + " bytes long\n";
+    return text + "\na request for 1000 blocks of 80 layers is "
+           + std::to_string(result.request_bytes) + " bytes long\n";
 }
 
 std::string json_of(const planning_result& result) {

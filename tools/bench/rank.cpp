@@ -52,7 +52,8 @@ caf::expected<rank> rank::start(runtime& actors, const bench_options& options,
     return rank{std::move(recording), std::move(*memory), std::move(*started)};
 }
 
-rank::rank(std::unique_ptr<trace_recording> recording, std::unique_ptr<bench_memory> memory, worker started)
+rank::rank(std::unique_ptr<trace_recording> recording, std::unique_ptr<bench_memory> memory,
+           worker started)
     : recording_(std::move(recording)), memory_(std::move(memory)), worker_(std::move(started)) {}
 
 usage rank::used() const {
@@ -66,7 +67,8 @@ caf::error rank::stop() {
     if (!stopped)
         return std::move(stopped.error());
     if (!stopped->unproven.empty())
-        return make_error(errc::deadline_exceeded, "memory on loan at the end: " + stopped->unproven.front());
+        return make_error(errc::deadline_exceeded,
+                          "memory on loan at the end: " + stopped->unproven.front());
     return {};
 }
 

@@ -48,8 +48,8 @@ caf::expected<std::unique_ptr<raw_ucx>> raw_ucx::make(bool spin) {
     if (auto status = ucp_worker_get_efd(worker, &x->event_fd_); status != UCS_OK)
         return ucx_error("ucp_worker_get_efd", status);
     ucp_am_handler_param_t handler{};
-    handler.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_CB |
-                         UCP_AM_HANDLER_PARAM_FIELD_ARG | UCP_AM_HANDLER_PARAM_FIELD_FLAGS;
+    handler.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_CB
+                         | UCP_AM_HANDLER_PARAM_FIELD_ARG | UCP_AM_HANDLER_PARAM_FIELD_FLAGS;
     handler.id = message_number;
     handler.cb = &raw_ucx::on_message;
     handler.arg = x.get();
@@ -70,8 +70,8 @@ raw_ucx::~raw_ucx() {
 }
 
 /// The first message is the address of its sender, all others are answered as they are.
-ucs_status_t raw_ucx::on_message(void* user, const void*, std::size_t, void* data, std::size_t bytes,
-                                 const ucp_am_recv_param_t*) {
+ucs_status_t raw_ucx::on_message(void* user, const void*, std::size_t, void* data,
+                                 std::size_t bytes, const ucp_am_recv_param_t*) {
     auto* self = static_cast<raw_ucx*>(user);
     ++self->arrived_;
     if (self->peer_address_.empty() && !self->endpoint_) {
@@ -83,8 +83,8 @@ ucs_status_t raw_ucx::on_message(void* user, const void*, std::size_t, void* dat
 
 caf::error raw_ucx::open(const void* address) {
     ucp_ep_params_t params{};
-    params.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE |
-                        UCP_EP_PARAM_FIELD_ERR_HANDLER;
+    params.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE
+                        | UCP_EP_PARAM_FIELD_ERR_HANDLER;
     params.address = static_cast<const ucp_address_t*>(address);
     params.err_mode = UCP_ERR_HANDLING_MODE_PEER;
     params.err_handler = {&on_broken, nullptr};
@@ -120,13 +120,15 @@ ucs_status_ptr_t raw_ucx::send(const void* bytes, std::size_t count) {
     return ucp_am_send_nbx(endpoint_, message_number, nullptr, 0, bytes, count, &how);
 }
 
-// -- the passive side -------------------------------------------------------------------------------
+// -- the passive side
+// -------------------------------------------------------------------------------
 
 caf::expected<raw_target> raw_ucx::describe(std::byte* base, std::uint64_t bytes) {
     raw_target result;
     ucp_address_t* address = nullptr;
     std::size_t address_bytes = 0;
-    if (auto status = ucp_worker_get_address(worker_.get(), &address, &address_bytes); status != UCS_OK)
+    if (auto status = ucp_worker_get_address(worker_.get(), &address, &address_bytes);
+        status != UCS_OK)
         return ucx_error("ucp_worker_get_address", status);
     const auto* begin = reinterpret_cast<const std::uint8_t*>(address);
     result.address.assign(begin, begin + address_bytes);
@@ -143,7 +145,8 @@ caf::expected<raw_target> raw_ucx::describe(std::byte* base, std::uint64_t bytes
     memory_ = ucx_mapped_memory{context_.get(), memory};
     void* packed = nullptr;
     std::size_t packed_bytes = 0;
-    if (auto status = ucp_rkey_pack(context_.get(), memory, &packed, &packed_bytes); status != UCS_OK)
+    if (auto status = ucp_rkey_pack(context_.get(), memory, &packed, &packed_bytes);
+        status != UCS_OK)
         return ucx_error("ucp_rkey_pack", status);
     const auto* key = static_cast<const std::uint8_t*>(packed);
     result.key.assign(key, key + packed_bytes);
@@ -163,7 +166,8 @@ void raw_ucx::serve(const std::function<bool()>& over) {
     }
 }
 
-// -- the measuring side -----------------------------------------------------------------------------
+// -- the measuring side
+// -----------------------------------------------------------------------------
 
 caf::error raw_ucx::connect(const raw_target& target) {
     if (auto problem = open(target.address.data()))
@@ -205,8 +209,9 @@ caf::expected<std::chrono::duration<double>> raw_ucx::round_trip(int count) {
     return times[static_cast<std::size_t>(count / 2)];
 }
 
-caf::expected<std::chrono::duration<double>> raw_ucx::put(const std::byte* source, const schedule& plan,
-                                                          std::uint64_t first, std::uint64_t count) {
+caf::expected<std::chrono::duration<double>> raw_ucx::put(const std::byte* source,
+                                                          const schedule& plan, std::uint64_t first,
+                                                          std::uint64_t count) {
     std::vector<piece> pieces;
     for (auto transfer = first; transfer < first + count; ++transfer)
         plan.for_each_piece(transfer, [&](const piece& x) { pieces.push_back(x); });

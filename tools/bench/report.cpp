@@ -41,11 +41,11 @@ nlohmann::json json_of(const bench_result& x) {
 std::string text_of(const bench_result& x) {
     std::ostringstream out;
     const auto line = [&out](const char* name, const auto& value, const char* what) {
-        out << std::left << std::setw(14) << name << std::right << std::setw(12) << std::setprecision(4)
-            << value << "  " << what << "\n";
+        out << std::left << std::setw(14) << name << std::right << std::setw(12)
+            << std::setprecision(4) << value << "  " << what << "\n";
     };
-    out << x.options.regions << " x " << x.options.region_bytes << " B, " << x.options.memory << " memory, "
-        << x.options.in_flight << " in flight, " << x.options.repeat << " rounds of "
+    out << x.options.regions << " x " << x.options.region_bytes << " B, " << x.options.memory
+        << " memory, " << x.options.in_flight << " in flight, " << x.options.repeat << " rounds of "
         << x.shape.transfers_per_round << " transfers, pools of " << (x.shape.pool_bytes() >> 20)
         << " MiB, spin " << x.options.spin_us << " us\nroute: " << x.route << "\n\n";
     line("rate", x.gb_per_s, "GB/s, from the first call to the last callback");

@@ -25,7 +25,8 @@ std::vector<std::int32_t> shuffled(std::uint32_t count, std::uint64_t seed) {
 } // namespace
 
 schedule::schedule(const bench_shape& shape)
-    : shape_(shape), source_slots_(shuffled(shape.slots, 1)), target_slots_(shuffled(shape.slots, 2)) {}
+    : shape_(shape), source_slots_(shuffled(shape.slots, 1)),
+      target_slots_(shuffled(shape.slots, 2)) {}
 
 kv_slice schedule::slice(side role, std::uint64_t transfer) const {
     const auto& slots = role == side::context ? source_slots_ : target_slots_;
@@ -62,8 +63,8 @@ page_table page_table_of(const bench_shape& shape) {
     group.tokens_per_slot = 1;
     for (std::uint32_t layer = 0; layer < shape.regions_per_block; ++layer) {
         group.layers.push_back(layer);
-        view.entries.push_back({layer, std::uint64_t{layer} * shape.slots * shape.region_bytes,
-                                shape.region_bytes});
+        view.entries.push_back(
+            {layer, std::uint64_t{layer} * shape.slots * shape.region_bytes, shape.region_bytes});
     }
     group.views.push_back(std::move(view));
     page_table result;
@@ -73,7 +74,8 @@ page_table page_table_of(const bench_shape& shape) {
 }
 
 void write_content(std::uint64_t content, std::span<std::byte> to) {
-    engine::splitmix64 random{content * 0x9e3779b97f4a7c15U + 1}; // never the zeros of a cleared pool
+    engine::splitmix64 random{content * 0x9e3779b97f4a7c15U
+                              + 1}; // never the zeros of a cleared pool
     for (std::size_t at = 0; at < to.size(); at += sizeof(std::uint64_t)) {
         const auto word = random.next();
         std::memcpy(to.data() + at, &word, std::min(sizeof word, to.size() - at));

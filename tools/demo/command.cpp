@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kvferry demo`: its options, its run, its report.
+#include "messages/log.hpp"
 #include "tools/demo/orchestrator.hpp"
 #include "tools/demo/report.hpp"
 #include "tools/subcommand.hpp"
-#include "messages/log.hpp"
 
 #include <CLI/CLI.hpp>
 
@@ -166,7 +166,9 @@ void add_the_rest(CLI::App& command, demo_options& options) {
         ->group("");
     add_number(command, "--deadline", options.deadline_seconds, 1, 86400,
                "Longest wait for anything, in seconds");
-    command.add_option("--trace", options.trace, "Record all messages into this folder, for `kvferry trace`")
+    command
+        .add_option("--trace", options.trace,
+                    "Record all messages into this folder, for `kvferry trace`")
         ->type_name("RUN");
     command.add_flag("--json", options.json, "One JSON object instead of text");
     add_choice(command, "--log", {"trace", "debug", "info", "warn", "error", "off"}, "error",

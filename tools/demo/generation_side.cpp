@@ -80,8 +80,8 @@ void generation_side::on_outcome(std::uint64_t rid, std::uint32_t rank,
     } else if (!outcome.aux.first_tokens.empty()) {
         auto& first = request.text.first_token;
         if (first != no_token && first != outcome.aux.first_tokens.front()) {
-            fail(request, "generation rank " + std::to_string(rank) +
-                              " got another first token than the ranks before it");
+            fail(request, "generation rank " + std::to_string(rank)
+                              + " got another first token than the ranks before it");
         }
         first = outcome.aux.first_tokens.front();
     }
@@ -110,8 +110,8 @@ void generation_side::on_released(std::uint64_t rid, time_point at) {
 /// orchestrator starts nothing new then.
 void generation_side::report_if_done(request& request) {
     const bool failed = !request.report.failure.empty();
-    const bool done = request.outcomes == request.ranks.size() &&
-                      (failed || request.releases == request.ranks.size());
+    const bool done = request.outcomes == request.ranks.size()
+                      && (failed || request.releases == request.ranks.size());
     if (!done || std::exchange(request.reported, true)) {
         return;
     }

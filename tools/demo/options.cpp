@@ -25,12 +25,12 @@ void check_side(const engine::model_config& model, const engine::parallelism& ra
     try {
         engine::split(engine::geometry_of(model, tokens_per_block), ranks);
         if (model.heads % ranks.tp_size != 0) {
-            throw std::invalid_argument("tp does not divide the model's " +
-                                        std::to_string(model.heads) + " query heads");
+            throw std::invalid_argument("tp does not divide the model's "
+                                        + std::to_string(model.heads) + " query heads");
         }
     } catch (const std::invalid_argument& error) {
-        throw std::invalid_argument(std::string(option) + " " + to_string(ranks) + ": " +
-                                    error.what());
+        throw std::invalid_argument(std::string(option) + " " + to_string(ranks) + ": "
+                                    + error.what());
     }
 }
 
@@ -58,11 +58,11 @@ void check(const demo_options& options) {
             throw std::invalid_argument("a prompt is empty: there would be nothing to move");
         }
     }
-    if (options.prompts.size() > 1 && options.requests != 0 &&
-        options.requests != options.prompts.size()) {
-        throw std::invalid_argument("--requests " + std::to_string(options.requests) + " but " +
-                                    std::to_string(options.prompts.size()) +
-                                    " prompts: leave --requests out, or give one prompt");
+    if (options.prompts.size() > 1 && options.requests != 0
+        && options.requests != options.prompts.size()) {
+        throw std::invalid_argument("--requests " + std::to_string(options.requests) + " but "
+                                    + std::to_string(options.prompts.size())
+                                    + " prompts: leave --requests out, or give one prompt");
     }
 }
 

@@ -38,7 +38,7 @@ struct demo_options {
     bool flip_a_bit = false;
     std::string crash; ///< a side that dies half-way, for tests of the error path
     std::uint32_t deadline_seconds = 120; ///< of every wait
-    std::string trace; ///< folder for a recording of both sides
+    std::string trace;                    ///< folder for a recording of both sides
     bool json = false;
 };
 

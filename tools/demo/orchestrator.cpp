@@ -77,8 +77,8 @@ void orchestrator::listen_to(side_process& side, side_result& about) {
         ++started_sides_;
     });
     handlers.on<side_progress>([this](const side_progress& message) {
-        progress_.show("request " + of(message.rid, result_.requests.size()) + ": " + message.what +
-                       " " + of(message.done, message.of) + " tokens");
+        progress_.show("request " + of(message.rid, result_.requests.size()) + ": " + message.what
+                       + " " + of(message.done, message.of) + " tokens");
     });
     handlers.on<side_failed>([&side](const side_failed& message) {
         throw std::runtime_error("the " + side.name() + " side failed: " + message.why);
@@ -129,8 +129,8 @@ void orchestrator::add_request_handlers() {
 
 request_result& orchestrator::find(std::uint64_t rid) {
     if (rid == 0 || rid > result_.requests.size()) {
-        throw std::runtime_error("a side speaks of request " + std::to_string(rid) +
-                                 ", which there is not");
+        throw std::runtime_error("a side speaks of request " + std::to_string(rid)
+                                 + ", which there is not");
     }
     return result_.requests[rid - 1];
 }
@@ -180,8 +180,8 @@ void orchestrator::run_requests() {
     std::size_t started = 0;
     while (count_complete() < requests.size()) {
         const auto complete_before = count_complete();
-        while (started < requests.size() && !any_failed() &&
-               started - complete_before < result_.options.in_flight) {
+        while (started < requests.size() && !any_failed()
+               && started - complete_before < result_.options.in_flight) {
             start(requests[started++]);
         }
         if (started == complete_before) {
@@ -222,8 +222,8 @@ void orchestrator::order_receive(const request_result& request) {
 
 /// A transfer that failed is complete when both sides have said so.
 bool orchestrator::complete(const request_result& request) const {
-    return request.received && request.sent &&
-           (request.decoded || !request.received->failure.empty());
+    return request.received && request.sent
+           && (request.decoded || !request.received->failure.empty());
 }
 
 std::size_t orchestrator::count_complete() const {
@@ -268,8 +268,8 @@ void orchestrator::stop_sides() {
 void orchestrator::check_against_one_process() {
     const engine::model weights(result_.model);
     for (auto& request : result_.requests) {
-        progress_.show("request " + of(request.rid, result_.requests.size()) +
-                       ": the same in one process");
+        progress_.show("request " + of(request.rid, result_.requests.size())
+                       + ": the same in one process");
         request.expected =
             engine::one_process_run(weights, request.prompt, result_.options.new_tokens);
     }
@@ -295,9 +295,9 @@ void orchestrator::poll_sides(const std::string& what) {
     const auto seconds = result_.options.deadline_seconds;
     const int ready = ::poll(watched.data(), watched.size(), static_cast<int>(seconds) * 1000);
     if (ready == 0) {
-        throw std::runtime_error("neither side said anything for " + std::to_string(seconds) +
-                                 " s while waiting for " + what +
-                                 "; --deadline gives more time, KVFERRY_LOG=debug shows more");
+        throw std::runtime_error("neither side said anything for " + std::to_string(seconds)
+                                 + " s while waiting for " + what
+                                 + "; --deadline gives more time, KVFERRY_LOG=debug shows more");
     }
     for (auto* side : sides) {
         side->writer().flush();
@@ -305,9 +305,9 @@ void orchestrator::poll_sides(const std::string& what) {
         if (side->reader().ended() && !stopped_sides_.contains(side->name())) {
             const auto pid = std::to_string(side->pid());
             const auto ending = side->finish(end_deadline_after_failure);
-            throw std::runtime_error("the " + side->name() + " side (pid " + pid + ") " +
-                                     (ending.empty() ? "ended" : ending) + " while waiting for " +
-                                     what);
+            throw std::runtime_error("the " + side->name() + " side (pid " + pid + ") "
+                                     + (ending.empty() ? "ended" : ending) + " while waiting for "
+                                     + what);
         }
     }
 }

@@ -94,8 +94,8 @@ std::vector<std::string> draw(const picture_side& left, const picture_side& righ
     const auto wire_width = 2 * left.ranks.size() + 2;
     const auto cells = lay(left.ranks.size(), lines, wire_width, wires);
     const auto border = [&](const char* begin, const char* end) {
-        return begin + repeat("─", left_width + 2) + end + std::string(wire_width + 1, ' ') +
-               begin + repeat("─", right_width + 2) + end;
+        return begin + repeat("─", left_width + 2) + end + std::string(wire_width + 1, ' ') + begin
+               + repeat("─", right_width + 2) + end;
     };
     std::vector<std::string> result;
     result.push_back("  " + padded(left.title, left_width + wire_width + 5) + right.title);

@@ -36,7 +36,7 @@ struct start_side {
     std::string memory = "host"; ///< of the pools that transfers see: "host" or "cuda"
     bool aux = false;
     std::uint32_t deadline_seconds = 0;
-    std::string trace; ///< folder for a recording; empty: none
+    std::string trace;  ///< folder for a recording; empty: none
     bool crash = false; ///< die in the middle of the first request
 };
 

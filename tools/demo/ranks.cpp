@@ -10,8 +10,8 @@ namespace kvferry::demo {
 namespace {
 
 [[noreturn]] void refuse(std::string_view text, const std::string& why) {
-    throw std::invalid_argument("'" + std::string(text) + "': " + why +
-                                "; write for example tp=2 or tp=2,pp=2");
+    throw std::invalid_argument("'" + std::string(text) + "': " + why
+                                + "; write for example tp=2 or tp=2,pp=2");
 }
 
 } // namespace
@@ -40,10 +40,10 @@ engine::parallelism parse_ranks(std::string_view text) {
         std::size_t value = 0;
         const auto [stop, problem] =
             std::from_chars(digits.data(), digits.data() + digits.size(), value);
-        if (problem != std::errc{} || stop != digits.data() + digits.size() || value == 0 ||
-            value > ranks_max) {
-            refuse(text, std::string(key) + " is '" + std::string(digits) +
-                             "', it must be a number from 1 to " + std::to_string(ranks_max));
+        if (problem != std::errc{} || stop != digits.data() + digits.size() || value == 0
+            || value > ranks_max) {
+            refuse(text, std::string(key) + " is '" + std::string(digits)
+                             + "', it must be a number from 1 to " + std::to_string(ranks_max));
         }
         auto& size = key == "tp" ? tp_size : pp_size;
         if (size != 0) {
@@ -54,15 +54,15 @@ engine::parallelism parse_ranks(std::string_view text) {
     const engine::parallelism result{std::max<std::size_t>(tp_size, 1),
                                      std::max<std::size_t>(pp_size, 1), attention_dp};
     if (result.ranks() > ranks_max) {
-        refuse(text, "tp x pp is " + std::to_string(result.ranks()) + " ranks, at most " +
-                         std::to_string(ranks_max) + " fit one side of the demo");
+        refuse(text, "tp x pp is " + std::to_string(result.ranks()) + " ranks, at most "
+                         + std::to_string(ranks_max) + " fit one side of the demo");
     }
     return result;
 }
 
 std::string to_string(const engine::parallelism& ranks) {
-    return "tp=" + std::to_string(ranks.tp_size) + ",pp=" + std::to_string(ranks.pp_size) +
-           (ranks.attention_dp ? ",adp=1" : "");
+    return "tp=" + std::to_string(ranks.tp_size) + ",pp=" + std::to_string(ranks.pp_size)
+           + (ranks.attention_dp ? ",adp=1" : "");
 }
 
 } // namespace kvferry::demo

@@ -35,8 +35,8 @@ private:
 
 /// "heads 0-3", "head 2".
 std::string span_text(const std::string& what, std::uint32_t first, std::uint32_t count) {
-    return what + (count == 1 ? " " : "s ") + std::to_string(first) +
-           (count == 1 ? "" : "-" + std::to_string(first + count - 1));
+    return what + (count == 1 ? " " : "s ") + std::to_string(first)
+           + (count == 1 ? "" : "-" + std::to_string(first + count - 1));
 }
 
 picture_side side_picture(const side_result& side, const char* name) {
@@ -45,9 +45,9 @@ picture_side side_picture(const side_result& side, const char* name) {
         std::string(name) + " side, " + to_string(side.ranks) + ", pid " + std::to_string(side.pid);
     for (std::size_t i = 0; i < side.started.ranks.size(); ++i) {
         const auto& rank = side.started.ranks[i];
-        picture.ranks.push_back("rank " + std::to_string(i) + "  " +
-                                span_text("layer", rank.first_layer, rank.layer_count) + "  " +
-                                span_text("head", rank.first_head, rank.head_count));
+        picture.ranks.push_back("rank " + std::to_string(i) + "  "
+                                + span_text("layer", rank.first_layer, rank.layer_count) + "  "
+                                + span_text("head", rank.first_head, rank.head_count));
     }
     return picture;
 }
@@ -100,15 +100,15 @@ void add_requests(std::ostream& out, const demo_result& result, const painter& p
         const auto bytes = request.bytes();
         const auto pieces = request.pieces();
         const auto seconds = request.seconds();
-        rows.push_back(
-            {std::to_string(request.rid), std::to_string(request.prompt.size()),
-             std::to_string(request.decoded ? request.decoded->tokens.size() : 0),
-             bytes_text(static_cast<double>(bytes)),
-             pieces == 0 ? "-"
-                         : std::to_string(pieces) + " x " +
-                               bytes_text(static_cast<double>(bytes) / static_cast<double>(pieces)),
-             seconds > 0 ? seconds_text(seconds) : "-", rate_text(bytes, seconds),
-             rate_text(bytes, request.copy_seconds), request.route()});
+        rows.push_back({std::to_string(request.rid), std::to_string(request.prompt.size()),
+                        std::to_string(request.decoded ? request.decoded->tokens.size() : 0),
+                        bytes_text(static_cast<double>(bytes)),
+                        pieces == 0 ? "-"
+                                    : std::to_string(pieces) + " x "
+                                          + bytes_text(static_cast<double>(bytes)
+                                                       / static_cast<double>(pieces)),
+                        seconds > 0 ? seconds_text(seconds) : "-", rate_text(bytes, seconds),
+                        rate_text(bytes, request.copy_seconds), request.route()});
     }
     const auto lines = format_table(columns, rows);
     out << paint.bold(lines.front()) << "\n";
@@ -118,8 +118,8 @@ void add_requests(std::ostream& out, const demo_result& result, const painter& p
     const char* from = result.options.order == side_order::context_first
                            ? "receive()"
                            : "the later of receive() and send()";
-    out << paint.dim("time    from " + std::string(from) +
-                     " until the pages are released; the first request dials as well")
+    out << paint.dim("time    from " + std::string(from)
+                     + " until the pages are released; the first request dials as well")
         << "\n"
         << paint.dim("memcpy  GB/s of one thread copying as many scattered pieces between two "
                      "mappings, alone")
@@ -218,8 +218,8 @@ std::string text_report(const demo_result& result, report_style style) {
     const auto& model = result.model;
     out << "model " << result.options.model << ": " << model.layers << " layers, " << model.kv_heads
         << " KV heads of " << model.head_dim << " floats, "
-        << bytes_text(static_cast<double>(model.layers * model.kv_heads * model.head_dim *
-                                          (model.latent ? 4 : 8)))
+        << bytes_text(static_cast<double>(model.layers * model.kv_heads * model.head_dim
+                                          * (model.latent ? 4 : 8)))
         << " of KV per token; blocks of " << result.options.tokens_per_block << " tokens";
     if (result.options.generation_tokens_per_block != 0) {
         out << " into blocks of " << result.options.generation_tokens_per_block;

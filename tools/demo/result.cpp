@@ -57,14 +57,13 @@ double request_result::seconds() const {
 }
 
 bool request_result::tokens_equal() const {
-    return decoded && expected &&
-           decoded->first_token == static_cast<std::int64_t>(expected->first) &&
-           decoded->tokens == expected->tokens;
+    return decoded && expected && decoded->first_token == static_cast<std::int64_t>(expected->first)
+           && decoded->tokens == expected->tokens;
 }
 
 bool request_result::digests_equal() const {
-    return prefilled && decoded && expected && prefilled->digest == decoded->digest &&
-           decoded->digest == expected->prompt_digest;
+    return prefilled && decoded && expected && prefilled->digest == decoded->digest
+           && decoded->digest == expected->prompt_digest;
 }
 
 std::vector<std::string> request_result::problems() const {
@@ -89,18 +88,18 @@ std::vector<std::string> request_result::problems() const {
         found.push_back(name + "the tokens differ from those of a one-process run");
     }
     if (!digests_equal()) {
-        found.push_back(name + "the KV differs: digest " + hex(decoded->digest) +
-                        " on the generation side, " + hex(prefilled->digest) +
-                        " on the context side, " + hex(expected->prompt_digest) +
-                        " in a one-process run");
+        found.push_back(name + "the KV differs: digest " + hex(decoded->digest)
+                        + " on the generation side, " + hex(prefilled->digest)
+                        + " on the context side, " + hex(expected->prompt_digest)
+                        + " in a one-process run");
     }
     return found;
 }
 
 bool demo_result::passed() const {
-    return problems.empty() && !requests.empty() &&
-           std::all_of(requests.begin(), requests.end(),
-                       [](const request_result& request) { return request.problems().empty(); });
+    return problems.empty() && !requests.empty()
+           && std::all_of(requests.begin(), requests.end(),
+                          [](const request_result& request) { return request.problems().empty(); });
 }
 
 } // namespace kvferry::demo

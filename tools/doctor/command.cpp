@@ -12,11 +12,13 @@ namespace kvferry {
 
 void add_doctor(CLI::App& app, int& status) {
     auto json = std::make_shared<bool>(false);
-    auto* command = app.add_subcommand("doctor", "Says what this machine can do, and what it lacks");
+    auto* command =
+        app.add_subcommand("doctor", "Says what this machine can do, and what it lacks");
     command->add_flag("--json", *json, "One JSON object instead of text");
-    command->footer("Looks at the machine as this process sees it: run it as the user and in the\n"
-                    "container in which the ranks will run. UCX_* in the environment applies.\n\n"
-                    "Exit status: 0 when kvferry works here, 1 when something that it needs is missing.");
+    command->footer(
+        "Looks at the machine as this process sees it: run it as the user and in the\n"
+        "container in which the ranks will run. UCX_* in the environment applies.\n\n"
+        "Exit status: 0 when kvferry works here, 1 when something that it needs is missing.");
     command->callback([json, &status] {
         const auto found = doctor::judge(doctor::look());
         std::cout << (*json ? doctor::to_json(found) + "\n" : doctor::to_text(found)) << std::flush;

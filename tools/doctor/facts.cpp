@@ -22,7 +22,8 @@ caf::error wait_readable(int fd) {
     pollfd look{fd, POLLIN, 0};
     if (::poll(&look, 1, 1000) == 1)
         return {};
-    return make_error(errc::deadline_exceeded, "a connection of this process to itself stays silent");
+    return make_error(errc::deadline_exceeded,
+                      "a connection of this process to itself stays silent");
 }
 
 /// What two ranks do on one machine: connect, hand over memory, watch each other's end.
@@ -51,7 +52,8 @@ caf::error try_link(const memfd_pool& pool) {
     if (auto problem = wait_readable((*accepted)->fd()))
         return problem;
     if ((*accepted)->receive().fds.size() != 1)
-        return make_error(errc::system_call_failed, "descriptors do not pass between processes here");
+        return make_error(errc::system_call_failed,
+                          "descriptors do not pass between processes here");
     return {};
 }
 
@@ -89,7 +91,8 @@ machine_facts look() {
     else
         facts.ucx_error = text_of(ucx.error());
 
-    if (auto pool = memfd_pool::make("kvferry-doctor", 1, {.huge_pages = false, .prefault = true})) {
+    if (auto pool =
+            memfd_pool::make("kvferry-doctor", 1, {.huge_pages = false, .prefault = true})) {
         if (auto problem = try_link(*pool))
             facts.link_error = text_of(problem);
     } else {

@@ -5,8 +5,9 @@
 #include "actors/route.hpp"
 #include "tools/demo/text.hpp"
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
+
+#include <algorithm>
 #include <string_view>
 
 namespace kvferry::doctor {
@@ -42,8 +43,9 @@ std::string resources_text(const ucx_abilities& ucx, Filter passes) {
 }
 
 bool has_rma(const machine_facts& facts) {
-    return facts.ucx && std::any_of(facts.ucx->resources.begin(), facts.ucx->resources.end(),
-                                    [](const auto& x) { return has_rma_hardware(x.transport); });
+    return facts.ucx
+           && std::any_of(facts.ucx->resources.begin(), facts.ucx->resources.end(),
+                          [](const auto& x) { return has_rma_hardware(x.transport); });
 }
 
 finding judge_ucx(const machine_facts& facts) {
@@ -52,7 +54,8 @@ finding judge_ucx(const machine_facts& facts) {
                 "look at UCX_TLS and UCX_NET_DEVICES; ucx_info -d lists what UCX sees"};
     auto text = resources_text(*facts.ucx, reports_death);
     if (text.empty())
-        return {"ucx", state::missing, facts.ucx->version + ", but no transport that tells when a peer dies",
+        return {"ucx", state::missing,
+                facts.ucx->version + ", but no transport that tells when a peer dies",
                 "leave tcp in UCX_TLS, and a device in UCX_NET_DEVICES"};
     return {"ucx", state::works, facts.ucx->version + ": " + text, {}};
 }
@@ -60,7 +63,8 @@ finding judge_ucx(const machine_facts& facts) {
 finding judge_rdma(const machine_facts& facts) {
     if (has_rma(facts))
         return {"rdma", state::works, resources_text(*facts.ucx, has_rma_hardware), {}};
-    return {"rdma", state::limited, "no device that UCX can use: other machines are reached over tcp",
+    return {"rdma", state::limited,
+            "no device that UCX can use: other machines are reached over tcp",
             "give this process the adapter (/dev/infiniband) and UCX its verbs transport"};
 }
 
@@ -81,13 +85,15 @@ finding judge_memfd(const machine_facts& facts) {
 finding judge_huge_pages(const machine_facts& facts) {
     const auto size = bytes_text(static_cast<double>(facts.huge_page_bytes));
     if (facts.huge_pages_free > 0)
-        return {"huge_pages", state::works,
-                std::to_string(facts.huge_pages_free) + " of " + std::to_string(facts.huge_pages) +
-                    " pages of " + size + " are free",
+        return {"huge_pages",
+                state::works,
+                std::to_string(facts.huge_pages_free) + " of " + std::to_string(facts.huge_pages)
+                    + " pages of " + size + " are free",
                 {}};
     const auto text = facts.huge_page_bytes == 0 ? std::string{"this kernel has none"}
-                      : facts.huge_pages == 0    ? "none reserved (pages of " + size + ")"
-                                                 : "all " + std::to_string(facts.huge_pages) + " are taken";
+                      : facts.huge_pages == 0
+                          ? "none reserved (pages of " + size + ")"
+                          : "all " + std::to_string(facts.huge_pages) + " are taken";
     return {"huge_pages", state::limited, text,
             "sysctl vm.nr_hugepages=N reserves some; pools without them work and copy slower"};
 }
@@ -107,8 +113,8 @@ finding judge_cuda(const machine_facts& facts) {
         return {"cuda", state::limited, facts.cuda_error,
                 "only needed for caches in device memory: install the driver, make the devices "
                 "visible to this process"};
-    const auto version = std::to_string(facts.cuda_driver_version / 1000) + "." +
-                         std::to_string(facts.cuda_driver_version % 1000 / 10);
+    const auto version = std::to_string(facts.cuda_driver_version / 1000) + "."
+                         + std::to_string(facts.cuda_driver_version % 1000 / 10);
     const auto text =
         std::to_string(facts.gpus.size()) + " devices, the driver speaks CUDA " + version;
     if (!facts.cuda_built_in)
@@ -129,7 +135,8 @@ finding judge_gpu(const gpu& device, std::size_t gpus) {
         return {name, state::works, text + ", addresses all others", {}};
     return {name, state::limited,
             text + ", addresses " + (peers.empty() ? "no other" : join(peers) + " only"),
-            "nvidia-smi topo -m shows the links; the input-output MMU and access control can stand in the way"};
+            "nvidia-smi topo -m shows the links; the input-output MMU and access control can stand "
+            "in the way"};
 }
 
 /// Reasons name the peer's region, which nobody knows here.
@@ -143,7 +150,8 @@ std::string without_subject(std::string why) {
 /// Asks the code that routes transfers, from a rank with host memory and all devices to a peer that
 /// has one pool of that kind.
 route_finding judge_route(const machine_facts& facts, memory_kind kind, bool same_host) {
-    route_finding result{to_string(kind), same_host ? "this machine" : "another machine", "none", {}};
+    route_finding result{
+        to_string(kind), same_host ? "this machine" : "another machine", "none", {}};
     if (!facts.ucx) {
         result.why = "peers cannot even be met without ucx";
         return result;
@@ -180,7 +188,8 @@ route_finding judge_route(const machine_facts& facts, memory_kind kind, bool sam
         return result;
     }
     result.why = without_subject(chosen->text.substr(chosen->text.find(": ") + 2));
-    result.why += has_rma(facts) ? "; puts by rdma" : "; messages that the target copies into place";
+    result.why +=
+        has_rma(facts) ? "; puts by rdma" : "; messages that the target copies into place";
     return result;
 }
 
@@ -204,8 +213,8 @@ bool report::usable() const {
 
 report judge(const machine_facts& facts) {
     report result;
-    result.findings = {judge_ucx(facts),        judge_rdma(facts),       judge_link(facts),
-                       judge_memfd(facts),      judge_huge_pages(facts), judge_lock_limit(facts),
+    result.findings = {judge_ucx(facts),   judge_rdma(facts),       judge_link(facts),
+                       judge_memfd(facts), judge_huge_pages(facts), judge_lock_limit(facts),
                        judge_cuda(facts)};
     for (const auto& device : facts.gpus)
         result.findings.push_back(judge_gpu(device, facts.gpus.size()));
@@ -218,7 +227,8 @@ report judge(const machine_facts& facts) {
 std::string to_text(const report& from) {
     std::vector<std::vector<std::string>> rows;
     for (const auto& x : from.findings)
-        rows.push_back({name_of(x.is), x.name, x.text + (x.remedy.empty() ? "" : "  ->  " + x.remedy)});
+        rows.push_back(
+            {name_of(x.is), x.name, x.text + (x.remedy.empty() ? "" : "  ->  " + x.remedy)});
     std::string result;
     for (const auto& line : demo::format_table({{"state"}, {"what"}, {"found"}}, rows))
         result += line + "\n";
@@ -226,7 +236,8 @@ std::string to_text(const report& from) {
     for (const auto& x : from.routes)
         rows.push_back({x.memory, x.peer, x.route, x.why});
     result += "\n";
-    for (const auto& line : demo::format_table({{"into memory"}, {"of a peer on"}, {"route"}, {"why"}}, rows))
+    for (const auto& line :
+         demo::format_table({{"into memory"}, {"of a peer on"}, {"route"}, {"why"}}, rows))
         result += line + "\n";
     return result;
 }
@@ -240,8 +251,10 @@ std::string to_json(const report& from) {
                             {"remedy", x.remedy}});
     auto routes = nlohmann::json::array();
     for (const auto& x : from.routes)
-        routes.push_back({{"memory", x.memory}, {"peer", x.peer}, {"route", x.route}, {"why", x.why}});
-    return nlohmann::json{{"usable", from.usable()}, {"findings", findings}, {"routes", routes}}.dump();
+        routes.push_back(
+            {{"memory", x.memory}, {"peer", x.peer}, {"route", x.route}, {"why", x.why}});
+    return nlohmann::json{{"usable", from.usable()}, {"findings", findings}, {"routes", routes}}
+        .dump();
 }
 
 } // namespace kvferry::doctor

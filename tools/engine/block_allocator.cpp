@@ -14,8 +14,8 @@ namespace kvferry::engine {
 block_allocator::block_allocator(std::string name, std::size_t slot_count, std::uint64_t seed)
     : name_(std::move(name)) {
     if (slot_count > std::numeric_limits<std::uint32_t>::max()) {
-        throw std::invalid_argument("KV pool of " + name_ + ": " + std::to_string(slot_count) +
-                                    " slots do not fit 32-bit slot numbers");
+        throw std::invalid_argument("KV pool of " + name_ + ": " + std::to_string(slot_count)
+                                    + " slots do not fit 32-bit slot numbers");
     }
     free_.resize(slot_count);
     in_use_.resize(slot_count);
@@ -28,9 +28,9 @@ block_allocator::block_allocator(std::string name, std::size_t slot_count, std::
 
 void block_allocator::require(std::size_t count) const {
     if (count > free_.size()) {
-        throw std::runtime_error("KV pool of " + name_ + " is full: " + std::to_string(count) +
-                                 " slots asked, " + std::to_string(free_.size()) + " of " +
-                                 std::to_string(in_use_.size()) + " free");
+        throw std::runtime_error("KV pool of " + name_ + " is full: " + std::to_string(count)
+                                 + " slots asked, " + std::to_string(free_.size()) + " of "
+                                 + std::to_string(in_use_.size()) + " free");
     }
 }
 
@@ -49,9 +49,9 @@ void block_allocator::release(std::span<const std::uint32_t> slots) {
     std::vector<bool> left = in_use_;
     for (auto slot : slots) {
         if (slot >= left.size() || !left[slot]) {
-            throw std::invalid_argument("KV pool of " + name_ + ": slot " + std::to_string(slot) +
-                                        " of " + std::to_string(left.size()) +
-                                        " is released but not in use");
+            throw std::invalid_argument("KV pool of " + name_ + ": slot " + std::to_string(slot)
+                                        + " of " + std::to_string(left.size())
+                                        + " is released but not in use");
         }
         left[slot] = false;
     }

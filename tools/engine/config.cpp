@@ -36,21 +36,21 @@ void validate(const model_config& config) {
     require_positive("mlp_hidden", config.mlp_hidden);
     require_positive("vocab", config.vocab);
     if (config.heads % config.kv_heads != 0) {
-        throw std::invalid_argument("model: heads " + std::to_string(config.heads) +
-                                    " is not a multiple of kv_heads " +
-                                    std::to_string(config.kv_heads));
+        throw std::invalid_argument("model: heads " + std::to_string(config.heads)
+                                    + " is not a multiple of kv_heads "
+                                    + std::to_string(config.kv_heads));
     }
     if (config.latent && config.kv_heads != 1) {
-        throw std::invalid_argument("model: a latent cache has one head, kv_heads is " +
-                                    std::to_string(config.kv_heads));
+        throw std::invalid_argument("model: a latent cache has one head, kv_heads is "
+                                    + std::to_string(config.kv_heads));
     }
     if (config.head_dim % 2 != 0) {
-        throw std::invalid_argument("model: head_dim " + std::to_string(config.head_dim) +
-                                    " is odd; rotary positions need pairs");
+        throw std::invalid_argument("model: head_dim " + std::to_string(config.head_dim)
+                                    + " is odd; rotary positions need pairs");
     }
     if (!std::isfinite(config.rope_theta) || config.rope_theta <= 0.0F) {
-        throw std::invalid_argument("model: rope_theta " + std::to_string(config.rope_theta) +
-                                    " is not a positive number");
+        throw std::invalid_argument("model: rope_theta " + std::to_string(config.rope_theta)
+                                    + " is not a positive number");
     }
 }
 
@@ -69,8 +69,8 @@ model_config preset(std::string_view name) {
         known += known.empty() ? "" : ", ";
         known += candidate;
     }
-    throw std::invalid_argument("model: no size named '" + std::string(name) +
-                                "'; known: " + known);
+    throw std::invalid_argument("model: no size named '" + std::string(name)
+                                + "'; known: " + known);
 }
 
 } // namespace kvferry::engine

@@ -84,8 +84,8 @@ void corrupt(const kv_cache& cache, const block_table& table, const kv_row& at, 
              std::size_t replica) {
     const auto bytes = std::as_writable_bytes(cache.row(table, at, replica));
     if (bit >= bytes.size() * 8) {
-        throw std::invalid_argument("corrupt: bit " + std::to_string(bit) + " of a row of " +
-                                    std::to_string(bytes.size() * 8));
+        throw std::invalid_argument("corrupt: bit " + std::to_string(bit) + " of a row of "
+                                    + std::to_string(bytes.size() * 8));
     }
     bytes[bit / 8] ^= std::byte{1} << (bit % 8);
 }

@@ -53,8 +53,8 @@ rank start_rank(kvferry::runtime& runtime, const std::string& instance) {
     // Where its blocks are: one pool of 8 slots. Peers on this machine write into a memfd pool
     // directly; any other memory works too, over the network.
     auto pages = value_of(build_page_table(model, options.layout, {.slot_count = 8}));
-    auto memory = value_of(
-        kvferry::memfd_pool::make(instance, kvferry::footprint_bytes(pages.pools[0])));
+    auto memory =
+        value_of(kvferry::memfd_pool::make(instance, kvferry::footprint_bytes(pages.pools[0])));
 
     auto worker = value_of(runtime.start_worker(options));
     value_of(worker.publish(
@@ -64,7 +64,8 @@ rank start_rank(kvferry::runtime& runtime, const std::string& instance) {
 
 /// A prompt of 40 tokens that lies in these slots, all of it in one piece.
 kvferry::kv_slice whole_prompt(std::vector<std::int32_t> slots) {
-    return {.tokens = {0, 40}, .prompt_tokens = 40, .groups = {{0, std::move(slots)}}, .last = true};
+    return {
+        .tokens = {0, 40}, .prompt_tokens = 40, .groups = {{0, std::move(slots)}}, .last = true};
 }
 
 void run() {
@@ -95,10 +96,11 @@ void run() {
 
     for (const auto [from, to] : {std::pair{5, 1}, std::pair{0, 2}, std::pair{3, 7}})
         if (std::memcmp(context.slot(from), generation.slot(to), slot_bytes) != 0)
-            throw std::runtime_error("slot " + std::to_string(to) + " is not slot " + std::to_string(from));
+            throw std::runtime_error("slot " + std::to_string(to) + " is not slot "
+                                     + std::to_string(from));
     for (const auto& peer : outcome.peers)
-        std::cout << "context rank " << peer.rank.value << " wrote " << peer.bytes << " bytes, route "
-                  << peer.route << "\n";
+        std::cout << "context rank " << peer.rank.value << " wrote " << peer.bytes
+                  << " bytes, route " << peer.route << "\n";
 
     value_of(generation.transfers.stop(5s));
     value_of(context.transfers.stop(5s));

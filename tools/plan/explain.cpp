@@ -43,25 +43,25 @@ std::string payload_reason(const plan_question& question, const planned_routes& 
     const auto payload = std::find_if(writers.begin(), writers.end(),
                                       [&writer](const auto& x) { return x.rank == writer.rank; });
     if (payload != writers.end())
-        return "sends layers " + ranges_text(payload->layers) +
-               (is_mla ? "" : ", its share of " + heads_text(receiver, question.model.kv_heads)) +
-               ": " + std::to_string(payload->fragments_per_block) + " x " +
-               std::to_string(payload->bytes_per_fragment) + " B per block";
+        return "sends layers " + ranges_text(payload->layers)
+               + (is_mla ? "" : ", its share of " + heads_text(receiver, question.model.kv_heads))
+               + ": " + std::to_string(payload->fragments_per_block) + " x "
+               + std::to_string(payload->bytes_per_fragment) + " B per block";
     if (!stages_overlap(writer.layout, receiver.layout))
-        return "no payload: it has " + layers_text(writer) + ", the receiver " +
-               layers_text(receiver);
+        return "no payload: it has " + layers_text(writer) + ", the receiver "
+               + layers_text(receiver);
     const auto split = overlap_of(layout_of(writer), layout_of(receiver));
     if (split.parts == 0)
-        return "no payload: it has " + heads_text(writer, question.model.kv_heads) +
-               ", the receiver " + heads_text(receiver, question.model.kv_heads);
+        return "no payload: it has " + heads_text(writer, question.model.kv_heads)
+               + ", the receiver " + heads_text(receiver, question.model.kv_heads);
     for (const auto& other : writers) {
         const auto& rival = routes.context[other.rank.value];
-        if (rival.layout.pp_rank == writer.layout.pp_rank &&
-            rival.layout.cp_rank == writer.layout.cp_rank &&
-            layout_of(rival).shard_index == layout_of(writer).shard_index)
-            return std::string{"no payload: it holds the same "} + (is_mla ? "latent" : "heads") +
-                   " as context " + to_string(other.rank) + ", whose turn it is for DP rank " +
-                   std::to_string(dp_rank(receiver.layout));
+        if (rival.layout.pp_rank == writer.layout.pp_rank
+            && rival.layout.cp_rank == writer.layout.cp_rank
+            && layout_of(rival).shard_index == layout_of(writer).shard_index)
+            return std::string{"no payload: it holds the same "} + (is_mla ? "latent" : "heads")
+                   + " as context " + to_string(other.rank) + ", whose turn it is for DP rank "
+                   + std::to_string(dp_rank(receiver.layout));
     }
     return "no payload: the two meet in no TP or CP share";
 }
@@ -73,8 +73,8 @@ std::string explain(const plan_question& question, const planned_routes& routes,
     const auto& from = routes.context[writer.value];
     const auto& to = routes.generation[receiver.value];
     if (dp_rank(from.layout) != question.context_dp)
-        return "no writer: DP rank " + std::to_string(dp_rank(from.layout)) +
-               ", the request runs on " + std::to_string(question.context_dp);
+        return "no writer: DP rank " + std::to_string(dp_rank(from.layout))
+               + ", the request runs on " + std::to_string(question.context_dp);
     auto result = payload_reason(question, routes, from, to);
     if (should_send_aux(from, to))
         result += "; aux: the first rank that meets the receiver";

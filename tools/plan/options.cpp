@@ -47,8 +47,8 @@ caf::error read_element_bytes(const key_values& values, cache_format& model) {
     const auto text = values.text("element_bytes", "");
     if (text == "0.5") {
         if (model.head_dim % 2 != 0)
-            return wrong("--model: element_bytes=0.5 needs an even head_dim, not " +
-                         std::to_string(model.head_dim));
+            return wrong("--model: element_bytes=0.5 needs an even head_dim, not "
+                         + std::to_string(model.head_dim));
         model.head_dim /= 2;
         model.element_bytes = 1;
         model.element_type = "half a byte";
@@ -116,8 +116,8 @@ caf::expected<std::vector<std::uint32_t>> parse_stages(const std::string& option
         rest.remove_prefix(colon + 1);
     }
     if (result.size() != pp)
-        return wrong(option + ": layers_per_stage=" + std::string{text} + " names " +
-                     std::to_string(result.size()) + " stages, pp is " + std::to_string(pp));
+        return wrong(option + ": layers_per_stage=" + std::string{text} + " names "
+                     + std::to_string(result.size()) + " stages, pp is " + std::to_string(pp));
     return result;
 }
 
@@ -142,9 +142,9 @@ caf::expected<instance_split> parse_split(const std::string& option, std::string
     for (std::uint64_t size : {result.tp, result.pp, result.cp}) {
         ranks *= size;
         if (ranks == 0 || ranks > plan_ranks_max)
-            return wrong(option + ": tp=" + std::to_string(result.tp) +
-                         ", pp=" + std::to_string(result.pp) + ", cp=" + std::to_string(result.cp) +
-                         " make no number of ranks from 1 to " + std::to_string(plan_ranks_max));
+            return wrong(option + ": tp=" + std::to_string(result.tp)
+                         + ", pp=" + std::to_string(result.pp) + ", cp=" + std::to_string(result.cp)
+                         + " make no number of ranks from 1 to " + std::to_string(plan_ranks_max));
     }
     result.attention_dp = attention_dp == 1;
     auto stages = parse_stages(option, values->text("layers_per_stage", ""), result.pp, layers);
@@ -164,9 +164,9 @@ caf::error read_dp_rank(const char* option, const std::string& text, const insta
         return value.error();
     const auto groups = split.attention_dp ? split.tp : 1;
     if (*value >= groups)
-        return wrong(std::string{option} + " is " + text + ", the instance has " +
-                     std::to_string(groups) +
-                     (split.attention_dp ? " groups (tp)" : " group (no adp=1)"));
+        return wrong(std::string{option} + " is " + text + ", the instance has "
+                     + std::to_string(groups)
+                     + (split.attention_dp ? " groups (tp)" : " group (no adp=1)"));
     to = *value;
     return {};
 }
@@ -185,9 +185,9 @@ caf::error read_request(const plan_flags& flags, plan_question& result) {
         if (!value)
             return value.error();
         if (*value > result.prompt_tokens.value_or(0))
-            return wrong("--reused-prefix: " + flags.reused_prefix + " tokens of a prompt of " +
-                         std::to_string(result.prompt_tokens.value_or(0)) +
-                         " (--prompt says how long it is)");
+            return wrong("--reused-prefix: " + flags.reused_prefix + " tokens of a prompt of "
+                         + std::to_string(result.prompt_tokens.value_or(0))
+                         + " (--prompt says how long it is)");
         result.reused_prefix_tokens = *value;
     }
     return {};

@@ -57,8 +57,8 @@ std::vector<std::string> table_of(const plan_question& question, const planned_r
         };
         for (const auto& writer : receiver.writers) {
             std::vector<std::string> cells{ranges_text(writer.layers),
-                                           std::to_string(writer.fragments_per_block) + " x " +
-                                               std::to_string(writer.bytes_per_fragment),
+                                           std::to_string(writer.fragments_per_block) + " x "
+                                               + std::to_string(writer.bytes_per_fragment),
                                            std::to_string(writer.bytes_per_block)};
             if (writer.request) {
                 cells.push_back(std::to_string(writer.request->blocks));
@@ -116,7 +116,7 @@ std::string ranges_text(const std::vector<std::uint32_t>& numbers) {
 }
 
 std::string report_of(const plan_question& question, const planned_routes& routes,
-                    bool with_reasons) {
+                      bool with_reasons) {
     auto result = headline(question) + "\n";
     for (const auto& line : table_of(question, routes))
         result += line + "\n";
@@ -126,8 +126,8 @@ std::string report_of(const plan_question& question, const planned_routes& route
     for (const auto& receiver : routes.receivers) {
         result += "\ngeneration " + to_string(receiver.rank) + "\n";
         for (const auto& writer : routes.context)
-            result += "  context " + to_string(writer.rank) + ": " +
-                      explain(question, routes, writer.rank, receiver.rank) + "\n";
+            result += "  context " + to_string(writer.rank) + ": "
+                      + explain(question, routes, writer.rank, receiver.rank) + "\n";
     }
     return result;
 }

@@ -15,7 +15,8 @@ using trace::instant;
 
 std::string at(const step& x) {
     const auto microseconds = x.time_ns / 1000;
-    return std::to_string(microseconds / 1000) + "." + std::to_string(1000 + microseconds % 1000).substr(1) + " ms";
+    return std::to_string(microseconds / 1000) + "."
+           + std::to_string(1000 + microseconds % 1000).substr(1) + " ms";
 }
 
 class checker {
@@ -52,46 +53,62 @@ private:
                 break;
             // An actor that ends drops what is in its mailbox; what was sent when the recording
             // stopped may be handled after it.
-            if (ended_.contains({x.process, x.peer_id}) || after_last_event_of(x.process, x.peer_id, x.time_ns))
+            if (ended_.contains({x.process, x.peer_id})
+                || after_last_event_of(x.process, x.peer_id, x.time_ns))
                 ++result_.accounted;
             else
-                report("message lost", std::string{x.message} + " from " + lane_text(x) + " at " + at(x)
-                                           + " was never handled by actor " + std::to_string(x.peer_id), x.rid);
+                report("message lost",
+                       std::string{x.message} + " from " + lane_text(x) + " at " + at(x)
+                           + " was never handled by actor " + std::to_string(x.peer_id),
+                       x.rid);
             break;
         case instant::dequeued:
             if (x.effect == no_step && x.time_ns < last_time_of(x))
-                report("handler without end", std::string{x.message} + " at " + lane_text(x) + ", " + at(x), x.rid);
+                report("handler without end",
+                       std::string{x.message} + " at " + lane_text(x) + ", " + at(x), x.rid);
             break;
         case instant::done:
             if (x.cause == no_step)
-                report("orphan", "the end of " + std::string{x.message} + " at " + lane_text(x) + ", " + at(x)
-                                     + ", without its beginning", x.rid);
+                report("orphan",
+                       "the end of " + std::string{x.message} + " at " + lane_text(x) + ", " + at(x)
+                           + ", without its beginning",
+                       x.rid);
             break;
         case instant::wire_sent:
             ++result_.messages;
             if (x.effect == no_step && x.rid != 0 && receiver_recorded(x))
-                report("message lost", std::string{x.message} + " from " + lane_text(x) + " at " + at(x)
-                                           + " reached no other rank", x.rid);
+                report("message lost",
+                       std::string{x.message} + " from " + lane_text(x) + " at " + at(x)
+                           + " reached no other rank",
+                       x.rid);
             break;
         case instant::wire_received:
             if (x.cause == no_step && x.key != 0 && several_ranks())
-                report("orphan", std::string{x.message} + " came to " + lane_text(x) + " at " + at(x)
-                                     + ", and no recorded rank sent it", x.rid);
+                report("orphan",
+                       std::string{x.message} + " came to " + lane_text(x) + " at " + at(x)
+                           + ", and no recorded rank sent it",
+                       x.rid);
             break;
         case instant::io_begin:
             if (x.effect == no_step)
-                report("no end", std::string{x.message} + " of " + std::to_string(x.number) + " bytes at "
-                                     + lane_text(x) + " began at " + at(x) + " and never ended", x.rid);
+                report("no end",
+                       std::string{x.message} + " of " + std::to_string(x.number) + " bytes at "
+                           + lane_text(x) + " began at " + at(x) + " and never ended",
+                       x.rid);
             break;
         case instant::io_end:
             if (x.cause == no_step)
-                report("double end", std::string{x.message} + " at " + lane_text(x) + " ended at " + at(x)
-                                         + " without having begun, or for the second time", x.rid);
+                report("double end",
+                       std::string{x.message} + " at " + lane_text(x) + " ended at " + at(x)
+                           + " without having begun, or for the second time",
+                       x.rid);
             break;
-        default: break;
+        default:
+            break;
         }
         if (x.cause != no_step && flow_.steps[x.cause].time_ns > x.time_ns)
-            report("effect before cause", std::string{x.message} + " at " + lane_text(x) + ", " + at(x), x.rid);
+            report("effect before cause",
+                   std::string{x.message} + " at " + lane_text(x) + ", " + at(x), x.rid);
     }
 
     /// Nothing is known of the actor after this time: the recording stopped.
@@ -117,8 +134,9 @@ private:
     bool several_ranks() const {
         std::size_t with_wire = 0;
         for (const auto& x : flow_.recordings)
-            with_wire += std::any_of(x.events.begin(), x.events.end(),
-                                     [](const auto& event) { return event.what == instant::wire_sent; });
+            with_wire += std::any_of(x.events.begin(), x.events.end(), [](const auto& event) {
+                return event.what == instant::wire_sent;
+            });
         return with_wire > 1 || flow_.recordings.size() == 1;
     }
 
@@ -156,12 +174,17 @@ private:
             if (session.finished == 0)
                 report("no end", who + " never told its outcome", session.rid);
             if (session.finished > 1)
-                report("double end", who + " told its outcome " + std::to_string(session.finished) + " times", session.rid);
+                report("double end",
+                       who + " told its outcome " + std::to_string(session.finished) + " times",
+                       session.rid);
             if (session.released == 0)
                 report("loan not returned", who + " never released its pages", session.rid);
             if (session.released > 1)
-                report("double end", who + " released its pages " + std::to_string(session.released) + " times", session.rid);
-            (flow_.lanes[lane].actor == "tx_session" ? result_.context_sessions : result_.generation_sessions) +=
+                report("double end",
+                       who + " released its pages " + std::to_string(session.released) + " times",
+                       session.rid);
+            (flow_.lanes[lane].actor == "tx_session" ? result_.context_sessions
+                                                     : result_.generation_sessions) +=
                 session.finished > 0;
         }
     }
@@ -172,7 +195,8 @@ private:
         for (std::size_t i = 0; i < flow_.steps.size(); ++i) {
             const auto& x = flow_.steps[i];
             if (x.what == instant::asked && x.answer == no_step && x.actor_id != 0 && x.peer_id != 0
-                && !ended_.contains({x.process, x.peer_id}) && !ended_.contains({x.process, x.actor_id}))
+                && !ended_.contains({x.process, x.peer_id})
+                && !ended_.contains({x.process, x.actor_id}))
                 waits[{x.process, x.actor_id}][x.peer_id] = i;
         }
         std::set<std::pair<std::size_t, std::uint32_t>> over;
@@ -185,14 +209,15 @@ private:
     template <class Waits>
     void follow(std::pair<std::size_t, std::uint32_t> actor, const Waits& waits,
                 std::set<std::pair<std::size_t, std::uint32_t>>& over,
-                std::vector<std::pair<std::size_t, std::uint32_t>> above, std::vector<std::size_t>& path) {
+                std::vector<std::pair<std::size_t, std::uint32_t>> above,
+                std::vector<std::size_t>& path) {
         if (const auto found = std::find(above.begin(), above.end(), actor); found != above.end()) {
             std::string text;
             for (auto i = static_cast<std::size_t>(found - above.begin()); i < path.size(); ++i) {
                 const auto& x = flow_.steps[path[i]];
-                text += (text.empty() ? "" : ", ") + lane_text(x) + " (actor " + std::to_string(x.actor_id)
-                        + ") waits for the answer to " + std::string{x.message} + " from actor "
-                        + std::to_string(x.peer_id);
+                text += (text.empty() ? "" : ", ") + lane_text(x) + " (actor "
+                        + std::to_string(x.actor_id) + ") waits for the answer to "
+                        + std::string{x.message} + " from actor " + std::to_string(x.peer_id);
             }
             report("cycle of waits", text, flow_.steps[path.back()].rid);
             return;

@@ -47,7 +47,9 @@ struct trace_options {
     bool mermaid = false;
     std::size_t slowest = 5;
 
-    std::optional<std::uint64_t> request() const { return has_rid ? std::optional{rid} : std::nullopt; }
+    std::optional<std::uint64_t> request() const {
+        return has_rid ? std::optional{rid} : std::nullopt;
+    }
 };
 
 /// The run, with what could not be read of it on standard error.
@@ -66,7 +68,8 @@ std::optional<opened_run> open_run(const std::string& path) {
         std::cerr << "kvferry trace: " << problem << "\n";
     opened_run result{join(std::move(files->recordings)), std::move(files->problems)};
     if (const auto lost = result.joined.lost())
-        std::cerr << "kvferry trace: " << lost << " events were overwritten before they were written down\n";
+        std::cerr << "kvferry trace: " << lost
+                  << " events were overwritten before they were written down\n";
     return result;
 }
 
@@ -98,22 +101,28 @@ int cost(bool json) {
             x.ticks = trace::now();
             trace::record(x);
         }
-        ns.push_back(static_cast<double>(trace::clock_now().monotonic_ns - start) / events_per_round);
+        ns.push_back(static_cast<double>(trace::clock_now().monotonic_ns - start)
+                     / events_per_round);
     }
     std::sort(ns.begin(), ns.end());
     const auto median = ns[rounds / 2];
     if (json)
-        std::cout << nlohmann::json{{"ns_per_event", median}, {"ns_least", ns.front()}, {"ns_most", ns.back()}}.dump()
+        std::cout << nlohmann::json{{"ns_per_event", median},
+                                    {"ns_least", ns.front()},
+                                    {"ns_most", ns.back()}}
+                         .dump()
                   << std::endl;
     else
-        std::cout << median << " ns per event, the time-stamp included (" << rounds << " rounds of " << events_per_round
-                  << ": " << ns.front() << " to " << ns.back() << ")" << std::endl;
+        std::cout << median << " ns per event, the time-stamp included (" << rounds << " rounds of "
+                  << events_per_round << ": " << ns.front() << " to " << ns.back() << ")"
+                  << std::endl;
     return exit_success;
 }
 
 int show(const opened_run& run, const trace_options& options) {
     if (!options.json) {
-        std::cout << text_of_run(run.joined, {}) << "\n" << event_lines(run.joined, options.request()) << std::flush;
+        std::cout << text_of_run(run.joined, {}) << "\n"
+                  << event_lines(run.joined, options.request()) << std::flush;
         return exit_success;
     }
     for (const auto& x : run.joined.steps)
@@ -123,7 +132,8 @@ int show(const opened_run& run, const trace_options& options) {
 }
 
 int chart(const opened_run& run, const trace_options& options) {
-    std::cout << (options.mermaid ? sequence_mermaid(run.joined, options.rid) : sequence_text(run.joined, options.rid))
+    std::cout << (options.mermaid ? sequence_mermaid(run.joined, options.rid)
+                                  : sequence_text(run.joined, options.rid))
               << std::flush;
     return exit_success;
 }
@@ -133,7 +143,8 @@ int stats(const opened_run& run, const trace_options& options) {
     if (options.json)
         std::cout << json_of(result, options.slowest).dump() << std::endl;
     else
-        std::cout << text_of_run(run.joined, {}) << "\n" << text_of(result, options.slowest) << std::flush;
+        std::cout << text_of_run(run.joined, {}) << "\n"
+                  << text_of(result, options.slowest) << std::flush;
     return exit_success;
 }
 
@@ -151,14 +162,18 @@ int why(const opened_run& run, const trace_options& options) {
     auto rows = nlohmann::json::array();
     for (const auto& x : waits)
         if (options.json)
-            rows.push_back({{"kind", x.kind}, {"who", x.who}, {"what", x.what}, {"text", x.text},
+            rows.push_back({{"kind", x.kind},
+                            {"who", x.who},
+                            {"what", x.what},
+                            {"text", x.text},
                             {"waited_ns", x.now_ns - x.since_ns}});
         else
             std::cout << x.text << "\n";
     if (options.json)
         std::cout << rows.dump() << "\n";
     else if (waits.empty())
-        std::cout << "rid " << options.rid << " is not in this run, or it is over and its pages are released\n";
+        std::cout << "rid " << options.rid
+                  << " is not in this run, or it is over and its pages are released\n";
     std::cout << std::flush;
     return exit_success;
 }
@@ -174,14 +189,17 @@ int html(const opened_run& run, const trace_options& options) {
 } // namespace
 
 void add_trace(CLI::App& app, int& status) {
-    auto* command = app.add_subcommand("trace", "Show recorded runs: who sent what to whom, and when");
+    auto* command =
+        app.add_subcommand("trace", "Show recorded runs: who sent what to whom, and when");
     command->require_subcommand(1);
     command->footer(about);
     auto options = std::make_shared<trace_options>();
     using action = int (*)(const opened_run&, const trace_options&);
     const auto add = [&](const char* name, const char* text, action act) {
         auto* sub = command->add_subcommand(name, text);
-        sub->add_option("run", options->run, "Folder of a run, or one file")->required()->type_name("RUN");
+        sub->add_option("run", options->run, "Folder of a run, or one file")
+            ->required()
+            ->type_name("RUN");
         sub->callback([options, act, &status] {
             const auto run = open_run(options->run);
             status = run ? act(*run, *options) : exit_failure;
@@ -189,13 +207,14 @@ void add_trace(CLI::App& app, int& status) {
         return sub;
     };
     const auto rid = [options](CLI::App* sub) {
-        return sub->add_option_function<std::uint64_t>(
-                      "--rid",
-                      [options](std::uint64_t value) {
-                          options->rid = value;
-                          options->has_rid = true;
-                      },
-                      "Only this request")
+        return sub
+            ->add_option_function<std::uint64_t>(
+                "--rid",
+                [options](std::uint64_t value) {
+                    options->rid = value;
+                    options->has_rid = true;
+                },
+                "Only this request")
             ->type_name("R");
     };
     auto* lines = add("show", "One line per event, a column per actor", show);
@@ -204,20 +223,26 @@ void add_trace(CLI::App& app, int& status) {
     auto* diagram = add("chart", "One request as a sequence diagram", chart);
     rid(diagram)->required();
     diagram->add_flag("--mermaid", options->mermaid, "As Mermaid text");
-    auto* numbers = add("stats", "Counts, waits, work and bytes by actor and message; slowest requests", stats);
+    auto* numbers =
+        add("stats", "Counts, waits, work and bytes by actor and message; slowest requests", stats);
     numbers->add_flag("--json", options->json, "One JSON object");
     numbers->add_option("--slowest", options->slowest, "How many requests")->capture_default_str();
-    auto* verdict = add("check", "Whether anything was lost, ended twice, or waits for ever", run_check);
+    auto* verdict =
+        add("check", "Whether anything was lost, ended twice, or waits for ever", run_check);
     verdict->add_flag("--json", options->json, "One JSON object");
-    auto* reason = add("why", "What a request waited for when the recording ended, and who had to act", why);
+    auto* reason =
+        add("why", "What a request waited for when the recording ended, and who had to act", why);
     rid(reason)->required();
     reason->add_flag("--json", options->json, "A list of objects, the nearest cause first");
     auto* price = command->add_subcommand("cost", "Measure what recording one event costs");
     price->add_flag("--json", options->json, "One JSON object");
     price->callback([options, &status] { status = cost(options->json); });
-    for (auto [name, text, act] : {std::tuple{"perfetto", "Trace-event JSON for ui.perfetto.dev", action{perfetto}},
-                                   std::tuple{"html", "One self-contained page", action{html}}})
-        add(name, text, act)->add_option("-o,--output", options->output, "File; - or none: standard output")->type_name("F");
+    for (auto [name, text, act] :
+         {std::tuple{"perfetto", "Trace-event JSON for ui.perfetto.dev", action{perfetto}},
+          std::tuple{"html", "One self-contained page", action{html}}})
+        add(name, text, act)
+            ->add_option("-o,--output", options->output, "File; - or none: standard output")
+            ->type_name("F");
 }
 
 } // namespace kvferry

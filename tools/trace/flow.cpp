@@ -63,7 +63,9 @@ private:
         if (!stack.empty())
             x.handler = stack.back();
         switch (x.what) {
-        case instant::sent: mail_[{x.process, x.key}] = index; break;
+        case instant::sent:
+            mail_[{x.process, x.key}] = index;
+            break;
         case instant::asked:
             mail_[{x.process, x.key}] = index;
             questions_[{x.process, x.lane, x.number}] = index;
@@ -94,11 +96,20 @@ private:
                 flow_.steps[x.cause].answer = index;
             }
             break;
-        case instant::io_begin: io_[{x.process, x.lane, x.key}] = index; break;
-        case instant::io_end: cause(index, io_, {x.process, x.lane, x.key}); break;
-        case instant::wire_sent: wire_[x.key] = index; break;
-        case instant::wire_received: cause(index, wire_, x.key); break;
-        case instant::actor_ended: break;
+        case instant::io_begin:
+            io_[{x.process, x.lane, x.key}] = index;
+            break;
+        case instant::io_end:
+            cause(index, io_, {x.process, x.lane, x.key});
+            break;
+        case instant::wire_sent:
+            wire_[x.key] = index;
+            break;
+        case instant::wire_received:
+            cause(index, wire_, x.key);
+            break;
+        case instant::actor_ended:
+            break;
         }
     }
 
@@ -153,7 +164,8 @@ private:
         for (std::size_t i = flow_.steps.size(); i-- > 0;) {
             auto& x = flow_.steps[i];
             if (x.rid == 0)
-                if (const auto found = done_for.find(i); found != done_for.end() && found->second.size() == 1)
+                if (const auto found = done_for.find(i);
+                    found != done_for.end() && found->second.size() == 1)
                     x.rid = *found->second.begin();
             if (x.rid == 0)
                 continue;

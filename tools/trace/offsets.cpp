@@ -27,7 +27,8 @@ std::vector<std::int64_t> estimate_offsets(const std::vector<recording>& from) {
     std::map<std::pair<std::size_t, std::size_t>, std::int64_t> least;
     for (std::size_t process = 0; process < from.size(); ++process)
         for (const auto& x : from[process].events) {
-            const auto cause = x.what == trace::instant::wire_received ? sent.find(x.key) : sent.end();
+            const auto cause =
+                x.what == trace::instant::wire_received ? sent.find(x.key) : sent.end();
             if (cause == sent.end() || cause->second.first == process)
                 continue;
             const auto taken = x.time_ns - cause->second.second;

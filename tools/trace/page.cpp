@@ -18,8 +18,8 @@ namespace {
 
 using nlohmann::json;
 
-/// Rows of numbers, so that a large run stays a small page: lane, time, instant, message, rid, cause,
-/// effect, number.
+/// Rows of numbers, so that a large run stays a small page: lane, time, instant, message, rid,
+/// cause, effect, number.
 json data_of(const flow& from) {
     json lanes = json::array();
     for (const auto& x : from.lanes)
@@ -27,17 +27,22 @@ json data_of(const flow& from) {
     std::map<std::string_view, std::size_t> numbers;
     json names = json::array();
     json steps = json::array();
-    const auto index = [](std::size_t x) { return x == no_step ? -1 : static_cast<std::int64_t>(x); };
+    const auto index = [](std::size_t x) {
+        return x == no_step ? -1 : static_cast<std::int64_t>(x);
+    };
     for (const auto& x : from.steps) {
         const auto [place, fresh] = numbers.try_emplace(x.message, names.size());
         if (fresh)
             names.push_back(std::string{x.message});
         // A rid may be larger than what a script's numbers hold.
-        steps.push_back({x.lane, x.time_ns, static_cast<int>(x.what), place->second, std::to_string(x.rid),
-                         index(x.cause), index(x.effect), x.number});
+        steps.push_back({x.lane, x.time_ns, static_cast<int>(x.what), place->second,
+                         std::to_string(x.rid), index(x.cause), index(x.effect), x.number});
     }
-    return {{"lanes", std::move(lanes)}, {"names", std::move(names)}, {"steps", std::move(steps)},
-            {"statistics", json_of(statistics_of(from), 20)}, {"check", json_of(check(from))}};
+    return {{"lanes", std::move(lanes)},
+            {"names", std::move(names)},
+            {"steps", std::move(steps)},
+            {"statistics", json_of(statistics_of(from), 20)},
+            {"check", json_of(check(from))}};
 }
 
 constexpr const char* head = R"page(<!doctype html>
@@ -125,7 +130,8 @@ std::string inside_script(std::string text) {
 } // namespace
 
 std::string page_of(const flow& from) {
-    return head + inside_script(data_of(from).dump(-1, ' ', false, json::error_handler_t::replace)) + tail;
+    return head + inside_script(data_of(from).dump(-1, ' ', false, json::error_handler_t::replace))
+           + tail;
 }
 
 } // namespace kvferry::tracing

@@ -26,33 +26,50 @@ json perfetto_json(const flow& from) {
         const auto [place, fresh] =
             processes.try_emplace({x.process, x.rank}, static_cast<int>(processes.size()) + 1);
         if (fresh)
-            events.push_back({{"ph", "M"}, {"name", "process_name"}, {"pid", place->second}, {"tid", 0},
-                              {"args", {{"name", x.rank.empty() ? from.recordings[x.process].program : x.rank}}}});
+            events.push_back(
+                {{"ph", "M"},
+                 {"name", "process_name"},
+                 {"pid", place->second},
+                 {"tid", 0},
+                 {"args",
+                  {{"name", x.rank.empty() ? from.recordings[x.process].program : x.rank}}}});
         return place->second;
     };
     std::vector<int> pids;
     for (std::size_t i = 0; i < from.lanes.size(); ++i) {
         const auto& x = from.lanes[i];
         pids.push_back(process_of(x));
-        events.push_back({{"ph", "M"}, {"name", "thread_name"}, {"pid", pids.back()}, {"tid", i + 1},
+        events.push_back({{"ph", "M"},
+                          {"name", "thread_name"},
+                          {"pid", pids.back()},
+                          {"tid", i + 1},
                           {"args", {{"name", x.actor + " " + std::to_string(x.actor_id)}}}});
     }
     std::map<int, std::int64_t> waiting, moving;
     const auto count = [&](int pid, const step& x, const char* name, std::int64_t value) {
-        events.push_back({{"ph", "C"}, {"name", name}, {"pid", pid}, {"tid", 0}, {"ts", microseconds(x.time_ns)},
+        events.push_back({{"ph", "C"},
+                          {"name", name},
+                          {"pid", pid},
+                          {"tid", 0},
+                          {"ts", microseconds(x.time_ns)},
                           {"args", {{name, value}}}});
     };
     for (std::size_t index = 0; index < from.steps.size(); ++index) {
         const auto& x = from.steps[index];
         const auto pid = pids[x.lane];
-        json event{{"pid", pid}, {"tid", x.lane + 1}, {"ts", microseconds(x.time_ns)}, {"name", std::string{x.message}}};
+        json event{{"pid", pid},
+                   {"tid", x.lane + 1},
+                   {"ts", microseconds(x.time_ns)},
+                   {"name", std::string{x.message}}};
         if (x.rid != 0)
             event["args"]["rid"] = std::to_string(x.rid);
         if (x.attempt != 0)
             event["args"]["attempt"] = std::to_string(x.attempt);
         const auto flow_end = [&](const char* phase, std::size_t id) {
-            json arrow{{"ph", phase}, {"pid", pid}, {"tid", x.lane + 1}, {"ts", microseconds(x.time_ns)},
-                       {"name", "message"}, {"cat", "message"}, {"id", id + 1}};
+            json arrow{{"ph", phase},       {"pid", pid},
+                       {"tid", x.lane + 1}, {"ts", microseconds(x.time_ns)},
+                       {"name", "message"}, {"cat", "message"},
+                       {"id", id + 1}};
             if (*phase == 'f')
                 arrow["bp"] = "e";
             events.push_back(std::move(arrow));
@@ -62,7 +79,8 @@ json perfetto_json(const flow& from) {
         case instant::io_begin:
             event["ph"] = "X";
             event["cat"] = x.what == instant::dequeued ? "handler" : "operation";
-            event["dur"] = x.effect == no_step ? 0.0 : microseconds(from.steps[x.effect].time_ns - x.time_ns);
+            event["dur"] =
+                x.effect == no_step ? 0.0 : microseconds(from.steps[x.effect].time_ns - x.time_ns);
             if (x.what == instant::io_begin) {
                 event["args"]["bytes"] = x.number;
                 // Operations overlap: each is a track of its own kind beside the actor's handlers.
@@ -84,7 +102,8 @@ json perfetto_json(const flow& from) {
             event["cat"] = "operation";
             event["id"] = x.cause + 1;
             events.push_back(event);
-            count(pid, x, "bytes moving", moving[pid] -= static_cast<std::int64_t>(from.steps[x.cause].number));
+            count(pid, x, "bytes moving",
+                  moving[pid] -= static_cast<std::int64_t>(from.steps[x.cause].number));
             break;
         case instant::sent:
         case instant::asked:
@@ -98,7 +117,8 @@ json perfetto_json(const flow& from) {
             events.push_back(event);
             if (x.what == instant::wire_received && x.cause != no_step)
                 flow_end("f", x.cause);
-            if (x.effect != no_step && x.what != instant::wire_received && x.what != instant::answered) {
+            if (x.effect != no_step && x.what != instant::wire_received
+                && x.what != instant::answered) {
                 flow_end("s", index);
                 if (x.what != instant::wire_sent) {
                     const auto there = pids[from.steps[x.effect].lane];
@@ -106,7 +126,8 @@ json perfetto_json(const flow& from) {
                 }
             }
             break;
-        default: break;
+        default:
+            break;
         }
     }
     return {{"traceEvents", std::move(events)}, {"displayTimeUnit", "ns"}};
@@ -146,8 +167,8 @@ std::vector<std::string> problems_of_perfetto(const json& file) {
                                + std::to_string(pair.second) + " ends");
     for (const auto& [id, pair] : operations)
         if (pair.first != 1 || pair.second > 1)
-            problems.push_back("operation " + id + " has " + std::to_string(pair.first) + " beginnings and "
-                               + std::to_string(pair.second) + " ends");
+            problems.push_back("operation " + id + " has " + std::to_string(pair.first)
+                               + " beginnings and " + std::to_string(pair.second) + " ends");
     return problems;
 }
 

@@ -29,16 +29,26 @@ std::map<std::size_t, std::size_t> columns_of(const flow& from, std::optional<st
 
 const char* sign(instant what) {
     switch (what) {
-    case instant::sent: return "->";
-    case instant::asked: return "?>";
-    case instant::dequeued: return "[";
-    case instant::done: return "]";
-    case instant::answered: return "<?";
-    case instant::io_begin: return "(";
-    case instant::io_end: return ")";
-    case instant::wire_sent: return "=>";
-    case instant::wire_received: return "=<";
-    case instant::actor_ended: return "x";
+    case instant::sent:
+        return "->";
+    case instant::asked:
+        return "?>";
+    case instant::dequeued:
+        return "[";
+    case instant::done:
+        return "]";
+    case instant::answered:
+        return "<?";
+    case instant::io_begin:
+        return "(";
+    case instant::io_end:
+        return ")";
+    case instant::wire_sent:
+        return "=>";
+    case instant::wire_received:
+        return "=<";
+    case instant::actor_ended:
+        return "x";
     }
     return " ";
 }
@@ -47,7 +57,8 @@ std::string event_text(const flow& from, const step& x) {
     auto text = std::string{sign(x.what)} + " " + std::string{x.message};
     if (x.what == instant::actor_ended)
         text = "x ended";
-    if ((x.what == instant::sent || x.what == instant::asked || x.what == instant::wire_sent) && x.effect != no_step)
+    if ((x.what == instant::sent || x.what == instant::asked || x.what == instant::wire_sent)
+        && x.effect != no_step)
         text += " to " + from.lanes[from.steps[x.effect].lane].text();
     if (x.what == instant::io_begin || x.what == instant::io_end)
         text += " " + std::to_string(x.number) + " B";
@@ -68,18 +79,26 @@ struct arrow {
 std::vector<arrow> arrows_of(const flow& from, std::uint64_t rid) {
     std::vector<arrow> result;
     for (const auto& x : from.steps) {
-        if (x.rid != rid || x.message == "send_frame" || x.message == "frame_arrived" || x.message == "send_message")
+        if (x.rid != rid || x.message == "send_frame" || x.message == "frame_arrived"
+            || x.message == "send_message")
             continue;
         const auto arrives = x.effect != no_step;
-        if ((x.what == instant::sent || x.what == instant::asked || x.what == instant::wire_sent) && arrives) {
+        if ((x.what == instant::sent || x.what == instant::asked || x.what == instant::wire_sent)
+            && arrives) {
             const auto& end = from.steps[x.effect];
-            result.push_back({x.time_ns, x.lane, end.lane, std::string{x.message} + " " + duration_text(end.time_ns - x.time_ns)});
-        } else if (x.what == instant::sent || x.what == instant::asked || x.what == instant::wire_sent) {
-            result.push_back({x.time_ns, x.lane, x.lane, std::string{x.message} + (x.key ? " (not handled)" : " (to outside)")});
+            result.push_back(
+                {x.time_ns, x.lane, end.lane,
+                 std::string{x.message} + " " + duration_text(end.time_ns - x.time_ns)});
+        } else if (x.what == instant::sent || x.what == instant::asked
+                   || x.what == instant::wire_sent) {
+            result.push_back(
+                {x.time_ns, x.lane, x.lane,
+                 std::string{x.message} + (x.key ? " (not handled)" : " (to outside)")});
         } else if (x.what == instant::io_begin && arrives) {
             const auto& end = from.steps[x.effect];
-            result.push_back({x.time_ns, x.lane, x.lane, std::string{x.message} + " " + std::to_string(end.number) + " B "
-                                                             + duration_text(end.time_ns - x.time_ns)});
+            result.push_back({x.time_ns, x.lane, x.lane,
+                              std::string{x.message} + " " + std::to_string(end.number) + " B "
+                                  + duration_text(end.time_ns - x.time_ns)});
         }
     }
     return result;
@@ -98,7 +117,8 @@ std::string time_text(std::int64_t ns) {
     return text;
 }
 
-std::vector<std::size_t> lanes_of(const std::vector<arrow>& arrows, std::map<std::size_t, std::size_t>& columns) {
+std::vector<std::size_t> lanes_of(const std::vector<arrow>& arrows,
+                                  std::map<std::size_t, std::size_t>& columns) {
     std::vector<std::size_t> result;
     for (const auto& x : arrows)
         for (auto lane : {x.from, x.to})
@@ -127,16 +147,18 @@ std::string event_lines(const flow& from, std::optional<std::uint64_t> rid) {
     for (const auto& [lane, column] : columns)
         order[column] = lane;
     for (std::size_t column = 0; column < order.size(); ++column)
-        out += "  " + std::to_string(column + 1) + "  " + from.lanes[order[column]].text() + " (actor "
-               + std::to_string(from.lanes[order[column]].actor_id) + ")\n";
-    out += "-> sends  ?> asks  [ begins to handle  ] is done  <? has the answer  => to another rank  =< from another rank"
+        out += "  " + std::to_string(column + 1) + "  " + from.lanes[order[column]].text()
+               + " (actor " + std::to_string(from.lanes[order[column]].actor_id) + ")\n";
+    out += "-> sends  ?> asks  [ begins to handle  ] is done  <? has the answer  => to another "
+           "rank  =< from another rank"
            "  ( operation begins  ) ends\n\n   time in us        rid  column\n";
     for (const auto& x : from.steps) {
         if (!wanted(x, rid))
             continue;
         const auto column = columns.at(x.lane);
-        out += time_text(x.time_ns) + " " + pad(x.rid ? std::to_string(x.rid) : "-", 20) + std::string(2 * column, ' ')
-               + std::to_string(column + 1) + " " + event_text(from, x) + "\n";
+        out += time_text(x.time_ns) + " " + pad(x.rid ? std::to_string(x.rid) : "-", 20)
+               + std::string(2 * column, ' ') + std::to_string(column + 1) + " "
+               + event_text(from, x) + "\n";
     }
     return out;
 }
@@ -186,7 +208,8 @@ std::string sequence_mermaid(const flow& from, std::uint64_t rid) {
     for (auto lane : lanes)
         out += "    participant a" + std::to_string(lane) + " as " + from.lanes[lane].text() + "\n";
     for (const auto& x : arrows)
-        out += "    a" + std::to_string(x.from) + "->>a" + std::to_string(x.to) + ": " + x.text + "\n";
+        out +=
+            "    a" + std::to_string(x.from) + "->>a" + std::to_string(x.to) + ": " + x.text + "\n";
     return out;
 }
 

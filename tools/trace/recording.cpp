@@ -76,8 +76,10 @@ private:
             problem("truncated in a block that begins " + place);
             return false;
         }
-        if (trace::checksum(static_cast<std::uint8_t>(kind), payload.data(), payload.size()) != sum) {
-            problem("damaged: the checksum of the block that begins " + place + " is wrong; it is left out");
+        if (trace::checksum(static_cast<std::uint8_t>(kind), payload.data(), payload.size())
+            != sum) {
+            problem("damaged: the checksum of the block that begins " + place
+                    + " is wrong; it is left out");
             return true;
         }
         cursor inside{payload};
@@ -114,8 +116,12 @@ private:
             last_clock_ = {ticks, nanoseconds};
             break;
         }
-        case block::events: read_events(from); break;
-        case block::end: into_.ended = from.text(); break;
+        case block::events:
+            read_events(from);
+            break;
+        case block::end:
+            into_.ended = from.text();
+            break;
         }
     }
 
@@ -126,7 +132,8 @@ private:
         for (std::uint32_t i = 0; i < count && from.left() >= trace::event_bytes; ++i) {
             recorded_event x;
             x.thread = thread;
-            x.time_ns = static_cast<std::int64_t>(from.number<std::uint64_t>()); // ticks, until the end
+            x.time_ns =
+                static_cast<std::int64_t>(from.number<std::uint64_t>()); // ticks, until the end
             x.actor = name(from.number<std::uint32_t>());
             x.message = name(from.number<std::uint32_t>());
             x.rid = from.number<std::uint64_t>();
@@ -155,12 +162,14 @@ private:
             into_.events.clear();
             return;
         }
-        const auto ticks = static_cast<double>(static_cast<std::int64_t>(last_clock_.ticks - first_clock_->ticks));
-        const auto nanoseconds =
-            static_cast<double>(static_cast<std::int64_t>(last_clock_.monotonic_ns - first_clock_->monotonic_ns));
+        const auto ticks =
+            static_cast<double>(static_cast<std::int64_t>(last_clock_.ticks - first_clock_->ticks));
+        const auto nanoseconds = static_cast<double>(
+            static_cast<std::int64_t>(last_clock_.monotonic_ns - first_clock_->monotonic_ns));
         const auto rate = ticks > 0 && nanoseconds > 0 ? nanoseconds / ticks : 1.0;
         for (auto& x : into_.events) {
-            const auto since = static_cast<std::int64_t>(static_cast<std::uint64_t>(x.time_ns) - first_clock_->ticks);
+            const auto since = static_cast<std::int64_t>(static_cast<std::uint64_t>(x.time_ns)
+                                                         - first_clock_->ticks);
             x.time_ns = static_cast<std::int64_t>(
                 static_cast<std::uint64_t>(first_clock_->monotonic_ns)
                 + static_cast<std::uint64_t>(static_cast<std::int64_t>(
@@ -193,13 +202,15 @@ caf::expected<recording> read_recording(std::span<const std::byte> data, const s
     result.path = path;
     cursor from{data};
     const auto magic = from.take(trace::recording_magic.size());
-    if (std::string_view{reinterpret_cast<const char*>(magic.data()), magic.size()} != trace::recording_magic)
+    if (std::string_view{reinterpret_cast<const char*>(magic.data()), magic.size()}
+        != trace::recording_magic)
         return make_error(errc::malformed_message, path + " is no recording of kvferry");
     const auto version = from.number<std::uint32_t>();
     if (!from.ok() || version != trace::recording_version)
-        return make_error(errc::unsupported,
-                          path + " has version " + std::to_string(version) + " of the recording format, this program reads "
-                              + std::to_string(trace::recording_version) + ": use the kvferry that recorded it");
+        return make_error(errc::unsupported, path + " has version " + std::to_string(version)
+                                                 + " of the recording format, this program reads "
+                                                 + std::to_string(trace::recording_version)
+                                                 + ": use the kvferry that recorded it");
     reader{result}.read_blocks(from);
     return result;
 }
@@ -234,8 +245,9 @@ caf::expected<run_files> read_run(const std::string& path) {
     }
     if (result.recordings.empty())
         return make_error(errc::invalid_argument,
-                          result.problems.empty() ? path + " has no recording: a run is recorded with --trace " + path
-                                                  : result.problems.front());
+                          result.problems.empty()
+                              ? path + " has no recording: a run is recorded with --trace " + path
+                              : result.problems.front());
     return result;
 }
 

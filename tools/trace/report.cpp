@@ -18,8 +18,9 @@ json json_of(const spread& x) {
 }
 
 const char* name_of(trace::instant x) {
-    constexpr const char* names[] = {"sent",   "dequeued", "done",      "asked",         "answered",
-                                     "io_begin", "io_end",   "wire_sent", "wire_received", "actor_ended"};
+    constexpr const char* names[] = {"sent",          "dequeued",   "done",   "asked",
+                                     "answered",      "io_begin",   "io_end", "wire_sent",
+                                     "wire_received", "actor_ended"};
     static_assert(std::size(names) == trace::instant_count);
     return names[static_cast<std::size_t>(x)];
 }
@@ -28,20 +29,23 @@ const char* name_of(trace::instant x) {
 
 std::string text_of(const run_statistics& x, std::size_t slowest) {
     char line[256];
-    std::snprintf(line, sizeof line, "%llu events in %s; %llu lost; %zu requests, %llu joined across ranks\n\n",
+    std::snprintf(line, sizeof line,
+                  "%llu events in %s; %llu lost; %zu requests, %llu joined across ranks\n\n",
                   static_cast<unsigned long long>(x.events), duration_text(x.duration_ns).c_str(),
                   static_cast<unsigned long long>(x.lost_events), x.requests.size(),
                   static_cast<unsigned long long>(x.joined()));
     std::string out = line;
-    std::snprintf(line, sizeof line, "%-18s %-28s %8s | %-32s | %-32s %12s\n", "actor", "message", "count",
-                  "mailbox wait: p50, p99, max", "work: p50, p99, max", "bytes");
+    std::snprintf(line, sizeof line, "%-18s %-28s %8s | %-32s | %-32s %12s\n", "actor", "message",
+                  "count", "mailbox wait: p50, p99, max", "work: p50, p99, max", "bytes");
     out += line;
     for (const auto& row : x.messages) {
         const auto spread_text = [](const spread& y) {
-            return duration_text(y.p50_ns) + ", " + duration_text(y.p99_ns) + ", " + duration_text(y.max_ns);
+            return duration_text(y.p50_ns) + ", " + duration_text(y.p99_ns) + ", "
+                   + duration_text(y.max_ns);
         };
-        std::snprintf(line, sizeof line, "%-18s %-28s %8llu | %-32s | %-32s %12llu\n", row.actor.c_str(),
-                      row.message.c_str(), static_cast<unsigned long long>(row.count),
+        std::snprintf(line, sizeof line, "%-18s %-28s %8llu | %-32s | %-32s %12llu\n",
+                      row.actor.c_str(), row.message.c_str(),
+                      static_cast<unsigned long long>(row.count),
                       spread_text(row.mailbox_wait).c_str(), spread_text(row.work).c_str(),
                       static_cast<unsigned long long>(row.bytes));
         out += line;
@@ -49,10 +53,12 @@ std::string text_of(const run_statistics& x, std::size_t slowest) {
     out += "\nslowest requests, with the way to their outcome:\n";
     for (std::size_t i = 0; i < std::min(slowest, x.requests.size()); ++i) {
         const auto& request = x.requests[i];
-        out += "  rid " + std::to_string(request.rid) + "  " + duration_text(request.total_ns) + ", "
-               + std::to_string(request.bytes) + " bytes" + (request.joined ? "" : ", not joined") + "\n";
+        out += "  rid " + std::to_string(request.rid) + "  " + duration_text(request.total_ns)
+               + ", " + std::to_string(request.bytes) + " bytes"
+               + (request.joined ? "" : ", not joined") + "\n";
         for (const auto& stage : request.stages) {
-            std::snprintf(line, sizeof line, "      %-40s %12s\n", stage.name.c_str(), duration_text(stage.ns).c_str());
+            std::snprintf(line, sizeof line, "      %-40s %12s\n", stage.name.c_str(),
+                          duration_text(stage.ns).c_str());
             out += line;
         }
     }
@@ -93,13 +99,16 @@ json json_of(const run_statistics& x, std::size_t slowest) {
 std::string text_of(const check_result& x) {
     std::string out;
     for (const auto& finding : x.findings)
-        out += finding.kind + ": " + finding.text + (finding.rid ? " (rid " + std::to_string(finding.rid) + ")" : "") + "\n";
+        out += finding.kind + ": " + finding.text
+               + (finding.rid ? " (rid " + std::to_string(finding.rid) + ")" : "") + "\n";
     if (x.lost_events > 0)
-        out += std::to_string(x.lost_events) + " events were overwritten before they were written down: what is "
-               "reported as missing may be among them\n";
+        out += std::to_string(x.lost_events)
+               + " events were overwritten before they were written down: what is "
+                 "reported as missing may be among them\n";
     out += std::to_string(x.messages) + " messages, " + std::to_string(x.accounted)
-           + " of them to actors that had ended; " + std::to_string(x.context_sessions) + " context and "
-           + std::to_string(x.generation_sessions) + " generation sessions ended; "
+           + " of them to actors that had ended; " + std::to_string(x.context_sessions)
+           + " context and " + std::to_string(x.generation_sessions)
+           + " generation sessions ended; "
            + (x.ok() ? "nothing is wrong" : std::to_string(x.findings.size()) + " findings") + "\n";
     return out;
 }
@@ -121,10 +130,11 @@ std::string text_of_run(const flow& x, const std::vector<std::string>& problems)
     std::string out;
     for (std::size_t i = 0; i < x.recordings.size(); ++i) {
         const auto& file = x.recordings[i];
-        out += file.path + ": " + file.program + ", process " + std::to_string(file.process_id) + ", "
-               + std::to_string(file.events.size()) + " events, " + std::to_string(file.lost()) + " lost, clock "
-               + (x.offsets_ns[i] ? "moved by " + duration_text(x.offsets_ns[i]) : "as it is") + ", "
-               + (file.ended.empty() ? "end missing" : file.ended) + "\n";
+        out += file.path + ": " + file.program + ", process " + std::to_string(file.process_id)
+               + ", " + std::to_string(file.events.size()) + " events, "
+               + std::to_string(file.lost()) + " lost, clock "
+               + (x.offsets_ns[i] ? "moved by " + duration_text(x.offsets_ns[i]) : "as it is")
+               + ", " + (file.ended.empty() ? "end missing" : file.ended) + "\n";
     }
     for (const auto& problem : problems)
         out += "! " + problem + "\n";

@@ -36,7 +36,8 @@ std::vector<message_statistics> by_message(const flow& from) {
     std::vector<message_statistics> result;
     for (auto& [name, sum] : sums)
         result.push_back({std::string{name.first}, std::string{name.second}, sum.count,
-                          spread_of(std::move(sum.wait)), spread_of(std::move(sum.work)), sum.bytes});
+                          spread_of(std::move(sum.wait)), spread_of(std::move(sum.work)),
+                          sum.bytes});
     return result;
 }
 
@@ -71,7 +72,8 @@ void walk_back(const flow& from, std::size_t outcome, request_statistics& into) 
             // What the handler did last before it, on behalf of a message from elsewhere.
             for (auto i = at; i-- > x.handler;)
                 if (from.steps[i].handler == x.handler && from.steps[i].cause != no_step
-                    && (from.steps[i].what == instant::wire_received || from.steps[i].what == instant::io_end)) {
+                    && (from.steps[i].what == instant::wire_received
+                        || from.steps[i].what == instant::io_end)) {
                     before = i;
                     break;
                 }
@@ -92,7 +94,8 @@ void walk_back(const flow& from, std::size_t outcome, request_statistics& into) 
     into.path_ns = end - from.steps[at].time_ns;
     for (auto& [name, ns] : sums)
         into.stages.push_back({name, ns});
-    std::sort(into.stages.begin(), into.stages.end(), [](const stage& a, const stage& b) { return a.ns > b.ns; });
+    std::sort(into.stages.begin(), into.stages.end(),
+              [](const stage& a, const stage& b) { return a.ns > b.ns; });
 }
 
 std::vector<request_statistics> by_request(const flow& from) {
@@ -117,7 +120,8 @@ std::vector<request_statistics> by_request(const flow& from) {
             request.bytes += x.number;
         if (x.what == instant::wire_received && x.cause != no_step) {
             request.there = request.there || x.message == "request_data";
-            request.back = request.back || x.message == "kv_agent_result" || x.message == "aux_agent_result";
+            request.back =
+                request.back || x.message == "kv_agent_result" || x.message == "aux_agent_result";
         }
     }
     std::vector<request_statistics> result;
@@ -146,7 +150,9 @@ spread spread_of(std::vector<std::int64_t> values) {
     if (values.empty())
         return {};
     std::sort(values.begin(), values.end());
-    const auto at = [&](std::size_t percent) { return values[(values.size() - 1) * percent / 100]; };
+    const auto at = [&](std::size_t percent) {
+        return values[(values.size() - 1) * percent / 100];
+    };
     return {at(50), at(99), values.back()};
 }
 

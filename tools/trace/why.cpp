@@ -54,10 +54,12 @@ private:
         switch (x.what) {
         case instant::io_begin:
             add(0, x, "operation", lane_text(x), message,
-                lane_text(x) + " is at it: " + message + " of " + std::to_string(x.number) + " bytes has not ended");
+                lane_text(x) + " is at it: " + message + " of " + std::to_string(x.number)
+                    + " bytes has not ended");
             break;
         case instant::dequeued:
-            add(1, x, "handler", lane_text(x), message, lane_text(x) + " is in its handler of " + message);
+            add(1, x, "handler", lane_text(x), message,
+                lane_text(x) + " is in its handler of " + message);
             break;
         case instant::wire_sent: {
             const auto there = links_.find(x.lane);
@@ -65,7 +67,8 @@ private:
                                                    : flow_.lanes[there->second].text();
             if (ended_.contains({x.process, x.actor_id}))
                 break; // the link is gone, its sessions were told
-            add(2, x, "wire", who, message, message + " from " + lane_text(x) + " has not come to " + who);
+            add(2, x, "wire", who, message,
+                message + " from " + lane_text(x) + " has not come to " + who);
             break;
         }
         case instant::sent:
@@ -77,7 +80,8 @@ private:
                 add(4, x, "answer", lane_of(x), message,
                     lane_text(x) + " has no answer to " + message + " from " + lane_of(x));
             break;
-        default: break;
+        default:
+            break;
         }
     }
 
@@ -116,7 +120,9 @@ private:
             const std::string message{x.message};
             if (session.finished)
                 add(6, x, "release", lane_text(x), message,
-                    lane_text(x) + " has its outcome and waits for proof that nobody touches its pages; the last it heard was "
+                    lane_text(x)
+                        + " has its outcome and waits for proof that nobody touches its pages; the "
+                          "last it heard was "
                         + message);
             else
                 add(5, x, "outcome", lane_text(x), message,
@@ -128,15 +134,17 @@ private:
 
     std::string lane_of(const step& x) const {
         const auto found = lanes_.find({x.process, x.peer_id});
-        return found == lanes_.end() ? "actor " + std::to_string(x.peer_id) : flow_.lanes[found->second].text();
+        return found == lanes_.end() ? "actor " + std::to_string(x.peer_id)
+                                     : flow_.lanes[found->second].text();
     }
 
     std::int64_t now() const { return flow_.steps.back().time_ns; }
 
-    void add(int order, const step& since, std::string kind, std::string who, std::string what, std::string text) {
+    void add(int order, const step& since, std::string kind, std::string who, std::string what,
+             std::string text) {
         text += ", for " + duration_text(now() - since.time_ns);
-        found_.emplace_back(order, wait{since.time_ns, now(), std::move(kind), std::move(who), std::move(what),
-                                        std::move(text)});
+        found_.emplace_back(order, wait{since.time_ns, now(), std::move(kind), std::move(who),
+                                        std::move(what), std::move(text)});
     }
 
     using actor_key = std::pair<std::size_t, std::uint32_t>;

@@ -16,8 +16,8 @@ struct wait {
     std::int64_t now_ns = 0;
     /// "mailbox", "handler", "answer", "operation", "wire", "outcome", "release".
     std::string kind;
-    /// The actor that must act, as lane::text() has it; of a message on its way to another rank, that
-    /// rank's link when the recording knows it.
+    /// The actor that must act, as lane::text() has it; of a message on its way to another rank,
+    /// that rank's link when the recording knows it.
     std::string who;
     /// The message or operation.
     std::string what;
