@@ -5,6 +5,9 @@
 #include "actors/collect_status.hpp"
 #include "actors/rx_session.hpp"
 #include "messages/handle.hpp"
+#include "messages/log.hpp"
+
+#include <spdlog/fmt/ranges.h>
 
 #include <algorithm>
 #include <utility>
@@ -159,15 +162,18 @@ void receiver_state::connect(const rank_info& peer) {
 
 const caf::expected<transfer_parties>& receiver_state::parties_for(const open_rx& opened) {
     parties_key key{opened.context_endpoint, opened.context_dp_rank, opened.aux};
-    auto found = parties_.find(key);
-    if (found == parties_.end())
-        found =
-            parties_
-                .emplace(std::move(key), parties_of(with_.self, instances_.at(with_.own_endpoint),
-                                                    instances_.at(opened.context_endpoint),
-                                                    opened.context_dp_rank, opened.aux))
-                .first;
-    return found->second;
+    auto [found, fresh] = parties_.try_emplace(std::move(key), transfer_parties{});
+    auto& parties = found->second;
+    if (fresh) {
+        parties = parties_of(with_.self, instances_.at(with_.own_endpoint),
+                             instances_.at(opened.context_endpoint), opened.context_dp_rank,
+                             opened.aux);
+        if (parties && !parties->layers_skipped.empty())
+            logger().info("{}: the instance at {} does not have layers {}: skipped",
+                          describe(with_.self), opened.context_endpoint,
+                          fmt::join(parties->layers_skipped, ", "));
+    }
+    return parties;
 }
 
 /// A request that nothing has to be done for: the bystander's session ends when its host has given

@@ -32,6 +32,7 @@ caf::expected<transfer_parties> parties_of(const rank_info& self, const std::vec
         auto found = cohorts_of(self, context, group);
         if (!found)
             return std::move(found.error());
+        result.layers_skipped = std::move(found->layers_skipped); // the same in every group
         std::map<rank_id, writer_binding> bindings;
         for (auto rank : found->kv)
             bindings[rank].kv = true;

@@ -16,6 +16,9 @@ struct transfer_parties {
     /// Context ranks by DP group that no rank of the own group needs anything from. Filled for the
     /// first rank of the own DP group, which tells them so; empty for all others.
     std::map<std::uint32_t, std::vector<rank_id>> bystanders;
+    /// Global layers of the own rank that the context does not have (speculative layers on one
+    /// side, say); ascending. Transfers leave them as they are.
+    std::vector<std::uint32_t> layers_skipped;
 };
 
 /// `own` and `context` are all ranks of the two instances, context[i] rank i. Without
