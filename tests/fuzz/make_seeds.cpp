@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+// Writes well-formed inputs for the fuzzers, a folder each: they bend what they are given.
+#include "messages/codec.hpp"
+#include "tests/fuzz/fuzz.hpp"
+#include "tests/random_message.hpp"
+#include "transport/host_link_hello.hpp"
+#include "transport/page_table_builder.hpp"
+
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <string>
+
+using namespace kvferry;
+
+namespace {
+
+class seed_folder {
+public:
+    explicit seed_folder(const std::filesystem::path& path) : path_(path) {
+        std::filesystem::create_directories(path);
+    }
+
+    void add(const void* data, std::size_t bytes) {
+        std::ofstream file{path_ / ("seed_" + std::to_string(count_++)), std::ios::binary};
+        file.write(static_cast<const char*>(data), static_cast<std::streamsize>(bytes));
+    }
+    template <class Bytes>
+    void add(const Bytes& bytes) {
+        add(bytes.data(), bytes.size());
+    }
+
+private:
+    std::filesystem::path path_;
+    int count_ = 0;
+};
+
+void frames(seed_folder folder) {
+    std::mt19937_64 source{1};
+    for (std::size_t index = 0; index < testing::message_types; ++index)
+        folder.add(*encode(testing::random_message(index, source), std::size_t{1} << 20));
+}
+
+/// Introductions of ranks with all kinds of layouts that the builder knows, 4 layers each.
+void layouts(seed_folder folder) {
+    for (const std::uint32_t tp : {1u, 2u, 4u})
+        for (const std::uint32_t pp : {1u, 2u})
+            for (const auto kind : {attention_kind::gqa, attention_kind::mla})
+                for (const auto order : {mapper_kind::hnd, mapper_kind::nhd}) {
+                    cache_format format;
+                    format.layers = 4;
+                    format.kv_heads = 4;
+                    format.head_dim = 8;
+                    format.tokens_per_block = 4;
+                    format.kind = kind;
+                    format.layout = order;
+                    register_rank_info message;
+                    auto& info = message.info;
+                    info.instance = "peer";
+                    info.world_size = tp * pp;
+                    info.layout.tp_size = tp;
+                    info.layout.pp_size = pp;
+                    info.layout.layers_per_stage.assign(pp, 4 / pp);
+                    info.pages = *build_page_table(format, info.layout, {8, 0, 0});
+                    folder.add(*encode(message, std::size_t{1} << 16));
+                }
+}
+
+void hellos(seed_folder folder) {
+    for (const std::size_t count : {0, 1, 3, 60}) {
+        std::vector<hello_region> regions;
+        for (std::uint32_t index = 0; index < count; ++index)
+            regions.push_back({index, 4096});
+        std::vector<std::uint8_t> input;
+        auto packets = split_hello({1}, {2}, {3}, regions);
+        for (const auto& packet : packets) {
+            const auto bytes = encode(host_link_packet{packet});
+            input.push_back(static_cast<std::uint8_t>(packet.regions.size()));
+            input.push_back(static_cast<std::uint8_t>(bytes.size() >> 8));
+            input.push_back(static_cast<std::uint8_t>(bytes.size()));
+            for (auto byte : bytes)
+                input.push_back(caf::to_integer<std::uint8_t>(byte));
+        }
+        folder.add(input);
+    }
+}
+
+void endpoints(seed_folder folder) {
+    for (const std::string text : {"127.0.0.1:4711", "[::1]:80", "host-7.example.org:65535", "a:0"})
+        folder.add(text);
+}
+
+void writes(seed_folder folder) {
+    // A piece into the first region, the end of its put, a fence.
+    folder.add(std::vector<std::uint8_t>{0x40, 1, 1, 1, 0, 0, 4, 9, 9, 9,    9, 0x45,
+                                         1,    0, 0, 0, 0, 0, 0, 0, 1, 0x46, 0});
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    if (argc != 2) {
+        std::cerr << "usage: make_seeds <folder>\n";
+        return 2;
+    }
+    const std::filesystem::path root{argv[1]};
+    frames(seed_folder{root / "frame"});
+    layouts(seed_folder{root / "layout"});
+    hellos(seed_folder{root / "hello"});
+    endpoints(seed_folder{root / "endpoint"});
+    writes(seed_folder{root / "write"});
+    return 0;
+}
