@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writes well-formed inputs for the fuzzers, a folder each: they bend what they are given.
 #include "messages/codec.hpp"
+#include "messages/trace_format.hpp"
 #include "tests/fuzz/fuzz.hpp"
 #include "tests/random_message.hpp"
 #include "transport/host_link_hello.hpp"
@@ -96,6 +97,42 @@ void writes(seed_folder folder) {
                                          1,    0, 0, 0, 0, 0, 0, 0, 1, 0x46, 0});
 }
 
+/// A request that is sent and handled, and never answered: as a file, and as bare payloads.
+void recordings(seed_folder folder) {
+    trace::recording_encoder encoder;
+    auto file = encoder.begin({1000, 500}, 42, "context", "here");
+    trace::thread_events thread{3, "context/0", "loop", 1, {}};
+    for (const auto what : {trace::instant::sent, trace::instant::dequeued, trace::instant::done}) {
+        trace::event x;
+        x.ticks = 1000 + 100 * thread.events.size();
+        x.actor = what == trace::instant::sent ? "receiver" : "sender";
+        x.message = "request_data";
+        x.rid = 7;
+        x.attempt = 1;
+        x.key = 5;
+        x.actor_id = what == trace::instant::sent ? 1 : 2;
+        x.peer_id = what == trace::instant::sent ? 2 : 1;
+        x.what = what;
+        thread.events.push_back(x);
+    }
+    for (const auto& part : {encoder.add({2000, 1000}, {thread}), encoder.end("complete")})
+        file.insert(file.end(), part.begin(), part.end());
+    folder.add(file);
+
+    std::vector<std::byte> payloads;
+    auto at = trace::recording_magic.size() + sizeof trace::recording_version;
+    while (at < file.size()) {
+        const auto size = std::to_integer<std::size_t>(file[at + 1]); // all of them are short
+        payloads.push_back(file[at]);
+        payloads.push_back(file[at + 1]);
+        at += trace::block_head_bytes;
+        payloads.insert(payloads.end(), file.begin() + static_cast<std::ptrdiff_t>(at),
+                        file.begin() + static_cast<std::ptrdiff_t>(at + size));
+        at += size;
+    }
+    folder.add(payloads);
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
@@ -108,6 +145,7 @@ int main(int argc, char** argv) {
     layouts(seed_folder{root / "layout"});
     hellos(seed_folder{root / "hello"});
     endpoints(seed_folder{root / "endpoint"});
+    recordings(seed_folder{root / "recording"});
     writes(seed_folder{root / "write"});
     return 0;
 }

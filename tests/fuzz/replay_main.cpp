@@ -10,8 +10,9 @@
 
 int main(int argc, char** argv) {
     int files = 0;
-    for (int index = 1; index < argc; ++index)
-        for (const auto& entry : std::filesystem::directory_iterator{argv[index]}) {
+    for (int index = 1; index < argc; ++index) {
+        std::error_code absent; // nothing was found yet
+        for (const auto& entry : std::filesystem::directory_iterator{argv[index], absent}) {
             std::ifstream file{entry.path(), std::ios::binary};
             const std::vector<char> bytes{std::istreambuf_iterator<char>{file}, {}};
             std::cout << entry.path().string() << std::endl; // the last line names a finding
@@ -19,6 +20,7 @@ int main(int argc, char** argv) {
                                    bytes.size());
             ++files;
         }
+    }
     std::cout << files << " files\n";
     return files > 0 ? 0 : 1;
 }

@@ -64,6 +64,9 @@ public:
         x.cpu_s_per_gb = median(cpu_s_per_gb_);
         x.cpu_us_per_transfer =
             x.cpu_s_per_gb * 1e-3 * static_cast<double>(x.shape.transfer_bytes());
+        x.private_bytes = private_bytes_.back();
+        x.private_bytes_grown = static_cast<std::int64_t>(private_bytes_.back())
+                                - static_cast<std::int64_t>(private_bytes_.front());
         x.raw_am_round_trip_us = raw_am_round_trip_us_;
         if (!raw_put_gb_per_s_.empty()) {
             x.raw_put_gb_per_s = median(raw_put_gb_per_s_);
@@ -142,6 +145,7 @@ private:
         double cpu_seconds = 0;
         double hops = 0;
         double posting_seconds = 0;
+        std::uint64_t private_bytes = 0;
     };
 
     caf::error round(std::uint32_t number) {
@@ -175,6 +179,7 @@ private:
         posting_ns_.push_back(done->posting_seconds * 1e9 / count / options_.regions);
         hops_.push_back(done->hops / count);
         cpu_s_per_gb_.push_back(done->cpu_seconds / gigabytes);
+        private_bytes_.push_back(done->private_bytes);
         return {};
     }
 
@@ -212,6 +217,7 @@ private:
         result.hops = static_cast<double>(peer_after.hops - peer_before.hops + own_after.hops
                                           - own_before.hops);
         result.posting_seconds = after->at("posting_seconds").get<double>();
+        result.private_bytes = peer_after.private_bytes + own_after.private_bytes;
         return result;
     }
 
@@ -250,6 +256,7 @@ private:
     std::string route_;
     std::vector<double> gb_per_s_, limit_gb_per_s_, ratios_, p50_us_, p99_us_, posting_ns_, hops_,
         cpu_s_per_gb_;
+    std::vector<std::uint64_t> private_bytes_;
     std::unique_ptr<raw_ucx> raw_;
     double raw_am_round_trip_us_ = 0;
     std::vector<double> raw_put_gb_per_s_, ratios_to_raw_put_;

@@ -26,6 +26,10 @@ struct bench_result {
     /// Of both processes, all threads, opening of sessions included.
     double cpu_s_per_gb = 0;
     double cpu_us_per_transfer = 0;
+    /// Private memory of both processes after the last round, and how much more that is than after
+    /// the first one that is measured: what a run of many rounds must not let grow.
+    std::uint64_t private_bytes = 0;
+    std::int64_t private_bytes_grown = 0;
     /// A raw UCX active message and its answer, in the same mode.
     double raw_am_round_trip_us = 0;
     /// Raw UCX puts of the same pieces and a flush; 0: not measured, which is for the direct route.

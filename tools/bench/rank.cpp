@@ -4,6 +4,8 @@
 
 #include "transport/io_loop.hpp"
 
+#include <fstream>
+#include <string>
 #include <sys/resource.h>
 #include <utility>
 
@@ -15,6 +17,15 @@ constexpr std::chrono::seconds stop_deadline{10};
 
 double seconds_of(const timeval& x) {
     return static_cast<double>(x.tv_sec) + static_cast<double>(x.tv_usec) * 1e-6;
+}
+
+/// RssAnon of /proc/self/status.
+std::uint64_t private_bytes() {
+    std::ifstream status{"/proc/self/status"};
+    for (std::string line; std::getline(status, line);)
+        if (line.starts_with("RssAnon:"))
+            return std::stoull(line.substr(line.find(':') + 1)) << 10;
+    return 0;
 }
 
 } // namespace
@@ -59,7 +70,7 @@ rank::rank(std::unique_ptr<trace_recording> recording, std::unique_ptr<bench_mem
 usage rank::used() const {
     rusage now{};
     ::getrusage(RUSAGE_SELF, &now);
-    return {seconds_of(now.ru_utime) + seconds_of(now.ru_stime), io_loop::hops()};
+    return {seconds_of(now.ru_utime) + seconds_of(now.ru_stime), io_loop::hops(), private_bytes()};
 }
 
 caf::error rank::stop() {

@@ -10,12 +10,14 @@
 
 namespace kvferry::bench {
 
-/// CPU time and thread hops of this process so far.
+/// What this process has used so far.
 struct usage {
     double cpu_seconds = 0;
     std::uint64_t hops = 0;
+    /// Anonymous memory in use now; pools and other shared memory are not in it.
+    std::uint64_t private_bytes = 0;
 
-    NLOHMANN_DEFINE_TYPE_INTRUSIVE(usage, cpu_seconds, hops)
+    NLOHMANN_DEFINE_TYPE_INTRUSIVE(usage, cpu_seconds, hops, private_bytes)
 };
 
 class rank {

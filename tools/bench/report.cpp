@@ -30,6 +30,8 @@ nlohmann::json json_of(const bench_result& x) {
         {"hops", x.hops},
         {"cpu_s_per_gb", x.cpu_s_per_gb},
         {"cpu_us_per_transfer", x.cpu_us_per_transfer},
+        {"private_bytes", x.private_bytes},
+        {"private_bytes_grown", x.private_bytes_grown},
         {"raw_am_round_trip_us", x.raw_am_round_trip_us},
         {"raw_put_gb_per_s", x.raw_put_gb_per_s},
         {"ratio_to_raw_put", x.ratio_to_raw_put},
@@ -57,6 +59,10 @@ std::string text_of(const bench_result& x) {
     line("hops", x.hops, "from thread to thread, per transfer");
     line("CPU", x.cpu_s_per_gb, "s per GB, both processes");
     line("CPU", x.cpu_us_per_transfer, "us per transfer");
+    line("memory", static_cast<double>(x.private_bytes) / (1 << 20),
+         "MiB private to both processes at the end");
+    line("grown", static_cast<double>(x.private_bytes_grown) / (1 << 20),
+         "MiB of it since the first round");
     line("raw UCX", x.raw_am_round_trip_us, "us for one active message and its answer");
     if (x.raw_put_gb_per_s > 0) {
         line("raw UCX", x.raw_put_gb_per_s, "GB/s, puts of the same pieces");
