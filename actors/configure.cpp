@@ -16,7 +16,7 @@ namespace kvferry {
 namespace {
 
 template <class T>
-void set_default(caf::actor_system_config& config, const char* key, T value) {
+void set_default(caf::actor_system_config& config, caf::string_view key, T value) {
     if (!caf::get_if(&config.content, key))
         config.set(key, std::move(value));
 }

@@ -106,9 +106,9 @@ struct session_options {
     std::function<void(const session_released&)> on_released;
     /// Like these: every receiver rank of a sending session has asked. A session that fails before
     /// that is never ready.
-    std::function<void()> on_ready;
+    std::function<void()> on_ready = {};
     /// From the first piece to the outcome; limits::transfer_deadline when missing.
-    std::optional<std::chrono::milliseconds> transfer_deadline;
+    std::optional<std::chrono::milliseconds> transfer_deadline = {};
 };
 
 /// Where a receiving session finds its writers.

@@ -29,7 +29,7 @@ struct session_gate_state {
         std::shared_ptr<session_promises> promises;
         std::function<void(const session_finished&)> on_outcome;
         std::function<void(const session_released&)> on_released;
-        std::function<void()> on_ready;
+        std::function<void()> on_ready = {};
         /// Of the call that opens the session.
         host_call_place place = {};
     };

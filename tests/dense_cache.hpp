@@ -39,7 +39,7 @@ struct dense_group {
     std::vector<std::uint32_t> layers;
     std::vector<dense_tensor> tensors;
     bool is_state = false;
-    std::optional<std::uint32_t> window;
+    std::optional<std::uint32_t> window = {};
 };
 
 struct dense_cache {

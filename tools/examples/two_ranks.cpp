@@ -94,7 +94,7 @@ void run() {
     sending.released().get();
     receiving.released().get();
 
-    for (const auto [from, to] : {std::pair{5, 1}, std::pair{0, 2}, std::pair{3, 7}})
+    for (const auto& [from, to] : {std::pair{5, 1}, std::pair{0, 2}, std::pair{3, 7}})
         if (std::memcmp(context.slot(from), generation.slot(to), slot_bytes) != 0)
             throw std::runtime_error("slot " + std::to_string(to) + " is not slot "
                                      + std::to_string(from));
