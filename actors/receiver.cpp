@@ -51,7 +51,7 @@ caf::result<rx_opened> receiver_state::on_open(const open_rx& ask) {
     auto actor = spawn_at<rx_session_actor, rx_session_state>(
         self_->system(), with_.home,
         rx_session_state::dependencies{with_.bounds, with_.self, self_, ask.observer, ask.request,
-                                       drawn, ask.aux});
+                                       drawn, ask.aux, with_.checker});
     sessions_.emplace(drawn, session{actor, ask});
     unbound_.push_back(drawn);
     deadlines_.set(drawn, self_->clock().now() + ask.deadline);
@@ -165,9 +165,9 @@ const caf::expected<transfer_parties>& receiver_state::parties_for(const open_rx
     auto [found, fresh] = parties_.try_emplace(std::move(key), transfer_parties{});
     auto& parties = found->second;
     if (fresh) {
-        parties = parties_of(with_.self, instances_.at(with_.own_endpoint),
-                             instances_.at(opened.context_endpoint), opened.context_dp_rank,
-                             opened.aux);
+        parties =
+            parties_of(with_.self, instances_.at(with_.own_endpoint),
+                       instances_.at(opened.context_endpoint), opened.context_dp_rank, opened.aux);
         if (parties && !parties->layers_skipped.empty())
             logger().info("{}: the instance at {} does not have layers {}: skipped",
                           describe(with_.self), opened.context_endpoint,

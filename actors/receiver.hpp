@@ -4,6 +4,7 @@
 
 #include "actors/back_off.hpp"
 #include "actors/deadlines.hpp"
+#include "actors/piece_checker.hpp"
 #include "actors/transfer_parties.hpp"
 #include "messages/limits.hpp"
 #include "messages/local_messages.hpp"
@@ -32,6 +33,8 @@ struct receiver_state {
         transfer_worker_actor worker;
         /// Seed of the attempts.
         std::uint64_t seed = 0;
+        /// Null: digests are not asked for.
+        std::shared_ptr<const piece_checker> checker = {};
     };
 
     receiver_state(receiver_actor::pointer self, dependencies);

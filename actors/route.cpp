@@ -93,6 +93,11 @@ void hold_all(const peer_view& peer, std::uint32_t region, routed& result) {
 
 } // namespace
 
+bool readable_by_host(const own_memory& own) {
+    return std::none_of(own.regions.begin(), own.regions.end(),
+                        [](const own_region& region) { return region.kind == memory_kind::cuda; });
+}
+
 std::string to_string(route x) {
     return x == route::mapped ? "mapped" : "direct";
 }

@@ -40,6 +40,9 @@ struct own_memory {
     std::vector<int> devices;
 };
 
+/// No region lies on a device.
+bool readable_by_host(const own_memory&);
+
 struct routed {
     route taken = route::direct;
     /// Of a mapped route: who copies, a device or the host.

@@ -141,6 +141,7 @@ request_data rx_session_state::request_for(const writer& from, slice_index index
     result.receivers = from.binding.receivers;
     if (!result.kv)
         result.target.groups.clear();
+    result.digest = result.kv && with_.checker && with_.checker->can_check(from.peer->info);
     return result;
 }
 
@@ -239,10 +240,21 @@ void rx_session_state::on_kv_result(const kv_agent_result& message) {
     if (message.result == agent_result::in_doubt)
         release_.reported_in_doubt(from->binding.rank);
     settle(*from);
-    if (message.result != agent_result::success && !from->dismissed)
-        finish(outcome_of(from_wire(message.error)), explain(reason_of(message.error), *from));
+    if (auto failure = failure_of(*from, message); failure && !from->dismissed)
+        finish(outcome_of(failure), explain(failure, *from));
     update();
     release_if_quiet();
+}
+
+caf::error rx_session_state::failure_of(writer& from, const kv_agent_result& report) {
+    if (report.result != agent_result::success)
+        return reason_of(report.error);
+    if (!report.digest || !with_.checker || !from.peer
+        || !with_.checker->can_check(from.peer->info))
+        return {};
+    ++from.summary.digests;
+    const auto& asked = pieces_[report.header.receive_slice.value].slice;
+    return with_.checker->check(from.peer->info, asked, report);
 }
 
 void rx_session_state::on_aux_result(const aux_agent_result& message) {

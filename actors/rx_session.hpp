@@ -3,6 +3,7 @@
 // by identity, ends once, and gives its pages back when the evidence is complete.
 #pragma once
 
+#include "actors/piece_checker.hpp"
 #include "actors/release_ledger.hpp"
 #include "messages/limits.hpp"
 #include "messages/local_messages.hpp"
@@ -24,6 +25,8 @@ struct rx_session_state {
         rid request;
         attempt session;
         aux_mode aux = aux_mode::none;
+        /// Null: digests are not asked for.
+        std::shared_ptr<const piece_checker> checker = {};
     };
 
     rx_session_state(rx_session_actor::pointer self, dependencies);
@@ -76,6 +79,8 @@ private:
     void group_failed(const writer&, const caf::error&);
     void cancel(const writer&, const caf::error&);
     bool selected() const;
+    /// Of a report: why the piece has not arrived as it should have.
+    caf::error failure_of(writer&, const kv_agent_result&);
     void settle(writer&);
     void writer_refuses(const message_header&, const wire_error& reason);
     bool served(const writer&, slice_index) const;

@@ -187,12 +187,17 @@ void transfer_worker_state::publish() {
         environment->source_pools.push_back(
             {regions_[pool.region].base_address + pool.region_offset_bytes, pool.slot_stride_bytes,
              pool.region});
+    std::shared_ptr<const piece_checker> checker;
+    if (with_.bounds.digests)
+        checker = std::make_shared<piece_checker>(info_, environment->source_pools, memory_,
+                                                  environment->plans);
     sender_ =
         spawn_at<sender_actor, sender_state>(self_->system(), with_.home, std::move(environment));
     receiver_ = spawn_at<receiver_actor, receiver_state>(
         self_->system(), with_.home,
         receiver_state::dependencies{with_.home, with_.bounds, info_, io_.info_endpoint,
-                                     io_.info_link, io_.fabric, self_, with_.seed});
+                                     io_.info_link, io_.fabric, self_, with_.seed,
+                                     std::move(checker)});
     ask(self_, io_.info_link,
         register_with_instance{io_.info_endpoint, info_, with_.bounds.info_deadline})
         .then([this] { published({}); }, [this](const caf::error& reason) { published(reason); });

@@ -6,6 +6,7 @@
 #include "messages/handle.hpp"
 #include "transport/cohorts.hpp"
 #include "transport/copy_io.hpp"
+#include "transport/piece_digest.hpp"
 #include "transport/plan_check.hpp"
 
 #include <algorithm>
@@ -252,7 +253,7 @@ void tx_session_state::dispatch(receiver& to, std::uint32_t index) {
         return;
     }
     if (plan->bytes == 0) {
-        piece_served(to, piece, 0, 0);
+        piece_served(to, piece, *plan);
         return;
     }
     start(to, piece, std::make_shared<const copy_plan>(std::move(*plan)), taken);
@@ -274,9 +275,8 @@ void tx_session_state::start(receiver& to, send_piece piece, std::shared_ptr<con
         return;
     }
     to.summary.route = chosen->text;
-    auto fragments = plan->fragments;
-    auto bytes = plan->bytes;
-    copy_job job{std::move(plan), environment.source_pools, std::move(chosen->target_pools),
+    const auto bytes = plan->bytes;
+    copy_job job{plan, environment.source_pools, std::move(chosen->target_pools),
                  std::move(chosen->holds), past_cache(bytes, *to.peer, environment.bounds)};
     to.summary.posting += clock::now() - taken;
     auto by_host = chosen->taken == route::mapped && !by_device;
@@ -286,7 +286,7 @@ void tx_session_state::start(receiver& to, send_piece piece, std::shared_ptr<con
         copy_now(job);
         record_io(self_, trace::instant::io_end, "copy (mapped, inline)", 0, bytes,
                   with_.request.value);
-        piece_served(to, piece, bytes, fragments);
+        piece_served(to, piece, *plan);
         return;
     }
     transfer_id id{(std::uint64_t{with_.serial} << 32) | transfers_started_++};
@@ -295,7 +295,7 @@ void tx_session_state::start(receiver& to, send_piece piece, std::shared_ptr<con
         copier = environment.devices.at(chosen->device);
     else if (by_host)
         copier = environment.copy;
-    to.in_flight.emplace(id, flight{piece, copier, fragments});
+    to.in_flight.emplace(id, flight{piece, copier, std::move(plan)});
     if (copier)
         tell(self_, copier, start_copy{id, std::move(job), self_, events});
     else
@@ -312,7 +312,7 @@ void tx_session_state::on_done(const transfer_done& message) {
     to.summary.posting += message.posting;
     auto flying = to.in_flight.extract(message.id).mapped();
     if (message.result == agent_result::success)
-        piece_served(to, flying.piece, message.bytes, flying.fragments);
+        piece_served(to, flying.piece, *flying.plan);
     else
         piece_failed(to, flying.piece, message.result,
                      add_context(message.error, "rid " + to_string(with_.request) + " to "
@@ -322,18 +322,24 @@ void tx_session_state::on_done(const transfer_done& message) {
     release_if_quiet();
 }
 
-void tx_session_state::piece_served(receiver& to, send_piece piece, std::uint64_t bytes,
-                                    std::uint64_t fragments) {
-    to.summary.bytes += bytes;
-    to.summary.fragments += fragments;
+void tx_session_state::piece_served(receiver& to, send_piece piece, const copy_plan& plan) {
+    to.summary.bytes += plan.bytes;
+    to.summary.fragments += plan.fragments;
     pieces_[piece.index.value].served.insert({to.peer->info.rank, to.request.header.receive_slice});
-    report_kv(to, piece, agent_result::success, bytes, fragments, {});
+    kv_agent_result report;
+    report.bytes = plan.bytes;
+    report.fragments = plan.fragments;
+    const auto& environment = *with_.environment;
+    if (to.request.digest && readable_by_host(environment.memory))
+        report.digest = {pieces_[piece.index.value].slice.tokens,
+                         digest_of_sources(plan, environment.source_pools)};
+    report_kv(to, piece, std::move(report));
 }
 
 void tx_session_state::piece_failed(receiver& to, send_piece piece, agent_result result,
                                     const caf::error& why) {
     auto reason = why ? why : make_error(errc::transfer_failed, "nobody gave a reason");
-    report_kv(to, piece, result, 0, 0, reason);
+    report_failed(to, piece, result, reason);
     close(to, reason);
     finish(session_state::error, reason);
 }
@@ -398,17 +404,23 @@ void tx_session_state::on_process_gone(const process_gone&) {
 
 // -- reports ------------------------------------------------------------------------------------
 
-void tx_session_state::report_kv(receiver& to, send_piece piece, agent_result result,
-                                 std::uint64_t bytes, std::uint64_t fragments,
-                                 const caf::error& reason) {
+void tx_session_state::report_failed(receiver& to, send_piece piece, agent_result result,
+                                     const caf::error& reason) {
+    kv_agent_result report;
+    report.result = result;
+    report.error = to_wire(reason);
+    report_kv(to, piece, std::move(report));
+}
+
+void tx_session_state::report_kv(receiver& to, send_piece piece, kv_agent_result report) {
     to.last_reported = to.last_reported || piece.last;
     to.unreported.erase(piece.index.value);
-    auto header = to.request.header;
-    header.kind = payload_kind::kv;
-    header.writer = with_.environment->self.rank;
-    header.piece = piece;
-    tell_peer(to,
-              kv_agent_result{header, result, bytes, fragments, to.summary.route, to_wire(reason)});
+    report.header = to.request.header;
+    report.header.kind = payload_kind::kv;
+    report.header.writer = with_.environment->self.rank;
+    report.header.piece = piece;
+    report.route = to.summary.route;
+    tell_peer(to, std::move(report));
 }
 
 /// Nothing more goes to this receiver. What is in flight is cut short.
@@ -437,9 +449,9 @@ void tx_session_state::report_closing(receiver& to) {
     if (!to.closed || !to.in_flight.empty() || !to.request.kv)
         return;
     for (auto index : std::set{to.unreported})
-        report_kv(to, {{index}, pieces_[index].slice.last}, agent_result::failed, 0, 0, to.closed);
+        report_failed(to, {{index}, pieces_[index].slice.last}, agent_result::failed, to.closed);
     if (!to.last_reported)
-        report_kv(to, {{to.dispatched}, true}, agent_result::failed, 0, 0, to.closed);
+        report_failed(to, {{to.dispatched}, true}, agent_result::failed, to.closed);
 }
 
 void tx_session_state::tell_peer(const receiver& to, wire_message message) {

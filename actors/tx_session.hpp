@@ -38,7 +38,7 @@ private:
         send_piece piece;
         /// Who copies; null when the fabric does.
         copy_actor copier;
-        std::uint64_t fragments = 0;
+        std::shared_ptr<const copy_plan> plan;
     };
 
     /// One receive(slice) of one receiver rank; a rank's attempt is bound by its first request.
@@ -90,10 +90,10 @@ private:
     void start(receiver&, send_piece, std::shared_ptr<const copy_plan>, time_point taken);
     void cancel_transfers(const receiver&);
     void deliver_aux(receiver&);
-    void piece_served(receiver&, send_piece, std::uint64_t bytes, std::uint64_t fragments);
+    void piece_served(receiver&, send_piece, const copy_plan&);
     void piece_failed(receiver&, send_piece, agent_result, const caf::error&);
-    void report_kv(receiver&, send_piece, agent_result, std::uint64_t bytes,
-                   std::uint64_t fragments, const caf::error&);
+    void report_kv(receiver&, send_piece, kv_agent_result);
+    void report_failed(receiver&, send_piece, agent_result, const caf::error&);
     void close(receiver&, const caf::error& reason);
     void report_closing(receiver&);
     void tell_peer(const receiver&, wire_message);

@@ -71,6 +71,12 @@ struct limits {
     std::chrono::milliseconds stop_deadline{10000};
     /// The loop keeps polling this long before it sleeps; 0 sleeps at once.
     std::chrono::microseconds loop_spin{0};
+
+    // -- checks ----------------------------------------------------------------------------
+    /// The rank asks its writers for a digest of every piece and compares it with what has arrived;
+    /// memory that the host cannot read is left out. Costs one more read of every byte on each
+    /// side, on the thread of the sessions.
+    bool digests = false;
 };
 
 } // namespace kvferry

@@ -437,6 +437,8 @@ struct peer_summary {
     /// Context side: from taking a request or a slice to its first byte (plan, check, hand-over),
     /// without the time that messages were on their way between threads.
     std::chrono::nanoseconds posting{0};
+    /// Generation side: pieces whose digest was compared (limits::digests).
+    std::uint32_t digests = 0;
 };
 
 struct session_finished {

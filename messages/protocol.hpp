@@ -86,6 +86,16 @@ struct request_data {
     std::vector<rank_id> receivers;
     /// Asks again what was asked before, so that it is not forgotten; `gone` when it is.
     bool renewal = false;
+    /// Reports of success are to have a digest, where the writer can read what it sends.
+    bool digest = false;
+};
+
+/// What a writer has read for one piece.
+struct piece_digest {
+    /// Of the writer's slice: says which blocks the piece is made of.
+    token_range tokens;
+    /// XXH3 of the bytes in the order of the plan.
+    std::uint64_t value = 0;
 };
 
 /// KV_AGENT_RESULT. A writer's terminal report of one piece.
@@ -98,6 +108,7 @@ struct kv_agent_result {
     /// How the bytes went, and why not better: "mapped", "direct: no same-host link".
     std::string route;
     wire_error error;
+    std::optional<piece_digest> digest = {};
 };
 
 /// AUX_AGENT_RESULT. The elected writer's aux record, or why there is none.
@@ -212,14 +223,21 @@ template <class Inspector>
 bool inspect(Inspector& f, request_data& x) {
     return f.object(x).fields(f.field("header", x.header), f.field("target", x.target),
                               f.field("kv", x.kv), f.field("aux", x.aux),
-                              f.field("receivers", x.receivers), f.field("renewal", x.renewal));
+                              f.field("receivers", x.receivers), f.field("renewal", x.renewal),
+                              f.field("digest", x.digest));
+}
+
+template <class Inspector>
+bool inspect(Inspector& f, piece_digest& x) {
+    return f.object(x).fields(f.field("tokens", x.tokens), f.field("value", x.value));
 }
 
 template <class Inspector>
 bool inspect(Inspector& f, kv_agent_result& x) {
     return f.object(x).fields(f.field("header", x.header), f.field("result", x.result),
                               f.field("bytes", x.bytes), f.field("fragments", x.fragments),
-                              f.field("route", x.route), f.field("error", x.error));
+                              f.field("route", x.route), f.field("error", x.error),
+                              f.field("digest", x.digest));
 }
 
 template <class Inspector>

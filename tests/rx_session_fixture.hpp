@@ -27,14 +27,15 @@ public:
     stub<observer_actor> observer{vs};
     rx_session_actor session;
 
-    explicit rx_fixture(aux_mode aux = aux_mode::none, limits bounds = {}) {
+    explicit rx_fixture(aux_mode aux = aux_mode::none, limits bounds = {},
+                        std::shared_ptr<const piece_checker> checker = {}) {
         rank_info self;
         self.instance = "gen";
         self.rank = rank_id{9};
         session = vs.track(spawn_at<rx_session_actor, rx_session_state>(
             vs.system(), {},
             rx_session_state::dependencies{bounds, self, owner.handle(), observer.handle(), request,
-                                           drawn, aux}));
+                                           drawn, aux, std::move(checker)}));
     }
 
     template <class Message>
@@ -58,8 +59,9 @@ public:
         return *slot;
     }
 
-    void ready(std::uint32_t rank) {
+    void ready(std::uint32_t rank, const rank_info& info = {}) {
         auto view = std::make_shared<peer_view>();
+        view->info = info;
         view->info.rank = {rank};
         view->info.process = process_of(rank);
         view->link = link(rank).handle();

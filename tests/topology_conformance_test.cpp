@@ -91,10 +91,22 @@ public:
         complete(generation, cache_.layers, prompt_tokens_max);
         worker_options base;
         base.bounds.session_deadline = std::chrono::seconds{30};
+        base.bounds.digests = true;
         if (loopback)
             base.world = std::make_shared<loopback_world>(system_.system());
         context_.emplace(system_, "ctx", cache_, context, base, random_);
         generation_.emplace(system_, "gen", cache_, generation, base, random_);
+    }
+
+    /// Of every piece, where the receiver can work out what it is made of.
+    void check_digests(const session_finished& outcome, const rank_info& receiver,
+                       std::size_t pieces) const {
+        for (const auto& peer : outcome.peers) {
+            const auto& writer = context_->infos()[peer.rank.value];
+            const auto checked =
+                should_send_kv(writer, receiver) && can_be_checked(writer, receiver);
+            CHECK(peer.digests == (checked ? pieces : 0));
+        }
     }
 
     void run(const request& x) {
@@ -163,8 +175,11 @@ public:
             CHECK_MESSAGE(outcome.state == wanted, to_string(outcome.state)
                                                        << " " << text_of_error(outcome.error));
         };
-        for (auto& session : receiving) {
+        for (std::size_t index = 0; index < receiving.size(); ++index) {
+            auto& session = receiving[index];
             check(session);
+            check_digests(session.outcome().get(), received[index].first->rank.info,
+                          x.cuts.size() + 1);
             if (aux == aux_mode::required)
                 CHECK(session.outcome().get().aux.first_tokens
                       == std::vector<std::int32_t>{static_cast<std::int32_t>(8 + id.value)});
