@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Columns, arrows and their texts.
+// Lines, columns and their texts.
 #include "tools/trace/pictures.hpp"
 
 #include <algorithm>
@@ -67,43 +67,6 @@ std::string event_text(const flow& from, const step& x) {
     return text;
 }
 
-struct arrow {
-    std::int64_t time_ns = 0;
-    std::size_t from = 0;
-    std::size_t to = 0;
-    std::string text;
-};
-
-/// Messages between actors, operations as arrows to themselves. Frames and the links' own steps are
-/// left out where a wire message tells the same.
-std::vector<arrow> arrows_of(const flow& from, std::uint64_t rid) {
-    std::vector<arrow> result;
-    for (const auto& x : from.steps) {
-        if (x.rid != rid || x.message == "send_frame" || x.message == "frame_arrived"
-            || x.message == "send_message")
-            continue;
-        const auto arrives = x.effect != no_step;
-        if ((x.what == instant::sent || x.what == instant::asked || x.what == instant::wire_sent)
-            && arrives) {
-            const auto& end = from.steps[x.effect];
-            result.push_back(
-                {x.time_ns, x.lane, end.lane,
-                 std::string{x.message} + " " + duration_text(end.time_ns - x.time_ns)});
-        } else if (x.what == instant::sent || x.what == instant::asked
-                   || x.what == instant::wire_sent) {
-            result.push_back(
-                {x.time_ns, x.lane, x.lane,
-                 std::string{x.message} + (x.key ? " (not handled)" : " (to outside)")});
-        } else if (x.what == instant::io_begin && arrives) {
-            const auto& end = from.steps[x.effect];
-            result.push_back({x.time_ns, x.lane, x.lane,
-                              std::string{x.message} + " " + std::to_string(end.number) + " B "
-                                  + duration_text(end.time_ns - x.time_ns)});
-        }
-    }
-    return result;
-}
-
 std::string pad(std::string text, std::size_t width) {
     if (text.size() > width)
         text.resize(width);
@@ -115,16 +78,6 @@ std::string time_text(std::int64_t ns) {
     char text[40];
     std::snprintf(text, sizeof text, "%12.3f", static_cast<double>(ns) / 1000);
     return text;
-}
-
-std::vector<std::size_t> lanes_of(const std::vector<arrow>& arrows,
-                                  std::map<std::size_t, std::size_t>& columns) {
-    std::vector<std::size_t> result;
-    for (const auto& x : arrows)
-        for (auto lane : {x.from, x.to})
-            if (columns.try_emplace(lane, result.size()).second)
-                result.push_back(lane);
-    return result;
 }
 
 } // namespace
@@ -160,56 +113,6 @@ std::string event_lines(const flow& from, std::optional<std::uint64_t> rid) {
                + std::string(2 * column, ' ') + std::to_string(column + 1) + " "
                + event_text(from, x) + "\n";
     }
-    return out;
-}
-
-std::string sequence_text(const flow& from, std::uint64_t rid) {
-    const auto arrows = arrows_of(from, rid);
-    std::map<std::size_t, std::size_t> columns;
-    const auto lanes = lanes_of(arrows, columns);
-    if (lanes.empty())
-        return "no message of rid " + std::to_string(rid) + " is in this run\n";
-    constexpr std::size_t width = 26;
-    std::string head = std::string(14, ' ');
-    std::string ranks = head;
-    for (auto lane : lanes) {
-        ranks += pad(from.lanes[lane].rank.empty() ? "-" : from.lanes[lane].rank, width);
-        head += pad(from.lanes[lane].actor, width);
-    }
-    std::string out = ranks + "\n" + head + "\n";
-    for (const auto& x : arrows) {
-        std::string line(lanes.size() * width, ' ');
-        for (std::size_t column = 0; column < lanes.size(); ++column)
-            line[column * width] = '|';
-        const auto start = columns.at(x.from) * width;
-        const auto end = columns.at(x.to) * width;
-        const auto [left, right] = std::minmax(start, end);
-        for (auto place = left + 1; place < right; ++place)
-            line[place] = '-';
-        if (start == end) {
-            line.resize(std::max(line.size(), start + 4 + x.text.size()), ' ');
-            line.replace(start + 2, x.text.size(), x.text);
-        } else {
-            line[start < end ? right - 1 : left + 1] = start < end ? '>' : '<';
-            const auto room = right - left - 4;
-            const auto text = " " + x.text.substr(0, std::min(x.text.size(), room - 2)) + " ";
-            line.replace(left + 2, text.size(), text);
-        }
-        out += time_text(x.time_ns) + "  " + line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
-    }
-    return out;
-}
-
-std::string sequence_mermaid(const flow& from, std::uint64_t rid) {
-    const auto arrows = arrows_of(from, rid);
-    std::map<std::size_t, std::size_t> columns;
-    const auto lanes = lanes_of(arrows, columns);
-    std::string out = "sequenceDiagram\n";
-    for (auto lane : lanes)
-        out += "    participant a" + std::to_string(lane) + " as " + from.lanes[lane].text() + "\n";
-    for (const auto& x : arrows)
-        out +=
-            "    a" + std::to_string(x.from) + "->>a" + std::to_string(x.to) + ": " + x.text + "\n";
     return out;
 }
 
