@@ -108,6 +108,28 @@ bytes recording_encoder::add(clock_pair clock, const std::vector<thread_events>&
     return result;
 }
 
+bytes recording_encoder::joined() {
+    bytes result;
+    put_block(result, block::joined, {});
+    return result;
+}
+
+bytes recording_encoder::session(const session_record& x) {
+    bytes payload;
+    for (const auto* text : {&x.rank, &x.side, &x.state})
+        put_text(payload, *text);
+    for (auto number : {x.rid, x.attempt, x.now_ns, x.deadline_ns})
+        put(payload, number);
+    const auto count = std::min<std::size_t>(x.waits.size(), 0xffff);
+    put(payload, static_cast<std::uint16_t>(count));
+    for (std::size_t i = 0; i < count; ++i)
+        for (const auto* text : {&x.waits[i].what, &x.waits[i].who, &x.waits[i].rank})
+            put_text(payload, *text);
+    bytes result;
+    put_block(result, block::session, payload);
+    return result;
+}
+
 bytes recording_encoder::end(std::string_view why) {
     bytes result;
     bytes payload;

@@ -158,6 +158,42 @@ TEST_CASE(
     CHECK_MESSAGE(found.ok(), text_of(found));
 }
 
+TEST_CASE("trace check: what came from nobody, and an end without its beginning, are named") {
+    auto unsent = one_transfer();
+    erase(unsent[0], [](const auto& x) { return x.what == instant::wire_sent; });
+    auto x = check_of(unsent);
+    CHECK(contains(text_of(x), "orphan: request_data came to context/0 peer_link"));
+
+    auto headless = one_transfer();
+    erase(headless[1], [](const auto& y) {
+        return y.message == "request_data" && y.actor == "tx_session"
+               && y.what == instant::dequeued;
+    });
+    x = check_of(headless);
+    CHECK(contains(text_of(x), "orphan: the end of request_data at context/0 tx_session"));
+}
+
+TEST_CASE(
+    "trace check: what is before or after a recording of a running process is no finding, and "
+    "is counted") {
+    for (std::int64_t from : {0, 3, 22, 26, 42, 61, 64})
+        for (std::int64_t until : {30, 45, 63, 100}) {
+            CAPTURE(from);
+            CAPTURE(until);
+            auto run = one_transfer();
+            for (auto& side : run) {
+                erase(side, [&](const auto& x) {
+                    return x.time_ns < from * 1000 || x.time_ns > until * 1000;
+                });
+                side.joined_late = true;
+                side.ended = "the recorder stopped";
+            }
+            const auto x = check_of(run);
+            CHECK_MESSAGE(x.ok(), text_of(x));
+            CHECK(x.cut <= 1);
+        }
+}
+
 TEST_CASE("trace check: events that were overwritten are told, never silent") {
     auto run = one_transfer();
     run[0].threads[1].lost = 12;
@@ -167,44 +203,53 @@ TEST_CASE("trace check: events that were overwritten are told, never silent") {
     CHECK_FALSE(x.ok());
 }
 
+namespace {
+
+/// Five requests between two instances of two ranks each, by UCX or over the loopback twins.
+recording real_transfers(bool loopback) {
+    trace::collector events;
+    events.collect(); // of other tests
+    {
+        runtime system;
+        worker_options options;
+        options.bounds.session_deadline = std::chrono::seconds{20};
+        if (loopback)
+            options.world = std::make_shared<loopback_world>(system.system());
+        cache_format format;
+        format.layers = 4;
+        format.kv_heads = 4;
+        format.head_dim = 16;
+        format.tokens_per_block = 8;
+        test_instance context{system, "prefill", format, 2, 1, 6, options};
+        test_instance generation{system, "decode", format, 1, 2, 6, options};
+        context.fill();
+        for (std::uint64_t number = 1; number <= 5; ++number) {
+            test_request request;
+            for (auto& rank : context.ranks()) {
+                auto session = rank.transfers.open_tx({.request = {number}});
+                session.send(context.slice(rank));
+                request.sending.push_back(session);
+            }
+            for (auto& rank : generation.ranks()) {
+                auto session =
+                    rank.transfers.open_rx({.request = {number}}, {context.endpoint(), 0});
+                session.receive(generation.slice(rank));
+                request.receiving.push_back(session);
+            }
+            request.expect(session_state::kv_transferred);
+        }
+        CHECK(generation.wrong_bytes() == 0);
+    }
+    return recorded_since(events);
+}
+
+} // namespace
+
 TEST_CASE(
     "trace check: real transfers are sound, joined across their ranks, and their stages sum up") {
     for (bool loopback : {true, false}) {
         CAPTURE(loopback);
-        trace::collector events;
-        events.collect(); // of other tests
-        {
-            runtime system;
-            worker_options options;
-            options.bounds.session_deadline = std::chrono::seconds{20};
-            if (loopback)
-                options.world = std::make_shared<loopback_world>(system.system());
-            cache_format format;
-            format.layers = 4;
-            format.kv_heads = 4;
-            format.head_dim = 16;
-            format.tokens_per_block = 8;
-            test_instance context{system, "prefill", format, 2, 1, 6, options};
-            test_instance generation{system, "decode", format, 1, 2, 6, options};
-            context.fill();
-            for (std::uint64_t number = 1; number <= 5; ++number) {
-                test_request request;
-                for (auto& rank : context.ranks()) {
-                    auto session = rank.transfers.open_tx({{number}, aux_mode::none, {}, {}, {}});
-                    session.send(context.slice(rank));
-                    request.sending.push_back(session);
-                }
-                for (auto& rank : generation.ranks()) {
-                    auto session = rank.transfers.open_rx({{number}, aux_mode::none, {}, {}, {}},
-                                                          {context.endpoint(), 0});
-                    session.receive(generation.slice(rank));
-                    request.receiving.push_back(session);
-                }
-                request.expect(session_state::kv_transferred);
-            }
-            CHECK(generation.wrong_bytes() == 0);
-        }
-        const auto run = join({recorded_since(events)});
+        const auto run = join({real_transfers(loopback)});
         const auto found = check(run);
         CHECK_MESSAGE(found.ok(), text_of(found));
         CHECK(found.context_sessions == 10);
@@ -215,12 +260,90 @@ TEST_CASE(
             std::int64_t sum = 0;
             for (const auto& part : request.stages)
                 sum += part.ns;
-            CHECK(sum == request.path_ns);
+            CHECK(sum == request.total_ns);
             CHECK(request.bytes > 0);
         }
         CHECK(problems_of_perfetto(perfetto_json(run)).empty());
         for (const auto& x : run.lanes)
             if (x.actor == "tx_session")
                 CHECK(x.rank.starts_with("prefill/"));
+    }
+}
+
+TEST_CASE("trace check: a flaw that is planted anywhere in a recording of real transfers is named, "
+          "with its message and request") {
+    const auto sound = real_transfers(true);
+    /// What a flaw does to the event that it is planted at, and what has to be said of it.
+    struct flaw {
+        const char* kind;
+        std::function<bool(const step&)> at;
+        bool twice; ///< else the event is left out
+    };
+    const auto is = [](instant what, const char* message = nullptr) {
+        return [what, message](const step& x) {
+            return x.what == what && (!message || x.message == message);
+        };
+    };
+    const auto joined = join({sound});
+    // Handled before another message of the same thread: no end of an actor explains its loss.
+    const auto overtaken = [&](const step& x) {
+        return x.what == instant::dequeued && x.cause != no_step
+               && std::any_of(joined.steps.begin(), joined.steps.end(), [&](const step& y) {
+                      return y.what == instant::dequeued && y.cause != no_step
+                             && y.actor_id == x.actor_id
+                             && joined.steps[y.cause].thread == joined.steps[x.cause].thread
+                             && joined.steps[y.cause].time_ns > joined.steps[x.cause].time_ns;
+                  });
+    };
+    const flaw flaws[] = {
+        {"message lost", overtaken, false},
+        {"message lost",
+         [](const step& x) {
+             return x.what == instant::wire_received && x.cause != no_step && x.rid != 0;
+         },
+         false},
+        {"orphan",
+         [](const step& x) { return x.what == instant::wire_sent && x.effect != no_step; }, false},
+        {"no end", is(instant::io_end), false},
+        {"double end", is(instant::io_begin), false},
+        {"double end", is(instant::io_end), true},
+        {"no end", is(instant::sent, "session_finished"), false},
+        {"double end", is(instant::sent, "session_finished"), true},
+        {"loan not returned", is(instant::sent, "session_released"), false},
+        {"double end", is(instant::sent, "session_released"), true},
+    };
+    for (const auto& x : flaws) {
+        std::vector<const step*> places;
+        for (const auto& y : joined.steps)
+            if (x.at(y) && (y.rid != 0 || y.what == instant::wire_sent))
+                places.push_back(&y);
+        REQUIRE(places.size() >= 10);
+        for (std::size_t i = 0; i < places.size(); i += places.size() / 10) {
+            const auto& place = *places[i];
+            auto broken = sound;
+            const auto same = [&](const recorded_event& y) {
+                return y.what == place.what && y.thread == place.thread
+                       && y.actor_id == place.actor_id && y.key == place.key
+                       && y.message == place.message
+                       && y.time_ns == place.time_ns + joined.start_ns;
+            };
+            const auto found = std::find_if(broken.events.begin(), broken.events.end(), same);
+            REQUIRE(found != broken.events.end());
+            if (x.twice)
+                broken.events.insert(found, *found);
+            else
+                broken.events.erase(found);
+            const auto verdict = check_of({std::move(broken)});
+            CAPTURE(x.kind);
+            CAPTURE(std::string{place.message});
+            CHECK_MESSAGE(
+                std::any_of(verdict.findings.begin(), verdict.findings.end(),
+                            [&](const finding& y) {
+                                return y.kind == x.kind
+                                       && (y.rid == place.rid
+                                           || contains(y.text, std::string{place.message}));
+                            }),
+                text_of(verdict));
+        }
     }
 }

@@ -3,8 +3,10 @@
 #include "tools/trace/check.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <set>
+#include <tuple>
 #include <utility>
 
 namespace kvferry::tracing {
@@ -26,6 +28,7 @@ public:
     check_result run() {
         result_.lost_events = flow_.lost();
         find_ends();
+        find_cuts();
         for (std::size_t i = 0; i < flow_.steps.size(); ++i)
             check_step(i);
         check_sessions();
@@ -40,7 +43,56 @@ private:
                 ended_.insert({x.process, x.actor_id});
             if (x.actor_id != 0)
                 known_.insert({x.process, x.actor_id});
+            if (x.what == instant::wire_received && x.cause != no_step)
+                for (auto lane : {flow_.steps[x.cause].lane, x.lane}) {
+                    talked_.insert({lane, x.rid});
+                    talking_.insert(lane);
+                }
+            if (x.what == instant::dequeued && x.cause != no_step) {
+                const auto& sent = flow_.steps[x.cause];
+                auto& newest = newest_handled_[{x.process, x.actor_id, sent.thread}];
+                newest = std::max(newest, sent.time_ns);
+            }
         }
+    }
+
+    /// A recording that joins a running process, and one that ends before its process, see parts of
+    /// requests only.
+    void find_cuts() {
+        std::set<std::pair<std::size_t, std::uint64_t>> opened;
+        std::map<std::size_t, bool> released;
+        for (const auto& x : flow_.steps) {
+            if (x.what == instant::dequeued && (x.message == "open_tx" || x.message == "open_rx"))
+                opened.insert({x.process, x.rid});
+            if (x.actor.ends_with("_session"))
+                released[x.lane] |= x.what == instant::sent && x.message == "session_released";
+            if (flow_.recordings[x.process].joined_late) {
+                if (joined_.try_emplace(x.process, x.time_ns).second)
+                    all_joined_ns_ = x.time_ns;
+                joined_[x.process] = x.time_ns;
+            }
+        }
+        for (const auto& [process, last] : joined_)
+            first_left_ns_ = std::min(first_left_ns_, last);
+        for (const auto& x : flow_.steps) {
+            if (!x.actor.ends_with("_session"))
+                continue;
+            const auto& from = flow_.recordings[x.process];
+            const auto late = from.joined_late && !opened.contains({x.process, x.rid});
+            if (late || (from.ended != trace::ended_complete && !released[x.lane])) {
+                cut_lanes_.insert(x.lane);
+                cut_rids_.insert(x.rid);
+            }
+        }
+        cut_rids_.erase(0);
+        result_.cut = cut_rids_.size();
+    }
+
+    /// Its cause may be from before the recording, its effect from after it.
+    bool cut(const step& x) const {
+        return cut_rids_.contains(x.rid) || cut_lanes_.contains(x.lane)
+               || (!joined_.empty()
+                   && (x.time_ns <= all_joined_ns_ || x.time_ns >= first_left_ns_));
     }
 
     void check_step(std::size_t index) {
@@ -51,10 +103,11 @@ private:
             ++result_.messages;
             if (x.key == 0 || x.effect != no_step)
                 break;
-            // An actor that ends drops what is in its mailbox; what was sent when the recording
-            // stopped may be handled after it.
-            if (ended_.contains({x.process, x.peer_id})
-                || after_last_event_of(x.process, x.peer_id, x.time_ns))
+            // An actor that ends drops what is in its mailbox, but a message that a later one of
+            // the same thread overtook was lost before. What was sent when the recording stopped
+            // may be handled after it.
+            if (cut(x) || after_last_event_of(x.process, x.peer_id, x.time_ns)
+                || (ended_.contains({x.process, x.peer_id}) && !overtaken(x)))
                 ++result_.accounted;
             else
                 report("message lost",
@@ -63,12 +116,14 @@ private:
                        x.rid);
             break;
         case instant::dequeued:
-            if (x.effect == no_step && x.time_ns < last_time_of(x))
+            handling_.insert({x.process, x.thread});
+            if (x.effect == no_step && x.time_ns < last_time_of(x) && !cut(x))
                 report("handler without end",
                        std::string{x.message} + " at " + lane_text(x) + ", " + at(x), x.rid);
             break;
         case instant::done:
-            if (x.cause == no_step)
+            if (x.cause == no_step
+                && (handling_.contains({x.process, x.thread}) || !joined_.contains(x.process)))
                 report("orphan",
                        "the end of " + std::string{x.message} + " at " + lane_text(x) + ", " + at(x)
                            + ", without its beginning",
@@ -76,28 +131,29 @@ private:
             break;
         case instant::wire_sent:
             ++result_.messages;
-            if (x.effect == no_step && x.rid != 0 && receiver_recorded(x))
+            if (x.effect == no_step && x.rid != 0 && receiver_recorded(x) && !cut(x))
                 report("message lost",
                        std::string{x.message} + " from " + lane_text(x) + " at " + at(x)
                            + " reached no other rank",
                        x.rid);
             break;
         case instant::wire_received:
-            if (x.cause == no_step && x.key != 0 && several_ranks())
+            if (x.cause == no_step && x.key != 0 && sender_recorded(x) && !cut(x))
                 report("orphan",
                        std::string{x.message} + " came to " + lane_text(x) + " at " + at(x)
                            + ", and no recorded rank sent it",
                        x.rid);
             break;
         case instant::io_begin:
-            if (x.effect == no_step)
+            if (x.effect == no_step && !cut(x)
+                && flow_.recordings[x.process].ended == trace::ended_complete)
                 report("no end",
                        std::string{x.message} + " of " + std::to_string(x.number) + " bytes at "
                            + lane_text(x) + " began at " + at(x) + " and never ended",
                        x.rid);
             break;
         case instant::io_end:
-            if (x.cause == no_step)
+            if (x.cause == no_step && !cut(x) && !joined_.contains(x.process))
                 report("double end",
                        std::string{x.message} + " at " + lane_text(x) + " ended at " + at(x)
                            + " without having begun, or for the second time",
@@ -109,6 +165,11 @@ private:
         if (x.cause != no_step && flow_.steps[x.cause].time_ns > x.time_ns)
             report("effect before cause",
                    std::string{x.message} + " at " + lane_text(x) + ", " + at(x), x.rid);
+    }
+
+    bool overtaken(const step& x) const {
+        const auto found = newest_handled_.find({x.process, x.peer_id, x.thread});
+        return found != newest_handled_.end() && found->second > x.time_ns;
     }
 
     /// Nothing is known of the actor after this time: the recording stopped.
@@ -131,25 +192,12 @@ private:
         return last_of_thread_[{x.process, x.thread}];
     }
 
-    bool several_ranks() const {
-        std::size_t with_wire = 0;
-        for (const auto& x : flow_.recordings)
-            with_wire += std::any_of(x.events.begin(), x.events.end(), [](const auto& event) {
-                return event.what == instant::wire_sent;
-            });
-        return with_wire > 1 || flow_.recordings.size() == 1;
-    }
-
     /// The rank that should have received it is among the recordings: the two talked about the
     /// request, in one direction at least.
-    bool receiver_recorded(const step& x) {
-        if (talked_.empty())
-            for (const auto& y : flow_.steps)
-                if (y.what == instant::wire_received && y.cause != no_step)
-                    for (auto lane : {flow_.steps[y.cause].lane, y.lane})
-                        talked_.insert({lane, y.rid});
-        return talked_.contains({x.lane, x.rid});
-    }
+    bool receiver_recorded(const step& x) const { return talked_.contains({x.lane, x.rid}); }
+
+    /// The other end of this link is among the recordings.
+    bool sender_recorded(const step& x) const { return talking_.contains(x.lane); }
 
     /// Every session says once that it has ended and once that its pages are free.
     void check_sessions() {
@@ -160,7 +208,7 @@ private:
         };
         std::map<std::size_t, ends> sessions;
         for (const auto& x : flow_.steps) {
-            if (!x.actor.ends_with("_session"))
+            if (!x.actor.ends_with("_session") || cut_lanes_.contains(x.lane))
                 continue;
             auto& session = sessions[x.lane];
             session.rid = x.rid ? x.rid : session.rid;
@@ -245,7 +293,20 @@ private:
     std::set<std::pair<std::size_t, std::uint32_t>> known_;
     std::map<std::pair<std::size_t, std::uint32_t>, std::int64_t> last_of_actor_;
     std::map<std::pair<std::size_t, std::uint32_t>, std::int64_t> last_of_thread_;
+    /// By actor and sending thread: when the newest message that was handled had been sent.
+    std::map<std::tuple<std::size_t, std::uint32_t, std::uint32_t>, std::int64_t> newest_handled_;
+    /// Links whose other end is recorded, with what they talked about.
     std::set<std::pair<std::size_t, std::uint64_t>> talked_;
+    std::set<std::size_t> talking_;
+    /// Recordings that began late, with their last events; when the last of them began and the
+    /// first one ended.
+    std::map<std::size_t, std::int64_t> joined_;
+    std::int64_t all_joined_ns_ = 0;
+    std::int64_t first_left_ns_ = std::numeric_limits<std::int64_t>::max();
+    std::set<std::size_t> cut_lanes_;
+    std::set<std::uint64_t> cut_rids_;
+    /// Threads that a handler began on.
+    std::set<std::pair<std::size_t, std::uint32_t>> handling_;
 };
 
 } // namespace

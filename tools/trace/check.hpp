@@ -25,6 +25,9 @@ struct check_result {
     /// Sessions that ended, by side.
     std::uint64_t context_sessions = 0;
     std::uint64_t generation_sessions = 0;
+    /// Requests under way when a recording began, or when one ended before its process did: what of
+    /// them is missing is no finding.
+    std::uint64_t cut = 0;
     /// Events that no recording has; with them a finding may be a gap in the recording.
     std::uint64_t lost_events = 0;
 

@@ -44,16 +44,19 @@ private:
             }
         std::stable_sort(flow_.steps.begin(), flow_.steps.end(),
                          [](const step& a, const step& b) { return a.time_ns < b.time_ns; });
-        if (!flow_.steps.empty())
-            for (auto start = flow_.steps.front().time_ns; auto& x : flow_.steps)
-                x.time_ns -= start;
+        if (flow_.steps.empty())
+            return;
+        flow_.start_ns = flow_.steps.front().time_ns;
+        for (auto& x : flow_.steps)
+            x.time_ns -= flow_.start_ns;
     }
 
     std::size_t lane_of(std::size_t process, const recorded_event& x) {
         const auto [place, fresh] =
             lanes_.try_emplace({process, x.actor_id, x.actor}, flow_.lanes.size());
         if (fresh)
-            flow_.lanes.push_back({process, x.actor_id, std::string{x.actor}, {}});
+            flow_.lanes.push_back(
+                {process, x.actor_id, std::string{x.actor}, {}, flow_.recordings[process].program});
         return place->second;
     }
 
@@ -64,15 +67,14 @@ private:
             x.handler = stack.back();
         switch (x.what) {
         case instant::sent:
-            mail_[{x.process, x.key}] = index;
+            mailed(index);
             break;
         case instant::asked:
-            mail_[{x.process, x.key}] = index;
+            mailed(index);
             questions_[{x.process, x.lane, x.number}] = index;
             break;
         case instant::dequeued:
-            if (x.key != 0)
-                cause(index, mail_, {x.process, x.key});
+            take_mail(index);
             x.handler = no_step;
             stack.push_back(index);
             break;
@@ -111,6 +113,33 @@ private:
         case instant::actor_ended:
             break;
         }
+    }
+
+    void mailed(std::size_t index) {
+        const auto& x = flow_.steps[index];
+        if (x.key == 0)
+            return;
+        auto& waiting = mail_[{x.process, x.key}];
+        waiting.push_back(index);
+        if (waiting.size() > 4) // its handling was lost
+            waiting.erase(waiting.begin());
+    }
+
+    /// An address is used again as soon as its mail has been handled, by a thread that may have
+    /// taken the time of its sending before that.
+    void take_mail(std::size_t index) {
+        const auto& x = flow_.steps[index];
+        const auto found = mail_.find({x.process, x.key});
+        if (x.key == 0 || found == mail_.end())
+            return;
+        auto& waiting = found->second;
+        const auto mine = std::find_if(waiting.begin(), waiting.end(), [&](std::size_t i) {
+            return flow_.steps[i].peer_id == x.actor_id && flow_.steps[i].message == x.message;
+        });
+        if (mine == waiting.end())
+            return;
+        connect(*mine, index);
+        waiting.erase(mine);
     }
 
     template <class Map>
@@ -179,7 +208,7 @@ private:
     flow& flow_;
     std::map<std::tuple<std::size_t, std::uint32_t, std::string_view>, std::size_t> lanes_;
     std::map<std::pair<std::size_t, std::uint32_t>, std::vector<std::size_t>> running_;
-    std::map<std::pair<std::size_t, std::uint64_t>, std::size_t> mail_;
+    std::map<std::pair<std::size_t, std::uint64_t>, std::vector<std::size_t>> mail_;
     std::map<std::tuple<std::size_t, std::size_t, std::uint64_t>, std::size_t> questions_;
     std::map<std::tuple<std::size_t, std::size_t, std::uint64_t>, std::size_t> io_;
     std::map<std::uint64_t, std::size_t> wire_;
@@ -188,7 +217,7 @@ private:
 } // namespace
 
 std::string lane::text() const {
-    return (rank.empty() ? "process " + std::to_string(process) : rank) + " " + actor;
+    return (rank.empty() ? program : rank) + " " + actor;
 }
 
 std::uint64_t flow::lost() const {

@@ -18,7 +18,9 @@ struct lane {
     std::size_t process = 0;
     std::uint32_t actor_id = 0;
     std::string actor;
+    /// "context/0"; empty for what serves the whole process, which is called as its recording is.
     std::string rank;
+    std::string program;
 
     std::string text() const;
 };
@@ -42,8 +44,10 @@ struct flow {
     std::vector<recording> recordings;
     std::vector<std::int64_t> offsets_ns;
     std::vector<lane> lanes;
-    /// In the order of time; times count from the first one.
+    /// In the order of time; times count from the first one, which was at `start_ns` of the first
+    /// recording's clock.
     std::vector<step> steps;
+    std::int64_t start_ns = 0;
 
     std::uint64_t lost() const;
 };

@@ -122,7 +122,29 @@ private:
         case block::end:
             into_.ended = from.text();
             break;
+        case block::joined:
+            into_.joined_late = true;
+            break;
+        case block::session:
+            read_session(from);
+            break;
         }
+    }
+
+    void read_session(cursor& from) {
+        trace::session_record x;
+        for (auto* text : {&x.rank, &x.side, &x.state})
+            *text = from.text();
+        for (auto* number : {&x.rid, &x.attempt, &x.now_ns, &x.deadline_ns})
+            *number = from.number<std::uint64_t>();
+        const auto count = from.number<std::uint16_t>();
+        for (std::uint16_t i = 0; i < count && from.ok(); ++i) {
+            auto& wait = x.waits.emplace_back();
+            for (auto* text : {&wait.what, &wait.who, &wait.rank})
+                *text = from.text();
+        }
+        if (from.ok())
+            into_.sessions.push_back(std::move(x));
     }
 
     void read_events(cursor& from) {

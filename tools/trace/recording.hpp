@@ -4,6 +4,7 @@
 
 #include "messages/errors.hpp"
 #include "messages/trace.hpp"
+#include "messages/trace_format.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -51,6 +52,10 @@ struct recording {
     /// In order within each thread.
     std::vector<recorded_event> events;
     std::map<std::uint32_t, recorded_thread> threads;
+    /// It began while the process ran: what happened before is missing.
+    bool joined_late = false;
+    /// What sessions said of themselves when they were asked.
+    std::vector<trace::session_record> sessions;
     /// What could not be read, for people.
     std::vector<std::string> problems;
     /// What the texts of events point into.

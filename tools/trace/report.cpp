@@ -82,7 +82,7 @@ json json_of(const run_statistics& x, std::size_t slowest) {
             stages.push_back({{"name", stage.name}, {"ns", stage.ns}});
         requests.push_back({{"rid", request.rid},
                             {"total_ns", request.total_ns},
-                            {"path_ns", request.path_ns},
+                            {"unexplained_ns", request.unexplained_ns},
                             {"bytes", request.bytes},
                             {"joined", request.joined},
                             {"stages", std::move(stages)}});
@@ -92,6 +92,8 @@ json json_of(const run_statistics& x, std::size_t slowest) {
             {"duration_ns", x.duration_ns},
             {"requests", x.requests.size()},
             {"requests_joined", x.joined()},
+            {"stages_sum_error", x.sum_error},
+            {"stages_unexplained", x.unexplained},
             {"messages", std::move(messages)},
             {"slowest", std::move(requests)}};
 }
@@ -105,6 +107,11 @@ std::string text_of(const check_result& x) {
         out += std::to_string(x.lost_events)
                + " events were overwritten before they were written down: what is "
                  "reported as missing may be among them\n";
+    if (x.cut > 0)
+        out +=
+            std::to_string(x.cut)
+            + " requests were under way when a recording began or ended: what is missing of them "
+              "is no finding\n";
     out += std::to_string(x.messages) + " messages, " + std::to_string(x.accounted)
            + " of them to actors that had ended; " + std::to_string(x.context_sessions)
            + " context and " + std::to_string(x.generation_sessions)
@@ -121,6 +128,7 @@ json json_of(const check_result& x) {
             {"findings", std::move(findings)},
             {"messages", x.messages},
             {"accounted", x.accounted},
+            {"requests_cut", x.cut},
             {"context_sessions", x.context_sessions},
             {"generation_sessions", x.generation_sessions},
             {"lost_events", x.lost_events}};

@@ -3,6 +3,7 @@
 #include "tools/trace/stats.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <string_view>
 #include <utility>
@@ -41,11 +42,11 @@ std::vector<message_statistics> by_message(const flow& from) {
     return result;
 }
 
-/// From the outcome back to the first cause that is known, newest first.
-void walk_back(const flow& from, std::size_t outcome, request_statistics& into) {
+/// From the outcome back to the first cause that is known, newest first, but not beyond `begin_ns`.
+void walk_back(const flow& from, std::size_t outcome, std::int64_t begin_ns,
+               request_statistics& into) {
     std::map<std::string, std::int64_t> sums;
     auto at = outcome;
-    const auto end = from.steps[outcome].time_ns;
     // Every round goes to an earlier step, or to one with a smaller index at the same time.
     for (std::size_t rounds = 0; rounds < from.steps.size(); ++rounds) {
         const auto& x = from.steps[at];
@@ -88,10 +89,17 @@ void walk_back(const flow& from, std::size_t outcome, request_statistics& into) 
         }
         if (before == no_step || before >= at)
             break;
-        sums[name] += x.time_ns - from.steps[before].time_ns;
+        sums[name] += x.time_ns - std::max(from.steps[before].time_ns, begin_ns);
         at = before;
+        if (from.steps[at].time_ns <= begin_ns)
+            break;
     }
-    into.path_ns = end - from.steps[at].time_ns;
+    const auto& first = from.steps[at];
+    if (const auto rest = first.time_ns - begin_ns; rest > 0) {
+        const auto by_host = first.actor == "host";
+        sums[by_host ? "host, until its " + std::string{first.message} : "unexplained"] += rest;
+        into.unexplained_ns = by_host ? 0 : rest;
+    }
     for (auto& [name, ns] : sums)
         into.stages.push_back({name, ns});
     std::sort(into.stages.begin(), into.stages.end(),
@@ -100,7 +108,7 @@ void walk_back(const flow& from, std::size_t outcome, request_statistics& into) 
 
 std::vector<request_statistics> by_request(const flow& from) {
     struct sides {
-        std::size_t first = no_step, outcome = no_step;
+        std::size_t first = no_step, called = no_step, outcome = no_step;
         std::uint64_t bytes = 0;
         bool context = false, generation = false, there = false, back = false;
     };
@@ -112,6 +120,8 @@ std::vector<request_statistics> by_request(const flow& from) {
         auto& request = requests[x.rid];
         if (request.first == no_step)
             request.first = i;
+        if (request.called == no_step && x.message == "open_rx")
+            request.called = i;
         request.context = request.context || x.actor == "tx_session";
         request.generation = request.generation || x.actor == "rx_session";
         if (x.what == instant::sent && x.message == "session_finished" && x.actor == "rx_session")
@@ -134,8 +144,10 @@ std::vector<request_statistics> by_request(const flow& from) {
         row.joined = request.context && request.generation && request.there && request.back
                      && request.outcome != no_step;
         if (request.outcome != no_step) {
-            row.total_ns = from.steps[request.outcome].time_ns - from.steps[request.first].time_ns;
-            walk_back(from, request.outcome, row);
+            const auto begin = request.called == no_step ? request.first : request.called;
+            const auto begin_ns = from.steps[begin].time_ns;
+            row.total_ns = from.steps[request.outcome].time_ns - begin_ns;
+            walk_back(from, request.outcome, begin_ns, row);
         }
         result.push_back(std::move(row));
     }
@@ -165,6 +177,16 @@ run_statistics statistics_of(const flow& from) {
     run_statistics result;
     result.messages = by_message(from);
     result.requests = by_request(from);
+    for (const auto& x : result.requests) {
+        std::int64_t sum = 0;
+        for (const auto& part : x.stages)
+            sum += part.ns;
+        const auto whole = static_cast<double>(std::max<std::int64_t>(x.total_ns, 1));
+        result.sum_error =
+            std::max(result.sum_error, std::abs(static_cast<double>(sum - x.total_ns)) / whole);
+        result.unexplained =
+            std::max(result.unexplained, static_cast<double>(x.unexplained_ns) / whole);
+    }
     result.events = from.steps.size();
     result.lost_events = from.lost();
     if (!from.steps.empty())

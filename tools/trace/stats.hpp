@@ -40,14 +40,16 @@ struct stage {
 
 struct request_statistics {
     std::uint64_t rid = 0;
-    /// From the first step to the outcome on the generation side.
+    /// From the generation host's first call, or else the first step, to the outcome there.
     std::int64_t total_ns = 0;
     std::uint64_t bytes = 0;
     /// Both sides are in the recordings, joined by messages of both directions.
     bool joined = false;
-    /// Backwards from the outcome, each step to what caused it: they cover `path_ns` without gaps.
+    /// Backwards from the outcome, each step to what caused it: together `total_ns`, without gaps. When
+    /// the way begins with a later call of a host, what was before is "host, until its host_send".
     std::vector<stage> stages;
-    std::int64_t path_ns = 0;
+    /// Of them, what is in front of the first cause that is known: the recordings do not explain it.
+    std::int64_t unexplained_ns = 0;
 };
 
 struct run_statistics {
@@ -59,6 +61,10 @@ struct run_statistics {
     std::int64_t duration_ns = 0;
 
     std::uint64_t joined() const;
+    /// Over all requests: the largest difference between the sum of stages and the whole, and the
+    /// part that is unexplained; in parts of the whole.
+    double sum_error = 0;
+    double unexplained = 0;
 };
 
 run_statistics statistics_of(const flow&);
