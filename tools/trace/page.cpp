@@ -51,14 +51,16 @@ constexpr const char* head = R"page(<!doctype html>
 body{margin:0;font:13px system-ui,sans-serif;color:#222;background:#fff}
 header{padding:8px 12px;background:#f4f5f7;border-bottom:1px solid #ccc;display:flex;gap:12px;align-items:center;flex-wrap:wrap}
 input{font:inherit;width:14em}button{font:inherit}
-#view{position:relative}canvas{display:block;cursor:grab}
+#view{position:relative;max-height:72vh;overflow-y:auto;border-bottom:1px solid #ccc}canvas{display:block}#canvas{cursor:grab}
+.mark{display:inline-block;width:18px;height:0;border-top:3px solid;margin:0 4px 3px 10px}
 #tip{position:absolute;background:#fffff0;border:1px solid #999;padding:4px 6px;pointer-events:none;display:none;white-space:pre;z-index:2}
 .panels{display:flex;flex-wrap:wrap;gap:24px;padding:12px}table{border-collapse:collapse}td,th{padding:1px 8px;text-align:right}
 td:first-child,th:first-child,td:nth-child(2),th:nth-child(2){text-align:left}.bad{color:#b00020}
 </style></head><body>
 <header><b>kvferry trace</b><label>rid <input id="rid" placeholder="all; type a rid"></label>
 <button id="in">zoom in</button><button id="out">zoom out</button><button id="all">whole run</button>
-<span id="found"></span><span id="range"></span><span id="verdict"></span></header>
+<span id="found"></span><span id="range"></span><span id="verdict"></span>
+<span><i class="mark" style="color:#5472a8"></i>message<i class="mark" style="color:#c2185b"></i>to another rank<i class="mark" style="color:#e8a33d"></i>operation</span></header>
 <div id="view"><canvas id="canvas"></canvas><div id="tip"></div></div>
 <div class="panels"><div><h3>Mailbox wait</h3><canvas id="waits" width="420" height="160"></canvas></div>
 <div><h3>Work of handlers</h3><canvas id="works" width="420" height="160"></canvas></div>
@@ -70,10 +72,11 @@ constexpr const char* tail = R"page(</script><script>
 const D=JSON.parse(document.getElementById('data').textContent),S=D.steps;
 const [LANE,TIME,WHAT,NAME,RID,CAUSE,EFFECT,NUMBER]=[0,1,2,3,4,5,6,7];
 const words=['sends','begins to handle','is done with','asks','has the answer to','begins','ends','sends to another rank','has from another rank','ended'];
-const canvas=document.getElementById('canvas'),g=canvas.getContext('2d'),tip=document.getElementById('tip'),box=document.getElementById('rid');
+const canvas=document.getElementById('canvas'),g=canvas.getContext('2d'),view=document.getElementById('view'),tip=document.getElementById('tip'),box=document.getElementById('rid');
 const end=S.length?Math.max(1,S[S.length-1][TIME]):1,left=230,row=24,top_=22;
 let from=0,to=end*1.01,rid='',lanes=[],place=new Map(),shown=[];
 function span(ns){return ns<1e4?ns.toFixed(0)+' ns':ns<1e7?(ns/1e3).toFixed(1)+' us':(ns/1e6).toFixed(1)+' ms'}
+function instant(t,step){const [by,unit]=to<1e4?[1,'ns']:to<1e7?[1e3,'us']:[1e6,'ms'];return (t/by).toFixed(Math.max(0,Math.ceil(-Math.log10(step/by)-1e-9)))+' '+unit}
 function select(){rid=box.value.trim();shown=[];S.forEach((s,i)=>{if(!rid||s[RID]===rid)shown.push(i)});
  lanes=[...new Set(shown.map(i=>S[i][LANE]))].sort((a,b)=>D.lanes[a].text<D.lanes[b].text?-1:1);
  place=new Map(lanes.map((l,i)=>[l,i]));
@@ -82,11 +85,11 @@ function select(){rid=box.value.trim();shown=[];S.forEach((s,i)=>{if(!rid||s[RID
 function X(t){return left+(t-from)/(to-from)*(canvas.width-left-10)}
 function Y(l){return top_+place.get(l)*row+row/2}
 function colour(n){return 'hsl('+(n*67%360)+' 55% 62%)'}
-function draw(){canvas.width=innerWidth;canvas.height=top_+Math.max(1,lanes.length)*row+6;g.font='12px system-ui,sans-serif';g.textBaseline='middle';
+function draw(){canvas.width=view.clientWidth;canvas.height=top_+Math.max(1,lanes.length)*row+6;g.font='12px system-ui,sans-serif';g.textBaseline='middle';
  lanes.forEach((l,i)=>{g.fillStyle=i%2?'#fafafa':'#f0f2f5';g.fillRect(0,top_+i*row,canvas.width,row);g.fillStyle='#222';g.fillText(D.lanes[l].text+' '+D.lanes[l].id,6,Y(l))});
- g.save();g.beginPath();g.rect(left,0,canvas.width-left,canvas.height);g.clip();g.fillStyle='#555';
+ g.save();g.beginPath();g.rect(left,0,canvas.width-left,canvas.height);g.clip();
  const step=Math.pow(10,Math.floor(Math.log10((to-from)/4)));
- for(let t=Math.ceil(from/step)*step;t<=to;t+=step){g.fillRect(X(t),0,1,canvas.height);if((t/step)%5===0||(to-from)/step<12)g.fillText(span(t),X(t)+3,9)}
+ g.fillStyle='#d5d8de';for(let t=Math.ceil(from/step)*step;t<=to;t+=step)g.fillRect(X(t),0,1,canvas.height);
  const last=new Map();
  for(const i of shown){const s=S[i],w=s[WHAT];if(w!==1&&w!==5)continue;const e=s[EFFECT]>=0?S[s[EFFECT]][TIME]:s[TIME];if(e<from||s[TIME]>to)continue;
   const a=X(s[TIME]),b=Math.max(a+1.5,X(e));g.fillStyle=w===5?'#e8a33d':colour(s[NAME]);g.fillRect(a,Y(s[LANE])-(w===5?row/2-2:7),b-a,w===5?5:14);
@@ -94,11 +97,13 @@ function draw(){canvas.width=innerWidth;canvas.height=top_+Math.max(1,lanes.leng
  if(rid||shown.length<20000||(to-from)<end/20){g.lineWidth=1;for(const i of shown){const s=S[i];if(s[CAUSE]<0||(s[WHAT]!==1&&s[WHAT]!==8))continue;const c=S[s[CAUSE]];
   if(!place.has(c[LANE])||s[TIME]<from||c[TIME]>to)continue;g.strokeStyle=s[WHAT]===8?'#c2185b':'#5472a8';const x=X(s[TIME]),y=Y(s[LANE]);g.beginPath();g.moveTo(X(c[TIME]),Y(c[LANE]));g.lineTo(x,y);
   const d=Math.atan2(y-Y(c[LANE]),x-X(c[TIME]));g.lineTo(x-6*Math.cos(d-.4),y-6*Math.sin(d-.4));g.moveTo(x,y);g.lineTo(x-6*Math.cos(d+.4),y-6*Math.sin(d+.4));g.stroke()}}
+ const head=view.scrollTop;g.fillStyle='#fff';g.fillRect(left,head,canvas.width,top_-2);g.fillStyle='#555';
+ for(let t=Math.ceil(from/step)*step;t<=to;t+=step){const n=Math.round(t/step);if(n%5===0||(to-from)/step<12)g.fillText(instant(t,step),X(t)+3,head+10)}
  g.restore();document.getElementById('range').textContent=span(Math.max(0,from))+' to '+span(to)}
 function zoom(by,at){const t=at===undefined?(from+to)/2:from+(at-left)/(canvas.width-left-10)*(to-from);const w=Math.max(20,(to-from)*by);const r=(t-from)/(to-from);from=t-r*w;to=from+w;draw()}
 document.getElementById('in').onclick=()=>zoom(.5);document.getElementById('out').onclick=()=>zoom(2);
-document.getElementById('all').onclick=()=>{from=0;to=end*1.01;draw()};box.oninput=select;onresize=draw;
-canvas.addEventListener('wheel',e=>{e.preventDefault();zoom(e.deltaY<0?.8:1.25,e.offsetX)},{passive:false});
+document.getElementById('all').onclick=()=>{from=0;to=end*1.01;draw()};box.oninput=select;onresize=view.onscroll=draw;
+canvas.addEventListener('wheel',e=>{e.preventDefault();if(e.shiftKey)view.scrollTop+=e.deltaY||e.deltaX;else zoom(e.deltaY<0?.8:1.25,e.offsetX)},{passive:false});
 let drag=null;canvas.onmousedown=e=>drag=e.offsetX;onmouseup=()=>drag=null;
 canvas.onmousemove=e=>{if(drag!==null){const d=(drag-e.offsetX)/(canvas.width-left-10)*(to-from);from+=d;to+=d;drag=e.offsetX;draw();return}
  const l=lanes[Math.floor((e.offsetY-top_)/row)];let best=-1,gap=8;
@@ -106,7 +111,7 @@ canvas.onmousemove=e=>{if(drag!==null){const d=(drag-e.offsetX)/(canvas.width-le
  if(best<0){tip.style.display='none';return}const s=S[best];let t=D.lanes[l].text+' '+words[s[WHAT]]+' '+D.names[s[NAME]]+'\nat '+span(s[TIME])+(s[RID]!=='0'?'\nrid '+s[RID]:'');
  if(s[CAUSE]>=0)t+='\n'+span(s[TIME]-S[s[CAUSE]][TIME])+' after '+D.lanes[S[s[CAUSE]][LANE]].text;
  if(s[EFFECT]>=0&&s[WHAT]===1)t+='\nwork '+span(S[s[EFFECT]][TIME]-s[TIME]);if(s[WHAT]===5||s[WHAT]===6)t+='\n'+s[NUMBER]+' bytes';
- tip.textContent=t;tip.style.display='block';tip.style.left=Math.min(e.offsetX+14,innerWidth-260)+'px';tip.style.top=(e.offsetY+14)+'px'};
+ tip.textContent=t;tip.style.display='block';tip.style.left=Math.min(e.offsetX+14,canvas.width-330)+'px';tip.style.top=(e.offsetY+14)+'px'};
 function histogram(id,values){const c=document.getElementById(id),h=c.getContext('2d'),bins=new Array(28).fill(0);
  for(const v of values)bins[Math.min(27,Math.max(0,Math.floor(Math.log2(Math.max(1,v)))))]++;const m=Math.max(1,...bins);h.font='10px sans-serif';
  bins.forEach((n,i)=>{h.fillStyle='#5472a8';const y=n/m*125;h.fillRect(i*15,135-y,13,y);if(i%4===0){h.fillStyle='#333';h.fillText(span(2**i),i*15,150)}});h.fillStyle='#333';h.fillText('most: '+m,340,10)}
