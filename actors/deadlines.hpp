@@ -40,6 +40,11 @@ public:
         return result;
     }
 
+    std::optional<time_point> of(const Key& key) const {
+        const auto found = by_key_.find(key);
+        return found == by_key_.end() ? std::nullopt : std::optional{found->second->first};
+    }
+
     std::optional<time_point> next() const {
         if (by_time_.empty())
             return std::nullopt;

@@ -51,7 +51,7 @@ caf::result<rx_opened> receiver_state::on_open(const open_rx& ask) {
     auto actor = spawn_at<rx_session_actor, rx_session_state>(
         self_->system(), with_.home,
         rx_session_state::dependencies{with_.bounds, with_.self, self_, ask.observer, ask.request,
-                                       drawn, ask.aux, with_.checker});
+                                       drawn, ask.aux, ask.context_endpoint, with_.checker});
     sessions_.emplace(drawn, session{actor, ask});
     unbound_.push_back(drawn);
     deadlines_.set(drawn, self_->clock().now() + ask.deadline);
@@ -339,8 +339,11 @@ std::chrono::milliseconds receiver_state::renewal_period() const {
     return std::max(with_.bounds.early_request_lease / 3, std::chrono::milliseconds{1});
 }
 
-caf::result<session_list> receiver_state::on_list(const list_sessions&) {
-    return collect_status(self_, sessions_);
+caf::result<session_list> receiver_state::on_list(const list_sessions& message) {
+    return collect_status(self_, sessions_, deadlines_,
+                          [only = message.request](attempt, const session& x) {
+                              return !only || x.opened.request == *only;
+                          });
 }
 
 caf::result<void> receiver_state::on_cancel_all(const cancel_request& cancel) {

@@ -3,6 +3,7 @@
 #include "actors/rx_session.hpp"
 
 #include "actors/aux_size.hpp"
+#include "actors/session_waits.hpp"
 #include "messages/handle.hpp"
 
 #include <algorithm>
@@ -80,12 +81,14 @@ void rx_session_state::on_deadline(const deadline_tick&) {
     finish(session_state::error,
            make_error(errc::deadline_exceeded, "rid " + to_string(with_.request) + " on "
                                                    + describe(with_.self) + " waited for "
-                                                   + waits_for()));
+                                                   + text_of(waits())));
 }
 
 caf::result<session_status> rx_session_state::on_status(const query_status&) {
-    return session_status{side::generation, with_.request,      with_.session,
-                          state_,           release_.writers(), waits_for()};
+    auto waiting = waits();
+    auto text = text_of(waiting);
+    return session_status{side::generation,   with_.request,   with_.session,     state_,
+                          release_.writers(), std::move(text), std::move(waiting)};
 }
 
 // -- writers ------------------------------------------------------------------------------------
@@ -423,31 +426,34 @@ void rx_session_state::release_if_quiet() {
     self_->quit();
 }
 
-std::string rx_session_state::waits_for() const {
-    std::string result;
-    auto add = [&result](const std::string& item) {
-        result.append(result.empty() ? "" : ", ").append(item);
+std::vector<session_wait> rx_session_state::waits() const {
+    std::vector<session_wait> result;
+    const auto place = [](const writer& from) {
+        return from.binding.instance + "/" + to_string(from.binding.rank);
     };
     if (finished_) {
         for (const auto& [rank, now] : release_.writers())
             if (now == exposure::exposed || now == exposure::in_doubt)
-                add("proof that context rank " + to_string(rank) + " writes no more ("
-                    + to_string(now) + ")");
-        return result.empty() ? "nothing" : result;
+                result.push_back({"proof that context rank " + to_string(rank) + " writes no more ("
+                                      + to_string(now) + ")",
+                                  "tx_session", place(writers_.at(rank))});
+        return result;
     }
     if (!bound_)
-        return "the context instance's rank infos";
+        return {{"the context instance's rank infos", "rank_info_server", with_.context_endpoint}};
     if (!host_gave_all())
-        return "the host's last receive(slice)";
+        return {{"the host's last receive(slice)", "host"}};
     for (const auto& [rank, from] : writers_) {
         if (from.dismissed)
             continue;
         if (!from.peer)
-            add("a link to context rank " + to_string(rank));
+            result.push_back(
+                {"a link to context rank " + to_string(rank), "peer_link", place(from)});
         else if (!resolved(from))
-            add("reports of context rank " + to_string(rank));
+            result.push_back(
+                {"reports of context rank " + to_string(rank), "tx_session", place(from)});
     }
-    return result.empty() ? "nothing" : result;
+    return result;
 }
 
 caf::error rx_session_state::explain(const caf::error& reason, const writer& from) const {

@@ -10,6 +10,7 @@
 
 #include <map>
 #include <optional>
+#include <string>
 #include <vector>
 
 namespace kvferry {
@@ -25,6 +26,8 @@ struct rx_session_state {
         rid request;
         attempt session;
         aux_mode aux = aux_mode::none;
+        /// "host:port" of the context instance's rank-info server.
+        std::string context_endpoint = {};
         /// Null: digests are not asked for.
         std::shared_ptr<const piece_checker> checker = {};
     };
@@ -89,7 +92,7 @@ private:
     void update();
     void finish(session_state, caf::error);
     void release_if_quiet();
-    std::string waits_for() const;
+    std::vector<session_wait> waits() const;
     caf::error explain(const caf::error&, const writer&) const;
 
     rx_session_actor::pointer self_;

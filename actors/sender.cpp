@@ -3,6 +3,7 @@
 #include "actors/sender.hpp"
 
 #include "actors/collect_status.hpp"
+#include "actors/session_waits.hpp"
 #include "actors/tx_session.hpp"
 #include "messages/handle.hpp"
 
@@ -211,8 +212,26 @@ void sender_state::on_deadline(const deadline_tick&) {
     rearm();
 }
 
-caf::result<session_list> sender_state::on_list(const list_sessions&) {
-    return collect_status(self_, sessions_);
+caf::result<session_list> sender_state::on_list(const list_sessions& message) {
+    const auto wanted = [only = message.request](rid request) { return !only || request == *only; };
+    session_list known;
+    for (const auto& [request, waiting] : early_) {
+        if (!wanted(request))
+            continue;
+        session_status status{side::context, request};
+        for (const auto& early : waiting) {
+            status.peers[early.peer->info.rank] = exposure::unexposed;
+            status.waits.push_back(
+                {"the host's open_tx(), to answer request_data of " + describe(early.peer->info),
+                 "host"});
+        }
+        status.waits_for = text_of(status.waits);
+        status.deadline = leases_.of(request);
+        known.unopened.push_back(std::move(status));
+    }
+    return collect_status(
+        self_, sessions_, session_deadlines_,
+        [wanted](rid request, const session&) { return wanted(request); }, std::move(known));
 }
 
 caf::result<void> sender_state::on_cancel_all(const cancel_request& cancel) {

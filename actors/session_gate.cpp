@@ -136,7 +136,9 @@ caf::result<session_status> session_gate_state::on_status(const query_status& me
         return self_->delegate(tx_, message);
     if (rx_)
         return self_->delegate(rx_, message);
-    return session_status{with_.role, with_.request, {}, session_state::init, {}, "the worker"};
+    const session_wait worker{"the worker", "transfer_worker"};
+    return session_status{with_.role, with_.request, {},      session_state::init,
+                          {},         worker.what,   {worker}};
 }
 
 void session_gate_state::on_piece(const piece_finished& message) {
@@ -148,7 +150,7 @@ void session_gate_state::on_piece(const piece_finished& message) {
 
 void session_gate_state::on_ready(const session_ready&) {
     if (with_.on_ready)
-        tell(self_, with_.callbacks, run_callback{with_.on_ready});
+        tell(self_, with_.callbacks, run_callback{with_.on_ready, with_.request});
 }
 
 void session_gate_state::on_finished(const session_finished& message) {
@@ -161,7 +163,7 @@ void session_gate_state::on_finished(const session_finished& message) {
     with_.promises->outcome.set_value(message);
     if (with_.on_outcome)
         tell(self_, with_.callbacks,
-             run_callback{[call = with_.on_outcome, message] { call(message); }});
+             run_callback{[call = with_.on_outcome, message] { call(message); }, with_.request});
 }
 
 void session_gate_state::on_released(const session_released& message) {
@@ -172,7 +174,7 @@ void session_gate_state::on_released(const session_released& message) {
     with_.promises->released.set_value(message);
     if (with_.on_released)
         tell(self_, with_.callbacks,
-             run_callback{[call = with_.on_released, message] { call(message); }});
+             run_callback{[call = with_.on_released, message] { call(message); }, with_.request});
     self_->quit();
 }
 

@@ -18,7 +18,6 @@ namespace kvferry {
 
 namespace {
 
-/// A ring holds what a thread records in this time, at up to three events per microsecond.
 constexpr int collect_every_ms = 5;
 
 caf::expected<unique_fd> create(const std::string& folder, const std::string& path) {
@@ -51,6 +50,7 @@ bool write_all(int fd, const std::vector<std::byte>& bytes) {
 
 caf::expected<std::unique_ptr<trace_recording>> trace_recording::start(const std::string& folder,
                                                                        const std::string& name) {
+    trace::keep_events(trace::ring_events_recorded);
     auto path = path_of(folder, name);
     auto file = create(folder, path);
     if (!file)
@@ -74,7 +74,7 @@ trace_recording::~trace_recording() {
     if (thread_.joinable())
         thread_.join();
     write_new_events();
-    write(encoder_.end("complete"));
+    write(encoder_.end(trace::ended_complete));
 }
 
 void trace_recording::run() {

@@ -43,6 +43,7 @@ caf::expected<transfer_parties> parties_of(const rank_info& self, const std::vec
             binding.rank = rank;
             binding.process = context[rank.value].process;
             binding.dp_rank = group;
+            binding.instance = context[rank.value].instance;
             binding.receivers =
                 receivers_of(context[rank.value], own, dp_rank(self.layout), with_aux);
             result.writers.push_back(std::move(binding));

@@ -343,8 +343,9 @@ caf::result<session_list> transfer_worker_state::on_list(const list_sessions& me
     auto promise = self_->make_response_promise<session_list>();
     auto both = std::make_shared<std::pair<session_list, int>>(session_list{}, 2);
     auto add = [promise, both](session_list& part) mutable {
-        auto& all = both->first.sessions;
-        all.insert(all.end(), part.sessions.begin(), part.sessions.end());
+        auto& all = both->first;
+        all.sessions.insert(all.sessions.end(), part.sessions.begin(), part.sessions.end());
+        all.unopened.insert(all.unopened.end(), part.unopened.begin(), part.unopened.end());
         if (--both->second == 0)
             promise.deliver(std::move(both->first));
     };

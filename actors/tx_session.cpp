@@ -3,6 +3,7 @@
 #include "actors/tx_session.hpp"
 
 #include "actors/aux_size.hpp"
+#include "actors/session_waits.hpp"
 #include "messages/handle.hpp"
 #include "transport/cohorts.hpp"
 #include "transport/copy_io.hpp"
@@ -115,11 +116,14 @@ void tx_session_state::on_deadline(const deadline_tick&) {
     finish(session_state::error,
            make_error(errc::deadline_exceeded, "rid " + to_string(with_.request) + " on "
                                                    + describe(with_.environment->self)
-                                                   + " waited for " + waits_for()));
+                                                   + " waited for " + text_of(waits())));
 }
 
 caf::result<session_status> tx_session_state::on_status(const query_status&) {
-    session_status result{side::context, with_.request, {}, state_, {}, waits_for()};
+    auto waiting = waits();
+    auto text = text_of(waiting);
+    session_status result{side::context,   with_.request,     {}, state_, {},
+                          std::move(text), std::move(waiting)};
     for (const auto& [key, to] : receivers_)
         result.peers[key.first] = to.in_flight.empty() ? exposure::quiet : exposure::exposed;
     return result;
@@ -572,26 +576,28 @@ void tx_session_state::release_if_quiet() {
     with_.observer = observer_actor{}; // it may hold this session
 }
 
-std::string tx_session_state::waits_for() const {
-    std::string result;
-    auto add = [&result](const std::string& item) {
-        result.append(result.empty() ? "" : ", ").append(item);
-    };
+std::vector<session_wait> tx_session_state::waits() const {
+    std::vector<session_wait> result;
     for (const auto& [key, to] : receivers_)
         if (!to.in_flight.empty())
-            add(std::to_string(to.in_flight.size()) + " transfers to rank " + to_string(key.first));
+            result.push_back(
+                {std::to_string(to.in_flight.size()) + " transfers to rank " + to_string(key.first),
+                 to.in_flight.begin()->second.copier ? "copy_io" : "ucx_io"});
     if (!finished_) {
         if (!host_gave_all())
-            return "the host's last send(slice)";
+            return {{"the host's last send(slice)", "host"}};
         if (expected_.empty())
-            return "a receiver's request_data";
+            return {{"a receiver's request_data", "rx_session"}};
+        const auto instance =
+            receivers_.empty() ? "" : receivers_.begin()->second.peer->info.instance;
         for (auto rank : expected_)
             if (!attempts_.contains(rank))
-                add("request_data of rank " + to_string(rank));
+                result.push_back({"request_data of rank " + to_string(rank), "rx_session",
+                                  instance + "/" + to_string(rank)});
         if (result.empty() && with_.aux == aux_mode::required && !aux_)
-            return "the host's send_aux()";
+            return {{"the host's send_aux()", "host"}};
     }
-    return result.empty() ? "nothing" : result;
+    return result;
 }
 
 } // namespace kvferry

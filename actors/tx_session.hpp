@@ -107,7 +107,7 @@ private:
     void update();
     void finish(session_state, caf::error);
     void release_if_quiet();
-    std::string waits_for() const;
+    std::vector<session_wait> waits() const;
 
     tx_session_actor::pointer self_;
     dependencies with_;

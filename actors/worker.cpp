@@ -78,13 +78,13 @@ Handle refuse_session(caf::actor_system& system, const callback_actor& callbacks
     const session_released released{role, options.request, {}};
     promises->outcome.set_value(outcome);
     promises->released.set_value(released);
+    const auto tell_host = [&](std::function<void()> call) {
+        tell_from_outside(callbacks, run_callback{std::move(call), released.request});
+    };
     if (options.on_outcome)
-        tell_from_outside(callbacks, run_callback{[call = std::move(options.on_outcome), outcome] {
-                              call(outcome);
-                          }});
+        tell_host([call = std::move(options.on_outcome), outcome] { call(outcome); });
     if (options.on_released)
-        tell_from_outside(callbacks, run_callback{[call = std::move(options.on_released),
-                                                   released] { call(released); }});
+        tell_host([call = std::move(options.on_released), released] { call(released); });
     return result;
 }
 
@@ -149,8 +149,12 @@ caf::expected<worker_statistics> worker::statistics() const {
 }
 
 caf::expected<session_list> worker::sessions() const {
-    return ask_blocking<session_list>(*parts_->system, parts_->actor, list_sessions{},
-                                      parts_->options.bounds.info_deadline);
+    return sessions({}, parts_->options.bounds.info_deadline);
+}
+
+caf::expected<session_list> worker::sessions(list_sessions which,
+                                             std::chrono::milliseconds deadline) const {
+    return ask_blocking<session_list>(*parts_->system, parts_->actor, which, deadline);
 }
 
 transfer_worker_actor worker::actor() const {

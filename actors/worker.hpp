@@ -78,6 +78,9 @@ public:
     caf::expected<rank_info_reply> info() const;
     caf::expected<worker_statistics> statistics() const;
     caf::expected<session_list> sessions() const;
+    /// Waits so long at most, for whoever looks after a rank that may hang.
+    caf::expected<session_list> sessions(list_sessions which,
+                                         std::chrono::milliseconds deadline) const;
 
     /// Cancels all sessions, says goodbye to peers, releases everything. What is not proven quiet
     /// by the deadline is named, and keeps its memory, its mappings and its threads for ever.

@@ -363,6 +363,8 @@ struct writer_binding {
     std::vector<rank_id> receivers;
     /// Its DP group.
     std::uint32_t dp_rank = 0;
+    /// The name of its instance.
+    std::string instance = {};
 };
 
 /// `error` set: the cohorts could not be computed.
@@ -397,6 +399,16 @@ struct session_retired {
 
 struct query_status {};
 
+/// One thing that a session waits for, and who must act.
+struct session_wait {
+    /// "reports of context rank 1".
+    std::string what;
+    /// An actor by its name in traces, or "host".
+    std::string who;
+    /// Where that is, as in "context/1"; empty: on the session's own rank.
+    std::string rank = {};
+};
+
 /// A session as it is now, for people: what it is, what it waits for, what is on loan.
 struct session_status {
     side role = side::context;
@@ -405,13 +417,23 @@ struct session_status {
     session_state state = session_state::init;
     /// Per peer rank: how far its evidence is.
     std::map<rank_id, exposure> peers;
+    /// `waits` as one text; "nothing" when it is empty.
     std::string waits_for;
+    std::vector<session_wait> waits = {};
+    /// When it ends by itself; none once it has its outcome.
+    std::optional<time_point> deadline = {};
 };
 
-struct list_sessions {};
+struct list_sessions {
+    /// Only those of this request.
+    std::optional<rid> request = {};
+};
 
 struct session_list {
     std::vector<session_status> sessions;
+    /// Requests of receiver ranks whose session the host has not opened yet; `deadline` is when
+    /// they are forgotten unless they are renewed.
+    std::vector<session_status> unopened = {};
 };
 
 /// One piece. `index` counts send(slice) or receive(slice); for aux it is 0.
@@ -485,6 +507,8 @@ struct host_receive {
 
 struct run_callback {
     std::function<void()> callback;
+    /// The session that it is about.
+    rid request = {};
 };
 
 // -- worker ---------------------------------------------------------------------------------

@@ -26,12 +26,17 @@ using event_words = std::array<std::uint64_t, words_per_event>;
 /// been overwritten meanwhile; hence single words, so that it reads old or new values, never torn
 /// ones.
 struct ring {
-    std::array<event_words, ring_events> events; // not initialized: pages are touched when used
-    std::uint64_t recorded;
+    explicit ring(std::size_t size) : events(new event_words[size]), capacity(size) {}
+
+    std::unique_ptr<event_words[]> events; // not initialized: pages are touched when used
+    const std::uint64_t capacity;
+    std::uint64_t recorded = 0;
     // Guarded by the registry's mutex.
-    std::uint32_t number;
+    std::uint32_t number = 0;
     std::string rank;
     std::string role;
+
+    event_words& at(std::uint64_t index) { return events[index & (capacity - 1)]; }
 };
 
 struct registry {
@@ -49,6 +54,7 @@ registry& all() {
 
 constinit std::atomic<std::uint64_t (*)()> virtual_clock{nullptr};
 constinit std::atomic<bool> enabled{true};
+constinit std::atomic<std::size_t> kept_events{ring_events};
 constinit thread_local ring* mine = nullptr;
 /// What is recorded after the ring is gone has no place any more.
 constinit thread_local bool over = false;
@@ -71,8 +77,7 @@ struct ring_owner {
 ring& make_mine() {
     thread_local ring_owner owner;
     if (!owner.held) {
-        owner.held = std::shared_ptr<ring>(new ring);
-        owner.held->recorded = 0;
+        owner.held = std::make_shared<ring>(kept_events.load(std::memory_order_relaxed));
         std::lock_guard guard{all().mutex};
         owner.held->number = all().threads++;
         all().living.push_back(owner.held);
@@ -92,21 +97,21 @@ std::uint64_t monotonic_ns() noexcept {
 /// lost. `writing`: by another thread, meanwhile.
 std::uint64_t read(ring& from, std::uint64_t& first, std::vector<event>& into, bool writing) {
     const auto end = std::atomic_ref{from.recorded}.load(std::memory_order_acquire);
-    const auto oldest = end < ring_events ? 0 : end - ring_events;
+    const auto oldest = end < from.capacity ? 0 : end - from.capacity;
     const auto begin = std::max(first, oldest);
     const auto size = into.size();
     for (auto index = begin; index < end; ++index) {
         event_words copy;
         for (std::size_t word = 0; word < words_per_event; ++word)
-            copy[word] = std::atomic_ref{from.events[index % ring_events][word]}.load(
-                std::memory_order_relaxed);
+            copy[word] = std::atomic_ref{from.at(index)[word]}.load(std::memory_order_relaxed);
         into.push_back(std::bit_cast<event>(copy));
     }
     std::atomic_thread_fence(std::memory_order_acquire);
     // The writer may be in the middle of the event after the last one that it has counted.
     const auto now_end =
         std::atomic_ref{from.recorded}.load(std::memory_order_relaxed) + (writing ? 1 : 0);
-    const auto valid = std::clamp(now_end < ring_events ? 0 : now_end - ring_events, begin, end);
+    const auto valid =
+        std::clamp(now_end < from.capacity ? 0 : now_end - from.capacity, begin, end);
     into.erase(into.begin() + static_cast<std::ptrdiff_t>(size),
                into.begin() + static_cast<std::ptrdiff_t>(size + (valid - begin)));
     const auto kept = into.size() - size;
@@ -135,6 +140,10 @@ void enable(bool on) noexcept {
     enabled.store(on, std::memory_order_relaxed);
 }
 
+void keep_events(std::size_t count) noexcept {
+    kept_events.store(count, std::memory_order_relaxed);
+}
+
 void record(const event& x) noexcept {
     if (!enabled.load(std::memory_order_relaxed)) [[unlikely]]
         return;
@@ -142,7 +151,7 @@ void record(const event& x) noexcept {
         return;
     auto& to = mine ? *mine : make_mine();
     const auto words = std::bit_cast<event_words>(x);
-    auto& place = to.events[to.recorded % ring_events];
+    auto& place = to.at(to.recorded);
     std::atomic_thread_fence(std::memory_order_release);
     for (std::size_t word = 0; word < words_per_event; ++word)
         std::atomic_ref{place[word]}.store(words[word], std::memory_order_relaxed);

@@ -53,6 +53,8 @@ static_assert(sizeof(event) == 64);
 
 /// Events that one thread keeps; older ones are overwritten and counted.
 inline constexpr std::size_t ring_events = 16384;
+/// The same while a recording is written: its writer may have to wait for a processor.
+inline constexpr std::size_t ring_events_recorded = 16 * ring_events;
 
 /// Ticks of events; on x86 the time-stamp counter. `clock_now` relates them to CLOCK_MONOTONIC.
 std::uint64_t now() noexcept;
@@ -62,6 +64,9 @@ void use_clock(std::uint64_t (*virtual_nanoseconds)()) noexcept;
 
 /// Off: record() returns at once. Only for measuring what recording costs.
 void enable(bool) noexcept;
+
+/// Threads that record for the first time from now on keep so many events, a power of two.
+void keep_events(std::size_t) noexcept;
 
 /// Records on the calling thread; never blocks, allocates in a thread's first call only.
 void record(const event&) noexcept;

@@ -35,7 +35,7 @@ public:
         session = vs.track(spawn_at<rx_session_actor, rx_session_state>(
             vs.system(), {},
             rx_session_state::dependencies{bounds, self, owner.handle(), observer.handle(), request,
-                                           drawn, aux, std::move(checker)}));
+                                           drawn, aux, {}, std::move(checker)}));
     }
 
     template <class Message>

@@ -65,8 +65,9 @@ rank_host::start(runtime& actors, const rank_options& options, line_writer_actor
     auto info = started->publish({region}, plan->pages);
     if (!info)
         return info.error();
-    std::unique_ptr<rank_host> result{new rank_host{
-        std::move(out), options.stop_deadline, std::move(pool), std::move(*started), plan->pages}};
+    std::unique_ptr<rank_host> result{new rank_host{std::move(out), kvferry::describe(*info),
+                                                    options.stop_deadline, std::move(pool),
+                                                    std::move(*started), plan->pages}};
     result->print({{"event", "ready"},
                    {"instance", options.instance},
                    {"rank", info->rank.value},
@@ -77,10 +78,11 @@ rank_host::start(runtime& actors, const rank_options& options, line_writer_actor
     return result;
 }
 
-rank_host::rank_host(line_writer_actor out, std::chrono::milliseconds stop_deadline, memory pool,
-                     worker started, page_table pages)
-    : out_(std::move(out)), stop_deadline_(stop_deadline), pool_(std::move(pool)),
-      worker_(std::move(started)), content_(pages, pool_.base()) {}
+rank_host::rank_host(line_writer_actor out, std::string name,
+                     std::chrono::milliseconds stop_deadline, memory pool, worker started,
+                     page_table pages)
+    : out_(std::move(out)), name_(std::move(name)), stop_deadline_(stop_deadline),
+      pool_(std::move(pool)), worker_(std::move(started)), content_(pages, pool_.base()) {}
 
 bool rank_host::run(const std::string& line) {
     static const std::unordered_map<std::string, void (rank_host::*)(const json&)> commands{

@@ -29,6 +29,10 @@ public:
     /// Runs one command and prints its answer; false after `stop`.
     bool run(const std::string& line);
 
+    /// "context/0".
+    const std::string& name() const { return name_; }
+    const worker& facade() const { return worker_; }
+
     /// Prints `stopped`. False when pages could not be proven quiet: then nothing may be freed, and
     /// only the end of the process settles it.
     bool stop();
@@ -54,8 +58,8 @@ private:
         std::byte* base() { return shared ? shared->base() : owned.data(); }
     };
 
-    rank_host(line_writer_actor out, std::chrono::milliseconds stop_deadline, memory pool,
-              worker started, page_table pages);
+    rank_host(line_writer_actor out, std::string name, std::chrono::milliseconds stop_deadline,
+              memory pool, worker started, page_table pages);
 
     void open(const json& command);
     void send(const json& command);
@@ -78,6 +82,7 @@ private:
     void print(const json& event) const;
 
     line_writer_actor out_;
+    std::string name_;
     std::chrono::milliseconds stop_deadline_;
     memory pool_;
     worker worker_;

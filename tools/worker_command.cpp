@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command line of `kvferry worker` and its loop over standard input.
 #include "actors/trace_recording.hpp"
-#include "tools/flight_recorder.hpp"
+#include "tools/process_tracing.hpp"
 #include "tools/rank_host.hpp"
 #include "tools/subcommand.hpp"
 
 #include <CLI/CLI.hpp>
 #include <caf/scoped_actor.hpp>
 
+#include <algorithm>
 #include <csignal>
 #include <iostream>
 #include <memory>
@@ -60,9 +61,7 @@ and its generation rank:
 
 int run_worker(const rank_options& options) {
     std::signal(SIGPIPE, SIG_IGN); // a script that is gone is an end of input, nothing worse
-    auto flight = flight_recorder::start(options.instance, flight_recorder::folder());
-    if (!flight)
-        std::cerr << "kvferry worker: no flight recorder: " << text_of(flight.error()) << "\n";
+    const auto flight = start_flight_recorder(options.instance);
     std::unique_ptr<trace_recording> recording;
     if (!options.trace.empty()) {
         auto started = trace_recording::start(options.trace, options.instance);
@@ -85,11 +84,18 @@ int run_worker(const rank_options& options) {
         flush();
         return code_of(host.error()) == errc::invalid_argument ? exit_usage : exit_failure;
     }
+    const auto& rank = (*host)->name();
+    auto socket_name = rank;
+    std::replace(socket_name.begin(), socket_name.end(), '/', '-');
+    auto live = start_trace_endpoint(socket_name, [&rank, &host](rid request) {
+        return trace_sessions((*host)->facade(), rank, request);
+    });
     for (std::string line; std::getline(std::cin, line) && (*host)->run(line);) {
     }
     const auto clean = (*host)->stop();
     flush();
     if (!clean) {
+        live.reset();
         recording.reset();
         std::_Exit(exit_failure); // threads that own mappings stay as they are: the end of the
                                   // process is the proof

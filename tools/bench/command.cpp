@@ -3,6 +3,7 @@
 #include "tools/bench/context_side.hpp"
 #include "tools/bench/memory.hpp"
 #include "tools/bench/report.hpp"
+#include "tools/process_tracing.hpp"
 #include "tools/subcommand.hpp"
 
 #include <CLI/CLI.hpp>
@@ -23,8 +24,10 @@ cudaMemcpyAsync of as many bytes in one piece. cuda-host and host-cuda: context-
 Exit status: 0, 1 when a transfer failed or a byte was wrong, 2 for a wrong flag.)";
 
 int run_bench(const bench::bench_options& options) {
+    const auto flight = tools::start_flight_recorder("bench-generation");
     auto result = bench::measure(options);
     if (!result) {
+        tools::flight_recorder::failed("the benchmark failed: " + text_of(result.error()));
         std::cerr << "kvferry bench: " << describe(result.error()) << "\n";
         return code_of(result.error()) == errc::invalid_argument ? exit_usage : exit_failure;
     }
@@ -92,7 +95,10 @@ void add_bench_side(CLI::App& app, int& status) {
     auto* command = app.add_subcommand("bench-side", "The context side of bench")->group("");
     auto fd = std::make_shared<int>(-1);
     command->add_option("fd", *fd)->required();
-    command->callback([fd, &status] { status = bench::run_context_side(*fd); });
+    command->callback([fd, &status] {
+        const auto flight = tools::start_flight_recorder("bench-context");
+        status = bench::run_context_side(*fd);
+    });
 }
 
 } // namespace kvferry

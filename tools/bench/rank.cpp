@@ -2,6 +2,7 @@
 // From options to a published rank.
 #include "tools/bench/rank.hpp"
 
+#include "tools/process_tracing.hpp"
 #include "transport/io_loop.hpp"
 
 #include <fstream>
@@ -60,12 +61,17 @@ caf::expected<rank> rank::start(runtime& actors, const bench_options& options,
     auto published = started->publish({(*memory)->region()}, page_table_of(shape));
     if (!published)
         return std::move(published.error());
-    return rank{std::move(recording), std::move(*memory), std::move(*started)};
+    return rank{std::move(recording), std::move(*memory), std::move(*started), role};
 }
 
 rank::rank(std::unique_ptr<trace_recording> recording, std::unique_ptr<bench_memory> memory,
-           worker started)
-    : recording_(std::move(recording)), memory_(std::move(memory)), worker_(std::move(started)) {}
+           worker started, side role)
+    : recording_(std::move(recording)), memory_(std::move(memory)),
+      worker_(std::make_unique<worker>(std::move(started))),
+      live_(tools::start_trace_endpoint(
+          "bench-" + to_string(role), [from = worker_.get(), role](rid request) {
+              return trace_sessions(*from, to_string(role) + "/0", request);
+          })) {}
 
 usage rank::used() const {
     rusage now{};
@@ -74,7 +80,7 @@ usage rank::used() const {
 }
 
 caf::error rank::stop() {
-    auto stopped = worker_.stop(stop_deadline);
+    auto stopped = worker_->stop(stop_deadline);
     if (!stopped)
         return std::move(stopped.error());
     if (!stopped->unproven.empty())

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "actors/runtime.hpp"
+#include "actors/trace_endpoint.hpp"
 #include "actors/trace_recording.hpp"
 #include "tools/bench/memory.hpp"
 
@@ -25,19 +26,20 @@ public:
     static caf::expected<rank> start(runtime&, const bench_options&, const bench_shape&, side);
 
     bench_memory& memory() { return *memory_; }
-    worker& facade() { return worker_; }
+    worker& facade() { return *worker_; }
     usage used() const;
 
     /// Fails when memory could not be proven quiet.
     caf::error stop();
 
 private:
-    rank(std::unique_ptr<trace_recording>, std::unique_ptr<bench_memory>, worker);
+    rank(std::unique_ptr<trace_recording>, std::unique_ptr<bench_memory>, worker, side);
 
     /// Null without --trace.
     std::unique_ptr<trace_recording> recording_;
     std::unique_ptr<bench_memory> memory_;
-    worker worker_;
+    std::unique_ptr<worker> worker_; // `live_` points to it
+    std::unique_ptr<trace_endpoint> live_;
 };
 
 } // namespace kvferry::bench

@@ -3,6 +3,7 @@
 #include "tools/demo/context_side.hpp"
 
 #include "tools/demo/stopwatch.hpp"
+#include "tools/flight_recorder.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -106,6 +107,7 @@ void context_side::on_outcome(std::uint64_t rid, std::uint32_t rank,
     if (outcome.error && request.report.failure.empty()) {
         request.report.failure =
             "context rank " + std::to_string(rank) + ": " + describe(outcome.error);
+        tools::flight_recorder::failed(request.report.failure);
     }
     const auto carried = [](const peer_summary& peer) { return peer.bytes > 0; };
     if (std::none_of(outcome.peers.begin(), outcome.peers.end(), carried)) {

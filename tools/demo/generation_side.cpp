@@ -3,6 +3,7 @@
 #include "tools/demo/generation_side.hpp"
 
 #include "tools/demo/stopwatch.hpp"
+#include "tools/flight_recorder.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -94,6 +95,7 @@ void generation_side::fail(request& request, std::string why) {
         return;
     }
     request.report.failure = std::move(why);
+    tools::flight_recorder::failed(request.report.failure);
     for (const auto& session : request.sessions) {
         session.cancel("another rank failed: " + request.report.failure);
     }

@@ -4,6 +4,7 @@
 #include "tools/demo/context_side.hpp"
 #include "tools/demo/copy_comparison.hpp"
 #include "tools/demo/generation_side.hpp"
+#include "tools/process_tracing.hpp"
 #include "tools/subcommand.hpp"
 
 #include <CLI/CLI.hpp>
@@ -28,6 +29,7 @@ void run_side(side_loop& loop) {
     std::unique_ptr<side_ranks> ranks;
     std::unique_ptr<context_side> context;
     std::unique_ptr<generation_side> generation;
+    std::unique_ptr<trace_endpoint> live;
     loop.handlers().on<start_side>([&](const start_side& setup) {
         if (!setup.trace.empty()) {
             auto started = trace_recording::start(setup.trace, setup.instance);
@@ -37,6 +39,16 @@ void run_side(side_loop& loop) {
             recording = std::move(*started);
         }
         ranks = std::make_unique<side_ranks>(setup);
+        live = tools::start_trace_endpoint(
+            setup.instance, [&ranks, instance = setup.instance](rid request) {
+                std::vector<trace::session_record> all;
+                for (std::size_t rank = 0; rank < ranks->size(); ++rank) {
+                    auto part = trace_sessions(ranks->rank(rank),
+                                               instance + "/" + std::to_string(rank), request);
+                    all.insert(all.end(), part.begin(), part.end());
+                }
+                return all;
+            });
         if (setup.instance == "context") {
             context = std::make_unique<context_side>(loop, *ranks, setup);
         } else {
@@ -57,13 +69,15 @@ void run_side(side_loop& loop) {
     loop.tell(last);
 }
 
-int side_main() {
+int side_main(const std::string& name) {
+    const auto flight = tools::start_flight_recorder("demo-" + name);
     side_loop loop;
     try {
         run_side(loop);
         loop.drain();
         return exit_success;
     } catch (const std::exception& error) {
+        tools::flight_recorder::failed(error.what());
         loop.tell(side_failed{error.what()});
         loop.drain();
         return exit_failure;
@@ -77,7 +91,7 @@ void add_demo_side(CLI::App& app, int& status) {
                         ->group(""); // not for people
     auto name = std::make_shared<std::string>();
     command->add_option("side", *name, "for ps: context or generation")->required();
-    command->callback([name, &status] { status = side_main(); });
+    command->callback([name, &status] { status = side_main(*name); });
 }
 
 } // namespace kvferry

@@ -2,11 +2,12 @@
 // The command line of `kvferry trace`.
 #include "messages/trace.hpp"
 #include "tools/subcommand.hpp"
+#include "tools/trace/live_command.hpp"
+#include "tools/trace/open_run.hpp"
 #include "tools/trace/page.hpp"
 #include "tools/trace/perfetto.hpp"
 #include "tools/trace/pictures.hpp"
 #include "tools/trace/report.hpp"
-#include "tools/trace/why.hpp"
 
 #include <CLI/CLI.hpp>
 
@@ -36,6 +37,12 @@ with one file per process. All commands take that folder, or one file.
   kvferry trace chart --rid 1 /tmp/run      one transfer as a sequence diagram
   kvferry trace html -o run.html /tmp/run   a page to look around in
 
+Running processes are looked at through a socket each, in KVFERRY_TRACE_DIR, else in "kvferry" in
+XDG_RUNTIME_DIR, else in /tmp/kvferry-<user id>; only their own user gets in.
+
+  kvferry trace why 7                                      what rid 7 waits for now, who must act
+  kvferry trace record --for 10s --limit 1000000 -o /tmp/run
+
 Exit status: 0, 1 when `check` found something or nothing could be read, 2 for a wrong flag.)";
 
 struct trace_options {
@@ -51,27 +58,6 @@ struct trace_options {
         return has_rid ? std::optional{rid} : std::nullopt;
     }
 };
-
-/// The run, with what could not be read of it on standard error.
-struct opened_run {
-    flow joined;
-    std::vector<std::string> problems;
-};
-
-std::optional<opened_run> open_run(const std::string& path) {
-    auto files = read_run(path);
-    if (!files) {
-        std::cerr << "kvferry trace: " << text_of(files.error()) << "\n";
-        return {};
-    }
-    for (const auto& problem : files->problems)
-        std::cerr << "kvferry trace: " << problem << "\n";
-    opened_run result{join(std::move(files->recordings)), std::move(files->problems)};
-    if (const auto lost = result.joined.lost())
-        std::cerr << "kvferry trace: " << lost
-                  << " events were overwritten before they were written down\n";
-    return result;
-}
 
 int write_file(const std::string& path, const std::string& text) {
     if (path.empty() || path == "-") {
@@ -157,27 +143,6 @@ int run_check(const opened_run& run, const trace_options& options) {
     return result.ok() ? exit_success : exit_failure;
 }
 
-int why(const opened_run& run, const trace_options& options) {
-    const auto waits = waits_of(run.joined, options.rid);
-    auto rows = nlohmann::json::array();
-    for (const auto& x : waits)
-        if (options.json)
-            rows.push_back({{"kind", x.kind},
-                            {"who", x.who},
-                            {"what", x.what},
-                            {"text", x.text},
-                            {"waited_ns", x.now_ns - x.since_ns}});
-        else
-            std::cout << x.text << "\n";
-    if (options.json)
-        std::cout << rows.dump() << "\n";
-    else if (waits.empty())
-        std::cout << "rid " << options.rid
-                  << " is not in this run, or it is over and its pages are released\n";
-    std::cout << std::flush;
-    return exit_success;
-}
-
 int perfetto(const opened_run& run, const trace_options& options) {
     return write_file(options.output, perfetto_json(run.joined).dump() + "\n");
 }
@@ -230,10 +195,7 @@ void add_trace(CLI::App& app, int& status) {
     auto* verdict =
         add("check", "Whether anything was lost, ended twice, or waits for ever", run_check);
     verdict->add_flag("--json", options->json, "One JSON object");
-    auto* reason =
-        add("why", "What a request waited for when the recording ended, and who had to act", why);
-    rid(reason)->required();
-    reason->add_flag("--json", options->json, "A list of objects, the nearest cause first");
+    add_live_commands(*command, status);
     auto* price = command->add_subcommand("cost", "Measure what recording one event costs");
     price->add_flag("--json", options->json, "One JSON object");
     price->callback([options, &status] { status = cost(options->json); });

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where `kvferry trace record` and `kvferry trace why` look into a running process: a unix socket
+// in a folder of its user. Nothing is on the network, nobody but the user gets in.
+#pragma once
+
+#include "actors/worker.hpp"
+#include "messages/errors.hpp"
+#include "messages/trace_format.hpp"
+#include "transport/unique_fd.hpp"
+
+#include <functional>
+#include <list>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace kvferry {
+
+/// Owns a thread, which sleeps while nobody looks. A process has one; what it shows is about all
+/// ranks of the process.
+///
+/// Who connects sends one line, "record" or "why RID", and gets a recording (trace_format.hpp):
+/// - record: what happens from now on, until the connection's other end stops sending;
+/// - why: the sessions of that request, then what the rings hold.
+/// At least every `trace_beat` something comes, so that silence means a frozen process.
+class trace_endpoint {
+public:
+    /// What the ranks of this process say of a request; called on the endpoint's thread.
+    using ask_ranks = std::function<std::vector<trace::session_record>(rid)>;
+
+    /// KVFERRY_TRACE_DIR, else "kvferry" in XDG_RUNTIME_DIR, else "kvferry-<user id>" among the
+    /// system's temporary files.
+    static std::string default_folder();
+
+    /// Listens at FOLDER/<name>-<process id>.sock. system_call_failed names the path;
+    /// invalid_argument when the folder belongs to somebody else or is open to others.
+    static caf::expected<std::unique_ptr<trace_endpoint>>
+    start(const std::string& name, const std::string& folder, ask_ranks);
+
+    /// Tells recorders the end and takes the socket away.
+    ~trace_endpoint();
+    trace_endpoint(const trace_endpoint&) = delete;
+    trace_endpoint& operator=(const trace_endpoint&) = delete;
+
+    const std::string& path() const { return path_; }
+
+private:
+    struct client;
+
+    trace_endpoint(std::string name, std::string path, unique_fd listener, unique_fd stop,
+                   ask_ranks);
+
+    void run();
+    void accept();
+    void serve(client&);
+    void begin(client&, const std::string& question);
+
+    std::string name_;
+    std::string path_;
+    unique_fd listener_;
+    unique_fd stop_;
+    ask_ranks ask_;
+    std::list<client> clients_;
+    std::thread thread_;
+};
+
+/// Longest silence towards who records.
+inline constexpr std::chrono::milliseconds trace_beat{200};
+
+/// What this worker, called `rank`, says of a request: how it waits, at most `trace_answer`.
+std::vector<trace::session_record> trace_sessions(const worker&, const std::string& rank, rid);
+inline constexpr std::chrono::milliseconds trace_answer{500};
+
+} // namespace kvferry

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// Starts, and what is said when that fails.
+#include "tools/process_tracing.hpp"
+
+#include <iostream>
+#include <utility>
+
+namespace kvferry::tools {
+
+namespace {
+
+template <class Part>
+std::unique_ptr<Part> or_null(caf::expected<std::unique_ptr<Part>> made, const char* what) {
+    if (made)
+        return std::move(*made);
+    std::cerr << "kvferry: no " << what << ": " << text_of(made.error()) << std::endl;
+    return nullptr;
+}
+
+} // namespace
+
+std::unique_ptr<flight_recorder> start_flight_recorder(const std::string& name) {
+    return or_null(flight_recorder::start(name, flight_recorder::folder()), "flight recorder");
+}
+
+std::unique_ptr<trace_endpoint> start_trace_endpoint(const std::string& name,
+                                                     trace_endpoint::ask_ranks ask) {
+    return or_null(trace_endpoint::start(name, trace_endpoint::default_folder(), std::move(ask)),
+                   "socket for kvferry trace");
+}
+
+} // namespace kvferry::tools

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+// Running processes: finds their sockets, asks them, and never waits for one that is silent.
+#pragma once
+
+#include "messages/errors.hpp"
+#include "tools/trace/recording.hpp"
+#include "tools/trace/why.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace kvferry::tracing {
+
+/// A process that does not send anything for so long is silent.
+inline constexpr std::chrono::seconds silence_max{3};
+
+/// What one process had to say.
+struct live_process {
+    std::string name;
+    std::uint32_t process_id = 0;
+    /// Into the recording; `bytes` are of its file.
+    std::uint64_t events = 0;
+    std::uint64_t bytes = 0;
+    /// Why it stopped before the end: "is stopped by a signal", "died"; empty: it did not.
+    std::string problem;
+};
+
+struct live_recording {
+    std::vector<live_process> processes;
+    std::uint64_t events = 0;
+    std::chrono::milliseconds took{0};
+    /// The limit ended it; the events after it are missing.
+    bool limit_tripped = false;
+};
+
+/// Writes what all processes with a socket in `sockets` do from now on into RUN, one file each, for
+/// this time or up to so many events. Processes that start later are not in it. Fails when there is
+/// no process or RUN cannot be written.
+caf::expected<live_recording> record_live(const std::string& sockets, const std::string& run,
+                                          std::chrono::milliseconds time, std::uint64_t events_max);
+
+/// What all processes know of a request now.
+struct live_answers {
+    std::vector<recording> recordings;
+    std::vector<silent_process> silent;
+};
+caf::expected<live_answers> ask_live(const std::string& sockets, std::uint64_t rid);
+
+} // namespace kvferry::tracing

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reads and joins, and tells people what is missing.
+#include "tools/trace/open_run.hpp"
+
+#include <iostream>
+#include <utility>
+
+namespace kvferry::tracing {
+
+std::optional<opened_run> open_run(const std::string& path) {
+    auto files = read_run(path);
+    if (!files) {
+        std::cerr << "kvferry trace: " << text_of(files.error()) << "\n";
+        return {};
+    }
+    for (const auto& problem : files->problems)
+        std::cerr << "kvferry trace: " << problem << "\n";
+    opened_run result{join(std::move(files->recordings)), std::move(files->problems)};
+    if (const auto lost = result.joined.lost())
+        std::cerr << "kvferry trace: " << lost
+                  << " events were overwritten before they were written down\n";
+    return result;
+}
+
+} // namespace kvferry::tracing
