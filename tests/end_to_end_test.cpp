@@ -112,6 +112,8 @@ TEST_CASE("end to end: the aux record and the bytes that were moved are in the o
     INFO(outcome.dump());
     CHECK(outcome.at("state") == "FULLY_TRANSFERRED");
     CHECK(outcome.at("bytes") == 32 * small_bytes_per_token);
+    for (const auto& peer : outcome.at("peers"))
+        CHECK(peer.at("digests") == 1);
     CHECK(outcome.at("aux").at("first_tokens") == json::array({77}));
     CHECK(outcome.at("aux").at("draft_tokens") == json::array({4, 5}));
 }

@@ -123,6 +123,7 @@ caf::expected<rank_plan> plan_rank(const rank_options& options) {
     worker.bounds.dial_deadline = options.dial_deadline;
     worker.bounds.info_deadline = options.dial_deadline;
     worker.bounds.stop_deadline = options.stop_deadline;
+    worker.bounds.digests = true; // a rank to test with
     return result;
 }
 

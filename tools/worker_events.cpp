@@ -36,6 +36,7 @@ json event_of(const session_finished& x, std::chrono::milliseconds since_open) {
         peers.push_back({{"rank", peer.rank.value},
                          {"bytes", peer.bytes},
                          {"fragments", peer.fragments},
+                         {"digests", peer.digests},
                          {"route", peer.route}});
     }
     json result{{"event", "outcome"},           {"rid", x.request.value},

@@ -76,6 +76,8 @@ void add_bench(CLI::App& app, int& status) {
         ->add_option("--multiprocessors", options->multiprocessors, "Of a device, for its copies")
         ->check(CLI::Range(1, 1024))
         ->capture_default_str();
+    command->add_flag("--digests", options->digests,
+                      "The runtime compares a digest of every piece, too (host memory)");
     command->add_flag("--huge-pages", options->huge_pages, "Pools of 2 MiB pages");
     command
         ->add_option("--trace", options->trace,

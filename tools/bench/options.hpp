@@ -30,6 +30,8 @@ struct bench_options {
     /// Of the pool on each side; 0: larger than any cache, and what the transfers need.
     std::uint64_t footprint_bytes = 0;
     bool huge_pages = false;
+    /// Both sides read every byte once more and compare.
+    bool digests = false;
     /// That copies by a device may take.
     std::uint32_t multiprocessors = device_options{}.multiprocessors;
     bool json = false;
@@ -40,7 +42,7 @@ struct bench_options {
 
     NLOHMANN_DEFINE_TYPE_INTRUSIVE(bench_options, regions, region_bytes, per_block, memory, route,
                                    in_flight, repeat, transfers, spin_us, footprint_bytes,
-                                   huge_pages, multiprocessors, json, trace, without_rings)
+                                   huge_pages, digests, multiprocessors, json, trace, without_rings)
 };
 
 /// A run in whole blocks.

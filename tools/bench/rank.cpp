@@ -54,6 +54,7 @@ caf::expected<rank> rank::start(runtime& actors, const bench_options& options,
     how.devices.multiprocessors = options.multiprocessors;
     if (options.memory == "host-cuda")
         how.devices.also = {0};
+    how.bounds.digests = options.digests;
     how.bounds.loop_spin = std::chrono::microseconds{options.spin_us};
     auto started = actors.start_worker(std::move(how));
     if (!started)

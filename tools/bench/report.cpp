@@ -14,6 +14,7 @@ nlohmann::json json_of(const bench_result& x) {
         {"per_block", x.options.per_block},
         {"memory", x.options.memory},
         {"page_bytes", x.page_bytes},
+        {"digests", x.options.digests},
         {"multiprocessors", x.options.multiprocessors},
         {"route", x.route},
         {"in_flight", x.options.in_flight},

@@ -119,6 +119,7 @@ void side_ranks::start_workers() {
         // What a request may wait for its prefill, here and at the sender.
         options.bounds.session_deadline = deadline;
         options.bounds.early_request_lease = deadline;
+        options.bounds.digests = true;
         workers_.push_back(take(runtime_.start_worker(options),
                                 setup_.instance + " rank " + std::to_string(rank)));
     }
