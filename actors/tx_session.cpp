@@ -578,11 +578,16 @@ void tx_session_state::release_if_quiet() {
 
 std::vector<session_wait> tx_session_state::waits() const {
     std::vector<session_wait> result;
-    for (const auto& [key, to] : receivers_)
-        if (!to.in_flight.empty())
-            result.push_back(
-                {std::to_string(to.in_flight.size()) + " transfers to rank " + to_string(key.first),
-                 to.in_flight.begin()->second.copier ? "copy_io" : "ucx_io"});
+    for (const auto& [key, to] : receivers_) {
+        if (to.in_flight.empty())
+            continue;
+        const auto& copier = to.in_flight.begin()->second.copier;
+        result.push_back(
+            {std::to_string(to.in_flight.size()) + " transfers to rank " + to_string(key.first),
+             !copier                             ? "ucx_io"
+             : copier == with_.environment->copy ? "copy_io"
+                                                 : "cuda_io"});
+    }
     if (!finished_) {
         if (!host_gave_all())
             return {{"the host's last send(slice)", "host"}};

@@ -130,6 +130,12 @@ private:
     std::vector<test_rank> ranks_;
 };
 
+inline session_options options_of(std::uint64_t request) {
+    session_options result;
+    result.request = rid{request};
+    return result;
+}
+
 /// Everything that one request opened.
 struct test_request {
     std::vector<tx_handle> sending;

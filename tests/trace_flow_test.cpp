@@ -3,6 +3,7 @@
 #include "doctest/doctest.h"
 #include "tests/contains.hpp"
 #include "tests/trace_story.hpp"
+#include "tools/trace/diff.hpp"
 #include "tools/trace/flow.hpp"
 #include "tools/trace/page.hpp"
 #include "tools/trace/perfetto.hpp"
@@ -167,6 +168,38 @@ TEST_CASE(
     REQUIRE(arrow != events.end());
     events.erase(arrow);
     CHECK(problems_of_perfetto(broken).size() == 1);
+}
+
+TEST_CASE(
+    "trace diff: runs that differ in time only are equal; else the first difference is told") {
+    const auto first = join(one_transfer());
+    CHECK(differences_of(first, join(one_transfer(-5000))).empty());
+
+    auto other = one_transfer();
+    for (auto& x : other[1].events)
+        if (x.message == "transfer_done")
+            x.message = "transfer_failed";
+    auto found = differences_of(first, join(std::move(other)));
+    REQUIRE(found.size() == 1);
+    CHECK(found[0].rid == 7);
+    CHECK(found[0].who == "context/0 tx_session");
+    CHECK(found[0].after == 1);
+    CHECK(found[0].first == "transfer_done");
+    CHECK(found[0].second == "transfer_failed");
+
+    auto shorter = one_transfer();
+    std::erase_if(shorter[0].events, [](const auto& x) { return x.time_ns > 63'000; });
+    found = differences_of(first, join(std::move(shorter)));
+    REQUIRE(found.size() == 1);
+    CHECK(found[0].second == "nothing");
+
+    auto foreign = one_transfer();
+    for (auto& side : foreign)
+        for (auto& x : side.events)
+            x.rid = x.rid ? 8 : 0;
+    found = differences_of(first, join(std::move(foreign)));
+    CHECK(found.size() == 2);
+    CHECK(contains(text_of(found), "rid 7"));
 }
 
 TEST_CASE("trace page: it needs no network, and no text of a run can end its data") {

@@ -2,6 +2,8 @@
 // Recordings as tests write them down: one transfer between two processes, and what can be wrong.
 #pragma once
 
+#include "doctest/doctest.h"
+#include "messages/trace_format.hpp"
 #include "tools/trace/recording.hpp"
 
 #include <cstdint>
@@ -94,6 +96,18 @@ inline std::vector<recording> one_transfer(std::int64_t skew_ns = 0,
     context.add(46, instant::sent, "tx_session", 20, "session_released", 0, 7);
     context.add(47, instant::done, "tx_session", 20, "transfer_done", 202);
     return {std::move(generation.get()), std::move(context.get())};
+}
+
+/// What the rings of this process have got since `from` was made, as a file would have it.
+inline recording recorded_since(trace::collector& from) {
+    trace::recording_encoder encoder;
+    auto bytes = encoder.begin(trace::first_clock(), 1, "test", "here");
+    for (const auto& part :
+         {encoder.add(trace::clock_now(), from.collect()), encoder.end("complete")})
+        bytes.insert(bytes.end(), part.begin(), part.end());
+    auto read = tracing::read_recording(bytes, "test");
+    REQUIRE(read);
+    return std::move(*read);
 }
 
 } // namespace kvferry::testing

@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kvferry trace why`: each kind of stall names the actor that must act, and the message.
+#include "actors/loopback_world.hpp"
+#include "actors/trace_endpoint.hpp"
 #include "doctest/doctest.h"
 #include "tests/contains.hpp"
+#include "tests/rank_fixture.hpp"
 #include "tests/trace_story.hpp"
 #include "tools/trace/why.hpp"
 
+#include <atomic>
+#include <future>
 #include <string>
 
 using namespace kvferry;
@@ -28,7 +33,99 @@ struct stall {
     const char* what;
 };
 
+/// One rank each side, in one world without hardware; what is asked is what a live process answers.
+struct loopback_ranks {
+    runtime system;
+    trace::collector events;
+    worker_options options;
+    cache_format format;
+    std::optional<test_instance> context, generation;
+
+    explicit loopback_ranks(memory_kind kind = memory_kind::host_shared) {
+        events.collect(); // of other tests
+        options.world = std::make_shared<loopback_world>(system.system());
+        format.layers = 2;
+        format.kv_heads = 2;
+        format.head_dim = 16;
+        format.tokens_per_block = 8;
+        context.emplace(system, "prefill", format, 1, 1, 3, options, kind);
+        generation.emplace(system, "decode", format, 1, 1, 3, options, kind);
+    }
+
+    test_rank& source() { return context->ranks()[0]; }
+    test_rank& target() { return generation->ranks()[0]; }
+
+    std::vector<wait> waits() {
+        auto run = recorded_since(events);
+        for (auto [rank, name] : {std::pair{&source(), "prefill/0"}, {&target(), "decode/0"}}) {
+            const auto said = trace_sessions(rank->transfers, name, {7});
+            run.sessions.insert(run.sessions.end(), said.begin(), said.end());
+        }
+        run.ended = trace::ended_asked;
+        return waits_of(join({std::move(run)}), 7);
+    }
+};
+
 } // namespace
+
+TEST_CASE("trace why: a host's callback that does not return is named") {
+    std::promise<void> entered, let_go;
+    loopback_ranks ranks;
+    auto options = options_of(7);
+    options.on_outcome = [&](const session_finished&) {
+        entered.set_value();
+        let_go.get_future().wait();
+    };
+    auto receiving = ranks.target().transfers.open_rx(options, {ranks.context->endpoint(), 0});
+    receiving.receive(ranks.generation->slice(ranks.target()));
+    auto sending = ranks.source().transfers.open_tx(options_of(7));
+    sending.send(ranks.context->slice(ranks.source()));
+    entered.get_future().wait();
+    sending.released().get();
+    const auto waits = ranks.waits();
+    let_go.set_value();
+    receiving.released().get();
+    REQUIRE_FALSE(waits.empty());
+    CHECK(waits[0].kind == "handler");
+    CHECK(waits[0].who == "test callback_runner");
+    CHECK(waits[0].what == "run_callback");
+}
+
+TEST_CASE("trace why: a copy that waits for an event of the host is up to the copying actor") {
+    std::atomic<bool> computed{false};
+    loopback_ranks ranks{memory_kind::cuda};
+    auto receiving =
+        ranks.target().transfers.open_rx(options_of(7), {ranks.context->endpoint(), 0});
+    receiving.receive(ranks.generation->slice(ranks.target()));
+    auto sending = ranks.source().transfers.open_tx(options_of(7));
+    sending.send(ranks.context->slice(ranks.source()), {&computed, nullptr});
+    while (!contains(sending.status()->waits_for, "transfers to rank 0"))
+        std::this_thread::yield(); // until it is asked for
+    const auto waits = ranks.waits();
+    computed = true;
+    receiving.released().get();
+    sending.released().get();
+    REQUIRE_FALSE(waits.empty());
+    CHECK(waits[0].who == "prefill/0 cuda_io");
+    CHECK((waits[0].what == "1 transfers to rank 0" || waits[0].kind == "operation"));
+}
+
+TEST_CASE("trace why: a rank whose loop does not answer is named before all that waits for it") {
+    std::promise<void> entered, let_go;
+    loopback_ranks ranks;
+    auto run = recorded_since(ranks.events);
+    trace::session_record silent{"decode/0", "", "UNKNOWN", 7, 0, 1, 0, {}};
+    silent.waits.push_back(
+        {"the rank's loop, which has not answered for 500 ms", "transfer_worker", {}});
+    trace::session_record sender{"prefill/0", "context", "INIT", 7, 0, 1, 0, {}};
+    sender.waits.push_back({"request_data of rank 0", "rx_session", "decode/0"});
+    run.sessions = {sender, silent};
+    run.ended = trace::ended_asked;
+    const auto waits = waits_of(join({std::move(run)}), 7);
+    REQUIRE(waits.size() == 2);
+    CHECK(waits[0].kind == "silence");
+    CHECK(waits[0].who == "decode/0 transfer_worker");
+}
 
 TEST_CASE(
     "trace why: wherever a transfer stops, the first wait names who must act on which message") {

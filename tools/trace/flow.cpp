@@ -63,8 +63,16 @@ private:
     void link(std::size_t index) {
         auto& x = flow_.steps[index];
         auto& stack = running_[{x.process, x.thread}];
+        // What an answer sets off has no end of its own: it goes on until the thread does another
+        // thing.
+        auto& answer = answering_.try_emplace({x.process, x.thread}, no_step).first->second;
+        if (x.what == instant::dequeued || x.what == instant::answered
+            || (answer != no_step && flow_.steps[answer].lane != x.lane))
+            answer = no_step;
         if (!stack.empty())
             x.handler = stack.back();
+        else if (answer != no_step)
+            x.handler = answer;
         switch (x.what) {
         case instant::sent:
             mailed(index);
@@ -93,6 +101,7 @@ private:
             break;
         }
         case instant::answered:
+            answer = index;
             if (const auto asked = questions_.extract({x.process, x.lane, x.number})) {
                 x.cause = asked.mapped();
                 flow_.steps[x.cause].answer = index;
@@ -133,13 +142,14 @@ private:
         if (x.key == 0 || found == mail_.end())
             return;
         auto& waiting = found->second;
-        const auto mine = std::find_if(waiting.begin(), waiting.end(), [&](std::size_t i) {
+        // The newest: one before it to the same actor was lost, its address would not be free else.
+        const auto mine = std::find_if(waiting.rbegin(), waiting.rend(), [&](std::size_t i) {
             return flow_.steps[i].peer_id == x.actor_id && flow_.steps[i].message == x.message;
         });
-        if (mine == waiting.end())
+        if (mine == waiting.rend())
             return;
         connect(*mine, index);
-        waiting.erase(mine);
+        waiting.erase(std::next(mine).base());
     }
 
     template <class Map>
@@ -208,6 +218,7 @@ private:
     flow& flow_;
     std::map<std::tuple<std::size_t, std::uint32_t, std::string_view>, std::size_t> lanes_;
     std::map<std::pair<std::size_t, std::uint32_t>, std::vector<std::size_t>> running_;
+    std::map<std::pair<std::size_t, std::uint32_t>, std::size_t> answering_;
     std::map<std::pair<std::size_t, std::uint64_t>, std::vector<std::size_t>> mail_;
     std::map<std::tuple<std::size_t, std::size_t, std::uint64_t>, std::size_t> questions_;
     std::map<std::tuple<std::size_t, std::size_t, std::uint64_t>, std::size_t> io_;

@@ -36,7 +36,7 @@ struct step : recorded_event {
     std::size_t effect = no_step;
     /// Of asked: where its answer was handled.
     std::size_t answer = no_step;
-    /// The dequeued of the handler that this happened in.
+    /// The dequeued of the handler that this happened in, or the answered that set it off.
     std::size_t handler = no_step;
 };
 

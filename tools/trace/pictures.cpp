@@ -61,17 +61,16 @@ std::string event_text(const flow& from, const step& x) {
         && x.effect != no_step)
         text += " to " + from.lanes[from.steps[x.effect].lane].text();
     if (x.what == instant::io_begin || x.what == instant::io_end)
-        text += " " + std::to_string(x.number) + " B";
+        text.append(" ").append(std::to_string(x.number)).append(" B");
     if (x.cause != no_step)
         text += " +" + duration_text(x.time_ns - from.steps[x.cause].time_ns);
     return text;
 }
 
-std::string pad(std::string text, std::size_t width) {
-    if (text.size() > width)
-        text.resize(width);
-    text.append(width - text.size(), ' ');
-    return text;
+std::string pad(const std::string& text, std::size_t width) {
+    std::string result(width, ' ');
+    result.replace(0, std::min(text.size(), width), text, 0, width);
+    return result;
 }
 
 std::string time_text(std::int64_t ns) {

@@ -18,6 +18,9 @@ namespace {
 
 using trace::block;
 
+/// 31 years: differences of such times fit, whatever a file says.
+constexpr std::uint64_t time_ns_max = 1'000'000'000'000'000'000;
+
 /// Reads forward; after the first read past the end everything is 0 and `ok()` false.
 class cursor {
 public:
@@ -111,6 +114,10 @@ private:
         case block::clock: {
             const auto ticks = from.number<std::uint64_t>();
             const auto nanoseconds = from.number<std::uint64_t>();
+            if (nanoseconds > time_ns_max) {
+                problem("damaged: a clock shows " + std::to_string(nanoseconds) + " ns");
+                break;
+            }
             if (!first_clock_)
                 first_clock_ = {ticks, nanoseconds};
             last_clock_ = {ticks, nanoseconds};
@@ -143,7 +150,7 @@ private:
             for (auto* text : {&wait.what, &wait.who, &wait.rank})
                 *text = from.text();
         }
-        if (from.ok())
+        if (from.ok() && x.now_ns <= time_ns_max && x.deadline_ns <= time_ns_max)
             into_.sessions.push_back(std::move(x));
     }
 
@@ -195,7 +202,8 @@ private:
             x.time_ns = static_cast<std::int64_t>(
                 static_cast<std::uint64_t>(first_clock_->monotonic_ns)
                 + static_cast<std::uint64_t>(static_cast<std::int64_t>(
-                    std::clamp(static_cast<double>(since) * rate, -1e18, 1e18))));
+                    std::clamp(static_cast<double>(since) * rate, -static_cast<double>(time_ns_max),
+                               static_cast<double>(time_ns_max)))));
         }
     }
 

@@ -30,10 +30,12 @@ const char* name_of(trace::instant x) {
 std::string text_of(const run_statistics& x, std::size_t slowest) {
     char line[256];
     std::snprintf(line, sizeof line,
-                  "%llu events in %s; %llu lost; %zu requests, %llu joined across ranks\n\n",
+                  "%llu events in %s; %llu lost; %zu requests, %llu joined across ranks, "
+                  "%llu explained to 98 %%\n\n",
                   static_cast<unsigned long long>(x.events), duration_text(x.duration_ns).c_str(),
                   static_cast<unsigned long long>(x.lost_events), x.requests.size(),
-                  static_cast<unsigned long long>(x.joined()));
+                  static_cast<unsigned long long>(x.joined()),
+                  static_cast<unsigned long long>(x.explained));
     std::string out = line;
     std::snprintf(line, sizeof line, "%-18s %-28s %8s | %-32s | %-32s %12s\n", "actor", "message",
                   "count", "mailbox wait: p50, p99, max", "work: p50, p99, max", "bytes");
@@ -93,7 +95,7 @@ json json_of(const run_statistics& x, std::size_t slowest) {
             {"requests", x.requests.size()},
             {"requests_joined", x.joined()},
             {"stages_sum_error", x.sum_error},
-            {"stages_unexplained", x.unexplained},
+            {"requests_explained", x.explained},
             {"messages", std::move(messages)},
             {"slowest", std::move(requests)}};
 }

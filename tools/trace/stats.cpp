@@ -3,7 +3,7 @@
 #include "tools/trace/stats.hpp"
 
 #include <algorithm>
-#include <cmath>
+#include <cstdlib>
 #include <map>
 #include <string_view>
 #include <utility>
@@ -65,11 +65,16 @@ void walk_back(const flow& from, std::size_t outcome, std::int64_t begin_ns,
             before = x.cause;
             name = x.message;
             break;
+        case instant::answered:
+            before = x.cause;
+            name = "answer to " + std::string{x.message};
+            break;
         default:
             before = x.handler;
             name = "work of " + std::string{x.actor};
         }
-        if (x.what != instant::wire_received && x.what != instant::io_end && x.handler != no_step) {
+        if (x.what != instant::wire_received && x.what != instant::io_end
+            && x.what != instant::answered && x.handler != no_step) {
             // What the handler did last before it, on behalf of a message from elsewhere.
             for (auto i = at; i-- > x.handler;)
                 if (from.steps[i].handler == x.handler && from.steps[i].cause != no_step
@@ -181,11 +186,11 @@ run_statistics statistics_of(const flow& from) {
         std::int64_t sum = 0;
         for (const auto& part : x.stages)
             sum += part.ns;
-        const auto whole = static_cast<double>(std::max<std::int64_t>(x.total_ns, 1));
+        const auto whole = std::max<std::int64_t>(x.total_ns, 1);
         result.sum_error =
-            std::max(result.sum_error, std::abs(static_cast<double>(sum - x.total_ns)) / whole);
-        result.unexplained =
-            std::max(result.unexplained, static_cast<double>(x.unexplained_ns) / whole);
+            std::max(result.sum_error,
+                     static_cast<double>(std::abs(sum - x.total_ns)) / static_cast<double>(whole));
+        result.explained += !x.stages.empty() && x.unexplained_ns <= whole / 50;
     }
     result.events = from.steps.size();
     result.lost_events = from.lost();

@@ -45,10 +45,12 @@ struct request_statistics {
     std::uint64_t bytes = 0;
     /// Both sides are in the recordings, joined by messages of both directions.
     bool joined = false;
-    /// Backwards from the outcome, each step to what caused it: together `total_ns`, without gaps. When
-    /// the way begins with a later call of a host, what was before is "host, until its host_send".
+    /// Backwards from the outcome, each step to what caused it: together `total_ns`, without gaps.
+    /// When the way begins with a later call of a host, what was before is "host, until its
+    /// host_send".
     std::vector<stage> stages;
-    /// Of them, what is in front of the first cause that is known: the recordings do not explain it.
+    /// Of them, what is in front of the first cause that is known: the recordings do not explain
+    /// it.
     std::int64_t unexplained_ns = 0;
 };
 
@@ -61,10 +63,10 @@ struct run_statistics {
     std::int64_t duration_ns = 0;
 
     std::uint64_t joined() const;
-    /// Over all requests: the largest difference between the sum of stages and the whole, and the
-    /// part that is unexplained; in parts of the whole.
+    /// The largest difference between the sum of a request's stages and the whole, in parts of it.
     double sum_error = 0;
-    double unexplained = 0;
+    /// Requests of which at most a fiftieth is unexplained.
+    std::uint64_t explained = 0;
 };
 
 run_statistics statistics_of(const flow&);

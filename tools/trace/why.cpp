@@ -192,7 +192,7 @@ private:
             order = silence;
             found.kind = "silence";
         } else if (y.who == "host" || y.who == "rank_info_server" || y.who == "copy_io"
-                   || y.who == "ucx_io") {
+                   || y.who == "cuda_io" || y.who == "ucx_io") {
             order = outside;
         } else if (const auto* nobody = silent_at(there)) {
             order = silence;
