@@ -2,6 +2,7 @@
 // The command line of `kvferry trace`.
 #include "messages/trace.hpp"
 #include "tools/subcommand.hpp"
+#include "tools/trace/diff.hpp"
 #include "tools/trace/live_command.hpp"
 #include "tools/trace/open_run.hpp"
 #include "tools/trace/page.hpp"
@@ -43,10 +44,11 @@ XDG_RUNTIME_DIR, else in /tmp/kvferry-<user id>; only their own user gets in.
   kvferry trace why 7                                      what rid 7 waits for now, who must act
   kvferry trace record --for 10s --limit 1000000 -o /tmp/run
 
-Exit status: 0, 1 when `check` found something or nothing could be read, 2 for a wrong flag.)";
+Exit status: 0, 1 when `check` or `diff` found something or nothing could be read, 2 for a wrong flag.)";
 
 struct trace_options {
     std::string run;
+    std::string other;
     std::string output;
     std::uint64_t rid = 0;
     bool has_rid = false;
@@ -143,6 +145,28 @@ int run_check(const opened_run& run, const trace_options& options) {
     return result.ok() ? exit_success : exit_failure;
 }
 
+int diff(const opened_run& run, const trace_options& options) {
+    const auto other = open_run(options.other);
+    if (!other)
+        return exit_failure;
+    const auto found = differences_of(run.joined, other->joined);
+    if (options.json) {
+        auto rows = nlohmann::json::array();
+        for (const auto& x : found)
+            rows.push_back({{"rid", x.rid},
+                            {"who", x.who},
+                            {"after", x.after},
+                            {"first", x.first},
+                            {"second", x.second},
+                            {"time_ns", x.time_ns},
+                            {"order_only", x.order_only}});
+        std::cout << rows.dump() << std::endl;
+    } else {
+        std::cout << text_of(found) << std::flush;
+    }
+    return found.empty() || found.front().order_only ? exit_success : exit_failure;
+}
+
 int perfetto(const opened_run& run, const trace_options& options) {
     return write_file(options.output, perfetto_json(run.joined).dump() + "\n");
 }
@@ -195,6 +219,9 @@ void add_trace(CLI::App& app, int& status) {
     auto* verdict =
         add("check", "Whether anything was lost, ended twice, or waits for ever", run_check);
     verdict->add_flag("--json", options->json, "One JSON object");
+    auto* parting = add("diff", "Where two runs part, whatever the time", diff);
+    parting->add_option("other", options->other, "The other run")->required()->type_name("RUN");
+    parting->add_flag("--json", options->json, "A list of objects, by time");
     add_live_commands(*command, status);
     auto* price = command->add_subcommand("cost", "Measure what recording one event costs");
     price->add_flag("--json", options->json, "One JSON object");
