@@ -37,24 +37,6 @@ public:
             status = cudaDeviceSynchronize();
         return status == cudaSuccess ? caf::error{} : cuda_error("cudaMemset", status);
     }
-    caf::error keep_busy(std::chrono::milliseconds time) override {
-        constexpr std::size_t scratch_bytes = std::size_t{256} << 20;
-        current_device_guard guard;
-        if (auto status = cudaSetDevice(ordinal_); status != cudaSuccess)
-            return cuda_error("cudaSetDevice", status);
-        auto scratch = make_device_memory(scratch_bytes);
-        if (!scratch)
-            return std::move(scratch.error());
-        const auto until = std::chrono::steady_clock::now() + time;
-        for (int value = 0; std::chrono::steady_clock::now() < until; ++value) {
-            auto status = cudaMemset(scratch->get(), value, scratch_bytes);
-            if (status == cudaSuccess)
-                status = cudaDeviceSynchronize();
-            if (status != cudaSuccess)
-                return cuda_error("cudaMemset", status);
-        }
-        return {};
-    }
     caf::expected<memory_region> region() const override {
         current_device_guard guard;
         if (auto status = cudaSetDevice(ordinal_); status != cudaSuccess)

@@ -6,7 +6,6 @@
 #include "messages/errors.hpp"
 #include "messages/rank_info.hpp"
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -28,10 +27,6 @@ public:
     virtual caf::error read(std::uint64_t offset_bytes, std::span<std::byte>) const = 0;
     /// All bytes zero.
     virtual caf::error clear() = 0;
-
-    /// Gives the device work for about so long: one that idles has slow clocks, which benchmarks
-    /// would measure.
-    virtual caf::error keep_busy(std::chrono::milliseconds) = 0;
 
     /// As another process is told about it.
     virtual caf::expected<memory_region> region() const = 0;

@@ -17,7 +17,7 @@ namespace {
 
 constexpr const char* definitions = R"(
 Two processes. The context side has sent its slices before the clock starts; the generation side
-asks for them. Each transfer takes other regions, shuffled on both sides. Each round clears the
+asks for them. One block goes right before the clock, so that nobody has to wake up first. Each transfer takes other regions, shuffled on both sides. Each round clears the
 target, moves its transfers, compares every byte, and does the same with the limit: one thread of
 the context side, memcpy over the same pieces in the same mappings; where a device is concerned, one
 cudaMemcpyAsync of as many bytes in one piece. cuda-host and host-cuda: context-generation. Numbers are medians of rounds.

@@ -44,14 +44,31 @@ public:
         return json::object();
     }
 
-    /// {"first", "count"}: opens and sends these transfers; answered when all calls have been made.
+    /// {"first", "count"} -> {"used"}: opens and sends these transfers; answered when all calls
+    /// have been made.
     caf::expected<json> offer(const json& question) {
         const auto first = question.at("first").get<std::uint64_t>();
         const auto count = question.at("count").get<std::uint64_t>();
         for (auto number = first; number < first + count; ++number)
             open(number, plan_->slice(side::context, number));
-        rank_->memory().warm_up();
+        return json{{"used", rank_->used()}};
+    }
+
+    /// {"number"}: opens and sends the transfer that comes before the clock.
+    caf::expected<json> offer_warm_up(const json& question) {
+        open(question.at("number"), plan_->warm_up(side::context));
+        warm_up_ = std::move(offered_.back());
+        offered_.pop_back();
         return json::object();
+    }
+
+    /// -> {"used"}, when the transfer before the clock has ended: what it cost is in it.
+    caf::expected<json> begin(const json&) {
+        if (const auto& ended = warm_up_->outcome().get(); ended.error)
+            return ended.error;
+        warm_up_->released().get();
+        warm_up_.reset();
+        return json{{"used", rank_->used()}};
     }
 
     /// {"number"}: opens and sends the whole pool.
@@ -76,7 +93,8 @@ public:
 
     /// {"first", "count"} -> {"seconds", "moves_pieces"}
     caf::expected<json> limit(const json& question) {
-        rank_->memory().warm_up();
+        if (!limit_->moves_pieces()) // the same start as transfers have
+            (void)limit_->run(*plan_, question.at("first"), 1);
         const auto took = limit_->run(*plan_, question.at("first"), question.at("count"));
         return json{{"seconds", took.count()}, {"moves_pieces", limit_->moves_pieces()}};
     }
@@ -119,6 +137,7 @@ private:
     std::optional<schedule> plan_;
     std::unique_ptr<limit_loop> limit_;
     std::vector<tx_handle> offered_;
+    std::optional<tx_handle> warm_up_;
     std::unique_ptr<raw_ucx> raw_;
 };
 
@@ -132,6 +151,8 @@ int run_context_side(int fd) {
         {"offer", &context_side::offer},
         {"settle", &context_side::settle},
         {"limit", &context_side::limit},
+        {"offer_warm_up", &context_side::offer_warm_up},
+        {"begin", &context_side::begin},
         {"offer_sweep", &context_side::offer_sweep},
         {"raw_connect", &context_side::raw_connect},
         {"raw_put", &context_side::raw_put},

@@ -93,7 +93,6 @@ public:
         std::memcpy(to.data(), image_.get() + offset, to.size());
     }
     void clear() override { insist(pool_->clear()); }
-    void warm_up() override { insist(pool_->keep_busy(std::chrono::milliseconds{100})); }
 
     caf::expected<std::unique_ptr<limit_loop>> limit_to(const pool_address& peer) override {
         auto own = pool_->region();

@@ -60,8 +60,6 @@ public:
     virtual void write(std::uint64_t offset, std::span<const std::byte>) = 0;
     virtual void read(std::uint64_t offset, std::span<std::byte>) const = 0;
     virtual void clear() = 0;
-    /// Before the clock of a round starts: a device that idles has slow clocks.
-    virtual void warm_up() {}
 
     /// From this pool into the peer's.
     virtual caf::expected<std::unique_ptr<limit_loop>> limit_to(const pool_address& peer) = 0;

@@ -42,6 +42,16 @@ kv_slice schedule::slice(side role, std::uint64_t transfer) const {
     return result;
 }
 
+kv_slice schedule::warm_up(side role) const {
+    kv_slice result;
+    result.prompt_tokens = 1;
+    result.tokens = {0, 1};
+    block_list blocks;
+    blocks.slots.push_back(role == side::context ? source_slots_.front() : target_slots_.back());
+    result.groups.push_back(std::move(blocks));
+    return result;
+}
+
 kv_slice schedule::sweep() const {
     kv_slice result;
     result.prompt_tokens = shape_.slots;

@@ -29,6 +29,10 @@ public:
     /// The slice that one side gives to transfer number `transfer`, which counts over all rounds.
     kv_slice slice(side, std::uint64_t transfer) const;
 
+    /// One block from one place to another one's: wrong bytes, so that what comes after it has to
+    /// put them right.
+    kv_slice warm_up(side) const;
+
     /// The whole pool in one transfer: what touches every page once.
     kv_slice sweep() const;
 
