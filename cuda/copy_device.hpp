@@ -31,11 +31,15 @@ public:
 /// Launches of one lane end in order; lanes run beside one another, each on multiprocessors of its
 /// own.
 enum class copy_lane : std::uint8_t {
-    /// What is cut into chunks.
+    /// What is cut into chunks. Two lanes: while the last blocks of one chunk end, and the next one
+    /// is being launched, the other's keep the wire busy.
     bulk = 0,
+    other_bulk = 1,
     /// What is short: it does not wait for chunks that were launched before.
-    express = 1,
+    express = 2,
 };
+
+inline constexpr std::size_t copy_lane_count = 3;
 
 /// One device as an executor of plans. All calls come from one thread and none of them waits.
 class copy_device {
@@ -53,7 +57,7 @@ public:
     virtual caf::expected<std::unique_ptr<uploaded_plan>> upload(const copy_job&) = 0;
 
     /// Starts to copy units [first_unit, first_unit + unit_count) under a number that take_ended()
-    /// tells again. All launches of a plan go in one lane.
+    /// tells again.
     virtual caf::error launch(uploaded_plan&, std::uint64_t first_unit, std::uint64_t unit_count,
                               copy_lane, std::uint64_t number) = 0;
 
@@ -79,7 +83,8 @@ public:
     /// Whether the host's event (a cudaEvent_t) has happened.
     virtual caf::expected<bool> has_happened(void* event) = 0;
 
-    /// Makes the event happen when everything launched so far in this lane has ended.
+    /// Makes the event happen when everything launched so far in this lane, or in all bulk lanes
+    /// when it is one of them, has ended.
     virtual caf::error record(copy_lane, void* event) = 0;
 
     // -- ends ---------------------------------------------------------------------------------

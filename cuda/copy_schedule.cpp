@@ -6,40 +6,49 @@
 
 namespace kvferry {
 
-copy_lane copy_schedule::lane_of(const device_plan_view& plan) const {
-    return plan.bytes <= std::min(options_.express_bytes_max, options_.chunk_bytes_max)
-               ? copy_lane::express
-               : copy_lane::bulk;
+bool copy_schedule::is_short(const device_plan_view& plan) const {
+    return plan.bytes <= std::min(options_.express_bytes_max, options_.chunk_bytes_max);
 }
 
 void copy_schedule::add(transfer_id id, const device_plan_view& plan) {
     transfers_.emplace(id, transfer{plan, 0, 0, 0});
-    turns_[static_cast<int>(lane_of(plan))].push_back(id);
+    (is_short(plan) ? short_turns_ : long_turns_).push_back(id);
+}
+
+copy_lane copy_schedule::shorter_bulk_lane() const {
+    auto bytes_in = [this](copy_lane lane) { return lanes_[static_cast<std::size_t>(lane)].bytes; };
+    return bytes_in(copy_lane::other_bulk) < bytes_in(copy_lane::bulk) ? copy_lane::other_bulk
+                                                                       : copy_lane::bulk;
 }
 
 std::optional<copy_chunk> copy_schedule::next() {
-    auto chunk = next_in(copy_lane::express);
-    return chunk ? chunk : next_in(copy_lane::bulk);
+    auto chunk = next_of(short_turns_, copy_lane::express);
+    return chunk ? chunk : next_of(long_turns_, shorter_bulk_lane());
 }
 
-std::optional<copy_chunk> copy_schedule::next_in(copy_lane lane) {
-    auto& turns = turns_[static_cast<int>(lane)];
-    auto& launched = launched_in_[static_cast<int>(lane)];
-    if (turns.empty() || launched >= options_.in_flight_chunks_max)
+std::optional<copy_chunk> copy_schedule::next_of(std::deque<transfer_id>& turns, copy_lane lane) {
+    if (turns.empty())
         return std::nullopt;
     const auto id = turns.front();
     auto& x = transfers_.at(id);
     const auto end = units_within(x.plan, x.next_unit, options_.chunk_bytes_max);
     const auto bytes = bytes_before(x.plan, end) - bytes_before(x.plan, x.next_unit);
-    if (lane == copy_lane::bulk) {
-        if (launched > 0 && in_flight_bytes_ + bytes > options_.in_flight_bytes_max)
+    auto before = in_lane(lane);
+    if (lane != copy_lane::express) {
+        const auto& other =
+            in_lane(lane == copy_lane::bulk ? copy_lane::other_bulk : copy_lane::bulk);
+        before.chunks += other.chunks;
+        before.bytes += other.bytes;
+        if (before.chunks > 0 && before.bytes + bytes > options_.in_flight_bytes_max)
             return std::nullopt;
-        in_flight_bytes_ += bytes;
     }
+    if (before.chunks >= options_.in_flight_chunks_max)
+        return std::nullopt;
     const copy_chunk chunk{id, ++last_number_, lane, x.next_unit, end - x.next_unit, bytes};
     x.next_unit = end;
     ++x.chunks_in_flight;
-    ++launched;
+    ++in_lane(lane).chunks;
+    in_lane(lane).bytes += bytes;
     launched_.emplace(chunk.number, chunk);
     turns.pop_front();
     if (end < x.plan.unit_count)
@@ -50,9 +59,8 @@ std::optional<copy_chunk> copy_schedule::next_in(copy_lane lane) {
 /// Takes a chunk out of those in flight.
 copy_chunk copy_schedule::take_back(std::uint64_t number) {
     const auto chunk = launched_.extract(number).mapped();
-    --launched_in_[static_cast<int>(chunk.lane)];
-    if (chunk.lane == copy_lane::bulk)
-        in_flight_bytes_ -= chunk.bytes;
+    --in_lane(chunk.lane).chunks;
+    in_lane(chunk.lane).bytes -= chunk.bytes;
     --transfers_.at(chunk.id).chunks_in_flight;
     return chunk;
 }
@@ -70,8 +78,8 @@ void copy_schedule::not_launched(std::uint64_t number) {
 void copy_schedule::stop(transfer_id id) {
     auto& x = transfers_.at(id);
     x.next_unit = x.plan.unit_count;
-    for (auto& turns : turns_)
-        std::erase(turns, id);
+    std::erase(long_turns_, id);
+    std::erase(short_turns_, id);
 }
 
 bool copy_schedule::is_launched(transfer_id id) const {

@@ -8,6 +8,7 @@
 #include "cuda/plan_address.hpp"
 #include "messages/ids.hpp"
 
+#include <array>
 #include <cstddef>
 #include <deque>
 #include <map>
@@ -20,9 +21,10 @@ struct copy_schedule_options {
     /// One launch of a long transfer. What is launched cannot be called back: this and the next
     /// bound how long a cancel takes, and how long transfers wait for one another.
     std::uint64_t chunk_bytes_max = std::uint64_t{64} << 20;
-    /// Launched and not ended, all long transfers together; one chunk is always let through.
-    std::uint64_t in_flight_bytes_max = std::uint64_t{128} << 20;
-    /// In each lane.
+    /// Launched and not ended, all long transfers together: in each lane one chunk that runs and
+    /// one that is next. One chunk is always let through.
+    std::uint64_t in_flight_bytes_max = std::uint64_t{256} << 20;
+    /// Of long transfers, and of short ones.
     std::size_t in_flight_chunks_max = 64;
     /// Transfers up to this size, and no longer than a chunk, take the express lane.
     std::uint64_t express_bytes_max = std::uint64_t{4} << 20;
@@ -82,18 +84,22 @@ private:
         std::size_t chunks_in_flight = 0;
     };
 
-    copy_lane lane_of(const device_plan_view&) const;
-    std::optional<copy_chunk> next_in(copy_lane);
+    bool is_short(const device_plan_view&) const;
+    copy_lane shorter_bulk_lane() const;
+    std::optional<copy_chunk> next_of(std::deque<transfer_id>& turns, copy_lane);
     copy_chunk take_back(std::uint64_t number);
 
     copy_schedule_options options_;
     std::unordered_map<transfer_id, transfer> transfers_;
-    /// By lane.
-    std::deque<transfer_id> turns_[2];
-    std::size_t launched_in_[2] = {0, 0};
+    std::deque<transfer_id> long_turns_;
+    std::deque<transfer_id> short_turns_;
+    struct in_flight_of_lane {
+        std::size_t chunks = 0;
+        std::uint64_t bytes = 0;
+    };
+    in_flight_of_lane& in_lane(copy_lane lane) { return lanes_[static_cast<std::size_t>(lane)]; }
+    std::array<in_flight_of_lane, copy_lane_count> lanes_{};
     std::map<std::uint64_t, copy_chunk> launched_;
-    /// In the bulk lane.
-    std::uint64_t in_flight_bytes_ = 0;
     std::uint64_t last_number_ = 0;
 };
 

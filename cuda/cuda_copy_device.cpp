@@ -40,7 +40,9 @@ struct plan_on_gpu : uploaded_plan {
     plan_memory memory;
     std::size_t bytes;
     gpu& owner;
-    bool is_up = false;
+    /// Recorded behind the upload in the first lane; the others wait for it.
+    unique_event up;
+    std::array<bool, copy_lane_count> knows_it_is_up{};
 };
 
 class gpu : public copy_device {
@@ -74,7 +76,11 @@ public:
     caf::expected<bool> has_happened(void* event) override;
     caf::error record(copy_lane, void* event) override;
 
-    void give_back(plan_memory memory) { free_memory_.push_back(std::move(memory)); }
+    void give_back(plan_memory memory, unique_event up) {
+        free_memory_.push_back(std::move(memory));
+        if (up)
+            free_events_.push_back(std::move(up));
+    }
 
 private:
     explicit gpu(cuda_copy_device_options options)
@@ -83,7 +89,6 @@ private:
     /// A stream; its launches end in order.
     struct lane {
         unique_stream stream;
-        std::uint32_t blocks = 1;
         struct launched {
             std::uint64_t number = 0;
             unique_event end;
@@ -92,7 +97,8 @@ private:
     };
 
     lane& lane_at(copy_lane which) { return lanes_[static_cast<std::size_t>(which)]; }
-    caf::error bring_up(plan_on_gpu&, lane&);
+    std::uint32_t blocks_for(copy_lane);
+    caf::error bring_up(plan_on_gpu&, copy_lane);
     caf::error open();
     caf::error checked(const char* call, cudaError_t);
     void look_for_loss(const caf::error& cause);
@@ -104,13 +110,13 @@ private:
     caf::error lost_;
     std::vector<plan_memory> free_memory_;
     std::vector<unique_event> free_events_;
-    std::array<lane, 2> lanes_;
+    std::array<lane, copy_lane_count> lanes_;
     peer_mappings mappings_;
     host_pins pins_;
 };
 
 plan_on_gpu::~plan_on_gpu() {
-    owner.give_back(std::move(memory));
+    owner.give_back(std::move(memory), std::move(up));
 }
 
 // -- making one -----------------------------------------------------------------------------
@@ -140,9 +146,6 @@ caf::error gpu::open() {
             return std::move(stream.error());
         x.stream = std::move(*stream);
     }
-    const auto blocks = std::max(2u, options_.multiprocessors);
-    lane_at(copy_lane::express).blocks = std::max(1u, blocks / 4);
-    lane_at(copy_lane::bulk).blocks = blocks - lane_at(copy_lane::express).blocks;
     return {};
 }
 
@@ -208,14 +211,34 @@ caf::expected<unique_event> gpu::take_event() {
     return event;
 }
 
-/// In the lane of its launches, right before the first of them: memory that is given back has no
-/// upload on its way.
-caf::error gpu::bring_up(plan_on_gpu& plan, lane& to) {
-    if (std::exchange(plan.is_up, true))
+/// Right before a plan's first launch in a lane: memory that is given back has no upload on its
+/// way.
+caf::error gpu::bring_up(plan_on_gpu& plan, copy_lane where) {
+    if (std::exchange(plan.knows_it_is_up[static_cast<std::size_t>(where)], true))
         return {};
-    return checked("cudaMemcpyAsync(plan)",
-                   cudaMemcpyAsync(plan.memory.device.get(), plan.memory.pinned.get(), plan.bytes,
-                                   cudaMemcpyHostToDevice, to.stream.get()));
+    auto* stream = lane_at(where).stream.get();
+    if (plan.up)
+        return checked("cudaStreamWaitEvent", cudaStreamWaitEvent(stream, plan.up.get()));
+    if (auto error = checked("cudaMemcpyAsync(plan)",
+                             cudaMemcpyAsync(plan.memory.device.get(), plan.memory.pinned.get(),
+                                             plan.bytes, cudaMemcpyHostToDevice, stream)))
+        return error;
+    if (where == copy_lane::express) // one launch
+        return {};
+    auto event = take_event();
+    if (!event)
+        return std::move(event.error());
+    plan.up = std::move(*event);
+    return checked("cudaEventRecord", cudaEventRecord(plan.up.get(), stream));
+}
+
+/// A quarter for the express lane while it is in use, the rest in halves.
+std::uint32_t gpu::blocks_for(copy_lane which) {
+    const auto quarter = std::max(1u, options_.multiprocessors / 4);
+    if (which == copy_lane::express)
+        return quarter;
+    const auto taken = lane_at(copy_lane::express).in_flight.empty() ? 0 : quarter;
+    return std::max(1u, (options_.multiprocessors - taken) / 2);
 }
 
 caf::error gpu::launch(uploaded_plan& uploaded, std::uint64_t first_unit, std::uint64_t unit_count,
@@ -225,11 +248,12 @@ caf::error gpu::launch(uploaded_plan& uploaded, std::uint64_t first_unit, std::u
     if (!event)
         return std::move(event.error());
     auto& to = lane_at(where);
-    auto error = bring_up(plan, to);
+    auto error = bring_up(plan, where);
     if (!error)
-        error = checked("launch of the copy kernel",
-                        launch_copy(plan.on_device, first_unit, unit_count,
-                                    {to.blocks, options_.threads_per_block}, to.stream.get()));
+        error =
+            checked("launch of the copy kernel",
+                    launch_copy(plan.on_device, first_unit, unit_count,
+                                {blocks_for(where), options_.threads_per_block}, to.stream.get()));
     if (error) {
         (void)cudaStreamSynchronize(to.stream.get()); // its upload may be on its way
         return error;
@@ -286,8 +310,15 @@ caf::expected<bool> gpu::has_happened(void* event) {
 }
 
 caf::error gpu::record(copy_lane where, void* event) {
+    auto* stream = lane_at(where).stream.get();
+    for (auto other : {copy_lane::bulk, copy_lane::other_bulk})
+        if (const auto& x = lane_at(other).in_flight;
+            where != copy_lane::express && where != other && !x.empty())
+            if (auto error =
+                    checked("cudaStreamWaitEvent", cudaStreamWaitEvent(stream, x.back().end.get())))
+                return error;
     return checked("cudaEventRecord(the host's event)",
-                   cudaEventRecord(static_cast<cudaEvent_t>(event), lane_at(where).stream.get()));
+                   cudaEventRecord(static_cast<cudaEvent_t>(event), stream));
 }
 
 } // namespace

@@ -124,7 +124,7 @@ TEST_CASE(
     copy_schedule schedule{{4096, 8192, 2, 1u << 20}};
     schedule.add(a, big.plan);
     CHECK(schedule.next()->lane == copy_lane::bulk);
-    CHECK(schedule.next()->lane == copy_lane::bulk);
+    CHECK(schedule.next()->lane == copy_lane::other_bulk);
     CHECK_FALSE(schedule.next());
     schedule.add(b, small.plan);
     schedule.add(c, other.plan);
@@ -146,4 +146,19 @@ TEST_CASE(
     CHECK(schedule.next()->id == a);
     schedule.ended(2);
     CHECK(schedule.next()->id == transfer_id{5}); // in its turn, in chunks
+}
+
+TEST_CASE("copy_schedule: chunks go to the bulk lane that has less before them") {
+    const planned big{100}, other{3};
+    copy_schedule schedule{{4096, 1u << 20, 64, 0}};
+    schedule.add(b, other.plan);
+    schedule.add(a, big.plan);
+    std::vector<copy_lane> lanes;
+    for (int chunks = 0; chunks < 4; ++chunks)
+        lanes.push_back(schedule.next()->lane);
+    CHECK((lanes
+           == std::vector<copy_lane>{copy_lane::bulk, copy_lane::other_bulk, copy_lane::bulk,
+                                     copy_lane::other_bulk}));
+    schedule.ended(2);
+    CHECK(schedule.next()->lane == copy_lane::other_bulk);
 }
