@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
 #include <filesystem>
@@ -46,7 +47,8 @@ int milliseconds_until(clock::time_point deadline) {
 } // namespace
 
 rank_process::rank_process(const std::vector<std::string>& arguments) {
-    std::vector<std::string> words{KVFERRY_PROGRAM, "worker"};
+    const char* elsewhere = std::getenv("KVFERRY_PROGRAM"); // when the build was carried away
+    std::vector<std::string> words{elsewhere ? elsewhere : KVFERRY_PROGRAM, "worker"};
     words.insert(words.end(), arguments.begin(), arguments.end());
     std::vector<char*> pointers;
     for (auto& word : words) {

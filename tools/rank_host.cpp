@@ -4,6 +4,7 @@
 
 #include "tools/flight_recorder.hpp"
 
+#include <span>
 #include <thread>
 #include <unistd.h>
 #include <unordered_map>
@@ -38,35 +39,27 @@ rank_host::start(runtime& actors, const rank_options& options, line_writer_actor
     auto plan = plan_rank(options);
     if (!plan)
         return plan.error();
-    memory pool;
-    host_region region{nullptr, plan->pool_bytes, memory_kind::host_private, -1};
-    if (plan->shared_memory) {
-        auto made = memfd_pool::make_best("kvferry " + options.instance, plan->pool_bytes, false);
-        if (!made)
-            return made.error();
-        pool.shared.emplace(std::move(*made));
-        region.bytes = pool.shared->bytes();
-        region.kind = memory_kind::host_shared;
-        region.memfd = pool.shared->fd();
-    } else {
-        pool.owned.resize(plan->pool_bytes);
-    }
-    region.base = pool.base();
+    auto pool = memory::make(options, *plan);
+    if (!pool)
+        return pool.error();
     if (options.fill_seed) {
         block_list all;
         for (std::uint32_t slot = 0; slot < options.slots; ++slot)
             all.slots.push_back(static_cast<std::int32_t>(slot));
         const auto tokens = options.slots * plan->pages.groups[0].tokens_per_slot.value();
-        cache_content{plan->pages, pool.base()}.fill(all, tokens, *options.fill_seed);
+        cache_content{plan->pages, pool->base()}.fill(all, tokens, *options.fill_seed);
+        if (pool->device)
+            if (auto problem = pool->device->write(0, pool->owned))
+                return problem;
     }
     auto started = actors.start_worker(plan->worker);
     if (!started)
         return started.error();
-    auto info = started->publish({region}, plan->pages);
+    auto info = started->publish({pool->region()}, plan->pages);
     if (!info)
         return info.error();
     std::unique_ptr<rank_host> result{new rank_host{std::move(out), kvferry::describe(*info),
-                                                    options.stop_deadline, std::move(pool),
+                                                    options.stop_deadline, std::move(*pool),
                                                     std::move(*started), plan->pages}};
     result->print({{"event", "ready"},
                    {"instance", options.instance},
@@ -76,6 +69,34 @@ rank_host::start(runtime& actors, const rank_options& options, line_writer_actor
                    {"slot_bytes", result->content_.slot_bytes()},
                    {"slots", result->content_.slot_count()}});
     return result;
+}
+
+caf::expected<rank_host::memory> rank_host::memory::make(const rank_options& options,
+                                                         const rank_plan& plan) {
+    memory result;
+    if (options.memory == "shared") {
+        auto made = memfd_pool::make_best("kvferry " + options.instance, plan.pool_bytes, false);
+        if (!made)
+            return made.error();
+        result.shared.emplace(std::move(*made));
+        return result;
+    }
+    result.owned.resize(plan.pool_bytes);
+    if (options.memory == "cuda") {
+        auto made = make_device_pool(options.device, plan.pool_bytes);
+        if (!made)
+            return add_context(made.error(), "--memory cuda");
+        result.device = std::move(*made);
+    }
+    return result;
+}
+
+host_region rank_host::memory::region() {
+    if (shared)
+        return {shared->base(), shared->bytes(), memory_kind::host_shared, shared->fd()};
+    if (device)
+        return {device->base(), device->bytes(), memory_kind::cuda, -1};
+    return {owned.data(), owned.size(), memory_kind::host_private, -1};
 }
 
 rank_host::rank_host(line_writer_actor out, std::string name,
@@ -172,13 +193,18 @@ void rank_host::status(const json& command) {
 // -- memory -------------------------------------------------------------------------------------
 
 void rank_host::fill(const json& command) {
-    const auto bytes = content_.fill(blocks_of(command), command.at("prompt_tokens"),
-                                     command.at("seed").get<std::uint64_t>());
+    const auto blocks = blocks_of(command);
+    from_device(blocks);
+    const auto bytes =
+        content_.fill(blocks, command.at("prompt_tokens"), command.at("seed").get<std::uint64_t>());
+    to_device(blocks);
     print({{"event", "filled"}, {"bytes", bytes}});
 }
 
 void rank_host::check(const json& command) {
-    const auto found = content_.check(blocks_of(command), command.at("prompt_tokens"),
+    const auto blocks = blocks_of(command);
+    from_device(blocks);
+    const auto found = content_.check(blocks, command.at("prompt_tokens"),
                                       command.at("seed").get<std::uint64_t>());
     print({{"event", "checked"},
            {"ok", found.rows_wrong == 0},
@@ -189,7 +215,9 @@ void rank_host::check(const json& command) {
 }
 
 void rank_host::digest(const json& command) {
-    print({{"event", "digest"}, {"value", content_.digest(blocks_of(command))}});
+    const auto blocks = blocks_of(command);
+    from_device(blocks);
+    print({{"event", "digest"}, {"value", content_.digest(blocks)}});
 }
 
 /// One-sided writes tell nobody, so this looks; its deadline bounds it.
@@ -201,7 +229,10 @@ void rank_host::await(const json& command) {
         throw command_failed{wrong("slot " + std::to_string(slot) + " is not in the pool")};
     const std::chrono::milliseconds limit{command.value("deadline_ms", 10000)};
     const auto deadline = clock::now() + limit;
-    while (!content_.arrived(static_cast<std::uint32_t>(slot), block, seed)) {
+    for (;;) {
+        from_device({0, {slot}});
+        if (content_.arrived(static_cast<std::uint32_t>(slot), block, seed))
+            break;
         if (clock::now() > deadline)
             throw command_failed{make_error(errc::deadline_exceeded,
                                             "block " + std::to_string(block) + " is not in slot "
@@ -209,6 +240,32 @@ void rank_host::await(const json& command) {
         std::this_thread::sleep_for(std::chrono::microseconds{50});
     }
     print({{"event", "arrived"}, {"slot", slot}});
+}
+
+/// Calls f(offset, bytes of the image) for every slot that a block has.
+template <class F>
+void rank_host::for_each_slot(const block_list& blocks, F&& f) {
+    if (!pool_.device)
+        return;
+    const std::uint64_t stride = pool_.owned.size() / content_.slot_count();
+    for (auto slot : blocks.slots)
+        if (slot >= 0) {
+            const auto offset = static_cast<std::uint64_t>(slot) * stride;
+            if (auto problem = f(offset, std::span{pool_.owned}.subspan(offset, stride)))
+                throw command_failed{problem};
+        }
+}
+
+void rank_host::to_device(const block_list& blocks) {
+    for_each_slot(blocks, [this](std::uint64_t offset, std::span<std::byte> image) {
+        return pool_.device->write(offset, image);
+    });
+}
+
+void rank_host::from_device(const block_list& blocks) {
+    for_each_slot(blocks, [this](std::uint64_t offset, std::span<std::byte> image) {
+        return pool_.device->read(offset, image);
+    });
 }
 
 // -- the rank -----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "actors/runtime.hpp"
+#include "cuda/device_pool.hpp"
 #include "tools/cache_content.hpp"
 #include "tools/line_writer.hpp"
 #include "tools/rank_options.hpp"
@@ -54,8 +55,12 @@ private:
     struct memory {
         std::optional<memfd_pool> shared;
         std::vector<std::byte> owned;
+        /// Then `owned` is what the host wrote to it, or has read.
+        std::unique_ptr<device_pool> device;
 
+        static caf::expected<memory> make(const rank_options&, const rank_plan&);
         std::byte* base() { return shared ? shared->base() : owned.data(); }
+        host_region region();
     };
 
     rank_host(line_writer_actor out, std::string name, std::chrono::milliseconds stop_deadline,
@@ -78,6 +83,10 @@ private:
     session_options options_of(const json& command, aux_mode aux, std::future<void>& told) const;
     block_list blocks_of(const json& command) const;
     kv_slice slice_of(const json& command) const;
+    void to_device(const block_list&);
+    void from_device(const block_list&);
+    template <class F>
+    void for_each_slot(const block_list&, F&& f);
     void forget_released();
     void print(const json& event) const;
 

@@ -102,21 +102,21 @@ caf::expected<rank_plan> plan_rank(const rank_options& options) {
     auto route = parse_route_choice(options.route);
     if (!route)
         return add_context(route.error(), "--route");
-    if (options.memory != "shared" && options.memory != "private")
-        return unknown("--memory", options.memory, "shared, private");
+    if (options.memory != "shared" && options.memory != "private" && options.memory != "cuda")
+        return unknown("--memory", options.memory, "shared, private, cuda");
     auto pages = build_page_table(*format, *layout, {.slot_count = options.slots});
     if (!pages)
         return pages.error();
     rank_plan result;
     result.pool_bytes = footprint_bytes(pages->pools.front());
     result.pages = std::move(*pages);
-    result.shared_memory = options.memory == "shared";
     auto& worker = result.worker;
     worker.instance = options.instance;
     worker.layout = *layout;
     worker.port = options.port;
     worker.info_endpoint = options.info_endpoint;
     worker.route = *route;
+    worker.devices.multiprocessors = options.multiprocessors;
     worker.same_host_link = options.same_host_link;
     worker.bounds.session_deadline = options.session_deadline;
     worker.bounds.transfer_deadline = options.session_deadline;

@@ -21,6 +21,10 @@ struct rank_options {
     std::string model = "layers=4,heads=4,head_dim=16,element_bytes=2,tokens_per_block=16";
     std::uint32_t slots = 64;
     std::string memory = "shared";
+    /// Of memory "cuda".
+    int device = 0;
+    /// Of a device, for its copies.
+    std::uint32_t multiprocessors = device_options{}.multiprocessors;
     std::string route = "auto";
     bool same_host_link = true;
     std::chrono::milliseconds session_deadline = limits{}.session_deadline;
@@ -36,7 +40,6 @@ struct rank_plan {
     worker_options worker;
     page_table pages;
     std::uint64_t pool_bytes = 0;
-    bool shared_memory = true;
 };
 
 /// "tp=2,tp_rank=1,pp=1,pp_rank=0,attention_dp=0". `layers` of the model are spread over the

@@ -133,8 +133,14 @@ void add_worker(CLI::App& app, int& status) {
         ->capture_default_str();
     command
         ->add_option("--memory", options->memory,
-                     "shared: peers on this machine may map the pool; private: they cannot")
-        ->check(CLI::IsMember({"shared", "private"}))
+                     "shared: peers on this machine may map the pool; private: they cannot; cuda: "
+                     "it lies on a device")
+        ->check(CLI::IsMember({"shared", "private", "cuda"}))
+        ->capture_default_str();
+    command->add_option("--device", options->device, "Of memory cuda")->capture_default_str();
+    command
+        ->add_option("--multiprocessors", options->multiprocessors, "Of a device, for its copies")
+        ->check(CLI::Range(1, 1024))
         ->capture_default_str();
     command->add_option("--info-endpoint", options->info_endpoint,
                         "host:port of rank 0; rank 0 itself leaves it out");

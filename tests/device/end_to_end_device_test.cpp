@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rank processes whose pools lie on devices: mapped over CUDA IPC, and killed in the middle.
+#include "tests/device/device_setup.hpp"
+#include "tests/end_to_end.hpp"
+
+namespace kvferry::testing {
+
+namespace {
+
+using clock = std::chrono::steady_clock;
+
+/// 1 GiB: on one multiprocessor a lane a copy takes long enough to be interrupted.
+constexpr unsigned device_blocks = 2048;
+constexpr unsigned spare_slots = 8;
+
+std::vector<std::string> on_device(std::size_t device) {
+    return {"--memory", "cuda", "--device", std::to_string(device), "--multiprocessors", "1"};
+}
+
+/// A writer on the first device, a receiver on the last one.
+struct two_ranks {
+    two_ranks()
+        : context({"context", 1, 1, large_model, device_blocks + spare_slots, on_device(0)}),
+          generation({"generation", 1, 1, large_model, device_blocks + spare_slots,
+                      on_device(devices().devices.size() - 1)}) {
+        serve(1);
+    }
+
+    void serve(std::uint64_t rid) {
+        auto x = whole_blocks(rid, spare_slots, 32, device_blocks);
+        receive(generation, context.endpoint, x);
+        send(context, x);
+        expect_success(context[0], x, "mapped by cuda:0");
+        expect_success(generation[0], x, "mapped by cuda:0");
+        expect_content(generation[0], x);
+    }
+
+    request begin(std::uint64_t rid) {
+        auto x = whole_blocks(rid, device_blocks, 32);
+        send(context, x);
+        receive(generation, context.endpoint, x);
+        await_block(generation[0], x, 0);
+        return x;
+    }
+
+    instance_processes context;
+    instance_processes generation;
+};
+
+} // namespace
+
+TEST_CASE("end to end on devices: kill -9 of the writer in the middle of its copy ends the "
+          "receiver's session, and no byte changes after the release") {
+    KVFERRY_NEEDS_DEVICES(1);
+    two_ranks ranks;
+    const auto x = ranks.begin(2);
+    const auto killed = clock::now();
+    ranks.context[0].kill();
+    auto& receiver = ranks.generation[0];
+    const auto outcome = receiver.outcome(x.rid);
+    INFO(outcome.dump());
+    CHECK(outcome.at("state") == "ERROR");
+    CHECK(clock::now() - killed < 2s); // the driver takes channels down before the process is gone
+    receiver.released(x.rid);
+    const auto at_release = digest(receiver, x.generation_slots);
+    const auto found = receiver.ask({{"do", "check"},
+                                     {"slots", x.generation_slots},
+                                     {"prompt_tokens", x.prompt_tokens},
+                                     {"seed", x.seed()}});
+    CHECK(found.at("ok") == false); // else it had been through before
+    ranks.context.restart(0);
+    ranks.serve(3);
+    CHECK(digest(receiver, x.generation_slots) == at_release);
+    expect_clean_stop(ranks.generation);
+    expect_clean_stop(ranks.context);
+}
+
+TEST_CASE("end to end on devices: kill -9 of the receiver in the middle of a copy into its memory "
+          "ends the writer's session and leaves its device in order") {
+    KVFERRY_NEEDS_DEVICES(1);
+    two_ranks ranks;
+    const auto x = ranks.begin(2);
+    ranks.generation[0].kill();
+    auto& writer = ranks.context[0];
+    const auto outcome = writer.outcome(x.rid);
+    INFO(outcome.dump());
+    CHECK(outcome.at("state") == "ERROR");
+    writer.released(x.rid);
+    ranks.generation.restart(0);
+    ranks.serve(3);
+    expect_clean_stop(ranks.generation);
+    expect_clean_stop(ranks.context);
+}
+
+TEST_CASE("end to end on devices: heads split over two ranks on two devices arrive byte for byte") {
+    KVFERRY_NEEDS_DEVICES(2);
+    instance_processes context({"context", 1, 1, large_model, 64, on_device(0)});
+    instance_processes generation({"generation", 2, 1, large_model, 64, on_device(1)});
+    const auto x = whole_blocks(1, 64, 32);
+    receive(generation, context.endpoint, x);
+    send(context, x);
+    expect_success(context[0], x, "mapped by cuda:0");
+    for (auto& rank : generation) {
+        expect_success(*rank, x, "mapped by cuda:0");
+        expect_content(*rank, x);
+    }
+    expect_clean_stop(generation);
+    expect_clean_stop(context);
+}
+
+} // namespace kvferry::testing
