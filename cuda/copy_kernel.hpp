@@ -9,6 +9,8 @@
 
 #include <cuda_runtime_api.h>
 
+#include <cstddef>
+
 namespace kvferry {
 
 /// How much of the device a launch may take. A block occupies at most one multiprocessor.
@@ -23,5 +25,13 @@ struct launch_options {
 /// there. No units: no launch.
 cudaError_t launch_copy(const device_plan_view&, std::uint64_t first_unit, std::uint64_t unit_count,
                         launch_options, cudaStream_t);
+
+/// The longest flat plan that fits into a launch.
+inline constexpr std::size_t argument_plan_bytes_max = 3584;
+
+/// Copies all of a plan in host memory, bands and pairs together no longer than
+/// argument_plan_bytes_max: it travels with the launch, nothing has to be uploaded before. The
+/// plan may go when the call returns. Otherwise as launch_copy.
+cudaError_t launch_copy_of_argument(const device_plan_view&, launch_options, cudaStream_t);
 
 } // namespace kvferry

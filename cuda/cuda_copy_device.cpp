@@ -248,12 +248,15 @@ caf::error gpu::launch(uploaded_plan& uploaded, std::uint64_t first_unit, std::u
     if (!event)
         return std::move(event.error());
     auto& to = lane_at(where);
-    auto error = bring_up(plan, where);
-    if (!error)
-        error =
-            checked("launch of the copy kernel",
-                    launch_copy(plan.on_device, first_unit, unit_count,
-                                {blocks_for(where), options_.threads_per_block}, to.stream.get()));
+    const launch_options grid{blocks_for(where), options_.threads_per_block};
+    caf::error error;
+    if (unit_count == plan.plan.unit_count && plan.bytes <= argument_plan_bytes_max) {
+        error = checked("launch of the copy kernel",
+                        launch_copy_of_argument(plan.plan, grid, to.stream.get()));
+    } else if (!(error = bring_up(plan, where))) {
+        error = checked("launch of the copy kernel",
+                        launch_copy(plan.on_device, first_unit, unit_count, grid, to.stream.get()));
+    }
     if (error) {
         (void)cudaStreamSynchronize(to.stream.get()); // its upload may be on its way
         return error;

@@ -16,7 +16,6 @@
 #include <numeric>
 #include <random>
 #include <string>
-#include <thread>
 #include <vector>
 
 using namespace kvferry;
@@ -144,59 +143,42 @@ void measure_chunks(std::uint64_t total, int repeats, std::uint64_t source, std:
     std::printf("  GB/s\n");
 }
 
-/// As a pool of one buffer per layer has it: so many runs, each over all slots.
-copy_job in_runs(std::uint64_t total, std::uint32_t runs, std::uint64_t source,
-                 std::uint64_t target) {
-    auto job = shuffled(total / runs, 4096, source, target);
+/// Llama 3.1 70B in blocks of 16 tokens, laid out [token][head][128 x 2 bytes]: a rank with one KV
+/// head writes its rows into a slot of a rank with two, or reads them from there.
+copy_job heads_apart(std::uint64_t total, std::uint64_t source, std::uint64_t target,
+                     std::uint64_t source_stride, std::uint64_t target_stride) {
+    constexpr std::uint32_t buffers = 160; // K and V of 80 layers
+    constexpr std::uint32_t tokens = 16;
+    constexpr std::uint64_t row = 256;
+    const auto slots = total / (buffers * tokens * std::max(source_stride, target_stride));
+    auto job = shuffled(slots, 1, source, target);
     auto plan = std::make_shared<copy_plan>(*job.plan);
     auto layout = std::make_shared<copy_template>();
-    for (std::uint32_t number = 0; number < runs; ++number)
-        layout->runs.push_back({number * (total / runs), number * (total / runs), 4096, 1, 0, 0});
+    for (std::uint32_t number = 0; number < buffers; ++number)
+        layout->runs.push_back({number * tokens * source_stride, number * tokens * target_stride,
+                                row, tokens, source_stride, target_stride});
     plan->parts.front().layout = layout;
+    plan->bytes = slots * buffers * tokens * row;
+    job.source_pools.front().slot_stride_bytes = buffers * tokens * source_stride;
+    job.target_pools.front().slot_stride_bytes = buffers * tokens * target_stride;
     job.plan = plan;
     return job;
 }
 
-/// The ways in which a transfer differs from one launch on a busy device: many runs in the plan,
-/// launches of 32 MiB on two streams, a device that has idled.
-void measure_as_in_transfers(std::uint64_t total, std::uint64_t source, std::uint64_t target) {
-    cudaStream_t streams[2];
-    for (auto& stream : streams)
-        CHECKED(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-    const plan_on_device one{in_runs(total, 1, source, target)};
-    const plan_on_device many{in_runs(total, 128, source, target)};
-    auto show = [&](const char* what, std::uint32_t blocks, std::uint64_t chunk, bool idle) {
-        std::printf("%-24s %3u blocks in launches of %4llu MiB:", what, blocks,
-                    static_cast<unsigned long long>(chunk >> 20));
-        for (const auto* x : {&one, &many}) {
-            std::vector<double> seconds;
-            for (int round = 0; round < 5; ++round) {
-                if (idle)
-                    std::this_thread::sleep_for(std::chrono::seconds{1});
-                const auto began = std::chrono::steady_clock::now();
-                int next = 0;
-                for (std::uint64_t at = 0; at < x->plan.unit_count;) {
-                    const auto end = units_within(x->on_host, at, chunk);
-                    CHECKED(launch_copy(x->plan, at, end - at, {blocks, 1024}, streams[next ^= 1]));
-                    at = end;
-                }
-                for (auto stream : streams)
-                    CHECKED(cudaStreamSynchronize(stream));
-                const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
-                seconds.push_back(took.count());
-            }
-            std::printf("  %s: %.1f", x == &one ? "1 run" : "128 runs",
-                        total / 1e9 / median(seconds));
-        }
+void measure_heads(std::uint64_t total, int repeats, std::uint64_t source, std::uint64_t target,
+                   cudaStream_t stream) {
+    for (auto [from, to] : {std::pair{256, 512}, {512, 256}}) {
+        const auto job = heads_apart(total, source, target, from, to);
+        const plan_on_device x{job};
+        std::printf("rows of 256 B, %d B apart, to %d B apart:", from, to);
+        for (std::uint32_t blocks : {16u, 48u, 96u})
+            std::printf(
+                "  %u blocks %.1f", blocks,
+                x.plan.bytes / 1e9 / median(timed(repeats, stream, [&] {
+                    CHECKED(launch_copy(x.plan, 0, x.plan.unit_count, {blocks, 1024}, stream));
+                })));
         std::printf("  GB/s\n");
-    };
-    for (std::uint32_t blocks : {8u, 16u, 48u, 96u})
-        show("one after the other", blocks, total, false);
-    for (std::uint32_t blocks : {8u, 48u})
-        show("two streams, each", blocks, std::uint64_t{32} << 20, false);
-    show("the same after idling", 48, std::uint64_t{32} << 20, true);
-    for (auto stream : streams)
-        CHECKED(cudaStreamDestroy(stream));
+    }
 }
 
 /// Upload, launch, event, polling: what a request costs beside the protocol.
@@ -210,11 +192,9 @@ void measure_small(int repeats, std::uint64_t source, std::uint64_t target, cuda
     for (const auto& request : requests) {
         const plan_on_device x{
             shuffled(request.pieces * request.bytes, request.bytes, source, target)};
-        auto once = [&](bool upload, const device_plan_view& plan) {
+        auto once = [&](auto&& launch) {
             const auto began = std::chrono::steady_clock::now();
-            if (upload)
-                CHECKED(cudaMemcpyAsync(x.memory, x.host, x.bytes, cudaMemcpyHostToDevice, stream));
-            CHECKED(launch_copy(plan, 0, plan.unit_count, {}, stream));
+            launch();
             CHECKED(cudaEventRecord(end, stream));
             while (cudaEventQuery(end) == cudaErrorNotReady) {
             }
@@ -222,18 +202,26 @@ void measure_small(int repeats, std::uint64_t source, std::uint64_t target, cuda
                 std::chrono::steady_clock::now() - began;
             return took.count();
         };
-        std::vector<double> uploaded, in_place, known;
+        const bool is_short = x.bytes <= argument_plan_bytes_max;
+        std::vector<double> uploaded, in_launch, known;
         for (int i = 0; i < 20 * repeats; ++i) {
-            uploaded.push_back(once(true, x.plan));
-            in_place.push_back(once(false, x.on_host));
-            known.push_back(once(false, x.plan));
+            uploaded.push_back(once([&] {
+                CHECKED(cudaMemcpyAsync(x.memory, x.host, x.bytes, cudaMemcpyHostToDevice, stream));
+                CHECKED(launch_copy(x.plan, 0, x.plan.unit_count, {}, stream));
+            }));
+            known.push_back(
+                once([&] { CHECKED(launch_copy(x.plan, 0, x.plan.unit_count, {}, stream)); }));
+            if (is_short)
+                in_launch.push_back(
+                    once([&] { CHECKED(launch_copy_of_argument(x.on_host, {}, stream)); }));
         }
-        std::printf(
-            "%5llu x %6llu B: %6.1f us with the plan uploaded, %6.1f read from pinned memory, "
-            "%6.1f there already\n",
-            static_cast<unsigned long long>(request.pieces),
-            static_cast<unsigned long long>(request.bytes), median(uploaded), median(in_place),
-            median(known));
+        std::printf("%5llu x %6llu B: %6.1f us with the plan uploaded, %6.1f there already",
+                    static_cast<unsigned long long>(request.pieces),
+                    static_cast<unsigned long long>(request.bytes), median(uploaded),
+                    median(known));
+        if (is_short)
+            std::printf(", %6.1f in the launch", median(in_launch));
+        std::printf("\n");
     }
     CHECKED(cudaEventDestroy(end));
 }
@@ -305,8 +293,8 @@ void measure_route(const std::string& route, int target_device, std::uint64_t to
     }
     measure_chunks(total, repeats, reinterpret_cast<std::uint64_t>(source),
                    reinterpret_cast<std::uint64_t>(target), stream);
-    measure_as_in_transfers(total, reinterpret_cast<std::uint64_t>(source),
-                            reinterpret_cast<std::uint64_t>(target));
+    measure_heads(total, repeats, reinterpret_cast<std::uint64_t>(source),
+                  reinterpret_cast<std::uint64_t>(target), stream);
     measure_small(repeats, reinterpret_cast<std::uint64_t>(source),
                   reinterpret_cast<std::uint64_t>(target), stream);
     CHECKED(cudaStreamDestroy(stream));

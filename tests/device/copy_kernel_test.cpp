@@ -19,12 +19,22 @@ struct plan_on_device {
                         reinterpret_cast<const std::byte*>(memory.address()));
         memory.write({bytes, bytes + words.size() * 8});
     }
+    device_plan_view on_host() const {
+        return moved_to(plan, reinterpret_cast<const std::byte*>(memory.address()),
+                        reinterpret_cast<const std::byte*>(words.data()));
+    }
     std::vector<std::uint64_t> words;
     device_memory memory;
     device_plan_view plan;
 };
 
-/// Runs a plan from one device's memory to another's, in two launches, on device 0.
+bool fits_argument(const plan_on_device& x) {
+    return x.plan.band_count * sizeof(device_band) + x.plan.pair_count * sizeof(device_pair)
+           <= argument_plan_bytes_max;
+}
+
+/// Runs a plan from one device's memory to another's, in two launches, on device 0; then in one
+/// that carries the plan, when it is short.
 void check_copy(const plan_sample& sample, std::uint32_t seed, launch_options grid,
                 int source_device, int target_device) {
     const auto source_content = random_bytes(sample.source_bytes, seed);
@@ -39,7 +49,15 @@ void check_copy(const plan_sample& sample, std::uint32_t seed, launch_options gr
     KVFERRY_CUDA_REQUIRE(launch_copy(x.plan, 0, half, grid, nullptr));
     KVFERRY_CUDA_REQUIRE(launch_copy(x.plan, half, x.plan.unit_count - half, grid, nullptr));
     KVFERRY_CUDA_REQUIRE(cudaDeviceSynchronize());
-    CHECK((target.read() == sample.applied(source_content, target_content)));
+    const auto expected = sample.applied(source_content, target_content);
+    CHECK((target.read() == expected));
+    if (fits_argument(x)) {
+        target.write(target_content);
+        KVFERRY_CUDA_REQUIRE(cudaSetDevice(0));
+        KVFERRY_CUDA_REQUIRE(launch_copy_of_argument(x.on_host(), grid, nullptr));
+        KVFERRY_CUDA_REQUIRE(cudaDeviceSynchronize());
+        CHECK((target.read() == expected));
+    }
 }
 
 constexpr launch_options grids[] = {{1, 32}, {8, 1024}, {48, 1024}, {132, 512}, {3, 96}};
