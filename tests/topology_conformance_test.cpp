@@ -101,11 +101,12 @@ public:
 
     /// Of every piece, where the receiver can work out what it is made of.
     void check_digests(const session_finished& outcome, const rank_info& receiver,
-                       std::size_t pieces) const {
+                       std::uint32_t context_dp, std::size_t pieces) const {
         for (const auto& peer : outcome.peers) {
             const auto& writer = context_->infos()[peer.rank.value];
-            const auto checked =
-                should_send_kv(writer, receiver) && can_be_checked(writer, receiver);
+            const auto checked = dp_rank(writer.layout) == context_dp
+                                 && should_send_kv(writer, receiver)
+                                 && can_be_checked(writer, receiver);
             CHECK(peer.digests == (checked ? pieces : 0));
         }
     }
@@ -179,7 +180,7 @@ public:
         for (std::size_t index = 0; index < receiving.size(); ++index) {
             auto& session = receiving[index];
             check(session);
-            check_digests(session.outcome().get(), received[index].first->rank.info,
+            check_digests(session.outcome().get(), received[index].first->rank.info, context_dp,
                           x.cuts.size() + 1);
             if (aux == aux_mode::required)
                 CHECK(session.outcome().get().aux.first_tokens
