@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <limits>
 #include <map>
 #include <optional>
@@ -135,22 +136,33 @@ std::set<part_pair> overlapping(const copy_plan& plan, const std::vector<std::si
     return result;
 }
 
-/// A number that is there twice. Marks bits while that needs little memory for the count of
-/// numbers (slots come from peers, so the largest may be any), else sorts.
-std::optional<std::uint32_t> duplicate_of(std::vector<std::uint32_t> slots) {
-    if (slots.empty())
-        return std::nullopt;
-    const std::uint64_t largest = *std::max_element(slots.begin(), slots.end());
-    if (largest / 64 <= slots.size() * 16) {
+/// A target slot that the parts have twice. Marks bits while that needs little memory for the count
+/// of slots (they come from peers, so the largest may be any), else sorts.
+std::optional<std::uint32_t> duplicate_target(const copy_plan& plan,
+                                              std::initializer_list<std::size_t> parts) {
+    std::size_t count = 0;
+    std::uint64_t largest = 0;
+    for (auto part : parts) {
+        count += plan.parts[part].slots.size();
+        for (const auto& pair : plan.parts[part].slots)
+            largest = std::max<std::uint64_t>(largest, pair.target);
+    }
+    if (largest / 64 <= count * 16) {
         std::vector<std::uint64_t> marks(largest / 64 + 1);
-        for (auto slot : slots) {
-            const auto bit = std::uint64_t{1} << (slot % 64);
-            if (marks[slot / 64] & bit)
-                return slot;
-            marks[slot / 64] |= bit;
-        }
+        for (auto part : parts)
+            for (const auto& pair : plan.parts[part].slots) {
+                const auto bit = std::uint64_t{1} << (pair.target % 64);
+                if (marks[pair.target / 64] & bit)
+                    return pair.target;
+                marks[pair.target / 64] |= bit;
+            }
         return std::nullopt;
     }
+    std::vector<std::uint32_t> slots;
+    slots.reserve(count);
+    for (auto part : parts)
+        for (const auto& pair : plan.parts[part].slots)
+            slots.push_back(pair.target);
     std::sort(slots.begin(), slots.end());
     const auto found = std::adjacent_find(slots.begin(), slots.end());
     return found == slots.end() ? std::nullopt : std::optional{*found};
@@ -158,33 +170,22 @@ std::optional<std::uint32_t> duplicate_of(std::vector<std::uint32_t> slots) {
 
 /// A slot may be the target of several parts as long as their templates fill different bytes.
 caf::error check_once(const copy_plan& plan) {
-    std::vector<std::uint32_t> slots;
-    auto append = [&slots](const plan_part& part) {
-        for (const auto& pair : part.slots)
-            slots.push_back(pair.target);
-    };
     std::map<std::uint32_t, std::vector<std::size_t>> pools;
     for (std::size_t index = 0; index < plan.parts.size(); ++index) {
-        const auto& part = plan.parts[index];
-        slots.clear();
-        append(part);
-        if (auto twice = duplicate_of(slots))
-            return invalid("target pool " + std::to_string(part.target_pool) + ": slot "
+        const auto pool = plan.parts[index].target_pool;
+        if (auto twice = duplicate_target(plan, {index}))
+            return invalid("target pool " + std::to_string(pool) + ": slot "
                            + std::to_string(*twice) + " would be written twice");
-        pools[part.target_pool].push_back(index);
+        pools[pool].push_back(index);
     }
     for (const auto& [pool, parts] : pools) {
         if (parts.size() == 1)
             continue;
-        for (auto [first, second] : overlapping(plan, parts)) {
-            slots.clear();
-            append(plan.parts[first]);
-            append(plan.parts[second]);
-            if (auto twice = duplicate_of(slots))
+        for (auto [first, second] : overlapping(plan, parts))
+            if (auto twice = duplicate_target(plan, {first, second}))
                 return invalid("target pool " + std::to_string(pool) + ": slot "
                                + std::to_string(*twice) + " would be written twice, by parts "
                                + std::to_string(first) + " and " + std::to_string(second));
-        }
     }
     return {};
 }
