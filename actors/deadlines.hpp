@@ -4,6 +4,7 @@
 #pragma once
 
 #include "messages/local_messages.hpp"
+#include "messages/planted_bug.hpp"
 
 #include <map>
 #include <optional>
@@ -78,7 +79,7 @@ public:
     /// A tick that was overtaken by a later rearm() has no successor: else each of them would
     /// come back for ever.
     void fired(time_point now) {
-        if (armed_ && *armed_ <= now)
+        if (armed_ && *armed_ <= now && !planted(planted_bug::timer_dies))
             armed_.reset();
     }
 

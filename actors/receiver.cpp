@@ -6,6 +6,7 @@
 #include "actors/rx_session.hpp"
 #include "messages/handle.hpp"
 #include "messages/log.hpp"
+#include "messages/planted_bug.hpp"
 
 #include <spdlog/fmt/ranges.h>
 
@@ -54,7 +55,8 @@ caf::result<rx_opened> receiver_state::on_open(const open_rx& ask) {
                                        drawn, ask.aux, ask.context_endpoint, with_.checker});
     sessions_.emplace(drawn, session{actor, ask});
     unbound_.push_back(drawn);
-    deadlines_.set(drawn, self_->clock().now() + ask.deadline);
+    if (!planted(planted_bug::deadline_not_armed))
+        deadlines_.set(drawn, self_->clock().now() + ask.deadline);
     rearm();
     resolve(with_.own_endpoint);
     resolve(ask.context_endpoint);
@@ -222,7 +224,8 @@ void receiver_state::on_peer_lost(const peer_lost& message) {
     const auto never_up = known && !known.mapped().view;
     parties_.clear();
     for (const auto& endpoint : endpoints_of(message.peer)) {
-        instances_.erase(endpoint);
+        if (!planted(planted_bug::info_cached_for_ever))
+            instances_.erase(endpoint);
         if (never_up) // one that was up may be tried again at once
             back_off_from(endpoint);
     }
@@ -236,6 +239,11 @@ void receiver_state::on_peer_lost(const peer_lost& message) {
 
 /// Proof needs both: the process is gone, and what it had put on the way has been applied.
 void receiver_state::on_process_gone(const process_gone& message) {
+    if (planted(planted_bug::death_without_drain)) {
+        for (auto& [drawn, session] : sessions_)
+            tell(self_, session.actor, message);
+        return;
+    }
     ask(self_, with_.fabric, drain_fabric{message.peer})
         .then(
             [this, message] {
@@ -348,6 +356,8 @@ caf::result<session_list> receiver_state::on_list(const list_sessions& message) 
 
 caf::result<void> receiver_state::on_cancel_all(const cancel_request& cancel) {
     stopping_ = cancel.reason;
+    if (planted(planted_bug::stop_does_not_wait))
+        return caf::unit;
     for (auto& [drawn, session] : sessions_)
         tell(self_, session.actor, cancel);
     auto promise = self_->make_response_promise<void>();

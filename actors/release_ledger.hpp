@@ -7,6 +7,7 @@
 
 #include "messages/header.hpp"
 #include "messages/ids.hpp"
+#include "messages/planted_bug.hpp"
 #include "messages/session_state.hpp"
 
 #include <algorithm>
@@ -29,6 +30,8 @@ public:
             return verdict::contradiction;
         if (piece.last && !reported_.empty() && *reported_.rbegin() > index)
             return verdict::contradiction;
+        if (planted(planted_bug::reports_counted) && reported_.contains(index))
+            index = static_cast<std::uint32_t>(reported_.size());
         if (!reported_.insert(index).second)
             return verdict::duplicate;
         if (piece.last)
@@ -41,7 +44,8 @@ public:
 
     /// Nothing of this slice is or will be in flight: pieces 0..last have reported, or none comes.
     bool complete() const {
-        return refused_ || (last_ && reported_.size() == std::size_t{*last_} + 1);
+        return refused_ || (last_ && planted(planted_bug::last_piece_is_all))
+               || (last_ && reported_.size() == std::size_t{*last_} + 1);
     }
 
     /// Nothing is known of it yet.

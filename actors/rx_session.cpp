@@ -5,6 +5,7 @@
 #include "actors/aux_size.hpp"
 #include "actors/session_waits.hpp"
 #include "messages/handle.hpp"
+#include "messages/planted_bug.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -72,6 +73,8 @@ void rx_session_state::on_receive(const receive_slice& message) {
 }
 
 void rx_session_state::on_host_cancel(const cancel_request& message) {
+    if (planted(planted_bug::outcome_changes))
+        finished_ = false;
     auto reason =
         message.reason ? message.reason : make_error(errc::cancelled, "the host cancelled");
     finish(outcome_of(reason), reason);
@@ -230,7 +233,9 @@ void rx_session_state::cancel(const writer& from, const caf::error& reason) {
 void rx_session_state::on_kv_result(const kv_agent_result& message) {
     const auto& header = message.header;
     auto* from = writer_of(header.sender);
-    if (!from || !from->binding.kv || from->binding.rank != header.writer)
+    if (planted(planted_bug::writer_mixed_up) && from)
+        from = &writers_.begin()->second;
+    else if (!from || !from->binding.kv || from->binding.rank != header.writer)
         return; // from outside the cohort
     auto asked = from->reports.find(header.receive_slice);
     if (asked == from->reports.end()
@@ -240,6 +245,9 @@ void rx_session_state::on_kv_result(const kv_agent_result& message) {
     from->summary.bytes += message.bytes;
     from->summary.fragments += message.fragments;
     from->summary.route = message.route;
+    if (planted(planted_bug::one_failure_frees_all) && message.result != agent_result::success)
+        for (const auto& [rank, sibling] : writers_)
+            release_.gone_and_drained(rank);
     if (message.result == agent_result::in_doubt)
         release_.reported_in_doubt(from->binding.rank);
     settle(*from);
@@ -262,6 +270,8 @@ caf::error rx_session_state::failure_of(writer& from, const kv_agent_result& rep
 
 void rx_session_state::on_aux_result(const aux_agent_result& message) {
     auto* from = writer_of(message.header.sender);
+    if (planted(planted_bug::early_aux_dropped) && from && from->summary.bytes == 0)
+        return;
     if (!from || !from->binding.aux || std::exchange(from->aux_reported, true) || finished_)
         return;
     select(*from);
@@ -279,7 +289,11 @@ void rx_session_state::on_aux_result(const aux_agent_result& message) {
 }
 
 void rx_session_state::on_peer_cancel(const cancel_session& message) {
-    if (auto* from = writer_of(message.header.sender))
+    auto* from = writer_of(message.header.sender);
+    if (planted(planted_bug::cancel_ping_pong) && from && from->peer)
+        tell(self_, from->peer->link,
+             send_message{cancel_session{message.header, side::context, message.reason}});
+    if (from)
         group_failed(*from, reason_of(message.reason));
 }
 
@@ -311,6 +325,8 @@ void rx_session_state::on_peer_lost(const peer_lost& message) {
     auto* from = writer_of(message.peer);
     if (!from || resolved(*from))
         return;
+    if (planted(planted_bug::link_loss_is_proof))
+        release_.gone_and_drained(from->binding.rank);
     group_failed(*from, message.reason);
 }
 
@@ -381,10 +397,12 @@ void rx_session_state::update() {
                                 {number},
                                 {}});
     }
+    if (planted(planted_bug::aux_before_kv) && aux_)
+        kv_done = true;
     if (!kv_done)
         return;
     state_ = std::max(state_, session_state::kv_transferred);
-    if (with_.aux == aux_mode::none)
+    if (with_.aux == aux_mode::none || planted(planted_bug::aux_not_awaited))
         finish(session_state::kv_transferred, {});
     else if (aux_)
         finish(session_state::fully_transferred, {});
@@ -411,7 +429,7 @@ void rx_session_state::finish(session_state outcome, caf::error reason) {
     for (auto& [rank, from] : writers_) {
         result.peers.push_back(from.summary);
         settle(from);
-        if (reason && !resolved(from))
+        if (reason && !resolved(from) && !planted(planted_bug::cancel_not_sent))
             cancel(from, reason);
     }
     tell(self_, with_.observer, std::move(result));
@@ -419,10 +437,14 @@ void rx_session_state::finish(session_state outcome, caf::error reason) {
 }
 
 void rx_session_state::release_if_quiet() {
-    if (!finished_ || !release_.released() || std::exchange(released_, true))
+    auto careless =
+        (planted(planted_bug::release_on_timeout) && code_of(error_) == errc::deadline_exceeded)
+        || (planted(planted_bug::release_on_cancel) && state_ == session_state::cancelled);
+    if (!finished_ || (!release_.released() && !careless) || std::exchange(released_, true))
         return;
     tell(self_, with_.observer, session_released{side::generation, with_.request, with_.session});
-    tell(self_, with_.owner, session_retired{with_.request, with_.session, error_});
+    if (!planted(planted_bug::session_never_forgotten))
+        tell(self_, with_.owner, session_retired{with_.request, with_.session, error_});
     self_->quit();
 }
 

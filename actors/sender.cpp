@@ -6,6 +6,7 @@
 #include "actors/session_waits.hpp"
 #include "actors/tx_session.hpp"
 #include "messages/handle.hpp"
+#include "messages/planted_bug.hpp"
 
 namespace kvferry {
 
@@ -30,7 +31,7 @@ caf::result<tx_opened> sender_state::on_open(const open_tx& ask) {
     if (ask.request.value > rid_max)
         return make_error(errc::invalid_argument,
                           "rid " + to_string(ask.request) + " needs more than 63 bits");
-    if (sessions_.contains(ask.request))
+    if (sessions_.contains(ask.request) && !planted(planted_bug::rid_taken_over))
         return make_error(errc::duplicate, "rid " + to_string(ask.request)
                                                + " has a sending session that is not released yet");
     if (sessions_.size() >= environment_->bounds.sessions_max)
@@ -42,13 +43,15 @@ caf::result<tx_opened> sender_state::on_open(const open_tx& ask) {
         self_->system(), environment_->home,
         tx_session_state::dependencies{environment_, self_, ask.observer, ask.request, ask.aux,
                                        sessions_opened_++});
-    sessions_.emplace(ask.request, session{actor, ask.transfer_deadline});
+    sessions_.insert_or_assign(ask.request, session{actor, ask.transfer_deadline});
     ended_.erase(ask.request);
     leases_.erase(ask.request);
     session_deadlines_.set(ask.request, self_->clock().now() + ask.deadline);
     if (auto early = early_.find(ask.request); early != early_.end()) {
         for (auto& waiting : early->second)
-            tell(self_, actor, bind_receiver{std::move(waiting.request), std::move(waiting.peer)});
+            if (!planted(planted_bug::early_request_forgotten))
+                tell(self_, actor,
+                     bind_receiver{std::move(waiting.request), std::move(waiting.peer)});
         early_requests_ -= early->second.size();
         early_.erase(early);
     }
@@ -201,11 +204,12 @@ void sender_state::on_deadline(const deadline_tick&) {
         if (early == early_.end())
             continue;
         for (auto& waiting : early->second)
-            answer_gone(waiting.peer, waiting.request.header,
-                        make_error(errc::deadline_exceeded, "rid " + to_string(id)
-                                                                + " was not opened on "
-                                                                + describe(environment_->self)
-                                                                + " within early_request_lease"));
+            if (!planted(planted_bug::sweep_without_answer))
+                answer_gone(waiting.peer, waiting.request.header,
+                            make_error(errc::deadline_exceeded,
+                                       "rid " + to_string(id) + " was not opened on "
+                                           + describe(environment_->self)
+                                           + " within early_request_lease"));
         early_requests_ -= early->second.size();
         early_.erase(early);
     }
@@ -251,6 +255,8 @@ caf::result<void> sender_state::on_cancel_all(const cancel_request& cancel) {
 
 void sender_state::answer_gone(const peer_view_ptr& to, const message_header& of,
                                caf::error reason) {
+    if (planted(planted_bug::gone_not_answered))
+        return;
     tell(self_, to->link, send_message{gone{of, side::generation, to_wire(reason)}});
 }
 

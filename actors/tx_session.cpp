@@ -5,6 +5,7 @@
 #include "actors/aux_size.hpp"
 #include "actors/session_waits.hpp"
 #include "messages/handle.hpp"
+#include "messages/planted_bug.hpp"
 #include "transport/cohorts.hpp"
 #include "transport/copy_io.hpp"
 #include "transport/piece_digest.hpp"
@@ -137,7 +138,9 @@ void tx_session_state::on_bind(const bind_receiver& message) {
     auto bound = attempts_.find(rank);
     auto foreign = bound != attempts_.end() && bound->second != header.session;
     receiver_key key{rank, header.receive_slice};
-    if (!foreign && receivers_.contains(key))
+    if (planted(planted_bug::foreign_attempt_ignored) && foreign)
+        return;
+    if (!foreign && receivers_.contains(key) && !planted(planted_bug::request_served_twice))
         return; // a replay
     if (foreign || finished_) {
         answer_late(message);
@@ -146,7 +149,8 @@ void tx_session_state::on_bind(const bind_receiver& message) {
     auto first = bound == attempts_.end();
     attempts_.emplace(rank, header.session);
     expected_.insert(rank);
-    expected_.insert(message.request.receivers.begin(), message.request.receivers.end());
+    if (!planted(planted_bug::one_receiver_is_all))
+        expected_.insert(message.request.receivers.begin(), message.request.receivers.end());
     auto& to = receivers_[key];
     to.request = message.request;
     to.peer = message.peer;
@@ -155,7 +159,8 @@ void tx_session_state::on_bind(const bind_receiver& message) {
         if (first) {
             to.closed = problem;
             to.last_reported = true; // the refusal is the report
-            tell_peer(to, refused{header, side::generation, to_wire(problem)});
+            if (!planted(planted_bug::refusal_not_sent))
+                tell_peer(to, refused{header, side::generation, to_wire(problem)});
         } else {
             close(to, problem);
         }
@@ -245,6 +250,9 @@ void tx_session_state::dispatch(receiver& to, std::uint32_t index) {
     to.unreported.insert(index);
     const auto& environment = *with_.environment;
     const auto& peer = *to.peer;
+    if (planted(planted_bug::implied_block_start))
+        for (auto& group : to.request.target.groups)
+            group.first_block = slice.groups.empty() ? 0 : slice.groups[0].first_block;
     auto plan =
         make_plan(environment.self, slice, peer.info, to.request.target, *environment.plans);
     auto problem = plan ? check_plan(*plan, *environment.self.pages, environment.regions,
@@ -299,7 +307,11 @@ void tx_session_state::start(receiver& to, send_piece piece, std::shared_ptr<con
         copier = environment.devices.at(chosen->device);
     else if (by_host)
         copier = environment.copy;
-    to.in_flight.emplace(id, flight{piece, copier, std::move(plan)});
+    to.in_flight.emplace(id, flight{piece, copier, plan});
+    if (planted(planted_bug::report_before_visible)) {
+        to.in_flight.erase(id);
+        piece_served(to, piece, *plan);
+    }
     if (copier)
         tell(self_, copier, start_copy{id, std::move(job), self_, events});
     else
@@ -373,6 +385,9 @@ void tx_session_state::on_unbind(const unbind_receiver& message) {
     auto reason = from_wire(message.cancel.reason);
     if (!reason)
         reason = make_error(errc::cancelled, describe(message.peer->info) + " cancelled");
+    if (planted(planted_bug::cancel_ping_pong))
+        tell(self_, message.peer->link,
+             send_message{cancel_session{header, side::generation, to_wire(reason)}});
     finish(outcome_of(reason), reason);
 }
 
@@ -424,12 +439,16 @@ void tx_session_state::report_kv(receiver& to, send_piece piece, kv_agent_result
     report.header.writer = with_.environment->self.rank;
     report.header.piece = piece;
     report.route = to.summary.route;
+    if (planted(planted_bug::slice_id_dropped))
+        report.header.receive_slice = {0};
+    if (planted(planted_bug::lost_report) && piece.index.value == 1)
+        return;
     tell_peer(to, std::move(report));
 }
 
 /// Nothing more goes to this receiver. What is in flight is cut short.
 void tx_session_state::close(receiver& to, const caf::error& reason) {
-    if (to.closed)
+    if (to.closed || planted(planted_bug::failure_not_told))
         return;
     to.closed = reason ? reason : make_error(errc::cancelled, "the transfer was given up");
     cancel_transfers(to);
@@ -517,7 +536,7 @@ void tx_session_state::update() {
                 return !entry.second.request.kv || piece.served.contains(entry.first);
             });
         if (served && !piece.told_host) {
-            piece.told_host = true;
+            piece.told_host = !planted(planted_bug::piece_told_twice);
             tell(self_, with_.observer,
                  piece_finished{side::context, with_.request, {}, payload_kind::kv, {index}, {}});
         }
@@ -569,6 +588,8 @@ void tx_session_state::finish(session_state outcome, caf::error reason) {
 void tx_session_state::release_if_quiet() {
     auto reading = std::any_of(receivers_.begin(), receivers_.end(),
                                [](const auto& entry) { return !entry.second.in_flight.empty(); });
+    if (planted(planted_bug::pages_back_while_read))
+        reading = false;
     if (!finished_ || reading || std::exchange(released_, true))
         return;
     tell(self_, with_.observer, session_released{side::context, with_.request, {}});

@@ -38,9 +38,9 @@ void loopback_host_network::kill(incarnation dead) {
     }
 }
 
-void loopback_host_network::freeze(incarnation self) {
+void loopback_host_network::freeze(incarnation self, bool frozen) {
     std::lock_guard guard{mutex_};
-    ranks_[self].frozen = true;
+    ranks_[self].frozen = frozen;
 }
 
 caf::error loopback_host_network::join(incarnation self, const std::string& name,

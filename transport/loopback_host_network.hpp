@@ -22,8 +22,8 @@ public:
     /// The process of a rank ends: whoever has or had a link to it hears of it, it hears nothing.
     void kill(incarnation);
 
-    /// From now on the rank does not react to new connections.
-    void freeze(incarnation);
+    /// From now on the rank does not react to new connections, or does so again.
+    void freeze(incarnation, bool frozen = true);
 
     // -- for the twins ---------------------------------------------------------------------
 

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+// Known bugs that the simulation can plant into the product's own code, to see that it finds them.
+//
+// Only kvferry-sim is built with KVFERRY_PLANTED_BUGS. Everywhere else planted() is a constant, and
+// the compiler removes what stands behind it.
+#pragma once
+
+#include <cstdint>
+
+namespace kvferry {
+
+enum class planted_bug : std::uint8_t {
+    none,
+    slice_id_dropped,
+    failure_not_told,
+    release_on_timeout,
+    release_on_cancel,
+    one_failure_frees_all,
+    link_loss_is_proof,
+    death_without_drain,
+    fence_ignored,
+    request_served_twice,
+    reports_counted,
+    last_piece_is_all,
+    cancel_ping_pong,
+    lost_report,
+    rid_taken_over,
+    sweep_without_answer,
+    early_request_forgotten,
+    foreign_attempt_ignored,
+    gone_not_answered,
+    deadline_not_armed,
+    timer_dies,
+    report_before_visible,
+    pages_back_while_read,
+    aux_before_kv,
+    aux_not_awaited,
+    early_aux_dropped,
+    writer_mixed_up,
+    messages_overtake,
+    refusal_not_sent,
+    cancel_not_sent,
+    session_never_forgotten,
+    one_receiver_is_all,
+    info_cached_for_ever,
+    stop_does_not_wait,
+    piece_told_twice,
+    outcome_changes,
+    link_loss_not_told,
+    implied_block_start,
+};
+
+#ifdef KVFERRY_PLANTED_BUGS
+/// The one that is planted now.
+inline planted_bug planted_now = planted_bug::none;
+
+inline bool planted(planted_bug x) {
+    return planted_now == x;
+}
+#else
+constexpr bool planted(planted_bug) {
+    return false;
+}
+#endif
+
+} // namespace kvferry

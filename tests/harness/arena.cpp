@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// A CAF system on its test scheduler, for one thread.
+#include "tests/harness/arena.hpp"
+
+#include "messages/type_ids.hpp"
+#include "tests/harness/simulation.hpp"
+
+#include <caf/actor_system.hpp>
+#include <caf/actor_system_config.hpp>
+#include <caf/init_global_meta_objects.hpp>
+#include <spdlog/spdlog.h>
+
+namespace kvferry::harness {
+
+namespace {
+
+/// Before the first actor system of the process.
+void set_up_once() {
+    static const bool done = [] {
+        caf::core::init_global_meta_objects();
+        caf::init_global_meta_objects<caf::id_block::kvferry>();
+        return true;
+    }();
+    (void)done;
+}
+
+struct test_config : caf::actor_system_config {
+    test_config() { set("caf.scheduler.policy", "testing"); }
+};
+
+} // namespace
+
+struct arena::parts {
+    test_config config;
+    caf::actor_system system{config};
+};
+
+arena::arena() {
+    set_up_once();
+    spdlog::set_level(spdlog::level::off); // a simulated failure is no news
+    parts_ = std::make_unique<parts>();
+}
+
+arena::~arena() = default;
+
+verdict arena::run(const scenario& plan, bool keep_log) {
+    return simulation{parts_->system, plan, keep_log}.run();
+}
+
+verdict arena::run_twice(const scenario& plan) {
+    auto first = run(plan);
+    auto second = run(plan);
+    if (first.digest == second.digest)
+        return first;
+    second.what = failure::not_deterministic;
+    second.text = "the second run took another course";
+    return second;
+}
+
+} // namespace kvferry::harness

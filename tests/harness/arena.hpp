@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+// The actor system in which one simulation after the other runs.
+#pragma once
+
+#include "tests/harness/scenario.hpp"
+#include "tests/harness/verdict.hpp"
+
+#include <memory>
+
+namespace caf {
+class actor_system;
+}
+
+namespace kvferry::harness {
+
+/// One per process. Starts no thread; simulations run on the caller's.
+class arena {
+public:
+    arena();
+    ~arena();
+    arena(const arena&) = delete;
+    arena& operator=(const arena&) = delete;
+
+    /// Leaves nothing behind, or says what (failure::leak).
+    verdict run(const scenario&, bool keep_log = false);
+
+    /// Runs it twice: a second course that differs is failure::not_deterministic.
+    verdict run_twice(const scenario&);
+
+private:
+    struct parts;
+    std::unique_ptr<parts> parts_;
+};
+
+} // namespace kvferry::harness

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// What may not happen twice on the wire.
+#include "tests/harness/frame_referee.hpp"
+
+#include "messages/limits.hpp"
+
+namespace kvferry::harness {
+
+namespace {
+
+constexpr std::size_t recent_max = 64;
+
+} // namespace
+
+void frame_referee::sent(incarnation from, incarnation to, byte_view frame) {
+    recent_.push_back({from, to, {frame.begin(), frame.end()}});
+    if (recent_.size() > recent_max)
+        recent_.pop_front();
+    auto message = decode(frame, limits{}.message_bytes_max);
+    if (!message)
+        return report_("a rank has sent a frame that is none: " + describe(message.error()));
+    const auto& header = header_of(*message);
+    auto claim = [&](payload_kind kind) {
+        report_key key{from, to, header.session, header.receive_slice, header.piece.index.value,
+                       kind};
+        if (!reports_.insert(key).second)
+            report_("two reports for " + describe(header));
+    };
+    if (std::holds_alternative<kv_agent_result>(*message)) {
+        claim(payload_kind::kv);
+    } else if (std::holds_alternative<aux_agent_result>(*message)) {
+        claim(payload_kind::aux);
+    } else if (const auto* cancel = std::get_if<cancel_session>(&*message)) {
+        if (!cancels_.insert({from, to, header.session, header.receive_slice, cancel->to}).second)
+            report_("two cancels for " + describe(header));
+    } else if (std::holds_alternative<request_data>(*message)) {
+        ++requests_;
+    }
+}
+
+void frame_referee::delivered(incarnation, incarnation to, byte_view frame) {
+    auto message = decode(frame, limits{}.message_bytes_max);
+    if (message && std::holds_alternative<request_data>(*message))
+        asked_.insert({to, header_of(*message).session});
+}
+
+} // namespace kvferry::harness

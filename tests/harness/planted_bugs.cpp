@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// The list that --list-breaks prints.
+#include "tests/harness/planted_bugs.hpp"
+
+#ifndef KVFERRY_PLANTED_BUGS
+#error "this file belongs to the build that has the bugs"
+#endif
+
+namespace kvferry::harness {
+
+const std::vector<bug_description>& planted_bugs() {
+    using enum planted_bug;
+    static const std::vector<bug_description> all{
+        {"slice-id-dropped", slice_id_dropped, "H15",
+         "reports name receive slice 0, whatever they are about"},
+        {"failure-not-told", failure_not_told, "H59",
+         "a sending session that fails does not tell its receivers"},
+        {"release-on-timeout", release_on_timeout, "H54",
+         "a deadline counts as proof that nobody writes"},
+        {"release-on-cancel", release_on_cancel, "H31",
+         "a cancelled session gives its pages back at once"},
+        {"one-failure-frees-all", one_failure_frees_all, "H52",
+         "one failed writer frees what its siblings write"},
+        {"link-loss-is-proof", link_loss_is_proof, "H51",
+         "a lost link counts as proof that nobody writes"},
+        {"death-without-drain", death_without_drain, "H54",
+         "a dead writer's bytes in the sockets are forgotten"},
+        {"fence-ignored", fence_ignored, "H54",
+         "bytes of a fenced writer are still put into place"},
+        {"request-served-twice", request_served_twice, "H23",
+         "a replayed request_data is dispatched again"},
+        {"reports-counted", reports_counted, "H21", "reports are counted, not matched"},
+        {"last-piece-is-all", last_piece_is_all, "H22",
+         "the last piece's report stands for all pieces"},
+        {"cancel-ping-pong", cancel_ping_pong, "I9", "a cancel is answered by a cancel"},
+        {"lost-report", lost_report, "H14", "the second piece of a request is never reported"},
+        {"rid-taken-over", rid_taken_over, "H28",
+         "a session is opened under a rid that is still in use"},
+        {"sweep-without-answer", sweep_without_answer, "H60",
+         "early requests are swept without a word"},
+        {"early-request-forgotten", early_request_forgotten, "H60",
+         "a request that came before its session is lost"},
+        {"foreign-attempt-ignored", foreign_attempt_ignored, "H29",
+         "a request of another attempt gets no answer"},
+        {"gone-not-answered", gone_not_answered, "H59",
+         "whoever asks for an unknown session gets no answer"},
+        {"deadline-not-armed", deadline_not_armed, "H63", "receiving sessions have no deadline"},
+        {"timer-dies", timer_dies, "H65", "a timer works once"},
+        {"report-before-visible", report_before_visible, "H14",
+         "a piece is reported when it has begun"},
+        {"pages-back-while-read", pages_back_while_read, "H57",
+         "source pages are given back while they are read"},
+        {"aux-before-kv", aux_before_kv, "H17", "the aux record completes a session"},
+        {"aux-not-awaited", aux_not_awaited, "H17",
+         "the KV bytes complete a session that needs aux"},
+        {"early-aux-dropped", early_aux_dropped, "H25",
+         "an aux record before any KV report is dropped"},
+        {"writer-mixed-up", writer_mixed_up, "H21", "every report is the first writer's"},
+        {"messages-overtake", messages_overtake, "H22",
+         "messages are handed on in the order in which they come"},
+        {"refusal-not-sent", refusal_not_sent, "H44",
+         "a request that cannot be served gets no answer"},
+        {"cancel-not-sent", cancel_not_sent, "I9",
+         "a receiver that gives up does not tell its writers"},
+        {"session-never-forgotten", session_never_forgotten, "I13",
+         "ended receiving sessions stay in the table"},
+        {"one-receiver-is-all", one_receiver_is_all, "H21",
+         "a sending session ends with its first receiver"},
+        {"info-cached-for-ever", info_cached_for_ever, "H35",
+         "a restarted instance is never asked again"},
+        {"stop-does-not-wait", stop_does_not_wait, "I10", "a stop does not wait for lent pages"},
+        {"piece-told-twice", piece_told_twice, "I1", "the host hears twice of one piece"},
+        {"outcome-changes", outcome_changes, "I3", "a cancel changes an outcome"},
+        {"link-loss-not-told", link_loss_not_told, "H59",
+         "sessions do not hear that their link is lost"},
+        {"implied-block-start", implied_block_start, "H45",
+         "block lists start where the other side's start"},
+    };
+    return all;
+}
+
+bool plant(std::string_view name) {
+    for (const auto& each : planted_bugs())
+        if (each.name == name) {
+            planted_now = each.bug;
+            return true;
+        }
+    return false;
+}
+
+} // namespace kvferry::harness

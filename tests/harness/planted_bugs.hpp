@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+// The planted bugs by name, each with the mistake it repeats.
+#pragma once
+
+#include "messages/planted_bug.hpp"
+
+#include <string_view>
+#include <vector>
+
+namespace kvferry::harness {
+
+struct bug_description {
+    std::string_view name;
+    planted_bug bug;
+    /// Whose mistake it was: a hazard of tests/HAZARDS.md, or an invariant.
+    std::string_view of;
+    std::string_view what;
+};
+
+const std::vector<bug_description>& planted_bugs();
+
+/// From now on the product of this process has that bug. False: there is none of that name.
+bool plant(std::string_view name);
+
+} // namespace kvferry::harness

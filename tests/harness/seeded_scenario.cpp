@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a seed stands for.
+#include "tests/harness/scenario.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace kvferry::harness {
+
+namespace {
+
+std::vector<std::uint32_t> cut_into_slices(random_source& random, std::uint32_t blocks) {
+    std::vector<std::uint32_t> result;
+    while (blocks > 0) {
+        auto next =
+            static_cast<std::uint32_t>(random.percent(60) ? blocks : random.between(1, blocks));
+        result.push_back(next);
+        blocks -= next;
+    }
+    return result;
+}
+
+place any_place(random_source& random, const scenario& in, side instance) {
+    auto ranks = (instance == side::context ? in.context : in.generation).ranks();
+    return {instance, static_cast<std::uint32_t>(random.below(ranks))};
+}
+
+planned_request draw_request(random_source& random, const scenario& in, std::uint64_t number) {
+    planned_request result;
+    result.request = number;
+    result.content = in.seed * 16 + number;
+    result.aux = random.percent(40) ? aux_mode::required : aux_mode::none;
+    auto blocks = static_cast<std::uint32_t>(random.between(1, 3));
+    result.send_blocks = cut_into_slices(random, blocks);
+    result.receive_blocks =
+        random.percent(85) ? std::vector{blocks} : cut_into_slices(random, blocks);
+    auto first = random.between(microseconds{0}, microseconds{2500});
+    auto second =
+        first + random.between(microseconds{0}, microseconds{random.percent(20) ? 20'000 : 1500});
+    result.context_opens = first;
+    result.generation_opens = second;
+    if (random.percent(50))
+        std::swap(result.context_opens, result.generation_opens);
+    result.between_pieces = random.between(microseconds{1}, microseconds{400});
+    if (random.percent(15))
+        result.context_deadline = random.between(microseconds{1000}, microseconds{8000});
+    if (random.percent(15))
+        result.generation_deadline = random.between(microseconds{1000}, microseconds{8000});
+    while (random.percent(25)) {
+        auto who = random.percent(50) ? side::context : side::generation;
+        auto opens = who == side::context ? result.context_opens : result.generation_opens;
+        result.cancels.push_back({who, any_place(random, in, who).rank,
+                                  opens + random.between(microseconds{0}, microseconds{3000})});
+    }
+    result.context_absent = random.percent(3);
+    result.context_stalls = random.percent(6);
+    result.sends_too_much = random.percent(2);
+    result.aux_mismatch = result.aux == aux_mode::required && random.percent(8);
+    return result;
+}
+
+planned_fault draw_fault(random_source& random, const scenario& in) {
+    planned_fault result;
+    result.what = static_cast<fault_kind>(random.below(7));
+    auto instance = random.percent(60) ? side::context : side::generation;
+    result.who = any_place(random, in, instance);
+    result.other =
+        any_place(random, in, instance == side::context ? side::generation : side::context);
+    result.at = random.between(microseconds{200}, microseconds{5000});
+    result.lasts =
+        random.between(microseconds{100}, microseconds{random.percent(30) ? 150'000 : 8000});
+    return result;
+}
+
+/// A deadline that may come before the transfer is no failure of the product.
+bool tight(const planned_request& x) {
+    return x.context_deadline < microseconds{50'000}
+           || x.generation_deadline < microseconds{50'000};
+}
+
+} // namespace
+
+scenario scenario_of(std::uint64_t seed) {
+    random_source random{seed * 0x2545f4914f6cdd1dull + 1};
+    scenario result;
+    result.name = "seed " + std::to_string(seed);
+    result.seed = seed;
+    constexpr std::array<instance_shape, 4> shapes{{{1, 1}, {1, 1}, {2, 1}, {1, 2}}};
+    result.context = shapes[random.below(shapes.size())];
+    result.generation = shapes[random.below(shapes.size())];
+    result.same_host = random.percent(60);
+    result.route = random.percent(25) ? route_choice::direct : route_choice::automatic;
+    result.inline_copies = random.percent(40);
+    result.slots_per_rank = random.percent(15) ? 4 : 10;
+    if (random.percent(4))
+        result.sessions_max = 1;
+    if (random.percent(4))
+        result.early_requests_max = 1;
+    if (random.percent(10))
+        result.early_request_lease = microseconds{3000};
+    if (random.percent(5))
+        result.failing_registrations = 1;
+    result.network.latency_max = microseconds{random.percent(20) ? 2000 : 100};
+    if (random.percent(20))
+        result.network.duplicate_percent = 20;
+    if (random.percent(20))
+        result.network.overtake_percent = 20;
+    if (random.percent(4))
+        result.network.lost_completion_percent = 30;
+    const auto requests = random.between(1, 3);
+    for (std::uint64_t number = 1; number <= requests; ++number) {
+        auto wanted = draw_request(random, result, number);
+        wanted.may_fail = tight(wanted);
+        result.requests.push_back(std::move(wanted));
+    }
+    if (random.percent(15)) { // the same rid once more, after a while
+        auto again = result.requests.back();
+        again.content += 8;
+        again.cancels.clear();
+        again.context_absent = random.percent(50); // the other side has not noticed
+        const auto wait = random.between(microseconds{200}, microseconds{6000});
+        again.context_opens += wait;
+        again.generation_opens += wait;
+        again.may_fail = true;
+        result.requests.back().may_fail = true;
+        result.requests.back().other_content = again.content;
+        again.other_content = result.requests.back().content;
+        result.requests.push_back(std::move(again));
+    }
+    if (!random.percent(30))
+        do
+            result.faults.push_back(draw_fault(random, result));
+        while (random.percent(35) && result.faults.size() < 4);
+    return result;
+}
+
+std::string_view name_of(fault_kind x) {
+    constexpr std::array<std::string_view, 7> names{"crash", "restart", "freeze", "cut",
+                                                    "reset", "slow",    "replay"};
+    return names[static_cast<std::size_t>(x)];
+}
+
+} // namespace kvferry::harness

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+// When what is sent arrives, and when it does not.
+#include "tests/harness/sim_network.hpp"
+
+namespace kvferry::harness {
+
+using std::chrono::microseconds;
+
+sim_network::sim_network(sim_schedule& schedule, network_temper temper)
+    : schedule_(&schedule), temper_(temper), random_(schedule.random().fork()) {}
+
+microseconds sim_network::latency() {
+    return random_.between(microseconds{1}, temper_.latency_max);
+}
+
+void sim_network::attach(incarnation who, fabric_port* port, doorbell* bell) {
+    ends_[who] = {port, bell};
+}
+
+void sim_network::connect(incarnation from, incarnation to) {
+    if (is_dead(to) || !ends_.contains(to))
+        tell_lost(from, to, random_.between(microseconds{500}, microseconds{5000}));
+}
+
+void sim_network::send(incarnation to, wire_item item) {
+    const auto from = item.from;
+    const auto is_frame = item.what == wire_item::kind::frame;
+    if (is_frame) {
+        ++frames_;
+        if (on_sent)
+            on_sent(from, to, item.bytes);
+    }
+    if (item.what == wire_item::kind::written && random_.percent(temper_.lost_completion_percent)) {
+        lossy_.insert(pair_of(from, to));
+        schedule_->log("completion lost", from.value, to.value);
+        return;
+    }
+    auto& line = wires_[{from, to}];
+    auto arrival = std::max(line.last_arrival, schedule_->now() + latency());
+    line.last_arrival = arrival;
+    const auto connection = line.connection;
+    auto copies = is_frame && random_.percent(temper_.duplicate_percent) ? 2 : 1;
+    if (is_frame && random_.percent(temper_.overtake_percent))
+        arrival += latency() * 4; // later ones pass it
+    for (int copy = 0; copy < copies; ++copy, arrival += latency())
+        schedule_->at(arrival, [this, to, item, connection] { deliver(to, item, connection); });
+}
+
+void sim_network::deliver(incarnation to, wire_item item, std::uint64_t connection) {
+    auto& line = wires_[{item.from, to}];
+    if (line.connection != connection || schedule_->now() > line.lost_after || is_dead(to))
+        return;
+    if (schedule_->now() < line.not_before) {
+        schedule_->at(line.not_before,
+                      [this, to, item, connection] { deliver(to, item, connection); });
+        return;
+    }
+    if (is_cut(item.from, to)) {
+        line.held.push_back(std::move(item));
+        return;
+    }
+    hand_over(to, item);
+}
+
+void sim_network::hand_over(incarnation to, const wire_item& item) {
+    auto end = ends_.find(to);
+    if (end == ends_.end())
+        return;
+    schedule_->log("arrives", item.from.value,
+                   to.value * 8 + static_cast<std::uint64_t>(item.what));
+    end->second.bell->push([this, port = end->second.port, to, item] {
+        if (item.what == wire_item::kind::frame && on_delivered)
+            on_delivered(item.from, to, item.bytes);
+        port->arrived(item);
+    });
+}
+
+void sim_network::carry(incarnation from, incarnation to, std::function<void()> what) {
+    schedule_->after(latency(), [this, from, to, what = std::move(what)] {
+        if (is_cut(from, to))
+            carried_[pair_of(from, to)].push_back(what);
+        else
+            what();
+    });
+}
+
+// -- faults -------------------------------------------------------------------------------------
+
+void sim_network::cut(incarnation a, incarnation b) {
+    cut_.insert(pair_of(a, b));
+}
+
+void sim_network::heal(incarnation a, incarnation b) {
+    if (cut_.erase(pair_of(a, b)) == 0)
+        return;
+    for (auto [from, to] : {pair{a, b}, pair{b, a}})
+        for (auto& item : std::exchange(wires_[{from, to}].held, {}))
+            if (!is_dead(to))
+                hand_over(to, item);
+    for (auto& what : std::exchange(carried_[pair_of(a, b)], {}))
+        what();
+}
+
+void sim_network::heal_all() {
+    for (auto [a, b] : std::set{cut_})
+        heal(a, b);
+}
+
+void sim_network::reset(incarnation a, incarnation b) {
+    for (auto [from, to] : {pair{a, b}, pair{b, a}}) {
+        // What the kernel of `to` has already is still read before the error.
+        auto wait = random_.between(microseconds{0}, microseconds{3000});
+        auto& line = wires_[{from, to}];
+        line.lost_after = schedule_->now() + wait;
+        line.held.clear();
+        schedule_->after(wait, [this, from, to] {
+            auto& broken = wires_[{from, to}];
+            broken.connection = ++connections_;
+            broken.lost_after = time_point::max();
+        });
+        tell_lost(to, from, wait);
+    }
+}
+
+void sim_network::tell_lost(incarnation who, incarnation peer, microseconds wait) {
+    schedule_->after(wait, [this, who, peer] {
+        auto end = ends_.find(who);
+        if (end == ends_.end() || is_dead(who))
+            return;
+        schedule_->log("connection lost", who.value, peer.value);
+        end->second.bell->push([port = end->second.port, peer] { port->connection_lost(peer); });
+    });
+}
+
+void sim_network::die(incarnation dead) {
+    dead_.insert(dead);
+    for (auto& [who, end] : ends_) {
+        if (who == dead)
+            continue;
+        auto wait = random_.between(microseconds{1000}, microseconds{20000});
+        if (end.port && !is_dead(who) && end.port->has_endpoint_to(dead))
+            tell_lost(who, dead, wait);
+        auto& line = wires_[{dead, who}];
+        line.lost_after = schedule_->now() + wait;
+        line.not_before = schedule_->now() + random_.between(microseconds{0}, wait);
+    }
+    ends_.erase(dead);
+}
+
+void sim_network::inject(incarnation from, incarnation to, byte_buffer frame) {
+    wire_item item;
+    item.from = from;
+    item.bytes = std::move(frame);
+    hand_over(to, item);
+}
+
+void sim_network::calm() {
+    temper_ = {};
+    heal_all();
+}
+
+} // namespace kvferry::harness

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+// The wires between simulated processes: bytes in order on each of them, late, held up, lost with
+// their connection, and still arriving after their sender has given up or died.
+//
+// Never kinder than what transport/README.md ("Who can still write?") has measured.
+#pragma once
+
+#include "messages/codec.hpp"
+#include "tests/harness/doorbell.hpp"
+#include "tests/harness/sim_schedule.hpp"
+#include "transport/ucx_wire.hpp"
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <utility>
+
+namespace kvferry::harness {
+
+/// What one process's fabric sends to another's.
+struct wire_item {
+    enum class kind : std::uint8_t { frame, write, write_end, written };
+
+    kind what = kind::frame;
+    incarnation from;
+    /// The frame, the piece of a put, the sender's address, or the text of a refusal.
+    byte_buffer bytes;
+    write_head piece;
+    write_end_head end;
+    written_head written;
+};
+
+/// A process's end of the network.
+class fabric_port {
+public:
+    virtual ~fabric_port() = default;
+    virtual void arrived(wire_item) = 0;
+    /// The connection to that process is broken.
+    virtual void connection_lost(incarnation peer) = 0;
+    /// False: nobody would be told of a broken connection.
+    virtual bool has_endpoint_to(incarnation peer) const = 0;
+};
+
+/// Chances and times of one simulation.
+struct network_temper {
+    std::chrono::microseconds latency_max{100};
+    /// Frames that arrive twice, the second time later.
+    unsigned duplicate_percent = 0;
+    /// Frames that overtake the one before them.
+    unsigned overtake_percent = 0;
+    /// Confirmations of a put that are lost.
+    unsigned lost_completion_percent = 0;
+};
+
+class sim_network {
+public:
+    sim_network(sim_schedule& schedule, network_temper temper);
+
+    // -- for the fabric's twin ---------------------------------------------------------------
+
+    void attach(incarnation, fabric_port*, doorbell*);
+    void send(incarnation to, wire_item);
+    /// An endpoint was opened: is anybody there? Nobody: the opener is told, later.
+    void connect(incarnation from, incarnation to);
+
+    // -- for the simulation ------------------------------------------------------------------
+
+    /// Nothing passes until heal(); what is under way waits.
+    void cut(incarnation a, incarnation b);
+    void heal(incarnation a, incarnation b);
+    void heal_all();
+    /// The connection breaks: both ends are told at different times, some of what is on its way is
+    /// lost.
+    void reset(incarnation a, incarnation b);
+    /// The process is gone; whoever has an endpoint to it hears of it. What it sent still arrives.
+    void die(incarnation);
+    /// A frame out of nowhere, or of long ago.
+    void inject(incarnation from, incarnation to, byte_buffer frame);
+    /// From now on the network is fast and loses nothing.
+    void calm();
+    bool is_dead(incarnation x) const { return dead_.contains(x); }
+    bool is_cut(incarnation a, incarnation b) const { return cut_.contains(pair_of(a, b)); }
+    /// Some confirmation of a put between the two was lost and will never come.
+    const std::set<std::pair<incarnation, incarnation>>& lossy() const { return lossy_; }
+
+    /// A look at every frame when it is sent and when it is handed over.
+    std::function<void(incarnation from, incarnation to, byte_view frame)> on_sent;
+    std::function<void(incarnation from, incarnation to, byte_view frame)> on_delivered;
+
+    std::uint64_t frames() const { return frames_; }
+
+    /// Any message between processes that is no traffic of the fabric: questions to rank-info
+    /// servers. It waits for a cut to heal, and is lost when `to` is dead.
+    void carry(incarnation from, incarnation to, std::function<void()> what);
+
+private:
+    using pair = std::pair<incarnation, incarnation>;
+    static pair pair_of(incarnation a, incarnation b) { return a < b ? pair{a, b} : pair{b, a}; }
+
+    /// One direction of one connection.
+    struct wire {
+        time_point last_arrival;
+        std::uint64_t connection = 0;
+        /// Of that connection: what arrives later is lost.
+        time_point lost_after = time_point::max();
+        /// Its sender has died: what the kernels hold is not read before.
+        time_point not_before;
+        std::vector<wire_item> held;
+    };
+    struct end_of_process {
+        fabric_port* port = nullptr;
+        doorbell* bell = nullptr;
+    };
+
+    void deliver(incarnation to, wire_item, std::uint64_t connection);
+    void hand_over(incarnation to, const wire_item&);
+    void tell_lost(incarnation who, incarnation peer, std::chrono::microseconds wait);
+    std::chrono::microseconds latency();
+
+    sim_schedule* schedule_;
+    network_temper temper_;
+    random_source random_;
+    std::map<incarnation, end_of_process> ends_;
+    std::map<pair, wire> wires_;
+    std::set<pair> cut_;
+    std::set<pair> lossy_;
+    std::set<incarnation> dead_;
+    std::map<pair, std::vector<std::function<void()>>> carried_;
+    std::uint64_t connections_ = 0;
+    std::uint64_t frames_ = 0;
+};
+
+} // namespace kvferry::harness

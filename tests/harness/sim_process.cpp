@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+// Putting a simulated rank together, as worker_parts does with a real one.
+#include "tests/harness/sim_process.hpp"
+
+#include "actors/rank_info_server.hpp"
+#include "messages/handle.hpp"
+#include "tests/harness/sim_io.hpp"
+#include "tests/harness/simulation.hpp"
+#include "transport/copy_io.hpp"
+#include "transport/loopback_host_link.hpp"
+#include "transport/page_table_builder.hpp"
+
+namespace kvferry::harness {
+
+namespace {
+
+constexpr microseconds loop_job_cost_max{4};
+constexpr microseconds copy_job_cost_max{60};
+
+parallelism layout_of(const instance_shape& shape, std::uint32_t rank) {
+    parallelism result;
+    result.tp_size = shape.tp;
+    result.tp_rank = rank % shape.tp;
+    result.pp_size = shape.pp;
+    result.pp_rank = rank / shape.tp;
+    result.layers_per_stage.assign(shape.pp, tiny_model{}.layers / shape.pp);
+    return result;
+}
+
+page_table pages_of(const parallelism& layout, std::uint32_t slots) {
+    tiny_model model;
+    cache_format format;
+    format.layers = model.layers;
+    format.kv_heads = model.heads;
+    format.head_dim = model.head_dim;
+    format.element_bytes = model.element_bytes;
+    format.tokens_per_block = model.tokens_per_block;
+    return build_page_table(format, layout, {slots, 0, 0}).value();
+}
+
+} // namespace
+
+sim_process::sim_process(simulation& in, place at, incarnation id)
+    : world(&in), where(at), process(id),
+      name((at.instance == side::context ? "ctx/" : "gen/") + std::to_string(at.rank)),
+      loop(&in.schedule().make_home(name, loop_job_cost_max)),
+      copies(&in.schedule().make_home(name + " copies", copy_job_cost_max)),
+      layout(layout_of(at.instance == side::context ? in.plan().context : in.plan().generation,
+                       at.rank)),
+      memory(tiny_model{}, layout, pages = pages_of(layout, in.plan().slots_per_rank),
+             in.plan().slots_per_rank),
+      failing_registrations_(std::make_shared<int>(
+          at.instance == side::context ? in.plan().failing_registrations : 0)) {}
+
+void sim_process::start() {
+    const auto& plan = world->plan();
+    auto& system = world->schedule().system();
+    auto& random = world->schedule().random();
+    const auto bounds = world->bounds();
+    const auto ranks = (where.instance == side::context ? plan.context : plan.generation).ranks();
+    placement home{loop};
+    rank_identity identity;
+    identity.instance = where.instance == side::context ? "ctx" : "gen";
+    identity.world_size = ranks;
+    identity.layout = layout;
+    identity.process = process;
+    identity.token = {random.next()};
+    identity.machine = plan.same_host ? "one machine" : name;
+    identity.host_link_name = "link of " + std::to_string(process.value);
+    worker = spawn_at<transfer_worker_actor, transfer_worker_state>(
+        system, home,
+        transfer_worker_state::dependencies{home, bounds, plan.route, identity, random.next()});
+    io_.fabric = spawn_at<sim_fabric_actor, sim_io_state>(
+        system, home,
+        sim_io_state::dependencies{&world->network(), &fabric_bell_, process, worker,
+                                   bounds.copy_piece_bytes_max, failing_registrations_,
+                                   [this](std::uint64_t address) {
+                                       if (memory.is_free(address))
+                                           world->fail(
+                                               failure::late_write,
+                                               name + ": a put reads memory that was given back");
+                                   },
+                                   random.next()});
+    io_.copy = spawn_copy_io(system, placement{copies}, {bounds});
+    // Whether the connection ends with the first or with the last thread is the kernel's business.
+    auto made = spawn_loopback_host_link(
+        system, placement{random.percent(50) ? loop : copies},
+        {world->host_links(), process, identity.host_link_name, identity.token, bounds});
+    io_.host_link = made.value();
+    const auto own = parse_info_endpoint(world->endpoint_of(where.instance)).value();
+    io_.info_link = spawn_at<ticking_info_link, sim_info_link_state>(
+        system, home,
+        sim_info_link_state::dependencies{bounds, &world->network(), &world->directory(),
+                                          &info_bell_, process, own});
+    io_.info_endpoint = to_string(own);
+    if (where.rank == 0) {
+        io_.server = spawn_rank_info_server(system, home, {identity.instance, ranks, bounds});
+        tell_from_outside(io_.info_link, publish_info_server{io_.server});
+    }
+    io_.described = {sim_address(process), "simulated"};
+    tell_from_outside(worker, io_);
+    register_memory();
+}
+
+void sim_process::register_memory() {
+    if (dead || stopped)
+        return;
+    auto ask_once = [this](callback_actor::pointer self) {
+        register_pools pools{{{memory.base(), memory.bytes(), memory_kind::host_shared, -1}},
+                             pages};
+        self->request(worker, caf::infinite, std::move(pools))
+            .then([this](const pools_registered&) { published = true; },
+                  [this](const caf::error& reason) {
+                      world->reach("registration failed");
+                      world->schedule().log(name + " registration failed");
+                      world->schedule().note(describe(reason));
+                      world->schedule().after(microseconds{2000}, [this] { register_memory(); });
+                  });
+    };
+    world->ask_in(*loop, std::move(ask_once));
+}
+
+void sim_process::die() {
+    if (std::exchange(dead, true))
+        return;
+    died_at = world->schedule().now();
+    world->schedule().log(name + " dies", process.value);
+    fabric_bell_.silence();
+    info_bell_.silence();
+    world->network().die(process);
+    loop->kill();
+    auto last_thread = world->schedule().random().between(microseconds{700}, microseconds{9000});
+    copies->freeze(false);
+    world->schedule().after(last_thread, [this] {
+        copies->kill();
+        world->schedule().log(name + " gone", process.value);
+        world->host_links()->kill(process);
+    });
+}
+
+void sim_process::freeze(bool frozen) {
+    if (dead)
+        return;
+    world->schedule().log(name + (frozen ? " frozen" : " thawed"), process.value);
+    loop->freeze(frozen);
+    copies->freeze(frozen);
+    world->host_links()->freeze(process, frozen);
+}
+
+void sim_process::slow(bool on) {
+    loop->set_job_cost_max(loop_job_cost_max * (on ? 100 : 1));
+    copies->set_job_cost_max(copy_job_cost_max * (on ? 100 : 1));
+}
+
+} // namespace kvferry::harness

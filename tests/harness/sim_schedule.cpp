@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+// The loop of a simulation: run something that is ready, else let time pass.
+#include "tests/harness/sim_schedule.hpp"
+
+#include <caf/scheduled_actor.hpp>
+#include <caf/send.hpp>
+
+#include <algorithm>
+#include <limits>
+
+namespace kvferry::harness {
+
+namespace {
+
+/// A schedule that takes more is taken for one that never ends.
+constexpr std::uint64_t steps_max = 400'000;
+
+std::uint64_t mix(std::uint64_t digest, std::uint64_t value) {
+    return (digest ^ value) * 0x100000001b3ull + (digest >> 47);
+}
+
+std::uint64_t mix(std::uint64_t digest, std::string_view text) {
+    for (unsigned char letter : text)
+        digest = (digest ^ letter) * 0x100000001b3ull;
+    return digest;
+}
+
+std::string_view type_of_next(caf::scheduled_actor& actor) {
+    auto* next = actor.mailbox().peek();
+    if (!next || next->payload.size() == 0)
+        return "-";
+    auto name = caf::query_type_name(next->payload.type_at(0));
+    return {name.data(), name.size()};
+}
+
+} // namespace
+
+// -- homes --------------------------------------------------------------------------------------
+
+sim_home::sim_home(sim_schedule& schedule, std::string name, std::chrono::microseconds job_cost_max)
+    : home_unit(&schedule.system()), schedule_(&schedule), name_(std::move(name)),
+      job_cost_max_(job_cost_max) {}
+
+void sim_home::exec_later(caf::resumable* job) {
+    if (job->subtype() == caf::resumable::scheduled_actor) {
+        auto* actor = static_cast<caf::scheduled_actor*>(job);
+        seen_.try_emplace(actor->id(), actor->address());
+    }
+    ready_.push_back(job);
+}
+
+void sim_home::run_one(std::size_t index) {
+    auto* job = ready_[index];
+    ready_.erase(ready_.begin() + static_cast<std::ptrdiff_t>(index));
+    if (job->subtype() == caf::resumable::scheduled_actor) {
+        auto* actor = static_cast<caf::scheduled_actor*>(job);
+        auto message = type_of_next(*actor);
+        schedule_->digest_ = mix(mix(mix(schedule_->digest_, number_), actor->name()), message);
+        if (schedule_->keep_log_)
+            schedule_->note(name_ + " " + actor->name() + " <- " + std::string{message});
+    }
+    switch (job->resume(this, 1)) {
+    case caf::resumable::resume_later:
+        ready_.push_back(job);
+        break;
+    case caf::resumable::done:
+    case caf::resumable::awaiting_message:
+        caf::intrusive_ptr_release(job);
+        break;
+    case caf::resumable::shutdown_execution_unit:
+        break;
+    }
+}
+
+std::vector<std::string> sim_home::living() const {
+    std::vector<std::string> result;
+    for (const auto& [id, address] : seen_)
+        if (auto strong = caf::actor_cast<caf::strong_actor_ptr>(address))
+            if (auto* actor = caf::actor_cast<caf::abstract_actor*>(strong);
+                !actor->getf(caf::abstract_actor::is_terminated_flag))
+                result.emplace_back(static_cast<caf::local_actor*>(actor)->name());
+    return result;
+}
+
+void sim_home::kill() {
+    frozen_ = false;
+    for (const auto& [id, address] : std::map{seen_})
+        if (auto strong = caf::actor_cast<caf::strong_actor_ptr>(address))
+            caf::anon_send_exit(strong, caf::exit_reason::kill);
+    while (!ready_.empty())
+        run_one(0);
+}
+
+// -- the schedule -------------------------------------------------------------------------------
+
+sim_schedule::sim_schedule(caf::actor_system& system, std::uint64_t seed, bool keep_log)
+    : system_(&system),
+      coordinator_(&dynamic_cast<caf::scheduler::test_coordinator&>(system.scheduler())),
+      clock_(&coordinator_->clock()), random_(seed), keep_log_(keep_log) {
+    clock_->current_time = time_point{std::chrono::hours{1}}; // the same instant for every seed
+    began_ = clock_->current_time;
+}
+
+sim_schedule::~sim_schedule() {
+    clear();
+}
+
+std::chrono::microseconds sim_schedule::elapsed() const {
+    return std::chrono::duration_cast<std::chrono::microseconds>(now() - began_);
+}
+
+sim_home& sim_schedule::make_home(std::string name, std::chrono::microseconds job_cost_max) {
+    homes_.push_back(std::make_unique<sim_home>(*this, std::move(name), job_cost_max));
+    homes_.back()->number_ = homes_.size();
+    homes_.back()->not_before_ = now();
+    return *homes_.back();
+}
+
+void sim_schedule::at(time_point when, std::function<void()> what) {
+    events_.emplace(std::max(when, now()), std::move(what));
+}
+
+void sim_schedule::log(std::string_view what, std::uint64_t a, std::uint64_t b) {
+    auto since = static_cast<std::uint64_t>((now() - began_).count());
+    digest_ = mix(mix(mix(mix(digest_, since), what), a), b);
+    if (!keep_log_)
+        return;
+    auto line = std::to_string(since / 1000) + " us  " + std::string{what};
+    if (a != 0 || b != 0)
+        line += " " + std::to_string(a) + " " + std::to_string(b);
+    lines_.push_back(std::move(line));
+}
+
+void sim_schedule::note(const std::string& what) {
+    if (keep_log_)
+        lines_.push_back(std::to_string(elapsed().count()) + " us    " + what);
+}
+
+bool sim_schedule::run_until(time_point until, const std::function<bool()>& over) {
+    while (!(over && over()) && step(until))
+        if (++steps_ > steps_max)
+            return false;
+    return true;
+}
+
+/// One job, or the next instant at which anything can happen.
+bool sim_schedule::step(time_point until) {
+    run_homeless();
+    runnable_.clear();
+    auto next = time_point::max();
+    for (const auto& home : homes_) {
+        if (!home->has_job() || home->frozen_)
+            continue;
+        if (home->not_before_ <= now())
+            runnable_.push_back(home.get());
+        else
+            next = std::min(next, home->not_before_);
+    }
+    if (!runnable_.empty()) {
+        auto& home = *runnable_[random_.below(runnable_.size())];
+        home.run_one(random_.below(home.ready_.size()));
+        home.not_before_ =
+            now() + random_.between(std::chrono::microseconds{0}, home.job_cost_max_);
+        return true;
+    }
+    if (!events_.empty())
+        next = std::min(next, events_.begin()->first);
+    if (!clock_->schedule.empty())
+        next = std::min(next, clock_->schedule.begin()->first);
+    advance(std::min(next, until));
+    return next <= until;
+}
+
+void sim_schedule::advance(time_point to) {
+    if (to > now())
+        clock_->current_time = to;
+    if (!events_.empty() && events_.begin()->first <= now()) {
+        auto event = events_.extract(events_.begin());
+        event.mapped()();
+    }
+    if (!clock_->schedule.empty() && clock_->schedule.begin()->first <= now())
+        clock_->advance_time(clock::duration::zero());
+}
+
+/// What is spawned without a place, such as a kill from outside, runs at once.
+void sim_schedule::run_homeless() {
+    while (coordinator_->try_run_once()) {
+    }
+}
+
+std::vector<std::string> sim_schedule::clear() {
+    events_.clear();
+    std::vector<std::string> left;
+    for (int round = 0; round < 2; ++round) { // the end of one may send mail to another
+        for (auto& home : homes_)
+            home->kill();
+        clock_->schedule.clear();
+        run_homeless();
+    }
+    for (auto& home : homes_)
+        for (auto& name : home->living())
+            left.push_back(home->name_ + " " + name);
+    if (left.empty())
+        homes_.clear();
+    return left;
+}
+
+} // namespace kvferry::harness

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+// One session as its host sees it: opens it, hands over its pieces, and watches that everything it
+// is told comes once, in order, in time, and is true.
+#pragma once
+
+#include "tests/harness/doorbell.hpp"
+#include "tests/harness/scenario.hpp"
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace kvferry::harness {
+
+class simulation;
+struct sim_process;
+
+/// What a session_host understands: an observer with a doorbell.
+using session_host_actor = observer_actor::extend<caf::result<void>(deadline_tick)>;
+
+struct sim_session {
+    simulation* world = nullptr;
+    sim_process* process = nullptr;
+    side role = side::context;
+    std::uint32_t rank = 0;
+    const planned_request* plan = nullptr;
+    doorbell bell;
+
+    time_point opened_at;
+    time_point deadline_at;
+    /// The worker refused to open it.
+    caf::error refused;
+    bool open = false;
+    attempt drawn;
+    tx_session_actor tx;
+    rx_session_actor rx;
+
+    /// Slots of each piece that was handed over; empty again once they were given back.
+    std::vector<std::vector<std::int32_t>> slots;
+    std::vector<bool> piece_told;
+    bool ready_told = false;
+    bool aux_handed = false;
+    bool aux_told = false;
+    bool too_much_sent = false;
+    std::optional<session_finished> outcome;
+    time_point finished_at;
+    bool released = false;
+
+    const std::vector<std::uint32_t>& blocks() const {
+        return role == side::context ? plan->send_blocks : plan->receive_blocks;
+    }
+    bool succeeded() const { return outcome && outcome->state < session_state::error; }
+    std::string name() const;
+};
+
+class session_host_state {
+public:
+    static inline constexpr const char* name = "session_host";
+
+    session_host_state(session_host_actor::pointer self, sim_session* session);
+
+    session_host_actor::behavior_type make_behavior();
+
+private:
+    void on_piece(const piece_finished&);
+    void on_ready(const session_ready&);
+    void on_finished(const session_finished&);
+    void on_released(const session_released&);
+    void on_tick(const deadline_tick&);
+
+    void open_now();
+    void opened();
+    void hand_over(std::size_t index);
+    void hand_over_aux();
+    void later(microseconds, std::function<void()>);
+    kv_slice slice_of(std::size_t index) const;
+    std::uint32_t first_block(std::size_t index) const;
+    /// Empty: what arrived in this piece is what was sent.
+    std::string check_bytes(std::size_t index);
+
+    session_host_actor::pointer self_;
+    sim_session* session_;
+    /// Contents that what has arrived so far may be.
+    std::vector<std::uint64_t> contents_;
+};
+
+} // namespace kvferry::harness

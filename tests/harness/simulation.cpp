@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: Apache-2.0
+// The two phases of a simulation, and its faults.
+#include "tests/harness/simulation.hpp"
+
+#include "messages/handle.hpp"
+
+#include <algorithm>
+
+namespace kvferry::harness {
+
+namespace {
+
+constexpr microseconds start_within{300};
+constexpr microseconds ranks_open_within{200};
+
+/// Asks somebody something and is gone when it has been answered.
+struct asker_state {
+    static inline constexpr const char* name = "asker";
+
+    asker_state(callback_actor::pointer self, std::function<void(callback_actor::pointer)> what)
+        : self_(self), what_(std::move(what)) {}
+
+    callback_actor::behavior_type make_behavior() {
+        what_(self_);
+        return {handle(this, &asker_state::on_callback)};
+    }
+
+private:
+    void on_callback(const run_callback& message) { message.callback(); }
+
+    callback_actor::pointer self_;
+    std::function<void(callback_actor::pointer)> what_;
+};
+
+} // namespace
+
+std::string_view name_of(failure x) {
+    switch (x) {
+    case failure::none:
+        return "passed";
+    case failure::assertion:
+        return "assertion";
+    case failure::wrong_bytes:
+        return "wrong bytes";
+    case failure::late_write:
+        return "late write";
+    case failure::stuck:
+        return "stuck";
+    case failure::leak:
+        return "leak";
+    default:
+        return "not deterministic";
+    }
+}
+
+simulation::simulation(caf::actor_system& system, scenario plan, bool keep_log)
+    : plan_(std::move(plan)), schedule_(system, plan_.seed, keep_log),
+      network_(schedule_, plan_.network),
+      frames_([this](std::string text) { fail(failure::assertion, std::move(text)); }) {
+    network_.on_sent = [this](incarnation from, incarnation to, byte_view frame) {
+        frames_.sent(from, to, frame);
+    };
+    network_.on_delivered = [this](incarnation from, incarnation to, byte_view frame) {
+        frames_.delivered(from, to, frame);
+    };
+}
+
+simulation::~simulation() {
+    schedule_.clear(); // before what its actors point to
+}
+
+limits simulation::bounds() const {
+    using std::chrono::milliseconds;
+    limits result;
+    result.dial_deadline = milliseconds{40};
+    result.info_deadline = milliseconds{40};
+    result.stop_deadline = milliseconds{200};
+    result.early_request_lease =
+        std::chrono::duration_cast<milliseconds>(plan_.early_request_lease);
+    result.copy_piece_bytes_max = 64;
+    result.inline_copy_bytes_max = plan_.inline_copies ? result.inline_copy_bytes_max : 0;
+    result.sessions_max = plan_.sessions_max;
+    result.early_requests_max = plan_.early_requests_max;
+    return result;
+}
+
+std::string simulation::endpoint_of(side instance) const {
+    return instance == side::context ? "10.0.0.1:7000" : "10.0.0.2:7000";
+}
+
+void simulation::fail(failure what, std::string text) {
+    if (verdict_.what != failure::none)
+        return;
+    schedule_.log("FAILED");
+    verdict_.what = what;
+    verdict_.text =
+        "after " + std::to_string(schedule_.elapsed().count()) + " us: " + std::move(text);
+    schedule_.note(verdict_.text);
+}
+
+void simulation::ask_in(sim_home& home, std::function<void(callback_actor::pointer)> what) {
+    spawn_at<callback_actor, asker_state>(schedule_.system(), placement{&home}, std::move(what));
+}
+
+// -- who is there -------------------------------------------------------------------------------
+
+sim_process* simulation::at(place where) const {
+    auto found = current_.find({where.instance, where.rank});
+    return found == current_.end() ? nullptr : found->second;
+}
+
+sim_process& simulation::start_process(place where) {
+    // Numbers, not names, order everything: they are the same for the same seed.
+    incarnation id{++last_process_ * 1000 + where.rank};
+    processes_.push_back(std::make_unique<sim_process>(*this, where, id));
+    auto& fresh = *processes_.back();
+    current_[{where.instance, where.rank}] = &fresh;
+    fresh.start();
+    return fresh;
+}
+
+// -- what is wanted -----------------------------------------------------------------------------
+
+void simulation::plan_request(const planned_request& wanted) {
+    const auto begin = schedule_.now();
+    for (auto instance : {side::context, side::generation}) {
+        const auto context = instance == side::context;
+        if (context && wanted.context_absent)
+            continue;
+        const auto ranks = (context ? plan_.context : plan_.generation).ranks();
+        for (std::uint32_t rank = 0; rank < ranks; ++rank) {
+            auto opens = begin + (context ? wanted.context_opens : wanted.generation_opens)
+                         + schedule_.random().between(microseconds{0}, ranks_open_within);
+            auto give_up = opens + (context ? wanted.context_deadline : wanted.generation_deadline);
+            schedule_.at(opens, [this, &wanted, instance, rank, give_up] {
+                open_session(wanted, instance, rank, give_up);
+            });
+        }
+    }
+    for (const auto& cancel : wanted.cancels)
+        schedule_.at(begin + cancel.at, [this, &wanted, cancel] {
+            for (auto& session : sessions_)
+                if (session.plan == &wanted && session.role == cancel.who
+                    && session.rank == cancel.rank)
+                    session.bell.push([&session] {
+                        cancel_request why{make_error(errc::cancelled, "the host cancelled")};
+                        tell_from_outside(session.tx, why);
+                        tell_from_outside(session.rx, why);
+                    });
+        });
+}
+
+/// A host opens its session when its rank is ready for it.
+void simulation::open_session(const planned_request& wanted, side instance, std::uint32_t rank,
+                              time_point give_up) {
+    auto* process = at({instance, rank});
+    if (schedule_.now() > give_up || verdict_.what != failure::none)
+        return;
+    if (!process || process->dead || !process->published) {
+        schedule_.after(microseconds{500}, [this, &wanted, instance, rank, give_up] {
+            open_session(wanted, instance, rank, give_up);
+        });
+        return;
+    }
+    auto& session = sessions_.emplace_back();
+    session.world = this;
+    session.process = process;
+    session.role = instance;
+    session.rank = rank;
+    session.plan = &wanted;
+    spawn_at<session_host_actor, session_host_state>(schedule_.system(), placement{process->loop},
+                                                     &session);
+}
+
+// -- what goes wrong ----------------------------------------------------------------------------
+
+void simulation::plan_fault(const planned_fault& fault) {
+    schedule_.after(fault.at, [this, &fault] { begin_fault(fault); });
+}
+
+void simulation::begin_fault(const planned_fault& fault) {
+    auto* who = at(fault.who);
+    auto* other = at(fault.other);
+    if (healing_ || !who || who->dead)
+        return;
+    schedule_.log(name_of(fault.what), who->process.value);
+    reach("fault " + std::string{name_of(fault.what)});
+    auto between = [&] {
+        return other && !other->dead && other != who && fault.who.instance != fault.other.instance;
+    };
+    switch (fault.what) {
+    case fault_kind::crash:
+        who->die();
+        return;
+    case fault_kind::restart:
+        restart_instance(fault);
+        return;
+    case fault_kind::freeze:
+        who->freeze(true);
+        break;
+    case fault_kind::slow:
+        who->slow(true);
+        break;
+    case fault_kind::cut:
+        if (between())
+            network_.cut(who->process, other->process);
+        break;
+    case fault_kind::reset:
+        if (between()) {
+            broken_.insert({who->process, other->process});
+            broken_.insert({other->process, who->process});
+            network_.reset(who->process, other->process);
+        }
+        return;
+    case fault_kind::replay:
+        replay_frame();
+        return;
+    }
+    who->held_up += fault.lasts;
+    schedule_.after(fault.lasts, [this, &fault] { end_fault(fault); });
+}
+
+void simulation::end_fault(const planned_fault& fault) {
+    auto* who = at(fault.who);
+    auto* other = at(fault.other);
+    if (!who)
+        return;
+    if (fault.what == fault_kind::freeze)
+        who->freeze(false);
+    else if (fault.what == fault_kind::slow)
+        who->slow(false);
+    else if (fault.what == fault_kind::cut && other)
+        network_.heal(who->process, other->process);
+}
+
+/// A rank-info server knows the ranks of one start: an instance starts anew as a whole.
+void simulation::restart_instance(const planned_fault& fault) {
+    const auto instance = fault.who.instance;
+    const auto ranks = (instance == side::context ? plan_.context : plan_.generation).ranks();
+    for (std::uint32_t rank = 0; rank < ranks; ++rank) {
+        if (auto* dying = at({instance, rank}))
+            dying->die();
+        schedule_.after(fault.lasts + schedule_.random().between(microseconds{0}, start_within),
+                        [this, instance, rank] {
+                            start_process({instance, rank});
+                        });
+    }
+}
+
+void simulation::replay_frame() {
+    const auto& recent = frames_.recent();
+    if (recent.empty())
+        return;
+    const auto& old = recent[schedule_.random().below(recent.size())];
+    for (const auto& process : processes_)
+        if (process->process == old.to)
+            if (auto* now = at(process->where); now && !now->dead)
+                network_.inject(old.from, now->process, old.frame);
+}
+
+// -- two phases ---------------------------------------------------------------------------------
+
+bool simulation::run_for(microseconds time, const std::function<bool()>& over) {
+    auto stop = [&] { return verdict_.what != failure::none || (over && over()); };
+    if (schedule_.run_until(schedule_.now() + time, stop))
+        return true;
+    fail(failure::stuck, "the schedule does not come to an end: something goes round and round");
+    return false;
+}
+
+verdict simulation::run() {
+    for (auto instance : {side::context, side::generation})
+        for (std::uint32_t rank = 0;
+             rank < (instance == side::context ? plan_.context : plan_.generation).ranks(); ++rank)
+            schedule_.after(schedule_.random().between(microseconds{0}, start_within),
+                            [this, instance, rank] {
+                                start_process({instance, rank});
+                            });
+    microseconds faulty{0};
+    microseconds longest{0};
+    for (const auto& wanted : plan_.requests) {
+        plan_request(wanted);
+        faulty = std::max({faulty, wanted.context_opens, wanted.generation_opens});
+        longest = std::max({longest, wanted.context_deadline, wanted.generation_deadline});
+    }
+    for (const auto& fault : plan_.faults) {
+        plan_fault(fault);
+        faulty = std::max(faulty, fault.at + fault.lasts);
+    }
+    run_for(faulty + microseconds{2000}, {});
+    healing_ = true;
+    schedule_.log("heals");
+    network_.calm();
+    for (auto [a, b] : network_.lossy()) { // a real connection that loses something breaks at last
+        broken_.insert({a, b});
+        broken_.insert({b, a});
+        network_.reset(a, b);
+    }
+    run_for(longest * 3 + microseconds{100'000}, [this] { return all_ended(); });
+    check_ended();
+    run_for(microseconds{100'000}, [this] { return all_released(); });
+    run_for(microseconds{2000}, {});
+    check_released();
+    check_told();
+    check_deaths_noticed();
+    check_memory();
+    check_recovery();
+    check_statistics();
+    stop_all();
+    check_memory();
+    auto left = schedule_.clear();
+    if (!left.empty())
+        fail(failure::leak, std::to_string(left.size()) + " actors cannot be ended, " + left.front()
+                                + " among them");
+    if (auto living = schedule_.system().registry().running(); living != 0)
+        fail(failure::leak, std::to_string(living) + " actors are left after the reset");
+    verdict_.digest = schedule_.digest();
+    verdict_.steps = schedule_.steps();
+    verdict_.log = schedule_.lines();
+    verdict_.reached.assign(reached_.begin(), reached_.end());
+    return verdict_;
+}
+
+} // namespace kvferry::harness

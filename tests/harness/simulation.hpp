@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+// One simulation: carries out a scenario in two phases (faults; then everything heals and must
+// end), stops all ranks, and says what was wrong.
+#pragma once
+
+#include "tests/harness/frame_referee.hpp"
+#include "tests/harness/scenario.hpp"
+#include "tests/harness/sim_process.hpp"
+#include "tests/harness/sim_session.hpp"
+#include "tests/harness/verdict.hpp"
+#include "transport/loopback_host_network.hpp"
+
+#include <list>
+#include <memory>
+#include <set>
+
+namespace kvferry::harness {
+
+class simulation {
+public:
+    simulation(caf::actor_system&, scenario, bool keep_log);
+    ~simulation();
+    simulation(const simulation&) = delete;
+    simulation& operator=(const simulation&) = delete;
+
+    verdict run();
+
+    // -- for its parts -----------------------------------------------------------------------
+
+    sim_schedule& schedule() { return schedule_; }
+    sim_network& network() { return network_; }
+    info_directory& directory() { return directory_; }
+    const std::shared_ptr<loopback_host_network>& host_links() const { return host_links_; }
+    const scenario& plan() const { return plan_; }
+    limits bounds() const;
+    std::string endpoint_of(side instance) const;
+
+    /// The first failure counts.
+    void fail(failure, std::string text);
+    /// Something rare has happened.
+    void reach(std::string what) { reached_.insert(std::move(what)); }
+    /// By how much deadlines of that process may be late.
+    microseconds delay_of(const sim_process& x) const { return x.held_up; }
+
+    /// A short-lived actor in that home.
+    void ask_in(sim_home&, std::function<void(callback_actor::pointer)>);
+
+private:
+    sim_process* at(place) const;
+    sim_process& start_process(place);
+    void plan_request(const planned_request&);
+    void open_session(const planned_request&, side, std::uint32_t rank, time_point give_up);
+    void plan_fault(const planned_fault&);
+    void begin_fault(const planned_fault&);
+    void end_fault(const planned_fault&);
+    void restart_instance(const planned_fault&);
+    void replay_frame();
+
+    bool run_for(microseconds, const std::function<bool()>& over);
+    bool all_ended() const;
+    bool all_released() const;
+    bool may_stay_lent(const sim_session&) const;
+    bool has_lent(const sim_process&) const;
+    void check_ended();
+    void check_released();
+    void check_told();
+    void check_deaths_noticed();
+    void check_recovery();
+    void check_statistics();
+    void stop_all();
+    void check_memory();
+
+    scenario plan_;
+    sim_schedule schedule_;
+    sim_network network_;
+    std::shared_ptr<loopback_host_network> host_links_ = std::make_shared<loopback_host_network>();
+    info_directory directory_;
+    frame_referee frames_;
+    std::vector<std::unique_ptr<sim_process>> processes_;
+    std::map<std::pair<side, std::uint32_t>, sim_process*> current_;
+    std::list<sim_session> sessions_;
+    planned_request probe_;
+    /// Pairs of processes whose connection broke.
+    std::set<std::pair<incarnation, incarnation>> broken_;
+    std::uint64_t last_process_ = 0;
+    bool healing_ = false;
+    verdict verdict_;
+    std::set<std::string> reached_;
+};
+
+} // namespace kvferry::harness

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+// What must be true once everything has healed.
+#include "messages/handle.hpp"
+#include "tests/harness/simulation.hpp"
+
+#include <algorithm>
+#include <array>
+#include <numeric>
+
+namespace kvferry::harness {
+
+namespace {
+
+/// Actors of the product that end with the rank; the others are the simulation's own.
+constexpr std::array<std::string_view, 6> mortal{"transfer_worker", "sender",     "receiver",
+                                                 "peer_link",       "tx_session", "rx_session"};
+
+/// Until then a failure must have been told, on a network that loses nothing.
+constexpr microseconds told_within{25'000};
+/// The connection tells within 20 ms, the kernel within 9.
+constexpr microseconds death_noticed_within{40'000};
+
+} // namespace
+
+bool simulation::all_ended() const {
+    return std::all_of(sessions_.begin(), sessions_.end(), [](const sim_session& x) {
+        return x.process->dead || x.refused || x.outcome;
+    });
+}
+
+bool simulation::all_released() const {
+    return std::all_of(sessions_.begin(), sessions_.end(), [this](const sim_session& x) {
+        return x.process->dead || x.refused || x.released || may_stay_lent(x);
+    });
+}
+
+/// Pages stay lent for ever when a writer can neither report nor be proven gone. Never those of the
+/// context side: it waits for its own operations only.
+bool simulation::may_stay_lent(const sim_session& x) const {
+    if (x.role == side::context)
+        return false;
+    return std::any_of(processes_.begin(), processes_.end(), [&](const auto& other) {
+        return other->where.instance == side::context
+               && (other->dead || broken_.contains({x.process->process, other->process}));
+    });
+}
+
+void simulation::check_ended() {
+    for (const auto& x : sessions_)
+        if (!x.process->dead && !x.refused && !x.outcome)
+            return fail(failure::stuck, x.name() + " has never ended");
+}
+
+void simulation::check_released() {
+    for (const auto& x : sessions_) {
+        if (x.process->dead || x.refused)
+            continue;
+        if (!x.released && !may_stay_lent(x))
+            return fail(failure::stuck, x.name() + " was never released");
+        if (!x.released)
+            reach("quarantined");
+    }
+}
+
+/// What one side ends with, the other one hears of at once, not at its own deadline.
+void simulation::check_told() {
+    if (!plan_.calm()
+        || plan_.early_requests_max
+               < plan_.requests.size()) // whoever is refused early is forgotten
+        return;
+    std::uint32_t blocks = 0;
+    for (const auto& wanted : plan_.requests)
+        blocks += std::accumulate(wanted.send_blocks.begin(), wanted.send_blocks.end(), 0u);
+    for (const auto& x : sessions_) {
+        if (!x.outcome)
+            continue;
+        const auto& plan = *x.plan;
+        if (plan.plain() && blocks <= plan_.slots_per_rank
+            && plan_.requests.size() <= plan_.sessions_max && plan_.failing_registrations == 0
+            && !x.succeeded())
+            return fail(failure::assertion, x.name() + " failed although nothing went wrong: "
+                                                + describe(x.outcome->error));
+        if (x.succeeded() || code_of(x.outcome->error) != errc::deadline_exceeded)
+            continue;
+        for (const auto& other : sessions_) {
+            if (other.plan != x.plan || other.role == x.role || !other.outcome || other.succeeded()
+                || other.finished_at + told_within > x.finished_at
+                || other.finished_at < x.opened_at)
+                continue;
+            const auto& reader = x.role == side::generation ? x : other;
+            const auto& writer = x.role == side::generation ? other : x;
+            if (frames_.was_asked(writer.process->process, reader.drawn))
+                return fail(failure::stuck, x.name() + " waited for its deadline although rank "
+                                                + std::to_string(other.rank)
+                                                + " of the other side had ended before: "
+                                                + describe(other.outcome->error));
+        }
+    }
+}
+
+/// Where nothing is frozen or cut off, the death of a writer ends its readers' sessions at once.
+void simulation::check_deaths_noticed() {
+    const auto simple =
+        std::all_of(plan_.faults.begin(), plan_.faults.end(), [](const planned_fault& x) {
+            return x.what == fault_kind::crash || x.what == fault_kind::restart
+                   || x.what == fault_kind::replay;
+        });
+    if (!simple || plan_.network.lost_completion_percent != 0)
+        return;
+    for (const auto& x : sessions_) {
+        if (!x.outcome || x.succeeded() || code_of(x.outcome->error) != errc::deadline_exceeded
+            || x.role == side::context)
+            continue;
+        for (const auto& other : processes_)
+            if (other->dead && other->died_at > x.opened_at
+                && other->died_at + death_noticed_within < x.finished_at
+                && frames_.was_asked(other->process, x.drawn))
+                return fail(failure::stuck, x.name() + " waited for its deadline although "
+                                                + other->name + " had died long before");
+    }
+}
+
+/// Whatever happened before: where all ranks live, a new request succeeds.
+void simulation::check_recovery() {
+    for (const auto& [where, process] : current_)
+        if (process->dead || !process->published
+            || process->memory.slots_free() < probe_.send_blocks.front())
+            return;
+    const auto opened_before = sessions_.size();
+    probe_.request = 900;
+    probe_.content = plan_.seed * 16 + 15;
+    probe_.generation_opens = microseconds{schedule_.random().percent(50) ? 0 : 1000};
+    const auto lent = static_cast<std::uint64_t>(
+        std::count_if(sessions_.begin(), sessions_.end(),
+                      [](const sim_session& x) { return x.open && !x.released; }));
+    if (lent >= plan_.sessions_max)
+        return;
+    plan_request(probe_);
+    run_for(microseconds{250'000},
+            [&] { return sessions_.size() > opened_before + 1 && all_ended() && all_released(); });
+    run_for(microseconds{1000}, {});
+    auto index = std::size_t{0};
+    for (const auto& x : sessions_)
+        if (index++ >= opened_before && !x.succeeded())
+            return fail(failure::stuck, "after everything has healed, " + x.name() + " fails: "
+                                            + (x.outcome   ? describe(x.outcome->error)
+                                               : x.refused ? describe(x.refused)
+                                                           : "it does not end"));
+}
+
+void simulation::check_memory() {
+    for (const auto& process : processes_)
+        if (auto damage = process->dead ? std::string{} : process->memory.check_free();
+            !damage.empty())
+            return fail(failure::late_write, process->name + ": " + damage);
+}
+
+/// What a rank counts is what its host has seen.
+void simulation::check_statistics() {
+    auto asked = std::make_shared<int>(0);
+    for (const auto& process : processes_) {
+        if (process->dead || !process->published)
+            continue;
+        ++*asked;
+        ask_in(*process->loop, [this, asked,
+                                process = process.get()](callback_actor::pointer self) {
+            self->request(process->worker, caf::infinite, query_statistics{})
+                .then(
+                    [this, asked, process](const worker_statistics& counted) {
+                        --*asked;
+                        auto live = static_cast<std::uint64_t>(std::count_if(
+                            sessions_.begin(), sessions_.end(), [process](const sim_session& x) {
+                                return x.process == process && x.open && !x.released;
+                            }));
+                        if (counted.sessions_live != live)
+                            fail(failure::leak,
+                                 process->name + " counts " + std::to_string(counted.sessions_live)
+                                     + " live sessions, its host " + std::to_string(live));
+                    },
+                    [this, process](const caf::error&) {
+                        fail(failure::assertion, process->name + " does not tell its statistics");
+                    });
+        });
+    }
+    run_for(microseconds{50'000}, [asked] { return *asked == 0; });
+    if (*asked != 0)
+        fail(failure::stuck, "a worker has not told its statistics");
+}
+
+bool simulation::has_lent(const sim_process& process) const {
+    return std::any_of(sessions_.begin(), sessions_.end(), [&](const sim_session& x) {
+        return x.process == &process && x.open && !x.released;
+    });
+}
+
+void simulation::stop_all() {
+    auto waiting = std::make_shared<int>(0);
+    for (const auto& process : processes_) {
+        if (process->dead)
+            continue;
+        process->stopped = true;
+        ++*waiting;
+        auto ask_for_stop = [this, waiting, process = process.get()](callback_actor::pointer self) {
+            self->request(process->worker, caf::infinite,
+                          stop_worker{std::chrono::milliseconds{200}})
+                .then(
+                    [this, waiting, process](const worker_stopped& done) {
+                        --*waiting;
+                        const auto lent = has_lent(*process);
+                        if (done.unproven.empty() == lent)
+                            fail(lent ? failure::assertion : failure::leak,
+                                 process->name
+                                     + (lent ? " stopped as if all its pages were free"
+                                             : " stopped without proof: " + done.unproven.front()));
+                    },
+                    [this, process](const caf::error& reason) {
+                        fail(failure::stuck,
+                             process->name + " does not stop: " + to_string(reason));
+                    });
+        };
+        schedule_.after(schedule_.random().between(microseconds{0}, microseconds{2000}),
+                        [this, process = process.get(), ask_for_stop] {
+                            ask_in(*process->loop, ask_for_stop);
+                        });
+    }
+    run_for(microseconds{300'000}, [waiting] { return *waiting == 0; });
+    run_for(microseconds{50'000}, {});
+    if (*waiting != 0)
+        return fail(failure::stuck, "a worker does not stop");
+    for (const auto& process : processes_) {
+        if (process->dead || has_lent(*process))
+            continue;
+        for (const auto& name : process->loop->living())
+            if (std::find(mortal.begin(), mortal.end(), name) != mortal.end())
+                return fail(failure::leak, process->name + " has stopped, its " + name + " lives");
+    }
+}
+
+} // namespace kvferry::harness

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+// What kvferry-sim is asked to do.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace kvferry::sim {
+
+struct options {
+    std::uint64_t seeds = 100;
+    std::uint64_t from = 1;
+    unsigned jobs = 1;
+    /// A planted bug, or empty.
+    std::string bug;
+    /// A named scenario, or empty: seeds draw their own.
+    std::string scenario;
+    /// Every seed runs twice and must take the same course; else each sixteenth.
+    bool twice = false;
+    bool json = false;
+    std::string trace_folder;
+};
+
+} // namespace kvferry::sim
