@@ -45,7 +45,7 @@ peer_link_actor::behavior_type peer_link_state::make_behavior() {
 }
 
 void peer_link_state::handler_failed(const caf::error& reason) {
-    lose(reason);
+    give_up(reason);
 }
 
 // -- making the link ----------------------------------------------------------------------------
@@ -53,9 +53,10 @@ void peer_link_state::handler_failed(const caf::error& reason) {
 void peer_link_state::on_start(const start_link&) {
     self_->delayed_send(peer_link_actor{self_}, with_.bounds.dial_deadline, deadline_tick{});
     dials_ = !with_.introduction;
+    sequence_ = with_.dial.value << 32; // what a former link has sent is before it
     if (with_.introduction) {
         hear_regions(with_.introduction->regions);
-        next_sequence_ = with_.introduction->header.sequence + 1;
+        hear_from(with_.introduction->header.sequence);
     }
     make_endpoint();
     connect_same_host();
@@ -148,7 +149,9 @@ void peer_link_state::proceed() {
         if (!mapped_by_devices())
             return;
         answered_ = true;
-        send_now(rank_registered{});
+        rank_registered answer;
+        answer.header.session = with_.introduction->header.session;
+        send_now(std::move(answer));
     }
     if (dials_ ? accepted_ : answered_)
         become_ready();
@@ -320,16 +323,14 @@ void peer_link_state::refuse_locally(const wire_message& message, const caf::err
         header.sender = with_.peer.process;
         tell(self_, with_.receiver, refused{header, side::generation, to_wire(reason)});
     } else {
-        lose(reason);
+        give_up(reason);
     }
 }
 
 void peer_link_state::on_frame(const frame_arrived& arrived) {
-    if (phase_ == phase::lost)
-        return;
     auto message = decode(arrived.frame, with_.bounds.message_bytes_max);
     if (!message) {
-        lose(message.error());
+        give_up(message.error());
         return;
     }
     const auto& header = header_of(*message);
@@ -340,6 +341,14 @@ void peer_link_state::on_frame(const frame_arrived& arrived) {
         on_message(*introduction); // begins a count of its own
         return;
     }
+    if (phase_ == phase::lost)
+        return;
+    if (answers_dial(*message)) {
+        hear_from(header.sequence); // so does the answer to it
+        std::visit([this](auto& content) { on_message(content); }, *message);
+        hear_in_order();
+        return;
+    }
     // In order whatever the fabric does: a cancel that overtook its request would be answered
     // "never heard of it", which the receiver takes as proof.
     if (planted(planted_bug::messages_overtake) || planted(planted_bug::request_served_twice)
@@ -347,26 +356,52 @@ void peer_link_state::on_frame(const frame_arrived& arrived) {
         std::visit([this](auto& content) { on_message(content); }, *message);
         return;
     }
-    if (header.sequence < next_sequence_)
-        return; // a replay
+    if (next_sequence_ && of_former_link(header.sequence))
+        return;
     if (ahead_.size() >= with_.bounds.pending_per_link_max) {
-        lose(make_error(errc::limit_exceeded,
-                        "message " + std::to_string(next_sequence_) + " is missing and "
-                            + std::to_string(ahead_.size()) + " others wait for it"));
+        give_up(make_error(errc::limit_exceeded,
+                           "message " + std::to_string(next_sequence_.value_or(0) & 0xffffffff)
+                               + " is missing and " + std::to_string(ahead_.size())
+                               + " others wait for it"));
         return;
     }
     ahead_.emplace(header.sequence, std::move(*message));
-    while (phase_ != phase::lost && !ahead_.empty() && ahead_.begin()->first == next_sequence_) {
+    hear_in_order();
+}
+
+/// The peer accepts this link's own dial, not a former one, or refuses it.
+bool peer_link_state::answers_dial(const wire_message& message) const {
+    return dials_ && !accepted_ && phase_ != phase::ready
+           && header_of(message).session == with_.dial
+           && (std::holds_alternative<rank_registered>(message)
+               || std::holds_alternative<refused>(message));
+}
+
+/// The peer counts its messages from here on; each of its links begins elsewhere.
+void peer_link_state::hear_from(std::uint64_t sequence) {
+    next_sequence_ = std::max(next_sequence_.value_or(0), sequence + 1);
+    std::erase_if(ahead_, [this](const auto& entry) { return of_former_link(entry.first); });
+}
+
+/// Or a replay.
+bool peer_link_state::of_former_link(std::uint64_t sequence) const {
+    return sequence < *next_sequence_ || sequence >> 32 != *next_sequence_ >> 32;
+}
+
+void peer_link_state::hear_in_order() {
+    while (phase_ != phase::lost && !ahead_.empty() && next_sequence_
+           && ahead_.begin()->first == *next_sequence_) {
         auto next = ahead_.extract(ahead_.begin());
-        ++next_sequence_;
+        ++*next_sequence_;
         std::visit([this](auto& content) { on_message(content); }, next.mapped());
     }
 }
 
 void peer_link_state::on_message(register_rank_info& message) {
-    if (with_.introduction && with_.introduction->header.session == message.header.session)
-        return; // a replay
-    if (phase_ == phase::ready) {
+    if (with_.introduction
+        && message.header.session.value <= with_.introduction->header.session.value)
+        return; // a replay: dials are numbered
+    if (phase_ == phase::ready || phase_ == phase::lost) {
         // The peer dials anew: this link is over, the new one is the worker's to accept.
         auto again = encode(message, with_.bounds.message_bytes_max);
         lose(make_error(errc::link_lost, "the peer dialled anew"));
@@ -376,7 +411,8 @@ void peer_link_state::on_message(register_rank_info& message) {
     }
     // Both dial at once: each accepts the other's introduction on its own link.
     with_.introduction = message;
-    next_sequence_ = std::max(next_sequence_, message.header.sequence + 1);
+    answered_ = false;
+    hear_from(message.header.sequence);
     if (peer_regions_ != message.regions) { // the endpoint was made without the keys to them
         hear_regions(message.regions);
         if (auto old = std::exchange(endpoint_, std::nullopt)) {
@@ -387,16 +423,18 @@ void peer_link_state::on_message(register_rank_info& message) {
     proceed();
 }
 
-void peer_link_state::on_message(rank_registered&) {
+void peer_link_state::on_message(rank_registered& message) {
+    if (message.header.session != with_.dial)
+        return;
     accepted_ = true;
     proceed();
 }
 
 void peer_link_state::on_message(refused& message) {
-    if (phase_ == phase::ready)
-        tell(self_, with_.receiver, message);
+    if (phase_ != phase::ready || message.header.session == attempt{})
+        lose(from_wire(message.reason)); // the dial, or the link as a whole
     else
-        lose(from_wire(message.reason));
+        tell(self_, with_.receiver, message);
 }
 
 void peer_link_state::on_message(termination& message) {
@@ -466,6 +504,18 @@ void peer_link_state::on_close(const close_link& message) {
     process_watched_ = false; // whoever stops has no pages left to watch over
     lose(message.reason, closing::after_last_frame);
     end_if_over();
+}
+
+/// For a reason that the peer cannot know of: else it would go on as if somebody listened.
+void peer_link_state::give_up(const caf::error& reason) {
+    if (phase_ != phase::ready) {
+        lose(reason);
+        return;
+    }
+    refused last;
+    last.reason = to_wire(reason);
+    send_now(std::move(last));
+    lose(reason, closing::after_last_frame);
 }
 
 void peer_link_state::lose(const caf::error& reason, closing how) {

@@ -71,6 +71,11 @@ private:
     template <class Message>
     void on_message(Message&);
 
+    bool answers_dial(const wire_message&) const;
+    bool of_former_link(std::uint64_t sequence) const;
+    void hear_from(std::uint64_t sequence);
+    void hear_in_order();
+
     void make_endpoint();
     void connect_same_host();
     void proceed();
@@ -85,6 +90,7 @@ private:
     void refuse_locally(const wire_message&, const caf::error&);
     /// after_last_frame: a refusal or a goodbye still goes out.
     enum class closing { forced, after_last_frame };
+    void give_up(const caf::error& reason);
     void lose(const caf::error& reason, closing = closing::forced);
     void close_and_tell(const caf::error& reason, closing);
     void peer_has_left(const caf::error& reason);
@@ -122,8 +128,8 @@ private:
     std::vector<memory_region> peer_regions_;
     std::deque<wire_message> waiting_;
     std::uint64_t sequence_ = 0;
-    /// The peer's next message, and those that came before their turn.
-    std::uint64_t next_sequence_ = 0;
+    /// The peer's next message, once it has begun to count, and those that came before their turn.
+    std::optional<std::uint64_t> next_sequence_;
     std::map<std::uint64_t, wire_message> ahead_;
 };
 

@@ -248,6 +248,7 @@ void rx_session_state::on_kv_result(const kv_agent_result& message) {
     if (planted(planted_bug::one_failure_frees_all) && message.result != agent_result::success)
         for (const auto& [rank, sibling] : writers_)
             release_.gone_and_drained(rank);
+    from->failed = from->failed || message.result != agent_result::success;
     if (message.result == agent_result::in_doubt)
         release_.reported_in_doubt(from->binding.rank);
     settle(*from);
@@ -313,7 +314,9 @@ void rx_session_state::writer_refuses(const message_header& header, const wire_e
         return;
     auto already_resolved = resolved(*from);
     for (auto& [index, report] : from->reports)
-        if (header.kind == payload_kind::none || index == header.receive_slice)
+        // A renewal that crossed the last report is answered `gone`: what was served stays served.
+        if ((header.kind == payload_kind::none || index == header.receive_slice)
+            && !report.complete())
             report.refuse();
     if (!already_resolved)
         group_failed(*from, reason_of(why));
@@ -429,7 +432,9 @@ void rx_session_state::finish(session_state outcome, caf::error reason) {
     for (auto& [rank, from] : writers_) {
         result.peers.push_back(from.summary);
         settle(from);
-        if (reason && !resolved(from) && !planted(planted_bug::cancel_not_sent))
+        // Also who has done its part: it may wait for siblings of this rank, which fail with it.
+        const auto knows = from.dismissed || (from.failed && resolved(from));
+        if (reason && !knows && !planted(planted_bug::cancel_not_sent))
             cancel(from, reason);
     }
     tell(self_, with_.observer, std::move(result));

@@ -49,6 +49,8 @@ private:
         bool aux_reported = false;
         /// Its DP group does not serve this request; only proof is wanted of it.
         bool dismissed = false;
+        /// It has reported a failure of its own.
+        bool failed = false;
         peer_summary summary;
     };
 

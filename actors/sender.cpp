@@ -43,15 +43,18 @@ caf::result<tx_opened> sender_state::on_open(const open_tx& ask) {
         self_->system(), environment_->home,
         tx_session_state::dependencies{environment_, self_, ask.observer, ask.request, ask.aux,
                                        sessions_opened_++});
-    sessions_.insert_or_assign(ask.request, session{actor, ask.transfer_deadline});
+    sessions_.insert_or_assign(ask.request, session{actor, ask.transfer_deadline, {}});
     ended_.erase(ask.request);
     leases_.erase(ask.request);
     session_deadlines_.set(ask.request, self_->clock().now() + ask.deadline);
     if (auto early = early_.find(ask.request); early != early_.end()) {
-        for (auto& waiting : early->second)
+        auto& asked = sessions_.at(ask.request).asked;
+        for (auto& waiting : early->second) {
+            asked.try_emplace(waiting.request.header.sender, waiting.request.header.session);
             if (!planted(planted_bug::early_request_forgotten))
                 tell(self_, actor,
                      bind_receiver{std::move(waiting.request), std::move(waiting.peer)});
+        }
         early_requests_ -= early->second.size();
         early_.erase(early);
     }
@@ -65,13 +68,12 @@ void sender_state::on_request(const request_data& request) {
         return; // its link ended in the meantime; the receiver knows
     auto id = request.header.request;
     if (auto session = sessions_.find(id); session != sessions_.end()) {
+        session->second.asked.try_emplace(request.header.sender, request.header.session);
         tell(self_, session->second.actor, bind_receiver{request, peer->second});
         return;
     }
-    if (auto ended = ended_.find(id); ended != ended_.end()) {
-        answer_gone(peer->second, request.header, ended->second);
+    if (answered_by_memory(request, peer->second))
         return;
-    }
     if (stopping_) {
         answer_gone(peer->second, request.header, stopping_);
         return;
@@ -87,9 +89,10 @@ void sender_state::on_request(const request_data& request) {
     if (request.renewal && known == 0) {
         if (waiting.empty())
             early_.erase(id);
-        answer_gone(peer->second, request.header,
-                    make_error(errc::gone, "rid " + to_string(id) + " is not waiting on "
-                                               + describe(environment_->self) + " any more"));
+        if (!planted(planted_bug::sweep_without_answer))
+            answer_gone(peer->second, request.header,
+                        make_error(errc::gone, "rid " + to_string(id) + " is not waiting on "
+                                                   + describe(environment_->self) + " any more"));
         return;
     }
     // Nobody waits for an answer to a request for nothing: it never takes the room of one that
@@ -112,9 +115,28 @@ void sender_state::on_request(const request_data& request) {
         return;
     }
     waiting.push_back({request, peer->second});
+    waiting.back().request.renewal = false; // it stands for what it renews
     ++early_requests_;
     leases_.set(id, self_->clock().now() + environment_->bounds.early_request_lease);
     rearm();
+}
+
+/// One attempt of each receiver rank ends with the session that it was meant for.
+bool sender_state::answered_by_memory(const request_data& request, const peer_view_ptr& peer) {
+    auto ended = ended_.find(request.header.request);
+    if (ended == ended_.end())
+        return false;
+    auto known = ended->second.told.try_emplace(request.header.sender, request.header.session);
+    if (known.first->second != request.header.session)
+        return false;
+    answer_gone(peer, request.header, ended->second.reason);
+    return true;
+}
+
+/// Of early requests; a memory of the same rid keeps it.
+void sender_state::drop_lease(rid id) {
+    if (!ended_.contains(id))
+        leases_.erase(id);
 }
 
 void sender_state::on_cancel(const cancel_session& cancel) {
@@ -132,7 +154,7 @@ void sender_state::on_cancel(const cancel_session& cancel) {
         });
         if (early->second.empty()) {
             early_.erase(early);
-            leases_.erase(id);
+            drop_lease(id);
         }
     }
     // Whether it waited here or was never known: nothing of that attempt is or will be in flight.
@@ -155,7 +177,7 @@ void sender_state::on_peer_lost(const peer_lost& message) {
             return waiting.request.header.sender == message.peer;
         });
         if (early->second.empty()) {
-            leases_.erase(early->first);
+            drop_lease(early->first);
             early = early_.erase(early);
         } else {
             ++early;
@@ -179,12 +201,15 @@ void sender_state::on_transferring(const session_transferring& message) {
 }
 
 void sender_state::on_retired(const session_retired& message) {
-    if (auto session = sessions_.extract(message.request))
+    attempts asked;
+    if (auto session = sessions_.extract(message.request)) {
+        asked = std::move(session.mapped().asked);
         tell(self_, session.mapped().actor,
              deadline_tick{}); // behind all that was sent to it: it may end
+    }
     session_deadlines_.erase(message.request);
     if (message.reason && ended_.size() < environment_->bounds.early_requests_max) {
-        ended_[message.request] = message.reason;
+        ended_[message.request] = {message.reason, std::move(asked)};
         leases_.set(message.request,
                     self_->clock().now() + environment_->bounds.early_request_lease);
         rearm();

@@ -45,9 +45,20 @@ private:
         peer_view_ptr peer;
     };
 
+    /// The first attempt of each receiver rank that asked for a rid.
+    using attempts = std::unordered_map<incarnation, attempt>;
+
     struct session {
         tx_session_actor actor;
         std::chrono::milliseconds transfer_deadline;
+        attempts asked;
+    };
+
+    /// Why a rid that ended without success is not served any more, and who knows that or was
+    /// served. A receiver that comes with another attempt begins anew.
+    struct ending {
+        caf::error reason;
+        attempts told;
     };
 
     caf::result<tx_opened> on_open(const open_tx&);
@@ -63,6 +74,8 @@ private:
     caf::result<session_list> on_list(const list_sessions&);
     caf::result<void> on_cancel_all(const cancel_request&);
 
+    bool answered_by_memory(const request_data&, const peer_view_ptr&);
+    void drop_lease(rid);
     void answer_gone(const peer_view_ptr& to, const message_header& of, caf::error reason);
     void finish_if_empty();
     void rearm();
@@ -71,8 +84,8 @@ private:
     std::shared_ptr<const sender_environment> environment_;
     std::unordered_map<rid, session> sessions_;
     std::uint32_t sessions_opened_ = 0;
-    /// Why a rid that ended without success is not served any more; kept for one lease.
-    std::unordered_map<rid, caf::error> ended_;
+    /// Kept for one lease.
+    std::unordered_map<rid, ending> ended_;
     std::map<rid, std::vector<early_request>> early_;
     /// Over all rids.
     std::size_t early_requests_ = 0;

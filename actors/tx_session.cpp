@@ -146,6 +146,15 @@ void tx_session_state::on_bind(const bind_receiver& message) {
         answer_late(message);
         return;
     }
+    // What it renews was answered `gone` when its lease ended: the pages may be somebody else's.
+    if (message.request.renewal && !receivers_.contains(key)) {
+        auto reason = make_error(errc::gone, "rid " + to_string(with_.request) + " of "
+                                                 + describe(message.peer->info)
+                                                 + " is not waiting any more");
+        tell(self_, message.peer->link,
+             send_message{gone{header, side::generation, to_wire(reason)}});
+        return;
+    }
     auto first = bound == attempts_.end();
     attempts_.emplace(rank, header.session);
     expected_.insert(rank);
@@ -575,6 +584,9 @@ void tx_session_state::finish(session_state outcome, caf::error reason) {
         tell(self_, with_.observer,
              piece_finished{side::context, with_.request, {}, payload_kind::aux, {}, reason});
     for (auto& [key, to] : receivers_) {
+        // Also who has got all from this rank: it may wait for siblings, of which one has failed.
+        if (reason && !to.closed && complete(to))
+            tell_peer(to, cancel_session{to.request.header, side::generation, to_wire(reason)});
         if (reason)
             close(to, reason);
         result.peers.push_back(to.summary);

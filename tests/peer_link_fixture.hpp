@@ -32,6 +32,7 @@ public:
     rank_info peer;
     std::vector<memory_region> peer_regions{{0x7000, 4096, memory_kind::host_shared, {}}};
     peer_link_actor link;
+    static constexpr attempt own_dial{33};
 
     explicit link_fixture(reach where = reach::other_machine, limits wanted = {}) : bounds(wanted) {
         cache_format format;
@@ -78,7 +79,7 @@ public:
                                           worker.handle(),
                                           sender.handle(),
                                           receiver.handle(),
-                                          attempt{33},
+                                          own_dial,
                                           peer,
                                           std::move(introduced)}));
     }
@@ -110,7 +111,16 @@ public:
         tell(host_link_down{peer.process, make_error(errc::dial_failed, "nobody listens")});
     }
 
+    /// Answers are to this link's own dial when they do not say to which.
     byte_buffer frame(wire_message message, std::uint64_t sequence) const {
+        auto& header = header_of(message);
+        if (header.session == attempt{}
+            && (std::holds_alternative<rank_registered>(message)
+                || std::holds_alternative<refused>(message)))
+            header.session = own_dial;
+        return plain_frame(std::move(message), sequence);
+    }
+    byte_buffer plain_frame(wire_message message, std::uint64_t sequence) const {
         auto& header = header_of(message);
         if (header.sender.value == 0)
             header.sender = peer.process;

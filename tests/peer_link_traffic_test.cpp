@@ -34,7 +34,7 @@ TEST_CASE("peer_link: fills version, incarnations and a running sequence in ever
         CHECK(header_of(sent[index]).version == protocol_version);
         CHECK(header_of(sent[index]).sender == test.self.process);
         CHECK(header_of(sent[index]).receiver == test.peer.process);
-        CHECK(header_of(sent[index]).sequence == index);
+        CHECK(header_of(sent[index]).sequence == (link_fixture::own_dial.value << 32) + index);
     }
     CHECK(header_of(sent[1]).request == rid{7});
 }
@@ -154,7 +154,6 @@ TEST_CASE("peer_link: a malformed frame ends the link with a named error (H7, H1
     frame.resize(frame.size() / 2);
     test.tell(frame_arrived{frame});
     CHECK(contains(test.loss(), "malformed_message: link to gen/0"));
-    CHECK(test.closes() == std::vector<bool>{true});
     test.arrives(request(2));
     CHECK(test.sender.received<request_data>().empty());
 }
@@ -291,4 +290,71 @@ TEST_CASE("peer_link: nothing is sent after the end (H3)") {
     test.arrives(link_health{{}, 1, false});
     CHECK(test.sent().size() == before);
     CHECK(test.receiver.received<refused>().empty()); // its sessions have been told of the loss
+}
+
+TEST_CASE("peer_link: a link that ends for a reason of its own says so, or the peer would go on") {
+    link_fixture test;
+    test.connect();
+    auto damaged = test.frame(request(1), 1);
+    damaged.resize(damaged.size() / 2);
+    test.tell(frame_arrived{damaged});
+    auto last = test.sent<refused>();
+    REQUIRE(last.size() == 1);
+    CHECK(last[0].header.session == attempt{}); // the link as a whole
+    CHECK(last[0].reason.code == errc::malformed_message);
+    CHECK(test.closes() == std::vector<bool>{false}); // after that frame
+}
+
+TEST_CASE("peer_link: a peer that gives the link up ends it here; that proves nothing") {
+    link_fixture test;
+    test.connect();
+    refused last;
+    last.reason = {errc::limit_exceeded, "message 7 is missing"};
+    test.tell(frame_arrived{test.plain_frame(last, 1)});
+    CHECK(contains(test.loss(), "limit_exceeded: link to gen/0: message 7 is missing"));
+    CHECK(test.proofs() == 0);
+}
+
+TEST_CASE("peer_link: the answer to a former dial is not taken for the answer to this one") {
+    link_fixture test;
+    test.dial();
+    rank_registered former;
+    former.header.session = {link_fixture::own_dial.value - 1};
+    test.tell(frame_arrived{test.frame(former, 0)});
+    CHECK(test.ready().empty());
+    test.tell(frame_arrived{test.frame(rank_registered{}, std::uint64_t{9} << 32)});
+    REQUIRE(test.ready().size() == 1);
+    test.tell(frame_arrived{test.frame(request(1), (std::uint64_t{9} << 32) + 1)});
+    CHECK(rids(test.sender.received<request_data>()) == std::vector<std::uint64_t>{1});
+}
+
+TEST_CASE("peer_link: what the peer's former link has sent changes nothing, whenever it comes") {
+    link_fixture test;
+    const auto base = std::uint64_t{9} << 32;
+    test.dial();
+    test.tell(frame_arrived{test.frame(request(1), 1)});
+    test.tell(frame_arrived{test.frame(request(3), base + 1)}); // overtakes the answer
+    test.tell(frame_arrived{test.frame(rank_registered{}, base)});
+    test.tell(frame_arrived{test.frame(request(2), 2)});
+    test.tell(frame_arrived{test.frame(request(4), base + 2)});
+    CHECK(rids(test.sender.received<request_data>()) == std::vector<std::uint64_t>{3, 4});
+}
+
+TEST_CASE("peer_link: a replay of a former dial does not end the link that the last one made") {
+    link_fixture test;
+    test.accept(); // dial 77
+    REQUIRE(test.ready().size() == 1);
+    test.tell(frame_arrived{test.frame(test.introduction({76}), 0)});
+    CHECK(test.losses() == 0);
+    CHECK(test.worker.received<frame_arrived>().empty());
+}
+
+TEST_CASE("peer_link: an introduction that meets a lost link is handed to the worker") {
+    link_fixture test{reach::same_host};
+    test.dial();
+    test.host_link_is_up();
+    test.arrives(rank_registered{});
+    test.host_link_is_down(); // lives on: it watches the peer's process
+    test.tell(frame_arrived{test.frame(test.introduction(), 0)});
+    CHECK(test.worker.received<frame_arrived>().size() == 1);
 }

@@ -231,3 +231,13 @@ TEST_CASE("rx_session: over random endings never released while a writer is unre
         }
     }
 }
+
+TEST_CASE("rx_session: a failure is told to writers that have done their part: they may wait for "
+          "siblings (H59)") {
+    rx_fixture test;
+    test.start(2);
+    test.report(0);
+    test.report(1, {{0}, true}, agent_result::failed);
+    CHECK(test.outcome() == session_state::error);
+    CHECK(test.sent_to<cancel_session>(0).size() == 1);
+}

@@ -343,3 +343,16 @@ TEST_CASE("rx_session: what it waits for is a list that can be read") {
     REQUIRE(status.ok());
     CHECK(status.value().waits_for == "a link to context rank 0, a link to context rank 1");
 }
+
+TEST_CASE("rx_session: a renewal that crosses the last report is answered gone; what was served "
+          "stays served") {
+    rx_fixture test;
+    test.start(2);
+    test.tell(renew_requests{});
+    test.report(0);
+    test.tell(gone{rx_fixture::header(0), side::generation, {errc::gone, "is not waiting"}});
+    CHECK(test.outcomes().empty());
+    test.report(1);
+    CHECK(test.outcome() == session_state::kv_transferred);
+    CHECK(test.releases() == 1);
+}

@@ -270,6 +270,33 @@ TEST_CASE("sender: later requests of a cancelled rid are answered with the cause
         test.request(fixture::ask(7));
         CHECK(test.answers().size() == 1);
     }
+    SUBCASE("a receiver that asks again with another attempt waits for a new session at once") {
+        test.request(fixture::ask(7, {12}));
+        test.request(fixture::ask(7)); // the former one still knows where it stands
+        CHECK(test.answers().size() == 2);
+        auto again = test.open(7);
+        REQUIRE(again.ok());
+        test.vs.tell_and_run(again.value().session, send_slice{fixture::slice()});
+        CHECK(test.puts().size() == 1);
+        CHECK(test.answers().size() == 2);
+    }
+    SUBCASE("that one's lease ends like any") {
+        test.request(fixture::ask(7, {12}));
+        test.vs.advance(test.bounds.early_request_lease);
+        CHECK(test.answers().size() == 2);
+        test.request(fixture::ask(7)); // nothing is remembered any more
+        CHECK(test.answers().size() == 2);
+    }
+    SUBCASE("whoever gives up a new attempt does not shorten the memory, nor prolong it for ever") {
+        test.request(fixture::ask(7, {12}));
+        test.cancel(7, {12});
+        CHECK(test.answers().size() == 2);
+        test.request(fixture::ask(7));
+        CHECK(test.answers().size() == 3);
+        test.vs.advance(test.bounds.early_request_lease);
+        test.request(fixture::ask(7));
+        CHECK(test.answers().size() == 3);
+    }
     SUBCASE("forgotten when the host opens the rid anew") {
         CHECK(test.open(7).ok());
         test.request(fixture::ask(7, {12}));
@@ -421,4 +448,17 @@ TEST_CASE("sender: requests for nothing never take the room of requests that cou
     CHECK(test.sent_to<refused>(1).empty());
     test.request(fixture::ask(13));
     CHECK(test.sent_to<refused>(1).size() == 1);
+}
+
+TEST_CASE("sender: an early request that was renewed is served when its session opens") {
+    fixture test;
+    test.request(fixture::ask(7));
+    auto again = fixture::ask(7);
+    again.renewal = true;
+    test.request(again);
+    auto opened = test.open(7);
+    REQUIRE(opened.ok());
+    test.vs.tell_and_run(opened.value().session, send_slice{fixture::slice()});
+    CHECK(test.puts().size() == 1);
+    CHECK(test.answers().empty());
 }

@@ -324,7 +324,9 @@ TEST_CASE(
     REQUIRE(dialled.ok());
     auto link = test.vs.track(dialled.value().link);
     test.vs.tell_and_run(link, host_link_up{test.peer.process, {}, true});
-    test.vs.tell_and_run(link, frame_arrived{test.frame(rank_registered{})});
+    rank_registered answer;
+    answer.header.session = {1}; // the worker's first dial
+    test.vs.tell_and_run(link, frame_arrived{test.frame(answer)});
     test.vs.tell_and_run(
         link, endpoint_failed{{5}, test.peer.process, make_error(errc::ucx_failed, "reset")});
     CHECK(test.statistics().links_live == 0);

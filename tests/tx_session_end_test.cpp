@@ -283,3 +283,33 @@ TEST_CASE("tx_session: a process that is gone proves nothing about this rank's o
     it.test.tell(process_gone{it.test.process_of(0)});
     it.land();
 }
+
+TEST_CASE(
+    "tx_session: a failure is told to receivers that have got all from here: they may wait for "
+    "siblings (H59)") {
+    tx_fixture test{2};
+    test.tell(send_slice{tx_fixture::slice()});
+    test.bind(0);
+    REQUIRE(test.reports(0).size() == 1);
+    test.cancel();
+    CHECK(test.outcome() == session_state::cancelled);
+    CHECK(test.sent_to<cancel_session>(0).size() == 1);
+}
+
+TEST_CASE(
+    "tx_session: a renewal of what is forgotten is answered gone and moves no byte: the pages "
+    "may be lent to somebody else (H60)") {
+    tx_fixture test;
+    test.tell(send_slice{tx_fixture::slice()});
+    auto late = test.ask(0);
+    late.renewal = true;
+    const auto before = test.target(0);
+    test.bind(late);
+    CHECK(test.reports(0).empty());
+    CHECK(test.target(0) == before);
+    REQUIRE(test.sent_to<gone>(0).size() == 1);
+    CHECK(test.sent_to<gone>(0)[0].header.kind == payload_kind::kv); // of this slice only
+    CHECK(test.outcomes().empty());
+    test.bind(test.ask(0, {12})); // who asks anew is served
+    CHECK(test.outcome() == session_state::kv_transferred);
+}

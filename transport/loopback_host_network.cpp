@@ -41,6 +41,12 @@ void loopback_host_network::kill(incarnation dead) {
 void loopback_host_network::freeze(incarnation self, bool frozen) {
     std::lock_guard guard{mutex_};
     ranks_[self].frozen = frozen;
+    if (frozen)
+        return;
+    for (auto& [other, rank] : ranks_)
+        if (auto waits = rank.links.find(self);
+            waits != rank.links.end() && waits->second.state == phase::dialling)
+            reach(other, self, waits->second);
 }
 
 caf::error loopback_host_network::join(incarnation self, const std::string& name,
@@ -94,16 +100,23 @@ std::uint64_t loopback_host_network::dial(incarnation self, const host_link_dial
         come_up(self, peer);
         return 0;
     }
-    auto found = find(message.name);
+    link->name = message.name;
+    link->token = message.token;
+    return reach(self, peer, *link);
+}
+
+/// What a dial comes to, now that the peer may react.
+std::uint64_t loopback_host_network::reach(incarnation self, incarnation peer, link& dialled) {
+    auto found = find(dialled.name);
     if (found == ranks_.end()) {
-        end(self, peer, make_error(errc::dial_failed, "nobody listens on " + message.name));
+        end(self, peer, make_error(errc::dial_failed, "nobody listens on " + dialled.name));
     } else if (found->second.frozen) {
-        return link->number;
+        return dialled.number;
     } else if (found->first != peer) {
         end(self, peer,
             make_error(errc::stale_incarnation,
                        told("dialled", peer) + " but reached " + to_string(found->first)));
-    } else if (found->second.token != message.token) {
+    } else if (found->second.token != dialled.token) {
         end(self, peer, make_error(errc::foreign_peer, told("the link token is wrong from", self)));
     } else {
         auto& theirs = found->second.links[self];
@@ -116,7 +129,7 @@ std::uint64_t loopback_host_network::dial(incarnation self, const host_link_dial
         if (wanted)
             come_up(peer, self);
         else
-            return link->number;
+            return dialled.number;
     }
     return 0;
 }

@@ -22,7 +22,8 @@ public:
     /// The process of a rank ends: whoever has or had a link to it hears of it, it hears nothing.
     void kill(incarnation);
 
-    /// From now on the rank does not react to new connections, or does so again.
+    /// From now on the rank does not react to new connections, or does so again: then also to those
+    /// that wait.
     void freeze(incarnation, bool frozen = true);
 
     // -- for the twins ---------------------------------------------------------------------
@@ -56,6 +57,9 @@ private:
         std::uint64_t number = 0;
         host_link_owner_actor owner;
         std::vector<caf::weak_actor_ptr> witnesses;
+        /// While dialling: what the dialler shows.
+        std::string name;
+        link_token token;
     };
 
     struct rank {
@@ -67,6 +71,7 @@ private:
         std::map<incarnation, link> links;
     };
 
+    std::uint64_t reach(incarnation self, incarnation peer, link&);
     link* begin(incarnation self, incarnation peer, phase, const host_link_owner_actor&);
     void come_up(incarnation self, incarnation peer);
     void end(incarnation self, incarnation peer, const caf::error&);

@@ -12,7 +12,7 @@ constexpr std::size_t recent_max = 64;
 
 } // namespace
 
-void frame_referee::sent(incarnation from, incarnation to, byte_view frame) {
+void frame_referee::sent(incarnation from, incarnation to, byte_view frame, time_point now) {
     recent_.push_back({from, to, {frame.begin(), frame.end()}});
     if (recent_.size() > recent_max)
         recent_.pop_front();
@@ -35,13 +35,37 @@ void frame_referee::sent(incarnation from, incarnation to, byte_view frame) {
             report_("two cancels for " + describe(header));
     } else if (std::holds_alternative<request_data>(*message)) {
         ++requests_;
+    } else if (std::holds_alternative<gone>(*message)) {
+        gone_.try_emplace({from, header.session}, now);
     }
 }
 
-void frame_referee::delivered(incarnation, incarnation to, byte_view frame) {
+void frame_referee::delivered(incarnation to, byte_view frame, time_point now) {
     auto message = decode(frame, limits{}.message_bytes_max);
-    if (message && std::holds_alternative<request_data>(*message))
-        asked_.insert({to, header_of(*message).session});
+    if (!message || !std::holds_alternative<request_data>(*message))
+        return;
+    const auto& header = header_of(*message);
+    asked_.try_emplace({to, header.session}, now);
+    auto [known, fresh] = deliveries_.try_emplace({to, header.session, header.receive_slice});
+    auto& seen = known->second;
+    auto& last = last_asked_[{to, header.request}];
+    if (!fresh && now - last > seen.longest) {
+        seen.longest = now - last;
+        seen.behind_longest = now;
+    }
+    seen.reader = header.sender;
+    seen.request = header.request;
+    last = now;
+}
+
+std::vector<frame_referee::forgotten>
+frame_referee::forgotten_requests(std::chrono::microseconds lease) const {
+    std::vector<forgotten> result;
+    for (const auto& [key, seen] : deliveries_)
+        if (seen.longest > lease)
+            result.push_back({seen.reader, std::get<0>(key), seen.request, std::get<1>(key),
+                              seen.behind_longest});
+    return result;
 }
 
 } // namespace kvferry::harness

@@ -4,13 +4,16 @@
 #pragma once
 
 #include "messages/codec.hpp"
+#include "messages/local_messages.hpp"
 
 #include <deque>
 #include <functional>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <tuple>
+#include <vector>
 
 namespace kvferry::harness {
 
@@ -20,12 +23,28 @@ public:
 
     explicit frame_referee(complain report) : report_(std::move(report)) {}
 
-    void sent(incarnation from, incarnation to, byte_view frame);
-    void delivered(incarnation from, incarnation to, byte_view frame);
+    void sent(incarnation from, incarnation to, byte_view frame, time_point now);
+    void delivered(incarnation to, byte_view frame, time_point now);
 
-    /// A request_data of this attempt has reached that writer, and when.
-    bool was_asked(incarnation writer, attempt session) const {
-        return asked_.contains({writer, session});
+    /// When the first request_data of this attempt has reached that writer.
+    std::optional<time_point> asked_at(incarnation writer, attempt session) const {
+        auto found = asked_.find({writer, session});
+        return found == asked_.end() ? std::nullopt : std::optional{found->second};
+    }
+
+    /// The requests of an attempt came so far apart that the writer has forgotten it in between.
+    struct forgotten {
+        incarnation reader;
+        incarnation writer;
+        rid request;
+        attempt session;
+        /// When it asked again.
+        time_point again;
+    };
+    std::vector<forgotten> forgotten_requests(std::chrono::microseconds lease) const;
+    bool was_answered_gone(incarnation writer, attempt session, time_point until) const {
+        auto found = gone_.find({writer, session});
+        return found != gone_.end() && found->second <= until;
     }
 
     struct recorded {
@@ -47,8 +66,19 @@ private:
     complain report_;
     std::set<report_key> reports_;
     std::set<cancel_key> cancels_;
-    std::set<std::pair<incarnation, attempt>> asked_;
+    std::map<std::pair<incarnation, attempt>, time_point> asked_;
     std::deque<recorded> recent_;
+    /// Of each attempt and slice at each writer: how long nobody had asked for its rid at worst.
+    struct deliveries {
+        incarnation reader;
+        rid request;
+        clock::duration longest{0};
+        time_point behind_longest;
+    };
+    std::map<std::tuple<incarnation, attempt, slice_index>, deliveries> deliveries_;
+    /// The last request for a rid at a writer: it keeps them all.
+    std::map<std::pair<incarnation, rid>, time_point> last_asked_;
+    std::map<std::pair<incarnation, attempt>, time_point> gone_;
     std::uint64_t requests_ = 0;
 };
 

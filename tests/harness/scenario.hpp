@@ -19,11 +19,15 @@ namespace kvferry::harness {
 
 using std::chrono::microseconds;
 
+/// What the time of a cancel or a fault counts from.
+enum class since : std::uint8_t { begin, first_request, first_write };
+
 /// One host action that a request may contain at a time of its own.
 struct planned_cancel {
     side who = side::generation;
     std::uint32_t rank = 0;
     microseconds at{0};
+    since from = since::begin;
 };
 
 /// One request, as the hosts of both instances carry it out.
@@ -47,6 +51,8 @@ struct planned_request {
     /// The context side never opens the session, or never sends its last slice.
     bool context_absent = false;
     bool context_stalls = false;
+    /// One context rank never sends its last slice.
+    std::optional<std::uint32_t> stalling_rank;
     /// The host sends one more slice after the last one.
     bool sends_too_much = false;
     /// The context side opens without aux what the generation side wants with it.
@@ -55,8 +61,8 @@ struct planned_request {
     bool may_fail = false;
 
     bool plain() const {
-        return cancels.empty() && !context_absent && !context_stalls && !sends_too_much
-               && !aux_mismatch && !may_fail;
+        return cancels.empty() && !context_absent && !context_stalls && !stalling_rank
+               && !sends_too_much && !aux_mismatch && !may_fail;
     }
 };
 
@@ -89,6 +95,7 @@ struct planned_fault {
     place other;
     microseconds at{0};
     microseconds lasts{0};
+    since from = since::begin;
 };
 
 struct instance_shape {
@@ -110,10 +117,12 @@ struct scenario {
     std::uint32_t slots_per_rank = 10;
     std::uint32_t sessions_max = 64;
     std::uint32_t early_requests_max = 64;
-    microseconds early_request_lease{60'000};
+    microseconds early_request_lease{120'000};
     /// Registrations that fail before one succeeds, on every context rank.
     int failing_registrations = 0;
     network_temper network;
+    /// The network is kind again after that time, or after the last fault.
+    microseconds unkind_for{0};
     std::vector<planned_request> requests;
     std::vector<planned_fault> faults;
 
@@ -122,6 +131,9 @@ struct scenario {
 
 /// The scenario of a seed.
 scenario scenario_of(std::uint64_t seed);
+
+/// Adds one request and what must coincide with it, drawn among a few situations.
+void set_trap(random_source&, scenario&);
 
 /// A scenario with a name; the seed decides the order of events in it.
 struct named_scenario {

@@ -89,6 +89,10 @@ scenario scenario_of(std::uint64_t seed) {
     result.context = shapes[random.below(shapes.size())];
     result.generation = shapes[random.below(shapes.size())];
     result.same_host = random.percent(60);
+    if (random.percent(60)) {
+        set_trap(random, result);
+        return result;
+    }
     result.route = random.percent(25) ? route_choice::direct : route_choice::automatic;
     result.inline_copies = random.percent(40);
     result.slots_per_rank = random.percent(15) ? 4 : 10;
@@ -100,13 +104,17 @@ scenario scenario_of(std::uint64_t seed) {
         result.early_request_lease = microseconds{3000};
     if (random.percent(5))
         result.failing_registrations = 1;
-    result.network.latency_max = microseconds{random.percent(20) ? 2000 : 100};
+    // Renewals come in time unless somebody is held up: a lease is long beside the network's times.
+    const auto short_lease = result.early_request_lease < microseconds{10'000};
+    result.network.latency_max = microseconds{random.percent(20) && !short_lease ? 2000 : 100};
     if (random.percent(20))
         result.network.duplicate_percent = 20;
     if (random.percent(20))
         result.network.overtake_percent = 20;
     if (random.percent(4))
         result.network.lost_completion_percent = 30;
+    if (random.percent(50))
+        result.unkind_for = random.between(microseconds{0}, microseconds{20'000});
     const auto requests = random.between(1, 3);
     for (std::uint64_t number = 1; number <= requests; ++number) {
         auto wanted = draw_request(random, result, number);
@@ -115,9 +123,12 @@ scenario scenario_of(std::uint64_t seed) {
     }
     if (random.percent(15)) { // the same rid once more, after a while
         auto again = result.requests.back();
-        again.content += 8;
         again.cancels.clear();
         again.context_absent = random.percent(50); // the other side has not noticed
+        // Of several context ranks some may have the former request still and others the new one:
+        // that their hosts agree is not the transfer's business.
+        if (result.context.ranks() == 1 || again.context_absent)
+            again.content += 8;
         const auto wait = random.between(microseconds{200}, microseconds{6000});
         again.context_opens += wait;
         again.generation_opens += wait;

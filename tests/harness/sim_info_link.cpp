@@ -40,6 +40,7 @@ void sim_info_link_state::call(exchange_id id, call_info_server message) {
                 [this, id, what] { what ? answered(id, *what) : failed(id, what.error()); });
         });
     };
+    with_.network->when_dead(found->second.process, hung_up);
     // The server's own process asks for us, when it is awake.
     with_.network->carry(with_.self, found->second.process,
                          [this, hung_up, reply, to = found->second, message] {

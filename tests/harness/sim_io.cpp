@@ -70,7 +70,7 @@ caf::result<endpoint_opened> sim_io_state::on_open_endpoint(const open_endpoint&
         fresh.keys.push_back(key);
     }
     inbound_.lift_fence(fresh.peer);
-    with_.network->connect(with_.self, fresh.peer);
+    fresh.connection = with_.network->connect(with_.self, fresh.peer);
     return endpoint_opened{id};
 }
 
@@ -81,7 +81,7 @@ void sim_io_state::on_send_frame(send_frame& message) {
     wire_item item;
     item.from = with_.self;
     item.bytes = std::move(message.frame);
-    with_.network->send(to->second.peer, std::move(item));
+    with_.network->send(to->second.peer, std::move(item), to->second.connection);
 }
 
 void sim_io_state::arrived(wire_item item) {
@@ -129,10 +129,10 @@ bool sim_io_state::has_endpoint_to(incarnation peer) const {
     return false;
 }
 
-void sim_io_state::connection_lost(incarnation peer) {
+void sim_io_state::connection_lost(incarnation peer, std::uint64_t last) {
     std::vector<endpoint_id> lost;
     for (const auto& [id, to] : endpoints_)
-        if (to.peer == peer)
+        if (to.peer == peer && to.connection <= last)
             lost.push_back(id);
     for (auto id : lost)
         fail_endpoint(id, make_error(errc::link_lost,
@@ -255,7 +255,7 @@ void sim_io_state::post_piece(std::uint64_t number) {
         with_.on_read(piece->source_address);
     std::memcpy(item.bytes.data(), reinterpret_cast<const void*>(piece->source_address),
                 piece->bytes);
-    with_.network->send(to.peer, std::move(item));
+    with_.network->send(to.peer, std::move(item), to.connection);
     post_later(number);
 }
 
@@ -270,7 +270,8 @@ void sim_io_state::post_end(std::uint64_t number, put& x) {
     item.from = with_.self;
     item.end = {with_.self.value, number, x.pieces};
     item.bytes = sim_address(with_.self);
-    with_.network->send(endpoints_.at(x.over).peer, std::move(item));
+    const auto& to = endpoints_.at(x.over);
+    with_.network->send(to.peer, std::move(item), to.connection);
 }
 
 void sim_io_state::on_cancel_transfer(const cancel_transfer& message) {

@@ -47,7 +47,7 @@ public:
     void handler_failed(const caf::error&) {}
 
     void arrived(wire_item) override;
-    void connection_lost(incarnation peer) override;
+    void connection_lost(incarnation peer, std::uint64_t last) override;
     bool has_endpoint_to(incarnation peer) const override;
 
 private:
@@ -62,6 +62,7 @@ private:
         std::vector<memory_region> regions;
         std::vector<region_key> keys;
         frame_sink_actor owner;
+        std::uint64_t connection = 0;
         std::set<std::uint64_t> puts;
         bool closing = false;
         std::vector<answer> closed;

@@ -17,12 +17,13 @@ void sim_network::attach(incarnation who, fabric_port* port, doorbell* bell) {
     ends_[who] = {port, bell};
 }
 
-void sim_network::connect(incarnation from, incarnation to) {
+std::uint64_t sim_network::connect(incarnation from, incarnation to) {
     if (is_dead(to) || !ends_.contains(to))
         tell_lost(from, to, random_.between(microseconds{500}, microseconds{5000}));
+    return wires_[{from, to}].connection;
 }
 
-void sim_network::send(incarnation to, wire_item item) {
+void sim_network::send(incarnation to, wire_item item, std::optional<std::uint64_t> over) {
     const auto from = item.from;
     const auto is_frame = item.what == wire_item::kind::frame;
     if (is_frame) {
@@ -30,6 +31,8 @@ void sim_network::send(incarnation to, wire_item item) {
         if (on_sent)
             on_sent(from, to, item.bytes);
     }
+    if (item.what == wire_item::kind::write && on_write)
+        on_write();
     if (item.what == wire_item::kind::written && random_.percent(temper_.lost_completion_percent)) {
         lossy_.insert(pair_of(from, to));
         schedule_->log("completion lost", from.value, to.value);
@@ -38,7 +41,7 @@ void sim_network::send(incarnation to, wire_item item) {
     auto& line = wires_[{from, to}];
     auto arrival = std::max(line.last_arrival, schedule_->now() + latency());
     line.last_arrival = arrival;
-    const auto connection = line.connection;
+    const auto connection = over.value_or(line.connection);
     auto copies = is_frame && random_.percent(temper_.duplicate_percent) ? 2 : 1;
     if (is_frame && random_.percent(temper_.overtake_percent))
         arrival += latency() * 4; // later ones pass it
@@ -48,7 +51,9 @@ void sim_network::send(incarnation to, wire_item item) {
 
 void sim_network::deliver(incarnation to, wire_item item, std::uint64_t connection) {
     auto& line = wires_[{item.from, to}];
-    if (line.connection != connection || schedule_->now() > line.lost_after || is_dead(to))
+    const auto broken = line.broken.find(connection);
+    if (schedule_->now() > line.lost_after || is_dead(to)
+        || (broken != line.broken.end() && schedule_->now() > broken->second))
         return;
     if (schedule_->now() < line.not_before) {
         schedule_->at(line.not_before,
@@ -84,6 +89,10 @@ void sim_network::carry(incarnation from, incarnation to, std::function<void()> 
     });
 }
 
+void sim_network::when_dead(incarnation who, std::function<void()> what) {
+    mourners_[who].push_back(std::move(what));
+}
+
 // -- faults -------------------------------------------------------------------------------------
 
 void sim_network::cut(incarnation a, incarnation b) {
@@ -108,27 +117,27 @@ void sim_network::heal_all() {
 
 void sim_network::reset(incarnation a, incarnation b) {
     for (auto [from, to] : {pair{a, b}, pair{b, a}}) {
-        // What the kernel of `to` has already is still read before the error.
+        // What the kernel of `to` has already is still read, perhaps after the error is told.
         auto wait = random_.between(microseconds{0}, microseconds{3000});
         auto& line = wires_[{from, to}];
-        line.lost_after = schedule_->now() + wait;
+        line.broken[line.connection] = schedule_->now() + wait;
         line.held.clear();
-        schedule_->after(wait, [this, from, to] {
-            auto& broken = wires_[{from, to}];
-            broken.connection = ++connections_;
-            broken.lost_after = time_point::max();
-        });
-        tell_lost(to, from, wait);
+        tell_lost(to, from, random_.between(microseconds{0}, wait), wires_[{to, from}].connection);
     }
+    ++wires_[{a, b}].connection; // endpoints that are opened from now on
+    ++wires_[{b, a}].connection;
 }
 
-void sim_network::tell_lost(incarnation who, incarnation peer, microseconds wait) {
-    schedule_->after(wait, [this, who, peer] {
+void sim_network::tell_lost(incarnation who, incarnation peer, microseconds wait,
+                            std::uint64_t last) {
+    last_notice_ = std::max(last_notice_, schedule_->now() + wait);
+    schedule_->after(wait, [this, who, peer, last] {
         auto end = ends_.find(who);
         if (end == ends_.end() || is_dead(who))
             return;
         schedule_->log("connection lost", who.value, peer.value);
-        end->second.bell->push([port = end->second.port, peer] { port->connection_lost(peer); });
+        end->second.bell->push(
+            [port = end->second.port, peer, last] { port->connection_lost(peer, last); });
     });
 }
 
@@ -139,11 +148,13 @@ void sim_network::die(incarnation dead) {
             continue;
         auto wait = random_.between(microseconds{1000}, microseconds{20000});
         if (end.port && !is_dead(who) && end.port->has_endpoint_to(dead))
-            tell_lost(who, dead, wait);
+            tell_lost(who, dead, random_.between(microseconds{1000}, wait));
         auto& line = wires_[{dead, who}];
         line.lost_after = schedule_->now() + wait;
         line.not_before = schedule_->now() + random_.between(microseconds{0}, wait);
     }
+    for (auto& what : std::exchange(mourners_[dead], {}))
+        schedule_->after(random_.between(microseconds{1000}, microseconds{20000}), std::move(what));
     ends_.erase(dead);
 }
 

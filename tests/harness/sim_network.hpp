@@ -13,6 +13,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <utility>
 
@@ -36,8 +37,8 @@ class fabric_port {
 public:
     virtual ~fabric_port() = default;
     virtual void arrived(wire_item) = 0;
-    /// The connection to that process is broken.
-    virtual void connection_lost(incarnation peer) = 0;
+    /// The connections to that process up to number `last` are broken.
+    virtual void connection_lost(incarnation peer, std::uint64_t last) = 0;
     /// False: nobody would be told of a broken connection.
     virtual bool has_endpoint_to(incarnation peer) const = 0;
 };
@@ -60,9 +61,11 @@ public:
     // -- for the fabric's twin ---------------------------------------------------------------
 
     void attach(incarnation, fabric_port*, doorbell*);
-    void send(incarnation to, wire_item);
-    /// An endpoint was opened: is anybody there? Nobody: the opener is told, later.
-    void connect(incarnation from, incarnation to);
+    /// Over that connection; without one over the newest.
+    void send(incarnation to, wire_item, std::optional<std::uint64_t> connection = {});
+    /// An endpoint was opened; the number of its connection. Is nobody there, the opener is told,
+    /// later.
+    std::uint64_t connect(incarnation from, incarnation to);
 
     // -- for the simulation ------------------------------------------------------------------
 
@@ -79,6 +82,8 @@ public:
     void inject(incarnation from, incarnation to, byte_buffer frame);
     /// From now on the network is fast and loses nothing.
     void calm();
+    /// When the last end so far that has to hear of a broken connection has heard of it.
+    time_point last_notice() const { return last_notice_; }
     bool is_dead(incarnation x) const { return dead_.contains(x); }
     bool is_cut(incarnation a, incarnation b) const { return cut_.contains(pair_of(a, b)); }
     /// Some confirmation of a put between the two was lost and will never come.
@@ -86,6 +91,8 @@ public:
 
     /// A look at every frame when it is sent and when it is handed over.
     std::function<void(incarnation from, incarnation to, byte_view frame)> on_sent;
+    /// A piece of a put is on its way.
+    std::function<void()> on_write;
     std::function<void(incarnation from, incarnation to, byte_view frame)> on_delivered;
 
     std::uint64_t frames() const { return frames_; }
@@ -94,15 +101,21 @@ public:
     /// servers. It waits for a cut to heal, and is lost when `to` is dead.
     void carry(incarnation from, incarnation to, std::function<void()> what);
 
+    /// `what` happens when the connection to a process breaks because that process dies.
+    void when_dead(incarnation, std::function<void()> what);
+
 private:
     using pair = std::pair<incarnation, incarnation>;
     static pair pair_of(incarnation a, incarnation b) { return a < b ? pair{a, b} : pair{b, a}; }
 
-    /// One direction of one connection.
+    /// One direction between two processes.
     struct wire {
         time_point last_arrival;
+        /// The newest; endpoints that were opened before a reset go on with a former one.
         std::uint64_t connection = 0;
-        /// Of that connection: what arrives later is lost.
+        /// Former connections: what arrives later is lost.
+        std::map<std::uint64_t, time_point> broken;
+        /// The same for all connections of a sender that has died.
         time_point lost_after = time_point::max();
         /// Its sender has died: what the kernels hold is not read before.
         time_point not_before;
@@ -115,7 +128,8 @@ private:
 
     void deliver(incarnation to, wire_item, std::uint64_t connection);
     void hand_over(incarnation to, const wire_item&);
-    void tell_lost(incarnation who, incarnation peer, std::chrono::microseconds wait);
+    void tell_lost(incarnation who, incarnation peer, std::chrono::microseconds wait,
+                   std::uint64_t last = ~std::uint64_t{0});
     std::chrono::microseconds latency();
 
     sim_schedule* schedule_;
@@ -127,8 +141,9 @@ private:
     std::set<pair> lossy_;
     std::set<incarnation> dead_;
     std::map<pair, std::vector<std::function<void()>>> carried_;
-    std::uint64_t connections_ = 0;
+    std::map<incarnation, std::vector<std::function<void()>>> mourners_;
     std::uint64_t frames_ = 0;
+    time_point last_notice_;
 };
 
 } // namespace kvferry::harness

@@ -127,7 +127,7 @@ void sim_schedule::log(std::string_view what, std::uint64_t a, std::uint64_t b) 
         return;
     auto line = std::to_string(since / 1000) + " us  " + std::string{what};
     if (a != 0 || b != 0)
-        line += " " + std::to_string(a) + " " + std::to_string(b);
+        line.append(" ").append(std::to_string(a)).append(" ").append(std::to_string(b));
     lines_.push_back(std::move(line));
 }
 

@@ -121,7 +121,8 @@ void session_host_state::hand_over(std::size_t index) {
         return; // the host has heard: it lends nothing more
     const auto& plan = *session_->plan;
     const auto context = session_->role == side::context;
-    if (context && plan.context_stalls && index + 1 == session_->blocks().size())
+    const auto stalls = plan.context_stalls || plan.stalling_rank == session_->rank;
+    if (context && stalls && index + 1 == session_->blocks().size())
         return;
     std::string damage;
     auto slots = session_->process->memory.take(session_->blocks()[index], damage);

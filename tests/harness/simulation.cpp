@@ -12,6 +12,8 @@ namespace {
 
 constexpr microseconds start_within{300};
 constexpr microseconds ranks_open_within{200};
+/// Until then faults wait for what must come first.
+constexpr microseconds armed_within{12'000};
 
 /// Asks somebody something and is gone when it has been answered.
 struct asker_state {
@@ -58,10 +60,13 @@ simulation::simulation(caf::actor_system& system, scenario plan, bool keep_log)
       network_(schedule_, plan_.network),
       frames_([this](std::string text) { fail(failure::assertion, std::move(text)); }) {
     network_.on_sent = [this](incarnation from, incarnation to, byte_view frame) {
-        frames_.sent(from, to, frame);
+        frames_.sent(from, to, frame, schedule_.now());
+        if (frames_.requests() != 0)
+            has_come(since::first_request);
     };
-    network_.on_delivered = [this](incarnation from, incarnation to, byte_view frame) {
-        frames_.delivered(from, to, frame);
+    network_.on_write = [this] { has_come(since::first_write); };
+    network_.on_delivered = [this](incarnation, incarnation to, byte_view frame) {
+        frames_.delivered(to, frame, schedule_.now());
     };
 }
 
@@ -132,36 +137,60 @@ void simulation::plan_request(const planned_request& wanted) {
             auto opens = begin + (context ? wanted.context_opens : wanted.generation_opens)
                          + schedule_.random().between(microseconds{0}, ranks_open_within);
             auto give_up = opens + (context ? wanted.context_deadline : wanted.generation_deadline);
+            ++still_to_open_;
             schedule_.at(opens, [this, &wanted, instance, rank, give_up] {
                 open_session(wanted, instance, rank, give_up);
             });
         }
     }
     for (const auto& cancel : wanted.cancels)
-        schedule_.at(begin + cancel.at, [this, &wanted, cancel] {
-            for (auto& session : sessions_)
-                if (session.plan == &wanted && session.role == cancel.who
-                    && session.rank == cancel.rank)
-                    session.bell.push([&session] {
-                        cancel_request why{make_error(errc::cancelled, "the host cancelled")};
-                        tell_from_outside(session.tx, why);
-                        tell_from_outside(session.rx, why);
-                    });
-        });
+        plan_since(cancel.from, cancel.at, [this, &wanted, cancel] { carry_out(cancel, wanted); });
+}
+
+void simulation::carry_out(const planned_cancel& cancel, const planned_request& wanted) {
+    for (auto& session : sessions_)
+        if (session.plan == &wanted && session.role == cancel.who && session.rank == cancel.rank)
+            session.bell.push([&session] {
+                cancel_request why{make_error(errc::cancelled, "the host cancelled")};
+                tell_from_outside(session.tx, why);
+                tell_from_outside(session.rx, why);
+            });
+}
+
+/// At that time after the beginning, or after the first request or write is on its way.
+void simulation::plan_since(since from, microseconds wait, std::function<void()> what) {
+    if (from == since::begin)
+        schedule_.after(wait, std::move(what));
+    else
+        armed_.emplace(from, std::pair{wait, std::move(what)});
+}
+
+void simulation::has_come(since what) {
+    auto [first, last] = armed_.equal_range(what);
+    for (auto each = first; each != last; ++each)
+        schedule_.after(each->second.first, std::move(each->second.second));
+    armed_.erase(first, last);
 }
 
 /// A host opens its session when its rank is ready for it.
 void simulation::open_session(const planned_request& wanted, side instance, std::uint32_t rank,
                               time_point give_up) {
     auto* process = at({instance, rank});
-    if (schedule_.now() > give_up || verdict_.what != failure::none)
+    if (schedule_.now() > give_up || verdict_.what != failure::none) {
+        --still_to_open_;
         return;
-    if (!process || process->dead || !process->published) {
+    }
+    // Whoever asks has heard of the context instance from somebody.
+    const auto known =
+        instance == side::context
+        || directory_.servers.contains(parse_info_endpoint(endpoint_of(side::context)).value());
+    if (!process || process->dead || !process->published || !known) {
         schedule_.after(microseconds{500}, [this, &wanted, instance, rank, give_up] {
             open_session(wanted, instance, rank, give_up);
         });
         return;
     }
+    --still_to_open_;
     auto& session = sessions_.emplace_back();
     session.world = this;
     session.process = process;
@@ -175,7 +204,7 @@ void simulation::open_session(const planned_request& wanted, side instance, std:
 // -- what goes wrong ----------------------------------------------------------------------------
 
 void simulation::plan_fault(const planned_fault& fault) {
-    schedule_.after(fault.at, [this, &fault] { begin_fault(fault); });
+    plan_since(fault.from, fault.at, [this, &fault] { begin_fault(fault); });
 }
 
 void simulation::begin_fault(const planned_fault& fault) {
@@ -269,6 +298,7 @@ bool simulation::run_for(microseconds time, const std::function<bool()>& over) {
 }
 
 verdict simulation::run() {
+    schedule_.note(plan_.name);
     for (auto instance : {side::context, side::generation})
         for (std::uint32_t rank = 0;
              rank < (instance == side::context ? plan_.context : plan_.generation).ranks(); ++rank)
@@ -276,7 +306,7 @@ verdict simulation::run() {
                             [this, instance, rank] {
                                 start_process({instance, rank});
                             });
-    microseconds faulty{0};
+    microseconds faulty = plan_.unkind_for;
     microseconds longest{0};
     for (const auto& wanted : plan_.requests) {
         plan_request(wanted);
@@ -285,7 +315,9 @@ verdict simulation::run() {
     }
     for (const auto& fault : plan_.faults) {
         plan_fault(fault);
-        faulty = std::max(faulty, fault.at + fault.lasts);
+        const auto begins =
+            fault.at + (fault.from == since::begin ? microseconds{0} : armed_within);
+        faulty = std::max(faulty, begins + fault.lasts);
     }
     run_for(faulty + microseconds{2000}, {});
     healing_ = true;
@@ -299,10 +331,15 @@ verdict simulation::run() {
     run_for(longest * 3 + microseconds{100'000}, [this] { return all_ended(); });
     check_ended();
     run_for(microseconds{100'000}, [this] { return all_released(); });
-    run_for(microseconds{2000}, {});
+    // Whoever will hear of a broken connection has heard of it.
+    run_for(std::max(microseconds{0}, std::chrono::duration_cast<microseconds>(
+                                          network_.last_notice() - schedule_.now()))
+                + microseconds{2000},
+            {});
     check_released();
     check_told();
     check_deaths_noticed();
+    check_forgotten();
     check_memory();
     check_recovery();
     check_statistics();

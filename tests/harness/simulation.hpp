@@ -50,7 +50,10 @@ private:
     sim_process& start_process(place);
     void plan_request(const planned_request&);
     void open_session(const planned_request&, side, std::uint32_t rank, time_point give_up);
+    void carry_out(const planned_cancel&, const planned_request&);
     void plan_fault(const planned_fault&);
+    void plan_since(since, microseconds, std::function<void()>);
+    void has_come(since);
     void begin_fault(const planned_fault&);
     void end_fault(const planned_fault&);
     void restart_instance(const planned_fault&);
@@ -64,8 +67,11 @@ private:
     void check_ended();
     void check_released();
     void check_told();
+    bool another_attempt_was_meant(const sim_session& reader, const sim_session& writer) const;
     void check_deaths_noticed();
+    void check_forgotten();
     void check_recovery();
+    bool probe_succeeds(planned_request&);
     void check_statistics();
     void stop_all();
     void check_memory();
@@ -79,10 +85,15 @@ private:
     std::vector<std::unique_ptr<sim_process>> processes_;
     std::map<std::pair<side, std::uint32_t>, sim_process*> current_;
     std::list<sim_session> sessions_;
-    planned_request probe_;
+    /// Their sessions point to them.
+    std::list<planned_request> probes_;
     /// Pairs of processes whose connection broke.
     std::set<std::pair<incarnation, incarnation>> broken_;
     std::uint64_t last_process_ = 0;
+    /// What waits for something to happen first.
+    std::multimap<since, std::pair<microseconds, std::function<void()>>> armed_;
+    /// Sessions that their hosts will open as soon as their rank is there.
+    std::uint64_t still_to_open_ = 0;
     bool healing_ = false;
     verdict verdict_;
     std::set<std::string> reached_;

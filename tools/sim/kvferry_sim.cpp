@@ -135,6 +135,7 @@ int main(int argc, char** argv) {
     app.add_flag("--twice", asked.twice, "run every seed twice and compare (else each sixteenth)");
     app.add_option("--trace-folder", asked.trace_folder,
                    "where event logs of failed seeds go (else the temporary folder)");
+    app.add_flag("--keep-logs", asked.keep_logs, "write the event log of every seed");
     app.add_flag("--json", asked.json,
                  "the result as one JSON object on stdout, everything else on stderr");
     try {

@@ -18,7 +18,10 @@ struct options {
     /// Every seed runs twice and must take the same course; else each sixteenth.
     bool twice = false;
     bool json = false;
+    /// Where event logs go; made when there is none.
     std::string trace_folder;
+    /// Also those of seeds that passed.
+    bool keep_logs = false;
 };
 
 } // namespace kvferry::sim

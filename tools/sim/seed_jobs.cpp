@@ -44,6 +44,9 @@ void say(int to, const std::string& line) {
 }
 
 void write_trace(const options& asked, std::uint64_t seed, const harness::verdict& seen) {
+    std::error_code ignored; // the file says it better
+    if (!asked.trace_folder.empty())
+        std::filesystem::create_directories(asked.trace_folder, ignored);
     std::ofstream file{trace_path(asked, seed)};
     for (const auto& line : seen.log)
         file << line << "\n";
@@ -61,6 +64,8 @@ void write_trace(const options& asked, std::uint64_t seed, const harness::verdic
         auto seen = twice ? arena.run_twice(plan) : arena.run(plan);
         for (const auto& rare : seen.reached)
             say(to, "R " + rare);
+        if (asked.keep_logs && seen.what == harness::failure::none)
+            write_trace(asked, seed, arena.run(plan, true));
         if (seen.what == harness::failure::none) {
             say(to, "P");
             continue;

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: Apache-2.0
+// Situations in which two things must coincide: the seed decides when each of them happens. Seeds
+// that draw everything alone would meet them too rarely.
+#include "tests/harness/scenario.hpp"
+
+#include <array>
+
+namespace kvferry::harness {
+
+namespace {
+
+/// From the first bytes on their way to the last confirmation.
+microseconds while_bytes_move(random_source& random) {
+    return random.between(microseconds{0}, microseconds{2500});
+}
+
+std::uint32_t context_rank(random_source& random, const scenario& in) {
+    return static_cast<std::uint32_t>(random.below(in.context.ranks()));
+}
+
+/// Many pieces of puts on a slow network.
+planned_request& slow_puts(random_source& random, scenario& in) {
+    in.route = route_choice::direct;
+    in.inline_copies = false;
+    in.network.latency_max = microseconds{2000};
+    auto& wanted = in.requests.back();
+    wanted.send_blocks =
+        random.percent(50) ? std::vector<std::uint32_t>{5} : std::vector<std::uint32_t>{2, 2, 1};
+    wanted.receive_blocks = {5};
+    wanted.between_pieces = random.between(microseconds{1}, microseconds{1500});
+    return wanted;
+}
+
+void fault(random_source& random, scenario& in, fault_kind what, place who,
+           microseconds lasts = microseconds{0}) {
+    in.faults.push_back(
+        {what, who, {side::generation, 0}, while_bytes_move(random), lasts, since::first_write});
+}
+
+void writer_dies(random_source& random, scenario& in) {
+    slow_puts(random, in);
+    fault(random, in, fault_kind::crash, {side::context, context_rank(random, in)});
+}
+
+void connection_breaks(random_source& random, scenario& in) {
+    slow_puts(random, in);
+    fault(random, in, fault_kind::reset, {side::context, context_rank(random, in)});
+}
+
+void writer_freezes(random_source& random, scenario& in) {
+    slow_puts(random, in).generation_deadline = microseconds{10'000};
+    in.requests.back().may_fail = true;
+    fault(random, in, fault_kind::freeze, {side::context, context_rank(random, in)},
+          microseconds{40'000});
+}
+
+/// It fails at once, having nothing in flight, while its sibling still writes.
+void one_of_two_writers_fails(random_source& random, scenario& in) {
+    in.context = {2, 1};
+    auto& wanted = slow_puts(random, in);
+    wanted.send_blocks = {5};
+    wanted.stalling_rank = context_rank(random, in);
+    wanted.cancels.push_back({side::context, *wanted.stalling_rank,
+                              random.between(microseconds{0}, microseconds{400}),
+                              since::first_write});
+}
+
+/// Now and then the sender would have more to give, later.
+void receiver_cancels(random_source& random, scenario& in) {
+    auto& wanted = slow_puts(random, in);
+    if (random.percent(50))
+        wanted.send_blocks = {2, 2, 1};
+    wanted.context_stalls = random.percent(60);
+    wanted.cancels.push_back({side::generation, 0, while_bytes_move(random), since::first_write});
+}
+
+void sender_cancels(random_source& random, scenario& in) {
+    auto& wanted = slow_puts(random, in);
+    wanted.cancels.push_back(
+        {side::context, context_rank(random, in), while_bytes_move(random), since::first_write});
+}
+
+/// Right behind the request, on a network that turns frames round.
+void cancel_behind_request(random_source& random, scenario& in) {
+    slow_puts(random, in).send_blocks = {5};
+    in.context = in.generation = {1, 1};
+    in.network.overtake_percent = 50;
+    in.requests.back().cancels.push_back({side::generation, 0,
+                                          random.between(microseconds{0}, microseconds{200}),
+                                          since::first_request});
+}
+
+void instance_restarts(random_source& random, scenario& in) {
+    auto& wanted = in.requests.back();
+    wanted.may_fail = true;
+    in.faults.push_back({fault_kind::restart,
+                         {side::context, 0},
+                         {},
+                         random.between(microseconds{3000}, microseconds{6000}),
+                         random.between(microseconds{100}, microseconds{3000})});
+}
+
+void copy_is_cancelled(random_source& random, scenario& in) {
+    in.same_host = true;
+    in.inline_copies = false;
+    auto& wanted = in.requests.back();
+    wanted.send_blocks = {1, 1, 1};
+    wanted.receive_blocks = {3};
+    wanted.between_pieces = random.between(microseconds{1}, microseconds{300});
+    wanted.cancels.push_back({random.percent(50) ? side::generation : side::context, 0,
+                              random.between(microseconds{0}, microseconds{600}),
+                              since::first_request});
+}
+
+void all_frames_twice(random_source& random, scenario& in) {
+    in.network.duplicate_percent = 60;
+    in.network.overtake_percent = random.percent(50) ? 30 : 0;
+    auto& wanted = in.requests.back();
+    wanted.aux = random.percent(50) ? aux_mode::required : aux_mode::none;
+    wanted.send_blocks = {1, 1, 1};
+    wanted.receive_blocks =
+        random.percent(50) ? std::vector<std::uint32_t>{3} : std::vector<std::uint32_t>{1, 1, 1};
+    wanted.between_pieces = random.between(microseconds{1}, microseconds{400});
+    in.route = random.percent(50) ? route_choice::direct : route_choice::automatic;
+}
+
+/// The second one asks while the first one is served; the sender gives up before either does.
+void two_attempts_at_once(random_source& random, scenario& in) {
+    in.early_request_lease = microseconds{300'000}; // renewals would hide what is not told
+    auto& first = in.requests.back();
+    first.send_blocks = {1, 1};
+    first.receive_blocks = {2};
+    first.context_stalls = true;
+    first.may_fail = true;
+    first.context_deadline = random.between(microseconds{10'000}, microseconds{30'000});
+    auto second = first;
+    second.context_absent = true;
+    second.generation_opens += random.between(microseconds{500}, microseconds{4000});
+    in.requests.push_back(second);
+}
+
+void lease_ends(random_source& random, scenario& in) {
+    in.early_request_lease = microseconds{4000};
+    in.generation = {1, 1}; // a sibling's renewals would keep its request as well
+    auto& wanted = in.requests.back();
+    wanted.context_opens = microseconds{40'000};
+    wanted.may_fail = true;
+    in.faults.push_back({fault_kind::freeze,
+                         {side::generation, 0},
+                         {side::context, 0},
+                         random.between(microseconds{2500}, microseconds{6000}),
+                         random.between(microseconds{12'000}, microseconds{30'000})});
+}
+
+void aux_is_refused(random_source&, scenario& in) {
+    auto& wanted = in.requests.back();
+    wanted.aux = aux_mode::required;
+    wanted.aux_mismatch = true;
+}
+
+} // namespace
+
+void set_trap(random_source& random, scenario& in) {
+    planned_request wanted;
+    wanted.content = in.seed * 16 + 1;
+    wanted.context_opens = microseconds{1000};
+    wanted.generation_opens = random.between(microseconds{900}, microseconds{1400});
+    in.requests.push_back(wanted);
+    // What is twice here depends on more chance than one.
+    constexpr std::array traps{writer_dies,
+                               writer_dies,
+                               connection_breaks,
+                               writer_freezes,
+                               one_of_two_writers_fails,
+                               receiver_cancels,
+                               sender_cancels,
+                               cancel_behind_request,
+                               cancel_behind_request,
+                               copy_is_cancelled,
+                               all_frames_twice,
+                               two_attempts_at_once,
+                               lease_ends,
+                               aux_is_refused,
+                               instance_restarts};
+    in.unkind_for = microseconds{15'000};
+    const auto which = random.below(traps.size());
+    in.name += " (trap " + std::to_string(which) + ")";
+    traps[which](random, in);
+}
+
+} // namespace kvferry::harness
