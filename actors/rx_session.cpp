@@ -433,7 +433,8 @@ void rx_session_state::finish(session_state outcome, caf::error reason) {
         result.peers.push_back(from.summary);
         settle(from);
         // Also who has done its part: it may wait for siblings of this rank, which fail with it.
-        const auto knows = from.dismissed || (from.failed && resolved(from));
+        const auto alone = from.binding.receivers.size() <= 1;
+        const auto knows = from.dismissed || (resolved(from) && (from.failed || alone));
         if (reason && !knows && !planted(planted_bug::cancel_not_sent))
             cancel(from, reason);
     }

@@ -235,7 +235,12 @@ TEST_CASE("rx_session: over random endings never released while a writer is unre
 TEST_CASE("rx_session: a failure is told to writers that have done their part: they may wait for "
           "siblings (H59)") {
     rx_fixture test;
-    test.start(2);
+    auto with_sibling = rx_fixture::writer(0);
+    with_sibling.receivers.push_back({10});
+    test.bind({with_sibling, rx_fixture::writer(1)});
+    test.ready(0);
+    test.ready(1);
+    test.receive();
     test.report(0);
     test.report(1, {{0}, true}, agent_result::failed);
     CHECK(test.outcome() == session_state::error);

@@ -47,6 +47,17 @@ verdict arena::run(const scenario& plan, bool keep_log) {
     return simulation{parts_->system, plan, keep_log}.run();
 }
 
+verdict arena::run_recorded(const scenario& plan, const std::string& folder) {
+    simulation recorded{parts_->system, plan, false};
+    if (auto problem = recorded.record(folder)) {
+        verdict result;
+        result.what = failure::assertion;
+        result.text = describe(problem);
+        return result;
+    }
+    return recorded.run();
+}
+
 verdict arena::run_twice(const scenario& plan) {
     auto first = run(plan);
     auto second = run(plan);

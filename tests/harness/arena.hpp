@@ -6,6 +6,7 @@
 #include "tests/harness/verdict.hpp"
 
 #include <memory>
+#include <string>
 
 namespace caf {
 class actor_system;
@@ -23,6 +24,9 @@ public:
 
     /// Leaves nothing behind, or says what (failure::leak).
     verdict run(const scenario&, bool keep_log = false);
+
+    /// The same with a recording for `kvferry trace` in that folder.
+    verdict run_recorded(const scenario&, const std::string& folder);
 
     /// Runs it twice: a second course that differs is failure::not_deterministic.
     verdict run_twice(const scenario&);

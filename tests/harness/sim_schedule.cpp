@@ -59,7 +59,12 @@ void sim_home::run_one(std::size_t index) {
         if (schedule_->keep_log_)
             schedule_->note(name_ + " " + actor->name() + " <- " + std::string{message});
     }
-    switch (job->resume(this, 1)) {
+    if (schedule_->trace_)
+        schedule_->trace_->collect(0, "");
+    const auto result = job->resume(this, 1);
+    if (schedule_->trace_)
+        schedule_->trace_->collect(number_, name_);
+    switch (result) {
     case caf::resumable::resume_later:
         ready_.push_back(job);
         break;
@@ -186,6 +191,14 @@ void sim_schedule::advance(time_point to) {
 void sim_schedule::run_homeless() {
     while (coordinator_->try_run_once()) {
     }
+}
+
+caf::error sim_schedule::record(const std::string& folder, const std::string& name) {
+    auto made = sim_trace::start(folder, name, *this);
+    if (!made)
+        return std::move(made.error());
+    trace_ = std::move(*made);
+    return {};
 }
 
 std::vector<std::string> sim_schedule::clear() {

@@ -5,6 +5,7 @@
 
 #include "messages/local_messages.hpp"
 #include "tests/harness/random_source.hpp"
+#include "tests/harness/sim_trace.hpp"
 #include "transport/resident.hpp"
 
 #include <caf/actor_addr.hpp>
@@ -89,6 +90,9 @@ public:
     bool keeps_log() const { return keep_log_; }
     std::uint64_t steps() const { return steps_; }
 
+    /// From now on what happens is recorded in that folder.
+    caf::error record(const std::string& folder, const std::string& name);
+
     /// Kills every actor and forgets timers and events; the names of what does not end.
     std::vector<std::string> clear();
 
@@ -111,6 +115,7 @@ private:
     std::uint64_t steps_ = 0;
     bool keep_log_;
     std::vector<std::string> lines_;
+    std::unique_ptr<sim_trace> trace_;
 };
 
 } // namespace kvferry::harness

@@ -107,6 +107,10 @@ void simulation::ask_in(sim_home& home, std::function<void(callback_actor::point
     spawn_at<callback_actor, asker_state>(schedule_.system(), placement{&home}, std::move(what));
 }
 
+caf::error simulation::record(const std::string& folder) {
+    return schedule_.record(folder, "seed-" + std::to_string(plan_.seed));
+}
+
 // -- who is there -------------------------------------------------------------------------------
 
 sim_process* simulation::at(place where) const {

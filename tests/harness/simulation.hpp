@@ -25,6 +25,9 @@ public:
 
     verdict run();
 
+    /// The product's trace of all that happens goes into that folder, for `kvferry trace`.
+    caf::error record(const std::string& folder);
+
     // -- for its parts -----------------------------------------------------------------------
 
     sim_schedule& schedule() { return schedule_; }

@@ -135,6 +135,8 @@ int main(int argc, char** argv) {
     app.add_flag("--twice", asked.twice, "run every seed twice and compare (else each sixteenth)");
     app.add_option("--trace-folder", asked.trace_folder,
                    "where event logs of failed seeds go (else the temporary folder)");
+    app.add_option("--trace", asked.recording,
+                   "record one seed for `kvferry trace check RUN`, in virtual time");
     app.add_flag("--keep-logs", asked.keep_logs, "write the event log of every seed");
     app.add_flag("--json", asked.json,
                  "the result as one JSON object on stdout, everything else on stderr");
@@ -142,6 +144,10 @@ int main(int argc, char** argv) {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& wrong) {
         return app.exit(wrong) == 0 ? 0 : 2;
+    }
+    if (!asked.recording.empty() && asked.seeds != 1) {
+        std::cerr << "kvferry-sim: --trace records one seed: add --seeds 1 --from N\n";
+        return 2;
     }
     if (list_scenarios) {
         for (const auto& each : harness::named_scenarios())

@@ -20,6 +20,8 @@ struct options {
     bool json = false;
     /// Where event logs go; made when there is none.
     std::string trace_folder;
+    /// Folder of a recording of one seed, for `kvferry trace`.
+    std::string recording;
     /// Also those of seeds that passed.
     bool keep_logs = false;
 };

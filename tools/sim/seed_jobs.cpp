@@ -61,7 +61,9 @@ void write_trace(const options& asked, std::uint64_t seed, const harness::verdic
         ::alarm(seed_seconds_max);
         auto plan = make(seed);
         auto twice = asked.twice || seed % twice_each == 0;
-        auto seen = twice ? arena.run_twice(plan) : arena.run(plan);
+        auto seen = !asked.recording.empty() ? arena.run_recorded(plan, asked.recording)
+                    : twice                  ? arena.run_twice(plan)
+                                             : arena.run(plan);
         for (const auto& rare : seen.reached)
             say(to, "R " + rare);
         if (asked.keep_logs && seen.what == harness::failure::none)
