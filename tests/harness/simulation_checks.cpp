@@ -17,6 +17,8 @@ constexpr std::array<std::string_view, 6> mortal{"transfer_worker", "sender",   
 
 /// Until then a failure must have been told, on a network that loses nothing.
 constexpr microseconds told_within{25'000};
+/// A host hears of an end a little after it.
+constexpr microseconds heard_within{1000};
 /// The connection tells within 20 ms, the kernel within 9.
 constexpr microseconds death_noticed_within{40'000};
 
@@ -108,8 +110,8 @@ void simulation::check_told() {
             if (!asked || *asked > other.finished_at + plan_.early_request_lease
                 || *asked + told_within > x.finished_at)
                 continue;
-            const auto asked_a_living_one =
-                &x == &reader && *asked >= other.opened_at && *asked < other.finished_at;
+            const auto asked_a_living_one = &x == &reader && *asked >= other.opened_at
+                                            && *asked + heard_within < other.finished_at;
             if (!asked_a_living_one
                 && (other.plan != x.plan || another_attempt_was_meant(reader, writer)))
                 continue;
