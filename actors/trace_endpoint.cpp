@@ -154,7 +154,9 @@ caf::expected<std::unique_ptr<trace_endpoint>>
 trace_endpoint::start(const std::string& name, const std::string& folder, ask_ranks ask) {
     if (auto problem = make_private(folder))
         return problem;
-    auto path = folder + "/" + name + "-" + std::to_string(::getpid()) + ".sock";
+    auto file = name;
+    std::replace(file.begin(), file.end(), '/', '-');
+    auto path = folder + "/" + file + "-" + std::to_string(::getpid()) + ".sock";
     auto listener = listen_at(path);
     if (!listener)
         return std::move(listener.error());
@@ -178,7 +180,7 @@ trace_endpoint::~trace_endpoint() {
     if (thread_.joinable())
         thread_.join();
     for (auto& x : clients_) {
-        x.end(trace::ended_complete);
+        x.end("the process looks no more"); // it stops, most likely
         x.flush(); // what does not fit is lost: nobody waits for who looks on
     }
 }
@@ -248,7 +250,7 @@ void trace_endpoint::begin(client& x, const std::string& question) {
         head();
         for (const auto& session : ask_(rid{request}))
             x.add(x.encoder.session(session));
-        x.recording = true;
+        x.recording = true; // for the rings, once
         x.end(trace::ended_asked);
         return;
     }

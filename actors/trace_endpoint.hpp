@@ -33,12 +33,14 @@ public:
     /// system's temporary files.
     static std::string default_folder();
 
-    /// Listens at FOLDER/<name>-<process id>.sock. system_call_failed names the path;
-    /// invalid_argument when the folder belongs to somebody else or is open to others.
+    /// Listens at FOLDER/<name>-<process id>.sock, a slash of the name as a dash.
+    /// system_call_failed names the path; invalid_argument when the folder belongs to somebody else
+    /// or is open to others.
     static caf::expected<std::unique_ptr<trace_endpoint>>
     start(const std::string& name, const std::string& folder, ask_ranks);
 
-    /// Tells recorders the end and takes the socket away.
+    /// Tells recorders the end and takes the socket away. Before the ranks that it asks are
+    /// stopped.
     ~trace_endpoint();
     trace_endpoint(const trace_endpoint&) = delete;
     trace_endpoint& operator=(const trace_endpoint&) = delete;

@@ -18,6 +18,7 @@ namespace kvferry {
 
 namespace {
 
+/// Often: what is only in the rings is lost when the process is killed.
 constexpr int collect_every_ms = 5;
 
 caf::expected<unique_fd> create(const std::string& folder, const std::string& path) {
@@ -73,6 +74,7 @@ trace_recording::~trace_recording() {
     ::eventfd_write(stop_.get(), 1);
     if (thread_.joinable())
         thread_.join();
+    trace::keep_events(trace::ring_events);
     write_new_events();
     write(encoder_.end(trace::ended_complete));
 }

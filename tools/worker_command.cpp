@@ -8,7 +8,6 @@
 #include <CLI/CLI.hpp>
 #include <caf/scoped_actor.hpp>
 
-#include <algorithm>
 #include <csignal>
 #include <iostream>
 #include <memory>
@@ -85,17 +84,15 @@ int run_worker(const rank_options& options) {
         return code_of(host.error()) == errc::invalid_argument ? exit_usage : exit_failure;
     }
     const auto& rank = (*host)->name();
-    auto socket_name = rank;
-    std::replace(socket_name.begin(), socket_name.end(), '/', '-');
-    auto live = start_trace_endpoint(socket_name, [&rank, &host](rid request) {
+    auto live = start_trace_endpoint(rank, [&rank, &host](rid request) {
         return trace_sessions((*host)->facade(), rank, request);
     });
     for (std::string line; std::getline(std::cin, line) && (*host)->run(line);) {
     }
+    live.reset();
     const auto clean = (*host)->stop();
     flush();
     if (!clean) {
-        live.reset();
         recording.reset();
         std::_Exit(exit_failure); // threads that own mappings stay as they are: the end of the
                                   // process is the proof

@@ -81,6 +81,7 @@ usage rank::used() const {
 }
 
 caf::error rank::stop() {
+    live_.reset();
     auto stopped = worker_->stop(stop_deadline);
     if (!stopped)
         return std::move(stopped.error());

@@ -62,6 +62,7 @@ void run_side(side_loop& loop) {
     });
     loop.handlers().on<stop_side>([&](const stop_side&) { loop.stop(); });
     loop.run();
+    live.reset();
     side_stopped last;
     if (ranks) {
         last.unproven = ranks->stop(stop_deadline);

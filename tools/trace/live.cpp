@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -71,8 +72,10 @@ std::optional<process> connect(const std::filesystem::path& file) {
         == 0)
         return result;
     if (errno == ECONNREFUSED || errno == ENOENT) {
+        // Left behind by a process that was killed, or not quite there yet.
         std::error_code ignored;
-        std::filesystem::remove(file, ignored); // left behind by a process that was killed
+        if (::kill(static_cast<pid_t>(result.what.process_id), 0) != 0 && errno == ESRCH)
+            std::filesystem::remove(file, ignored);
         return {};
     }
     result.end(errno == EAGAIN ? state_of(result.what.process_id) : "cannot be reached");
