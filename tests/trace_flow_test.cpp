@@ -166,6 +166,9 @@ TEST_CASE(
     const auto arrow =
         std::find_if(events.begin(), events.end(), [](const auto& y) { return y["ph"] == "f"; });
     REQUIRE(arrow != events.end());
+    auto moved = broken;
+    moved["traceEvents"][static_cast<std::size_t>(arrow - events.begin())]["ts"] = 1e9;
+    CHECK(problems_of_perfetto(moved).size() == 1); // it would not be drawn
     events.erase(arrow);
     CHECK(problems_of_perfetto(broken).size() == 1);
 }

@@ -30,7 +30,7 @@ using namespace tracing;
 
 constexpr const char* about = R"(
 A run is recorded with --trace RUN on `kvferry demo`, `kvferry bench` and `kvferry worker`: a folder
-with one file per process. All commands take that folder, or one file.
+with one file per process. Commands take that folder, or one file.
 
   kvferry demo --trace /tmp/run
   kvferry trace check /tmp/run              is anything wrong
@@ -178,10 +178,9 @@ int html(const opened_run& run, const trace_options& options) {
 } // namespace
 
 void add_trace(CLI::App& app, int& status) {
-    auto* command =
-        app.add_subcommand("trace", "Show recorded runs: who sent what to whom, and when");
+    auto* command = app.add_subcommand(
+        "trace", "Show runs, recorded or running: who sent what to whom, when, who waits");
     command->require_subcommand(1);
-    command->footer(about);
     auto options = std::make_shared<trace_options>();
     using action = int (*)(const opened_run&, const trace_options&);
     const auto add = [&](const char* name, const char* text, action act) {
@@ -232,6 +231,7 @@ void add_trace(CLI::App& app, int& status) {
         add(name, text, act)
             ->add_option("-o,--output", options->output, "File; - or none: standard output")
             ->type_name("F");
+    command->footer(about); // behind the subcommands, which would take it over
 }
 
 } // namespace kvferry

@@ -2,6 +2,7 @@
 // Slices, flows and counters; and the rules they are held to.
 #include "tools/trace/perfetto.hpp"
 
+#include <algorithm>
 #include <map>
 #include <string>
 #include <utility>
@@ -138,6 +139,11 @@ std::vector<std::string> problems_of_perfetto(const json& file) {
     if (!file.is_object() || !file.contains("traceEvents") || !file.at("traceEvents").is_array())
         return {"no list traceEvents"};
     std::map<std::string, std::pair<int, int>> flows, operations;
+    std::map<std::pair<json, json>, std::vector<std::pair<double, double>>> slices;
+    for (const auto& x : file.at("traceEvents"))
+        if (x.is_object() && x.value("ph", "") == "X")
+            slices[{x.value("pid", json{}), x.value("tid", json{})}].emplace_back(
+                x.value("ts", 0.0), x.value("ts", 0.0) + x.value("dur", 0.0));
     std::size_t number = 0;
     for (const auto& x : file.at("traceEvents")) {
         const auto where = "event " + std::to_string(number++);
@@ -157,6 +163,13 @@ std::vector<std::string> problems_of_perfetto(const json& file) {
             }
             auto& pair = (phase == "s" || phase == "f" ? flows : operations)[x.at("id").dump()];
             ++(phase == "s" || phase == "b" ? pair.first : pair.second);
+            const auto& track = slices[{x.at("pid"), x.value("tid", json{})}];
+            const auto time = x.value("ts", 0.0);
+            if ((phase == "s" || phase == "f")
+                && std::none_of(track.begin(), track.end(), [time](const auto& slice) {
+                       return slice.first <= time && time <= slice.second;
+                   }))
+                problems.push_back(where + " is an arrow's end outside of any slice");
         } else if (phase != "M" && phase != "X" && phase != "C") {
             problems.push_back(where + " has the unknown phase " + phase);
         }
