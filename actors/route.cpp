@@ -75,13 +75,39 @@ std::string why_unreadable(const copy_plan& plan, const own_memory& own, int dev
     return {};
 }
 
-/// The fabric moves host memory only.
-bool touches_device(const copy_plan& plan, const own_memory& own, const peer_view& peer) {
+bool reads_device(const copy_plan& plan, const own_memory& own) {
+    return std::any_of(plan.parts.begin(), plan.parts.end(), [&](const plan_part& part) {
+        return own.regions[own.region_of_pool[part.source_pool]].kind == memory_kind::cuda;
+    });
+}
+
+bool writes_device(const copy_plan& plan, const peer_view& peer) {
     return std::any_of(plan.parts.begin(), plan.parts.end(), [&](const plan_part& part) {
         auto target = peer.info.pages->pools[part.target_pool].region;
-        return own.regions[own.region_of_pool[part.source_pool]].kind == memory_kind::cuda
-               || (target < peer.regions.size() && peer.regions[target].kind == memory_kind::cuda);
+        return target < peer.regions.size() && peer.regions[target].kind == memory_kind::cuda;
     });
+}
+
+/// Between two host pools, and out of a device: the fabric moves host memory only.
+caf::expected<route> unmapped_route(const copy_plan& plan, const own_memory& own,
+                                    const peer_view& peer, route_choice asked,
+                                    const std::string& obstacle) {
+    if (writes_device(plan, peer))
+        return make_error(errc::transfer_failed,
+                          "memory on a device of " + describe(peer.info)
+                              + " is written by a mapping only, which is not taken: " + obstacle);
+    if (!reads_device(plan, own)) {
+        if (asked == route_choice::staged)
+            return make_error(errc::transfer_failed,
+                              "route staged to " + describe(peer.info)
+                                  + " was asked for, but it is host memory that is read");
+        return route::direct;
+    }
+    if (asked == route_choice::direct)
+        return make_error(errc::transfer_failed, "route direct to " + describe(peer.info)
+                                                     + " was asked for, but it is memory on a "
+                                                       "device that is read");
+    return route::staged;
 }
 
 /// Every mapping of a region: one device's pin of host memory serves the others too.
@@ -99,7 +125,14 @@ bool readable_by_host(const own_memory& own) {
 }
 
 std::string to_string(route x) {
-    return x == route::mapped ? "mapped" : "direct";
+    switch (x) {
+    case route::mapped:
+        return "mapped";
+    case route::staged:
+        return "staged";
+    default:
+        return "direct";
+    }
 }
 
 std::string to_string(route_choice x) {
@@ -108,17 +141,20 @@ std::string to_string(route_choice x) {
         return "mapped";
     case route_choice::direct:
         return "direct";
+    case route_choice::staged:
+        return "staged";
     default:
         return "auto";
     }
 }
 
 caf::expected<route_choice> parse_route_choice(std::string_view text) {
-    for (auto choice : {route_choice::automatic, route_choice::mapped, route_choice::direct})
+    for (auto choice : {route_choice::automatic, route_choice::mapped, route_choice::direct,
+                        route_choice::staged})
         if (text == to_string(choice))
             return choice;
     return make_error(errc::invalid_argument,
-                      "route '" + std::string{text} + "' is none of auto, mapped, direct");
+                      "route '" + std::string{text} + "' is none of auto, mapped, direct, staged");
 }
 
 caf::expected<routed> choose_route(const copy_plan& plan, const own_memory& own,
@@ -131,19 +167,21 @@ caf::expected<routed> choose_route(const copy_plan& plan, const own_memory& own,
     if (asked == route_choice::mapped && !obstacle.empty())
         return make_error(errc::transfer_failed, "route mapped to " + describe(peer.info)
                                                      + " was asked for, but " + obstacle);
-    auto use_mapping = obstacle.empty() && asked != route_choice::direct;
-    result.taken = use_mapping ? route::mapped : route::direct;
-    if (asked == route_choice::direct)
+    if (asked == route_choice::direct || asked == route_choice::staged)
         obstacle = "asked for";
-    if (use_mapping)
-        result.text =
-            result.device < 0 ? "mapped" : "mapped by cuda:" + std::to_string(result.device);
-    else
-        result.text = "direct: " + obstacle;
-    if (!use_mapping && touches_device(plan, own, peer))
-        return make_error(errc::transfer_failed,
-                          "memory on a device goes to " + describe(peer.info)
-                              + " by a mapping only, which is not taken: " + obstacle);
+    const auto use_mapping = obstacle.empty();
+    result.taken = route::mapped;
+    if (!use_mapping) {
+        auto other = unmapped_route(plan, own, peer, asked, obstacle);
+        if (!other)
+            return std::move(other.error());
+        result.taken = *other;
+    }
+    result.text = to_string(result.taken);
+    if (result.device >= 0)
+        result.text += " by cuda:" + std::to_string(result.device);
+    if (!use_mapping)
+        result.text += ": " + obstacle;
     for (const auto& pool : peer.info.pages->pools) {
         pool_base base{0, pool.slot_stride_bytes, pool.region};
         if (pool.region >= peer.regions.size()) {

@@ -16,10 +16,12 @@ enum class route : std::uint8_t {
     mapped = 0,
     /// One RMA put per stretch, windowed, flushed once.
     direct = 1,
+    /// A device gathers pieces into pinned host memory, from where they are put.
+    staged = 2,
 };
 
 /// What a host asks for; automatic takes the best route that works.
-enum class route_choice : std::uint8_t { automatic = 0, mapped = 1, direct = 2 };
+enum class route_choice : std::uint8_t { automatic = 0, mapped = 1, direct = 2, staged = 3 };
 
 /// One of the rank's own regions, as the choice of a route sees it.
 struct own_region {
@@ -45,10 +47,10 @@ bool readable_by_host(const own_memory&);
 
 struct routed {
     route taken = route::direct;
-    /// Of a mapped route: who copies, a device or the host.
+    /// Of a mapped or staged route: who copies, a device or the host.
     int device = mapped_region::by_host;
-    /// "mapped", "mapped by cuda:0", "direct: no same-host link: ...": for results, logs and
-    /// `doctor`.
+    /// "mapped", "mapped by cuda:0", "direct: no same-host link: ...", "staged by cuda:0: ...": for
+    /// results, logs and `doctor`.
     std::string text;
     /// Target pools as the route's executor addresses them.
     std::vector<pool_base> target_pools;
@@ -59,11 +61,11 @@ struct routed {
 std::string to_string(route);
 std::string to_string(route_choice);
 
-/// Parses "auto", "mapped", "direct". invalid_argument names the text and the choices.
+/// Parses "auto", "mapped", "direct", "staged". invalid_argument names the text and the choices.
 caf::expected<route_choice> parse_route_choice(std::string_view);
 
 /// Chooses the route of a plan towards a peer. transfer_failed when the host asked for a route
-/// that does not exist, or when memory on a device is concerned that cannot be mapped; says why.
+/// that does not exist, or when memory on a device is written that cannot be mapped; says why.
 caf::expected<routed> choose_route(const copy_plan&, const own_memory&, const peer_view&,
                                    route_choice);
 

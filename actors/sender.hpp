@@ -22,6 +22,8 @@ struct sender_environment {
     fabric_actor fabric;
     copy_actor copy;
     std::map<int, device_actor> devices;
+    /// By device.
+    std::map<int, staged_put_actor> staged;
     rank_info self;
     std::vector<memory_region> regions;
     /// Own pools as this process addresses them, in the order of the page table.

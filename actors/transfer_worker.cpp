@@ -5,6 +5,7 @@
 #include "actors/peer_link.hpp"
 #include "actors/receiver.hpp"
 #include "actors/sender.hpp"
+#include "actors/staged_put.hpp"
 #include "messages/codec.hpp"
 #include "messages/handle.hpp"
 #include "messages/log.hpp"
@@ -62,6 +63,7 @@ void transfer_worker_state::on_adopt(const adopt_io& message) {
 
 void transfer_worker_state::on_adopt_devices(const adopt_devices& message) {
     devices_ = message.devices;
+    staging_ = message.staging;
 }
 
 /// Its context is of no use to the whole process; what the rank could still say would be about
@@ -179,6 +181,12 @@ void transfer_worker_state::publish() {
     environment->fabric = io_.fabric;
     environment->copy = io_.copy;
     environment->devices = devices_;
+    for (const auto& [ordinal, memory] : staging_)
+        environment->staged.emplace(
+            ordinal, spawn_at<staged_put_actor, staged_put_state>(
+                         self_->system(), with_.home,
+                         staged_put_state::dependencies{with_.bounds, ordinal, devices_.at(ordinal),
+                                                        io_.fabric, memory}));
     environment->memory = memory_;
     environment->self = info_;
     environment->regions = regions_;

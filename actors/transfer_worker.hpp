@@ -78,6 +78,7 @@ private:
     dependencies with_;
     adopt_io io_;
     std::map<int, device_actor> devices_;
+    std::map<int, std::span<std::byte>> staging_;
     /// Why no session can be served any more: a device is lost.
     caf::error lost_;
     rank_info info_;

@@ -312,17 +312,22 @@ void tx_session_state::start(receiver& to, send_piece piece, std::shared_ptr<con
     }
     transfer_id id{(std::uint64_t{with_.serial} << 32) | transfers_started_++};
     copy_actor copier;
-    if (by_device)
+    staged_put_actor staged;
+    if (chosen->taken == route::staged)
+        staged = environment.staged.at(chosen->device);
+    else if (by_device)
         copier = environment.devices.at(chosen->device);
     else if (by_host)
         copier = environment.copy;
-    to.in_flight.emplace(id, flight{piece, copier, plan});
+    to.in_flight.emplace(id, flight{piece, copier, staged, plan});
     if (planted(planted_bug::report_before_visible)) {
         to.in_flight.erase(id);
         piece_served(to, piece, *plan);
     }
     if (copier)
         tell(self_, copier, start_copy{id, std::move(job), self_, events});
+    else if (staged)
+        tell(self_, staged, start_put{id, to.peer->endpoint, std::move(job), self_});
     else
         tell(self_, environment.fabric, start_put{id, to.peer->endpoint, std::move(job), self_});
 }
@@ -470,6 +475,8 @@ void tx_session_state::cancel_transfers(const receiver& to) {
     for (const auto& [id, flying] : to.in_flight) {
         if (flying.copier)
             tell(self_, flying.copier, cancel_transfer{id});
+        else if (flying.staged)
+            tell(self_, flying.staged, cancel_transfer{id});
         else
             tell(self_, with_.environment->fabric, cancel_transfer{id});
     }

@@ -36,8 +36,9 @@ private:
     /// A piece on its way.
     struct flight {
         send_piece piece;
-        /// Who copies; null when the fabric does.
+        /// Who copies; null when the fabric does, or when it is staged.
         copy_actor copier;
+        staged_put_actor staged;
         std::shared_ptr<const copy_plan> plan;
     };
 

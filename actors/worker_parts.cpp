@@ -226,7 +226,10 @@ caf::error worker::parts::make_devices(std::vector<host_region>& regions) {
         if (!devices.contains(ordinal))
             if (auto problem = make_device(ordinal, wanted))
                 return problem;
-    tell_from_outside(actor, adopt_devices{devices});
+    adopt_devices all{devices};
+    for (const auto& [ordinal, memory] : staging)
+        all.staging.emplace(ordinal, std::span{memory.base(), memory.bytes()});
+    tell_from_outside(actor, std::move(all));
     return {};
 }
 
@@ -248,6 +251,9 @@ caf::error worker::parts::make_device(int ordinal, const std::set<int>& all) {
                               {"kvferry-cuda" + std::to_string(ordinal), options.bounds.loop_spin});
     if (!made)
         return add_context(made.error(), name);
+    auto memory = memfd_pool::make("kvferry staging", options.bounds.staging_bytes_max);
+    if (!memory)
+        return add_context(memory.error(), name + ", staging memory");
     cuda_io_options how;
     how.ordinal = ordinal;
     how.owner = actor;
@@ -258,6 +264,7 @@ caf::error worker::parts::make_device(int ordinal, const std::set<int>& all) {
     name_thread(**made, name.c_str());
     device_loops[ordinal] = std::move(*made);
     devices[ordinal] = *spawned;
+    staging.emplace(ordinal, std::move(*memory));
     return {};
 }
 

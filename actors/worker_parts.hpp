@@ -5,6 +5,7 @@
 #include "actors/transfer_worker.hpp"
 #include "actors/worker.hpp"
 #include "transport/io_loop.hpp"
+#include "transport/memfd_pool.hpp"
 
 #include <map>
 #include <memory>
@@ -19,6 +20,8 @@ struct worker::parts {
     caf::actor_system* system = nullptr;
     worker_options options;
     rank_identity identity;
+    /// By device; devices pin it, and are gone before it.
+    std::map<int, memfd_pool> staging;
     std::unique_ptr<io_loop> loop;
     std::unique_ptr<io_loop> copy_loop;
     std::map<int, std::unique_ptr<io_loop>> device_loops;

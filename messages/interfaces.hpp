@@ -169,6 +169,13 @@ using device_actor = copy_actor::extend<
     // Nobody uses this mapping any more: close it.
     caf::result<void>(unmap_region)>;
 
+/// Puts out of a device's memory, through pinned host memory.
+using staged_put_actor = completion_actor::extend<
+    // Write a plan's bytes into the peer's regions; answered by transfer_done.
+    caf::result<void>(start_put),
+    // Stage nothing more of a transfer; it ends with transfer_done as soon as nothing is in flight.
+    caf::result<void>(cancel_transfer)>;
+
 /// Learns what the same-host link to one peer is good for.
 using host_link_owner_actor = caf::typed_actor<
     // Connected: the peer's regions are mapped, its process is watched.

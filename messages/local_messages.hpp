@@ -16,6 +16,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -548,6 +549,8 @@ struct adopt_io {
 /// By ordinal. They end with the worker.
 struct adopt_devices {
     std::map<int, device_actor> devices;
+    /// Host memory of their staged routes; outlives them.
+    std::map<int, std::span<std::byte>> staging = {};
 };
 
 struct query_rank_info {};

@@ -48,12 +48,13 @@ struct two_pools {
 } // namespace
 
 TEST_CASE("route: every choice has a name that parses to it; others are refused by name") {
-    for (auto choice : {route_choice::automatic, route_choice::mapped, route_choice::direct})
+    for (auto choice : {route_choice::automatic, route_choice::mapped, route_choice::direct,
+                        route_choice::staged})
         CHECK(parse_route_choice(to_string(choice)) == choice);
-    auto wrong = parse_route_choice("staged");
+    auto wrong = parse_route_choice("rdma");
     REQUIRE_FALSE(wrong);
     CHECK(code_of(wrong.error()) == errc::invalid_argument);
-    CHECK(text_of(wrong.error()).find("'staged' is none of auto, mapped, direct")
+    CHECK(text_of(wrong.error()).find("'rdma' is none of auto, mapped, direct, staged")
           != std::string::npos);
 }
 
@@ -174,7 +175,8 @@ TEST_CASE("route: host memory goes to a device through any device of the rank th
           != std::string::npos);
 }
 
-TEST_CASE("route: memory on a device never takes the fabric: it is refused with the reason") {
+TEST_CASE("route: memory on a device that cannot be mapped is not written: it is refused with the "
+          "reason") {
     two_pools test;
     test.own_pool_on_device(0, 0);
     test.peer.regions[0].kind = memory_kind::cuda;
@@ -196,4 +198,33 @@ TEST_CASE("route: memory on a device never takes the fabric: it is refused with 
     test.map_on_device(0, 0, 1024);
     CHECK(choose_route(test.plan, test.own, test.peer, route_choice::automatic)->device == 0);
     CHECK(why(route_choice::direct).find("asked for") != std::string::npos);
+}
+
+TEST_CASE("route: out of a device's memory to where no mapping leads, pieces are staged, and the "
+          "text says "
+          "why") {
+    two_pools test;
+    test.own_pool_on_device(0, 1);
+    test.peer.unmapped_reason = "another machine";
+    auto chosen = choose_route(test.plan, test.own, test.peer, route_choice::automatic);
+    REQUIRE(chosen);
+    CHECK(chosen->taken == route::staged);
+    CHECK(chosen->device == 1);
+    CHECK(chosen->text == "staged by cuda:1: another machine");
+    CHECK(chosen->target_pools[0].slot0_address == 0x10000 + 64);
+    CHECK(chosen->holds.empty());
+
+    test.map_on_device(1, 0, 1024);
+    CHECK(choose_route(test.plan, test.own, test.peer, route_choice::automatic)->taken
+          == route::mapped);
+    CHECK(choose_route(test.plan, test.own, test.peer, route_choice::staged)->text
+          == "staged by cuda:1: asked for");
+    CHECK_FALSE(choose_route(test.plan, test.own, test.peer, route_choice::direct));
+}
+
+TEST_CASE("route: host memory is not staged, even when that is asked for") {
+    two_pools test;
+    auto chosen = choose_route(test.plan, test.own, test.peer, route_choice::staged);
+    REQUIRE_FALSE(chosen);
+    CHECK(text_of(chosen.error()).find("it is host memory that is read") != std::string::npos);
 }

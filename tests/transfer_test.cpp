@@ -137,6 +137,35 @@ TEST_CASE(
     }
 }
 
+TEST_CASE(
+    "Transfer: pools on devices go in staged pieces to where no mapping leads, and where that "
+    "is asked for") {
+    for (auto [target, asked] : {std::pair{memory_kind::host_private, route_choice::automatic},
+                                 std::pair{memory_kind::host_shared, route_choice::staged}}) {
+        CAPTURE(to_string(target));
+        runtime system;
+        auto base = options_for(system, true);
+        base.route = asked;
+        base.bounds.staging_piece_bytes_max = 1024;
+        base.bounds.staging_bytes_max = 4096; // one transfer passes through it several times
+        auto format = format_of(5, 4);
+        test_instance context{system, "prefill", format, 2, 1, 6, base, memory_kind::cuda};
+        test_instance generation{system, "decode", format, 1, 2, 6, base, target};
+        context.fill();
+        test_request first, second;
+        for (auto [request, id] : {std::pair{&first, rid{1}}, std::pair{&second, rid{2}}}) {
+            send(context, *request, id, aux_mode::none);
+            receive(generation, context, *request, id, aux_mode::none);
+        }
+        first.expect(session_state::kv_transferred);
+        second.expect(session_state::kv_transferred);
+        CHECK(generation.wrong_bytes() == 0);
+        for (auto& session : first.receiving)
+            for (const auto& peer : session.outcome().get().peers)
+                CHECK(peer.route.starts_with("staged by cuda:0: "));
+    }
+}
+
 TEST_CASE("Transfer: a slice that waits for an event of the host is not read before it") {
     runtime system;
     auto base = options_for(system, true);

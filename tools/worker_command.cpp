@@ -144,7 +144,7 @@ void add_worker(CLI::App& app, int& status) {
     command->add_option("--port", options->port, "Rank 0: port of its info endpoint; 0 picks one")
         ->capture_default_str();
     command->add_option("--route", options->route, "Route of what this rank sends")
-        ->check(CLI::IsMember({"auto", "mapped", "direct"}))
+        ->check(CLI::IsMember({"auto", "mapped", "direct", "staged"}))
         ->capture_default_str();
     command->add_flag("!--no-same-host-link", options->same_host_link,
                       "Treat peers of this machine like peers of another one");

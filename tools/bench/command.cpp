@@ -58,8 +58,8 @@ void add_bench(CLI::App& app, int& status) {
                      "Kind of memory: context side, generation side when it differs")
         ->check(CLI::IsMember(bench::memory_kinds()))
         ->capture_default_str();
-    command->add_option("--route", options->route, "auto, mapped or direct")
-        ->check(CLI::IsMember({"auto", "mapped", "direct"}))
+    command->add_option("--route", options->route, "auto, mapped, direct or staged")
+        ->check(CLI::IsMember({"auto", "mapped", "direct", "staged"}))
         ->capture_default_str();
     command->add_option("--in-flight", options->in_flight, "Transfers at a time")
         ->capture_default_str();

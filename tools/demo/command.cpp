@@ -142,7 +142,7 @@ void add_how_it_moves(CLI::App& command, demo_options& options) {
     add_ranks(command, "--context", options.context, "Ranks of the context side");
     add_ranks(command, "--generation", options.generation, "Ranks of the generation side");
     add_choice(
-        command, "--route", {"auto", "mapped", "direct"}, options.route,
+        command, "--route", {"auto", "mapped", "direct", "staged"}, options.route,
         [&options](const std::string& name) { options.route = name; }, "How the bytes go");
     add_choice(
         command, "--memory", {"host", "cuda"}, options.memory,
