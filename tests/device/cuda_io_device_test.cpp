@@ -134,6 +134,32 @@ TEST_CASE(
     CHECK((target.read() == expected));
 }
 
+TEST_CASE(
+    "cuda_io: memory of cudaMallocAsync has no handle for other processes, which is said and no "
+    "error") {
+    KVFERRY_NEEDS_DEVICES(1);
+    gpu_kit kit;
+    KVFERRY_CUDA_REQUIRE(cudaSetDevice(0));
+    auto stream = make_stream();
+    REQUIRE(stream);
+    void* memory = nullptr;
+    KVFERRY_CUDA_REQUIRE(cudaMallocAsync(&memory, 1 << 20, stream->get()));
+    KVFERRY_CUDA_REQUIRE(cudaStreamSynchronize(stream->get()));
+    caf::scoped_actor self{kit.system()};
+    self->request(kit.device(), copy_patience,
+                  export_device_region{static_cast<std::byte*>(memory), 1 << 20})
+        .receive(
+            [](device_region_exported& done) {
+                CHECK(done.how.handle.empty());
+                CHECK(done.how.obstacle.find("only memory of cudaMalloc has such a handle")
+                      != std::string::npos);
+            },
+            [](const caf::error& error) { FAIL(describe(error)); });
+    CHECK(cudaGetLastError() == cudaSuccess); // the next call of the host is not blamed for it
+    KVFERRY_CUDA_REQUIRE(cudaFreeAsync(memory, stream->get()));
+    KVFERRY_CUDA_REQUIRE(cudaStreamSynchronize(stream->get()));
+}
+
 TEST_CASE("cuda_io: pinned host memory is source and target of a device's copies") {
     KVFERRY_NEEDS_DEVICES(1);
     gpu_kit kit;
