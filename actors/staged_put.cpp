@@ -64,6 +64,11 @@ void staged_put_state::pinned(const caf::error& problem) {
     else
         for (std::size_t at = 0; at + bytes <= with_.staging.size(); at += bytes)
             free_.push_back(with_.staging.data() + at);
+    if (!broken_ && free_.empty())
+        broken_ = make_error(errc::limit_exceeded,
+                             std::to_string(with_.staging.size())
+                                 + " bytes of staging memory are less than one piece of "
+                                 + std::to_string(bytes));
     if (broken_)
         for (auto id : std::exchange(turns_, {}))
             stop(transfers_.at(id), agent_result::failed, broken_);

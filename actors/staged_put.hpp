@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory of a device to where only the fabric reaches: pieces are gathered into pinned host memory
-// by the device and put from there, one while the next.
+// Memory of a device to where only the fabric reaches: the device gathers pieces into pinned host
+// memory, the fabric puts them from there, one while the next ones are gathered.
 #pragma once
 
 #include "messages/limits.hpp"
@@ -9,7 +9,6 @@
 
 #include <deque>
 #include <map>
-#include <set>
 #include <span>
 #include <vector>
 

@@ -92,6 +92,45 @@ TEST_CASE("end to end on devices: kill -9 of the receiver in the middle of a cop
     expect_clean_stop(ranks.context);
 }
 
+TEST_CASE(
+    "end to end on devices: a device's memory goes to a host pool in staged pieces; kill -9 of the "
+    "writer in the middle ends the session, and no byte changes after the release") {
+    KVFERRY_NEEDS_DEVICES(1);
+    auto staged = on_device(0);
+    staged.insert(staged.end(), {"--route", "staged"});
+    constexpr unsigned blocks = 512; // 256 MiB
+    instance_processes context({"context", 1, 1, large_model, blocks, staged});
+    instance_processes generation({"generation", 2, 1, large_model, blocks, {}});
+    auto serve = [&](std::uint64_t rid) {
+        const auto x = whole_blocks(rid, 32, 32);
+        receive(generation, context.endpoint, x);
+        send(context, x);
+        expect_success(context[0], x, "staged by cuda:0: asked for");
+        for (auto& rank : generation) {
+            expect_success(*rank, x, "staged by cuda:0: asked for");
+            expect_content(*rank, x);
+        }
+    };
+    serve(1);
+    const auto x = whole_blocks(2, blocks, 32);
+    send(context, x);
+    receive(generation, context.endpoint, x);
+    await_block(generation[0], x, 0);
+    context[0].kill();
+    std::vector<std::uint64_t> at_release;
+    for (auto& rank : generation) {
+        CHECK(rank->outcome(x.rid).at("state") == "ERROR");
+        rank->released(x.rid);
+        at_release.push_back(digest(*rank, slots_from(32, blocks - 32)));
+    }
+    context.restart(0);
+    serve(3);
+    for (std::size_t rank = 0; rank < generation.size(); ++rank)
+        CHECK(digest(generation[rank], slots_from(32, blocks - 32)) == at_release[rank]);
+    expect_clean_stop(generation);
+    expect_clean_stop(context);
+}
+
 TEST_CASE("end to end on devices: heads split over two ranks on two devices arrive byte for byte") {
     KVFERRY_NEEDS_DEVICES(2);
     instance_processes context({"context", 1, 1, large_model, 64, on_device(0)});
