@@ -15,8 +15,8 @@ struct cuda_copy_device_options {
     int ordinal = 0;
     /// Devices of this process whose memory it copies from or to. Makes a context on each.
     std::vector<int> peers;
-    /// That copies may take from the host's own kernels, at least 4; a quarter is the express
-    /// lane's while it has something in flight.
+    /// That copies may take from the host's own kernels; a quarter is the express lane's while it
+    /// has something in flight. Every lane takes one at least.
     std::uint32_t multiprocessors = 96;
     std::uint32_t threads_per_block = 1024;
 };
