@@ -151,7 +151,8 @@ std::string trace_endpoint::default_folder() {
 }
 
 caf::expected<std::unique_ptr<trace_endpoint>>
-trace_endpoint::start(const std::string& name, const std::string& folder, ask_ranks ask) {
+trace_endpoint::start(const std::string& name, const std::string& folder,
+                      std::vector<trace::rank_record> ranks, ask_ranks ask) {
     if (auto problem = make_private(folder))
         return problem;
     auto file = name;
@@ -163,16 +164,17 @@ trace_endpoint::start(const std::string& name, const std::string& folder, ask_ra
     unique_fd stop{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     if (!stop)
         return system_error(errc::system_call_failed, "eventfd", "raise the limit of descriptors");
-    std::unique_ptr<trace_endpoint> result{new trace_endpoint{
-        name, std::move(path), std::move(*listener), std::move(stop), std::move(ask)}};
+    std::unique_ptr<trace_endpoint> result{new trace_endpoint{name, std::move(path),
+                                                              std::move(*listener), std::move(stop),
+                                                              std::move(ranks), std::move(ask)}};
     result->thread_ = std::thread{[self = result.get()] { self->run(); }};
     return result;
 }
 
 trace_endpoint::trace_endpoint(std::string name, std::string path, unique_fd listener,
-                               unique_fd stop, ask_ranks ask)
+                               unique_fd stop, std::vector<trace::rank_record> ranks, ask_ranks ask)
     : name_(std::move(name)), path_(std::move(path)), listener_(std::move(listener)),
-      stop_(std::move(stop)), ask_(std::move(ask)) {}
+      stop_(std::move(stop)), ranks_(std::move(ranks)), ask_(std::move(ask)) {}
 
 trace_endpoint::~trace_endpoint() {
     ::unlink(path_.c_str());
@@ -248,6 +250,8 @@ void trace_endpoint::begin(client& x, const std::string& question) {
         && std::from_chars(question.data() + 4, question.data() + question.size(), request).ec
                == std::errc{}) {
         head();
+        for (const auto& rank : ranks_)
+            x.add(x.encoder.rank(rank));
         for (const auto& session : ask_(rid{request}))
             x.add(x.encoder.session(session));
         x.recording = true; // for the rings, once
@@ -255,6 +259,13 @@ void trace_endpoint::begin(client& x, const std::string& question) {
         return;
     }
     x.ending = true;
+}
+
+caf::expected<trace::rank_record> trace_rank(const worker& from) {
+    auto known = from.info();
+    if (!known)
+        return std::move(known.error());
+    return trace::rank_record{describe(known->info), known->info_endpoint, known->info.world_size};
 }
 
 std::vector<trace::session_record> trace_sessions(const worker& from, const std::string& rank,

@@ -22,11 +22,11 @@ namespace kvferry {
 ///
 /// Who connects sends one line, "record" or "why RID", and gets a recording (trace_format.hpp):
 /// - record: what happens from now on, until the connection's other end stops sending;
-/// - why: the sessions of that request, then what the rings hold.
+/// - why: the ranks, their sessions of that request, then what the rings hold.
 /// At least every `trace_beat` something comes, so that silence means a frozen process.
 class trace_endpoint {
 public:
-    /// What the ranks of this process say of a request; called on the endpoint's thread.
+    /// What `ranks` of this process say of a request; called on the endpoint's thread.
     using ask_ranks = std::function<std::vector<trace::session_record>(rid)>;
 
     /// KVFERRY_TRACE_DIR, else "kvferry" in XDG_RUNTIME_DIR, else "kvferry-<user id>" among the
@@ -37,7 +37,8 @@ public:
     /// system_call_failed names the path; invalid_argument when the folder belongs to somebody else
     /// or is open to others.
     static caf::expected<std::unique_ptr<trace_endpoint>>
-    start(const std::string& name, const std::string& folder, ask_ranks);
+    start(const std::string& name, const std::string& folder, std::vector<trace::rank_record> ranks,
+          ask_ranks);
 
     /// Tells recorders the end and takes the socket away. Before the ranks that it asks are
     /// stopped.
@@ -51,7 +52,7 @@ private:
     struct client;
 
     trace_endpoint(std::string name, std::string path, unique_fd listener, unique_fd stop,
-                   ask_ranks);
+                   std::vector<trace::rank_record> ranks, ask_ranks);
 
     void run();
     void accept();
@@ -62,6 +63,7 @@ private:
     std::string path_;
     unique_fd listener_;
     unique_fd stop_;
+    std::vector<trace::rank_record> ranks_;
     ask_ranks ask_;
     std::list<client> clients_;
     std::thread thread_;
@@ -69,6 +71,9 @@ private:
 
 /// Longest silence towards who records.
 inline constexpr std::chrono::milliseconds trace_beat{200};
+
+/// The worker as others find it; asks it, hence once it is published.
+caf::expected<trace::rank_record> trace_rank(const worker&);
 
 /// What this worker, called `rank`, says of a request: how it waits, at most `trace_answer`.
 std::vector<trace::session_record> trace_sessions(const worker&, const std::string& rank, rid);

@@ -114,6 +114,16 @@ bytes recording_encoder::joined() {
     return result;
 }
 
+bytes recording_encoder::rank(const rank_record& x) {
+    bytes payload;
+    put_text(payload, x.rank);
+    put_text(payload, x.info_endpoint);
+    put(payload, x.world_size);
+    bytes result;
+    put_block(result, block::rank, payload);
+    return result;
+}
+
 bytes recording_encoder::session(const session_record& x) {
     bytes payload;
     for (const auto* text : {&x.rank, &x.side, &x.state})

@@ -33,6 +33,16 @@ enum class block : std::uint8_t {
     /// The process ran before: what happened until then is missing.
     joined = 7,
     session = 8,
+    rank = 9,
+};
+
+/// A rank of the process, as others find it.
+struct rank_record {
+    std::string rank;
+    /// "host:port" of its instance's rank-info server.
+    std::string info_endpoint;
+    /// Ranks of its instance.
+    std::uint32_t world_size = 0;
 };
 
 /// What a session says of itself when it is asked.
@@ -72,6 +82,7 @@ public:
                                  std::string_view program, std::string_view machine);
     std::vector<std::byte> add(clock_pair, const std::vector<thread_events>&);
     std::vector<std::byte> joined();
+    std::vector<std::byte> rank(const rank_record&);
     std::vector<std::byte> session(const session_record&);
     /// `why`: "complete", or what made the process dump its rings.
     std::vector<std::byte> end(std::string_view why);

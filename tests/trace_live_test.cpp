@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kvferry trace why` and `record` among running ranks: every kind of stall names who must act, and
 // a rank that dies or freezes is told and never waited for.
+#include "actors/configure.hpp"
 #include "tests/contains.hpp"
 #include "tests/end_to_end.hpp"
 #include "tools/trace/recording.hpp"
@@ -58,8 +59,9 @@ struct two_ranks {
 /// The nearest cause, once it is of this kind: what has to happen first may still be on its way.
 json cause_of_stall(const std::string& kind, const std::string& what) {
     printed said;
-    for (int tries = 0; tries < 50; ++tries) {
-        said = run("trace why 7 --json");
+    std::string before;
+    for (int tries = 0; tries < (kind == "silence" ? 3 : 50); ++tries) {
+        before = std::exchange(said, run("trace why 7 --json")).text;
         const auto begin = said.text.find("[{"); // behind what is said of silent processes
         const auto rows =
             begin == std::string::npos ? json::array() : json::parse(said.text.substr(begin));
@@ -67,6 +69,7 @@ json cause_of_stall(const std::string& kind, const std::string& what) {
             && contains(rows[0].at("what").get<std::string>(), what))
             return rows[0];
     }
+    INFO("and before: " << before);
     FAIL("no " << kind << " about " << what << ": " << said.text);
     return {};
 }
@@ -142,21 +145,24 @@ TEST_CASE("trace why, live: an endpoint that does not answer is named") {
     CHECK(cause.at("who") == nobody.endpoint + " rank_info_server");
 }
 
-TEST_CASE("trace why, live: an instance that lacks a rank is named by its endpoint") {
+TEST_CASE("trace why, live: a rank that its instance lacks is named") {
     live_folder folder;
     rank_process first{
         {"--instance", "context", "--layout", "tp=2,tp_rank=0", "--model", small_model}};
     instance_processes generation{{"generation", 1, 1, small_model, 64, {}}};
     receive(generation, first.info_endpoint(), whole_blocks(7, 4, 16));
     const auto cause = cause_of_stall("session", "rank infos");
-    CHECK(cause.at("who") == first.info_endpoint() + " rank_info_server");
+    CHECK(cause.at("who") == "context/1");
+    CHECK(contains(cause.at("text").get<std::string>(), "1 of the 2 ranks of context are there"));
 }
 
 TEST_CASE("trace why, live: a frozen peer is told by its process, before and after its link") {
     two_ranks ranks;
     REQUIRE(ranks.context[0].ask({{"do", "open"}, {"rid", 7}}).at("event") == "opened");
     receive(ranks.generation, ranks.context.endpoint, ranks.asked);
-    cause_of_stall("session", "the host's last send(slice)");
+    while (ranks.generation[0].ask({{"do", "status"}, {"rid", 7}}).at("waits_for")
+           != "reports of context rank 0") {
+    }
     ranks.context[0].freeze();
     auto cause = cause_of_stall("silence", "reports of context rank 0");
     CHECK(cause.at("who") == "context/0" + process_text(ranks.context[0]));
@@ -193,6 +199,7 @@ TEST_CASE("trace why, live: nothing is said of a request that is over") {
 }
 
 TEST_CASE("trace record, live: ranks are joined; the limit stops it and is told") {
+    init_types();
     two_ranks ranks;
     const auto folder = ranks.folder.path + "/run";
     auto* recorder = ::popen(
@@ -214,7 +221,7 @@ TEST_CASE("trace record, live: ranks are joined; the limit stops it and is told"
     CHECK_MESSAGE(contains(said, "STOPPED EARLY: the limit of 60 events was reached"), said);
     const auto read = tracing::read_run(folder);
     REQUIRE(read);
-    CHECK(read->recordings.size() == 2);
+    CHECK(read->problems.empty());
     std::size_t events = 0;
     for (const auto& x : read->recordings) {
         CHECK(x.joined_late);

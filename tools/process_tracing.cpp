@@ -24,9 +24,23 @@ std::unique_ptr<flight_recorder> start_flight_recorder(const std::string& name) 
 }
 
 std::unique_ptr<trace_endpoint> start_trace_endpoint(const std::string& name,
-                                                     trace_endpoint::ask_ranks ask) {
-    return or_null(trace_endpoint::start(name, trace_endpoint::default_folder(), std::move(ask)),
-                   "socket for kvferry trace");
+                                                     std::vector<const worker*> ranks) {
+    std::vector<trace::rank_record> known;
+    for (const auto* rank : ranks) {
+        auto record = trace_rank(*rank);
+        known.push_back(record ? std::move(*record) : trace::rank_record{name, {}, 0});
+    }
+    auto ask = [ranks, known](rid request) {
+        std::vector<trace::session_record> all;
+        for (std::size_t i = 0; i < ranks.size(); ++i) {
+            auto part = trace_sessions(*ranks[i], known[i].rank, request);
+            all.insert(all.end(), part.begin(), part.end());
+        }
+        return all;
+    };
+    return or_null(
+        trace_endpoint::start(name, trace_endpoint::default_folder(), known, std::move(ask)),
+        "socket for kvferry trace");
 }
 
 } // namespace kvferry::tools

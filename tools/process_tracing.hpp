@@ -8,6 +8,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace kvferry::tools {
 
@@ -15,8 +16,8 @@ namespace kvferry::tools {
 /// standard error has the reason.
 std::unique_ptr<flight_recorder> start_flight_recorder(const std::string& name);
 
-/// The same for a trace_endpoint.
+/// The same for a trace_endpoint about these ranks, which outlive it.
 std::unique_ptr<trace_endpoint> start_trace_endpoint(const std::string& name,
-                                                     trace_endpoint::ask_ranks);
+                                                     std::vector<const worker*> ranks);
 
 } // namespace kvferry::tools

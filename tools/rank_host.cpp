@@ -2,8 +2,6 @@
 // What each command of a script does.
 #include "tools/rank_host.hpp"
 
-#include "tools/flight_recorder.hpp"
-
 #include <span>
 #include <thread>
 #include <unistd.h>
@@ -58,9 +56,9 @@ rank_host::start(runtime& actors, const rank_options& options, line_writer_actor
     auto info = started->publish({pool->region()}, plan->pages);
     if (!info)
         return info.error();
-    std::unique_ptr<rank_host> result{new rank_host{std::move(out), kvferry::describe(*info),
-                                                    options.stop_deadline, std::move(*pool),
-                                                    std::move(*started), plan->pages}};
+    std::unique_ptr<rank_host> result{new rank_host{
+        std::move(out), options.stop_deadline, std::move(*pool), std::move(*started), plan->pages}};
+    result->live_ = start_trace_endpoint(kvferry::describe(*info), {&result->worker_});
     result->print({{"event", "ready"},
                    {"instance", options.instance},
                    {"rank", info->rank.value},
@@ -99,11 +97,10 @@ host_region rank_host::memory::region() {
     return {owned.data(), owned.size(), memory_kind::host_private, -1};
 }
 
-rank_host::rank_host(line_writer_actor out, std::string name,
-                     std::chrono::milliseconds stop_deadline, memory pool, worker started,
-                     page_table pages)
-    : out_(std::move(out)), name_(std::move(name)), stop_deadline_(stop_deadline),
-      pool_(std::move(pool)), worker_(std::move(started)), content_(pages, pool_.base()) {}
+rank_host::rank_host(line_writer_actor out, std::chrono::milliseconds stop_deadline, memory pool,
+                     worker started, page_table pages)
+    : out_(std::move(out)), stop_deadline_(stop_deadline), pool_(std::move(pool)),
+      worker_(std::move(started)), content_(pages, pool_.base()) {}
 
 bool rank_host::run(const std::string& line) {
     static const std::unordered_map<std::string, void (rank_host::*)(const json&)> commands{
@@ -278,6 +275,7 @@ void rank_host::statistics(const json&) {
 }
 
 bool rank_host::stop() {
+    live_.reset();
     auto stopped = worker_.stop(stop_deadline_);
     for (auto& [key, session] : sessions_) // the last outcomes go before the last line
         session.told.wait_for(std::chrono::seconds{1});

@@ -6,6 +6,7 @@
 #include "cuda/device_pool.hpp"
 #include "tools/cache_content.hpp"
 #include "tools/line_writer.hpp"
+#include "tools/process_tracing.hpp"
 #include "tools/rank_options.hpp"
 #include "tools/worker_events.hpp"
 #include "transport/memfd_pool.hpp"
@@ -29,10 +30,6 @@ public:
 
     /// Runs one command and prints its answer; false after `stop`.
     bool run(const std::string& line);
-
-    /// "context/0".
-    const std::string& name() const { return name_; }
-    const worker& facade() const { return worker_; }
 
     /// Prints `stopped`. False when pages could not be proven quiet: then nothing may be freed, and
     /// only the end of the process settles it.
@@ -63,8 +60,8 @@ private:
         host_region region();
     };
 
-    rank_host(line_writer_actor out, std::string name, std::chrono::milliseconds stop_deadline,
-              memory pool, worker started, page_table pages);
+    rank_host(line_writer_actor out, std::chrono::milliseconds stop_deadline, memory pool,
+              worker started, page_table pages);
 
     void open(const json& command);
     void send(const json& command);
@@ -91,12 +88,12 @@ private:
     void print(const json& event) const;
 
     line_writer_actor out_;
-    std::string name_;
     std::chrono::milliseconds stop_deadline_;
     memory pool_;
     worker worker_;
     cache_content content_;
     std::map<session_key, session> sessions_;
+    std::unique_ptr<trace_endpoint> live_;
 };
 
 } // namespace kvferry::tools

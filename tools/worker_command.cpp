@@ -83,13 +83,8 @@ int run_worker(const rank_options& options) {
         flush();
         return code_of(host.error()) == errc::invalid_argument ? exit_usage : exit_failure;
     }
-    const auto& rank = (*host)->name();
-    auto live = start_trace_endpoint(rank, [&rank, &host](rid request) {
-        return trace_sessions((*host)->facade(), rank, request);
-    });
     for (std::string line; std::getline(std::cin, line) && (*host)->run(line);) {
     }
-    live.reset();
     const auto clean = (*host)->stop();
     flush();
     if (!clean) {

@@ -69,10 +69,7 @@ rank::rank(std::unique_ptr<trace_recording> recording, std::unique_ptr<bench_mem
            worker started, side role)
     : recording_(std::move(recording)), memory_(std::move(memory)),
       worker_(std::make_unique<worker>(std::move(started))),
-      live_(tools::start_trace_endpoint(
-          "bench-" + to_string(role), [from = worker_.get(), role](rid request) {
-              return trace_sessions(*from, to_string(role) + "/0", request);
-          })) {}
+      live_(tools::start_trace_endpoint("bench-" + to_string(role), {worker_.get()})) {}
 
 usage rank::used() const {
     rusage now{};

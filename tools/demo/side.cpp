@@ -39,16 +39,11 @@ void run_side(side_loop& loop) {
             recording = std::move(*started);
         }
         ranks = std::make_unique<side_ranks>(setup);
-        live = tools::start_trace_endpoint(
-            setup.instance, [&ranks, instance = setup.instance](rid request) {
-                std::vector<trace::session_record> all;
-                for (std::size_t rank = 0; rank < ranks->size(); ++rank) {
-                    auto part = trace_sessions(ranks->rank(rank),
-                                               instance + "/" + std::to_string(rank), request);
-                    all.insert(all.end(), part.begin(), part.end());
-                }
-                return all;
-            });
+        std::vector<const worker*> watched;
+        for (std::size_t rank = 0; rank < ranks->size(); ++rank) {
+            watched.push_back(&ranks->rank(rank));
+        }
+        live = tools::start_trace_endpoint(setup.instance, std::move(watched));
         if (setup.instance == "context") {
             context = std::make_unique<context_side>(loop, *ranks, setup);
         } else {

@@ -224,6 +224,7 @@ caf::expected<live_recording> record_live(const std::string& sockets, const std:
     std::error_code ignored; // what cannot be written says it better
     std::filesystem::create_directories(run, ignored);
     struct file {
+        std::string path;
         std::ofstream out;
         block_splitter blocks;
     };
@@ -231,7 +232,7 @@ caf::expected<live_recording> record_live(const std::string& sockets, const std:
     for (const auto& x : *all) {
         const auto path =
             run + "/" + x.what.name + "-" + std::to_string(x.what.process_id) + ".kvtrace";
-        files.push_back({std::ofstream{path, std::ios::binary}, {}});
+        files.push_back({path, std::ofstream{path, std::ios::binary}, {}});
         if (!files.back().out)
             return make_error(errc::system_call_failed, path + " cannot be written");
     }
@@ -272,6 +273,8 @@ caf::expected<live_recording> record_live(const std::string& sockets, const std:
         files[i].out.flush();
         if (!files[i].out)
             return make_error(errc::system_call_failed, run + " cannot be written");
+        if (x.what.bytes == 0) // it had no time to say anything
+            std::filesystem::remove(files[i].path, ignored);
         result.processes.push_back(std::move(x.what));
     }
     return result;

@@ -135,7 +135,19 @@ private:
         case block::session:
             read_session(from);
             break;
+        case block::rank:
+            read_rank(from);
+            break;
         }
+    }
+
+    void read_rank(cursor& from) {
+        trace::rank_record x;
+        x.rank = from.text();
+        x.info_endpoint = from.text();
+        x.world_size = from.number<std::uint32_t>();
+        if (from.ok())
+            into_.ranks.push_back(std::move(x));
     }
 
     void read_session(cursor& from) {

@@ -54,6 +54,7 @@ struct recording {
     std::map<std::uint32_t, recorded_thread> threads;
     /// It began while the process ran: what happened before is missing.
     bool joined_late = false;
+    std::vector<trace::rank_record> ranks;
     /// What sessions said of themselves when they were asked.
     std::vector<trace::session_record> sessions;
     /// What could not be read, for people.

@@ -188,6 +188,8 @@ private:
                                             : x.rank + " " + actor_of(x) + ", " + x.state + ",";
         found.text += " waits for " + y.what;
         auto order = session;
+        if (y.who == "rank_info_server")
+            look_for_ranks(y.rank, found);
         if (x.state == "UNKNOWN") {
             order = silence;
             found.kind = "silence";
@@ -212,6 +214,35 @@ private:
         set_times(found, process, x);
         found.text += ": " + found.who + " must act";
         found_.emplace_back(order, std::move(found));
+    }
+
+    /// Who is missing of the instance with this endpoint, if that can be told.
+    void look_for_ranks(const std::string& endpoint, wait& into) const {
+        std::set<std::string> here;
+        std::string instance;
+        std::uint32_t world_size = 0;
+        for (const auto& from : flow_.recordings)
+            for (const auto& x : from.ranks) {
+                if (x.info_endpoint != endpoint)
+                    continue;
+                here.insert(x.rank);
+                instance = x.rank.substr(0, x.rank.rfind('/'));
+                world_size = x.world_size;
+            }
+        if (here.empty()) {
+            into.text += "; no rank that answers has its endpoint " + endpoint;
+            return;
+        }
+        for (std::uint32_t rank = 0; rank < world_size; ++rank) {
+            const auto name = instance + "/" + std::to_string(rank);
+            if (here.contains(name))
+                continue;
+            into.who = name;
+            into.text += "; " + std::to_string(here.size()) + " of the "
+                         + std::to_string(world_size) + " ranks of " + instance + " are there, "
+                         + name + " is not";
+            return;
+        }
     }
 
     void set_times(wait& x, std::size_t process, const session_record& from) {
