@@ -434,6 +434,7 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a drain is answered, with puts under way and 
     fabric_memory source(shape.source_bytes(), 1), target(shape.target_bytes(), 0);
     fabric_pair<Kit> pair;
     REQUIRE_FALSE(pair.probe.ask(pair.target, drain_fabric{incarnation{999}})); // never heard of
+    const auto writer_address = pair.address_of(pair.writer);
     auto over = pair.open({pair.share(target)});
     pair.check_alive(over, target);
     pair.put(over, shape.job(source.address(), target.address()));
@@ -444,6 +445,11 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a drain is answered, with puts under way and 
     pair.probe.settle(pair.target);
     REQUIRE_FALSE(pair.probe.ask(pair.target, drain_fabric{pair.writer_id}));
     CHECK(std::memcmp(target.data(), then.data(), then.size()) == 0);
+    // Who still believes in it (an old rank info) does not open a way for what it left behind.
+    auto again = pair.probe.template ask<endpoint_opened>(
+        pair.target, open_endpoint{pair.writer_id, writer_address, {}, pair.probe.sink()});
+    REQUIRE_FALSE(again);
+    CHECK(code_of(again.error()) == errc::peer_gone);
 }
 
 TEST_CASE_TEMPLATE_DEFINE("fabric: a stop with work in flight answers everything", Kit,

@@ -103,9 +103,4 @@ void inbound_writes::fence(incarnation writer) {
     }
 }
 
-void inbound_writes::lift_fence(incarnation writer) {
-    if (fenced_.erase(writer) != 0)
-        std::erase(fenced_in_order_, writer);
-}
-
 } // namespace kvferry

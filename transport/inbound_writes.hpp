@@ -50,10 +50,10 @@ public:
     /// Puts that have become complete since the last call.
     std::vector<finished_writes> take_finished();
 
-    /// From now on nothing of this writer is copied any more; if it lives after all, its puts are
-    /// refused. Kept for the last 4096 writers.
+    /// The writer's process has ended: nothing of it is copied any more, for good, whatever is
+    /// still on its way. Kept for the last 4096 writers.
     void fence(incarnation writer);
-    void lift_fence(incarnation writer);
+    bool is_fenced(incarnation writer) const { return fenced_.contains(writer); }
 
     std::uint64_t refused_pieces() const { return refused_pieces_; }
     std::size_t puts() const { return puts_.size(); }

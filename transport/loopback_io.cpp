@@ -5,6 +5,7 @@
 #include "messages/codec.hpp"
 #include "messages/handle.hpp"
 #include "messages/log.hpp"
+#include "transport/peer_is_gone.hpp"
 #include "transport/put_check.hpp"
 #include "transport/sealed_bytes.hpp"
 #include "transport/system_call.hpp"
@@ -73,6 +74,8 @@ void loopback_io_state::handler_failed(const caf::error& error) {
 caf::result<endpoint_opened> loopback_io_state::on_open_endpoint(const open_endpoint& message) {
     if (stopping_)
         return stopping();
+    if (drained_.contains(message.peer))
+        return peer_is_gone(message.peer);
     auto twin = with_.network->find(message.fabric_address);
     if (!twin)
         return make_error(errc::dial_failed,

@@ -116,6 +116,8 @@ private:
     std::map<region_id, region> regions_;
     std::deque<write> writes_;
     std::deque<drain> drains_;
+    /// Processes that have ended.
+    std::set<incarnation> drained_;
     bool stopping_ = false;
     std::vector<answer> stopped_;
     std::uint64_t last_endpoint_ = 0;

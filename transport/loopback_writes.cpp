@@ -82,7 +82,8 @@ caf::result<void> loopback_io_state::on_unregister_region(const unregister_regio
     return {};
 }
 
-caf::result<void> loopback_io_state::on_drain_fabric(const drain_fabric&) {
+caf::result<void> loopback_io_state::on_drain_fabric(const drain_fabric& message) {
+    drained_.insert(message.peer);
     auto done = self_->make_response_promise<answer>();
     drains_.push_back({last_write_, done});
     finish_drains();

@@ -2,6 +2,7 @@
 // Links of the UCX fabric: how they are opened, used for frames, closed and lost.
 #include "messages/handle.hpp"
 #include "messages/log.hpp"
+#include "transport/peer_is_gone.hpp"
 #include "transport/ucx_error.hpp"
 #include "transport/ucx_io.hpp"
 
@@ -53,10 +54,11 @@ caf::expected<ucx_io_state::link*> ucx_io_state::make_link(incarnation peer, byt
 caf::result<endpoint_opened> ucx_io_state::on_open_endpoint(const open_endpoint& message) {
     if (stopping_)
         return stopping();
+    if (inbound_.is_fenced(message.peer)) // what it left in its sockets must stay fenced
+        return peer_is_gone(message.peer);
     auto made = make_link(message.peer, message.fabric_address, message.owner);
     if (!made)
         return add_context(made.error(), "incarnation " + to_string(message.peer));
-    inbound_.lift_fence(message.peer);
     prepare_keys(**made, message.regions);
     return endpoint_opened{(*made)->id};
 }

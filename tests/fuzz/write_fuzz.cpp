@@ -58,7 +58,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t byte
         } else if (what % 8 == 6) {
             writes.fence(sender);
         } else {
-            writes.lift_fence(sender);
             (void)writes.forbid({put});
         }
         fuzz::require(writes.puts() <= 16, "puts are bounded");

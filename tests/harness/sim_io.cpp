@@ -3,6 +3,7 @@
 #include "tests/harness/sim_io.hpp"
 
 #include "messages/handle.hpp"
+#include "transport/peer_is_gone.hpp"
 #include "transport/put_check.hpp"
 #include "transport/sealed_bytes.hpp"
 
@@ -51,6 +52,8 @@ void sim_io_state::on_tick(const deadline_tick&) {
 caf::result<endpoint_opened> sim_io_state::on_open_endpoint(const open_endpoint& message) {
     if (stopping_)
         return make_error(errc::stopped, "the fabric of this rank is stopping");
+    if (inbound_.is_fenced(message.peer))
+        return peer_is_gone(message.peer);
     auto peer = unseal_value<std::uint64_t>(address_label, message.fabric_address);
     if (!peer)
         return make_error(errc::dial_failed,
@@ -69,7 +72,6 @@ caf::result<endpoint_opened> sim_io_state::on_open_endpoint(const open_endpoint&
         }
         fresh.keys.push_back(key);
     }
-    inbound_.lift_fence(fresh.peer);
     fresh.connection = with_.network->connect(with_.self, fresh.peer);
     return endpoint_opened{id};
 }
