@@ -3,6 +3,7 @@
 #include "tools/trace/why.hpp"
 
 #include "tools/trace/pictures.hpp"
+#include "tools/trace/why_sessions.hpp"
 
 #include <algorithm>
 #include <map>
@@ -14,39 +15,19 @@ namespace kvferry::tracing {
 namespace {
 
 using trace::instant;
-using trace::session_record;
-
-/// Smaller: nearer to the cause.
-enum order {
-    silence,   ///< nobody can act there
-    operation, ///< bytes move
-    handler,   ///< somebody is at it
-    mailbox,   ///< somebody will be
-    outside,   ///< everything inside is done
-    answer,
-    wire,
-    session, ///< waits for one of the others
-    outcome,
-    release
-};
 
 class explainer {
 public:
     explainer(const flow& x, std::uint64_t rid, const std::vector<silent_process>& silent)
-        : flow_(x), rid_(rid), silent_(silent) {
+        : flow_(x), rid_(rid), found_(waits_said(x, rid, silent)) {
         for (std::size_t i = 0; i < x.steps.size(); ++i)
             learn(i);
         now_ = x.steps.empty() ? 0 : x.steps.back().time_ns;
-        for (std::size_t process = 0; process < x.recordings.size(); ++process) {
+        for (const auto& [place, y] : found_)
+            now_ = std::max(now_, y.now_ns);
+        for (std::size_t process = 0; process < x.recordings.size(); ++process)
             if (x.recordings[process].ended == trace::ended_asked)
                 asked_.insert(process);
-            for (const auto& y : x.recordings[process].sessions) {
-                if (y.rid != rid)
-                    continue;
-                said_.emplace_back(process, &y);
-                now_ = std::max(now_, on_flow(process, y.now_ns));
-            }
-        }
     }
 
     std::vector<wait> run() {
@@ -54,13 +35,10 @@ public:
             if (x.rid == rid_)
                 look_at(x);
         look_at_sessions();
-        for (const auto& [process, x] : said_)
-            for (const auto& y : x->waits)
-                look_at(process, *x, y);
         std::stable_sort(found_.begin(), found_.end(),
                          [](const auto& a, const auto& b) { return a.first < b.first; });
         std::vector<wait> result;
-        for (auto& [order, x] : found_)
+        for (auto& [place, x] : found_)
             result.push_back(std::move(x));
         return result;
     }
@@ -85,8 +63,6 @@ private:
             if (thread != threads.end() && thread->second.lost > 0)
                 complete_since_ = std::max(complete_since_, x.time_ns);
         }
-        if (!flow_.lanes[x.lane].rank.empty())
-            ranks_.insert(flow_.lanes[x.lane].rank);
     }
 
     // -- what events say ------------------------------------------------------------------------
@@ -97,22 +73,22 @@ private:
         const std::string message{x.message};
         switch (x.what) {
         case instant::io_begin:
-            add(operation, x, "operation", lane_text(x), message,
+            add(order::operation, x, "operation", lane_text(x), message,
                 lane_text(x) + " is at it: " + message + " of " + std::to_string(x.number)
                     + " bytes has not ended");
             break;
         case instant::dequeued:
-            add(handler, x, "handler", lane_text(x), message,
+            add(order::handler, x, "handler", lane_text(x), message,
                 lane_text(x) + " is in its handler of " + message);
             break;
         case instant::wire_sent: {
             const auto there = links_.find(x.lane);
             if (ended_.contains({x.process, x.actor_id}) || x.time_ns < complete_since_
-                || (there == links_.end() && !said_.empty()))
+                || (there == links_.end() && !asked_.empty()))
                 break; // the link is gone and its sessions were told, or nothing is known
             const auto who = there == links_.end() ? std::string{"the peer of "} + lane_text(x)
                                                    : flow_.lanes[there->second].text();
-            add(wire, x, "wire", who, message,
+            add(order::wire, x, "wire", who, message,
                 message + " from " + lane_text(x) + " has not come to " + who);
             break;
         }
@@ -122,7 +98,7 @@ private:
                 in_mailbox(x, message);
             else if (x.what == instant::asked && x.answer == no_step && x.peer_id != 0
                      && x.time_ns >= complete_since_ && !ended_.contains({x.process, x.peer_id}))
-                add(answer, x, "answer", lane_of(x), message,
+                add(order::answer, x, "answer", lane_of(x), message,
                     lane_text(x) + " has no answer to " + message + " from " + lane_of(x));
             break;
         default:
@@ -140,7 +116,7 @@ private:
             text += ", which is in its handler of " + std::string{y.message} + " for "
                     + duration_text(now_ - y.time_ns);
         }
-        add(mailbox, x, "mailbox", who, message, std::move(text));
+        add(order::mailbox, x, "mailbox", who, message, std::move(text));
     }
 
     /// When nothing is on its way, a session waits for somebody outside: its host or its peer.
@@ -164,137 +140,15 @@ private:
             const auto& x = *session.last;
             const std::string message{x.message};
             if (session.finished)
-                add(release, x, "release", lane_text(x), message,
+                add(order::release, x, "release", lane_text(x), message,
                     lane_text(x)
                         + " has its outcome and waits for proof that nobody touches its pages; the "
                           "last it heard was "
                         + message);
             else
-                add(outcome, x, "outcome", lane_text(x), message,
+                add(order::outcome, x, "outcome", lane_text(x), message,
                     lane_text(x) + " has no outcome; the last it did was about " + message);
         }
-    }
-
-    // -- what sessions say ----------------------------------------------------------------------
-
-    void look_at(std::size_t process, const session_record& x, const session_record::wait& y) {
-        const auto there = y.rank.empty() ? x.rank : y.rank;
-        wait found;
-        found.kind = "session";
-        found.who = there + " " + y.who;
-        found.what = y.what;
-        found.text = x.state == "NONE"      ? x.rank + " has no session of it"
-                     : x.state == "UNKNOWN" ? x.rank
-                                            : x.rank + " " + actor_of(x) + ", " + x.state + ",";
-        found.text += " waits for " + y.what;
-        auto order = session;
-        if (y.who == "rank_info_server")
-            look_for_ranks(y.rank, found);
-        if (x.state == "UNKNOWN") {
-            order = silence;
-            found.kind = "silence";
-        } else if (y.who == "host" || y.who == "rank_info_server" || y.who == "copy_io"
-                   || y.who == "cuda_io" || y.who == "ucx_io") {
-            order = outside;
-        } else if (const auto* nobody = silent_at(there)) {
-            order = silence;
-            found.kind = "silence";
-            found.who = there + " process " + std::to_string(nobody->process_id);
-            found.text += "; process " + std::to_string(nobody->process_id) + " of " + nobody->name
-                          + " " + nobody->state;
-        } else if (y.who.ends_with("_session") && !said_by(y)) {
-            // Who should answer does not know the request: its host must open it.
-            order = outside;
-            found.who = (y.rank.empty() ? "generation" : y.rank) + " host";
-            found.text += "; " + (y.rank.empty() ? std::string{"no rank that answers"} : y.rank)
-                          + " has no session of it";
-            if (!y.rank.empty() && !ranks_.contains(y.rank))
-                found.text += " that is known here: " + y.rank + " does not take part in this";
-        }
-        set_times(found, process, x);
-        found.text += ": " + found.who + " must act";
-        found_.emplace_back(order, std::move(found));
-    }
-
-    /// Who is missing of the instance with this endpoint, if that can be told.
-    void look_for_ranks(const std::string& endpoint, wait& into) const {
-        std::set<std::string> here;
-        std::string instance;
-        std::uint32_t world_size = 0;
-        for (const auto& from : flow_.recordings)
-            for (const auto& x : from.ranks) {
-                if (x.info_endpoint != endpoint)
-                    continue;
-                here.insert(x.rank);
-                instance = x.rank.substr(0, x.rank.rfind('/'));
-                world_size = x.world_size;
-            }
-        if (here.empty()) {
-            into.text += "; no rank that answers has its endpoint " + endpoint;
-            return;
-        }
-        for (std::uint32_t rank = 0; rank < world_size; ++rank) {
-            const auto name = instance + "/" + std::to_string(rank);
-            if (here.contains(name))
-                continue;
-            into.who = name;
-            into.text += "; " + std::to_string(here.size()) + " of the "
-                         + std::to_string(world_size) + " ranks of " + instance + " are there, "
-                         + name + " is not";
-            return;
-        }
-    }
-
-    void set_times(wait& x, std::size_t process, const session_record& from) {
-        x.now_ns = on_flow(process, from.now_ns);
-        const step* first = nullptr;
-        const step* heard = nullptr;
-        for (const auto& y : flow_.steps) {
-            if (y.process != process)
-                continue;
-            first = first ? first : &y;
-            if (y.rid == rid_ && y.what == instant::dequeued && y.message != "query_status"
-                && y.message != "renew_requests"
-                && (y.actor.ends_with("_session") || y.actor == "sender")
-                && flow_.lanes[y.lane].rank == from.rank)
-                heard = &y;
-        }
-        x.longer = !heard;
-        x.since_ns = heard ? heard->time_ns : first ? first->time_ns : x.now_ns;
-        x.text += std::string{", for "} + (x.longer ? "more than " : "")
-                  + duration_text(x.now_ns - x.since_ns);
-        if (from.deadline_ns == 0)
-            return;
-        x.deadline_ns = on_flow(process, from.deadline_ns);
-        x.text += ", its deadline is in " + duration_text(*x.deadline_ns - x.now_ns);
-    }
-
-    static std::string actor_of(const session_record& x) {
-        return x.side == "context" ? "tx_session" : "rx_session";
-    }
-
-    /// The session that is waited for exists.
-    bool said_by(const session_record::wait& x) const {
-        return std::any_of(said_.begin(), said_.end(), [&](const auto& entry) {
-            const auto& y = *entry.second;
-            return actor_of(y) == x.who && (x.rank.empty() || y.rank == x.rank);
-        });
-    }
-
-    const silent_process* silent_at(const std::string& rank) const {
-        const auto slash = rank.rfind('/');
-        auto alone = rank;
-        std::replace(alone.begin(), alone.end(), '/', '-');
-        const auto found = std::find_if(silent_.begin(), silent_.end(), [&](const auto& x) {
-            return x.name == alone || x.name == rank.substr(0, slash);
-        });
-        return found == silent_.end() ? nullptr : &*found;
-    }
-
-    // -- both -----------------------------------------------------------------------------------
-
-    std::int64_t on_flow(std::size_t process, std::uint64_t monotonic_ns) const {
-        return static_cast<std::int64_t>(monotonic_ns) + flow_.offsets_ns[process] - flow_.start_ns;
     }
 
     std::string lane_text(const step& x) const { return flow_.lanes[x.lane].text(); }
@@ -321,19 +175,16 @@ private:
 
     const flow& flow_;
     std::uint64_t rid_;
-    const std::vector<silent_process>& silent_;
     std::int64_t now_ = 0;
     std::int64_t complete_since_ = 0;
     std::map<actor_key, std::size_t> lanes_;
     std::map<actor_key, std::size_t> busy_;
     std::set<actor_key> ended_;
     std::set<std::pair<std::size_t, std::uint32_t>> threads_;
-    std::set<std::string> ranks_;
     std::map<std::size_t, std::size_t> links_;
-    std::vector<std::pair<std::size_t, const session_record*>> said_;
     /// Processes whose sessions were asked.
     std::set<std::size_t> asked_;
-    std::vector<std::pair<int, wait>> found_;
+    std::vector<ordered_wait> found_;
 };
 
 } // namespace
