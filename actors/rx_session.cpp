@@ -20,6 +20,12 @@ caf::error reason_of(const wire_error& x) {
                                 : from_wire(x);
 }
 
+/// Why a session ended; not that there is none, no room for one, or a rank that stops.
+bool is_about_the_request(errc code) {
+    return code != errc::none && code != errc::gone && code != errc::limit_exceeded
+           && code != errc::stopped;
+}
+
 } // namespace
 
 rx_session_state::rx_session_state(rx_session_actor::pointer self, dependencies with)
@@ -185,12 +191,17 @@ bool rx_session_state::selected() const {
 
 /// The first report says which group runs the request; the others are told to forget it.
 void rx_session_state::select(const writer& from) {
-    if (std::exchange(transferring_, true))
+    if (finished_ || std::exchange(transferring_, true))
         return;
-    const auto group = from.binding.dp_rank;
-    tell(self_, with_.owner, session_transferring{with_.request, with_.session, group});
+    tell(self_, with_.owner,
+         session_transferring{with_.request, with_.session, from.binding.dp_rank});
+    dismiss_others(from);
+}
+
+void rx_session_state::dismiss_others(const writer& from) {
     if (selected())
         return;
+    const auto group = from.binding.dp_rank;
     auto reason =
         make_error(errc::not_selected, "rid " + to_string(with_.request) + " runs on DP rank "
                                            + std::to_string(group) + " of the context");
@@ -200,13 +211,13 @@ void rx_session_state::select(const writer& from) {
 }
 
 void rx_session_state::dismiss(writer& from, const caf::error& reason) {
-    if (!std::exchange(from.dismissed, true))
+    if (!std::exchange(from.dismissed, true) && !planted(planted_bug::not_selected_not_told))
         cancel(from, reason);
 }
 
 /// Another group may still run the request; without one this is the end.
 void rx_session_state::group_failed(const writer& from, const caf::error& reason) {
-    if (from.dismissed)
+    if (from.dismissed || finished_)
         return;
     if (selected()) {
         finish(outcome_of(reason), explain(reason, from));
@@ -215,6 +226,14 @@ void rx_session_state::group_failed(const writer& from, const caf::error& reason
     for (auto& [rank, other] : writers_)
         if (other.binding.dp_rank == from.binding.dp_rank)
             dismiss(other, reason);
+}
+
+/// A group that had a session for the request is the one that ran it: no other will.
+void rx_session_state::session_failed(const writer& from, const caf::error& reason) {
+    if (from.dismissed || finished_)
+        return;
+    dismiss_others(from);
+    group_failed(from, reason);
 }
 
 /// Tells a writer that was asked that nothing is wanted any more.
@@ -295,7 +314,7 @@ void rx_session_state::on_peer_cancel(const cancel_session& message) {
         tell(self_, from->peer->link,
              send_message{cancel_session{message.header, side::context, message.reason}});
     if (from)
-        group_failed(*from, reason_of(message.reason));
+        session_failed(*from, reason_of(message.reason));
 }
 
 void rx_session_state::on_gone(const gone& message) {
@@ -312,11 +331,13 @@ void rx_session_state::writer_refuses(const message_header& header, const wire_e
     auto* from = writer_of(header.sender);
     if (!from)
         return;
+    if (is_about_the_request(why.code))
+        session_failed(*from, reason_of(why));
     auto already_resolved = resolved(*from);
     for (auto& [index, report] : from->reports)
         // A renewal that crossed the last report is answered `gone`: what was served stays served.
         if ((header.kind == payload_kind::none || index == header.receive_slice)
-            && !report.complete())
+            && (!report.complete() || planted(planted_bug::gone_undoes_service)))
             report.refuse();
     if (!already_resolved)
         group_failed(*from, reason_of(why));

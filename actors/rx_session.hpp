@@ -80,7 +80,9 @@ private:
     void publish(writer&);
     request_data request_for(const writer&, slice_index) const;
     void select(const writer&);
+    void dismiss_others(const writer&);
     void dismiss(writer&, const caf::error&);
+    void session_failed(const writer&, const caf::error&);
     void group_failed(const writer&, const caf::error&);
     void cancel(const writer&, const caf::error&);
     bool selected() const;

@@ -231,10 +231,9 @@ void sender_state::on_deadline(const deadline_tick&) {
         for (auto& waiting : early->second)
             if (!planted(planted_bug::sweep_without_answer))
                 answer_gone(waiting.peer, waiting.request.header,
-                            make_error(errc::deadline_exceeded,
-                                       "rid " + to_string(id) + " was not opened on "
-                                           + describe(environment_->self)
-                                           + " within early_request_lease"));
+                            make_error(errc::gone, "rid " + to_string(id) + " was not opened on "
+                                                       + describe(environment_->self)
+                                                       + " within early_request_lease"));
         early_requests_ -= early->second.size();
         early_.erase(early);
     }

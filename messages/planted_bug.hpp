@@ -48,6 +48,10 @@ enum class planted_bug : std::uint8_t {
     outcome_changes,
     link_loss_not_told,
     implied_block_start,
+    not_selected_not_told,
+    forgotten_request_served,
+    former_dial_accepted,
+    gone_undoes_service,
 };
 
 #ifdef KVFERRY_PLANTED_BUGS

@@ -356,3 +356,50 @@ TEST_CASE("rx_session: a renewal that crosses the last report is answered gone; 
     CHECK(test.outcome() == session_state::kv_transferred);
     CHECK(test.releases() == 1);
 }
+
+TEST_CASE(
+    "rx_session: a DP group whose session fails is the one that ran the request: nobody waits "
+    "for the others") {
+    rx_fixture test;
+    test.bind({rx_fixture::writer(0), rx_fixture::writer(1, true, false, 1)});
+    test.ready(0);
+    test.ready(1);
+    test.receive();
+    wire_error why{errc::invalid_argument, "opened without aux"};
+    SUBCASE("it cancels") {
+        test.tell(cancel_session{rx_fixture::header(0, payload_kind::none), side::generation, why});
+    }
+    SUBCASE("it refuses") {
+        test.tell(refused{rx_fixture::header(0), side::generation, why});
+    }
+    CHECK(test.outcome() == session_state::error);
+    CHECK(contains(test.outcome_text(), "opened without aux"));
+    CHECK(test.sent_to<cancel_session>(1).size() == 1);
+}
+
+TEST_CASE("rx_session: a DP group without room for the request does not speak for the others") {
+    rx_fixture test;
+    test.bind({rx_fixture::writer(0), rx_fixture::writer(1, true, false, 1)});
+    test.ready(0);
+    test.ready(1);
+    test.receive();
+    wire_error why{errc::limit_exceeded, "early_requests_max"};
+    test.tell(refused{rx_fixture::header(0), side::generation, why});
+    CHECK(test.outcomes().empty());
+    test.report(1);
+    CHECK(test.outcome() == session_state::kv_transferred);
+}
+
+TEST_CASE("rx_session: whoever answers after the end is not cancelled a second time (I9)") {
+    rx_fixture test;
+    test.bind({rx_fixture::writer(0), rx_fixture::writer(1, true, false, 1)});
+    test.ready(0);
+    test.ready(1);
+    test.receive();
+    test.cancel();
+    test.tell(gone{rx_fixture::header(0, payload_kind::none), side::generation, {errc::gone, ""}});
+    test.report(1);
+    CHECK(test.sent_to<cancel_session>(0).size() == 1);
+    CHECK(test.sent_to<cancel_session>(1).size() == 1);
+    CHECK(test.releases() == 1);
+}

@@ -68,8 +68,10 @@ void cache_memory::visit(std::int32_t slot, std::uint64_t request, std::uint32_t
     for (std::uint32_t stage = 0; stage < layout_.pp_rank; ++stage)
         first_layer += layout_.layers_per_stage[stage];
     const auto layers = layout_.layers_per_stage[layout_.pp_rank];
-    const auto heads = std::max(1u, model_.heads / layout_.tp_size);
-    const auto first_head = model_.heads >= layout_.tp_size
+    const auto all = layout_.attention_dp;
+    const auto heads = all ? model_.heads : std::max(1u, model_.heads / layout_.tp_size);
+    const auto first_head = all ? 0
+                            : model_.heads >= layout_.tp_size
                                 ? layout_.tp_rank * heads
                                 : layout_.tp_rank / (layout_.tp_size / model_.heads);
     auto at = static_cast<std::uint64_t>(slot) * slot_bytes_;

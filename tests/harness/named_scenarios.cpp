@@ -84,6 +84,27 @@ std::vector<named_scenario> make_all() {
         instances(in, {2, 1}, {1, 2});
         go_direct(in);
     });
+    add("one-of-two-groups", "attention DP: both context ranks are asked, one runs the request",
+        [](auto& in, auto& x) {
+            instances(in, {2, 1, true}, {1, 1});
+            x.context_group = 1;
+            x.aux = aux_mode::required;
+        });
+    add("one-of-two-groups-to-tp2", "two receivers must agree which group it is",
+        [](auto& in, auto& x) {
+            instances(in, {2, 1, true}, {2, 1});
+            go_direct(in);
+            in_pieces(x);
+            x.context_group = in.seed % 2;
+        });
+    add("other-group-dies", "the group that does not run the request dies while it does",
+        [](auto& in, auto& x) {
+            instances(in, {2, 1, true}, {1, 1});
+            go_direct(in);
+            in_pieces(x);
+            x.context_group = 1;
+            fault(in, crash, context_0, 2300);
+        });
     add("generation-first", "the request waits for its session",
         [](auto&, auto& x) { x.context_opens = microseconds{9000}; });
     add("generation-first-tp2", "two early requests, two writers", [](auto& in, auto& x) {

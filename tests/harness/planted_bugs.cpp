@@ -75,6 +75,14 @@ const std::vector<bug_description>& planted_bugs() {
          "sessions do not hear that their link is lost"},
         {"implied-block-start", implied_block_start, "H45",
          "block lists start where the other side's start"},
+        {"not-selected-not-told", not_selected_not_told, "H61",
+         "groups that do not run a request are not told to forget it"},
+        {"forgotten-request-served", forgotten_request_served, "H60",
+         "a renewal is served though its request was answered gone"},
+        {"former-dial-accepted", former_dial_accepted, "H35",
+         "the answer to a former dial is taken for the answer to this one"},
+        {"gone-undoes-service", gone_undoes_service, "H34",
+         "gone, answered to a renewal, counts more than the reports before it"},
     };
     return all;
 }

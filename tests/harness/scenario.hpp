@@ -48,6 +48,8 @@ struct planned_request {
     microseconds context_deadline{100'000};
     microseconds generation_deadline{100'000};
     std::vector<planned_cancel> cancels;
+    /// With attention DP on the context side: the rank that runs it. Receivers are not told.
+    std::optional<std::uint32_t> context_group;
     /// The context side never opens the session, or never sends its last slice.
     bool context_absent = false;
     bool context_stalls = false;
@@ -101,6 +103,8 @@ struct planned_fault {
 struct instance_shape {
     std::uint32_t tp = 1;
     std::uint32_t pp = 1;
+    /// Each TP rank has all heads and requests of its own.
+    bool attention_dp = false;
     std::uint32_t ranks() const { return tp * pp; }
 };
 

@@ -56,6 +56,8 @@ planned_request draw_request(random_source& random, const scenario& in, std::uin
     result.context_stalls = random.percent(6);
     result.sends_too_much = random.percent(2);
     result.aux_mismatch = result.aux == aux_mode::required && random.percent(8);
+    if (in.context.attention_dp)
+        result.context_group = any_place(random, in, side::context).rank;
     return result;
 }
 
@@ -88,6 +90,8 @@ scenario scenario_of(std::uint64_t seed) {
     constexpr std::array<instance_shape, 4> shapes{{{1, 1}, {1, 1}, {2, 1}, {1, 2}}};
     result.context = shapes[random.below(shapes.size())];
     result.generation = shapes[random.below(shapes.size())];
+    if (random.percent(15))
+        result.context = {2, 1, true};
     result.same_host = random.percent(60);
     if (random.percent(60)) {
         set_trap(random, result);

@@ -21,6 +21,7 @@ parallelism layout_of(const instance_shape& shape, std::uint32_t rank) {
     parallelism result;
     result.tp_size = shape.tp;
     result.tp_rank = rank % shape.tp;
+    result.attention_dp = shape.attention_dp;
     result.pp_size = shape.pp;
     result.pp_rank = rank / shape.tp;
     result.layers_per_stage.assign(shape.pp, tiny_model{}.layers / shape.pp);

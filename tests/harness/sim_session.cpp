@@ -83,6 +83,8 @@ void session_host_state::open_now() {
         open_rx question{
             {plan.request}, plan.aux, session_->world->endpoint_of(side::context), 0, self_,
             deadline,       deadline};
+        if (plan.context_group)
+            question.context_dp_rank.reset(); // whoever has it will answer
         ask(self_, session_->process->worker, question)
             .then(
                 [this](rx_opened& done) {

@@ -138,6 +138,8 @@ void simulation::plan_request(const planned_request& wanted) {
             continue;
         const auto ranks = (context ? plan_.context : plan_.generation).ranks();
         for (std::uint32_t rank = 0; rank < ranks; ++rank) {
+            if (context && wanted.context_group && rank != *wanted.context_group)
+                continue;
             auto opens = begin + (context ? wanted.context_opens : wanted.generation_opens)
                          + schedule_.random().between(microseconds{0}, ranks_open_within);
             auto give_up = opens + (context ? wanted.context_deadline : wanted.generation_deadline);

@@ -107,10 +107,13 @@ void simulation::check_told() {
             const auto& writer = x.role == side::generation ? other : x;
             // Who asks when the end of the session is forgotten waits for a new one.
             const auto asked = frames_.asked_at(writer.process->process, reader.drawn);
-            if (!asked || *asked > other.finished_at + plan_.early_request_lease
+            // With attention DP an end that is answered from memory may be that of another request.
+            const auto from_memory = x.plan->context_group && asked && *asked >= other.finished_at;
+            if (!asked || from_memory || *asked > other.finished_at + plan_.early_request_lease
                 || *asked + told_within > x.finished_at)
                 continue;
-            const auto asked_a_living_one = &x == &reader && *asked >= other.opened_at
+            const auto asked_a_living_one = &x == &reader && !x.plan->context_group
+                                            && *asked >= other.opened_at
                                             && *asked + heard_within < other.finished_at;
             if (!asked_a_living_one
                 && (other.plan != x.plan || another_attempt_was_meant(reader, writer)))
@@ -134,7 +137,7 @@ void simulation::check_deaths_noticed() {
         return;
     for (const auto& x : sessions_) {
         if (!x.outcome || x.succeeded() || code_of(x.outcome->error) != errc::deadline_exceeded
-            || x.role == side::context)
+            || x.role == side::context || x.plan->context_group) // another group may serve
             continue;
         for (const auto& other : processes_)
             if (other->dead && other->died_at > x.opened_at
@@ -181,6 +184,9 @@ void simulation::check_recovery() {
             return;
         probe.request = first_rid + static_cast<std::uint64_t>(number);
         probe.content = plan_.seed * 16 + 15;
+        if (plan_.context.attention_dp)
+            probe.context_group =
+                static_cast<std::uint32_t>(schedule_.random().below(plan_.context.ranks()));
         // The other order now and then, where there is room for requests that come early.
         if (plan_.early_requests_max < plan_.generation.ranks() || schedule_.random().percent(50))
             probe.generation_opens = microseconds{1000};

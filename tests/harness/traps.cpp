@@ -57,6 +57,7 @@ void writer_freezes(random_source& random, scenario& in) {
 /// It fails at once, having nothing in flight, while its sibling still writes.
 void one_of_two_writers_fails(random_source& random, scenario& in) {
     in.context = {2, 1};
+    in.requests.back().context_group.reset();
     auto& wanted = slow_puts(random, in);
     wanted.send_blocks = {5};
     wanted.stalling_rank = context_rank(random, in);
@@ -84,6 +85,7 @@ void sender_cancels(random_source& random, scenario& in) {
 void cancel_behind_request(random_source& random, scenario& in) {
     slow_puts(random, in).send_blocks = {5};
     in.context = in.generation = {1, 1};
+    in.requests.back().context_group.reset();
     in.network.overtake_percent = 50;
     in.requests.back().cancels.push_back({side::generation, 0,
                                           random.between(microseconds{0}, microseconds{200}),
@@ -143,7 +145,7 @@ void lease_ends(random_source& random, scenario& in) {
     in.early_request_lease = microseconds{4000};
     in.generation = {1, 1}; // a sibling's renewals would keep its request as well
     auto& wanted = in.requests.back();
-    wanted.context_opens = microseconds{40'000};
+    wanted.context_opens = random.between(microseconds{8000}, microseconds{40'000});
     wanted.may_fail = true;
     in.faults.push_back({fault_kind::freeze,
                          {side::generation, 0},
@@ -165,6 +167,8 @@ void set_trap(random_source& random, scenario& in) {
     wanted.content = in.seed * 16 + 1;
     wanted.context_opens = microseconds{1000};
     wanted.generation_opens = random.between(microseconds{900}, microseconds{1400});
+    if (in.context.attention_dp)
+        wanted.context_group = context_rank(random, in);
     in.requests.push_back(wanted);
     // What is twice here depends on more chance than one.
     constexpr std::array traps{writer_dies,
