@@ -290,7 +290,7 @@ TEST_CASE("rx_session: a DP group that cannot serve is no failure while another 
     test.receive();
     gone answer;
     answer.header = rx_fixture::header(0);
-    answer.reason = {errc::deadline_exceeded, "never opened"};
+    answer.reason = {errc::gone, "never opened"};
     test.tell(answer);
     CHECK(test.outcomes().empty());
     SUBCASE("the other one serves") {

@@ -20,7 +20,7 @@ namespace kvferry::harness {
 using std::chrono::microseconds;
 
 /// What the time of a cancel or a fault counts from.
-enum class since : std::uint8_t { begin, first_request, first_write };
+enum class since : std::uint8_t { begin, first_frame, first_request, first_write };
 
 /// One host action that a request may contain at a time of its own.
 struct planned_cancel {

@@ -61,6 +61,7 @@ simulation::simulation(caf::actor_system& system, scenario plan, bool keep_log)
       frames_([this](std::string text) { fail(failure::assertion, std::move(text)); }) {
     network_.on_sent = [this](incarnation from, incarnation to, byte_view frame) {
         frames_.sent(from, to, frame, schedule_.now());
+        has_come(since::first_frame);
         if (frames_.requests() != 0)
             has_come(since::first_request);
     };

@@ -113,6 +113,7 @@ void simulation::check_told() {
                 || *asked + told_within > x.finished_at)
                 continue;
             const auto asked_a_living_one = &x == &reader && !x.plan->context_group
+                                            && plan_.network.overtake_percent == 0 // heard later
                                             && *asked >= other.opened_at
                                             && *asked + heard_within < other.finished_at;
             if (!asked_a_living_one

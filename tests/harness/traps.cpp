@@ -154,6 +154,38 @@ void lease_ends(random_source& random, scenario& in) {
                          random.between(microseconds{12'000}, microseconds{30'000})});
 }
 
+/// Renewals are often on their way when the last report is.
+void renewals_cross_reports(random_source& random, scenario& in) {
+    in.context = {2, 1};
+    auto& wanted = slow_puts(random, in);
+    wanted.context_group.reset();
+    wanted.send_blocks = {5};
+    in.early_request_lease = microseconds{7000};
+    wanted.context_opens = random.between(microseconds{7000}, microseconds{14'000});
+}
+
+/// The first dial is held up past its deadline and arrives when the second one is made.
+void dials_cross(random_source& random, scenario& in) {
+    in.context = in.generation = {1, 1};
+    in.same_host = true;
+    auto& wanted = in.requests.back();
+    wanted.context_group.reset();
+    wanted.may_fail = true;
+    const auto lasts = random.between(microseconds{42'000}, microseconds{60'000});
+    in.faults.push_back({fault_kind::cut,
+                         {side::context, 0},
+                         {side::generation, 0},
+                         microseconds{0},
+                         lasts,
+                         since::first_frame});
+    auto again = wanted;
+    again.request = 2;
+    again.content += 1;
+    again.context_opens = again.generation_opens =
+        wanted.generation_opens + lasts + random.between(microseconds{0}, microseconds{2000});
+    in.requests.push_back(again);
+}
+
 void aux_is_refused(random_source&, scenario& in) {
     auto& wanted = in.requests.back();
     wanted.aux = aux_mode::required;
@@ -185,6 +217,9 @@ void set_trap(random_source& random, scenario& in) {
                                two_attempts_at_once,
                                lease_ends,
                                aux_is_refused,
+                               renewals_cross_reports,
+                               renewals_cross_reports,
+                               dials_cross,
                                instance_restarts};
     in.unkind_for = microseconds{15'000};
     const auto which = random.below(traps.size());
