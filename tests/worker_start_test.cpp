@@ -39,6 +39,14 @@ worker_options options_of_rank_0() {
     return result;
 }
 
+/// CAF's network thread closes the port of the rank-info server in its own time.
+void expect_soon(const held& before) {
+    for (auto until = clock::now() + std::chrono::seconds{10};
+         !(held{} == before) && clock::now() < until;)
+        std::this_thread::yield();
+    CHECK(held{} == before);
+}
+
 /// Fails at step 1, 2, ... until a start succeeds; returns the texts of the failures.
 std::vector<std::string> fail_at_every_step(runtime& actors, worker_options options) {
     std::vector<std::string> result;
@@ -50,16 +58,12 @@ std::vector<std::string> fail_at_every_step(runtime& actors, worker_options opti
             auto stopped = started->stop(std::chrono::seconds{5});
             REQUIRE(stopped);
             CHECK(stopped->unproven.empty());
-            // CAF's network thread closes the port of the rank-info server in its own time.
-            for (auto until = clock::now() + std::chrono::seconds{10};
-                 !(held{} == before) && clock::now() < until;)
-                std::this_thread::yield();
-            CHECK(held{} == before);
+            expect_soon(before);
             break;
         }
         CHECK(code_of(started.error()) == errc::unsupported);
         result.push_back(text_of(started.error()));
-        CHECK(held{} == before);
+        expect_soon(before);
     }
     return result;
 }
