@@ -120,6 +120,9 @@ sim_process* simulation::at(place where) const {
 }
 
 sim_process& simulation::start_process(place where) {
+    // An instance may be restarted before all its ranks have started: one process per place.
+    if (auto* former = at(where))
+        former->die();
     // Numbers, not names, order everything: they are the same for the same seed.
     incarnation id{++last_process_ * 1000 + where.rank};
     processes_.push_back(std::make_unique<sim_process>(*this, where, id));
