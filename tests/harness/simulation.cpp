@@ -119,10 +119,18 @@ sim_process* simulation::at(place where) const {
     return found == current_.end() ? nullptr : found->second;
 }
 
+/// Of several starts planned for one place (a restart may come before the first one) the last
+/// counts.
+void simulation::plan_start(place where, microseconds earliest) {
+    const auto ticket = ++starts_[{where.instance, where.rank}];
+    schedule_.after(earliest + schedule_.random().between(microseconds{0}, start_within),
+                    [this, where, ticket] {
+                        if (starts_[{where.instance, where.rank}] == ticket)
+                            start_process(where);
+                    });
+}
+
 sim_process& simulation::start_process(place where) {
-    // An instance may be restarted before all its ranks have started: one process per place.
-    if (auto* former = at(where))
-        former->die();
     // Numbers, not names, order everything: they are the same for the same seed.
     incarnation id{++last_process_ * 1000 + where.rank};
     processes_.push_back(std::make_unique<sim_process>(*this, where, id));
@@ -279,10 +287,7 @@ void simulation::restart_instance(const planned_fault& fault) {
     for (std::uint32_t rank = 0; rank < ranks; ++rank) {
         if (auto* dying = at({instance, rank}))
             dying->die();
-        schedule_.after(fault.lasts + schedule_.random().between(microseconds{0}, start_within),
-                        [this, instance, rank] {
-                            start_process({instance, rank});
-                        });
+        plan_start({instance, rank}, fault.lasts);
     }
 }
 
@@ -312,10 +317,7 @@ verdict simulation::run() {
     for (auto instance : {side::context, side::generation})
         for (std::uint32_t rank = 0;
              rank < (instance == side::context ? plan_.context : plan_.generation).ranks(); ++rank)
-            schedule_.after(schedule_.random().between(microseconds{0}, start_within),
-                            [this, instance, rank] {
-                                start_process({instance, rank});
-                            });
+            plan_start({instance, rank}, microseconds{0});
     microseconds faulty = plan_.unkind_for;
     microseconds longest{0};
     for (const auto& wanted : plan_.requests) {

@@ -50,6 +50,7 @@ public:
 
 private:
     sim_process* at(place) const;
+    void plan_start(place, microseconds earliest);
     sim_process& start_process(place);
     void plan_request(const planned_request&);
     void open_session(const planned_request&, side, std::uint32_t rank, time_point give_up);
@@ -87,6 +88,7 @@ private:
     frame_referee frames_;
     std::vector<std::unique_ptr<sim_process>> processes_;
     std::map<std::pair<side, std::uint32_t>, sim_process*> current_;
+    std::map<std::pair<side, std::uint32_t>, std::uint64_t> starts_;
     std::list<sim_session> sessions_;
     /// Their sessions point to them.
     std::list<planned_request> probes_;
