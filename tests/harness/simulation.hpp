@@ -71,6 +71,7 @@ private:
     void check_ended();
     void check_released();
     void check_told();
+    bool had_served(const sim_process& writer, const sim_session& reader) const;
     bool another_attempt_was_meant(const sim_session& reader, const sim_session& writer) const;
     void check_deaths_noticed();
     void check_forgotten();
