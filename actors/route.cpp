@@ -23,19 +23,21 @@ bool maps_whole(const mapped_region& mapping, const peer_view& peer) {
            && mapping.bytes >= peer.regions[mapping.region].bytes;
 }
 
+bool writes_device(const copy_plan& plan, const peer_view& peer) {
+    return std::any_of(plan.parts.begin(), plan.parts.end(), [&](const plan_part& part) {
+        auto target = peer.info.pages->pools[part.target_pool].region;
+        return target < peer.regions.size() && peer.regions[target].kind == memory_kind::cuda;
+    });
+}
+
 /// Who has to copy: a device as soon as memory of one is concerned, the one that is read from when
 /// there is one. Other devices of the rank reach its memory too.
 int copier_of(const copy_plan& plan, const own_memory& own, const peer_view& peer) {
-    auto writes_device = false;
-    for (const auto& part : plan.parts) {
+    for (const auto& part : plan.parts)
         if (auto region = own.region_of_pool[part.source_pool]; own.regions[region].device >= 0)
             return own.regions[region].device;
-        auto target = peer.info.pages->pools[part.target_pool].region;
-        writes_device =
-            writes_device
-            || (target < peer.regions.size() && peer.regions[target].kind == memory_kind::cuda);
-    }
-    return writes_device && !own.devices.empty() ? own.devices.front() : mapped_region::by_host;
+    return writes_device(plan, peer) && !own.devices.empty() ? own.devices.front()
+                                                             : mapped_region::by_host;
 }
 
 /// Why the copier does not reach every pool that the plan writes; empty when it does.
@@ -78,13 +80,6 @@ std::string why_unreadable(const copy_plan& plan, const own_memory& own, int dev
 bool reads_device(const copy_plan& plan, const own_memory& own) {
     return std::any_of(plan.parts.begin(), plan.parts.end(), [&](const plan_part& part) {
         return own.regions[own.region_of_pool[part.source_pool]].kind == memory_kind::cuda;
-    });
-}
-
-bool writes_device(const copy_plan& plan, const peer_view& peer) {
-    return std::any_of(plan.parts.begin(), plan.parts.end(), [&](const plan_part& part) {
-        auto target = peer.info.pages->pools[part.target_pool].region;
-        return target < peer.regions.size() && peer.regions[target].kind == memory_kind::cuda;
     });
 }
 

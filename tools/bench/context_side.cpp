@@ -91,6 +91,11 @@ public:
         return json{{"used", rank_->used()}, {"posting_seconds", posting.count()}};
     }
 
+    /// -> {"bytes"}; a question of its own, since reading it costs processor time.
+    caf::expected<json> measure_private_bytes(const json&) {
+        return json{{"bytes", private_bytes()}};
+    }
+
     /// {"first", "count"} -> {"seconds", "moves_pieces"}
     caf::expected<json> limit(const json& question) {
         if (!limit_->moves_pieces()) // the same start as transfers have
@@ -147,6 +152,7 @@ int run_context_side(int fd) {
     using answer = caf::expected<json> (context_side::*)(const json&);
     const std::map<std::string, answer> questions{
         {"start", &context_side::start},
+        {"private_bytes", &context_side::measure_private_bytes},
         {"map", &context_side::map},
         {"offer", &context_side::offer},
         {"settle", &context_side::settle},

@@ -222,8 +222,10 @@ private:
             result.hops += static_cast<double>(later.hops - earlier.hops);
         }
         result.posting_seconds = after->at("posting_seconds").get<double>();
-        result.private_bytes =
-            after->at("used").get<usage>().private_bytes + own_after.private_bytes;
+        auto peer_bytes = context_->ask({{"do", "private_bytes"}});
+        if (!peer_bytes)
+            return std::move(peer_bytes.error());
+        result.private_bytes = peer_bytes->at("bytes").get<std::uint64_t>() + private_bytes();
         return result;
     }
 

@@ -20,6 +20,8 @@ double seconds_of(const timeval& x) {
     return static_cast<double>(x.tv_sec) + static_cast<double>(x.tv_usec) * 1e-6;
 }
 
+} // namespace
+
 /// RssAnon of /proc/self/status.
 std::uint64_t private_bytes() {
     std::ifstream status{"/proc/self/status"};
@@ -28,8 +30,6 @@ std::uint64_t private_bytes() {
             return std::stoull(line.substr(line.find(':') + 1)) << 10;
     return 0;
 }
-
-} // namespace
 
 caf::expected<rank> rank::start(runtime& actors, const bench_options& options,
                                 const bench_shape& shape, side role) {
@@ -74,7 +74,7 @@ rank::rank(std::unique_ptr<trace_recording> recording, std::unique_ptr<bench_mem
 usage rank::used() const {
     rusage now{};
     ::getrusage(RUSAGE_SELF, &now);
-    return {seconds_of(now.ru_utime) + seconds_of(now.ru_stime), io_loop::hops(), private_bytes()};
+    return {seconds_of(now.ru_utime) + seconds_of(now.ru_stime), io_loop::hops()};
 }
 
 caf::error rank::stop() {

@@ -15,11 +15,12 @@ namespace kvferry::bench {
 struct usage {
     double cpu_seconds = 0;
     std::uint64_t hops = 0;
-    /// Anonymous memory in use now; pools and other shared memory are not in it.
-    std::uint64_t private_bytes = 0;
 
-    NLOHMANN_DEFINE_TYPE_INTRUSIVE(usage, cpu_seconds, hops, private_bytes)
+    NLOHMANN_DEFINE_TYPE_INTRUSIVE(usage, cpu_seconds, hops)
 };
+
+/// Anonymous memory of this process; pools and other shared memory are not in it.
+std::uint64_t private_bytes();
 
 class rank {
 public:
