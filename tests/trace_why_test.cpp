@@ -8,6 +8,7 @@
 #include "tests/trace_story.hpp"
 #include "tools/trace/why.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <future>
 #include <string>
@@ -85,10 +86,10 @@ TEST_CASE("trace why: a host's callback that does not return is named") {
     const auto waits = ranks.waits();
     let_go.set_value();
     receiving.released().get();
-    REQUIRE_FALSE(waits.empty());
-    CHECK(waits[0].kind == "handler");
-    CHECK(waits[0].who == "test callback_runner");
-    CHECK(waits[0].what == "run_callback");
+    // Others may be at the end of a handler just then.
+    CHECK(std::ranges::any_of(waits, [](const wait& x) {
+        return x.kind == "handler" && x.who == "test callback_runner" && x.what == "run_callback";
+    }));
 }
 
 TEST_CASE("trace why: a copy that waits for an event of the host is up to the copying actor") {
