@@ -9,6 +9,7 @@
 #include "messages/codec.hpp"
 #include "messages/handle.hpp"
 #include "messages/log.hpp"
+#include "messages/planted_bug.hpp"
 #include "transport/page_table_check.hpp"
 #include "transport/topology.hpp"
 
@@ -391,7 +392,7 @@ caf::result<worker_statistics> transfer_worker_state::on_statistics(const query_
 // the deadline keeps its memory, its mappings and the actors that own them.
 
 caf::result<worker_stopped> transfer_worker_state::on_stop(const stop_worker& message) {
-    if (std::exchange(stopping_, true))
+    if (std::exchange(stopping_, true) && !planted(planted_bug::stop_in_a_circle))
         return make_error(errc::duplicate, describe(info_) + " is stopping already");
     stop_ = self_->make_response_promise<worker_stopped>();
     self_->delayed_send(transfer_worker_actor{self_}, message.deadline, deadline_tick{});
@@ -462,7 +463,7 @@ void transfer_worker_state::io_ended() {
 }
 
 void transfer_worker_state::on_deadline(const deadline_tick&) {
-    if (!stop_.pending())
+    if (!stop_.pending() || planted(planted_bug::stop_in_a_circle))
         return;
     ask(self_, transfer_worker_actor{self_}, list_sessions{})
         .then(

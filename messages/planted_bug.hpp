@@ -52,6 +52,7 @@ enum class planted_bug : std::uint8_t {
     forgotten_request_served,
     former_dial_accepted,
     gone_undoes_service,
+    stop_in_a_circle,
 };
 
 #ifdef KVFERRY_PLANTED_BUGS

@@ -14,7 +14,7 @@ endfunction()
 
 check("nothing is wrong" --from 4)
 foreach(planted "outcome-changes=double end" "link-loss-not-told=message lost" "link-loss-not-told=no end"
-        "link-loss-not-told=loan not returned")
+        "link-loss-not-told=loan not returned" "stop-in-a-circle=cycle of waits")
     string(REGEX MATCH "(.*)=(.*)" _ "${planted}")
     set(bug "${CMAKE_MATCH_1}")
     set(finding "${CMAKE_MATCH_2}")

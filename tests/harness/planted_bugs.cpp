@@ -83,6 +83,8 @@ const std::vector<bug_description>& planted_bugs() {
          "the answer to a former dial is taken for the answer to this one"},
         {"gone-undoes-service", gone_undoes_service, "H34",
          "gone, answered to a renewal, counts more than the reports before it"},
+        {"stop-in-a-circle", stop_in_a_circle, "H6",
+         "a rank and its table of sessions wait for each other's end, without a deadline"},
     };
     return all;
 }

@@ -93,6 +93,9 @@ public:
     /// From now on what happens is recorded in that folder.
     caf::error record(const std::string& folder, const std::string& name);
 
+    /// The recording is complete, if there is one.
+    void end_recording() { trace_.reset(); }
+
     /// Kills every actor and forgets timers and events; the names of what does not end.
     std::vector<std::string> clear();
 

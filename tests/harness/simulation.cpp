@@ -357,6 +357,8 @@ verdict simulation::run() {
     check_statistics();
     stop_all();
     check_memory();
+    if (verdict_.what != failure::none)
+        schedule_.end_recording(); // what the reset does to broken actors is no part of the run
     auto left = schedule_.clear();
     if (!left.empty())
         fail(failure::leak, std::to_string(left.size()) + " actors cannot be ended, " + left.front()
