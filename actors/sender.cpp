@@ -246,7 +246,8 @@ caf::result<session_list> sender_state::on_list(const list_sessions& message) {
     for (const auto& [request, waiting] : early_) {
         if (!wanted(request))
             continue;
-        session_status status{side::context, request};
+        session_status status;
+        status.request = request;
         for (const auto& early : waiting) {
             status.peers[early.peer->info.rank] = exposure::unexposed;
             status.waits.push_back(

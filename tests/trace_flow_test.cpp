@@ -111,6 +111,27 @@ TEST_CASE("trace stats: a request's stages sum up to its way, and the copy is on
     CHECK(row->work.max_ns == 2000);
 }
 
+TEST_CASE("trace stats: a request that waited for a link, whose events name no request, says so") {
+    auto run = one_transfer();
+    story before{"generation", "here"};
+    before.add(-100, instant::sent, "host", 0, "open_rx", 90, 7);
+    before.add(-10, instant::sent, "peer_link", 11, "peer_ready", 91, 0).peer_id = 10;
+    before.add(-8, instant::dequeued, "rx_session", 10, "peer_ready", 91, 0);
+    before.get().events.push_back(run[0].events[0]); // its request leaves in that handler
+    before.add(0, instant::done, "rx_session", 10, "peer_ready", 91, 0);
+    auto& events = run[0].events;
+    events.erase(events.begin());
+    events.insert(events.begin(), before.get().events.begin(), before.get().events.end());
+    const auto numbers = statistics_of(join(run));
+    REQUIRE(numbers.requests.size() == 1);
+    const auto& request = numbers.requests[0];
+    CHECK(request.total_ns == 165'000);
+    CHECK(request.unexplained_ns == 0);
+    CHECK(std::ranges::any_of(request.stages, [](const auto& part) {
+        return part.name == "link, until its peer_ready" && part.ns == 90'000;
+    }));
+}
+
 TEST_CASE("trace stats: percentiles are values that occurred") {
     std::vector<std::int64_t> values;
     for (std::int64_t i = 200; i > 0; --i)

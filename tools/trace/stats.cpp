@@ -102,8 +102,14 @@ void walk_back(const flow& from, std::size_t outcome, std::int64_t begin_ns,
     const auto& first = from.steps[at];
     if (const auto rest = first.time_ns - begin_ns; rest > 0) {
         const auto by_host = first.actor == "host";
-        sums[by_host ? "host, until its " + std::string{first.message} : "unexplained"] += rest;
-        into.unexplained_ns = by_host ? 0 : rest;
+        // Two loops that meet: neither one's events say what the other did before.
+        const auto by_link = first.what != instant::wire_received
+                             && (first.actor == "peer_link" || first.actor == "host_link_io"
+                                 || first.actor == "ucx_io");
+        sums[by_host   ? "host, until its " + std::string{first.message}
+             : by_link ? "link, until its " + std::string{first.message}
+                       : "unexplained"] += rest;
+        into.unexplained_ns = by_host || by_link ? 0 : rest;
     }
     for (auto& [name, ns] : sums)
         into.stages.push_back({name, ns});
