@@ -245,18 +245,24 @@ void trace_endpoint::begin(client& x, const std::string& question) {
         x.recording = true;
         return;
     }
-    std::uint64_t request = 0;
-    if (question.starts_with("why ")
-        && std::from_chars(question.data() + 4, question.data() + question.size(), request).ec
-               == std::errc{}) {
+    const auto tell = [&](std::optional<rid> request) {
         head();
         for (const auto& rank : ranks_)
             x.add(x.encoder.rank(rank));
-        for (const auto& session : ask_(rid{request}))
+        for (const auto& session : ask_(request))
             x.add(x.encoder.session(session));
+    };
+    std::uint64_t request = 0;
+    if (question == "sessions") {
+        tell({});
+        x.add(x.encoder.end(trace::ended_asked));
+    } else if (question.starts_with("why ")
+               && std::from_chars(question.data() + 4, question.data() + question.size(), request)
+                          .ec
+                      == std::errc{}) {
+        tell(rid{request});
         x.recording = true; // for the rings, once
         x.end(trace::ended_asked);
-        return;
     }
     x.ending = true;
 }
@@ -269,14 +275,14 @@ caf::expected<trace::rank_record> trace_rank(const worker& from) {
 }
 
 std::vector<trace::session_record> trace_sessions(const worker& from, const std::string& rank,
-                                                  rid request) {
+                                                  std::optional<rid> request) {
     std::vector<trace::session_record> result;
     auto all = from.sessions({request}, trace_answer);
     if (!all) {
         trace::session_record silent;
         silent.rank = rank;
         silent.state = "UNKNOWN";
-        silent.rid = request.value;
+        silent.rid = request.value_or(rid{}).value;
         silent.now_ns = trace::clock_now().monotonic_ns;
         silent.waits.push_back({"the rank's loop, which has not answered for "
                                     + std::to_string(trace_answer.count()) + " ms",

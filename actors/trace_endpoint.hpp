@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where `kvferry trace record` and `kvferry trace why` look into a running process: a unix socket
-// in a folder of its user. Nothing is on the network, nobody but the user gets in.
+// Where `kvferry trace record`, `why` and `top` look into a running process: a unix socket in a
+// folder of its user. Nothing is on the network, nobody but the user gets in.
 #pragma once
 
 #include "actors/worker.hpp"
@@ -11,6 +11,7 @@
 #include <functional>
 #include <list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -20,14 +21,15 @@ namespace kvferry {
 /// Owns a thread, which sleeps while nobody looks. A process has one; what it shows is about all
 /// ranks of the process.
 ///
-/// Who connects sends one line, "record" or "why RID", and gets a recording (trace_format.hpp):
-/// - record: what happens from now on, until the connection's other end stops sending;
-/// - why: the ranks, their sessions of that request, then what the rings hold.
+/// Who connects sends one line and gets a recording (trace_format.hpp):
+/// - "record": what happens from now on, until the connection's other end stops sending;
+/// - "why RID": the ranks, their sessions of that request, then what the rings hold;
+/// - "sessions": the ranks and all their sessions.
 /// At least every `trace_beat` something comes, so that silence means a frozen process.
 class trace_endpoint {
 public:
-    /// What `ranks` of this process say of a request; called on the endpoint's thread.
-    using ask_ranks = std::function<std::vector<trace::session_record>(rid)>;
+    /// What `ranks` of this process say of a request, or of all; called on the endpoint's thread.
+    using ask_ranks = std::function<std::vector<trace::session_record>(std::optional<rid>)>;
 
     /// KVFERRY_TRACE_DIR, else "kvferry" in XDG_RUNTIME_DIR, else "kvferry-<user id>" among the
     /// system's temporary files.
@@ -75,8 +77,10 @@ inline constexpr std::chrono::milliseconds trace_beat{200};
 /// The worker as others find it; asks it, hence once it is published.
 caf::expected<trace::rank_record> trace_rank(const worker&);
 
-/// What this worker, called `rank`, says of a request: how it waits, at most `trace_answer`.
-std::vector<trace::session_record> trace_sessions(const worker&, const std::string& rank, rid);
+/// What this worker, called `rank`, says of a request, or of all: how they wait. It takes
+/// `trace_answer` at most.
+std::vector<trace::session_record> trace_sessions(const worker&, const std::string& rank,
+                                                  std::optional<rid>);
 inline constexpr std::chrono::milliseconds trace_answer{500};
 
 } // namespace kvferry

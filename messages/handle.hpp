@@ -18,6 +18,7 @@
 #include <caf/detail/type_traits.hpp>
 #include <caf/result.hpp>
 #include <caf/send.hpp>
+#include <caf/typed_event_based_actor.hpp>
 
 #include <atomic>
 #include <exception>

@@ -198,6 +198,28 @@ TEST_CASE("trace why, live: nothing is said of a request that is over") {
     CHECK_MESSAGE(contains(said.text, "is over"), said.text);
 }
 
+TEST_CASE("trace top, live: all sessions of all ranks are there, the one that ends first above") {
+    two_ranks ranks;
+    for (int rid : {7, 8, 9})
+        REQUIRE(
+            ranks.context[0]
+                .ask({{"do", "open"}, {"rid", rid}, {"deadline_ms", rid == 8 ? 30'000 : 60'000}})
+                .at("event")
+            == "opened");
+    const auto said = json::parse(run("trace top --rounds 1 --json").text);
+    REQUIRE(said.at("ranks").size() == 2);
+    CHECK(said.at("ranks")[0].at("rank") == "context/0");
+    CHECK(said.at("ranks")[0].at("sessions") == json{{"INIT", 3}});
+    CHECK(said.at("ranks")[1].at("sessions").empty());
+    REQUIRE(said.at("sessions").size() == 3);
+    CHECK(said.at("sessions")[0].at("rid") == 8);
+    CHECK(said.at("sessions")[0].at("deadline_in_ns") < 30'000'000'000);
+    CHECK(said.at("sessions")[0].at("waits")[0].at("who") == "host");
+    const auto text = run("trace top --rounds 2 --every 10ms --rows 2").text;
+    CHECK(contains(text, "context/0: 3 INIT\ngeneration/0: no session\n"));
+    CHECK(contains(text, "and 1 more, which have more time"));
+}
+
 TEST_CASE("trace record, live: ranks are joined; the limit stops it and is told") {
     init_types();
     two_ranks ranks;

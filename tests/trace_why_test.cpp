@@ -59,7 +59,7 @@ struct loopback_ranks {
     std::vector<wait> waits() {
         auto run = recorded_since(events);
         for (auto [rank, name] : {std::pair{&source(), "prefill/0"}, {&target(), "decode/0"}}) {
-            const auto said = trace_sessions(rank->transfers, name, {7});
+            const auto said = trace_sessions(rank->transfers, name, rid{7});
             run.sessions.insert(run.sessions.end(), said.begin(), said.end());
         }
         run.ended = trace::ended_asked;

@@ -30,7 +30,7 @@ std::unique_ptr<trace_endpoint> start_trace_endpoint(const std::string& name,
         auto record = trace_rank(*rank);
         known.push_back(record ? std::move(*record) : trace::rank_record{name, {}, 0});
     }
-    auto ask = [ranks, known](rid request) {
+    auto ask = [ranks, known](std::optional<rid> request) {
         std::vector<trace::session_record> all;
         for (std::size_t i = 0; i < ranks.size(); ++i) {
             auto part = trace_sessions(*ranks[i], known[i].rank, request);

@@ -41,6 +41,7 @@ with one file per process. Commands take that folder, or one file.
 Running processes are looked at through a socket each, in KVFERRY_TRACE_DIR, else in "kvferry" in
 XDG_RUNTIME_DIR, else in /tmp/kvferry-<user id>; only their own user gets in.
 
+  kvferry trace top                                        all sessions, those that end next first
   kvferry trace why 7                                      what rid 7 waits for now, who must act
   kvferry trace record --for 10s --limit 1000000 -o /tmp/run
 

@@ -280,11 +280,11 @@ caf::expected<live_recording> record_live(const std::string& sockets, const std:
     return result;
 }
 
-caf::expected<live_answers> ask_live(const std::string& sockets, std::uint64_t rid) {
+caf::expected<live_answers> ask_live(const std::string& sockets, std::optional<std::uint64_t> rid) {
     auto all = connect_all(sockets);
     if (!all)
         return std::move(all.error());
-    talk(*all, "why " + std::to_string(rid) + "\n", clock::now() + 4 * silence_max,
+    talk(*all, rid ? "why " + std::to_string(*rid) + "\n" : "sessions\n", clock::now() + 4 * silence_max,
          [](process&) { return true; });
     live_answers result;
     for (auto& x : *all) {

@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,11 +42,11 @@ struct live_recording {
 caf::expected<live_recording> record_live(const std::string& sockets, const std::string& run,
                                           std::chrono::milliseconds time, std::uint64_t events_max);
 
-/// What all processes know of a request now.
+/// What all processes know of a request now; without one: of all sessions, and no events.
 struct live_answers {
     std::vector<recording> recordings;
     std::vector<silent_process> silent;
 };
-caf::expected<live_answers> ask_live(const std::string& sockets, std::uint64_t rid);
+caf::expected<live_answers> ask_live(const std::string& sockets, std::optional<std::uint64_t> rid);
 
 } // namespace kvferry::tracing

@@ -6,6 +6,7 @@
 #include "tools/subcommand.hpp"
 #include "tools/trace/live.hpp"
 #include "tools/trace/open_run.hpp"
+#include "tools/trace/top.hpp"
 #include "tools/trace/why.hpp"
 
 #include <CLI/CLI.hpp>
@@ -14,6 +15,8 @@
 #include <iostream>
 #include <memory>
 #include <string>
+#include <thread>
+#include <unistd.h>
 #include <utility>
 #include <vector>
 
@@ -29,6 +32,9 @@ struct live_options {
     std::uint64_t rid = 0;
     double seconds = 10;
     std::uint64_t limit = 0;
+    double every = 1;
+    std::uint64_t rounds = 0;
+    std::size_t rows = 20;
     bool json = false;
 };
 
@@ -96,6 +102,25 @@ int why(const live_options& options) {
     return tell(options, join(std::move(answers->recordings)), answers->silent);
 }
 
+int top(const live_options& options) {
+    const auto clears = !options.json && options.rounds != 1 && ::isatty(STDOUT_FILENO) != 0;
+    for (std::uint64_t round = 1;; ++round) {
+        auto answers = ask_live(options.sockets, {});
+        if (!answers)
+            return failed(answers.error());
+        const auto all = overview_of(answers->recordings);
+        if (clears)
+            std::cout << "\x1b[H\x1b[J"; // home, and nothing below it
+        if (options.json)
+            std::cout << json_of(all, answers->silent).dump() << std::endl;
+        else
+            std::cout << text_of(all, answers->silent, options.rows) << std::endl;
+        if (!std::cout || round == options.rounds)
+            return exit_success;
+        std::this_thread::sleep_for(std::chrono::duration<double>{options.every});
+    }
+}
+
 } // namespace
 
 void add_live_commands(CLI::App& trace, int& status) {
@@ -105,10 +130,10 @@ void add_live_commands(CLI::App& trace, int& status) {
             ->type_name("DIR")
             ->capture_default_str();
     };
+    const std::map<std::string, double> units{{"ms", 0.001}, {"s", 1}, {"min", 60}};
     auto* lasting = trace.add_subcommand("record", "Record what running processes do from now on");
     lasting->add_option("--for", options->seconds, "How long: 500ms, 10s, 2min")
-        ->transform(CLI::AsNumberWithUnit(
-            std::map<std::string, double>{{"ms", 0.001}, {"s", 1}, {"min", 60}}))
+        ->transform(CLI::AsNumberWithUnit(units))
         ->check(CLI::Range(0.001, 86400.0))
         ->type_name("TIME")
         ->default_str("10s");
@@ -130,6 +155,19 @@ void add_live_commands(CLI::App& trace, int& status) {
     reason->add_flag("--json", options->json, "A list of objects");
     sockets(reason);
     reason->callback([options, &status] { status = why(*options); });
+    auto* now = trace.add_subcommand(
+        "top", "All sessions of running processes: states by rank, and those that end next");
+    now->add_option("--every", options->every, "How often: 500ms, 1s")
+        ->transform(CLI::AsNumberWithUnit(units))
+        ->check(CLI::Range(0.01, 86400.0))
+        ->type_name("TIME")
+        ->default_str("1s");
+    now->add_option("--rounds", options->rounds, "Stop after so many; 0: when it is interrupted")
+        ->type_name("N");
+    now->add_option("--rows", options->rows, "Sessions shown")->type_name("N")->default_str("20");
+    now->add_flag("--json", options->json, "One object per round, with all sessions");
+    sockets(now);
+    now->callback([options, &status] { status = top(*options); });
 }
 
 } // namespace kvferry

@@ -1,0 +1,32 @@
+// SPDX-License-Identifier: Apache-2.0
+// All sessions of running ranks at one time: how many are in which state, and which end next.
+#pragma once
+
+#include "tools/trace/recording.hpp"
+#include "tools/trace/why.hpp"
+
+#include <nlohmann/json_fwd.hpp>
+
+#include <cstddef>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace kvferry::tracing {
+
+struct overview {
+    /// Per rank: sessions by state. A rank without sessions is there, too.
+    std::map<std::string, std::map<std::string, std::size_t>> ranks;
+    /// What nobody answers for first, then by the time that is left, then those without a deadline.
+    std::vector<trace::session_record> sessions;
+};
+
+overview overview_of(const std::vector<recording>&);
+
+/// `rows` sessions at most; says how many are left out.
+std::string text_of(const overview&, const std::vector<silent_process>&, std::size_t rows);
+
+/// {"ranks":[...],"sessions":[...],"silent":[...]}, all of them.
+nlohmann::json json_of(const overview&, const std::vector<silent_process>&);
+
+} // namespace kvferry::tracing
