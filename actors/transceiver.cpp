@@ -52,7 +52,8 @@ void transceiver::take(const session_released& event) {
 /// False when nothing came in time.
 bool transceiver::wait_event(clock::time_point until) {
     auto came = true;
-    const auto left = std::max(until - clock::now(), clock::duration::zero());
+    const auto now = clock::now();
+    const auto left = std::max(until, now) - now; // `until` may be the least time there is
     inbox_->receive([this](const session_ready& event) { take(event); },
                     [this](const session_finished& event) { take(event); },
                     [this](const session_released& event) { take(event); },
