@@ -29,10 +29,10 @@ struct limits {
     std::size_t inline_copy_bytes_max = std::size_t{64} << 10;
     /// copy_io looks at its inbox after every piece of this size.
     std::size_t copy_piece_bytes_max = std::size_t{1} << 20;
-    /// What the staged route gathers and puts at a time: a multiple of 16.
+    /// What the staged route gathers, puts and scatters at a time: a multiple of 16.
     std::size_t staging_piece_bytes_max = std::size_t{4} << 20;
-    /// Pinned host memory of the staged route, for each device that copies; taken by the first
-    /// transfer that needs it.
+    /// Pinned host memory of the staged route, for each device that copies, once for what leaves it
+    /// and once for what reaches it; taken by the first transfer that needs it.
     std::size_t staging_bytes_max = std::size_t{64} << 20;
 
     // -- counts ----------------------------------------------------------------------------

@@ -95,14 +95,6 @@ struct frame_arrived {
     byte_buffer frame;
 };
 
-/// `job.target_pools` hold addresses of the peer; `region` picks the access key.
-struct start_put {
-    transfer_id id;
-    endpoint_id endpoint;
-    copy_job job;
-    completion_actor reply_to;
-};
-
 /// Events of the host's own CUDA streams, as cudaEvent_t; they must live until the piece has ended.
 struct device_events {
     /// No byte is read before this event has happened.
@@ -110,6 +102,16 @@ struct device_events {
     /// Recorded on the copying stream behind the piece's last read. A stream that waits for it
     /// before it was recorded waits for nothing.
     void* completed = nullptr;
+};
+
+/// `job.target_pools` hold addresses of the peer; `region` picks the access key.
+struct start_put {
+    transfer_id id;
+    endpoint_id endpoint;
+    copy_job job;
+    completion_actor reply_to;
+    /// For puts out of memory on a device only.
+    device_events events = {};
 };
 
 /// All addresses of `job` are addresses of this process.
@@ -153,6 +155,10 @@ struct register_region {
     std::byte* base = nullptr;
     std::uint64_t bytes = 0;
     memory_kind kind = memory_kind::host_private;
+    /// For memory on a device: who copies into it, and the host memory from where. Without them
+    /// no put reaches that memory. Regions that share a device share its staging memory.
+    device_actor copier = {};
+    std::span<std::byte> staging = {};
 };
 
 struct region_registered {
@@ -549,8 +555,9 @@ struct adopt_io {
 /// By ordinal. They end with the worker.
 struct adopt_devices {
     std::map<int, device_actor> devices;
-    /// Host memory of their staged routes; outlives them.
+    /// Host memory through which bytes leave and reach them without a mapping; outlives them.
     std::map<int, std::span<std::byte>> staging = {};
+    std::map<int, std::span<std::byte>> landing = {};
 };
 
 struct query_rank_info {};

@@ -17,7 +17,9 @@ struct scene {
     inbound_writes writes;
     static constexpr std::uint64_t secret = 42;
 
-    explicit scene(std::size_t puts_max = 100) : writes(puts_max) {
+    explicit scene(std::size_t puts_max = 100,
+                   std::size_t chunk_bytes = limits{}.staging_piece_bytes_max)
+        : writes(puts_max, chunk_bytes) {
         writes.allow(region_id{7}, memory.data(), memory.size(), secret);
     }
 
@@ -132,4 +134,104 @@ TEST_CASE("inbound_writes: the numbers of two writers do not meet") {
     auto finished = x.writes.take_finished();
     REQUIRE(finished.size() == 1);
     CHECK(finished[0].writer == incarnation{2});
+}
+
+// -- memory on a device ---------------------------------------------------------------------------
+
+namespace {
+
+/// Region 8 lies on a device with one chunk of 32 bytes.
+struct device_scene : scene {
+    alignas(16) std::array<std::byte, 32> staging{};
+
+    explicit device_scene(std::size_t puts = 100) : scene(puts, 32) {
+        writes.allow(region_id{8}, memory.data(), memory.size(), secret, staging);
+        writes.staging().pinned(staging.data(), {});
+    }
+    void ask(std::uint64_t put, std::uint64_t bytes, std::uint64_t sender = 1,
+             std::uint64_t shown = secret) {
+        writes.ask({sender, put, 8, shown, bytes}, {caf::byte{6}});
+    }
+    void send(std::uint64_t put, std::size_t bytes, std::uint64_t sender = 1) {
+        place(put, 0, bytes, secret, 8, sender);
+    }
+    /// What the device is asked for, it says to have done.
+    void scatter(agent_result result = agent_result::success) {
+        for (const auto& full : writes.staging().take_scatters()) {
+            transfer_done done;
+            done.result = result;
+            writes.scattered(full.number, done);
+        }
+    }
+};
+
+} // namespace
+
+TEST_CASE("inbound_writes: a put into memory on a device is over when the device is done with it, "
+          "and how it says") {
+    for (auto result : {agent_result::success, agent_result::failed, agent_result::in_doubt}) {
+        device_scene x;
+        x.ask(3, 32);
+        const auto credit = x.writes.take_granted();
+        REQUIRE(credit.size() == 1);
+        CHECK(credit[0].writer == incarnation{1});
+        CHECK(credit[0].put == 3);
+        CHECK(credit[0].bytes == 32);
+        CHECK(credit[0].return_address == byte_buffer{caf::byte{6}});
+        x.send(3, 32);
+        x.end(3, 1);
+        CHECK(x.writes.take_finished().empty());
+        CHECK(x.written() == 0);
+        x.scatter(result);
+        const auto finished = x.writes.take_finished();
+        REQUIRE(finished.size() == 1);
+        CHECK(bool{finished[0].refused} == (result != agent_result::success));
+        CHECK(finished[0].in_doubt == (result == agent_result::in_doubt));
+        CHECK(x.writes.puts() == 0);
+    }
+}
+
+TEST_CASE("inbound_writes: credit is refused to a wrong key and to a writer that is fenced; bytes "
+          "without it are refused") {
+    device_scene x;
+    x.writes.fence(incarnation{2});
+    x.ask(3, 32, 1, 41);
+    x.ask(4, 32, 2);
+    const auto credit = x.writes.take_granted();
+    REQUIRE(credit.size() == 2);
+    for (const auto& now : credit)
+        CHECK(now.refused);
+    CHECK(x.writes.puts() == 0);
+    x.send(5, 16);
+    x.end(5, 1);
+    const auto finished = x.writes.take_finished();
+    REQUIRE(finished.size() == 1);
+    CHECK(finished[0].refused);
+    CHECK(x.writes.staging().take_scatters().empty());
+}
+
+TEST_CASE(
+    "inbound_writes: who ends early, is fenced, or loses its link leaves its chunk to others") {
+    for (int how = 0; how < 4; ++how) {
+        CAPTURE(how);
+        device_scene x(how == 3 ? 2 : 100);
+        x.ask(3, 32);
+        x.send(3, 10);
+        x.ask(4, 32, 2);
+        CHECK(x.writes.take_granted().size() == 1);
+        if (how == 0)
+            x.end(3, 1);
+        else if (how == 1)
+            x.writes.fence(incarnation{1});
+        else if (how == 2)
+            x.writes.lost(incarnation{1});
+        else
+            x.ask(5, 32, 2); // one more than are remembered: the oldest is forgotten
+        const auto credit = x.writes.take_granted();
+        REQUIRE(credit.size() == 1);
+        CHECK(credit[0].writer == incarnation{2});
+        x.send(3, 10); // late
+        x.send(4, 32, 2);
+        CHECK(x.writes.staging().take_scatters().size() == 1);
+    }
 }

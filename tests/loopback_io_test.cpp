@@ -2,6 +2,7 @@
 // The fabric's twin keeps the fabric's promises, and some of its own.
 #include "tests/fabric_conformance.hpp"
 #include "tests/fabric_loops.hpp"
+#include "tests/fabric_staging_conformance.hpp"
 #include "tests/recording_stub.hpp"
 #include "transport/loopback_io.hpp"
 
@@ -22,6 +23,7 @@ struct loopback_kit : fabric_loops {
 
 TYPE_TO_STRING(kvferry::testing::loopback_kit);
 KVFERRY_FABRIC_CONFORMANCE(loopback_kit)
+KVFERRY_FABRIC_STAGING_CONFORMANCE(loopback_kit)
 
 using namespace kvferry;
 

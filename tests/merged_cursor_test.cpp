@@ -68,4 +68,17 @@ TEST_CASE("merged_cursor: every byte goes out once whatever the longest piece is
         CAPTURE(bytes_max);
         CHECK(bytes_of(all(job, bytes_max)) == bytes_of(plain));
     }
+    for (std::uint32_t seed = 1; seed <= 20; ++seed) { // and when it is another one each time
+        CAPTURE(seed);
+        merged_cursor changing;
+        std::vector<plan_stretch> pieces;
+        for (std::uint64_t bytes_max = seed;; bytes_max = bytes_max * 7 % 61 + 1) {
+            auto next = changing.next(job, bytes_max);
+            if (!next)
+                break;
+            CHECK(next->bytes <= bytes_max);
+            pieces.push_back(*next);
+        }
+        CHECK(bytes_of(pieces) == bytes_of(plain));
+    }
 }

@@ -2,6 +2,7 @@
 // The UCX fabric keeps the fabric's promises over TCP loopback, and leaves nothing behind.
 #include "tests/fabric_conformance.hpp"
 #include "tests/fabric_loops.hpp"
+#include "tests/fabric_staging_conformance.hpp"
 #include "tests/idle_cost.hpp"
 #include "tests/open_resources.hpp"
 #include "transport/system_call.hpp"
@@ -31,6 +32,7 @@ using ucx_rma_kit = ucx_kit_by<put_method::rma>;
 TYPE_TO_STRING(kvferry::testing::ucx_kit);
 TYPE_TO_STRING(kvferry::testing::ucx_rma_kit);
 KVFERRY_FABRIC_CONFORMANCE(ucx_kit)
+KVFERRY_FABRIC_STAGING_CONFORMANCE(ucx_kit)
 
 namespace kvferry::testing {
 TEST_CASE_TEMPLATE_INVOKE(fabric_frames, ucx_rma_kit);
@@ -42,6 +44,9 @@ TEST_CASE_TEMPLATE_INVOKE(fabric_close, ucx_rma_kit);
 TEST_CASE_TEMPLATE_INVOKE(fabric_dial, ucx_rma_kit);
 TEST_CASE_TEMPLATE_INVOKE(fabric_duplicate, ucx_rma_kit);
 TEST_CASE_TEMPLATE_INVOKE(fabric_register, ucx_rma_kit);
+TEST_CASE_TEMPLATE_INVOKE(staging_put, ucx_rma_kit); // by message, beside puts by RMA
+TEST_CASE_TEMPLATE_INVOKE(staging_mixed, ucx_rma_kit);
+TEST_CASE_TEMPLATE_INVOKE(staging_turns, ucx_rma_kit);
 } // namespace kvferry::testing
 
 using namespace kvferry;

@@ -3,12 +3,15 @@
 //
 // Every byte that a peer writes here is copied by place(), on the loop's thread, after its key and
 // its bounds have been checked. So nobody writes while the loop does something else, and a writer
-// that is fenced never writes again, whatever of it is still on its way.
+// that is fenced never writes again, whatever of it is still on its way. What is for memory on a
+// device is placed in staging memory, and its put is complete when the device has scattered it.
 #pragma once
 
 #include "messages/errors.hpp"
 #include "messages/ids.hpp"
+#include "messages/limits.hpp"
 #include "messages/local_messages.hpp"
+#include "transport/inbound_staging.hpp"
 #include "transport/ucx_wire.hpp"
 
 #include <map>
@@ -28,15 +31,32 @@ struct finished_writes {
     byte_buffer return_address;
     /// Why some of it was not written.
     caf::error refused;
+    /// The device may still be writing.
+    bool in_doubt = false;
+};
+
+/// A put may send more: tell its writer.
+struct granted_credit {
+    incarnation writer;
+    std::uint64_t put = 0;
+    /// Fabric address of the writer.
+    byte_buffer return_address;
+    std::uint64_t bytes = 0;
+    /// Why it never may.
+    caf::error refused;
 };
 
 class inbound_writes {
 public:
     /// Puts that are remembered at a time; beyond that the oldest one is forgotten.
-    explicit inbound_writes(std::size_t puts_max = 65536) : puts_max_(puts_max) {}
+    explicit inbound_writes(std::size_t puts_max = 65536,
+                            std::size_t chunk_bytes = limits{}.staging_piece_bytes_max)
+        : staging_(chunk_bytes), puts_max_(puts_max) {}
 
-    /// `secret` is what a writer must show.
-    void allow(region_id, std::byte* base, std::uint64_t bytes, std::uint64_t secret);
+    /// `secret` is what a writer must show. With staging memory the region lies on the device that
+    /// this memory belongs to.
+    void allow(region_id, std::byte* base, std::uint64_t bytes, std::uint64_t secret,
+               std::span<std::byte> staging = {});
 
     /// False: no such region.
     bool forbid(region_id);
@@ -46,6 +66,21 @@ public:
 
     /// The writer has posted its last piece.
     void end(const write_end_head&, byte_buffer return_address);
+
+    /// The writer is about to send bytes for memory on a device.
+    void ask(const credit_ask_head&, byte_buffer return_address);
+
+    /// Credit that has come up since the last call.
+    std::vector<granted_credit> take_granted();
+
+    /// A scatter of staging() has ended.
+    void scattered(std::uint64_t number, const transfer_done&);
+
+    /// The link to a writer has failed: what it was granted goes to others.
+    void lost(incarnation writer);
+
+    /// What has to be pinned and scattered.
+    inbound_staging& staging() { return staging_; }
 
     /// Puts that have become complete since the last call.
     std::vector<finished_writes> take_finished();
@@ -63,20 +98,25 @@ private:
         std::byte* base = nullptr;
         std::uint64_t bytes = 0;
         std::uint64_t secret = 0;
+        bool on_device = false;
     };
     struct put_state {
         std::uint64_t pieces = 0;
         std::optional<std::uint64_t> expected;
         byte_buffer return_address;
         caf::error refused;
+        bool in_doubt = false;
         std::uint64_t born = 0;
     };
-    using put_key = std::pair<std::uint64_t, std::uint64_t>;
 
     put_state& find(std::uint64_t sender, std::uint64_t put);
-    caf::error check(const write_head&, std::size_t count, std::byte*& to) const;
+    caf::expected<const region*> find_region(std::uint64_t sender, std::uint64_t id,
+                                             std::uint64_t secret) const;
+    caf::expected<const region*> check(const write_head&, std::size_t count) const;
     void finish_if_complete(put_key);
 
+    inbound_staging staging_;
+    std::vector<granted_credit> refused_asks_;
     std::size_t puts_max_;
     std::unordered_map<region_id, region> regions_;
     std::map<put_key, put_state> puts_;

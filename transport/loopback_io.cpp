@@ -36,7 +36,7 @@ caf::error stopping() {
 } // namespace
 
 loopback_io_state::loopback_io_state(loopback_actor::pointer self, dependencies with)
-    : self_(self), with_(std::move(with)) {
+    : self_(self), with_(std::move(with)), staging_(with_.bounds.staging_piece_bytes_max) {
     address_ = with_.network->attach(loopback_actor{self_});
 }
 
@@ -229,7 +229,9 @@ void loopback_io_state::on_start_put(start_put& message) {
 }
 
 void loopback_io_state::on_transfer_done(const transfer_done& message) {
-    if (transfers_.contains(message.id)) // else it was answered when its endpoint failed
+    if ((message.id.value & scatter_bits) == scatter_bits)
+        on_scattered(message);
+    else if (transfers_.contains(message.id)) // else it was answered when its endpoint failed
         finish_transfer(message.id, message.result, message.bytes, message.error);
 }
 
@@ -251,9 +253,9 @@ void loopback_io_state::on_cancel_transfer(const cancel_transfer& message) {
         self_->current_sender() ? self_->current_sender()->address() : caf::actor_addr{};
     for (auto& x : writes_) {
         if (x.from == from && x.id == message.id) { // another twin's, carried out here
-            x.stopped_by =
-                make_error(errc::cancelled, "transfer " + to_string(x.id) + " was cancelled");
-            return;
+            stop_write(
+                x, make_error(errc::cancelled, "transfer " + to_string(x.id) + " was cancelled"));
+            return go_on();
         }
     }
     auto found = transfers_.find(message.id);
@@ -272,11 +274,16 @@ loopback_io_state::on_register_region(const register_region& message) {
     if (!message.base || message.bytes == 0)
         return make_error(errc::registration_failed, "a region without memory");
     const region_id id{++last_region_};
-    if (message.kind == memory_kind::cuda) { // no copy of ours reaches it: only other routes do
+    const bool staged = message.copier && !message.staging.empty();
+    if (message.kind == memory_kind::cuda && !staged) { // no copy of ours reaches it
         regions_.emplace(id, region{});
         return region_registered{id, {}};
     }
-    regions_.emplace(id, region{message.base, message.bytes});
+    regions_.emplace(id, region{message.base, message.bytes, staged});
+    if (staged) {
+        landings_.emplace(message.staging.data(), message.copier);
+        staging_.add_region(id, message.staging);
+    }
     return region_registered{id, seal_value(key_label, access_key{self_->id(), id.value})};
 }
 
@@ -290,7 +297,8 @@ caf::result<void> loopback_io_state::on_stop_io(const stop_io&) {
     if (std::exchange(stopping_, true))
         return stopped;
     for (auto& x : writes_)
-        x.stopped_by = make_error(errc::stopped, "the target's fabric stops");
+        stop_write(x, make_error(errc::stopped, "the target's fabric stops"));
+    go_on();
     for (auto& [id, x] : transfers_)
         if (auto over = endpoints_.find(x.over); !std::exchange(x.cancelled, true))
             tell(self_, over->second.twin, cancel_transfer{id});

@@ -8,8 +8,10 @@
 
 #include "messages/limits.hpp"
 #include "messages/local_messages.hpp"
+#include "transport/inbound_staging.hpp"
 #include "transport/loopback_network.hpp"
 #include "transport/plan_expand.hpp"
+#include "transport/put_credit.hpp"
 #include "transport/resident.hpp"
 
 #include <caf/typed_event_based_actor.hpp>
@@ -49,6 +51,8 @@ private:
     struct region {
         std::byte* base = nullptr;
         std::uint64_t bytes = 0;
+        /// On a device: through its staging memory.
+        bool staged = false;
     };
     struct endpoint {
         incarnation peer;
@@ -76,6 +80,10 @@ private:
         plan_cursor cursor;
         std::uint64_t number = 0;
         caf::error stopped_by;
+        put_credit credit = {};
+        /// For credit, or for a device.
+        bool waiting = false;
+        bool in_doubt = false;
     };
     struct drain {
         std::uint64_t up_to = 0;
@@ -100,7 +108,13 @@ private:
     void on_twin_down(const caf::actor_addr&);
 
     caf::error bind_target(const endpoint&, copy_job&) const;
+    void go_on();
     bool write_piece(write&);
+    void stop_write(write&, caf::error);
+    void serve_staging();
+    void pin(std::span<std::byte> staging);
+    void on_scattered(const transfer_done&);
+    write* find_write(std::uint64_t number);
     void finish_write(const write&);
     void finish_transfer(transfer_id, agent_result, std::uint64_t bytes, caf::error);
     void fail_endpoint(endpoint_id, caf::error reason);
@@ -115,6 +129,14 @@ private:
     std::map<transfer_id, transfer> transfers_;
     std::map<region_id, region> regions_;
     std::deque<write> writes_;
+    bool ticking_ = false;
+    inbound_staging staging_;
+    /// By the first byte of their staging memory.
+    std::map<std::byte*, device_actor> landings_;
+    /// Writes that a device may still be at.
+    std::set<std::uint64_t> in_doubt_;
+    /// Regions that are taken back when the last scatter into them has ended.
+    std::vector<std::pair<region_id, answer>> forbidden_;
     std::deque<drain> drains_;
     /// Processes that have ended.
     std::set<incarnation> drained_;

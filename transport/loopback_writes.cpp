@@ -30,23 +30,37 @@ void loopback_io_state::on_start_copy(const start_copy& message) {
             return target_region{reinterpret_cast<std::uint64_t>(found->second.base),
                                  found->second.bytes};
         });
+    if (!x.stopped_by)
+        x.credit = put_credit{
+            x.job, [this](std::uint32_t id) { return regions_.at(region_id{id}).staged; }};
     writes_.push_back(std::move(x));
-    if (writes_.size() == 1)
+    go_on();
+}
+
+/// Keeps one tick on its way while a write can go on.
+void loopback_io_state::go_on() {
+    if (!ticking_
+        && std::any_of(writes_.begin(), writes_.end(), [](const write& x) { return !x.waiting; })) {
+        ticking_ = true;
         tell(self_, loopback_actor{self_}, deadline_tick{});
+    }
 }
 
 /// One piece of the oldest write; then it goes to the end of the line, so that all share by bytes.
 void loopback_io_state::on_tick(const deadline_tick&) {
-    if (writes_.empty())
+    ticking_ = false;
+    auto now =
+        std::find_if(writes_.begin(), writes_.end(), [](const write& x) { return !x.waiting; });
+    if (now == writes_.end())
         return;
-    auto x = std::move(writes_.front());
-    writes_.pop_front();
+    auto x = std::move(*now);
+    writes_.erase(now);
     if (write_piece(x))
         finish_write(x);
     else
         writes_.push_back(std::move(x));
-    if (!writes_.empty())
-        tell(self_, loopback_actor{self_}, deadline_tick{});
+    serve_staging();
+    go_on();
     finish_drains();
     finish_stop();
 }
@@ -54,32 +68,121 @@ void loopback_io_state::on_tick(const deadline_tick&) {
 /// True when nothing is left to do.
 bool loopback_io_state::write_piece(write& x) {
     const auto piece = with_.bounds.copy_piece_bytes_max;
+    const put_key key{x.number, 0};
     for (std::uint64_t bytes = 0; bytes < piece && !x.stopped_by;) {
-        auto next = x.cursor.next(x.job, piece - bytes);
-        if (!next)
-            return true;
-        if (!regions_.contains(region_id{next->target_region})) {
-            x.stopped_by = make_error(errc::transfer_failed, "the peer has taken its region back");
-            break;
+        if (auto demand = x.credit.take_demand())
+            staging_.ask(key, region_id{demand->region}, demand->bytes);
+        const auto room = x.credit.room(piece - bytes);
+        x.waiting = room == 0;
+        if (x.waiting)
+            return false;
+        auto next = x.cursor.next(x.job, room);
+        if (!next) { // a device may have to scatter the rest
+            x.waiting = staging_.is_busy(key);
+            return !x.waiting;
         }
-        std::memcpy(reinterpret_cast<void*>(next->target_address),
-                    reinterpret_cast<const void*>(next->source_address), next->bytes);
+        x.credit.posted(next->bytes);
+        auto region = regions_.find(region_id{next->target_region});
+        if (region == regions_.end())
+            x.stopped_by = make_error(errc::transfer_failed, "the peer has taken its region back");
+        else if (const auto* from = reinterpret_cast<const void*>(next->source_address);
+                 region->second.staged)
+            x.stopped_by =
+                staging_.place(key, region->first, next->target_address, from, next->bytes);
+        else
+            std::memcpy(reinterpret_cast<void*>(next->target_address), from, next->bytes);
         bytes += next->bytes;
     }
-    return bool{x.stopped_by};
+    if (!x.stopped_by)
+        return false;
+    staging_.abandon(key);
+    x.waiting = staging_.is_busy(key);
+    return !x.waiting;
+}
+
+/// Its next piece will not be written.
+void loopback_io_state::stop_write(write& x, caf::error why) {
+    x.stopped_by = std::move(why);
+    x.waiting = false;
 }
 
 void loopback_io_state::finish_write(const write& x) {
+    if (x.in_doubt)
+        in_doubt_.insert(x.number);
     tell(self_, x.reply_to,
-         transfer_done{x.id, x.stopped_by ? agent_result::failed : agent_result::success,
+         transfer_done{x.id,
+                       x.in_doubt     ? agent_result::in_doubt
+                       : x.stopped_by ? agent_result::failed
+                                      : agent_result::success,
                        x.cursor.bytes(), x.stopped_by, x.began, self_->clock().now()});
 }
+
+// -- memory on a device -------------------------------------------------------------------------
+
+loopback_io_state::write* loopback_io_state::find_write(std::uint64_t number) {
+    auto found = std::find_if(writes_.begin(), writes_.end(),
+                              [number](const write& x) { return x.number == number; });
+    return found == writes_.end() ? nullptr : &*found;
+}
+
+/// Everything that the placing of bytes, or the end of a scatter, has brought about.
+void loopback_io_state::serve_staging() {
+    for (auto memory : staging_.take_unpinned())
+        pin(memory);
+    for (auto& full : staging_.take_scatters())
+        tell(self_, landings_.at(full.staging),
+             start_copy{transfer_id{scatter_bits | full.number}, std::move(full.job),
+                        completion_actor{self_}});
+    for (auto& credit : staging_.take_grants()) {
+        auto* x = find_write(credit.put.first);
+        if (!x)
+            continue;
+        x->credit.granted(credit.bytes);
+        x->waiting = false;
+        if (credit.refused && !x->stopped_by)
+            x->stopped_by = std::move(credit.refused);
+    }
+}
+
+void loopback_io_state::pin(std::span<std::byte> staging) {
+    auto pinned = [this, memory = staging.data()](const caf::error& problem) {
+        staging_.pinned(memory, problem);
+        serve_staging();
+        go_on();
+    };
+    ask(self_, landings_.at(staging.data()), pin_host_region{staging.data(), staging.size()})
+        .then([pinned] { pinned({}); }, pinned);
+}
+
+void loopback_io_state::on_scattered(const transfer_done& message) {
+    const auto ended = staging_.scattered(message.id.value & ~scatter_bits,
+                                          message.result == agent_result::in_doubt);
+    if (auto* x = find_write(ended.put.first)) {
+        x->waiting = false;
+        x->in_doubt = x->in_doubt || ended.in_doubt;
+        if (message.result != agent_result::success && !x->stopped_by)
+            x->stopped_by = message.error
+                                ? message.error
+                                : make_error(errc::transfer_failed, "the device gave no reason");
+    }
+    serve_staging();
+    go_on();
+    finish_drains();
+}
+
+// -- ends ---------------------------------------------------------------------------------------
 
 caf::result<void> loopback_io_state::on_unregister_region(const unregister_region& message) {
     if (regions_.erase(message.region) == 0)
         return make_error(errc::invalid_argument,
                           "region " + to_string(message.region) + " is not registered");
-    return {};
+    staging_.remove_region(message.region);
+    serve_staging();
+    go_on();
+    auto taken_back = self_->make_response_promise<answer>();
+    forbidden_.emplace_back(message.region, taken_back);
+    finish_drains();
+    return taken_back;
 }
 
 caf::result<void> loopback_io_state::on_drain_fabric(const drain_fabric& message) {
@@ -90,15 +193,24 @@ caf::result<void> loopback_io_state::on_drain_fabric(const drain_fabric& message
     return done;
 }
 
-/// A drain is over when every write that was there at its time is.
+/// A drain is over when every write that was there at its time is; a region is taken back when no
+/// device writes into it any more.
 void loopback_io_state::finish_drains() {
     auto oldest = last_write_ + 1;
     for (const auto& x : writes_)
         oldest = std::min(oldest, x.number);
+    if (!in_doubt_.empty())
+        oldest = std::min(oldest, *in_doubt_.begin());
     while (!drains_.empty() && drains_.front().up_to < oldest) {
         drains_.front().done.deliver();
         drains_.pop_front();
     }
+    std::erase_if(forbidden_, [this](auto& region) {
+        if (staging_.is_busy(region.first))
+            return false;
+        region.second.deliver();
+        return true;
+    });
 }
 
 } // namespace kvferry

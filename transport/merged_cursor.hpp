@@ -4,9 +4,9 @@
 
 #include "transport/plan_expand.hpp"
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
-#include <utility>
 
 namespace kvferry {
 
@@ -14,8 +14,8 @@ class merged_cursor {
 public:
     /// The next stretch of at most `bytes_max`; nothing when all have been given out.
     std::optional<plan_stretch> next(const copy_job& job, std::uint64_t bytes_max) {
-        auto result = ahead_ ? std::exchange(ahead_, std::nullopt) : cursor_.next(job, bytes_max);
-        while (result && result->bytes < bytes_max) {
+        auto result = ahead_ ? take_ahead(bytes_max) : cursor_.next(job, bytes_max);
+        while (result && !ahead_ && result->bytes < bytes_max) {
             ahead_ = cursor_.next(job, bytes_max);
             if (!ahead_ || !follows(*result, *ahead_) || ahead_->bytes > bytes_max - result->bytes)
                 break;
@@ -35,6 +35,17 @@ private:
         return a.source_address + a.bytes == b.source_address
                && a.target_address + a.bytes == b.target_address
                && a.source_region == b.source_region && a.target_region == b.target_region;
+    }
+
+    /// It may have been cut for another maximum.
+    plan_stretch take_ahead(std::uint64_t bytes_max) {
+        auto result = *ahead_;
+        result.bytes = std::min(result.bytes, bytes_max);
+        ahead_->source_address += result.bytes;
+        ahead_->target_address += result.bytes;
+        if ((ahead_->bytes -= result.bytes) == 0)
+            ahead_.reset();
+        return result;
     }
 
     plan_cursor cursor_;

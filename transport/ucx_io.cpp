@@ -24,12 +24,16 @@ bool read(byte_view from, Head& head) {
     return true;
 }
 
+/// Puts of peers that are under way; more than any peers of ours have.
+constexpr std::size_t puts_remembered_max = 65536;
+
 } // namespace
 
-ucx_io_state::ucx_io_state(fabric_actor::pointer self, dependencies with,
+ucx_io_state::ucx_io_state(ucx_io_actor::pointer self, dependencies with,
                            std::unique_ptr<ucx_worker> worker)
     : self_(self), with_(std::move(with)), worker_(std::move(worker)),
-      keep_alive_(caf::actor_cast<caf::strong_actor_ptr>(self)) {
+      keep_alive_(caf::actor_cast<caf::strong_actor_ptr>(self)),
+      inbound_(puts_remembered_max, with_.bounds.staging_piece_bytes_max) {
     worker_->start([this](unsigned message, byte_view head,
                           byte_view payload) { on_message(message, head, payload); },
                    [this] { return after_progress(); });
@@ -43,7 +47,7 @@ ucx_io_state::~ucx_io_state() {
     release();
 }
 
-fabric_actor::behavior_type ucx_io_state::make_behavior() {
+ucx_io_actor::behavior_type ucx_io_state::make_behavior() {
     return {
         handle(this, &ucx_io_state::on_open_endpoint),
         handle(this, &ucx_io_state::on_send_frame),
@@ -55,6 +59,7 @@ fabric_actor::behavior_type ucx_io_state::make_behavior() {
         handle(this, &ucx_io_state::on_describe_fabric),
         handle(this, &ucx_io_state::on_drain_fabric),
         handle(this, &ucx_io_state::on_stop_io),
+        handle(this, &ucx_io_state::on_scattered),
     };
 }
 
@@ -71,11 +76,12 @@ caf::result<region_registered> ucx_io_state::on_register_region(const register_r
         return make_error(errc::registration_failed, "a region without memory");
     const region_id id{++last_region_};
     const bool cuda = message.kind == memory_kind::cuda;
+    const bool staged = cuda && message.copier && !message.staging.empty();
     access_key_head head{id.value, draw_number()};
     byte_buffer key(sizeof head);
     std::memcpy(key.data(), &head, sizeof head);
     ucx_mapped_memory memory;
-    if (worker_->has_rma()) {
+    if (worker_->has_rma() && !staged) {
         auto mapped = worker_->map(message.base, message.bytes, cuda);
         if (!mapped)
             return std::move(mapped.error());
@@ -86,10 +92,12 @@ caf::result<region_registered> ucx_io_state::on_register_region(const register_r
         key.insert(key.end(), packed->begin(), packed->end());
     }
     regions_.emplace(id, std::move(memory));
-    if (cuda && !worker_->has_rma()) // no copy of ours reaches it: only other routes do
+    if (cuda && !staged && !worker_->has_rma()) // no copy of ours reaches it: only other routes do
         return region_registered{id, {}};
-    if (!cuda)
-        inbound_.allow(id, message.base, message.bytes, head.secret);
+    if (staged)
+        landings_.emplace(message.staging.data(), message.copier);
+    if (!cuda || staged)
+        inbound_.allow(id, message.base, message.bytes, head.secret, message.staging);
     return region_registered{id, seal(ucx_key_label, key.data(), key.size())};
 }
 
@@ -98,7 +106,10 @@ caf::result<void> ucx_io_state::on_unregister_region(const unregister_region& me
     if (regions_.erase(message.region) == 0)
         return make_error(errc::invalid_argument,
                           "region " + to_string(message.region) + " is not registered");
-    return {};
+    auto taken_back = self_->make_response_promise<answer>();
+    forbidden_.emplace_back(message.region, taken_back);
+    finish_drains();
+    return taken_back;
 }
 
 caf::result<fabric_description> ucx_io_state::on_describe_fabric(const describe_fabric&) {
@@ -106,25 +117,20 @@ caf::result<fabric_description> ucx_io_state::on_describe_fabric(const describe_
 }
 
 /// By message, all copies into this process are made by this thread: once the writer is fenced,
-/// none is made any more. By RMA its endpoint must have ended as well.
+/// none is made any more but what a device scatters. By RMA its endpoint must have ended as well.
 caf::result<void> ucx_io_state::on_drain_fabric(const drain_fabric& message) {
     inbound_.fence(message.peer);
-    if (!worker_->has_rma())
-        return {};
     auto drained = self_->make_response_promise<answer>();
     drains_.emplace_back(message.peer, drained);
     std::vector<endpoint_id> ending;
     for (auto& [id, x] : links_)
-        if (x.peer == message.peer)
+        if (x.peer == message.peer && worker_->has_rma())
             ending.push_back(id);
     for (auto id : ending)
         fail_link(
             links_.at(id),
             make_error(errc::link_lost, "incarnation " + to_string(message.peer) + " was drained"));
-    if (ending.empty()) {
-        drains_.pop_back();
-        drained.deliver();
-    }
+    finish_drains();
     return drained;
 }
 
@@ -136,6 +142,11 @@ void ucx_io_state::on_message(unsigned message, byte_view head, byte_view payloa
     write_head piece;
     write_end_head end;
     written_head written;
+    credit_ask_head ask;
+    credit_head credit;
+    const auto text = [&payload] {
+        return std::string{reinterpret_cast<const char*>(payload.data()), payload.size()};
+    };
     if (message == ucx_frame && read(head, frame)) {
         // One that is too long is emptied, not skipped: its number must not be missing.
         byte_buffer bytes;
@@ -148,8 +159,11 @@ void ucx_io_state::on_message(unsigned message, byte_view head, byte_view payloa
     } else if (message == ucx_write_end && read(head, end)) {
         inbound_.end(end, {payload.begin(), payload.end()});
     } else if (message == ucx_written && read(head, written)) {
-        written_.emplace_back(
-            written, std::string{reinterpret_cast<const char*>(payload.data()), payload.size()});
+        written_.emplace_back(written, text());
+    } else if (message == ucx_credit_ask && read(head, ask)) {
+        inbound_.ask(ask, {payload.begin(), payload.end()});
+    } else if (message == ucx_credit && read(head, credit)) {
+        credits_.emplace_back(credit, text());
     } else {
         ++dropped_frames_;
     }
@@ -168,15 +182,17 @@ void ucx_io_state::attempt(const char* what, F&& f) {
 }
 
 bool ucx_io_state::after_progress() {
-    bool any = !worker_->events().empty() || !arrived_.empty() || !written_.empty();
+    bool any =
+        !worker_->events().empty() || !arrived_.empty() || !written_.empty() || !credits_.empty();
     for (const auto& event : std::exchange(worker_->events(), {}))
         attempt("an event of UCX", [&] { handle_event(event); });
     for (const auto& word : std::exchange(written_, {}))
         attempt("the end of a put", [&] { on_written(word.first, word.second); });
+    for (const auto& word : std::exchange(credits_, {}))
+        attempt("credit of a put", [&] { on_credit(word.first, word.second); });
     for (auto& bytes : std::exchange(arrived_, {}))
         attempt("a frame", [&] { hand_on(std::move(bytes)); });
-    for (auto& done : inbound_.take_finished())
-        attempt("a confirmation", [&] { confirm(done); });
+    attempt("puts of peers", [this] { serve_inbound(); });
     attempt("a link", [&] {
         for (auto& [id, x] : links_)
             any = pump(x) || any;
@@ -221,28 +237,6 @@ void ucx_io_state::hand_on(byte_buffer frame) {
          frame_arrived{std::move(frame)});
 }
 
-/// Tells a writer that its put is over, on a link of our own if there is none to it.
-void ucx_io_state::confirm(const finished_writes& done) {
-    auto* back = find_open(done.writer);
-    if (!back) {
-        auto made = make_link(done.writer, done.return_address, {});
-        if (!made) {
-            logger().warn("ucx_io: a put of incarnation {} cannot be confirmed: {}",
-                          to_string(done.writer), describe(made.error()));
-            return;
-        }
-        back = *made;
-    }
-    const written_head head{with_.self.value, done.put, done.refused ? 1u : 0u};
-    auto text = text_of(done.refused);
-    const auto* bytes = reinterpret_cast<const caf::byte*>(text.data());
-    back->endpoint->send(ucx_written, caf::as_bytes(caf::make_span(&head, 1)),
-                         byte_buffer(bytes, bytes + text.size()), 0);
-    if (stopping_
-        && !std::exchange(back->ending, true)) // it came too late to be closed with the others
-        advance_close(*back);
-}
-
 // -- birth ------------------------------------------------------------------------------------
 
 caf::expected<fabric_actor> spawn_ucx_io(caf::actor_system& system, io_loop& loop,
@@ -252,8 +246,8 @@ caf::expected<fabric_actor> spawn_ucx_io(caf::actor_system& system, io_loop& loo
         auto worker = ucx_worker::make(loop, with.puts);
         if (!worker)
             return std::move(worker.error());
-        return spawn_at<fabric_actor, ucx_io_state>(system, placement{&loop}, with,
-                                                    std::move(*worker));
+        return fabric_actor{spawn_at<ucx_io_actor, ucx_io_state>(system, placement{&loop}, with,
+                                                                 std::move(*worker))};
     };
     if (loop.on_thread())
         return build();

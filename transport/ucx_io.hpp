@@ -8,6 +8,7 @@
 #include "transport/inbound_writes.hpp"
 #include "transport/io_loop.hpp"
 #include "transport/merged_cursor.hpp"
+#include "transport/put_credit.hpp"
 #include "transport/ucx_worker.hpp"
 
 #include <caf/typed_event_based_actor.hpp>
@@ -20,6 +21,9 @@
 #include <vector>
 
 namespace kvferry {
+
+/// What ucx_io understands beside what every fabric does: the ends of what devices scatter for it.
+using ucx_io_actor = fabric_actor::extend_with<completion_actor>;
 
 class ucx_io_state {
 public:
@@ -34,10 +38,10 @@ public:
     };
 
     /// Made on the loop's thread, like everything here.
-    ucx_io_state(fabric_actor::pointer self, dependencies, std::unique_ptr<ucx_worker>);
+    ucx_io_state(ucx_io_actor::pointer self, dependencies, std::unique_ptr<ucx_worker>);
     ~ucx_io_state();
 
-    fabric_actor::behavior_type make_behavior();
+    ucx_io_actor::behavior_type make_behavior();
     void handler_failed(const caf::error&);
 
 private:
@@ -47,6 +51,8 @@ private:
     struct region_key {
         access_key_head head;
         ucx_rkey_handle rkey;
+        /// Memory on a device: written by message, with credit.
+        bool staged = false;
         caf::error unusable;
     };
     struct link {
@@ -83,6 +89,10 @@ private:
         std::chrono::nanoseconds posting{0};
         time_point began;
         merged_cursor cursor;
+        put_credit credit;
+        bool by_rma = false;
+        /// Waits for credit, and is not among those that post.
+        bool parked = false;
         std::uint64_t pieces = 0;
         /// Pieces without an event: UCX may still read their memory.
         std::size_t open = 0;
@@ -90,6 +100,8 @@ private:
         bool end_posted = false;
         /// The target, or a flush, has said that all pieces are over.
         bool settled = false;
+        /// The target's device may still be writing.
+        bool in_doubt = false;
         /// Why it does not succeed.
         caf::error failure;
     };
@@ -125,7 +137,18 @@ private:
     void attempt(const char* what, F&& f);
     void handle_event(const ucx_event&);
     void hand_on(byte_buffer frame);
+
+    // Puts of peers (ucx_inbound.cpp).
+    void serve_inbound();
+    void reclaim_later();
+    link* way_back(incarnation writer, byte_view address);
+    void answer_writer(link& back, ucx_message what, byte_view head, const caf::error& reason);
     void confirm(const finished_writes&);
+    void pass_on(const granted_credit&);
+    void pin(std::span<std::byte> staging);
+    void scatter(staging_scatter&);
+    void on_scattered(const transfer_done&);
+    void finish_drains();
 
     // Puts (ucx_puts.cpp).
     void prepare_keys(link&, std::vector<memory_region>);
@@ -136,13 +159,15 @@ private:
     void on_piece_over(link&, std::uint64_t number);
     void give_up(std::uint64_t number, caf::error why);
     void on_written(const written_head&, const std::string& text);
+    void ask_for_credit(link&, std::uint64_t number, const put_credit::demand&);
+    void on_credit(const credit_head&, const std::string& text);
     void advance_put(std::uint64_t number);
     void finish_put(std::uint64_t number, agent_result);
 
     /// That nobody else can know or draw.
     std::uint64_t draw_number();
 
-    fabric_actor::pointer self_;
+    ucx_io_actor::pointer self_;
     dependencies with_;
     std::random_device random_;
     std::unique_ptr<ucx_worker> worker_;
@@ -154,11 +179,17 @@ private:
     std::map<transfer_id, std::uint64_t> put_numbers_;
     /// Empty where nothing is registered with UCX: puts come by message.
     std::map<region_id, ucx_mapped_memory> regions_;
+    /// By the first byte of their staging memory.
+    std::map<std::byte*, device_actor> landings_;
     inbound_writes inbound_;
+    bool reclaiming_ = false;
     frame_order order_;
     std::vector<byte_buffer> arrived_;
     std::vector<std::pair<written_head, std::string>> written_;
+    std::vector<std::pair<credit_head, std::string>> credits_;
     std::vector<std::pair<incarnation, answer>> drains_;
+    /// Regions that are taken back when the last scatter into them has ended.
+    std::vector<std::pair<region_id, answer>> forbidden_;
     bool stopping_ = false;
     bool releasing_ = false;
     std::vector<answer> stopped_;

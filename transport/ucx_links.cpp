@@ -118,6 +118,7 @@ void ucx_io_state::fail_link(link& x, caf::error reason) {
     x.failure = std::move(reason);
     x.ending = true;
     x.posting.clear();
+    inbound_.lost(x.peer);
     x.endpoint->close(true);
     for (auto number : std::set<std::uint64_t>{x.puts})
         advance_put(number);
@@ -133,6 +134,7 @@ void ucx_io_state::lose_link(link& x, caf::error reason) {
     x.ending = true;
     x.lost = true;
     x.posting.clear();
+    inbound_.lost(x.peer);
     self_->run_delayed(lost_operations_grace, [this, id = x.id] {
         if (auto late = links_.find(id); late != links_.end())
             late->second.endpoint->close(true);
@@ -158,15 +160,7 @@ void ucx_io_state::finish_link_if_over(endpoint_id id) {
         tell(self_, x.owner, endpoint_failed{id, x.peer, std::move(x.failure)});
     for (auto& waiting : x.closed)
         waiting.deliver();
-    for (auto it = drains_.begin(); it != drains_.end();) {
-        if (std::none_of(links_.begin(), links_.end(),
-                         [&](const auto& other) { return other.second.peer == it->first; })) {
-            it->second.deliver();
-            it = drains_.erase(it);
-        } else {
-            ++it;
-        }
-    }
+    finish_drains();
     finish_stop();
 }
 

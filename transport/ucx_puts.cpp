@@ -5,6 +5,7 @@
 #include "transport/sealed_bytes.hpp"
 #include "transport/ucx_io.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 namespace kvferry {
@@ -46,7 +47,8 @@ void ucx_io_state::prepare_keys(link& x, std::vector<memory_region> regions) {
         } else {
             std::memcpy(static_cast<void*>(&key.head), inside->data(), sizeof key.head);
             auto packed = inside->subspan(sizeof key.head);
-            if (x.by_rma && packed.empty())
+            key.staged = x.regions[index].kind == memory_kind::cuda && packed.empty();
+            if (x.by_rma && packed.empty() && !key.staged)
                 key.unusable =
                     bad_key(index, "it is none for RMA: use the same put method on both sides");
             if (x.by_rma && !packed.empty()) {
@@ -94,6 +96,12 @@ void ucx_io_state::on_start_put(start_put& message) {
     fresh.job = std::move(message.job);
     fresh.reply_to = std::move(message.reply_to);
     fresh.began = now;
+    const auto regions = target_regions(fresh.job);
+    fresh.by_rma = x->by_rma && std::none_of(regions.begin(), regions.end(), [x](auto region) {
+                       return x->keys[region].staged;
+                   });
+    fresh.credit =
+        put_credit{fresh.job, [x](std::uint32_t region) { return x->keys[region].staged; }};
     fresh.posting = clock::now() - now;
     record_io(self_, trace::instant::io_begin, direct_put, message.id.value, fresh.job.plan->bytes);
     x->puts.insert(number);
@@ -109,10 +117,20 @@ bool ucx_io_state::pump(link& x) {
          --left) {
         const auto number = x.posting.front();
         auto& put = puts_.at(number);
-        auto piece = put.cursor.next(put.job, x.by_rma ? put_bytes_max : message_bytes_max);
+        if (auto demand = put.credit.take_demand())
+            ask_for_credit(x, number, *demand);
         any = true;
+        const auto room = put.credit.room(put.by_rma ? put_bytes_max : message_bytes_max);
+        if (room == 0) { // it comes back with its credit
+            put.parked = true;
+            x.turn_bytes = 0;
+            x.posting.pop_front();
+            continue;
+        }
+        auto piece = put.cursor.next(put.job, room);
         if (piece) {
             post_piece(x, number, put, *piece);
+            put.credit.posted(piece->bytes);
             x.turn_bytes += piece->bytes;
         }
         if (!piece || x.turn_bytes >= turn_bytes_max) {
@@ -136,7 +154,7 @@ void ucx_io_state::post_piece(link& x, std::uint64_t number, put& put, const pla
     ++x.pieces_in_flight;
     const auto& key = x.keys[piece.target_region];
     const auto* from = reinterpret_cast<const void*>(piece.source_address);
-    if (x.by_rma)
+    if (put.by_rma)
         return x.endpoint->put(from, piece.bytes, piece.target_address, key.rkey.get(), number);
     const write_head head{with_.self.value, number, key.head.region, key.head.secret,
                           piece.target_address};
@@ -147,7 +165,7 @@ void ucx_io_state::post_piece(link& x, std::uint64_t number, put& put, const pla
 /// Asks for the word that all pieces are over.
 void ucx_io_state::post_end(link& x, std::uint64_t number, put& put) {
     put.end_posted = true;
-    if (x.by_rma)
+    if (put.by_rma)
         return x.endpoint->flush(number);
     const write_end_head head{with_.self.value, number, put.pieces};
     x.endpoint->send(ucx_write_end, caf::as_bytes(caf::make_span(&head, 1)), worker_->address(), 0);
@@ -168,12 +186,50 @@ void ucx_io_state::on_written(const written_head& head, const std::string& text)
         return;
     auto& x = found->second;
     x.settled = true;
-    if (head.refused != 0 && !x.failure)
+    x.in_doubt = head.how == written_as::in_doubt;
+    if (head.how != written_as::visible && !x.failure)
         x.failure = make_error(errc::transfer_failed, "incarnation " + std::to_string(head.sender)
                                                           + " refused transfer " + to_string(x.id)
                                                           + ": " + text);
     advance_put(head.put);
 }
+
+// -- credit -------------------------------------------------------------------------------------
+
+void ucx_io_state::ask_for_credit(link& x, std::uint64_t number, const put_credit::demand& wanted) {
+    const auto& key = x.keys[wanted.region];
+    const credit_ask_head head{with_.self.value, number, key.head.region, key.head.secret,
+                               wanted.bytes};
+    x.endpoint->send(ucx_credit_ask, caf::as_bytes(caf::make_span(&head, 1)), worker_->address(),
+                     0);
+}
+
+void ucx_io_state::on_credit(const credit_head& head, const std::string& text) {
+    auto found = puts_.find(head.put);
+    if (found == puts_.end()) { // it was over before its question arrived: let go of the credit
+        const write_end_head end{with_.self.value, head.put, 0};
+        if (auto* x = find_open(incarnation{head.sender}); x && head.bytes > 0)
+            x->endpoint->send(ucx_write_end, caf::as_bytes(caf::make_span(&end, 1)),
+                              worker_->address(), 0);
+        return;
+    }
+    auto& put = found->second;
+    auto& x = links_.at(put.over);
+    if (x.peer.value != head.sender || x.failure)
+        return;
+    if (head.bytes == 0)
+        return give_up(head.put,
+                       make_error(errc::transfer_failed,
+                                  "incarnation " + std::to_string(head.sender) + " gives transfer "
+                                      + to_string(put.id) + " no credit: " + text));
+    put.credit.granted(head.bytes);
+    if (!std::exchange(put.parked, false) || put.all_posted)
+        return;
+    x.posting.push_back(head.put);
+    pump(x);
+}
+
+// -- ends ---------------------------------------------------------------------------------------
 
 void ucx_io_state::on_cancel_transfer(const cancel_transfer& message) {
     if (auto found = put_numbers_.find(message.id); found != put_numbers_.end())
@@ -211,8 +267,11 @@ void ucx_io_state::advance_put(std::uint64_t number) {
     }
     if (!put.all_posted)
         return;
-    if (put.pieces == 0 || (put.settled && put.open == 0))
-        finish_put(number, put.failure ? agent_result::failed : agent_result::success);
+    const bool unknown_to_target = put.pieces == 0 && !put.credit.has_asked();
+    if (unknown_to_target || (put.settled && put.open == 0))
+        finish_put(number, put.in_doubt  ? agent_result::in_doubt
+                           : put.failure ? agent_result::failed
+                                         : agent_result::success);
     else if (!put.end_posted)
         post_end(x, number, put);
 }
@@ -226,8 +285,9 @@ void ucx_io_state::finish_put(std::uint64_t number, agent_result result) {
     record_io(self_, trace::instant::io_end, direct_put, put.id.value, put.cursor.bytes());
     auto error = std::move(put.failure);
     if (result == agent_result::in_doubt)
-        error = make_error(errc::transfer_in_doubt,
-                           "transfer " + to_string(put.id) + ": " + text_of(x.failure));
+        error =
+            make_error(errc::transfer_in_doubt, "transfer " + to_string(put.id) + ": "
+                                                    + text_of(put.in_doubt ? error : x.failure));
     else if (result == agent_result::failed && !error)
         error = x.failure;
     tell(self_, put.reply_to,

@@ -18,7 +18,13 @@ enum ucx_message : unsigned {
     ucx_write_end = 2,
     /// written_head, the text of an error.
     ucx_written = 3,
+    /// credit_ask_head, the fabric address of the writer.
+    ucx_credit_ask = 4,
+    /// credit_head, the text of an error.
+    ucx_credit = 5,
 };
+
+inline constexpr unsigned ucx_message_count = 6;
 
 /// Frames of one stream are handed on in the order of their numbers, from 0.
 struct frame_head {
@@ -44,12 +50,40 @@ struct write_end_head {
     std::uint64_t pieces = 0;
 };
 
-/// All pieces have been dealt with: they are visible, or were refused for a reason.
+/// How a put has ended at its target.
+enum class written_as : std::uint64_t {
+    visible = 0,
+    /// Some of it was not written, and nothing of it is under way any more.
+    refused = 1,
+    /// The target's device may still be writing.
+    in_doubt = 2,
+};
+
+/// All pieces have been dealt with.
 struct written_head {
     /// Incarnation of the target.
     std::uint64_t sender = 0;
     std::uint64_t put = 0;
-    std::uint64_t refused = 0;
+    written_as how = written_as::visible;
+};
+
+/// So many bytes of a put are about to go to memory on a device: none of them before there is
+/// credit.
+struct credit_ask_head {
+    /// Incarnation of the writer.
+    std::uint64_t sender = 0;
+    std::uint64_t put = 0;
+    std::uint64_t region = 0;
+    std::uint64_t secret = 0;
+    std::uint64_t bytes = 0;
+};
+
+/// So many bytes more may be sent; none: never, for a reason.
+struct credit_head {
+    /// Incarnation of the target.
+    std::uint64_t sender = 0;
+    std::uint64_t put = 0;
+    std::uint64_t bytes = 0;
 };
 
 /// First part of an access key; a packed UCX key follows where the hardware writes.

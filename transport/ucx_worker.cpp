@@ -116,7 +116,7 @@ caf::error ucx_worker::make_worker() {
         status != UCS_OK)
         return ucx_error("ucp_worker_create", status);
     worker_.reset(worker);
-    for (unsigned message : {ucx_frame, ucx_write, ucx_write_end, ucx_written}) {
+    for (unsigned message = 0; message < ucx_message_count; ++message) {
         slots_[message] = {this, message};
         ucp_am_handler_param_t handler{};
         handler.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_CB

@@ -6,6 +6,7 @@
 #include "transport/io_loop.hpp"
 #include "transport/ucx_endpoint.hpp"
 #include "transport/ucx_handles.hpp"
+#include "transport/ucx_wire.hpp"
 
 #include <functional>
 #include <memory>
@@ -77,7 +78,7 @@ private:
 
     io_loop& loop_;
     ucx_events events_;
-    message_slot slots_[4];
+    message_slot slots_[ucx_message_count];
     receiver on_message_;
     std::function<bool()> after_progress_;
     ucx_context_handle context_;
