@@ -23,10 +23,25 @@ bool maps_whole(const mapped_region& mapping, const peer_view& peer) {
            && mapping.bytes >= peer.regions[mapping.region].bytes;
 }
 
+/// The region of the peer that a part writes, if that lies on a device.
+const memory_region* written_on_device(const plan_part& part, const peer_view& peer) {
+    const auto region = peer.info.pages->pools[part.target_pool].region;
+    const bool found =
+        region < peer.regions.size() && peer.regions[region].kind == memory_kind::cuda;
+    return found ? &peer.regions[region] : nullptr;
+}
+
 bool writes_device(const copy_plan& plan, const peer_view& peer) {
     return std::any_of(plan.parts.begin(), plan.parts.end(), [&](const plan_part& part) {
-        auto target = peer.info.pages->pools[part.target_pool].region;
-        return target < peer.regions.size() && peer.regions[target].kind == memory_kind::cuda;
+        return written_on_device(part, peer) != nullptr;
+    });
+}
+
+/// The peer's devices take in what is put there.
+bool puts_reach_devices(const copy_plan& plan, const peer_view& peer) {
+    return std::all_of(plan.parts.begin(), plan.parts.end(), [&](const plan_part& part) {
+        const auto* region = written_on_device(part, peer);
+        return !region || !region->access_key.empty();
     });
 }
 
@@ -83,25 +98,29 @@ bool reads_device(const copy_plan& plan, const own_memory& own) {
     });
 }
 
-/// Between two host pools, and out of a device: the fabric moves host memory only.
+/// The fabric moves host memory: between two host pools by itself, else through staging memory on
+/// the side of each device.
 caf::expected<route> unmapped_route(const copy_plan& plan, const own_memory& own,
                                     const peer_view& peer, route_choice asked,
                                     const std::string& obstacle) {
-    if (writes_device(plan, peer))
+    const bool reads = reads_device(plan, own), writes = writes_device(plan, peer);
+    auto refuse = [&](const std::string& why) {
+        return make_error(errc::transfer_failed, "route " + to_string(asked) + " to "
+                                                     + describe(peer.info) + " was asked for, but "
+                                                     + why);
+    };
+    if (writes && !puts_reach_devices(plan, peer))
         return make_error(errc::transfer_failed,
                           "memory on a device of " + describe(peer.info)
                               + " is written by a mapping only, which is not taken: " + obstacle);
-    if (!reads_device(plan, own)) {
+    if (!reads && !writes) {
         if (asked == route_choice::staged)
-            return make_error(errc::transfer_failed,
-                              "route staged to " + describe(peer.info)
-                                  + " was asked for, but it is host memory that is read");
+            return refuse("it is host memory on both sides");
         return route::direct;
     }
     if (asked == route_choice::direct)
-        return make_error(errc::transfer_failed, "route direct to " + describe(peer.info)
-                                                     + " was asked for, but it is memory on a "
-                                                       "device that is read");
+        return refuse(std::string{"it is memory on a device that is "}
+                      + (reads ? "read" : "written"));
     return route::staged;
 }
 
@@ -171,10 +190,17 @@ caf::expected<routed> choose_route(const copy_plan& plan, const own_memory& own,
         if (!other)
             return std::move(other.error());
         result.taken = *other;
+        if (!reads_device(plan, own)) // nothing to gather
+            result.device = mapped_region::by_host;
     }
+    if (result.taken == route::staged && result.device >= 0)
+        if (auto problem = why_unreadable(plan, own, result.device); !problem.empty())
+            return make_error(errc::transfer_failed, problem);
     result.text = to_string(result.taken);
     if (result.device >= 0)
         result.text += " by cuda:" + std::to_string(result.device);
+    if (result.taken == route::staged && writes_device(plan, peer))
+        result.text += " into device memory";
     if (!use_mapping)
         result.text += ": " + obstacle;
     for (const auto& pool : peer.info.pages->pools) {

@@ -16,7 +16,8 @@ enum class route : std::uint8_t {
     mapped = 0,
     /// One RMA put per stretch, windowed, flushed once.
     direct = 1,
-    /// A device gathers pieces into pinned host memory, from where they are put.
+    /// Puts through pinned host memory: into it the source's device gathers, out of it the target's
+    /// device scatters, whichever of the two there is.
     staged = 2,
 };
 
@@ -47,10 +48,10 @@ bool readable_by_host(const own_memory&);
 
 struct routed {
     route taken = route::direct;
-    /// Of a mapped or staged route: who copies, a device or the host.
+    /// Who copies, or gathers, on this side: a device or the host.
     int device = mapped_region::by_host;
-    /// "mapped", "mapped by cuda:0", "direct: no same-host link: ...", "staged by cuda:0: ...": for
-    /// results, logs and `doctor`.
+    /// "mapped", "mapped by cuda:0", "direct: no same-host link: ...", "staged by cuda:0: ...",
+    /// "staged into device memory: ...": for results, logs and `doctor`.
     std::string text;
     /// Target pools as the route's executor addresses them.
     std::vector<pool_base> target_pools;
@@ -65,7 +66,8 @@ std::string to_string(route_choice);
 caf::expected<route_choice> parse_route_choice(std::string_view);
 
 /// Chooses the route of a plan towards a peer. transfer_failed when the host asked for a route
-/// that does not exist, or when memory on a device is written that cannot be mapped; says why.
+/// that does not exist, or when memory on a device is written that neither mappings nor puts reach;
+/// says why.
 caf::expected<routed> choose_route(const copy_plan&, const own_memory&, const peer_view&,
                                    route_choice);
 

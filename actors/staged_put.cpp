@@ -12,8 +12,11 @@ namespace {
 
 constexpr const char* staged_transfer = "put (staged)";
 
-/// Sessions number their transfers below this bit.
+/// Sessions number their transfers below this bit; scatters have the next one too (scatter_bits).
+/// Staged puts of several devices share one fabric, which tells pieces apart by their numbers.
 constexpr std::uint64_t piece_bit = std::uint64_t{1} << 63;
+constexpr int ordinal_shift = 48;
+constexpr int ordinal_max = (1 << 14) - 1;
 
 } // namespace
 
@@ -39,6 +42,8 @@ void staged_put_state::on_start(start_put& message) {
                                     {std::move(job), with_.bounds.staging_piece_bytes_max},
                                     0,
                                     0,
+                                    0,
+                                    false,
                                     agent_result::success,
                                     {},
                                     false,
@@ -89,18 +94,28 @@ void staged_put_state::pump() {
         }
         gather(x, std::move(*next), free_.back());
         free_.pop_back();
-        turns_.push_back(id);
+        if (!x.held)
+            turns_.push_back(id);
     }
 }
 
 void staged_put_state::gather(transfer& x, staged_piece next, std::byte* place) {
-    const transfer_id number{piece_bit | ++last_};
+    const transfer_id number{piece_bit | std::uint64_t(with_.ordinal & ordinal_max) << ordinal_shift
+                             | ++last_};
     ++x.pieces;
     pieces_.emplace(number, piece{x.command.id, place, std::move(next.put), next.bytes, false});
-    tell(self_, with_.device, start_copy{number, std::move(next.gather), self_});
+    const auto& wanted = x.command.events;
+    device_events events;
+    if (x.gathered_bytes == 0)
+        events.wait_for = wanted.wait_for;
+    x.held = events.wait_for != nullptr;
+    if ((x.gathered_bytes += next.bytes) == x.cursor.job().plan->bytes)
+        events.completed = wanted.completed; // pieces of one device are gathered in order
+    tell(self_, with_.device, start_copy{number, std::move(next.gather), self_, events});
 }
 
-/// A place that somebody may still read or write is never used again.
+/// A place that the device may still write is never used again. A put in doubt does not read its
+/// source any more (transfer_done): what is in doubt is the peer's memory.
 void staged_put_state::on_done(const transfer_done& message) {
     auto found = pieces_.find(message.id);
     if (found == pieces_.end())
@@ -111,6 +126,10 @@ void staged_put_state::on_done(const transfer_done& message) {
         found->second.is_put = true;
         tell(self_, with_.fabric,
              start_put{message.id, x.command.endpoint, std::move(found->second.put), self_});
+        if (std::exchange(x.held, false)) {
+            turns_.push_back(id);
+            pump();
+        }
         return;
     }
     const auto ended = pieces_.extract(found);
@@ -119,7 +138,7 @@ void staged_put_state::on_done(const transfer_done& message) {
         stop(x, message.result, message.error);
     else if (now.is_put)
         x.bytes += now.bytes;
-    if (message.result != agent_result::in_doubt)
+    if (now.is_put || message.result != agent_result::in_doubt)
         free_.push_back(now.place);
     --x.pieces;
     finish_if_over(id);

@@ -37,6 +37,11 @@ private:
         /// In staging memory.
         std::size_t pieces = 0;
         std::uint64_t bytes = 0;
+        /// Handed to the device.
+        std::uint64_t gathered_bytes = 0;
+        /// Its first piece waits for the host's event; the others have no turn until it has
+        /// happened.
+        bool held = false;
         agent_result result = agent_result::success;
         caf::error stopped_by;
         bool cut_up = false;

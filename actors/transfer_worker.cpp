@@ -65,6 +65,7 @@ void transfer_worker_state::on_adopt(const adopt_io& message) {
 void transfer_worker_state::on_adopt_devices(const adopt_devices& message) {
     devices_ = message.devices;
     staging_ = message.staging;
+    landing_ = message.landing;
 }
 
 /// Its context is of no use to the whole process; what the rank could still say would be about
@@ -113,32 +114,15 @@ caf::result<pools_registered> transfer_worker_state::on_register(const register_
     return registration_;
 }
 
-/// Host memory is registered with the fabric, and pinned for the devices when there are any;
-/// memory on a device is exported by that device.
+/// All memory is registered with the fabric. Host memory is pinned for the devices when there are
+/// any; memory on a device is exported by that device.
 void transfer_worker_state::register_one(std::size_t index) {
     const auto& region = host_regions_[index];
     regions_[index] = {
         reinterpret_cast<std::uint64_t>(region.base), region.bytes, region.kind, {}, {}};
     memory_.regions[index].kind = region.kind;
-    auto failed = [this, index](const caf::error& reason) { region_done(index, reason); };
-    if (region.kind == memory_kind::cuda) {
-        auto device = devices_.find(region.device);
-        if (device == devices_.end()) {
-            failed(make_error(errc::unsupported, "the rank has no device "
-                                                     + std::to_string(region.device)
-                                                     + ": publish pools through worker::publish"));
-            return;
-        }
-        memory_.regions[index].device = region.device;
-        ask(self_, device->second, export_device_region{region.base, region.bytes})
-            .then(
-                [this, index](const device_region_exported& done) {
-                    regions_[index].on_device = done.how;
-                    region_done(index, {});
-                },
-                failed);
-        return;
-    }
+    if (region.kind == memory_kind::cuda)
+        return export_one(index);
     if (!devices_.empty()) {
         ++regions_pending_;
         ask(self_, devices_.begin()->second, pin_host_region{region.base, region.bytes})
@@ -148,14 +132,44 @@ void transfer_worker_state::register_one(std::size_t index) {
                       region_done(index, {});
                   });
     }
-    ask(self_, io_.fabric, register_region{region.base, region.bytes, region.kind})
+    register_with_fabric(index);
+}
+
+void transfer_worker_state::export_one(std::size_t index) {
+    const auto& region = host_regions_[index];
+    auto device = devices_.find(region.device);
+    if (device == devices_.end())
+        return region_done(
+            index,
+            make_error(errc::unsupported, "the rank has no device " + std::to_string(region.device)
+                                              + ": publish pools through worker::publish"));
+    memory_.regions[index].device = region.device;
+    ask(self_, device->second, export_device_region{region.base, region.bytes})
+        .then(
+            [this, index](const device_region_exported& done) {
+                regions_[index].on_device = done.how;
+                register_with_fabric(index);
+            },
+            [this, index](const caf::error& reason) { region_done(index, reason); });
+}
+
+/// Of memory on a device, what is put there lands in staging memory first.
+void transfer_worker_state::register_with_fabric(std::size_t index) {
+    const auto& region = host_regions_[index];
+    register_region message{region.base, region.bytes, region.kind};
+    if (auto landing = landing_.find(region.device);
+        region.kind == memory_kind::cuda && landing != landing_.end()) {
+        message.copier = devices_.at(region.device);
+        message.staging = landing->second;
+    }
+    ask(self_, io_.fabric, message)
         .then(
             [this, index](const region_registered& done) {
                 regions_[index].access_key = done.access_key;
                 region_ids_.push_back(done.region);
                 region_done(index, {});
             },
-            failed);
+            [this, index](const caf::error& reason) { region_done(index, reason); });
 }
 
 void transfer_worker_state::region_done(std::size_t index, const caf::error& failure) {

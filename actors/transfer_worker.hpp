@@ -61,6 +61,8 @@ private:
     caf::result<worker_stopped> on_stop(const stop_worker&);
 
     void register_one(std::size_t index);
+    void export_one(std::size_t index);
+    void register_with_fabric(std::size_t index);
     void region_done(std::size_t index, const caf::error&);
     void publish();
     void published(const caf::error&);
@@ -79,6 +81,7 @@ private:
     adopt_io io_;
     std::map<int, device_actor> devices_;
     std::map<int, std::span<std::byte>> staging_;
+    std::map<int, std::span<std::byte>> landing_;
     /// Why no session can be served any more: a device is lost.
     caf::error lost_;
     rank_info info_;

@@ -287,7 +287,7 @@ void tx_session_state::start(receiver& to, send_piece piece, std::shared_ptr<con
     auto chosen = choose_route(*plan, environment.memory, *to.peer, environment.route);
     const auto& events = pieces_[piece.index.value].events;
     auto problem = chosen ? caf::error{} : chosen.error();
-    auto by_device = chosen && chosen->taken == route::mapped && chosen->device >= 0;
+    auto by_device = chosen && chosen->device >= 0;
     if (!problem && !by_device && (events.wait_for || events.completed))
         problem = make_error(errc::unsupported, "rid " + to_string(with_.request)
                                                     + ": a slice with device events goes by "
@@ -314,7 +314,7 @@ void tx_session_state::start(receiver& to, send_piece piece, std::shared_ptr<con
     transfer_id id{(std::uint64_t{with_.serial} << 32) | transfers_started_++};
     copy_actor copier;
     staged_put_actor staged;
-    if (chosen->taken == route::staged)
+    if (by_device && chosen->taken == route::staged)
         staged = environment.staged.at(chosen->device);
     else if (by_device)
         copier = environment.devices.at(chosen->device);
@@ -328,7 +328,7 @@ void tx_session_state::start(receiver& to, send_piece piece, std::shared_ptr<con
     if (copier)
         tell(self_, copier, start_copy{id, std::move(job), self_, events});
     else if (staged)
-        tell(self_, staged, start_put{id, to.peer->endpoint, std::move(job), self_});
+        tell(self_, staged, start_put{id, to.peer->endpoint, std::move(job), self_, events});
     else
         tell(self_, environment.fabric, start_put{id, to.peer->endpoint, std::move(job), self_});
 }

@@ -207,8 +207,12 @@ caf::error worker::parts::make_info() {
     return {};
 }
 
+bool worker::parts::has_twins() const {
+    return options.world || options.devices.twins;
+}
+
 caf::expected<int> worker::parts::device_of(const host_region& region) const {
-    return options.world ? std::max(region.device, 0) : cuda_device_of(region.base);
+    return has_twins() ? std::max(region.device, 0) : cuda_device_of(region.base);
 }
 
 caf::error worker::parts::make_devices(std::vector<host_region>& regions) {
@@ -229,6 +233,8 @@ caf::error worker::parts::make_devices(std::vector<host_region>& regions) {
     adopt_devices all{devices};
     for (const auto& [ordinal, memory] : staging)
         all.staging.emplace(ordinal, std::span{memory.base(), memory.bytes()});
+    for (const auto& [ordinal, memory] : landing)
+        all.landing.emplace(ordinal, std::span{memory.base(), memory.bytes()});
     tell_from_outside(actor, std::move(all));
     return {};
 }
@@ -238,7 +244,7 @@ caf::error worker::parts::make_device(int ordinal, const std::set<int>& all) {
     if (auto problem = step(name.c_str()))
         return problem;
     std::unique_ptr<copy_device> device;
-    if (options.world) {
+    if (has_twins()) {
         device = std::make_unique<host_copy_device>();
     } else {
         auto made = make_cuda_copy_device(
@@ -251,9 +257,12 @@ caf::error worker::parts::make_device(int ordinal, const std::set<int>& all) {
                               {"kvferry-cuda" + std::to_string(ordinal), options.bounds.loop_spin});
     if (!made)
         return add_context(made.error(), name);
-    auto memory = memfd_pool::make("kvferry staging", options.bounds.staging_bytes_max);
-    if (!memory)
-        return add_context(memory.error(), name + ", staging memory");
+    auto leaving = memfd_pool::make("kvferry staging", options.bounds.staging_bytes_max);
+    if (!leaving)
+        return add_context(leaving.error(), name + ", staging memory");
+    auto landed = memfd_pool::make("kvferry landing", options.bounds.staging_bytes_max);
+    if (!landed)
+        return add_context(landed.error(), name + ", staging memory");
     cuda_io_options how;
     how.ordinal = ordinal;
     how.owner = actor;
@@ -264,7 +273,8 @@ caf::error worker::parts::make_device(int ordinal, const std::set<int>& all) {
     name_thread(**made, name.c_str());
     device_loops[ordinal] = std::move(*made);
     devices[ordinal] = *spawned;
-    staging.emplace(ordinal, std::move(*memory));
+    staging.emplace(ordinal, std::move(*leaving));
+    landing.emplace(ordinal, std::move(*landed));
     return {};
 }
 

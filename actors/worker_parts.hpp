@@ -20,8 +20,10 @@ struct worker::parts {
     caf::actor_system* system = nullptr;
     worker_options options;
     rank_identity identity;
-    /// By device; devices pin it, and are gone before it.
+    /// By device: through the one bytes leave it, through the other they reach it. Devices pin
+    /// them, and are gone before them.
     std::map<int, memfd_pool> staging;
+    std::map<int, memfd_pool> landing;
     std::unique_ptr<io_loop> loop;
     std::unique_ptr<io_loop> copy_loop;
     std::map<int, std::unique_ptr<io_loop>> device_loops;
@@ -54,6 +56,8 @@ private:
     caf::error make_fabric();
     caf::error make_host_link();
     caf::error make_info();
+    /// Devices are played by the host.
+    bool has_twins() const;
     caf::expected<int> device_of(const host_region&) const;
     caf::error make_device(int ordinal, const std::set<int>& all);
 

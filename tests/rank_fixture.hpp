@@ -38,7 +38,7 @@ inline std::byte global_byte(std::uint32_t block, std::uint32_t layer, std::uint
 }
 
 /// All ranks of one instance (tp x pp) of a GQA model in the default slot format. Pools of kind
-/// cuda are for a loopback world, where devices have host twins.
+/// cuda are for workers whose devices have host twins: of a loopback world, or by their options.
 class test_instance {
 public:
     test_instance(runtime& system, std::string name, cache_format format, std::uint32_t tp,

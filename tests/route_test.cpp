@@ -175,7 +175,7 @@ TEST_CASE("route: host memory goes to a device through any device of the rank th
           != std::string::npos);
 }
 
-TEST_CASE("route: memory on a device that cannot be mapped is not written: it is refused with the "
+TEST_CASE("route: memory on a device that neither mappings nor puts reach is refused with the "
           "reason") {
     two_pools test;
     test.own_pool_on_device(0, 0);
@@ -226,5 +226,58 @@ TEST_CASE("route: host memory is not staged, even when that is asked for") {
     two_pools test;
     auto chosen = choose_route(test.plan, test.own, test.peer, route_choice::staged);
     REQUIRE_FALSE(chosen);
-    CHECK(text_of(chosen.error()).find("it is host memory that is read") != std::string::npos);
+    CHECK(text_of(chosen.error()).find("it is host memory on both sides") != std::string::npos);
+}
+
+TEST_CASE("route: memory on a device that takes puts is staged into where no mapping leads, out of "
+          "host memory and out of a device") {
+    two_pools test;
+    test.peer.regions[0].kind = memory_kind::cuda;
+    test.peer.regions[0].access_key = byte_buffer(4);
+    test.peer.unmapped_reason = "another machine";
+    test.own.devices = {0, 1};
+    auto chosen = choose_route(test.plan, test.own, test.peer, route_choice::automatic);
+    REQUIRE(chosen);
+    CHECK(chosen->taken == route::staged);
+    CHECK(chosen->device == mapped_region::by_host); // nothing to gather
+    CHECK(chosen->text == "staged into device memory: another machine");
+    CHECK(chosen->target_pools[0].slot0_address == 0x10000 + 64);
+    CHECK(chosen->holds.empty());
+
+    test.own_pool_on_device(0, 1);
+    chosen = choose_route(test.plan, test.own, test.peer, route_choice::automatic);
+    REQUIRE(chosen);
+    CHECK(chosen->taken == route::staged);
+    CHECK(chosen->device == 1);
+    CHECK(chosen->text == "staged by cuda:1 into device memory: another machine");
+
+    test.map_on_device(1, 0, 1024);
+    CHECK(choose_route(test.plan, test.own, test.peer, route_choice::automatic)->taken
+          == route::mapped);
+    CHECK(choose_route(test.plan, test.own, test.peer, route_choice::staged)->text
+          == "staged by cuda:1 into device memory: asked for");
+    auto direct = choose_route(test.plan, test.own, test.peer, route_choice::direct);
+    REQUIRE_FALSE(direct);
+    CHECK(text_of(direct.error()).find("it is memory on a device that is read")
+          != std::string::npos);
+    test.own.regions[0] = {};
+    direct = choose_route(test.plan, test.own, test.peer, route_choice::direct);
+    REQUIRE_FALSE(direct);
+    CHECK(text_of(direct.error()).find("it is memory on a device that is written")
+          != std::string::npos);
+}
+
+TEST_CASE("route: a device gathers only what it can read: host memory beside its own must be "
+          "pinned") {
+    two_pools test;
+    test.own_pool_on_device(0, 0);
+    test.plan.parts.push_back({1, 0, {}, {}});
+    test.peer.unmapped_reason = "another machine";
+    CHECK(choose_route(test.plan, test.own, test.peer, route_choice::automatic)->taken
+          == route::staged);
+    test.own.regions[1].unpinned_reason = "cudaHostRegister: out of memory";
+    auto refused = choose_route(test.plan, test.own, test.peer, route_choice::automatic);
+    REQUIRE_FALSE(refused);
+    CHECK(text_of(refused.error()).find("cuda:0 cannot read this rank's region 1")
+          != std::string::npos);
 }

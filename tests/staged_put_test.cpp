@@ -33,8 +33,9 @@ struct staging_bench {
             staged_put_state::dependencies{bounds, 0, device.handle(), fabric.handle(), memory}));
     }
 
-    void start(transfer_id id, copy_job job) {
-        vs.tell_and_run(staged, start_put{id, endpoint_id{7}, std::move(job), session.handle()});
+    void start(transfer_id id, copy_job job, device_events events = {}) {
+        vs.tell_and_run(staged,
+                        start_put{id, endpoint_id{7}, std::move(job), session.handle(), events});
     }
     std::vector<start_copy> gathers() const { return device.received<start_copy>(); }
     std::vector<start_put> puts() const { return fabric.received<start_put>(); }
@@ -155,13 +156,25 @@ TEST_CASE("staged_put: a cancel reaches what is gathered and what is put, and en
     CHECK(code_of(test.ends()[0].error) == errc::cancelled);
 }
 
-TEST_CASE("staged_put: a put in doubt makes the transfer in doubt and its place unusable; without "
-          "places transfers are refused by name") {
+TEST_CASE("staged_put: a put in doubt makes the transfer in doubt, and its place serves others: "
+          "lost peers do not use up the staging memory") {
+    staging_bench test;
+    for (std::uint64_t id = 1; id <= 7; ++id) {
+        test.start({id}, shuffled_fragments(1, piece_bytes).job(1 << 20, 1 << 21));
+        REQUIRE(test.gathers().size() == id);
+        test.end(test.gathers().back().id);
+        test.end(test.puts().back().id, agent_result::in_doubt);
+        REQUIRE(test.ends().size() == id);
+        CHECK(test.ends().back().result == agent_result::in_doubt);
+    }
+}
+
+TEST_CASE("staged_put: a gather in doubt makes the transfer in doubt and its place unusable; "
+          "without places transfers are refused by name") {
     staging_bench test;
     for (std::uint64_t id = 1; id <= 3; ++id) {
         test.start({id}, shuffled_fragments(1, piece_bytes).job(1 << 20, 1 << 21));
-        test.end(test.gathers().back().id);
-        test.end(test.puts().back().id, agent_result::in_doubt);
+        test.end(test.gathers().back().id, agent_result::in_doubt);
         REQUIRE(test.ends().size() == id);
         CHECK(test.ends().back().result == agent_result::in_doubt);
     }
@@ -169,6 +182,59 @@ TEST_CASE("staged_put: a put in doubt makes the transfer in doubt and its place 
     REQUIRE(test.ends().size() == 4);
     CHECK(test.ends().back().result == agent_result::failed);
     CHECK(text_of(test.ends().back().error).find("staging memory of cuda:0") != std::string::npos);
+}
+
+TEST_CASE("staged_put: pieces of two devices have numbers of their own: they share a fabric") {
+    staging_bench test;
+    const auto first = test.staged;
+    limits bounds;
+    bounds.staging_piece_bytes_max = piece_bytes;
+    alignas(16) std::byte memory[piece_bytes];
+    test.staged = test.vs.track(spawn_at<staged_put_actor, staged_put_state>(
+        test.vs.system(), placement{},
+        staged_put_state::dependencies{bounds, 1, test.device.handle(), test.fabric.handle(),
+                                       memory}));
+    const auto sample = shuffled_fragments(1, 64);
+    test.start({1}, sample.job(1 << 20, 1 << 21));
+    test.staged = first;
+    test.start({2}, sample.job(1 << 20, 1 << 21));
+    REQUIRE(test.gathers().size() == 2);
+    CHECK(test.gathers()[0].id != test.gathers()[1].id);
+    for (const auto& gather : test.gathers()) {
+        CHECK((gather.id.value >> 63) == 1);       // sessions number theirs below
+        CHECK((gather.id.value >> 62 & 1) == 0); // scatters
+    }
+}
+
+TEST_CASE("staged_put: no piece is gathered before the host's event, and the last one records the "
+          "other; a transfer that waits takes one place") {
+    staging_bench test;
+    const auto sample = shuffled_fragments(4, piece_bytes);
+    int before = 0, after = 0;
+    test.start({1}, sample.job(1 << 20, 1 << 21), {&before, &after});
+    REQUIRE(test.gathers().size() == 1);
+    CHECK(test.gathers()[0].events.wait_for == &before);
+    test.start({2}, shuffled_fragments(1, 64).job(1 << 20, 1 << 21));
+    REQUIRE(test.gathers().size() == 2); // others go on meanwhile
+    test.end(test.gathers()[1].id);
+    test.end(test.gathers()[1].id);
+    REQUIRE(test.ends().size() == 1);
+    CHECK(test.gathers().size() == 2);
+    test.end(test.gathers()[0].id); // the event has happened
+    for (std::size_t number = 0; test.ends().size() < 2; ++number) {
+        REQUIRE(number < test.gathers().size());
+        const auto now = test.gathers()[number];
+        if (number >= 2)
+            test.end(now.id); // gathered
+        if (number != 1)
+            test.end(now.id); // put
+    }
+    REQUIRE(test.gathers().size() == 5);
+    for (std::size_t number = 2; number < 5; ++number) {
+        CHECK(test.gathers()[number].events.wait_for == nullptr);
+        CHECK(test.gathers()[number].events.completed == (number == 4 ? &after : nullptr));
+    }
+    CHECK(test.ends()[1].result == agent_result::success);
 }
 
 TEST_CASE("staged_put: memory that cannot be pinned fails transfers with the reason") {

@@ -2,6 +2,7 @@
 // Whole transfers through the facade: real actors, real threads, real bytes, one process.
 #include "actors/loopback_world.hpp"
 #include "tests/rank_fixture.hpp"
+#include "tests/two_devices.hpp"
 
 #include <atomic>
 #include <thread>
@@ -164,6 +165,116 @@ TEST_CASE(
             for (const auto& peer : session.outcome().get().peers)
                 CHECK(peer.route.starts_with("staged by cuda:0: "));
     }
+}
+
+TEST_CASE("Transfer: memory on a device that no mapping reaches is written through staging memory, "
+          "out of devices and out of host memory") {
+    for (bool loopback : {true, false})
+        for (bool asked : {true, false})
+            for (auto source : {memory_kind::cuda, memory_kind::host_shared}) {
+                CAPTURE(loopback);
+                CAPTURE(asked);
+                CAPTURE(to_string(source));
+                runtime system;
+                auto base = options_for(system, loopback);
+                base.devices.twins = true;
+                base.bounds.digests = true; // of which such memory has none
+                base.bounds.staging_piece_bytes_max = 1024;
+                base.bounds.staging_bytes_max = 4096; // many pieces, few at a time
+                if (asked)
+                    base.route = route_choice::staged;
+                else
+                    base.same_host_link = false;
+                auto format = format_of(5, 4);
+                test_instance context{system, "prefill", format, 2, 1, 6, base, source};
+                test_instance generation{system, "decode", format, 1,
+                                         2,      6,        base,   memory_kind::cuda};
+                context.fill();
+                std::vector<test_request> requests(4);
+                for (std::uint64_t number = 0; number < requests.size(); ++number) {
+                    send(context, requests[number], {number}, aux_mode::required);
+                    receive(generation, context, requests[number], {number}, aux_mode::required);
+                }
+                for (auto& request : requests)
+                    request.expect(session_state::fully_transferred);
+                CHECK(generation.wrong_bytes() == 0);
+                const std::string by = source == memory_kind::cuda ? " by cuda:0" : "";
+                for (auto& session : requests[0].receiving)
+                    for (const auto& peer : session.outcome().get().peers)
+                        CHECK_MESSAGE(
+                            peer.route.starts_with("staged" + by + " into device memory: "),
+                            peer.route);
+            }
+}
+
+TEST_CASE("Transfer: a rank's pools on two devices go to a rank with pools on two devices, mapped "
+          "and staged") {
+    auto in_host_memory = [](int device, std::uint64_t bytes) {
+        auto memory = std::make_shared<std::vector<std::byte>>(bytes);
+        return region_memory{
+            {memory->data(), bytes, memory_kind::cuda, -1, device},
+            [memory](auto from) { std::copy(from.begin(), from.end(), memory->begin()); },
+            [memory](auto to) { std::copy(memory->begin(), memory->end(), to.begin()); }};
+    };
+    for (bool loopback : {true, false})
+        for (auto route : {route_choice::automatic, route_choice::staged}) {
+            CAPTURE(loopback);
+            CAPTURE(to_string(route));
+            runtime system;
+            auto base = options_for(system, loopback);
+            base.devices.twins = true;
+            base.route = route;
+            base.bounds.staging_piece_bytes_max = 4096;
+            base.bounds.staging_bytes_max = 3 * 4096;
+            two_device_ranks ranks{system, format_of(3, 2), base, {0, 1}, in_host_memory};
+            for (std::uint64_t request = 1; request <= 3; ++request)
+                ranks.serve(request, route == route_choice::staged
+                                         ? "staged by cuda:0 into device memory: asked for"
+                                         : "mapped by cuda:0");
+        }
+}
+
+TEST_CASE("Transfer: staging memory that has no room for one piece refuses transfers by name") {
+    runtime system;
+    auto base = options_for(system, false);
+    base.devices.twins = true;
+    base.same_host_link = false;
+    auto format = format_of(4, 2);
+    test_instance context{system, "prefill", format, 1, 1, 3, base};
+    base.bounds.staging_bytes_max = base.bounds.staging_piece_bytes_max / 2;
+    test_instance generation{system, "decode", format, 1, 1, 3, base, memory_kind::cuda};
+    context.fill();
+    test_request request;
+    send(context, request, {1}, aux_mode::none);
+    receive(generation, context, request, {1}, aux_mode::none);
+    request.expect(session_state::error);
+    const auto text = text_of(request.receiving[0].outcome().get().error);
+    CHECK_MESSAGE(text.find("less than one chunk") != std::string::npos, text);
+}
+
+TEST_CASE("Transfer: a staged slice waits for an event of the host as well") {
+    runtime system;
+    auto base = options_for(system, true);
+    base.route = route_choice::staged;
+    base.bounds.staging_piece_bytes_max = 1024;
+    auto format = format_of(4, 2);
+    test_instance context{system, "prefill", format, 1, 1, 3, base, memory_kind::cuda};
+    test_instance generation{system, "decode", format, 1, 1, 3, base, memory_kind::cuda};
+    std::atomic<bool> computed{false}, read{false};
+    test_request request;
+    receive(generation, context, request, {5}, aux_mode::none);
+    auto sending = context.ranks()[0].transfers.open_tx({{5}, aux_mode::none, {}, {}, {}});
+    auto piece = sending.send(context.slice(context.ranks()[0]), {&computed, &read});
+    request.sending.push_back(sending);
+    while (sending.status()->waits_for.find("transfers to rank 0") == std::string::npos)
+        std::this_thread::yield(); // until the first gather waits for the event
+    CHECK_FALSE(read);
+    context.fill(); // prefill
+    computed = true;
+    CHECK_FALSE(piece.get());
+    CHECK(read);
+    request.expect(session_state::kv_transferred);
+    CHECK(generation.wrong_bytes() == 0);
 }
 
 TEST_CASE("Transfer: a slice that waits for an event of the host is not read before it") {

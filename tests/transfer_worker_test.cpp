@@ -338,13 +338,16 @@ TEST_CASE(
 // -- devices --------------------------------------------------------------------------------------
 
 TEST_CASE(
-    "transfer_worker: memory on a device is exported by that device and kept from the fabric") {
+    "transfer_worker: memory on a device is exported by that device; the fabric is told who copies "
+    "what is put there, and through which memory") {
     fixture test;
     stub<device_actor> device{test.vs};
+    std::byte landing[16];
     device.answer<export_device_region>([](const export_device_region& asked) {
         return device_region_exported{{7, "GPU-1", {}, asked.bytes, {}}};
     });
-    test.vs.tell_and_run(test.worker, adopt_devices{{{2, device.handle()}}});
+    test.vs.tell_and_run(test.worker,
+                         adopt_devices{{{2, device.handle()}}, {}, {{2, std::span{landing}}}});
     register_pools pools;
     pools.regions = {{test.memory.data(), 2048, memory_kind::cuda, -1, 2},
                      {test.memory.data() + 2048, 2048, memory_kind::host_private, -1}};
@@ -355,8 +358,14 @@ TEST_CASE(
     CHECK(device.received<export_device_region>()[0].base == test.memory.data());
     // Copies from the other region may be the device's as well.
     CHECK(device.received<pin_host_region>().size() == 1);
-    REQUIRE(test.fabric.received<register_region>().size() == 1);
-    CHECK(test.fabric.received<register_region>()[0].base == test.memory.data() + 2048);
+    const auto registered = test.fabric.received<register_region>();
+    REQUIRE(registered.size() == 2);
+    for (const auto& region : registered) {
+        const bool on_device = region.base == test.memory.data();
+        CHECK(region.kind == (on_device ? memory_kind::cuda : memory_kind::host_private));
+        CHECK(bool{region.copier} == on_device);
+        CHECK(region.staging.data() == (on_device ? landing : nullptr));
+    }
 }
 
 TEST_CASE("transfer_worker: memory on a device that the rank has no actor for is refused by name") {

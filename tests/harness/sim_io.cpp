@@ -109,7 +109,7 @@ void sim_io_state::arrived(wire_item item) {
         if (found == puts_.end())
             return;
         auto failure = found->second.failure;
-        if (item.written.refused != 0 && !failure)
+        if (item.written.how != written_as::visible && !failure)
             failure = make_error(errc::transfer_failed, "the target refused a piece");
         finish_put(found->first, failure ? agent_result::failed : agent_result::success, failure);
         return;
@@ -119,7 +119,8 @@ void sim_io_state::arrived(wire_item item) {
         wire_item back;
         back.what = wire_item::kind::written;
         back.from = with_.self;
-        back.written = {with_.self.value, done.put, done.refused ? 1u : 0u};
+        back.written = {with_.self.value, done.put,
+                        done.refused ? written_as::refused : written_as::visible};
         with_.network->send(done.writer, std::move(back));
     }
 }
