@@ -38,6 +38,11 @@ inline std::vector<int> slots_from(int first, unsigned count) {
     return result;
 }
 
+/// What --memory has to be for a route: the staged one is for memory on a device, or its stand-in.
+inline std::string memory_of(const std::string& route) {
+    return route == "staged" ? "twin" : "shared";
+}
+
 /// A request that fills its blocks, at the same slots on both sides.
 inline request whole_blocks(std::uint64_t rid, unsigned blocks, unsigned tokens_per_block,
                             int first_slot = 0) {

@@ -11,11 +11,22 @@ using clock = std::chrono::steady_clock;
 
 constexpr unsigned spare_slots = 8;
 
-/// Two writers, one receiver, a prompt of 256 MiB in stretches of 512 bytes, links warmed up.
+/// Two writers, one receiver, a prompt of 256 MiB in stretches of 512 bytes, links warmed up. The
+/// staged route goes between memories of a device's twin.
 struct two_writers {
     explicit two_writers(const std::string& route)
-        : context({"context", 2, 1, large_model, large_blocks + spare_slots, {"--route", route}}),
-          generation({"generation", 1, 1, large_model, large_blocks + spare_slots, {}}),
+        : context({"context",
+                   2,
+                   1,
+                   large_model,
+                   large_blocks + spare_slots,
+                   {"--route", route, "--memory", memory_of(route)}}),
+          generation({"generation",
+                      1,
+                      1,
+                      large_model,
+                      large_blocks + spare_slots,
+                      {"--memory", memory_of(route)}}),
           route(route) {
         serve(1);
     }
@@ -54,7 +65,7 @@ bool names(const json& outcome, const std::string& who) {
 
 TEST_CASE("end to end: kill -9 of a writer ends the receiver's session within a second; its pages "
           "are released with proof and never change again") {
-    for (const std::string route : {"mapped", "direct"}) {
+    for (const std::string route : {"mapped", "direct", "staged"}) {
         CAPTURE(route);
         two_writers ranks{route};
         const auto x = ranks.begin(2);
@@ -79,7 +90,7 @@ TEST_CASE("end to end: kill -9 of a writer ends the receiver's session within a 
 
 TEST_CASE("end to end: kill -9 of the receiver ends the writers' sessions within a second and "
           "releases them; its successor is served") {
-    for (const std::string route : {"mapped", "direct"}) {
+    for (const std::string route : {"mapped", "direct", "staged"}) {
         CAPTURE(route);
         two_writers ranks{route};
         const auto x = ranks.begin(2);
@@ -102,7 +113,7 @@ TEST_CASE("end to end: kill -9 of the receiver ends the writers' sessions within
 
 TEST_CASE("end to end: a frozen writer costs its receiver the deadline, not the proof: pages stay "
           "on loan until it reports") {
-    for (const std::string route : {"mapped", "direct"}) {
+    for (const std::string route : {"mapped", "direct", "staged"}) {
         CAPTURE(route);
         two_writers ranks{route};
         auto& receiver = ranks.generation[0];
@@ -132,25 +143,47 @@ TEST_CASE("end to end: a frozen writer costs its receiver the deadline, not the 
     }
 }
 
-TEST_CASE("end to end: on the direct route a frozen receiver keeps the writers' pages on loan "
-          "until what they posted has ended") {
-    two_writers ranks{"direct"};
-    const auto x = ranks.begin(2, {{"deadline_ms", 2000}});
-    ranks.generation[0].freeze();
-    for (auto& rank : ranks.context) {
-        const auto outcome = rank->outcome(x.rid);
-        INFO(outcome.dump());
-        CHECK(outcome.at("state") == "ERROR");
-        CHECK(outcome.at("error").at("code") == "deadline_exceeded");
-        CHECK(rank->ask({{"do", "statistics"}}).at("sessions_quarantined") == 1);
-        CHECK(rank->unread("released") == 0);
+TEST_CASE("end to end: over the fabric a frozen receiver keeps the writers' pages on loan until "
+          "what they posted has ended") {
+    for (const std::string route : {"direct", "staged"}) {
+        CAPTURE(route);
+        two_writers ranks{route};
+        const auto x = ranks.begin(2, {{"deadline_ms", 2000}});
+        ranks.generation[0].freeze();
+        for (auto& rank : ranks.context) {
+            const auto outcome = rank->outcome(x.rid);
+            INFO(outcome.dump());
+            CHECK(outcome.at("state") == "ERROR");
+            CHECK(outcome.at("error").at("code") == "deadline_exceeded");
+            CHECK(rank->ask({{"do", "statistics"}}).at("sessions_quarantined") == 1);
+            CHECK(rank->unread("released") == 0);
+        }
+        ranks.generation[0].thaw();
+        for (auto& rank : ranks.context)
+            rank->released(x.rid);
+        CHECK(ranks.generation[0].outcome(x.rid).at("state") == "ERROR");
+        ranks.generation[0].released(x.rid);
+        ranks.serve(3);
+        expect_clean_stop(ranks.generation);
+        expect_clean_stop(ranks.context);
     }
-    ranks.generation[0].thaw();
-    for (auto& rank : ranks.context)
-        rank->released(x.rid);
-    CHECK(ranks.generation[0].outcome(x.rid).at("state") == "ERROR");
-    ranks.generation[0].released(x.rid);
-    ranks.serve(3);
+}
+
+TEST_CASE("end to end: a cancel in the middle of a staged transfer ends it on both sides; no byte "
+          "changes after the release") {
+    two_writers ranks{"staged"};
+    for (std::uint64_t rid : {2, 3}) {
+        const auto x = ranks.begin(rid);
+        auto& by = rid == 2 ? ranks.generation[0] : ranks.context[0];
+        by.ask({{"do", "cancel"}, {"rid", x.rid}});
+        CHECK(by.outcome(x.rid).at("state") == "CANCELLED");
+        ranks.generation[0].released(x.rid);
+        const auto at_release = digest(ranks.generation[0], x.generation_slots);
+        for (auto& rank : ranks.context)
+            rank->released(x.rid);
+        ranks.serve(rid + 10);
+        CHECK(digest(ranks.generation[0], x.generation_slots) == at_release);
+    }
     expect_clean_stop(ranks.generation);
     expect_clean_stop(ranks.context);
 }

@@ -4,6 +4,7 @@
 #include "tests/end_to_end.hpp"
 
 #include <arpa/inet.h>
+#include <array>
 #include <filesystem>
 #include <netinet/in.h>
 #include <set>
@@ -130,6 +131,43 @@ TEST_CASE("end to end: private memory goes the direct route, and the result says
     CHECK_MESSAGE(route.starts_with("direct: "), route);
     CHECK_MESSAGE(route.find("private") != route.npos, route);
     expect_content(generation[0], x);
+}
+
+TEST_CASE("end to end: memory on a device that peers cannot map is reached through staging memory, "
+          "from and to host pools as well") {
+    for (const auto& [source, target, route] :
+         {std::array<std::string, 3>{"twin", "twin", "staged by cuda:0 into device memory: "},
+          {"shared", "twin", "staged into device memory: "},
+          {"private", "twin", "staged into device memory: "},
+          {"twin", "private", "staged by cuda:0: "}}) {
+        CAPTURE(source);
+        CAPTURE(target);
+        instance_processes context{{"context", 2, 1, small_model, 64, {"--memory", source}}};
+        instance_processes generation{{"generation", 1, 2, small_model, 64, {"--memory", target}}};
+        const std::vector<request> requests{
+            {1, {0, 1, 2}, {5, 3, 9}, 41, false},
+            {2, {8, 7, 6, 5}, {20, 21, 22, 23}, 64, true},
+        };
+        for (const auto& x : requests) {
+            receive(generation, context.endpoint, x);
+            send(context, x);
+        }
+        for (const auto& x : requests) {
+            for (auto* instance : {&context, &generation})
+                for (auto& rank : *instance) {
+                    const auto outcome = rank->outcome(x.rid);
+                    INFO(outcome.dump());
+                    CHECK(outcome.at("state") == (x.aux ? "FULLY_TRANSFERRED" : "KV_TRANSFERRED"));
+                    for (const auto& peer : outcome.at("peers")) // each has a reason of its own
+                        CHECK(peer.at("route").get<std::string>().starts_with(route));
+                    rank->released(x.rid);
+                }
+            for (auto& rank : generation)
+                expect_content(*rank, x);
+        }
+        expect_clean_stop(generation);
+        expect_clean_stop(context);
+    }
 }
 
 TEST_CASE("end to end: a rank of another shape is refused by field and values, others are served") {

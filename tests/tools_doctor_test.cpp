@@ -124,7 +124,8 @@ TEST_CASE("doctor: a same-host link that cannot be made is the reason for the di
 TEST_CASE("doctor: device memory is mapped on one machine by kernels, and goes nowhere else") {
     auto facts = rich_machine();
     CHECK(find(judge(facts), "cuda", "this machine").route == "mapped");
-    CHECK(find(judge(facts), "cuda", "another machine").route == "none");
+    CHECK(find(judge(facts), "cuda", "another machine").route == "staged");
+    CHECK(contains(find(judge(facts), "cuda", "another machine").why, "another machine; messages"));
     facts.cuda_built_in = false;
     CHECK(find(judge(facts), "cuda", "this machine").route == "none");
     CHECK(find(judge(poor_machine()), "cuda", "this machine").route == "none");

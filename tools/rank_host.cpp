@@ -80,6 +80,7 @@ caf::expected<rank_host::memory> rank_host::memory::make(const rank_options& opt
         return result;
     }
     result.owned.resize(plan.pool_bytes);
+    result.is_twin = options.memory == "twin";
     if (options.memory == "cuda") {
         auto made = make_device_pool(options.device, plan.pool_bytes);
         if (!made)
@@ -94,7 +95,8 @@ host_region rank_host::memory::region() {
         return {shared->base(), shared->bytes(), memory_kind::host_shared, shared->fd()};
     if (device)
         return {device->base(), device->bytes(), memory_kind::cuda, -1};
-    return {owned.data(), owned.size(), memory_kind::host_private, -1};
+    return {owned.data(), owned.size(), is_twin ? memory_kind::cuda : memory_kind::host_private,
+            -1};
 }
 
 rank_host::rank_host(line_writer_actor out, std::chrono::milliseconds stop_deadline, memory pool,

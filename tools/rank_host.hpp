@@ -54,6 +54,8 @@ private:
         std::vector<std::byte> owned;
         /// Then `owned` is what the host wrote to it, or has read.
         std::unique_ptr<device_pool> device;
+        /// `owned` stands in for memory on a device.
+        bool is_twin = false;
 
         static caf::expected<memory> make(const rank_options&, const rank_plan&);
         std::byte* base() { return shared ? shared->base() : owned.data(); }

@@ -102,8 +102,9 @@ caf::expected<rank_plan> plan_rank(const rank_options& options) {
     auto route = parse_route_choice(options.route);
     if (!route)
         return add_context(route.error(), "--route");
-    if (options.memory != "shared" && options.memory != "private" && options.memory != "cuda")
-        return unknown("--memory", options.memory, "shared, private, cuda");
+    if (options.memory != "shared" && options.memory != "private" && options.memory != "cuda"
+        && options.memory != "twin")
+        return unknown("--memory", options.memory, "shared, private, cuda, twin");
     auto pages = build_page_table(*format, *layout, {.slot_count = options.slots});
     if (!pages)
         return pages.error();
@@ -117,6 +118,7 @@ caf::expected<rank_plan> plan_rank(const rank_options& options) {
     worker.info_endpoint = options.info_endpoint;
     worker.route = *route;
     worker.devices.multiprocessors = options.multiprocessors;
+    worker.devices.twins = options.memory == "twin";
     worker.same_host_link = options.same_host_link;
     worker.bounds.session_deadline = options.session_deadline;
     worker.bounds.transfer_deadline = options.session_deadline;

@@ -126,8 +126,8 @@ void add_worker(CLI::App& app, int& status) {
     command
         ->add_option("--memory", options->memory,
                      "shared: peers on this machine may map the pool; private: they cannot; cuda: "
-                     "it lies on a device")
-        ->check(CLI::IsMember({"shared", "private", "cuda"}))
+                     "it lies on a device; twin: it stands in for that, without a GPU")
+        ->check(CLI::IsMember({"shared", "private", "cuda", "twin"}))
         ->capture_default_str();
     command->add_option("--device", options->device, "Of memory cuda")->capture_default_str();
     command

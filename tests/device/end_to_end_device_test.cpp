@@ -17,21 +17,32 @@ std::vector<std::string> on_device(std::size_t device) {
     return {"--memory", "cuda", "--device", std::to_string(device), "--multiprocessors", "1"};
 }
 
+const std::string mapped = "mapped by cuda:0";
+const std::string staged = "staged by cuda:0 into device memory: asked for";
+
 /// A writer on the first device, a receiver on the last one.
 struct two_ranks {
-    two_ranks()
-        : context({"context", 1, 1, large_model, device_blocks + spare_slots, on_device(0)}),
+    explicit two_ranks(const std::string& route = mapped)
+        : context({"context", 1, 1, large_model, device_blocks + spare_slots, writer(route)}),
           generation({"generation", 1, 1, large_model, device_blocks + spare_slots,
-                      on_device(devices().devices.size() - 1)}) {
+                      on_device(devices().devices.size() - 1)}),
+          route(route) {
         serve(1);
+    }
+
+    static std::vector<std::string> writer(const std::string& route) {
+        auto result = on_device(0);
+        if (route == staged)
+            result.insert(result.end(), {"--route", "staged"});
+        return result;
     }
 
     void serve(std::uint64_t rid) {
         auto x = whole_blocks(rid, spare_slots, 32, device_blocks);
         receive(generation, context.endpoint, x);
         send(context, x);
-        expect_success(context[0], x, "mapped by cuda:0");
-        expect_success(generation[0], x, "mapped by cuda:0");
+        expect_success(context[0], x, route);
+        expect_success(generation[0], x, route);
         expect_content(generation[0], x);
     }
 
@@ -45,6 +56,7 @@ struct two_ranks {
 
     instance_processes context;
     instance_processes generation;
+    std::string route;
 };
 
 } // namespace
@@ -52,54 +64,94 @@ struct two_ranks {
 TEST_CASE("end to end on devices: kill -9 of the writer in the middle of its copy ends the "
           "receiver's session, and no byte changes after the release") {
     KVFERRY_NEEDS_DEVICES(1);
-    two_ranks ranks;
-    const auto x = ranks.begin(2);
-    const auto killed = clock::now();
-    ranks.context[0].kill();
-    auto& receiver = ranks.generation[0];
-    const auto outcome = receiver.outcome(x.rid);
-    INFO(outcome.dump());
-    CHECK(outcome.at("state") == "ERROR");
-    CHECK(clock::now() - killed < 2s); // the driver takes channels down before the process is gone
-    receiver.released(x.rid);
-    const auto at_release = digest(receiver, x.generation_slots);
-    const auto found = receiver.ask({{"do", "check"},
-                                     {"slots", x.generation_slots},
-                                     {"prompt_tokens", x.prompt_tokens},
-                                     {"seed", x.seed()}});
-    CHECK(found.at("ok") == false); // else it had been through before
-    ranks.context.restart(0);
-    ranks.serve(3);
-    CHECK(digest(receiver, x.generation_slots) == at_release);
-    expect_clean_stop(ranks.generation);
-    expect_clean_stop(ranks.context);
+    for (const auto& route : {mapped, staged}) {
+        CAPTURE(route);
+        two_ranks ranks{route};
+        const auto x = ranks.begin(2);
+        const auto killed = clock::now();
+        ranks.context[0].kill();
+        auto& receiver = ranks.generation[0];
+        const auto outcome = receiver.outcome(x.rid);
+        INFO(outcome.dump());
+        CHECK(outcome.at("state") == "ERROR");
+        CHECK(clock::now() - killed
+              < 2s); // the driver takes channels down before the process is gone
+        receiver.released(x.rid);
+        const auto at_release = digest(receiver, x.generation_slots);
+        const auto found = receiver.ask({{"do", "check"},
+                                         {"slots", x.generation_slots},
+                                         {"prompt_tokens", x.prompt_tokens},
+                                         {"seed", x.seed()}});
+        CHECK(found.at("ok") == false); // else it had been through before
+        ranks.context.restart(0);
+        ranks.serve(3);
+        CHECK(digest(receiver, x.generation_slots) == at_release);
+        expect_clean_stop(ranks.generation);
+        expect_clean_stop(ranks.context);
+    }
 }
 
 TEST_CASE("end to end on devices: kill -9 of the receiver in the middle of a copy into its memory "
           "ends the writer's session and leaves its device in order") {
     KVFERRY_NEEDS_DEVICES(1);
-    two_ranks ranks;
+    for (const auto& route : {mapped, staged}) {
+        CAPTURE(route);
+        two_ranks ranks{route};
+        const auto x = ranks.begin(2);
+        ranks.generation[0].kill();
+        auto& writer = ranks.context[0];
+        const auto outcome = writer.outcome(x.rid);
+        INFO(outcome.dump());
+        CHECK(outcome.at("state") == "ERROR");
+        writer.released(x.rid);
+        ranks.generation.restart(0);
+        ranks.serve(3);
+        expect_clean_stop(ranks.generation);
+        expect_clean_stop(ranks.context);
+    }
+}
+
+TEST_CASE(
+    "end to end on devices: a cancel in the middle of a transfer that is staged on both sides "
+    "ends it, and no byte changes after the release") {
+    KVFERRY_NEEDS_DEVICES(1);
+    two_ranks ranks{staged};
     const auto x = ranks.begin(2);
-    ranks.generation[0].kill();
-    auto& writer = ranks.context[0];
-    const auto outcome = writer.outcome(x.rid);
-    INFO(outcome.dump());
-    CHECK(outcome.at("state") == "ERROR");
-    writer.released(x.rid);
-    ranks.generation.restart(0);
+    ranks.generation[0].ask({{"do", "cancel"}, {"rid", x.rid}});
+    CHECK(ranks.generation[0].outcome(x.rid).at("state") == "CANCELLED");
+    ranks.generation[0].released(x.rid);
+    const auto at_release = digest(ranks.generation[0], x.generation_slots);
+    ranks.context[0].released(x.rid);
     ranks.serve(3);
+    CHECK(digest(ranks.generation[0], x.generation_slots) == at_release);
     expect_clean_stop(ranks.generation);
     expect_clean_stop(ranks.context);
+}
+
+TEST_CASE("end to end on devices: host pools are staged into a device's memory, split by heads, "
+          "byte for byte") {
+    KVFERRY_NEEDS_DEVICES(1);
+    instance_processes context({"context", 2, 1, large_model, 64, {"--route", "staged"}});
+    instance_processes generation({"generation", 1, 1, large_model, 64, on_device(0)});
+    for (std::uint64_t rid = 1; rid <= 3; ++rid) {
+        const auto x = whole_blocks(rid, 64, 32);
+        receive(generation, context.endpoint, x);
+        send(context, x);
+        for (auto& rank : context)
+            expect_success(*rank, x, "staged into device memory: asked for");
+        expect_success(generation[0], x, "staged into device memory: asked for");
+        expect_content(generation[0], x);
+    }
+    expect_clean_stop(generation);
+    expect_clean_stop(context);
 }
 
 TEST_CASE(
     "end to end on devices: a device's memory goes to a host pool in staged pieces; kill -9 of the "
     "writer in the middle ends the session, and no byte changes after the release") {
     KVFERRY_NEEDS_DEVICES(1);
-    auto staged = on_device(0);
-    staged.insert(staged.end(), {"--route", "staged"});
     constexpr unsigned blocks = 512; // 256 MiB
-    instance_processes context({"context", 1, 1, large_model, blocks, staged});
+    instance_processes context({"context", 1, 1, large_model, blocks, two_ranks::writer(staged)});
     instance_processes generation({"generation", 2, 1, large_model, blocks, {}});
     auto serve = [&](std::uint64_t rid) {
         const auto x = whole_blocks(rid, 32, 32);

@@ -166,6 +166,8 @@ route_finding judge_route(const machine_facts& facts, memory_kind kind, bool sam
     peer.regions.resize(1);
     peer.regions[0].bytes = 1;
     peer.regions[0].kind = kind;
+    if (!same_host || (facts.cuda_built_in && !facts.gpus.empty())) // a peer with a device has one
+        peer.regions[0].access_key.resize(1);
     if (!same_host)
         peer.unmapped_reason = "another machine";
     else if (!facts.link_error.empty())
@@ -188,8 +190,10 @@ route_finding judge_route(const machine_facts& facts, memory_kind kind, bool sam
         return result;
     }
     result.why = without_subject(chosen->text.substr(chosen->text.find(": ") + 2));
-    result.why +=
-        has_rma(facts) ? "; puts by rdma" : "; messages that the target copies into place";
+    result.why += kind == memory_kind::cuda
+                      ? "; messages into staging memory, which the target's device scatters"
+                  : has_rma(facts) ? "; puts by rdma"
+                                   : "; messages that the target copies into place";
     return result;
 }
 
