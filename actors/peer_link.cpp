@@ -30,6 +30,20 @@ std::uint64_t next_message_number(incarnation self) {
 peer_link_state::peer_link_state(peer_link_actor::pointer self, dependencies with)
     : self_(self), with_(std::move(with)) {}
 
+/// Where it ended otherwise than by end_if_over(), the peer is told what give_up() would have told
+/// it, and the fabric does not hand its frames to nobody. Not sent by this actor: it is no more.
+peer_link_state::~peer_link_state() {
+    if (phase_ == phase::lost || !endpoint_)
+        return;
+    refused last;
+    last.reason =
+        to_wire(make_error(errc::handler_failed, describe(with_.self) + ": its link died"));
+    stamp(last.header);
+    if (auto frame = encode(last, frame_bytes_max()); frame && phase_ == phase::ready)
+        tell_from_outside(with_.fabric, send_frame{*endpoint_, std::move(*frame)});
+    tell_from_outside(with_.fabric, close_endpoint{*endpoint_, phase_ != phase::ready});
+}
+
 peer_link_actor::behavior_type peer_link_state::make_behavior() {
     return {
         handle(this, &peer_link_state::on_frame),
@@ -297,19 +311,25 @@ void peer_link_state::on_send(const send_message& message) {
                            + " messages wait for the link to " + who()));
 }
 
-void peer_link_state::send_now(wire_message message) {
-    if (phase_ == phase::lost)
-        return;
-    auto& header = header_of(message);
+void peer_link_state::stamp(message_header& header) {
     header.version = protocol_version;
     header.sender = with_.self.process;
     header.receiver = with_.peer.process;
     header.sequence = sequence_++;
     header.trace = {header.session.value, next_message_number(with_.self.process)};
+}
+
+std::uint64_t peer_link_state::frame_bytes_max() const {
+    return std::min<std::uint64_t>(with_.bounds.message_bytes_max,
+                                   with_.peer.accepts.message_bytes_max);
+}
+
+void peer_link_state::send_now(wire_message message) {
+    if (phase_ == phase::lost)
+        return;
+    stamp(header_of(message));
     record_wire(self_, trace::instant::wire_sent, message);
-    auto bytes_max = std::min<std::uint64_t>(with_.bounds.message_bytes_max,
-                                             with_.peer.accepts.message_bytes_max);
-    auto frame = encode(message, bytes_max);
+    auto frame = encode(message, frame_bytes_max());
     if (frame)
         tell(self_, with_.fabric, send_frame{*endpoint_, std::move(*frame)});
     else
@@ -335,14 +355,14 @@ void peer_link_state::on_frame(const frame_arrived& arrived) {
     }
     const auto& header = header_of(*message);
     if (header.receiver != with_.self.process || header.sender != with_.peer.process)
-        return; // for or of a former process
+        return count(with_.counters, ignored::stale_incarnation);
     record_wire(self_, trace::instant::wire_received, *message);
     if (auto* introduction = std::get_if<register_rank_info>(&*message)) {
         on_message(*introduction); // begins a count of its own
         return;
     }
     if (phase_ == phase::lost)
-        return;
+        return count(with_.counters, ignored::late);
     if (answers_dial(*message)) {
         hear_from(header.sequence); // so does the answer to it
         std::visit([this](auto& content) { on_message(content); }, *message);
@@ -357,7 +377,9 @@ void peer_link_state::on_frame(const frame_arrived& arrived) {
         return;
     }
     if (next_sequence_ && of_former_link(header.sequence))
-        return;
+        return count(with_.counters, header.sequence >> 32 == *next_sequence_ >> 32
+                                         ? ignored::duplicate
+                                         : ignored::former_link);
     if (ahead_.size() >= with_.bounds.pending_per_link_max) {
         give_up(make_error(errc::limit_exceeded,
                            "message " + std::to_string(next_sequence_.value_or(0) & 0xffffffff)
@@ -365,7 +387,8 @@ void peer_link_state::on_frame(const frame_arrived& arrived) {
                                + " others wait for it"));
         return;
     }
-    ahead_.emplace(header.sequence, std::move(*message));
+    if (!ahead_.emplace(header.sequence, std::move(*message)).second)
+        count(with_.counters, ignored::duplicate);
     hear_in_order();
 }
 
@@ -401,7 +424,7 @@ void peer_link_state::hear_in_order() {
 void peer_link_state::on_message(register_rank_info& message) {
     if (with_.introduction
         && message.header.session.value <= with_.introduction->header.session.value)
-        return; // a replay: dials are numbered
+        return count(with_.counters, ignored::duplicate); // dials are numbered
     if (phase_ == phase::ready || phase_ == phase::lost) {
         // The peer dials anew: this link is over, the new one is the worker's to accept.
         auto again = encode(message, with_.bounds.message_bytes_max);
@@ -426,7 +449,7 @@ void peer_link_state::on_message(register_rank_info& message) {
 
 void peer_link_state::on_message(rank_registered& message) {
     if (message.header.session != with_.dial && !planted(planted_bug::former_dial_accepted))
-        return;
+        return count(with_.counters, ignored::former_link);
     accepted_ = true;
     proceed();
 }
@@ -448,23 +471,26 @@ void peer_link_state::on_message(link_health& message) {
 }
 
 void peer_link_state::on_message(request_data& message) {
-    if (phase_ == phase::ready)
-        tell(self_, with_.sender, std::move(message));
+    if (phase_ != phase::ready)
+        return count(with_.counters, ignored::early);
+    tell(self_, with_.sender, std::move(message));
 }
 
 void peer_link_state::on_message(kv_agent_result& message) {
-    if (phase_ == phase::ready)
-        tell(self_, with_.receiver, std::move(message));
+    if (phase_ != phase::ready)
+        return count(with_.counters, ignored::early);
+    tell(self_, with_.receiver, std::move(message));
 }
 
 void peer_link_state::on_message(aux_agent_result& message) {
-    if (phase_ == phase::ready)
-        tell(self_, with_.receiver, std::move(message));
+    if (phase_ != phase::ready)
+        return count(with_.counters, ignored::early);
+    tell(self_, with_.receiver, std::move(message));
 }
 
 void peer_link_state::on_message(cancel_session& message) {
     if (phase_ != phase::ready)
-        return;
+        return count(with_.counters, ignored::early);
     if (message.to == side::context)
         tell(self_, with_.sender, std::move(message));
     else
@@ -473,7 +499,7 @@ void peer_link_state::on_message(cancel_session& message) {
 
 void peer_link_state::on_message(gone& message) {
     if (phase_ != phase::ready)
-        return;
+        return count(with_.counters, ignored::early);
     if (message.to == side::context)
         tell(self_, with_.sender, std::move(message));
     else
@@ -482,7 +508,7 @@ void peer_link_state::on_message(gone& message) {
 
 template <class Message>
 void peer_link_state::on_message(Message&) {
-    // Known to the codec, but no part of the conversation between two ranks as it is today.
+    count(with_.counters, ignored::unexpected);
 }
 
 // -- the end ------------------------------------------------------------------------------------
@@ -500,6 +526,8 @@ void peer_link_state::on_process_gone(const process_gone&) {
 }
 
 void peer_link_state::on_close(const close_link& message) {
+    if (!message.goodbye && !planted(planted_bug::stop_vouches_for_the_dead))
+        return give_up(message.reason);
     if (phase_ == phase::ready)
         send_now(termination{{}, to_wire(message.reason)});
     process_watched_ = false; // whoever stops has no pages left to watch over

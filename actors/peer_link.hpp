@@ -5,6 +5,7 @@
 
 #include "messages/limits.hpp"
 #include "messages/local_messages.hpp"
+#include "messages/rank_counters.hpp"
 
 #include <deque>
 #include <map>
@@ -34,9 +35,11 @@ struct peer_link_state {
         rank_info peer;
         /// Set on the accepting side: the dialler's first message.
         std::optional<register_rank_info> introduction;
+        rank_counters_ptr counters = {};
     };
 
     peer_link_state(peer_link_actor::pointer self, dependencies);
+    ~peer_link_state();
 
     peer_link_actor::behavior_type make_behavior();
 
@@ -86,6 +89,8 @@ private:
     void refuse_introduction(const caf::error& problem);
     caf::error check_introduction() const;
     void become_ready();
+    void stamp(message_header&);
+    std::uint64_t frame_bytes_max() const;
     void send_now(wire_message);
     void refuse_locally(const wire_message&, const caf::error&);
     /// after_last_frame: a refusal or a goodbye still goes out.

@@ -4,6 +4,7 @@
 
 #include "actors/collect_status.hpp"
 #include "actors/rx_session.hpp"
+#include "actors/session_waits.hpp"
 #include "messages/handle.hpp"
 #include "messages/log.hpp"
 #include "messages/planted_bug.hpp"
@@ -16,7 +17,9 @@
 namespace kvferry {
 
 receiver_state::receiver_state(receiver_actor::pointer self, dependencies with)
-    : self_(self), with_(std::move(with)), random_(with_.seed) {}
+    : self_(self), with_(std::move(with)), random_(with_.seed) {
+    self_->set_down_handler([this](const caf::down_msg& down) { on_down(down); });
+}
 
 receiver_actor::behavior_type receiver_state::make_behavior() {
     return {
@@ -30,6 +33,7 @@ receiver_actor::behavior_type receiver_state::make_behavior() {
         handle(this, &receiver_state::on_gone),
         handle(this, &receiver_state::on_refused),
         handle(this, &receiver_state::on_transferring),
+        handle(this, &receiver_state::on_ended),
         handle(this, &receiver_state::on_retired),
         handle(this, &receiver_state::on_deadline),
         handle(this, &receiver_state::on_list),
@@ -52,7 +56,10 @@ caf::result<rx_opened> receiver_state::on_open(const open_rx& ask) {
     auto actor = spawn_at<rx_session_actor, rx_session_state>(
         self_->system(), with_.home,
         rx_session_state::dependencies{with_.bounds, with_.self, self_, ask.observer, ask.request,
-                                       drawn, ask.aux, ask.context_endpoint, with_.checker});
+                                       drawn, ask.aux, ask.context_endpoint, with_.checker,
+                                       with_.counters});
+    self_->monitor(actor);
+    by_actor_.emplace(actor.id(), drawn);
     sessions_.emplace(drawn, session{actor, ask});
     unbound_.push_back(drawn);
     if (!planted(planted_bug::deadline_not_armed))
@@ -122,7 +129,7 @@ void receiver_state::bind_all() {
     if (!instances_.contains(with_.own_endpoint))
         return;
     std::erase_if(unbound_, [this](attempt drawn) {
-        const auto& session = sessions_.at(drawn);
+        auto& session = sessions_.at(drawn);
         if (!instances_.contains(session.opened.context_endpoint))
             return false;
         const auto& parties = parties_for(session.opened);
@@ -132,6 +139,7 @@ void receiver_state::bind_all() {
                      {}, add_context(parties.error(), "rid " + to_string(session.opened.request))});
             return true;
         }
+        session.writers = parties->writers;
         tell(self_, session.actor, bind_writers{parties->writers, {}});
         renewals_.set(drawn, self_->clock().now() + renewal_period());
         const auto& ranks = instances_.at(session.opened.context_endpoint);
@@ -240,19 +248,25 @@ void receiver_state::on_peer_lost(const peer_lost& message) {
 /// Proof needs both: the process is gone, and what it had put on the way has been applied.
 void receiver_state::on_process_gone(const process_gone& message) {
     if (planted(planted_bug::death_without_drain)) {
-        for (auto& [drawn, session] : sessions_)
-            tell(self_, session.actor, message);
+        tell_sessions(message);
         return;
     }
     ask(self_, with_.fabric, drain_fabric{message.peer})
-        .then(
-            [this, message] {
-                for (auto& [drawn, session] : sessions_)
-                    tell(self_, session.actor, message);
-            },
-            [](const caf::error&) {
-                // The fabric is gone: nothing can be proven any more, the pages stay on loan.
-            });
+        .then([this, message] { tell_sessions(message); },
+              [](const caf::error&) {
+                  // The fabric is gone: nothing can be proven any more, the pages stay on loan.
+              });
+}
+
+void receiver_state::tell_sessions(const process_gone& message) {
+    std::vector<attempt> less_in_doubt;
+    for (auto& [drawn, session] : sessions_)
+        if (!session.died)
+            tell(self_, session.actor, message);
+        else if (session.in_doubt.erase(message.peer) != 0)
+            less_in_doubt.push_back(drawn);
+    for (auto drawn : less_in_doubt)
+        release_if_proven(drawn);
 }
 
 // -- sessions -----------------------------------------------------------------------------------
@@ -260,9 +274,12 @@ void receiver_state::on_process_gone(const process_gone& message) {
 template <class Message>
 void receiver_state::deliver(const Message& message, bool answer) {
     if (auto session = sessions_.find(message.header.session); session != sessions_.end()) {
+        if (session->second.died)
+            return count(with_.counters, ignored::session_died);
         tell(self_, session->second.actor, message);
         return;
     }
+    count(with_.counters, ignored::no_session);
     auto known = peers_.find(message.header.sender);
     if (!answer || known == peers_.end() || !known->second.view)
         return;
@@ -295,7 +312,7 @@ void receiver_state::on_refused(const refused& message) {
 
 void receiver_state::on_transferring(const session_transferring& message) {
     auto session = sessions_.find(message.session);
-    if (session == sessions_.end())
+    if (session == sessions_.end() || session->second.died)
         return;
     const auto& opened = session->second.opened;
     deadlines_.set(message.session, self_->clock().now() + opened.transfer_deadline);
@@ -312,11 +329,74 @@ void receiver_state::on_transferring(const session_transferring& message) {
             ask_for_nothing(session->second, message.session, instance->second[rank.value]);
 }
 
+void receiver_state::on_ended(const session_ended& message) {
+    if (auto session = sessions_.find(message.session); session != sessions_.end())
+        session->second.ended = true;
+}
+
 void receiver_state::on_retired(const session_retired& message) {
     sessions_.erase(message.session);
     std::erase(unbound_, message.session);
     deadlines_.erase(message.session);
     renewals_.erase(message.session);
+    finish_if_empty();
+}
+
+// -- the death of a session ---------------------------------------------------------------------
+// Which of its writers was told of pages, and which has reported, died with it: all of them are in
+// doubt until their processes are proven gone.
+
+void receiver_state::on_down(const caf::down_msg& down) {
+    auto known = by_actor_.extract(down.source.id());
+    if (!known)
+        return;
+    if (auto found = sessions_.find(known.mapped()); found != sessions_.end())
+        session_died(found->first, found->second, down.reason);
+}
+
+void receiver_state::session_died(attempt drawn, session& dead, const caf::error& why) {
+    const auto request = dead.opened.request;
+    dead.died = make_error(errc::handler_failed, "rid " + to_string(request) + ", attempt "
+                                                     + to_string(drawn) + ": its rx_session on "
+                                                     + describe(with_.self) + " died ("
+                                                     + to_string(why) + ")");
+    logger().error("{}; its pages stay on loan until all of its writers are proven gone",
+                   describe(dead.died));
+    std::erase(unbound_, drawn);
+    deadlines_.erase(drawn);
+    renewals_.erase(drawn);
+    for (const auto& writer : dead.writers) {
+        if (writer.kv)
+            dead.in_doubt.insert(writer.process);
+        auto known = peers_.find(writer.process);
+        if (dead.ended || known == peers_.end() || !known->second.view)
+            continue;
+        cancel_session cancel;
+        cancel.header.request = request;
+        cancel.header.session = drawn;
+        cancel.header.writer = writer.rank;
+        cancel.to = side::context;
+        cancel.reason = to_wire(dead.died);
+        tell(self_, known->second.view->link, send_message{std::move(cancel)});
+    }
+    if (!std::exchange(dead.ended, true))
+        tell(self_, dead.opened.observer,
+             session_finished{
+                 side::generation, request, drawn, session_state::error, dead.died, {}, {}});
+    count_death(with_.counters);
+    if (planted(planted_bug::release_on_death))
+        dead.in_doubt.clear();
+    release_if_proven(drawn);
+}
+
+/// Of a session that died.
+void receiver_state::release_if_proven(attempt drawn) {
+    const auto& dead = sessions_.at(drawn);
+    if (!dead.in_doubt.empty())
+        return;
+    tell(self_, dead.opened.observer,
+         session_released{side::generation, dead.opened.request, drawn});
+    sessions_.erase(drawn);
     finish_if_empty();
 }
 
@@ -348,10 +428,32 @@ std::chrono::milliseconds receiver_state::renewal_period() const {
 }
 
 caf::result<session_list> receiver_state::on_list(const list_sessions& message) {
-    return collect_status(self_, sessions_, deadlines_,
-                          [only = message.request](attempt, const session& x) {
-                              return !only || x.opened.request == *only;
-                          });
+    const auto wanted = [only = message.request](const session& x) {
+        return !only || x.opened.request == *only;
+    };
+    session_list known;
+    for (const auto& [drawn, dead] : sessions_) {
+        if (!dead.died || !wanted(dead))
+            continue;
+        session_status status;
+        status.role = side::generation;
+        status.request = dead.opened.request;
+        status.session = drawn;
+        status.state = session_state::error;
+        for (const auto& writer : dead.writers) {
+            if (!dead.in_doubt.contains(writer.process))
+                continue;
+            status.peers[writer.rank] = exposure::in_doubt;
+            status.waits.push_back({"proof that context rank " + to_string(writer.rank)
+                                        + " is gone, since " + text_of(dead.died),
+                                    "peer_link", writer.instance + "/" + to_string(writer.rank)});
+        }
+        status.waits_for = text_of(status.waits);
+        known.sessions.push_back(std::move(status));
+    }
+    return collect_status(
+        self_, sessions_, deadlines_,
+        [wanted](attempt, const session& x) { return !x.died && wanted(x); }, std::move(known));
 }
 
 caf::result<void> receiver_state::on_cancel_all(const cancel_request& cancel) {

@@ -8,6 +8,7 @@
 #include "actors/transfer_parties.hpp"
 #include "messages/limits.hpp"
 #include "messages/local_messages.hpp"
+#include "messages/rank_counters.hpp"
 #include "transport/resident.hpp"
 
 #include <map>
@@ -35,6 +36,7 @@ struct receiver_state {
         std::uint64_t seed = 0;
         /// Null: digests are not asked for.
         std::shared_ptr<const piece_checker> checker = {};
+        rank_counters_ptr counters = {};
     };
 
     receiver_state(receiver_actor::pointer self, dependencies);
@@ -45,6 +47,14 @@ private:
     struct session {
         rx_session_actor actor;
         open_rx opened;
+        /// Whom it was bound to.
+        std::vector<writer_binding> writers = {};
+        /// Its host and its writers have heard of its outcome.
+        bool ended = false;
+        /// Why its actor is no more, though it was not retired.
+        caf::error died = {};
+        /// Then: writers that may still write, as far as anybody knows.
+        std::set<incarnation> in_doubt = {};
     };
 
     /// A context rank that sessions need.
@@ -68,7 +78,9 @@ private:
     void on_peer_lost(const peer_lost&);
     void on_process_gone(const process_gone&);
     void on_transferring(const session_transferring&);
+    void on_ended(const session_ended&);
     void on_retired(const session_retired&);
+    void on_down(const caf::down_msg&);
     void on_deadline(const deadline_tick&);
     caf::result<session_list> on_list(const list_sessions&);
     caf::result<void> on_cancel_all(const cancel_request&);
@@ -76,6 +88,9 @@ private:
     /// To its session; a report that needs an answer gets `gone` when there is none.
     template <class Message>
     void deliver(const Message&, bool answer);
+    void session_died(attempt, session&, const caf::error& why);
+    void release_if_proven(attempt);
+    void tell_sessions(const process_gone&);
     void resolve(const std::string& endpoint);
     void fetch(const std::string& endpoint);
     void back_off_from(const std::string& endpoint);
@@ -96,6 +111,7 @@ private:
     dependencies with_;
     std::mt19937_64 random_;
     std::unordered_map<attempt, session> sessions_;
+    std::unordered_map<caf::actor_id, attempt> by_actor_;
     /// Sessions whose writers are not known yet.
     std::vector<attempt> unbound_;
     /// All ranks of an instance, by its info endpoint; dropped when one of them is lost.

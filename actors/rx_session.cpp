@@ -29,7 +29,10 @@ bool is_about_the_request(errc code) {
 } // namespace
 
 rx_session_state::rx_session_state(rx_session_actor::pointer self, dependencies with)
-    : self_(self), with_(std::move(with)) {}
+    : self_(self), with_(std::move(with)) {
+    self_->set_down_handler([this](const caf::down_msg& down) { on_owner_down(down); });
+    self_->monitor(with_.owner);
+}
 
 rx_session_actor::behavior_type rx_session_state::make_behavior() {
     return {
@@ -91,6 +94,14 @@ void rx_session_state::on_deadline(const deadline_tick&) {
            make_error(errc::deadline_exceeded, "rid " + to_string(with_.request) + " on "
                                                    + describe(with_.self) + " waited for "
                                                    + text_of(waits())));
+}
+
+/// Nobody brings reports and proof here any more: what is exposed stays on loan.
+void rx_session_state::on_owner_down(const caf::down_msg& down) {
+    finish(session_state::error,
+           make_error(errc::handler_failed, "rid " + to_string(with_.request) + ": the receiver of "
+                                                + describe(with_.self) + " died ("
+                                                + to_string(down.reason) + ")"));
 }
 
 caf::result<session_status> rx_session_state::on_status(const query_status&) {
@@ -255,11 +266,14 @@ void rx_session_state::on_kv_result(const kv_agent_result& message) {
     if (planted(planted_bug::writer_mixed_up) && from)
         from = &writers_.begin()->second;
     else if (!from || !from->binding.kv || from->binding.rank != header.writer)
-        return; // from outside the cohort
+        return count(with_.counters, ignored::foreign_rank);
     auto asked = from->reports.find(header.receive_slice);
-    if (asked == from->reports.end()
-        || asked->second.add(header.piece) != piece_ledger::verdict::fresh)
-        return;
+    if (asked == from->reports.end())
+        return count(with_.counters, ignored::unasked);
+    if (auto heard = asked->second.add(header.piece); heard != piece_ledger::verdict::fresh)
+        return count(with_.counters, heard == piece_ledger::verdict::duplicate
+                                         ? ignored::duplicate
+                                         : ignored::contradiction);
     select(*from);
     from->summary.bytes += message.bytes;
     from->summary.fragments += message.fragments;
@@ -292,8 +306,12 @@ void rx_session_state::on_aux_result(const aux_agent_result& message) {
     auto* from = writer_of(message.header.sender);
     if (planted(planted_bug::early_aux_dropped) && from && from->summary.bytes == 0)
         return;
-    if (!from || !from->binding.aux || std::exchange(from->aux_reported, true) || finished_)
-        return;
+    if (!from || !from->binding.aux)
+        return count(with_.counters, ignored::foreign_rank);
+    if (std::exchange(from->aux_reported, true))
+        return count(with_.counters, ignored::duplicate);
+    if (finished_)
+        return count(with_.counters, ignored::late);
     select(*from);
     if (from->dismissed)
         return;
@@ -313,8 +331,11 @@ void rx_session_state::on_peer_cancel(const cancel_session& message) {
     if (planted(planted_bug::cancel_ping_pong) && from && from->peer)
         tell(self_, from->peer->link,
              send_message{cancel_session{message.header, side::context, message.reason}});
-    if (from)
-        session_failed(*from, reason_of(message.reason));
+    if (!from)
+        return count(with_.counters, ignored::foreign_rank);
+    if (finished_)
+        count(with_.counters, ignored::late);
+    session_failed(*from, reason_of(message.reason));
 }
 
 void rx_session_state::on_gone(const gone& message) {
@@ -330,7 +351,7 @@ void rx_session_state::on_refused(const refused& message) {
 void rx_session_state::writer_refuses(const message_header& header, const wire_error& why) {
     auto* from = writer_of(header.sender);
     if (!from)
-        return;
+        return count(with_.counters, ignored::foreign_rank);
     if (is_about_the_request(why.code))
         session_failed(*from, reason_of(why));
     auto already_resolved = resolved(*from);
@@ -460,6 +481,7 @@ void rx_session_state::finish(session_state outcome, caf::error reason) {
             cancel(from, reason);
     }
     tell(self_, with_.observer, std::move(result));
+    tell(self_, with_.owner, session_ended{with_.request, with_.session});
     release_if_quiet();
 }
 

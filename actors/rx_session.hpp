@@ -7,6 +7,7 @@
 #include "actors/release_ledger.hpp"
 #include "messages/limits.hpp"
 #include "messages/local_messages.hpp"
+#include "messages/rank_counters.hpp"
 
 #include <map>
 #include <optional>
@@ -30,6 +31,7 @@ struct rx_session_state {
         std::string context_endpoint = {};
         /// Null: digests are not asked for.
         std::shared_ptr<const piece_checker> checker = {};
+        rank_counters_ptr counters = {};
     };
 
     rx_session_state(rx_session_actor::pointer self, dependencies);
@@ -73,6 +75,7 @@ private:
     void on_renew(const renew_requests&);
     void on_host_cancel(const cancel_request&);
     void on_deadline(const deadline_tick&);
+    void on_owner_down(const caf::down_msg&);
     caf::result<session_status> on_status(const query_status&);
 
     /// The writer that a message comes from; none when it is in no cohort.

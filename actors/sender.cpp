@@ -6,13 +6,27 @@
 #include "actors/session_waits.hpp"
 #include "actors/tx_session.hpp"
 #include "messages/handle.hpp"
+#include "messages/log.hpp"
 #include "messages/planted_bug.hpp"
+
+#include <algorithm>
+#include <limits>
 
 namespace kvferry {
 
+namespace {
+
+/// Behind every piece that a session may have: a report of it completes nothing that is not
+/// complete already.
+constexpr send_piece beyond_all{{std::numeric_limits<std::uint32_t>::max()}, true};
+
+} // namespace
+
 sender_state::sender_state(sender_actor::pointer self,
                            std::shared_ptr<const sender_environment> environment)
-    : self_(self), environment_(std::move(environment)) {}
+    : self_(self), environment_(std::move(environment)) {
+    self_->set_down_handler([this](const caf::down_msg& down) { on_down(down); });
+}
 
 sender_actor::behavior_type sender_state::make_behavior() {
     return {
@@ -22,6 +36,7 @@ sender_actor::behavior_type sender_state::make_behavior() {
         handle(this, &sender_state::on_process_gone), handle(this, &sender_state::on_retired),
         handle(this, &sender_state::on_transferring), handle(this, &sender_state::on_deadline),
         handle(this, &sender_state::on_list),         handle(this, &sender_state::on_cancel_all),
+        handle(this, &sender_state::on_ended),
     };
 }
 
@@ -43,18 +58,16 @@ caf::result<tx_opened> sender_state::on_open(const open_tx& ask) {
         self_->system(), environment_->home,
         tx_session_state::dependencies{environment_, self_, ask.observer, ask.request, ask.aux,
                                        sessions_opened_++});
-    sessions_.insert_or_assign(ask.request, session{actor, ask.transfer_deadline, {}});
+    self_->monitor(actor);
+    by_actor_.emplace(actor.id(), ask.request);
+    auto& fresh = sessions_[ask.request] = {actor, ask.observer, ask.transfer_deadline};
     ended_.erase(ask.request);
     leases_.erase(ask.request);
     session_deadlines_.set(ask.request, self_->clock().now() + ask.deadline);
     if (auto early = early_.find(ask.request); early != early_.end()) {
-        auto& asked = sessions_.at(ask.request).asked;
-        for (auto& waiting : early->second) {
-            asked.try_emplace(waiting.request.header.sender, waiting.request.header.session);
+        for (auto& waiting : early->second)
             if (!planted(planted_bug::early_request_forgotten))
-                tell(self_, actor,
-                     bind_receiver{std::move(waiting.request), std::move(waiting.peer)});
-        }
+                pass_on(fresh, std::move(waiting.request), std::move(waiting.peer));
         early_requests_ -= early->second.size();
         early_.erase(early);
     }
@@ -62,14 +75,31 @@ caf::result<tx_opened> sender_state::on_open(const open_tx& ask) {
     return tx_opened{actor};
 }
 
+/// Remembers what may be in flight for whom, should the session die.
+void sender_state::pass_on(session& to, request_data request, peer_view_ptr peer) {
+    const auto& header = request.header;
+    const auto bound = to.asked.try_emplace(header.sender, header.session).first->second;
+    const auto known =
+        std::any_of(to.requests.begin(), to.requests.end(), [&header](const message_header& other) {
+            return other.sender == header.sender && other.receive_slice == header.receive_slice;
+        });
+    if (bound == header.session && !known)
+        to.requests.push_back(header);
+    tell(self_, to.actor, bind_receiver{std::move(request), std::move(peer)});
+}
+
 void sender_state::on_request(const request_data& request) {
     auto peer = peers_.find(request.header.sender);
-    if (peer == peers_.end())
-        return; // its link ended in the meantime; the receiver knows
+    if (peer == peers_.end()) { // its link ended in the meantime; the receiver knows
+        count(environment_->counters, ignored::no_link);
+        return;
+    }
     auto id = request.header.request;
     if (auto session = sessions_.find(id); session != sessions_.end()) {
-        session->second.asked.try_emplace(request.header.sender, request.header.session);
-        tell(self_, session->second.actor, bind_receiver{request, peer->second});
+        if (session->second.died)
+            answer_for_the_dead(session->second, request, peer->second);
+        else
+            pass_on(session->second, request, peer->second);
         return;
     }
     if (answered_by_memory(request, peer->second))
@@ -86,6 +116,8 @@ void sender_state::on_request(const request_data& request) {
                && other.request.header.receive_slice == request.header.receive_slice;
     });
     early_requests_ -= known;
+    if (known != 0 && !request.renewal)
+        count(environment_->counters, ignored::duplicate);
     if (request.renewal && known == 0) {
         if (waiting.empty())
             early_.erase(id);
@@ -142,21 +174,32 @@ void sender_state::drop_lease(rid id) {
 void sender_state::on_cancel(const cancel_session& cancel) {
     auto id = cancel.header.request;
     auto peer = peers_.find(cancel.header.sender);
-    if (peer == peers_.end())
-        return;
-    if (auto session = sessions_.find(id); session != sessions_.end()) {
-        tell(self_, session->second.actor, unbind_receiver{cancel, peer->second});
+    if (peer == peers_.end()) {
+        count(environment_->counters, ignored::no_link);
         return;
     }
+    if (auto session = sessions_.find(id); session != sessions_.end()) {
+        if (!session->second.died)
+            tell(self_, session->second.actor, unbind_receiver{cancel, peer->second});
+        else if (may_be_served(session->second, cancel.header))
+            count(environment_->counters, ignored::session_died); // it was told: in doubt
+        else
+            answer_gone(peer->second, cancel.header, session->second.died);
+        return;
+    }
+    std::size_t forgotten = 0;
     if (auto early = early_.find(id); early != early_.end()) {
-        early_requests_ -= std::erase_if(early->second, [&](const early_request& waiting) {
+        forgotten = std::erase_if(early->second, [&](const early_request& waiting) {
             return waiting.request.header.session == cancel.header.session;
         });
+        early_requests_ -= forgotten;
         if (early->second.empty()) {
             early_.erase(early);
             drop_lease(id);
         }
     }
+    if (forgotten == 0)
+        count(environment_->counters, ignored::no_session);
     // Whether it waited here or was never known: nothing of that attempt is or will be in flight.
     answer_gone(peer->second, cancel.header, from_wire(cancel.reason));
 }
@@ -164,6 +207,8 @@ void sender_state::on_cancel(const cancel_session& cancel) {
 void sender_state::on_gone(const gone& message) {
     if (auto session = sessions_.find(message.header.request); session != sessions_.end())
         tell(self_, session->second.actor, message);
+    else
+        count(environment_->counters, ignored::no_session);
 }
 
 void sender_state::on_peer_ready(const peer_ready& message) {
@@ -200,6 +245,11 @@ void sender_state::on_transferring(const session_transferring& message) {
     }
 }
 
+void sender_state::on_ended(const session_ended& message) {
+    if (auto session = sessions_.find(message.request); session != sessions_.end())
+        session->second.ended = true;
+}
+
 void sender_state::on_retired(const session_retired& message) {
     attempts asked;
     if (auto session = sessions_.extract(message.request)) {
@@ -215,6 +265,76 @@ void sender_state::on_retired(const session_retired& message) {
         rearm();
     }
     finish_if_empty();
+}
+
+// -- the death of a session ---------------------------------------------------------------------
+// Its transfers go on, and their ends are told to nobody: source pages and target pages stay on
+// loan for as long as the process lives. That costs memory, which is named and counted; a rank that
+// went on as if the session had never been would answer `gone`, which receivers take for proof.
+
+void sender_state::on_down(const caf::down_msg& down) {
+    auto known = by_actor_.extract(down.source.id());
+    if (!known)
+        return;
+    auto found = sessions_.find(known.mapped());
+    if (found == sessions_.end() || found->second.actor.id() != known.key())
+        return; // it was retired
+    session_died(found->first, found->second, down.reason);
+}
+
+void sender_state::session_died(rid id, session& dead, const caf::error& why) {
+    dead.died = make_error(errc::handler_failed,
+                           "rid " + to_string(id) + ": its tx_session on "
+                               + describe(environment_->self) + " died (" + to_string(why)
+                               + "): what it had started may still read and write");
+    logger().error("{}; its pages stay on loan until the process is started anew",
+                   describe(dead.died));
+    session_deadlines_.erase(id);
+    count_death(environment_->counters);
+    const auto told = std::exchange(dead.ended, true);
+    if (!told)
+        tell(self_, dead.observer,
+             session_finished{side::context, id, {}, session_state::error, dead.died, {}, {}});
+    if (planted(planted_bug::gone_after_death)) {
+        on_retired({id, {}, dead.died});
+        return;
+    }
+    for (const auto& header : dead.requests) {
+        auto peer = peers_.find(header.sender);
+        if (peer == peers_.end())
+            continue;
+        const auto& link = peer->second->link;
+        if (!told)
+            tell(self_, link,
+                 send_message{cancel_session{header, side::generation, to_wire(dead.died)}});
+        if (header.kind != payload_kind::kv)
+            continue;
+        kv_agent_result report;
+        report.header = header;
+        report.header.writer = environment_->self.rank;
+        report.header.piece = beyond_all;
+        report.result = agent_result::in_doubt;
+        report.error = to_wire(dead.died);
+        tell(self_, link, send_message{std::move(report)});
+    }
+    if (planted(planted_bug::release_on_death))
+        tell(self_, dead.observer, session_released{side::context, id, {}});
+    finish_if_empty();
+}
+
+/// One of the attempts whose requests the session had got, or may have got, before it died.
+bool sender_state::may_be_served(const session& dead, const message_header& header) {
+    auto asked = dead.asked.find(header.sender);
+    return asked != dead.asked.end() && asked->second == header.session;
+}
+
+/// `gone` only to whom it never knew.
+void sender_state::answer_for_the_dead(const session& dead, const request_data& request,
+                                       const peer_view_ptr& peer) {
+    if (may_be_served(dead, request.header))
+        count(environment_->counters, ignored::session_died);
+    else
+        answer_gone(peer, request.header, dead.died);
 }
 
 void sender_state::on_deadline(const deadline_tick&) {
@@ -258,9 +378,24 @@ caf::result<session_list> sender_state::on_list(const list_sessions& message) {
         status.deadline = leases_.of(request);
         known.unopened.push_back(std::move(status));
     }
+    for (const auto& [request, dead] : sessions_) {
+        if (!dead.died || !wanted(request))
+            continue;
+        session_status status;
+        status.request = request;
+        status.state = session_state::error;
+        for (const auto& header : dead.requests)
+            if (auto peer = peers_.find(header.sender); peer != peers_.end())
+                status.peers[peer->second->info.rank] = exposure::in_doubt;
+        status.waits.push_back(
+            {"the end of the process, since " + text_of(dead.died), "transfer_worker"});
+        status.waits_for = text_of(status.waits);
+        known.sessions.push_back(std::move(status));
+    }
     return collect_status(
         self_, sessions_, session_deadlines_,
-        [wanted](rid request, const session&) { return wanted(request); }, std::move(known));
+        [wanted](rid request, const session& x) { return !x.died && wanted(request); },
+        std::move(known));
 }
 
 caf::result<void> sender_state::on_cancel_all(const cancel_request& cancel) {
@@ -286,10 +421,16 @@ void sender_state::answer_gone(const peer_view_ptr& to, const message_header& of
 }
 
 void sender_state::finish_if_empty() {
-    if (!stopping_ || !sessions_.empty())
+    if (!stopping_)
         return;
+    caf::error kept;
+    for (const auto& [id, session] : sessions_) {
+        if (!session.died)
+            return;
+        kept = session.died;
+    }
     for (auto& promise : stop_promises_)
-        promise.deliver();
+        kept ? promise.deliver(kept) : promise.deliver();
     stop_promises_.clear();
 }
 

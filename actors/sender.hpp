@@ -6,6 +6,7 @@
 #include "actors/route.hpp"
 #include "messages/limits.hpp"
 #include "messages/local_messages.hpp"
+#include "messages/rank_counters.hpp"
 #include "transport/plan.hpp"
 #include "transport/resident.hpp"
 
@@ -31,6 +32,7 @@ struct sender_environment {
     own_memory memory;
     /// Used on the rank's home only, where all its sessions live.
     std::shared_ptr<plan_cache> plans;
+    rank_counters_ptr counters = {};
 };
 
 struct sender_state {
@@ -52,8 +54,16 @@ private:
 
     struct session {
         tx_session_actor actor;
+        observer_actor observer;
         std::chrono::milliseconds transfer_deadline;
-        attempts asked;
+        attempts asked = {};
+        /// Headers of what those attempts have asked of it, each slice once.
+        std::vector<message_header> requests = {};
+        /// Its host and its peers have heard of its outcome.
+        bool ended = false;
+        /// Why its actor is no more, though it was not retired: what it had started may still read
+        /// and write, and nobody will ever know when that is over.
+        caf::error died = {};
     };
 
     /// Why a rid that ended without success is not served any more, and who knows that or was
@@ -71,11 +81,17 @@ private:
     void on_peer_lost(const peer_lost&);
     void on_process_gone(const process_gone&);
     void on_transferring(const session_transferring&);
+    void on_ended(const session_ended&);
     void on_retired(const session_retired&);
+    void on_down(const caf::down_msg&);
     void on_deadline(const deadline_tick&);
     caf::result<session_list> on_list(const list_sessions&);
     caf::result<void> on_cancel_all(const cancel_request&);
 
+    void pass_on(session&, request_data, peer_view_ptr);
+    void session_died(rid, session&, const caf::error& why);
+    static bool may_be_served(const session& dead, const message_header&);
+    void answer_for_the_dead(const session&, const request_data&, const peer_view_ptr&);
     bool answered_by_memory(const request_data&, const peer_view_ptr&);
     void drop_lease(rid);
     void answer_gone(const peer_view_ptr& to, const message_header& of, caf::error reason);
@@ -85,6 +101,7 @@ private:
     sender_actor::pointer self_;
     std::shared_ptr<const sender_environment> environment_;
     std::unordered_map<rid, session> sessions_;
+    std::unordered_map<caf::actor_id, rid> by_actor_;
     std::uint32_t sessions_opened_ = 0;
     /// Kept for one lease.
     std::unordered_map<rid, ending> ended_;

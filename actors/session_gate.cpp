@@ -132,13 +132,27 @@ void session_gate_state::on_cancel(const cancel_request& message) {
 }
 
 caf::result<session_status> session_gate_state::on_status(const query_status& message) {
+    if (!open_) {
+        const session_wait worker{"the worker", "transfer_worker"};
+        return session_status{with_.role, with_.request, {},      session_state::init,
+                              {},         worker.what,   {worker}};
+    }
+    auto promise = self_->make_response_promise<session_status>();
+    auto answered = [promise](session_status& status) mutable {
+        promise.deliver(std::move(status));
+    };
+    auto died = [this, promise](const caf::error&) mutable { promise.deliver(last_status()); };
     if (tx_)
-        return self_->delegate(tx_, message);
-    if (rx_)
-        return self_->delegate(rx_, message);
-    const session_wait worker{"the worker", "transfer_worker"};
-    return session_status{with_.role, with_.request, {},      session_state::init,
-                          {},         worker.what,   {worker}};
+        ask(self_, tx_, message).then(answered, died);
+    else
+        ask(self_, rx_, message).then(answered, died);
+    return promise;
+}
+
+/// Of a session whose actor is no more, before this gate is let go.
+session_status session_gate_state::last_status() const {
+    const session_wait proof{"proof that nobody touches its pages", "transfer_worker"};
+    return {with_.role, with_.request, {}, session_state::error, {}, proof.what, {proof}};
 }
 
 void session_gate_state::on_piece(const piece_finished& message) {

@@ -55,6 +55,7 @@ private:
     void on_finished(const session_finished&);
     void on_released(const session_released&);
 
+    session_status last_status() const;
     void opened();
     void open_failed(const caf::error&);
     void pass_on(command);

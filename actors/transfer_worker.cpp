@@ -4,6 +4,7 @@
 
 #include "actors/peer_link.hpp"
 #include "actors/receiver.hpp"
+#include "actors/registrar.hpp"
 #include "actors/sender.hpp"
 #include "actors/staged_put.hpp"
 #include "messages/codec.hpp"
@@ -19,7 +20,7 @@ namespace kvferry {
 
 transfer_worker_state::transfer_worker_state(transfer_worker_actor::pointer self, dependencies with)
     : self_(self), with_(std::move(with)) {
-    self_->set_down_handler([this](const caf::down_msg& down) { link_ended(down.source.id()); });
+    self_->set_down_handler([this](const caf::down_msg& down) { on_down(down); });
 }
 
 transfer_worker_actor::behavior_type transfer_worker_state::make_behavior() {
@@ -71,9 +72,14 @@ void transfer_worker_state::on_adopt_devices(const adopt_devices& message) {
 /// Its context is of no use to the whole process; what the rank could still say would be about
 /// memory that nobody can read.
 void transfer_worker_state::on_device_lost(const device_lost& message) {
+    fail_rank(message.reason);
+}
+
+/// The rank's sessions end with an error; new ones are refused until the process is started anew.
+void transfer_worker_state::fail_rank(const caf::error& why) {
     if (lost_)
         return;
-    lost_ = message.reason;
+    lost_ = why;
     if (!sender_)
         return;
     ask(self_, sender_, cancel_request{lost_}).then([] {}, [](const caf::error&) {});
@@ -206,6 +212,7 @@ void transfer_worker_state::publish() {
     environment->self = info_;
     environment->regions = regions_;
     environment->plans = std::make_shared<plan_cache>();
+    environment->counters = counters_;
     for (const auto& pool : info_.pages->pools)
         environment->source_pools.push_back(
             {regions_[pool.region].base_address + pool.region_offset_bytes, pool.slot_stride_bytes,
@@ -220,7 +227,9 @@ void transfer_worker_state::publish() {
         self_->system(), with_.home,
         receiver_state::dependencies{with_.home, with_.bounds, info_, io_.info_endpoint,
                                      io_.info_link, io_.fabric, self_, with_.seed,
-                                     std::move(checker)});
+                                     std::move(checker), counters_});
+    self_->monitor(sender_);
+    self_->monitor(receiver_);
     ask(self_, io_.info_link,
         register_with_instance{io_.info_endpoint, info_, with_.bounds.info_deadline})
         .then([this] { published({}); }, [this](const caf::error& reason) { published(reason); });
@@ -231,6 +240,11 @@ void transfer_worker_state::published(const caf::error& failure) {
         logger().info("{}, incarnation {}: published at {}", describe(info_), info_.process.value,
                       io_.info_endpoint);
         registration_.deliver(pools_registered{info_});
+        if (!stopping_)
+            registrar_ = spawn_at<registrar_actor, registrar_state>(
+                self_->system(), with_.home,
+                registrar_state::dependencies{with_.bounds, info_, io_.info_endpoint, io_.info_link,
+                                              self_, with_.seed ^ info_.process.value});
         return;
     }
     for (auto region : region_ids_)
@@ -238,7 +252,7 @@ void transfer_worker_state::published(const caf::error& failure) {
     region_ids_.clear();
     info_.pages.reset();
     // Peers and sessions of the meantime go with the pools that they would have used.
-    close_links(failure);
+    close_links({failure});
     self_->send_exit(std::exchange(sender_, {}), caf::exit_reason::user_shutdown);
     self_->send_exit(std::exchange(receiver_, {}), caf::exit_reason::user_shutdown);
     registration_.deliver(add_context(failure, "pools of " + describe(info_)));
@@ -309,9 +323,9 @@ peer_link_actor transfer_worker_state::make_link(const rank_info& peer,
         self_->system(), with_.home,
         peer_link_state::dependencies{with_.bounds, info_, regions_, io_.fabric, io_.host_link,
                                       devices_, self_, sender_, receiver_, attempt{++dials_}, peer,
-                                      std::move(introduction)});
+                                      std::move(introduction), counters_});
     self_->monitor(link);
-    running_links_.emplace(link.id(), link);
+    running_links_.emplace(link.id(), running_link{link, peer.process});
     links_[peer.process] = link;
     tell(self_, link, start_link{});
     return link;
@@ -387,6 +401,8 @@ caf::result<worker_statistics> transfer_worker_state::on_statistics(const query_
     result.sessions_opened = sessions_opened_;
     result.links_live = links_.size();
     result.ignored = ignored_;
+    counters_->add_to(result.ignored);
+    result.actors_died = counters_->actors_died.load();
     result.handler_failures = detail::handler_failures.load();
     ask(self_, transfer_worker_actor{self_}, list_sessions{})
         .then(
@@ -409,6 +425,7 @@ caf::result<worker_stopped> transfer_worker_state::on_stop(const stop_worker& me
     if (std::exchange(stopping_, true) && !planted(planted_bug::stop_in_a_circle))
         return make_error(errc::duplicate, describe(info_) + " is stopping already");
     stop_ = self_->make_response_promise<worker_stopped>();
+    self_->send_exit(std::exchange(registrar_, {}), caf::exit_reason::user_shutdown);
     self_->delayed_send(transfer_worker_actor{self_}, message.deadline, deadline_tick{});
     if (!sender_) {
         stop_links();
@@ -416,35 +433,82 @@ caf::result<worker_stopped> transfer_worker_state::on_stop(const stop_worker& me
     }
     cancel_request cancel{make_error(errc::stopped, describe(info_) + " is stopping")};
     tables_stopping_ = 2;
-    auto ended = [this] { sessions_ended(); };
-    auto failed = [this](const caf::error&) { sessions_ended(); };
+    auto ended = [this] { sessions_ended({}); };
+    // It died, or sessions of it did.
+    auto failed = [this](const caf::error& reason) { sessions_ended(reason); };
     ask(self_, sender_, cancel).then(ended, failed);
     ask(self_, receiver_, cancel).then(ended, failed);
     return stop_;
 }
 
-void transfer_worker_state::sessions_ended() {
-    if (--tables_stopping_ == 0 && stop_.pending())
+void transfer_worker_state::sessions_ended(const caf::error& kept) {
+    if (kept && !planted(planted_bug::stop_vouches_for_the_dead))
+        kept_.push_back(code_of(kept) == errc::handler_failed ? text_of(kept)
+                        : lost_                               ? text_of(lost_)
+                                                              : to_string(kept));
+    if (--tables_stopping_ > 0 || !stop_.pending())
+        return;
+    if (kept_.empty())
         stop_links();
+    else
+        stop_with_doubt(); // a goodbye would be proof to the peers
 }
 
 void transfer_worker_state::stop_links() {
     io_stopping_ = true;
-    close_links(make_error(errc::stopped, describe(info_) + " has stopped"));
+    close_links({make_error(errc::stopped, describe(info_) + " has stopped")});
     if (running_links_.empty())
         stop_io_actors();
 }
 
-void transfer_worker_state::close_links(const caf::error& reason) {
+void transfer_worker_state::close_links(const close_link& how) {
     for (const auto& [id, link] : running_links_)
-        tell(self_, link, close_link{reason});
+        tell(self_, link.actor, how);
 }
 
-void transfer_worker_state::link_ended(caf::actor_id id) {
+// -- actors that end ----------------------------------------------------------------------------
+
+void transfer_worker_state::on_down(const caf::down_msg& down) {
+    const auto id = down.source.id();
+    if (sender_ && id == sender_.id())
+        table_died("sender", down.reason);
+    else if (receiver_ && id == receiver_.id())
+        table_died("receiver", down.reason);
+    else
+        link_ended(id, down.reason);
+}
+
+/// Without it nobody knows what its sessions have lent, and messages of the peers end nowhere: they
+/// are told, but never that anything is quiet.
+void transfer_worker_state::table_died(const char* which, const caf::error& why) {
+    count_death(counters_);
+    const auto reason = make_error(
+        errc::handler_failed, "the " + std::string{which} + " of " + describe(info_) + " died ("
+                                  + to_string(why)
+                                  + "): what it had lent stays on loan, start the process anew");
+    logger().error("{}", describe(reason));
+    fail_rank(reason);
+    close_links({reason, false});
+}
+
+void transfer_worker_state::link_ended(caf::actor_id id, const caf::error& why) {
     auto link = running_links_.extract(id);
     if (!link)
         return;
-    std::erase_if(links_, [&](const auto& entry) { return entry.second == link.mapped(); });
+    std::erase_if(links_, [&](const auto& entry) { return entry.second == link.mapped().actor; });
+    if (why) { // it died: what it would have told, and what it held
+        count_death(counters_);
+        const auto peer = link.mapped().peer;
+        const peer_lost announcement{
+            peer, make_error(errc::handler_failed, "the link to incarnation " + to_string(peer)
+                                                       + " died (" + to_string(why) + ")")};
+        logger().error("{}: {}", describe(info_), describe(announcement.reason));
+        if (!planted(planted_bug::link_death_not_told)) {
+            tell(self_, sender_, announcement);
+            tell(self_, receiver_, announcement);
+        }
+        tell(self_, io_.host_link, host_link_close{peer});
+    }
     if (running_links_.empty() && io_stopping_)
         stop_io_actors();
 }
@@ -477,14 +541,18 @@ void transfer_worker_state::io_ended() {
 }
 
 void transfer_worker_state::on_deadline(const deadline_tick&) {
-    if (!stop_.pending() || planted(planted_bug::stop_in_a_circle))
-        return;
+    if (stop_.pending() && !planted(planted_bug::stop_in_a_circle))
+        stop_with_doubt();
+}
+
+/// Ends the stop by naming what is kept.
+void transfer_worker_state::stop_with_doubt() {
     ask(self_, transfer_worker_actor{self_}, list_sessions{})
         .then(
             [this](const session_list& all) {
                 if (!stop_.pending())
                     return;
-                worker_stopped result;
+                worker_stopped result{kept_};
                 for (const auto& session : all.sessions)
                     result.unproven.push_back(to_string(session.role) + " rid "
                                               + to_string(session.request) + ", waits for "
@@ -494,7 +562,10 @@ void transfer_worker_state::on_deadline(const deadline_tick&) {
                                               + " did not end in time");
                 stop_.deliver(std::move(result));
             },
-            [this](caf::error& reason) { stop_.deliver(std::move(reason)); });
+            [this](caf::error& reason) {
+                if (stop_.pending())
+                    stop_.deliver(std::move(reason));
+            });
 }
 
 } // namespace kvferry

@@ -5,6 +5,7 @@
 #include "actors/route.hpp"
 #include "messages/limits.hpp"
 #include "messages/local_messages.hpp"
+#include "messages/rank_counters.hpp"
 #include "transport/resident.hpp"
 
 #include <map>
@@ -69,10 +70,14 @@ private:
     peer_link_actor make_link(const rank_info& peer, std::optional<register_rank_info>);
     caf::error not_ready() const;
     caf::error no_sessions_yet() const;
-    void sessions_ended();
+    void sessions_ended(const caf::error& kept);
     void stop_links();
-    void close_links(const caf::error& reason);
-    void link_ended(caf::actor_id);
+    void close_links(const close_link&);
+    void on_down(const caf::down_msg&);
+    void table_died(const char* which, const caf::error& why);
+    void fail_rank(const caf::error& why);
+    void link_ended(caf::actor_id, const caf::error& why);
+    void stop_with_doubt();
     void stop_io_actors();
     void io_ended();
 
@@ -82,7 +87,7 @@ private:
     std::map<int, device_actor> devices_;
     std::map<int, std::span<std::byte>> staging_;
     std::map<int, std::span<std::byte>> landing_;
-    /// Why no session can be served any more: a device is lost.
+    /// Why no session can be served any more: a device is lost, or the sender or receiver died.
     caf::error lost_;
     rank_info info_;
     /// As the host gave them, and as peers are told about them.
@@ -96,17 +101,26 @@ private:
     caf::typed_response_promise<pools_registered> registration_;
     sender_actor sender_;
     receiver_actor receiver_;
+    registrar_actor registrar_;
     std::unordered_map<incarnation, peer_link_actor> links_;
     /// All links that have not ended, by actor: lost ones too, which may still bring the proof that
     /// their peer is gone.
-    std::map<caf::actor_id, peer_link_actor> running_links_;
+    struct running_link {
+        peer_link_actor actor;
+        incarnation peer;
+    };
+    std::map<caf::actor_id, running_link> running_links_;
     std::uint64_t dials_ = 0;
     std::uint64_t sessions_opened_ = 0;
     std::map<std::string, std::uint64_t> ignored_;
+    /// By everybody else in the rank.
+    rank_counters_ptr counters_ = std::make_shared<rank_counters>();
     caf::typed_response_promise<worker_stopped> stop_;
     bool stopping_ = false;
     bool io_stopping_ = false;
     std::size_t tables_stopping_ = 0;
+    /// Why a stop cannot prove that all is quiet.
+    std::vector<std::string> kept_;
     std::size_t io_running_ = 0;
 };
 

@@ -30,7 +30,10 @@ bool past_cache(std::uint64_t bytes, const peer_view& peer, const limits& bounds
 } // namespace
 
 tx_session_state::tx_session_state(tx_session_actor::pointer self, dependencies with)
-    : self_(self), with_(std::move(with)) {}
+    : self_(self), with_(std::move(with)) {
+    self_->set_down_handler([this](const caf::down_msg& down) { on_owner_down(down); });
+    self_->monitor(with_.owner);
+}
 
 tx_session_actor::behavior_type tx_session_state::make_behavior() {
     return {
@@ -120,6 +123,19 @@ void tx_session_state::on_deadline(const deadline_tick&) {
                                                    + " waited for " + text_of(waits())));
 }
 
+/// Reports still reach the peers: links are called directly.
+void tx_session_state::on_owner_down(const caf::down_msg& down) {
+    orphaned_ = true;
+    if (released_)
+        self_->quit();
+    else
+        finish(session_state::error,
+               make_error(errc::handler_failed, "rid " + to_string(with_.request)
+                                                    + ": the sender of "
+                                                    + describe(with_.environment->self) + " died ("
+                                                    + to_string(down.reason) + ")"));
+}
+
 caf::result<session_status> tx_session_state::on_status(const query_status&) {
     auto waiting = waits();
     auto text = text_of(waiting);
@@ -140,8 +156,11 @@ void tx_session_state::on_bind(const bind_receiver& message) {
     receiver_key key{rank, header.receive_slice};
     if (planted(planted_bug::foreign_attempt_ignored) && foreign)
         return;
-    if (!foreign && receivers_.contains(key) && !planted(planted_bug::request_served_twice))
-        return; // a replay
+    if (!foreign && receivers_.contains(key) && !planted(planted_bug::request_served_twice)) {
+        if (!message.request.renewal)
+            count(with_.environment->counters, ignored::duplicate);
+        return;
+    }
     if (foreign || finished_) {
         answer_late(message);
         return;
@@ -190,7 +209,10 @@ void tx_session_state::answer_late(const bind_receiver& message) {
     auto rank = message.peer->info.rank;
     auto text = "rid " + to_string(with_.request) + " of " + describe(message.peer->info);
     auto bound = attempts_.find(rank);
-    if (bound == attempts_.end() || bound->second != header.session) {
+    const auto ours = bound != attempts_.end() && bound->second == header.session;
+    count(with_.environment->counters,
+          ours || bound == attempts_.end() ? ignored::late : ignored::foreign_attempt);
+    if (!ours) {
         auto reason = bound != attempts_.end()
                           ? make_error(errc::gone, text + " is bound to another attempt")
                       : error_ ? error_
@@ -390,6 +412,7 @@ void tx_session_state::on_unbind(const unbind_receiver& message) {
     auto rank = message.peer->info.rank;
     auto bound = attempts_.find(rank);
     if (bound == attempts_.end() || bound->second != header.session) {
+        count(with_.environment->counters, ignored::foreign_attempt);
         auto reason =
             make_error(errc::gone, "rid " + to_string(with_.request) + " knows no attempt "
                                        + to_string(header.session));
@@ -403,6 +426,8 @@ void tx_session_state::on_unbind(const unbind_receiver& message) {
     if (planted(planted_bug::cancel_ping_pong))
         tell(self_, message.peer->link,
              send_message{cancel_session{header, side::generation, to_wire(reason)}});
+    if (finished_)
+        count(with_.environment->counters, ignored::late);
     finish(outcome_of(reason), reason);
 }
 
@@ -410,6 +435,8 @@ void tx_session_state::on_gone(const gone& message) {
     auto why = from_wire(message.reason);
     if (!why)
         why = make_error(errc::gone, "it gave no reason");
+    if (finished_)
+        count(with_.environment->counters, ignored::late);
     for (auto& [key, to] : receivers_)
         if (to.peer->info.process == message.header.sender && !complete(to)
             && to.request.header.session == message.header.session)
@@ -600,6 +627,7 @@ void tx_session_state::finish(session_state outcome, caf::error reason) {
         result.peers.push_back(to.summary);
     }
     tell(self_, with_.observer, std::move(result));
+    tell(self_, with_.owner, session_ended{with_.request, {}});
     release_if_quiet();
 }
 
@@ -615,6 +643,8 @@ void tx_session_state::release_if_quiet() {
     tell(self_, with_.observer, session_released{side::context, with_.request, {}});
     tell(self_, with_.owner, session_retired{with_.request, {}, error_});
     with_.observer = observer_actor{}; // it may hold this session
+    if (orphaned_)
+        self_->quit();
 }
 
 std::vector<session_wait> tx_session_state::waits() const {

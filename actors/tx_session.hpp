@@ -81,6 +81,7 @@ private:
     void on_process_gone(const process_gone&);
     void on_host_cancel(const cancel_request&);
     void on_deadline(const deadline_tick&);
+    void on_owner_down(const caf::down_msg&);
     caf::result<session_status> on_status(const query_status&);
 
     void answer_late(const bind_receiver&);
@@ -116,6 +117,8 @@ private:
     caf::error error_;
     bool finished_ = false;
     bool released_ = false;
+    /// Its sender died: nobody routes messages here, and nobody waits for its retirement.
+    bool orphaned_ = false;
     std::vector<piece> pieces_;
     std::optional<aux_record> aux_;
     bool aux_told_host_ = false;

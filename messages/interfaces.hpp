@@ -80,6 +80,7 @@ struct unbind_receiver;
 struct bind_writers;
 struct cancel_request;
 struct deadline_tick;
+struct session_ended;
 struct session_retired;
 struct session_transferring;
 struct renew_requests;
@@ -218,6 +219,11 @@ using info_link_actor = caf::typed_actor<
     // Make this process's server reachable.
     caf::result<info_server_published>(publish_info_server)>;
 
+/// Keeps a rank known to its instance's rank-info server, which may be started anew.
+using registrar_actor = caf::typed_actor<
+    // Introduce the rank again.
+    caf::result<void>(deadline_tick)>;
+
 /// One question of an info_link, on a thread of its own, so that no question waits for another.
 using info_caller_actor = caf::typed_actor<
     // Connect to a rank-info server, ask, hand over its answer.
@@ -231,7 +237,7 @@ using peer_link_actor = frame_sink_actor::extend_with<host_link_owner_actor>::ex
     caf::result<void>(deadline_tick),
     // Send one message to the peer; waits for the handshake if need be.
     caf::result<void>(send_message),
-    // Say goodbye and end.
+    // End, saying goodbye or not.
     caf::result<void>(close_link)>;
 
 // -- transfers ------------------------------------------------------------------------------
@@ -336,6 +342,8 @@ using sender_actor = peer_watcher_actor::extend<
     caf::result<void>(gone),
     // A session's first piece goes or has come: from now on its other clock counts.
     caf::result<void>(session_transferring),
+    // A session has its outcome; its pages may still be on loan.
+    caf::result<void>(session_ended),
     // A session has ended and its pages are released: forget it.
     caf::result<void>(session_retired),
     // End what has reached its deadline.
@@ -361,6 +369,8 @@ using receiver_actor = peer_watcher_actor::extend<
     caf::result<void>(refused),
     // A session's first piece goes or has come: from now on its other clock counts.
     caf::result<void>(session_transferring),
+    // A session has its outcome; its pages may still be on loan.
+    caf::result<void>(session_ended),
     // A session has ended and its pages are released: forget it.
     caf::result<void>(session_retired),
     // End what has reached its deadline.

@@ -63,6 +63,9 @@ struct limits {
     std::chrono::milliseconds dial_deadline{5000};
     /// One question to an instance's rank-info server.
     std::chrono::milliseconds info_deadline{5000};
+    /// A rank introduces itself to its instance's server again after at most this long, so that a
+    /// server that was started anew knows it; at random from half of it on.
+    std::chrono::milliseconds registration_period{2000};
     /// A session, from its opening to the first piece that goes or comes: the wait for the peer.
     std::chrono::milliseconds session_deadline{60000};
     /// A session, from that first piece to its outcome.

@@ -287,9 +287,11 @@ struct send_message {
 
 struct start_link {};
 
-/// Says goodbye to the peer and ends the link.
+/// Ends the link. A goodbye is proof to the peer that nothing of this rank moves any more: a rank
+/// that cannot vouch for that closes without one.
 struct close_link {
     caf::error reason;
+    bool goodbye = true;
 };
 
 struct peer_ready {
@@ -396,6 +398,12 @@ struct session_transferring {
 
 /// Ask the writers again for what they have not reported on.
 struct renew_requests {};
+
+/// The host has been told the outcome, and the peers all that it demands at once.
+struct session_ended {
+    rid request;
+    attempt session;
+};
 
 /// Ended and released. `reason` says why it ended; empty after success.
 struct session_retired {
@@ -581,6 +589,8 @@ struct worker_statistics {
     /// Messages that changed nothing, by reason ("gone", "stale_incarnation", "duplicate").
     std::map<std::string, std::uint64_t> ignored;
     std::uint64_t handler_failures = 0;
+    /// Sessions, links, sender, receiver that ended otherwise than they should.
+    std::uint64_t actors_died = 0;
 };
 
 struct stop_worker {

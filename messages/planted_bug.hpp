@@ -53,6 +53,11 @@ enum class planted_bug : std::uint8_t {
     former_dial_accepted,
     gone_undoes_service,
     stop_in_a_circle,
+    gone_after_death,
+    release_on_death,
+    link_death_not_told,
+    stop_vouches_for_the_dead,
+    registered_once,
 };
 
 #ifdef KVFERRY_PLANTED_BUGS

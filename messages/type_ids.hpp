@@ -117,6 +117,7 @@ CAF_ADD_TYPE_ID(kvferry, (kvferry::adopt_devices))
 CAF_ADD_TYPE_ID(kvferry, (kvferry::session_transferring))
 CAF_ADD_TYPE_ID(kvferry, (kvferry::renew_requests))
 CAF_ADD_TYPE_ID(kvferry, (kvferry::session_ready))
+CAF_ADD_TYPE_ID(kvferry, (kvferry::session_ended))
 
 CAF_END_TYPE_ID_BLOCK(kvferry)
 
@@ -204,3 +205,4 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::adopt_devices)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::session_transferring)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::renew_requests)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::session_ready)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::session_ended)

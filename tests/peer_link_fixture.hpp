@@ -27,6 +27,7 @@ public:
     stub<sender_actor> sender{vs};
     stub<receiver_actor> receiver{vs};
     std::map<int, device_actor> devices;
+    rank_counters_ptr counters = std::make_shared<rank_counters>();
     limits bounds;
     rank_info self;
     rank_info peer;
@@ -81,7 +82,8 @@ public:
                                           receiver.handle(),
                                           own_dial,
                                           peer,
-                                          std::move(introduced)}));
+                                          std::move(introduced),
+                                          counters}));
     }
     void dial() {
         spawn();

@@ -119,6 +119,12 @@ public:
                 result.push_back(*message);
         return result;
     }
+    /// As no session ends by itself.
+    void die(const rx_opened& session) {
+        caf::anon_send_exit(session.session, caf::exit_reason::unknown);
+        vs.run();
+    }
+    std::size_t releases() { return observer.received<session_released>().size(); }
     std::vector<session_finished> outcomes() { return observer.received<session_finished>(); }
 };
 
@@ -455,4 +461,54 @@ TEST_CASE("receiver: sessions that come while an instance restarts are served wh
     test.report(session, 101);
     REQUIRE(test.outcomes().size() == 2);
     CHECK(test.outcomes()[1].state == session_state::kv_transferred);
+}
+
+TEST_CASE("receiver: pages of a session that died come back when all of its writers are gone") {
+    fixture test;
+    auto session = test.open(7);
+    test.come_up(100);
+    test.come_up(101);
+    REQUIRE(test.sent<request_data>().size() == 2);
+    test.die(session);
+    REQUIRE(test.outcomes().size() == 1);
+    CHECK(test.outcomes()[0].state == session_state::error);
+    CHECK(contains(describe(test.outcomes()[0].error), "its rx_session on gen/0 died"));
+    CHECK(test.sent<cancel_session>().size() == 2);
+
+    test.report(session, 100); // a report proves nothing now: nobody knows what was asked
+    test.report(session, 101);
+    CHECK(test.sent<gone>().empty());
+    CHECK(test.releases() == 0);
+    auto list = test.vs.ask_and_run<session_list>(test.receiver, list_sessions{});
+    REQUIRE(list.ok());
+    REQUIRE(list.value().sessions.size() == 1);
+    CHECK(contains(list.value().sessions[0].waits_for, "proof that context rank 0 is gone"));
+    CHECK(contains(list.value().sessions[0].waits_for, "proof that context rank 1 is gone"));
+
+    test.vs.tell_and_run(test.receiver, process_gone{{100}});
+    test.vs.tell_and_run(test.receiver, process_gone{{100}});
+    CHECK(test.releases() == 0);
+    test.vs.tell_and_run(test.receiver, process_gone{{101}});
+    CHECK(test.releases() == 1);
+    CHECK(test.fabric.received<drain_fabric>().size() == 3); // each death, before it counts
+    CHECK(test.outcomes().size() == 1);
+}
+
+TEST_CASE("receiver: a session that died before it knew its writers had lent nothing") {
+    fixture test;
+    const std::string nobody = "ctx:2";
+    test.open(7, nobody); // ends at once; the endpoint is left alone for a while
+    REQUIRE(test.outcomes().size() == 1);
+    auto waiting = test.open(8, nobody);
+    REQUIRE(test.outcomes().size() == 1);
+    const auto before = test.releases();
+    test.die(waiting);
+    REQUIRE(test.outcomes().size() == 2);
+    CHECK(contains(describe(test.outcomes()[1].error), "its rx_session on gen/0 died"));
+    CHECK(test.releases() == before + 1);
+    auto list = test.vs.ask_and_run<session_list>(test.receiver, list_sessions{});
+    REQUIRE(list.ok());
+    CHECK(list.value().sessions.empty());
+    test.vs.advance(60s); // its deadline, and the retry of its endpoint
+    CHECK(test.outcomes().size() == 2);
 }

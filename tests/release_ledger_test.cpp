@@ -180,3 +180,15 @@ TEST_CASE(
     CHECK(releases > 1000); // both branches were seen
     CHECK(loans > 1000);
 }
+
+TEST_CASE("piece_ledger: a last piece behind all completes nothing, and undoes nothing") {
+    const send_piece behind_all{{0xffffffff}, true};
+    piece_ledger reported;
+    reported.add({{0}, true});
+    CHECK(reported.add(behind_all) == piece_ledger::verdict::contradiction);
+    CHECK(reported.complete());
+    piece_ledger missing;
+    missing.add({{0}, false});
+    CHECK(missing.add(behind_all) == piece_ledger::verdict::fresh);
+    CHECK_FALSE(missing.complete());
+}

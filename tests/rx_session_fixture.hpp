@@ -25,6 +25,7 @@ public:
     virtual_system vs;
     stub<receiver_actor> owner{vs};
     stub<observer_actor> observer{vs};
+    rank_counters_ptr counters = std::make_shared<rank_counters>();
     rx_session_actor session;
 
     explicit rx_fixture(aux_mode aux = aux_mode::none, limits bounds = {},
@@ -34,8 +35,16 @@ public:
         self.rank = rank_id{9};
         session = vs.track(spawn_at<rx_session_actor, rx_session_state>(
             vs.system(), {},
-            rx_session_state::dependencies{bounds, self, owner.handle(), observer.handle(), request,
-                                           drawn, aux, {}, std::move(checker)}));
+            rx_session_state::dependencies{bounds,
+                                           self,
+                                           owner.handle(),
+                                           observer.handle(),
+                                           request,
+                                           drawn,
+                                           aux,
+                                           {},
+                                           std::move(checker),
+                                           counters}));
     }
 
     template <class Message>

@@ -110,6 +110,11 @@ public:
                 result.push_back(*message);
         return result;
     }
+    /// As no session ends by itself.
+    void die(const reply<tx_opened>& session) {
+        caf::anon_send_exit(session.value().session, caf::exit_reason::unknown);
+        vs.run();
+    }
     std::vector<gone> answers() { return sent_to<gone>(1); }
     std::vector<start_put> puts() { return fabric.received<start_put>(); }
 
@@ -461,4 +466,74 @@ TEST_CASE("sender: an early request that was renewed is served when its session 
     test.vs.tell_and_run(opened.value().session, send_slice{fixture::slice()});
     CHECK(test.puts().size() == 1);
     CHECK(test.answers().empty());
+}
+
+TEST_CASE("sender: whom a session that died may have served is never answered gone, but in doubt") {
+    fixture test;
+    auto opened = test.open(7);
+    REQUIRE(opened.ok());
+    test.vs.tell_and_run(opened.value().session, send_slice{fixture::slice()});
+    test.request(fixture::ask(7));
+    REQUIRE(test.puts().size() == 1);
+    test.die(opened);
+
+    const auto told = test.observer.received<session_finished>();
+    REQUIRE(told.size() == 1);
+    CHECK(told[0].state == session_state::error);
+    CHECK(contains(describe(told[0].error), "rid 7: its tx_session on ctx/0 died"));
+    CHECK(test.sent_to<cancel_session>(1).size() == 1); // the receiver need not wait
+    REQUIRE(test.sent_to<kv_agent_result>(1).size() == 1);
+    CHECK(test.sent_to<kv_agent_result>(1)[0].result == agent_result::in_doubt);
+
+    test.cancel(7);                // it gives up
+    test.request(fixture::ask(7)); // a replay
+    test.vs.advance(500s);         // every deadline and lease
+    CHECK(test.answers().empty());
+    CHECK(test.observer.received<session_released>().empty());
+    CHECK(test.observer.received<session_finished>().size() == 1);
+
+    test.request(fixture::ask(7, {12})); // of this attempt nothing can be in flight
+    test.cancel(7, {13});
+    REQUIRE(test.answers().size() == 2);
+    CHECK(test.answers()[0].header.session == attempt{12});
+    CHECK(test.answers()[1].header.session == attempt{13});
+    CHECK(test.open(7).code() == errc::duplicate);
+    CHECK(test.open(8).ok());
+}
+
+TEST_CASE("sender: a session that died is listed with what its pages wait for, and ends no stop") {
+    fixture test;
+    auto opened = test.open(7);
+    REQUIRE(opened.ok());
+    test.request(fixture::ask(7));
+    test.die(opened);
+    auto list = test.vs.ask_and_run<session_list>(test.sender, list_sessions{});
+    REQUIRE(list.ok());
+    REQUIRE(list.value().sessions.size() == 1);
+    const auto& status = list.value().sessions[0];
+    CHECK(status.state == session_state::error);
+    CHECK(contains(status.waits_for, "the end of the process"));
+    CHECK(status.peers.at(rank_id{0}) == exposure::in_doubt);
+    auto stopped = test.vs.ask_and_run<void>(
+        test.sender, cancel_request{make_error(errc::stopped, "ctx/0 is stopping")});
+    REQUIRE(stopped.failed());
+    CHECK(contains(text_of(stopped.error()), "rid 7"));
+}
+
+TEST_CASE("sender: a session that dies after its outcome changes none, but leaves doubt (I3)") {
+    fixture test;
+    auto opened = test.open(7);
+    REQUIRE(opened.ok());
+    test.vs.tell_and_run(opened.value().session, send_slice{fixture::slice()});
+    test.request(fixture::ask(7));
+    test.vs.tell_and_run(opened.value().session, cancel_request{make_error(errc::cancelled, "no")});
+    REQUIRE(test.sent_to<cancel_session>(1).size() == 1);
+    test.die(opened);
+    const auto told = test.observer.received<session_finished>();
+    REQUIRE(told.size() == 1);
+    CHECK(told[0].state == session_state::cancelled);
+    CHECK(test.sent_to<cancel_session>(1).size() == 1);
+    REQUIRE(test.sent_to<kv_agent_result>(1).size() == 1);
+    CHECK(test.sent_to<kv_agent_result>(1)[0].result == agent_result::in_doubt);
+    CHECK(test.observer.received<session_released>().empty());
 }

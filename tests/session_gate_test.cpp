@@ -257,3 +257,14 @@ TEST_CASE("session_gate: the host is told that every receiver has asked") {
         run.callback();
     CHECK(*told == 1);
 }
+
+TEST_CASE("session_gate: a session whose actor is no more still has a status") {
+    fixture test;
+    test.open();
+    caf::anon_send_exit(test.tx.handle(), caf::exit_reason::unknown);
+    test.vs.run();
+    auto now = test.vs.ask_and_run<session_status>(test.gate, query_status{});
+    REQUIRE(now.ok());
+    CHECK(now.value().state == session_state::error);
+    CHECK(contains(now.value().waits_for, "proof that nobody touches its pages"));
+}

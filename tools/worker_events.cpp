@@ -69,7 +69,8 @@ json event_of(const worker_statistics& x) {
             {"sessions_quarantined", x.sessions_quarantined},
             {"links_live", x.links_live},
             {"ignored", x.ignored},
-            {"handler_failures", x.handler_failures}};
+            {"handler_failures", x.handler_failures},
+            {"actors_died", x.actors_died}};
 }
 
 json error_event(const json& command, const caf::error& error) {

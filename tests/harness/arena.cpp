@@ -2,6 +2,7 @@
 // A CAF system on its test scheduler, for one thread.
 #include "tests/harness/arena.hpp"
 
+#include "messages/log.hpp"
 #include "messages/type_ids.hpp"
 #include "tests/harness/simulation.hpp"
 
@@ -38,6 +39,7 @@ struct arena::parts {
 arena::arena() {
     set_up_once();
     spdlog::set_level(spdlog::level::off); // a simulated failure is no news
+    logger().set_level(spdlog::level::off);
     parts_ = std::make_unique<parts>();
 }
 

@@ -366,6 +366,42 @@ std::vector<named_scenario> make_all() {
         in.network.overtake_percent = 33;
         cancel(x, side::generation, 2300);
     });
+    add("rank-0-restarts", "rank 0 starts anew, and the rank-info server with it; rank 1 lives on",
+        [](auto& in, auto& x) {
+            instances(in, {2, 1}, {1, 1});
+            x.may_fail = true;
+            fault(in, restart_one, context_0, 3000, 1000);
+        });
+    const auto dies = [](scenario& in, std::string_view actor, place who) {
+        fault(in, actor_dies, who, 2300);
+        in.faults.back().actor = actor;
+    };
+    add("writing-session-dies", "the session that writes dies with puts on their way",
+        [dies](auto& in, auto& x) {
+            go_direct(in);
+            in_pieces(x);
+            dies(in, "tx_session", context_0);
+        });
+    add("reading-session-dies", "the session that is written for dies", [dies](auto& in, auto& x) {
+        go_direct(in);
+        in_pieces(x);
+        dies(in, "rx_session", {side::generation, 0});
+    });
+    add("sender-dies", "the sender dies with puts on their way", [dies](auto& in, auto& x) {
+        go_direct(in);
+        in_pieces(x);
+        dies(in, "sender", context_0);
+    });
+    add("receiver-dies", "the receiver dies while bytes come", [dies](auto& in, auto& x) {
+        go_direct(in);
+        in_pieces(x);
+        dies(in, "receiver", {side::generation, 0});
+    });
+    add("link-dies", "the link dies with puts on their way", [dies](auto& in, auto& x) {
+        go_direct(in);
+        in_pieces(x);
+        dies(in, "peer_link", context_0);
+    });
     add("old-frames", "frames of before arrive again and again", [](auto& in, auto& x) {
         in_pieces(x);
         for (int at = 1600; at < 5000; at += 100)

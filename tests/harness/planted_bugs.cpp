@@ -85,6 +85,16 @@ const std::vector<bug_description>& planted_bugs() {
          "gone, answered to a renewal, counts more than the reports before it"},
         {"stop-in-a-circle", stop_in_a_circle, "H6",
          "a rank and its table of sessions wait for each other's end, without a deadline"},
+        {"gone-after-death", gone_after_death, "I2",
+         "a sending session that died is forgotten as if it had been retired"},
+        {"release-on-death", release_on_death, "I2",
+         "a session that died gives its pages back at once"},
+        {"link-death-not-told", link_death_not_told, "H59",
+         "sessions do not hear that their link died"},
+        {"stop-vouches-for-the-dead", stop_vouches_for_the_dead, "I2",
+         "a rank whose sender died says goodbye as if nothing moved any more"},
+        {"registered-once", registered_once, "H35",
+         "a rank does not introduce itself to a rank-info server that was started anew"},
     };
     return all;
 }

@@ -71,7 +71,7 @@ struct planned_request {
 enum class fault_kind : std::uint8_t {
     /// The process ends, as by SIGKILL.
     crash,
-    /// It ends, and another one takes its place after `lasts`.
+    /// Its whole instance ends, and another one takes its place after `lasts`.
     restart,
     /// SIGSTOP for `lasts`, then SIGCONT.
     freeze,
@@ -83,6 +83,10 @@ enum class fault_kind : std::uint8_t {
     slow,
     /// A frame of before arrives once more.
     replay,
+    /// One actor of the process dies: `actor` says of what kind.
+    actor_dies,
+    /// The process ends alone, and another one takes its place after `lasts`.
+    restart_one,
 };
 
 /// A rank of one of the two instances.
@@ -98,6 +102,7 @@ struct planned_fault {
     microseconds at{0};
     microseconds lasts{0};
     since from = since::begin;
+    std::string_view actor = {};
 };
 
 struct instance_shape {

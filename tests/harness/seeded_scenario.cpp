@@ -63,7 +63,11 @@ planned_request draw_request(random_source& random, const scenario& in, std::uin
 
 planned_fault draw_fault(random_source& random, const scenario& in) {
     planned_fault result;
-    result.what = static_cast<fault_kind>(random.below(7));
+    result.what = static_cast<fault_kind>(random.below(9));
+    constexpr std::array<std::string_view, 6> actors{"tx_session", "rx_session", "tx_session",
+                                                     "peer_link",  "sender",     "receiver"};
+    if (result.what == fault_kind::actor_dies)
+        result.actor = actors[random.below(actors.size())];
     auto instance = random.percent(60) ? side::context : side::generation;
     result.who = any_place(random, in, instance);
     result.other =
@@ -150,8 +154,9 @@ scenario scenario_of(std::uint64_t seed) {
 }
 
 std::string_view name_of(fault_kind x) {
-    constexpr std::array<std::string_view, 7> names{"crash", "restart", "freeze", "cut",
-                                                    "reset", "slow",    "replay"};
+    constexpr std::array<std::string_view, 9> names{"crash",  "restart",    "freeze",
+                                                    "cut",    "reset",      "slow",
+                                                    "replay", "actor dies", "restart of one"};
     return names[static_cast<std::size_t>(x)];
 }
 

@@ -9,6 +9,7 @@
 #include "tests/harness/sim_schedule.hpp"
 
 #include <memory>
+#include <set>
 
 namespace kvferry::harness {
 
@@ -41,6 +42,11 @@ struct sim_process {
     time_point died_at;
     /// Stopped in order.
     bool stopped = false;
+    /// An actor of it died: of which kind, and when.
+    std::vector<std::pair<std::string_view, time_point>> deaths;
+    std::set<caf::actor_id> dead_actors;
+    /// Its sender or its receiver: the rank serves nothing any more.
+    bool failed = false;
     /// Time that it was frozen or slow: its deadlines may be late by that.
     std::chrono::microseconds held_up{0};
 

@@ -87,6 +87,21 @@ std::vector<std::string> sim_home::living() const {
     return result;
 }
 
+caf::actor_id sim_home::end_one(std::string_view name) {
+    std::vector<caf::strong_actor_ptr> named;
+    for (const auto& [id, address] : seen_)
+        if (auto strong = caf::actor_cast<caf::strong_actor_ptr>(address))
+            if (auto* actor = caf::actor_cast<caf::abstract_actor*>(strong);
+                !actor->getf(caf::abstract_actor::is_terminated_flag)
+                && static_cast<caf::local_actor*>(actor)->name() == name)
+                named.push_back(std::move(strong));
+    if (named.empty())
+        return 0;
+    const auto& chosen = named[schedule_->random().below(named.size())];
+    caf::anon_send_exit(chosen, caf::exit_reason::unknown);
+    return chosen->id();
+}
+
 void sim_home::kill() {
     frozen_ = false;
     for (const auto& [id, address] : std::map{seen_})

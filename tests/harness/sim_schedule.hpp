@@ -38,6 +38,9 @@ public:
     /// Every actor that ever ran here and lives, by name.
     std::vector<std::string> living() const;
 
+    /// One of the actors of that name that live here dies; 0: there is none.
+    caf::actor_id end_one(std::string_view actor);
+
     /// Ends all actors at once, as the end of a process does: none of them says goodbye.
     void kill();
 

@@ -98,6 +98,8 @@ void session_host_state::open_now() {
 
 void session_host_state::opened() {
     session_->open = true;
+    session_->died = session_->process->dead_actors.contains(session_->actor());
+    session_->open_at = session_->world->schedule().now();
     hand_over(0);
 }
 

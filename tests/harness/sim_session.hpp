@@ -31,6 +31,7 @@ struct sim_session {
     /// The worker refused to open it.
     caf::error refused;
     bool open = false;
+    time_point open_at;
     attempt drawn;
     tx_session_actor tx;
     rx_session_actor rx;
@@ -44,12 +45,15 @@ struct sim_session {
     bool too_much_sent = false;
     std::optional<session_finished> outcome;
     time_point finished_at;
+    /// Its actor has died.
+    bool died = false;
     bool released = false;
 
     const std::vector<std::uint32_t>& blocks() const {
         return role == side::context ? plan->send_blocks : plan->receive_blocks;
     }
     bool succeeded() const { return outcome && outcome->state < session_state::error; }
+    caf::actor_id actor() const { return tx ? tx.id() : rx ? rx.id() : 0; }
     std::string name() const;
 };
 

@@ -81,6 +81,7 @@ limits simulation::bounds() const {
     result.dial_deadline = milliseconds{40};
     result.info_deadline = milliseconds{40};
     result.stop_deadline = milliseconds{200};
+    result.registration_period = milliseconds{20};
     result.early_request_lease =
         std::chrono::duration_cast<milliseconds>(plan_.early_request_lease);
     result.copy_piece_bytes_max = 64;
@@ -242,6 +243,10 @@ void simulation::begin_fault(const planned_fault& fault) {
     case fault_kind::restart:
         restart_instance(fault);
         return;
+    case fault_kind::restart_one:
+        who->die();
+        plan_start(fault.who, fault.lasts);
+        return;
     case fault_kind::freeze:
         who->freeze(true);
         break;
@@ -262,6 +267,9 @@ void simulation::begin_fault(const planned_fault& fault) {
     case fault_kind::replay:
         replay_frame();
         return;
+    case fault_kind::actor_dies:
+        end_actor(*who, fault.actor);
+        return;
     }
     who->held_up += fault.lasts;
     schedule_.after(fault.lasts, [this, &fault] { end_fault(fault); });
@@ -280,7 +288,19 @@ void simulation::end_fault(const planned_fault& fault) {
         network_.heal(who->process, other->process);
 }
 
-/// A rank-info server knows the ranks of one start: an instance starts anew as a whole.
+void simulation::end_actor(sim_process& who, std::string_view actor) {
+    const auto dying = who.loop->end_one(actor);
+    if (dying == 0)
+        return;
+    schedule_.log(actor, who.process.value);
+    reach("death of a " + std::string{actor});
+    who.deaths.emplace_back(actor, schedule_.now());
+    who.dead_actors.insert(dying);
+    who.failed = who.failed || actor == "sender" || actor == "receiver";
+    for (auto& session : sessions_)
+        session.died = session.died || (session.process == &who && session.actor() == dying);
+}
+
 void simulation::restart_instance(const planned_fault& fault) {
     const auto instance = fault.who.instance;
     const auto ranks = (instance == side::context ? plan_.context : plan_.generation).ranks();
@@ -351,6 +371,7 @@ verdict simulation::run() {
     check_released();
     check_told();
     check_deaths_noticed();
+    check_actor_deaths_told();
     check_forgotten();
     check_memory();
     check_recovery();

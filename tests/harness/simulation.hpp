@@ -60,6 +60,7 @@ private:
     void has_come(since);
     void begin_fault(const planned_fault&);
     void end_fault(const planned_fault&);
+    void end_actor(sim_process&, std::string_view actor);
     void restart_instance(const planned_fault&);
     void replay_frame();
 
@@ -74,6 +75,9 @@ private:
     bool had_served(const sim_process& writer, const sim_session& reader) const;
     bool another_attempt_was_meant(const sim_session& reader, const sim_session& writer) const;
     void check_deaths_noticed();
+    void check_actor_deaths_told();
+    bool lost_with(const sim_process&, std::string_view actor, time_point when,
+                   const sim_session&) const;
     void check_forgotten();
     void check_recovery();
     bool probe_succeeds(planned_request&);

@@ -12,13 +12,15 @@ namespace kvferry::harness {
 namespace {
 
 /// Actors of the product that end with the rank; the others are the simulation's own.
-constexpr std::array<std::string_view, 6> mortal{"transfer_worker", "sender",     "receiver",
-                                                 "peer_link",       "tx_session", "rx_session"};
+constexpr std::array<std::string_view, 7> mortal{
+    "registrar", "transfer_worker", "sender", "receiver", "peer_link", "tx_session", "rx_session"};
 
 /// Until then a failure must have been told, on a network that loses nothing.
 constexpr microseconds told_within{25'000};
 /// A host hears of an end a little after it.
 constexpr microseconds heard_within{1000};
+/// From a decision of the sender to the frame that tells it.
+constexpr microseconds answered_within{100};
 /// The connection tells within 20 ms, the kernel within 9.
 constexpr microseconds death_noticed_within{40'000};
 
@@ -37,15 +39,17 @@ bool simulation::all_released() const {
     });
 }
 
-/// Pages stay lent for ever when a writer can neither report nor be proven gone. Never those of the
-/// context side: it waits for its own operations only.
+/// Pages stay lent for ever when a writer can neither report nor be proven gone. On the context
+/// side, which waits for its own operations only, when nobody is left to hear of their ends.
 bool simulation::may_stay_lent(const sim_session& x) const {
     if (x.role == side::context)
-        return false;
-    return std::any_of(processes_.begin(), processes_.end(), [&](const auto& other) {
-        return other->where.instance == side::context
-               && (other->dead || broken_.contains({x.process->process, other->process}));
-    });
+        return x.died;
+    return !x.process->deaths.empty()
+           || std::any_of(processes_.begin(), processes_.end(), [&](const auto& other) {
+                  return other->where.instance == side::context
+                         && (other->dead || !other->deaths.empty()
+                             || broken_.contains({x.process->process, other->process}));
+              });
 }
 
 void simulation::check_ended() {
@@ -78,6 +82,9 @@ bool simulation::another_attempt_was_meant(const sim_session& reader,
 
 /// What one side ends with, the other one hears of at once, not at its own deadline.
 void simulation::check_told() {
+    // What is overtaken comes by four times the longest way later; what follows it waits.
+    const auto waits_for_its_turn =
+        plan_.network.overtake_percent == 0 ? microseconds{0} : 8 * plan_.network.latency_max;
     std::uint32_t blocks = 0;
     std::size_t asked_of_one = 0;
     for (const auto& wanted : plan_.requests) {
@@ -112,12 +119,16 @@ void simulation::check_told() {
             if (!asked || from_memory || *asked > other.finished_at + plan_.early_request_lease
                 || *asked + told_within > x.finished_at)
                 continue;
-            const auto asked_a_living_one = &x == &reader && !x.plan->context_group
-                                            && plan_.network.overtake_percent == 0 // heard later
-                                            && *asked >= other.opened_at
-                                            && *asked + heard_within < other.finished_at;
+            const auto asked_a_living_one =
+                &x == &reader && !x.plan->context_group && *asked >= other.opened_at
+                && *asked + heard_within + waits_for_its_turn < other.finished_at;
             if (!asked_a_living_one
                 && (other.plan != x.plan || another_attempt_was_meant(reader, writer)))
+                continue;
+            // The attempt had come, been answered and forgotten before the session was there.
+            if (&x == &writer
+                && frames_.was_answered_gone(writer.process->process, reader.drawn,
+                                             x.open_at + answered_within))
                 continue;
             return fail(failure::stuck,
                         x.name() + " heard too late that rank " + std::to_string(other.rank)
@@ -141,16 +152,22 @@ void simulation::check_deaths_noticed() {
     const auto simple =
         std::all_of(plan_.faults.begin(), plan_.faults.end(), [](const planned_fault& x) {
             return x.what == fault_kind::crash || x.what == fault_kind::restart
-                   || x.what == fault_kind::replay;
+                   || x.what == fault_kind::restart_one || x.what == fault_kind::replay;
         });
     if (!simple || plan_.network.lost_completion_percent != 0)
         return;
     for (const auto& x : sessions_) {
         if (!x.outcome || x.succeeded() || code_of(x.outcome->error) != errc::deadline_exceeded
-            || x.role == side::context || x.plan->context_group) // another group may serve
+            || x.role == side::context)
             continue;
+        // With attention DP another group may serve, as long as one lives that was asked.
+        const auto may_be_served =
+            x.plan->context_group
+            && std::any_of(processes_.begin(), processes_.end(), [&](const auto& other) {
+                   return !other->dead && other->where.instance == side::context;
+               });
         for (const auto& other : processes_)
-            if (other->dead && other->died_at > x.opened_at
+            if (!may_be_served && other->dead && other->died_at > x.opened_at
                 && other->died_at + death_noticed_within < x.finished_at
                 && frames_.asked_at(other->process, x.drawn) && !had_served(*other, x))
                 return fail(failure::stuck, x.name() + " waited for its deadline although "
@@ -158,16 +175,72 @@ void simulation::check_deaths_noticed() {
     }
 }
 
+/// With that actor of that process this session has lost what it needs. (Which of several links
+/// died, and which of several sessions of one rid, is not seen from outside: those are left out.)
+bool simulation::lost_with(const sim_process& where, std::string_view actor, time_point when,
+                           const sim_session& x) const {
+    const auto here = x.process == &where;
+    if (actor == "sender" || actor == "receiver")
+        if (here)
+            return true;
+    const auto heard_of = [&](const sim_session& reader, const sim_process& writer) {
+        const auto asked = frames_.asked_at(writer.process, reader.drawn);
+        // Whom no request has reached waits for one, whatever becomes of links and ranks.
+        return asked && (x.role == side::generation || *asked + heard_within < when);
+    };
+    if (actor == "peer_link")
+        return plan_.context.ranks() == 1 && plan_.generation.ranks() == 1
+               && std::any_of(sessions_.begin(), sessions_.end(), [&](const sim_session& other) {
+                      const auto& reader = x.role == side::generation ? x : other;
+                      const auto& writer = x.role == side::generation ? other : x;
+                      return other.role != x.role && other.plan == x.plan
+                             && heard_of(reader, *writer.process);
+                  });
+    if (here)
+        return x.died;
+    if (x.plan->context_group)
+        return false; // another group may serve
+    return std::any_of(sessions_.begin(), sessions_.end(), [&](const sim_session& other) {
+        const auto& reader = x.role == side::generation ? x : other;
+        const auto& writer = x.role == side::generation ? other : x;
+        return other.process == &where && other.role != x.role && other.plan == x.plan
+               && (other.died || where.failed) && heard_of(reader, *writer.process);
+    });
+}
+
+/// Who has lost something with an actor that died is told so; nobody waits for a deadline.
+void simulation::check_actor_deaths_told() {
+    const auto simple =
+        std::all_of(plan_.faults.begin(), plan_.faults.end(), [](const planned_fault& x) {
+            return x.what == fault_kind::actor_dies || x.what == fault_kind::replay;
+        });
+    if (!simple || plan_.network.lost_completion_percent != 0)
+        return;
+    for (const auto& process : processes_)
+        for (const auto& [actor, when] : process->deaths)
+            for (const auto& x : sessions_)
+                if (x.outcome && code_of(x.outcome->error) == errc::deadline_exceeded
+                    && x.opened_at < when && x.finished_at > when + told_within
+                    && lost_with(*process, actor, when, x))
+                    return fail(failure::stuck, x.name() + " waited for its deadline although a "
+                                                    + std::string{actor} + " of " + process->name
+                                                    + " had died long before");
+}
+
 /// Whoever asks again for what its writer has forgotten is told so.
 void simulation::check_forgotten() {
     constexpr microseconds slack{3000};
     for (const auto& x : frames_.forgotten_requests(plan_.early_request_lease + slack)) {
+        const auto wounded =
+            std::any_of(processes_.begin(), processes_.end(), [&x](const auto& process) {
+                return process->process == x.writer && !process->deaths.empty();
+            });
         const auto served =
             std::any_of(sessions_.begin(), sessions_.end(), [&x](const sim_session& session) {
                 return session.role == side::context && session.process->process == x.writer
                        && session.plan->request == x.request.value && session.opened_at < x.again;
             });
-        if (!served && !network_.is_dead(x.writer) && !network_.is_dead(x.reader)
+        if (!served && !wounded && !network_.is_dead(x.writer) && !network_.is_dead(x.reader)
             && !broken_.contains({x.writer, x.reader}) && network_.lossy().empty()
             && !frames_.was_answered_gone(x.writer, x.session, x.again + slack))
             return fail(failure::stuck, "incarnation " + to_string(x.reader) + " asks for rid "
@@ -179,7 +252,10 @@ void simulation::check_forgotten() {
 /// Whatever happened before: where all ranks live, a new request succeeds. The first one may be the
 /// one that finds out which instance is gone and which link is dead.
 void simulation::check_recovery() {
-    constexpr int tries = 2;
+    // Nothing that anybody has remembered can be wrong when no process and no link was lost.
+    const auto lost_something =
+        !broken_.empty() || !plan_.faults.empty() || plan_.failing_registrations != 0;
+    const auto tries = lost_something ? 2 : 1;
     constexpr std::uint64_t first_rid = 900;
     const auto lent = static_cast<std::uint64_t>(
         std::count_if(sessions_.begin(), sessions_.end(),
@@ -187,7 +263,7 @@ void simulation::check_recovery() {
     for (int number = 0; number < tries && verdict_.what == failure::none; ++number) {
         auto& probe = probes_.emplace_back();
         for (const auto& [where, process] : current_)
-            if (process->dead || !process->published
+            if (process->dead || process->failed || !process->published
                 || process->memory.slots_free() < probe.send_blocks.front())
                 return;
         if (lent >= plan_.sessions_max)
@@ -232,7 +308,7 @@ void simulation::check_memory() {
 void simulation::check_statistics() {
     auto asked = std::make_shared<int>(0);
     for (const auto& process : processes_) {
-        if (process->dead || !process->published)
+        if (process->dead || process->failed || !process->published)
             continue;
         ++*asked;
         ask_in(*process->loop, [this, asked,
@@ -298,13 +374,13 @@ void simulation::stop_all() {
     if (*waiting != 0)
         return fail(failure::stuck, "a worker does not stop");
     for (const auto& [process, unproven] : *told) // by now hosts have heard of all releases
-        if (const auto lent = has_lent(*process); unproven.empty() == lent)
+        if (const auto lent = has_lent(*process) || process->failed; unproven.empty() == lent)
             fail(lent ? failure::assertion : failure::leak,
                  process->name
                      + (lent ? " stopped as if all its pages were free"
                              : " stopped without proof: " + unproven.front()));
     for (const auto& process : processes_) {
-        if (process->dead || has_lent(*process))
+        if (process->dead || process->failed || has_lent(*process))
             continue;
         for (const auto& name : process->loop->living())
             if (std::find(mortal.begin(), mortal.end(), name) != mortal.end())

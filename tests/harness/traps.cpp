@@ -102,6 +102,20 @@ void instance_restarts(random_source& random, scenario& in) {
                          random.between(microseconds{100}, microseconds{3000})});
 }
 
+/// Rank 0, and the rank-info server with it; or the other one.
+void one_rank_restarts(random_source& random, scenario& in) {
+    if (in.context.ranks() == 1)
+        in.context = {2, 1};
+    if (!in.context.attention_dp)
+        in.requests.back().context_group.reset();
+    in.requests.back().may_fail = true;
+    in.faults.push_back({fault_kind::restart_one,
+                         {side::context, random.percent(75) ? 0u : 1u},
+                         {},
+                         random.between(microseconds{500}, microseconds{6000}),
+                         random.between(microseconds{100}, microseconds{3000})});
+}
+
 void copy_is_cancelled(random_source& random, scenario& in) {
     in.same_host = true;
     in.inline_copies = false;
@@ -186,6 +200,49 @@ void dials_cross(random_source& random, scenario& in) {
     in.requests.push_back(again);
 }
 
+planned_fault death_of(std::string_view actor, place who, microseconds at) {
+    planned_fault result{fault_kind::actor_dies, who, {}, at, microseconds{0}, since::first_write};
+    result.actor = actor;
+    return result;
+}
+
+/// The receiver gives up when the session that writes to it is no more.
+void writing_session_dies(random_source& random, scenario& in) {
+    auto& wanted = slow_puts(random, in);
+    wanted.may_fail = true;
+    const auto at = random.between(microseconds{0}, microseconds{1200});
+    in.faults.push_back(death_of("tx_session", {side::context, context_rank(random, in)}, at));
+    wanted.cancels.push_back({side::generation, 0,
+                              at + random.between(microseconds{0}, microseconds{300}),
+                              since::first_write});
+}
+
+void reading_session_dies(random_source& random, scenario& in) {
+    slow_puts(random, in).may_fail = true;
+    in.faults.push_back(death_of("rx_session", {side::generation, 0}, while_bytes_move(random)));
+}
+
+/// A stop, or whoever asks next, must not vouch for what it had begun.
+void table_dies(random_source& random, scenario& in) {
+    slow_puts(random, in).may_fail = true;
+    if (random.percent(50))
+        in.faults.push_back(death_of("sender", {side::context, context_rank(random, in)},
+                                     while_bytes_move(random)));
+    else
+        in.faults.push_back(death_of("receiver", {side::generation, 0}, while_bytes_move(random)));
+}
+
+void link_dies(random_source& random, scenario& in) {
+    in.context = in.generation = {1, 1};
+    auto& wanted = slow_puts(random, in);
+    wanted.context_group.reset();
+    wanted.context_stalls = random.percent(50);
+    wanted.may_fail = true;
+    in.faults.push_back(death_of("peer_link",
+                                 {random.percent(50) ? side::context : side::generation, 0},
+                                 while_bytes_move(random)));
+}
+
 void aux_is_refused(random_source&, scenario& in) {
     auto& wanted = in.requests.back();
     wanted.aux = aux_mode::required;
@@ -220,6 +277,12 @@ void set_trap(random_source& random, scenario& in) {
                                renewals_cross_reports,
                                renewals_cross_reports,
                                dials_cross,
+                               writing_session_dies,
+                               writing_session_dies,
+                               reading_session_dies,
+                               table_dies,
+                               link_dies,
+                               one_rank_restarts,
                                instance_restarts};
     in.unkind_for = microseconds{15'000};
     const auto which = random.below(traps.size());

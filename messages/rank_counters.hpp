@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a rank counts in passing: messages between ranks that changed nothing, by why, and actors
+// that died. Its links, its sender and receiver and their sessions write, its statistics read.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+
+namespace kvferry {
+
+enum class ignored : std::uint8_t {
+    /// Heard before: a replayed frame or request, a second report of one piece.
+    duplicate,
+    /// Numbered by a former link of the same two ranks, or answers a former dial.
+    former_link,
+    /// For or of a former process.
+    stale_incarnation,
+    /// About a request, before the link's handshake was done.
+    early,
+    /// After the end of the link or session that it is for.
+    late,
+    /// Known to the codec, but no part of the conversation between two ranks.
+    unexpected,
+    /// Its link has ended meanwhile.
+    no_link,
+    /// No session of that rid or attempt.
+    no_session,
+    /// From a rank that is in no cohort of the session, or in another's name.
+    foreign_rank,
+    /// Of another attempt than the one that is bound.
+    foreign_attempt,
+    /// A report about a slice that its writer was not asked for.
+    unasked,
+    /// A report that cannot be true beside former ones.
+    contradiction,
+    /// For a session that died.
+    session_died,
+};
+
+class rank_counters {
+public:
+    void add(ignored why) {
+        counts_[static_cast<std::size_t>(why)].fetch_add(1, std::memory_order_relaxed);
+    }
+
+    /// A session, link, sender or receiver ended otherwise than it should.
+    std::atomic<std::uint64_t> actors_died{0};
+
+    /// Adds those that are not 0 to a table by name.
+    void add_to(std::map<std::string, std::uint64_t>& named) const {
+        for (std::size_t index = 0; index < names.size(); ++index)
+            if (const auto count = counts_[index].load(std::memory_order_relaxed))
+                named[names[index]] += count;
+    }
+
+private:
+    static constexpr std::array names{
+        "duplicate",  "former_link",   "stale_incarnation", "early",        "late",
+        "unexpected", "no_link",       "no_session",        "foreign_rank", "foreign_attempt",
+        "unasked",    "contradiction", "session_died"};
+
+    std::array<std::atomic<std::uint64_t>, names.size()> counts_{};
+};
+
+/// Null where nobody reads them.
+using rank_counters_ptr = std::shared_ptr<rank_counters>;
+
+inline void count(const rank_counters_ptr& where, ignored why) {
+    if (where)
+        where->add(why);
+}
+
+inline void count_death(const rank_counters_ptr& where) {
+    if (where)
+        where->actors_died.fetch_add(1, std::memory_order_relaxed);
+}
+
+} // namespace kvferry
