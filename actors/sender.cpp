@@ -295,10 +295,8 @@ void sender_state::session_died(rid id, session& dead, const caf::error& why) {
     if (!told)
         tell(self_, dead.observer,
              session_finished{side::context, id, {}, session_state::error, dead.died, {}, {}});
-    if (planted(planted_bug::gone_after_death)) {
-        on_retired({id, {}, dead.died});
+    if (planted(planted_bug::gone_after_death))
         return;
-    }
     for (const auto& header : dead.requests) {
         auto peer = peers_.find(header.sender);
         if (peer == peers_.end())
@@ -325,7 +323,8 @@ void sender_state::session_died(rid id, session& dead, const caf::error& why) {
 /// One of the attempts whose requests the session had got, or may have got, before it died.
 bool sender_state::may_be_served(const session& dead, const message_header& header) {
     auto asked = dead.asked.find(header.sender);
-    return asked != dead.asked.end() && asked->second == header.session;
+    return asked != dead.asked.end() && asked->second == header.session
+           && !planted(planted_bug::gone_after_death);
 }
 
 /// `gone` only to whom it never knew.

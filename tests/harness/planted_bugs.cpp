@@ -86,7 +86,7 @@ const std::vector<bug_description>& planted_bugs() {
         {"stop-in-a-circle", stop_in_a_circle, "H6",
          "a rank and its table of sessions wait for each other's end, without a deadline"},
         {"gone-after-death", gone_after_death, "I2",
-         "a sending session that died is forgotten as if it had been retired"},
+         "whom a session that died was serving is answered gone"},
         {"release-on-death", release_on_death, "I2",
          "a session that died gives its pages back at once"},
         {"link-death-not-told", link_death_not_told, "H59",

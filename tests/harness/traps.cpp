@@ -200,21 +200,30 @@ void dials_cross(random_source& random, scenario& in) {
     in.requests.push_back(again);
 }
 
-planned_fault death_of(std::string_view actor, place who, microseconds at) {
-    planned_fault result{fault_kind::actor_dies, who, {}, at, microseconds{0}, since::first_write};
+planned_fault death_of(std::string_view actor, place who, microseconds at,
+                       since from = since::first_write) {
+    planned_fault result{fault_kind::actor_dies, who, {}, at, microseconds{0}, from};
     result.actor = actor;
     return result;
 }
 
-/// The receiver gives up when the session that writes to it is no more.
+/// The receiver gives up when the session that writes to it is no more, and its copies go on.
 void writing_session_dies(random_source& random, scenario& in) {
     auto& wanted = slow_puts(random, in);
     wanted.may_fail = true;
-    const auto at = random.between(microseconds{0}, microseconds{1200});
-    in.faults.push_back(death_of("tx_session", {side::context, context_rank(random, in)}, at));
-    wanted.cancels.push_back({side::generation, 0,
-                              at + random.between(microseconds{0}, microseconds{300}),
-                              since::first_write});
+    wanted.send_blocks = {5};
+    const auto mapped = random.percent(85);
+    if (mapped) {
+        in.route = route_choice::automatic;
+        in.same_host = true;
+        in.network.latency_max = microseconds{100};
+    }
+    const auto from = mapped ? since::first_request : since::first_write;
+    const auto at = random.between(microseconds{50}, microseconds{mapped ? 250 : 1200});
+    in.faults.push_back(
+        death_of("tx_session", {side::context, context_rank(random, in)}, at, from));
+    wanted.cancels.push_back(
+        {side::generation, 0, at + random.between(microseconds{0}, microseconds{50}), from});
 }
 
 void reading_session_dies(random_source& random, scenario& in) {
