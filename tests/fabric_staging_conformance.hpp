@@ -314,7 +314,8 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a stop of either side ends puts into memory o
             self->request(of_writer ? pair.writer : pair.target, fabric_patience, stop_io{});
         pair.device.release();
         auto done = pair.probe.template next<transfer_done>();
-        CHECK(done.result != agent_result::success);
+        // Before the writer's stop is heard at the target, all may have arrived.
+        CHECK(done.result != (of_writer ? agent_result::in_doubt : agent_result::success));
         stopped.receive([] {}, [](const caf::error& error) { FAIL(describe(error)); });
     }
 }

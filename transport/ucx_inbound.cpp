@@ -26,6 +26,8 @@ byte_buffer bytes_of_text(const caf::error& reason) {
 
 /// Everything that the placing of bytes, or the end of a scatter, has brought about.
 void ucx_io_state::serve_inbound() {
+    if (releasing_) // the end of a scatter has come too late
+        return;
     for (auto staging : inbound_.staging().take_unpinned())
         pin(staging);
     for (auto& full : inbound_.staging().take_scatters())
