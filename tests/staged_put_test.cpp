@@ -201,7 +201,7 @@ TEST_CASE("staged_put: pieces of two devices have numbers of their own: they sha
     REQUIRE(test.gathers().size() == 2);
     CHECK(test.gathers()[0].id != test.gathers()[1].id);
     for (const auto& gather : test.gathers()) {
-        CHECK((gather.id.value >> 63) == 1);       // sessions number theirs below
+        CHECK((gather.id.value >> 63) == 1);     // sessions number theirs below
         CHECK((gather.id.value >> 62 & 1) == 0); // scatters
     }
 }
