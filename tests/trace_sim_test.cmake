@@ -12,7 +12,8 @@ function(check expected)
     endif()
 endfunction()
 
-check("nothing is wrong" --from 4)
+check("nothing is wrong" --scenario one-of-two-groups-to-tp2)
+check("nothing is wrong" --scenario cut-differently)
 foreach(planted "outcome-changes=double end" "link-loss-not-told=message lost" "link-loss-not-told=no end"
         "link-loss-not-told=loan not returned" "stop-in-a-circle=cycle of waits")
     string(REGEX MATCH "(.*)=(.*)" _ "${planted}")
