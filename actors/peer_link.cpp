@@ -28,7 +28,14 @@ std::uint64_t next_message_number(incarnation self) {
 } // namespace
 
 peer_link_state::peer_link_state(peer_link_actor::pointer self, dependencies with)
-    : self_(self), with_(std::move(with)) {}
+    : self_(self), with_(std::move(with)) {
+    self_->set_exit_handler([this](const caf::exit_msg& told) {
+        if (opening_ && told.reason) // else nobody would close the endpoint
+            exiting_ = told.reason;
+        else if (told.reason)
+            self_->quit(told.reason);
+    });
+}
 
 /// Where it ended otherwise than by end_if_over(), the peer is told what give_up() would have told
 /// it, and the fabric does not hand its frames to nobody. Not sent by this actor: it is no more.
@@ -86,16 +93,23 @@ void peer_link_state::make_endpoint() {
                 if (phase_ == phase::lost) { // too late: nobody needs it any more
                     tell(self_, with_.fabric, close_endpoint{opened.endpoint, true});
                     end_if_over();
-                    return;
+                } else {
+                    endpoint_ = opened.endpoint;
+                    proceed();
                 }
-                endpoint_ = opened.endpoint;
-                proceed();
+                endpoint_answered();
             },
             [this](const caf::error& reason) {
                 opening_ = false;
                 lose(add_context(reason, "endpoint"));
                 end_if_over();
+                endpoint_answered();
             });
+}
+
+void peer_link_state::endpoint_answered() {
+    if (exiting_)
+        self_->quit(exiting_);
 }
 
 void peer_link_state::connect_same_host() {

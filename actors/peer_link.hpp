@@ -80,6 +80,7 @@ private:
     void hear_in_order();
 
     void make_endpoint();
+    void endpoint_answered();
     void connect_same_host();
     void proceed();
     void hear_regions(std::vector<memory_region>);
@@ -111,6 +112,8 @@ private:
     std::optional<endpoint_id> endpoint_;
     /// The fabric has not answered open_endpoint yet; the link does not end before it has.
     bool opening_ = false;
+    /// It was told to exit meanwhile.
+    caf::error exiting_;
     /// register_rank_info of the peer has been answered; its rank_registered is there.
     bool answered_ = false;
     bool accepted_ = false;

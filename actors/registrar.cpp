@@ -6,6 +6,7 @@
 #include "messages/log.hpp"
 #include "messages/planted_bug.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace kvferry {
@@ -49,7 +50,7 @@ void registrar_state::failed(const caf::error& reason) {
         logger().warn("{}: its rank-info server does not answer: {}", describe(with_.self),
                       describe(reason));
     wait_.failed(self_->clock().now(), random_);
-    again_at(wait_.until());
+    again_at(std::min(wait_.until(), self_->clock().now() + with_.bounds.registration_period));
 }
 
 void registrar_state::again_at(time_point when) {

@@ -89,6 +89,8 @@ void transfer_worker_state::fail_rank(const caf::error& why) {
 caf::result<pools_registered> transfer_worker_state::on_register(const register_pools& message) {
     if (stopping_)
         return make_error(errc::stopped, describe(info_) + " is stopping");
+    if (lost_)
+        return add_context(lost_, describe(info_));
     if (info_.pages || registration_.pending())
         return make_error(errc::duplicate, describe(info_) + " has its pools registered already");
     info_.pages = message.pages;
@@ -235,7 +237,8 @@ void transfer_worker_state::publish() {
         .then([this] { published({}); }, [this](const caf::error& reason) { published(reason); });
 }
 
-void transfer_worker_state::published(const caf::error& failure) {
+void transfer_worker_state::published(const caf::error& answer) {
+    const auto& failure = answer ? answer : lost_;
     if (!failure) {
         logger().info("{}, incarnation {}: published at {}", describe(info_), info_.process.value,
                       io_.info_endpoint);

@@ -246,4 +246,24 @@ TEST_CASE("end to end: rank 0 of an instance comes back on its endpoint as someb
     }
 }
 
+TEST_CASE("end to end: rank 0 starts anew alone; rank 1 introduces itself to the new server") {
+    instance_processes context{{"context", 2, 1, small_model, 64, {}}};
+    instance_processes generation{{"generation", 1, 1, small_model, 64, {}}};
+    for (std::uint64_t rid = 1; rid <= 2; ++rid) {
+        CAPTURE(rid);
+        const request x{rid, {0, 1}, {2, 3}, 32, false};
+        send(context, x);
+        receive(generation, context.endpoint, x);
+        expect_success(generation[0], x, "mapped");
+        expect_content(generation[0], x);
+        for (auto& rank : context)
+            expect_success(*rank, x, "mapped");
+        context[0].kill();
+        context[0].wait_for_end();
+        context.restart(0);
+    }
+    expect_clean_stop(generation);
+    expect_clean_stop(context);
+}
+
 } // namespace kvferry::testing

@@ -290,3 +290,15 @@ TEST_CASE("peer_link: a device that fails is an obstacle, not the end of the lin
     REQUIRE(test.ready().size() == 1);
     CHECK(test.ready()[0].peer->device_obstacles.at({0, 0}) == "this stub was given no answer");
 }
+
+TEST_CASE("peer_link: told to exit while its endpoint is being made, it stays to close it") {
+    link_fixture test;
+    test.spawn();
+    caf::anon_send(test.link, start_link{});
+    caf::anon_send_exit(test.link, caf::exit_reason::unknown);
+    test.vs.run();
+    CHECK(test.fabric.received<open_endpoint>().size() == 1);
+    REQUIRE(test.closes().size() == 1);
+    CHECK(test.closes()[0]);
+    CHECK(test.ended());
+}

@@ -272,3 +272,13 @@ TEST_CASE(
     CHECK(code_of(again.error()) == errc::cuda_failed);
     CHECK(test.stop().ok());
 }
+
+TEST_CASE("transfer_worker: a rank that has lost a device registers no pools") {
+    fixture test;
+    test.vs.tell_and_run(test.worker,
+                         device_lost{0, make_error(errc::cuda_failed, "cuda:0 is lost")});
+    auto refused = test.register_memory();
+    CHECK(refused.code() == errc::cuda_failed);
+    CHECK(test.open(7).code() == errc::cuda_failed);
+    CHECK(test.stop().ok());
+}

@@ -31,7 +31,8 @@ void frame_referee::sent(incarnation from, incarnation to, byte_view frame, time
     } else if (std::holds_alternative<aux_agent_result>(*message)) {
         claim(payload_kind::aux);
     } else if (const auto* cancel = std::get_if<cancel_session>(&*message)) {
-        if (!cancels_.insert({from, to, header.session, header.receive_slice, cancel->to}).second)
+        if (!cancels_.insert({from, to, header.session, header.receive_slice, cancel->to}).second
+            && !died_.contains(header.session))
             report_("two cancels for " + describe(header));
     } else if (std::holds_alternative<request_data>(*message)) {
         ++requests_;
@@ -44,6 +45,9 @@ void frame_referee::delivered(incarnation to, byte_view frame, time_point now) {
     auto message = decode(frame, limits{}.message_bytes_max);
     if (!message || !std::holds_alternative<request_data>(*message))
         return;
+    const auto& request = std::get<request_data>(*message);
+    if (!request.kv && request.aux == aux_mode::none)
+        return; // a bystander: nothing is asked of it
     const auto& header = header_of(*message);
     asked_.try_emplace({to, header.session}, now);
     auto [known, fresh] = deliveries_.try_emplace({to, header.session, header.receive_slice});

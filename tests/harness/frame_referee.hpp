@@ -47,6 +47,10 @@ public:
         return found != gone_.end() && found->second <= until;
     }
 
+    /// The session of this attempt has died: what it has told its writers died with it, and its
+    /// receiver cancels once more.
+    void forgive_second_cancel(attempt session) { died_.insert(session); }
+
     struct recorded {
         incarnation from;
         incarnation to;
@@ -66,6 +70,7 @@ private:
     complain report_;
     std::set<report_key> reports_;
     std::set<cancel_key> cancels_;
+    std::set<attempt> died_;
     std::map<std::pair<incarnation, attempt>, time_point> asked_;
     std::deque<recorded> recent_;
     /// Of each attempt and slice at each writer: how long nobody had asked for its rid at worst.

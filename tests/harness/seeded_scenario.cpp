@@ -94,6 +94,11 @@ scenario scenario_of(std::uint64_t seed) {
     constexpr std::array<instance_shape, 4> shapes{{{1, 1}, {1, 1}, {2, 1}, {1, 2}}};
     result.context = shapes[random.below(shapes.size())];
     result.generation = shapes[random.below(shapes.size())];
+    // Duplicated heads, so that some context ranks send nothing; and both splits at once.
+    if (random.percent(6))
+        result.context = random.percent(60) ? instance_shape{4, 1} : instance_shape{2, 2};
+    if (random.percent(6))
+        result.generation = random.percent(60) ? instance_shape{4, 1} : instance_shape{2, 2};
     if (random.percent(15))
         result.context = {2, 1, true};
     result.same_host = random.percent(60);

@@ -298,7 +298,10 @@ void simulation::end_actor(sim_process& who, std::string_view actor) {
     who.dead_actors.insert(dying);
     who.failed = who.failed || actor == "sender" || actor == "receiver";
     for (auto& session : sessions_)
-        session.died = session.died || (session.process == &who && session.actor() == dying);
+        if (session.process == &who && session.actor() == dying) {
+            session.died = true;
+            frames_.forgive_second_cancel(session.drawn);
+        }
 }
 
 void simulation::restart_instance(const planned_fault& fault) {

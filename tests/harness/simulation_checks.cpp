@@ -185,8 +185,12 @@ bool simulation::lost_with(const sim_process& where, std::string_view actor, tim
             return true;
     const auto heard_of = [&](const sim_session& reader, const sim_process& writer) {
         const auto asked = frames_.asked_at(writer.process, reader.drawn);
-        // Whom no request has reached waits for one, whatever becomes of links and ranks.
-        return asked && (x.role == side::generation || *asked + heard_within < when);
+        // Whom no request has reached, or one that was taken back, waits for another, whatever
+        // becomes of links and ranks.
+        return asked
+               && (x.role == side::generation
+                   || (*asked + heard_within < when
+                       && !(reader.outcome && reader.finished_at < when)));
     };
     if (actor == "peer_link")
         return plan_.context.ranks() == 1 && plan_.generation.ranks() == 1
@@ -373,12 +377,15 @@ void simulation::stop_all() {
     run_for(microseconds{50'000}, {});
     if (*waiting != 0)
         return fail(failure::stuck, "a worker does not stop");
-    for (const auto& [process, unproven] : *told) // by now hosts have heard of all releases
-        if (const auto lent = has_lent(*process) || process->failed; unproven.empty() == lent)
+    for (const auto& [process, unproven] : *told) { // by now hosts have heard of all releases
+        // A rank that failed cannot say what is free, unless it was never published.
+        const auto lent = has_lent(*process) || (process->failed && process->published);
+        if (unproven.empty() == lent)
             fail(lent ? failure::assertion : failure::leak,
                  process->name
                      + (lent ? " stopped as if all its pages were free"
                              : " stopped without proof: " + unproven.front()));
+    }
     for (const auto& process : processes_) {
         if (process->dead || process->failed || has_lent(*process))
             continue;
