@@ -46,9 +46,12 @@ void frame_referee::delivered(incarnation to, byte_view frame, time_point now) {
     if (!message || !std::holds_alternative<request_data>(*message))
         return;
     const auto& request = std::get<request_data>(*message);
-    if (!request.kv && request.aux == aux_mode::none)
-        return; // a bystander: nothing is asked of it
     const auto& header = header_of(*message);
+    if (!request.kv && request.aux == aux_mode::none) {
+        // A bystander: nothing is asked of it. The lease of the rid is renewed all the same.
+        last_asked_[{to, header.request}] = now;
+        return;
+    }
     asked_.try_emplace({to, header.session}, now);
     auto [known, fresh] = deliveries_.try_emplace({to, header.session, header.receive_slice});
     auto& seen = known->second;
