@@ -14,8 +14,7 @@ endfunction()
 
 check("nothing is wrong" --scenario one-of-two-groups-to-tp2)
 check("nothing is wrong" --scenario cut-differently)
-foreach(planted "outcome-changes=double end" "link-loss-not-told=message lost" "link-loss-not-told=no end"
-        "link-loss-not-told=loan not returned" "stop-in-a-circle=cycle of waits")
+foreach(planted "outcome-changes=double end" "stop-in-a-circle=cycle of waits")
     string(REGEX MATCH "(.*)=(.*)" _ "${planted}")
     set(bug "${CMAKE_MATCH_1}")
     set(finding "${CMAKE_MATCH_2}")
@@ -24,4 +23,7 @@ foreach(planted "outcome-changes=double end" "link-loss-not-told=message lost" "
         message(FATAL_ERROR "${bug} was not found by 400 seeds: ${found}")
     endif()
     check("${finding}" --break ${bug} --from ${CMAKE_MATCH_1})
+endforeach()
+foreach(finding "message lost" "no end" "loan not returned")
+    check("${finding}" --scenario writer-dies-direct --break link-loss-not-told --from 2)
 endforeach()
