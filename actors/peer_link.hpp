@@ -66,6 +66,10 @@ private:
     void on_message(refused&);
     void on_message(termination&);
     void on_message(link_health&);
+    template <class Actor, class Message>
+    void hand_to(const Actor& owner, Message&);
+    template <class Message>
+    void hand_to_side(Message&);
     void on_message(request_data&);
     void on_message(kv_agent_result&);
     void on_message(aux_agent_result&);

@@ -200,40 +200,40 @@ void peer_link_state::on_message(link_health& message) {
         send_now(link_health{{}, message.nonce, true});
 }
 
-void peer_link_state::on_message(request_data& message) {
+/// To the sender or receiver, once the handshake is done.
+template <class Actor, class Message>
+void peer_link_state::hand_to(const Actor& owner, Message& message) {
     if (phase_ != phase::ready)
         return count(with_.counters, ignored::early);
-    tell(self_, with_.sender, std::move(message));
+    tell(self_, owner, std::move(message));
+}
+
+template <class Message>
+void peer_link_state::hand_to_side(Message& message) {
+    if (message.to == side::context)
+        hand_to(with_.sender, message);
+    else
+        hand_to(with_.receiver, message);
+}
+
+void peer_link_state::on_message(request_data& message) {
+    hand_to(with_.sender, message);
 }
 
 void peer_link_state::on_message(kv_agent_result& message) {
-    if (phase_ != phase::ready)
-        return count(with_.counters, ignored::early);
-    tell(self_, with_.receiver, std::move(message));
+    hand_to(with_.receiver, message);
 }
 
 void peer_link_state::on_message(aux_agent_result& message) {
-    if (phase_ != phase::ready)
-        return count(with_.counters, ignored::early);
-    tell(self_, with_.receiver, std::move(message));
+    hand_to(with_.receiver, message);
 }
 
 void peer_link_state::on_message(cancel_session& message) {
-    if (phase_ != phase::ready)
-        return count(with_.counters, ignored::early);
-    if (message.to == side::context)
-        tell(self_, with_.sender, std::move(message));
-    else
-        tell(self_, with_.receiver, std::move(message));
+    hand_to_side(message);
 }
 
 void peer_link_state::on_message(gone& message) {
-    if (phase_ != phase::ready)
-        return count(with_.counters, ignored::early);
-    if (message.to == side::context)
-        tell(self_, with_.sender, std::move(message));
-    else
-        tell(self_, with_.receiver, std::move(message));
+    hand_to_side(message);
 }
 
 template <class Message>

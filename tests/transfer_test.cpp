@@ -252,52 +252,32 @@ TEST_CASE("Transfer: staging memory that has no room for one piece refuses trans
     CHECK_MESSAGE(text.find("less than one chunk") != std::string::npos, text);
 }
 
-TEST_CASE("Transfer: a staged slice waits for an event of the host as well") {
-    runtime system;
-    auto base = options_for(system, true);
-    base.route = route_choice::staged;
-    base.bounds.staging_piece_bytes_max = 1024;
-    auto format = format_of(4, 2);
-    test_instance context{system, "prefill", format, 1, 1, 3, base, memory_kind::cuda};
-    test_instance generation{system, "decode", format, 1, 1, 3, base, memory_kind::cuda};
-    std::atomic<bool> computed{false}, read{false};
-    test_request request;
-    receive(generation, context, request, {5}, aux_mode::none);
-    auto sending = context.ranks()[0].transfers.open_tx({{5}, aux_mode::none, {}, {}, {}});
-    auto piece = sending.send(context.slice(context.ranks()[0]), {&computed, &read});
-    request.sending.push_back(sending);
-    while (sending.status()->waits_for.find("transfers to rank 0") == std::string::npos)
-        std::this_thread::yield(); // until the first gather waits for the event
-    CHECK_FALSE(read);
-    context.fill(); // prefill
-    computed = true;
-    CHECK_FALSE(piece.get());
-    CHECK(read);
-    request.expect(session_state::kv_transferred);
-    CHECK(generation.wrong_bytes() == 0);
-}
-
 TEST_CASE("Transfer: a slice that waits for an event of the host is not read before it") {
-    runtime system;
-    auto base = options_for(system, true);
-    auto format = format_of(4, 2);
-    test_instance context{system, "prefill", format, 1, 1, 3, base, memory_kind::cuda};
-    test_instance generation{system, "decode", format, 1, 1, 3, base, memory_kind::cuda};
-    std::atomic<bool> computed{false}, read{false};
-    test_request request;
-    receive(generation, context, request, {5}, aux_mode::none);
-    auto sending = context.ranks()[0].transfers.open_tx({{5}, aux_mode::none, {}, {}, {}});
-    auto piece = sending.send(context.slice(context.ranks()[0]), {&computed, &read});
-    request.sending.push_back(sending);
-    while (sending.status()->waits_for.find("transfers to rank 0") == std::string::npos)
-        std::this_thread::yield(); // until the copy waits for the event
-    CHECK_FALSE(read);
-    context.fill(); // prefill
-    computed = true;
-    CHECK_FALSE(piece.get());
-    CHECK(read);
-    request.expect(session_state::kv_transferred);
-    CHECK(generation.wrong_bytes() == 0);
+    for (auto route : {route_choice::automatic, route_choice::staged}) {
+        CAPTURE(to_string(route));
+        runtime system;
+        auto base = options_for(system, true);
+        base.route = route;
+        base.bounds.staging_piece_bytes_max = 1024;
+        auto format = format_of(4, 2);
+        test_instance context{system, "prefill", format, 1, 1, 3, base, memory_kind::cuda};
+        test_instance generation{system, "decode", format, 1, 1, 3, base, memory_kind::cuda};
+        std::atomic<bool> computed{false}, read{false};
+        test_request request;
+        receive(generation, context, request, {5}, aux_mode::none);
+        auto sending = context.ranks()[0].transfers.open_tx({{5}, aux_mode::none, {}, {}, {}});
+        auto piece = sending.send(context.slice(context.ranks()[0]), {&computed, &read});
+        request.sending.push_back(sending);
+        while (sending.status()->waits_for.find("transfers to rank 0") == std::string::npos)
+            std::this_thread::yield(); // until the copy, or the first gather, waits for it
+        CHECK_FALSE(read);
+        context.fill(); // prefill
+        computed = true;
+        CHECK_FALSE(piece.get());
+        CHECK(read);
+        request.expect(session_state::kv_transferred);
+        CHECK(generation.wrong_bytes() == 0);
+    }
 }
 
 TEST_CASE("Transfer: device events of a slice that no device copies end it by name") {
