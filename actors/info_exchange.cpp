@@ -58,7 +58,7 @@ caf::result<void> info_exchange::on_register(const register_with_instance& messa
 
 caf::error info_exchange::ask_at(const std::string& text, std::chrono::milliseconds deadline,
                                  wire_message question,
-                                 std::variant<fetch_promise, register_promise> answer) {
+                                 const std::variant<fetch_promise, register_promise>& answer) {
     auto endpoint = parse_info_endpoint(text);
     if (!endpoint)
         return endpoint.error();
@@ -83,7 +83,7 @@ caf::error info_exchange::ask_at(const std::string& text, std::chrono::milliseco
         question_frame = std::move(*frame);
     }
     const auto asking = ++numbered_;
-    askers_.emplace(asking, asker{std::move(answer), id, deadline});
+    askers_.emplace(asking, asker{answer, id, deadline});
     exchanges_.at(id).askers.push_back(asking);
     deadlines_.set(asking, until);
     timer_.rearm(self_, deadlines_.next());

@@ -70,7 +70,8 @@ private:
     };
 
     caf::error ask_at(const std::string& endpoint, std::chrono::milliseconds deadline,
-                      wire_message question, std::variant<fetch_promise, register_promise> answer);
+                      wire_message question,
+                      const std::variant<fetch_promise, register_promise>& answer);
     exchange_id joinable(const info_endpoint&, time_point until) const;
     std::vector<asker> close(exchange_id);
 

@@ -453,7 +453,7 @@ void rx_session_state::update() {
         finish(session_state::fully_transferred, {});
 }
 
-void rx_session_state::finish(session_state outcome, caf::error reason) {
+void rx_session_state::finish(session_state outcome, const caf::error& reason) {
     if (std::exchange(finished_, true))
         return;
     state_ = outcome;

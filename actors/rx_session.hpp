@@ -97,7 +97,7 @@ private:
     bool resolved(const writer&) const;
     bool host_gave_all() const;
     void update();
-    void finish(session_state, caf::error);
+    void finish(session_state, const caf::error&);
     void release_if_quiet();
     std::vector<session_wait> waits() const;
     caf::error explain(const caf::error&, const writer&) const;

@@ -413,7 +413,7 @@ caf::result<void> sender_state::on_cancel_all(const cancel_request& cancel) {
 }
 
 void sender_state::answer_gone(const peer_view_ptr& to, const message_header& of,
-                               caf::error reason) {
+                               const caf::error& reason) {
     if (planted(planted_bug::gone_not_answered))
         return;
     tell(self_, to->link, send_message{gone{of, side::generation, to_wire(reason)}});

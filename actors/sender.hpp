@@ -94,7 +94,7 @@ private:
     void answer_for_the_dead(const session&, const request_data&, const peer_view_ptr&);
     bool answered_by_memory(const request_data&, const peer_view_ptr&);
     void drop_lease(rid);
-    void answer_gone(const peer_view_ptr& to, const message_header& of, caf::error reason);
+    void answer_gone(const peer_view_ptr& to, const message_header& of, const caf::error& reason);
     void finish_if_empty();
     void rearm();
 

@@ -206,7 +206,7 @@ void tx_session_state::update() {
         finish(with_.aux == aux_mode::none ? state_ : session_state::fully_transferred, {});
 }
 
-void tx_session_state::finish(session_state outcome, caf::error reason) {
+void tx_session_state::finish(session_state outcome, const caf::error& reason) {
     if (finished_)
         return;
     finished_ = true;

@@ -89,7 +89,7 @@ private:
     bool brings_kv_to(const rank_info& peer) const;
     void dispatch_all(receiver&);
     void dispatch(receiver&, std::uint32_t index);
-    void start(receiver&, send_piece, std::shared_ptr<const copy_plan>, time_point taken);
+    void start(receiver&, send_piece, const std::shared_ptr<const copy_plan>&, time_point taken);
     void cancel_transfers(const receiver&);
     void deliver_aux(receiver&);
     void piece_served(receiver&, send_piece, const copy_plan&);
@@ -107,7 +107,7 @@ private:
     bool aux_complete() const;
     bool complete(const receiver&) const;
     void update();
-    void finish(session_state, caf::error);
+    void finish(session_state, const caf::error&);
     void release_if_quiet();
     std::vector<session_wait> waits() const;
 

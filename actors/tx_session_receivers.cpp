@@ -183,8 +183,8 @@ void tx_session_state::dispatch(receiver& to, std::uint32_t index) {
     start(to, piece, std::make_shared<const copy_plan>(std::move(*plan)), taken);
 }
 
-void tx_session_state::start(receiver& to, send_piece piece, std::shared_ptr<const copy_plan> plan,
-                             time_point taken) {
+void tx_session_state::start(receiver& to, send_piece piece,
+                             const std::shared_ptr<const copy_plan>& plan, time_point taken) {
     const auto& environment = *with_.environment;
     auto chosen = choose_route(*plan, environment.memory, *to.peer, environment.route);
     const auto& events = pieces_[piece.index.value].events;

@@ -77,7 +77,7 @@ private:
     void launch(const copy_chunk&);
     void stop_transfer(transfer_id, caf::error);
     void finish_if_over(transfer_id);
-    void lose_device(caf::error);
+    void lose_device(const caf::error&);
     void finish(const start_copy&, agent_result, std::uint64_t bytes, caf::error, time_point began);
     void refuse(const start_copy&, caf::error);
     void on_stop_deadline();
@@ -107,9 +107,9 @@ private:
 
 device_actor::behavior_type cuda_io_state::make_behavior() {
     if (auto error = device_->enter_thread())
-        lose_device(std::move(error));
+        lose_device(error);
     else if (auto refused = loop_->add(*this))
-        lose_device(std::move(refused));
+        lose_device(refused);
     else
         polled_ = true;
     return {
@@ -348,7 +348,7 @@ void cuda_io_state::admit(start_copy command) {
     if (!plan) {
         refuse(command, add_context(plan.error(), "transfer " + to_string(id)));
         if (auto error = device_->lost())
-            lose_device(std::move(error));
+            lose_device(error);
         return;
     }
     const auto& view = (*plan)->plan;
@@ -372,7 +372,7 @@ void cuda_io_state::launch(const copy_chunk& chunk) {
     if (!x.stopped_by)
         x.stopped_by = add_context(error, "transfer " + to_string(chunk.id));
     if (auto lost = device_->lost())
-        return lose_device(std::move(lost));
+        return lose_device(lost);
     finish_if_over(chunk.id);
 }
 
@@ -384,7 +384,7 @@ bool cuda_io_state::progress() {
         return admitted;
     ended_.clear();
     if (auto error = device_->take_ended(ended_)) {
-        lose_device(std::move(error));
+        lose_device(error);
         return true;
     }
     if (ended_.empty())
@@ -413,7 +413,7 @@ bool cuda_io_state::admit_held() {
         }
         refuse(command, add_context(happened.error(), "transfer " + to_string(command.id)));
         if (auto error = device_->lost())
-            lose_device(std::move(error));
+            lose_device(error);
     }
     if (changed)
         pump();
@@ -432,7 +432,7 @@ void cuda_io_state::finish_if_over(transfer_id id) {
            done.stopped_by, done.began);
 }
 
-void cuda_io_state::lose_device(caf::error why) {
+void cuda_io_state::lose_device(const caf::error& why) {
     if (lost_)
         return;
     lost_ = make_error(errc::cuda_failed,
