@@ -150,6 +150,8 @@ void peer_link_state::on_host_link_down(const host_link_down& message) {
 void peer_link_state::proceed() {
     if (phase_ == phase::ready || phase_ == phase::lost || !endpoint_ || !host_link_settled_)
         return;
+    if (!mapped_.empty() && !std::exchange(memory_told_, true))
+        tell(self_, with_.fabric, peer_memory_mapped{*endpoint_, mapped_});
     if (dials_ && phase_ == phase::connecting) {
         phase_ = phase::introduced;
         message_header header;

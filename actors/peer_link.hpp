@@ -130,6 +130,8 @@ private:
     std::optional<time_point> leave_by_;
     bool ended_ = false;
     std::vector<mapped_region> mapped_;
+    /// The fabric knows of them.
+    bool memory_told_ = false;
     std::string unmapped_reason_;
     std::map<std::pair<int, std::uint32_t>, std::string> device_obstacles_;
     bool devices_asked_ = false;

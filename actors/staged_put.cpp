@@ -58,7 +58,7 @@ void staged_put_state::on_start(start_put& message) {
 // -- staging memory -----------------------------------------------------------------------------
 
 void staged_put_state::pin() {
-    ask(self_, with_.device, pin_host_region{with_.staging.data(), with_.staging.size()})
+    ask(self_, with_.device, pin_host_region{with_.staging.base, with_.staging.bytes})
         .then([this] { pinned({}); }, [this](const caf::error& reason) { pinned(reason); });
 }
 
@@ -67,11 +67,11 @@ void staged_put_state::pinned(const caf::error& problem) {
     if (problem)
         broken_ = add_context(problem, "staging memory for cuda:" + std::to_string(with_.ordinal));
     else
-        for (std::size_t at = 0; at + bytes <= with_.staging.size(); at += bytes)
-            free_.push_back(with_.staging.data() + at);
+        for (std::size_t at = 0; at + bytes <= with_.staging.bytes; at += bytes)
+            free_.push_back(with_.staging.base + at);
     if (!broken_ && free_.empty())
         broken_ = make_error(errc::limit_exceeded,
-                             std::to_string(with_.staging.size())
+                             std::to_string(with_.staging.bytes)
                                  + " bytes of staging memory are less than one piece of "
                                  + std::to_string(bytes));
     if (broken_)
@@ -103,6 +103,10 @@ void staged_put_state::gather(transfer& x, staged_piece next, std::byte* place) 
     const transfer_id number{piece_bit | std::uint64_t(with_.ordinal & ordinal_max) << ordinal_shift
                              | ++last_};
     ++x.pieces;
+    if (with_.staging.memfd >= 0)
+        next.put.source = {staging_region(with_.ordinal),
+                           reinterpret_cast<std::uint64_t>(with_.staging.base),
+                           with_.staging.bytes};
     pieces_.emplace(number, piece{x.command.id, place, std::move(next.put), next.bytes, false});
     const auto& wanted = x.command.events;
     device_events events;

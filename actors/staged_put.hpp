@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Memory of a device to where only the fabric reaches: the device gathers pieces into pinned host
-// memory, the fabric puts them from there, one while the next ones are gathered.
+// memory, the fabric puts them from there, one while the next ones are gathered. A peer on this
+// machine whose device can read that memory takes them there itself.
 #pragma once
 
 #include "messages/limits.hpp"
@@ -9,7 +10,6 @@
 
 #include <deque>
 #include <map>
-#include <span>
 #include <vector>
 
 namespace kvferry {
@@ -22,8 +22,9 @@ struct staged_put_state {
         int ordinal = 0;
         device_actor device;
         fabric_actor fabric;
-        /// Host memory; outlives the device's actor, which pins it at the first transfer.
-        std::span<std::byte> staging;
+        /// Outlives the device's actor, which pins it at the first transfer. With a memfd it is
+        /// shared with peers, as staging_region().
+        host_region staging;
     };
 
     staged_put_state(staged_put_actor::pointer self, dependencies);

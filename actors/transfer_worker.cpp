@@ -196,6 +196,10 @@ void transfer_worker_state::publish() {
         if (const auto& region = host_regions_[index]; region.kind == memory_kind::host_shared)
             tell(self_, io_.host_link,
                  share_region{index, region.memfd, region.bytes, region.base});
+    for (const auto& [ordinal, memory] : staging_)
+        if (memory.memfd >= 0)
+            tell(self_, io_.host_link,
+                 share_region{staging_region(ordinal), memory.memfd, memory.bytes, memory.base});
     auto environment = std::make_shared<sender_environment>();
     environment->home = with_.home;
     environment->bounds = with_.bounds;

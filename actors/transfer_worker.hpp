@@ -85,7 +85,7 @@ private:
     dependencies with_;
     adopt_io io_;
     std::map<int, device_actor> devices_;
-    std::map<int, std::span<std::byte>> staging_;
+    std::map<int, host_region> staging_;
     std::map<int, std::span<std::byte>> landing_;
     /// Why no session can be served any more: a device is lost, or the sender or receiver died.
     caf::error lost_;

@@ -24,6 +24,9 @@ struct device_options {
     std::vector<int> also;
     /// Multiprocessors that copies may take from the host's own kernels.
     std::uint32_t multiprocessors = 96;
+    /// Devices of peers on this machine read staged bytes where they lie. Off: they are sent, as to
+    /// peers of other machines.
+    bool share_staging = true;
     /// Tests, without a GPU: memory of kind cuda is host memory that the host twin of a device
     /// copies, and which no peer outside of this process can map.
     bool twins = false;

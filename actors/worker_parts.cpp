@@ -232,7 +232,9 @@ caf::error worker::parts::make_devices(std::vector<host_region>& regions) {
                 return problem;
     adopt_devices all{devices};
     for (const auto& [ordinal, memory] : staging)
-        all.staging.emplace(ordinal, std::span{memory.base(), memory.bytes()});
+        all.staging.emplace(ordinal,
+                            host_region{memory.base(), memory.bytes(), memory_kind::host_shared,
+                                        options.devices.share_staging ? memory.fd() : -1});
     for (const auto& [ordinal, memory] : landing)
         all.landing.emplace(ordinal, std::span{memory.base(), memory.bytes()});
     tell_from_outside(actor, std::move(all));

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 namespace kvferry {
@@ -61,6 +62,14 @@ struct pool_base {
     std::uint32_t region = 0;
 };
 
+/// Memory of this process that peers on this machine may have mapped (share_region).
+struct shared_memory {
+    /// The number under which it is shared.
+    std::uint32_t region = 0;
+    std::uint64_t base_address = 0;
+    std::uint64_t bytes = 0;
+};
+
 /// A plan bound to memory. `holds` keeps mappings alive until the job is done.
 struct copy_job {
     std::shared_ptr<const copy_plan> plan;
@@ -69,6 +78,8 @@ struct copy_job {
     std::vector<std::shared_ptr<const void>> holds;
     /// The targets lie in so much memory that no cache holds it: write past the caches.
     bool past_cache = false;
+    /// Where all of its sources lie, when a target that has mapped that memory may read it itself.
+    std::optional<shared_memory> source = {};
 };
 
 } // namespace kvferry

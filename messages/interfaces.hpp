@@ -46,6 +46,7 @@ struct unregister_region;
 struct describe_fabric;
 struct fabric_description;
 struct drain_fabric;
+struct peer_memory_mapped;
 struct stop_io;
 struct export_device_region;
 struct device_region_exported;
@@ -126,6 +127,8 @@ using frame_sink_actor = caf::typed_actor<
 using fabric_actor = caf::typed_actor<
     // Make an endpoint to a peer's fabric address; later failures reach the owner.
     caf::result<endpoint_opened>(open_endpoint),
+    // Memory of an endpoint's peer that this process can read.
+    caf::result<void>(peer_memory_mapped),
     // Send one frame; a failure is an endpoint_failed.
     caf::result<void>(send_frame),
     // Write a plan's bytes into the peer's regions and flush; answered by transfer_done.

@@ -79,6 +79,13 @@ struct endpoint_opened {
     endpoint_id endpoint;
 };
 
+/// Memory of the peer that this process has mapped: its puts into memory on a device here may be
+/// read from there instead of being sent. Let go of with the endpoint.
+struct peer_memory_mapped {
+    endpoint_id endpoint;
+    std::vector<mapped_region> regions;
+};
+
 /// Told once per endpoint, by an error on the way or after close_endpoint by force.
 struct endpoint_failed {
     endpoint_id endpoint;
@@ -236,6 +243,12 @@ struct share_region {
     /// Where it is mapped in this process: all that the loopback twin needs.
     std::byte* base = nullptr;
 };
+
+/// The number under which the staging memory of a device is shared, beside those of the rank's
+/// regions.
+inline constexpr std::uint32_t staging_region(int ordinal) {
+    return 0xffff0000u + static_cast<std::uint32_t>(ordinal);
+}
 
 struct host_link_dial {
     incarnation peer;
@@ -564,7 +577,7 @@ struct adopt_io {
 struct adopt_devices {
     std::map<int, device_actor> devices;
     /// Host memory through which bytes leave and reach them without a mapping; outlives them.
-    std::map<int, std::span<std::byte>> staging = {};
+    std::map<int, host_region> staging = {};
     std::map<int, std::span<std::byte>> landing = {};
 };
 

@@ -37,15 +37,8 @@ constexpr auto end_limit = 2 * deadline + 10s;
 class chaos {
 public:
     explicit chaos(std::uint64_t seed, const std::string& route)
-        : context_(
-            {"context", 2, 1, small_model, 64, {"--route", route, "--memory", memory_of(route)}}),
-          generation_({"generation",
-                       1,
-                       2,
-                       small_model,
-                       64,
-                       {"--route", route, "--memory", memory_of(route)}}),
-          random_(seed) {}
+        : context_({"context", 2, 1, small_model, 64, flags_of(route)}),
+          generation_({"generation", 1, 2, small_model, 64, flags_of(route)}), random_(seed) {}
 
     void round(std::uint64_t rid) {
         if (std::exchange(fresh_, false))
@@ -243,7 +236,7 @@ TEST_CASE("chaos: killed, frozen, restarted, cancelled ranks: every survivor's s
           "and is released") {
     const auto seed = number_from("KVFERRY_SEED", std::random_device{}());
     const auto rounds = number_from("KVFERRY_CHAOS_ROUNDS", 12);
-    for (const std::string route : {"mapped", "direct", "staged"}) {
+    for (const std::string route : {"mapped", "direct", "staged", "staged, sent"}) {
         INFO("KVFERRY_SEED=" << seed << " KVFERRY_CHAOS_ROUNDS=" << rounds << " " << route);
         chaos test{seed, route};
         for (std::uint64_t rid = 1; rid <= rounds; ++rid)

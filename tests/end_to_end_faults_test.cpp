@@ -15,12 +15,7 @@ constexpr unsigned spare_slots = 8;
 /// staged route goes between memories of a device's twin.
 struct two_writers {
     explicit two_writers(const std::string& route)
-        : context({"context",
-                   2,
-                   1,
-                   large_model,
-                   large_blocks + spare_slots,
-                   {"--route", route, "--memory", memory_of(route)}}),
+        : context({"context", 2, 1, large_model, large_blocks + spare_slots, flags_of(route)}),
           generation({"generation",
                       1,
                       1,
@@ -65,7 +60,7 @@ bool names(const json& outcome, const std::string& who) {
 
 TEST_CASE("end to end: kill -9 of a writer ends the receiver's session within a second; its pages "
           "are released with proof and never change again") {
-    for (const std::string route : {"mapped", "direct", "staged"}) {
+    for (const std::string route : {"mapped", "direct", "staged", "staged, sent"}) {
         CAPTURE(route);
         two_writers ranks{route};
         const auto x = ranks.begin(2);
@@ -90,7 +85,7 @@ TEST_CASE("end to end: kill -9 of a writer ends the receiver's session within a 
 
 TEST_CASE("end to end: kill -9 of the receiver ends the writers' sessions within a second and "
           "releases them; its successor is served") {
-    for (const std::string route : {"mapped", "direct", "staged"}) {
+    for (const std::string route : {"mapped", "direct", "staged", "staged, sent"}) {
         CAPTURE(route);
         two_writers ranks{route};
         const auto x = ranks.begin(2);
@@ -113,7 +108,7 @@ TEST_CASE("end to end: kill -9 of the receiver ends the writers' sessions within
 
 TEST_CASE("end to end: a frozen writer costs its receiver the deadline, not the proof: pages stay "
           "on loan until it reports") {
-    for (const std::string route : {"mapped", "direct", "staged"}) {
+    for (const std::string route : {"mapped", "direct", "staged", "staged, sent"}) {
         CAPTURE(route);
         two_writers ranks{route};
         auto& receiver = ranks.generation[0];
@@ -145,7 +140,7 @@ TEST_CASE("end to end: a frozen writer costs its receiver the deadline, not the 
 
 TEST_CASE("end to end: over the fabric a frozen receiver keeps the writers' pages on loan until "
           "what they posted has ended") {
-    for (const std::string route : {"direct", "staged"}) {
+    for (const std::string route : {"direct", "staged", "staged, sent"}) {
         CAPTURE(route);
         two_writers ranks{route};
         const auto x = ranks.begin(2, {{"deadline_ms", 2000}});
@@ -171,21 +166,24 @@ TEST_CASE("end to end: over the fabric a frozen receiver keeps the writers' page
 
 TEST_CASE("end to end: a cancel in the middle of a staged transfer ends it on both sides; no byte "
           "changes after the release") {
-    two_writers ranks{"staged"};
-    for (std::uint64_t rid : {2, 3}) {
-        const auto x = ranks.begin(rid);
-        auto& by = rid == 2 ? ranks.generation[0] : ranks.context[0];
-        by.ask({{"do", "cancel"}, {"rid", x.rid}});
-        CHECK(by.outcome(x.rid).at("state") == "CANCELLED");
-        ranks.generation[0].released(x.rid);
-        const auto at_release = digest(ranks.generation[0], x.generation_slots);
-        for (auto& rank : ranks.context)
-            rank->released(x.rid);
-        ranks.serve(rid + 10);
-        CHECK(digest(ranks.generation[0], x.generation_slots) == at_release);
+    for (const std::string route : {"staged", "staged, sent"}) {
+        CAPTURE(route);
+        two_writers ranks{route};
+        for (std::uint64_t rid : {2, 3}) {
+            const auto x = ranks.begin(rid);
+            auto& by = rid == 2 ? ranks.generation[0] : ranks.context[0];
+            by.ask({{"do", "cancel"}, {"rid", x.rid}});
+            CHECK(by.outcome(x.rid).at("state") == "CANCELLED");
+            ranks.generation[0].released(x.rid);
+            const auto at_release = digest(ranks.generation[0], x.generation_slots);
+            for (auto& rank : ranks.context)
+                rank->released(x.rid);
+            ranks.serve(rid + 10);
+            CHECK(digest(ranks.generation[0], x.generation_slots) == at_release);
+        }
+        expect_clean_stop(ranks.generation);
+        expect_clean_stop(ranks.context);
     }
-    expect_clean_stop(ranks.generation);
-    expect_clean_stop(ranks.context);
 }
 
 TEST_CASE("end to end: on the mapped route a frozen receiver does not hold up its writers") {

@@ -137,12 +137,16 @@ TEST_CASE("end to end: memory on a device that peers cannot map is reached throu
           "from and to host pools as well") {
     for (const auto& [source, target, route] :
          {std::array<std::string, 3>{"twin", "twin", "staged by cuda:0 into device memory: "},
+          {"twin --send-staged", "twin", "staged by cuda:0 into device memory: "},
           {"shared", "twin", "staged into device memory: "},
           {"private", "twin", "staged into device memory: "},
           {"twin", "private", "staged by cuda:0: "}}) {
         CAPTURE(source);
         CAPTURE(target);
-        instance_processes context{{"context", 2, 1, small_model, 64, {"--memory", source}}};
+        std::vector<std::string> flags{"--memory", source.substr(0, source.find(' '))};
+        if (auto more = source.find(' '); more != source.npos)
+            flags.push_back(source.substr(more + 1));
+        instance_processes context{{"context", 2, 1, small_model, 64, flags}};
         instance_processes generation{{"generation", 1, 2, small_model, 64, {"--memory", target}}};
         const std::vector<request> requests{
             {1, {0, 1, 2}, {5, 3, 9}, 41, false},

@@ -35,7 +35,13 @@ public:
                           return make_error(errc::cuda_failed, "cudaHostRegister: out of memory");
                       return {};
                   },
-                  [](const map_peer_regions&) { return peer_regions_mapped{}; },
+                  [shared](const map_peer_regions& asked) {
+                      ++shared->mappings;
+                      peer_regions_mapped result;
+                      if (!shared->refuses_mappings)
+                          result.mapped = asked.by_host;
+                      return result;
+                  },
                   [](const unmap_region&) {},
               };
           })) {}
@@ -50,7 +56,9 @@ public:
     }
 
     void refuse_pins() { shared_->refuses_pins = true; }
+    void refuse_mappings() { shared_->refuses_mappings = true; }
     int pins() const { return shared_->pins; }
+    int mappings() const { return shared_->mappings; }
 
     /// Copies wait from now on.
     void hold() {
@@ -101,7 +109,9 @@ private:
         bool holding = false;
         std::vector<start_copy> held;
         std::atomic<int> pins = 0;
+        std::atomic<int> mappings = 0;
         std::atomic<bool> refuses_pins = false;
+        std::atomic<bool> refuses_mappings = false;
 
         void begin(const start_copy& command) {
             {

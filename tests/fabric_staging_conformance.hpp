@@ -320,6 +320,141 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a stop of either side ends puts into memory o
     }
 }
 
+/// The writer's memory is mapped at the target (here: it is one process) and offered by the put.
+template <class Kit>
+struct sharing_pair : staged_pair<Kit> {
+    static constexpr std::uint32_t shared_as = staging_region(0);
+
+    void lend(fabric_memory& memory, std::uint64_t bytes) {
+        auto back = this->probe.template ask<endpoint_opened>(
+            this->target,
+            open_endpoint{
+                this->writer_id, this->address_of(this->writer), {}, this->arrivals.sink()});
+        REQUIRE_MESSAGE(back, describe(back.error()));
+        this->probe.tell(
+            this->target,
+            peer_memory_mapped{back->endpoint, {{shared_as, memory.data(), bytes, nullptr}}});
+        this->probe.settle(this->target);
+    }
+    static copy_job offering(copy_job job, fabric_memory& memory) {
+        job.source = {shared_as, memory.address(), memory.size()};
+        return job;
+    }
+    bool staging_untouched() {
+        return std::all_of(this->device.staging().begin(), this->device.staging().end(),
+                           [](std::byte x) { return x == std::byte{0}; });
+    }
+};
+
+TEST_CASE_TEMPLATE_DEFINE(
+    "fabric: bytes that the target's device can read at the writer are scattered from there", Kit,
+    staging_by_reference) {
+    for (const auto& shape :
+         {scattered_put{1, 1, 1}, scattered_put{3, 5, 100}, scattered_put{64, 64, 256},
+          scattered_put{2, 2, 3u << 20}, scattered_put{3, 1, 5000000}}) {
+        CAPTURE(shape.bytes);
+        sharing_pair<Kit> pair;
+        fabric_memory source(shape.source_bytes()), target(shape.target_bytes(), 0xee),
+            host(shape.target_bytes(), 0xee);
+        source.number(6);
+        auto over = pair.open({pair.share_on_device(target), pair.share(host)});
+        pair.lend(source, source.size());
+        // To the device, to host memory, and to the device again.
+        auto job = pair.offering(shape.job(source.address(), host.address(), 1), source);
+        auto plan = std::make_shared<copy_plan>(*job.plan);
+        job.target_pools.push_back({target.address(), job.target_pools[0].slot_stride_bytes, 0});
+        auto to = [&](std::uint32_t pool) {
+            auto part = job.plan->parts[0];
+            part.target_pool = pool;
+            return part;
+        };
+        plan->parts = {to(1), to(0), to(1)};
+        plan->bytes *= 3;
+        job.plan = plan;
+        pair.put(over, job);
+        auto done = pair.probe.template next<transfer_done>();
+        CHECK_MESSAGE(done.result == agent_result::success, describe(done.error));
+        CHECK(done.bytes == 3 * shape.source_bytes());
+        CHECK(holds(target, source, shape));
+        CHECK(holds(host, source, shape));
+        CHECK(pair.staging_untouched());
+        CHECK(pair.device.mappings() == 1); // once for all puts
+        CHECK(pair.device.pins() == 0);
+        pair.check_nothing_more();
+    }
+}
+
+TEST_CASE_TEMPLATE_DEFINE("fabric: what the device does not map, or nobody has mapped, is sent",
+                          Kit, staging_not_mapped) {
+    const scattered_put shape{8, 8, 4096};
+    fabric_memory source(shape.source_bytes()), target(shape.target_bytes(), 0xee);
+    source.number(4);
+    for (bool lent : {false, true}) {
+        CAPTURE(lent);
+        sharing_pair<Kit> pair;
+        auto over = pair.open({pair.share_on_device(target)});
+        if (lent) {
+            pair.device.refuse_mappings();
+            pair.lend(source, source.size());
+        }
+        for (int time = 0; time < 2; ++time) {
+            std::memset(target.data(), 0xee, target.size());
+            pair.put(over, pair.offering(shape.job(source.address(), target.address()), source));
+            auto done = pair.probe.template next<transfer_done>();
+            CHECK_MESSAGE(done.result == agent_result::success, describe(done.error));
+            CHECK(holds(target, source, shape));
+        }
+        CHECK(pair.device.mappings() == (lent ? 1 : 0));
+        CHECK(pair.device.pins() == 1);
+        pair.check_nothing_more();
+    }
+}
+
+TEST_CASE_TEMPLATE_DEFINE("fabric: a put that refers beyond what is mapped writes nothing there, "
+                          "and ends by name",
+                          Kit, staging_refers_outside) {
+    sharing_pair<Kit> pair;
+    const scattered_put shape{1, 1, 4096};
+    fabric_memory source(shape.source_bytes(), 1), target(shape.target_bytes(), 0xee);
+    auto over = pair.open({pair.share_on_device(target)});
+    pair.lend(source, 4095);
+    pair.put(over, pair.offering(shape.job(source.address(), target.address()), source));
+    auto done = pair.probe.template next<transfer_done>();
+    CHECK(done.result == agent_result::failed);
+    CHECK_MESSAGE(text_of(done.error).find("outside the writer's shared memory")
+                      != std::string::npos,
+                  describe(done.error));
+    CHECK(std::count(target.data(), target.data() + target.size(), std::byte{0xee})
+          == std::ptrdiff_t(target.size()));
+}
+
+TEST_CASE_TEMPLATE_DEFINE(
+    "fabric: neither a cancel nor the writer's death ends a put while a device reads its memory",
+    Kit, staging_reader_outlives) {
+    const auto shape = whole_chunks(2);
+    fabric_memory source(shape.source_bytes(), 1), target(shape.target_bytes(), 0xee);
+    sharing_pair<Kit> pair;
+    auto over = pair.open({pair.share_on_device(target)});
+    pair.lend(source, source.size());
+    pair.device.hold();
+    auto id = pair.put(over, pair.offering(shape.job(source.address(), target.address()), source));
+    pair.device.await(1);
+    pair.probe.tell(pair.writer, cancel_transfer{id});
+    pair.settle_all();
+    CHECK(pair.probe.template waiting<transfer_done>() == 0); // the device still reads
+    pair.kit.kill(0);
+    pair.kit.await_death(0);
+    caf::scoped_actor self{pair.kit.system()};
+    auto drained = self->request(pair.target, fabric_patience, drain_fabric{pair.writer_id});
+    pair.probe.settle(pair.target);
+    CHECK(self->mailbox().empty());
+    pair.device.release();
+    bool answered = false;
+    drained.receive([&] { answered = true; },
+                    [](const caf::error& error) { FAIL(describe(error)); });
+    CHECK(answered);
+}
+
 } // namespace kvferry::testing
 
 #define KVFERRY_FABRIC_STAGING_CONFORMANCE(kit)                                                    \
@@ -333,4 +468,8 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a stop of either side ends puts into memory o
     TEST_CASE_TEMPLATE_INVOKE(staging_death, kit);                                                 \
     TEST_CASE_TEMPLATE_INVOKE(staging_unregister, kit);                                            \
     TEST_CASE_TEMPLATE_INVOKE(staging_stop, kit);                                                  \
+    TEST_CASE_TEMPLATE_INVOKE(staging_by_reference, kit);                                          \
+    TEST_CASE_TEMPLATE_INVOKE(staging_not_mapped, kit);                                            \
+    TEST_CASE_TEMPLATE_INVOKE(staging_refers_outside, kit);                                        \
+    TEST_CASE_TEMPLATE_INVOKE(staging_reader_outlives, kit);                                       \
     }

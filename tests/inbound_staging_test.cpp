@@ -286,3 +286,98 @@ TEST_CASE("inbound_staging: staging memory that cannot be pinned, or has no room
                   != std::string::npos);
     }
 }
+
+// -- memory of the writer -------------------------------------------------------------------------
+
+TEST_CASE(
+    "inbound_staging: bytes that the device can read where the writer has them take no chunk") {
+    scene x{false};
+    alignas(16) std::byte shared[4 * chunk_bytes];
+    for (std::size_t i = 0; i < sizeof shared; ++i)
+        shared[i] = std::byte(i % 251);
+    x.chunks.ask(first, x.region, 3 * chunk_bytes, 5);
+    const auto offers = x.chunks.take_offers();
+    REQUIRE(offers.size() == 1);
+    CHECK(offers[0].source_region == 5);
+    CHECK(offers[0].staging == x.staging);
+    CHECK(x.chunks.take_grants().empty());
+    auto mapping = std::make_shared<int>(0);
+    x.chunks.answer_offer(offers[0], readable_memory{shared, sizeof shared, mapping});
+    const auto grants = x.chunks.take_grants();
+    REQUIRE(grants.size() == 1);
+    CHECK(grants[0].by_reference);
+    CHECK(grants[0].bytes == 3 * chunk_bytes);
+    CHECK(x.chunks.take_unpinned().empty());
+
+    const auto half = chunk_bytes / 2;
+    CHECK_FALSE(x.chunks.refer(first, x.region, x.at(512), 3 * chunk_bytes, half));
+    CHECK(x.chunks.take_scatters().empty());
+    CHECK_FALSE(x.chunks.refer(first, x.region, x.at(0), half, half));
+    auto full = x.chunks.take_scatters(); // as much as a chunk
+    REQUIRE(full.size() == 1);
+    CHECK_FALSE(x.chunks.refer(first, x.region, x.at(2048), 0, half));
+    CHECK(x.chunks.take_scatters().empty());
+    x.chunks.complete(first);
+    auto rest = x.chunks.take_scatters();
+    REQUIRE(rest.size() == 1);
+    x.chunks.complete(first);
+    CHECK(x.chunks.take_scatters().empty());
+    for (auto& now : {full[0], rest[0]}) {
+        CHECK(now.staging == x.staging);
+        CHECK(now.job.holds.size() == 1); // the mapping outlives the scatter
+        copy_now(now.job);
+    }
+    CHECK(mapping.use_count() >= 4);
+    CHECK(std::memcmp(x.device + 512, shared + 3 * chunk_bytes, half) == 0);
+    CHECK(std::memcmp(x.device, shared + half, half) == 0);
+    CHECK(std::memcmp(x.device + 2048, shared, half) == 0);
+    CHECK(x.device[half] == std::byte{0xee});
+
+    x.chunks.abandon(first);
+    CHECK(x.chunks.is_busy(first)); // the device still reads
+    x.chunks.scattered(full[0].number, false);
+    CHECK(x.chunks.scattered(rest[0].number, true).in_doubt);
+    CHECK(x.free() == 0); // nothing of the staging memory has been used, nothing was added to it
+    CHECK(x.chunks.is_busy(incarnation{first.first}));
+}
+
+TEST_CASE("inbound_staging: what was not accepted, lies outside or was given up is not read") {
+    scene x;
+    alignas(16) std::byte shared[chunk_bytes];
+    const auto offer = [&](put_key put) {
+        x.chunks.ask(put, x.region, 64, 5);
+        return x.chunks.take_offers().at(0);
+    };
+    CHECK(x.chunks.refer(first, x.region, x.at(0), 0, 16)); // nothing was asked
+    const auto declined = offer(first);
+    CHECK(x.chunks.refer(first, x.region, x.at(0), 0, 16)); // nothing was answered
+    x.chunks.answer_offer(declined, std::nullopt);
+    auto grants = x.chunks.take_grants();
+    REQUIRE(grants.size() == 1);
+    CHECK_FALSE(grants[0].by_reference);
+    CHECK(x.free() == 2); // it is going to be sent
+    CHECK(x.chunks.refer(first, x.region, x.at(0), 0, 16));
+    x.chunks.abandon(first);
+
+    x.chunks.answer_offer(offer(first), readable_memory{shared, sizeof shared, nullptr});
+    for (auto [offset, bytes] : {std::pair{std::uint64_t{chunk_bytes - 15}, std::uint64_t{16}},
+                                 {chunk_bytes + 1, 0},
+                                 {~std::uint64_t{0}, 2}}) {
+        auto problem = x.chunks.refer(first, x.region, x.at(0), offset, bytes);
+        CHECK(code_of(problem) == errc::plan_invalid);
+    }
+    CHECK_FALSE(x.chunks.refer(first, x.region, x.at(0), chunk_bytes - 16, 16));
+    x.chunks.abandon(first);
+    x.chunks.complete(first);
+    CHECK(x.chunks.take_scatters().empty());
+
+    const auto late = offer(second);
+    x.chunks.abandon(second);
+    x.chunks.answer_offer(late, readable_memory{shared, sizeof shared, nullptr});
+    x.chunks.take_grants();
+    const auto taken_back = offer(second);
+    x.chunks.remove_region(x.region);
+    CHECK(x.chunks.take_grants().at(0).refused);
+    x.chunks.answer_offer(taken_back, readable_memory{shared, sizeof shared, nullptr});
+    CHECK(x.chunks.take_grants().empty());
+}

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <vector>
 
 using namespace kvferry;
 
@@ -189,6 +190,62 @@ TEST_CASE("inbound_writes: a put into memory on a device is over when the device
         CHECK(finished[0].in_doubt == (result == agent_result::in_doubt));
         CHECK(x.writes.puts() == 0);
     }
+}
+
+TEST_CASE(
+    "inbound_writes: bytes are told of instead of sent when the device can read them, and are "
+    "checked like those that are sent") {
+    alignas(16) std::array<std::byte, 64> shared{};
+    const auto refer = [&](device_scene& x, std::vector<referred_stretch> stretches,
+                           std::uint64_t shown = scene::secret) {
+        const auto* bytes = reinterpret_cast<const caf::byte*>(stretches.data());
+        x.writes.refer({1, 3, 8, shown}, {bytes, stretches.size() * sizeof stretches[0]});
+    };
+    const auto accepted = [&](device_scene& x) {
+        x.writes.ask({1, 3, 8, scene::secret, 32, 5}, {caf::byte{6}});
+        CHECK(x.writes.take_granted().empty());
+        const auto offers = x.writes.staging().take_offers();
+        REQUIRE(offers.size() == 1);
+        CHECK(offers[0].source_region == 5);
+        x.writes.staging().answer_offer(offers[0],
+                                        readable_memory{shared.data(), shared.size(), nullptr});
+        const auto credit = x.writes.take_granted();
+        REQUIRE(credit.size() == 1);
+        CHECK(credit[0].by_reference);
+        CHECK(credit[0].bytes == 32);
+    };
+    const auto refused = [](device_scene& x) {
+        x.end(3, 1);
+        x.scatter();
+        const auto finished = x.writes.take_finished();
+        REQUIRE(finished.size() == 1);
+        CHECK(x.writes.puts() == 0);
+        return code_of(finished[0].refused);
+    };
+    {
+        device_scene x;
+        accepted(x);
+        refer(x, {{x.at(0), 16, 16}, {x.at(32), 48, 8}});
+        x.end(3, 1);
+        CHECK(x.writes.take_finished().empty());
+        x.scatter();
+        const auto finished = x.writes.take_finished();
+        REQUIRE(finished.size() == 1);
+        CHECK_FALSE(finished[0].refused);
+    }
+    device_scene wrong_key, outside, unasked, half;
+    accepted(wrong_key);
+    refer(wrong_key, {{wrong_key.at(0), 0, 16}}, 41);
+    CHECK(refused(wrong_key) == errc::transfer_failed);
+    accepted(outside);
+    refer(outside, {{outside.at(0), 0, 16}, {outside.at(60), 0, 16}});
+    CHECK(refused(outside) == errc::plan_invalid);
+    refer(unasked, {{unasked.at(0), 0, 16}});
+    CHECK(refused(unasked) == errc::transfer_failed);
+    accepted(half);
+    const byte_buffer ragged(sizeof(referred_stretch) + 1);
+    half.writes.refer({1, 3, 8, scene::secret}, ragged);
+    CHECK(refused(half) == errc::malformed_message);
 }
 
 TEST_CASE("inbound_writes: credit is refused to a wrong key and to a writer that is fenced; bytes "

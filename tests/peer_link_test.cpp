@@ -89,6 +89,9 @@ TEST_CASE("peer_link: an acceptor that was told of a same-host link waits for it
     test.host_link_is_up();
     CHECK(test.sent<rank_registered>().size() == 1);
     CHECK(test.ready().at(0).peer->mapped.size() == 1);
+    const auto told = test.fabric.received<peer_memory_mapped>();
+    REQUIRE(told.size() == 1);
+    CHECK(told[0].regions.size() == 1);
 }
 
 TEST_CASE("peer_link: an acceptor refuses by name, with both sides' values, and closes after the "

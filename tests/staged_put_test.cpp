@@ -30,7 +30,9 @@ struct staging_bench {
         bounds.staging_piece_bytes_max = piece_bytes;
         staged = vs.track(spawn_at<staged_put_actor, staged_put_state>(
             vs.system(), placement{},
-            staged_put_state::dependencies{bounds, 0, device.handle(), fabric.handle(), memory}));
+            staged_put_state::dependencies{
+                bounds, 0, device.handle(), fabric.handle(),
+                host_region{memory, sizeof memory, memory_kind::host_shared, 9}}));
     }
 
     void start(transfer_id id, copy_job job, device_events events = {}) {
@@ -192,8 +194,9 @@ TEST_CASE("staged_put: pieces of two devices have numbers of their own: they sha
     alignas(16) std::byte memory[piece_bytes];
     test.staged = test.vs.track(spawn_at<staged_put_actor, staged_put_state>(
         test.vs.system(), placement{},
-        staged_put_state::dependencies{bounds, 1, test.device.handle(), test.fabric.handle(),
-                                       memory}));
+        staged_put_state::dependencies{
+            bounds, 1, test.device.handle(), test.fabric.handle(),
+            host_region{memory, sizeof memory, memory_kind::host_private}}));
     const auto sample = shuffled_fragments(1, 64);
     test.start({1}, sample.job(1 << 20, 1 << 21));
     test.staged = first;
@@ -204,6 +207,17 @@ TEST_CASE("staged_put: pieces of two devices have numbers of their own: they sha
         CHECK((gather.id.value >> 63) == 1);     // sessions number theirs below
         CHECK((gather.id.value >> 62 & 1) == 0); // scatters
     }
+}
+
+TEST_CASE("staged_put: says where its pieces lie when peers can map that memory") {
+    staging_bench test;
+    test.start({1}, shuffled_fragments(1, 64).job(1 << 20, 1 << 21));
+    test.end(test.gathers().at(0).id);
+    const auto& source = test.puts().at(0).job.source;
+    REQUIRE(source);
+    CHECK(source->region == staging_region(0));
+    CHECK(source->base_address == reinterpret_cast<std::uint64_t>(test.memory));
+    CHECK(source->bytes == sizeof test.memory);
 }
 
 TEST_CASE("staged_put: no piece is gathered before the host's event, and the last one records the "

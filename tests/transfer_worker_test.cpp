@@ -213,15 +213,17 @@ TEST_CASE(
 
 TEST_CASE(
     "transfer_worker: memory on a device is exported by that device; the fabric is told who copies "
-    "what is put there, and through which memory") {
+    "what is put there, and through which memory; peers may map what leaves it") {
     fixture test;
     stub<device_actor> device{test.vs};
-    std::byte landing[16];
+    std::byte landing[16], staging[16];
     device.answer<export_device_region>([](const export_device_region& asked) {
         return device_region_exported{{7, "GPU-1", {}, asked.bytes, {}}};
     });
     test.vs.tell_and_run(test.worker,
-                         adopt_devices{{{2, device.handle()}}, {}, {{2, std::span{landing}}}});
+                         adopt_devices{{{2, device.handle()}},
+                                       {{2, {staging, 16, memory_kind::host_shared, 9}}},
+                                       {{2, std::span{landing}}}});
     register_pools pools;
     pools.regions = {{test.memory.data(), 2048, memory_kind::cuda, -1, 2},
                      {test.memory.data() + 2048, 2048, memory_kind::host_private, -1}};
@@ -232,6 +234,12 @@ TEST_CASE(
     CHECK(device.received<export_device_region>()[0].base == test.memory.data());
     // Copies from the other region may be the device's as well.
     CHECK(device.received<pin_host_region>().size() == 1);
+    const auto shared = test.host_link.received<share_region>();
+    REQUIRE(shared.size() == 1);
+    CHECK(shared[0].region == staging_region(2));
+    CHECK(shared[0].memfd == 9);
+    CHECK(shared[0].bytes == 16);
+    CHECK(shared[0].base == staging);
     const auto registered = test.fabric.received<register_region>();
     REQUIRE(registered.size() == 2);
     for (const auto& region : registered) {

@@ -119,6 +119,7 @@ caf::expected<rank_plan> plan_rank(const rank_options& options) {
     worker.route = *route;
     worker.devices.multiprocessors = options.multiprocessors;
     worker.devices.twins = options.memory == "twin";
+    worker.devices.share_staging = !options.send_staged;
     worker.same_host_link = options.same_host_link;
     worker.bounds.session_deadline = options.session_deadline;
     worker.bounds.transfer_deadline = options.session_deadline;

@@ -27,6 +27,7 @@ struct rank_options {
     std::uint32_t multiprocessors = device_options{}.multiprocessors;
     std::string route = "auto";
     bool same_host_link = true;
+    bool send_staged = false;
     std::chrono::milliseconds session_deadline = limits{}.session_deadline;
     std::chrono::milliseconds dial_deadline = limits{}.dial_deadline;
     std::chrono::milliseconds stop_deadline = limits{}.stop_deadline;

@@ -143,6 +143,9 @@ void add_worker(CLI::App& app, int& status) {
         ->capture_default_str();
     command->add_flag("!--no-same-host-link", options->same_host_link,
                       "Treat peers of this machine like peers of another one");
+    command->add_flag(
+        "--send-staged", options->send_staged,
+        "Send staged bytes to peers of this machine too, whose devices could read them");
     milliseconds("--session-deadline", options->session_deadline, "From open to outcome");
     milliseconds("--dial-deadline", options->dial_deadline,
                  "One link, or one question to an info endpoint");

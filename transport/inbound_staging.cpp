@@ -17,6 +17,9 @@ namespace {
 /// Devices copy whole words where all addresses allow it.
 constexpr std::uint64_t word_bytes = 16;
 
+/// Stretches of a writer's own memory that are scattered together.
+constexpr std::size_t referred_max = 65536;
+
 caf::error not_granted(std::size_t count) {
     return make_error(errc::transfer_failed,
                       std::to_string(count)
@@ -69,7 +72,8 @@ void inbound_staging::pinned(std::byte* staging, const caf::error& problem) {
 
 // -- credit -------------------------------------------------------------------------------------
 
-void inbound_staging::ask(put_key put, region_id region, std::uint64_t bytes) {
+void inbound_staging::ask(put_key put, region_id region, std::uint64_t bytes,
+                          std::optional<std::uint32_t> source_region) {
     auto found = regions_.find(region);
     if (found == regions_.end()) {
         grants_.push_back({put, region, 0,
@@ -79,10 +83,36 @@ void inbound_staging::ask(put_key put, region_id region, std::uint64_t bytes) {
         return;
     }
     auto& from = *found->second;
-    if (!std::exchange(from.asked_for, true))
-        unpinned_.push_back(from.staging);
     const account_key key{put, region};
     auto& now = accounts_[key];
+    if (source_region && now.offered == 0) {
+        now.offered = bytes;
+        offers_.push_back({put, region, *source_region, from.staging.data()});
+    } else {
+        queue(from, key, now, bytes);
+    }
+}
+
+/// What the put has offered may be over by then.
+void inbound_staging::answer_offer(const staging_offer& offer,
+                                   std::optional<readable_memory> source) {
+    const account_key key{offer.put, offer.region};
+    auto found = accounts_.find(key);
+    if (found == accounts_.end() || found->second.offered == 0)
+        return;
+    auto& now = found->second;
+    const auto bytes = std::exchange(now.offered, 0);
+    if (!source)
+        return queue(*regions_.at(offer.region), key, now, bytes);
+    scatter_referred(key, now); // of another memory
+    now.source = std::move(source);
+    now.referred.base = now.source->base;
+    grants_.push_back({offer.put, offer.region, bytes, {}, true});
+}
+
+void inbound_staging::queue(pool& from, account_key key, account& now, std::uint64_t bytes) {
+    if (!std::exchange(from.asked_for, true))
+        unpinned_.push_back(from.staging);
     if (now.ungranted == 0)
         from.turns.push_back(key);
     now.ungranted += std::min(bytes, std::numeric_limits<std::uint64_t>::max() - now.ungranted);
@@ -112,8 +142,7 @@ void inbound_staging::refuse_all(pool& from) {
         grants_.push_back({key.first, key.second, 0, from.broken});
         auto found = accounts_.find(key);
         found->second.ungranted = 0;
-        if (found->second.chunks.empty())
-            accounts_.erase(found);
+        erase_if_over(found);
     }
 }
 
@@ -155,12 +184,7 @@ caf::error inbound_staging::place(put_key put, region_id region, std::uint64_t a
         auto& to = now.chunks.front();
         const auto fit = std::min<std::uint64_t>(count, to.granted - to.filled);
         std::memcpy(to.base + to.filled, from, fit);
-        auto* last = to.stretches.empty() ? nullptr : &to.stretches.back();
-        if (last && last->address + last->bytes == address)
-            last->bytes += fit;
-        else
-            to.stretches.push_back({address, to.filled, fit});
-        to.filled += fit;
+        append(to, {address, to.filled, fit});
         from += fit;
         address += fit;
         count -= fit;
@@ -169,9 +193,50 @@ caf::error inbound_staging::place(put_key put, region_id region, std::uint64_t a
         start_scatter(found->first, to);
         now.chunks.pop_front();
     }
-    if (now.chunks.empty() && now.ungranted == 0)
-        accounts_.erase(found);
+    erase_if_over(found);
     return {};
+}
+
+caf::error inbound_staging::refer(put_key put, region_id region, std::uint64_t address,
+                                  std::uint64_t offset, std::uint64_t bytes) {
+    auto found = accounts_.find({put, region});
+    if (found == accounts_.end() || !found->second.source)
+        return not_granted(bytes);
+    auto& now = found->second;
+    if (offset > now.source->bytes || bytes > now.source->bytes - offset)
+        return make_error(errc::plan_invalid, std::to_string(bytes) + " bytes at "
+                                                  + std::to_string(offset)
+                                                  + " are outside the writer's shared memory");
+    append(now.referred, {address, offset, bytes});
+    if (now.referred.filled >= chunk_bytes_ || now.referred.stretches.size() >= referred_max)
+        scatter_referred(found->first, now);
+    return {};
+}
+
+void inbound_staging::complete(put_key put) {
+    for (auto it = accounts_.lower_bound({put, region_id{0}});
+         it != accounts_.end() && it->first.first == put; ++it)
+        scatter_referred(it->first, it->second);
+}
+
+void inbound_staging::append(chunk& to, stretch x) {
+    auto* last = to.stretches.empty() ? nullptr : &to.stretches.back();
+    if (last && last->address + last->bytes == x.address && last->offset + last->bytes == x.offset)
+        last->bytes += x.bytes;
+    else
+        to.stretches.push_back(x);
+    to.filled += x.bytes;
+}
+
+void inbound_staging::scatter_referred(account_key key, account& now) {
+    if (now.referred.filled == 0)
+        return;
+    const auto number = ++last_scatter_;
+    auto* from = regions_.at(key.second);
+    running_.emplace(number, scatter{key.first, key.second, from, nullptr});
+    auto job = scatter_job(std::exchange(now.referred, {now.source->base, 0, 0, {}}));
+    job.holds.push_back(now.source->mapping);
+    scatters_.push_back({number, from->staging.data(), std::move(job)});
 }
 
 void inbound_staging::start_scatter(account_key key, const chunk& full) {
@@ -228,6 +293,12 @@ void inbound_staging::abandon(put_key put) {
     }
 }
 
+void inbound_staging::erase_if_over(std::map<account_key, account>::iterator it) {
+    const auto& now = it->second;
+    if (now.chunks.empty() && now.ungranted == 0 && now.offered == 0 && !now.source)
+        accounts_.erase(it);
+}
+
 /// Its chunks are free: nobody but place() writes into them.
 void inbound_staging::drop(std::map<account_key, account>::iterator it) {
     for (auto& [memory, from] : pools_)
@@ -244,14 +315,17 @@ inbound_staging::ended_scatter inbound_staging::scattered(std::uint64_t number, 
     if (found == running_.end())
         return {};
     const auto now = found->second;
-    if (in_doubt) {
+    if (in_doubt)
         found->second.in_doubt = true;
+    if (in_doubt && now.base) {
         const auto chunks = now.from->staging.size() / chunk_bytes_;
         if (++now.from->lost == chunks)
             now.from->broken = make_error(errc::transfer_failed,
                                           "all staging memory of the target's device is in doubt");
-    } else {
-        now.from->free.push_back(now.base);
+    }
+    if (!in_doubt) {
+        if (now.base)
+            now.from->free.push_back(now.base);
         running_.erase(found);
     }
     grant(*now.from);

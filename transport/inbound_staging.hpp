@@ -5,6 +5,9 @@
 // A writer asks before it sends; chunks are granted in turn, so that memory is bounded by the
 // target whoever writes. Only place() writes into a chunk, on the thread of its owner: one that its
 // writer has given up is free at once, one that the device reads when the device has said so.
+//
+// A writer of the same machine may offer to leave its bytes in memory that this process has mapped.
+// If the device can read that memory, the bytes are scattered from there and take no chunk.
 #pragma once
 
 #include "messages/copy_plan.hpp"
@@ -16,6 +19,8 @@
 #include <cstdint>
 #include <deque>
 #include <map>
+#include <memory>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
@@ -39,11 +44,31 @@ struct staging_grant {
     region_id region;
     std::uint64_t bytes = 0;
     caf::error refused = {};
+    /// Not sent: told where they lie.
+    bool by_reference = false;
 };
 
-/// Out of a full chunk of this staging memory to where its bytes belong.
+/// A put would leave its bytes where the device may read them: answer_offer().
+struct staging_offer {
+    put_key put;
+    region_id region;
+    /// As the writer numbers its shared memory.
+    std::uint32_t source_region = 0;
+    std::byte* staging = nullptr;
+};
+
+/// Memory of a writer, as the device reads it.
+struct readable_memory {
+    std::byte* base = nullptr;
+    std::uint64_t bytes = 0;
+    /// Held by every scatter out of it.
+    std::shared_ptr<const void> mapping;
+};
+
+/// Out of a full chunk, or the writer's own memory, to where the bytes belong.
 struct staging_scatter {
     std::uint64_t number = 0;
+    /// The staging memory of the device that is to do it.
     std::byte* staging = nullptr;
     copy_job job;
 };
@@ -64,12 +89,27 @@ public:
     /// The device addresses that memory from now on, or never will.
     void pinned(std::byte* staging, const caf::error&);
 
-    /// The put is about to send so many bytes to a region.
-    void ask(put_key, region_id, std::uint64_t bytes);
+    /// The put is about to send so many bytes to a region. With a source region, it offers to leave
+    /// them there.
+    void ask(put_key, region_id, std::uint64_t bytes,
+             std::optional<std::uint32_t> source_region = {});
+
+    std::vector<staging_offer> take_offers() { return std::exchange(offers_, {}); }
+
+    /// Without memory the put sends its bytes.
+    void answer_offer(const staging_offer&, std::optional<readable_memory>);
 
     /// Takes bytes that have arrived for an address in a region. An error: they were not granted.
     caf::error place(put_key, region_id, std::uint64_t address, const void* bytes,
                      std::size_t count);
+
+    /// Takes note of bytes for an address in a region that lie `offset` into the memory that was
+    /// accepted. An error: there is none, or they lie outside.
+    caf::error refer(put_key, region_id, std::uint64_t address, std::uint64_t offset,
+                     std::uint64_t bytes);
+
+    /// The put has told of all its bytes.
+    void complete(put_key);
 
     /// Puts wait for a chunk: look after it.
     bool has_waiting() const;
@@ -118,6 +158,11 @@ private:
     struct account {
         std::uint64_t ungranted = 0;
         std::deque<chunk> chunks;
+        /// While an offer has no answer.
+        std::uint64_t offered = 0;
+        std::optional<readable_memory> source;
+        /// What the put has told of that memory, and no scatter has been made of.
+        chunk referred;
         /// It has got or sent something since the last reclaim().
         bool moved = true;
     };
@@ -134,14 +179,19 @@ private:
         put_key put;
         region_id region;
         pool* from = nullptr;
+        /// None when it reads the writer's memory.
         std::byte* base = nullptr;
         bool in_doubt = false;
     };
 
+    void queue(pool&, account_key, account&, std::uint64_t bytes);
     void grant(pool&);
     void refuse_all(pool&);
     void start_scatter(account_key, const chunk&);
+    void scatter_referred(account_key, account&);
+    void erase_if_over(std::map<account_key, account>::iterator);
     void drop(std::map<account_key, account>::iterator);
+    static void append(chunk&, stretch);
     static copy_job scatter_job(const chunk&);
 
     std::size_t chunk_bytes_;
@@ -151,6 +201,7 @@ private:
     std::map<account_key, account> accounts_;
     std::map<std::uint64_t, scatter> running_;
     std::vector<std::span<std::byte>> unpinned_;
+    std::vector<staging_offer> offers_;
     std::vector<staging_grant> grants_;
     std::vector<staging_scatter> scatters_;
     std::uint64_t last_scatter_ = 0;

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <string>
 
 namespace kvferry {
@@ -82,13 +83,17 @@ void inbound_writes::place(const write_head& head, const void* bytes, std::size_
                                  bytes, count);
     else if (!problem)
         std::memcpy(reinterpret_cast<void*>(head.address), bytes, count);
+    piece_over({head.sender, head.put}, put, std::move(problem));
+}
+
+void inbound_writes::piece_over(put_key key, put_state& put, caf::error problem) {
     if (problem) {
         ++refused_pieces_;
         if (!put.refused)
             put.refused = std::move(problem);
     }
     ++put.pieces;
-    finish_if_complete({head.sender, head.put});
+    finish_if_complete(key);
 }
 
 void inbound_writes::end(const write_end_head& head, byte_buffer return_address) {
@@ -108,7 +113,32 @@ void inbound_writes::ask(const credit_ask_head& head, byte_buffer return_address
         return;
     }
     find(head.sender, head.put).return_address = std::move(return_address);
-    staging_.ask({head.sender, head.put}, region_id{head.region}, head.bytes);
+    std::optional<std::uint32_t> source;
+    if (head.source_region <= std::numeric_limits<std::uint32_t>::max())
+        source = static_cast<std::uint32_t>(head.source_region);
+    staging_.ask({head.sender, head.put}, region_id{head.region}, head.bytes, source);
+}
+
+void inbound_writes::refer(const refer_head& head, byte_view stretches) {
+    auto& put = find(head.sender, head.put);
+    piece_over({head.sender, head.put}, put, refer_all(head, stretches));
+}
+
+caf::error inbound_writes::refer_all(const refer_head& head, byte_view stretches) {
+    referred_stretch next;
+    if (stretches.size() % sizeof next != 0)
+        return make_error(errc::malformed_message, "a list of stretches ends in the middle of one");
+    for (std::size_t at = 0; at < stretches.size(); at += sizeof next) {
+        std::memcpy(static_cast<void*>(&next), stretches.data() + at, sizeof next);
+        auto to =
+            check({head.sender, head.put, head.region, head.secret, next.address}, next.bytes);
+        auto problem = to ? staging_.refer({head.sender, head.put}, region_id{head.region},
+                                           next.address, next.offset, next.bytes)
+                          : std::move(to.error());
+        if (problem)
+            return problem;
+    }
+    return {};
 }
 
 std::vector<granted_credit> inbound_writes::take_granted() {
@@ -116,7 +146,7 @@ std::vector<granted_credit> inbound_writes::take_granted() {
     for (auto& x : staging_.take_grants())
         if (auto put = puts_.find(x.put); put != puts_.end())
             result.push_back({incarnation{x.put.first}, x.put.second, put->second.return_address,
-                              x.bytes, std::move(x.refused)});
+                              x.bytes, std::move(x.refused), x.by_reference});
     return result;
 }
 
@@ -148,6 +178,7 @@ void inbound_writes::finish_if_complete(put_key key) {
     auto& put = found->second;
     if (put.expected != put.pieces)
         return;
+    staging_.complete(key);
     staging_.abandon(key);
     if (staging_.is_busy(key))
         return;

@@ -7,6 +7,7 @@
 // device is placed in staging memory, and its put is complete when the device has scattered it.
 #pragma once
 
+#include "messages/codec.hpp"
 #include "messages/errors.hpp"
 #include "messages/ids.hpp"
 #include "messages/limits.hpp"
@@ -44,6 +45,7 @@ struct granted_credit {
     std::uint64_t bytes = 0;
     /// Why it never may.
     caf::error refused;
+    bool by_reference = false;
 };
 
 class inbound_writes {
@@ -63,6 +65,9 @@ public:
 
     /// Copies a piece to its place, or remembers why not.
     void place(const write_head&, const void* bytes, std::size_t count);
+
+    /// Takes note of a piece that the device reads where the writer has it.
+    void refer(const refer_head&, byte_view stretches);
 
     /// The writer has posted its last piece.
     void end(const write_end_head&, byte_buffer return_address);
@@ -113,6 +118,8 @@ private:
     caf::expected<const region*> find_region(std::uint64_t sender, std::uint64_t id,
                                              std::uint64_t secret) const;
     caf::expected<const region*> check(const write_head&, std::size_t count) const;
+    caf::error refer_all(const refer_head&, byte_view stretches);
+    void piece_over(put_key, put_state&, caf::error problem);
     void finish_if_complete(put_key);
 
     inbound_staging staging_;

@@ -36,7 +36,13 @@ caf::error stopping() {
 } // namespace
 
 loopback_io_state::loopback_io_state(loopback_actor::pointer self, dependencies with)
-    : self_(self), with_(std::move(with)), staging_(with_.bounds.staging_piece_bytes_max) {
+    : self_(self), with_(std::move(with)), staging_(with_.bounds.staging_piece_bytes_max),
+      service_(
+          self, staging_, [this](put_key put) { return lent_by(put); },
+          [this] {
+              serve_staging();
+              go_on();
+          }) {
     address_ = with_.network->attach(loopback_actor{self_});
 }
 
@@ -48,6 +54,7 @@ loopback_actor::behavior_type loopback_io_state::make_behavior() {
     self_->set_down_handler([this](const caf::down_msg& down) { on_twin_down(down.source); });
     return {
         handle(this, &loopback_io_state::on_open_endpoint),
+        handle(this, &loopback_io_state::on_peer_memory_mapped),
         handle(this, &loopback_io_state::on_send_frame),
         handle(this, &loopback_io_state::on_start_put),
         handle(this, &loopback_io_state::on_cancel_transfer),
@@ -82,7 +89,7 @@ caf::result<endpoint_opened> loopback_io_state::on_open_endpoint(const open_endp
                           "incarnation " + to_string(message.peer) + ": " + text_of(twin.error()));
     const endpoint_id id{++last_endpoint_};
     endpoints_.emplace(
-        id, endpoint{message.peer, *twin, message.regions, message.owner, {}, false, {}});
+        id, endpoint{message.peer, *twin, message.regions, message.owner, {}, {}, false, {}});
     if (*twin) {
         self_->monitor(*twin);
     } else { // as with UCX: an endpoint is opened at once and fails later
@@ -90,6 +97,11 @@ caf::result<endpoint_opened> loopback_io_state::on_open_endpoint(const open_endp
         tell(self_, loopback_actor{self_}, endpoint_failed{id, message.peer, std::move(nobody)});
     }
     return endpoint_opened{id};
+}
+
+void loopback_io_state::on_peer_memory_mapped(const peer_memory_mapped& message) {
+    if (auto found = endpoints_.find(message.endpoint); found != endpoints_.end())
+        found->second.lent = lend(message.regions);
 }
 
 void loopback_io_state::on_send_frame(send_frame& message) {
@@ -281,7 +293,7 @@ loopback_io_state::on_register_region(const register_region& message) {
     }
     regions_.emplace(id, region{message.base, message.bytes, staged});
     if (staged) {
-        landings_.emplace(message.staging.data(), message.copier);
+        service_.add_device(message.staging, message.copier);
         staging_.add_region(id, message.staging);
     }
     return region_registered{id, seal_value(key_label, access_key{self_->id(), id.value})};

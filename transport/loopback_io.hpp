@@ -13,6 +13,7 @@
 #include "transport/plan_expand.hpp"
 #include "transport/put_credit.hpp"
 #include "transport/resident.hpp"
+#include "transport/staging_service.hpp"
 
 #include <caf/typed_event_based_actor.hpp>
 #include <caf/typed_response_promise.hpp>
@@ -60,6 +61,8 @@ private:
         std::vector<memory_region> regions;
         frame_sink_actor owner;
         std::set<transfer_id> transfers;
+        /// Memory of the peer that this process has mapped.
+        lent_regions lent = {};
         bool closing = false;
         std::vector<answer> closed;
     };
@@ -91,6 +94,7 @@ private:
     };
 
     caf::result<endpoint_opened> on_open_endpoint(const open_endpoint&);
+    void on_peer_memory_mapped(const peer_memory_mapped&);
     void on_send_frame(send_frame&);
     void on_start_put(start_put&);
     void on_cancel_transfer(const cancel_transfer&);
@@ -112,9 +116,9 @@ private:
     bool write_piece(write&);
     void stop_write(write&, caf::error);
     void serve_staging();
-    void pin(std::span<std::byte> staging);
     void on_scattered(const transfer_done&);
     write* find_write(std::uint64_t number);
+    const lent_regions* lent_by(put_key);
     void finish_write(const write&);
     void finish_transfer(transfer_id, agent_result, std::uint64_t bytes, caf::error);
     void fail_endpoint(endpoint_id, caf::error reason);
@@ -131,8 +135,7 @@ private:
     std::deque<write> writes_;
     bool ticking_ = false;
     inbound_staging staging_;
-    /// By the first byte of their staging memory.
-    std::map<std::byte*, device_actor> landings_;
+    staging_service<std::remove_pointer_t<loopback_actor::pointer>> service_;
     /// Writes that a device may still be at.
     std::set<std::uint64_t> in_doubt_;
     /// Regions that are taken back when the last scatter into them has ended.

@@ -71,20 +71,28 @@ bool loopback_io_state::write_piece(write& x) {
     const put_key key{x.number, 0};
     for (std::uint64_t bytes = 0; bytes < piece && !x.stopped_by;) {
         if (auto demand = x.credit.take_demand())
-            staging_.ask(key, region_id{demand->region}, demand->bytes);
+            staging_.ask(key, region_id{demand->region}, demand->bytes,
+                         x.job.source ? std::optional{x.job.source->region} : std::nullopt);
         const auto room = x.credit.room(piece - bytes);
         x.waiting = room == 0;
         if (x.waiting)
             return false;
         auto next = x.cursor.next(x.job, room);
         if (!next) { // a device may have to scatter the rest
+            staging_.complete(key);
+            staging_.abandon(key);
             x.waiting = staging_.is_busy(key);
             return !x.waiting;
         }
+        const bool by_reference = x.credit.by_reference();
         x.credit.posted(next->bytes);
         auto region = regions_.find(region_id{next->target_region});
         if (region == regions_.end())
             x.stopped_by = make_error(errc::transfer_failed, "the peer has taken its region back");
+        else if (by_reference)
+            x.stopped_by =
+                staging_.refer(key, region->first, next->target_address,
+                               next->source_address - x.job.source->base_address, next->bytes);
         else if (const auto* from = reinterpret_cast<const void*>(next->source_address);
                  region->second.staged)
             x.stopped_by =
@@ -125,33 +133,26 @@ loopback_io_state::write* loopback_io_state::find_write(std::uint64_t number) {
     return found == writes_.end() ? nullptr : &*found;
 }
 
+const lent_regions* loopback_io_state::lent_by(put_key put) {
+    const auto* x = find_write(put.first);
+    for (const auto& [id, to] : endpoints_)
+        if (x && to.twin && to.twin.address() == x->from)
+            return &to.lent;
+    return nullptr;
+}
+
 /// Everything that the placing of bytes, or the end of a scatter, has brought about.
 void loopback_io_state::serve_staging() {
-    for (auto memory : staging_.take_unpinned())
-        pin(memory);
-    for (auto& full : staging_.take_scatters())
-        tell(self_, landings_.at(full.staging),
-             start_copy{transfer_id{scatter_bits | full.number}, std::move(full.job),
-                        completion_actor{self_}});
+    service_.serve();
     for (auto& credit : staging_.take_grants()) {
         auto* x = find_write(credit.put.first);
         if (!x)
             continue;
-        x->credit.granted(credit.bytes);
+        x->credit.granted(credit.bytes, credit.by_reference);
         x->waiting = false;
         if (credit.refused && !x->stopped_by)
             x->stopped_by = std::move(credit.refused);
     }
-}
-
-void loopback_io_state::pin(std::span<std::byte> staging) {
-    auto pinned = [this, memory = staging.data()](const caf::error& problem) {
-        staging_.pinned(memory, problem);
-        serve_staging();
-        go_on();
-    };
-    ask(self_, landings_.at(staging.data()), pin_host_region{staging.data(), staging.size()})
-        .then([pinned] { pinned({}); }, pinned);
 }
 
 void loopback_io_state::on_scattered(const transfer_done& message) {

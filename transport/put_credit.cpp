@@ -43,7 +43,7 @@ void put_credit::posted(std::uint64_t bytes) {
     if (now.left.bytes > 0)
         return;
     stages_.pop_front();
-    asked_ = false;
+    asked_ = by_reference_ = false;
     credit_ = 0;
 }
 

@@ -35,7 +35,13 @@ public:
     /// How many of `bytes_max` bytes may go now; 0: not before more is granted.
     std::uint64_t room(std::uint64_t bytes_max) const;
 
-    void granted(std::uint64_t bytes) { credit_ += bytes; }
+    /// By reference: the target reads the bytes itself, it needs to be told where they lie.
+    void granted(std::uint64_t bytes, bool by_reference = false) {
+        credit_ += bytes;
+        by_reference_ = by_reference;
+    }
+    /// How the present region's bytes go.
+    bool by_reference() const { return by_reference_; }
     void posted(std::uint64_t bytes);
 
     /// The target knows of this put.
@@ -51,6 +57,7 @@ private:
     std::uint64_t credit_ = 0;
     /// For the first stage.
     bool asked_ = false;
+    bool by_reference_ = false;
     bool has_asked_ = false;
 };
 

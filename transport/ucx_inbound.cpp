@@ -28,10 +28,7 @@ byte_buffer bytes_of_text(const caf::error& reason) {
 void ucx_io_state::serve_inbound() {
     if (releasing_) // the end of a scatter has come too late
         return;
-    for (auto staging : inbound_.staging().take_unpinned())
-        pin(staging);
-    for (auto& full : inbound_.staging().take_scatters())
-        scatter(full);
+    service_.serve();
     for (const auto& credit : inbound_.take_granted())
         pass_on(credit);
     for (const auto& done : inbound_.take_finished())
@@ -86,27 +83,13 @@ void ucx_io_state::pass_on(const granted_credit& credit) {
     auto refused = credit.refused;
     if (stopping_ && !refused)
         refused = make_error(errc::stopped, "the target's fabric stops");
-    const credit_head head{with_.self.value, credit.put, refused ? 0 : credit.bytes};
+    const credit_head head{with_.self.value, credit.put, refused ? 0 : credit.bytes,
+                           credit.by_reference};
     if (auto* back = way_back(credit.writer, credit.return_address))
         answer_writer(*back, ucx_credit, bytes_of(head), refused);
 }
 
 // -- to devices ---------------------------------------------------------------------------------
-
-void ucx_io_state::pin(std::span<std::byte> staging) {
-    auto pinned = [this, memory = staging.data()](const caf::error& problem) {
-        inbound_.staging().pinned(memory, problem);
-        serve_inbound();
-    };
-    ask(self_, landings_.at(staging.data()), pin_host_region{staging.data(), staging.size()})
-        .then([pinned] { pinned({}); }, pinned);
-}
-
-void ucx_io_state::scatter(staging_scatter& full) {
-    tell(self_, landings_.at(full.staging),
-         start_copy{transfer_id{scatter_bits | full.number}, std::move(full.job),
-                    completion_actor{self_}});
-}
 
 void ucx_io_state::on_scattered(const transfer_done& message) {
     inbound_.scattered(message.id.value & ~scatter_bits, message);

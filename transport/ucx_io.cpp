@@ -33,7 +33,14 @@ ucx_io_state::ucx_io_state(ucx_io_actor::pointer self, dependencies with,
                            std::unique_ptr<ucx_worker> worker)
     : self_(self), with_(std::move(with)), worker_(std::move(worker)),
       keep_alive_(caf::actor_cast<caf::strong_actor_ptr>(self)),
-      inbound_(puts_remembered_max, with_.bounds.staging_piece_bytes_max) {
+      inbound_(puts_remembered_max, with_.bounds.staging_piece_bytes_max),
+      service_(
+          self, inbound_.staging(),
+          [this](put_key put) {
+              const auto* from = find_open(incarnation{put.first});
+              return from ? &from->lent : nullptr;
+          },
+          [this] { serve_inbound(); }) {
     worker_->start([this](unsigned message, byte_view head,
                           byte_view payload) { on_message(message, head, payload); },
                    [this] { return after_progress(); });
@@ -50,6 +57,7 @@ ucx_io_state::~ucx_io_state() {
 ucx_io_actor::behavior_type ucx_io_state::make_behavior() {
     return {
         handle(this, &ucx_io_state::on_open_endpoint),
+        handle(this, &ucx_io_state::on_peer_memory_mapped),
         handle(this, &ucx_io_state::on_send_frame),
         handle(this, &ucx_io_state::on_start_put),
         handle(this, &ucx_io_state::on_cancel_transfer),
@@ -95,7 +103,7 @@ caf::result<region_registered> ucx_io_state::on_register_region(const register_r
     if (cuda && !staged && !worker_->has_rma()) // no copy of ours reaches it: only other routes do
         return region_registered{id, {}};
     if (staged)
-        landings_.emplace(message.staging.data(), message.copier);
+        service_.add_device(message.staging, message.copier);
     if (!cuda || staged)
         inbound_.allow(id, message.base, message.bytes, head.secret, message.staging);
     return region_registered{id, seal(ucx_key_label, key.data(), key.size())};
@@ -144,6 +152,7 @@ void ucx_io_state::on_message(unsigned message, byte_view head, byte_view payloa
     written_head written;
     credit_ask_head ask;
     credit_head credit;
+    refer_head reference;
     const auto text = [&payload] {
         return std::string{reinterpret_cast<const char*>(payload.data()), payload.size()};
     };
@@ -156,6 +165,8 @@ void ucx_io_state::on_message(unsigned message, byte_view head, byte_view payloa
             ++dropped_frames_;
     } else if (message == ucx_write && read(head, piece)) {
         inbound_.place(piece, payload.data(), payload.size());
+    } else if (message == ucx_refer && read(head, reference)) {
+        inbound_.refer(reference, payload);
     } else if (message == ucx_write_end && read(head, end)) {
         inbound_.end(end, {payload.begin(), payload.end()});
     } else if (message == ucx_written && read(head, written)) {

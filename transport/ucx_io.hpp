@@ -9,6 +9,7 @@
 #include "transport/io_loop.hpp"
 #include "transport/merged_cursor.hpp"
 #include "transport/put_credit.hpp"
+#include "transport/staging_service.hpp"
 #include "transport/ucx_worker.hpp"
 
 #include <caf/typed_event_based_actor.hpp>
@@ -61,6 +62,8 @@ private:
         frame_sink_actor owner;
         std::vector<memory_region> regions;
         std::vector<region_key> keys;
+        /// Memory of the peer that this process has mapped.
+        lent_regions lent;
         std::unique_ptr<ucx_endpoint> endpoint;
         bool by_rma = false;
         std::uint64_t stream = 0;
@@ -106,6 +109,7 @@ private:
         caf::error failure;
     };
     caf::result<endpoint_opened> on_open_endpoint(const open_endpoint&);
+    void on_peer_memory_mapped(const peer_memory_mapped&);
     void on_send_frame(send_frame&);
     void on_start_put(start_put&);
     void on_cancel_transfer(const cancel_transfer&);
@@ -145,8 +149,6 @@ private:
     void answer_writer(link& back, ucx_message what, byte_view head, const caf::error& reason);
     void confirm(const finished_writes&);
     void pass_on(const granted_credit&);
-    void pin(std::span<std::byte> staging);
-    void scatter(staging_scatter&);
     void on_scattered(const transfer_done&);
     void finish_drains();
 
@@ -154,7 +156,10 @@ private:
     void prepare_keys(link&, std::vector<memory_region>);
     caf::error check(const link&, const copy_job&) const;
     bool pump(link&);
+    bool post_next(link&, std::uint64_t number, put&);
     void post_piece(link&, std::uint64_t number, put&, const plan_stretch&);
+    void count_piece(link&, put&);
+    bool post_references(link&, std::uint64_t number, put&);
     void post_end(link&, std::uint64_t number, put&);
     void on_piece_over(link&, std::uint64_t number);
     void give_up(std::uint64_t number, caf::error why);
@@ -179,9 +184,8 @@ private:
     std::map<transfer_id, std::uint64_t> put_numbers_;
     /// Empty where nothing is registered with UCX: puts come by message.
     std::map<region_id, ucx_mapped_memory> regions_;
-    /// By the first byte of their staging memory.
-    std::map<std::byte*, device_actor> landings_;
     inbound_writes inbound_;
+    staging_service<std::remove_pointer_t<ucx_io_actor::pointer>> service_;
     bool reclaiming_ = false;
     frame_order order_;
     std::vector<byte_buffer> arrived_;

@@ -63,6 +63,11 @@ caf::result<endpoint_opened> ucx_io_state::on_open_endpoint(const open_endpoint&
     return endpoint_opened{(*made)->id};
 }
 
+void ucx_io_state::on_peer_memory_mapped(const peer_memory_mapped& message) {
+    if (auto* x = find_open(message.endpoint))
+        x->lent = lend(message.regions);
+}
+
 void ucx_io_state::on_send_frame(send_frame& message) {
     auto* x = find_open(message.endpoint);
     if (!x)

@@ -30,6 +30,11 @@ caf::error bad_key(std::size_t region, const std::string& why) {
                       "access key of region " + std::to_string(region) + ": " + why);
 }
 
+/// The number of the shared memory that all of a job's sources lie in.
+std::uint64_t source_of(const copy_job& job) {
+    return job.source ? job.source->region : not_shared;
+}
+
 } // namespace
 
 void ucx_io_state::prepare_keys(link& x, std::vector<memory_region> regions) {
@@ -120,26 +125,21 @@ bool ucx_io_state::pump(link& x) {
         if (auto demand = put.credit.take_demand())
             ask_for_credit(x, number, *demand);
         any = true;
-        const auto room = put.credit.room(put.by_rma ? put_bytes_max : message_bytes_max);
-        if (room == 0) { // it comes back with its credit
+        if (put.credit.room(1) == 0) { // it comes back with its credit
             put.parked = true;
             x.turn_bytes = 0;
             x.posting.pop_front();
             continue;
         }
-        auto piece = put.cursor.next(put.job, room);
-        if (piece) {
-            post_piece(x, number, put, *piece);
-            put.credit.posted(piece->bytes);
-            x.turn_bytes += piece->bytes;
-        }
-        if (!piece || x.turn_bytes >= turn_bytes_max) {
+        const bool posted =
+            put.credit.by_reference() ? post_references(x, number, put) : post_next(x, number, put);
+        if (!posted || x.turn_bytes >= turn_bytes_max) {
             x.turn_bytes = 0;
             x.posting.pop_front();
-            if (piece)
+            if (posted)
                 x.posting.push_back(number);
         }
-        if (!piece) {
+        if (!posted) {
             put.all_posted = true;
             advance_put(number);
         }
@@ -147,11 +147,27 @@ bool ucx_io_state::pump(link& x) {
     return any;
 }
 
-void ucx_io_state::post_piece(link& x, std::uint64_t number, put& put, const plan_stretch& piece) {
+/// False: there was nothing left to post.
+bool ucx_io_state::post_next(link& x, std::uint64_t number, put& put) {
+    const auto room = put.credit.room(put.by_rma ? put_bytes_max : message_bytes_max);
+    auto piece = put.cursor.next(put.job, room);
+    if (!piece)
+        return false;
+    post_piece(x, number, put, *piece);
+    put.credit.posted(piece->bytes);
+    x.turn_bytes += piece->bytes;
+    return true;
+}
+
+void ucx_io_state::count_piece(link& x, put& put) {
     if (put.pieces++ == 0)
         put.began = clock::now();
     ++put.open;
     ++x.pieces_in_flight;
+}
+
+void ucx_io_state::post_piece(link& x, std::uint64_t number, put& put, const plan_stretch& piece) {
+    count_piece(x, put);
     const auto& key = x.keys[piece.target_region];
     const auto* from = reinterpret_cast<const void*>(piece.source_address);
     if (put.by_rma)
@@ -160,6 +176,34 @@ void ucx_io_state::post_piece(link& x, std::uint64_t number, put& put, const pla
                           piece.target_address};
     x.endpoint->send_from(ucx_write, caf::as_bytes(caf::make_span(&head, 1)), from, piece.bytes,
                           number);
+}
+
+/// As many stretches as one message holds. False as above.
+bool ucx_io_state::post_references(link& x, std::uint64_t number, put& put) {
+    byte_buffer stretches;
+    std::uint32_t region = 0;
+    referred_stretch next;
+    while (put.credit.by_reference() && put.credit.room(1) > 0
+           && stretches.size() + sizeof next <= message_bytes_max) {
+        auto piece = put.cursor.next(put.job, put.credit.room(put_bytes_max));
+        if (!piece)
+            break;
+        region = piece->target_region;
+        next = {piece->target_address, piece->source_address - put.job.source->base_address,
+                piece->bytes};
+        const auto* bytes = reinterpret_cast<const caf::byte*>(&next);
+        stretches.insert(stretches.end(), bytes, bytes + sizeof next);
+        put.credit.posted(piece->bytes);
+        x.turn_bytes += piece->bytes;
+    }
+    if (stretches.empty())
+        return false;
+    count_piece(x, put);
+    const auto& key = x.keys[region];
+    const refer_head head{with_.self.value, number, key.head.region, key.head.secret};
+    x.endpoint->send(ucx_refer, caf::as_bytes(caf::make_span(&head, 1)), std::move(stretches),
+                     number);
+    return true;
 }
 
 /// Asks for the word that all pieces are over.
@@ -198,8 +242,8 @@ void ucx_io_state::on_written(const written_head& head, const std::string& text)
 
 void ucx_io_state::ask_for_credit(link& x, std::uint64_t number, const put_credit::demand& wanted) {
     const auto& key = x.keys[wanted.region];
-    const credit_ask_head head{with_.self.value, number, key.head.region, key.head.secret,
-                               wanted.bytes};
+    const credit_ask_head head{with_.self.value, number,       key.head.region,
+                               key.head.secret,  wanted.bytes, source_of(puts_.at(number).job)};
     x.endpoint->send(ucx_credit_ask, caf::as_bytes(caf::make_span(&head, 1)), worker_->address(),
                      0);
 }
@@ -222,7 +266,11 @@ void ucx_io_state::on_credit(const credit_head& head, const std::string& text) {
                        make_error(errc::transfer_failed,
                                   "incarnation " + std::to_string(head.sender) + " gives transfer "
                                       + to_string(put.id) + " no credit: " + text));
-    put.credit.granted(head.bytes);
+    if (head.by_reference && !put.job.source)
+        return give_up(head.put, make_error(errc::malformed_message,
+                                            "incarnation " + std::to_string(head.sender)
+                                                + " would read memory that was not offered"));
+    put.credit.granted(head.bytes, head.by_reference != 0);
     if (!std::exchange(put.parked, false) || put.all_posted)
         return;
     x.posting.push_back(head.put);

@@ -22,9 +22,11 @@ enum ucx_message : unsigned {
     ucx_credit_ask = 4,
     /// credit_head, the text of an error.
     ucx_credit = 5,
+    /// refer_head, referred_stretch after referred_stretch.
+    ucx_refer = 6,
 };
 
-inline constexpr unsigned ucx_message_count = 6;
+inline constexpr unsigned ucx_message_count = 7;
 
 /// Frames of one stream are handed on in the order of their numbers, from 0.
 struct frame_head {
@@ -67,6 +69,9 @@ struct written_head {
     written_as how = written_as::visible;
 };
 
+/// As a source region: the bytes lie in no memory that peers have mapped.
+inline constexpr std::uint64_t not_shared = ~std::uint64_t{0};
+
 /// So many bytes of a put are about to go to memory on a device: none of them before there is
 /// credit.
 struct credit_ask_head {
@@ -76,6 +81,8 @@ struct credit_ask_head {
     std::uint64_t region = 0;
     std::uint64_t secret = 0;
     std::uint64_t bytes = 0;
+    /// The writer's shared memory in which they lie, where the target may read them.
+    std::uint64_t source_region = not_shared;
 };
 
 /// So many bytes more may be sent; none: never, for a reason.
@@ -83,6 +90,25 @@ struct credit_head {
     /// Incarnation of the target.
     std::uint64_t sender = 0;
     std::uint64_t put = 0;
+    std::uint64_t bytes = 0;
+    /// 1: they are not to be sent, the target is told where they lie.
+    std::uint64_t by_reference = 0;
+};
+
+/// A piece of a put whose bytes the target reads in the writer's shared memory.
+struct refer_head {
+    /// Incarnation of the writer.
+    std::uint64_t sender = 0;
+    std::uint64_t put = 0;
+    std::uint64_t region = 0;
+    std::uint64_t secret = 0;
+};
+
+struct referred_stretch {
+    /// In the region.
+    std::uint64_t address = 0;
+    /// In the shared memory.
+    std::uint64_t offset = 0;
     std::uint64_t bytes = 0;
 };
 

@@ -19,6 +19,8 @@ std::vector<std::string> on_device(std::size_t device) {
 
 const std::string mapped = "mapped by cuda:0";
 const std::string staged = "staged by cuda:0 into device memory: asked for";
+/// Over the fabric, as between machines.
+const std::string sent = staged + ", sent";
 
 /// A writer on the first device, a receiver on the last one.
 struct two_ranks {
@@ -32,8 +34,10 @@ struct two_ranks {
 
     static std::vector<std::string> writer(const std::string& route) {
         auto result = on_device(0);
-        if (route == staged)
+        if (route != mapped)
             result.insert(result.end(), {"--route", "staged"});
+        if (route == sent)
+            result.push_back("--send-staged");
         return result;
     }
 
@@ -64,7 +68,7 @@ struct two_ranks {
 TEST_CASE("end to end on devices: kill -9 of the writer in the middle of its copy ends the "
           "receiver's session, and no byte changes after the release") {
     KVFERRY_NEEDS_DEVICES(1);
-    for (const auto& route : {mapped, staged}) {
+    for (const auto& route : {mapped, staged, sent}) {
         CAPTURE(route);
         two_ranks ranks{route};
         const auto x = ranks.begin(2);
@@ -94,7 +98,7 @@ TEST_CASE("end to end on devices: kill -9 of the writer in the middle of its cop
 TEST_CASE("end to end on devices: kill -9 of the receiver in the middle of a copy into its memory "
           "ends the writer's session and leaves its device in order") {
     KVFERRY_NEEDS_DEVICES(1);
-    for (const auto& route : {mapped, staged}) {
+    for (const auto& route : {mapped, staged, sent}) {
         CAPTURE(route);
         two_ranks ranks{route};
         const auto x = ranks.begin(2);
@@ -115,17 +119,20 @@ TEST_CASE(
     "end to end on devices: a cancel in the middle of a transfer that is staged on both sides "
     "ends it, and no byte changes after the release") {
     KVFERRY_NEEDS_DEVICES(1);
-    two_ranks ranks{staged};
-    const auto x = ranks.begin(2);
-    ranks.generation[0].ask({{"do", "cancel"}, {"rid", x.rid}});
-    CHECK(ranks.generation[0].outcome(x.rid).at("state") == "CANCELLED");
-    ranks.generation[0].released(x.rid);
-    const auto at_release = digest(ranks.generation[0], x.generation_slots);
-    ranks.context[0].released(x.rid);
-    ranks.serve(3);
-    CHECK(digest(ranks.generation[0], x.generation_slots) == at_release);
-    expect_clean_stop(ranks.generation);
-    expect_clean_stop(ranks.context);
+    for (const auto& route : {staged, sent}) {
+        CAPTURE(route);
+        two_ranks ranks{route};
+        const auto x = ranks.begin(2);
+        ranks.generation[0].ask({{"do", "cancel"}, {"rid", x.rid}});
+        CHECK(ranks.generation[0].outcome(x.rid).at("state") == "CANCELLED");
+        ranks.generation[0].released(x.rid);
+        const auto at_release = digest(ranks.generation[0], x.generation_slots);
+        ranks.context[0].released(x.rid);
+        ranks.serve(3);
+        CHECK(digest(ranks.generation[0], x.generation_slots) == at_release);
+        expect_clean_stop(ranks.generation);
+        expect_clean_stop(ranks.context);
+    }
 }
 
 TEST_CASE("end to end on devices: host pools are staged into a device's memory, split by heads, "

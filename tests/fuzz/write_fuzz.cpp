@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 // Puts by message, as they come off the wire: an input is a series of heads with the bytes beside
-// them. Nothing may be written outside of the two regions that are allowed.
+// them. Nothing may be written outside of the regions that are allowed, or read outside of what the
+// writer has lent. One region lies on a device, played here.
 #include "tests/fuzz/fuzz.hpp"
+#include "transport/copy_io.hpp"
 #include "transport/inbound_writes.hpp"
 
 #include <algorithm>
 #include <array>
+#include <optional>
+#include <span>
 #include <vector>
 
 using namespace kvferry;
@@ -15,14 +19,16 @@ namespace {
 constexpr std::uint64_t secret = 7;
 constexpr std::size_t region_bytes = 256;
 constexpr std::byte untouched{0xa5};
+constexpr std::size_t chunk_bytes = 32;
+constexpr std::uint64_t on_device = 3;
 
 /// Regions between guards, so that a write to the neighbour is found, too.
 struct memory {
-    std::array<std::byte, 5 * region_bytes> bytes;
+    std::array<std::byte, 7 * region_bytes> bytes;
     memory() { bytes.fill(untouched); }
     std::byte* region(std::size_t index) { return bytes.data() + (1 + 2 * index) * region_bytes; }
     bool guards_intact() const {
-        for (std::size_t guard = 0; guard < 3; ++guard) {
+        for (std::size_t guard = 0; guard < 4; ++guard) {
             const auto* from = bytes.data() + 2 * guard * region_bytes;
             if (!std::all_of(from, from + region_bytes, [](std::byte x) { return x == untouched; }))
                 return false;
@@ -31,11 +37,32 @@ struct memory {
     }
 };
 
+/// The device, which does at once what it is asked for.
+void serve(inbound_writes& writes, std::span<std::byte> lent, bool maps) {
+    auto& staging = writes.staging();
+    for (const auto& offer : staging.take_offers())
+        staging.answer_offer(
+            offer, maps ? std::optional{readable_memory{lent.data(), lent.size(), nullptr}}
+                        : std::nullopt);
+    for (auto memory : staging.take_unpinned())
+        staging.pinned(memory.data(), {});
+    for (const auto& full : staging.take_scatters()) {
+        for (const auto& hit : full.job.plan->parts)
+            fuzz::require(!hit.slots.empty(), "a scatter writes something");
+        copy_now(full.job);
+        writes.scattered(full.number, transfer_done{});
+    }
+    (void)writes.take_granted();
+}
+
 } // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t bytes) {
     memory target;
-    inbound_writes writes{16};
+    alignas(16) std::array<std::byte, 4 * chunk_bytes> staging{};
+    std::vector<std::byte> lent(region_bytes); // on the heap: a sanitizer sees reads beyond it
+    inbound_writes writes{16, chunk_bytes};
+    writes.allow({on_device}, target.region(2), region_bytes, secret, staging);
     writes.allow({1}, target.region(0), region_bytes, secret);
     writes.allow({2}, target.region(1), region_bytes, secret);
     fuzz::reader input{data, bytes};
@@ -57,9 +84,24 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t byte
             writes.end({sender.value, put, input.number<std::uint64_t>()}, byte_buffer(1));
         } else if (what % 8 == 6) {
             writes.fence(sender);
+        } else if (put >= 128) {
+            (void)writes.forbid({put % 128u});
+        } else if (put >= 96) {
+            const auto source = input.number<std::uint8_t>();
+            writes.ask({sender.value, put, on_device, secret, input.number<std::uint16_t>(),
+                        source < 128 ? source : not_shared},
+                       byte_buffer(1));
         } else {
-            (void)writes.forbid({put});
+            std::vector<referred_stretch> stretches(input.number<std::uint8_t>() % 8);
+            for (auto& x : stretches)
+                x = {input.number<std::int16_t>()
+                         + reinterpret_cast<std::uint64_t>(target.bytes.data()),
+                     input.number<std::uint16_t>(), input.number<std::uint8_t>()};
+            const auto* from = reinterpret_cast<const caf::byte*>(stretches.data());
+            writes.refer({sender.value, put + 64u, on_device, secret},
+                         {from, stretches.size() * sizeof(referred_stretch)});
         }
+        serve(writes, lent, put % 2 == 0);
         fuzz::require(writes.puts() <= 16, "puts are bounded");
         (void)writes.take_finished();
     }

@@ -30,6 +30,7 @@ sim_io_state::sim_io_state(sim_fabric_actor::pointer self, dependencies with)
 sim_fabric_actor::behavior_type sim_io_state::make_behavior() {
     return {
         handle(this, &sim_io_state::on_open_endpoint),
+        handle(this, &sim_io_state::on_peer_memory_mapped),
         handle(this, &sim_io_state::on_send_frame),
         handle(this, &sim_io_state::on_start_put),
         handle(this, &sim_io_state::on_cancel_transfer),

@@ -51,7 +51,17 @@ void add_bench(CLI::App& app, int& status) {
         ->capture_default_str();
     command
         ->add_option("--per-block", options->per_block,
-                     "Regions of one block, one per layer: 160 for K and V of 80 layers")
+                     "Regions of one block: 160 for K and V of 80 layers")
+        ->capture_default_str();
+    command
+        ->add_option("--context-tp", options->context_tp,
+                     "Ranks of the context side, all in its process; heads are split over them")
+        ->capture_default_str();
+    command->add_option("--generation-tp", options->generation_tp, "The same, generation side")
+        ->capture_default_str();
+    command
+        ->add_option("--tokens-per-block", options->tokens_per_block,
+                     "With several ranks: a region is one head of a token, tokens first (nhd)")
         ->capture_default_str();
     command
         ->add_option("--memory", options->memory,
@@ -61,6 +71,8 @@ void add_bench(CLI::App& app, int& status) {
     command->add_option("--route", options->route, "auto, mapped, direct or staged")
         ->check(CLI::IsMember({"auto", "mapped", "direct", "staged"}))
         ->capture_default_str();
+    command->add_flag("--send-staged", options->send_staged,
+                      "Staged bytes go over the fabric, as between machines");
     command->add_option("--in-flight", options->in_flight, "Transfers at a time")
         ->capture_default_str();
     command->add_option("--repeat", options->repeat, "Rounds")->capture_default_str();

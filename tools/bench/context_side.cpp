@@ -9,6 +9,8 @@
 
 #include <map>
 #include <optional>
+#include <utility>
+#include <vector>
 
 namespace kvferry::bench {
 
@@ -19,28 +21,34 @@ constexpr std::chrono::hours question_deadline{24};
 
 class context_side {
 public:
-    /// {"options"} -> {"endpoint", "pool"}
+    /// {"options"} -> {"endpoint"}
     caf::expected<json> start(const json& question) {
         const auto options = question.at("options").get<bench_options>();
         auto shape = shape_of(options);
         if (!shape)
             return std::move(shape.error());
-        auto started = rank::start(actors_, options, *shape, side::context);
+        auto started = rank::start_all(actors_, options, *shape, side::context);
         if (!started)
             return std::move(started.error());
-        rank_.emplace(std::move(*started));
+        ranks_ = std::move(*started);
         plan_.emplace(*shape);
-        fill(rank_->memory(), *shape);
-        return json{{"endpoint", rank_->facade().info_endpoint()},
-                    {"pool", rank_->memory().address()}};
+        for (std::uint32_t index = 0; index < ranks_.size(); ++index)
+            fill(ranks_[index].memory(), *shape, index);
+        return json{{"endpoint", ranks_.front().facade().info_endpoint()}};
     }
 
-    /// {"pool"}: the target of the limit.
+    /// {"pools"} of all generation ranks: the targets of the limit.
     caf::expected<json> map(const json& question) {
-        auto limit = rank_->memory().limit_to(question.at("pool").get<pool_address>());
-        if (!limit)
-            return std::move(limit.error());
-        limit_ = std::move(*limit);
+        const auto& shape = plan_->shape();
+        const auto pools = question.at("pools").get<std::vector<pool_address>>();
+        for (std::uint32_t head = 0; head < shape.heads; ++head) {
+            auto limit = ranks_.at(head / shape.heads_of(side::context))
+                             .memory()
+                             .limit_to(pools.at(head / shape.heads_of(side::generation)));
+            if (!limit)
+                return std::move(limit.error());
+            limits_.push_back(std::move(*limit));
+        }
         return json::object();
     }
 
@@ -51,24 +59,25 @@ public:
         const auto count = question.at("count").get<std::uint64_t>();
         for (auto number = first; number < first + count; ++number)
             open(number, plan_->slice(side::context, number));
-        return json{{"used", rank_->used()}};
+        return json{{"used", used()}};
     }
 
     /// {"number"}: opens and sends the transfer that comes before the clock.
     caf::expected<json> offer_warm_up(const json& question) {
+        auto others = std::exchange(offered_, {});
         open(question.at("number"), plan_->warm_up(side::context));
-        warm_up_ = std::move(offered_.back());
-        offered_.pop_back();
+        warm_up_ = std::exchange(offered_, std::move(others));
         return json::object();
     }
 
     /// -> {"used"}, when the transfer before the clock has ended: what it cost is in it.
     caf::expected<json> begin(const json&) {
-        if (const auto& ended = warm_up_->outcome().get(); ended.error)
-            return ended.error;
-        warm_up_->released().get();
-        warm_up_.reset();
-        return json{{"used", rank_->used()}};
+        for (const auto& session : std::exchange(warm_up_, {})) {
+            if (const auto& ended = session.outcome().get(); ended.error)
+                return ended.error;
+            session.released().get();
+        }
+        return json{{"used", used()}};
     }
 
     /// {"number"}: opens and sends the whole pool.
@@ -85,10 +94,11 @@ public:
             if (ended.error)
                 return ended.error;
             session.released().get();
-            posting += ended.peers.front().posting;
+            for (const auto& peer : ended.peers)
+                posting += peer.posting;
         }
         offered_.clear();
-        return json{{"used", rank_->used()}, {"posting_seconds", posting.count()}};
+        return json{{"used", used()}, {"posting_seconds", posting.count()}};
     }
 
     /// -> {"bytes"}; a question of its own, since reading it costs processor time.
@@ -98,10 +108,13 @@ public:
 
     /// {"first", "count"} -> {"seconds", "moves_pieces"}
     caf::expected<json> limit(const json& question) {
-        if (!limit_->moves_pieces()) // the same start as transfers have
-            (void)limit_->run(*plan_, question.at("first"), 1);
-        const auto took = limit_->run(*plan_, question.at("first"), question.at("count"));
-        return json{{"seconds", took.count()}, {"moves_pieces", limit_->moves_pieces()}};
+        const bool moves_pieces = limits_.front()->moves_pieces();
+        if (!moves_pieces) // the same start as transfers have
+            (void)limits_.front()->run(*plan_, 0, question.at("first"), 1);
+        std::chrono::duration<double> took{0};
+        for (std::uint32_t head = 0; head < limits_.size(); ++head)
+            took += limits_[head]->run(*plan_, head, question.at("first"), question.at("count"));
+        return json{{"seconds", took.count()}, {"moves_pieces", moves_pieces}};
     }
 
     /// {"target", "spin", "round_trips"} -> {"seconds"} of one round trip
@@ -120,29 +133,38 @@ public:
 
     /// {"first", "count"} -> {"seconds"}
     caf::expected<json> raw_put(const json& question) {
-        auto took = raw_->put(rank_->memory().region().base, *plan_, question.at("first"),
+        auto took = raw_->put(ranks_.front().memory().region().base, *plan_, question.at("first"),
                               question.at("count"));
         if (!took)
             return std::move(took.error());
         return json{{"seconds", took->count()}};
     }
 
-    caf::error stop() { return rank_ ? rank_->stop() : caf::error{}; }
+    caf::error stop() {
+        caf::error result;
+        for (auto& x : ranks_)
+            if (auto problem = x.stop())
+                result = problem;
+        return result;
+    }
 
 private:
-    void open(std::uint64_t number, kv_slice slice) {
-        session_options options;
-        options.request = rid{number + 1};
-        offered_.push_back(rank_->facade().open_tx(std::move(options)));
-        offered_.back().send(std::move(slice));
+    void open(std::uint64_t number, const kv_slice& slice) {
+        for (auto& x : ranks_) {
+            session_options options;
+            options.request = rid{number + 1};
+            offered_.push_back(x.facade().open_tx(std::move(options)));
+            offered_.back().send(slice);
+        }
     }
 
     runtime actors_;
-    std::optional<rank> rank_;
+    std::vector<rank> ranks_;
     std::optional<schedule> plan_;
-    std::unique_ptr<limit_loop> limit_;
+    /// By head.
+    std::vector<std::unique_ptr<limit_loop>> limits_;
     std::vector<tx_handle> offered_;
-    std::optional<tx_handle> warm_up_;
+    std::vector<tx_handle> warm_up_;
     std::unique_ptr<raw_ucx> raw_;
 };
 

@@ -34,10 +34,10 @@ public:
 
     bool moves_pieces() const override { return false; }
 
-    std::chrono::duration<double> run(const schedule& plan, std::uint64_t,
+    std::chrono::duration<double> run(const schedule& plan, std::uint32_t, std::uint64_t,
                                       std::uint64_t count) override {
         const auto began = clock::now();
-        for (auto left = count * plan.shape().transfer_bytes(); left > 0;) {
+        for (auto left = count * plan.shape().transfer_bytes() / plan.shape().heads; left > 0;) {
             const auto bytes = std::min(left, pool_bytes_);
             insist(copy_->run(bytes));
             left -= bytes;
@@ -110,8 +110,8 @@ public:
         auto copy = make_pool_copy(pool_->device(), {*own, nullptr, pool_->bytes()}, target);
         if (!copy)
             return std::move(copy.error());
-        return std::unique_ptr<limit_loop>{
-            std::make_unique<driver_copy>(std::move(*copy), pool_->bytes(), std::move(mapping))};
+        return std::unique_ptr<limit_loop>{std::make_unique<driver_copy>(
+            std::move(*copy), std::min(pool_->bytes(), peer.bytes), std::move(mapping))};
     }
 
 private:
@@ -140,7 +140,7 @@ public:
         if (!copy)
             return std::move(copy.error());
         return std::unique_ptr<limit_loop>{
-            std::make_unique<driver_copy>(std::move(*copy), own.bytes)};
+            std::make_unique<driver_copy>(std::move(*copy), std::min(own.bytes, peer.bytes))};
     }
 
 private:

@@ -17,39 +17,47 @@ double seconds_between(time_point from, time_point to) {
 
 } // namespace
 
-generation_side::generation_side(rank own, std::string context_endpoint)
-    : rank_(std::move(own)), endpoint_(std::move(context_endpoint)) {}
+generation_side::generation_side(std::vector<rank> own, std::string context_endpoint)
+    : ranks_(std::move(own)), endpoint_(std::move(context_endpoint)) {}
 
 caf::expected<round_times> generation_side::receive(std::uint64_t first,
-                                                    std::vector<kv_slice> slices,
+                                                    const std::vector<kv_slice>& slices,
                                                     std::uint32_t in_flight) {
     const auto count = slices.size();
     // What callbacks touch outlives them: all of them have been counted before this returns.
     std::vector<time_point> began(count), ended(count);
+    std::vector<std::atomic<std::size_t>> left(count);
     std::counting_semaphore<> places{in_flight};
     std::vector<rx_handle> sessions;
-    sessions.reserve(count);
+    sessions.reserve(count * ranks_.size());
     for (std::uint64_t index = 0; index < count; ++index) {
         places.acquire();
-        session_options options;
-        options.request = rid{first + index + 1};
-        options.on_released = [&ended, &places, index](const session_released&) {
-            ended[index] = clock::now();
-            places.release();
-        };
+        left[index] = ranks_.size();
         began[index] = clock::now();
-        sessions.push_back(rank_.facade().open_rx(std::move(options), {endpoint_, 0}));
-        sessions.back().receive(std::move(slices[index]));
+        for (auto& own : ranks_) {
+            session_options options;
+            options.request = rid{first + index + 1};
+            options.on_released = [&ended, &left, &places, index](const session_released&) {
+                if (--left[index] > 0)
+                    return;
+                ended[index] = clock::now();
+                places.release();
+            };
+            sessions.push_back(own.facade().open_rx(std::move(options), {endpoint_, 0}));
+            sessions.back().receive(slices[index]);
+        }
     }
     for (std::uint32_t place = 0; place < in_flight; ++place)
         places.acquire();
     round_times result;
     for (std::uint64_t index = 0; index < count; ++index) {
-        const auto& outcome = sessions[index].outcome().get();
-        if (outcome.error)
-            return outcome.error;
+        for (std::size_t own = 0; own < ranks_.size(); ++own) {
+            const auto& outcome = sessions[index * ranks_.size() + own].outcome().get();
+            if (outcome.error)
+                return outcome.error;
+            result.route = outcome.peers.front().route;
+        }
         result.transfer_seconds.push_back(seconds_between(began[index], ended[index]));
-        result.route = outcome.peers.front().route;
     }
     result.seconds = seconds_between(began.front(), *std::max_element(ended.begin(), ended.end()));
     return result;

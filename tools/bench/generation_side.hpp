@@ -13,24 +13,24 @@ namespace kvferry::bench {
 struct round_times {
     /// From the first call to the last callback.
     double seconds = 0;
-    /// Of each transfer, from open_rx() to its `released` callback.
+    /// Of each transfer, from open_rx() to the last rank's `released` callback.
     std::vector<double> transfer_seconds;
     std::string route;
 };
 
 class generation_side {
 public:
-    generation_side(rank, std::string context_endpoint);
+    generation_side(std::vector<rank>, std::string context_endpoint);
 
     /// Receives transfers number `first` and on, `in_flight` of them at a time. Fails with the
     /// first session that does.
-    caf::expected<round_times> receive(std::uint64_t first, std::vector<kv_slice>,
+    caf::expected<round_times> receive(std::uint64_t first, const std::vector<kv_slice>&,
                                        std::uint32_t in_flight);
 
-    rank& own_rank() { return rank_; }
+    std::vector<rank>& ranks() { return ranks_; }
 
 private:
-    rank rank_;
+    std::vector<rank> ranks_;
     std::string endpoint_;
 };
 

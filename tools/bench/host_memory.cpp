@@ -21,11 +21,11 @@ public:
     memcpy_loop(const std::byte* source, memory_mapping target)
         : source_(source), target_(std::move(target)) {}
 
-    std::chrono::duration<double> run(const schedule& plan, std::uint64_t first,
+    std::chrono::duration<double> run(const schedule& plan, std::uint32_t head, std::uint64_t first,
                                       std::uint64_t count) override {
         pieces_.clear();
         for (auto transfer = first; transfer < first + count; ++transfer)
-            plan.for_each_piece(transfer, [this](const piece& x) { pieces_.push_back(x); });
+            plan.for_each_piece(transfer, head, [this](const piece& x) { pieces_.push_back(x); });
         const auto bytes = plan.shape().region_bytes;
         const auto began = clock::now();
         for (const auto& x : pieces_)

@@ -53,7 +53,7 @@ public:
         x.options = options_;
         x.shape = plan_->shape();
         x.route = route_;
-        x.page_bytes = own_->own_rank().memory().page_bytes();
+        x.page_bytes = own_->ranks().front().memory().page_bytes();
         x.gb_per_s = median(gb_per_s_);
         x.limit_gb_per_s = median(limit_gb_per_s_);
         x.ratio = median(ratios_);
@@ -76,7 +76,14 @@ public:
         return x;
     }
 
-    caf::error stop() { return own_ ? own_->own_rank().stop() : caf::error{}; }
+    caf::error stop() {
+        caf::error result;
+        if (own_)
+            for (auto& x : own_->ranks())
+                if (auto problem = x.stop())
+                    result = problem;
+        return result;
+    }
 
 private:
     caf::error start() {
@@ -93,11 +100,14 @@ private:
         if (!started)
             return std::move(started.error());
         actors_.emplace();
-        auto own = rank::start(*actors_, options_, *shape, side::generation);
+        auto own = rank::start_all(*actors_, options_, *shape, side::generation);
         if (!own)
             return std::move(own.error());
         own_.emplace(std::move(*own), started->at("endpoint").get<std::string>());
-        auto mapped = context_->ask({{"do", "map"}, {"pool", own_->own_rank().memory().address()}});
+        std::vector<pool_address> pools;
+        for (auto& x : own_->ranks())
+            pools.push_back(x.memory().address());
+        auto mapped = context_->ask({{"do", "map"}, {"pools", pools}});
         return mapped ? start_raw() : std::move(mapped.error());
     }
 
@@ -107,7 +117,7 @@ private:
         if (!made)
             return std::move(made.error());
         raw_ = std::move(*made);
-        const auto pool = own_->own_rank().memory().region();
+        const auto pool = own_->ranks().front().memory().region();
         auto target = raw_->describe(puts_raw() ? pool.base : nullptr, pool.bytes);
         if (!target)
             return std::move(target.error());
@@ -121,7 +131,20 @@ private:
         return {};
     }
 
-    bool puts_raw() const { return options_.route == "direct" && options_.memory == "host"; }
+    bool puts_raw() const {
+        return options_.route == "direct" && options_.memory == "host" && plan_->shape().heads == 1;
+    }
+
+    void clear() {
+        for (auto& x : own_->ranks())
+            x.memory().clear();
+    }
+
+    void verify(std::uint64_t first, std::uint64_t count) {
+        for (std::uint32_t index = 0; index < own_->ranks().size(); ++index)
+            regions_wrong_ +=
+                count_wrong(own_->ranks()[index].memory(), *plan_, index, first, count);
+    }
 
     caf::expected<json> ask_and_serve(const json& question) {
         if (auto problem = context_->tell(question))
@@ -191,8 +214,7 @@ private:
         std::vector<kv_slice> slices;
         for (auto transfer = first; transfer < first + count; ++transfer)
             slices.push_back(plan_->slice(side::generation, transfer));
-        auto& own = own_->own_rank();
-        own.memory().clear();
+        clear();
         auto before = context_->ask({{"do", "settle"}});
         if (!before)
             return std::move(before.error());
@@ -202,15 +224,15 @@ private:
         auto begun = warm_up(first / count);
         if (!begun)
             return std::move(begun.error());
-        const auto own_before = own.used();
-        auto times = own_->receive(first, std::move(slices), options_.in_flight);
+        const auto own_before = used();
+        auto times = own_->receive(first, slices, options_.in_flight);
         if (!times)
             return std::move(times.error());
         auto after = context_->ask({{"do", "settle"}});
         if (!after)
             return std::move(after.error());
-        const auto own_after = own.used();
-        regions_wrong_ += count_wrong(own.memory(), *plan_, first, count);
+        const auto own_after = used();
+        verify(first, count);
         moved result;
         result.times = std::move(*times);
         result.cpu_seconds = own_after.cpu_seconds - own_before.cpu_seconds;
@@ -241,24 +263,22 @@ private:
     }
 
     caf::expected<double> run_limit(std::uint64_t first, std::uint64_t count) {
-        auto& memory = own_->own_rank().memory();
-        memory.clear();
+        clear();
         auto limit = context_->ask({{"do", "limit"}, {"first", first}, {"count", count}});
         if (!limit)
             return std::move(limit.error());
         if (limit->at("moves_pieces").get<bool>())
-            regions_wrong_ += count_wrong(memory, *plan_, first, count);
+            verify(first, count);
         return limit->at("seconds").get<double>();
     }
 
     caf::error run_raw_put(std::uint64_t first, std::uint64_t count, double transfers_seconds,
                            bool counts) {
-        auto& memory = own_->own_rank().memory();
-        memory.clear();
+        clear();
         auto put = ask_and_serve({{"do", "raw_put"}, {"first", first}, {"count", count}});
         if (!put)
             return std::move(put.error());
-        regions_wrong_ += count_wrong(memory, *plan_, first, count);
+        verify(first, count);
         const auto seconds = put->at("seconds").get<double>();
         if (counts) {
             raw_put_gb_per_s_.push_back(round_gigabytes() / seconds);

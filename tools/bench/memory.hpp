@@ -38,9 +38,9 @@ public:
     /// Whether it moves the very pieces; otherwise it moves as many bytes.
     virtual bool moves_pieces() const { return true; }
 
-    /// Moves `count` transfers beginning with number `first`, one after the other.
-    virtual std::chrono::duration<double> run(const schedule&, std::uint64_t first,
-                                              std::uint64_t count) = 0;
+    /// Moves a head of `count` transfers beginning with number `first`, one after the other.
+    virtual std::chrono::duration<double> run(const schedule&, std::uint32_t head,
+                                              std::uint64_t first, std::uint64_t count) = 0;
 };
 
 class bench_memory {
@@ -72,11 +72,11 @@ std::vector<std::string> memory_kinds();
 caf::expected<std::unique_ptr<bench_memory>> make_memory(const bench_options&, const bench_shape&,
                                                          side);
 
-/// Gives every region of a source pool its content.
-void fill(bench_memory&, const bench_shape&);
+/// Gives every region of a context rank's pool its content.
+void fill(bench_memory&, const bench_shape&, std::uint32_t rank);
 
-/// Regions of these transfers that do not hold what they should.
-std::uint64_t count_wrong(bench_memory& target, const schedule&, std::uint64_t first,
-                          std::uint64_t count);
+/// Regions of these transfers in the pool of a generation rank that do not hold what they should.
+std::uint64_t count_wrong(bench_memory& target, const schedule&, std::uint32_t rank,
+                          std::uint64_t first, std::uint64_t count);
 
 } // namespace kvferry::bench

@@ -26,6 +26,9 @@ caf::expected<bench_shape> shape_of(const bench_options& x) {
                                {"--region-bytes", x.region_bytes},
                                {"--per-block", x.per_block},
                                {"--in-flight", x.in_flight},
+                               {"--context-tp", x.context_tp},
+                               {"--generation-tp", x.generation_tp},
+                               {"--tokens-per-block", x.tokens_per_block},
                                {"--repeat", x.repeat}})
         if (value == 0)
             return wrong(std::string{flag} + " is 0");
@@ -38,8 +41,19 @@ caf::expected<bench_shape> shape_of(const bench_options& x) {
     if (auto route = parse_route_choice(x.route); !route)
         return add_context(route.error(), "--route");
     bench_shape shape;
+    shape.context_ranks = x.context_tp;
+    shape.generation_ranks = x.generation_tp;
+    shape.heads = std::max(x.context_tp, x.generation_tp);
+    if (shape.heads % std::min(x.context_tp, x.generation_tp) != 0)
+        return wrong("of --context-tp " + std::to_string(x.context_tp) + " and --generation-tp "
+                     + std::to_string(x.generation_tp) + " one must divide the other");
+    shape.tokens_per_block = x.tokens_per_block;
+    const auto per_layer = std::uint64_t{shape.heads} * x.tokens_per_block;
+    if (x.per_block % per_layer != 0)
+        return wrong("--per-block " + std::to_string(x.per_block) + " is no multiple of the "
+                     + std::to_string(per_layer) + " regions that a layer of a block has");
+    shape.layers = static_cast<std::uint32_t>(x.per_block / per_layer);
     shape.blocks_per_transfer = x.regions / x.per_block;
-    shape.regions_per_block = x.per_block;
     shape.region_bytes = x.region_bytes;
     const auto block_bytes = std::uint64_t{x.per_block} * x.region_bytes;
     const auto at_once =

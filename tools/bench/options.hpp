@@ -5,6 +5,7 @@
 #include "actors/route.hpp"
 #include "actors/worker.hpp"
 #include "messages/errors.hpp"
+#include "messages/header.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -14,11 +15,16 @@
 namespace kvferry::bench {
 
 struct bench_options {
-    /// Of one transfer.
+    /// Of one transfer, on all ranks together.
     std::uint32_t regions = 1024;
     std::uint64_t region_bytes = 4096;
     /// Regions of one block, each in another part of the pool, as with one pool per layer and K/V.
     std::uint32_t per_block = 1;
+    /// Ranks (tensor parallel) of each side, all in its one process. With more than one, a region
+    /// is one head of a token, and heads are split over the ranks.
+    std::uint32_t context_tp = 1;
+    std::uint32_t generation_tp = 1;
+    std::uint32_t tokens_per_block = 1;
     std::string memory = "host";
     std::string route = "auto";
     std::uint32_t in_flight = 8;
@@ -34,31 +40,47 @@ struct bench_options {
     bool digests = false;
     /// That copies by a device may take.
     std::uint32_t multiprocessors = device_options{}.multiprocessors;
+    /// Staged bytes go over the fabric although the other side could read them.
+    bool send_staged = false;
     bool json = false;
     /// Folder for a recording of both sides; empty: none.
     std::string trace;
     /// Not even the rings are written: to see what that costs.
     bool without_rings = false;
 
-    NLOHMANN_DEFINE_TYPE_INTRUSIVE(bench_options, regions, region_bytes, per_block, memory, route,
-                                   in_flight, repeat, transfers, spin_us, footprint_bytes,
-                                   huge_pages, digests, multiprocessors, json, trace, without_rings)
+    NLOHMANN_DEFINE_TYPE_INTRUSIVE(bench_options, regions, region_bytes, per_block, context_tp,
+                                   generation_tp, tokens_per_block, memory, route, in_flight,
+                                   repeat, transfers, spin_us, footprint_bytes, huge_pages, digests,
+                                   multiprocessors, send_staged, json, trace, without_rings)
 };
 
 /// A run in whole blocks.
 struct bench_shape {
     std::uint32_t blocks_per_transfer = 0;
     std::uint32_t transfers_per_round = 0;
-    std::uint32_t regions_per_block = 0;
+    std::uint32_t layers = 0;
+    std::uint32_t tokens_per_block = 1;
+    /// As many as the side with more ranks has of them.
+    std::uint32_t heads = 1;
+    std::uint32_t context_ranks = 1;
+    std::uint32_t generation_ranks = 1;
+    /// Of one head of a token.
     std::uint64_t region_bytes = 0;
     /// Blocks that a pool holds.
     std::uint32_t slots = 0;
 
-    std::uint64_t pool_bytes() const {
-        return std::uint64_t{slots} * regions_per_block * region_bytes;
+    std::uint32_t ranks(side role) const {
+        return role == side::context ? context_ranks : generation_ranks;
     }
+    /// On one rank.
+    std::uint32_t heads_of(side role) const { return heads / ranks(role); }
+    std::uint64_t pool_bytes(side role) const {
+        return std::uint64_t{slots} * layers * tokens_per_block * heads_of(role) * region_bytes;
+    }
+    /// On all ranks together.
     std::uint64_t transfer_bytes() const {
-        return std::uint64_t{blocks_per_transfer} * regions_per_block * region_bytes;
+        return std::uint64_t{blocks_per_transfer} * layers * tokens_per_block * heads
+               * region_bytes;
     }
     std::uint64_t round_bytes() const { return transfer_bytes() * transfers_per_round; }
 };

@@ -32,10 +32,11 @@ std::uint64_t private_bytes() {
 }
 
 caf::expected<rank> rank::start(runtime& actors, const bench_options& options,
-                                const bench_shape& shape, side role) {
+                                const bench_shape& shape, side role, std::uint32_t index,
+                                const std::string& endpoint) {
     trace::enable(!options.without_rings);
     std::unique_ptr<trace_recording> recording;
-    if (!options.trace.empty()) {
+    if (!options.trace.empty() && index == 0) {
         auto started = trace_recording::start(options.trace, to_string(role));
         if (!started)
             return add_context(started.error(), "--trace");
@@ -49,9 +50,13 @@ caf::expected<rank> rank::start(runtime& actors, const bench_options& options,
         return std::move(route.error());
     worker_options how;
     how.instance = to_string(role);
-    how.layout.layers_per_stage = {shape.regions_per_block};
+    how.info_endpoint = endpoint;
+    how.layout.layers_per_stage = {shape.layers};
+    how.layout.tp_size = shape.ranks(role);
+    how.layout.tp_rank = index;
     how.route = *route;
     how.devices.multiprocessors = options.multiprocessors;
+    how.devices.share_staging = !options.send_staged;
     if (options.memory == "host-cuda")
         how.devices.also = {0};
     how.bounds.digests = options.digests;
@@ -59,19 +64,35 @@ caf::expected<rank> rank::start(runtime& actors, const bench_options& options,
     auto started = actors.start_worker(std::move(how));
     if (!started)
         return std::move(started.error());
-    auto published = started->publish({(*memory)->region()}, page_table_of(shape));
+    auto published = started->publish({(*memory)->region()}, page_table_of(shape, role, index));
     if (!published)
         return std::move(published.error());
-    return rank{std::move(recording), std::move(*memory), std::move(*started), role};
+    auto name = "bench-" + to_string(role);
+    if (index > 0)
+        name.append("-").append(std::to_string(index));
+    return rank{std::move(recording), std::move(*memory), std::move(*started), name};
+}
+
+caf::expected<std::vector<rank>> rank::start_all(runtime& actors, const bench_options& options,
+                                                 const bench_shape& shape, side role) {
+    std::vector<rank> result;
+    for (std::uint32_t index = 0; index < shape.ranks(role); ++index) {
+        auto started = start(actors, options, shape, role, index,
+                             index == 0 ? std::string{} : result.front().facade().info_endpoint());
+        if (!started)
+            return std::move(started.error());
+        result.push_back(std::move(*started));
+    }
+    return result;
 }
 
 rank::rank(std::unique_ptr<trace_recording> recording, std::unique_ptr<bench_memory> memory,
-           worker started, side role)
+           worker started, const std::string& name)
     : recording_(std::move(recording)), memory_(std::move(memory)),
       worker_(std::make_unique<worker>(std::move(started))),
-      live_(tools::start_trace_endpoint("bench-" + to_string(role), {worker_.get()})) {}
+      live_(tools::start_trace_endpoint(name, {worker_.get()})) {}
 
-usage rank::used() const {
+usage used() {
     rusage now{};
     ::getrusage(RUSAGE_SELF, &now);
     return {seconds_of(now.ru_utime) + seconds_of(now.ru_stime), io_loop::hops()};

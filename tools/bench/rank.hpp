@@ -8,6 +8,8 @@
 #include "tools/bench/memory.hpp"
 
 #include <memory>
+#include <string>
+#include <vector>
 
 namespace kvferry::bench {
 
@@ -19,24 +21,31 @@ struct usage {
     NLOHMANN_DEFINE_TYPE_INTRUSIVE(usage, cpu_seconds, hops)
 };
 
+usage used();
+
 /// Anonymous memory of this process; pools and other shared memory are not in it.
 std::uint64_t private_bytes();
 
 class rank {
 public:
-    static caf::expected<rank> start(runtime&, const bench_options&, const bench_shape&, side);
+    /// `endpoint` is that of rank 0, and empty for rank 0 itself.
+    static caf::expected<rank> start(runtime&, const bench_options&, const bench_shape&, side,
+                                     std::uint32_t index, const std::string& endpoint);
+    /// All ranks of a side; rank 0 is the first.
+    static caf::expected<std::vector<rank>> start_all(runtime&, const bench_options&,
+                                                      const bench_shape&, side);
 
     bench_memory& memory() { return *memory_; }
     worker& facade() { return *worker_; }
-    usage used() const;
 
     /// Fails when memory could not be proven quiet.
     caf::error stop();
 
 private:
-    rank(std::unique_ptr<trace_recording>, std::unique_ptr<bench_memory>, worker, side);
+    rank(std::unique_ptr<trace_recording>, std::unique_ptr<bench_memory>, worker,
+         const std::string& name);
 
-    /// Null without --trace.
+    /// Rank 0's, of the whole process; null without --trace.
     std::unique_ptr<trace_recording> recording_;
     std::unique_ptr<bench_memory> memory_;
     std::unique_ptr<worker> worker_; // `live_` points to it

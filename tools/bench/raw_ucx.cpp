@@ -214,7 +214,7 @@ caf::expected<std::chrono::duration<double>> raw_ucx::put(const std::byte* sourc
                                                           std::uint64_t count) {
     std::vector<piece> pieces;
     for (auto transfer = first; transfer < first + count; ++transfer)
-        plan.for_each_piece(transfer, [&](const piece& x) { pieces.push_back(x); });
+        plan.for_each_piece(transfer, 0, [&](const piece& x) { pieces.push_back(x); });
     const auto bytes = plan.shape().region_bytes;
     ucp_request_param_t how{};
     std::vector<ucs_status_ptr_t> window(puts_in_flight_max, nullptr);

@@ -12,6 +12,9 @@ nlohmann::json json_of(const bench_result& x) {
         {"regions", x.options.regions},
         {"region_bytes", x.options.region_bytes},
         {"per_block", x.options.per_block},
+        {"context_tp", x.options.context_tp},
+        {"generation_tp", x.options.generation_tp},
+        {"tokens_per_block", x.options.tokens_per_block},
         {"memory", x.options.memory},
         {"page_bytes", x.page_bytes},
         {"digests", x.options.digests},
@@ -21,7 +24,7 @@ nlohmann::json json_of(const bench_result& x) {
         {"repeat", x.options.repeat},
         {"transfers", x.shape.transfers_per_round},
         {"spin_us", x.options.spin_us},
-        {"footprint_bytes", x.shape.pool_bytes()},
+        {"footprint_bytes", x.shape.pool_bytes(side::generation)},
         {"gb_per_s", x.gb_per_s},
         {"limit_gb_per_s", x.limit_gb_per_s},
         {"ratio", x.ratio},
@@ -49,8 +52,9 @@ std::string text_of(const bench_result& x) {
     };
     out << x.options.regions << " x " << x.options.region_bytes << " B, " << x.options.memory
         << " memory, " << x.options.in_flight << " in flight, " << x.options.repeat << " rounds of "
-        << x.shape.transfers_per_round << " transfers, pools of " << (x.shape.pool_bytes() >> 20)
-        << " MiB, spin " << x.options.spin_us << " us\nroute: " << x.route << "\n\n";
+        << x.shape.transfers_per_round << " transfers, pools of "
+        << (x.shape.pool_bytes(side::generation) >> 20) << " MiB, spin " << x.options.spin_us
+        << " us\nroute: " << x.route << "\n\n";
     line("rate", x.gb_per_s, "GB/s, from the first call to the last callback");
     line("limit", x.limit_gb_per_s, "GB/s, one thread's copy of the same pieces");
     line("ratio", x.ratio, "of the limit");

@@ -24,6 +24,19 @@ std::vector<std::int32_t> shuffled(std::uint32_t count, std::uint64_t seed) {
 
 } // namespace
 
+std::uint64_t offset_of(const bench_shape& shape, side role, place at) {
+    const std::uint64_t heads = shape.heads_of(role);
+    const auto row =
+        (std::uint64_t{at.layer} * shape.slots + at.slot) * shape.tokens_per_block + at.token;
+    return (row * heads + at.head % heads) * shape.region_bytes;
+}
+
+std::uint64_t content_of(const bench_shape& shape, place at) {
+    const auto row =
+        (std::uint64_t{at.layer} * shape.slots + at.slot) * shape.tokens_per_block + at.token;
+    return row * shape.heads + at.head;
+}
+
 schedule::schedule(const bench_shape& shape)
     : shape_(shape), source_slots_(shuffled(shape.slots, 1)),
       target_slots_(shuffled(shape.slots, 2)) {}
@@ -31,7 +44,7 @@ schedule::schedule(const bench_shape& shape)
 kv_slice schedule::slice(side role, std::uint64_t transfer) const {
     const auto& slots = role == side::context ? source_slots_ : target_slots_;
     kv_slice result;
-    result.prompt_tokens = shape_.blocks_per_transfer;
+    result.prompt_tokens = shape_.blocks_per_transfer * shape_.tokens_per_block;
     result.tokens = {0, result.prompt_tokens};
     block_list blocks;
     blocks.slots.reserve(shape_.blocks_per_transfer);
@@ -44,8 +57,8 @@ kv_slice schedule::slice(side role, std::uint64_t transfer) const {
 
 kv_slice schedule::warm_up(side role) const {
     kv_slice result;
-    result.prompt_tokens = 1;
-    result.tokens = {0, 1};
+    result.prompt_tokens = shape_.tokens_per_block;
+    result.tokens = {0, result.prompt_tokens};
     block_list blocks;
     blocks.slots.push_back(role == side::context ? source_slots_.front() : target_slots_.back());
     result.groups.push_back(std::move(blocks));
@@ -54,7 +67,7 @@ kv_slice schedule::warm_up(side role) const {
 
 kv_slice schedule::sweep() const {
     kv_slice result;
-    result.prompt_tokens = shape_.slots;
+    result.prompt_tokens = shape_.slots * shape_.tokens_per_block;
     result.tokens = {0, result.prompt_tokens};
     block_list blocks;
     blocks.slots.resize(shape_.slots);
@@ -63,23 +76,31 @@ kv_slice schedule::sweep() const {
     return result;
 }
 
-page_table page_table_of(const bench_shape& shape) {
+page_table page_table_of(const bench_shape& shape, side role, std::uint32_t rank) {
+    const auto token_bytes = shape.tokens_per_block * shape.region_bytes;
+    const auto slot_bytes = shape.heads_of(role) * token_bytes;
     pool_view view;
     view.roles = {"key"};
     view.layout.kind = mapper_kind::replicated;
+    if (shape.heads > 1) {
+        view.layout.kind = mapper_kind::nhd;
+        view.layout.num_shards = shape.ranks(role);
+        view.layout.shard_index = rank;
+        view.layout.shard_unit_bytes = token_bytes;
+    }
     view.layout.element_type = "byte";
     view.layout.element_shape = {static_cast<std::uint32_t>(shape.region_bytes)};
     layer_group group;
-    group.tokens_per_slot = 1;
-    for (std::uint32_t layer = 0; layer < shape.regions_per_block; ++layer) {
+    group.tokens_per_slot = shape.tokens_per_block;
+    for (std::uint32_t layer = 0; layer < shape.layers; ++layer) {
         group.layers.push_back(layer);
         view.entries.push_back(
-            {layer, std::uint64_t{layer} * shape.slots * shape.region_bytes, shape.region_bytes});
+            {layer, std::uint64_t{layer} * shape.slots * slot_bytes, slot_bytes});
     }
     group.views.push_back(std::move(view));
     page_table result;
     result.groups.push_back(std::move(group));
-    result.pools.push_back({0, 0, shape.region_bytes, shape.region_bytes, shape.slots});
+    result.pools.push_back({0, 0, slot_bytes, slot_bytes, shape.slots});
     return result;
 }
 

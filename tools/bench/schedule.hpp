@@ -14,13 +14,25 @@
 
 namespace kvferry::bench {
 
-/// One region of one transfer: offsets in the two pools.
+/// One region of one transfer: offsets in the pools of the two ranks that share its head.
 struct piece {
     std::uint64_t source_offset = 0;
     std::uint64_t target_offset = 0;
     /// Number of the source region: what its content follows from.
     std::uint64_t content = 0;
 };
+
+/// A region of a whole cache.
+struct place {
+    std::uint32_t layer = 0;
+    std::uint32_t slot = 0;
+    std::uint32_t token = 0;
+    std::uint32_t head = 0;
+};
+
+/// In the pool of the rank that holds the head: [layer][slot][token][own head].
+std::uint64_t offset_of(const bench_shape&, side, place);
+std::uint64_t content_of(const bench_shape&, place);
 
 class schedule {
 public:
@@ -36,18 +48,19 @@ public:
     /// The whole pool in one transfer: what touches every page once.
     kv_slice sweep() const;
 
-    /// Calls f(piece) for every region of a transfer, in the order in which a plan lists them.
+    /// Calls f(piece) for every region of a head in a transfer, in the order in which a plan lists
+    /// them.
     template <class F>
-    void for_each_piece(std::uint64_t transfer, F&& f) const {
+    void for_each_piece(std::uint64_t transfer, std::uint32_t head, F&& f) const {
         for (std::uint32_t block = 0; block < shape_.blocks_per_transfer; ++block) {
             const auto place = (transfer * shape_.blocks_per_transfer + block) % shape_.slots;
-            const auto from = static_cast<std::uint64_t>(source_slots_[place]);
-            const auto to = static_cast<std::uint64_t>(target_slots_[place]);
-            for (std::uint64_t region = 0; region < shape_.regions_per_block; ++region) {
-                const auto source = region * shape_.slots + from;
-                f(piece{source * shape_.region_bytes,
-                        (region * shape_.slots + to) * shape_.region_bytes, source});
-            }
+            const auto from = static_cast<std::uint32_t>(source_slots_[place]);
+            const auto to = static_cast<std::uint32_t>(target_slots_[place]);
+            for (std::uint32_t layer = 0; layer < shape_.layers; ++layer)
+                for (std::uint32_t token = 0; token < shape_.tokens_per_block; ++token)
+                    f(piece{offset_of(shape_, side::context, {layer, from, token, head}),
+                            offset_of(shape_, side::generation, {layer, to, token, head}),
+                            content_of(shape_, {layer, from, token, head})});
         }
     }
 
@@ -59,8 +72,8 @@ private:
     std::vector<std::int32_t> target_slots_;
 };
 
-/// One layer per region of a block, each in its own part of the pool.
-page_table page_table_of(const bench_shape&);
+/// Each layer in its own part of the pool; the heads of one rank.
+page_table page_table_of(const bench_shape&, side, std::uint32_t rank);
 
 /// What source region number `content` holds.
 void write_content(std::uint64_t content, std::span<std::byte> to);
