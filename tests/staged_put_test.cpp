@@ -213,7 +213,7 @@ TEST_CASE("staged_put: says where its pieces lie when peers can map that memory"
     staging_bench test;
     test.start({1}, shuffled_fragments(1, 64).job(1 << 20, 1 << 21));
     test.end(test.gathers().at(0).id);
-    const auto& source = test.puts().at(0).job.source;
+    const auto source = test.puts().at(0).job.source;
     REQUIRE(source);
     CHECK(source->region == staging_region(0));
     CHECK(source->base_address == reinterpret_cast<std::uint64_t>(test.memory));

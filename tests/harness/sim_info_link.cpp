@@ -26,32 +26,36 @@ void sim_info_link_state::on_tick(const deadline_tick& tick) {
     on_deadline(tick);
 }
 
+/// What is on its way may outlive this state; only what the bell's owner runs touches it.
 void sim_info_link_state::call(exchange_id id, call_info_server message) {
-    auto hung_up = [this, id] {
-        with_.bell->push(
+    auto* const network = with_.network;
+    auto* const bell = with_.bell;
+    const auto self = with_.self;
+    auto hung_up = [this, bell, id] {
+        bell->push(
             [this, id] { failed(id, make_error(errc::dial_failed, "nobody listens there")); });
     };
     auto found = with_.directory->servers.find(message.endpoint);
     if (found == with_.directory->servers.end())
         return hung_up();
-    auto reply = [this, id, there = found->second.process](const caf::expected<info_frame>& what) {
-        with_.network->carry(there, with_.self, [this, id, what] {
-            with_.bell->push(
-                [this, id, what] { what ? answered(id, *what) : failed(id, what.error()); });
+    auto reply = [this, network, bell, self, id,
+                  there = found->second.process](const caf::expected<info_frame>& what) {
+        network->carry(there, self, [this, bell, id, what] {
+            bell->push([this, id, what] { what ? answered(id, *what) : failed(id, what.error()); });
         });
     };
-    with_.network->when_dead(found->second.process, hung_up);
+    network->when_dead(found->second.process, hung_up);
     // The server's own process asks for us, when it is awake.
-    with_.network->carry(with_.self, found->second.process,
-                         [this, hung_up, reply, to = found->second, message] {
-                             if (with_.network->is_dead(to.process))
-                                 return hung_up();
-                             to.bell->push([reply, to, question = message.question] {
-                                 ask(to.through, to.server, info_frame{question})
-                                     .then([reply](const info_frame& frame) { reply(frame); },
-                                           [reply](const caf::error& reason) { reply(reason); });
-                             });
-                         });
+    network->carry(self, found->second.process,
+                   [network, hung_up, reply, to = found->second, message] {
+                       if (network->is_dead(to.process))
+                           return hung_up();
+                       to.bell->push([reply, to, question = message.question] {
+                           ask(to.through, to.server, info_frame{question})
+                               .then([reply](const info_frame& frame) { reply(frame); },
+                                     [reply](const caf::error& reason) { reply(reason); });
+                       });
+                   });
 }
 
 caf::result<info_server_published>
