@@ -62,7 +62,7 @@ TEST_CASE_TEMPLATE_DEFINE(
         source.number(5);
         auto over = pair.open({pair.share_on_device(target)});
         pair.put(over, shape.job(source.address(), target.address() + margin));
-        auto done = pair.probe.template next<transfer_done>();
+        auto done = pair.ended();
         CHECK_MESSAGE(done.result == agent_result::success, describe(done.error));
         CHECK(done.bytes == shape.source_bytes());
         CHECK(holds(target, source, shape, margin));
@@ -96,7 +96,7 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: one put writes host memory and memory on a de
     plan->bytes *= 4;
     job.plan = plan;
     pair.put(over, job);
-    auto done = pair.probe.template next<transfer_done>();
+    auto done = pair.ended();
     CHECK_MESSAGE(done.result == agent_result::success, describe(done.error));
     CHECK(done.bytes == 4 * shape.source_bytes());
     for (auto* target : {&host, &first, &second})
@@ -119,7 +119,7 @@ TEST_CASE_TEMPLATE_DEFINE(
     CHECK(std::count(target.data(), target.data() + target.size(), std::byte{0xee})
           == std::ptrdiff_t(target.size()));
     pair.device.release();
-    auto done = pair.probe.template next<transfer_done>();
+    auto done = pair.ended();
     CHECK_MESSAGE(done.result == agent_result::success, describe(done.error));
     CHECK(holds(target, source, shape));
 }
@@ -143,7 +143,7 @@ TEST_CASE_TEMPLATE_DEFINE(
         pair.device.end_one();
     }
     for (int put = 0; put < 2; ++put) {
-        auto done = pair.probe.template next<transfer_done>();
+        auto done = pair.ended();
         CHECK_MESSAGE(done.result == agent_result::success, describe(done.error));
     }
     CHECK(holds(first, source, shape));
@@ -165,14 +165,14 @@ TEST_CASE_TEMPLATE_DEFINE(
     pair.settle_all();
     for (auto id : {waiting, running, running})
         pair.probe.tell(pair.writer, cancel_transfer{id});
-    auto done = pair.probe.template next<transfer_done>(); // nothing of it had been sent
+    auto done = pair.ended(); // nothing of it had been sent
     CHECK(done.id == waiting);
     CHECK(done.result == agent_result::failed);
     CHECK(code_of(done.error) == errc::cancelled);
     pair.settle_all();
     CHECK(pair.probe.template waiting<transfer_done>() == 0); // the device may still write
     pair.device.release();
-    done = pair.probe.template next<transfer_done>();
+    done = pair.ended();
     CHECK(done.id == running);
     CHECK(done.result == agent_result::failed);
     CHECK(code_of(done.error) == errc::cancelled);
@@ -180,7 +180,7 @@ TEST_CASE_TEMPLATE_DEFINE(
     fabric_memory other(shape.target_bytes(), 0xee);
     auto again = pair.open({pair.share_on_device(other)});
     pair.put(again, shape.job(source.address(), other.address()));
-    CHECK(pair.probe.template next<transfer_done>().result == agent_result::success);
+    CHECK(pair.ended().result == agent_result::success);
     CHECK(holds(other, source, shape));
     CHECK(std::memcmp(target.data(), then.data(), then.size()) == 0);
     pair.check_nothing_more();
@@ -198,7 +198,7 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a device that fails, refuses its staging memo
         for (auto result : {agent_result::failed, agent_result::in_doubt}) {
             pair.put(over, shape.job(source.address(), target.address()));
             pair.device.end_one(result);
-            auto done = pair.probe.template next<transfer_done>();
+            auto done = pair.ended();
             CHECK(done.result == result);
             CHECK_MESSAGE(text_of(done.error).find("the test's device says so")
                               != std::string::npos,
@@ -207,12 +207,12 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a device that fails, refuses its staging memo
         // One chunk is in doubt; the other one still serves, until it is as well.
         pair.put(over, shape.job(source.address(), target.address()));
         pair.device.end_one();
-        CHECK(pair.probe.template next<transfer_done>().result == agent_result::success);
+        CHECK(pair.ended().result == agent_result::success);
         pair.put(over, shape.job(source.address(), target.address()));
         pair.device.end_one(agent_result::in_doubt);
-        CHECK(pair.probe.template next<transfer_done>().result == agent_result::in_doubt);
+        CHECK(pair.ended().result == agent_result::in_doubt);
         pair.put(over, shape.job(source.address(), target.address()));
-        auto refused = pair.probe.template next<transfer_done>();
+        auto refused = pair.ended();
         CHECK(refused.result == agent_result::failed);
         CHECK_MESSAGE(text_of(refused.error).find("in doubt") != std::string::npos,
                       describe(refused.error));
@@ -222,7 +222,7 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a device that fails, refuses its staging memo
     auto over = pair.open({pair.share_on_device(target)});
     for (int time = 0; time < 2; ++time) {
         pair.put(over, shape.job(source.address(), target.address()));
-        auto refused = pair.probe.template next<transfer_done>();
+        auto refused = pair.ended();
         CHECK(refused.result == agent_result::failed);
         CHECK_MESSAGE(text_of(refused.error).find("cudaHostRegister") != std::string::npos,
                       describe(refused.error));
@@ -263,7 +263,7 @@ TEST_CASE_TEMPLATE_DEFINE(
     auto again = pair.open({fresh});
     pair.put(again, shape.job(source.address(), other.address()));
     for (bool mine = false; !mine;) { // the dead one's put may be answered as well
-        auto done = pair.probe.template next<transfer_done>();
+        auto done = pair.ended();
         mine = done.id.value == pair.last_transfer;
         if (mine)
             CHECK_MESSAGE(done.result == agent_result::success, describe(done.error));
@@ -290,11 +290,11 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a region on a device is taken back when no sc
     pair.device.release();
     taken_back.receive([] {}, [](const caf::error& error) { FAIL(describe(error)); });
     const std::vector<std::byte> then(target.data(), target.data() + target.size());
-    auto done = pair.probe.template next<transfer_done>();
+    auto done = pair.ended();
     CHECK(done.result == agent_result::failed);
     CHECK(code_of(done.error) == errc::transfer_failed);
     pair.put(over, shape.job(source.address(), target.address()));
-    CHECK(pair.probe.template next<transfer_done>().result == agent_result::failed);
+    CHECK(pair.ended().result == agent_result::failed);
     CHECK(std::memcmp(target.data(), then.data(), then.size()) == 0);
 }
 
@@ -313,7 +313,7 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a stop of either side ends puts into memory o
         auto stopped =
             self->request(of_writer ? pair.writer : pair.target, fabric_patience, stop_io{});
         pair.device.release();
-        auto done = pair.probe.template next<transfer_done>();
+        auto done = pair.ended();
         // Before the writer's stop is heard at the target, all may have arrived.
         CHECK(done.result != (of_writer ? agent_result::in_doubt : agent_result::success));
         stopped.receive([] {}, [](const caf::error& error) { FAIL(describe(error)); });
@@ -372,7 +372,7 @@ TEST_CASE_TEMPLATE_DEFINE(
         plan->bytes *= 3;
         job.plan = plan;
         pair.put(over, job);
-        auto done = pair.probe.template next<transfer_done>();
+        auto done = pair.ended();
         CHECK_MESSAGE(done.result == agent_result::success, describe(done.error));
         CHECK(done.bytes == 3 * shape.source_bytes());
         CHECK(holds(target, source, shape));
@@ -399,8 +399,9 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: what the device does not map, or nobody has m
         }
         for (int time = 0; time < 2; ++time) {
             std::memset(target.data(), 0xee, target.size());
+            pair.probe.settle(pair.target); // TSan: before what the target's device writes
             pair.put(over, pair.offering(shape.job(source.address(), target.address()), source));
-            auto done = pair.probe.template next<transfer_done>();
+            auto done = pair.ended();
             CHECK_MESSAGE(done.result == agent_result::success, describe(done.error));
             CHECK(holds(target, source, shape));
         }
@@ -419,7 +420,7 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a put that refers beyond what is mapped write
     auto over = pair.open({pair.share_on_device(target)});
     pair.lend(source, 4095);
     pair.put(over, pair.offering(shape.job(source.address(), target.address()), source));
-    auto done = pair.probe.template next<transfer_done>();
+    auto done = pair.ended();
     CHECK(done.result == agent_result::failed);
     CHECK_MESSAGE(text_of(done.error).find("outside the writer's shared memory")
                       != std::string::npos,
