@@ -5,6 +5,11 @@
 #include <algorithm>
 #include <cstring>
 
+#ifdef __SANITIZE_THREAD__
+extern "C" void AnnotateIgnoreReadsBegin(const char* file, int line);
+extern "C" void AnnotateIgnoreReadsEnd(const char* file, int line);
+#endif
+
 namespace kvferry::tools {
 
 namespace {
@@ -77,6 +82,18 @@ std::uint64_t base_of(const Row& place, std::uint64_t seed) {
     return mix(mix(seed * golden + buffer) + place.token);
 }
 
+/// Of memory that somebody is writing: what is read is looked at again until it is right.
+struct watched_reads {
+#ifdef __SANITIZE_THREAD__
+    watched_reads() {
+        AnnotateIgnoreReadsBegin(__FILE__, __LINE__);
+    }
+    ~watched_reads() {
+        AnnotateIgnoreReadsEnd(__FILE__, __LINE__);
+    }
+#endif
+};
+
 template <class Row>
 bool is_right(const Row& place, const std::byte* bytes, std::uint64_t row_bytes,
               std::uint64_t seed) {
@@ -118,6 +135,7 @@ cache_content::verdict cache_content::check(const block_list& blocks, std::uint3
 }
 
 bool cache_content::arrived(std::uint32_t slot, std::uint32_t block, std::uint64_t seed) const {
+    [[maybe_unused]] const watched_reads reads;
     bool result = true;
     for_each_row(slot, block, block * tokens_per_block_ + 1,
                  [&](const row& place, const std::byte* at) {
