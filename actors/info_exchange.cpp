@@ -51,13 +51,13 @@ caf::result<void> info_exchange::on_register(const register_with_instance& messa
     question.header.sender = message.info.process;
     question.info = message.info;
     auto answer = self_->make_response_promise<void>();
-    if (auto error = ask_at(message.endpoint, message.deadline, std::move(question), answer))
+    if (auto error = ask_at(message.endpoint, message.deadline, question, answer))
         answer.deliver(std::move(error));
     return answer;
 }
 
 caf::error info_exchange::ask_at(const std::string& text, std::chrono::milliseconds deadline,
-                                 wire_message question,
+                                 const wire_message& question,
                                  const std::variant<fetch_promise, register_promise>& answer) {
     auto endpoint = parse_info_endpoint(text);
     if (!endpoint)

@@ -70,7 +70,7 @@ private:
     };
 
     caf::error ask_at(const std::string& endpoint, std::chrono::milliseconds deadline,
-                      wire_message question,
+                      const wire_message& question,
                       const std::variant<fetch_promise, register_promise>& answer);
     exchange_id joinable(const info_endpoint&, time_point until) const;
     std::vector<asker> close(exchange_id);

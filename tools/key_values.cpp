@@ -35,9 +35,9 @@ caf::expected<key_values> key_values::parse(std::string option, std::string_view
     return result;
 }
 
-std::string key_values::text(std::string_view key, std::string fallback) const {
+std::string key_values::text(std::string_view key, std::string_view fallback) const {
     const auto found = values_.find(key);
-    return found == values_.end() ? std::move(fallback) : found->second;
+    return found == values_.end() ? std::string{fallback} : found->second;
 }
 
 caf::expected<std::uint32_t> key_values::number(std::string_view key,

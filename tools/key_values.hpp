@@ -18,7 +18,7 @@ public:
     static caf::expected<key_values> parse(std::string option, std::string_view text,
                                            std::initializer_list<std::string_view> keys);
 
-    std::string text(std::string_view key, std::string fallback) const;
+    std::string text(std::string_view key, std::string_view fallback) const;
 
     /// Decimal, below 2^32. invalid_argument names option and key.
     caf::expected<std::uint32_t> number(std::string_view key, std::uint32_t fallback) const;

@@ -24,7 +24,7 @@ std::unique_ptr<flight_recorder> start_flight_recorder(const std::string& name) 
 }
 
 std::unique_ptr<trace_endpoint> start_trace_endpoint(const std::string& name,
-                                                     std::vector<const worker*> ranks) {
+                                                     const std::vector<const worker*>& ranks) {
     std::vector<trace::rank_record> known;
     for (const auto* rank : ranks) {
         auto record = trace_rank(*rank);

@@ -18,6 +18,6 @@ std::unique_ptr<flight_recorder> start_flight_recorder(const std::string& name);
 
 /// The same for a trace_endpoint about these ranks, which outlive it.
 std::unique_ptr<trace_endpoint> start_trace_endpoint(const std::string& name,
-                                                     std::vector<const worker*> ranks);
+                                                     const std::vector<const worker*>& ranks);
 
 } // namespace kvferry::tools

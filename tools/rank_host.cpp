@@ -100,7 +100,7 @@ host_region rank_host::memory::region() {
 }
 
 rank_host::rank_host(line_writer_actor out, std::chrono::milliseconds stop_deadline, memory pool,
-                     worker started, page_table pages)
+                     worker started, const page_table& pages)
     : out_(std::move(out)), stop_deadline_(stop_deadline), pool_(std::move(pool)),
       worker_(std::move(started)), content_(pages, pool_.base()) {}
 

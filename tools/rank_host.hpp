@@ -63,7 +63,7 @@ private:
     };
 
     rank_host(line_writer_actor out, std::chrono::milliseconds stop_deadline, memory pool,
-              worker started, page_table pages);
+              worker started, const page_table& pages);
 
     void open(const json& command);
     void send(const json& command);

@@ -72,6 +72,7 @@ void add_picture(std::ostream& out, const demo_result& result) {
     const auto pairs = wires_of(result);
     if (left.ranks.size() <= picture_ranks_max && right.ranks.size() <= picture_ranks_max) {
         std::vector<picture_wire> wires;
+        wires.reserve(pairs.size());
         for (const auto& [from, to] : pairs) {
             wires.push_back({from, to});
         }

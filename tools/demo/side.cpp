@@ -43,7 +43,7 @@ void run_side(side_loop& loop) {
         for (std::size_t rank = 0; rank < ranks->size(); ++rank) {
             watched.push_back(&ranks->rank(rank));
         }
-        live = tools::start_trace_endpoint(setup.instance, std::move(watched));
+        live = tools::start_trace_endpoint(setup.instance, watched);
         if (setup.instance == "context") {
             context = std::make_unique<context_side>(loop, *ranks, setup);
         } else {

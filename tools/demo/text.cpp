@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdio>
 
 namespace kvferry::demo {
@@ -61,7 +62,7 @@ std::string bytes_text(double bytes) {
 
 std::string seconds_text(double seconds) {
     if (seconds < 0.001) {
-        return std::to_string(static_cast<long>(seconds * 1e6 + 0.5)) + " us";
+        return std::to_string(std::lround(seconds * 1e6)) + " us";
     }
     return seconds < 1 ? number(seconds * 1e3, "ms") : number(seconds, "s");
 }

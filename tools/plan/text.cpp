@@ -76,7 +76,7 @@ std::vector<std::string> table_of(const plan_question& question, const planned_r
 /// A row per receiver, a column per context rank.
 std::string picture_of(const planned_routes& routes) {
     const auto width = to_string(routes.senders.back().rank).size() + 1;
-    auto padded = [](std::string text, std::size_t columns) {
+    auto padded = [](const std::string& text, std::size_t columns) {
         return std::string(columns - std::min(columns, text.size()), ' ') + text;
     };
     const auto label_width =

@@ -176,6 +176,7 @@ outcome run_seeds(const options& asked, const make_scenario& make,
     };
     while (!children.empty() && !enough) {
         std::vector<pollfd> ready;
+        ready.reserve(children.size());
         for (const auto& each : children)
             ready.push_back({each.pipe, POLLIN, 0});
         ::poll(ready.data(), ready.size(), -1);

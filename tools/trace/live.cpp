@@ -284,8 +284,8 @@ caf::expected<live_answers> ask_live(const std::string& sockets, std::optional<s
     auto all = connect_all(sockets);
     if (!all)
         return std::move(all.error());
-    talk(*all, rid ? "why " + std::to_string(*rid) + "\n" : "sessions\n", clock::now() + 4 * silence_max,
-         [](process&) { return true; });
+    talk(*all, rid ? "why " + std::to_string(*rid) + "\n" : "sessions\n",
+         clock::now() + 4 * silence_max, [](process&) { return true; });
     live_answers result;
     for (auto& x : *all) {
         auto read = read_recording(x.unread, x.what.name);

@@ -35,6 +35,7 @@ std::vector<message_statistics> by_message(const flow& from) {
             sum.bytes += end.number;
     }
     std::vector<message_statistics> result;
+    result.reserve(sums.size());
     for (auto& [name, sum] : sums)
         result.push_back({std::string{name.first}, std::string{name.second}, sum.count,
                           spread_of(std::move(sum.wait)), spread_of(std::move(sum.work)),
