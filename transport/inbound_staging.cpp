@@ -229,21 +229,20 @@ void inbound_staging::append(chunk& to, stretch x) {
 }
 
 void inbound_staging::scatter_referred(account_key key, account& now) {
-    if (now.referred.filled == 0)
-        return;
-    const auto number = ++last_scatter_;
-    auto* from = regions_.at(key.second);
-    running_.emplace(number, scatter{key.first, key.second, from, nullptr});
-    auto job = scatter_job(std::exchange(now.referred, {now.source->base, 0, 0, {}}));
-    job.holds.push_back(now.source->mapping);
-    scatters_.push_back({number, from->staging.data(), std::move(job)});
+    if (now.referred.filled > 0)
+        start_scatter(key, std::exchange(now.referred, {now.source->base, 0, 0, {}}), &*now.source);
 }
 
-void inbound_staging::start_scatter(account_key key, const chunk& full) {
+/// `source`: it is that memory of the writer, not a chunk of ours.
+void inbound_staging::start_scatter(account_key key, const chunk& full,
+                                    const readable_memory* source) {
     const auto number = ++last_scatter_;
     auto* from = regions_.at(key.second);
-    running_.emplace(number, scatter{key.first, key.second, from, full.base});
-    scatters_.push_back({number, from->staging.data(), scatter_job(full)});
+    running_.emplace(number, scatter{key.first, key.second, from, source ? nullptr : full.base});
+    auto job = scatter_job(full);
+    if (source)
+        job.holds.push_back(source->mapping);
+    scatters_.push_back({number, from->staging.data(), std::move(job)});
 }
 
 /// One part for all stretches of a length: a list of pairs of slots, which is short. Slots are
@@ -315,15 +314,13 @@ inbound_staging::ended_scatter inbound_staging::scattered(std::uint64_t number, 
     if (found == running_.end())
         return {};
     const auto now = found->second;
-    if (in_doubt)
+    if (in_doubt) {
         found->second.in_doubt = true;
-    if (in_doubt && now.base) {
         const auto chunks = now.from->staging.size() / chunk_bytes_;
-        if (++now.from->lost == chunks)
+        if (now.base && ++now.from->lost == chunks)
             now.from->broken = make_error(errc::transfer_failed,
                                           "all staging memory of the target's device is in doubt");
-    }
-    if (!in_doubt) {
+    } else {
         if (now.base)
             now.from->free.push_back(now.base);
         running_.erase(found);

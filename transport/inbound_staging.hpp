@@ -187,7 +187,7 @@ private:
     void queue(pool&, account_key, account&, std::uint64_t bytes);
     void grant(pool&);
     void refuse_all(pool&);
-    void start_scatter(account_key, const chunk&);
+    void start_scatter(account_key, const chunk&, const readable_memory* source = nullptr);
     void scatter_referred(account_key, account&);
     void erase_if_over(std::map<account_key, account>::iterator);
     void drop(std::map<account_key, account>::iterator);

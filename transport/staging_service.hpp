@@ -22,9 +22,9 @@ namespace kvferry {
 struct lent_region {
     mapped_region by_host;
     struct view {
-        bool asked = false;
         bool answered = false;
         std::optional<readable_memory> memory;
+        /// For the answer; the first one has asked.
         std::vector<staging_offer> waiting;
     };
     /// By the staging memory of the device.
@@ -86,7 +86,7 @@ private:
         if (view.answered)
             return staging_.answer_offer(offer, view.memory);
         view.waiting.push_back(offer);
-        if (!std::exchange(view.asked, true))
+        if (view.waiting.size() == 1)
             map(found, offer.staging);
     }
 

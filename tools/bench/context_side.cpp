@@ -140,13 +140,7 @@ public:
         return json{{"seconds", took->count()}};
     }
 
-    caf::error stop() {
-        caf::error result;
-        for (auto& x : ranks_)
-            if (auto problem = x.stop())
-                result = problem;
-        return result;
-    }
+    caf::error stop() { return stop_all(ranks_); }
 
 private:
     void open(std::uint64_t number, const kv_slice& slice) {

@@ -76,14 +76,7 @@ public:
         return x;
     }
 
-    caf::error stop() {
-        caf::error result;
-        if (own_)
-            for (auto& x : own_->ranks())
-                if (auto problem = x.stop())
-                    result = problem;
-        return result;
-    }
+    caf::error stop() { return own_ ? stop_all(own_->ranks()) : caf::error{}; }
 
 private:
     caf::error start() {

@@ -109,4 +109,12 @@ caf::error rank::stop() {
     return {};
 }
 
+caf::error stop_all(std::vector<rank>& ranks) {
+    caf::error result;
+    for (auto& x : ranks)
+        if (auto problem = x.stop())
+            result = problem;
+    return result;
+}
+
 } // namespace kvferry::bench

@@ -28,9 +28,6 @@ std::uint64_t private_bytes();
 
 class rank {
 public:
-    /// `endpoint` is that of rank 0, and empty for rank 0 itself.
-    static caf::expected<rank> start(runtime&, const bench_options&, const bench_shape&, side,
-                                     std::uint32_t index, const std::string& endpoint);
     /// All ranks of a side; rank 0 is the first.
     static caf::expected<std::vector<rank>> start_all(runtime&, const bench_options&,
                                                       const bench_shape&, side);
@@ -42,6 +39,9 @@ public:
     caf::error stop();
 
 private:
+    /// `endpoint` is that of rank 0, and empty for rank 0 itself.
+    static caf::expected<rank> start(runtime&, const bench_options&, const bench_shape&, side,
+                                     std::uint32_t index, const std::string& endpoint);
     rank(std::unique_ptr<trace_recording>, std::unique_ptr<bench_memory>, worker,
          const std::string& name);
 
@@ -51,5 +51,8 @@ private:
     std::unique_ptr<worker> worker_; // `live_` points to it
     std::unique_ptr<trace_endpoint> live_;
 };
+
+/// The last failure, when there are several.
+caf::error stop_all(std::vector<rank>&);
 
 } // namespace kvferry::bench

@@ -22,19 +22,20 @@ std::vector<std::int32_t> shuffled(std::uint32_t count, std::uint64_t seed) {
     return places;
 }
 
+/// Of one token in one slot of one layer.
+std::uint64_t row_of(const bench_shape& shape, place at) {
+    return (std::uint64_t{at.layer} * shape.slots + at.slot) * shape.tokens_per_block + at.token;
+}
+
 } // namespace
 
 std::uint64_t offset_of(const bench_shape& shape, side role, place at) {
     const std::uint64_t heads = shape.heads_of(role);
-    const auto row =
-        (std::uint64_t{at.layer} * shape.slots + at.slot) * shape.tokens_per_block + at.token;
-    return (row * heads + at.head % heads) * shape.region_bytes;
+    return (row_of(shape, at) * heads + at.head % heads) * shape.region_bytes;
 }
 
 std::uint64_t content_of(const bench_shape& shape, place at) {
-    const auto row =
-        (std::uint64_t{at.layer} * shape.slots + at.slot) * shape.tokens_per_block + at.token;
-    return row * shape.heads + at.head;
+    return row_of(shape, at) * shape.heads + at.head;
 }
 
 schedule::schedule(const bench_shape& shape)
