@@ -4,9 +4,9 @@
 // A plain value.
 #pragma once
 
-#include "cuda/copy_device.hpp"
-#include "cuda/plan_address.hpp"
-#include "messages/ids.hpp"
+#include "cuda/device/copy_device.hpp"
+#include "cuda/kernel/plan_address.hpp"
+#include "messages/values/ids.hpp"
 
 #include <array>
 #include <cstddef>

@@ -2,9 +2,9 @@
 // The copy actor of one device, whichever device that is.
 #include "cuda/cuda_io.hpp"
 
-#include "messages/handle.hpp"
-#include "messages/log.hpp"
-#include "transport/system_call.hpp"
+#include "messages/trace/handle.hpp"
+#include "messages/trace/log.hpp"
+#include "transport/loop/system_call.hpp"
 
 #include <algorithm>
 #include <deque>

@@ -3,11 +3,11 @@
 // ends are found by polling while something is outstanding; otherwise its loop sleeps.
 #pragma once
 
-#include "cuda/copy_device.hpp"
 #include "cuda/copy_schedule.hpp"
+#include "cuda/device/copy_device.hpp"
 #include "messages/limits.hpp"
-#include "messages/local_messages.hpp"
-#include "transport/io_loop.hpp"
+#include "messages/local/local_messages.hpp"
+#include "transport/loop/io_loop.hpp"
 
 #include <caf/actor_system.hpp>
 

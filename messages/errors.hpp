@@ -2,7 +2,7 @@
 // What can go wrong: each value says who raises it and what the caller does about it.
 #pragma once
 
-#include "messages/inspect_enum.hpp"
+#include "messages/values/inspect_enum.hpp"
 
 #include <caf/error.hpp>
 #include <caf/expected.hpp>

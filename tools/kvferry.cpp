@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The program `kvferry`: finds the subcommand, turns usage errors into status 2; into JSON for
 // whoever asked for that.
-#include "actors/configure.hpp"
-#include "tools/subcommand.hpp"
+#include "actors/host/configure.hpp"
+#include "tools/common/subcommand.hpp"
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>

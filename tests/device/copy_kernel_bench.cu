@@ -2,11 +2,12 @@
 // GB/s of the copy kernel for shuffled pieces of 64 B to 1 MiB and 8 to 132 blocks, beside one
 // cudaMemcpyAsync of the same total in the same run; what cutting it into launches costs; and how
 // long small requests take from the host's call to the host's knowledge. Builds with nvcc alone:
-//   nvcc -O3 -std=c++20 -arch=sm_90 -I. tests/device/copy_kernel_bench.cu cuda/copy_kernel.cu \
-//        cuda/flat_plan.cpp -o copy_kernel_bench
+//   nvcc -O3 -std=c++20 -arch=sm_90 -I. tests/device/copy_kernel_bench.cu
+//   cuda/kernel/copy_kernel.cu \
+//        cuda/kernel/flat_plan.cpp -o copy_kernel_bench
 //   ./copy_kernel_bench [total MiB] [repeats] [file.json] [bytes of a unit]
-#include "cuda/copy_kernel.hpp"
-#include "cuda/flat_plan.hpp"
+#include "cuda/kernel/copy_kernel.hpp"
+#include "cuda/kernel/flat_plan.hpp"
 
 #include <algorithm>
 #include <chrono>

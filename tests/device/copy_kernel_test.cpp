@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The copy kernel against the plan's own definition: any size, any alignment, any grid.
-#include "cuda/copy_kernel.hpp"
-#include "cuda/flat_plan.hpp"
+#include "cuda/kernel/copy_kernel.hpp"
+#include "cuda/kernel/flat_plan.hpp"
 #include "tests/device/device_setup.hpp"
-#include "tests/random_plan.hpp"
+#include "tests/support/random_plan.hpp"
 
 using namespace kvferry;
 using namespace kvferry::testing;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // cuda_io on a GPU keeps the promises of copy actors.
-#include "cuda/cuda_copy_device.hpp"
 #include "cuda/cuda_io.hpp"
-#include "tests/copy_conformance.hpp"
+#include "cuda/device/cuda_copy_device.hpp"
 #include "tests/device/device_setup.hpp"
+#include "tests/transport/copy/copy_conformance.hpp"
 
 namespace kvferry::testing {
 

@@ -2,8 +2,8 @@
 // Devices for tests: whether there are any, and memory on them.
 #pragma once
 
-#include "cuda/device_handles.hpp"
-#include "cuda/driver.hpp"
+#include "cuda/device/device_handles.hpp"
+#include "cuda/device/driver.hpp"
 
 #include <doctest/doctest.h>
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Rank processes whose pools lie on devices: mapped over CUDA IPC, and killed in the middle.
 #include "tests/device/device_setup.hpp"
-#include "tests/end_to_end.hpp"
+#include "tests/processes/end_to_end.hpp"
 
 namespace kvferry::testing {
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ranks whose cache lies on two devices: mapped, and staged on both sides.
-#include "cuda/device_pool.hpp"
+#include "cuda/device/device_pool.hpp"
+#include "tests/actors/host/two_devices.hpp"
 #include "tests/device/device_setup.hpp"
-#include "tests/two_devices.hpp"
 
 #include <memory>
 

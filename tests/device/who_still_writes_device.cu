@@ -4,8 +4,8 @@
 // its pidfd is readable no byte may change. Builds with nvcc alone; exit status 1: bytes did
 // change.
 //   who_still_writes_device [rounds] [pool MiB]
-#include "cuda/copy_kernel.hpp"
-#include "cuda/flat_plan.hpp"
+#include "cuda/kernel/copy_kernel.hpp"
+#include "cuda/kernel/flat_plan.hpp"
 
 #include <algorithm>
 #include <chrono>

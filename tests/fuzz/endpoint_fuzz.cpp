@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Endpoints of rank-info servers, which come from other machines as text.
-#include "messages/info_endpoint.hpp"
+#include "messages/values/info_endpoint.hpp"
 #include "tests/fuzz/fuzz.hpp"
 
 #include <algorithm>

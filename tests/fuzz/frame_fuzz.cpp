@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Frames between ranks, those of the info exchange among them: decode() answers a message, which
 // survives being sent again, or an error.
-#include "messages/codec.hpp"
+#include "messages/wire/codec.hpp"
 #include "tests/fuzz/fuzz.hpp"
 
 using namespace kvferry;

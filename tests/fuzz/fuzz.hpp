@@ -2,7 +2,7 @@
 // What all fuzzers share: their one entry, and what must hold.
 #pragma once
 
-#include "tests/caf_setup.hpp"
+#include "tests/support/caf_setup.hpp"
 
 #include <caf/byte.hpp>
 #include <caf/span.hpp>

@@ -2,7 +2,7 @@
 // Packets of a same-host connection, one after the other: an input is any number of
 // [descriptors: 1 byte][length: 2 bytes][packet].
 #include "tests/fuzz/fuzz.hpp"
-#include "transport/host_link_hello.hpp"
+#include "transport/host_link/host_link_hello.hpp"
 
 using namespace kvferry;
 

@@ -2,16 +2,16 @@
 // What a peer says of its cache, and the plans that follow from it: an input is a frame of
 // register_rank_info. Whatever passes the checks is planned for as writer and as receiver, and a
 // plan that passes its check stays inside the regions.
-#include "messages/codec.hpp"
+#include "messages/wire/codec.hpp"
 #include "tests/fuzz/fuzz.hpp"
-#include "transport/cohorts.hpp"
-#include "transport/layout_match.hpp"
-#include "transport/page_table_builder.hpp"
-#include "transport/page_table_check.hpp"
-#include "transport/plan.hpp"
-#include "transport/plan_check.hpp"
-#include "transport/plan_expand.hpp"
-#include "transport/topology.hpp"
+#include "transport/planner/cohorts.hpp"
+#include "transport/planner/layout_match.hpp"
+#include "transport/planner/page_table_builder.hpp"
+#include "transport/planner/page_table_check.hpp"
+#include "transport/planner/plan.hpp"
+#include "transport/planner/plan_check.hpp"
+#include "transport/planner/plan_expand.hpp"
+#include "transport/planner/topology.hpp"
 
 #include <algorithm>
 

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Writes well-formed inputs for the fuzzers, a folder each: they bend what they are given.
-#include "messages/codec.hpp"
-#include "messages/trace_format.hpp"
+#include "messages/trace/trace_format.hpp"
+#include "messages/wire/codec.hpp"
 #include "tests/fuzz/fuzz.hpp"
-#include "tests/random_message.hpp"
-#include "transport/host_link_hello.hpp"
-#include "transport/page_table_builder.hpp"
+#include "tests/messages/wire/random_message.hpp"
+#include "transport/host_link/host_link_hello.hpp"
+#include "transport/planner/page_table_builder.hpp"
 
 #include <filesystem>
 #include <fstream>

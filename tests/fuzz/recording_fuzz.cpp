@@ -2,7 +2,7 @@
 // Recorded files, and every question that is asked of one: an input is the file itself, or, when it
 // begins with another byte than a file does, the payloads of its blocks, which get heads that fit
 // (no fuzzer guesses a checksum).
-#include "messages/trace_format.hpp"
+#include "messages/trace/trace_format.hpp"
 #include "tests/fuzz/fuzz.hpp"
 #include "tools/trace/check.hpp"
 #include "tools/trace/page.hpp"

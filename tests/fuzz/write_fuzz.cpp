@@ -3,8 +3,8 @@
 // them. Nothing may be written outside of the regions that are allowed, or read outside of what the
 // writer has lent. One region lies on a device, played here.
 #include "tests/fuzz/fuzz.hpp"
-#include "transport/copy_io.hpp"
-#include "transport/inbound_writes.hpp"
+#include "transport/copy/copy_io.hpp"
+#include "transport/fabric/inbound_writes.hpp"
 
 #include <algorithm>
 #include <array>

@@ -2,8 +2,8 @@
 // A CAF system on its test scheduler, for one thread.
 #include "tests/harness/arena.hpp"
 
-#include "messages/log.hpp"
-#include "messages/type_ids.hpp"
+#include "messages/local/type_ids.hpp"
+#include "messages/trace/log.hpp"
 #include "tests/harness/simulation.hpp"
 
 #include <caf/actor_system.hpp>

@@ -3,9 +3,9 @@
 // slots are lent. What nobody has lent is poisoned.
 #pragma once
 
-#include "messages/kv_slice.hpp"
-#include "messages/page_table.hpp"
-#include "messages/rank_info.hpp"
+#include "messages/values/kv_slice.hpp"
+#include "messages/values/page_table.hpp"
+#include "messages/values/rank_info.hpp"
 
 #include <cstddef>
 #include <cstdint>

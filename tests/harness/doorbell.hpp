@@ -2,7 +2,7 @@
 // How the simulated kernel reaches an actor: what arrives waits here until the actor is awake.
 #pragma once
 
-#include "messages/local_messages.hpp"
+#include "messages/local/local_messages.hpp"
 
 #include <caf/actor_addr.hpp>
 #include <caf/actor_cast.hpp>

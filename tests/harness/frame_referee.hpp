@@ -3,8 +3,8 @@
 // per attempt. Knows the messages, nothing of who sends them when.
 #pragma once
 
-#include "messages/codec.hpp"
-#include "messages/local_messages.hpp"
+#include "messages/local/local_messages.hpp"
+#include "messages/wire/codec.hpp"
 
 #include <deque>
 #include <functional>

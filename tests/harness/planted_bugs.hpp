@@ -2,7 +2,7 @@
 // The planted bugs by name, each with the mistake it repeats.
 #pragma once
 
-#include "messages/planted_bug.hpp"
+#include "messages/trace/planted_bug.hpp"
 
 #include <string_view>
 #include <vector>

@@ -3,8 +3,8 @@
 // wrong. Drawn from a seed or written down by name.
 #pragma once
 
-#include "actors/route.hpp"
-#include "messages/aux_record.hpp"
+#include "actors/context/route.hpp"
+#include "messages/values/aux_record.hpp"
 #include "tests/harness/sim_network.hpp"
 
 #include <chrono>

@@ -2,7 +2,7 @@
 // A question to a server of another process: there and back over the network, or lost on the way.
 #include "tests/harness/sim_info_link.hpp"
 
-#include "messages/handle.hpp"
+#include "messages/trace/handle.hpp"
 
 namespace kvferry::harness {
 

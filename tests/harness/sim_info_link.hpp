@@ -2,7 +2,7 @@
 // The info link of a simulated rank: the product's exchange, over the simulated network.
 #pragma once
 
-#include "actors/info_exchange.hpp"
+#include "actors/instance/info_exchange.hpp"
 #include "tests/harness/sim_network.hpp"
 
 #include <map>

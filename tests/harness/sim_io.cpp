@@ -2,10 +2,10 @@
 // Endpoints, frames and puts of a simulated rank.
 #include "tests/harness/sim_io.hpp"
 
-#include "messages/handle.hpp"
-#include "transport/peer_is_gone.hpp"
-#include "transport/put_check.hpp"
-#include "transport/sealed_bytes.hpp"
+#include "messages/trace/handle.hpp"
+#include "transport/fabric/peer_is_gone.hpp"
+#include "transport/fabric/put_check.hpp"
+#include "transport/fabric/sealed_bytes.hpp"
 
 #include <cstring>
 

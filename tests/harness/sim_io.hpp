@@ -6,9 +6,9 @@
 #pragma once
 
 #include "tests/harness/sim_network.hpp"
-#include "transport/inbound_writes.hpp"
-#include "transport/plan_expand.hpp"
-#include "transport/resident.hpp"
+#include "transport/fabric/inbound_writes.hpp"
+#include "transport/loop/resident.hpp"
+#include "transport/planner/plan_expand.hpp"
 
 #include <caf/typed_event_based_actor.hpp>
 #include <caf/typed_response_promise.hpp>

@@ -5,10 +5,10 @@
 // Never kinder than what transport/README.md ("Who can still write?") has measured.
 #pragma once
 
-#include "messages/codec.hpp"
+#include "messages/wire/codec.hpp"
 #include "tests/harness/doorbell.hpp"
 #include "tests/harness/sim_schedule.hpp"
-#include "transport/ucx_wire.hpp"
+#include "transport/fabric/ucx_wire.hpp"
 
 #include <functional>
 #include <map>

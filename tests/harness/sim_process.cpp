@@ -2,13 +2,13 @@
 // Putting a simulated rank together, as worker_parts does with a real one.
 #include "tests/harness/sim_process.hpp"
 
-#include "actors/rank_info_server.hpp"
-#include "messages/handle.hpp"
+#include "actors/instance/rank_info_server.hpp"
+#include "messages/trace/handle.hpp"
 #include "tests/harness/sim_io.hpp"
 #include "tests/harness/simulation.hpp"
-#include "transport/copy_io.hpp"
-#include "transport/loopback_host_link.hpp"
-#include "transport/page_table_builder.hpp"
+#include "transport/copy/copy_io.hpp"
+#include "transport/loopback/loopback_host_link.hpp"
+#include "transport/planner/page_table_builder.hpp"
 
 namespace kvferry::harness {
 

@@ -2,7 +2,7 @@
 // One process of one rank: the product's actors on simulated threads, over simulated I/O.
 #pragma once
 
-#include "actors/transfer_worker.hpp"
+#include "actors/rank/transfer_worker.hpp"
 #include "tests/harness/cache_memory.hpp"
 #include "tests/harness/scenario.hpp"
 #include "tests/harness/sim_info_link.hpp"

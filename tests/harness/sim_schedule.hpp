@@ -3,10 +3,10 @@
 // takes, and with what it is interleaved.
 #pragma once
 
-#include "messages/local_messages.hpp"
+#include "messages/local/local_messages.hpp"
 #include "tests/harness/random_source.hpp"
 #include "tests/harness/sim_trace.hpp"
-#include "transport/resident.hpp"
+#include "transport/loop/resident.hpp"
 
 #include <caf/actor_addr.hpp>
 #include <caf/actor_system.hpp>

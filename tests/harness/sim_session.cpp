@@ -2,7 +2,7 @@
 // The host's calls and ears. Nothing here asks the product what is right.
 #include "tests/harness/sim_session.hpp"
 
-#include "messages/handle.hpp"
+#include "messages/trace/handle.hpp"
 #include "tests/harness/sim_process.hpp"
 #include "tests/harness/simulation.hpp"
 

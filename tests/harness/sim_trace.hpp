@@ -4,7 +4,7 @@
 #pragma once
 
 #include "messages/errors.hpp"
-#include "messages/trace_format.hpp"
+#include "messages/trace/trace_format.hpp"
 
 #include <fstream>
 #include <memory>

@@ -2,7 +2,7 @@
 // The two phases of a simulation, and its faults.
 #include "tests/harness/simulation.hpp"
 
-#include "messages/handle.hpp"
+#include "messages/trace/handle.hpp"
 
 #include <algorithm>
 

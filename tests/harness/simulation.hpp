@@ -8,7 +8,7 @@
 #include "tests/harness/sim_process.hpp"
 #include "tests/harness/sim_session.hpp"
 #include "tests/harness/verdict.hpp"
-#include "transport/loopback_host_network.hpp"
+#include "transport/loopback/loopback_host_network.hpp"
 
 #include <list>
 #include <memory>

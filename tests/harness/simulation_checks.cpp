@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What must be true once everything has healed.
-#include "messages/handle.hpp"
+#include "messages/trace/handle.hpp"
 #include "tests/harness/simulation.hpp"
 
 #include <algorithm>

@@ -3,8 +3,8 @@
 #include "tools/bench/context_side.hpp"
 #include "tools/bench/memory.hpp"
 #include "tools/bench/report.hpp"
-#include "tools/process_tracing.hpp"
-#include "tools/subcommand.hpp"
+#include "tools/common/process_tracing.hpp"
+#include "tools/common/subcommand.hpp"
 
 #include <CLI/CLI.hpp>
 

@@ -5,7 +5,7 @@
 #include "tools/bench/helper.hpp"
 #include "tools/bench/rank.hpp"
 #include "tools/bench/raw_ucx.hpp"
-#include "tools/subcommand.hpp"
+#include "tools/common/subcommand.hpp"
 
 #include <map>
 #include <optional>

@@ -3,8 +3,8 @@
 // driver, through the same mapping.
 #include "tools/bench/device_memory.hpp"
 
-#include "cuda/device_pool.hpp"
-#include "cuda/driver.hpp"
+#include "cuda/device/device_pool.hpp"
+#include "cuda/device/driver.hpp"
 #include "tools/bench/host_memory.hpp"
 
 #include <algorithm>

@@ -2,7 +2,7 @@
 // fork and exec of this same program, one socket between the two.
 #include "tools/bench/helper.hpp"
 
-#include "transport/system_call.hpp"
+#include "transport/loop/system_call.hpp"
 
 #include <cerrno>
 #include <csignal>

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "messages/errors.hpp"
-#include "transport/unique_fd.hpp"
+#include "transport/loop/unique_fd.hpp"
 
 #include <nlohmann/json.hpp>
 

@@ -2,9 +2,9 @@
 // Memfd pools; the limit maps the peer's pool just as the runtime does.
 #include "tools/bench/host_memory.hpp"
 
-#include "transport/memfd_pool.hpp"
-#include "transport/memory_mapping.hpp"
-#include "transport/system_call.hpp"
+#include "transport/host_link/memfd_pool.hpp"
+#include "transport/host_link/memory_mapping.hpp"
+#include "transport/loop/system_call.hpp"
 
 #include <cstring>
 #include <fcntl.h>

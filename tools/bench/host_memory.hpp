@@ -3,7 +3,7 @@
 #pragma once
 
 #include "tools/bench/memory.hpp"
-#include "transport/memory_mapping.hpp"
+#include "transport/host_link/memory_mapping.hpp"
 
 namespace kvferry::bench {
 

@@ -3,7 +3,7 @@
 // in memory.cpp.
 #pragma once
 
-#include "messages/local_messages.hpp"
+#include "messages/local/local_messages.hpp"
 #include "tools/bench/schedule.hpp"
 
 #include <chrono>

@@ -2,7 +2,7 @@
 // From flags to blocks.
 #include "tools/bench/options.hpp"
 
-#include "messages/type_ids.hpp"
+#include "messages/local/type_ids.hpp"
 
 #include <algorithm>
 #include <limits>

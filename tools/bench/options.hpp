@@ -2,10 +2,10 @@
 // What `kvferry bench` measures: the flags, and the numbers that follow from them.
 #pragma once
 
-#include "actors/route.hpp"
-#include "actors/worker.hpp"
+#include "actors/context/route.hpp"
+#include "actors/host/worker.hpp"
 #include "messages/errors.hpp"
-#include "messages/header.hpp"
+#include "messages/wire/header.hpp"
 
 #include <nlohmann/json.hpp>
 

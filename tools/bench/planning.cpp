@@ -2,12 +2,12 @@
 // The cases, and the clock around the planner.
 #include "tools/bench/planning.hpp"
 
-#include "messages/codec.hpp"
-#include "messages/protocol.hpp"
-#include "messages/type_ids.hpp"
-#include "transport/page_table_builder.hpp"
-#include "transport/plan.hpp"
-#include "transport/plan_check.hpp"
+#include "messages/local/type_ids.hpp"
+#include "messages/wire/codec.hpp"
+#include "messages/wire/protocol.hpp"
+#include "transport/planner/page_table_builder.hpp"
+#include "transport/planner/plan.hpp"
+#include "transport/planner/plan_check.hpp"
 
 #include <algorithm>
 #include <chrono>

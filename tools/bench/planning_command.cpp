@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kvferry bench plan`: its options and its two forms of answer.
 #include "tools/bench/planning.hpp"
-#include "tools/demo/text.hpp"
-#include "tools/subcommand.hpp"
+#include "tools/common/subcommand.hpp"
+#include "tools/common/text.hpp"
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>

@@ -2,8 +2,8 @@
 // From options to a published rank.
 #include "tools/bench/rank.hpp"
 
-#include "tools/process_tracing.hpp"
-#include "transport/io_loop.hpp"
+#include "tools/common/process_tracing.hpp"
+#include "transport/loop/io_loop.hpp"
 
 #include <fstream>
 #include <string>

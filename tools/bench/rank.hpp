@@ -2,9 +2,9 @@
 // One side of the benchmark as a rank: its memory published by a worker.
 #pragma once
 
-#include "actors/runtime.hpp"
-#include "actors/trace_endpoint.hpp"
-#include "actors/trace_recording.hpp"
+#include "actors/host/runtime.hpp"
+#include "actors/observe/trace_endpoint.hpp"
+#include "actors/observe/trace_recording.hpp"
 #include "tools/bench/memory.hpp"
 
 #include <memory>

@@ -2,8 +2,8 @@
 // Plain loops over ucp calls.
 #include "tools/bench/raw_ucx.hpp"
 
-#include "messages/local_messages.hpp"
-#include "transport/ucx_error.hpp"
+#include "messages/local/local_messages.hpp"
+#include "transport/ucx/ucx_error.hpp"
 
 #include <algorithm>
 #include <array>

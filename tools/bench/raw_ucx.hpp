@@ -5,7 +5,7 @@
 
 #include "messages/errors.hpp"
 #include "tools/bench/schedule.hpp"
-#include "transport/ucx_handles.hpp"
+#include "transport/ucx/ucx_handles.hpp"
 
 #include <chrono>
 #include <cstddef>

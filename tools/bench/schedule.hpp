@@ -2,9 +2,9 @@
 // Which blocks each transfer moves: shuffled on both sides, the same in both processes.
 #pragma once
 
-#include "messages/header.hpp"
-#include "messages/kv_slice.hpp"
-#include "messages/page_table.hpp"
+#include "messages/values/kv_slice.hpp"
+#include "messages/values/page_table.hpp"
+#include "messages/wire/header.hpp"
 #include "tools/bench/options.hpp"
 
 #include <cstddef>

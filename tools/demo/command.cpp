@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kvferry demo`: its options, its run, its report.
-#include "messages/log.hpp"
+#include "messages/trace/log.hpp"
+#include "tools/common/subcommand.hpp"
 #include "tools/demo/orchestrator.hpp"
 #include "tools/demo/report.hpp"
-#include "tools/subcommand.hpp"
 
 #include <CLI/CLI.hpp>
 

@@ -3,7 +3,7 @@
 #include "tools/demo/copy_comparison.hpp"
 
 #include "tools/engine/random.hpp"
-#include "transport/memfd_pool.hpp"
+#include "transport/host_link/memfd_pool.hpp"
 
 #include <algorithm>
 #include <array>

@@ -2,8 +2,8 @@
 // What the generation side does on each of the orchestrator's lines.
 #include "tools/demo/generation_side.hpp"
 
+#include "tools/common/flight_recorder.hpp"
 #include "tools/demo/stopwatch.hpp"
-#include "tools/flight_recorder.hpp"
 
 #include <algorithm>
 #include <chrono>

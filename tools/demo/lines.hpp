@@ -2,7 +2,7 @@
 // Lines over pipes that never block: what does not fit waits here, what is not whole waits here.
 #pragma once
 
-#include "transport/unique_fd.hpp"
+#include "transport/loop/unique_fd.hpp"
 
 #include <deque>
 #include <optional>

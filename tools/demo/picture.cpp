@@ -3,7 +3,7 @@
 // entered on line 2 j + 1, so no two ranks ever share a stretch of wire that means nothing.
 #include "tools/demo/picture.hpp"
 
-#include "tools/demo/text.hpp"
+#include "tools/common/text.hpp"
 
 #include <algorithm>
 #include <array>

@@ -2,7 +2,7 @@
 // From a line to its handler.
 #include "tools/demo/protocol.hpp"
 
-#include "tools/demo/text.hpp"
+#include "tools/common/text.hpp"
 
 #include <stdexcept>
 

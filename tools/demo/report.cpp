@@ -2,8 +2,8 @@
 // Layout of the report.
 #include "tools/demo/report.hpp"
 
+#include "tools/common/text.hpp"
 #include "tools/demo/picture.hpp"
-#include "tools/demo/text.hpp"
 
 #include <algorithm>
 #include <set>

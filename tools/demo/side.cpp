@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kvferry demo-side`: one side's process, from its first line to its last.
-#include "actors/trace_recording.hpp"
+#include "actors/observe/trace_recording.hpp"
+#include "tools/common/process_tracing.hpp"
+#include "tools/common/subcommand.hpp"
 #include "tools/demo/context_side.hpp"
 #include "tools/demo/copy_comparison.hpp"
 #include "tools/demo/generation_side.hpp"
-#include "tools/process_tracing.hpp"
-#include "tools/subcommand.hpp"
 
 #include <CLI/CLI.hpp>
 

@@ -2,9 +2,9 @@
 // Start and stop of a side's ranks, and the two translations: shard to page table, blocks to slice.
 #include "tools/demo/side_ranks.hpp"
 
-#include "cuda/driver.hpp"
+#include "cuda/device/driver.hpp"
 #include "tools/demo/options.hpp"
-#include "transport/page_table_builder.hpp"
+#include "transport/planner/page_table_builder.hpp"
 
 #include <algorithm>
 #include <stdexcept>

@@ -2,12 +2,12 @@
 // All ranks of one side in this process: a pool and a kvferry worker each, one engine over all.
 #pragma once
 
-#include "actors/runtime.hpp"
-#include "actors/worker.hpp"
-#include "cuda/device_pool.hpp"
+#include "actors/host/runtime.hpp"
+#include "actors/host/worker.hpp"
+#include "cuda/device/device_pool.hpp"
 #include "tools/demo/protocol.hpp"
 #include "tools/engine/engine.hpp"
-#include "transport/memfd_pool.hpp"
+#include "transport/host_link/memfd_pool.hpp"
 
 #include <chrono>
 #include <cstdint>

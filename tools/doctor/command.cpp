@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kvferry doctor`: its options and its exit status.
+#include "tools/common/subcommand.hpp"
 #include "tools/doctor/report.hpp"
-#include "tools/subcommand.hpp"
 
 #include <CLI/CLI.hpp>
 

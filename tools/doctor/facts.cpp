@@ -2,10 +2,10 @@
 // Tries what a worker would do, with the same code, on the smallest scale.
 #include "tools/doctor/facts.hpp"
 
-#include "cuda/driver.hpp"
-#include "transport/memfd_pool.hpp"
-#include "transport/process_watch.hpp"
-#include "transport/unix_socket.hpp"
+#include "cuda/device/driver.hpp"
+#include "transport/host_link/memfd_pool.hpp"
+#include "transport/host_link/process_watch.hpp"
+#include "transport/host_link/unix_socket.hpp"
 
 #include <fstream>
 #include <poll.h>

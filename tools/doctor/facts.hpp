@@ -3,7 +3,7 @@
 // can be tested on machines that nobody has.
 #pragma once
 
-#include "transport/ucx_probe.hpp"
+#include "transport/ucx/ucx_probe.hpp"
 
 #include <cstdint>
 #include <optional>

@@ -2,8 +2,8 @@
 // The rules of the judgement. Routes come from the function that chooses them for transfers.
 #include "tools/doctor/report.hpp"
 
-#include "actors/route.hpp"
-#include "tools/demo/text.hpp"
+#include "actors/context/route.hpp"
+#include "tools/common/text.hpp"
 
 #include <nlohmann/json.hpp>
 

@@ -3,9 +3,9 @@
 //
 // A real host has the two ranks in two processes, mostly on two machines; nothing in the calls
 // changes. Run it: build/bin/two_ranks
-#include "actors/runtime.hpp"
-#include "transport/memfd_pool.hpp"
-#include "transport/page_table_builder.hpp"
+#include "actors/host/runtime.hpp"
+#include "transport/host_link/memfd_pool.hpp"
+#include "transport/planner/page_table_builder.hpp"
 
 #include <chrono>
 #include <cstring>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kvferry plan`: who sends what to whom between two instances, without starting either.
+#include "tools/common/subcommand.hpp"
 #include "tools/plan/text.hpp"
-#include "tools/subcommand.hpp"
 
 #include <CLI/CLI.hpp>
 

@@ -2,9 +2,9 @@
 // The reason behind each pair of ranks.
 #include "tools/plan/routes.hpp"
 #include "tools/plan/text.hpp"
-#include "transport/cohorts.hpp"
-#include "transport/shard_overlap.hpp"
-#include "transport/topology.hpp"
+#include "transport/planner/cohorts.hpp"
+#include "transport/planner/shard_overlap.hpp"
+#include "transport/planner/topology.hpp"
 
 #include <algorithm>
 

@@ -2,8 +2,8 @@
 // Strict parsing of the flags of `kvferry plan`.
 #include "tools/plan/options.hpp"
 
-#include "messages/type_ids.hpp"
-#include "tools/key_values.hpp"
+#include "messages/local/type_ids.hpp"
+#include "tools/common/key_values.hpp"
 
 #include <charconv>
 

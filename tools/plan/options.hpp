@@ -3,7 +3,7 @@
 #pragma once
 
 #include "messages/errors.hpp"
-#include "transport/page_table_builder.hpp"
+#include "transport/planner/page_table_builder.hpp"
 
 #include <cstdint>
 #include <optional>

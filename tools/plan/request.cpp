@@ -2,8 +2,8 @@
 // Block lists of a whole prompt.
 #include "tools/plan/request.hpp"
 
-#include "messages/type_ids.hpp"
-#include "transport/plan.hpp"
+#include "messages/local/type_ids.hpp"
+#include "transport/planner/plan.hpp"
 
 #include <algorithm>
 #include <utility>

@@ -2,7 +2,7 @@
 // One request of a `kvferry plan` question: which blocks both sides list, and what moves.
 #pragma once
 
-#include "messages/rank_info.hpp"
+#include "messages/values/rank_info.hpp"
 #include "tools/plan/routes.hpp"
 
 namespace kvferry::tools {

@@ -2,11 +2,11 @@
 // Instances of the default cache format, asked what they would do.
 #include "tools/plan/routes.hpp"
 
-#include "messages/type_ids.hpp"
+#include "messages/local/type_ids.hpp"
 #include "tools/plan/request.hpp"
-#include "transport/cohorts.hpp"
-#include "transport/pair_layout.hpp"
-#include "transport/topology.hpp"
+#include "transport/planner/cohorts.hpp"
+#include "transport/planner/pair_layout.hpp"
+#include "transport/planner/topology.hpp"
 
 #include <algorithm>
 #include <map>

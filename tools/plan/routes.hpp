@@ -3,7 +3,7 @@
 // use.
 #pragma once
 
-#include "messages/rank_info.hpp"
+#include "messages/values/rank_info.hpp"
 #include "tools/plan/options.hpp"
 
 #include <cstdint>

@@ -2,8 +2,8 @@
 // Table and picture of `kvferry plan`.
 #include "tools/plan/text.hpp"
 
-#include "tools/demo/text.hpp"
-#include "transport/topology.hpp"
+#include "tools/common/text.hpp"
+#include "transport/planner/topology.hpp"
 
 #include <algorithm>
 #include <sstream>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command line of `kvferry trace`.
-#include "messages/trace.hpp"
-#include "tools/subcommand.hpp"
+#include "messages/trace/trace.hpp"
+#include "tools/common/subcommand.hpp"
 #include "tools/trace/diff.hpp"
 #include "tools/trace/live_command.hpp"
 #include "tools/trace/open_run.hpp"

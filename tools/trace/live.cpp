@@ -2,8 +2,8 @@
 // One poll loop over all processes; every block is looked at before it is written.
 #include "tools/trace/live.hpp"
 
-#include "messages/trace_format.hpp"
-#include "transport/unique_fd.hpp"
+#include "messages/trace/trace_format.hpp"
+#include "transport/loop/unique_fd.hpp"
 
 #include <algorithm>
 #include <cerrno>

@@ -2,8 +2,8 @@
 // The command lines of what looks at running processes.
 #include "tools/trace/live_command.hpp"
 
-#include "actors/trace_endpoint.hpp"
-#include "tools/subcommand.hpp"
+#include "actors/observe/trace_endpoint.hpp"
+#include "tools/common/subcommand.hpp"
 #include "tools/trace/live.hpp"
 #include "tools/trace/open_run.hpp"
 #include "tools/trace/top.hpp"

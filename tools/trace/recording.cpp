@@ -2,8 +2,8 @@
 // Blocks into events; nothing in a file is believed before it is checked.
 #include "tools/trace/recording.hpp"
 
-#include "messages/trace_format.hpp"
-#include "messages/type_ids.hpp"
+#include "messages/local/type_ids.hpp"
+#include "messages/trace/trace_format.hpp"
 
 #include <algorithm>
 #include <filesystem>

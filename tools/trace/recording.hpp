@@ -3,8 +3,8 @@
 #pragma once
 
 #include "messages/errors.hpp"
-#include "messages/trace.hpp"
-#include "messages/trace_format.hpp"
+#include "messages/trace/trace.hpp"
+#include "messages/trace/trace_format.hpp"
 
 #include <cstddef>
 #include <cstdint>

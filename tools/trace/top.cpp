@@ -2,7 +2,7 @@
 // Counts and sorts what sessions said of themselves.
 #include "tools/trace/top.hpp"
 
-#include "tools/demo/text.hpp"
+#include "tools/common/text.hpp"
 #include "tools/trace/pictures.hpp"
 
 #include <nlohmann/json.hpp>

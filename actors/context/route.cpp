@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: Apache-2.0
+// The rules that choose a route.
+#include "actors/context/route.hpp"
+
+#include "messages/local/type_ids.hpp"
+
+#include <algorithm>
+
+namespace kvferry {
+
+namespace {
+
+const mapped_region* find_mapping(const peer_view& peer, std::uint32_t region, int device) {
+    auto found = std::find_if(peer.mapped.begin(), peer.mapped.end(), [=](const mapped_region& x) {
+        return x.region == region && x.device == device;
+    });
+    return found == peer.mapped.end() ? nullptr : &*found;
+}
+
+/// Plans are checked against what the peer says of its regions, copies go to what is mapped.
+bool maps_whole(const mapped_region& mapping, const peer_view& peer) {
+    return mapping.region < peer.regions.size()
+           && mapping.bytes >= peer.regions[mapping.region].bytes;
+}
+
+/// The region of the peer that a part writes, if that lies on a device.
+const memory_region* written_on_device(const plan_part& part, const peer_view& peer) {
+    const auto region = peer.info.pages->pools[part.target_pool].region;
+    const bool found =
+        region < peer.regions.size() && peer.regions[region].kind == memory_kind::cuda;
+    return found ? &peer.regions[region] : nullptr;
+}
+
+bool writes_device(const copy_plan& plan, const peer_view& peer) {
+    return std::any_of(plan.parts.begin(), plan.parts.end(), [&](const plan_part& part) {
+        return written_on_device(part, peer) != nullptr;
+    });
+}
+
+/// The peer's devices take in what is put there.
+bool puts_reach_devices(const copy_plan& plan, const peer_view& peer) {
+    return std::all_of(plan.parts.begin(), plan.parts.end(), [&](const plan_part& part) {
+        const auto* region = written_on_device(part, peer);
+        return !region || !region->access_key.empty();
+    });
+}
+
+/// Who has to copy: a device as soon as memory of one is concerned, the one that is read from when
+/// there is one. Other devices of the rank reach its memory too.
+int copier_of(const copy_plan& plan, const own_memory& own, const peer_view& peer) {
+    for (const auto& part : plan.parts)
+        if (auto region = own.region_of_pool[part.source_pool]; own.regions[region].device >= 0)
+            return own.regions[region].device;
+    return writes_device(plan, peer) && !own.devices.empty() ? own.devices.front()
+                                                             : mapped_region::by_host;
+}
+
+/// Why the copier does not reach every pool that the plan writes; empty when it does.
+std::string why_unmapped(const copy_plan& plan, const peer_view& peer, int device) {
+    for (const auto& part : plan.parts) {
+        const auto& pool = peer.info.pages->pools[part.target_pool];
+        auto region = "region " + std::to_string(pool.region) + " of " + describe(peer.info);
+        if (pool.region >= peer.regions.size())
+            return region + " is not registered";
+        const auto* mapping = find_mapping(peer, pool.region, device);
+        if (mapping && maps_whole(*mapping, peer))
+            continue;
+        if (mapping)
+            return region + " is mapped for " + std::to_string(mapping->bytes) + " of its "
+                   + std::to_string(peer.regions[pool.region].bytes) + " bytes";
+        if (auto found = peer.device_obstacles.find({device, pool.region});
+            found != peer.device_obstacles.end())
+            return region + " is not mapped: " + found->second;
+        if (!peer.unmapped_reason.empty())
+            return peer.unmapped_reason;
+        auto kind = peer.regions[pool.region].kind;
+        return region + " is " + to_string(kind)
+               + (kind == memory_kind::cuda ? " memory, and this rank has no device"
+                                            : " memory, which cannot be mapped");
+    }
+    return {};
+}
+
+/// Why the copier does not reach every pool that the plan reads; empty when it does.
+std::string why_unreadable(const copy_plan& plan, const own_memory& own, int device) {
+    for (const auto& part : plan.parts)
+        if (const auto& region = own.regions[own.region_of_pool[part.source_pool]];
+            device >= 0 && region.device < 0 && !region.unpinned_reason.empty())
+            return "cuda:" + std::to_string(device) + " cannot read this rank's region "
+                   + std::to_string(own.region_of_pool[part.source_pool]) + ": "
+                   + region.unpinned_reason;
+    return {};
+}
+
+bool reads_device(const copy_plan& plan, const own_memory& own) {
+    return std::any_of(plan.parts.begin(), plan.parts.end(), [&](const plan_part& part) {
+        return own.regions[own.region_of_pool[part.source_pool]].kind == memory_kind::cuda;
+    });
+}
+
+/// The fabric moves host memory: between two host pools by itself, else through staging memory on
+/// the side of each device.
+caf::expected<route> unmapped_route(const copy_plan& plan, const own_memory& own,
+                                    const peer_view& peer, route_choice asked,
+                                    const std::string& obstacle) {
+    const bool reads = reads_device(plan, own), writes = writes_device(plan, peer);
+    auto refuse = [&](const std::string& why) {
+        return make_error(errc::transfer_failed, "route " + to_string(asked) + " to "
+                                                     + describe(peer.info) + " was asked for, but "
+                                                     + why);
+    };
+    if (writes && !puts_reach_devices(plan, peer))
+        return make_error(errc::transfer_failed,
+                          "memory on a device of " + describe(peer.info)
+                              + " is written by a mapping only, which is not taken: " + obstacle);
+    if (!reads && !writes) {
+        if (asked == route_choice::staged)
+            return refuse("it is host memory on both sides");
+        return route::direct;
+    }
+    if (asked == route_choice::direct)
+        return refuse(std::string{"it is memory on a device that is "}
+                      + (reads ? "read" : "written"));
+    return route::staged;
+}
+
+/// Every mapping of a region: one device's pin of host memory serves the others too.
+void hold_all(const peer_view& peer, std::uint32_t region, routed& result) {
+    for (const auto& mapping : peer.mapped)
+        if (mapping.region == region)
+            result.holds.push_back(mapping.mapping);
+}
+
+} // namespace
+
+bool readable_by_host(const own_memory& own) {
+    return std::none_of(own.regions.begin(), own.regions.end(),
+                        [](const own_region& region) { return region.kind == memory_kind::cuda; });
+}
+
+std::string to_string(route x) {
+    switch (x) {
+    case route::mapped:
+        return "mapped";
+    case route::staged:
+        return "staged";
+    default:
+        return "direct";
+    }
+}
+
+std::string to_string(route_choice x) {
+    switch (x) {
+    case route_choice::mapped:
+        return "mapped";
+    case route_choice::direct:
+        return "direct";
+    case route_choice::staged:
+        return "staged";
+    default:
+        return "auto";
+    }
+}
+
+caf::expected<route_choice> parse_route_choice(std::string_view text) {
+    for (auto choice : {route_choice::automatic, route_choice::mapped, route_choice::direct,
+                        route_choice::staged})
+        if (text == to_string(choice))
+            return choice;
+    return make_error(errc::invalid_argument,
+                      "route '" + std::string{text} + "' is none of auto, mapped, direct, staged");
+}
+
+caf::expected<routed> choose_route(const copy_plan& plan, const own_memory& own,
+                                   const peer_view& peer, route_choice asked) {
+    routed result;
+    result.device = copier_of(plan, own, peer);
+    auto obstacle = why_unmapped(plan, peer, result.device);
+    if (obstacle.empty())
+        obstacle = why_unreadable(plan, own, result.device);
+    if (asked == route_choice::mapped && !obstacle.empty())
+        return make_error(errc::transfer_failed, "route mapped to " + describe(peer.info)
+                                                     + " was asked for, but " + obstacle);
+    if (asked == route_choice::direct || asked == route_choice::staged)
+        obstacle = "asked for";
+    const auto use_mapping = obstacle.empty();
+    result.taken = route::mapped;
+    if (!use_mapping) {
+        auto other = unmapped_route(plan, own, peer, asked, obstacle);
+        if (!other)
+            return std::move(other.error());
+        result.taken = *other;
+        if (!reads_device(plan, own)) // nothing to gather
+            result.device = mapped_region::by_host;
+    }
+    if (result.taken == route::staged && result.device >= 0)
+        if (auto problem = why_unreadable(plan, own, result.device); !problem.empty())
+            return make_error(errc::transfer_failed, problem);
+    result.text = to_string(result.taken);
+    if (result.device >= 0)
+        result.text += " by cuda:" + std::to_string(result.device);
+    if (result.taken == route::staged && writes_device(plan, peer))
+        result.text += " into device memory";
+    if (!use_mapping)
+        result.text += ": " + obstacle;
+    for (const auto& pool : peer.info.pages->pools) {
+        pool_base base{0, pool.slot_stride_bytes, pool.region};
+        if (pool.region >= peer.regions.size()) {
+            // The plan does not touch it, or it would have failed its check.
+        } else if (!use_mapping) {
+            base.slot0_address = peer.regions[pool.region].base_address + pool.region_offset_bytes;
+        } else if (const auto* mapping = find_mapping(peer, pool.region, result.device)) {
+            base.slot0_address =
+                reinterpret_cast<std::uint64_t>(mapping->base) + pool.region_offset_bytes;
+            hold_all(peer, pool.region, result);
+        }
+        result.target_pools.push_back(base);
+    }
+    return result;
+}
+
+} // namespace kvferry

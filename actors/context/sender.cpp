@@ -1,0 +1,443 @@
+// SPDX-License-Identifier: Apache-2.0
+// Routing of requests to tx_sessions, leases of early requests, deadlines.
+#include "actors/context/sender.hpp"
+
+#include "actors/context/tx_session.hpp"
+#include "actors/shared/collect_status.hpp"
+#include "actors/shared/session_waits.hpp"
+#include "messages/trace/handle.hpp"
+#include "messages/trace/log.hpp"
+#include "messages/trace/planted_bug.hpp"
+
+#include <algorithm>
+#include <limits>
+
+namespace kvferry {
+
+namespace {
+
+/// Behind every piece that a session may have: a report of it completes nothing that is not
+/// complete already.
+constexpr send_piece beyond_all{{std::numeric_limits<std::uint32_t>::max()}, true};
+
+} // namespace
+
+sender_state::sender_state(sender_actor::pointer self,
+                           std::shared_ptr<const sender_environment> environment)
+    : self_(self), environment_(std::move(environment)) {
+    self_->set_down_handler([this](const caf::down_msg& down) { on_down(down); });
+}
+
+sender_actor::behavior_type sender_state::make_behavior() {
+    return {
+        handle(this, &sender_state::on_open),         handle(this, &sender_state::on_request),
+        handle(this, &sender_state::on_cancel),       handle(this, &sender_state::on_gone),
+        handle(this, &sender_state::on_peer_ready),   handle(this, &sender_state::on_peer_lost),
+        handle(this, &sender_state::on_process_gone), handle(this, &sender_state::on_retired),
+        handle(this, &sender_state::on_transferring), handle(this, &sender_state::on_deadline),
+        handle(this, &sender_state::on_list),         handle(this, &sender_state::on_cancel_all),
+        handle(this, &sender_state::on_ended),
+    };
+}
+
+caf::result<tx_opened> sender_state::on_open(const open_tx& ask) {
+    if (stopping_)
+        return stopping_;
+    if (ask.request.value > rid_max)
+        return make_error(errc::invalid_argument,
+                          "rid " + to_string(ask.request) + " needs more than 63 bits");
+    if (sessions_.contains(ask.request) && !planted(planted_bug::rid_taken_over))
+        return make_error(errc::duplicate, "rid " + to_string(ask.request)
+                                               + " has a sending session that is not released yet");
+    if (sessions_.size() >= environment_->bounds.sessions_max)
+        return make_error(errc::limit_exceeded,
+                          "sessions_max = " + std::to_string(environment_->bounds.sessions_max)
+                              + " sending sessions are live: open rid " + to_string(ask.request)
+                              + " later");
+    auto actor = spawn_at<tx_session_actor, tx_session_state>(
+        self_->system(), environment_->home,
+        tx_session_state::dependencies{environment_, self_, ask.observer, ask.request, ask.aux,
+                                       sessions_opened_++});
+    self_->monitor(actor);
+    by_actor_.emplace(actor.id(), ask.request);
+    auto& fresh = sessions_[ask.request] = {actor, ask.observer, ask.transfer_deadline};
+    ended_.erase(ask.request);
+    leases_.erase(ask.request);
+    session_deadlines_.set(ask.request, self_->clock().now() + ask.deadline);
+    if (auto early = early_.find(ask.request); early != early_.end()) {
+        for (auto& waiting : early->second)
+            if (!planted(planted_bug::early_request_forgotten))
+                pass_on(fresh, std::move(waiting.request), std::move(waiting.peer));
+        early_requests_ -= early->second.size();
+        early_.erase(early);
+    }
+    rearm();
+    return tx_opened{actor};
+}
+
+/// Remembers what may be in flight for whom, should the session die.
+void sender_state::pass_on(session& to, request_data request, peer_view_ptr peer) {
+    const auto& header = request.header;
+    const auto bound = to.asked.try_emplace(header.sender, header.session).first->second;
+    const auto known =
+        std::any_of(to.requests.begin(), to.requests.end(), [&header](const message_header& other) {
+            return other.sender == header.sender && other.receive_slice == header.receive_slice;
+        });
+    if (bound == header.session && !known)
+        to.requests.push_back(header);
+    tell(self_, to.actor, bind_receiver{std::move(request), std::move(peer)});
+}
+
+void sender_state::on_request(const request_data& request) {
+    auto peer = peers_.find(request.header.sender);
+    if (peer == peers_.end()) { // its link ended in the meantime; the receiver knows
+        count(environment_->counters, ignored::no_link);
+        return;
+    }
+    auto id = request.header.request;
+    if (auto session = sessions_.find(id); session != sessions_.end()) {
+        if (session->second.died)
+            answer_for_the_dead(session->second, request, peer->second);
+        else
+            pass_on(session->second, request, peer->second);
+        return;
+    }
+    if (answered_by_memory(request, peer->second))
+        return;
+    if (stopping_) {
+        answer_gone(peer->second, request.header, stopping_);
+        return;
+    }
+    // A replay replaces its former self.
+    auto& waiting = early_[id];
+    const auto known = std::erase_if(waiting, [&](const early_request& other) {
+        return other.request.header.sender == request.header.sender
+               && other.request.header.session == request.header.session
+               && other.request.header.receive_slice == request.header.receive_slice;
+    });
+    early_requests_ -= known;
+    if (known != 0 && !request.renewal)
+        count(environment_->counters, ignored::duplicate);
+    if (request.renewal && known == 0) {
+        if (waiting.empty())
+            early_.erase(id);
+        if (!planted(planted_bug::sweep_without_answer))
+            answer_gone(peer->second, request.header,
+                        make_error(errc::gone, "rid " + to_string(id) + " is not waiting on "
+                                                   + describe(environment_->self) + " any more"));
+        return;
+    }
+    // Nobody waits for an answer to a request for nothing: it never takes the room of one that
+    // counts.
+    const auto wants_nothing = !request.kv && request.aux == aux_mode::none;
+    if (wants_nothing && early_requests_ >= environment_->bounds.early_requests_max / 2) {
+        if (waiting.empty())
+            early_.erase(id);
+        return;
+    }
+    if (early_requests_ >= environment_->bounds.early_requests_max) {
+        refused answer{request.header, side::generation, {}};
+        answer.reason = to_wire(make_error(
+            errc::limit_exceeded,
+            "early_requests_max = " + std::to_string(environment_->bounds.early_requests_max)
+                + " requests wait for their session on " + describe(environment_->self)));
+        if (waiting.empty())
+            early_.erase(id);
+        tell(self_, peer->second->link, send_message{std::move(answer)});
+        return;
+    }
+    waiting.push_back({request, peer->second});
+    waiting.back().request.renewal = false; // it stands for what it renews
+    ++early_requests_;
+    leases_.set(id, self_->clock().now() + environment_->bounds.early_request_lease);
+    rearm();
+}
+
+/// One attempt of each receiver rank ends with the session that it was meant for.
+bool sender_state::answered_by_memory(const request_data& request, const peer_view_ptr& peer) {
+    auto ended = ended_.find(request.header.request);
+    if (ended == ended_.end())
+        return false;
+    auto known = ended->second.told.try_emplace(request.header.sender, request.header.session);
+    if (known.first->second != request.header.session)
+        return false;
+    answer_gone(peer, request.header, ended->second.reason);
+    return true;
+}
+
+/// Of early requests; a memory of the same rid keeps it.
+void sender_state::drop_lease(rid id) {
+    if (!ended_.contains(id))
+        leases_.erase(id);
+}
+
+void sender_state::on_cancel(const cancel_session& cancel) {
+    auto id = cancel.header.request;
+    auto peer = peers_.find(cancel.header.sender);
+    if (peer == peers_.end()) {
+        count(environment_->counters, ignored::no_link);
+        return;
+    }
+    if (auto session = sessions_.find(id); session != sessions_.end()) {
+        if (!session->second.died)
+            tell(self_, session->second.actor, unbind_receiver{cancel, peer->second});
+        else if (may_be_served(session->second, cancel.header))
+            count(environment_->counters, ignored::session_died); // it was told: in doubt
+        else
+            answer_gone(peer->second, cancel.header, session->second.died);
+        return;
+    }
+    std::size_t forgotten = 0;
+    if (auto early = early_.find(id); early != early_.end()) {
+        forgotten = std::erase_if(early->second, [&](const early_request& waiting) {
+            return waiting.request.header.session == cancel.header.session;
+        });
+        early_requests_ -= forgotten;
+        if (early->second.empty()) {
+            early_.erase(early);
+            drop_lease(id);
+        }
+    }
+    if (forgotten == 0)
+        count(environment_->counters, ignored::no_session);
+    // Whether it waited here or was never known: nothing of that attempt is or will be in flight.
+    answer_gone(peer->second, cancel.header, from_wire(cancel.reason));
+}
+
+void sender_state::on_gone(const gone& message) {
+    if (auto session = sessions_.find(message.header.request); session != sessions_.end())
+        tell(self_, session->second.actor, message);
+    else
+        count(environment_->counters, ignored::no_session);
+}
+
+void sender_state::on_peer_ready(const peer_ready& message) {
+    peers_[message.peer->info.process] = message.peer;
+}
+
+void sender_state::on_peer_lost(const peer_lost& message) {
+    peers_.erase(message.peer);
+    for (auto early = early_.begin(); early != early_.end();) {
+        early_requests_ -= std::erase_if(early->second, [&](const early_request& waiting) {
+            return waiting.request.header.sender == message.peer;
+        });
+        if (early->second.empty()) {
+            drop_lease(early->first);
+            early = early_.erase(early);
+        } else {
+            ++early;
+        }
+    }
+    for (auto& [id, session] : sessions_)
+        tell(self_, session.actor, message);
+}
+
+void sender_state::on_process_gone(const process_gone& message) {
+    for (auto& [id, session] : sessions_)
+        tell(self_, session.actor, message);
+}
+
+void sender_state::on_transferring(const session_transferring& message) {
+    if (auto session = sessions_.find(message.request); session != sessions_.end()) {
+        session_deadlines_.set(message.request,
+                               self_->clock().now() + session->second.transfer_deadline);
+        rearm();
+    }
+}
+
+void sender_state::on_ended(const session_ended& message) {
+    if (auto session = sessions_.find(message.request); session != sessions_.end())
+        session->second.ended = true;
+}
+
+void sender_state::on_retired(const session_retired& message) {
+    attempts asked;
+    if (auto session = sessions_.extract(message.request)) {
+        asked = std::move(session.mapped().asked);
+        tell(self_, session.mapped().actor,
+             deadline_tick{}); // behind all that was sent to it: it may end
+    }
+    session_deadlines_.erase(message.request);
+    if (message.reason && ended_.size() < environment_->bounds.early_requests_max) {
+        ended_[message.request] = {message.reason, std::move(asked)};
+        leases_.set(message.request,
+                    self_->clock().now() + environment_->bounds.early_request_lease);
+        rearm();
+    }
+    finish_if_empty();
+}
+
+// -- the death of a session ---------------------------------------------------------------------
+// Its transfers go on, and their ends are told to nobody: source pages and target pages stay on
+// loan for as long as the process lives. That costs memory, which is named and counted; a rank that
+// went on as if the session had never been would answer `gone`, which receivers take for proof.
+
+void sender_state::on_down(const caf::down_msg& down) {
+    auto known = by_actor_.extract(down.source.id());
+    if (!known)
+        return;
+    auto found = sessions_.find(known.mapped());
+    if (found == sessions_.end() || found->second.actor.id() != known.key())
+        return; // it was retired
+    session_died(found->first, found->second, down.reason);
+}
+
+void sender_state::session_died(rid id, session& dead, const caf::error& why) {
+    dead.died = make_error(errc::handler_failed,
+                           "rid " + to_string(id) + ": its tx_session on "
+                               + describe(environment_->self) + " died (" + to_string(why)
+                               + "): what it had started may still read and write");
+    logger().error("{}; its pages stay on loan until the process is started anew",
+                   describe(dead.died));
+    session_deadlines_.erase(id);
+    count_death(environment_->counters);
+    const auto told = std::exchange(dead.ended, true);
+    if (!told)
+        tell(self_, dead.observer,
+             session_finished{side::context, id, {}, session_state::error, dead.died, {}, {}});
+    if (planted(planted_bug::gone_after_death))
+        return;
+    for (const auto& header : dead.requests) {
+        auto peer = peers_.find(header.sender);
+        if (peer == peers_.end())
+            continue;
+        const auto& link = peer->second->link;
+        if (!told)
+            tell(self_, link,
+                 send_message{cancel_session{header, side::generation, to_wire(dead.died)}});
+        if (header.kind != payload_kind::kv)
+            continue;
+        kv_agent_result report;
+        report.header = header;
+        report.header.writer = environment_->self.rank;
+        report.header.piece = beyond_all;
+        report.result = agent_result::in_doubt;
+        report.error = to_wire(dead.died);
+        tell(self_, link, send_message{std::move(report)});
+    }
+    if (planted(planted_bug::release_on_death))
+        tell(self_, dead.observer, session_released{side::context, id, {}});
+    finish_if_empty();
+}
+
+/// One of the attempts whose requests the session had got, or may have got, before it died.
+bool sender_state::may_be_served(const session& dead, const message_header& header) {
+    auto asked = dead.asked.find(header.sender);
+    return asked != dead.asked.end() && asked->second == header.session
+           && !planted(planted_bug::gone_after_death);
+}
+
+/// `gone` only to whom it never knew.
+void sender_state::answer_for_the_dead(const session& dead, const request_data& request,
+                                       const peer_view_ptr& peer) {
+    if (may_be_served(dead, request.header))
+        count(environment_->counters, ignored::session_died);
+    else
+        answer_gone(peer, request.header, dead.died);
+}
+
+void sender_state::on_deadline(const deadline_tick&) {
+    auto now = self_->clock().now();
+    timer_.fired(now);
+    for (auto id : session_deadlines_.due(now))
+        if (auto session = sessions_.find(id); session != sessions_.end())
+            tell(self_, session->second.actor, deadline_tick{});
+    for (auto id : leases_.due(now)) {
+        ended_.erase(id);
+        auto early = early_.find(id);
+        if (early == early_.end())
+            continue;
+        for (auto& waiting : early->second)
+            if (!planted(planted_bug::sweep_without_answer))
+                answer_gone(waiting.peer, waiting.request.header,
+                            make_error(errc::gone, "rid " + to_string(id) + " was not opened on "
+                                                       + describe(environment_->self)
+                                                       + " within early_request_lease"));
+        early_requests_ -= early->second.size();
+        early_.erase(early);
+    }
+    rearm();
+}
+
+caf::result<session_list> sender_state::on_list(const list_sessions& message) {
+    const auto wanted = [only = message.request](rid request) { return !only || request == *only; };
+    session_list known;
+    for (const auto& [request, waiting] : early_) {
+        if (!wanted(request))
+            continue;
+        session_status status;
+        status.request = request;
+        for (const auto& early : waiting) {
+            status.peers[early.peer->info.rank] = exposure::unexposed;
+            status.waits.push_back(
+                {"the host's open_tx(), to answer request_data of " + describe(early.peer->info),
+                 "host"});
+        }
+        status.waits_for = text_of(status.waits);
+        status.deadline = leases_.of(request);
+        known.unopened.push_back(std::move(status));
+    }
+    for (const auto& [request, dead] : sessions_) {
+        if (!dead.died || !wanted(request))
+            continue;
+        session_status status;
+        status.request = request;
+        status.state = session_state::error;
+        for (const auto& header : dead.requests)
+            if (auto peer = peers_.find(header.sender); peer != peers_.end())
+                status.peers[peer->second->info.rank] = exposure::in_doubt;
+        status.waits.push_back(
+            {"the end of the process, since " + text_of(dead.died), "transfer_worker"});
+        status.waits_for = text_of(status.waits);
+        known.sessions.push_back(std::move(status));
+    }
+    return collect_status(
+        self_, sessions_, session_deadlines_,
+        [wanted](rid request, const session& x) { return !x.died && wanted(request); },
+        std::move(known));
+}
+
+caf::result<void> sender_state::on_cancel_all(const cancel_request& cancel) {
+    stopping_ = cancel.reason;
+    for (auto& [id, session] : sessions_)
+        tell(self_, session.actor, cancel);
+    for (auto& [id, waiting] : early_)
+        for (auto& early : waiting)
+            answer_gone(early.peer, early.request.header, cancel.reason);
+    early_.clear();
+    early_requests_ = 0;
+    auto promise = self_->make_response_promise<void>();
+    stop_promises_.push_back(promise);
+    finish_if_empty();
+    return promise;
+}
+
+void sender_state::answer_gone(const peer_view_ptr& to, const message_header& of,
+                               const caf::error& reason) {
+    if (planted(planted_bug::gone_not_answered))
+        return;
+    tell(self_, to->link, send_message{gone{of, side::generation, to_wire(reason)}});
+}
+
+void sender_state::finish_if_empty() {
+    if (!stopping_)
+        return;
+    caf::error kept;
+    for (const auto& [id, session] : sessions_) {
+        if (!session.died)
+            return;
+        kept = session.died;
+    }
+    for (auto& promise : stop_promises_)
+        kept ? promise.deliver(kept) : promise.deliver();
+    stop_promises_.clear();
+}
+
+void sender_state::rearm() {
+    auto next = session_deadlines_.next();
+    if (auto lease = leases_.next(); lease && (!next || *lease < *next))
+        next = lease;
+    timer_.rearm(self_, next);
+}
+
+} // namespace kvferry

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// Memory of a device to where only the fabric reaches: the device gathers pieces into pinned host
+// memory, the fabric puts them from there, one while the next ones are gathered. A peer on this
+// machine whose device can read that memory takes them there itself.
+#pragma once
+
+#include "messages/limits.hpp"
+#include "messages/local/local_messages.hpp"
+#include "transport/planner/staged_plan.hpp"
+
+#include <deque>
+#include <map>
+#include <vector>
+
+namespace kvferry {
+
+struct staged_put_state {
+    static inline constexpr const char* name = "staged_put";
+
+    struct dependencies {
+        limits bounds;
+        int ordinal = 0;
+        device_actor device;
+        fabric_actor fabric;
+        /// Outlives the device's actor, which pins it at the first transfer. With a memfd it is
+        /// shared with peers, as staging_region().
+        host_region staging;
+    };
+
+    staged_put_state(staged_put_actor::pointer self, dependencies);
+
+    staged_put_actor::behavior_type make_behavior();
+
+private:
+    struct transfer {
+        start_put command;
+        staged_cursor cursor;
+        /// In staging memory.
+        std::size_t pieces = 0;
+        std::uint64_t bytes = 0;
+        /// Handed to the device.
+        std::uint64_t gathered_bytes = 0;
+        /// Its first piece waits for the host's event; the others have no turn until it has
+        /// happened.
+        bool held = false;
+        agent_result result = agent_result::success;
+        caf::error stopped_by;
+        bool cut_up = false;
+        time_point began;
+    };
+
+    /// What lies in one place of the staging memory.
+    struct piece {
+        transfer_id of;
+        std::byte* place = nullptr;
+        copy_job put;
+        std::uint64_t bytes = 0;
+        bool is_put = false;
+    };
+
+    void on_start(start_put&);
+    void on_done(const transfer_done&);
+    void on_cancel(const cancel_transfer&);
+
+    void pin();
+    void pinned(const caf::error&);
+    void pump();
+    void gather(transfer&, staged_piece, std::byte* place);
+    void stop(transfer&, agent_result, caf::error);
+    void finish_if_over(transfer_id);
+    void finish(const start_put&, agent_result, std::uint64_t bytes, caf::error, time_point began);
+
+    staged_put_actor::pointer self_;
+    dependencies with_;
+    bool pinning_ = false;
+    /// Why nothing can be staged.
+    caf::error broken_;
+    std::vector<std::byte*> free_;
+    std::map<transfer_id, transfer> transfers_;
+    std::deque<transfer_id> turns_;
+    /// By the number under which the device and the fabric know them.
+    std::map<transfer_id, piece> pieces_;
+    std::uint64_t last_ = 0;
+};
+
+} // namespace kvferry

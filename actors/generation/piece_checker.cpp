@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// The receiver's half of a digest.
+#include "actors/generation/piece_checker.hpp"
+
+#include "messages/local/type_ids.hpp"
+#include "transport/planner/piece_digest.hpp"
+
+namespace kvferry {
+
+bool piece_checker::can_check(const rank_info& writer) const {
+    return readable_by_host(memory_) && writer.pages && can_be_checked(writer, self_);
+}
+
+caf::error piece_checker::check(const rank_info& writer, const kv_slice& target,
+                                const kv_agent_result& report) const {
+    const auto& said = *report.digest;
+    auto plan =
+        plan_of_piece(writer, said.tokens, report.header.piece.last, self_, target, *plans_);
+    if (!plan)
+        return add_context(plan.error(), "the digest of a piece from " + describe(writer));
+    if (plan->bytes != report.bytes)
+        return make_error(errc::digest_mismatch, describe(writer) + " says it has written "
+                                                     + std::to_string(report.bytes) + " bytes, "
+                                                     + describe(self_) + " expects "
+                                                     + std::to_string(plan->bytes));
+    if (digest_of_targets(*plan, pools_) == said.value)
+        return {};
+    return make_error(errc::digest_mismatch, "the " + std::to_string(plan->bytes) + " bytes from "
+                                                 + describe(writer) + " (" + report.route
+                                                 + ") are not the ones it has read");
+}
+
+} // namespace kvferry

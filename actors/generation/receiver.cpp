@@ -1,0 +1,486 @@
+// SPDX-License-Identifier: Apache-2.0
+// From an instance's endpoint to writers and links; routing of results to sessions.
+#include "actors/generation/receiver.hpp"
+
+#include "actors/generation/rx_session.hpp"
+#include "actors/shared/collect_status.hpp"
+#include "actors/shared/session_waits.hpp"
+#include "messages/trace/handle.hpp"
+#include "messages/trace/log.hpp"
+#include "messages/trace/planted_bug.hpp"
+
+#include <spdlog/fmt/ranges.h>
+
+#include <algorithm>
+#include <utility>
+
+namespace kvferry {
+
+receiver_state::receiver_state(receiver_actor::pointer self, dependencies with)
+    : self_(self), with_(std::move(with)), random_(with_.seed) {
+    self_->set_down_handler([this](const caf::down_msg& down) { on_down(down); });
+}
+
+receiver_actor::behavior_type receiver_state::make_behavior() {
+    return {
+        handle(this, &receiver_state::on_peer_ready),
+        handle(this, &receiver_state::on_peer_lost),
+        handle(this, &receiver_state::on_process_gone),
+        handle(this, &receiver_state::on_open),
+        handle(this, &receiver_state::on_kv_result),
+        handle(this, &receiver_state::on_aux_result),
+        handle(this, &receiver_state::on_cancel),
+        handle(this, &receiver_state::on_gone),
+        handle(this, &receiver_state::on_refused),
+        handle(this, &receiver_state::on_transferring),
+        handle(this, &receiver_state::on_ended),
+        handle(this, &receiver_state::on_retired),
+        handle(this, &receiver_state::on_deadline),
+        handle(this, &receiver_state::on_list),
+        handle(this, &receiver_state::on_cancel_all),
+    };
+}
+
+caf::result<rx_opened> receiver_state::on_open(const open_rx& ask) {
+    if (stopping_)
+        return stopping_;
+    if (ask.request.value > rid_max)
+        return make_error(errc::invalid_argument,
+                          "rid " + to_string(ask.request) + " needs more than 63 bits");
+    if (sessions_.size() >= with_.bounds.sessions_max)
+        return make_error(errc::limit_exceeded,
+                          "sessions_max = " + std::to_string(with_.bounds.sessions_max)
+                              + " receiving sessions are live: open rid " + to_string(ask.request)
+                              + " later");
+    attempt drawn{random_()};
+    auto actor = spawn_at<rx_session_actor, rx_session_state>(
+        self_->system(), with_.home,
+        rx_session_state::dependencies{with_.bounds, with_.self, self_, ask.observer, ask.request,
+                                       drawn, ask.aux, ask.context_endpoint, with_.checker,
+                                       with_.counters});
+    self_->monitor(actor);
+    by_actor_.emplace(actor.id(), drawn);
+    sessions_.emplace(drawn, session{actor, ask});
+    unbound_.push_back(drawn);
+    if (!planted(planted_bug::deadline_not_armed))
+        deadlines_.set(drawn, self_->clock().now() + ask.deadline);
+    rearm();
+    resolve(with_.own_endpoint);
+    resolve(ask.context_endpoint);
+    bind_all();
+    return rx_opened{actor, drawn};
+}
+
+// -- who writes ---------------------------------------------------------------------------------
+
+void receiver_state::resolve(const std::string& endpoint) {
+    if (instances_.contains(endpoint) || !asked_.insert(endpoint).second)
+        return;
+    if (auto wait = waits_.find(endpoint);
+        wait != waits_.end() && wait->second.until() > self_->clock().now()) {
+        retries_.set(endpoint, wait->second.until());
+        rearm();
+        return;
+    }
+    fetch(endpoint);
+}
+
+void receiver_state::fetch(const std::string& endpoint) {
+    ask(self_, with_.info_link, fetch_instance_info{endpoint, with_.bounds.info_deadline})
+        .then([this, endpoint](
+                  instance_info& info) { instance_arrived(endpoint, std::move(info.ranks)); },
+              [this, endpoint](const caf::error& reason) { instance_failed(endpoint, reason); });
+}
+
+/// The next question to it waits; sessions that come meanwhile wait with it, within their
+/// deadlines.
+void receiver_state::back_off_from(const std::string& endpoint) {
+    const auto now = self_->clock().now();
+    std::erase_if(waits_, [now](const auto& entry) {
+        return entry.second.until() + back_off::longest < now;
+    });
+    waits_[endpoint].failed(now, random_);
+}
+
+void receiver_state::instance_arrived(const std::string& endpoint, std::vector<rank_info> ranks) {
+    asked_.erase(endpoint);
+    // From here on ranks[i] is rank i; what else the list must be, cohorts_of checks.
+    std::sort(ranks.begin(), ranks.end(),
+              [](const auto& a, const auto& b) { return a.rank < b.rank; });
+    instances_[endpoint] = std::move(ranks);
+    parties_.clear();
+    bind_all();
+}
+
+void receiver_state::instance_failed(const std::string& endpoint, const caf::error& reason) {
+    asked_.erase(endpoint);
+    back_off_from(endpoint);
+    std::erase_if(unbound_, [&](attempt drawn) {
+        const auto& opened = sessions_.at(drawn).opened;
+        if (endpoint != with_.own_endpoint && endpoint != opened.context_endpoint)
+            return false;
+        tell(self_, sessions_.at(drawn).actor, bind_writers{{}, reason});
+        return true;
+    });
+}
+
+/// Binds every session whose instance and own instance are known.
+void receiver_state::bind_all() {
+    if (!instances_.contains(with_.own_endpoint))
+        return;
+    std::erase_if(unbound_, [this](attempt drawn) {
+        auto& session = sessions_.at(drawn);
+        if (!instances_.contains(session.opened.context_endpoint))
+            return false;
+        const auto& parties = parties_for(session.opened);
+        if (!parties) {
+            tell(self_, session.actor,
+                 bind_writers{
+                     {}, add_context(parties.error(), "rid " + to_string(session.opened.request))});
+            return true;
+        }
+        session.writers = parties->writers;
+        tell(self_, session.actor, bind_writers{parties->writers, {}});
+        renewals_.set(drawn, self_->clock().now() + renewal_period());
+        const auto& ranks = instances_.at(session.opened.context_endpoint);
+        for (const auto& writer : parties->writers)
+            if (const auto& known = meet(ranks[writer.rank.value]); known.view)
+                tell(self_, session.actor, peer_ready{known.view});
+        return true;
+    });
+    rearm();
+}
+
+/// The link to a context rank, made when this is the first session that needs it.
+receiver_state::peer& receiver_state::meet(const rank_info& rank) {
+    auto [known, fresh] = peers_.try_emplace(rank.process);
+    if (fresh) {
+        known->second.info = rank;
+        connect(rank);
+    }
+    return known->second;
+}
+
+/// The link tells peer_ready or peer_lost; only a worker that makes no link has to be heard here.
+void receiver_state::connect(const rank_info& peer) {
+    ask(self_, with_.worker, connect_peer{peer})
+        .then([](const peer_connected&) {},
+              [this, process = peer.process](const caf::error& reason) {
+                  on_peer_lost(peer_lost{process, reason});
+              });
+}
+
+const caf::expected<transfer_parties>& receiver_state::parties_for(const open_rx& opened) {
+    parties_key key{opened.context_endpoint, opened.context_dp_rank, opened.aux};
+    auto [found, fresh] = parties_.try_emplace(std::move(key), transfer_parties{});
+    auto& parties = found->second;
+    if (fresh) {
+        parties =
+            parties_of(with_.self, instances_.at(with_.own_endpoint),
+                       instances_.at(opened.context_endpoint), opened.context_dp_rank, opened.aux);
+        if (parties && !parties->layers_skipped.empty())
+            logger().info("{}: the instance at {} does not have layers {}: skipped",
+                          describe(with_.self), opened.context_endpoint,
+                          fmt::join(parties->layers_skipped, ", "));
+    }
+    return parties;
+}
+
+/// A request that nothing has to be done for: the bystander's session ends when its host has given
+/// all, instead of waiting for its deadline.
+void receiver_state::ask_for_nothing(const session& serving, attempt drawn,
+                                     const rank_info& bystander) {
+    request_data notice;
+    notice.header.request = serving.opened.request;
+    notice.header.session = drawn;
+    notice.header.writer = bystander.rank;
+    notice.target.last = true;
+    notice.kv = false;
+    notice.receivers = {with_.self.rank};
+    auto& known = meet(bystander);
+    if (known.view)
+        tell(self_, known.view->link, send_message{std::move(notice)});
+    else if (known.waiting.size() < with_.bounds.pending_per_link_max)
+        known.waiting.push_back(std::move(notice));
+}
+
+// -- peers --------------------------------------------------------------------------------------
+
+std::vector<std::string> receiver_state::endpoints_of(incarnation process) const {
+    std::vector<std::string> result;
+    for (const auto& [endpoint, ranks] : instances_)
+        if (std::any_of(ranks.begin(), ranks.end(),
+                        [process](const auto& rank) { return rank.process == process; }))
+            result.push_back(endpoint);
+    return result;
+}
+
+void receiver_state::on_peer_ready(const peer_ready& message) {
+    auto& known = peers_[message.peer->info.process];
+    known.info = message.peer->info;
+    known.view = message.peer;
+    for (const auto& endpoint : endpoints_of(message.peer->info.process))
+        waits_.erase(endpoint);
+    for (auto& notice : std::exchange(known.waiting, {}))
+        tell(self_, known.view->link, send_message{std::move(notice)});
+    for (auto& [drawn, session] : sessions_)
+        tell(self_, session.actor, message);
+}
+
+void receiver_state::on_peer_lost(const peer_lost& message) {
+    const auto known = peers_.extract(message.peer);
+    const auto never_up = known && !known.mapped().view;
+    parties_.clear();
+    for (const auto& endpoint : endpoints_of(message.peer)) {
+        if (!planted(planted_bug::info_cached_for_ever))
+            instances_.erase(endpoint);
+        if (never_up) // one that was up may be tried again at once
+            back_off_from(endpoint);
+    }
+    for (auto& [drawn, session] : sessions_)
+        tell(self_, session.actor, message);
+    for (auto drawn : unbound_) {
+        resolve(with_.own_endpoint);
+        resolve(sessions_.at(drawn).opened.context_endpoint);
+    }
+}
+
+/// Proof needs both: the process is gone, and what it had put on the way has been applied.
+void receiver_state::on_process_gone(const process_gone& message) {
+    if (planted(planted_bug::death_without_drain)) {
+        tell_sessions(message);
+        return;
+    }
+    ask(self_, with_.fabric, drain_fabric{message.peer})
+        .then([this, message] { tell_sessions(message); },
+              [](const caf::error&) {
+                  // The fabric is gone: nothing can be proven any more, the pages stay on loan.
+              });
+}
+
+void receiver_state::tell_sessions(const process_gone& message) {
+    std::vector<attempt> less_in_doubt;
+    for (auto& [drawn, session] : sessions_)
+        if (!session.died)
+            tell(self_, session.actor, message);
+        else if (session.in_doubt.erase(message.peer) != 0)
+            less_in_doubt.push_back(drawn);
+    for (auto drawn : less_in_doubt)
+        release_if_proven(drawn);
+}
+
+// -- sessions -----------------------------------------------------------------------------------
+
+template <class Message>
+void receiver_state::deliver(const Message& message, bool answer) {
+    if (auto session = sessions_.find(message.header.session); session != sessions_.end()) {
+        if (session->second.died)
+            return count(with_.counters, ignored::session_died);
+        tell(self_, session->second.actor, message);
+        return;
+    }
+    count(with_.counters, ignored::no_session);
+    auto known = peers_.find(message.header.sender);
+    if (!answer || known == peers_.end() || !known->second.view)
+        return;
+    auto reason = make_error(errc::gone, describe(with_.self) + " has no attempt "
+                                             + to_string(message.header.session) + " of rid "
+                                             + to_string(message.header.request));
+    tell(self_, known->second.view->link,
+         send_message{gone{message.header, side::context, to_wire(reason)}});
+}
+
+void receiver_state::on_kv_result(const kv_agent_result& message) {
+    deliver(message, true);
+}
+
+void receiver_state::on_aux_result(const aux_agent_result& message) {
+    deliver(message, true);
+}
+
+void receiver_state::on_cancel(const cancel_session& message) {
+    deliver(message, false); // it has ended already, which is what was asked for
+}
+
+void receiver_state::on_gone(const gone& message) {
+    deliver(message, false);
+}
+
+void receiver_state::on_refused(const refused& message) {
+    deliver(message, false);
+}
+
+void receiver_state::on_transferring(const session_transferring& message) {
+    auto session = sessions_.find(message.session);
+    if (session == sessions_.end() || session->second.died)
+        return;
+    const auto& opened = session->second.opened;
+    deadlines_.set(message.session, self_->clock().now() + opened.transfer_deadline);
+    rearm();
+    auto instance = instances_.find(opened.context_endpoint);
+    if (instance == instances_.end() || !instances_.contains(with_.own_endpoint))
+        return; // a rank of it is lost: its links and all that waited on them are too
+    const auto& parties = parties_for(opened);
+    if (!parties)
+        return;
+    if (auto group = parties->bystanders.find(message.context_dp_rank);
+        group != parties->bystanders.end())
+        for (auto rank : group->second)
+            ask_for_nothing(session->second, message.session, instance->second[rank.value]);
+}
+
+void receiver_state::on_ended(const session_ended& message) {
+    if (auto session = sessions_.find(message.session); session != sessions_.end())
+        session->second.ended = true;
+}
+
+void receiver_state::on_retired(const session_retired& message) {
+    sessions_.erase(message.session);
+    std::erase(unbound_, message.session);
+    deadlines_.erase(message.session);
+    renewals_.erase(message.session);
+    finish_if_empty();
+}
+
+// -- the death of a session ---------------------------------------------------------------------
+// Which of its writers was told of pages, and which has reported, died with it: all of them are in
+// doubt until their processes are proven gone.
+
+void receiver_state::on_down(const caf::down_msg& down) {
+    auto known = by_actor_.extract(down.source.id());
+    if (!known)
+        return;
+    if (auto found = sessions_.find(known.mapped()); found != sessions_.end())
+        session_died(found->first, found->second, down.reason);
+}
+
+void receiver_state::session_died(attempt drawn, session& dead, const caf::error& why) {
+    const auto request = dead.opened.request;
+    dead.died = make_error(errc::handler_failed, "rid " + to_string(request) + ", attempt "
+                                                     + to_string(drawn) + ": its rx_session on "
+                                                     + describe(with_.self) + " died ("
+                                                     + to_string(why) + ")");
+    logger().error("{}; its pages stay on loan until all of its writers are proven gone",
+                   describe(dead.died));
+    std::erase(unbound_, drawn);
+    deadlines_.erase(drawn);
+    renewals_.erase(drawn);
+    for (const auto& writer : dead.writers) {
+        if (writer.kv)
+            dead.in_doubt.insert(writer.process);
+        auto known = peers_.find(writer.process);
+        if (dead.ended || known == peers_.end() || !known->second.view)
+            continue;
+        cancel_session cancel;
+        cancel.header.request = request;
+        cancel.header.session = drawn;
+        cancel.header.writer = writer.rank;
+        cancel.to = side::context;
+        cancel.reason = to_wire(dead.died);
+        tell(self_, known->second.view->link, send_message{std::move(cancel)});
+    }
+    if (!std::exchange(dead.ended, true))
+        tell(self_, dead.opened.observer,
+             session_finished{
+                 side::generation, request, drawn, session_state::error, dead.died, {}, {}});
+    count_death(with_.counters);
+    if (planted(planted_bug::release_on_death))
+        dead.in_doubt.clear();
+    release_if_proven(drawn);
+}
+
+/// Of a session that died.
+void receiver_state::release_if_proven(attempt drawn) {
+    const auto& dead = sessions_.at(drawn);
+    if (!dead.in_doubt.empty())
+        return;
+    tell(self_, dead.opened.observer,
+         session_released{side::generation, dead.opened.request, drawn});
+    sessions_.erase(drawn);
+    finish_if_empty();
+}
+
+void receiver_state::on_deadline(const deadline_tick&) {
+    auto now = self_->clock().now();
+    timer_.fired(now);
+    for (auto drawn : deadlines_.due(now))
+        if (auto session = sessions_.find(drawn); session != sessions_.end())
+            tell(self_, session->second.actor, deadline_tick{});
+    for (auto drawn : renewals_.due(now)) {
+        tell(self_, sessions_.at(drawn).actor, renew_requests{});
+        renewals_.set(drawn, now + renewal_period());
+    }
+    for (const auto& endpoint : retries_.due(now))
+        fetch(endpoint);
+    rearm();
+}
+
+void receiver_state::rearm() {
+    auto next = deadlines_.next();
+    for (auto other : {renewals_.next(), retries_.next()})
+        if (other && (!next || *other < *next))
+            next = other;
+    timer_.rearm(self_, next);
+}
+
+std::chrono::milliseconds receiver_state::renewal_period() const {
+    return std::max(with_.bounds.early_request_lease / 3, std::chrono::milliseconds{1});
+}
+
+caf::result<session_list> receiver_state::on_list(const list_sessions& message) {
+    const auto wanted = [only = message.request](const session& x) {
+        return !only || x.opened.request == *only;
+    };
+    session_list known;
+    for (const auto& [drawn, dead] : sessions_) {
+        if (!dead.died || !wanted(dead))
+            continue;
+        session_status status;
+        status.role = side::generation;
+        status.request = dead.opened.request;
+        status.session = drawn;
+        status.state = session_state::error;
+        for (const auto& writer : dead.writers) {
+            if (!dead.in_doubt.contains(writer.process))
+                continue;
+            status.peers[writer.rank] = exposure::in_doubt;
+            status.waits.push_back({"proof that context rank " + to_string(writer.rank)
+                                        + " is gone, since " + text_of(dead.died),
+                                    "peer_link", writer.instance + "/" + to_string(writer.rank)});
+        }
+        status.waits_for = text_of(status.waits);
+        known.sessions.push_back(std::move(status));
+    }
+    return collect_status(
+        self_, sessions_, deadlines_,
+        [wanted](attempt, const session& x) { return !x.died && wanted(x); }, std::move(known));
+}
+
+caf::result<void> receiver_state::on_cancel_all(const cancel_request& cancel) {
+    stopping_ = cancel.reason;
+    if (planted(planted_bug::stop_does_not_wait))
+        return caf::unit;
+    for (auto& [drawn, session] : sessions_)
+        tell(self_, session.actor, cancel);
+    auto promise = self_->make_response_promise<void>();
+    stop_promises_.push_back(promise);
+    if (planted(planted_bug::stop_in_a_circle)) {
+        if (stop_promises_.size() == 1)
+            ask(self_, with_.worker, stop_worker{std::chrono::hours{1}})
+                .then([this](const worker_stopped&) { finish_if_empty(); },
+                      [](const caf::error&) {});
+        return promise;
+    }
+    finish_if_empty();
+    return promise;
+}
+
+void receiver_state::finish_if_empty() {
+    if (!stopping_ || !sessions_.empty())
+        return;
+    for (auto& promise : stop_promises_)
+        promise.deliver();
+    stop_promises_.clear();
+}
+
+} // namespace kvferry

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which writers may still touch a session's pages: evidence in, proof out. A pure value.
+//
+// A timeout, a cancel and a lost link are outcomes, never evidence, so they do not occur here.
+// Which event proves what is measured in transport/README.md.
+#pragma once
+
+#include "messages/trace/planted_bug.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/values/session_state.hpp"
+#include "messages/wire/header.hpp"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <set>
+
+namespace kvferry {
+
+/// The reports of one writer about one receive(slice): pieces 0..last, in any order.
+class piece_ledger {
+public:
+    enum class verdict { fresh, duplicate, contradiction };
+
+    /// Takes one report. A contradiction (a second last piece, a piece behind the last one)
+    /// changes nothing.
+    verdict add(send_piece piece) {
+        auto index = piece.index.value;
+        if (last_ && (index > *last_ || (piece.last && index != *last_)))
+            return verdict::contradiction;
+        if (piece.last && !reported_.empty() && *reported_.rbegin() > index)
+            return verdict::contradiction;
+        if (planted(planted_bug::reports_counted) && reported_.contains(index))
+            index = static_cast<std::uint32_t>(reported_.size());
+        if (!reported_.insert(index).second)
+            return verdict::duplicate;
+        if (piece.last)
+            last_ = index;
+        return verdict::fresh;
+    }
+
+    /// The writer says that it serves nothing of this slice.
+    void refuse() { refused_ = true; }
+
+    /// Nothing of this slice is or will be in flight: pieces 0..last have reported, or none comes.
+    bool complete() const {
+        return refused_ || (last_ && planted(planted_bug::last_piece_is_all))
+               || (last_ && reported_.size() == std::size_t{*last_} + 1);
+    }
+
+    /// Nothing is known of it yet.
+    bool silent() const { return !refused_ && reported_.empty(); }
+
+    /// Complete, and not because it was refused.
+    bool served() const { return !refused_ && complete(); }
+
+private:
+    std::set<std::uint32_t> reported_;
+    std::optional<std::uint32_t> last_;
+    bool refused_ = false;
+};
+
+/// unexposed -> exposed -> quiet | in_doubt, per writer; in_doubt -> quiet by later evidence.
+class release_ledger {
+public:
+    /// The writer has been told where pages are (told to the link counts). What was known of it
+    /// says nothing about them.
+    void expose(rank_id writer) {
+        auto& now = writers_[writer];
+        if (now != exposure::in_doubt)
+            now = exposure::exposed;
+    }
+
+    /// The writer has reported every piece, and none of them in doubt; or it says that it knows
+    /// nothing of the session.
+    void reported_quiet(rank_id writer) {
+        if (auto now = find(writer); now && *now == exposure::exposed)
+            *now = exposure::quiet;
+    }
+
+    /// The writer says itself that a submitted operation's end is unknown.
+    void reported_in_doubt(rank_id writer) {
+        if (auto now = find(writer); now && *now == exposure::exposed)
+            *now = exposure::in_doubt;
+    }
+
+    /// Its process is gone and what it had put on the way has been drained: quiet whatever it said.
+    void gone_and_drained(rank_id writer) {
+        if (auto now = find(writer); now && *now != exposure::unexposed)
+            *now = exposure::quiet;
+    }
+
+    /// Nobody who was told where the pages are can still write there.
+    bool released() const {
+        return std::all_of(writers_.begin(), writers_.end(), [](const auto& entry) {
+            return entry.second == exposure::quiet || entry.second == exposure::unexposed;
+        });
+    }
+
+    exposure of(rank_id writer) const {
+        auto found = writers_.find(writer);
+        return found == writers_.end() ? exposure::unexposed : found->second;
+    }
+
+    const std::map<rank_id, exposure>& writers() const { return writers_; }
+
+private:
+    exposure* find(rank_id writer) {
+        auto found = writers_.find(writer);
+        return found == writers_.end() ? nullptr : &found->second;
+    }
+
+    std::map<rank_id, exposure> writers_;
+};
+
+} // namespace kvferry

@@ -1,0 +1,535 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an rx_session does on each message. Outcome and release are two questions, answered apart.
+#include "actors/generation/rx_session.hpp"
+
+#include "actors/shared/aux_size.hpp"
+#include "actors/shared/session_waits.hpp"
+#include "messages/trace/handle.hpp"
+#include "messages/trace/planted_bug.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace kvferry {
+
+namespace {
+
+/// A failure always has a reason, also when the peer did not give one.
+caf::error reason_of(const wire_error& x) {
+    return x.code == errc::none ? make_error(errc::transfer_failed, "the peer gave no reason")
+                                : from_wire(x);
+}
+
+/// Why a session ended; not that there is none, no room for one, or a rank that stops.
+bool is_about_the_request(errc code) {
+    return code != errc::none && code != errc::gone && code != errc::limit_exceeded
+           && code != errc::stopped;
+}
+
+} // namespace
+
+rx_session_state::rx_session_state(rx_session_actor::pointer self, dependencies with)
+    : self_(self), with_(std::move(with)) {
+    self_->set_down_handler([this](const caf::down_msg& down) { on_owner_down(down); });
+    self_->monitor(with_.owner);
+}
+
+rx_session_actor::behavior_type rx_session_state::make_behavior() {
+    return {
+        handle(this, &rx_session_state::on_peer_ready),
+        handle(this, &rx_session_state::on_peer_lost),
+        handle(this, &rx_session_state::on_process_gone),
+        handle(this, &rx_session_state::on_receive),
+        handle(this, &rx_session_state::on_bind),
+        handle(this, &rx_session_state::on_kv_result),
+        handle(this, &rx_session_state::on_aux_result),
+        handle(this, &rx_session_state::on_peer_cancel),
+        handle(this, &rx_session_state::on_gone),
+        handle(this, &rx_session_state::on_refused),
+        handle(this, &rx_session_state::on_renew),
+        handle(this, &rx_session_state::on_host_cancel),
+        handle(this, &rx_session_state::on_deadline),
+        handle(this, &rx_session_state::on_status),
+    };
+}
+
+void rx_session_state::handler_failed(const caf::error& reason) {
+    finish(session_state::error, reason);
+}
+
+// -- the host -----------------------------------------------------------------------------------
+
+void rx_session_state::on_receive(const receive_slice& message) {
+    slice_index index{static_cast<std::uint32_t>(pieces_.size())};
+    auto late = host_gave_all();
+    pieces_.push_back({message.slice, false});
+    if (late && !finished_)
+        finish(session_state::error,
+               make_error(errc::invalid_argument, "rid " + to_string(with_.request)
+                                                      + ": receive slice " + to_string(index)
+                                                      + " comes after the last one"));
+    if (finished_) {
+        if (!std::exchange(pieces_.back().told_host, true))
+            tell(self_, with_.observer,
+                 piece_finished{side::generation, with_.request, with_.session, payload_kind::kv,
+                                index,
+                                error_ ? error_ : make_error(errc::gone, "the session has ended")});
+        return;
+    }
+    for (auto& [rank, from] : writers_)
+        publish(from);
+    update();
+}
+
+void rx_session_state::on_host_cancel(const cancel_request& message) {
+    if (planted(planted_bug::outcome_changes))
+        finished_ = false;
+    auto reason =
+        message.reason ? message.reason : make_error(errc::cancelled, "the host cancelled");
+    finish(outcome_of(reason), reason);
+}
+
+void rx_session_state::on_deadline(const deadline_tick&) {
+    finish(session_state::error,
+           make_error(errc::deadline_exceeded, "rid " + to_string(with_.request) + " on "
+                                                   + describe(with_.self) + " waited for "
+                                                   + text_of(waits())));
+}
+
+/// Nobody brings reports and proof here any more: what is exposed stays on loan.
+void rx_session_state::on_owner_down(const caf::down_msg& down) {
+    finish(session_state::error,
+           make_error(errc::handler_failed, "rid " + to_string(with_.request) + ": the receiver of "
+                                                + describe(with_.self) + " died ("
+                                                + to_string(down.reason) + ")"));
+}
+
+caf::result<session_status> rx_session_state::on_status(const query_status&) {
+    auto waiting = waits();
+    auto text = text_of(waiting);
+    return session_status{side::generation,   with_.request,   with_.session,     state_,
+                          release_.writers(), std::move(text), std::move(waiting)};
+}
+
+// -- writers ------------------------------------------------------------------------------------
+
+void rx_session_state::on_bind(const bind_writers& message) {
+    if (message.error) {
+        finish(session_state::error, message.error);
+        return;
+    }
+    if (std::exchange(bound_, true))
+        return;
+    for (const auto& binding : message.writers) {
+        writers_[binding.rank].binding = binding;
+        writers_[binding.rank].summary.rank = binding.rank;
+    }
+    update();
+}
+
+void rx_session_state::on_peer_ready(const peer_ready& message) {
+    auto* from = writer_of(message.peer->info.process);
+    if (!from || from->peer)
+        return;
+    from->peer = message.peer;
+    publish(*from);
+}
+
+/// Asks a writer for every slice that it was not asked for yet. From here on it may write.
+void rx_session_state::publish(writer& from) {
+    if (finished_ || !from.peer || from.dismissed)
+        return;
+    for (std::uint32_t number = 0; number < pieces_.size(); ++number) {
+        slice_index index{number};
+        if (from.reports.contains(index))
+            continue;
+        from.reports[index];
+        if (from.binding.kv)
+            release_.expose(from.binding.rank);
+        tell(self_, from.peer->link, send_message{request_for(from, index)});
+        state_ = std::max(state_, session_state::transferring);
+    }
+}
+
+request_data rx_session_state::request_for(const writer& from, slice_index index) const {
+    request_data result;
+    result.header.request = with_.request;
+    result.header.session = with_.session;
+    result.header.receive_slice = index;
+    result.header.writer = from.binding.rank;
+    result.header.kind = from.binding.kv ? payload_kind::kv : payload_kind::aux;
+    result.target = pieces_[index.value].slice;
+    result.kv = from.binding.kv;
+    result.aux = from.binding.aux && index.value == 0 ? aux_mode::required : aux_mode::none;
+    result.receivers = from.binding.receivers;
+    if (!result.kv)
+        result.target.groups.clear();
+    result.digest = result.kv && with_.checker && with_.checker->can_check(from.peer->info);
+    return result;
+}
+
+/// A writer whose host has not opened its session forgets requests that nobody renews.
+void rx_session_state::on_renew(const renew_requests&) {
+    if (finished_)
+        return;
+    for (const auto& [rank, from] : writers_) {
+        if (!from.peer || from.dismissed)
+            continue;
+        for (const auto& [index, reports] : from.reports) {
+            if (!reports.silent() || (!from.binding.kv && from.aux_reported))
+                continue;
+            auto again = request_for(from, index);
+            again.renewal = true;
+            tell(self_, from.peer->link, send_message{std::move(again)});
+        }
+    }
+}
+
+// -- which DP group -----------------------------------------------------------------------------
+
+/// No more than one group is left.
+bool rx_session_state::selected() const {
+    const writer* first = nullptr;
+    for (const auto& [rank, from] : writers_) {
+        if (from.dismissed)
+            continue;
+        if (first && first->binding.dp_rank != from.binding.dp_rank)
+            return false;
+        first = &from;
+    }
+    return true;
+}
+
+/// The first report says which group runs the request; the others are told to forget it.
+void rx_session_state::select(const writer& from) {
+    if (finished_ || std::exchange(transferring_, true))
+        return;
+    tell(self_, with_.owner,
+         session_transferring{with_.request, with_.session, from.binding.dp_rank});
+    dismiss_others(from);
+}
+
+void rx_session_state::dismiss_others(const writer& from) {
+    if (selected())
+        return;
+    const auto group = from.binding.dp_rank;
+    auto reason =
+        make_error(errc::not_selected, "rid " + to_string(with_.request) + " runs on DP rank "
+                                           + std::to_string(group) + " of the context");
+    for (auto& [rank, other] : writers_)
+        if (other.binding.dp_rank != group)
+            dismiss(other, reason);
+}
+
+void rx_session_state::dismiss(writer& from, const caf::error& reason) {
+    if (!std::exchange(from.dismissed, true) && !planted(planted_bug::not_selected_not_told))
+        cancel(from, reason);
+}
+
+/// Another group may still run the request; without one this is the end.
+void rx_session_state::group_failed(const writer& from, const caf::error& reason) {
+    if (from.dismissed || finished_)
+        return;
+    if (selected()) {
+        finish(outcome_of(reason), explain(reason, from));
+        return;
+    }
+    for (auto& [rank, other] : writers_)
+        if (other.binding.dp_rank == from.binding.dp_rank)
+            dismiss(other, reason);
+}
+
+/// A group that had a session for the request is the one that ran it: no other will.
+void rx_session_state::session_failed(const writer& from, const caf::error& reason) {
+    if (from.dismissed || finished_)
+        return;
+    dismiss_others(from);
+    group_failed(from, reason);
+}
+
+/// Tells a writer that was asked that nothing is wanted any more.
+void rx_session_state::cancel(const writer& from, const caf::error& reason) {
+    if (!from.peer || from.reports.empty())
+        return;
+    cancel_session message;
+    message.header.request = with_.request;
+    message.header.session = with_.session;
+    message.header.writer = from.binding.rank;
+    message.to = side::context;
+    message.reason = to_wire(reason);
+    tell(self_, from.peer->link, send_message{std::move(message)});
+}
+
+void rx_session_state::on_kv_result(const kv_agent_result& message) {
+    const auto& header = message.header;
+    auto* from = writer_of(header.sender);
+    if (planted(planted_bug::writer_mixed_up) && from)
+        from = &writers_.begin()->second;
+    else if (!from || !from->binding.kv || from->binding.rank != header.writer)
+        return count(with_.counters, ignored::foreign_rank);
+    auto asked = from->reports.find(header.receive_slice);
+    if (asked == from->reports.end())
+        return count(with_.counters, ignored::unasked);
+    if (auto heard = asked->second.add(header.piece); heard != piece_ledger::verdict::fresh)
+        return count(with_.counters, heard == piece_ledger::verdict::duplicate
+                                         ? ignored::duplicate
+                                         : ignored::contradiction);
+    select(*from);
+    from->summary.bytes += message.bytes;
+    from->summary.fragments += message.fragments;
+    from->summary.route = message.route;
+    if (planted(planted_bug::one_failure_frees_all) && message.result != agent_result::success)
+        for (const auto& [rank, sibling] : writers_)
+            release_.gone_and_drained(rank);
+    from->failed = from->failed || message.result != agent_result::success;
+    if (message.result == agent_result::in_doubt)
+        release_.reported_in_doubt(from->binding.rank);
+    settle(*from);
+    if (auto failure = failure_of(*from, message); failure && !from->dismissed)
+        finish(outcome_of(failure), explain(failure, *from));
+    update();
+    release_if_quiet();
+}
+
+caf::error rx_session_state::failure_of(writer& from, const kv_agent_result& report) {
+    if (report.result != agent_result::success)
+        return reason_of(report.error);
+    if (!report.digest || !with_.checker || !from.peer
+        || !with_.checker->can_check(from.peer->info))
+        return {};
+    ++from.summary.digests;
+    const auto& asked = pieces_[report.header.receive_slice.value].slice;
+    return with_.checker->check(from.peer->info, asked, report);
+}
+
+void rx_session_state::on_aux_result(const aux_agent_result& message) {
+    auto* from = writer_of(message.header.sender);
+    if (planted(planted_bug::early_aux_dropped) && from && from->summary.bytes == 0)
+        return;
+    if (!from || !from->binding.aux)
+        return count(with_.counters, ignored::foreign_rank);
+    if (std::exchange(from->aux_reported, true))
+        return count(with_.counters, ignored::duplicate);
+    if (finished_)
+        return count(with_.counters, ignored::late);
+    select(*from);
+    if (from->dismissed)
+        return;
+    auto failure = message.result == agent_result::success
+                       ? check_aux_size(message.record, with_.bounds.aux_bytes_max)
+                       : reason_of(message.error);
+    if (failure) {
+        finish(outcome_of(failure), explain(failure, *from));
+        return;
+    }
+    aux_ = message.record;
+    update();
+}
+
+void rx_session_state::on_peer_cancel(const cancel_session& message) {
+    auto* from = writer_of(message.header.sender);
+    if (planted(planted_bug::cancel_ping_pong) && from && from->peer)
+        tell(self_, from->peer->link,
+             send_message{cancel_session{message.header, side::context, message.reason}});
+    if (!from)
+        return count(with_.counters, ignored::foreign_rank);
+    if (finished_)
+        count(with_.counters, ignored::late);
+    session_failed(*from, reason_of(message.reason));
+}
+
+void rx_session_state::on_gone(const gone& message) {
+    writer_refuses(message.header, message.reason);
+}
+
+void rx_session_state::on_refused(const refused& message) {
+    writer_refuses(message.header, message.reason);
+}
+
+/// The writer serves nothing of what its answer is about: of one slice when it answers a
+/// request_data, of the whole attempt when it answers a cancel_session, which no request follows.
+void rx_session_state::writer_refuses(const message_header& header, const wire_error& why) {
+    auto* from = writer_of(header.sender);
+    if (!from)
+        return count(with_.counters, ignored::foreign_rank);
+    if (is_about_the_request(why.code))
+        session_failed(*from, reason_of(why));
+    auto already_resolved = resolved(*from);
+    for (auto& [index, report] : from->reports)
+        // A renewal that crossed the last report is answered `gone`: what was served stays served.
+        if ((header.kind == payload_kind::none || index == header.receive_slice)
+            && (!report.complete() || planted(planted_bug::gone_undoes_service)))
+            report.refuse();
+    if (!already_resolved)
+        group_failed(*from, reason_of(why));
+    settle(*from);
+    release_if_quiet();
+}
+
+void rx_session_state::on_peer_lost(const peer_lost& message) {
+    auto* from = writer_of(message.peer);
+    if (!from || resolved(*from))
+        return;
+    if (planted(planted_bug::link_loss_is_proof))
+        release_.gone_and_drained(from->binding.rank);
+    group_failed(*from, message.reason);
+}
+
+void rx_session_state::on_process_gone(const process_gone& message) {
+    if (auto* from = writer_of(message.peer)) {
+        release_.gone_and_drained(from->binding.rank);
+        release_if_quiet();
+    }
+}
+
+rx_session_state::writer* rx_session_state::writer_of(incarnation process) {
+    auto found = std::find_if(writers_.begin(), writers_.end(), [process](const auto& entry) {
+        return entry.second.binding.process == process;
+    });
+    return found == writers_.end() ? nullptr : &found->second;
+}
+
+/// Quiet by report: every slice that it was asked for has its last report, and no more follow.
+void rx_session_state::settle(writer& from) {
+    auto complete = std::all_of(from.reports.begin(), from.reports.end(),
+                                [](const auto& entry) { return entry.second.complete(); });
+    if (complete && (finished_ || host_gave_all()))
+        release_.reported_quiet(from.binding.rank);
+}
+
+bool rx_session_state::served(const writer& from, slice_index index) const {
+    auto found = from.reports.find(index);
+    return from.dismissed || !from.binding.kv
+           || (found != from.reports.end() && found->second.served());
+}
+
+/// Nothing that this session needs is outstanding at the writer.
+bool rx_session_state::resolved(const writer& from) const {
+    if (from.dismissed)
+        return true;
+    if (from.binding.aux && !from.aux_reported)
+        return false;
+    for (std::uint32_t number = 0; from.binding.kv && number < pieces_.size(); ++number) {
+        auto found = from.reports.find({number});
+        if (found == from.reports.end() || !found->second.complete())
+            return false;
+    }
+    return host_gave_all();
+}
+
+// -- outcome and release ------------------------------------------------------------------------
+
+bool rx_session_state::host_gave_all() const {
+    return !pieces_.empty() && pieces_.back().slice.last;
+}
+
+void rx_session_state::update() {
+    if (finished_ || !bound_ || !selected())
+        return;
+    auto kv_done = host_gave_all();
+    for (std::uint32_t number = 0; number < pieces_.size(); ++number) {
+        auto done =
+            std::all_of(writers_.begin(), writers_.end(), [this, number](const auto& entry) {
+                return served(entry.second, {number});
+            });
+        kv_done = kv_done && done;
+        if (done && !std::exchange(pieces_[number].told_host, true))
+            tell(self_, with_.observer,
+                 piece_finished{side::generation,
+                                with_.request,
+                                with_.session,
+                                payload_kind::kv,
+                                {number},
+                                {}});
+    }
+    if (planted(planted_bug::aux_before_kv) && aux_)
+        kv_done = true;
+    if (!kv_done)
+        return;
+    state_ = std::max(state_, session_state::kv_transferred);
+    if (with_.aux == aux_mode::none || planted(planted_bug::aux_not_awaited))
+        finish(session_state::kv_transferred, {});
+    else if (aux_)
+        finish(session_state::fully_transferred, {});
+}
+
+void rx_session_state::finish(session_state outcome, const caf::error& reason) {
+    if (std::exchange(finished_, true))
+        return;
+    state_ = outcome;
+    error_ = reason;
+    session_finished result{
+        side::generation, with_.request, with_.session, outcome, reason, {}, {}};
+    if (!reason && aux_)
+        result.aux = *aux_;
+    for (std::uint32_t number = 0; number < pieces_.size(); ++number)
+        if (!std::exchange(pieces_[number].told_host, true))
+            tell(self_, with_.observer,
+                 piece_finished{side::generation,
+                                with_.request,
+                                with_.session,
+                                payload_kind::kv,
+                                {number},
+                                reason});
+    for (auto& [rank, from] : writers_) {
+        result.peers.push_back(from.summary);
+        settle(from);
+        // Also who has done its part: it may wait for siblings of this rank, which fail with it.
+        const auto alone = from.binding.receivers.size() <= 1;
+        const auto knows = from.dismissed || (resolved(from) && (from.failed || alone));
+        if (reason && !knows && !planted(planted_bug::cancel_not_sent))
+            cancel(from, reason);
+    }
+    tell(self_, with_.observer, std::move(result));
+    tell(self_, with_.owner, session_ended{with_.request, with_.session});
+    release_if_quiet();
+}
+
+void rx_session_state::release_if_quiet() {
+    auto careless =
+        (planted(planted_bug::release_on_timeout) && code_of(error_) == errc::deadline_exceeded)
+        || (planted(planted_bug::release_on_cancel) && state_ == session_state::cancelled);
+    if (!finished_ || (!release_.released() && !careless) || std::exchange(released_, true))
+        return;
+    tell(self_, with_.observer, session_released{side::generation, with_.request, with_.session});
+    if (!planted(planted_bug::session_never_forgotten))
+        tell(self_, with_.owner, session_retired{with_.request, with_.session, error_});
+    self_->quit();
+}
+
+std::vector<session_wait> rx_session_state::waits() const {
+    std::vector<session_wait> result;
+    const auto place = [](const writer& from) {
+        return from.binding.instance + "/" + to_string(from.binding.rank);
+    };
+    if (finished_) {
+        for (const auto& [rank, now] : release_.writers())
+            if (now == exposure::exposed || now == exposure::in_doubt)
+                result.push_back({"proof that context rank " + to_string(rank) + " writes no more ("
+                                      + to_string(now) + ")",
+                                  "tx_session", place(writers_.at(rank))});
+        return result;
+    }
+    if (!bound_)
+        return {{"the context instance's rank infos", "rank_info_server", with_.context_endpoint}};
+    if (!host_gave_all())
+        return {{"the host's last receive(slice)", "host"}};
+    for (const auto& [rank, from] : writers_) {
+        if (from.dismissed)
+            continue;
+        if (!from.peer)
+            result.push_back(
+                {"a link to context rank " + to_string(rank), "peer_link", place(from)});
+        else if (!resolved(from))
+            result.push_back(
+                {"reports of context rank " + to_string(rank), "tx_session", place(from)});
+    }
+    return result;
+}
+
+caf::error rx_session_state::explain(const caf::error& reason, const writer& from) const {
+    return add_context(reason, "rid " + to_string(with_.request) + " from context rank "
+                                   + to_string(from.binding.rank));
+}
+
+} // namespace kvferry

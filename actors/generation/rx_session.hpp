@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+// One attempt to receive one request on a generation rank: asks its writers, counts their reports
+// by identity, ends once, and gives its pages back when the evidence is complete.
+#pragma once
+
+#include "actors/generation/piece_checker.hpp"
+#include "actors/generation/release_ledger.hpp"
+#include "messages/limits.hpp"
+#include "messages/local/local_messages.hpp"
+#include "messages/trace/rank_counters.hpp"
+
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace kvferry {
+
+struct rx_session_state {
+    static inline constexpr const char* name = "rx_session";
+
+    struct dependencies {
+        limits bounds;
+        rank_info self;
+        receiver_actor owner;
+        observer_actor observer;
+        rid request;
+        attempt session;
+        aux_mode aux = aux_mode::none;
+        /// "host:port" of the context instance's rank-info server.
+        std::string context_endpoint = {};
+        /// Null: digests are not asked for.
+        std::shared_ptr<const piece_checker> checker = {};
+        rank_counters_ptr counters = {};
+    };
+
+    rx_session_state(rx_session_actor::pointer self, dependencies);
+
+    rx_session_actor::behavior_type make_behavior();
+
+    /// An exception in a handler ends this session.
+    void handler_failed(const caf::error&);
+
+private:
+    /// One context rank of the cohorts.
+    struct writer {
+        writer_binding binding;
+        peer_view_ptr peer;
+        /// Its reports, by receive slice that it was asked for.
+        std::map<slice_index, piece_ledger> reports;
+        bool aux_reported = false;
+        /// Its DP group does not serve this request; only proof is wanted of it.
+        bool dismissed = false;
+        /// It has reported a failure of its own.
+        bool failed = false;
+        peer_summary summary;
+    };
+
+    /// One receive(slice) of the host.
+    struct piece {
+        kv_slice slice;
+        bool told_host = false;
+    };
+
+    void on_receive(const receive_slice&);
+    void on_bind(const bind_writers&);
+    void on_kv_result(const kv_agent_result&);
+    void on_aux_result(const aux_agent_result&);
+    void on_peer_cancel(const cancel_session&);
+    void on_gone(const gone&);
+    void on_refused(const refused&);
+    void on_peer_ready(const peer_ready&);
+    void on_peer_lost(const peer_lost&);
+    void on_process_gone(const process_gone&);
+    void on_renew(const renew_requests&);
+    void on_host_cancel(const cancel_request&);
+    void on_deadline(const deadline_tick&);
+    void on_owner_down(const caf::down_msg&);
+    caf::result<session_status> on_status(const query_status&);
+
+    /// The writer that a message comes from; none when it is in no cohort.
+    writer* writer_of(incarnation);
+    void publish(writer&);
+    request_data request_for(const writer&, slice_index) const;
+    void select(const writer&);
+    void dismiss_others(const writer&);
+    void dismiss(writer&, const caf::error&);
+    void session_failed(const writer&, const caf::error&);
+    void group_failed(const writer&, const caf::error&);
+    void cancel(const writer&, const caf::error&);
+    bool selected() const;
+    /// Of a report: why the piece has not arrived as it should have.
+    caf::error failure_of(writer&, const kv_agent_result&);
+    void settle(writer&);
+    void writer_refuses(const message_header&, const wire_error& reason);
+    bool served(const writer&, slice_index) const;
+    bool resolved(const writer&) const;
+    bool host_gave_all() const;
+    void update();
+    void finish(session_state, const caf::error&);
+    void release_if_quiet();
+    std::vector<session_wait> waits() const;
+    caf::error explain(const caf::error&, const writer&) const;
+
+    rx_session_actor::pointer self_;
+    dependencies with_;
+    session_state state_ = session_state::init;
+    caf::error error_;
+    bool finished_ = false;
+    bool released_ = false;
+    bool bound_ = false;
+    bool transferring_ = false;
+    std::vector<piece> pieces_;
+    std::map<rank_id, writer> writers_;
+    std::optional<aux_record> aux_;
+    release_ledger release_;
+};
+
+} // namespace kvferry

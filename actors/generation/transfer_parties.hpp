@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who takes part in a transfer to one generation rank: a pure function of two instances.
+#pragma once
+
+#include "messages/local/local_messages.hpp"
+
+#include <map>
+#include <optional>
+#include <vector>
+
+namespace kvferry {
+
+struct transfer_parties {
+    /// Both cohorts of every candidate DP group.
+    std::vector<writer_binding> writers;
+    /// Context ranks by DP group that no rank of the own group needs anything from. Filled for the
+    /// first rank of the own DP group, which tells them so; empty for all others.
+    std::map<std::uint32_t, std::vector<rank_id>> bystanders;
+    /// Global layers of the own rank that the context does not have (speculative layers on one
+    /// side, say); ascending. Transfers leave them as they are.
+    std::vector<std::uint32_t> layers_skipped;
+};
+
+/// `own` and `context` are all ranks of the two instances, context[i] rank i. Without
+/// `context_dp_rank` every DP group of the context is a candidate. Errors are cohorts_of's.
+caf::expected<transfer_parties> parties_of(const rank_info& self, const std::vector<rank_info>& own,
+                                           const std::vector<rank_info>& context,
+                                           std::optional<std::uint32_t> context_dp_rank,
+                                           aux_mode aux);
+
+} // namespace kvferry

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// A question from a host's thread; blocking forms live on the facade only.
+#pragma once
+
+#include "messages/errors.hpp"
+#include "messages/local/type_ids.hpp"
+
+#include <caf/scoped_actor.hpp>
+
+#include <chrono>
+#include <utility>
+
+namespace kvferry {
+
+/// Asks and waits, at most `deadline`.
+template <class Reply, class Handle, class Message>
+caf::expected<Reply> ask_blocking(caf::actor_system& system, const Handle& to, Message message,
+                                  std::chrono::milliseconds deadline) {
+    caf::scoped_actor self{system, true};
+    caf::expected<Reply> result{make_error(errc::stopped, "no answer")};
+    self->request(to, deadline, std::move(message))
+        .receive([&](Reply& reply) { result = std::move(reply); },
+                 [&](caf::error& reason) { result = std::move(reason); });
+    return result;
+}
+
+/// The same for a question that is answered by success alone.
+template <class Handle, class Message>
+caf::error ask_blocking_for_success(caf::actor_system& system, const Handle& to, Message message,
+                                    std::chrono::milliseconds deadline) {
+    caf::scoped_actor self{system, true};
+    caf::error result;
+    self->request(to, deadline, std::move(message))
+        .receive([] {}, [&](caf::error& reason) { result = std::move(reason); });
+    return result;
+}
+
+} // namespace kvferry

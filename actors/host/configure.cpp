@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0
+// The settings of CAF that kvferry depends on, each with its reason.
+#include "actors/host/configure.hpp"
+
+#include "messages/local/type_ids.hpp"
+
+#include <caf/actor_system.hpp>
+#include <caf/actor_system_config.hpp>
+#include <caf/init_global_meta_objects.hpp>
+#include <caf/io/middleman.hpp>
+
+#include <string>
+
+namespace kvferry {
+
+namespace {
+
+template <class T>
+void set_default(caf::actor_system_config& config, caf::string_view key, T value) {
+    if (!caf::get_if(&config.content, key))
+        config.set(key, std::move(value));
+}
+
+} // namespace
+
+void init_types() {
+    static const bool once = [] {
+        caf::core::init_global_meta_objects();
+        caf::io::middleman::init_global_meta_objects();
+        caf::init_global_meta_objects<caf::id_block::kvferry>();
+        return true;
+    }();
+    static_cast<void>(once);
+}
+
+void configure(caf::actor_system_config& config) {
+    init_types();
+    // Once: loading a module twice would make two of it. The mark is no option that a file could
+    // set.
+    if (!caf::get_or(config.content, "kvferry.configured", false))
+        config.load<caf::io::middleman>();
+    caf::put(config.content, "kvferry.configured", true);
+    // Idle workers otherwise sleep 500 times 50 us in a way that nothing can wake them from.
+    set_default(config, "caf.work-stealing.moderate-poll-attempts", 0);
+    // The work is done by loops with threads of their own; the scheduler keeps what is left moving.
+    set_default(config, "caf.scheduler.max-threads", 2);
+    // Errors reach the host as values; CAF's own log is for those who ask for it.
+    set_default(config, "caf.logger.console.verbosity", "quiet");
+    set_default(config, "caf.logger.file.verbosity", "quiet");
+}
+
+caf::error check_prepared(caf::actor_system& system) {
+    const auto refuse = [](const std::string& what, const char* remedy) {
+        return make_error(errc::unsupported,
+                          "this actor system was not prepared (" + what + "): " + remedy);
+    };
+    constexpr auto prepare = "call kvferry::configure(config) before it is made";
+    if (!caf::detail::global_meta_object(caf::type_id_v<errc>))
+        return refuse("it does not know kvferry's types", prepare);
+    if (!system.has_middleman())
+        return refuse("CAF's network layer is not loaded", prepare);
+    const auto& config = content(system.config());
+    if (caf::get_or(config, "caf.scheduler.policy", "stealing") == "testing")
+        return refuse("its scheduler runs only when a test asks",
+                      "leave caf.scheduler.policy alone");
+    // Host callbacks may block a thread, and rank infos must be answered meanwhile.
+    if (caf::get_or(config, "caf.scheduler.max-threads", std::size_t{2}) < 2)
+        return refuse("its scheduler has one thread, which host callbacks may block",
+                      "set caf.scheduler.max-threads to 2 or more");
+    return {};
+}
+
+} // namespace kvferry

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+// Handles turn a host's calls into messages to the session's gate.
+#include "actors/host/session.hpp"
+
+#include "messages/trace/handle.hpp"
+
+#include <caf/scoped_actor.hpp>
+
+#include <utility>
+
+namespace kvferry {
+
+caf::error too_many_calls(const host_calls& calls, rid request) {
+    return make_error(errc::limit_exceeded,
+                      "rid " + to_string(request)
+                          + ": host_calls_max = " + std::to_string(calls.waiting_max())
+                          + " calls wait for this rank already: call again later");
+}
+
+caf::error piece_handle::get() {
+    try {
+        return future_.get().error;
+    } catch (const std::future_error&) { // said to a session that was over
+        return make_error(errc::gone, "the session has ended");
+    }
+}
+
+session_handle::session_handle(caf::actor_system& system, rid request, session_gate_actor gate,
+                               const std::shared_ptr<session_promises>& promises,
+                               std::shared_ptr<host_calls> calls)
+    : system_(&system), request_(request), gate_(std::move(gate)), calls_(std::move(calls)),
+      outcome_(promises->outcome.get_future().share()),
+      released_(promises->released.get_future().share()) {}
+
+void session_handle::cancel(std::string why) const {
+    tell_from_outside(gate_, cancel_request{make_error(errc::cancelled, std::move(why))});
+}
+
+caf::expected<session_status> session_handle::status() const {
+    if (!gate_)
+        return make_error(errc::gone,
+                          "rid " + to_string(request_) + " was refused when it was opened");
+    caf::scoped_actor self{*system_};
+    caf::expected<session_status> result{caf::error{}};
+    self->request(gate_, limits{}.info_deadline, query_status{})
+        .receive([&](session_status& status) { result = std::move(status); },
+                 [&](caf::error& reason) {
+                     result = make_error(errc::gone,
+                                         "rid " + to_string(request_)
+                                             + " has no live session: " + caf::to_string(reason));
+                 });
+    return result;
+}
+
+template <class Message>
+piece_handle session_handle::start(Message message) const {
+    message.done = std::make_shared<std::promise<piece_finished>>();
+    piece_handle result{message.done->get_future()};
+    message.place = calls_->enter();
+    if (message.place) {
+        tell_from_outside(gate_, std::move(message));
+        return result;
+    }
+    auto reason = too_many_calls(*calls_, request_);
+    message.done->set_value({{}, request_, {}, {}, {}, reason});
+    tell_from_outside(gate_, cancel_request{reason}); // a piece is missing: the rest is of no use
+    return result;
+}
+
+piece_handle tx_handle::send(kv_slice slice, device_events events) const {
+    return start(host_send{std::move(slice), events, {}, {}});
+}
+
+piece_handle tx_handle::send_aux(aux_record record) const {
+    return start(host_send_aux{std::move(record), {}, {}});
+}
+
+piece_handle rx_handle::receive(kv_slice slice) const {
+    return start(host_receive{std::move(slice), {}, {}});
+}
+
+} // namespace kvferry

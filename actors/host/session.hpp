@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+// Session handles of a host: cheap to copy, thread-safe, never blocking unless a function says so.
+#pragma once
+
+#include "actors/host/host_calls.hpp"
+#include "actors/host/session_gate.hpp"
+#include "messages/limits.hpp"
+#include "messages/local/local_messages.hpp"
+
+#include <chrono>
+#include <functional>
+#include <future>
+#include <memory>
+#include <optional>
+#include <string>
+
+namespace kvferry {
+
+/// One send(slice), send_aux() or receive(slice); says nothing about the session.
+class piece_handle {
+public:
+    explicit piece_handle(std::future<piece_finished> future) : future_(std::move(future)) {}
+
+    /// Blocks until the piece has ended, at latest with its session. Empty error: success. Call
+    /// once.
+    caf::error get();
+
+    bool ready() const {
+        return future_.wait_for(std::chrono::seconds{0}) == std::future_status::ready;
+    }
+
+private:
+    std::future<piece_finished> future_;
+};
+
+/// Why a call is refused when host_calls::enter() gave no place.
+caf::error too_many_calls(const host_calls&, rid);
+
+/// What both kinds of sessions offer.
+class session_handle {
+public:
+    /// The final state; resolves once, at latest by the session's deadline.
+    std::shared_future<session_finished> outcome() const { return outcome_; }
+
+    /// Nobody touches the session's pages any more. May come long after the outcome, and without
+    /// proof never: then worker statistics show the session as quarantined.
+    std::shared_future<session_released> released() const { return released_; }
+
+    /// Gives the session up; idempotent. Outcome CANCELLED unless it has another one already.
+    void cancel(std::string why = "the host cancelled") const;
+
+    /// State, loans and what it waits for. Blocks for one round through the rank.
+    caf::expected<session_status> status() const;
+
+    rid request() const { return request_; }
+
+    /// For worker, which makes the sessions.
+    session_handle(caf::actor_system& system, rid request, session_gate_actor gate,
+                   const std::shared_ptr<session_promises>& promises,
+                   std::shared_ptr<host_calls> calls);
+
+protected:
+    /// Sends `message` with a promise; without a place for it, the piece and the session fail.
+    template <class Message>
+    piece_handle start(Message message) const;
+
+    caf::actor_system* system_;
+    rid request_;
+    session_gate_actor gate_;
+    std::shared_ptr<host_calls> calls_;
+    std::shared_future<session_finished> outcome_;
+    std::shared_future<session_released> released_;
+};
+
+/// Sending side of one request on one context rank. Pieces count in the order of the calls: one
+/// thread at a time drives a session.
+class tx_handle : public session_handle {
+public:
+    using session_handle::session_handle;
+
+    /// Lends the slice's slots until released(). Events are for slices that a device copies:
+    /// prefill of the next layers goes on while this one waits for its own event.
+    piece_handle send(kv_slice slice, device_events events = {}) const;
+
+    /// At most once, and only when the session was opened with aux_mode::required.
+    piece_handle send_aux(aux_record record) const;
+};
+
+/// Receiving side of one request on one generation rank.
+class rx_handle : public session_handle {
+public:
+    using session_handle::session_handle;
+
+    /// Lends the slice's slots, to be written, until released().
+    piece_handle receive(kv_slice slice) const;
+};
+
+/// How a host opens a session.
+struct session_options {
+    rid request;
+    aux_mode aux = aux_mode::none;
+    /// From open to the first piece that goes or comes; limits::session_deadline when missing.
+    std::optional<std::chrono::milliseconds> deadline;
+    /// Run on CAF's scheduler, never on an I/O thread; may throw.
+    std::function<void(const session_finished&)> on_outcome;
+    std::function<void(const session_released&)> on_released;
+    /// Like these: every receiver rank of a sending session has asked. A session that fails before
+    /// that is never ready.
+    std::function<void()> on_ready = {};
+    /// From the first piece to the outcome; limits::transfer_deadline when missing.
+    std::optional<std::chrono::milliseconds> transfer_deadline = {};
+};
+
+/// Where a receiving session finds its writers.
+struct context_address {
+    /// "host:port" of the context instance's rank-info server.
+    std::string endpoint;
+    /// Which DP group runs the request; 0 without attention DP. nullopt when nobody knows yet: all
+    /// groups are asked, and the first that answers is told from the others.
+    std::optional<std::uint32_t> dp_rank = 0;
+};
+
+} // namespace kvferry

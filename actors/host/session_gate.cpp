@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+// Promises kept: a piece, an outcome and a release each resolve once, whatever ends the session.
+#include "actors/host/session_gate.hpp"
+
+#include "messages/trace/handle.hpp"
+#include "messages/trace/log.hpp"
+
+#include <utility>
+
+namespace kvferry {
+
+session_gate_state::session_gate_state(session_gate_actor::pointer self, dependencies with)
+    : self_(self), with_(std::move(with)) {}
+
+/// The rank went down under the session: the host learns it rather than waiting for ever. The
+/// release stays unresolved (a broken promise), since nothing was proven.
+session_gate_state::~session_gate_state() {
+    auto reason =
+        make_error(errc::stopped, "the worker ended before rid " + to_string(with_.request));
+    fail_pieces(reason);
+    if (!outcome_told_)
+        with_.promises->outcome.set_value(
+            {with_.role, with_.request, {}, session_state::error, reason, {}, {}});
+}
+
+session_gate_actor::behavior_type session_gate_state::make_behavior() {
+    return {
+        handle(this, &session_gate_state::on_piece),
+        handle(this, &session_gate_state::on_ready),
+        handle(this, &session_gate_state::on_finished),
+        handle(this, &session_gate_state::on_released),
+        handle(this, &session_gate_state::on_open_tx),
+        handle(this, &session_gate_state::on_open_rx),
+        handle(this, &session_gate_state::on_send),
+        handle(this, &session_gate_state::on_send_aux),
+        handle(this, &session_gate_state::on_receive),
+        handle(this, &session_gate_state::on_cancel),
+        handle(this, &session_gate_state::on_status),
+    };
+}
+
+void session_gate_state::on_open_tx(const open_tx& message) {
+    with_.place.reset();
+    auto ask_for = message;
+    ask_for.observer = self_;
+    ask(self_, with_.worker, std::move(ask_for))
+        .then(
+            [this](const tx_opened& reply) {
+                tx_ = reply.session;
+                opened();
+            },
+            [this](const caf::error& reason) { open_failed(reason); });
+}
+
+void session_gate_state::on_open_rx(const open_rx& message) {
+    with_.place.reset();
+    auto ask_for = message;
+    ask_for.observer = self_;
+    ask(self_, with_.worker, std::move(ask_for))
+        .then(
+            [this](const rx_opened& reply) {
+                rx_ = reply.session;
+                opened();
+            },
+            [this](const caf::error& reason) { open_failed(reason); });
+}
+
+void session_gate_state::opened() {
+    open_ = true;
+    for (auto& said : std::exchange(waiting_, {}))
+        pass_on(std::move(said));
+}
+
+/// No session, so nothing was lent: outcome and release come together.
+void session_gate_state::open_failed(const caf::error& reason) {
+    on_finished({with_.role, with_.request, {}, session_state::error, reason, {}, {}});
+    on_released({with_.role, with_.request, {}});
+}
+
+void session_gate_state::pass_on(command said) {
+    if (!open_) {
+        waiting_.push_back(std::move(said));
+        return;
+    }
+    std::visit(
+        [this]<class Message>(Message& message) {
+            if constexpr (std::is_same_v<Message, receive_slice>)
+                tell(self_, rx_, std::move(message));
+            else if constexpr (std::is_same_v<Message, cancel_request>)
+                tx_ ? tell(self_, tx_, std::move(message)) : tell(self_, rx_, std::move(message));
+            else
+                tell(self_, tx_, std::move(message));
+        },
+        said);
+}
+
+void session_gate_state::add_kv_piece(piece_promise done) {
+    kv_pieces_.push_back(std::move(done));
+    if (outcome_told_)
+        fail_pieces({});
+}
+
+void session_gate_state::on_send(const host_send& message) {
+    add_kv_piece(message.done);
+    pass_on(send_slice{message.slice, message.events});
+}
+
+void session_gate_state::on_send_aux(const host_send_aux& message) {
+    if (aux_piece_) {
+        message.done->set_value({with_.role,
+                                 with_.request,
+                                 {},
+                                 payload_kind::aux,
+                                 {},
+                                 make_error(errc::duplicate, "rid " + to_string(with_.request)
+                                                                 + " has its aux already")});
+        return;
+    }
+    aux_piece_ = message.done;
+    if (outcome_told_)
+        fail_pieces({});
+    pass_on(send_aux{message.record});
+}
+
+void session_gate_state::on_receive(const host_receive& message) {
+    add_kv_piece(message.done);
+    pass_on(receive_slice{message.slice});
+}
+
+void session_gate_state::on_cancel(const cancel_request& message) {
+    pass_on(message);
+}
+
+caf::result<session_status> session_gate_state::on_status(const query_status& message) {
+    if (!open_) {
+        const session_wait worker{"the worker", "transfer_worker"};
+        return session_status{with_.role, with_.request, {},      session_state::init,
+                              {},         worker.what,   {worker}};
+    }
+    auto promise = self_->make_response_promise<session_status>();
+    auto answered = [promise](session_status& status) mutable {
+        promise.deliver(std::move(status));
+    };
+    auto died = [this, promise](const caf::error&) mutable { promise.deliver(last_status()); };
+    if (tx_)
+        ask(self_, tx_, message).then(answered, died);
+    else
+        ask(self_, rx_, message).then(answered, died);
+    return promise;
+}
+
+/// Of a session whose actor is no more, before this gate is let go.
+session_status session_gate_state::last_status() const {
+    const session_wait proof{"proof that nobody touches its pages", "transfer_worker"};
+    return {with_.role, with_.request, {}, session_state::error, {}, proof.what, {proof}};
+}
+
+void session_gate_state::on_piece(const piece_finished& message) {
+    auto& slot =
+        message.kind == payload_kind::aux ? aux_piece_ : kv_pieces_.at(message.index.value);
+    if (slot)
+        std::exchange(slot, nullptr)->set_value(message);
+}
+
+void session_gate_state::on_ready(const session_ready&) {
+    if (with_.on_ready)
+        tell(self_, with_.callbacks, run_callback{with_.on_ready, with_.request});
+}
+
+void session_gate_state::on_finished(const session_finished& message) {
+    if (std::exchange(outcome_told_, true))
+        return;
+    logger().info("rid {} attempt {}, {} side: {}{}", with_.request.value, message.session.value,
+                  to_string(with_.role), to_string(message.state),
+                  message.error ? ", " + describe(message.error) : "");
+    fail_pieces(message.error);
+    with_.promises->outcome.set_value(message);
+    if (with_.on_outcome)
+        tell(self_, with_.callbacks,
+             run_callback{[call = with_.on_outcome, message] { call(message); }, with_.request});
+}
+
+void session_gate_state::on_released(const session_released& message) {
+    if (std::exchange(release_told_, true))
+        return;
+    logger().info("rid {} attempt {}, {} side: released", with_.request.value,
+                  message.session.value, to_string(with_.role));
+    with_.promises->released.set_value(message);
+    if (with_.on_released)
+        tell(self_, with_.callbacks,
+             run_callback{[call = with_.on_released, message] { call(message); }, with_.request});
+    self_->quit();
+}
+
+/// Pieces that the session never told about: it ended before it heard of them.
+void session_gate_state::fail_pieces(const caf::error& reason) {
+    auto fail = [&](piece_promise& slot, payload_kind kind, std::uint32_t index) {
+        if (slot)
+            std::exchange(slot, nullptr)
+                ->set_value({with_.role,
+                             with_.request,
+                             {},
+                             kind,
+                             {index},
+                             reason ? reason : make_error(errc::gone, "the session has ended")});
+    };
+    for (std::uint32_t index = 0; index < kv_pieces_.size(); ++index)
+        fail(kv_pieces_[index], payload_kind::kv, index);
+    fail(aux_piece_, payload_kind::aux, 0);
+}
+
+} // namespace kvferry

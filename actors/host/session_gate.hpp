@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+// The rank's end of a session handle: everything that a host says to a session goes through here,
+// and everything that it hears comes from here. Lives on the rank's home; never runs host code.
+#pragma once
+
+#include "messages/local/local_messages.hpp"
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <variant>
+
+namespace kvferry {
+
+/// What a host handle waits on; fulfilled exactly once each.
+struct session_promises {
+    std::promise<session_finished> outcome;
+    std::promise<session_released> released;
+};
+
+struct session_gate_state {
+    static inline constexpr const char* name = "session_gate";
+
+    struct dependencies {
+        transfer_worker_actor worker;
+        callback_actor callbacks;
+        side role = side::context;
+        rid request;
+        std::shared_ptr<session_promises> promises;
+        std::function<void(const session_finished&)> on_outcome;
+        std::function<void(const session_released&)> on_released;
+        std::function<void()> on_ready = {};
+        /// Of the call that opens the session.
+        host_call_place place = {};
+    };
+
+    session_gate_state(session_gate_actor::pointer self, dependencies);
+    ~session_gate_state();
+
+    session_gate_actor::behavior_type make_behavior();
+
+private:
+    /// What the host said before the session was open.
+    using command = std::variant<send_slice, send_aux, receive_slice, cancel_request>;
+
+    void on_open_tx(const open_tx&);
+    void on_open_rx(const open_rx&);
+    void on_send(const host_send&);
+    void on_send_aux(const host_send_aux&);
+    void on_receive(const host_receive&);
+    void on_cancel(const cancel_request&);
+    caf::result<session_status> on_status(const query_status&);
+    void on_piece(const piece_finished&);
+    void on_ready(const session_ready&);
+    void on_finished(const session_finished&);
+    void on_released(const session_released&);
+
+    session_status last_status() const;
+    void opened();
+    void open_failed(const caf::error&);
+    void pass_on(command);
+    void add_kv_piece(piece_promise);
+    void fail_pieces(const caf::error&);
+
+    session_gate_actor::pointer self_;
+    dependencies with_;
+    tx_session_actor tx_;
+    rx_session_actor rx_;
+    bool open_ = false;
+    std::deque<command> waiting_;
+    std::vector<piece_promise> kv_pieces_;
+    piece_promise aux_piece_;
+    bool outcome_told_ = false;
+    bool release_told_ = false;
+};
+
+} // namespace kvferry

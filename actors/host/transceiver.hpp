@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+// What an engine's executor loop asks of its KV transfer, under the names it knows from
+// TensorRT-LLM's transceiver, over the sessions of one worker.
+//
+// Agreement between the ranks of an instance stays the engine's: these calls speak for one rank.
+#pragma once
+
+#include "actors/host/worker.hpp"
+
+#include <caf/scoped_actor.hpp>
+
+#include <chrono>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace kvferry {
+
+/// A request whose transfer has ended and whose pages are the engine's again.
+struct ended_request {
+    rid request;
+    session_state state = session_state::init;
+    /// Empty after success.
+    caf::error error;
+    /// Generation side, when aux was required: first token, draft tokens, counts.
+    aux_record aux;
+    /// KV bytes of this rank.
+    std::uint64_t bytes = 0;
+    /// From the first call to the outcome.
+    std::chrono::nanoseconds took{0};
+};
+
+struct transfer_check {
+    std::vector<ended_request> completed;
+    std::vector<ended_request> failed;
+    std::vector<ended_request> cancelled;
+};
+
+/// Driven by one thread at a time, the executor's; no call waits for a peer unless it says so, and
+/// transfers go on however rarely it is called. Ended requests are reported once, when they have
+/// their outcome *and* their pages are proven free: one that cannot be proven is in quarantined()
+/// and never in a check.
+class transceiver {
+public:
+    /// `served_by` must outlive it.
+    transceiver(caf::actor_system&, worker& served_by, aux_mode aux = aux_mode::none);
+    ~transceiver();
+
+    // -- context side --
+
+    /// Generation-first: opens the sessions of `added`, and returns those of all calls so far that
+    /// every receiver has asked for by now, each once. Prefill can start with the knowledge that
+    /// somebody waits for it.
+    std::vector<rid> prepare_context_requests(const std::vector<rid>& added);
+
+    /// Sends the next piece of a request: the whole prompt or a chunk, slice.last with the final
+    /// one. The aux record goes with the last piece, when aux is required.
+    void respond_and_send_async(rid, kv_slice, std::optional<aux_record> = std::nullopt);
+
+    /// `at_least` missing: until every request has its outcome; 0: what has ended by now; n: until
+    /// n have ended, but no longer than `patience`. Every wait is bounded by the sessions'
+    /// deadlines.
+    transfer_check
+    check_context_transfer_status(std::optional<std::size_t> at_least,
+                                  std::chrono::milliseconds patience = default_patience);
+
+    /// Where generation ranks find this rank; with attention DP and no request yet, leave dp_rank
+    /// out.
+    context_address address() const;
+
+    // -- generation side --
+
+    /// Asks for a whole prompt into `slice`, which is marked last. `duplicate` for a rid that has a
+    /// receiving request already.
+    caf::error request_and_receive_async(rid, kv_slice slice, context_address);
+
+    /// The same, and waits for the outcome: at most as long as the session's deadlines. The request
+    /// is still reported by a check, when its pages are free.
+    session_finished request_and_receive_sync(rid, kv_slice slice, context_address);
+
+    transfer_check check_gen_transfer_status(std::optional<std::size_t> at_least,
+                                             std::chrono::milliseconds patience = default_patience);
+
+    /// No receiving request is left.
+    bool check_gen_transfer_complete();
+
+    // -- both --
+
+    /// Gives a request up, both directions. False while memory may still be touched: ask again.
+    /// True once it is safe, or when there was nothing; only then may its pages be reused.
+    bool cancel_request(rid);
+
+    bool has_inflight_transfer(rid);
+
+    /// Requests with an outcome whose pages are not proven free.
+    std::vector<rid> quarantined();
+
+    /// One line: counts by state.
+    std::string get_status_dump();
+
+    static constexpr std::chrono::milliseconds default_patience{1000};
+
+private:
+    using clock = std::chrono::steady_clock;
+    using key = std::pair<side, rid>;
+
+    struct entry {
+        std::optional<tx_handle> tx;
+        std::optional<rx_handle> rx;
+        clock::time_point start;
+        std::optional<session_finished> outcome;
+        clock::time_point end;
+        bool released = false;
+
+        const session_handle& handle() const {
+            return tx ? static_cast<const session_handle&>(*tx) : *rx;
+        }
+    };
+
+    session_options options_for(side, rid);
+    entry& sending(rid);
+    void take_events();
+    bool wait_event(clock::time_point until);
+    void take(const session_ready&);
+    void take(const session_finished&);
+    void take(const session_released&);
+    std::size_t count(side, bool (*is)(const entry&)) const;
+    transfer_check check(side, std::optional<std::size_t> at_least,
+                         std::chrono::milliseconds patience);
+
+    worker& worker_;
+    aux_mode aux_;
+    /// Its mailbox is where sessions' callbacks put their events.
+    caf::scoped_actor inbox_;
+    std::map<key, entry> requests_;
+    /// Prepared, and not asked for by all receivers yet.
+    std::set<rid> unready_;
+    std::vector<rid> ready_;
+};
+
+} // namespace kvferry

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: Apache-2.0
+// Putting a rank together, one step that can fail after the other.
+#include "actors/host/worker_parts.hpp"
+
+#include "actors/host/ask_blocking.hpp"
+#include "actors/host/callback_runner.hpp"
+#include "actors/host/configure.hpp"
+#include "actors/host/loopback_world.hpp"
+#include "actors/instance/info_link.hpp"
+#include "actors/instance/rank_info_server.hpp"
+#include "cuda/cuda_io.hpp"
+#include "cuda/device/cuda_copy_device.hpp"
+#include "cuda/device/host_copy_device.hpp"
+#include "messages/trace/handle.hpp"
+#include "messages/trace/log.hpp"
+#include "transport/copy/copy_io.hpp"
+#include "transport/host_link/host_link.hpp"
+#include "transport/host_link/machine_id.hpp"
+#include "transport/loopback/loopback_host_link.hpp"
+#include "transport/loopback/loopback_io.hpp"
+#include "transport/planner/topology.hpp"
+#include "transport/ucx/ucx_io.hpp"
+
+#include <caf/scoped_actor.hpp>
+
+#include <algorithm>
+#include <random>
+
+namespace kvferry {
+
+namespace {
+
+std::uint64_t random_number() {
+    std::random_device entropy;
+    return (std::uint64_t{entropy()} << 32) | entropy();
+}
+
+/// Returns when the actor is gone, and its descriptors with it.
+template <class Handle>
+void kill(caf::actor_system& system, const Handle& actor) {
+    if (!actor)
+        return;
+    caf::scoped_actor self{system, true};
+    self->send_exit(actor, caf::exit_reason::kill);
+    self->wait_for(actor);
+}
+
+} // namespace
+
+/// Counts the steps, and makes one of them fail when a test wants it to.
+caf::error worker::parts::step(const char* what) {
+    if (++steps_ != options.fail_at_step)
+        return {};
+    return make_error(errc::unsupported, "step " + std::to_string(steps_) + " (" + what
+                                             + ") was made to fail by fail_at_step");
+}
+
+caf::error worker::parts::make() {
+    auto problem = make_all();
+    if (problem)
+        undo(false);
+    return problem;
+}
+
+caf::error worker::parts::make_all() {
+    if (auto problem = check_prepared(*system))
+        return problem;
+    if (auto problem = check_options())
+        return problem;
+    if (auto problem = make_threads())
+        return problem;
+    callbacks = spawn_at<callback_actor, callback_runner_state>(*system, placement{});
+    calls = std::make_shared<host_calls>(options.bounds.host_calls_max);
+    placement home{loop.get()};
+    actor = spawn_at<transfer_worker_actor, transfer_worker_state>(
+        *system, home,
+        transfer_worker_state::dependencies{home, options.bounds, options.route, identity,
+                                            random_number()});
+    if (auto problem = make_fabric())
+        return problem;
+    if (auto problem = make_host_link())
+        return problem;
+    if (auto problem = step("copy_io"))
+        return problem;
+    io.copy = spawn_copy_io(*system, placement{copy_loop.get()}, {options.bounds});
+    if (auto problem = make_info())
+        return problem;
+    tell_from_outside(actor, io);
+    return {};
+}
+
+caf::error worker::parts::check_options() {
+    const auto& layout = options.layout;
+    auto ranks = layout.tp_size * layout.pp_size * layout.cp_size;
+    identity.instance = options.instance;
+    identity.world_size = options.world_size ? options.world_size : ranks;
+    identity.layout = layout;
+    identity.process = {random_number()};
+    identity.token = {random_number()};
+    identity.machine = machine_id();
+    identity.host_link_name = host_link_name(identity.process);
+    rank_info self;
+    self.instance = identity.instance;
+    self.layout = layout;
+    self.rank = instance_rank(layout);
+    self.world_size = identity.world_size;
+    if (options.instance.empty())
+        return make_error(errc::invalid_argument,
+                          "worker_options.instance is empty: name the instance");
+    if (auto problem = check_parallelism(self))
+        return add_context(make_error(errc::invalid_argument, text_of(problem)),
+                           "worker_options.layout");
+    if ((self.rank.value == 0) != options.info_endpoint.empty())
+        return make_error(
+            errc::invalid_argument,
+            self.rank.value == 0
+                ? "rank 0 serves the rank infos itself: leave worker_options.info_endpoint empty"
+                : "rank " + to_string(self.rank)
+                      + " needs worker_options.info_endpoint, the endpoint of rank 0");
+    return step("options");
+}
+
+void worker::parts::name_thread(io_loop& of, const char* role) const {
+    auto rank = identity.instance + "/" + to_string(instance_rank(identity.layout));
+    of.post([rank = std::move(rank), role = std::string{role}] { trace::name_thread(rank, role); });
+}
+
+caf::error worker::parts::make_threads() {
+    if (auto problem = step("loop thread"))
+        return problem;
+    auto made = io_loop::make(*system, {"kvferry-loop", options.bounds.loop_spin});
+    if (!made)
+        return add_context(made.error(), "loop thread");
+    loop = std::move(*made);
+    name_thread(*loop, "loop");
+    if (auto problem = step("copy thread"))
+        return problem;
+    auto copies = io_loop::make(*system, {"kvferry-copy", std::chrono::microseconds{0}});
+    if (!copies)
+        return add_context(copies.error(), "copy thread");
+    copy_loop = std::move(*copies);
+    name_thread(*copy_loop, "copies");
+    return {};
+}
+
+caf::error worker::parts::make_fabric() {
+    if (auto problem = step("fabric"))
+        return problem;
+    if (options.world) {
+        auto made =
+            spawn_loopback_io(*system, placement{loop.get()},
+                              {options.world->network(), identity.process, actor, options.bounds});
+        if (!made)
+            return add_context(made.error(), "fabric");
+        io.fabric = *made;
+    } else {
+        auto made = spawn_ucx_io(*system, *loop, {identity.process, actor, options.bounds});
+        if (!made)
+            return add_context(made.error(), "fabric");
+        io.fabric = *made;
+    }
+    auto described = ask_blocking<fabric_description>(*system, io.fabric, describe_fabric{},
+                                                      options.bounds.info_deadline);
+    if (!described)
+        return add_context(described.error(), "fabric");
+    io.described = std::move(*described);
+    return {};
+}
+
+caf::error worker::parts::make_host_link() {
+    if (!options.same_host_link)
+        return {};
+    if (auto problem = step("same-host link"))
+        return problem;
+    auto made =
+        options.world
+            ? spawn_loopback_host_link(*system, placement{loop.get()},
+                                       {options.world->host_links(), identity.process,
+                                        identity.host_link_name, identity.token, options.bounds})
+            : spawn_host_link(*system, {loop.get(), identity.process, identity.host_link_name,
+                                        identity.token, options.bounds});
+    if (!made)
+        return add_context(made.error(), "same-host link");
+    io.host_link = *made;
+    return {};
+}
+
+caf::error worker::parts::make_info() {
+    if (auto problem = step("info link"))
+        return problem;
+    io.info_link = options.world ? options.world->info_link()
+                                 : spawn_info_link(*system, placement{}, {options.bounds});
+    io.info_endpoint = options.info_endpoint;
+    if (instance_rank(identity.layout).value != 0)
+        return {};
+    if (auto problem = step("rank-info server"))
+        return problem;
+    io.server = spawn_rank_info_server(*system, placement{},
+                                       {identity.instance, identity.world_size, options.bounds});
+    auto published = ask_blocking<info_server_published>(
+        *system, io.info_link, publish_info_server{io.server, options.bind_address, options.port},
+        options.bounds.info_deadline);
+    if (!published)
+        return add_context(published.error(), "rank-info server");
+    io.info_endpoint = published->endpoint;
+    info_door = published->door;
+    return {};
+}
+
+bool worker::parts::has_twins() const {
+    return options.world || options.devices.twins;
+}
+
+caf::expected<int> worker::parts::device_of(const host_region& region) const {
+    return has_twins() ? std::max(region.device, 0) : cuda_device_of(region.base);
+}
+
+caf::error worker::parts::make_devices(std::vector<host_region>& regions) {
+    std::set<int> wanted{options.devices.also.begin(), options.devices.also.end()};
+    for (std::size_t index = 0; index < regions.size(); ++index) {
+        if (regions[index].kind != memory_kind::cuda)
+            continue;
+        auto found = device_of(regions[index]);
+        if (!found)
+            return add_context(found.error(), "region " + std::to_string(index));
+        regions[index].device = *found;
+        wanted.insert(*found);
+    }
+    for (auto ordinal : wanted)
+        if (!devices.contains(ordinal))
+            if (auto problem = make_device(ordinal, wanted))
+                return problem;
+    adopt_devices all{devices};
+    for (const auto& [ordinal, memory] : staging)
+        all.staging.emplace(ordinal,
+                            host_region{memory.base(), memory.bytes(), memory_kind::host_shared,
+                                        options.devices.share_staging ? memory.fd() : -1});
+    for (const auto& [ordinal, memory] : landing)
+        all.landing.emplace(ordinal, std::span{memory.base(), memory.bytes()});
+    tell_from_outside(actor, std::move(all));
+    return {};
+}
+
+caf::error worker::parts::make_device(int ordinal, const std::set<int>& all) {
+    const auto name = "device " + std::to_string(ordinal);
+    if (auto problem = step(name.c_str()))
+        return problem;
+    std::unique_ptr<copy_device> device;
+    if (has_twins()) {
+        device = std::make_unique<host_copy_device>();
+    } else {
+        auto made = make_cuda_copy_device(
+            {ordinal, {all.begin(), all.end()}, options.devices.multiprocessors});
+        if (!made)
+            return std::move(made.error());
+        device = std::move(*made);
+    }
+    auto made = io_loop::make(*system,
+                              {"kvferry-cuda" + std::to_string(ordinal), options.bounds.loop_spin});
+    if (!made)
+        return add_context(made.error(), name);
+    auto leaving = memfd_pool::make("kvferry staging", options.bounds.staging_bytes_max);
+    if (!leaving)
+        return add_context(leaving.error(), name + ", staging memory");
+    auto landed = memfd_pool::make("kvferry landing", options.bounds.staging_bytes_max);
+    if (!landed)
+        return add_context(landed.error(), name + ", staging memory");
+    cuda_io_options how;
+    how.ordinal = ordinal;
+    how.owner = actor;
+    how.stop_deadline = options.bounds.stop_deadline;
+    auto spawned = spawn_cuda_io(*system, **made, std::move(device), how);
+    if (!spawned)
+        return add_context(spawned.error(), name);
+    name_thread(**made, name.c_str());
+    device_loops[ordinal] = std::move(*made);
+    devices[ordinal] = *spawned;
+    staging.emplace(ordinal, std::move(*leaving));
+    landing.emplace(ordinal, std::move(*landed));
+    return {};
+}
+
+/// Actors first, so that nothing runs on a thread that ends; their I/O objects are released by
+/// stop_io or, when an actor never got that far, by its end.
+void worker::parts::undo(bool io_has_stopped) {
+    auto bounded = options.bounds.stop_deadline;
+    if (!io_has_stopped) {
+        auto stop = [&](const auto& io_actor) {
+            if (!io_actor)
+                return;
+            if (auto problem = ask_blocking_for_success(*system, io_actor, stop_io{}, bounded))
+                logger().error("undoing the start of a worker: {}", describe(problem));
+        };
+        stop(io.host_link);
+        stop(io.copy);
+        for (const auto& [ordinal, device] : devices)
+            stop(device);
+        stop(io.fabric);
+        kill(*system, actor);
+    }
+    callbacks = callback_actor{}; // ends by itself, when it has run what is still in its mailbox
+    kill(*system, io.server);
+    kill(*system, info_door);
+    info_door = nullptr;
+    if (!options.world) // whose info link serves others too
+        kill(*system, io.info_link);
+    io = {};
+    devices.clear();
+    device_loops.clear();
+    copy_loop.reset();
+    loop.reset();
+}
+
+} // namespace kvferry

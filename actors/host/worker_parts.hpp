@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a running rank is made of, the steps in which it is put together, and their undoing.
+#pragma once
+
+#include "actors/host/worker.hpp"
+#include "actors/rank/transfer_worker.hpp"
+#include "transport/host_link/memfd_pool.hpp"
+#include "transport/loop/io_loop.hpp"
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace kvferry {
+
+/// Members in the order in which they are made; undo() goes the other way round.
+struct worker::parts {
+    caf::actor_system* system = nullptr;
+    worker_options options;
+    rank_identity identity;
+    /// By device: through the one bytes leave it, through the other they reach it. Devices pin
+    /// them, and are gone before them.
+    std::map<int, memfd_pool> staging;
+    std::map<int, memfd_pool> landing;
+    std::unique_ptr<io_loop> loop;
+    std::unique_ptr<io_loop> copy_loop;
+    std::map<int, std::unique_ptr<io_loop>> device_loops;
+    callback_actor callbacks;
+    std::shared_ptr<host_calls> calls;
+    transfer_worker_actor actor;
+    adopt_io io;
+    std::map<int, device_actor> devices;
+    /// Listens for the rank-info server of rank 0.
+    caf::actor info_door;
+    bool stopped = false;
+
+    /// Makes everything; on failure undoes what was made and says which step failed.
+    caf::error make();
+
+    /// Finds out on which device each region lies, and gives every such device its actor. On
+    /// failure the devices made so far stay, for another try.
+    caf::error make_devices(std::vector<host_region>&);
+
+    /// Ends all actors and threads of a rank that never ran, or has stopped.
+    void undo(bool io_has_stopped);
+
+private:
+    caf::error step(const char* what);
+    caf::error make_all();
+    caf::error check_options();
+    caf::error make_threads();
+    /// For traces: what the thread of this loop is for.
+    void name_thread(io_loop& of, const char* role) const;
+    caf::error make_fabric();
+    caf::error make_host_link();
+    caf::error make_info();
+    /// Devices are played by the host.
+    bool has_twins() const;
+    caf::expected<int> device_of(const host_region&) const;
+    caf::error make_device(int ordinal, const std::set<int>& all);
+
+    int steps_ = 0;
+};
+
+} // namespace kvferry

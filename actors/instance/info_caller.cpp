@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+// Connect, send the question, read the answer; the connection ends with it.
+#include "actors/instance/info_caller.hpp"
+
+#include "actors/instance/info_stream.hpp"
+#include "actors/instance/timed_socket.hpp"
+#include "messages/trace/handle.hpp"
+#include "messages/wire/codec.hpp"
+
+#include <caf/stateful_actor.hpp>
+
+namespace kvferry {
+
+namespace {
+
+caf::error stranger(std::string_view why) {
+    return make_error(errc::dial_failed,
+                      "who answers there is no rank-info server: " + std::string{why});
+}
+
+} // namespace
+
+info_caller_state::info_caller_state(info_caller_actor::pointer, dependencies given)
+    : given_(std::move(given)) {}
+
+info_caller_actor::behavior_type info_caller_state::make_behavior() {
+    return {handle(this, &info_caller_state::on_call)};
+}
+
+caf::result<info_frame> info_caller_state::on_call(const call_info_server& message) {
+    auto socket = timed_socket::connect(message.endpoint, {message.until, given_.hang_up->get()});
+    if (!socket)
+        return std::move(socket.error());
+    if (auto error = socket->send(to_stream_length(message.question.size())))
+        return error;
+    if (auto error = socket->send(message.question))
+        return error;
+    stream_length length;
+    if (auto error = socket->receive(length))
+        return error;
+    const auto bytes = from_stream_length(length.data());
+    if (bytes < frame_prefix_bytes || bytes > given_.bounds.message_bytes_max)
+        return stranger("its answer would have " + std::to_string(bytes) + " bytes");
+    // The prefix first: memory for the rest is reserved for one of ours only.
+    byte_buffer frame(frame_prefix_bytes);
+    if (auto error = socket->receive(frame))
+        return error;
+    if (auto prefix = peek(frame); !prefix)
+        return code_of(prefix.error()) == errc::malformed_message
+                   ? stranger(text_of(prefix.error()))
+                   : prefix.error();
+    frame.resize(bytes);
+    if (auto error = socket->receive(caf::make_span(frame).subspan(frame_prefix_bytes)))
+        return error;
+    return info_frame{std::move(frame)};
+}
+
+info_caller_actor spawn_info_caller(caf::actor_system& system,
+                                    info_caller_state::dependencies given) {
+    return system
+        .spawn<caf::stateful_actor<info_caller_state, info_caller_actor::impl>, caf::detached>(
+            std::move(given));
+}
+
+} // namespace kvferry

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+// Questions to rank-info servers, whatever carries them: who waits for which answer until when.
+//
+// The base of info_link and of its twin. They differ in how a question
+// gets to its server (call) and in what publishing means; all else, deadlines and errors included,
+// is the same code.
+#pragma once
+
+#include "actors/shared/deadlines.hpp"
+#include "messages/limits.hpp"
+#include "messages/local/local_messages.hpp"
+
+#include <cstdint>
+#include <unordered_map>
+#include <variant>
+#include <vector>
+
+namespace kvferry {
+
+/// What an info_link understands itself: its clock's tick beside what others send it.
+using ticking_info_link = info_link_actor::extend<
+    // Questions whose time is over end now.
+    caf::result<void>(deadline_tick)>;
+
+class info_exchange {
+public:
+    info_exchange(ticking_info_link::pointer self, const limits& bounds);
+    virtual ~info_exchange() = default;
+    info_exchange(const info_exchange&) = delete;
+    info_exchange& operator=(const info_exchange&) = delete;
+
+protected:
+    /// One question on its way; several askers of the same thing may share it.
+    using exchange_id = std::uint64_t;
+
+    caf::result<instance_info> on_fetch(const fetch_instance_info&);
+    caf::result<void> on_register(const register_with_instance&);
+    void on_deadline(const deadline_tick&);
+
+    /// Carries a question to the server at an endpoint: ends in answered() or failed(), or is ended
+    /// by hang_up().
+    virtual void call(exchange_id, call_info_server) = 0;
+
+    /// The exchange is over, whatever became of its call.
+    virtual void hang_up(exchange_id) = 0;
+
+    void answered(exchange_id, const info_frame&);
+    void failed(exchange_id, const caf::error&);
+
+    ticking_info_link::pointer self_;
+    limits bounds_;
+
+private:
+    using fetch_promise = caf::typed_response_promise<instance_info>;
+    using register_promise = caf::typed_response_promise<void>;
+    using asker_id = std::uint64_t;
+
+    struct asker {
+        std::variant<fetch_promise, register_promise> answer;
+        exchange_id exchange = 0;
+        std::chrono::milliseconds deadline{};
+    };
+
+    struct exchange {
+        info_endpoint endpoint;
+        time_point until;
+        /// Others may wait for the same answer.
+        bool shared = false;
+        std::vector<asker_id> askers;
+    };
+
+    caf::error ask_at(const std::string& endpoint, std::chrono::milliseconds deadline,
+                      const wire_message& question,
+                      const std::variant<fetch_promise, register_promise>& answer);
+    exchange_id joinable(const info_endpoint&, time_point until) const;
+    std::vector<asker> close(exchange_id);
+
+    std::unordered_map<exchange_id, exchange> exchanges_;
+    std::unordered_map<asker_id, asker> askers_;
+    std::uint64_t numbered_ = 0;
+    deadline_queue<asker_id> deadlines_;
+    tick_timer timer_;
+};
+
+} // namespace kvferry

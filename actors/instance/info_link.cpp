@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+// Callers and listeners come and go here; what they carry is info_exchange.
+#include "actors/instance/info_link.hpp"
+
+#include "actors/instance/info_caller.hpp"
+#include "actors/instance/info_listener.hpp"
+#include "messages/trace/handle.hpp"
+#include "transport/loop/system_call.hpp"
+
+#include <caf/io/middleman.hpp>
+#include <caf/io/network/multiplexer.hpp>
+
+#include <sys/eventfd.h>
+
+namespace kvferry {
+
+info_link_state::info_link_state(ticking_info_link::pointer self, dependencies given)
+    : info_exchange(self, given.bounds) {}
+
+info_link_state::~info_link_state() {
+    for (const auto& [id, event] : calls_)
+        ::eventfd_write(event->get(), 1);
+}
+
+ticking_info_link::behavior_type info_link_state::make_behavior() {
+    using state = info_link_state;
+    return {
+        handle(this, &state::on_fetch),
+        handle(this, &state::on_register),
+        handle(this, &state::on_publish),
+        handle(this, &state::on_deadline),
+    };
+}
+
+void info_link_state::call(exchange_id id, call_info_server message) {
+    auto event = std::make_shared<const unique_fd>(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!*event)
+        return failed(id, system_error(errc::system_call_failed, "eventfd"));
+    calls_.emplace(id, event);
+    message.until +=
+        std::chrono::seconds{1}; // the askers' deadlines come first: they name the time they had
+    ask(self_, spawn_info_caller(self_->system(), {bounds_, std::move(event)}), std::move(message))
+        .then([this, id](const info_frame& frame) { answered(id, frame); },
+              [this, id](const caf::error& reason) { failed(id, reason); });
+}
+
+void info_link_state::hang_up(exchange_id id) {
+    if (auto ended = calls_.extract(id))
+        ::eventfd_write(ended.mapped()->get(), 1);
+}
+
+caf::result<info_server_published> info_link_state::on_publish(const publish_info_server& message) {
+    if (!message.server)
+        return make_error(errc::invalid_argument, "there is no rank-info server to publish");
+    if (message.bind_address.empty()) // CAF would take that for all interfaces
+        return make_error(errc::invalid_argument,
+                          "publishing needs a bind address; 0.0.0.0 or :: for all interfaces");
+    auto& system = self_->system();
+    // Else a restart on the same port has to wait until the former process's connections are
+    // forgotten.
+    const bool reuse = true;
+    auto door = system.middleman().backend().new_tcp_doorman(message.port,
+                                                             message.bind_address.c_str(), reuse);
+    if (!door)
+        return make_error(errc::system_call_failed,
+                          "cannot listen on "
+                              + to_string(info_endpoint{message.bind_address, message.port}) + ": "
+                              + caf::to_string(door.error()));
+    const info_endpoint endpoint{message.bind_address, (*door)->port()};
+    return info_server_published{
+        to_string(endpoint),
+        spawn_info_listener(system, {std::move(*door), message.server, bounds_})};
+}
+
+info_link_actor spawn_info_link(caf::actor_system& system, placement where,
+                                info_link_state::dependencies given) {
+    return spawn_at<ticking_info_link, info_link_state>(system, where, std::move(given));
+}
+
+} // namespace kvferry

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// The door of a rank-info server: frames over TCP in, the server's answers out.
+//
+// A broker of CAF's network layer, not a published actor: publishing would open the whole actor
+// system to whoever reaches the port (exit messages, its spawn and configuration servers), and two
+// processes whose hosts look alike (containers with the same process id and MAC address) have the
+// same node id there, so that one would be taken for the other without a word.
+#pragma once
+
+#include "actors/shared/deadlines.hpp"
+#include "messages/limits.hpp"
+#include "messages/local/local_messages.hpp"
+
+#include <caf/io/broker.hpp>
+#include <caf/io/doorman.hpp>
+
+#include <unordered_map>
+
+namespace kvferry {
+
+class info_listener_state {
+public:
+    static inline constexpr const char* name = "info_listener";
+
+    struct dependencies {
+        caf::io::doorman_ptr door;
+        /// The listener ends with it.
+        rank_info_server_actor server;
+        /// Used: info_deadline (a connection without a question, or after its answer),
+        /// info_questions_max (connections), message_bytes_max.
+        limits bounds;
+    };
+
+    info_listener_state(caf::io::broker* self, dependencies);
+
+    caf::behavior make_behavior();
+
+private:
+    void on_connection(const caf::io::new_connection_msg&);
+    void on_data(const caf::io::new_data_msg&);
+    void on_closed(const caf::io::connection_closed_msg&);
+    void on_door_closed(const caf::io::acceptor_closed_msg&);
+    void on_deadline(const deadline_tick&);
+
+    void ask_server(caf::io::connection_handle);
+    void answer(caf::io::connection_handle, const info_frame&);
+    void drop(caf::io::connection_handle);
+    void rearm();
+
+    caf::io::broker* self_;
+    dependencies given_;
+    /// Bytes of an unfinished question; grows with what came, not with what was announced.
+    std::unordered_map<caf::io::connection_handle, byte_buffer> connections_;
+    deadline_queue<caf::io::connection_handle> deadlines_;
+    bool armed_ = false;
+};
+
+caf::actor spawn_info_listener(caf::actor_system&, info_listener_state::dependencies);
+
+} // namespace kvferry

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who may enter an instance's roster, and what it looks like from outside.
+#include "actors/instance/instance_roster.hpp"
+
+#include "transport/planner/topology.hpp"
+
+#include <algorithm>
+
+namespace kvferry {
+
+namespace {
+
+std::string number(std::uint64_t x) {
+    return std::to_string(x);
+}
+
+bool same_split(const parallelism& a, const parallelism& b) {
+    return a.tp_size == b.tp_size && a.pp_size == b.pp_size && a.cp_size == b.cp_size
+           && a.attention_dp == b.attention_dp && a.layers_per_stage == b.layers_per_stage;
+}
+
+std::string split_text(const parallelism& x) {
+    std::string layers;
+    for (auto count : x.layers_per_stage)
+        layers.append(layers.empty() ? "" : ",").append(number(count));
+    return std::string{"tp "} + number(x.tp_size) + " pp " + number(x.pp_size) + " cp "
+           + number(x.cp_size) + " attention_dp " + number(x.attention_dp) + " layers_per_stage "
+           + layers;
+}
+
+} // namespace
+
+instance_roster::instance_roster(std::string instance, std::uint32_t world_size)
+    : instance_(std::move(instance)), entries_(world_size), missing_count_(world_size) {}
+
+caf::error instance_roster::check(const rank_info& x) const {
+    if (x.instance != instance_)
+        return make_error(errc::invalid_argument, "this server is of instance \"" + instance_
+                                                      + "\", rank " + to_string(x.rank) + " says \""
+                                                      + x.instance + "\"");
+    if (x.world_size != entries_.size() || x.rank.value >= entries_.size())
+        return make_error(errc::invalid_argument,
+                          describe(x) + " of world_size " + number(x.world_size)
+                              + ": this instance has world_size " + number(entries_.size()));
+    if (auto error = check_parallelism(x))
+        return error;
+    for (const auto& other : entries_)
+        if (other.info && other.info->rank != x.rank && !same_split(other.info->layout, x.layout))
+            return make_error(errc::layout_mismatch, describe(x) + " has " + split_text(x.layout)
+                                                         + ", " + describe(*other.info) + " has "
+                                                         + split_text(other.info->layout));
+    const auto& former = entries_[x.rank.value].former;
+    if (std::find(former.begin(), former.end(), x.process) != former.end())
+        return make_error(errc::stale_incarnation,
+                          describe(x) + ": incarnation " + to_string(x.process)
+                              + " has been replaced by "
+                              + to_string(entries_[x.rank.value].info->process));
+    return {};
+}
+
+caf::error instance_roster::enter(rank_info info) {
+    if (auto error = check(info))
+        return error;
+    auto& [known, former] = entries_[info.rank.value];
+    if (!known) {
+        --missing_count_;
+    } else if (known->process != info.process) {
+        if (former.size() == former_max)
+            former.erase(former.begin());
+        former.push_back(known->process);
+    }
+    known = std::move(info);
+    return {};
+}
+
+std::vector<rank_info> instance_roster::all() const {
+    std::vector<rank_info> result;
+    result.reserve(entries_.size());
+    for (const auto& entry : entries_)
+        result.push_back(entry.info.value());
+    return result;
+}
+
+std::string instance_roster::missing() const {
+    constexpr std::size_t named_max = 16;
+    std::string result = missing_count_ == 1 ? "rank" : "ranks";
+    std::size_t named = 0;
+    for (std::size_t rank = 0; rank < entries_.size() && named < named_max; ++rank)
+        if (!entries_[rank].info)
+            result += (named++ == 0 ? " " : ", ") + number(rank);
+    if (named < missing_count_)
+        result += " and " + number(missing_count_ - named) + " more";
+    return result + " of " + number(entries_.size());
+}
+
+incarnation instance_roster::first_process() const {
+    return !entries_.empty() && entries_.front().info ? entries_.front().info->process
+                                                      : incarnation{};
+}
+
+} // namespace kvferry

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// The ranks of one instance as they register: pure bookkeeping, never half handed out.
+#pragma once
+
+#include "messages/errors.hpp"
+#include "messages/values/rank_info.hpp"
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace kvferry {
+
+class instance_roster {
+public:
+    instance_roster(std::string instance, std::uint32_t world_size);
+
+    /// Enters a rank. The same incarnation again updates its entry; a new one replaces it.
+    /// invalid_argument: not a rank of this instance.
+    /// layout_mismatch: its place contradicts its index, or it splits the model in another way than
+    /// the ranks already here.
+    /// stale_incarnation: its process start has been replaced by a later one.
+    caf::error enter(rank_info);
+
+    bool complete() const { return missing_count_ == 0; }
+
+    /// All ranks in rank order; only when complete.
+    std::vector<rank_info> all() const;
+
+    /// "ranks 1, 3 of 4", at most 16 by name; only when not complete.
+    std::string missing() const;
+
+    const std::string& instance() const { return instance_; }
+
+    /// Of rank 0; zero until it has registered.
+    incarnation first_process() const;
+
+private:
+    /// Former process starts that are remembered per rank, so that their late words change nothing.
+    static constexpr std::size_t former_max = 8;
+
+    struct entry {
+        std::optional<rank_info> info;
+        std::vector<incarnation> former;
+    };
+
+    caf::error check(const rank_info&) const;
+
+    std::string instance_;
+    std::vector<entry> entries_;
+    std::size_t missing_count_;
+};
+
+} // namespace kvferry

@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+// The rank-info server of an instance: lives on rank 0, hands out all ranks or none.
+#pragma once
+
+#include "actors/instance/instance_roster.hpp"
+#include "actors/shared/deadlines.hpp"
+#include "messages/limits.hpp"
+#include "messages/local/local_messages.hpp"
+#include "transport/loop/resident.hpp"
+
+#include <cstdint>
+#include <string>
+#include <unordered_map>
+#include <variant>
+
+namespace kvferry {
+
+/// What the server understands itself: its clock's tick beside what others send it.
+using ticking_rank_info_server = rank_info_server_actor::extend<
+    // Questions that nobody can answer in time any more end now.
+    caf::result<void>(deadline_tick)>;
+
+class rank_info_server_state {
+public:
+    static inline constexpr const char* name = "rank_info_server";
+
+    struct dependencies {
+        std::string instance;
+        std::uint32_t world_size = 1;
+        /// Used: info_deadline, info_questions_max, message_bytes_max.
+        limits bounds;
+    };
+
+    rank_info_server_state(ticking_rank_info_server::pointer self, dependencies);
+
+    ticking_rank_info_server::behavior_type make_behavior();
+
+private:
+    /// A question that waits for the last rank, asked inside the process or by a frame.
+    struct question {
+        message_header header;
+        std::variant<caf::typed_response_promise<instance_info>,
+                     caf::typed_response_promise<info_frame>>
+            answer;
+    };
+
+    caf::result<void> on_register(const register_rank_info&);
+    caf::result<instance_info> on_request(const request_instance_info&);
+    caf::result<info_frame> on_frame(const info_frame&);
+    void on_deadline(const deadline_tick&);
+
+    caf::error enter(const register_rank_info&);
+    caf::error enqueue(question);
+    void answer(question&);
+    void refuse(question&, const caf::error&);
+    instance_info everything(const message_header& to) const;
+    info_frame framed(wire_message) const;
+    info_frame refusal(const message_header& to, const caf::error&) const;
+    message_header reply_header(const message_header& to) const;
+
+    ticking_rank_info_server::pointer self_;
+    dependencies given_;
+    instance_roster roster_;
+    std::unordered_map<std::uint64_t, question> waiting_;
+    std::uint64_t asked_ = 0;
+    deadline_queue<std::uint64_t> deadlines_;
+    tick_timer timer_;
+};
+
+/// A published server is kept alive by its listener: its owner ends it by an exit message.
+rank_info_server_actor spawn_rank_info_server(caf::actor_system&, placement,
+                                              rank_info_server_state::dependencies);
+
+} // namespace kvferry

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+// System calls that do not block, and poll() with a deadline between them.
+#include "actors/instance/timed_socket.hpp"
+
+#include "transport/loop/system_call.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+#include <netdb.h>
+#include <poll.h>
+#include <string>
+#include <sys/socket.h>
+
+namespace kvferry {
+
+namespace {
+
+struct free_addresses {
+    void operator()(addrinfo* x) const noexcept { ::freeaddrinfo(x); }
+};
+
+using address_list = std::unique_ptr<addrinfo, free_addresses>;
+
+caf::expected<address_list> look_up(const info_endpoint& endpoint) {
+    addrinfo hints{};
+    hints.ai_socktype = SOCK_STREAM;
+    hints.ai_flags = AI_NUMERICSERV;
+    addrinfo* found = nullptr;
+    if (auto code = ::getaddrinfo(endpoint.host.c_str(), std::to_string(endpoint.port).c_str(),
+                                  &hints, &found))
+        return make_error(errc::dial_failed,
+                          std::string{"cannot look up the host: "} + ::gai_strerror(code));
+    return address_list{found};
+}
+
+/// No error once the socket can do what is asked, or has failed.
+caf::error wait_for(int fd, short events, const patience& limit) {
+    for (;;) {
+        pollfd watched[] = {{fd, events, 0}, {limit.hang_up, POLLIN, 0}};
+        const auto left =
+            std::chrono::ceil<std::chrono::milliseconds>(limit.until - clock::now()).count();
+        const auto ready =
+            ::poll(watched, 2, static_cast<int>(std::clamp<std::int64_t>(left, 0, 1 << 30)));
+        if (watched[1].revents != 0)
+            return make_error(errc::stopped, "the call was given up");
+        if (ready > 0)
+            return {};
+        if (ready == 0 && clock::now() >= limit.until)
+            return make_error(errc::deadline_exceeded, "nobody answers there");
+    }
+}
+
+caf::error connect_one(const addrinfo& address, const patience& limit, unique_fd& into) {
+    unique_fd fd{::socket(address.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
+    if (!fd)
+        return system_error(errc::dial_failed, "socket");
+    if (::connect(fd.get(), address.ai_addr, address.ai_addrlen) != 0) {
+        if (errno != EINPROGRESS)
+            return system_error(errc::dial_failed, "connect");
+        if (auto error = wait_for(fd.get(), POLLOUT, limit))
+            return code_of(error) == errc::stopped ? error
+                                                   : make_error(errc::dial_failed, text_of(error));
+        int reason = 0;
+        socklen_t size = sizeof(reason);
+        if (::getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &reason, &size) != 0)
+            return system_error(errc::dial_failed, "getsockopt");
+        if (reason != 0)
+            return system_error(errc::dial_failed, "connect", reason);
+    }
+    into = std::move(fd);
+    return {};
+}
+
+} // namespace
+
+caf::expected<timed_socket> timed_socket::connect(const info_endpoint& endpoint, patience limit) {
+    auto addresses = look_up(endpoint);
+    if (!addresses)
+        return std::move(addresses.error());
+    auto left = 0;
+    for (auto* each = addresses->get(); each; each = each->ai_next)
+        ++left;
+    caf::error last = make_error(errc::dial_failed, "the host has no address");
+    for (auto* each = addresses->get(); each; each = each->ai_next, --left) {
+        const auto now = clock::now();
+        unique_fd fd;
+        last = connect_one(*each, {now + (limit.until - now) / left, limit.hang_up}, fd);
+        if (!last)
+            return timed_socket{std::move(fd), limit};
+        if (code_of(last) == errc::stopped)
+            break;
+    }
+    return last;
+}
+
+caf::error timed_socket::send(caf::span<const caf::byte> bytes) {
+    for (std::size_t done = 0; done < bytes.size();) {
+        const auto sent = ::send(fd_.get(), bytes.data() + done, bytes.size() - done, MSG_NOSIGNAL);
+        if (sent >= 0) {
+            done += static_cast<std::size_t>(sent);
+        } else if (errno == EAGAIN) {
+            if (auto error = wait_for(fd_.get(), POLLOUT, limit_))
+                return error;
+        } else if (errno != EINTR) {
+            return system_error(errc::dial_failed, "send");
+        }
+    }
+    return {};
+}
+
+caf::error timed_socket::receive(caf::span<caf::byte> bytes) {
+    for (std::size_t done = 0; done < bytes.size();) {
+        const auto got = ::recv(fd_.get(), bytes.data() + done, bytes.size() - done, 0);
+        if (got > 0) {
+            done += static_cast<std::size_t>(got);
+        } else if (got == 0) {
+            return make_error(errc::dial_failed, "the connection was closed without an answer");
+        } else if (errno == EAGAIN) {
+            if (auto error = wait_for(fd_.get(), POLLIN, limit_))
+                return error;
+        } else if (errno != EINTR) {
+            return system_error(errc::dial_failed, "recv");
+        }
+    }
+    return {};
+}
+
+} // namespace kvferry

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// A TCP connection for a thread that may block, but never beyond a deadline.
+#pragma once
+
+#include "messages/local/local_messages.hpp"
+#include "messages/values/info_endpoint.hpp"
+#include "transport/loop/unique_fd.hpp"
+
+#include <caf/span.hpp>
+
+namespace kvferry {
+
+/// How long to wait for everything that a socket does.
+struct patience {
+    time_point until;
+    /// An eventfd: once it is readable, every wait ends with errc::stopped.
+    int hang_up = -1;
+};
+
+class timed_socket {
+public:
+    /// Tries all addresses of a name, each for its share of the time. Only the look-up of a name
+    /// that is no address can take longer: the C library offers no way to end it.
+    /// dial_failed carries the system's reason.
+    static caf::expected<timed_socket> connect(const info_endpoint&, patience);
+
+    /// All or nothing. deadline_exceeded, or dial_failed when the other side is gone.
+    caf::error send(caf::span<const caf::byte>);
+
+    /// Exactly as many bytes as there is room for. The same errors.
+    caf::error receive(caf::span<caf::byte>);
+
+private:
+    timed_socket(unique_fd fd, patience limit) : fd_(std::move(fd)), limit_(limit) {}
+
+    unique_fd fd_;
+    patience limit_;
+};
+
+} // namespace kvferry

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where `kvferry trace record`, `why` and `top` look into a running process: a unix socket in a
+// folder of its user. Nothing is on the network, nobody but the user gets in.
+#pragma once
+
+#include "actors/host/worker.hpp"
+#include "messages/errors.hpp"
+#include "messages/trace/trace_format.hpp"
+#include "transport/loop/unique_fd.hpp"
+
+#include <functional>
+#include <list>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace kvferry {
+
+/// Owns a thread, which sleeps while nobody looks. A process has one; what it shows is about all
+/// ranks of the process.
+///
+/// Who connects sends one line and gets a recording (trace_format.hpp):
+/// - "record": what happens from now on, until the connection's other end stops sending;
+/// - "why RID": the ranks, their sessions of that request, then what the rings hold;
+/// - "sessions": the ranks and all their sessions.
+/// At least every `trace_beat` something comes, so that silence means a frozen process.
+class trace_endpoint {
+public:
+    /// What `ranks` of this process say of a request, or of all; called on the endpoint's thread.
+    using ask_ranks = std::function<std::vector<trace::session_record>(std::optional<rid>)>;
+
+    /// KVFERRY_TRACE_DIR, else "kvferry" in XDG_RUNTIME_DIR, else "kvferry-<user id>" among the
+    /// system's temporary files.
+    static std::string default_folder();
+
+    /// Listens at FOLDER/<name>-<process id>.sock, a slash of the name as a dash.
+    /// system_call_failed names the path; invalid_argument when the folder belongs to somebody else
+    /// or is open to others.
+    static caf::expected<std::unique_ptr<trace_endpoint>>
+    start(const std::string& name, const std::string& folder, std::vector<trace::rank_record> ranks,
+          ask_ranks);
+
+    /// Tells recorders the end and takes the socket away. Before the ranks that it asks are
+    /// stopped.
+    ~trace_endpoint();
+    trace_endpoint(const trace_endpoint&) = delete;
+    trace_endpoint& operator=(const trace_endpoint&) = delete;
+
+    const std::string& path() const { return path_; }
+
+private:
+    struct client;
+
+    trace_endpoint(std::string name, std::string path, unique_fd listener, unique_fd stop,
+                   std::vector<trace::rank_record> ranks, ask_ranks);
+
+    void run();
+    void accept();
+    void serve(client&);
+    void begin(client&, const std::string& question);
+
+    std::string name_;
+    std::string path_;
+    unique_fd listener_;
+    unique_fd stop_;
+    std::vector<trace::rank_record> ranks_;
+    ask_ranks ask_;
+    std::list<client> clients_;
+    std::thread thread_;
+};
+
+/// Longest silence towards who records.
+inline constexpr std::chrono::milliseconds trace_beat{200};
+
+/// The worker as others find it; asks it, hence once it is published.
+caf::expected<trace::rank_record> trace_rank(const worker&);
+
+/// What this worker, called `rank`, says of a request, or of all: how they wait. It takes
+/// `trace_answer` at most.
+std::vector<trace::session_record> trace_sessions(const worker&, const std::string& rank,
+                                                  std::optional<rid>);
+inline constexpr std::chrono::milliseconds trace_answer{500};
+
+} // namespace kvferry

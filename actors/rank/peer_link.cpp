@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: Apache-2.0
+// Handshake and end of a link; peer_link_messages.cpp has what goes over it.
+#include "actors/rank/peer_link.hpp"
+
+#include "messages/trace/handle.hpp"
+#include "messages/trace/log.hpp"
+#include "messages/trace/planted_bug.hpp"
+#include "messages/wire/codec.hpp"
+#include "transport/planner/layout_match.hpp"
+#include "transport/planner/page_table_check.hpp"
+#include "transport/planner/topology.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace kvferry {
+
+peer_link_state::peer_link_state(peer_link_actor::pointer self, dependencies with)
+    : self_(self), with_(std::move(with)) {
+    self_->set_exit_handler([this](const caf::exit_msg& told) {
+        if (opening_ && told.reason) // else nobody would close the endpoint
+            exiting_ = told.reason;
+        else if (told.reason)
+            self_->quit(told.reason);
+    });
+}
+
+/// Where it ended otherwise than by end_if_over(), the peer is told what give_up() would have told
+/// it, and the fabric does not hand its frames to nobody. Not sent by this actor: it is no more.
+peer_link_state::~peer_link_state() {
+    if (phase_ == phase::lost || !endpoint_)
+        return;
+    refused last;
+    last.reason =
+        to_wire(make_error(errc::handler_failed, describe(with_.self) + ": its link died"));
+    stamp(last.header);
+    if (auto frame = encode(last, frame_bytes_max()); frame && phase_ == phase::ready)
+        tell_from_outside(with_.fabric, send_frame{*endpoint_, std::move(*frame)});
+    tell_from_outside(with_.fabric, close_endpoint{*endpoint_, phase_ != phase::ready});
+}
+
+peer_link_actor::behavior_type peer_link_state::make_behavior() {
+    return {
+        handle(this, &peer_link_state::on_frame),
+        handle(this, &peer_link_state::on_endpoint_failed),
+        handle(this, &peer_link_state::on_host_link_up),
+        handle(this, &peer_link_state::on_host_link_down),
+        handle(this, &peer_link_state::on_process_gone),
+        handle(this, &peer_link_state::on_start),
+        handle(this, &peer_link_state::on_deadline),
+        handle(this, &peer_link_state::on_send),
+        handle(this, &peer_link_state::on_close),
+    };
+}
+
+void peer_link_state::handler_failed(const caf::error& reason) {
+    give_up(reason);
+}
+
+// -- making the link ----------------------------------------------------------------------------
+
+void peer_link_state::on_start(const start_link&) {
+    self_->delayed_send(peer_link_actor{self_}, with_.bounds.dial_deadline, deadline_tick{});
+    dials_ = !with_.introduction;
+    sequence_ = with_.dial.value << 32; // what a former link has sent is before it
+    if (with_.introduction) {
+        hear_regions(with_.introduction->regions);
+        hear_from(with_.introduction->header.sequence);
+    }
+    make_endpoint();
+    connect_same_host();
+}
+
+void peer_link_state::make_endpoint() {
+    opening_ = true;
+    ask(self_, with_.fabric,
+        open_endpoint{with_.peer.process, with_.peer.fabric_address, peer_regions_, self_})
+        .then(
+            [this](const endpoint_opened& opened) {
+                opening_ = false;
+                if (phase_ == phase::lost) { // too late: nobody needs it any more
+                    tell(self_, with_.fabric, close_endpoint{opened.endpoint, true});
+                    end_if_over();
+                } else {
+                    endpoint_ = opened.endpoint;
+                    proceed();
+                }
+                endpoint_answered();
+            },
+            [this](const caf::error& reason) {
+                opening_ = false;
+                lose(add_context(reason, "endpoint"));
+                end_if_over();
+                endpoint_answered();
+            });
+}
+
+void peer_link_state::endpoint_answered() {
+    if (exiting_)
+        self_->quit(exiting_);
+}
+
+void peer_link_state::connect_same_host() {
+    auto accepting = with_.introduction.has_value();
+    if (!with_.host_link)
+        unmapped_reason_ = describe(with_.self) + " has no same-host link";
+    else if (with_.peer.machine != with_.self.machine)
+        unmapped_reason_ = "another machine";
+    else if (with_.peer.host_link_name.empty())
+        unmapped_reason_ = "the peer has no same-host link";
+    else if (accepting && !with_.introduction->same_host)
+        unmapped_reason_ = "the peer could not make the same-host link";
+    if (!unmapped_reason_.empty()) {
+        host_link_settled_ = true;
+        proceed();
+        return;
+    }
+    if (accepting)
+        tell(self_, with_.host_link,
+             host_link_expect{with_.peer.process, with_.bounds.dial_deadline, self_});
+    else
+        tell(self_, with_.host_link,
+             host_link_dial{with_.peer.process, with_.peer.host_link_name, with_.peer.token,
+                            with_.bounds.dial_deadline, self_});
+}
+
+void peer_link_state::on_host_link_up(const host_link_up& message) {
+    if (phase_ == phase::lost)
+        return; // it is closed when this link ends
+    host_link_up_ = true;
+    process_watched_ = message.process_watched;
+    mapped_ = message.mapped;
+    host_link_settled_ = true;
+    proceed();
+}
+
+void peer_link_state::on_host_link_down(const host_link_down& message) {
+    if (std::exchange(host_link_up_, false)) { // the death notice of a peer that was there
+        lose(add_context(message.reason, "the same-host link was closed by the peer"));
+        return;
+    }
+    if (std::exchange(host_link_settled_, true))
+        return;
+    unmapped_reason_ = "no same-host link: " + text_of(message.reason);
+    proceed();
+}
+
+/// The next steps, once what they need is there. When both sides dial at once, each of them
+/// introduces itself and answers the other.
+void peer_link_state::proceed() {
+    if (phase_ == phase::ready || phase_ == phase::lost || !endpoint_ || !host_link_settled_)
+        return;
+    if (!mapped_.empty() && !std::exchange(memory_told_, true))
+        tell(self_, with_.fabric, peer_memory_mapped{*endpoint_, mapped_});
+    if (dials_ && phase_ == phase::connecting) {
+        phase_ = phase::introduced;
+        message_header header;
+        header.session = with_.dial;
+        send_now(
+            register_rank_info{header, with_.self, with_.regions, with_.peer.token, host_link_up_});
+    }
+    if (with_.introduction && !answered_) {
+        if (auto problem = check_introduction()) {
+            refuse_introduction(problem);
+            return;
+        }
+        if (!mapped_by_devices())
+            return;
+        answered_ = true;
+        rank_registered answer;
+        answer.header.session = with_.introduction->header.session;
+        send_now(std::move(answer));
+    }
+    if (dials_ ? accepted_ : answered_)
+        become_ready();
+}
+
+void peer_link_state::hear_regions(std::vector<memory_region> regions) {
+    peer_regions_ = std::move(regions);
+    ++regions_heard_;
+    devices_asked_ = false;
+    devices_pending_ = 0;
+    device_obstacles_.clear();
+    std::erase_if(mapped_, [](const mapped_region& x) { return x.device >= 0; });
+}
+
+/// Asks the devices for the mappings of this peer, once; true when all of them have answered.
+bool peer_link_state::mapped_by_devices() {
+    if (!std::exchange(devices_asked_, true)) {
+        const auto round = regions_heard_;
+        for (const auto& [ordinal, actor] : with_.devices) {
+            if (peer_regions_.empty() || !host_link_up_)
+                break; // no peer of this machine, or none whose death would be noticed
+            ++devices_pending_;
+            auto answered = [this, round,
+                             device = ordinal](const caf::expected<peer_regions_mapped>& answer) {
+                device_answered(device, answer, round);
+            };
+            ask(self_, actor, map_peer_regions{with_.peer.process, peer_regions_, mapped_})
+                .then([answered](const peer_regions_mapped& done) { answered(done); },
+                      [answered](caf::error& reason) { answered(std::move(reason)); });
+        }
+    }
+    return devices_pending_ == 0;
+}
+
+/// What is mapped for a link that is lost by now, or for regions that are none any more, is let go.
+void peer_link_state::device_answered(int device, const caf::expected<peer_regions_mapped>& answer,
+                                      std::uint64_t regions_heard) {
+    if (regions_heard != regions_heard_ || phase_ == phase::lost)
+        return;
+    if (answer) {
+        mapped_.insert(mapped_.end(), answer->mapped.begin(), answer->mapped.end());
+        for (const auto& [region, why] : answer->obstacles)
+            device_obstacles_[{device, region}] = why;
+    } else {
+        for (std::uint32_t region = 0; region < peer_regions_.size(); ++region)
+            device_obstacles_[{device, region}] = text_of(answer.error());
+    }
+    --devices_pending_;
+    proceed();
+}
+
+/// Under the name that the dialler used, or it would not know that it is meant.
+void peer_link_state::refuse_introduction(const caf::error& problem) {
+    auto own = std::exchange(with_.self.process, with_.introduction->header.receiver);
+    send_now(refused{with_.introduction->header, side::generation, to_wire(problem)});
+    with_.self.process = own;
+    lose(problem, closing::after_last_frame);
+}
+
+/// What an acceptor verifies before anything else; the answer carries both sides' values.
+caf::error peer_link_state::check_introduction() const {
+    const auto& said = *with_.introduction;
+    if (said.header.receiver != with_.self.process)
+        return make_error(errc::stale_incarnation, who() + " looks for incarnation "
+                                                       + to_string(said.header.receiver) + " of "
+                                                       + describe(with_.self) + ", which is now "
+                                                       + to_string(with_.self.process));
+    if (said.token != with_.self.token)
+        return make_error(errc::foreign_peer, who() + " did not show the link token of "
+                                                  + describe(with_.self)
+                                                  + ": ask its instance's info again");
+    if (auto problem = check_parallelism(said.info))
+        return add_context(problem, who());
+    if (!with_.self.pages || !said.info.pages)
+        return {}; // a link may exist; a transfer will be refused
+    if (auto problem = check_page_table(said.info))
+        return add_context(problem, who());
+    auto matched = match_layouts(with_.self, said.info);
+    return matched ? caf::error{}
+                   : add_context(matched.error(), describe(with_.self) + " with " + who());
+}
+
+void peer_link_state::become_ready() {
+    if (phase_ == phase::lost)
+        return;
+    phase_ = phase::ready;
+    logger().info("{}: link to {} is up, {}", describe(with_.self), who(),
+                  mapped_.empty()
+                      ? "nothing is mapped: "
+                            + (unmapped_reason_.empty() ? "it shares no memory" : unmapped_reason_)
+                      : std::to_string(mapped_.size()) + " regions are mapped");
+    auto view = std::make_shared<peer_view>();
+    view->info = with_.peer;
+    view->regions = peer_regions_;
+    view->endpoint = *endpoint_;
+    view->mapped = mapped_;
+    view->unmapped_reason = unmapped_reason_;
+    view->device_obstacles = device_obstacles_;
+    view->process_watched = process_watched_;
+    view->link = self_;
+    peer_ready announcement{std::move(view)};
+    tell(self_, with_.worker, announcement);
+    tell(self_, with_.sender, announcement);
+    tell(self_, with_.receiver, announcement);
+    for (auto& message : std::exchange(waiting_, {}))
+        send_now(std::move(message));
+}
+
+void peer_link_state::on_deadline(const deadline_tick&) {
+    if (leave_by_ && self_->clock().now() >= *leave_by_) {
+        if (endpoint_)
+            tell(self_, with_.fabric, close_endpoint{*endpoint_, true});
+        last_frame_sent();
+        return;
+    }
+    if (phase_ == phase::ready || phase_ == phase::lost)
+        return;
+    const char* missing = !endpoint_            ? "the endpoint"
+                          : !host_link_settled_ ? "the same-host link"
+                          : devices_pending_    ? "mappings of its memory on the devices"
+                                                : "its answer";
+    lose(make_error(errc::dial_failed, "no link within dial_deadline = "
+                                           + std::to_string(with_.bounds.dial_deadline.count())
+                                           + " ms, waited for " + missing));
+}
+
+// -- the end ------------------------------------------------------------------------------------
+
+void peer_link_state::on_endpoint_failed(const endpoint_failed& message) {
+    if (endpoint_ != message.endpoint)
+        return; // a former one
+    endpoint_.reset();
+    lose(message.reason);
+    last_frame_sent();
+}
+
+void peer_link_state::on_process_gone(const process_gone&) {
+    peer_has_left(make_error(errc::peer_gone, "its process is gone"));
+}
+
+void peer_link_state::on_close(const close_link& message) {
+    if (!message.goodbye && !planted(planted_bug::stop_vouches_for_the_dead))
+        return give_up(message.reason);
+    if (phase_ == phase::ready)
+        send_now(termination{{}, to_wire(message.reason)});
+    process_watched_ = false; // whoever stops has no pages left to watch over
+    lose(message.reason, closing::after_last_frame);
+    end_if_over();
+}
+
+/// For a reason that the peer cannot know of: else it would go on as if somebody listened.
+void peer_link_state::give_up(const caf::error& reason) {
+    if (phase_ != phase::ready) {
+        lose(reason);
+        return;
+    }
+    refused last;
+    last.reason = to_wire(reason);
+    send_now(std::move(last));
+    lose(reason, closing::after_last_frame);
+}
+
+void peer_link_state::lose(const caf::error& reason, closing how) {
+    close_and_tell(reason, how);
+    end_if_over();
+}
+
+void peer_link_state::close_and_tell(const caf::error& reason, closing how) {
+    auto before = std::exchange(phase_, phase::lost);
+    if (before == phase::lost)
+        return;
+    if (before != phase::ready)
+        process_watched_ = false; // nobody was told of any page over this link
+    waiting_.clear();
+    ahead_.clear();
+    auto cause = reason ? reason : make_error(errc::link_lost, "the peer gave no reason");
+    logger().info("{}: link to {} has ended: {}", describe(with_.self), who(), describe(cause));
+    peer_lost announcement{with_.peer.process, add_context(cause, "link to " + who())};
+    tell(self_, with_.worker, announcement);
+    if (!planted(planted_bug::link_loss_not_told)) {
+        tell(self_, with_.sender, announcement);
+        tell(self_, with_.receiver, announcement);
+    }
+    if (endpoint_ && how == closing::after_last_frame) {
+        leave_by_ = self_->clock().now() + with_.bounds.dial_deadline;
+        self_->delayed_send(peer_link_actor{self_}, with_.bounds.dial_deadline, deadline_tick{});
+        ask(self_, with_.fabric, close_endpoint{*endpoint_, false})
+            .then([this] { last_frame_sent(); }, [this](const caf::error&) { last_frame_sent(); });
+    } else if (endpoint_) {
+        tell(self_, with_.fabric, close_endpoint{*endpoint_, true});
+    }
+}
+
+/// Nothing that the peer started moves any more.
+void peer_link_state::peer_has_left(const caf::error& reason) {
+    close_and_tell(reason, closing::forced);
+    if (std::exchange(peer_left_, true))
+        return;
+    process_gone proof{with_.peer.process};
+    tell(self_, with_.worker, proof);
+    tell(self_, with_.sender, proof);
+    tell(self_, with_.receiver, proof);
+    end_if_over();
+}
+
+/// The same-host link is closed after it, or the peer could take its end for this rank's death
+/// before it has read the last frame.
+void peer_link_state::last_frame_sent() {
+    leave_by_.reset();
+    end_if_over();
+}
+
+/// A lost link lives on as long as the proof that its peer's process is gone may still come.
+void peer_link_state::end_if_over() {
+    if (phase_ != phase::lost || opening_ || leave_by_ || (process_watched_ && !peer_left_)
+        || std::exchange(ended_, true))
+        return;
+    if (with_.host_link)
+        tell(self_, with_.host_link, host_link_close{with_.peer.process});
+    self_->quit();
+}
+
+} // namespace kvferry

@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+// The link to one (rank, incarnation): dial or accept, handshake, typed messages both ways,
+// liveness. It ends once; a new link to the same peer is a new actor.
+#pragma once
+
+#include "messages/limits.hpp"
+#include "messages/local/local_messages.hpp"
+#include "messages/trace/rank_counters.hpp"
+
+#include <deque>
+#include <map>
+#include <optional>
+#include <vector>
+
+namespace kvferry {
+
+struct peer_link_state {
+    static inline constexpr const char* name = "peer_link";
+
+    struct dependencies {
+        limits bounds;
+        rank_info self;
+        std::vector<memory_region> regions;
+        fabric_actor fabric;
+        /// Null on a rank without same-host link.
+        host_link_actor host_link;
+        /// They map the peer's regions, by ordinal.
+        std::map<int, device_actor> devices;
+        transfer_worker_actor worker;
+        sender_actor sender;
+        receiver_actor receiver;
+        /// Number of this dial, never used twice by a process: tells a new dial from a replay.
+        attempt dial;
+        /// Whom to dial; for an accepted link what it said of itself.
+        rank_info peer;
+        /// Set on the accepting side: the dialler's first message.
+        std::optional<register_rank_info> introduction;
+        rank_counters_ptr counters = {};
+    };
+
+    peer_link_state(peer_link_actor::pointer self, dependencies);
+    ~peer_link_state();
+
+    peer_link_actor::behavior_type make_behavior();
+
+    /// An exception in a handler ends this link.
+    void handler_failed(const caf::error&);
+
+private:
+    /// connecting: endpoint and same-host link are being made. introduced: register_rank_info is
+    /// out. ready: both sides agree. lost: final; may still watch the peer's process.
+    enum class phase { connecting, introduced, ready, lost };
+
+    void on_start(const start_link&);
+    void on_frame(const frame_arrived&);
+    void on_endpoint_failed(const endpoint_failed&);
+    void on_host_link_up(const host_link_up&);
+    void on_host_link_down(const host_link_down&);
+    void on_process_gone(const process_gone&);
+    void on_deadline(const deadline_tick&);
+    void on_send(const send_message&);
+    void on_close(const close_link&);
+
+    void on_message(register_rank_info&);
+    void on_message(rank_registered&);
+    void on_message(refused&);
+    void on_message(termination&);
+    void on_message(link_health&);
+    template <class Actor, class Message>
+    void hand_to(const Actor& owner, Message&);
+    template <class Message>
+    void hand_to_side(Message&);
+    void on_message(request_data&);
+    void on_message(kv_agent_result&);
+    void on_message(aux_agent_result&);
+    void on_message(cancel_session&);
+    void on_message(gone&);
+    template <class Message>
+    void on_message(Message&);
+
+    bool answers_dial(const wire_message&) const;
+    bool of_former_link(std::uint64_t sequence) const;
+    void hear_from(std::uint64_t sequence);
+    void hear_in_order();
+
+    void make_endpoint();
+    void endpoint_answered();
+    void connect_same_host();
+    void proceed();
+    void hear_regions(std::vector<memory_region>);
+    bool mapped_by_devices();
+    void device_answered(int device, const caf::expected<peer_regions_mapped>&,
+                         std::uint64_t regions_heard);
+    void refuse_introduction(const caf::error& problem);
+    caf::error check_introduction() const;
+    void become_ready();
+    void stamp(message_header&);
+    std::uint64_t frame_bytes_max() const;
+    void send_now(wire_message);
+    void refuse_locally(const wire_message&, const caf::error&);
+    /// after_last_frame: a refusal or a goodbye still goes out.
+    enum class closing { forced, after_last_frame };
+    void give_up(const caf::error& reason);
+    void lose(const caf::error& reason, closing = closing::forced);
+    void close_and_tell(const caf::error& reason, closing);
+    void peer_has_left(const caf::error& reason);
+    void last_frame_sent();
+    void end_if_over();
+    std::string who() const { return describe(with_.peer); }
+
+    peer_link_actor::pointer self_;
+    dependencies with_;
+    /// Fixed at the start: this side introduces itself first. It may have to answer as well.
+    bool dials_ = false;
+    phase phase_ = phase::connecting;
+    std::optional<endpoint_id> endpoint_;
+    /// The fabric has not answered open_endpoint yet; the link does not end before it has.
+    bool opening_ = false;
+    /// It was told to exit meanwhile.
+    caf::error exiting_;
+    /// register_rank_info of the peer has been answered; its rank_registered is there.
+    bool answered_ = false;
+    bool accepted_ = false;
+    bool host_link_settled_ = false;
+    bool host_link_up_ = false;
+    bool process_watched_ = false;
+    /// The peer's process is proven gone, or it has left in order.
+    bool peer_left_ = false;
+    /// Until when the last frame may take to leave.
+    std::optional<time_point> leave_by_;
+    bool ended_ = false;
+    std::vector<mapped_region> mapped_;
+    /// The fabric knows of them.
+    bool memory_told_ = false;
+    std::string unmapped_reason_;
+    std::map<std::pair<int, std::uint32_t>, std::string> device_obstacles_;
+    bool devices_asked_ = false;
+    std::size_t devices_pending_ = 0;
+    /// Tells answers about the peer's present regions from those about former ones.
+    std::uint64_t regions_heard_ = 0;
+    /// The peer's regions: known once it has introduced itself.
+    std::vector<memory_region> peer_regions_;
+    std::deque<wire_message> waiting_;
+    std::uint64_t sequence_ = 0;
+    /// The peer's next message, once it has begun to count, and those that came before their turn.
+    std::optional<std::uint64_t> next_sequence_;
+    std::map<std::uint64_t, wire_message> ahead_;
+};
+
+} // namespace kvferry

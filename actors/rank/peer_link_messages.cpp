@@ -1,0 +1,244 @@
+// SPDX-License-Identifier: Apache-2.0
+// Messages of a link: sent, put in order, and handed to those they are for.
+#include "actors/rank/peer_link.hpp"
+#include "messages/trace/handle.hpp"
+#include "messages/trace/planted_bug.hpp"
+#include "messages/wire/codec.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <utility>
+
+namespace kvferry {
+
+namespace {
+
+/// Different for all messages of all ranks: links of one process share the count, and processes
+/// differ in their incarnations.
+std::uint64_t next_message_number(incarnation self) {
+    static std::atomic<std::uint64_t> count{0};
+    return self.value + count.fetch_add(1, std::memory_order_relaxed);
+}
+
+} // namespace
+
+// -- messages -----------------------------------------------------------------------------------
+
+void peer_link_state::on_send(const send_message& message) {
+    if (phase_ == phase::lost)
+        return; // its sessions were told
+    if (phase_ == phase::ready) {
+        send_now(message.message);
+        return;
+    }
+    if (waiting_.size() < with_.bounds.pending_per_link_max)
+        waiting_.push_back(message.message);
+    else
+        refuse_locally(
+            message.message,
+            make_error(errc::limit_exceeded,
+                       "pending_per_link_max = " + std::to_string(with_.bounds.pending_per_link_max)
+                           + " messages wait for the link to " + who()));
+}
+
+void peer_link_state::stamp(message_header& header) {
+    header.version = protocol_version;
+    header.sender = with_.self.process;
+    header.receiver = with_.peer.process;
+    header.sequence = sequence_++;
+    header.trace = {header.session.value, next_message_number(with_.self.process)};
+}
+
+std::uint64_t peer_link_state::frame_bytes_max() const {
+    return std::min<std::uint64_t>(with_.bounds.message_bytes_max,
+                                   with_.peer.accepts.message_bytes_max);
+}
+
+void peer_link_state::send_now(wire_message message) {
+    if (phase_ == phase::lost)
+        return;
+    stamp(header_of(message));
+    record_wire(self_, trace::instant::wire_sent, message);
+    auto frame = encode(message, frame_bytes_max());
+    if (frame)
+        tell(self_, with_.fabric, send_frame{*endpoint_, std::move(*frame)});
+    else
+        refuse_locally(message, add_context(frame.error(), who()));
+}
+
+/// A request that cannot be sent ends as if the peer had refused it.
+void peer_link_state::refuse_locally(const wire_message& message, const caf::error& reason) {
+    if (const auto* request = std::get_if<request_data>(&message)) {
+        auto header = request->header;
+        header.sender = with_.peer.process;
+        tell(self_, with_.receiver, refused{header, side::generation, to_wire(reason)});
+    } else {
+        give_up(reason);
+    }
+}
+
+void peer_link_state::on_frame(const frame_arrived& arrived) {
+    auto message = decode(arrived.frame, with_.bounds.message_bytes_max);
+    if (!message) {
+        give_up(message.error());
+        return;
+    }
+    const auto& header = header_of(*message);
+    if (header.receiver != with_.self.process || header.sender != with_.peer.process)
+        return count(with_.counters, ignored::stale_incarnation);
+    record_wire(self_, trace::instant::wire_received, *message);
+    if (auto* introduction = std::get_if<register_rank_info>(&*message)) {
+        on_message(*introduction); // begins a count of its own
+        return;
+    }
+    if (phase_ == phase::lost)
+        return count(with_.counters, ignored::late);
+    if (answers_dial(*message)) {
+        hear_from(header.sequence); // so does the answer to it
+        std::visit([this](auto& content) { on_message(content); }, *message);
+        hear_in_order();
+        return;
+    }
+    // In order whatever the fabric does: a cancel that overtook its request would be answered
+    // "never heard of it", which the receiver takes as proof.
+    if (planted(planted_bug::messages_overtake) || planted(planted_bug::request_served_twice)
+        || planted(planted_bug::reports_counted)) {
+        std::visit([this](auto& content) { on_message(content); }, *message);
+        return;
+    }
+    if (next_sequence_ && of_former_link(header.sequence))
+        return count(with_.counters, header.sequence >> 32 == *next_sequence_ >> 32
+                                         ? ignored::duplicate
+                                         : ignored::former_link);
+    if (ahead_.size() >= with_.bounds.pending_per_link_max) {
+        give_up(make_error(errc::limit_exceeded,
+                           "message " + std::to_string(next_sequence_.value_or(0) & 0xffffffff)
+                               + " is missing and " + std::to_string(ahead_.size())
+                               + " others wait for it"));
+        return;
+    }
+    if (!ahead_.emplace(header.sequence, std::move(*message)).second)
+        count(with_.counters, ignored::duplicate);
+    hear_in_order();
+}
+
+/// The peer accepts this link's own dial, not a former one, or refuses it.
+bool peer_link_state::answers_dial(const wire_message& message) const {
+    return dials_ && !accepted_ && phase_ != phase::ready
+           && (header_of(message).session == with_.dial
+               || planted(planted_bug::former_dial_accepted))
+           && (std::holds_alternative<rank_registered>(message)
+               || std::holds_alternative<refused>(message));
+}
+
+/// The peer counts its messages from here on; each of its links begins elsewhere.
+void peer_link_state::hear_from(std::uint64_t sequence) {
+    next_sequence_ = std::max(next_sequence_.value_or(0), sequence + 1);
+    std::erase_if(ahead_, [this](const auto& entry) { return of_former_link(entry.first); });
+}
+
+/// Or a replay.
+bool peer_link_state::of_former_link(std::uint64_t sequence) const {
+    return sequence < *next_sequence_ || sequence >> 32 != *next_sequence_ >> 32;
+}
+
+void peer_link_state::hear_in_order() {
+    while (phase_ != phase::lost && !ahead_.empty() && next_sequence_
+           && ahead_.begin()->first == *next_sequence_) {
+        auto next = ahead_.extract(ahead_.begin());
+        ++*next_sequence_;
+        std::visit([this](auto& content) { on_message(content); }, next.mapped());
+    }
+}
+
+void peer_link_state::on_message(register_rank_info& message) {
+    if (with_.introduction
+        && message.header.session.value <= with_.introduction->header.session.value)
+        return count(with_.counters, ignored::duplicate); // dials are numbered
+    if (phase_ == phase::ready || phase_ == phase::lost) {
+        // The peer dials anew: this link is over, the new one is the worker's to accept.
+        auto again = encode(message, with_.bounds.message_bytes_max);
+        lose(make_error(errc::link_lost, "the peer dialled anew"));
+        if (again)
+            tell(self_, with_.worker, frame_arrived{std::move(*again)});
+        return;
+    }
+    // Both dial at once: each accepts the other's introduction on its own link.
+    with_.introduction = message;
+    answered_ = false;
+    hear_from(message.header.sequence);
+    if (peer_regions_ != message.regions) { // the endpoint was made without the keys to them
+        hear_regions(message.regions);
+        if (auto old = std::exchange(endpoint_, std::nullopt)) {
+            make_endpoint();
+            tell(self_, with_.fabric, close_endpoint{*old, false});
+        }
+    }
+    proceed();
+}
+
+void peer_link_state::on_message(rank_registered& message) {
+    if (message.header.session != with_.dial && !planted(planted_bug::former_dial_accepted))
+        return count(with_.counters, ignored::former_link);
+    accepted_ = true;
+    proceed();
+}
+
+void peer_link_state::on_message(refused& message) {
+    if (phase_ != phase::ready || message.header.session == attempt{})
+        lose(from_wire(message.reason)); // the dial, or the link as a whole
+    else
+        tell(self_, with_.receiver, message);
+}
+
+void peer_link_state::on_message(termination& message) {
+    peer_has_left(from_wire(message.reason)); // it sends this after its last operation has ended
+}
+
+void peer_link_state::on_message(link_health& message) {
+    if (!message.answer)
+        send_now(link_health{{}, message.nonce, true});
+}
+
+/// To the sender or receiver, once the handshake is done.
+template <class Actor, class Message>
+void peer_link_state::hand_to(const Actor& owner, Message& message) {
+    if (phase_ != phase::ready)
+        return count(with_.counters, ignored::early);
+    tell(self_, owner, std::move(message));
+}
+
+template <class Message>
+void peer_link_state::hand_to_side(Message& message) {
+    if (message.to == side::context)
+        hand_to(with_.sender, message);
+    else
+        hand_to(with_.receiver, message);
+}
+
+void peer_link_state::on_message(request_data& message) {
+    hand_to(with_.sender, message);
+}
+
+void peer_link_state::on_message(kv_agent_result& message) {
+    hand_to(with_.receiver, message);
+}
+
+void peer_link_state::on_message(aux_agent_result& message) {
+    hand_to(with_.receiver, message);
+}
+
+void peer_link_state::on_message(cancel_session& message) {
+    hand_to_side(message);
+}
+
+void peer_link_state::on_message(gone& message) {
+    hand_to_side(message);
+}
+
+template <class Message>
+void peer_link_state::on_message(Message&) {
+    count(with_.counters, ignored::unexpected);
+}
+
+} // namespace kvferry

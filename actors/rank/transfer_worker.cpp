@@ -1,0 +1,426 @@
+// SPDX-License-Identifier: Apache-2.0
+// Registration, sessions and links of a rank; transfer_worker_stop.cpp has its end.
+#include "actors/rank/transfer_worker.hpp"
+
+#include "actors/context/sender.hpp"
+#include "actors/context/staged_put.hpp"
+#include "actors/generation/receiver.hpp"
+#include "actors/instance/registrar.hpp"
+#include "actors/rank/peer_link.hpp"
+#include "messages/trace/handle.hpp"
+#include "messages/trace/log.hpp"
+#include "messages/wire/codec.hpp"
+#include "transport/planner/page_table_check.hpp"
+#include "transport/planner/topology.hpp"
+
+#include <utility>
+
+namespace kvferry {
+
+transfer_worker_state::transfer_worker_state(transfer_worker_actor::pointer self, dependencies with)
+    : self_(self), with_(std::move(with)) {
+    self_->set_down_handler([this](const caf::down_msg& down) { on_down(down); });
+}
+
+transfer_worker_actor::behavior_type transfer_worker_state::make_behavior() {
+    return {
+        handle(this, &transfer_worker_state::on_frame),
+        handle(this, &transfer_worker_state::on_endpoint_failed),
+        handle(this, &transfer_worker_state::on_peer_ready),
+        handle(this, &transfer_worker_state::on_peer_lost),
+        handle(this, &transfer_worker_state::on_process_gone),
+        handle(this, &transfer_worker_state::on_device_lost),
+        handle(this, &transfer_worker_state::on_adopt),
+        handle(this, &transfer_worker_state::on_adopt_devices),
+        handle(this, &transfer_worker_state::on_register),
+        handle(this, &transfer_worker_state::on_open_tx),
+        handle(this, &transfer_worker_state::on_open_rx),
+        handle(this, &transfer_worker_state::on_connect),
+        handle(this, &transfer_worker_state::on_query_info),
+        handle(this, &transfer_worker_state::on_list),
+        handle(this, &transfer_worker_state::on_statistics),
+        handle(this, &transfer_worker_state::on_deadline),
+        handle(this, &transfer_worker_state::on_stop),
+    };
+}
+
+// -- start --------------------------------------------------------------------------------------
+
+void transfer_worker_state::on_adopt(const adopt_io& message) {
+    io_ = message;
+    const auto& identity = with_.identity;
+    info_.instance = identity.instance;
+    info_.rank = instance_rank(identity.layout);
+    info_.world_size = identity.world_size;
+    info_.process = identity.process;
+    info_.layout = identity.layout;
+    info_.accepts = {with_.bounds.message_bytes_max, with_.bounds.aux_bytes_max,
+                     with_.bounds.blocks_per_slice_max};
+    info_.fabric_address = io_.described.address;
+    info_.machine = identity.machine;
+    info_.host_link_name = io_.host_link ? identity.host_link_name : std::string{};
+    info_.token = identity.token;
+}
+
+void transfer_worker_state::on_adopt_devices(const adopt_devices& message) {
+    devices_ = message.devices;
+    staging_ = message.staging;
+    landing_ = message.landing;
+}
+
+/// Its context is of no use to the whole process; what the rank could still say would be about
+/// memory that nobody can read.
+void transfer_worker_state::on_device_lost(const device_lost& message) {
+    fail_rank(message.reason);
+}
+
+/// The rank's sessions end with an error; new ones are refused until the process is started anew.
+void transfer_worker_state::fail_rank(const caf::error& why) {
+    if (lost_)
+        return;
+    lost_ = why;
+    if (!sender_)
+        return;
+    ask(self_, sender_, cancel_request{lost_}).then([] {}, [](const caf::error&) {});
+    ask(self_, receiver_, cancel_request{lost_}).then([] {}, [](const caf::error&) {});
+}
+
+caf::result<pools_registered> transfer_worker_state::on_register(const register_pools& message) {
+    if (stopping_)
+        return make_error(errc::stopped, describe(info_) + " is stopping");
+    if (lost_)
+        return add_context(lost_, describe(info_));
+    if (info_.pages || registration_.pending())
+        return make_error(errc::duplicate, describe(info_) + " has its pools registered already");
+    info_.pages = message.pages;
+    if (auto problem = check_page_table(info_)) {
+        info_.pages.reset();
+        return problem;
+    }
+    for (const auto& pool : message.pages.pools)
+        if (pool.region >= message.regions.size()) {
+            info_.pages.reset();
+            return make_error(errc::invalid_argument, "a pool lies in region "
+                                                          + std::to_string(pool.region) + " of "
+                                                          + std::to_string(message.regions.size()));
+        }
+    registration_ = self_->make_response_promise<pools_registered>();
+    host_regions_ = message.regions;
+    regions_.assign(message.regions.size(), {});
+    memory_ = {};
+    memory_.regions.resize(message.regions.size());
+    for (const auto& pool : message.pages.pools)
+        memory_.region_of_pool.push_back(pool.region);
+    for (const auto& [ordinal, device] : devices_)
+        memory_.devices.push_back(ordinal);
+    regions_pending_ = message.regions.size();
+    for (std::size_t index = 0; index < message.regions.size(); ++index)
+        register_one(index);
+    if (message.regions.empty())
+        publish();
+    return registration_;
+}
+
+/// All memory is registered with the fabric. Host memory is pinned for the devices when there are
+/// any; memory on a device is exported by that device.
+void transfer_worker_state::register_one(std::size_t index) {
+    const auto& region = host_regions_[index];
+    regions_[index] = {
+        reinterpret_cast<std::uint64_t>(region.base), region.bytes, region.kind, {}, {}};
+    memory_.regions[index].kind = region.kind;
+    if (region.kind == memory_kind::cuda)
+        return export_one(index);
+    if (!devices_.empty()) {
+        ++regions_pending_;
+        ask(self_, devices_.begin()->second, pin_host_region{region.base, region.bytes})
+            .then([this, index] { region_done(index, {}); },
+                  [this, index](const caf::error& reason) { // then devices cannot copy from it
+                      memory_.regions[index].unpinned_reason = text_of(reason);
+                      region_done(index, {});
+                  });
+    }
+    register_with_fabric(index);
+}
+
+void transfer_worker_state::export_one(std::size_t index) {
+    const auto& region = host_regions_[index];
+    auto device = devices_.find(region.device);
+    if (device == devices_.end())
+        return region_done(
+            index,
+            make_error(errc::unsupported, "the rank has no device " + std::to_string(region.device)
+                                              + ": publish pools through worker::publish"));
+    memory_.regions[index].device = region.device;
+    ask(self_, device->second, export_device_region{region.base, region.bytes})
+        .then(
+            [this, index](const device_region_exported& done) {
+                regions_[index].on_device = done.how;
+                register_with_fabric(index);
+            },
+            [this, index](const caf::error& reason) { region_done(index, reason); });
+}
+
+/// Of memory on a device, what is put there lands in staging memory first.
+void transfer_worker_state::register_with_fabric(std::size_t index) {
+    const auto& region = host_regions_[index];
+    register_region message{region.base, region.bytes, region.kind};
+    if (auto landing = landing_.find(region.device);
+        region.kind == memory_kind::cuda && landing != landing_.end()) {
+        message.copier = devices_.at(region.device);
+        message.staging = landing->second;
+    }
+    ask(self_, io_.fabric, message)
+        .then(
+            [this, index](const region_registered& done) {
+                regions_[index].access_key = done.access_key;
+                region_ids_.push_back(done.region);
+                region_done(index, {});
+            },
+            [this, index](const caf::error& reason) { region_done(index, reason); });
+}
+
+void transfer_worker_state::region_done(std::size_t index, const caf::error& failure) {
+    if (failure && !registration_failure_)
+        registration_failure_ = add_context(failure, "region " + std::to_string(index));
+    if (--regions_pending_ > 0)
+        return;
+    if (registration_failure_)
+        published(std::exchange(registration_failure_, {}));
+    else
+        publish();
+}
+
+/// The rank is complete: its actors come to life, then its instance is told about it.
+void transfer_worker_state::publish() {
+    for (std::uint32_t index = 0; index < host_regions_.size(); ++index)
+        if (const auto& region = host_regions_[index]; region.kind == memory_kind::host_shared)
+            tell(self_, io_.host_link,
+                 share_region{index, region.memfd, region.bytes, region.base});
+    for (const auto& [ordinal, memory] : staging_)
+        if (memory.memfd >= 0)
+            tell(self_, io_.host_link,
+                 share_region{staging_region(ordinal), memory.memfd, memory.bytes, memory.base});
+    auto environment = std::make_shared<sender_environment>();
+    environment->home = with_.home;
+    environment->bounds = with_.bounds;
+    environment->route = with_.route;
+    environment->fabric = io_.fabric;
+    environment->copy = io_.copy;
+    environment->devices = devices_;
+    for (const auto& [ordinal, memory] : staging_)
+        environment->staged.emplace(
+            ordinal, spawn_at<staged_put_actor, staged_put_state>(
+                         self_->system(), with_.home,
+                         staged_put_state::dependencies{with_.bounds, ordinal, devices_.at(ordinal),
+                                                        io_.fabric, memory}));
+    environment->memory = memory_;
+    environment->self = info_;
+    environment->regions = regions_;
+    environment->plans = std::make_shared<plan_cache>();
+    environment->counters = counters_;
+    for (const auto& pool : info_.pages->pools)
+        environment->source_pools.push_back(
+            {regions_[pool.region].base_address + pool.region_offset_bytes, pool.slot_stride_bytes,
+             pool.region});
+    std::shared_ptr<const piece_checker> checker;
+    if (with_.bounds.digests)
+        checker = std::make_shared<piece_checker>(info_, environment->source_pools, memory_,
+                                                  environment->plans);
+    sender_ =
+        spawn_at<sender_actor, sender_state>(self_->system(), with_.home, std::move(environment));
+    receiver_ = spawn_at<receiver_actor, receiver_state>(
+        self_->system(), with_.home,
+        receiver_state::dependencies{with_.home, with_.bounds, info_, io_.info_endpoint,
+                                     io_.info_link, io_.fabric, self_, with_.seed,
+                                     std::move(checker), counters_});
+    self_->monitor(sender_);
+    self_->monitor(receiver_);
+    ask(self_, io_.info_link,
+        register_with_instance{io_.info_endpoint, info_, with_.bounds.info_deadline})
+        .then([this] { published({}); }, [this](const caf::error& reason) { published(reason); });
+}
+
+void transfer_worker_state::published(const caf::error& answer) {
+    const auto& failure = answer ? answer : lost_;
+    if (!failure) {
+        logger().info("{}, incarnation {}: published at {}", describe(info_), info_.process.value,
+                      io_.info_endpoint);
+        registration_.deliver(pools_registered{info_});
+        if (!stopping_)
+            registrar_ = spawn_at<registrar_actor, registrar_state>(
+                self_->system(), with_.home,
+                registrar_state::dependencies{with_.bounds, info_, io_.info_endpoint, io_.info_link,
+                                              self_, with_.seed ^ info_.process.value});
+        return;
+    }
+    for (auto region : region_ids_)
+        tell(self_, io_.fabric, unregister_region{region});
+    region_ids_.clear();
+    info_.pages.reset();
+    // Peers and sessions of the meantime go with the pools that they would have used.
+    close_links({failure});
+    self_->send_exit(std::exchange(sender_, {}), caf::exit_reason::user_shutdown);
+    self_->send_exit(std::exchange(receiver_, {}), caf::exit_reason::user_shutdown);
+    registration_.deliver(add_context(failure, "pools of " + describe(info_)));
+}
+
+// -- sessions and links -------------------------------------------------------------------------
+
+caf::error transfer_worker_state::not_ready() const {
+    if (stopping_)
+        return make_error(errc::stopped, describe(info_) + " is stopping");
+    if (lost_)
+        return add_context(lost_, describe(info_));
+    if (!sender_ || !info_.pages)
+        return make_error(errc::missing_layout,
+                          describe(info_) + " has no pools: register them first");
+    return {};
+}
+
+/// Peers may come as soon as the rank is known to its instance, sessions when the host is told.
+caf::error transfer_worker_state::no_sessions_yet() const {
+    if (auto problem = not_ready())
+        return problem;
+    if (registration_.pending())
+        return make_error(errc::missing_layout,
+                          describe(info_) + " is still registering its pools");
+    return {};
+}
+
+caf::result<tx_opened> transfer_worker_state::on_open_tx(const open_tx& message) {
+    if (auto problem = no_sessions_yet())
+        return problem;
+    auto promise = self_->make_response_promise<tx_opened>();
+    ask(self_, sender_, message)
+        .then(
+            [this, promise](tx_opened& opened) mutable {
+                ++sessions_opened_;
+                promise.deliver(std::move(opened));
+            },
+            [promise](caf::error& reason) mutable { promise.deliver(std::move(reason)); });
+    return promise;
+}
+
+caf::result<rx_opened> transfer_worker_state::on_open_rx(const open_rx& message) {
+    if (auto problem = no_sessions_yet())
+        return problem;
+    auto promise = self_->make_response_promise<rx_opened>();
+    ask(self_, receiver_, message)
+        .then(
+            [this, promise](rx_opened& opened) mutable {
+                ++sessions_opened_;
+                promise.deliver(std::move(opened));
+            },
+            [promise](caf::error& reason) mutable { promise.deliver(std::move(reason)); });
+    return promise;
+}
+
+caf::result<peer_connected> transfer_worker_state::on_connect(const connect_peer& message) {
+    if (auto problem = not_ready())
+        return problem;
+    if (auto known = links_.find(message.peer.process); known != links_.end())
+        return peer_connected{known->second};
+    return peer_connected{make_link(message.peer, std::nullopt)};
+}
+
+peer_link_actor transfer_worker_state::make_link(const rank_info& peer,
+                                                 std::optional<register_rank_info> introduction) {
+    auto link = spawn_at<peer_link_actor, peer_link_state>(
+        self_->system(), with_.home,
+        peer_link_state::dependencies{with_.bounds, info_, regions_, io_.fabric, io_.host_link,
+                                      devices_, self_, sender_, receiver_, attempt{++dials_}, peer,
+                                      std::move(introduction), counters_});
+    self_->monitor(link);
+    running_links_.emplace(link.id(), running_link{link, peer.process});
+    links_[peer.process] = link;
+    tell(self_, link, start_link{});
+    return link;
+}
+
+/// Only a peer without a link of its own ends up here: it introduces itself, or it is foreign.
+void transfer_worker_state::on_frame(const frame_arrived& arrived) {
+    auto message = decode(arrived.frame, with_.bounds.message_bytes_max);
+    if (!message) {
+        ++ignored_[to_string(code_of(message.error()))];
+        return;
+    }
+    record_wire(self_, trace::instant::wire_received, *message);
+    auto* introduction = std::get_if<register_rank_info>(&*message);
+    if (!introduction) {
+        ++ignored_["no_link"];
+        return;
+    }
+    if (introduction->info.process != introduction->header.sender || not_ready()) {
+        ++ignored_[not_ready() ? "early_introduction" : to_string(errc::foreign_peer)];
+        return;
+    }
+    if (auto known = links_.find(introduction->header.sender); known != links_.end()) {
+        tell(self_, known->second, arrived);
+        return;
+    }
+    auto peer = introduction->info;
+    make_link(peer, std::move(*introduction));
+}
+
+void transfer_worker_state::on_endpoint_failed(const endpoint_failed&) {
+    ++ignored_["endpoint_failed"]; // endpoints belong to links
+}
+
+void transfer_worker_state::on_peer_ready(const peer_ready&) {}
+
+void transfer_worker_state::on_peer_lost(const peer_lost& message) {
+    links_.erase(message.peer);
+}
+
+void transfer_worker_state::on_process_gone(const process_gone&) {}
+
+// -- questions ----------------------------------------------------------------------------------
+
+caf::result<rank_info_reply> transfer_worker_state::on_query_info(const query_rank_info&) {
+    return rank_info_reply{info_, io_.info_endpoint, io_.described.transports};
+}
+
+caf::result<session_list> transfer_worker_state::on_list(const list_sessions& message) {
+    if (!sender_)
+        return session_list{};
+    auto promise = self_->make_response_promise<session_list>();
+    auto both = std::make_shared<std::pair<session_list, int>>(session_list{}, 2);
+    auto add = [promise, both](session_list& part) mutable {
+        auto& all = both->first;
+        all.sessions.insert(all.sessions.end(), part.sessions.begin(), part.sessions.end());
+        all.unopened.insert(all.unopened.end(), part.unopened.begin(), part.unopened.end());
+        if (--both->second == 0)
+            promise.deliver(std::move(both->first));
+    };
+    auto skip = [add](const caf::error&) mutable {
+        session_list none;
+        add(none);
+    };
+    ask(self_, sender_, message).then(add, skip);
+    ask(self_, receiver_, message).then(add, skip);
+    return promise;
+}
+
+caf::result<worker_statistics> transfer_worker_state::on_statistics(const query_statistics&) {
+    auto promise = self_->make_response_promise<worker_statistics>();
+    worker_statistics result;
+    result.sessions_opened = sessions_opened_;
+    result.links_live = links_.size();
+    result.ignored = ignored_;
+    counters_->add_to(result.ignored);
+    result.actors_died = counters_->actors_died.load();
+    result.handler_failures = detail::handler_failures.load();
+    ask(self_, transfer_worker_actor{self_}, list_sessions{})
+        .then(
+            [promise, result](const session_list& all) mutable {
+                result.sessions_live = all.sessions.size();
+                result.sessions_finished = result.sessions_opened - result.sessions_live;
+                for (const auto& session : all.sessions)
+                    result.sessions_quarantined += session.state >= session_state::error;
+                promise.deliver(result);
+            },
+            [promise](caf::error& reason) mutable { promise.deliver(std::move(reason)); });
+    return promise;
+}
+
+} // namespace kvferry

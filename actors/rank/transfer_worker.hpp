@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// Root of a rank: publishes it, owns its links, sender and receiver, and stops them in order.
+#pragma once
+
+#include "actors/context/route.hpp"
+#include "messages/limits.hpp"
+#include "messages/local/local_messages.hpp"
+#include "messages/trace/rank_counters.hpp"
+#include "transport/loop/resident.hpp"
+
+#include <map>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+namespace kvferry {
+
+/// Who a rank is; fixed for the life of its worker.
+struct rank_identity {
+    std::string instance;
+    std::uint32_t world_size = 1;
+    parallelism layout;
+    incarnation process;
+    link_token token;
+    std::string machine;
+    std::string host_link_name;
+};
+
+struct transfer_worker_state {
+    static inline constexpr const char* name = "transfer_worker";
+
+    struct dependencies {
+        placement home;
+        limits bounds;
+        route_choice route = route_choice::automatic;
+        rank_identity identity;
+        /// Seed of the attempts.
+        std::uint64_t seed = 0;
+    };
+
+    transfer_worker_state(transfer_worker_actor::pointer self, dependencies);
+
+    transfer_worker_actor::behavior_type make_behavior();
+
+private:
+    void on_adopt(const adopt_io&);
+    void on_adopt_devices(const adopt_devices&);
+    void on_device_lost(const device_lost&);
+    caf::result<pools_registered> on_register(const register_pools&);
+    caf::result<tx_opened> on_open_tx(const open_tx&);
+    caf::result<rx_opened> on_open_rx(const open_rx&);
+    caf::result<peer_connected> on_connect(const connect_peer&);
+    void on_frame(const frame_arrived&);
+    void on_endpoint_failed(const endpoint_failed&);
+    void on_peer_ready(const peer_ready&);
+    void on_peer_lost(const peer_lost&);
+    void on_process_gone(const process_gone&);
+    caf::result<rank_info_reply> on_query_info(const query_rank_info&);
+    caf::result<session_list> on_list(const list_sessions&);
+    caf::result<worker_statistics> on_statistics(const query_statistics&);
+    void on_deadline(const deadline_tick&);
+    caf::result<worker_stopped> on_stop(const stop_worker&);
+
+    void register_one(std::size_t index);
+    void export_one(std::size_t index);
+    void register_with_fabric(std::size_t index);
+    void region_done(std::size_t index, const caf::error&);
+    void publish();
+    void published(const caf::error&);
+    peer_link_actor make_link(const rank_info& peer, std::optional<register_rank_info>);
+    caf::error not_ready() const;
+    caf::error no_sessions_yet() const;
+    void sessions_ended(const caf::error& kept);
+    void stop_links();
+    void close_links(const close_link&);
+    void on_down(const caf::down_msg&);
+    void table_died(const char* which, const caf::error& why);
+    void fail_rank(const caf::error& why);
+    void link_ended(caf::actor_id, const caf::error& why);
+    void stop_with_doubt();
+    void stop_io_actors();
+    void io_ended();
+
+    transfer_worker_actor::pointer self_;
+    dependencies with_;
+    adopt_io io_;
+    std::map<int, device_actor> devices_;
+    std::map<int, host_region> staging_;
+    std::map<int, std::span<std::byte>> landing_;
+    /// Why no session can be served any more: a device is lost, or the sender or receiver died.
+    caf::error lost_;
+    rank_info info_;
+    /// As the host gave them, and as peers are told about them.
+    std::vector<host_region> host_regions_;
+    std::vector<memory_region> regions_;
+    own_memory memory_;
+    /// Those that the fabric has registered.
+    std::vector<region_id> region_ids_;
+    std::size_t regions_pending_ = 0;
+    caf::error registration_failure_;
+    caf::typed_response_promise<pools_registered> registration_;
+    sender_actor sender_;
+    receiver_actor receiver_;
+    registrar_actor registrar_;
+    std::unordered_map<incarnation, peer_link_actor> links_;
+    /// All links that have not ended, by actor: lost ones too, which may still bring the proof that
+    /// their peer is gone.
+    struct running_link {
+        peer_link_actor actor;
+        incarnation peer;
+    };
+    std::map<caf::actor_id, running_link> running_links_;
+    std::uint64_t dials_ = 0;
+    std::uint64_t sessions_opened_ = 0;
+    std::map<std::string, std::uint64_t> ignored_;
+    /// By everybody else in the rank.
+    rank_counters_ptr counters_ = std::make_shared<rank_counters>();
+    caf::typed_response_promise<worker_stopped> stop_;
+    bool stopping_ = false;
+    bool io_stopping_ = false;
+    std::size_t tables_stopping_ = 0;
+    /// Why a stop cannot prove that all is quiet.
+    std::vector<std::string> kept_;
+    std::size_t io_running_ = 0;
+};
+
+} // namespace kvferry

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// Asks every session of a table for its status and answers with all of them.
+#pragma once
+
+#include "messages/local/local_messages.hpp"
+#include "messages/trace/handle.hpp"
+
+#include <memory>
+#include <utility>
+
+namespace kvferry {
+
+/// Answers the message that is being handled with `known` and the status of every session for which
+/// `wanted(key, session)` holds, once each has answered or is gone. Those that end meanwhile are
+/// left out. Adds what only the table knows: the deadlines, by its key.
+template <class Self, class Table, class Deadlines, class Wanted>
+caf::result<session_list> collect_status(Self* self, const Table& sessions,
+                                         const Deadlines& deadlines, Wanted wanted,
+                                         session_list known = {}) {
+    auto promise = self->template make_response_promise<session_list>();
+    auto collected = std::make_shared<std::pair<session_list, std::size_t>>(std::move(known), 1);
+    auto answered = [promise, collected]() mutable {
+        if (--collected->second == 0)
+            promise.deliver(std::move(collected->first));
+    };
+    for (const auto& [key, session] : sessions) {
+        if (!wanted(key, session))
+            continue;
+        ++collected->second;
+        ask(self, session.actor, query_status{})
+            .then(
+                [answered, collected,
+                 deadline = deadlines.of(key)](session_status& status) mutable {
+                    if (status.state < session_state::error) // else it only waits for its release
+                        status.deadline = deadline;
+                    collected->first.sessions.push_back(std::move(status));
+                    answered();
+                },
+                [answered](const caf::error&) mutable { answered(); });
+    }
+    answered();
+    return promise;
+}
+
+} // namespace kvferry

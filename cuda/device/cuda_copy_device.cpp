@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: Apache-2.0
+// The GPU behind copy_device: the only calls of the CUDA runtime on the way of a transfer.
+#include "cuda/device/cuda_copy_device.hpp"
+
+#include "cuda/device/current_device.hpp"
+#include "cuda/device/device_handles.hpp"
+#include "cuda/device/peer_mappings.hpp"
+#include "cuda/kernel/copy_kernel.hpp"
+#include "cuda/kernel/flat_plan.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <deque>
+#include <utility>
+
+namespace kvferry {
+
+namespace {
+
+constexpr std::size_t plan_memory_bytes_min = std::size_t{64} << 10;
+
+/// A plan's place on both sides of the upload.
+struct plan_memory {
+    unique_pinned_memory pinned;
+    unique_device_memory device;
+    std::size_t bytes = 0;
+};
+
+class gpu;
+
+struct plan_on_gpu : uploaded_plan {
+    plan_on_gpu(device_plan_view on_host, device_plan_view on_device, plan_memory memory,
+                std::size_t bytes, gpu& owner)
+        : uploaded_plan(on_host), on_device(on_device), memory(std::move(memory)), bytes(bytes),
+          owner(owner) {}
+    ~plan_on_gpu() override;
+
+    device_plan_view on_device;
+    plan_memory memory;
+    std::size_t bytes;
+    gpu& owner;
+    /// Recorded behind the upload in the first lane; the others wait for it.
+    unique_event up;
+    std::array<bool, copy_lane_count> knows_it_is_up{};
+};
+
+class gpu : public copy_device {
+public:
+    static caf::expected<std::unique_ptr<copy_device>> make(cuda_copy_device_options);
+
+    /// Not before everything launched has ended, unless the device is lost.
+    ~gpu() override {
+        for (auto& x : lanes_)
+            if (!lost_ && x.stream)
+                (void)cudaStreamSynchronize(x.stream.get());
+    }
+
+    const std::string& name() const override { return name_; }
+    caf::error enter_thread() override {
+        return checked("cudaSetDevice", cudaSetDevice(options_.ordinal));
+    }
+    caf::expected<std::unique_ptr<uploaded_plan>> upload(const copy_job&) override;
+    caf::error launch(uploaded_plan&, std::uint64_t first_unit, std::uint64_t unit_count, copy_lane,
+                      std::uint64_t number) override;
+    caf::error take_ended(std::vector<std::uint64_t>& numbers) override;
+    caf::error lost() override { return lost_; }
+
+    caf::expected<device_export> export_region(std::byte* base, std::uint64_t bytes) override;
+    caf::expected<std::byte*> map(const memory_region& region) override {
+        return mappings_.open(region);
+    }
+    void unmap(const memory_region& region) override { mappings_.close(region); }
+    caf::error pin(std::byte* base, std::uint64_t bytes) override { return pins_.add(base, bytes); }
+    void unpin(std::byte* base) override { pins_.remove(base); }
+    caf::expected<bool> has_happened(void* event) override;
+    caf::error record(copy_lane, void* event) override;
+
+    void give_back(plan_memory memory, unique_event up) {
+        free_memory_.push_back(std::move(memory));
+        if (up)
+            free_events_.push_back(std::move(up));
+    }
+
+private:
+    explicit gpu(cuda_copy_device_options options)
+        : options_(std::move(options)), mappings_(options_.ordinal) {}
+
+    /// A stream; its launches end in order.
+    struct lane {
+        unique_stream stream;
+        struct launched {
+            std::uint64_t number = 0;
+            unique_event end;
+        };
+        std::deque<launched> in_flight;
+    };
+
+    lane& lane_at(copy_lane which) { return lanes_[static_cast<std::size_t>(which)]; }
+    std::uint32_t blocks_for(copy_lane);
+    caf::error bring_up(plan_on_gpu&, copy_lane);
+    caf::error open();
+    caf::error checked(const char* call, cudaError_t);
+    void look_for_loss(const caf::error& cause);
+    caf::expected<plan_memory> take_memory(std::size_t bytes);
+    caf::expected<unique_event> take_event();
+
+    const cuda_copy_device_options options_;
+    std::string name_;
+    caf::error lost_;
+    std::vector<plan_memory> free_memory_;
+    std::vector<unique_event> free_events_;
+    std::array<lane, copy_lane_count> lanes_;
+    peer_mappings mappings_;
+    host_pins pins_;
+};
+
+plan_on_gpu::~plan_on_gpu() {
+    owner.give_back(std::move(memory), std::move(up));
+}
+
+// -- making one -----------------------------------------------------------------------------
+
+caf::expected<std::unique_ptr<copy_device>> gpu::make(cuda_copy_device_options options) {
+    current_device_guard guard;
+    std::unique_ptr<gpu> made{new gpu(std::move(options))};
+    if (auto error = made->open())
+        return add_context(error, "device cuda:" + std::to_string(made->options_.ordinal));
+    return std::unique_ptr<copy_device>{std::move(made)};
+}
+
+caf::error gpu::open() {
+    cudaDeviceProp properties{};
+    if (auto error = checked("cudaSetDevice", cudaSetDevice(options_.ordinal)))
+        return error;
+    if (auto error = checked("cudaGetDeviceProperties",
+                             cudaGetDeviceProperties(&properties, options_.ordinal)))
+        return error;
+    name_ = "cuda:" + std::to_string(options_.ordinal) + " (" + properties.name + ")";
+    for (int peer : options_.peers)
+        if (auto error = enable_peer(options_.ordinal, peer))
+            return error;
+    for (auto& x : lanes_) {
+        auto stream = make_stream();
+        if (!stream)
+            return std::move(stream.error());
+        x.stream = std::move(*stream);
+    }
+    return {};
+}
+
+/// An error after which another harmless call fails too stays for the life of the process.
+caf::error gpu::checked(const char* call, cudaError_t status) {
+    if (status == cudaSuccess)
+        return {};
+    auto error = cuda_error(call, status);
+    look_for_loss(error);
+    return error;
+}
+
+void gpu::look_for_loss(const caf::error& cause) {
+    if (lost_ || !lanes_.back().stream)
+        return;
+    auto again = cudaStreamQuery(lanes_.front().stream.get());
+    if (again != cudaSuccess && again != cudaErrorNotReady)
+        lost_ = cause;
+    (void)cudaGetLastError();
+}
+
+// -- plans ----------------------------------------------------------------------------------
+
+/// Sizes are powers of two, so that a few buffers serve all plans.
+caf::expected<plan_memory> gpu::take_memory(std::size_t bytes) {
+    bytes = std::bit_ceil(std::max(bytes, plan_memory_bytes_min));
+    auto fits = std::find_if(free_memory_.begin(), free_memory_.end(),
+                             [bytes](const plan_memory& x) { return x.bytes == bytes; });
+    if (fits != free_memory_.end()) {
+        auto result = std::move(*fits);
+        free_memory_.erase(fits);
+        return result;
+    }
+    auto pinned = make_pinned_memory(bytes);
+    if (!pinned)
+        return std::move(pinned.error());
+    auto device = make_device_memory(bytes);
+    if (!device)
+        return std::move(device.error());
+    return plan_memory{std::move(*pinned), std::move(*device), bytes};
+}
+
+caf::expected<std::unique_ptr<uploaded_plan>> gpu::upload(const copy_job& job) {
+    const auto bytes = measure(job).bytes();
+    auto memory = take_memory(bytes);
+    if (!memory) {
+        look_for_loss(memory.error());
+        return std::move(memory.error());
+    }
+    const auto on_host = flatten(job, memory->pinned.get());
+    const auto on_device = moved_to(on_host, memory->pinned.get(), memory->device.get());
+    return std::unique_ptr<uploaded_plan>{
+        std::make_unique<plan_on_gpu>(on_host, on_device, std::move(*memory), bytes, *this)};
+}
+
+// -- launches -------------------------------------------------------------------------------
+
+caf::expected<unique_event> gpu::take_event() {
+    if (free_events_.empty())
+        return make_event();
+    auto event = std::move(free_events_.back());
+    free_events_.pop_back();
+    return event;
+}
+
+/// Right before a plan's first launch in a lane: memory that is given back has no upload on its
+/// way.
+caf::error gpu::bring_up(plan_on_gpu& plan, copy_lane where) {
+    if (std::exchange(plan.knows_it_is_up[static_cast<std::size_t>(where)], true))
+        return {};
+    auto* stream = lane_at(where).stream.get();
+    if (plan.up)
+        return checked("cudaStreamWaitEvent", cudaStreamWaitEvent(stream, plan.up.get()));
+    if (auto error = checked("cudaMemcpyAsync(plan)",
+                             cudaMemcpyAsync(plan.memory.device.get(), plan.memory.pinned.get(),
+                                             plan.bytes, cudaMemcpyHostToDevice, stream)))
+        return error;
+    if (where == copy_lane::express) // one launch
+        return {};
+    auto event = take_event();
+    if (!event)
+        return std::move(event.error());
+    plan.up = std::move(*event);
+    return checked("cudaEventRecord", cudaEventRecord(plan.up.get(), stream));
+}
+
+/// A quarter for the express lane while it is in use, the rest in halves.
+std::uint32_t gpu::blocks_for(copy_lane which) {
+    const auto quarter = std::max(1u, options_.multiprocessors / 4);
+    if (which == copy_lane::express)
+        return quarter;
+    const auto taken = lane_at(copy_lane::express).in_flight.empty() ? 0 : quarter;
+    return std::max(1u, (options_.multiprocessors - taken) / 2);
+}
+
+caf::error gpu::launch(uploaded_plan& uploaded, std::uint64_t first_unit, std::uint64_t unit_count,
+                       copy_lane where, std::uint64_t number) {
+    auto& plan = static_cast<plan_on_gpu&>(uploaded);
+    auto event = take_event();
+    if (!event)
+        return std::move(event.error());
+    auto& to = lane_at(where);
+    const launch_options grid{blocks_for(where), options_.threads_per_block};
+    caf::error error;
+    if (unit_count == plan.plan.unit_count && plan.bytes <= argument_plan_bytes_max) {
+        error = checked("launch of the copy kernel",
+                        launch_copy_of_argument(plan.plan, grid, to.stream.get()));
+    } else if (!(error = bring_up(plan, where))) {
+        error = checked("launch of the copy kernel",
+                        launch_copy(plan.on_device, first_unit, unit_count, grid, to.stream.get()));
+    }
+    if (error) {
+        (void)cudaStreamSynchronize(to.stream.get()); // its upload may be on its way
+        return error;
+    }
+    // From here on the kernel runs: without an event its end would stay unknown.
+    if (auto refused = checked("cudaEventRecord", cudaEventRecord(event->get(), to.stream.get()))) {
+        lost_ = refused; // told by take_ended(): this launch counts as in flight
+        return {};
+    }
+    to.in_flight.push_back({number, std::move(*event)});
+    return {};
+}
+
+caf::error gpu::take_ended(std::vector<std::uint64_t>& numbers) {
+    for (auto& x : lanes_)
+        while (!lost_ && !x.in_flight.empty()) {
+            auto status = cudaEventQuery(x.in_flight.front().end.get());
+            if (status == cudaErrorNotReady) {
+                (void)cudaGetLastError();
+                break;
+            }
+            if (status != cudaSuccess) {
+                lost_ = cuda_error("cudaEventQuery", status);
+                break;
+            }
+            numbers.push_back(x.in_flight.front().number);
+            free_events_.push_back(std::move(x.in_flight.front().end));
+            x.in_flight.pop_front();
+        }
+    return lost_;
+}
+
+// -- memory and events of the host ------------------------------------------------------------
+
+caf::expected<device_export> gpu::export_region(std::byte* base, std::uint64_t bytes) {
+    auto where = cuda_device_of(base);
+    if (!where)
+        return std::move(where.error());
+    if (*where != options_.ordinal)
+        return make_error(errc::registration_failed,
+                          "it lies on cuda:" + std::to_string(*where) + ", not on " + name_);
+    return export_allocation(base, bytes, options_.ordinal);
+}
+
+caf::expected<bool> gpu::has_happened(void* event) {
+    const auto status = cudaEventQuery(static_cast<cudaEvent_t>(event));
+    if (status == cudaErrorNotReady) {
+        (void)cudaGetLastError();
+        return false;
+    }
+    if (auto error = checked("cudaEventQuery(the host's event)", status))
+        return error;
+    return true;
+}
+
+caf::error gpu::record(copy_lane where, void* event) {
+    auto* stream = lane_at(where).stream.get();
+    for (auto other : {copy_lane::bulk, copy_lane::other_bulk})
+        if (const auto& x = lane_at(other).in_flight;
+            where != copy_lane::express && where != other && !x.empty())
+            if (auto error =
+                    checked("cudaStreamWaitEvent", cudaStreamWaitEvent(stream, x.back().end.get())))
+                return error;
+    return checked("cudaEventRecord(the host's event)",
+                   cudaEventRecord(static_cast<cudaEvent_t>(event), stream));
+}
+
+} // namespace
+
+caf::expected<std::unique_ptr<copy_device>>
+make_cuda_copy_device(cuda_copy_device_options options) {
+    return gpu::make(std::move(options));
+}
+
+} // namespace kvferry

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// Cache memory on a device for programs that are no inference engine: allocated, filled and read by
+// the runtime's plain calls. Includes nothing of the toolkit.
+#pragma once
+
+#include "messages/errors.hpp"
+#include "messages/values/rank_info.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+namespace kvferry {
+
+/// Any thread may use it. Every call waits for the device.
+class device_pool {
+public:
+    virtual ~device_pool() = default;
+
+    virtual std::byte* base() const = 0;
+    virtual std::uint64_t bytes() const = 0;
+    virtual int device() const = 0;
+
+    /// Host to device, and back; [offset, offset + size) lies in the pool.
+    virtual caf::error write(std::uint64_t offset_bytes, std::span<const std::byte>) = 0;
+    virtual caf::error read(std::uint64_t offset_bytes, std::span<std::byte>) const = 0;
+    /// All bytes zero.
+    virtual caf::error clear() = 0;
+
+    /// As another process is told about it.
+    virtual caf::expected<memory_region> region() const = 0;
+};
+
+/// One end of a plain copy: memory on a device, or host memory of this process when `host` is set.
+struct copy_end {
+    memory_region device = {};
+    std::byte* host = nullptr;
+    std::uint64_t bytes = 0;
+};
+
+/// One plain copy by the driver between two pools: what transfers are compared with.
+class pool_copy {
+public:
+    virtual ~pool_copy() = default;
+
+    /// The first `bytes` of the one pool become the first of the other; blocks until they have.
+    virtual caf::error run(std::uint64_t bytes) = 0;
+};
+
+/// Maps memory of other processes and pins host memory for as long as the result lives; copies by
+/// `device`.
+caf::expected<std::unique_ptr<pool_copy>> make_pool_copy(int device, const copy_end& source,
+                                                         const copy_end& target);
+
+/// Memory of cudaMalloc. unsupported without a device or without CUDA in this build,
+/// registration_failed when there is not enough memory.
+caf::expected<std::unique_ptr<device_pool>> make_device_pool(int ordinal, std::uint64_t bytes);
+
+} // namespace kvferry

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0
+// A process id would do on one machine, but not across containers, which number processes anew.
+#include "cuda/device/process_number.hpp"
+
+#include <random>
+
+namespace kvferry {
+
+std::uint64_t process_number() {
+    static const std::uint64_t drawn = [] {
+        std::random_device entropy;
+        return (std::uint64_t{entropy()} << 32) | entropy();
+    }();
+    return drawn;
+}
+
+} // namespace kvferry

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: Apache-2.0
+// The kernel that expands a plan and copies its bytes. Needs the toolkit's headers.
+//
+// Gather (into a chunk), scatter (out of it) and the direct copy are one kernel: they differ only
+// in where the plan's pools begin.
+#pragma once
+
+#include "cuda/kernel/plan_address.hpp"
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+
+namespace kvferry {
+
+/// How much of the device a launch may take. A block occupies at most one multiprocessor.
+struct launch_options {
+    std::uint32_t blocks = 48;
+    /// Of one block: a multiple of 32, at most 1024.
+    std::uint32_t threads = 1024;
+};
+
+/// Copies units [first_unit, first_unit + unit_count) of a plan in device-readable memory, in the
+/// stream's order, on the calling thread's current device. Source and target must be addressable
+/// there. No units: no launch.
+cudaError_t launch_copy(const device_plan_view&, std::uint64_t first_unit, std::uint64_t unit_count,
+                        launch_options, cudaStream_t);
+
+/// The longest flat plan that fits into a launch.
+inline constexpr std::size_t argument_plan_bytes_max = 3584;
+
+/// Copies all of a plan in host memory, bands and pairs together no longer than
+/// argument_plan_bytes_max: it travels with the launch, nothing has to be uploaded before. The
+/// plan may go when the call returns. Otherwise as launch_copy.
+cudaError_t launch_copy_of_argument(const device_plan_view&, launch_options, cudaStream_t);
+
+} // namespace kvferry

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+// Makes the logger when it is first asked for.
+#include "messages/trace/log.hpp"
+
+#include "messages/errors.hpp"
+
+#include <spdlog/sinks/stdout_color_sinks.h>
+
+#include <cstdlib>
+#include <optional>
+#include <string>
+#include <utility>
+
+namespace kvferry {
+
+namespace {
+
+/// No value: no such name.
+std::optional<spdlog::level::level_enum> level_named(std::string_view name) {
+    const auto level = spdlog::level::from_str(std::string{name});
+    if (level == spdlog::level::off && name != "off") // what spdlog makes of all other texts
+        return {};
+    return level;
+}
+
+caf::error unknown_level(std::string_view name) {
+    return make_error(errc::invalid_argument,
+                      "log level '" + std::string{name.substr(0, 64)}
+                          + "' is none of trace, debug, info, warn, error, critical, off");
+}
+
+/// Of our own, not in spdlog's registry: nothing that the host does there reaches it.
+std::shared_ptr<spdlog::logger> make_logger() {
+    auto result = std::make_shared<spdlog::logger>(
+        "kvferry", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
+    result->set_pattern("%T.%e %P %^%l%$ %n: %v");
+    result->set_level(spdlog::level::err);
+    if (const char* name = std::getenv("KVFERRY_LOG")) {
+        if (auto level = level_named(name))
+            result->set_level(*level);
+        else
+            result->error("KVFERRY_LOG: {}", text_of(unknown_level(name)));
+    }
+    return result;
+}
+
+/// Never destroyed: threads that outlive main() may still log.
+std::shared_ptr<spdlog::logger>& current() {
+    static auto& logger = *new std::shared_ptr<spdlog::logger>{make_logger()};
+    return logger;
+}
+
+} // namespace
+
+spdlog::logger& logger() {
+    return *current();
+}
+
+void set_logger(std::shared_ptr<spdlog::logger> other) {
+    if (other)
+        current() = std::move(other);
+}
+
+caf::error set_log_level(std::string_view name) {
+    const auto level = level_named(name);
+    if (!level)
+        return unknown_level(name);
+    logger().set_level(*level);
+    return {};
+}
+
+} // namespace kvferry

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+// The rings of all threads, and how they are read while they are written.
+#include "messages/trace/trace.hpp"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+#include <ctime>
+#include <deque>
+#include <memory>
+#include <mutex>
+
+#if defined(__x86_64__)
+#include <x86intrin.h>
+#endif
+
+namespace kvferry::trace {
+
+namespace {
+
+constexpr std::size_t words_per_event = sizeof(event) / sizeof(std::uint64_t);
+using event_words = std::array<std::uint64_t, words_per_event>;
+
+/// Written by its thread only. A reader takes what it likes and then looks which of it may have
+/// been overwritten meanwhile; hence single words, so that it reads old or new values, never torn
+/// ones.
+struct ring {
+    explicit ring(std::size_t size) : events(new event_words[size]), capacity(size) {}
+
+    std::unique_ptr<event_words[]> events; // not initialized: pages are touched when used
+    const std::uint64_t capacity;
+    std::uint64_t recorded = 0;
+    // Guarded by the registry's mutex.
+    std::uint32_t number = 0;
+    std::string rank;
+    std::string role;
+
+    event_words& at(std::uint64_t index) { return events[index & (capacity - 1)]; }
+};
+
+struct registry {
+    std::mutex mutex;
+    std::deque<std::shared_ptr<ring>> living;
+    std::deque<std::shared_ptr<ring>> ended;
+    std::uint32_t threads = 0;
+    clock_pair started = clock_now();
+};
+
+registry& all() {
+    static auto* instance = new registry; // threads may end after static destructors
+    return *instance;
+}
+
+constinit std::atomic<std::uint64_t (*)()> virtual_clock{nullptr};
+constinit std::atomic<bool> enabled{true};
+constinit std::atomic<std::size_t> kept_events{ring_events};
+constinit thread_local ring* mine = nullptr;
+/// What is recorded after the ring is gone has no place any more.
+constinit thread_local bool over = false;
+
+/// Takes the ring out when the thread ends; what it holds can still be collected.
+struct ring_owner {
+    std::shared_ptr<ring> held;
+
+    ~ring_owner() {
+        mine = nullptr;
+        over = true;
+        std::lock_guard guard{all().mutex};
+        std::erase(all().living, held);
+        all().ended.push_back(std::move(held));
+        if (all().ended.size() > ended_threads_kept)
+            all().ended.pop_front();
+    }
+};
+
+ring& make_mine() {
+    thread_local ring_owner owner;
+    if (!owner.held) {
+        owner.held = std::make_shared<ring>(kept_events.load(std::memory_order_relaxed));
+        std::lock_guard guard{all().mutex};
+        owner.held->number = all().threads++;
+        all().living.push_back(owner.held);
+    }
+    mine = owner.held.get();
+    return *mine;
+}
+
+std::uint64_t monotonic_ns() noexcept {
+    timespec now{};
+    ::clock_gettime(CLOCK_MONOTONIC, &now);
+    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000
+           + static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+/// From `first` on, what is still there; `first` becomes the next one to read. Returns what is
+/// lost. `writing`: by another thread, meanwhile.
+std::uint64_t read(ring& from, std::uint64_t& first, std::vector<event>& into, bool writing) {
+    const auto end = std::atomic_ref{from.recorded}.load(std::memory_order_acquire);
+    const auto oldest = end < from.capacity ? 0 : end - from.capacity;
+    const auto begin = std::max(first, oldest);
+    const auto size = into.size();
+    for (auto index = begin; index < end; ++index) {
+        event_words copy;
+        for (std::size_t word = 0; word < words_per_event; ++word)
+            copy[word] = std::atomic_ref{from.at(index)[word]}.load(std::memory_order_relaxed);
+        into.push_back(std::bit_cast<event>(copy));
+    }
+    std::atomic_thread_fence(std::memory_order_acquire);
+    // The writer may be in the middle of the event after the last one that it has counted.
+    const auto now_end =
+        std::atomic_ref{from.recorded}.load(std::memory_order_relaxed) + (writing ? 1 : 0);
+    const auto valid =
+        std::clamp(now_end < from.capacity ? 0 : now_end - from.capacity, begin, end);
+    into.erase(into.begin() + static_cast<std::ptrdiff_t>(size),
+               into.begin() + static_cast<std::ptrdiff_t>(size + (valid - begin)));
+    const auto kept = into.size() - size;
+    const auto lost = end - first - kept;
+    first = end;
+    return lost;
+}
+
+} // namespace
+
+std::uint64_t now() noexcept {
+    if (auto* clock = virtual_clock.load(std::memory_order_relaxed)) [[unlikely]]
+        return clock();
+#if defined(__x86_64__)
+    return __rdtsc(); // a third of the cost of a clock call
+#else
+    return monotonic_ns();
+#endif
+}
+
+void use_clock(std::uint64_t (*virtual_nanoseconds)()) noexcept {
+    virtual_clock.store(virtual_nanoseconds, std::memory_order_relaxed);
+}
+
+void enable(bool on) noexcept {
+    enabled.store(on, std::memory_order_relaxed);
+}
+
+void keep_events(std::size_t count) noexcept {
+    kept_events.store(count, std::memory_order_relaxed);
+}
+
+void record(const event& x) noexcept {
+    if (!enabled.load(std::memory_order_relaxed)) [[unlikely]]
+        return;
+    if (!mine && over)
+        return;
+    auto& to = mine ? *mine : make_mine();
+    const auto words = std::bit_cast<event_words>(x);
+    auto& place = to.at(to.recorded);
+    std::atomic_thread_fence(std::memory_order_release);
+    for (std::size_t word = 0; word < words_per_event; ++word)
+        std::atomic_ref{place[word]}.store(words[word], std::memory_order_relaxed);
+    std::atomic_ref{to.recorded}.store(to.recorded + 1, std::memory_order_release);
+}
+
+clock_pair clock_now() noexcept {
+    if (virtual_clock.load(std::memory_order_relaxed)) {
+        const auto nanoseconds = now();
+        return {nanoseconds, nanoseconds};
+    }
+    // One clock is read after the other: of a few tries the one counts that nothing came between,
+    // or a thread that loses its processor here would put all events of its process aside.
+    constexpr int tries = 5;
+    clock_pair result;
+    auto least = ~std::uint64_t{0};
+    for (int count = 0; count < tries; ++count) {
+        const auto before = now();
+        const auto nanoseconds = monotonic_ns();
+        const auto taken = now() - before;
+        if (taken < least) {
+            least = taken;
+            result = {before + taken / 2, nanoseconds};
+        }
+    }
+    return result;
+}
+
+clock_pair first_clock() noexcept {
+    return virtual_clock.load(std::memory_order_relaxed) ? clock_pair{} : all().started;
+}
+
+void name_thread(std::string rank, std::string role) {
+    if (!mine && over)
+        return;
+    auto& to = mine ? *mine : make_mine();
+    std::lock_guard guard{all().mutex};
+    to.rank = std::move(rank);
+    to.role = std::move(role);
+}
+
+snapshot this_thread() {
+    snapshot result;
+    std::uint64_t first = 0;
+    if (mine)
+        result.overwritten = read(*mine, first, result.events, false);
+    return result;
+}
+
+std::vector<thread_events> collector::collect() {
+    std::vector<std::shared_ptr<ring>> rings;
+    std::vector<thread_events> result;
+    {
+        std::lock_guard guard{all().mutex};
+        rings.assign(all().ended.begin(), all().ended.end());
+        rings.insert(rings.end(), all().living.begin(), all().living.end());
+        next_.resize(all().threads);
+        for (const auto& ring : rings)
+            result.push_back({ring->number, ring->rank, ring->role, 0, {}});
+    }
+    for (std::size_t i = 0; i < rings.size(); ++i)
+        result[i].lost = read(*rings[i], next_[rings[i]->number], result[i].events, true);
+    std::erase_if(result, [](const thread_events& x) { return x.events.empty() && x.lost == 0; });
+    return result;
+}
+
+} // namespace kvferry::trace

@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+// The recording format: how collected events become the bytes of a file. README.md has the layout.
+#pragma once
+
+#include "messages/trace/trace.hpp"
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+namespace kvferry::trace {
+
+inline constexpr std::string_view recording_magic = "kvftrace";
+/// Raised with every change of what a reader of the former version would misread.
+inline constexpr std::uint32_t recording_version = 1;
+
+/// Why a recording ends that answers `why`: a look at the rings.
+inline constexpr std::string_view ended_asked = "asked why";
+/// Why one ends whose process ended in order.
+inline constexpr std::string_view ended_complete = "complete";
+
+/// What a block holds. A reader skips kinds that it does not know.
+enum class block : std::uint8_t {
+    process = 1,
+    name = 2,
+    thread = 3,
+    clock = 4,
+    events = 5,
+    end = 6,
+    /// The process ran before: what happened until then is missing.
+    joined = 7,
+    session = 8,
+    rank = 9,
+};
+
+/// A rank of the process, as others find it.
+struct rank_record {
+    std::string rank;
+    /// "host:port" of its instance's rank-info server.
+    std::string info_endpoint;
+    /// Ranks of its instance.
+    std::uint32_t world_size = 0;
+};
+
+/// What a session says of itself when it is asked.
+struct session_record {
+    struct wait {
+        std::string what;
+        /// Who must act: an actor by its name in traces or "host", and its rank when that is
+        /// another.
+        std::string who;
+        std::string rank;
+    };
+    std::string rank;
+    /// "context" or "generation".
+    std::string side;
+    /// "TRANSFERRING", ...; of a request without a session: "NONE".
+    std::string state;
+    std::uint64_t rid = 0;
+    std::uint64_t attempt = 0;
+    /// When it was asked, and when it ends by itself; CLOCK_MONOTONIC, 0: never.
+    std::uint64_t now_ns = 0;
+    std::uint64_t deadline_ns = 0;
+    std::vector<wait> waits;
+};
+
+/// Bytes of a block before its payload: kind, length, checksum.
+inline constexpr std::size_t block_head_bytes = 1 + 4 + 8;
+inline constexpr std::size_t event_bytes = 57;
+
+/// FNV-1a over kind and payload; tells damage, not malice.
+std::uint64_t checksum(std::uint8_t kind, const std::byte* data, std::size_t size) noexcept;
+
+/// Of one file: each call returns the bytes that come next.
+class recording_encoder {
+public:
+    /// `machine` is the same text for processes whose monotonic clocks are one clock.
+    std::vector<std::byte> begin(clock_pair first, std::uint32_t process_id,
+                                 std::string_view program, std::string_view machine);
+    std::vector<std::byte> add(clock_pair, const std::vector<thread_events>&);
+    std::vector<std::byte> joined();
+    std::vector<std::byte> rank(const rank_record&);
+    std::vector<std::byte> session(const session_record&);
+    /// `why`: "complete", or what made the process dump its rings.
+    std::vector<std::byte> end(std::string_view why);
+
+private:
+    std::uint32_t number_of(const char* name, std::vector<std::byte>& into);
+
+    std::unordered_map<const char*, std::uint32_t> names_;
+    std::unordered_map<std::uint32_t, std::string> threads_;
+};
+
+} // namespace kvferry::trace

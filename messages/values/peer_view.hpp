@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a rank knows of one peer once the handshake is done; immutable, shared by its sessions.
+#pragma once
+
+#include "messages/interfaces.hpp"
+#include "messages/values/rank_info.hpp"
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace kvferry {
+
+/// One of the peer's regions, addressable in this process.
+struct mapped_region {
+    /// `device` of what the processor itself can address.
+    static constexpr int by_host = -1;
+
+    /// Index into the peer's list of regions.
+    std::uint32_t region = 0;
+    std::byte* base = nullptr;
+    std::uint64_t bytes = 0;
+    /// Keeps the mapping alive; copy jobs hold it too.
+    std::shared_ptr<const void> mapping;
+    /// Ordinal of the device whose kernels can address it; then `base` is for them.
+    int device = by_host;
+};
+
+struct peer_view {
+    rank_info info;
+    std::vector<memory_region> regions;
+    endpoint_id endpoint;
+    /// Regions that the same-host link has mapped for the host, and the rank's devices for
+    /// themselves. A region may be here more than once.
+    std::vector<mapped_region> mapped;
+    /// Why the host has nothing mapped, for the result of a transfer and for `doctor`.
+    std::string unmapped_reason;
+    /// Why a device has not mapped a region, by device and region.
+    std::map<std::pair<int, std::uint32_t>, std::string> device_obstacles;
+    /// A pidfd of the peer's process is watched: process_gone will come when it ends.
+    bool process_watched = false;
+    peer_link_actor link;
+};
+
+using peer_view_ptr = std::shared_ptr<const peer_view>;
+
+} // namespace kvferry

@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: Apache-2.0
+// Every message between ranks. The literal in a comment is the name of the message that does
+// this job in TensorRT-LLM's native transfer.
+#pragma once
+
+#include "messages/errors.hpp"
+#include "messages/values/aux_record.hpp"
+#include "messages/values/kv_slice.hpp"
+#include "messages/values/rank_info.hpp"
+#include "messages/wire/header.hpp"
+
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace kvferry {
+
+// -- instance information and links ---------------------------------------------------------
+
+/// REGISTER_RANK_INFO. First message of a link: the dialler's own rank info, its regions with
+/// access keys and the acceptor's token. The same message registers a rank with its own
+/// instance's rank-info server (then without regions).
+struct register_rank_info {
+    message_header header;
+    rank_info info;
+    std::vector<memory_region> regions;
+    /// The acceptor's link token, as the acceptor's rank info told it.
+    link_token token;
+    /// The dialler holds a same-host connection to the acceptor: wait for its mappings.
+    bool same_host = false;
+};
+
+/// The acceptor found the dialler compatible; data may be requested.
+struct rank_registered {
+    message_header header;
+};
+
+/// REQUEST_INSTANCE_INFO. Asks a rank-info server for all ranks of its instance.
+struct request_instance_info {
+    message_header header;
+};
+
+/// Answer to request_instance_info: every rank of the instance, in rank order.
+struct instance_info {
+    message_header header;
+    std::vector<rank_info> ranks;
+};
+
+/// The other side does not go along: incompatible layout, wrong token, limit, wrong version.
+/// Ends what it answers; the text has both sides' values.
+struct refused {
+    message_header header;
+    /// The session that is refused; unused when a link or a question is refused.
+    side to = side::generation;
+    wire_error reason;
+};
+
+/// The rank leaves in order; everything that still waits for it ends now.
+struct termination {
+    message_header header;
+    wire_error reason;
+};
+
+/// Are you alive; answered with the same nonce and `answer` set.
+struct link_health {
+    message_header header;
+    std::uint64_t nonce = 0;
+    bool answer = false;
+};
+
+// -- one transfer ---------------------------------------------------------------------------
+
+/// REQUEST_DATA. A receiver rank asks a writer for one slice: its own slots, by position. A writer
+/// that is asked for the aux record only is not told where the pages are: `target` is empty. A rank
+/// in no cohort is asked for nothing once the others have begun: its session then ends by itself.
+struct request_data {
+    message_header header;
+    kv_slice target;
+    /// KV bytes of this slice are wanted from this writer.
+    bool kv = true;
+    /// The aux record is wanted from this writer.
+    aux_mode aux = aux_mode::none;
+    /// Every rank of the receiver's instance that asks this writer for this rid, the receiver
+    /// included, so that the writer knows when it has served them all.
+    std::vector<rank_id> receivers;
+    /// Asks again what was asked before, so that it is not forgotten; `gone` when it is.
+    bool renewal = false;
+    /// Reports of success are to have a digest, where the writer can read what it sends.
+    bool digest = false;
+};
+
+/// What a writer has read for one piece.
+struct piece_digest {
+    /// Of the writer's slice: says which blocks the piece is made of.
+    token_range tokens;
+    /// XXH3 of the bytes in the order of the plan.
+    std::uint64_t value = 0;
+};
+
+/// KV_AGENT_RESULT. A writer's terminal report of one piece.
+struct kv_agent_result {
+    message_header header;
+    agent_result result = agent_result::success;
+    std::uint64_t bytes = 0;
+    /// Stretches of bytes the piece was made of, after merging.
+    std::uint64_t fragments = 0;
+    /// How the bytes went, and why not better: "mapped", "direct: no same-host link".
+    std::string route;
+    wire_error error;
+    std::optional<piece_digest> digest = {};
+};
+
+/// AUX_AGENT_RESULT. The elected writer's aux record, or why there is none.
+struct aux_agent_result {
+    message_header header;
+    agent_result result = agent_result::success;
+    aux_record record;
+    wire_error error;
+};
+
+/// CANCEL_SESSION. Either side gives the attempt up; idempotent.
+struct cancel_session {
+    message_header header;
+    /// The session that is to be cancelled.
+    side to = side::generation;
+    wire_error reason;
+};
+
+/// Answer to a message whose session is unknown, finished or of another attempt.
+struct gone {
+    message_header header;
+    /// The session that sent the unanswerable message.
+    side to = side::generation;
+    wire_error reason;
+};
+
+// -- staged route ---------------------------------------------------------------------------
+
+/// A writer has gathered chunks of these sizes and asks for room.
+struct chunk_offer {
+    message_header header;
+    std::vector<std::uint64_t> chunk_bytes;
+};
+
+/// The receiver lends room for one chunk.
+struct chunk_grant {
+    message_header header;
+    std::uint32_t chunk = 0;
+    std::uint32_t region = 0;
+    std::uint64_t offset_bytes = 0;
+    std::uint64_t bytes = 0;
+};
+
+/// The chunk's bytes are visible in the lent room.
+struct chunk_written {
+    message_header header;
+    std::uint32_t chunk = 0;
+    std::uint64_t bytes = 0;
+};
+
+/// The receiver has scattered the chunk; the room is its own again.
+struct chunk_done {
+    message_header header;
+    std::uint32_t chunk = 0;
+    agent_result result = agent_result::success;
+    wire_error error;
+};
+
+/// The allow-list of the codec. A message's number on the wire is its place here: append only.
+using wire_message =
+    std::variant<register_rank_info, rank_registered, request_instance_info, instance_info, refused,
+                 termination, link_health, request_data, kv_agent_result, aux_agent_result,
+                 cancel_session, gone, chunk_offer, chunk_grant, chunk_written, chunk_done>;
+
+/// Protocol name of a message, as it stands in logs, traces and diagrams.
+std::string_view name_of(const wire_message&);
+
+/// The header inside a message.
+const message_header& header_of(const wire_message&);
+message_header& header_of(wire_message&);
+
+template <class Inspector>
+bool inspect(Inspector& f, register_rank_info& x) {
+    return f.object(x).fields(f.field("header", x.header), f.field("info", x.info),
+                              f.field("regions", x.regions), f.field("token", x.token),
+                              f.field("same_host", x.same_host));
+}
+
+template <class Inspector>
+bool inspect(Inspector& f, rank_registered& x) {
+    return f.object(x).fields(f.field("header", x.header));
+}
+
+template <class Inspector>
+bool inspect(Inspector& f, request_instance_info& x) {
+    return f.object(x).fields(f.field("header", x.header));
+}
+
+template <class Inspector>
+bool inspect(Inspector& f, instance_info& x) {
+    return f.object(x).fields(f.field("header", x.header), f.field("ranks", x.ranks));
+}
+
+template <class Inspector>
+bool inspect(Inspector& f, refused& x) {
+    return f.object(x).fields(f.field("header", x.header), f.field("to", x.to),
+                              f.field("reason", x.reason));
+}
+
+template <class Inspector>
+bool inspect(Inspector& f, termination& x) {
+    return f.object(x).fields(f.field("header", x.header), f.field("reason", x.reason));
+}
+
+template <class Inspector>
+bool inspect(Inspector& f, link_health& x) {
+    return f.object(x).fields(f.field("header", x.header), f.field("nonce", x.nonce),
+                              f.field("answer", x.answer));
+}
+
+template <class Inspector>
+bool inspect(Inspector& f, request_data& x) {
+    return f.object(x).fields(f.field("header", x.header), f.field("target", x.target),
+                              f.field("kv", x.kv), f.field("aux", x.aux),
+                              f.field("receivers", x.receivers), f.field("renewal", x.renewal),
+                              f.field("digest", x.digest));
+}
+
+template <class Inspector>
+bool inspect(Inspector& f, piece_digest& x) {
+    return f.object(x).fields(f.field("tokens", x.tokens), f.field("value", x.value));
+}
+
+template <class Inspector>
+bool inspect(Inspector& f, kv_agent_result& x) {
+    return f.object(x).fields(f.field("header", x.header), f.field("result", x.result),
+                              f.field("bytes", x.bytes), f.field("fragments", x.fragments),
+                              f.field("route", x.route), f.field("error", x.error),
+                              f.field("digest", x.digest));
+}
+
+template <class Inspector>
+bool inspect(Inspector& f, aux_agent_result& x) {
+    return f.object(x).fields(f.field("header", x.header), f.field("result", x.result),
+                              f.field("record", x.record), f.field("error", x.error));
+}
+
+template <class Inspector>
+bool inspect(Inspector& f, cancel_session& x) {
+    return f.object(x).fields(f.field("header", x.header), f.field("to", x.to),
+                              f.field("reason", x.reason));
+}
+
+template <class Inspector>
+bool inspect(Inspector& f, gone& x) {
+    return f.object(x).fields(f.field("header", x.header), f.field("to", x.to),
+                              f.field("reason", x.reason));
+}
+
+template <class Inspector>
+bool inspect(Inspector& f, chunk_offer& x) {
+    return f.object(x).fields(f.field("header", x.header), f.field("chunk_bytes", x.chunk_bytes));
+}
+
+template <class Inspector>
+bool inspect(Inspector& f, chunk_grant& x) {
+    return f.object(x).fields(f.field("header", x.header), f.field("chunk", x.chunk),
+                              f.field("region", x.region), f.field("offset_bytes", x.offset_bytes),
+                              f.field("bytes", x.bytes));
+}
+
+template <class Inspector>
+bool inspect(Inspector& f, chunk_written& x) {
+    return f.object(x).fields(f.field("header", x.header), f.field("chunk", x.chunk),
+                              f.field("bytes", x.bytes));
+}
+
+template <class Inspector>
+bool inspect(Inspector& f, chunk_done& x) {
+    return f.object(x).fields(f.field("header", x.header), f.field("chunk", x.chunk),
+                              f.field("result", x.result), f.field("error", x.error));
+}
+
+} // namespace kvferry

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: Apache-2.0
+// A sending session that serves: what it copies, whom it reports to, when it succeeds.
+#include "tests/actors/context/tx_session_fixture.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+using namespace kvferry;
+using namespace kvferry::testing;
+
+namespace {
+
+/// Source slots 1, 2 against target slots 4, 5 of the same size.
+bool arrived(tx_fixture& test) {
+    return std::memcmp(test.source.data() + 128, test.target(0).data() + 4 * 128, 256) == 0;
+}
+
+} // namespace
+
+TEST_CASE("tx_session: a small mapped slice is copied on the spot and reported once") {
+    tx_fixture test;
+    test.tell(send_slice{tx_fixture::slice()});
+    test.bind(0);
+    CHECK(arrived(test));
+    CHECK(test.copies().empty());
+    auto reports = test.reports(0);
+    REQUIRE(reports.size() == 1);
+    CHECK(reports[0].result == agent_result::success);
+    CHECK(reports[0].bytes == 256);
+    CHECK(reports[0].route == "mapped");
+    CHECK(reports[0].header.session == attempt{11});
+    CHECK(reports[0].header.writer == test.self.rank);
+    CHECK(reports[0].header.piece == send_piece{{0}, true});
+    CHECK(reports[0].header.kind == payload_kind::kv);
+    CHECK(test.outcome() == session_state::kv_transferred);
+    CHECK(test.pieces().size() == 1);
+    CHECK(test.releases() == 1);
+    CHECK(test.owner.received<session_retired>().size() == 1);
+}
+
+TEST_CASE("tx_session: a slice sent after the bind is served at once") {
+    tx_fixture test;
+    test.bind(0);
+    CHECK(test.reports(0).empty());
+    test.tell(send_slice{tx_fixture::slice()});
+    CHECK(arrived(test));
+    CHECK(test.outcome() == session_state::kv_transferred);
+}
+
+TEST_CASE("tx_session: a big mapped slice goes to copy_io, with addresses of this process") {
+    tx_fixture test{1, aux_mode::none, memory::mapped, no_inline_copies()};
+    test.tell(send_slice{tx_fixture::slice()});
+    test.bind(0);
+    REQUIRE(test.copies().size() == 1);
+    const auto job = test.copies()[0].job;
+    CHECK(job.target_pools[0].slot0_address == tx_fixture::address(test.target(0)));
+    CHECK(job.source_pools[0].slot0_address == tx_fixture::address(test.source));
+    CHECK(test.reports(0).empty());
+    CHECK(test.outcomes().empty());
+    test.done(test.copies()[0].id);
+    CHECK(test.reports(0).size() == 1);
+    CHECK(test.outcome() == session_state::kv_transferred);
+    CHECK(test.releases() == 1);
+}
+
+TEST_CASE(
+    "tx_session: without a mapping a slice goes through the fabric, over the peer's endpoint") {
+    tx_fixture test{1, aux_mode::none, memory::unmapped};
+    test.tell(send_slice{tx_fixture::slice()});
+    test.bind(0);
+    REQUIRE(test.puts().size() == 1);
+    CHECK(test.puts()[0].endpoint == endpoint_id{50});
+    CHECK(test.puts()[0].job.plan->bytes == 256);
+    test.done(test.puts()[0].id);
+    REQUIRE(test.reports(0).size() == 1);
+    CHECK(test.reports(0)[0].route == "direct: another machine");
+}
+
+TEST_CASE("tx_session: a transfer's second end is ignored (I1)") {
+    tx_fixture test{2, aux_mode::none, memory::unmapped};
+    test.tell(send_slice{tx_fixture::slice()});
+    test.bind(0);
+    auto id = test.puts().at(0).id;
+    test.done(id);
+    test.done(id, agent_result::failed);
+    test.done({999});
+    CHECK(test.reports(0).size() == 1);
+    CHECK(test.outcomes().empty());
+}
+
+TEST_CASE("tx_session: success only when every announced receiver has been served") {
+    tx_fixture test{2};
+    test.tell(send_slice{tx_fixture::slice()});
+    test.bind(0);
+    CHECK(test.reports(0).size() == 1);
+    CHECK(test.pieces().empty()); // rank 1 was announced and has not asked yet
+    CHECK(test.outcomes().empty());
+    auto status = test.vs.ask_and_run<session_status>(test.session, query_status{});
+    REQUIRE(status.ok());
+    CHECK(status.value().waits_for == "request_data of rank 1");
+    test.bind(1);
+    CHECK(test.reports(1).size() == 1);
+    CHECK(test.reports(0).size() == 1);
+    CHECK(test.outcome() == session_state::kv_transferred);
+    CHECK(test.outcomes()[0].peers.size() == 2);
+}
+
+TEST_CASE("tx_session: a replayed request changes nothing (H23)") {
+    tx_fixture test{1, aux_mode::none, memory::mapped, no_inline_copies()};
+    test.tell(send_slice{tx_fixture::slice()});
+    test.bind(0);
+    test.bind(0);
+    CHECK(test.copies().size() == 1);
+    CHECK(test.sent_to<gone>(0).empty());
+    test.done(test.copies()[0].id);
+    CHECK(test.reports(0).size() == 1);
+}
+
+TEST_CASE(
+    "tx_session: another attempt of a bound rank is answered gone and disturbs nobody (H28)") {
+    tx_fixture test{1, aux_mode::none, memory::mapped, no_inline_copies()};
+    test.tell(send_slice{tx_fixture::slice()});
+    test.bind(0);
+    test.bind(test.ask(0, {99}));
+    auto answers = test.sent_to<gone>(0);
+    REQUIRE(answers.size() == 1);
+    CHECK(answers[0].header.session == attempt{99});
+    CHECK(answers[0].to == side::generation);
+    CHECK(contains(answers[0].reason.text, "bound to another attempt"));
+    CHECK(test.copies().size() == 1);
+    test.done(test.copies()[0].id);
+    CHECK(test.outcome() == session_state::kv_transferred);
+}
+
+TEST_CASE("tx_session: each piece is reported once, pieces before and after the bind alike (H22)") {
+    tx_fixture test;
+    test.tell(send_slice{tx_fixture::half(0)});
+    test.bind(0);
+    REQUIRE(test.reports(0).size() == 1);
+    CHECK(test.reports(0)[0].header.piece == send_piece{{0}, false});
+    CHECK(test.pieces().size() == 1);
+    CHECK(test.outcomes().empty());
+    test.tell(send_slice{tx_fixture::half(1)});
+    REQUIRE(test.reports(0).size() == 2);
+    CHECK(test.reports(0)[1].header.piece == send_piece{{1}, true});
+    CHECK(arrived(test));
+    CHECK(test.outcome() == session_state::kv_transferred);
+}
+
+TEST_CASE("tx_session: pieces end in any order; the session with the last of them") {
+    tx_fixture test{1, aux_mode::none, memory::mapped, no_inline_copies()};
+    test.bind(0);
+    test.tell(send_slice{tx_fixture::half(0)});
+    test.tell(send_slice{tx_fixture::half(1)});
+    REQUIRE(test.copies().size() == 2);
+    test.done(test.copies()[1].id);
+    CHECK(test.outcomes().empty());
+    CHECK(test.pieces().size() == 1);
+    test.done(test.copies()[0].id);
+    CHECK(test.outcome() == session_state::kv_transferred);
+    CHECK(test.reports(0).size() == 2);
+}
+
+TEST_CASE("tx_session: each receive slice gets reports of its own (H15)") {
+    tx_fixture test;
+    test.tell(send_slice{tx_fixture::slice()});
+    auto first = test.ask(0, {11}, 0);
+    first.target.last = false;
+    test.bind(first);
+    CHECK(test.outcomes().empty()); // the receiver will ask for more
+    test.bind(test.ask(0, {11}, 1));
+    auto reports = test.reports(0);
+    REQUIRE(reports.size() == 2);
+    CHECK(reports[0].header.receive_slice == slice_index{0});
+    CHECK(reports[1].header.receive_slice == slice_index{1});
+    CHECK(test.outcome() == session_state::kv_transferred);
+}
+
+TEST_CASE(
+    "tx_session: the aux record goes to those who asked for it, before or after the bind, once") {
+    tx_fixture test{2, aux_mode::required};
+    auto wants_aux = test.ask(0);
+    wants_aux.aux = aux_mode::required;
+    test.bind(wants_aux);
+    aux_record record;
+    record.first_tokens = {42};
+    test.tell(send_aux{record});
+    CHECK(test.sent_to<aux_agent_result>(0).size() == 1);
+    auto also = test.ask(1);
+    also.aux = aux_mode::required;
+    test.bind(also);
+    test.tell(send_slice{tx_fixture::slice()});
+    for (std::uint32_t rank : {0, 1}) {
+        auto sent = test.sent_to<aux_agent_result>(rank);
+        REQUIRE(sent.size() == 1);
+        CHECK(sent[0].record == record);
+        CHECK(sent[0].header.kind == payload_kind::aux);
+    }
+    CHECK(test.outcome() == session_state::fully_transferred);
+}
+
+TEST_CASE("tx_session: a receiver that has its aux from elsewhere gets none") {
+    tx_fixture test{1, aux_mode::required};
+    test.bind(0); // asks for KV only
+    test.tell(send_slice{tx_fixture::slice()});
+    CHECK(test.outcomes().empty()); // the host's record still needs an end
+    test.tell(send_aux{});
+    CHECK(test.sent_to<aux_agent_result>(0).empty());
+    CHECK(test.outcome() == session_state::fully_transferred);
+    CHECK(test.pieces().size() == 2);
+    const auto outcomes = test.outcomes();
+    CHECK(std::none_of(outcomes.begin(), outcomes.end(),
+                       [](const auto& x) { return bool{x.error}; }));
+}
+
+TEST_CASE("tx_session: an aux record that is too large fails that call; a right one may follow") {
+    limits bounds;
+    bounds.aux_bytes_max = 7;
+    tx_fixture test{1, aux_mode::required, memory::mapped, bounds};
+    aux_record record;
+    record.first_tokens = {1, 2};
+    test.tell(send_aux{record});
+    REQUIRE(test.pieces().size() == 1);
+    CHECK(code_of(test.pieces()[0].error) == errc::limit_exceeded);
+    CHECK(contains(text_of(test.pieces()[0].error), "8 bytes is longer than aux_bytes_max = 7"));
+    CHECK(test.outcomes().empty());
+    record.first_tokens = {1};
+    test.tell(send_aux{record});
+    test.tell(send_aux{record});
+    REQUIRE(test.pieces().size() == 2);
+    CHECK(code_of(test.pieces()[1].error) == errc::duplicate);
+}
+
+TEST_CASE("tx_session: aux on a session opened without it is refused by name") {
+    tx_fixture test;
+    test.tell(send_aux{});
+    REQUIRE(test.pieces().size() == 1);
+    CHECK(code_of(test.pieces()[0].error) == errc::invalid_argument);
+    CHECK(test.outcomes().empty());
+}

@@ -1,0 +1,514 @@
+// SPDX-License-Identifier: Apache-2.0
+// The receiver: from an instance's endpoint to writers and links, from a report to its session.
+#include "actors/generation/receiver.hpp"
+#include "tests/support/contains.hpp"
+#include "tests/support/planner_ranks.hpp"
+#include "tests/support/recording_stub.hpp"
+
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <set>
+
+using namespace kvferry;
+using namespace kvferry::testing;
+using namespace std::chrono_literals;
+
+namespace {
+
+const std::string own = "gen:1";
+const std::string context = "ctx:1";
+
+class fixture {
+public:
+    virtual_system vs;
+    stub<info_link_actor> info{vs};
+    stub<fabric_actor> fabric{vs};
+    stub<transfer_worker_actor> worker{vs};
+    stub<peer_link_actor> link{vs};
+    stub<observer_actor> observer{vs};
+    /// What the servers answer, by endpoint; others fail.
+    std::shared_ptr<std::map<std::string, std::vector<rank_info>>> instances =
+        std::make_shared<std::map<std::string, std::vector<rank_info>>>();
+    limits bounds;
+    receiver_actor receiver;
+
+    explicit fixture(limits wanted = {}) : bounds(wanted) {
+        (*instances)[own] = make_instance("gen", split{1}, format());
+        restart_context(100);
+        info.answer<fetch_instance_info>(
+            [known = instances](const fetch_instance_info& ask) -> caf::result<instance_info> {
+                if (auto found = known->find(ask.endpoint); found != known->end())
+                    return instance_info{{}, found->second};
+                return make_error(errc::dial_failed, ask.endpoint + ": nobody there");
+            });
+        worker.answer<connect_peer>(
+            [handle = link.handle()](const connect_peer&) { return peer_connected{handle}; });
+        auto self = instances->at(own).front();
+        receiver = vs.track(spawn_at<receiver_actor, receiver_state>(
+            vs.system(), {},
+            receiver_state::dependencies{
+                {}, bounds, self, own, info.handle(), fabric.handle(), worker.handle(), 1}));
+    }
+
+    static cache_format format() {
+        cache_format result;
+        result.layers = 1;
+        result.kv_heads = 2;
+        result.head_dim = 4;
+        result.tokens_per_block = 4;
+        return result;
+    }
+
+    /// Ranks with the incarnations `first`, `first + 1`, ...
+    void restart_context(std::uint64_t first, const split& parallel = {2}) {
+        auto ranks = make_instance("ctx", parallel, format());
+        for (auto& rank : ranks)
+            rank.process = {first + rank.rank.value};
+        (*instances)[context] = std::move(ranks);
+    }
+
+    static open_rx question(std::uint64_t request, const std::string& endpoint,
+                            const observer_actor& observer,
+                            std::chrono::milliseconds deadline = 60s) {
+        return {{request}, aux_mode::none, endpoint, 0, observer, deadline};
+    }
+
+    rx_opened open(std::uint64_t request, const std::string& endpoint = context,
+                   std::chrono::milliseconds deadline = 60s) {
+        auto opened = vs.ask_and_run<rx_opened>(
+            receiver, question(request, endpoint, observer.handle(), deadline));
+        REQUIRE(opened.ok());
+        vs.track(opened.value().session);
+        vs.tell_and_run(opened.value().session, receive_slice{{{0, 4}, 4, {{0, {1}}}, true}});
+        return opened.value();
+    }
+
+    void come_up(std::uint64_t process) {
+        auto view = std::make_shared<peer_view>();
+        for (const auto& rank : instances->at(context))
+            if (rank.process.value == process)
+                view->info = rank;
+        view->link = link.handle();
+        vs.tell_and_run(receiver, peer_ready{std::move(view)});
+    }
+    void go_down(std::uint64_t process) {
+        vs.tell_and_run(receiver, peer_lost{{process}, make_error(errc::link_lost, "no route")});
+    }
+
+    void report(const rx_opened& session, std::uint64_t process) {
+        kv_agent_result message;
+        message.header.sender = {process};
+        message.header.session = session.drawn;
+        message.header.writer = {static_cast<std::uint32_t>(process % 100)};
+        message.header.kind = payload_kind::kv;
+        message.header.piece.last = true;
+        vs.tell_and_run(receiver, message);
+    }
+
+    std::size_t fetches(const std::string& endpoint) {
+        auto all = info.received<fetch_instance_info>();
+        return static_cast<std::size_t>(std::count_if(
+            all.begin(), all.end(), [&](const auto& x) { return x.endpoint == endpoint; }));
+    }
+    template <class Message>
+    std::vector<Message> sent() {
+        std::vector<Message> result;
+        for (const auto& sent : link.received<send_message>())
+            if (const auto* message = std::get_if<Message>(&sent.message))
+                result.push_back(*message);
+        return result;
+    }
+    /// As no session ends by itself.
+    void die(const rx_opened& session) {
+        caf::anon_send_exit(session.session, caf::exit_reason::unknown);
+        vs.run();
+    }
+    std::size_t releases() { return observer.received<session_released>().size(); }
+    std::vector<session_finished> outcomes() { return observer.received<session_finished>(); }
+};
+
+} // namespace
+
+TEST_CASE(
+    "receiver: asks every rank of the KV cohort, once its link is up, and names all who ask it") {
+    fixture test;
+    auto session = test.open(7);
+    auto dialled = test.worker.received<connect_peer>();
+    REQUIRE(dialled.size() == 2);
+    CHECK(dialled[0].peer.process == incarnation{100});
+    CHECK(dialled[1].peer.process == incarnation{101});
+    CHECK(test.sent<request_data>().empty());
+    test.come_up(100);
+    test.come_up(101);
+    auto asked = test.sent<request_data>();
+    REQUIRE(asked.size() == 2);
+    CHECK(asked[0].header.session == session.drawn);
+    CHECK(asked[0].receivers == std::vector<rank_id>{{0}});
+    test.report(session, 100);
+    test.report(session, 101);
+    REQUIRE(test.outcomes().size() == 1);
+    CHECK(test.outcomes()[0].state == session_state::kv_transferred);
+}
+
+TEST_CASE("receiver: an instance listed in any order is understood") {
+    fixture test;
+    std::reverse(test.instances->at(context).begin(), test.instances->at(context).end());
+    auto session = test.open(7);
+    test.come_up(100);
+    test.come_up(101);
+    test.report(session, 100); // rank 0 with incarnation 100: not swapped
+    test.report(session, 101);
+    CHECK(test.outcomes().size() == 1);
+}
+
+TEST_CASE("receiver: many sessions cost one question per instance and one dial per rank") {
+    fixture test;
+    std::vector<reply<rx_opened>> opened;
+    for (std::uint64_t request = 1; request <= 5; ++request)
+        opened.push_back(test.vs.ask<rx_opened>(
+            test.receiver, fixture::question(request, context, test.observer.handle())));
+    test.vs.run();
+    std::set<attempt> drawn;
+    for (const auto& one : opened) {
+        REQUIRE(one.ok());
+        drawn.insert(one.value().drawn);
+        test.vs.track(one.value().session);
+    }
+    CHECK(drawn.size() == 5);
+    test.open(6);
+    CHECK(test.fetches(context) == 1);
+    CHECK(test.fetches(own) == 1);
+    CHECK(test.worker.received<connect_peer>().size() == 2);
+}
+
+TEST_CASE("receiver: an instance that cannot be asked fails the sessions concerned only") {
+    fixture test;
+    test.open(7);
+    test.open(8, "nowhere:1");
+    REQUIRE(test.outcomes().size() == 1);
+    CHECK(test.outcomes()[0].request == rid{8});
+    CHECK(contains(describe(test.outcomes()[0].error), "dial_failed: nowhere:1: nobody there"));
+    test.open(9, "nowhere:1");
+    test.vs.advance(back_off::longest);
+    CHECK(test.fetches("nowhere:1") == 2); // a failure is not remembered for longer (H36)
+}
+
+TEST_CASE("receiver: an instance that does not fit fails the session with both sides' values") {
+    fixture test;
+    auto other = fixture::format();
+    other.head_dim = 8;
+    (*test.instances)["odd:1"] = make_instance("odd", {}, other);
+    test.open(7, "odd:1");
+    REQUIRE(test.outcomes().size() == 1);
+    CHECK(code_of(test.outcomes()[0].error) == errc::layout_mismatch);
+    CHECK(contains(describe(test.outcomes()[0].error), "rid 7"));
+}
+
+TEST_CASE("receiver: a rank that cannot be dialled fails the session") {
+    fixture test;
+    test.worker.answer<connect_peer>([](const connect_peer&) -> caf::result<peer_connected> {
+        return make_error(errc::stopped, "no more links");
+    });
+    test.open(7);
+    REQUIRE(test.outcomes().size() == 1);
+    CHECK(contains(describe(test.outcomes()[0].error), "no more links"));
+}
+
+TEST_CASE(
+    "receiver: after the loss of a rank its instance is asked anew, so a restart is found (H35)") {
+    fixture test;
+    test.open(7);
+    test.come_up(100);
+    test.come_up(101);
+    test.restart_context(200);
+    test.go_down(101);
+    REQUIRE(test.outcomes().size() == 1);
+    CHECK(test.outcomes()[0].state == session_state::error);
+    auto again = test.open(8);
+    CHECK(test.fetches(context) == 2);
+    CHECK(test.fetches(own) == 1);
+    test.come_up(200);
+    test.come_up(201);
+    test.report(again, 200);
+    test.report(again, 201);
+    REQUIRE(test.outcomes().size() == 2);
+    CHECK(test.outcomes()[1].state == session_state::kv_transferred);
+}
+
+TEST_CASE("receiver: a session that opens while its peers are connected asks at once") {
+    fixture test;
+    test.open(7);
+    test.come_up(100);
+    test.come_up(101);
+    test.open(8);
+    CHECK(test.sent<request_data>().size() == 4);
+    CHECK(test.worker.received<connect_peer>().size() == 2);
+}
+
+TEST_CASE("receiver: reports go to the session of their attempt; others are answered gone") {
+    fixture test;
+    auto first = test.open(7);
+    auto second = test.open(7); // the same rid, another attempt
+    CHECK(first.drawn != second.drawn);
+    test.come_up(100);
+    test.come_up(101);
+    test.report(second, 100);
+    test.report(second, 101);
+    REQUIRE(test.outcomes().size() == 1);
+    CHECK(test.outcomes()[0].session == second.drawn);
+    test.report(second, 100); // late: its session has retired
+    REQUIRE(test.sent<gone>().size() == 1);
+    CHECK(test.sent<gone>()[0].to == side::context);
+    CHECK(test.sent<gone>()[0].header.session == second.drawn);
+    test.report({{}, attempt{1}}, 31337); // a stranger gets no answer
+    CHECK(test.sent<gone>().size() == 1);
+}
+
+TEST_CASE("receiver: what asks for an end that has come already is not answered (I9)") {
+    fixture test;
+    test.open(7);
+    test.come_up(100);
+    message_header unknown;
+    unknown.sender = {100};
+    unknown.session = {1};
+    test.vs.tell_and_run(test.receiver, cancel_session{unknown, side::generation, {}});
+    test.vs.tell_and_run(test.receiver, gone{unknown, side::generation, {}});
+    test.vs.tell_and_run(test.receiver, refused{unknown, side::generation, {}});
+    CHECK(test.sent<gone>().empty());
+    CHECK(test.outcomes().empty());
+}
+
+TEST_CASE("receiver: a process' end counts once what it had put on the way has been drained") {
+    fixture test;
+    test.open(7);
+    test.come_up(100);
+    test.come_up(101);
+    auto releases = [&] { return test.observer.received<session_released>().size(); };
+    test.go_down(100);
+    test.go_down(101);
+    CHECK(test.outcomes().size() == 1);
+    SUBCASE("drained") {
+        test.vs.tell_and_run(test.receiver, process_gone{{100}});
+        CHECK(releases() == 0);
+        test.vs.tell_and_run(test.receiver, process_gone{{101}});
+        CHECK(test.fabric.received<drain_fabric>().size() == 2);
+        CHECK(releases() == 1);
+    }
+    SUBCASE("not drained: no proof") {
+        test.fabric.answer<drain_fabric>([](const drain_fabric&) -> caf::result<void> {
+            return make_error(errc::stopped, "the fabric is gone");
+        });
+        test.vs.tell_and_run(test.receiver, process_gone{{100}});
+        test.vs.tell_and_run(test.receiver, process_gone{{101}});
+        CHECK(releases() == 0);
+    }
+}
+
+TEST_CASE("receiver: each session ends at its own deadline") {
+    fixture test;
+    test.open(1, context, 30s);
+    test.open(2, context, 10s);
+    test.vs.advance(10s);
+    REQUIRE(test.outcomes().size() == 1);
+    CHECK(test.outcomes()[0].request == rid{2});
+    CHECK(contains(describe(test.outcomes()[0].error), "a link to context rank 0"));
+    test.vs.advance(20s);
+    CHECK(test.outcomes().size() == 2);
+}
+
+TEST_CASE("receiver: refuses too many sessions and rids that are none, by name") {
+    limits bounds;
+    bounds.sessions_max = 1;
+    fixture test{bounds};
+    auto ask = [&](std::uint64_t request) {
+        return test.vs.ask_and_run<rx_opened>(
+            test.receiver, fixture::question(request, context, test.observer.handle()));
+    };
+    CHECK(ask(rid_max + 1).code() == errc::invalid_argument);
+    test.open(1);
+    auto refused = ask(2);
+    CHECK(refused.code() == errc::limit_exceeded);
+    CHECK(contains(text_of(refused.error()), "sessions_max = 1"));
+}
+
+TEST_CASE("receiver: a stop refuses, cancels, and answers when the last session is released") {
+    fixture test;
+    auto session = test.open(7);
+    test.come_up(100);
+    test.come_up(101);
+    auto all = test.vs.ask_and_run<session_list>(test.receiver, list_sessions{});
+    REQUIRE(all.ok());
+    CHECK(all.value().sessions.size() == 1);
+    auto stopped = test.vs.ask_and_run<void>(
+        test.receiver, cancel_request{make_error(errc::stopped, "gen/0 is stopping")});
+    CHECK(stopped.pending());
+    CHECK(test.sent<cancel_session>().size() == 2);
+    CHECK(test.vs
+              .ask_and_run<rx_opened>(test.receiver,
+                                      fixture::question(8, context, test.observer.handle()))
+              .code()
+          == errc::stopped);
+    test.report(session, 100);
+    CHECK(stopped.pending());
+    test.report(session, 101);
+    CHECK(stopped.ok());
+}
+
+TEST_CASE(
+    "receiver: requests are renewed before writers that wait for their host forget them (H60)") {
+    fixture test;
+    test.open(7, context, 600s);
+    test.come_up(100);
+    test.come_up(101);
+    CHECK(test.sent<request_data>().size() == 2);
+    test.vs.advance(test.bounds.early_request_lease);
+    auto asked = test.sent<request_data>();
+    REQUIRE(asked.size() == 8);
+    CHECK(asked[7].renewal);
+}
+
+TEST_CASE("receiver: a session's second clock starts with its first report") {
+    fixture test;
+    auto opened = test.vs.ask_and_run<rx_opened>(
+        test.receiver, open_rx{{7}, aux_mode::none, context, 0, test.observer.handle(), 60s, 5s});
+    REQUIRE(opened.ok());
+    test.vs.track(opened.value().session);
+    test.vs.tell_and_run(opened.value().session, receive_slice{{{0, 4}, 4, {{0, {1}}}, true}});
+    test.come_up(100);
+    test.come_up(101);
+    test.vs.advance(50s);
+    test.report(opened.value(), 100);
+    test.vs.advance(4s);
+    CHECK(test.outcomes().empty());
+    test.vs.advance(1s);
+    REQUIRE(test.outcomes().size() == 1);
+    CHECK(code_of(test.outcomes()[0].error) == errc::deadline_exceeded);
+}
+
+TEST_CASE("receiver: without a DP rank all groups of the context are asked") {
+    fixture test;
+    test.restart_context(100, split{2, 1, 1, true});
+    auto opened = test.vs.ask_and_run<rx_opened>(
+        test.receiver,
+        open_rx{{7}, aux_mode::none, context, std::nullopt, test.observer.handle(), 60s});
+    REQUIRE(opened.ok());
+    test.vs.track(opened.value().session);
+    test.vs.tell_and_run(opened.value().session, receive_slice{{{0, 4}, 4, {{0, {1}}}, true}});
+    test.come_up(100);
+    test.come_up(101);
+    CHECK(test.sent<request_data>().size() == 2);
+    test.report(opened.value(), 101);
+    CHECK(test.sent<cancel_session>().size() == 1);
+    REQUIRE(test.outcomes().size() == 1);
+    CHECK(test.outcomes()[0].state == session_state::kv_transferred);
+}
+
+TEST_CASE("receiver: once a transfer has begun, context ranks without a part in it are asked for "
+          "nothing (I5)") {
+    fixture test;
+    test.restart_context(100, split{4}); // two heads on four ranks: two of them are replicas
+    auto session = test.open(7);
+    CHECK(test.worker.received<connect_peer>().size() == 2);
+    std::vector<std::uint64_t> writers;
+    for (const auto& dialled : test.worker.received<connect_peer>())
+        writers.push_back(dialled.peer.process.value);
+    for (auto process : writers)
+        test.come_up(process);
+    test.report(session, writers[0]);
+    CHECK(test.worker.received<connect_peer>().size() == 4);
+    CHECK(test.sent<request_data>().size() == 2);
+    for (std::uint64_t process = 100; process < 104; ++process)
+        if (std::find(writers.begin(), writers.end(), process) == writers.end())
+            test.come_up(process);
+    auto asked = test.sent<request_data>();
+    REQUIRE(asked.size() == 4);
+    CHECK_FALSE(asked[3].kv);
+    CHECK(asked[3].aux == aux_mode::none);
+    CHECK(asked[3].target.groups.empty());
+    CHECK(asked[3].target.last);
+    test.report(session, writers[1]);
+    REQUIRE(test.outcomes().size() == 1);
+    CHECK(test.outcomes()[0].state == session_state::kv_transferred);
+}
+
+TEST_CASE("receiver: an instance that does not answer is asked again after a wait, not for every "
+          "session") {
+    fixture test;
+    const std::string nobody = "nobody:1";
+    test.open(1, nobody);
+    CHECK(test.fetches(nobody) == 1);
+    CHECK(test.outcomes().size() == 1);
+    for (std::uint64_t request = 2; request < 10; ++request)
+        test.open(request, nobody);
+    CHECK(test.fetches(nobody) == 1);
+    CHECK(test.outcomes().size() == 1); // they wait, within their deadlines
+    test.vs.advance(back_off::longest);
+    CHECK(test.fetches(nobody) == 2);
+    CHECK(test.outcomes().size() == 9);
+}
+
+TEST_CASE("receiver: sessions that come while an instance restarts are served when it is back") {
+    fixture test;
+    auto ranks = test.instances->extract(context);
+    test.open(1);
+    auto session = test.open(2);
+    test.instances->insert(std::move(ranks));
+    test.vs.advance(back_off::longest);
+    test.come_up(100);
+    test.come_up(101);
+    test.report(session, 100);
+    test.report(session, 101);
+    REQUIRE(test.outcomes().size() == 2);
+    CHECK(test.outcomes()[1].state == session_state::kv_transferred);
+}
+
+TEST_CASE("receiver: pages of a session that died come back when all of its writers are gone") {
+    fixture test;
+    auto session = test.open(7);
+    test.come_up(100);
+    test.come_up(101);
+    REQUIRE(test.sent<request_data>().size() == 2);
+    test.die(session);
+    REQUIRE(test.outcomes().size() == 1);
+    CHECK(test.outcomes()[0].state == session_state::error);
+    CHECK(contains(describe(test.outcomes()[0].error), "its rx_session on gen/0 died"));
+    CHECK(test.sent<cancel_session>().size() == 2);
+
+    test.report(session, 100); // a report proves nothing now: nobody knows what was asked
+    test.report(session, 101);
+    CHECK(test.sent<gone>().empty());
+    CHECK(test.releases() == 0);
+    auto list = test.vs.ask_and_run<session_list>(test.receiver, list_sessions{});
+    REQUIRE(list.ok());
+    REQUIRE(list.value().sessions.size() == 1);
+    CHECK(contains(list.value().sessions[0].waits_for, "proof that context rank 0 is gone"));
+    CHECK(contains(list.value().sessions[0].waits_for, "proof that context rank 1 is gone"));
+
+    test.vs.tell_and_run(test.receiver, process_gone{{100}});
+    test.vs.tell_and_run(test.receiver, process_gone{{100}});
+    CHECK(test.releases() == 0);
+    test.vs.tell_and_run(test.receiver, process_gone{{101}});
+    CHECK(test.releases() == 1);
+    CHECK(test.fabric.received<drain_fabric>().size() == 3); // each death, before it counts
+    CHECK(test.outcomes().size() == 1);
+}
+
+TEST_CASE("receiver: a session that died before it knew its writers had lent nothing") {
+    fixture test;
+    const std::string nobody = "ctx:2";
+    test.open(7, nobody); // ends at once; the endpoint is left alone for a while
+    REQUIRE(test.outcomes().size() == 1);
+    auto waiting = test.open(8, nobody);
+    REQUIRE(test.outcomes().size() == 1);
+    const auto before = test.releases();
+    test.die(waiting);
+    REQUIRE(test.outcomes().size() == 2);
+    CHECK(contains(describe(test.outcomes()[1].error), "its rx_session on gen/0 died"));
+    CHECK(test.releases() == before + 1);
+    auto list = test.vs.ask_and_run<session_list>(test.receiver, list_sessions{});
+    REQUIRE(list.ok());
+    CHECK(list.value().sessions.empty());
+    test.vs.advance(60s); // its deadline, and the retry of its endpoint
+    CHECK(test.outcomes().size() == 2);
+}

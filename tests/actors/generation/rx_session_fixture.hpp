@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+// An rx_session among stubs: writers are numbers, their links are stubs, reports are one call each.
+#pragma once
+
+#include "actors/generation/rx_session.hpp"
+#include "tests/support/contains.hpp"
+#include "tests/support/recording_stub.hpp"
+#include "transport/loop/resident.hpp"
+
+#include <doctest/doctest.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace kvferry::testing {
+
+class rx_fixture {
+public:
+    static constexpr rid request{7};
+    static constexpr attempt drawn{4711};
+
+    virtual_system vs;
+    stub<receiver_actor> owner{vs};
+    stub<observer_actor> observer{vs};
+    rank_counters_ptr counters = std::make_shared<rank_counters>();
+    rx_session_actor session;
+
+    explicit rx_fixture(aux_mode aux = aux_mode::none, limits bounds = {},
+                        std::shared_ptr<const piece_checker> checker = {}) {
+        rank_info self;
+        self.instance = "gen";
+        self.rank = rank_id{9};
+        session = vs.track(spawn_at<rx_session_actor, rx_session_state>(
+            vs.system(), {},
+            rx_session_state::dependencies{bounds,
+                                           self,
+                                           owner.handle(),
+                                           observer.handle(),
+                                           request,
+                                           drawn,
+                                           aux,
+                                           {},
+                                           std::move(checker),
+                                           counters}));
+    }
+
+    template <class Message>
+    void tell(Message message) {
+        vs.tell_and_run(session, std::move(message));
+    }
+
+    static incarnation process_of(std::uint32_t rank) { return {100 + rank}; }
+
+    static writer_binding writer(std::uint32_t rank, bool kv = true, bool aux = false,
+                                 std::uint32_t dp_rank = 0) {
+        return {{rank}, process_of(rank), kv, aux, {{9}}, dp_rank};
+    }
+
+    void bind(std::vector<writer_binding> writers) { tell(bind_writers{std::move(writers), {}}); }
+
+    stub<peer_link_actor>& link(std::uint32_t rank) {
+        auto& slot = links_[rank];
+        if (!slot)
+            slot = std::make_unique<stub<peer_link_actor>>(vs);
+        return *slot;
+    }
+
+    void ready(std::uint32_t rank, const rank_info& info = {}) {
+        auto view = std::make_shared<peer_view>();
+        view->info = info;
+        view->info.rank = {rank};
+        view->info.process = process_of(rank);
+        view->link = link(rank).handle();
+        tell(peer_ready{std::move(view)});
+    }
+
+    void receive(bool last = true) {
+        kv_slice slice;
+        slice.tokens = {0, 32};
+        slice.prompt_tokens = 32;
+        slice.groups = {{0, {1, 2}}};
+        slice.last = last;
+        tell(receive_slice{slice});
+    }
+
+    /// Writers 0..count-1 of KV, all ready, one slice asked.
+    void start(std::uint32_t count) {
+        std::vector<writer_binding> writers;
+        for (std::uint32_t rank = 0; rank < count; ++rank)
+            writers.push_back(writer(rank));
+        bind(writers);
+        for (std::uint32_t rank = 0; rank < count; ++rank)
+            ready(rank);
+        receive();
+    }
+
+    static message_header header(std::uint32_t rank, payload_kind kind = payload_kind::kv,
+                                 send_piece piece = {{0}, true}, std::uint32_t receive_slice = 0) {
+        message_header result;
+        result.sender = process_of(rank);
+        result.request = request;
+        result.session = drawn;
+        result.receive_slice = {receive_slice};
+        result.piece = piece;
+        result.writer = {rank};
+        result.kind = kind;
+        return result;
+    }
+
+    void report(std::uint32_t rank, send_piece piece = {{0}, true},
+                agent_result result = agent_result::success, std::uint32_t receive_slice = 0) {
+        wire_error error;
+        if (result != agent_result::success)
+            error = {errc::transfer_failed, "wire cut"};
+        tell(kv_agent_result{header(rank, payload_kind::kv, piece, receive_slice), result, 100, 2,
+                             "mapped", error});
+    }
+
+    void report_aux(std::uint32_t rank, std::int32_t token = 42) {
+        aux_record record;
+        record.first_tokens = {token};
+        tell(aux_agent_result{header(rank, payload_kind::aux), agent_result::success, record, {}});
+    }
+
+    void process_is_gone(std::uint32_t rank) { tell(process_gone{process_of(rank)}); }
+    void peer_is_lost(std::uint32_t rank) {
+        tell(peer_lost{process_of(rank), make_error(errc::link_lost, "no route")});
+    }
+    void cancel() { tell(cancel_request{make_error(errc::cancelled, "the host cancelled")}); }
+
+    /// Messages of one kind that went to a writer.
+    template <class Message>
+    std::vector<Message> sent_to(std::uint32_t rank) {
+        std::vector<Message> result;
+        for (const auto& sent : link(rank).template received<send_message>())
+            if (const auto* message = std::get_if<Message>(&sent.message))
+                result.push_back(*message);
+        return result;
+    }
+
+    std::vector<session_finished> outcomes() const { return observer.received<session_finished>(); }
+    std::vector<piece_finished> pieces() const { return observer.received<piece_finished>(); }
+    std::size_t releases() const { return observer.received<session_released>().size(); }
+
+    session_state outcome() const {
+        REQUIRE(outcomes().size() == 1);
+        return outcomes().front().state;
+    }
+    std::string outcome_text() const {
+        REQUIRE(outcomes().size() == 1);
+        return describe(outcomes().front().error);
+    }
+
+private:
+    std::map<std::uint32_t, std::unique_ptr<stub<peer_link_actor>>> links_;
+};
+
+} // namespace kvferry::testing

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who takes part in a transfer, who must be told that it does not, and which layers stay behind.
+#include "actors/generation/transfer_parties.hpp"
+#include "tests/support/planner_ranks.hpp"
+
+using namespace kvferry;
+using namespace kvferry::testing;
+
+namespace {
+
+cache_format format_of(std::uint32_t layers, attention_kind kind = attention_kind::gqa) {
+    cache_format result;
+    result.layers = layers;
+    result.kv_heads = 4;
+    result.head_dim = 8;
+    result.tokens_per_block = 4;
+    result.kind = kind;
+    return result;
+}
+
+transfer_parties parties(const std::vector<rank_info>& generation, std::size_t rank,
+                         const std::vector<rank_info>& context) {
+    auto found = parties_of(generation[rank], generation, context, 0, aux_mode::required);
+    REQUIRE(found);
+    return std::move(*found);
+}
+
+} // namespace
+
+TEST_CASE("parties: layers that only the own side has are named, and nobody writes them") {
+    const auto context = make_instance("ctx", {1, 2, 1, false, {2, 2}}, format_of(4));
+    const auto generation = make_instance("gen", {1, 2, 1, false, {2, 3}}, format_of(5));
+    CHECK(parties(generation, 0, context).layers_skipped.empty());
+    const auto last = parties(generation, 1, context);
+    CHECK(last.layers_skipped == std::vector<std::uint32_t>{4});
+    REQUIRE(last.writers.size() == 1);
+    CHECK(last.writers[0].rank == rank_id{1});
+    // The other way round the context's layer has no receiver, which needs no mention.
+    CHECK(parties(context, 1, generation).layers_skipped.empty());
+}
+
+TEST_CASE("parties: the first rank of a group tells those that nobody needs anything from") {
+    // MLA: every context rank holds the same bytes, one of them serves the only receiver.
+    const auto context = make_instance("ctx", {4}, format_of(4, attention_kind::mla));
+    const auto generation = make_instance("gen", {2}, format_of(4, attention_kind::mla));
+    std::vector<rank_id> reached;
+    for (std::size_t rank = 0; rank < 2; ++rank)
+        for (const auto& writer : parties(generation, rank, context).writers)
+            reached.push_back(writer.rank);
+    auto told = parties(generation, 0, context).bystanders;
+    CHECK(parties(generation, 1, context).bystanders.empty());
+    for (std::uint32_t rank = 0; rank < 4; ++rank) {
+        INFO("context rank ", rank);
+        const bool writes = std::count(reached.begin(), reached.end(), rank_id{rank}) > 0;
+        CHECK(std::count(told[0].begin(), told[0].end(), rank_id{rank}) == (writes ? 0 : 1));
+    }
+}

@@ -1,0 +1,270 @@
+// SPDX-License-Identifier: Apache-2.0
+// The promises behind a host's handles: each kept once, whatever ends the session.
+#include "actors/host/session_gate.hpp"
+#include "tests/support/contains.hpp"
+#include "tests/support/recording_stub.hpp"
+#include "transport/loop/resident.hpp"
+
+#include <doctest/doctest.h>
+
+#include <future>
+#include <memory>
+#include <string>
+
+using namespace kvferry;
+using namespace kvferry::testing;
+using namespace std::chrono_literals;
+
+namespace {
+
+template <class Future>
+bool resolved(const Future& x) {
+    return x.wait_for(0s) == std::future_status::ready;
+}
+
+struct fixture {
+    virtual_system vs;
+    stub<transfer_worker_actor> worker{vs};
+    stub<tx_session_actor> tx{vs};
+    stub<rx_session_actor> rx{vs};
+    stub<callback_actor> callbacks{vs};
+    std::shared_ptr<session_promises> promises = std::make_shared<session_promises>();
+    std::future<session_finished> outcome = promises->outcome.get_future();
+    std::future<session_released> released = promises->released.get_future();
+    session_gate_actor gate;
+
+    explicit fixture(side role = side::context) {
+        worker.answer<open_tx>(
+            [handle = tx.handle()](const open_tx&) { return tx_opened{handle}; });
+        worker.answer<open_rx>([handle = rx.handle()](const open_rx&) {
+            return rx_opened{handle, {11}};
+        });
+        gate = vs.track(spawn_at<session_gate_actor, session_gate_state>(
+            vs.system(), {},
+            session_gate_state::dependencies{worker.handle(),
+                                             callbacks.handle(),
+                                             role,
+                                             {7},
+                                             promises,
+                                             [](const session_finished&) {},
+                                             [](const session_released&) {}}));
+    }
+
+    template <class Message>
+    void tell(Message message) {
+        vs.tell_and_run(gate, std::move(message));
+    }
+    void open() { tell(open_tx{{7}, aux_mode::required, {}, 60s}); }
+
+    static std::future<piece_finished> promise(piece_promise& into) {
+        into = std::make_shared<std::promise<piece_finished>>();
+        return into->get_future();
+    }
+    std::future<piece_finished> send() {
+        host_send message;
+        auto result = promise(message.done);
+        tell(std::move(message));
+        return result;
+    }
+    std::future<piece_finished> send_aux() {
+        host_send_aux message;
+        auto result = promise(message.done);
+        tell(std::move(message));
+        return result;
+    }
+
+    void piece_ends(std::uint32_t index, payload_kind kind = payload_kind::kv,
+                    caf::error reason = {}) {
+        tell(piece_finished{side::context, {7}, {}, kind, {index}, std::move(reason)});
+    }
+    void finishes(session_state state, caf::error reason = {}) {
+        tell(session_finished{side::context, {7}, {}, state, std::move(reason), {}, {}});
+    }
+    void releases() { tell(session_released{side::context, {7}, {}}); }
+    bool ended() { return vs.ask_and_run<session_status>(gate, query_status{}).failed(); }
+};
+
+} // namespace
+
+TEST_CASE("session_gate: opens the session with itself as the observer, and hands on what was said "
+          "before") {
+    fixture test;
+    caf::anon_send(test.gate, open_tx{{7}, aux_mode::none, {}, 60s});
+    auto piece = test.send(); // said before the worker has answered
+    CHECK(test.worker.received<open_tx>().at(0).observer == test.gate);
+    CHECK(test.tx.received<send_slice>().size() == 1);
+    CHECK_FALSE(resolved(piece));
+    test.piece_ends(0);
+    REQUIRE(resolved(piece));
+    CHECK_FALSE(piece.get().error);
+}
+
+TEST_CASE("session_gate: a receiving session's pieces go to the rx_session") {
+    fixture test{side::generation};
+    test.tell(open_rx{{7}, aux_mode::none, "ctx:1", 0, {}, 60s});
+    host_receive message;
+    auto piece = fixture::promise(message.done);
+    test.tell(std::move(message));
+    CHECK(test.rx.received<receive_slice>().size() == 1);
+    test.piece_ends(0);
+    CHECK(resolved(piece));
+}
+
+TEST_CASE("session_gate: each piece resolves its own promise, in any order, once (H15)") {
+    fixture test;
+    test.open();
+    auto first = test.send();
+    auto second = test.send();
+    auto aux = test.send_aux();
+    test.piece_ends(1);
+    CHECK_FALSE(resolved(first));
+    REQUIRE(resolved(second));
+    test.piece_ends(0, payload_kind::aux);
+    CHECK(resolved(aux));
+    test.piece_ends(1); // told again: the promise is kept already
+    test.piece_ends(9); // of no piece at all
+    test.piece_ends(0, payload_kind::kv, make_error(errc::transfer_failed, "cut"));
+    CHECK(code_of(first.get().error) == errc::transfer_failed);
+    CHECK_FALSE(resolved(test.outcome));
+}
+
+TEST_CASE(
+    "session_gate: outcome and release are two promises, each kept once, with one callback each") {
+    fixture test;
+    test.open();
+    test.finishes(session_state::fully_transferred);
+    REQUIRE(resolved(test.outcome));
+    CHECK_FALSE(resolved(test.released));
+    test.finishes(session_state::error, make_error(errc::handler_failed, "twice"));
+    CHECK(test.outcome.get().state == session_state::fully_transferred);
+    CHECK(test.callbacks.received<run_callback>().size() == 1);
+    test.releases();
+    CHECK(resolved(test.released));
+    CHECK(test.callbacks.received<run_callback>().size() == 2);
+    CHECK(test.ended());
+}
+
+TEST_CASE("session_gate: a session that cannot be opened has ended and lent nothing; pieces fail "
+          "with its reason") {
+    fixture test;
+    test.worker.answer<open_tx>([](const open_tx&) -> caf::result<tx_opened> {
+        return make_error(errc::missing_layout, "no pools");
+    });
+    caf::anon_send(test.gate, open_tx{{7}, aux_mode::none, {}, 60s});
+    auto piece = test.send();
+    auto expected = describe(make_error(errc::missing_layout, "no pools"));
+    CHECK(describe(piece.get().error) == expected);
+    CHECK(describe(test.outcome.get().error) == expected);
+    CHECK(resolved(test.released));
+}
+
+TEST_CASE("session_gate: a worker that is gone fails the session as stopped") {
+    fixture test;
+    caf::anon_send_exit(test.worker.handle(), caf::exit_reason::kill);
+    test.vs.run();
+    test.open();
+    REQUIRE(resolved(test.outcome));
+    CHECK(code_of(test.outcome.get().error) == errc::stopped);
+    CHECK(resolved(test.released));
+}
+
+TEST_CASE("session_gate: pieces that the session was never told of end with it") {
+    fixture test;
+    test.open();
+    auto piece = test.send();
+    auto aux = test.send_aux();
+    test.finishes(session_state::cancelled, make_error(errc::cancelled, "the host cancelled"));
+    CHECK(code_of(piece.get().error) == errc::cancelled);
+    CHECK(code_of(aux.get().error) == errc::cancelled);
+    auto late = test.send(); // the loan is still open, the session is over
+    CHECK(code_of(late.get().error) == errc::gone);
+    auto late_aux = test.send_aux();
+    CHECK(code_of(late_aux.get().error) == errc::gone);
+}
+
+TEST_CASE(
+    "session_gate: a rank that goes down under a session resolves the outcome and proves nothing") {
+    fixture test;
+    test.open();
+    auto piece = test.send();
+    caf::anon_send_exit(test.gate, caf::exit_reason::kill);
+    test.vs.run();
+    CHECK(code_of(piece.get().error) == errc::stopped);
+    auto ended = test.outcome.get();
+    CHECK(ended.state == session_state::error);
+    CHECK(contains(text_of(ended.error), "the worker ended before rid 7"));
+    test.promises.reset();
+    REQUIRE(resolved(test.released));
+    CHECK_THROWS_AS(test.released.get(), std::future_error); // not kept, and said so
+}
+
+TEST_CASE("session_gate: one aux record per session; a failed one may be given again") {
+    fixture test;
+    test.open();
+    auto first = test.send_aux();
+    auto second = test.send_aux();
+    CHECK(code_of(second.get().error) == errc::duplicate);
+    CHECK_FALSE(resolved(first));
+    test.piece_ends(0, payload_kind::aux, make_error(errc::limit_exceeded, "too large"));
+    CHECK(code_of(first.get().error) == errc::limit_exceeded);
+    auto third = test.send_aux();
+    CHECK_FALSE(resolved(third));
+    CHECK(test.tx.received<send_aux>().size() == 2);
+}
+
+TEST_CASE(
+    "session_gate: cancel reaches the session, also when it was said before the session was open") {
+    fixture test;
+    caf::anon_send(test.gate, open_tx{{7}, aux_mode::none, {}, 60s});
+    test.tell(cancel_request{make_error(errc::cancelled, "the host cancelled")});
+    CHECK(test.tx.received<cancel_request>().size() == 1);
+    test.tell(cancel_request{make_error(errc::cancelled, "again")});
+    CHECK(test.tx.received<cancel_request>().size() == 2);
+}
+
+TEST_CASE("session_gate: status is the session's; before it is open the gate's own") {
+    fixture test;
+    test.tx.answer<query_status>([](const query_status&) {
+        session_status result;
+        result.waits_for = "the host";
+        return result;
+    });
+    auto early = test.vs.ask_and_run<session_status>(test.gate, query_status{});
+    REQUIRE(early.ok());
+    CHECK(early.value().waits_for == "the worker");
+    test.open();
+    auto now = test.vs.ask_and_run<session_status>(test.gate, query_status{});
+    REQUIRE(now.ok());
+    CHECK(now.value().waits_for == "the host");
+}
+
+TEST_CASE("session_gate: the host is told that every receiver has asked") {
+    auto promises = std::make_shared<session_promises>();
+    auto told = std::make_shared<int>(0);
+    fixture test;
+    auto gate = test.vs.track(spawn_at<session_gate_actor, session_gate_state>(
+        test.vs.system(), {},
+        session_gate_state::dependencies{test.worker.handle(),
+                                         test.callbacks.handle(),
+                                         side::context,
+                                         {7},
+                                         promises,
+                                         {},
+                                         {},
+                                         [told] { ++*told; }}));
+    test.vs.tell_and_run(gate, session_ready{{7}});
+    for (const auto& run : test.callbacks.received<run_callback>())
+        run.callback();
+    CHECK(*told == 1);
+}
+
+TEST_CASE("session_gate: a session whose actor is no more still has a status") {
+    fixture test;
+    test.open();
+    caf::anon_send_exit(test.tx.handle(), caf::exit_reason::unknown);
+    test.vs.run();
+    auto now = test.vs.ask_and_run<session_status>(test.gate, query_status{});
+    REQUIRE(now.ok());
+    CHECK(now.value().state == session_state::error);
+    CHECK(contains(now.value().waits_for, "proof that nobody touches its pages"));
+}

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+// A start that fails at any of its steps says at which, and leaves nothing behind.
+#include "actors/host/loopback_world.hpp"
+#include "actors/host/runtime.hpp"
+#include "tests/support/open_resources.hpp"
+
+#include <caf/actor_system.hpp>
+#include <caf/actor_system_config.hpp>
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <filesystem>
+#include <future>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace kvferry::testing {
+
+namespace {
+
+struct held {
+    resources files = open_resources();
+    std::ptrdiff_t threads = std::distance(std::filesystem::directory_iterator{"/proc/self/task"},
+                                           std::filesystem::directory_iterator{});
+
+    friend bool operator==(const held&, const held&) = default;
+
+    friend std::ostream& operator<<(std::ostream& out, const held& x) {
+        return out << x.files << ", " << x.threads << " threads";
+    }
+};
+
+worker_options options_of_rank_0() {
+    worker_options result;
+    result.instance = "instance";
+    result.layout.layers_per_stage = {4};
+    result.bounds.stop_deadline = std::chrono::seconds{5};
+    return result;
+}
+
+/// CAF's network thread closes the port of the rank-info server in its own time.
+void expect_soon(const held& before) {
+    for (auto until = clock::now() + std::chrono::seconds{10};
+         !(held{} == before) && clock::now() < until;)
+        std::this_thread::yield();
+    CHECK(held{} == before);
+}
+
+/// Fails at step 1, 2, ... until a start succeeds; returns the texts of the failures.
+std::vector<std::string> fail_at_every_step(runtime& actors, worker_options options) {
+    std::vector<std::string> result;
+    const held before;
+    for (options.fail_at_step = 1; options.fail_at_step < 50; ++options.fail_at_step) {
+        CAPTURE(options.fail_at_step);
+        auto started = actors.start_worker(options);
+        if (started) {
+            auto stopped = started->stop(std::chrono::seconds{5});
+            REQUIRE(stopped);
+            CHECK(stopped->unproven.empty());
+            expect_soon(before);
+            break;
+        }
+        CHECK(code_of(started.error()) == errc::unsupported);
+        result.push_back(text_of(started.error()));
+        expect_soon(before);
+    }
+    return result;
+}
+
+/// Libraries keep some threads and descriptors from their first use on.
+void use_once(runtime& actors, const worker_options& options) {
+    auto started = actors.start_worker(options);
+    REQUIRE_MESSAGE(started, describe(started.error()));
+    REQUIRE(started->stop(std::chrono::seconds{5}));
+}
+
+void expect_steps(const std::vector<std::string>& failures) {
+    const std::vector<std::string> steps{"options",   "loop thread",     "copy thread",
+                                         "fabric",    "same-host link",  "copy_io",
+                                         "info link", "rank-info server"};
+    REQUIRE(failures.size() == steps.size());
+    for (std::size_t i = 0; i < steps.size(); ++i)
+        CHECK_MESSAGE(failures[i].find("(" + steps[i] + ")") != std::string::npos, failures[i]);
+}
+
+} // namespace
+
+TEST_CASE("worker: a start that fails at any step names it and leaves no descriptor, thread or "
+          "mapping, with UCX") {
+    runtime actors;
+    use_once(actors, options_of_rank_0());
+    expect_steps(fail_at_every_step(actors, options_of_rank_0()));
+}
+
+TEST_CASE("worker: a start that fails at any step names it and leaves no descriptor, thread or "
+          "mapping, in a loopback world") {
+    runtime actors;
+    auto options = options_of_rank_0();
+    options.world = std::make_shared<loopback_world>(actors.system());
+    use_once(actors, options);
+    expect_steps(fail_at_every_step(actors, options));
+}
+
+TEST_CASE("worker: callbacks that wait when a stop returns are run all the same") {
+    runtime actors;
+    auto options = options_of_rank_0();
+    options.world = std::make_shared<loopback_world>(actors.system());
+    auto started = actors.start_worker(options);
+    REQUIRE(started);
+    std::promise<void> stop_has_returned;
+    std::promise<void> all_told;
+    std::atomic<int> told = 0;
+    auto go_on = stop_has_returned.get_future().share();
+    for (std::uint64_t id = 1; id <= 3; ++id) // end at once: there are no pools
+        started
+            ->open_tx({rid{id},
+                       aux_mode::none,
+                       std::nullopt,
+                       [&, go_on](const session_finished&) {
+                           go_on.wait_for(std::chrono::seconds{10});
+                           if (++told == 3)
+                               all_told.set_value();
+                       },
+                       {}})
+            .outcome()
+            .wait();
+    REQUIRE(started->stop(std::chrono::seconds{5}));
+    CHECK(told == 0);
+    stop_has_returned.set_value();
+    CHECK(all_told.get_future().wait_for(std::chrono::seconds{10}) == std::future_status::ready);
+}
+
+TEST_CASE("worker: calls beyond host_calls_max are refused by name, and end their sessions") {
+    runtime actors;
+    auto options = options_of_rank_0();
+    options.world = std::make_shared<loopback_world>(actors.system());
+    options.bounds.host_calls_max = 0;
+    auto started = actors.start_worker(options);
+    REQUIRE_MESSAGE(started, describe(started.error()));
+    std::promise<void> told;
+    session_options how;
+    how.request = {7};
+    how.on_released = [&told](const session_released&) { told.set_value(); };
+    auto session = started->open_tx(how);
+    auto piece = session.send({});
+    CHECK(session.outcome().get().state == session_state::error);
+    const auto why = text_of(session.outcome().get().error);
+    CHECK(code_of(session.outcome().get().error) == errc::limit_exceeded);
+    CHECK(why.find("host_calls_max = 0") != std::string::npos);
+    CHECK(why.find("rid 7") != std::string::npos);
+    CHECK(session.released().get().request == rid{7});
+    CHECK(code_of(piece.get()) == errc::limit_exceeded);
+    CHECK(code_of(session.status().error()) == errc::gone);
+    CHECK(told.get_future().wait_for(std::chrono::seconds{10}) == std::future_status::ready);
+    auto stopped = started->stop(std::chrono::seconds{5});
+    REQUIRE(stopped);
+    CHECK(stopped->unproven.empty());
+}
+
+TEST_CASE("worker: an actor system that was not prepared is refused by name") {
+    caf::actor_system_config plain;
+    caf::actor_system system{plain};
+    auto started = worker::start(system, options_of_rank_0());
+    REQUIRE_FALSE(started);
+    CHECK(code_of(started.error()) == errc::unsupported);
+    CHECK(text_of(started.error()).find("configure") != std::string::npos);
+}
+
+TEST_CASE("worker: options that make no sense are refused by field") {
+    runtime actors;
+    auto refusal = [&](const worker_options& options) {
+        auto started = actors.start_worker(options);
+        REQUIRE_FALSE(started);
+        CHECK(code_of(started.error()) == errc::invalid_argument);
+        return text_of(started.error());
+    };
+    auto nameless = options_of_rank_0();
+    nameless.instance.clear();
+    CHECK(refusal(nameless).find("instance") != std::string::npos);
+    auto outside = options_of_rank_0();
+    outside.layout.tp_rank = 1;
+    CHECK(refusal(outside).find("tp_rank") != std::string::npos);
+    auto served_twice = options_of_rank_0();
+    served_twice.info_endpoint = "127.0.0.1:1";
+    CHECK(refusal(served_twice).find("info_endpoint") != std::string::npos);
+    auto lost = options_of_rank_0();
+    lost.layout.tp_size = 2;
+    lost.layout.tp_rank = 1;
+    CHECK(refusal(lost).find("info_endpoint") != std::string::npos);
+}
+
+} // namespace kvferry::testing

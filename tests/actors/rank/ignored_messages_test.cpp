@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+// What changes nothing is counted by why, and shown in the rank's statistics (I7).
+#include "tests/actors/generation/rx_session_fixture.hpp"
+#include "tests/actors/rank/peer_link_fixture.hpp"
+#include "tests/actors/rank/transfer_worker_fixture.hpp"
+
+using namespace kvferry;
+using namespace kvferry::testing;
+
+namespace {
+
+using counts = std::map<std::string, std::uint64_t>;
+
+counts named(const rank_counters_ptr& counters) {
+    counts result;
+    counters->add_to(result);
+    return result;
+}
+
+} // namespace
+
+TEST_CASE(
+    "ignored messages: a link counts frames that come twice, late, early, or of the past (I7)") {
+    link_fixture test;
+    test.dial();
+    const auto request = test.frame(request_data{}, 1);
+    const auto answer = test.frame(rank_registered{}, 0);
+    test.tell(frame_arrived{answer});
+    REQUIRE(test.ready().size() == 1);
+    CHECK(named(test.counters).empty());
+
+    test.tell(frame_arrived{request});
+    test.tell(frame_arrived{request});
+    CHECK(test.sender.received<request_data>().size() == 1);
+    CHECK(named(test.counters) == counts{{"duplicate", 1}});
+
+    const auto ahead = test.frame(request_data{}, 5);
+    test.tell(frame_arrived{ahead});
+    test.tell(frame_arrived{ahead});
+    CHECK(named(test.counters) == counts{{"duplicate", 2}});
+
+    test.tell(frame_arrived{test.frame(request_data{}, (std::uint64_t{9} << 32) + 1)});
+    CHECK(named(test.counters) == counts{{"duplicate", 2}, {"former_link", 1}});
+
+    request_data foreign;
+    foreign.header.sender = {31337};
+    test.tell(frame_arrived{test.frame(foreign, 2)});
+    CHECK(named(test.counters)["stale_incarnation"] == 1);
+
+    test.tell(frame_arrived{test.frame(instance_info{}, 2)});
+    CHECK(named(test.counters)["unexpected"] == 1);
+    CHECK(test.sender.received<request_data>().size() == 1);
+    CHECK(test.losses() == 0);
+}
+
+TEST_CASE("ignored messages: a session counts reports of strangers, and what it has heard (I7)") {
+    rx_fixture test{aux_mode::required};
+    test.bind({rx_fixture::writer(0, true, true), rx_fixture::writer(1)});
+    test.ready(0);
+    test.ready(1);
+    test.receive();
+    test.report(5);
+    CHECK(named(test.counters) == counts{{"foreign_rank", 1}});
+    test.report(1, {{0}, true}, agent_result::success, 3);
+    CHECK(named(test.counters)["unasked"] == 1);
+    test.report(1, {{0}, false});
+    test.report(1, {{0}, false});
+    CHECK(named(test.counters)["duplicate"] == 1);
+    test.report(1, {{1}, true});
+    test.report(1, {{2}, true});
+    CHECK(named(test.counters)["contradiction"] == 1);
+    test.report_aux(0);
+    test.report_aux(0);
+    CHECK(named(test.counters)["duplicate"] == 2);
+    test.report_aux(1);
+    CHECK(named(test.counters)["foreign_rank"] == 2);
+    CHECK(test.outcomes().empty());
+}
+
+TEST_CASE(
+    "ignored messages: a rank's statistics show what its links and sessions have counted (I7)") {
+    worker_fixture test;
+    REQUIRE(test.register_memory().ok());
+    auto session = test.put_in_flight();
+    const auto link = test.fabric.received<open_endpoint>()[0].owner;
+    CHECK(test.statistics().ignored.empty());
+
+    request_data again; // by the sender and by the session, which the link cannot know
+    again.header.request = {7};
+    again.header.session = {11};
+    again.target = {{0, 4}, 4, {{0, {1}}}, true};
+    again.receivers = {{0}};
+    test.vs.tell_and_run(link, frame_arrived{test.frame(again, 1)});
+    CHECK(test.statistics().ignored == counts{{"duplicate", 1}});
+    test.vs.tell_and_run(link, frame_arrived{test.frame(again, 2)});
+    CHECK(test.statistics().ignored == counts{{"duplicate", 2}});
+    again.header.session = {12};
+    test.vs.tell_and_run(link, frame_arrived{test.frame(again, 3)});
+    CHECK(test.statistics().ignored == counts{{"duplicate", 2}, {"foreign_attempt", 1}});
+
+    gone lost;
+    lost.header.request = {99};
+    lost.to = side::context;
+    test.vs.tell_and_run(link, frame_arrived{test.frame(lost, 4)});
+    kv_agent_result report;
+    report.header.session = {4711};
+    test.vs.tell_and_run(link, frame_arrived{test.frame(report, 5)});
+    CHECK(test.statistics().ignored
+          == counts{{"duplicate", 2}, {"foreign_attempt", 1}, {"no_session", 2}});
+    CHECK(test.fabric.received<start_put>().size() == 1);
+}

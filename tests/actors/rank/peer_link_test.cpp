@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: Apache-2.0
+// A link comes up: dial, accept, both at once, and every way in which that fails.
+#include "tests/actors/rank/peer_link_fixture.hpp"
+
+using namespace kvferry;
+using namespace kvferry::testing;
+using namespace std::chrono_literals;
+
+TEST_CASE(
+    "peer_link: a dialler introduces itself once, when endpoint and same-host link are there") {
+    link_fixture test{reach::same_host};
+    test.spawn();
+    SUBCASE("the endpoint first") {
+        test.tell(start_link{});
+        CHECK(test.sent().empty());
+        test.host_link_is_up();
+    }
+    SUBCASE("the same-host link first") {
+        caf::anon_send(test.link, start_link{});
+        caf::anon_send(test.link, host_link_up{test.peer.process, {{0, nullptr, 4096, {}}}, true});
+        test.vs.run(); // the endpoint is answered after both
+    }
+    REQUIRE(test.sent().size() == 1);
+    auto said = test.sent<register_rank_info>().at(0);
+    CHECK(said.info == test.self);
+    CHECK(said.regions.size() == 1);
+    CHECK(said.token == test.peer.token);
+    CHECK(said.same_host);
+    CHECK(said.header.sender == test.self.process);
+    CHECK(said.header.receiver == test.peer.process);
+    CHECK(test.host_link.received<host_link_dial>().size() == 1);
+    CHECK(test.ready().empty());
+    test.arrives(rank_registered{});
+    REQUIRE(test.ready().size() == 1);
+    const auto& view = *test.ready()[0].peer;
+    CHECK(view.info == test.peer);
+    CHECK(view.mapped.size() == 1);
+    CHECK(view.process_watched);
+    CHECK(view.unmapped_reason.empty());
+    CHECK(test.sender.received<peer_ready>().size() == 1);
+    CHECK(test.receiver.received<peer_ready>().size() == 1);
+}
+
+TEST_CASE("peer_link: without a same-host link the route is direct, and the view says why") {
+    link_fixture test{reach::same_host};
+    SUBCASE("it cannot be made") {
+        test.dial();
+        test.host_link_is_down();
+        test.arrives(rank_registered{});
+        CHECK(test.ready().at(0).peer->unmapped_reason == "no same-host link: nobody listens");
+    }
+    SUBCASE("another machine") {
+        test.peer.machine = "b";
+        test.connect();
+        CHECK(test.ready().at(0).peer->unmapped_reason == "another machine");
+    }
+    SUBCASE("the peer has none") {
+        test.peer.host_link_name.clear();
+        test.connect();
+        CHECK(test.ready().at(0).peer->unmapped_reason == "the peer has no same-host link");
+    }
+    SUBCASE("the dialler could not make it") {
+        test.accept();
+        CHECK(test.ready().at(0).peer->unmapped_reason
+              == "the peer could not make the same-host link");
+    }
+    CHECK_FALSE(test.ready().at(0).peer->process_watched);
+    CHECK(test.losses() == 0);
+}
+
+TEST_CASE("peer_link: an acceptor answers and knows where to write") {
+    link_fixture test;
+    test.accept();
+    CHECK(test.sent<rank_registered>().size() == 1);
+    CHECK(test.sent().size() == 1);
+    REQUIRE(test.ready().size() == 1);
+    CHECK(test.ready()[0].peer->regions == test.peer_regions);
+    CHECK(test.ready()[0].peer->endpoint == endpoint_id{5});
+    CHECK(test.fabric.received<open_endpoint>().at(0).regions == test.peer_regions);
+}
+
+TEST_CASE("peer_link: an acceptor that was told of a same-host link waits for its mappings") {
+    link_fixture test{reach::same_host};
+    auto introduced = test.introduction();
+    introduced.same_host = true;
+    test.accept(introduced);
+    CHECK(test.sent().empty());
+    CHECK(test.host_link.received<host_link_expect>().size() == 1);
+    test.host_link_is_up();
+    CHECK(test.sent<rank_registered>().size() == 1);
+    CHECK(test.ready().at(0).peer->mapped.size() == 1);
+    const auto told = test.fabric.received<peer_memory_mapped>();
+    REQUIRE(told.size() == 1);
+    CHECK(told[0].regions.size() == 1);
+}
+
+TEST_CASE("peer_link: an acceptor refuses by name, with both sides' values, and closes after the "
+          "refusal") {
+    link_fixture test;
+    auto introduced = test.introduction();
+    std::vector<std::string> values;
+    auto reason = errc::none;
+    SUBCASE("a wrong token") {
+        introduced.token = {1};
+        reason = errc::foreign_peer;
+        values = {"gen/0", "link token of ctx/0"};
+    }
+    SUBCASE("a former incarnation") {
+        introduced.header.receiver = {31337};
+        reason = errc::stale_incarnation;
+        values = {"31337", "ctx/0, which is now 1"};
+    }
+    SUBCASE("another layout") {
+        introduced.info.pages->groups[0].views[0].layout.element_type = "fp8_e4m3";
+        reason = errc::layout_mismatch;
+        values = {"fp8_e4m3", "bf16"};
+    }
+    SUBCASE("a place that does not exist") {
+        introduced.info.layout.tp_rank = 7;
+        reason = errc::layout_mismatch;
+        values = {"gen/0"};
+    }
+    test.accept(introduced);
+    auto answers = test.sent<refused>();
+    REQUIRE(answers.size() == 1);
+    CHECK(answers[0].reason.code == reason);
+    for (const auto& value : values)
+        CHECK_MESSAGE(contains(answers[0].reason.text, value), answers[0].reason.text);
+    CHECK(answers[0].header.sender == introduced.header.receiver); // whom the dialler asked for
+    CHECK(test.ready().empty());
+    CHECK(test.losses() == 1);
+    CHECK(test.closes() == std::vector<bool>{false}); // the refusal still goes out
+    CHECK(test.ended());
+}
+
+TEST_CASE("peer_link: a rank without a page table may link; transfers will be refused") {
+    link_fixture test;
+    auto introduced = test.introduction();
+    introduced.info.pages.reset();
+    test.accept(introduced);
+    CHECK(test.ready().size() == 1);
+}
+
+TEST_CASE("peer_link: a refusal ends a dial with its reason (H36)") {
+    link_fixture test;
+    test.dial();
+    test.arrives(refused{{}, side::generation, {errc::layout_mismatch, "head_dim 128 and 64"}});
+    CHECK(contains(test.loss(), "layout_mismatch: link to gen/0: head_dim 128 and 64"));
+    CHECK(test.ended());
+}
+
+TEST_CASE("peer_link: when both dial at once, both introduce themselves and answer, and know each "
+          "other's regions") {
+    link_fixture test{reach::same_host};
+    test.dial();
+    SUBCASE("the peer was faster") {
+        test.arrives(test.introduction());
+        CHECK(test.sent().empty()); // the same-host link is still being made
+        test.host_link_is_up();
+    }
+    SUBCASE("the two introductions cross") {
+        test.host_link_is_up();
+        test.arrives(test.introduction());
+    }
+    CHECK(test.sent<register_rank_info>().size() == 1);
+    CHECK(test.sent<rank_registered>().size() == 1);
+    CHECK(test.ready().empty()); // the peer has not answered yet
+    test.arrives(rank_registered{});
+    REQUIRE(test.ready().size() == 1);
+    CHECK(test.ready()[0].peer->regions == test.peer_regions);
+    CHECK(test.fabric.received<open_endpoint>().back().regions
+          == test.peer_regions);                      // with keys to put
+    CHECK(test.closes() == std::vector<bool>{false}); // the one without
+}
+
+TEST_CASE("peer_link: when both dial at once, the other's introduction is checked like any") {
+    link_fixture test;
+    test.dial();
+    auto introduced = test.introduction();
+    introduced.token = {1};
+    test.arrives(introduced);
+    CHECK(test.sent<refused>().size() == 1);
+    CHECK(contains(test.loss(), "foreign_peer"));
+}
+
+TEST_CASE("peer_link: the dial deadline ends the attempt and names what is missing (H37)") {
+    link_fixture test{reach::same_host};
+    std::string missing;
+    SUBCASE("the endpoint") {
+        test.fabric.answer<open_endpoint>([](const open_endpoint&) -> caf::result<endpoint_opened> {
+            return caf::delegated<endpoint_opened>{};
+        });
+        test.dial();
+        missing = "the endpoint";
+    }
+    SUBCASE("the same-host link") {
+        test.dial();
+        missing = "the same-host link";
+    }
+    SUBCASE("the answer") {
+        test.dial();
+        test.host_link_is_up();
+        missing = "its answer";
+    }
+    test.vs.advance(test.bounds.dial_deadline - 1ms);
+    CHECK(test.losses() == 0);
+    test.vs.advance(1ms);
+    CHECK(contains(test.loss(),
+                   "dial_failed: link to gen/0: no link within dial_deadline = 5000 ms, waited for "
+                       + missing));
+}
+
+TEST_CASE("peer_link: an endpoint that opens after the link was given up is closed") {
+    link_fixture test;
+    test.spawn();
+    caf::anon_send(test.link, start_link{});
+    caf::anon_send(test.link, deadline_tick{}); // handled before the fabric answers
+    test.vs.run();
+    CHECK(test.losses() == 1);
+    CHECK(test.closes() == std::vector<bool>{true});
+    CHECK(test.ended());
+}
+
+TEST_CASE("peer_link: an endpoint that cannot be made ends the dial at once") {
+    link_fixture test;
+    test.fabric.answer<open_endpoint>([](const open_endpoint&) -> caf::result<endpoint_opened> {
+        return make_error(errc::ucx_failed, "no such address");
+    });
+    test.dial();
+    CHECK(contains(test.loss(), "ucx_failed: link to gen/0: endpoint: no such address"));
+    CHECK(test.closes().empty());
+    CHECK(test.ended());
+}
+
+TEST_CASE("peer_link: a ready link does not care about the dial deadline") {
+    link_fixture test;
+    test.connect();
+    test.vs.advance(1h);
+    CHECK(test.losses() == 0);
+}
+
+// -- devices --------------------------------------------------------------------------------------
+
+TEST_CASE(
+    "peer_link: an accepted link is ready when the rank's devices have said what they can map") {
+    link_fixture test{reach::same_host};
+    stub<device_actor> first{test.vs}, second{test.vs};
+    test.devices = {{0, first.handle()}, {3, second.handle()}};
+    auto mapping = std::make_shared<int>(1);
+    first.answer<map_peer_regions>([mapping](const map_peer_regions& asked) {
+        return peer_regions_mapped{{{0, asked.by_host.at(0).base, 4096, mapping, 0}}, {}};
+    });
+    second.answer<map_peer_regions>([](const map_peer_regions&) {
+        return peer_regions_mapped{{}, {{0, "no way through"}}};
+    });
+    auto said = test.introduction();
+    said.same_host = true;
+    test.accept(said);
+    CHECK(first.received<map_peer_regions>().empty()); // nobody watches the peer's process yet
+    test.host_link_is_up();
+    REQUIRE(first.received<map_peer_regions>().size() == 1);
+    CHECK(first.received<map_peer_regions>()[0].regions == test.peer_regions);
+    CHECK(second.received<map_peer_regions>().size() == 1);
+    REQUIRE(test.ready().size() == 1);
+    const auto& view = *test.ready()[0].peer;
+    REQUIRE(view.mapped.size() == 2);
+    CHECK(view.mapped[0].device == mapped_region::by_host);
+    CHECK(view.mapped[1].device == 0);
+    CHECK(view.device_obstacles.at({3, 0}) == "no way through");
+    CHECK(test.sent<rank_registered>().size() == 1);
+}
+
+TEST_CASE("peer_link: devices map nothing of a peer whose death nobody would notice") {
+    link_fixture test{reach::same_host};
+    stub<device_actor> device{test.vs};
+    test.devices = {{0, device.handle()}};
+    auto said = test.introduction();
+    said.same_host = true;
+    test.accept(said);
+    test.host_link_is_down();
+    CHECK(test.ready().size() == 1);
+    CHECK(device.received<map_peer_regions>().empty());
+}
+
+TEST_CASE("peer_link: a device that fails is an obstacle, not the end of the link") {
+    link_fixture test{reach::same_host};
+    stub<device_actor> device{test.vs}; // answers with an error
+    test.devices = {{0, device.handle()}};
+    auto said = test.introduction();
+    said.same_host = true;
+    test.accept(said);
+    test.host_link_is_up();
+    REQUIRE(test.ready().size() == 1);
+    CHECK(test.ready()[0].peer->device_obstacles.at({0, 0}) == "this stub was given no answer");
+}
+
+TEST_CASE("peer_link: told to exit while its endpoint is being made, it stays to close it") {
+    link_fixture test;
+    test.spawn();
+    caf::anon_send(test.link, start_link{});
+    caf::anon_send_exit(test.link, caf::exit_reason::unknown);
+    test.vs.run();
+    CHECK(test.fabric.received<open_endpoint>().size() == 1);
+    REQUIRE(test.closes().size() == 1);
+    CHECK(test.closes()[0]);
+    CHECK(test.ended());
+}

@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: Apache-2.0
+// A link that is up, and its end: order, foreign frames, goodbyes, deaths and proofs.
+#include "tests/actors/rank/peer_link_fixture.hpp"
+
+using namespace kvferry;
+using namespace kvferry::testing;
+using namespace std::chrono_literals;
+
+namespace {
+
+request_data request(std::uint64_t id) {
+    request_data result;
+    result.header.request = {id};
+    return result;
+}
+
+std::vector<std::uint64_t> rids(const std::vector<request_data>& requests) {
+    std::vector<std::uint64_t> result;
+    for (const auto& x : requests)
+        result.push_back(x.header.request.value);
+    return result;
+}
+
+} // namespace
+
+TEST_CASE("peer_link: fills version, incarnations and a running sequence in every message") {
+    link_fixture test;
+    test.connect();
+    test.tell(send_message{request(7)});
+    test.tell(send_message{cancel_session{}});
+    auto sent = test.sent();
+    REQUIRE(sent.size() == 3);
+    for (std::uint64_t index = 0; index < sent.size(); ++index) {
+        CHECK(header_of(sent[index]).version == protocol_version);
+        CHECK(header_of(sent[index]).sender == test.self.process);
+        CHECK(header_of(sent[index]).receiver == test.peer.process);
+        CHECK(header_of(sent[index]).sequence == (link_fixture::own_dial.value << 32) + index);
+    }
+    CHECK(header_of(sent[1]).request == rid{7});
+}
+
+TEST_CASE("peer_link: what is said before the link is ready waits and goes out in order (H12)") {
+    link_fixture test;
+    test.dial();
+    for (std::uint64_t id : {1, 2, 3})
+        test.tell(send_message{request(id)});
+    CHECK(test.sent<request_data>().empty());
+    test.arrives(rank_registered{});
+    CHECK(rids(test.sent<request_data>()) == std::vector<std::uint64_t>{1, 2, 3});
+}
+
+TEST_CASE("peer_link: what waits is bounded; a request too many ends as if the peer had refused it "
+          "(I6)") {
+    limits bounds;
+    bounds.pending_per_link_max = 1;
+    link_fixture test{reach::other_machine, bounds};
+    test.dial();
+    test.tell(send_message{request(1)});
+    test.tell(send_message{request(2)});
+    auto refusals = test.receiver.received<refused>();
+    REQUIRE(refusals.size() == 1);
+    CHECK(refusals[0].header.request == rid{2});
+    CHECK(refusals[0].header.sender == test.peer.process);
+    CHECK(contains(refusals[0].reason.text, "pending_per_link_max = 1"));
+    test.arrives(rank_registered{});
+    CHECK(rids(test.sent<request_data>()) == std::vector<std::uint64_t>{1});
+}
+
+TEST_CASE("peer_link: a request longer than the peer accepts ends as if the peer had refused it") {
+    link_fixture test;
+    test.connect();
+    auto large = request(1);
+    large.target.groups = {{0, std::vector<std::int32_t>(1 << 20)}};
+    test.tell(send_message{large});
+    test.tell(send_message{request(2)});
+    REQUIRE(test.receiver.received<refused>().size() == 1);
+    CHECK(test.receiver.received<refused>()[0].reason.code == errc::limit_exceeded);
+    CHECK(rids(test.sent<request_data>()) == std::vector<std::uint64_t>{2});
+    CHECK(test.losses() == 0);
+}
+
+TEST_CASE("peer_link: messages reach the side that they are for") {
+    link_fixture test;
+    test.connect();
+    test.arrives(request(1));
+    test.arrives(kv_agent_result{});
+    test.arrives(aux_agent_result{});
+    for (auto to : {side::context, side::generation}) {
+        test.arrives(cancel_session{{}, to, {}});
+        test.arrives(gone{{}, to, {}});
+    }
+    test.arrives(refused{});
+    CHECK(test.sender.received<request_data>().size() == 1);
+    CHECK(test.sender.received<cancel_session>().size() == 1);
+    CHECK(test.sender.received<gone>().size() == 1);
+    CHECK(test.receiver.received<kv_agent_result>().size() == 1);
+    CHECK(test.receiver.received<aux_agent_result>().size() == 1);
+    CHECK(test.receiver.received<cancel_session>().size() == 1);
+    CHECK(test.receiver.received<gone>().size() == 1);
+    CHECK(test.receiver.received<refused>().size() == 1);
+}
+
+TEST_CASE(
+    "peer_link: hands messages on in the peer's order, whatever the fabric does, each once (I7)") {
+    link_fixture test;
+    test.connect(); // the peer's message 0
+    test.tell(frame_arrived{test.frame(request(3), 3)});
+    test.tell(frame_arrived{test.frame(request(2), 2)});
+    CHECK(test.sender.received<request_data>().empty());
+    test.tell(frame_arrived{test.frame(request(1), 1)});
+    test.tell(frame_arrived{test.frame(request(1), 1)});
+    CHECK(rids(test.sender.received<request_data>()) == std::vector<std::uint64_t>{1, 2, 3});
+}
+
+TEST_CASE("peer_link: what runs ahead of a missing message is bounded") {
+    limits bounds;
+    bounds.pending_per_link_max = 2;
+    link_fixture test{reach::other_machine, bounds};
+    test.connect();
+    for (std::uint64_t sequence : {2, 3, 4})
+        test.tell(frame_arrived{test.frame(request(sequence), sequence)});
+    CHECK(contains(test.loss(), "message 1 is missing and 2 others wait for it"));
+}
+
+TEST_CASE("peer_link: nothing but the handshake is heard before the handshake is done") {
+    link_fixture test;
+    test.dial();
+    test.arrives(request(1));
+    test.arrives(kv_agent_result{});
+    test.arrives(gone{});
+    test.arrives(cancel_session{});
+    CHECK(test.sender.count() == 0);
+    CHECK(test.receiver.count() == 0);
+}
+
+TEST_CASE("peer_link: frames from or for a former incarnation change nothing (H35, I8)") {
+    link_fixture test;
+    test.connect();
+    auto from_former = request(1);
+    from_former.header.sender = {1000};
+    auto for_former = request(2);
+    for_former.header.receiver = {1000};
+    test.tell(frame_arrived{test.frame(from_former, 1)});
+    test.tell(frame_arrived{test.frame(for_former, 1)});
+    CHECK(test.sender.received<request_data>().empty());
+    test.arrives(request(3)); // nor was the count disturbed
+    CHECK(rids(test.sender.received<request_data>()) == std::vector<std::uint64_t>{3});
+}
+
+TEST_CASE("peer_link: a malformed frame ends the link with a named error (H7, H10)") {
+    link_fixture test;
+    test.connect();
+    auto frame = test.frame(request(1), 1);
+    frame.resize(frame.size() / 2);
+    test.tell(frame_arrived{frame});
+    CHECK(contains(test.loss(), "malformed_message: link to gen/0"));
+    test.arrives(request(2));
+    CHECK(test.sender.received<request_data>().empty());
+}
+
+TEST_CASE("peer_link: answers a health question with its nonce, and no answer with an answer") {
+    link_fixture test;
+    test.connect();
+    test.arrives(link_health{{}, 99, false});
+    test.arrives(link_health{{}, 99, true});
+    auto answers = test.sent<link_health>();
+    REQUIRE(answers.size() == 1);
+    CHECK(answers[0].nonce == 99);
+    CHECK(answers[0].answer);
+}
+
+TEST_CASE("peer_link: a peer that says goodbye has left in order: that is proof") {
+    link_fixture test;
+    test.connect();
+    test.arrives(termination{{}, {errc::stopped, "gen/0 has stopped"}});
+    CHECK(contains(test.loss(), "stopped: link to gen/0: gen/0 has stopped"));
+    CHECK(test.proofs() == 1);
+    CHECK(test.worker.received<process_gone>().size() == 1);
+    CHECK(test.host_link.received<host_link_close>().size() == 1);
+    CHECK(test.ended());
+}
+
+TEST_CASE("peer_link: a failed endpoint loses the link and proves nothing") {
+    link_fixture test;
+    test.connect();
+    test.tell(
+        endpoint_failed{{4}, test.peer.process, make_error(errc::ucx_failed, "a former endpoint")});
+    CHECK(test.losses() == 0);
+    test.tell(
+        endpoint_failed{{5}, test.peer.process, make_error(errc::ucx_failed, "connection reset")});
+    CHECK(contains(test.loss(), "connection reset"));
+    CHECK(test.proofs() == 0);
+    CHECK(test.closes().empty()); // it is closed already
+    CHECK(test.ended());
+}
+
+TEST_CASE("peer_link: the end of the same-host link is a death notice; the proof follows and is "
+          "passed on once") {
+    link_fixture test{reach::same_host};
+    test.dial();
+    test.host_link_is_up();
+    test.arrives(rank_registered{});
+    test.host_link_is_down();
+    CHECK(contains(test.loss(), "the same-host link was closed by the peer"));
+    CHECK(test.proofs() == 0);
+    test.vs.advance(1h); // it lives on for the proof
+    test.tell(process_gone{test.peer.process});
+    CHECK(test.proofs() == 1);
+    CHECK(test.losses() == 1);
+    CHECK(test.host_link.received<host_link_close>().size() == 1);
+    CHECK(test.ended());
+}
+
+TEST_CASE(
+    "peer_link: a process that is gone before anything else was heard is lost and proven in one") {
+    link_fixture test{reach::same_host};
+    test.dial();
+    test.host_link_is_up();
+    test.arrives(rank_registered{});
+    test.tell(process_gone{test.peer.process});
+    CHECK(contains(test.loss(), "peer_gone: link to gen/0: its process is gone"));
+    CHECK(test.proofs() == 1);
+    CHECK(test.ended());
+}
+
+TEST_CASE(
+    "peer_link: close says goodbye, lets it go out, and only then closes the same-host link") {
+    link_fixture test{reach::same_host};
+    auto close_late = false;
+    SUBCASE("the fabric closes the endpoint") {}
+    SUBCASE("it does not: a deadline forces it") {
+        close_late = true;
+        test.fabric.answer<close_endpoint>(
+            [](const close_endpoint&) -> caf::result<void> { return caf::delegated<void>{}; });
+    }
+    test.dial();
+    test.host_link_is_up();
+    test.arrives(rank_registered{});
+    test.tell(close_link{make_error(errc::stopped, "ctx/0 has stopped")});
+    CHECK(test.losses() == 1);
+    REQUIRE(test.sent<termination>().size() == 1);
+    CHECK(test.sent<termination>()[0].reason.code == errc::stopped);
+    if (close_late) {
+        CHECK(test.host_link.received<host_link_close>().empty());
+        test.vs.advance(test.bounds.dial_deadline);
+        CHECK(test.closes() == std::vector<bool>{false, true});
+    }
+    CHECK(test.host_link.received<host_link_close>().size() == 1);
+    CHECK(test.proofs() == 0); // its own goodbye proves nothing about the peer
+    CHECK(test.ended());
+}
+
+TEST_CASE("peer_link: a lost link that watches its peer ends when it is closed") {
+    link_fixture test{reach::same_host};
+    test.dial();
+    test.host_link_is_up();
+    test.arrives(rank_registered{});
+    test.tell(
+        endpoint_failed{{5}, test.peer.process, make_error(errc::ucx_failed, "connection reset")});
+    test.tell(close_link{make_error(errc::stopped, "ctx/0 has stopped")});
+    CHECK(test.losses() == 1);
+    CHECK(test.ended());
+}
+
+TEST_CASE("peer_link: a peer that dials anew ends this link and is handed to the worker; a replay "
+          "is not (I7)") {
+    link_fixture test;
+    test.accept();
+    REQUIRE(test.ready().size() == 1);
+    test.tell(frame_arrived{test.frame(test.introduction({77}), 0)}); // the same dial
+    CHECK(test.losses() == 0);
+    test.tell(frame_arrived{test.frame(test.introduction({78}), 0)});
+    CHECK(contains(test.loss(), "the peer dialled anew"));
+    auto handed_on = test.worker.received<frame_arrived>();
+    REQUIRE(handed_on.size() == 1);
+    auto message = decode(handed_on[0].frame, std::size_t{1} << 20);
+    REQUIRE(message);
+    CHECK(std::get<register_rank_info>(*message).header.session == attempt{78});
+    CHECK(std::get<register_rank_info>(*message).header.sender == test.peer.process);
+}
+
+TEST_CASE("peer_link: nothing is sent after the end (H3)") {
+    link_fixture test{reach::same_host};
+    test.dial();
+    test.host_link_is_up();
+    test.arrives(rank_registered{});
+    test.host_link_is_down();
+    auto before = test.sent().size();
+    test.tell(send_message{request(1)});
+    test.arrives(link_health{{}, 1, false});
+    CHECK(test.sent().size() == before);
+    CHECK(test.receiver.received<refused>().empty()); // its sessions have been told of the loss
+}
+
+TEST_CASE("peer_link: a link that ends for a reason of its own says so, or the peer would go on") {
+    link_fixture test;
+    test.connect();
+    auto damaged = test.frame(request(1), 1);
+    damaged.resize(damaged.size() / 2);
+    test.tell(frame_arrived{damaged});
+    auto last = test.sent<refused>();
+    REQUIRE(last.size() == 1);
+    CHECK(last[0].header.session == attempt{}); // the link as a whole
+    CHECK(last[0].reason.code == errc::malformed_message);
+    CHECK(test.closes() == std::vector<bool>{false}); // after that frame
+}
+
+TEST_CASE("peer_link: a peer that gives the link up ends it here; that proves nothing") {
+    link_fixture test;
+    test.connect();
+    refused last;
+    last.reason = {errc::limit_exceeded, "message 7 is missing"};
+    test.tell(frame_arrived{test.plain_frame(last, 1)});
+    CHECK(contains(test.loss(), "limit_exceeded: link to gen/0: message 7 is missing"));
+    CHECK(test.proofs() == 0);
+}
+
+TEST_CASE("peer_link: the answer to a former dial is not taken for the answer to this one") {
+    link_fixture test;
+    test.dial();
+    rank_registered former;
+    former.header.session = {link_fixture::own_dial.value - 1};
+    test.tell(frame_arrived{test.frame(former, 0)});
+    CHECK(test.ready().empty());
+    test.tell(frame_arrived{test.frame(rank_registered{}, std::uint64_t{9} << 32)});
+    REQUIRE(test.ready().size() == 1);
+    test.tell(frame_arrived{test.frame(request(1), (std::uint64_t{9} << 32) + 1)});
+    CHECK(rids(test.sender.received<request_data>()) == std::vector<std::uint64_t>{1});
+}
+
+TEST_CASE("peer_link: what the peer's former link has sent changes nothing, whenever it comes") {
+    link_fixture test;
+    const auto base = std::uint64_t{9} << 32;
+    test.dial();
+    test.tell(frame_arrived{test.frame(request(1), 1)});
+    test.tell(frame_arrived{test.frame(request(3), base + 1)}); // overtakes the answer
+    test.tell(frame_arrived{test.frame(rank_registered{}, base)});
+    test.tell(frame_arrived{test.frame(request(2), 2)});
+    test.tell(frame_arrived{test.frame(request(4), base + 2)});
+    CHECK(rids(test.sender.received<request_data>()) == std::vector<std::uint64_t>{3, 4});
+}
+
+TEST_CASE("peer_link: a replay of a former dial does not end the link that the last one made") {
+    link_fixture test;
+    test.accept(); // dial 77
+    REQUIRE(test.ready().size() == 1);
+    test.tell(frame_arrived{test.frame(test.introduction({76}), 0)});
+    CHECK(test.losses() == 0);
+    CHECK(test.worker.received<frame_arrived>().empty());
+}
+
+TEST_CASE("peer_link: an introduction that meets a lost link is handed to the worker") {
+    link_fixture test{reach::same_host};
+    test.dial();
+    test.host_link_is_up();
+    test.arrives(rank_registered{});
+    test.host_link_is_down(); // lives on: it watches the peer's process
+    test.tell(frame_arrived{test.frame(test.introduction(), 0)});
+    CHECK(test.worker.received<frame_arrived>().size() == 1);
+}

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: Apache-2.0
+// The root of a rank: registration, links, questions, and the order of a stop.
+#include "tests/actors/rank/transfer_worker_fixture.hpp"
+
+#include <optional>
+
+using namespace kvferry;
+using namespace kvferry::testing;
+using namespace std::chrono_literals;
+
+using fixture = worker_fixture;
+
+TEST_CASE("transfer_worker: sessions before the pools are registered are refused by name (H18)") {
+    fixture test;
+    auto opened = test.open(7);
+    CHECK(opened.code() == errc::missing_layout);
+    CHECK(contains(text_of(opened.error()), "ctx/0 has no pools"));
+    CHECK(test.statistics().sessions_opened == 0);
+}
+
+TEST_CASE("transfer_worker: registers every region, shares what can be shared, then publishes") {
+    fixture test;
+    auto registered = test.register_memory();
+    REQUIRE(registered.ok());
+    CHECK(test.fabric.received<register_region>().size() == 2);
+    auto shared = test.host_link.received<share_region>();
+    REQUIRE(shared.size() == 1);
+    CHECK(shared[0].memfd == 9);
+    auto published = test.info_link.received<register_with_instance>();
+    REQUIRE(published.size() == 1);
+    CHECK(published[0].endpoint == "ctx:1");
+    CHECK(published[0].info == registered.value().info);
+    CHECK(published[0].info.pages == test.like_self.pages);
+    CHECK(test.register_memory().code() == errc::duplicate);
+    CHECK(test.open(7).ok());
+    CHECK(test.open(7).code() == errc::duplicate);
+    CHECK(test.statistics().sessions_opened == 1);
+    CHECK(test.statistics().sessions_live == 1);
+}
+
+TEST_CASE(
+    "transfer_worker: a region that cannot be registered is named, and none stays registered") {
+    fixture test;
+    auto fail = std::make_shared<bool>(true);
+    test.fabric.answer<register_region>(
+        [fail](const register_region& ask) -> caf::result<region_registered> {
+            if (*fail && ask.kind == memory_kind::host_private)
+                return make_error(errc::registration_failed, "cannot lock memory");
+            return region_registered{{41}, {}};
+        });
+    auto registered = test.register_memory();
+    CHECK(registered.code() == errc::registration_failed);
+    CHECK(contains(text_of(registered.error()), "pools of ctx/0: region 1: cannot lock memory"));
+    auto taken_back = test.fabric.received<unregister_region>();
+    REQUIRE(taken_back.size() == 1);
+    CHECK(taken_back[0].region == region_id{41});
+    CHECK(test.host_link.received<share_region>().empty());
+    CHECK(test.info_link.count() == 0);
+    CHECK(test.open(7).code() == errc::missing_layout);
+    *fail = false;
+    CHECK(test.register_memory().ok());
+    CHECK(test.open(7).ok());
+}
+
+TEST_CASE("transfer_worker: an instance that cannot be told leaves nothing registered; it may be "
+          "tried again") {
+    fixture test;
+    test.info_link.answer<register_with_instance>(
+        [](const register_with_instance&) -> caf::result<void> {
+            return make_error(errc::dial_failed, "nobody there");
+        });
+    CHECK(test.register_memory().code() == errc::dial_failed);
+    CHECK(test.fabric.received<unregister_region>().size() == 2);
+    CHECK(test.open(7).code() == errc::missing_layout);
+    test.info_link.answer<register_with_instance>(
+        [](const register_with_instance&) -> caf::result<void> { return {}; });
+    CHECK(test.register_memory().ok());
+    CHECK(test.open(7).ok());
+}
+
+TEST_CASE("transfer_worker: a page table that does not fit its regions is refused before anything "
+          "is registered") {
+    fixture test;
+    register_pools pools;
+    pools.pages = *test.like_self.pages;
+    auto registered = test.vs.ask_and_run<pools_registered>(test.worker, pools);
+    CHECK(registered.code() == errc::invalid_argument);
+    CHECK(contains(text_of(registered.error()), "region 0 of 0"));
+    CHECK(test.fabric.received<register_region>().empty());
+    CHECK(test.register_memory().ok());
+}
+
+TEST_CASE(
+    "transfer_worker: a peer that introduces itself gets one link, however often it does (H2)") {
+    fixture test;
+    REQUIRE(test.register_memory().ok());
+    test.link_up();
+    test.arrives(test.introduction());
+    CHECK(test.fabric.received<open_endpoint>().size() == 1);
+    CHECK(test.statistics().links_live == 1);
+    auto same = test.vs.ask_and_run<peer_connected>(test.worker, connect_peer{test.peer});
+    REQUIRE(same.ok());
+    CHECK(test.fabric.received<open_endpoint>().size() == 1);
+}
+
+TEST_CASE("transfer_worker: frames of nobody are ignored and counted (I7)") {
+    fixture test;
+    test.arrives(test.introduction()); // before there is anything to link to
+    REQUIRE(test.register_memory().ok());
+    test.arrives({});
+    test.arrives(test.frame(request_data{}));
+    register_rank_info in_another_name;
+    in_another_name.info = test.peer;
+    in_another_name.info.process = {99};
+    test.arrives(test.frame(in_another_name));
+    CHECK(test.statistics().ignored
+          == std::map<std::string, std::uint64_t>{{"early_introduction", 1},
+                                                  {"malformed_message", 1},
+                                                  {"no_link", 1},
+                                                  {"foreign_peer", 1}});
+    CHECK(test.fabric.received<open_endpoint>().empty());
+}
+
+TEST_CASE("transfer_worker: a stop ends sessions, then links, then I/O") {
+    fixture test;
+    REQUIRE(test.register_memory().ok());
+    auto session = test.put_in_flight();
+    test.fabric.answer<close_endpoint>(
+        [](const close_endpoint&) -> caf::result<void> { return caf::delegated<void>{}; });
+    auto stopped = test.stop();
+    CHECK(test.observer.received<session_finished>().size() == 1);
+    CHECK(test.open(8).code() == errc::stopped);
+    CHECK(test.fabric.received<close_endpoint>().empty()); // the put is still in flight
+    test.vs.tell_and_run(session, transfer_done{test.fabric.received<start_put>()[0].id,
+                                                agent_result::failed,
+                                                0,
+                                                make_error(errc::transfer_failed, "cut"),
+                                                {},
+                                                {}});
+    CHECK(test.observer.received<session_released>().size() == 1);
+    CHECK(test.fabric.received<close_endpoint>().size() == 1);
+    CHECK(test.io_stops() == 0); // the link is still saying goodbye
+    test.vs.advance(limits{}.dial_deadline);
+    CHECK(test.io_stops() == 3);
+    REQUIRE(stopped.ok());
+    CHECK(stopped.value().unproven.empty());
+    CHECK(test.vs.ask_and_run<rank_info_reply>(test.worker, query_rank_info{})
+              .failed()); // it has ended
+}
+
+TEST_CASE("transfer_worker: a stop without pools, sessions or links ends at once; a second one is "
+          "refused") {
+    fixture test;
+    auto keep = test.vs.ask<worker_stopped>(test.worker, stop_worker{10s});
+    auto second = test.vs.ask<worker_stopped>(test.worker, stop_worker{10s});
+    test.vs.run();
+    REQUIRE(keep.ok());
+    CHECK(keep.value().unproven.empty());
+    CHECK(second.failed());
+    CHECK(test.io_stops() == 3);
+}
+
+TEST_CASE(
+    "transfer_worker: a stop past its deadline names what is not proven quiet and keeps it (I10)") {
+    fixture test;
+    REQUIRE(test.register_memory().ok());
+    auto session = test.put_in_flight();
+    auto stopped = test.stop(10s);
+    test.vs.advance(10s);
+    REQUIRE(stopped.ok());
+    REQUIRE(stopped.value().unproven.size() == 1);
+    CHECK(stopped.value().unproven[0] == "context rid 7, waits for 1 transfers to rank 0");
+    CHECK(test.io_stops() == 0);
+    CHECK(test.fabric.received<close_endpoint>().empty());
+    CHECK(test.statistics().sessions_quarantined == 1);
+}
+
+TEST_CASE("transfer_worker: a stop past its deadline with all sessions quiet names links or I/O") {
+    fixture test;
+    REQUIRE(test.register_memory().ok());
+    test.fabric.answer<stop_io>(
+        [](const stop_io&) -> caf::result<void> { return caf::delegated<void>{}; });
+    auto stopped = test.stop(10s);
+    CHECK(stopped.pending());
+    test.vs.advance(10s);
+    REQUIRE(stopped.ok());
+    REQUIRE(stopped.value().unproven.size() == 1);
+    CHECK(contains(stopped.value().unproven[0], "links or I/O of ctx/0"));
+}
+
+TEST_CASE(
+    "transfer_worker: a lost link that still watches its peer's process does not hold up a stop") {
+    fixture test;
+    test.peer.machine = "a";
+    test.peer.host_link_name = "gen-socket";
+    REQUIRE(test.register_memory().ok());
+    auto dialled = test.vs.ask_and_run<peer_connected>(test.worker, connect_peer{test.peer});
+    REQUIRE(dialled.ok());
+    auto link = test.vs.track(dialled.value().link);
+    test.vs.tell_and_run(link, host_link_up{test.peer.process, {}, true});
+    rank_registered answer;
+    answer.header.session = {1}; // the worker's first dial
+    test.vs.tell_and_run(link, frame_arrived{test.frame(answer)});
+    test.vs.tell_and_run(
+        link, endpoint_failed{{5}, test.peer.process, make_error(errc::ucx_failed, "reset")});
+    CHECK(test.statistics().links_live == 0);
+    auto stopped = test.stop();
+    REQUIRE(stopped.ok());
+    CHECK(stopped.value().unproven.empty());
+}
+
+// -- devices --------------------------------------------------------------------------------------
+
+TEST_CASE(
+    "transfer_worker: memory on a device is exported by that device; the fabric is told who copies "
+    "what is put there, and through which memory; peers may map what leaves it") {
+    fixture test;
+    stub<device_actor> device{test.vs};
+    std::byte landing[16], staging[16];
+    device.answer<export_device_region>([](const export_device_region& asked) {
+        return device_region_exported{{7, "GPU-1", {}, asked.bytes, {}}};
+    });
+    test.vs.tell_and_run(test.worker,
+                         adopt_devices{{{2, device.handle()}},
+                                       {{2, {staging, 16, memory_kind::host_shared, 9}}},
+                                       {{2, std::span{landing}}}});
+    register_pools pools;
+    pools.regions = {{test.memory.data(), 2048, memory_kind::cuda, -1, 2},
+                     {test.memory.data() + 2048, 2048, memory_kind::host_private, -1}};
+    pools.pages = *test.like_self.pages;
+    auto result = test.vs.ask_and_run<pools_registered>(test.worker, pools);
+    test.vs.run();
+    CHECK(device.received<export_device_region>().size() == 1);
+    CHECK(device.received<export_device_region>()[0].base == test.memory.data());
+    // Copies from the other region may be the device's as well.
+    CHECK(device.received<pin_host_region>().size() == 1);
+    const auto shared = test.host_link.received<share_region>();
+    REQUIRE(shared.size() == 1);
+    CHECK(shared[0].region == staging_region(2));
+    CHECK(shared[0].memfd == 9);
+    CHECK(shared[0].bytes == 16);
+    CHECK(shared[0].base == staging);
+    const auto registered = test.fabric.received<register_region>();
+    REQUIRE(registered.size() == 2);
+    for (const auto& region : registered) {
+        const bool on_device = region.base == test.memory.data();
+        CHECK(region.kind == (on_device ? memory_kind::cuda : memory_kind::host_private));
+        CHECK(bool{region.copier} == on_device);
+        CHECK(region.staging.data() == (on_device ? landing : nullptr));
+    }
+}
+
+TEST_CASE("transfer_worker: memory on a device that the rank has no actor for is refused by name") {
+    fixture test;
+    register_pools pools;
+    pools.regions = {{test.memory.data(), 2048, memory_kind::cuda, -1, 2}};
+    pools.pages = *test.like_self.pages;
+    auto result = test.vs.ask_and_run<pools_registered>(test.worker, pools);
+    REQUIRE(result.failed());
+    CHECK(code_of(result.error()) == errc::unsupported);
+    CHECK(contains(text_of(result.error()),
+                   "the rank has no device 2: publish pools through worker::publish"));
+}
+
+TEST_CASE(
+    "transfer_worker: a lost device ends every session with its reason, and no new one opens") {
+    fixture test;
+    REQUIRE(test.register_memory().ok());
+    REQUIRE(test.open(7).ok());
+    const auto reason =
+        make_error(errc::cuda_failed, "cuda:0 is lost, restart the process: illegal address");
+    test.vs.tell_and_run(test.worker, device_lost{0, reason});
+    const auto ended = test.observer.received<session_finished>();
+    REQUIRE(ended.size() == 1);
+    CHECK(ended[0].state == session_state::error);
+    CHECK(code_of(ended[0].error) == errc::cuda_failed);
+    CHECK(test.observer.received<session_released>().size() == 1);
+    auto again = test.open(8);
+    REQUIRE(again.failed());
+    CHECK(code_of(again.error()) == errc::cuda_failed);
+    CHECK(test.stop().ok());
+}
+
+TEST_CASE("transfer_worker: a rank that has lost a device registers no pools") {
+    fixture test;
+    test.vs.tell_and_run(test.worker,
+                         device_lost{0, make_error(errc::cuda_failed, "cuda:0 is lost")});
+    auto refused = test.register_memory();
+    CHECK(refused.code() == errc::cuda_failed);
+    CHECK(test.open(7).code() == errc::cuda_failed);
+    CHECK(test.stop().ok());
+}

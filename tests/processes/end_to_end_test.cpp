@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0
+// One process per rank, real UCX, the real same-host link: bytes arrive, refusals name their
+// reason, deadlines hold, nothing is left behind.
+#include "tests/processes/end_to_end.hpp"
+
+#include <arpa/inet.h>
+#include <array>
+#include <filesystem>
+#include <netinet/in.h>
+#include <set>
+#include <sys/socket.h>
+
+namespace kvferry::testing {
+
+namespace {
+
+std::set<std::string> shared_memory_files() {
+    std::set<std::string> result;
+    for (const auto& entry : std::filesystem::directory_iterator{"/dev/shm"})
+        result.insert(entry.path().filename());
+    return result;
+}
+
+/// A port where connections are made and nobody ever answers.
+class silent_listener {
+public:
+    silent_listener() : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+        sockaddr_in address{};
+        address.sin_family = AF_INET;
+        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        socklen_t size = sizeof address;
+        auto* any = reinterpret_cast<sockaddr*>(&address);
+        REQUIRE(bind(socket_.get(), any, size) == 0);
+        REQUIRE(listen(socket_.get(), 8) == 0);
+        REQUIRE(getsockname(socket_.get(), any, &size) == 0);
+        endpoint = "127.0.0.1:" + std::to_string(ntohs(address.sin_port));
+    }
+
+    std::string endpoint;
+
+private:
+    unique_fd socket_;
+};
+
+struct split {
+    const char* name;
+    unsigned context_tp, context_pp, generation_tp, generation_pp;
+};
+
+} // namespace
+
+TEST_CASE("end to end: bytes arrive exactly, however the two instances are split") {
+    for (const std::string route : {"mapped", "direct"})
+        for (const auto& how :
+             {split{"tp1 to tp1", 1, 1, 1, 1}, split{"tp2 to tp1 pp2", 2, 1, 1, 2},
+              split{"pp2 to tp2", 1, 2, 2, 1}}) {
+            CAPTURE(route);
+            const std::string split_name = how.name;
+            CAPTURE(split_name);
+            instance_processes context{
+                {"context", how.context_tp, how.context_pp, small_model, 64, {"--route", route}}};
+            instance_processes generation{
+                {"generation", how.generation_tp, how.generation_pp, small_model, 64, {}}};
+            // Scattered slots, a last block that is not full, several requests at a time.
+            const std::vector<request> requests{
+                {1, {0, 1, 2}, {5, 3, 9}, 41, false},
+                {2, {8, 7, 6, 5}, {20, 21, 22, 23}, 64, true},
+                {3, {10}, {0}, 1, true},
+                {4, {40, 42, 44}, {60, 58, 56}, 48, false},
+            };
+            std::vector<int> others;
+            for (int slot = 0; slot < 64; ++slot)
+                if (std::none_of(requests.begin(), requests.end(), [slot](const request& x) {
+                        return std::count(x.generation_slots.begin(), x.generation_slots.end(),
+                                          slot);
+                    }))
+                    others.push_back(slot);
+            std::vector<std::uint64_t> before;
+            for (auto& rank : generation)
+                before.push_back(digest(*rank, others));
+            for (const auto& x : requests) {
+                if (x.rid % 2 == 0) { // context first
+                    send(context, x);
+                    receive(generation, context.endpoint, x);
+                } else {
+                    receive(generation, context.endpoint, x);
+                    send(context, x);
+                }
+            }
+            for (const auto& x : requests) {
+                CAPTURE(x.rid);
+                for (auto& rank : context)
+                    expect_success(*rank, x, route);
+                for (auto& rank : generation) {
+                    expect_success(*rank, x, route);
+                    expect_content(*rank, x);
+                }
+            }
+            for (std::size_t rank = 0; rank < generation.size(); ++rank)
+                CHECK(digest(generation[rank], others) == before[rank]);
+            expect_clean_stop(generation);
+            expect_clean_stop(context);
+        }
+}
+
+TEST_CASE("end to end: the aux record and the bytes that were moved are in the outcome") {
+    instance_processes context{{"context", 2, 1, small_model, 64, {}}};
+    instance_processes generation{{"generation", 1, 1, small_model, 64, {}}};
+    const request x{77, {0, 1}, {2, 3}, 32, true};
+    receive(generation, context.endpoint, x);
+    send(context, x);
+    const auto outcome = generation[0].outcome(x.rid);
+    INFO(outcome.dump());
+    CHECK(outcome.at("state") == "FULLY_TRANSFERRED");
+    CHECK(outcome.at("bytes") == 32 * small_bytes_per_token);
+    for (const auto& peer : outcome.at("peers"))
+        CHECK(peer.at("digests") == 1);
+    CHECK(outcome.at("aux").at("first_tokens") == json::array({77}));
+    CHECK(outcome.at("aux").at("draft_tokens") == json::array({4, 5}));
+}
+
+TEST_CASE("end to end: private memory goes the direct route, and the result says why") {
+    instance_processes context{{"context", 1, 1, small_model, 64, {}}};
+    instance_processes generation{{"generation", 1, 1, small_model, 64, {"--memory", "private"}}};
+    const request x{6, {0, 1}, {2, 3}, 32, false};
+    send(context, x);
+    receive(generation, context.endpoint, x);
+    const auto outcome = generation[0].outcome(x.rid);
+    CHECK(outcome.at("state") == "KV_TRANSFERRED");
+    const std::string route = outcome.at("route");
+    CHECK_MESSAGE(route.starts_with("direct: "), route);
+    CHECK_MESSAGE(route.find("private") != route.npos, route);
+    expect_content(generation[0], x);
+}
+
+TEST_CASE("end to end: memory on a device that peers cannot map is reached through staging memory, "
+          "from and to host pools as well") {
+    for (const auto& [source, target, route] :
+         {std::array<std::string, 3>{"twin", "twin", "staged by cuda:0 into device memory: "},
+          {"twin --send-staged", "twin", "staged by cuda:0 into device memory: "},
+          {"shared", "twin", "staged into device memory: "},
+          {"private", "twin", "staged into device memory: "},
+          {"twin", "private", "staged by cuda:0: "}}) {
+        CAPTURE(source);
+        CAPTURE(target);
+        std::vector<std::string> flags{"--memory", source.substr(0, source.find(' '))};
+        if (auto more = source.find(' '); more != source.npos)
+            flags.push_back(source.substr(more + 1));
+        instance_processes context{{"context", 2, 1, small_model, 64, flags}};
+        instance_processes generation{{"generation", 1, 2, small_model, 64, {"--memory", target}}};
+        const std::vector<request> requests{
+            {1, {0, 1, 2}, {5, 3, 9}, 41, false},
+            {2, {8, 7, 6, 5}, {20, 21, 22, 23}, 64, true},
+        };
+        for (const auto& x : requests) {
+            receive(generation, context.endpoint, x);
+            send(context, x);
+        }
+        for (const auto& x : requests) {
+            for (auto* instance : {&context, &generation})
+                for (auto& rank : *instance) {
+                    const auto outcome = rank->outcome(x.rid);
+                    INFO(outcome.dump());
+                    CHECK(outcome.at("state") == (x.aux ? "FULLY_TRANSFERRED" : "KV_TRANSFERRED"));
+                    for (const auto& peer : outcome.at("peers")) // each has a reason of its own
+                        CHECK(peer.at("route").get<std::string>().starts_with(route));
+                    rank->released(x.rid);
+                }
+            for (auto& rank : generation)
+                expect_content(*rank, x);
+        }
+        expect_clean_stop(generation);
+        expect_clean_stop(context);
+    }
+}
+
+TEST_CASE("end to end: a rank of another shape is refused by field and values, others are served") {
+    struct shape {
+        std::string model, field, writer_has, receiver_has;
+    };
+    instance_processes context{{"context", 1, 1, small_model, 64, {}}};
+    instance_processes generation{{"generation", 1, 1, small_model, 64, {}}};
+    std::uint64_t rid = 0;
+    for (const auto& other :
+         {shape{"layers=5,heads=4,head_dim=32,element_bytes=2,tokens_per_block=16", "element_shape",
+                "has [16]", "has [32]"},
+          shape{"layers=5,heads=4,head_dim=16,element_bytes=4,tokens_per_block=16", "element_type",
+                "has \"2 bytes\"", "has \"4 bytes\""}}) {
+        CAPTURE(other.field);
+        instance_processes stranger{{"stranger", 1, 1, other.model, 64, {}}};
+        const request refused{++rid, {0}, {0}, 8, false};
+        receive(stranger, context.endpoint, refused);
+        const auto outcome = stranger[0].outcome(refused.rid);
+        CHECK(outcome.at("state") == "ERROR");
+        CHECK(outcome.at("error").at("code") == "layout_mismatch");
+        const std::string text = outcome.at("error").at("text");
+        for (const auto& part :
+             {other.field, "context/0 " + other.writer_has, "stranger/0 " + other.receiver_has})
+            CHECK_MESSAGE(text.find(part) != text.npos, text);
+        stranger[0].released(refused.rid);
+
+        const request served{++rid, {0, 1}, {2, 3}, 32, false};
+        send(context, served);
+        receive(generation, context.endpoint, served);
+        expect_success(generation[0], served, "mapped");
+        expect_success(context[0], served, "mapped");
+        expect_content(generation[0], served);
+        expect_clean_stop(stranger);
+    }
+    expect_clean_stop(generation);
+    expect_clean_stop(context);
+}
+
+TEST_CASE("end to end: an endpoint where nobody answers ends the session by the dial deadline") {
+    silent_listener nobody;
+    std::string closed;
+    {
+        silent_listener gone;
+        closed = gone.endpoint;
+    }
+    instance_processes generation{{"generation", 1, 1, small_model, 8, {"--dial-deadline", "300"}}};
+    for (const auto& endpoint : {closed, nobody.endpoint}) {
+        CAPTURE(endpoint);
+        const request x{endpoint == closed ? 1u : 2u, {0}, {0}, 16, false};
+        receive(generation, endpoint, x);
+        const auto outcome = generation[0].outcome(x.rid, 2s);
+        INFO(outcome.dump());
+        CHECK(outcome.at("state") == "ERROR");
+        CHECK(outcome.at("error").at("code")
+              == (endpoint == closed ? "dial_failed" : "deadline_exceeded"));
+        CHECK(outcome.at("error").at("text").get<std::string>().find(endpoint)
+              != std::string::npos);
+        generation[0].released(x.rid);
+    }
+    expect_clean_stop(generation);
+}
+
+TEST_CASE("end to end: a request that the sender never opens ends by the session's deadline") {
+    instance_processes context{{"context", 1, 1, small_model, 8, {}}};
+    instance_processes generation{
+        {"generation", 1, 1, small_model, 8, {"--session-deadline", "300"}}};
+    receive(generation, context.endpoint, {1, {0}, {0}, 16, false});
+    const auto outcome = generation[0].outcome(1, 2s);
+    INFO(outcome.dump());
+    CHECK(outcome.at("error").at("code") == "deadline_exceeded");
+    CHECK(outcome.at("milliseconds") >= 290);
+    generation[0].released(1); // the writer says that it never had it
+    expect_clean_stop(generation);
+    expect_clean_stop(context);
+}
+
+TEST_CASE("end to end: a cancel from either side ends both, and both are released") {
+    instance_processes context{{"context", 1, 1, small_model, 8, {}}};
+    instance_processes generation{{"generation", 1, 1, small_model, 8, {}}};
+    for (const bool by_context : {true, false}) {
+        CAPTURE(by_context);
+        const std::uint64_t rid = by_context ? 1 : 2;
+        CHECK(context[0].ask({{"do", "open"}, {"rid", rid}}).at("event") == "opened");
+        receive(generation, context.endpoint, {rid, {0}, {0}, 16, false});
+        // Bound: the context rank sees who asks.
+        json status;
+        do
+            status = context[0].ask({{"do", "status"}, {"rid", rid}});
+        while (status.at("event") == "status" && status.at("peers").empty());
+        CHECK(status.at("event") == "status");
+        (by_context ? context : generation)[0].ask({{"do", "cancel"}, {"rid", rid}});
+        for (auto* rank : {&context[0], &generation[0]}) {
+            CHECK(rank->outcome(rid).at("state") == "CANCELLED");
+            rank->released(rid);
+        }
+    }
+    expect_clean_stop(generation);
+    expect_clean_stop(context);
+}
+
+TEST_CASE("end to end: a survivor holds what it held before its peers came and went") {
+    const auto shared_before = shared_memory_files();
+    instance_processes context{{"context", 1, 1, small_model, 64, {}}};
+    std::size_t before = 0;
+    for (std::uint64_t round = 1; round <= 3; ++round) {
+        CAPTURE(round);
+        const request x{round, {0, 1}, {2, 3}, 32, false};
+        instance_processes generation{{"generation", 1, 1, small_model, 64, {}}};
+        send(context, x);
+        receive(generation, context.endpoint, x);
+        expect_success(generation[0], x, "mapped");
+        expect_success(context[0], x, "mapped");
+        if (round == 2)
+            generation[0].kill();
+        else
+            expect_clean_stop(generation);
+        generation[0].wait_for_end();
+        // The link's end has been seen when the context rank has no links.
+        const auto deadline = std::chrono::steady_clock::now() + 5s;
+        json counters;
+        do
+            counters = context[0].ask({{"do", "statistics"}});
+        while ((counters.at("links_live") > 0 || (before && context[0].descriptors() > before))
+               && std::chrono::steady_clock::now() < deadline);
+        CHECK(counters.at("links_live") == 0);
+        if (round == 1) // libraries keep some descriptors from their first use on
+            before = context[0].descriptors();
+        CHECK(context[0].descriptors() == before);
+    }
+    expect_clean_stop(context);
+    // Other processes of this machine come and go meanwhile; what is ours would stay.
+    auto left = shared_memory_files();
+    std::erase_if(left, [&](const std::string& name) { return shared_before.contains(name); });
+    const auto deadline = std::chrono::steady_clock::now() + 10s;
+    while (!left.empty() && std::chrono::steady_clock::now() < deadline) {
+        const auto now = shared_memory_files();
+        std::erase_if(left, [&](const std::string& name) { return !now.contains(name); });
+    }
+    CHECK(left == std::set<std::string>{});
+}
+
+} // namespace kvferry::testing

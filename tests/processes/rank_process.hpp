@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+// Ranks as processes (`kvferry worker`), spoken to in JSON lines; never left behind.
+#pragma once
+
+#include "transport/loop/unique_fd.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <chrono>
+#include <functional>
+#include <list>
+#include <memory>
+#include <string>
+#include <sys/types.h>
+#include <vector>
+
+namespace kvferry::testing {
+
+using json = nlohmann::json;
+using namespace std::chrono_literals;
+
+/// One rank. Every wait has a deadline; one that passes throws with all that the rank has said.
+class rank_process {
+public:
+    using predicate = std::function<bool(const json&)>;
+
+    explicit rank_process(const std::vector<std::string>& arguments);
+    ~rank_process();
+    rank_process(const rank_process&) = delete;
+    rank_process& operator=(const rank_process&) = delete;
+
+    /// Waits for `ready`; the call that a constructor leaves to its user, so that ranks start
+    /// together.
+    const json& ready();
+    std::string info_endpoint() { return ready().at("info_endpoint"); }
+
+    /// Takes the first event of this name (and for which `which` holds) out of what was said.
+    json wait_for(const std::string& event, const predicate& which = {},
+                  std::chrono::milliseconds limit = 20s);
+    json outcome(std::uint64_t rid, std::chrono::milliseconds limit = 20s);
+    json released(std::uint64_t rid, std::chrono::milliseconds limit = 20s);
+
+    /// Sends a command and waits for its answer.
+    json ask(const json& command);
+    /// Events of this name that nobody has waited for yet.
+    std::size_t unread(const std::string& event) const;
+
+    void kill();
+    /// Returns when all threads have stopped.
+    void freeze();
+    void thaw();
+    /// Ends the input, waits for `stopped`, for the end and returns the exit status.
+    int stop(json* stopped = nullptr);
+    /// Waits for the end; status of a dead process as waitpid has it.
+    int wait_for_end(std::chrono::milliseconds limit = 20s);
+
+    std::size_t descriptors() const;
+    std::size_t children() const;
+    std::string log() const;
+
+private:
+    void read_more(std::chrono::steady_clock::time_point deadline, const std::string& what);
+    [[noreturn]] void give_up(const std::string& what) const;
+
+    pid_t pid_ = -1;
+    unique_fd pidfd_;
+    unique_fd input_;
+    unique_fd output_;
+    unique_fd log_;
+    std::string partial_;
+    std::list<json> events_;
+    std::vector<std::string> history_;
+    json ready_;
+    bool ended_ = false;
+    int status_ = 0;
+};
+
+/// All ranks of one instance.
+struct instance_processes {
+    struct options {
+        std::string name;
+        unsigned tp = 1;
+        unsigned pp = 1;
+        std::string model;
+        unsigned slots = 64;
+        /// Further flags of every rank.
+        std::vector<std::string> flags;
+    };
+
+    explicit instance_processes(options);
+
+    rank_process& operator[](std::size_t rank) { return *ranks[rank]; }
+    std::size_t size() const { return ranks.size(); }
+    auto begin() { return ranks.begin(); }
+    auto end() { return ranks.end(); }
+
+    /// Starts a rank anew; rank 0 takes the port that it had.
+    void restart(std::size_t rank);
+
+    std::string endpoint;
+    std::vector<std::unique_ptr<rank_process>> ranks;
+
+private:
+    std::unique_ptr<rank_process> start(std::size_t rank,
+                                        const std::vector<std::string>& more) const;
+
+    options how_;
+};
+
+} // namespace kvferry::testing

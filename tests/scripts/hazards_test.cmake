@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+# Every hazard H1..H75 has its line in tests/HAZARDS.md, and whatever a line names exists: tests by
+# the beginning of their names in quotation marks, scenarios and planted bugs of kvferry-sim in
+# backquotes.
+#
+# cmake -Dsource=... -Dsimulator=... -P hazards_test.cmake
+cmake_policy(SET CMP0057 NEW)
+file(READ "${source}/tests/HAZARDS.md" page)
+string(REPLACE ";" "," page "${page}")
+set(missing "")
+
+foreach(number RANGE 1 75)
+    if(NOT page MATCHES "\n\\| H${number} \\|")
+        list(APPEND missing "a line for H${number}")
+    endif()
+endforeach()
+
+# The names of all test cases; a long one is several literals.
+set(names "")
+file(GLOB_RECURSE files "${source}/tests/*.cpp" "${source}/tests/*.hpp")
+foreach(file IN LISTS files)
+    file(READ "${file}" text)
+    string(REGEX REPLACE "[;]" "," text "${text}")
+    string(REGEX REPLACE "\"[ \n]+\"" "" text "${text}")
+    string(REGEX MATCHALL "TEST_CASE(_TEMPLATE|_FIXTURE)?\\([a-z_, \n]*\"[^\"]*" found "${text}")
+    string(REGEX REPLACE "TEST_CASE(_TEMPLATE|_FIXTURE)?\\([a-z_, \n]*\"" "\n" found "${found}")
+    string(APPEND names "${found}")
+endforeach()
+string(REGEX MATCHALL "\"[^\"]+\"" quoted "${page}")
+foreach(each IN LISTS quoted)
+    string(REPLACE "\"" "" each "${each}")
+    string(FIND "${names}" "\n${each}" at)
+    if(at EQUAL -1)
+        list(APPEND missing "a test named '${each}...'")
+    endif()
+endforeach()
+
+execute_process(COMMAND "${simulator}" --list-scenarios OUTPUT_VARIABLE scenarios COMMAND_ERROR_IS_FATAL ANY)
+execute_process(COMMAND "${simulator}" --list-breaks OUTPUT_VARIABLE breaks COMMAND_ERROR_IS_FATAL ANY)
+set(known "")
+foreach(list IN ITEMS "${scenarios}" "${breaks}")
+    string(REGEX MATCHALL "(^|\n)[a-z0-9-]+" listed "${list}")
+    foreach(each IN LISTS listed)
+        string(STRIP "${each}" each)
+        list(APPEND known "${each}")
+    endforeach()
+endforeach()
+string(REGEX MATCHALL "`[a-z0-9]+(-[a-z0-9]+)+`" marked "${page}")
+foreach(each IN LISTS marked)
+    string(REPLACE "`" "" each "${each}")
+    if(NOT each IN_LIST known AND NOT each STREQUAL "kvferry-sim")
+        list(APPEND missing "a scenario or planted bug '${each}'")
+    endif()
+endforeach()
+
+list(LENGTH quoted tests)
+list(LENGTH marked simulated)
+if(missing)
+    list(JOIN missing "\n  " missing)
+    message(FATAL_ERROR "tests/HAZARDS.md names what does not exist:\n  ${missing}")
+endif()
+message(STATUS "${tests} tests and ${simulated} scenarios and bugs are named, and all exist")

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+// The doctor's judgement, on machines that nobody here has, and its look at this one.
+#include "tests/support/contains.hpp"
+#include "tools/doctor/report.hpp"
+
+#include <doctest/doctest.h>
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+
+using namespace kvferry;
+using namespace kvferry::doctor;
+using kvferry::testing::contains;
+
+namespace {
+
+/// Everything there: RDMA, huge pages, two GPUs that reach each other.
+machine_facts rich_machine() {
+    machine_facts facts;
+    facts.ucx = ucx_abilities{
+        "1.18.0", {{"self", "memory0"}, {"tcp", "lo"}, {"tcp", "eth0"}, {"rc_mlx5", "mlx5_0:1"}}};
+    facts.huge_page_bytes = std::uint64_t{2} << 20;
+    facts.huge_pages = 512;
+    facts.huge_pages_free = 500;
+    facts.gpus = {{0, "GPU", std::uint64_t{80} << 30, {1}},
+                  {1, "GPU", std::uint64_t{80} << 30, {0}}};
+    facts.cuda_driver_version = 13010;
+    facts.cuda_built_in = true;
+    return facts;
+}
+
+/// TCP only, nothing reserved, no GPU.
+machine_facts poor_machine() {
+    machine_facts facts;
+    facts.ucx = ucx_abilities{"1.13.1", {{"posix", "memory"}, {"tcp", "lo"}}};
+    facts.huge_page_bytes = std::uint64_t{2} << 20;
+    facts.lock_bytes_max = std::uint64_t{8} << 20;
+    facts.cuda_error = "libcuda.so.1 was not found";
+    return facts;
+}
+
+const finding& find(const report& in, const std::string& name) {
+    auto found = std::find_if(in.findings.begin(), in.findings.end(),
+                              [&name](const auto& x) { return x.name == name; });
+    REQUIRE(found != in.findings.end());
+    return *found;
+}
+
+const route_finding& find(const report& in, const std::string& memory, const std::string& peer) {
+    auto found = std::find_if(in.routes.begin(), in.routes.end(),
+                              [&](const auto& x) { return x.memory == memory && x.peer == peer; });
+    REQUIRE(found != in.routes.end());
+    return *found;
+}
+
+} // namespace
+
+TEST_CASE("doctor: what works needs no remedy, what does not has one") {
+    for (const auto& facts : {rich_machine(), poor_machine(), machine_facts{}})
+        for (const auto& x : judge(facts).findings) {
+            INFO(x.name, ": ", x.text);
+            CHECK(x.remedy.empty() == (x.is == state::works));
+        }
+}
+
+TEST_CASE("doctor: a machine with everything has no limits") {
+    const auto found = judge(rich_machine());
+    CHECK(found.usable());
+    for (const auto& x : found.findings) {
+        INFO(x.name, ": ", x.text);
+        CHECK(x.is == state::works);
+    }
+    CHECK(find(found, "ucx").text == "1.18.0: tcp on lo, eth0; rc_mlx5 on mlx5_0:1");
+    CHECK(find(found, "rdma").text == "rc_mlx5 on mlx5_0:1");
+    CHECK(find(found, "cuda").text == "2 devices, the driver speaks CUDA 13.1");
+}
+
+TEST_CASE("doctor: a poor machine is usable, and is told what it lacks") {
+    const auto found = judge(poor_machine());
+    CHECK(found.usable());
+    for (const auto* name : {"rdma", "huge_pages", "cuda"})
+        CHECK(find(found, name).is == state::limited);
+    // Without RDMA nothing is locked, so the limit is no fault.
+    CHECK(find(found, "locked_memory").is == state::works);
+}
+
+TEST_CASE("doctor: a limit on locked memory matters where RDMA is") {
+    auto facts = rich_machine();
+    facts.lock_bytes_max = std::uint64_t{8} << 20;
+    const auto found = judge(facts);
+    CHECK(find(found, "locked_memory").is == state::limited);
+    CHECK(contains(find(found, "locked_memory").text, "8.0 MiB"));
+}
+
+TEST_CASE("doctor: without UCX, or with transports that hide a death only, nothing works") {
+    machine_facts none;
+    none.ucx_error = "ucp_init: No such device";
+    CHECK_FALSE(judge(none).usable());
+    CHECK(contains(find(judge(none), "ucx").text, "No such device"));
+    CHECK(find(judge(none), "host_shared", "this machine").route == "none");
+    auto silent = poor_machine();
+    silent.ucx->resources = {{"posix", "memory"}, {"self", "memory0"}};
+    CHECK_FALSE(judge(silent).usable());
+}
+
+TEST_CASE("doctor: shared memory is mapped on one machine, everything else goes direct") {
+    const auto found = judge(poor_machine());
+    CHECK(find(found, "host_shared", "this machine").route == "mapped");
+    CHECK(find(found, "host_shared", "another machine").route == "direct");
+    CHECK(find(found, "host_private", "this machine").route == "direct");
+    CHECK(contains(find(found, "host_private", "this machine").why, "cannot be mapped"));
+    CHECK(contains(find(found, "host_private", "another machine").why, "another machine"));
+}
+
+TEST_CASE("doctor: a same-host link that cannot be made is the reason for the direct route") {
+    auto facts = poor_machine();
+    facts.link_error = "pidfd_open: Function not implemented";
+    const auto found = judge(facts);
+    CHECK(find(found, "same_host_link").is == state::limited);
+    CHECK(find(found, "host_shared", "this machine").route == "direct");
+    CHECK(contains(find(found, "host_shared", "this machine").why, "Function not implemented"));
+}
+
+TEST_CASE("doctor: device memory is mapped on one machine by kernels, and goes nowhere else") {
+    auto facts = rich_machine();
+    CHECK(find(judge(facts), "cuda", "this machine").route == "mapped");
+    CHECK(find(judge(facts), "cuda", "another machine").route == "staged");
+    CHECK(contains(find(judge(facts), "cuda", "another machine").why, "another machine; messages"));
+    facts.cuda_built_in = false;
+    CHECK(find(judge(facts), "cuda", "this machine").route == "none");
+    CHECK(find(judge(poor_machine()), "cuda", "this machine").route == "none");
+    CHECK(contains(find(judge(poor_machine()), "cuda", "this machine").why, "no device"));
+}
+
+TEST_CASE("doctor: GPUs that do not reach each other are named") {
+    auto facts = rich_machine();
+    facts.gpus[1].peers.clear();
+    const auto found = judge(facts);
+    CHECK(find(found, "cuda_0").is == state::works);
+    CHECK(find(found, "cuda_1").is == state::limited);
+    CHECK(contains(find(found, "cuda_1").text, "addresses no other"));
+}
+
+TEST_CASE("doctor: devices without kernels in the build are not called working") {
+    auto facts = rich_machine();
+    facts.cuda_built_in = false;
+    CHECK(find(judge(facts), "cuda").is == state::limited);
+}
+
+TEST_CASE("doctor: the JSON says what the text says") {
+    const auto found = judge(poor_machine());
+    const auto json = nlohmann::json::parse(to_json(found));
+    CHECK(json["usable"] == true);
+    CHECK(json["findings"].size() == found.findings.size());
+    CHECK(json["routes"].size() == found.routes.size());
+    for (const auto& x : json["findings"])
+        CHECK(contains(to_text(found), x["text"].get<std::string>()));
+}
+
+TEST_CASE("doctor: this machine runs these tests, so kvferry works on it") {
+    const auto facts = look();
+    CHECK(facts.ucx_error == "");
+    CHECK(facts.link_error == "");
+    CHECK(facts.memfd_error == "");
+    CHECK(facts.huge_page_bytes >= 4096);
+    CHECK(judge(facts).usable());
+    // Looking once leaves nothing that a second look would stumble over.
+    CHECK(look().link_error == "");
+}
+
+TEST_CASE("doctor: UCX's listing is read, each pair once, other lines not") {
+    const auto found =
+        parse_resources("#\n#     component 1  :  tcp\n"
+                        "#            md 1  :  component 1  tcp \n"
+                        "#      resource 1  :  md 1  dev 1  flags -- tcp/lo\n"
+                        "#      resource 1  :  md 1  dev 1  flags -- tcp/lo\n"
+                        "#      resource 2  :  md 4  dev 2  flags -- rc_verbs/mlx5_0:1\n"
+                        "#      resource 3\n");
+    CHECK(found == std::vector<ucx_resource>{{"tcp", "lo"}, {"rc_verbs", "mlx5_0:1"}});
+}

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+// The UCX fabric against processes that are killed in the middle of a put.
+#include "tests/support/child_process.hpp"
+#include "tests/transport/fabric/fabric_loops.hpp"
+#include "tests/transport/fabric/fabric_probe.hpp"
+#include "transport/ucx/ucx_io.hpp"
+
+#include <charconv>
+#include <sys/prctl.h>
+#include <thread>
+
+using namespace kvferry;
+using namespace kvferry::testing;
+
+namespace {
+
+constexpr incarnation here_id{1}, child_id{2};
+constexpr const char* writer = "helper process: a rank that writes until it is killed";
+constexpr const char* target = "helper process: a rank that is written to until it is killed";
+constexpr std::uint64_t region_bytes = 32u << 20;
+
+std::string to_hex(const byte_buffer& bytes) {
+    std::string result;
+    for (auto byte : bytes)
+        for (auto nibble : {static_cast<unsigned>(byte) >> 4, static_cast<unsigned>(byte) & 15})
+            result.push_back("0123456789abcdef"[nibble]);
+    return result;
+}
+
+byte_buffer from_hex(std::string_view text) {
+    byte_buffer result;
+    for (std::size_t at = 0; at + 1 < text.size(); at += 2) {
+        unsigned value = 0;
+        std::from_chars(text.data() + at, text.data() + at + 2, value, 16);
+        result.push_back(static_cast<caf::byte>(value));
+    }
+    return result;
+}
+
+/// "fabric address/region address/access key", in one word for the other process.
+struct rendezvous {
+    byte_buffer address;
+    memory_region region;
+
+    std::string print() const {
+        return to_hex(address) + "/" + std::to_string(region.base_address) + "/"
+               + to_hex(region.access_key);
+    }
+    static rendezvous parse(const std::string& text) {
+        auto first = text.find('/'), second = text.rfind('/');
+        rendezvous result{from_hex(std::string_view{text}.substr(0, first)), {}};
+        result.region = {std::stoull(text.substr(first + 1)), region_bytes,
+                         memory_kind::host_private,
+                         from_hex(std::string_view{text}.substr(second + 1))};
+        return result;
+    }
+};
+
+struct rank {
+    fabric_loops loops;
+    fabric_probe probe{loops.system()};
+    fabric_probe arrivals{loops.system()};
+    fabric_memory memory{region_bytes};
+    fabric_actor fabric;
+    rendezvous meet;
+
+    explicit rank(incarnation self) {
+        auto made = spawn_ucx_io(loops.system(), loops.loop(0), {self, arrivals.sink(), {}});
+        REQUIRE(made);
+        fabric = loops.keep(0, *made);
+        auto described = probe.ask<fabric_description>(fabric, describe_fabric{});
+        auto registered = probe.ask<region_registered>(
+            fabric, register_region{memory.data(), memory.size(), memory_kind::host_private});
+        REQUIRE(described);
+        REQUIRE(registered);
+        meet = {
+            described->address,
+            {memory.address(), memory.size(), memory_kind::host_private, registered->access_key}};
+    }
+
+    /// Says where this rank is, as the first message of a link does.
+    void say_hello(endpoint_id over) {
+        auto frame = make_frame(child_id, 0);
+        auto text = meet.print();
+        auto* bytes = reinterpret_cast<const caf::byte*>(text.data());
+        frame.insert(frame.end(), bytes, bytes + text.size());
+        probe.tell(fabric, send_frame{over, std::move(frame)});
+    }
+
+    rendezvous await_hello() {
+        auto hello = arrivals.next<frame_arrived>().frame;
+        auto skip = make_frame(child_id, 0).size();
+        return rendezvous::parse(
+            {reinterpret_cast<const char*>(hello.data()) + skip, hello.size() - skip});
+    }
+
+    endpoint_id open(incarnation peer, const rendezvous& to) {
+        auto opened = probe.ask<endpoint_opened>(
+            fabric, open_endpoint{peer, to.address, {to.region}, probe.sink()});
+        REQUIRE(opened);
+        return opened->endpoint;
+    }
+};
+
+constexpr scattered_put half_of_the_region{16, 64, 16384};
+
+} // namespace
+
+TEST_CASE("helper process: a rank that writes until it is killed" * doctest::skip()) {
+    REQUIRE_FALSE(child_argument().empty());
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    rank self{child_id};
+    auto to = rendezvous::parse(child_argument());
+    auto over = self.open(here_id, to);
+    self.say_hello(over);
+    self.probe
+        .next<frame_arrived>(); // as on a real link, both sides are connected before data moves
+    fabric_memory source(half_of_the_region.source_bytes(), 1);
+    for (std::uint64_t number = 1;; ++number) {
+        self.probe.tell(self.fabric,
+                        start_put{transfer_id{number}, over,
+                                  half_of_the_region.job(source.address(), to.region.base_address),
+                                  self.probe.completions()});
+        std::memset(source.data(), static_cast<int>(number % 100 + 1), 4096);
+        if (self.probe.next<transfer_done>().result != agent_result::success)
+            return;
+    }
+}
+
+TEST_CASE("helper process: a rank that is written to until it is killed" * doctest::skip()) {
+    REQUIRE_FALSE(child_argument().empty());
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    rank self{child_id};
+    self.say_hello(self.open(here_id, rendezvous::parse(child_argument())));
+    self.probe.next<endpoint_failed>(); // bounded
+}
+
+TEST_CASE("ucx_io: a writer killed in the middle of a put costs its target nothing; after the "
+          "drain no byte comes") {
+    for (int round = 0; round < 4; ++round) {
+        CAPTURE(round);
+        rank here{here_id}; // one process is drained once
+        child_process child{writer, here.meet.print()};
+        auto over = here.open(child_id, here.await_hello());
+        here.probe.tell(here.fabric, send_frame{over, make_frame(here_id, 0)});
+        auto* first = static_cast<volatile std::byte*>(here.memory.data() + region_bytes / 2);
+        const auto until = clock::now() + fabric_patience;
+        auto landed = [&] {
+            for (std::uint64_t at = 0; at < region_bytes / 2; at += 16384)
+                if (first[at] != std::byte{0})
+                    return true;
+            return false;
+        };
+        while (!landed() && clock::now() < until)
+            std::this_thread::yield();
+        REQUIRE(landed());
+        {
+            // What is on its way when it dies stays in the sockets until the loop goes on.
+            auto hold = here.loops.hold(0);
+            child.kill();
+        }
+        REQUIRE_FALSE(here.probe.ask(here.fabric, drain_fabric{child_id}));
+        const std::vector<std::byte> then(here.memory.data(),
+                                          here.memory.data() + here.memory.size());
+        CHECK(here.probe.next<endpoint_failed>().endpoint == over);
+        REQUIRE_FALSE(here.probe.ask(here.fabric, drain_fabric{child_id}));
+        CHECK(std::memcmp(then.data(), here.memory.data(), then.size()) == 0);
+    }
+}
+
+TEST_CASE("ucx_io: a target killed in the middle of puts: each is answered once, then the owner is "
+          "told") {
+    rank here{here_id};
+    fabric_memory source(half_of_the_region.source_bytes(), 1);
+    std::uint64_t number = 0;
+    for (int round = 0; round < 4; ++round) {
+        CAPTURE(round);
+        child_process child{target, here.meet.print()};
+        auto to = here.await_hello();
+        auto over = here.open(child_id, to);
+        constexpr int puts = 8;
+        child.freeze(); // so that it dies in the middle
+        for (int i = 0; i < puts; ++i)
+            here.probe.tell(here.fabric, start_put{transfer_id{++number}, over,
+                                                   half_of_the_region.job(source.address(),
+                                                                          to.region.base_address),
+                                                   here.probe.completions()});
+        here.probe.settle(here.fabric);
+        child.kill();
+        CHECK(here.probe.doubts(puts) > 0);
+        CHECK(here.probe.next<endpoint_failed>().endpoint == over);
+        here.probe.settle(here.fabric);
+        CHECK(here.probe.waiting<transfer_done>() == 0);
+        CHECK(here.probe.waiting<endpoint_failed>() == 0);
+    }
+}

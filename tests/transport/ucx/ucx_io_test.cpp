@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+// The UCX fabric keeps the fabric's promises over TCP loopback, and leaves nothing behind.
+#include "tests/support/open_resources.hpp"
+#include "tests/transport/fabric/fabric_conformance.hpp"
+#include "tests/transport/fabric/fabric_loops.hpp"
+#include "tests/transport/fabric/fabric_staging_conformance.hpp"
+#include "tests/transport/loop/idle_cost.hpp"
+#include "transport/loop/system_call.hpp"
+#include "transport/ucx/ucx_io.hpp"
+
+#include <cerrno>
+
+namespace kvferry::testing {
+
+template <put_method method>
+struct ucx_kit_by : fabric_loops {
+    fabric_actor spawn(int number, incarnation self, frame_sink_actor sink) {
+        auto made = spawn_ucx_io(system(), loop(number), {self, sink, {}, method});
+        REQUIRE_MESSAGE(made, describe(made.error()));
+        return keep(number, *made);
+    }
+};
+
+using ucx_kit = ucx_kit_by<put_method::automatic>;
+/// UCX's emulation of RMA stands in for the hardware: the same calls. It checks no key, and a
+/// writer that dies or closes by force may abort its target, so those promises are not asked of it
+/// here.
+using ucx_rma_kit = ucx_kit_by<put_method::rma>;
+
+} // namespace kvferry::testing
+
+TYPE_TO_STRING(kvferry::testing::ucx_kit);
+TYPE_TO_STRING(kvferry::testing::ucx_rma_kit);
+KVFERRY_FABRIC_CONFORMANCE(ucx_kit)
+KVFERRY_FABRIC_STAGING_CONFORMANCE(ucx_kit)
+
+namespace kvferry::testing {
+TEST_CASE_TEMPLATE_INVOKE(fabric_frames, ucx_rma_kit);
+TEST_CASE_TEMPLATE_INVOKE(fabric_put, ucx_rma_kit);
+TEST_CASE_TEMPLATE_INVOKE(fabric_bounds, ucx_rma_kit);
+TEST_CASE_TEMPLATE_INVOKE(fabric_many, ucx_rma_kit);
+TEST_CASE_TEMPLATE_INVOKE(fabric_cancel, ucx_rma_kit);
+TEST_CASE_TEMPLATE_INVOKE(fabric_close, ucx_rma_kit);
+TEST_CASE_TEMPLATE_INVOKE(fabric_dial, ucx_rma_kit);
+TEST_CASE_TEMPLATE_INVOKE(fabric_duplicate, ucx_rma_kit);
+TEST_CASE_TEMPLATE_INVOKE(fabric_register, ucx_rma_kit);
+TEST_CASE_TEMPLATE_INVOKE(staging_put, ucx_rma_kit); // by message, beside puts by RMA
+TEST_CASE_TEMPLATE_INVOKE(staging_mixed, ucx_rma_kit);
+TEST_CASE_TEMPLATE_INVOKE(staging_turns, ucx_rma_kit);
+} // namespace kvferry::testing
+
+using namespace kvferry;
+using namespace kvferry::testing;
+
+TEST_CASE("ucx_io: a construction step that fails is named and leaves nothing behind") {
+    fabric_loops kit;
+    { // what UCX makes once in a process, it has made now
+        fabric_probe probe{kit.system()};
+        auto first = spawn_ucx_io(kit.system(), kit.loop(0), {});
+        REQUIRE(first);
+        REQUIRE_FALSE(probe.ask(*first, stop_io{}));
+    }
+    const auto before = open_resources();
+    for (const char* step :
+         {"ucp_config_read", "ucp_init", "ucp_worker_create", "ucp_worker_get_address",
+          "ucp_worker_set_am_recv_handler", "ucp_worker_get_efd", "epoll_ctl"}) {
+        CAPTURE(step);
+        failing_call failure{step, EMFILE};
+        auto made = spawn_ucx_io(kit.system(), kit.loop(0), {});
+        REQUIRE_FALSE(made);
+        CHECK_MESSAGE(text_of(made.error()).find(step) != std::string::npos,
+                      describe(made.error()));
+        CHECK(open_resources() == before);
+    }
+}
+
+TEST_CASE("ucx_io: memory that UCX refuses is refused by name") {
+    fabric_memory memory(4096);
+    fabric_pair<ucx_rma_kit> pair;
+    for (const char* step : {"ucp_mem_map", "ucp_rkey_pack"}) {
+        failing_call failure{step, ENOMEM};
+        auto refused = pair.probe.ask<region_registered>(
+            pair.target, register_region{memory.data(), memory.size(), memory_kind::host_private});
+        REQUIRE_FALSE(refused);
+        CHECK(code_of(refused.error()) == errc::registration_failed);
+        CHECK(text_of(refused.error()).find(step) != std::string::npos);
+    }
+    pair.share(memory);
+}
+
+TEST_CASE("ucx_io: an endpoint that UCX refuses at once fails as one that fails later") {
+    fabric_pair<ucx_kit> pair;
+    auto address = pair.address_of(pair.target);
+    endpoint_id refused;
+    {
+        failing_call failure{"ucp_ep_create", ENOMEM};
+        refused = pair.open();
+    }
+    auto failed = pair.probe.next<endpoint_failed>();
+    CHECK(failed.endpoint == refused);
+    pair.check_nothing_more();
+}
+
+TEST_CASE("ucx_io: a stop with puts in flight leaves no descriptor") {
+    auto round = [] {
+        const scattered_put shape{16, 16, 16384};
+        fabric_memory source(shape.source_bytes()), target(shape.target_bytes());
+        fabric_pair<ucx_kit> pair;
+        auto over = pair.open({pair.share(target)});
+        for (int i = 0; i < 10; ++i)
+            pair.put(over, shape.job(source.address(), target.address()));
+        REQUIRE_FALSE(pair.probe.ask(pair.writer, stop_io{}));
+        CHECK(pair.probe.waiting<transfer_done>() == 10);
+        REQUIRE_FALSE(pair.probe.ask(pair.target, stop_io{}));
+    };
+    round(); // what UCX and CAF make once in a process, they have made now
+    const auto before = open_resources();
+    round();
+    CHECK(open_resources() == before);
+}
+
+TEST_CASE("ucx_io: a killed fabric answers its puts and leaves no descriptor") {
+    auto round = [] {
+        const scattered_put shape{16, 64, 16384};
+        fabric_memory source(shape.source_bytes()), target(shape.target_bytes());
+        fabric_pair<ucx_kit> pair;
+        auto over = pair.open({pair.share(target)});
+        pair.check_alive(over, target);
+        auto hold = pair.kit.hold(1);
+        pair.put(over, shape.job(source.address(), target.address()));
+        pair.probe.settle(pair.writer);
+        pair.kit.kill(0);
+        CHECK(pair.probe.next<transfer_done>().result == agent_result::in_doubt);
+        pair.kit.await_death(0);
+    };
+    round();
+    const auto before = open_resources();
+    round();
+    CHECK(open_resources() == before);
+}
+
+TEST_CASE("ucx_io: two connected fabrics cost less than one percent of a core when idle") {
+    const scattered_put shape{2, 2, 4096};
+    fabric_memory target(shape.target_bytes());
+    fabric_pair<ucx_kit> pair;
+    auto over = pair.open({pair.share(target)});
+    pair.check_alive(over, target);
+    for (int number : {0, 1}) {
+        const auto cost = measure_idle_cost(pair.kit.loop(number));
+        CHECK_MESSAGE(cost.below_one_percent(), cost.processor.count(), " ns of ",
+                      cost.wall.count());
+    }
+}
+
+TEST_CASE("ucx_io: a drained peer that lives after all stays refused, and is not dialled again") {
+    const scattered_put shape{2, 2, 256};
+    fabric_memory source(shape.source_bytes(), 1), target(shape.target_bytes(), 0);
+    fabric_pair<ucx_kit> pair;
+    auto over = pair.open({pair.share(target)});
+    pair.check_alive(over, target);
+    REQUIRE_FALSE(pair.probe.ask(pair.target, drain_fabric{pair.writer_id}));
+    std::memset(target.data(), 0, target.size());
+    pair.put(over, shape.job(source.address(), target.address()));
+    auto done = pair.probe.next<transfer_done>();
+    CHECK(done.result == agent_result::failed);
+    CHECK(code_of(done.error) == errc::transfer_failed);
+    CHECK(std::count(target.data(), target.data() + target.size(), std::byte{0})
+          == std::ptrdiff_t(target.size()));
+    const auto again = pair.probe.ask<endpoint_opened>(
+        pair.target,
+        open_endpoint{pair.writer_id, pair.address_of(pair.writer), {}, pair.probe.sink()});
+    REQUIRE_FALSE(again);
+    CHECK(code_of(again.error()) == errc::peer_gone);
+}

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+# Whether device code is built (cuda_on), and with what; cuda_state says it to people.
+set(cuda_on OFF)
+set(cuda_state "off (KVFERRY_CUDA=OFF)")
+if(NOT KVFERRY_CUDA)
+    return()
+endif()
+include(CheckLanguage)
+if(NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
+    find_program(CMAKE_CUDA_COMPILER nvcc PATHS /usr/local/cuda/bin) # seldom in PATH
+    if(NOT CMAKE_CUDA_COMPILER)
+        unset(CMAKE_CUDA_COMPILER CACHE)
+    endif()
+endif()
+check_language(CUDA)
+if(CMAKE_CUDA_COMPILER)
+    if(NOT CMAKE_CUDA_ARCHITECTURES)
+        set(CMAKE_CUDA_ARCHITECTURES 90) # machine code for it, and PTX for what comes after
+    endif()
+    set(CMAKE_CUDA_STANDARD 20)
+    set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
+    enable_language(CUDA)
+    if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION) # CMake 3.25 does not know that nvcc has C++20
+        set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+    endif()
+    find_package(CUDAToolkit REQUIRED)
+    set(cuda_on ON)
+    set(cuda_state "${CMAKE_CUDA_COMPILER_VERSION}, architectures ${CMAKE_CUDA_ARCHITECTURES}, runtime linked statically")
+elseif(KVFERRY_CUDA STREQUAL AUTO)
+    set(cuda_state "off (no nvcc found; the host twin is built)")
+else()
+    message(FATAL_ERROR "KVFERRY_CUDA=${KVFERRY_CUDA}, but there is no nvcc: set CUDACXX or CMAKE_CUDA_COMPILER.")
+endif()

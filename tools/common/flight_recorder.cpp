@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// A thread that waits for a reason, and the signal handlers that give it one.
+#include "tools/common/flight_recorder.hpp"
+
+#include "actors/observe/trace_recording.hpp"
+#include "messages/trace/log.hpp"
+#include "transport/loop/system_call.hpp"
+
+#include <array>
+#include <atomic>
+#include <csignal>
+#include <cstdlib>
+#include <ctime>
+#include <filesystem>
+#include <sys/eventfd.h>
+#include <utility>
+
+namespace kvferry::tools {
+
+namespace {
+
+constexpr std::array signals{SIGTERM, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
+/// Longest wait of a dying thread: the writing thread may need a lock that the crash holds.
+constexpr int patience_ms = 2000;
+
+constinit std::atomic<int> wake_fd{-1};
+constinit std::atomic<int> fatal{0};
+constinit std::atomic<bool> written{false};
+constinit std::atomic<bool> ending{false};
+/// The newest reason that was not written yet; owned by who takes it.
+constinit std::atomic<std::string*> reason{nullptr};
+
+/// In a signal handler: only system calls and atomics.
+void on_signal(int number) {
+    int none = 0;
+    if (fatal.compare_exchange_strong(none, number)) {
+        ::eventfd_write(wake_fd, 1);
+        for (int waited = 0; waited < patience_ms && !written; waited += 10) {
+            const timespec pause{0, 10'000'000};
+            ::nanosleep(&pause, nullptr);
+        }
+    }
+    std::signal(number, SIG_DFL);
+    std::raise(number);
+}
+
+} // namespace
+
+std::string flight_recorder::folder() {
+    if (const char* wanted = std::getenv("KVFERRY_FLIGHT"))
+        return wanted;
+    std::error_code ignored;
+    return (std::filesystem::temp_directory_path(ignored) / "kvferry-flight").string();
+}
+
+caf::expected<std::unique_ptr<flight_recorder>> flight_recorder::start(std::string name,
+                                                                       std::string folder) {
+    unique_fd wake{::eventfd(0, EFD_CLOEXEC)};
+    if (!wake)
+        return system_error(errc::system_call_failed, "eventfd", "raise the limit of descriptors");
+    std::unique_ptr<flight_recorder> result{
+        new flight_recorder{std::move(name), std::move(folder), std::move(wake)}};
+    fatal = 0;
+    written = false;
+    ending = false;
+    wake_fd = result->wake_.get();
+    result->thread_ = std::thread{[self = result.get()] { self->run(); }};
+    for (auto number : signals)
+        std::signal(number, on_signal);
+    return result;
+}
+
+flight_recorder::flight_recorder(std::string name, std::string folder, unique_fd wake)
+    : name_(std::move(name)), folder_(std::move(folder)), wake_(std::move(wake)) {}
+
+flight_recorder::~flight_recorder() {
+    for (auto number : signals)
+        std::signal(number, SIG_DFL);
+    wake_fd = -1;
+    ending = true;
+    ::eventfd_write(wake_.get(), 1);
+    thread_.join();
+    delete reason.exchange(nullptr);
+}
+
+void flight_recorder::failed(const std::string& why) {
+    const int fd = wake_fd;
+    if (fd < 0)
+        return;
+    delete reason.exchange(new std::string{why});
+    ::eventfd_write(fd, 1);
+}
+
+void flight_recorder::run() {
+    for (bool last = false; !last;) {
+        eventfd_t count = 0;
+        ::eventfd_read(wake_.get(), &count);
+        last = ending; // before the reason is taken: none that came earlier is forgotten
+        const int number = fatal;
+        std::unique_ptr<std::string> why{reason.exchange(nullptr)};
+        if (number != 0)
+            why = std::make_unique<std::string>("signal " + std::to_string(number));
+        if (!why)
+            continue;
+        if (auto path = dump_trace(folder_, name_, *why))
+            logger().error("{}: the last events are in {}; kvferry trace show {} prints them", *why,
+                           *path, *path);
+        else
+            logger().error("{}: the last events cannot be written: {}", *why,
+                           describe(path.error()));
+        if (number != 0)
+            written = true;
+    }
+}
+
+} // namespace kvferry::tools

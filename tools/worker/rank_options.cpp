@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+// From flags to layout, page table and worker options.
+#include "tools/worker/rank_options.hpp"
+
+#include "messages/local/type_ids.hpp"
+#include "tools/common/key_values.hpp"
+
+namespace kvferry::tools {
+
+namespace {
+
+/// Reads several numbers; the first error is kept, the rest are skipped.
+class number_reader {
+public:
+    explicit number_reader(const key_values& from) : from_(from) {}
+
+    void read(std::string_view key, std::uint32_t& to) {
+        if (error)
+            return;
+        if (auto value = from_.number(key, to))
+            to = *value;
+        else
+            error = value.error();
+    }
+
+    caf::error error;
+
+private:
+    const key_values& from_;
+};
+
+caf::error unknown(const std::string& option, const std::string& value, const char* choices) {
+    return make_error(errc::invalid_argument, option + ": '" + value + "' is none of " + choices);
+}
+
+} // namespace
+
+caf::expected<parallelism> parse_layout(std::string_view text, std::uint32_t layers) {
+    auto values =
+        key_values::parse("--layout", text, {"tp", "tp_rank", "pp", "pp_rank", "attention_dp"});
+    if (!values)
+        return values.error();
+    parallelism result;
+    std::uint32_t attention_dp = 0;
+    number_reader reader{*values};
+    reader.read("tp", result.tp_size);
+    reader.read("tp_rank", result.tp_rank);
+    reader.read("pp", result.pp_size);
+    reader.read("pp_rank", result.pp_rank);
+    reader.read("attention_dp", attention_dp);
+    if (reader.error)
+        return reader.error;
+    if (result.pp_size == 0 || result.pp_size > layers)
+        return make_error(errc::invalid_argument, "--layout: pp=" + std::to_string(result.pp_size)
+                                                      + " for " + std::to_string(layers)
+                                                      + " layers");
+    result.attention_dp = attention_dp != 0;
+    for (std::uint32_t stage = 0; stage < result.pp_size; ++stage)
+        result.layers_per_stage.push_back(layers / result.pp_size
+                                          + (stage < layers % result.pp_size));
+    return result;
+}
+
+caf::expected<cache_format> parse_model(std::string_view text) {
+    auto values = key_values::parse(
+        "--model", text,
+        {"layers", "heads", "head_dim", "element_bytes", "tokens_per_block", "kind", "order"});
+    if (!values)
+        return values.error();
+    cache_format result;
+    result.layers = 4;
+    result.kv_heads = 4;
+    result.head_dim = 16;
+    result.tokens_per_block = 16;
+    number_reader reader{*values};
+    reader.read("layers", result.layers);
+    reader.read("heads", result.kv_heads);
+    reader.read("head_dim", result.head_dim);
+    reader.read("element_bytes", result.element_bytes);
+    reader.read("tokens_per_block", result.tokens_per_block);
+    if (reader.error)
+        return reader.error;
+    result.element_type = std::to_string(result.element_bytes) + " bytes";
+    const auto kind = values->text("kind", "gqa");
+    const auto order = values->text("order", "hnd");
+    if (kind != "gqa" && kind != "mla")
+        return unknown("--model: kind", kind, "gqa, mla");
+    if (order != "hnd" && order != "nhd")
+        return unknown("--model: order", order, "hnd, nhd");
+    result.kind = kind == "mla" ? attention_kind::mla : attention_kind::gqa;
+    result.layout = order == "nhd" ? mapper_kind::nhd : mapper_kind::hnd;
+    return result;
+}
+
+caf::expected<rank_plan> plan_rank(const rank_options& options) {
+    auto format = parse_model(options.model);
+    if (!format)
+        return format.error();
+    auto layout = parse_layout(options.layout, format->layers);
+    if (!layout)
+        return layout.error();
+    auto route = parse_route_choice(options.route);
+    if (!route)
+        return add_context(route.error(), "--route");
+    if (options.memory != "shared" && options.memory != "private" && options.memory != "cuda"
+        && options.memory != "twin")
+        return unknown("--memory", options.memory, "shared, private, cuda, twin");
+    auto pages = build_page_table(*format, *layout, {.slot_count = options.slots});
+    if (!pages)
+        return pages.error();
+    rank_plan result;
+    result.pool_bytes = footprint_bytes(pages->pools.front());
+    result.pages = std::move(*pages);
+    auto& worker = result.worker;
+    worker.instance = options.instance;
+    worker.layout = *layout;
+    worker.port = options.port;
+    worker.info_endpoint = options.info_endpoint;
+    worker.route = *route;
+    worker.devices.multiprocessors = options.multiprocessors;
+    worker.devices.twins = options.memory == "twin";
+    worker.devices.share_staging = !options.send_staged;
+    worker.same_host_link = options.same_host_link;
+    worker.bounds.session_deadline = options.session_deadline;
+    worker.bounds.transfer_deadline = options.session_deadline;
+    worker.bounds.dial_deadline = options.dial_deadline;
+    worker.bounds.info_deadline = options.dial_deadline;
+    worker.bounds.stop_deadline = options.stop_deadline;
+    worker.bounds.digests = true; // a rank to test with
+    return result;
+}
+
+} // namespace kvferry::tools

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// How one rank is described on a command line, and what follows from it.
+#pragma once
+
+#include "actors/host/worker.hpp"
+#include "transport/planner/page_table_builder.hpp"
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace kvferry::tools {
+
+/// The flags of `kvferry worker` as they were given.
+struct rank_options {
+    std::string instance = "instance";
+    std::string layout;
+    std::string info_endpoint;
+    std::uint16_t port = 0;
+    std::string model = "layers=4,heads=4,head_dim=16,element_bytes=2,tokens_per_block=16";
+    std::uint32_t slots = 64;
+    std::string memory = "shared";
+    /// Of memory "cuda".
+    int device = 0;
+    /// Of a device, for its copies.
+    std::uint32_t multiprocessors = device_options{}.multiprocessors;
+    std::string route = "auto";
+    bool same_host_link = true;
+    bool send_staged = false;
+    std::chrono::milliseconds session_deadline = limits{}.session_deadline;
+    std::chrono::milliseconds dial_deadline = limits{}.dial_deadline;
+    std::chrono::milliseconds stop_deadline = limits{}.stop_deadline;
+    std::optional<std::uint64_t> fill_seed;
+    /// Folder for a recording; empty: none.
+    std::string trace;
+};
+
+/// What a rank is started with.
+struct rank_plan {
+    worker_options worker;
+    page_table pages;
+    std::uint64_t pool_bytes = 0;
+};
+
+/// "tp=2,tp_rank=1,pp=1,pp_rank=0,attention_dp=0". `layers` of the model are spread over the
+/// stages as evenly as can be, the first stages taking the rest.
+caf::expected<parallelism> parse_layout(std::string_view, std::uint32_t layers);
+
+/// "layers=4,heads=4,head_dim=16,element_bytes=2,tokens_per_block=16,kind=gqa,order=hnd".
+caf::expected<cache_format> parse_model(std::string_view);
+
+/// invalid_argument names the option.
+caf::expected<rank_plan> plan_rank(const rank_options&);
+
+} // namespace kvferry::tools

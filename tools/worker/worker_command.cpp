@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+// The command line of `kvferry worker` and its loop over standard input.
+#include "actors/observe/trace_recording.hpp"
+#include "tools/common/process_tracing.hpp"
+#include "tools/common/subcommand.hpp"
+#include "tools/worker/rank_host.hpp"
+
+#include <CLI/CLI.hpp>
+#include <caf/scoped_actor.hpp>
+
+#include <csignal>
+#include <iostream>
+#include <memory>
+
+namespace kvferry::tools {
+
+namespace {
+
+constexpr const char* protocol_text = R"(
+Standard output has one JSON object per line, named by its "event"; standard input takes one per
+line, named by "do". A command is answered by one line, in order; outcomes and releases come in
+between, when they happen. End of input means stop. Exit status: 0 after a clean stop, 1 when the
+rank could not start or its pages could not be proven quiet at the end, 2 for a wrong flag.
+
+  {"do":"send","rid":7,"slots":[0,1,2],"prompt_tokens":40}            context side
+      "aux":{"first_tokens":[5]}     aux is required and sent as well
+      "tokens":[0,16],"last":false   a piece of the prompt; send again for the rest
+      "first_block":2                slots[0] holds this block of the request
+  {"do":"open","rid":7,"aux":false}  only opens the session that `send` would open
+  {"do":"receive","rid":7,"context":"127.0.0.1:4711","slots":[8,9,10],"prompt_tokens":40}
+      "aux":true                     the outcome waits for the aux record too
+      "dp_rank":1                    context DP group that runs the request
+  {"do":"cancel","rid":7}            {"do":"status","rid":7}   "side":"context" when it has both
+  {"do":"fill","slots":[0,1,2],"prompt_tokens":40,"seed":9}
+      content of a request's blocks: every row of bytes follows from seed, layer, key or value,
+      head and token of the whole cache, so that ranks split in any way hold parts of the same
+  {"do":"check","slots":[8,9,10],"prompt_tokens":40,"seed":9}         compares with that content
+  {"do":"digest","slots":[8,9,10]}   of all bytes of these slots
+  {"do":"await","slot":9,"block":1,"seed":9,"deadline_ms":5000}       until the block's first token is there
+  {"do":"statistics"}   {"do":"stop"}
+      open, send and receive take "deadline_ms" (default: --session-deadline): to the first piece,
+      and as long again from there to the outcome
+
+Example, context rank:
+  < {"event":"ready","info_endpoint":"127.0.0.1:4711","instance":"context","pid":61,"rank":0,...}
+  > {"do":"fill","slots":[0,1,2],"prompt_tokens":40,"seed":9}
+  < {"bytes":20480,"event":"filled"}
+  > {"do":"send","rid":7,"slots":[0,1,2],"prompt_tokens":40}
+  < {"event":"sending","rid":7}
+  < {"bytes":24576,"error":null,"event":"outcome","rid":7,"route":"mapped","side":"context",
+     "state":"KV_TRANSFERRED",...}
+  < {"event":"released","rid":7,"side":"context"}
+and its generation rank:
+  > {"do":"receive","rid":7,"context":"127.0.0.1:4711","slots":[8,9,10],"prompt_tokens":40}
+  < {"event":"receiving","rid":7}
+  < {"event":"outcome","rid":7,"side":"generation","state":"KV_TRANSFERRED",...}
+  < {"event":"released","rid":7,"side":"generation"}
+  > {"do":"check","slots":[8,9,10],"prompt_tokens":40,"seed":9}
+  < {"event":"checked","ok":true,...})";
+
+int run_worker(const rank_options& options) {
+    std::signal(SIGPIPE, SIG_IGN); // a script that is gone is an end of input, nothing worse
+    const auto flight = start_flight_recorder(options.instance);
+    std::unique_ptr<trace_recording> recording;
+    if (!options.trace.empty()) {
+        auto started = trace_recording::start(options.trace, options.instance);
+        if (!started) {
+            std::cerr << "kvferry worker: --trace: " << text_of(started.error()) << "\n";
+            return exit_usage;
+        }
+        recording = std::move(*started);
+    }
+    runtime actors;
+    auto out =
+        actors.system().spawn<line_writer_actor::stateful_impl<line_writer_state>, caf::detached>();
+    auto flush = [&] {
+        caf::scoped_actor self{actors.system()};
+        self->request(out, std::chrono::seconds{5}, stop_io{}).receive([] {}, [](caf::error&) {});
+    };
+    auto host = rank_host::start(actors, options, out);
+    if (!host) {
+        tell_from_outside(out, line_of(error_event("start", host.error())));
+        flush();
+        return code_of(host.error()) == errc::invalid_argument ? exit_usage : exit_failure;
+    }
+    for (std::string line; std::getline(std::cin, line) && (*host)->run(line);) {
+    }
+    const auto clean = (*host)->stop();
+    flush();
+    if (!clean) {
+        recording.reset();
+        std::_Exit(exit_failure); // threads that own mappings stay as they are: the end of the
+                                  // process is the proof
+    }
+    return exit_success;
+}
+
+} // namespace
+
+} // namespace kvferry::tools
+
+namespace kvferry {
+
+void add_worker(CLI::App& app, int& status) {
+    auto* command = app.add_subcommand("worker", "Run one rank, driven by JSON lines");
+    auto options = std::make_shared<tools::rank_options>();
+    const auto milliseconds = [command](const char* flag, std::chrono::milliseconds& to,
+                                        const char* text) {
+        command
+            ->add_option_function<std::int64_t>(
+                flag, [&to](std::int64_t value) { to = std::chrono::milliseconds{value}; }, text)
+            ->check(CLI::Range(std::int64_t{1}, std::int64_t{86'400'000}))
+            ->type_name("MS")
+            ->default_str(std::to_string(to.count()));
+    };
+    command->add_option("--instance", options->instance, "Name of the instance")
+        ->capture_default_str();
+    command->add_option("--layout", options->layout,
+                        "Place of the rank: tp=2,tp_rank=0,pp=1,pp_rank=0,attention_dp=0");
+    command
+        ->add_option("--model", options->model,
+                     "Shape of the whole cache; also kind=gqa|mla, order=hnd|nhd")
+        ->capture_default_str();
+    command->add_option("--slots", options->slots, "Blocks that the pool holds")
+        ->capture_default_str();
+    command
+        ->add_option("--memory", options->memory,
+                     "shared: peers on this machine may map the pool; private: they cannot; cuda: "
+                     "it lies on a device; twin: it stands in for that, without a GPU")
+        ->check(CLI::IsMember({"shared", "private", "cuda", "twin"}))
+        ->capture_default_str();
+    command->add_option("--device", options->device, "Of memory cuda")->capture_default_str();
+    command
+        ->add_option("--multiprocessors", options->multiprocessors, "Of a device, for its copies")
+        ->check(CLI::Range(1, 1024))
+        ->capture_default_str();
+    command->add_option("--info-endpoint", options->info_endpoint,
+                        "host:port of rank 0; rank 0 itself leaves it out");
+    command->add_option("--port", options->port, "Rank 0: port of its info endpoint; 0 picks one")
+        ->capture_default_str();
+    command->add_option("--route", options->route, "Route of what this rank sends")
+        ->check(CLI::IsMember({"auto", "mapped", "direct", "staged"}))
+        ->capture_default_str();
+    command->add_flag("!--no-same-host-link", options->same_host_link,
+                      "Treat peers of this machine like peers of another one");
+    command->add_flag(
+        "--send-staged", options->send_staged,
+        "Send staged bytes to peers of this machine too, whose devices could read them");
+    milliseconds("--session-deadline", options->session_deadline, "From open to outcome");
+    milliseconds("--dial-deadline", options->dial_deadline,
+                 "One link, or one question to an info endpoint");
+    milliseconds("--stop-deadline", options->stop_deadline, "The stop at the end");
+    command->add_option("--fill-seed", options->fill_seed,
+                        "Start with this content: slot i holds block i");
+    command
+        ->add_option("--trace", options->trace,
+                     "Record all messages into this folder, for `kvferry trace`")
+        ->type_name("RUN");
+    command->footer(tools::protocol_text);
+    command->callback([options, &status] { status = tools::run_worker(*options); });
+}
+
+} // namespace kvferry

@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+// What happens on a rank, as the JSON lines that `kvferry worker` prints.
+#pragma once
+
+#include "messages/local/local_messages.hpp"
+
+#include <nlohmann/json.hpp>
+
+namespace kvferry::tools {
+
+using json = nlohmann::json;
+
+json error_json(const caf::error&);
+json event_of(const session_finished&, std::chrono::milliseconds since_open);
+json event_of(const session_released&);
+json event_of(const session_status&);
+json event_of(const worker_statistics&);
+json error_event(const json& command, const caf::error&);
+
+/// One line without its newline; bytes that are no UTF-8 are replaced.
+std::string line_of(const json&);
+
+} // namespace kvferry::tools

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+// Turns, pieces and the one end of every copy.
+#include "transport/copy/copy_io.hpp"
+
+#include "messages/trace/handle.hpp"
+#include "transport/copy/copy_bytes.hpp"
+
+#include <algorithm>
+#include <exception>
+#include <utility>
+
+namespace kvferry {
+
+namespace {
+
+constexpr const char* mapped_copy = "copy (mapped)";
+
+/// Copies the stretches that `cursor` gives out, at most `bytes_max` bytes of them.
+void copy(const copy_job& job, plan_cursor& cursor, std::uint64_t bytes_max) {
+    auto left = bytes_max;
+    auto next = cursor.next(job, left);
+    while (next) {
+        const auto now = *next;
+        left -= now.bytes;
+        next = left > 0 ? cursor.next(job, left) : std::nullopt;
+        auto* to = reinterpret_cast<void*>(now.target_address);
+        const auto* from = reinterpret_cast<const void*>(now.source_address);
+        const auto* after = next ? reinterpret_cast<const void*>(next->source_address) : nullptr;
+        if (job.past_cache)
+            copy_past_cache(to, from, now.bytes, after);
+        else
+            copy_through_cache(to, from, now.bytes, after);
+    }
+    if (job.past_cache)
+        finish_past_cache();
+}
+
+/// The plan itself has been checked; here it must fit to the pools that it is bound to.
+caf::error check(const start_copy& message) {
+    auto invalid = [&](const char* why) {
+        return make_error(errc::plan_invalid, "transfer " + to_string(message.id) + ": " + why);
+    };
+    if (!message.job.plan)
+        return invalid("no plan");
+    for (const auto& part : message.job.plan->parts) {
+        if (!part.layout || (part.layout->runs.empty() && !part.slots.empty()))
+            return invalid("a part without a template");
+        if (part.source_pool >= message.job.source_pools.size()
+            || part.target_pool >= message.job.target_pools.size())
+            return invalid("a part of a pool that has no address");
+    }
+    return {};
+}
+
+} // namespace
+
+copy_io_state::copy_io_state(stepping_copy_actor::pointer self, dependencies with)
+    : self_(self), with_(std::move(with)) {}
+
+stepping_copy_actor::behavior_type copy_io_state::make_behavior() {
+    return {
+        handle(this, &copy_io_state::on_start),
+        handle(this, &copy_io_state::on_cancel),
+        handle(this, &copy_io_state::on_stop),
+        handle(this, &copy_io_state::on_step),
+    };
+}
+
+void copy_io_state::on_start(start_copy& message) {
+    const auto taken = clock::now();
+    record_io(self_, trace::instant::io_begin, mapped_copy, message.id.value,
+              message.job.plan ? message.job.plan->bytes : 0);
+    auto problem =
+        is_live(message.id)
+            ? make_error(errc::duplicate, "transfer " + to_string(message.id) + " is being copied")
+            : check(message);
+    transfer asked{message.id, std::move(message.job), message.reply_to, {}};
+    if (problem)
+        return finish(asked, agent_result::failed, std::move(problem));
+    asked.posting = clock::now() - taken;
+    transfers_.push_back(std::move(asked));
+    ask_for_step();
+}
+
+void copy_io_state::on_step(const copy_step&) {
+    stepping_ = false;
+    if (transfers_.empty())
+        return;
+    ask_for_step(); // first, so that nothing that fails below can stop the others
+    auto turn = std::move(transfers_.front());
+    transfers_.pop_front();
+    try {
+        if (!copy_piece(turn)) {
+            transfers_.push_back(std::move(turn));
+        } else if (turn.cursor.bytes() == turn.job.plan->bytes) {
+            finish(turn, agent_result::success, {});
+        } else {
+            finish(turn, agent_result::failed,
+                   make_error(errc::plan_invalid, "transfer " + to_string(turn.id) + ": a plan of "
+                                                      + std::to_string(turn.job.plan->bytes)
+                                                      + " bytes held "
+                                                      + std::to_string(turn.cursor.bytes())));
+        }
+    } catch (const std::exception& thrown) {
+        finish(turn, agent_result::failed,
+               make_error(errc::transfer_failed,
+                          "transfer " + to_string(turn.id) + ": " + thrown.what()));
+    }
+}
+
+/// True when that was the last piece.
+bool copy_io_state::copy_piece(transfer& x) const {
+    if (x.began == time_point{})
+        x.began = clock::now();
+    const auto before = x.cursor.bytes();
+    copy(x.job, x.cursor, with_.bounds.copy_piece_bytes_max);
+    return x.cursor.bytes() == x.job.plan->bytes || x.cursor.bytes() == before;
+}
+
+void copy_io_state::ask_for_step() {
+    if (!std::exchange(stepping_, true))
+        tell(self_, stepping_copy_actor{self_}, copy_step{});
+}
+
+void copy_io_state::on_cancel(const cancel_transfer& message) {
+    auto found = std::find_if(transfers_.begin(), transfers_.end(),
+                              [&](const transfer& x) { return x.id == message.id; });
+    if (found == transfers_.end())
+        return;
+    finish(*found, agent_result::failed,
+           make_error(errc::cancelled, "copy " + to_string(message.id) + " was cancelled after "
+                                           + std::to_string(found->cursor.bytes()) + " bytes"));
+    transfers_.erase(found);
+}
+
+caf::result<void> copy_io_state::on_stop(const stop_io&) {
+    auto left = std::exchange(transfers_, {});
+    for (auto& x : left)
+        finish(x, agent_result::failed, make_error(errc::stopped, "copy_io has stopped"));
+    self_->quit();
+    return caf::unit;
+}
+
+bool copy_io_state::is_live(transfer_id id) const {
+    return std::any_of(transfers_.begin(), transfers_.end(),
+                       [id](const transfer& x) { return x.id == id; });
+}
+
+void copy_io_state::finish(transfer& x, agent_result result, caf::error reason) {
+    record_io(self_, trace::instant::io_end, mapped_copy, x.id.value, x.cursor.bytes());
+    tell(self_, x.reply_to,
+         transfer_done{x.id, result, x.cursor.bytes(), std::move(reason), x.began, clock::now(),
+                       x.posting});
+}
+
+copy_actor spawn_copy_io(caf::actor_system& system, placement where,
+                         copy_io_state::dependencies with) {
+    return spawn_at<stepping_copy_actor, copy_io_state>(system, where, std::move(with));
+}
+
+void copy_now(const copy_job& job) {
+    plan_cursor cursor;
+    if (job.plan->bytes > 0)
+        copy(job, cursor, job.plan->bytes);
+}
+
+} // namespace kvferry

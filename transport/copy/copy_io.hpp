@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// Host copies on a thread of their own, a piece at a time: transfers take turns by bytes, and
+// cancels and new transfers are heard between two pieces.
+#pragma once
+
+#include "messages/limits.hpp"
+#include "messages/local/local_messages.hpp"
+#include "transport/loop/resident.hpp"
+#include "transport/planner/plan_expand.hpp"
+
+#include <deque>
+#include <vector>
+
+namespace kvferry {
+
+/// What copy_io tells itself beside what every copy actor understands.
+using stepping_copy_actor = copy_actor::extend<
+    // Copy the next piece.
+    caf::result<void>(copy_step)>;
+
+class copy_io_state {
+public:
+    static inline constexpr const char* name = "copy_io";
+
+    struct dependencies {
+        /// Used: copy_piece_bytes_max.
+        limits bounds;
+    };
+
+    copy_io_state(stepping_copy_actor::pointer self, dependencies);
+
+    stepping_copy_actor::behavior_type make_behavior();
+
+private:
+    struct transfer {
+        transfer_id id;
+        copy_job job;
+        completion_actor reply_to;
+        plan_cursor cursor;
+        std::chrono::nanoseconds posting{0};
+        time_point began = {};
+    };
+
+    void on_start(start_copy&);
+    void on_cancel(const cancel_transfer&);
+    caf::result<void> on_stop(const stop_io&);
+    void on_step(const copy_step&);
+
+    bool is_live(transfer_id) const;
+    bool copy_piece(transfer&) const;
+    void ask_for_step();
+    void finish(transfer&, agent_result, caf::error);
+
+    stepping_copy_actor::pointer self_;
+    dependencies with_;
+    /// In turn: the front one gets the next piece.
+    std::deque<transfer> transfers_;
+    /// A copy_step is on its way; there is never more than one.
+    bool stepping_ = false;
+};
+
+/// A copy actor at a place: a loop of its own, or CAF's scheduler.
+copy_actor spawn_copy_io(caf::actor_system&, placement, copy_io_state::dependencies);
+
+/// The whole job at once, on the caller's thread: for jobs of limits::inline_copy_bytes_max.
+void copy_now(const copy_job&);
+
+} // namespace kvferry

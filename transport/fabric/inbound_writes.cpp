@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+// Checks and copies of puts by message.
+#include "transport/fabric/inbound_writes.hpp"
+
+#include "messages/trace/planted_bug.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+#include <string>
+
+namespace kvferry {
+
+namespace {
+
+constexpr std::size_t fences_max = 4096;
+
+} // namespace
+
+void inbound_writes::allow(region_id id, std::byte* base, std::uint64_t bytes, std::uint64_t secret,
+                           std::span<std::byte> staging) {
+    regions_[id] = {base, bytes, secret, !staging.empty()};
+    if (!staging.empty())
+        staging_.add_region(id, staging);
+}
+
+bool inbound_writes::forbid(region_id id) {
+    staging_.remove_region(id);
+    return regions_.erase(id) != 0;
+}
+
+caf::expected<const inbound_writes::region*>
+inbound_writes::find_region(std::uint64_t sender, std::uint64_t id, std::uint64_t secret) const {
+    if (fenced_.contains(incarnation{sender}) && !planted(planted_bug::fence_ignored))
+        return make_error(errc::transfer_failed, "incarnation " + std::to_string(sender)
+                                                     + " counts as gone here: dial again");
+    auto found = regions_.find(region_id{id});
+    if (found == regions_.end() || found->second.secret != secret)
+        return make_error(errc::transfer_failed,
+                          "its access key is for no region that is registered "
+                          "here (any more): ask for the peer's regions again");
+    return &found->second;
+}
+
+caf::expected<const inbound_writes::region*> inbound_writes::check(const write_head& head,
+                                                                   std::size_t count) const {
+    auto found = find_region(head.sender, head.region, head.secret);
+    if (!found)
+        return found;
+    const auto& region = **found;
+    const auto base = reinterpret_cast<std::uint64_t>(region.base);
+    if (head.address < base || head.address - base > region.bytes
+        || count > region.bytes - (head.address - base))
+        return make_error(errc::plan_invalid,
+                          std::to_string(count) + " bytes at " + std::to_string(head.address)
+                              + " are outside region " + std::to_string(head.region));
+    return found;
+}
+
+inbound_writes::put_state& inbound_writes::find(std::uint64_t sender, std::uint64_t put) {
+    const put_key key{sender, put};
+    if (auto found = puts_.find(key); found != puts_.end())
+        return found->second;
+    if (puts_.size() >= puts_max_) { // what a lost link left behind is the oldest
+        auto oldest =
+            std::min_element(puts_.begin(), puts_.end(), [](const auto& a, const auto& b) {
+                return a.second.born < b.second.born;
+            });
+        staging_.abandon(oldest->first);
+        puts_.erase(oldest);
+    }
+    auto& fresh = puts_[key];
+    fresh.born = ++last_born_;
+    return fresh;
+}
+
+void inbound_writes::place(const write_head& head, const void* bytes, std::size_t count) {
+    auto& put = find(head.sender, head.put);
+    auto to = check(head, count);
+    auto problem = to ? caf::error{} : std::move(to.error());
+    if (!problem && (*to)->on_device)
+        problem = staging_.place({head.sender, head.put}, region_id{head.region}, head.address,
+                                 bytes, count);
+    else if (!problem)
+        std::memcpy(reinterpret_cast<void*>(head.address), bytes, count);
+    piece_over({head.sender, head.put}, put, std::move(problem));
+}
+
+void inbound_writes::piece_over(put_key key, put_state& put, caf::error problem) {
+    if (problem) {
+        ++refused_pieces_;
+        if (!put.refused)
+            put.refused = std::move(problem);
+    }
+    ++put.pieces;
+    finish_if_complete(key);
+}
+
+void inbound_writes::end(const write_end_head& head, byte_buffer return_address) {
+    auto& put = find(head.sender, head.put);
+    put.expected = head.pieces;
+    put.return_address = std::move(return_address);
+    finish_if_complete({head.sender, head.put});
+}
+
+// -- memory on a device -------------------------------------------------------------------------
+
+void inbound_writes::ask(const credit_ask_head& head, byte_buffer return_address) {
+    auto found = find_region(head.sender, head.region, head.secret);
+    if (!found) {
+        refused_asks_.push_back({incarnation{head.sender}, head.put, std::move(return_address), 0,
+                                 std::move(found.error())});
+        return;
+    }
+    find(head.sender, head.put).return_address = std::move(return_address);
+    std::optional<std::uint32_t> source;
+    if (head.source_region <= std::numeric_limits<std::uint32_t>::max())
+        source = static_cast<std::uint32_t>(head.source_region);
+    staging_.ask({head.sender, head.put}, region_id{head.region}, head.bytes, source);
+}
+
+void inbound_writes::refer(const refer_head& head, byte_view stretches) {
+    auto& put = find(head.sender, head.put);
+    piece_over({head.sender, head.put}, put, refer_all(head, stretches));
+}
+
+caf::error inbound_writes::refer_all(const refer_head& head, byte_view stretches) {
+    referred_stretch next;
+    if (stretches.size() % sizeof next != 0)
+        return make_error(errc::malformed_message, "a list of stretches ends in the middle of one");
+    for (std::size_t at = 0; at < stretches.size(); at += sizeof next) {
+        std::memcpy(static_cast<void*>(&next), stretches.data() + at, sizeof next);
+        auto to =
+            check({head.sender, head.put, head.region, head.secret, next.address}, next.bytes);
+        auto problem = to ? staging_.refer({head.sender, head.put}, region_id{head.region},
+                                           next.address, next.offset, next.bytes)
+                          : std::move(to.error());
+        if (problem)
+            return problem;
+    }
+    return {};
+}
+
+std::vector<granted_credit> inbound_writes::take_granted() {
+    auto result = std::exchange(refused_asks_, {});
+    for (auto& x : staging_.take_grants())
+        if (auto put = puts_.find(x.put); put != puts_.end())
+            result.push_back({incarnation{x.put.first}, x.put.second, put->second.return_address,
+                              x.bytes, std::move(x.refused), x.by_reference});
+    return result;
+}
+
+void inbound_writes::scattered(std::uint64_t number, const transfer_done& message) {
+    const auto ended = staging_.scattered(number, message.result == agent_result::in_doubt);
+    auto found = puts_.find(ended.put);
+    if (found == puts_.end())
+        return;
+    auto& put = found->second;
+    put.in_doubt = put.in_doubt || ended.in_doubt;
+    if (message.result != agent_result::success && !put.refused)
+        put.refused = message.error
+                          ? message.error
+                          : make_error(errc::transfer_failed, "the device gave no reason");
+    finish_if_complete(ended.put);
+}
+
+void inbound_writes::lost(incarnation writer) {
+    for (auto it = puts_.lower_bound({writer.value, 0});
+         it != puts_.end() && it->first.first == writer.value; ++it)
+        staging_.abandon(it->first);
+}
+
+// -- ends ---------------------------------------------------------------------------------------
+
+/// What was granted and not sent by then is given up: the writer has stopped before its end.
+void inbound_writes::finish_if_complete(put_key key) {
+    auto found = puts_.find(key);
+    auto& put = found->second;
+    if (put.expected != put.pieces)
+        return;
+    staging_.complete(key);
+    staging_.abandon(key);
+    if (staging_.is_busy(key))
+        return;
+    finished_.push_back({incarnation{key.first}, key.second, std::move(put.return_address),
+                         std::move(put.refused), put.in_doubt});
+    puts_.erase(found);
+}
+
+std::vector<finished_writes> inbound_writes::take_finished() {
+    return std::exchange(finished_, {});
+}
+
+void inbound_writes::fence(incarnation writer) {
+    lost(writer);
+    if (!fenced_.insert(writer).second)
+        return;
+    fenced_in_order_.push_back(writer);
+    if (fenced_in_order_.size() > fences_max) {
+        fenced_.erase(fenced_in_order_.front());
+        fenced_in_order_.erase(fenced_in_order_.begin());
+    }
+}
+
+} // namespace kvferry

@@ -1,0 +1,137 @@
+// SPDX-License-Identifier: Apache-2.0
+// The target's half of puts by message: the regions that may be written, and how far each put is.
+//
+// Every byte that a peer writes here is copied by place(), on the loop's thread, after its key and
+// its bounds have been checked. So nobody writes while the loop does something else, and a writer
+// that is fenced never writes again, whatever of it is still on its way. What is for memory on a
+// device is placed in staging memory, and its put is complete when the device has scattered it.
+#pragma once
+
+#include "messages/errors.hpp"
+#include "messages/limits.hpp"
+#include "messages/local/local_messages.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/wire/codec.hpp"
+#include "transport/fabric/inbound_staging.hpp"
+#include "transport/fabric/ucx_wire.hpp"
+
+#include <map>
+#include <optional>
+#include <set>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+namespace kvferry {
+
+/// A put is complete: tell its writer.
+struct finished_writes {
+    incarnation writer;
+    std::uint64_t put = 0;
+    /// Fabric address of the writer.
+    byte_buffer return_address;
+    /// Why some of it was not written.
+    caf::error refused;
+    /// The device may still be writing.
+    bool in_doubt = false;
+};
+
+/// A put may send more: tell its writer.
+struct granted_credit {
+    incarnation writer;
+    std::uint64_t put = 0;
+    /// Fabric address of the writer.
+    byte_buffer return_address;
+    std::uint64_t bytes = 0;
+    /// Why it never may.
+    caf::error refused;
+    bool by_reference = false;
+};
+
+class inbound_writes {
+public:
+    /// Puts that are remembered at a time; beyond that the oldest one is forgotten.
+    explicit inbound_writes(std::size_t puts_max = 65536,
+                            std::size_t chunk_bytes = limits{}.staging_piece_bytes_max)
+        : staging_(chunk_bytes), puts_max_(puts_max) {}
+
+    /// `secret` is what a writer must show. With staging memory the region lies on the device that
+    /// this memory belongs to.
+    void allow(region_id, std::byte* base, std::uint64_t bytes, std::uint64_t secret,
+               std::span<std::byte> staging = {});
+
+    /// False: no such region.
+    bool forbid(region_id);
+
+    /// Copies a piece to its place, or remembers why not.
+    void place(const write_head&, const void* bytes, std::size_t count);
+
+    /// Takes note of a piece that the device reads where the writer has it.
+    void refer(const refer_head&, byte_view stretches);
+
+    /// The writer has posted its last piece.
+    void end(const write_end_head&, byte_buffer return_address);
+
+    /// The writer is about to send bytes for memory on a device.
+    void ask(const credit_ask_head&, byte_buffer return_address);
+
+    /// Credit that has come up since the last call.
+    std::vector<granted_credit> take_granted();
+
+    /// A scatter of staging() has ended.
+    void scattered(std::uint64_t number, const transfer_done&);
+
+    /// The link to a writer has failed: what it was granted goes to others.
+    void lost(incarnation writer);
+
+    /// What has to be pinned and scattered.
+    inbound_staging& staging() { return staging_; }
+
+    /// Puts that have become complete since the last call.
+    std::vector<finished_writes> take_finished();
+
+    /// The writer's process has ended: nothing of it is copied any more, for good, whatever is
+    /// still on its way. Kept for the last 4096 writers.
+    void fence(incarnation writer);
+    bool is_fenced(incarnation writer) const { return fenced_.contains(writer); }
+
+    std::uint64_t refused_pieces() const { return refused_pieces_; }
+    std::size_t puts() const { return puts_.size(); }
+
+private:
+    struct region {
+        std::byte* base = nullptr;
+        std::uint64_t bytes = 0;
+        std::uint64_t secret = 0;
+        bool on_device = false;
+    };
+    struct put_state {
+        std::uint64_t pieces = 0;
+        std::optional<std::uint64_t> expected;
+        byte_buffer return_address;
+        caf::error refused;
+        bool in_doubt = false;
+        std::uint64_t born = 0;
+    };
+
+    put_state& find(std::uint64_t sender, std::uint64_t put);
+    caf::expected<const region*> find_region(std::uint64_t sender, std::uint64_t id,
+                                             std::uint64_t secret) const;
+    caf::expected<const region*> check(const write_head&, std::size_t count) const;
+    caf::error refer_all(const refer_head&, byte_view stretches);
+    void piece_over(put_key, put_state&, caf::error problem);
+    void finish_if_complete(put_key);
+
+    inbound_staging staging_;
+    std::vector<granted_credit> refused_asks_;
+    std::size_t puts_max_;
+    std::unordered_map<region_id, region> regions_;
+    std::map<put_key, put_state> puts_;
+    std::vector<finished_writes> finished_;
+    std::set<incarnation> fenced_;
+    std::vector<incarnation> fenced_in_order_;
+    std::uint64_t refused_pieces_ = 0;
+    std::uint64_t last_born_ = 0;
+};
+
+} // namespace kvferry

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+// Neighbouring parts of one region are asked for together.
+#include "transport/fabric/put_credit.hpp"
+
+#include <algorithm>
+
+namespace kvferry {
+
+put_credit::put_credit(const copy_job& job,
+                       const std::function<bool(std::uint32_t)>& needs_credit) {
+    for (const auto& part : job.plan->parts) {
+        std::uint64_t bytes = 0;
+        for (const auto& x : part.layout->runs)
+            bytes += x.bytes * x.count;
+        bytes *= part.slots.size();
+        const auto region = job.target_pools[part.target_pool].region;
+        if (bytes == 0)
+            continue;
+        if (stages_.empty() || stages_.back().left.region != region)
+            stages_.push_back({{region, 0}, needs_credit(region)});
+        stages_.back().left.bytes += bytes;
+    }
+}
+
+std::optional<put_credit::demand> put_credit::take_demand() {
+    if (stages_.empty() || !stages_.front().needs_credit || asked_)
+        return std::nullopt;
+    asked_ = has_asked_ = true;
+    return stages_.front().left;
+}
+
+std::uint64_t put_credit::room(std::uint64_t bytes_max) const {
+    if (stages_.empty() || !stages_.front().needs_credit)
+        return bytes_max;
+    return std::min(bytes_max, credit_);
+}
+
+void put_credit::posted(std::uint64_t bytes) {
+    auto& now = stages_.front();
+    now.left.bytes -= bytes;
+    if (now.needs_credit)
+        credit_ -= bytes;
+    if (now.left.bytes > 0)
+        return;
+    stages_.pop_front();
+    asked_ = by_reference_ = false;
+    credit_ = 0;
+}
+
+} // namespace kvferry

@@ -1,0 +1,444 @@
+// SPDX-License-Identifier: Apache-2.0
+// Decisions of host_link_io: who may connect, which connection serves which request, what is told.
+#include "transport/host_link/host_link.hpp"
+
+#include "messages/trace/handle.hpp"
+#include "messages/trace/log.hpp"
+#include "transport/host_link/host_link_state.hpp"
+#include "transport/host_link/memory_mapping.hpp"
+#include "transport/host_link/process_watch.hpp"
+
+#include <algorithm>
+#include <sys/epoll.h>
+#include <tuple>
+#include <unistd.h>
+#include <utility>
+
+namespace kvferry {
+
+namespace {
+
+/// Between two tries to connect to a listener whose queue is full, or to accept without
+/// descriptors.
+constexpr std::chrono::milliseconds retry_after{20};
+
+std::string told(std::string_view what, incarnation peer) {
+    return std::string{what} + " incarnation " + to_string(peer);
+}
+
+caf::error late(std::string_view what, incarnation peer) {
+    return make_error(errc::deadline_exceeded, told(what, peer) + ": the deadline has passed");
+}
+
+/// The kernel's word on who is there, and a way to see its end.
+caf::error identify(host_link_connection& connection) {
+    auto peer = connection.socket().peer();
+    if (!peer)
+        return std::move(peer.error());
+    if (peer->uid != ::geteuid())
+        return make_error(errc::foreign_peer, "process " + std::to_string(peer->pid)
+                                                  + " belongs to user " + std::to_string(peer->uid)
+                                                  + ", this rank to "
+                                                  + std::to_string(::geteuid()));
+    auto process = watch_process(connection.socket());
+    if (!process)
+        return std::move(process.error());
+    connection.process = std::move(*process);
+    return {};
+}
+
+caf::expected<std::vector<mapped_region>> map_all(std::vector<offered_region>& offered) {
+    std::vector<mapped_region> result;
+    for (auto& region : offered) {
+        auto mapping = memory_mapping::make(region.memfd.get(), region.what.bytes);
+        if (!mapping)
+            return add_context(mapping.error(), "region " + std::to_string(region.what.region));
+        auto shared = std::make_shared<memory_mapping>(std::move(*mapping));
+        result.push_back({region.what.region, shared->base(), region.what.bytes, shared});
+    }
+    offered.clear(); // closes the descriptors: the mappings do not need them
+    return result;
+}
+
+} // namespace
+
+std::string host_link_name(incarnation x) {
+    constexpr char digits[] = "0123456789abcdef";
+    std::string result = "kvferry-";
+    for (int shift = 60; shift >= 0; shift -= 4)
+        result += digits[(x.value >> shift) & 15];
+    return result;
+}
+
+caf::expected<host_link_actor> spawn_host_link(caf::actor_system& system,
+                                               host_link_dependencies needs) {
+    auto listener = unix_socket::listen(needs.socket_name);
+    if (!listener)
+        return std::move(listener.error());
+    const placement where{needs.loop};
+    return spawn_at<host_link_actor, host_link_state>(
+        system, where, std::move(needs), std::make_shared<unix_socket>(std::move(*listener)));
+}
+
+host_link_state::host_link_state(host_link_actor::pointer self, dependencies needs,
+                                 std::shared_ptr<unix_socket> listener)
+    : self_(self), needs_(std::move(needs)), listener_(std::move(listener)) {}
+
+host_link_actor::behavior_type host_link_state::make_behavior() {
+    listen();
+    return {
+        handle(this, &host_link_state::on_share),  handle(this, &host_link_state::on_dial),
+        handle(this, &host_link_state::on_expect), handle(this, &host_link_state::on_close),
+        handle(this, &host_link_state::on_stop),
+    };
+}
+
+// -- messages -------------------------------------------------------------------------------
+
+void host_link_state::on_share(const share_region& message) {
+    std::erase_if(shared_, [&](const auto& x) { return x.region == message.region; });
+    shared_.push_back(message);
+}
+
+void host_link_state::on_dial(const host_link_dial& message) {
+    auto* link = begin(message.peer, phase::dialling, message.owner, message.deadline);
+    if (!link)
+        return;
+    link->name = message.name;
+    link->token = message.token;
+    if (!adopt(message.peer))
+        connect(message.peer);
+}
+
+void host_link_state::on_expect(const host_link_expect& message) {
+    if (begin(message.peer, phase::expected, message.owner, message.deadline))
+        adopt(message.peer);
+}
+
+void host_link_state::on_close(const host_link_close& message) {
+    if (links_.contains(message.peer))
+        end(message.peer,
+            make_error(errc::cancelled, told("this rank closed the link to", message.peer)));
+}
+
+void host_link_state::on_stop(const stop_io&) {
+    listener_watch_.reset();
+    listener_.reset();
+    auto links = std::move(links_);
+    for (auto& [peer, link] : links) {
+        link.deadline.dispose();
+        link.again.dispose();
+        if (link.connection)
+            link.connection->close();
+        if (link.state != phase::ended)
+            tell(self_, link.owner,
+                 host_link_down{peer, make_error(errc::stopped, "this rank stops")});
+    }
+    for (auto& waiting : strangers_) {
+        waiting.deadline.dispose();
+        waiting.connection->close();
+    }
+    strangers_.clear();
+    self_->quit();
+}
+
+// -- sockets and processes ------------------------------------------------------------------
+
+void host_link_state::listen() {
+    auto watch =
+        needs_.loop->watch(listener_->fd(), EPOLLIN, [this](std::uint32_t) { on_connection(); });
+    if (watch)
+        listener_watch_ = std::move(*watch);
+    else
+        logger().error("host_link_io: nobody can connect: {}", describe(watch.error()));
+}
+
+void host_link_state::on_connection() {
+    auto socket = listener_->accept();
+    if (!socket) {
+        logger().error("host_link_io: cannot accept: {}", describe(socket.error()));
+        listener_watch_.reset(); // it would stay readable
+        self_->run_delayed(retry_after, [this] { listen(); });
+        return;
+    }
+    if (!*socket)
+        return;
+    auto connection = std::make_shared<host_link_connection>(
+        *needs_.loop, std::move(**socket), false, needs_.bounds.shared_regions_max);
+    if (strangers_.size() >= needs_.bounds.unexpected_host_links_max)
+        return refuse(*connection,
+                      make_error(errc::limit_exceeded,
+                                 "unexpected_host_links_max = "
+                                     + std::to_string(needs_.bounds.unexpected_host_links_max)
+                                     + " connections wait already"));
+    auto error = identify(*connection);
+    if (!error)
+        error = start(*connection);
+    if (error)
+        return refuse(*connection, error);
+    auto deadline =
+        self_->run_delayed(needs_.bounds.dial_deadline, [this, weak = std::weak_ptr{connection}] {
+            if (auto late_one = weak.lock())
+                refuse(*late_one, make_error(errc::deadline_exceeded,
+                                             late_one->hello.complete()
+                                                 ? "nobody expected the connection in time"
+                                                 : "the hello did not come in time"));
+        });
+    strangers_.push_back({std::move(connection), std::move(deadline)});
+}
+
+void host_link_state::on_packet(host_link_connection& connection, host_link_packet packet,
+                                std::vector<unique_fd> memfds) {
+    if (auto* refusal = std::get_if<hello_refusal>(&packet))
+        return drop(connection, add_context(from_wire(refusal->reason), "refused by the peer"));
+    auto& part = std::get<hello_packet>(packet);
+    if (connection.hello.complete()) {
+        ++needs_.counters->ignored;
+        return;
+    }
+    auto error = check(connection, part);
+    if (!error)
+        error = connection.hello.add(std::move(part), std::move(memfds));
+    if (error)
+        return refuse(connection, error);
+    if (!connection.hello.complete())
+        return;
+    connection.dialled() ? on_dialled_hello(connection) : on_accepted_hello(connection);
+}
+
+void host_link_state::on_dialled_hello(host_link_connection& connection) {
+    come_up(peer_of(connection), connection.shared_from_this());
+}
+
+/// When two ranks dial each other, the connection of the lower incarnation serves both.
+void host_link_state::on_accepted_hello(host_link_connection& connection) {
+    const auto peer = peer_of(connection);
+    if (auto error = send_hello(connection, peer, link_token{}))
+        return refuse(connection, error);
+    auto found = links_.find(peer);
+    if (found == links_.end())
+        return;
+    auto& link = found->second;
+    if (link.state == phase::expected || (link.state == phase::dialling && peer < needs_.self)) {
+        come_up(peer, connection.shared_from_this());
+    } else if (link.state == phase::up && link.connection->dialled() && peer < needs_.self) {
+        // Its process and its regions are those that the link knows already.
+        link.connection->close();
+        link.connection = connection.shared_from_this();
+        forget_stranger(connection);
+    }
+}
+
+void host_link_state::on_process_end(incarnation peer) {
+    auto found = links_.find(peer);
+    if (found == links_.end())
+        return;
+    // A descriptor of this process that outlived it may hide the end of the connection.
+    if (found->second.state != phase::ended)
+        end(peer, make_error(errc::peer_gone, told("the process ended of", peer)));
+    found = links_.find(peer);
+    if (found == links_.end())
+        return;
+    const auto witnesses = std::move(found->second.witnesses);
+    links_.erase(found);
+    for (const auto& witness : witnesses)
+        tell(self_, caf::actor_cast<host_link_owner_actor>(witness.lock()), process_gone{peer});
+}
+
+// -- steps ----------------------------------------------------------------------------------
+
+/// Serves a link with the newest connection that its peer has made already.
+bool host_link_state::adopt(incarnation peer) {
+    for (auto waiting = strangers_.rbegin(); waiting != strangers_.rend(); ++waiting) {
+        if (!waiting->connection->hello.complete() || peer_of(*waiting->connection) != peer)
+            continue;
+        come_up(peer, connection_ptr{waiting->connection});
+        return true;
+    }
+    return false;
+}
+
+void host_link_state::forget_stranger(const host_link_connection& connection) {
+    std::erase_if(strangers_, [&](stranger& x) {
+        const bool same = x.connection.get() == &connection;
+        if (same)
+            x.deadline.dispose();
+        return same;
+    });
+}
+
+host_link_state::link* host_link_state::begin(incarnation peer, phase state,
+                                              const host_link_owner_actor& owner,
+                                              std::chrono::milliseconds deadline) {
+    if (peer == needs_.self) {
+        tell(self_, owner,
+             host_link_down{peer,
+                            make_error(errc::invalid_argument, "a rank has no link to itself")});
+        return nullptr;
+    }
+    auto& link = links_[peer];
+    if (link.state != phase::ended) {
+        ++needs_.counters->ignored;
+        if (link.owner != owner) // the owner itself hears of the link that is there
+            tell(self_, owner,
+                 host_link_down{peer, make_error(errc::duplicate,
+                                                 told("another actor owns the link to", peer))});
+        return nullptr;
+    }
+    link.state = state;
+    link.owner = owner;
+    link.deadline = self_->run_delayed(deadline, [this, peer, state] {
+        auto found = links_.find(peer);
+        if (found != links_.end() && found->second.state == state)
+            end(peer, late(state == phase::dialling ? "dial of" : "waiting for", peer));
+    });
+    return &link;
+}
+
+void host_link_state::connect(incarnation peer) {
+    auto found = links_.find(peer);
+    if (found == links_.end() || found->second.state != phase::dialling || found->second.connection)
+        return;
+    auto& link = found->second;
+    auto socket = unix_socket::connect(link.name);
+    if (!socket)
+        return end(peer, socket.error());
+    if (!*socket) {
+        link.again = self_->run_delayed(retry_after, [this, peer] { connect(peer); });
+        return;
+    }
+    link.connection = std::make_shared<host_link_connection>(
+        *needs_.loop, std::move(**socket), true, needs_.bounds.shared_regions_max);
+    auto error = identify(*link.connection);
+    if (!error)
+        error = start(*link.connection);
+    if (!error)
+        error = send_hello(*link.connection, peer, link.token);
+    if (error)
+        end(peer, error);
+}
+
+caf::error host_link_state::start(host_link_connection& connection) {
+    return connection.start({[this](host_link_connection& from, host_link_packet packet,
+                                    std::vector<unique_fd> memfds) {
+                                 on_packet(from, std::move(packet), std::move(memfds));
+                             },
+                             [this](host_link_connection& from, const caf::error& error) {
+                                 // What the peer says must be understood; that it leaves need not
+                                 // be answered.
+                                 code_of(error) == errc::link_lost ? drop(from, error)
+                                                                   : refuse(from, error);
+                             }});
+}
+
+caf::error host_link_state::send_hello(host_link_connection& connection, incarnation peer,
+                                       link_token token) {
+    std::vector<hello_region> regions;
+    for (const auto& region : shared_)
+        regions.push_back({region.region, region.bytes});
+    std::size_t next = 0;
+    for (auto& part : split_hello(needs_.self, peer, token, regions)) {
+        std::vector<int> fds;
+        for (std::size_t count = part.regions.size(); count > 0; --count)
+            fds.push_back(shared_[next++].memfd);
+        if (auto error = connection.send(encode(host_link_packet{std::move(part)}), std::move(fds)))
+            return error;
+    }
+    return {};
+}
+
+/// The hello that a connection needs: for this rank's present self, from whom it should be, with
+/// the right token.
+caf::error host_link_state::check(const host_link_connection& connection,
+                                  const hello_packet& hello) const {
+    if (hello.receiver != needs_.self)
+        return make_error(errc::stale_incarnation,
+                          "a hello for incarnation " + to_string(hello.receiver) + ", this rank is "
+                              + to_string(needs_.self));
+    if (!connection.dialled())
+        return hello.token == needs_.token
+                   ? caf::error{}
+                   : make_error(errc::foreign_peer,
+                                told("the link token is wrong from", hello.sender));
+    const auto peer = peer_of(connection);
+    return hello.sender == peer
+               ? caf::error{}
+               : make_error(errc::stale_incarnation,
+                            told("dialled", peer) + " but reached " + to_string(hello.sender));
+}
+
+/// Whom a connection leads to: whom it dialled, or what its hello says.
+incarnation host_link_state::peer_of(const host_link_connection& connection) const {
+    for (const auto& [peer, link] : links_)
+        if (link.connection.get() == &connection)
+            return peer;
+    return connection.hello.head().sender;
+}
+
+void host_link_state::come_up(incarnation peer, const connection_ptr& connection) {
+    auto& link = links_[peer];
+    forget_stranger(*connection);
+    if (link.connection && link.connection != connection)
+        link.connection->close();
+    link.connection = connection;
+    auto mapped = map_all(connection->hello.regions());
+    if (!mapped)
+        return refuse(*connection, mapped.error());
+    auto watch = needs_.loop->watch(connection->process.get(), EPOLLIN,
+                                    [this, peer](std::uint32_t) { on_process_end(peer); });
+    if (!watch)
+        return refuse(*connection, watch.error());
+    link.deadline.dispose();
+    link.again.dispose();
+    link.process_watch = std::move(*watch);
+    link.process = std::move(connection->process);
+    link.state = phase::up;
+    tell(self_, link.owner, host_link_up{peer, std::move(*mapped), true});
+}
+
+/// Closes a connection whose peer should know why.
+void host_link_state::refuse(host_link_connection& connection, const caf::error& reason) {
+    ++needs_.counters->refused;
+    logger().warn("host_link_io: a connection is closed: {}", describe(reason));
+    // Best effort: if it cannot be sent, the end of the connection is all that the peer hears.
+    std::ignore = connection.send(encode(host_link_packet{hello_refusal{to_wire(reason)}}), {});
+    drop(connection, reason);
+}
+
+/// Closes a connection; its link, if it has one, is down.
+void host_link_state::drop(host_link_connection& connection, const caf::error& reason) {
+    auto alive = connection.weak_from_this().lock();
+    connection.close();
+    for (const auto& [peer, link] : links_)
+        if (link.connection.get() == &connection)
+            return end(incarnation{peer}, reason);
+    forget_stranger(connection);
+}
+
+/// The one end of every dial, expectation and link.
+void host_link_state::end(incarnation peer, const caf::error& reason) {
+    auto& link = links_.at(peer);
+    if (link.state == phase::ended)
+        return;
+    const bool was_up = link.state == phase::up;
+    link.state = phase::ended;
+    link.deadline.dispose();
+    link.again.dispose();
+    if (link.connection) {
+        link.connection->close();
+        link.connection.reset();
+    }
+    auto owner = std::exchange(link.owner, nullptr);
+    if (was_up) {
+        std::erase_if(link.witnesses, [&](const caf::weak_actor_ptr& x) {
+            const auto alive = x.lock();
+            return !alive || alive == caf::actor_cast<caf::strong_actor_ptr>(owner);
+        });
+        link.witnesses.push_back(caf::actor_cast<caf::weak_actor_ptr>(owner));
+    }
+    if (link.witnesses.empty())
+        links_.erase(peer);
+    tell(self_, owner, host_link_down{peer, reason});
+}
+
+} // namespace kvferry

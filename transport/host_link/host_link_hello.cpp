@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+// Bytes of the hello: big endian, fixed head, then so many regions or one reason.
+#include "transport/host_link/host_link_hello.hpp"
+
+#include "messages/limits.hpp"
+#include "messages/trace/log.hpp"
+#include "transport/host_link/unix_socket.hpp"
+
+#include <caf/binary_deserializer.hpp>
+#include <caf/binary_serializer.hpp>
+
+#include <algorithm>
+#include <cstdlib>
+#include <exception>
+#include <limits>
+#include <utility>
+
+namespace kvferry {
+
+namespace {
+
+constexpr std::uint32_t magic = 0x6b76686c; // "kvhl"
+constexpr std::size_t region_bytes = 4 + 8;
+
+caf::error malformed(std::string text) {
+    return make_error(errc::malformed_message, "same-host hello: " + std::move(text));
+}
+
+/// What every packet begins with, in all versions.
+struct packet_head {
+    std::uint32_t word = magic;
+    std::uint16_t version = protocol_version;
+    std::uint8_t kind = 0;
+};
+
+template <class Inspector>
+bool apply_head(Inspector& f, packet_head& x) {
+    return f.apply(x.word) && f.apply(x.version) && f.apply(x.kind);
+}
+
+template <class Inspector>
+bool apply_hello(Inspector& f, hello_packet& x, std::uint16_t& count) {
+    return f.apply(x.sender.value) && f.apply(x.receiver.value) && f.apply(x.token.value)
+           && f.apply(x.part) && f.apply(x.parts) && f.apply(count);
+}
+
+template <class Inspector>
+bool apply_region(Inspector& f, hello_region& x) {
+    return f.apply(x.region) && f.apply(x.bytes);
+}
+
+caf::expected<host_link_packet> decode_hello(caf::binary_deserializer& source,
+                                             std::size_t descriptors) {
+    hello_packet result;
+    std::uint16_t count = 0;
+    if (!apply_hello(source, result, count))
+        return malformed("too short");
+    if (result.part >= result.parts)
+        return malformed("part " + std::to_string(result.part) + " of "
+                         + std::to_string(result.parts));
+    if (count > socket_packet_fds_max || source.remaining() != count * region_bytes)
+        return malformed(std::to_string(count) + " regions in " + std::to_string(source.remaining())
+                         + " bytes");
+    if (count != descriptors)
+        return malformed(std::to_string(count) + " regions beside " + std::to_string(descriptors)
+                         + " descriptors");
+    result.regions.resize(count);
+    for (auto& region : result.regions)
+        if (!apply_region(source, region))
+            return malformed("too short");
+    return host_link_packet{std::move(result)};
+}
+
+caf::expected<host_link_packet> decode_refusal(caf::binary_deserializer& source,
+                                               std::size_t descriptors) {
+    hello_refusal result;
+    if (descriptors != 0)
+        return malformed("a refusal beside descriptors");
+    if (!source.apply(result.reason) || source.remaining() != 0 || result.reason.code == errc::none)
+        return malformed("a refusal without a reason");
+    return host_link_packet{std::move(result)};
+}
+
+} // namespace
+
+std::vector<hello_packet> split_hello(incarnation sender, incarnation receiver, link_token token,
+                                      const std::vector<hello_region>& regions) {
+    const auto parts = std::max<std::size_t>(1, (regions.size() + socket_packet_fds_max - 1)
+                                                    / socket_packet_fds_max);
+    std::vector<hello_packet> result;
+    for (std::size_t part = 0; part < parts; ++part) {
+        const auto from = part * socket_packet_fds_max;
+        const auto to = std::min(regions.size(), from + socket_packet_fds_max);
+        result.push_back({sender,
+                          receiver,
+                          token,
+                          static_cast<std::uint16_t>(part),
+                          static_cast<std::uint16_t>(parts),
+                          {regions.begin() + static_cast<std::ptrdiff_t>(from),
+                           regions.begin() + static_cast<std::ptrdiff_t>(to)}});
+    }
+    return result;
+}
+
+byte_buffer encode(const host_link_packet& packet) {
+    byte_buffer result;
+    caf::binary_serializer sink{nullptr, result};
+    packet_head head;
+    head.kind = static_cast<std::uint8_t>(packet.index());
+    bool ok = apply_head(sink, head);
+    if (const auto* hello = std::get_if<hello_packet>(&packet)) {
+        auto copy = *hello;
+        auto count = static_cast<std::uint16_t>(copy.regions.size());
+        ok = ok && apply_hello(sink, copy, count);
+        for (auto& region : copy.regions)
+            ok = ok && apply_region(sink, region);
+    } else {
+        ok = ok && sink.apply(std::get<hello_refusal>(packet).reason);
+    }
+    if (!ok) { // into a growing buffer, these values cannot fail
+        logger().critical("a same-host packet of kind {} cannot be encoded", packet.index());
+        std::abort();
+    }
+    return result;
+}
+
+caf::expected<host_link_packet> decode_host_link_packet(byte_view packet,
+                                                        std::size_t descriptors) try {
+    caf::binary_deserializer source{nullptr, packet};
+    packet_head head;
+    if (!apply_head(source, head) || head.word != magic)
+        return malformed("a foreign packet of " + std::to_string(packet.size()) + " bytes");
+    if (head.version != protocol_version)
+        return make_error(errc::protocol_mismatch, "the process at the other end speaks version "
+                                                       + std::to_string(head.version)
+                                                       + ", this rank version "
+                                                       + std::to_string(protocol_version)
+                                                       + ": run the same release on both sides");
+    switch (head.kind) {
+    case 0:
+        return decode_hello(source, descriptors);
+    case 1:
+        return decode_refusal(source, descriptors);
+    default:
+        return malformed("unknown packet kind " + std::to_string(head.kind));
+    }
+} catch (const std::exception& error) {
+    return malformed(error.what());
+}
+
+caf::error hello_assembly::add(hello_packet packet, std::vector<unique_fd> memfds) {
+    if (parts_ == 0) {
+        parts_ = packet.parts;
+        head_ = packet;
+        head_.regions.clear();
+    }
+    if (packet.part != next_part_ || packet.parts != parts_ || packet.sender != head_.sender
+        || packet.receiver != head_.receiver || packet.token != head_.token
+        || packet.regions.size() != memfds.size())
+        return malformed("part " + std::to_string(packet.part) + " does not follow part "
+                         + std::to_string(next_part_));
+    if (regions_.size() + memfds.size() > regions_max_)
+        return make_error(errc::limit_exceeded,
+                          "same-host hello: more regions than shared_regions_max = "
+                              + std::to_string(regions_max_));
+    for (std::size_t index = 0; index < memfds.size(); ++index) {
+        const auto& region = packet.regions[index];
+        for (const auto& other : regions_)
+            if (other.what.region == region.region)
+                return malformed("region " + std::to_string(region.region) + " is offered twice");
+        regions_.push_back({region, std::move(memfds[index])});
+    }
+    ++next_part_;
+    return {};
+}
+
+} // namespace kvferry

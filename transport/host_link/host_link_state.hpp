@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+// What host_link_io knows: links by peer, and connections that belong to none of them yet.
+#pragma once
+
+#include "transport/host_link/host_link.hpp"
+#include "transport/host_link/host_link_connection.hpp"
+
+#include <caf/actor_control_block.hpp>
+#include <caf/disposable.hpp>
+
+#include <map>
+#include <memory>
+#include <vector>
+
+namespace kvferry {
+
+class host_link_state {
+public:
+    static inline constexpr const char* name = "host_link_io";
+
+    using dependencies = host_link_dependencies;
+
+    host_link_state(host_link_actor::pointer self, dependencies,
+                    std::shared_ptr<unix_socket> listener);
+
+    host_link_actor::behavior_type make_behavior();
+
+private:
+    using connection_ptr = std::shared_ptr<host_link_connection>;
+
+    enum class phase : std::uint8_t {
+        /// Connecting, or waiting for the peer's hello.
+        dialling,
+        /// The peer is said to have connected.
+        expected,
+        up,
+        /// Kept for process_gone only.
+        ended,
+    };
+
+    /// What is known of one peer.
+    struct link {
+        phase state = phase::ended;
+        host_link_owner_actor owner;
+        connection_ptr connection;
+        /// When dialling.
+        std::string name;
+        link_token token;
+        /// Ends a dial or an expectation; repeats a dial.
+        caf::disposable deadline;
+        caf::disposable again;
+        /// Of the newest link to this peer that was up.
+        unique_fd process;
+        watch_handle process_watch;
+        /// Owners of links that were up and have ended.
+        std::vector<caf::weak_actor_ptr> witnesses;
+    };
+
+    /// A connection that was accepted: before its hello, or after it while nobody expects it.
+    struct stranger {
+        connection_ptr connection;
+        caf::disposable deadline;
+    };
+
+    // Messages.
+    void on_share(const share_region&);
+    void on_dial(const host_link_dial&);
+    void on_expect(const host_link_expect&);
+    void on_close(const host_link_close&);
+    void on_stop(const stop_io&);
+
+    // Events of sockets and processes.
+    void listen();
+    void on_connection();
+    void on_packet(host_link_connection&, host_link_packet, std::vector<unique_fd>);
+    void on_dialled_hello(host_link_connection&);
+    void on_accepted_hello(host_link_connection&);
+    void on_process_end(incarnation);
+
+    // Steps.
+    bool adopt(incarnation);
+    void forget_stranger(const host_link_connection&);
+    link* begin(incarnation, phase, const host_link_owner_actor&, std::chrono::milliseconds);
+    void connect(incarnation);
+    caf::error start(host_link_connection&);
+    caf::error send_hello(host_link_connection&, incarnation, link_token);
+    void come_up(incarnation, const connection_ptr&);
+    void refuse(host_link_connection&, const caf::error&);
+    void drop(host_link_connection&, const caf::error&);
+    void end(incarnation, const caf::error&);
+    incarnation peer_of(const host_link_connection&) const;
+    caf::error check(const host_link_connection&, const hello_packet&) const;
+
+    host_link_actor::pointer self_;
+    dependencies needs_;
+    std::shared_ptr<unix_socket> listener_;
+    watch_handle listener_watch_;
+    std::vector<share_region> shared_;
+    std::map<incarnation, link> links_;
+    std::vector<stranger> strangers_;
+};
+
+} // namespace kvferry

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reads the kernel's boot id.
+#include "transport/host_link/machine_id.hpp"
+
+#include <fstream>
+
+namespace kvferry {
+
+std::string machine_id() {
+    std::ifstream file{"/proc/sys/kernel/random/boot_id"};
+    std::string result;
+    file >> result;
+    return result;
+}
+
+} // namespace kvferry

@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+// A descriptor of another process that turns readable when no thread of it exists any more.
+#pragma once
+
+#include "messages/errors.hpp"
+#include "transport/host_link/unix_socket.hpp"
+#include "transport/loop/unique_fd.hpp"
+
+namespace kvferry {
+
+/// The pidfd of the process at the other end of a connection. peer_gone when it has ended already,
+/// unsupported when this kernel or namespace cannot give the proof: then its memory must not be
+/// mapped. Never a descriptor of another process that got the same number later.
+caf::expected<unique_fd> watch_process(const unix_socket& connection);
+
+} // namespace kvferry

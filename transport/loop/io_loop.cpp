@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: Apache-2.0
+// The cycle of an I/O loop, and how other threads reach it.
+#include "transport/loop/io_loop.hpp"
+
+#include "messages/trace/log.hpp"
+#include "transport/loop/system_call.hpp"
+
+#include <caf/actor_system.hpp>
+#include <caf/ref_counted.hpp>
+#include <caf/scheduler/abstract_coordinator.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <system_error>
+
+namespace kvferry {
+
+namespace {
+
+/// Messages that an actor handles before the next one gets its turn.
+constexpr std::size_t messages_per_turn = 64;
+/// Rounds of actors before pollers get their turn.
+constexpr int actor_rounds_per_cycle = 32;
+/// Cycles that leave out the pollers because actors have mail left.
+constexpr int unpolled_cycles_max = 8;
+/// Rounds of polling before actors get their turn again, however much there is to poll.
+constexpr int poll_rounds_per_cycle = 16;
+/// Busy cycles between two looks at the watched descriptors.
+constexpr std::uint64_t cycles_per_look = 32;
+/// No wait without a deadline: an event that a poller failed to announce costs this much, no more.
+constexpr int sleep_ms_max = 1000;
+constexpr std::uint64_t wake_id = 0;
+
+thread_local const io_loop* current_loop = nullptr;
+
+std::atomic<std::uint64_t> hops_so_far{0};
+
+/// A function that waits in a loop's inbox among the actors.
+class posted_call final : public caf::resumable, public caf::ref_counted {
+public:
+    explicit posted_call(std::function<void()> call) : call_(std::move(call)) {}
+
+    subtype_t subtype() const override { return function_object; }
+    resume_result resume(caf::execution_unit*, size_t) override {
+        auto call = std::move(call_);
+        call();
+        return done;
+    }
+    void intrusive_ptr_add_ref_impl() override { ref(); }
+    void intrusive_ptr_release_impl() override { deref(); }
+
+private:
+    std::function<void()> call_;
+};
+
+} // namespace
+
+// -- life of a loop -------------------------------------------------------------------------
+
+caf::expected<std::unique_ptr<io_loop>> io_loop::make(caf::actor_system& system,
+                                                      io_loop_options options) {
+    std::unique_ptr<io_loop> loop{new io_loop(system, std::move(options))};
+    if (!made_to_fail("eventfd"))
+        loop->wake_fd_ = unique_fd{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    if (!loop->wake_fd_)
+        return system_error(errc::system_call_failed, "eventfd", "raise the limit of descriptors");
+    if (!made_to_fail("epoll_create1"))
+        loop->epoll_fd_ = unique_fd{::epoll_create1(EPOLL_CLOEXEC)};
+    if (!loop->epoll_fd_)
+        return system_error(errc::system_call_failed, "epoll_create1",
+                            "raise the limit of descriptors");
+    if (auto error = loop->observe(loop->wake_fd_.get(), EPOLLIN, wake_id))
+        return error;
+    try {
+        if (made_to_fail("thread"))
+            throw std::system_error{errno, std::generic_category()};
+        loop->thread_ =
+            system.launch_thread(loop->options_.name.c_str(), [self = loop.get()] { self->run(); });
+    } catch (const std::system_error& error) {
+        return system_error(errc::system_call_failed, "thread of loop " + loop->options_.name,
+                            error.code().value(), "raise the limit of threads");
+    }
+    return loop;
+}
+
+io_loop::io_loop(caf::actor_system& system, io_loop_options options)
+    : home_unit(&system), options_(std::move(options)), elsewhere_(&system) {}
+
+io_loop::~io_loop() {
+    stop();
+}
+
+void io_loop::stop() {
+    if (!thread_.joinable())
+        return;
+    if (on_thread()) {
+        logger().critical("loop {}: stop() was called on the loop's own thread", options_.name);
+        std::abort();
+    }
+    bool wake = false;
+    {
+        std::lock_guard guard{inbox_mutex_};
+        stopping_ = true;
+        wake = std::exchange(asleep_, false);
+    }
+    if (wake)
+        ::eventfd_write(wake_fd_.get(), 1);
+    thread_.join();
+}
+
+bool io_loop::on_thread() const noexcept {
+    return current_loop == this;
+}
+
+io_loop_statistics io_loop::statistics() const {
+    io_loop_statistics result{failures_, sleeps_, wakes_, {}};
+    auto* self = const_cast<std::thread*>(&thread_);
+    clockid_t clock_id{};
+    timespec used{};
+    if (self->joinable() && ::pthread_getcpuclockid(self->native_handle(), &clock_id) == 0
+        && ::clock_gettime(clock_id, &used) == 0)
+        result.cpu_time =
+            std::chrono::seconds{used.tv_sec} + std::chrono::nanoseconds{used.tv_nsec};
+    return result;
+}
+
+std::uint64_t io_loop::hops() noexcept {
+    return hops_so_far.load(std::memory_order_relaxed);
+}
+
+// -- inbox ----------------------------------------------------------------------------------
+
+void io_loop::exec_later(caf::resumable* job) {
+    if (on_thread()) {
+        ready_.push_back(job);
+        return;
+    }
+    hops_so_far.fetch_add(1, std::memory_order_relaxed);
+    bool wake = false;
+    {
+        std::lock_guard guard{inbox_mutex_};
+        if (!ended_) {
+            inbox_.push_back(job);
+            job = nullptr;
+            wake = std::exchange(asleep_, false);
+        }
+    }
+    if (job) {
+        logger().warn("loop {} has ended: mail for one of its actors is dropped", options_.name);
+        caf::intrusive_ptr_release(job);
+    } else if (wake) {
+        wakes_.fetch_add(1, std::memory_order_relaxed);
+        ::eventfd_write(wake_fd_.get(), 1);
+    }
+}
+
+void io_loop::post(std::function<void()> call) {
+    exec_later(new posted_call(std::move(call)));
+}
+
+void io_loop::take_inbox() {
+    {
+        std::lock_guard guard{inbox_mutex_};
+        taken_.swap(inbox_);
+    }
+    ready_.insert(ready_.end(), taken_.begin(), taken_.end());
+    taken_.clear();
+}
+
+/// True when the loop may go to sleep; from then on another thread's mail writes the eventfd.
+bool io_loop::may_sleep() {
+    std::lock_guard guard{inbox_mutex_};
+    asleep_ = inbox_.empty() && ready_.empty() && !stopping_;
+    return asleep_;
+}
+
+// -- the cycle ------------------------------------------------------------------------------
+
+void io_loop::run() {
+    current_loop = this;
+    std::uint64_t cycle = 0;
+    int unpolled = 0;
+    auto busy_at = std::chrono::steady_clock::now();
+    for (;;) {
+        bool busy = run_actors();
+        // Pollers bring more mail: not while actors have fallen behind, but never for long, since
+        // what pollers do is also what other processes wait for.
+        if (ready_.empty() || ++unpolled >= unpolled_cycles_max) {
+            busy = progress_pollers() || busy;
+            unpolled = 0;
+        }
+        if (++cycle % cycles_per_look == 0 && !watches_.empty())
+            busy = dispatch(0) || busy;
+        if (busy) {
+            if (options_.spin.count() > 0)
+                busy_at = std::chrono::steady_clock::now();
+        } else if (options_.spin.count() == 0
+                   || std::chrono::steady_clock::now() - busy_at >= options_.spin) {
+            if (may_sleep())
+                sleep_until_event();
+            std::lock_guard guard{inbox_mutex_};
+            asleep_ = false;
+            ended_ = stopping_ && inbox_.empty() && ready_.empty();
+            if (ended_)
+                break;
+        } else { // spins: whoever else has work on this core must not wait for a time slice
+            std::this_thread::yield();
+        }
+    }
+    if (!pollers_.empty() || !watches_.empty())
+        logger().error("loop {} ends with {} pollers and {} watches left: stop its actors first",
+                       options_.name, pollers_.size(), watches_.size());
+    current_loop = nullptr;
+}
+
+/// A message often makes the next actor ready: the chain ends here, without a poll for each link.
+bool io_loop::run_actors() {
+    bool any = false;
+    for (int round = 0; round < actor_rounds_per_cycle; ++round) {
+        take_inbox();
+        if (!run_ready())
+            break;
+        any = true;
+    }
+    return any;
+}
+
+bool io_loop::run_ready() {
+    // Only what is ready now, so that everybody gets a turn.
+    auto count = ready_.size();
+    for (auto left = count; left > 0; --left) {
+        auto* job = ready_.front();
+        ready_.pop_front();
+        resume(job);
+    }
+    return count > 0;
+}
+
+void io_loop::scheduler_unit::exec_later(caf::resumable* job) {
+    hops_so_far.fetch_add(1, std::memory_order_relaxed);
+    system().scheduler().enqueue(job);
+}
+
+void io_loop::resume(caf::resumable* job) {
+    auto result = caf::resumable::done;
+    guarded("an actor", [&] {
+        result = job->resume(&elsewhere_, messages_per_turn);
+        return true;
+    });
+    if (result == caf::resumable::resume_later)
+        ready_.push_back(job);
+    else // its next mail brings a new reference
+        caf::intrusive_ptr_release(job);
+}
+
+bool io_loop::progress_pollers() {
+    bool any = false;
+    bool again = !pollers_.empty();
+    for (int round = 0; again && round < poll_rounds_per_cycle; ++round) {
+        again = false;
+        // By index: progress may add and remove pollers.
+        for (std::size_t index = 0; index < pollers_.size(); ++index)
+            if (auto* poller = pollers_[index].poller)
+                again = guarded("a poller", [poller] { return poller->progress(); }) || again;
+        any = any || again;
+    }
+    std::erase_if(pollers_, [](const polled& x) { return x.poller == nullptr; });
+    return any;
+}
+
+bool io_loop::arm_pollers() {
+    for (auto& x : pollers_)
+        if (x.poller && !guarded("a poller", [&x] { return x.poller->arm(); }))
+            return false;
+    return true;
+}
+
+void io_loop::sleep_until_event() {
+    if (!arm_pollers())
+        return;
+    sleeps_.fetch_add(1, std::memory_order_relaxed);
+    dispatch(sleep_ms_max);
+}
+
+bool io_loop::dispatch(int timeout_ms) {
+    std::array<epoll_event, 32> events;
+    auto count =
+        ::epoll_wait(epoll_fd_.get(), events.data(), static_cast<int>(events.size()), timeout_ms);
+    bool any = false;
+    for (int index = 0; index < count; ++index) {
+        const auto id = events[index].data.u64;
+        if (id == wake_id) {
+            eventfd_t ignored = 0;
+            ::eventfd_read(wake_fd_.get(), &ignored);
+        } else if (auto found = watches_.find(id); found != watches_.end()) {
+            // Held here: the callback may end its own watch.
+            auto watch = found->second;
+            guarded("a watch", [&] {
+                watch->callback(events[index].events);
+                return true;
+            });
+            any = true;
+        } // else a poller, which makes progress in the next cycle anyway, or a watch that has ended
+    }
+    return any;
+}
+
+template <class F>
+bool io_loop::guarded(const char* what, F&& f) noexcept {
+    try {
+        return f();
+    } catch (const std::exception& error) {
+        failures_.fetch_add(1, std::memory_order_relaxed);
+        logger().error("loop {}: {} threw: {}", options_.name, what, error.what());
+    } catch (...) {
+        failures_.fetch_add(1, std::memory_order_relaxed);
+        logger().error("loop {}: {} threw an exception of unknown type", options_.name, what);
+    }
+    return false;
+}
+
+} // namespace kvferry

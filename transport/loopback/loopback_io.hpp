@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+// The fabric's twin: the same promises inside one process, without UCX, on any scheduler.
+//
+// Frames are messages. A put is carried out by the twin whose memory it is, piece by piece, as UCX
+// carries out puts over TCP in the target's progress: bytes may land after their writer has given
+// up, and a test can make that happen in any order.
+#pragma once
+
+#include "messages/limits.hpp"
+#include "messages/local/local_messages.hpp"
+#include "transport/fabric/inbound_staging.hpp"
+#include "transport/fabric/put_credit.hpp"
+#include "transport/fabric/staging_service.hpp"
+#include "transport/loop/resident.hpp"
+#include "transport/loopback/loopback_network.hpp"
+#include "transport/planner/plan_expand.hpp"
+
+#include <caf/typed_event_based_actor.hpp>
+#include <caf/typed_response_promise.hpp>
+
+#include <deque>
+#include <map>
+#include <set>
+#include <vector>
+
+namespace kvferry {
+
+class loopback_io_state {
+public:
+    static inline constexpr const char* name = "loopback_io";
+
+    struct dependencies {
+        std::shared_ptr<loopback_network> network;
+        incarnation self;
+        /// Gets the frames of peers to which no endpoint is open; may be null.
+        frame_sink_actor default_sink;
+        limits bounds;
+    };
+
+    loopback_io_state(loopback_actor::pointer self, dependencies);
+    ~loopback_io_state();
+
+    loopback_actor::behavior_type make_behavior();
+    void handler_failed(const caf::error&);
+
+    /// Frames that no codec of ours wrote.
+    std::uint64_t malformed_frames() const { return malformed_frames_; }
+
+private:
+    using answer = caf::typed_response_promise<void>;
+
+    struct region {
+        std::byte* base = nullptr;
+        std::uint64_t bytes = 0;
+        /// On a device: through its staging memory.
+        bool staged = false;
+    };
+    struct endpoint {
+        incarnation peer;
+        loopback_actor twin;
+        std::vector<memory_region> regions;
+        frame_sink_actor owner;
+        std::set<transfer_id> transfers;
+        /// Memory of the peer that this process has mapped.
+        lent_regions lent = {};
+        bool closing = false;
+        std::vector<answer> closed;
+    };
+    /// A put that another twin carries out for this one.
+    struct transfer {
+        endpoint_id over;
+        completion_actor reply_to;
+        time_point began;
+        bool cancelled = false;
+    };
+    /// A put that this twin carries out for another one.
+    struct write {
+        caf::actor_addr from;
+        transfer_id id;
+        copy_job job;
+        completion_actor reply_to;
+        time_point began;
+        plan_cursor cursor;
+        std::uint64_t number = 0;
+        caf::error stopped_by;
+        put_credit credit = {};
+        /// For credit, or for a device.
+        bool waiting = false;
+        bool in_doubt = false;
+    };
+    struct drain {
+        std::uint64_t up_to = 0;
+        answer done;
+    };
+
+    caf::result<endpoint_opened> on_open_endpoint(const open_endpoint&);
+    void on_peer_memory_mapped(const peer_memory_mapped&);
+    void on_send_frame(send_frame&);
+    void on_start_put(start_put&);
+    void on_cancel_transfer(const cancel_transfer&);
+    caf::result<void> on_close_endpoint(const close_endpoint&);
+    caf::result<region_registered> on_register_region(const register_region&);
+    caf::result<void> on_unregister_region(const unregister_region&);
+    caf::result<fabric_description> on_describe_fabric(const describe_fabric&);
+    caf::result<void> on_drain_fabric(const drain_fabric&);
+    caf::result<void> on_stop_io(const stop_io&);
+    void on_transfer_done(const transfer_done&);
+    void on_frame_arrived(frame_arrived&);
+    void on_start_copy(const start_copy&);
+    void on_tick(const deadline_tick&);
+    void on_break(const endpoint_failed&);
+    void on_twin_down(const caf::actor_addr&);
+
+    caf::error bind_target(const endpoint&, copy_job&) const;
+    void go_on();
+    bool write_piece(write&);
+    void stop_write(write&, caf::error);
+    void serve_staging();
+    void on_scattered(const transfer_done&);
+    write* find_write(std::uint64_t number);
+    const lent_regions* lent_by(put_key);
+    void finish_write(const write&);
+    void finish_transfer(transfer_id, agent_result, std::uint64_t bytes, caf::error);
+    void fail_endpoint(endpoint_id, caf::error reason);
+    void finish_close(endpoint_id);
+    void finish_drains();
+    void finish_stop();
+
+    loopback_actor::pointer self_;
+    dependencies with_;
+    byte_buffer address_;
+    std::map<endpoint_id, endpoint> endpoints_;
+    std::map<transfer_id, transfer> transfers_;
+    std::map<region_id, region> regions_;
+    std::deque<write> writes_;
+    bool ticking_ = false;
+    inbound_staging staging_;
+    staging_service<std::remove_pointer_t<loopback_actor::pointer>> service_;
+    /// Writes that a device may still be at.
+    std::set<std::uint64_t> in_doubt_;
+    /// Regions that are taken back when the last scatter into them has ended.
+    std::vector<std::pair<region_id, answer>> forbidden_;
+    std::deque<drain> drains_;
+    /// Processes that have ended.
+    std::set<incarnation> drained_;
+    bool stopping_ = false;
+    std::vector<answer> stopped_;
+    std::uint64_t last_endpoint_ = 0;
+    std::uint64_t last_region_ = 0;
+    std::uint64_t last_write_ = 0;
+    std::uint64_t malformed_frames_ = 0;
+};
+
+/// A twin on the loop given by the placement, or on CAF's scheduler.
+caf::expected<loopback_actor> spawn_loopback_io(caf::actor_system&, placement,
+                                                loopback_io_state::dependencies);
+
+} // namespace kvferry

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+// Cohorts, and the proof that a KV cohort covers its receiver exactly once.
+#include "transport/planner/cohorts.hpp"
+
+#include "transport/planner/layout_error.hpp"
+#include "transport/planner/layout_match.hpp"
+#include "transport/planner/shard_overlap.hpp"
+#include "transport/planner/topology.hpp"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <string>
+#include <tuple>
+
+namespace kvferry {
+
+namespace {
+
+using detail::text;
+
+bool carries(const view_pair& pair) {
+    return pair.carries;
+}
+
+/// One buffer of one layer of the receiver, as one CP rank of the context holds it.
+struct buffer_of_layer {
+    std::uint32_t group = 0;
+    std::uint32_t view = 0;
+    std::uint32_t local_layer = 0;
+    std::uint32_t buffer = 0;
+    /// Recurrent state is cut over CP ranks, blocks are dealt out to them.
+    std::uint32_t cp_rank = 0;
+
+    friend auto operator<=>(const buffer_of_layer&, const buffer_of_layer&) = default;
+};
+
+/// What the writers bring for one such buffer.
+struct contribution {
+    std::uint32_t source_shards = 0;
+    /// Parts that make up the whole.
+    std::uint64_t wanted = 0;
+    std::uint64_t found = 0;
+    /// First part -> writer.
+    std::map<std::uint64_t, rank_id> writers;
+};
+
+class coverage {
+public:
+    explicit coverage(const rank_info& receiver) : receiver_(receiver) {}
+
+    caf::error add(const rank_info& writer, const std::vector<view_pair>& pairs) {
+        for (const auto& pair : pairs) {
+            const auto& group = receiver_.pages->groups[pair.target_group];
+            const auto& source =
+                writer.pages->groups[pair.source_group].views[pair.source_view].layout;
+            const auto split = overlap_of(source, group.views[pair.target_view].layout);
+            const auto cp_rank = group.tokens_per_slot ? writer.layout.cp_rank : 0;
+            for (const auto& entry : pair.entries) {
+                const auto layer = entry.target.local_layer;
+                auto& here = buffers_[{pair.target_group, pair.target_view, layer,
+                                       entry.target_buffer, cp_rank}];
+                if (here.source_shards != 0 && here.source_shards != source.num_shards)
+                    return detail::bad_layout(
+                        writer, "layer " + text(group.layers[layer]) + " has num_shards "
+                                    + text(source.num_shards) + ", unlike another rank's");
+                here.source_shards = source.num_shards;
+                here.wanted = split.target_parts;
+                if (!pair.carries)
+                    continue;
+                here.found += split.parts;
+                if (auto [first, is_new] = here.writers.emplace(split.target_first, writer.rank);
+                    !is_new)
+                    return detail::bad_layout(writer, "layer " + text(group.layers[layer]) + " for "
+                                                          + describe(receiver_)
+                                                          + " would come from rank "
+                                                          + to_string(first->second) + " as well");
+            }
+        }
+        return {};
+    }
+
+    /// Every buffer that some writer has must have arrived whole, and with it its whole layer.
+    caf::error finish() const {
+        for (const auto& [where, here] : buffers_) {
+            const auto& group = receiver_.pages->groups[where.group];
+            const auto layer =
+                "layer " + text(group.layers[where.local_layer]) + " of " + describe(receiver_);
+            if (here.found != here.wanted)
+                return make_error(errc::layout_mismatch,
+                                  layer + ": the context's ranks hold " + text(here.found)
+                                      + " of the " + text(here.wanted) + " shards it is made of");
+            const auto& view = group.views[where.view];
+            for (std::uint32_t buffer = 0; buffer < buffers_per_layer(view); ++buffer) {
+                auto sibling = where;
+                sibling.buffer = buffer;
+                if (!buffers_.contains(sibling))
+                    return make_error(errc::layout_mismatch,
+                                      layer + ": the context has some of its roles "
+                                          + text(view.roles) + ", but not number " + text(buffer));
+            }
+        }
+        return {};
+    }
+
+    /// Layers of the receiver of which nothing comes from anybody.
+    std::vector<std::uint32_t> layers_skipped() const {
+        std::set<std::uint32_t> result;
+        for (const auto& group : receiver_.pages->groups)
+            result.insert(group.layers.begin(), group.layers.end());
+        for (const auto& [where, here] : buffers_)
+            result.erase(receiver_.pages->groups[where.group].layers[where.local_layer]);
+        return {result.begin(), result.end()};
+    }
+
+private:
+    static std::uint32_t buffers_per_layer(const pool_view& view) {
+        const auto first = view.entries.front().local_layer;
+        return static_cast<std::uint32_t>(
+            std::count_if(view.entries.begin(), view.entries.end(),
+                          [first](const auto& entry) { return entry.local_layer == first; }));
+    }
+
+    const rank_info& receiver_;
+    std::map<buffer_of_layer, contribution> buffers_;
+};
+
+/// All ranks of one instance, each once, split alike.
+caf::error check_instance(const std::vector<rank_info>& ranks) {
+    if (ranks.empty())
+        return make_error(errc::layout_mismatch, "the context instance has no ranks");
+    const auto& first = ranks.front();
+    std::set<rank_id> seen;
+    for (const auto& rank : ranks) {
+        if (auto error = check_parallelism(rank))
+            return error;
+        const auto sizes = [](const rank_info& x) {
+            return std::tie(x.instance, x.layout.tp_size, x.layout.pp_size, x.layout.cp_size,
+                            x.layout.attention_dp, x.layout.layers_per_stage);
+        };
+        if (sizes(rank) != sizes(first))
+            return detail::bad_layout(rank, "it is not split like " + describe(first));
+        if (!seen.insert(rank.rank).second)
+            return detail::bad_layout(rank, "it is listed twice");
+    }
+    if (ranks.size() != first.world_size)
+        return detail::bad_layout(first, "world_size is " + text(first.world_size) + ", "
+                                             + text(ranks.size()) + " ranks are listed");
+    return {};
+}
+
+/// Another rank of the writer's stage stands before it among those that meet the receiver.
+bool has_earlier_sibling(const parallelism& writer, const parallelism& receiver) {
+    auto earlier = writer;
+    if (heads_group(writer).rank > 0) {
+        --earlier.tp_rank;
+        if (groups_overlap(earlier, receiver))
+            return true;
+        earlier = writer;
+    }
+    if (writer.cp_rank > 0) {
+        --earlier.cp_rank;
+        return groups_overlap(earlier, receiver);
+    }
+    return false;
+}
+
+} // namespace
+
+bool should_send_kv(const rank_info& writer, const rank_info& receiver) {
+    if (!groups_overlap(writer.layout, receiver.layout))
+        return false;
+    const auto pairs = match_layouts(writer, receiver);
+    return pairs && std::any_of(pairs->begin(), pairs->end(), carries);
+}
+
+bool should_send_aux(const rank_info& writer, const rank_info& receiver) {
+    if (check_parallelism(writer) || check_parallelism(receiver))
+        return false;
+    const auto& from = writer.layout;
+    const auto& to = receiver.layout;
+    if (!groups_overlap(from, to) || !stages_overlap(from, to))
+        return false;
+    if (has_earlier_sibling(from, to))
+        return false;
+    for (auto lower = from; lower.pp_rank > 0;) {
+        --lower.pp_rank;
+        if (stages_overlap(lower, to))
+            return false;
+    }
+    return true;
+}
+
+caf::expected<cohorts> cohorts_of(const rank_info& receiver,
+                                  const std::vector<rank_info>& context_ranks,
+                                  std::uint32_t context_dp_rank) {
+    if (auto error = check_instance(context_ranks))
+        return error;
+    if (auto error = check_parallelism(receiver))
+        return error;
+    if (auto error = check_split(context_ranks.front(), receiver))
+        return error;
+    if (context_dp_rank >= dp_size(context_ranks.front().layout))
+        return make_error(errc::invalid_argument,
+                          "context DP rank " + text(context_dp_rank) + ": instance "
+                              + context_ranks.front().instance + " has "
+                              + text(dp_size(context_ranks.front().layout)));
+    cohorts result;
+    coverage covered{receiver};
+    for (const auto& writer : context_ranks) {
+        if (dp_rank(writer.layout) != context_dp_rank
+            || !groups_overlap(writer.layout, receiver.layout))
+            continue;
+        auto pairs = match_layouts(writer, receiver);
+        if (!pairs)
+            return std::move(pairs.error());
+        if (auto error = covered.add(writer, *pairs))
+            return error;
+        if (std::any_of(pairs->begin(), pairs->end(), carries))
+            result.kv.push_back(writer.rank);
+        if (should_send_aux(writer, receiver))
+            result.aux.push_back(writer.rank);
+    }
+    if (auto error = covered.finish())
+        return error;
+    if (result.aux.size() != 1)
+        return detail::mismatch("layers_per_stage (no layer in common with the receiver's stage)",
+                                context_ranks.front(),
+                                context_ranks.front().layout.layers_per_stage, receiver,
+                                receiver.layout.layers_per_stage);
+    std::sort(result.kv.begin(), result.kv.end());
+    result.layers_skipped = covered.layers_skipped();
+    return result;
+}
+
+std::vector<rank_id> receivers_of(const rank_info& writer,
+                                  const std::vector<rank_info>& generation_ranks,
+                                  std::uint32_t generation_dp_rank, bool with_aux) {
+    std::vector<rank_id> result;
+    for (const auto& receiver : generation_ranks)
+        if (dp_rank(receiver.layout) == generation_dp_rank
+            && (should_send_kv(writer, receiver)
+                || (with_aux && should_send_aux(writer, receiver))))
+            result.push_back(receiver.rank);
+    std::sort(result.begin(), result.end());
+    return result;
+}
+
+} // namespace kvferry

@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// The part of a rank info that decides which bytes go where, as one number and as an equality.
+#pragma once
+
+#include "messages/values/rank_info.hpp"
+
+#include <cstdint>
+
+namespace kvferry {
+
+/// Digest of parallelism and page table, without region numbers and offsets. Spreads well but is
+/// no proof: a peer could make two layouts with one digest.
+std::uint64_t layout_digest(const rank_info&);
+
+/// The proof: both ranks have the same layout, wherever their pools lie.
+bool same_layout(const rank_info&, const rank_info&);
+
+} // namespace kvferry

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which buffers of two page tables hold parts of the same tensors.
+#pragma once
+
+#include "messages/errors.hpp"
+#include "messages/values/rank_info.hpp"
+
+#include <cstdint>
+#include <vector>
+
+namespace kvferry {
+
+/// The same buffer of the same global layer on both sides.
+struct entry_pair {
+    buffer_entry source;
+    buffer_entry target;
+    /// Which of the buffers of its layer the target is.
+    std::uint32_t target_buffer = 0;
+};
+
+/// Two views with a role and a layer in common. Indexes point into the page tables.
+struct view_pair {
+    std::uint32_t source_group = 0;
+    std::uint32_t source_view = 0;
+    std::uint32_t target_group = 0;
+    std::uint32_t target_view = 0;
+    /// In the writer's physical order.
+    std::vector<entry_pair> entries;
+    /// The two shards share heads, and among the replicas of its shard this writer is elected.
+    bool carries = false;
+};
+
+/// Every pair of views of the two ranks. A layer, or a role, that only one side has is legal and
+/// makes no pair. Views with different roles go together when each has one buffer per role, in the
+/// order of its roles: one side may keep in two pools what the other keeps in one. Anything that
+/// both have but that cannot be mapped is a layout_mismatch with the field and both values; a rank
+/// without page table is missing_layout.
+caf::expected<std::vector<view_pair>> match_layouts(const rank_info& writer,
+                                                    const rank_info& receiver);
+
+} // namespace kvferry

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// Digests of what one piece moved, for receivers that check what has arrived: the writer's over
+// what its plan reads, the receiver's over what the same plan has written.
+#pragma once
+
+#include "messages/errors.hpp"
+#include "messages/values/copy_plan.hpp"
+#include "messages/values/kv_slice.hpp"
+#include "messages/values/rank_info.hpp"
+#include "transport/planner/plan_cache.hpp"
+
+#include <cstdint>
+#include <vector>
+
+namespace kvferry {
+
+/// XXH3 of the bytes in the plan's order. `pools` are host memory at addresses of this process.
+std::uint64_t digest_of_sources(const copy_plan&, const std::vector<pool_base>& pools);
+std::uint64_t digest_of_targets(const copy_plan&, const std::vector<pool_base>& pools);
+
+/// Whether the receiver can tell by itself which blocks a piece of this writer is made of. Not of
+/// one of several CP ranks, and not where a writer may have let go of blocks that the receiver
+/// lists: then no digest is asked for.
+bool can_be_checked(const rank_info& writer, const rank_info& receiver);
+
+/// The plan of a piece as its receiver works it out, without the writer's slot numbers (all are 0):
+/// the same stretches in the same order. `tokens` and `last` are those of the writer's slice.
+/// Errors are make_plan's.
+caf::expected<copy_plan> plan_of_piece(const rank_info& writer, token_range tokens, bool last,
+                                       const rank_info& receiver, const kv_slice& target,
+                                       plan_cache&);
+
+} // namespace kvferry

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+// Two slices and the templates of their ranks make a plan.
+#include "transport/planner/plan.hpp"
+
+#include "transport/planner/block_pairing.hpp"
+
+#include <string>
+
+namespace kvferry {
+
+namespace {
+
+caf::error check_shape(const rank_info& rank, const kv_slice& slice) {
+    const auto& groups = rank.pages->groups;
+    if (slice.groups.size() != groups.size())
+        return make_error(errc::invalid_argument,
+                          "slice of " + describe(rank) + ": " + std::to_string(slice.groups.size())
+                              + " block lists for the " + std::to_string(groups.size())
+                              + " layer groups of its page table");
+    if (slice.tokens.begin > slice.tokens.end)
+        return make_error(errc::invalid_argument,
+                          "slice of " + describe(rank) + ": tokens begin at "
+                              + std::to_string(slice.tokens.begin) + " and end at "
+                              + std::to_string(slice.tokens.end));
+    for (std::size_t index = 0; index < groups.size(); ++index)
+        if (!groups[index].tokens_per_slot && slice.groups[index].slots.size() > 1)
+            return make_error(errc::invalid_argument,
+                              "slice of " + describe(rank) + ": layer group "
+                                  + std::to_string(index) + " has one slot per request, "
+                                  + std::to_string(slice.groups[index].slots.size())
+                                  + " are listed");
+    return {};
+}
+
+} // namespace
+
+caf::expected<copy_plan> make_plan(const rank_info& writer, const kv_slice& source,
+                                   const rank_info& receiver, const kv_slice& target,
+                                   plan_cache& cache) {
+    auto layout = cache.find_or_make(writer, receiver);
+    if (!layout)
+        return std::move(layout.error());
+    if (auto error = check_shape(writer, source))
+        return error;
+    if (auto error = check_shape(receiver, target))
+        return error;
+    if (source.prompt_tokens != target.prompt_tokens)
+        return make_error(errc::invalid_argument, "prompt_tokens: the slice of " + describe(writer)
+                                                      + " has "
+                                                      + std::to_string(source.prompt_tokens)
+                                                      + ", that of " + describe(receiver) + " has "
+                                                      + std::to_string(target.prompt_tokens));
+    copy_plan plan;
+    for (const auto& part : **layout) {
+        auto paired = pair_slots(part, writer, source, receiver, target);
+        if (!paired)
+            return std::move(paired.error());
+        for (auto& [index, tokens, slots] : *paired) {
+            const auto& piece = part.pieces[index];
+            auto layout = piece.layout;
+            if (tokens != piece.cut.tokens) { // the prompt's end, in one block at most
+                auto cut = piece.cut;
+                cut.tokens = tokens;
+                auto made = make_template(part, *writer.pages, *receiver.pages, cut);
+                if (!made)
+                    return std::move(made.error());
+                layout = std::make_shared<const copy_template>(std::move(*made));
+            }
+            plan.bytes += layout->bytes * slots.size();
+            plan.fragments += layout->fragments * slots.size();
+            plan.parts.push_back(
+                {part.source_pool, part.target_pool, std::move(layout), std::move(slots)});
+        }
+    }
+    return plan;
+}
+
+} // namespace kvferry

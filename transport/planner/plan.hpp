@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0
+// From two slices to a copy plan.
+#pragma once
+
+#include "messages/errors.hpp"
+#include "messages/values/copy_plan.hpp"
+#include "messages/values/kv_slice.hpp"
+#include "messages/values/rank_info.hpp"
+#include "transport/planner/plan_cache.hpp"
+
+namespace kvferry {
+
+/// What `writer` copies for `receiver` out of the slice `source`: the blocks that the target lists.
+/// One that the target leaves out is not copied; one that only the source leaves out is an error,
+/// unless both sides' windows have let go of it, or the writer is one of several CP ranks. Costs
+/// time in proportion to the slots, whatever a slot is made of.
+///
+/// A block of the source travels with the slice that completes it: the slice whose tokens reach the
+/// block's end, or the last one, so that pieces of one block never race each other. Recurrent state
+/// travels with the last slice. Between blocks of equal size a whole block travels even when the
+/// prompt ends inside it, between blocks of different sizes it is cut at the prompt's end.
+///
+/// layout_mismatch, missing_layout: the pair cannot be mapped. invalid_argument: a slice does not
+/// have the shape of its rank's page table, or the prompts differ. plan_invalid: the target waits
+/// for a block, or a state, that the source does not list. Run check_plan before the plan is
+/// executed: nothing here looks at slot numbers.
+caf::expected<copy_plan> make_plan(const rank_info& writer, const kv_slice& source,
+                                   const rank_info& receiver, const kv_slice& target, plan_cache&);
+
+} // namespace kvferry

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// Templates of pairs of ranks, made once and kept for the pairs last used.
+#pragma once
+
+#include "messages/errors.hpp"
+#include "messages/limits.hpp"
+#include "messages/values/rank_info.hpp"
+#include "transport/planner/pair_layout.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <unordered_map>
+
+namespace kvferry {
+
+/// One owner, no lock. Found by digest, confirmed by comparison, so that a peer that forges a
+/// digest gets a slower plan and never another pair's. Errors are not kept.
+class plan_cache {
+public:
+    explicit plan_cache(std::size_t entries_max = limits{}.plan_cache_entries_max)
+        : entries_max_(entries_max) {}
+
+    /// The layout of this pair; makes it on first use and lets go of the pair unused for longest.
+    caf::expected<std::shared_ptr<const pair_layout>> find_or_make(const rank_info& writer,
+                                                                   const rank_info& receiver);
+
+    std::size_t size() const { return entries_.size(); }
+    std::uint64_t misses() const { return misses_; }
+
+private:
+    struct entry {
+        /// Only layout and pages are set.
+        rank_info writer;
+        rank_info receiver;
+        std::shared_ptr<const pair_layout> made;
+        std::uint64_t last_use = 0;
+    };
+
+    std::size_t entries_max_;
+    std::unordered_map<std::uint64_t, entry> entries_;
+    std::uint64_t uses_ = 0;
+    std::uint64_t misses_ = 0;
+};
+
+} // namespace kvferry

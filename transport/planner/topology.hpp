@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rank arithmetic: where a rank stands in its instance, and which ranks of two instances hold parts
+// of the same cache.
+#pragma once
+
+#include "messages/errors.hpp"
+#include "messages/values/rank_info.hpp"
+
+#include <cstdint>
+#include <vector>
+
+namespace kvferry {
+
+/// CP-minor: pp_rank * tp_size * cp_size + tp_rank * cp_size + cp_rank.
+rank_id instance_rank(const parallelism&);
+
+/// Consecutive global layers.
+struct layer_range {
+    std::uint32_t first = 0;
+    std::uint32_t count = 0;
+
+    friend bool operator==(const layer_range&, const layer_range&) = default;
+};
+
+/// Layers of the rank's own pipeline stage; empty when layers_per_stage does not name the stage.
+layer_range global_layers(const parallelism&);
+
+/// Under attention DP every TP rank is a group of its own, which runs whole requests; otherwise
+/// there is one group, 0.
+std::uint32_t dp_size(const parallelism&);
+std::uint32_t dp_rank(const parallelism&);
+
+/// Ranks that share the heads of one request, and the place among them: (1, 0) under attention DP.
+struct tp_group {
+    std::uint32_t size = 1;
+    std::uint32_t rank = 0;
+
+    friend bool operator==(const tp_group&, const tp_group&) = default;
+};
+
+tp_group heads_group(const parallelism&);
+
+/// Indexes below their sizes, sizes above 0, one layer count per stage, rank and world size as the
+/// arithmetic has them. layout_mismatch names the field and both values.
+caf::error check_parallelism(const rank_info&);
+
+/// Whether two instances split in ways that can be mapped: one side must be without CP.
+/// layout_mismatch names the field and both values.
+caf::error check_split(const rank_info& writer, const rank_info& receiver);
+
+/// Whether two ranks meet in TP and CP: each axis is cut into equal parts on either side, and the
+/// two parts share something. Neither size needs to divide the other.
+bool groups_overlap(const parallelism&, const parallelism&);
+
+/// Whether the pipeline stages of two ranks share a layer.
+bool stages_overlap(const parallelism&, const parallelism&);
+
+/// Context ranks of one DP group that share layers and heads with the receiver, ascending. An
+/// estimate for warm links: who really writes is decided by cohorts_of.
+std::vector<rank_id> overlapping_writers(const rank_info& receiver,
+                                         const std::vector<rank_info>& context,
+                                         std::uint32_t context_dp_rank);
+
+/// The same from the writer's side: it lists a receiver exactly when the receiver lists it.
+std::vector<rank_id> overlapping_receivers(const rank_info& writer,
+                                           const std::vector<rank_info>& generation,
+                                           std::uint32_t generation_dp_rank);
+
+} // namespace kvferry

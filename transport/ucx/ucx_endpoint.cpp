@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+// Operations on an endpoint; each carries what must live until its callback.
+#include "transport/ucx/ucx_endpoint.hpp"
+
+#include "transport/loop/system_call.hpp"
+#include "transport/ucx/ucx_error.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace kvferry {
+
+/// Owned by UCX from the call to the callback, which may come when the endpoint is gone.
+struct ucx_endpoint::operation {
+    ucx_events* events = nullptr;
+    ucx_event event;
+    std::array<caf::byte, 48> head;
+    byte_buffer payload;
+};
+
+std::unique_ptr<ucx_endpoint> ucx_endpoint::make(ucp_worker_h worker, byte_view worker_address,
+                                                 endpoint_id id, ucx_events& events) {
+    std::unique_ptr<ucx_endpoint> result{new ucx_endpoint(id, events)};
+    ucp_ep_params_t params{};
+    params.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE
+                        | UCP_EP_PARAM_FIELD_ERR_HANDLER;
+    params.address = reinterpret_cast<const ucp_address_t*>(worker_address.data());
+    params.err_mode = UCP_ERR_HANDLING_MODE_PEER;
+    params.err_handler = {&ucx_endpoint::on_broken, result.get()};
+    auto status = made_to_fail("ucp_ep_create") ? UCS_ERR_NO_MEMORY
+                                                : ucp_ep_create(worker, &params, &result->handle_);
+    if (status != UCS_OK) { // nobody listens, for one: told as if it had come later
+        result->handle_ = nullptr;
+        events.push_back({ucx_event::kind::broken, id, 0, status});
+    }
+    return result;
+}
+
+bool ucx_endpoint::has_rma_lane() const {
+    if (!handle_)
+        return false;
+    // UCX has no call that tells; its own description has one line per lane with what it is for.
+    auto text = ucx_text([this](std::FILE* to) { ucp_ep_print_info(handle_, to); });
+    for (std::size_t at = 0; (at = text.find("lane[", at)) != std::string::npos;) {
+        auto end = std::min(text.find('\n', at), text.size());
+        if (text.substr(at, end - at).find(" rma") != std::string::npos)
+            return true;
+        at = end;
+    }
+    return false;
+}
+
+std::unique_ptr<ucx_endpoint::operation> ucx_endpoint::make_operation(ucx_event::kind what,
+                                                                      std::uint64_t tag) {
+    auto x = std::make_unique<operation>();
+    x->events = &events_;
+    x->event = {what, id_, tag, UCS_OK};
+    ++operations_;
+    return x;
+}
+
+void ucx_endpoint::started(std::unique_ptr<operation> x, ucs_status_ptr_t request) {
+    if (UCS_PTR_IS_PTR(request)) {
+        (void)x.release(); // on_done has it now
+        return;
+    }
+    x->event.status = UCS_PTR_RAW_STATUS(request);
+    events_.push_back(x->event);
+}
+
+void ucx_endpoint::on_done(void* request, ucs_status_t status, void* user) {
+    std::unique_ptr<operation> x{static_cast<operation*>(user)};
+    x->event.status = status;
+    x->events->push_back(x->event);
+    ucp_request_free(request);
+}
+
+void ucx_endpoint::on_broken(void* user, ucp_ep_h, ucs_status_t status) {
+    // Only a note: inside this callback the endpoint cannot be closed.
+    auto* self = static_cast<ucx_endpoint*>(user);
+    self->events_.push_back({ucx_event::kind::broken, self->id_, 0, status});
+}
+
+namespace {
+
+ucp_request_param_t parameters(ucp_send_nbx_callback_t callback, void* user, std::uint32_t flags) {
+    ucp_request_param_t result{};
+    result.op_attr_mask =
+        UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_FLAGS;
+    result.cb.send = callback;
+    result.user_data = user;
+    result.flags = flags;
+    return result;
+}
+
+} // namespace
+
+void ucx_endpoint::send(unsigned message, byte_view head, byte_buffer payload, std::uint64_t tag) {
+    auto x = make_operation(ucx_event::kind::sent, tag);
+    x->payload = std::move(payload);
+    std::copy(head.begin(), head.end(), x->head.begin());
+    auto params = parameters(&ucx_endpoint::on_done, x.get(), UCP_AM_SEND_FLAG_EAGER);
+    if (!handle_)
+        return started(std::move(x), UCS_STATUS_PTR(UCS_ERR_NOT_CONNECTED));
+    auto* request = ucp_am_send_nbx(handle_, message, x->head.data(), head.size(),
+                                    x->payload.data(), x->payload.size(), &params);
+    started(std::move(x), request);
+}
+
+void ucx_endpoint::send_from(unsigned message, byte_view head, const void* bytes, std::size_t count,
+                             std::uint64_t tag) {
+    auto x = make_operation(ucx_event::kind::sent, tag);
+    std::copy(head.begin(), head.end(), x->head.begin());
+    auto params = parameters(&ucx_endpoint::on_done, x.get(), UCP_AM_SEND_FLAG_EAGER);
+    if (!handle_)
+        return started(std::move(x), UCS_STATUS_PTR(UCS_ERR_NOT_CONNECTED));
+    auto* request =
+        ucp_am_send_nbx(handle_, message, x->head.data(), head.size(), bytes, count, &params);
+    started(std::move(x), request);
+}
+
+void ucx_endpoint::put(const void* bytes, std::size_t count, std::uint64_t address, ucp_rkey_h key,
+                       std::uint64_t tag) {
+    auto x = make_operation(ucx_event::kind::sent, tag);
+    auto params = parameters(&ucx_endpoint::on_done, x.get(), 0);
+    if (!handle_)
+        return started(std::move(x), UCS_STATUS_PTR(UCS_ERR_NOT_CONNECTED));
+    auto* request = ucp_put_nbx(handle_, bytes, count, address, key, &params);
+    started(std::move(x), request);
+}
+
+void ucx_endpoint::flush(std::uint64_t tag) {
+    auto x = make_operation(ucx_event::kind::flushed, tag);
+    auto params = parameters(&ucx_endpoint::on_done, x.get(), 0);
+    if (!handle_)
+        return started(std::move(x), UCS_STATUS_PTR(UCS_ERR_NOT_CONNECTED));
+    auto* request = ucp_ep_flush_nbx(handle_, &params);
+    started(std::move(x), request);
+}
+
+void ucx_endpoint::close(bool force) {
+    if (state_ == endpoint_state::closing || state_ == endpoint_state::closed)
+        return; // UCX has taken the handle back
+    state_ = endpoint_state::closing;
+    auto x = make_operation(ucx_event::kind::closed, 0);
+    if (!handle_)
+        return started(std::move(x), nullptr);
+    auto params = parameters(&ucx_endpoint::on_done, x.get(), force ? UCP_EP_CLOSE_FLAG_FORCE : 0);
+    auto* request = ucp_ep_close_nbx(handle_, &params);
+    started(std::move(x), request);
+}
+
+void ucx_endpoint::note(const ucx_event& event) {
+    if (event.what == ucx_event::kind::broken) {
+        reported_broken_ = true;
+        if (state_ == endpoint_state::open)
+            state_ = endpoint_state::failed;
+        return;
+    }
+    --operations_;
+    if (event.what == ucx_event::kind::closed) {
+        state_ = endpoint_state::closed;
+        handle_ = nullptr;
+    }
+}
+
+caf::expected<ucx_rkey_handle> ucx_endpoint::unpack(byte_view rkey) const {
+    if (!handle_)
+        return ucx_error("ucp_ep_rkey_unpack", UCS_ERR_NOT_CONNECTED);
+    ucp_rkey_h key = nullptr;
+    if (auto status = ucp_ep_rkey_unpack(handle_, rkey.data(), &key); status != UCS_OK)
+        return ucx_error("ucp_ep_rkey_unpack", status);
+    return ucx_rkey_handle{key};
+}
+
+} // namespace kvferry

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+// The fabric between ranks over UCX: lives on its loop's thread, the only actor that calls UCX.
+#pragma once
+
+#include "messages/limits.hpp"
+#include "messages/local/local_messages.hpp"
+#include "transport/fabric/frame_order.hpp"
+#include "transport/fabric/inbound_writes.hpp"
+#include "transport/fabric/put_credit.hpp"
+#include "transport/fabric/staging_service.hpp"
+#include "transport/loop/io_loop.hpp"
+#include "transport/planner/merged_cursor.hpp"
+#include "transport/ucx/ucx_worker.hpp"
+
+#include <caf/typed_event_based_actor.hpp>
+#include <caf/typed_response_promise.hpp>
+
+#include <deque>
+#include <map>
+#include <random>
+#include <set>
+#include <vector>
+
+namespace kvferry {
+
+/// What ucx_io understands beside what every fabric does: the ends of what devices scatter for it.
+using ucx_io_actor = fabric_actor::extend_with<completion_actor>;
+
+class ucx_io_state {
+public:
+    static inline constexpr const char* name = "ucx_io";
+
+    struct dependencies {
+        incarnation self;
+        /// Gets the frames of peers to which no endpoint is open; may be null.
+        frame_sink_actor default_sink;
+        limits bounds;
+        put_method puts = put_method::automatic;
+    };
+
+    /// Made on the loop's thread, like everything here.
+    ucx_io_state(ucx_io_actor::pointer self, dependencies, std::unique_ptr<ucx_worker>);
+    ~ucx_io_state();
+
+    ucx_io_actor::behavior_type make_behavior();
+    void handler_failed(const caf::error&);
+
+private:
+    using answer = caf::typed_response_promise<void>;
+
+    /// What the peer gave out to write one of its regions, or why it cannot be used.
+    struct region_key {
+        access_key_head head;
+        ucx_rkey_handle rkey;
+        /// Memory on a device: written by message, with credit.
+        bool staged = false;
+        caf::error unusable;
+    };
+    struct link {
+        endpoint_id id;
+        incarnation peer;
+        frame_sink_actor owner;
+        std::vector<memory_region> regions;
+        std::vector<region_key> keys;
+        /// Memory of the peer that this process has mapped.
+        lent_regions lent;
+        std::unique_ptr<ucx_endpoint> endpoint;
+        bool by_rma = false;
+        std::uint64_t stream = 0;
+        std::uint64_t next_sequence = 0;
+        /// Numbers of the puts on it, and of those that still post, in turn.
+        std::set<std::uint64_t> puts;
+        std::deque<std::uint64_t> posting;
+        /// Posted for the put whose turn it is.
+        std::uint64_t turn_bytes = 0;
+        std::size_t pieces_in_flight = 0;
+        /// Takes nothing new: somebody closes it or it has failed.
+        bool ending = false;
+        /// The goodbye of a close in order is on its way.
+        bool flushing = false;
+        /// Why it failed; none while it is closed in order.
+        caf::error failure;
+        /// UCX ends the operations: close it after the last.
+        bool lost = false;
+        std::vector<answer> closed;
+    };
+    struct put {
+        transfer_id id;
+        endpoint_id over;
+        copy_job job;
+        completion_actor reply_to;
+        std::chrono::nanoseconds posting{0};
+        time_point began;
+        merged_cursor cursor;
+        put_credit credit;
+        bool by_rma = false;
+        /// Waits for credit, and is not among those that post.
+        bool parked = false;
+        std::uint64_t pieces = 0;
+        /// Pieces without an event: UCX may still read their memory.
+        std::size_t open = 0;
+        bool all_posted = false;
+        bool end_posted = false;
+        /// The target, or a flush, has said that all pieces are over.
+        bool settled = false;
+        /// The target's device may still be writing.
+        bool in_doubt = false;
+        /// Why it does not succeed.
+        caf::error failure;
+    };
+    caf::result<endpoint_opened> on_open_endpoint(const open_endpoint&);
+    void on_peer_memory_mapped(const peer_memory_mapped&);
+    void on_send_frame(send_frame&);
+    void on_start_put(start_put&);
+    void on_cancel_transfer(const cancel_transfer&);
+    caf::result<void> on_close_endpoint(const close_endpoint&);
+    caf::result<region_registered> on_register_region(const register_region&);
+    caf::result<void> on_unregister_region(const unregister_region&);
+    caf::result<fabric_description> on_describe_fabric(const describe_fabric&);
+    caf::result<void> on_drain_fabric(const drain_fabric&);
+    caf::result<void> on_stop_io(const stop_io&);
+
+    // Links (ucx_links.cpp).
+    link* find_open(endpoint_id);
+    link* find_open(incarnation peer);
+    caf::expected<link*> make_link(incarnation peer, byte_view address, frame_sink_actor owner);
+    void fail_link(link&, caf::error reason);
+    void lose_link(link&, caf::error reason);
+    void close_when_quiet(link&);
+    void advance_close(link&);
+    void finish_link_if_over(endpoint_id);
+    void force_all(const caf::error& reason);
+    void finish_stop();
+    void release();
+    void end();
+
+    // What UCX says (ucx_io.cpp).
+    void on_message(unsigned message, byte_view head, byte_view payload);
+    bool after_progress();
+    template <class F>
+    void attempt(const char* what, F&& f);
+    void handle_event(const ucx_event&);
+    void hand_on(byte_buffer frame);
+
+    // Puts of peers (ucx_inbound.cpp).
+    void serve_inbound();
+    void reclaim_later();
+    link* way_back(incarnation writer, byte_view address);
+    void answer_writer(link& back, ucx_message what, byte_view head, const caf::error& reason);
+    void confirm(const finished_writes&);
+    void pass_on(const granted_credit&);
+    void on_scattered(const transfer_done&);
+    void finish_drains();
+
+    // Puts (ucx_puts.cpp).
+    void prepare_keys(link&, std::vector<memory_region>);
+    caf::error check(const link&, const copy_job&) const;
+    bool pump(link&);
+    bool post_next(link&, std::uint64_t number, put&);
+    void post_piece(link&, std::uint64_t number, put&, const plan_stretch&);
+    void count_piece(link&, put&);
+    bool post_references(link&, std::uint64_t number, put&);
+    void post_end(link&, std::uint64_t number, put&);
+    void on_piece_over(link&, std::uint64_t number);
+    void give_up(std::uint64_t number, caf::error why);
+    void on_written(const written_head&, const std::string& text);
+    void ask_for_credit(link&, std::uint64_t number, const put_credit::demand&);
+    void on_credit(const credit_head&, const std::string& text);
+    void advance_put(std::uint64_t number);
+    void finish_put(std::uint64_t number, agent_result);
+
+    /// That nobody else can know or draw.
+    std::uint64_t draw_number();
+
+    ucx_io_actor::pointer self_;
+    dependencies with_;
+    std::random_device random_;
+    std::unique_ptr<ucx_worker> worker_;
+    /// Nobody else need keep a fabric alive: it ends by stop_io.
+    caf::strong_actor_ptr keep_alive_;
+
+    std::map<endpoint_id, link> links_;
+    std::map<std::uint64_t, put> puts_;
+    std::map<transfer_id, std::uint64_t> put_numbers_;
+    /// Empty where nothing is registered with UCX: puts come by message.
+    std::map<region_id, ucx_mapped_memory> regions_;
+    inbound_writes inbound_;
+    staging_service<std::remove_pointer_t<ucx_io_actor::pointer>> service_;
+    bool reclaiming_ = false;
+    frame_order order_;
+    std::vector<byte_buffer> arrived_;
+    std::vector<std::pair<written_head, std::string>> written_;
+    std::vector<std::pair<credit_head, std::string>> credits_;
+    std::vector<std::pair<incarnation, answer>> drains_;
+    /// Regions that are taken back when the last scatter into them has ended.
+    std::vector<std::pair<region_id, answer>> forbidden_;
+    bool stopping_ = false;
+    bool releasing_ = false;
+    std::vector<answer> stopped_;
+    std::uint64_t last_endpoint_ = 0;
+    std::uint64_t last_put_ = 0;
+    std::uint64_t last_region_ = 0;
+    std::uint64_t dropped_frames_ = 0;
+};
+
+/// Makes the fabric on the loop. From another thread it waits for the loop, at most
+/// limits::dial_deadline; on the loop's own thread it does not wait. An error says what UCX or the
+/// system refused; then nothing is left.
+caf::expected<fabric_actor> spawn_ucx_io(caf::actor_system&, io_loop&, ucx_io_state::dependencies);
+
+} // namespace kvferry

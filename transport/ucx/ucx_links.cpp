@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+// Links of the UCX fabric: how they are opened, used for frames, closed and lost.
+#include "messages/trace/handle.hpp"
+#include "messages/trace/log.hpp"
+#include "transport/fabric/peer_is_gone.hpp"
+#include "transport/ucx/ucx_error.hpp"
+#include "transport/ucx/ucx_io.hpp"
+
+#include <algorithm>
+#include <chrono>
+
+namespace kvferry {
+
+namespace {
+
+/// How long UCX may take to end the operations of a broken endpoint.
+constexpr std::chrono::seconds lost_operations_grace{1};
+
+caf::error stopping() {
+    return make_error(errc::stopped, "the fabric of this rank is stopping");
+}
+
+} // namespace
+
+ucx_io_state::link* ucx_io_state::find_open(endpoint_id id) {
+    auto found = links_.find(id);
+    return found == links_.end() || found->second.ending ? nullptr : &found->second;
+}
+
+ucx_io_state::link* ucx_io_state::find_open(incarnation peer) {
+    link* result = nullptr;
+    for (auto& [id, x] : links_)
+        if (x.peer == peer && !x.ending && (!result || x.owner))
+            result = &x; // one with an owner is preferred
+    return result;
+}
+
+caf::expected<ucx_io_state::link*> ucx_io_state::make_link(incarnation peer, byte_view address,
+                                                           frame_sink_actor owner) {
+    const endpoint_id id{last_endpoint_ + 1};
+    auto endpoint = worker_->connect(address, id);
+    if (!endpoint)
+        return std::move(endpoint.error());
+    auto& result = links_[id];
+    result.id = id;
+    result.peer = peer;
+    result.owner = std::move(owner);
+    result.endpoint = std::move(*endpoint);
+    result.stream = draw_number(); // nobody else's, not even one of a former life
+    ++last_endpoint_;
+    return &result;
+}
+
+caf::result<endpoint_opened> ucx_io_state::on_open_endpoint(const open_endpoint& message) {
+    if (stopping_)
+        return stopping();
+    if (inbound_.is_fenced(message.peer)) // what it left in its sockets must stay fenced
+        return peer_is_gone(message.peer);
+    auto made = make_link(message.peer, message.fabric_address, message.owner);
+    if (!made)
+        return add_context(made.error(), "incarnation " + to_string(message.peer));
+    prepare_keys(**made, message.regions);
+    return endpoint_opened{(*made)->id};
+}
+
+void ucx_io_state::on_peer_memory_mapped(const peer_memory_mapped& message) {
+    if (auto* x = find_open(message.endpoint))
+        x->lent = lend(message.regions);
+}
+
+void ucx_io_state::on_send_frame(send_frame& message) {
+    auto* x = find_open(message.endpoint);
+    if (!x)
+        return;
+    if (message.frame.size() > with_.bounds.message_bytes_max)
+        return fail_link(*x, make_error(errc::limit_exceeded,
+                                        "a frame of " + std::to_string(message.frame.size())
+                                            + " bytes is longer than message_bytes_max"));
+    if (x->endpoint->operations() > with_.bounds.pending_per_link_max)
+        return fail_link(*x,
+                         make_error(errc::limit_exceeded,
+                                    "incarnation " + to_string(x->peer)
+                                        + " takes no frames: pending_per_link_max wait for it"));
+    const frame_head head{x->stream, x->next_sequence++};
+    x->endpoint->send(ucx_frame, caf::as_bytes(caf::make_span(&head, 1)), std::move(message.frame),
+                      0);
+}
+
+// -- the end of a link --------------------------------------------------------------------------
+
+caf::result<void> ucx_io_state::on_close_endpoint(const close_endpoint& message) {
+    auto found = links_.find(message.endpoint);
+    if (found == links_.end())
+        return {};
+    auto& x = found->second;
+    auto closed = self_->make_response_promise<answer>();
+    x.closed.push_back(closed);
+    if (message.force) {
+        fail_link(x, make_error(errc::link_lost, "endpoint " + to_string(message.endpoint)
+                                                     + " was closed by force"));
+    } else if (!std::exchange(x.ending, true)) {
+        advance_close(x);
+        self_->run_delayed(with_.bounds.stop_deadline, [this, id = message.endpoint] {
+            if (auto late = links_.find(id); late != links_.end())
+                fail_link(late->second,
+                          make_error(errc::deadline_exceeded, "the peer did not take the rest"));
+        });
+    }
+    return closed;
+}
+
+/// In order: transfers end, then everything is flushed, then the endpoint is closed.
+void ucx_io_state::advance_close(link& x) {
+    if (!x.ending || x.failure || !x.puts.empty() || std::exchange(x.flushing, true))
+        return;
+    x.endpoint->flush(0);
+}
+
+/// Everything that is under way ends now, each with its own answer; then the owner is told.
+void ucx_io_state::fail_link(link& x, caf::error reason) {
+    if (x.failure)
+        return;
+    x.failure = std::move(reason);
+    x.ending = true;
+    x.posting.clear();
+    inbound_.lost(x.peer);
+    x.endpoint->close(true);
+    for (auto number : std::set<std::uint64_t>{x.puts})
+        advance_put(number);
+}
+
+/// UCX has noticed by itself. It is left to end the operations of the endpoint, which is closed
+/// after the last: UCX 1.13 aborts the process when it ends one over TCP that a forced close has
+/// ended before. Should it forget one, the close comes after a while all the same.
+void ucx_io_state::lose_link(link& x, caf::error reason) {
+    if (x.failure)
+        return;
+    x.failure = std::move(reason);
+    x.ending = true;
+    x.lost = true;
+    x.posting.clear();
+    inbound_.lost(x.peer);
+    self_->run_delayed(lost_operations_grace, [this, id = x.id] {
+        if (auto late = links_.find(id); late != links_.end())
+            late->second.endpoint->close(true);
+    });
+    for (auto number : std::set<std::uint64_t>{x.puts})
+        advance_put(number);
+}
+
+void ucx_io_state::close_when_quiet(link& x) {
+    if (x.endpoint->reported_broken() && x.endpoint->operations() == 0)
+        x.endpoint->close(true);
+}
+
+void ucx_io_state::finish_link_if_over(endpoint_id id) {
+    auto found = links_.find(id);
+    if (found == links_.end() || found->second.endpoint->state() != endpoint_state::closed
+        || found->second.endpoint->operations() != 0 || !found->second.puts.empty())
+        return;
+    auto x = std::move(found->second);
+    links_.erase(found);
+    x.keys.clear(); // the worker may go below
+    if (x.failure)
+        tell(self_, x.owner, endpoint_failed{id, x.peer, std::move(x.failure)});
+    for (auto& waiting : x.closed)
+        waiting.deliver();
+    finish_drains();
+    finish_stop();
+}
+
+// -- the end of the fabric ----------------------------------------------------------------------
+
+caf::result<void> ucx_io_state::on_stop_io(const stop_io&) {
+    auto stopped = self_->make_response_promise<answer>();
+    stopped_.push_back(stopped);
+    if (std::exchange(stopping_, true))
+        return stopped;
+    std::vector<std::uint64_t> running;
+    for (const auto& [number, x] : puts_)
+        running.push_back(number);
+    for (auto number : running)
+        give_up(number, stopping());
+    for (auto& [id, x] : links_) {
+        x.ending = true;
+        advance_close(x);
+    }
+    // Waiting for the peers has an end, and so has waiting for UCX.
+    self_->run_delayed(with_.bounds.stop_deadline, [this] { force_all(stopping()); });
+    self_->run_delayed(2 * with_.bounds.stop_deadline, [this] {
+        logger().error("ucx_io: {} links did not end in time and go down with the worker",
+                       links_.size());
+        release();
+        end();
+    });
+    finish_stop();
+    return stopped;
+}
+
+void ucx_io_state::force_all(const caf::error& reason) {
+    for (auto& [id, x] : links_)
+        fail_link(x, reason);
+}
+
+void ucx_io_state::finish_stop() {
+    if (!stopping_ || releasing_ || !links_.empty() || stopped_.empty())
+        return;
+    release();
+    end();
+}
+
+void ucx_io_state::end() {
+    for (auto& waiting : std::exchange(stopped_, {}))
+        waiting.deliver();
+    self_->send_exit(self_, caf::exit_reason::user_shutdown);
+}
+
+/// Frees everything of UCX. After a stop nothing is under way; when the actor was killed it is, and
+/// is brought to its end here, for a bounded time.
+void ucx_io_state::release() {
+    if (std::exchange(releasing_, true))
+        return;
+    force_all(make_error(errc::stopped, "the fabric of this rank was killed"));
+    const auto until = clock::now() + std::chrono::milliseconds{200};
+    while (!links_.empty() && clock::now() < until)
+        worker_->progress();
+    for (auto& [number, x] : std::exchange(puts_, {}))
+        tell(self_, x.reply_to,
+             transfer_done{x.id, agent_result::in_doubt, x.cursor.bytes(),
+                           make_error(errc::transfer_in_doubt, "the fabric of this rank has ended"),
+                           x.began, clock::now()});
+    for (auto& [id, x] : links_)
+        x.keys.clear(); // before their worker
+    regions_.clear();
+    worker_->destroy(); // the object itself may be the caller
+    links_.clear();
+}
+
+} // namespace kvferry

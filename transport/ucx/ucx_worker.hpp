@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// A UCX context and its worker, polled by a loop: made, used and destroyed on the loop's thread.
+#pragma once
+
+#include "messages/wire/codec.hpp"
+#include "transport/fabric/ucx_wire.hpp"
+#include "transport/loop/io_loop.hpp"
+#include "transport/ucx/ucx_endpoint.hpp"
+#include "transport/ucx/ucx_handles.hpp"
+
+#include <functional>
+#include <memory>
+#include <string>
+
+namespace kvferry {
+
+/// How puts are carried out.
+enum class put_method : std::uint8_t {
+    /// By RMA where UCX has chosen a lane for it, else by messages.
+    automatic,
+    /// By messages that the target copies into place: every key and bound is checked there, and the
+    /// death of either side costs the other nothing.
+    messages,
+    /// By RMA always. Where there is no RMA hardware UCX emulates it: no key is checked, and a
+    /// writer that dies in the middle may take its target along (measured: README.md). For tests.
+    rma,
+};
+
+class ucx_worker final : public loop_poller {
+public:
+    /// A whole active message, only valid during the call: called from inside UCX.
+    using receiver = std::function<void(unsigned message, byte_view head, byte_view payload)>;
+
+    /// Called on the loop's thread. ucx_failed, or system_call_failed; then nothing is left.
+    static caf::expected<std::unique_ptr<ucx_worker>> make(io_loop&, put_method);
+    ~ucx_worker() override;
+
+    /// Set once, before the first progress. `after_progress` is called after each round, outside of
+    /// UCX; it says whether it found something to do.
+    void start(receiver on_message, std::function<bool()> after_progress);
+
+    /// Sealed; other workers reach this one with it.
+    const byte_buffer& address() const { return address_; }
+    /// Names of transports that report the death of a peer: "tcp", "rc_verbs, tcp".
+    const std::string& transports() const { return transports_; }
+    /// Access keys carry what RMA needs.
+    bool has_rma() const { return has_rma_; }
+
+    ucx_events& events() { return events_; }
+
+    /// The address of another worker, sealed. dial_failed when it is none.
+    caf::expected<std::unique_ptr<ucx_endpoint>> connect(byte_view address, endpoint_id);
+
+    caf::expected<ucx_mapped_memory> map(std::byte* base, std::uint64_t bytes, bool cuda) const;
+    caf::expected<byte_buffer> pack_key(const ucx_mapped_memory&) const;
+
+    /// Frees worker and context: what is under way ends now. Keys and mapped memory must have gone
+    /// before; endpoints go down with it.
+    void destroy() noexcept;
+
+    bool progress() override;
+    int event_fd() override { return event_fd_; }
+    bool arm() override;
+
+private:
+    explicit ucx_worker(io_loop& loop) : loop_(loop) {}
+
+    caf::error make_context(bool rma);
+    caf::error make_worker();
+    static ucs_status_t on_message(void* slot, const void* head, size_t head_bytes, void* data,
+                                   size_t bytes, const ucp_am_recv_param_t*);
+
+    /// What UCX gives back with a message of one number.
+    struct message_slot {
+        ucx_worker* worker = nullptr;
+        unsigned message = 0;
+    };
+
+    io_loop& loop_;
+    ucx_events events_;
+    message_slot slots_[ucx_message_count];
+    receiver on_message_;
+    std::function<bool()> after_progress_;
+    ucx_context_handle context_;
+    ucx_worker_handle worker_;
+    byte_buffer address_;
+    std::string transports_;
+    bool has_rma_ = false;
+    bool has_rma_hardware_ = false;
+    bool added_ = false;
+    int event_fd_ = -1;
+};
+
+} // namespace kvferry
