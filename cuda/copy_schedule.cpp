@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Turns: the transfer in front gives one chunk and goes to the end of the line.
+// Turns: the first transfer in the queue gives one chunk and goes to the end.
 #include "cuda/copy_schedule.hpp"
 
 #include <algorithm>
@@ -56,7 +56,7 @@ std::optional<copy_chunk> copy_schedule::next_of(std::deque<transfer_id>& turns,
     return chunk;
 }
 
-/// Takes a chunk out of those in flight.
+/// Removes a chunk from those in flight.
 copy_chunk copy_schedule::take_back(std::uint64_t number) {
     const auto chunk = launched_.extract(number).mapped();
     --in_lane(chunk.lane).chunks;

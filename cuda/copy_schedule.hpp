@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which chunk of which transfer a device copies next: turns by bytes, bounded work in flight, and a
-// lane of their own for short transfers.
-// A plain value.
+// Decides which chunk of which transfer a device copies next: turns by bytes, bounded work in
+// flight, and a separate lane for short transfers. A plain value.
 #pragma once
 
 #include "cuda/device/copy_device.hpp"
@@ -18,13 +17,13 @@
 namespace kvferry {
 
 struct copy_schedule_options {
-    /// One launch of a long transfer. What is launched cannot be called back: this and the next
-    /// bound how long a cancel takes, and how long transfers wait for one another.
+    /// Bytes of one launch of a long transfer. A launch cannot be called back: this and the next
+    /// limit bound how long a cancel takes, and how long transfers wait for one another.
     std::uint64_t chunk_bytes_max = std::uint64_t{64} << 20;
-    /// Launched and not ended, all long transfers together: in each lane one chunk that runs and
-    /// one that is next. One chunk is always let through.
+    /// Bytes launched and not ended, of all long transfers together: enough for each lane to have
+    /// one chunk running and one queued. One chunk is always allowed.
     std::uint64_t in_flight_bytes_max = std::uint64_t{256} << 20;
-    /// Of long transfers, and of short ones.
+    /// Chunks in flight: the limit of long transfers, and again of short ones.
     std::size_t in_flight_chunks_max = 64;
     /// Transfers up to this size, and no longer than a chunk, take the express lane.
     std::uint64_t express_bytes_max = std::uint64_t{4} << 20;
@@ -32,7 +31,7 @@ struct copy_schedule_options {
 
 struct copy_chunk {
     transfer_id id;
-    /// Of this launch; never used twice.
+    /// Number of this launch; never reused.
     std::uint64_t number = 0;
     copy_lane lane = copy_lane::bulk;
     std::uint64_t first_unit = 0;
@@ -44,31 +43,32 @@ class copy_schedule {
 public:
     explicit copy_schedule(copy_schedule_options options) : options_(options) {}
 
-    /// A transfer of at least one unit with a new id. Only bands and counts of the plan are read.
+    /// Adds a transfer of at least one unit with a new id. Reads only the plan's bands and counts.
     void add(transfer_id, const device_plan_view&);
 
-    /// The chunk to launch now; it counts as launched. Nothing: wait for an end, or for work.
+    /// The chunk to launch now; it counts as launched. nullopt: wait until a chunk ends or work
+    /// arrives.
     std::optional<copy_chunk> next();
 
-    /// The chunk with this number, which is in flight, has ended.
+    /// Reports that a chunk in flight has ended, and returns it.
     copy_chunk ended(std::uint64_t number);
 
-    /// The chunk with this number, given out by next(), could not be launched: its transfer stops.
+    /// Reports that a chunk returned by next() could not be launched: its transfer stops.
     void not_launched(std::uint64_t number);
 
-    /// Launches nothing more of it.
+    /// Launches nothing more of this transfer.
     void stop(transfer_id);
 
-    /// Nothing is left to launch.
+    /// Whether nothing is left to launch.
     bool is_launched(transfer_id) const;
 
-    /// Nothing of it is in flight, and nothing is left to launch.
+    /// Whether nothing is in flight and nothing is left to launch.
     bool is_over(transfer_id) const;
 
     /// Bytes of its chunks that have ended.
     std::uint64_t bytes_done(transfer_id) const;
 
-    /// A chunk of it is in flight.
+    /// Whether a chunk of it is in flight.
     bool in_flight(transfer_id) const;
 
     /// Forgets a transfer that is over.

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The copy actor of one device, whichever device that is.
+// The copy actor of one device: a GPU or its host twin.
 #include "cuda/cuda_io.hpp"
 
+#include "messages/local/copies.hpp"
+#include "messages/local/devices.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
 #include "transport/loop/system_call.hpp"
@@ -23,7 +25,7 @@ struct cuda_io_state : loop_poller {
 
     struct dependencies {
         io_loop* loop;
-        std::shared_ptr<std::unique_ptr<copy_device>> device; // handed over to the state
+        std::shared_ptr<std::unique_ptr<copy_device>> device; // the state takes it over
         std::shared_ptr<unique_fd> event;                     // likewise
         cuda_io_options options;
     };
@@ -55,15 +57,15 @@ private:
     struct active {
         start_copy command;
         std::unique_ptr<uploaded_plan> plan;
-        /// Why it ends before its last byte.
+        /// Why the transfer ends early; none so far.
         caf::error stopped_by;
         time_point began;
     };
 
-    /// A region that this device can address for the sake of a peer.
+    /// A region that this device can address on behalf of a peer.
     struct mapping {
         memory_region region;
-        /// Of host memory: what it was mapped with, and where.
+        /// For host memory: the host's mapping that it relies on, and the pinned address.
         std::shared_ptr<const void> below;
         std::byte* pinned = nullptr;
     };
@@ -87,13 +89,13 @@ private:
     device_actor::pointer self_;
     io_loop* loop_;
     cuda_io_options options_;
-    unique_fd event_; // never readable: nothing happens on a device that has nothing to do
+    unique_fd event_; // never readable: an idle device has no events
     std::unique_ptr<copy_device> device_;
     std::string device_name_;
-    std::map<transfer_id, active> active_; // their plans go before the device
+    std::map<transfer_id, active> active_; // their plans must go before the device
     copy_schedule schedule_;
     std::deque<start_copy> waiting_;
-    /// Those whose event has not happened yet.
+    /// Copies whose event has not happened yet.
     std::vector<start_copy> held_;
     std::map<std::uint64_t, mapping> mappings_;
     std::uint64_t last_mapping_ = 0;
@@ -125,7 +127,7 @@ device_actor::behavior_type cuda_io_state::make_behavior() {
 
 // -- commands -------------------------------------------------------------------------------
 
-/// Why a job cannot be executed; the planner has checked what lies behind its addresses.
+/// Why a job cannot be executed. The planner has already checked the memory behind its addresses.
 caf::error check(const copy_job& job) {
     if (!job.plan)
         return make_error(errc::plan_invalid, "a copy without a plan");
@@ -170,8 +172,8 @@ caf::result<void> cuda_io_state::on_cancel_transfer(const cancel_transfer& messa
     return {};
 }
 
-/// Comes again, from the actor itself, when the last transfer has ended: an actor ends in a
-/// handler.
+/// Called again when the last transfer has ended, by a message of the actor to itself: an actor can
+/// only quit in a handler.
 caf::result<void> cuda_io_state::on_stop_io(const stop_io&) {
     auto answer = self_->make_response_promise<void>();
     stopped_.push_back(answer);
@@ -200,8 +202,8 @@ caf::result<void> cuda_io_state::on_stop_io(const stop_io&) {
     return answer;
 }
 
-/// The device hangs. What it may still use is kept: freeing it would wait for the device, or pull
-/// memory from under it.
+/// The device hangs. Keeps the memory that it may still use: freeing it would wait for the device,
+/// or take memory away while the device uses it.
 void cuda_io_state::on_stop_deadline() {
     if (active_.empty())
         return;
@@ -212,7 +214,7 @@ void cuda_io_state::on_stop_deadline() {
         make_error(errc::deadline_exceeded, "launches have not ended at the stop's deadline"));
 }
 
-/// A transfer that is unknown, or already over, stays as it is.
+/// Stops a transfer. Does nothing when it is unknown or over.
 void cuda_io_state::stop_transfer(transfer_id id, caf::error why) {
     auto take_out_of = [id](auto& queue) -> std::optional<start_copy> {
         auto found = std::find_if(queue.begin(), queue.end(),
@@ -249,7 +251,7 @@ caf::result<device_region_exported> cuda_io_state::on_export(const export_device
     return device_region_exported{std::move(*how)};
 }
 
-/// For the life of the actor: the device takes its pins with it.
+/// Pins memory for the life of the actor; the device unpins it when it goes.
 caf::result<void> cuda_io_state::on_pin(const pin_host_region& message) {
     if (lost_)
         return lost_;
@@ -309,7 +311,7 @@ caf::result<void> cuda_io_state::on_unmap(const unmap_region& message) {
 
 void cuda_io_state::close(const mapping& x) {
     if (!device_ || lost_)
-        return; // nothing can be asked of it any more
+        return; // a lost device takes no calls
     if (x.pinned)
         device_->unpin(x.pinned);
     else
@@ -341,8 +343,7 @@ void cuda_io_state::admit(start_copy command) {
     caf::expected<std::unique_ptr<uploaded_plan>> plan{std::unique_ptr<uploaded_plan>{}};
     try {
         plan = device_->upload(command.job);
-    } catch (
-        const std::exception& thrown) { // lengths and memory: the transfer must end all the same
+    } catch (const std::exception& thrown) { // length or memory: the transfer must still end
         plan = make_error(errc::limit_exceeded, "transfer " + to_string(id) + ": " + thrown.what());
     }
     if (!plan) {
@@ -395,7 +396,7 @@ bool cuda_io_state::progress() {
     return true;
 }
 
-/// Copies whose event has happened join the others.
+/// Queues held copies whose event has happened.
 bool cuda_io_state::admit_held() {
     bool changed = false;
     for (std::size_t i = 0; i < held_.size() && !lost_;) {

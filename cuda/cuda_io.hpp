@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// The copy actor of one device: plans come as messages, chunks go to the device in turns by bytes,
-// ends are found by polling while something is outstanding; otherwise its loop sleeps.
+// The copy actor of one device: plans come as messages, and chunks go to the device in turns by
+// bytes. Polls for ends while something is in flight; otherwise its loop sleeps.
 #pragma once
 
 #include "cuda/copy_schedule.hpp"
 #include "cuda/device/copy_device.hpp"
+#include "messages/interfaces.hpp"
 #include "messages/limits.hpp"
-#include "messages/local/local_messages.hpp"
+#include "messages/values/ids.hpp"
 #include "transport/loop/io_loop.hpp"
 
 #include <caf/actor_system.hpp>
@@ -20,23 +21,25 @@ struct cuda_io_options {
     copy_schedule_options schedule;
     /// Transfers whose plans are on the device at a time; more wait in order of arrival.
     std::size_t transfers_active_max = 64;
-    /// Transfers that wait; more are refused by name.
+    /// Transfers that wait; more are refused with limit_exceeded.
     std::size_t transfers_waiting_max = 65536;
-    /// Ordinal that it goes by in messages.
+    /// The device's ordinal in messages.
     int ordinal = 0;
     device_owner_actor owner = {};
-    /// A stop waits this long for launches to end; then they are in doubt and their memory is kept.
+    /// A stop waits this long for launches to end; then they are in doubt and their memory is kept
+    /// allocated.
     std::chrono::milliseconds stop_deadline = limits{}.stop_deadline;
 };
 
-/// Spawns the actor on its own loop, which outlives it. It owns the device from now on, and tells
-/// `owner`, when there is one, that it is lost. system_call_failed when the loop cannot poll it.
+/// Spawns the actor on its own loop, which must outlive it. The actor owns the device, and tells
+/// `owner`, if there is one, when the device is lost. system_call_failed when the loop cannot poll
+/// it.
 ///
-/// A refused launch ends its transfer: FAILED, errc::cuda_failed, once what it had in flight has
-/// ended. A lost device ends all transfers: IN_DOUBT those with launches that have not ended,
-/// FAILED the others, and every later one FAILED with the reason.
-/// A copy with device_events::wait_for holds up no other one; the event is polled. A mapping made
-/// by map_peer_regions is closed when its last holder lets go of it, by a message to the actor.
+/// A refused launch ends its transfer: FAILED with errc::cuda_failed, once its other launches have
+/// ended. A lost device ends all transfers: IN_DOUBT those with launches in flight, FAILED the
+/// others and every later one, with the reason. A copy with device_events::wait_for does not delay
+/// other copies; its event is polled. A mapping made by map_peer_regions is closed by a message to
+/// the actor when its last holder releases it.
 caf::expected<device_actor> spawn_cuda_io(caf::actor_system&, io_loop&,
                                           std::unique_ptr<copy_device>, cuda_io_options = {});
 

@@ -3,7 +3,7 @@
 #include "messages/errors.hpp"
 
 #include "messages/limits.hpp"
-#include "messages/local/type_ids.hpp"
+#include "messages/type_ids.hpp"
 
 #include <caf/make_message.hpp>
 #include <caf/sec.hpp>

@@ -2,7 +2,7 @@
 // What can go wrong: each value says who raises it and what the caller does about it.
 #pragma once
 
-#include "messages/values/inspect_enum.hpp"
+#include "messages/inspect_enum.hpp"
 
 #include <caf/error.hpp>
 #include <caf/expected.hpp>
@@ -18,15 +18,15 @@ namespace kvferry {
 enum class errc : std::uint8_t {
     /// No error; never raised.
     none = 0,
-    /// Facade and actors: a call that cannot be right whatever the state. Correct the call.
+    /// Facade and actors: the call is wrong in every state. Correct the call.
     invalid_argument = 1,
-    /// Codec: bytes that are no message of ours. The link that sent them is closed.
+    /// Codec: the bytes are not one of our messages. The link that sent them is closed.
     malformed_message = 2,
     /// Codec, peer_link: the peer speaks another protocol version. Run the same release.
     protocol_mismatch = 3,
     /// peer_link: the peer did not show this rank's link token. Ask this instance's info again.
     foreign_peer = 4,
-    /// peer_link: a message of or for an earlier process start. Nothing to do: links are re-made.
+    /// peer_link: a message of or for an earlier incarnation. Nothing to do: links are made again.
     stale_incarnation = 5,
     /// Planner: the two layouts cannot be mapped; names the field and both values.
     layout_mismatch = 6,
@@ -34,7 +34,8 @@ enum class errc : std::uint8_t {
     missing_layout = 7,
     /// Planner: an address outside every registered region, or bytes covered twice.
     plan_invalid = 8,
-    /// Any actor: a maximum of limits.hpp; names it. Send less at once or raise the limit.
+    /// Any actor: a maximum of limits.hpp is reached; names it. Send less at once or raise the
+    /// limit.
     limit_exceeded = 9,
     /// rank_info_server: not all ranks of the instance have registered yet. Retry later.
     instance_incomplete = 10,
@@ -44,13 +45,13 @@ enum class errc : std::uint8_t {
     dial_failed = 12,
     /// peer_link: the link ended while it was needed. Open the session again.
     link_lost = 13,
-    /// Same-host link: the peer's process is gone, proven. Open the session elsewhere.
+    /// Same-host link: the peer's process is proven gone. Open the session elsewhere.
     peer_gone = 14,
     /// Sessions, dials: the wait reached its deadline; names what was waited for.
     deadline_exceeded = 15,
     /// Sessions: somebody cancelled; says which side.
     cancelled = 16,
-    /// Sender, receiver: no such session, or it is finished, or of another attempt.
+    /// Sender, receiver: the session is unknown, finished, or of another attempt.
     gone = 17,
     /// Facade: a session, region or server with this id already exists.
     duplicate = 18,

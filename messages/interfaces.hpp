@@ -2,111 +2,17 @@
 // Who exists and what they understand: every actor interface of the runtime.
 //
 // One `///` line says what an actor is, one `//` line what a message makes it do. Messages between
-// ranks are defined in protocol.hpp, messages inside a rank in local_messages.hpp.
+// ranks are defined in wire/protocol.hpp, messages inside a process in local/. "internal" marks an
+// interface, or a message, that an actor uses towards itself alone: nobody else sends it.
 #pragma once
+
+#include "messages/fwd.hpp"
 
 #include <caf/fwd.hpp>
 #include <caf/result.hpp>
 #include <caf/typed_actor.hpp>
 
 namespace kvferry {
-
-// Between ranks (protocol.hpp).
-struct register_rank_info;
-struct request_instance_info;
-struct instance_info;
-struct request_data;
-struct kv_agent_result;
-struct aux_agent_result;
-struct cancel_session;
-struct gone;
-struct refused;
-
-// Inside a rank (local_messages.hpp).
-struct info_frame;
-struct fetch_instance_info;
-struct register_with_instance;
-struct publish_info_server;
-struct info_server_published;
-struct call_info_server;
-struct open_endpoint;
-struct endpoint_opened;
-struct endpoint_failed;
-struct send_frame;
-struct frame_arrived;
-struct start_put;
-struct start_copy;
-struct copy_step;
-struct cancel_transfer;
-struct transfer_done;
-struct close_endpoint;
-struct register_region;
-struct region_registered;
-struct unregister_region;
-struct describe_fabric;
-struct fabric_description;
-struct drain_fabric;
-struct peer_memory_mapped;
-struct stop_io;
-struct export_device_region;
-struct device_region_exported;
-struct pin_host_region;
-struct map_peer_regions;
-struct peer_regions_mapped;
-struct unmap_region;
-struct device_lost;
-struct share_region;
-struct host_link_dial;
-struct host_link_expect;
-struct host_link_up;
-struct host_link_down;
-struct host_link_close;
-struct process_gone;
-struct connect_peer;
-struct peer_connected;
-struct send_message;
-struct start_link;
-struct close_link;
-struct peer_ready;
-struct peer_lost;
-struct open_tx;
-struct open_rx;
-struct tx_opened;
-struct rx_opened;
-struct send_slice;
-struct send_aux;
-struct receive_slice;
-struct bind_receiver;
-struct unbind_receiver;
-struct bind_writers;
-struct cancel_request;
-struct deadline_tick;
-struct session_ended;
-struct session_retired;
-struct session_transferring;
-struct renew_requests;
-struct query_status;
-struct list_sessions;
-struct session_list;
-struct session_status;
-struct piece_finished;
-struct session_ready;
-struct session_finished;
-struct session_released;
-struct host_send;
-struct host_send_aux;
-struct host_receive;
-struct run_callback;
-struct register_pools;
-struct pools_registered;
-struct query_rank_info;
-struct rank_info_reply;
-struct query_statistics;
-struct worker_statistics;
-struct adopt_io;
-struct adopt_devices;
-struct stop_worker;
-struct worker_stopped;
 
 // -- I/O ------------------------------------------------------------------------------------
 
@@ -162,6 +68,25 @@ using device_owner_actor = caf::typed_actor<
     // Every transfer on it has been answered; its process has to be started anew.
     caf::result<void>(device_lost)>;
 
+/// internal: copy_io as it speaks to itself.
+using stepping_copy_actor = copy_actor::extend<
+    // Copy the next piece.
+    caf::result<void>(copy_step)>;
+
+/// internal: ucx_io with the ends of what devices scatter for it.
+using ucx_io_actor = fabric_actor::extend_with<completion_actor>;
+
+/// internal: the fabric's twin in one process, as other twins and tests speak to it.
+using loopback_actor = fabric_actor::extend_with<completion_actor>::extend<
+    // A frame from another twin.
+    caf::result<void>(frame_arrived),
+    // Another twin writes into regions of this one; answered by transfer_done.
+    caf::result<void>(start_copy),
+    // Go on with the writes.
+    caf::result<void>(deadline_tick),
+    // For tests: this endpoint breaks now, as if the network had failed.
+    caf::result<void>(endpoint_failed)>;
+
 /// The copy actor of one device, and the only one that calls CUDA for it: cuda_io.
 using device_actor = copy_actor::extend<
     // How other processes reach this stretch of device memory.
@@ -213,6 +138,11 @@ using rank_info_server_actor = caf::typed_actor<
     // The same two questions from outside, encoded by the codec.
     caf::result<info_frame>(info_frame)>;
 
+/// internal: the server with its own timer.
+using ticking_rank_info_server = rank_info_server_actor::extend<
+    // End the questions whose deadline has passed.
+    caf::result<void>(deadline_tick)>;
+
 /// Asks the rank-info servers of other instances; CAF's network layer, and a loopback twin.
 using info_link_actor = caf::typed_actor<
     // All ranks of the instance behind an endpoint ("host:port"), by the deadline.
@@ -222,9 +152,14 @@ using info_link_actor = caf::typed_actor<
     // Make this process's server reachable.
     caf::result<info_server_published>(publish_info_server)>;
 
+/// internal: an info_link with its own timer.
+using ticking_info_link = info_link_actor::extend<
+    // End the questions whose deadline has passed.
+    caf::result<void>(deadline_tick)>;
+
 /// Keeps a rank known to its instance's rank-info server, which may be started anew.
 using registrar_actor = caf::typed_actor<
-    // Introduce the rank again.
+    // internal: Introduce the rank again.
     caf::result<void>(deadline_tick)>;
 
 /// One question of an info_link, on a thread of its own, so that no question waits for another.
@@ -236,7 +171,7 @@ using info_caller_actor = caf::typed_actor<
 using peer_link_actor = frame_sink_actor::extend_with<host_link_owner_actor>::extend<
     // Dial or accept: told once, right after spawn.
     caf::result<void>(start_link),
-    // The handshake's time is over.
+    // internal: The handshake's time is over.
     caf::result<void>(deadline_tick),
     // Send one message to the peer; waits for the handshake if need be.
     caf::result<void>(send_message),
@@ -303,7 +238,7 @@ using tx_session_actor = completion_actor::extend_with<peer_watcher_actor>::exte
     caf::result<void>(gone),
     // The host, or a stop, gives the session up.
     caf::result<void>(cancel_request),
-    // The session's time is over.
+    // internal: The session's time is over.
     caf::result<void>(deadline_tick),
     // State, loans and what it waits for.
     caf::result<session_status>(query_status)>;
@@ -328,7 +263,7 @@ using rx_session_actor = peer_watcher_actor::extend<
     caf::result<void>(renew_requests),
     // The host, or a stop, gives the session up.
     caf::result<void>(cancel_request),
-    // The session's time is over.
+    // internal: The session's time is over.
     caf::result<void>(deadline_tick),
     // State, loans and what it waits for.
     caf::result<session_status>(query_status)>;
@@ -349,7 +284,7 @@ using sender_actor = peer_watcher_actor::extend<
     caf::result<void>(session_ended),
     // A session has ended and its pages are released: forget it.
     caf::result<void>(session_retired),
-    // End what has reached its deadline.
+    // internal: End what has reached its deadline.
     caf::result<void>(deadline_tick),
     // All sessions as they are now.
     caf::result<session_list>(list_sessions),
@@ -376,7 +311,7 @@ using receiver_actor = peer_watcher_actor::extend<
     caf::result<void>(session_ended),
     // A session has ended and its pages are released: forget it.
     caf::result<void>(session_retired),
-    // End what has reached its deadline.
+    // internal: End what has reached its deadline.
     caf::result<void>(deadline_tick),
     // All sessions as they are now.
     caf::result<session_list>(list_sessions),
@@ -404,7 +339,7 @@ using transfer_worker_actor =
         caf::result<session_list>(list_sessions),
         // Counters.
         caf::result<worker_statistics>(query_statistics),
-        // The stop's time is over.
+        // internal: The stop's time is over.
         caf::result<void>(deadline_tick),
         // Cancel, drain, release, end; says what could not be proven quiet.
         caf::result<worker_stopped>(stop_worker)>;

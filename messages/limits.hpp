@@ -9,7 +9,7 @@
 namespace kvferry {
 
 /// Version of the messages between ranks. A peer that speaks another one is refused by name.
-inline constexpr std::uint16_t protocol_version = 1;
+inline constexpr std::uint16_t protocol_version = 2;
 
 /// What a worker accepts and how long it waits. A host may change any value before it starts a
 /// worker; what concerns a peer travels to it inside rank_info as rank_limits.
@@ -23,7 +23,7 @@ struct limits {
     std::size_t error_text_bytes_max = 1024;
     /// Block positions in one layer group of one slice.
     std::size_t blocks_per_slice_max = std::size_t{1} << 20;
-    /// Host copies into regions from this size on write past the caches; 0: all do.
+    /// Host copies into regions of at least this size bypass the caches; 0: all do.
     std::uint64_t past_cache_region_bytes_min = std::uint64_t{64} << 20;
     /// Copies up to this size run on the loop thread itself, without a hop.
     std::size_t inline_copy_bytes_max = std::size_t{64} << 10;
@@ -31,8 +31,8 @@ struct limits {
     std::size_t copy_piece_bytes_max = std::size_t{1} << 20;
     /// What the staged route gathers, puts and scatters at a time: a multiple of 16.
     std::size_t staging_piece_bytes_max = std::size_t{4} << 20;
-    /// Pinned host memory of the staged route, for each device that copies, once for what leaves it
-    /// and once for what reaches it; taken by the first transfer that needs it.
+    /// Pinned host memory of the staged route: this much for what leaves a device that copies, and
+    /// as much for what reaches it; taken by the first transfer that needs it.
     std::size_t staging_bytes_max = std::size_t{64} << 20;
 
     // -- counts ----------------------------------------------------------------------------
@@ -55,7 +55,7 @@ struct limits {
     std::size_t info_calls_max = 64;
     /// Regions that one peer may offer on a same-host connection.
     std::size_t shared_regions_max = 1024;
-    /// Same-host connections that nobody has asked for yet.
+    /// Same-host connections that came before a link here expects them.
     std::size_t unexpected_host_links_max = 1024;
 
     // -- times -----------------------------------------------------------------------------
@@ -63,10 +63,10 @@ struct limits {
     std::chrono::milliseconds dial_deadline{5000};
     /// One question to an instance's rank-info server.
     std::chrono::milliseconds info_deadline{5000};
-    /// A rank introduces itself to its instance's server again after at most this long, so that a
-    /// server that was started anew knows it; at random from half of it on.
+    /// A rank introduces itself to its instance's server again after at most this long, and at
+    /// least half of it (the rest is random), so that a restarted server knows it.
     std::chrono::milliseconds registration_period{2000};
-    /// A session, from its opening to the first piece that goes or comes: the wait for the peer.
+    /// A session, from its opening to the first piece sent or received: the wait for the peer.
     std::chrono::milliseconds session_deadline{60000};
     /// A session, from that first piece to its outcome.
     std::chrono::milliseconds transfer_deadline{60000};

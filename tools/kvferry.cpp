@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The program `kvferry`: finds the subcommand, turns usage errors into status 2; into JSON for
-// whoever asked for that.
+// The program `kvferry`: finds the subcommand and turns usage errors into status 2. With --json it
+// reports them as JSON.
 #include "actors/host/configure.hpp"
 #include "tools/common/subcommand.hpp"
 

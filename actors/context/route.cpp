@@ -2,7 +2,7 @@
 // The rules that choose a route.
 #include "actors/context/route.hpp"
 
-#include "messages/local/type_ids.hpp"
+#include "messages/type_ids.hpp"
 
 #include <algorithm>
 
@@ -17,7 +17,8 @@ const mapped_region* find_mapping(const peer_view& peer, std::uint32_t region, i
     return found == peer.mapped.end() ? nullptr : &*found;
 }
 
-/// Plans are checked against what the peer says of its regions, copies go to what is mapped.
+/// Plans are checked against the sizes that the peer states, but copies go to the mapping: one that
+/// is shorter than its region must not be used.
 bool maps_whole(const mapped_region& mapping, const peer_view& peer) {
     return mapping.region < peer.regions.size()
            && mapping.bytes >= peer.regions[mapping.region].bytes;
@@ -37,7 +38,7 @@ bool writes_device(const copy_plan& plan, const peer_view& peer) {
     });
 }
 
-/// The peer's devices take in what is put there.
+/// Every device region that the plan writes accepts puts: the peer sent an access key for it.
 bool puts_reach_devices(const copy_plan& plan, const peer_view& peer) {
     return std::all_of(plan.parts.begin(), plan.parts.end(), [&](const plan_part& part) {
         const auto* region = written_on_device(part, peer);
@@ -45,8 +46,8 @@ bool puts_reach_devices(const copy_plan& plan, const peer_view& peer) {
     });
 }
 
-/// Who has to copy: a device as soon as memory of one is concerned, the one that is read from when
-/// there is one. Other devices of the rank reach its memory too.
+/// Who copies: the device that the plan reads from; else, when it writes device memory, the rank's
+/// first device; else the host. Any device of the rank can read the memory of the others.
 int copier_of(const copy_plan& plan, const own_memory& own, const peer_view& peer) {
     for (const auto& part : plan.parts)
         if (auto region = own.region_of_pool[part.source_pool]; own.regions[region].device >= 0)
@@ -98,8 +99,8 @@ bool reads_device(const copy_plan& plan, const own_memory& own) {
     });
 }
 
-/// The fabric moves host memory: between two host pools by itself, else through staging memory on
-/// the side of each device.
+/// The fabric moves host memory only: directly between two host pools, else through staging memory
+/// on each side that has a device.
 caf::expected<route> unmapped_route(const copy_plan& plan, const own_memory& own,
                                     const peer_view& peer, route_choice asked,
                                     const std::string& obstacle) {
@@ -111,20 +112,21 @@ caf::expected<route> unmapped_route(const copy_plan& plan, const own_memory& own
     };
     if (writes && !puts_reach_devices(plan, peer))
         return make_error(errc::transfer_failed,
-                          "memory on a device of " + describe(peer.info)
-                              + " is written by a mapping only, which is not taken: " + obstacle);
+                          "device memory of " + describe(peer.info)
+                              + " can only be written through a mapping, and none is used: "
+                              + obstacle);
     if (!reads && !writes) {
         if (asked == route_choice::staged)
-            return refuse("it is host memory on both sides");
+            return refuse("both sides are host memory");
         return route::direct;
     }
     if (asked == route_choice::direct)
-        return refuse(std::string{"it is memory on a device that is "}
-                      + (reads ? "read" : "written"));
+        return refuse(std::string{"the "} + (reads ? "source" : "target") + " is device memory");
     return route::staged;
 }
 
-/// Every mapping of a region: one device's pin of host memory serves the others too.
+/// Holds every mapping of a region: the pin that one device made of host memory serves the others
+/// too.
 void hold_all(const peer_view& peer, std::uint32_t region, routed& result) {
     for (const auto& mapping : peer.mapped)
         if (mapping.region == region)
@@ -132,11 +134,6 @@ void hold_all(const peer_view& peer, std::uint32_t region, routed& result) {
 }
 
 } // namespace
-
-bool readable_by_host(const own_memory& own) {
-    return std::none_of(own.regions.begin(), own.regions.end(),
-                        [](const own_region& region) { return region.kind == memory_kind::cuda; });
-}
 
 std::string to_string(route x) {
     switch (x) {
@@ -147,28 +144,6 @@ std::string to_string(route x) {
     default:
         return "direct";
     }
-}
-
-std::string to_string(route_choice x) {
-    switch (x) {
-    case route_choice::mapped:
-        return "mapped";
-    case route_choice::direct:
-        return "direct";
-    case route_choice::staged:
-        return "staged";
-    default:
-        return "auto";
-    }
-}
-
-caf::expected<route_choice> parse_route_choice(std::string_view text) {
-    for (auto choice : {route_choice::automatic, route_choice::mapped, route_choice::direct,
-                        route_choice::staged})
-        if (text == to_string(choice))
-            return choice;
-    return make_error(errc::invalid_argument,
-                      "route '" + std::string{text} + "' is none of auto, mapped, direct, staged");
 }
 
 caf::expected<routed> choose_route(const copy_plan& plan, const own_memory& own,

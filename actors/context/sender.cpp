@@ -5,6 +5,7 @@
 #include "actors/context/tx_session.hpp"
 #include "actors/shared/collect_status.hpp"
 #include "actors/shared/session_waits.hpp"
+#include "messages/local/outcomes.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
 #include "messages/trace/planted_bug.hpp"
@@ -16,8 +17,8 @@ namespace kvferry {
 
 namespace {
 
-/// Behind every piece that a session may have: a report of it completes nothing that is not
-/// complete already.
+/// An index that no session reaches. Reported as `last`, it marks the writer in doubt without
+/// completing its ledger.
 constexpr send_piece beyond_all{{std::numeric_limits<std::uint32_t>::max()}, true};
 
 } // namespace
@@ -75,15 +76,15 @@ caf::result<tx_opened> sender_state::on_open(const open_tx& ask) {
     return tx_opened{actor};
 }
 
-/// Remembers what may be in flight for whom, should the session die.
+/// Remembers what may be in flight for which receiver, in case the session dies.
 void sender_state::pass_on(session& to, request_data request, peer_view_ptr peer) {
     const auto& header = request.header;
-    const auto bound = to.asked.try_emplace(header.sender, header.session).first->second;
+    const auto bound = to.asked.try_emplace(header.sender, header.attempt).first->second;
     const auto known =
         std::any_of(to.requests.begin(), to.requests.end(), [&header](const message_header& other) {
             return other.sender == header.sender && other.receive_slice == header.receive_slice;
         });
-    if (bound == header.session && !known)
+    if (bound == header.attempt && !known)
         to.requests.push_back(header);
     tell(self_, to.actor, bind_receiver{std::move(request), std::move(peer)});
 }
@@ -108,11 +109,11 @@ void sender_state::on_request(const request_data& request) {
         answer_gone(peer->second, request.header, stopping_);
         return;
     }
-    // A replay replaces its former self.
+    // A repeated request replaces the earlier one.
     auto& waiting = early_[id];
     const auto known = std::erase_if(waiting, [&](const early_request& other) {
         return other.request.header.sender == request.header.sender
-               && other.request.header.session == request.header.session
+               && other.request.header.attempt == request.header.attempt
                && other.request.header.receive_slice == request.header.receive_slice;
     });
     early_requests_ -= known;
@@ -127,8 +128,8 @@ void sender_state::on_request(const request_data& request) {
                                                    + describe(environment_->self) + " any more"));
         return;
     }
-    // Nobody waits for an answer to a request for nothing: it never takes the room of one that
-    // counts.
+    // A request that wants nothing needs no answer, so it may be dropped: it must not take the room
+    // of one that matters.
     const auto wants_nothing = !request.kv && request.aux == aux_mode::none;
     if (wants_nothing && early_requests_ >= environment_->bounds.early_requests_max / 2) {
         if (waiting.empty())
@@ -147,25 +148,26 @@ void sender_state::on_request(const request_data& request) {
         return;
     }
     waiting.push_back({request, peer->second});
-    waiting.back().request.renewal = false; // it stands for what it renews
+    waiting.back().request.renewal = false; // it takes the place of what it renews
     ++early_requests_;
     leases_.set(id, self_->clock().now() + environment_->bounds.early_request_lease);
     rearm();
 }
 
-/// One attempt of each receiver rank ends with the session that it was meant for.
+/// Answers a request for a session that has ended. Of each receiver rank the first attempt counts
+/// as meant for that session; another attempt begins anew.
 bool sender_state::answered_by_memory(const request_data& request, const peer_view_ptr& peer) {
     auto ended = ended_.find(request.header.request);
     if (ended == ended_.end())
         return false;
-    auto known = ended->second.told.try_emplace(request.header.sender, request.header.session);
-    if (known.first->second != request.header.session)
+    auto known = ended->second.told.try_emplace(request.header.sender, request.header.attempt);
+    if (known.first->second != request.header.attempt)
         return false;
     answer_gone(peer, request.header, ended->second.reason);
     return true;
 }
 
-/// Of early requests; a memory of the same rid keeps it.
+/// Drops the lease of early requests, unless an ended session of the same rid still needs it.
 void sender_state::drop_lease(rid id) {
     if (!ended_.contains(id))
         leases_.erase(id);
@@ -182,7 +184,7 @@ void sender_state::on_cancel(const cancel_session& cancel) {
         if (!session->second.died)
             tell(self_, session->second.actor, unbind_receiver{cancel, peer->second});
         else if (may_be_served(session->second, cancel.header))
-            count(environment_->counters, ignored::session_died); // it was told: in doubt
+            count(environment_->counters, ignored::session_died); // it was told `in_doubt`
         else
             answer_gone(peer->second, cancel.header, session->second.died);
         return;
@@ -190,7 +192,7 @@ void sender_state::on_cancel(const cancel_session& cancel) {
     std::size_t forgotten = 0;
     if (auto early = early_.find(id); early != early_.end()) {
         forgotten = std::erase_if(early->second, [&](const early_request& waiting) {
-            return waiting.request.header.session == cancel.header.session;
+            return waiting.request.header.attempt == cancel.header.attempt;
         });
         early_requests_ -= forgotten;
         if (early->second.empty()) {
@@ -212,7 +214,7 @@ void sender_state::on_gone(const gone& message) {
 }
 
 void sender_state::on_peer_ready(const peer_ready& message) {
-    peers_[message.peer->info.process] = message.peer;
+    peers_[message.peer->info.incarnation] = message.peer;
 }
 
 void sender_state::on_peer_lost(const peer_lost& message) {
@@ -255,7 +257,7 @@ void sender_state::on_retired(const session_retired& message) {
     if (auto session = sessions_.extract(message.request)) {
         asked = std::move(session.mapped().asked);
         tell(self_, session.mapped().actor,
-             deadline_tick{}); // behind all that was sent to it: it may end
+             deadline_tick{}); // comes after all other messages: it may end
     }
     session_deadlines_.erase(message.request);
     if (message.reason && ended_.size() < environment_->bounds.early_requests_max) {
@@ -268,9 +270,9 @@ void sender_state::on_retired(const session_retired& message) {
 }
 
 // -- the death of a session ---------------------------------------------------------------------
-// Its transfers go on, and their ends are told to nobody: source pages and target pages stay on
-// loan for as long as the process lives. That costs memory, which is named and counted; a rank that
-// went on as if the session had never been would answer `gone`, which receivers take for proof.
+// Its transfers go on, and no actor learns when they end: source pages and target pages stay on
+// loan until the process ends. That costs memory; it is logged and counted. If the rank forgot the
+// session instead, it would answer `gone`, which receivers take for proof.
 
 void sender_state::on_down(const caf::down_msg& down) {
     auto known = by_actor_.extract(down.source.id());
@@ -287,8 +289,7 @@ void sender_state::session_died(rid id, session& dead, const caf::error& why) {
                            "rid " + to_string(id) + ": its tx_session on "
                                + describe(environment_->self) + " died (" + to_string(why)
                                + "): what it had started may still read and write");
-    logger().error("{}; its pages stay on loan until the process is started anew",
-                   describe(dead.died));
+    logger().error("{}; its pages stay on loan until the process restarts", describe(dead.died));
     session_deadlines_.erase(id);
     count_death(environment_->counters);
     const auto told = std::exchange(dead.ended, true);
@@ -320,14 +321,14 @@ void sender_state::session_died(rid id, session& dead, const caf::error& why) {
     finish_if_empty();
 }
 
-/// One of the attempts whose requests the session had got, or may have got, before it died.
+/// True for an attempt whose requests the session received, or may have received, before it died.
 bool sender_state::may_be_served(const session& dead, const message_header& header) {
     auto asked = dead.asked.find(header.sender);
-    return asked != dead.asked.end() && asked->second == header.session
+    return asked != dead.asked.end() && asked->second == header.attempt
            && !planted(planted_bug::gone_after_death);
 }
 
-/// `gone` only to whom it never knew.
+/// Answers `gone` only to attempts that the session never knew.
 void sender_state::answer_for_the_dead(const session& dead, const request_data& request,
                                        const peer_view_ptr& peer) {
     if (may_be_served(dead, request.header))

@@ -5,8 +5,17 @@
 #include "actors/context/route.hpp"
 #include "actors/shared/deadlines.hpp"
 #include "messages/limits.hpp"
-#include "messages/local/local_messages.hpp"
+#include "messages/local/host_link.hpp"
+#include "messages/local/links.hpp"
+#include "messages/local/sessions.hpp"
+#include "messages/local/status.hpp"
 #include "messages/trace/rank_counters.hpp"
+#include "messages/values/copy_plan.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/values/peer_view.hpp"
+#include "messages/values/rank_info.hpp"
+#include "messages/wire/header.hpp"
+#include "messages/wire/protocol.hpp"
 #include "transport/loop/resident.hpp"
 #include "transport/planner/plan.hpp"
 
@@ -23,7 +32,7 @@ struct sender_environment {
     fabric_actor fabric;
     copy_actor copy;
     std::map<int, device_actor> devices;
-    /// By device.
+    /// Keyed by device ordinal.
     std::map<int, staged_put_actor> staged;
     rank_info self;
     std::vector<memory_region> regions;
@@ -57,17 +66,17 @@ private:
         observer_actor observer;
         std::chrono::milliseconds transfer_deadline;
         attempts asked = {};
-        /// Headers of what those attempts have asked of it, each slice once.
+        /// Headers of the requests of those attempts, one per slice.
         std::vector<message_header> requests = {};
-        /// Its host and its peers have heard of its outcome.
+        /// Its host and its peers have been told its outcome.
         bool ended = false;
-        /// Why its actor is no more, though it was not retired: what it had started may still read
-        /// and write, and nobody will ever know when that is over.
+        /// Set when its actor died before it was retired. What it had started may still read and
+        /// write, and this process cannot learn when that ends.
         caf::error died = {};
     };
 
-    /// Why a rid that ended without success is not served any more, and who knows that or was
-    /// served. A receiver that comes with another attempt begins anew.
+    /// A rid that ended without success: why, and the attempts that were served or have been told.
+    /// A receiver that comes with another attempt begins anew.
     struct ending {
         caf::error reason;
         attempts told;
@@ -106,7 +115,7 @@ private:
     /// Kept for one lease.
     std::unordered_map<rid, ending> ended_;
     std::map<rid, std::vector<early_request>> early_;
-    /// Over all rids.
+    /// Counted over all rids.
     std::size_t early_requests_ = 0;
     std::unordered_map<incarnation, peer_view_ptr> peers_;
     deadline_queue<rid> session_deadlines_;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Turns by pieces, bounded by places in staging memory, and the one end of every transfer.
+// Transfers take turns piece by piece, bounded by the places in staging memory; each ends once.
 #include "actors/context/staged_put.hpp"
 
+#include "messages/local/devices.hpp"
+#include "messages/local/host_link.hpp"
 #include "messages/trace/handle.hpp"
 
 #include <utility>
@@ -12,8 +14,9 @@ namespace {
 
 constexpr const char* staged_transfer = "put (staged)";
 
-/// Sessions number their transfers below this bit; scatters have the next one too (scatter_bits).
-/// Staged puts of several devices share one fabric, which tells pieces apart by their numbers.
+/// Sessions number their transfers below this bit; scatters set the next lower bit too
+/// (scatter_bits). Staged puts of several devices share one fabric, which identifies pieces by
+/// these numbers.
 constexpr std::uint64_t piece_bit = std::uint64_t{1} << 63;
 constexpr int ordinal_shift = 48;
 constexpr int ordinal_max = (1 << 14) - 1;
@@ -164,7 +167,7 @@ void staged_put_state::on_cancel(const cancel_transfer& message) {
              make_error(errc::cancelled, "transfer " + to_string(message.id) + " was cancelled"));
 }
 
-/// Nothing more of it is staged or put; what is under way ends first.
+/// Stages and puts nothing more of the transfer, which ends after the pieces that are under way.
 void staged_put_state::stop(transfer& x, agent_result result, caf::error why) {
     if (result == agent_result::in_doubt || x.result == agent_result::success)
         x.result = result;

@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Memory of a device to where only the fabric reaches: the device gathers pieces into pinned host
-// memory, the fabric puts them from there, one while the next ones are gathered. A peer on this
-// machine whose device can read that memory takes them there itself.
+// Sends device memory to peers that only the fabric reaches: the device gathers pieces into pinned
+// host memory, and the fabric puts each piece while the next ones are gathered. A peer on this
+// machine whose device can read that memory copies the pieces from there itself.
 #pragma once
 
 #include "messages/limits.hpp"
-#include "messages/local/local_messages.hpp"
+#include "messages/local/copies.hpp"
+#include "messages/local/fabric.hpp"
+#include "messages/local/worker.hpp"
+#include "messages/values/copy_plan.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/values/time.hpp"
+#include "messages/wire/header.hpp"
 #include "transport/planner/staged_plan.hpp"
 
 #include <deque>
@@ -35,13 +41,12 @@ private:
     struct transfer {
         start_put command;
         staged_cursor cursor;
-        /// In staging memory.
+        /// Pieces that are in staging memory now.
         std::size_t pieces = 0;
         std::uint64_t bytes = 0;
-        /// Handed to the device.
+        /// Bytes handed to the device so far.
         std::uint64_t gathered_bytes = 0;
-        /// Its first piece waits for the host's event; the others have no turn until it has
-        /// happened.
+        /// The first piece waits for the host's event; the transfer has no further turn until then.
         bool held = false;
         agent_result result = agent_result::success;
         caf::error stopped_by;
@@ -78,7 +83,7 @@ private:
     std::vector<std::byte*> free_;
     std::map<transfer_id, transfer> transfers_;
     std::deque<transfer_id> turns_;
-    /// By the number under which the device and the fabric know them.
+    /// Keyed by the number that the device and the fabric know a piece by.
     std::map<transfer_id, piece> pieces_;
     std::uint64_t last_ = 0;
 };

@@ -4,6 +4,7 @@
 
 #include "actors/shared/aux_size.hpp"
 #include "actors/shared/session_waits.hpp"
+#include "messages/local/outcomes.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/planted_bug.hpp"
 
@@ -96,7 +97,7 @@ void tx_session_state::on_host_cancel(const cancel_request& message) {
 }
 
 void tx_session_state::on_deadline(const deadline_tick&) {
-    if (released_) { // the owner sends nobody here any more
+    if (released_) { // the owner routes nothing here any more
         self_->quit();
         return;
     }
@@ -163,7 +164,7 @@ bool tx_session_state::kv_complete() const {
 
 bool tx_session_state::aux_complete() const {
     if (with_.aux == aux_mode::required && !aux_)
-        return false; // also where no receiver wants it, so that the host's piece has an end
+        return false; // even if no receiver wants it: the host's piece must end
     return std::all_of(receivers_.begin(), receivers_.end(), [](const auto& entry) {
         return entry.second.request.aux == aux_mode::none || entry.second.aux_reported;
     });
@@ -222,7 +223,8 @@ void tx_session_state::finish(session_state outcome, const caf::error& reason) {
         tell(self_, with_.observer,
              piece_finished{side::context, with_.request, {}, payload_kind::aux, {}, reason});
     for (auto& [key, to] : receivers_) {
-        // Also who has got all from this rank: it may wait for siblings, of which one has failed.
+        // Also tell receivers that have everything from this rank: they may wait for siblings of
+        // it, one of which has failed.
         if (reason && !to.closed && complete(to))
             tell_peer(to, cancel_session{to.request.header, side::generation, to_wire(reason)});
         if (reason)
@@ -234,8 +236,8 @@ void tx_session_state::finish(session_state outcome, const caf::error& reason) {
     release_if_quiet();
 }
 
-/// The source pages are the host's again when no operation of this rank can read them. The session
-/// stays until its owner has heard of it: requests that are on their way here still get an answer.
+/// Gives the source pages back to the host once no operation of this rank can read them. The
+/// session lives until its owner knows, so that requests on their way here still get an answer.
 void tx_session_state::release_if_quiet() {
     auto reading = std::any_of(receivers_.begin(), receivers_.end(),
                                [](const auto& entry) { return !entry.second.in_flight.empty(); });
@@ -245,7 +247,7 @@ void tx_session_state::release_if_quiet() {
         return;
     tell(self_, with_.observer, session_released{side::context, with_.request, {}});
     tell(self_, with_.owner, session_retired{with_.request, {}, error_});
-    with_.observer = observer_actor{}; // it may hold this session
+    with_.observer = observer_actor{}; // the observer may hold this session
     if (orphaned_)
         self_->quit();
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "actors/context/sender.hpp"
+#include "messages/local/outcomes.hpp"
 #include "transport/planner/plan.hpp"
 
 #include <map>
@@ -49,20 +50,20 @@ private:
         std::map<transfer_id, flight> in_flight;
         /// Pieces handed to a route or reported as empty or failed, counted from 0.
         std::uint32_t dispatched = 0;
-        /// Those of them that have not been reported.
+        /// Dispatched pieces that have not been reported.
         std::set<std::uint32_t> unreported;
         bool last_reported = false;
         bool aux_reported = false;
-        /// Why no further piece goes there: it failed, gave up or was lost.
+        /// Why this receiver gets no further piece: it failed, gave up or was lost.
         caf::error closed;
-        /// Its link is gone: reports have nowhere to go.
+        /// Its link is gone: reports cannot be sent.
         bool lost = false;
         peer_summary summary;
     };
 
     using receiver_key = std::pair<rank_id, slice_index>;
 
-    /// One send(slice) of the host, and whom it has reached.
+    /// One send(slice) of the host, and the receivers it has reached.
     struct piece {
         kv_slice slice;
         device_events events;
@@ -117,7 +118,8 @@ private:
     caf::error error_;
     bool finished_ = false;
     bool released_ = false;
-    /// Its sender died: nobody routes messages here, and nobody waits for its retirement.
+    /// Its sender died: messages are not routed here any more, and no actor waits for its
+    /// retirement.
     bool orphaned_ = false;
     std::vector<piece> pieces_;
     std::optional<aux_record> aux_;

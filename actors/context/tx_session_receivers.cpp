@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a tx_session does for receivers: pieces, their reports, and what is still under way.
 #include "actors/context/tx_session.hpp"
+#include "messages/local/fabric.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/planted_bug.hpp"
 #include "transport/copy/copy_io.hpp"
@@ -15,8 +16,8 @@ namespace kvferry {
 
 namespace {
 
-/// A small copy is cheap either way, and its reader is glad to find it in the cache. A larger one
-/// goes past the caches when the peer's pools are too large to be in them anyway.
+/// A small copy is cheap either way, and its reader profits from finding it in the cache. A larger
+/// one bypasses the caches when the peer's pools are too large for them anyway.
 bool past_cache(std::uint64_t bytes, const peer_view& peer, const limits& bounds) {
     return bytes > bounds.inline_copy_bytes_max
            && std::any_of(peer.regions.begin(), peer.regions.end(), [&](const memory_region& x) {
@@ -32,7 +33,7 @@ void tx_session_state::on_bind(const bind_receiver& message) {
     const auto& header = message.request.header;
     auto rank = message.peer->info.rank;
     auto bound = attempts_.find(rank);
-    auto foreign = bound != attempts_.end() && bound->second != header.session;
+    auto foreign = bound != attempts_.end() && bound->second != header.attempt;
     receiver_key key{rank, header.receive_slice};
     if (planted(planted_bug::foreign_attempt_ignored) && foreign)
         return;
@@ -45,7 +46,8 @@ void tx_session_state::on_bind(const bind_receiver& message) {
         answer_late(message);
         return;
     }
-    // What it renews was answered `gone` when its lease ended: the pages may be somebody else's.
+    // The request that it renews was answered `gone` when its lease ended: its pages may be in
+    // other use by now.
     if (message.request.renewal && !receivers_.contains(key)
         && !planted(planted_bug::forgotten_request_served)) {
         auto reason =
@@ -56,7 +58,7 @@ void tx_session_state::on_bind(const bind_receiver& message) {
         return;
     }
     auto first = bound == attempts_.end();
-    attempts_.emplace(rank, header.session);
+    attempts_.emplace(rank, header.attempt);
     expected_.insert(rank);
     if (!planted(planted_bug::one_receiver_is_all))
         expected_.insert(message.request.receivers.begin(), message.request.receivers.end());
@@ -82,14 +84,15 @@ void tx_session_state::on_bind(const bind_receiver& message) {
     update();
 }
 
-/// A request that is not served. `gone` would stand for the whole attempt, so that an attempt of
-/// which something may still be in flight gets a report about this slice instead.
+/// Answers a request that is not served. `gone` would speak for the whole attempt. The attempt that
+/// this session is bound to may still have something in flight, so it gets a report about this
+/// slice instead.
 void tx_session_state::answer_late(const bind_receiver& message) {
     const auto& header = message.request.header;
     auto rank = message.peer->info.rank;
     auto text = "rid " + to_string(with_.request) + " of " + describe(message.peer->info);
     auto bound = attempts_.find(rank);
-    const auto ours = bound != attempts_.end() && bound->second == header.session;
+    const auto ours = bound != attempts_.end() && bound->second == header.attempt;
     count(with_.environment->counters,
           ours || bound == attempts_.end() ? ignored::late : ignored::foreign_attempt);
     if (!ours) {
@@ -109,15 +112,15 @@ void tx_session_state::answer_late(const bind_receiver& message) {
     report_closing(to);
 }
 
-/// As should_send_kv says, read off the templates that a plan needs anyway: those are cached, while
-/// matching two layouts anew takes longer than a small transfer.
+/// The same answer as should_send_kv, but from the templates that a plan needs anyway: those are
+/// cached, while matching two layouts again takes longer than a small transfer.
 bool tx_session_state::brings_kv_to(const rank_info& peer) const {
     const auto& environment = *with_.environment;
     auto layout = environment.plans->find_or_make(environment.self, peer);
     return layout && !(*layout)->empty();
 }
 
-/// Both sides must see the same cohorts; a difference would be a wait without end.
+/// Both sides must compute the same cohorts: otherwise one waits for what the other never sends.
 caf::error tx_session_state::check_request(const bind_receiver& message) const {
     const auto& self = with_.environment->self;
     const auto& peer = message.peer->info;
@@ -135,13 +138,13 @@ caf::error tx_session_state::check_request(const bind_receiver& message) const {
     if (message.request.kv != brings_kv_to(peer))
         return make_error(errc::layout_mismatch, text + "it asks " + describe(self) + " for KV = "
                                                      + std::to_string(message.request.kv)
-                                                     + ", the layouts say the opposite");
+                                                     + ", but the layouts say the opposite");
     if (message.request.aux == aux_mode::required && !should_send_aux(self, peer))
         return make_error(errc::layout_mismatch, text + "it asks " + describe(self)
                                                      + " for aux, which another rank sends");
     if (message.request.aux == aux_mode::required && with_.aux == aux_mode::none)
         return make_error(errc::invalid_argument,
-                          text + "it requires aux, the sender was opened without");
+                          text + "it requires aux, but the sending session was opened without");
     return {};
 }
 
@@ -191,9 +194,10 @@ void tx_session_state::start(receiver& to, send_piece piece,
     auto problem = chosen ? caf::error{} : chosen.error();
     auto by_device = chosen && chosen->device >= 0;
     if (!problem && !by_device && (events.wait_for || events.completed))
-        problem = make_error(errc::unsupported, "rid " + to_string(with_.request)
-                                                    + ": a slice with device events goes by "
-                                                    + chosen->text + ", which knows no events");
+        problem =
+            make_error(errc::unsupported, "rid " + to_string(with_.request)
+                                              + ": a slice with device events goes by "
+                                              + chosen->text + ", which does not support events");
     if (problem) {
         piece_failed(to, piece, agent_result::failed, problem);
         return;
@@ -271,7 +275,7 @@ void tx_session_state::piece_served(receiver& to, send_piece piece, const copy_p
 
 void tx_session_state::piece_failed(receiver& to, send_piece piece, agent_result result,
                                     const caf::error& why) {
-    auto reason = why ? why : make_error(errc::transfer_failed, "nobody gave a reason");
+    auto reason = why ? why : make_error(errc::transfer_failed, "no reason given");
     report_failed(to, piece, result, reason);
     close(to, reason);
     finish(session_state::error, reason);
@@ -291,11 +295,11 @@ void tx_session_state::on_unbind(const unbind_receiver& message) {
     const auto& header = message.cancel.header;
     auto rank = message.peer->info.rank;
     auto bound = attempts_.find(rank);
-    if (bound == attempts_.end() || bound->second != header.session) {
+    if (bound == attempts_.end() || bound->second != header.attempt) {
         count(with_.environment->counters, ignored::foreign_attempt);
         auto reason =
             make_error(errc::gone, "rid " + to_string(with_.request) + " knows no attempt "
-                                       + to_string(header.session));
+                                       + to_string(header.attempt));
         tell(self_, message.peer->link,
              send_message{gone{header, side::generation, to_wire(reason)}});
         return;
@@ -314,12 +318,12 @@ void tx_session_state::on_unbind(const unbind_receiver& message) {
 void tx_session_state::on_gone(const gone& message) {
     auto why = from_wire(message.reason);
     if (!why)
-        why = make_error(errc::gone, "it gave no reason");
+        why = make_error(errc::gone, "the peer gave no reason");
     if (finished_)
         count(with_.environment->counters, ignored::late);
     for (auto& [key, to] : receivers_)
-        if (to.peer->info.process == message.header.sender && !complete(to)
-            && to.request.header.session == message.header.session)
+        if (to.peer->info.incarnation == message.header.sender && !complete(to)
+            && to.request.header.attempt == message.header.attempt)
             finish(session_state::error, add_context(why, describe(to.peer->info)));
 }
 
@@ -327,7 +331,7 @@ void tx_session_state::on_peer_ready(const peer_ready&) {}
 
 void tx_session_state::on_peer_lost(const peer_lost& message) {
     for (auto& [key, to] : receivers_) {
-        if (to.peer->info.process != message.peer || to.lost)
+        if (to.peer->info.incarnation != message.peer || to.lost)
             continue;
         to.lost = true;
         if (complete(to) && asked_for_all(key.first))
@@ -368,13 +372,13 @@ void tx_session_state::report_kv(receiver& to, send_piece piece, kv_agent_result
     tell_peer(to, std::move(report));
 }
 
-/// Nothing more goes to this receiver. What is in flight is cut short.
+/// Sends nothing more to this receiver and cancels what is in flight.
 void tx_session_state::close(receiver& to, const caf::error& reason) {
     if (to.closed || planted(planted_bug::failure_not_told))
         return;
     to.closed = reason ? reason : make_error(errc::cancelled, "the transfer was given up");
     cancel_transfers(to);
-    if (!complete(to)) // told at once, proven later
+    if (!complete(to)) // the outcome now, the proof later
         tell_peer(to, cancel_session{to.request.header, side::generation, to_wire(to.closed)});
     report_closing(to);
 }
@@ -390,8 +394,8 @@ void tx_session_state::cancel_transfers(const receiver& to) {
     }
 }
 
-/// Says of every piece that has no report that it does not come. Not before the last transfer has
-/// ended: these reports are the receiver's proof.
+/// Reports every piece that has no report yet as failed. Waits until the last transfer has ended:
+/// these reports are the receiver's proof.
 void tx_session_state::report_closing(receiver& to) {
     if (!to.closed || !to.in_flight.empty() || !to.request.kv)
         return;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The receiver's half of a digest.
+// The receiver's half of a digest: computes it again and compares.
 #include "actors/generation/piece_checker.hpp"
 
-#include "messages/local/type_ids.hpp"
+#include "messages/type_ids.hpp"
 #include "transport/planner/piece_digest.hpp"
 
 namespace kvferry {
@@ -27,7 +27,7 @@ caf::error piece_checker::check(const rank_info& writer, const kv_slice& target,
         return {};
     return make_error(errc::digest_mismatch, "the " + std::to_string(plan->bytes) + " bytes from "
                                                  + describe(writer) + " (" + report.route
-                                                 + ") are not the ones it has read");
+                                                 + ") differ from the ones it has read");
 }
 
 } // namespace kvferry

@@ -2,8 +2,12 @@
 // Compares what has arrived on this rank with what its writers say they read (limits::digests).
 #pragma once
 
-#include "actors/context/route.hpp"
-#include "messages/local/local_messages.hpp"
+#include "actors/shared/own_memory.hpp"
+#include "messages/values/copy_plan.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/values/kv_slice.hpp"
+#include "messages/values/rank_info.hpp"
+#include "messages/wire/protocol.hpp"
 #include "transport/planner/plan_cache.hpp"
 
 #include <memory>
@@ -11,7 +15,7 @@
 
 namespace kvferry {
 
-/// Of one rank, used on its home only: it reads the rank's memory there, every byte once.
+/// One per rank, used on the rank's home only: there it reads every byte of a piece once.
 class piece_checker {
 public:
     /// `pools` are the rank's own as this process addresses them.
@@ -23,8 +27,8 @@ public:
     /// Whether a digest of this writer's pieces could be compared.
     bool can_check(const rank_info& writer) const;
 
-    /// digest_mismatch: other bytes lie in the slots of `target` than the writer has read. `report`
-    /// has a digest.
+    /// digest_mismatch: the slots of `target` hold other bytes than the writer has read. `report`
+    /// must have a digest.
     caf::error check(const rank_info& writer, const kv_slice& target,
                      const kv_agent_result& report) const;
 

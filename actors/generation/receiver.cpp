@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// From an instance's endpoint to writers and links; routing of results to sessions.
+// Finds the writers behind an instance's endpoint, has links made, routes results to sessions.
 #include "actors/generation/receiver.hpp"
 
 #include "actors/generation/rx_session.hpp"
 #include "actors/shared/collect_status.hpp"
 #include "actors/shared/session_waits.hpp"
+#include "messages/local/fabric.hpp"
+#include "messages/local/info_exchange.hpp"
+#include "messages/local/worker.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
 #include "messages/trace/planted_bug.hpp"
@@ -52,23 +55,23 @@ caf::result<rx_opened> receiver_state::on_open(const open_rx& ask) {
                           "sessions_max = " + std::to_string(with_.bounds.sessions_max)
                               + " receiving sessions are live: open rid " + to_string(ask.request)
                               + " later");
-    attempt drawn{random_()};
+    attempt attempt{random_()};
     auto actor = spawn_at<rx_session_actor, rx_session_state>(
         self_->system(), with_.home,
         rx_session_state::dependencies{with_.bounds, with_.self, self_, ask.observer, ask.request,
-                                       drawn, ask.aux, ask.context_endpoint, with_.checker,
+                                       attempt, ask.aux, ask.context_endpoint, with_.checker,
                                        with_.counters});
     self_->monitor(actor);
-    by_actor_.emplace(actor.id(), drawn);
-    sessions_.emplace(drawn, session{actor, ask});
-    unbound_.push_back(drawn);
+    by_actor_.emplace(actor.id(), attempt);
+    sessions_.emplace(attempt, session{actor, ask});
+    unbound_.push_back(attempt);
     if (!planted(planted_bug::deadline_not_armed))
-        deadlines_.set(drawn, self_->clock().now() + ask.deadline);
+        deadlines_.set(attempt, self_->clock().now() + ask.deadline);
     rearm();
     resolve(with_.own_endpoint);
     resolve(ask.context_endpoint);
     bind_all();
-    return rx_opened{actor, drawn};
+    return rx_opened{actor, attempt};
 }
 
 // -- who writes ---------------------------------------------------------------------------------
@@ -92,8 +95,8 @@ void receiver_state::fetch(const std::string& endpoint) {
               [this, endpoint](const caf::error& reason) { instance_failed(endpoint, reason); });
 }
 
-/// The next question to it waits; sessions that come meanwhile wait with it, within their
-/// deadlines.
+/// Delays the next question to this endpoint. Sessions that open meanwhile wait for it, within
+/// their deadlines.
 void receiver_state::back_off_from(const std::string& endpoint) {
     const auto now = self_->clock().now();
     std::erase_if(waits_, [now](const auto& entry) {
@@ -104,7 +107,7 @@ void receiver_state::back_off_from(const std::string& endpoint) {
 
 void receiver_state::instance_arrived(const std::string& endpoint, std::vector<rank_info> ranks) {
     asked_.erase(endpoint);
-    // From here on ranks[i] is rank i; what else the list must be, cohorts_of checks.
+    // From here on ranks[i] is rank i; cohorts_of checks the rest.
     std::sort(ranks.begin(), ranks.end(),
               [](const auto& a, const auto& b) { return a.rank < b.rank; });
     instances_[endpoint] = std::move(ranks);
@@ -115,11 +118,11 @@ void receiver_state::instance_arrived(const std::string& endpoint, std::vector<r
 void receiver_state::instance_failed(const std::string& endpoint, const caf::error& reason) {
     asked_.erase(endpoint);
     back_off_from(endpoint);
-    std::erase_if(unbound_, [&](attempt drawn) {
-        const auto& opened = sessions_.at(drawn).opened;
+    std::erase_if(unbound_, [&](attempt attempt) {
+        const auto& opened = sessions_.at(attempt).opened;
         if (endpoint != with_.own_endpoint && endpoint != opened.context_endpoint)
             return false;
-        tell(self_, sessions_.at(drawn).actor, bind_writers{{}, reason});
+        tell(self_, sessions_.at(attempt).actor, bind_writers{{}, reason});
         return true;
     });
 }
@@ -128,8 +131,8 @@ void receiver_state::instance_failed(const std::string& endpoint, const caf::err
 void receiver_state::bind_all() {
     if (!instances_.contains(with_.own_endpoint))
         return;
-    std::erase_if(unbound_, [this](attempt drawn) {
-        auto& session = sessions_.at(drawn);
+    std::erase_if(unbound_, [this](attempt attempt) {
+        auto& session = sessions_.at(attempt);
         if (!instances_.contains(session.opened.context_endpoint))
             return false;
         const auto& parties = parties_for(session.opened);
@@ -141,7 +144,7 @@ void receiver_state::bind_all() {
         }
         session.writers = parties->writers;
         tell(self_, session.actor, bind_writers{parties->writers, {}});
-        renewals_.set(drawn, self_->clock().now() + renewal_period());
+        renewals_.set(attempt, self_->clock().now() + renewal_period());
         const auto& ranks = instances_.at(session.opened.context_endpoint);
         for (const auto& writer : parties->writers)
             if (const auto& known = meet(ranks[writer.rank.value]); known.view)
@@ -153,7 +156,7 @@ void receiver_state::bind_all() {
 
 /// The link to a context rank, made when this is the first session that needs it.
 receiver_state::peer& receiver_state::meet(const rank_info& rank) {
-    auto [known, fresh] = peers_.try_emplace(rank.process);
+    auto [known, fresh] = peers_.try_emplace(rank.incarnation);
     if (fresh) {
         known->second.info = rank;
         connect(rank);
@@ -161,11 +164,11 @@ receiver_state::peer& receiver_state::meet(const rank_info& rank) {
     return known->second;
 }
 
-/// The link tells peer_ready or peer_lost; only a worker that makes no link has to be heard here.
+/// The link itself tells peer_ready or peer_lost. An error here means that the worker made no link.
 void receiver_state::connect(const rank_info& peer) {
     ask(self_, with_.worker, connect_peer{peer})
         .then([](const peer_connected&) {},
-              [this, process = peer.process](const caf::error& reason) {
+              [this, process = peer.incarnation](const caf::error& reason) {
                   on_peer_lost(peer_lost{process, reason});
               });
 }
@@ -188,11 +191,11 @@ const caf::expected<transfer_parties>& receiver_state::parties_for(const open_rx
 
 /// A request that nothing has to be done for: the bystander's session ends when its host has given
 /// all, instead of waiting for its deadline.
-void receiver_state::ask_for_nothing(const session& serving, attempt drawn,
+void receiver_state::ask_for_nothing(const session& serving, attempt attempt,
                                      const rank_info& bystander) {
     request_data notice;
     notice.header.request = serving.opened.request;
-    notice.header.session = drawn;
+    notice.header.attempt = attempt;
     notice.header.writer = bystander.rank;
     notice.target.last = true;
     notice.kv = false;
@@ -210,20 +213,20 @@ std::vector<std::string> receiver_state::endpoints_of(incarnation process) const
     std::vector<std::string> result;
     for (const auto& [endpoint, ranks] : instances_)
         if (std::any_of(ranks.begin(), ranks.end(),
-                        [process](const auto& rank) { return rank.process == process; }))
+                        [process](const auto& rank) { return rank.incarnation == process; }))
             result.push_back(endpoint);
     return result;
 }
 
 void receiver_state::on_peer_ready(const peer_ready& message) {
-    auto& known = peers_[message.peer->info.process];
+    auto& known = peers_[message.peer->info.incarnation];
     known.info = message.peer->info;
     known.view = message.peer;
-    for (const auto& endpoint : endpoints_of(message.peer->info.process))
+    for (const auto& endpoint : endpoints_of(message.peer->info.incarnation))
         waits_.erase(endpoint);
     for (auto& notice : std::exchange(known.waiting, {}))
         tell(self_, known.view->link, send_message{std::move(notice)});
-    for (auto& [drawn, session] : sessions_)
+    for (auto& [attempt, session] : sessions_)
         tell(self_, session.actor, message);
 }
 
@@ -237,15 +240,15 @@ void receiver_state::on_peer_lost(const peer_lost& message) {
         if (never_up) // one that was up may be tried again at once
             back_off_from(endpoint);
     }
-    for (auto& [drawn, session] : sessions_)
+    for (auto& [attempt, session] : sessions_)
         tell(self_, session.actor, message);
-    for (auto drawn : unbound_) {
+    for (auto attempt : unbound_) {
         resolve(with_.own_endpoint);
-        resolve(sessions_.at(drawn).opened.context_endpoint);
+        resolve(sessions_.at(attempt).opened.context_endpoint);
     }
 }
 
-/// Proof needs both: the process is gone, and what it had put on the way has been applied.
+/// Proof needs both: the process is gone, and everything it had sent has been applied.
 void receiver_state::on_process_gone(const process_gone& message) {
     if (planted(planted_bug::death_without_drain)) {
         tell_sessions(message);
@@ -260,20 +263,20 @@ void receiver_state::on_process_gone(const process_gone& message) {
 
 void receiver_state::tell_sessions(const process_gone& message) {
     std::vector<attempt> less_in_doubt;
-    for (auto& [drawn, session] : sessions_)
+    for (auto& [attempt, session] : sessions_)
         if (!session.died)
             tell(self_, session.actor, message);
         else if (session.in_doubt.erase(message.peer) != 0)
-            less_in_doubt.push_back(drawn);
-    for (auto drawn : less_in_doubt)
-        release_if_proven(drawn);
+            less_in_doubt.push_back(attempt);
+    for (auto attempt : less_in_doubt)
+        release_if_proven(attempt);
 }
 
 // -- sessions -----------------------------------------------------------------------------------
 
 template <class Message>
 void receiver_state::deliver(const Message& message, bool answer) {
-    if (auto session = sessions_.find(message.header.session); session != sessions_.end()) {
+    if (auto session = sessions_.find(message.header.attempt); session != sessions_.end()) {
         if (session->second.died)
             return count(with_.counters, ignored::session_died);
         tell(self_, session->second.actor, message);
@@ -284,7 +287,7 @@ void receiver_state::deliver(const Message& message, bool answer) {
     if (!answer || known == peers_.end() || !known->second.view)
         return;
     auto reason = make_error(errc::gone, describe(with_.self) + " has no attempt "
-                                             + to_string(message.header.session) + " of rid "
+                                             + to_string(message.header.attempt) + " of rid "
                                              + to_string(message.header.request));
     tell(self_, known->second.view->link,
          send_message{gone{message.header, side::context, to_wire(reason)}});
@@ -311,40 +314,40 @@ void receiver_state::on_refused(const refused& message) {
 }
 
 void receiver_state::on_transferring(const session_transferring& message) {
-    auto session = sessions_.find(message.session);
+    auto session = sessions_.find(message.attempt);
     if (session == sessions_.end() || session->second.died)
         return;
     const auto& opened = session->second.opened;
-    deadlines_.set(message.session, self_->clock().now() + opened.transfer_deadline);
+    deadlines_.set(message.attempt, self_->clock().now() + opened.transfer_deadline);
     rearm();
     auto instance = instances_.find(opened.context_endpoint);
     if (instance == instances_.end() || !instances_.contains(with_.own_endpoint))
-        return; // a rank of it is lost: its links and all that waited on them are too
+        return; // a rank of that instance is lost, and its links with it
     const auto& parties = parties_for(opened);
     if (!parties)
         return;
     if (auto group = parties->bystanders.find(message.context_dp_rank);
         group != parties->bystanders.end())
         for (auto rank : group->second)
-            ask_for_nothing(session->second, message.session, instance->second[rank.value]);
+            ask_for_nothing(session->second, message.attempt, instance->second[rank.value]);
 }
 
 void receiver_state::on_ended(const session_ended& message) {
-    if (auto session = sessions_.find(message.session); session != sessions_.end())
+    if (auto session = sessions_.find(message.attempt); session != sessions_.end())
         session->second.ended = true;
 }
 
 void receiver_state::on_retired(const session_retired& message) {
-    sessions_.erase(message.session);
-    std::erase(unbound_, message.session);
-    deadlines_.erase(message.session);
-    renewals_.erase(message.session);
+    sessions_.erase(message.attempt);
+    std::erase(unbound_, message.attempt);
+    deadlines_.erase(message.attempt);
+    renewals_.erase(message.attempt);
     finish_if_empty();
 }
 
 // -- the death of a session ---------------------------------------------------------------------
-// Which of its writers was told of pages, and which has reported, died with it: all of them are in
-// doubt until their processes are proven gone.
+// Only the session knew which writers were told of pages and which have reported. Without it, all
+// of them are in doubt until their processes are proven gone.
 
 void receiver_state::on_down(const caf::down_msg& down) {
     auto known = by_actor_.extract(down.source.id());
@@ -354,26 +357,26 @@ void receiver_state::on_down(const caf::down_msg& down) {
         session_died(found->first, found->second, down.reason);
 }
 
-void receiver_state::session_died(attempt drawn, session& dead, const caf::error& why) {
+void receiver_state::session_died(attempt attempt, session& dead, const caf::error& why) {
     const auto request = dead.opened.request;
     dead.died = make_error(errc::handler_failed, "rid " + to_string(request) + ", attempt "
-                                                     + to_string(drawn) + ": its rx_session on "
+                                                     + to_string(attempt) + ": its rx_session on "
                                                      + describe(with_.self) + " died ("
                                                      + to_string(why) + ")");
     logger().error("{}; its pages stay on loan until all of its writers are proven gone",
                    describe(dead.died));
-    std::erase(unbound_, drawn);
-    deadlines_.erase(drawn);
-    renewals_.erase(drawn);
+    std::erase(unbound_, attempt);
+    deadlines_.erase(attempt);
+    renewals_.erase(attempt);
     for (const auto& writer : dead.writers) {
         if (writer.kv)
-            dead.in_doubt.insert(writer.process);
-        auto known = peers_.find(writer.process);
+            dead.in_doubt.insert(writer.incarnation);
+        auto known = peers_.find(writer.incarnation);
         if (dead.ended || known == peers_.end() || !known->second.view)
             continue;
         cancel_session cancel;
         cancel.header.request = request;
-        cancel.header.session = drawn;
+        cancel.header.attempt = attempt;
         cancel.header.writer = writer.rank;
         cancel.to = side::context;
         cancel.reason = to_wire(dead.died);
@@ -382,33 +385,33 @@ void receiver_state::session_died(attempt drawn, session& dead, const caf::error
     if (!std::exchange(dead.ended, true))
         tell(self_, dead.opened.observer,
              session_finished{
-                 side::generation, request, drawn, session_state::error, dead.died, {}, {}});
+                 side::generation, request, attempt, session_state::error, dead.died, {}, {}});
     count_death(with_.counters);
     if (planted(planted_bug::release_on_death))
         dead.in_doubt.clear();
-    release_if_proven(drawn);
+    release_if_proven(attempt);
 }
 
 /// Of a session that died.
-void receiver_state::release_if_proven(attempt drawn) {
-    const auto& dead = sessions_.at(drawn);
+void receiver_state::release_if_proven(attempt attempt) {
+    const auto& dead = sessions_.at(attempt);
     if (!dead.in_doubt.empty())
         return;
     tell(self_, dead.opened.observer,
-         session_released{side::generation, dead.opened.request, drawn});
-    sessions_.erase(drawn);
+         session_released{side::generation, dead.opened.request, attempt});
+    sessions_.erase(attempt);
     finish_if_empty();
 }
 
 void receiver_state::on_deadline(const deadline_tick&) {
     auto now = self_->clock().now();
     timer_.fired(now);
-    for (auto drawn : deadlines_.due(now))
-        if (auto session = sessions_.find(drawn); session != sessions_.end())
+    for (auto attempt : deadlines_.due(now))
+        if (auto session = sessions_.find(attempt); session != sessions_.end())
             tell(self_, session->second.actor, deadline_tick{});
-    for (auto drawn : renewals_.due(now)) {
-        tell(self_, sessions_.at(drawn).actor, renew_requests{});
-        renewals_.set(drawn, now + renewal_period());
+    for (auto attempt : renewals_.due(now)) {
+        tell(self_, sessions_.at(attempt).actor, renew_requests{});
+        renewals_.set(attempt, now + renewal_period());
     }
     for (const auto& endpoint : retries_.due(now))
         fetch(endpoint);
@@ -432,16 +435,16 @@ caf::result<session_list> receiver_state::on_list(const list_sessions& message) 
         return !only || x.opened.request == *only;
     };
     session_list known;
-    for (const auto& [drawn, dead] : sessions_) {
+    for (const auto& [attempt, dead] : sessions_) {
         if (!dead.died || !wanted(dead))
             continue;
         session_status status;
         status.role = side::generation;
         status.request = dead.opened.request;
-        status.session = drawn;
+        status.attempt = attempt;
         status.state = session_state::error;
         for (const auto& writer : dead.writers) {
-            if (!dead.in_doubt.contains(writer.process))
+            if (!dead.in_doubt.contains(writer.incarnation))
                 continue;
             status.peers[writer.rank] = exposure::in_doubt;
             status.waits.push_back({"proof that context rank " + to_string(writer.rank)
@@ -460,7 +463,7 @@ caf::result<void> receiver_state::on_cancel_all(const cancel_request& cancel) {
     stopping_ = cancel.reason;
     if (planted(planted_bug::stop_does_not_wait))
         return caf::unit;
-    for (auto& [drawn, session] : sessions_)
+    for (auto& [attempt, session] : sessions_)
         tell(self_, session.actor, cancel);
     auto promise = self_->make_response_promise<void>();
     stop_promises_.push_back(promise);

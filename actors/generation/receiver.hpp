@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The receiver of a rank: owns its rx_sessions, finds out who writes, and has links made to them.
+// The receiver of a rank: owns its rx_sessions, finds their writers, and has links made to them.
 #pragma once
 
 #include "actors/generation/piece_checker.hpp"
@@ -7,8 +7,16 @@
 #include "actors/shared/back_off.hpp"
 #include "actors/shared/deadlines.hpp"
 #include "messages/limits.hpp"
-#include "messages/local/local_messages.hpp"
+#include "messages/local/host_link.hpp"
+#include "messages/local/links.hpp"
+#include "messages/local/sessions.hpp"
+#include "messages/local/status.hpp"
 #include "messages/trace/rank_counters.hpp"
+#include "messages/values/aux_record.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/values/peer_view.hpp"
+#include "messages/values/rank_info.hpp"
+#include "messages/wire/protocol.hpp"
 #include "transport/loop/resident.hpp"
 
 #include <map>
@@ -32,7 +40,7 @@ struct receiver_state {
         info_link_actor info_link;
         fabric_actor fabric;
         transfer_worker_actor worker;
-        /// Seed of the attempts.
+        /// Seed that attempts are drawn with.
         std::uint64_t seed = 0;
         /// Null: digests are not asked for.
         std::shared_ptr<const piece_checker> checker = {};
@@ -47,13 +55,13 @@ private:
     struct session {
         rx_session_actor actor;
         open_rx opened;
-        /// Whom it was bound to.
+        /// The writers that it was bound to.
         std::vector<writer_binding> writers = {};
-        /// Its host and its writers have heard of its outcome.
+        /// Its host and its writers have been told its outcome.
         bool ended = false;
-        /// Why its actor is no more, though it was not retired.
+        /// Set when its actor died before it was retired.
         caf::error died = {};
-        /// Then: writers that may still write, as far as anybody knows.
+        /// After that: writers that may still write, because nothing proves otherwise.
         std::set<incarnation> in_doubt = {};
     };
 
@@ -61,11 +69,11 @@ private:
     struct peer {
         rank_info info;
         peer_view_ptr view;
-        /// For bystanders, until the link is up.
+        /// Requests for a bystander, kept until the link is up.
         std::vector<request_data> waiting;
     };
 
-    /// Context endpoint and DP rank, aux.
+    /// Context endpoint, context DP rank, aux.
     using parties_key = std::tuple<std::string, std::optional<std::uint32_t>, aux_mode>;
 
     caf::result<rx_opened> on_open(const open_rx&);
@@ -85,7 +93,8 @@ private:
     caf::result<session_list> on_list(const list_sessions&);
     caf::result<void> on_cancel_all(const cancel_request&);
 
-    /// To its session; a report that needs an answer gets `gone` when there is none.
+    /// Passes a message to its session. Without a session, `answer` says whether the sender gets
+    /// `gone`.
     template <class Message>
     void deliver(const Message&, bool answer);
     void session_died(attempt, session&, const caf::error& why);
@@ -116,15 +125,15 @@ private:
     std::vector<attempt> unbound_;
     /// All ranks of an instance, by its info endpoint; dropped when one of them is lost.
     std::map<std::string, std::vector<rank_info>> instances_;
-    /// Endpoints that have been asked and have not answered, or will be when their wait is over.
+    /// Endpoints that have not answered yet, or that will be asked when their back-off is over.
     std::set<std::string> asked_;
-    /// Endpoints that did not answer, or ranks of which could not be linked to.
+    /// Back-off of endpoints that did not answer or whose ranks could not be linked to.
     std::map<std::string, back_off> waits_;
     deadline_queue<std::string> retries_;
     std::map<parties_key, caf::expected<transfer_parties>> parties_;
     std::unordered_map<incarnation, peer> peers_;
     deadline_queue<attempt> deadlines_;
-    /// When a session's requests would be forgotten by writers that wait for their host.
+    /// When each session renews its requests, before writers that wait for their host forget them.
     deadline_queue<attempt> renewals_;
     tick_timer timer_;
     caf::error stopping_;

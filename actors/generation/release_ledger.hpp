@@ -2,7 +2,7 @@
 // Which writers may still touch a session's pages: evidence in, proof out. A pure value.
 //
 // A timeout, a cancel and a lost link are outcomes, never evidence, so they do not occur here.
-// Which event proves what is measured in transport/README.md.
+// transport/README.md has the measurements of which event proves what.
 #pragma once
 
 #include "messages/trace/planted_bug.hpp"
@@ -48,7 +48,7 @@ public:
                || (last_ && reported_.size() == std::size_t{*last_} + 1);
     }
 
-    /// Nothing is known of it yet.
+    /// No report has come yet.
     bool silent() const { return !refused_ && reported_.empty(); }
 
     /// Complete, and not because it was refused.
@@ -63,34 +63,35 @@ private:
 /// unexposed -> exposed -> quiet | in_doubt, per writer; in_doubt -> quiet by later evidence.
 class release_ledger {
 public:
-    /// The writer has been told where pages are (told to the link counts). What was known of it
-    /// says nothing about them.
+    /// The writer is told where pages are; handing the message to the link counts. Earlier evidence
+    /// says nothing about these pages; a writer in doubt stays in doubt.
     void expose(rank_id writer) {
         auto& now = writers_[writer];
         if (now != exposure::in_doubt)
             now = exposure::exposed;
     }
 
-    /// The writer has reported every piece, and none of them in doubt; or it says that it knows
-    /// nothing of the session.
+    /// The writer has reported every piece, without any doubt; or it says that it does not know the
+    /// session.
     void reported_quiet(rank_id writer) {
         if (auto now = find(writer); now && *now == exposure::exposed)
             *now = exposure::quiet;
     }
 
-    /// The writer says itself that a submitted operation's end is unknown.
+    /// The writer itself says that it does not know whether an operation has ended.
     void reported_in_doubt(rank_id writer) {
         if (auto now = find(writer); now && *now == exposure::exposed)
             *now = exposure::in_doubt;
     }
 
-    /// Its process is gone and what it had put on the way has been drained: quiet whatever it said.
+    /// Its process is gone and everything it had sent has been drained: quiet, whatever it
+    /// reported.
     void gone_and_drained(rank_id writer) {
         if (auto now = find(writer); now && *now != exposure::unexposed)
             *now = exposure::quiet;
     }
 
-    /// Nobody who was told where the pages are can still write there.
+    /// No writer that was told where the pages are can still write there.
     bool released() const {
         return std::all_of(writers_.begin(), writers_.end(), [](const auto& entry) {
             return entry.second == exposure::quiet || entry.second == exposure::unexposed;

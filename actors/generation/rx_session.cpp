@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an rx_session does on each message. Outcome and release are two questions, answered apart.
+// What an rx_session does on each message. Outcome and release are decided separately.
 #include "actors/generation/rx_session.hpp"
 
 #include "actors/shared/aux_size.hpp"
@@ -20,7 +20,8 @@ caf::error reason_of(const wire_error& x) {
                                 : from_wire(x);
 }
 
-/// Why a session ended; not that there is none, no room for one, or a rank that stops.
+/// True for errors that say how the request ended; false for gone, limit_exceeded and stopped,
+/// which only say that this writer does not serve it.
 bool is_about_the_request(errc code) {
     return code != errc::none && code != errc::gone && code != errc::limit_exceeded
            && code != errc::stopped;
@@ -71,7 +72,7 @@ void rx_session_state::on_receive(const receive_slice& message) {
     if (finished_) {
         if (!std::exchange(pieces_.back().told_host, true))
             tell(self_, with_.observer,
-                 piece_finished{side::generation, with_.request, with_.session, payload_kind::kv,
+                 piece_finished{side::generation, with_.request, with_.attempt, payload_kind::kv,
                                 index,
                                 error_ ? error_ : make_error(errc::gone, "the session has ended")});
         return;
@@ -96,7 +97,7 @@ void rx_session_state::on_deadline(const deadline_tick&) {
                                                    + text_of(waits())));
 }
 
-/// Nobody brings reports and proof here any more: what is exposed stays on loan.
+/// Without the receiver no report and no proof arrives here any more: exposed pages stay on loan.
 void rx_session_state::on_owner_down(const caf::down_msg& down) {
     finish(session_state::error,
            make_error(errc::handler_failed, "rid " + to_string(with_.request) + ": the receiver of "
@@ -107,7 +108,7 @@ void rx_session_state::on_owner_down(const caf::down_msg& down) {
 caf::result<session_status> rx_session_state::on_status(const query_status&) {
     auto waiting = waits();
     auto text = text_of(waiting);
-    return session_status{side::generation,   with_.request,   with_.session,     state_,
+    return session_status{side::generation,   with_.request,   with_.attempt,     state_,
                           release_.writers(), std::move(text), std::move(waiting)};
 }
 
@@ -128,14 +129,14 @@ void rx_session_state::on_bind(const bind_writers& message) {
 }
 
 void rx_session_state::on_peer_ready(const peer_ready& message) {
-    auto* from = writer_of(message.peer->info.process);
+    auto* from = writer_of(message.peer->info.incarnation);
     if (!from || from->peer)
         return;
     from->peer = message.peer;
     publish(*from);
 }
 
-/// Asks a writer for every slice that it was not asked for yet. From here on it may write.
+/// Asks a writer for every slice that it has not been asked for yet. From here on it may write.
 void rx_session_state::publish(writer& from) {
     if (finished_ || !from.peer || from.dismissed)
         return;
@@ -154,7 +155,7 @@ void rx_session_state::publish(writer& from) {
 request_data rx_session_state::request_for(const writer& from, slice_index index) const {
     request_data result;
     result.header.request = with_.request;
-    result.header.session = with_.session;
+    result.header.attempt = with_.attempt;
     result.header.receive_slice = index;
     result.header.writer = from.binding.rank;
     result.header.kind = from.binding.kv ? payload_kind::kv : payload_kind::aux;
@@ -168,7 +169,7 @@ request_data rx_session_state::request_for(const writer& from, slice_index index
     return result;
 }
 
-/// A writer whose host has not opened its session forgets requests that nobody renews.
+/// A writer whose host has not opened the session yet forgets requests that are not renewed.
 void rx_session_state::on_renew(const renew_requests&) {
     if (finished_)
         return;
@@ -187,7 +188,7 @@ void rx_session_state::on_renew(const renew_requests&) {
 
 // -- which DP group -----------------------------------------------------------------------------
 
-/// No more than one group is left.
+/// True when at most one DP group is left.
 bool rx_session_state::selected() const {
     const writer* first = nullptr;
     for (const auto& [rank, from] : writers_) {
@@ -205,7 +206,7 @@ void rx_session_state::select(const writer& from) {
     if (finished_ || std::exchange(transferring_, true))
         return;
     tell(self_, with_.owner,
-         session_transferring{with_.request, with_.session, from.binding.dp_rank});
+         session_transferring{with_.request, with_.attempt, from.binding.dp_rank});
     dismiss_others(from);
 }
 
@@ -226,7 +227,7 @@ void rx_session_state::dismiss(writer& from, const caf::error& reason) {
         cancel(from, reason);
 }
 
-/// Another group may still run the request; without one this is the end.
+/// Another group may still run the request; if no other is left, the session ends.
 void rx_session_state::group_failed(const writer& from, const caf::error& reason) {
     if (from.dismissed || finished_)
         return;
@@ -239,7 +240,7 @@ void rx_session_state::group_failed(const writer& from, const caf::error& reason
             dismiss(other, reason);
 }
 
-/// A group that had a session for the request is the one that ran it: no other will.
+/// A group that had a session for the request is the one that runs it: the others are dismissed.
 void rx_session_state::session_failed(const writer& from, const caf::error& reason) {
     if (from.dismissed || finished_)
         return;
@@ -247,13 +248,13 @@ void rx_session_state::session_failed(const writer& from, const caf::error& reas
     group_failed(from, reason);
 }
 
-/// Tells a writer that was asked that nothing is wanted any more.
+/// Tells a writer, if it was asked, that this attempt needs nothing from it any more.
 void rx_session_state::cancel(const writer& from, const caf::error& reason) {
     if (!from.peer || from.reports.empty())
         return;
     cancel_session message;
     message.header.request = with_.request;
-    message.header.session = with_.session;
+    message.header.attempt = with_.attempt;
     message.header.writer = from.binding.rank;
     message.to = side::context;
     message.reason = to_wire(reason);
@@ -346,8 +347,8 @@ void rx_session_state::on_refused(const refused& message) {
     writer_refuses(message.header, message.reason);
 }
 
-/// The writer serves nothing of what its answer is about: of one slice when it answers a
-/// request_data, of the whole attempt when it answers a cancel_session, which no request follows.
+/// The writer does not serve what its answer is about: one slice when it answers a request_data,
+/// the whole attempt when it answers a cancel_session, after which no request comes.
 void rx_session_state::writer_refuses(const message_header& header, const wire_error& why) {
     auto* from = writer_of(header.sender);
     if (!from)
@@ -382,14 +383,14 @@ void rx_session_state::on_process_gone(const process_gone& message) {
     }
 }
 
-rx_session_state::writer* rx_session_state::writer_of(incarnation process) {
-    auto found = std::find_if(writers_.begin(), writers_.end(), [process](const auto& entry) {
-        return entry.second.binding.process == process;
+rx_session_state::writer* rx_session_state::writer_of(incarnation peer) {
+    auto found = std::find_if(writers_.begin(), writers_.end(), [peer](const auto& entry) {
+        return entry.second.binding.incarnation == peer;
     });
     return found == writers_.end() ? nullptr : &found->second;
 }
 
-/// Quiet by report: every slice that it was asked for has its last report, and no more follow.
+/// Marks the writer quiet when it has reported every slice completely and will not be asked again.
 void rx_session_state::settle(writer& from) {
     auto complete = std::all_of(from.reports.begin(), from.reports.end(),
                                 [](const auto& entry) { return entry.second.complete(); });
@@ -403,7 +404,7 @@ bool rx_session_state::served(const writer& from, slice_index index) const {
            || (found != from.reports.end() && found->second.served());
 }
 
-/// Nothing that this session needs is outstanding at the writer.
+/// True when the session needs nothing more from this writer.
 bool rx_session_state::resolved(const writer& from) const {
     if (from.dismissed)
         return true;
@@ -437,7 +438,7 @@ void rx_session_state::update() {
             tell(self_, with_.observer,
                  piece_finished{side::generation,
                                 with_.request,
-                                with_.session,
+                                with_.attempt,
                                 payload_kind::kv,
                                 {number},
                                 {}});
@@ -459,7 +460,7 @@ void rx_session_state::finish(session_state outcome, const caf::error& reason) {
     state_ = outcome;
     error_ = reason;
     session_finished result{
-        side::generation, with_.request, with_.session, outcome, reason, {}, {}};
+        side::generation, with_.request, with_.attempt, outcome, reason, {}, {}};
     if (!reason && aux_)
         result.aux = *aux_;
     for (std::uint32_t number = 0; number < pieces_.size(); ++number)
@@ -467,21 +468,22 @@ void rx_session_state::finish(session_state outcome, const caf::error& reason) {
             tell(self_, with_.observer,
                  piece_finished{side::generation,
                                 with_.request,
-                                with_.session,
+                                with_.attempt,
                                 payload_kind::kv,
                                 {number},
                                 reason});
     for (auto& [rank, from] : writers_) {
         result.peers.push_back(from.summary);
         settle(from);
-        // Also who has done its part: it may wait for siblings of this rank, which fail with it.
+        // Also tell a writer that has done its part: it may wait for siblings of this rank, and
+        // they fail too.
         const auto alone = from.binding.receivers.size() <= 1;
         const auto knows = from.dismissed || (resolved(from) && (from.failed || alone));
         if (reason && !knows && !planted(planted_bug::cancel_not_sent))
             cancel(from, reason);
     }
     tell(self_, with_.observer, std::move(result));
-    tell(self_, with_.owner, session_ended{with_.request, with_.session});
+    tell(self_, with_.owner, session_ended{with_.request, with_.attempt});
     release_if_quiet();
 }
 
@@ -491,9 +493,9 @@ void rx_session_state::release_if_quiet() {
         || (planted(planted_bug::release_on_cancel) && state_ == session_state::cancelled);
     if (!finished_ || (!release_.released() && !careless) || std::exchange(released_, true))
         return;
-    tell(self_, with_.observer, session_released{side::generation, with_.request, with_.session});
+    tell(self_, with_.observer, session_released{side::generation, with_.request, with_.attempt});
     if (!planted(planted_bug::session_never_forgotten))
-        tell(self_, with_.owner, session_retired{with_.request, with_.session, error_});
+        tell(self_, with_.owner, session_retired{with_.request, with_.attempt, error_});
     self_->quit();
 }
 

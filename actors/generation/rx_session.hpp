@@ -6,8 +6,20 @@
 #include "actors/generation/piece_checker.hpp"
 #include "actors/generation/release_ledger.hpp"
 #include "messages/limits.hpp"
-#include "messages/local/local_messages.hpp"
+#include "messages/local/host_link.hpp"
+#include "messages/local/links.hpp"
+#include "messages/local/outcomes.hpp"
+#include "messages/local/sessions.hpp"
+#include "messages/local/status.hpp"
 #include "messages/trace/rank_counters.hpp"
+#include "messages/values/aux_record.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/values/kv_slice.hpp"
+#include "messages/values/peer_view.hpp"
+#include "messages/values/rank_info.hpp"
+#include "messages/values/session_state.hpp"
+#include "messages/wire/header.hpp"
+#include "messages/wire/protocol.hpp"
 
 #include <map>
 #include <optional>
@@ -25,7 +37,7 @@ struct rx_session_state {
         receiver_actor owner;
         observer_actor observer;
         rid request;
-        attempt session;
+        kvferry::attempt attempt;
         aux_mode aux = aux_mode::none;
         /// "host:port" of the context instance's rank-info server.
         std::string context_endpoint = {};
@@ -46,10 +58,10 @@ private:
     struct writer {
         writer_binding binding;
         peer_view_ptr peer;
-        /// Its reports, by receive slice that it was asked for.
+        /// Its reports, by receive slice; one entry for each slice that it was asked for.
         std::map<slice_index, piece_ledger> reports;
         bool aux_reported = false;
-        /// Its DP group does not serve this request; only proof is wanted of it.
+        /// Its DP group does not serve this request; only its proof is still needed.
         bool dismissed = false;
         /// It has reported a failure of its own.
         bool failed = false;
@@ -78,7 +90,7 @@ private:
     void on_owner_down(const caf::down_msg&);
     caf::result<session_status> on_status(const query_status&);
 
-    /// The writer that a message comes from; none when it is in no cohort.
+    /// The writer that a message comes from; null when it is outside the cohorts.
     writer* writer_of(incarnation);
     void publish(writer&);
     request_data request_for(const writer&, slice_index) const;
@@ -89,7 +101,7 @@ private:
     void group_failed(const writer&, const caf::error&);
     void cancel(const writer&, const caf::error&);
     bool selected() const;
-    /// Of a report: why the piece has not arrived as it should have.
+    /// Why the reported piece has not arrived intact; empty when it has.
     caf::error failure_of(writer&, const kv_agent_result&);
     void settle(writer&);
     void writer_refuses(const message_header&, const wire_error& reason);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cohorts of every candidate group, and who is in none.
+// Cohorts of every candidate group, and the bystanders outside them.
 #include "actors/generation/transfer_parties.hpp"
 
 #include "transport/planner/cohorts.hpp"
@@ -41,7 +41,7 @@ caf::expected<transfer_parties> parties_of(const rank_info& self, const std::vec
                 bindings[rank].aux = true;
         for (auto& [rank, binding] : bindings) {
             binding.rank = rank;
-            binding.process = context[rank.value].process;
+            binding.incarnation = context[rank.value].incarnation;
             binding.dp_rank = group;
             binding.instance = context[rank.value].instance;
             binding.receivers =

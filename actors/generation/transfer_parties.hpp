@@ -2,7 +2,10 @@
 // Who takes part in a transfer to one generation rank: a pure function of two instances.
 #pragma once
 
-#include "messages/local/local_messages.hpp"
+#include "messages/local/sessions.hpp"
+#include "messages/values/aux_record.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/values/rank_info.hpp"
 
 #include <map>
 #include <optional>
@@ -13,8 +16,8 @@ namespace kvferry {
 struct transfer_parties {
     /// Both cohorts of every candidate DP group.
     std::vector<writer_binding> writers;
-    /// Context ranks by DP group that no rank of the own group needs anything from. Filled for the
-    /// first rank of the own DP group, which tells them so; empty for all others.
+    /// By context DP group: context ranks from which no rank of the own DP group needs anything.
+    /// Filled for the first rank of the own DP group, which tells them so; empty for the others.
     std::map<std::uint32_t, std::vector<rank_id>> bystanders;
     /// Global layers of the own rank that the context does not have (speculative layers on one
     /// side, say); ascending. Transfers leave them as they are.

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// A question from a host's thread; blocking forms live on the facade only.
+// Asks an actor from a host's thread and blocks; only the host's facade may do that.
 #pragma once
 
 #include "messages/errors.hpp"
-#include "messages/local/type_ids.hpp"
+#include "messages/type_ids.hpp"
 
 #include <caf/scoped_actor.hpp>
 
@@ -24,7 +24,7 @@ caf::expected<Reply> ask_blocking(caf::actor_system& system, const Handle& to, M
     return result;
 }
 
-/// The same for a question that is answered by success alone.
+/// The same for a question whose answer carries no value.
 template <class Handle, class Message>
 caf::error ask_blocking_for_success(caf::actor_system& system, const Handle& to, Message message,
                                     std::chrono::milliseconds deadline) {

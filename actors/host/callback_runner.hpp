@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs what hosts want to be called with, on CAF's scheduler: a slow or throwing host callback
-// costs no I/O thread anything.
+// Runs host callbacks on CAF's scheduler, so that a slow or throwing one does not delay an I/O
+// thread.
 #pragma once
 
-#include "messages/local/local_messages.hpp"
+#include "messages/local/host.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
 

@@ -2,7 +2,19 @@
 // The settings of CAF that kvferry depends on, each with its reason.
 #include "actors/host/configure.hpp"
 
-#include "messages/local/type_ids.hpp"
+#include "messages/local/copies.hpp"
+#include "messages/local/devices.hpp"
+#include "messages/local/fabric.hpp"
+#include "messages/local/host.hpp"
+#include "messages/local/host_link.hpp"
+#include "messages/local/info_exchange.hpp"
+#include "messages/local/links.hpp"
+#include "messages/local/outcomes.hpp"
+#include "messages/local/sessions.hpp"
+#include "messages/local/status.hpp"
+#include "messages/local/worker.hpp"
+#include "messages/type_ids.hpp"
+#include "messages/wire/protocol.hpp"
 
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
@@ -35,16 +47,16 @@ void init_types() {
 
 void configure(caf::actor_system_config& config) {
     init_types();
-    // Once: loading a module twice would make two of it. The mark is no option that a file could
-    // set.
+    // Loaded once: CAF does not refuse a second load. The mark is not a registered option, so a
+    // config file cannot set it.
     if (!caf::get_or(config.content, "kvferry.configured", false))
         config.load<caf::io::middleman>();
     caf::put(config.content, "kvferry.configured", true);
-    // Idle workers otherwise sleep 500 times 50 us in a way that nothing can wake them from.
+    // Otherwise idle workers sleep 500 times 50 us, and new work cannot wake them.
     set_default(config, "caf.work-stealing.moderate-poll-attempts", 0);
-    // The work is done by loops with threads of their own; the scheduler keeps what is left moving.
+    // Loops with their own threads do most of the work; the scheduler runs the rest.
     set_default(config, "caf.scheduler.max-threads", 2);
-    // Errors reach the host as values; CAF's own log is for those who ask for it.
+    // Errors reach the host as values; CAF's own log is off unless the host turns it on.
     set_default(config, "caf.logger.console.verbosity", "quiet");
     set_default(config, "caf.logger.file.verbosity", "quiet");
 }

@@ -12,15 +12,15 @@
 
 namespace kvferry {
 
-/// Tells CAF about its own types and ours. Before the first actor_system of the process, from any
-/// thread, as often as one likes.
+/// Tells CAF about its own types and ours. Call it before the first actor_system of the process,
+/// from any thread, any number of times.
 void init_types();
 
 /// Loads CAF's network layer and sets what kvferry needs. Values that the host has set already
-/// stay, so it comes after the host's own settings.
+/// stay, so call it after the host's own settings.
 void configure(caf::actor_system_config&);
 
-/// What every worker asks for first. unsupported names what is missing and what to do: the types or
+/// Every worker checks this first. unsupported names what is missing and what to do: the types or
 /// the network layer (configure was not called), a scheduler for tests, a scheduler of one thread.
 caf::error check_prepared(caf::actor_system&);
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How many calls of a host wait for its rank: what bounds the mailboxes that a host writes to.
+// Counts the host's calls that wait for its rank, and so bounds the mailboxes that a host writes
+// to.
 #pragma once
 
 #include <atomic>
@@ -13,8 +14,8 @@ class host_calls : public std::enable_shared_from_this<host_calls> {
 public:
     explicit host_calls(std::size_t waiting_max) : waiting_max_(waiting_max) {}
 
-    /// A place for one call, free again when the result is gone: with the message that carries it,
-    /// whether it was handled or dropped. Null: all places are taken.
+    /// Takes a place for one call. It is free again when the result is destroyed, together with the
+    /// message that carries it, handled or dropped. Null: all places are taken.
     std::shared_ptr<const void> enter() {
         if (waiting_.fetch_add(1) >= waiting_max_) {
             waiting_.fetch_sub(1);

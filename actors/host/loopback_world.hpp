@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A world without network and sockets, in which ranks of one process meet: the twins of fabric,
-// same-host link and info exchange, made for each other.
+// same-host link and info exchange.
 #pragma once
 
 #include "messages/interfaces.hpp"
@@ -11,8 +11,8 @@
 
 namespace kvferry {
 
-/// Give it to every worker that shall reach the others (worker_options::world). It ends before the
-/// actor system does.
+/// Give it to every worker that is to reach the others (worker_options::world). Destroy it before
+/// the actor system.
 class loopback_world {
 public:
     explicit loopback_world(caf::actor_system&);

@@ -8,7 +8,7 @@
 
 namespace kvferry {
 
-/// Owns a prepared actor system; its workers must be gone before it goes.
+/// Owns a prepared actor system. Destroy its workers first.
 class runtime {
 public:
     runtime();

@@ -20,7 +20,7 @@ caf::error too_many_calls(const host_calls& calls, rid request) {
 caf::error piece_handle::get() {
     try {
         return future_.get().error;
-    } catch (const std::future_error&) { // said to a session that was over
+    } catch (const std::future_error&) { // the session was over already
         return make_error(errc::gone, "the session has ended");
     }
 }
@@ -63,7 +63,7 @@ piece_handle session_handle::start(Message message) const {
     }
     auto reason = too_many_calls(*calls_, request_);
     message.done->set_value({{}, request_, {}, {}, {}, reason});
-    tell_from_outside(gate_, cancel_request{reason}); // a piece is missing: the rest is of no use
+    tell_from_outside(gate_, cancel_request{reason}); // without this piece it cannot succeed
     return result;
 }
 

@@ -5,7 +5,13 @@
 #include "actors/host/host_calls.hpp"
 #include "actors/host/session_gate.hpp"
 #include "messages/limits.hpp"
-#include "messages/local/local_messages.hpp"
+#include "messages/local/copies.hpp"
+#include "messages/local/outcomes.hpp"
+#include "messages/local/sessions.hpp"
+#include "messages/local/status.hpp"
+#include "messages/values/aux_record.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/values/kv_slice.hpp"
 
 #include <chrono>
 #include <functional>
@@ -16,7 +22,7 @@
 
 namespace kvferry {
 
-/// One send(slice), send_aux() or receive(slice); says nothing about the session.
+/// The end of one send(slice), send_aux() or receive(slice); the session has its own outcome.
 class piece_handle {
 public:
     explicit piece_handle(std::future<piece_finished> future) : future_(std::move(future)) {}
@@ -42,14 +48,14 @@ public:
     /// The final state; resolves once, at latest by the session's deadline.
     std::shared_future<session_finished> outcome() const { return outcome_; }
 
-    /// Nobody touches the session's pages any more. May come long after the outcome, and without
-    /// proof never: then worker statistics show the session as quarantined.
+    /// Resolves when nobody touches the session's pages any more. May come long after the outcome;
+    /// without proof it never comes, and worker statistics show the session as quarantined.
     std::shared_future<session_released> released() const { return released_; }
 
     /// Gives the session up; idempotent. Outcome CANCELLED unless it has another one already.
     void cancel(std::string why = "the host cancelled") const;
 
-    /// State, loans and what it waits for. Blocks for one round through the rank.
+    /// State, loans and what it waits for. Blocks for one round trip through the rank.
     caf::expected<session_status> status() const;
 
     rid request() const { return request_; }
@@ -99,15 +105,15 @@ public:
 struct session_options {
     rid request;
     aux_mode aux = aux_mode::none;
-    /// From open to the first piece that goes or comes; limits::session_deadline when missing.
+    /// Time from open to the first piece sent or received; limits::session_deadline when missing.
     std::optional<std::chrono::milliseconds> deadline;
     /// Run on CAF's scheduler, never on an I/O thread; may throw.
     std::function<void(const session_finished&)> on_outcome;
     std::function<void(const session_released&)> on_released;
-    /// Like these: every receiver rank of a sending session has asked. A session that fails before
-    /// that is never ready.
+    /// Run in the same way, when every receiver rank of a sending session has asked. A session that
+    /// fails before that is never ready.
     std::function<void()> on_ready = {};
-    /// From the first piece to the outcome; limits::transfer_deadline when missing.
+    /// Time from the first piece to the outcome; limits::transfer_deadline when missing.
     std::optional<std::chrono::milliseconds> transfer_deadline = {};
 };
 
@@ -116,7 +122,7 @@ struct context_address {
     /// "host:port" of the context instance's rank-info server.
     std::string endpoint;
     /// Which DP group runs the request; 0 without attention DP. nullopt when nobody knows yet: all
-    /// groups are asked, and the first that answers is told from the others.
+    /// groups are asked; the first to answer is chosen.
     std::optional<std::uint32_t> dp_rank = 0;
 };
 

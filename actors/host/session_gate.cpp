@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Promises kept: a piece, an outcome and a release each resolve once, whatever ends the session.
+// Keeps the promises to the host: pieces, outcome and release each resolve once, whatever ends the
+// session.
 #include "actors/host/session_gate.hpp"
 
 #include "messages/trace/handle.hpp"
@@ -12,8 +13,8 @@ namespace kvferry {
 session_gate_state::session_gate_state(session_gate_actor::pointer self, dependencies with)
     : self_(self), with_(std::move(with)) {}
 
-/// The rank went down under the session: the host learns it rather than waiting for ever. The
-/// release stays unresolved (a broken promise), since nothing was proven.
+/// The rank ended before the session: the host learns it rather than waiting for ever. The release
+/// stays unresolved (a broken promise), since nothing was proven.
 session_gate_state::~session_gate_state() {
     auto reason =
         make_error(errc::stopped, "the worker ended before rid " + to_string(with_.request));
@@ -149,7 +150,7 @@ caf::result<session_status> session_gate_state::on_status(const query_status& me
     return promise;
 }
 
-/// Of a session whose actor is no more, before this gate is let go.
+/// The status after the session's actor died and before its release is proven.
 session_status session_gate_state::last_status() const {
     const session_wait proof{"proof that nobody touches its pages", "transfer_worker"};
     return {with_.role, with_.request, {}, session_state::error, {}, proof.what, {proof}};
@@ -170,7 +171,7 @@ void session_gate_state::on_ready(const session_ready&) {
 void session_gate_state::on_finished(const session_finished& message) {
     if (std::exchange(outcome_told_, true))
         return;
-    logger().info("rid {} attempt {}, {} side: {}{}", with_.request.value, message.session.value,
+    logger().info("rid {} attempt {}, {} side: {}{}", with_.request.value, message.attempt.value,
                   to_string(with_.role), to_string(message.state),
                   message.error ? ", " + describe(message.error) : "");
     fail_pieces(message.error);
@@ -184,7 +185,7 @@ void session_gate_state::on_released(const session_released& message) {
     if (std::exchange(release_told_, true))
         return;
     logger().info("rid {} attempt {}, {} side: released", with_.request.value,
-                  message.session.value, to_string(with_.role));
+                  message.attempt.value, to_string(with_.role));
     with_.promises->released.set_value(message);
     if (with_.on_released)
         tell(self_, with_.callbacks,
@@ -192,7 +193,7 @@ void session_gate_state::on_released(const session_released& message) {
     self_->quit();
 }
 
-/// Pieces that the session never told about: it ended before it heard of them.
+/// Fails the pieces that the session did not report because it ended before it received them.
 void session_gate_state::fail_pieces(const caf::error& reason) {
     auto fail = [&](piece_promise& slot, payload_kind kind, std::uint32_t index) {
         if (slot)

@@ -3,7 +3,12 @@
 // and everything that it hears comes from here. Lives on the rank's home; never runs host code.
 #pragma once
 
-#include "messages/local/local_messages.hpp"
+#include "messages/local/host.hpp"
+#include "messages/local/outcomes.hpp"
+#include "messages/local/sessions.hpp"
+#include "messages/local/status.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/wire/header.hpp"
 
 #include <deque>
 #include <functional>
@@ -30,7 +35,7 @@ struct session_gate_state {
         std::function<void(const session_finished&)> on_outcome;
         std::function<void(const session_released&)> on_released;
         std::function<void()> on_ready = {};
-        /// Of the call that opens the session.
+        /// Place of the call that opens the session; freed when that call is handled.
         host_call_place place = {};
     };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One table of requests; sessions tell of their ends by mail, which is read when the host calls.
+// One table of requests. Sessions report their ends by mail, which is read when the host calls.
 #include "actors/host/transceiver.hpp"
 
 #include "messages/trace/handle.hpp"
@@ -53,7 +53,7 @@ void transceiver::take(const session_released& event) {
 bool transceiver::wait_event(clock::time_point until) {
     auto came = true;
     const auto now = clock::now();
-    const auto left = std::max(until, now) - now; // `until` may be the least time there is
+    const auto left = std::max(until, now) - now; // `until` may be time_point::min()
     inbox_->receive([this](const session_ready& event) { take(event); },
                     [this](const session_finished& event) { take(event); },
                     [this](const session_released& event) { take(event); },

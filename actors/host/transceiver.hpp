@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// What an engine's executor loop asks of its KV transfer, under the names it knows from
-// TensorRT-LLM's transceiver, over the sessions of one worker.
+// The calls that an engine's executor loop makes for KV transfers, named as in TensorRT-LLM's
+// transceiver and built on the sessions of one worker.
 //
-// Agreement between the ranks of an instance stays the engine's: these calls speak for one rank.
+// These calls speak for one rank; agreement between the ranks of an instance is the engine's task.
 #pragma once
 
 #include "actors/host/worker.hpp"
@@ -38,10 +38,10 @@ struct transfer_check {
     std::vector<ended_request> cancelled;
 };
 
-/// Driven by one thread at a time, the executor's; no call waits for a peer unless it says so, and
-/// transfers go on however rarely it is called. Ended requests are reported once, when they have
-/// their outcome *and* their pages are proven free: one that cannot be proven is in quarantined()
-/// and never in a check.
+/// One thread at a time drives it, the executor's. A call waits for a peer only where its comment
+/// says so; transfers go on between the calls. A check reports a request once, when it has its
+/// outcome *and* its pages are proven free; without that proof it stays in quarantined() and no
+/// check reports it.
 class transceiver {
 public:
     /// `served_by` must outlive it.
@@ -50,24 +50,24 @@ public:
 
     // -- context side --
 
-    /// Generation-first: opens the sessions of `added`, and returns those of all calls so far that
-    /// every receiver has asked for by now, each once. Prefill can start with the knowledge that
-    /// somebody waits for it.
+    /// For generation-first serving: opens the sessions of `added`. Returns, each once, the
+    /// requests of this and earlier calls that every receiver has asked for by now: their prefill
+    /// can start, since receivers wait for it.
     std::vector<rid> prepare_context_requests(const std::vector<rid>& added);
 
     /// Sends the next piece of a request: the whole prompt or a chunk, slice.last with the final
     /// one. The aux record goes with the last piece, when aux is required.
     void respond_and_send_async(rid, kv_slice, std::optional<aux_record> = std::nullopt);
 
-    /// `at_least` missing: until every request has its outcome; 0: what has ended by now; n: until
-    /// n have ended, but no longer than `patience`. Every wait is bounded by the sessions'
-    /// deadlines.
+    /// Without `at_least` it waits until every request has its outcome; with 0 it returns what has
+    /// ended by now; with n it waits until n have ended, at most `patience`. Every wait is bounded
+    /// by the sessions' deadlines.
     transfer_check
     check_context_transfer_status(std::optional<std::size_t> at_least,
                                   std::chrono::milliseconds patience = default_patience);
 
-    /// Where generation ranks find this rank; with attention DP and no request yet, leave dp_rank
-    /// out.
+    /// Where generation ranks find this rank. With attention DP, reset dp_rank while it is unknown
+    /// which group will run the request.
     context_address address() const;
 
     // -- generation side --
@@ -83,13 +83,14 @@ public:
     transfer_check check_gen_transfer_status(std::optional<std::size_t> at_least,
                                              std::chrono::milliseconds patience = default_patience);
 
-    /// No receiving request is left.
+    /// True when no receiving request is left.
     bool check_gen_transfer_complete();
 
     // -- both --
 
-    /// Gives a request up, both directions. False while memory may still be touched: ask again.
-    /// True once it is safe, or when there was nothing; only then may its pages be reused.
+    /// Gives a request up in both directions. False while its memory may still be touched: call
+    /// again. True once that is over, or when the request is unknown; only then may its pages be
+    /// reused.
     bool cancel_request(rid);
 
     bool has_inflight_transfer(rid);
@@ -135,7 +136,7 @@ private:
     /// Its mailbox is where sessions' callbacks put their events.
     caf::scoped_actor inbox_;
     std::map<key, entry> requests_;
-    /// Prepared, and not asked for by all receivers yet.
+    /// Prepared requests that not all receivers have asked for yet.
     std::set<rid> unready_;
     std::vector<rid> ready_;
 };

@@ -17,7 +17,7 @@ namespace kvferry {
 namespace {
 
 /// Ranks whose memory could not be proven quiet. They live until the process ends: freeing their
-/// mappings or threads would let a late write land in memory that somebody else owns by then.
+/// mappings or threads would let a late write land in memory that has another owner by then.
 void keep_for_ever(std::shared_ptr<void> rank) {
     static std::mutex mutex;
     static auto* kept = new std::vector<std::shared_ptr<void>>; // no destructor at exit, on purpose
@@ -63,7 +63,7 @@ caf::expected<rank_info> worker::publish(std::vector<host_region> regions, page_
 
 namespace {
 
-/// A session that the rank never hears of: both its promises are kept at once.
+/// Refuses a session before the rank hears of it: outcome and release resolve at once.
 template <class Handle>
 Handle refuse_session(caf::actor_system& system, const callback_actor& callbacks,
                       session_options&& options, side role,
@@ -163,7 +163,7 @@ transfer_worker_actor worker::actor() const {
 
 caf::expected<worker_stopped> worker::stop(std::chrono::milliseconds deadline) {
     if (!parts_ || std::exchange(parts_->stopped, true))
-        return make_error(errc::stopped, "the worker has been stopped before");
+        return make_error(errc::stopped, "the worker was stopped already");
     auto reply = ask_blocking<worker_stopped>(*parts_->system, parts_->actor, stop_worker{deadline},
                                               deadline + parts_->options.bounds.info_deadline);
     if (reply && reply->unproven.empty()) {
@@ -172,7 +172,7 @@ caf::expected<worker_stopped> worker::stop(std::chrono::milliseconds deadline) {
     }
     for (const auto& what : reply ? reply->unproven : std::vector{describe(reply.error())})
         logger().error(
-            "rank {} of {} stopped without proof that its memory is quiet, which is kept: {}",
+            "rank {} of {} stopped without proof that its memory is quiet; the memory is kept: {}",
             to_string(instance_rank(parts_->identity.layout)), parts_->identity.instance, what);
     keep_for_ever(parts_);
     return reply;

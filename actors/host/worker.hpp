@@ -2,10 +2,16 @@
 // One rank inside a host process: the facade of its transfer worker. Thread-safe.
 #pragma once
 
-#include "actors/context/route.hpp"
 #include "actors/host/session.hpp"
+#include "actors/shared/route_choice.hpp"
 #include "messages/limits.hpp"
-#include "messages/local/local_messages.hpp"
+#include "messages/local/sessions.hpp"
+#include "messages/local/status.hpp"
+#include "messages/local/worker.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/values/info_endpoint.hpp"
+#include "messages/values/page_table.hpp"
+#include "messages/values/rank_info.hpp"
 
 #include <chrono>
 #include <cstdint>
@@ -19,16 +25,16 @@ class loopback_world;
 
 /// How a rank uses CUDA devices.
 struct device_options {
-    /// Devices that copy although no pool of the rank lies there: for a rank whose pools are host
-    /// memory while its peers' pools are not.
+    /// Devices that copy although the rank has no pool there: for a rank with pools in host memory
+    /// whose peers have theirs on devices.
     std::vector<int> also;
     /// Multiprocessors that copies may take from the host's own kernels.
     std::uint32_t multiprocessors = 96;
-    /// Devices of peers on this machine read staged bytes where they lie. Off: they are sent, as to
-    /// peers of other machines.
+    /// On: devices of peers on this machine read staged bytes in place. Off: the bytes are sent, as
+    /// to peers on other machines.
     bool share_staging = true;
-    /// Tests, without a GPU: memory of kind cuda is host memory that the host twin of a device
-    /// copies, and which no peer outside of this process can map.
+    /// For tests without a GPU: memory of kind cuda is host memory, copied by the host twin of a
+    /// device. Only peers in this process can map it.
     bool twins = false;
 };
 
@@ -45,15 +51,15 @@ struct worker_options {
     /// Other ranks: "host:port" of rank 0's server. Rank 0 leaves it empty.
     std::string info_endpoint;
     route_choice route = route_choice::automatic;
-    /// Off: peers of this machine are treated like peers of another one.
+    /// Off: peers on this machine are treated like peers on another one.
     bool same_host_link = true;
     limits bounds;
     device_options devices;
-    /// Set: no UCX, no sockets, no CUDA; ranks of one process meet in this world (tests,
-    /// simulations), where memory of kind cuda is host memory that the host twin of a device
-    /// copies.
+    /// For tests and simulations. When set, ranks of one process meet in this world, without UCX,
+    /// sockets and CUDA. Memory of kind cuda is then host memory, copied by the host twin of a
+    /// device.
     std::shared_ptr<loopback_world> world;
-    /// Tests: the step of the start that fails, counted from 1; 0: none.
+    /// For tests: the step of the start that fails, counted from 1; 0: all succeed.
     int fail_at_step = 0;
 };
 
@@ -68,13 +74,13 @@ public:
     worker& operator=(worker&&) noexcept;
     ~worker();
 
-    /// Registers the cache memory and publishes the rank. Blocks, at most limits::info_deadline and
-    /// the start of the devices that the memory lies on (a thread and a stream each). After it,
-    /// sessions may be opened. The memory stays the host's and must outlive the worker: host
-    /// memory, or memory of cudaMalloc on any device of the process.
+    /// Registers the cache memory and publishes the rank. Blocks, at most twice
+    /// limits::info_deadline plus the start of the devices that the memory lies on (a thread and a
+    /// stream each). Sessions may be opened afterwards. The memory stays the host's and must
+    /// outlive the worker: host memory, or memory of cudaMalloc on any device of the process.
     caf::expected<rank_info> publish(std::vector<host_region> regions, page_table pages);
 
-    /// Never fails here: what goes wrong is the session's outcome.
+    /// Never fails here: a failure is the session's outcome.
     tx_handle open_tx(session_options);
     rx_handle open_rx(session_options, context_address);
 
@@ -84,7 +90,7 @@ public:
     caf::expected<rank_info_reply> info() const;
     caf::expected<worker_statistics> statistics() const;
     caf::expected<session_list> sessions() const;
-    /// Waits so long at most, for whoever looks after a rank that may hang.
+    /// Waits at most `deadline`; for watchdogs of a rank that may hang.
     caf::expected<session_list> sessions(list_sessions which,
                                          std::chrono::milliseconds deadline) const;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Putting a rank together, one step that can fail after the other.
+// Puts a rank together, step by step; each step can fail.
 #include "actors/host/worker_parts.hpp"
 
 #include "actors/host/ask_blocking.hpp"
@@ -19,7 +19,7 @@
 #include "transport/loopback/loopback_host_link.hpp"
 #include "transport/loopback/loopback_io.hpp"
 #include "transport/planner/topology.hpp"
-#include "transport/ucx/ucx_io.hpp"
+#include "transport/ucx/ucx_fabric.hpp"
 
 #include <caf/scoped_actor.hpp>
 
@@ -95,10 +95,10 @@ caf::error worker::parts::check_options() {
     identity.instance = options.instance;
     identity.world_size = options.world_size ? options.world_size : ranks;
     identity.layout = layout;
-    identity.process = {random_number()};
+    identity.incarnation = {random_number()};
     identity.token = {random_number()};
     identity.machine = machine_id();
-    identity.host_link_name = host_link_name(identity.process);
+    identity.host_link_name = host_link_name(identity.incarnation);
     rank_info self;
     self.instance = identity.instance;
     self.layout = layout;
@@ -147,14 +147,14 @@ caf::error worker::parts::make_fabric() {
     if (auto problem = step("fabric"))
         return problem;
     if (options.world) {
-        auto made =
-            spawn_loopback_io(*system, placement{loop.get()},
-                              {options.world->network(), identity.process, actor, options.bounds});
+        auto made = spawn_loopback_io(
+            *system, placement{loop.get()},
+            {options.world->network(), identity.incarnation, actor, options.bounds});
         if (!made)
             return add_context(made.error(), "fabric");
         io.fabric = *made;
     } else {
-        auto made = spawn_ucx_io(*system, *loop, {identity.process, actor, options.bounds});
+        auto made = spawn_ucx_io(*system, *loop, {identity.incarnation, actor, options.bounds});
         if (!made)
             return add_context(made.error(), "fabric");
         io.fabric = *made;
@@ -175,9 +175,9 @@ caf::error worker::parts::make_host_link() {
     auto made =
         options.world
             ? spawn_loopback_host_link(*system, placement{loop.get()},
-                                       {options.world->host_links(), identity.process,
+                                       {options.world->host_links(), identity.incarnation,
                                         identity.host_link_name, identity.token, options.bounds})
-            : spawn_host_link(*system, {loop.get(), identity.process, identity.host_link_name,
+            : spawn_host_link(*system, {loop.get(), identity.incarnation, identity.host_link_name,
                                         identity.token, options.bounds});
     if (!made)
         return add_context(made.error(), "same-host link");
@@ -280,8 +280,8 @@ caf::error worker::parts::make_device(int ordinal, const std::set<int>& all) {
     return {};
 }
 
-/// Actors first, so that nothing runs on a thread that ends; their I/O objects are released by
-/// stop_io or, when an actor never got that far, by its end.
+/// Ends the actors first, so that nothing runs on a thread that ends. An actor releases its I/O
+/// objects on stop_io or, if it never gets there, when it ends.
 void worker::parts::undo(bool io_has_stopped) {
     auto bounded = options.bounds.stop_deadline;
     if (!io_has_stopped) {
@@ -302,7 +302,7 @@ void worker::parts::undo(bool io_has_stopped) {
     kill(*system, io.server);
     kill(*system, info_door);
     info_door = nullptr;
-    if (!options.world) // whose info link serves others too
+    if (!options.world) // a world's info link serves others too
         kill(*system, io.info_link);
     io = {};
     devices.clear();

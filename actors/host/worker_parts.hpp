@@ -15,13 +15,13 @@
 
 namespace kvferry {
 
-/// Members in the order in which they are made; undo() goes the other way round.
+/// Members in the order in which they are made; undo() reverses it.
 struct worker::parts {
     caf::actor_system* system = nullptr;
     worker_options options;
     rank_identity identity;
-    /// By device: through the one bytes leave it, through the other they reach it. Devices pin
-    /// them, and are gone before them.
+    /// By device: bytes leave it through `staging` and reach it through `landing`. Devices pin this
+    /// memory and end before it.
     std::map<int, memfd_pool> staging;
     std::map<int, memfd_pool> landing;
     std::unique_ptr<io_loop> loop;
@@ -51,12 +51,12 @@ private:
     caf::error make_all();
     caf::error check_options();
     caf::error make_threads();
-    /// For traces: what the thread of this loop is for.
+    /// Says in traces what the thread of this loop is for.
     void name_thread(io_loop& of, const char* role) const;
     caf::error make_fabric();
     caf::error make_host_link();
     caf::error make_info();
-    /// Devices are played by the host.
+    /// True when host memory plays the devices' part.
     bool has_twins() const;
     caf::expected<int> device_of(const host_region&) const;
     caf::error make_device(int ordinal, const std::set<int>& all);

@@ -15,20 +15,20 @@ namespace {
 
 caf::error stranger(std::string_view why) {
     return make_error(errc::dial_failed,
-                      "who answers there is no rank-info server: " + std::string{why});
+                      "what answers there is not a rank-info server: " + std::string{why});
 }
 
 } // namespace
 
-info_caller_state::info_caller_state(info_caller_actor::pointer, dependencies given)
-    : given_(std::move(given)) {}
+info_caller_state::info_caller_state(info_caller_actor::pointer, dependencies with)
+    : with_(std::move(with)) {}
 
 info_caller_actor::behavior_type info_caller_state::make_behavior() {
     return {handle(this, &info_caller_state::on_call)};
 }
 
 caf::result<info_frame> info_caller_state::on_call(const call_info_server& message) {
-    auto socket = timed_socket::connect(message.endpoint, {message.until, given_.hang_up->get()});
+    auto socket = timed_socket::connect(message.endpoint, {message.until, with_.hang_up->get()});
     if (!socket)
         return std::move(socket.error());
     if (auto error = socket->send(to_stream_length(message.question.size())))
@@ -39,9 +39,9 @@ caf::result<info_frame> info_caller_state::on_call(const call_info_server& messa
     if (auto error = socket->receive(length))
         return error;
     const auto bytes = from_stream_length(length.data());
-    if (bytes < frame_prefix_bytes || bytes > given_.bounds.message_bytes_max)
+    if (bytes < frame_prefix_bytes || bytes > with_.bounds.message_bytes_max)
         return stranger("its answer would have " + std::to_string(bytes) + " bytes");
-    // The prefix first: memory for the rest is reserved for one of ours only.
+    // The prefix first: memory for the rest is reserved only when the frame is one of ours.
     byte_buffer frame(frame_prefix_bytes);
     if (auto error = socket->receive(frame))
         return error;
@@ -56,10 +56,10 @@ caf::result<info_frame> info_caller_state::on_call(const call_info_server& messa
 }
 
 info_caller_actor spawn_info_caller(caf::actor_system& system,
-                                    info_caller_state::dependencies given) {
+                                    info_caller_state::dependencies with) {
     return system
         .spawn<caf::stateful_actor<info_caller_state, info_caller_actor::impl>, caf::detached>(
-            std::move(given));
+            std::move(with));
 }
 
 } // namespace kvferry

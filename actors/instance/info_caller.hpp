@@ -4,7 +4,8 @@
 #pragma once
 
 #include "messages/limits.hpp"
-#include "messages/local/local_messages.hpp"
+#include "messages/local/info_exchange.hpp"
+#include "messages/values/ids.hpp"
 #include "transport/loop/unique_fd.hpp"
 
 #include <memory>
@@ -18,7 +19,7 @@ public:
     struct dependencies {
         /// Used: message_bytes_max.
         limits bounds;
-        /// An eventfd: readable once nobody wants the answer any more.
+        /// An eventfd: readable once the answer is not wanted any more.
         std::shared_ptr<const unique_fd> hang_up;
     };
 
@@ -29,7 +30,7 @@ public:
 private:
     caf::result<info_frame> on_call(const call_info_server&);
 
-    dependencies given_;
+    dependencies with_;
 };
 
 info_caller_actor spawn_info_caller(caf::actor_system&, info_caller_state::dependencies);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The life of a question; one way to its end for all outcomes.
+// The life of a question; every outcome ends it through close().
 #include "actors/instance/info_exchange.hpp"
 
 #include "actors/instance/instance_roster.hpp"
@@ -12,7 +12,7 @@ namespace kvferry {
 
 namespace {
 
-/// A server's instance is complete and consistent, or it is none: peers may be anybody.
+/// Accepts only a complete and consistent instance: any program may have answered.
 caf::error check_instance(const instance_info& x) {
     if (x.ranks.empty())
         return make_error(errc::malformed_message, "the server answered with no ranks");
@@ -48,7 +48,7 @@ caf::result<instance_info> info_exchange::on_fetch(const fetch_instance_info& me
 
 caf::result<void> info_exchange::on_register(const register_with_instance& message) {
     register_rank_info question;
-    question.header.sender = message.info.process;
+    question.header.sender = message.info.incarnation;
     question.info = message.info;
     auto answer = self_->make_response_promise<void>();
     if (auto error = ask_at(message.endpoint, message.deadline, question, answer))
@@ -92,7 +92,8 @@ caf::error info_exchange::ask_at(const std::string& text, std::chrono::milliseco
     return {};
 }
 
-/// An exchange may be joined by those who do not want to wait longer than it can last.
+/// An open exchange that an asker may join: it asks the same and lasts at least until `until`. 0:
+/// not found.
 info_exchange::exchange_id info_exchange::joinable(const info_endpoint& endpoint,
                                                    time_point until) const {
     for (const auto& [id, open] : exchanges_)
@@ -149,7 +150,7 @@ void info_exchange::on_deadline(const deadline_tick&) {
     timer_.rearm(self_, deadlines_.next());
 }
 
-/// The one end of an exchange: its askers, to be answered by the caller.
+/// Ends an exchange, for every outcome; returns its askers, which the caller answers.
 std::vector<info_exchange::asker> info_exchange::close(exchange_id id) {
     std::vector<asker> result;
     auto ended = exchanges_.extract(id);

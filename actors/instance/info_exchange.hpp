@@ -8,7 +8,12 @@
 
 #include "actors/shared/deadlines.hpp"
 #include "messages/limits.hpp"
-#include "messages/local/local_messages.hpp"
+#include "messages/local/info_exchange.hpp"
+#include "messages/local/sessions.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/values/info_endpoint.hpp"
+#include "messages/values/time.hpp"
+#include "messages/wire/protocol.hpp"
 
 #include <cstdint>
 #include <unordered_map>
@@ -16,11 +21,6 @@
 #include <vector>
 
 namespace kvferry {
-
-/// What an info_link understands itself: its clock's tick beside what others send it.
-using ticking_info_link = info_link_actor::extend<
-    // Questions whose time is over end now.
-    caf::result<void>(deadline_tick)>;
 
 class info_exchange {
 public:
@@ -41,7 +41,7 @@ protected:
     /// by hang_up().
     virtual void call(exchange_id, call_info_server) = 0;
 
-    /// The exchange is over, whatever became of its call.
+    /// Ends the call of an exchange that is over, unless the call has ended already.
     virtual void hang_up(exchange_id) = 0;
 
     void answered(exchange_id, const info_frame&);

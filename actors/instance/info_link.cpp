@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Callers and listeners come and go here; what they carry is info_exchange.
+// Starts and ends callers and listeners; info_exchange has the questions that they carry.
 #include "actors/instance/info_link.hpp"
 
 #include "actors/instance/info_caller.hpp"
@@ -14,8 +14,8 @@
 
 namespace kvferry {
 
-info_link_state::info_link_state(ticking_info_link::pointer self, dependencies given)
-    : info_exchange(self, given.bounds) {}
+info_link_state::info_link_state(ticking_info_link::pointer self, dependencies with)
+    : info_exchange(self, with.bounds) {}
 
 info_link_state::~info_link_state() {
     for (const auto& [id, event] : calls_)
@@ -38,7 +38,7 @@ void info_link_state::call(exchange_id id, call_info_server message) {
         return failed(id, system_error(errc::system_call_failed, "eventfd"));
     calls_.emplace(id, event);
     message.until +=
-        std::chrono::seconds{1}; // the askers' deadlines come first: they name the time they had
+        std::chrono::seconds{1}; // askers' deadlines come first: they name the time they had
     ask(self_, spawn_info_caller(self_->system(), {bounds_, std::move(event)}), std::move(message))
         .then([this, id](const info_frame& frame) { answered(id, frame); },
               [this, id](const caf::error& reason) { failed(id, reason); });
@@ -56,8 +56,8 @@ caf::result<info_server_published> info_link_state::on_publish(const publish_inf
         return make_error(errc::invalid_argument,
                           "publishing needs a bind address; 0.0.0.0 or :: for all interfaces");
     auto& system = self_->system();
-    // Else a restart on the same port has to wait until the former process's connections are
-    // forgotten.
+    // Otherwise a restart on the same port has to wait until the kernel forgets the former
+    // process's connections.
     const bool reuse = true;
     auto door = system.middleman().backend().new_tcp_doorman(message.port,
                                                              message.bind_address.c_str(), reuse);
@@ -73,8 +73,8 @@ caf::result<info_server_published> info_link_state::on_publish(const publish_inf
 }
 
 info_link_actor spawn_info_link(caf::actor_system& system, placement where,
-                                info_link_state::dependencies given) {
-    return spawn_at<ticking_info_link, info_link_state>(system, where, std::move(given));
+                                info_link_state::dependencies with) {
+    return spawn_at<ticking_info_link, info_link_state>(system, where, std::move(with));
 }
 
 } // namespace kvferry

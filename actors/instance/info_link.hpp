@@ -30,7 +30,7 @@ private:
     void hang_up(exchange_id) override;
     caf::result<info_server_published> on_publish(const publish_info_server&);
 
-    /// An eventfd per call under way: written to, it ends the call wherever it waits.
+    /// An eventfd per call under way; writing to it ends the call wherever it waits.
     std::unordered_map<exchange_id, std::shared_ptr<const unique_fd>> calls_;
 };
 

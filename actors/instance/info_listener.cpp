@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One question at a time per connection; whoever sends anything else loses the connection.
+// One question at a time per connection; anything else closes the connection.
 #include "actors/instance/info_listener.hpp"
 
 #include "actors/instance/info_stream.hpp"
@@ -19,12 +19,12 @@ constexpr std::size_t read_bytes_max = std::size_t{64} << 10;
 
 } // namespace
 
-info_listener_state::info_listener_state(caf::io::broker* self, dependencies given)
-    : self_(self), given_(std::move(given)) {}
+info_listener_state::info_listener_state(caf::io::broker* self, dependencies with)
+    : self_(self), with_(std::move(with)) {}
 
 caf::behavior info_listener_state::make_behavior() {
-    self_->add_doorman(std::move(given_.door));
-    self_->monitor(given_.server);
+    self_->add_doorman(std::move(with_.door));
+    self_->monitor(with_.server);
     self_->set_down_handler([self = self_](const caf::down_msg&) { self->quit(); });
     using state = info_listener_state;
     return {
@@ -35,12 +35,12 @@ caf::behavior info_listener_state::make_behavior() {
 }
 
 void info_listener_state::on_connection(const caf::io::new_connection_msg& message) {
-    if (connections_.size() >= given_.bounds.info_questions_max) {
+    if (connections_.size() >= with_.bounds.info_questions_max) {
         self_->close(message.handle);
         return;
     }
     connections_.emplace(message.handle, byte_buffer{});
-    deadlines_.set(message.handle, self_->clock().now() + given_.bounds.info_deadline);
+    deadlines_.set(message.handle, self_->clock().now() + with_.bounds.info_deadline);
     rearm();
     self_->configure_read(message.handle, caf::io::receive_policy::at_most(read_bytes_max));
 }
@@ -54,7 +54,7 @@ void info_listener_state::on_data(const caf::io::new_data_msg& message) {
     if (inbox.size() < sizeof(stream_length))
         return;
     const auto whole = sizeof(stream_length) + from_stream_length(inbox.data());
-    if (whole > sizeof(stream_length) + given_.bounds.message_bytes_max || inbox.size() > whole)
+    if (whole > sizeof(stream_length) + with_.bounds.message_bytes_max || inbox.size() > whole)
         drop(message.handle);
     else if (inbox.size() == whole)
         ask_server(message.handle);
@@ -77,13 +77,13 @@ void info_listener_state::on_deadline(const deadline_tick&) {
     rearm();
 }
 
-/// From here to the answer the server keeps the time.
+/// Until the answer the server keeps the deadline.
 void info_listener_state::ask_server(caf::io::connection_handle connection) {
     auto& inbox = connections_.at(connection);
     info_frame question{{inbox.begin() + sizeof(stream_length), inbox.end()}};
     inbox.clear();
     deadlines_.erase(connection);
-    ask(self_, given_.server, std::move(question))
+    ask(self_, with_.server, std::move(question))
         .then([this, connection](const info_frame& frame) { answer(connection, frame); },
               [this, connection](const caf::error&) { drop(connection); });
 }
@@ -96,7 +96,7 @@ void info_listener_state::answer(caf::io::connection_handle connection, const in
     self_->write(connection, frame.bytes);
     self_->flush(connection);
     // The asker closes; one that does not is closed when its time is over.
-    deadlines_.set(connection, self_->clock().now() + given_.bounds.info_deadline);
+    deadlines_.set(connection, self_->clock().now() + with_.bounds.info_deadline);
     rearm();
 }
 
@@ -115,10 +115,10 @@ void info_listener_state::rearm() {
                         deadline_tick{});
 }
 
-caf::actor spawn_info_listener(caf::actor_system& system, info_listener_state::dependencies given) {
+caf::actor spawn_info_listener(caf::actor_system& system, info_listener_state::dependencies with) {
     caf::actor_config cfg{&system.middleman().backend()};
     return system.spawn_impl<caf::io::stateful_broker<info_listener_state>, caf::no_spawn_options>(
-        cfg, std::move(given));
+        cfg, std::move(with));
 }
 
 } // namespace kvferry

@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-// The door of a rank-info server: frames over TCP in, the server's answers out.
+// The TCP side of a rank-info server: passes frames in and the server's answers out.
 //
 // A broker of CAF's network layer, not a published actor: publishing would open the whole actor
-// system to whoever reaches the port (exit messages, its spawn and configuration servers), and two
-// processes whose hosts look alike (containers with the same process id and MAC address) have the
-// same node id there, so that one would be taken for the other without a word.
+// system to anyone who reaches the port (exit messages, its spawn and configuration servers).
+// Besides, two processes whose hosts look alike (containers with the same process id and MAC
+// address) have the same node id there, and CAF would silently take one for the other.
 #pragma once
 
 #include "actors/shared/deadlines.hpp"
 #include "messages/limits.hpp"
-#include "messages/local/local_messages.hpp"
+#include "messages/local/info_exchange.hpp"
+#include "messages/local/sessions.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/values/rank_info.hpp"
 
 #include <caf/io/broker.hpp>
 #include <caf/io/doorman.hpp>
@@ -48,7 +51,7 @@ private:
     void rearm();
 
     caf::io::broker* self_;
-    dependencies given_;
+    dependencies with_;
     /// Bytes of an unfinished question; grows with what came, not with what was announced.
     std::unordered_map<caf::io::connection_handle, byte_buffer> connections_;
     deadline_queue<caf::io::connection_handle> deadlines_;

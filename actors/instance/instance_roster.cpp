@@ -50,11 +50,11 @@ caf::error instance_roster::check(const rank_info& x) const {
                                                          + ", " + describe(*other.info) + " has "
                                                          + split_text(other.info->layout));
     const auto& former = entries_[x.rank.value].former;
-    if (std::find(former.begin(), former.end(), x.process) != former.end())
+    if (std::find(former.begin(), former.end(), x.incarnation) != former.end())
         return make_error(errc::stale_incarnation,
-                          describe(x) + ": incarnation " + to_string(x.process)
+                          describe(x) + ": incarnation " + to_string(x.incarnation)
                               + " has been replaced by "
-                              + to_string(entries_[x.rank.value].info->process));
+                              + to_string(entries_[x.rank.value].info->incarnation));
     return {};
 }
 
@@ -64,10 +64,10 @@ caf::error instance_roster::enter(rank_info info) {
     auto& [known, former] = entries_[info.rank.value];
     if (!known) {
         --missing_count_;
-    } else if (known->process != info.process) {
+    } else if (known->incarnation != info.incarnation) {
         if (former.size() == former_max)
             former.erase(former.begin());
-        former.push_back(known->process);
+        former.push_back(known->incarnation);
     }
     known = std::move(info);
     return {};
@@ -94,7 +94,7 @@ std::string instance_roster::missing() const {
 }
 
 incarnation instance_roster::first_process() const {
-    return !entries_.empty() && entries_.front().info ? entries_.front().info->process
+    return !entries_.empty() && entries_.front().info ? entries_.front().info->incarnation
                                                       : incarnation{};
 }
 

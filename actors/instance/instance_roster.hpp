@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The ranks of one instance as they register: pure bookkeeping, never half handed out.
+// The ranks of one instance as they register: pure bookkeeping, handed out only when complete.
 #pragma once
 
 #include "messages/errors.hpp"
@@ -20,7 +20,7 @@ public:
     /// invalid_argument: not a rank of this instance.
     /// layout_mismatch: its place contradicts its index, or it splits the model in another way than
     /// the ranks already here.
-    /// stale_incarnation: its process start has been replaced by a later one.
+    /// stale_incarnation: its incarnation has been replaced by a later one.
     caf::error enter(rank_info);
 
     bool complete() const { return missing_count_ == 0; }
@@ -33,11 +33,11 @@ public:
 
     const std::string& instance() const { return instance_; }
 
-    /// Of rank 0; zero until it has registered.
+    /// The incarnation of rank 0; zero until it has registered.
     incarnation first_process() const;
 
 private:
-    /// Former process starts that are remembered per rank, so that their late words change nothing.
+    /// Former incarnations remembered per rank, so that their late registrations change nothing.
     static constexpr std::size_t former_max = 8;
 
     struct entry {

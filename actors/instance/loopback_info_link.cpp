@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A call is a look into a table; everything else is info_exchange.
+// A call looks its server up in a table; info_exchange does everything else.
 #include "actors/instance/loopback_info_link.hpp"
 
 #include "messages/trace/handle.hpp"
@@ -7,8 +7,8 @@
 namespace kvferry {
 
 loopback_info_link_state::loopback_info_link_state(ticking_info_link::pointer self,
-                                                   dependencies given)
-    : info_exchange(self, given.bounds), servers_(std::move(given.servers)) {}
+                                                   dependencies with)
+    : info_exchange(self, with.bounds), servers_(std::move(with.servers)) {}
 
 ticking_info_link::behavior_type loopback_info_link_state::make_behavior() {
     using state = loopback_info_link_state;
@@ -23,9 +23,8 @@ ticking_info_link::behavior_type loopback_info_link_state::make_behavior() {
 void loopback_info_link_state::call(exchange_id id, call_info_server message) {
     auto found = servers_.find(message.endpoint);
     if (found == servers_.end())
-        return failed(id,
-                      make_error(errc::dial_failed,
-                                 "nobody has published a rank-info server under this endpoint"));
+        return failed(id, make_error(errc::dial_failed,
+                                     "no rank-info server is published under this endpoint"));
     ask(self_, found->second, info_frame{std::move(message.question)})
         .then([this, id](const info_frame& frame) { answered(id, frame); },
               [this, id](const caf::error& reason) {
@@ -57,8 +56,8 @@ loopback_info_link_state::on_publish(const publish_info_server& message) {
 }
 
 info_link_actor spawn_loopback_info_link(caf::actor_system& system, placement where,
-                                         loopback_info_link_state::dependencies given) {
-    return spawn_at<ticking_info_link, loopback_info_link_state>(system, where, std::move(given));
+                                         loopback_info_link_state::dependencies with) {
+    return spawn_at<ticking_info_link, loopback_info_link_state>(system, where, std::move(with));
 }
 
 } // namespace kvferry

@@ -10,8 +10,8 @@
 namespace kvferry {
 
 rank_info_server_state::rank_info_server_state(ticking_rank_info_server::pointer self,
-                                               dependencies given)
-    : self_(self), given_(std::move(given)), roster_(given_.instance, given_.world_size) {}
+                                               dependencies with)
+    : self_(self), with_(std::move(with)), roster_(with_.instance, with_.world_size) {}
 
 ticking_rank_info_server::behavior_type rank_info_server_state::make_behavior() {
     using state = rank_info_server_state;
@@ -39,16 +39,16 @@ rank_info_server_state::on_request(const request_instance_info& message) {
     return answer;
 }
 
-/// Whatever is wrong with a frame, the answer is a frame: the asker may be no friend of ours.
+/// Answers every frame with a frame, even a malformed one: any program may have sent it.
 caf::result<info_frame> rank_info_server_state::on_frame(const info_frame& frame) {
-    auto message = decode(frame.bytes, given_.bounds.message_bytes_max);
+    auto message = decode(frame.bytes, with_.bounds.message_bytes_max);
     if (!message)
         return refusal({}, message.error());
     const auto header = header_of(*message);
     if (const auto* introduction = std::get_if<register_rank_info>(&*message)) {
         if (auto error = enter(*introduction))
             return refusal(header, error);
-        return framed(rank_registered{reply_header(header)});
+        return framed(rank_registered{reply_header(header), introduction->dial});
     }
     if (!std::holds_alternative<request_instance_info>(*message))
         return refusal(header,
@@ -70,7 +70,7 @@ void rank_info_server_state::on_deadline(const deadline_tick&) {
                make_error(errc::instance_incomplete,
                           "instance \"" + roster_.instance() + "\": " + roster_.missing()
                               + " have not registered within info_deadline = "
-                              + std::to_string(given_.bounds.info_deadline.count())
+                              + std::to_string(with_.bounds.info_deadline.count())
                               + " ms; start them, then ask again"));
     }
     timer_.rearm(self_, deadlines_.next());
@@ -88,15 +88,15 @@ caf::error rank_info_server_state::enter(const register_rank_info& message) {
 }
 
 caf::error rank_info_server_state::enqueue(question asked) {
-    if (waiting_.size() >= given_.bounds.info_questions_max)
+    if (waiting_.size() >= with_.bounds.info_questions_max)
         return make_error(errc::limit_exceeded,
                           "instance \"" + roster_.instance()
                               + "\" is incomplete and info_questions_max = "
-                              + std::to_string(given_.bounds.info_questions_max)
+                              + std::to_string(with_.bounds.info_questions_max)
                               + " questions wait for it already; ask again later");
     const auto id = ++asked_;
     waiting_.emplace(id, std::move(asked));
-    deadlines_.set(id, self_->clock().now() + given_.bounds.info_deadline);
+    deadlines_.set(id, self_->clock().now() + with_.bounds.info_deadline);
     timer_.rearm(self_, deadlines_.next());
     return {};
 }
@@ -123,7 +123,7 @@ instance_info rank_info_server_state::everything(const message_header& to) const
 }
 
 info_frame rank_info_server_state::framed(wire_message message) const {
-    auto frame = encode(message, given_.bounds.message_bytes_max);
+    auto frame = encode(message, with_.bounds.message_bytes_max);
     return frame ? info_frame{std::move(*frame)} : refusal(header_of(message), frame.error());
 }
 
@@ -132,7 +132,7 @@ info_frame rank_info_server_state::refusal(const message_header& to,
     refused answer;
     answer.header = reply_header(to);
     answer.reason = to_wire(reason);
-    // Bounded by its text: this cannot be too long in its turn.
+    // Always fits: the text of a wire error is bounded.
     return {std::move(encode(std::move(answer), limits{}.message_bytes_max).value())};
 }
 
@@ -144,9 +144,9 @@ message_header rank_info_server_state::reply_header(const message_header& to) co
 }
 
 rank_info_server_actor spawn_rank_info_server(caf::actor_system& system, placement where,
-                                              rank_info_server_state::dependencies given) {
+                                              rank_info_server_state::dependencies with) {
     return spawn_at<ticking_rank_info_server, rank_info_server_state>(system, where,
-                                                                      std::move(given));
+                                                                      std::move(with));
 }
 
 } // namespace kvferry

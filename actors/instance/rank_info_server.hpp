@@ -5,7 +5,11 @@
 #include "actors/instance/instance_roster.hpp"
 #include "actors/shared/deadlines.hpp"
 #include "messages/limits.hpp"
-#include "messages/local/local_messages.hpp"
+#include "messages/local/info_exchange.hpp"
+#include "messages/local/sessions.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/wire/header.hpp"
+#include "messages/wire/protocol.hpp"
 #include "transport/loop/resident.hpp"
 
 #include <cstdint>
@@ -14,11 +18,6 @@
 #include <variant>
 
 namespace kvferry {
-
-/// What the server understands itself: its clock's tick beside what others send it.
-using ticking_rank_info_server = rank_info_server_actor::extend<
-    // Questions that nobody can answer in time any more end now.
-    caf::result<void>(deadline_tick)>;
 
 class rank_info_server_state {
 public:
@@ -59,7 +58,7 @@ private:
     message_header reply_header(const message_header& to) const;
 
     ticking_rank_info_server::pointer self_;
-    dependencies given_;
+    dependencies with_;
     instance_roster roster_;
     std::unordered_map<std::uint64_t, question> waiting_;
     std::uint64_t asked_ = 0;
@@ -67,7 +66,7 @@ private:
     tick_timer timer_;
 };
 
-/// A published server is kept alive by its listener: its owner ends it by an exit message.
+/// The listener keeps a published server alive, so its owner ends it by an exit message.
 rank_info_server_actor spawn_rank_info_server(caf::actor_system&, placement,
                                               rank_info_server_state::dependencies);
 

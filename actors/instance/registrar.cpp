@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// One question at a time; the next one after a drawn part of the period, sooner when it failed.
+// One registration at a time; the next one after a random part of the period, sooner after a
+// failure.
 #include "actors/instance/registrar.hpp"
 
+#include "messages/local/info_exchange.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
 #include "messages/trace/planted_bug.hpp"
@@ -30,7 +32,7 @@ void registrar_state::on_tick(const deadline_tick&) {
         .then([this] { registered(); }, [this](const caf::error& reason) { failed(reason); });
 }
 
-/// Half of the period is certain, half is drawn.
+/// Waits half of the period and a random part of the other half.
 void registrar_state::registered() {
     if (std::exchange(failing_, false))
         logger().info("{}: registered again at {}", describe(with_.self), with_.endpoint);

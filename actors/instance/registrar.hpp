@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Introduces a rank to its instance's rank-info server again and again: the server lives with rank
-// 0, and when that is started anew alone, its roster is empty.
+// Introduces a rank to its instance's rank-info server again and again: the server lives in rank 0,
+// and when rank 0 alone restarts, its roster is empty.
 #pragma once
 
 #include "actors/shared/back_off.hpp"
 #include "messages/limits.hpp"
-#include "messages/local/local_messages.hpp"
+#include "messages/local/sessions.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/values/rank_info.hpp"
+#include "messages/values/time.hpp"
 
 #include <random>
 #include <string>
@@ -22,7 +25,7 @@ struct registrar_state {
         /// "host:port" of the own instance's rank-info server.
         std::string endpoint;
         info_link_actor info_link;
-        /// It ends with its worker.
+        /// The registrar ends with it.
         transfer_worker_actor worker;
         std::uint64_t seed = 0;
     };
@@ -40,7 +43,7 @@ private:
     registrar_actor::pointer self_;
     dependencies with_;
     std::mt19937_64 random_;
-    /// Of a server that does not answer, so that ranks do not come back in step.
+    /// Spreads the retries while the server does not answer, so that ranks do not retry in step.
     back_off wait_;
     bool failing_ = false;
 };

@@ -34,7 +34,7 @@ caf::expected<address_list> look_up(const info_endpoint& endpoint) {
     return address_list{found};
 }
 
-/// No error once the socket can do what is asked, or has failed.
+/// Returns without error once the socket is ready for `events` or has failed.
 caf::error wait_for(int fd, short events, const patience& limit) {
     for (;;) {
         pollfd watched[] = {{fd, events, 0}, {limit.hang_up, POLLIN, 0}};

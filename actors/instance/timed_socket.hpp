@@ -2,15 +2,16 @@
 // A TCP connection for a thread that may block, but never beyond a deadline.
 #pragma once
 
-#include "messages/local/local_messages.hpp"
+#include "messages/values/ids.hpp"
 #include "messages/values/info_endpoint.hpp"
+#include "messages/values/time.hpp"
 #include "transport/loop/unique_fd.hpp"
 
 #include <caf/span.hpp>
 
 namespace kvferry {
 
-/// How long to wait for everything that a socket does.
+/// How long a socket waits, over everything that it does.
 struct patience {
     time_point until;
     /// An eventfd: once it is readable, every wait ends with errc::stopped.
@@ -19,15 +20,15 @@ struct patience {
 
 class timed_socket {
 public:
-    /// Tries all addresses of a name, each for its share of the time. Only the look-up of a name
-    /// that is no address can take longer: the C library offers no way to end it.
-    /// dial_failed carries the system's reason.
+    /// Tries all addresses of a name, each for its share of the time. Only the look-up of a host
+    /// name can take longer: the C library offers no way to end it. dial_failed carries the
+    /// system's reason.
     static caf::expected<timed_socket> connect(const info_endpoint&, patience);
 
-    /// All or nothing. deadline_exceeded, or dial_failed when the other side is gone.
+    /// Sends all bytes or fails: deadline_exceeded, or dial_failed when the other side is gone.
     caf::error send(caf::span<const caf::byte>);
 
-    /// Exactly as many bytes as there is room for. The same errors.
+    /// Fills `bytes` completely or fails with the same errors.
     caf::error receive(caf::span<caf::byte>);
 
 private:

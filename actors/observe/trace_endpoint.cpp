@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One poll loop: a listener, and clients that get what the rings give.
+// One poll loop serves the listener and the clients, which get what the rings hold.
 #include "actors/observe/trace_endpoint.hpp"
 
 #include "messages/trace/log.hpp"
@@ -25,12 +25,13 @@ namespace {
 
 /// As often as trace_recording empties the rings.
 constexpr int collect_every_ms = 5;
-/// Of one client, of whom the process waits for nothing: it may not make it grow either.
+/// For one slow client. The process neither waits for it nor grows: beyond this its events are
+/// lost.
 constexpr std::size_t unsent_bytes_max = std::size_t{64} << 20;
 constexpr std::size_t question_bytes_max = 64;
 constexpr std::size_t clients_max = 16;
 
-/// Nobody else may put a socket there or connect to one.
+/// Makes sure that only this user can put a socket there or connect to one.
 caf::error make_private(const std::string& folder) {
     if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST)
         return system_error(errc::system_call_failed, "mkdir " + folder,
@@ -58,7 +59,7 @@ caf::expected<unique_fd> listen_at(const std::string& path) {
     unique_fd result{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
     if (!result)
         return system_error(errc::system_call_failed, "socket");
-    ::unlink(path.c_str()); // of a former process with this number
+    ::unlink(path.c_str()); // left by a former process with this id
     if (::bind(result.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0
         || ::chmod(path.c_str(), 0600) != 0 || ::listen(result.get(), 8) != 0)
         return system_error(errc::system_call_failed, "listen at " + path);
@@ -78,7 +79,7 @@ trace::session_record record_of(const session_status& x, const std::string& rank
     result.side = to_string(x.role);
     result.state = open ? to_string(x.state) : "NONE";
     result.rid = x.request.value;
-    result.attempt = x.session.value;
+    result.attempt = x.attempt.value;
     result.now_ns = trace::clock_now().monotonic_ns;
     if (x.deadline)
         result.deadline_ns = static_cast<std::uint64_t>(
@@ -94,7 +95,7 @@ struct trace_endpoint::client {
     unique_fd socket;
     std::string question;
     bool recording = false;
-    /// Nothing is added any more; closed when all is sent.
+    /// Nothing is added any more; the client is dropped when all is sent.
     bool ending = false;
     std::vector<std::byte> unsent;
     std::size_t sent = 0;
@@ -124,7 +125,7 @@ struct trace_endpoint::client {
         }
     }
 
-    /// Sends what the socket takes; false when nobody is there any more.
+    /// Sends what the socket takes; false when the client can be dropped.
     bool flush() {
         while (sent < unsent.size()) {
             const auto count =
@@ -182,8 +183,8 @@ trace_endpoint::~trace_endpoint() {
     if (thread_.joinable())
         thread_.join();
     for (auto& x : clients_) {
-        x.end("the process looks no more"); // it stops, most likely
-        x.flush(); // what does not fit is lost: nobody waits for who looks on
+        x.end("this process stopped serving traces");
+        x.flush(); // what does not fit is lost: a stop does not wait for clients
     }
 }
 
@@ -241,7 +242,7 @@ void trace_endpoint::begin(client& x, const std::string& question) {
     if (question == "record") {
         head();
         x.add(x.encoder.joined());
-        x.events.collect(); // what is over
+        x.events.collect(); // skips the past
         x.recording = true;
         return;
     }
@@ -261,7 +262,7 @@ void trace_endpoint::begin(client& x, const std::string& question) {
                           .ec
                       == std::errc{}) {
         tell(rid{request});
-        x.recording = true; // for the rings, once
+        x.recording = true; // so that end() collects the rings once
         x.end(trace::ended_asked);
     }
     x.ending = true;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Where `kvferry trace record`, `why` and `top` look into a running process: a unix socket in a
-// folder of its user. Nothing is on the network, nobody but the user gets in.
+// folder of its user. It is not on the network, and other users cannot connect.
 #pragma once
 
 #include "actors/host/worker.hpp"
@@ -18,17 +18,18 @@
 
 namespace kvferry {
 
-/// Owns a thread, which sleeps while nobody looks. A process has one; what it shows is about all
-/// ranks of the process.
+/// Owns a thread, which sleeps while no client is connected. One per process; it shows all ranks of
+/// the process.
 ///
-/// Who connects sends one line and gets a recording (trace_format.hpp):
-/// - "record": what happens from now on, until the connection's other end stops sending;
+/// A client sends one line and gets a recording (trace_format.hpp):
+/// - "record": what happens from now on, until the client closes its sending side;
 /// - "why RID": the ranks, their sessions of that request, then what the rings hold;
 /// - "sessions": the ranks and all their sessions.
-/// At least every `trace_beat` something comes, so that silence means a frozen process.
+/// A recorder gets something at least every `trace_beat`, so that silence means a frozen process.
 class trace_endpoint {
 public:
-    /// What `ranks` of this process say of a request, or of all; called on the endpoint's thread.
+    /// Returns what the ranks of this process say of one request, or of all; called on the
+    /// endpoint's thread.
     using ask_ranks = std::function<std::vector<trace::session_record>(std::optional<rid>)>;
 
     /// KVFERRY_TRACE_DIR, else "kvferry" in XDG_RUNTIME_DIR, else "kvferry-<user id>" among the
@@ -42,8 +43,7 @@ public:
     start(const std::string& name, const std::string& folder, std::vector<trace::rank_record> ranks,
           ask_ranks);
 
-    /// Tells recorders the end and takes the socket away. Before the ranks that it asks are
-    /// stopped.
+    /// Ends all recordings and removes the socket. Destroy it before the ranks that it asks stop.
     ~trace_endpoint();
     trace_endpoint(const trace_endpoint&) = delete;
     trace_endpoint& operator=(const trace_endpoint&) = delete;
@@ -71,14 +71,14 @@ private:
     std::thread thread_;
 };
 
-/// Longest silence towards who records.
+/// Longest silence towards a recorder.
 inline constexpr std::chrono::milliseconds trace_beat{200};
 
-/// The worker as others find it; asks it, hence once it is published.
+/// The worker's rank as others find it. Asks the worker, which must be published.
 caf::expected<trace::rank_record> trace_rank(const worker&);
 
-/// What this worker, called `rank`, says of a request, or of all: how they wait. It takes
-/// `trace_answer` at most.
+/// What the sessions of this worker, called `rank`, wait for: those of one request, or all. Takes
+/// at most `trace_answer`.
 std::vector<trace::session_record> trace_sessions(const worker&, const std::string& rank,
                                                   std::optional<rid>);
 inline constexpr std::chrono::milliseconds trace_answer{500};

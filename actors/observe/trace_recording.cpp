@@ -22,7 +22,7 @@ namespace {
 constexpr int collect_every_ms = 5;
 
 caf::expected<unique_fd> create(const std::string& folder, const std::string& path) {
-    std::error_code ignored; // open() says it better
+    std::error_code ignored; // open() gives the better error
     std::filesystem::create_directories(folder, ignored);
     unique_fd file{::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
     if (!file)
@@ -91,7 +91,7 @@ void trace_recording::write_new_events() {
         write(encoder_.add(trace::clock_now(), threads));
 }
 
-/// What cannot be written ends the recording; what is there stays readable.
+/// A failed write ends the recording; what was written before stays readable.
 void trace_recording::write(const std::vector<std::byte>& bytes) {
     if (!file_ || write_all(file_.get(), bytes))
         return;

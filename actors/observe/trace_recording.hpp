@@ -12,10 +12,11 @@
 
 namespace kvferry {
 
-/// A file RUN/<name>-<process id>.kvtrace, complete when this object is gone. One at a time.
+/// A file RUN/<name>-<process id>.kvtrace, complete once this object is destroyed. At most one at a
+/// time.
 class trace_recording {
 public:
-    /// Makes the folder when there is none. system_call_failed names the path.
+    /// Makes the folder if it is missing. system_call_failed names the path.
     static caf::expected<std::unique_ptr<trace_recording>> start(const std::string& folder,
                                                                  const std::string& name);
 
@@ -40,7 +41,7 @@ private:
     std::thread thread_;
 };
 
-/// Writes what the rings hold now; how a process leaves word of a failure. Returns the path.
+/// Writes what the rings hold now, so that a process that fails leaves its trace. Returns the path.
 caf::expected<std::string> dump_trace(const std::string& folder, const std::string& name,
                                       const std::string& why);
 

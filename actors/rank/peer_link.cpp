@@ -18,15 +18,15 @@ namespace kvferry {
 peer_link_state::peer_link_state(peer_link_actor::pointer self, dependencies with)
     : self_(self), with_(std::move(with)) {
     self_->set_exit_handler([this](const caf::exit_msg& told) {
-        if (opening_ && told.reason) // else nobody would close the endpoint
+        if (opening_ && told.reason) // otherwise the endpoint would stay open
             exiting_ = told.reason;
         else if (told.reason)
             self_->quit(told.reason);
     });
 }
 
-/// Where it ended otherwise than by end_if_over(), the peer is told what give_up() would have told
-/// it, and the fabric does not hand its frames to nobody. Not sent by this actor: it is no more.
+/// If the actor died before end_if_over(), tells the peer that the link is over, as give_up()
+/// would, and closes the endpoint. Sent from outside: the actor no longer exists.
 peer_link_state::~peer_link_state() {
     if (phase_ == phase::lost || !endpoint_)
         return;
@@ -62,7 +62,7 @@ void peer_link_state::handler_failed(const caf::error& reason) {
 void peer_link_state::on_start(const start_link&) {
     self_->delayed_send(peer_link_actor{self_}, with_.bounds.dial_deadline, deadline_tick{});
     dials_ = !with_.introduction;
-    sequence_ = with_.dial.value << 32; // what a former link has sent is before it
+    sequence_ = with_.dial.value << 32; // above all numbers of former links
     if (with_.introduction) {
         hear_regions(with_.introduction->regions);
         hear_from(with_.introduction->header.sequence);
@@ -74,11 +74,11 @@ void peer_link_state::on_start(const start_link&) {
 void peer_link_state::make_endpoint() {
     opening_ = true;
     ask(self_, with_.fabric,
-        open_endpoint{with_.peer.process, with_.peer.fabric_address, peer_regions_, self_})
+        open_endpoint{with_.peer.incarnation, with_.peer.fabric_address, peer_regions_, self_})
         .then(
             [this](const endpoint_opened& opened) {
                 opening_ = false;
-                if (phase_ == phase::lost) { // too late: nobody needs it any more
+                if (phase_ == phase::lost) { // too late: the link is lost
                     tell(self_, with_.fabric, close_endpoint{opened.endpoint, true});
                     end_if_over();
                 } else {
@@ -117,10 +117,10 @@ void peer_link_state::connect_same_host() {
     }
     if (accepting)
         tell(self_, with_.host_link,
-             host_link_expect{with_.peer.process, with_.bounds.dial_deadline, self_});
+             host_link_expect{with_.peer.incarnation, with_.bounds.dial_deadline, self_});
     else
         tell(self_, with_.host_link,
-             host_link_dial{with_.peer.process, with_.peer.host_link_name, with_.peer.token,
+             host_link_dial{with_.peer.incarnation, with_.peer.host_link_name, with_.peer.token,
                             with_.bounds.dial_deadline, self_});
 }
 
@@ -135,7 +135,7 @@ void peer_link_state::on_host_link_up(const host_link_up& message) {
 }
 
 void peer_link_state::on_host_link_down(const host_link_down& message) {
-    if (std::exchange(host_link_up_, false)) { // the death notice of a peer that was there
+    if (std::exchange(host_link_up_, false)) { // the death notice of a connected peer
         lose(add_context(message.reason, "the same-host link was closed by the peer"));
         return;
     }
@@ -145,8 +145,8 @@ void peer_link_state::on_host_link_down(const host_link_down& message) {
     proceed();
 }
 
-/// The next steps, once what they need is there. When both sides dial at once, each of them
-/// introduces itself and answers the other.
+/// Takes the next steps of the handshake as soon as what they need is there. When both sides dial
+/// at once, each of them introduces itself and answers the other.
 void peer_link_state::proceed() {
     if (phase_ == phase::ready || phase_ == phase::lost || !endpoint_ || !host_link_settled_)
         return;
@@ -154,10 +154,8 @@ void peer_link_state::proceed() {
         tell(self_, with_.fabric, peer_memory_mapped{*endpoint_, mapped_});
     if (dials_ && phase_ == phase::connecting) {
         phase_ = phase::introduced;
-        message_header header;
-        header.session = with_.dial;
-        send_now(
-            register_rank_info{header, with_.self, with_.regions, with_.peer.token, host_link_up_});
+        send_now(register_rank_info{
+            {}, with_.dial, with_.self, with_.regions, with_.peer.token, host_link_up_});
     }
     if (with_.introduction && !answered_) {
         if (auto problem = check_introduction()) {
@@ -167,9 +165,7 @@ void peer_link_state::proceed() {
         if (!mapped_by_devices())
             return;
         answered_ = true;
-        rank_registered answer;
-        answer.header.session = with_.introduction->header.session;
-        send_now(std::move(answer));
+        send_now(rank_registered{{}, with_.introduction->dial});
     }
     if (dials_ ? accepted_ : answered_)
         become_ready();
@@ -190,13 +186,13 @@ bool peer_link_state::mapped_by_devices() {
         const auto round = regions_heard_;
         for (const auto& [ordinal, actor] : with_.devices) {
             if (peer_regions_.empty() || !host_link_up_)
-                break; // no peer of this machine, or none whose death would be noticed
+                break; // another machine, or its death would not be noticed
             ++devices_pending_;
             auto answered = [this, round,
                              device = ordinal](const caf::expected<peer_regions_mapped>& answer) {
                 device_answered(device, answer, round);
             };
-            ask(self_, actor, map_peer_regions{with_.peer.process, peer_regions_, mapped_})
+            ask(self_, actor, map_peer_regions{with_.peer.incarnation, peer_regions_, mapped_})
                 .then([answered](const peer_regions_mapped& done) { answered(done); },
                       [answered](caf::error& reason) { answered(std::move(reason)); });
         }
@@ -204,7 +200,7 @@ bool peer_link_state::mapped_by_devices() {
     return devices_pending_ == 0;
 }
 
-/// What is mapped for a link that is lost by now, or for regions that are none any more, is let go.
+/// Drops an answer for a link that is lost by now, or for regions that the peer has replaced.
 void peer_link_state::device_answered(int device, const caf::expected<peer_regions_mapped>& answer,
                                       std::uint64_t regions_heard) {
     if (regions_heard != regions_heard_ || phase_ == phase::lost)
@@ -221,22 +217,24 @@ void peer_link_state::device_answered(int device, const caf::expected<peer_regio
     proceed();
 }
 
-/// Under the name that the dialler used, or it would not know that it is meant.
+/// Sent from the incarnation that the dialler asked for: otherwise it would not take the answer for
+/// its own.
 void peer_link_state::refuse_introduction(const caf::error& problem) {
-    auto own = std::exchange(with_.self.process, with_.introduction->header.receiver);
-    send_now(refused{with_.introduction->header, side::generation, to_wire(problem)});
-    with_.self.process = own;
+    auto own = std::exchange(with_.self.incarnation, with_.introduction->header.receiver);
+    send_now(refused{with_.introduction->header, side::generation, to_wire(problem),
+                     with_.introduction->dial});
+    with_.self.incarnation = own;
     lose(problem, closing::after_last_frame);
 }
 
 /// What an acceptor verifies before anything else; the answer carries both sides' values.
 caf::error peer_link_state::check_introduction() const {
     const auto& said = *with_.introduction;
-    if (said.header.receiver != with_.self.process)
+    if (said.header.receiver != with_.self.incarnation)
         return make_error(errc::stale_incarnation, who() + " looks for incarnation "
                                                        + to_string(said.header.receiver) + " of "
                                                        + describe(with_.self) + ", which is now "
-                                                       + to_string(with_.self.process));
+                                                       + to_string(with_.self.incarnation));
     if (said.token != with_.self.token)
         return make_error(errc::foreign_peer, who() + " did not show the link token of "
                                                   + describe(with_.self)
@@ -257,10 +255,10 @@ void peer_link_state::become_ready() {
         return;
     phase_ = phase::ready;
     logger().info("{}: link to {} is up, {}", describe(with_.self), who(),
-                  mapped_.empty()
-                      ? "nothing is mapped: "
-                            + (unmapped_reason_.empty() ? "it shares no memory" : unmapped_reason_)
-                      : std::to_string(mapped_.size()) + " regions are mapped");
+                  mapped_.empty() ? "nothing is mapped: "
+                                        + (unmapped_reason_.empty() ? "the peer shares no memory"
+                                                                    : unmapped_reason_)
+                                  : std::to_string(mapped_.size()) + " regions are mapped");
     auto view = std::make_shared<peer_view>();
     view->info = with_.peer;
     view->regions = peer_regions_;
@@ -315,12 +313,13 @@ void peer_link_state::on_close(const close_link& message) {
         return give_up(message.reason);
     if (phase_ == phase::ready)
         send_now(termination{{}, to_wire(message.reason)});
-    process_watched_ = false; // whoever stops has no pages left to watch over
+    process_watched_ = false; // a rank that stops has no pages on loan
     lose(message.reason, closing::after_last_frame);
     end_if_over();
 }
 
-/// For a reason that the peer cannot know of: else it would go on as if somebody listened.
+/// Ends the link for a reason that the peer cannot know, and tells it: otherwise it would go on
+/// sending.
 void peer_link_state::give_up(const caf::error& reason) {
     if (phase_ != phase::ready) {
         lose(reason);
@@ -342,12 +341,12 @@ void peer_link_state::close_and_tell(const caf::error& reason, closing how) {
     if (before == phase::lost)
         return;
     if (before != phase::ready)
-        process_watched_ = false; // nobody was told of any page over this link
+        process_watched_ = false; // no pages were announced over it
     waiting_.clear();
     ahead_.clear();
     auto cause = reason ? reason : make_error(errc::link_lost, "the peer gave no reason");
     logger().info("{}: link to {} has ended: {}", describe(with_.self), who(), describe(cause));
-    peer_lost announcement{with_.peer.process, add_context(cause, "link to " + who())};
+    peer_lost announcement{with_.peer.incarnation, add_context(cause, "link to " + who())};
     tell(self_, with_.worker, announcement);
     if (!planted(planted_bug::link_loss_not_told)) {
         tell(self_, with_.sender, announcement);
@@ -363,32 +362,32 @@ void peer_link_state::close_and_tell(const caf::error& reason, closing how) {
     }
 }
 
-/// Nothing that the peer started moves any more.
+/// Proof has come: nothing that the peer started can move any more.
 void peer_link_state::peer_has_left(const caf::error& reason) {
     close_and_tell(reason, closing::forced);
     if (std::exchange(peer_left_, true))
         return;
-    process_gone proof{with_.peer.process};
+    process_gone proof{with_.peer.incarnation};
     tell(self_, with_.worker, proof);
     tell(self_, with_.sender, proof);
     tell(self_, with_.receiver, proof);
     end_if_over();
 }
 
-/// The same-host link is closed after it, or the peer could take its end for this rank's death
-/// before it has read the last frame.
+/// The same-host link is closed only after the last frame: otherwise the peer could take its end
+/// for this rank's death before it has read that frame.
 void peer_link_state::last_frame_sent() {
     leave_by_.reset();
     end_if_over();
 }
 
-/// A lost link lives on as long as the proof that its peer's process is gone may still come.
+/// A lost link lives on while the proof that its peer's process is gone may still come.
 void peer_link_state::end_if_over() {
     if (phase_ != phase::lost || opening_ || leave_by_ || (process_watched_ && !peer_left_)
         || std::exchange(ended_, true))
         return;
     if (with_.host_link)
-        tell(self_, with_.host_link, host_link_close{with_.peer.process});
+        tell(self_, with_.host_link, host_link_close{with_.peer.incarnation});
     self_->quit();
 }
 

@@ -4,8 +4,18 @@
 #pragma once
 
 #include "messages/limits.hpp"
-#include "messages/local/local_messages.hpp"
+#include "messages/local/devices.hpp"
+#include "messages/local/fabric.hpp"
+#include "messages/local/host_link.hpp"
+#include "messages/local/links.hpp"
+#include "messages/local/sessions.hpp"
 #include "messages/trace/rank_counters.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/values/peer_view.hpp"
+#include "messages/values/rank_info.hpp"
+#include "messages/values/time.hpp"
+#include "messages/wire/header.hpp"
+#include "messages/wire/protocol.hpp"
 
 #include <deque>
 #include <map>
@@ -24,13 +34,13 @@ struct peer_link_state {
         fabric_actor fabric;
         /// Null on a rank without same-host link.
         host_link_actor host_link;
-        /// They map the peer's regions, by ordinal.
+        /// Devices that map the peer's regions, keyed by ordinal.
         std::map<int, device_actor> devices;
         transfer_worker_actor worker;
         sender_actor sender;
         receiver_actor receiver;
-        /// Number of this dial, never used twice by a process: tells a new dial from a replay.
-        attempt dial;
+        /// Of this dial.
+        dial_id dial;
         /// Whom to dial; for an accepted link what it said of itself.
         rank_info peer;
         /// Set on the accepting side: the dialler's first message.
@@ -47,8 +57,8 @@ struct peer_link_state {
     void handler_failed(const caf::error&);
 
 private:
-    /// connecting: endpoint and same-host link are being made. introduced: register_rank_info is
-    /// out. ready: both sides agree. lost: final; may still watch the peer's process.
+    /// connecting: endpoint and same-host link are being made. introduced: register_rank_info has
+    /// been sent. ready: both sides agree. lost: final; may still watch the peer's process.
     enum class phase { connecting, introduced, ready, lost };
 
     void on_start(const start_link&);
@@ -116,9 +126,10 @@ private:
     std::optional<endpoint_id> endpoint_;
     /// The fabric has not answered open_endpoint yet; the link does not end before it has.
     bool opening_ = false;
-    /// It was told to exit meanwhile.
+    /// Why it was told to exit meanwhile; it obeys when the fabric has answered.
     caf::error exiting_;
-    /// register_rank_info of the peer has been answered; its rank_registered is there.
+    /// answered_: the peer's register_rank_info has been answered. accepted_: its rank_registered
+    /// has come.
     bool answered_ = false;
     bool accepted_ = false;
     bool host_link_settled_ = false;
@@ -126,23 +137,25 @@ private:
     bool process_watched_ = false;
     /// The peer's process is proven gone, or it has left in order.
     bool peer_left_ = false;
-    /// Until when the last frame may take to leave.
+    /// When to stop waiting for the last frame to leave.
     std::optional<time_point> leave_by_;
     bool ended_ = false;
     std::vector<mapped_region> mapped_;
-    /// The fabric knows of them.
+    /// The fabric has been told of them (peer_memory_mapped).
     bool memory_told_ = false;
     std::string unmapped_reason_;
     std::map<std::pair<int, std::uint32_t>, std::string> device_obstacles_;
     bool devices_asked_ = false;
     std::size_t devices_pending_ = 0;
-    /// Tells answers about the peer's present regions from those about former ones.
+    /// Counts the peer's lists of regions, so that a device's answer about a former list is
+    /// recognised.
     std::uint64_t regions_heard_ = 0;
     /// The peer's regions: known once it has introduced itself.
     std::vector<memory_region> peer_regions_;
     std::deque<wire_message> waiting_;
     std::uint64_t sequence_ = 0;
-    /// The peer's next message, once it has begun to count, and those that came before their turn.
+    /// Number of the peer's next message, once known; `ahead_` holds those that came before their
+    /// turn.
     std::optional<std::uint64_t> next_sequence_;
     std::map<std::uint64_t, wire_message> ahead_;
 };

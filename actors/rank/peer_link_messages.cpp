@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Messages of a link: sent, put in order, and handed to those they are for.
+// Messages of a link: sends them, puts received ones in order, and hands them on.
 #include "actors/rank/peer_link.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/planted_bug.hpp"
@@ -13,8 +13,8 @@ namespace kvferry {
 
 namespace {
 
-/// Different for all messages of all ranks: links of one process share the count, and processes
-/// differ in their incarnations.
+/// A number of its own for every message of every rank: links of one process share the count, and
+/// processes differ in their incarnations.
 std::uint64_t next_message_number(incarnation self) {
     static std::atomic<std::uint64_t> count{0};
     return self.value + count.fetch_add(1, std::memory_order_relaxed);
@@ -43,10 +43,10 @@ void peer_link_state::on_send(const send_message& message) {
 
 void peer_link_state::stamp(message_header& header) {
     header.version = protocol_version;
-    header.sender = with_.self.process;
-    header.receiver = with_.peer.process;
+    header.sender = with_.self.incarnation;
+    header.receiver = with_.peer.incarnation;
     header.sequence = sequence_++;
-    header.trace = {header.session.value, next_message_number(with_.self.process)};
+    header.trace = {header.attempt.value, next_message_number(with_.self.incarnation)};
 }
 
 std::uint64_t peer_link_state::frame_bytes_max() const {
@@ -70,7 +70,7 @@ void peer_link_state::send_now(wire_message message) {
 void peer_link_state::refuse_locally(const wire_message& message, const caf::error& reason) {
     if (const auto* request = std::get_if<request_data>(&message)) {
         auto header = request->header;
-        header.sender = with_.peer.process;
+        header.sender = with_.peer.incarnation;
         tell(self_, with_.receiver, refused{header, side::generation, to_wire(reason)});
     } else {
         give_up(reason);
@@ -84,23 +84,23 @@ void peer_link_state::on_frame(const frame_arrived& arrived) {
         return;
     }
     const auto& header = header_of(*message);
-    if (header.receiver != with_.self.process || header.sender != with_.peer.process)
+    if (header.receiver != with_.self.incarnation || header.sender != with_.peer.incarnation)
         return count(with_.counters, ignored::stale_incarnation);
     record_wire(self_, trace::instant::wire_received, *message);
     if (auto* introduction = std::get_if<register_rank_info>(&*message)) {
-        on_message(*introduction); // begins a count of its own
+        on_message(*introduction); // starts a sequence of its own
         return;
     }
     if (phase_ == phase::lost)
         return count(with_.counters, ignored::late);
     if (answers_dial(*message)) {
-        hear_from(header.sequence); // so does the answer to it
+        hear_from(header.sequence); // the answer starts one too
         std::visit([this](auto& content) { on_message(content); }, *message);
         hear_in_order();
         return;
     }
-    // In order whatever the fabric does: a cancel that overtook its request would be answered
-    // "never heard of it", which the receiver takes as proof.
+    // Handled in order, in whatever order the fabric delivers: a cancel that overtook its request
+    // would be answered `gone`, which the receiver takes as proof.
     if (planted(planted_bug::messages_overtake) || planted(planted_bug::request_served_twice)
         || planted(planted_bug::reports_counted)) {
         std::visit([this](auto& content) { on_message(content); }, *message);
@@ -122,22 +122,25 @@ void peer_link_state::on_frame(const frame_arrived& arrived) {
     hear_in_order();
 }
 
-/// The peer accepts this link's own dial, not a former one, or refuses it.
+/// True when the message accepts or refuses this link's own dial, not a former one.
 bool peer_link_state::answers_dial(const wire_message& message) const {
-    return dials_ && !accepted_ && phase_ != phase::ready
-           && (header_of(message).session == with_.dial
-               || planted(planted_bug::former_dial_accepted))
-           && (std::holds_alternative<rank_registered>(message)
-               || std::holds_alternative<refused>(message));
+    if (!dials_ || accepted_ || phase_ == phase::ready)
+        return false;
+    std::optional<dial_id> answered;
+    if (const auto* accepts = std::get_if<rank_registered>(&message))
+        answered = accepts->dial;
+    else if (const auto* refuses = std::get_if<refused>(&message))
+        answered = refuses->dial;
+    return answered && (*answered == with_.dial || planted(planted_bug::former_dial_accepted));
 }
 
-/// The peer counts its messages from here on; each of its links begins elsewhere.
+/// Expects the peer's messages to count up from here; each of its links starts at another number.
 void peer_link_state::hear_from(std::uint64_t sequence) {
     next_sequence_ = std::max(next_sequence_.value_or(0), sequence + 1);
     std::erase_if(ahead_, [this](const auto& entry) { return of_former_link(entry.first); });
 }
 
-/// Or a replay.
+/// True for messages of a former link, and for replays.
 bool peer_link_state::of_former_link(std::uint64_t sequence) const {
     return sequence < *next_sequence_ || sequence >> 32 != *next_sequence_ >> 32;
 }
@@ -152,13 +155,12 @@ void peer_link_state::hear_in_order() {
 }
 
 void peer_link_state::on_message(register_rank_info& message) {
-    if (with_.introduction
-        && message.header.session.value <= with_.introduction->header.session.value)
+    if (with_.introduction && message.dial <= with_.introduction->dial)
         return count(with_.counters, ignored::duplicate); // dials are numbered
     if (phase_ == phase::ready || phase_ == phase::lost) {
-        // The peer dials anew: this link is over, the new one is the worker's to accept.
+        // The peer dials again: this link is over, and the worker accepts the new one.
         auto again = encode(message, with_.bounds.message_bytes_max);
-        lose(make_error(errc::link_lost, "the peer dialled anew"));
+        lose(make_error(errc::link_lost, "the peer dialled again"));
         if (again)
             tell(self_, with_.worker, frame_arrived{std::move(*again)});
         return;
@@ -178,14 +180,14 @@ void peer_link_state::on_message(register_rank_info& message) {
 }
 
 void peer_link_state::on_message(rank_registered& message) {
-    if (message.header.session != with_.dial && !planted(planted_bug::former_dial_accepted))
+    if (message.dial != with_.dial && !planted(planted_bug::former_dial_accepted))
         return count(with_.counters, ignored::former_link);
     accepted_ = true;
     proceed();
 }
 
 void peer_link_state::on_message(refused& message) {
-    if (phase_ != phase::ready || message.header.session == attempt{})
+    if (phase_ != phase::ready || message.header.attempt == attempt{})
         lose(from_wire(message.reason)); // the dial, or the link as a whole
     else
         tell(self_, with_.receiver, message);
@@ -200,7 +202,7 @@ void peer_link_state::on_message(link_health& message) {
         send_now(link_health{{}, message.nonce, true});
 }
 
-/// To the sender or receiver, once the handshake is done.
+/// Hands a message to the sender or receiver; counts and drops it before the handshake is done.
 template <class Actor, class Message>
 void peer_link_state::hand_to(const Actor& owner, Message& message) {
     if (phase_ != phase::ready)

@@ -7,6 +7,7 @@
 #include "actors/generation/receiver.hpp"
 #include "actors/instance/registrar.hpp"
 #include "actors/rank/peer_link.hpp"
+#include "messages/local/info_exchange.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
 #include "messages/wire/codec.hpp"
@@ -52,7 +53,7 @@ void transfer_worker_state::on_adopt(const adopt_io& message) {
     info_.instance = identity.instance;
     info_.rank = instance_rank(identity.layout);
     info_.world_size = identity.world_size;
-    info_.process = identity.process;
+    info_.incarnation = identity.incarnation;
     info_.layout = identity.layout;
     info_.accepts = {with_.bounds.message_bytes_max, with_.bounds.aux_bytes_max,
                      with_.bounds.blocks_per_slice_max};
@@ -68,13 +69,13 @@ void transfer_worker_state::on_adopt_devices(const adopt_devices& message) {
     landing_ = message.landing;
 }
 
-/// Its context is of no use to the whole process; what the rank could still say would be about
-/// memory that nobody can read.
+/// The device's CUDA context is lost for the whole process, and with it the memory that the rank
+/// serves.
 void transfer_worker_state::on_device_lost(const device_lost& message) {
     fail_rank(message.reason);
 }
 
-/// The rank's sessions end with an error; new ones are refused until the process is started anew.
+/// Ends the rank's sessions with an error and refuses new ones until the process restarts.
 void transfer_worker_state::fail_rank(const caf::error& why) {
     if (lost_)
         return;
@@ -160,7 +161,7 @@ void transfer_worker_state::export_one(std::size_t index) {
             [this, index](const caf::error& reason) { region_done(index, reason); });
 }
 
-/// Of memory on a device, what is put there lands in staging memory first.
+/// What is put into device memory lands in staging memory first.
 void transfer_worker_state::register_with_fabric(std::size_t index) {
     const auto& region = host_regions_[index];
     register_region message{region.base, region.bytes, region.kind};
@@ -190,7 +191,7 @@ void transfer_worker_state::region_done(std::size_t index, const caf::error& fai
         publish();
 }
 
-/// The rank is complete: its actors come to life, then its instance is told about it.
+/// All memory is registered: starts the rank's actors, then introduces the rank to its instance.
 void transfer_worker_state::publish() {
     for (std::uint32_t index = 0; index < host_regions_.size(); ++index)
         if (const auto& region = host_regions_[index]; region.kind == memory_kind::host_shared)
@@ -243,21 +244,21 @@ void transfer_worker_state::publish() {
 void transfer_worker_state::published(const caf::error& answer) {
     const auto& failure = answer ? answer : lost_;
     if (!failure) {
-        logger().info("{}, incarnation {}: published at {}", describe(info_), info_.process.value,
-                      io_.info_endpoint);
+        logger().info("{}, incarnation {}: published at {}", describe(info_),
+                      info_.incarnation.value, io_.info_endpoint);
         registration_.deliver(pools_registered{info_});
         if (!stopping_)
             registrar_ = spawn_at<registrar_actor, registrar_state>(
                 self_->system(), with_.home,
                 registrar_state::dependencies{with_.bounds, info_, io_.info_endpoint, io_.info_link,
-                                              self_, with_.seed ^ info_.process.value});
+                                              self_, with_.seed ^ info_.incarnation.value});
         return;
     }
     for (auto region : region_ids_)
         tell(self_, io_.fabric, unregister_region{region});
     region_ids_.clear();
     info_.pages.reset();
-    // Peers and sessions of the meantime go with the pools that they would have used.
+    // Links and sessions made meanwhile end, because the pools that they would use are gone.
     close_links({failure});
     self_->send_exit(std::exchange(sender_, {}), caf::exit_reason::user_shutdown);
     self_->send_exit(std::exchange(receiver_, {}), caf::exit_reason::user_shutdown);
@@ -277,7 +278,8 @@ caf::error transfer_worker_state::not_ready() const {
     return {};
 }
 
-/// Peers may come as soon as the rank is known to its instance, sessions when the host is told.
+/// Peers may connect as soon as the instance knows the rank; sessions may open once the host is
+/// told.
 caf::error transfer_worker_state::no_sessions_yet() const {
     if (auto problem = not_ready())
         return problem;
@@ -318,7 +320,7 @@ caf::result<rx_opened> transfer_worker_state::on_open_rx(const open_rx& message)
 caf::result<peer_connected> transfer_worker_state::on_connect(const connect_peer& message) {
     if (auto problem = not_ready())
         return problem;
-    if (auto known = links_.find(message.peer.process); known != links_.end())
+    if (auto known = links_.find(message.peer.incarnation); known != links_.end())
         return peer_connected{known->second};
     return peer_connected{make_link(message.peer, std::nullopt)};
 }
@@ -328,16 +330,16 @@ peer_link_actor transfer_worker_state::make_link(const rank_info& peer,
     auto link = spawn_at<peer_link_actor, peer_link_state>(
         self_->system(), with_.home,
         peer_link_state::dependencies{with_.bounds, info_, regions_, io_.fabric, io_.host_link,
-                                      devices_, self_, sender_, receiver_, attempt{++dials_}, peer,
+                                      devices_, self_, sender_, receiver_, dial_id{++dials_}, peer,
                                       std::move(introduction), counters_});
     self_->monitor(link);
-    running_links_.emplace(link.id(), running_link{link, peer.process});
-    links_[peer.process] = link;
+    running_links_.emplace(link.id(), running_link{link, peer.incarnation});
+    links_[peer.incarnation] = link;
     tell(self_, link, start_link{});
     return link;
 }
 
-/// Only a peer without a link of its own ends up here: it introduces itself, or it is foreign.
+/// Frames of peers without a link arrive here: such a peer introduces itself, or it is foreign.
 void transfer_worker_state::on_frame(const frame_arrived& arrived) {
     auto message = decode(arrived.frame, with_.bounds.message_bytes_max);
     if (!message) {
@@ -350,7 +352,7 @@ void transfer_worker_state::on_frame(const frame_arrived& arrived) {
         ++ignored_["no_link"];
         return;
     }
-    if (introduction->info.process != introduction->header.sender || not_ready()) {
+    if (introduction->info.incarnation != introduction->header.sender || not_ready()) {
         ++ignored_[not_ready() ? "early_introduction" : to_string(errc::foreign_peer)];
         return;
     }

@@ -4,8 +4,17 @@
 
 #include "actors/context/route.hpp"
 #include "messages/limits.hpp"
-#include "messages/local/local_messages.hpp"
+#include "messages/local/devices.hpp"
+#include "messages/local/fabric.hpp"
+#include "messages/local/host_link.hpp"
+#include "messages/local/links.hpp"
+#include "messages/local/sessions.hpp"
+#include "messages/local/status.hpp"
+#include "messages/local/worker.hpp"
 #include "messages/trace/rank_counters.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/values/rank_info.hpp"
+#include "messages/wire/protocol.hpp"
 #include "transport/loop/resident.hpp"
 
 #include <map>
@@ -20,7 +29,7 @@ struct rank_identity {
     std::string instance;
     std::uint32_t world_size = 1;
     parallelism layout;
-    incarnation process;
+    kvferry::incarnation incarnation;
     link_token token;
     std::string machine;
     std::string host_link_name;
@@ -34,7 +43,7 @@ struct transfer_worker_state {
         limits bounds;
         route_choice route = route_choice::automatic;
         rank_identity identity;
-        /// Seed of the attempts.
+        /// Seed that attempts are drawn with.
         std::uint64_t seed = 0;
     };
 
@@ -94,7 +103,7 @@ private:
     std::vector<host_region> host_regions_;
     std::vector<memory_region> regions_;
     own_memory memory_;
-    /// Those that the fabric has registered.
+    /// Regions that the fabric has registered.
     std::vector<region_id> region_ids_;
     std::size_t regions_pending_ = 0;
     caf::error registration_failure_;
@@ -113,7 +122,7 @@ private:
     std::uint64_t dials_ = 0;
     std::uint64_t sessions_opened_ = 0;
     std::map<std::string, std::uint64_t> ignored_;
-    /// By everybody else in the rank.
+    /// What the rank's other actors ignored, and which of them died.
     rank_counters_ptr counters_ = std::make_shared<rank_counters>();
     caf::typed_response_promise<worker_stopped> stop_;
     bool stopping_ = false;

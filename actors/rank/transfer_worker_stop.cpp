@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a rank ends: in order when it is told to, and by halves when one of its actors dies.
+// How a rank ends: in order when it is told to, and partly when one of its actors dies.
 #include "actors/rank/transfer_worker.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
@@ -26,7 +26,7 @@ caf::result<worker_stopped> transfer_worker_state::on_stop(const stop_worker& me
     cancel_request cancel{make_error(errc::stopped, describe(info_) + " is stopping")};
     tables_stopping_ = 2;
     auto ended = [this] { sessions_ended({}); };
-    // It died, or sessions of it did.
+    // The actor died, or some of its sessions did.
     auto failed = [this](const caf::error& reason) { sessions_ended(reason); };
     ask(self_, sender_, cancel).then(ended, failed);
     ask(self_, receiver_, cancel).then(ended, failed);
@@ -70,14 +70,14 @@ void transfer_worker_state::on_down(const caf::down_msg& down) {
         link_ended(id, down.reason);
 }
 
-/// Without it nobody knows what its sessions have lent, and messages of the peers end nowhere: they
-/// are told, but never that anything is quiet.
+/// Without this actor the rank does not know what its sessions have lent, and cannot serve its
+/// peers. It tells them that the links end, but without a goodbye, which would be proof to them.
 void transfer_worker_state::table_died(const char* which, const caf::error& why) {
     count_death(counters_);
-    const auto reason = make_error(
-        errc::handler_failed, "the " + std::string{which} + " of " + describe(info_) + " died ("
-                                  + to_string(why)
-                                  + "): what it had lent stays on loan, start the process anew");
+    const auto reason =
+        make_error(errc::handler_failed,
+                   "the " + std::string{which} + " of " + describe(info_) + " died ("
+                       + to_string(why) + "): what it had lent stays on loan; restart the process");
     logger().error("{}", describe(reason));
     fail_rank(reason);
     close_links({reason, false});
@@ -88,7 +88,7 @@ void transfer_worker_state::link_ended(caf::actor_id id, const caf::error& why) 
     if (!link)
         return;
     std::erase_if(links_, [&](const auto& entry) { return entry.second == link.mapped().actor; });
-    if (why) { // it died: what it would have told, and what it held
+    if (why) { // it died: tell what it would have told, free what it held
         count_death(counters_);
         const auto peer = link.mapped().peer;
         const peer_lost announcement{

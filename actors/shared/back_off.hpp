@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// How long to leave somebody alone who did not answer: doubled with each failure, with jitter, so
-// that ranks which lost the same peer do not come back in step. A pure value.
+// How long to wait before asking again after a failure: doubled each time, with jitter, so that
+// ranks that lost the same peer do not retry in step. A pure value.
 #pragma once
 
-#include "messages/local/local_messages.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/values/time.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -16,7 +17,7 @@ public:
     static constexpr std::chrono::milliseconds shortest{10};
     static constexpr std::chrono::milliseconds longest{1000};
 
-    /// Half of the wait is certain, half is drawn.
+    /// Waits half of the time and a random part of the other half.
     template <class Random>
     void failed(time_point now, Random& random) {
         wait_ = wait_ == clock::duration::zero() ? clock::duration{shortest}
@@ -25,7 +26,7 @@ public:
         until_ = now + wait_ / 2 + clock::duration{drawn(random)};
     }
 
-    /// Not to be asked again before.
+    /// Do not ask again before this time.
     time_point until() const { return until_; }
 
 private:

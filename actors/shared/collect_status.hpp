@@ -2,8 +2,10 @@
 // Asks every session of a table for its status and answers with all of them.
 #pragma once
 
-#include "messages/local/local_messages.hpp"
+#include "messages/local/status.hpp"
 #include "messages/trace/handle.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/values/session_state.hpp"
 
 #include <memory>
 #include <utility>
@@ -12,7 +14,7 @@ namespace kvferry {
 
 /// Answers the message that is being handled with `known` and the status of every session for which
 /// `wanted(key, session)` holds, once each has answered or is gone. Those that end meanwhile are
-/// left out. Adds what only the table knows: the deadlines, by its key.
+/// left out. Adds the deadlines, which only the table knows, by its key.
 template <class Self, class Table, class Deadlines, class Wanted>
 caf::result<session_list> collect_status(Self* self, const Table& sessions,
                                          const Deadlines& deadlines, Wanted wanted,

@@ -3,8 +3,10 @@
 // message at a time however many sessions are live.
 #pragma once
 
-#include "messages/local/local_messages.hpp"
+#include "messages/local/sessions.hpp"
 #include "messages/trace/planted_bug.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/values/time.hpp"
 
 #include <map>
 #include <optional>
@@ -76,8 +78,8 @@ public:
                            deadline_tick{});
     }
 
-    /// A tick that was overtaken by a later rearm() has no successor: else each of them would
-    /// come back for ever.
+    /// A tick that a later rearm() has overtaken starts no further tick: otherwise such ticks would
+    /// go on for ever.
     void fired(time_point now) {
         if (armed_ && *armed_ <= now && !planted(planted_bug::timer_dies))
             armed_.reset();

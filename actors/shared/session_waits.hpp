@@ -2,14 +2,15 @@
 // What a session waits for, as one text.
 #pragma once
 
-#include "messages/local/local_messages.hpp"
+#include "messages/local/status.hpp"
+#include "messages/values/ids.hpp"
 
 #include <string>
 #include <vector>
 
 namespace kvferry {
 
-/// "nothing" when there is nothing.
+/// "nothing" when the list is empty.
 inline std::string text_of(const std::vector<session_wait>& waits) {
     std::string result;
     for (const auto& x : waits)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What cuda_io needs of a device: take a plan, copy units of it in order, say when they are done;
+// What cuda_io needs of a device: take a plan, copy its units in order, report when they are done;
 // share memory with other processes and address theirs.
 #pragma once
 
@@ -16,8 +16,8 @@
 
 namespace kvferry {
 
-/// A plan in the device's reach. `plan` is read by the host; it lives until the object goes, which
-/// must not be before every launch of it has ended or the device is lost.
+/// A plan that the device can read. The host reads `plan`, which lives as long as this object.
+/// Destroy it only after every launch of it has ended or the device is lost.
 class uploaded_plan {
 public:
     explicit uploaded_plan(device_plan_view view) : plan(view) {}
@@ -28,53 +28,49 @@ public:
     const device_plan_view plan;
 };
 
-/// Launches of one lane end in order; lanes run beside one another, each on multiprocessors of its
-/// own.
+/// Launches of one lane end in order. Lanes run in parallel, each on multiprocessors of its own.
 enum class copy_lane : std::uint8_t {
-    /// What is cut into chunks. Two lanes: while the last blocks of one chunk end, and the next one
-    /// is being launched, the other's keep the wire busy.
+    /// Chunks of long transfers use two lanes: while the last blocks of one chunk end and the next
+    /// one is being launched, the other lane keeps the wire busy.
     bulk = 0,
     other_bulk = 1,
-    /// What is short: it does not wait for chunks that were launched before.
+    /// Short transfers: they do not wait for chunks launched before.
     express = 2,
 };
 
 inline constexpr std::size_t copy_lane_count = 3;
 
-/// One device as an executor of plans. All calls come from one thread and none of them waits.
+/// One device as an executor of plans. All calls come from one thread, and no call waits.
 class copy_device {
 public:
     virtual ~copy_device() = default;
 
-    /// For people: "cuda:0 (NVIDIA H200)".
+    /// Display name: "cuda:0 (NVIDIA H200)".
     virtual const std::string& name() const = 0;
 
-    /// Told once, on the thread that makes all further calls.
+    /// Called once, on the thread that makes all further calls.
     virtual caf::error enter_thread() = 0;
 
-    /// Makes a plan ready for launches, which may follow at once. The job's pools are known to
-    /// exist.
+    /// Makes a plan ready for launches, which may follow at once. The job's pools must exist.
     virtual caf::expected<std::unique_ptr<uploaded_plan>> upload(const copy_job&) = 0;
 
-    /// Starts to copy units [first_unit, first_unit + unit_count) under a number that take_ended()
-    /// tells again.
+    /// Starts to copy units [first_unit, first_unit + unit_count). take_ended() reports `number` at
+    /// the end.
     virtual caf::error launch(uploaded_plan&, std::uint64_t first_unit, std::uint64_t unit_count,
                               copy_lane, std::uint64_t number) = 0;
 
     // -- memory -------------------------------------------------------------------------------
 
-    /// How others reach [base, base + bytes) on this device. registration_failed when that is no
-    /// memory of this device; memory that only this process can use is no error but an obstacle in
-    /// the result.
+    /// How others reach [base, base + bytes) on this device. registration_failed when it is not
+    /// memory of this device. Memory that only this process can use is not an error; the result
+    /// then names the obstacle.
     virtual caf::expected<device_export> export_region(std::byte* base, std::uint64_t bytes) = 0;
 
-    /// Where launches of this device find a peer's region on a device. Every success is undone by
-    /// one unmap.
+    /// The address of a peer's region for launches of this device. Every success needs one unmap.
     virtual caf::expected<std::byte*> map(const memory_region&) = 0;
     virtual void unmap(const memory_region&) = 0;
 
-    /// Lets launches address host memory, under its own address. Every success is undone by one
-    /// unpin.
+    /// Lets launches use host memory at its own address. Every success needs one unpin.
     virtual caf::error pin(std::byte* base, std::uint64_t bytes) = 0;
     virtual void unpin(std::byte* base) = 0;
 
@@ -83,17 +79,18 @@ public:
     /// Whether the host's event (a cudaEvent_t) has happened.
     virtual caf::expected<bool> has_happened(void* event) = 0;
 
-    /// Makes the event happen when everything launched so far in this lane, or in all bulk lanes
-    /// when it is one of them, has ended.
+    /// Makes the event happen when everything launched so far has ended: in this lane, or in all
+    /// bulk lanes when it is one of them.
     virtual caf::error record(copy_lane, void* event) = 0;
 
     // -- ends ---------------------------------------------------------------------------------
 
     /// Appends the numbers of launches that have ended since the last call; their bytes are visible
-    /// at the target. An error: the device is lost, and nothing can be said of what was in flight.
+    /// at the target. An error means that the device is lost and the state of launches in flight is
+    /// unknown.
     virtual caf::error take_ended(std::vector<std::uint64_t>& numbers) = 0;
 
-    /// Why the device is of no use any more; empty while it is.
+    /// Why the device is lost; empty while it works.
     virtual caf::error lost() = 0;
 };
 

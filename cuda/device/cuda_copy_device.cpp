@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The GPU behind copy_device: the only calls of the CUDA runtime on the way of a transfer.
+// The GPU behind copy_device: makes all calls of the CUDA runtime in the path of a transfer.
 #include "cuda/device/cuda_copy_device.hpp"
 
 #include "cuda/device/current_device.hpp"
@@ -20,7 +20,7 @@ namespace {
 
 constexpr std::size_t plan_memory_bytes_min = std::size_t{64} << 10;
 
-/// A plan's place on both sides of the upload.
+/// Memory for a plan on both sides of the upload.
 struct plan_memory {
     unique_pinned_memory pinned;
     unique_device_memory device;
@@ -40,7 +40,7 @@ struct plan_on_gpu : uploaded_plan {
     plan_memory memory;
     std::size_t bytes;
     gpu& owner;
-    /// Recorded behind the upload in the first lane; the others wait for it.
+    /// Recorded after the upload in the first lane; the other lanes wait for it.
     unique_event up;
     std::array<bool, copy_lane_count> knows_it_is_up{};
 };
@@ -49,7 +49,7 @@ class gpu : public copy_device {
 public:
     static caf::expected<std::unique_ptr<copy_device>> make(cuda_copy_device_options);
 
-    /// Not before everything launched has ended, unless the device is lost.
+    /// Destroy only after everything launched has ended, unless the device is lost.
     ~gpu() override {
         for (auto& x : lanes_)
             if (!lost_ && x.stream)
@@ -149,7 +149,8 @@ caf::error gpu::open() {
     return {};
 }
 
-/// An error after which another harmless call fails too stays for the life of the process.
+/// Turns a status into an error. If a harmless call fails too, the error is permanent for this
+/// process and the device is lost.
 caf::error gpu::checked(const char* call, cudaError_t status) {
     if (status == cudaSuccess)
         return {};
@@ -211,8 +212,8 @@ caf::expected<unique_event> gpu::take_event() {
     return event;
 }
 
-/// Right before a plan's first launch in a lane: memory that is given back has no upload on its
-/// way.
+/// Makes the plan available in a lane, just before its first launch there. So memory that is given
+/// back never has an upload under way.
 caf::error gpu::bring_up(plan_on_gpu& plan, copy_lane where) {
     if (std::exchange(plan.knows_it_is_up[static_cast<std::size_t>(where)], true))
         return {};
@@ -223,7 +224,7 @@ caf::error gpu::bring_up(plan_on_gpu& plan, copy_lane where) {
                              cudaMemcpyAsync(plan.memory.device.get(), plan.memory.pinned.get(),
                                              plan.bytes, cudaMemcpyHostToDevice, stream)))
         return error;
-    if (where == copy_lane::express) // one launch
+    if (where == copy_lane::express) // the only launch: no other lane waits for it
         return {};
     auto event = take_event();
     if (!event)
@@ -232,7 +233,8 @@ caf::error gpu::bring_up(plan_on_gpu& plan, copy_lane where) {
     return checked("cudaEventRecord", cudaEventRecord(plan.up.get(), stream));
 }
 
-/// A quarter for the express lane while it is in use, the rest in halves.
+/// Multiprocessors of a lane: a quarter for the express lane while it is in use; the bulk lanes
+/// share the rest equally.
 std::uint32_t gpu::blocks_for(copy_lane which) {
     const auto quarter = std::max(1u, options_.multiprocessors / 4);
     if (which == copy_lane::express)
@@ -258,12 +260,12 @@ caf::error gpu::launch(uploaded_plan& uploaded, std::uint64_t first_unit, std::u
                         launch_copy(plan.on_device, first_unit, unit_count, grid, to.stream.get()));
     }
     if (error) {
-        (void)cudaStreamSynchronize(to.stream.get()); // its upload may be on its way
+        (void)cudaStreamSynchronize(to.stream.get()); // its upload may be under way
         return error;
     }
-    // From here on the kernel runs: without an event its end would stay unknown.
+    // The kernel is running: without an event its end would stay unknown.
     if (auto refused = checked("cudaEventRecord", cudaEventRecord(event->get(), to.stream.get()))) {
-        lost_ = refused; // told by take_ended(): this launch counts as in flight
+        lost_ = refused; // reported by take_ended(): this launch counts as in flight
         return {};
     }
     to.in_flight.push_back({number, std::move(*event)});

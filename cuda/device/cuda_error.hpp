@@ -11,7 +11,7 @@
 
 namespace kvferry {
 
-/// "call: cudaErrorName: text". Forgets the thread's last error, which is this one.
+/// "call: cudaErrorName: text". Clears the thread's last error, which is this one.
 inline caf::error cuda_error(std::string_view call, cudaError_t status) {
     (void)cudaGetLastError();
     return make_error(errc::cuda_failed, std::string{call} + ": " + cudaGetErrorName(status) + ": "

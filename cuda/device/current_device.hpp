@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// The runtime keeps a current device per thread; callers' threads keep theirs. Needs the toolkit's
-// headers.
+// Protects the current device that the runtime keeps per thread. Needs the toolkit's headers.
 #pragma once
 
 #include <cuda_runtime_api.h>
 
 namespace kvferry {
 
-/// The thread's current device, put back at the end.
+/// Restores the thread's current device at the end.
 class current_device_guard {
 public:
     current_device_guard() : known_(cudaGetDevice(&ordinal_) == cudaSuccess) {}

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// CUDA objects with exactly one owner. Made on the calling thread's current device; they go from
+// CUDA objects with exactly one owner. Made on the calling thread's current device; may be freed on
 // any thread. Needs the toolkit's headers.
 #pragma once
 
@@ -18,11 +18,11 @@ struct stream_deleter {
 struct event_deleter {
     void operator()(cudaEvent_t event) const noexcept { (void)cudaEventDestroy(event); }
 };
-/// Waits for the device: nothing to do while others work on it.
+/// cudaFree waits for the device: do not free while others use it.
 struct device_memory_deleter {
     void operator()(std::byte* memory) const noexcept { (void)cudaFree(memory); }
 };
-/// Waits for the device as well.
+/// cudaFreeHost waits for the device as well.
 struct pinned_memory_deleter {
     void operator()(std::byte* memory) const noexcept { (void)cudaFreeHost(memory); }
 };
@@ -41,7 +41,7 @@ inline caf::expected<unique_stream> make_stream() {
     return unique_stream{stream};
 }
 
-/// For polling; it keeps no time.
+/// For polling; without timing.
 inline caf::expected<unique_event> make_event() {
     cudaEvent_t event = nullptr;
     if (auto status = cudaEventCreateWithFlags(&event, cudaEventDisableTiming);

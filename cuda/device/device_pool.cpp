@@ -58,7 +58,7 @@ private:
         if (status == cudaSuccess)
             status = cudaMemcpy(to, from, bytes, kind);
         if (status == cudaSuccess)
-            status = cudaDeviceSynchronize(); // a copy to a device may end behind the call
+            status = cudaDeviceSynchronize(); // a copy to a device may end after the call returns
         return status == cudaSuccess ? caf::error{} : cuda_error("cudaMemcpy", status);
     }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cache memory on a device for programs that are no inference engine: allocated, filled and read by
+// Cache memory on a device for programs other than inference engines: allocated, filled and read by
 // the runtime's plain calls. Includes nothing of the toolkit.
 #pragma once
 
@@ -13,7 +13,7 @@
 
 namespace kvferry {
 
-/// Any thread may use it. Every call waits for the device.
+/// May be used from any thread. Every call waits for the device.
 class device_pool {
 public:
     virtual ~device_pool() = default;
@@ -22,13 +22,13 @@ public:
     virtual std::uint64_t bytes() const = 0;
     virtual int device() const = 0;
 
-    /// Host to device, and back; [offset, offset + size) lies in the pool.
+    /// Copies host to device, and back; [offset, offset + size) must lie in the pool.
     virtual caf::error write(std::uint64_t offset_bytes, std::span<const std::byte>) = 0;
     virtual caf::error read(std::uint64_t offset_bytes, std::span<std::byte>) const = 0;
-    /// All bytes zero.
+    /// Sets all bytes to zero.
     virtual caf::error clear() = 0;
 
-    /// As another process is told about it.
+    /// The description for other processes.
     virtual caf::expected<memory_region> region() const = 0;
 };
 
@@ -39,21 +39,21 @@ struct copy_end {
     std::uint64_t bytes = 0;
 };
 
-/// One plain copy by the driver between two pools: what transfers are compared with.
+/// One plain copy by the driver between two pools: the baseline for transfers.
 class pool_copy {
 public:
     virtual ~pool_copy() = default;
 
-    /// The first `bytes` of the one pool become the first of the other; blocks until they have.
+    /// Copies the first `bytes` of the source to the target; blocks until done.
     virtual caf::error run(std::uint64_t bytes) = 0;
 };
 
-/// Maps memory of other processes and pins host memory for as long as the result lives; copies by
-/// `device`.
+/// Makes a copy that `device` carries out. Maps memory of other processes and pins host memory for
+/// as long as the result lives.
 caf::expected<std::unique_ptr<pool_copy>> make_pool_copy(int device, const copy_end& source,
                                                          const copy_end& target);
 
-/// Memory of cudaMalloc. unsupported without a device or without CUDA in this build,
+/// Allocates with cudaMalloc. unsupported without a device or without CUDA in this build,
 /// registration_failed when there is not enough memory.
 caf::expected<std::unique_ptr<device_pool>> make_device_pool(int ordinal, std::uint64_t bytes);
 

@@ -50,7 +50,7 @@ std::string loader_error() {
     return text ? text : "no reason given";
 }
 
-/// An empty text, or why the driver is of no use.
+/// Loads the driver. Returns an empty text, or why the driver cannot be used.
 std::string load(driver& into) {
     into.library.reset(::dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL));
     if (!into.library)
@@ -131,7 +131,7 @@ cuda_probe_result cuda_probe() {
     result.reason = load(found);
     if (!result.reason.empty())
         return result;
-    // The driver stays loaded for good: a process that has initialized it cannot take that back.
+    // The driver stays loaded: a process cannot undo its initialization.
     auto* kept = found.library.release();
     (void)kept;
     (void)found.driver_get_version(&result.driver_version);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Is there a GPU, and which? Asks the driver that the process finds at run time; built everywhere,
-// and a program that calls it starts on machines that have neither driver nor toolkit.
+// Finds the GPUs of this machine. Asks the driver that the process finds at run time; built
+// everywhere, and a program that calls it starts on machines that have neither driver nor toolkit.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 namespace kvferry {
 
 struct cuda_device {
-    /// As CUDA counts in this process (CUDA_VISIBLE_DEVICES applies).
+    /// CUDA's ordinal in this process (CUDA_VISIBLE_DEVICES applies).
     int ordinal = 0;
     std::string name;
     std::uint64_t memory_bytes = 0;
@@ -26,17 +26,17 @@ struct cuda_device {
 struct cuda_probe_result {
     /// There is at least one device; `reason` is empty.
     bool available = false;
-    /// Why there is none: "libcuda.so.1 was not found ...", "no device", "cuInit: ...".
+    /// Why no device is available: "libcuda.so.1 was not found ...", "no device", "cuInit: ...".
     std::string reason;
     /// 13000 for 13.0; 0 without a driver.
     int driver_version = 0;
-    /// Whether this build holds the kernels; without them devices are seen and not used.
+    /// Whether this build contains the kernels; without them devices are seen but not used.
     bool built_in = false;
     std::vector<cuda_device> devices;
 };
 
-/// Makes no context and allocates nothing on a device. The first call loads the driver (some 100
-/// ms).
+/// Probes the devices. Makes no context and allocates nothing on a device. The first call loads the
+/// driver (some 100 ms).
 cuda_probe_result cuda_probe();
 
 } // namespace kvferry

@@ -12,7 +12,7 @@ namespace kvferry {
 
 namespace {
 
-/// A small grid: enough of it to go through all of the kernel's arithmetic.
+/// A small grid: large enough to use all of the kernel's arithmetic.
 constexpr std::uint32_t warps = 3;
 constexpr std::uint32_t lanes = 4;
 

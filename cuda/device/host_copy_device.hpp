@@ -9,9 +9,8 @@
 
 namespace kvferry {
 
-/// Serves tests and the simulation of cuda_io; on a machine without CUDA, real transfers take
-/// copy_io. Copies one launch for each take_ended(), so that work is in flight as it is on a
-/// device.
+/// For tests and the simulation of cuda_io; on a machine without CUDA, real transfers use copy_io.
+/// Each take_ended() copies one launch, so that work is in flight as on a device.
 class host_copy_device : public copy_device {
 public:
     const std::string& name() const override { return name_; }

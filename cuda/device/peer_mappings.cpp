@@ -35,7 +35,7 @@ struct allocation {
     std::size_t bytes = 0;
 };
 
-/// The runtime has no call for it.
+/// Asks the driver: the runtime has no call for this.
 caf::expected<allocation> allocation_of(const std::byte* address) {
     void* entry = nullptr;
     cudaDriverEntryPointQueryResult found{};

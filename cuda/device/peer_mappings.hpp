@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Memory across processes and devices: handles of own allocations, mappings of peers' allocations,
-// pinned host memory. One device's view; used on the thread of its actor.
+// pinned host memory. Serves one device; used on the thread of its actor.
 #pragma once
 
 #include "messages/errors.hpp"
@@ -11,14 +11,14 @@
 
 namespace kvferry {
 
-/// Lets kernels of device `from` address the memory of device `to`; once is enough.
+/// Lets kernels of device `from` address the memory of device `to`; one call is enough.
 caf::error enable_peer(int from, int to);
 
 /// registration_failed when [base, base + bytes) is not inside one allocation.
 caf::expected<device_export> export_allocation(std::byte* base, std::uint64_t bytes, int ordinal);
 
-/// The driver opens a handle once per process and device, so that regions of one allocation share
-/// their mapping.
+/// Mappings of peers' allocations. The driver opens a handle only once per process and device, so
+/// regions of one allocation share their mapping.
 class peer_mappings {
 public:
     explicit peer_mappings(int ordinal) : ordinal_(ordinal) {}
@@ -26,11 +26,11 @@ public:
     peer_mappings& operator=(const peer_mappings&) = delete;
     ~peer_mappings();
 
-    /// Where kernels of the device find the region. unsupported with the obstacle that its owner
-    /// told, cuda_failed when the driver refuses.
+    /// The region's address for kernels of the device. unsupported with the obstacle that its owner
+    /// reported, cuda_failed when the driver refuses.
     caf::expected<std::byte*> open(const memory_region&);
 
-    /// Once per success of open().
+    /// Call once per success of open().
     void close(const memory_region&);
 
 private:
@@ -51,7 +51,7 @@ public:
     host_pins& operator=(const host_pins&) = delete;
     ~host_pins();
 
-    /// Memory that somebody else has pinned stays theirs.
+    /// Memory that other code has pinned stays pinned and is not unpinned here.
     caf::error add(std::byte* base, std::uint64_t bytes);
     void remove(std::byte* base);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A process id would do on one machine, but not across containers, which number processes anew.
+// A random number, since containers on one machine may use the same process ids.
 #include "cuda/device/process_number.hpp"
 
 #include <random>

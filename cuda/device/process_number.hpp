@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which process memory belongs to: pointers into device memory are good everywhere inside it.
+// Identifies the process that owns memory: inside it, pointers into device memory are valid
+// everywhere.
 #pragma once
 
 #include <cstdint>
 
 namespace kvferry {
 
-/// Drawn once per process.
+/// Random, drawn once per process.
 std::uint64_t process_number();
 
 } // namespace kvferry

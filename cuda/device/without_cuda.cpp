@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a build without the CUDA toolkit says when it is asked for a device.
+// Answers of a build without the CUDA toolkit: unsupported.
 #include "cuda/device/cuda_copy_device.hpp"
 #include "cuda/device/device_pool.hpp"
 

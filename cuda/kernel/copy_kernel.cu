@@ -17,7 +17,7 @@ constexpr std::uint32_t block_threads_max = 1024;
 /// The calling thread's share of a launch.
 __device__ void copy_in_warps(const device_plan_view& plan, std::uint64_t first_unit,
                               std::uint64_t end_unit) {
-    // Few units spread over all blocks this way, instead of filling the first one.
+    // Spreads few units over all blocks, instead of filling the first one.
     const std::uint32_t warp = threadIdx.x / warp_threads * gridDim.x + blockIdx.x;
     const std::uint32_t warps = blockDim.x / warp_threads * gridDim.x;
     copy_share(plan, first_unit, end_unit, warp, warps, threadIdx.x % warp_threads, warp_threads);
@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(block_threads_max, 1)
     copy_in_warps(plan, first_unit, end_unit);
 }
 
-/// A short plan in the launch's own arguments.
+/// A short plan, passed in the launch's own arguments.
 struct plan_argument {
     alignas(16) std::byte bytes[argument_plan_bytes_max];
 };

@@ -22,16 +22,16 @@ struct launch_options {
 
 /// Copies units [first_unit, first_unit + unit_count) of a plan in device-readable memory, in the
 /// stream's order, on the calling thread's current device. Source and target must be addressable
-/// there. No units: no launch.
+/// there. Launches nothing when unit_count is 0.
 cudaError_t launch_copy(const device_plan_view&, std::uint64_t first_unit, std::uint64_t unit_count,
                         launch_options, cudaStream_t);
 
 /// The longest flat plan that fits into a launch.
 inline constexpr std::size_t argument_plan_bytes_max = 3584;
 
-/// Copies all of a plan in host memory, bands and pairs together no longer than
-/// argument_plan_bytes_max: it travels with the launch, nothing has to be uploaded before. The
-/// plan may go when the call returns. Otherwise as launch_copy.
+/// Copies all of a plan in host memory. Bands and pairs together must fit in
+/// argument_plan_bytes_max: they travel with the launch, so nothing is uploaded before. The plan
+/// may be freed when the call returns. Otherwise like launch_copy.
 cudaError_t launch_copy_of_argument(const device_plan_view&, launch_options, cudaStream_t);
 
 } // namespace kvferry

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// What one thread of a warp does with one unit of a plan: the copy kernel's whole body, in a form
-// that a processor runs as well, so that tests and the host twin execute the same lines.
+// What one thread of a warp does with one unit of a plan: the copy kernel's whole body. A processor
+// can run it too, so tests and the host twin execute the same lines.
 //
-// Threads of a warp do not talk to each other: thread `lane` of `lanes` copies words lane,
-// lane + lanes, ... Reads of a round are all issued before its first write.
+// Threads of a warp do not communicate: thread `lane` of `lanes` copies words lane, lane + lanes,
+// ... All reads of a round are issued before its first write.
 #pragma once
 
 #include "cuda/kernel/plan_address.hpp"
@@ -23,13 +23,13 @@
 
 namespace kvferry {
 
-// The two compilers have different word types: one program holds both forms under two names.
+// The two compilers have different word types; two namespaces let one program contain both forms.
 inline namespace KVFERRY_COMPILER {
 
 namespace copying {
 
-/// Reads that a thread keeps in flight: in one stretch, in scattered ones (whose addresses take
-/// registers too; more of either spills with 1024 threads a block), and at a stretch's ends.
+/// Reads that a thread keeps in flight: in one stretch, in scattered stretches (whose addresses
+/// need registers too), and at a stretch's ends. More of either spills with 1024 threads per block.
 inline constexpr int depth_together = 8;
 inline constexpr int depth_scattered = 4;
 inline constexpr int depth_ends = 1;
@@ -44,8 +44,8 @@ struct alignas(16) word_16 {
 using word_8 = std::uint64_t;
 #endif
 
-// Bytes pass through once: they should not displace what others keep in the caches. A device faults
-// on an access that is not aligned to its own size; the host form therefore ends the process there.
+// Bytes pass through once and should not displace other data in the caches. A device faults on an
+// access that is not aligned to its own size; the host form aborts the process instead.
 template <class Word>
 KVFERRY_HOST_DEVICE inline Word load(std::uint64_t address) {
 #if defined(__CUDA_ARCH__)
@@ -70,9 +70,9 @@ KVFERRY_HOST_DEVICE inline void store(std::uint64_t address, Word word) {
 #endif
 }
 
-/// Copies words 0 .. words - 1, which lie one after the other on both sides. A thread without a
-/// word of its own in a round reads its first one again and writes nothing: reads that depend on
-/// nothing need fewer registers than skipped ones.
+/// Copies words 0 .. words - 1, which are contiguous on both sides. A thread without a word in a
+/// round reads its first word again and writes nothing: unconditional reads need fewer registers
+/// than skipped ones.
 template <class Word, int Depth>
 KVFERRY_HOST_DEVICE inline void copy_together(device_stretch at, std::uint32_t words,
                                               std::uint32_t lane, std::uint32_t lanes) {
@@ -122,8 +122,8 @@ KVFERRY_HOST_DEVICE inline void copy_group(const device_plan_view& plan, const d
     }
 }
 
-/// A stretch of any size at any address: where both sides are equally aligned, the bytes before the
-/// first whole word and after the last one go one by one.
+/// Copies a stretch of any size at any address. Where both sides are equally aligned, only the
+/// bytes before the first whole word and after the last one go one by one.
 template <class Word>
 KVFERRY_HOST_DEVICE inline void copy_aligned_alike(device_stretch at, std::uint64_t bytes,
                                                    std::uint32_t lane, std::uint32_t lanes) {
@@ -156,7 +156,7 @@ KVFERRY_HOST_DEVICE inline void copy_stretch(device_stretch at, std::uint64_t by
 
 } // namespace copying
 
-/// The share of one thread in one unit of the plan's band `number`.
+/// One thread's share of one unit of the plan's band `number`.
 KVFERRY_HOST_DEVICE inline void copy_unit(const device_plan_view& plan, std::uint32_t number,
                                           std::uint64_t unit, std::uint32_t lane,
                                           std::uint32_t lanes) {
@@ -174,8 +174,8 @@ KVFERRY_HOST_DEVICE inline void copy_unit(const device_plan_view& plan, std::uin
         copying::copy_group<unsigned char>(plan, band, place, lane, lanes);
 }
 
-/// The share of one warp, `warp` of `warps`, in units [first_unit, end_unit) as thread `lane` does
-/// it.
+/// Thread `lane`'s part of the share of one warp, `warp` of `warps`, in units [first_unit,
+/// end_unit).
 KVFERRY_HOST_DEVICE inline void copy_share(const device_plan_view& plan, std::uint64_t first_unit,
                                            std::uint64_t end_unit, std::uint32_t warp,
                                            std::uint32_t warps, std::uint32_t lane,
@@ -184,7 +184,7 @@ KVFERRY_HOST_DEVICE inline void copy_share(const device_plan_view& plan, std::ui
     std::uint64_t end_of_band = 0;
     KVFERRY_NO_UNROLL
     for (std::uint64_t unit = first_unit + warp; unit < end_unit; unit += warps) {
-        if (unit >= end_of_band) { // mostly the band of the unit before
+        if (unit >= end_of_band) { // usually still the previous unit's band
             band = band_of(plan, unit, band);
             end_of_band = band_end(plan, band);
         }

@@ -30,7 +30,7 @@ std::uint32_t common_alignment(std::uint64_t bits) {
     return static_cast<std::uint32_t>(bits & (~bits + 1));
 }
 
-/// How the band's fragments are cut or put together.
+/// Decides how the band's fragments are cut or grouped into units.
 void set_units(device_band& band, std::uint32_t unit_bytes_max) {
     band.piece_bytes = band.fragment_bytes;
     if (band.fragment_bytes > unit_bytes_max) {

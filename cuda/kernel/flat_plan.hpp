@@ -9,8 +9,8 @@
 
 namespace kvferry {
 
-/// What one warp copies at a time. A warp that reads 16 bytes per thread and keeps eight reads in
-/// flight has 4 KiB on the way.
+/// Bytes that one warp copies at a time. A warp that reads 16 bytes per thread and keeps eight
+/// reads in flight has 4 KiB in flight.
 inline constexpr std::uint32_t unit_bytes_default = 4096;
 
 /// How much memory the flat form of a job needs.
@@ -21,7 +21,7 @@ struct flat_plan_size {
     std::size_t bytes() const { return bands * sizeof(device_band) + pairs * sizeof(device_pair); }
 };
 
-/// Throws std::length_error when the job has more runs or pairs of slots than 32 bits count, and
+/// Throws std::length_error when the job's runs or slot pairs do not fit in 32-bit counters, and
 /// std::out_of_range when it names a pool that it does not have.
 flat_plan_size measure(const copy_job&);
 
@@ -30,7 +30,7 @@ flat_plan_size measure(const copy_job&);
 device_plan_view flatten(const copy_job&, std::byte* memory,
                          std::uint32_t unit_bytes_max = unit_bytes_default);
 
-/// The same plan where its memory was copied to, in this address space or another.
+/// The same plan after its memory was copied to `to`, in this address space or another.
 device_plan_view moved_to(device_plan_view, const std::byte* from, const std::byte* to);
 
 } // namespace kvferry

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where the n-th unit of a copy plan lies: arithmetic for host and device alike, over a flat form
-// of the plan that fits into one small upload. Nothing but the standard library in here.
+// Where the n-th unit of a copy plan lies: arithmetic for host and device, over a flat form of the
+// plan that fits into one small upload. Uses only the standard library.
 //
-// Fragments of one run of one part have one size; they make a band, ordered by pair of slots, then
-// by index in the run. A unit is what one warp copies at a time: one piece of a long fragment, or a
-// group of short fragments of one band. Units are numbered through all bands.
+// Fragments of one run of one part have the same size. They form a band, ordered by pair of slots,
+// then by index in the run. A unit is what one warp copies at a time: one piece of a long fragment,
+// or a group of short fragments of one band. Units are numbered across all bands.
 #pragma once
 
 #include <cstdint>
@@ -22,7 +22,7 @@ struct device_band {
     /// Number of its first unit, and the plan's bytes before it.
     std::uint64_t first_unit = 0;
     std::uint64_t bytes_before = 0;
-    /// Of the first fragment in slot 0.
+    /// Addresses of the first fragment in slot 0.
     std::uint64_t source_address = 0;
     std::uint64_t target_address = 0;
     std::uint64_t source_slot_stride_bytes = 0;
@@ -31,10 +31,10 @@ struct device_band {
     std::uint64_t target_stride_bytes = 0;
     std::uint64_t fragment_bytes = 0;
     std::uint64_t fragments = 0;
-    /// A long fragment makes this many units of piece_bytes, the last of what is left.
+    /// A long fragment makes this many units of piece_bytes; the last unit gets the remainder.
     std::uint64_t pieces = 1;
     std::uint64_t piece_bytes = 0;
-    /// That many short fragments make a unit; 1 when fragments are cut into pieces.
+    /// Number of short fragments in a unit; 1 when fragments are cut into pieces.
     std::uint32_t group = 1;
     /// Fragments in one pair of slots.
     std::uint32_t count = 1;
@@ -48,7 +48,7 @@ struct device_pair {
     std::uint32_t target = 0;
 };
 
-/// The flat plan as whoever executes it sees it; points into memory that it does not own.
+/// The flat plan as its executor sees it; points into memory that it does not own.
 struct device_plan_view {
     const device_band* bands = nullptr;
     const device_pair* pairs = nullptr;
@@ -58,8 +58,8 @@ struct device_plan_view {
     std::uint64_t bytes = 0;
 };
 
-/// Which fragments a unit takes: `fragments` from the one at (pair, index) on, and of each the
-/// `bytes` at `offset_bytes`.
+/// The fragments of a unit: `fragments` of them, starting at (pair, index), and of each the `bytes`
+/// at `offset_bytes`.
 struct unit_place {
     std::uint64_t offset_bytes = 0;
     std::uint64_t bytes = 0;
@@ -81,7 +81,7 @@ KVFERRY_HOST_DEVICE inline std::uint64_t quotient(std::uint64_t a, std::uint64_t
     return a / b;
 }
 
-/// The band of a unit (below unit_count), looked for from band `from` on.
+/// The band of a unit (below unit_count); searches from band `from` on.
 KVFERRY_HOST_DEVICE inline std::uint32_t band_of(const device_plan_view& plan, std::uint64_t unit,
                                                  std::uint32_t from = 0) {
     std::uint32_t low = from;
@@ -102,7 +102,7 @@ KVFERRY_HOST_DEVICE inline std::uint64_t band_end(const device_plan_view& plan,
     return band + 1 < plan.band_count ? plan.bands[band + 1].first_unit : plan.unit_count;
 }
 
-/// `unit` lies in `band`.
+/// The fragments of `unit`, which must lie in `band`.
 KVFERRY_HOST_DEVICE inline unit_place place_of(const device_band& band, std::uint64_t unit) {
     const std::uint64_t number = unit - band.first_unit;
     const std::uint64_t group = band.pieces > 1 ? quotient(number, band.pieces) : number;
@@ -126,7 +126,7 @@ KVFERRY_HOST_DEVICE inline device_stretch stretch_of(const device_plan_view& pla
                                                      const unit_place& place, std::uint32_t k) {
     std::uint32_t pair = place.pair;
     std::uint32_t index =
-        place.index + k; // no wrap: groups are made only of counts that leave room
+        place.index + k; // cannot wrap: groups are made only where the count leaves room
     if (band.count == 1) {
         pair += index;
         index = 0;
@@ -154,8 +154,8 @@ KVFERRY_HOST_DEVICE inline std::uint64_t bytes_before(const device_plan_view& pl
            + (number - group * band.pieces) * band.piece_bytes;
 }
 
-/// End of the longest stretch of units from `first` on that is at most `bytes` long; at least one
-/// unit is taken.
+/// End of the longest range of units, from `first` on, with at most `bytes` bytes; at least one
+/// unit.
 inline std::uint64_t units_within(const device_plan_view& plan, std::uint64_t first,
                                   std::uint64_t bytes) {
     const std::uint64_t begin = bytes_before(plan, first);

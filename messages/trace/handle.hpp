@@ -2,17 +2,18 @@
 // The one way to handle a message and the one way to send one: traced, counted, and safe.
 //
 // handle() wraps a member function of an actor's state and keeps its exact signature. A handler
-// that throws ends that one operation: the exception becomes errc::handler_failed, is counted and
-// logged by the state's `handler_failed(error)` when it has one, and is the answer if a request
-// was asked. It never ends the actor, its loop or the actor system. ask() guards the handlers of
-// its answer in the same way.
+// that throws ends that one operation: the exception becomes errc::handler_failed, is counted, goes
+// to the state's `handler_failed(error)` if it has one, and is the answer if there is one to give.
+// It never ends the actor, its loop or the actor system. ask() guards the handlers of its answer in
+// the same way.
 #pragma once
 
 #include "messages/errors.hpp"
-#include "messages/local/type_ids.hpp"
+#include "messages/local/links.hpp"
 #include "messages/trace/log.hpp"
 #include "messages/trace/trace.hpp"
 #include "messages/trace/trace_actor.hpp"
+#include "messages/type_ids.hpp"
 #include "messages/wire/protocol.hpp"
 
 #include <caf/detail/type_traits.hpp>
@@ -31,7 +32,7 @@ namespace kvferry {
 
 namespace detail {
 
-/// The message's name as protocol, logs and diagrams have it: without its namespace.
+/// The message's name as protocol, logs and diagrams show it: without its namespace.
 template <class Message>
 constexpr std::string_view message_name() {
     constexpr auto name = caf::type_name_v<std::decay_t<Message>>;
@@ -62,12 +63,12 @@ trace::event about(const Message& x) {
     result.message = message_name<Message>().data();
     if (const auto* header = header_in(x)) {
         result.rid = header->request.value;
-        result.attempt = header->session.value;
+        result.attempt = header->attempt.value;
     } else {
         if constexpr (requires { x.request.value; })
             result.rid = x.request.value;
-        if constexpr (requires { x.session.value; })
-            result.attempt = x.session.value;
+        if constexpr (requires { x.attempt.value; })
+            result.attempt = x.attempt.value;
     }
     return result;
 }
@@ -84,7 +85,7 @@ inline void record_at_actor(trace::event x, const char* actor, trace::instant wh
     trace::record(x);
 }
 
-/// Calls `send` and records it as it was before the call: the receiver may be faster than this
+/// Calls `send` and records it with the time before the call: the receiver may be faster than this
 /// thread.
 template <class Send>
 void record_sending(trace::event x, const char* actor, caf::actor_id id, trace::instant what,
@@ -122,7 +123,8 @@ inline void report_throw_in_answer(const char* who, const char* what) {
     logger().error("{} failed on an answer: {}", who, what);
 }
 
-/// A function with the same signature that lets nothing out: CAF would end the actor.
+/// A function with the same signature that lets no exception out, for which CAF would end the
+/// actor.
 template <class Function, class Arguments>
 struct guarded;
 
@@ -152,7 +154,7 @@ auto guard(const char* who, Function function, const trace::event& question) {
 
 } // namespace detail
 
-/// A message leaves for, or has come from, another rank.
+/// Records a message that leaves for, or has come from, another rank.
 template <class Self>
 void record_wire(Self* self, trace::instant what, const wire_message& message) {
     const auto& header = header_of(message);
@@ -161,14 +163,15 @@ void record_wire(Self* self, trace::instant what, const wire_message& message) {
     x.actor_id = static_cast<std::uint32_t>(self->id());
     x.message = name_of(message).data();
     x.rid = header.request.value;
-    x.attempt = header.session.value;
+    x.attempt = header.attempt.value;
     x.key = header.trace.parent;
     x.what = what;
     x.ticks = trace::now();
     trace::record(x);
 }
 
-/// An I/O operation begins or ends; `how` is what it does by which route, `bytes` what it moved.
+/// Records that an I/O operation begins or ends; `how` says what it does and by which route,
+/// `bytes` how much it moved.
 template <class Self>
 void record_io(Self* self, trace::instant what, const char* how, std::uint64_t operation,
                std::uint64_t bytes = 0, std::uint64_t rid = 0) {
@@ -209,7 +212,7 @@ auto handle(State* state, Result (Base::*method)(Message)) {
     };
 }
 
-/// Sends a message from actor `self`; nobody answers. Without a target it does nothing.
+/// Sends a message from actor `self` and expects no answer. Without a target it does nothing.
 template <class Self, class Handle, class Message>
 void tell(Self* self, const Handle& to, Message message) {
     if (!to)
@@ -221,7 +224,7 @@ void tell(Self* self, const Handle& to, Message message) {
                            });
 }
 
-/// Sends a message from code that is no actor (a host's thread, a callback).
+/// Sends a message from code outside of actors (a host's thread, a callback).
 template <class Handle, class Message>
 void tell_from_outside(const Handle& to, Message message) {
     if (!to)
@@ -239,7 +242,7 @@ public:
     asked(Response response, const char* who, const trace::event& question)
         : response_(std::move(response)), who_(who), question_(question) {}
 
-    /// One of the two runs, once. What it throws is counted and logged; the actor lives on.
+    /// Runs one of the two, once. An exception of it is counted and logged; the actor lives on.
     template <class Answered, class Failed>
     void then(Answered answered, Failed failed) && {
         std::move(response_).then(detail::guard(who_, std::move(answered), question_),
@@ -252,8 +255,8 @@ private:
     trace::event question_;
 };
 
-/// Asks; the caller adds .then(answered, failed). The asked actor answers or is gone: deadlines are
-/// kept by the actors that answer, so that no timer is left behind.
+/// Asks; the caller adds .then(answered, failed). The asked actor answers or ends. The actors that
+/// answer keep the deadlines, so that no timer is left behind.
 template <class Self, class Handle, class Message>
 auto ask(Self* self, const Handle& to, Message message) {
     auto question = detail::about(message);

@@ -15,10 +15,10 @@ namespace kvferry {
 
 namespace {
 
-/// No value: no such name.
+/// nullopt: the name is unknown.
 std::optional<spdlog::level::level_enum> level_named(std::string_view name) {
     const auto level = spdlog::level::from_str(std::string{name});
-    if (level == spdlog::level::off && name != "off") // what spdlog makes of all other texts
+    if (level == spdlog::level::off && name != "off") // spdlog's answer to unknown names
         return {};
     return level;
 }
@@ -26,10 +26,10 @@ std::optional<spdlog::level::level_enum> level_named(std::string_view name) {
 caf::error unknown_level(std::string_view name) {
     return make_error(errc::invalid_argument,
                       "log level '" + std::string{name.substr(0, 64)}
-                          + "' is none of trace, debug, info, warn, error, critical, off");
+                          + "' is not one of trace, debug, info, warn, error, critical, off");
 }
 
-/// Of our own, not in spdlog's registry: nothing that the host does there reaches it.
+/// Kept out of spdlog's registry, so that the host's calls there do not change it.
 std::shared_ptr<spdlog::logger> make_logger() {
     auto result = std::make_shared<spdlog::logger>(
         "kvferry", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());

@@ -2,7 +2,7 @@
 // Known bugs that the simulation can plant into the product's own code, to see that it finds them.
 //
 // Only kvferry-sim is built with KVFERRY_PLANTED_BUGS. Everywhere else planted() is a constant, and
-// the compiler removes what stands behind it.
+// the compiler removes the code that it guards.
 #pragma once
 
 #include <cstdint>

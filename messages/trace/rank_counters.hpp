@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a rank counts in passing: messages between ranks that changed nothing, by why, and actors
-// that died. Its links, its sender and receiver and their sessions write, its statistics read.
+// What a rank counts: messages of other ranks that it ignored, by reason, and actors that died. Its
+// links, sender, receiver and sessions count; its statistics read.
 #pragma once
 
 #include <array>
@@ -17,25 +17,25 @@ enum class ignored : std::uint8_t {
     duplicate,
     /// Numbered by a former link of the same two ranks, or answers a former dial.
     former_link,
-    /// For or of a former process.
+    /// For or of a former incarnation.
     stale_incarnation,
     /// About a request, before the link's handshake was done.
     early,
     /// After the end of the link or session that it is for.
     late,
-    /// Known to the codec, but no part of the conversation between two ranks.
+    /// A valid message that does not belong between two ranks.
     unexpected,
     /// Its link has ended meanwhile.
     no_link,
     /// No session of that rid or attempt.
     no_session,
-    /// From a rank that is in no cohort of the session, or in another's name.
+    /// From a rank outside the session's cohorts, or in another rank's name.
     foreign_rank,
-    /// Of another attempt than the one that is bound.
+    /// Of an attempt other than the bound one.
     foreign_attempt,
     /// A report about a slice that its writer was not asked for.
     unasked,
-    /// A report that cannot be true beside former ones.
+    /// A report that contradicts earlier ones.
     contradiction,
     /// For a session that died.
     session_died,
@@ -47,7 +47,7 @@ public:
         counts_[static_cast<std::size_t>(why)].fetch_add(1, std::memory_order_relaxed);
     }
 
-    /// A session, link, sender or receiver ended otherwise than it should.
+    /// Sessions, links, senders and receivers that died.
     std::atomic<std::uint64_t> actors_died{0};
 
     /// Adds those that are not 0 to a table by name.
@@ -66,7 +66,7 @@ private:
     std::array<std::atomic<std::uint64_t>, names.size()> counts_{};
 };
 
-/// Null where nobody reads them.
+/// Null where nothing is counted.
 using rank_counters_ptr = std::shared_ptr<rank_counters>;
 
 inline void count(const rank_counters_ptr& where, ignored why) {

@@ -22,9 +22,9 @@ namespace {
 constexpr std::size_t words_per_event = sizeof(event) / sizeof(std::uint64_t);
 using event_words = std::array<std::uint64_t, words_per_event>;
 
-/// Written by its thread only. A reader takes what it likes and then looks which of it may have
-/// been overwritten meanwhile; hence single words, so that it reads old or new values, never torn
-/// ones.
+/// Only its own thread writes. A reader copies events first and then drops those that may have been
+/// overwritten meanwhile. Events are copied word by word, so that each word is old or new, never
+/// torn.
 struct ring {
     explicit ring(std::size_t size) : events(new event_words[size]), capacity(size) {}
 
@@ -56,10 +56,10 @@ constinit std::atomic<std::uint64_t (*)()> virtual_clock{nullptr};
 constinit std::atomic<bool> enabled{true};
 constinit std::atomic<std::size_t> kept_events{ring_events};
 constinit thread_local ring* mine = nullptr;
-/// What is recorded after the ring is gone has no place any more.
+/// True once the thread's ring is gone: later events are dropped.
 constinit thread_local bool over = false;
 
-/// Takes the ring out when the thread ends; what it holds can still be collected.
+/// Moves the ring to `ended` when the thread ends; its events can still be collected.
 struct ring_owner {
     std::shared_ptr<ring> held;
 
@@ -93,8 +93,8 @@ std::uint64_t monotonic_ns() noexcept {
            + static_cast<std::uint64_t>(now.tv_nsec);
 }
 
-/// From `first` on, what is still there; `first` becomes the next one to read. Returns what is
-/// lost. `writing`: by another thread, meanwhile.
+/// Appends the events from `first` on that are still there; `first` becomes the next one to read.
+/// Returns how many are lost. `writing`: another thread may write meanwhile.
 std::uint64_t read(ring& from, std::uint64_t& first, std::vector<event>& into, bool writing) {
     const auto end = std::atomic_ref{from.recorded}.load(std::memory_order_acquire);
     const auto oldest = end < from.capacity ? 0 : end - from.capacity;
@@ -163,8 +163,8 @@ clock_pair clock_now() noexcept {
         const auto nanoseconds = now();
         return {nanoseconds, nanoseconds};
     }
-    // One clock is read after the other: of a few tries the one counts that nothing came between,
-    // or a thread that loses its processor here would put all events of its process aside.
+    // The clocks are read one after the other. The fastest of a few tries counts: a thread that
+    // loses its processor between the reads would shift all events of its process.
     constexpr int tries = 5;
     clock_pair result;
     auto least = ~std::uint64_t{0};

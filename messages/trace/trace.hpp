@@ -10,8 +10,8 @@
 
 namespace kvferry::trace {
 
-/// The instants of messages, of I/O operations and of actors. Numbers stand in recordings: append
-/// only.
+/// The instants of messages, of I/O operations and of actors. Recordings contain the numbers:
+/// append only.
 enum class instant : std::uint8_t {
     sent = 0,
     dequeued = 1,
@@ -39,8 +39,8 @@ struct event {
     const char* message = "";
     std::uint64_t rid = 0;
     std::uint64_t attempt = 0;
-    /// Tells what belongs together. Of a message inside a process: one value from sent to done,
-    /// used again afterwards; 0: not known.
+    /// Equal for events that belong together. A message inside a process has one value from sent to
+    /// done, which is used again afterwards; 0: unknown.
     std::uint64_t key = 0;
     /// CAF's ids, cut to 32 bits: the actor where it happened, and the one it is sent to.
     std::uint32_t actor_id = 0;
@@ -59,13 +59,14 @@ inline constexpr std::size_t ring_events_recorded = 16 * ring_events;
 /// Ticks of events; on x86 the time-stamp counter. `clock_now` relates them to CLOCK_MONOTONIC.
 std::uint64_t now() noexcept;
 
-/// All events of the process take their ticks, nanoseconds then, from this; null: the real clock.
+/// All events of the process take their ticks from this clock, in nanoseconds; null: the real
+/// clock.
 void use_clock(std::uint64_t (*virtual_nanoseconds)()) noexcept;
 
 /// Off: record() returns at once. Only for measuring what recording costs.
 void enable(bool) noexcept;
 
-/// Threads that record for the first time from now on keep so many events, a power of two.
+/// Threads that record for the first time from now on keep this many events; a power of two.
 void keep_events(std::size_t) noexcept;
 
 /// Records on the calling thread; never blocks, allocates in a thread's first call only.
@@ -77,10 +78,11 @@ struct clock_pair {
     std::uint64_t monotonic_ns = 0;
 };
 clock_pair clock_now() noexcept;
-/// When the process's first event was recorded: with a later pair it tells how fast ticks go.
+/// The clocks at the process's first event; with a later pair they give the rate of the ticks.
 clock_pair first_clock() noexcept;
 
-/// What this thread is for: "context/0" and "loop". Threads without it belong to the process.
+/// Says which rank and role the calling thread serves: "context/0" and "loop". Unnamed threads
+/// belong to the process.
 void name_thread(std::string rank, std::string role);
 
 /// What the calling thread recorded, oldest first, and how many events were overwritten.

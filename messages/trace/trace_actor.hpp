@@ -11,8 +11,8 @@ namespace kvferry::trace {
 /// Set while a resident actor runs; null for actors without a home, whose events have no ids.
 inline constinit thread_local const caf::local_actor* running_actor = nullptr;
 
-/// The last mail that this thread put into a resident's mailbox. An address names it until it has
-/// been handled.
+/// The last mail that this thread put into a resident's mailbox. Its address identifies it until it
+/// has been handled.
 struct delivery {
     const caf::mailbox_element* mail = nullptr;
     caf::actor_id to = 0;

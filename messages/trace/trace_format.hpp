@@ -14,12 +14,12 @@
 namespace kvferry::trace {
 
 inline constexpr std::string_view recording_magic = "kvftrace";
-/// Raised with every change of what a reader of the former version would misread.
+/// Raised with every change that a reader of the former version would misread.
 inline constexpr std::uint32_t recording_version = 1;
 
-/// Why a recording ends that answers `why`: a look at the rings.
+/// Ends a recording that answers one question (`why`, `sessions`).
 inline constexpr std::string_view ended_asked = "asked why";
-/// Why one ends whose process ended in order.
+/// Ends a recording whose process ended in order.
 inline constexpr std::string_view ended_complete = "complete";
 
 /// What a block holds. A reader skips kinds that it does not know.
@@ -30,7 +30,7 @@ enum class block : std::uint8_t {
     clock = 4,
     events = 5,
     end = 6,
-    /// The process ran before: what happened until then is missing.
+    /// The process was running already: what happened before is missing.
     joined = 7,
     session = 8,
     rank = 9,
@@ -49,19 +49,19 @@ struct rank_record {
 struct session_record {
     struct wait {
         std::string what;
-        /// Who must act: an actor by its name in traces or "host", and its rank when that is
-        /// another.
+        /// Who must act: "host", or an actor by its name in traces; `rank` is set when it is on
+        /// another rank.
         std::string who;
         std::string rank;
     };
     std::string rank;
     /// "context" or "generation".
     std::string side;
-    /// "TRANSFERRING", ...; of a request without a session: "NONE".
+    /// "TRANSFERRING", ...; "NONE" for a request without a session.
     std::string state;
     std::uint64_t rid = 0;
     std::uint64_t attempt = 0;
-    /// When it was asked, and when it ends by itself; CLOCK_MONOTONIC, 0: never.
+    /// When it was asked, and when its deadline ends it; CLOCK_MONOTONIC, 0: never.
     std::uint64_t now_ns = 0;
     std::uint64_t deadline_ns = 0;
     std::vector<wait> waits;
@@ -71,10 +71,10 @@ struct session_record {
 inline constexpr std::size_t block_head_bytes = 1 + 4 + 8;
 inline constexpr std::size_t event_bytes = 57;
 
-/// FNV-1a over kind and payload; tells damage, not malice.
+/// FNV-1a over kind and payload; detects damage, not tampering.
 std::uint64_t checksum(std::uint8_t kind, const std::byte* data, std::size_t size) noexcept;
 
-/// Of one file: each call returns the bytes that come next.
+/// Encodes one file: each call returns the bytes that come next.
 class recording_encoder {
 public:
     /// `machine` is the same text for processes whose monotonic clocks are one clock.

@@ -2,7 +2,7 @@
 // The small host-side record that travels beside the KV cache: first token, draft tokens, counts.
 #pragma once
 
-#include "messages/values/inspect_enum.hpp"
+#include "messages/inspect_enum.hpp"
 
 #include <caf/byte_buffer.hpp>
 

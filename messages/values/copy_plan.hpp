@@ -54,8 +54,8 @@ struct copy_plan {
     std::uint64_t fragments = 0;
 };
 
-/// Where slot 0 of a pool is for whoever executes the plan: an address in this process for a
-/// copy, an address in the peer's process (inside its region number `region`) for a put.
+/// Where slot 0 of a pool is for the executor of the plan: an address in this process for a copy,
+/// an address in the peer's process (inside its region number `region`) for a put.
 struct pool_base {
     std::uint64_t slot0_address = 0;
     std::uint64_t slot_stride_bytes = 0;
@@ -76,9 +76,9 @@ struct copy_job {
     std::vector<pool_base> source_pools;
     std::vector<pool_base> target_pools;
     std::vector<std::shared_ptr<const void>> holds;
-    /// The targets lie in so much memory that no cache holds it: write past the caches.
+    /// The targets lie in more memory than the caches hold: bypass them.
     bool past_cache = false;
-    /// Where all of its sources lie, when a target that has mapped that memory may read it itself.
+    /// The memory that holds all sources, set when a target that has mapped it may read it itself.
     std::optional<shared_memory> source = {};
 };
 

@@ -36,11 +36,15 @@ using rid = strong_id<struct rid_tag>;
 /// Random number that an rx_session draws at birth; results echo it, cancels name it.
 using attempt = strong_id<struct attempt_tag>;
 
-/// Random number of one process start of one rank; a restarted rank is somebody else.
+/// Random number of one process start of one rank; a restarted rank has another one.
 using incarnation = strong_id<struct incarnation_tag>;
 
 /// Shared secret of a rank: a dialler shows it to prove that it was told about the rank.
 using link_token = strong_id<struct link_token_tag>;
+
+/// Number of one dial of a rank, never used twice by an incarnation: tells a new dial from a
+/// replay.
+using dial_id = strong_id<struct dial_id_tag>;
 
 /// Index of a rank inside its instance: pp_rank * tp_size * cp_size + tp_rank * cp_size + cp_rank.
 using rank_id = strong_id<struct rank_id_tag, std::uint32_t>;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Parsing of "host:port"; only IPv6 is left to the C library, which takes nothing but addresses.
+// Parsing of "host:port"; only IPv6 is left to the C library: inet_pton() accepts addresses only.
 #include "messages/values/info_endpoint.hpp"
 
 #include "messages/errors.hpp"
@@ -83,7 +83,7 @@ bool is_ipv6(std::string_view x) {
            && inet_pton(AF_INET6, std::string{x}.c_str(), &ignored) == 1;
 }
 
-/// Somebody else's text in a log line of ours: printable, and not longer than useful.
+/// Makes foreign text fit for a log line: printable and short.
 std::string shown(std::string_view text) {
     constexpr std::size_t shown_max = 80;
     std::string result;
@@ -95,7 +95,7 @@ std::string shown(std::string_view text) {
 caf::error refusal(std::string_view text, std::string_view what) {
     std::string result = "\"";
     result += shown(text);
-    result += "\" is no info endpoint: ";
+    result += "\" is not an info endpoint: ";
     result += what;
     result += "; write \"name:port\", \"1.2.3.4:port\" or \"[::1]:port\" with a port of 1..65535";
     return make_error(errc::invalid_argument, std::move(result));
@@ -109,12 +109,12 @@ caf::expected<info_endpoint> parse_info_endpoint(std::string_view text) {
         return refusal(text, "it has no port");
     const auto port = parse_number(text.substr(colon + 1), 65535);
     if (!port || *port == 0)
-        return refusal(text, "its port is no number from 1 to 65535");
+        return refusal(text, "its port is not a number from 1 to 65535");
     auto host = text.substr(0, colon);
     if (host.size() >= 2 && host.front() == '[' && host.back() == ']') {
         host = host.substr(1, host.size() - 2);
         if (!is_ipv6(host))
-            return refusal(text, "what stands in brackets is no IPv6 address");
+            return refusal(text, "the text in brackets is not an IPv6 address");
     } else if (!is_name_or_ipv4(host)) {
         return refusal(text, "its host is neither a name nor an IPv4 address");
     }

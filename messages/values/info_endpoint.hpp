@@ -4,7 +4,7 @@
 //
 //   endpoint = ( name | IPv4 | "[" IPv6 "]" ) ":" port
 //   name     = RFC 1123: labels of 1..63 letters, digits, inner hyphens, 253 in all; the last label
-//              is no number, decimal or hexadecimal (a resolver would take it for an address)
+//              is not a number, decimal or hexadecimal (a resolver would take it for an address)
 //   IPv4     = four decimal numbers 0..255 without leading zeros
 //   port     = 1..65535, decimal, without leading zeros
 //

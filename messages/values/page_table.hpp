@@ -4,7 +4,7 @@
 // Address rule of every consumer: pool.base_address + slot * pool.slot_stride_bytes + entry.offset.
 #pragma once
 
-#include "messages/values/inspect_enum.hpp"
+#include "messages/inspect_enum.hpp"
 
 #include <cstdint>
 #include <optional>

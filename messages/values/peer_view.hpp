@@ -16,7 +16,7 @@ namespace kvferry {
 
 /// One of the peer's regions, addressable in this process.
 struct mapped_region {
-    /// `device` of what the processor itself can address.
+    /// `device` of memory that the CPU itself can address.
     static constexpr int by_host = -1;
 
     /// Index into the peer's list of regions.
@@ -25,7 +25,7 @@ struct mapped_region {
     std::uint64_t bytes = 0;
     /// Keeps the mapping alive; copy jobs hold it too.
     std::shared_ptr<const void> mapping;
-    /// Ordinal of the device whose kernels can address it; then `base` is for them.
+    /// Ordinal of the device whose kernels can address it; `base` is then valid for them only.
     int device = by_host;
 };
 

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "messages/values/ids.hpp"
-#include "messages/values/inspect_enum.hpp"
+#include "messages/inspect_enum.hpp"
 #include "messages/values/page_table.hpp"
 
 #include <caf/byte_buffer.hpp>
@@ -49,7 +49,8 @@ enum class memory_kind : std::uint8_t {
 
 /// How memory on a device is reached from outside the worker that owns it; unused for host memory.
 struct device_export {
-    /// Drawn by the owner's process once: memory of the same process needs no mapping.
+    /// Random number that the owner's process draws once; memory of the same process needs no
+    /// mapping.
     std::uint64_t process = 0;
     /// "GPU-5b8c..." as the driver names it, the same in every process.
     std::string device;
@@ -92,7 +93,7 @@ struct rank_info {
     std::string instance;
     rank_id rank;
     std::uint32_t world_size = 1;
-    incarnation process;
+    kvferry::incarnation incarnation;
     parallelism layout;
     /// Missing until the host has registered its pools; a transfer without it is refused.
     std::optional<page_table> pages;
@@ -152,7 +153,7 @@ template <class Inspector>
 bool inspect(Inspector& f, rank_info& x) {
     return f.object(x).fields(
         f.field("instance", x.instance), f.field("rank", x.rank),
-        f.field("world_size", x.world_size), f.field("process", x.process),
+        f.field("world_size", x.world_size), f.field("incarnation", x.incarnation),
         f.field("layout", x.layout), f.field("pages", x.pages), f.field("accepts", x.accepts),
         f.field("fabric_address", x.fabric_address), f.field("machine", x.machine),
         f.field("host_link_name", x.host_link_name), f.field("token", x.token));

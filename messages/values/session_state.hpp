@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The two halves of a session's truth: its outcome, and what its writers may still touch.
+// The two halves of a session's state: its outcome, and what its writers may still touch.
 #pragma once
 
 #include "messages/errors.hpp"
@@ -33,7 +33,8 @@ enum class exposure : std::uint8_t {
     in_doubt = 3,
 };
 
-/// How a session that ends for this reason ends: cancelled when somebody wanted it to, else error.
+/// The outcome of a session that ends for this reason: `cancelled` when it was cancelled, else
+/// `error`.
 inline session_state outcome_of(const caf::error& reason) {
     return code_of(reason) == errc::cancelled ? session_state::cancelled : session_state::error;
 }

@@ -2,7 +2,7 @@
 // Encoding and decoding of frames; decoding picks the type from wire_message, nothing else.
 #include "messages/wire/codec.hpp"
 
-#include "messages/local/type_ids.hpp"
+#include "messages/type_ids.hpp"
 
 #include <caf/binary_deserializer.hpp>
 #include <caf/binary_serializer.hpp>

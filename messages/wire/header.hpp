@@ -4,7 +4,7 @@
 
 #include "messages/limits.hpp"
 #include "messages/values/ids.hpp"
-#include "messages/values/inspect_enum.hpp"
+#include "messages/inspect_enum.hpp"
 
 #include <cstdint>
 #include <string>
@@ -19,7 +19,7 @@ struct send_piece {
     friend bool operator==(const send_piece&, const send_piece&) = default;
 };
 
-/// What a report or a chunk is about.
+/// What a message is about; none: about neither.
 enum class payload_kind : std::uint8_t { none = 0, kv = 1, aux = 2 };
 
 /// The side of a transfer; says which of two sessions with the same rid is meant.
@@ -49,7 +49,7 @@ struct message_header {
     incarnation sender;
     incarnation receiver;
     rid request;
-    attempt session;
+    kvferry::attempt attempt;
     /// Which receive(slice) of the rx_session.
     slice_index receive_slice;
     /// Which send(slice) of the tx_session.
@@ -100,7 +100,7 @@ template <class Inspector>
 bool inspect(Inspector& f, message_header& x) {
     return f.object(x).fields(f.field("version", x.version), f.field("sender", x.sender),
                               f.field("receiver", x.receiver), f.field("request", x.request),
-                              f.field("session", x.session),
+                              f.field("attempt", x.attempt),
                               f.field("receive_slice", x.receive_slice), f.field("piece", x.piece),
                               f.field("writer", x.writer), f.field("kind", x.kind),
                               f.field("sequence", x.sequence), f.field("trace", x.trace));

@@ -2,7 +2,7 @@
 // Names and headers of the messages between ranks, and texts of the vocabulary's values.
 #include "messages/wire/protocol.hpp"
 
-#include "messages/local/type_ids.hpp"
+#include "messages/type_ids.hpp"
 #include "messages/values/session_state.hpp"
 
 #include <array>
@@ -71,7 +71,7 @@ std::string describe(const rank_info& x) {
 }
 
 std::string describe(const message_header& x) {
-    return "rid " + to_string(x.request) + " attempt " + to_string(x.session) + " slice "
+    return "rid " + to_string(x.request) + " attempt " + to_string(x.attempt) + " slice "
            + to_string(x.receive_slice) + "/" + to_string(x.piece.index) + " writer "
            + to_string(x.writer) + " " + to_string(x.kind);
 }

@@ -23,6 +23,8 @@ namespace kvferry {
 /// instance's rank-info server (then without regions).
 struct register_rank_info {
     message_header header;
+    /// Unused towards a rank-info server.
+    dial_id dial;
     rank_info info;
     std::vector<memory_region> regions;
     /// The acceptor's link token, as the acceptor's rank info told it.
@@ -34,6 +36,8 @@ struct register_rank_info {
 /// The acceptor found the dialler compatible; data may be requested.
 struct rank_registered {
     message_header header;
+    /// The dial that is accepted.
+    dial_id dial;
 };
 
 /// REQUEST_INSTANCE_INFO. Asks a rank-info server for all ranks of its instance.
@@ -54,6 +58,8 @@ struct refused {
     /// The session that is refused; unused when a link or a question is refused.
     side to = side::generation;
     wire_error reason;
+    /// The dial that is refused; 0 when something else is.
+    dial_id dial = {};
 };
 
 /// The rank leaves in order; everything that still waits for it ends now.
@@ -62,7 +68,8 @@ struct termination {
     wire_error reason;
 };
 
-/// Are you alive; answered with the same nonce and `answer` set.
+/// Heartbeat of a link: asked by a rank that waits on a quiet link, answered with the same nonce
+/// and `answer` set.
 struct link_health {
     message_header header;
     std::uint64_t nonce = 0;
@@ -135,43 +142,10 @@ struct gone {
     wire_error reason;
 };
 
-// -- staged route ---------------------------------------------------------------------------
-
-/// A writer has gathered chunks of these sizes and asks for room.
-struct chunk_offer {
-    message_header header;
-    std::vector<std::uint64_t> chunk_bytes;
-};
-
-/// The receiver lends room for one chunk.
-struct chunk_grant {
-    message_header header;
-    std::uint32_t chunk = 0;
-    std::uint32_t region = 0;
-    std::uint64_t offset_bytes = 0;
-    std::uint64_t bytes = 0;
-};
-
-/// The chunk's bytes are visible in the lent room.
-struct chunk_written {
-    message_header header;
-    std::uint32_t chunk = 0;
-    std::uint64_t bytes = 0;
-};
-
-/// The receiver has scattered the chunk; the room is its own again.
-struct chunk_done {
-    message_header header;
-    std::uint32_t chunk = 0;
-    agent_result result = agent_result::success;
-    wire_error error;
-};
-
 /// The allow-list of the codec. A message's number on the wire is its place here: append only.
-using wire_message =
-    std::variant<register_rank_info, rank_registered, request_instance_info, instance_info, refused,
-                 termination, link_health, request_data, kv_agent_result, aux_agent_result,
-                 cancel_session, gone, chunk_offer, chunk_grant, chunk_written, chunk_done>;
+using wire_message = std::variant<register_rank_info, rank_registered, request_instance_info,
+                                  instance_info, refused, termination, link_health, request_data,
+                                  kv_agent_result, aux_agent_result, cancel_session, gone>;
 
 /// Protocol name of a message, as it stands in logs, traces and diagrams.
 std::string_view name_of(const wire_message&);
@@ -182,14 +156,14 @@ message_header& header_of(wire_message&);
 
 template <class Inspector>
 bool inspect(Inspector& f, register_rank_info& x) {
-    return f.object(x).fields(f.field("header", x.header), f.field("info", x.info),
-                              f.field("regions", x.regions), f.field("token", x.token),
-                              f.field("same_host", x.same_host));
+    return f.object(x).fields(f.field("header", x.header), f.field("dial", x.dial),
+                              f.field("info", x.info), f.field("regions", x.regions),
+                              f.field("token", x.token), f.field("same_host", x.same_host));
 }
 
 template <class Inspector>
 bool inspect(Inspector& f, rank_registered& x) {
-    return f.object(x).fields(f.field("header", x.header));
+    return f.object(x).fields(f.field("header", x.header), f.field("dial", x.dial));
 }
 
 template <class Inspector>
@@ -205,7 +179,7 @@ bool inspect(Inspector& f, instance_info& x) {
 template <class Inspector>
 bool inspect(Inspector& f, refused& x) {
     return f.object(x).fields(f.field("header", x.header), f.field("to", x.to),
-                              f.field("reason", x.reason));
+                              f.field("reason", x.reason), f.field("dial", x.dial));
 }
 
 template <class Inspector>
@@ -256,30 +230,6 @@ template <class Inspector>
 bool inspect(Inspector& f, gone& x) {
     return f.object(x).fields(f.field("header", x.header), f.field("to", x.to),
                               f.field("reason", x.reason));
-}
-
-template <class Inspector>
-bool inspect(Inspector& f, chunk_offer& x) {
-    return f.object(x).fields(f.field("header", x.header), f.field("chunk_bytes", x.chunk_bytes));
-}
-
-template <class Inspector>
-bool inspect(Inspector& f, chunk_grant& x) {
-    return f.object(x).fields(f.field("header", x.header), f.field("chunk", x.chunk),
-                              f.field("region", x.region), f.field("offset_bytes", x.offset_bytes),
-                              f.field("bytes", x.bytes));
-}
-
-template <class Inspector>
-bool inspect(Inspector& f, chunk_written& x) {
-    return f.object(x).fields(f.field("header", x.header), f.field("chunk", x.chunk),
-                              f.field("bytes", x.bytes));
-}
-
-template <class Inspector>
-bool inspect(Inspector& f, chunk_done& x) {
-    return f.object(x).fields(f.field("header", x.header), f.field("chunk", x.chunk),
-                              f.field("result", x.result), f.field("error", x.error));
 }
 
 } // namespace kvferry

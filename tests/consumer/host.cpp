@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The smallest host: starts a rank, says where it is found, stops it.
-#include <actors/host/runtime.hpp>
+#include <actors/kvferry.hpp>
 #include <iostream>
 
 int main() {

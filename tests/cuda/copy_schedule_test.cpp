@@ -59,7 +59,7 @@ TEST_CASE("copy_schedule: no more bytes and no more chunks are in flight than al
     CHECK(schedule.next());
     CHECK(schedule.next());
     CHECK_FALSE(schedule.next());
-    CHECK(schedule.ended(2).bytes == 4096); // in any order
+    CHECK(schedule.ended(2).bytes == 4096); // chunks may end in any order
     CHECK(schedule.next()->number == 3);
 
     copy_schedule few{{4096, 1u << 30, 3, 0}};
@@ -135,17 +135,17 @@ TEST_CASE(
     CHECK(first->id == b);
     CHECK(first->lane == copy_lane::express);
     CHECK(schedule.next()->id == c);
-    CHECK_FALSE(schedule.next()); // each lane has its bound
+    CHECK_FALSE(schedule.next()); // each lane has a bound of its own
     schedule.ended(first->number);
     CHECK(schedule.is_over(b));
     const auto next = schedule.next();
     REQUIRE(next);
-    CHECK(next->id == transfer_id{4}); // one chunk, no more
+    CHECK(next->id == transfer_id{4}); // one chunk only
     CHECK(next->lane == copy_lane::express);
     schedule.ended(1);
     CHECK(schedule.next()->id == a);
     schedule.ended(2);
-    CHECK(schedule.next()->id == transfer_id{5}); // in its turn, in chunks
+    CHECK(schedule.next()->id == transfer_id{5}); // it takes turns, in chunks
 }
 
 TEST_CASE("copy_schedule: chunks go to the bulk lane that has less before them") {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// cuda_io on the host twin of a device: the promises of copy actors, and what it does when a device
-// refuses or is lost.
+// cuda_io on the host twin of a device: the promises of copy actors, and what happens when a device
+// refuses work or is lost.
 #include "cuda/cuda_io.hpp"
 #include "cuda/device/host_copy_device.hpp"
+#include "messages/local/devices.hpp"
 #include "tests/transport/copy/copy_conformance.hpp"
 
 #include <atomic>
@@ -40,13 +41,13 @@ using namespace kvferry::testing;
 
 namespace {
 
-/// What a test has done to a device.
+/// Faults that a test plants in a device, and what the device was asked for.
 struct faults {
     std::atomic<int> launches{0};
-    std::atomic<int> refuse_launch{0}; // number of the launch, from 1
+    std::atomic<int> refuse_launch{0}; // the launch with this number, from 1
     std::atomic<int> refuse_upload{0};
     std::atomic<int> uploads{0};
-    std::atomic<int> lost_after{0}; // launches
+    std::atomic<int> lost_after{0}; // this many launches
     std::atomic<bool> hang{false};
     std::atomic<bool> destroyed{false};
 };
@@ -222,7 +223,7 @@ TEST_CASE("cuda_io: its loop sleeps when nothing is outstanding") {
     const auto sleeps = kit.loop().statistics().sleeps;
     const auto until = std::chrono::steady_clock::now() + copy_patience;
     while (kit.loop().statistics().sleeps == sleeps && std::chrono::steady_clock::now() < until) {
-        probe.check_nothing_more(); // wakes it; it must go back to sleep
+        probe.check_nothing_more(); // wakes the loop, which must go back to sleep
         std::this_thread::yield();
     }
     CHECK(kit.loop().statistics().sleeps > sleeps);
@@ -282,7 +283,7 @@ TEST_CASE("cuda_io: a stop ends copies that wait for events that never happen") 
 
 namespace {
 
-/// Counts what is mapped and pinned.
+/// Counts mappings and pins.
 struct counting_device : host_copy_device {
     struct counts {
         std::atomic<int> mapped{0}, pinned{0};
@@ -344,7 +345,7 @@ TEST_CASE(
     copy_probe probe{kit};
     auto second_holder = mapped.mapped[0].mapping;
     mapped.mapped.clear();
-    probe.check_nothing_more(); // an answer behind the messages of the mappings
+    probe.check_nothing_more(); // its answer comes after the messages of the mappings
     CHECK(counts->mapped == 1);
     CHECK(counts->pinned == 0);
     second_holder.reset();

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // GB/s of the copy kernel for shuffled pieces of 64 B to 1 MiB and 8 to 132 blocks, beside one
 // cudaMemcpyAsync of the same total in the same run; what cutting it into launches costs; and how
-// long small requests take from the host's call to the host's knowledge. Builds with nvcc alone:
-//   nvcc -O3 -std=c++20 -arch=sm_90 -I. tests/device/copy_kernel_bench.cu
-//   cuda/kernel/copy_kernel.cu \
-//        cuda/kernel/flat_plan.cpp -o copy_kernel_bench
+// long small requests take from the host's call until the host knows their end. Builds with nvcc
+// alone, on one line:
+//   nvcc -O3 -std=c++20 -arch=sm_90 -I. -o copy_kernel_bench tests/device/copy_kernel_bench.cu
+//        cuda/kernel/copy_kernel.cu cuda/kernel/flat_plan.cpp
 //   ./copy_kernel_bench [total MiB] [repeats] [file.json] [bytes of a unit]
 #include "cuda/kernel/copy_kernel.hpp"
 #include "cuda/kernel/flat_plan.hpp"
@@ -40,7 +40,7 @@ struct row {
     double percent_of_memcpy;
 };
 
-/// Each 8-byte word says where it is, so that a misplaced piece shows.
+/// Writes its own index into each 8-byte word, so that a misplaced piece shows.
 __global__ void number_words(std::uint64_t* words, std::uint64_t count) {
     for (std::uint64_t i = blockIdx.x * std::uint64_t{blockDim.x} + threadIdx.x; i < count;
          i += std::uint64_t{gridDim.x} * blockDim.x)
@@ -78,7 +78,7 @@ copy_job shuffled(std::uint64_t total, std::uint64_t piece, std::uint64_t source
     return {plan, {{source, piece, 0}}, {{target, piece, 0}}, {}};
 }
 
-/// Seconds of each of `repeats` calls after one to warm up.
+/// Seconds of each of `repeats` calls, after one call to warm up.
 template <class F>
 std::vector<double> timed(int repeats, cudaStream_t stream, F&& call) {
     cudaEvent_t begin, end;
@@ -126,7 +126,7 @@ struct plan_on_device {
     device_plan_view on_host, plan;
 };
 
-/// The whole of it in launches of at most this many bytes, one after the other.
+/// Copies everything in launches of at most this many bytes, one after the other.
 void measure_chunks(std::uint64_t total, int repeats, std::uint64_t source, std::uint64_t target,
                     cudaStream_t stream) {
     const plan_on_device x{shuffled(total, 4096, source, target)};
@@ -182,7 +182,7 @@ void measure_heads(std::uint64_t total, int repeats, std::uint64_t source, std::
     }
 }
 
-/// Upload, launch, event, polling: what a request costs beside the protocol.
+/// Upload, launch, event and polling: the cost of a request without the protocol.
 void measure_small(int repeats, std::uint64_t source, std::uint64_t target, cudaStream_t stream) {
     struct {
         std::uint64_t pieces, bytes;
@@ -274,7 +274,7 @@ void measure_route(const std::string& route, int target_device, std::uint64_t to
             std::printf(" %10.1f", speed);
             rows.push_back({route, piece, b, speed, 100 * speed / whole});
         }
-        CHECKED(cudaSetDevice(target_device)); // its own view of what has arrived
+        CHECKED(cudaSetDevice(target_device)); // checks how the target device sees the bytes
         device_pair* pairs = nullptr;
         CHECKED(cudaMalloc(&pairs, plan.pair_count * sizeof(device_pair)));
         CHECKED(cudaMemcpy(pairs, host + sizeof(device_band), plan.pair_count * sizeof(device_pair),

@@ -33,8 +33,8 @@ bool fits_argument(const plan_on_device& x) {
            <= argument_plan_bytes_max;
 }
 
-/// Runs a plan from one device's memory to another's, in two launches, on device 0; then in one
-/// that carries the plan, when it is short.
+/// Runs a plan from one device's memory to another's on device 0: in two launches, and for a short
+/// plan also in one launch that carries the plan.
 void check_copy(const plan_sample& sample, std::uint32_t seed, launch_options grid,
                 int source_device, int target_device) {
     const auto source_content = random_bytes(sample.source_bytes, seed);

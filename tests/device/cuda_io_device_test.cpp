@@ -2,12 +2,13 @@
 // cuda_io on a GPU keeps the promises of copy actors.
 #include "cuda/cuda_io.hpp"
 #include "cuda/device/cuda_copy_device.hpp"
+#include "messages/local/devices.hpp"
 #include "tests/device/device_setup.hpp"
 #include "tests/transport/copy/copy_conformance.hpp"
 
 namespace kvferry::testing {
 
-/// device_main leaves these cases out where there is no device.
+/// device_main skips these cases when there is no device.
 struct gpu_kit : copy_loop {
     struct memory : device_memory {
         explicit memory(std::size_t bytes) : device_memory(bytes, 0) {}
@@ -49,7 +50,7 @@ TEST_CASE("cuda_io: a device that does not exist is refused by name") {
     REQUIRE_FALSE(device);
     CHECK(code_of(device.error()) == errc::cuda_failed);
     CHECK(text_of(device.error()).find("cuda:4711") != std::string::npos);
-    CHECK(cudaGetLastError() == cudaSuccess); // the next call of the host is not blamed for it
+    CHECK(cudaGetLastError() == cudaSuccess); // the error must not show up in the host's next call
 }
 
 TEST_CASE("cuda_io: a grid that the device refuses fails the transfer by name and leaves the "
@@ -73,7 +74,7 @@ TEST_CASE("cuda_io: a copy waits for the host's event and tells the host's event
     KVFERRY_NEEDS_DEVICES(1);
     gpu_kit kit;
     copy_probe probe{kit};
-    // What follows the host function must not wait for the device.
+    // Code after the host function must not wait for the device.
     prepared_copy<gpu_kit> waits{shuffled_fragments(64, 4096), 1},
         goes{shuffled_fragments(64, 4096), 2};
     auto stream = make_stream();
@@ -155,7 +156,7 @@ TEST_CASE(
                       != std::string::npos);
             },
             [](const caf::error& error) { FAIL(describe(error)); });
-    CHECK(cudaGetLastError() == cudaSuccess); // the next call of the host is not blamed for it
+    CHECK(cudaGetLastError() == cudaSuccess); // the error must not show up in the host's next call
     KVFERRY_CUDA_REQUIRE(cudaFreeAsync(memory, stream->get()));
     KVFERRY_CUDA_REQUIRE(cudaStreamSynchronize(stream->get()));
 }
@@ -204,7 +205,7 @@ TEST_CASE("cuda_io: memory that is not on the device, or reaches beyond its allo
     CHECK(code_of(refusal(memory.address(), std::uint64_t{1} << 40)) == errc::registration_failed);
 }
 
-// In a process of its own: it loses the device for the whole process.
+// Runs in a process of its own, because the whole process loses the device.
 TEST_CASE(
     "cuda_io: an illegal access loses the device: the copy is in doubt, later ones fail by name, "
     "a stop still ends"

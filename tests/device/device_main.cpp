@@ -10,7 +10,7 @@
 int main(int argument_count, char** arguments) {
     const auto& found = kvferry::testing::devices();
     doctest::Context context(argument_count, arguments);
-    if (!found.available) // the conformance of copy actors knows nothing of devices
+    if (!found.available) // the conformance tests of copy actors do not check for a device
         context.addFilter("test-case-exclude", "copy:*");
     const int failed = context.run();
     if (failed != 0 || found.available)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Devices for tests: whether there are any, and memory on them.
+// Devices for tests: whether any are there, and memory on them.
 #pragma once
 
 #include "cuda/device/device_handles.hpp"

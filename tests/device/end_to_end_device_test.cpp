@@ -9,7 +9,7 @@ namespace {
 
 using clock = std::chrono::steady_clock;
 
-/// 1 GiB: on one multiprocessor a lane a copy takes long enough to be interrupted.
+/// 1 GiB: with one multiprocessor per lane, a copy takes long enough to be interrupted.
 constexpr unsigned device_blocks = 2048;
 constexpr unsigned spare_slots = 8;
 
@@ -19,7 +19,7 @@ std::vector<std::string> on_device(std::size_t device) {
 
 const std::string mapped = "mapped by cuda:0";
 const std::string staged = "staged by cuda:0 into device memory: asked for";
-/// Over the fabric, as between machines.
+/// The same over the fabric, as between machines.
 const std::string sent = staged + ", sent";
 
 /// A writer on the first device, a receiver on the last one.
@@ -79,7 +79,7 @@ TEST_CASE("end to end on devices: kill -9 of the writer in the middle of its cop
         INFO(outcome.dump());
         CHECK(outcome.at("state") == "ERROR");
         CHECK(clock::now() - killed
-              < 2s); // the driver takes channels down before the process is gone
+              < 2s); // the driver closes its channels before the process is gone
         receiver.released(x.rid);
         const auto at_release = digest(receiver, x.generation_slots);
         const auto found = receiver.ask({{"do", "check"},

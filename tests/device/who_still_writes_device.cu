@@ -40,7 +40,7 @@ using steady = std::chrono::steady_clock;
 
 namespace {
 
-/// Writes for some ten seconds, every word again and again with a new value.
+/// Writes for about ten seconds: every word again and again, each time with a new value.
 __global__ void write_for_long(unsigned long long* words, std::uint64_t count,
                                unsigned long long rounds) {
     const std::uint64_t first = blockIdx.x * std::uint64_t{blockDim.x} + threadIdx.x;
@@ -68,7 +68,7 @@ __global__ void count_different(const unsigned long long* a, const unsigned long
 
 constexpr std::uint64_t piece_bytes = 4096;
 
-/// Pieces in another order on each side.
+/// The pieces are in a different order on each side.
 copy_job shuffled(std::uint64_t bytes, std::uint64_t source, std::uint64_t target) {
     auto layout = std::make_shared<copy_template>();
     layout->runs.push_back({0, 0, piece_bytes, 1, 0, 0});
@@ -139,7 +139,7 @@ int write_into_parent(const std::string& way, std::uint64_t bytes) {
     if (::write(STDOUT_FILENO, &started, 1) != 1)
         return 3;
     CHECKED(cudaDeviceSynchronize());
-    return 4; // it should have been killed before
+    return 4; // the parent should have killed it by now
 }
 
 // -- the owner of the memory ----------------------------------------------------------------------
@@ -197,7 +197,7 @@ struct owner {
         CHECKED(cudaMemcpyAsync(before, pool, bytes, cudaMemcpyDeviceToDevice, stream));
         CHECKED(cudaStreamSynchronize(stream));
     }
-    /// Words that are not what they were at the snapshot.
+    /// Counts words that differ from the snapshot.
     unsigned long long changed() {
         unsigned long long result = 0;
         CHECKED(cudaMemsetAsync(different, 0, sizeof(*different), stream));
@@ -233,7 +233,7 @@ bool copy_arrives(owner& x) {
     return right;
 }
 
-/// Words that changed after the pidfd was readable, over all rounds.
+/// Counts words that changed after the pidfd was readable, over all rounds.
 unsigned long long kill_in_the_middle(owner& x, const writing& way, int rounds) {
     unsigned long long after_proof = 0;
     int counted = 0;

@@ -40,7 +40,7 @@ public:
             const rlimit no_core{0, 0}; // some cases end in an abort inside UCX
             setrlimit(RLIMIT_CORE, &no_core);
             if (getppid() != referee)
-                _exit(126); // the referee died before the line above
+                _exit(126); // the referee died before the prctl() above
             for (const auto& [name, value] : extra)
                 setenv(name.c_str(), value.c_str(), 1);
             execv("/proc/self/exe", arguments.data());
@@ -70,7 +70,7 @@ public:
         return poll(&p, 1, static_cast<int>(limit.count())) == 1;
     }
 
-    /// SIGSTOP, and back only when the kernel says that all threads have stopped.
+    /// Sends SIGSTOP and returns only when the kernel says that all threads have stopped.
     void freeze() const {
         send(SIGSTOP);
         int status = 0;

@@ -8,7 +8,7 @@ namespace {
 /// How long the region is watched after each step.
 constexpr auto watch_limit = 60ms;
 
-/// Not a failure of the experiment: the release rules say what to do about it.
+/// Does not fail the experiment: the release rules handle this case.
 std::string survival(const tally& target) {
     return target.any("TARGET ABORTED inside UCX") ? "the writer's death takes the target along; "
                                                    : "";
@@ -55,7 +55,7 @@ finding kill_writer_idle_target(const std::string& transports, int rounds, order
         const auto at = run.kill_writer();
         const auto held = run.watch(run.look(), watch_limit);
         record(landed, "target holds", held);
-        holds = holds && !held.any(); // nobody but the target's own progress can write then
+        holds = holds && !held.any(); // only the target's own progress can write then
         // A replaced worker must be quiet from the moment it is replaced, not before.
         auto before = run.look();
         run.target_does(then);

@@ -57,7 +57,7 @@ public:
             environment{{"UCX_HANDLE_ERRORS", "none"}}, // one heir is meant to crash
             std::vector{board_memory_.fd(), region_.fd()});
         there_.reset();
-        // The heir of heir_without_map dies at its first byte, having counted itself.
+        // In heir_without_map the heir counts itself and dies at its first byte.
         const unsigned all = kind == mapped_writer::leader_exits ? 4 : 5;
         const auto end = now_ns() + 5'000'000'000;
         while (board_->threads_writing < all && now_ns() < end)
@@ -93,14 +93,14 @@ public:
     bool changed_since(const std::vector<std::byte>& old) const {
         return std::memcmp(old.data(), region_.data(), region_bytes) != 0;
     }
-    /// Looks again and again for `limit`.
+    /// Looks again and again until `limit`.
     bool changes_within(std::chrono::nanoseconds limit) const {
         const auto old = snapshot();
         const auto end = now_ns() + limit.count();
         while (now_ns() < end) {
             if (changed_since(old))
                 return true;
-            poll(nullptr, 0, 1); // leaves the processor to whoever might still write
+            poll(nullptr, 0, 1); // yields the processor to a process that may still write
         }
         return false;
     }
@@ -130,7 +130,7 @@ finding kill_mapped(int rounds, mapped_writer kind, const char* event, bool heir
         std::int64_t eof_at = 0, gone_at = 0;
         std::vector<std::byte> at_eof;
         while (gone_at == 0 && now_ns() - at < 5'000'000'000) {
-            // The pidfd first: an end-of-file seen before it really came before it.
+            // Check the pidfd first: an end-of-file seen before it then really came first.
             const bool gone = run.pidfd_fired();
             if (eof_at == 0 && run.end_of_file()) {
                 eof_at = now_ns();

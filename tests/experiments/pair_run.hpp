@@ -48,7 +48,7 @@ public:
         need(board_->writer.ready.wait_while(0, 8s), "writer ready");
     }
 
-    /// False when the target ended although nobody killed it.
+    /// False when the target ended without being killed.
     bool target_lives() const { return !target_->gone_within(0ms); }
     std::uint64_t fingerprint() const {
         return experiment::fingerprint(region_.data(), region_bytes);
@@ -61,8 +61,8 @@ public:
     void writer_does(order what) { give(board_->writer, what, "writer obeys"); }
     void target_does(order what) { give(board_->target, what, "target obeys"); }
 
-    /// Back when a transfer has begun to change the region and has not finished with it; eager
-    /// messages change it in one go at the end, so there it is enough that some have passed.
+    /// Returns when a transfer has changed part of the region. Eager messages change the region in
+    /// one go at the end; for them it returns after a few messages.
     void wait_mid_transfer(bool in_pieces = true) {
         const auto ok = board_->puts_ok.load();
         const auto end = now_ns() + 5'000'000'000;
@@ -74,7 +74,7 @@ public:
         need(now_ns() < end, "transfer under way");
     }
 
-    /// Back when the writer has started nothing new for 15 ms: full buffers block it.
+    /// Returns when the writer has started nothing new for 15 ms: full buffers block it.
     void wait_blocked() {
         const auto end = now_ns() + 2'000'000'000;
         auto since = now_ns();
@@ -178,7 +178,7 @@ inline std::string status_text(std::int32_t status) {
     return ucs_status_string(static_cast<ucs_status_t>(status));
 }
 
-/// What somebody was told, and how long after `since`.
+/// Records what a process was told, and how long after `since`.
 inline void record(tally& into, const char* who, const told& what, std::int64_t since) {
     if (what.happened())
         into.add(std::string(who) + " " + status_text(what.status), (what.at_ns - since) / 1e6);
@@ -186,7 +186,8 @@ inline void record(tally& into, const char* who, const told& what, std::int64_t 
         into.add(std::string(who) + " not told");
 }
 
-/// What the target was told; false when the region changed after it was told that it is over.
+/// Records what the target was told. False when the region changed after UCX told the target that
+/// the transfer is over.
 inline bool record_target(tally& into, pair_run& run, std::int64_t since) {
     auto& b = run.board();
     const auto print = run.fingerprint();

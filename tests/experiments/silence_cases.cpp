@@ -131,7 +131,7 @@ finding force_close(const std::string& transports, int rounds, order how, bool t
             run.wait_blocked();
         }
         const auto at = now_ns();
-        run.writer_does(order::close_endpoint); // back when the close request is complete
+        run.writer_does(order::close_endpoint); // returns when the close request is complete
         record(landed, "after the close completed", run.watch(run.look(), 200ms, 25ms));
         record(writer, "close", b.writer.endpoint_closed, at);
         if (b.put_failed.happened())
@@ -181,7 +181,7 @@ finding flush_is_visible(const std::string& transports, int, order target_mode, 
     if (target_mode == order::sleep)
         asleep = std::to_string(b.sleeps) + " sleeps, woken " + std::to_string(b.wakes)
                  + ", arm busy " + std::to_string(b.arm_busy);
-    // A target that does nothing must stop the flush; otherwise the flush would prove nothing.
+    // A target that makes no progress must stop the flush; otherwise the flush would prove nothing.
     const bool holds = target_mode == order::hold ? rounds == 0 : rounds != 0 && flush == rounds;
     return {transports,
             event,

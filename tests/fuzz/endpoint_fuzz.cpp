@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Endpoints of rank-info servers, which come from other machines as text.
+// Endpoints of rank-info servers, which arrive from other machines as text.
 #include "messages/values/info_endpoint.hpp"
 #include "tests/fuzz/fuzz.hpp"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Frames between ranks, those of the info exchange among them: decode() answers a message, which
-// survives being sent again, or an error.
+// Frames between ranks, including those of the info exchange. decode() returns either an error or a
+// message that stays the same when it is encoded and decoded again.
 #include "messages/wire/codec.hpp"
 #include "tests/fuzz/fuzz.hpp"
 

@@ -12,7 +12,7 @@
 #include <cstdio>
 #include <cstdlib>
 
-/// Given any bytes, it returns 0; whatever must not happen ends the process.
+/// Returns 0 for any input; ends the process when a check fails.
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t bytes);
 
 namespace kvferry::fuzz {
@@ -44,7 +44,7 @@ public:
         return static_cast<Number>(result);
     }
 
-    /// As many of `count` bytes as there are.
+    /// `count` bytes, or fewer when the input is shorter.
     caf::span<const caf::byte> bytes(std::size_t count) {
         if (count > left_)
             count = left_;

@@ -22,7 +22,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t byte
         if (!hello || assembly.complete())
             continue;
         if (assembly.add(std::move(*hello), std::vector<unique_fd>(descriptors)))
-            return 0; // the connection is closed now
+            return 0; // at this point the connection would be closed
         fuzz::require(assembly.regions().size() <= regions_max, "no more regions than allowed");
     }
     return 0;

@@ -21,7 +21,7 @@ namespace {
 
 constexpr std::uint64_t region_bytes_max = std::uint64_t{1} << 40;
 
-/// Rank 0 of two, as in the seeds.
+/// Rank 0 of two, the same as in the seeds.
 rank_info make_self() {
     cache_format format;
     format.layers = 4;
@@ -44,7 +44,7 @@ kv_slice make_slice(const rank_info& rank) {
     return slice;
 }
 
-/// As large as a peer may claim that they are; nothing is read.
+/// Regions as large as a peer may claim. Their memory is never read.
 std::vector<memory_region> regions_of(const rank_info& rank) {
     std::uint32_t count = 0;
     for (const auto& pool : rank.pages->pools)
@@ -64,7 +64,7 @@ void check_inside(const copy_plan& plan, const rank_info& writer, const rank_inf
         return address <= region_bytes_max && bytes <= region_bytes_max - address;
     };
     if (plan.fragments > 1 << 16)
-        return; // takes too long
+        return; // too slow
     std::uint64_t sum = 0;
     expand(plan, bases(writer), bases(receiver),
            [&](std::uint64_t from, std::uint64_t to, std::uint64_t bytes) {

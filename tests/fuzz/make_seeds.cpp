@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Writes well-formed inputs for the fuzzers, a folder each: they bend what they are given.
+// Writes well-formed inputs, one folder per fuzzer; the fuzzers mutate them.
 #include "messages/trace/trace_format.hpp"
 #include "messages/wire/codec.hpp"
 #include "tests/fuzz/fuzz.hpp"
@@ -122,7 +122,7 @@ void recordings(seed_folder folder) {
     std::vector<std::byte> payloads;
     auto at = trace::recording_magic.size() + sizeof trace::recording_version;
     while (at < file.size()) {
-        const auto size = std::to_integer<std::size_t>(file[at + 1]); // all of them are short
+        const auto size = std::to_integer<std::size_t>(file[at + 1]); // all lengths fit one byte
         payloads.push_back(file[at]);
         payloads.push_back(file[at + 1]);
         at += trace::block_head_bytes;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Recorded files, and every question that is asked of one: an input is the file itself, or, when it
-// begins with another byte than a file does, the payloads of its blocks, which get heads that fit
-// (no fuzzer guesses a checksum).
+// Recorded files, and every analysis of them. An input is the file itself. If its first byte is not
+// that of a file, it holds the payloads of blocks, and this adds matching block heads (a fuzzer
+// cannot guess checksums).
 #include "messages/trace/trace_format.hpp"
 #include "tests/fuzz/fuzz.hpp"
 #include "tools/trace/check.hpp"

@@ -37,7 +37,7 @@ struct memory {
     }
 };
 
-/// The device, which does at once what it is asked for.
+/// The device. It does at once whatever it is asked for.
 void serve(inbound_writes& writes, std::span<std::byte> lent, bool maps) {
     auto& staging = writes.staging();
     for (const auto& offer : staging.take_offers())

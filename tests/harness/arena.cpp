@@ -2,8 +2,20 @@
 // A CAF system on its test scheduler, for one thread.
 #include "tests/harness/arena.hpp"
 
-#include "messages/local/type_ids.hpp"
+#include "messages/local/copies.hpp"
+#include "messages/local/devices.hpp"
+#include "messages/local/fabric.hpp"
+#include "messages/local/host.hpp"
+#include "messages/local/host_link.hpp"
+#include "messages/local/info_exchange.hpp"
+#include "messages/local/links.hpp"
+#include "messages/local/outcomes.hpp"
+#include "messages/local/sessions.hpp"
+#include "messages/local/status.hpp"
+#include "messages/local/worker.hpp"
 #include "messages/trace/log.hpp"
+#include "messages/type_ids.hpp"
+#include "messages/wire/protocol.hpp"
 #include "tests/harness/simulation.hpp"
 
 #include <caf/actor_system.hpp>
@@ -38,7 +50,7 @@ struct arena::parts {
 
 arena::arena() {
     set_up_once();
-    spdlog::set_level(spdlog::level::off); // a simulated failure is no news
+    spdlog::set_level(spdlog::level::off); // errors are expected in a simulation
     logger().set_level(spdlog::level::off);
     parts_ = std::make_unique<parts>();
 }

@@ -22,13 +22,13 @@ public:
     arena(const arena&) = delete;
     arena& operator=(const arena&) = delete;
 
-    /// Leaves nothing behind, or says what (failure::leak).
+    /// Checks that nothing is left behind (else failure::leak).
     verdict run(const scenario&, bool keep_log = false);
 
-    /// The same with a recording for `kvferry trace` in that folder.
+    /// The same, and records the run for `kvferry trace` in this folder.
     verdict run_recorded(const scenario&, const std::string& folder);
 
-    /// Runs it twice: a second course that differs is failure::not_deterministic.
+    /// Runs it twice. If the second run takes another course: failure::not_deterministic.
     verdict run_twice(const scenario&);
 
 private:

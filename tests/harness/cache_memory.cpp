@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Content, poison and slots. Knows the default slot format, nothing of the product's planner.
+// Content, poison and slots. Uses the default slot format, and no code of the product's planner.
 #include "tests/harness/cache_memory.hpp"
 
 #include <algorithm>
@@ -10,8 +10,8 @@ namespace {
 
 constexpr std::byte poison{0xdb};
 
-/// The byte of the request's cache at (block, layer, K or V, head, place in the plane); never
-/// poison.
+/// The byte of the request's cache at (block, layer, K or V, head, place in the plane). Never equal
+/// to poison.
 std::byte content(std::uint64_t request, std::uint32_t block, std::uint32_t layer, std::uint32_t kv,
                   std::uint32_t head, std::uint64_t offset) {
     auto mixed =
@@ -44,7 +44,7 @@ std::optional<std::vector<std::int32_t>> cache_memory::take(std::size_t count,
                                                             std::string& damage) {
     if (free_.size() < count)
         return std::nullopt;
-    // Those given back last first: a write that comes late meets their next owner.
+    // Takes the slots given back last: a late write then hits their next owner.
     std::vector<std::int32_t> result(free_.end() - static_cast<std::ptrdiff_t>(count), free_.end());
     free_.resize(free_.size() - count);
     for (auto slot : result)

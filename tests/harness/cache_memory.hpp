@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The cache memory of a simulated rank: what every byte must be, by a formula of its own, and which
-// slots are lent. What nobody has lent is poisoned.
+// The cache memory of a simulated rank: the right value of every byte, by a formula of its own, and
+// which slots are lent. Slots that are not lent hold poison.
 #pragma once
 
 #include "messages/values/kv_slice.hpp"
@@ -37,23 +37,23 @@ public:
     std::uint32_t slots_free() const { return static_cast<std::uint32_t>(free_.size()); }
     std::uint32_t slot_count() const { return slot_count_; }
 
-    /// Takes `count` slots; nothing when there are not enough. `damage` names a slot that somebody
-    /// wrote into while nobody had lent it.
+    /// Takes `count` slots; nullopt when too few are free. `damage` names a free slot that was
+    /// written to.
     std::optional<std::vector<std::int32_t>> take(std::size_t count, std::string& damage);
 
-    /// Gives slots back: they are poisoned at once.
+    /// Gives slots back and poisons them at once.
     void give_back(const std::vector<std::int32_t>& slots);
 
-    /// Writes what block `block` of the request holds.
+    /// Writes the content of block `block` of the request.
     void fill(std::int32_t slot, std::uint64_t request, std::uint32_t block);
 
-    /// The first byte of the slot that is not what it must be; empty when all are right.
+    /// The first wrong byte of the slot, as text; empty when all are right.
     std::string check(std::int32_t slot, std::uint64_t request, std::uint32_t block) const;
 
-    /// The address lies in a slot that nobody has lent.
+    /// True when the address lies in a free slot.
     bool is_free(std::uint64_t address) const;
 
-    /// The first byte of a slot that nobody has lent and that is no poison any more.
+    /// The first byte of a free slot that is no longer poison, as text; empty when there is none.
     std::string check_free() const;
 
 private:

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// How the simulated kernel reaches an actor: what arrives waits here until the actor is awake.
+// How the simulated kernel reaches an actor: what arrives waits here until the actor runs.
 #pragma once
 
-#include "messages/local/local_messages.hpp"
+#include "messages/local/sessions.hpp"
+#include "messages/values/ids.hpp"
 
 #include <caf/actor_addr.hpp>
 #include <caf/actor_cast.hpp>
@@ -26,14 +27,14 @@ public:
         };
     }
 
-    /// The actor runs `what` when it gets to it. Nobody does when it is gone.
+    /// The actor runs `what` at its next turn; never, if it has ended.
     void push(std::function<void()> what) {
         waiting_.push_back(std::move(what));
         if (ring_)
             ring_();
     }
 
-    /// For the actor: the oldest thing that waits.
+    /// For the actor: takes the oldest waiting item.
     void answer() {
         if (waiting_.empty())
             return;
@@ -42,7 +43,7 @@ public:
         what();
     }
 
-    /// Its process is gone.
+    /// The process has ended.
     void silence() {
         ring_ = {};
         waiting_.clear();

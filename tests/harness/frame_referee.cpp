@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What may not happen twice on the wire.
+// What must not happen twice on the wire.
 #include "tests/harness/frame_referee.hpp"
 
 #include "messages/limits.hpp"
@@ -18,10 +18,11 @@ void frame_referee::sent(incarnation from, incarnation to, byte_view frame, time
         recent_.pop_front();
     auto message = decode(frame, limits{}.message_bytes_max);
     if (!message)
-        return report_("a rank has sent a frame that is none: " + describe(message.error()));
+        return report_("a rank has sent a frame that cannot be decoded: "
+                       + describe(message.error()));
     const auto& header = header_of(*message);
     auto claim = [&](payload_kind kind) {
-        report_key key{from, to, header.session, header.receive_slice, header.piece.index.value,
+        report_key key{from, to, header.attempt, header.receive_slice, header.piece.index.value,
                        kind};
         if (!reports_.insert(key).second)
             report_("two reports for " + describe(header));
@@ -31,13 +32,13 @@ void frame_referee::sent(incarnation from, incarnation to, byte_view frame, time
     } else if (std::holds_alternative<aux_agent_result>(*message)) {
         claim(payload_kind::aux);
     } else if (const auto* cancel = std::get_if<cancel_session>(&*message)) {
-        if (!cancels_.insert({from, to, header.session, header.receive_slice, cancel->to}).second
-            && !died_.contains(header.session))
+        if (!cancels_.insert({from, to, header.attempt, header.receive_slice, cancel->to}).second
+            && !died_.contains(header.attempt))
             report_("two cancels for " + describe(header));
     } else if (std::holds_alternative<request_data>(*message)) {
         ++requests_;
     } else if (std::holds_alternative<gone>(*message)) {
-        gone_.try_emplace({from, header.session}, now);
+        gone_.try_emplace({from, header.attempt}, now);
     }
 }
 
@@ -48,12 +49,13 @@ void frame_referee::delivered(incarnation to, byte_view frame, time_point now) {
     const auto& request = std::get<request_data>(*message);
     const auto& header = header_of(*message);
     if (!request.kv && request.aux == aux_mode::none) {
-        // A bystander: nothing is asked of it. The lease of the rid is renewed all the same.
+        // The rank is a bystander: the request asks for nothing. It still renews the lease of the
+        // rid.
         last_asked_[{to, header.request}] = now;
         return;
     }
-    asked_.try_emplace({to, header.session}, now);
-    auto [known, fresh] = deliveries_.try_emplace({to, header.session, header.receive_slice});
+    asked_.try_emplace({to, header.attempt}, now);
+    auto [known, fresh] = deliveries_.try_emplace({to, header.attempt, header.receive_slice});
     auto& seen = known->second;
     auto& last = last_asked_[{to, header.request}];
     if (!fresh && now - last > seen.longest) {

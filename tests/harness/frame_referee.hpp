@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads every frame on its way and holds the protocol to its word: one report per piece, one cancel
-// per attempt. Knows the messages, nothing of who sends them when.
+// Reads every frame on its way and checks the protocol: one report per piece, one cancel per
+// attempt. It knows the messages, but not who sends them when.
 #pragma once
 
-#include "messages/local/local_messages.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/values/rank_info.hpp"
+#include "messages/values/time.hpp"
 #include "messages/wire/codec.hpp"
+#include "messages/wire/header.hpp"
 
 #include <deque>
 #include <functional>
@@ -32,12 +35,13 @@ public:
         return found == asked_.end() ? std::nullopt : std::optional{found->second};
     }
 
-    /// The requests of an attempt came so far apart that the writer has forgotten it in between.
+    /// The requests of an attempt came so far apart that the writer has forgotten the attempt in
+    /// between.
     struct forgotten {
         incarnation reader;
         incarnation writer;
         rid request;
-        attempt session;
+        kvferry::attempt attempt;
         /// When it asked again.
         time_point again;
     };
@@ -47,8 +51,8 @@ public:
         return found != gone_.end() && found->second <= until;
     }
 
-    /// The session of this attempt has died: what it has told its writers died with it, and its
-    /// receiver cancels once more.
+    /// The session of this attempt has died, and with it the knowledge of its cancels: its receiver
+    /// may cancel once more.
     void forgive_second_cancel(attempt session) { died_.insert(session); }
 
     struct recorded {
@@ -56,7 +60,7 @@ public:
         incarnation to;
         byte_buffer frame;
     };
-    /// Some of what was sent, for replays.
+    /// Some of the sent frames, to be replayed later.
     const std::deque<recorded>& recent() const { return recent_; }
 
     std::uint64_t requests() const { return requests_; }
@@ -73,7 +77,7 @@ private:
     std::set<attempt> died_;
     std::map<std::pair<incarnation, attempt>, time_point> asked_;
     std::deque<recorded> recent_;
-    /// Of each attempt and slice at each writer: how long nobody had asked for its rid at worst.
+    /// For each attempt and slice at each writer: the longest time without a request for the rid.
     struct deliveries {
         incarnation reader;
         rid request;
@@ -81,7 +85,7 @@ private:
         time_point behind_longest;
     };
     std::map<std::tuple<incarnation, attempt, slice_index>, deliveries> deliveries_;
-    /// The last request for a rid at a writer: it keeps them all.
+    /// The last request for a rid at a writer: a request renews all attempts of that rid.
     std::map<std::pair<incarnation, rid>, time_point> last_asked_;
     std::map<std::pair<incarnation, attempt>, time_point> gone_;
     std::uint64_t requests_ = 0;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Situations with a name: the seed decides only in which order things happen in them.
+// Situations with a name. The seed decides only the order of events.
 #include "tests/harness/scenario.hpp"
 
 #include <utility>
@@ -11,7 +11,7 @@ namespace {
 constexpr place context_0{side::context, 0};
 constexpr place generation_0{side::generation, 0};
 
-/// Changes to one request between two ranks; what is not said stays calm.
+/// Changes to one request between two ranks. Everything else stays calm.
 using change = std::function<void(scenario&, planned_request&)>;
 
 named_scenario with(std::string_view name, std::string_view what, change how) {
@@ -35,7 +35,7 @@ void go_direct(scenario& in) {
     in.network.latency_max = microseconds{400};
 }
 
-/// Copies take their time, on the thread that copies.
+/// Copies take time, on the copying thread.
 void go_mapped_slowly(scenario& in) {
     in.inline_copies = false;
 }
@@ -295,7 +295,7 @@ std::vector<named_scenario> make_all() {
             more.context_opens = more.generation_opens = microseconds{30'000};
             in.requests.push_back(more);
         });
-    add("receiver-restarts", "the receiver comes back as somebody else", [](auto& in, auto& x) {
+    add("receiver-restarts", "the receiver comes back as another process", [](auto& in, auto& x) {
         in_pieces(x);
         fault(in, restart, generation_0, 2300, 1000);
         for (int at = 6000; at < 9000; at += 300)
@@ -402,7 +402,7 @@ std::vector<named_scenario> make_all() {
         in_pieces(x);
         dies(in, "peer_link", context_0);
     });
-    add("old-frames", "frames of before arrive again and again", [](auto& in, auto& x) {
+    add("old-frames", "old frames arrive again and again", [](auto& in, auto& x) {
         in_pieces(x);
         for (int at = 1600; at < 5000; at += 100)
             fault(in, replay, context_0, at);

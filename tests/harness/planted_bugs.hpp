@@ -12,14 +12,14 @@ namespace kvferry::harness {
 struct bug_description {
     std::string_view name;
     planted_bug bug;
-    /// Whose mistake it was: a hazard of tests/HAZARDS.md, or an invariant.
+    /// What the bug violates: a hazard of tests/HAZARDS.md, or an invariant.
     std::string_view of;
     std::string_view what;
 };
 
 const std::vector<bug_description>& planted_bugs();
 
-/// From now on the product of this process has that bug. False: there is none of that name.
+/// From now on the product code of this process has the bug. False: unknown name.
 bool plant(std::string_view name);
 
 } // namespace kvferry::harness

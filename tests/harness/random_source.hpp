@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// All chance in a simulation: a small generator that gives the same numbers on every machine.
+// All randomness of a simulation: a small generator that gives the same numbers on every machine.
 #pragma once
 
 #include <chrono>
@@ -8,7 +8,7 @@
 
 namespace kvferry::harness {
 
-/// splitmix64. The distributions of <random> differ between libraries, hence none of them.
+/// splitmix64. Does not use the distributions of <random>: they differ between libraries.
 class random_source {
 public:
     explicit random_source(std::uint64_t seed) : state_(seed) {}
@@ -36,7 +36,7 @@ public:
                                                  static_cast<std::uint64_t>(high.count()))};
     }
 
-    /// A source of its own, so that more questions here do not change the answers there.
+    /// A separate source, so that more draws from it do not change the numbers of this one.
     random_source fork() { return random_source{next()}; }
 
 private:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What happens in one simulation, as plain values: who is there, who wants what when, and what goes
-// wrong. Drawn from a seed or written down by name.
+// What happens in one simulation, as plain values: which ranks exist, who wants what when, and what
+// goes wrong. Drawn from a seed, or written by hand under a name.
 #pragma once
 
 #include "actors/context/route.hpp"
@@ -19,10 +19,10 @@ namespace kvferry::harness {
 
 using std::chrono::microseconds;
 
-/// What the time of a cancel or a fault counts from.
+/// The event from which the time of a cancel or a fault counts.
 enum class since : std::uint8_t { begin, first_frame, first_request, first_write };
 
-/// One host action that a request may contain at a time of its own.
+/// A host's cancel, at a time of its own.
 struct planned_cancel {
     side who = side::generation;
     std::uint32_t rank = 0;
@@ -33,7 +33,8 @@ struct planned_cancel {
 /// One request, as the hosts of both instances carry it out.
 struct planned_request {
     std::uint64_t request = 1;
-    /// Number of the content. Of two requests with one rid either may arrive, but only one of them.
+    /// Number of the content. When two requests share a rid, either content may arrive, but not a
+    /// mix.
     std::uint64_t content = 1;
     std::uint64_t other_content = 0;
     aux_mode aux = aux_mode::none;
@@ -48,18 +49,19 @@ struct planned_request {
     microseconds context_deadline{100'000};
     microseconds generation_deadline{100'000};
     std::vector<planned_cancel> cancels;
-    /// With attention DP on the context side: the rank that runs it. Receivers are not told.
+    /// With attention DP on the context side: the rank that runs the request. Receivers are not
+    /// told.
     std::optional<std::uint32_t> context_group;
-    /// The context side never opens the session, or never sends its last slice.
+    /// absent: the context side never opens the session. stalls: it never sends its last slice.
     bool context_absent = false;
     bool context_stalls = false;
     /// One context rank never sends its last slice.
     std::optional<std::uint32_t> stalling_rank;
     /// The host sends one more slice after the last one.
     bool sends_too_much = false;
-    /// The context side opens without aux what the generation side wants with it.
+    /// The generation side wants aux, and the context side opens without it.
     bool aux_mismatch = false;
-    /// It may fail though nothing goes wrong: a deadline is tight, its rid is in use.
+    /// The request may fail without a fault: its deadline is tight, or its rid is in use.
     bool may_fail = false;
 
     bool plain() const {
@@ -71,7 +73,7 @@ struct planned_request {
 enum class fault_kind : std::uint8_t {
     /// The process ends, as by SIGKILL.
     crash,
-    /// Its whole instance ends, and another one takes its place after `lasts`.
+    /// The whole instance ends, and another one takes its place after `lasts`.
     restart,
     /// SIGSTOP for `lasts`, then SIGCONT.
     freeze,
@@ -81,11 +83,11 @@ enum class fault_kind : std::uint8_t {
     reset,
     /// Everything that the process does takes a hundred times as long, for `lasts`.
     slow,
-    /// A frame of before arrives once more.
+    /// An old frame arrives once more.
     replay,
-    /// One actor of the process dies: `actor` says of what kind.
+    /// One actor of the process dies; `actor` names its kind.
     actor_dies,
-    /// The process ends alone, and another one takes its place after `lasts`.
+    /// Only this process ends, and another one takes its place after `lasts`.
     restart_one,
 };
 
@@ -108,7 +110,7 @@ struct planned_fault {
 struct instance_shape {
     std::uint32_t tp = 1;
     std::uint32_t pp = 1;
-    /// Each TP rank has all heads and requests of its own.
+    /// Each TP rank holds all heads and serves requests of its own.
     bool attention_dp = false;
     std::uint32_t ranks() const { return tp * pp; }
 };
@@ -118,19 +120,19 @@ struct scenario {
     std::uint64_t seed = 0;
     instance_shape context;
     instance_shape generation;
-    /// Both instances on one machine, so that pools are mapped; else bytes go over the fabric.
+    /// Both instances are on one machine, so pools are mapped; otherwise bytes go over the fabric.
     bool same_host = true;
     route_choice route = route_choice::automatic;
-    /// Small copies run where the protocol runs.
+    /// Small copies run on the protocol's thread.
     bool inline_copies = true;
     std::uint32_t slots_per_rank = 10;
     std::uint32_t sessions_max = 64;
     std::uint32_t early_requests_max = 64;
     microseconds early_request_lease{120'000};
-    /// Registrations that fail before one succeeds, on every context rank.
+    /// On every context rank, this many registrations fail before one succeeds.
     int failing_registrations = 0;
     network_temper network;
-    /// The network is kind again after that time, or after the last fault.
+    /// After this time, or after the last fault, the network loses and delays nothing.
     microseconds unkind_for{0};
     std::vector<planned_request> requests;
     std::vector<planned_fault> faults;
@@ -141,10 +143,10 @@ struct scenario {
 /// The scenario of a seed.
 scenario scenario_of(std::uint64_t seed);
 
-/// Adds one request and what must coincide with it, drawn among a few situations.
+/// Adds one request and events that must coincide with it, drawn from a few situations.
 void set_trap(random_source&, scenario&);
 
-/// A scenario with a name; the seed decides the order of events in it.
+/// A scenario with a name; the seed decides the order of its events.
 struct named_scenario {
     std::string_view name;
     std::string_view what;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a seed stands for.
+// Makes a scenario from a seed.
 #include "tests/harness/scenario.hpp"
 
 #include <algorithm>
@@ -78,7 +78,7 @@ planned_fault draw_fault(random_source& random, const scenario& in) {
     return result;
 }
 
-/// A deadline that may come before the transfer is no failure of the product.
+/// True when a deadline may come before the transfer: that is not a failure of the product.
 bool tight(const planned_request& x) {
     return x.context_deadline < microseconds{50'000}
            || x.generation_deadline < microseconds{50'000};
@@ -94,7 +94,7 @@ scenario scenario_of(std::uint64_t seed) {
     constexpr std::array<instance_shape, 4> shapes{{{1, 1}, {1, 1}, {2, 1}, {1, 2}}};
     result.context = shapes[random.below(shapes.size())];
     result.generation = shapes[random.below(shapes.size())];
-    // Duplicated heads, so that some context ranks send nothing; and both splits at once.
+    // Duplicated heads, so that some context ranks send nothing; or heads and layers split at once.
     if (random.percent(6))
         result.context = random.percent(60) ? instance_shape{4, 1} : instance_shape{2, 2};
     if (random.percent(6))
@@ -117,7 +117,7 @@ scenario scenario_of(std::uint64_t seed) {
         result.early_request_lease = microseconds{3000};
     if (random.percent(5))
         result.failing_registrations = 1;
-    // Renewals come in time unless somebody is held up: a lease is long beside the network's times.
+    // Renewals arrive in time unless a process is held up: a lease is much longer than any latency.
     const auto short_lease = result.early_request_lease < microseconds{10'000};
     result.network.latency_max = microseconds{random.percent(20) && !short_lease ? 2000 : 100};
     if (random.percent(20))
@@ -134,12 +134,12 @@ scenario scenario_of(std::uint64_t seed) {
         wanted.may_fail = tight(wanted);
         result.requests.push_back(std::move(wanted));
     }
-    if (random.percent(15)) { // the same rid once more, after a while
+    if (random.percent(15)) { // the same rid again, some time later
         auto again = result.requests.back();
         again.cancels.clear();
         again.context_absent = random.percent(50); // the other side has not noticed
-        // Of several context ranks some may have the former request still and others the new one:
-        // that their hosts agree is not the transfer's business.
+        // Some context ranks may still have the former request while others have the new one. The
+        // hosts must agree on that; it is not the transfer's job.
         if (result.context.ranks() == 1 || again.context_absent)
             again.content += 8;
         const auto wait = random.between(microseconds{200}, microseconds{6000});

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A question to a server of another process: there and back over the network, or lost on the way.
+// A question to a server of another process: it travels there and back over the network, or is
+// lost.
 #include "tests/harness/sim_info_link.hpp"
 
 #include "messages/trace/handle.hpp"
@@ -26,7 +27,8 @@ void sim_info_link_state::on_tick(const deadline_tick& tick) {
     on_deadline(tick);
 }
 
-/// What is on its way may outlive this state; only what the bell's owner runs touches it.
+/// A question on its way may outlive this state. Only code that the bell's owner runs may touch the
+/// state.
 void sim_info_link_state::call(exchange_id id, call_info_server message) {
     auto* const network = with_.network;
     auto* const bell = with_.bell;
@@ -39,16 +41,16 @@ void sim_info_link_state::call(exchange_id id, call_info_server message) {
     if (found == with_.directory->servers.end())
         return hung_up();
     auto reply = [this, network, bell, self, id,
-                  there = found->second.process](const caf::expected<info_frame>& what) {
+                  there = found->second.incarnation](const caf::expected<info_frame>& what) {
         network->carry(there, self, [this, bell, id, what] {
             bell->push([this, id, what] { what ? answered(id, *what) : failed(id, what.error()); });
         });
     };
-    network->when_dead(found->second.process, hung_up);
+    network->when_dead(found->second.incarnation, hung_up);
     // The server's own process asks for us, when it is awake.
-    network->carry(self, found->second.process,
+    network->carry(self, found->second.incarnation,
                    [network, hung_up, reply, to = found->second, message] {
-                       if (network->is_dead(to.process))
+                       if (network->is_dead(to.incarnation))
                            return hung_up();
                        to.bell->push([reply, to, question = message.question] {
                            ask(to.through, to.server, info_frame{question})

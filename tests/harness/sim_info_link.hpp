@@ -10,12 +10,12 @@
 
 namespace kvferry::harness {
 
-/// Who listens where; shared by the info links of one simulation.
+/// Which server listens where; shared by all info links of one simulation.
 struct info_directory {
     struct entry {
-        incarnation process;
+        kvferry::incarnation incarnation;
         rank_info_server_actor server;
-        /// The info link of the same process.
+        /// The info link in the server's own process.
         ticking_info_link::pointer through = nullptr;
         doorbell* bell = nullptr;
     };
@@ -32,7 +32,7 @@ public:
         info_directory* directory = nullptr;
         doorbell* bell = nullptr;
         incarnation self;
-        /// Where this rank's own server listens, when it has one.
+        /// The endpoint of this rank's own server, if it has one.
         info_endpoint own_endpoint;
     };
 

@@ -2,6 +2,7 @@
 // Endpoints, frames and puts of a simulated rank.
 #include "tests/harness/sim_io.hpp"
 
+#include "messages/local/fabric.hpp"
 #include "messages/trace/handle.hpp"
 #include "transport/fabric/peer_is_gone.hpp"
 #include "transport/fabric/put_check.hpp"
@@ -148,7 +149,7 @@ void sim_io_state::fail_endpoint(endpoint_id id, caf::error reason) {
     if (found == endpoints_.end())
         return;
     for (auto number : std::set{found->second.puts}) {
-        auto posted = puts_.at(number).pieces > 0; // what has been posted may well arrive
+        auto posted = puts_.at(number).pieces > 0; // bytes that were posted may still arrive
         finish_put(number, posted ? agent_result::in_doubt : agent_result::failed,
                    make_error(posted ? errc::transfer_in_doubt : errc::link_lost, text_of(reason)));
     }
@@ -178,7 +179,7 @@ caf::result<void> sim_io_state::on_close_endpoint(const close_endpoint& message)
     return closed;
 }
 
-/// In order: puts end, what was sent is taken by the peer, then the endpoint is closed. The peer is
+/// Closes in order: puts end, the peer takes what was sent, then the endpoint closes. The peer is
 /// not told.
 void sim_io_state::finish_close(endpoint_id id) {
     auto found = endpoints_.find(id);
@@ -231,7 +232,7 @@ void sim_io_state::on_start_put(start_put& message) {
     post_later(number);
 }
 
-/// The source is read piece by piece, at times that the seed decides.
+/// Reads the source piece by piece, at times drawn from the seed.
 void sim_io_state::post_later(std::uint64_t number) {
     auto wait = random_.between(std::chrono::microseconds{0}, std::chrono::microseconds{40});
     self_->run_delayed(wait, [this, number] { post_piece(number); });

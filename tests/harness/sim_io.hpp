@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// The fabric of a simulated rank: what ucx_io promises, over the simulated network.
+// The fabric of a simulated rank: keeps the promises of ucx_io over the simulated network.
 //
-// As over TCP, bytes are written by the target when it gets to them: after their writer has given
-// up, after its death, and until the target has fenced it.
+// As over TCP, the target itself writes arriving bytes when it runs. It may do so after their
+// writer has given up or died, until it has fenced that writer.
 #pragma once
 
+#include "messages/local/fabric.hpp"
 #include "tests/harness/sim_network.hpp"
 #include "transport/fabric/inbound_writes.hpp"
 #include "transport/loop/resident.hpp"
@@ -20,7 +21,7 @@
 namespace kvferry::harness {
 
 using sim_fabric_actor = fabric_actor::extend<
-    // Something waits at the doorbell, or a put goes on.
+    // Something waits at the doorbell, or a put continues.
     caf::result<void>(deadline_tick)>;
 
 class sim_io_state : public fabric_port {
@@ -31,12 +32,12 @@ public:
         sim_network* network = nullptr;
         doorbell* bell = nullptr;
         incarnation self;
-        /// Gets the frames of peers to which no endpoint is open.
+        /// Receives frames of peers without an open endpoint.
         frame_sink_actor default_sink;
         std::uint64_t piece_bytes_max = 64;
-        /// Registrations that fail, counted down.
+        /// How many registrations still fail.
         std::shared_ptr<int> failing_registrations;
-        /// Hears of every address that a put reads, when it does.
+        /// Called with every address that a put reads, at the time of the read.
         std::function<void(std::uint64_t)> on_read;
         std::uint64_t seed = 0;
     };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// When what is sent arrives, and when it does not.
+// When sent items arrive, and when they are lost.
 #include "tests/harness/sim_network.hpp"
 
 namespace kvferry::harness {
@@ -44,7 +44,7 @@ void sim_network::send(incarnation to, wire_item item, std::optional<std::uint64
     const auto connection = over.value_or(line.connection);
     auto copies = is_frame && random_.percent(temper_.duplicate_percent) ? 2 : 1;
     if (is_frame && random_.percent(temper_.overtake_percent))
-        arrival += latency() * 4; // later ones pass it
+        arrival += latency() * 4; // later frames overtake it
     for (int copy = 0; copy < copies; ++copy, arrival += latency())
         schedule_->at(arrival, [this, to, item, connection] { deliver(to, item, connection); });
 }
@@ -117,14 +117,15 @@ void sim_network::heal_all() {
 
 void sim_network::reset(incarnation a, incarnation b) {
     for (auto [from, to] : {pair{a, b}, pair{b, a}}) {
-        // What the kernel of `to` has already is still read, perhaps after the error is told.
+        // Data that the kernel of `to` already has is still read, perhaps after the error is
+        // reported.
         auto wait = random_.between(microseconds{0}, microseconds{3000});
         auto& line = wires_[{from, to}];
         line.broken[line.connection] = schedule_->now() + wait;
         line.held.clear();
         tell_lost(to, from, random_.between(microseconds{0}, wait), wires_[{to, from}].connection);
     }
-    ++wires_[{a, b}].connection; // endpoints that are opened from now on
+    ++wires_[{a, b}].connection; // for endpoints that are opened from now on
     ++wires_[{b, a}].connection;
 }
 

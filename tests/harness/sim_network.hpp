@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The wires between simulated processes: bytes in order on each of them, late, held up, lost with
-// their connection, and still arriving after their sender has given up or died.
+// The wires between simulated processes. On each wire bytes stay in order, but they may be late,
+// held up, or lost with their connection, and they may arrive after their sender has given up or
+// died.
 //
 // Never kinder than what transport/README.md ("Who can still write?") has measured.
 #pragma once
@@ -19,13 +20,13 @@
 
 namespace kvferry::harness {
 
-/// What one process's fabric sends to another's.
+/// An item that one process's fabric sends to another's.
 struct wire_item {
     enum class kind : std::uint8_t { frame, write, write_end, written };
 
     kind what = kind::frame;
     incarnation from;
-    /// The frame, the piece of a put, the sender's address, or the text of a refusal.
+    /// A frame, a piece of a put, the sender's address, or the text of a refusal.
     byte_buffer bytes;
     write_head piece;
     write_end_head end;
@@ -39,18 +40,18 @@ public:
     virtual void arrived(wire_item) = 0;
     /// The connections to that process up to number `last` are broken.
     virtual void connection_lost(incarnation peer, std::uint64_t last) = 0;
-    /// False: nobody would be told of a broken connection.
+    /// False: a broken connection would be reported to nobody.
     virtual bool has_endpoint_to(incarnation peer) const = 0;
 };
 
-/// Chances and times of one simulation.
+/// Probabilities and times of one simulation.
 struct network_temper {
     std::chrono::microseconds latency_max{100};
     /// Frames that arrive twice, the second time later.
     unsigned duplicate_percent = 0;
     /// Frames that overtake the one before them.
     unsigned overtake_percent = 0;
-    /// Confirmations of a put that are lost.
+    /// Lost confirmations of puts.
     unsigned lost_completion_percent = 0;
 };
 
@@ -61,47 +62,48 @@ public:
     // -- for the fabric's twin ---------------------------------------------------------------
 
     void attach(incarnation, fabric_port*, doorbell*);
-    /// Over that connection; without one over the newest.
+    /// Sends over that connection; by default over the newest.
     void send(incarnation to, wire_item, std::optional<std::uint64_t> connection = {});
-    /// An endpoint was opened; the number of its connection. Is nobody there, the opener is told,
-    /// later.
+    /// An endpoint was opened. Returns the number of its connection. If `to` is not there, the
+    /// opener is told later.
     std::uint64_t connect(incarnation from, incarnation to);
 
     // -- for the simulation ------------------------------------------------------------------
 
-    /// Nothing passes until heal(); what is under way waits.
+    /// Nothing passes until heal(); items on their way wait.
     void cut(incarnation a, incarnation b);
     void heal(incarnation a, incarnation b);
     void heal_all();
-    /// The connection breaks: both ends are told at different times, some of what is on its way is
-    /// lost.
+    /// The connection breaks. The two ends are told at different times, and some items on their way
+    /// are lost.
     void reset(incarnation a, incarnation b);
-    /// The process is gone; whoever has an endpoint to it hears of it. What it sent still arrives.
+    /// The process has ended. Every process with an endpoint to it is told. What it sent still
+    /// arrives.
     void die(incarnation);
-    /// A frame out of nowhere, or of long ago.
+    /// Delivers a frame that nobody sent now, for instance an old one.
     void inject(incarnation from, incarnation to, byte_buffer frame);
     /// From now on the network is fast and loses nothing.
     void calm();
-    /// When the last end so far that has to hear of a broken connection has heard of it.
+    /// The latest time at which an end is told of a connection broken so far.
     time_point last_notice() const { return last_notice_; }
     bool is_dead(incarnation x) const { return dead_.contains(x); }
     bool is_cut(incarnation a, incarnation b) const { return cut_.contains(pair_of(a, b)); }
-    /// Some confirmation of a put between the two was lost and will never come.
+    /// Pairs between which a confirmation of a put was lost for ever.
     const std::set<std::pair<incarnation, incarnation>>& lossy() const { return lossy_; }
 
-    /// A look at every frame when it is sent and when it is handed over.
+    /// Called for every frame, when it is sent and when it is delivered.
     std::function<void(incarnation from, incarnation to, byte_view frame)> on_sent;
-    /// A piece of a put is on its way.
+    /// Called when a piece of a put is sent.
     std::function<void()> on_write;
     std::function<void(incarnation from, incarnation to, byte_view frame)> on_delivered;
 
     std::uint64_t frames() const { return frames_; }
 
-    /// Any message between processes that is no traffic of the fabric: questions to rank-info
-    /// servers. It waits for a cut to heal, and is lost when `to` is dead.
+    /// Carries a message outside the fabric: questions to rank-info servers. It waits while the
+    /// network is cut, and is lost when `to` is dead.
     void carry(incarnation from, incarnation to, std::function<void()> what);
 
-    /// `what` happens when the connection to a process breaks because that process dies.
+    /// Calls `what` when the connection to a process breaks because that process dies.
     void when_dead(incarnation, std::function<void()> what);
 
 private:
@@ -111,13 +113,13 @@ private:
     /// One direction between two processes.
     struct wire {
         time_point last_arrival;
-        /// The newest; endpoints that were opened before a reset go on with a former one.
+        /// The newest connection. Endpoints opened before a reset use a former one.
         std::uint64_t connection = 0;
-        /// Former connections: what arrives later is lost.
+        /// Former connections, and the time after which their items are lost.
         std::map<std::uint64_t, time_point> broken;
-        /// The same for all connections of a sender that has died.
+        /// The same for all connections of a dead sender.
         time_point lost_after = time_point::max();
-        /// Its sender has died: what the kernels hold is not read before.
+        /// With a dead sender: the kernels' data is not read before this time.
         time_point not_before;
         std::vector<wire_item> held;
     };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Putting a simulated rank together, as worker_parts does with a real one.
+// Puts a simulated rank together, as worker_parts does with a real one.
 #include "tests/harness/sim_process.hpp"
 
 #include "actors/instance/rank_info_server.hpp"
@@ -41,8 +41,8 @@ page_table pages_of(const parallelism& layout, std::uint32_t slots) {
 
 } // namespace
 
-sim_process::sim_process(simulation& in, place at, incarnation id)
-    : world(&in), where(at), process(id),
+sim_process::sim_process(simulation& in, place at, kvferry::incarnation id)
+    : world(&in), where(at), incarnation(id),
       name((at.instance == side::context ? "ctx/" : "gen/") + std::to_string(at.rank)),
       loop(&in.schedule().make_home(name, loop_job_cost_max)),
       copies(&in.schedule().make_home(name + " copies", copy_job_cost_max)),
@@ -64,16 +64,16 @@ void sim_process::start() {
     identity.instance = where.instance == side::context ? "ctx" : "gen";
     identity.world_size = ranks;
     identity.layout = layout;
-    identity.process = process;
+    identity.incarnation = incarnation;
     identity.token = {random.next()};
     identity.machine = plan.same_host ? "one machine" : name;
-    identity.host_link_name = "link of " + std::to_string(process.value);
+    identity.host_link_name = "link of " + std::to_string(incarnation.value);
     worker = spawn_at<transfer_worker_actor, transfer_worker_state>(
         system, home,
         transfer_worker_state::dependencies{home, bounds, plan.route, identity, random.next()});
     io_.fabric = spawn_at<sim_fabric_actor, sim_io_state>(
         system, home,
-        sim_io_state::dependencies{&world->network(), &fabric_bell_, process, worker,
+        sim_io_state::dependencies{&world->network(), &fabric_bell_, incarnation, worker,
                                    bounds.copy_piece_bytes_max, failing_registrations_,
                                    [this](std::uint64_t address) {
                                        if (memory.is_free(address))
@@ -83,22 +83,22 @@ void sim_process::start() {
                                    },
                                    random.next()});
     io_.copy = spawn_copy_io(system, placement{copies}, {bounds});
-    // Whether the connection ends with the first or with the last thread is the kernel's business.
+    // The kernel decides whether the connection ends with the first or with the last thread.
     auto made = spawn_loopback_host_link(
         system, placement{random.percent(50) ? loop : copies},
-        {world->host_links(), process, identity.host_link_name, identity.token, bounds});
+        {world->host_links(), incarnation, identity.host_link_name, identity.token, bounds});
     io_.host_link = made.value();
     const auto own = parse_info_endpoint(world->endpoint_of(where.instance)).value();
     io_.info_link = spawn_at<ticking_info_link, sim_info_link_state>(
         system, home,
         sim_info_link_state::dependencies{bounds, &world->network(), &world->directory(),
-                                          &info_bell_, process, own});
+                                          &info_bell_, incarnation, own});
     io_.info_endpoint = to_string(own);
     if (where.rank == 0) {
         io_.server = spawn_rank_info_server(system, home, {identity.instance, ranks, bounds});
         tell_from_outside(io_.info_link, publish_info_server{io_.server});
     }
-    io_.described = {sim_address(process), "simulated"};
+    io_.described = {sim_address(incarnation), "simulated"};
     tell_from_outside(worker, io_);
     register_memory();
 }
@@ -125,27 +125,27 @@ void sim_process::die() {
     if (std::exchange(dead, true))
         return;
     died_at = world->schedule().now();
-    world->schedule().log(name + " dies", process.value);
+    world->schedule().log(name + " dies", incarnation.value);
     fabric_bell_.silence();
     info_bell_.silence();
-    world->network().die(process);
+    world->network().die(incarnation);
     loop->kill();
     auto last_thread = world->schedule().random().between(microseconds{700}, microseconds{9000});
     copies->freeze(false);
     world->schedule().after(last_thread, [this] {
         copies->kill();
-        world->schedule().log(name + " gone", process.value);
-        world->host_links()->kill(process);
+        world->schedule().log(name + " gone", incarnation.value);
+        world->host_links()->kill(incarnation);
     });
 }
 
 void sim_process::freeze(bool frozen) {
     if (dead)
         return;
-    world->schedule().log(name + (frozen ? " frozen" : " thawed"), process.value);
+    world->schedule().log(name + (frozen ? " frozen" : " thawed"), incarnation.value);
     loop->freeze(frozen);
     copies->freeze(frozen);
-    world->host_links()->freeze(process, frozen);
+    world->host_links()->freeze(incarnation, frozen);
 }
 
 void sim_process::slow(bool on) {

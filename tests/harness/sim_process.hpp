@@ -16,21 +16,21 @@ namespace kvferry::harness {
 class simulation;
 
 struct sim_process {
-    sim_process(simulation&, place, incarnation);
+    sim_process(simulation&, place, kvferry::incarnation);
 
     /// Spawns the rank's actors and registers its memory; tries again until that works.
     void start();
 
-    /// SIGKILL: nobody says goodbye. Copies go on until the kernel has ended the last thread.
+    /// SIGKILL: no goodbye. Copies go on until the kernel has ended the last thread.
     void die();
     void freeze(bool frozen);
     void slow(bool on);
 
     simulation* world;
     place where;
-    incarnation process;
+    kvferry::incarnation incarnation;
     std::string name;
-    /// The loop's thread, and the one that copies.
+    /// The thread of the loop, and the thread that copies.
     sim_home* loop;
     sim_home* copies;
     page_table pages;
@@ -40,14 +40,14 @@ struct sim_process {
     bool published = false;
     bool dead = false;
     time_point died_at;
-    /// Stopped in order.
+    /// The rank has stopped in order.
     bool stopped = false;
-    /// An actor of it died: of which kind, and when.
+    /// Actors of it that died: kind and time.
     std::vector<std::pair<std::string_view, time_point>> deaths;
     std::set<caf::actor_id> dead_actors;
-    /// Its sender or its receiver: the rank serves nothing any more.
+    /// Its sender or receiver died: the rank serves nothing more.
     bool failed = false;
-    /// Time that it was frozen or slow: its deadlines may be late by that.
+    /// How long it was frozen or slow. Its deadlines may be late by this time.
     std::chrono::microseconds held_up{0};
 
 private:

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The loop of a simulation: run something that is ready, else let time pass.
+// The loop of a simulation: run something that is ready, otherwise let time pass.
 #include "tests/harness/sim_schedule.hpp"
 
 #include <caf/scheduled_actor.hpp>
@@ -12,7 +12,7 @@ namespace kvferry::harness {
 
 namespace {
 
-/// A schedule that takes more is taken for one that never ends.
+/// A schedule with more steps counts as one that never ends.
 constexpr std::uint64_t steps_max = 400'000;
 
 std::uint64_t mix(std::uint64_t digest, std::uint64_t value) {
@@ -117,7 +117,7 @@ sim_schedule::sim_schedule(caf::actor_system& system, std::uint64_t seed, bool k
     : system_(&system),
       coordinator_(&dynamic_cast<caf::scheduler::test_coordinator&>(system.scheduler())),
       clock_(&coordinator_->clock()), random_(seed), keep_log_(keep_log) {
-    clock_->current_time = time_point{std::chrono::hours{1}}; // the same instant for every seed
+    clock_->current_time = time_point{std::chrono::hours{1}}; // every seed starts at the same time
     began_ = clock_->current_time;
 }
 
@@ -163,7 +163,7 @@ bool sim_schedule::run_until(time_point until, const std::function<bool()>& over
     return true;
 }
 
-/// One job, or the next instant at which anything can happen.
+/// Runs one job, or goes to the next time at which anything can happen.
 bool sim_schedule::step(time_point until) {
     run_homeless();
     runnable_.clear();
@@ -202,7 +202,7 @@ void sim_schedule::advance(time_point to) {
         clock_->advance_time(clock::duration::zero());
 }
 
-/// What is spawned without a place, such as a kill from outside, runs at once.
+/// Actors without a home, such as a kill from outside, run at once.
 void sim_schedule::run_homeless() {
     while (coordinator_->try_run_once()) {
     }
@@ -219,7 +219,7 @@ caf::error sim_schedule::record(const std::string& folder, const std::string& na
 std::vector<std::string> sim_schedule::clear() {
     events_.clear();
     std::vector<std::string> left;
-    for (int round = 0; round < 2; ++round) { // the end of one may send mail to another
+    for (int round = 0; round < 2; ++round) { // one actor's end may send mail to another
         for (auto& home : homes_)
             home->kill();
         clock_->schedule.clear();

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Virtual time and the order of everything: one seed decides which actor runs next, how long it
-// takes, and with what it is interleaved.
+// Virtual time and the order of all events. One seed decides which actor runs next, how long it
+// takes, and how actors interleave.
 #pragma once
 
-#include "messages/local/local_messages.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/values/time.hpp"
 #include "tests/harness/random_source.hpp"
 #include "tests/harness/sim_trace.hpp"
 #include "transport/loop/resident.hpp"
@@ -23,8 +24,8 @@ namespace kvferry::harness {
 
 class sim_schedule;
 
-/// A thread of a simulated process: its actors take turns in an order drawn from the seed. While
-/// it is frozen their mail waits, as it does in a process that was sent SIGSTOP.
+/// A thread of a simulated process. Its actors take turns in an order drawn from the seed. While it
+/// is frozen their mail waits, as in a process that got SIGSTOP.
 class sim_home : public home_unit {
 public:
     sim_home(sim_schedule& schedule, std::string name, std::chrono::microseconds job_cost_max);
@@ -35,13 +36,13 @@ public:
     void freeze(bool frozen) { frozen_ = frozen; }
     bool frozen() const { return frozen_; }
 
-    /// Every actor that ever ran here and lives, by name.
+    /// Names of all living actors that ever ran here.
     std::vector<std::string> living() const;
 
-    /// One of the actors of that name that live here dies; 0: there is none.
+    /// Ends one living actor of that name here; 0: not found.
     caf::actor_id end_one(std::string_view actor);
 
-    /// Ends all actors at once, as the end of a process does: none of them says goodbye.
+    /// Ends all actors at once without goodbyes, as the end of a process does.
     void kill();
 
 private:
@@ -75,31 +76,31 @@ public:
     /// The home lives as long as the schedule.
     sim_home& make_home(std::string name, std::chrono::microseconds job_cost_max);
 
-    /// An event of the world outside all actors: the network, the kernel, the orchestrator.
+    /// An event outside all actors: of the network, the kernel or the orchestrator.
     void at(time_point, std::function<void()>);
     void after(std::chrono::microseconds wait, std::function<void()> what) {
         at(now() + wait, std::move(what));
     }
 
-    /// Runs until that time or until `over` is true; false when too many steps were needed.
+    /// Runs until that time, or until `over` is true. False when it takes too many steps.
     bool run_until(time_point, const std::function<bool()>& over = {});
 
     /// Appends to the event log. Two runs of one seed have the same log.
     void log(std::string_view what, std::uint64_t a = 0, std::uint64_t b = 0);
-    /// For readers only: it is no part of the digest.
+    /// For readers only: does not count in the digest.
     void note(const std::string& what);
     std::uint64_t digest() const { return digest_; }
     const std::vector<std::string>& lines() const { return lines_; }
     bool keeps_log() const { return keep_log_; }
     std::uint64_t steps() const { return steps_; }
 
-    /// From now on what happens is recorded in that folder.
+    /// From now on, records events in that folder.
     caf::error record(const std::string& folder, const std::string& name);
 
-    /// The recording is complete, if there is one.
+    /// Completes the recording, if there is one.
     void end_recording() { trace_.reset(); }
 
-    /// Kills every actor and forgets timers and events; the names of what does not end.
+    /// Kills every actor and drops timers and events. Returns the names of actors that do not end.
     std::vector<std::string> clear();
 
 private:

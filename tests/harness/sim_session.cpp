@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The host's calls and ears. Nothing here asks the product what is right.
+// The host's calls and what it is told. Nothing here asks the product what is right.
 #include "tests/harness/sim_session.hpp"
 
+#include "messages/local/outcomes.hpp"
 #include "messages/trace/handle.hpp"
 #include "tests/harness/sim_process.hpp"
 #include "tests/harness/simulation.hpp"
@@ -12,7 +13,7 @@ namespace kvferry::harness {
 
 namespace {
 
-/// How late a deadline may be: other actors of the process run first.
+/// How late a deadline may come: other actors of the process may run first.
 constexpr microseconds deadline_slack{10'000};
 constexpr microseconds retry_after{300};
 
@@ -67,7 +68,7 @@ void session_host_state::open_now() {
         context ? plan.context_deadline : plan.generation_deadline);
     session_->opened_at = session_->world->schedule().now();
     session_->deadline_at =
-        session_->opened_at + 2 * deadline; // to the first piece, and from there
+        session_->opened_at + 2 * deadline; // one to the first piece, one from there on
     auto refused = [this](caf::error& reason) { session_->refused = std::move(reason); };
     if (context) {
         auto aux = plan.aux_mismatch ? aux_mode::none : plan.aux;
@@ -84,12 +85,12 @@ void session_host_state::open_now() {
             {plan.request}, plan.aux, session_->world->endpoint_of(side::context), 0, self_,
             deadline,       deadline};
         if (plan.context_group)
-            question.context_dp_rank.reset(); // whoever has it will answer
+            question.context_dp_rank.reset(); // the group that has the request will answer
         ask(self_, session_->process->worker, question)
             .then(
                 [this](rx_opened& done) {
                     session_->rx = done.session;
-                    session_->drawn = done.drawn;
+                    session_->attempt = done.attempt;
                     opened();
                 },
                 refused);
@@ -122,7 +123,7 @@ kv_slice session_host_state::slice_of(std::size_t index) const {
 
 void session_host_state::hand_over(std::size_t index) {
     if (session_->outcome)
-        return; // the host has heard: it lends nothing more
+        return; // the outcome is known: the host lends nothing more
     const auto& plan = *session_->plan;
     const auto context = session_->role == side::context;
     const auto stalls = plan.context_stalls || plan.stalling_rank == session_->rank;
@@ -189,7 +190,7 @@ void session_host_state::on_piece(const piece_finished& told) {
         return;
     }
     if (session_->too_much_sent && told.index.value == session_->blocks().size())
-        return; // the slice too many has an end of its own
+        return; // the extra slice ends separately
     if (told.index.value >= session_->slots.size())
         return world.fail(failure::assertion, what + " was never handed over");
     if (session_->piece_told[told.index.value])

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// One session as its host sees it: opens it, hands over its pieces, and watches that everything it
-// is told comes once, in order, in time, and is true.
+// One session as its host sees it: opens it, hands over its pieces, and checks that every message
+// to the host comes once, in order, in time, and is true.
 #pragma once
 
+#include "messages/local/outcomes.hpp"
 #include "tests/harness/doorbell.hpp"
 #include "tests/harness/scenario.hpp"
 
@@ -15,7 +16,7 @@ namespace kvferry::harness {
 class simulation;
 struct sim_process;
 
-/// What a session_host understands: an observer with a doorbell.
+/// The messages of a session_host: those of an observer, and a doorbell.
 using session_host_actor = observer_actor::extend<caf::result<void>(deadline_tick)>;
 
 struct sim_session {
@@ -28,15 +29,15 @@ struct sim_session {
 
     time_point opened_at;
     time_point deadline_at;
-    /// The worker refused to open it.
+    /// Why the worker refused to open it.
     caf::error refused;
     bool open = false;
     time_point open_at;
-    attempt drawn;
+    kvferry::attempt attempt;
     tx_session_actor tx;
     rx_session_actor rx;
 
-    /// Slots of each piece that was handed over; empty again once they were given back.
+    /// Slots of each piece that was handed over; empty once they are back.
     std::vector<std::vector<std::int32_t>> slots;
     std::vector<bool> piece_told;
     bool ready_told = false;
@@ -79,12 +80,12 @@ private:
     void later(microseconds, std::function<void()>);
     kv_slice slice_of(std::size_t index) const;
     std::uint32_t first_block(std::size_t index) const;
-    /// Empty: what arrived in this piece is what was sent.
+    /// Compares what arrived in this piece with what was sent. Empty when equal.
     std::string check_bytes(std::size_t index);
 
     session_host_actor::pointer self_;
     sim_session* session_;
-    /// Contents that what has arrived so far may be.
+    /// Numbers of the contents that the bytes arrived so far may belong to.
     std::vector<std::uint64_t> contents_;
 };
 

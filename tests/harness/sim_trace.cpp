@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One ring for all simulated threads: it is emptied whenever another one runs.
+// All simulated threads share one ring, which is emptied whenever another thread runs.
 #include "tests/harness/sim_trace.hpp"
 
 #include "tests/harness/sim_schedule.hpp"
@@ -15,7 +15,7 @@ namespace {
 const sim_schedule* timekeeper = nullptr;
 std::uint64_t last_tick = 0;
 
-/// Virtual time stands still while an actor runs; every event has a tick of its own all the same.
+/// Virtual time stands still while an actor runs, so this gives every event a tick of its own.
 std::uint64_t virtual_nanoseconds() {
     const auto now = std::chrono::nanoseconds{timekeeper->now().time_since_epoch()}.count();
     last_tick = std::max(last_tick + 1, static_cast<std::uint64_t>(now));
@@ -26,7 +26,7 @@ std::uint64_t virtual_nanoseconds() {
 
 caf::expected<std::unique_ptr<sim_trace>>
 sim_trace::start(const std::string& folder, const std::string& name, const sim_schedule& schedule) {
-    std::error_code ignored; // opening says it better
+    std::error_code ignored; // a failure shows when the file is opened
     std::filesystem::create_directories(folder, ignored);
     const auto path = folder + "/" + name + ".kvtrace";
     std::ofstream file{path, std::ios::binary};
@@ -37,7 +37,7 @@ sim_trace::start(const std::string& folder, const std::string& name, const sim_s
 }
 
 sim_trace::sim_trace(std::ofstream file, const sim_schedule& schedule) : file_(std::move(file)) {
-    events_.collect(); // what a former simulation has left
+    events_.collect(); // drops the events of a former simulation
     timekeeper = &schedule;
     last_tick = 0;
     trace::use_clock(&virtual_nanoseconds);

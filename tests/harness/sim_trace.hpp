@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The recording of a simulation: the events of the product's own recorder, in virtual time, as
-// `kvferry trace` reads them.
+// Records a simulation: events of the product's own recorder, in virtual time, in the format that
+// `kvferry trace` reads.
 #pragma once
 
 #include "messages/errors.hpp"
@@ -15,10 +15,11 @@ namespace kvferry::harness {
 
 class sim_schedule;
 
-/// One file per simulation; one at a time in a process. Complete when the object is gone.
+/// One file per simulation, and one recording at a time in a process. The file is complete when
+/// this object is destroyed.
 class sim_trace {
 public:
-    /// Makes the folder when there is none. system_call_failed names the path.
+    /// Creates the folder when it is missing. system_call_failed names the path.
     static caf::expected<std::unique_ptr<sim_trace>>
     start(const std::string& folder, const std::string& name, const sim_schedule&);
 
@@ -26,8 +27,8 @@ public:
     sim_trace(const sim_trace&) = delete;
     sim_trace& operator=(const sim_trace&) = delete;
 
-    /// What was recorded since the last call happened on that simulated thread; 0 and no name: in
-    /// the world outside.
+    /// Assigns all events since the last call to this simulated thread. 0 and no name: outside all
+    /// actors.
     void collect(std::uint64_t home, std::string_view home_name);
 
 private:

@@ -2,6 +2,7 @@
 // The two phases of a simulation, and its faults.
 #include "tests/harness/simulation.hpp"
 
+#include "messages/local/host.hpp"
 #include "messages/trace/handle.hpp"
 
 #include <algorithm>
@@ -12,10 +13,10 @@ namespace {
 
 constexpr microseconds start_within{300};
 constexpr microseconds ranks_open_within{200};
-/// Until then faults wait for what must come first.
+/// Until then faults wait for the event that must come first.
 constexpr microseconds armed_within{12'000};
 
-/// Asks somebody something and is gone when it has been answered.
+/// An actor that asks one question and ends with the answer.
 struct asker_state {
     static inline constexpr const char* name = "asker";
 
@@ -72,7 +73,7 @@ simulation::simulation(caf::actor_system& system, scenario plan, bool keep_log)
 }
 
 simulation::~simulation() {
-    schedule_.clear(); // before what its actors point to
+    schedule_.clear(); // ends the actors before the objects that they point to
 }
 
 limits simulation::bounds() const {
@@ -120,8 +121,8 @@ sim_process* simulation::at(place where) const {
     return found == current_.end() ? nullptr : found->second;
 }
 
-/// Of several starts planned for one place (a restart may come before the first one) the last
-/// counts.
+/// Several starts may be planned for one place (a restart may come before the first start). The
+/// last one counts.
 void simulation::plan_start(place where, microseconds earliest) {
     const auto ticket = ++starts_[{where.instance, where.rank}];
     schedule_.after(earliest + schedule_.random().between(microseconds{0}, start_within),
@@ -132,7 +133,7 @@ void simulation::plan_start(place where, microseconds earliest) {
 }
 
 sim_process& simulation::start_process(place where) {
-    // Numbers, not names, order everything: they are the same for the same seed.
+    // Numbers define all orders, not names: they are the same for the same seed.
     incarnation id{++last_process_ * 1000 + where.rank};
     processes_.push_back(std::make_unique<sim_process>(*this, where, id));
     auto& fresh = *processes_.back();
@@ -176,7 +177,7 @@ void simulation::carry_out(const planned_cancel& cancel, const planned_request& 
             });
 }
 
-/// At that time after the beginning, or after the first request or write is on its way.
+/// Runs `what` at that time after the beginning, or after the first request or write was sent.
 void simulation::plan_since(since from, microseconds wait, std::function<void()> what) {
     if (from == since::begin)
         schedule_.after(wait, std::move(what));
@@ -191,7 +192,7 @@ void simulation::has_come(since what) {
     armed_.erase(first, last);
 }
 
-/// A host opens its session when its rank is ready for it.
+/// The host opens its session when its rank is ready.
 void simulation::open_session(const planned_request& wanted, side instance, std::uint32_t rank,
                               time_point give_up) {
     auto* process = at({instance, rank});
@@ -199,7 +200,7 @@ void simulation::open_session(const planned_request& wanted, side instance, std:
         --still_to_open_;
         return;
     }
-    // Whoever asks has heard of the context instance from somebody.
+    // A host that asks already knows the context instance.
     const auto known =
         instance == side::context
         || directory_.servers.contains(parse_info_endpoint(endpoint_of(side::context)).value());
@@ -231,7 +232,7 @@ void simulation::begin_fault(const planned_fault& fault) {
     auto* other = at(fault.other);
     if (healing_ || !who || who->dead)
         return;
-    schedule_.log(name_of(fault.what), who->process.value);
+    schedule_.log(name_of(fault.what), who->incarnation.value);
     reach("fault " + std::string{name_of(fault.what)});
     auto between = [&] {
         return other && !other->dead && other != who && fault.who.instance != fault.other.instance;
@@ -255,13 +256,13 @@ void simulation::begin_fault(const planned_fault& fault) {
         break;
     case fault_kind::cut:
         if (between())
-            network_.cut(who->process, other->process);
+            network_.cut(who->incarnation, other->incarnation);
         break;
     case fault_kind::reset:
         if (between()) {
-            broken_.insert({who->process, other->process});
-            broken_.insert({other->process, who->process});
-            network_.reset(who->process, other->process);
+            broken_.insert({who->incarnation, other->incarnation});
+            broken_.insert({other->incarnation, who->incarnation});
+            network_.reset(who->incarnation, other->incarnation);
         }
         return;
     case fault_kind::replay:
@@ -285,14 +286,14 @@ void simulation::end_fault(const planned_fault& fault) {
     else if (fault.what == fault_kind::slow)
         who->slow(false);
     else if (fault.what == fault_kind::cut && other)
-        network_.heal(who->process, other->process);
+        network_.heal(who->incarnation, other->incarnation);
 }
 
 void simulation::end_actor(sim_process& who, std::string_view actor) {
     const auto dying = who.loop->end_one(actor);
     if (dying == 0)
         return;
-    schedule_.log(actor, who.process.value);
+    schedule_.log(actor, who.incarnation.value);
     reach("death of a " + std::string{actor});
     who.deaths.emplace_back(actor, schedule_.now());
     who.dead_actors.insert(dying);
@@ -300,7 +301,7 @@ void simulation::end_actor(sim_process& who, std::string_view actor) {
     for (auto& session : sessions_)
         if (session.process == &who && session.actor() == dying) {
             session.died = true;
-            frames_.forgive_second_cancel(session.drawn);
+            frames_.forgive_second_cancel(session.attempt);
         }
 }
 
@@ -320,9 +321,9 @@ void simulation::replay_frame() {
         return;
     const auto& old = recent[schedule_.random().below(recent.size())];
     for (const auto& process : processes_)
-        if (process->process == old.to)
+        if (process->incarnation == old.to)
             if (auto* now = at(process->where); now && !now->dead)
-                network_.inject(old.from, now->process, old.frame);
+                network_.inject(old.from, now->incarnation, old.frame);
 }
 
 // -- two phases ---------------------------------------------------------------------------------
@@ -331,7 +332,7 @@ bool simulation::run_for(microseconds time, const std::function<bool()>& over) {
     auto stop = [&] { return verdict_.what != failure::none || (over && over()); };
     if (schedule_.run_until(schedule_.now() + time, stop))
         return true;
-    fail(failure::stuck, "the schedule does not come to an end: something goes round and round");
+    fail(failure::stuck, "the schedule does not end: something repeats for ever");
     return false;
 }
 
@@ -358,7 +359,7 @@ verdict simulation::run() {
     healing_ = true;
     schedule_.log("heals");
     network_.calm();
-    for (auto [a, b] : network_.lossy()) { // a real connection that loses something breaks at last
+    for (auto [a, b] : network_.lossy()) { // a real connection would break after a loss
         broken_.insert({a, b});
         broken_.insert({b, a});
         network_.reset(a, b);
@@ -366,7 +367,7 @@ verdict simulation::run() {
     run_for(longest * 3 + microseconds{100'000}, [this] { return all_ended(); });
     check_ended();
     run_for(microseconds{100'000}, [this] { return all_released(); });
-    // Whoever will hear of a broken connection has heard of it.
+    // Waits until all ends have been told of broken connections.
     run_for(std::max(microseconds{0}, std::chrono::duration_cast<microseconds>(
                                           network_.last_notice() - schedule_.now()))
                 + microseconds{2000},
@@ -382,7 +383,7 @@ verdict simulation::run() {
     stop_all();
     check_memory();
     if (verdict_.what != failure::none)
-        schedule_.end_recording(); // what the reset does to broken actors is no part of the run
+        schedule_.end_recording(); // what the reset does to actors is not part of the run
     auto left = schedule_.clear();
     if (!left.empty())
         fail(failure::leak, std::to_string(left.size()) + " actors cannot be ended, " + left.front()

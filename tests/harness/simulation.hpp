@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One simulation: carries out a scenario in two phases (faults; then everything heals and must
-// end), stops all ranks, and says what was wrong.
+// One simulation. Carries out a scenario in two phases (first faults, then everything heals and
+// must end), stops all ranks, and reports what was wrong.
 #pragma once
 
 #include "tests/harness/frame_referee.hpp"
@@ -25,7 +25,7 @@ public:
 
     verdict run();
 
-    /// The product's trace of all that happens goes into that folder, for `kvferry trace`.
+    /// Records the run in that folder, for `kvferry trace`.
     caf::error record(const std::string& folder);
 
     // -- for its parts -----------------------------------------------------------------------
@@ -38,14 +38,14 @@ public:
     limits bounds() const;
     std::string endpoint_of(side instance) const;
 
-    /// The first failure counts.
+    /// Only the first failure is kept.
     void fail(failure, std::string text);
-    /// Something rare has happened.
+    /// Notes that something rare has happened.
     void reach(std::string what) { reached_.insert(std::move(what)); }
-    /// By how much deadlines of that process may be late.
+    /// How late deadlines of that process may be.
     microseconds delay_of(const sim_process& x) const { return x.held_up; }
 
-    /// A short-lived actor in that home.
+    /// Spawns a short-lived actor in that home.
     void ask_in(sim_home&, std::function<void(callback_actor::pointer)>);
 
 private:
@@ -100,9 +100,9 @@ private:
     /// Pairs of processes whose connection broke.
     std::set<std::pair<incarnation, incarnation>> broken_;
     std::uint64_t last_process_ = 0;
-    /// What waits for something to happen first.
+    /// Actions that wait for an event to happen first.
     std::multimap<since, std::pair<microseconds, std::function<void()>>> armed_;
-    /// Sessions that their hosts will open as soon as their rank is there.
+    /// Number of sessions that hosts will open as soon as their rank is ready.
     std::uint64_t still_to_open_ = 0;
     bool healing_ = false;
     verdict verdict_;

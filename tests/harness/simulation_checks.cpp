@@ -11,17 +11,17 @@ namespace kvferry::harness {
 
 namespace {
 
-/// Actors of the product that end with the rank; the others are the simulation's own.
+/// Actors of the product that must end with the rank. All others belong to the simulation.
 constexpr std::array<std::string_view, 7> mortal{
     "registrar", "transfer_worker", "sender", "receiver", "peer_link", "tx_session", "rx_session"};
 
-/// Until then a failure must have been told, on a network that loses nothing.
+/// On a network that loses nothing, the other side knows of a failure within this time.
 constexpr microseconds told_within{25'000};
-/// A host hears of an end a little after it.
+/// A host is told of an end within this time.
 constexpr microseconds heard_within{1000};
-/// From a decision of the sender to the frame that tells it.
+/// From a sender's decision to the frame that reports it.
 constexpr microseconds answered_within{100};
-/// The connection tells within 20 ms, the kernel within 9.
+/// The connection reports a death within 20 ms, the kernel within 9.
 constexpr microseconds death_noticed_within{40'000};
 
 } // namespace
@@ -40,7 +40,7 @@ bool simulation::all_released() const {
 }
 
 /// Pages stay lent for ever when a writer can neither report nor be proven gone. On the context
-/// side, which waits for its own operations only, when nobody is left to hear of their ends.
+/// side, which waits only for its own operations, when nobody is left to report their ends.
 bool simulation::may_stay_lent(const sim_session& x) const {
     if (x.role == side::context)
         return x.died;
@@ -48,7 +48,7 @@ bool simulation::may_stay_lent(const sim_session& x) const {
            || std::any_of(processes_.begin(), processes_.end(), [&](const auto& other) {
                   return other->where.instance == side::context
                          && (other->dead || !other->deaths.empty()
-                             || broken_.contains({x.process->process, other->process}));
+                             || broken_.contains({x.process->incarnation, other->incarnation}));
               });
 }
 
@@ -69,20 +69,21 @@ void simulation::check_released() {
     }
 }
 
-/// Another attempt of the same rid has asked that writer as well: one of them is served, the other
-/// is answered `gone` or waits for a session of its own.
+/// Another attempt of the same rid has asked that writer as well. The writer serves one of them;
+/// the other is answered `gone`, or waits for a session of its own.
 bool simulation::another_attempt_was_meant(const sim_session& reader,
                                            const sim_session& writer) const {
     return std::any_of(sessions_.begin(), sessions_.end(), [&](const sim_session& x) {
         return &x != &reader && x.role == reader.role && x.rank == reader.rank
                && x.plan->request == reader.plan->request
-               && frames_.asked_at(writer.process->process, x.drawn);
+               && frames_.asked_at(writer.process->incarnation, x.attempt);
     });
 }
 
-/// What one side ends with, the other one hears of at once, not at its own deadline.
+/// When one side ends, the other side is told at once and does not wait for its own deadline.
 void simulation::check_told() {
-    // What is overtaken comes by four times the longest way later; what follows it waits.
+    // An overtaken frame takes up to four times the longest latency more, and later frames wait for
+    // it.
     const auto waits_for_its_turn =
         plan_.network.overtake_percent == 0 ? microseconds{0} : 8 * plan_.network.latency_max;
     std::uint32_t blocks = 0;
@@ -92,7 +93,7 @@ void simulation::check_told() {
         asked_of_one += wanted.receive_blocks.size() * plan_.generation.ranks();
     }
     if (!plan_.calm()
-        || plan_.early_requests_max < asked_of_one) // whoever is refused early is forgotten
+        || plan_.early_requests_max < asked_of_one) // refused early requests are forgotten
         return;
     for (const auto& x : sessions_) {
         if (!x.outcome)
@@ -113,7 +114,7 @@ void simulation::check_told() {
             const auto& reader = x.role == side::generation ? x : other;
             const auto& writer = x.role == side::generation ? other : x;
             // Who asks when the end of the session is forgotten waits for a new one.
-            const auto asked = frames_.asked_at(writer.process->process, reader.drawn);
+            const auto asked = frames_.asked_at(writer.process->incarnation, reader.attempt);
             // With attention DP an end that is answered from memory may be that of another request.
             const auto from_memory = x.plan->context_group && asked && *asked >= other.finished_at;
             if (!asked || from_memory || *asked > other.finished_at + plan_.early_request_lease
@@ -125,9 +126,9 @@ void simulation::check_told() {
             if (!asked_a_living_one
                 && (other.plan != x.plan || another_attempt_was_meant(reader, writer)))
                 continue;
-            // The attempt had come, been answered and forgotten before the session was there.
+            // The attempt came before the session, was answered and then forgotten.
             if (&x == &writer
-                && frames_.was_answered_gone(writer.process->process, reader.drawn,
+                && frames_.was_answered_gone(writer.process->incarnation, reader.attempt,
                                              x.open_at + answered_within))
                 continue;
             return fail(failure::stuck,
@@ -138,16 +139,17 @@ void simulation::check_told() {
     }
 }
 
-/// The process had done its part for this reader before it died: the others are waited for.
+/// True when the process had done its part for this reader before it died. Only others are waited
+/// for.
 bool simulation::had_served(const sim_process& writer, const sim_session& reader) const {
-    const auto asked = frames_.asked_at(writer.process, reader.drawn);
+    const auto asked = frames_.asked_at(writer.incarnation, reader.attempt);
     return std::any_of(sessions_.begin(), sessions_.end(), [&](const sim_session& x) {
         return x.role == side::context && x.process == &writer && x.succeeded()
                && x.plan->request == reader.plan->request && asked && x.finished_at >= *asked;
     });
 }
 
-/// Where nothing is frozen or cut off, the death of a writer ends its readers' sessions at once.
+/// If nothing is frozen or cut off, a writer's death ends its readers' sessions at once.
 void simulation::check_deaths_noticed() {
     const auto simple =
         std::all_of(plan_.faults.begin(), plan_.faults.end(), [](const planned_fault& x) {
@@ -160,7 +162,7 @@ void simulation::check_deaths_noticed() {
         if (!x.outcome || x.succeeded() || code_of(x.outcome->error) != errc::deadline_exceeded
             || x.role == side::context)
             continue;
-        // With attention DP another group may serve, as long as one lives that was asked.
+        // With attention DP another group may serve, as long as a group that was asked lives.
         const auto may_be_served =
             x.plan->context_group
             && std::any_of(processes_.begin(), processes_.end(), [&](const auto& other) {
@@ -169,14 +171,14 @@ void simulation::check_deaths_noticed() {
         for (const auto& other : processes_)
             if (!may_be_served && other->dead && other->died_at > x.opened_at
                 && other->died_at + death_noticed_within < x.finished_at
-                && frames_.asked_at(other->process, x.drawn) && !had_served(*other, x))
+                && frames_.asked_at(other->incarnation, x.attempt) && !had_served(*other, x))
                 return fail(failure::stuck, x.name() + " waited for its deadline although "
                                                 + other->name + " had died long before");
     }
 }
 
-/// With that actor of that process this session has lost what it needs. (Which of several links
-/// died, and which of several sessions of one rid, is not seen from outside: those are left out.)
+/// True when this session needs that actor of that process. (If there are several links, or several
+/// sessions of one rid, the outside cannot tell which one died: those cases are left out.)
 bool simulation::lost_with(const sim_process& where, std::string_view actor, time_point when,
                            const sim_session& x) const {
     const auto here = x.process == &where;
@@ -184,7 +186,7 @@ bool simulation::lost_with(const sim_process& where, std::string_view actor, tim
         if (here)
             return true;
     const auto heard_of = [&](const sim_session& reader, const sim_process& writer) {
-        const auto asked = frames_.asked_at(writer.process, reader.drawn);
+        const auto asked = frames_.asked_at(writer.incarnation, reader.attempt);
         // Whom no request has reached, or one that was taken back, waits for another, whatever
         // becomes of links and ranks.
         return asked
@@ -203,7 +205,7 @@ bool simulation::lost_with(const sim_process& where, std::string_view actor, tim
     if (here)
         return x.died;
     if (x.plan->context_group)
-        return false; // another group may serve
+        return false; // another group may still serve
     return std::any_of(sessions_.begin(), sessions_.end(), [&](const sim_session& other) {
         const auto& reader = x.role == side::generation ? x : other;
         const auto& writer = x.role == side::generation ? other : x;
@@ -212,7 +214,8 @@ bool simulation::lost_with(const sim_process& where, std::string_view actor, tim
     });
 }
 
-/// Who has lost something with an actor that died is told so; nobody waits for a deadline.
+/// A session that has lost something with a dead actor is told so, and does not wait for its
+/// deadline.
 void simulation::check_actor_deaths_told() {
     const auto simple =
         std::all_of(plan_.faults.begin(), plan_.faults.end(), [](const planned_fault& x) {
@@ -231,26 +234,26 @@ void simulation::check_actor_deaths_told() {
                                                     + " had died long before");
 }
 
-/// Whoever asks again for what its writer has forgotten is told so.
+/// A reader that asks again for something its writer has forgotten must be told so.
 void simulation::check_forgotten() {
     constexpr microseconds slack{3000};
     for (const auto& x : frames_.forgotten_requests(plan_.early_request_lease + slack)) {
-        // One that was held up has in its mailbox what came before: it forgets later, and says so
-        // later.
+        // A process that was held up still has older messages in its mailbox: it forgets later, and
+        // reports it later.
         const auto wounded_or_slow =
             std::any_of(processes_.begin(), processes_.end(), [&](const auto& process) {
-                return process->process == x.writer
+                return process->incarnation == x.writer
                        && (!process->deaths.empty() || delay_of(*process) != microseconds{0});
             });
         const auto served =
             std::any_of(sessions_.begin(), sessions_.end(), [&x](const sim_session& session) {
-                return session.role == side::context && session.process->process == x.writer
+                return session.role == side::context && session.process->incarnation == x.writer
                        && session.plan->request == x.request.value && session.opened_at < x.again;
             });
         if (!served && !wounded_or_slow && !network_.is_dead(x.writer)
             && !network_.is_dead(x.reader) && !broken_.contains({x.writer, x.reader})
             && network_.lossy().empty()
-            && !frames_.was_answered_gone(x.writer, x.session, x.again + slack))
+            && !frames_.was_answered_gone(x.writer, x.attempt, x.again + slack))
             return fail(failure::stuck, "incarnation " + to_string(x.reader) + " asks "
                                             + to_string(x.writer) + " for rid "
                                             + to_string(x.request)
@@ -258,10 +261,11 @@ void simulation::check_forgotten() {
     }
 }
 
-/// Whatever happened before: where all ranks live, a new request succeeds. The first one may be the
-/// one that finds out which instance is gone and which link is dead.
+/// Whatever happened before: where all ranks live, a new request succeeds. The first one may fail,
+/// because it discovers which instance is gone or which link is dead.
 void simulation::check_recovery() {
-    // Nothing that anybody has remembered can be wrong when no process and no link was lost.
+    // If no process and no link was lost, no stale knowledge can exist and the first request must
+    // succeed.
     const auto lost_something =
         !broken_.empty() || !plan_.faults.empty() || plan_.failing_registrations != 0;
     const auto tries = lost_something ? 2 : 1;
@@ -282,7 +286,7 @@ void simulation::check_recovery() {
         if (plan_.context.attention_dp)
             probe.context_group =
                 static_cast<std::uint32_t>(schedule_.random().below(plan_.context.ranks()));
-        // The other order now and then, where there is room for requests that come early.
+        // Sometimes use the other order, if there is room for early requests.
         if (plan_.early_requests_max < plan_.generation.ranks() || schedule_.random().percent(50))
             probe.generation_opens = microseconds{1000};
         if (probe_succeeds(probe))
@@ -313,7 +317,7 @@ void simulation::check_memory() {
             return fail(failure::late_write, process->name + ": " + damage);
 }
 
-/// What a rank counts is what its host has seen.
+/// A rank's statistics must match what its host has seen.
 void simulation::check_statistics() {
     auto asked = std::make_shared<int>(0);
     for (const auto& process : processes_) {
@@ -382,8 +386,8 @@ void simulation::stop_all() {
     run_for(microseconds{50'000}, {});
     if (*waiting != 0)
         return fail(failure::stuck, "a worker does not stop");
-    for (const auto& [process, unproven] : *told) { // by now hosts have heard of all releases
-        // A rank that failed cannot say what is free, unless it was never published.
+    for (const auto& [process, unproven] : *told) { // by now hosts know of all releases
+        // A rank that failed after it was published cannot prove that anything is free.
         const auto lent = has_lent(*process) || (process->failed && process->published);
         if (unproven.empty() == lent)
             fail(lent ? failure::assertion : failure::leak,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Situations in which two things must coincide: the seed decides when each of them happens. Seeds
-// that draw everything alone would meet them too rarely.
+// Situations in which two events must coincide. The seed decides when each of them happens. Seeds
+// that draw every event independently would reach these situations too rarely.
 #include "tests/harness/scenario.hpp"
 
 #include <array>
@@ -9,7 +9,7 @@ namespace kvferry::harness {
 
 namespace {
 
-/// From the first bytes on their way to the last confirmation.
+/// From the first bytes that are sent to the last confirmation.
 microseconds while_bytes_move(random_source& random) {
     return random.between(microseconds{0}, microseconds{2500});
 }
@@ -54,7 +54,7 @@ void writer_freezes(random_source& random, scenario& in) {
           microseconds{40'000});
 }
 
-/// It fails at once, having nothing in flight, while its sibling still writes.
+/// One writer fails at once with nothing in flight, while its sibling still writes.
 void one_of_two_writers_fails(random_source& random, scenario& in) {
     in.context = {2, 1};
     in.requests.back().context_group.reset();
@@ -66,7 +66,7 @@ void one_of_two_writers_fails(random_source& random, scenario& in) {
                               since::first_write});
 }
 
-/// Now and then the sender would have more to give, later.
+/// Sometimes the sender still has more to give.
 void receiver_cancels(random_source& random, scenario& in) {
     auto& wanted = slow_puts(random, in);
     if (random.percent(50))
@@ -81,7 +81,7 @@ void sender_cancels(random_source& random, scenario& in) {
         {side::context, context_rank(random, in), while_bytes_move(random), since::first_write});
 }
 
-/// Right behind the request, on a network that turns frames round.
+/// The cancel follows right behind the request, on a network that reorders frames.
 void cancel_behind_request(random_source& random, scenario& in) {
     slow_puts(random, in).send_blocks = {5};
     in.context = in.generation = {1, 1};
@@ -102,7 +102,7 @@ void instance_restarts(random_source& random, scenario& in) {
                          random.between(microseconds{100}, microseconds{3000})});
 }
 
-/// Rank 0, and the rank-info server with it; or the other one.
+/// Restarts rank 0, which holds the rank-info server, or the other rank.
 void one_rank_restarts(random_source& random, scenario& in) {
     if (in.context.ranks() == 1)
         in.context = {2, 1};
@@ -140,9 +140,9 @@ void all_frames_twice(random_source& random, scenario& in) {
     in.route = random.percent(50) ? route_choice::direct : route_choice::automatic;
 }
 
-/// The second one asks while the first one is served; the sender gives up before either does.
+/// The second attempt asks while the first one is served; the sender gives up before both do.
 void two_attempts_at_once(random_source& random, scenario& in) {
-    in.early_request_lease = microseconds{300'000}; // renewals would hide what is not told
+    in.early_request_lease = microseconds{300'000}; // renewals would hide a missing answer
     auto& first = in.requests.back();
     first.send_blocks = {1, 1};
     first.receive_blocks = {2};
@@ -157,7 +157,7 @@ void two_attempts_at_once(random_source& random, scenario& in) {
 
 void lease_ends(random_source& random, scenario& in) {
     in.early_request_lease = microseconds{4000};
-    in.generation = {1, 1}; // a sibling's renewals would keep its request as well
+    in.generation = {1, 1}; // a sibling's renewals would keep its request alive
     auto& wanted = in.requests.back();
     wanted.context_opens = random.between(microseconds{8000}, microseconds{40'000});
     wanted.may_fail = true;
@@ -168,7 +168,7 @@ void lease_ends(random_source& random, scenario& in) {
                          random.between(microseconds{12'000}, microseconds{30'000})});
 }
 
-/// Renewals are often on their way when the last report is.
+/// Renewals are often on their way when the last report is sent.
 void renewals_cross_reports(random_source& random, scenario& in) {
     in.context = {2, 1};
     auto& wanted = slow_puts(random, in);
@@ -178,7 +178,7 @@ void renewals_cross_reports(random_source& random, scenario& in) {
     wanted.context_opens = random.between(microseconds{7000}, microseconds{14'000});
 }
 
-/// The first dial is held up past its deadline and arrives when the second one is made.
+/// The first dial is delayed past its deadline and arrives while the second one is made.
 void dials_cross(random_source& random, scenario& in) {
     in.context = in.generation = {1, 1};
     in.same_host = true;
@@ -207,7 +207,7 @@ planned_fault death_of(std::string_view actor, place who, microseconds at,
     return result;
 }
 
-/// The receiver gives up when the session that writes to it is no more, and its copies go on.
+/// The receiver gives up after the session that writes to it died; that session's copies go on.
 void writing_session_dies(random_source& random, scenario& in) {
     auto& wanted = slow_puts(random, in);
     wanted.may_fail = true;
@@ -231,7 +231,7 @@ void reading_session_dies(random_source& random, scenario& in) {
     in.faults.push_back(death_of("rx_session", {side::generation, 0}, while_bytes_move(random)));
 }
 
-/// A stop, or whoever asks next, must not vouch for what it had begun.
+/// Neither a stop nor the next request may treat what the dead table had begun as quiet.
 void table_dies(random_source& random, scenario& in) {
     slow_puts(random, in).may_fail = true;
     if (random.percent(50))
@@ -268,7 +268,7 @@ void set_trap(random_source& random, scenario& in) {
     if (in.context.attention_dp)
         wanted.context_group = context_rank(random, in);
     in.requests.push_back(wanted);
-    // What is twice here depends on more chance than one.
+    // Traps that depend on more than one chance are listed twice.
     constexpr std::array traps{writer_dies,
                                writer_dies,
                                connection_breaks,

@@ -12,18 +12,19 @@ namespace kvferry::harness {
 /// Also the exit status of kvferry-sim.
 enum class failure : std::uint8_t {
     none = 0,
-    /// A promise of the protocol was broken: ended twice, reported twice, not told, crashed.
+    /// A promise of the protocol was broken: a second end, a second report, a missing message, or a
+    /// crash.
     assertion = 1,
-    // 2 is a wrong use of kvferry-sim.
-    /// A transfer succeeded and the bytes are not those that were sent.
+    // 2 stands for wrong use of kvferry-sim.
+    /// A transfer succeeded with bytes that differ from those that were sent.
     wrong_bytes = 3,
-    /// Memory that had been given back was written.
+    /// Memory was written after it had been given back.
     late_write = 4,
     /// A session, a release or a stop did not come in time.
     stuck = 5,
-    /// Something remained: sessions, actors, bookkeeping.
+    /// Something was left: sessions, actors or bookkeeping.
     leak = 6,
-    /// The same seed took another course.
+    /// The same seed took another course the second time.
     not_deterministic = 7,
 };
 
@@ -35,9 +36,9 @@ struct verdict {
     /// Digest of the event log.
     std::uint64_t digest = 0;
     std::uint64_t steps = 0;
-    /// The event log, when it was kept.
+    /// The event log, if it was kept.
     std::vector<std::string> log;
-    /// Names of the rare things that happened.
+    /// Names of the rare events that happened.
     std::vector<std::string> reached;
 };
 

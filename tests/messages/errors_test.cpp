@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reasons keep their names, numbers and texts on their way between actors and ranks.
+// Error codes keep their names, numbers and texts on their way between actors and ranks.
 #include "messages/errors.hpp"
 #include "messages/limits.hpp"
 #include "tests/support/caf_setup.hpp"
@@ -38,7 +38,7 @@ TEST_CASE("errors: context goes before the text and changes no reason") {
     CHECK(text_of(error) == "host:1: connection refused");
 }
 
-TEST_CASE("errors: no error is none and has no text") {
+TEST_CASE("errors: an empty error has the code none and no text") {
     CHECK(code_of(caf::error{}) == errc::none);
     CHECK(text_of(caf::error{}).empty());
 }

@@ -31,7 +31,7 @@ const char* name_of(fault x) {
 }
 
 constexpr auto deadline = 800ms;
-/// Both clocks of a session, and the time that a busy machine takes to say so.
+/// Both deadlines of a session, and the time that a busy machine needs to report them.
 constexpr auto end_limit = 2 * deadline + 10s;
 
 class chaos {
@@ -82,7 +82,7 @@ public:
                                    : receive(generation_, context_.endpoint, x, bounded);
         };
         if (early && &hit_instance == &first) {
-            // Who is dead cannot be told anything: the other side is told nothing either.
+            // Nobody can command a dead rank, so the other side is not commanded either.
             strike();
             command(second);
             expect_ends(second, x);
@@ -135,7 +135,7 @@ public:
             restart_instance_of(hit_instance, 0);
     }
 
-    /// After all faults a request goes through as if nothing had been.
+    /// After all faults, a request succeeds as usual.
     void heal(std::uint64_t rid) {
         const request x{rid, {0, 1, 2}, {3, 4, 5}, 3 * 16, true};
         receive(generation_, context_.endpoint, x);
@@ -150,8 +150,8 @@ public:
 
     std::size_t successes() const { return successes_; }
 
-    /// "kill 12 to 31 ms": from the fault until the last survivor's session had ended. Told, not
-    /// checked: how long it takes is the machine's affair too.
+    /// "kill 12 to 31 ms": from the fault until the last survivor's session had ended. Printed but
+    /// not checked, because it depends on the machine, too.
     std::string times() const {
         std::string result;
         for (const auto& [what, times] : all_told_) {
@@ -168,7 +168,7 @@ public:
 
 private:
     /// Brings all links up. A peer that is killed in the middle of UCX's own handshake takes the
-    /// process that answers it along: UCX 1.13 fails an assertion (`transport/README.md`).
+    /// process that answers it along: UCX 1.13 fails an assertion (`transport/MEASURED.md`).
     void meet(std::uint64_t rid) {
         const request x{rid, {0}, {1}, 16, false};
         receive(generation_, context_.endpoint, x);
@@ -201,7 +201,7 @@ private:
         }
     }
 
-    /// Only a rank that says so itself has the bytes.
+    /// Only a rank that reports success must have the bytes.
     void check_bytes(const request& x) {
         if (succeeded_.size() != generation_.size())
             return;
@@ -210,7 +210,7 @@ private:
             expect_content(*rank, x);
     }
 
-    /// Rank 0 holds the rank-info server: an instance that loses it starts as a whole.
+    /// Rank 0 holds the rank-info server: when it restarts, the whole instance restarts.
     static void restart_instance_of(instance_processes& instance, std::size_t rank) {
         if (rank != 0)
             return instance.restart(rank);
@@ -221,10 +221,10 @@ private:
     instance_processes context_;
     instance_processes generation_;
     std::mt19937_64 random_;
-    /// Ranks were started that have no links yet.
+    /// New ranks have started and have no links yet.
     bool fresh_ = true;
     std::vector<json> succeeded_;
-    /// What the ranks said in this round.
+    /// What the ranks reported in this round.
     std::string last_;
     std::size_t successes_ = 0;
     std::map<fault, std::vector<clock::duration>> all_told_;

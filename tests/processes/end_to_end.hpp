@@ -12,12 +12,12 @@
 
 namespace kvferry::testing {
 
-/// Small enough for many requests, with all of a cache's dimensions above one.
+/// Small enough for many requests, with every dimension of a cache above one.
 inline const std::string small_model =
     "layers=5,heads=4,head_dim=16,element_bytes=2,tokens_per_block=16";
 inline constexpr std::uint64_t small_bytes_per_token = 5 * 2 * 4 * 16 * 2;
 
-/// One block has 512 KiB; towards a split by heads it falls into stretches of 512 bytes.
+/// A block is 512 KiB. Towards a split by heads it breaks into stretches of 512 bytes.
 inline const std::string large_model =
     "layers=8,heads=8,head_dim=64,element_bytes=2,tokens_per_block=32,order=nhd";
 inline constexpr unsigned large_blocks = 512;
@@ -38,13 +38,13 @@ inline std::vector<int> slots_from(int first, unsigned count) {
     return result;
 }
 
-/// What --memory has to be for a route: the staged one is for memory on a device, or its stand-in.
+/// The --memory for a route. The staged route needs memory on a device, or its stand-in.
 inline std::string memory_of(const std::string& route) {
     return route.starts_with("staged") ? "twin" : "shared";
 }
 
-/// Flags of a writer that takes a route. "staged, sent": not even to peers of this machine, which
-/// could read the bytes where they lie.
+/// Flags of a writer that takes this route. "staged, sent": sends even to peers of this machine,
+/// which could read the bytes in place.
 inline std::vector<std::string> flags_of(const std::string& route) {
     std::vector<std::string> result{"--route", route.substr(0, route.find(',')), "--memory",
                                     memory_of(route)};
@@ -128,7 +128,7 @@ inline std::uint64_t digest(rank_process& rank, const std::vector<int>& slots) {
     return rank.ask({{"do", "digest"}, {"slots", slots}}).at("value");
 }
 
-/// Nothing is live, on loan or failed, and the rank ends in order.
+/// Checks that nothing is live, on loan or failed, and that every rank stops in order.
 inline void expect_clean_stop(instance_processes& instance) {
     for (auto& rank : instance) {
         const auto counters = rank->ask({{"do", "statistics"}});

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Processes that die or freeze in the middle of a transfer: outcomes come in time, releases only
-// with proof, bytes stay as they are after it, and the survivors go on.
+// Processes that die or freeze in the middle of a transfer. Outcomes come in time, releases need
+// proof, bytes do not change after the proof, and survivors go on.
 #include "tests/processes/end_to_end.hpp"
 
 namespace kvferry::testing {
@@ -73,7 +73,7 @@ TEST_CASE("end to end: kill -9 of a writer ends the receiver's session within a 
         CHECK(names(outcome, "context/1"));
         ranks.generation[0].released(x.rid);
         const auto at_release = digest(ranks.generation[0], x.generation_slots);
-        ranks.context[0].outcome(x.rid); // it may have been through before
+        ranks.context[0].outcome(x.rid); // it may have ended before the fault
         ranks.context[0].released(x.rid);
         ranks.context.restart(1);
         ranks.serve(3);
@@ -119,7 +119,7 @@ TEST_CASE("end to end: a frozen writer costs its receiver the deadline, not the 
         CHECK(outcome.at("state") == "ERROR");
         CHECK(outcome.at("error").at("code") == "deadline_exceeded");
         CHECK(names(outcome, "context rank 1"));
-        ranks.context[0].outcome(x.rid); // it may have been through before
+        ranks.context[0].outcome(x.rid); // it may have ended before the fault
         ranks.context[0].released(x.rid);
         const auto status = receiver.ask({{"do", "status"}, {"rid", x.rid}});
         CHECK(status.at("peers").at("1") == "exposed");

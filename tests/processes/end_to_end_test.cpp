@@ -21,7 +21,7 @@ std::set<std::string> shared_memory_files() {
     return result;
 }
 
-/// A port where connections are made and nobody ever answers.
+/// A port that accepts connections and never answers.
 class silent_listener {
 public:
     silent_listener() : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
@@ -244,7 +244,7 @@ TEST_CASE("end to end: a request that the sender never opens ends by the session
     INFO(outcome.dump());
     CHECK(outcome.at("error").at("code") == "deadline_exceeded");
     CHECK(outcome.at("milliseconds") >= 290);
-    generation[0].released(1); // the writer says that it never had it
+    generation[0].released(1); // the writer reports that it never had the request
     expect_clean_stop(generation);
     expect_clean_stop(context);
 }
@@ -257,7 +257,7 @@ TEST_CASE("end to end: a cancel from either side ends both, and both are release
         const std::uint64_t rid = by_context ? 1 : 2;
         CHECK(context[0].ask({{"do", "open"}, {"rid", rid}}).at("event") == "opened");
         receive(generation, context.endpoint, {rid, {0}, {0}, 16, false});
-        // Bound: the context rank sees who asks.
+        // The session is bound: the context rank knows who asks.
         json status;
         do
             status = context[0].ask({{"do", "status"}, {"rid", rid}});
@@ -290,7 +290,7 @@ TEST_CASE("end to end: a survivor holds what it held before its peers came and w
         else
             expect_clean_stop(generation);
         generation[0].wait_for_end();
-        // The link's end has been seen when the context rank has no links.
+        // When the context rank has no links, it has seen the link's end.
         const auto deadline = std::chrono::steady_clock::now() + 5s;
         json counters;
         do
@@ -298,12 +298,12 @@ TEST_CASE("end to end: a survivor holds what it held before its peers came and w
         while ((counters.at("links_live") > 0 || (before && context[0].descriptors() > before))
                && std::chrono::steady_clock::now() < deadline);
         CHECK(counters.at("links_live") == 0);
-        if (round == 1) // libraries keep some descriptors from their first use on
+        if (round == 1) // libraries open some descriptors at their first use and keep them
             before = context[0].descriptors();
         CHECK(context[0].descriptors() == before);
     }
     expect_clean_stop(context);
-    // Other processes of this machine come and go meanwhile; what is ours would stay.
+    // Other processes of this machine may come and go; files of this test would stay.
     auto left = shared_memory_files();
     std::erase_if(left, [&](const std::string& name) { return shared_before.contains(name); });
     const auto deadline = std::chrono::steady_clock::now() + 10s;

@@ -19,7 +19,8 @@ namespace kvferry::testing {
 using json = nlohmann::json;
 using namespace std::chrono_literals;
 
-/// One rank. Every wait has a deadline; one that passes throws with all that the rank has said.
+/// One rank. Every wait has a deadline; when it passes, the wait throws with everything that the
+/// rank has said.
 class rank_process {
 public:
     using predicate = std::function<bool(const json&)>;
@@ -29,12 +30,12 @@ public:
     rank_process(const rank_process&) = delete;
     rank_process& operator=(const rank_process&) = delete;
 
-    /// Waits for `ready`; the call that a constructor leaves to its user, so that ranks start
-    /// together.
+    /// Waits for `ready`. Not part of the constructor, so that several ranks can start at the same
+    /// time.
     const json& ready();
     std::string info_endpoint() { return ready().at("info_endpoint"); }
 
-    /// Takes the first event of this name (and for which `which` holds) out of what was said.
+    /// Removes and returns the first event of this name (for which `which` holds).
     json wait_for(const std::string& event, const predicate& which = {},
                   std::chrono::milliseconds limit = 20s);
     json outcome(std::uint64_t rid, std::chrono::milliseconds limit = 20s);
@@ -42,7 +43,7 @@ public:
 
     /// Sends a command and waits for its answer.
     json ask(const json& command);
-    /// Events of this name that nobody has waited for yet.
+    /// Returns events of this name that no call has taken yet.
     std::size_t unread(const std::string& event) const;
 
     void kill();
@@ -51,7 +52,7 @@ public:
     void thaw();
     /// Ends the input, waits for `stopped`, for the end and returns the exit status.
     int stop(json* stopped = nullptr);
-    /// Waits for the end; status of a dead process as waitpid has it.
+    /// Waits for the end; returns the status as waitpid gives it.
     int wait_for_end(std::chrono::milliseconds limit = 20s);
 
     std::size_t descriptors() const;
@@ -94,7 +95,7 @@ struct instance_processes {
     auto begin() { return ranks.begin(); }
     auto end() { return ranks.end(); }
 
-    /// Starts a rank anew; rank 0 takes the port that it had.
+    /// Starts a rank again; rank 0 keeps its port.
     void restart(std::size_t rank);
 
     std::string endpoint;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `kvferry trace why` and `record` among running ranks: every kind of stall names who must act, and
-// a rank that dies or freezes is told and never waited for.
+// `kvferry trace why` and `record` on running ranks. Every kind of stall names who must act; a rank
+// that dies or freezes is reported, and nothing waits for it.
 #include "actors/host/configure.hpp"
 #include "tests/processes/end_to_end.hpp"
 #include "tests/support/contains.hpp"
@@ -33,7 +33,7 @@ printed run(const std::string& arguments) {
     return result;
 }
 
-/// A folder for sockets, which ranks started meanwhile use.
+/// A folder for sockets. Ranks started while it exists use it.
 struct live_folder {
     std::string path;
     live_folder() {
@@ -56,7 +56,8 @@ struct two_ranks {
     request asked = whole_blocks(7, 4, 16);
 };
 
-/// The nearest cause, once it is of this kind: what has to happen first may still be on its way.
+/// Waits until the nearest cause is of this kind: messages that must come first may still be on
+/// their way.
 json cause_of_stall(const std::string& kind, const std::string& what) {
     printed said;
     std::string before;
@@ -78,7 +79,7 @@ std::string process_text(rank_process& of) {
     return " process " + std::to_string(of.ready().at("pid").get<int>());
 }
 
-/// Listens and never says a word.
+/// Listens and never answers.
 struct mute_listener {
     unique_fd socket{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
     std::string endpoint;
@@ -130,7 +131,7 @@ TEST_CASE("trace why, live: an aux record that is missing is up to the context's
     auto asked = ranks.asked;
     REQUIRE(ranks.context[0].ask({{"do", "open"}, {"rid", 7}, {"aux", true}}).at("event")
             == "opened");
-    send(ranks.context, asked); // without it
+    send(ranks.context, asked); // without aux
     asked.aux = true;
     receive(ranks.generation, ranks.context.endpoint, asked);
     const auto cause = cause_of_stall("session", "send_aux()");
@@ -156,7 +157,7 @@ TEST_CASE("trace why, live: a rank that its instance lacks is named") {
     CHECK(contains(cause.at("text").get<std::string>(), "1 of the 2 ranks of context are there"));
 }
 
-TEST_CASE("trace why, live: a frozen peer is told by its process, before and after its link") {
+TEST_CASE("trace why, live: a frozen peer is named by its process, before and after a cancel") {
     two_ranks ranks;
     REQUIRE(ranks.context[0].ask({{"do", "open"}, {"rid", 7}}).at("event") == "opened");
     receive(ranks.generation, ranks.context.endpoint, ranks.asked);
@@ -168,7 +169,7 @@ TEST_CASE("trace why, live: a frozen peer is told by its process, before and aft
     CHECK(cause.at("who") == "context/0" + process_text(ranks.context[0]));
     CHECK(contains(cause.at("text").get<std::string>(), "is stopped by a signal"));
 
-    // Cancelled, and not released: the frozen rank may still write.
+    // The session is cancelled but not released: the frozen rank may still write.
     REQUIRE(ranks.generation[0].ask({{"do", "cancel"}, {"rid", 7}}).at("event") == "cancelling");
     ranks.generation[0].outcome(7);
     cause = cause_of_stall("silence", "proof that context rank 0 writes no more");
@@ -178,7 +179,7 @@ TEST_CASE("trace why, live: a frozen peer is told by its process, before and aft
     ranks.generation[0].released(7);
 }
 
-TEST_CASE("trace why, live: a frozen peer without a link is told by its process") {
+TEST_CASE("trace why, live: a frozen peer without a link is named by its process") {
     live_folder folder;
     instance_processes context{{"context", 2, 1, small_model, 64, {}}};
     instance_processes generation{{"generation", 1, 1, small_model, 64, {}}};
@@ -228,7 +229,7 @@ TEST_CASE("trace record, live: ranks are joined; the limit stops it and is told"
         (std::string{KVFERRY_PROGRAM} + " trace record --for 60s --limit 60 -o " + folder).c_str(),
         "r");
     REQUIRE(recorder);
-    for (std::uint64_t rid = 1; rid < 200; ++rid) { // until it has enough
+    for (std::uint64_t rid = 1; rid < 200; ++rid) { // until the recorder has enough
         const auto x = whole_blocks(rid, 1, 16);
         receive(ranks.generation, ranks.context.endpoint, x);
         send(ranks.context, x);

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// Counts what the calling thread allocates, to hold code to its promise of bounded memory.
+// Counts the allocations of the calling thread, to check that code keeps its memory bounds.
 #pragma once
 
 #include <cstddef>
 
 namespace kvferry::testing {
 
-/// Counts from its construction on; scopes do not nest. Needs allocation_counter.cpp in the binary.
+/// Counts from its construction on. Scopes must not nest. The binary must contain
+/// allocation_counter.cpp.
 class allocation_scope {
 public:
     allocation_scope();

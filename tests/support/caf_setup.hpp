@@ -2,7 +2,19 @@
 // Makes CAF know our types before main() starts: include it in every test file that uses actors.
 #pragma once
 
-#include "messages/local/type_ids.hpp"
+#include "messages/local/copies.hpp"
+#include "messages/local/devices.hpp"
+#include "messages/local/fabric.hpp"
+#include "messages/local/host.hpp"
+#include "messages/local/host_link.hpp"
+#include "messages/local/info_exchange.hpp"
+#include "messages/local/links.hpp"
+#include "messages/local/outcomes.hpp"
+#include "messages/local/sessions.hpp"
+#include "messages/local/status.hpp"
+#include "messages/local/worker.hpp"
+#include "messages/type_ids.hpp"
+#include "messages/wire/protocol.hpp"
 
 #include <caf/init_global_meta_objects.hpp>
 

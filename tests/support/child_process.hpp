@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Another process that runs one hidden test case of this binary; for what only processes can do.
+// Another process that runs one hidden test case of this binary, for tests that need a second
+// process.
 #pragma once
 
 #include <doctest/doctest.h>
@@ -15,11 +16,11 @@ extern char** environ;
 
 namespace kvferry::testing {
 
-/// fork and exec; the test case is one marked with doctest::skip(). Killed at the latest when the
-/// object goes.
+/// Starts by fork and exec. The test case is marked with doctest::skip(). The process is killed at
+/// the latest when this object is destroyed.
 class child_process {
 public:
-    /// `argument` is what child_argument() returns over there.
+    /// child_argument() returns `argument` in the child.
     child_process(const std::string& test_case, const std::string& argument) {
         std::vector<std::string> words{"/proc/self/exe", "--no-skip", "--test-case=" + test_case};
         std::vector<char*> pointers;
@@ -35,7 +36,7 @@ public:
     child_process& operator=(const child_process&) = delete;
     ~child_process() { kill(); }
 
-    /// SIGKILL; the process is gone, its number is free.
+    /// SIGKILL; afterwards the process is gone and its number is free.
     void kill() {
         if (pid_ <= 0)
             return;
@@ -44,7 +45,7 @@ public:
         pid_ = -1;
     }
 
-    /// SIGSTOP; returns when all its threads stand.
+    /// SIGSTOP; returns when all its threads have stopped.
     void freeze() {
         ::kill(pid_, SIGSTOP);
         int status = 0;
@@ -56,7 +57,7 @@ private:
     pid_t pid_ = -1;
 };
 
-/// Empty when this process was not made by child_process.
+/// Empty in a process that child_process did not start.
 inline std::string child_argument() {
     const auto* text = std::getenv("KVFERRY_TEST_ARGUMENT");
     return text ? text : "";

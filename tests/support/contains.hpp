@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whether a text has a part: for messages whose exact wording is free.
+// Tells whether a text has a part, for messages whose exact wording is free.
 #pragma once
 
 #include <string_view>

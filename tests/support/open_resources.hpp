@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a process holds of the kernel: for tests that nothing is left behind.
+// Kernel resources of this process, for tests that check that nothing is left behind.
 #pragma once
 
 #include <filesystem>

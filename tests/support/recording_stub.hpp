@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A neighbour made of nothing: understands any interface, keeps every message, answers as told.
+// A stand-in for any actor: keeps every message, and answers as it is told.
 #pragma once
 
 #include "tests/support/virtual_system.hpp"

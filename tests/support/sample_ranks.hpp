@@ -16,7 +16,7 @@ inline rank_info sample_rank(std::string instance, std::uint32_t rank, std::uint
     result.instance = std::move(instance);
     result.rank = {rank};
     result.world_size = tp * pp * cp;
-    result.process = {1000 + rank};
+    result.incarnation = {1000 + rank};
     result.layout = {tp, rank / cp % tp, pp,    rank / cp / tp,
                      cp, rank % cp,      false, std::vector<std::uint32_t>(pp, 2)};
     result.fabric_address = {caf::byte{1}, static_cast<caf::byte>(rank)};
@@ -27,7 +27,7 @@ inline rank_info sample_rank(std::string instance, std::uint32_t rank, std::uint
 
 inline register_rank_info introduction(rank_info info) {
     register_rank_info result;
-    result.header.sender = info.process;
+    result.header.sender = info.incarnation;
     result.info = std::move(info);
     return result;
 }

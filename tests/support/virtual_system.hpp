@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Actors under test on one thread and on virtual time: nothing runs unless the test says so.
+// Actors under test on one thread and in virtual time: nothing runs unless the test says so.
 #pragma once
 
 #include "tests/support/caf_setup.hpp"
@@ -23,8 +23,8 @@
 
 namespace kvferry::testing {
 
-/// What became of a question; filled while the system runs. The last copy that is dropped does
-/// not cancel it.
+/// The answer to a question; filled while the system runs. Dropping all copies does not cancel the
+/// question.
 template <class T>
 class reply {
 public:
@@ -51,7 +51,7 @@ private:
 class virtual_system {
 public:
     virtual_system() {
-        clock().current_time += std::chrono::hours{1}; // 0 has a meaning of its own to some code
+        clock().current_time += std::chrono::hours{1}; // time 0 has a special meaning to some code
     }
 
     ~virtual_system() {
@@ -62,7 +62,7 @@ public:
         clock().schedule.clear(); // timers hold references to their actors
         run();
         if (auto living = system_.registry().running(); living != 0) {
-            // Without this the test would hang: the system waits for its actors.
+            // otherwise the test would hang: the system waits for its actors
             std::fprintf(stderr, "%zu actors outlive their virtual_system: track() them\n", living);
             std::abort();
         }
@@ -76,17 +76,17 @@ public:
         return dynamic_cast<caf::scheduler::test_coordinator&>(system_.scheduler());
     }
 
-    /// The actor is killed at the end of the test if it still lives.
+    /// Kills the actor at the end of the test if it still lives.
     template <class Handle>
     Handle track(Handle actor) {
         tracked_.emplace_back(actor.address(), actor.id());
         return actor;
     }
 
-    /// Runs until no actor has mail. Time stands still.
+    /// Runs until no actor has mail. Time does not pass.
     void run() { scheduler().run(); }
 
-    /// Lets time pass: timers that fall due inside it go off one by one at their own instants.
+    /// Lets time pass. Timers that fall due go off one by one, each at its own time.
     void advance(std::chrono::nanoseconds duration) {
         run();
         const auto until = clock().current_time + duration;
@@ -119,7 +119,7 @@ public:
         return result;
     }
 
-    /// Asks and runs until nothing moves any more.
+    /// Asks, and runs until no actor has mail.
     template <class T, class Handle, class Message>
     reply<T> ask_and_run(const Handle& to, Message message) {
         auto result = ask<T>(to, std::move(message));

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The test tools themselves: virtual time, questions, stubs.
+#include "messages/local/copies.hpp"
+#include "messages/local/info_exchange.hpp"
+#include "messages/local/sessions.hpp"
 #include "tests/support/recording_stub.hpp"
 
 #include <doctest/doctest.h>
@@ -19,7 +22,7 @@ TEST_CASE("virtual_system: timers go off at their own instants and no actor runs
             note();
             self->run_delayed(5ms, note);
         });
-        return {[](int) {}}; // an actor that understands nothing ends at once
+        return {[](int) {}}; // an actor without messages to handle ends at once
     });
     CHECK(seen.empty());
     vs.advance(9ms);

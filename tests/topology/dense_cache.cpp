@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The dense model: contents, places and lists, counted out.
+// The dense model: contents, places and block lists, found by counting.
 #include "tests/topology/dense_cache.hpp"
 
 #include <algorithm>
@@ -11,8 +11,8 @@ namespace kvferry::testing {
 
 namespace {
 
-/// Heads [first, first + count) of `heads` on rank `rank` of `size`: dealt out evenly, or, with
-/// more ranks than heads, each head to neighbouring ranks.
+/// Heads [first, first + count) of `heads` on rank `rank` of `size`. Heads are dealt out evenly.
+/// With more ranks than heads, each head goes to several neighbouring ranks.
 std::pair<std::uint32_t, std::uint32_t> heads_of(std::uint32_t heads, std::uint32_t size,
                                                  std::uint32_t rank) {
     if (heads >= size)
@@ -20,8 +20,7 @@ std::pair<std::uint32_t, std::uint32_t> heads_of(std::uint32_t heads, std::uint3
     return {rank / (size / heads), 1};
 }
 
-/// Ranks over which a tensor's heads are dealt: TP, with CP inside for state; one under attention
-/// DP.
+/// The number of ranks that share a tensor's heads: TP; for state TP x CP; under attention DP 1.
 std::pair<std::uint32_t, std::uint32_t> size_and_rank(const dense_group& group,
                                                       const parallelism& x) {
     if (x.attention_dp)
@@ -70,7 +69,7 @@ public:
     }
 
     void finish() {
-        std::uint64_t offset = 16; // pools need not begin where the region does
+        std::uint64_t offset = 16; // pools need not start where the region starts
         for (std::size_t pool = 0; pool < pool_bytes_.size(); ++pool) {
             rank_.info.pages->pools[pool].region_offset_bytes = offset;
             offset += pool_bytes_[pool];
@@ -255,7 +254,8 @@ kv_slice dense_slice(const dense_cache& cache, const dense_rank& rank, const den
         const auto blocks = (request.prompt_tokens + tokens - 1) / tokens;
         list.first_block = 0;
         for (std::uint32_t block = 0; block < blocks; ++block) {
-            // The next token, number prompt_tokens, attends to `window` tokens, itself included.
+            // The next token has number prompt_tokens. It attends to `window` tokens, including
+            // itself.
             const bool evicted =
                 group.window && (block + 1) * tokens + *group.window <= request.prompt_tokens + 1;
             const bool absent = evicted || (block + 1) * tokens <= request.reused_tokens
@@ -263,7 +263,7 @@ kv_slice dense_slice(const dense_cache& cache, const dense_rank& rank, const den
                                 || (request.hole && request.hole(index, block));
             list.slots.push_back(absent ? no_slot : slots.at(block));
         }
-        // A front that is not there may be left out of the list as well.
+        // Evicted blocks at the front may also be left out of the list.
         while (!list.slots.empty() && list.slots.front() == no_slot && below(random, 2) == 0) {
             list.slots.erase(list.slots.begin());
             ++list.first_block;

@@ -4,7 +4,7 @@
 
 #include "actors/host/loopback_world.hpp"
 #include "actors/host/runtime.hpp"
-#include "messages/local/type_ids.hpp"
+#include "messages/type_ids.hpp"
 #include "tests/topology/dense_cache.hpp"
 #include "transport/host_link/memfd_pool.hpp"
 #include "transport/planner/cohorts.hpp"
@@ -74,8 +74,8 @@ public:
 
     void clear(const member& x) const { std::memset(x.memory.base(), untouched, x.memory.bytes()); }
 
-    /// Bytes that are not the model's, or not untouched although nobody had to write them.
-    /// `is_wanted(group, token)`: the context has it.
+    /// Counts wrong bytes: they differ from the model, or changed although they were not to be
+    /// written. `is_wanted(group, token)`: the context has this token.
     template <class F>
     std::uint64_t wrong_bytes(const member& x, const kv_slice& slice, F is_wanted) const {
         std::vector<std::uint8_t> expected(x.memory.bytes(), untouched);

@@ -32,7 +32,7 @@ dense_side shape(std::uint32_t tp, std::uint32_t pp, bool attention_dp = false,
 }
 
 constexpr std::uint32_t heads = 4;
-constexpr std::uint32_t row_bytes = 12; // 512 in the original; nothing depends on it
+constexpr std::uint32_t row_bytes = 12; // 512 in the original; the size does not matter
 constexpr std::uint32_t tokens_per_block = 8;
 
 bool run_all() {
@@ -46,7 +46,8 @@ std::vector<dense_tensor> tensors_of(bool mla) {
             {"value", mapper_kind::hnd, heads, row_bytes}};
 }
 
-/// One group; a window of 24 for all layers; or windows of 256 and 24 in turn, in two groups.
+/// One group without a window or with a window of 24, or two groups with windows of 256 and 24 in
+/// turn.
 dense_cache cache_of(std::uint32_t layers, bool mla, windows how) {
     dense_cache result;
     result.layers = layers;
@@ -75,10 +76,10 @@ void complete(dense_side& x, std::uint32_t layers, std::uint32_t prompt_tokens_m
 struct request {
     std::uint32_t prompt_tokens = 30;
     std::uint32_t reused_tokens = 0;
-    /// Cuts of the context's slices.
+    /// Where the context's slices are cut.
     std::vector<std::uint32_t> cuts = {};
     bool generation_first = false;
-    /// The receivers do not know which context group runs the request.
+    /// The receivers do not know the context group that runs the request.
     bool unknown_context_dp = false;
 };
 
@@ -99,7 +100,7 @@ public:
         generation_.emplace(system_, "gen", cache_, generation, base, random_);
     }
 
-    /// Of every piece, where the receiver can work out what it is made of.
+    /// Checks the digest of every piece, if the receiver can work out what the piece consists of.
     void check_digests(const session_finished& outcome, const rank_info& receiver,
                        std::uint32_t context_dp, std::size_t pieces) const {
         for (const auto& peer : outcome.peers) {
@@ -218,7 +219,7 @@ private:
     std::uint64_t next_rid_ = 0;
 };
 
-/// `odd`: which windows and which world are taken when not all are.
+/// `odd` chooses the windows and the world when not all combinations run.
 void run_matrix(const matrix_case& x, const std::vector<request>& requests, std::size_t odd) {
     for (auto how : {windows::none, windows::uniform, windows::mixed})
         for (bool loopback : {true, false}) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Any layout to any layout: each target byte once, from the right source, and both sides see the
-// same cohorts. 26,880 topologies, each with random slot formats, block sizes, windows and
-// positions; a sample by default, all of them with KVFERRY_TOPOLOGIES=all, one with
+// Any layout to any layout: each target byte is written once, from the right source, and both sides
+// compute the same cohorts. There are 26,880 topologies, each with random slot formats, block
+// sizes, windows and positions. A sample runs by default, all with KVFERRY_TOPOLOGIES=all, one with
 // KVFERRY_SEED=<seed>.
 #include "tests/support/caf_setup.hpp"
 #include "tests/topology/dense_cache.hpp"
@@ -48,7 +48,7 @@ std::vector<std::uint32_t> layers_below(std::uint32_t end) {
     return result;
 }
 
-/// K and V of `heads` heads, or one latent for 0.
+/// K and V of `heads` heads; for 0 heads, one latent.
 std::vector<dense_tensor> tensors_of(std::uint32_t heads, std::uint32_t row_bytes) {
     if (heads == 0)
         return {{"key", mapper_kind::replicated, 1, row_bytes}};
@@ -56,7 +56,7 @@ std::vector<dense_tensor> tensors_of(std::uint32_t heads, std::uint32_t row_byte
             {"value", mapper_kind::hnd, heads, row_bytes}};
 }
 
-/// What the enumeration leaves open.
+/// Draws everything that the enumeration does not fix.
 void randomize(topology_case& x, std::uint32_t heads, random_engine& random) {
     const auto row_bytes = 1 + below(random, 3);
     x.cache.groups = {{layers_below(x.cache.layers), tensors_of(heads, row_bytes)}};
@@ -134,7 +134,7 @@ std::vector<topology_case> all_topologies(std::vector<std::uint32_t>& heads) {
     return result;
 }
 
-/// Sizes that are no powers of two, context parallelism on either side, uneven stages.
+/// Sizes that are not powers of two, context parallelism on either side, uneven stages.
 topology_case odd_topology(std::uint32_t& heads, random_engine& random) {
     topology_case x;
     const std::uint32_t sizes[] = {1, 2, 3, 4, 6, 12};
@@ -245,7 +245,7 @@ void transfer(rank_memory& from, rank_memory& to, std::vector<std::uint8_t>& wri
     }
 }
 
-/// Bytes that are not as the model wants them: wrong, missing, twice, or written without need.
+/// Counts bytes that differ from the model: wrong, missing, written twice or needlessly.
 std::uint64_t wrong_bytes(const topology_case& x, const rank_memory& receiver,
                           const std::vector<std::uint8_t>& writes) {
     const auto source_block = x.context.tokens_per_block;
@@ -281,7 +281,7 @@ void check_symmetry(const std::vector<rank_info>& context, const std::vector<ran
         };
         CHECK(in(found.kv) == should_send_kv(writer, receiver));
         CHECK(in(found.aux) == should_send_aux(writer, receiver));
-        if (receiver.rank.value % 5 == 0) { // this one is slow
+        if (receiver.rank.value % 5 == 0) { // this check is slow
             const auto served = receivers_of(writer, generation, x.generation_dp, true);
             CHECK((std::count(served.begin(), served.end(), receiver.rank) == 1)
                   == (in(found.kv) || in(found.aux)));
@@ -310,7 +310,7 @@ void run_case(topology_case x, std::uint32_t heads, std::uint64_t seed) {
                 x.cache, rank, writers.back().slice,
                 [&bytes](std::uint64_t at, std::uint8_t value, auto, auto) { bytes[at] = value; });
     }
-    plan_cache cache{8}; // fewer than there are pairs, so that entries come and go
+    plan_cache cache{8}; // fewer entries than pairs, so that some are replaced
     for (const auto& rank : generation) {
         if (dp_rank(rank.info.layout) != x.generation_dp)
             continue;
@@ -357,7 +357,7 @@ TEST_CASE("planner: any layout to any layout, each target byte once and from the
         return;
     }
     const bool whole = std::getenv("KVFERRY_TOPOLOGIES") != nullptr;
-    // 31 is prime to all sizes of the enumeration, so that the sample meets every value of each.
+    // 31 shares no factor with the enumeration's sizes, so the sample covers every value of each.
     for (std::uint64_t seed = 0; seed < all.size(); seed += whole ? 1 : 31)
         run_seed(all, heads, seed);
     for (std::uint64_t seed = 0; seed < (whole ? 5000 : 200); ++seed)

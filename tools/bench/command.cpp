@@ -57,7 +57,7 @@ void add_bench(CLI::App& app, int& status) {
         ->add_option("--context-tp", options->context_tp,
                      "Ranks of the context side, all in its process; heads are split over them")
         ->capture_default_str();
-    command->add_option("--generation-tp", options->generation_tp, "The same, generation side")
+    command->add_option("--generation-tp", options->generation_tp, "Ranks of the generation side")
         ->capture_default_str();
     command
         ->add_option("--tokens-per-block", options->tokens_per_block,
@@ -65,7 +65,7 @@ void add_bench(CLI::App& app, int& status) {
         ->capture_default_str();
     command
         ->add_option("--memory", options->memory,
-                     "Kind of memory: context side, generation side when it differs")
+                     "Kind of memory; CONTEXT-GENERATION when the sides differ")
         ->check(CLI::IsMember(bench::memory_kinds()))
         ->capture_default_str();
     command->add_option("--route", options->route, "auto, mapped, direct or staged")
@@ -82,10 +82,11 @@ void add_bench(CLI::App& app, int& status) {
         ->capture_default_str();
     command
         ->add_option("--footprint", options->footprint_bytes,
-                     "Bytes of each pool; 0: larger than any cache, and what the transfers need")
+                     "Bytes of each pool; 0: larger than any cache, and enough for the transfers")
         ->transform(CLI::AsSizeValue(false));
     command
-        ->add_option("--multiprocessors", options->multiprocessors, "Of a device, for its copies")
+        ->add_option("--multiprocessors", options->multiprocessors,
+                     "Multiprocessors of a device for its copies")
         ->check(CLI::Range(1, 1024))
         ->capture_default_str();
     command->add_flag("--digests", options->digests,
@@ -96,7 +97,7 @@ void add_bench(CLI::App& app, int& status) {
                      "Record all messages into this folder, for `kvferry trace`")
         ->type_name("RUN");
     command->add_flag("--without-rings", options->without_rings,
-                      "Do not record events at all: to see what recording costs");
+                      "Do not record events at all, to measure what recording costs");
     command->add_flag("--json", options->json, "One JSON object");
     command->footer(definitions);
     command->callback([command, options, &status] {

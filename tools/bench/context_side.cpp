@@ -16,7 +16,7 @@ namespace kvferry::bench {
 
 namespace {
 
-/// The parent asks whenever it likes: it ends, and the socket with it.
+/// Questions have no real deadline: when the parent ends, so does the socket.
 constexpr std::chrono::hours question_deadline{24};
 
 class context_side {
@@ -70,7 +70,8 @@ public:
         return json::object();
     }
 
-    /// -> {"used"}, when the transfer before the clock has ended: what it cost is in it.
+    /// -> {"used"} once the transfer before the clock has ended; the cost of that transfer is
+    /// included.
     caf::expected<json> begin(const json&) {
         for (const auto& session : std::exchange(warm_up_, {})) {
             if (const auto& ended = session.outcome().get(); ended.error)
@@ -155,7 +156,7 @@ private:
     runtime actors_;
     std::vector<rank> ranks_;
     std::optional<schedule> plan_;
-    /// By head.
+    /// One per head.
     std::vector<std::unique_ptr<limit_loop>> limits_;
     std::vector<tx_handle> offered_;
     std::vector<tx_handle> warm_up_;

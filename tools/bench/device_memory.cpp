@@ -18,7 +18,7 @@ namespace kvferry::bench {
 
 namespace {
 
-/// Of the benchmark's own calls: there is nothing to measure any more.
+/// For calls of the benchmark itself: without them there is nothing left to measure.
 void insist(const caf::error& problem) {
     if (!problem)
         return;
@@ -46,7 +46,7 @@ public:
     }
 
 private:
-    std::optional<memory_mapping> target_; // unmapped after it was unpinned
+    std::optional<memory_mapping> target_; // outlives copy_, which unpins it
     std::unique_ptr<pool_copy> copy_;
     std::uint64_t pool_bytes_;
 };
@@ -116,7 +116,7 @@ public:
 
 private:
     std::unique_ptr<device_pool> pool_;
-    /// What the host wrote, or has read.
+    /// A copy in host memory; commit() and refresh() exchange it with the device.
     std::unique_ptr<std::byte[]> image_;
 };
 

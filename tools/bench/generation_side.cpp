@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Keeps so many transfers in flight.
+// Keeps a fixed number of transfers in flight.
 #include "tools/bench/generation_side.hpp"
 
 #include <algorithm>
@@ -24,7 +24,8 @@ caf::expected<round_times> generation_side::receive(std::uint64_t first,
                                                     const std::vector<kv_slice>& slices,
                                                     std::uint32_t in_flight) {
     const auto count = slices.size();
-    // What callbacks touch outlives them: all of them have been counted before this returns.
+    // Callbacks use these vectors. They stay valid: this function returns only after every
+    // callback.
     std::vector<time_point> began(count), ended(count);
     std::vector<std::atomic<std::size_t>> left(count);
     std::counting_semaphore<> places{in_flight};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The side that asks and that the clock belongs to.
+// The receiving side. It asks for the transfers, and the clock measures here.
 #pragma once
 
 #include "tools/bench/rank.hpp"
@@ -13,7 +13,7 @@ namespace kvferry::bench {
 struct round_times {
     /// From the first call to the last callback.
     double seconds = 0;
-    /// Of each transfer, from open_rx() to the last rank's `released` callback.
+    /// For each transfer: from open_rx() to the last rank's `released` callback.
     std::vector<double> transfer_seconds;
     std::string route;
 };

@@ -83,7 +83,7 @@ caf::expected<helper> helper::start() {
     if (child == 0) { // system calls only, until exec
         ::prctl(PR_SET_PDEATHSIG, SIGKILL);
         ::fcntl(theirs.get(), F_SETFD, 0);
-        if (::getppid() == parent) // else it died before the line above
+        if (::getppid() == parent) // otherwise the parent died before the prctl() above
             ::execl("/proc/self/exe", "kvferry", "bench-side", number.c_str(),
                     static_cast<char*>(nullptr));
         ::_exit(127);
@@ -97,7 +97,7 @@ helper::helper(helper&& other) noexcept
 helper::~helper() {
     if (pid_ < 0)
         return;
-    socket_.close(); // which makes it stop
+    socket_.close(); // the child stops when its socket closes
     const unique_fd process{static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0))};
     pollfd watched{process.get(), POLLIN, 0};
     const auto wait = std::chrono::milliseconds{end_deadline};

@@ -15,7 +15,7 @@ namespace kvferry::bench {
 
 namespace {
 
-/// Leaves out what a transfer has beside the copy: protocol, plan, turns.
+/// Measures the copy alone, without a transfer's protocol, plan and turns.
 class memcpy_loop final : public limit_loop {
 public:
     memcpy_loop(const std::byte* source, memory_mapping target)

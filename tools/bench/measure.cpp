@@ -18,7 +18,7 @@ namespace {
 
 constexpr int raw_round_trips = 1000;
 
-/// The value below which `part` of them lie.
+/// The value that `part` of all values lie below.
 double quantile(std::vector<double> values, double part) {
     const auto place = std::min(
         values.size() - 1, static_cast<std::size_t>(part * static_cast<double>(values.size())));
@@ -40,7 +40,7 @@ public:
             return problem;
         if (auto problem = sweep())
             return problem;
-        // The first round is not measured: it grows what only grows once.
+        // The first round is not measured: buffers that grow only once grow there.
         const auto rounds = options_.repeat + 1;
         for (std::uint32_t number = 0; number < rounds; ++number)
             if (auto problem = round(number))
@@ -169,7 +169,8 @@ private:
         const auto first = std::uint64_t{number} * count;
         caf::expected<moved> done{caf::error{}};
         caf::expected<double> limit_seconds{caf::error{}};
-        // In turn: who comes second finds in the caches what the first has left there.
+        // Transfers and the limit go first in turn: the second one finds the caches filled by the
+        // first.
         if (number % 2 == 0)
             done = move(first, count);
         limit_seconds = run_limit(first, count);

@@ -19,20 +19,21 @@ struct bench_result {
     double ratio = 0;
     double p50_us = 0;
     double p99_us = 0;
-    /// Plan, check and hand-over of one transfer, by its regions.
+    /// Planning, checking and handing over one transfer, divided by its regions.
     double posting_ns_per_region = 0;
-    /// Times that one transfer goes from one thread to another, in both processes.
+    /// How often one transfer moves from one thread to another, in both processes.
     double hops = 0;
-    /// Of both processes, all threads, opening of sessions included.
+    /// Processor time of all threads of both processes, including the opening of sessions.
     double cpu_s_per_gb = 0;
     double cpu_us_per_transfer = 0;
-    /// Private memory of both processes after the last round, and how much more that is than after
-    /// the first one that is measured: what a run of many rounds must not let grow.
+    /// Private memory of both processes after the last round, and its growth since the first
+    /// measured round. A run of many rounds must not let it grow.
     std::uint64_t private_bytes = 0;
     std::int64_t private_bytes_grown = 0;
     /// A raw UCX active message and its answer, in the same mode.
     double raw_am_round_trip_us = 0;
-    /// Raw UCX puts of the same pieces and a flush; 0: not measured, which is for the direct route.
+    /// Raw UCX puts of the same pieces, then a flush. Measured for the direct route only, otherwise
+    /// 0.
     double raw_put_gb_per_s = 0;
     double ratio_to_raw_put = 0;
     std::uint64_t regions_wrong = 0;

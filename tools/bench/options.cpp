@@ -2,7 +2,7 @@
 // From flags to blocks.
 #include "tools/bench/options.hpp"
 
-#include "messages/local/type_ids.hpp"
+#include "messages/type_ids.hpp"
 
 #include <algorithm>
 #include <limits>
@@ -12,7 +12,7 @@ namespace kvferry::bench {
 namespace {
 
 constexpr std::uint32_t transfers_default_max = 1000;
-/// On each side: more than one thread finds in any last-level cache.
+/// Per side. Larger than the share of a last-level cache that one thread can have.
 constexpr std::uint64_t footprint_default_bytes = std::uint64_t{256} << 20;
 
 caf::error wrong(const std::string& what) {
@@ -36,7 +36,7 @@ caf::expected<bench_shape> shape_of(const bench_options& x) {
         return wrong("--region-bytes is " + std::to_string(x.region_bytes)
                      + ", at most 4294967295");
     if (x.regions % x.per_block != 0)
-        return wrong("--regions " + std::to_string(x.regions) + " is no multiple of --per-block "
+        return wrong("--regions " + std::to_string(x.regions) + " is not a multiple of --per-block "
                      + std::to_string(x.per_block));
     if (auto route = parse_route_choice(x.route); !route)
         return add_context(route.error(), "--route");
@@ -45,12 +45,12 @@ caf::expected<bench_shape> shape_of(const bench_options& x) {
     shape.generation_ranks = x.generation_tp;
     shape.heads = std::max(x.context_tp, x.generation_tp);
     if (shape.heads % std::min(x.context_tp, x.generation_tp) != 0)
-        return wrong("of --context-tp " + std::to_string(x.context_tp) + " and --generation-tp "
-                     + std::to_string(x.generation_tp) + " one must divide the other");
+        return wrong("--context-tp " + std::to_string(x.context_tp) + " and --generation-tp "
+                     + std::to_string(x.generation_tp) + ": one must divide the other");
     shape.tokens_per_block = x.tokens_per_block;
     const auto per_layer = std::uint64_t{shape.heads} * x.tokens_per_block;
     if (x.per_block % per_layer != 0)
-        return wrong("--per-block " + std::to_string(x.per_block) + " is no multiple of the "
+        return wrong("--per-block " + std::to_string(x.per_block) + " is not a multiple of the "
                      + std::to_string(per_layer) + " regions that a layer of a block has");
     shape.layers = static_cast<std::uint32_t>(x.per_block / per_layer);
     shape.blocks_per_transfer = x.regions / x.per_block;
@@ -65,10 +65,10 @@ caf::expected<bench_shape> shape_of(const bench_options& x) {
         return wrong("--footprint " + std::to_string(x.footprint_bytes) + " has no room for "
                      + std::to_string(at_once * block_bytes) + " bytes of transfers in one round");
     if (slots > std::numeric_limits<std::int32_t>::max())
-        return wrong("a pool of " + std::to_string(slots) + " blocks: make it smaller");
+        return wrong("a pool of " + std::to_string(slots) + " blocks is too large");
     shape.slots = static_cast<std::uint32_t>(slots);
     shape.transfers_per_round = x.transfers;
-    if (x.transfers == 0) // no slot twice in one round, so that every byte of it can be verified
+    if (x.transfers == 0) // a slot is used once per round, so that every byte of it can be verified
         shape.transfers_per_round = std::max(
             x.in_flight, std::min(transfers_default_max, shape.slots / shape.blocks_per_transfer));
     return shape;

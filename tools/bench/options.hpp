@@ -15,7 +15,7 @@
 namespace kvferry::bench {
 
 struct bench_options {
-    /// Of one transfer, on all ranks together.
+    /// Number of regions of one transfer, on all ranks together.
     std::uint32_t regions = 1024;
     std::uint64_t region_bytes = 4096;
     /// Regions of one block, each in another part of the pool, as with one pool per layer and K/V.
@@ -28,24 +28,24 @@ struct bench_options {
     std::string memory = "host";
     std::string route = "auto";
     std::uint32_t in_flight = 8;
-    /// Rounds; every value is the median of them.
+    /// Number of rounds; every result is their median.
     std::uint32_t repeat = 5;
-    /// In one round; 0: as many as the footprint holds, at most 1000.
+    /// Transfers in one round; 0: as many as the footprint holds, at most 1000.
     std::uint32_t transfers = 0;
     std::uint32_t spin_us = 0;
-    /// Of the pool on each side; 0: larger than any cache, and what the transfers need.
+    /// Bytes of each side's pool; 0: larger than any cache, and enough for the transfers.
     std::uint64_t footprint_bytes = 0;
     bool huge_pages = false;
     /// Both sides read every byte once more and compare.
     bool digests = false;
-    /// That copies by a device may take.
+    /// Multiprocessors that a device may use for copies.
     std::uint32_t multiprocessors = device_options{}.multiprocessors;
-    /// Staged bytes go over the fabric although the other side could read them.
+    /// Staged bytes go over the fabric even when the other side could read them in place.
     bool send_staged = false;
     bool json = false;
     /// Folder for a recording of both sides; empty: none.
     std::string trace;
-    /// Not even the rings are written: to see what that costs.
+    /// Does not record events into the rings at all, to measure what recording costs.
     bool without_rings = false;
 
     NLOHMANN_DEFINE_TYPE_INTRUSIVE(bench_options, regions, region_bytes, per_block, context_tp,
@@ -54,17 +54,17 @@ struct bench_options {
                                    multiprocessors, send_staged, json, trace, without_rings)
 };
 
-/// A run in whole blocks.
+/// A run in whole blocks, worked out from the options.
 struct bench_shape {
     std::uint32_t blocks_per_transfer = 0;
     std::uint32_t transfers_per_round = 0;
     std::uint32_t layers = 0;
     std::uint32_t tokens_per_block = 1;
-    /// As many as the side with more ranks has of them.
+    /// Heads of the whole cache: as many as the larger side has ranks.
     std::uint32_t heads = 1;
     std::uint32_t context_ranks = 1;
     std::uint32_t generation_ranks = 1;
-    /// Of one head of a token.
+    /// Bytes of one head of one token.
     std::uint64_t region_bytes = 0;
     /// Blocks that a pool holds.
     std::uint32_t slots = 0;
@@ -77,7 +77,7 @@ struct bench_shape {
     std::uint64_t pool_bytes(side role) const {
         return std::uint64_t{slots} * layers * tokens_per_block * heads_of(role) * region_bytes;
     }
-    /// On all ranks together.
+    /// Bytes of one transfer, on all ranks together.
     std::uint64_t transfer_bytes() const {
         return std::uint64_t{blocks_per_transfer} * layers * tokens_per_block * heads
                * region_bytes;
@@ -85,7 +85,7 @@ struct bench_shape {
     std::uint64_t round_bytes() const { return transfer_bytes() * transfers_per_round; }
 };
 
-/// invalid_argument names the flag and what would do.
+/// invalid_argument names the flag and a value that works.
 caf::expected<bench_shape> shape_of(const bench_options&);
 
 } // namespace kvferry::bench

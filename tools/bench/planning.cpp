@@ -2,7 +2,7 @@
 // The cases, and the clock around the planner.
 #include "tools/bench/planning.hpp"
 
-#include "messages/local/type_ids.hpp"
+#include "messages/type_ids.hpp"
 #include "messages/wire/codec.hpp"
 #include "messages/wire/protocol.hpp"
 #include "transport/planner/page_table_builder.hpp"
@@ -18,8 +18,8 @@ namespace kvferry::bench {
 
 namespace {
 
-/// 491,520 fragments first; then how the time grows with the blocks; then 6,553,600 fragments, and
-/// blocks of different sizes.
+/// First 491,520 fragments; then fewer and more blocks, to see how the time grows; then 6,553,600
+/// fragments, and blocks of different sizes.
 const std::vector<planning_case> cases{
     {"hnd heads split", 60, 4096, false, 32, 32},
     {"hnd heads split, 1/4 of the blocks", 60, 1024, false, 32, 32},
@@ -120,7 +120,7 @@ caf::expected<planning_times> measure_case(const planning_case& x, std::uint32_t
     return result;
 }
 
-/// 1000 blocks of 80 layers, which go by one list of slots.
+/// A request for 1000 blocks of 80 layers that all share one list of slots.
 caf::expected<std::uint64_t> request_bytes() {
     request_data request;
     request.target.tokens = {0, 32000};

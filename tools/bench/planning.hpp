@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How long planning takes: no process, no byte moved.
+// How long planning takes. Starts no process and moves no byte.
 #pragma once
 
 #include "messages/errors.hpp"
@@ -21,25 +21,25 @@ struct planning_case {
     std::uint32_t generation_tokens_per_block = 32;
 };
 
-/// Medians over the rounds.
+/// Every value is the median of the rounds.
 struct planning_times {
     planning_case shape;
-    /// After merging.
+    /// Number of stretches after merging.
     std::uint64_t fragments = 0;
     std::uint64_t bytes = 0;
-    /// Runs of all templates, which stand for the fragments.
+    /// Runs in all templates. They describe the fragments in short.
     std::uint64_t runs = 0;
-    /// Templates of a pair of layouts that has never been seen.
+    /// Time to work out the templates of a new pair of layouts.
     double first_us = 0;
-    /// A plan out of templates that are there.
+    /// Time to make a plan from cached templates.
     double cached_us = 0;
-    /// The check that every plan passes.
+    /// Time of the check that every plan must pass.
     double check_us = 0;
 };
 
 struct planning_result {
     std::vector<planning_times> cases;
-    /// One message that asks for 1000 blocks of 80 layers.
+    /// Bytes of one message that asks for 1000 blocks of 80 layers.
     std::uint64_t request_bytes = 0;
 };
 

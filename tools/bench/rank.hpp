@@ -23,7 +23,7 @@ struct usage {
 
 usage used();
 
-/// Anonymous memory of this process; pools and other shared memory are not in it.
+/// Anonymous memory of this process. Pools and other shared memory do not count.
 std::uint64_t private_bytes();
 
 class rank {
@@ -39,13 +39,13 @@ public:
     caf::error stop();
 
 private:
-    /// `endpoint` is that of rank 0, and empty for rank 0 itself.
+    /// `endpoint` is the endpoint of rank 0; rank 0 itself gets an empty one.
     static caf::expected<rank> start(runtime&, const bench_options&, const bench_shape&, side,
                                      std::uint32_t index, const std::string& endpoint);
     rank(std::unique_ptr<trace_recording>, std::unique_ptr<bench_memory>, worker,
          const std::string& name);
 
-    /// Rank 0's, of the whole process; null without --trace.
+    /// Rank 0 records the whole process; null without --trace.
     std::unique_ptr<trace_recording> recording_;
     std::unique_ptr<bench_memory> memory_;
     std::unique_ptr<worker> worker_; // `live_` points to it

@@ -2,7 +2,8 @@
 // Plain loops over ucp calls.
 #include "tools/bench/raw_ucx.hpp"
 
-#include "messages/local/local_messages.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/values/time.hpp"
 #include "transport/ucx/ucx_error.hpp"
 
 #include <algorithm>
@@ -15,15 +16,15 @@ namespace kvferry::bench {
 namespace {
 
 constexpr unsigned message_number = 0;
-/// About as long as a report of ours.
+/// About as long as one of kvferry's reports.
 constexpr std::size_t message_bytes = 128;
-/// As limits::puts_in_flight_max.
+/// The same as limits::puts_in_flight_max.
 constexpr std::size_t puts_in_flight_max = 256;
-/// Rounds of progress between two looks at whether serving is over.
+/// How many rounds of progress pass between two checks for the end of serving.
 constexpr int rounds_per_look = 64;
 constexpr int sleep_ms_max = 1;
 
-/// UCX copies or keeps what it sends; an endpoint that breaks shows in the operations on it.
+/// Ignored: a broken endpoint already shows as an error of the operations on it.
 void on_broken(void*, ucp_ep_h, ucs_status_t) {}
 
 } // namespace

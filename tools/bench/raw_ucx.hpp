@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// UCX as it is, without anything of ours: puts and active-message round trips between the same two
-// processes, in the mode of the runtime (one worker per side, peer error handling).
+// Plain UCX without kvferry: puts and active-message round trips between the same two processes, in
+// the runtime's mode (one worker per side, peer error handling).
 #pragma once
 
 #include "messages/errors.hpp"
@@ -19,34 +19,34 @@ namespace kvferry::bench {
 
 using ucx_bytes = std::vector<std::uint8_t>;
 
-/// What the measured side needs to know of the other one; travels over the pipe.
+/// What the measuring side must know about the passive side; sent over the socket.
 struct raw_target {
     ucx_bytes address;
-    /// Empty when nothing is put.
+    /// Empty when the run measures no puts.
     ucx_bytes key;
     std::uint64_t base = 0;
 
     NLOHMANN_DEFINE_TYPE_INTRUSIVE(raw_target, address, key, base)
 };
 
-/// One worker. For one thread.
+/// Owns one UCX worker. For one thread.
 class raw_ucx {
 public:
-    /// `spin`: polls all the time; else it sleeps on UCX's descriptor when there is nothing to do.
+    /// `spin`: polls all the time. Otherwise it sleeps on UCX's descriptor when it has no work.
     static caf::expected<std::unique_ptr<raw_ucx>> make(bool spin);
     ~raw_ucx();
 
     // -- the passive side ------------------------------------------------------------------
 
-    /// `base` may be null: then it is no target of puts.
+    /// `base` may be null: then nothing can be put here.
     caf::expected<raw_target> describe(std::byte* base, std::uint64_t bytes);
-    /// Answers messages and puts until `over`, which is asked now and then.
+    /// Answers messages and puts until `over()` returns true; it is called now and then.
     void serve(const std::function<bool()>& over);
 
     // -- the measuring side ----------------------------------------------------------------
 
     caf::error connect(const raw_target&);
-    /// Median of so many round trips of `message_bytes_of_raw_am` bytes.
+    /// Median of `count` round trips of `message_bytes_of_raw_am` bytes.
     caf::expected<std::chrono::duration<double>> round_trip(int count);
     /// All pieces of these transfers, then one flush.
     caf::expected<std::chrono::duration<double>> put(const std::byte* source, const schedule&,
@@ -58,7 +58,7 @@ private:
                                    std::size_t bytes, const ucp_am_recv_param_t*);
     caf::error open(const void* address);
     ucs_status_ptr_t send(const void* head, std::size_t bytes);
-    /// Progresses until the request is over, then frees it.
+    /// Progresses until the request completes, then frees it.
     caf::error wait(ucs_status_ptr_t request);
     void progress_or_sleep();
 
@@ -70,7 +70,7 @@ private:
     std::uint64_t target_base_ = 0;
     bool spin_ = false;
     int event_fd_ = -1;
-    /// Messages that came; the passive side answers each one.
+    /// Number of messages received; the passive side answers each one.
     std::uint64_t arrived_ = 0;
     std::uint64_t answered_ = 0;
     std::vector<std::byte> peer_address_;

@@ -22,7 +22,7 @@ std::vector<std::int32_t> shuffled(std::uint32_t count, std::uint64_t seed) {
     return places;
 }
 
-/// Of one token in one slot of one layer.
+/// Number of the row of one token in one slot of one layer.
 std::uint64_t row_of(const bench_shape& shape, place at) {
     return (std::uint64_t{at.layer} * shape.slots + at.slot) * shape.tokens_per_block + at.token;
 }

@@ -18,11 +18,11 @@ namespace kvferry::bench {
 struct piece {
     std::uint64_t source_offset = 0;
     std::uint64_t target_offset = 0;
-    /// Number of the source region: what its content follows from.
+    /// Number of the source region; its content is computed from this number.
     std::uint64_t content = 0;
 };
 
-/// A region of a whole cache.
+/// Names one region of a whole cache.
 struct place {
     std::uint32_t layer = 0;
     std::uint32_t slot = 0;
@@ -30,7 +30,7 @@ struct place {
     std::uint32_t head = 0;
 };
 
-/// In the pool of the rank that holds the head: [layer][slot][token][own head].
+/// Offset in the pool of the rank that holds the head: [layer][slot][token][own head].
 std::uint64_t offset_of(const bench_shape&, side, place);
 std::uint64_t content_of(const bench_shape&, place);
 
@@ -38,18 +38,17 @@ class schedule {
 public:
     explicit schedule(const bench_shape&);
 
-    /// The slice that one side gives to transfer number `transfer`, which counts over all rounds.
+    /// The slice that one side gives to this transfer. `transfer` counts over all rounds.
     kv_slice slice(side, std::uint64_t transfer) const;
 
-    /// One block from one place to another one's: wrong bytes, so that what comes after it has to
-    /// put them right.
+    /// Moves one block into another block's place. The bytes are wrong there, so the transfers that
+    /// follow must correct them.
     kv_slice warm_up(side) const;
 
-    /// The whole pool in one transfer: what touches every page once.
+    /// Moves the whole pool in one transfer, to touch every page once.
     kv_slice sweep() const;
 
-    /// Calls f(piece) for every region of a head in a transfer, in the order in which a plan lists
-    /// them.
+    /// Calls f(piece) for every region of one head in a transfer, in the order of a plan.
     template <class F>
     void for_each_piece(std::uint64_t transfer, std::uint32_t head, F&& f) const {
         for (std::uint32_t block = 0; block < shape_.blocks_per_transfer; ++block) {
@@ -72,10 +71,10 @@ private:
     std::vector<std::int32_t> target_slots_;
 };
 
-/// Each layer in its own part of the pool; the heads of one rank.
+/// Pools have one part per layer, and hold the heads of one rank.
 page_table page_table_of(const bench_shape&, side, std::uint32_t rank);
 
-/// What source region number `content` holds.
+/// The word that source region number `content` is filled with.
 void write_content(std::uint64_t content, std::span<std::byte> to);
 
 } // namespace kvferry::bench

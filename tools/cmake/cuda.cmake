@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# Whether device code is built (cuda_on), and with what; cuda_state says it to people.
+# Decides whether device code is built (cuda_on) and with which compiler; cuda_state tells users.
 set(cuda_on OFF)
 set(cuda_state "off (KVFERRY_CUDA=OFF)")
 if(NOT KVFERRY_CUDA)
@@ -7,7 +7,7 @@ if(NOT KVFERRY_CUDA)
 endif()
 include(CheckLanguage)
 if(NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
-    find_program(CMAKE_CUDA_COMPILER nvcc PATHS /usr/local/cuda/bin) # seldom in PATH
+    find_program(CMAKE_CUDA_COMPILER nvcc PATHS /usr/local/cuda/bin) # usually not in PATH
     if(NOT CMAKE_CUDA_COMPILER)
         unset(CMAKE_CUDA_COMPILER CACHE)
     endif()
@@ -15,7 +15,7 @@ endif()
 check_language(CUDA)
 if(CMAKE_CUDA_COMPILER)
     if(NOT CMAKE_CUDA_ARCHITECTURES)
-        set(CMAKE_CUDA_ARCHITECTURES 90) # machine code for it, and PTX for what comes after
+        set(CMAKE_CUDA_ARCHITECTURES 90) # machine code for 90, and PTX that later devices compile
     endif()
     set(CMAKE_CUDA_STANDARD 20)
     set(CMAKE_CUDA_RUNTIME_LIBRARY Static)

@@ -11,7 +11,8 @@ function(kvferry_files list folder)
 endfunction()
 
 if(KVFERRY_PCH)
-    # A target of its own, so that it exists whatever the lists hold. It needs some source file.
+    # The precompiled header has its own target, so that it exists whatever the lists hold. CMake wants a
+    # source file for it.
     file(CONFIGURE OUTPUT "${CMAKE_BINARY_DIR}/kvferry_pch.cpp" CONTENT "")
     add_library(kvferry_pch OBJECT "${CMAKE_BINARY_DIR}/kvferry_pch.cpp")
     target_link_libraries(kvferry_pch PRIVATE CAF::core Threads::Threads)
@@ -58,4 +59,20 @@ function(kvferry_program name)
     add_executable(${name} ${arg_SOURCES})
     target_link_libraries(${name} PRIVATE ${arg_LIBS})
     kvferry_use_pch(${name})
+endfunction()
+
+# kvferry_install_header(header): installs it and, once each, the headers of ours that it includes.
+function(kvferry_install_header header)
+    get_property(done GLOBAL PROPERTY kvferry_installed_headers)
+    if(header IN_LIST done)
+        return()
+    endif()
+    set_property(GLOBAL APPEND PROPERTY kvferry_installed_headers "${header}")
+    cmake_path(GET header PARENT_PATH folder)
+    install(FILES "${PROJECT_SOURCE_DIR}/${header}" DESTINATION "${CMAKE_INSTALL_INCLUDEDIR}/kvferry/${folder}")
+    file(STRINGS "${PROJECT_SOURCE_DIR}/${header}" includes REGEX "^#include \"")
+    foreach(include IN LISTS includes)
+        string(REGEX REPLACE "^#include \"(.*)\".*" "\\1" include "${include}")
+        kvferry_install_header("${include}")
+    endforeach()
 endfunction()

@@ -20,14 +20,14 @@ namespace kvferry::tools {
 namespace {
 
 constexpr std::array signals{SIGTERM, SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
-/// Longest wait of a dying thread: the writing thread may need a lock that the crash holds.
+/// How long a dying thread waits: the writing thread may need a lock that the crashed thread holds.
 constexpr int patience_ms = 2000;
 
 constinit std::atomic<int> wake_fd{-1};
 constinit std::atomic<int> fatal{0};
 constinit std::atomic<bool> written{false};
 constinit std::atomic<bool> ending{false};
-/// The newest reason that was not written yet; owned by who takes it.
+/// The newest reason that is not yet written. Taking it out also takes over its ownership.
 constinit std::atomic<std::string*> reason{nullptr};
 
 /// In a signal handler: only system calls and atomics.
@@ -95,7 +95,7 @@ void flight_recorder::run() {
     for (bool last = false; !last;) {
         eventfd_t count = 0;
         ::eventfd_read(wake_.get(), &count);
-        last = ending; // before the reason is taken: none that came earlier is forgotten
+        last = ending; // read before the reason is taken, so that no earlier reason is lost
         const int number = fatal;
         std::unique_ptr<std::string> why{reason.exchange(nullptr)};
         if (number != 0)

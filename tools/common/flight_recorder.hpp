@@ -11,23 +11,24 @@
 
 namespace kvferry::tools {
 
-/// While one lives, SIGTERM and the signals of a crash first leave FOLDER/<name>-<process
-/// id>.kvtrace, then do what they always did. One per process.
+/// While one exists, SIGTERM and crash signals first write FOLDER/<name>-<process id>.kvtrace, then
+/// take their usual effect. One per process.
 class flight_recorder {
 public:
-    /// Where files go: KVFERRY_FLIGHT, else "kvferry-flight" among the system's temporary files.
+    /// The folder of the files: KVFERRY_FLIGHT, or "kvferry-flight" in the system's temporary
+    /// folder.
     static std::string folder();
 
     static caf::expected<std::unique_ptr<flight_recorder>> start(std::string name,
                                                                  std::string folder);
 
-    /// Puts the signals back.
+    /// Restores the former signal handlers.
     ~flight_recorder();
     flight_recorder(const flight_recorder&) = delete;
     flight_recorder& operator=(const flight_recorder&) = delete;
 
-    /// Something failed: the file is written, over the former one. From any thread, does not wait;
-    /// without a flight_recorder nothing happens.
+    /// Call this after a failure: writes the file, and replaces an earlier one. Works from any
+    /// thread and does not wait. Does nothing without a flight_recorder.
     static void failed(const std::string& why);
 
 private:

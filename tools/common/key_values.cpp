@@ -2,7 +2,7 @@
 // Strict parsing of "key=value,key=value".
 #include "tools/common/key_values.hpp"
 
-#include "messages/local/type_ids.hpp"
+#include "messages/type_ids.hpp"
 
 #include <algorithm>
 #include <charconv>
@@ -24,7 +24,7 @@ caf::expected<key_values> key_values::parse(std::string option, std::string_view
         text.remove_prefix(std::min(piece.size() + 1, text.size()));
         const auto equals = piece.find('=');
         if (equals == piece.npos || equals + 1 == piece.size())
-            return wrong(piece, "is no key=value");
+            return wrong(piece, "is not key=value");
         const auto key = piece.substr(0, equals);
         if (std::find(keys.begin(), keys.end(), key) == keys.end())
             return wrong(piece, "has an unknown key");
@@ -51,7 +51,7 @@ caf::expected<std::uint32_t> key_values::number(std::string_view key,
         std::from_chars(digits.data(), digits.data() + digits.size(), value);
     if (failure != std::errc{} || end != digits.data() + digits.size())
         return make_error(errc::invalid_argument, option_ + ": " + std::string{key} + "=" + digits
-                                                      + " is no number below 2^32");
+                                                      + " is not a number below 2^32");
     return value;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Starts, and what is said when that fails.
+// Starts both, and reports a failure on standard error.
 #include "tools/common/process_tracing.hpp"
 
 #include <iostream>

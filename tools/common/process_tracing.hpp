@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every process of the program that moves KV has besides its ring: last words, and a socket to
-// look in.
+// What every process that moves KV has for tracing besides its ring: a flight recorder, and a
+// socket for `kvferry trace`.
 #pragma once
 
 #include "actors/observe/trace_endpoint.hpp"
@@ -12,11 +12,11 @@
 
 namespace kvferry::tools {
 
-/// A flight_recorder in its default folder. Without one the process works all the same: null, and
-/// standard error has the reason.
+/// Starts a flight_recorder in its default folder. On failure it returns null and writes the reason
+/// to standard error; the process can go on.
 std::unique_ptr<flight_recorder> start_flight_recorder(const std::string& name);
 
-/// The same for a trace_endpoint about these ranks, which outlive it.
+/// The same for a trace_endpoint that shows these ranks. The ranks must outlive it.
 std::unique_ptr<trace_endpoint> start_trace_endpoint(const std::string& name,
                                                      const std::vector<const worker*>& ranks);
 

@@ -8,17 +8,17 @@ class App;
 
 namespace kvferry {
 
-/// Of every subcommand. Anything else is a crash.
+/// Exit status of every subcommand. Any other value is a crash.
 enum exit_status : int {
     exit_success = 0,
-    exit_failure = 1, ///< it ran, and what it should show or do did not hold
+    exit_failure = 1, ///< it ran, but what it should do or show failed
     exit_usage = 2,   ///< the command line makes no sense; nothing was done
 };
 
-/// Each leaves its exit status in `status`, which outlives the parsing. Errors in options are
-/// CLI::ParseError, whose texts say what would be right.
+/// Each subcommand stores its exit status in `status`, which must outlive the parsing. Wrong
+/// options throw CLI::ParseError with a text that says what would be right.
 void add_bench(CLI::App& app, int& status);
-/// Below `bench`, hence after add_bench.
+/// Adds itself below `bench`: call it after add_bench.
 void add_bench_plan(CLI::App& app, int& status);
 void add_bench_side(CLI::App& app, int& status);
 void add_demo(CLI::App& app, int& status);

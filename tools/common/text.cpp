@@ -80,7 +80,7 @@ std::string rate_text(std::uint64_t bytes, double seconds) {
 std::string quoted(std::string_view bytes, std::size_t columns) {
     const std::size_t room = columns < 8 ? 6 : columns - 2;
     std::string all;
-    std::size_t fits = 0; // escapes stay whole
+    std::size_t fits = 0; // cut between escapes, never inside one
     for (char byte : bytes) {
         all += escaped(static_cast<unsigned char>(byte));
         if (all.size() + 3 <= room) {

@@ -10,7 +10,7 @@
 
 namespace kvferry::demo {
 
-/// Columns that UTF-8 text takes on a terminal, when every character is one column wide.
+/// Columns that UTF-8 text takes on a terminal, if every character is one column wide.
 std::size_t columns_of(std::string_view text);
 
 /// "512 B", "8.0 KiB", "4.2 MiB".
@@ -19,7 +19,7 @@ std::string bytes_text(double bytes);
 /// "850 us", "3.1 ms", "2.4 s".
 std::string seconds_text(double seconds);
 
-/// In decimal units; "-" when there is nothing to divide by.
+/// In decimal units; "-" when the time is zero.
 std::string rate_text(std::uint64_t bytes, double seconds);
 
 /// Any bytes in quotes and printable ASCII, at most `columns` wide: what is cut ends in "...".

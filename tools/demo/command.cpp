@@ -25,23 +25,23 @@ using namespace demo;
 constexpr const char* about =
     R"(A context side computes the KV cache of each prompt with a small model on the CPU.
 kvferry moves the cache to a generation side, another process, cut differently between
-its ranks. That side goes on from it. The demo passes when the generated tokens and a
+its ranks. That side generates the rest. The demo passes when the generated tokens and a
 digest of the whole cache equal those of a run in one process.
 
 Examples:
   kvferry demo                                      three requests, tp=2 to pp=2
   kvferry demo "Once upon a time"                   your own prompt; every byte is a token
-  kvferry demo --context tp=4 --generation tp=2     heads change hands
-  kvferry demo --context pp=2 --generation tp=2     layers and heads change hands
-  kvferry demo --context tp=8 --generation tp=1     more ranks than KV heads: copies stay home
+  kvferry demo --context tp=4 --generation tp=2     heads move between ranks
+  kvferry demo --context pp=2 --generation tp=2     layers and heads move between ranks
+  kvferry demo --context tp=8 --generation tp=1     more ranks than KV heads: one copy is sent
   kvferry demo --kind mla --generation tp=2,adp=1   a latent cache, attention data parallelism
-  kvferry demo --window 100 --generation-tokens-per-block 32   evicted fronts, other blocks
+  kvferry demo --window 100 --generation-tokens-per-block 32   a sliding window, other block sizes
   kvferry demo --route direct                       over UCX instead of shared mappings
   kvferry demo --memory cuda                        pools on the GPUs
   kvferry demo --requests 8 --in-flight 4           several transfers at a time
   kvferry demo --order generation-first             receive() waits; the first token is aux
-  kvferry demo --model medium --prompt-tokens 500   a cache of 24 MiB, and some patience
-  kvferry demo --flip-a-bit                         must fail: shows that the check can
+  kvferry demo --model medium --prompt-tokens 500   a cache of 24 MiB; takes a while
+  kvferry demo --flip-a-bit                         must fail: proves that the check works
   kvferry demo --json | python3 -m json.tool        for machines
 
 Exit status: 0 passed, 1 failed, 2 wrong usage.
@@ -65,7 +65,7 @@ int run_demo(const demo_options& options) {
     return result.passed() ? exit_success : exit_failure;
 }
 
-/// What the parts throw as std::invalid_argument, as a usage error.
+/// Turns std::invalid_argument from the demo's parts into a usage error.
 template <class F>
 auto usage(F&& f) {
     try {
@@ -87,7 +87,7 @@ void add_ranks(CLI::App& command, const char* name, engine::parallelism& ranks, 
 
 void set_log_level(const std::string& level) {
     ::setenv("KVFERRY_LOG", level.c_str(), 1); // for the sides
-    (void)kvferry::set_log_level(level);       // one of the choices
+    (void)kvferry::set_log_level(level);       // the option accepts known levels only
 }
 
 /// A number with its default in the help, and its bounds in the error.
@@ -100,14 +100,13 @@ void add_number(CLI::App& command, const char* name, Number& value, int least, i
         ->capture_default_str();
 }
 
-/// One of a few words; `set` hears the chosen one.
+/// An option with a few allowed words; calls `set` with the chosen one.
 void add_choice(CLI::App& command, const char* name, const std::vector<std::string>& words,
                 const std::string& preset, const std::function<void(const std::string&)>& set,
                 const std::string& what) {
     std::string all;
-    for (const auto& word : words) {
+    for (const auto& word : words)
         all += (all.empty() ? "" : "|") + word;
-    }
     command.add_option_function<std::string>(name, set, what + " [" + preset + "]")
         ->check(CLI::IsMember(words).description(""))
         ->type_name(all);
@@ -129,7 +128,7 @@ void add_what_moves(CLI::App& command, demo_options& options) {
     add_number(command, "--tokens-per-block", options.tokens_per_block, 1, 4096,
                "Tokens of one block");
     add_number(command, "--generation-tokens-per-block", options.generation_tokens_per_block, 0,
-               4096, "Tokens of one block on the generation side; 0: as on the other");
+               4096, "Tokens of one block on the generation side; 0: as on the context side");
     add_choice(
         command, "--kind", {"gqa", "mla"}, "gqa",
         [&options](const std::string& kind) { options.latent = kind == "mla"; },
@@ -143,7 +142,7 @@ void add_how_it_moves(CLI::App& command, demo_options& options) {
     add_ranks(command, "--generation", options.generation, "Ranks of the generation side");
     add_choice(
         command, "--route", {"auto", "mapped", "direct", "staged"}, options.route,
-        [&options](const std::string& name) { options.route = name; }, "How the bytes go");
+        [&options](const std::string& name) { options.route = name; }, "How the bytes travel");
     add_choice(
         command, "--memory", {"host", "cuda"}, options.memory,
         [&options](const std::string& name) { options.memory = name; },

@@ -13,7 +13,7 @@
 namespace kvferry::demo {
 namespace {
 
-/// Positions that are computed between two looks at the loop's inbox.
+/// Prompt positions to compute before the loop looks at its inbox again.
 constexpr std::size_t prefill_step_tokens = 64;
 
 std::int64_t now() {
@@ -37,7 +37,7 @@ void context_side::on_prefill(const prefill_request& message) {
     loop_.add_work([this, rid = message.rid] { prefill_step(rid); });
 }
 
-/// One request after the other: what is begun goes on first.
+/// Requests run one after the other: a request that has begun continues first.
 void context_side::prefill_step(std::uint64_t rid) {
     auto& request = requests_.at(rid);
     auto& host = ranks_.host();
@@ -46,11 +46,10 @@ void context_side::prefill_step(std::uint64_t rid) {
     engine::token first = 0;
     {
         const stopwatch watch{request.prefill_seconds};
-        if (last) {
+        if (last)
             first = host.prefill(request.blocks);
-        } else {
+        else
             host.prefill_until(request.blocks, next);
-        }
     }
     if (!last) {
         loop_.tell(side_progress{rid, "prefill", next, request.blocks.prompt_length()});
@@ -86,17 +85,15 @@ void context_side::send(std::uint64_t rid, engine::token first) {
     request.report.send_at = now();
     for (std::size_t i = 0; i < request.ranks.size(); ++i) {
         request.sessions[i].send(ranks_.slice_of(request.blocks, request.ranks[i]));
-        if (aux_) {
+        if (aux_)
             request.sessions[i].send_aux(record);
-        }
     }
 }
 
 void context_side::on_abandon(const abandon_request& message) {
     if (const auto found = requests_.find(message.rid); found != requests_.end()) {
-        for (auto& session : found->second.sessions) {
+        for (auto& session : found->second.sessions)
             session.cancel(message.failure);
-        }
     }
 }
 
@@ -110,9 +107,8 @@ void context_side::on_outcome(std::uint64_t rid, std::uint32_t rank,
         tools::flight_recorder::failed(request.report.failure);
     }
     const auto carried = [](const peer_summary& peer) { return peer.bytes > 0; };
-    if (std::none_of(outcome.peers.begin(), outcome.peers.end(), carried)) {
+    if (std::none_of(outcome.peers.begin(), outcome.peers.end(), carried))
         request.report.idle.push_back(rank);
-    }
     retire_if_done(rid);
 }
 
@@ -123,9 +119,8 @@ void context_side::on_released(std::uint64_t rid) {
 
 void context_side::retire_if_done(std::uint64_t rid) {
     auto& request = requests_.at(rid);
-    if (request.outcomes < request.ranks.size() || request.releases < request.ranks.size()) {
+    if (request.outcomes < request.ranks.size() || request.releases < request.ranks.size())
         return;
-    }
     std::sort(request.report.idle.begin(), request.report.idle.end());
     loop_.tell(request.report);
     ranks_.host().release(request.blocks);

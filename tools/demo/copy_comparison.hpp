@@ -6,9 +6,10 @@
 
 namespace kvferry::demo {
 
-/// Seconds for `bytes` in `pieces` equal pieces, from scattered places of one shared mapping to
-/// scattered places of another; the median of a few rounds, each over pieces that no cache holds
-/// any more where the bytes allow it. Throws std::runtime_error without memory.
+/// Seconds for copying `bytes` in `pieces` equal pieces, from scattered places of one shared
+/// mapping to scattered places of another. The result is the median of a few rounds; if the pieces
+/// are large enough, no round finds its pieces in a cache. Throws std::runtime_error when memory is
+/// short.
 double seconds_of_copy(std::uint64_t bytes, std::uint64_t pieces);
 
 } // namespace kvferry::demo

@@ -17,7 +17,7 @@ std::int64_t nanoseconds(time_point at) {
     return at.time_since_epoch() / std::chrono::nanoseconds{1};
 }
 
-/// One bit of the prompt's KV: the lowest of one float, the least that can go wrong.
+/// Flips one bit of the prompt's KV: the lowest bit of one float, the smallest possible damage.
 void flip_a_bit(const engine::kv_cache& cache, const engine::sequence& request) {
     const engine::kv_row at{.layer = cache.geometry().layers - 1,
                             .kind = engine::kv_kind::value,
@@ -58,9 +58,8 @@ void generation_side::on_receive(const receive_request& message) {
             std::move(options), {message.context_endpoint, message.context_dp_rank}));
     }
     request.report.receive_at = nanoseconds(clock::now());
-    for (std::size_t i = 0; i < request.ranks.size(); ++i) {
+    for (std::size_t i = 0; i < request.ranks.size(); ++i)
         request.sessions[i].receive(ranks_.slice_of(request.blocks, request.ranks[i]));
-    }
     loop_.tell(receive_posted{rid});
     if (crash_) {
         loop_.drain();
@@ -80,25 +79,22 @@ void generation_side::on_outcome(std::uint64_t rid, std::uint32_t rank,
         fail(request, "generation rank " + std::to_string(rank) + ": " + describe(outcome.error));
     } else if (!outcome.aux.first_tokens.empty()) {
         auto& first = request.text.first_token;
-        if (first != no_token && first != outcome.aux.first_tokens.front()) {
+        if (first != no_token && first != outcome.aux.first_tokens.front())
             fail(request, "generation rank " + std::to_string(rank)
                               + " got another first token than the ranks before it");
-        }
         first = outcome.aux.first_tokens.front();
     }
     report_if_done(request);
 }
 
-/// The first failure counts; the other ranks need not go on.
+/// The first failure is the one reported; the other ranks are cancelled.
 void generation_side::fail(request& request, std::string why) {
-    if (!request.report.failure.empty()) {
+    if (!request.report.failure.empty())
         return;
-    }
     request.report.failure = std::move(why);
     tools::flight_recorder::failed(request.report.failure);
-    for (const auto& session : request.sessions) {
+    for (const auto& session : request.sessions)
         session.cancel("another rank failed: " + request.report.failure);
-    }
 }
 
 void generation_side::on_released(std::uint64_t rid, time_point at) {
@@ -108,35 +104,31 @@ void generation_side::on_released(std::uint64_t rid, time_point at) {
     report_if_done(request);
 }
 
-/// After a failure the proof that pages are quiet may never come: their blocks stay taken. The
-/// orchestrator starts nothing new then.
+/// After a failure, kvferry may never prove that the pages are quiet, so their blocks stay taken.
+/// The orchestrator then starts no further request.
 void generation_side::report_if_done(request& request) {
     const bool failed = !request.report.failure.empty();
     const bool done = request.outcomes == request.ranks.size()
                       && (failed || request.releases == request.ranks.size());
-    if (!done || std::exchange(request.reported, true)) {
+    if (!done || std::exchange(request.reported, true))
         return;
-    }
-    if (!failed && request.text.first_token == no_token) {
+    if (!failed && request.text.first_token == no_token)
         request.report.failure = "the first token did not arrive";
-    }
     loop_.tell(request.report);
-    if (request.report.failure.empty()) {
+    if (request.report.failure.empty())
         arrived(request);
-    }
 }
 
 void generation_side::arrived(request& request) {
     auto& host = ranks_.host();
     ranks_.copy_from_device(request.blocks);
-    if (request.order.flip_a_bit) {
+    if (request.order.flip_a_bit)
         flip_a_bit(host.cache(), request.blocks);
-    }
     request.text.digest = host.prompt_digest(request.blocks);
     loop_.add_work([this, rid = request.order.rid] { decode_step(rid); });
 }
 
-/// A token per turn, so that requests in flight share the engine.
+/// One token per turn, so that all requests in flight share the engine.
 void generation_side::decode_step(std::uint64_t rid) {
     auto& request = requests_.at(rid);
     auto& tokens = request.text.tokens;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The machine's form of the report. Digests are hexadecimal text: many readers of JSON keep numbers
-// as doubles.
+// The report for machines. Digests are hexadecimal text, because many JSON readers store numbers as
+// doubles.
 #include "tools/demo/report.hpp"
 
 #include <array>
@@ -42,12 +42,10 @@ nlohmann::json request_json(const request_result& request) {
         json["prefill_seconds"] = request.prefilled->seconds;
         json["context_digest"] = hex(request.prefilled->digest);
     }
-    if (request.received) {
+    if (request.received)
         json["arrivals"] = request.received->arrivals;
-    }
-    if (request.sent) {
+    if (request.sent)
         json["idle_context_ranks"] = request.sent->idle;
-    }
     if (request.decoded) {
         json["decode_seconds"] = request.decoded->seconds;
         json["generation_digest"] = hex(request.decoded->digest);
@@ -61,9 +59,8 @@ nlohmann::json request_json(const request_result& request) {
 
 nlohmann::json json_report(const demo_result& result) {
     auto requests = nlohmann::json::array();
-    for (const auto& request : result.requests) {
+    for (const auto& request : result.requests)
         requests.push_back(request_json(request));
-    }
     const auto& options = result.options;
     return {{"passed", result.passed()},
             {"seconds", result.seconds},

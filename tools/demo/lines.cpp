@@ -14,9 +14,8 @@ namespace {
 
 void set_nonblocking(int fd) {
     const int flags = ::fcntl(fd, F_GETFL);
-    if (flags < 0 || ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
+    if (flags < 0 || ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
         throw std::system_error(errno, std::generic_category(), "fcntl of a pipe");
-    }
 }
 
 } // namespace
@@ -29,12 +28,10 @@ void line_reader::read_available() {
     std::array<char, 65536> buffer;
     while (!ended_) {
         const auto count = ::read(fd_.get(), buffer.data(), buffer.size());
-        if (count < 0 && errno == EINTR) {
+        if (count < 0 && errno == EINTR)
             continue;
-        }
-        if (count < 0 && errno == EAGAIN) {
+        if (count < 0 && errno == EAGAIN)
             return;
-        }
         if (count <= 0) {
             ended_ = true;
             return;
@@ -51,9 +48,8 @@ void line_reader::read_available() {
 }
 
 std::optional<std::string> line_reader::next() {
-    if (lines_.empty()) {
+    if (lines_.empty())
         return std::nullopt;
-    }
     auto line = std::move(lines_.front());
     lines_.pop_front();
     return line;
@@ -72,13 +68,12 @@ void line_writer::flush() {
     std::size_t done = 0;
     while (fd_ && done < waiting_.size()) {
         const auto count = ::write(fd_.get(), waiting_.data() + done, waiting_.size() - done);
-        if (count >= 0) {
+        if (count >= 0)
             done += static_cast<std::size_t>(count);
-        } else if (errno == EAGAIN) {
+        else if (errno == EAGAIN)
             break;
-        } else if (errno != EINTR) {
-            fd_.reset(); // nobody reads any more
-        }
+        else if (errno != EINTR)
+            fd_.reset(); // the reader has closed
     }
     waiting_.erase(0, fd_ ? done : waiting_.size());
 }

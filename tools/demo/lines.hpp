@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Lines over pipes that never block: what does not fit waits here, what is not whole waits here.
+// Lines over pipes that never block: unsent output and incomplete input wait here.
 #pragma once
 
 #include "transport/loop/unique_fd.hpp"
@@ -16,13 +16,13 @@ public:
     /// Makes the descriptor non-blocking.
     explicit line_reader(unique_fd fd);
 
-    /// Takes in what is there; call it when poll() says that something is.
+    /// Reads what is available; call it when poll() reports input.
     void read_available();
 
     /// The next whole line, without its end.
     std::optional<std::string> next();
 
-    /// The other side has closed; lines may still be left.
+    /// The other side has closed; complete lines may still be left.
     bool ended() const noexcept { return ended_; }
 
     int fd() const noexcept { return fd_.get(); }
@@ -34,8 +34,8 @@ private:
     bool ended_ = false;
 };
 
-/// The sending end of a pipe. For one thread. A reader that is gone is no error here: its own
-/// pipe's end tells the story.
+/// The sending end of a pipe. For one thread. A closed reader is not an error here: the end of the
+/// reader's own pipe reports it.
 class line_writer {
 public:
     /// Makes the descriptor non-blocking. SIGPIPE must be ignored.
@@ -43,7 +43,7 @@ public:
 
     void write(const std::string& text);
 
-    /// Something waits for poll() to report room.
+    /// Output waits until poll() reports room.
     bool pending() const noexcept { return !waiting_.empty(); }
     void flush();
     void close();

@@ -24,10 +24,9 @@ void check_side(const engine::model_config& model, const engine::parallelism& ra
                 std::uint32_t tokens_per_block, const char* option) {
     try {
         engine::split(engine::geometry_of(model, tokens_per_block), ranks);
-        if (model.heads % ranks.tp_size != 0) {
+        if (model.heads % ranks.tp_size != 0)
             throw std::invalid_argument("tp does not divide the model's "
                                         + std::to_string(model.heads) + " query heads");
-        }
     } catch (const std::invalid_argument& error) {
         throw std::invalid_argument(std::string(option) + " " + to_string(ranks) + ": "
                                     + error.what());
@@ -54,16 +53,14 @@ void check(const demo_options& options) {
                                                         : options.generation_tokens_per_block,
                "--generation");
     for (const auto& prompt : options.prompts) {
-        if (prompt.empty()) {
+        if (prompt.empty())
             throw std::invalid_argument("a prompt is empty: there would be nothing to move");
-        }
     }
     if (options.prompts.size() > 1 && options.requests != 0
-        && options.requests != options.prompts.size()) {
+        && options.requests != options.prompts.size())
         throw std::invalid_argument("--requests " + std::to_string(options.requests) + " but "
                                     + std::to_string(options.prompts.size())
                                     + " prompts: leave --requests out, or give one prompt");
-    }
 }
 
 std::vector<std::string> make_prompts(const demo_options& options) {
@@ -71,16 +68,14 @@ std::vector<std::string> make_prompts(const demo_options& options) {
     if (prompts.empty()) {
         for (std::uint32_t i = 0; i < (options.requests == 0 ? 3 : options.requests); ++i) {
             auto prompt = std::to_string(i + 1) + ". ";
-            for (std::size_t next = i; prompt.size() < options.prompt_tokens; ++next) {
+            for (std::size_t next = i; prompt.size() < options.prompt_tokens; ++next)
                 prompt += sentences[next % sentences.size()];
-            }
             prompts.push_back(prompt.substr(0, options.prompt_tokens));
         }
         return prompts;
     }
-    for (auto i = static_cast<std::uint32_t>(prompts.size()); i < options.requests; ++i) {
+    for (auto i = static_cast<std::uint32_t>(prompts.size()); i < options.requests; ++i)
         prompts.push_back(std::to_string(i + 1) + ": " + prompts.front());
-    }
     return prompts;
 }
 

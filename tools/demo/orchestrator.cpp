@@ -15,12 +15,12 @@
 namespace kvferry::demo {
 namespace {
 
-/// Requests take turns on the groups of a side; without attention DP there is one.
+/// Requests take turns on a side's groups; without attention DP there is only one group.
 std::uint32_t dp_rank_of(std::uint64_t rid, const engine::parallelism& ranks) {
     return ranks.attention_dp ? static_cast<std::uint32_t>(rid % ranks.tp_size) : 0;
 }
 
-/// After its pipe has been closed, a side has this long to end.
+/// How long a side may take to end after its pipe was closed.
 constexpr std::chrono::seconds end_deadline{15};
 constexpr std::chrono::seconds end_deadline_after_failure{3};
 
@@ -85,9 +85,9 @@ void orchestrator::listen_to(side_process& side, side_result& about) {
     });
     handlers.on<side_stopped>([this, &side](const side_stopped& message) {
         stopped_sides_.insert(side.name());
-        for (const auto& what : message.unproven) {
-            result_.problems.push_back("the " + side.name() + " side did not stop clean: " + what);
-        }
+        for (const auto& what : message.unproven)
+            result_.problems.push_back("the " + side.name()
+                                       + " side did not stop cleanly: " + what);
     });
 }
 
@@ -98,20 +98,17 @@ void orchestrator::add_request_handlers() {
     context.on<request_prefilled>([this, context_first](const request_prefilled& message) {
         auto& request = find(message.rid);
         request.prefilled = message;
-        if (context_first) {
+        if (context_first)
             order_receive(request);
-        }
     });
     generation.on<receive_posted>([this, context_first](const receive_posted& message) {
-        if (!context_first) {
+        if (!context_first)
             order_prefill(find(message.rid));
-        }
     });
     generation.on<request_received>([this](const request_received& message) {
         find(message.rid).received = message;
-        if (!message.failure.empty()) {
+        if (!message.failure.empty())
             context_.tell(abandon_request{message.rid, message.failure});
-        }
     });
     generation.on<request_decoded>(
         [this](const request_decoded& message) { find(message.rid).decoded = message; });
@@ -120,18 +117,16 @@ void orchestrator::add_request_handlers() {
     generation.on<copy_compared>([this](const copy_compared& message) {
         ++compared_;
         for (auto& request : result_.requests) {
-            if (request.bytes() == message.bytes && request.pieces() == message.pieces) {
+            if (request.bytes() == message.bytes && request.pieces() == message.pieces)
                 request.copy_seconds = message.seconds;
-            }
         }
     });
 }
 
 request_result& orchestrator::find(std::uint64_t rid) {
-    if (rid == 0 || rid > result_.requests.size()) {
-        throw std::runtime_error("a side speaks of request " + std::to_string(rid)
-                                 + ", which there is not");
-    }
+    if (rid == 0 || rid > result_.requests.size())
+        throw std::runtime_error("a side reports on request " + std::to_string(rid)
+                                 + ", which does not exist");
     return result_.requests[rid - 1];
 }
 
@@ -140,9 +135,8 @@ request_result& orchestrator::find(std::uint64_t rid) {
 void orchestrator::start_sides() {
     const auto& options = result_.options;
     std::size_t longest = 0;
-    for (const auto& request : result_.requests) {
+    for (const auto& request : result_.requests)
         longest = std::max(longest, request.prompt.size());
-    }
     start_side setup;
     setup.model = options.model;
     setup.latent = options.latent;
@@ -157,7 +151,7 @@ void orchestrator::start_sides() {
         const auto blocks = engine::geometry_of(result_.model, tokens_per_block)
                                 .blocks(longest + options.new_tokens);
         const auto at_once = std::min<std::size_t>(options.in_flight, result_.requests.size());
-        // A quarter to spare: the slots of a request then never fill a pool from end to end.
+        // A quarter more than needed, so that a request's slots never fill a whole pool.
         setup.slots = static_cast<std::uint32_t>(blocks * at_once + blocks * at_once / 4 + 1);
         setup.tokens_per_block = tokens_per_block;
         setup.attention_dp = ranks.attention_dp;
@@ -174,16 +168,15 @@ void orchestrator::start_sides() {
     wait_until([this] { return started_sides_ == 2; }, "the start of both sides");
 }
 
-/// After a failure nothing new is started: what failed once would fail again, and hide the reason.
+/// After a failure no new request starts: it would fail for the same reason and hide the first one.
 void orchestrator::run_requests() {
     auto& requests = result_.requests;
     std::size_t started = 0;
     while (count_complete() < requests.size()) {
         const auto complete_before = count_complete();
         while (started < requests.size() && !any_failed()
-               && started - complete_before < result_.options.in_flight) {
+               && started - complete_before < result_.options.in_flight)
             start(requests[started++]);
-        }
         if (started == complete_before) {
             requests.resize(started);
             return;
@@ -194,11 +187,10 @@ void orchestrator::run_requests() {
 }
 
 void orchestrator::start(request_result& request) {
-    if (result_.options.order == side_order::context_first) {
+    if (result_.options.order == side_order::context_first)
         order_prefill(request);
-    } else {
+    else
         order_receive(request);
-    }
 }
 
 void orchestrator::order_prefill(const request_result& request) {
@@ -220,7 +212,7 @@ void orchestrator::order_receive(const request_result& request) {
     generation_.tell(order);
 }
 
-/// A transfer that failed is complete when both sides have said so.
+/// A failed transfer is complete when both sides have reported it.
 bool orchestrator::complete(const request_result& request) const {
     return request.received && request.sent
            && (request.decoded || !request.received->failure.empty());
@@ -239,17 +231,15 @@ bool orchestrator::any_failed() const {
                        });
 }
 
-/// After all transfers, so that none shares the machine with it.
+/// Runs after all transfers, so that no transfer runs beside it.
 void orchestrator::compare() {
     std::map<std::pair<std::uint64_t, std::uint64_t>, bool> sizes;
     for (const auto& request : result_.requests) {
-        if (request.received && request.received->failure.empty()) {
+        if (request.received && request.received->failure.empty())
             sizes[{request.bytes(), request.pieces()}] = true;
-        }
     }
-    for (const auto& [size, unused] : sizes) {
+    for (const auto& [size, unused] : sizes)
         generation_.tell(compare_copy{size.first, size.second});
-    }
     wait_until([&] { return compared_ == sizes.size(); }, "the comparison with memcpy");
 }
 
@@ -259,9 +249,8 @@ void orchestrator::stop_sides() {
     context_.tell(stop_side{});
     wait_until([this] { return stopped_sides_.size() == 2; }, "both sides to stop");
     for (auto* side : {&generation_, &context_}) {
-        if (const auto ending = side->finish(end_deadline); !ending.empty()) {
+        if (const auto ending = side->finish(end_deadline); !ending.empty())
             result_.problems.push_back("the " + side->name() + " side " + ending);
-        }
     }
 }
 
@@ -269,7 +258,7 @@ void orchestrator::check_against_one_process() {
     const engine::model weights(result_.model);
     for (auto& request : result_.requests) {
         progress_.show("request " + of(request.rid, result_.requests.size())
-                       + ": the same in one process");
+                       + ": computing it in one process");
         request.expected =
             engine::one_process_run(weights, request.prompt, result_.options.new_tokens);
     }
@@ -278,9 +267,8 @@ void orchestrator::check_against_one_process() {
 // -- waiting ------------------------------------------------------------------------------------
 
 void orchestrator::wait_until(const std::function<bool()>& done, const std::string& what) {
-    while (!done()) {
+    while (!done())
         poll_sides(what);
-    }
 }
 
 void orchestrator::poll_sides(const std::string& what) {
@@ -294,11 +282,10 @@ void orchestrator::poll_sides(const std::string& what) {
     }
     const auto seconds = result_.options.deadline_seconds;
     const int ready = ::poll(watched.data(), watched.size(), static_cast<int>(seconds) * 1000);
-    if (ready == 0) {
+    if (ready == 0)
         throw std::runtime_error("neither side said anything for " + std::to_string(seconds)
                                  + " s while waiting for " + what
                                  + "; --deadline gives more time, KVFERRY_LOG=debug shows more");
-    }
     for (auto* side : sides) {
         side->writer().flush();
         side->handle_lines();

@@ -19,8 +19,8 @@ public:
     /// `options` have been checked.
     orchestrator(const demo_options& options, progress_line& progress);
 
-    /// Never throws for what a side does: problems are in the result. Every wait has
-    /// options.deadline, and no process is left.
+    /// Never throws for a side's mistake: problems are in the result. Every wait ends after
+    /// options.deadline, and both processes are gone when it returns.
     demo_result run();
 
 private:
@@ -40,8 +40,8 @@ private:
     std::size_t count_complete() const;
     bool any_failed() const;
 
-    /// Handles lines until `done`. Throws std::runtime_error when a side ends, fails or is silent
-    /// for the deadline; the text says what was waited for.
+    /// Handles lines until `done`. Throws std::runtime_error when a side ends, fails, or sends
+    /// nothing for the deadline; the text names what was waited for.
     void wait_until(const std::function<bool()>& done, const std::string& what);
     void poll_sides(const std::string& what);
 

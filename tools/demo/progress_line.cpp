@@ -11,18 +11,16 @@ progress_line::progress_line(bool enabled) : enabled_(enabled && ::isatty(STDERR
 
 void progress_line::show(const std::string& text) {
     const auto now = std::chrono::steady_clock::now();
-    if (!enabled_ || now < next_) {
+    if (!enabled_ || now < next_)
         return;
-    }
     next_ = now + std::chrono::milliseconds{100};
     std::cerr << "\r\033[K" << text << std::flush;
     shown_ = true;
 }
 
 void progress_line::clear() {
-    if (shown_) {
+    if (shown_)
         std::cerr << "\r\033[K" << std::flush;
-    }
     shown_ = false;
     next_ = {};
 }

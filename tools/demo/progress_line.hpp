@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One line on stderr that changes while something takes long; nothing at all off a terminal.
+// One line on stderr that shows the progress of a long run; prints nothing without a terminal.
 #pragma once
 
 #include <chrono>
@@ -13,7 +13,7 @@ public:
     explicit progress_line(bool enabled);
     ~progress_line() { clear(); }
 
-    /// Replaces the line; at most ten times a second, so that terminals keep up.
+    /// Replaces the line, at most ten times a second.
     void show(const std::string& text);
     void clear();
 

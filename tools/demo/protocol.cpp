@@ -20,7 +20,7 @@ void line_handlers::handle(std::string_view line) const {
     } catch (const nlohmann::json::exception& error) {
         problem = error.what();
     }
-    throw std::runtime_error("a line that is no message: " + quoted(line, 200) + ": " + problem);
+    throw std::runtime_error("not a message: " + quoted(line, 200) + ": " + problem);
 }
 
 } // namespace kvferry::demo

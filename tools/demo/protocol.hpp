@@ -16,7 +16,7 @@
 
 namespace kvferry::demo {
 
-/// No first token: it comes, or came, another way.
+/// The line carries no first token: it travels another way.
 inline constexpr std::int64_t no_token = -1;
 
 // -- to a side ------------------------------------------------------------------------------
@@ -44,7 +44,7 @@ struct start_side {
 struct prefill_request {
     static constexpr const char* kind = "prefill";
     std::uint64_t rid = 0;
-    std::uint32_t dp_rank = 0; ///< under attention DP: the group that runs it
+    std::uint32_t dp_rank = 0; ///< under attention DP: the DP group that runs the request
     std::vector<std::uint8_t> prompt;
 };
 
@@ -57,18 +57,18 @@ struct receive_request {
     std::uint32_t dp_rank = 0;
     std::string context_endpoint;
     std::uint32_t context_dp_rank = 0;
-    std::int64_t first_token = no_token; ///< no_token: as aux
+    std::int64_t first_token = no_token; ///< no_token: it arrives as aux
     bool flip_a_bit = false;
 };
 
-/// Context: the receiving side has failed; sessions that nobody told of it end as well.
+/// Context: the receiving side has failed; end the sessions that it told nothing about.
 struct abandon_request {
     static constexpr const char* kind = "abandon";
     std::uint64_t rid = 0;
     std::string failure;
 };
 
-/// Time one thread that copies as many bytes in as many scattered pieces.
+/// Measure how long one thread needs to copy as many bytes in as many scattered pieces.
 struct compare_copy {
     static constexpr const char* kind = "compare";
     std::uint64_t bytes = 0;
@@ -118,7 +118,7 @@ struct receive_posted {
     std::uint64_t rid = 0;
 };
 
-/// What one context rank brought to one generation rank.
+/// What one context rank sent to one generation rank.
 struct arrival {
     std::uint32_t from = 0;
     std::uint32_t to = 0;
@@ -127,7 +127,7 @@ struct arrival {
     std::string route;
 };
 
-/// Outcome of the sessions of all generation ranks, and after success their release.
+/// Outcome of the sessions on all generation ranks and, after success, their release.
 struct request_received {
     static constexpr const char* kind = "received";
     std::uint64_t rid = 0;
@@ -141,12 +141,12 @@ struct request_decoded {
     static constexpr const char* kind = "decoded";
     std::uint64_t rid = 0;
     std::int64_t first_token = no_token;
-    std::vector<std::uint32_t> tokens; ///< those after the first
-    std::uint64_t digest = 0;          ///< of the prompt's KV, before the first decode
+    std::vector<std::uint32_t> tokens; ///< all tokens but the first
+    std::uint64_t digest = 0;          ///< of the prompt's KV, taken before the first decode
     double seconds = 0;
 };
 
-/// Outcome and release of the sessions of all context ranks.
+/// Outcome and release of the sessions on all context ranks.
 struct request_sent {
     static constexpr const char* kind = "sent";
     std::uint64_t rid = 0;
@@ -167,7 +167,7 @@ struct side_stopped {
     std::vector<std::string> unproven;
 };
 
-/// The side cannot go on, and says why.
+/// The side cannot continue; `why` gives the reason.
 struct side_failed {
     static constexpr const char* kind = "failed";
     std::string why;
@@ -196,13 +196,13 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(copy_compared, bytes, pieces, seconds)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(side_stopped, unproven)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(side_failed, why)
 
-// It has no members, which the macro cannot do.
+// Written by hand: the macro cannot handle a struct without members.
 inline void to_json(nlohmann::json& out, const stop_side&) {
     out = nlohmann::json::object();
 }
 inline void from_json(const nlohmann::json&, stop_side&) {}
 
-/// One line, with its end. Text that is not UTF-8 is made so.
+/// One line with its newline. Invalid UTF-8 is replaced.
 template <class Message>
 std::string encode(const Message& message) {
     const nlohmann::json line{{"kind", Message::kind}, {"body", message}};
@@ -219,8 +219,8 @@ public:
         };
     }
 
-    /// Throws std::runtime_error that shows the line when it is none of ours; what a handler throws
-    /// passes through.
+    /// Throws std::runtime_error with the line in its text when the line is not a known message.
+    /// Exceptions of handlers pass through.
     void handle(std::string_view line) const;
 
 private:

@@ -27,36 +27,31 @@ engine::parallelism parse_ranks(std::string_view text) {
         begin = end + 1;
         const auto key = part.substr(0, part.find('='));
         if (part == "adp=0" || part == "adp=1") {
-            if (std::exchange(attention_dp_given, true)) {
+            if (std::exchange(attention_dp_given, true))
                 refuse(text, "adp is given twice");
-            }
             attention_dp = part == "adp=1";
             continue;
         }
-        if (key.size() == part.size() || (key != "tp" && key != "pp")) {
+        if (key.size() == part.size() || (key != "tp" && key != "pp"))
             refuse(text, "'" + std::string(part) + "' is neither tp=<ranks> nor pp=<stages>");
-        }
         const auto digits = part.substr(key.size() + 1);
         std::size_t value = 0;
         const auto [stop, problem] =
             std::from_chars(digits.data(), digits.data() + digits.size(), value);
         if (problem != std::errc{} || stop != digits.data() + digits.size() || value == 0
-            || value > ranks_max) {
+            || value > ranks_max)
             refuse(text, std::string(key) + " is '" + std::string(digits)
                              + "', it must be a number from 1 to " + std::to_string(ranks_max));
-        }
         auto& size = key == "tp" ? tp_size : pp_size;
-        if (size != 0) {
+        if (size != 0)
             refuse(text, std::string(key) + " is given twice");
-        }
         size = value;
     }
     const engine::parallelism result{std::max<std::size_t>(tp_size, 1),
                                      std::max<std::size_t>(pp_size, 1), attention_dp};
-    if (result.ranks() > ranks_max) {
+    if (result.ranks() > ranks_max)
         refuse(text, "tp x pp is " + std::to_string(result.ranks()) + " ranks, at most "
                          + std::to_string(ranks_max) + " fit one side of the demo");
-    }
     return result;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How a side is split, as people write it: "tp=2,pp=1", with attention DP "tp=2,pp=1,adp=1".
+// How a side is split, as users write it: "tp=2,pp=1", or "tp=2,pp=1,adp=1" with attention DP.
 #pragma once
 
 #include "tools/engine/kv_layout.hpp"
@@ -9,7 +9,7 @@
 
 namespace kvferry::demo {
 
-/// Most ranks of one side: each is a rank with threads of its own on this machine.
+/// Most ranks of one side: every rank runs its own threads on this machine.
 inline constexpr std::size_t ranks_max = 16;
 
 /// Keys tp, pp and adp, each at most once, in any order; without them 1, 1 and 0. Throws

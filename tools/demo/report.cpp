@@ -52,15 +52,14 @@ picture_side side_picture(const side_result& side, const char* name) {
     return picture;
 }
 
-/// Who has sent bytes to whom, as the results told.
+/// The pairs of ranks that moved bytes, from the results.
 std::set<std::pair<std::size_t, std::size_t>> wires_of(const demo_result& result) {
     std::set<std::pair<std::size_t, std::size_t>> wires;
     for (const auto& request : result.requests) {
         for (const auto& arrival :
              request.received ? request.received->arrivals : std::vector<demo::arrival>{}) {
-            if (arrival.bytes > 0) {
+            if (arrival.bytes > 0)
                 wires.emplace(arrival.from, arrival.to);
-            }
         }
     }
     return wires;
@@ -73,20 +72,17 @@ void add_picture(std::ostream& out, const demo_result& result) {
     if (left.ranks.size() <= picture_ranks_max && right.ranks.size() <= picture_ranks_max) {
         std::vector<picture_wire> wires;
         wires.reserve(pairs.size());
-        for (const auto& [from, to] : pairs) {
+        for (const auto& [from, to] : pairs)
             wires.push_back({from, to});
-        }
-        for (const auto& line : draw(left, right, wires)) {
+        for (const auto& line : draw(left, right, wires))
             out << line << "\n";
-        }
         return;
     }
     out << left.title << "  ->  " << right.title << "\n";
     for (std::size_t from = 0; from < left.ranks.size(); ++from) {
         out << "  " << left.ranks[from] << "  ->";
-        for (std::size_t to = 0; to < right.ranks.size(); ++to) {
+        for (std::size_t to = 0; to < right.ranks.size(); ++to)
             out << (pairs.contains({from, to}) ? " " + std::to_string(to) : "");
-        }
         out << "\n";
     }
 }
@@ -113,9 +109,8 @@ void add_requests(std::ostream& out, const demo_result& result, const painter& p
     }
     const auto lines = format_table(columns, rows);
     out << paint.bold(lines.front()) << "\n";
-    for (std::size_t i = 1; i < lines.size(); ++i) {
+    for (std::size_t i = 1; i < lines.size(); ++i)
         out << lines[i] << "\n";
-    }
     const char* from = result.options.order == side_order::context_first
                            ? "receive()"
                            : "the later of receive() and send()";
@@ -127,7 +122,7 @@ void add_requests(std::ostream& out, const demo_result& result, const painter& p
         << "\n";
 }
 
-/// What the transfer stands for: the prefill that the generation side need not do.
+/// The prefill time that the generation side saves by receiving the cache.
 void add_times(std::ostream& out, const demo_result& result) {
     double prefill = 0;
     double transfer = 0;
@@ -143,18 +138,16 @@ void add_times(std::ostream& out, const demo_result& result) {
 
 std::string generated_text(const request_result& request) {
     std::string text(1, static_cast<char>(request.decoded->first_token));
-    for (auto token : request.decoded->tokens) {
+    for (auto token : request.decoded->tokens)
         text += static_cast<char>(token);
-    }
     return text;
 }
 
 void add_texts(std::ostream& out, const demo_result& result, std::size_t columns,
                const painter& paint) {
     for (const auto& request : result.requests) {
-        if (!request.decoded) {
+        if (!request.decoded)
             continue;
-        }
         const auto number = std::to_string(request.rid);
         out << number << "  " << quoted(request.prompt, columns - number.size() - 2) << "\n"
             << std::string(number.size(), ' ') << "  "
@@ -165,19 +158,16 @@ void add_texts(std::ostream& out, const demo_result& result, std::size_t columns
 void add_idle(std::ostream& out, const demo_result& result) {
     std::set<std::uint32_t> idle;
     for (const auto& request : result.requests) {
-        if (request.sent) {
+        if (request.sent)
             idle.insert(request.sent->idle.begin(), request.sent->idle.end());
-        }
     }
-    if (idle.empty()) {
+    if (idle.empty())
         return;
-    }
     std::string list;
-    for (auto rank : idle) {
+    for (auto rank : idle)
         list += (list.empty() ? "" : ", ") + std::to_string(rank);
-    }
     out << "context ranks without a wire (" << list
-        << ") hold copies of heads that others send: nothing is asked of them\n";
+        << ") hold copies of heads that other ranks send: they send nothing\n";
 }
 
 void add_verdict(std::ostream& out, const demo_result& result, const painter& paint) {
@@ -195,18 +185,15 @@ void add_verdict(std::ostream& out, const demo_result& result, const painter& pa
     };
     line(tokens, "tokens equal those of a one-process run");
     line(digests, "digests of the KV equal on both sides and in a one-process run");
-    for (const auto& problem : result.problems) {
+    for (const auto& problem : result.problems)
         out << paint.bad("✗") << " " << problem << "\n";
-    }
     for (const auto& request : result.requests) {
-        for (const auto& problem : request.problems()) {
+        for (const auto& problem : request.problems())
             out << paint.bad("✗") << " " << problem << "\n";
-        }
     }
-    if (result.options.flip_a_bit) {
+    if (result.options.flip_a_bit)
         out << "One bit of request 1 was flipped on purpose, as --flip-a-bit asks: FAILED is the "
                "right answer\n";
-    }
     out << (result.passed() ? paint.good("PASSED") : paint.bad("FAILED")) << " in "
         << seconds_text(result.seconds) << "\n";
 }
@@ -222,12 +209,10 @@ std::string text_report(const demo_result& result, report_style style) {
         << bytes_text(static_cast<double>(model.layers * model.kv_heads * model.head_dim
                                           * (model.latent ? 4 : 8)))
         << " of KV per token; blocks of " << result.options.tokens_per_block << " tokens";
-    if (result.options.generation_tokens_per_block != 0) {
+    if (result.options.generation_tokens_per_block != 0)
         out << " into blocks of " << result.options.generation_tokens_per_block;
-    }
-    if (model.window != 0) {
+    if (model.window != 0)
         out << ", window " << model.window;
-    }
     out << "\n\n";
     if (!result.context.started.ranks.empty() && !result.generation.started.ranks.empty()) {
         add_picture(out, result);

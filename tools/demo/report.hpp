@@ -16,7 +16,7 @@ struct report_style {
     std::size_t columns = 100; ///< of the terminal
 };
 
-/// The ranks and who sends to whom, the requests, their text, the verdict.
+/// Shows the ranks and who sends to whom, the requests, their text, and the verdict.
 std::string text_report(const demo_result& result, report_style style);
 
 nlohmann::json json_report(const demo_result& result);

@@ -20,38 +20,33 @@ std::string hex(std::uint64_t value) {
 
 std::uint64_t request_result::bytes() const {
     std::uint64_t sum = 0;
-    for (const auto& arrival : received ? received->arrivals : std::vector<arrival>{}) {
+    for (const auto& arrival : received ? received->arrivals : std::vector<arrival>{})
         sum += arrival.bytes;
-    }
     return sum;
 }
 
 std::uint64_t request_result::pieces() const {
     std::uint64_t sum = 0;
-    for (const auto& arrival : received ? received->arrivals : std::vector<arrival>{}) {
+    for (const auto& arrival : received ? received->arrivals : std::vector<arrival>{})
         sum += arrival.pieces;
-    }
     return sum;
 }
 
 std::string request_result::route() const {
     std::set<std::string> routes;
     for (const auto& arrival : received ? received->arrivals : std::vector<arrival>{}) {
-        if (!arrival.route.empty()) {
+        if (!arrival.route.empty())
             routes.insert(arrival.route);
-        }
     }
     std::string text;
-    for (const auto& route : routes) {
+    for (const auto& route : routes)
         text += (text.empty() ? "" : "; ") + route;
-    }
     return text.empty() ? "none" : text;
 }
 
 double request_result::seconds() const {
-    if (!received || received->released_at == 0) {
+    if (!received || received->released_at == 0)
         return 0;
-    }
     const auto began = std::max(received->receive_at, sent ? sent->send_at : 0);
     return static_cast<double>(received->released_at - began) * 1e-9;
 }
@@ -69,30 +64,23 @@ bool request_result::digests_equal() const {
 std::vector<std::string> request_result::problems() const {
     const auto name = "request " + std::to_string(rid) + ": ";
     std::vector<std::string> found;
-    if (received && !received->failure.empty()) {
+    if (received && !received->failure.empty())
         found.push_back(name + received->failure);
-    }
-    if (sent && !sent->failure.empty()) {
+    if (sent && !sent->failure.empty())
         found.push_back(name + sent->failure);
-    }
-    if (!found.empty()) {
+    if (!found.empty())
         return found;
-    }
-    if (!prefilled || !received || !sent || !decoded) {
+    if (!prefilled || !received || !sent || !decoded)
         return {name + "did not finish"};
-    }
-    if (!expected) {
+    if (!expected)
         return {name + "finished, but was not checked against a one-process run"};
-    }
-    if (!tokens_equal()) {
+    if (!tokens_equal())
         found.push_back(name + "the tokens differ from those of a one-process run");
-    }
-    if (!digests_equal()) {
+    if (!digests_equal())
         found.push_back(name + "the KV differs: digest " + hex(decoded->digest)
                         + " on the generation side, " + hex(prefilled->digest)
                         + " on the context side, " + hex(expected->prompt_digest)
                         + " in a one-process run");
-    }
     return found;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Everything a run of the demo found out; what reports are made from.
+// Everything that a run of the demo found out; reports are made from it.
 #pragma once
 
 #include "tools/demo/options.hpp"
@@ -20,20 +20,20 @@ struct request_result {
     std::optional<request_received> received;
     std::optional<request_sent> sent;
     std::optional<request_decoded> decoded; ///< missing after a failed transfer
-    /// By a one-process run; missing when the demo ended before it came to that.
+    /// Result of a one-process run; missing when the demo ended before that run.
     std::optional<engine::generation> expected;
-    double copy_seconds = 0; ///< of the comparison; 0: none was made
+    double copy_seconds = 0; ///< of the comparison; 0: not measured
 
     std::uint64_t bytes() const;
     std::uint64_t pieces() const;
     /// Distinct texts of the routes taken, joined.
     std::string route() const;
-    /// From the host's receive() until the pages were released; from send(), when that came later:
-    /// the wait for a prefill is no transfer.
+    /// From the host's receive() until the pages were released. When send() came later, from
+    /// send(): waiting for a prefill is not part of the transfer.
     double seconds() const;
     bool tokens_equal() const;
     bool digests_equal() const;
-    /// What went wrong, for people; empty: nothing.
+    /// What went wrong, as text for users; empty: nothing.
     std::vector<std::string> problems() const;
 };
 
@@ -49,7 +49,7 @@ struct demo_result {
     side_result context;
     side_result generation;
     std::vector<request_result> requests;
-    /// Of the run as a whole: a side that died, memory that was never proven quiet.
+    /// Problems of the whole run: a side that died, or memory that was never proven quiet.
     std::vector<std::string> problems;
     double seconds = 0;
 

@@ -21,11 +21,12 @@ namespace {
 
 using namespace demo;
 
-/// Longest stop of one rank.
+/// How long one rank may take to stop.
 constexpr std::chrono::seconds stop_deadline{5};
 
 void run_side(side_loop& loop) {
-    std::unique_ptr<trace_recording> recording; // ends last: the stop belongs to the run
+    std::unique_ptr<trace_recording>
+        recording; // destroyed last, so that it records the stop as well
     std::unique_ptr<side_ranks> ranks;
     std::unique_ptr<context_side> context;
     std::unique_ptr<generation_side> generation;
@@ -33,22 +34,19 @@ void run_side(side_loop& loop) {
     loop.handlers().on<start_side>([&](const start_side& setup) {
         if (!setup.trace.empty()) {
             auto started = trace_recording::start(setup.trace, setup.instance);
-            if (!started) {
+            if (!started)
                 throw std::runtime_error(text_of(started.error()));
-            }
             recording = std::move(*started);
         }
         ranks = std::make_unique<side_ranks>(setup);
         std::vector<const worker*> watched;
-        for (std::size_t rank = 0; rank < ranks->size(); ++rank) {
+        for (std::size_t rank = 0; rank < ranks->size(); ++rank)
             watched.push_back(&ranks->rank(rank));
-        }
         live = tools::start_trace_endpoint(setup.instance, watched);
-        if (setup.instance == "context") {
+        if (setup.instance == "context")
             context = std::make_unique<context_side>(loop, *ranks, setup);
-        } else {
+        else
             generation = std::make_unique<generation_side>(loop, *ranks, setup);
-        }
         loop.tell(ranks->describe());
     });
     loop.handlers().on<compare_copy>([&](const compare_copy& message) {
@@ -59,9 +57,8 @@ void run_side(side_loop& loop) {
     loop.run();
     live.reset();
     side_stopped last;
-    if (ranks) {
+    if (ranks)
         last.unproven = ranks->stop(stop_deadline);
-    }
     loop.tell(last);
 }
 

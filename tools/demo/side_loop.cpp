@@ -17,9 +17,8 @@ namespace {
 unique_fd take_over_stdout() {
     std::signal(SIGPIPE, SIG_IGN);
     unique_fd own{::dup(STDOUT_FILENO)};
-    if (!own || ::dup2(STDERR_FILENO, STDOUT_FILENO) < 0) {
+    if (!own || ::dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
         throw std::system_error(errno, std::generic_category(), "dup of stdout");
-    }
     return own;
 }
 
@@ -28,9 +27,8 @@ unique_fd take_over_stdout() {
 side_loop::side_loop()
     : reader_(unique_fd{::dup(STDIN_FILENO)}), writer_(take_over_stdout()),
       wake_up_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
-    if (!wake_up_) {
+    if (!wake_up_)
         throw std::system_error(errno, std::generic_category(), "eventfd");
-    }
 }
 
 void side_loop::post(task work) {
@@ -43,22 +41,20 @@ void side_loop::post(task work) {
 void side_loop::run() {
     while (running_) {
         wait();
-        while (auto line = reader_.next()) {
+        while (auto line = reader_.next())
             handlers_.handle(*line);
-        }
         run_posted();
         if (running_ && !work_.empty()) {
             const auto work = std::move(work_.front());
             work_.pop_front();
             work();
         }
-        if (reader_.ended()) {
+        if (reader_.ended())
             stop();
-        }
     }
 }
 
-/// Sleeps when there is no work. The orchestrator's end is the deadline: it closes the pipe.
+/// Sleeps when there is no work. It needs no deadline: the pipe closes when the orchestrator ends.
 void side_loop::wait() {
     std::array<pollfd, 3> watched{{{reader_.fd(), POLLIN, 0},
                                    {wake_up_.get(), POLLIN, 0},
@@ -76,17 +72,15 @@ void side_loop::run_posted() {
         const std::lock_guard lock{guard_};
         tasks.swap(posted_);
     }
-    for (const auto& run : tasks) {
+    for (const auto& run : tasks)
         run();
-    }
 }
 
 void side_loop::drain() {
     while (writer_.pending()) {
         pollfd watched{writer_.fd(), POLLOUT, 0};
-        if (::poll(&watched, 1, 1000) <= 0) {
+        if (::poll(&watched, 1, 1000) <= 0)
             return;
-        }
         writer_.flush();
     }
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one thread of a side that touches its engine: takes the orchestrator's lines, what sessions
-// tell, and between them the engine's work, in that order.
+// The one thread of a side that uses its engine. It handles the orchestrator's lines first, then
+// callbacks of sessions, then the engine's work.
 #pragma once
 
 #include "tools/demo/lines.hpp"
@@ -30,16 +30,16 @@ public:
     /// From any thread: run this on the loop's thread, before any further work.
     void post(task);
 
-    /// Work of the engine, to be cut in steps that take milliseconds. add_work() queues it behind
-    /// other work, next_work() before it: what goes on with what was begun.
+    /// Work of the engine, cut into steps of some milliseconds. add_work() puts a step behind other
+    /// work; next_work() puts it first, to continue what has begun.
     void add_work(task work) { work_.push_back(std::move(work)); }
     void next_work(task work) { work_.push_front(std::move(work)); }
 
-    /// Until stop() or until the orchestrator's pipe ends. Throws what tasks throw.
+    /// Runs until stop(), or until the orchestrator's pipe ends. Exceptions of tasks pass through.
     void run();
     void stop() noexcept { running_ = false; }
 
-    /// Waits until everything told has left, at most a second.
+    /// Waits until all output has left, at most a second.
     void drain();
 
 private:

@@ -27,9 +27,8 @@ namespace {
 
 std::pair<unique_fd, unique_fd> make_pipe() {
     std::array<int, 2> fds{};
-    if (::pipe2(fds.data(), O_CLOEXEC) < 0) {
+    if (::pipe2(fds.data(), O_CLOEXEC) < 0)
         fail("pipe2");
-    }
     return {unique_fd{fds[0]}, unique_fd{fds[1]}};
 }
 
@@ -41,13 +40,12 @@ std::string own_path() {
                       : std::string(path.data(), static_cast<std::size_t>(length));
 }
 
-/// Between fork and exec: system calls only.
+/// Runs between fork and exec: makes system calls only.
 [[noreturn]] void become_side(const char* path, const char* name, int in, int out, pid_t parent) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    const bool orphan = ::getppid() != parent; // it died before the line above
-    if (!orphan && ::dup2(in, STDIN_FILENO) >= 0 && ::dup2(out, STDOUT_FILENO) >= 0) {
+    const bool orphan = ::getppid() != parent; // the parent died before prctl()
+    if (!orphan && ::dup2(in, STDIN_FILENO) >= 0 && ::dup2(out, STDOUT_FILENO) >= 0)
         ::execl(path, "kvferry", "demo-side", name, static_cast<char*>(nullptr));
-    }
     ::_exit(127);
 }
 
@@ -76,13 +74,11 @@ side_process::side_process(std::string name, ends pipes)
     const auto path = own_path();
     const auto parent = ::getpid();
     pid_ = ::fork();
-    if (pid_ < 0) {
+    if (pid_ < 0)
         fail("fork");
-    }
-    if (pid_ == 0) {
+    if (pid_ == 0)
         become_side(path.c_str(), name_.c_str(), pipes.to_side.first.get(),
                     pipes.from_side.second.get(), parent);
-    }
 }
 
 side_process::~side_process() {
@@ -94,16 +90,14 @@ side_process::~side_process() {
 
 void side_process::handle_lines() {
     reader_.read_available();
-    while (auto line = reader_.next()) {
+    while (auto line = reader_.next())
         handlers_.handle(*line);
-    }
 }
 
 std::string side_process::finish(std::chrono::milliseconds deadline) {
     writer_.close();
-    if (std::exchange(reaped_, true)) {
+    if (std::exchange(reaped_, true))
         return {};
-    }
     std::string late;
     const unique_fd process{static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0))};
     pollfd watched{process.get(), POLLIN, 0};

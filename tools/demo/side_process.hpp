@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One side of the demo as a child process: a pipe each way, and an end that is always told.
+// One side of the demo as a child process, with one pipe in each direction. Its end is always
+// reported.
 #pragma once
 
 #include "tools/demo/lines.hpp"
@@ -12,8 +13,8 @@
 
 namespace kvferry::demo {
 
-/// Runs `kvferry demo-side` and takes it along: the child dies with its parent, and is gone when
-/// this object is.
+/// Runs `kvferry demo-side` as a child. The child dies with its parent, and no later than this
+/// object.
 class side_process {
 public:
     /// `name` is "context" or "generation". Throws std::system_error.
@@ -29,12 +30,11 @@ public:
 
     line_handlers& handlers() noexcept { return handlers_; }
 
-    /// Handles every whole line that has come. Throws what handlers throw.
+    /// Handles every complete line that has arrived. Exceptions of handlers pass through.
     void handle_lines();
 
-    /// Closes its stdin, which makes an idle or stuck side stop, and waits. When the deadline
-    /// passes the child is killed. Returns how it ended; empty after status 0, and when called
-    /// again.
+    /// Closes the child's stdin, which makes an idle or stuck side stop, and waits. Kills the child
+    /// at the deadline. Returns how it ended; empty after status 0, and on a second call.
     std::string finish(std::chrono::milliseconds deadline);
 
     line_reader& reader() noexcept { return reader_; }

@@ -15,9 +15,8 @@ namespace {
 /// The value, or std::runtime_error with the error's text.
 template <class T>
 T take(caf::expected<T> result, const std::string& what) {
-    if (!result) {
+    if (!result)
         throw std::runtime_error(what + ": " + kvferry::describe(result.error()));
-    }
     return std::move(*result);
 }
 
@@ -31,13 +30,11 @@ side_ranks::side_ranks(const start_side& setup)
     : setup_(setup), weights_(model_of(setup.model, setup.latent, setup.window)),
       geometry_(engine::geometry_of(weights_.config(), setup.tokens_per_block)) {
     make_pools();
-    if (setup_.memory == "cuda") {
+    if (setup_.memory == "cuda")
         make_device_pools();
-    }
     start_workers();
-    for (std::size_t rank = 0; rank < workers_.size(); ++rank) {
+    for (std::size_t rank = 0; rank < workers_.size(); ++rank)
         publish(rank);
-    }
 }
 
 void side_ranks::make_pools() {
@@ -45,24 +42,23 @@ void side_ranks::make_pools() {
     for (std::size_t rank = 0; rank < shards.size(); ++rank) {
         const auto name = "kvferry-" + setup_.instance + "-" + std::to_string(rank);
         const auto bytes = shards[rank].slot_bytes * setup_.slots;
-        // Pages are touched now: a first transfer should not pay for the kernel's zeroing.
+        // The pages are touched now, so that the first transfer does not pay for zeroing them.
         pools_.push_back(
             take(memfd_pool::make(name, bytes, {.huge_pages = false, .prefault = true}),
                  "pool of rank " + std::to_string(rank)));
         shards[rank].attach({pools_.back().base(), bytes});
     }
-    // The sides' slots are scattered differently.
+    // Seeds differ, so that the two sides scatter their slots differently.
     const std::uint64_t seed = setup_.instance == "context" ? 11 : 23;
     host_.emplace(weights_, engine::kv_cache(geometry_, shape_of(setup_), std::move(shards), seed));
 }
 
-/// The context side's ranks take the devices from the first one on, the generation side's from the
-/// last one back: with two devices every byte crosses from one to the other.
+/// The context side takes devices from the first on, the generation side from the last on
+/// backwards: with two devices, every byte crosses between them.
 void side_ranks::make_device_pools() {
     const auto found = cuda_probe();
-    if (!found.available) {
+    if (!found.available)
         throw std::runtime_error("--memory cuda: " + found.reason);
-    }
     const auto count = found.devices.size();
     for (std::size_t rank = 0; rank < pools_.size(); ++rank) {
         const auto turn = rank % count;
@@ -79,9 +75,8 @@ void side_ranks::copy_to_device(const engine::sequence& request) {
         for (const auto slot : request.slots(rank)) {
             const auto offset = slot * bytes;
             if (auto problem =
-                    device_pools_[rank]->write(offset, {pools_[rank].base() + offset, bytes})) {
+                    device_pools_[rank]->write(offset, {pools_[rank].base() + offset, bytes}))
                 throw std::runtime_error("to the device: " + kvferry::describe(problem));
-            }
         }
     }
 }
@@ -92,9 +87,8 @@ void side_ranks::copy_from_device(const engine::sequence& request) {
         for (const auto slot : request.slots(rank)) {
             const auto offset = slot * bytes;
             if (auto problem =
-                    device_pools_[rank]->read(offset, {pools_[rank].base() + offset, bytes})) {
+                    device_pools_[rank]->read(offset, {pools_[rank].base() + offset, bytes}))
                 throw std::runtime_error("from the device: " + kvferry::describe(problem));
-            }
         }
     }
 }
@@ -116,7 +110,7 @@ void side_ranks::start_workers() {
         options.layout = place_of(rank);
         options.route = take(parse_route_choice(setup_.route), "--route");
         options.info_endpoint = rank == 0 ? "" : workers_.front().info_endpoint();
-        // What a request may wait for its prefill, here and at the sender.
+        // How long a request may wait for its prefill, here and at the sender.
         options.bounds.session_deadline = deadline;
         options.bounds.early_request_lease = deadline;
         options.bounds.digests = true;
@@ -135,9 +129,8 @@ void side_ranks::publish(std::size_t rank) {
     format.element_type = "fp32";
     format.tokens_per_block = setup_.tokens_per_block;
     format.kind = geometry_.latent ? attention_kind::mla : attention_kind::gqa;
-    if (geometry_.window != 0) {
+    if (geometry_.window != 0)
         format.window_tokens = static_cast<std::uint32_t>(geometry_.window);
-    }
     auto pages = take(build_page_table(format, place_of(rank), {.slot_count = setup_.slots}), name);
     take(workers_[rank].publish({region_of(rank)}, std::move(pages)), name);
 }
@@ -159,9 +152,8 @@ parallelism side_ranks::place_of(std::size_t rank) const {
 std::vector<std::uint32_t> side_ranks::group(std::uint32_t dp_rank) const {
     std::vector<std::uint32_t> result;
     for (std::uint32_t rank = 0; rank < workers_.size(); ++rank) {
-        if (!setup_.attention_dp || rank % setup_.tp_size == dp_rank) {
+        if (!setup_.attention_dp || rank % setup_.tp_size == dp_rank)
             result.push_back(rank);
-        }
     }
     return result;
 }
@@ -188,9 +180,8 @@ session_options side_ranks::session(std::uint64_t request) const {
 side_started side_ranks::describe() const {
     side_started result;
     result.info_endpoint = workers_.front().info_endpoint();
-    if (const auto info = workers_.front().info()) {
+    if (const auto info = workers_.front().info())
         result.transports = info->transports;
-    }
     for (const auto& shard : host_->cache().shards()) {
         result.ranks.push_back({static_cast<std::uint32_t>(shard.first_layer),
                                 static_cast<std::uint32_t>(shard.layer_count),
@@ -202,16 +193,16 @@ side_started side_ranks::describe() const {
 
 std::vector<std::string> side_ranks::stop(std::chrono::milliseconds deadline) {
     std::vector<std::string> unproven;
-    for (std::size_t rank = workers_.size(); rank-- > 0;) { // rank 0 serves the others' infos
+    for (std::size_t rank = workers_.size();
+         rank-- > 0;) { // rank 0 goes last: it serves the other ranks' infos
         const auto name = setup_.instance + " rank " + std::to_string(rank);
         const auto stopped = workers_[rank].stop(deadline);
         if (!stopped) {
             unproven.push_back(name + ": " + kvferry::describe(stopped.error()));
             continue;
         }
-        for (const auto& what : stopped->unproven) {
+        for (const auto& what : stopped->unproven)
             unproven.push_back(name + ": " + what);
-        }
     }
     return unproven;
 }

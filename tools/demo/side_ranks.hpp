@@ -28,10 +28,10 @@ public:
     std::size_t size() const noexcept { return workers_.size(); }
     worker& rank(std::size_t index) { return workers_[index]; }
 
-    /// The ranks that run the requests of a DP group: all without attention DP.
+    /// The ranks that run the requests of a DP group; without attention DP, all ranks.
     std::vector<std::uint32_t> group(std::uint32_t dp_rank) const;
 
-    /// A request's whole prompt on one rank, but for what is in front of its window.
+    /// A request's whole prompt on one rank, without the blocks that its window has passed.
     kv_slice slice_of(const engine::sequence& request, std::size_t rank) const;
 
     /// With pools on devices, the engine's blocks of a request go there before they are sent, and
@@ -43,7 +43,7 @@ public:
 
     side_started describe() const;
 
-    /// Stops all ranks; names what is not proven quiet.
+    /// Stops all ranks. Returns the names of those whose memory is not proven quiet.
     std::vector<std::string> stop(std::chrono::milliseconds deadline);
 
 private:
@@ -57,7 +57,7 @@ private:
     start_side setup_;
     engine::model weights_;
     engine::kv_geometry geometry_;
-    /// The engine's; transfers see them too unless there are pools on devices.
+    /// The engine's pools. Transfers use the same ones, unless there are pools on devices.
     std::vector<memfd_pool> pools_;
     std::vector<std::unique_ptr<device_pool>> device_pools_;
     std::optional<engine::engine> host_;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Adds the time that passes while it lives to a sum.
+// Adds the time between its construction and its destruction to a sum.
 #pragma once
 
 #include <chrono>

@@ -23,7 +23,7 @@ caf::error wait_readable(int fd) {
     if (::poll(&look, 1, 1000) == 1)
         return {};
     return make_error(errc::deadline_exceeded,
-                      "a connection of this process to itself stays silent");
+                      "this process connected to itself and received nothing for 1 s");
 }
 
 /// What two ranks do on one machine: connect, hand over memory, watch each other's end.
@@ -41,7 +41,7 @@ caf::error try_link(const memfd_pool& pool) {
     if (!accepted)
         return accepted.error();
     if (!*dialled || !*accepted)
-        return make_error(errc::dial_failed, "a connection of this process to itself was not made");
+        return make_error(errc::dial_failed, "this process could not connect to itself");
     auto watch = watch_process(**accepted);
     if (!watch)
         return watch.error();
@@ -53,7 +53,7 @@ caf::error try_link(const memfd_pool& pool) {
         return problem;
     if ((*accepted)->receive().fds.size() != 1)
         return make_error(errc::system_call_failed,
-                          "descriptors do not pass between processes here");
+                          "descriptors cannot be passed between processes here");
     return {};
 }
 
@@ -97,7 +97,7 @@ machine_facts look() {
             facts.link_error = text_of(problem);
     } else {
         facts.memfd_error = text_of(pool.error());
-        facts.link_error = "there is no memory to share";
+        facts.link_error = "not tried: no pool for sharing can be made";
     }
     read_huge_pages(facts);
 

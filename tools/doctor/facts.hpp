@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What `kvferry doctor` finds out about a machine: facts without judgement, so that the judgement
-// can be tested on machines that nobody has.
+// What `kvferry doctor` finds out about a machine. These are facts without judgement, so that tests
+// can judge machines that they do not run on.
 #pragma once
 
 #include "transport/ucx/ucx_probe.hpp"
@@ -16,37 +16,37 @@ struct gpu {
     int ordinal = 0;
     std::string name;
     std::uint64_t memory_bytes = 0;
-    /// Ordinals of the devices whose memory it can address.
+    /// Ordinals of the devices whose memory this device can address.
     std::vector<int> peers;
 };
 
 struct machine_facts {
     std::optional<ucx_abilities> ucx;
-    /// Why there is no UCX.
+    /// Why UCX does not work; empty when it does.
     std::string ucx_error;
 
-    /// Why two processes of this user cannot share memory; empty: they can.
+    /// Why two processes of this user cannot share memory; empty when they can.
     std::string link_error;
 
-    /// Why no pool can be made for sharing; empty: one can.
+    /// Why a pool for sharing cannot be made; empty when it can.
     std::string memfd_error;
     std::uint64_t huge_page_bytes = 0;
     std::uint64_t huge_pages = 0;
     std::uint64_t huge_pages_free = 0;
 
-    /// No value: no limit.
+    /// nullopt: unlimited.
     std::optional<std::uint64_t> lock_bytes_max;
 
     std::vector<gpu> gpus;
-    /// Why there are none.
+    /// Why no device was found.
     std::string cuda_error;
     /// 13000 for 13.0; 0 without a driver.
     int cuda_driver_version = 0;
-    /// This build has kernels.
+    /// This build has CUDA kernels.
     bool cuda_built_in = false;
 };
 
-/// Looks at this machine as this process sees it; leaves nothing behind.
+/// Looks at this machine as this process sees it. Leaves nothing behind.
 machine_facts look();
 
 } // namespace kvferry::doctor

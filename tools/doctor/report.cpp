@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rules of the judgement. Routes come from the function that chooses them for transfers.
+// The rules of the judgement. Routes come from the same function that chooses them for transfers.
 #include "tools/doctor/report.hpp"
 
 #include "actors/context/route.hpp"
@@ -23,7 +23,7 @@ std::string join(const std::vector<std::string>& words) {
     return result;
 }
 
-/// "tcp on lo, eth0; rc_verbs on mlx5_0:1", of the resources that pass.
+/// "tcp on lo, eth0; rc_verbs on mlx5_0:1", for the resources that pass the filter.
 template <class Filter>
 std::string resources_text(const ucx_abilities& ucx, Filter passes) {
     std::vector<std::string> transports;
@@ -63,8 +63,7 @@ finding judge_ucx(const machine_facts& facts) {
 finding judge_rdma(const machine_facts& facts) {
     if (has_rma(facts))
         return {"rdma", state::works, resources_text(*facts.ucx, has_rma_hardware), {}};
-    return {"rdma", state::limited,
-            "no device that UCX can use: other machines are reached over tcp",
+    return {"rdma", state::limited, "UCX finds no RDMA device: other machines are reached over tcp",
             "give this process the adapter (/dev/infiniband) and UCX its verbs transport"};
 }
 
@@ -72,7 +71,8 @@ finding judge_link(const machine_facts& facts) {
     if (facts.link_error.empty())
         return {"same_host_link", state::works, "memory and pidfds pass between processes", {}};
     return {"same_host_link", state::limited, facts.link_error,
-            "run the ranks under one user, in one pid and network namespace; else they go direct"};
+            "run the ranks under one user, in one pid and network namespace; otherwise they use "
+            "the direct route"};
 }
 
 finding judge_memfd(const machine_facts& facts) {
@@ -102,9 +102,9 @@ finding judge_lock_limit(const machine_facts& facts) {
     if (!facts.lock_bytes_max)
         return {"locked_memory", state::works, "no limit", {}};
     const auto limit = bytes_text(static_cast<double>(*facts.lock_bytes_max));
-    if (!has_rma(facts)) // nothing else of kvferry's locks memory
-        return {"locked_memory", state::works, limit + ", which matters to rdma only", {}};
-    return {"locked_memory", state::limited, limit + ": rdma locks the pools whole",
+    if (!has_rma(facts)) // only RDMA locks memory
+        return {"locked_memory", state::works, limit + ", but only rdma locks memory", {}};
+    return {"locked_memory", state::limited, limit + ": rdma must lock whole pools",
             "ulimit -l unlimited, or LimitMEMLOCK=infinity in the service"};
 }
 
@@ -135,11 +135,11 @@ finding judge_gpu(const gpu& device, std::size_t gpus) {
         return {name, state::works, text + ", addresses all others", {}};
     return {name, state::limited,
             text + ", addresses " + (peers.empty() ? "no other" : join(peers) + " only"),
-            "nvidia-smi topo -m shows the links; the input-output MMU and access control can stand "
-            "in the way"};
+            "nvidia-smi topo -m shows the links; the IOMMU and PCIe access control can prevent "
+            "peer access"};
 }
 
-/// Reasons name the peer's region, which nobody knows here.
+/// Removes the peer's region from a reason: it is made up and means nothing to the user.
 std::string without_subject(std::string why) {
     constexpr std::string_view subject = "region 0 of peer/0 is ";
     if (const auto at = why.find(subject); at != std::string::npos)
@@ -147,13 +147,13 @@ std::string without_subject(std::string why) {
     return why;
 }
 
-/// Asks the code that routes transfers, from a rank with host memory and all devices to a peer that
-/// has one pool of that kind.
+/// Asks the code that routes transfers. The writing rank has host memory and all devices; the peer
+/// has one pool of this kind.
 route_finding judge_route(const machine_facts& facts, memory_kind kind, bool same_host) {
     route_finding result{
         to_string(kind), same_host ? "this machine" : "another machine", "none", {}};
     if (!facts.ucx) {
-        result.why = "peers cannot even be met without ucx";
+        result.why = "ranks cannot connect without ucx";
         return result;
     }
     own_memory own{{{memory_kind::host_shared, mapped_region::by_host, {}}}, {0}, {}};
@@ -166,7 +166,7 @@ route_finding judge_route(const machine_facts& facts, memory_kind kind, bool sam
     peer.regions.resize(1);
     peer.regions[0].bytes = 1;
     peer.regions[0].kind = kind;
-    if (!same_host || (facts.cuda_built_in && !facts.gpus.empty())) // a peer with a device has one
+    if (!same_host || (facts.cuda_built_in && !facts.gpus.empty())) // its device could take puts
         peer.regions[0].access_key.resize(1);
     if (!same_host)
         peer.unmapped_reason = "another machine";

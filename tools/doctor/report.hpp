@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What follows from the facts: what works, what is missing, its remedy, and the routes. Pure.
+// What follows from the facts: what works, what is missing and how to fix it, and the routes. Pure.
 #pragma once
 
 #include "tools/doctor/facts.hpp"
@@ -21,13 +21,13 @@ struct finding {
     std::string name;
     state is = state::works;
     std::string text;
-    /// What to do; empty when it works.
+    /// How to fix it; empty when it works.
     std::string remedy;
 };
 
 /// How bytes get into one kind of memory of a peer.
 struct route_finding {
-    /// "host_shared", "host_private", "cuda": of the pool that is written.
+    /// "host_shared", "host_private" or "cuda": the kind of the pool that is written.
     std::string memory;
     /// "this machine" or "another machine".
     std::string peer;
@@ -40,7 +40,7 @@ struct report {
     std::vector<finding> findings;
     std::vector<route_finding> routes;
 
-    /// Nothing that kvferry needs is missing.
+    /// True unless something is missing that kvferry needs.
     bool usable() const;
 };
 

@@ -21,9 +21,8 @@ void for_each_row(const kv_cache& cache, const block_table& table, const kv_sour
             cache.block_rows(table, source.layer, kind, source.head, block, source.replica);
         const std::size_t first = block * geometry.tokens_per_block;
         const std::size_t count = std::min(geometry.tokens_per_block, positions - first);
-        for (std::size_t i = std::max(begin, first) - first; i < count; ++i) {
+        for (std::size_t i = std::max(begin, first) - first; i < count; ++i)
             visit(first + i, rows.subspan(i * geometry.head_dim, geometry.head_dim));
-        }
     }
 }
 
@@ -44,9 +43,8 @@ void attend(const kv_cache& cache, const block_table& table, const kv_source& so
     for_each_row(cache, table, source, kv_kind::value, begin, positions,
                  [&scores, begin, out](std::size_t position, std::span<const float> value) {
                      const float weight = scores[position - begin];
-                     for (std::size_t i = 0; i < out.size(); ++i) {
+                     for (std::size_t i = 0; i < out.size(); ++i)
                          out[i] += weight * value[i];
-                     }
                  });
 }
 

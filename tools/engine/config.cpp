@@ -20,9 +20,8 @@ constexpr std::array<model_config, 3> shapes{{
 }};
 
 void require_positive(std::string_view field, std::size_t value) {
-    if (value == 0) {
+    if (value == 0)
         throw std::invalid_argument("model: " + std::string(field) + " is 0, must be at least 1");
-    }
 }
 
 } // namespace
@@ -35,23 +34,19 @@ void validate(const model_config& config) {
     require_positive("hidden", config.hidden);
     require_positive("mlp_hidden", config.mlp_hidden);
     require_positive("vocab", config.vocab);
-    if (config.heads % config.kv_heads != 0) {
+    if (config.heads % config.kv_heads != 0)
         throw std::invalid_argument("model: heads " + std::to_string(config.heads)
                                     + " is not a multiple of kv_heads "
                                     + std::to_string(config.kv_heads));
-    }
-    if (config.latent && config.kv_heads != 1) {
+    if (config.latent && config.kv_heads != 1)
         throw std::invalid_argument("model: a latent cache has one head, kv_heads is "
                                     + std::to_string(config.kv_heads));
-    }
-    if (config.head_dim % 2 != 0) {
+    if (config.head_dim % 2 != 0)
         throw std::invalid_argument("model: head_dim " + std::to_string(config.head_dim)
                                     + " is odd; rotary positions need pairs");
-    }
-    if (!std::isfinite(config.rope_theta) || config.rope_theta <= 0.0F) {
+    if (!std::isfinite(config.rope_theta) || config.rope_theta <= 0.0F)
         throw std::invalid_argument("model: rope_theta " + std::to_string(config.rope_theta)
                                     + " is not a positive number");
-    }
 }
 
 std::span<const std::string_view> preset_names() noexcept {
@@ -60,9 +55,8 @@ std::span<const std::string_view> preset_names() noexcept {
 
 model_config preset(std::string_view name) {
     for (std::size_t i = 0; i < names.size(); ++i) {
-        if (names[i] == name) {
+        if (names[i] == name)
             return shapes[i];
-        }
     }
     std::string known;
     for (auto candidate : names) {

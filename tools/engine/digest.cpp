@@ -47,7 +47,7 @@ void add_row(mixer& mix, const kv_cache& cache, const block_table& table, const 
     mix.add(first);
     for (std::size_t replica = 1; replica < cache.replicas(); ++replica) {
         const auto other = cache.row(table, at, replica);
-        // Equal copies leave no trace, else the digest would depend on how many ranks there are.
+        // Equal copies add nothing: the digest must not depend on the number of ranks.
         if (std::memcmp(first.data(), other.data(), first.size_bytes()) != 0) {
             mix.add(replica);
             mix.add(other);
@@ -66,9 +66,8 @@ std::uint64_t digest(const kv_cache& cache, const block_table& table, std::size_
     mix.add(tokens);
     for (std::size_t layer = 0; layer < geometry.layers; ++layer) {
         for (auto kind : {kv_kind::key, kv_kind::value}) {
-            if (geometry.latent && kind == kv_kind::value) {
+            if (geometry.latent && kind == kv_kind::value)
                 continue;
-            }
             for (std::size_t head = 0; head < geometry.kv_heads; ++head) {
                 for (std::size_t position = geometry.first_live(tokens); position < tokens;
                      ++position) {
@@ -83,10 +82,9 @@ std::uint64_t digest(const kv_cache& cache, const block_table& table, std::size_
 void corrupt(const kv_cache& cache, const block_table& table, const kv_row& at, std::size_t bit,
              std::size_t replica) {
     const auto bytes = std::as_writable_bytes(cache.row(table, at, replica));
-    if (bit >= bytes.size() * 8) {
+    if (bit >= bytes.size() * 8)
         throw std::invalid_argument("corrupt: bit " + std::to_string(bit) + " of a row of "
                                     + std::to_string(bytes.size() * 8));
-    }
     bytes[bit / 8] ^= std::byte{1} << (bit % 8);
 }
 

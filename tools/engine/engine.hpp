@@ -25,8 +25,8 @@
 
 namespace kvferry::engine {
 
-/// One request on one side. Made by an engine, which takes the blocks back in release(); moved, not
-/// copied, because it stands for the blocks.
+/// One request on one side. An engine makes it and takes its blocks back in release(). It can be
+/// moved but not copied, because it owns its blocks.
 class sequence {
 public:
     sequence(sequence&&) = default;
@@ -103,7 +103,7 @@ private:
     kv_cache cache_;
 };
 
-/// What a run without any transfer gives.
+/// The result of a run without a transfer.
 struct generation {
     token first = 0;
     std::vector<token> tokens; ///< those after `first`

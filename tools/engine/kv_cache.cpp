@@ -24,44 +24,38 @@ kv_cache::kv_cache(kv_geometry geometry, parallelism ranks, std::vector<kv_shard
                    std::uint64_t seed)
     : geometry_(geometry), ranks_(ranks), shards_(std::move(shards)) {
     const auto expected = split(geometry_, ranks_);
-    if (shards_.size() != expected.size()) {
+    if (shards_.size() != expected.size())
         throw std::invalid_argument("KV cache: " + std::to_string(shards_.size())
                                     + " shards given for " + std::to_string(expected.size())
                                     + " ranks");
-    }
     splitmix64 seeds(seed);
     for (std::size_t rank = 0; rank < shards_.size(); ++rank) {
         const auto& shard = shards_[rank];
         const auto name = "rank " + std::to_string(rank);
-        if (!same_cut(shard, expected[rank])) {
+        if (!same_cut(shard, expected[rank]))
             throw std::invalid_argument("KV cache: the shard of " + name
                                         + " does not have the layers and heads of that rank");
-        }
-        if (shard.slot_count == 0 || shard.pool.size() / shard.slot_bytes < shard.slot_count) {
+        if (shard.slot_count == 0 || shard.pool.size() / shard.slot_bytes < shard.slot_count)
             throw std::invalid_argument("KV pool of " + name + ": "
                                         + std::to_string(shard.pool.size()) + " bytes for "
                                         + std::to_string(shard.slot_count) + " slots of "
                                         + std::to_string(shard.slot_bytes));
-        }
         allocators_.emplace_back(name, shard.slot_count, seeds.next());
-        if (rank % ranks_.tp_size == 0) {
+        if (rank % ranks_.tp_size == 0)
             stage_of_layer_.insert(stage_of_layer_.end(), shard.layer_count, rank / ranks_.tp_size);
-        }
     }
 }
 
 block_table kv_cache::allocate(std::size_t tokens, std::size_t dp_rank) {
     const std::size_t count = geometry_.blocks(tokens);
     for (std::size_t rank = 0; rank < allocators_.size(); ++rank) {
-        if (serves(rank, dp_rank)) {
+        if (serves(rank, dp_rank))
             allocators_[rank].require(count);
-        }
     }
     block_table table(allocators_.size());
     for (std::size_t rank = 0; rank < allocators_.size(); ++rank) {
-        if (serves(rank, dp_rank)) {
+        if (serves(rank, dp_rank))
             table[rank] = allocators_[rank].allocate(count);
-        }
     }
     return table;
 }
@@ -73,20 +67,17 @@ bool kv_cache::serves(std::size_t rank, std::size_t dp_rank) const noexcept {
 /// The TP rank whose table is not empty; 0 without attention DP.
 std::size_t kv_cache::group_of(const block_table& table) const noexcept {
     std::size_t group = 0;
-    while (ranks_.attention_dp && group + 1 < ranks_.tp_size && table[group].empty()) {
+    while (ranks_.attention_dp && group + 1 < ranks_.tp_size && table[group].empty())
         ++group;
-    }
     return group;
 }
 
 void kv_cache::release(block_table& table) {
-    if (!table.empty() && table.size() != allocators_.size()) {
+    if (!table.empty() && table.size() != allocators_.size())
         throw std::invalid_argument("KV cache: a block table of " + std::to_string(table.size())
                                     + " ranks is not from this cache");
-    }
-    for (std::size_t rank = 0; rank < table.size(); ++rank) {
+    for (std::size_t rank = 0; rank < table.size(); ++rank)
         allocators_[rank].release(table[rank]);
-    }
     table.clear();
 }
 
@@ -115,12 +106,11 @@ std::span<float> kv_cache::row(const block_table& table, const kv_row& at,
                                std::size_t replica) const {
     const std::size_t block = at.token / geometry_.tokens_per_block;
     if (at.layer >= geometry_.layers || at.head >= geometry_.kv_heads || replica >= replicas()
-        || table.size() != shards_.size() || block >= table[group_of(table)].size()) {
+        || table.size() != shards_.size() || block >= table[group_of(table)].size())
         throw std::invalid_argument("KV cache: no row at layer " + std::to_string(at.layer)
                                     + ", head " + std::to_string(at.head) + ", token "
                                     + std::to_string(at.token) + ", replica "
                                     + std::to_string(replica));
-    }
     const auto rows = block_rows(table, at.layer, at.kind, at.head, block, replica);
     return rows.subspan(at.token % geometry_.tokens_per_block * geometry_.head_dim,
                         geometry_.head_dim);

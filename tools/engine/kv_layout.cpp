@@ -12,29 +12,25 @@ namespace {
 
 void check(const kv_geometry& geometry, parallelism ranks) {
     if (geometry.layers == 0 || geometry.kv_heads == 0 || geometry.head_dim == 0
-        || geometry.tokens_per_block == 0) {
+        || geometry.tokens_per_block == 0)
         throw std::invalid_argument(
             "KV cache: layers " + std::to_string(geometry.layers) + ", kv_heads "
             + std::to_string(geometry.kv_heads) + ", head_dim " + std::to_string(geometry.head_dim)
             + ", tokens_per_block " + std::to_string(geometry.tokens_per_block)
             + " must all be at least 1");
-    }
-    if (ranks.tp_size == 0 || ranks.pp_size == 0) {
+    if (ranks.tp_size == 0 || ranks.pp_size == 0)
         throw std::invalid_argument("KV cache: tp_size " + std::to_string(ranks.tp_size)
                                     + " and pp_size " + std::to_string(ranks.pp_size)
                                     + " must both be at least 1");
-    }
-    if (ranks.pp_size > geometry.layers) {
+    if (ranks.pp_size > geometry.layers)
         throw std::invalid_argument("KV cache: pp_size " + std::to_string(ranks.pp_size)
                                     + " leaves a stage without a layer ("
                                     + std::to_string(geometry.layers) + " layers)");
-    }
     const auto [small, large] = std::minmax(ranks.tp_size, geometry.kv_heads);
-    if (!ranks.attention_dp && large % small != 0) {
+    if (!ranks.attention_dp && large % small != 0)
         throw std::invalid_argument(
             "KV cache: tp_size " + std::to_string(ranks.tp_size) + " neither divides kv_heads "
             + std::to_string(geometry.kv_heads) + " nor is a multiple of it");
-    }
 }
 
 } // namespace
@@ -45,14 +41,12 @@ kv_geometry geometry_of(const model_config& config, std::size_t tokens_per_block
 }
 
 void kv_shard::attach(std::span<std::byte> memory) {
-    if (reinterpret_cast<std::uintptr_t>(memory.data()) % alignof(float) != 0) {
+    if (reinterpret_cast<std::uintptr_t>(memory.data()) % alignof(float) != 0)
         throw std::invalid_argument("KV pool: the memory is not aligned for floats");
-    }
-    if (slot_bytes == 0 || memory.size() < slot_bytes) {
+    if (slot_bytes == 0 || memory.size() < slot_bytes)
         throw std::invalid_argument("KV pool: " + std::to_string(memory.size())
                                     + " bytes do not hold one slot of "
                                     + std::to_string(slot_bytes));
-    }
     pool = memory;
     slot_count = memory.size() / slot_bytes;
 }

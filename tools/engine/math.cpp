@@ -58,9 +58,8 @@ matrix matrix::random(std::size_t out, std::size_t in, std::uint64_t seed, float
     // A uniform value in [-a, a] has variance a^2 / 3.
     const float scale = gain * std::sqrt(3.0F / static_cast<float>(in));
     for (std::size_t row = 0; row < out; ++row) {
-        for (std::size_t column = 0; column < in; ++column) {
+        for (std::size_t column = 0; column < in; ++column)
             result.set(row, column, numbers.next_symmetric() * scale);
-        }
     }
     return result;
 }
@@ -77,14 +76,12 @@ void matrix::apply(std::span<const float> x, std::span<float> y) const {
         const float* panel = panels_.data() + first * in_;
         const std::size_t width = std::min(lanes, out_ - first);
         std::size_t row = 0;
-        for (; row + rows_at_once <= rows; row += rows_at_once) {
+        for (; row + rows_at_once <= rows; row += rows_at_once)
             apply_panel<rows_at_once>(panel, in_, x.data() + row * in_,
                                       y.data() + row * out_ + first, out_, width);
-        }
-        for (; row < rows; ++row) {
+        for (; row < rows; ++row)
             apply_panel<1>(panel, in_, x.data() + row * in_, y.data() + row * out_ + first, out_,
                            width);
-        }
     }
 }
 
@@ -93,9 +90,8 @@ void rms_norm(std::span<const float> x, std::span<const float> weight, std::span
     constexpr float epsilon = 1e-5F;
     const float mean = dot(x, x) / static_cast<float>(x.size());
     const float scale = 1.0F / std::sqrt(mean + epsilon);
-    for (std::size_t i = 0; i < x.size(); ++i) {
+    for (std::size_t i = 0; i < x.size(); ++i)
         out[i] = x[i] * scale * weight[i];
-    }
 }
 
 void softmax(std::span<float> x) {
@@ -105,9 +101,8 @@ void softmax(std::span<float> x) {
         value = std::exp(value - largest);
         sum += value;
     }
-    for (float& value : x) {
+    for (float& value : x)
         value /= sum;
-    }
 }
 
 float dot(std::span<const float> a, std::span<const float> b) {
@@ -116,23 +111,20 @@ float dot(std::span<const float> a, std::span<const float> b) {
     std::array<float, lanes> sums{};
     const std::size_t whole = a.size() / lanes * lanes;
     for (std::size_t i = 0; i < whole; i += lanes) {
-        for (std::size_t lane = 0; lane < lanes; ++lane) {
+        for (std::size_t lane = 0; lane < lanes; ++lane)
             sums[lane] += a[i + lane] * b[i + lane];
-        }
     }
     float sum =
         ((sums[0] + sums[4]) + (sums[2] + sums[6])) + ((sums[1] + sums[5]) + (sums[3] + sums[7]));
-    for (std::size_t i = whole; i < a.size(); ++i) {
+    for (std::size_t i = whole; i < a.size(); ++i)
         sum += a[i] * b[i];
-    }
     return sum;
 }
 
 void swiglu(std::span<float> gate, std::span<const float> up) {
     assert(gate.size() == up.size());
-    for (std::size_t i = 0; i < gate.size(); ++i) {
+    for (std::size_t i = 0; i < gate.size(); ++i)
         gate[i] = gate[i] / (1.0F + std::exp(-gate[i])) * up[i];
-    }
 }
 
 std::size_t argmax(std::span<const float> x) {

@@ -26,16 +26,14 @@ const model_config& checked(const model_config& config) {
 std::vector<float> random_values(std::size_t count, std::uint64_t seed, float middle, float reach) {
     splitmix64 numbers(seed);
     std::vector<float> values(count);
-    for (float& value : values) {
+    for (float& value : values)
         value = middle + reach * numbers.next_symmetric();
-    }
     return values;
 }
 
 void add(std::span<float> x, std::span<const float> y) {
-    for (std::size_t i = 0; i < x.size(); ++i) {
+    for (std::size_t i = 0; i < x.size(); ++i)
         x[i] += y[i];
-    }
 }
 
 } // namespace
@@ -58,18 +56,16 @@ struct model::step {
 
     void norm(std::span<const float> weight) {
         const std::size_t width = weight.size();
-        for (std::size_t row = 0; row < rows; ++row) {
+        for (std::size_t row = 0; row < rows; ++row)
             rms_norm(std::span(x).subspan(row * width, width), weight,
                      std::span(normed).subspan(row * width, width));
-        }
     }
 
     void turn(std::span<float> heads, std::size_t head_dim) const {
         const std::size_t per_row = heads.size() / rows;
-        for (std::size_t at = 0; at < heads.size(); at += head_dim) {
+        for (std::size_t at = 0; at < heads.size(); at += head_dim)
             rotary::turn(heads.subspan(at, head_dim),
                          std::span(angles).subspan(at / per_row * head_dim, head_dim));
-        }
     }
 };
 
@@ -137,9 +133,8 @@ void model::attention(const layer& weights, std::size_t index, step& now, const 
             for (std::size_t replica = 0; replica < cache.replicas(); ++replica) {
                 kv_row at{index, kv_kind::key, head, now.start + row};
                 std::copy_n(now.key.data() + from, dim, cache.row(table, at, replica).data());
-                if (config_.latent) {
+                if (config_.latent)
                     continue; // the same row is V
-                }
                 at.kind = kv_kind::value;
                 std::copy_n(now.value.data() + from, dim, cache.row(table, at, replica).data());
             }

@@ -3,9 +3,7 @@
 //
 // A real host has the two ranks in two processes, mostly on two machines; nothing in the calls
 // changes. Run it: build/bin/two_ranks
-#include "actors/host/runtime.hpp"
-#include "transport/host_link/memfd_pool.hpp"
-#include "transport/planner/page_table_builder.hpp"
+#include "actors/kvferry.hpp"
 
 #include <chrono>
 #include <cstring>
@@ -19,7 +17,7 @@ using namespace std::chrono_literals;
 
 namespace {
 
-/// kvferry returns errors as values; this small host has one answer to all of them.
+/// kvferry returns errors as values; this small host throws them all.
 template <class T>
 T value_of(caf::expected<T> result) {
     if (!result)
@@ -78,7 +76,7 @@ void run() {
     for (const std::int32_t slot : {5, 0, 3})
         std::memset(context.slot(slot), 0x40 + slot, slot_bytes);
 
-    // Both sides name the request by the same number; which of them comes first does not matter.
+    // Both sides name the request by the same number. Either side may come first.
     kvferry::session_options request;
     request.request = {1};
     auto sending = context.transfers.open_tx(request);
@@ -86,8 +84,9 @@ void run() {
     receiving.receive(whole_prompt({1, 2, 7}));
     sending.send(whole_prompt({5, 0, 3}));
 
-    // The outcome comes once, at latest by the deadline. It is no permission to use the slots for
-    // something else: that is `released`, which comes when provably nobody touches them any more.
+    // The outcome comes once, at the latest by the deadline. It does not allow the host to reuse
+    // the slots: that is `released`, which comes when it is proven that nobody touches them any
+    // more.
     const auto& outcome = receiving.outcome().get();
     if (outcome.error)
         throw std::runtime_error(kvferry::describe(outcome.error));

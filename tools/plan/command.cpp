@@ -18,10 +18,11 @@ one block of the rank's layers, [layer][K,V][head][token][dim] for hnd, [token][
 buffer per layer for mla.
 
 MODEL   layers=4,heads=4,head_dim=128,element_bytes=4,tokens_per_block=8,kind=gqa
-        what is left out is as above; also kind=mla, layout=nhd, window=TOKENS, element_bytes=0.5
+        keys left out have these values; also kind=mla, layout=nhd, window=TOKENS,
+        element_bytes=0.5
 RANKS   tp=1,pp=1,cp=1,adp=0,layers_per_stage=3:2
-        what is left out is 1; adp=1 is attention data parallelism; without layers_per_stage the
-        first stages take what is left over
+        tp, pp and cp are 1 when left out; adp=1 is attention data parallelism; without
+        layers_per_stage the first stages take the layers that are left over
 
 Examples:
   kvferry plan --context tp=4 --generation tp=2,pp=2
@@ -29,7 +30,7 @@ Examples:
   kvferry plan --context pp=2 --generation tp=2 --prompt 100 --reused-prefix 32
   kvferry plan --model kind=mla --context tp=2 --generation tp=2,adp=1 --generation-dp 1 --json
 
-Exit status: 0, or 2 when the two cannot go together; with --json the reason is on stdout then.
+Exit status: 0, or 2 when the sides do not fit each other (with --json: reason on stdout).
 )";
 
 int answer(const tools::plan_flags& flags, bool as_json, bool with_reasons) {
@@ -68,14 +69,14 @@ void add_plan(CLI::App& app, int& status) {
     auto add = [command](const char* name, std::string& to, const char* type, const char* what) {
         command->add_option(name, to, what)->type_name(type);
     };
-    add("--model", flags.model, "MODEL", "The cache");
+    add("--model", flags.model, "MODEL", "Shape of the cache");
     add("--context", flags.context, "RANKS", "Ranks of the context side");
     add("--generation", flags.generation, "RANKS", "Ranks of the generation side");
     add("--context-dp", flags.context_dp, "D", "DP rank that computed the request [0]");
-    add("--generation-dp", flags.generation_dp, "D", "DP rank that goes on with it [0]");
-    add("--prompt", flags.prompt, "TOKENS", "Also: what a prompt of this length moves");
+    add("--generation-dp", flags.generation_dp, "D", "DP rank that continues the request [0]");
+    add("--prompt", flags.prompt, "TOKENS", "Also show what a prompt of this length moves");
     add("--reused-prefix", flags.reused_prefix, "TOKENS",
-        "Of the prompt: what the generation side has already, in whole blocks");
+        "Tokens that the generation side already has, in whole blocks");
     command->add_flag("--json", asks->json, "One JSON object instead of text");
     command->add_flag("--explain", asks->explain, "Why each pair of ranks is, or is not, a writer");
     command->callback([asks, &status] { status = answer(asks->flags, asks->json, asks->explain); });

@@ -24,7 +24,7 @@ std::string layers_text(const rank_info& rank) {
     return "layers " + ranges_text(layers);
 }
 
-/// Heads in parts of which both sides' shards are whole numbers.
+/// Heads, counted in units that both sides' shards are whole multiples of.
 std::string heads_text(const rank_info& rank, std::uint32_t heads) {
     const auto& layout = layout_of(rank);
     const auto each = heads / layout.num_shards;
@@ -63,7 +63,7 @@ std::string payload_reason(const plan_question& question, const planned_routes& 
                    + " as context " + to_string(other.rank) + ", whose turn it is for DP rank "
                    + std::to_string(dp_rank(receiver.layout));
     }
-    return "no payload: the two meet in no TP or CP share";
+    return "no payload: their TP or CP shares do not overlap";
 }
 
 } // namespace

@@ -2,7 +2,7 @@
 // Strict parsing of the flags of `kvferry plan`.
 #include "tools/plan/options.hpp"
 
-#include "messages/local/type_ids.hpp"
+#include "messages/type_ids.hpp"
 #include "tools/common/key_values.hpp"
 
 #include <charconv>
@@ -19,11 +19,11 @@ caf::expected<std::uint32_t> number(const std::string& option, std::string_view 
     std::uint32_t value = 0;
     const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (failure != std::errc{} || end != text.data() + text.size())
-        return wrong(option + ": '" + std::string{text} + "' is no number below 2^32");
+        return wrong(option + ": '" + std::string{text} + "' is not a number below 2^32");
     return value;
 }
 
-/// Reads numbers of one option; the first error is kept, the rest are skipped.
+/// Reads the numbers of one option. Keeps the first error and skips the rest.
 class reader {
 public:
     reader(const key_values& from, caf::error& error) : from_(from), error_(error) {}
@@ -42,7 +42,7 @@ private:
     caf::error& error_;
 };
 
-/// Half a byte per element is written as half as many elements of one byte.
+/// Half a byte per element counts as half as many elements of one byte.
 caf::error read_element_bytes(const key_values& values, cache_format& model) {
     const auto text = values.text("element_bytes", "");
     if (text == "0.5") {
@@ -87,15 +87,15 @@ caf::expected<cache_format> parse_model(std::string_view text) {
     const auto kind = values->text("kind", "gqa");
     const auto layout = values->text("layout", "hnd");
     if (kind != "gqa" && kind != "mla")
-        return wrong("--model: kind '" + kind + "' is none of gqa, mla");
+        return wrong("--model: kind '" + kind + "' is not one of gqa, mla");
     if (layout != "hnd" && layout != "nhd")
-        return wrong("--model: layout '" + layout + "' is none of hnd, nhd");
+        return wrong("--model: layout '" + layout + "' is not one of hnd, nhd");
     result.kind = kind == "mla" ? attention_kind::mla : attention_kind::gqa;
     result.layout = layout == "nhd" ? mapper_kind::nhd : mapper_kind::hnd;
     return result;
 }
 
-/// "3:2", or what `layers` over `pp` stages is when nothing is said.
+/// Reads "3:2". Without a text, spreads `layers` over `pp` stages evenly.
 caf::expected<std::vector<std::uint32_t>> parse_stages(const std::string& option,
                                                        std::string_view text, std::uint32_t pp,
                                                        std::uint32_t layers) {
@@ -137,14 +137,14 @@ caf::expected<instance_split> parse_split(const std::string& option, std::string
     if (error)
         return error;
     if (attention_dp > 1)
-        return wrong(option + ": adp is " + std::to_string(attention_dp) + ", it is 0 or 1");
+        return wrong(option + ": adp is " + std::to_string(attention_dp) + ", must be 0 or 1");
     std::uint64_t ranks = 1;
     for (std::uint64_t size : {result.tp, result.pp, result.cp}) {
         ranks *= size;
         if (ranks == 0 || ranks > plan_ranks_max)
             return wrong(option + ": tp=" + std::to_string(result.tp)
                          + ", pp=" + std::to_string(result.pp) + ", cp=" + std::to_string(result.cp)
-                         + " make no number of ranks from 1 to " + std::to_string(plan_ranks_max));
+                         + ": their product must be from 1 to " + std::to_string(plan_ranks_max));
     }
     result.attention_dp = attention_dp == 1;
     auto stages = parse_stages(option, values->text("layers_per_stage", ""), result.pp, layers);
@@ -154,7 +154,7 @@ caf::expected<instance_split> parse_split(const std::string& option, std::string
     return result;
 }
 
-/// A DP rank, 0 when nothing is said.
+/// Reads a DP rank; 0 when the flag is not given.
 caf::error read_dp_rank(const char* option, const std::string& text, const instance_split& split,
                         std::uint32_t& to) {
     if (text.empty())
@@ -177,7 +177,7 @@ caf::error read_request(const plan_flags& flags, plan_question& result) {
         if (!value)
             return value.error();
         if (*value == 0 || *value > 1u << 28)
-            return wrong("--prompt: " + flags.prompt + " tokens, it must be 1 to 2^28");
+            return wrong("--prompt: " + flags.prompt + " tokens, must be 1 to 2^28");
         result.prompt_tokens = *value;
     }
     if (!flags.reused_prefix.empty()) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What `kvferry plan` is asked: a model, two instances, and perhaps one request.
+// The question for `kvferry plan`: a model, two instances, and perhaps one request.
 #pragma once
 
 #include "messages/errors.hpp"
@@ -23,7 +23,7 @@ struct instance_split {
     std::vector<std::uint32_t> layers_per_stage;
 };
 
-/// The flags as they were given; empty: not given.
+/// The flags as they were given; empty when not given.
 struct plan_flags {
     std::string model;
     std::string context;
@@ -41,11 +41,11 @@ struct plan_question {
     std::uint32_t context_dp = 0;
     std::uint32_t generation_dp = 0;
     std::optional<std::uint32_t> prompt_tokens;
-    /// Whole blocks of it are on the generation side already.
+    /// The generation side already has this many tokens of the prompt, in whole blocks.
     std::uint32_t reused_prefix_tokens = 0;
 };
 
-/// Most ranks of one instance: every pair of ranks is looked at.
+/// Limit for the ranks of one instance, because every pair of ranks is examined.
 inline constexpr std::uint32_t plan_ranks_max = 1024;
 
 /// invalid_argument names the flag and what is wrong with it.

@@ -2,7 +2,7 @@
 // Block lists of a whole prompt.
 #include "tools/plan/request.hpp"
 
-#include "messages/local/type_ids.hpp"
+#include "messages/type_ids.hpp"
 #include "transport/planner/plan.hpp"
 
 #include <algorithm>
@@ -12,7 +12,8 @@ namespace kvferry::tools {
 
 namespace {
 
-/// Blocks from `first` on in slots of the same number; those of other CP ranks are left out.
+/// Blocks from `first` on, each in the slot of the same number. Blocks of other CP ranks are left
+/// out.
 kv_slice slice_from(const plan_question& question, const rank_info& rank, std::uint32_t first) {
     const auto prompt = *question.prompt_tokens;
     block_list blocks{first, {}};
@@ -23,7 +24,7 @@ kv_slice slice_from(const plan_question& question, const rank_info& rank, std::u
     return {{0, prompt}, prompt, {std::move(blocks)}, true};
 }
 
-/// The first block of which the next token's window still reaches something.
+/// The first block that the next token's window still reaches.
 std::uint32_t first_live_block(const plan_question& question) {
     if (!question.model.window_tokens)
         return 0;

@@ -7,7 +7,7 @@
 
 namespace kvferry::tools {
 
-/// Slots that every rank needs for the prompt of the question.
+/// Slots that every rank needs for the prompt.
 std::uint32_t slots_of(const plan_question&);
 
 /// The planner's own plan for the whole prompt in one slice. The context lists every block that its

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Instances of the default cache format, asked what they would do.
+// Builds instances of the default cache format and asks the planner for their routes.
 #include "tools/plan/routes.hpp"
 
-#include "messages/local/type_ids.hpp"
+#include "messages/type_ids.hpp"
 #include "tools/plan/request.hpp"
 #include "transport/planner/cohorts.hpp"
 #include "transport/planner/pair_layout.hpp"
@@ -38,7 +38,7 @@ caf::expected<std::vector<rank_info>> ranks_of(const char* name, const instance_
     return result;
 }
 
-/// One block of what goes from a writer to a receiver.
+/// What one writer sends to one receiver, for one block.
 planned_writer writer_of(const rank_info& writer, const pair_layout& parts) {
     planned_writer result;
     result.rank = writer.rank;
@@ -67,7 +67,8 @@ caf::expected<planned_receiver> receiver_of(const plan_question& question,
     planned_receiver result;
     result.rank = receiver.rank;
     result.aux_writer = found->aux.front();
-    // Under CP on the context side each of its ranks has other blocks, which all have these bytes.
+    // With CP on the context side, each CP rank has different blocks, but all blocks have this
+    // size.
     std::map<std::uint32_t, std::uint64_t> bytes_by_cp_rank;
     for (auto rank : found->kv) {
         const auto& writer = context[rank.value];

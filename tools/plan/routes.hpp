@@ -13,7 +13,7 @@
 
 namespace kvferry::tools {
 
-/// What the request of the question moves; only with --prompt.
+/// What the request of the question moves; filled with --prompt only.
 struct moved {
     std::uint64_t blocks = 0;
     std::uint64_t fragments = 0;
@@ -33,7 +33,7 @@ struct planned_writer {
 struct planned_receiver {
     rank_id rank;
     rank_id aux_writer;
-    /// Of one block that the receiver holds.
+    /// Bytes of one block that the receiver holds.
     std::uint64_t bytes_per_block = 0;
     std::vector<planned_writer> writers;
     std::optional<moved> request;
@@ -41,7 +41,7 @@ struct planned_receiver {
 
 struct planned_sender {
     rank_id rank;
-    /// Served by payload or aux.
+    /// Ranks that this one sends payload or aux to.
     std::vector<rank_id> receivers;
 };
 
@@ -49,12 +49,12 @@ struct planned_routes {
     /// All ranks of both instances, in rank order.
     std::vector<rank_info> context;
     std::vector<rank_info> generation;
-    /// Of the chosen DP groups, ascending.
+    /// The ranks of the chosen DP groups, ascending.
     std::vector<planned_receiver> receivers;
     std::vector<planned_sender> senders;
 };
 
-/// invalid_argument, layout_mismatch: the question makes no sense; the text says why.
+/// invalid_argument or layout_mismatch when the question makes no sense; the text says why.
 caf::expected<planned_routes> plan_routes(const plan_question&);
 
 /// Why a context rank writes to a generation rank, or does not: one line.

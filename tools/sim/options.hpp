@@ -15,14 +15,15 @@ struct options {
     std::string bug;
     /// A named scenario, or empty: seeds draw their own.
     std::string scenario;
-    /// Every seed runs twice and must take the same course; else each sixteenth.
+    /// Runs every seed twice: both runs must take the same course. Otherwise only every sixteenth
+    /// seed.
     bool twice = false;
     bool json = false;
-    /// Where event logs go; made when there is none.
+    /// Folder for event logs; created when missing.
     std::string trace_folder;
     /// Folder of a recording of one seed, for `kvferry trace`.
     std::string recording;
-    /// Also those of seeds that passed.
+    /// Keeps the logs of seeds that passed as well.
     bool keep_logs = false;
 };
 

@@ -19,9 +19,9 @@ namespace kvferry::sim {
 
 namespace {
 
-/// A seed takes milliseconds; one that takes this long never ends.
+/// A seed takes milliseconds. One that takes this long is stuck.
 constexpr unsigned seed_seconds_max = 60;
-/// Event logs of that many failures are written, by each child.
+/// Each child writes at most this many event logs of failures.
 constexpr int traces_max = 20;
 constexpr std::uint64_t twice_each = 16;
 
@@ -29,7 +29,7 @@ struct child {
     pid_t process = -1;
     int pipe = -1;
     std::string unread;
-    /// First seed that has not been reported.
+    /// The first seed whose result has not arrived.
     std::uint64_t next = 0;
 };
 
@@ -44,7 +44,7 @@ void say(int to, const std::string& line) {
 }
 
 void write_trace(const options& asked, std::uint64_t seed, const harness::verdict& seen) {
-    std::error_code ignored; // the file says it better
+    std::error_code ignored; // a failure shows when the file is opened
     if (!asked.trace_folder.empty())
         std::filesystem::create_directories(asked.trace_folder, ignored);
     std::ofstream file{trace_path(asked, seed)};
@@ -52,7 +52,7 @@ void write_trace(const options& asked, std::uint64_t seed, const harness::verdic
         file << line << "\n";
 }
 
-/// Every `jobs`-th seed from `first` on.
+/// Runs every `jobs`-th seed from `first` on.
 [[noreturn]] void run_child(const options& asked, const make_scenario& make, std::uint64_t first,
                             int to) {
     harness::arena arena;
@@ -85,7 +85,7 @@ void write_trace(const options& asked, std::uint64_t seed, const harness::verdic
                 letter = ' ';
         say(to, "F " + std::to_string(static_cast<int>(seen.what)) + " " + seen.text);
     }
-    ::_exit(0); // without the destructors of what was the parent's
+    ::_exit(0); // skips destructors of objects copied from the parent
 }
 
 child start_child(const options& asked, const make_scenario& make, std::uint64_t first) {
@@ -108,7 +108,7 @@ child start_child(const options& asked, const make_scenario& make, std::uint64_t
     return {process, ends[0], {}, first};
 }
 
-/// True when the child said something.
+/// True when the child sent something.
 bool read_from(child& from) {
     char buffer[4096];
     auto count = ::read(from.pipe, buffer, sizeof buffer);

@@ -20,7 +20,7 @@ struct seed_failure {
 struct outcome {
     std::uint64_t passed = 0;
     std::map<std::uint64_t, seed_failure> failed;
-    /// How many seeds saw which rare thing.
+    /// How many seeds reached each rare event.
     std::map<std::string, std::uint64_t> reached;
     double seconds = 0;
 };
@@ -28,8 +28,8 @@ struct outcome {
 /// What a seed runs.
 using make_scenario = std::function<harness::scenario(std::uint64_t seed)>;
 
-/// `failed` hears of each failure as soon as it is known. With a planted bug the first one ends the
-/// run.
+/// Calls `failed` for each failure as soon as it is known. With a planted bug, the first failure
+/// ends the run.
 outcome run_seeds(const options&, const make_scenario&,
                   const std::function<void(std::uint64_t seed, const seed_failure&)>& failed);
 

@@ -17,21 +17,21 @@ using trace::instant;
 
 constexpr std::size_t line_bytes_max = 120;
 constexpr std::size_t time_bytes = 13;
-constexpr std::size_t text_bytes_min = 46;
+constexpr std::size_t text_bytes_min = 42;
 constexpr std::size_t column_bytes_min = 5;
-constexpr std::size_t column_bytes_max = 12;
+constexpr std::size_t column_bytes_max = 13; // "generation/0" and a space
 
 struct arrow {
     std::int64_t time_ns = 0;
     std::size_t from = 0;
     std::size_t to = 0;
     std::string text;
-    /// An operation, or a message that nobody here got.
+    /// An operation, or a message that no recorded actor received.
     bool inside = false;
 };
 
-/// Messages between actors, operations as arrows to themselves. Frames and the links' own steps are
-/// left out where a wire message tells the same.
+/// Messages are arrows between actors, operations are arrows from an actor to itself. Leaves out
+/// frames and the links' own steps: wire messages show the same.
 std::vector<arrow> arrows_of(const flow& from, std::uint64_t rid) {
     std::vector<arrow> result;
     for (const auto& x : from.steps) {
@@ -61,8 +61,8 @@ std::vector<arrow> arrows_of(const flow& from, std::uint64_t rid) {
     return result;
 }
 
-/// What a column is for, within its rank. The actors of a request's own have one each, everybody
-/// else of a rank shares one.
+/// What a column shows within its rank. A request's own actors have one column each, all other
+/// actors of a rank share one.
 enum class part { rest, session, copies, link };
 
 part part_of(const std::string& actor) {
@@ -89,7 +89,7 @@ const char* name_of(part x, const std::string& actor) {
     return "rest";
 }
 
-/// How much is put into one column, from the least to the most.
+/// How many actors share one column, from few to many.
 enum class fold { by_part, by_session, by_rank, by_instance };
 
 part folded_part(const std::string& actor, fold how) {
@@ -98,8 +98,8 @@ part folded_part(const std::string& actor, fold how) {
     return alone ? result : part::rest;
 }
 
-/// Whose columns stand together: "context/0", or "context" when there are too many ranks. Actors
-/// without a rank call the host, or are called by it.
+/// The group that a column stands in: "context/0", or "context" when there are too many ranks.
+/// Actors without a rank belong to the host.
 std::string group_of(const lane& x, fold how) {
     if (x.rank.empty())
         return "host";

@@ -56,8 +56,8 @@ private:
         }
     }
 
-    /// A recording that joins a running process, and one that ends before its process, see parts of
-    /// requests only.
+    /// Finds requests that are recorded in part only: the recording began while the process ran, or
+    /// ended before the process did.
     void find_cuts() {
         std::set<std::pair<std::size_t, std::uint64_t>> opened;
         std::map<std::size_t, bool> released;
@@ -88,7 +88,7 @@ private:
         result_.cut = cut_rids_.size();
     }
 
-    /// Its cause may be from before the recording, its effect from after it.
+    /// True when the step's cause may precede the recording, or its effect may follow it.
     bool cut(const step& x) const {
         return cut_rids_.contains(x.rid) || cut_lanes_.contains(x.lane)
                || (!joined_.empty()
@@ -103,9 +103,9 @@ private:
             ++result_.messages;
             if (x.key == 0 || x.effect != no_step)
                 break;
-            // An actor that ends drops what is in its mailbox, but a message that a later one of
-            // the same thread overtook was lost before. What was sent when the recording stopped
-            // may be handled after it.
+            // An actor that ends drops what is in its mailbox, and that is no loss. But if a later
+            // message of the same thread was handled, this one was lost before the actor ended. A
+            // message sent when the recording stopped may be handled after it.
             if (cut(x) || after_last_event_of(x.process, x.peer_id, x.time_ns)
                 || (ended_.contains({x.process, x.peer_id}) && !overtaken(x)))
                 ++result_.accounted;
@@ -172,7 +172,7 @@ private:
         return found != newest_handled_.end() && found->second > x.time_ns;
     }
 
-    /// Nothing is known of the actor after this time: the recording stopped.
+    /// True when nothing is recorded of the actor after this time, because the recording stopped.
     bool after_last_event_of(std::size_t process, std::uint32_t actor_id, std::int64_t time) {
         if (!known_.contains({process, actor_id}))
             return true;
@@ -192,14 +192,14 @@ private:
         return last_of_thread_[{x.process, x.thread}];
     }
 
-    /// The rank that should have received it is among the recordings: the two talked about the
-    /// request, in one direction at least.
+    /// The rank that should have received the message is recorded: the two ranks exchanged other
+    /// messages about the request.
     bool receiver_recorded(const step& x) const { return talked_.contains({x.lane, x.rid}); }
 
-    /// The other end of this link is among the recordings.
+    /// The other end of this link is recorded.
     bool sender_recorded(const step& x) const { return talking_.contains(x.lane); }
 
-    /// Every session says once that it has ended and once that its pages are free.
+    /// Every session must say once that it has ended, and once that its pages are free.
     void check_sessions() {
         struct ends {
             std::uint64_t rid = 0;
@@ -237,7 +237,8 @@ private:
         }
     }
 
-    /// Who has asked whom and has no answer: a circle of these never ends.
+    /// Looks at questions without an answer: actors that wait for each other in a circle wait for
+    /// ever.
     void check_waits() {
         std::map<std::pair<std::size_t, std::uint32_t>, std::map<std::uint32_t, std::size_t>> waits;
         for (std::size_t i = 0; i < flow_.steps.size(); ++i) {
@@ -293,19 +294,19 @@ private:
     std::set<std::pair<std::size_t, std::uint32_t>> known_;
     std::map<std::pair<std::size_t, std::uint32_t>, std::int64_t> last_of_actor_;
     std::map<std::pair<std::size_t, std::uint32_t>, std::int64_t> last_of_thread_;
-    /// By actor and sending thread: when the newest message that was handled had been sent.
+    /// By actor and sending thread: the time when the newest handled message was sent.
     std::map<std::tuple<std::size_t, std::uint32_t, std::uint32_t>, std::int64_t> newest_handled_;
-    /// Links whose other end is recorded, with what they talked about.
+    /// Links whose other end is recorded, and the requests that they exchanged messages about.
     std::set<std::pair<std::size_t, std::uint64_t>> talked_;
     std::set<std::size_t> talking_;
-    /// Recordings that began late, with their last events; when the last of them began and the
-    /// first one ended.
+    /// Recordings that began late, each with the time of its last event. Below: when the last of
+    /// them began, and when the first one ended.
     std::map<std::size_t, std::int64_t> joined_;
     std::int64_t all_joined_ns_ = 0;
     std::int64_t first_left_ns_ = std::numeric_limits<std::int64_t>::max();
     std::set<std::size_t> cut_lanes_;
     std::set<std::uint64_t> cut_rids_;
-    /// Threads that a handler began on.
+    /// Threads on which a handler began.
     std::set<std::pair<std::size_t, std::uint32_t>> handling_;
 };
 

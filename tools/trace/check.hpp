@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What must be true of every run: nothing vanished, nothing ended twice, nobody waits in a circle.
+// What must be true of every run: no message is lost, nothing ends twice, no actors wait in a
+// circle.
 #pragma once
 
 #include "tools/trace/flow.hpp"
@@ -20,15 +21,17 @@ struct finding {
 struct check_result {
     std::vector<finding> findings;
     std::uint64_t messages = 0;
-    /// Sent and not handled, with a reason: their actor had ended, or it was too late in the run.
+    /// Messages that were sent but not handled for a known reason: their actor had ended, or the
+    /// recording stopped first.
     std::uint64_t accounted = 0;
-    /// Sessions that ended, by side.
+    /// Number of sessions that ended, by side.
     std::uint64_t context_sessions = 0;
     std::uint64_t generation_sessions = 0;
-    /// Requests under way when a recording began, or when one ended before its process did: what of
-    /// them is missing is no finding.
+    /// Requests that were under way when a recording began, or when one ended before its process
+    /// did. What is missing of them does not count as a finding.
     std::uint64_t cut = 0;
-    /// Events that no recording has; with them a finding may be a gap in the recording.
+    /// Events that were overwritten before they were recorded. If there are any, a finding may be a
+    /// gap in the recording.
     std::uint64_t lost_events = 0;
 
     bool ok() const { return findings.empty() && lost_events == 0; }

@@ -38,8 +38,8 @@ with one file per process. Commands take that folder, or one file.
   kvferry trace chart --rid 1 /tmp/run      one transfer as a sequence diagram
   kvferry trace html -o run.html /tmp/run   a page to look around in
 
-Running processes are looked at through a socket each, in KVFERRY_TRACE_DIR, else in "kvferry" in
-XDG_RUNTIME_DIR, else in /tmp/kvferry-<user id>; only their own user gets in.
+Every running process has a socket for these commands: in KVFERRY_TRACE_DIR, else in "kvferry" in
+XDG_RUNTIME_DIR, else in /tmp/kvferry-<user id>. Only its own user can connect.
 
   kvferry trace top                                        all sessions, those that end next first
   kvferry trace why 7                                      what rid 7 waits for now, who must act
@@ -75,7 +75,7 @@ int write_file(const std::string& path, const std::string& text) {
     return exit_failure;
 }
 
-/// What one event costs its thread, with a ring that is in the cache as it is under load.
+/// Measures what one event costs its thread. The ring is in the cache, as it is under load.
 int cost(bool json) {
     constexpr int rounds = 15;
     constexpr int events_per_round = 1'000'000;
@@ -180,7 +180,7 @@ int html(const opened_run& run, const trace_options& options) {
 
 void add_trace(CLI::App& app, int& status) {
     auto* command = app.add_subcommand(
-        "trace", "Show runs, recorded or running: who sent what to whom, when, who waits");
+        "trace", "Show recorded or running runs: who sent what to whom and when, and who waits");
     command->require_subcommand(1);
     auto options = std::make_shared<trace_options>();
     using action = int (*)(const opened_run&, const trace_options&);
@@ -219,7 +219,7 @@ void add_trace(CLI::App& app, int& status) {
     auto* verdict =
         add("check", "Whether anything was lost, ended twice, or waits for ever", run_check);
     verdict->add_flag("--json", options->json, "One JSON object");
-    auto* parting = add("diff", "Where two runs part, whatever the time", diff);
+    auto* parting = add("diff", "Where two runs differ, ignoring times", diff);
     parting->add_option("other", options->other, "The other run")->required()->type_name("RUN");
     parting->add_flag("--json", options->json, "A list of objects, by time");
     add_live_commands(*command, status);
@@ -232,7 +232,7 @@ void add_trace(CLI::App& app, int& status) {
         add(name, text, act)
             ->add_option("-o,--output", options->output, "File; - or none: standard output")
             ->type_name("F");
-    command->footer(about); // behind the subcommands, which would take it over
+    command->footer(about); // added last: a subcommand would inherit the footer
 }
 
 } // namespace kvferry

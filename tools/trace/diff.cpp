@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A run becomes lists of what each actor did for each request; lists are compared.
+// Turns each run into lists of what each actor did for each request, and compares the lists.
 #include "tools/trace/diff.hpp"
 
 #include "tools/trace/pictures.hpp"
@@ -20,7 +20,7 @@ struct deed {
 };
 
 using deeds = std::vector<deed>;
-/// By rid and actor. An actor of one name and rank is one, however often it was made.
+/// By rid and actor. Actors of the same name and rank count as one actor.
 using story = std::map<std::uint64_t, std::map<std::string, deeds>>;
 
 story story_of(const flow& from) {
@@ -77,7 +77,7 @@ std::vector<difference> differences_of(const flow& first, const flow& second) {
         if (found == other.end())
             continue;
         for (const auto& [who, ignored] : found->second)
-            actors[who]; // what only the other run has is compared with nothing
+            actors[who]; // adds an empty list for actors of the other run only
         for (const auto& [who, did] : actors) {
             const auto& also = found->second[who];
             const auto [a, b] =

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Where two runs part: request by request and actor by actor, whatever the time.
+// Where two runs differ: request by request and actor by actor. Times are ignored.
 #pragma once
 
 #include "tools/trace/flow.hpp"
@@ -13,24 +13,25 @@ namespace kvferry::tracing {
 
 struct difference {
     std::uint64_t rid = 0;
-    /// As lane::text() has it, in both runs; empty: the whole request is in one run only.
+    /// The actor as lane::text() names it, in both runs; empty: only one run has the request.
     std::string who;
-    /// Steps of this actor for this request that are the same in both runs before it.
+    /// How many steps of this actor for this request are the same in both runs before the
+    /// difference.
     std::size_t after = 0;
-    /// What follows in each run; "nothing" when nothing does.
+    /// The next step in each run; "nothing" when there is none.
     std::string first;
     std::string second;
-    /// Its time in a run that has it.
+    /// The time of the difference in a run that has the step.
     std::int64_t time_ns = 0;
-    /// Both did the same in the end, in another order.
+    /// Both runs have the same steps in a different order.
     bool order_only = false;
 };
 
-/// One per actor and request at most, by time; those in order only come last. What belongs to no
-/// request is not compared.
+/// At most one per actor and request, by time; differences in order only come last. Steps that
+/// belong to no request are not compared.
 std::vector<difference> differences_of(const flow& first, const flow& second);
 
-/// The first one as a sentence, and how many more there are.
+/// The first difference as a sentence, and how many more there are.
 std::string text_of(const std::vector<difference>&);
 
 } // namespace kvferry::tracing

@@ -63,8 +63,8 @@ private:
     void link(std::size_t index) {
         auto& x = flow_.steps[index];
         auto& stack = running_[{x.process, x.thread}];
-        // What an answer sets off has no end of its own: it goes on until the thread does another
-        // thing.
+        // A handler of an answer has no recorded end: it lasts until the thread does something
+        // else.
         auto& answer = answering_.try_emplace({x.process, x.thread}, no_step).first->second;
         if (x.what == instant::dequeued || x.what == instant::answered
             || (answer != no_step && flow_.steps[answer].lane != x.lane))
@@ -87,7 +87,7 @@ private:
             stack.push_back(index);
             break;
         case instant::done: {
-            // Newest first: the dequeued of an older one may have been lost.
+            // Looks at the newest first: an older handler's `done` may have been lost.
             const auto found = std::find_if(stack.rbegin(), stack.rend(), [&](std::size_t i) {
                 return flow_.steps[i].lane == x.lane && flow_.steps[i].message == x.message;
             });
@@ -130,19 +130,20 @@ private:
             return;
         auto& waiting = mail_[{x.process, x.key}];
         waiting.push_back(index);
-        if (waiting.size() > 4) // its handling was lost
+        if (waiting.size() > 4) // the oldest one's handling was lost
             waiting.erase(waiting.begin());
     }
 
-    /// An address is used again as soon as its mail has been handled, by a thread that may have
-    /// taken the time of its sending before that.
+    /// An address is used again as soon as its mail has been handled. The next sender may have read
+    /// its clock before that.
     void take_mail(std::size_t index) {
         const auto& x = flow_.steps[index];
         const auto found = mail_.find({x.process, x.key});
         if (x.key == 0 || found == mail_.end())
             return;
         auto& waiting = found->second;
-        // The newest: one before it to the same actor was lost, its address would not be free else.
+        // Take the newest: if an older one to the same actor is still here, its handling was lost,
+        // because its address could not have been used again otherwise.
         const auto mine = std::find_if(waiting.rbegin(), waiting.rend(), [&](std::size_t i) {
             return flow_.steps[i].peer_id == x.actor_id && flow_.steps[i].message == x.message;
         });
@@ -163,7 +164,7 @@ private:
         flow_.steps[from].effect = to;
     }
 
-    /// A rank's loops are its own; its actors live there.
+    /// A loop's thread serves one rank: all actors on it belong to that rank.
     void name_ranks() {
         for (const auto& x : flow_.steps) {
             auto& rank = flow_.lanes[x.lane].rank;
@@ -174,7 +175,8 @@ private:
         }
     }
 
-    /// A session has one request: all it does is about it, and all that it is told.
+    /// A session serves one request: everything it does, and every message to it, belongs to that
+    /// request.
     void requests_of_sessions() {
         std::map<std::pair<std::size_t, std::uint32_t>, std::set<std::uint64_t>> rids;
         for (const auto& x : flow_.steps)
@@ -187,7 +189,7 @@ private:
                     x.rid = *found->second.begin();
     }
 
-    /// What follows from a step of a request belongs to it.
+    /// A step that follows from a request's step belongs to that request, too.
     void requests_forward() {
         for (auto& x : flow_.steps) {
             if (x.rid == 0 && x.cause != no_step)
@@ -197,7 +199,7 @@ private:
         }
     }
 
-    /// A handler that did something for one request only was about it, and so was its message.
+    /// A handler that acted for one request only belongs to that request, and so does its message.
     void requests_backward() {
         std::unordered_map<std::size_t, std::set<std::uint64_t>> done_for;
         for (std::size_t i = flow_.steps.size(); i-- > 0;) {

@@ -13,12 +13,13 @@ namespace kvferry::tracing {
 
 inline constexpr std::size_t no_step = static_cast<std::size_t>(-1);
 
-/// An actor of a rank, or a thread's code that is no actor.
+/// An actor of a rank, or code of a thread outside any actor.
 struct lane {
     std::size_t process = 0;
     std::uint32_t actor_id = 0;
     std::string actor;
-    /// "context/0"; empty for what serves the whole process, which is called as its recording is.
+    /// "context/0"; empty for actors that serve the whole process. They are named after the
+    /// recording.
     std::string rank;
     std::string program;
 
@@ -29,14 +30,15 @@ struct lane {
 struct step : recorded_event {
     std::size_t process = 0;
     std::size_t lane = 0;
-    /// Of dequeued and wire_received: where it was sent. Of done: its dequeued. Of answered: the
-    /// question. Of io_end: its io_begin.
+    /// For dequeued and wire_received: where the message was sent. For done: its dequeued. For
+    /// answered: the question. For io_end: its io_begin.
     std::size_t cause = no_step;
-    /// The way back: of sent, asked and wire_sent where it arrived, of dequeued its done, ...
+    /// The opposite of `cause`. For sent, asked and wire_sent: where the message arrived. For
+    /// dequeued: its done, ...
     std::size_t effect = no_step;
-    /// Of asked: where its answer was handled.
+    /// For asked: where the answer was handled.
     std::size_t answer = no_step;
-    /// The dequeued of the handler that this happened in, or the answered that set it off.
+    /// The dequeued of the handler in which this happened, or the answered that started it.
     std::size_t handler = no_step;
 };
 
@@ -44,16 +46,16 @@ struct flow {
     std::vector<recording> recordings;
     std::vector<std::int64_t> offsets_ns;
     std::vector<lane> lanes;
-    /// In the order of time; times count from the first one, which was at `start_ns` of the first
-    /// recording's clock.
+    /// Ordered by time. Times count from the first step, whose time on the first recording's clock
+    /// was `start_ns`.
     std::vector<step> steps;
     std::int64_t start_ns = 0;
 
     std::uint64_t lost() const;
 };
 
-/// Takes what the recordings say; steps that belong to a request get its rid, whether their message
-/// has it or not.
+/// Joins the recordings of a run. Every step that belongs to a request gets its rid, even if its
+/// message does not have it.
 flow join(std::vector<recording>);
 
 } // namespace kvferry::tracing

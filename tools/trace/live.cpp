@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One poll loop over all processes; every block is looked at before it is written.
+// One poll loop over all processes. Checks every block before it writes it.
 #include "tools/trace/live.hpp"
 
 #include "messages/trace/trace_format.hpp"
@@ -24,7 +24,7 @@ namespace {
 
 using clock = std::chrono::steady_clock;
 
-/// What the kernel says of a process that does not answer.
+/// Asks the kernel about the state of a process that does not answer.
 std::string state_of(std::uint32_t process_id) {
     std::ifstream file{"/proc/" + std::to_string(process_id) + "/stat"};
     std::string text;
@@ -72,7 +72,7 @@ std::optional<process> connect(const std::filesystem::path& file) {
         == 0)
         return result;
     if (errno == ECONNREFUSED || errno == ENOENT) {
-        // Left behind by a process that was killed, or not quite there yet.
+        // A killed process left this socket behind, or a new process does not listen on it yet.
         std::error_code ignored;
         if (::kill(static_cast<pid_t>(result.what.process_id), 0) != 0 && errno == ESRCH)
             std::filesystem::remove(file, ignored);
@@ -100,8 +100,8 @@ caf::expected<std::vector<process>> connect_all(const std::string& sockets) {
     return result;
 }
 
-/// Sends the question to all and hands over what comes, until all are over or the time is.
-/// `took_bytes` is called with a process whose `unread` has grown; false ends it all.
+/// Sends the question to all processes and hands over what they send, until all are over or the
+/// time is up. Calls `took_bytes` with a process whose `unread` has grown; false stops everything.
 void talk(std::vector<process>& all, const std::string& question, clock::time_point until,
           const std::function<bool(process&)>& took_bytes) {
     for (auto& x : all)
@@ -162,10 +162,10 @@ void set_number_at(std::vector<std::byte>& to, std::size_t place, Number x) {
         to[place + i] = static_cast<std::byte>(static_cast<std::uint64_t>(x) >> (8 * i));
 }
 
-/// Where a block of events says how many they are; they follow.
+/// Where a block of events stores their number; the events follow.
 constexpr auto count_at = trace::block_head_bytes + 12;
 
-/// Takes whole blocks out of what a process sent. A recording's head counts as one.
+/// Takes whole blocks out of what a process sent. A recording's head counts as a block.
 class block_splitter {
 public:
     struct part {
@@ -200,7 +200,7 @@ private:
     bool past_head_ = false;
 };
 
-/// Makes a block of events shorter.
+/// Cuts a block of events down to fewer events.
 void keep_events(block_splitter::part& x, std::uint64_t events) {
     x.events = events;
     x.bytes.resize(count_at + 4 + events * trace::event_bytes);
@@ -221,7 +221,7 @@ caf::expected<live_recording> record_live(const std::string& sockets, const std:
     auto all = connect_all(sockets);
     if (!all)
         return std::move(all.error());
-    std::error_code ignored; // what cannot be written says it better
+    std::error_code ignored; // a failure shows when the files are opened
     std::filesystem::create_directories(run, ignored);
     struct file {
         std::string path;
@@ -264,7 +264,7 @@ caf::expected<live_recording> record_live(const std::string& sockets, const std:
     result.took = std::chrono::duration_cast<std::chrono::milliseconds>(clock::now() - began);
     for (std::size_t i = 0; i < files.size(); ++i) {
         auto& x = (*all)[i];
-        // A process that dies leaves its end missing, which is what the reader then says.
+        // The recording of a process that died has no end block, and readers then report that.
         if (x.what.problem != "ended" && x.what.problem != "died" && x.what.bytes > 0)
             write(files[i], x,
                   trace::recording_encoder{}.end(!x.what.problem.empty() ? x.what.problem
@@ -273,7 +273,7 @@ caf::expected<live_recording> record_live(const std::string& sockets, const std:
         files[i].out.flush();
         if (!files[i].out)
             return make_error(errc::system_call_failed, run + " cannot be written");
-        if (x.what.bytes == 0) // it had no time to say anything
+        if (x.what.bytes == 0) // the process sent nothing in time
             std::filesystem::remove(files[i].path, ignored);
         result.processes.push_back(std::move(x.what));
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The command lines of what looks at running processes.
+// The command lines of the subcommands that ask running processes.
 #include "tools/trace/live_command.hpp"
 
 #include "actors/observe/trace_endpoint.hpp"
@@ -137,7 +137,7 @@ void add_live_commands(CLI::App& trace, int& status) {
         ->check(CLI::Range(0.001, 86400.0))
         ->type_name("TIME")
         ->default_str("10s");
-    lasting->add_option("--limit", options->limit, "Events of all processes together, at most")
+    lasting->add_option("--limit", options->limit, "Most events, all processes together")
         ->required()
         ->check(CLI::PositiveNumber)
         ->type_name("N");
@@ -162,7 +162,8 @@ void add_live_commands(CLI::App& trace, int& status) {
         ->check(CLI::Range(0.01, 86400.0))
         ->type_name("TIME")
         ->default_str("1s");
-    now->add_option("--rounds", options->rounds, "Stop after so many; 0: when it is interrupted")
+    now->add_option("--rounds", options->rounds,
+                    "Stop after this many rounds; 0: run until interrupted")
         ->type_name("N");
     now->add_option("--rows", options->rows, "Sessions shown")->type_name("N")->default_str("20");
     now->add_flag("--json", options->json, "One object per round, with all sessions");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Shortest journeys each way, and a walk over the processes.
+// Shortest message times in each direction, then a walk over the processes.
 #include "tools/trace/offsets.hpp"
 
 #include <algorithm>
@@ -23,7 +23,7 @@ std::vector<std::int64_t> estimate_offsets(const std::vector<recording>& from) {
             if (x.what == trace::instant::wire_sent && x.key != 0)
                 sent.try_emplace(x.key, process, x.time_ns);
 
-    // By (sender, receiver): the least difference of the two clocks that a message has seen.
+    // By (sender, receiver): the smallest difference of the two clocks over all messages.
     std::map<std::pair<std::size_t, std::size_t>, std::int64_t> least;
     for (std::size_t process = 0; process < from.size(); ++process)
         for (const auto& x : from[process].events) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// How far the processes' clocks are apart, from the messages that they sent each other.
+// How far the processes' clocks are apart, worked out from the messages between them.
 #pragma once
 
 #include "tools/trace/recording.hpp"

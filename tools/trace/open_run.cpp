@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads and joins, and tells people what is missing.
+// Reads and joins the files of a run, and tells the user what is missing.
 #include "tools/trace/open_run.hpp"
 
 #include <iostream>
@@ -18,7 +18,7 @@ std::optional<opened_run> open_run(const std::string& path) {
     opened_run result{join(std::move(files->recordings)), std::move(files->problems)};
     if (const auto lost = result.joined.lost())
         std::cerr << "kvferry trace: " << lost
-                  << " events were overwritten before they were written down\n";
+                  << " events were overwritten before they were recorded\n";
     return result;
 }
 

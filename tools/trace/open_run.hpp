@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A run as a command gets it.
+// Opens the run that a command line names.
 #pragma once
 
 #include "tools/trace/flow.hpp"
@@ -15,7 +15,7 @@ struct opened_run {
     std::vector<std::string> problems;
 };
 
-/// What could not be read of it is on standard error; nothing when nothing could.
+/// Reports unreadable parts on standard error. nullopt when nothing could be read.
 std::optional<opened_run> open_run(const std::string& path);
 
 } // namespace kvferry::tracing

@@ -34,7 +34,7 @@ json data_of(const flow& from) {
         const auto [place, fresh] = numbers.try_emplace(x.message, names.size());
         if (fresh)
             names.push_back(std::string{x.message});
-        // A rid may be larger than what a script's numbers hold.
+        // A rid may be too large for a JavaScript number.
         steps.push_back({x.lane, x.time_ns, static_cast<int>(x.what), place->second,
                          std::to_string(x.rid), index(x.cause), index(x.effect), x.number});
     }
@@ -81,7 +81,8 @@ let from=0,to=end*1.01,rid='',lanes=[],place=new Map(),shown=[];
 function span(ns){return ns<1e4?ns.toFixed(0)+' ns':ns<1e7?(ns/1e3).toFixed(1)+' us':(ns/1e6).toFixed(1)+' ms'}
 function instant(t,step){const [by,unit]=to<1e4?[1,'ns']:to<1e7?[1e3,'us']:[1e6,'ms'];return (t/by).toFixed(Math.max(0,Math.ceil(-Math.log10(step/by)-1e-9)))+' '+unit}
 function select(){rid=box.value.trim();shown=[];S.forEach((s,i)=>{if(!rid||s[RID]===rid)shown.push(i)});
- // Of one request every actor has a row; of all, the actors of one name and rank share it.
+ // For one request every actor has a row. For all requests, actors of the same name and rank share
+ // one.
  const used=[...new Set(shown.map(i=>S[i][LANE]))].sort((a,b)=>D.lanes[a].text<D.lanes[b].text?-1:1);lanes=[];place=new Map();
  for(const l of used){const t=D.lanes[l].text,n=lanes.length;if(!rid&&n&&lanes[n-1].text===t)lanes[n-1].count++;else lanes.push({text:t,id:D.lanes[l].id,count:1});place.set(l,lanes.length-1)}
  document.getElementById('found').textContent=shown.length+' events of '+used.length+' actors';

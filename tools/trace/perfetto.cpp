@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Slices, flows and counters; and the rules they are held to.
+// Slices, flows and counters, and the rules that a file must obey.
 #include "tools/trace/perfetto.hpp"
 
 #include <algorithm>
@@ -84,7 +84,7 @@ json perfetto_json(const flow& from) {
                 x.effect == no_step ? 0.0 : microseconds(from.steps[x.effect].time_ns - x.time_ns);
             if (x.what == instant::io_begin) {
                 event["args"]["bytes"] = x.number;
-                // Operations overlap: each is a track of its own kind beside the actor's handlers.
+                // Operations overlap, so they get tracks of their own beside the actor's handlers.
                 event["ph"] = "b";
                 event["id"] = index + 1;
                 event.erase("dur");
@@ -111,7 +111,7 @@ json perfetto_json(const flow& from) {
         case instant::wire_sent:
         case instant::wire_received:
         case instant::answered:
-            // A slice of no length, for the arrow to begin at.
+            // A slice of length zero: an arrow must begin at a slice.
             event["ph"] = "X";
             event["cat"] = "send";
             event["dur"] = 0.0;

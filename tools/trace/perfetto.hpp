@@ -12,7 +12,7 @@ namespace kvferry::tracing {
 /// from every send to its handling; counters say how many messages wait and how many bytes move.
 nlohmann::json perfetto_json(const flow&);
 
-/// What in a trace-event file breaks the format; empty when nothing does.
+/// Violations of the trace-event format in this file; empty when it is correct.
 std::vector<std::string> problems_of_perfetto(const nlohmann::json&);
 
 } // namespace kvferry::tracing

@@ -10,7 +10,7 @@
 
 namespace kvferry::tracing {
 
-/// One line per event, a column per actor that has one; of one request or of all.
+/// One line per event, one column per actor with events; of one request or of all.
 std::string event_lines(const flow&, std::optional<std::uint64_t> rid);
 
 /// The messages of one request between its actors, down the page.

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Blocks into events; nothing in a file is believed before it is checked.
+// Turns blocks into events. Every value of a file is checked before it is used.
 #include "tools/trace/recording.hpp"
 
-#include "messages/local/type_ids.hpp"
 #include "messages/trace/trace_format.hpp"
+#include "messages/type_ids.hpp"
 
 #include <algorithm>
 #include <filesystem>
@@ -18,10 +18,10 @@ namespace {
 
 using trace::block;
 
-/// 31 years: differences of such times fit, whatever a file says.
+/// 31 years. Whatever a file says, differences of two such times do not overflow.
 constexpr std::uint64_t time_ns_max = 1'000'000'000'000'000'000;
 
-/// Reads forward; after the first read past the end everything is 0 and `ok()` false.
+/// Reads forward. After a read past the end every value is 0 and `ok()` is false.
 class cursor {
 public:
     explicit cursor(std::span<const std::byte> data) : data_(data) {}
@@ -173,8 +173,8 @@ private:
         for (std::uint32_t i = 0; i < count && from.left() >= trace::event_bytes; ++i) {
             recorded_event x;
             x.thread = thread;
-            x.time_ns =
-                static_cast<std::int64_t>(from.number<std::uint64_t>()); // ticks, until the end
+            x.time_ns = static_cast<std::int64_t>(
+                from.number<std::uint64_t>()); // still ticks; converted at the end
             x.actor = name(from.number<std::uint32_t>());
             x.message = name(from.number<std::uint32_t>());
             x.rid = from.number<std::uint64_t>();
@@ -185,7 +185,7 @@ private:
             x.number = from.number<std::uint64_t>();
             const auto what = from.number<std::uint8_t>();
             if (what >= trace::instant_count)
-                continue; // of a newer program: it adds kinds at the end
+                continue; // written by a newer program, which may have more kinds
             x.what = static_cast<trace::instant>(what);
             into_.events.push_back(x);
         }
@@ -246,7 +246,7 @@ caf::expected<recording> read_recording(std::span<const std::byte> data, const s
     const auto magic = from.take(trace::recording_magic.size());
     if (std::string_view{reinterpret_cast<const char*>(magic.data()), magic.size()}
         != trace::recording_magic)
-        return make_error(errc::malformed_message, path + " is no recording of kvferry");
+        return make_error(errc::malformed_message, path + " is not a kvferry recording");
     const auto version = from.number<std::uint32_t>();
     if (!from.ok() || version != trace::recording_version)
         return make_error(errc::unsupported, path + " has version " + std::to_string(version)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads the recordings of a run: one file per process, and whatever of each can be read.
+// Reads the recordings of a run, one file per process, and keeps whatever is readable.
 #pragma once
 
 #include "messages/errors.hpp"
@@ -37,7 +37,7 @@ struct recorded_thread {
     /// "context/0"; empty for threads that serve the whole process.
     std::string rank;
     std::string role;
-    /// Events that were overwritten before they were written down.
+    /// Events that were overwritten before they were recorded.
     std::uint64_t lost = 0;
 };
 
@@ -47,28 +47,30 @@ struct recording {
     /// Processes with the same text share a monotonic clock.
     std::string machine;
     std::uint32_t process_id = 0;
-    /// Why it ends: "complete", or what made the process dump; empty: the end is missing.
+    /// "complete", or why the process wrote the recording; empty: the end is missing.
     std::string ended;
     /// In order within each thread.
     std::vector<recorded_event> events;
     std::map<std::uint32_t, recorded_thread> threads;
-    /// It began while the process ran: what happened before is missing.
+    /// The recording began while the process ran: earlier events are missing.
     bool joined_late = false;
     std::vector<trace::rank_record> ranks;
-    /// What sessions said of themselves when they were asked.
+    /// What sessions answered when they were asked.
     std::vector<trace::session_record> sessions;
-    /// What could not be read, for people.
+    /// What could not be read, as text for users.
     std::vector<std::string> problems;
-    /// What the texts of events point into.
+    /// Storage of the texts that events point to.
     std::shared_ptr<std::deque<std::string>> names = std::make_shared<std::deque<std::string>>();
 
     std::uint64_t lost() const;
 };
 
-/// Everything that is whole. Fails only when there is nothing: no recording, or another version.
+/// Reads everything that is undamaged. Fails only when nothing is: the file is not a recording, or
+/// has another version.
 caf::expected<recording> read_recording(std::span<const std::byte>, const std::string& path);
 
-/// All files *.kvtrace of the folder, or the one file. Files that are none become `problems`.
+/// All *.kvtrace files of the folder, or the one file. Files that are not recordings are listed in
+/// `problems`.
 struct run_files {
     std::vector<recording> recordings;
     std::vector<std::string> problems;

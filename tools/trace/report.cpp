@@ -107,13 +107,13 @@ std::string text_of(const check_result& x) {
                + (finding.rid ? " (rid " + std::to_string(finding.rid) + ")" : "") + "\n";
     if (x.lost_events > 0)
         out += std::to_string(x.lost_events)
-               + " events were overwritten before they were written down: what is "
+               + " events were overwritten before they were recorded: what is "
                  "reported as missing may be among them\n";
     if (x.cut > 0)
         out +=
             std::to_string(x.cut)
             + " requests were under way when a recording began or ended: what is missing of them "
-              "is no finding\n";
+              "does not count\n";
     out += std::to_string(x.messages) + " messages, " + std::to_string(x.accounted)
            + " of them to actors that had ended; " + std::to_string(x.context_sessions)
            + " context and " + std::to_string(x.generation_sessions)

@@ -19,7 +19,7 @@ nlohmann::json json_of(const run_statistics&, std::size_t slowest);
 std::string text_of(const check_result&);
 nlohmann::json json_of(const check_result&);
 
-/// What the run is made of: files, clock offsets, what could not be read.
+/// The files of the run, their clock offsets, and what could not be read.
 std::string text_of_run(const flow&, const std::vector<std::string>& problems);
 
 /// One object per event.

@@ -43,12 +43,12 @@ std::vector<message_statistics> by_message(const flow& from) {
     return result;
 }
 
-/// From the outcome back to the first cause that is known, newest first, but not beyond `begin_ns`.
+/// Walks from the outcome back to the first known cause, but not beyond `begin_ns`.
 void walk_back(const flow& from, std::size_t outcome, std::int64_t begin_ns,
                request_statistics& into) {
     std::map<std::string, std::int64_t> sums;
     auto at = outcome;
-    // Every round goes to an earlier step, or to one with a smaller index at the same time.
+    // Each round goes to an earlier step, or at the same time to one with a smaller index.
     for (std::size_t rounds = 0; rounds < from.steps.size(); ++rounds) {
         const auto& x = from.steps[at];
         std::size_t before = no_step;
@@ -76,7 +76,7 @@ void walk_back(const flow& from, std::size_t outcome, std::int64_t begin_ns,
         }
         if (x.what != instant::wire_received && x.what != instant::io_end
             && x.what != instant::answered && x.handler != no_step) {
-            // What the handler did last before it, on behalf of a message from elsewhere.
+            // The handler's last step before this one that was caused by a message from elsewhere.
             for (auto i = at; i-- > x.handler;)
                 if (from.steps[i].handler == x.handler && from.steps[i].cause != no_step
                     && (from.steps[i].what == instant::wire_received
@@ -85,7 +85,7 @@ void walk_back(const flow& from, std::size_t outcome, std::int64_t begin_ns,
                     break;
                 }
         } else if (x.what == instant::sent && x.handler == no_step) {
-            // From outside a handler: a poller that ended an operation just before.
+            // Sent outside a handler: by a poller, right after an operation ended.
             for (auto i = at; i-- > 0 && x.time_ns - from.steps[i].time_ns < 100'000;)
                 if (from.steps[i].what == instant::io_end && from.steps[i].lane == x.lane
                     && from.steps[i].thread == x.thread && from.steps[i].process == x.process) {
@@ -103,7 +103,7 @@ void walk_back(const flow& from, std::size_t outcome, std::int64_t begin_ns,
     const auto& first = from.steps[at];
     if (const auto rest = first.time_ns - begin_ns; rest > 0) {
         const auto by_host = first.actor == "host";
-        // Two loops that meet: neither one's events say what the other did before.
+        // Two loops meet here: the events of one loop do not show what the other did before.
         const auto by_link = first.what != instant::wire_received
                              && (first.actor == "peer_link" || first.actor == "host_link_io"
                                  || first.actor == "ucx_io");

@@ -16,7 +16,7 @@ struct spread {
     std::int64_t max_ns = 0;
 };
 
-/// Of values in any order; all 0 without values.
+/// Percentiles of values in any order; all 0 without values.
 spread spread_of(std::vector<std::int64_t>);
 
 /// All messages of one name to one kind of actor, or all operations of one kind.
@@ -24,14 +24,14 @@ struct message_statistics {
     std::string actor;
     std::string message;
     std::uint64_t count = 0;
-    /// From sent to dequeued; of operations 0.
+    /// From sent to dequeued; 0 for operations.
     spread mailbox_wait;
-    /// From dequeued to done, or from the beginning of an operation to its end.
+    /// From dequeued to done; for operations from begin to end.
     spread work;
     std::uint64_t bytes = 0;
 };
 
-/// One piece of a request's way to its outcome.
+/// One part of the time that a request took until its outcome.
 struct stage {
     /// "wait for receiver", "work of receiver", "wire", "copy (mapped)".
     std::string name;
@@ -40,17 +40,17 @@ struct stage {
 
 struct request_statistics {
     std::uint64_t rid = 0;
-    /// From the generation host's first call, or else the first step, to the outcome there.
+    /// From the generation host's first call to the outcome there. Without that call: from the
+    /// first step.
     std::int64_t total_ns = 0;
     std::uint64_t bytes = 0;
-    /// Both sides are in the recordings, joined by messages of both directions.
+    /// The recordings contain both sides, and messages between them in both directions.
     bool joined = false;
-    /// Backwards from the outcome, each step to what caused it: together `total_ns`, without gaps.
-    /// When the way begins with a later call of a host, what was before is "host, until its
-    /// host_send".
+    /// Found backwards from the outcome, from each step to its cause. Together they take
+    /// `total_ns`, without gaps. If the chain begins with a later call of a host, the time before
+    /// it is "host, until its host_send".
     std::vector<stage> stages;
-    /// Of them, what is in front of the first cause that is known: the recordings do not explain
-    /// it.
+    /// The part of `stages` before the first known cause: the recordings do not explain it.
     std::int64_t unexplained_ns = 0;
 };
 
@@ -63,9 +63,10 @@ struct run_statistics {
     std::int64_t duration_ns = 0;
 
     std::uint64_t joined() const;
-    /// The largest difference between the sum of a request's stages and the whole, in parts of it.
+    /// How far the sum of a request's stages differs from the whole at most, as a fraction of the
+    /// whole.
     double sum_error = 0;
-    /// Requests of which at most a fiftieth is unexplained.
+    /// Requests with at most 2 % unexplained time.
     std::uint64_t explained = 0;
 };
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Counts and sorts what sessions said of themselves.
+// Counts and sorts the answers of sessions.
 #include "tools/trace/top.hpp"
 
 #include "tools/common/text.hpp"
@@ -18,7 +18,7 @@ namespace {
 
 using trace::session_record;
 
-/// "UNKNOWN" is said for a rank whose loop does not answer.
+/// A rank whose loop does not answer is in state "UNKNOWN".
 bool silent(const session_record& x) {
     return x.state == "UNKNOWN";
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One kind of wait after the other, from what runs to what merely waits.
+// Looks for one kind of wait after the other: first for what runs, last for what merely waits.
 #include "tools/trace/why.hpp"
 
 #include "tools/trace/pictures.hpp"
@@ -49,14 +49,14 @@ private:
         lanes_.try_emplace({x.process, x.actor_id}, x.lane);
         if (x.what == instant::actor_ended)
             ended_.insert({x.process, x.actor_id});
-        // The newest handler of each actor that has not ended.
+        // The newest unfinished handler of each actor.
         if (x.what == instant::dequeued && x.effect == no_step)
             busy_[{x.process, x.actor_id}] = index;
         if (x.what == instant::wire_received && x.cause != no_step) {
             links_[flow_.steps[x.cause].lane] = x.lane;
             links_[x.lane] = flow_.steps[x.cause].lane;
         }
-        // Of a ring that was overwritten, only what is newer than its first event is complete.
+        // If a ring was overwritten, only events newer than its first one are complete.
         if (threads_.insert({x.process, x.thread}).second) {
             const auto& threads = flow_.recordings[x.process].threads;
             const auto thread = threads.find(x.thread);
@@ -74,7 +74,7 @@ private:
         switch (x.what) {
         case instant::io_begin:
             add(order::operation, x, "operation", lane_text(x), message,
-                lane_text(x) + " is at it: " + message + " of " + std::to_string(x.number)
+                lane_text(x) + " is busy: " + message + " of " + std::to_string(x.number)
                     + " bytes has not ended");
             break;
         case instant::dequeued:
@@ -85,7 +85,7 @@ private:
             const auto there = links_.find(x.lane);
             if (ended_.contains({x.process, x.actor_id}) || x.time_ns < complete_since_
                 || (there == links_.end() && !asked_.empty()))
-                break; // the link is gone and its sessions were told, or nothing is known
+                break; // the link has ended and told its sessions, or nothing is known
             const auto who = there == links_.end() ? std::string{"the peer of "} + lane_text(x)
                                                    : flow_.lanes[there->second].text();
             add(order::wire, x, "wire", who, message,
@@ -119,7 +119,7 @@ private:
         add(order::mailbox, x, "mailbox", who, message, std::move(text));
     }
 
-    /// When nothing is on its way, a session waits for somebody outside: its host or its peer.
+    /// When no message is on its way, a session waits for someone outside: its host or its peer.
     void look_at_sessions() {
         struct ends {
             const step* last = nullptr;
@@ -136,18 +136,18 @@ private:
         }
         for (const auto& [lane, session] : sessions) {
             if (session.released || asked_.contains(flow_.lanes[lane].process))
-                continue; // over, or it has said so itself
+                continue; // over, or it has answered for itself
             const auto& x = *session.last;
             const std::string message{x.message};
             if (session.finished)
                 add(order::release, x, "release", lane_text(x), message,
                     lane_text(x)
                         + " has its outcome and waits for proof that nobody touches its pages; the "
-                          "last it heard was "
+                          "last message about it was "
                         + message);
             else
                 add(order::outcome, x, "outcome", lane_text(x), message,
-                    lane_text(x) + " has no outcome; the last it did was about " + message);
+                    lane_text(x) + " has no outcome; its last step was about " + message);
         }
     }
 
@@ -182,7 +182,7 @@ private:
     std::set<actor_key> ended_;
     std::set<std::pair<std::size_t, std::uint32_t>> threads_;
     std::map<std::size_t, std::size_t> links_;
-    /// Processes whose sessions were asked.
+    /// Processes whose sessions answered.
     std::set<std::size_t> asked_;
     std::vector<ordered_wait> found_;
 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Each wait becomes a sentence that ends with who must act.
+// Turns each wait into a sentence that ends with who must act.
 #include "tools/trace/why_sessions.hpp"
 
 #include "tools/trace/pictures.hpp"
@@ -72,7 +72,7 @@ private:
         found_.emplace_back(place, std::move(found));
     }
 
-    /// Who should answer has no session of the request.
+    /// Explains why the rank that should answer has no session of the request.
     void look_for_session(const session_record& x, const session_record::wait& y,
                           wait& into) const {
         if (y.rank.empty()) {
@@ -82,14 +82,15 @@ private:
             into.text += "; " + y.rank + " does not listen here";
         } else if (x.state == "ERROR" || x.state == "CANCELLED") {
             into.who = y.rank + " process";
-            into.text += "; " + y.rank + " has no session of it: its end would be the proof";
+            into.text +=
+                "; " + y.rank + " has no session of it: the end of that process would be the proof";
         } else {
             into.who = y.rank + " host";
             into.text += "; " + y.rank + " has no session of it";
         }
     }
 
-    /// Who is missing of the instance with this endpoint, if that can be told.
+    /// Names the ranks that the instance with this endpoint still lacks, if that can be told.
     void look_for_ranks(const std::string& endpoint, wait& into) const {
         std::set<std::string> here;
         std::string instance;
@@ -146,7 +147,7 @@ private:
         return x.side == "context" ? "tx_session" : "rx_session";
     }
 
-    /// The session that is waited for exists.
+    /// True when the session that is waited for has answered.
     bool said_by(const session_record::wait& x) const {
         return std::any_of(said_.begin(), said_.end(), [&](const auto& entry) {
             const auto& y = *entry.second;
@@ -171,7 +172,7 @@ private:
     const flow& flow_;
     std::uint64_t rid_;
     const std::vector<silent_process>& silent_;
-    /// All that take part, the empty name among them.
+    /// All ranks that take part, and the empty name.
     std::set<std::string> ranks_;
     std::vector<std::pair<std::size_t, const session_record*>> said_;
     std::vector<ordered_wait> found_;

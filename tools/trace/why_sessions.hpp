@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What sessions that were asked say they wait for, and which of it is nearest to the cause.
+// What sessions say they wait for, and which of these waits is nearest to the cause.
 #pragma once
 
 #include "tools/trace/why.hpp"
@@ -10,24 +10,24 @@
 
 namespace kvferry::tracing {
 
-/// Smaller: nearer to the cause.
+/// A smaller value is nearer to the cause.
 enum class order {
-    silence,   ///< nobody can act there
+    silence,   ///< a process that cannot act now
     operation, ///< bytes move
-    handler,   ///< somebody is at it
-    mailbox,   ///< somebody will be
-    outside,   ///< everything inside is done
+    handler,   ///< an actor handles it now
+    mailbox,   ///< an actor will handle it
+    outside,   ///< nothing inside waits: a host or peer must act
     answer,
     wire,
-    session, ///< waits for one of the others
+    session, ///< waits for another session's waits
     outcome,
     release
 };
 
 using ordered_wait = std::pair<order, wait>;
 
-/// One per wait of a session. Who waits for a session elsewhere waits for that one's waits; a
-/// process that is silent, and a rank that knows no session, end the chain.
+/// One entry per wait of a session. A session that waits for another session waits for that one's
+/// waits. The chain ends at a silent process, or at a rank that has no such session.
 std::vector<ordered_wait> waits_said(const flow&, std::uint64_t rid,
                                      const std::vector<silent_process>& silent);
 

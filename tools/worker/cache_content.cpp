@@ -82,7 +82,7 @@ std::uint64_t base_of(const Row& place, std::uint64_t seed) {
     return mix(mix(seed * golden + buffer) + place.token);
 }
 
-/// Of memory that somebody is writing: what is read is looked at again until it is right.
+/// Reads memory that a peer is writing. The caller compares again until the content is right.
 struct watched_reads {
 #ifdef __SANITIZE_THREAD__
     watched_reads() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cache memory with known content: every row of bytes follows from its place in the global cache
-// (layer, key or value, head, token of the request), so that any split of it can be verified.
+// Cache memory with known content. Every row of bytes follows from its place in the global cache
+// (layer, key or value, head, token of the request), so that any split can be verified.
 #pragma once
 
 #include "messages/values/kv_slice.hpp"
@@ -13,17 +13,17 @@
 namespace kvferry::tools {
 
 /// One rank's cache of the default format (transport/planner/page_table_builder.hpp). A view: it
-/// owns no memory. Slots must exist; no_slot is skipped.
+/// does not own the memory. Slots must exist; no_slot is skipped.
 class cache_content {
 public:
-    /// `slot0` is where the only pool of the table begins.
+    /// `slot0` is the start of the table's only pool.
     cache_content(const page_table&, std::byte* slot0);
 
     struct verdict {
         std::uint64_t bytes = 0;
         std::uint64_t rows = 0;
         std::uint64_t rows_wrong = 0;
-        /// The first wrong row, for people; empty when all are right.
+        /// Describes the first wrong row; empty when all are right.
         std::string first_difference;
     };
 
@@ -34,13 +34,13 @@ public:
     /// Compares the same rows.
     verdict check(const block_list&, std::uint32_t prompt_tokens, std::uint64_t seed) const;
 
-    /// The block's first token is there, in all layers and heads: every writer has begun.
+    /// The block's first token is there in all layers and heads: every writer has begun.
     bool arrived(std::uint32_t slot, std::uint32_t block, std::uint64_t seed) const;
 
-    /// Of all bytes of the slots, used or not.
+    /// Digest of all bytes of the slots, used or not.
     std::uint64_t digest(const block_list&) const;
 
-    /// Every slot is one of the pool's.
+    /// True when the pool has all these slots.
     bool has(const block_list&) const;
 
     std::uint32_t slot_count() const { return slot_count_; }

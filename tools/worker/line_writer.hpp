@@ -2,6 +2,7 @@
 // Writes whole lines to standard output from any thread, in the order in which they were sent.
 #pragma once
 
+#include "messages/local/copies.hpp"
 #include "messages/trace/handle.hpp"
 
 #include <caf/typed_event_based_actor.hpp>
@@ -11,11 +12,11 @@
 
 namespace kvferry::tools {
 
-/// Runs detached: a reader that does not read must not stop the scheduler.
+/// Runs detached: a slow reader must not block the scheduler's threads.
 using line_writer_actor = caf::typed_actor<
     // Write this and a newline.
     caf::result<void>(std::string),
-    // Everything before is written: answer, end.
+    // Answered when everything before it is written; then the actor ends.
     caf::result<void>(stop_io)>;
 
 struct line_writer_state {

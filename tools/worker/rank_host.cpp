@@ -15,7 +15,7 @@ caf::error wrong(const std::string& text) {
     return make_error(errc::invalid_argument, text);
 }
 
-/// Thrown by the reading of a command, caught in run().
+/// Thrown while a command is read, caught in run().
 struct command_failed {
     caf::error reason;
 };
@@ -219,7 +219,7 @@ void rank_host::digest(const json& command) {
     print({{"event", "digest"}, {"value", content_.digest(blocks)}});
 }
 
-/// One-sided writes tell nobody, so this looks; its deadline bounds it.
+/// One-sided writes notify nobody, so this polls the memory until the deadline.
 void rank_host::await(const json& command) {
     const auto slot = command.at("slot").get<std::int32_t>();
     const auto block = command.at("block").get<std::uint32_t>();
@@ -279,7 +279,7 @@ void rank_host::statistics(const json&) {
 bool rank_host::stop() {
     live_.reset();
     auto stopped = worker_.stop(stop_deadline_);
-    for (auto& [key, session] : sessions_) // the last outcomes go before the last line
+    for (auto& [key, session] : sessions_) // the last outcomes must come before the last line
         session.told.wait_for(std::chrono::seconds{1});
     json event{{"event", "stopped"}, {"unproven", json::array()}, {"error", nullptr}};
     if (stopped)
@@ -352,7 +352,7 @@ kv_slice rank_host::slice_of(const json& command) const {
     return result;
 }
 
-/// A session that is over needs no handle; its rid may come again.
+/// Drops the handles of sessions that are over; their rids may come again.
 void rank_host::forget_released() {
     std::erase_if(sessions_, [](const auto& entry) {
         return entry.second.handle().released().wait_for(std::chrono::seconds{0})

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The host of one rank without an engine: a pool, a worker, and the commands that a script gives.
+// The host of one rank without an engine: a pool, a worker, and commands from a script.
 #pragma once
 
 #include "actors/host/runtime.hpp"
@@ -31,15 +31,15 @@ public:
     /// Runs one command and prints its answer; false after `stop`.
     bool run(const std::string& line);
 
-    /// Prints `stopped`. False when pages could not be proven quiet: then nothing may be freed, and
-    /// only the end of the process settles it.
+    /// Prints `stopped`. False when pages could not be proven quiet: then nothing may be freed
+    /// before the process ends.
     bool stop();
 
 private:
     struct session {
         std::optional<tx_handle> tx;
         std::optional<rx_handle> rx;
-        /// The outcome has been printed.
+        /// Set when the outcome has been printed.
         std::future<void> told;
 
         const session_handle& handle() const {
@@ -48,11 +48,11 @@ private:
     };
     using session_key = std::pair<side, std::uint64_t>;
 
-    /// Owns the bytes either way.
+    /// The rank's memory, with the bytes owned in one of these ways.
     struct memory {
         std::optional<memfd_pool> shared;
         std::vector<std::byte> owned;
-        /// Then `owned` is what the host wrote to it, or has read.
+        /// With a device: `owned` is a copy in host memory for the host's reads and writes.
         std::unique_ptr<device_pool> device;
         /// `owned` stands in for memory on a device.
         bool is_twin = false;

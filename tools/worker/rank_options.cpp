@@ -2,14 +2,14 @@
 // From flags to layout, page table and worker options.
 #include "tools/worker/rank_options.hpp"
 
-#include "messages/local/type_ids.hpp"
+#include "messages/type_ids.hpp"
 #include "tools/common/key_values.hpp"
 
 namespace kvferry::tools {
 
 namespace {
 
-/// Reads several numbers; the first error is kept, the rest are skipped.
+/// Reads several numbers. Keeps the first error and skips the rest.
 class number_reader {
 public:
     explicit number_reader(const key_values& from) : from_(from) {}
@@ -30,7 +30,8 @@ private:
 };
 
 caf::error unknown(const std::string& option, const std::string& value, const char* choices) {
-    return make_error(errc::invalid_argument, option + ": '" + value + "' is none of " + choices);
+    return make_error(errc::invalid_argument,
+                      option + ": '" + value + "' is not one of " + choices);
 }
 
 } // namespace
@@ -126,7 +127,7 @@ caf::expected<rank_plan> plan_rank(const rank_options& options) {
     worker.bounds.dial_deadline = options.dial_deadline;
     worker.bounds.info_deadline = options.dial_deadline;
     worker.bounds.stop_deadline = options.stop_deadline;
-    worker.bounds.digests = true; // a rank to test with
+    worker.bounds.digests = true; // for tests with this rank
     return result;
 }
 

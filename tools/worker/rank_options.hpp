@@ -21,9 +21,9 @@ struct rank_options {
     std::string model = "layers=4,heads=4,head_dim=16,element_bytes=2,tokens_per_block=16";
     std::uint32_t slots = 64;
     std::string memory = "shared";
-    /// Of memory "cuda".
+    /// The device, for memory "cuda".
     int device = 0;
-    /// Of a device, for its copies.
+    /// How many multiprocessors of the device its copies may use.
     std::uint32_t multiprocessors = device_options{}.multiprocessors;
     std::string route = "auto";
     bool same_host_link = true;
@@ -36,15 +36,15 @@ struct rank_options {
     std::string trace;
 };
 
-/// What a rank is started with.
+/// Everything that a rank is started with.
 struct rank_plan {
     worker_options worker;
     page_table pages;
     std::uint64_t pool_bytes = 0;
 };
 
-/// "tp=2,tp_rank=1,pp=1,pp_rank=0,attention_dp=0". `layers` of the model are spread over the
-/// stages as evenly as can be, the first stages taking the rest.
+/// "tp=2,tp_rank=1,pp=1,pp_rank=0,attention_dp=0". Spreads the model's `layers` over the stages
+/// evenly; the first stages take the rest.
 caf::expected<parallelism> parse_layout(std::string_view, std::uint32_t layers);
 
 /// "layers=4,heads=4,head_dim=16,element_bytes=2,tokens_per_block=16,kind=gqa,order=hnd".

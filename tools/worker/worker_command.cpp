@@ -59,7 +59,7 @@ and its generation rank:
   < {"event":"checked","ok":true,...})";
 
 int run_worker(const rank_options& options) {
-    std::signal(SIGPIPE, SIG_IGN); // a script that is gone is an end of input, nothing worse
+    std::signal(SIGPIPE, SIG_IGN); // a closed reader then counts as the end of input
     const auto flight = start_flight_recorder(options.instance);
     std::unique_ptr<trace_recording> recording;
     if (!options.trace.empty()) {
@@ -89,8 +89,8 @@ int run_worker(const rank_options& options) {
     flush();
     if (!clean) {
         recording.reset();
-        std::_Exit(exit_failure); // threads that own mappings stay as they are: the end of the
-                                  // process is the proof
+        std::_Exit(exit_failure); // threads still own mappings: only the end of the process
+                                  // proves that they are quiet
     }
     return exit_success;
 }
@@ -126,19 +126,21 @@ void add_worker(CLI::App& app, int& status) {
     command
         ->add_option("--memory", options->memory,
                      "shared: peers on this machine may map the pool; private: they cannot; cuda: "
-                     "it lies on a device; twin: it stands in for that, without a GPU")
+                     "it lies on a device; twin: host memory stands in for a device, without a GPU")
         ->check(CLI::IsMember({"shared", "private", "cuda", "twin"}))
         ->capture_default_str();
-    command->add_option("--device", options->device, "Of memory cuda")->capture_default_str();
+    command->add_option("--device", options->device, "Device, for --memory cuda")
+        ->capture_default_str();
     command
-        ->add_option("--multiprocessors", options->multiprocessors, "Of a device, for its copies")
+        ->add_option("--multiprocessors", options->multiprocessors,
+                     "Multiprocessors of a device for its copies")
         ->check(CLI::Range(1, 1024))
         ->capture_default_str();
     command->add_option("--info-endpoint", options->info_endpoint,
                         "host:port of rank 0; rank 0 itself leaves it out");
     command->add_option("--port", options->port, "Rank 0: port of its info endpoint; 0 picks one")
         ->capture_default_str();
-    command->add_option("--route", options->route, "Route of what this rank sends")
+    command->add_option("--route", options->route, "Route for the bytes that this rank sends")
         ->check(CLI::IsMember({"auto", "mapped", "direct", "staged"}))
         ->capture_default_str();
     command->add_flag("!--no-same-host-link", options->same_host_link,
@@ -146,10 +148,11 @@ void add_worker(CLI::App& app, int& status) {
     command->add_flag(
         "--send-staged", options->send_staged,
         "Send staged bytes to peers of this machine too, whose devices could read them");
-    milliseconds("--session-deadline", options->session_deadline, "From open to outcome");
+    milliseconds("--session-deadline", options->session_deadline,
+                 "Longest time from open to outcome");
     milliseconds("--dial-deadline", options->dial_deadline,
-                 "One link, or one question to an info endpoint");
-    milliseconds("--stop-deadline", options->stop_deadline, "The stop at the end");
+                 "Longest wait for one link, or for one answer of an info endpoint");
+    milliseconds("--stop-deadline", options->stop_deadline, "Longest time for the stop at the end");
     command->add_option("--fill-seed", options->fill_seed,
                         "Start with this content: slot i holds block i");
     command

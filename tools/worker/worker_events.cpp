@@ -2,7 +2,7 @@
 // JSON forms of outcomes, releases, states and counters.
 #include "tools/worker/worker_events.hpp"
 
-#include "messages/local/type_ids.hpp"
+#include "messages/type_ids.hpp"
 
 namespace kvferry::tools {
 

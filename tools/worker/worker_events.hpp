@@ -2,7 +2,10 @@
 // What happens on a rank, as the JSON lines that `kvferry worker` prints.
 #pragma once
 
-#include "messages/local/local_messages.hpp"
+#include "messages/local/outcomes.hpp"
+#include "messages/local/status.hpp"
+#include "messages/local/worker.hpp"
+#include "messages/values/ids.hpp"
 
 #include <nlohmann/json.hpp>
 
@@ -17,7 +20,7 @@ json event_of(const session_status&);
 json event_of(const worker_statistics&);
 json error_event(const json& command, const caf::error&);
 
-/// One line without its newline; bytes that are no UTF-8 are replaced.
+/// One line without its newline. Bytes that are not UTF-8 are replaced.
 std::string line_of(const json&);
 
 } // namespace kvferry::tools

@@ -15,7 +15,7 @@ namespace kvferry {
 namespace {
 
 constexpr std::size_t line_bytes = 64;
-/// Of the next stretch; the hardware goes on from there.
+/// How much of the next stretch is prefetched; the hardware prefetcher continues from there.
 constexpr std::size_t fetched_bytes = 512;
 
 } // namespace
@@ -35,7 +35,7 @@ namespace {
 /// How far ahead of the copy the source is read.
 constexpr std::size_t read_ahead_bytes = 2048;
 
-/// Where the source goes on for whoever reads ahead.
+/// The source from the read-ahead's view: the rest of this stretch, then the next one.
 struct read_ahead {
     const char* source;
     const char* next;
@@ -51,7 +51,7 @@ struct read_ahead {
     }
 };
 
-// Both return how far they came: to the last whole line of an aligned target.
+// Both return the offset that they reached: the last whole line of an aligned target.
 
 std::size_t stream_lines(char* to, const char* from, std::size_t at, std::size_t bytes,
                          const read_ahead& ahead) {
@@ -89,7 +89,7 @@ void copy_past_cache(void* to, const void* from, std::size_t bytes,
         __builtin_cpu_supports("avx512f") ? &stream_lines_512 : &stream_lines;
     auto* target = static_cast<char*>(to);
     const auto* source = static_cast<const char*>(from);
-    // Streaming stores are aligned; the few bytes before and after them go the usual way.
+    // Streaming stores must be aligned; the few bytes before and after them are copied normally.
     const auto begins = reinterpret_cast<std::uintptr_t>(target) % line_bytes;
     const auto before = std::min(bytes, (line_bytes - begins) % line_bytes);
     std::memcpy(target, source, before);

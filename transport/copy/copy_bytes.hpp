@@ -6,17 +6,17 @@
 
 namespace kvferry {
 
-/// memcpy that fetches the beginning of the next stretch meanwhile (null: there is none): one far
-/// away, which the hardware does not guess.
+/// memcpy that also prefetches the beginning of the next stretch (null: none), which is too far
+/// away for the hardware to guess.
 void copy_through_cache(void* to, const void* from, std::size_t bytes,
                         const void* next_from) noexcept;
 
-/// For targets that are in no cache: the lines are written without being read first, while the
-/// source is read ahead, into `next_from` when this stretch ends (the next one, of about the same
-/// size; null: there is none). Others see the bytes after finish_past_cache().
+/// For targets that are not in a cache: writes lines without reading them first. Reads the source
+/// ahead, and `next_from` after its end (the next stretch, of about the same size; null: none).
+/// Others see the bytes after finish_past_cache().
 void copy_past_cache(void* to, const void* from, std::size_t bytes, const void* next_from) noexcept;
 
-/// Everything that this thread wrote past the caches is visible before what it writes from now on.
+/// Orders what this thread wrote past the caches before its later writes.
 void finish_past_cache() noexcept;
 
 } // namespace kvferry

@@ -15,27 +15,27 @@ namespace {
 
 constexpr const char* mapped_copy = "copy (mapped)";
 
-/// Copies the stretches that `cursor` gives out, at most `bytes_max` bytes of them.
+/// Copies the next stretches of `cursor`, at most `bytes_max` bytes.
 void copy(const copy_job& job, plan_cursor& cursor, std::uint64_t bytes_max) {
     auto left = bytes_max;
     auto next = cursor.next(job, left);
     while (next) {
-        const auto now = *next;
-        left -= now.bytes;
+        const auto stretch = *next;
+        left -= stretch.bytes;
         next = left > 0 ? cursor.next(job, left) : std::nullopt;
-        auto* to = reinterpret_cast<void*>(now.target_address);
-        const auto* from = reinterpret_cast<const void*>(now.source_address);
+        auto* to = reinterpret_cast<void*>(stretch.target_address);
+        const auto* from = reinterpret_cast<const void*>(stretch.source_address);
         const auto* after = next ? reinterpret_cast<const void*>(next->source_address) : nullptr;
         if (job.past_cache)
-            copy_past_cache(to, from, now.bytes, after);
+            copy_past_cache(to, from, stretch.bytes, after);
         else
-            copy_through_cache(to, from, now.bytes, after);
+            copy_through_cache(to, from, stretch.bytes, after);
     }
     if (job.past_cache)
         finish_past_cache();
 }
 
-/// The plan itself has been checked; here it must fit to the pools that it is bound to.
+/// The plan itself was checked earlier; this checks that it fits the job's pools.
 caf::error check(const start_copy& message) {
     auto invalid = [&](const char* why) {
         return make_error(errc::plan_invalid, "transfer " + to_string(message.id) + ": " + why);
@@ -47,7 +47,7 @@ caf::error check(const start_copy& message) {
             return invalid("a part without a template");
         if (part.source_pool >= message.job.source_pools.size()
             || part.target_pool >= message.job.target_pools.size())
-            return invalid("a part of a pool that has no address");
+            return invalid("a part names a pool that has no address");
     }
     return {};
 }
@@ -86,7 +86,7 @@ void copy_io_state::on_step(const copy_step&) {
     stepping_ = false;
     if (transfers_.empty())
         return;
-    ask_for_step(); // first, so that nothing that fails below can stop the others
+    ask_for_step(); // first, so that a failure below does not stop the other transfers
     auto turn = std::move(transfers_.front());
     transfers_.pop_front();
     try {

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// Host copies on a thread of their own, a piece at a time: transfers take turns by bytes, and
-// cancels and new transfers are heard between two pieces.
+// Host copies on their own thread, one piece at a time: transfers take turns by bytes, and cancels
+// and new transfers are handled between pieces.
 #pragma once
 
 #include "messages/limits.hpp"
-#include "messages/local/local_messages.hpp"
+#include "messages/local/copies.hpp"
+#include "messages/values/copy_plan.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/values/time.hpp"
+#include "messages/wire/header.hpp"
 #include "transport/loop/resident.hpp"
 #include "transport/planner/plan_expand.hpp"
 
@@ -12,11 +16,6 @@
 #include <vector>
 
 namespace kvferry {
-
-/// What copy_io tells itself beside what every copy actor understands.
-using stepping_copy_actor = copy_actor::extend<
-    // Copy the next piece.
-    caf::result<void>(copy_step)>;
 
 class copy_io_state {
 public:
@@ -55,14 +54,15 @@ private:
     dependencies with_;
     /// In turn: the front one gets the next piece.
     std::deque<transfer> transfers_;
-    /// A copy_step is on its way; there is never more than one.
+    /// A copy_step is under way; there is never more than one.
     bool stepping_ = false;
 };
 
-/// A copy actor at a place: a loop of its own, or CAF's scheduler.
+/// Spawns a copy actor at a place: a loop of its own, or CAF's scheduler.
 copy_actor spawn_copy_io(caf::actor_system&, placement, copy_io_state::dependencies);
 
-/// The whole job at once, on the caller's thread: for jobs of limits::inline_copy_bytes_max.
+/// Copies the whole job at once, on the caller's thread; for jobs up to
+/// limits::inline_copy_bytes_max.
 void copy_now(const copy_job&);
 
 } // namespace kvferry

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Puts the frames of each stream back into order: UCX promises none between messages of different
-// sizes or lanes.
+// Puts the frames of each stream back into order: UCX does not keep the order of messages of
+// different sizes or on different lanes.
 #pragma once
 
 #include <caf/byte_buffer.hpp>
@@ -13,14 +13,14 @@
 
 namespace kvferry {
 
-/// Remembers a bounded number of streams; the one that was silent longest is forgotten first.
+/// Remembers a bounded number of streams; forgets the one that was silent longest first.
 class frame_order {
 public:
     explicit frame_order(std::size_t streams_max = 16384, std::size_t held_max = 4096)
         : streams_max_(streams_max), held_max_(held_max) {}
 
-    /// Appends to `ready` what may be handed on now. False: the frame came twice, or too many
-    /// wait for a missing one; it is dropped.
+    /// Appends to `ready` the frames that are next in order. False: the frame is a duplicate, or
+    /// too many frames wait for a missing one; it is dropped.
     bool accept(std::uint64_t stream, std::uint64_t sequence, caf::byte_buffer frame,
                 std::vector<caf::byte_buffer>& ready) {
         auto& x = find(stream);

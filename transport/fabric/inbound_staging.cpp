@@ -2,7 +2,7 @@
 // Chunks go from free to granted to filled to scattered and back; turns are taken chunk by chunk.
 #include "transport/fabric/inbound_staging.hpp"
 
-#include "messages/local/type_ids.hpp"
+#include "messages/type_ids.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -17,13 +17,13 @@ namespace {
 /// Devices copy whole words where all addresses allow it.
 constexpr std::uint64_t word_bytes = 16;
 
-/// Stretches of a writer's own memory that are scattered together.
+/// At most this many stretches of a writer's own memory go into one scatter.
 constexpr std::size_t referred_max = 65536;
 
 caf::error not_granted(std::size_t count) {
     return make_error(errc::transfer_failed,
                       std::to_string(count)
-                          + " bytes for memory on a device were not granted, or are given up");
+                          + " bytes for memory on a device were not granted, or were given up");
 }
 
 } // namespace
@@ -42,32 +42,32 @@ void inbound_staging::remove_region(region_id id) {
         return;
     auto& from = *found->second;
     regions_.erase(found);
-    for (auto it = accounts_.begin(); it != accounts_.end();) {
-        const auto now = it++;
-        if (now->first.second != id)
+    for (auto next = accounts_.begin(); next != accounts_.end();) {
+        const auto it = next++;
+        if (it->first.second != id)
             continue;
-        grants_.push_back({now->first.first, id, 0,
+        grants_.push_back({it->first.first, id, 0,
                            make_error(errc::transfer_failed, "the region is taken back")});
-        drop(now);
+        drop(it);
     }
     grant(from);
 }
 
 void inbound_staging::pinned(std::byte* staging, const caf::error& problem) {
-    auto& now = pools_.at(staging);
-    for (std::size_t at = 0; !problem && at + chunk_bytes_ <= now.staging.size();
+    auto& pool = pools_.at(staging);
+    for (std::size_t at = 0; !problem && at + chunk_bytes_ <= pool.staging.size();
          at += chunk_bytes_)
-        now.free.push_back(now.staging.data() + at);
+        pool.free.push_back(pool.staging.data() + at);
     if (problem)
-        now.broken = add_context(problem, "staging memory of the target's device");
-    else if (now.free.empty())
-        now.broken = make_error(errc::limit_exceeded,
-                                std::to_string(now.staging.size())
-                                    + " bytes of staging memory at the target are less than one "
-                                      "chunk of "
-                                    + std::to_string(chunk_bytes_));
-    now.usable = true;
-    grant(now);
+        pool.broken = add_context(problem, "staging memory of the target's device");
+    else if (pool.free.empty())
+        pool.broken = make_error(errc::limit_exceeded,
+                                 std::to_string(pool.staging.size())
+                                     + " bytes of staging memory at the target are less than one "
+                                       "chunk of "
+                                     + std::to_string(chunk_bytes_));
+    pool.usable = true;
+    grant(pool);
 }
 
 // -- credit -------------------------------------------------------------------------------------
@@ -84,38 +84,39 @@ void inbound_staging::ask(put_key put, region_id region, std::uint64_t bytes,
     }
     auto& from = *found->second;
     const account_key key{put, region};
-    auto& now = accounts_[key];
-    if (source_region && now.offered == 0) {
-        now.offered = bytes;
+    auto& account = accounts_[key];
+    if (source_region && account.offered == 0) {
+        account.offered = bytes;
         offers_.push_back({put, region, *source_region, from.staging.data()});
     } else {
-        queue(from, key, now, bytes);
+        queue(from, key, account, bytes);
     }
 }
 
-/// What the put has offered may be over by then.
+/// The put may have ended since it made the offer; then the answer is ignored.
 void inbound_staging::answer_offer(const staging_offer& offer,
                                    std::optional<readable_memory> source) {
     const account_key key{offer.put, offer.region};
     auto found = accounts_.find(key);
     if (found == accounts_.end() || found->second.offered == 0)
         return;
-    auto& now = found->second;
-    const auto bytes = std::exchange(now.offered, 0);
+    auto& account = found->second;
+    const auto bytes = std::exchange(account.offered, 0);
     if (!source)
-        return queue(*regions_.at(offer.region), key, now, bytes);
-    scatter_referred(key, now); // of another memory
-    now.source = std::move(source);
-    now.referred.base = now.source->base;
+        return queue(*regions_.at(offer.region), key, account, bytes);
+    scatter_referred(key, account); // stretches of the source before this one
+    account.source = std::move(source);
+    account.referred.base = account.source->base;
     grants_.push_back({offer.put, offer.region, bytes, {}, true});
 }
 
-void inbound_staging::queue(pool& from, account_key key, account& now, std::uint64_t bytes) {
+void inbound_staging::queue(pool& from, account_key key, account& account, std::uint64_t bytes) {
     if (!std::exchange(from.asked_for, true))
         unpinned_.push_back(from.staging);
-    if (now.ungranted == 0)
+    if (account.ungranted == 0)
         from.turns.push_back(key);
-    now.ungranted += std::min(bytes, std::numeric_limits<std::uint64_t>::max() - now.ungranted);
+    account.ungranted +=
+        std::min(bytes, std::numeric_limits<std::uint64_t>::max() - account.ungranted);
     grant(from);
 }
 
@@ -126,13 +127,13 @@ void inbound_staging::grant(pool& from) {
     while (from.usable && !from.free.empty() && !from.turns.empty()) {
         const auto key = from.turns.front();
         from.turns.pop_front();
-        auto& now = accounts_.at(key);
-        const auto bytes = std::min<std::uint64_t>(now.ungranted, chunk_bytes_);
-        now.chunks.push_back({from.free.back(), bytes, 0, {}});
-        now.moved = true;
+        auto& account = accounts_.at(key);
+        const auto bytes = std::min<std::uint64_t>(account.ungranted, chunk_bytes_);
+        account.chunks.push_back({from.free.back(), bytes, 0, {}});
+        account.moved = true;
         from.free.pop_back();
         grants_.push_back({key.first, key.second, bytes, {}});
-        if (now.ungranted -= bytes; now.ungranted > 0)
+        if (account.ungranted -= bytes; account.ungranted > 0)
             from.turns.push_back(key);
     }
 }
@@ -152,18 +153,18 @@ bool inbound_staging::has_waiting() const {
 }
 
 void inbound_staging::reclaim() {
-    for (auto it = accounts_.begin(); it != accounts_.end();) {
-        const auto now = it++;
-        auto& from = *regions_.at(now->first.second);
-        if (now->second.chunks.empty() || from.turns.empty()
-            || std::exchange(now->second.moved, false))
+    for (auto next = accounts_.begin(); next != accounts_.end();) {
+        const auto it = next++;
+        auto& from = *regions_.at(it->first.second);
+        if (it->second.chunks.empty() || from.turns.empty()
+            || std::exchange(it->second.moved, false))
             continue;
-        grants_.push_back({now->first.first, now->first.second, 0,
+        grants_.push_back({it->first.first, it->first.second, 0,
                            make_error(errc::deadline_exceeded,
                                       "it was given staging memory that others wait for, and sent "
                                       "nothing for "
                                           + std::to_string(credit_idle_max.count()) + " s")});
-        drop(now);
+        drop(it);
         grant(from);
     }
 }
@@ -175,13 +176,13 @@ caf::error inbound_staging::place(put_key put, region_id region, std::uint64_t a
     auto found = accounts_.find({put, region});
     if (found == accounts_.end())
         return not_granted(count);
-    auto& now = found->second;
-    now.moved = true;
+    auto& account = found->second;
+    account.moved = true;
     const auto* from = static_cast<const std::byte*>(bytes);
     while (count > 0) {
-        if (now.chunks.empty())
+        if (account.chunks.empty())
             return not_granted(count);
-        auto& to = now.chunks.front();
+        auto& to = account.chunks.front();
         const auto fit = std::min<std::uint64_t>(count, to.granted - to.filled);
         std::memcpy(to.base + to.filled, from, fit);
         append(to, {address, to.filled, fit});
@@ -191,7 +192,7 @@ caf::error inbound_staging::place(put_key put, region_id region, std::uint64_t a
         if (to.filled < to.granted)
             continue;
         start_scatter(found->first, to);
-        now.chunks.pop_front();
+        account.chunks.pop_front();
     }
     erase_if_over(found);
     return {};
@@ -202,14 +203,15 @@ caf::error inbound_staging::refer(put_key put, region_id region, std::uint64_t a
     auto found = accounts_.find({put, region});
     if (found == accounts_.end() || !found->second.source)
         return not_granted(bytes);
-    auto& now = found->second;
-    if (offset > now.source->bytes || bytes > now.source->bytes - offset)
+    auto& account = found->second;
+    if (offset > account.source->bytes || bytes > account.source->bytes - offset)
         return make_error(errc::plan_invalid, std::to_string(bytes) + " bytes at "
                                                   + std::to_string(offset)
                                                   + " are outside the writer's shared memory");
-    append(now.referred, {address, offset, bytes});
-    if (now.referred.filled >= chunk_bytes_ || now.referred.stretches.size() >= referred_max)
-        scatter_referred(found->first, now);
+    append(account.referred, {address, offset, bytes});
+    if (account.referred.filled >= chunk_bytes_
+        || account.referred.stretches.size() >= referred_max)
+        scatter_referred(found->first, account);
     return {};
 }
 
@@ -228,12 +230,13 @@ void inbound_staging::append(chunk& to, stretch x) {
     to.filled += x.bytes;
 }
 
-void inbound_staging::scatter_referred(account_key key, account& now) {
-    if (now.referred.filled > 0)
-        start_scatter(key, std::exchange(now.referred, {now.source->base, 0, 0, {}}), &*now.source);
+void inbound_staging::scatter_referred(account_key key, account& account) {
+    if (account.referred.filled > 0)
+        start_scatter(key, std::exchange(account.referred, {account.source->base, 0, 0, {}}),
+                      &*account.source);
 }
 
-/// `source`: it is that memory of the writer, not a chunk of ours.
+/// With `source`, `full` lists stretches of that memory of the writer; without, of a chunk of ours.
 void inbound_staging::start_scatter(account_key key, const chunk& full,
                                     const readable_memory* source) {
     const auto number = ++last_scatter_;
@@ -245,8 +248,8 @@ void inbound_staging::start_scatter(account_key key, const chunk& full,
     scatters_.push_back({number, from->staging.data(), std::move(job)});
 }
 
-/// One part for all stretches of a length: a list of pairs of slots, which is short. Slots are
-/// single words, or bytes when not everything lies on words.
+/// One part for all stretches of one length, which keeps the lists of slot pairs short. A slot is
+/// one word, or one byte unless every stretch is aligned to words.
 copy_job inbound_staging::scatter_job(const chunk& full) {
     auto bits = reinterpret_cast<std::uint64_t>(full.base);
     for (const auto& x : full.stretches)
@@ -254,7 +257,7 @@ copy_job inbound_staging::scatter_job(const chunk& full) {
     const auto unit = bits % word_bytes == 0 ? word_bytes : 1;
     auto plan = std::make_shared<copy_plan>();
     copy_job result{nullptr, {{reinterpret_cast<std::uint64_t>(full.base), unit, 0}}, {}, {}};
-    // Slot numbers have 32 bits: a pool for each window that they can name.
+    // Slot numbers have 32 bits: one pool for each window of 2^32 slots.
     std::map<std::uint64_t, std::uint32_t> pool_of;
     std::map<std::pair<std::uint64_t, std::uint64_t>, std::size_t> part_of;
     for (const auto& x : full.stretches) {
@@ -283,28 +286,28 @@ copy_job inbound_staging::scatter_job(const chunk& full) {
 // -- ends ---------------------------------------------------------------------------------------
 
 void inbound_staging::abandon(put_key put) {
-    for (auto it = accounts_.lower_bound({put, region_id{0}});
-         it != accounts_.end() && it->first.first == put;) {
-        const auto now = it++;
-        auto& from = *regions_.at(now->first.second);
-        drop(now);
+    for (auto next = accounts_.lower_bound({put, region_id{0}});
+         next != accounts_.end() && next->first.first == put;) {
+        const auto it = next++;
+        auto& from = *regions_.at(it->first.second);
+        drop(it);
         grant(from);
     }
 }
 
 void inbound_staging::erase_if_over(std::map<account_key, account>::iterator it) {
-    const auto& now = it->second;
-    if (now.chunks.empty() && now.ungranted == 0 && now.offered == 0 && !now.source)
+    const auto& account = it->second;
+    if (account.chunks.empty() && account.ungranted == 0 && account.offered == 0 && !account.source)
         accounts_.erase(it);
 }
 
-/// Its chunks are free: nobody but place() writes into them.
+/// Its chunks are free at once: only place() writes into them.
 void inbound_staging::drop(std::map<account_key, account>::iterator it) {
     for (auto& [memory, from] : pools_)
         std::erase(from.turns, it->first);
-    for (const auto& now : it->second.chunks) {
-        auto owner = std::prev(pools_.upper_bound(now.base));
-        owner->second.free.push_back(now.base);
+    for (const auto& held : it->second.chunks) {
+        auto owner = std::prev(pools_.upper_bound(held.base));
+        owner->second.free.push_back(held.base);
     }
     accounts_.erase(it);
 }
@@ -313,20 +316,20 @@ inbound_staging::ended_scatter inbound_staging::scattered(std::uint64_t number, 
     auto found = running_.find(number);
     if (found == running_.end())
         return {};
-    const auto now = found->second;
+    const auto ended = found->second;
     if (in_doubt) {
         found->second.in_doubt = true;
-        const auto chunks = now.from->staging.size() / chunk_bytes_;
-        if (now.base && ++now.from->lost == chunks)
-            now.from->broken = make_error(errc::transfer_failed,
-                                          "all staging memory of the target's device is in doubt");
+        const auto chunks = ended.from->staging.size() / chunk_bytes_;
+        if (ended.base && ++ended.from->lost == chunks)
+            ended.from->broken = make_error(
+                errc::transfer_failed, "all staging memory of the target's device is in doubt");
     } else {
-        if (now.base)
-            now.from->free.push_back(now.base);
+        if (ended.base)
+            ended.from->free.push_back(ended.base);
         running_.erase(found);
     }
-    grant(*now.from);
-    return {now.put, in_doubt};
+    grant(*ended.from);
+    return {ended.put, in_doubt};
 }
 
 bool inbound_staging::is_busy(put_key put) const {

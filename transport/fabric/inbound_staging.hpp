@@ -2,12 +2,13 @@
 // The target's half of puts into memory on a device: bytes are collected in chunks of pinned host
 // memory, and each chunk that is full is handed to the device, which scatters it. Pure.
 //
-// A writer asks before it sends; chunks are granted in turn, so that memory is bounded by the
-// target whoever writes. Only place() writes into a chunk, on the thread of its owner: one that its
-// writer has given up is free at once, one that the device reads when the device has said so.
+// A writer asks before it sends. Chunks are granted in turn, so that the target bounds its memory
+// however many writers there are. Only place() writes into a chunk, on the owner's thread. So a
+// chunk is free as soon as its writer has given up; a chunk that the device reads is free when the
+// device reports the end.
 //
-// A writer of the same machine may offer to leave its bytes in memory that this process has mapped.
-// If the device can read that memory, the bytes are scattered from there and take no chunk.
+// A writer on the same machine may offer to leave its bytes in memory that this process has mapped.
+// If the device can read that memory, the bytes are scattered from there and need no chunk.
 #pragma once
 
 #include "messages/errors.hpp"
@@ -27,48 +28,48 @@
 
 namespace kvferry {
 
-/// In the number of every copy that scatters. Sessions number their transfers below these bits,
-/// staged puts their pieces with the first one alone.
+/// Set in the transfer id of every scatter. Sessions number their transfers below these bits;
+/// pieces of staged puts have only the upper bit.
 inline constexpr std::uint64_t scatter_bits = std::uint64_t{3} << 62;
 
-/// For so long a writer may keep a chunk that others wait for, and send nothing: it is frozen, or
-/// gone without a word.
+/// How long a writer may keep a chunk that others wait for without sending anything: it is frozen,
+/// or has died unnoticed.
 inline constexpr std::chrono::seconds credit_idle_max{5};
 
-/// A put of a writer: its incarnation and its number of the put.
+/// Names one put: the writer's incarnation, and the writer's number of the put.
 using put_key = std::pair<std::uint64_t, std::uint64_t>;
 
-/// Bytes that the writer may send now; or the reason why it never may.
+/// Bytes that the writer may send now, or the reason why the put is refused.
 struct staging_grant {
     put_key put;
     region_id region;
     std::uint64_t bytes = 0;
     caf::error refused = {};
-    /// Not sent: told where they lie.
+    /// The writer does not send these bytes, but tells where they lie.
     bool by_reference = false;
 };
 
-/// A put would leave its bytes where the device may read them: answer_offer().
+/// A put offers to leave its bytes where the device may read them; answer with answer_offer().
 struct staging_offer {
     put_key put;
     region_id region;
-    /// As the writer numbers its shared memory.
+    /// Index of the shared memory among the writer's regions.
     std::uint32_t source_region = 0;
     std::byte* staging = nullptr;
 };
 
-/// Memory of a writer, as the device reads it.
+/// Memory of a writer, at the address under which the device reads it.
 struct readable_memory {
     std::byte* base = nullptr;
     std::uint64_t bytes = 0;
-    /// Held by every scatter out of it.
+    /// Keeps the memory mapped; every scatter out of it holds this too.
     std::shared_ptr<const void> mapping;
 };
 
-/// Out of a full chunk, or the writer's own memory, to where the bytes belong.
+/// A copy from a full chunk, or from the writer's own memory, to where the bytes belong.
 struct staging_scatter {
     std::uint64_t number = 0;
-    /// The staging memory of the device that is to do it.
+    /// Staging memory of the device that runs the copy; identifies the device.
     std::byte* staging = nullptr;
     copy_job job;
 };
@@ -77,64 +78,64 @@ class inbound_staging {
 public:
     explicit inbound_staging(std::size_t chunk_bytes) : chunk_bytes_(chunk_bytes) {}
 
-    /// A region on the device that this staging memory belongs to. Nothing is granted before
-    /// pinned() was told of that memory.
+    /// Adds a region on the device that this staging memory belongs to. Nothing is granted before
+    /// pinned() was called for that memory.
     void add_region(region_id, std::span<std::byte> staging);
     void remove_region(region_id);
     bool has_region(region_id id) const { return regions_.contains(id); }
 
-    /// Staging memory that somebody asks for for the first time: it has to be pinned.
+    /// Staging memory that a put needs for the first time; the caller must have it pinned.
     std::vector<std::span<std::byte>> take_unpinned() { return std::exchange(unpinned_, {}); }
 
-    /// The device addresses that memory from now on, or never will.
+    /// Reports the result of pinning: the device can address that memory, or never will.
     void pinned(std::byte* staging, const caf::error&);
 
-    /// The put is about to send so many bytes to a region. With a source region, it offers to leave
+    /// The put wants to send `bytes` bytes to a region. With a source region, it offers to leave
     /// them there.
     void ask(put_key, region_id, std::uint64_t bytes,
              std::optional<std::uint32_t> source_region = {});
 
     std::vector<staging_offer> take_offers() { return std::exchange(offers_, {}); }
 
-    /// Without memory the put sends its bytes.
+    /// Without `readable_memory` the put has to send its bytes.
     void answer_offer(const staging_offer&, std::optional<readable_memory>);
 
-    /// Takes bytes that have arrived for an address in a region. An error: they were not granted.
+    /// Takes bytes that have arrived for an address in a region. Fails when they were not granted.
     caf::error place(put_key, region_id, std::uint64_t address, const void* bytes,
                      std::size_t count);
 
-    /// Takes note of bytes for an address in a region that lie `offset` into the memory that was
-    /// accepted. An error: there is none, or they lie outside.
+    /// Notes that bytes for an address in a region lie `offset` bytes into the accepted memory.
+    /// Fails when no memory was accepted, or the bytes lie outside it.
     caf::error refer(put_key, region_id, std::uint64_t address, std::uint64_t offset,
                      std::uint64_t bytes);
 
-    /// The put has told of all its bytes.
+    /// The put has sent, or referred to, all its bytes.
     void complete(put_key);
 
-    /// Puts wait for a chunk: look after it.
+    /// True while puts wait for a chunk; then reclaim() must be called regularly.
     bool has_waiting() const;
 
-    /// To be called every credit_idle_max while puts wait: those that have sent nothing since the
-    /// last call, and keep chunks from the others, are given up.
+    /// To be called every credit_idle_max while puts wait. Gives up puts that keep chunks from
+    /// others and have sent nothing since the last call.
     void reclaim();
 
-    /// Nothing more of the put is taken, and what the device has not been given yet is dropped.
+    /// Accepts nothing more of the put, and drops what was not handed to the device yet.
     void abandon(put_key);
 
-    /// Everything that has happened since the last call.
+    /// What has come up since the last call.
     std::vector<staging_grant> take_grants() { return std::exchange(grants_, {}); }
     std::vector<staging_scatter> take_scatters() { return std::exchange(scatters_, {}); }
 
-    /// What a scatter was for, and whether the device may still be at it.
+    /// The put that a scatter belonged to, and whether the device may still be copying.
     struct ended_scatter {
         put_key put;
         bool in_doubt = false;
     };
     ended_scatter scattered(std::uint64_t number, bool in_doubt);
 
-    /// Scatters that have not ended.
+    /// Whether scatters of the put are running; those in doubt do not count.
     bool is_busy(put_key) const;
-    /// The same, those in doubt included.
+    /// Whether scatters are running or in doubt.
     bool is_busy(incarnation writer) const;
     bool is_busy(region_id) const;
 
@@ -158,12 +159,12 @@ private:
     struct account {
         std::uint64_t ungranted = 0;
         std::deque<chunk> chunks;
-        /// While an offer has no answer.
+        /// Bytes offered by reference, until answer_offer().
         std::uint64_t offered = 0;
         std::optional<readable_memory> source;
-        /// What the put has told of that memory, and no scatter has been made of.
+        /// Stretches of that memory that the put has referred to and that are not scattered yet.
         chunk referred;
-        /// It has got or sent something since the last reclaim().
+        /// It was granted or has sent something since the last reclaim().
         bool moved = true;
     };
     struct pool {
@@ -179,7 +180,7 @@ private:
         put_key put;
         region_id region;
         pool* from = nullptr;
-        /// None when it reads the writer's memory.
+        /// Null when the scatter reads the writer's memory.
         std::byte* base = nullptr;
         bool in_doubt = false;
     };
@@ -195,7 +196,7 @@ private:
     static copy_job scatter_job(const chunk&);
 
     std::size_t chunk_bytes_;
-    /// By the first byte of their memory.
+    /// Keyed by the first byte of the staging memory.
     std::map<std::byte*, pool> pools_;
     std::map<region_id, pool*> regions_;
     std::map<account_key, account> accounts_;

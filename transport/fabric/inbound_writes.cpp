@@ -37,7 +37,7 @@ inbound_writes::find_region(std::uint64_t sender, std::uint64_t id, std::uint64_
     auto found = regions_.find(region_id{id});
     if (found == regions_.end() || found->second.secret != secret)
         return make_error(errc::transfer_failed,
-                          "its access key is for no region that is registered "
+                          "its access key names a region that is not registered "
                           "here (any more): ask for the peer's regions again");
     return &found->second;
 }
@@ -61,7 +61,7 @@ inbound_writes::put_state& inbound_writes::find(std::uint64_t sender, std::uint6
     const put_key key{sender, put};
     if (auto found = puts_.find(key); found != puts_.end())
         return found->second;
-    if (puts_.size() >= puts_max_) { // what a lost link left behind is the oldest
+    if (puts_.size() >= puts_max_) { // the oldest put is likely a leftover of a lost link
         auto oldest =
             std::min_element(puts_.begin(), puts_.end(), [](const auto& a, const auto& b) {
                 return a.second.born < b.second.born;
@@ -172,7 +172,7 @@ void inbound_writes::lost(incarnation writer) {
 
 // -- ends ---------------------------------------------------------------------------------------
 
-/// What was granted and not sent by then is given up: the writer has stopped before its end.
+/// The writer has posted all its pieces, so credit that it did not use is taken back.
 void inbound_writes::finish_if_complete(put_key key) {
     auto found = puts_.find(key);
     auto& put = found->second;

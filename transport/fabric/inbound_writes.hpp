@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// The target's half of puts by message: the regions that may be written, and how far each put is.
+// The target's half of puts by message: the regions that may be written, and the progress of each
+// put.
 //
-// Every byte that a peer writes here is copied by place(), on the loop's thread, after its key and
-// its bounds have been checked. So nobody writes while the loop does something else, and a writer
-// that is fenced never writes again, whatever of it is still on its way. What is for memory on a
-// device is placed in staging memory, and its put is complete when the device has scattered it.
+// place() copies every byte that a peer writes here, on the loop's thread, after checking key and
+// bounds. So nothing is written while the loop does something else, and a fenced writer never
+// writes again, even when messages of it still arrive. Bytes for memory on a device are placed in
+// staging memory; such a put is complete when the device has scattered them.
 #pragma once
 
 #include "messages/errors.hpp"
 #include "messages/limits.hpp"
-#include "messages/local/local_messages.hpp"
+#include "messages/local/copies.hpp"
 #include "messages/values/ids.hpp"
+#include "messages/values/rank_info.hpp"
 #include "messages/wire/codec.hpp"
+#include "messages/wire/protocol.hpp"
 #include "transport/fabric/inbound_staging.hpp"
 #include "transport/fabric/ucx_wire.hpp"
 
@@ -43,30 +46,30 @@ struct granted_credit {
     /// Fabric address of the writer.
     byte_buffer return_address;
     std::uint64_t bytes = 0;
-    /// Why it never may.
+    /// Why the put is refused; none when bytes were granted.
     caf::error refused;
     bool by_reference = false;
 };
 
 class inbound_writes {
 public:
-    /// Puts that are remembered at a time; beyond that the oldest one is forgotten.
+    /// `puts_max`: puts remembered at a time; beyond that the oldest one is forgotten.
     explicit inbound_writes(std::size_t puts_max = 65536,
                             std::size_t chunk_bytes = limits{}.staging_piece_bytes_max)
         : staging_(chunk_bytes), puts_max_(puts_max) {}
 
-    /// `secret` is what a writer must show. With staging memory the region lies on the device that
-    /// this memory belongs to.
+    /// A writer must show `secret`. With staging memory the region lies on the device that this
+    /// memory belongs to.
     void allow(region_id, std::byte* base, std::uint64_t bytes, std::uint64_t secret,
                std::span<std::byte> staging = {});
 
     /// False: no such region.
     bool forbid(region_id);
 
-    /// Copies a piece to its place, or remembers why not.
+    /// Copies a piece to its place, or remembers why it was refused.
     void place(const write_head&, const void* bytes, std::size_t count);
 
-    /// Takes note of a piece that the device reads where the writer has it.
+    /// Notes a piece that the device reads from the writer's memory.
     void refer(const refer_head&, byte_view stretches);
 
     /// The writer has posted its last piece.
@@ -75,23 +78,23 @@ public:
     /// The writer is about to send bytes for memory on a device.
     void ask(const credit_ask_head&, byte_buffer return_address);
 
-    /// Credit that has come up since the last call.
+    /// Grants and refusals of credit since the last call.
     std::vector<granted_credit> take_granted();
 
     /// A scatter of staging() has ended.
     void scattered(std::uint64_t number, const transfer_done&);
 
-    /// The link to a writer has failed: what it was granted goes to others.
+    /// The link to a writer has failed: its unused credit goes to others.
     void lost(incarnation writer);
 
-    /// What has to be pinned and scattered.
+    /// The part for memory on devices; the fabric serves what it asks for (staging_service).
     inbound_staging& staging() { return staging_; }
 
     /// Puts that have become complete since the last call.
     std::vector<finished_writes> take_finished();
 
-    /// The writer's process has ended: nothing of it is copied any more, for good, whatever is
-    /// still on its way. Kept for the last 4096 writers.
+    /// The writer's process has ended: copies nothing of it any more, not even messages that still
+    /// arrive. Kept for the last 4096 writers.
     void fence(incarnation writer);
     bool is_fenced(incarnation writer) const { return fenced_.contains(writer); }
 

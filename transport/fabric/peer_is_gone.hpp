@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a fabric answers whoever opens an endpoint to a process that has ended (drain_fabric).
+// The error for opening an endpoint to a process that has ended (drain_fabric).
 #pragma once
 
 #include "messages/errors.hpp"

@@ -14,7 +14,7 @@ caf::error invalid(std::size_t part, const std::string& why) {
     return make_error(errc::plan_invalid, "part " + std::to_string(part) + " of a put " + why);
 }
 
-/// Numbers that came from a peer are multiplied and added: false instead of a wrap around.
+/// a * b + plus, for numbers that came from a peer. False when the result would wrap around.
 bool multiply_add(std::uint64_t a, std::uint64_t b, std::uint64_t plus, std::uint64_t& result) {
     std::uint64_t product = 0;
     return !__builtin_mul_overflow(a, b, &product)

@@ -10,18 +10,18 @@
 
 namespace kvferry {
 
-/// A region as a target of puts.
+/// Where a region lies in its owner's memory.
 struct target_region {
     std::uint64_t base_address = 0;
     std::uint64_t bytes = 0;
 };
 
-/// The region behind pool_base::region, or why it cannot be written.
+/// Looks up the region named by pool_base::region, or says why it cannot be written.
 using find_target_region = std::function<caf::expected<target_region>(std::uint32_t region)>;
 
 /// plan_invalid when the job's parts, pools and templates do not fit together or a target stretch
-/// lies outside its region; else what the region's look-up said. Costs a look at each run of a
-/// template and at each slot, not at each stretch.
+/// lies outside its region; otherwise the error of `find_target_region`. The cost grows with runs
+/// per template and with slots, not with stretches.
 caf::error check_put(const copy_job&, const find_target_region&);
 
 /// Each region that the job writes, once, in order of first use.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Neighbouring parts of one region are asked for together.
+// Credit is asked for once for neighbouring parts of one region.
 #include "transport/fabric/put_credit.hpp"
 
 #include <algorithm>
@@ -36,11 +36,11 @@ std::uint64_t put_credit::room(std::uint64_t bytes_max) const {
 }
 
 void put_credit::posted(std::uint64_t bytes) {
-    auto& now = stages_.front();
-    now.left.bytes -= bytes;
-    if (now.needs_credit)
+    auto& stage = stages_.front();
+    stage.left.bytes -= bytes;
+    if (stage.needs_credit)
         credit_ -= bytes;
-    if (now.left.bytes > 0)
+    if (stage.left.bytes > 0)
         return;
     stages_.pop_front();
     asked_ = by_reference_ = false;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// How far a put may go: what it writes to memory on a device must first be given credit by the
-// target, region by region in the order of the plan. Pure.
+// How far a put may go: the target must grant credit before anything is written to memory on a
+// device, region by region in the order of the plan. Pure.
 #pragma once
 
 #include "messages/values/copy_plan.hpp"
@@ -14,7 +14,7 @@ namespace kvferry {
 
 class put_credit {
 public:
-    /// So many bytes of the put go to this region next.
+    /// The put writes `bytes` bytes to this region next.
     struct demand {
         std::uint32_t region = 0;
         std::uint64_t bytes = 0;
@@ -24,23 +24,23 @@ public:
 
     put_credit() = default;
 
-    /// `needs_credit` tells it of regions by the number in pool_base.
+    /// `needs_credit` says whether a region (by its number in pool_base) takes only granted bytes.
     put_credit(const copy_job&, const std::function<bool(std::uint32_t)>& needs_credit);
 
-    /// What must be asked for before the put can go on; told once. Never a region ahead of the one
-    /// that is being written: whoever holds credit uses it up before it waits for more, so that no
-    /// two puts wait for each other.
+    /// The credit to ask for before the put can go on; returned once. Never for a region ahead of
+    /// the one being written: a put uses up its credit before it waits for more, so that no two
+    /// puts wait for each other.
     std::optional<demand> take_demand();
 
-    /// How many of `bytes_max` bytes may go now; 0: not before more is granted.
+    /// How many bytes, up to `bytes_max`, may be posted now; 0: wait for credit.
     std::uint64_t room(std::uint64_t bytes_max) const;
 
-    /// By reference: the target reads the bytes itself, it needs to be told where they lie.
+    /// By reference: the target reads the bytes itself and only needs to know where they lie.
     void granted(std::uint64_t bytes, bool by_reference = false) {
         credit_ += bytes;
         by_reference_ = by_reference;
     }
-    /// How the present region's bytes go.
+    /// Whether the target reads the current region's bytes itself.
     bool by_reference() const { return by_reference_; }
     void posted(std::uint64_t bytes);
 
@@ -55,7 +55,7 @@ private:
 
     std::deque<stage> stages_;
     std::uint64_t credit_ = 0;
-    /// For the first stage.
+    /// Of the first stage.
     bool asked_ = false;
     bool by_reference_ = false;
     bool has_asked_ = false;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bytes with a label and a checksum, so that what came over the wire damaged or from another kind
-// of fabric is refused before a library walks through it. No protection against forgery.
+// Bytes with a label and a checksum. Damaged bytes, and bytes from another kind of fabric, are
+// refused before a library parses them. No protection against forgery.
 #pragma once
 
 #include "messages/errors.hpp"
@@ -26,7 +26,7 @@ inline std::uint64_t checksum(const void* data, std::size_t bytes,
     return sum;
 }
 
-/// `label` says what it is ("ucx access key"); unseal must name the same one.
+/// `label` names the content ("ucx access key"); unseal must be given the same one.
 inline caf::byte_buffer seal(std::string_view label, const void* data, std::size_t bytes) {
     const auto sum = checksum(data, bytes, checksum(label.data(), label.size()));
     caf::byte_buffer result(sizeof sum + bytes);
@@ -35,7 +35,7 @@ inline caf::byte_buffer seal(std::string_view label, const void* data, std::size
     return result;
 }
 
-/// The bytes inside, as a view. invalid_argument when they are not what the label says.
+/// The bytes inside, as a view. invalid_argument when label or checksum do not match.
 inline caf::expected<caf::span<const caf::byte>> unseal(std::string_view label,
                                                         caf::span<const caf::byte> sealed) {
     std::uint64_t sum = 0;

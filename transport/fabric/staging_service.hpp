@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// What inbound_staging needs of devices, asked for by the fabric that owns it: memory is pinned,
-// offers are looked into, scatters are started.
+// What the fabric asks devices to do for inbound_staging: pin memory, map offered memory, run
+// scatters.
 #pragma once
 
-#include "messages/local/local_messages.hpp"
+#include "messages/local/copies.hpp"
+#include "messages/local/devices.hpp"
 #include "messages/trace/handle.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/values/peer_view.hpp"
+#include "messages/values/rank_info.hpp"
 #include "transport/fabric/inbound_staging.hpp"
 
 #include <functional>
@@ -17,17 +21,17 @@
 
 namespace kvferry {
 
-/// Memory of a peer that this process has mapped. A device maps it for itself when a put is first
-/// offered out of it.
+/// Memory of a peer that this process has mapped. A device maps it too when a put first offers
+/// bytes in it.
 struct lent_region {
     mapped_region by_host;
     struct view {
         bool answered = false;
         std::optional<readable_memory> memory;
-        /// For the answer; the first one has asked.
+        /// Offers that wait for the device's answer; the first of them caused the question.
         std::vector<staging_offer> waiting;
     };
-    /// By the staging memory of the device.
+    /// Keyed by the staging memory of the device.
     std::map<std::byte*, view> views = {};
 };
 
@@ -44,7 +48,7 @@ inline lent_regions lend(const std::vector<mapped_region>& mapped) {
 template <class Self>
 class staging_service {
 public:
-    /// What a writer has lent this process; null when it has lent nothing, or is not known.
+    /// Memory that a writer has lent this process; null when it has lent none or is unknown.
     using find_lent = std::function<const lent_regions*(put_key)>;
 
     /// `changed` is called when a device has answered.
@@ -56,7 +60,7 @@ public:
         devices_.emplace(staging.data(), std::move(copier));
     }
 
-    /// Everything that has come up since the last call.
+    /// Passes on everything that has come up since the last call.
     void serve() {
         for (const auto& offer : staging_.take_offers())
             consider(offer);
@@ -98,10 +102,11 @@ private:
         return nullptr;
     }
 
-    /// What a device does not map, whatever the reason, is sent.
+    /// Asks the device to map the region. When it cannot, for whatever reason, puts send their
+    /// bytes.
     void map(const std::shared_ptr<lent_region>& region, std::byte* staging) {
         auto whole = region->by_host;
-        whole.region = 0; // the only one of the question
+        whole.region = 0; // the only region in the question
         map_peer_regions question{
             {}, {memory_region{0, whole.bytes, memory_kind::host_shared, {}, {}}}, {whole}};
         auto answered = [this, region, staging](std::optional<readable_memory> memory) {
@@ -127,7 +132,7 @@ private:
     inbound_staging& staging_;
     find_lent lent_;
     std::function<void()> changed_;
-    /// By the first byte of their staging memory.
+    /// Keyed by the first byte of their staging memory.
     std::map<std::byte*, device_actor> devices_;
 };
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What ucx_io puts beside the payload of its active messages, and into access keys. Numbers are in
-// the order of the machine: both sides of a link run on the same kind of machine.
+// Headers of ucx_io's active messages, and its access keys. Numbers are in the machine's byte
+// order: both sides of a link run on the same kind of machine.
 #pragma once
 
 #include <cstdint>
@@ -28,7 +28,7 @@ enum ucx_message : unsigned {
 
 inline constexpr unsigned ucx_message_count = 7;
 
-/// Frames of one stream are handed on in the order of their numbers, from 0.
+/// Frames of one stream are delivered in the order of their sequence numbers, which start at 0.
 struct frame_head {
     std::uint64_t stream = 0;
     std::uint64_t sequence = 0;
@@ -55,7 +55,7 @@ struct write_end_head {
 /// How a put has ended at its target.
 enum class written_as : std::uint64_t {
     visible = 0,
-    /// Some of it was not written, and nothing of it is under way any more.
+    /// Some of it was not written, and nothing is still being written.
     refused = 1,
     /// The target's device may still be writing.
     in_doubt = 2,
@@ -69,11 +69,11 @@ struct written_head {
     written_as how = written_as::visible;
 };
 
-/// As a source region: the bytes lie in no memory that peers have mapped.
+/// As a source region: the bytes do not lie in memory that peers have mapped.
 inline constexpr std::uint64_t not_shared = ~std::uint64_t{0};
 
-/// So many bytes of a put are about to go to memory on a device: none of them before there is
-/// credit.
+/// Announces that the put will write `bytes` bytes to memory on a device; the writer sends none
+/// before it gets credit.
 struct credit_ask_head {
     /// Incarnation of the writer.
     std::uint64_t sender = 0;
@@ -81,17 +81,17 @@ struct credit_ask_head {
     std::uint64_t region = 0;
     std::uint64_t secret = 0;
     std::uint64_t bytes = 0;
-    /// The writer's shared memory in which they lie, where the target may read them.
+    /// The writer's shared memory that holds the bytes, if the target may read them there.
     std::uint64_t source_region = not_shared;
 };
 
-/// So many bytes more may be sent; none: never, for a reason.
+/// The writer may send `bytes` more bytes. 0: the put is refused, for the reason in the payload.
 struct credit_head {
     /// Incarnation of the target.
     std::uint64_t sender = 0;
     std::uint64_t put = 0;
     std::uint64_t bytes = 0;
-    /// 1: they are not to be sent, the target is told where they lie.
+    /// 1: the writer sends no bytes, but tells the target where they lie.
     std::uint64_t by_reference = 0;
 };
 
@@ -105,18 +105,18 @@ struct refer_head {
 };
 
 struct referred_stretch {
-    /// In the region.
+    /// Address in the target's region.
     std::uint64_t address = 0;
-    /// In the shared memory.
+    /// Offset in the writer's shared memory.
     std::uint64_t offset = 0;
     std::uint64_t bytes = 0;
 };
 
-/// First part of an access key; a packed UCX key follows where the hardware writes.
+/// First part of an access key; a packed UCX key follows when RMA is used.
 struct access_key_head {
     /// The owner's number of the region.
     std::uint64_t region = 0;
-    /// Whoever does not show it does not write.
+    /// Writes that do not carry it are refused.
     std::uint64_t secret = 0;
 };
 

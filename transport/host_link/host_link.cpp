@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Decisions of host_link_io: who may connect, which connection serves which request, what is told.
-#include "transport/host_link/host_link.hpp"
+#include "messages/local/host_link.hpp"
 
+#include "messages/local/copies.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
+#include "transport/host_link/host_link.hpp"
 #include "transport/host_link/host_link_state.hpp"
 #include "transport/host_link/memory_mapping.hpp"
 #include "transport/host_link/process_watch.hpp"
@@ -18,8 +20,8 @@ namespace kvferry {
 
 namespace {
 
-/// Between two tries to connect to a listener whose queue is full, or to accept without
-/// descriptors.
+/// Pause before retrying to connect to a listener whose queue is full, or to accept after running
+/// out of descriptors.
 constexpr std::chrono::milliseconds retry_after{20};
 
 std::string told(std::string_view what, incarnation peer) {
@@ -30,7 +32,7 @@ caf::error late(std::string_view what, incarnation peer) {
     return make_error(errc::deadline_exceeded, told(what, peer) + ": the deadline has passed");
 }
 
-/// The kernel's word on who is there, and a way to see its end.
+/// Asks the kernel who the peer is, and opens a descriptor that shows its end.
 caf::error identify(host_link_connection& connection) {
     auto peer = connection.socket().peer();
     if (!peer)
@@ -71,18 +73,18 @@ std::string host_link_name(incarnation x) {
 }
 
 caf::expected<host_link_actor> spawn_host_link(caf::actor_system& system,
-                                               host_link_dependencies needs) {
-    auto listener = unix_socket::listen(needs.socket_name);
+                                               host_link_dependencies with) {
+    auto listener = unix_socket::listen(with.socket_name);
     if (!listener)
         return std::move(listener.error());
-    const placement where{needs.loop};
+    const placement where{with.loop};
     return spawn_at<host_link_actor, host_link_state>(
-        system, where, std::move(needs), std::make_shared<unix_socket>(std::move(*listener)));
+        system, where, std::move(with), std::make_shared<unix_socket>(std::move(*listener)));
 }
 
-host_link_state::host_link_state(host_link_actor::pointer self, dependencies needs,
+host_link_state::host_link_state(host_link_actor::pointer self, dependencies with,
                                  std::shared_ptr<unix_socket> listener)
-    : self_(self), needs_(std::move(needs)), listener_(std::move(listener)) {}
+    : self_(self), with_(std::move(with)), listener_(std::move(listener)) {}
 
 host_link_actor::behavior_type host_link_state::make_behavior() {
     listen();
@@ -146,7 +148,7 @@ void host_link_state::on_stop(const stop_io&) {
 
 void host_link_state::listen() {
     auto watch =
-        needs_.loop->watch(listener_->fd(), EPOLLIN, [this](std::uint32_t) { on_connection(); });
+        with_.loop->watch(listener_->fd(), EPOLLIN, [this](std::uint32_t) { on_connection(); });
     if (watch)
         listener_watch_ = std::move(*watch);
     else
@@ -157,19 +159,19 @@ void host_link_state::on_connection() {
     auto socket = listener_->accept();
     if (!socket) {
         logger().error("host_link_io: cannot accept: {}", describe(socket.error()));
-        listener_watch_.reset(); // it would stay readable
+        listener_watch_.reset(); // otherwise it stays readable and spins the loop
         self_->run_delayed(retry_after, [this] { listen(); });
         return;
     }
     if (!*socket)
         return;
     auto connection = std::make_shared<host_link_connection>(
-        *needs_.loop, std::move(**socket), false, needs_.bounds.shared_regions_max);
-    if (strangers_.size() >= needs_.bounds.unexpected_host_links_max)
+        *with_.loop, std::move(**socket), false, with_.bounds.shared_regions_max);
+    if (strangers_.size() >= with_.bounds.unexpected_host_links_max)
         return refuse(*connection,
                       make_error(errc::limit_exceeded,
                                  "unexpected_host_links_max = "
-                                     + std::to_string(needs_.bounds.unexpected_host_links_max)
+                                     + std::to_string(with_.bounds.unexpected_host_links_max)
                                      + " connections wait already"));
     auto error = identify(*connection);
     if (!error)
@@ -177,7 +179,7 @@ void host_link_state::on_connection() {
     if (error)
         return refuse(*connection, error);
     auto deadline =
-        self_->run_delayed(needs_.bounds.dial_deadline, [this, weak = std::weak_ptr{connection}] {
+        self_->run_delayed(with_.bounds.dial_deadline, [this, weak = std::weak_ptr{connection}] {
             if (auto late_one = weak.lock())
                 refuse(*late_one, make_error(errc::deadline_exceeded,
                                              late_one->hello.complete()
@@ -193,7 +195,7 @@ void host_link_state::on_packet(host_link_connection& connection, host_link_pack
         return drop(connection, add_context(from_wire(refusal->reason), "refused by the peer"));
     auto& part = std::get<hello_packet>(packet);
     if (connection.hello.complete()) {
-        ++needs_.counters->ignored;
+        ++with_.counters->ignored;
         return;
     }
     auto error = check(connection, part);
@@ -219,9 +221,9 @@ void host_link_state::on_accepted_hello(host_link_connection& connection) {
     if (found == links_.end())
         return;
     auto& link = found->second;
-    if (link.state == phase::expected || (link.state == phase::dialling && peer < needs_.self)) {
+    if (link.state == phase::expected || (link.state == phase::dialling && peer < with_.self)) {
         come_up(peer, connection.shared_from_this());
-    } else if (link.state == phase::up && link.connection->dialled() && peer < needs_.self) {
+    } else if (link.state == phase::up && link.connection->dialled() && peer < with_.self) {
         // Its process and its regions are those that the link knows already.
         link.connection->close();
         link.connection = connection.shared_from_this();
@@ -233,7 +235,7 @@ void host_link_state::on_process_end(incarnation peer) {
     auto found = links_.find(peer);
     if (found == links_.end())
         return;
-    // A descriptor of this process that outlived it may hide the end of the connection.
+    // The connection may not show the end: a leaked copy of the peer's socket can keep it open.
     if (found->second.state != phase::ended)
         end(peer, make_error(errc::peer_gone, told("the process ended of", peer)));
     found = links_.find(peer);
@@ -247,7 +249,7 @@ void host_link_state::on_process_end(incarnation peer) {
 
 // -- steps ----------------------------------------------------------------------------------
 
-/// Serves a link with the newest connection that its peer has made already.
+/// Uses the newest connection that the peer has already made, if there is one.
 bool host_link_state::adopt(incarnation peer) {
     for (auto waiting = strangers_.rbegin(); waiting != strangers_.rend(); ++waiting) {
         if (!waiting->connection->hello.complete() || peer_of(*waiting->connection) != peer)
@@ -270,7 +272,7 @@ void host_link_state::forget_stranger(const host_link_connection& connection) {
 host_link_state::link* host_link_state::begin(incarnation peer, phase state,
                                               const host_link_owner_actor& owner,
                                               std::chrono::milliseconds deadline) {
-    if (peer == needs_.self) {
+    if (peer == with_.self) {
         tell(self_, owner,
              host_link_down{peer,
                             make_error(errc::invalid_argument, "a rank has no link to itself")});
@@ -278,7 +280,7 @@ host_link_state::link* host_link_state::begin(incarnation peer, phase state,
     }
     auto& link = links_[peer];
     if (link.state != phase::ended) {
-        ++needs_.counters->ignored;
+        ++with_.counters->ignored;
         if (link.owner != owner) // the owner itself hears of the link that is there
             tell(self_, owner,
                  host_link_down{peer, make_error(errc::duplicate,
@@ -307,8 +309,8 @@ void host_link_state::connect(incarnation peer) {
         link.again = self_->run_delayed(retry_after, [this, peer] { connect(peer); });
         return;
     }
-    link.connection = std::make_shared<host_link_connection>(
-        *needs_.loop, std::move(**socket), true, needs_.bounds.shared_regions_max);
+    link.connection = std::make_shared<host_link_connection>(*with_.loop, std::move(**socket), true,
+                                                             with_.bounds.shared_regions_max);
     auto error = identify(*link.connection);
     if (!error)
         error = start(*link.connection);
@@ -324,8 +326,8 @@ caf::error host_link_state::start(host_link_connection& connection) {
                                  on_packet(from, std::move(packet), std::move(memfds));
                              },
                              [this](host_link_connection& from, const caf::error& error) {
-                                 // What the peer says must be understood; that it leaves need not
-                                 // be answered.
+                                 // A bad packet is refused with a reason. A closed connection needs
+                                 // no answer.
                                  code_of(error) == errc::link_lost ? drop(from, error)
                                                                    : refuse(from, error);
                              }});
@@ -337,7 +339,7 @@ caf::error host_link_state::send_hello(host_link_connection& connection, incarna
     for (const auto& region : shared_)
         regions.push_back({region.region, region.bytes});
     std::size_t next = 0;
-    for (auto& part : split_hello(needs_.self, peer, token, regions)) {
+    for (auto& part : split_hello(with_.self, peer, token, regions)) {
         std::vector<int> fds;
         for (std::size_t count = part.regions.size(); count > 0; --count)
             fds.push_back(shared_[next++].memfd);
@@ -347,16 +349,15 @@ caf::error host_link_state::send_hello(host_link_connection& connection, incarna
     return {};
 }
 
-/// The hello that a connection needs: for this rank's present self, from whom it should be, with
-/// the right token.
+/// Checks a hello: addressed to this incarnation, from the expected peer, with the right token.
 caf::error host_link_state::check(const host_link_connection& connection,
                                   const hello_packet& hello) const {
-    if (hello.receiver != needs_.self)
-        return make_error(errc::stale_incarnation,
-                          "a hello for incarnation " + to_string(hello.receiver) + ", this rank is "
-                              + to_string(needs_.self));
+    if (hello.receiver != with_.self)
+        return make_error(errc::stale_incarnation, "a hello for incarnation "
+                                                       + to_string(hello.receiver)
+                                                       + ", this rank is " + to_string(with_.self));
     if (!connection.dialled())
-        return hello.token == needs_.token
+        return hello.token == with_.token
                    ? caf::error{}
                    : make_error(errc::foreign_peer,
                                 told("the link token is wrong from", hello.sender));
@@ -367,7 +368,7 @@ caf::error host_link_state::check(const host_link_connection& connection,
                             told("dialled", peer) + " but reached " + to_string(hello.sender));
 }
 
-/// Whom a connection leads to: whom it dialled, or what its hello says.
+/// The peer of a connection: the one it dialled, or the sender of its hello.
 incarnation host_link_state::peer_of(const host_link_connection& connection) const {
     for (const auto& [peer, link] : links_)
         if (link.connection.get() == &connection)
@@ -384,8 +385,8 @@ void host_link_state::come_up(incarnation peer, const connection_ptr& connection
     auto mapped = map_all(connection->hello.regions());
     if (!mapped)
         return refuse(*connection, mapped.error());
-    auto watch = needs_.loop->watch(connection->process.get(), EPOLLIN,
-                                    [this, peer](std::uint32_t) { on_process_end(peer); });
+    auto watch = with_.loop->watch(connection->process.get(), EPOLLIN,
+                                   [this, peer](std::uint32_t) { on_process_end(peer); });
     if (!watch)
         return refuse(*connection, watch.error());
     link.deadline.dispose();
@@ -396,16 +397,16 @@ void host_link_state::come_up(incarnation peer, const connection_ptr& connection
     tell(self_, link.owner, host_link_up{peer, std::move(*mapped), true});
 }
 
-/// Closes a connection whose peer should know why.
+/// Closes a connection after telling the peer why.
 void host_link_state::refuse(host_link_connection& connection, const caf::error& reason) {
-    ++needs_.counters->refused;
+    ++with_.counters->refused;
     logger().warn("host_link_io: a connection is closed: {}", describe(reason));
-    // Best effort: if it cannot be sent, the end of the connection is all that the peer hears.
+    // Best effort: if the refusal cannot be sent, the peer only sees the connection end.
     std::ignore = connection.send(encode(host_link_packet{hello_refusal{to_wire(reason)}}), {});
     drop(connection, reason);
 }
 
-/// Closes a connection; its link, if it has one, is down.
+/// Closes a connection, and ends its link if it has one.
 void host_link_state::drop(host_link_connection& connection, const caf::error& reason) {
     auto alive = connection.weak_from_this().lock();
     connection.close();
@@ -415,7 +416,7 @@ void host_link_state::drop(host_link_connection& connection, const caf::error& r
     forget_stranger(connection);
 }
 
-/// The one end of every dial, expectation and link.
+/// The only way in which dials, expectations and links end.
 void host_link_state::end(incarnation peer, const caf::error& reason) {
     auto& link = links_.at(peer);
     if (link.state == phase::ended)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Watches the socket of a connection; waits for room to send only when there was none.
+// Watches the socket of a connection; watches for room to send only when there was none.
 #include "transport/host_link/host_link_connection.hpp"
 
 #include <exception>
@@ -38,7 +38,7 @@ caf::error host_link_connection::flush() {
         if (!sent) {
             if (code_of(sent.error()) != errc::link_lost)
                 return std::move(sent.error());
-            waiting_.clear(); // receive() hears the end, and what the peer said before it
+            waiting_.clear(); // receive() reports the end, after the packets that came before it
             break;
         }
         if (!*sent)
@@ -66,7 +66,7 @@ void host_link_connection::on_events(std::uint32_t epoll_events) {
 }
 
 void host_link_connection::receive() {
-    // One packet: the watch calls again while there is more, and others get their turn.
+    // One packet per call: the watch calls again while there are more, and others get their turn.
     auto received = socket_.receive();
     switch (received.what) {
     case received_packet::kind::nothing:

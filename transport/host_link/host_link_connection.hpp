@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One same-host connection on a loop: packets in, packets out, the end; decides nothing.
+// One same-host connection on a loop: receives and sends packets and reports the end; decides
+// nothing.
 #pragma once
 
 #include "transport/host_link/host_link_hello.hpp"
@@ -13,13 +14,13 @@
 
 namespace kvferry {
 
-/// Used on the loop's thread only. Its owner may drop it from inside its own callbacks.
+/// Used on the loop's thread only. Its owner may drop it inside its callbacks.
 class host_link_connection : public std::enable_shared_from_this<host_link_connection> {
 public:
-    /// A packet that the codec accepts, with its descriptors.
+    /// Gets a decoded packet with its descriptors.
     using packet_callback =
         std::function<void(host_link_connection&, host_link_packet, std::vector<unique_fd>)>;
-    /// The connection is of no use any more; called once, and nothing after it.
+    /// Called once when the connection has become unusable; no callback follows.
     using end_callback = std::function<void(host_link_connection&, caf::error)>;
 
     struct callbacks {
@@ -30,20 +31,20 @@ public:
     host_link_connection(io_loop& loop, unix_socket socket, bool dialled, std::size_t regions_max)
         : hello(regions_max), loop_(loop), socket_(std::move(socket)), dialled_(dialled) {}
 
-    /// Calls back from now on.
+    /// Starts the callbacks.
     caf::error start(callbacks);
 
-    /// Sends after what was sent before; the descriptors must stay open until it has left.
+    /// Sends after all earlier packets; the descriptors must stay open until the packet is sent.
     caf::error send(byte_buffer packet, std::vector<int> fds);
 
-    /// No callback comes after this one.
+    /// Closes the connection; no callback follows.
     void close() noexcept;
 
     const unix_socket& socket() const noexcept { return socket_; }
-    /// This side has connected; false: it has accepted.
+    /// True: this side has connected; false: it has accepted.
     bool dialled() const noexcept { return dialled_; }
 
-    /// What the peer has said so far, and its pidfd: the owner's to use.
+    /// What the peer has sent so far, and its pidfd; for the owner's use.
     hello_assembly hello;
     unique_fd process;
 

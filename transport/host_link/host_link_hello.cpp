@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Bytes of the hello: big endian, fixed head, then so many regions or one reason.
+// Bytes of the hello: big endian, a fixed head, then a list of regions or one reason.
 #include "transport/host_link/host_link_hello.hpp"
 
 #include "messages/limits.hpp"
@@ -26,7 +26,7 @@ caf::error malformed(std::string text) {
     return make_error(errc::malformed_message, "same-host hello: " + std::move(text));
 }
 
-/// What every packet begins with, in all versions.
+/// Every packet begins with this, in all versions.
 struct packet_head {
     std::uint32_t word = magic;
     std::uint16_t version = protocol_version;
@@ -117,7 +117,7 @@ byte_buffer encode(const host_link_packet& packet) {
     } else {
         ok = ok && sink.apply(std::get<hello_refusal>(packet).reason);
     }
-    if (!ok) { // into a growing buffer, these values cannot fail
+    if (!ok) { // cannot fail: the buffer grows
         logger().critical("a same-host packet of kind {} cannot be encoded", packet.index());
         std::abort();
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What two ranks say to each other first on a same-host connection: pure values and their bytes.
+// The first exchange of two ranks on a same-host connection: pure values and their bytes.
 //
 // Both ends send one hello, in as many packets as its descriptors need; one descriptor travels
 // beside each region of a packet, in the same order. The acceptor may send a refusal instead.
@@ -27,7 +27,7 @@ struct hello_region {
 struct hello_packet {
     incarnation sender;
     incarnation receiver;
-    /// The acceptor's, shown by the dialler; 0 in the other direction.
+    /// The acceptor's token, sent by the dialler; 0 in the other direction.
     link_token token;
     std::uint16_t part = 0;
     std::uint16_t parts = 1;
@@ -51,8 +51,8 @@ std::vector<hello_packet> split_hello(incarnation sender, incarnation receiver, 
 
 byte_buffer encode(const host_link_packet&);
 
-/// Decodes one packet that came with so many descriptors. malformed_message or protocol_mismatch;
-/// never throws, allocates in proportion to the packet at most.
+/// Decodes one packet that came with this many descriptors. malformed_message or protocol_mismatch.
+/// Never throws; allocates at most in proportion to the packet.
 caf::expected<host_link_packet> decode_host_link_packet(byte_view packet, std::size_t descriptors);
 
 /// A region that a peer has offered, and the descriptor behind it; not mapped yet.
@@ -66,12 +66,12 @@ class hello_assembly {
 public:
     explicit hello_assembly(std::size_t regions_max) : regions_max_(regions_max) {}
 
-    /// malformed_message when the packet does not follow from those before it, limit_exceeded when
-    /// the hello offers more regions than allowed.
+    /// malformed_message when the packet does not continue those before it, limit_exceeded when the
+    /// hello offers more regions than allowed.
     caf::error add(hello_packet packet, std::vector<unique_fd> memfds);
 
     bool complete() const noexcept { return parts_ > 0 && next_part_ == parts_; }
-    /// As the first packet said; zero before it.
+    /// The first packet; zero before it has come.
     const hello_packet& head() const noexcept { return head_; }
     std::vector<offered_region>& regions() noexcept { return regions_; }
 

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// What host_link_io knows: links by peer, and connections that belong to none of them yet.
+// The state of host_link_io: links by peer, and connections that belong to no link yet.
 #pragma once
 
+#include "messages/local/copies.hpp"
+#include "messages/local/host_link.hpp"
 #include "transport/host_link/host_link.hpp"
 #include "transport/host_link/host_link_connection.hpp"
 
@@ -31,7 +33,7 @@ private:
     enum class phase : std::uint8_t {
         /// Connecting, or waiting for the peer's hello.
         dialling,
-        /// The peer is said to have connected.
+        /// Waits for the connection that the peer makes.
         expected,
         up,
         /// Kept for process_gone only.
@@ -43,20 +45,20 @@ private:
         phase state = phase::ended;
         host_link_owner_actor owner;
         connection_ptr connection;
-        /// When dialling.
+        /// For dials.
         std::string name;
         link_token token;
-        /// Ends a dial or an expectation; repeats a dial.
+        /// `deadline` ends a dial or an expectation; `again` repeats a dial.
         caf::disposable deadline;
         caf::disposable again;
-        /// Of the newest link to this peer that was up.
+        /// The peer's process, as of the newest link that was up.
         unique_fd process;
         watch_handle process_watch;
-        /// Owners of links that were up and have ended.
+        /// Owners of ended links that were up: they still get process_gone.
         std::vector<caf::weak_actor_ptr> witnesses;
     };
 
-    /// A connection that was accepted: before its hello, or after it while nobody expects it.
+    /// An accepted connection whose hello is incomplete, or whose peer is not expected yet.
     struct stranger {
         connection_ptr connection;
         caf::disposable deadline;
@@ -92,7 +94,7 @@ private:
     caf::error check(const host_link_connection&, const hello_packet&) const;
 
     host_link_actor::pointer self_;
-    dependencies needs_;
+    dependencies with_;
     std::shared_ptr<unix_socket> listener_;
     watch_handle listener_watch_;
     std::vector<share_region> shared_;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which machine, since which boot: ranks with equal values may try a same-host link.
+// Identifies a machine and its boot: ranks with equal values may try a same-host link.
 #pragma once
 
 #include <string>

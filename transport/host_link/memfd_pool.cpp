@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Makes a pool step by step; what was made before a failing step is undone by its owner.
+// Makes a pool step by step; the pool object undoes earlier steps when one fails.
 #include "transport/host_link/memfd_pool.hpp"
 
 #include "transport/loop/system_call.hpp"
@@ -34,14 +34,14 @@ caf::error failed(const std::string& name, std::uint64_t bytes, const char* call
                        "pool " + name + " of " + std::to_string(bytes) + " bytes");
 }
 
-/// Reserves every page of the file, then maps them. fallocate, because it alone answers a
-/// shortage with an error.
+/// Reserves every page of the file, then maps them. Uses fallocate because only it reports a
+/// shortage as an error.
 int reserve(int fd, std::byte* base, std::uint64_t bytes) {
     int result = 0;
     do {
         result = made_to_fail("fallocate") ? -1 : ::fallocate(fd, 0, 0, static_cast<off_t>(bytes));
     } while (result != 0 && errno == EINTR);
-    if (result == 0) // only saves later faults: kernels before 5.14 do not know it
+    if (result == 0) // optional: saves later faults; Linux 5.14 and newer
         ::madvise(base, bytes, MADV_POPULATE_WRITE);
     return result;
 }
@@ -76,7 +76,7 @@ caf::expected<memfd_pool> memfd_pool::make(const std::string& name, std::uint64_
         return failed(name, bytes, "mmap", advice);
     memfd_pool pool{std::move(fd), static_cast<std::byte*>(address), bytes, page};
     if (!how.huge_pages)
-        ::madvise(address, bytes, MADV_HUGEPAGE); // a wish: where it is not granted nothing changes
+        ::madvise(address, bytes, MADV_HUGEPAGE); // a hint only
     if (how.prefault && reserve(pool.fd(), pool.base(), bytes) != 0)
         return failed(name, bytes, "fallocate", advice);
     return pool;

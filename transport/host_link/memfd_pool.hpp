@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cache memory that same-host peers can map: a sealed memfd, mapped here; nameless, so that
-// nothing is left behind whatever way the process ends.
+// Cache memory that same-host peers can map: a sealed memfd, mapped here. It has no name in a file
+// system, so nothing is left behind however the process ends.
 #pragma once
 
 #include "messages/errors.hpp"
@@ -12,14 +12,14 @@
 
 namespace kvferry {
 
-/// Memory for hosts that let kvferry own their pools. Its size is sealed: no one who holds the
+/// Memory for hosts that let kvferry own their pools. Its size is sealed: no holder of the
 /// descriptor, this process included, can shrink or grow it, so an access never ends in SIGBUS.
 class memfd_pool {
 public:
     struct options {
         /// 2 MiB pages from the machine's reserve (vm.nr_hugepages); refused when it is too small.
         bool huge_pages = false;
-        /// Reserve and map every page now: shortage is an error here instead of a signal later.
+        /// Reserves and maps every page now: a shortage is an error here instead of a signal later.
         bool prefault = false;
     };
 
@@ -31,7 +31,7 @@ public:
         return make(name, bytes, options{});
     }
 
-    /// Huge pages where the machine's reserve has enough of them, else normal ones, which the
+    /// Uses huge pages when the machine's reserve has enough of them, else normal pages, which the
     /// kernel may join (MADV_HUGEPAGE, where shmem_enabled allows it).
     static caf::expected<memfd_pool> make_best(const std::string& name, std::uint64_t bytes,
                                                bool prefault);
@@ -42,9 +42,10 @@ public:
 
     std::byte* base() const noexcept { return base_; }
     std::uint64_t bytes() const noexcept { return bytes_; }
-    /// Of the reserve, or the system's smallest; pages that the kernel joins do not show.
+    /// Page size of the huge-page reserve, or the system's smallest. Does not show pages that the
+    /// kernel has joined.
     std::uint64_t page_bytes() const noexcept { return page_bytes_; }
-    /// For share_region; stays the pool's.
+    /// For share_region; the pool stays the owner.
     int fd() const noexcept { return fd_.get(); }
 
 private:

@@ -22,17 +22,17 @@ caf::error refuse(const std::string& why) {
 } // namespace
 
 caf::expected<memory_mapping> memory_mapping::make(int fd, std::uint64_t bytes) {
-    // The seal first: a size read before it could still shrink.
+    // Checks the seal first: a size read before the seal could still shrink.
     const auto seals = ::fcntl(fd, F_GET_SEALS);
     if (seals < 0 || (seals & F_SEAL_SHRINK) == 0)
-        return refuse("its descriptor is no memfd sealed against shrinking");
+        return refuse("its descriptor is not a memfd sealed against shrinking");
     struct stat file {};
     if (::fstat(fd, &file) != 0)
         return system_error(errc::registration_failed, "fstat");
     if (bytes == 0 || static_cast<std::uint64_t>(file.st_size) < bytes)
         return refuse(std::to_string(bytes) + " bytes were promised, its descriptor holds "
                       + std::to_string(file.st_size));
-    // Whole pages, as munmap wants them; st_blksize is the page of a file made of huge pages.
+    // Rounds up to whole pages for munmap; st_blksize is the page size, also of huge-page files.
     const auto page = static_cast<std::uint64_t>(file.st_blksize);
     const auto length =
         std::min((bytes + page - 1) / page * page, static_cast<std::uint64_t>(file.st_size));

@@ -10,14 +10,13 @@
 
 namespace kvferry {
 
-/// Readable and writable while it lives. A child that this process forks does not inherit it:
-/// the end of this process is then proof that the peer's memory is left alone.
+/// Readable and writable while it lives. A forked child does not inherit it, so the end of this
+/// process proves that nothing writes the peer's memory any more.
 class memory_mapping {
 public:
-    /// Maps the first `bytes`, rounded up to whole pages, of a descriptor that came from a peer;
-    /// the descriptor itself is not needed afterwards. registration_failed, and never a mapping,
-    /// when the file is smaller than promised or is not sealed against shrinking: an access could
-    /// end in SIGBUS.
+    /// Maps the first `bytes`, rounded up to whole pages, of a peer's descriptor; the descriptor is
+    /// not needed afterwards. registration_failed when the file is smaller than promised or not
+    /// sealed against shrinking: then an access could end in SIGBUS.
     static caf::expected<memory_mapping> make(int fd, std::uint64_t bytes);
 
     memory_mapping(memory_mapping&&) noexcept;

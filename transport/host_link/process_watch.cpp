@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Opens pidfds: through the socket where the kernel can, else by number and a second look.
+// Opens pidfds: through the socket where the kernel can, else by process id and a second check.
 #include "transport/host_link/process_watch.hpp"
 
 #include "transport/loop/system_call.hpp"
@@ -51,7 +51,7 @@ caf::expected<unique_fd> watch_process(const unix_socket& connection) {
     if (errno != ENOPROTOOPT)
         return system_error(errc::unsupported,
                             "SO_PEERPIDFD of process " + std::to_string(peer->pid));
-    // Before Linux 6.5. The number may already be somebody else's, but then the peer's end of the
+    // Before Linux 6.5. The process id may have been reused already, but then the peer's end of the
     // connection is closed.
     unique_fd fd{made_to_fail("pidfd_open")
                      ? -1

@@ -26,7 +26,7 @@ struct abstract_address {
 caf::expected<abstract_address> address_of(const std::string& name) {
     abstract_address result;
     result.address.sun_family = AF_UNIX;
-    // sun_path[0] stays 0: that makes the name abstract.
+    // sun_path[0] stays 0, which makes the name abstract.
     if (name.empty() || name.size() >= sizeof(result.address.sun_path))
         return make_error(errc::invalid_argument,
                           "a same-host socket cannot be named '" + name.substr(0, 128) + "'");
@@ -47,7 +47,8 @@ unique_fd make_socket() {
 
 constexpr auto control_bytes = CMSG_SPACE(sizeof(int) * socket_packet_fds_max);
 
-/// Takes over every descriptor that came with a packet, also of packets that will be refused.
+/// Takes ownership of every descriptor that came with a packet, also of packets that will be
+/// refused.
 std::vector<unique_fd> take_fds(msghdr& header) {
     std::vector<unique_fd> result;
     for (auto* part = CMSG_FIRSTHDR(&header); part; part = CMSG_NXTHDR(&header, part)) {
@@ -162,7 +163,7 @@ received_packet unix_socket::receive() {
     header.msg_control = control.data();
     header.msg_controllen = control.size();
     auto length = ::recvmsg(fd_.get(), &header, MSG_CMSG_CLOEXEC);
-    // A reset is told before the packets that the other end had sent until then: once.
+    // A reset is reported once, before packets that the peer sent earlier: read again.
     if (length < 0 && errno == ECONNRESET) {
         header.msg_controllen = control.size();
         length = ::recvmsg(fd_.get(), &header, MSG_CMSG_CLOEXEC);
@@ -177,7 +178,7 @@ received_packet unix_socket::receive() {
     if ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0) {
         result.what = received_packet::kind::broken;
         result.fds.clear();
-    } else if (length == 0) { // no packet of ours is empty
+    } else if (length == 0) { // kvferry sends no empty packets
         result.what = received_packet::kind::end;
         result.fds.clear();
     } else {

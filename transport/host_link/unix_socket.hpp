@@ -22,7 +22,7 @@ inline constexpr std::size_t socket_packet_bytes_max = 4096;
 /// Descriptors in one packet; the kernel refuses more than 253.
 inline constexpr std::size_t socket_packet_fds_max = 250;
 
-/// What the kernel says of the process at the other end, as of connect() and listen().
+/// The peer process as the kernel recorded it at connect() or listen().
 struct peer_process {
     /// 0: in another pid namespace.
     pid_t pid = 0;
@@ -33,11 +33,11 @@ struct received_packet {
     enum class kind : std::uint8_t {
         /// `bytes` and `fds` are a whole packet.
         packet,
-        /// Nothing there now.
+        /// No packet is waiting.
         nothing,
         /// The other end is closed; nothing will ever come.
         end,
-        /// A packet that was too long or whose descriptors did not all arrive; they are closed.
+        /// The packet was too long or not all its descriptors arrived; those that did are closed.
         broken,
     };
     kind what = kind::nothing;
@@ -50,17 +50,17 @@ public:
     /// system_call_failed, with the reason when the name is taken.
     static caf::expected<unix_socket> listen(const std::string& name);
 
-    /// Connects at once or not at all; no value: the listener's queue is full, try again.
-    /// dial_failed when nobody listens there.
+    /// Connects without waiting. nullopt: the listener's queue is full, try again. dial_failed when
+    /// there is no listener.
     static caf::expected<std::optional<unix_socket>> connect(const std::string& name);
 
-    /// The next connection; no value: there is none now.
+    /// The next connection. nullopt: no connection is waiting.
     caf::expected<std::optional<unix_socket>> accept();
 
     caf::expected<peer_process> peer() const;
 
-    /// Sends a packet with descriptors, which stay the caller's. False: no room now, try again when
-    /// the socket is writable. link_lost when the other end is closed.
+    /// Sends a packet with descriptors; the caller keeps them. False: no room, try again when the
+    /// socket is writable. link_lost when the other end is closed.
     caf::expected<bool> send(caf::span<const caf::byte> bytes, const std::vector<int>& fds);
 
     /// Received descriptors are close-on-exec.

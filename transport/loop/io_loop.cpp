@@ -27,11 +27,11 @@ constexpr std::size_t messages_per_turn = 64;
 constexpr int actor_rounds_per_cycle = 32;
 /// Cycles that leave out the pollers because actors have mail left.
 constexpr int unpolled_cycles_max = 8;
-/// Rounds of polling before actors get their turn again, however much there is to poll.
+/// Rounds of polling before actors get their turn again, even if pollers still have work.
 constexpr int poll_rounds_per_cycle = 16;
 /// Busy cycles between two looks at the watched descriptors.
 constexpr std::uint64_t cycles_per_look = 32;
-/// No wait without a deadline: an event that a poller failed to announce costs this much, no more.
+/// Longest sleep: a wake-up that a poller fails to announce is late by at most this.
 constexpr int sleep_ms_max = 1000;
 constexpr std::uint64_t wake_id = 0;
 
@@ -171,7 +171,7 @@ void io_loop::take_inbox() {
     taken_.clear();
 }
 
-/// True when the loop may go to sleep; from then on another thread's mail writes the eventfd.
+/// True when the loop may go to sleep; from then on mail from another thread writes to the eventfd.
 bool io_loop::may_sleep() {
     std::lock_guard guard{inbox_mutex_};
     asleep_ = inbox_.empty() && ready_.empty() && !stopping_;
@@ -187,8 +187,8 @@ void io_loop::run() {
     auto busy_at = std::chrono::steady_clock::now();
     for (;;) {
         bool busy = run_actors();
-        // Pollers bring more mail: not while actors have fallen behind, but never for long, since
-        // what pollers do is also what other processes wait for.
+        // Pollers bring more mail, so they wait while actors have fallen behind. But never for
+        // long: other processes wait for what pollers do.
         if (ready_.empty() || ++unpolled >= unpolled_cycles_max) {
             busy = progress_pollers() || busy;
             unpolled = 0;
@@ -207,7 +207,7 @@ void io_loop::run() {
             ended_ = stopping_ && inbox_.empty() && ready_.empty();
             if (ended_)
                 break;
-        } else { // spins: whoever else has work on this core must not wait for a time slice
+        } else { // spins, but lets other threads on this core run
             std::this_thread::yield();
         }
     }
@@ -217,7 +217,8 @@ void io_loop::run() {
     current_loop = nullptr;
 }
 
-/// A message often makes the next actor ready: the chain ends here, without a poll for each link.
+/// Runs several rounds, since a message often makes another actor ready: such a chain ends here
+/// without a poll after each step.
 bool io_loop::run_actors() {
     bool any = false;
     for (int round = 0; round < actor_rounds_per_cycle; ++round) {
@@ -230,7 +231,7 @@ bool io_loop::run_actors() {
 }
 
 bool io_loop::run_ready() {
-    // Only what is ready now, so that everybody gets a turn.
+    // Runs only the jobs that are ready at the start, so that everything else gets a turn.
     auto count = ready_.size();
     for (auto left = count; left > 0; --left) {
         auto* job = ready_.front();
@@ -253,7 +254,7 @@ void io_loop::resume(caf::resumable* job) {
     });
     if (result == caf::resumable::resume_later)
         ready_.push_back(job);
-    else // its next mail brings a new reference
+    else // drop our reference; the next mail brings a new one
         caf::intrusive_ptr_release(job);
 }
 
@@ -297,14 +298,14 @@ bool io_loop::dispatch(int timeout_ms) {
             eventfd_t ignored = 0;
             ::eventfd_read(wake_fd_.get(), &ignored);
         } else if (auto found = watches_.find(id); found != watches_.end()) {
-            // Held here: the callback may end its own watch.
+            // Holds the watch: the callback may end it.
             auto watch = found->second;
             guarded("a watch", [&] {
                 watch->callback(events[index].events);
                 return true;
             });
             any = true;
-        } // else a poller, which makes progress in the next cycle anyway, or a watch that has ended
+        } // otherwise a poller, which makes progress in the next cycle, or a watch that has ended
     }
     return any;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A thread that runs the actors that live on it and polls what they poll.
+// A thread that runs its resident actors and polls for them.
 //
 // One cycle: run ready actors, let every poller make progress until all are idle, keep polling for
 // `spin`, arm the pollers, sleep on all descriptors. Actors, pollers and callbacks of one loop
@@ -33,19 +33,19 @@ struct io_loop_options {
     std::chrono::microseconds spin{0};
 };
 
-/// Something that an actor on the loop polls, like a UCX worker. Called on the loop's thread only.
+/// Something that the loop polls for an actor, like a UCX worker. Called on the loop's thread only.
 class loop_poller {
 public:
     virtual ~loop_poller() = default;
-    /// Does what can be done now; false: there was nothing.
+    /// Does what can be done now; false: there was nothing to do.
     virtual bool progress() = 0;
-    /// Readable when there may be something to do again; the same number for the whole life.
+    /// Readable when there may be work again; the same descriptor for the poller's whole life.
     virtual int event_fd() = 0;
-    /// Called last thing before sleep. False: something has come up, progress again.
+    /// Called last before sleep. False: something has come up, call progress() again.
     virtual bool arm() = 0;
 };
 
-/// Ends a watch when it goes; made and destroyed on the loop's thread, or after the loop's end.
+/// Ends its watch on destruction. Made and destroyed on the loop's thread, or after the loop's end.
 class watch_handle {
 public:
     watch_handle() = default;
@@ -55,7 +55,7 @@ public:
 
     explicit operator bool() const noexcept { return loop_ != nullptr; }
 
-    /// No call comes after this one, not even one that was due in the same cycle.
+    /// Ends the watch: no callback comes after this, not even one due in the same cycle.
     void reset() noexcept;
 
 private:
@@ -66,12 +66,12 @@ private:
     std::uint64_t id_ = 0;
 };
 
-/// What a loop has been through since it started.
+/// Counters since the loop's start.
 struct io_loop_statistics {
     /// Callbacks, pollers and actors that threw.
     std::uint64_t failures = 0;
     std::uint64_t sleeps = 0;
-    /// Times that another thread had to wake it.
+    /// Times that another thread woke it.
     std::uint64_t wakes = 0;
     /// Processor time of its thread.
     std::chrono::nanoseconds cpu_time{0};
@@ -79,15 +79,16 @@ struct io_loop_statistics {
 
 class io_loop final : public home_unit {
 public:
-    /// What a watch calls, with the epoll events that are pending.
+    /// Called with the pending epoll events.
     using watch_callback = std::function<void(std::uint32_t epoll_events)>;
 
-    /// Starts the thread. system_call_failed when the system refuses it; then nothing is left.
+    /// Starts the thread. system_call_failed when the system refuses it; then nothing is left
+    /// behind.
     static caf::expected<std::unique_ptr<io_loop>> make(caf::actor_system&, io_loop_options = {});
 
     io_loop(const io_loop&) = delete;
     io_loop& operator=(const io_loop&) = delete;
-    /// As stop().
+    /// Calls stop().
     ~io_loop() override;
 
     // -- from any thread -------------------------------------------------------------------
@@ -95,8 +96,9 @@ public:
     /// Takes over one reference and resumes the job on the loop's thread.
     void exec_later(caf::resumable* job) override;
 
-    /// Runs `call` on the loop's thread, in order with everything else that was handed over by this
-    /// thread. An exception in it is caught, counted and logged. Forgotten after stop().
+    /// Runs `call` on the loop's thread, in order with everything else that the calling thread has
+    /// handed over. An exception in it is caught, counted and logged. Calls after stop() are
+    /// dropped.
     void post(std::function<void()> call);
 
     /// Whether the caller runs on the loop's thread.
@@ -104,19 +106,20 @@ public:
 
     io_loop_statistics statistics() const;
 
-    /// Jobs that another thread gave to a loop, or a loop to CAF's scheduler, in this process.
+    /// Jobs handed from one thread to another in this process: from other threads to a loop, and
+    /// from a loop to CAF's scheduler.
     static std::uint64_t hops() noexcept;
 
-    /// Runs what is ready, then ends and joins the thread. Call it when all actors of the loop are
-    /// gone: mail that comes later is dropped. Never from the loop's own thread.
+    /// Runs what is ready, then ends and joins the thread. Call it when all actors of the loop have
+    /// ended: later mail is dropped. Never call it from the loop's own thread.
     void stop();
 
     // -- on the loop's thread only: from handlers, callbacks and pollers ------------------------
 
-    /// Polls it from now on. system_call_failed when its descriptor cannot be watched.
+    /// Starts to poll a poller. system_call_failed when its descriptor cannot be watched.
     caf::error add(loop_poller&);
 
-    /// Never calls it again.
+    /// Stops polling: the poller is never called again.
     void remove(loop_poller&) noexcept;
 
     /// Calls back while a descriptor is ready (level-triggered). An exception in the callback is
@@ -137,8 +140,9 @@ private:
 
     io_loop(caf::actor_system&, io_loop_options);
 
-    /// What actors of the loop run with: what they send to actors that live elsewhere goes to CAF's
-    /// scheduler. With the loop itself, every actor they send to would run on its thread.
+    /// The execution unit of the loop's actors: what they send to actors elsewhere goes to CAF's
+    /// scheduler. If they ran with the loop itself, every actor they send to would run on its
+    /// thread.
     class scheduler_unit final : public caf::execution_unit {
     public:
         using caf::execution_unit::execution_unit;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pollers and watched descriptors of an I/O loop: how they come and go.
+// Pollers and watched descriptors of an I/O loop: adding and removing them.
 #include "messages/trace/log.hpp"
 #include "transport/loop/io_loop.hpp"
 #include "transport/loop/system_call.hpp"
@@ -61,7 +61,7 @@ void io_loop::remove(loop_poller& poller) noexcept {
     for (auto& x : pollers_) {
         if (x.poller == &poller) {
             ::epoll_ctl(epoll_fd_.get(), EPOLL_CTL_DEL, x.fd, nullptr);
-            x.poller = nullptr; // the list may be in use: the next round takes the entry out
+            x.poller = nullptr; // the list may be in use: the next round erases the entry
         }
     }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Actors that live on one thread: their mail goes to that thread's loop, so their handlers may
-// call what belongs to it without a lock. Without a home they run on CAF's scheduler, which is how
-// the same actors run in tests on virtual time.
+// Actors that live on one thread: their mail goes to that thread's loop, so their handlers may call
+// what belongs to it without a lock. Without a home they run on CAF's scheduler; tests use that to
+// run the same actors on virtual time.
 #pragma once
 
 #include "messages/trace/trace.hpp"
@@ -23,12 +23,12 @@ public:
     using caf::execution_unit::execution_unit;
 };
 
-/// Where an actor lives; without a unit on CAF's scheduler.
+/// Where an actor lives; a null unit means CAF's scheduler.
 struct placement {
     home_unit* unit = nullptr;
 };
 
-/// Base of an actor with a home: whoever sends it mail, the mail is handled there.
+/// Base of an actor with a home: its mail is handled there, whichever thread sent it.
 template <class Interface>
 class resident : public Interface::base {
 public:
@@ -69,7 +69,7 @@ private:
     home_unit* home_;
 };
 
-/// Spawns an actor whose state is `State` (constructed with `self` and the arguments) at a place.
+/// Spawns an actor at a place; its state is `State`, constructed with `self` and the arguments.
 template <class Interface, class State, class... Args>
 Interface spawn_at(caf::actor_system& system, placement where, Args&&... args) {
     caf::actor_config cfg{where.unit};

@@ -20,7 +20,7 @@ public:
     ~unique_fd() { reset(); }
 
     int get() const noexcept { return fd_; }
-    /// The caller owns it from now on.
+    /// Hands ownership to the caller.
     int release() noexcept { return std::exchange(fd_, -1); }
     explicit operator bool() const noexcept { return fd_ >= 0; }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// host_link_io's twin: the same promises inside one process, without sockets. A peer's region is
+// host_link_io's twin: the same guarantees inside one process, without sockets. A peer's region is
 // "mapped" by handing out the peer's own address.
 #pragma once
 

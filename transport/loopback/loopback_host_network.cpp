@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Links between twins: the same order of events as between sockets, at once and without a kernel.
+// Links between twins: events come in the same order as with sockets, but immediately and without a
+// kernel.
 #include "transport/loopback/loopback_host_network.hpp"
 
 #include "messages/trace/handle.hpp"
@@ -105,7 +106,8 @@ std::uint64_t loopback_host_network::dial(incarnation self, const host_link_dial
     return reach(self, peer, *link);
 }
 
-/// What a dial comes to, now that the peer may react.
+/// Carries out a dial unless the peer is frozen. Returns the number for expire() while the dial
+/// still waits, else 0.
 std::uint64_t loopback_host_network::reach(incarnation self, incarnation peer, link& dialled) {
     auto found = find(dialled.name);
     if (found == ranks_.end()) {
@@ -155,7 +157,8 @@ void loopback_host_network::expire(incarnation self, incarnation peer, std::uint
     const auto late = make_error(errc::deadline_exceeded, told("no link to", peer) + " in time");
     if (found->second.state != phase::up)
         return end(self, peer, late);
-    // It dialled, and nobody at the other end has asked for the connection since.
+    // The link is up on the dialling side only. If the peer has not asked for it until the
+    // deadline, it ends.
     auto other = ranks_.find(peer);
     if (other == ranks_.end() || other->second.links[self].state != phase::parked)
         return;
@@ -188,7 +191,7 @@ loopback_host_network::link* loopback_host_network::begin(incarnation self, inca
                                                           phase state,
                                                           const host_link_owner_actor& owner) {
     if (!ranks_[self].alive) {
-        ++ignored_; // a dead process does not hear
+        ++ignored_; // a dead process hears nothing
         return nullptr;
     }
     if (self == peer) {

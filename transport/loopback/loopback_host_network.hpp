@@ -3,7 +3,8 @@
 // and the deaths that a test decides.
 #pragma once
 
-#include "messages/local/local_messages.hpp"
+#include "messages/local/host_link.hpp"
+#include "messages/values/ids.hpp"
 
 #include <caf/actor_control_block.hpp>
 
@@ -14,16 +15,18 @@
 
 namespace kvferry {
 
-/// Shared by all twins of a test or of a process; any thread. Tells owners directly.
+/// Shared by all twins of a test or of a process; may be used from any thread. Tells owners
+/// directly.
 class loopback_host_network {
 public:
     // -- a test's hooks --------------------------------------------------------------------
 
-    /// The process of a rank ends: whoever has or had a link to it hears of it, it hears nothing.
+    /// The process of a rank ends. Every rank that has or had a link to it is told; the dead rank
+    /// is not.
     void kill(incarnation);
 
-    /// From now on the rank does not react to new connections, or does so again: then also to those
-    /// that wait.
+    /// Freezes a rank: it does not react to new connections. Unfrozen, it reacts to new ones and to
+    /// those that waited.
     void freeze(incarnation, bool frozen = true);
 
     // -- for the twins ---------------------------------------------------------------------
@@ -33,13 +36,13 @@ public:
     void leave(incarnation self);
     void share(incarnation self, const share_region&);
 
-    /// What is left to wait for: a number to give to expire() at the deadline; 0: nothing.
+    /// Returns a number to give to expire() at the deadline; 0: there is nothing to wait for.
     std::uint64_t dial(incarnation self, const host_link_dial&);
     std::uint64_t expect(incarnation self, const host_link_expect&);
     void expire(incarnation self, incarnation peer, std::uint64_t number);
     void close(incarnation self, incarnation peer);
 
-    /// Commands that changed nothing.
+    /// Number of commands that changed nothing.
     std::uint64_t ignored() const;
 
 private:
@@ -47,7 +50,7 @@ private:
         ended,
         dialling,
         expected,
-        /// The peer has connected, nobody here has asked for it.
+        /// The peer has connected, but no owner here has asked for the link.
         parked,
         up,
     };
@@ -57,7 +60,7 @@ private:
         std::uint64_t number = 0;
         host_link_owner_actor owner;
         std::vector<caf::weak_actor_ptr> witnesses;
-        /// While dialling: what the dialler shows.
+        /// While dialling: the name and token that the dialler uses.
         std::string name;
         link_token token;
     };

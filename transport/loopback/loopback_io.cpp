@@ -19,7 +19,7 @@ constexpr const char* direct_put = "put (direct)";
 constexpr std::string_view key_label = "loopback access key";
 
 struct access_key {
-    /// The twin whose memory it is.
+    /// Id of the twin that owns the memory.
     std::uint64_t owner = 0;
     std::uint64_t region = 0;
 };
@@ -92,7 +92,7 @@ caf::result<endpoint_opened> loopback_io_state::on_open_endpoint(const open_endp
         id, endpoint{message.peer, *twin, message.regions, message.owner, {}, {}, false, {}});
     if (*twin) {
         self_->monitor(*twin);
-    } else { // as with UCX: an endpoint is opened at once and fails later
+    } else { // as with UCX: the endpoint opens at once and fails later
         auto nobody = make_error(errc::link_lost, "nobody listens at this loopback address");
         tell(self_, loopback_actor{self_}, endpoint_failed{id, message.peer, std::move(nobody)});
     }
@@ -163,7 +163,7 @@ void loopback_io_state::fail_endpoint(endpoint_id id, caf::error reason) {
         return;
     auto failed = std::move(found->second);
     endpoints_.erase(found);
-    for (auto put : failed.transfers) // the other twin may well go on with them
+    for (auto put : failed.transfers) // the other twin may still carry them out
         finish_transfer(put, agent_result::in_doubt, 0,
                         make_error(errc::transfer_in_doubt,
                                    "transfer " + to_string(put) + ": " + text_of(reason)));
@@ -190,7 +190,7 @@ void loopback_io_state::on_twin_down(const caf::actor_addr& twin) {
 
 // -- transfers of this rank -----------------------------------------------------------------
 
-/// Checks keys and bounds, and names regions by the numbers that their owner knows them by.
+/// Checks keys and bounds, and replaces region numbers by those of the regions' owner.
 caf::error loopback_io_state::bind_target(const endpoint& to, copy_job& job) const {
     auto refuse = [](std::uint32_t region, const std::string& why) {
         return make_error(errc::transfer_failed,
@@ -264,7 +264,7 @@ void loopback_io_state::on_cancel_transfer(const cancel_transfer& message) {
     const auto from =
         self_->current_sender() ? self_->current_sender()->address() : caf::actor_addr{};
     for (auto& x : writes_) {
-        if (x.from == from && x.id == message.id) { // another twin's, carried out here
+        if (x.from == from && x.id == message.id) { // another twin's put into this one
             stop_write(
                 x, make_error(errc::cancelled, "transfer " + to_string(x.id) + " was cancelled"));
             return go_on();
@@ -287,7 +287,7 @@ loopback_io_state::on_register_region(const register_region& message) {
         return make_error(errc::registration_failed, "a region without memory");
     const region_id id{++last_region_};
     const bool staged = message.copier && !message.staging.empty();
-    if (message.kind == memory_kind::cuda && !staged) { // no copy of ours reaches it
+    if (message.kind == memory_kind::cuda && !staged) { // only other routes reach it
         regions_.emplace(id, region{});
         return region_registered{id, {}};
     }
@@ -321,7 +321,7 @@ caf::result<void> loopback_io_state::on_stop_io(const stop_io&) {
     }
     for (auto id : open)
         finish_close(id);
-    if (!endpoints_.empty()) // the others did not answer: waiting for them has an end
+    if (!endpoints_.empty()) // give up on peers that do not answer
         self_->run_delayed(with_.bounds.stop_deadline, [this] {
             while (!endpoints_.empty())
                 fail_endpoint(endpoints_.begin()->first, stopping());

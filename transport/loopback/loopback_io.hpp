@@ -1,13 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-// The fabric's twin: the same promises inside one process, without UCX, on any scheduler.
+// The fabric's twin: the same guarantees inside one process, without UCX, on any scheduler.
 //
-// Frames are messages. A put is carried out by the twin whose memory it is, piece by piece, as UCX
-// carries out puts over TCP in the target's progress: bytes may land after their writer has given
-// up, and a test can make that happen in any order.
+// Frames are messages. The twin that owns the target memory carries out a put, piece by piece, as
+// UCX carries out puts over TCP while the target makes progress. Bytes may land after their writer
+// has given up, and a test can make that happen in any order.
 #pragma once
 
 #include "messages/limits.hpp"
-#include "messages/local/local_messages.hpp"
+#include "messages/local/copies.hpp"
+#include "messages/local/fabric.hpp"
+#include "messages/local/sessions.hpp"
+#include "messages/values/copy_plan.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/values/rank_info.hpp"
+#include "messages/values/time.hpp"
+#include "messages/wire/header.hpp"
 #include "transport/fabric/inbound_staging.hpp"
 #include "transport/fabric/put_credit.hpp"
 #include "transport/fabric/staging_service.hpp"
@@ -32,7 +39,7 @@ public:
     struct dependencies {
         std::shared_ptr<loopback_network> network;
         incarnation self;
-        /// Gets the frames of peers to which no endpoint is open; may be null.
+        /// Receives frames of peers to which no endpoint is open; may be null.
         frame_sink_actor default_sink;
         limits bounds;
     };
@@ -43,7 +50,7 @@ public:
     loopback_actor::behavior_type make_behavior();
     void handler_failed(const caf::error&);
 
-    /// Frames that no codec of ours wrote.
+    /// Frames that could not be decoded.
     std::uint64_t malformed_frames() const { return malformed_frames_; }
 
 private:
@@ -52,7 +59,7 @@ private:
     struct region {
         std::byte* base = nullptr;
         std::uint64_t bytes = 0;
-        /// On a device: through its staging memory.
+        /// The region is on a device: written through its staging memory.
         bool staged = false;
     };
     struct endpoint {
@@ -84,7 +91,7 @@ private:
         std::uint64_t number = 0;
         caf::error stopped_by;
         put_credit credit = {};
-        /// For credit, or for a device.
+        /// Waits for credit, or for a device.
         bool waiting = false;
         bool in_doubt = false;
     };
@@ -136,12 +143,12 @@ private:
     bool ticking_ = false;
     inbound_staging staging_;
     staging_service<std::remove_pointer_t<loopback_actor::pointer>> service_;
-    /// Writes that a device may still be at.
+    /// Writes whose bytes a device may still be copying.
     std::set<std::uint64_t> in_doubt_;
-    /// Regions that are taken back when the last scatter into them has ended.
+    /// Unregistered regions, answered when the last scatter into them has ended.
     std::vector<std::pair<region_id, answer>> forbidden_;
     std::deque<drain> drains_;
-    /// Processes that have ended.
+    /// Incarnations that were drained: their processes have ended.
     std::set<incarnation> drained_;
     bool stopping_ = false;
     std::vector<answer> stopped_;
@@ -151,7 +158,7 @@ private:
     std::uint64_t malformed_frames_ = 0;
 };
 
-/// A twin on the loop given by the placement, or on CAF's scheduler.
+/// Spawns a twin on the loop given by the placement, or on CAF's scheduler.
 caf::expected<loopback_actor> spawn_loopback_io(caf::actor_system&, placement,
                                                 loopback_io_state::dependencies);
 

@@ -33,7 +33,7 @@ caf::expected<loopback_actor> loopback_network::find(byte_view address) const {
         return std::move(number.error());
     std::lock_guard guard{mutex_};
     if (auto found = twins_.find(*number); found != twins_.end())
-        return caf::actor_cast<loopback_actor>(found->second); // null when it is gone
+        return caf::actor_cast<loopback_actor>(found->second); // null when the twin has ended
     return loopback_actor{};
 }
 

@@ -37,7 +37,7 @@ void loopback_io_state::on_start_copy(const start_copy& message) {
     go_on();
 }
 
-/// Keeps one tick on its way while a write can go on.
+/// Makes sure that one tick is under way while a write can go on.
 void loopback_io_state::go_on() {
     if (!ticking_
         && std::any_of(writes_.begin(), writes_.end(), [](const write& x) { return !x.waiting; })) {
@@ -46,15 +46,16 @@ void loopback_io_state::go_on() {
     }
 }
 
-/// One piece of the oldest write; then it goes to the end of the line, so that all share by bytes.
+/// Writes one piece of the oldest write, which then goes to the end of the queue, so that all
+/// writes share by bytes.
 void loopback_io_state::on_tick(const deadline_tick&) {
     ticking_ = false;
-    auto now =
-        std::find_if(writes_.begin(), writes_.end(), [](const write& x) { return !x.waiting; });
-    if (now == writes_.end())
+    auto it = std::find_if(writes_.begin(), writes_.end(),
+                           [](const write& each) { return !each.waiting; });
+    if (it == writes_.end())
         return;
-    auto x = std::move(*now);
-    writes_.erase(now);
+    auto x = std::move(*it);
+    writes_.erase(it);
     if (write_piece(x))
         finish_write(x);
     else
@@ -65,7 +66,7 @@ void loopback_io_state::on_tick(const deadline_tick&) {
     finish_stop();
 }
 
-/// True when nothing is left to do.
+/// True when the write is over.
 bool loopback_io_state::write_piece(write& x) {
     const auto piece = with_.bounds.copy_piece_bytes_max;
     const put_key key{x.number, 0};
@@ -108,7 +109,7 @@ bool loopback_io_state::write_piece(write& x) {
     return !x.waiting;
 }
 
-/// Its next piece will not be written.
+/// Ends the write before its next piece.
 void loopback_io_state::stop_write(write& x, caf::error why) {
     x.stopped_by = std::move(why);
     x.waiting = false;
@@ -141,7 +142,7 @@ const lent_regions* loopback_io_state::lent_by(put_key put) {
     return nullptr;
 }
 
-/// Everything that the placing of bytes, or the end of a scatter, has brought about.
+/// Passes on what placed bytes, or ended scatters, have made possible.
 void loopback_io_state::serve_staging() {
     service_.serve();
     for (auto& credit : staging_.take_grants()) {
@@ -194,8 +195,8 @@ caf::result<void> loopback_io_state::on_drain_fabric(const drain_fabric& message
     return done;
 }
 
-/// A drain is over when every write that was there at its time is; a region is taken back when no
-/// device writes into it any more.
+/// A drain is over when every write that existed when it was asked for has ended. A region is taken
+/// back when no device writes into it any more.
 void loopback_io_state::finish_drains() {
     auto oldest = last_write_ + 1;
     for (const auto& x : writes_)

@@ -25,8 +25,8 @@ block_range completed_by(const kv_slice& slice, std::uint32_t tokens_per_slot) {
     return {complete_at(slice.tokens.begin, false), complete_at(slice.tokens.end, slice.last)};
 }
 
-/// The first token that the next one attends to; 0 as soon as one side attends to everything. What
-/// ends before it, both windows have let go of.
+/// The first token that the token after the prompt attends to; 0 when one side attends to
+/// everything. Both windows have dropped blocks that end before it.
 std::uint64_t live_from(const layer_group& source, const layer_group& target,
                         std::uint32_t prompt_tokens) {
     if (!source.live_token_window || !target.live_token_window)
@@ -37,7 +37,7 @@ std::uint64_t live_from(const layer_group& source, const layer_group& target,
 }
 
 std::int32_t slot_at(const block_list& list, std::uint64_t block) {
-    const auto index = block - list.first_block; // huge when the list begins behind it
+    const auto index = block - list.first_block; // huge when the list begins after the block
     return index < list.slots.size() ? list.slots[index] : no_slot;
 }
 
@@ -45,7 +45,7 @@ std::uint64_t divide_up(std::uint64_t a, std::uint64_t b) {
     return (a + b - 1) / b;
 }
 
-/// One part of one plan.
+/// Pairs the slots of one part of one plan.
 struct pairing {
     const part_layout& part;
     const rank_info& writer;
@@ -56,18 +56,19 @@ struct pairing {
     caf::error missing(const std::string& what) const {
         return make_error(errc::plan_invalid,
                           what + ": " + describe(receiver) + " lists a slot for it in layer group "
-                              + std::to_string(part.target_group) + ", the slice of "
+                              + std::to_string(part.target_group) + ", but the slice of "
                               + describe(writer) + " has none in layer group "
                               + std::to_string(part.source_group)
                               + ": list it on the context side, or leave it out on the other");
     }
 
-    /// Slots of one piece in all periods: whole ones, and at most one that the prompt ends in.
+    /// Pairs the slots of one piece in all periods: whole ones, and at most one that the prompt
+    /// ends in.
     caf::error pair_piece(std::size_t index, block_range wanted, std::uint64_t prompt_tokens,
                           std::uint64_t live_from_token, std::vector<paired_slots>& result) const {
         const auto& piece = part.pieces[index];
         const std::uint64_t source_tokens = *part.source_tokens;
-        // Which blocks a context rank under CP holds, only it knows.
+        // Under CP only the context rank itself knows which blocks it holds.
         const bool must_have_all = writer.layout.cp_size == 1;
         auto periods_before = [](std::uint64_t block, std::uint64_t first, std::uint64_t period) {
             return block <= first ? 0 : divide_up(block - first, period);

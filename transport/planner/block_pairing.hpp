@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which slots go together: block positions of two slices, for one part of a pair of layouts.
+// Which slots belong together: block positions of two slices, for one part of a pair of layouts.
 #pragma once
 
 #include "messages/errors.hpp"
@@ -17,13 +17,14 @@ namespace kvferry {
 struct paired_slots {
     /// Index into part_layout::pieces.
     std::size_t piece = 0;
-    /// Tokens of the piece that the prompt fills; whole pieces have all of theirs.
+    /// Tokens of the piece that the prompt fills; all of them for whole pieces.
     std::uint32_t tokens = 0;
     std::vector<slot_pair> slots;
 };
 
-/// The slots of a part that the source slice completes and the target slice lists. A block's last
-/// tokens behind the prompt are left out when block sizes differ, and travel when they are equal.
+/// The slots of a part that the source slice completes and the target slice lists. The tokens of a
+/// block after the prompt's end are left out when block sizes differ; with equal sizes whole blocks
+/// travel.
 ///
 /// plan_invalid: the target lists a slot for tokens, or for a state, that the source slice should
 /// have and does not list.

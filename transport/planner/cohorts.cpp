@@ -29,13 +29,13 @@ struct buffer_of_layer {
     std::uint32_t view = 0;
     std::uint32_t local_layer = 0;
     std::uint32_t buffer = 0;
-    /// Recurrent state is cut over CP ranks, blocks are dealt out to them.
+    /// CP ranks split recurrent state into shards, but divide blocks among themselves.
     std::uint32_t cp_rank = 0;
 
     friend auto operator<=>(const buffer_of_layer&, const buffer_of_layer&) = default;
 };
 
-/// What the writers bring for one such buffer.
+/// What the writers send for one such buffer.
 struct contribution {
     std::uint32_t source_shards = 0;
     /// Parts that make up the whole.
@@ -80,7 +80,7 @@ public:
         return {};
     }
 
-    /// Every buffer that some writer has must have arrived whole, and with it its whole layer.
+    /// Every buffer that any writer has must arrive whole, and so must its whole layer.
     caf::error finish() const {
         for (const auto& [where, here] : buffers_) {
             const auto& group = receiver_.pages->groups[where.group];
@@ -103,7 +103,7 @@ public:
         return {};
     }
 
-    /// Layers of the receiver of which nothing comes from anybody.
+    /// Layers of the receiver that no writer sends anything of.
     std::vector<std::uint32_t> layers_skipped() const {
         std::set<std::uint32_t> result;
         for (const auto& group : receiver_.pages->groups)
@@ -125,7 +125,7 @@ private:
     std::map<buffer_of_layer, contribution> buffers_;
 };
 
-/// All ranks of one instance, each once, split alike.
+/// Checks that the ranks are all of one instance, each once, with the same split.
 caf::error check_instance(const std::vector<rank_info>& ranks) {
     if (ranks.empty())
         return make_error(errc::layout_mismatch, "the context instance has no ranks");
@@ -149,7 +149,7 @@ caf::error check_instance(const std::vector<rank_info>& ranks) {
     return {};
 }
 
-/// Another rank of the writer's stage stands before it among those that meet the receiver.
+/// True when another rank of the writer's stage meets the receiver and comes before the writer.
 bool has_earlier_sibling(const parallelism& writer, const parallelism& receiver) {
     auto earlier = writer;
     if (heads_group(writer).rank > 0) {

@@ -9,7 +9,8 @@ namespace kvferry {
 
 namespace {
 
-/// Appends a stretch to a run when it is the run's next one. A run of one takes any distance.
+/// Appends a stretch to a run when it continues the run. A run of one stretch may continue at any
+/// distance.
 bool continues(run& last, std::uint64_t source, std::uint64_t target, std::uint64_t bytes) {
     if (last.bytes != bytes)
         return false;
@@ -69,8 +70,8 @@ void template_builder::add_sections(const entry_pair& entry, const shard_overlap
     }
 }
 
-/// Counted in parts (a whole number of heads each) as far as heads lie together, in heads where
-/// they do not.
+/// Works in parts (whole numbers of heads) where heads lie together, and in heads where they do
+/// not.
 void template_builder::add_tokens(const entry_pair& entry, const shard_overlap& split,
                                   const role_layout& source, const role_layout& target,
                                   const token_cut& cut) {
@@ -99,7 +100,7 @@ void template_builder::add_tokens(const entry_pair& entry, const shard_overlap& 
     const auto to_head = target.shard_unit_bytes.value();
     const auto row = from_head / cut.source_tokens;
     const auto part_heads = from_part / from_head;
-    // Distance of two tokens of one head; heads of one token stand `row` apart in nhd.
+    // Distance between two tokens of one head; in nhd, heads of one token are `row` apart.
     const auto from_step = from_by_head ? row : entry.source.bytes / cut.source_tokens;
     const auto to_step = to_by_head ? row : entry.target.bytes / cut.target_tokens;
     const bool tokens_lie_together = from_step == row && to_step == row;

@@ -13,9 +13,9 @@
 
 namespace kvferry {
 
-/// A range of tokens as it lies in one slot of either side.
+/// The position of a range of tokens in one slot of each side.
 struct token_cut {
-    /// Of a whole slot; 1 for state.
+    /// Tokens of a whole slot; 1 for state.
     std::uint32_t source_tokens = 1;
     std::uint32_t target_tokens = 1;
     /// Where the range begins inside the slots, and how many tokens it has.

@@ -8,11 +8,11 @@
 
 namespace kvferry {
 
-/// Digest of parallelism and page table, without region numbers and offsets. Spreads well but is
-/// no proof: a peer could make two layouts with one digest.
+/// Digest of parallelism and page table, without region numbers and offsets. Spreads well but
+/// proves nothing: a peer could forge two layouts with one digest.
 std::uint64_t layout_digest(const rank_info&);
 
-/// The proof: both ranks have the same layout, wherever their pools lie.
+/// The proof: compares the layouts themselves, without regard to where the pools lie.
 bool same_layout(const rank_info&, const rank_info&);
 
 } // namespace kvferry

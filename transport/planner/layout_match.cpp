@@ -36,7 +36,8 @@ bool has_buffer_per_role(const pool_view& view, const layer_buffers& buffers) {
     return buffers.begin()->second.size() == view.roles.size();
 }
 
-/// Which of the target's buffers is the source's buffer number `buffer`; none: it has no such role.
+/// The target's counterpart of the source's buffer number `buffer`; nullopt: the target lacks its
+/// role.
 std::optional<std::uint32_t> counterpart(const view_candidate& x, std::uint32_t buffer) {
     if (x.source.roles == x.target.roles)
         return buffer;
@@ -46,7 +47,7 @@ std::optional<std::uint32_t> counterpart(const view_candidate& x, std::uint32_t 
                                 : std::optional{static_cast<std::uint32_t>(found - roles.begin())};
 }
 
-/// The buffers that both views have, of the layers that both have; empty without a common layer.
+/// The buffers that both views have in the layers that both have; empty without a common layer.
 caf::expected<std::vector<entry_pair>> pair_entries(const view_candidate& x,
                                                     const layer_buffers& targets) {
     std::vector<entry_pair> result;
@@ -76,7 +77,7 @@ bool have_a_common_layer(const view_candidate& x, const layer_buffers& targets) 
                        });
 }
 
-/// The pair of views, or no entries when they have nothing to do with each other.
+/// Matches two views; no entries when they have no role or no layer in common.
 caf::expected<view_pair> match_views(const view_candidate& x, const layer_buffers& targets) {
     view_pair result;
     if (!share_a_role(x.source, x.target) || !have_a_common_layer(x, targets))

@@ -14,7 +14,7 @@ namespace kvferry {
 struct entry_pair {
     buffer_entry source;
     buffer_entry target;
-    /// Which of the buffers of its layer the target is.
+    /// Index of the target among the buffers of its layer.
     std::uint32_t target_buffer = 0;
 };
 
@@ -26,14 +26,15 @@ struct view_pair {
     std::uint32_t target_view = 0;
     /// In the writer's physical order.
     std::vector<entry_pair> entries;
-    /// The two shards share heads, and among the replicas of its shard this writer is elected.
+    /// True when the two shards share heads and this writer is elected among the replicas of its
+    /// shard.
     bool carries = false;
 };
 
-/// Every pair of views of the two ranks. A layer, or a role, that only one side has is legal and
-/// makes no pair. Views with different roles go together when each has one buffer per role, in the
-/// order of its roles: one side may keep in two pools what the other keeps in one. Anything that
-/// both have but that cannot be mapped is a layout_mismatch with the field and both values; a rank
+/// Finds every pair of views of the two ranks. A layer or role that only one side has is legal and
+/// makes no pair. Views with different roles match when each has one buffer per role, in the order
+/// of its roles: one side may keep in two pools what the other keeps in one. Anything that both
+/// sides have but that cannot be mapped is a layout_mismatch with the field and both values; a rank
 /// without page table is missing_layout.
 caf::expected<std::vector<view_pair>> match_layouts(const rank_info& writer,
                                                     const rank_info& receiver);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A plan's stretches with neighbours taken together: fewer operations for whoever pays for each.
+// A plan's stretches with adjacent ones merged: fewer operations where each operation costs.
 #pragma once
 
 #include "transport/planner/plan_expand.hpp"
@@ -12,7 +12,7 @@ namespace kvferry {
 
 class merged_cursor {
 public:
-    /// The next stretch of at most `bytes_max`; nothing when all have been given out.
+    /// The next stretch of at most `bytes_max`; nullopt after the last.
     std::optional<plan_stretch> next(const copy_job& job, std::uint64_t bytes_max) {
         auto result = ahead_ ? take_ahead(bytes_max) : cursor_.next(job, bytes_max);
         while (result && !ahead_ && result->bytes < bytes_max) {
@@ -27,7 +27,7 @@ public:
         return result;
     }
 
-    /// Bytes given out so far.
+    /// Bytes returned so far.
     std::uint64_t bytes() const { return bytes_; }
 
 private:
@@ -37,7 +37,7 @@ private:
                && a.source_region == b.source_region && a.target_region == b.target_region;
     }
 
-    /// It may have been cut for another maximum.
+    /// Returns the stretch read ahead; cuts it again when `bytes_max` is smaller this time.
     plan_stretch take_ahead(std::uint64_t bytes_max) {
         auto result = *ahead_;
         result.bytes = std::min(result.bytes, bytes_max);

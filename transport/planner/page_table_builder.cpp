@@ -32,7 +32,7 @@ caf::error check_format(const cache_format& x) {
           field{"kv_heads", x.kind == attention_kind::mla ? 1 : x.kv_heads}})
         if (auto error = above_zero(name, value))
             return error;
-    // Checked in floating point, where nothing overflows; page tables end at 2^48 bytes.
+    // Checked in floating point, where nothing overflows; page tables are limited to 2^48 bytes.
     if (1.0 * x.layers * std::max(1u, x.kv_heads) * 2 * x.head_dim * x.element_bytes
             * x.tokens_per_block
         > 0x1p47)
@@ -58,8 +58,8 @@ caf::error check_place(const cache_format& format, const parallelism& split) {
     return above_zero("the number of layers on this stage", global_layers(split).count);
 }
 
-/// Shard and replica of one rank of `group` when there are `units` heads: as many shards as there
-/// are ranks or heads, whichever is fewer; neighbouring ranks hold the replicas of one shard.
+/// Shard and replica of one rank of `group` with `units` heads. There are as many shards as ranks
+/// or heads, whichever is fewer; neighbouring ranks hold replicas of one shard.
 caf::error split_heads(const tp_group& group, std::uint32_t units, role_layout& layout) {
     const auto shards = std::min(group.size, units);
     if (group.size % shards != 0 || units % shards != 0)

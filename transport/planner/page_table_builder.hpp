@@ -24,7 +24,7 @@ enum class attention_kind : std::uint8_t {
 /// Numbers of the whole model, before it is split.
 struct cache_format {
     std::uint32_t layers = 0;
-    /// Read for gqa only.
+    /// Used for gqa only.
     std::uint32_t kv_heads = 0;
     /// Elements of one head, or of the latent.
     std::uint32_t head_dim = 0;
@@ -32,13 +32,13 @@ struct cache_format {
     std::string element_type = "bf16";
     std::uint32_t tokens_per_block = 32;
     attention_kind kind = attention_kind::gqa;
-    /// hnd or nhd; not read for mla.
+    /// hnd or nhd; ignored for mla.
     mapper_kind layout = mapper_kind::hnd;
     /// Sliding window of all layers.
     std::optional<std::uint32_t> window_tokens;
 };
 
-/// Where the rank's one pool is.
+/// Where the rank's only pool lies.
 struct pool_place {
     std::uint32_t slot_count = 0;
     std::uint32_t region = 0;

@@ -14,11 +14,12 @@ namespace {
 
 using detail::text;
 
-/// No offset, size or distance reaches this, so that sums and products with slots fit in 64 bits.
+/// Upper limit of all offsets, sizes and distances, so that sums and products with slots fit in 64
+/// bits.
 constexpr std::uint64_t extent_bytes_max = std::uint64_t{1} << 48;
 constexpr std::uint32_t shards_max = 1u << 16;
 
-/// Text of what is wrong; empty when nothing is.
+/// What is wrong, as text; empty when the check passes.
 using finding = std::string;
 
 finding check_pool(const physical_pool& pool) {
@@ -50,8 +51,8 @@ finding check_role_layout(const role_layout& x) {
     return {};
 }
 
-/// Entries ascend without overlap, and each stays in one row of slots. An entry beyond the first
-/// stride (layer-major pools) lies in a later row; rows less than slot_count apart would share
+/// Entries ascend without overlap, and each stays in one row of slots. In layer-major pools an
+/// entry beyond the first stride lies in a later row; rows closer than slot_count would share
 /// bytes.
 finding check_entries(const layer_group& group, const pool_view& view, const physical_pool& pool) {
     if (view.entries.empty())
@@ -85,7 +86,7 @@ finding check_entries(const layer_group& group, const pool_view& view, const phy
     return {};
 }
 
-/// Same number of buffers and same total in each layer that the view has.
+/// Every layer of the view has the same number of buffers and the same total of bytes.
 finding check_layers(const layer_group& group, const pool_view& view) {
     std::vector<std::uint64_t> bytes(group.layers.size()), buffers(group.layers.size());
     for (const auto& entry : view.entries) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Whether a page table means what it says; peers send theirs, so nothing in it is believed.
+// Checks that a page table is consistent. Peers send theirs, so nothing in it is trusted.
 #pragma once
 
 #include "messages/errors.hpp"
@@ -7,9 +7,10 @@
 
 namespace kvferry {
 
-/// Every index in range, every layer of a view with the same buffers, every entry inside its slot
-/// and no two slots of a pool sharing a byte. After it, sums of offsets and sizes cannot overflow.
-/// missing_layout when the rank has no page table, layout_mismatch names what is wrong otherwise.
+/// Every index is in range, every layer of a view has the same buffers, every entry lies inside its
+/// slot, and no two slots of a pool share a byte. Afterwards sums of offsets and sizes cannot
+/// overflow. missing_layout when the rank has no page table, otherwise layout_mismatch names what
+/// is wrong.
 caf::error check_page_table(const rank_info&);
 
 } // namespace kvferry

@@ -11,7 +11,7 @@ namespace kvferry {
 
 namespace {
 
-/// Views that lie in the same pools and go by the same block lists share one template.
+/// Views in the same pools with the same block lists share one template.
 part_layout& part_for(pair_layout& parts, const part_layout& wanted) {
     const auto found = std::find_if(parts.begin(), parts.end(), [&wanted](const part_layout& x) {
         return x.source_group == wanted.source_group && x.target_group == wanted.target_group

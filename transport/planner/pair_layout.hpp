@@ -16,8 +16,9 @@
 
 namespace kvferry {
 
-/// Tokens that lie in one block of either side. The two block sizes cut each other the same way
-/// over and over: `n` periods further on it is block source_block + n * source_period, and so on.
+/// Tokens that lie in one block on each side. The two block sizes cut each other in a repeating
+/// pattern: `n` periods later the piece lies in block source_block + n * source_period, and
+/// likewise for the target.
 struct block_piece {
     std::uint32_t source_block = 0;
     std::uint32_t target_block = 0;
@@ -25,13 +26,13 @@ struct block_piece {
     std::shared_ptr<const copy_template> layout;
 };
 
-/// All that goes from one pool to one pool by the same two block lists.
+/// Everything that goes from one pool to one pool with the same two block lists.
 struct part_layout {
     std::uint32_t source_group = 0;
     std::uint32_t target_group = 0;
     std::uint32_t source_pool = 0;
     std::uint32_t target_pool = 0;
-    /// None on both sides: the group has one slot per request.
+    /// nullopt on both sides: the group has one slot per request.
     std::optional<std::uint32_t> source_tokens;
     std::optional<std::uint32_t> target_tokens;
     /// Blocks until both sides begin a block at the same token again; 1 and 1 for equal sizes.
@@ -42,15 +43,15 @@ struct part_layout {
     std::vector<view_pair> views;
 };
 
-/// What a writer sends to a receiver; no parts when it has nothing for it.
+/// What a writer sends to a receiver; no parts when it sends nothing.
 using pair_layout = std::vector<part_layout>;
 
-/// Works it out: layout_mismatch, missing_layout, or plan_invalid when the receiver's own views
-/// overlap.
+/// Computes a pair's layout. layout_mismatch, missing_layout, or plan_invalid when the receiver's
+/// own views overlap.
 caf::expected<pair_layout> make_pair_layout(const rank_info& writer, const rank_info& receiver);
 
-/// The template of a part for any range of tokens inside one slot of either side. The page tables
-/// are those that the part was made of.
+/// The template of a part for any range of tokens inside one slot of each side. The page tables
+/// must be those that the part was made from.
 caf::expected<copy_template> make_template(const part_layout&, const page_table& source,
                                            const page_table& target, const token_cut&);
 

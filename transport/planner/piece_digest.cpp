@@ -26,7 +26,7 @@ private:
     XXH3_state_t state_;
 };
 
-/// For the side that is not looked at: as many as the plan names.
+/// Dummy pools for the side that is not read: as many as the plan names.
 std::vector<pool_base> bases_for(const copy_plan& plan, std::uint32_t plan_part::*pool) {
     std::uint32_t count = 0;
     for (const auto& part : plan.parts)

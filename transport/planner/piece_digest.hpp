@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Digests of what one piece moved, for receivers that check what has arrived: the writer's over
-// what its plan reads, the receiver's over what the same plan has written.
+// Digests of the bytes that one piece moved, for receivers that verify them: the writer digests
+// what its plan reads, the receiver what the same plan has written.
 #pragma once
 
 #include "messages/errors.hpp"
@@ -18,14 +18,14 @@ namespace kvferry {
 std::uint64_t digest_of_sources(const copy_plan&, const std::vector<pool_base>& pools);
 std::uint64_t digest_of_targets(const copy_plan&, const std::vector<pool_base>& pools);
 
-/// Whether the receiver can tell by itself which blocks a piece of this writer is made of. Not of
-/// one of several CP ranks, and not where a writer may have let go of blocks that the receiver
-/// lists: then no digest is asked for.
+/// Whether the receiver can work out by itself which blocks a piece of this writer contains. It
+/// cannot when the writer is one of several CP ranks, or may have dropped blocks that the receiver
+/// lists; then no digest is requested.
 bool can_be_checked(const rank_info& writer, const rank_info& receiver);
 
-/// The plan of a piece as its receiver works it out, without the writer's slot numbers (all are 0):
+/// The plan of a piece as its receiver computes it, without the writer's slot numbers (all are 0):
 /// the same stretches in the same order. `tokens` and `last` are those of the writer's slice.
-/// Errors are make_plan's.
+/// Errors are those of make_plan.
 caf::expected<copy_plan> plan_of_piece(const rank_info& writer, token_range tokens, bool last,
                                        const rank_info& receiver, const kv_slice& target,
                                        plan_cache&);

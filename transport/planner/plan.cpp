@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Two slices and the templates of their ranks make a plan.
+// Makes a plan from two slices and the templates of their ranks.
 #include "transport/planner/plan.hpp"
 
 #include "transport/planner/block_pairing.hpp"
@@ -58,7 +58,7 @@ caf::expected<copy_plan> make_plan(const rank_info& writer, const kv_slice& sour
         for (auto& [index, tokens, slots] : *paired) {
             const auto& piece = part.pieces[index];
             auto layout = piece.layout;
-            if (tokens != piece.cut.tokens) { // the prompt's end, in one block at most
+            if (tokens != piece.cut.tokens) { // the block in which the prompt ends, at most one
                 auto cut = piece.cut;
                 cut.tokens = tokens;
                 auto made = make_template(part, *writer.pages, *receiver.pages, cut);

@@ -13,14 +13,14 @@
 
 namespace kvferry {
 
-/// One owner, no lock. Found by digest, confirmed by comparison, so that a peer that forges a
-/// digest gets a slower plan and never another pair's. Errors are not kept.
+/// One owner, no lock. Entries are found by digest and confirmed by comparison, so that a peer that
+/// forges a digest gets a slower plan but never another pair's. Errors are not kept.
 class plan_cache {
 public:
     explicit plan_cache(std::size_t entries_max = limits{}.plan_cache_entries_max)
         : entries_max_(entries_max) {}
 
-    /// The layout of this pair; makes it on first use and lets go of the pair unused for longest.
+    /// The layout of this pair; makes it on first use and drops the pair unused for longest.
     caf::expected<std::shared_ptr<const pair_layout>> find_or_make(const rank_info& writer,
                                                                    const rank_info& receiver);
 

@@ -22,7 +22,7 @@ caf::error invalid(const std::string& what) {
     return make_error(errc::plan_invalid, what);
 }
 
-/// Sums and products that would overflow stay at the maximum, which no bound allows.
+/// On overflow the result is the maximum, which exceeds every bound.
 std::uint64_t plus(std::uint64_t a, std::uint64_t b) {
     std::uint64_t result;
     return __builtin_add_overflow(a, b, &result) ? std::numeric_limits<std::uint64_t>::max()
@@ -80,7 +80,7 @@ caf::error check_sums(const copy_plan& plan) {
     return {};
 }
 
-/// One side of one part: slots of the pool, bytes of the region.
+/// Checks one side of one part: its slots against the pool, its bytes against the region.
 caf::error check_bounds(const char* side, std::uint32_t pool_index, std::uint32_t slot_max,
                         std::uint64_t end_in_slot, const page_table& table,
                         const std::vector<memory_region>& regions) {
@@ -136,8 +136,8 @@ std::set<part_pair> overlapping(const copy_plan& plan, const std::vector<std::si
     return result;
 }
 
-/// A target slot that the parts have twice. Marks bits while that needs little memory for the count
-/// of slots (they come from peers, so the largest may be any), else sorts.
+/// Finds a target slot that the parts name twice. Uses a bitmap while that takes little memory per
+/// slot, else sorts: slot numbers come from peers, so the largest may be anything.
 std::optional<std::uint32_t> duplicate_target(const copy_plan& plan,
                                               std::initializer_list<std::size_t> parts) {
     std::size_t count = 0;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The check that every plan passes before it is executed: no byte outside, no byte twice.
+// The check that every plan must pass before it is executed: no byte outside a region, no byte
+// written twice.
 #pragma once
 
 #include "messages/errors.hpp"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A plan as the stretches of bytes it stands for, one at a time: for copy loops, puts and tests.
+// A plan as the stretches of bytes that it stands for, one at a time: for copy loops, puts and
+// tests.
 //
 // Address rule: pool's slot 0 + slot * slot stride + run's offset + index * run's stride.
 #pragma once
@@ -50,11 +51,10 @@ struct plan_stretch {
     friend bool operator==(const plan_stretch&, const plan_stretch&) = default;
 };
 
-/// How far a job has got. A plain value: it points into nothing, and belongs to one job, which is
-/// given anew at each step.
+/// Progress through a job. A plain value that points into nothing; pass the same job at each step.
 class plan_cursor {
 public:
-    /// The next stretch, cut at `bytes_max` (above 0); nothing when all have been given out.
+    /// The next stretch, cut at `bytes_max` (above 0); nullopt after the last.
     std::optional<plan_stretch> next(const copy_job& job, std::uint64_t bytes_max) {
         const auto& parts = job.plan->parts;
         while (part_ < parts.size() && slot_ == parts[part_].slots.size()) {
@@ -78,7 +78,7 @@ public:
         return result;
     }
 
-    /// Bytes given out so far; the plan's `bytes` at the end.
+    /// Bytes returned so far; the plan's `bytes` at the end.
     std::uint64_t bytes() const { return bytes_; }
 
 private:
@@ -105,8 +105,8 @@ private:
     std::uint64_t bytes_ = 0;
 };
 
-/// Where the pools begin when region i begins at region_addresses[i] (0: not addressable). An
-/// error names the region that is missing.
+/// Where the pools begin when region i begins at region_addresses[i] (0: not addressable). The
+/// error names the region that has no address.
 caf::expected<std::vector<pool_base>>
 pool_bases(const page_table&, const std::vector<std::uint64_t>& region_addresses);
 

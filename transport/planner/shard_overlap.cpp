@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Overlaps of equal parts, counted in the least common multiple of their numbers.
+// Overlaps of shards, counted in parts: the least common multiple of both shard counts is a whole.
 #include "transport/planner/shard_overlap.hpp"
 
 #include <algorithm>

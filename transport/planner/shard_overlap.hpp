@@ -8,8 +8,8 @@
 
 namespace kvferry {
 
-/// What two shards of one tensor have in common, counted in parts of which both shards are a whole
-/// number: the finer side's shards when one count divides the other.
+/// What two shards of one tensor have in common, counted in parts. Both shards are whole numbers of
+/// parts; when one shard count divides the other, a part is a shard of the finer side.
 struct shard_overlap {
     /// Parts of a whole shard.
     std::uint64_t source_parts = 1;
@@ -22,17 +22,17 @@ struct shard_overlap {
 
 shard_overlap overlap_of(const role_layout& source, const role_layout& target);
 
-/// Whether the writer sends its shard to a receiver whose shard meets it: of the ranks that hold
-/// the writer's shard and whose place among all ranks meets the receiver's, one does. They take
-/// turns by the receiver's DP rank, which spreads the load over them.
+/// Whether the writer sends its shard to a receiver whose shard meets it. Among the ranks that hold
+/// the writer's shard and whose place among all ranks meets the receiver's, exactly one is elected.
+/// They take turns by the receiver's DP rank, which spreads the load.
 bool is_elected(const role_layout& source, const role_layout& target,
                 std::uint32_t receiver_dp_rank);
 
-/// Pieces into which blocks of two sizes cut each other up to where both begin a block anew: one
-/// when they are equal.
+/// Number of pieces into which blocks of two sizes cut each other until both begin a block at the
+/// same token again; 1 when the sizes are equal.
 std::uint64_t block_pieces(std::uint32_t source_tokens, std::uint32_t target_tokens);
 
-/// Most pieces that are mapped: a page of one token against a block of 1024.
+/// Pairs with more pieces are refused: enough for a page of one token against a block of 1024.
 inline constexpr std::uint64_t block_pieces_max = 1024;
 
 } // namespace kvferry

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs are cut until they fit, put together until they do not, and repeated for pairs of slots.
+// Cuts runs until they fit a piece, groups them while they fit, and repeats groups for pairs of
+// slots.
 #include "transport/planner/staged_plan.hpp"
 
 #include <algorithm>
@@ -43,8 +44,8 @@ std::optional<staged_piece> staged_cursor::next(std::uint64_t staging_address) {
             cut(*part.layout);
         if (group_ == groups_.size())
             continue;
-        const auto& now = groups_[group_];
-        const auto fit = std::max<std::uint64_t>(1, piece_bytes_max_ / now.stride_bytes);
+        const auto& group = groups_[group_];
+        const auto fit = std::max<std::uint64_t>(1, piece_bytes_max_ / group.stride_bytes);
         const auto count = std::min<std::uint64_t>(fit, part.slots.size() - pair_);
         std::vector<slot_pair> in, out;
         for (std::uint32_t number = 0; number < count; ++number) {
@@ -52,10 +53,10 @@ std::optional<staged_piece> staged_cursor::next(std::uint64_t staging_address) {
             in.push_back({slots.source, number});
             out.push_back({number, slots.target});
         }
-        const std::vector<pool_base> staging{{staging_address, now.stride_bytes, 0}};
-        staged_piece result{through(job_, now.gather, part.source_pool, 0, std::move(in)),
-                            through(job_, now.put, 0, part.target_pool, std::move(out)),
-                            now.gather->bytes * count};
+        const std::vector<pool_base> staging{{staging_address, group.stride_bytes, 0}};
+        staged_piece result{through(job_, group.gather, part.source_pool, 0, std::move(in)),
+                            through(job_, group.put, 0, part.target_pool, std::move(out)),
+                            group.gather->bytes * count};
         result.gather.target_pools = staging;
         result.put.source_pools = staging;
         pair_ += count;
@@ -82,7 +83,7 @@ void staged_cursor::cut(const copy_template& layout) {
         }
 }
 
-/// `x` fits into a piece.
+/// Adds a run that fits into a piece.
 void staged_cursor::add(const run& x) {
     const auto length =
         (x.bytes * x.count + alignment_bytes - 1) / alignment_bytes * alignment_bytes;

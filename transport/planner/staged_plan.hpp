@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A plan in pieces that pass through staging memory: gathered into it by one actor, put out of it
-// by another. Pure.
+// A plan in pieces that pass through staging memory: one actor gathers a piece into it, another
+// puts the piece out of it. Pure.
 #pragma once
 
 #include "messages/values/copy_plan.hpp"
@@ -12,7 +12,7 @@
 
 namespace kvferry {
 
-/// Both jobs move the same bytes; in between they lie one pair of slots after the other.
+/// Both jobs move the same bytes. In staging memory these lie one pair of slots after another.
 struct staged_piece {
     /// Out of the plan's source pools.
     copy_job gather;
@@ -21,13 +21,14 @@ struct staged_piece {
     std::uint64_t bytes = 0;
 };
 
-/// Gives out the pieces of one plan, in order.
+/// Returns the pieces of one plan, in order.
 class staged_cursor {
 public:
-    /// `piece_bytes_max`, a multiple of 16, is the length of the staging memory of one piece.
+    /// `piece_bytes_max`, a multiple of 16, is the size of the staging memory of one piece.
     staged_cursor(copy_job job, std::uint64_t piece_bytes_max);
 
-    /// The next piece, through staging memory at this address (aligned to 16); none after the last.
+    /// The next piece, through staging memory at this address (aligned to 16); nullopt after the
+    /// last.
     std::optional<staged_piece> next(std::uint64_t staging_address);
 
     const copy_job& job() const { return job_; }
@@ -37,7 +38,7 @@ private:
     struct group {
         std::shared_ptr<copy_template> gather = std::make_shared<copy_template>();
         std::shared_ptr<copy_template> put = std::make_shared<copy_template>();
-        /// In staging memory, of one pair of slots; with padding.
+        /// Bytes of one pair of slots in staging memory, with padding.
         std::uint64_t stride_bytes = 0;
     };
 

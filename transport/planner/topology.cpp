@@ -15,7 +15,7 @@ using detail::bad_layout;
 using detail::mismatch;
 using detail::text;
 
-/// Both axes are cut into equal parts; the parts share something.
+/// Whether two parts overlap: each axis is cut into equal parts.
 bool parts_overlap(std::uint64_t a_size, std::uint64_t a_index, std::uint64_t b_size,
                    std::uint64_t b_index) {
     return a_index * b_size < (b_index + 1) * a_size && b_index * a_size < (a_index + 1) * b_size;

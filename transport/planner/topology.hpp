@@ -25,12 +25,13 @@ struct layer_range {
 /// Layers of the rank's own pipeline stage; empty when layers_per_stage does not name the stage.
 layer_range global_layers(const parallelism&);
 
-/// Under attention DP every TP rank is a group of its own, which runs whole requests; otherwise
+/// Under attention DP every TP rank is a DP group of its own, which runs whole requests; otherwise
 /// there is one group, 0.
 std::uint32_t dp_size(const parallelism&);
 std::uint32_t dp_rank(const parallelism&);
 
-/// Ranks that share the heads of one request, and the place among them: (1, 0) under attention DP.
+/// Number of ranks that share the heads of one request, and the index among them: (1, 0) under
+/// attention DP.
 struct tp_group {
     std::uint32_t size = 1;
     std::uint32_t rank = 0;
@@ -40,23 +41,23 @@ struct tp_group {
 
 tp_group heads_group(const parallelism&);
 
-/// Indexes below their sizes, sizes above 0, one layer count per stage, rank and world size as the
-/// arithmetic has them. layout_mismatch names the field and both values.
+/// Checks that indexes are below their sizes, sizes above 0, there is one layer count per stage,
+/// and rank and world size agree with them. layout_mismatch names the field and both values.
 caf::error check_parallelism(const rank_info&);
 
-/// Whether two instances split in ways that can be mapped: one side must be without CP.
+/// Checks that the splits of two instances can be mapped: one side must be without CP.
 /// layout_mismatch names the field and both values.
 caf::error check_split(const rank_info& writer, const rank_info& receiver);
 
-/// Whether two ranks meet in TP and CP: each axis is cut into equal parts on either side, and the
-/// two parts share something. Neither size needs to divide the other.
+/// Whether two ranks meet in TP and CP: each side cuts an axis into equal parts, and their two
+/// parts overlap. Neither size needs to divide the other.
 bool groups_overlap(const parallelism&, const parallelism&);
 
 /// Whether the pipeline stages of two ranks share a layer.
 bool stages_overlap(const parallelism&, const parallelism&);
 
 /// Context ranks of one DP group that share layers and heads with the receiver, ascending. An
-/// estimate for warm links: who really writes is decided by cohorts_of.
+/// estimate for warm links: cohorts_of decides who really writes.
 std::vector<rank_id> overlapping_writers(const rank_info& receiver,
                                          const std::vector<rank_info>& context,
                                          std::uint32_t context_dp_rank);

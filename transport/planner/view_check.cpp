@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What two views must agree on, and what has to be told apart inside a buffer.
+// What two views must agree on, and what must be separated inside a buffer.
 #include "transport/planner/view_check.hpp"
 
 #include "transport/planner/shard_overlap.hpp"
@@ -12,7 +12,7 @@ namespace {
 
 using detail::text;
 
-/// Heads, or rows of tokens, have to be told apart inside a buffer.
+/// Whether heads, or tokens, must be separated inside a buffer.
 struct cut {
     bool heads = false;
     bool tokens = false;
@@ -33,7 +33,7 @@ bool can_be_converted(mapper_kind a, mapper_kind b) {
     return a == b || (by_head(a) && by_head(b));
 }
 
-/// Token counts of both sides, and what is needed to cut between tokens.
+/// Checks token counts of both sides, and what is needed to cut between tokens.
 caf::error check_tokens(const view_candidate& x) {
     const auto& a = x.source_group.tokens_per_slot;
     const auto& b = x.target_group.tokens_per_slot;
@@ -71,7 +71,7 @@ caf::error check_sections(const view_candidate& x) {
     return {};
 }
 
-/// Both sides must agree on the bytes of a head (of one token, when tokens are told apart).
+/// Both sides must agree on the bytes of a head (of one token, when tokens are separated).
 caf::error check_unit(const view_candidate& x) {
     const auto& a = x.source.layout;
     const auto& b = x.target.layout;

@@ -9,7 +9,7 @@
 
 namespace kvferry {
 
-/// Two views that have a role and a layer in common, on their way through the checks.
+/// Two views that share a role and a layer, while they are being checked.
 struct view_candidate {
     const rank_info& writer;
     const rank_info& receiver;
@@ -26,10 +26,10 @@ struct view_candidate {
     }
 };
 
-/// Checks that concern the two views as wholes. layout_mismatch names the field and both values.
+/// Checks of whole views. layout_mismatch names the field and both values.
 caf::error check_views(const view_candidate&);
 
-/// Checks that concern one buffer of one layer of views that have passed check_views.
+/// Checks of one buffer of one layer; the views must have passed check_views.
 caf::error check_entries(const view_candidate&, const entry_pair&);
 
 } // namespace kvferry

@@ -10,7 +10,7 @@
 
 namespace kvferry {
 
-/// Owned by UCX from the call to the callback, which may come when the endpoint is gone.
+/// Owned by UCX until the callback, which may come after the endpoint has gone.
 struct ucx_endpoint::operation {
     ucx_events* events = nullptr;
     ucx_event event;
@@ -29,7 +29,7 @@ std::unique_ptr<ucx_endpoint> ucx_endpoint::make(ucp_worker_h worker, byte_view 
     params.err_handler = {&ucx_endpoint::on_broken, result.get()};
     auto status = made_to_fail("ucp_ep_create") ? UCS_ERR_NO_MEMORY
                                                 : ucp_ep_create(worker, &params, &result->handle_);
-    if (status != UCS_OK) { // nobody listens, for one: told as if it had come later
+    if (status != UCS_OK) { // no listener, for example; reported as an event like a later failure
         result->handle_ = nullptr;
         events.push_back({ucx_event::kind::broken, id, 0, status});
     }
@@ -39,7 +39,7 @@ std::unique_ptr<ucx_endpoint> ucx_endpoint::make(ucp_worker_h worker, byte_view 
 bool ucx_endpoint::has_rma_lane() const {
     if (!handle_)
         return false;
-    // UCX has no call that tells; its own description has one line per lane with what it is for.
+    // UCX has no call for this, but its printed description lists the uses of each lane on a line.
     auto text = ucx_text([this](std::FILE* to) { ucp_ep_print_info(handle_, to); });
     for (std::size_t at = 0; (at = text.find("lane[", at)) != std::string::npos;) {
         auto end = std::min(text.find('\n', at), text.size());
@@ -76,7 +76,7 @@ void ucx_endpoint::on_done(void* request, ucs_status_t status, void* user) {
 }
 
 void ucx_endpoint::on_broken(void* user, ucp_ep_h, ucs_status_t status) {
-    // Only a note: inside this callback the endpoint cannot be closed.
+    // Only records the event: the endpoint must not be closed inside this callback.
     auto* self = static_cast<ucx_endpoint*>(user);
     self->events_.push_back({ucx_event::kind::broken, self->id_, 0, status});
 }

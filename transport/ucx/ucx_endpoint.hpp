@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// One UCX endpoint and what is under way on it. Whatever happens to an operation, at once or later,
-// is told as an event: there is one path for both.
+// One UCX endpoint and its running operations. Every result of an operation, immediate or later, is
+// reported as an event, so that there is one path for both.
 #pragma once
 
 #include "messages/values/ids.hpp"
@@ -16,16 +16,16 @@
 
 namespace kvferry {
 
-/// What UCX has to say. `tag` is what the operation was started with.
+/// What UCX reports.
 struct ucx_event {
     enum class kind : std::uint8_t {
         /// A message or a piece of a put: its memory is free again.
         sent,
         /// A flush: everything posted before it is visible at the target.
         flushed,
-        /// The endpoint is of no use any more; close it by force.
+        /// The endpoint is unusable; close it by force.
         broken,
-        /// The endpoint is gone for UCX.
+        /// UCX has freed the endpoint.
         closed,
     };
     kind what = kind::sent;
@@ -34,17 +34,17 @@ struct ucx_event {
     ucs_status_t status = UCS_OK;
 };
 
-/// Filled inside UCX's callbacks, read outside of them. It outlives the worker.
+/// Filled inside UCX's callbacks, read outside of them. The list outlives the worker.
 using ucx_events = std::vector<ucx_event>;
 
-/// open -> (failed ->) closing -> closed. Operations may be started while it is open; every one of
-/// them has its event, at the latest when it is closed by force.
+/// open -> (failed ->) closing -> closed. Operations may be started while it is open; each of them
+/// gets its event, at the latest when the endpoint is closed by force.
 enum class endpoint_state : std::uint8_t { open, failed, closing, closed };
 
 class ucx_endpoint {
 public:
-    /// Peer error handling: without it nobody is told of a death. The connection is made by UCX in
-    /// the background; its failure comes as an event, even when UCX refuses at once.
+    /// Turns on peer error handling: without it UCX reports no deaths. UCX connects in the
+    /// background; a failure comes as an event, even when UCX refuses at once.
     static std::unique_ptr<ucx_endpoint> make(ucp_worker_h, byte_view worker_address, endpoint_id,
                                               ucx_events&);
 
@@ -52,15 +52,15 @@ public:
     ucx_endpoint& operator=(const ucx_endpoint&) = delete;
 
     endpoint_state state() const { return state_; }
-    /// Started and without an event so far.
+    /// Operations that were started and have no event yet.
     std::size_t operations() const { return operations_; }
-    /// UCX has said that it is broken: then it ends the operations by itself.
+    /// UCX has reported the endpoint as broken; UCX then ends the operations itself.
     bool reported_broken() const { return reported_broken_; }
     /// UCX has chosen a lane that writes without the target's help.
     bool has_rma_lane() const;
 
-    /// Sends `head` and `payload`; always eagerly: a receiver never has an open receive into which
-    /// a dead or closed peer might still write.
+    /// Sends `head` and `payload`, always eagerly: with a rendezvous the receiver would have an
+    /// open receive into which a dead or closed peer might still write.
     void send(unsigned message, byte_view head, byte_buffer payload, std::uint64_t tag);
     /// The same with memory that stays the caller's until the event.
     void send_from(unsigned message, byte_view head, const void* bytes, std::size_t count,
@@ -69,7 +69,7 @@ public:
              std::uint64_t tag);
     void flush(std::uint64_t tag);
 
-    /// By force: do not wait for the peer; what is under way ends with an error.
+    /// By force: does not wait for the peer; running operations end with an error.
     void close(bool force);
 
     /// To be called with every event of this endpoint.

@@ -10,8 +10,8 @@
 
 namespace kvferry {
 
-/// "call: status text". link_lost when the status says that the other side cannot be reached any
-/// more, ucx_failed for all others.
+/// "call: status text". link_lost when the status says that the peer cannot be reached any more,
+/// ucx_failed for all others.
 caf::error ucx_error(std::string_view call, ucs_status_t status);
 
 } // namespace kvferry

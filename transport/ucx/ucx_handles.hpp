@@ -32,7 +32,7 @@ struct ucx_rkey_deleter {
 };
 using ucx_rkey_handle = std::unique_ptr<ucp_rkey, ucx_rkey_deleter>;
 
-/// Memory that UCX knows; needs its context to be freed, hence a class.
+/// Memory registered with UCX. A class because freeing it needs the context.
 class ucx_mapped_memory {
 public:
     ucx_mapped_memory() = default;

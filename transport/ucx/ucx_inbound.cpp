@@ -24,9 +24,10 @@ byte_buffer bytes_of_text(const caf::error& reason) {
 
 } // namespace
 
-/// Everything that the placing of bytes, or the end of a scatter, has brought about.
+/// Passes on what placed bytes, or ended scatters, have made possible: credit, scatters,
+/// confirmations.
 void ucx_io_state::serve_inbound() {
-    if (releasing_) // the end of a scatter has come too late
+    if (releasing_) // a scatter ended after the stop
         return;
     service_.serve();
     for (const auto& credit : inbound_.take_granted())
@@ -37,7 +38,7 @@ void ucx_io_state::serve_inbound() {
         reclaim_later();
 }
 
-/// A writer that is frozen must not keep all others waiting.
+/// Takes chunks back from frozen writers, so that others get them.
 void ucx_io_state::reclaim_later() {
     reclaiming_ = true;
     self_->run_delayed(credit_idle_max, [this] {
@@ -49,7 +50,7 @@ void ucx_io_state::reclaim_later() {
 
 // -- to writers ---------------------------------------------------------------------------------
 
-/// The link to a writer, one of our own if there is none.
+/// The link to a writer; opens one when there is none.
 ucx_io_state::link* ucx_io_state::way_back(incarnation writer, byte_view address) {
     if (auto* open = find_open(writer))
         return open;
@@ -64,8 +65,7 @@ ucx_io_state::link* ucx_io_state::way_back(incarnation writer, byte_view address
 void ucx_io_state::answer_writer(link& back, ucx_message what, byte_view head,
                                  const caf::error& reason) {
     back.endpoint->send(what, head, bytes_of_text(reason), 0);
-    if (stopping_
-        && !std::exchange(back.ending, true)) // it came too late to be closed with the others
+    if (stopping_ && !std::exchange(back.ending, true)) // opened after the stop began: close it too
         advance_close(back);
 }
 
@@ -97,7 +97,7 @@ void ucx_io_state::on_scattered(const transfer_done& message) {
     finish_drains();
 }
 
-/// Answers those who wait until nothing writes for a peer, or into a region, any more.
+/// Answers drains whose peer, and unregistrations whose region, nothing writes for any more.
 void ucx_io_state::finish_drains() {
     const auto& staging = inbound_.staging();
     std::erase_if(drains_, [&](auto& drain) {

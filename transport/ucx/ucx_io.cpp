@@ -15,7 +15,7 @@ namespace kvferry {
 
 namespace {
 
-/// A head is what its struct says, or the message is none of ours.
+/// False when the size is wrong: then the message did not come from a ucx_io.
 template <class Head>
 bool read(byte_view from, Head& head) {
     if (from.size() != sizeof head)
@@ -24,7 +24,7 @@ bool read(byte_view from, Head& head) {
     return true;
 }
 
-/// Puts of peers that are under way; more than any peers of ours have.
+/// Running puts of peers that are remembered: more than kvferry's ranks ever have.
 constexpr std::size_t puts_remembered_max = 65536;
 
 } // namespace
@@ -100,7 +100,7 @@ caf::result<region_registered> ucx_io_state::on_register_region(const register_r
         key.insert(key.end(), packed->begin(), packed->end());
     }
     regions_.emplace(id, std::move(memory));
-    if (cuda && !staged && !worker_->has_rma()) // no copy of ours reaches it: only other routes do
+    if (cuda && !staged && !worker_->has_rma()) // only other routes reach it
         return region_registered{id, {}};
     if (staged)
         service_.add_device(message.staging, message.copier);
@@ -124,8 +124,8 @@ caf::result<fabric_description> ucx_io_state::on_describe_fabric(const describe_
     return fabric_description{worker_->address(), worker_->transports()};
 }
 
-/// By message, all copies into this process are made by this thread: once the writer is fenced,
-/// none is made any more but what a device scatters. By RMA its endpoint must have ended as well.
+/// Puts by message are copied by this thread: after the fence none is copied any more, and only
+/// scatters of devices remain. Puts by RMA end with their endpoint, so it must have closed too.
 caf::result<void> ucx_io_state::on_drain_fabric(const drain_fabric& message) {
     inbound_.fence(message.peer);
     auto drained = self_->make_response_promise<answer>();
@@ -144,7 +144,7 @@ caf::result<void> ucx_io_state::on_drain_fabric(const drain_fabric& message) {
 
 // -- what arrives -----------------------------------------------------------------------------
 
-/// Inside a callback of UCX: takes what it needs, calls nothing of UCX.
+/// Called inside UCX's callback: stores what it needs and makes no UCX call.
 void ucx_io_state::on_message(unsigned message, byte_view head, byte_view payload) {
     frame_head frame;
     write_head piece;
@@ -157,7 +157,7 @@ void ucx_io_state::on_message(unsigned message, byte_view head, byte_view payloa
         return std::string{reinterpret_cast<const char*>(payload.data()), payload.size()};
     };
     if (message == ucx_frame && read(head, frame)) {
-        // One that is too long is emptied, not skipped: its number must not be missing.
+        // An oversized frame is delivered empty, so that the sequence has no gap.
         byte_buffer bytes;
         if (payload.size() <= with_.bounds.message_bytes_max)
             bytes.assign(payload.begin(), payload.end());
@@ -180,7 +180,7 @@ void ucx_io_state::on_message(unsigned message, byte_view head, byte_view payloa
     }
 }
 
-/// What throws ends that one thing, never what stands behind it in the queue.
+/// Runs one step; an exception ends only that step, not the rest of the queue.
 template <class F>
 void ucx_io_state::attempt(const char* what, F&& f) {
     try {
@@ -197,10 +197,10 @@ bool ucx_io_state::after_progress() {
         !worker_->events().empty() || !arrived_.empty() || !written_.empty() || !credits_.empty();
     for (const auto& event : std::exchange(worker_->events(), {}))
         attempt("an event of UCX", [&] { handle_event(event); });
-    for (const auto& word : std::exchange(written_, {}))
-        attempt("the end of a put", [&] { on_written(word.first, word.second); });
-    for (const auto& word : std::exchange(credits_, {}))
-        attempt("credit of a put", [&] { on_credit(word.first, word.second); });
+    for (const auto& confirmation : std::exchange(written_, {}))
+        attempt("the end of a put", [&] { on_written(confirmation.first, confirmation.second); });
+    for (const auto& grant : std::exchange(credits_, {}))
+        attempt("credit of a put", [&] { on_credit(grant.first, grant.second); });
     for (auto& bytes : std::exchange(arrived_, {}))
         attempt("a frame", [&] { hand_on(std::move(bytes)); });
     attempt("puts of peers", [this] { serve_inbound(); });
@@ -238,7 +238,8 @@ void ucx_io_state::handle_event(const ucx_event& event) {
 void ucx_io_state::hand_on(byte_buffer frame) {
     auto prefix = peek(frame);
     if (!prefix) {
-        // Logged less and less often: whoever reaches our port can send such frames for ever.
+        // Logged at every power of two only: anyone who reaches the port can send such frames for
+        // ever.
         if (auto count = ++dropped_frames_; (count & (count - 1)) == 0)
             logger().warn("ucx_io: frame dropped, number {}: {}", count, describe(prefix.error()));
         return;
@@ -272,7 +273,7 @@ caf::expected<fabric_actor> spawn_ucx_io(caf::actor_system& system, io_loop& loo
         auto result = build();
         if (!shared->over.exchange(true))
             shared->made.set_value(std::move(result));
-        else if (result) // nobody waits any more
+        else if (result) // the caller has given up
             caf::anon_send(*result, stop_io{});
     });
     if (made.wait_for(wait) != std::future_status::ready && !shared->over.exchange(true))

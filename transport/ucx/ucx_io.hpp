@@ -3,7 +3,14 @@
 #pragma once
 
 #include "messages/limits.hpp"
-#include "messages/local/local_messages.hpp"
+#include "messages/local/copies.hpp"
+#include "messages/local/fabric.hpp"
+#include "messages/values/copy_plan.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/values/rank_info.hpp"
+#include "messages/values/time.hpp"
+#include "messages/wire/codec.hpp"
+#include "messages/wire/header.hpp"
 #include "transport/fabric/frame_order.hpp"
 #include "transport/fabric/inbound_writes.hpp"
 #include "transport/fabric/put_credit.hpp"
@@ -23,20 +30,11 @@
 
 namespace kvferry {
 
-/// What ucx_io understands beside what every fabric does: the ends of what devices scatter for it.
-using ucx_io_actor = fabric_actor::extend_with<completion_actor>;
-
 class ucx_io_state {
 public:
     static inline constexpr const char* name = "ucx_io";
 
-    struct dependencies {
-        incarnation self;
-        /// Gets the frames of peers to which no endpoint is open; may be null.
-        frame_sink_actor default_sink;
-        limits bounds;
-        put_method puts = put_method::automatic;
-    };
+    using dependencies = ucx_fabric_options;
 
     /// Made on the loop's thread, like everything here.
     ucx_io_state(ucx_io_actor::pointer self, dependencies, std::unique_ptr<ucx_worker>);
@@ -48,11 +46,11 @@ public:
 private:
     using answer = caf::typed_response_promise<void>;
 
-    /// What the peer gave out to write one of its regions, or why it cannot be used.
+    /// The peer's access key of one of its regions, or why it cannot be used.
     struct region_key {
         access_key_head head;
         ucx_rkey_handle rkey;
-        /// Memory on a device: written by message, with credit.
+        /// The region is memory on a device: written by message, with credit.
         bool staged = false;
         caf::error unusable;
     };
@@ -68,19 +66,19 @@ private:
         bool by_rma = false;
         std::uint64_t stream = 0;
         std::uint64_t next_sequence = 0;
-        /// Numbers of the puts on it, and of those that still post, in turn.
+        /// Numbers of all puts on the link, and of those that still post, in turn.
         std::set<std::uint64_t> puts;
         std::deque<std::uint64_t> posting;
-        /// Posted for the put whose turn it is.
+        /// Bytes posted in the current put's turn.
         std::uint64_t turn_bytes = 0;
         std::size_t pieces_in_flight = 0;
-        /// Takes nothing new: somebody closes it or it has failed.
+        /// Accepts nothing new: it is being closed or has failed.
         bool ending = false;
-        /// The goodbye of a close in order is on its way.
+        /// The flush of an orderly close is under way.
         bool flushing = false;
-        /// Why it failed; none while it is closed in order.
+        /// Why it failed; none during an orderly close.
         caf::error failure;
-        /// UCX ends the operations: close it after the last.
+        /// UCX ends the operations itself; close the endpoint after the last one.
         bool lost = false;
         std::vector<answer> closed;
     };
@@ -94,18 +92,18 @@ private:
         merged_cursor cursor;
         put_credit credit;
         bool by_rma = false;
-        /// Waits for credit, and is not among those that post.
+        /// Waits for credit, and is not in link::posting.
         bool parked = false;
         std::uint64_t pieces = 0;
         /// Pieces without an event: UCX may still read their memory.
         std::size_t open = 0;
         bool all_posted = false;
         bool end_posted = false;
-        /// The target, or a flush, has said that all pieces are over.
+        /// The target has confirmed all pieces, or a flush has ended.
         bool settled = false;
         /// The target's device may still be writing.
         bool in_doubt = false;
-        /// Why it does not succeed.
+        /// Why the put fails; none so far.
         caf::error failure;
     };
     caf::result<endpoint_opened> on_open_endpoint(const open_endpoint&);
@@ -169,20 +167,20 @@ private:
     void advance_put(std::uint64_t number);
     void finish_put(std::uint64_t number, agent_result);
 
-    /// That nobody else can know or draw.
+    /// A random number: unguessable, and unique with near certainty.
     std::uint64_t draw_number();
 
     ucx_io_actor::pointer self_;
     dependencies with_;
     std::random_device random_;
     std::unique_ptr<ucx_worker> worker_;
-    /// Nobody else need keep a fabric alive: it ends by stop_io.
+    /// Keeps the fabric alive without an outside reference: it ends by stop_io.
     caf::strong_actor_ptr keep_alive_;
 
     std::map<endpoint_id, link> links_;
     std::map<std::uint64_t, put> puts_;
     std::map<transfer_id, std::uint64_t> put_numbers_;
-    /// Empty where nothing is registered with UCX: puts come by message.
+    /// Values are empty where nothing is registered with UCX: those regions take puts by message.
     std::map<region_id, ucx_mapped_memory> regions_;
     inbound_writes inbound_;
     staging_service<std::remove_pointer_t<ucx_io_actor::pointer>> service_;
@@ -192,7 +190,7 @@ private:
     std::vector<std::pair<written_head, std::string>> written_;
     std::vector<std::pair<credit_head, std::string>> credits_;
     std::vector<std::pair<incarnation, answer>> drains_;
-    /// Regions that are taken back when the last scatter into them has ended.
+    /// Unregistered regions, answered when the last scatter into them has ended.
     std::vector<std::pair<region_id, answer>> forbidden_;
     bool stopping_ = false;
     bool releasing_ = false;
@@ -202,10 +200,5 @@ private:
     std::uint64_t last_region_ = 0;
     std::uint64_t dropped_frames_ = 0;
 };
-
-/// Makes the fabric on the loop. From another thread it waits for the loop, at most
-/// limits::dial_deadline; on the loop's own thread it does not wait. An error says what UCX or the
-/// system refused; then nothing is left.
-caf::expected<fabric_actor> spawn_ucx_io(caf::actor_system&, io_loop&, ucx_io_state::dependencies);
 
 } // namespace kvferry

@@ -31,7 +31,7 @@ ucx_io_state::link* ucx_io_state::find_open(incarnation peer) {
     link* result = nullptr;
     for (auto& [id, x] : links_)
         if (x.peer == peer && !x.ending && (!result || x.owner))
-            result = &x; // one with an owner is preferred
+            result = &x; // prefer a link with an owner
     return result;
 }
 
@@ -46,7 +46,7 @@ caf::expected<ucx_io_state::link*> ucx_io_state::make_link(incarnation peer, byt
     result.peer = peer;
     result.owner = std::move(owner);
     result.endpoint = std::move(*endpoint);
-    result.stream = draw_number(); // nobody else's, not even one of a former life
+    result.stream = draw_number(); // unique, also among earlier processes of this rank
     ++last_endpoint_;
     return &result;
 }
@@ -54,7 +54,7 @@ caf::expected<ucx_io_state::link*> ucx_io_state::make_link(incarnation peer, byt
 caf::result<endpoint_opened> ucx_io_state::on_open_endpoint(const open_endpoint& message) {
     if (stopping_)
         return stopping();
-    if (inbound_.is_fenced(message.peer)) // what it left in its sockets must stay fenced
+    if (inbound_.is_fenced(message.peer)) // a late message of it must stay fenced
         return peer_is_gone(message.peer);
     auto made = make_link(message.peer, message.fabric_address, message.owner);
     if (!made)
@@ -80,7 +80,7 @@ void ucx_io_state::on_send_frame(send_frame& message) {
         return fail_link(*x,
                          make_error(errc::limit_exceeded,
                                     "incarnation " + to_string(x->peer)
-                                        + " takes no frames: pending_per_link_max wait for it"));
+                                        + " takes no frames: pending_per_link_max of them wait"));
     const frame_head head{x->stream, x->next_sequence++};
     x->endpoint->send(ucx_frame, caf::as_bytes(caf::make_span(&head, 1)), std::move(message.frame),
                       0);
@@ -102,21 +102,21 @@ caf::result<void> ucx_io_state::on_close_endpoint(const close_endpoint& message)
         advance_close(x);
         self_->run_delayed(with_.bounds.stop_deadline, [this, id = message.endpoint] {
             if (auto late = links_.find(id); late != links_.end())
-                fail_link(late->second,
-                          make_error(errc::deadline_exceeded, "the peer did not take the rest"));
+                fail_link(late->second, make_error(errc::deadline_exceeded,
+                                                   "the peer did not take the rest in time"));
         });
     }
     return closed;
 }
 
-/// In order: transfers end, then everything is flushed, then the endpoint is closed.
+/// An orderly close: puts end, then everything is flushed, then the endpoint is closed.
 void ucx_io_state::advance_close(link& x) {
     if (!x.ending || x.failure || !x.puts.empty() || std::exchange(x.flushing, true))
         return;
     x.endpoint->flush(0);
 }
 
-/// Everything that is under way ends now, each with its own answer; then the owner is told.
+/// Ends everything under way, each with its own answer; then the owner hears of the failure.
 void ucx_io_state::fail_link(link& x, caf::error reason) {
     if (x.failure)
         return;
@@ -129,9 +129,9 @@ void ucx_io_state::fail_link(link& x, caf::error reason) {
         advance_put(number);
 }
 
-/// UCX has noticed by itself. It is left to end the operations of the endpoint, which is closed
-/// after the last: UCX 1.13 aborts the process when it ends one over TCP that a forced close has
-/// ended before. Should it forget one, the close comes after a while all the same.
+/// UCX itself has reported the failure. It ends the endpoint's operations, and the endpoint is
+/// closed after the last one: UCX 1.13 aborts the process when it ends an operation over TCP that a
+/// forced close has already ended. A timer closes the endpoint even if UCX forgets an operation.
 void ucx_io_state::lose_link(link& x, caf::error reason) {
     if (x.failure)
         return;
@@ -160,7 +160,7 @@ void ucx_io_state::finish_link_if_over(endpoint_id id) {
         return;
     auto x = std::move(found->second);
     links_.erase(found);
-    x.keys.clear(); // the worker may go below
+    x.keys.clear(); // finish_stop() may destroy the worker
     if (x.failure)
         tell(self_, x.owner, endpoint_failed{id, x.peer, std::move(x.failure)});
     for (auto& waiting : x.closed)
@@ -177,7 +177,7 @@ caf::result<void> ucx_io_state::on_stop_io(const stop_io&) {
     if (std::exchange(stopping_, true))
         return stopped;
     std::vector<std::uint64_t> running;
-    for (const auto& [number, x] : puts_)
+    for (const auto& [number, put] : puts_)
         running.push_back(number);
     for (auto number : running)
         give_up(number, stopping());
@@ -185,7 +185,7 @@ caf::result<void> ucx_io_state::on_stop_io(const stop_io&) {
         x.ending = true;
         advance_close(x);
     }
-    // Waiting for the peers has an end, and so has waiting for UCX.
+    // Two deadlines: first for the peers, then for UCX.
     self_->run_delayed(with_.bounds.stop_deadline, [this] { force_all(stopping()); });
     self_->run_delayed(2 * with_.bounds.stop_deadline, [this] {
         logger().error("ucx_io: {} links did not end in time and go down with the worker",
@@ -215,8 +215,8 @@ void ucx_io_state::end() {
     self_->send_exit(self_, caf::exit_reason::user_shutdown);
 }
 
-/// Frees everything of UCX. After a stop nothing is under way; when the actor was killed it is, and
-/// is brought to its end here, for a bounded time.
+/// Frees everything of UCX. After an orderly stop nothing is under way. When the actor was killed,
+/// running operations are ended here, within a bounded time.
 void ucx_io_state::release() {
     if (std::exchange(releasing_, true))
         return;
@@ -224,15 +224,15 @@ void ucx_io_state::release() {
     const auto until = clock::now() + std::chrono::milliseconds{200};
     while (!links_.empty() && clock::now() < until)
         worker_->progress();
-    for (auto& [number, x] : std::exchange(puts_, {}))
-        tell(self_, x.reply_to,
-             transfer_done{x.id, agent_result::in_doubt, x.cursor.bytes(),
+    for (auto& [number, put] : std::exchange(puts_, {}))
+        tell(self_, put.reply_to,
+             transfer_done{put.id, agent_result::in_doubt, put.cursor.bytes(),
                            make_error(errc::transfer_in_doubt, "the fabric of this rank has ended"),
-                           x.began, clock::now()});
+                           put.began, clock::now()});
     for (auto& [id, x] : links_)
-        x.keys.clear(); // before their worker
+        x.keys.clear(); // keys must go before their worker
     regions_.clear();
-    worker_->destroy(); // the object itself may be the caller
+    worker_->destroy(); // only destroy(): the worker object may be our caller
     links_.clear();
 }
 

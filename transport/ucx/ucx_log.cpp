@@ -15,7 +15,7 @@ namespace kvferry {
 
 namespace {
 
-/// What fails is told by us, with names and what to do; UCX's words come beside it.
+/// kvferry reports failures itself, with names and advice; UCX's messages only add detail.
 spdlog::level::level_enum level_of(ucs_log_level_t level) {
     switch (level) {
     case UCS_LOG_LEVEL_FATAL:

@@ -11,13 +11,13 @@
 namespace kvferry {
 
 struct ucx_abilities {
-    /// Of the library that the program runs with: "1.13.1".
+    /// Of the library loaded at run time: "1.13.1".
     std::string version;
     std::vector<ucx_resource> resources;
 };
 
-/// Makes a context like a worker's, with the same variables of the environment, and frees it.
-/// ucx_failed carries UCX's reason.
+/// Makes a context like a worker's, with the same environment variables, and frees it. ucx_failed
+/// carries UCX's reason.
 caf::expected<ucx_abilities> probe_ucx();
 
 } // namespace kvferry

@@ -14,12 +14,12 @@ namespace {
 
 constexpr const char* direct_put = "put (direct)";
 
-/// Longest piece of a put in hardware: what a cancel has to wait for.
+/// Longest piece of a put by RMA; a cancel has to wait for the pieces under way.
 constexpr std::uint64_t put_bytes_max = std::uint64_t{1} << 20;
-/// Longest piece of a put by message. With its heads it fills one segment of UCX's TCP transport
-/// (8 KiB), so that the target places it out of the receive buffer; a longer message is first put
-/// together in memory of its own.
-constexpr std::uint64_t message_bytes_max = 8000;
+/// Longest piece of a put by message. With its headers it fills one segment of UCX's TCP transport
+/// (8 KiB), so that the target copies it straight out of the receive buffer; UCX first assembles
+/// longer messages in separate memory.
+constexpr std::uint64_t put_message_bytes_max = 8000;
 /// Bytes that one put may post before the next one on the same link gets its turn.
 constexpr std::uint64_t turn_bytes_max = std::uint64_t{256} << 10;
 /// Pieces posted before the loop looks at everything else.
@@ -30,7 +30,7 @@ caf::error bad_key(std::size_t region, const std::string& why) {
                       "access key of region " + std::to_string(region) + ": " + why);
 }
 
-/// The number of the shared memory that all of a job's sources lie in.
+/// The shared memory that holds all of a job's sources, or not_shared.
 std::uint64_t source_of(const copy_job& job) {
     return job.source ? job.source->region : not_shared;
 }
@@ -44,7 +44,7 @@ void ucx_io_state::prepare_keys(link& x, std::vector<memory_region> regions) {
         region_key key;
         const auto& sealed = x.regions[index].access_key;
         if (auto inside = unseal(ucx_key_label, sealed); sealed.empty()) {
-            key.unusable = bad_key(index, "it has none, puts do not reach that memory");
+            key.unusable = bad_key(index, "it is empty: puts do not reach that memory");
         } else if (!inside) {
             key.unusable = bad_key(index, text_of(inside.error()));
         } else if (inside->size() < sizeof key.head) {
@@ -55,7 +55,7 @@ void ucx_io_state::prepare_keys(link& x, std::vector<memory_region> regions) {
             key.staged = x.regions[index].kind == memory_kind::cuda && packed.empty();
             if (x.by_rma && packed.empty() && !key.staged)
                 key.unusable =
-                    bad_key(index, "it is none for RMA: use the same put method on both sides");
+                    bad_key(index, "it holds no RMA key: use the same put method on both sides");
             if (x.by_rma && !packed.empty()) {
                 if (auto unpacked = x.endpoint->unpack(packed))
                     key.rkey = std::move(*unpacked);
@@ -114,7 +114,7 @@ void ucx_io_state::on_start_put(start_put& message) {
     pump(*x);
 }
 
-/// Posts what the window has room for. True when something was posted: there may be more.
+/// Posts as many pieces as the window allows. True when something was posted: there may be more.
 bool ucx_io_state::pump(link& x) {
     bool any = false;
     for (int left = pieces_per_round; left > 0 && !x.posting.empty() && !x.failure
@@ -125,7 +125,7 @@ bool ucx_io_state::pump(link& x) {
         if (auto demand = put.credit.take_demand())
             ask_for_credit(x, number, *demand);
         any = true;
-        if (put.credit.room(1) == 0) { // it comes back with its credit
+        if (put.credit.room(1) == 0) { // on_credit() puts it back
             put.parked = true;
             x.turn_bytes = 0;
             x.posting.pop_front();
@@ -147,9 +147,9 @@ bool ucx_io_state::pump(link& x) {
     return any;
 }
 
-/// False: there was nothing left to post.
+/// False: nothing is left to post.
 bool ucx_io_state::post_next(link& x, std::uint64_t number, put& put) {
-    const auto room = put.credit.room(put.by_rma ? put_bytes_max : message_bytes_max);
+    const auto room = put.credit.room(put.by_rma ? put_bytes_max : put_message_bytes_max);
     auto piece = put.cursor.next(put.job, room);
     if (!piece)
         return false;
@@ -178,13 +178,13 @@ void ucx_io_state::post_piece(link& x, std::uint64_t number, put& put, const pla
                           number);
 }
 
-/// As many stretches as one message holds. False as above.
+/// Posts as many stretches as one message holds. False: nothing is left to post.
 bool ucx_io_state::post_references(link& x, std::uint64_t number, put& put) {
     byte_buffer stretches;
     std::uint32_t region = 0;
     referred_stretch next;
     while (put.credit.by_reference() && put.credit.room(1) > 0
-           && stretches.size() + sizeof next <= message_bytes_max) {
+           && stretches.size() + sizeof next <= put_message_bytes_max) {
         auto piece = put.cursor.next(put.job, put.credit.room(put_bytes_max));
         if (!piece)
             break;
@@ -206,7 +206,7 @@ bool ucx_io_state::post_references(link& x, std::uint64_t number, put& put) {
     return true;
 }
 
-/// Asks for the word that all pieces are over.
+/// Asks the target to confirm all pieces (ucx_written), or flushes when they went by RMA.
 void ucx_io_state::post_end(link& x, std::uint64_t number, put& put) {
     put.end_posted = true;
     if (put.by_rma)
@@ -228,13 +228,13 @@ void ucx_io_state::on_written(const written_head& head, const std::string& text)
     auto found = puts_.find(head.put);
     if (found == puts_.end() || links_.at(found->second.over).peer.value != head.sender)
         return;
-    auto& x = found->second;
-    x.settled = true;
-    x.in_doubt = head.how == written_as::in_doubt;
-    if (head.how != written_as::visible && !x.failure)
-        x.failure = make_error(errc::transfer_failed, "incarnation " + std::to_string(head.sender)
-                                                          + " refused transfer " + to_string(x.id)
-                                                          + ": " + text);
+    auto& put = found->second;
+    put.settled = true;
+    put.in_doubt = head.how == written_as::in_doubt;
+    if (head.how != written_as::visible && !put.failure)
+        put.failure = make_error(errc::transfer_failed, "incarnation " + std::to_string(head.sender)
+                                                            + " refused transfer "
+                                                            + to_string(put.id) + ": " + text);
     advance_put(head.put);
 }
 
@@ -250,7 +250,7 @@ void ucx_io_state::ask_for_credit(link& x, std::uint64_t number, const put_credi
 
 void ucx_io_state::on_credit(const credit_head& head, const std::string& text) {
     auto found = puts_.find(head.put);
-    if (found == puts_.end()) { // it was over before its question arrived: let go of the credit
+    if (found == puts_.end()) { // the put ended before its question arrived: release the credit
         const write_end_head end{with_.self.value, head.put, 0};
         if (auto* x = find_open(incarnation{head.sender}); x && head.bytes > 0)
             x->endpoint->send(ucx_write_end, caf::as_bytes(caf::make_span(&end, 1)),
@@ -285,11 +285,11 @@ void ucx_io_state::on_cancel_transfer(const cancel_transfer& message) {
                                           "transfer " + to_string(message.id) + " was cancelled"));
 }
 
-/// Posts nothing more; what has been posted still has to end.
+/// Posts nothing more; pieces already posted still have to end.
 void ucx_io_state::give_up(std::uint64_t number, caf::error why) {
     auto& put = puts_.at(number);
     if (put.failure || put.end_posted)
-        return; // it has failed before, or all of it is on its way
+        return; // it has failed already, or everything is posted
     put.failure = std::move(why);
     put.all_posted = true;
     auto& x = links_.at(put.over);
@@ -299,13 +299,13 @@ void ucx_io_state::give_up(std::uint64_t number, caf::error why) {
     advance_put(number);
 }
 
-/// The one place that decides what is next for a put, and how it ends.
+/// The one place that decides a put's next step, and how it ends.
 void ucx_io_state::advance_put(std::uint64_t number) {
     auto& put = puts_.at(number);
     auto& x = links_.at(put.over);
     if (x.failure) {
-        // UCX may read the source until the last event; then nobody here touches anything any more,
-        // but what the sockets hold may still land at the target.
+        // UCX may read the source until the last event. After it nothing here touches the memory,
+        // but bytes in the sockets may still land at the target.
         if (put.open == 0)
             finish_put(number, put.settled
                                    ? put.failure ? agent_result::failed : agent_result::success

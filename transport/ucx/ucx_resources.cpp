@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Reads lines like "#      resource 1  :  md 1  dev 1  flags -- tcp/lo": there is no other way to
+// Reads lines like "#      resource 1  :  md 1  dev 1  flags -- tcp/lo": UCX offers no other way to
 // ask.
 #include "transport/ucx/ucx_resources.hpp"
 

@@ -2,11 +2,11 @@
 // What a UCX context can use on this machine: pairs of transport and device.
 #pragma once
 
-#include <ucp/api/ucp.h>
-
 #include <string>
 #include <string_view>
 #include <vector>
+
+struct ucp_context; // UCX's own
 
 namespace kvferry {
 
@@ -20,13 +20,13 @@ struct ucx_resource {
 };
 
 /// Out of ucp_context_print_info; what UCX_TLS and UCX_NET_DEVICES leave out is not there.
-std::vector<ucx_resource> resources_of(ucp_context_h);
+std::vector<ucx_resource> resources_of(ucp_context*);
 
-/// The same out of its text.
+/// The same from its text.
 std::vector<ucx_resource> parse_resources(std::string_view text);
 
-/// Whether a transport tells when the peer has died. The others are left out of kvferry's endpoints
-/// by UCX, because kvferry asks for that.
+/// Whether a transport reports the death of a peer. UCX leaves the others out of kvferry's
+/// endpoints, because kvferry requires peer error handling.
 bool reports_death(std::string_view transport);
 
 /// Whether a transport's puts are done by hardware.

@@ -24,10 +24,10 @@ ucs_status_t call(const char* name, F&& f) {
     return made_to_fail(name) ? UCS_ERR_NO_MEMORY : f();
 }
 
-/// When a peer dies in the middle of a message that UCX 1.13 sends over TCP without a copy, in
-/// several parts, UCX ends the same request twice and aborts the process (measured: README.md). So
-/// it copies each part, in parts as long as those that it would not copy: that costs nothing that
-/// could be measured. For this context only, and what the user has set in the environment counts.
+/// Works around a crash in UCX 1.13: when a peer dies in the middle of a message that is sent over
+/// TCP without a copy, in several parts, UCX ends the same request twice and aborts the process
+/// (measured: transport/MEASURED.md). Here UCX copies each part, in parts of the length that it would not copy;
+/// no cost could be measured. Applies to this context only; settings in the user's environment win.
 void prefer_copies(ucp_config_t* config) {
     struct setting {
         const char* variable;
@@ -45,7 +45,7 @@ void prefer_copies(ucp_config_t* config) {
 
 caf::expected<std::unique_ptr<ucx_worker>> ucx_worker::make(io_loop& loop, put_method puts) {
     std::unique_ptr<ucx_worker> result{new ucx_worker(loop)};
-    // Without the RMA feature nobody can use UCX's emulation of it, which checks no key.
+    // Without the RMA feature no peer can use UCX's emulation of it, which checks no key.
     if (auto error = result->make_context(puts == put_method::rma))
         return error;
     if (puts == put_method::automatic && result->has_rma_hardware_)
@@ -73,7 +73,7 @@ void ucx_worker::destroy() noexcept {
 caf::error ucx_worker::make_context(bool rma) {
     forward_ucx_log();
     context_.reset();
-    ucp_config_t* config = nullptr; // from UCX_* in the environment: the user's choice stands
+    ucp_config_t* config = nullptr; // reads UCX_* from the environment
     if (auto status =
             call("ucp_config_read", [&] { return ucp_config_read(nullptr, nullptr, &config); });
         status != UCS_OK)
@@ -169,10 +169,10 @@ bool ucx_worker::arm() {
 ucs_status_t ucx_worker::on_message(void* slot, const void* head, size_t head_bytes, void* data,
                                     size_t bytes, const ucp_am_recv_param_t* how) {
     auto* at = static_cast<message_slot*>(slot);
-    // A rendezvous is nothing that we send: not taking it up ends it.
+    // kvferry never sends a rendezvous; returning without fetching its data ends it.
     if ((how->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV) != 0 || !at->worker->on_message_)
         return UCS_OK;
-    try { // UCX is C: nothing may fly through it
+    try { // UCX is C: no exception may pass through it
         at->worker->on_message_(at->message, {static_cast<const caf::byte*>(head), head_bytes},
                                 {static_cast<const caf::byte*>(data), bytes});
     } catch (const std::exception& error) {

@@ -6,6 +6,7 @@
 #include "transport/fabric/ucx_wire.hpp"
 #include "transport/loop/io_loop.hpp"
 #include "transport/ucx/ucx_endpoint.hpp"
+#include "transport/ucx/ucx_fabric.hpp"
 #include "transport/ucx/ucx_handles.hpp"
 
 #include <functional>
@@ -14,48 +15,37 @@
 
 namespace kvferry {
 
-/// How puts are carried out.
-enum class put_method : std::uint8_t {
-    /// By RMA where UCX has chosen a lane for it, else by messages.
-    automatic,
-    /// By messages that the target copies into place: every key and bound is checked there, and the
-    /// death of either side costs the other nothing.
-    messages,
-    /// By RMA always. Where there is no RMA hardware UCX emulates it: no key is checked, and a
-    /// writer that dies in the middle may take its target along (measured: README.md). For tests.
-    rma,
-};
-
 class ucx_worker final : public loop_poller {
 public:
-    /// A whole active message, only valid during the call: called from inside UCX.
+    /// Gets a whole active message, valid only during the call; called from inside UCX.
     using receiver = std::function<void(unsigned message, byte_view head, byte_view payload)>;
 
-    /// Called on the loop's thread. ucx_failed, or system_call_failed; then nothing is left.
+    /// Called on the loop's thread. ucx_failed or system_call_failed; on an error nothing is left
+    /// behind.
     static caf::expected<std::unique_ptr<ucx_worker>> make(io_loop&, put_method);
     ~ucx_worker() override;
 
-    /// Set once, before the first progress. `after_progress` is called after each round, outside of
-    /// UCX; it says whether it found something to do.
+    /// Call once, before the first progress. `after_progress` is called after each round, outside
+    /// of UCX; it returns whether it found something to do.
     void start(receiver on_message, std::function<bool()> after_progress);
 
-    /// Sealed; other workers reach this one with it.
+    /// The worker's address, sealed; other workers connect with it.
     const byte_buffer& address() const { return address_; }
     /// Names of transports that report the death of a peer: "tcp", "rc_verbs, tcp".
     const std::string& transports() const { return transports_; }
-    /// Access keys carry what RMA needs.
+    /// Whether access keys carry what RMA needs.
     bool has_rma() const { return has_rma_; }
 
     ucx_events& events() { return events_; }
 
-    /// The address of another worker, sealed. dial_failed when it is none.
+    /// Connects to another worker by its sealed address. dial_failed when the address is invalid.
     caf::expected<std::unique_ptr<ucx_endpoint>> connect(byte_view address, endpoint_id);
 
     caf::expected<ucx_mapped_memory> map(std::byte* base, std::uint64_t bytes, bool cuda) const;
     caf::expected<byte_buffer> pack_key(const ucx_mapped_memory&) const;
 
-    /// Frees worker and context: what is under way ends now. Keys and mapped memory must have gone
-    /// before; endpoints go down with it.
+    /// Frees worker and context; running operations end now. Keys and mapped memory must have been
+    /// freed before; endpoints are freed too.
     void destroy() noexcept;
 
     bool progress() override;
@@ -70,7 +60,7 @@ private:
     static ucs_status_t on_message(void* slot, const void* head, size_t head_bytes, void* data,
                                    size_t bytes, const ucp_am_recv_param_t*);
 
-    /// What UCX gives back with a message of one number.
+    /// Passed to UCX as the callback argument for one message number.
     struct message_slot {
         ucx_worker* worker = nullptr;
         unsigned message = 0;

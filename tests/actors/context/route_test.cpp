@@ -32,7 +32,7 @@ struct two_pools {
     void map(std::uint32_t region, std::uint64_t bytes) {
         peer.mapped.push_back({region, memory.data(), bytes, mapping});
     }
-    /// As a device sees it: somewhere else.
+    /// The region as a device sees it: at another address.
     void map_on_device(int device, std::uint32_t region, std::uint64_t bytes) {
         peer.mapped.push_back(
             {region, memory.data() + 1024 * (device + 1), bytes, device_mapping, device});
@@ -54,7 +54,7 @@ TEST_CASE("route: every choice has a name that parses to it; others are refused 
     auto wrong = parse_route_choice("rdma");
     REQUIRE_FALSE(wrong);
     CHECK(code_of(wrong.error()) == errc::invalid_argument);
-    CHECK(text_of(wrong.error()).find("'rdma' is none of auto, mapped, direct, staged")
+    CHECK(text_of(wrong.error()).find("'rdma' is not one of auto, mapped, direct, staged")
           != std::string::npos);
 }
 
@@ -156,7 +156,7 @@ TEST_CASE("route: the device that holds the source copies, into its own view of 
     CHECK(chosen->device == 1);
     CHECK(chosen->text == "mapped by cuda:1");
     CHECK(chosen->target_pools[0].slot0_address == test.mapped_address() + 2048 + 64);
-    // One device's pin of host memory may serve the others: all of them are held.
+    // The chosen device may use any device's pin of host memory, so the route holds them all.
     CHECK(chosen->holds.size() == 3);
 }
 
@@ -226,7 +226,7 @@ TEST_CASE("route: host memory is not staged, even when that is asked for") {
     two_pools test;
     auto chosen = choose_route(test.plan, test.own, test.peer, route_choice::staged);
     REQUIRE_FALSE(chosen);
-    CHECK(text_of(chosen.error()).find("it is host memory on both sides") != std::string::npos);
+    CHECK(text_of(chosen.error()).find("both sides are host memory") != std::string::npos);
 }
 
 TEST_CASE("route: memory on a device that takes puts is staged into where no mapping leads, out of "
@@ -258,13 +258,11 @@ TEST_CASE("route: memory on a device that takes puts is staged into where no map
           == "staged by cuda:1 into device memory: asked for");
     auto direct = choose_route(test.plan, test.own, test.peer, route_choice::direct);
     REQUIRE_FALSE(direct);
-    CHECK(text_of(direct.error()).find("it is memory on a device that is read")
-          != std::string::npos);
+    CHECK(text_of(direct.error()).find("the source is device memory") != std::string::npos);
     test.own.regions[0] = {};
     direct = choose_route(test.plan, test.own, test.peer, route_choice::direct);
     REQUIRE_FALSE(direct);
-    CHECK(text_of(direct.error()).find("it is memory on a device that is written")
-          != std::string::npos);
+    CHECK(text_of(direct.error()).find("the target is device memory") != std::string::npos);
 }
 
 TEST_CASE("route: a device gathers only what it can read: host memory beside its own must be "

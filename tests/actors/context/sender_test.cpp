@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The sender: sessions by rid, requests that come before them, leases, the end of all.
+// The sender: sessions by rid, requests that come before their session, leases, and every way to
+// end.
 #include "actors/context/sender.hpp"
+#include "messages/local/fabric.hpp"
+#include "messages/local/outcomes.hpp"
 #include "tests/support/contains.hpp"
 #include "tests/support/planner_ranks.hpp"
 #include "tests/support/recording_stub.hpp"
@@ -56,13 +59,13 @@ public:
     void come_up(std::uint64_t process) {
         auto view = std::make_shared<peer_view>();
         view->info = peer_;
-        view->info.process = {process};
+        view->info.incarnation = {process};
         view->regions = {{0x1000, 4096, memory_kind::host_shared, {}}};
         view->unmapped_reason = "another machine";
         view->link = link(process).handle();
         vs.tell_and_run(sender, peer_ready{std::move(view)});
     }
-    /// From now on the peer holds a layer that this rank does not have.
+    /// From now on the peer holds only a layer that this rank does not have.
     void make_bystander() {
         for (auto& group : peer_.pages->groups)
             for (auto& layer : group.layers)
@@ -75,12 +78,12 @@ public:
 
     static kv_slice slice() { return {{0, 4}, 4, {{0, {1}}}, true}; }
 
-    static request_data ask(std::uint64_t request, attempt drawn = {11},
+    static request_data ask(std::uint64_t request, attempt attempt = {11},
                             std::uint64_t process = 1) {
         request_data result;
         result.header.sender = {process};
         result.header.request = {request};
-        result.header.session = drawn;
+        result.header.attempt = attempt;
         result.header.kind = payload_kind::kv;
         result.target = slice();
         result.receivers = {{0}};
@@ -88,9 +91,9 @@ public:
     }
     void request(request_data asked) { vs.tell_and_run(sender, std::move(asked)); }
 
-    void cancel(std::uint64_t request, attempt drawn = {11}) {
+    void cancel(std::uint64_t request, attempt attempt = {11}) {
         cancel_session message{
-            ask(request, drawn).header, side::context, {errc::cancelled, "not wanted"}};
+            ask(request, attempt).header, side::context, {errc::cancelled, "not wanted"}};
         message.header.kind = payload_kind::none;
         vs.tell_and_run(sender, message);
     }
@@ -110,7 +113,7 @@ public:
                 result.push_back(*message);
         return result;
     }
-    /// As no session ends by itself.
+    /// The session dies by an error that it does not handle.
     void die(const reply<tx_opened>& session) {
         caf::anon_send_exit(session.value().session, caf::exit_reason::unknown);
         vs.run();
@@ -135,7 +138,7 @@ TEST_CASE(
     REQUIRE(opened.ok());
     test.vs.tell_and_run(opened.value().session, send_slice{fixture::slice()});
     CHECK(test.puts().size() == 1);
-    test.vs.advance(30s); // its lease would be over by now
+    test.vs.advance(30s); // without a renewal its lease would be over
     CHECK(test.answers().empty());
 }
 
@@ -147,13 +150,13 @@ TEST_CASE(
     CHECK(test.answers().empty());
     test.vs.advance(1ms);
     REQUIRE(test.answers().size() == 1);
-    CHECK(test.answers()[0].header.session == attempt{11});
+    CHECK(test.answers()[0].header.attempt == attempt{11});
     CHECK(contains(test.answers()[0].reason.text,
                    "rid 7 was not opened on ctx/0 within early_request_lease"));
     auto opened = test.open(7);
     REQUIRE(opened.ok());
     test.vs.tell_and_run(opened.value().session, send_slice{fixture::slice()});
-    CHECK(test.puts().empty()); // it was given up
+    CHECK(test.puts().empty()); // the receiver gave this request up
     test.vs.advance(500s);
     CHECK(test.answers().size() == 1);
 }
@@ -187,7 +190,7 @@ TEST_CASE("sender: early_requests_max is enforced, and room is given back") {
     fixture test{bounds};
     auto refusals = [&] { return test.sent_to<refused>(1).size(); };
     test.request(fixture::ask(1));
-    test.request(fixture::ask(1)); // a replay takes no room
+    test.request(fixture::ask(1)); // a replay of the same request takes no second place
     test.request(fixture::ask(2));
     CHECK(refusals() == 0);
     test.request(fixture::ask(3));
@@ -277,7 +280,7 @@ TEST_CASE("sender: later requests of a cancelled rid are answered with the cause
     }
     SUBCASE("a receiver that asks again with another attempt waits for a new session at once") {
         test.request(fixture::ask(7, {12}));
-        test.request(fixture::ask(7)); // the former one still knows where it stands
+        test.request(fixture::ask(7)); // the former attempt is still answered
         CHECK(test.answers().size() == 2);
         auto again = test.open(7);
         REQUIRE(again.ok());
@@ -289,10 +292,10 @@ TEST_CASE("sender: later requests of a cancelled rid are answered with the cause
         test.request(fixture::ask(7, {12}));
         test.vs.advance(test.bounds.early_request_lease);
         CHECK(test.answers().size() == 2);
-        test.request(fixture::ask(7)); // nothing is remembered any more
+        test.request(fixture::ask(7)); // the sender has forgotten the rid
         CHECK(test.answers().size() == 2);
     }
-    SUBCASE("whoever gives up a new attempt does not shorten the memory, nor prolong it for ever") {
+    SUBCASE("giving up a new attempt does not shorten the memory, nor prolong it for ever") {
         test.request(fixture::ask(7, {12}));
         test.cancel(7, {12});
         CHECK(test.answers().size() == 2);
@@ -313,7 +316,7 @@ TEST_CASE("sender: a request that crosses the end of its session is answered all
     fixture test;
     auto opened = test.open(7);
     REQUIRE(opened.ok());
-    // Both are on their way before either is handled.
+    // Both messages are in mailboxes before either is handled.
     caf::anon_send(opened.value().session,
                    cancel_request{make_error(errc::cancelled, "the host cancelled")});
     caf::anon_send(test.sender, fixture::ask(7));
@@ -397,7 +400,7 @@ TEST_CASE(
     auto opened = test.open(7);
     REQUIRE(opened.ok());
     test.vs.tell_and_run(opened.value().session, send_slice{fixture::slice()});
-    CHECK(test.puts().size() == 1); // once, however often it was asked
+    CHECK(test.puts().size() == 1); // one put, although the request came more than once
 }
 
 TEST_CASE("sender: the wait for the peer and the transfer have clocks of their own") {
@@ -417,7 +420,8 @@ TEST_CASE("sender: the wait for the peer and the transfer have clocks of their o
     CHECK(code_of(test.observer.received<session_finished>()[0].error) == errc::deadline_exceeded);
 }
 
-TEST_CASE("sender: a session that nothing is wanted of ends when its host has given all (I5)") {
+TEST_CASE("sender: a session of which no receiver wants bytes ends when its host has sent "
+          "everything (I5)") {
     fixture test;
     auto opened = test.open(7);
     REQUIRE(opened.ok());
@@ -468,7 +472,8 @@ TEST_CASE("sender: an early request that was renewed is served when its session 
     CHECK(test.answers().empty());
 }
 
-TEST_CASE("sender: whom a session that died may have served is never answered gone, but in doubt") {
+TEST_CASE(
+    "sender: a receiver that a dead session may have served is answered in doubt, never gone") {
     fixture test;
     auto opened = test.open(7);
     REQUIRE(opened.ok());
@@ -481,22 +486,22 @@ TEST_CASE("sender: whom a session that died may have served is never answered go
     REQUIRE(told.size() == 1);
     CHECK(told[0].state == session_state::error);
     CHECK(contains(describe(told[0].error), "rid 7: its tx_session on ctx/0 died"));
-    CHECK(test.sent_to<cancel_session>(1).size() == 1); // the receiver need not wait
+    CHECK(test.sent_to<cancel_session>(1).size() == 1); // so that the receiver does not wait
     REQUIRE(test.sent_to<kv_agent_result>(1).size() == 1);
     CHECK(test.sent_to<kv_agent_result>(1)[0].result == agent_result::in_doubt);
 
-    test.cancel(7);                // it gives up
+    test.cancel(7);                // the receiver gives up
     test.request(fixture::ask(7)); // a replay
-    test.vs.advance(500s);         // every deadline and lease
+    test.vs.advance(500s);         // longer than every deadline and lease
     CHECK(test.answers().empty());
     CHECK(test.observer.received<session_released>().empty());
     CHECK(test.observer.received<session_finished>().size() == 1);
 
-    test.request(fixture::ask(7, {12})); // of this attempt nothing can be in flight
+    test.request(fixture::ask(7, {12})); // nothing can be in flight for this attempt
     test.cancel(7, {13});
     REQUIRE(test.answers().size() == 2);
-    CHECK(test.answers()[0].header.session == attempt{12});
-    CHECK(test.answers()[1].header.session == attempt{13});
+    CHECK(test.answers()[0].header.attempt == attempt{12});
+    CHECK(test.answers()[1].header.attempt == attempt{13});
     CHECK(test.open(7).code() == errc::duplicate);
     CHECK(test.open(8).ok());
 }

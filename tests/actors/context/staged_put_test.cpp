@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// staged_put between a device and a fabric that a test plays: order, bounds, and one end for every
-// transfer, whoever fails.
+// staged_put between a device and a fabric, both played by the test: order, bounds, and one end for
+// every transfer, whatever fails.
 #include "actors/context/staged_put.hpp"
+#include "messages/local/devices.hpp"
+#include "messages/local/host_link.hpp"
 #include "tests/support/random_plan.hpp"
 #include "tests/support/recording_stub.hpp"
 #include "transport/copy/copy_io.hpp"
@@ -52,7 +54,7 @@ struct staging_bench {
         vs.tell_and_run(staged, done);
     }
 
-    /// Executes and ends everything, each thing once, until nothing is asked for any more.
+    /// Executes and ends everything that is asked for, each thing once, until nothing new comes.
     void run_all() {
         for (std::size_t copied = 0, put = 0;;) {
             if (copied < gathers().size()) {
@@ -101,7 +103,7 @@ TEST_CASE("staged_put: no more is gathered than there are places, and transfers 
     CHECK(test.gathers().size() == 3);
     CHECK(test.puts().empty());
     test.end(test.gathers()[0].id);
-    CHECK(test.gathers().size() == 3); // its place is not free before it is put
+    CHECK(test.gathers().size() == 3); // a place is free only when its put has ended
     REQUIRE(test.puts().size() == 1);
     CHECK(test.puts()[0].endpoint == endpoint_id{7});
     test.end(test.puts()[0].id);
@@ -112,7 +114,7 @@ TEST_CASE("staged_put: no more is gathered than there are places, and transfers 
     const auto slot = [&](std::size_t number) {
         return test.gathers()[number].job.plan->parts[0].slots[0].source;
     };
-    CHECK(slot(4) == sample.plan->parts[0].slots[0].source); // the other one's first
+    CHECK(slot(4) == sample.plan->parts[0].slots[0].source); // the other transfer's first piece
 }
 
 TEST_CASE("staged_put: a transfer that fails ends when what it has under way has ended; others go "
@@ -128,7 +130,7 @@ TEST_CASE("staged_put: a transfer that fails ends when what it has under way has
         test.end(failing, agent_result::failed);
         CHECK(test.ends().empty());
         CHECK(test.device.received<cancel_transfer>().size() == 2);
-        test.end(test.gathers()[1].id); // through before the cancel came: not put any more
+        test.end(test.gathers()[1].id); // gathered before the cancel came, but no longer put
         CHECK(test.puts().size() == (in_put ? 1 : 0));
         test.end(test.gathers()[2].id, agent_result::failed);
         REQUIRE(test.ends().size() == 1);
@@ -204,8 +206,8 @@ TEST_CASE("staged_put: pieces of two devices have numbers of their own: they sha
     REQUIRE(test.gathers().size() == 2);
     CHECK(test.gathers()[0].id != test.gathers()[1].id);
     for (const auto& gather : test.gathers()) {
-        CHECK((gather.id.value >> 63) == 1);     // sessions number theirs below
-        CHECK((gather.id.value >> 62 & 1) == 0); // scatters
+        CHECK((gather.id.value >> 63) == 1);     // sessions use numbers without this bit
+        CHECK((gather.id.value >> 62 & 1) == 0); // this bit is set for scatters
     }
 }
 
@@ -229,7 +231,7 @@ TEST_CASE("staged_put: no piece is gathered before the host's event, and the las
     REQUIRE(test.gathers().size() == 1);
     CHECK(test.gathers()[0].events.wait_for == &before);
     test.start({2}, shuffled_fragments(1, 64).job(1 << 20, 1 << 21));
-    REQUIRE(test.gathers().size() == 2); // others go on meanwhile
+    REQUIRE(test.gathers().size() == 2); // other transfers go on
     test.end(test.gathers()[1].id);
     test.end(test.gathers()[1].id);
     REQUIRE(test.ends().size() == 1);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ends of a sending session: who is told, when, and when the source pages are free.
+// How a sending session ends: who is told, when, and when the source pages are free.
 #include "tests/actors/context/tx_session_fixture.hpp"
 
 using namespace kvferry;
@@ -18,7 +18,7 @@ struct flying {
         REQUIRE(test.copies().size() == 2);
     }
 
-    /// Both transfers end; until then nothing was released and nothing was said to have ended.
+    /// Ends both transfers. Before that nothing may be released or reported as ended.
     void land() {
         CHECK(test.releases() == 0);
         CHECK(test.reports(0).empty());
@@ -84,7 +84,7 @@ TEST_CASE(
     auto answers = test.sent_to<refused>(0);
     REQUIRE(answers.size() == 1);
     CHECK(contains(answers[0].reason.text, "rid 7 from gen/0"));
-    CHECK(answers[0].header.session == attempt{11});
+    CHECK(answers[0].header.attempt == attempt{11});
     CHECK(test.reports(0).empty()); // one terminal answer, not two
     CHECK(test.outcome() == session_state::error);
 }
@@ -109,7 +109,7 @@ TEST_CASE("tx_session: doubt is reported as doubt") {
     test.done(test.puts().at(0).id, agent_result::in_doubt);
     REQUIRE(test.reports(0).size() == 1);
     CHECK(test.reports(0)[0].result == agent_result::in_doubt);
-    CHECK(test.releases() == 1); // this side's pages: the operation does not read them any more
+    CHECK(test.releases() == 1); // the operation does not read this side's pages any more
 }
 
 TEST_CASE("tx_session: the host's cancel stops transfers, tells the peer, and releases after the "
@@ -187,7 +187,7 @@ TEST_CASE(
     CHECK(it.test.outcome() == session_state::error);
     CHECK(contains(it.test.outcome_text(), "rid 7 to gen/0: no route"));
     it.land();
-    CHECK(it.test.reports(0).empty()); // there is nobody to tell
+    CHECK(it.test.reports(0).empty()); // the receiver is gone
 }
 
 TEST_CASE(
@@ -217,10 +217,10 @@ TEST_CASE("tx_session: the loss of a receiver that would have asked for more end
 TEST_CASE("tx_session: a receiver that has forgotten the attempt ends the session") {
     flying it;
     gone message{it.test.ask(0).header, side::context, {errc::gone, "never heard of it"}};
-    message.header.session = {12345};
+    message.header.attempt = {12345};
     it.test.tell(message);
     CHECK(it.test.outcomes().empty()); // another attempt's answer
-    message.header.session = {11};
+    message.header.attempt = {11};
     it.test.tell(message);
     CHECK(it.test.outcome() == session_state::error);
     it.land();
@@ -235,7 +235,7 @@ TEST_CASE("tx_session: a send after the last one is refused and ends the session
     CHECK(test.pieces().size() == 2);
 }
 
-TEST_CASE("tx_session: who binds after the end is answered with its cause") {
+TEST_CASE("tx_session: a receiver that binds after the end is answered with its cause") {
     flying it; // keeps the session alive
     it.test.cancel();
     SUBCASE("another attempt: gone, with nothing of it in flight") {
@@ -263,7 +263,7 @@ TEST_CASE(
     CHECK(test.sent_to<gone>(0)[0].reason.code == errc::cancelled);
     test.unbind(0);
     CHECK(test.sent_to<gone>(0).size() == 2);
-    test.tell(deadline_tick{}); // the owner lets it go
+    test.tell(deadline_tick{}); // now the owner drops it
     CHECK(test.vs.ask_and_run<session_status>(test.session, query_status{}).failed());
     CHECK(test.outcomes().size() == 1);
 }
@@ -273,7 +273,7 @@ TEST_CASE("tx_session: a cancel of an attempt that it does not know is answered 
     flying it;
     it.test.unbind(0, {99});
     REQUIRE(it.test.sent_to<gone>(0).size() == 1);
-    CHECK(it.test.sent_to<gone>(0)[0].header.kind == payload_kind::none); // stands for the attempt
+    CHECK(it.test.sent_to<gone>(0)[0].header.kind == payload_kind::none); // for the whole attempt
     CHECK(it.test.outcomes().empty());
 }
 
@@ -308,8 +308,8 @@ TEST_CASE(
     CHECK(test.reports(0).empty());
     CHECK(test.target(0) == before);
     REQUIRE(test.sent_to<gone>(0).size() == 1);
-    CHECK(test.sent_to<gone>(0)[0].header.kind == payload_kind::kv); // of this slice only
+    CHECK(test.sent_to<gone>(0)[0].header.kind == payload_kind::kv); // for this slice only
     CHECK(test.outcomes().empty());
-    test.bind(test.ask(0, {12})); // who asks anew is served
+    test.bind(test.ask(0, {12})); // a request of a new attempt is served
     CHECK(test.outcome() == session_state::kv_transferred);
 }

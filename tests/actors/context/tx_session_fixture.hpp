@@ -3,6 +3,8 @@
 #pragma once
 
 #include "actors/context/tx_session.hpp"
+#include "messages/local/fabric.hpp"
+#include "messages/local/outcomes.hpp"
 #include "tests/support/contains.hpp"
 #include "tests/support/planner_ranks.hpp"
 #include "tests/support/recording_stub.hpp"
@@ -99,7 +101,7 @@ public:
         return *slot;
     }
 
-    incarnation process_of(std::uint32_t rank) const { return peers_.at(rank).process; }
+    incarnation process_of(std::uint32_t rank) const { return peers_.at(rank).incarnation; }
     rank_info& peer(std::uint32_t rank) { return peers_.at(rank); }
 
     peer_view_ptr view(std::uint32_t rank) {
@@ -116,11 +118,11 @@ public:
         return result;
     }
 
-    request_data ask(std::uint32_t rank, attempt drawn = {11}, std::uint32_t receive_slice = 0) {
+    request_data ask(std::uint32_t rank, attempt attempt = {11}, std::uint32_t receive_slice = 0) {
         request_data result;
         result.header.sender = process_of(rank);
         result.header.request = request;
-        result.header.session = {drawn.value + rank};
+        result.header.attempt = {attempt.value + rank};
         result.header.receive_slice = {receive_slice};
         result.header.kind = payload_kind::kv;
         result.target = slice(4);
@@ -136,11 +138,11 @@ public:
     }
     void bind(std::uint32_t rank) { bind(ask(rank)); }
 
-    void unbind(std::uint32_t rank, attempt drawn = {11}) {
+    void unbind(std::uint32_t rank, attempt attempt = {11}) {
         cancel_session cancel;
         cancel.header.sender = process_of(rank);
         cancel.header.request = request;
-        cancel.header.session = {drawn.value + rank};
+        cancel.header.attempt = {attempt.value + rank};
         cancel.to = side::context;
         cancel.reason = {errc::cancelled, "the receiver cancelled"};
         tell(unbind_receiver{std::move(cancel), view(rank)});
@@ -190,7 +192,7 @@ private:
     std::map<std::uint32_t, std::unique_ptr<stub<peer_link_actor>>> links_;
 };
 
-/// Nothing is small enough for a copy on the spot.
+/// Limits that switch off copies on the spot.
 inline limits no_inline_copies() {
     limits result;
     result.inline_copy_bytes_max = 0;

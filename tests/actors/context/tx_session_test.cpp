@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A sending session that serves: what it copies, whom it reports to, when it succeeds.
+// A sending session that serves: what it copies, to whom it reports, when it succeeds.
 #include "tests/actors/context/tx_session_fixture.hpp"
 
 #include <algorithm>
@@ -28,7 +28,7 @@ TEST_CASE("tx_session: a small mapped slice is copied on the spot and reported o
     CHECK(reports[0].result == agent_result::success);
     CHECK(reports[0].bytes == 256);
     CHECK(reports[0].route == "mapped");
-    CHECK(reports[0].header.session == attempt{11});
+    CHECK(reports[0].header.attempt == attempt{11});
     CHECK(reports[0].header.writer == test.self.rank);
     CHECK(reports[0].header.piece == send_piece{{0}, true});
     CHECK(reports[0].header.kind == payload_kind::kv);
@@ -124,7 +124,7 @@ TEST_CASE(
     test.bind(test.ask(0, {99}));
     auto answers = test.sent_to<gone>(0);
     REQUIRE(answers.size() == 1);
-    CHECK(answers[0].header.session == attempt{99});
+    CHECK(answers[0].header.attempt == attempt{99});
     CHECK(answers[0].to == side::generation);
     CHECK(contains(answers[0].reason.text, "bound to another attempt"));
     CHECK(test.copies().size() == 1);
@@ -203,7 +203,7 @@ TEST_CASE("tx_session: a receiver that has its aux from elsewhere gets none") {
     tx_fixture test{1, aux_mode::required};
     test.bind(0); // asks for KV only
     test.tell(send_slice{tx_fixture::slice()});
-    CHECK(test.outcomes().empty()); // the host's record still needs an end
+    CHECK(test.outcomes().empty()); // the host's own aux record has no outcome yet
     test.tell(send_aux{});
     CHECK(test.sent_to<aux_agent_result>(0).empty());
     CHECK(test.outcome() == session_state::fully_transferred);

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // The receiver: from an instance's endpoint to writers and links, from a report to its session.
 #include "actors/generation/receiver.hpp"
+#include "messages/local/fabric.hpp"
+#include "messages/local/info_exchange.hpp"
+#include "messages/local/outcomes.hpp"
 #include "tests/support/contains.hpp"
 #include "tests/support/planner_ranks.hpp"
 #include "tests/support/recording_stub.hpp"
@@ -27,7 +30,7 @@ public:
     stub<transfer_worker_actor> worker{vs};
     stub<peer_link_actor> link{vs};
     stub<observer_actor> observer{vs};
-    /// What the servers answer, by endpoint; others fail.
+    /// Answers of the rank-info servers, by endpoint; other endpoints fail.
     std::shared_ptr<std::map<std::string, std::vector<rank_info>>> instances =
         std::make_shared<std::map<std::string, std::vector<rank_info>>>();
     limits bounds;
@@ -64,7 +67,7 @@ public:
     void restart_context(std::uint64_t first, const split& parallel = {2}) {
         auto ranks = make_instance("ctx", parallel, format());
         for (auto& rank : ranks)
-            rank.process = {first + rank.rank.value};
+            rank.incarnation = {first + rank.rank.value};
         (*instances)[context] = std::move(ranks);
     }
 
@@ -87,7 +90,7 @@ public:
     void come_up(std::uint64_t process) {
         auto view = std::make_shared<peer_view>();
         for (const auto& rank : instances->at(context))
-            if (rank.process.value == process)
+            if (rank.incarnation.value == process)
                 view->info = rank;
         view->link = link.handle();
         vs.tell_and_run(receiver, peer_ready{std::move(view)});
@@ -99,7 +102,7 @@ public:
     void report(const rx_opened& session, std::uint64_t process) {
         kv_agent_result message;
         message.header.sender = {process};
-        message.header.session = session.drawn;
+        message.header.attempt = session.attempt;
         message.header.writer = {static_cast<std::uint32_t>(process % 100)};
         message.header.kind = payload_kind::kv;
         message.header.piece.last = true;
@@ -119,7 +122,7 @@ public:
                 result.push_back(*message);
         return result;
     }
-    /// As no session ends by itself.
+    /// The session dies by an error that it does not handle.
     void die(const rx_opened& session) {
         caf::anon_send_exit(session.session, caf::exit_reason::unknown);
         vs.run();
@@ -136,14 +139,14 @@ TEST_CASE(
     auto session = test.open(7);
     auto dialled = test.worker.received<connect_peer>();
     REQUIRE(dialled.size() == 2);
-    CHECK(dialled[0].peer.process == incarnation{100});
-    CHECK(dialled[1].peer.process == incarnation{101});
+    CHECK(dialled[0].peer.incarnation == incarnation{100});
+    CHECK(dialled[1].peer.incarnation == incarnation{101});
     CHECK(test.sent<request_data>().empty());
     test.come_up(100);
     test.come_up(101);
     auto asked = test.sent<request_data>();
     REQUIRE(asked.size() == 2);
-    CHECK(asked[0].header.session == session.drawn);
+    CHECK(asked[0].header.attempt == session.attempt);
     CHECK(asked[0].receivers == std::vector<rank_id>{{0}});
     test.report(session, 100);
     test.report(session, 101);
@@ -169,13 +172,13 @@ TEST_CASE("receiver: many sessions cost one question per instance and one dial p
         opened.push_back(test.vs.ask<rx_opened>(
             test.receiver, fixture::question(request, context, test.observer.handle())));
     test.vs.run();
-    std::set<attempt> drawn;
+    std::set<attempt> attempt;
     for (const auto& one : opened) {
         REQUIRE(one.ok());
-        drawn.insert(one.value().drawn);
+        attempt.insert(one.value().attempt);
         test.vs.track(one.value().session);
     }
-    CHECK(drawn.size() == 5);
+    CHECK(attempt.size() == 5);
     test.open(6);
     CHECK(test.fetches(context) == 1);
     CHECK(test.fetches(own) == 1);
@@ -250,17 +253,17 @@ TEST_CASE("receiver: reports go to the session of their attempt; others are answ
     fixture test;
     auto first = test.open(7);
     auto second = test.open(7); // the same rid, another attempt
-    CHECK(first.drawn != second.drawn);
+    CHECK(first.attempt != second.attempt);
     test.come_up(100);
     test.come_up(101);
     test.report(second, 100);
     test.report(second, 101);
     REQUIRE(test.outcomes().size() == 1);
-    CHECK(test.outcomes()[0].session == second.drawn);
+    CHECK(test.outcomes()[0].attempt == second.attempt);
     test.report(second, 100); // late: its session has retired
     REQUIRE(test.sent<gone>().size() == 1);
     CHECK(test.sent<gone>()[0].to == side::context);
-    CHECK(test.sent<gone>()[0].header.session == second.drawn);
+    CHECK(test.sent<gone>()[0].header.attempt == second.attempt);
     test.report({{}, attempt{1}}, 31337); // a stranger gets no answer
     CHECK(test.sent<gone>().size() == 1);
 }
@@ -271,7 +274,7 @@ TEST_CASE("receiver: what asks for an end that has come already is not answered 
     test.come_up(100);
     message_header unknown;
     unknown.sender = {100};
-    unknown.session = {1};
+    unknown.attempt = {1};
     test.vs.tell_and_run(test.receiver, cancel_session{unknown, side::generation, {}});
     test.vs.tell_and_run(test.receiver, gone{unknown, side::generation, {}});
     test.vs.tell_and_run(test.receiver, refused{unknown, side::generation, {}});
@@ -407,12 +410,12 @@ TEST_CASE("receiver: without a DP rank all groups of the context are asked") {
 TEST_CASE("receiver: once a transfer has begun, context ranks without a part in it are asked for "
           "nothing (I5)") {
     fixture test;
-    test.restart_context(100, split{4}); // two heads on four ranks: two of them are replicas
+    test.restart_context(100, split{4}); // two heads on four ranks: two ranks hold replicas
     auto session = test.open(7);
     CHECK(test.worker.received<connect_peer>().size() == 2);
     std::vector<std::uint64_t> writers;
     for (const auto& dialled : test.worker.received<connect_peer>())
-        writers.push_back(dialled.peer.process.value);
+        writers.push_back(dialled.peer.incarnation.value);
     for (auto process : writers)
         test.come_up(process);
     test.report(session, writers[0]);
@@ -442,7 +445,7 @@ TEST_CASE("receiver: an instance that does not answer is asked again after a wai
     for (std::uint64_t request = 2; request < 10; ++request)
         test.open(request, nobody);
     CHECK(test.fetches(nobody) == 1);
-    CHECK(test.outcomes().size() == 1); // they wait, within their deadlines
+    CHECK(test.outcomes().size() == 1); // the others wait, within their deadlines
     test.vs.advance(back_off::longest);
     CHECK(test.fetches(nobody) == 2);
     CHECK(test.outcomes().size() == 9);
@@ -475,7 +478,7 @@ TEST_CASE("receiver: pages of a session that died come back when all of its writ
     CHECK(contains(describe(test.outcomes()[0].error), "its rx_session on gen/0 died"));
     CHECK(test.sent<cancel_session>().size() == 2);
 
-    test.report(session, 100); // a report proves nothing now: nobody knows what was asked
+    test.report(session, 100); // proves nothing: what a dead session asked is unknown
     test.report(session, 101);
     CHECK(test.sent<gone>().empty());
     CHECK(test.releases() == 0);
@@ -490,14 +493,14 @@ TEST_CASE("receiver: pages of a session that died come back when all of its writ
     CHECK(test.releases() == 0);
     test.vs.tell_and_run(test.receiver, process_gone{{101}});
     CHECK(test.releases() == 1);
-    CHECK(test.fabric.received<drain_fabric>().size() == 3); // each death, before it counts
+    CHECK(test.fabric.received<drain_fabric>().size() == 3); // before each death counts
     CHECK(test.outcomes().size() == 1);
 }
 
 TEST_CASE("receiver: a session that died before it knew its writers had lent nothing") {
     fixture test;
     const std::string nobody = "ctx:2";
-    test.open(7, nobody); // ends at once; the endpoint is left alone for a while
+    test.open(7, nobody); // fails at once, and the endpoint gets a pause
     REQUIRE(test.outcomes().size() == 1);
     auto waiting = test.open(8, nobody);
     REQUIRE(test.outcomes().size() == 1);

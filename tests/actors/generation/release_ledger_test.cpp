@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The pure half of the release rules: which reports make a slice complete, which evidence frees
+// The pure part of the release rules: which reports complete a slice, and which evidence frees
 // pages.
 #include "actors/generation/release_ledger.hpp"
 
@@ -81,7 +81,7 @@ TEST_CASE("release_ledger: pages nobody was told about are free") {
     release_ledger ledger;
     CHECK(ledger.released());
     ledger.reported_quiet(
-        writer_a); // somebody who was never told proves nothing and spoils nothing
+        writer_a); // a report of a writer that was never told proves nothing and does no harm
     ledger.reported_in_doubt(writer_a);
     ledger.gone_and_drained(writer_a);
     CHECK(ledger.released());
@@ -104,7 +104,7 @@ TEST_CASE("release_ledger: doubt is resolved by later evidence only, never by a 
     ledger.reported_in_doubt(writer_a);
     ledger.reported_quiet(writer_a);
     CHECK(ledger.of(writer_a) == exposure::in_doubt);
-    ledger.expose(writer_a); // asked for more: the doubt stays
+    ledger.expose(writer_a); // it is asked for more, and the doubt stays
     CHECK(ledger.of(writer_a) == exposure::in_doubt);
     ledger.gone_and_drained(writer_a);
     CHECK(ledger.of(writer_a) == exposure::quiet);
@@ -124,9 +124,10 @@ namespace {
 
 enum class event { expose, quiet, in_doubt, gone };
 
-/// Whether one writer's history, read backwards as a person would, leaves its pages on loan.
+/// True when one writer's history leaves its pages on loan. Starts at the last death, unlike the
+/// ledger.
 bool on_loan(const std::vector<event>& history) {
-    std::size_t settled = 0; // what comes before the last death does not count
+    std::size_t settled = 0; // only events after the last death count
     for (std::size_t index = 0; index < history.size(); ++index)
         if (history[index] == event::gone)
             settled = index + 1;
@@ -177,7 +178,7 @@ TEST_CASE(
             ++(expected ? releases : loans);
         }
     }
-    CHECK(releases > 1000); // both branches were seen
+    CHECK(releases > 1000); // both cases must occur
     CHECK(loans > 1000);
 }
 

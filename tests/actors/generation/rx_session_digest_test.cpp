@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A receiving session that compares digests: what differs is an error, however the writer calls it.
+// A receiving session that compares digests: a difference is an error, even if the writer reports
+// success.
 #include "tests/actors/generation/rx_session_fixture.hpp"
 #include "tests/support/planner_ranks.hpp"
 #include "transport/planner/piece_digest.hpp"

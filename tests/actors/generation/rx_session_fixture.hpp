@@ -20,7 +20,7 @@ namespace kvferry::testing {
 class rx_fixture {
 public:
     static constexpr rid request{7};
-    static constexpr attempt drawn{4711};
+    static constexpr kvferry::attempt attempt{4711};
 
     virtual_system vs;
     stub<receiver_actor> owner{vs};
@@ -40,7 +40,7 @@ public:
                                            owner.handle(),
                                            observer.handle(),
                                            request,
-                                           drawn,
+                                           attempt,
                                            aux,
                                            {},
                                            std::move(checker),
@@ -72,7 +72,7 @@ public:
         auto view = std::make_shared<peer_view>();
         view->info = info;
         view->info.rank = {rank};
-        view->info.process = process_of(rank);
+        view->info.incarnation = process_of(rank);
         view->link = link(rank).handle();
         tell(peer_ready{std::move(view)});
     }
@@ -102,7 +102,7 @@ public:
         message_header result;
         result.sender = process_of(rank);
         result.request = request;
-        result.session = drawn;
+        result.attempt = attempt;
         result.receive_slice = {receive_slice};
         result.piece = piece;
         result.writer = {rank};

@@ -13,13 +13,13 @@ TEST_CASE(
     test.start(3);
     test.report(0);
     test.report(1, {{0}, true}, agent_result::failed);
-    CHECK(test.outcome() == session_state::error); // at once
+    CHECK(test.outcome() == session_state::error); // immediately
     CHECK(contains(test.outcome_text(), "rid 7 from context rank 1: wire cut"));
     CHECK(test.releases() == 0);
-    CHECK(test.sent_to<cancel_session>(0).empty()); // it has ended
+    CHECK(test.sent_to<cancel_session>(0).empty()); // writer 0 has already ended
     CHECK(test.sent_to<cancel_session>(2).size() == 1);
     test.report(2, {{0}, true},
-                agent_result::success); // too late for the outcome, in time as proof
+                agent_result::success); // too late for the outcome, but still a proof
     CHECK(test.outcome() == session_state::error);
     CHECK(test.releases() == 1);
 }
@@ -62,7 +62,7 @@ TEST_CASE("rx_session: a lost peer ends the outcome and proves nothing; its proc
     CHECK(test.outcome() == session_state::error);
     CHECK(contains(test.outcome_text(), "context rank 0: no route"));
     CHECK(test.releases() == 0);
-    test.process_is_gone(1); // somebody else's end
+    test.process_is_gone(1); // another session's writer
     CHECK(test.releases() == 0);
     test.process_is_gone(0);
     CHECK(test.releases() == 1);
@@ -97,7 +97,7 @@ TEST_CASE("rx_session: a cancel before any writer was asked releases at once") {
     test.cancel();
     CHECK(test.outcome() == session_state::cancelled);
     CHECK(test.releases() == 1);
-    test.ready(0); // whatever comes up later is not asked any more
+    test.ready(0); // a link that comes up later gets no request
     CHECK(test.sent_to<request_data>(0).empty());
 }
 
@@ -112,7 +112,7 @@ TEST_CASE("rx_session: a cancel after the writers were asked is told to them and
     auto told = test.sent_to<cancel_session>(1);
     REQUIRE(told.size() == 1);
     CHECK(told[0].to == side::context);
-    CHECK(told[0].header.session == rx_fixture::drawn);
+    CHECK(told[0].header.attempt == rx_fixture::attempt);
     CHECK(told[0].reason.code == errc::cancelled);
     test.report(1);
     CHECK(test.releases() == 1);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Outcome of a receiving session: whom it asks, what it counts, how it ends.
+// Outcome of a receiving session: which ranks it asks, what it counts, how it ends.
 #include "tests/actors/generation/rx_session_fixture.hpp"
 
 using namespace kvferry;
@@ -13,14 +13,14 @@ TEST_CASE("rx_session: each writer is asked exactly once per slice, when its lin
     CHECK(test.sent_to<request_data>(0).size() == 1);
     CHECK(test.sent_to<request_data>(1).empty());
     test.ready(1);
-    test.ready(0); // told again, as every session is when any link comes up
+    test.ready(0); // every session is told again when any link comes up
     CHECK(test.sent_to<request_data>(0).size() == 1);
     auto asked = test.sent_to<request_data>(1);
     REQUIRE(asked.size() == 1);
     CHECK(asked[0].kv);
     CHECK(asked[0].aux == aux_mode::none);
     CHECK(asked[0].header.request == rx_fixture::request);
-    CHECK(asked[0].header.session == rx_fixture::drawn);
+    CHECK(asked[0].header.attempt == rx_fixture::attempt);
     CHECK(asked[0].header.writer == rank_id{1});
     CHECK(asked[0].receivers == std::vector<rank_id>{{9}});
     CHECK(asked[0].target.groups.size() == 1);
@@ -158,7 +158,7 @@ TEST_CASE(
     "rx_session: reports of foreign ranks, in another's name or about unasked slices are ignored") {
     rx_fixture test;
     test.start(2);
-    test.report(5); // in no cohort
+    test.report(5); // rank 5 is in no cohort
     auto forged = rx_fixture::header(0);
     forged.writer = {1};
     test.tell(kv_agent_result{forged, agent_result::success, 1, 1, "mapped", {}});
@@ -274,8 +274,7 @@ TEST_CASE(
     CHECK(selected[0].context_dp_rank == 1);
     test.report(2);
     CHECK(test.outcome() == session_state::kv_transferred);
-    CHECK(test.releases()
-          == 0); // the group that was not selected has been told where the pages are
+    CHECK(test.releases() == 0); // the group that was not selected knows where the pages are
     gone answer;
     answer.header = rx_fixture::header(0, payload_kind::none);
     test.tell(answer);
@@ -311,7 +310,7 @@ TEST_CASE("rx_session: nothing counts as arrived before it is known which DP gro
     test.ready(1);
     test.receive();
     test.report_aux(1);
-    test.report_aux(0, 13); // of the group that is not selected any more
+    test.report_aux(0, 13); // its group was not selected
     test.report(0);
     CHECK(test.outcomes().empty());
     test.report(1);
@@ -390,7 +389,7 @@ TEST_CASE("rx_session: a DP group without room for the request does not speak fo
     CHECK(test.outcome() == session_state::kv_transferred);
 }
 
-TEST_CASE("rx_session: whoever answers after the end is not cancelled a second time (I9)") {
+TEST_CASE("rx_session: a writer that answers after the end is not cancelled a second time (I9)") {
     rx_fixture test;
     test.bind({rx_fixture::writer(0), rx_fixture::writer(1, true, false, 1)});
     test.ready(0);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who takes part in a transfer, who must be told that it does not, and which layers stay behind.
+// Who takes part in a transfer, who must be told that it does not, and which layers are not sent.
 #include "actors/generation/transfer_parties.hpp"
 #include "tests/support/planner_ranks.hpp"
 
@@ -27,7 +27,7 @@ transfer_parties parties(const std::vector<rank_info>& generation, std::size_t r
 
 } // namespace
 
-TEST_CASE("parties: layers that only the own side has are named, and nobody writes them") {
+TEST_CASE("parties: layers that only the own side has are listed, and have no writer") {
     const auto context = make_instance("ctx", {1, 2, 1, false, {2, 2}}, format_of(4));
     const auto generation = make_instance("gen", {1, 2, 1, false, {2, 3}}, format_of(5));
     CHECK(parties(generation, 0, context).layers_skipped.empty());
@@ -35,11 +35,12 @@ TEST_CASE("parties: layers that only the own side has are named, and nobody writ
     CHECK(last.layers_skipped == std::vector<std::uint32_t>{4});
     REQUIRE(last.writers.size() == 1);
     CHECK(last.writers[0].rank == rank_id{1});
-    // The other way round the context's layer has no receiver, which needs no mention.
+    // In the other direction the context has a layer without a receiver. That is not reported.
     CHECK(parties(context, 1, generation).layers_skipped.empty());
 }
 
-TEST_CASE("parties: the first rank of a group tells those that nobody needs anything from") {
+TEST_CASE(
+    "parties: the first rank of a group tells the context ranks that no rank of the group asks") {
     // MLA: every context rank holds the same bytes, one of them serves the only receiver.
     const auto context = make_instance("ctx", {4}, format_of(4, attention_kind::mla));
     const auto generation = make_instance("gen", {2}, format_of(4, attention_kind::mla));

@@ -18,7 +18,7 @@ TEST_CASE("configure: what the host has set stays, the rest is set") {
     caf::actor_system_config config;
     config.set("caf.scheduler.max-threads", 7);
     configure(config);
-    configure(config); // twice is once
+    configure(config); // a second call changes nothing
     CHECK(caf::get_or(content(config), "caf.scheduler.max-threads", 0) == 7);
     CHECK(caf::get_or(content(config), "caf.work-stealing.moderate-poll-attempts", -1) == 0);
 }

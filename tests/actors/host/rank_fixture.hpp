@@ -4,7 +4,7 @@
 
 #include "actors/host/runtime.hpp"
 #include "doctest/doctest.h"
-#include "messages/local/type_ids.hpp"
+#include "messages/type_ids.hpp"
 #include "transport/host_link/memfd_pool.hpp"
 #include "transport/planner/page_table_builder.hpp"
 #include "transport/planner/topology.hpp"
@@ -95,7 +95,7 @@ public:
             visit(rank, [](std::byte& place, std::byte value) { place = value; });
     }
 
-    /// Bytes that are not what the global cache has there.
+    /// Counts bytes that differ from the global cache.
     std::uint64_t wrong_bytes() {
         std::uint64_t wrong = 0;
         for (auto& rank : ranks_)

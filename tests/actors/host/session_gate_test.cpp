@@ -90,7 +90,7 @@ TEST_CASE("session_gate: opens the session with itself as the observer, and hand
           "before") {
     fixture test;
     caf::anon_send(test.gate, open_tx{{7}, aux_mode::none, {}, 60s});
-    auto piece = test.send(); // said before the worker has answered
+    auto piece = test.send(); // sent before the worker has answered
     CHECK(test.worker.received<open_tx>().at(0).observer == test.gate);
     CHECK(test.tx.received<send_slice>().size() == 1);
     CHECK_FALSE(resolved(piece));
@@ -121,8 +121,8 @@ TEST_CASE("session_gate: each piece resolves its own promise, in any order, once
     REQUIRE(resolved(second));
     test.piece_ends(0, payload_kind::aux);
     CHECK(resolved(aux));
-    test.piece_ends(1); // told again: the promise is kept already
-    test.piece_ends(9); // of no piece at all
+    test.piece_ends(1); // a second report: the promise is already kept
+    test.piece_ends(9); // a piece that does not exist
     test.piece_ends(0, payload_kind::kv, make_error(errc::transfer_failed, "cut"));
     CHECK(code_of(first.get().error) == errc::transfer_failed);
     CHECK_FALSE(resolved(test.outcome));
@@ -176,7 +176,7 @@ TEST_CASE("session_gate: pieces that the session was never told of end with it")
     test.finishes(session_state::cancelled, make_error(errc::cancelled, "the host cancelled"));
     CHECK(code_of(piece.get().error) == errc::cancelled);
     CHECK(code_of(aux.get().error) == errc::cancelled);
-    auto late = test.send(); // the loan is still open, the session is over
+    auto late = test.send(); // the loan is open, but the session is over
     CHECK(code_of(late.get().error) == errc::gone);
     auto late_aux = test.send_aux();
     CHECK(code_of(late_aux.get().error) == errc::gone);
@@ -195,7 +195,7 @@ TEST_CASE(
     CHECK(contains(text_of(ended.error), "the worker ended before rid 7"));
     test.promises.reset();
     REQUIRE(resolved(test.released));
-    CHECK_THROWS_AS(test.released.get(), std::future_error); // not kept, and said so
+    CHECK_THROWS_AS(test.released.get(), std::future_error); // a broken promise: no proof
 }
 
 TEST_CASE("session_gate: one aux record per session; a failed one may be given again") {
@@ -258,7 +258,7 @@ TEST_CASE("session_gate: the host is told that every receiver has asked") {
     CHECK(*told == 1);
 }
 
-TEST_CASE("session_gate: a session whose actor is no more still has a status") {
+TEST_CASE("session_gate: a session whose actor has ended still has a status") {
     fixture test;
     test.open();
     caf::anon_send_exit(test.tx.handle(), caf::exit_reason::unknown);

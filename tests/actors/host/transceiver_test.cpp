@@ -121,11 +121,11 @@ TEST_CASE("transceiver: a second receive of a live rid is refused and disturbs n
 
 TEST_CASE("transceiver: a failed request is reported as failed, with the reason") {
     limits bounds;
-    bounds.session_deadline = 100ms; // nobody sends
+    bounds.session_deadline = 100ms; // no context rank sends
     pair_of_ranks test{aux_mode::none, bounds};
     CHECK_FALSE(test.decode.request_and_receive_async({5}, test.target(), test.prefill.address()));
     auto ended = test.decode.check_gen_transfer_status(std::nullopt);
-    if (ended.failed.empty()) // its outcome came before the context's word that it writes nothing
+    if (ended.failed.empty()) // the session failed before the context said that it writes nothing
         ended = test.decode.check_gen_transfer_status(1, 20s);
     REQUIRE(ended.failed.size() == 1);
     CHECK(code_of(ended.failed[0].error) == errc::deadline_exceeded);

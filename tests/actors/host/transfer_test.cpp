@@ -178,7 +178,7 @@ TEST_CASE("Transfer: memory on a device that no mapping reaches is written throu
                 runtime system;
                 auto base = options_for(system, loopback);
                 base.devices.twins = true;
-                base.bounds.digests = true; // of which such memory has none
+                base.bounds.digests = true; // such memory has no digests
                 base.bounds.staging_piece_bytes_max = 1024;
                 base.bounds.staging_bytes_max = 4096; // many pieces, few at a time
                 if (asked)
@@ -269,7 +269,7 @@ TEST_CASE("Transfer: a slice that waits for an event of the host is not read bef
         auto piece = sending.send(context.slice(context.ranks()[0]), {&computed, &read});
         request.sending.push_back(sending);
         while (sending.status()->waits_for.find("transfers to rank 0") == std::string::npos)
-            std::this_thread::yield(); // until the copy, or the first gather, waits for it
+            std::this_thread::yield(); // until the copy, or the first gather, waits for the event
         CHECK_FALSE(read);
         context.fill(); // prefill
         computed = true;

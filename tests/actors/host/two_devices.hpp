@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Two ranks of one process, each with half of its layers in one region and half in another, as when
-// a rank's cache lies on two devices: a request between them, byte for byte.
+// Two ranks of one process. Each has half of its layers in one region and half in another, as when
+// a rank's cache lies on two devices. Moves a request between them, byte for byte.
 #pragma once
 
 #include "actors/host/runtime.hpp"
-#include "messages/local/type_ids.hpp"
+#include "messages/type_ids.hpp"
 #include "transport/planner/page_table_builder.hpp"
 
 #include <doctest/doctest.h>
@@ -22,7 +22,7 @@
 
 namespace kvferry::testing {
 
-/// One region of a rank, whatever memory it is.
+/// One region of a rank, of any kind of memory.
 struct region_memory {
     host_region region;
     std::function<void(std::span<const std::byte>)> write;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A start that fails at any of its steps says at which, and leaves nothing behind.
+// A start that fails at any of its steps names the step, and leaves nothing behind.
 #include "actors/host/loopback_world.hpp"
 #include "actors/host/runtime.hpp"
 #include "tests/support/open_resources.hpp"
@@ -39,7 +39,7 @@ worker_options options_of_rank_0() {
     return result;
 }
 
-/// CAF's network thread closes the port of the rank-info server in its own time.
+/// Waits: CAF's network thread closes the rank-info server's port some time later.
 void expect_soon(const held& before) {
     for (auto until = clock::now() + std::chrono::seconds{10};
          !(held{} == before) && clock::now() < until;)
@@ -68,7 +68,7 @@ std::vector<std::string> fail_at_every_step(runtime& actors, worker_options opti
     return result;
 }
 
-/// Libraries keep some threads and descriptors from their first use on.
+/// Libraries open some threads and descriptors at their first use and keep them.
 void use_once(runtime& actors, const worker_options& options) {
     auto started = actors.start_worker(options);
     REQUIRE_MESSAGE(started, describe(started.error()));
@@ -112,7 +112,7 @@ TEST_CASE("worker: callbacks that wait when a stop returns are run all the same"
     std::promise<void> all_told;
     std::atomic<int> told = 0;
     auto go_on = stop_has_returned.get_future().share();
-    for (std::uint64_t id = 1; id <= 3; ++id) // end at once: there are no pools
+    for (std::uint64_t id = 1; id <= 3; ++id) // these sessions end at once: there are no pools
         started
             ->open_tx({rid{id},
                        aux_mode::none,

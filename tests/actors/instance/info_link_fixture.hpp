@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Info links to test with: over a network, and the twin; questions to them from outside.
+// Info links for tests: one over a network and the loopback twin, and questions to them from
+// outside.
 #pragma once
 
 #include "actors/host/configure.hpp"
@@ -24,7 +25,7 @@ namespace kvferry::testing {
 
 using namespace std::chrono_literals;
 
-/// Longer than anything here takes; a test that gets there has failed.
+/// Longer than any step takes. A test that waits this long has failed.
 inline constexpr std::chrono::seconds patience{20};
 
 template <class T>
@@ -50,7 +51,7 @@ answer<T> ask_in(caf::actor_system& system, const Handle& to, Message message) {
     return result;
 }
 
-/// The twin: virtual time, everything at once.
+/// The twin: virtual time, and messages arrive at once.
 struct loopback_twin {
     static constexpr auto name = "loopback";
     virtual_system vs;
@@ -91,7 +92,7 @@ struct socket_at_port {
     std::string endpoint() const { return "127.0.0.1:" + std::to_string(port); }
 };
 
-/// The real thing: CAF's middleman, real sockets, real time.
+/// The real link: CAF's middleman, real sockets, real time.
 struct network_twin {
     static constexpr auto name = "network";
     struct configuration : caf::actor_system_config {
@@ -101,7 +102,7 @@ struct network_twin {
     caf::actor_system sys{config};
     limits bounds;
     std::vector<caf::strong_actor_ptr> kept;
-    /// Bound, never listening: every connect is refused.
+    /// Bound but not listening: every connect is refused.
     socket_at_port nobody;
     info_link_actor link = keep(spawn_info_link(sys, {}, {bounds}));
 
@@ -117,7 +118,7 @@ struct network_twin {
         return actor;
     }
     void settle() {}
-    void pass(std::chrono::milliseconds) {} // it passes by itself
+    void pass(std::chrono::milliseconds) {} // real time passes by itself
     std::string silent_endpoint() { return nobody.endpoint(); }
     template <class T>
     caf::expected<T> get(std::future<caf::expected<T>>& future) {

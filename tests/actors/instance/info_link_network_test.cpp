@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What only a network can do wrong to questions about rank infos, and what only a chosen order
-// shows.
+// Errors of questions about rank infos that only a network can cause, and cases that need a chosen
+// order of events.
 #include "messages/wire/codec.hpp"
 #include "tests/actors/instance/info_link_fixture.hpp"
 #include "tests/support/recording_stub.hpp"
@@ -19,7 +19,7 @@ TEST_CASE("info_link: questions for one endpoint share one exchange, each with i
     virtual_system vs;
     auto held = std::make_shared<std::vector<caf::typed_response_promise<info_frame>>>();
     auto link = vs.track(spawn_loopback_info_link(vs.system(), {}, {}));
-    // A server that answers frames when somebody registers, and not before.
+    // This server answers frames only when somebody registers.
     auto mute = vs.track(vs.system().spawn(
         [held](rank_info_server_actor::pointer self) -> rank_info_server_actor::behavior_type {
             return {[held](const register_rank_info&) -> caf::result<void> {
@@ -44,9 +44,9 @@ TEST_CASE("info_link: questions for one endpoint share one exchange, each with i
     auto shorter = vs.ask_and_run<instance_info>(link, fetch_instance_info{"mute:1", 50ms});
     auto entering =
         vs.ask_and_run<void>(link, register_with_instance{"mute:1", sample_rank("x", 0, 1), 100ms});
-    CHECK(held->size() == 2); // one for both fetches, one for the registration
+    CHECK(held->size() == 2); // both fetches share one, the registration has its own
     auto longer = vs.ask_and_run<instance_info>(link, fetch_instance_info{"mute:1", 150ms});
-    CHECK(held->size() == 3); // it may last longer than the exchange it would join
+    CHECK(held->size() == 3); // it may last longer than the others, so it gets its own exchange
 
     vs.advance(49ms);
     CHECK(shorter.pending());
@@ -59,7 +59,7 @@ TEST_CASE("info_link: questions for one endpoint share one exchange, each with i
     CHECK(longer.pending());
     vs.advance(50ms);
     CHECK(longer.code() == errc::deadline_exceeded);
-    // Answers that come too late change nothing.
+    // Late answers change nothing.
     CHECK(vs.ask_and_run<void>(mute, register_rank_info{}).ok());
     CHECK(held->empty());
 }
@@ -143,7 +143,7 @@ TEST_CASE(
     CHECK(text_of(result.error()).find(stranger.endpoint()) == 0);
     CHECK(text_of(result.error()).find("30 ms") != std::string::npos);
     CHECK_FALSE(ready(patient));
-    // The scene ends here: a call with a minute left must not hold up the end of its system.
+    // Here the scene ends. A call with a minute left must not delay the end of its actor system.
 }
 
 TEST_CASE("info_link: a question that nobody waits for any more leaves no connection") {
@@ -160,7 +160,7 @@ TEST_CASE("info_link: a question that nobody waits for any more leaves no connec
         const auto got = ::recv(accepted.get(), ignored, sizeof(ignored), 0);
         REQUIRE(got >= 0);
         if (got == 0)
-            break; // end of stream: nobody holds the other end any more
+            break; // end of stream: the other end is closed
     }
 }
 
@@ -181,8 +181,8 @@ TEST_CASE("info_link: a service that talks something else is no rank-info server
 
 namespace {
 
-/// A foreign actor system takes the mark of our frames for the length of what follows and
-/// clears 1.8 GB for it, which takes half a minute there.
+/// A foreign actor system reads the first bytes of our frame as a length and clears 1.8 GB for it,
+/// which takes half a minute under TSan.
 #ifdef __SANITIZE_THREAD__
 constexpr bool too_slow = true;
 #else
@@ -233,17 +233,17 @@ TEST_CASE("info_link: an instance that restarts on the same port is found again"
         REQUIRE_MESSAGE(published, describe(published.error()));
         port = parse_info_endpoint(published->endpoint)->port;
         auto info = sample_rank("context", 0, 1);
-        info.process = {start};
+        info.incarnation = {start};
         auto entering = there.enter(published->endpoint, info);
         CHECK(there.code(entering) == errc::none);
         auto fetching = here.fetch(published->endpoint);
         auto found = here.get(fetching);
         REQUIRE_MESSAGE(found, describe(found.error()));
-        CHECK(found->ranks[0].process == incarnation{start});
+        CHECK(found->ranks[0].incarnation == incarnation{start});
     }
 }
 
-TEST_CASE("info_link: a call into a black hole delays nobody, and nobody waits for it at the end") {
+TEST_CASE("info_link: a call to an address that never answers delays no other call and no stop") {
     // A full backlog: the kernel drops further connection attempts, as a firewall would.
     socket_at_port hole;
     REQUIRE(::listen(hole.fd.get(), 0) == 0);

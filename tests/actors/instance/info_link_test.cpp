@@ -109,13 +109,13 @@ TEST_CASE_TEMPLATE("info_link: a restarted rank is seen by the next question", t
     auto before = s.fetch(endpoint);
     REQUIRE(s.get(before));
     auto restarted = sample_rank("context", 1, 2);
-    restarted.process = {4242};
+    restarted.incarnation = {4242};
     auto entering = s.enter(endpoint, restarted);
     CHECK(s.code(entering) == errc::none);
     auto after = s.fetch(endpoint);
     auto info = s.get(after);
     REQUIRE(info);
-    CHECK(info->ranks[1].process == incarnation{4242});
+    CHECK(info->ranks[1].incarnation == incarnation{4242});
 }
 
 TEST_CASE_TEMPLATE("info_link: many questions at once are all answered", twin, loopback_twin,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The door of a rank-info server against whoever may knock: plain sockets instead of an info_link.
+// The listener of a rank-info server against arbitrary clients: plain sockets instead of an
+// info_link.
 #include "actors/host/configure.hpp"
 #include "actors/instance/info_link.hpp"
 #include "actors/instance/info_listener.hpp"
@@ -61,7 +62,7 @@ struct open_door {
         return std::move(*socket);
     }
 
-    /// The listener has closed the connection; waits for that.
+    /// Waits until the listener has closed the connection; false when it does not.
     bool closed(timed_socket& socket) {
         caf::byte ignored[1];
         auto error = socket.receive(ignored);
@@ -121,8 +122,8 @@ TEST_CASE("info_listener: a frame of nonsense is refused by name") {
     CHECK(std::get<refused>(answer).reason.code == errc::malformed_message);
 }
 
-TEST_CASE(
-    "info_listener: who announces more than the limit loses the connection, the others do not") {
+TEST_CASE("info_listener: a client that announces more than the limit loses its connection, others "
+          "do not") {
     open_door door;
     auto good = door.knock();
     auto bad = door.knock();
@@ -139,12 +140,13 @@ TEST_CASE("info_listener: bytes after a question lose the connection") {
     const auto once = twice;
     twice.insert(twice.end(), once.begin(), once.end());
     REQUIRE_FALSE(socket.send(twice));
-    // One write of 50 bytes over loopback arrives as one; were it split, there would be two
+    // One write of 50 bytes arrives in one piece over loopback; in two pieces it would get two
     // answers.
     CHECK(door.closed(socket));
 }
 
-TEST_CASE("info_listener: who connects and says nothing is shown out when the time is over") {
+TEST_CASE(
+    "info_listener: a client that connects and sends nothing is disconnected at its deadline") {
     limits bounds;
     bounds.info_deadline = 50ms;
     open_door door{bounds};
@@ -175,7 +177,7 @@ TEST_CASE("info_listener: connections are bounded, and room comes back") {
         auto third = door.knock();
         CHECK(door.closed(third));
     }
-    // The listener learns of the two ends in its own time.
+    // The listener notices the two ends some time later.
     const auto until = clock::now() + 20s;
     bool answered = false;
     while (!answered && clock::now() < until) {
@@ -191,5 +193,5 @@ TEST_CASE("info_listener: it ends with its server") {
     auto waiting = door.knock();
     caf::anon_send_exit(door.server, caf::exit_reason::user_shutdown);
     CHECK(door.closed(waiting));
-    // The scene ends: a listener that stayed would hold up the end of the actor system.
+    // Here the scene ends: a listener that stayed would delay the end of the actor system.
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The rank-info server: all ranks or none, and every question ends.
+// The rank-info server: it answers with all ranks or none, and every question ends.
 #include "actors/instance/rank_info_server.hpp"
 #include "messages/wire/codec.hpp"
 #include "tests/support/sample_ranks.hpp"
@@ -62,7 +62,7 @@ TEST_CASE_FIXTURE(fixture,
     REQUIRE(ranks.size() == 2);
     CHECK(ranks[0] == sample_rank("context", 0, 2));
     CHECK(ranks[1] == sample_rank("context", 1, 2));
-    CHECK(answer.value().header.sender == ranks[0].process);
+    CHECK(answer.value().header.sender == ranks[0].incarnation);
     CHECK(answer.value().header.receiver == incarnation{9});
 }
 
@@ -157,7 +157,7 @@ TEST_CASE_FIXTURE(
     CHECK(enter(0).ok());
     CHECK(enter(1).ok());
     auto restarted = sample_rank("context", 1, 2);
-    restarted.process = {5555};
+    restarted.incarnation = {5555};
     restarted.token = {6};
     CHECK(enter(restarted).ok());
     CHECK(ask().value().ranks[1] == restarted);
@@ -165,14 +165,15 @@ TEST_CASE_FIXTURE(
     CHECK(late.code() == errc::stale_incarnation);
     CHECK(text_of(late.error()).find("5555") != std::string::npos);
     CHECK(ask().value().ranks[1] == restarted);
-    // Ever new starts are accepted, and what is remembered of old ones stays bounded.
+    // New starts are always accepted, but the memory for old ones is bounded.
     for (std::uint64_t start = 1; start < 50; ++start) {
-        restarted.process = {10000 + start};
+        restarted.incarnation = {10000 + start};
         CHECK(enter(restarted).ok());
     }
 }
 
-TEST_CASE_FIXTURE(fixture, "rank_info_server: who does not belong is refused with both values") {
+TEST_CASE_FIXTURE(fixture,
+                  "rank_info_server: a rank that does not belong is refused with both values") {
     struct row {
         const char* what;
         std::function<void(rank_info&)> bend;
@@ -211,11 +212,11 @@ TEST_CASE_FIXTURE(fixture, "rank_info_server: who does not belong is refused wit
         CAPTURE(text_of(answer.error()));
         CHECK(answer.code() == code);
         CHECK(text_of(answer.error()).find(shown) != std::string::npos);
-        // In a frame it is the same, as a refusal.
+        // In a frame the same error arrives as `refused`.
         auto framed = framed_answer<refused>(ask_framed(introduction(stranger)));
         CHECK(framed.reason.code == code);
     }
-    CHECK(ask().pending()); // none of them took a place
+    CHECK(ask().pending()); // the refused questions took no place
     CHECK(enter(1).ok());
 }
 
@@ -223,7 +224,7 @@ TEST_CASE("rank_info_server: ranks of a stage are CP-minor") {
     fixture f{8};
     for (std::uint32_t rank = 0; rank < 8; ++rank) {
         auto info = sample_rank("context", rank, 2, 2, 2);
-        if (rank == 1) { // TP-minor would call this place rank 2
+        if (rank == 1) { // with TP counted first, this would be rank 2
             CHECK(info.layout.cp_rank == 1);
             CHECK(info.layout.tp_rank == 0);
         }

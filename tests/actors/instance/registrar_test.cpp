@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// A rank stays known to its rank-info server, also to one that was started anew.
+// A rank stays registered with its rank-info server, even with one that was restarted.
 #include "actors/instance/registrar.hpp"
+#include "messages/local/info_exchange.hpp"
 #include "tests/support/planner_ranks.hpp"
 #include "tests/support/recording_stub.hpp"
 #include "transport/loop/resident.hpp"
@@ -49,7 +50,7 @@ public:
 
 TEST_CASE("registrar: introduces its rank again within each period, and not all the time") {
     fixture test;
-    CHECK(test.asked() == 0); // that was done when it was published
+    CHECK(test.asked() == 0); // publishing already registered it
     test.vs.advance(test.bounds.registration_period);
     CHECK(test.asked() >= 1);
     CHECK(test.asked() <= 2);
@@ -64,12 +65,12 @@ TEST_CASE("registrar: a server that does not answer is asked more often, ever le
     test.server(errc::dial_failed);
     test.vs.advance(test.bounds.registration_period);
     const auto first = test.asked();
-    CHECK(first >= 3); // from 10 ms on, doubled
+    CHECK(first >= 3); // from 10 ms on, doubling
     test.vs.advance(20s);
     const auto later = test.asked() - first;
-    CHECK(later >= 20); // each within a second
+    CHECK(later >= 20); // at least once a second
     CHECK(later <= 45);
-    test.server(errc::none); // it is there again: within a second it knows the rank
+    test.server(errc::none); // the server is back: within a second it knows the rank again
     test.info.forget();
     test.vs.advance(1s);
     CHECK(test.asked() == 1);
@@ -77,7 +78,7 @@ TEST_CASE("registrar: a server that does not answer is asked more often, ever le
     CHECK(test.asked() <= 3);
 }
 
-TEST_CASE("registrar: whoever was replaced by another process does not come back") {
+TEST_CASE("registrar: a rank that another process has replaced does not register again") {
     fixture test;
     test.server(errc::stale_incarnation);
     test.vs.advance(test.bounds.registration_period);

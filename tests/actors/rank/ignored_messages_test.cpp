@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What changes nothing is counted by why, and shown in the rank's statistics (I7).
+// Messages that change nothing are counted by reason, and shown in the rank's statistics (I7).
 #include "tests/actors/generation/rx_session_fixture.hpp"
 #include "tests/actors/rank/peer_link_fixture.hpp"
 #include "tests/actors/rank/transfer_worker_fixture.hpp"
@@ -85,16 +85,16 @@ TEST_CASE(
     const auto link = test.fabric.received<open_endpoint>()[0].owner;
     CHECK(test.statistics().ignored.empty());
 
-    request_data again; // by the sender and by the session, which the link cannot know
+    request_data again; // the sender and the session count it; the link cannot know
     again.header.request = {7};
-    again.header.session = {11};
+    again.header.attempt = {11};
     again.target = {{0, 4}, 4, {{0, {1}}}, true};
     again.receivers = {{0}};
     test.vs.tell_and_run(link, frame_arrived{test.frame(again, 1)});
     CHECK(test.statistics().ignored == counts{{"duplicate", 1}});
     test.vs.tell_and_run(link, frame_arrived{test.frame(again, 2)});
     CHECK(test.statistics().ignored == counts{{"duplicate", 2}});
-    again.header.session = {12};
+    again.header.attempt = {12};
     test.vs.tell_and_run(link, frame_arrived{test.frame(again, 3)});
     CHECK(test.statistics().ignored == counts{{"duplicate", 2}, {"foreign_attempt", 1}});
 
@@ -103,7 +103,7 @@ TEST_CASE(
     lost.to = side::context;
     test.vs.tell_and_run(link, frame_arrived{test.frame(lost, 4)});
     kv_agent_result report;
-    report.header.session = {4711};
+    report.header.attempt = {4711};
     test.vs.tell_and_run(link, frame_arrived{test.frame(report, 5)});
     CHECK(test.statistics().ignored
           == counts{{"duplicate", 2}, {"foreign_attempt", 1}, {"no_session", 2}});

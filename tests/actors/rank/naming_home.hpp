@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A home that knows its actors by name, so that a test can end one that nobody hands out.
+// A home that knows its actors by name, so that a test can end an actor without a handle to it.
 #pragma once
 
 #include "tests/support/virtual_system.hpp"
@@ -24,7 +24,8 @@ public:
         vs_->scheduler().jobs.push_back(job);
     }
 
-    /// Ends the youngest living actor of that name as none ends by itself, and runs. False: none.
+    /// Ends the youngest living actor of that name by an unexpected error, and runs. False: not
+    /// found.
     bool end(std::string_view name) {
         for (auto each = seen_.rbegin(); each != seen_.rend(); ++each) {
             auto strong = caf::actor_cast<caf::strong_actor_ptr>(each->second);

@@ -33,7 +33,7 @@ public:
     rank_info peer;
     std::vector<memory_region> peer_regions{{0x7000, 4096, memory_kind::host_shared, {}}};
     peer_link_actor link;
-    static constexpr attempt own_dial{33};
+    static constexpr dial_id own_dial{33};
 
     explicit link_fixture(reach where = reach::other_machine, limits wanted = {}) : bounds(wanted) {
         cache_format format;
@@ -43,8 +43,8 @@ public:
         format.tokens_per_block = 4;
         self = make_instance("ctx", {}, format).front();
         peer = make_instance("gen", {}, format).front();
-        self.process = {1};
-        peer.process = {2};
+        self.incarnation = {1};
+        peer.incarnation = {2};
         self.token = {111};
         peer.token = {222};
         self.accepts.message_bytes_max = peer.accepts.message_bytes_max = std::size_t{1} << 20;
@@ -56,11 +56,11 @@ public:
     }
 
     /// What the peer says first.
-    register_rank_info introduction(attempt dial = {77}) const {
+    register_rank_info introduction(dial_id dial = {77}) const {
         register_rank_info result;
-        result.header.sender = peer.process;
-        result.header.receiver = self.process;
-        result.header.session = dial;
+        result.header.sender = peer.incarnation;
+        result.header.receiver = self.incarnation;
+        result.dial = dial;
         result.info = peer;
         result.regions = peer_regions;
         result.token = self.token;
@@ -94,7 +94,7 @@ public:
         spawn(std::move(introduced));
         tell(start_link{});
     }
-    /// A link that is ready, dialled from here.
+    /// Dials, and completes the link.
     void connect() {
         dial();
         arrives(rank_registered{});
@@ -107,27 +107,31 @@ public:
     }
 
     void host_link_is_up(bool watched = true) {
-        tell(host_link_up{peer.process, {{0, nullptr, 4096, {}}}, watched});
+        tell(host_link_up{peer.incarnation, {{0, nullptr, 4096, {}}}, watched});
     }
     void host_link_is_down() {
-        tell(host_link_down{peer.process, make_error(errc::dial_failed, "nobody listens")});
+        tell(host_link_down{peer.incarnation, make_error(errc::dial_failed, "nobody listens")});
     }
 
-    /// Answers are to this link's own dial when they do not say to which.
+    /// An answer that names no dial is for this link's own dial.
     byte_buffer frame(wire_message message, std::uint64_t sequence) const {
-        auto& header = header_of(message);
-        if (header.session == attempt{}
-            && (std::holds_alternative<rank_registered>(message)
-                || std::holds_alternative<refused>(message)))
-            header.session = own_dial;
+        auto name_dial = [](dial_id& dial) {
+            if (dial == dial_id{})
+                dial = own_dial;
+        };
+        if (auto* accepts = std::get_if<rank_registered>(&message))
+            name_dial(accepts->dial);
+        else if (auto* refuses = std::get_if<refused>(&message);
+                 refuses && refuses->header.attempt == attempt{})
+            name_dial(refuses->dial);
         return plain_frame(std::move(message), sequence);
     }
     byte_buffer plain_frame(wire_message message, std::uint64_t sequence) const {
         auto& header = header_of(message);
         if (header.sender.value == 0)
-            header.sender = peer.process;
+            header.sender = peer.incarnation;
         if (header.receiver.value == 0)
-            header.receiver = self.process;
+            header.receiver = self.incarnation;
         header.sequence = sequence;
         auto result = encode(message, std::size_t{1} << 20);
         REQUIRE(result);
@@ -138,7 +142,7 @@ public:
         tell(frame_arrived{frame(std::move(message), next_from_peer_++)});
     }
 
-    /// What went out, decoded.
+    /// All sent frames, decoded.
     std::vector<wire_message> sent() const {
         std::vector<wire_message> result;
         for (const auto& sent : fabric.received<send_frame>()) {
@@ -166,14 +170,14 @@ public:
         return describe(worker.received<peer_lost>().front().reason);
     }
     std::size_t proofs() const { return receiver.received<process_gone>().size(); }
-    /// Force of each close_endpoint.
+    /// The `force` of every close_endpoint.
     std::vector<bool> closes() const {
         std::vector<bool> result;
         for (const auto& message : fabric.received<close_endpoint>())
             result.push_back(message.force);
         return result;
     }
-    /// It has ended: nobody is there to answer.
+    /// True when the link has ended: nobody answers.
     bool ended() { return vs.ask_and_run<void>(link, deadline_tick{}).failed(); }
 
 private:

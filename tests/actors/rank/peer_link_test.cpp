@@ -17,7 +17,7 @@ TEST_CASE(
     }
     SUBCASE("the same-host link first") {
         caf::anon_send(test.link, start_link{});
-        caf::anon_send(test.link, host_link_up{test.peer.process, {{0, nullptr, 4096, {}}}, true});
+        caf::anon_send(test.link, host_link_up{test.peer.incarnation, {{0, nullptr, 4096, {}}}, true});
         test.vs.run(); // the endpoint is answered after both
     }
     REQUIRE(test.sent().size() == 1);
@@ -26,8 +26,8 @@ TEST_CASE(
     CHECK(said.regions.size() == 1);
     CHECK(said.token == test.peer.token);
     CHECK(said.same_host);
-    CHECK(said.header.sender == test.self.process);
-    CHECK(said.header.receiver == test.peer.process);
+    CHECK(said.header.sender == test.self.incarnation);
+    CHECK(said.header.receiver == test.peer.incarnation);
     CHECK(test.host_link.received<host_link_dial>().size() == 1);
     CHECK(test.ready().empty());
     test.arrives(rank_registered{});
@@ -126,10 +126,10 @@ TEST_CASE("peer_link: an acceptor refuses by name, with both sides' values, and 
     CHECK(answers[0].reason.code == reason);
     for (const auto& value : values)
         CHECK_MESSAGE(contains(answers[0].reason.text, value), answers[0].reason.text);
-    CHECK(answers[0].header.sender == introduced.header.receiver); // whom the dialler asked for
+    CHECK(answers[0].header.sender == introduced.header.receiver); // the rank that was dialled
     CHECK(test.ready().empty());
     CHECK(test.losses() == 1);
-    CHECK(test.closes() == std::vector<bool>{false}); // the refusal still goes out
+    CHECK(test.closes() == std::vector<bool>{false}); // not by force: the refusal must still go out
     CHECK(test.ended());
 }
 
@@ -155,7 +155,7 @@ TEST_CASE("peer_link: when both dial at once, both introduce themselves and answ
     test.dial();
     SUBCASE("the peer was faster") {
         test.arrives(test.introduction());
-        CHECK(test.sent().empty()); // the same-host link is still being made
+        CHECK(test.sent().empty()); // the link waits for the same-host link
         test.host_link_is_up();
     }
     SUBCASE("the two introductions cross") {
@@ -170,7 +170,7 @@ TEST_CASE("peer_link: when both dial at once, both introduce themselves and answ
     CHECK(test.ready()[0].peer->regions == test.peer_regions);
     CHECK(test.fabric.received<open_endpoint>().back().regions
           == test.peer_regions);                      // with keys to put
-    CHECK(test.closes() == std::vector<bool>{false}); // the one without
+    CHECK(test.closes() == std::vector<bool>{false}); // the endpoint without keys is closed
 }
 
 TEST_CASE("peer_link: when both dial at once, the other's introduction is checked like any") {
@@ -214,7 +214,7 @@ TEST_CASE("peer_link: an endpoint that opens after the link was given up is clos
     link_fixture test;
     test.spawn();
     caf::anon_send(test.link, start_link{});
-    caf::anon_send(test.link, deadline_tick{}); // handled before the fabric answers
+    caf::anon_send(test.link, deadline_tick{}); // the deadline passes before the fabric answers
     test.vs.run();
     CHECK(test.losses() == 1);
     CHECK(test.closes() == std::vector<bool>{true});
@@ -256,7 +256,7 @@ TEST_CASE(
     auto said = test.introduction();
     said.same_host = true;
     test.accept(said);
-    CHECK(first.received<map_peer_regions>().empty()); // nobody watches the peer's process yet
+    CHECK(first.received<map_peer_regions>().empty()); // the peer's process is not yet watched
     test.host_link_is_up();
     REQUIRE(first.received<map_peer_regions>().size() == 1);
     CHECK(first.received<map_peer_regions>()[0].regions == test.peer_regions);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A link that is up, and its end: order, foreign frames, goodbyes, deaths and proofs.
+// A link that is up, and how it ends: order, foreign frames, goodbyes, deaths and proofs.
 #include "tests/actors/rank/peer_link_fixture.hpp"
 
 using namespace kvferry;
@@ -32,8 +32,8 @@ TEST_CASE("peer_link: fills version, incarnations and a running sequence in ever
     REQUIRE(sent.size() == 3);
     for (std::uint64_t index = 0; index < sent.size(); ++index) {
         CHECK(header_of(sent[index]).version == protocol_version);
-        CHECK(header_of(sent[index]).sender == test.self.process);
-        CHECK(header_of(sent[index]).receiver == test.peer.process);
+        CHECK(header_of(sent[index]).sender == test.self.incarnation);
+        CHECK(header_of(sent[index]).receiver == test.peer.incarnation);
         CHECK(header_of(sent[index]).sequence == (link_fixture::own_dial.value << 32) + index);
     }
     CHECK(header_of(sent[1]).request == rid{7});
@@ -60,7 +60,7 @@ TEST_CASE("peer_link: what waits is bounded; a request too many ends as if the p
     auto refusals = test.receiver.received<refused>();
     REQUIRE(refusals.size() == 1);
     CHECK(refusals[0].header.request == rid{2});
-    CHECK(refusals[0].header.sender == test.peer.process);
+    CHECK(refusals[0].header.sender == test.peer.incarnation);
     CHECK(contains(refusals[0].reason.text, "pending_per_link_max = 1"));
     test.arrives(rank_registered{});
     CHECK(rids(test.sent<request_data>()) == std::vector<std::uint64_t>{1});
@@ -89,7 +89,9 @@ TEST_CASE("peer_link: messages reach the side that they are for") {
         test.arrives(cancel_session{{}, to, {}});
         test.arrives(gone{{}, to, {}});
     }
-    test.arrives(refused{});
+    refused about_session;
+    about_session.header.attempt = {5};
+    test.arrives(about_session);
     CHECK(test.sender.received<request_data>().size() == 1);
     CHECK(test.sender.received<cancel_session>().size() == 1);
     CHECK(test.sender.received<gone>().size() == 1);
@@ -143,7 +145,7 @@ TEST_CASE("peer_link: frames from or for a former incarnation change nothing (H3
     test.tell(frame_arrived{test.frame(from_former, 1)});
     test.tell(frame_arrived{test.frame(for_former, 1)});
     CHECK(test.sender.received<request_data>().empty());
-    test.arrives(request(3)); // nor was the count disturbed
+    test.arrives(request(3)); // the sequence did not lose count
     CHECK(rids(test.sender.received<request_data>()) == std::vector<std::uint64_t>{3});
 }
 
@@ -183,14 +185,14 @@ TEST_CASE("peer_link: a peer that says goodbye has left in order: that is proof"
 TEST_CASE("peer_link: a failed endpoint loses the link and proves nothing") {
     link_fixture test;
     test.connect();
-    test.tell(
-        endpoint_failed{{4}, test.peer.process, make_error(errc::ucx_failed, "a former endpoint")});
+    test.tell(endpoint_failed{
+        {4}, test.peer.incarnation, make_error(errc::ucx_failed, "a former endpoint")});
     CHECK(test.losses() == 0);
-    test.tell(
-        endpoint_failed{{5}, test.peer.process, make_error(errc::ucx_failed, "connection reset")});
+    test.tell(endpoint_failed{
+        {5}, test.peer.incarnation, make_error(errc::ucx_failed, "connection reset")});
     CHECK(contains(test.loss(), "connection reset"));
     CHECK(test.proofs() == 0);
-    CHECK(test.closes().empty()); // it is closed already
+    CHECK(test.closes().empty()); // it was closed before
     CHECK(test.ended());
 }
 
@@ -204,7 +206,7 @@ TEST_CASE("peer_link: the end of the same-host link is a death notice; the proof
     CHECK(contains(test.loss(), "the same-host link was closed by the peer"));
     CHECK(test.proofs() == 0);
     test.vs.advance(1h); // it lives on for the proof
-    test.tell(process_gone{test.peer.process});
+    test.tell(process_gone{test.peer.incarnation});
     CHECK(test.proofs() == 1);
     CHECK(test.losses() == 1);
     CHECK(test.host_link.received<host_link_close>().size() == 1);
@@ -217,7 +219,7 @@ TEST_CASE(
     test.dial();
     test.host_link_is_up();
     test.arrives(rank_registered{});
-    test.tell(process_gone{test.peer.process});
+    test.tell(process_gone{test.peer.incarnation});
     CHECK(contains(test.loss(), "peer_gone: link to gen/0: its process is gone"));
     CHECK(test.proofs() == 1);
     CHECK(test.ended());
@@ -246,7 +248,7 @@ TEST_CASE(
         CHECK(test.closes() == std::vector<bool>{false, true});
     }
     CHECK(test.host_link.received<host_link_close>().size() == 1);
-    CHECK(test.proofs() == 0); // its own goodbye proves nothing about the peer
+    CHECK(test.proofs() == 0); // this side's own goodbye proves nothing about the peer
     CHECK(test.ended());
 }
 
@@ -255,8 +257,8 @@ TEST_CASE("peer_link: a lost link that watches its peer ends when it is closed")
     test.dial();
     test.host_link_is_up();
     test.arrives(rank_registered{});
-    test.tell(
-        endpoint_failed{{5}, test.peer.process, make_error(errc::ucx_failed, "connection reset")});
+    test.tell(endpoint_failed{
+        {5}, test.peer.incarnation, make_error(errc::ucx_failed, "connection reset")});
     test.tell(close_link{make_error(errc::stopped, "ctx/0 has stopped")});
     CHECK(test.losses() == 1);
     CHECK(test.ended());
@@ -270,13 +272,13 @@ TEST_CASE("peer_link: a peer that dials anew ends this link and is handed to the
     test.tell(frame_arrived{test.frame(test.introduction({77}), 0)}); // the same dial
     CHECK(test.losses() == 0);
     test.tell(frame_arrived{test.frame(test.introduction({78}), 0)});
-    CHECK(contains(test.loss(), "the peer dialled anew"));
+    CHECK(contains(test.loss(), "the peer dialled again"));
     auto handed_on = test.worker.received<frame_arrived>();
     REQUIRE(handed_on.size() == 1);
     auto message = decode(handed_on[0].frame, std::size_t{1} << 20);
     REQUIRE(message);
-    CHECK(std::get<register_rank_info>(*message).header.session == attempt{78});
-    CHECK(std::get<register_rank_info>(*message).header.sender == test.peer.process);
+    CHECK(std::get<register_rank_info>(*message).dial == dial_id{78});
+    CHECK(std::get<register_rank_info>(*message).header.sender == test.peer.incarnation);
 }
 
 TEST_CASE("peer_link: nothing is sent after the end (H3)") {
@@ -289,7 +291,7 @@ TEST_CASE("peer_link: nothing is sent after the end (H3)") {
     test.tell(send_message{request(1)});
     test.arrives(link_health{{}, 1, false});
     CHECK(test.sent().size() == before);
-    CHECK(test.receiver.received<refused>().empty()); // its sessions have been told of the loss
+    CHECK(test.receiver.received<refused>().empty()); // the link's sessions know of the loss
 }
 
 TEST_CASE("peer_link: a link that ends for a reason of its own says so, or the peer would go on") {
@@ -300,9 +302,9 @@ TEST_CASE("peer_link: a link that ends for a reason of its own says so, or the p
     test.tell(frame_arrived{damaged});
     auto last = test.sent<refused>();
     REQUIRE(last.size() == 1);
-    CHECK(last[0].header.session == attempt{}); // the link as a whole
+    CHECK(last[0].header.attempt == attempt{}); // the link as a whole
     CHECK(last[0].reason.code == errc::malformed_message);
-    CHECK(test.closes() == std::vector<bool>{false}); // after that frame
+    CHECK(test.closes() == std::vector<bool>{false}); // not by force: the frame goes out first
 }
 
 TEST_CASE("peer_link: a peer that gives the link up ends it here; that proves nothing") {
@@ -319,7 +321,7 @@ TEST_CASE("peer_link: the answer to a former dial is not taken for the answer to
     link_fixture test;
     test.dial();
     rank_registered former;
-    former.header.session = {link_fixture::own_dial.value - 1};
+    former.dial = {link_fixture::own_dial.value - 1};
     test.tell(frame_arrived{test.frame(former, 0)});
     CHECK(test.ready().empty());
     test.tell(frame_arrived{test.frame(rank_registered{}, std::uint64_t{9} << 32)});
@@ -354,7 +356,7 @@ TEST_CASE("peer_link: an introduction that meets a lost link is handed to the wo
     test.dial();
     test.host_link_is_up();
     test.arrives(rank_registered{});
-    test.host_link_is_down(); // lives on: it watches the peer's process
+    test.host_link_is_down(); // the link lives on and watches the peer's process
     test.tell(frame_arrived{test.frame(test.introduction(), 0)});
     CHECK(test.worker.received<frame_arrived>().size() == 1);
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Actors of a rank that die: who is told what, and that nothing is taken for proof.
+#include "messages/local/outcomes.hpp"
 #include "tests/actors/rank/transfer_worker_fixture.hpp"
 
 using namespace kvferry;
@@ -9,7 +10,7 @@ namespace {
 
 class fixture : public worker_fixture {
 public:
-    /// Everything of one type that was sent to the peer.
+    /// Messages of one type that went to the peer.
     template <class Message>
     std::vector<Message> sent() {
         std::vector<Message> result;
@@ -41,7 +42,7 @@ TEST_CASE("supervision: a sender that died is proof of nothing: its rank says no
     CHECK(test.outcomes()[0].state == session_state::error);
     CHECK(contains(describe(test.outcomes()[0].error), "the sender of ctx/0 died"));
     CHECK(test.releases() == 0);
-    REQUIRE(test.sent<refused>().size() == 1); // the link is given up, with the reason
+    REQUIRE(test.sent<refused>().size() == 1); // the link ends and tells the peer why
     CHECK(contains(test.sent<refused>()[0].reason.text, "the sender of ctx/0 died"));
     auto next = test.open(8);
     CHECK(next.code() == errc::handler_failed);
@@ -88,7 +89,7 @@ TEST_CASE("supervision: a table that dies while the rank stops takes the goodbye
     CHECK(test.sent<termination>().empty());
 }
 
-TEST_CASE("supervision: what a link that died would have told is told, to both sides") {
+TEST_CASE("supervision: when a link dies, both sides are told what it would have told them") {
     fixture test;
     REQUIRE(test.register_memory().ok());
     auto session = test.put_in_flight();
@@ -102,7 +103,7 @@ TEST_CASE("supervision: what a link that died would have told is told, to both s
     CHECK(test.statistics().actors_died == 1);
     CHECK(test.statistics().links_live == 0);
 
-    test.arrives(test.introduction()); // the peer dials anew
+    test.arrives(test.introduction()); // the peer dials again
     CHECK(test.statistics().links_live == 1);
     CHECK(test.open(8).ok());
     test.finish_put(session);
@@ -121,7 +122,7 @@ TEST_CASE("supervision: a session that died is counted as quarantined, and a sto
     CHECK(counted.sessions_quarantined == 1);
     CHECK(counted.actors_died == 1);
     REQUIRE(test.outcomes().size() == 1);
-    CHECK(test.open(8).ok()); // the rank goes on
+    CHECK(test.open(8).ok()); // the rank still works
     auto stopped = test.stop();
     REQUIRE(stopped.ok());
     REQUIRE_FALSE(stopped.value().unproven.empty());

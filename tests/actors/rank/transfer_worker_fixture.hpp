@@ -42,7 +42,7 @@ public:
         format.tokens_per_block = 4;
         like_self = make_instance("ctx", {}, format).front();
         peer = make_instance("gen", {}, format).front();
-        peer.process = {2};
+        peer.incarnation = {2};
         peer.machine = "b";
         peer.accepts = {1 << 20, 1 << 10, 1 << 10};
         fabric.answer<open_endpoint>([](const open_endpoint&) { return endpoint_opened{{5}}; });
@@ -53,7 +53,7 @@ public:
         rank_identity identity;
         identity.instance = "ctx";
         identity.layout = like_self.layout;
-        identity.process = {1};
+        identity.incarnation = {1};
         identity.token = {111};
         identity.machine = "a";
         worker = vs.track(spawn_at<transfer_worker_actor, transfer_worker_state>(
@@ -87,7 +87,7 @@ public:
 
     byte_buffer frame(wire_message message, std::uint64_t sequence = 0) {
         auto& header = header_of(message);
-        header.sender = peer.process;
+        header.sender = peer.incarnation;
         header.receiver = {1};
         header.sequence = sequence;
         return *encode(message, 1 << 20);
@@ -97,19 +97,19 @@ public:
         said.info = peer;
         said.regions = {{0x7000, 4096, memory_kind::host_shared, {}}};
         said.token = {111};
-        said.header.session = {77};
+        said.header.attempt = {77};
         return frame(said);
     }
     void arrives(byte_buffer bytes) { vs.tell_and_run(worker, frame_arrived{std::move(bytes)}); }
 
-    /// The peer has introduced itself; its link, as the fabric knows it.
+    /// Lets the peer introduce itself. Returns the new link as the fabric addresses it.
     frame_sink_actor link_up() {
         arrives(introduction());
         REQUIRE(fabric.received<open_endpoint>().size() == 1);
         return vs.track(fabric.received<open_endpoint>()[0].owner);
     }
 
-    /// A session whose only slice is on its way, as put 0.
+    /// Opens a session whose only slice is on its way, as put 0.
     tx_session_actor put_in_flight() {
         auto link = link_up();
         auto opened = open(7);
@@ -118,7 +118,7 @@ public:
         vs.tell_and_run(opened.value().session, send_slice{slice});
         request_data asked;
         asked.header.request = {7};
-        asked.header.session = {11};
+        asked.header.attempt = {11};
         asked.target = slice;
         asked.receivers = {{0}};
         vs.tell_and_run(link, frame_arrived{frame(asked, 1)});

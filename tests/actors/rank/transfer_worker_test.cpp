@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The root of a rank: registration, links, questions, and the order of a stop.
+#include "messages/local/info_exchange.hpp"
+#include "messages/local/outcomes.hpp"
 #include "tests/actors/rank/transfer_worker_fixture.hpp"
 
 #include <optional>
@@ -105,13 +107,13 @@ TEST_CASE(
 
 TEST_CASE("transfer_worker: frames of nobody are ignored and counted (I7)") {
     fixture test;
-    test.arrives(test.introduction()); // before there is anything to link to
+    test.arrives(test.introduction()); // the worker has no memory to link to yet
     REQUIRE(test.register_memory().ok());
     test.arrives({});
     test.arrives(test.frame(request_data{}));
     register_rank_info in_another_name;
     in_another_name.info = test.peer;
-    in_another_name.info.process = {99};
+    in_another_name.info.incarnation = {99};
     test.arrives(test.frame(in_another_name));
     CHECK(test.statistics().ignored
           == std::map<std::string, std::uint64_t>{{"early_introduction", 1},
@@ -139,13 +141,13 @@ TEST_CASE("transfer_worker: a stop ends sessions, then links, then I/O") {
                                                 {}});
     CHECK(test.observer.received<session_released>().size() == 1);
     CHECK(test.fabric.received<close_endpoint>().size() == 1);
-    CHECK(test.io_stops() == 0); // the link is still saying goodbye
+    CHECK(test.io_stops() == 0); // the link still says goodbye
     test.vs.advance(limits{}.dial_deadline);
     CHECK(test.io_stops() == 3);
     REQUIRE(stopped.ok());
     CHECK(stopped.value().unproven.empty());
     CHECK(test.vs.ask_and_run<rank_info_reply>(test.worker, query_rank_info{})
-              .failed()); // it has ended
+              .failed()); // the worker has ended
 }
 
 TEST_CASE("transfer_worker: a stop without pools, sessions or links ends at once; a second one is "
@@ -197,12 +199,12 @@ TEST_CASE(
     auto dialled = test.vs.ask_and_run<peer_connected>(test.worker, connect_peer{test.peer});
     REQUIRE(dialled.ok());
     auto link = test.vs.track(dialled.value().link);
-    test.vs.tell_and_run(link, host_link_up{test.peer.process, {}, true});
+    test.vs.tell_and_run(link, host_link_up{test.peer.incarnation, {}, true});
     rank_registered answer;
-    answer.header.session = {1}; // the worker's first dial
+    answer.header.attempt = {1}; // the worker's first dial
     test.vs.tell_and_run(link, frame_arrived{test.frame(answer)});
     test.vs.tell_and_run(
-        link, endpoint_failed{{5}, test.peer.process, make_error(errc::ucx_failed, "reset")});
+        link, endpoint_failed{{5}, test.peer.incarnation, make_error(errc::ucx_failed, "reset")});
     CHECK(test.statistics().links_live == 0);
     auto stopped = test.stop();
     REQUIRE(stopped.ok());
@@ -232,7 +234,7 @@ TEST_CASE(
     test.vs.run();
     CHECK(device.received<export_device_region>().size() == 1);
     CHECK(device.received<export_device_region>()[0].base == test.memory.data());
-    // Copies from the other region may be the device's as well.
+    // The device may also copy from the other region.
     CHECK(device.received<pin_host_region>().size() == 1);
     const auto shared = test.host_link.received<share_region>();
     REQUIRE(shared.size() == 1);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The probe answers on every machine, with a driver and without.
+// The probe answers on every machine, with or without a driver.
 #include "cuda/device/driver.hpp"
 
 #include <doctest/doctest.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The device's arithmetic against the plan's own definition, and the kernel's lines on the
+// The device's address arithmetic against the plan's own definition, and the kernel's code on the
 // processor.
 #include "cuda/kernel/copy_unit.hpp"
 #include "cuda/kernel/flat_plan.hpp"
@@ -24,7 +24,7 @@ struct flat {
 
 constexpr std::uint64_t nobody = ~std::uint64_t{0};
 
-/// For each target byte, where it comes from.
+/// For each target byte: the source byte that belongs there.
 using origins = std::vector<std::uint64_t>;
 
 void note(origins& from, const device_stretch& at, std::uint64_t bytes, int& twice) {
@@ -54,7 +54,7 @@ std::uint64_t note_unit(origins& from, const device_plan_view& plan, std::uint64
     return place.fragments * place.bytes;
 }
 
-/// Memory whose first byte is aligned as a device's is.
+/// Memory whose first byte is aligned like device memory.
 struct aligned_bytes {
     explicit aligned_bytes(const std::vector<std::byte>& content)
         : words(content.size() / 64 + 1), size(content.size()) {
@@ -116,7 +116,7 @@ TEST_CASE(
             REQUIRE(end > first);
             const auto bytes = bytes_before(x.plan, end) - bytes_before(x.plan, first);
             CHECK((bytes <= bound || end == first + 1));
-            if (end < x.plan.unit_count) // no shorter than it need be
+            if (end < x.plan.unit_count) // it could not have been longer
                 CHECK(bytes_before(x.plan, end + 1) - bytes_before(x.plan, first) > bound);
             for (auto unit = first; unit < end; ++unit)
                 note_unit(seen, x.plan, unit, twice);

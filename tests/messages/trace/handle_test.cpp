@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What every handler of every actor is promised: traced, counted, and safe from its own exceptions.
+#include "messages/local/info_exchange.hpp"
+#include "messages/local/sessions.hpp"
 #include "messages/trace/handle.hpp"
 #include "tests/support/recording_stub.hpp"
 
@@ -23,8 +25,8 @@ struct clumsy_state {
         sender_actor next;
     };
 
-    clumsy_state(info_link_actor::pointer self, dependencies given)
-        : self_(self), given_(std::move(given)) {}
+    clumsy_state(info_link_actor::pointer self, dependencies with)
+        : self_(self), with_(std::move(with)) {}
 
     info_link_actor::behavior_type make_behavior() {
         return {handle(this, &clumsy_state::on_fetch), handle(this, &clumsy_state::on_register),
@@ -42,18 +44,18 @@ struct clumsy_state {
     void on_register(const register_with_instance& question) {
         if (question.endpoint.empty())
             throw 42;
-        tell(self_, given_.next, session_retired{{7}, {8}, {}});
+        tell(self_, with_.next, session_retired{{7}, {8}, {}});
     }
 
     caf::result<info_server_published> on_publish(publish_info_server) {
         return make_error(errc::unsupported, "not here");
     }
 
-    void handler_failed(const caf::error& error) { given_.failures->push_back(error); }
+    void handler_failed(const caf::error& error) { with_.failures->push_back(error); }
 
 private:
     info_link_actor::pointer self_;
-    dependencies given_;
+    dependencies with_;
 };
 
 struct fixture {
@@ -122,7 +124,7 @@ TEST_CASE_FIXTURE(fixture, "handle: a message that nobody asked about may fail u
 
 TEST_CASE("handle: a message has its three instants, in order, under its own name") {
     std::vector<trace::event> events;
-    std::thread{[&] { // a thread of its own has a ring of its own
+    std::thread{[&] { // a new thread gets a new ring
         fixture f;
         tell_from_outside(f.clumsy, register_with_instance{"a:1", {}, {}});
         f.vs.run();

@@ -17,7 +17,7 @@ namespace {
 class captured_log {
 public:
     captured_log() {
-        // A logger that shares the first one's sinks and level stands in for it afterwards.
+        // A logger with the first one's sinks and level replaces it afterwards.
         before_ = logger().clone("kvferry");
         auto mine = std::make_shared<spdlog::logger>(
             "host", std::make_shared<spdlog::sinks::ostream_sink_mt>(text_));
@@ -37,7 +37,7 @@ private:
 
 TEST_CASE("log: errors are shown and nothing below them, unless somebody asks") {
     if (std::getenv("KVFERRY_LOG"))
-        return; // somebody asks
+        return; // the user set a level
     CHECK(logger().level() == spdlog::level::err);
 }
 
@@ -61,13 +61,13 @@ TEST_CASE("log: an unknown level is refused, and the old one stays") {
     CHECK_FALSE(set_log_level("off"));
     auto error = set_log_level("loud");
     CHECK(code_of(error) == errc::invalid_argument);
-    CHECK(text_of(error).find("'loud' is none of trace, debug") != std::string::npos);
+    CHECK(text_of(error).find("'loud' is not one of trace, debug") != std::string::npos);
     CHECK(logger().level() == spdlog::level::off);
 }
 
-TEST_CASE("log: nothing of a host's logger is needed to be quiet about") {
+TEST_CASE("log: null is not taken for a logger") {
     captured_log log;
-    set_logger(nullptr); // is no logger: the one before stays
+    set_logger(nullptr); // null is refused: the former logger stays
     logger().error("still there");
     CHECK(log.text() == "error still there\n");
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What rings promise: the newest events stay, each is collected once, and what is lost is counted.
+// Rings: the newest events stay, each is collected once, and lost ones are counted.
 #include "messages/trace/trace.hpp"
 
 #include <doctest/doctest.h>
@@ -23,7 +23,7 @@ void record_numbered(std::uint64_t first, std::uint64_t count) {
     }
 }
 
-/// What a collector finds of the thread with this rank.
+/// The collector's events of the thread with this rank.
 trace::thread_events collected(trace::collector& from, const std::string& rank) {
     for (auto& thread : from.collect())
         if (thread.rank == rank)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// An id of one kind never passes for another, nor for a number.
+// An id of one kind cannot be used as another kind, or as a number.
 #include "messages/values/ids.hpp"
 
 #include <doctest/doctest.h>

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Endpoints: what the grammar accepts, and all that it must not.
+// Endpoints: what the grammar accepts, and everything that it must refuse.
 #include "messages/errors.hpp"
 #include "messages/values/info_endpoint.hpp"
 #include "tests/support/caf_setup.hpp"

@@ -25,8 +25,8 @@ public:
         corpus_.emplace_back();
         corpus_.emplace_back(corpus_.front().begin(), corpus_.front().begin() + frame_prefix_bytes);
         corpus_.emplace_back(bytes_max + 1, caf::byte{0xff});
-        chunk_offer wide;
-        wide.chunk_bytes.assign(1000, ~std::uint64_t{0});
+        request_data wide;
+        wide.receivers.assign(1000, rank_id{~std::uint32_t{0}});
         add(wide);
         instance_info many;
         many.ranks.resize(64);
@@ -140,7 +140,7 @@ TEST_CASE("codec: bent frames give a message or a named error, in bounded memory
             REQUIRE_FALSE(text_of(result.error()).empty());
         }
     }
-    // Both outcomes must occur, else the mutations are too weak or too strong to show anything.
+    // Both outcomes must occur; otherwise the mutations are too weak or too strong.
     CHECK(accepted > 500);
     CHECK(refused > 5000);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The codec's promises: every message comes back as it was, nothing else is ever accepted.
+// The codec's promises: every message comes back unchanged, and nothing else is accepted.
 #include "messages/wire/codec.hpp"
 #include "tests/messages/wire/random_message.hpp"
 #include "tests/support/allocation_counter.hpp"
@@ -66,7 +66,8 @@ TEST_CASE("codec: every message of the allow-list comes back as it was") {
             REQUIRE_MESSAGE(back, describe(back.error()));
             CHECK(back->index() == index);
             CHECK(header_of(*back) == header_of(message));
-            // Equal bytes are equal values: random_filler has shown that inspect() names them all.
+            // Equal bytes mean equal values: random_filler has proven that inspect() names every
+            // member.
             CHECK(encoded(*back) == frame);
         }
     }
@@ -144,11 +145,11 @@ TEST_CASE("codec: bytes on the wire do not change with a release") {
     }
     CHECK(hex
           == "6b766679"
-             "0001"
+             "0002"
              "06"
              "1122334455667788"
              "0000000000000002" // prefix
-             "0001"
+             "0002"
              "1122334455667788"
              "0000000000000002" // version, incarnations
              "0000000000000000"
@@ -208,7 +209,7 @@ TEST_CASE("codec: another version is a protocol_mismatch that names both") {
     const auto text = refusal_text(frame);
     CHECK(text.find("version " + std::to_string(protocol_version + 1)) != std::string::npos);
     CHECK(text.find("version " + std::to_string(protocol_version)) != std::string::npos);
-    // Whatever message another version has at a number, the answer is the version.
+    // Another version may use this number for anything: the error names the version.
     frame[message_at] = caf::byte{250};
     CHECK(refusal(frame) == errc::protocol_mismatch);
 }
@@ -233,12 +234,12 @@ TEST_CASE("codec: a number that is no enumerator is refused") {
     };
     message_header about_aux;
     about_aux.kind = payload_kind::aux;
-    const row rows[] = {
-        {"errc", termination{{}, {errc::none, ""}}, termination{{}, {errc::gone, ""}},
-         static_cast<int>(errc_last) + 1},
-        {"side", gone{{}, side::context, {}}, gone{{}, side::generation, {}}, 2},
-        {"agent_result", chunk_done{}, chunk_done{{}, 0, agent_result::in_doubt, {}}, 3},
-        {"payload_kind", link_health{}, link_health{about_aux, 0, false}, 3}};
+    const row rows[] = {{"errc", termination{{}, {errc::none, ""}},
+                         termination{{}, {errc::gone, ""}}, static_cast<int>(errc_last) + 1},
+                        {"side", gone{{}, side::context, {}}, gone{{}, side::generation, {}}, 2},
+                        {"agent_result", aux_agent_result{},
+                         aux_agent_result{{}, agent_result::in_doubt, {}, {}}, 3},
+                        {"payload_kind", link_health{}, link_health{about_aux, 0, false}, 3}};
     for (const auto& [what, first, second, first_bad] : rows) {
         CAPTURE(what);
         auto bent = encoded(first);
@@ -255,18 +256,16 @@ TEST_CASE("codec: a number that is no enumerator is refused") {
 }
 
 TEST_CASE("codec: a list that claims more than the frame holds costs no memory") {
-    // Just before the list of chunk_offer stands the header, and nothing after it.
-    const auto empty = encoded(chunk_offer{});
-    const auto offer = spliced(empty, empty.size() - 1, {0xff, 0xff, 0xff, 0xff, 0x0f});
-    // The same for a text, for a list of ranks, and with a length of endless bytes.
+    // Of instance_info the list of ranks is the last field: its length is the last byte.
+    const auto empty = encoded(instance_info{});
+    const auto bare = spliced(empty, empty.size() - 1, {0xff, 0xff, 0xff, 0xff, 0x0f});
+    // The same for a text, for a list with a beginning, and with a length of endless bytes.
     const auto no_text = encoded(termination{});
     const auto text = spliced(no_text, no_text.size() - 1, {0xff, 0xff, 0xff, 0xff, 0x0f});
-    const auto no_ranks = encoded(instance_info{});
-    const auto ranks =
-        spliced(no_ranks, no_ranks.size() - 1, {0xff, 0xff, 0xff, 0xff, 0x0f, 1, 'a'});
+    const auto ranks = spliced(empty, empty.size() - 1, {0xff, 0xff, 0xff, 0xff, 0x0f, 1, 'a'});
     const auto endless =
         spliced(empty, empty.size() - 1, {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff});
-    for (const auto* frame : {&offer, &text, &ranks, &endless}) {
+    for (const auto* frame : {&bare, &text, &ranks, &endless}) {
         std::size_t peak = 0;
         auto code = errc::none;
         {
@@ -280,8 +279,8 @@ TEST_CASE("codec: a list that claims more than the frame holds costs no memory")
 }
 
 TEST_CASE("codec: memory of a decoded message is bounded by its frame") {
-    // The worst that the vocabulary allows: an empty role name costs 1 byte in a frame, 32 in
-    // memory.
+    // The worst case that the messages allow: an empty role name takes 1 byte in a frame and 32
+    // bytes in memory.
     instance_info message;
     auto& group = message.ranks.emplace_back().pages.emplace().groups.emplace_back();
     group.views.emplace_back().roles.resize(1 << 20);
@@ -293,7 +292,7 @@ TEST_CASE("codec: memory of a decoded message is bounded by its frame") {
         CHECK(back);
         peak = counting.peak_bytes();
     }
-    CHECK(peak >= (32 << 20)); // the counter counts
+    CHECK(peak >= (32 << 20)); // the allocation counter works
     CHECK(peak <= frame.size() * decode_memory_factor);
 }
 
@@ -318,7 +317,7 @@ TEST_CASE("codec: a request grows with its blocks, not with what a block is made
             request.target.groups.back().slots.push_back(2'000'000'000 - slot);
         return encoded(request).size();
     };
-    // 1000 blocks of a group of any number of layers, at the slot numbers that take most room.
+    // 1000 blocks of a group of any number of layers, with the slot numbers that need most bytes.
     CHECK(request_of(1000) <= 16 * 1024);
     CHECK(request_of(2000) - request_of(1000) == request_of(3000) - request_of(2000));
 }

@@ -17,7 +17,7 @@ namespace kvferry::testing {
 
 namespace detail {
 
-/// Converts to whatever a member wants. std::optional would take it in two ways, hence the rule.
+/// Converts to the type of any member. Without the constraint, std::optional would be ambiguous.
 struct anything {
     template <class T>
     requires(!std::is_same_v<T, std::nullopt_t>) operator T() const;
@@ -34,9 +34,9 @@ constexpr std::size_t member_count() {
 
 } // namespace detail
 
-/// Reads no input but draws every value: numbers and lists are never empty or zero, enumerations
-/// take any value that their inspect() accepts. It does not compile for a type whose inspect()
-/// leaves a member out.
+/// An inspector that draws random values instead of reading input. Numbers and lists are never
+/// empty or zero; enumerations take any value that their inspect() accepts. Does not compile for a
+/// type whose inspect() leaves a member out.
 class random_filler : public caf::load_inspector_base<random_filler> {
 public:
     explicit random_filler(std::mt19937_64& source) : source_(source) {}
@@ -85,7 +85,7 @@ public:
     bool end_sequence() { return true; }
 
     bool value(bool& x) {
-        x = true; // false is what a lost field looks like
+        x = true; // a lost field would be false
         return true;
     }
     bool value(caf::byte& x) {
@@ -116,7 +116,7 @@ wire_message random_alternative(std::mt19937_64& source) {
     wire_message result{std::in_place_index<Index>};
     random_filler filler{source};
     if (!filler.apply(std::get<Index>(result)))
-        std::abort(); // it refuses nothing
+        std::abort(); // the filler never refuses a value
     header_of(result).version = protocol_version;
     return result;
 }

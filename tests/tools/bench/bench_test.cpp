@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a benchmark's numbers rest on: no region twice in a round, and wrong bytes that are seen.
+// What a benchmark's numbers rely on: no region is used twice in a round, and wrong bytes are
+// found.
 #include "actors/host/configure.hpp"
 #include "doctest/doctest.h"
 #include "tests/support/contains.hpp"
@@ -107,7 +108,7 @@ TEST_CASE("bench: heads split over ranks meet again, whichever side has more of 
         }
         std::uint64_t pieces = 0, wrong = 0;
         std::set<std::uint64_t> contents;
-        std::vector<std::unique_ptr<limit_loop>> limits; // making one clears its target
+        std::vector<std::unique_ptr<limit_loop>> limits; // making a limit clears its target
         for (std::uint32_t head = 0; head < shape->heads; ++head) {
             const auto& target = *targets[head / shape->heads_of(side::generation)];
             auto limit = sources[head / shape->heads_of(side::context)]->limit_to(target.address());
@@ -135,7 +136,7 @@ TEST_CASE("bench: what cannot be measured is refused by the flag's name") {
     CHECK(contains(refusal(x), "--per-block 5"));
     x = small();
     x.context_tp = 2;
-    CHECK(contains(refusal(x), "--per-block 3 is no multiple of the 2 regions"));
+    CHECK(contains(refusal(x), "--per-block 3 is not a multiple of the 2 regions"));
     x.generation_tp = 3;
     CHECK(contains(refusal(x), "one must divide the other"));
     x = small();

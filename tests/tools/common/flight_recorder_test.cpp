@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A process that is ended by a signal, or in which something failed, leaves its last events.
+// A process that a signal ends, or in which something fails, leaves a file with its last events.
 #include "actors/host/configure.hpp"
 #include "doctest/doctest.h"
 #include "messages/trace/trace.hpp"
@@ -75,7 +75,7 @@ TEST_CASE("flight recorder: a failure is written down while the process lives on
         REQUIRE(flight);
         record_one("before the failure");
         tools::flight_recorder::failed("rid 7 failed");
-    } // what was asked for is written before it ends
+    } // the file is written before the process ends
     auto run = tracing::read_run(folder.path);
     REQUIRE(run);
     REQUIRE(run->recordings.size() == 1);

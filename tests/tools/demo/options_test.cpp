@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the demo's options promise: a clear refusal of what cannot work, prompts that differ.
+// The demo's options: impossible ones are refused with a clear text, and prompts differ.
 #include "doctest/doctest.h"
 #include "tools/demo/options.hpp"
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the demo's lines promise: every field arrives, whole lines only, and no write ever blocks.
+// The demo's lines: every field arrives, only whole lines are read, and no write ever blocks.
 #include "doctest/doctest.h"
 #include "tools/demo/lines.hpp"
 #include "tools/demo/protocol.hpp"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the demo's verdict promises: it passes only when everything was compared and equal.
+// The demo's verdict: it passes only when everything was compared and is equal.
 #include "doctest/doctest.h"
 #include "tools/demo/report.hpp"
 #include "tools/demo/result.hpp"
@@ -67,7 +67,7 @@ TEST_CASE("demo_result: any one difference fails it, with a line that says what"
         CHECK(text.find("FAILED") != std::string::npos);
         CHECK(json_report(result)["passed"] == false);
     }
-    CHECK(!demo_result{}.passed()); // nothing was shown
+    CHECK(!demo_result{}.passed()); // no run at all
 }
 
 TEST_CASE("request_result: the clock starts when both sides could move bytes") {

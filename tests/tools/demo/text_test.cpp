@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the demo's texts promise: sizes, escapes, tables and the picture of ranks.
+// The demo's texts: sizes, escapes, tables and the picture of ranks.
 #include "doctest/doctest.h"
 #include "tools/common/text.hpp"
 #include "tools/demo/picture.hpp"
@@ -34,7 +34,7 @@ TEST_CASE("bytes_text, seconds_text: each size in the unit that reads well") {
 
 TEST_CASE("rate_text: decimal gigabytes per second, and no division by nothing") {
     CHECK(rate_text(3'000'000, 0.001) == "3.00");
-    CHECK(rate_text(32'768, 0.000465) == "0.0705"); // a small one is no 0.00
+    CHECK(rate_text(32'768, 0.000465) == "0.0705"); // a small rate does not become 0.00
     CHECK(rate_text(3'000'000, 0) == "-");
     CHECK(rate_text(0, 0.001) == "-");
 }
@@ -99,7 +99,7 @@ TEST_CASE("draw: two ranks to two, each to both") {
 }
 
 TEST_CASE("draw: wires that cross without touching are drawn over, not joined") {
-    // a0 to b1 passes a1's way to b0.
+    // The wire from a0 to b1 crosses the wire from a1 to b0.
     const auto lines = draw({"A", {"a0", "a1"}}, {"B", {"b0", "b1"}}, {{0, 1}, {1, 0}});
     CHECK(joined(lines)
           == joined({

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The doctor's judgement, on machines that nobody here has, and its look at this one.
+// The doctor's judgement on made-up machines, and its look at this one.
 #include "tests/support/contains.hpp"
 #include "tools/doctor/report.hpp"
 
@@ -14,7 +14,7 @@ using kvferry::testing::contains;
 
 namespace {
 
-/// Everything there: RDMA, huge pages, two GPUs that reach each other.
+/// A machine with everything: RDMA, huge pages, two GPUs that reach each other.
 machine_facts rich_machine() {
     machine_facts facts;
     facts.ucx = ucx_abilities{
@@ -80,7 +80,7 @@ TEST_CASE("doctor: a poor machine is usable, and is told what it lacks") {
     CHECK(found.usable());
     for (const auto* name : {"rdma", "huge_pages", "cuda"})
         CHECK(find(found, name).is == state::limited);
-    // Without RDMA nothing is locked, so the limit is no fault.
+    // Without RDMA nothing locks memory, so the limit does not matter.
     CHECK(find(found, "locked_memory").is == state::works);
 }
 
@@ -164,7 +164,7 @@ TEST_CASE("doctor: this machine runs these tests, so kvferry works on it") {
     CHECK(facts.memfd_error == "");
     CHECK(facts.huge_page_bytes >= 4096);
     CHECK(judge(facts).usable());
-    // Looking once leaves nothing that a second look would stumble over.
+    // A second look succeeds: the first one left nothing behind.
     CHECK(look().link_error == "");
 }
 

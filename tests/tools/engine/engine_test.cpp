@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the demo's engine promises: real tokens that depend on every shard and on no way of
-// sharding.
+// The demo's engine: real tokens that depend on every shard, and not on how the cache is split.
 #include "doctest/doctest.h"
 #include "tools/engine/engine.hpp"
 
@@ -46,7 +45,7 @@ std::string text(const side_shape& shape) {
            + std::to_string(shape.tokens_per_block) + ", seed " + std::to_string(shape.slot_seed);
 }
 
-// An engine and the memory of its pools, at first full of NaN so that a stale read shows.
+// An engine and the memory of its pools, filled with NaN first so that a stale read shows.
 struct side {
     explicit side(const side_shape& shape, const model& weights = test_model())
         : geometry(geometry_of(weights.config(), shape.tokens_per_block)),
@@ -79,7 +78,7 @@ std::vector<token> bytes(std::string_view of) {
     return tokens;
 }
 
-// Row by row, every replica: the plainest transfer there is.
+// Copies row by row to every replica: the simplest possible transfer.
 void move_prompt(const side& from, const sequence& source, const side& to, const sequence& target) {
     for (std::size_t layer = 0; layer < from.geometry.layers; ++layer) {
         for (auto kind : {kv_kind::key, kv_kind::value}) {

@@ -227,7 +227,7 @@ TEST_CASE("plan: what cannot be is refused with the flag, or the field and both 
     const std::string bad = "invalid_argument";
     CHECK(refuses({"layers=x", "tp=1", "tp=1", "", "", "", ""}, bad, "--model: layers=x"));
     CHECK(refuses({"color=red", "tp=1", "tp=1", "", "", "", ""}, bad, "unknown key"));
-    CHECK(refuses({"kind=mha", "tp=1", "tp=1", "", "", "", ""}, bad, "none of gqa, mla"));
+    CHECK(refuses({"kind=mha", "tp=1", "tp=1", "", "", "", ""}, bad, "not one of gqa, mla"));
     CHECK(refuses({"layers=0", "tp=1", "tp=1", "", "", "", ""}, bad, "layers"));
     CHECK(refuses({"window=0", "tp=1", "tp=1", "", "", "", ""}, bad, "window_tokens is 0"));
     CHECK(refuses({model, "tp=0", "tp=1", "", "", "", ""}, bad, "--context: tp=0"));

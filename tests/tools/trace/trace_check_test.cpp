@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// `kvferry trace check`: silent about sound runs, real ones among them; planted flaws are named.
+// `kvferry trace check`: it reports nothing for sound runs, real ones included, and names planted
+// flaws.
 #include "actors/host/loopback_world.hpp"
 #include "doctest/doctest.h"
 #include "tests/actors/host/rank_fixture.hpp"
@@ -31,7 +32,7 @@ std::string text_of(const check_result& x) {
     return result;
 }
 
-/// Takes out, or changes, what `which` is true of.
+/// Removes the events for which `which` is true; it may also change events.
 void erase(recording& from, const std::function<bool(const recorded_event&)>& which) {
     std::erase_if(from.events, which);
 }
@@ -145,7 +146,7 @@ TEST_CASE(
     CHECK_MESSAGE(found.ok(), text_of(found));
 }
 
-TEST_CASE("trace check: what came from nobody, and an end without its beginning, are named") {
+TEST_CASE("trace check: a message without a sender, and an end without its beginning, are named") {
     auto unsent = one_transfer();
     erase(unsent[0], [](const auto& x) { return x.what == instant::wire_sent; });
     auto x = check_of(unsent);
@@ -161,8 +162,7 @@ TEST_CASE("trace check: what came from nobody, and an end without its beginning,
 }
 
 TEST_CASE(
-    "trace check: what is before or after a recording of a running process is no finding, and "
-    "is counted") {
+    "trace check: gaps at the ends of a recording of a running process are counted, not reported") {
     for (std::int64_t from : {0, 3, 22, 26, 42, 61, 64})
         for (std::int64_t until : {30, 45, 63, 100}) {
             CAPTURE(from);
@@ -195,7 +195,7 @@ namespace {
 /// Five requests between two instances of two ranks each, by UCX or over the loopback twins.
 recording real_transfers(bool loopback) {
     trace::collector events;
-    events.collect(); // of other tests
+    events.collect(); // drops events of other tests
     {
         runtime system;
         worker_options options;
@@ -242,7 +242,7 @@ TEST_CASE(
         CHECK(found.generation_sessions == 10);
         const auto numbers = statistics_of(run);
         CHECK(numbers.joined() == 5);
-        CHECK(numbers.explained >= 4); // the first one makes links
+        CHECK(numbers.explained >= 4); // the first request also makes the links
         for (const auto& request : numbers.requests) {
             std::int64_t sum = 0;
             for (const auto& part : request.stages)
@@ -260,11 +260,11 @@ TEST_CASE(
 TEST_CASE("trace check: a flaw that is planted anywhere in a recording of real transfers is named, "
           "with its message and request") {
     const auto sound = real_transfers(true);
-    /// What a flaw does to the event that it is planted at, and what has to be said of it.
+    /// What a flaw does to one event, and what the check must report.
     struct flaw {
         const char* kind;
         std::function<bool(const step&)> at;
-        bool twice; ///< else the event is left out
+        bool twice; ///< true: repeats the event; false: removes it
     };
     const auto is = [](instant what, const char* message = nullptr) {
         return [what, message](const step& x) {
@@ -272,7 +272,7 @@ TEST_CASE("trace check: a flaw that is planted anywhere in a recording of real t
         };
     };
     const auto joined = join({sound});
-    // Handled before another message of the same thread: no end of an actor explains its loss.
+    // A later message of the same thread was handled: the actor's end does not explain this loss.
     const auto overtaken = [&](const step& x) {
         return x.what == instant::dequeued && x.cause != no_step
                && std::any_of(joined.steps.begin(), joined.steps.end(), [&](const step& y) {

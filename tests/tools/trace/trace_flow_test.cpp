@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One transfer, both processes, one picture: order, causes, requests, stages, files for others.
+// One transfer recorded by two processes: order, causes, requests, stages, and exported files.
 #include "doctest/doctest.h"
 #include "tests/support/contains.hpp"
 #include "tests/tools/trace/trace_story.hpp"
@@ -70,8 +70,7 @@ TEST_CASE("trace flow: one mailbox address that is used again names another mess
         }
 }
 
-TEST_CASE("trace flow: an address that is used again by who had looked at the clock before is no "
-          "loss") {
+TEST_CASE("trace flow: an address used again by a sender whose time is earlier counts as no loss") {
     story one{"context", "here"};
     one.add(0, instant::sent, "sender", 1, "first", 500).peer_id = 2;
     one.add(1, instant::sent, "other", 3, "second", 500).peer_id = 4;
@@ -117,7 +116,7 @@ TEST_CASE("trace stats: a request that waited for a link, whose events name no r
     before.add(-100, instant::sent, "host", 0, "open_rx", 90, 7);
     before.add(-10, instant::sent, "peer_link", 11, "peer_ready", 91, 0).peer_id = 10;
     before.add(-8, instant::dequeued, "rx_session", 10, "peer_ready", 91, 0);
-    before.get().events.push_back(run[0].events[0]); // its request leaves in that handler
+    before.get().events.push_back(run[0].events[0]); // the request is sent in that handler
     before.add(0, instant::done, "rx_session", 10, "peer_ready", 91, 0);
     auto& events = run[0].events;
     events.erase(events.begin());
@@ -189,7 +188,7 @@ TEST_CASE(
     REQUIRE(arrow != events.end());
     auto moved = broken;
     moved["traceEvents"][static_cast<std::size_t>(arrow - events.begin())]["ts"] = 1e9;
-    CHECK(problems_of_perfetto(moved).size() == 1); // it would not be drawn
+    CHECK(problems_of_perfetto(moved).size() == 1); // the arrow would not be drawn
     events.erase(arrow);
     CHECK(problems_of_perfetto(broken).size() == 1);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Recordings: what is written is read, and of a broken file whatever is whole.
+// Recordings: what is written can be read, and of a damaged file everything that is intact.
 #include "actors/host/configure.hpp"
 #include "doctest/doctest.h"
 #include "messages/trace/trace_format.hpp"
@@ -148,5 +148,5 @@ TEST_CASE("trace recording: another version and another file are refused by name
     CHECK(contains(text_of(x.error()), "this program reads 1"));
     auto foreign = read(bytes(100, std::byte{'x'}));
     REQUIRE_FALSE(foreign);
-    CHECK(contains(text_of(foreign.error()), "no recording"));
+    CHECK(contains(text_of(foreign.error()), "is not a kvferry recording"));
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Recordings as tests write them down: one transfer between two processes, and what can be wrong.
+// Recordings written by hand for tests: one transfer between two processes, and variations with
+// flaws.
 #pragma once
 
 #include "doctest/doctest.h"
@@ -29,7 +30,7 @@ public:
         written_.threads[1] = {written_.program + "/0", "loop", 0};
     }
 
-    /// `at_us` on a clock that all processes would share if theirs were right.
+    /// `at_us` is the time on a common clock; each process's own clock may differ from it.
     recorded_event& add(std::int64_t at_us, instant what, const char* actor, std::uint32_t id,
                         const char* message, std::uint64_t key = 0, std::uint64_t rid = 0) {
         recorded_event x;
@@ -98,7 +99,7 @@ inline std::vector<recording> one_transfer(std::int64_t skew_ns = 0,
     return {std::move(generation.get()), std::move(context.get())};
 }
 
-/// What the rings of this process have got since `from` was made, as a file would have it.
+/// The events that this process recorded since `from` was made, as a file would hold them.
 inline recording recorded_since(trace::collector& from) {
     trace::recording_encoder encoder;
     auto bytes = encoder.begin(trace::first_clock(), 1, "test", "here");

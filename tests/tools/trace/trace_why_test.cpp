@@ -19,7 +19,7 @@ using namespace kvferry::tracing;
 
 namespace {
 
-/// Both sides as they were at this time.
+/// Both sides' recordings, cut off at this time.
 std::vector<recording> until(std::int64_t us) {
     auto run = one_transfer();
     for (auto& side : run)
@@ -34,7 +34,7 @@ struct stall {
     const char* what;
 };
 
-/// One rank each side, in one world without hardware; what is asked is what a live process answers.
+/// One rank per side in one loopback world. It is asked and answers like a live process.
 struct loopback_ranks {
     runtime system;
     trace::collector events;
@@ -43,7 +43,7 @@ struct loopback_ranks {
     std::optional<test_instance> context, generation;
 
     explicit loopback_ranks(memory_kind kind = memory_kind::host_shared) {
-        events.collect(); // of other tests
+        events.collect(); // drops events of other tests
         options.world = std::make_shared<loopback_world>(system.system());
         format.layers = 2;
         format.kv_heads = 2;
@@ -86,7 +86,7 @@ TEST_CASE("trace why: a host's callback that does not return is named") {
     const auto waits = ranks.waits();
     let_go.set_value();
     receiving.released().get();
-    // Others may be at the end of a handler just then.
+    // Other actors may also be at the end of a handler now.
     CHECK(std::ranges::any_of(waits, [](const wait& x) {
         return x.kind == "handler" && x.who == "test callback_runner" && x.what == "run_callback";
     }));
@@ -101,7 +101,7 @@ TEST_CASE("trace why: a copy that waits for an event of the host is up to the co
     auto sending = ranks.source().transfers.open_tx(options_of(7));
     sending.send(ranks.context->slice(ranks.source()), {&computed, nullptr});
     while (!contains(sending.status()->waits_for, "transfers to rank 0"))
-        std::this_thread::yield(); // until it is asked for
+        std::this_thread::yield(); // until the copy is requested
     const auto waits = ranks.waits();
     computed = true;
     receiving.released().get();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// copy_bytes: the same bytes as memcpy, and not one beside them, at every alignment.
+// copy_bytes: copies the same bytes as memcpy and no byte beside them, at every alignment.
 #include "transport/copy/copy_bytes.hpp"
 
 #include <doctest/doctest.h>

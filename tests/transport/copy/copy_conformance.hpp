@@ -7,7 +7,11 @@
 // that the actor copies in several pieces.
 #pragma once
 
-#include "messages/local/local_messages.hpp"
+#include "messages/local/copies.hpp"
+#include "messages/values/copy_plan.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/wire/header.hpp"
+#include "messages/wire/protocol.hpp"
 #include "tests/support/random_plan.hpp"
 #include "tests/support/real_system.hpp"
 #include "transport/loop/io_loop.hpp"
@@ -50,10 +54,11 @@ public:
     io_loop& loop() { return *loop_; }
     const copy_actor& actor() const { return actor_; }
     void keep(copy_actor actor) { actor_ = std::move(actor); }
-    /// For tests that have ended it themselves.
+    /// For tests that have already ended the actor.
     void forget() { actor_ = copy_actor{}; }
 
-    /// What `send` sends reaches the actor together: nothing on the loop runs in between.
+    /// All messages that `send` sends reach the actor together: nothing on the loop runs in
+    /// between.
     template <class F>
     void together(F send) {
         std::promise<void> held, release;
@@ -115,7 +120,8 @@ public:
         return result;
     }
 
-    /// Every end that the actor has sent before it answers a question now; none may be left.
+    /// Takes everything that the actor sends before it answers a question now. There must be no
+    /// further end.
     void check_nothing_more() {
         self_->request(kit_.actor(), copy_patience, cancel_transfer{transfer_id{0}})
             .receive([] {}, [](const caf::error& error) { FAIL(describe(error)); });
@@ -126,7 +132,7 @@ public:
         CHECK(more == 0);
     }
 
-    /// Messages are kept until they are asked for, so this may be called while the loop is held.
+    /// The answer waits in the mailbox until it is asked for, so this works while the loop is held.
     void send_stop() { stop_.emplace(ask_stop(self_, kit_.actor())); }
 
     caf::error await_stopped() {

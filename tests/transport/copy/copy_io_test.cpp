@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// copy_io: byte-exact copies, in turn, each with one end, whatever comes in between.
+// copy_io: byte-exact copies that take turns and end once each, whatever happens in between.
 #include "tests/support/real_system.hpp"
 #include "tests/support/recording_stub.hpp"
 #include "tests/support/virtual_system.hpp"
@@ -71,7 +71,7 @@ struct scattered {
             job.source_pools.push_back({address(from) + pool * 64 * 4096, 4096, 0});
             job.target_pools.push_back({address(to) + pool * 64 * 4096, 4096, 0});
         }
-        // By hand, byte by byte.
+        // Copied by hand, byte by byte.
         for (const auto& part : plan->parts)
             for (const auto& pair : part.slots)
                 for (const auto& run : layout->runs)
@@ -105,7 +105,7 @@ struct scene {
     stub<completion_actor> owner;
 };
 
-/// How many bytes of a target were written, given that sources hold no zero there.
+/// Counts the written bytes of a target; the sources contain no zero bytes.
 std::size_t written(const memory& to) {
     return static_cast<std::size_t>(
         std::count_if(to.begin(), to.end(), [](auto x) { return x != std::byte{}; }));
@@ -159,7 +159,7 @@ TEST_CASE("copy_io: a cancelled copy stops at its next piece") {
     CHECK(code_of(s.done()[0].error) == errc::cancelled);
     CHECK(s.done()[0].bytes == written(to));
     CHECK(s.done()[0].bytes <= 5 * 4096);
-    s.cancel(1); // nothing to cancel any more
+    s.cancel(1); // the copy is already over
     s.vs.run();
     CHECK(s.done().size() == 1);
 }
@@ -184,7 +184,7 @@ TEST_CASE("copy_io: a small copy does not wait for a large one") {
 }
 
 TEST_CASE("copy_io: 4 KiB beside 4 GiB wait for the piece under way and one turn, no more (I12)") {
-    // One piece, so many times: the plan is 4 GiB long, the memory is not.
+    // The same piece many times: the plan is 4 GiB long, but the memory is not.
     constexpr std::uint32_t pieces = 4096;
     const auto piece_bytes = limits{}.copy_piece_bytes_max;
     const memory from(piece_bytes, std::byte{1});
@@ -198,7 +198,7 @@ TEST_CASE("copy_io: 4 KiB beside 4 GiB wait for the piece under way and one turn
     job.plan = std::make_shared<const copy_plan>(plan);
     scene s;
     s.start(1, job);
-    const auto copy_a_piece = [&] { // true: it was one of the large copy
+    const auto copy_a_piece = [&] { // true: it copied a piece of the large copy
         large.front() = std::byte{};
         while (large.front() == std::byte{} && small.back() == std::byte{})
             REQUIRE(s.vs.scheduler().try_run_once());
@@ -246,7 +246,7 @@ TEST_CASE("copy_io: a second copy under a live number is refused and the first g
     CHECK(s.done()[1].result == agent_result::success);
     CHECK(written(first) == first.size());
     CHECK(written(second) == 0);
-    s.start(1, plain(from, second, from.size())); // free again
+    s.start(1, plain(from, second, from.size())); // the number is free again
     s.vs.run();
     CHECK(s.done().back().result == agent_result::success);
 }
@@ -314,7 +314,8 @@ TEST_CASE("copy_io: copies that come and go do not multiply its steps") {
     s.start(101, plain(from, to, from.size()));
     while (written(to) == 0)
         REQUIRE(s.vs.scheduler().try_run_once());
-    // A chain of steps per start would leave so many of them in the mailbox before this one.
+    // With one chain of steps per start, that many steps would be in the mailbox before this
+    // message.
     s.cancel(100);
     s.cancel(101);
     s.vs.run();

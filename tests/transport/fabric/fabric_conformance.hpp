@@ -59,22 +59,22 @@ struct fabric_pair {
         probe.tell(writer, send_frame{over, std::move(frame)});
     }
 
-    /// The next completion. What the target's thread has placed by then may be looked at: TSan sees
-    /// no order in what comes through sockets.
+    /// The next completion. Settles with the target first, so that the test may look at its memory:
+    /// TSan cannot see the order that sockets create.
     transfer_done ended() {
         auto done = probe.template next<transfer_done>();
         probe.settle(target);
         return done;
     }
 
-    /// No second completion and no second failure of anything came.
+    /// Checks that nothing has a second completion or a second failure.
     void check_nothing_more() {
         probe.settle(writer);
         CHECK(probe.template waiting<transfer_done>() == 0);
         CHECK(probe.template waiting<endpoint_failed>() == 0);
     }
 
-    /// The link still does its work: a small put arrives.
+    /// Checks that the link still works: a small put must arrive.
     void check_alive(endpoint_id over, fabric_memory& memory, std::uint32_t region = 0) {
         const scattered_put small{1, 2, 64};
         fabric_memory source(small.source_bytes());
@@ -181,7 +181,7 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a put outside its region writes nothing and t
         CHECK(code_of(done.error) == errc::plan_invalid);
         CHECK(done.bytes == 0);
     }
-    pair.put(over, shape.job(source.address(), base, 3)); // no such region
+    pair.put(over, shape.job(source.address(), base, 3)); // this region does not exist
     auto done = pair.ended();
     CHECK(done.result == agent_result::failed);
     CHECK(code_of(done.error) == errc::plan_invalid);
@@ -208,7 +208,7 @@ TEST_CASE_TEMPLATE_DEFINE(
     auto registered = pair.probe.template ask<region_registered>(
         pair.writer, register_region{other.data(), other.size(), memory_kind::host_private});
     REQUIRE(registered);
-    auto foreign = good; // the writer's own key: valid, but for memory of another rank
+    auto foreign = good; // the writer's own key: valid, but for another rank's memory
     foreign.access_key = registered->access_key;
     auto over = pair.open({good, damaged, empty, stale, foreign});
     for (std::uint32_t region : {1u, 2u, 3u, 4u}) {
@@ -267,11 +267,11 @@ TEST_CASE_TEMPLATE_DEFINE(
     fabric_pair<Kit> pair;
     auto over = pair.open({pair.share(target)});
     pair.check_alive(over, target);
-    auto hold = std::make_optional(pair.kit.hold(1)); // so that it cannot be over before the cancel
+    auto hold = std::make_optional(pair.kit.hold(1)); // the put must not end before the cancel
     auto id = pair.put(over, shape.job(source.address(), target.address()));
     pair.probe.tell(pair.writer, cancel_transfer{id});
     pair.probe.tell(pair.writer, cancel_transfer{id});                 // idempotent
-    pair.probe.tell(pair.writer, cancel_transfer{transfer_id{12345}}); // unknown: nothing
+    pair.probe.tell(pair.writer, cancel_transfer{transfer_id{12345}}); // unknown: no effect
     pair.probe.settle(pair.writer);
     hold.reset();
     auto done = pair.ended();
@@ -306,7 +306,7 @@ TEST_CASE_TEMPLATE_DEFINE(
         CHECK(failed.endpoint == over);
         CHECK(failed.peer == pair.target_id);
         CHECK(code_of(failed.reason) == errc::link_lost);
-        // What comes later on that endpoint costs nothing and is answered.
+        // Later work on that endpoint is answered and does no harm.
         pair.send(over, make_frame(pair.writer_id, 3));
         pair.put(over, shape.job(source.address(), target.address()));
         auto late = pair.probe.template next<transfer_done>();
@@ -330,7 +330,7 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: closed in order, a put on it ends well first"
     pair.put(over, shape.job(source.address(), target.address()));
     REQUIRE_FALSE(pair.probe.ask(pair.writer, close_endpoint{over, false}));
     REQUIRE(pair.probe.template waiting<transfer_done>() == 1);
-    pair.probe.settle(pair.target); // as in ended()
+    pair.probe.settle(pair.target); // settles, as ended() does
     std::vector<std::byte> expected(shape.target_bytes());
     shape.expect(source, expected);
     CHECK(std::memcmp(target.data(), expected.data(), expected.size()) == 0);
@@ -442,7 +442,7 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a drain is answered, with puts under way and 
     const scattered_put shape{16, 64, 4096};
     fabric_memory source(shape.source_bytes(), 1), target(shape.target_bytes(), 0);
     fabric_pair<Kit> pair;
-    REQUIRE_FALSE(pair.probe.ask(pair.target, drain_fabric{incarnation{999}})); // never heard of
+    REQUIRE_FALSE(pair.probe.ask(pair.target, drain_fabric{incarnation{999}})); // an unknown peer
     const auto writer_address = pair.address_of(pair.writer);
     auto over = pair.open({pair.share(target)});
     pair.check_alive(over, target);
@@ -454,7 +454,7 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a drain is answered, with puts under way and 
     pair.probe.settle(pair.target);
     REQUIRE_FALSE(pair.probe.ask(pair.target, drain_fabric{pair.writer_id}));
     CHECK(std::memcmp(target.data(), then.data(), then.size()) == 0);
-    // Who still believes in it (an old rank info) does not open a way for what it left behind.
+    // A rank with an old rank info may dial again. That must not let the dead writer's bytes in.
     auto again = pair.probe.template ask<endpoint_opened>(
         pair.target, open_endpoint{pair.writer_id, writer_address, {}, pair.probe.sink()});
     REQUIRE_FALSE(again);
@@ -475,9 +475,9 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a stop with work in flight answers everything
         pair.probe.settle(pair.writer);
         pair.probe.tell(pair.writer, stop_io{});
     }
-    for (int i = 0; i < 5; ++i) // some may have arrived before the stop was heard
+    for (int i = 0; i < 5; ++i) // some may have arrived before the stop
         CHECK(pair.ended().result != agent_result::in_doubt);
-    (void)pair.probe.ask(pair.writer, stop_io{}); // asked twice, both are answered
+    (void)pair.probe.ask(pair.writer, stop_io{}); // a second stop: both are answered
     CHECK(code_of(pair.probe.ask(pair.writer, stop_io{})) == errc::stopped);
     CHECK(pair.probe.template waiting<transfer_done>() == 0);
     REQUIRE_FALSE(pair.probe.ask(pair.target, stop_io{}));

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// A device as the target's fabric sees it, played by the test: it copies at once, or when told to,
+// The device of the target's fabric, played by the test. It copies at once, or when it is told to,
 // or fails.
 #pragma once
 
-#include "messages/local/local_messages.hpp"
+#include "messages/local/copies.hpp"
+#include "messages/local/devices.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/wire/header.hpp"
 #include "tests/transport/fabric/fabric_probe.hpp"
 #include "transport/copy/copy_io.hpp"
 
@@ -18,7 +21,7 @@ namespace kvferry::testing {
 
 class fabric_device {
 public:
-    /// `chunks` of staging memory as long as a fabric with default limits makes them.
+    /// The staging memory has `chunks` chunks of the default size.
     fabric_device(caf::actor_system& system, std::size_t chunks)
         : staging_(chunks * limits{}.staging_piece_bytes_max + 16),
           actor_(system.spawn([shared = shared_]() -> device_actor::behavior_type {
@@ -48,7 +51,7 @@ public:
 
     ~fabric_device() { caf::anon_send_exit(actor_, caf::exit_reason::user_shutdown); }
 
-    /// For register_region.
+    /// The device to give to register_region.
     const device_actor& actor() const { return actor_; }
     std::span<std::byte> staging() {
         const auto at = reinterpret_cast<std::uint64_t>(staging_.data());
@@ -60,13 +63,13 @@ public:
     int pins() const { return shared_->pins; }
     int mappings() const { return shared_->mappings; }
 
-    /// Copies wait from now on.
+    /// From now on copies wait.
     void hold() {
         std::lock_guard lock{shared_->mutex};
         shared_->holding = true;
     }
 
-    /// Comes back when so many copies wait.
+    /// Returns when this many copies wait.
     void await(std::size_t count) {
         std::unique_lock lock{shared_->mutex};
         REQUIRE(shared_->changed.wait_for(lock, fabric_patience,
@@ -78,7 +81,7 @@ public:
         return shared_->held.size();
     }
 
-    /// Ends the copy that has waited longest: it has happened, or it has not.
+    /// Ends the oldest waiting copy, with its bytes copied on success only.
     void end_one(agent_result result = agent_result::success) {
         await(1);
         start_copy command;
@@ -90,7 +93,7 @@ public:
         shared::end(command, result);
     }
 
-    /// Copies what waits, and what comes from now on.
+    /// Runs the waiting copies, and from now on copies at once.
     void release() {
         std::vector<start_copy> all;
         {

@@ -40,7 +40,7 @@ public:
         return fabrics_[number] = std::move(fabric);
     }
 
-    /// While it lives, nothing runs on that loop.
+    /// While this object lives, nothing runs on that loop.
     class held {
     public:
         explicit held(io_loop& loop) {
@@ -69,10 +69,10 @@ public:
     };
     held hold(int number) { return held{*loops_[number]}; }
 
-    /// Ends a fabric without any farewell, as the death of its process would.
+    /// Ends a fabric without a goodbye, as the death of its process would.
     void kill(int number) { caf::anon_send_exit(fabrics_[number], caf::exit_reason::kill); }
 
-    /// Comes back when that fabric is gone.
+    /// Returns when that fabric is gone.
     void await_death(int number) {
         caf::scoped_actor self{real_.system()};
         self->monitor(fabrics_[number]);

@@ -1,11 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// A test's own end of a fabric: asks, owns endpoints, collects frames and completions, and builds
-// memory and puts. Every wait has a limit.
+// A test's own end of a fabric. It asks questions, owns endpoints, collects frames and completions,
+// and builds memory and puts. Every wait has a limit.
 #pragma once
 
-#include "messages/local/local_messages.hpp"
+#include "messages/local/copies.hpp"
+#include "messages/local/fabric.hpp"
 #include "messages/trace/handle.hpp"
+#include "messages/values/copy_plan.hpp"
+#include "messages/values/ids.hpp"
+#include "messages/values/rank_info.hpp"
 #include "messages/wire/codec.hpp"
+#include "messages/wire/header.hpp"
+#include "messages/wire/protocol.hpp"
 #include "tests/support/caf_setup.hpp"
 
 #include <caf/actor_cast.hpp>
@@ -62,8 +68,8 @@ public:
         return result;
     }
 
-    /// The next `count` completions, all of them lost with their link: how many are in doubt. One
-    /// that is not has failed without a byte posted.
+    /// Takes the next `count` completions, which all must have lost their link. Returns how many
+    /// are in doubt. The others must have failed before their first byte was posted.
     int doubts(int count) {
         int result = 0;
         for (int i = 0; i < count; ++i) {
@@ -76,7 +82,7 @@ public:
         return result;
     }
 
-    /// Messages of a type that are already there.
+    /// Counts the messages of a type that have already arrived.
     template <class Message>
     int waiting() {
         int count = 0;
@@ -86,7 +92,7 @@ public:
         return count;
     }
 
-    /// Everything that a fabric has sent before now is there afterwards.
+    /// Returns after everything that the fabric has sent before has arrived.
     void settle(const fabric_actor& fabric) {
         (void)ask<fabric_description>(fabric, describe_fabric{});
     }
@@ -113,7 +119,7 @@ public:
     std::uint64_t address() const { return reinterpret_cast<std::uint64_t>(base_.get()); }
     std::byte& operator[](std::size_t index) { return base_.get()[index]; }
 
-    /// Different in every byte position that the tests compare.
+    /// Differs in every byte position that the tests compare.
     void number(std::uint32_t seed) {
         for (std::size_t index = 0; index < bytes_; ++index) {
             seed = seed * 1664525u + 1013904223u;
@@ -129,7 +135,7 @@ private:
     std::unique_ptr<std::byte[], release> base_;
 };
 
-/// A frame with a valid prefix and `bytes` more; the fabric looks no further.
+/// A frame with a valid prefix and `bytes` more bytes; the fabric reads only the prefix.
 inline byte_buffer make_frame(incarnation sender, std::size_t bytes, std::uint8_t number = 0) {
     link_health message;
     message.header.sender = sender;
@@ -142,8 +148,8 @@ inline byte_buffer make_frame(incarnation sender, std::size_t bytes, std::uint8_
     return std::move(*frame);
 }
 
-/// `slots` slots of `runs` stretches of `bytes` each; packed at the source, with gaps of the same
-/// size at the target.
+/// `slots` slots with `runs` stretches of `bytes` each. They are packed at the source, and have
+/// gaps of the same size at the target.
 struct scattered_put {
     std::uint32_t slots = 4;
     std::uint32_t runs = 8;
@@ -160,14 +166,14 @@ struct scattered_put {
         auto plan = std::make_shared<copy_plan>();
         plan_part part{0, 0, layout, {}};
         for (std::uint32_t slot = 0; slot < slots; ++slot)
-            part.slots.push_back({slot, slots - 1 - slot}); // in another order at the target
+            part.slots.push_back({slot, slots - 1 - slot}); // in reverse order at the target
         plan->parts.push_back(std::move(part));
         plan->bytes = source_bytes();
         plan->fragments = std::uint64_t{slots} * runs;
         return {plan, {{source, runs * bytes, 0}}, {{target, 2 * runs * bytes, region}}, {}};
     }
 
-    /// What the target must hold afterwards, written by other means than the fabric's.
+    /// Writes what the target must hold afterwards, without the fabric's code.
     void expect(fabric_memory& source, std::vector<std::byte>& target) const {
         for (std::uint32_t slot = 0; slot < slots; ++slot)
             for (std::uint32_t run = 0; run < runs; ++run)

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// What every fabric promises of puts into memory on a device, over the kits of
+// What every fabric promises about puts into memory on a device, for the kits of
 // fabric_conformance.hpp: KVFERRY_FABRIC_STAGING_CONFORMANCE(kit).
 #pragma once
 
+#include "messages/local/host_link.hpp"
 #include "tests/transport/fabric/fabric_conformance.hpp"
 #include "tests/transport/fabric/fabric_device.hpp"
 
@@ -28,7 +29,7 @@ struct staged_pair : fabric_pair<Kit> {
         return {memory.address(), memory.size(), memory_kind::cuda, registered->access_key, {}};
     }
 
-    /// All that has been sent before has been dealt with by both fabrics and the device.
+    /// Returns after both fabrics and the device have handled everything sent before.
     void settle_all() {
         for (int round = 0; round < 3; ++round) {
             this->probe.settle(this->writer);
@@ -37,7 +38,7 @@ struct staged_pair : fabric_pair<Kit> {
     }
 };
 
-/// `count` chunks, whole, one stretch each.
+/// A put of `count` whole chunks, one stretch each.
 inline scattered_put whole_chunks(std::uint32_t count) {
     return {count, 1, limits{}.staging_piece_bytes_max};
 }
@@ -72,7 +73,7 @@ TEST_CASE_TEMPLATE_DEFINE(
         }
         REQUIRE_FALSE(pair.probe.ask(pair.writer, close_endpoint{over, false}));
     }
-    CHECK(pair.device.pins() == 1); // once for all regions of the device
+    CHECK(pair.device.pins() == 1); // one pin for all regions of the device
     pair.check_nothing_more();
 }
 
@@ -165,7 +166,7 @@ TEST_CASE_TEMPLATE_DEFINE(
     pair.settle_all();
     for (auto id : {waiting, running, running})
         pair.probe.tell(pair.writer, cancel_transfer{id});
-    auto done = pair.ended(); // nothing of it had been sent
+    auto done = pair.ended(); // no byte of it had been sent
     CHECK(done.id == waiting);
     CHECK(done.result == agent_result::failed);
     CHECK(code_of(done.error) == errc::cancelled);
@@ -204,7 +205,7 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a device that fails, refuses its staging memo
                               != std::string::npos,
                           describe(done.error));
         }
-        // One chunk is in doubt; the other one still serves, until it is as well.
+        // One chunk is in doubt. The other still serves, until it is in doubt as well.
         pair.put(over, shape.job(source.address(), target.address()));
         pair.device.end_one();
         CHECK(pair.ended().result == agent_result::success);
@@ -248,7 +249,7 @@ TEST_CASE_TEMPLATE_DEFINE(
     pair.probe.settle(pair.target);
     bool answered = false;
     self->receive([&](const caf::down_msg&) { answered = true; },
-                  caf::after(std::chrono::seconds{0}) >> [] {}); // nothing is there
+                  caf::after(std::chrono::seconds{0}) >> [] {}); // there must be no message
     CHECK(self->mailbox().empty());
     CHECK_FALSE(answered);
     pair.device.release();
@@ -262,7 +263,7 @@ TEST_CASE_TEMPLATE_DEFINE(
     pair.writer = pair.kit.spawn(0, incarnation{303}, pair.probe.sink());
     auto again = pair.open({fresh});
     pair.put(again, shape.job(source.address(), other.address()));
-    for (bool mine = false; !mine;) { // the dead one's put may be answered as well
+    for (bool mine = false; !mine;) { // the dead fabric's put may be answered first
         auto done = pair.ended();
         mine = done.id.value == pair.last_transfer;
         if (mine)
@@ -314,13 +315,13 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a stop of either side ends puts into memory o
             self->request(of_writer ? pair.writer : pair.target, fabric_patience, stop_io{});
         pair.device.release();
         auto done = pair.ended();
-        // Before the writer's stop is heard at the target, all may have arrived.
+        // All bytes may have arrived before the target noticed the writer's stop.
         CHECK(done.result != (of_writer ? agent_result::in_doubt : agent_result::success));
         stopped.receive([] {}, [](const caf::error& error) { FAIL(describe(error)); });
     }
 }
 
-/// The writer's memory is mapped at the target (here: it is one process) and offered by the put.
+/// The target maps the writer's memory (here both are in one process), and the put offers it.
 template <class Kit>
 struct sharing_pair : staged_pair<Kit> {
     static constexpr std::uint32_t shared_as = staging_region(0);
@@ -359,7 +360,7 @@ TEST_CASE_TEMPLATE_DEFINE(
         source.number(6);
         auto over = pair.open({pair.share_on_device(target), pair.share(host)});
         pair.lend(source, source.size());
-        // To the device, to host memory, and to the device again.
+        // Goes to the device, then to host memory, then to the device again.
         auto job = pair.offering(shape.job(source.address(), host.address(), 1), source);
         auto plan = std::make_shared<copy_plan>(*job.plan);
         job.target_pools.push_back({target.address(), job.target_pools[0].slot_stride_bytes, 0});
@@ -378,7 +379,7 @@ TEST_CASE_TEMPLATE_DEFINE(
         CHECK(holds(target, source, shape));
         CHECK(holds(host, source, shape));
         CHECK(pair.staging_untouched());
-        CHECK(pair.device.mappings() == 1); // once for all puts
+        CHECK(pair.device.mappings() == 1); // one mapping for all puts
         CHECK(pair.device.pins() == 0);
         pair.check_nothing_more();
     }
@@ -399,7 +400,7 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: what the device does not map, or nobody has m
         }
         for (int time = 0; time < 2; ++time) {
             std::memset(target.data(), 0xee, target.size());
-            pair.probe.settle(pair.target); // TSan: before what the target's device writes
+            pair.probe.settle(pair.target); // TSan: orders this before the device's writes
             pair.put(over, pair.offering(shape.job(source.address(), target.address()), source));
             auto done = pair.ended();
             CHECK_MESSAGE(done.result == agent_result::success, describe(done.error));

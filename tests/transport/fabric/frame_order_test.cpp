@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Frames come out in the order of their numbers, once each, whatever the order in which they came.
+// Frames come out in the order of their numbers, each once, in whatever order they arrived.
 #include "transport/fabric/frame_order.hpp"
 
 #include <doctest/doctest.h>
@@ -59,11 +59,11 @@ TEST_CASE("frame_order: what it remembers is bounded") {
     for (std::uint64_t stream = 0; stream < 10; ++stream)
         CHECK(order.accept(stream, 0, frame(0), ready));
     CHECK(order.streams() == 3);
-    CHECK(order.accept(9, 1, frame(1), ready)); // the newest ones are still known
+    CHECK(order.accept(9, 1, frame(1), ready)); // the newest ones are still remembered
     CHECK(ready.size() == 11);
     for (std::uint64_t number = 3; number < 8; ++number)
         CHECK(order.accept(9, number, frame(number), ready));
-    CHECK_FALSE(order.accept(9, 8, frame(8), ready)); // five wait for number 2 already
-    CHECK(order.accept(9, 2, frame(2), ready));       // and that one is let in
+    CHECK_FALSE(order.accept(9, 8, frame(8), ready)); // five already wait for number 2
+    CHECK(order.accept(9, 2, frame(2), ready));       // number 2 itself is accepted
     CHECK(ready.size() == 17);
 }

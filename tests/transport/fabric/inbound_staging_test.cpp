@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Chunks of staging memory: who gets them, what a full one becomes, when they are free again.
+// Chunks of staging memory: who gets them, what happens to a full one, when they are free again.
 #include "transport/copy/copy_io.hpp"
 #include "transport/fabric/inbound_staging.hpp"
 
@@ -54,7 +54,7 @@ constexpr put_key first{1, 1}, second{2, 1};
 TEST_CASE("inbound_staging: staging memory is pinned when it is first asked for, and given out "
           "afterwards") {
     scene x{false};
-    x.chunks.add_region(region_id{8}, x.staging); // the same device
+    x.chunks.add_region(region_id{8}, x.staging); // the same device as region 7
     CHECK(x.chunks.take_unpinned().empty());
     x.chunks.ask(first, x.region, 10);
     x.chunks.ask(second, region_id{8}, 10);
@@ -77,7 +77,7 @@ TEST_CASE("inbound_staging: chunks go round by turns, and none is given before o
     for (std::uint64_t scatter = 1; scatter <= 3; ++scatter) {
         CHECK_FALSE(x.place(first, scatter * 1000, chunk_bytes));
         CHECK(x.chunks.take_scatters().size() == 1);
-        CHECK(x.chunks.take_grants().empty()); // the device reads it
+        CHECK(x.chunks.take_grants().empty()); // the device still reads the chunk
         x.chunks.scattered(scatter, false);
         const auto grants = x.chunks.take_grants();
         REQUIRE(grants.size() == 1);
@@ -180,7 +180,7 @@ TEST_CASE("inbound_staging: bytes that were not granted are refused") {
     scene y;
     y.chunks.ask(first, y.region, 10);
     CHECK_FALSE(y.place(first, 0, 10));
-    CHECK(y.place(first, 0, 1)); // all of it has come
+    CHECK(y.place(first, 0, 1)); // now all of it has arrived
     y.chunks.ask(second, region_id{99}, 10);
     const auto grants = y.chunks.take_grants();
     CHECK(code_of(grants.back().refused) == errc::transfer_failed);
@@ -199,11 +199,11 @@ TEST_CASE("inbound_staging: what a put gives up is free at once, but for what th
     CHECK(x.chunks.is_busy(first));
     CHECK(x.chunks.is_busy(incarnation{1}));
     CHECK(x.chunks.is_busy(x.region));
-    CHECK(x.place(first, 0, 1)); // late
+    CHECK(x.place(first, 0, 1)); // late, but accepted
     CHECK(x.chunks.scattered(1, false).put == first);
     CHECK(x.free() == 2);
     CHECK_FALSE(x.chunks.is_busy(first));
-    x.chunks.scattered(1, false); // told twice: nothing
+    x.chunks.scattered(1, false); // a second report has no effect
     CHECK(x.free() == 2);
 }
 
@@ -216,25 +216,25 @@ TEST_CASE("inbound_staging: a chunk in doubt is never used again; when all are, 
         CHECK(x.chunks.scattered(scatter, true).in_doubt);
         CHECK(x.free() == 3 - scatter);
     }
-    CHECK_FALSE(x.chunks.is_busy(first));    // it can be told how it ended
-    CHECK(x.chunks.is_busy(incarnation{1})); // and nothing proves that it is over
+    CHECK_FALSE(x.chunks.is_busy(first));    // its end can be reported
+    CHECK(x.chunks.is_busy(incarnation{1})); // but nothing proves that the writer is quiet
     x.chunks.ask(second, x.region, 1);
     const auto grants = x.chunks.take_grants();
     REQUIRE(grants.size() == 1);
     CHECK(text_of(grants[0].refused).find("in doubt") != std::string::npos);
 }
 
-TEST_CASE("inbound_staging: a writer that sends nothing loses its chunks to those who wait, not to "
-          "nobody") {
+TEST_CASE(
+    "inbound_staging: an idle writer loses its chunks only while another put waits for some") {
     scene x;
     x.chunks.ask(first, x.region, 3 * chunk_bytes);
     CHECK(x.granted(first) == 3 * chunk_bytes);
     for (int time = 0; time < 3; ++time)
         x.chunks.reclaim();
-    CHECK_FALSE(x.place(first, 0, 10)); // nobody waited
+    CHECK_FALSE(x.place(first, 0, 10)); // nobody waited, so the chunk stays with its writer
     x.chunks.ask(second, x.region, chunk_bytes);
     CHECK(x.chunks.has_waiting());
-    x.chunks.reclaim(); // it has sent something since
+    x.chunks.reclaim(); // it has sent something since the last reclaim
     CHECK(x.chunks.take_grants().empty());
     CHECK_FALSE(x.place(first, 10, 10));
     x.chunks.reclaim();
@@ -313,7 +313,7 @@ TEST_CASE(
     CHECK_FALSE(x.chunks.refer(first, x.region, x.at(512), 3 * chunk_bytes, half));
     CHECK(x.chunks.take_scatters().empty());
     CHECK_FALSE(x.chunks.refer(first, x.region, x.at(0), half, half));
-    auto full = x.chunks.take_scatters(); // as much as a chunk
+    auto full = x.chunks.take_scatters(); // scattered once a chunk's worth has come
     REQUIRE(full.size() == 1);
     CHECK_FALSE(x.chunks.refer(first, x.region, x.at(2048), 0, half));
     CHECK(x.chunks.take_scatters().empty());
@@ -337,7 +337,7 @@ TEST_CASE(
     CHECK(x.chunks.is_busy(first)); // the device still reads
     x.chunks.scattered(full[0].number, false);
     CHECK(x.chunks.scattered(rest[0].number, true).in_doubt);
-    CHECK(x.free() == 0); // nothing of the staging memory has been used, nothing was added to it
+    CHECK(x.free() == 0); // these reads used no staging memory
     CHECK(x.chunks.is_busy(incarnation{first.first}));
 }
 
@@ -348,14 +348,14 @@ TEST_CASE("inbound_staging: what was not accepted, lies outside or was given up 
         x.chunks.ask(put, x.region, 64, 5);
         return x.chunks.take_offers().at(0);
     };
-    CHECK(x.chunks.refer(first, x.region, x.at(0), 0, 16)); // nothing was asked
+    CHECK(x.chunks.refer(first, x.region, x.at(0), 0, 16)); // without an offer
     const auto declined = offer(first);
-    CHECK(x.chunks.refer(first, x.region, x.at(0), 0, 16)); // nothing was answered
+    CHECK(x.chunks.refer(first, x.region, x.at(0), 0, 16)); // before the answer
     x.chunks.answer_offer(declined, std::nullopt);
     auto grants = x.chunks.take_grants();
     REQUIRE(grants.size() == 1);
     CHECK_FALSE(grants[0].by_reference);
-    CHECK(x.free() == 2); // it is going to be sent
+    CHECK(x.free() == 2); // the put will be sent through staging memory
     CHECK(x.chunks.refer(first, x.region, x.at(0), 0, 16));
     x.chunks.abandon(first);
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The target's half of puts by message: who may write where, and when a put is over.
+// The target's part of puts by message: who may write where, and when a put is over.
 #include "transport/fabric/inbound_writes.hpp"
 
 #include <doctest/doctest.h>
@@ -74,11 +74,11 @@ TEST_CASE("inbound_writes: a put is over when all its pieces are, in whatever or
 TEST_CASE("inbound_writes: nothing is written outside a region, with a wrong secret, or after it "
           "was taken back") {
     scene x;
-    x.place(1, 60, 5);              // over the end
-    x.place(1, 64, 1);              // behind the end
-    x.place(1, ~std::size_t{0}, 1); // before the start
+    x.place(1, 60, 5);              // crosses the end
+    x.place(1, 64, 1);              // starts behind the end
+    x.place(1, ~std::size_t{0}, 1); // starts before the region
     x.place(1, 0, 8, 41);           // wrong secret
-    x.place(1, 0, 8, 42, 8);        // no such region
+    x.place(1, 0, 8, 42, 8);        // this region does not exist
     CHECK(x.writes.forbid(region_id{7}));
     CHECK_FALSE(x.writes.forbid(region_id{7}));
     x.place(1, 0, 8);
@@ -93,7 +93,7 @@ TEST_CASE("inbound_writes: nothing is written outside a region, with a wrong sec
 TEST_CASE("inbound_writes: the last byte of a region can be written") {
     scene x;
     x.place(1, 63, 1);
-    x.place(1, 64, 0); // an empty piece at the end is inside as well
+    x.place(1, 64, 0); // an empty piece at the end is inside, too
     CHECK(x.written() == 1);
     CHECK(x.writes.refused_pieces() == 0);
 }
@@ -106,7 +106,7 @@ TEST_CASE("inbound_writes: after a fence nothing of that writer is written, and 
     x.end(1, 2);
     x.place(2, 16, 8);
     x.end(2, 1);
-    x.place(1, 24, 8, scene::secret, 7, 2); // another writer goes on
+    x.place(1, 24, 8, scene::secret, 7, 2); // another writer can still write
     CHECK(x.written() == 16);
     auto finished = x.writes.take_finished();
     REQUIRE(finished.size() == 2);
@@ -121,7 +121,7 @@ TEST_CASE("inbound_writes: puts that never end are forgotten, the oldest first")
     for (std::uint64_t put : {1, 2, 3, 4})
         x.place(put, put, 1);
     CHECK(x.writes.puts() == 3);
-    x.end(1, 1); // forgotten: this makes it a new one that misses a piece
+    x.end(1, 1); // this put was forgotten: its end starts a new one that lacks a piece
     CHECK(x.writes.take_finished().empty());
     x.end(4, 1);
     CHECK(x.writes.take_finished().size() == 1);
@@ -156,7 +156,7 @@ struct device_scene : scene {
     void send(std::uint64_t put, std::size_t bytes, std::uint64_t sender = 1) {
         place(put, 0, bytes, secret, 8, sender);
     }
-    /// What the device is asked for, it says to have done.
+    /// The device reports everything it is asked for as done.
     void scatter(agent_result result = agent_result::success) {
         for (const auto& full : writes.staging().take_scatters()) {
             transfer_done done;
@@ -283,11 +283,11 @@ TEST_CASE(
         else if (how == 2)
             x.writes.lost(incarnation{1});
         else
-            x.ask(5, 32, 2); // one more than are remembered: the oldest is forgotten
+            x.ask(5, 32, 2); // one more than the limit: the oldest is forgotten
         const auto credit = x.writes.take_granted();
         REQUIRE(credit.size() == 1);
         CHECK(credit[0].writer == incarnation{2});
-        if (how != 3)      // it would be remembered anew, and another put forgotten for it
+        if (how != 3)      // this would add the put again and push out another one
             x.send(3, 10); // late
         x.send(4, 32, 2);
         CHECK(x.writes.staging().take_scatters().size() == 1);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A put asks for credit region by region, in the order of its plan, and goes no further than it has
-// been given.
+// A put asks for credit region by region, in the order of its plan, and never sends more than it
+// was given.
 #include "transport/fabric/put_credit.hpp"
 
 #include <doctest/doctest.h>
@@ -11,7 +11,7 @@ using namespace kvferry;
 
 namespace {
 
-/// One part of `slots` pairs of slots and 10 bytes each for every region named.
+/// One part per named region, with `slots` pairs of slots of 10 bytes each.
 copy_job job_to(const std::vector<std::pair<std::uint32_t, std::uint32_t>>& slots_in_region) {
     auto layout = std::make_shared<copy_template>();
     layout->runs.push_back({0, 0, 5, 2, 5, 5});
@@ -64,7 +64,7 @@ TEST_CASE("put_credit: neighbouring parts of one region are asked for together, 
     x.granted(30);
     CHECK(x.room(100) == 30);
     x.posted(30);
-    CHECK(x.room(100) == 100); // host memory
+    CHECK(x.room(100) == 100); // host memory needs no credit
     CHECK_FALSE(x.take_demand());
     x.posted(10);
     CHECK(x.take_demand() == demand{1, 10});
@@ -72,5 +72,5 @@ TEST_CASE("put_credit: neighbouring parts of one region are asked for together, 
     x.granted(10);
     x.posted(10);
     CHECK_FALSE(x.take_demand());
-    CHECK(x.room(100) == 100); // nothing is left
+    CHECK(x.room(100) == 100); // all bytes are sent
 }

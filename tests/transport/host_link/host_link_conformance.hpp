@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Two worlds in which ranks of one test hold same-host links: real sockets, and the twin.
+// Two worlds in which the ranks of one test have same-host links: real sockets, and the twin.
 #pragma once
 
+#include "messages/local/copies.hpp"
 #include "messages/trace/handle.hpp"
 #include "tests/support/real_system.hpp"
 #include "transport/host_link/host_link.hpp"
@@ -26,7 +27,7 @@ namespace kvferry::testing {
 
 inline constexpr std::chrono::seconds patience{20};
 
-/// One thing that an owner was told.
+/// One message to an owner of links.
 struct link_event {
     enum class kind { up, down, gone };
     kind what;
@@ -36,7 +37,7 @@ struct link_event {
     bool process_watched = false;
 };
 
-/// An owner of links that only remembers. Its handle may be used from any thread.
+/// An owner of links that only remembers its messages. Its handle may be used from any thread.
 class link_owner {
 public:
     explicit link_owner(caf::actor_system& system)
@@ -60,14 +61,14 @@ public:
 
     const host_link_owner_actor& handle() const { return handle_; }
 
-    /// The first `count` events, or fewer when they did not come in time.
+    /// The first `count` events; fewer when they do not come in time.
     std::vector<link_event> wait_for(std::size_t count) {
         std::unique_lock guard{log_->mutex};
         log_->changed.wait_for(guard, patience, [&] { return log_->events.size() >= count; });
         return log_->events;
     }
 
-    /// All events; to be called when nothing can come any more but what is in the mailbox.
+    /// All events. Call it only when no more can come than are already in the mailbox.
     std::vector<link_event> all() {
         caf::scoped_actor self{system_};
         caf::anon_send_exit(handle_, caf::exit_reason::user_shutdown); // after all its mail
@@ -132,7 +133,7 @@ struct linked_rank {
     std::string told(std::size_t count) const { return link_owner::print(owner->wait_for(count)); }
 };
 
-/// What both worlds have in common.
+/// The common part of both worlds.
 class link_world {
 public:
     virtual ~link_world() = default;
@@ -154,8 +155,8 @@ public:
         return result;
     }
 
-    /// Returns when it has been done: whoever connects from now on gets the region, and all that
-    /// the rank's links had to do before is done.
+    /// Returns when the region is shared: links made from now on include it, and the rank's links
+    /// have done all earlier work.
     void share(const linked_rank& rank, const share_region& region) {
         caf::scoped_actor self{system()};
         self->request(rank.links, patience, region)
@@ -163,10 +164,10 @@ public:
     }
 
     virtual caf::expected<host_link_actor> spawn(const linked_rank&, limits) = 0;
-    /// A name behind which connections are made but nobody ever speaks, as that of `id`.
+    /// The name of a fake rank `id`: connections to it succeed, but nobody ever speaks.
     virtual std::string frozen(incarnation id) = 0;
 
-    /// Answered and ended.
+    /// Returns when the stop was answered and the link has ended.
     void stop(linked_rank& rank) {
         caf::scoped_actor self{system()};
         bool answered = false;
@@ -179,7 +180,7 @@ public:
     }
 
 protected:
-    /// Also when a test has failed half-way.
+    /// Also runs when a test has failed half-way.
     void stop_all() {
         for (const auto& links : spawned_)
             caf::anon_send(links, stop_io{});

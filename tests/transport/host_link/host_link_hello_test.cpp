@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Packets of the same-host hello: what is written is read, what is bent is refused by name.
+// Packets of the same-host hello: what is encoded can be decoded, and damaged packets are refused
+// by name.
 #include "tests/messages/wire/random_message.hpp"
 #include "tests/support/allocation_counter.hpp"
 #include "tests/support/caf_setup.hpp"

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// host_link_io against other processes: killed ones, frozen ones, and ones that say wrong things.
+// host_link_io against other processes: killed ones, frozen ones, and ones that send wrong packets.
 #include "tests/support/child_process.hpp"
 #include "tests/support/open_resources.hpp"
 #include "tests/transport/host_link/host_link_conformance.hpp"
@@ -28,7 +28,7 @@ struct dialled_from_child {
     linked_rank here = world.rank(1);
     child_process child{helper, here.name};
 
-    /// The child does so as soon as the link is up over there.
+    /// The child writes this as soon as its link is up.
     bool child_has_written() {
         auto* place = static_cast<volatile std::byte*>(here.pool.base() + 100);
         const auto until = clock::now() + patience;
@@ -63,7 +63,7 @@ struct raw_peer {
         return socket.receive();
     }
 
-    /// Why the other side closes; none when it just does.
+    /// Why the other side closes the connection; errc::none when it gives no reason.
     errc refusal() {
         for (;;) {
             auto got = next();
@@ -95,18 +95,18 @@ TEST_CASE("helper process: a rank that dials and then waits to be killed" * doct
     REQUIRE(up.size() == 1);
     REQUIRE(up[0].what == link_event::kind::up);
     up[0].mapped.at(0).base[100] = std::byte{99};
-    rank.owner->wait_for(2); // the end of the link; bounded
+    rank.owner->wait_for(2); // waits for the link's end, with a limit
     world.stop(rank);
 }
 
-TEST_CASE("host_link: a killed process is told of as down, then gone, once") {
+TEST_CASE("host_link: a killed process is reported as down, then gone, once each") {
     dialled_from_child scene;
     scene.here.expect(incarnation{2});
     REQUIRE(scene.here.told(1) == "up 2");
     REQUIRE(scene.child_has_written());
     scene.child.kill();
     CHECK(scene.here.told(3) == "up 2, down 2 link_lost, gone 2");
-    // Its own memory can still be read.
+    // The dead peer's memory can still be read.
     CHECK(scene.here.owner->wait_for(1)[0].mapped.at(0).base[0] == std::byte{0});
     scene.world.stop(scene.here);
     CHECK(link_owner::print(scene.here.owner->all()) == "up 2, down 2 link_lost, gone 2");
@@ -128,7 +128,7 @@ TEST_CASE("host_link: a frozen process is neither down nor gone until it is kill
     scene.here.expect(incarnation{2});
     REQUIRE(scene.here.told(1) == "up 2");
     scene.child.freeze();
-    // The loop has turned many times when another link has come and gone.
+    // When another link has come and gone, the loop has turned many times.
     auto other = scene.world.rank(5);
     other.dial(scene.here);
     scene.here.expect(other.id);
@@ -146,7 +146,7 @@ TEST_CASE("host_link: a process that dies before it is expected is never up") {
     scene.child.kill();
     scene.here.expect(incarnation{2}, 200ms);
     auto told = scene.here.owner->wait_for(1);
-    // Unless it is asked for before the loop has seen the end.
+    // The link may never come up: the loop may see the end before the link is expected.
     if (told[0].what == link_event::kind::up)
         CHECK(scene.here.told(3) == "up 2, down 2 link_lost, gone 2");
     else
@@ -180,7 +180,7 @@ TEST_CASE("host_link: a peer that promises more than its memory holds is refused
     world.stop(here);
 }
 
-TEST_CASE("host_link: whatever is no hello closes the connection, is counted, and leaves nothing") {
+TEST_CASE("host_link: anything but a hello closes the connection, is counted, and leaves nothing") {
     socket_world world;
     auto here = world.rank(1);
     auto pool = memfd_pool::make("pool", 4096);
@@ -209,7 +209,7 @@ TEST_CASE("host_link: whatever is no hello closes the connection, is counted, an
         CHECK(peer.refusal() == x.reason);
         CHECK(peer.next().what == received_packet::kind::end);
     }
-    world.share(here, {4, pool->fd(), 4096, nullptr}); // the loop has done all before
+    world.share(here, {4, pool->fd(), 4096, nullptr}); // now the loop has done all earlier work
     CHECK(world.counters->refused == all.size());
     CHECK(open_resources() == before);
     world.stop(here);
@@ -322,7 +322,7 @@ TEST_CASE("host_link: a lack of descriptors when it accepts ends by itself") {
     fails.emplace("accept4", EMFILE);
     b.expect(a.id);
     a.dial(b);
-    auto probe = world.rank(3); // the loop has turned, and does not spin for ever
+    auto probe = world.rank(3); // the loop has turned: it does not hang on the failing call
     fails.reset();
     CHECK(a.told(1) == "up 2");
     CHECK(b.told(1) == "up 1");
@@ -357,7 +357,7 @@ TEST_CASE("process_watch: a descriptor turns readable when the process has ended
     CHECK(::poll(&process, 1, 0) == 0);
     child.kill();
     CHECK(::poll(&process, 1, 20000) == 1);
-    // Afterwards there is none, or one that is readable from the beginning; never somebody else's.
+    // Afterwards the watch either fails or is readable at once. It never watches another process.
     if (auto late = watch_process(**connection)) {
         pollfd ended{late->get(), POLLIN, 0};
         CHECK(::poll(&ended, 1, 0) == 1);

@@ -196,7 +196,7 @@ TEST_CASE_TEMPLATE("host_link: two ranks that dial each other get one link", Wor
         b.dial(a);
         CHECK(a.told(1) == "up 2");
         CHECK(b.told(1) == "up 1");
-        // One connection serves both: the end of one side is the end of the other.
+        // One connection serves both sides: when one closes it, the other side's link ends as well.
         b.close(a.id);
         CHECK(a.told(2) == "up 2, down 2 link_lost");
         world.stop(a);
@@ -230,7 +230,7 @@ TEST_CASE_TEMPLATE("host_link: one rank holds many links at a time", World, sock
 TEST_CASE_TEMPLATE("host_link: stop ends what is pending, says so, and leaves nothing open", World,
                    socket_world, loopback_world) {
     World world;
-    auto warm = world.rank(5); // whatever the first rank costs for good
+    auto warm = world.rank(5); // opens what the first rank opens for good
     world.stop(warm);
     auto a = world.rank(1);
     auto b = world.rank(2);
@@ -271,7 +271,7 @@ TEST_CASE_TEMPLATE("host_link: a name that is taken is refused", World, socket_w
     world.stop(a);
 }
 
-TEST_CASE("loopback host network: a killed rank is told of as down, then gone, once") {
+TEST_CASE("loopback host network: a killed rank is reported as down, then gone, once each") {
     loopback_world world;
     auto a = world.rank(1);
     auto b = world.rank(2);

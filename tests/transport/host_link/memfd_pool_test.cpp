@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// memfd_pool and memory_mapping: what they guarantee, and that a failing step leaves nothing.
+// memfd_pool and memory_mapping: their promises, and that a failing step leaves nothing behind.
 #include "tests/support/caf_setup.hpp"
 #include "tests/support/open_resources.hpp"
 #include "transport/host_link/memfd_pool.hpp"
@@ -111,7 +111,7 @@ TEST_CASE("memfd_pool: the best pages are huge ones or, where none are reserved,
     CHECK(pool->bytes() >= std::uint64_t{3} << 20);
     std::memset(pool->base(), 7, pool->bytes());
 
-    // A reserve that cannot hold it is no reason to fail; a machine that cannot is.
+    // A full reserve of huge pages must not make this fail; a failing mmap must.
     failing_call fails{"mmap", ENOMEM};
     CHECK(code_of(memfd_pool::make_best("pool", std::uint64_t{3} << 20, true).error())
           == errc::registration_failed);

@@ -22,7 +22,7 @@ struct idle_cost {
     bool below_one_percent() const { return wall.count() > 0 && processor * 100 < wall; }
 };
 
-/// Nothing but the loop's own pollers may run meanwhile; takes about 0.4 s.
+/// Only the loop's own pollers may run meanwhile. Takes about 0.4 s.
 inline idle_cost measure_idle_cost(io_loop& loop) {
     struct ticks {
         unique_fd timer{::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC)};

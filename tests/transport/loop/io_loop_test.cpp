@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a loop promises to its actors, its pollers and whoever watches descriptors on it.
+#include "messages/local/copies.hpp"
 #include "messages/trace/handle.hpp"
 #include "tests/support/open_resources.hpp"
 #include "tests/support/real_system.hpp"
@@ -75,7 +76,7 @@ struct counter_state {
 
     int handled = 0;
     int elsewhere = 0;
-    /// Who goes on; none: this one, alone.
+    /// The actor that continues; null: this one.
     completion_actor next;
 
 private:
@@ -152,7 +153,7 @@ TEST_CASE("io_loop: mail between its own actors wakes nobody") {
                                                                loop.get(), &all, 1001);
         tell_from_outside(actor, transfer_done{{}, {}, 1000, {}, {}, {}});
         REQUIRE(all.get_future().wait_for(patience) == std::future_status::ready);
-        CHECK(loop->statistics().wakes <= 2); // the launch and the first message
+        CHECK(loop->statistics().wakes <= 2); // one for the launch, one for the first message
     }
     real.system().await_all_actors_done();
 }
@@ -185,7 +186,7 @@ TEST_CASE("io_loop: a poller is armed before every sleep, and a refusal means pr
     CHECK(poller.rounds >= 4); // each refusal was followed by a round
     ::eventfd_write(poller.event.get(), 1);
     REQUIRE(woken.get_future().wait_for(patience) == std::future_status::ready);
-    // The loop sleeps on the poller's descriptor: its next event is seen without any mail.
+    // The loop sleeps on the poller's descriptor: it must see the next event without any mail.
     std::promise<void> again;
     on(*loop, [&] {
         poller.woken = &again;
@@ -222,7 +223,7 @@ TEST_CASE("io_loop: a chain of messages between actors is not interrupted by a p
         });
         REQUIRE(all.get_future().wait_for(patience) == std::future_status::ready);
         CHECK(on(*loop,
-                 [&] { // they hold each other
+                 [&] { // the actors hold each other's handles
                      state_of(ping).next = state_of(pong).next = completion_actor{};
                      return poller.rounds.load();
                  })
@@ -254,7 +255,7 @@ TEST_CASE(
         REQUIRE(all.get_future().wait_for(patience) == std::future_status::ready);
         const auto polled = on(*loop, [&] { return poller.rounds.load(); }) - before;
         CHECK(polled >= 2);
-        CHECK(polled < mail / 64 / 2); // one turn of the actor is 64 messages
+        CHECK(polled < mail / 64 / 2); // an actor handles 64 messages per turn
     }
     on(*loop, [&] {
         loop->remove(poller);
@@ -274,7 +275,7 @@ TEST_CASE("io_loop: a callback that throws is counted and its watch goes on") {
             CHECK(ready == EPOLLIN);
             if (++calls == 1)
                 throw std::runtime_error("first call");
-            watch.reset(); // from inside its own callback
+            watch.reset(); // called from inside the watch's own callback
             second.set_value();
         });
         REQUIRE(made);
@@ -290,7 +291,7 @@ TEST_CASE("io_loop: a callback that throws is counted and its watch goes on") {
 TEST_CASE("io_loop: a watch that was ended is not called, even if its event was due") {
     testing::real_system real;
     auto loop = make_loop(real.system());
-    // Two watches that are ready at the same time: whoever is first ends the other.
+    // Two watches are ready at the same time. The first to run ends the other.
     unique_fd events[2] = {unique_fd{::eventfd(0, EFD_CLOEXEC)},
                            unique_fd{::eventfd(0, EFD_CLOEXEC)}};
     watch_handle watches[2];
@@ -304,7 +305,7 @@ TEST_CASE("io_loop: a watch that was ended is not called, even if its event was 
                 watches[0].reset();
                 watches[1].reset();
             }));
-        for (auto& event : events) // both before the loop looks
+        for (auto& event : events) // both are ready before the loop looks
             ::eventfd_write(event.get(), 1);
         return 0;
     });
@@ -344,7 +345,7 @@ TEST_CASE("io_loop: stop runs what was handed over before it, and later calls ar
     loop->post([held, &ran] { ++ran; });
     CHECK(ran == 100);
     CHECK(held.use_count() == 1);
-    loop->stop(); // a second stop is none
+    loop->stop(); // a second stop has no effect
 }
 
 TEST_CASE("io_loop: its thread carries its name") {
@@ -361,7 +362,7 @@ TEST_CASE("io_loop: its thread carries its name") {
 
 TEST_CASE("io_loop: a construction step that fails leaves no descriptor and no thread") {
     testing::real_system real;
-    make_loop(real.system()); // whatever CAF makes once, it has made now
+    make_loop(real.system()); // CAF makes some resources at first use; now they exist
     const auto before = testing::open_resources();
     const auto threads = threads_of_this_process();
     for (const char* step : {"eventfd", "epoll_create1", "epoll_ctl", "thread"}) {

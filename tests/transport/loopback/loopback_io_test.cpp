@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The fabric's twin keeps the fabric's promises, and some of its own.
+// The fabric's twin keeps the fabric's promises, and a few of its own.
 #include "tests/support/recording_stub.hpp"
 #include "tests/transport/fabric/fabric_conformance.hpp"
 #include "tests/transport/fabric/fabric_loops.hpp"
@@ -62,7 +62,7 @@ TEST_CASE("loopback_io: on virtual time a put lands piece by piece, and one that
     while (landed() == 0)
         REQUIRE(vs.scheduler().try_run_once());
     CHECK(landed() == 1024);
-    // The test hook: the endpoint breaks. Its owner hears of it after the transfer was answered.
+    // A hook for tests: the endpoint breaks. Its owner is told after the transfer was answered.
     caf::anon_send(writer, endpoint_failed{opened.value().endpoint, incarnation{2},
                                            make_error(errc::link_lost, "broken by the test")});
     auto drained = vs.ask<void>(target, drain_fabric{});
@@ -71,5 +71,5 @@ TEST_CASE("loopback_io: on virtual time a put lands piece by piece, and one that
     CHECK(completions.received<transfer_done>()[0].result == agent_result::in_doubt);
     CHECK(sink.received<endpoint_failed>().size() == 1);
     CHECK(drained.ok());
-    CHECK(landed() == 8192); // the doubt was right
+    CHECK(landed() == 8192); // the doubt was justified: the bytes did arrive
 }

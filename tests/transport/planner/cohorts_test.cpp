@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Cohorts: who is in them, and what cohorts_of refuses.
+// Cohorts: which ranks belong to them, and what cohorts_of refuses.
 #include "tests/support/planner_ranks.hpp"
 #include "transport/planner/cohorts.hpp"
 
@@ -32,7 +32,7 @@ bool says(const caf::error& error, std::string_view what) {
 } // namespace
 
 TEST_CASE("cohorts: the aux writer need not carry KV, and then reports nothing else") {
-    // MLA: the replicas take turns by DP rank, the aux record always comes from the first.
+    // MLA: the replicas take turns by DP rank; the aux record always comes from the first of them.
     auto format = small_format();
     format.kind = attention_kind::mla;
     const auto context = make_instance("ctx", {2}, format);
@@ -74,7 +74,7 @@ TEST_CASE("cohorts: under helix the ranks that share the blocks ask the same wri
 }
 
 TEST_CASE("cohorts: layers that only one side has are not waited for") {
-    // A context with a speculative layer more, and the other way round.
+    // The context has one more speculative layer; then the other way round.
     const auto larger = make_instance("ctx", {1, 2, 1, false, {2, 3}}, small_format(5));
     const auto smaller = make_instance("gen", {1, 2, 1, false, {2, 2}}, small_format(4));
     CHECK(cohorts_of(smaller[1], larger, 0)->kv == std::vector{rank_id{1}});
@@ -113,7 +113,7 @@ TEST_CASE("cohorts: a cohort that would miss or repeat a shard is refused") {
 }
 
 TEST_CASE("cohorts: a layer of which the context has K and not V is refused") {
-    // The context says that what it has is K alone, in buffers of the right size.
+    // The context claims to have K only, in buffers of the right size.
     auto context = make_instance("ctx", {1}, small_format());
     const auto generation = make_instance("gen", {1}, small_format());
     auto& view = context[0].pages->groups[0].views[0];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Pairing of views: what goes together, and what is refused with which words.
+// Pairing of views: which views match, and the text of each refusal.
 #include "tests/support/planner_ranks.hpp"
 #include "transport/planner/layout_match.hpp"
 
@@ -175,8 +175,7 @@ TEST_CASE("layout_match: K and V of one pool go to two pools by role") {
     const auto pairs = match_layouts(small_rank("ctx"), receiver);
     REQUIRE(pairs);
     REQUIRE(pairs->size() == 2);
-    for (std::uint64_t role :
-         {0, 1}) { // the writer's K comes before its V, the receiver's view after
+    for (std::uint64_t role : {0, 1}) { // the writer has K first, the receiver has V first
         const auto& pair = (*pairs)[1 - role];
         CHECK(pair.target_view == 1 - role);
         REQUIRE(pair.entries.size() == 4);

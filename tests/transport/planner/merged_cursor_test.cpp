@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Neighbouring stretches of a plan go out as one, and never as more than was asked for.
+// Neighbouring stretches of a plan go out as one piece, but never as a longer one than was asked
+// for.
 #include "transport/planner/merged_cursor.hpp"
 
 #include <doctest/doctest.h>
@@ -33,7 +34,7 @@ std::vector<plan_stretch> all(const copy_job& job, std::uint64_t bytes_max) {
     return result;
 }
 
-/// Source byte of every target byte, by the simplest means.
+/// For each target byte its source byte, found in the simplest way.
 std::map<std::uint64_t, std::uint64_t> bytes_of(const std::vector<plan_stretch>& stretches) {
     std::map<std::uint64_t, std::uint64_t> result;
     for (const auto& x : stretches)
@@ -68,7 +69,7 @@ TEST_CASE("merged_cursor: every byte goes out once whatever the longest piece is
         CAPTURE(bytes_max);
         CHECK(bytes_of(all(job, bytes_max)) == bytes_of(plain));
     }
-    for (std::uint32_t seed = 1; seed <= 20; ++seed) { // and when it is another one each time
+    for (std::uint32_t seed = 1; seed <= 20; ++seed) { // the limit changes with every piece
         CAPTURE(seed);
         merged_cursor changing;
         std::vector<plan_stretch> pieces;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a page table may not say.
+// Page tables that the check must refuse.
 #include "tests/support/planner_ranks.hpp"
 #include "transport/planner/page_table_check.hpp"
 
@@ -17,7 +17,8 @@ rank_info good_rank() {
     return make_instance("ctx", {}, format).front();
 }
 
-/// Layer-major: slots of layer 0, then slots of layer 1; a slot of a layer holds K and V.
+/// Layer-major: first the slots of layer 0, then those of layer 1. A slot holds K and V of its
+/// layer.
 rank_info layer_major_rank(std::uint64_t row_slots) {
     auto result = good_rank();
     auto& pool = result.pages->pools[0];

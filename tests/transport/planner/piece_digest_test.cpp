@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Digests of pieces: both sides come to the same one, and to no other's.
+// Digests of pieces: both sides get the same digest for equal bytes, and another for any other
+// bytes.
 #include "tests/support/planner_ranks.hpp"
 #include "transport/planner/piece_digest.hpp"
 #include "transport/planner/plan.hpp"
@@ -23,7 +24,7 @@ cache_format format_of(std::uint32_t tokens_per_block) {
     return result;
 }
 
-/// A rank with memory of its own, filled with bytes that differ.
+/// A rank with memory of its own, filled with different bytes.
 struct rank_with_memory {
     rank_info info;
     std::vector<std::vector<std::uint8_t>> memory;
@@ -58,7 +59,7 @@ TEST_CASE("piece digest: the receiver's plan without slot numbers gives the writ
                 make_instance("ctx", {2}, format_of(8), slots)[writer_rank], 1};
             rank_with_memory receiver{
                 make_instance("gen", {}, format_of(target_tokens), slots).front(), 2};
-            // 20 tokens in two slices; a prefix of the receiver's is there already.
+            // 20 tokens in two slices; the receiver already has a prefix.
             const kv_slice target{{0, 20}, 20, {{1, {5, 3, 0, 1}}}, true};
             for (const bool last : {false, true}) {
                 const kv_slice source{
@@ -74,7 +75,7 @@ TEST_CASE("piece digest: the receiver's plan without slot numbers gives the writ
                 CHECK(digest_of_targets(*expected, receiver.pools) == digest);
                 if (plan->bytes == 0)
                     continue;
-                // One bit anywhere in what was written.
+                // One flipped bit anywhere in the written bytes.
                 std::uint64_t somewhere = 0;
                 expand(*plan, writer.pools, receiver.pools,
                        [&](auto, auto to, auto bytes) { somewhere = to + bytes / 2; });

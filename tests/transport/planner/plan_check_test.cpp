@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// No plan with a byte outside or a byte twice passes.
+// Plans with a byte out of bounds, or with a byte written twice, are refused.
 #include "tests/support/planner_ranks.hpp"
 #include "transport/planner/plan.hpp"
 #include "transport/planner/plan_check.hpp"
@@ -9,7 +9,7 @@ using namespace kvferry::testing;
 
 namespace {
 
-/// A plan that passes: three blocks between equal pools of 8 slots, regions that fit exactly.
+/// A plan that passes: three blocks between equal pools of 8 slots, with regions that fit exactly.
 struct checked {
     rank_info writer, receiver;
     std::vector<memory_region> source_regions, target_regions;
@@ -37,7 +37,7 @@ struct checked {
 
     plan_part& part() { return plan.parts[0]; }
 
-    /// A template of the caller's making, with sums that fit.
+    /// A plan with the caller's template, and sums that match it.
     void use(std::vector<run> runs) {
         copy_template made;
         made.runs = std::move(runs);

@@ -51,7 +51,7 @@ TEST_CASE("plan: blocks are paired by position, whatever the lists begin with") 
 }
 
 TEST_CASE("plan: a list that is longer at its front shifts nothing") {
-    // A sliding window: the writer still has block 1224 only, the receiver kept one block more.
+    // A sliding window: the writer has only block 1224 left, the receiver kept one block more.
     sides x;
     for (auto* side : {&x.writer, &x.receiver})
         side->pages->groups[0].live_token_window = 8;
@@ -78,7 +78,7 @@ TEST_CASE("plan: a block that the target waits for and the source lacks is an er
         const auto block = blocks.slots.size() == 2 || blocks.slots.empty() ? 0 : 1;
         CHECK(text_of(plan.error()).find("block " + std::to_string(block) + ": gen/0 lists") == 0);
     }
-    // A slice needs to list only what it completes.
+    // A slice needs to list only the blocks that it completes.
     CHECK(x.slots(slice({0, 16}, 32, {0, {1, 2}}, false), target) == slot_pairs{{1, 8}, {2, 9}});
     CHECK(x.slots(slice({16, 32}, 32, {2, {3, 4}}), target) == slot_pairs{{3, 6}, {4, 7}});
 }
@@ -205,7 +205,7 @@ TEST_CASE("plan_cache: a pair is worked out once, and the pair unused for longes
     CHECK_FALSE(ask(0));
     CHECK_FALSE(ask(1));
     CHECK(ask(0));
-    CHECK_FALSE(ask(2)); // 1 goes
+    CHECK_FALSE(ask(2)); // evicts the entry of 1
     CHECK(ask(0));
     CHECK_FALSE(ask(1));
 }
@@ -215,7 +215,7 @@ TEST_CASE("plan_cache: a restarted rank with the same layout at other addresses 
     const auto receiver = make_instance("gen", {}, small_format()).front();
     plan_cache cache;
     const auto before = cache.find_or_make(writer, receiver);
-    writer.process = incarnation{77};
+    writer.incarnation = incarnation{77};
     writer.pages->pools[0].region_offset_bytes = 4096;
     const auto after = cache.find_or_make(writer, receiver);
     REQUIRE(before);
@@ -233,7 +233,7 @@ TEST_CASE("layout_digest: every part of a layout changes it, addresses do not") 
     };
     CHECK_FALSE(changed([](rank_info& x) { x.pages->pools[0].region = 3; }));
     CHECK_FALSE(changed([](rank_info& x) { x.pages->pools[0].region_offset_bytes = 3; }));
-    CHECK_FALSE(changed([](rank_info& x) { x.process = incarnation{3}; }));
+    CHECK_FALSE(changed([](rank_info& x) { x.incarnation = incarnation{3}; }));
     CHECK(changed([](rank_info& x) { x.pages->pools[0].slot_stride_bytes += 64; }));
     CHECK(changed([](rank_info& x) { x.layout.attention_dp = true; }));
     CHECK(changed([](rank_info& x) { x.layout.layers_per_stage = {1, 1}; }));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Layer groups that are no plain K/V blocks: recurrent state, side caches, several pools.
+// Layer groups beyond plain K/V blocks: recurrent state, side caches, several pools.
 #include "tests/support/planner_ranks.hpp"
 #include "transport/planner/cohorts.hpp"
 #include "transport/planner/plan.hpp"

@@ -8,7 +8,7 @@ using namespace kvferry::testing;
 
 namespace {
 
-/// A rank without page table; stages of one layer each.
+/// A rank without a page table; every stage has one layer.
 rank_info bare_rank(const parallelism& layout) {
     rank_info result;
     result.instance = "bare";

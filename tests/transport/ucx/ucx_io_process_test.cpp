@@ -37,7 +37,7 @@ byte_buffer from_hex(std::string_view text) {
     return result;
 }
 
-/// "fabric address/region address/access key", in one word for the other process.
+/// "fabric address/region address/access key": one argument for the other process.
 struct rendezvous {
     byte_buffer address;
     memory_region region;
@@ -78,7 +78,7 @@ struct rank {
             {memory.address(), memory.size(), memory_kind::host_private, registered->access_key}};
     }
 
-    /// Says where this rank is, as the first message of a link does.
+    /// Says where this rank is, like the first message of a link.
     void say_hello(endpoint_id over) {
         auto frame = make_frame(child_id, 0);
         auto text = meet.print();
@@ -114,7 +114,7 @@ TEST_CASE("helper process: a rank that writes until it is killed" * doctest::ski
     auto over = self.open(here_id, to);
     self.say_hello(over);
     self.probe
-        .next<frame_arrived>(); // as on a real link, both sides are connected before data moves
+        .next<frame_arrived>(); // both sides must be connected before data moves, as on a real link
     fabric_memory source(half_of_the_region.source_bytes(), 1);
     for (std::uint64_t number = 1;; ++number) {
         self.probe.tell(self.fabric,
@@ -139,7 +139,7 @@ TEST_CASE("ucx_io: a writer killed in the middle of a put costs its target nothi
           "drain no byte comes") {
     for (int round = 0; round < 4; ++round) {
         CAPTURE(round);
-        rank here{here_id}; // one process is drained once
+        rank here{here_id}; // a fabric drains a process only once
         child_process child{writer, here.meet.print()};
         auto over = here.open(child_id, here.await_hello());
         here.probe.tell(here.fabric, send_frame{over, make_frame(here_id, 0)});
@@ -155,7 +155,7 @@ TEST_CASE("ucx_io: a writer killed in the middle of a put costs its target nothi
             std::this_thread::yield();
         REQUIRE(landed());
         {
-            // What is on its way when it dies stays in the sockets until the loop goes on.
+            // Bytes on their way at the child's death stay in the sockets while the loop is held.
             auto hold = here.loops.hold(0);
             child.kill();
         }
@@ -179,7 +179,7 @@ TEST_CASE("ucx_io: a target killed in the middle of puts: each is answered once,
         auto to = here.await_hello();
         auto over = here.open(child_id, to);
         constexpr int puts = 8;
-        child.freeze(); // so that it dies in the middle
+        child.freeze(); // frozen first, so that it dies in the middle of the put
         for (int i = 0; i < puts; ++i)
             here.probe.tell(here.fabric, start_put{transfer_id{++number}, over,
                                                    half_of_the_region.job(source.address(),

@@ -22,8 +22,8 @@ struct ucx_kit_by : fabric_loops {
 };
 
 using ucx_kit = ucx_kit_by<put_method::automatic>;
-/// UCX's emulation of RMA stands in for the hardware: the same calls. It checks no key, and a
-/// writer that dies or closes by force may abort its target, so those promises are not asked of it
+/// UCX's emulation of RMA stands in for the hardware: it uses the same calls. It checks no keys,
+/// and a writer that dies or closes by force may abort its target, so these promises are not tested
 /// here.
 using ucx_rma_kit = ucx_kit_by<put_method::rma>;
 
@@ -54,7 +54,7 @@ using namespace kvferry::testing;
 
 TEST_CASE("ucx_io: a construction step that fails is named and leaves nothing behind") {
     fabric_loops kit;
-    { // what UCX makes once in a process, it has made now
+    { // UCX makes some resources at first use; now they exist
         fabric_probe probe{kit.system()};
         auto first = spawn_ucx_io(kit.system(), kit.loop(0), {});
         REQUIRE(first);
@@ -113,7 +113,7 @@ TEST_CASE("ucx_io: a stop with puts in flight leaves no descriptor") {
         CHECK(pair.probe.waiting<transfer_done>() == 10);
         REQUIRE_FALSE(pair.probe.ask(pair.target, stop_io{}));
     };
-    round(); // what UCX and CAF make once in a process, they have made now
+    round(); // UCX and CAF make some resources at first use; now they exist
     const auto before = open_resources();
     round();
     CHECK(open_resources() == before);

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one block of type ids; append only, so that numbers never change.
+// The one block of type ids, local to a process. Declarations suffice: code that only names a message
+// needs no definition.
 #pragma once
 
-#include "messages/errors.hpp"
-#include "messages/local/local_messages.hpp"
-#include "messages/wire/protocol.hpp"
+#include "messages/interfaces.hpp"
 
 #include <caf/allowed_unsafe_message_type.hpp>
 #include <caf/type_id.hpp>
@@ -26,10 +25,6 @@ CAF_ADD_TYPE_ID(kvferry, (kvferry::kv_agent_result))
 CAF_ADD_TYPE_ID(kvferry, (kvferry::aux_agent_result))
 CAF_ADD_TYPE_ID(kvferry, (kvferry::cancel_session))
 CAF_ADD_TYPE_ID(kvferry, (kvferry::gone))
-CAF_ADD_TYPE_ID(kvferry, (kvferry::chunk_offer))
-CAF_ADD_TYPE_ID(kvferry, (kvferry::chunk_grant))
-CAF_ADD_TYPE_ID(kvferry, (kvferry::chunk_written))
-CAF_ADD_TYPE_ID(kvferry, (kvferry::chunk_done))
 
 // About rank infos.
 CAF_ADD_TYPE_ID(kvferry, (kvferry::info_frame))

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+// What the fabric is asked and what it tells: endpoints, frames, puts, regions.
+#pragma once
+
+#include "messages/local/copies.hpp"
+#include "messages/values/peer_view.hpp"
+#include "messages/values/rank_info.hpp"
+
+#include <caf/error.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace kvferry {
+
+/// `regions` are the peer's, with access keys, in its own order; empty when nothing is put there.
+struct open_endpoint {
+    incarnation peer;
+    byte_buffer fabric_address;
+    std::vector<memory_region> regions;
+    frame_sink_actor owner;
+};
+
+struct endpoint_opened {
+    endpoint_id endpoint;
+};
+
+/// Memory of the peer that this process has mapped: its puts into memory on a device here may be
+/// read from there instead of being sent. Let go of with the endpoint.
+struct peer_memory_mapped {
+    endpoint_id endpoint;
+    std::vector<mapped_region> regions;
+};
+
+/// Told once per endpoint, by an error on the way or after close_endpoint by force.
+struct endpoint_failed {
+    endpoint_id endpoint;
+    incarnation peer;
+    caf::error reason;
+};
+
+struct send_frame {
+    endpoint_id endpoint;
+    byte_buffer frame;
+};
+
+struct frame_arrived {
+    byte_buffer frame;
+};
+
+/// `job.target_pools` hold addresses of the peer; `region` picks the access key.
+struct start_put {
+    transfer_id id;
+    endpoint_id endpoint;
+    copy_job job;
+    completion_actor reply_to;
+    /// For puts out of memory on a device only.
+    device_events events = {};
+};
+
+struct close_endpoint {
+    endpoint_id endpoint;
+    /// Do not wait for the peer.
+    bool force = false;
+};
+
+struct register_region {
+    std::byte* base = nullptr;
+    std::uint64_t bytes = 0;
+    memory_kind kind = memory_kind::host_private;
+    /// For memory on a device: who copies into it, and the host memory from where. Without them
+    /// no put reaches that memory. Regions that share a device share its staging memory.
+    device_actor copier = {};
+    std::span<std::byte> staging = {};
+};
+
+struct region_registered {
+    region_id region;
+    /// Empty: puts cannot reach that memory, only other routes can.
+    byte_buffer access_key;
+};
+
+struct unregister_region {
+    region_id region;
+};
+
+struct describe_fabric {};
+
+struct fabric_description {
+    byte_buffer address;
+    /// "tcp, cma" or "loopback".
+    std::string transports;
+};
+
+/// `peer` is dead or has left: nothing of it that is still on its way is let in any more.
+struct drain_fabric {
+    incarnation peer;
+};
+
+} // namespace kvferry

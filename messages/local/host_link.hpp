@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+// Same-host connections: shared regions, their mappings, the end of a peer's process.
+#pragma once
+
+#include "messages/interfaces.hpp"
+#include "messages/values/peer_view.hpp"
+#include "messages/values/rank_info.hpp"
+
+#include <caf/error.hpp>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace kvferry {
+
+/// `memfd` stays the caller's; it must live as long as the host_link actor.
+struct share_region {
+    std::uint32_t region = 0;
+    int memfd = -1;
+    std::uint64_t bytes = 0;
+    /// Where it is mapped in this process: all that the loopback twin needs.
+    std::byte* base = nullptr;
+};
+
+/// The number under which the staging memory of a device is shared, beside those of the rank's
+/// regions.
+inline constexpr std::uint32_t staging_region(int ordinal) {
+    return 0xffff0000u + static_cast<std::uint32_t>(ordinal);
+}
+
+struct host_link_dial {
+    incarnation peer;
+    std::string name;
+    link_token token;
+    std::chrono::milliseconds deadline;
+    host_link_owner_actor owner;
+};
+
+struct host_link_expect {
+    incarnation peer;
+    std::chrono::milliseconds deadline;
+    host_link_owner_actor owner;
+};
+
+struct host_link_up {
+    incarnation peer;
+    std::vector<mapped_region> mapped;
+    bool process_watched = false;
+};
+
+struct host_link_down {
+    incarnation peer;
+    caf::error reason;
+};
+
+struct host_link_close {
+    incarnation peer;
+};
+
+struct process_gone {
+    incarnation peer;
+};
+
+} // namespace kvferry

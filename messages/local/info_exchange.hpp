@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0
+// Questions to rank-info servers and their answers, from this process or for another one.
+#pragma once
+
+#include "messages/interfaces.hpp"
+#include "messages/values/info_endpoint.hpp"
+#include "messages/values/rank_info.hpp"
+#include "messages/values/time.hpp"
+
+#include <caf/actor.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace kvferry {
+
+/// A codec frame from or for another process. The bytes travel, the message does not.
+struct info_frame {
+    byte_buffer bytes;
+};
+
+/// Ask the rank-info server at `endpoint` ("host:port") for all ranks of its instance.
+struct fetch_instance_info {
+    std::string endpoint;
+    std::chrono::milliseconds deadline;
+};
+
+/// Introduce `info` to its own instance's server at `endpoint`.
+struct register_with_instance {
+    std::string endpoint;
+    rank_info info;
+    std::chrono::milliseconds deadline;
+};
+
+/// Make a server reachable under `bind_address`; port 0 picks a free one.
+struct publish_info_server {
+    rank_info_server_actor server;
+    std::string bind_address = "127.0.0.1";
+    std::uint16_t port = 0;
+};
+
+struct info_server_published {
+    std::string endpoint;
+    /// Listens there; ends after the server has. Null in a loopback world.
+    caf::actor door;
+};
+
+/// A question and how long anybody wants its answer.
+struct call_info_server {
+    info_endpoint endpoint;
+    byte_buffer question;
+    time_point until;
+};
+
+} // namespace kvferry

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a peer_link is told, and what it tells of its peer.
+#pragma once
+
+#include "messages/interfaces.hpp"
+#include "messages/values/peer_view.hpp"
+#include "messages/wire/protocol.hpp"
+
+#include <caf/error.hpp>
+
+namespace kvferry {
+
+struct connect_peer {
+    rank_info peer;
+};
+
+struct peer_connected {
+    peer_link_actor link;
+};
+
+/// The link fills version, incarnations and sequence of the header.
+struct send_message {
+    wire_message message;
+};
+
+struct start_link {};
+
+/// Ends the link. A goodbye is proof to the peer that nothing of this rank moves any more: a rank
+/// that cannot vouch for that closes without one.
+struct close_link {
+    caf::error reason;
+    bool goodbye = true;
+};
+
+struct peer_ready {
+    peer_view_ptr peer;
+};
+
+struct peer_lost {
+    incarnation peer;
+    caf::error reason;
+};
+
+} // namespace kvferry

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a host hears of a session: pieces, the outcome, the release.
+#pragma once
+
+#include "messages/interfaces.hpp"
+#include "messages/values/aux_record.hpp"
+#include "messages/values/session_state.hpp"
+#include "messages/wire/header.hpp"
+
+#include <caf/error.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace kvferry {
+
+/// One piece. `index` counts send(slice) or receive(slice); for aux it is 0.
+struct piece_finished {
+    side role = side::context;
+    rid request;
+    kvferry::attempt attempt;
+    payload_kind kind = payload_kind::kv;
+    slice_index index;
+    caf::error error;
+};
+
+struct session_ready {
+    rid request;
+};
+
+/// What one peer contributed, as its results told.
+struct peer_summary {
+    rank_id rank;
+    std::uint64_t bytes = 0;
+    std::uint64_t fragments = 0;
+    std::string route;
+    /// Context side: from taking a request or a slice to its first byte (plan, check, hand-over),
+    /// without the time that messages were on their way between threads.
+    std::chrono::nanoseconds posting{0};
+    /// Generation side: pieces whose digest was compared (limits::digests).
+    std::uint32_t digests = 0;
+};
+
+struct session_finished {
+    side role = side::context;
+    rid request;
+    kvferry::attempt attempt;
+    session_state state = session_state::init;
+    caf::error error;
+    /// Filled on the generation side when aux was required.
+    aux_record aux;
+    std::vector<peer_summary> peers;
+};
+
+struct session_released {
+    side role = side::context;
+    rid request;
+    kvferry::attempt attempt;
+};
+
+} // namespace kvferry

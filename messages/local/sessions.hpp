@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+// The life of a session inside its rank: opened, bound, cancelled, ended, retired.
+#pragma once
+
+#include "messages/local/copies.hpp"
+#include "messages/values/peer_view.hpp"
+#include "messages/values/time.hpp"
+#include "messages/wire/protocol.hpp"
+
+#include <caf/error.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace kvferry {
+
+struct open_tx {
+    rid request;
+    aux_mode aux = aux_mode::none;
+    observer_actor observer;
+    /// To the first piece, and from there to the outcome.
+    std::chrono::milliseconds deadline;
+    std::chrono::milliseconds transfer_deadline = limits{}.transfer_deadline;
+};
+
+struct open_rx {
+    rid request;
+    aux_mode aux = aux_mode::none;
+    /// "host:port" of the context instance's rank-info server.
+    std::string context_endpoint;
+    /// Context DP rank that runs the request; none: all are asked, the first that answers is it.
+    std::optional<std::uint32_t> context_dp_rank = 0;
+    observer_actor observer;
+    /// To the first report, and from there to the outcome.
+    std::chrono::milliseconds deadline;
+    std::chrono::milliseconds transfer_deadline = limits{}.transfer_deadline;
+};
+
+struct tx_opened {
+    tx_session_actor session;
+};
+
+struct rx_opened {
+    rx_session_actor session;
+    kvferry::attempt attempt;
+};
+
+struct send_slice {
+    kv_slice slice;
+    device_events events = {};
+};
+
+struct send_aux {
+    aux_record record;
+};
+
+struct receive_slice {
+    kv_slice slice;
+};
+
+/// The first request_data of a receiver rank, with what is known of it.
+struct bind_receiver {
+    request_data request;
+    peer_view_ptr peer;
+};
+
+/// A receiver rank's cancel, with what is known of it.
+struct unbind_receiver {
+    cancel_session cancel;
+    peer_view_ptr peer;
+};
+
+/// One context rank that a receiver must hear from.
+struct writer_binding {
+    rank_id rank;
+    kvferry::incarnation incarnation;
+    /// In the KV cohort, in the aux cohort; at least one.
+    bool kv = false;
+    bool aux = false;
+    /// Every rank of the own instance that asks this writer.
+    std::vector<rank_id> receivers;
+    /// Its DP group.
+    std::uint32_t dp_rank = 0;
+    /// The name of its instance.
+    std::string instance = {};
+};
+
+/// `error` set: the cohorts could not be computed.
+struct bind_writers {
+    std::vector<writer_binding> writers;
+    caf::error error;
+};
+
+struct cancel_request {
+    caf::error reason;
+};
+
+struct deadline_tick {};
+
+/// The first piece goes or has come: the session's other clock runs.
+struct session_transferring {
+    rid request;
+    kvferry::attempt attempt;
+    /// On the generation side: the DP group that serves it.
+    std::uint32_t context_dp_rank = 0;
+};
+
+/// Ask the writers again for what they have not reported on.
+struct renew_requests {};
+
+/// The host has been told the outcome, and the peers all that it demands at once.
+struct session_ended {
+    rid request;
+    kvferry::attempt attempt;
+};
+
+/// Ended and released. `reason` says why it ended; empty after success.
+struct session_retired {
+    rid request;
+    kvferry::attempt attempt;
+    caf::error reason;
+};
+
+} // namespace kvferry
