@@ -114,6 +114,7 @@ CAF_ADD_TYPE_ID(kvferry, (kvferry::renew_requests))
 CAF_ADD_TYPE_ID(kvferry, (kvferry::session_ready))
 CAF_ADD_TYPE_ID(kvferry, (kvferry::session_ended))
 CAF_ADD_TYPE_ID(kvferry, (kvferry::peer_memory_mapped))
+CAF_ADD_TYPE_ID(kvferry, (kvferry::owner_ended))
 
 CAF_END_TYPE_ID_BLOCK(kvferry)
 
@@ -203,3 +204,4 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::session_transferring)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::renew_requests)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::session_ready)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::session_ended)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::owner_ended)

@@ -29,6 +29,11 @@ sender_state::sender_state(sender_actor::pointer self,
     self_->set_down_handler([this](const caf::down_msg& down) { on_down(down); });
 }
 
+sender_state::~sender_state() {
+    for (const auto& [id, session] : sessions_)
+        tell_from_outside(session.actor, owner_ended{});
+}
+
 sender_actor::behavior_type sender_state::make_behavior() {
     return {
         handle(this, &sender_state::on_open),         handle(this, &sender_state::on_request),

@@ -48,6 +48,7 @@ struct sender_state {
     static inline constexpr const char* name = "sender";
 
     sender_state(sender_actor::pointer self, std::shared_ptr<const sender_environment> environment);
+    ~sender_state();
 
     sender_actor::behavior_type make_behavior();
 

@@ -14,10 +14,7 @@
 namespace kvferry {
 
 tx_session_state::tx_session_state(tx_session_actor::pointer self, dependencies with)
-    : self_(self), with_(std::move(with)) {
-    self_->set_down_handler([this](const caf::down_msg& down) { on_owner_down(down); });
-    self_->monitor(with_.owner);
-}
+    : self_(self), with_(std::move(with)) {}
 
 tx_session_actor::behavior_type tx_session_state::make_behavior() {
     return {
@@ -32,6 +29,7 @@ tx_session_actor::behavior_type tx_session_state::make_behavior() {
         handle(this, &tx_session_state::on_gone),
         handle(this, &tx_session_state::on_host_cancel),
         handle(this, &tx_session_state::on_deadline),
+        handle(this, &tx_session_state::on_owner_ended),
         handle(this, &tx_session_state::on_status),
     };
 }
@@ -108,7 +106,7 @@ void tx_session_state::on_deadline(const deadline_tick&) {
 }
 
 /// Reports still reach the peers: links are called directly.
-void tx_session_state::on_owner_down(const caf::down_msg& down) {
+void tx_session_state::on_owner_ended(const owner_ended&) {
     orphaned_ = true;
     if (released_)
         self_->quit();
@@ -116,8 +114,7 @@ void tx_session_state::on_owner_down(const caf::down_msg& down) {
         finish(session_state::error,
                make_error(errc::handler_failed, "rid " + to_string(with_.request)
                                                     + ": the sender of "
-                                                    + describe(with_.environment->self) + " died ("
-                                                    + to_string(down.reason) + ")"));
+                                                    + describe(with_.environment->self) + " died"));
 }
 
 caf::result<session_status> tx_session_state::on_status(const query_status&) {

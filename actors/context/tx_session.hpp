@@ -82,7 +82,7 @@ private:
     void on_process_gone(const process_gone&);
     void on_host_cancel(const cancel_request&);
     void on_deadline(const deadline_tick&);
-    void on_owner_down(const caf::down_msg&);
+    void on_owner_ended(const owner_ended&);
     caf::result<session_status> on_status(const query_status&);
 
     void answer_late(const bind_receiver&);
