@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one block of type ids, local to a process. Declarations suffice: code that only names a message
-// needs no definition.
+// The one block of type ids, local to a process. Declarations suffice: code that only names a
+// message needs no definition.
 #pragma once
 
 #include "messages/interfaces.hpp"

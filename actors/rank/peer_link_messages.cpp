@@ -37,7 +37,9 @@ std::optional<wire_message> in_short(const aux_agent_result& x, const caf::error
 }
 
 template <class Message>
-    requires requires(Message x) { x.reason.text; }
+requires requires(Message x) {
+    x.reason.text;
+}
 std::optional<wire_message> in_short(Message x, const caf::error&) {
     x.reason.text.clear();
     return x;

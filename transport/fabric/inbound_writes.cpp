@@ -192,8 +192,8 @@ std::vector<granted_credit> inbound_writes::take_granted() {
     auto result = std::exchange(refused_asks_, {});
     for (auto& x : staging_.take_grants())
         if (const auto* put = find(x.put))
-            result.push_back({incarnation{x.put.first}, x.put.second, put->return_address,
-                              x.bytes, std::move(x.refused), x.by_reference});
+            result.push_back({incarnation{x.put.first}, x.put.second, put->return_address, x.bytes,
+                              std::move(x.refused), x.by_reference});
     return result;
 }
 

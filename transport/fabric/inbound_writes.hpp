@@ -53,8 +53,8 @@ struct granted_credit {
 
 class inbound_writes {
 public:
-    /// `puts_max`: puts remembered at a time of each writer with a link, and of all others together;
-    /// beyond that the oldest one of the same writer, or of those others, is forgotten.
+    /// `puts_max`: puts remembered at a time of each writer with a link, and of all others
+    /// together; beyond that the oldest one of the same writer, or of those others, is forgotten.
     explicit inbound_writes(std::size_t puts_max = 65536,
                             std::size_t chunk_bytes = limits{}.staging_piece_bytes_max)
         : staging_(chunk_bytes), puts_max_(puts_max) {}

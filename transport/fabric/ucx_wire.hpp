@@ -41,8 +41,8 @@ struct write_head {
     std::uint64_t address = 0;
 };
 
-/// Asks for written_head once `pieces` pieces of a put have been dealt with. Shows the key of one of
-/// its regions, because it may arrive first.
+/// Asks for written_head once `pieces` pieces of a put have been dealt with. Shows the key of one
+/// of its regions, because it may arrive first.
 struct write_end_head {
     std::uint64_t sender = 0;
     std::uint64_t put = 0;

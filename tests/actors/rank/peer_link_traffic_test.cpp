@@ -79,7 +79,8 @@ TEST_CASE("peer_link: a request longer than the peer accepts ends as if the peer
     CHECK(test.losses() == 0);
 }
 
-TEST_CASE("peer_link: a request longer than the peer accepts leaves no hole: the peer hears all others") {
+TEST_CASE(
+    "peer_link: a request longer than the peer accepts leaves no hole: the peer hears all others") {
     link_pair pair;
     auto large = request(1);
     large.target.groups = {{0, std::vector<std::int32_t>(1 << 20)}};

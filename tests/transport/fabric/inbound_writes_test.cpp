@@ -127,7 +127,8 @@ TEST_CASE("inbound_writes: puts that never end are forgotten, the oldest first")
     CHECK(x.writes.take_finished().size() == 1);
 }
 
-TEST_CASE("inbound_writes: no message of a stranger pushes out what a writer with a link has begun") {
+TEST_CASE(
+    "inbound_writes: no message of a stranger pushes out what a writer with a link has begun") {
     scene x{8};
     x.writes.joined(incarnation{1});
     x.place(1, 0, 8); // one of two pieces
@@ -148,8 +149,9 @@ TEST_CASE("inbound_writes: no message of a stranger pushes out what a writer wit
         CHECK_FALSE(put.refused);
 }
 
-TEST_CASE("inbound_writes: a writer with a link that begins too much pushes out its own oldest put, "
-          "and no other's") {
+TEST_CASE(
+    "inbound_writes: a writer with a link that begins too much pushes out its own oldest put, "
+    "and no other's") {
     scene x{3};
     for (std::uint64_t writer : {1, 2})
         x.writes.joined(incarnation{writer});
