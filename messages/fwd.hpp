@@ -85,7 +85,6 @@ struct session_ended;
 struct session_retired;
 struct session_transferring;
 struct renew_requests;
-struct owner_ended;
 struct query_status;
 struct list_sessions;
 struct session_list;

@@ -240,8 +240,6 @@ using tx_session_actor = completion_actor::extend_with<peer_watcher_actor>::exte
     caf::result<void>(cancel_request),
     // internal: The session's time is over.
     caf::result<void>(deadline_tick),
-    // Nobody hands messages on to this session any more.
-    caf::result<void>(owner_ended),
     // State, loans and what it waits for.
     caf::result<session_status>(query_status)>;
 
@@ -267,8 +265,6 @@ using rx_session_actor = peer_watcher_actor::extend<
     caf::result<void>(cancel_request),
     // internal: The session's time is over.
     caf::result<void>(deadline_tick),
-    // Nobody hands messages on to this session any more.
-    caf::result<void>(owner_ended),
     // State, loans and what it waits for.
     caf::result<session_status>(query_status)>;
 

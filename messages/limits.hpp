@@ -44,7 +44,7 @@ struct limits {
     std::size_t pending_per_link_max = 65536;
     /// request_data remembered for sessions that the host has not opened yet.
     std::size_t early_requests_max = 65536;
-    /// Pieces of puts that one endpoint has in flight at a time.
+    /// Puts that one endpoint has in flight at a time.
     std::size_t puts_in_flight_max = 256;
     /// Pairs of layouts whose templates a planner keeps.
     std::size_t plan_cache_entries_max = 256;

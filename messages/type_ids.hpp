@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one block of type ids, local to a process. Declarations suffice: code that only names a
-// message needs no definition.
+// The one block of type ids, local to a process. Declarations suffice: code that only names a message
+// needs no definition.
 #pragma once
 
 #include "messages/interfaces.hpp"
@@ -114,7 +114,6 @@ CAF_ADD_TYPE_ID(kvferry, (kvferry::renew_requests))
 CAF_ADD_TYPE_ID(kvferry, (kvferry::session_ready))
 CAF_ADD_TYPE_ID(kvferry, (kvferry::session_ended))
 CAF_ADD_TYPE_ID(kvferry, (kvferry::peer_memory_mapped))
-CAF_ADD_TYPE_ID(kvferry, (kvferry::owner_ended))
 
 CAF_END_TYPE_ID_BLOCK(kvferry)
 
@@ -204,4 +203,3 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::session_transferring)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::renew_requests)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::session_ready)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::session_ended)
-CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::owner_ended)

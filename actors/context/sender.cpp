@@ -29,11 +29,6 @@ sender_state::sender_state(sender_actor::pointer self,
     self_->set_down_handler([this](const caf::down_msg& down) { on_down(down); });
 }
 
-sender_state::~sender_state() {
-    for (const auto& [id, session] : sessions_)
-        tell_from_outside(session.actor, owner_ended{});
-}
-
 sender_actor::behavior_type sender_state::make_behavior() {
     return {
         handle(this, &sender_state::on_open),         handle(this, &sender_state::on_request),
@@ -264,6 +259,12 @@ void sender_state::on_retired(const session_retired& message) {
         tell(self_, session.mapped().actor,
              deadline_tick{}); // comes after all other messages: it may end
     }
+    if (message.undecided && !undecided_)
+        undecided_ =
+            make_error(errc::transfer_in_doubt,
+                       "rid " + to_string(message.request) + " on " + describe(environment_->self)
+                           + ": a copy into a peer's memory may still land until the process ends ("
+                           + text_of(message.undecided) + ")");
     session_deadlines_.erase(message.request);
     if (message.reason && ended_.size() < environment_->bounds.early_requests_max) {
         ended_[message.request] = {message.reason, std::move(asked)};
@@ -428,7 +429,7 @@ void sender_state::answer_gone(const peer_view_ptr& to, const message_header& of
 void sender_state::finish_if_empty() {
     if (!stopping_)
         return;
-    caf::error kept;
+    auto kept = planted(planted_bug::goodbye_in_doubt) ? caf::error{} : undecided_;
     for (const auto& [id, session] : sessions_) {
         if (!session.died)
             return;

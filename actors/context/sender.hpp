@@ -48,7 +48,6 @@ struct sender_state {
     static inline constexpr const char* name = "sender";
 
     sender_state(sender_actor::pointer self, std::shared_ptr<const sender_environment> environment);
-    ~sender_state();
 
     sender_actor::behavior_type make_behavior();
 
@@ -124,6 +123,9 @@ private:
     deadline_queue<rid> leases_;
     tick_timer timer_;
     caf::error stopping_;
+    /// The first copy into memory of a peer whose end nobody knows: until this process ends, the
+    /// rank cannot say that nothing of it moves any more.
+    caf::error undecided_;
     std::vector<caf::typed_response_promise<void>> stop_promises_;
 };
 

@@ -14,7 +14,10 @@
 namespace kvferry {
 
 tx_session_state::tx_session_state(tx_session_actor::pointer self, dependencies with)
-    : self_(self), with_(std::move(with)) {}
+    : self_(self), with_(std::move(with)) {
+    self_->set_down_handler([this](const caf::down_msg& down) { on_owner_down(down); });
+    self_->monitor(with_.owner);
+}
 
 tx_session_actor::behavior_type tx_session_state::make_behavior() {
     return {
@@ -29,7 +32,6 @@ tx_session_actor::behavior_type tx_session_state::make_behavior() {
         handle(this, &tx_session_state::on_gone),
         handle(this, &tx_session_state::on_host_cancel),
         handle(this, &tx_session_state::on_deadline),
-        handle(this, &tx_session_state::on_owner_ended),
         handle(this, &tx_session_state::on_status),
     };
 }
@@ -106,7 +108,7 @@ void tx_session_state::on_deadline(const deadline_tick&) {
 }
 
 /// Reports still reach the peers: links are called directly.
-void tx_session_state::on_owner_ended(const owner_ended&) {
+void tx_session_state::on_owner_down(const caf::down_msg& down) {
     orphaned_ = true;
     if (released_)
         self_->quit();
@@ -114,7 +116,8 @@ void tx_session_state::on_owner_ended(const owner_ended&) {
         finish(session_state::error,
                make_error(errc::handler_failed, "rid " + to_string(with_.request)
                                                     + ": the sender of "
-                                                    + describe(with_.environment->self) + " died"));
+                                                    + describe(with_.environment->self) + " died ("
+                                                    + to_string(down.reason) + ")"));
 }
 
 caf::result<session_status> tx_session_state::on_status(const query_status&) {
@@ -243,7 +246,7 @@ void tx_session_state::release_if_quiet() {
     if (!finished_ || reading || std::exchange(released_, true))
         return;
     tell(self_, with_.observer, session_released{side::context, with_.request, {}});
-    tell(self_, with_.owner, session_retired{with_.request, {}, error_});
+    tell(self_, with_.owner, session_retired{with_.request, {}, error_, undecided_});
     with_.observer = observer_actor{}; // the observer may hold this session
     if (orphaned_)
         self_->quit();

@@ -82,7 +82,7 @@ private:
     void on_process_gone(const process_gone&);
     void on_host_cancel(const cancel_request&);
     void on_deadline(const deadline_tick&);
-    void on_owner_ended(const owner_ended&);
+    void on_owner_down(const caf::down_msg&);
     caf::result<session_status> on_status(const query_status&);
 
     void answer_late(const bind_receiver&);
@@ -116,6 +116,8 @@ private:
     dependencies with_;
     session_state state_ = session_state::init;
     caf::error error_;
+    /// A copy into mapped memory of a peer that is in doubt, and why.
+    caf::error undecided_;
     bool finished_ = false;
     bool released_ = false;
     /// Its sender died: messages are not routed here any more, and no actor waits for its

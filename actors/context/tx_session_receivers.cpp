@@ -248,6 +248,9 @@ void tx_session_state::on_done(const transfer_done& message) {
     auto& to = found->second;
     to.summary.posting += message.posting;
     auto flying = to.in_flight.extract(message.id).mapped();
+    if (message.result == agent_result::in_doubt && flying.copier)
+        undecided_ =
+            message.error ? message.error : make_error(errc::transfer_in_doubt, "no reason given");
     if (message.result == agent_result::success)
         piece_served(to, flying.piece, *flying.plan);
     else

@@ -24,11 +24,6 @@ receiver_state::receiver_state(receiver_actor::pointer self, dependencies with)
     self_->set_down_handler([this](const caf::down_msg& down) { on_down(down); });
 }
 
-receiver_state::~receiver_state() {
-    for (const auto& [id, session] : sessions_)
-        tell_from_outside(session.actor, owner_ended{});
-}
-
 receiver_actor::behavior_type receiver_state::make_behavior() {
     return {
         handle(this, &receiver_state::on_peer_ready),

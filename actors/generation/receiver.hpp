@@ -48,7 +48,6 @@ struct receiver_state {
     };
 
     receiver_state(receiver_actor::pointer self, dependencies);
-    ~receiver_state();
 
     receiver_actor::behavior_type make_behavior();
 

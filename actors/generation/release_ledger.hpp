@@ -2,7 +2,7 @@
 // Which writers may still touch a session's pages: evidence in, proof out. A pure value.
 //
 // A timeout, a cancel and a lost link are outcomes, never evidence, so they do not occur here.
-// transport/MEASURED.md has the measurements of which event proves what.
+// transport/README.md has the measurements of which event proves what.
 #pragma once
 
 #include "messages/trace/planted_bug.hpp"

@@ -30,7 +30,10 @@ bool is_about_the_request(errc code) {
 } // namespace
 
 rx_session_state::rx_session_state(rx_session_actor::pointer self, dependencies with)
-    : self_(self), with_(std::move(with)) {}
+    : self_(self), with_(std::move(with)) {
+    self_->set_down_handler([this](const caf::down_msg& down) { on_owner_down(down); });
+    self_->monitor(with_.owner);
+}
 
 rx_session_actor::behavior_type rx_session_state::make_behavior() {
     return {
@@ -47,7 +50,6 @@ rx_session_actor::behavior_type rx_session_state::make_behavior() {
         handle(this, &rx_session_state::on_renew),
         handle(this, &rx_session_state::on_host_cancel),
         handle(this, &rx_session_state::on_deadline),
-        handle(this, &rx_session_state::on_owner_ended),
         handle(this, &rx_session_state::on_status),
     };
 }
@@ -96,10 +98,11 @@ void rx_session_state::on_deadline(const deadline_tick&) {
 }
 
 /// Without the receiver no report and no proof arrives here any more: exposed pages stay on loan.
-void rx_session_state::on_owner_ended(const owner_ended&) {
+void rx_session_state::on_owner_down(const caf::down_msg& down) {
     finish(session_state::error,
            make_error(errc::handler_failed, "rid " + to_string(with_.request) + ": the receiver of "
-                                                + describe(with_.self) + " died"));
+                                                + describe(with_.self) + " died ("
+                                                + to_string(down.reason) + ")"));
 }
 
 caf::result<session_status> rx_session_state::on_status(const query_status&) {

@@ -11,7 +11,8 @@ namespace kvferry {
 
 rank_info_server_state::rank_info_server_state(ticking_rank_info_server::pointer self,
                                                dependencies with)
-    : self_(self), with_(std::move(with)), roster_(with_.instance, with_.world_size) {}
+    : self_(self), with_(std::move(with)),
+      roster_(with_.instance, with_.world_size, 2 * with_.bounds.registration_period) {}
 
 ticking_rank_info_server::behavior_type rank_info_server_state::make_behavior() {
     using state = rank_info_server_state;
@@ -77,7 +78,7 @@ void rank_info_server_state::on_deadline(const deadline_tick&) {
 }
 
 caf::error rank_info_server_state::enter(const register_rank_info& message) {
-    if (auto error = roster_.enter(message.info))
+    if (auto error = roster_.enter(message.info, self_->clock().now()))
         return error;
     if (roster_.complete())
         for (auto& [id, waiting] : std::exchange(waiting_, {})) {

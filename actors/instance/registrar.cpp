@@ -43,9 +43,12 @@ void registrar_state::registered() {
 }
 
 void registrar_state::failed(const caf::error& reason) {
-    if (code_of(reason) == errc::stale_incarnation) { // another process has taken this place
-        logger().error("{}: {}", describe(with_.self), describe(reason));
-        self_->quit();
+    if (code_of(reason) == errc::stale_incarnation) {
+        // Another process has taken this place, or the last words of a dead one came late. Only
+        // who goes on introducing itself can show that it lives.
+        if (!std::exchange(failing_, true))
+            logger().error("{}: {}", describe(with_.self), describe(reason));
+        again_at(self_->clock().now() + with_.bounds.registration_period);
         return;
     }
     if (!std::exchange(failing_, true))

@@ -327,12 +327,7 @@ void peer_link_state::give_up(const caf::error& reason) {
     }
     refused last;
     last.reason = to_wire(reason);
-    wire_message told = last;
-    if (try_send(told)) {
-        last.reason.text.clear();
-        told = last;
-        (void)try_send(told); // whoever takes not even this is told by the closing endpoint
-    }
+    send_now(std::move(last));
     lose(reason, closing::after_last_frame);
 }
 

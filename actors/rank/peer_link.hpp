@@ -106,7 +106,6 @@ private:
     void become_ready();
     void stamp(message_header&);
     std::uint64_t frame_bytes_max() const;
-    caf::error try_send(wire_message&);
     void send_now(wire_message);
     void refuse_locally(const wire_message&, const caf::error&);
     /// after_last_frame: a refusal or a goodbye still goes out.

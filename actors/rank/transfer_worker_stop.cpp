@@ -35,9 +35,11 @@ caf::result<worker_stopped> transfer_worker_state::on_stop(const stop_worker& me
 
 void transfer_worker_state::sessions_ended(const caf::error& kept) {
     if (kept && !planted(planted_bug::stop_vouches_for_the_dead))
-        kept_.push_back(code_of(kept) == errc::handler_failed ? text_of(kept)
-                        : lost_                               ? text_of(lost_)
-                                                              : to_string(kept));
+        kept_.push_back(code_of(kept) == errc::handler_failed
+                                || code_of(kept) == errc::transfer_in_doubt
+                            ? text_of(kept)
+                        : lost_ ? text_of(lost_)
+                                : to_string(kept));
     if (--tables_stopping_ > 0 || !stop_.pending())
         return;
     if (kept_.empty())
@@ -87,7 +89,10 @@ void transfer_worker_state::link_ended(caf::actor_id id, const caf::error& why) 
     auto link = running_links_.extract(id);
     if (!link)
         return;
-    std::erase_if(links_, [&](const auto& entry) { return entry.second == link.mapped().actor; });
+    // A link that is not listed any more has told its loss, and another one may have taken its
+    // place.
+    const auto current =
+        std::erase_if(links_, [&](const auto& x) { return x.second == link.mapped().actor; }) != 0;
     if (why) { // it died: tell what it would have told, free what it held
         count_death(counters_);
         const auto peer = link.mapped().peer;
@@ -95,7 +100,8 @@ void transfer_worker_state::link_ended(caf::actor_id id, const caf::error& why) 
             peer, make_error(errc::handler_failed, "the link to incarnation " + to_string(peer)
                                                        + " died (" + to_string(why) + ")")};
         logger().error("{}: {}", describe(info_), describe(announcement.reason));
-        if (!planted(planted_bug::link_death_not_told)) {
+        if ((current || planted(planted_bug::former_link_speaks))
+            && !planted(planted_bug::link_death_not_told)) {
             tell(self_, sender_, announcement);
             tell(self_, receiver_, announcement);
         }

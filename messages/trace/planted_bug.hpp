@@ -58,6 +58,9 @@ enum class planted_bug : std::uint8_t {
     link_death_not_told,
     stop_vouches_for_the_dead,
     registered_once,
+    last_words_count,
+    former_link_speaks,
+    goodbye_in_doubt,
 };
 
 #ifdef KVFERRY_PLANTED_BUGS

@@ -402,6 +402,43 @@ std::vector<named_scenario> make_all() {
         in_pieces(x);
         dies(in, "peer_link", context_0);
     });
+    add("rank-elsewhere-dies", "one of two writers is on another machine, and dies",
+        [](auto& in, auto& x) {
+            instances(in, {2, 1}, {1, 1});
+            in.elsewhere = {{side::context, 1}};
+            go_direct(in);
+            in_pieces(x);
+            fault(in, crash, {side::context, 1}, 2300);
+        });
+    add("connection-breaks-while-waiting", "between two healthy ranks, before the first piece",
+        [](auto& in, auto& x) {
+            x.context_opens = microseconds{9000};
+            x.may_fail = true;
+            fault(in, reset, context_0, 4000);
+        });
+    add("link-falls-silent", "bytes are lost, both ends give up by themselves, then it heals",
+        [](auto& in, auto& x) {
+            go_direct(in);
+            in_pieces(x);
+            fault(in, silence, context_0, 2300, 30'000);
+        });
+    add("request-too-long", "no message can hold it; the next one, on the same link, is served",
+        [](auto& in, auto& x) {
+            x.too_long = true;
+            x.context_absent = true;
+            auto good = x;
+            good.too_long = good.context_absent = false;
+            good.request = 2;
+            good.content += 1;
+            good.context_opens = good.generation_opens = microseconds{4000};
+            in.requests.push_back(std::move(good));
+        });
+    add("copies-in-doubt", "the writer does not know what its launches do, and stops",
+        [](auto& in, auto& x) {
+            go_mapped_slowly(in);
+            x.may_fail = true;
+            fault(in, undecided, context_0, 0);
+        });
     add("old-frames", "old frames arrive again and again", [](auto& in, auto& x) {
         in_pieces(x);
         for (int at = 1600; at < 5000; at += 100)

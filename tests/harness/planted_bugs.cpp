@@ -94,6 +94,12 @@ const std::vector<bug_description>& planted_bugs() {
          "a rank whose sender died says goodbye as if nothing moved any more"},
         {"registered-once", registered_once, "H35",
          "a rank does not introduce itself to a rank-info server that was started anew"},
+        {"last-words-count", last_words_count, "H35",
+         "the late registration of a dead rank takes the place of its successor for ever"},
+        {"former-link-speaks", former_link_speaks, "H35",
+         "the death of a former link is told as the loss of the one that took its place"},
+        {"goodbye-in-doubt", goodbye_in_doubt, "I2",
+         "a rank says goodbye while copies of it may still land"},
     };
     return all;
 }

@@ -16,6 +16,9 @@ constexpr microseconds ranks_open_within{200};
 /// Until then faults wait for the event that must come first.
 constexpr microseconds armed_within{12'000};
 
+/// Too little for a request that is too long.
+constexpr std::size_t message_bytes_max = 32 << 10;
+
 /// An actor that asks one question and ends with the answer.
 struct asker_state {
     static inline constexpr const char* name = "asker";
@@ -87,6 +90,9 @@ limits simulation::bounds() const {
         std::chrono::duration_cast<milliseconds>(plan_.early_request_lease);
     result.copy_piece_bytes_max = 64;
     result.inline_copy_bytes_max = plan_.inline_copies ? result.inline_copy_bytes_max : 0;
+    if (std::any_of(plan_.requests.begin(), plan_.requests.end(),
+                    [](const planned_request& x) { return x.too_long; }))
+        result.message_bytes_max = message_bytes_max;
     result.sessions_max = plan_.sessions_max;
     result.early_requests_max = plan_.early_requests_max;
     return result;
@@ -259,11 +265,15 @@ void simulation::begin_fault(const planned_fault& fault) {
             network_.cut(who->incarnation, other->incarnation);
         break;
     case fault_kind::reset:
-        if (between()) {
-            broken_.insert({who->incarnation, other->incarnation});
-            broken_.insert({other->incarnation, who->incarnation});
+        if (between())
             network_.reset(who->incarnation, other->incarnation);
-        }
+        return;
+    case fault_kind::silence:
+        if (between())
+            network_.silence(who->incarnation, other->incarnation);
+        break;
+    case fault_kind::undecided:
+        who->doubt_copies();
         return;
     case fault_kind::replay:
         replay_frame();
@@ -285,7 +295,7 @@ void simulation::end_fault(const planned_fault& fault) {
         who->freeze(false);
     else if (fault.what == fault_kind::slow)
         who->slow(false);
-    else if (fault.what == fault_kind::cut && other)
+    else if ((fault.what == fault_kind::cut || fault.what == fault_kind::silence) && other)
         network_.heal(who->incarnation, other->incarnation);
 }
 
@@ -297,7 +307,10 @@ void simulation::end_actor(sim_process& who, std::string_view actor) {
     reach("death of a " + std::string{actor});
     who.deaths.emplace_back(actor, schedule_.now());
     who.dead_actors.insert(dying);
-    who.failed = who.failed || actor == "sender" || actor == "receiver";
+    if (actor == "sender" || actor == "receiver") {
+        who.failed = true;
+        who.failed_before_published = who.failed_before_published || !who.published;
+    }
     for (auto& session : sessions_)
         if (session.process == &who && session.actor() == dying) {
             session.died = true;
@@ -359,11 +372,8 @@ verdict simulation::run() {
     healing_ = true;
     schedule_.log("heals");
     network_.calm();
-    for (auto [a, b] : network_.lossy()) { // a real connection would break after a loss
-        broken_.insert({a, b});
-        broken_.insert({b, a});
+    for (auto [a, b] : network_.lossy()) // a real connection would break after a loss
         network_.reset(a, b);
-    }
     run_for(longest * 3 + microseconds{100'000}, [this] { return all_ended(); });
     check_ended();
     run_for(microseconds{100'000}, [this] { return all_released(); });
@@ -381,6 +391,8 @@ verdict simulation::run() {
     check_recovery();
     check_statistics();
     stop_all();
+    for (const auto& process : processes_)
+        process->let_undecided_land();
     check_memory();
     if (verdict_.what != failure::none)
         schedule_.end_recording(); // what the reset does to actors is not part of the run

@@ -68,11 +68,13 @@ private:
     bool all_ended() const;
     bool all_released() const;
     bool may_stay_lent(const sim_session&) const;
+    bool cannot_report(const sim_session& reader, const sim_process& writer) const;
+    bool proven_gone(const sim_session& reader, const sim_process& writer) const;
+    bool waits_for_a_fence(const sim_session& reader, const sim_process& writer) const;
     bool has_lent(const sim_process&) const;
     void check_ended();
     void check_released();
     void check_told();
-    bool had_served(const sim_process& writer, const sim_session& reader) const;
     bool another_attempt_was_meant(const sim_session& reader, const sim_session& writer) const;
     void check_deaths_noticed();
     void check_actor_deaths_told();
@@ -82,6 +84,7 @@ private:
     void check_recovery();
     bool probe_succeeds(planned_request&);
     void check_statistics();
+    std::string wrong_statistics();
     void stop_all();
     void check_memory();
 
@@ -97,8 +100,6 @@ private:
     std::list<sim_session> sessions_;
     /// Their sessions point to them.
     std::list<planned_request> probes_;
-    /// Pairs of processes whose connection broke.
-    std::set<std::pair<incarnation, incarnation>> broken_;
     std::uint64_t last_process_ = 0;
     /// Actions that wait for an event to happen first.
     std::multimap<since, std::pair<microseconds, std::function<void()>>> armed_;

@@ -9,6 +9,8 @@ namespace kvferry::harness {
 
 namespace {
 
+constexpr place generation_0{side::generation, 0};
+
 /// From the first bytes that are sent to the last confirmation.
 microseconds while_bytes_move(random_source& random) {
     return random.between(microseconds{0}, microseconds{2500});
@@ -37,7 +39,10 @@ void fault(random_source& random, scenario& in, fault_kind what, place who,
         {what, who, {side::generation, 0}, while_bytes_move(random), lasts, since::first_write});
 }
 
+/// The kernel proves the death; what the dead writer had sent may be read after that.
 void writer_dies(random_source& random, scenario& in) {
+    in.same_host = true;
+    in.network.late_last_words = random.percent(60);
     slow_puts(random, in);
     fault(random, in, fault_kind::crash, {side::context, context_rank(random, in)});
 }
@@ -252,6 +257,101 @@ void link_dies(random_source& random, scenario& in) {
                                  while_bytes_move(random)));
 }
 
+/// Before the first piece: nothing has moved, and nothing is lost but the request.
+void connection_breaks_while_waiting(random_source& random, scenario& in) {
+    auto& wanted = in.requests.back();
+    wanted.may_fail = true;
+    wanted.context_opens =
+        wanted.generation_opens + random.between(microseconds{5000}, microseconds{15'000});
+    in.faults.push_back({fault_kind::reset,
+                         {side::context, context_rank(random, in)},
+                         generation_0,
+                         random.between(microseconds{0}, microseconds{6000}),
+                         microseconds{0},
+                         since::first_request});
+}
+
+/// Each end gives the connection up by itself, or only one of them does before it heals.
+void link_falls_silent(random_source& random, scenario& in) {
+    auto& wanted = slow_puts(random, in);
+    wanted.may_fail = true;
+    if (random.percent(50))
+        wanted.context_opens += random.between(microseconds{0}, microseconds{8000});
+    in.faults.push_back({fault_kind::silence,
+                         {side::context, context_rank(random, in)},
+                         generation_0,
+                         while_bytes_move(random),
+                         random.between(microseconds{2000}, microseconds{60'000}),
+                         random.percent(50) ? since::first_write : since::first_request});
+}
+
+/// A request that no message can hold, and a good one behind it on the same link.
+void request_too_long(random_source& random, scenario& in) {
+    auto good = in.requests.back();
+    in.requests.back().too_long = true;
+    in.requests.back().context_absent = random.percent(70);
+    good.request = 2;
+    good.content += 1;
+    good.generation_opens += random.between(microseconds{0}, microseconds{3000});
+    good.context_opens += random.between(microseconds{0}, microseconds{3000});
+    in.requests.push_back(good);
+}
+
+/// The launches of a lost device: nobody knows whether they land while the process lives.
+void copies_in_doubt(random_source& random, scenario& in) {
+    in.same_host = true;
+    in.inline_copies = false;
+    in.requests.back().may_fail = true;
+    in.faults.push_back({fault_kind::undecided,
+                         {side::context, context_rank(random, in)},
+                         {},
+                         random.between(microseconds{0}, microseconds{200}),
+                         microseconds{0},
+                         since::first_frame});
+}
+
+/// A rank dies right after it has introduced itself; its successor's introduction overtakes it.
+void last_words_come_late(random_source& random, scenario& in) {
+    in.context = {2, 1};
+    in.network.latency_max = microseconds{2000};
+    auto& wanted = in.requests.back();
+    wanted.context_group.reset();
+    wanted.may_fail = true;
+    wanted.context_opens += microseconds{4000};
+    wanted.generation_opens += microseconds{4000};
+    const auto introduced = random.percent(50) ? microseconds{400} : microseconds{2200};
+    in.faults.push_back({fault_kind::restart_one,
+                         {side::context, 1},
+                         {},
+                         introduced + random.between(microseconds{0}, microseconds{300}),
+                         microseconds{1}});
+}
+
+/// The link of a broken connection lives on, because it watches the peer's process; it dies when
+/// another one has taken its place.
+void former_link_dies(random_source& random, scenario& in) {
+    in.context = in.generation = {1, 1};
+    in.same_host = true;
+    auto& wanted = in.requests.back();
+    wanted.context_group.reset();
+    wanted.may_fail = true;
+    auto again = wanted;
+    again.request = 2;
+    again.content += 1;
+    again.context_opens += microseconds{6000};
+    again.generation_opens += microseconds{6000};
+    in.faults.push_back({fault_kind::reset,
+                         {side::context, 0},
+                         generation_0,
+                         random.between(microseconds{0}, microseconds{2000}),
+                         microseconds{0},
+                         since::first_request});
+    in.faults.push_back(death_of("peer_link", generation_0,
+                                 random.between(microseconds{8000}, microseconds{11'000}),
+                                 since::first_request));
+    in.requests.push_back(again);
+}
+
 void aux_is_refused(random_source&, scenario& in) {
     auto& wanted = in.requests.back();
     wanted.aux = aux_mode::required;
@@ -292,7 +392,15 @@ void set_trap(random_source& random, scenario& in) {
                                table_dies,
                                link_dies,
                                one_rank_restarts,
-                               instance_restarts};
+                               instance_restarts,
+                               connection_breaks_while_waiting,
+                               link_falls_silent,
+                               link_falls_silent,
+                               request_too_long,
+                               copies_in_doubt,
+                               last_words_come_late,
+                               last_words_come_late,
+                               former_link_dies};
     in.unkind_for = microseconds{15'000};
     const auto which = random.below(traps.size());
     in.name += " (trap " + std::to_string(which) + ")";

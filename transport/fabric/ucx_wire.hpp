@@ -3,8 +3,6 @@
 // order: both sides of a link run on the same kind of machine.
 #pragma once
 
-#include <algorithm>
-#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -12,7 +10,7 @@ namespace kvferry {
 
 /// Numbers of the active messages.
 enum ucx_message : unsigned {
-    /// No head, a frame of the codec.
+    /// frame_head, a frame of the codec.
     ucx_frame = 0,
     /// write_head, the bytes.
     ucx_write = 1,
@@ -30,6 +28,12 @@ enum ucx_message : unsigned {
 
 inline constexpr unsigned ucx_message_count = 7;
 
+/// Frames of one stream are delivered in the order of their sequence numbers, which start at 0.
+struct frame_head {
+    std::uint64_t stream = 0;
+    std::uint64_t sequence = 0;
+};
+
 /// A piece of a put, for a target that copies it into place itself.
 struct write_head {
     /// Incarnation of the writer.
@@ -41,14 +45,11 @@ struct write_head {
     std::uint64_t address = 0;
 };
 
-/// Asks for written_head once `pieces` pieces of a put have been dealt with. Shows the key of one
-/// of its regions, because it may arrive first.
+/// Asks for written_head once `pieces` pieces of a put have been dealt with.
 struct write_end_head {
     std::uint64_t sender = 0;
     std::uint64_t put = 0;
     std::uint64_t pieces = 0;
-    std::uint64_t region = 0;
-    std::uint64_t secret = 0;
 };
 
 /// How a put has ended at its target.
@@ -118,11 +119,6 @@ struct access_key_head {
     /// Writes that do not carry it are refused.
     std::uint64_t secret = 0;
 };
-
-/// Room for any head.
-inline constexpr std::size_t head_bytes_max =
-    std::max({sizeof(write_head), sizeof(write_end_head), sizeof(written_head),
-              sizeof(credit_ask_head), sizeof(credit_head), sizeof(refer_head)});
 
 inline constexpr std::string_view ucx_address_label = "ucx address";
 inline constexpr std::string_view ucx_key_label = "ucx access key";

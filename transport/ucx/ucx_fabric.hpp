@@ -21,8 +21,7 @@ enum class put_method : std::uint8_t {
     /// death of either side costs the other nothing.
     messages,
     /// By RMA always. Where there is no RMA hardware UCX emulates it: no key is checked, and a
-    /// writer that dies in the middle may take its target along (measured: transport/MEASURED.md).
-    /// For tests.
+    /// writer that dies in the middle may take its target along (measured: README.md). For tests.
     rma,
 };
 

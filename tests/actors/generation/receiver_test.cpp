@@ -7,7 +7,6 @@
 #include "tests/support/contains.hpp"
 #include "tests/support/planner_ranks.hpp"
 #include "tests/support/recording_stub.hpp"
-#include "tests/support/references.hpp"
 
 #include <algorithm>
 #include <map>
@@ -515,44 +514,4 @@ TEST_CASE("receiver: a session that died before it knew its writers had lent not
     CHECK(list.value().sessions.empty());
     test.vs.advance(60s); // its deadline, and the retry of its endpoint
     CHECK(test.outcomes().size() == 2);
-}
-
-TEST_CASE("receiver: of a session that has ended nothing stays in memory, however it ended") {
-    fixture test;
-    test.come_up(100);
-    test.come_up(101);
-    auto opened = test.vs.ask_and_run<rx_opened>(
-        test.receiver, fixture::question(7, context, test.observer.handle()));
-    REQUIRE(opened.ok());
-    const watched_actor session{opened.value().session};
-    SUBCASE("with success") {
-        test.vs.tell_and_run(opened.value().session, receive_slice{{{0, 4}, 4, {{0, {1}}}, true}});
-        test.report(opened.value(), 100);
-        test.report(opened.value(), 101);
-    }
-    SUBCASE("cancelled before anything was lent") {
-        test.vs.tell_and_run(opened.value().session, cancel_request{});
-    }
-    SUBCASE("with its actor") {
-        test.die(opened.value());
-        for (std::uint64_t writer :
-             {100, 101}) // what it knew of them is lost: only their end is proof
-            test.vs.tell_and_run(test.receiver, process_gone{{writer}});
-    }
-    REQUIRE(test.outcomes().size() == 1);
-    REQUIRE(test.releases() == 1);
-    opened = {};
-    test.vs.run();
-    CHECK(session.references() == 0);
-}
-
-TEST_CASE("receiver: its sessions end with it") {
-    fixture test;
-    test.open(7);
-    test.open(8);
-    caf::anon_send_exit(test.receiver, caf::exit_reason::unknown);
-    test.vs.run();
-    REQUIRE(test.outcomes().size() == 2);
-    for (const auto& outcome : test.outcomes())
-        CHECK(contains(describe(outcome.error), "the receiver of gen/0 died"));
 }

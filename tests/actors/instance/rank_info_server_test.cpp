@@ -172,6 +172,35 @@ TEST_CASE_FIXTURE(
     }
 }
 
+TEST_CASE_FIXTURE(fixture, "rank_info_server: the last words of a dead rank, heard after its "
+                           "successor's first, take the place for two periods at most (H35)") {
+    CHECK(enter(0).ok());
+    auto restarted = sample_rank("context", 1, 2);
+    restarted.incarnation = {5555};
+    CHECK(enter(restarted).ok());
+    CHECK(enter(1).ok()); // the dead one
+    CHECK(enter(restarted).code() == errc::stale_incarnation);
+    vs.advance(bounds.registration_period);
+    CHECK(enter(restarted).code() == errc::stale_incarnation);
+    vs.advance(bounds.registration_period);
+    CHECK(enter(restarted).ok());
+    CHECK(ask().value().ranks[1] == restarted);
+    CHECK(enter(1).code() == errc::stale_incarnation);
+}
+
+TEST_CASE_FIXTURE(fixture, "rank_info_server: a rank that speaks keeps its place against those it "
+                           "has replaced") {
+    CHECK(enter(0).ok());
+    CHECK(enter(1).ok());
+    auto restarted = sample_rank("context", 1, 2);
+    restarted.incarnation = {5555};
+    for (int period = 0; period < 10; ++period) {
+        CHECK(enter(restarted).ok());
+        CHECK(enter(1).code() == errc::stale_incarnation); // it lives, and was replaced
+        vs.advance(bounds.registration_period);
+    }
+}
+
 TEST_CASE_FIXTURE(fixture,
                   "rank_info_server: a rank that does not belong is refused with both values") {
     struct row {
