@@ -77,6 +77,15 @@ struct limits {
     std::chrono::milliseconds stop_deadline{10000};
     /// The loop keeps polling this long before it sleeps; 0 sleeps at once.
     std::chrono::microseconds loop_spin{0};
+    /// While somebody waits for a peer whose link is quiet, it is asked this often whether it hears.
+    std::chrono::milliseconds link_health_interval{1000};
+    /// A peer that has not answered such a question within this time counts as lost.
+    std::chrono::milliseconds link_patience{5000};
+    /// A quiet link that nobody waits for is asked this often.
+    std::chrono::milliseconds link_idle_interval{60000};
+    /// After a session has failed the next one asks again which ranks its instance has, unless that
+    /// is known since less than this.
+    std::chrono::milliseconds info_age_min{1000};
 
     // -- checks ----------------------------------------------------------------------------
     /// The rank asks its writers for a digest of every piece and compares it with what has arrived;

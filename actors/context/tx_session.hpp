@@ -47,6 +47,8 @@ private:
     struct receiver {
         request_data request;
         peer_view_ptr peer;
+        /// Held until the session ends: its link watches whether it is silent.
+        std::shared_ptr<const void> wait;
         std::map<transfer_id, flight> in_flight;
         /// Pieces handed to a route or reported as empty or failed, counted from 0.
         std::uint32_t dispatched = 0;

@@ -65,6 +65,7 @@ void tx_session_state::on_bind(const bind_receiver& message) {
     auto& to = receivers_[key];
     to.request = message.request;
     to.peer = message.peer;
+    to.wait = message.peer->awaited.lock();
     to.summary.rank = rank;
     if (auto problem = check_request(message)) {
         if (first) {

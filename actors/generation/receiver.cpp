@@ -77,7 +77,8 @@ caf::result<rx_opened> receiver_state::on_open(const open_rx& ask) {
 // -- who writes ---------------------------------------------------------------------------------
 
 void receiver_state::resolve(const std::string& endpoint) {
-    if (instances_.contains(endpoint) || !asked_.insert(endpoint).second)
+    if ((instances_.contains(endpoint) && !doubted_.contains(endpoint))
+        || !asked_.insert(endpoint).second)
         return;
     if (auto wait = waits_.find(endpoint);
         wait != waits_.end() && wait->second.until() > self_->clock().now()) {
@@ -111,6 +112,8 @@ void receiver_state::instance_arrived(const std::string& endpoint, std::vector<r
     std::sort(ranks.begin(), ranks.end(),
               [](const auto& a, const auto& b) { return a.rank < b.rank; });
     instances_[endpoint] = std::move(ranks);
+    learned_[endpoint] = self_->clock().now();
+    doubted_.erase(endpoint);
     parties_.clear();
     bind_all();
 }
@@ -118,6 +121,8 @@ void receiver_state::instance_arrived(const std::string& endpoint, std::vector<r
 void receiver_state::instance_failed(const std::string& endpoint, const caf::error& reason) {
     asked_.erase(endpoint);
     back_off_from(endpoint);
+    if (instances_.contains(endpoint)) // better than nothing, and asked for again after a failure
+        return bind_all();
     std::erase_if(unbound_, [&](attempt attempt) {
         const auto& opened = sessions_.at(attempt).opened;
         if (endpoint != with_.own_endpoint && endpoint != opened.context_endpoint)
@@ -127,13 +132,22 @@ void receiver_state::instance_failed(const std::string& endpoint, const caf::err
     });
 }
 
+/// A session with that instance has failed. Its ranks may be others by now, even if the ones known
+/// here still live: the next session asks.
+void receiver_state::doubt(const std::string& endpoint) {
+    if (instances_.contains(endpoint)
+        && self_->clock().now() - learned_[endpoint] >= with_.bounds.info_age_min)
+        doubted_.insert(endpoint);
+}
+
 /// Binds every session whose instance and own instance are known.
 void receiver_state::bind_all() {
     if (!instances_.contains(with_.own_endpoint))
         return;
     std::erase_if(unbound_, [this](attempt attempt) {
         auto& session = sessions_.at(attempt);
-        if (!instances_.contains(session.opened.context_endpoint))
+        const auto& endpoint = session.opened.context_endpoint;
+        if (!instances_.contains(endpoint) || asked_.contains(endpoint))
             return false;
         const auto& parties = parties_for(session.opened);
         if (!parties) {
@@ -235,8 +249,11 @@ void receiver_state::on_peer_lost(const peer_lost& message) {
     const auto never_up = known && !known.mapped().view;
     parties_.clear();
     for (const auto& endpoint : endpoints_of(message.peer)) {
-        if (!planted(planted_bug::info_cached_for_ever))
+        if (!planted(planted_bug::info_cached_for_ever)) {
             instances_.erase(endpoint);
+            learned_.erase(endpoint);
+            doubted_.erase(endpoint);
+        }
         if (never_up) // one that was up may be tried again at once
             back_off_from(endpoint);
     }
@@ -333,8 +350,13 @@ void receiver_state::on_transferring(const session_transferring& message) {
 }
 
 void receiver_state::on_ended(const session_ended& message) {
-    if (auto session = sessions_.find(message.attempt); session != sessions_.end())
-        session->second.ended = true;
+    auto session = sessions_.find(message.attempt);
+    if (session == sessions_.end())
+        return;
+    session->second.ended = true;
+    if (message.reason && code_of(message.reason) != errc::cancelled
+        && !planted(planted_bug::info_cached_for_ever))
+        doubt(session->second.opened.context_endpoint);
 }
 
 void receiver_state::on_retired(const session_retired& message) {

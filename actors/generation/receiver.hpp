@@ -106,6 +106,7 @@ private:
     std::vector<std::string> endpoints_of(incarnation) const;
     void instance_arrived(const std::string& endpoint, std::vector<rank_info> ranks);
     void instance_failed(const std::string& endpoint, const caf::error&);
+    void doubt(const std::string& endpoint);
     void bind_all();
     peer& meet(const rank_info&);
     void connect(const rank_info& peer);
@@ -125,6 +126,9 @@ private:
     std::vector<attempt> unbound_;
     /// All ranks of an instance, by its info endpoint; dropped when one of them is lost.
     std::map<std::string, std::vector<rank_info>> instances_;
+    /// Since when they are known, and which of them are asked for again by the next session.
+    std::map<std::string, time_point> learned_;
+    std::set<std::string> doubted_;
     /// Endpoints that have not answered yet, or that will be asked when their back-off is over.
     std::set<std::string> asked_;
     /// Back-off of endpoints that did not answer or whose ranks could not be linked to.

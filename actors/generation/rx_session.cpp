@@ -145,6 +145,7 @@ void rx_session_state::publish(writer& from) {
         if (from.reports.contains(index))
             continue;
         from.reports[index];
+        from.wait = from.peer->awaited.lock();
         if (from.binding.kv)
             release_.expose(from.binding.rank);
         tell(self_, from.peer->link, send_message{request_for(from, index)});
@@ -483,7 +484,7 @@ void rx_session_state::finish(session_state outcome, const caf::error& reason) {
             cancel(from, reason);
     }
     tell(self_, with_.observer, std::move(result));
-    tell(self_, with_.owner, session_ended{with_.request, with_.attempt});
+    tell(self_, with_.owner, session_ended{with_.request, with_.attempt, reason});
     release_if_quiet();
 }
 

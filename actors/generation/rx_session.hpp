@@ -58,6 +58,8 @@ private:
     struct writer {
         writer_binding binding;
         peer_view_ptr peer;
+        /// Held since it was asked: its link watches whether it is silent.
+        std::shared_ptr<const void> wait;
         /// Its reports, by receive slice; one entry for each slice that it was asked for.
         std::map<slice_index, piece_ledger> reports;
         bool aux_reported = false;

@@ -268,12 +268,39 @@ void peer_link_state::become_ready() {
     view->device_obstacles = device_obstacles_;
     view->process_watched = process_watched_;
     view->link = self_;
+    view->awaited = awaited_;
     peer_ready announcement{std::move(view)};
     tell(self_, with_.worker, announcement);
     tell(self_, with_.sender, announcement);
     tell(self_, with_.receiver, announcement);
+    pulse_.emplace(with_.bounds, self_->clock().now());
+    stir();
     for (auto& message : std::exchange(waiting_, {}))
         send_now(std::move(message));
+}
+
+/// Something was sent or heard: whoever waits for an answer now would not be told of a silent peer.
+void peer_link_state::stir() {
+    if (phase_ == phase::ready)
+        timer_.rearm(self_, pulse_->stirred(self_->clock().now()));
+}
+
+void peer_link_state::feel_pulse() {
+    const auto now = self_->clock().now();
+    timer_.fired(now);
+    const auto advice = pulse_->look(now, awaited_.use_count() > 1);
+    if (advice.now == link_pulse::step::lost && !planted(planted_bug::silence_ignored)) {
+        const auto silent = std::chrono::duration_cast<std::chrono::milliseconds>(
+            pulse_->silence(now));
+        give_up(make_error(errc::link_lost,
+                           who() + " has been silent for " + std::to_string(silent.count())
+                               + " ms and did not answer within link_patience = "
+                               + std::to_string(with_.bounds.link_patience.count()) + " ms"));
+        return;
+    }
+    if (advice.now == link_pulse::step::ask)
+        send_now(link_health{{}, ++health_questions_, false});
+    timer_.rearm(self_, advice.look_again);
 }
 
 void peer_link_state::on_deadline(const deadline_tick&) {
@@ -283,7 +310,9 @@ void peer_link_state::on_deadline(const deadline_tick&) {
         last_frame_sent();
         return;
     }
-    if (phase_ == phase::ready || phase_ == phase::lost)
+    if (phase_ == phase::ready)
+        return feel_pulse();
+    if (phase_ == phase::lost)
         return;
     const char* missing = !endpoint_            ? "the endpoint"
                           : !host_link_settled_ ? "the same-host link"
@@ -327,7 +356,12 @@ void peer_link_state::give_up(const caf::error& reason) {
     }
     refused last;
     last.reason = to_wire(reason);
-    send_now(std::move(last));
+    wire_message told = last;
+    if (try_send(told)) {
+        last.reason.text.clear();
+        told = last;
+        (void)try_send(told); // whoever takes not even this is told by the closing endpoint
+    }
     lose(reason, closing::after_last_frame);
 }
 

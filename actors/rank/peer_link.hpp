@@ -3,6 +3,8 @@
 // liveness. It ends once; a new link to the same peer is a new actor.
 #pragma once
 
+#include "actors/rank/link_pulse.hpp"
+#include "actors/shared/deadlines.hpp"
 #include "messages/limits.hpp"
 #include "messages/local/devices.hpp"
 #include "messages/local/fabric.hpp"
@@ -19,6 +21,7 @@
 
 #include <deque>
 #include <map>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -104,8 +107,11 @@ private:
     void refuse_introduction(const caf::error& problem);
     caf::error check_introduction() const;
     void become_ready();
+    void feel_pulse();
+    void stir();
     void stamp(message_header&);
     std::uint64_t frame_bytes_max() const;
+    caf::error try_send(wire_message&);
     void send_now(wire_message);
     void refuse_locally(const wire_message&, const caf::error&);
     /// after_last_frame: a refusal or a goodbye still goes out.
@@ -158,6 +164,11 @@ private:
     /// turn.
     std::optional<std::uint64_t> next_sequence_;
     std::map<std::uint64_t, wire_message> ahead_;
+    /// Since the link is ready. `awaited_` is held by those who wait for the peer, too.
+    std::optional<link_pulse> pulse_;
+    std::shared_ptr<const void> awaited_ = std::make_shared<char>();
+    tick_timer timer_;
+    std::uint64_t health_questions_ = 0;
 };
 
 } // namespace kvferry

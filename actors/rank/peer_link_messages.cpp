@@ -20,6 +20,29 @@ std::uint64_t next_message_number(incarnation self) {
     return self.value + count.fetch_add(1, std::memory_order_relaxed);
 }
 
+/// What ends the same thing in fewer words; none when nothing shorter does.
+template <class Message>
+std::optional<wire_message> in_short(Message, const caf::error&) {
+    return std::nullopt;
+}
+
+std::optional<wire_message> in_short(kv_agent_result x, const caf::error&) {
+    x.route.clear();
+    x.error.text.clear();
+    return x;
+}
+
+std::optional<wire_message> in_short(const aux_agent_result& x, const caf::error& reason) {
+    return aux_agent_result{x.header, agent_result::failed, {}, {code_of(reason), {}}};
+}
+
+template <class Message>
+    requires requires(Message x) { x.reason.text; }
+std::optional<wire_message> in_short(Message x, const caf::error&) {
+    x.reason.text.clear();
+    return x;
+}
+
 } // namespace
 
 // -- messages -----------------------------------------------------------------------------------
@@ -29,6 +52,7 @@ void peer_link_state::on_send(const send_message& message) {
         return; // its sessions were told
     if (phase_ == phase::ready) {
         send_now(message.message);
+        stir();
         return;
     }
     if (waiting_.size() < with_.bounds.pending_per_link_max)
@@ -45,7 +69,7 @@ void peer_link_state::stamp(message_header& header) {
     header.version = protocol_version;
     header.sender = with_.self.incarnation;
     header.receiver = with_.peer.incarnation;
-    header.sequence = sequence_++;
+    header.sequence = sequence_;
     header.trace = {header.attempt.value, next_message_number(with_.self.incarnation)};
 }
 
@@ -54,27 +78,38 @@ std::uint64_t peer_link_state::frame_bytes_max() const {
                                    with_.peer.accepts.message_bytes_max);
 }
 
+/// Why the peer does not take the message; none when it is on its way. Only then it has used up a
+/// number: a number that never comes would stop the peer for ever, because it hears in order.
+caf::error peer_link_state::try_send(wire_message& message) {
+    stamp(header_of(message));
+    auto frame = encode(message, frame_bytes_max());
+    if (!frame)
+        return add_context(frame.error(), who());
+    ++sequence_;
+    record_wire(self_, trace::instant::wire_sent, message);
+    tell(self_, with_.fabric, send_frame{*endpoint_, std::move(*frame)});
+    return {};
+}
+
 void peer_link_state::send_now(wire_message message) {
     if (phase_ == phase::lost)
         return;
-    stamp(header_of(message));
-    record_wire(self_, trace::instant::wire_sent, message);
-    auto frame = encode(message, frame_bytes_max());
-    if (frame)
-        tell(self_, with_.fabric, send_frame{*endpoint_, std::move(*frame)});
-    else
-        refuse_locally(message, add_context(frame.error(), who()));
+    if (auto problem = try_send(message))
+        refuse_locally(message, problem);
 }
 
-/// A request that cannot be sent ends as if the peer had refused it.
+/// The session of a message that cannot be sent hears of it: of a request the own one, as if the
+/// peer had refused it; of anything else the peer's, in fewer words.
 void peer_link_state::refuse_locally(const wire_message& message, const caf::error& reason) {
     if (const auto* request = std::get_if<request_data>(&message)) {
         auto header = request->header;
         header.sender = with_.peer.incarnation;
         tell(self_, with_.receiver, refused{header, side::generation, to_wire(reason)});
-    } else {
-        give_up(reason);
+        return;
     }
+    auto shorter = std::visit([&](const auto& x) { return in_short(x, reason); }, message);
+    if (phase_ != phase::ready || !shorter || try_send(*shorter))
+        give_up(reason);
 }
 
 void peer_link_state::on_frame(const frame_arrived& arrived) {
@@ -150,7 +185,10 @@ void peer_link_state::hear_in_order() {
            && ahead_.begin()->first == *next_sequence_) {
         auto next = ahead_.extract(ahead_.begin());
         ++*next_sequence_;
+        if (pulse_)
+            pulse_->heard(self_->clock().now());
         std::visit([this](auto& content) { on_message(content); }, next.mapped());
+        stir();
     }
 }
 

@@ -252,6 +252,8 @@ void transfer_worker_state::published(const caf::error& answer) {
                 self_->system(), with_.home,
                 registrar_state::dependencies{with_.bounds, info_, io_.info_endpoint, io_.info_link,
                                               self_, with_.seed ^ info_.incarnation.value});
+        if (registrar_)
+            self_->monitor(registrar_);
         return;
     }
     for (auto region : region_ids_)

@@ -84,6 +84,7 @@ private:
     void close_links(const close_link&);
     void on_down(const caf::down_msg&);
     void table_died(const char* which, const caf::error& why);
+    void replaced(const caf::error& why);
     void fail_rank(const caf::error& why);
     void link_ended(caf::actor_id, const caf::error& why);
     void stop_with_doubt();

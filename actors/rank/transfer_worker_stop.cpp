@@ -68,6 +68,8 @@ void transfer_worker_state::on_down(const caf::down_msg& down) {
         table_died("sender", down.reason);
     else if (receiver_ && id == receiver_.id())
         table_died("receiver", down.reason);
+    else if (registrar_ && id == registrar_.id())
+        replaced(down.reason);
     else
         link_ended(id, down.reason);
 }
@@ -83,6 +85,16 @@ void transfer_worker_state::table_died(const char* which, const caf::error& why)
     logger().error("{}", describe(reason));
     fail_rank(reason);
     close_links({reason, false});
+}
+
+/// Another process has this rank's place in the instance. Whoever still works with this one must ask
+/// anew, and is told so instead of finding out by a deadline.
+void transfer_worker_state::replaced(const caf::error& why) {
+    registrar_ = registrar_actor{};
+    if (code_of(why) != errc::stale_incarnation)
+        return;
+    fail_rank(why);
+    close_links({why, false});
 }
 
 void transfer_worker_state::link_ended(caf::actor_id id, const caf::error& why) {

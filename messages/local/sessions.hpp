@@ -115,6 +115,8 @@ struct renew_requests {};
 struct session_ended {
     rid request;
     kvferry::attempt attempt;
+    /// Why it failed; none after success.
+    caf::error reason = {};
 };
 
 /// Ended and released. `reason` says why it ended; empty after success.

@@ -61,6 +61,7 @@ enum class planted_bug : std::uint8_t {
     last_words_count,
     former_link_speaks,
     goodbye_in_doubt,
+    silence_ignored,
 };
 
 #ifdef KVFERRY_PLANTED_BUGS

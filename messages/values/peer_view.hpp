@@ -43,6 +43,8 @@ struct peer_view {
     /// A pidfd of the peer's process is watched: process_gone will come when it ends.
     bool process_watched = false;
     peer_link_actor link;
+    /// Whoever waits for this peer holds a lock of it: the link then asks a peer that is quiet.
+    std::weak_ptr<const void> awaited;
 };
 
 using peer_view_ptr = std::shared_ptr<const peer_view>;

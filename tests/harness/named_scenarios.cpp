@@ -439,6 +439,16 @@ std::vector<named_scenario> make_all() {
             x.may_fail = true;
             fault(in, undecided, context_0, 0);
         });
+    add("silent-link", "the network swallows everything for longer than a link's patience",
+        [](auto& in, auto& x) {
+            go_direct(in);
+            in_pieces(x);
+            x.may_fail = true;
+            in.link_health_interval = std::chrono::milliseconds{2};
+            in.link_patience = std::chrono::milliseconds{10};
+            in.faults.push_back({fault_kind::cut, context_0, generation_0, microseconds{500},
+                                 microseconds{120'000}, since::first_request});
+        });
     add("old-frames", "old frames arrive again and again", [](auto& in, auto& x) {
         in_pieces(x);
         for (int at = 1600; at < 5000; at += 100)

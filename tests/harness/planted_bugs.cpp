@@ -100,6 +100,8 @@ const std::vector<bug_description>& planted_bugs() {
          "the death of a former link is told as the loss of the one that took its place"},
         {"goodbye-in-doubt", goodbye_in_doubt, "I2",
          "a rank says goodbye while copies of it may still land"},
+        {"silence-ignored", silence_ignored, "H59",
+         "a link whose peer does not answer any more counts as up"},
     };
     return all;
 }

@@ -140,6 +140,9 @@ struct scenario {
     std::uint32_t sessions_max = 64;
     std::uint32_t early_requests_max = 64;
     microseconds early_request_lease{120'000};
+    /// Longer than all that happens here, unless silent peers are the subject.
+    std::chrono::milliseconds link_health_interval{1000};
+    std::chrono::milliseconds link_patience{5000};
     /// On every context rank, this many registrations fail before one succeeds.
     int failing_registrations = 0;
     network_temper network;

@@ -95,6 +95,8 @@ limits simulation::bounds() const {
         result.message_bytes_max = message_bytes_max;
     result.sessions_max = plan_.sessions_max;
     result.early_requests_max = plan_.early_requests_max;
+    result.link_health_interval = plan_.link_health_interval;
+    result.link_patience = plan_.link_patience;
     return result;
 }
 
@@ -261,8 +263,13 @@ void simulation::begin_fault(const planned_fault& fault) {
         who->slow(true);
         break;
     case fault_kind::cut:
-        if (between())
+        if (between()) {
             network_.cut(who->incarnation, other->incarnation);
+            if (fault.lasts > plan_.link_patience) { // they give each other up
+                broken_.insert({who->incarnation, other->incarnation});
+                broken_.insert({other->incarnation, who->incarnation});
+            }
+        }
         break;
     case fault_kind::reset:
         if (between())
@@ -385,6 +392,7 @@ verdict simulation::run() {
     check_released();
     check_told();
     check_deaths_noticed();
+    check_silence_noticed();
     check_actor_deaths_told();
     check_forgotten();
     check_memory();

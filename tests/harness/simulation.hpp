@@ -77,6 +77,7 @@ private:
     void check_told();
     bool another_attempt_was_meant(const sim_session& reader, const sim_session& writer) const;
     void check_deaths_noticed();
+    void check_silence_noticed();
     void check_actor_deaths_told();
     bool lost_with(const sim_process&, std::string_view actor, time_point when,
                    const sim_session&) const;

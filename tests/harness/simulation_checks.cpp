@@ -192,6 +192,25 @@ void simulation::check_deaths_noticed() {
     }
 }
 
+/// Whoever has asked a peer that then falls silent for longer than the patience is told so, and does
+/// not wait for its deadline.
+void simulation::check_silence_noticed() {
+    const auto simple =
+        !plan_.faults.empty()
+        && std::all_of(plan_.faults.begin(), plan_.faults.end(), [this](const planned_fault& x) {
+               return x.what == fault_kind::cut && x.from == since::first_request
+                      && x.lasts > 2 * plan_.link_patience;
+           });
+    if (!simple || plan_.context.ranks() != 1)
+        return;
+    for (const auto& x : sessions_)
+        if (x.outcome && x.role == side::generation
+            && code_of(x.outcome->error) == errc::deadline_exceeded
+            && frames_.asked_at(at({side::context, 0})->incarnation, x.attempt))
+            return fail(failure::stuck,
+                        x.name() + " waited for its deadline on a link that had long been silent");
+}
+
 /// True when this session needs that actor of that process. (If there are several links, or several
 /// sessions of one rid, the outside cannot tell which one died: those cases are left out.)
 bool simulation::lost_with(const sim_process& where, std::string_view actor, time_point when,

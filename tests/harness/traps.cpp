@@ -205,6 +205,22 @@ void dials_cross(random_source& random, scenario& in) {
     in.requests.push_back(again);
 }
 
+/// The network swallows everything for a while, and tells nobody.
+void link_falls_silent(random_source& random, scenario& in) {
+    in.context = in.generation = {1, 1};
+    auto& wanted = slow_puts(random, in);
+    wanted.context_group.reset();
+    wanted.may_fail = true;
+    in.link_health_interval = std::chrono::milliseconds{2};
+    in.link_patience = std::chrono::milliseconds{random.between(std::uint64_t{8}, 15)};
+    in.faults.push_back({fault_kind::cut,
+                         {side::context, 0},
+                         {side::generation, 0},
+                         random.between(microseconds{0}, microseconds{2500}),
+                         random.between(microseconds{40'000}, microseconds{150'000}),
+                         since::first_request});
+}
+
 planned_fault death_of(std::string_view actor, place who, microseconds at,
                        since from = since::first_write) {
     planned_fault result{fault_kind::actor_dies, who, {}, at, microseconds{0}, from};
@@ -391,6 +407,8 @@ void set_trap(random_source& random, scenario& in) {
                                reading_session_dies,
                                table_dies,
                                link_dies,
+                               link_falls_silent,
+                               link_falls_silent,
                                one_rank_restarts,
                                instance_restarts,
                                connection_breaks_while_waiting,

@@ -115,6 +115,7 @@ caf::expected<rank_plan> plan_rank(const rank_options& options) {
     auto& worker = result.worker;
     worker.instance = options.instance;
     worker.layout = *layout;
+    worker.bind_address = options.bind_address;
     worker.port = options.port;
     worker.info_endpoint = options.info_endpoint;
     worker.route = *route;
@@ -127,6 +128,8 @@ caf::expected<rank_plan> plan_rank(const rank_options& options) {
     worker.bounds.dial_deadline = options.dial_deadline;
     worker.bounds.info_deadline = options.dial_deadline;
     worker.bounds.stop_deadline = options.stop_deadline;
+    worker.bounds.link_health_interval = options.link_health_interval;
+    worker.bounds.link_patience = options.link_patience;
     worker.bounds.digests = true; // for tests with this rank
     return result;
 }

@@ -17,6 +17,7 @@ struct rank_options {
     std::string instance = "instance";
     std::string layout;
     std::string info_endpoint;
+    std::string bind_address = "127.0.0.1";
     std::uint16_t port = 0;
     std::string model = "layers=4,heads=4,head_dim=16,element_bytes=2,tokens_per_block=16";
     std::uint32_t slots = 64;
@@ -31,6 +32,8 @@ struct rank_options {
     std::chrono::milliseconds session_deadline = limits{}.session_deadline;
     std::chrono::milliseconds dial_deadline = limits{}.dial_deadline;
     std::chrono::milliseconds stop_deadline = limits{}.stop_deadline;
+    std::chrono::milliseconds link_health_interval = limits{}.link_health_interval;
+    std::chrono::milliseconds link_patience = limits{}.link_patience;
     std::optional<std::uint64_t> fill_seed;
     /// Folder for a recording; empty: none.
     std::string trace;

@@ -138,6 +138,9 @@ void add_worker(CLI::App& app, int& status) {
         ->capture_default_str();
     command->add_option("--info-endpoint", options->info_endpoint,
                         "host:port of rank 0; rank 0 itself leaves it out");
+    command
+        ->add_option("--bind", options->bind_address, "Rank 0: address of its info endpoint")
+        ->capture_default_str();
     command->add_option("--port", options->port, "Rank 0: port of its info endpoint; 0 picks one")
         ->capture_default_str();
     command->add_option("--route", options->route, "Route for the bytes that this rank sends")
@@ -152,6 +155,10 @@ void add_worker(CLI::App& app, int& status) {
                  "Longest time from open to outcome");
     milliseconds("--dial-deadline", options->dial_deadline,
                  "Longest wait for one link, or for one answer of an info endpoint");
+    milliseconds("--link-health-interval", options->link_health_interval,
+                 "How often a quiet peer is asked while somebody waits for it");
+    milliseconds("--link-patience", options->link_patience,
+                 "Longest silence of a peer that was asked");
     milliseconds("--stop-deadline", options->stop_deadline, "Longest time for the stop at the end");
     command->add_option("--fill-seed", options->fill_seed,
                         "Start with this content: slot i holds block i");

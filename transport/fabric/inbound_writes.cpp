@@ -57,26 +57,71 @@ caf::expected<const inbound_writes::region*> inbound_writes::check(const write_h
     return found;
 }
 
-inbound_writes::put_state& inbound_writes::find(std::uint64_t sender, std::uint64_t put) {
-    const put_key key{sender, put};
-    if (auto found = puts_.find(key); found != puts_.end())
-        return found->second;
-    if (puts_.size() >= puts_max_) { // the oldest put is likely a leftover of a lost link
-        auto oldest =
-            std::min_element(puts_.begin(), puts_.end(), [](const auto& a, const auto& b) {
-                return a.second.born < b.second.born;
-            });
-        staging_.abandon(oldest->first);
-        puts_.erase(oldest);
-    }
-    auto& fresh = puts_[key];
-    fresh.born = ++last_born_;
-    return fresh;
+// -- puts that are remembered --------------------------------------------------------------------
+// Whoever shows a right key over a link has room of its own, which nobody else can use up. Anybody
+// can send the rest: it is remembered as far as there is room, so that its sender gets an answer.
+
+void inbound_writes::joined(incarnation writer) {
+    if (!is_fenced(writer))
+        of_members_.try_emplace(writer);
 }
 
+std::size_t inbound_writes::puts() const {
+    auto result = of_others_.size();
+    for (const auto& [writer, puts] : of_members_)
+        result += puts.size();
+    return result;
+}
+
+inbound_writes::put_state* inbound_writes::find(put_key key) {
+    if (auto member = of_members_.find(incarnation{key.first}); member != of_members_.end())
+        if (auto found = member->second.find(key.second); found != member->second.end())
+            return &found->second;
+    auto found = of_others_.find(key);
+    return found == of_others_.end() ? nullptr : &found->second;
+}
+
+inbound_writes::put_state& inbound_writes::find_or_begin(put_key key, bool shows_a_key) {
+    auto* known = find(key);
+    auto member = of_members_.find(incarnation{key.first});
+    if (!shows_a_key || member == of_members_.end())
+        return known ? *known : keep_among_others(key, {});
+    auto& own = member->second;
+    if (auto found = own.find(key.second); found != own.end())
+        return found->second;
+    auto begun = known ? take(key) : put_state{};
+    if (own.size() >= puts_max_)
+        forget({key.first, own.begin()->first});
+    return own[key.second] = std::move(begun);
+}
+
+inbound_writes::put_state& inbound_writes::keep_among_others(put_key key, put_state put) {
+    if (of_others_.size() >= puts_max_)
+        forget(others_by_age_.begin()->second);
+    put.born = ++last_born_;
+    others_by_age_.emplace(put.born, key);
+    return of_others_[key] = std::move(put);
+}
+
+inbound_writes::put_state inbound_writes::take(put_key key) {
+    if (auto other = of_others_.extract(key)) {
+        others_by_age_.erase(other.mapped().born);
+        return std::move(other.mapped());
+    }
+    return std::move(of_members_.at(incarnation{key.first}).extract(key.second).mapped());
+}
+
+void inbound_writes::forget(put_key key) {
+    staging_.abandon(key);
+    take(key);
+}
+
+// -- what arrives --------------------------------------------------------------------------------
+
 void inbound_writes::place(const write_head& head, const void* bytes, std::size_t count) {
-    auto& put = find(head.sender, head.put);
     auto to = check(head, count);
+    const bool shows_a_key{find_region(head.sender, head.region, head.secret)};
+    auto& put = find_or_begin({head.sender, head.put}, shows_a_key);
     auto problem = to ? caf::error{} : std::move(to.error());
     if (!problem && (*to)->on_device)
         problem = staging_.place({head.sender, head.put}, region_id{head.region}, head.address,
@@ -97,7 +142,8 @@ void inbound_writes::piece_over(put_key key, put_state& put, caf::error problem)
 }
 
 void inbound_writes::end(const write_end_head& head, byte_buffer return_address) {
-    auto& put = find(head.sender, head.put);
+    const bool shows_a_key{find_region(head.sender, head.region, head.secret)};
+    auto& put = find_or_begin({head.sender, head.put}, shows_a_key);
     put.expected = head.pieces;
     put.return_address = std::move(return_address);
     finish_if_complete({head.sender, head.put});
@@ -112,7 +158,7 @@ void inbound_writes::ask(const credit_ask_head& head, byte_buffer return_address
                                  std::move(found.error())});
         return;
     }
-    find(head.sender, head.put).return_address = std::move(return_address);
+    find_or_begin({head.sender, head.put}, true).return_address = std::move(return_address);
     std::optional<std::uint32_t> source;
     if (head.source_region <= std::numeric_limits<std::uint32_t>::max())
         source = static_cast<std::uint32_t>(head.source_region);
@@ -120,7 +166,8 @@ void inbound_writes::ask(const credit_ask_head& head, byte_buffer return_address
 }
 
 void inbound_writes::refer(const refer_head& head, byte_view stretches) {
-    auto& put = find(head.sender, head.put);
+    const bool shows_a_key{find_region(head.sender, head.region, head.secret)};
+    auto& put = find_or_begin({head.sender, head.put}, shows_a_key);
     piece_over({head.sender, head.put}, put, refer_all(head, stretches));
 }
 
@@ -144,18 +191,18 @@ caf::error inbound_writes::refer_all(const refer_head& head, byte_view stretches
 std::vector<granted_credit> inbound_writes::take_granted() {
     auto result = std::exchange(refused_asks_, {});
     for (auto& x : staging_.take_grants())
-        if (auto put = puts_.find(x.put); put != puts_.end())
-            result.push_back({incarnation{x.put.first}, x.put.second, put->second.return_address,
+        if (const auto* put = find(x.put))
+            result.push_back({incarnation{x.put.first}, x.put.second, put->return_address,
                               x.bytes, std::move(x.refused), x.by_reference});
     return result;
 }
 
 void inbound_writes::scattered(std::uint64_t number, const transfer_done& message) {
     const auto ended = staging_.scattered(number, message.result == agent_result::in_doubt);
-    auto found = puts_.find(ended.put);
-    if (found == puts_.end())
+    auto* found = find(ended.put);
+    if (!found)
         return;
-    auto& put = found->second;
+    auto& put = *found;
     put.in_doubt = put.in_doubt || ended.in_doubt;
     if (message.result != agent_result::success && !put.refused)
         put.refused = message.error
@@ -165,8 +212,11 @@ void inbound_writes::scattered(std::uint64_t number, const transfer_done& messag
 }
 
 void inbound_writes::lost(incarnation writer) {
-    for (auto it = puts_.lower_bound({writer.value, 0});
-         it != puts_.end() && it->first.first == writer.value; ++it)
+    if (auto left = of_members_.extract(writer))
+        for (auto& [number, put] : left.mapped())
+            keep_among_others({writer.value, number}, std::move(put));
+    for (auto it = of_others_.lower_bound({writer.value, 0});
+         it != of_others_.end() && it->first.first == writer.value; ++it)
         staging_.abandon(it->first);
 }
 
@@ -174,17 +224,16 @@ void inbound_writes::lost(incarnation writer) {
 
 /// The writer has posted all its pieces, so credit that it did not use is taken back.
 void inbound_writes::finish_if_complete(put_key key) {
-    auto found = puts_.find(key);
-    auto& put = found->second;
+    auto& put = *find(key);
     if (put.expected != put.pieces)
         return;
     staging_.complete(key);
     staging_.abandon(key);
     if (staging_.is_busy(key))
         return;
-    finished_.push_back({incarnation{key.first}, key.second, std::move(put.return_address),
-                         std::move(put.refused), put.in_doubt});
-    puts_.erase(found);
+    auto over = take(key);
+    finished_.push_back({incarnation{key.first}, key.second, std::move(over.return_address),
+                         std::move(over.refused), over.in_doubt});
 }
 
 std::vector<finished_writes> inbound_writes::take_finished() {

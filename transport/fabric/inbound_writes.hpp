@@ -53,7 +53,8 @@ struct granted_credit {
 
 class inbound_writes {
 public:
-    /// `puts_max`: puts remembered at a time; beyond that the oldest one is forgotten.
+    /// `puts_max`: puts remembered at a time of each writer with a link, and of all others together;
+    /// beyond that the oldest one of the same writer, or of those others, is forgotten.
     explicit inbound_writes(std::size_t puts_max = 65536,
                             std::size_t chunk_bytes = limits{}.staging_piece_bytes_max)
         : staging_(chunk_bytes), puts_max_(puts_max) {}
@@ -65,6 +66,10 @@ public:
 
     /// False: no such region.
     bool forbid(region_id);
+
+    /// A link to this writer is open: what it begins with a right key is remembered until lost(),
+    /// whatever others send.
+    void joined(incarnation writer);
 
     /// Copies a piece to its place, or remembers why it was refused.
     void place(const write_head&, const void* bytes, std::size_t count);
@@ -84,7 +89,8 @@ public:
     /// A scatter of staging() has ended.
     void scattered(std::uint64_t number, const transfer_done&);
 
-    /// The link to a writer has failed: its unused credit goes to others.
+    /// The last link to a writer has ended: its unused credit goes to others, and its puts lose the
+    /// room of their own.
     void lost(incarnation writer);
 
     /// The part for memory on devices; the fabric serves what it asks for (staging_service).
@@ -99,7 +105,7 @@ public:
     bool is_fenced(incarnation writer) const { return fenced_.contains(writer); }
 
     std::uint64_t refused_pieces() const { return refused_pieces_; }
-    std::size_t puts() const { return puts_.size(); }
+    std::size_t puts() const;
 
 private:
     struct region {
@@ -114,10 +120,15 @@ private:
         byte_buffer return_address;
         caf::error refused;
         bool in_doubt = false;
+        /// Place in others_by_age_.
         std::uint64_t born = 0;
     };
 
-    put_state& find(std::uint64_t sender, std::uint64_t put);
+    put_state* find(put_key);
+    put_state& find_or_begin(put_key, bool shows_a_key);
+    put_state& keep_among_others(put_key, put_state);
+    put_state take(put_key);
+    void forget(put_key);
     caf::expected<const region*> find_region(std::uint64_t sender, std::uint64_t id,
                                              std::uint64_t secret) const;
     caf::expected<const region*> check(const write_head&, std::size_t count) const;
@@ -129,7 +140,11 @@ private:
     std::vector<granted_credit> refused_asks_;
     std::size_t puts_max_;
     std::unordered_map<region_id, region> regions_;
-    std::map<put_key, put_state> puts_;
+    /// Of each writer with a link, by number, the oldest first: numbers count up.
+    std::map<incarnation, std::map<std::uint64_t, put_state>> of_members_;
+    /// Of writers without a link, and puts that have shown no right key yet.
+    std::map<put_key, put_state> of_others_;
+    std::map<std::uint64_t, put_key> others_by_age_;
     std::vector<finished_writes> finished_;
     std::set<incarnation> fenced_;
     std::vector<incarnation> fenced_in_order_;

@@ -10,7 +10,7 @@ namespace kvferry {
 
 /// Numbers of the active messages.
 enum ucx_message : unsigned {
-    /// frame_head, a frame of the codec.
+    /// No head, a frame of the codec.
     ucx_frame = 0,
     /// write_head, the bytes.
     ucx_write = 1,
@@ -28,12 +28,6 @@ enum ucx_message : unsigned {
 
 inline constexpr unsigned ucx_message_count = 7;
 
-/// Frames of one stream are delivered in the order of their sequence numbers, which start at 0.
-struct frame_head {
-    std::uint64_t stream = 0;
-    std::uint64_t sequence = 0;
-};
-
 /// A piece of a put, for a target that copies it into place itself.
 struct write_head {
     /// Incarnation of the writer.
@@ -45,11 +39,14 @@ struct write_head {
     std::uint64_t address = 0;
 };
 
-/// Asks for written_head once `pieces` pieces of a put have been dealt with.
+/// Asks for written_head once `pieces` pieces of a put have been dealt with. Shows the key of one of
+/// its regions, because it may arrive first.
 struct write_end_head {
     std::uint64_t sender = 0;
     std::uint64_t put = 0;
     std::uint64_t pieces = 0;
+    std::uint64_t region = 0;
+    std::uint64_t secret = 0;
 };
 
 /// How a put has ended at its target.

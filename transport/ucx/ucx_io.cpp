@@ -7,6 +7,7 @@
 #include "transport/fabric/sealed_bytes.hpp"
 #include "transport/ucx/ucx_error.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <future>
@@ -24,7 +25,7 @@ bool read(byte_view from, Head& head) {
     return true;
 }
 
-/// Running puts of peers that are remembered: more than kvferry's ranks ever have.
+/// Running puts that are remembered of one peer: more than kvferry's ranks ever have.
 constexpr std::size_t puts_remembered_max = 65536;
 
 } // namespace
@@ -146,7 +147,6 @@ caf::result<void> ucx_io_state::on_drain_fabric(const drain_fabric& message) {
 
 /// Called inside UCX's callback: stores what it needs and makes no UCX call.
 void ucx_io_state::on_message(unsigned message, byte_view head, byte_view payload) {
-    frame_head frame;
     write_head piece;
     write_end_head end;
     written_head written;
@@ -156,13 +156,11 @@ void ucx_io_state::on_message(unsigned message, byte_view head, byte_view payloa
     const auto text = [&payload] {
         return std::string{reinterpret_cast<const char*>(payload.data()), payload.size()};
     };
-    if (message == ucx_frame && read(head, frame)) {
-        // An oversized frame is delivered empty, so that the sequence has no gap.
-        byte_buffer bytes;
-        if (payload.size() <= with_.bounds.message_bytes_max)
-            bytes.assign(payload.begin(), payload.end());
-        if (!order_.accept(frame.stream, frame.sequence, std::move(bytes), arrived_))
-            ++dropped_frames_;
+    if (message == ucx_frame) {
+        // Of an oversized frame only the beginning, so that its link ends by name: without the
+        // frame its peer's numbers would have a hole, and the link would be deaf.
+        const auto count = std::min(payload.size(), with_.bounds.message_bytes_max);
+        arrived_.emplace_back(payload.begin(), payload.begin() + count);
     } else if (message == ucx_write && read(head, piece)) {
         inbound_.place(piece, payload.data(), payload.size());
     } else if (message == ucx_refer && read(head, reference)) {

@@ -11,7 +11,6 @@
 #include "messages/values/time.hpp"
 #include "messages/wire/codec.hpp"
 #include "messages/wire/header.hpp"
-#include "transport/fabric/frame_order.hpp"
 #include "transport/fabric/inbound_writes.hpp"
 #include "transport/fabric/put_credit.hpp"
 #include "transport/fabric/staging_service.hpp"
@@ -64,8 +63,6 @@ private:
         lent_regions lent;
         std::unique_ptr<ucx_endpoint> endpoint;
         bool by_rma = false;
-        std::uint64_t stream = 0;
-        std::uint64_t next_sequence = 0;
         /// Numbers of all puts on the link, and of those that still post, in turn.
         std::set<std::uint64_t> puts;
         std::deque<std::uint64_t> posting;
@@ -124,6 +121,7 @@ private:
     caf::expected<link*> make_link(incarnation peer, byte_view address, frame_sink_actor owner);
     void fail_link(link&, caf::error reason);
     void lose_link(link&, caf::error reason);
+    void leave(incarnation peer);
     void close_when_quiet(link&);
     void advance_close(link&);
     void finish_link_if_over(endpoint_id);
@@ -185,7 +183,6 @@ private:
     inbound_writes inbound_;
     staging_service<std::remove_pointer_t<ucx_io_actor::pointer>> service_;
     bool reclaiming_ = false;
-    frame_order order_;
     std::vector<byte_buffer> arrived_;
     std::vector<std::pair<written_head, std::string>> written_;
     std::vector<std::pair<credit_head, std::string>> credits_;

@@ -46,7 +46,6 @@ caf::expected<ucx_io_state::link*> ucx_io_state::make_link(incarnation peer, byt
     result.peer = peer;
     result.owner = std::move(owner);
     result.endpoint = std::move(*endpoint);
-    result.stream = draw_number(); // unique, also among earlier processes of this rank
     ++last_endpoint_;
     return &result;
 }
@@ -59,6 +58,7 @@ caf::result<endpoint_opened> ucx_io_state::on_open_endpoint(const open_endpoint&
     auto made = make_link(message.peer, message.fabric_address, message.owner);
     if (!made)
         return add_context(made.error(), "incarnation " + to_string(message.peer));
+    inbound_.joined(message.peer);
     prepare_keys(**made, message.regions);
     return endpoint_opened{(*made)->id};
 }
@@ -81,9 +81,7 @@ void ucx_io_state::on_send_frame(send_frame& message) {
                          make_error(errc::limit_exceeded,
                                     "incarnation " + to_string(x->peer)
                                         + " takes no frames: pending_per_link_max of them wait"));
-    const frame_head head{x->stream, x->next_sequence++};
-    x->endpoint->send(ucx_frame, caf::as_bytes(caf::make_span(&head, 1)), std::move(message.frame),
-                      0);
+    x->endpoint->send(ucx_frame, {}, std::move(message.frame), 0);
 }
 
 // -- the end of a link --------------------------------------------------------------------------
@@ -123,7 +121,7 @@ void ucx_io_state::fail_link(link& x, caf::error reason) {
     x.failure = std::move(reason);
     x.ending = true;
     x.posting.clear();
-    inbound_.lost(x.peer);
+    leave(x.peer);
     x.endpoint->close(true);
     for (auto number : std::set<std::uint64_t>{x.puts})
         advance_put(number);
@@ -139,13 +137,19 @@ void ucx_io_state::lose_link(link& x, caf::error reason) {
     x.ending = true;
     x.lost = true;
     x.posting.clear();
-    inbound_.lost(x.peer);
+    leave(x.peer);
     self_->run_delayed(lost_operations_grace, [this, id = x.id] {
         if (auto late = links_.find(id); late != links_.end())
             late->second.endpoint->close(true);
     });
     for (auto number : std::set<std::uint64_t>{x.puts})
         advance_put(number);
+}
+
+/// A writer keeps what it has begun here while one of its links is open.
+void ucx_io_state::leave(incarnation peer) {
+    if (!find_open(peer))
+        inbound_.lost(peer);
 }
 
 void ucx_io_state::close_when_quiet(link& x) {
@@ -161,6 +165,7 @@ void ucx_io_state::finish_link_if_over(endpoint_id id) {
     auto x = std::move(found->second);
     links_.erase(found);
     x.keys.clear(); // finish_stop() may destroy the worker
+    leave(x.peer);
     if (x.failure)
         tell(self_, x.owner, endpoint_failed{id, x.peer, std::move(x.failure)});
     for (auto& waiting : x.closed)

@@ -211,7 +211,8 @@ void ucx_io_state::post_end(link& x, std::uint64_t number, put& put) {
     put.end_posted = true;
     if (put.by_rma)
         return x.endpoint->flush(number);
-    const write_end_head head{with_.self.value, number, put.pieces};
+    const auto& key = x.keys[target_regions(put.job).front()].head;
+    const write_end_head head{with_.self.value, number, put.pieces, key.region, key.secret};
     x.endpoint->send(ucx_write_end, caf::as_bytes(caf::make_span(&head, 1)), worker_->address(), 0);
 }
 
@@ -251,7 +252,7 @@ void ucx_io_state::ask_for_credit(link& x, std::uint64_t number, const put_credi
 void ucx_io_state::on_credit(const credit_head& head, const std::string& text) {
     auto found = puts_.find(head.put);
     if (found == puts_.end()) { // the put ended before its question arrived: release the credit
-        const write_end_head end{with_.self.value, head.put, 0};
+        const write_end_head end{with_.self.value, head.put, 0, 0, 0};
         if (auto* x = find_open(incarnation{head.sender}); x && head.bytes > 0)
             x->endpoint->send(ucx_write_end, caf::as_bytes(caf::make_span(&end, 1)),
                               worker_->address(), 0);

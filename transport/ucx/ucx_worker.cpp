@@ -24,21 +24,27 @@ ucs_status_t call(const char* name, F&& f) {
     return made_to_fail(name) ? UCS_ERR_NO_MEMORY : f();
 }
 
+/// Applies to this context only; a setting in the user's environment wins.
+void prefer(ucp_config_t* config, const char* variable, const char* key, const char* value) {
+    if (std::getenv(variable) != nullptr)
+        return;
+    if (auto status = ucp_config_modify(config, key, value); status != UCS_OK)
+        logger().warn("ucx_io: {} = {}: {}", variable, value, ucs_status_string(status));
+}
+
+/// UCX's TCP connects on the thread that sends first, which is the loop's: a machine that answers
+/// no SYN would stop everything of this rank for two minutes.
+void connect_in_background(ucp_config_t* config) {
+    prefer(config, "UCX_TCP_CONN_NB", "CONN_NB", "y");
+}
+
 /// Works around a crash in UCX 1.13: when a peer dies in the middle of a message that is sent over
 /// TCP without a copy, in several parts, UCX ends the same request twice and aborts the process
-/// (measured: transport/MEASURED.md). Here UCX copies each part, in parts of the length that it would not copy;
-/// no cost could be measured. Applies to this context only; settings in the user's environment win.
+/// (measured: transport/MEASURED.md). Here UCX copies each part, in parts of the length that it would
+/// not copy; no cost could be measured.
 void prefer_copies(ucp_config_t* config) {
-    struct setting {
-        const char* variable;
-        const char* key;
-        const char* value;
-    };
-    for (const auto& x : {setting{"UCX_ZCOPY_THRESH", "ZCOPY_THRESH", "inf"},
-                          setting{"UCX_TCP_TX_SEG_SIZE", "TX_SEG_SIZE", "64k"}})
-        if (std::getenv(x.variable) == nullptr)
-            if (auto status = ucp_config_modify(config, x.key, x.value); status != UCS_OK)
-                logger().debug("ucx_io: {} = {}: {}", x.key, x.value, ucs_status_string(status));
+    prefer(config, "UCX_ZCOPY_THRESH", "ZCOPY_THRESH", "inf");
+    prefer(config, "UCX_TCP_TX_SEG_SIZE", "TX_SEG_SIZE", "64k");
 }
 
 } // namespace
@@ -79,6 +85,7 @@ caf::error ucx_worker::make_context(bool rma) {
         status != UCS_OK)
         return ucx_error("ucp_config_read", status);
     const ucx_config_handle held{config};
+    connect_in_background(config);
     if (!rma)
         prefer_copies(config);
     ucp_params_t params{};

@@ -154,6 +154,47 @@ TEST_CASE(
     CHECK(test.outcomes()[0].state == session_state::kv_transferred);
 }
 
+TEST_CASE("receiver: after a session that failed the next one asks which ranks its instance has now, "
+          "and goes there") {
+    fixture test;
+    test.open(1, context, 2s);
+    test.come_up(100);
+    test.come_up(101);
+    const auto known = test.worker.received<connect_peer>().size();
+    test.restart_context(200); // the name points elsewhere; nothing happens to the former ranks
+    test.open(2, context, 60s);
+    CHECK(test.fetches(context) == 1);
+    test.vs.advance(2s); // nobody serves the first one there
+    REQUIRE(test.outcomes().size() == 1);
+    SUBCASE("others answer") {
+        test.open(3);
+        CHECK(test.fetches(context) == 2);
+        std::set<std::uint64_t> dialled;
+        for (const auto& x : test.worker.received<connect_peer>())
+            dialled.insert(x.peer.incarnation.value);
+        CHECK(dialled == std::set<std::uint64_t>{100, 101, 200, 201});
+        test.open(4);
+        CHECK(test.fetches(context) == 2);
+    }
+    SUBCASE("nobody answers: those known are better than none") {
+        test.instances->erase(context);
+        test.open(3);
+        CHECK(test.fetches(context) == 2);
+        CHECK(test.worker.received<connect_peer>().size() == known);
+        CHECK(test.outcomes().size() == 1);
+    }
+}
+
+TEST_CASE("receiver: sessions that fail one after the other do not ask one after the other") {
+    fixture test;
+    for (std::uint64_t request = 1; request <= 100; ++request) {
+        test.open(request, context, 5ms);
+        test.vs.advance(10ms);
+    }
+    CHECK(test.outcomes().size() == 100);
+    CHECK(test.fetches(context) <= 2);
+}
+
 TEST_CASE("receiver: an instance listed in any order is understood") {
     fixture test;
     std::reverse(test.instances->at(context).begin(), test.instances->at(context).end());

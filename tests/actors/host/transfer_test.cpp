@@ -113,6 +113,33 @@ TEST_CASE("Transfer: a cancelled request ends as cancelled on both sides and rel
     }
 }
 
+TEST_CASE("Transfer: a request too long for its peer ends by name, and the next ones go well") {
+    for (bool loopback : {true, false}) {
+        CAPTURE(loopback);
+        runtime system;
+        auto base = options_for(system, loopback);
+        auto format = format_of(4, 2);
+        test_instance context{system, "prefill", format, 1, 1, 3, base};
+        test_instance generation{system, "decode", format, 1, 1, 3, base};
+        context.fill();
+        auto& rank = generation.ranks()[0];
+        auto slice = generation.slice(rank);
+        slice.groups[0].slots.assign(5'000'000, 0);
+        auto session = rank.transfers.open_rx({{1}, aux_mode::none, {}, {}, {}},
+                                              {context.endpoint(), 0});
+        session.receive(slice);
+        CHECK(code_of(session.outcome().get().error) == errc::limit_exceeded);
+        CHECK(session.released().wait_for(std::chrono::seconds{20}) == std::future_status::ready);
+        for (std::uint64_t id : {2, 3}) {
+            test_request request;
+            send(context, request, {id}, aux_mode::none);
+            receive(generation, context, request, {id}, aux_mode::none);
+            request.expect(session_state::kv_transferred);
+        }
+        CHECK(generation.wrong_bytes() == 0);
+    }
+}
+
 TEST_CASE(
     "Transfer: pools on devices, on both sides or one, go by the devices of the sending rank") {
     for (auto [source, target] : {std::pair{memory_kind::cuda, memory_kind::cuda},

@@ -184,4 +184,42 @@ private:
     std::uint64_t next_from_peer_ = 0;
 };
 
+/// Two links that are up and hear what the other one sends: both ends are the product's.
+class link_pair {
+public:
+    link_fixture near;
+    link_fixture far;
+
+    /// `far_accepts`: the longest message that the far side takes.
+    explicit link_pair(std::uint64_t far_accepts = std::uint64_t{1} << 20) {
+        std::swap(far.self, far.peer);
+        near.peer.accepts.message_bytes_max = far_accepts;
+        near.dial();
+        const auto introduced = near.sent<register_rank_info>();
+        REQUIRE(introduced.size() == 1);
+        near_told_ = 1;
+        far.accept(introduced[0]);
+        carry();
+        REQUIRE(near.ready().size() == 1);
+        REQUIRE(far.ready().size() == 1);
+    }
+
+    /// Carries what was sent to the other side, and what that makes it answer, until all is heard.
+    void carry() {
+        while (carry(near, far, near_told_) || carry(far, near, far_told_)) {}
+    }
+
+private:
+    static bool carry(link_fixture& from, link_fixture& to, std::size_t& told) {
+        const auto frames = from.fabric.received<send_frame>();
+        const auto any = told < frames.size();
+        for (; told < frames.size(); ++told)
+            to.tell(frame_arrived{frames[told].frame});
+        return any;
+    }
+
+    std::size_t near_told_ = 0;
+    std::size_t far_told_ = 0;
+};
+
 } // namespace kvferry::testing

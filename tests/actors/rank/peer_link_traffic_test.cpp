@@ -79,6 +79,70 @@ TEST_CASE("peer_link: a request longer than the peer accepts ends as if the peer
     CHECK(test.losses() == 0);
 }
 
+TEST_CASE("peer_link: a request longer than the peer accepts leaves no hole: the peer hears all others") {
+    link_pair pair;
+    auto large = request(1);
+    large.target.groups = {{0, std::vector<std::int32_t>(1 << 20)}};
+    for (std::uint64_t id : {2, 3}) {
+        pair.near.tell(send_message{large});
+        pair.near.tell(send_message{request(id)});
+        pair.carry();
+    }
+    CHECK(rids(pair.far.sender.received<request_data>()) == std::vector<std::uint64_t>{2, 3});
+    CHECK(pair.near.receiver.received<refused>().size() == 2);
+    pair.far.tell(send_message{request(4)});
+    pair.carry();
+    CHECK(rids(pair.near.sender.received<request_data>()) == std::vector<std::uint64_t>{4});
+    CHECK(pair.near.losses() + pair.far.losses() == 0);
+}
+
+TEST_CASE("peer_link: whatever is longer than the peer accepts reaches the peer's session in fewer "
+          "words, and the link goes on") {
+    constexpr std::size_t accepted = 1200; // enough for an introduction, not for these
+    link_pair pair{accepted};
+    const std::string words(4096, 'x');
+    kv_agent_result report;
+    report.header.request = {1};
+    report.bytes = 77;
+    report.route = words;
+    aux_agent_result aux;
+    aux.header.request = {2};
+    aux.record.opaque.resize(words.size());
+    pair.near.tell(send_message{report});
+    pair.near.tell(send_message{aux});
+    pair.near.tell(send_message{cancel_session{{}, side::context, {errc::cancelled, words}}});
+    pair.near.tell(send_message{gone{{}, side::context, {errc::gone, words}}});
+    refused refusal{{}, side::generation, {errc::limit_exceeded, words}};
+    refusal.header.attempt = {9};
+    pair.near.tell(send_message{refusal});
+    pair.near.tell(send_message{request(3)});
+    pair.carry();
+    const auto reports = pair.far.receiver.received<kv_agent_result>();
+    REQUIRE(reports.size() == 1);
+    CHECK(reports[0].header.request == rid{1});
+    CHECK(reports[0].result == agent_result::success);
+    CHECK(reports[0].bytes == 77);
+    const auto records = pair.far.receiver.received<aux_agent_result>();
+    REQUIRE(records.size() == 1);
+    CHECK(records[0].header.request == rid{2});
+    CHECK(records[0].result == agent_result::failed);
+    CHECK(records[0].error.code == errc::limit_exceeded);
+    CHECK(pair.far.sender.received<cancel_session>().at(0).reason.code == errc::cancelled);
+    CHECK(pair.far.sender.received<gone>().at(0).reason.code == errc::gone);
+    CHECK(pair.far.receiver.received<refused>().at(0).reason.code == errc::limit_exceeded);
+    CHECK(rids(pair.far.sender.received<request_data>()) == std::vector<std::uint64_t>{3});
+    CHECK(pair.near.losses() + pair.far.losses() == 0);
+}
+
+TEST_CASE("peer_link: a peer that accepts not even the shortest message loses the link, once") {
+    link_fixture test;
+    test.peer.accepts.message_bytes_max = 8;
+    test.accept();
+    CHECK(test.losses() == 1);
+    CHECK(test.sent().empty());
+    CHECK(test.ended());
+}
+
 TEST_CASE("peer_link: messages reach the side that they are for") {
     link_fixture test;
     test.connect();
@@ -169,6 +233,66 @@ TEST_CASE("peer_link: answers a health question with its nonce, and no answer wi
     REQUIRE(answers.size() == 1);
     CHECK(answers[0].nonce == 99);
     CHECK(answers[0].answer);
+}
+
+TEST_CASE("peer_link: a peer that somebody waits for and that falls silent is lost in time, and told") {
+    link_fixture test;
+    test.connect();
+    const auto waits = test.ready()[0].peer->awaited.lock();
+    REQUIRE(waits);
+    test.tell(send_message{request(1)});
+    test.vs.advance(test.bounds.link_health_interval);
+    REQUIRE(test.sent<link_health>().size() == 1);
+    CHECK_FALSE(test.sent<link_health>()[0].answer);
+    test.vs.advance(test.bounds.link_patience - 1ms);
+    CHECK(test.losses() == 0);
+    test.vs.advance(1ms);
+    CHECK(contains(test.loss(), "link_lost: link to gen/0: gen/0 has been silent for 6000 ms"));
+    CHECK(test.proofs() == 0); // silence proves nothing
+    REQUIRE(test.sent<refused>().size() == 1);
+    CHECK(test.sent<refused>()[0].reason.code == errc::link_lost);
+    CHECK(test.closes() == std::vector<bool>{false});
+}
+
+TEST_CASE("peer_link: a peer that answers is kept, however long it has nothing else to say") {
+    link_pair pair;
+    const auto waits = pair.near.ready()[0].peer->awaited.lock();
+    pair.near.tell(send_message{request(1)});
+    pair.carry();
+    for (int second = 0; second < 100; ++second) {
+        pair.near.vs.advance(1s);
+        pair.carry();
+    }
+    CHECK(pair.near.losses() + pair.far.losses() == 0);
+    CHECK(pair.near.sent<link_health>().size() >= 90);
+    CHECK(pair.far.sent<link_health>().size() == pair.near.sent<link_health>().size());
+}
+
+TEST_CASE("peer_link: a link that misses one message is not kept by all that come after it") {
+    link_fixture test;
+    test.connect();
+    const auto waits = test.ready()[0].peer->awaited.lock();
+    test.tell(send_message{request(1)});
+    for (std::uint64_t number = 2; number < 20; ++number) {
+        test.tell(frame_arrived{test.frame(link_health{{}, number, true}, number)});
+        test.vs.advance(500ms);
+    }
+    CHECK(contains(test.loss(), "has been silent"));
+}
+
+TEST_CASE("peer_link: an idle link asks once a minute, and one that nobody answers ends") {
+    link_pair pair;
+    pair.near.vs.advance(10min);
+    CHECK(pair.near.sent<link_health>().size() == 1); // nobody carries it
+    CHECK(pair.near.losses() == 1);
+    link_pair idle;
+    for (int second = 0; second < 600; ++second) {
+        idle.near.vs.advance(1s);
+        idle.carry();
+    }
+    CHECK(idle.near.sent<link_health>().size() <= 10);
+    CHECK(idle.near.sent<link_health>().size() >= 9);
+    CHECK(idle.near.losses() == 0);
 }
 
 TEST_CASE("peer_link: a peer that says goodbye has left in order: that is proof") {

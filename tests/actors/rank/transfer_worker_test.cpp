@@ -292,3 +292,22 @@ TEST_CASE("transfer_worker: a rank that has lost a device registers no pools") {
     CHECK(test.open(7).code() == errc::cuda_failed);
     CHECK(test.stop().ok());
 }
+
+TEST_CASE("transfer_worker: a rank that another process has replaced closes its links by that name and "
+          "opens no session") {
+    worker_fixture test;
+    REQUIRE(test.register_memory().ok());
+    test.link_up();
+    CHECK(test.statistics().links_live == 1);
+    test.info_link.answer<register_with_instance>([](const register_with_instance&) {
+        return caf::result<void>{make_error(errc::stale_incarnation, "replaced by 77")};
+    });
+    test.vs.advance(limits{}.registration_period);
+    CHECK(test.statistics().links_live == 0);
+    auto last = decode(test.fabric.received<send_frame>().back().frame, 1 << 20);
+    REQUIRE(last);
+    const auto* told = std::get_if<refused>(&*last);
+    REQUIRE(told);
+    CHECK(told->reason.code == errc::stale_incarnation);
+    CHECK(test.open(7).code() == errc::stale_incarnation);
+}

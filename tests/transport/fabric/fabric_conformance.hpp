@@ -9,6 +9,7 @@
 
 #include "tests/transport/fabric/fabric_probe.hpp"
 
+#include <algorithm>
 #include <array>
 #include <optional>
 
@@ -86,7 +87,7 @@ struct fabric_pair {
     }
 };
 
-TEST_CASE_TEMPLATE_DEFINE("fabric: frames arrive whole and in order, whatever their sizes", Kit,
+TEST_CASE_TEMPLATE_DEFINE("fabric: frames arrive whole, each once, whatever their sizes", Kit,
                           fabric_frames) {
     fabric_pair<Kit> pair;
     auto over = pair.open();
@@ -98,11 +99,11 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: frames arrive whole and in order, whatever th
             make_frame(pair.writer_id, i % 7 == 0 ? 30000 : 20, static_cast<std::uint8_t>(i)));
     for (const auto& frame : sent)
         pair.send(over, frame);
-    for (std::size_t index = 0; index < sent.size(); ++index) {
-        CAPTURE(index);
-        auto arrived = pair.arrivals.template next<frame_arrived>();
-        REQUIRE(arrived.frame.size() == sent[index].size());
-        REQUIRE(arrived.frame == sent[index]);
+    while (!sent.empty()) {
+        const auto arrived = pair.arrivals.template next<frame_arrived>();
+        const auto found = std::find(sent.begin(), sent.end(), arrived.frame);
+        REQUIRE(found != sent.end());
+        sent.erase(found);
     }
     pair.check_nothing_more();
 }

@@ -37,7 +37,7 @@ struct scene {
         writes.place({sender, put, region, shown, at(offset)}, source.data(), bytes);
     }
     void end(std::uint64_t put, std::uint64_t pieces, std::uint64_t sender = 1) {
-        writes.end({sender, put, pieces}, {caf::byte{5}});
+        writes.end({sender, put, pieces, 7, secret}, {caf::byte{5}});
     }
     std::size_t written() const {
         return static_cast<std::size_t>(std::count(memory.begin(), memory.end(), std::byte{9}));
@@ -125,6 +125,55 @@ TEST_CASE("inbound_writes: puts that never end are forgotten, the oldest first")
     CHECK(x.writes.take_finished().empty());
     x.end(4, 1);
     CHECK(x.writes.take_finished().size() == 1);
+}
+
+TEST_CASE("inbound_writes: no message of a stranger pushes out what a writer with a link has begun") {
+    scene x{8};
+    x.writes.joined(incarnation{1});
+    x.place(1, 0, 8); // one of two pieces
+    x.end(2, 1);      // the end came first
+    for (std::uint64_t number = 0; number < 100; ++number) {
+        x.place(number, 0, 8, 41, 7, 666);              // wrong secret
+        x.place(1000 + number, 0, 8, 41);               // in the name of the writer
+        x.place(number, 0, 8, scene::secret, 7, 667);   // no link
+        x.writes.end({1, 2000 + number, 9, 7, 41}, {}); // an end with a wrong secret
+    }
+    CHECK(x.writes.puts() == 2 + 8);
+    x.place(1, 8, 8);
+    x.end(1, 2);
+    x.place(2, 16, 8);
+    const auto finished = x.writes.take_finished();
+    REQUIRE(finished.size() == 2);
+    for (const auto& put : finished)
+        CHECK_FALSE(put.refused);
+}
+
+TEST_CASE("inbound_writes: a writer with a link that begins too much pushes out its own oldest put, "
+          "and no other's") {
+    scene x{3};
+    for (std::uint64_t writer : {1, 2})
+        x.writes.joined(incarnation{writer});
+    x.place(1, 0, 1, scene::secret, 7, 2);
+    for (std::uint64_t put : {1, 2, 3, 4})
+        x.place(put, put, 1);
+    CHECK(x.writes.puts() == 1 + 3);
+    x.end(4, 1);
+    x.end(1, 1, 2);
+    CHECK(x.writes.take_finished().size() == 2);
+}
+
+TEST_CASE("inbound_writes: a put outlives the link that it came over as long as there is room, and "
+          "its writer is answered") {
+    scene x{3};
+    x.writes.joined(incarnation{1});
+    for (std::uint64_t put : {1, 2, 3})
+        x.place(put, put, 1);
+    x.writes.lost(incarnation{1});
+    x.end(2, 1);
+    CHECK(x.writes.take_finished().size() == 1);
+    for (std::uint64_t put = 0; put < 100; ++put)
+        x.place(put, 0, 1, scene::secret, 7, 2);
+    CHECK(x.writes.puts() == 3); // nothing grows with links that are lost
 }
 
 TEST_CASE("inbound_writes: the numbers of two writers do not meet") {
