@@ -51,6 +51,12 @@ using fabric_actor = caf::typed_actor<
     caf::result<fabric_description>(describe_fabric),
     // Answered when nothing that a dead peer sent can change memory any more.
     caf::result<void>(drain_fabric),
+    // Let puts of an attempt in.
+    caf::result<void>(allow_writes),
+    // Answered when no put by message for an attempt can change memory any more.
+    caf::result<void>(forbid_writes),
+    // Answered when no put by message can change any memory of this rank any more.
+    caf::result<void>(forbid_all_writes),
     // Close all endpoints, release all objects, answer, end.
     caf::result<void>(stop_io)>;
 
@@ -249,6 +255,8 @@ using rx_session_actor = peer_watcher_actor::extend<
     caf::result<void>(receive_slice),
     // Who will write: both cohorts, computed from the instance's infos, or why there are none.
     caf::result<void>(bind_writers),
+    // A writer writes its first piece: from now on the session's other clock counts.
+    caf::result<void>(transfer_started),
     // A writer's report of one piece.
     caf::result<void>(kv_agent_result),
     // The elected writer's aux record.
@@ -295,6 +303,8 @@ using sender_actor = peer_watcher_actor::extend<
 using receiver_actor = peer_watcher_actor::extend<
     // Make a session of a rid under a new attempt.
     caf::result<rx_opened>(open_rx),
+    // To the session of its attempt.
+    caf::result<void>(transfer_started),
     // To the session of its attempt.
     caf::result<void>(kv_agent_result),
     // To the session of its attempt.

@@ -44,7 +44,7 @@ struct limits {
     std::size_t pending_per_link_max = 65536;
     /// request_data remembered for sessions that the host has not opened yet.
     std::size_t early_requests_max = 65536;
-    /// Puts that one endpoint has in flight at a time.
+    /// Pieces of puts that one endpoint has in flight at a time.
     std::size_t puts_in_flight_max = 256;
     /// Pairs of layouts whose templates a planner keeps.
     std::size_t plan_cache_entries_max = 256;
@@ -77,7 +77,8 @@ struct limits {
     std::chrono::milliseconds stop_deadline{10000};
     /// The loop keeps polling this long before it sleeps; 0 sleeps at once.
     std::chrono::microseconds loop_spin{0};
-    /// While somebody waits for a peer whose link is quiet, it is asked this often whether it hears.
+    /// While somebody waits for a peer whose link is quiet, it is asked this often whether it
+    /// hears.
     std::chrono::milliseconds link_health_interval{1000};
     /// A peer that has not answered such a question within this time counts as lost.
     std::chrono::milliseconds link_patience{5000};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// The one block of type ids, local to a process. Declarations suffice: code that only names a message
-// needs no definition.
+// The one block of type ids, local to a process. Declarations suffice: code that only names a
+// message needs no definition.
 #pragma once
 
 #include "messages/interfaces.hpp"
@@ -114,6 +114,10 @@ CAF_ADD_TYPE_ID(kvferry, (kvferry::renew_requests))
 CAF_ADD_TYPE_ID(kvferry, (kvferry::session_ready))
 CAF_ADD_TYPE_ID(kvferry, (kvferry::session_ended))
 CAF_ADD_TYPE_ID(kvferry, (kvferry::peer_memory_mapped))
+CAF_ADD_TYPE_ID(kvferry, (kvferry::allow_writes))
+CAF_ADD_TYPE_ID(kvferry, (kvferry::forbid_writes))
+CAF_ADD_TYPE_ID(kvferry, (kvferry::forbid_all_writes))
+CAF_ADD_TYPE_ID(kvferry, (kvferry::transfer_started))
 
 CAF_END_TYPE_ID_BLOCK(kvferry)
 
@@ -140,6 +144,9 @@ CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::unregister_region)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::describe_fabric)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::fabric_description)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::drain_fabric)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::allow_writes)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::forbid_writes)
+CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::forbid_all_writes)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::stop_io)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::share_region)
 CAF_ALLOW_UNSAFE_MESSAGE_TYPE(kvferry::host_link_dial)

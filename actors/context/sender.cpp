@@ -17,6 +17,9 @@ namespace kvferry {
 
 namespace {
 
+/// Doubtful attempts that are remembered; each stands for pages that may never come back.
+constexpr std::size_t doubtful_max = 65536;
+
 /// An index that no session reaches. Reported as `last`, it marks the writer in doubt without
 /// completing its ledger.
 constexpr send_piece beyond_all{{std::numeric_limits<std::uint32_t>::max()}, true};
@@ -160,10 +163,20 @@ bool sender_state::answered_by_memory(const request_data& request, const peer_vi
     auto ended = ended_.find(request.header.request);
     if (ended == ended_.end())
         return false;
-    auto known = ended->second.told.try_emplace(request.header.sender, request.header.attempt);
+    auto& [reason, told] = ended->second;
+    if (!reason) { // served: only an attempt that has lost its reports with its link asks again
+        auto served = told.find(request.header.sender);
+        if (served == told.end() || served->second != request.header.attempt)
+            return false;
+        answer_gone(peer, request.header,
+                    make_error(errc::gone, "rid " + to_string(request.header.request)
+                                               + " was sent, but its reports went with the link"));
+        return true;
+    }
+    auto known = told.try_emplace(request.header.sender, request.header.attempt);
     if (known.first->second != request.header.attempt)
         return false;
-    answer_gone(peer, request.header, ended->second.reason);
+    answer_gone(peer, request.header, reason);
     return true;
 }
 
@@ -266,7 +279,12 @@ void sender_state::on_retired(const session_retired& message) {
                            + ": a copy into a peer's memory may still land until the process ends ("
                            + text_of(message.undecided) + ")");
     session_deadlines_.erase(message.request);
-    if (message.reason && ended_.size() < environment_->bounds.early_requests_max) {
+    if (message.in_doubt)
+        for (const auto& [process, attempt] : asked)
+            doubtful_.insert(attempt);
+    // Successes leave room for failures, which matter more.
+    const auto room = environment_->bounds.early_requests_max / (message.reason ? 1 : 2);
+    if (ended_.size() < room) {
         ended_[message.request] = {message.reason, std::move(asked)};
         leases_.set(message.request,
                     self_->clock().now() + environment_->bounds.early_request_lease);
@@ -314,13 +332,7 @@ void sender_state::session_died(rid id, session& dead, const caf::error& why) {
                  send_message{cancel_session{header, side::generation, to_wire(dead.died)}});
         if (header.kind != payload_kind::kv)
             continue;
-        kv_agent_result report;
-        report.header = header;
-        report.header.writer = environment_->self.rank;
-        report.header.piece = beyond_all;
-        report.result = agent_result::in_doubt;
-        report.error = to_wire(dead.died);
-        tell(self_, link, send_message{std::move(report)});
+        answer_in_doubt(peer->second, header, dead.died);
     }
     if (planted(planted_bug::release_on_death))
         tell(self_, dead.observer, session_released{side::context, id, {}});
@@ -419,8 +431,24 @@ caf::result<void> sender_state::on_cancel_all(const cancel_request& cancel) {
     return promise;
 }
 
+void sender_state::answer_in_doubt(const peer_view_ptr& to, const message_header& of,
+                                   const caf::error& why) {
+    kv_agent_result report;
+    report.header = of;
+    report.header.kind = payload_kind::kv;
+    report.header.writer = environment_->self.rank;
+    report.header.piece = beyond_all;
+    report.result = agent_result::in_doubt;
+    report.error = to_wire(why);
+    tell(self_, to->link, send_message{std::move(report)});
+}
+
+/// When the set of doubtful attempts is full, every attempt counts as one: pages are then kept that
+/// need not be, but none is lost to a late write.
 void sender_state::answer_gone(const peer_view_ptr& to, const message_header& of,
                                const caf::error& reason) {
+    if (doubtful_.contains(of.attempt) || doubtful_.size() >= doubtful_max)
+        return answer_in_doubt(to, of, reason);
     if (planted(planted_bug::gone_not_answered))
         return;
     tell(self_, to->link, send_message{gone{of, side::generation, to_wire(reason)}});

@@ -20,6 +20,7 @@
 #include "transport/planner/plan.hpp"
 
 #include <map>
+#include <set>
 #include <unordered_map>
 
 namespace kvferry {
@@ -75,8 +76,8 @@ private:
         caf::error died = {};
     };
 
-    /// A rid that ended without success: why, and the attempts that were served or have been told.
-    /// A receiver that comes with another attempt begins anew.
+    /// A rid that ended: why, if without success, and the attempts that were served or have been
+    /// told. A receiver that comes with another attempt begins anew.
     struct ending {
         caf::error reason;
         attempts told;
@@ -103,6 +104,7 @@ private:
     void answer_for_the_dead(const session&, const request_data&, const peer_view_ptr&);
     bool answered_by_memory(const request_data&, const peer_view_ptr&);
     void drop_lease(rid);
+    void answer_in_doubt(const peer_view_ptr& to, const message_header& of, const caf::error&);
     void answer_gone(const peer_view_ptr& to, const message_header& of, const caf::error& reason);
     void finish_if_empty();
     void rearm();
@@ -114,6 +116,9 @@ private:
     std::uint32_t sessions_opened_ = 0;
     /// Kept for one lease.
     std::unordered_map<rid, ending> ended_;
+    /// Attempts with a transfer that may still change its target: `gone` would count as proof of
+    /// the opposite.
+    std::set<attempt> doubtful_;
     std::map<rid, std::vector<early_request>> early_;
     /// Counted over all rids.
     std::size_t early_requests_ = 0;

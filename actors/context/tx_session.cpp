@@ -246,7 +246,7 @@ void tx_session_state::release_if_quiet() {
     if (!finished_ || reading || std::exchange(released_, true))
         return;
     tell(self_, with_.observer, session_released{side::context, with_.request, {}});
-    tell(self_, with_.owner, session_retired{with_.request, {}, error_, undecided_});
+    tell(self_, with_.owner, session_retired{with_.request, {}, error_, in_doubt_, undecided_});
     with_.observer = observer_actor{}; // the observer may hold this session
     if (orphaned_)
         self_->quit();

@@ -60,6 +60,10 @@ private:
         caf::error closed;
         /// Its link is gone: reports cannot be sent.
         bool lost = false;
+        /// It knows that its first piece is being written.
+        bool started = false;
+        /// Its reports, for the case that it asks again over a new link.
+        std::vector<wire_message> told;
         peer_summary summary;
     };
 
@@ -101,7 +105,10 @@ private:
     void report_failed(receiver&, send_piece, agent_result, const caf::error&);
     void close(receiver&, const caf::error& reason);
     void report_closing(receiver&);
-    void tell_peer(const receiver&, wire_message);
+    void tell_peer(receiver&, wire_message);
+    void tell_started(receiver&);
+    void relink(receiver&, const peer_view_ptr&);
+    bool has_begun(rank_id) const;
 
     bool host_gave_all() const;
     bool all_bound() const;
@@ -131,6 +138,11 @@ private:
     std::map<receiver_key, receiver> receivers_;
     /// The attempt of each receiver rank.
     std::map<rank_id, attempt> attempts_;
+    /// Ranks that had asked for pieces not yet given when their link was lost, by process: they may
+    /// ask again over a new one.
+    std::map<incarnation, rank_id> left_;
+    /// A transfer may still change its target.
+    bool in_doubt_ = false;
     /// Ranks of the receiving instance that will ask, as the requests say.
     std::set<rank_id> expected_;
     std::uint32_t transfers_started_ = 0;

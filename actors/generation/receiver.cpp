@@ -30,6 +30,7 @@ receiver_actor::behavior_type receiver_state::make_behavior() {
         handle(this, &receiver_state::on_peer_lost),
         handle(this, &receiver_state::on_process_gone),
         handle(this, &receiver_state::on_open),
+        handle(this, &receiver_state::on_started),
         handle(this, &receiver_state::on_kv_result),
         handle(this, &receiver_state::on_aux_result),
         handle(this, &receiver_state::on_cancel),
@@ -60,7 +61,7 @@ caf::result<rx_opened> receiver_state::on_open(const open_rx& ask) {
         self_->system(), with_.home,
         rx_session_state::dependencies{with_.bounds, with_.self, self_, ask.observer, ask.request,
                                        attempt, ask.aux, ask.context_endpoint, with_.checker,
-                                       with_.counters});
+                                       with_.counters, with_.fabric, with_.by_message});
     self_->monitor(actor);
     by_actor_.emplace(actor.id(), attempt);
     sessions_.emplace(attempt, session{actor, ask});
@@ -162,7 +163,7 @@ void receiver_state::bind_all() {
         const auto& ranks = instances_.at(session.opened.context_endpoint);
         for (const auto& writer : parties->writers)
             if (const auto& known = meet(ranks[writer.rank.value]); known.view)
-                tell(self_, session.actor, peer_ready{known.view});
+                tell_ready(session, known.view);
         return true;
     });
     rearm();
@@ -241,7 +242,14 @@ void receiver_state::on_peer_ready(const peer_ready& message) {
     for (auto& notice : std::exchange(known.waiting, {}))
         tell(self_, known.view->link, send_message{std::move(notice)});
     for (auto& [attempt, session] : sessions_)
-        tell(self_, session.actor, message);
+        tell_ready(session, message.peer);
+}
+
+/// Remembers, in case the session dies, what its writers may be told.
+void receiver_state::tell_ready(session& to, const peer_view_ptr& peer) {
+    if (peer->process_watched)
+        to.may_map.insert(peer->info.incarnation);
+    tell(self_, to.actor, peer_ready{peer});
 }
 
 void receiver_state::on_peer_lost(const peer_lost& message) {
@@ -257,12 +265,32 @@ void receiver_state::on_peer_lost(const peer_lost& message) {
         if (never_up) // one that was up may be tried again at once
             back_off_from(endpoint);
     }
+    auto news = message;
+    news.dialled_again = known && !never_up && is_worth_a_dial(message);
     for (auto& [attempt, session] : sessions_)
-        tell(self_, session.actor, message);
+        tell(self_, session.actor, news);
+    if (news.dialled_again) {
+        auto& again = peers_[message.peer];
+        again.info = known.mapped().info;
+        connect(again.info);
+    }
     for (auto attempt : unbound_) {
         resolve(with_.own_endpoint);
         resolve(sessions_.at(attempt).opened.context_endpoint);
     }
+}
+
+/// The connection broke, which may have been all: a session may go on over a new link to the same
+/// process, or at least hear what its writers did. One dial tells.
+bool receiver_state::is_worth_a_dial(const peer_lost& lost) const {
+    return code_of(lost.reason) == errc::link_lost && !stopping_
+           && std::any_of(sessions_.begin(), sessions_.end(), [&lost](const auto& entry) {
+                  const auto& writers = entry.second.writers;
+                  return !entry.second.died
+                         && std::any_of(writers.begin(), writers.end(), [&lost](const auto& x) {
+                                return x.incarnation == lost.peer;
+                            });
+              });
 }
 
 /// Proof needs both: the process is gone, and everything it had sent has been applied.
@@ -308,6 +336,10 @@ void receiver_state::deliver(const Message& message, bool answer) {
                                              + to_string(message.header.request));
     tell(self_, known->second.view->link,
          send_message{gone{message.header, side::context, to_wire(reason)}});
+}
+
+void receiver_state::on_started(const transfer_started& message) {
+    deliver(message, false); // the report follows
 }
 
 void receiver_state::on_kv_result(const kv_agent_result& message) {
@@ -411,7 +443,26 @@ void receiver_state::session_died(attempt attempt, session& dead, const caf::err
     count_death(with_.counters);
     if (planted(planted_bug::release_on_death))
         dead.in_doubt.clear();
+    forbid(attempt);
     release_if_proven(attempt);
+}
+
+/// Of a session that died: its writers that can only send messages are shut out.
+void receiver_state::forbid(attempt over) {
+    ask(self_, with_.fabric, forbid_writes{over})
+        .then(
+            [this, over] {
+                auto dead = sessions_.find(over);
+                if (dead == sessions_.end() || !with_.by_message)
+                    return;
+                std::erase_if(dead->second.in_doubt, [&dead](incarnation writer) {
+                    return !dead->second.may_map.contains(writer);
+                });
+                release_if_proven(over);
+            },
+            [](const caf::error&) {
+                // The fabric is gone: it proves nothing any more.
+            });
 }
 
 /// Of a session that died.

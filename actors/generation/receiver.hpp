@@ -45,6 +45,8 @@ struct receiver_state {
         /// Null: digests are not asked for.
         std::shared_ptr<const piece_checker> checker = {};
         rank_counters_ptr counters = {};
+        /// The fabric's answer to forbid_writes is proof (fabric_description).
+        bool by_message = false;
     };
 
     receiver_state(receiver_actor::pointer self, dependencies);
@@ -57,6 +59,8 @@ private:
         open_rx opened;
         /// The writers that it was bound to.
         std::vector<writer_binding> writers = {};
+        /// Those that may have been told to write through mappings.
+        std::set<incarnation> may_map = {};
         /// Its host and its writers have been told its outcome.
         bool ended = false;
         /// Set when its actor died before it was retired.
@@ -77,6 +81,7 @@ private:
     using parties_key = std::tuple<std::string, std::optional<std::uint32_t>, aux_mode>;
 
     caf::result<rx_opened> on_open(const open_rx&);
+    void on_started(const transfer_started&);
     void on_kv_result(const kv_agent_result&);
     void on_aux_result(const aux_agent_result&);
     void on_cancel(const cancel_session&);
@@ -99,11 +104,14 @@ private:
     void deliver(const Message&, bool answer);
     void session_died(attempt, session&, const caf::error& why);
     void release_if_proven(attempt);
+    void forbid(attempt);
+    void tell_ready(session&, const peer_view_ptr&);
     void tell_sessions(const process_gone&);
     void resolve(const std::string& endpoint);
     void fetch(const std::string& endpoint);
     void back_off_from(const std::string& endpoint);
     std::vector<std::string> endpoints_of(incarnation) const;
+    bool is_worth_a_dial(const peer_lost&) const;
     void instance_arrived(const std::string& endpoint, std::vector<rank_info> ranks);
     void instance_failed(const std::string& endpoint, const caf::error&);
     void doubt(const std::string& endpoint);

@@ -53,6 +53,7 @@ worker::~worker() {
 caf::expected<rank_info> worker::publish(std::vector<host_region> regions, page_table pages) {
     if (auto problem = parts_->make_devices(regions))
         return problem;
+    parts_->regions = regions;
     auto reply = ask_blocking<pools_registered>(
         *parts_->system, parts_->actor, register_pools{std::move(regions), std::move(pages)},
         2 * parts_->options.bounds.info_deadline);
@@ -174,6 +175,12 @@ caf::expected<worker_stopped> worker::stop(std::chrono::milliseconds deadline) {
         logger().error(
             "rank {} of {} stopped without proof that its memory is quiet; the memory is kept: {}",
             to_string(instance_rank(parts_->identity.layout)), parts_->identity.instance, what);
+    auto at_risk = parts_->shut_out();
+    for (const auto& what : at_risk)
+        logger().error("rank {} of {}: {}", to_string(instance_rank(parts_->identity.layout)),
+                       parts_->identity.instance, what);
+    if (reply)
+        reply->at_risk = std::move(at_risk);
     keep_for_ever(parts_);
     return reply;
 }

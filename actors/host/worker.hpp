@@ -76,8 +76,9 @@ public:
 
     /// Registers the cache memory and publishes the rank. Blocks, at most twice
     /// limits::info_deadline plus the start of the devices that the memory lies on (a thread and a
-    /// stream each). Sessions may be opened afterwards. The memory stays the host's and must
-    /// outlive the worker: host memory, or memory of cudaMalloc on any device of the process.
+    /// stream each). Sessions may be opened afterwards. The memory (host memory, or memory of
+    /// cudaMalloc on any device of the process) must outlive the worker: by host_region::keep, or
+    /// because the host sees to it.
     caf::expected<rank_info> publish(std::vector<host_region> regions, page_table pages);
 
     /// Never fails here: a failure is the session's outcome.
@@ -95,7 +96,9 @@ public:
                                          std::chrono::milliseconds deadline) const;
 
     /// Cancels all sessions, says goodbye to peers, releases everything. What is not proven quiet
-    /// by the deadline is named, and keeps its memory, its mappings and its threads for ever.
+    /// by the deadline is named, and keeps its memory, its mappings and its threads for ever. Also
+    /// then nothing that peers send lands in the rank's memory after this call or the destructor;
+    /// what they may write by other means is named (worker_stopped::at_risk).
     caf::expected<worker_stopped> stop(std::chrono::milliseconds deadline);
 
     /// Typed handle, for hosts that are actor systems.

@@ -75,7 +75,7 @@ caf::error worker::parts::make_all() {
     actor = spawn_at<transfer_worker_actor, transfer_worker_state>(
         *system, home,
         transfer_worker_state::dependencies{home, options.bounds, options.route, identity,
-                                            random_number()});
+                                            random_number(), counters});
     if (auto problem = make_fabric())
         return problem;
     if (auto problem = make_host_link())
@@ -154,7 +154,9 @@ caf::error worker::parts::make_fabric() {
             return add_context(made.error(), "fabric");
         io.fabric = *made;
     } else {
-        auto made = spawn_ucx_io(*system, *loop, {identity.incarnation, actor, options.bounds});
+        auto made = spawn_ucx_io(
+            *system, *loop,
+            {identity.incarnation, actor, options.bounds, put_method::automatic, counters});
         if (!made)
             return add_context(made.error(), "fabric");
         io.fabric = *made;
@@ -278,6 +280,24 @@ caf::error worker::parts::make_device(int ordinal, const std::set<int>& all) {
     staging.emplace(ordinal, std::move(*leaving));
     landing.emplace(ordinal, std::move(*landed));
     return {};
+}
+
+std::vector<std::string> worker::parts::shut_out() {
+    const auto problem = ask_blocking_for_success(*system, io.fabric, forbid_all_writes{},
+                                                  options.bounds.info_deadline);
+    std::vector<std::string> at_risk;
+    for (std::size_t index = 0; index < regions.size(); ++index) {
+        const auto& region = regions[index];
+        const auto mapped = io.host_link && region.kind != memory_kind::host_private;
+        if (region.keep || (!mapped && !problem && io.described.by_message))
+            continue;
+        at_risk.push_back("region " + std::to_string(index) + " (" + to_string(region.kind)
+                          + ") must stay as it is: "
+                          + (problem  ? "the fabric does not answer: " + describe(problem)
+                             : mapped ? std::string{"peers may have mapped it"}
+                                      : std::string{"RMA hardware may write it"}));
+    }
+    return at_risk;
 }
 
 /// Ends the actors first, so that nothing runs on a thread that ends. An actor releases its I/O

@@ -29,12 +29,15 @@ struct worker::parts {
     std::map<int, std::unique_ptr<io_loop>> device_loops;
     callback_actor callbacks;
     std::shared_ptr<host_calls> calls;
+    rank_counters_ptr counters = std::make_shared<rank_counters>();
     transfer_worker_actor actor;
     adopt_io io;
     std::map<int, device_actor> devices;
     /// Listens for the rank-info server of rank 0.
     caf::actor info_door;
     bool stopped = false;
+    /// As published.
+    std::vector<host_region> regions;
 
     /// Makes everything; on failure undoes what was made and says which step failed.
     caf::error make();
@@ -42,6 +45,10 @@ struct worker::parts {
     /// Finds out on which device each region lies, and gives every such device its actor. On
     /// failure the devices made so far stay, for another try.
     caf::error make_devices(std::vector<host_region>&);
+
+    /// After an unclean stop: shuts out what peers send. Returns the regions without an owner that
+    /// they may still reach in another way.
+    std::vector<std::string> shut_out();
 
     /// Ends all actors and threads of a rank that never ran, or has stopped.
     void undo(bool io_has_stopped);

@@ -83,6 +83,7 @@ void peer_link_state::make_endpoint() {
                     end_if_over();
                 } else {
                     endpoint_ = opened.endpoint;
+                    by_rma_ = opened.by_rma;
                     proceed();
                 }
                 endpoint_answered();
@@ -125,16 +126,26 @@ void peer_link_state::connect_same_host() {
 }
 
 void peer_link_state::on_host_link_up(const host_link_up& message) {
-    if (phase_ == phase::lost)
-        return; // it is closed when this link ends
+    if (phase_ == phase::lost) { // it is closed when this link ends
+        host_link_settled_ = true;
+        process_watched_ = message.process_watched && message.inherited && !closed_;
+        end_if_over();
+        return;
+    }
     host_link_up_ = true;
     process_watched_ = message.process_watched;
+    inherited_ = message.inherited;
     mapped_ = message.mapped;
     host_link_settled_ = true;
     proceed();
 }
 
 void peer_link_state::on_host_link_down(const host_link_down& message) {
+    if (phase_ == phase::lost && code_of(message.reason) == errc::duplicate) {
+        process_watched_ = false; // a new link to the same process waits for its end
+        end_if_over();
+        return;
+    }
     if (std::exchange(host_link_up_, false)) { // the death notice of a connected peer
         lose(add_context(message.reason, "the same-host link was closed by the peer"));
         return;
@@ -143,6 +154,7 @@ void peer_link_state::on_host_link_down(const host_link_down& message) {
         return;
     unmapped_reason_ = "no same-host link: " + text_of(message.reason);
     proceed();
+    end_if_over();
 }
 
 /// Takes the next steps of the handshake as soon as what they need is there. When both sides dial
@@ -267,6 +279,7 @@ void peer_link_state::become_ready() {
     view->unmapped_reason = unmapped_reason_;
     view->device_obstacles = device_obstacles_;
     view->process_watched = process_watched_;
+    view->by_rma = by_rma_;
     view->link = self_;
     view->awaited = awaited_;
     peer_ready announcement{std::move(view)};
@@ -290,8 +303,8 @@ void peer_link_state::feel_pulse() {
     timer_.fired(now);
     const auto advice = pulse_->look(now, awaited_.use_count() > 1);
     if (advice.now == link_pulse::step::lost && !planted(planted_bug::silence_ignored)) {
-        const auto silent = std::chrono::duration_cast<std::chrono::milliseconds>(
-            pulse_->silence(now));
+        const auto silent =
+            std::chrono::duration_cast<std::chrono::milliseconds>(pulse_->silence(now));
         give_up(make_error(errc::link_lost,
                            who() + " has been silent for " + std::to_string(silent.count())
                                + " ms and did not answer within link_patience = "
@@ -338,6 +351,7 @@ void peer_link_state::on_process_gone(const process_gone&) {
 }
 
 void peer_link_state::on_close(const close_link& message) {
+    closed_ = true;
     if (!message.goodbye && !planted(planted_bug::stop_vouches_for_the_dead))
         return give_up(message.reason);
     if (phase_ == phase::ready)
@@ -374,7 +388,7 @@ void peer_link_state::close_and_tell(const caf::error& reason, closing how) {
     auto before = std::exchange(phase_, phase::lost);
     if (before == phase::lost)
         return;
-    if (before != phase::ready)
+    if (before != phase::ready && !inherited_)
         process_watched_ = false; // no pages were announced over it
     waiting_.clear();
     ahead_.clear();
@@ -415,13 +429,16 @@ void peer_link_state::last_frame_sent() {
     end_if_over();
 }
 
-/// A lost link lives on while the proof that its peer's process is gone may still come.
+/// A lost link lives on while the proof that its peer's process is gone may still come, and until
+/// it knows whether it has to wait for that in a former link's place.
 void peer_link_state::end_if_over() {
-    if (phase_ != phase::lost || opening_ || leave_by_ || (process_watched_ && !peer_left_)
-        || std::exchange(ended_, true))
+    const auto waits = (process_watched_ && !peer_left_) || (!host_link_settled_ && !closed_);
+    if (phase_ != phase::lost || opening_ || leave_by_ || waits || std::exchange(ended_, true))
         return;
     if (with_.host_link)
-        tell(self_, with_.host_link, host_link_close{with_.peer.incarnation});
+        tell(
+            self_, with_.host_link,
+            host_link_close{with_.peer.incarnation, host_link_owner_actor{peer_link_actor{self_}}});
     self_->quit();
 }
 

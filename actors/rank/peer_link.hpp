@@ -84,6 +84,7 @@ private:
     template <class Message>
     void hand_to_side(Message&);
     void on_message(request_data&);
+    void on_message(transfer_started&);
     void on_message(kv_agent_result&);
     void on_message(aux_agent_result&);
     void on_message(cancel_session&);
@@ -141,6 +142,11 @@ private:
     bool host_link_settled_ = false;
     bool host_link_up_ = false;
     bool process_watched_ = false;
+    /// Pages were announced over a former link to the same process, whose end is still waited for.
+    bool inherited_ = false;
+    /// Its rank has told it to end: it waits for nobody's death.
+    bool closed_ = false;
+    bool by_rma_ = false;
     /// The peer's process is proven gone, or it has left in order.
     bool peer_left_ = false;
     /// When to stop waiting for the last frame to leave.

@@ -37,7 +37,9 @@ std::optional<wire_message> in_short(const aux_agent_result& x, const caf::error
 }
 
 template <class Message>
-    requires requires(Message x) { x.reason.text; }
+requires requires(Message x) {
+    x.reason.text;
+}
 std::optional<wire_message> in_short(Message x, const caf::error&) {
     x.reason.text.clear();
     return x;
@@ -258,6 +260,10 @@ void peer_link_state::hand_to_side(Message& message) {
 
 void peer_link_state::on_message(request_data& message) {
     hand_to(with_.sender, message);
+}
+
+void peer_link_state::on_message(transfer_started& message) {
+    hand_to(with_.receiver, message);
 }
 
 void peer_link_state::on_message(kv_agent_result& message) {

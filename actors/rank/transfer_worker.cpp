@@ -19,7 +19,7 @@
 namespace kvferry {
 
 transfer_worker_state::transfer_worker_state(transfer_worker_actor::pointer self, dependencies with)
-    : self_(self), with_(std::move(with)) {
+    : self_(self), with_(std::move(with)), counters_(with_.counters) {
     self_->set_down_handler([this](const caf::down_msg& down) { on_down(down); });
 }
 
@@ -165,6 +165,7 @@ void transfer_worker_state::export_one(std::size_t index) {
 void transfer_worker_state::register_with_fabric(std::size_t index) {
     const auto& region = host_regions_[index];
     register_region message{region.base, region.bytes, region.kind};
+    message.by_attempt = true;
     if (auto landing = landing_.find(region.device);
         region.kind == memory_kind::cuda && landing != landing_.end()) {
         message.copier = devices_.at(region.device);
@@ -233,7 +234,7 @@ void transfer_worker_state::publish() {
         self_->system(), with_.home,
         receiver_state::dependencies{with_.home, with_.bounds, info_, io_.info_endpoint,
                                      io_.info_link, io_.fabric, self_, with_.seed,
-                                     std::move(checker), counters_});
+                                     std::move(checker), counters_, io_.described.by_message});
     self_->monitor(sender_);
     self_->monitor(receiver_);
     ask(self_, io_.info_link,

@@ -45,6 +45,8 @@ struct transfer_worker_state {
         rank_identity identity;
         /// Seed that attempts are drawn with.
         std::uint64_t seed = 0;
+        /// Shared with the rank's fabric.
+        rank_counters_ptr counters = std::make_shared<rank_counters>();
     };
 
     transfer_worker_state(transfer_worker_actor::pointer self, dependencies);
@@ -124,7 +126,7 @@ private:
     std::uint64_t sessions_opened_ = 0;
     std::map<std::string, std::uint64_t> ignored_;
     /// What the rank's other actors ignored, and which of them died.
-    rank_counters_ptr counters_ = std::make_shared<rank_counters>();
+    rank_counters_ptr counters_;
     caf::typed_response_promise<worker_stopped> stop_;
     bool stopping_ = false;
     bool io_stopping_ = false;

@@ -87,8 +87,8 @@ void transfer_worker_state::table_died(const char* which, const caf::error& why)
     close_links({reason, false});
 }
 
-/// Another process has this rank's place in the instance. Whoever still works with this one must ask
-/// anew, and is told so instead of finding out by a deadline.
+/// Another process has this rank's place in the instance. Whoever still works with this one must
+/// ask anew, and is told so instead of finding out by a deadline.
 void transfer_worker_state::replaced(const caf::error& why) {
     registrar_ = registrar_actor{};
     if (code_of(why) != errc::stale_incarnation)
@@ -117,7 +117,7 @@ void transfer_worker_state::link_ended(caf::actor_id id, const caf::error& why) 
             tell(self_, sender_, announcement);
             tell(self_, receiver_, announcement);
         }
-        tell(self_, io_.host_link, host_link_close{peer});
+        tell(self_, io_.host_link, host_link_close{peer, link.mapped().actor});
     }
     if (running_links_.empty() && io_stopping_)
         stop_io_actors();

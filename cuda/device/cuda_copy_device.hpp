@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// A GPU as an executor of plans: two streams, one small upload per plan, one event per launch.
+// A GPU as an executor of plans: three streams, one small upload per plan, one event per launch.
 // Includes nothing of the toolkit; in builds without it both functions answer unsupported.
 #pragma once
 

@@ -39,6 +39,9 @@ struct peer_ready {
 struct peer_lost {
     incarnation peer;
     caf::error reason;
+    /// From a receiver to its sessions: the peer is being dialled anew, and another peer_ready or
+    /// peer_lost comes.
+    bool dialled_again = false;
 };
 
 } // namespace kvferry

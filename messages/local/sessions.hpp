@@ -34,7 +34,7 @@ struct open_rx {
     /// Context DP rank that runs the request; none: all are asked, the first that answers is it.
     std::optional<std::uint32_t> context_dp_rank = 0;
     observer_actor observer;
-    /// To the first report, and from there to the outcome.
+    /// To the first piece that a writer begins, and from there to the outcome.
     std::chrono::milliseconds deadline;
     std::chrono::milliseconds transfer_deadline = limits{}.transfer_deadline;
 };
@@ -124,8 +124,9 @@ struct session_retired {
     rid request;
     kvferry::attempt attempt;
     caf::error reason;
-    /// Set when a copy of it into memory of a peer is in doubt: it may land as long as this process
-    /// lives.
+    /// On the context side: one of its transfers may still change its target.
+    bool in_doubt = false;
+    /// Set when that is a copy into memory of a peer: it may land as long as this process lives.
     caf::error undecided = {};
 };
 

@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -25,6 +26,9 @@ struct host_region {
     int memfd = -1;
     /// For cuda: which device it lies on; worker::publish finds that out.
     int device = -1;
+    /// Owner of the memory: the rank holds it until nobody can write there any more, also after an
+    /// unclean stop. Null: the memory is the host's to keep.
+    std::shared_ptr<const void> keep = {};
 };
 
 struct register_pools {
@@ -86,8 +90,11 @@ struct stop_worker {
 };
 
 /// `unproven` names the sessions whose memory stays on loan for ever; empty after a clean stop.
+/// `at_risk` then names the regions without an owner (host_region::keep) that peers may still write
+/// without this rank: the host must neither free nor reuse them.
 struct worker_stopped {
     std::vector<std::string> unproven;
+    std::vector<std::string> at_risk = {};
 };
 
 } // namespace kvferry

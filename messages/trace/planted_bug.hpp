@@ -62,6 +62,9 @@ enum class planted_bug : std::uint8_t {
     former_link_speaks,
     goodbye_in_doubt,
     silence_ignored,
+    forbidden_attempt_written,
+    forbid_not_awaited,
+    forbid_covers_mappings,
 };
 
 #ifdef KVFERRY_PLANTED_BUGS

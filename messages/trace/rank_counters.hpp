@@ -39,12 +39,14 @@ enum class ignored : std::uint8_t {
     contradiction,
     /// For a session that died.
     session_died,
+    /// Bytes of a put whose attempt, region or writer may not write here (any more).
+    refused_bytes,
 };
 
 class rank_counters {
 public:
-    void add(ignored why) {
-        counts_[static_cast<std::size_t>(why)].fetch_add(1, std::memory_order_relaxed);
+    void add(ignored why, std::uint64_t times = 1) {
+        counts_[static_cast<std::size_t>(why)].fetch_add(times, std::memory_order_relaxed);
     }
 
     /// Sessions, links, senders and receivers that died.
@@ -61,7 +63,7 @@ private:
     static constexpr std::array names{
         "duplicate",  "former_link",   "stale_incarnation", "early",        "late",
         "unexpected", "no_link",       "no_session",        "foreign_rank", "foreign_attempt",
-        "unasked",    "contradiction", "session_died"};
+        "unasked",    "contradiction", "session_died",      "refused_bytes"};
 
     std::array<std::atomic<std::uint64_t>, names.size()> counts_{};
 };

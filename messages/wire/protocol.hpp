@@ -95,6 +95,10 @@ struct request_data {
     bool renewal = false;
     /// Reports of success are to have a digest, where the writer can read what it sends.
     bool digest = false;
+    /// The writer may write through mappings: the receiver watches its process, whose end is then
+    /// the proof. Otherwise it puts through the fabric, where the receiver itself can forbid the
+    /// attempt.
+    bool may_map = true;
 };
 
 /// What a writer has read for one piece.
@@ -142,10 +146,17 @@ struct gone {
     wire_error reason;
 };
 
+/// A writer is about to write the first piece for an attempt: the receiver's wait for its peer is
+/// over. Not sent where the report itself follows at once.
+struct transfer_started {
+    message_header header;
+};
+
 /// The allow-list of the codec. A message's number on the wire is its place here: append only.
-using wire_message = std::variant<register_rank_info, rank_registered, request_instance_info,
-                                  instance_info, refused, termination, link_health, request_data,
-                                  kv_agent_result, aux_agent_result, cancel_session, gone>;
+using wire_message =
+    std::variant<register_rank_info, rank_registered, request_instance_info, instance_info, refused,
+                 termination, link_health, request_data, kv_agent_result, aux_agent_result,
+                 cancel_session, gone, transfer_started>;
 
 /// Protocol name of a message, as it stands in logs, traces and diagrams.
 std::string_view name_of(const wire_message&);
@@ -198,7 +209,7 @@ bool inspect(Inspector& f, request_data& x) {
     return f.object(x).fields(f.field("header", x.header), f.field("target", x.target),
                               f.field("kv", x.kv), f.field("aux", x.aux),
                               f.field("receivers", x.receivers), f.field("renewal", x.renewal),
-                              f.field("digest", x.digest));
+                              f.field("digest", x.digest), f.field("may_map", x.may_map));
 }
 
 template <class Inspector>
@@ -230,6 +241,11 @@ template <class Inspector>
 bool inspect(Inspector& f, gone& x) {
     return f.object(x).fields(f.field("header", x.header), f.field("to", x.to),
                               f.field("reason", x.reason));
+}
+
+template <class Inspector>
+bool inspect(Inspector& f, transfer_started& x) {
+    return f.object(x).fields(f.field("header", x.header));
 }
 
 } // namespace kvferry

@@ -12,6 +12,12 @@ namespace {
 
 constexpr std::size_t recent_max = 64;
 
+/// Links start to count at numbers of their own (peer_link). Over a new link to the same process a
+/// rank may say again what may have been lost with the former one.
+std::uint64_t link_of(const message_header& header) {
+    return header.sequence >> 32;
+}
+
 } // namespace
 
 void frame_referee::sent(incarnation from, incarnation to, byte_view frame, time_point now) {
@@ -24,8 +30,13 @@ void frame_referee::sent(incarnation from, incarnation to, byte_view frame, time
                        + describe(message.error()));
     const auto& header = header_of(*message);
     auto claim = [&](payload_kind kind) {
-        report_key key{from, to, header.attempt, header.receive_slice, header.piece.index.value,
-                       kind};
+        report_key key{from,
+                       to,
+                       header.attempt,
+                       header.receive_slice,
+                       header.piece.index.value,
+                       kind,
+                       link_of(header)};
         if (!reports_.insert(key).second)
             report_("two reports for " + describe(header));
     };
@@ -36,7 +47,10 @@ void frame_referee::sent(incarnation from, incarnation to, byte_view frame, time
     } else if (std::holds_alternative<aux_agent_result>(*message)) {
         claim(payload_kind::aux);
     } else if (const auto* cancel = std::get_if<cancel_session>(&*message)) {
-        if (!cancels_.insert({from, to, header.attempt, header.receive_slice, cancel->to}).second
+        if (!cancels_
+                 .insert(
+                     {from, to, header.attempt, header.receive_slice, cancel->to, link_of(header)})
+                 .second
             && !died_.contains(header.attempt))
             report_("two cancels for " + describe(header));
     } else if (const auto* request = std::get_if<request_data>(&*message)) {

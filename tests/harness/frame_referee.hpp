@@ -79,10 +79,11 @@ public:
     std::uint64_t requests() const { return requests_; }
 
 private:
-    /// Sender, receiver, attempt, receive slice, send slice, kind.
-    using report_key =
-        std::tuple<incarnation, incarnation, attempt, slice_index, std::uint32_t, payload_kind>;
-    using cancel_key = std::tuple<incarnation, incarnation, attempt, slice_index, side>;
+    /// Sender, receiver, attempt, receive slice, send slice, kind, link.
+    using report_key = std::tuple<incarnation, incarnation, attempt, slice_index, std::uint32_t,
+                                  payload_kind, std::uint64_t>;
+    using cancel_key =
+        std::tuple<incarnation, incarnation, attempt, slice_index, side, std::uint64_t>;
 
     /// What an attempt has asked a writer for, and the reports that have arrived.
     struct wants {

@@ -350,6 +350,50 @@ std::vector<named_scenario> make_all() {
             in_pieces(x);
             fault(in, reset, context_0, 2300);
         });
+    add("connection-breaks-while-waiting", "it breaks and comes back before the prefill has ended",
+        [](auto& in, auto& x) {
+            x.context_opens = microseconds{12'000};
+            x.must_succeed = true;
+            fault(in, reset, context_0, 5000);
+        });
+    add("connection-breaks-often-while-waiting",
+        "the same three times, with two ranks on each side", [](auto& in, auto& x) {
+            instances(in, {2, 1}, {2, 1});
+            x.context_opens = microseconds{25'000};
+            x.aux = aux_mode::required;
+            x.must_succeed = true;
+            for (int at = 4000; at <= 16'000; at += 6000)
+                fault(in, reset, context_0, at);
+        });
+    add("connection-breaks-while-waiting-elsewhere", "the same between two machines",
+        [](auto& in, auto& x) {
+            in.same_host = false;
+            x.context_opens = microseconds{12'000};
+            x.must_succeed = true;
+            fault(in, reset, context_0, 5000);
+        });
+    add("writer-dies-elsewhere", "another machine: its pages come back without a proof of its end",
+        [](auto& in, auto& x) {
+            in.same_host = false;
+            go_direct(in);
+            in_pieces(x);
+            fault(in, crash, context_0, 2300);
+        });
+    add("writer-frozen-elsewhere", "what it still sends after its thaw is shut out",
+        [](auto& in, auto& x) {
+            in.same_host = false;
+            go_direct(in);
+            in_pieces(x);
+            x.generation_deadline = microseconds{10'000};
+            fault(in, freeze, context_0, 2300, 40'000);
+        });
+    add("waits-for-a-dead-writer-elsewhere", "it dies before it has sent anything",
+        [](auto& in, auto& x) {
+            in.same_host = false;
+            x.context_opens = microseconds{12'000};
+            x.may_fail = true;
+            fault(in, crash, context_0, 5000);
+        });
     add("lost-completion", "a put is never confirmed", [](auto& in, auto& x) {
         go_direct(in);
         in.network.lost_completion_percent = 100;

@@ -102,6 +102,12 @@ const std::vector<bug_description>& planted_bugs() {
          "a rank says goodbye while copies of it may still land"},
         {"silence-ignored", silence_ignored, "H59",
          "a link whose peer does not answer any more counts as up"},
+        {"forbidden-attempt-written", forbidden_attempt_written, "H54",
+         "bytes of an attempt that has ended are still put into place"},
+        {"forbid-not-awaited", forbid_not_awaited, "H54",
+         "pages go back before the fabric has shut their attempt out"},
+        {"forbid-covers-mappings", forbid_covers_mappings, "H54",
+         "shutting an attempt out of the fabric frees what its writer has mapped"},
     };
     return all;
 }

@@ -66,6 +66,8 @@ struct planned_request {
     bool too_long = false;
     /// The request may fail without a fault: its deadline is tight, or its rid is in use.
     bool may_fail = false;
+    /// It succeeds on both sides in spite of the scenario's faults.
+    bool must_succeed = false;
 
     bool plain() const {
         return cancels.empty() && !context_absent && !context_stalls && !stalling_rank

@@ -40,6 +40,9 @@ sim_fabric_actor::behavior_type sim_io_state::make_behavior() {
         handle(this, &sim_io_state::on_unregister_region),
         handle(this, &sim_io_state::on_describe_fabric),
         handle(this, &sim_io_state::on_drain_fabric),
+        handle(this, &sim_io_state::on_allow_writes),
+        handle(this, &sim_io_state::on_forbid_writes),
+        handle(this, &sim_io_state::on_forbid_all),
         handle(this, &sim_io_state::on_stop_io),
         handle(this, &sim_io_state::on_tick),
     };
@@ -227,7 +230,8 @@ void sim_io_state::on_start_put(start_put& message) {
                               0,
                               false,
                               {},
-                              now});
+                              now,
+                              message.attempt});
     over->second.puts.insert(number);
     post_later(number);
 }
@@ -254,7 +258,8 @@ void sim_io_state::post_piece(std::uint64_t number) {
     wire_item item;
     item.what = wire_item::kind::write;
     item.from = with_.self;
-    item.piece = {with_.self.value, number, key.region, key.secret, piece->target_address};
+    item.piece = {with_.self.value,      number,         key.region, key.secret,
+                  piece->target_address, x.attempt.value};
     item.bytes.resize(piece->bytes);
     if (with_.on_read)
         with_.on_read(piece->source_address);
@@ -309,7 +314,7 @@ caf::result<region_registered> sim_io_state::on_register_region(const register_r
     }
     const region_id id{++last_region_};
     access_key_head head{id.value, random_.next()};
-    inbound_.allow(id, message.base, message.bytes, head.secret);
+    inbound_.allow(id, message.base, message.bytes, head.secret, {}, message.by_attempt);
     return region_registered{id, seal(ucx_key_label, &head, sizeof head)};
 }
 
@@ -319,11 +324,25 @@ caf::result<void> sim_io_state::on_unregister_region(const unregister_region& me
 }
 
 caf::result<fabric_description> sim_io_state::on_describe_fabric(const describe_fabric&) {
-    return fabric_description{sim_address(with_.self), "simulated"};
+    return fabric_description{sim_address(with_.self), "simulated", true};
 }
 
 caf::result<void> sim_io_state::on_drain_fabric(const drain_fabric& message) {
     inbound_.fence(message.peer);
+    return {};
+}
+
+void sim_io_state::on_allow_writes(const allow_writes& message) {
+    inbound_.allow(message.attempt);
+}
+
+caf::result<void> sim_io_state::on_forbid_writes(const forbid_writes& message) {
+    inbound_.forbid(message.attempt);
+    return {};
+}
+
+caf::result<void> sim_io_state::on_forbid_all(const forbid_all_writes&) {
+    inbound_.forbid_all();
     return {};
 }
 

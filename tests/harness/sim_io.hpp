@@ -78,6 +78,7 @@ private:
         bool all_posted = false;
         caf::error failure;
         time_point began;
+        kvferry::attempt attempt;
     };
 
     caf::result<endpoint_opened> on_open_endpoint(const open_endpoint&);
@@ -90,6 +91,9 @@ private:
     caf::result<void> on_unregister_region(const unregister_region&);
     caf::result<fabric_description> on_describe_fabric(const describe_fabric&);
     caf::result<void> on_drain_fabric(const drain_fabric&);
+    void on_allow_writes(const allow_writes&);
+    caf::result<void> on_forbid_writes(const forbid_writes&);
+    caf::result<void> on_forbid_all(const forbid_all_writes&);
     caf::result<void> on_stop_io(const stop_io&);
     void on_tick(const deadline_tick&);
 

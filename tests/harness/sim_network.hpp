@@ -3,7 +3,7 @@
 // held up, or lost with their connection, and they may arrive after their sender has given up or
 // died.
 //
-// Never kinder than what transport/README.md ("Who can still write?") has measured.
+// Never kinder than what transport/MEASURED.md has measured.
 #pragma once
 
 #include "messages/wire/codec.hpp"

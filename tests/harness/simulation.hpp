@@ -70,7 +70,7 @@ private:
     bool may_stay_lent(const sim_session&) const;
     bool cannot_report(const sim_session& reader, const sim_process& writer) const;
     bool proven_gone(const sim_session& reader, const sim_process& writer) const;
-    bool waits_for_a_fence(const sim_session& reader, const sim_process& writer) const;
+    bool may_write_unheard(const sim_session& reader, const sim_process& writer) const;
     bool has_lent(const sim_process&) const;
     void check_ended();
     void check_released();

@@ -47,7 +47,7 @@ bool simulation::may_stay_lent(const sim_session& x) const {
         return x.died;
     return std::any_of(processes_.begin(), processes_.end(), [&](const auto& writer) {
         return frames_.has_asked_for_kv(writer->incarnation, x.attempt)
-               && (waits_for_a_fence(x, *writer)
+               && (may_write_unheard(x, *writer)
                    || (cannot_report(x, *writer) && !proven_gone(x, *writer)));
     });
 }
@@ -60,26 +60,32 @@ bool simulation::cannot_report(const sim_session& reader, const sim_process& wri
            || reader.process->has_lost("peer_link");
 }
 
-/// The kernel tells the reader's rank, unless who listens to it there has died.
+/// What the writer may write through is a mapping where both are on one machine: the kernel tells
+/// when its process is gone, unless who listens to it has died. Everywhere else the reader's own
+/// fabric shuts the attempt out.
 bool simulation::proven_gone(const sim_session& reader, const sim_process& writer) const {
-    return writer.dead && !plan_.is_elsewhere(writer.where)
-           && !plan_.is_elsewhere(reader.process->where) && !reader.process->has_lost("peer_link")
-           && !reader.process->has_lost("receiver");
+    if (reader.died || reader.process->has_lost("receiver"))
+        return false;
+    if (plan_.is_elsewhere(writer.where) || plan_.is_elsewhere(reader.process->where))
+        return true;
+    return writer.dead && !reader.process->has_lost("peer_link");
 }
 
-/// A writer whose link was lost while it lived, or that died on another machine: today nothing but
-/// its own word, or the kernel's about its process, is proof. This function and its use go away
-/// when a lost writer is fenced where its bytes arrive, or is asked again over a new link.
-bool simulation::waits_for_a_fence(const sim_session& reader, const sim_process& writer) const {
-    return network_.has_broken(writer.incarnation, reader.process->incarnation)
-           || (writer.dead
-               && (plan_.is_elsewhere(writer.where) || plan_.is_elsewhere(reader.process->where)));
+/// A writer on the same machine whose link was lost while it lives may still write through its
+/// mapping.
+bool simulation::may_write_unheard(const sim_session& reader, const sim_process& writer) const {
+    return !plan_.is_elsewhere(writer.where) && !plan_.is_elsewhere(reader.process->where)
+           && network_.has_broken(writer.incarnation, reader.process->incarnation);
 }
 
 void simulation::check_ended() {
     for (const auto& x : sessions_)
         if (!x.process->dead && !x.refused && !x.outcome)
             return fail(failure::stuck, x.name() + " has never ended");
+    for (const auto& x : sessions_)
+        if (x.plan->must_succeed && x.outcome && !x.succeeded())
+            return fail(failure::assertion, x.name() + " failed although its link came back: "
+                                                + describe(x.outcome->error));
 }
 
 void simulation::check_released() {
@@ -192,8 +198,8 @@ void simulation::check_deaths_noticed() {
     }
 }
 
-/// Whoever has asked a peer that then falls silent for longer than the patience is told so, and does
-/// not wait for its deadline.
+/// Whoever has asked a peer that then falls silent for longer than the patience is told so, and
+/// does not wait for its deadline.
 void simulation::check_silence_noticed() {
     const auto simple =
         !plan_.faults.empty()

@@ -10,7 +10,7 @@
 
 namespace kvferry::bench {
 
-/// One object; `tools/README.md` defines the keys.
+/// One object; `tools/bench/README.md` defines the keys.
 nlohmann::json json_of(const bench_result&);
 
 /// Names and values, one per line.

@@ -16,7 +16,7 @@ std::string ranges_text(const std::vector<std::uint32_t>&);
 /// Table and picture. With reasons: a line for every pair of ranks.
 std::string report_of(const plan_question&, const planned_routes&, bool with_reasons);
 
-/// One JSON object; its fields are in tools/README.md.
+/// One JSON object; its fields are in tools/plan/README.md.
 std::string json_of(const plan_question&, const planned_routes&, bool with_reasons);
 
 /// {"error":{"code":...,"message":...}}

@@ -32,6 +32,10 @@ caf::error late(std::string_view what, incarnation peer) {
     return make_error(errc::deadline_exceeded, told(what, peer) + ": the deadline has passed");
 }
 
+caf::error taken_over(incarnation peer) {
+    return make_error(errc::duplicate, told("another actor has taken over the link to", peer));
+}
+
 /// Asks the kernel who the peer is, and opens a descriptor that shows its end.
 caf::error identify(host_link_connection& connection) {
     auto peer = connection.socket().peer();
@@ -118,7 +122,12 @@ void host_link_state::on_expect(const host_link_expect& message) {
 }
 
 void host_link_state::on_close(const host_link_close& message) {
-    if (links_.contains(message.peer))
+    const auto found = links_.find(message.peer);
+    if (found == links_.end())
+        return;
+    if (message.owner && found->second.owner != message.owner)
+        ++with_.counters->ignored; // it was taken over by another
+    else
         end(message.peer,
             make_error(errc::cancelled, told("this rank closed the link to", message.peer)));
 }
@@ -279,14 +288,29 @@ host_link_state::link* host_link_state::begin(incarnation peer, phase state,
         return nullptr;
     }
     auto& link = links_[peer];
-    if (link.state != phase::ended) {
+    if (link.state != phase::ended && link.owner == owner) { // it hears of the link that is there
         ++with_.counters->ignored;
-        if (link.owner != owner) // the owner itself hears of the link that is there
-            tell(self_, owner,
-                 host_link_down{peer, make_error(errc::duplicate,
-                                                 told("another actor owns the link to", peer))});
         return nullptr;
     }
+    if (link.state == phase::up) {
+        take_over(peer, link, owner);
+        return nullptr;
+    }
+    if (link.state != phase::ended) // nothing has come of it yet
+        end(peer, taken_over(peer));
+    return begin_fresh(peer, state, owner, deadline);
+}
+
+/// The peer's process is the same, so what is mapped and watched serves its new link as well.
+void host_link_state::take_over(incarnation peer, link& x, const host_link_owner_actor& owner) {
+    x.witnesses.push_back(caf::actor_cast<caf::weak_actor_ptr>(std::exchange(x.owner, owner)));
+    tell_up(peer, x);
+}
+
+host_link_state::link* host_link_state::begin_fresh(incarnation peer, phase state,
+                                                    const host_link_owner_actor& owner,
+                                                    std::chrono::milliseconds deadline) {
+    auto& link = links_[peer];
     link.state = state;
     link.owner = owner;
     link.deadline = self_->run_delayed(deadline, [this, peer, state] {
@@ -394,7 +418,18 @@ void host_link_state::come_up(incarnation peer, const connection_ptr& connection
     link.process_watch = std::move(*watch);
     link.process = std::move(connection->process);
     link.state = phase::up;
-    tell(self_, link.owner, host_link_up{peer, std::move(*mapped), true});
+    link.mapped = std::move(*mapped);
+    tell_up(peer, link);
+}
+
+void host_link_state::tell_up(incarnation peer, link& x) {
+    const auto owner = caf::actor_cast<caf::strong_actor_ptr>(x.owner);
+    const auto former = std::exchange(x.witnesses, {});
+    for (const auto& witness : former)
+        if (const auto alive = witness.lock(); alive && alive != owner)
+            tell(self_, caf::actor_cast<host_link_owner_actor>(alive),
+                 host_link_down{peer, taken_over(peer)});
+    tell(self_, x.owner, host_link_up{peer, x.mapped, true, !former.empty()});
 }
 
 /// Closes a connection after telling the peer why.
@@ -423,6 +458,7 @@ void host_link_state::end(incarnation peer, const caf::error& reason) {
         return;
     const bool was_up = link.state == phase::up;
     link.state = phase::ended;
+    link.mapped.clear();
     link.deadline.dispose();
     link.again.dispose();
     if (link.connection) {

@@ -54,7 +54,10 @@ private:
         /// The peer's process, as of the newest link that was up.
         unique_fd process;
         watch_handle process_watch;
-        /// Owners of ended links that were up: they still get process_gone.
+        /// While it is up, for an owner that takes it over.
+        std::vector<mapped_region> mapped;
+        /// Owners of ended links that were up: they get process_gone, unless the peer gets a new
+        /// link before that.
         std::vector<caf::weak_actor_ptr> witnesses;
     };
 
@@ -83,10 +86,13 @@ private:
     bool adopt(incarnation);
     void forget_stranger(const host_link_connection&);
     link* begin(incarnation, phase, const host_link_owner_actor&, std::chrono::milliseconds);
+    link* begin_fresh(incarnation, phase, const host_link_owner_actor&, std::chrono::milliseconds);
     void connect(incarnation);
     caf::error start(host_link_connection&);
     caf::error send_hello(host_link_connection&, incarnation, link_token);
     void come_up(incarnation, const connection_ptr&);
+    void tell_up(incarnation, link&);
+    void take_over(incarnation, link&, const host_link_owner_actor&);
     void refuse(host_link_connection&, const caf::error&);
     void drop(host_link_connection&, const caf::error&);
     void end(incarnation, const caf::error&);

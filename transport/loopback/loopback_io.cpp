@@ -63,6 +63,9 @@ loopback_actor::behavior_type loopback_io_state::make_behavior() {
         handle(this, &loopback_io_state::on_unregister_region),
         handle(this, &loopback_io_state::on_describe_fabric),
         handle(this, &loopback_io_state::on_drain_fabric),
+        handle(this, &loopback_io_state::on_allow_writes),
+        handle(this, &loopback_io_state::on_forbid_writes),
+        handle(this, &loopback_io_state::on_forbid_all),
         handle(this, &loopback_io_state::on_stop_io),
         handle(this, &loopback_io_state::on_transfer_done),
         handle(this, &loopback_io_state::on_frame_arrived),
@@ -237,7 +240,9 @@ void loopback_io_state::on_start_put(start_put& message) {
     to.transfers.insert(message.id);
     transfers_.emplace(message.id, transfer{message.endpoint, std::move(message.reply_to),
                                             self_->clock().now(), false});
-    tell(self_, to.twin, start_copy{message.id, std::move(message.job), completion_actor{self_}});
+    tell(self_, to.twin,
+         start_copy{
+             message.id, std::move(message.job), completion_actor{self_}, {}, message.attempt});
 }
 
 void loopback_io_state::on_transfer_done(const transfer_done& message) {
@@ -291,7 +296,7 @@ loopback_io_state::on_register_region(const register_region& message) {
         regions_.emplace(id, region{});
         return region_registered{id, {}};
     }
-    regions_.emplace(id, region{message.base, message.bytes, staged});
+    regions_.emplace(id, region{message.base, message.bytes, staged, message.by_attempt});
     if (staged) {
         service_.add_device(message.staging, message.copier);
         staging_.add_region(id, message.staging);
@@ -300,7 +305,7 @@ loopback_io_state::on_register_region(const register_region& message) {
 }
 
 caf::result<fabric_description> loopback_io_state::on_describe_fabric(const describe_fabric&) {
-    return fabric_description{address_, "loopback"};
+    return fabric_description{address_, "loopback", true};
 }
 
 caf::result<void> loopback_io_state::on_stop_io(const stop_io&) {

@@ -4,6 +4,7 @@
 
 #include "messages/interfaces.hpp"
 #include "messages/limits.hpp"
+#include "messages/trace/rank_counters.hpp"
 #include "messages/values/ids.hpp"
 #include "transport/loop/io_loop.hpp"
 
@@ -21,7 +22,8 @@ enum class put_method : std::uint8_t {
     /// death of either side costs the other nothing.
     messages,
     /// By RMA always. Where there is no RMA hardware UCX emulates it: no key is checked, and a
-    /// writer that dies in the middle may take its target along (measured: README.md). For tests.
+    /// writer that dies in the middle may take its target along (measured: transport/MEASURED.md).
+    /// For tests.
     rma,
 };
 
@@ -31,6 +33,8 @@ struct ucx_fabric_options {
     frame_sink_actor default_sink;
     limits bounds;
     put_method puts = put_method::automatic;
+    /// Counts bytes that are refused here; may be null.
+    rank_counters_ptr counters = {};
 };
 
 /// Makes the fabric on the loop. From another thread it waits for the loop, at most

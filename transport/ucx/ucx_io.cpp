@@ -67,6 +67,9 @@ ucx_io_actor::behavior_type ucx_io_state::make_behavior() {
         handle(this, &ucx_io_state::on_unregister_region),
         handle(this, &ucx_io_state::on_describe_fabric),
         handle(this, &ucx_io_state::on_drain_fabric),
+        handle(this, &ucx_io_state::on_allow_writes),
+        handle(this, &ucx_io_state::on_forbid_writes),
+        handle(this, &ucx_io_state::on_forbid_all),
         handle(this, &ucx_io_state::on_stop_io),
         handle(this, &ucx_io_state::on_scattered),
     };
@@ -106,7 +109,8 @@ caf::result<region_registered> ucx_io_state::on_register_region(const register_r
     if (staged)
         service_.add_device(message.staging, message.copier);
     if (!cuda || staged)
-        inbound_.allow(id, message.base, message.bytes, head.secret, message.staging);
+        inbound_.allow(id, message.base, message.bytes, head.secret, message.staging,
+                       message.by_attempt);
     return region_registered{id, seal(ucx_key_label, key.data(), key.size())};
 }
 
@@ -122,7 +126,30 @@ caf::result<void> ucx_io_state::on_unregister_region(const unregister_region& me
 }
 
 caf::result<fabric_description> ucx_io_state::on_describe_fabric(const describe_fabric&) {
-    return fabric_description{worker_->address(), worker_->transports()};
+    // Without the RMA feature no access key has an RMA key inside: peers can only send messages.
+    return fabric_description{worker_->address(), worker_->transports(), !worker_->has_rma()};
+}
+
+void ucx_io_state::on_allow_writes(const allow_writes& message) {
+    inbound_.allow(message.attempt);
+}
+
+caf::result<void> ucx_io_state::on_forbid_all(const forbid_all_writes&) {
+    inbound_.forbid_all();
+    auto over = self_->make_response_promise<answer>();
+    all_over_.push_back(over);
+    serve_inbound();
+    finish_drains();
+    return over;
+}
+
+caf::result<void> ucx_io_state::on_forbid_writes(const forbid_writes& message) {
+    inbound_.forbid(message.attempt);
+    auto over = self_->make_response_promise<answer>();
+    over_.emplace_back(message.attempt, over);
+    serve_inbound();
+    finish_drains();
+    return over;
 }
 
 /// Puts by message are copied by this thread: after the fence none is copied any more, and only

@@ -84,6 +84,7 @@ private:
         endpoint_id over;
         copy_job job;
         completion_actor reply_to;
+        kvferry::attempt for_attempt;
         std::chrono::nanoseconds posting{0};
         time_point began;
         merged_cursor cursor;
@@ -113,6 +114,9 @@ private:
     caf::result<void> on_unregister_region(const unregister_region&);
     caf::result<fabric_description> on_describe_fabric(const describe_fabric&);
     caf::result<void> on_drain_fabric(const drain_fabric&);
+    void on_allow_writes(const allow_writes&);
+    caf::result<void> on_forbid_writes(const forbid_writes&);
+    caf::result<void> on_forbid_all(const forbid_all_writes&);
     caf::result<void> on_stop_io(const stop_io&);
 
     // Links (ucx_links.cpp).
@@ -140,6 +144,7 @@ private:
 
     // Puts of peers (ucx_inbound.cpp).
     void serve_inbound();
+    void count_refused();
     void reclaim_later();
     link* way_back(incarnation writer, byte_view address);
     void answer_writer(link& back, ucx_message what, byte_view head, const caf::error& reason);
@@ -187,6 +192,11 @@ private:
     std::vector<std::pair<written_head, std::string>> written_;
     std::vector<std::pair<credit_head, std::string>> credits_;
     std::vector<std::pair<incarnation, answer>> drains_;
+    /// Attempts that are over, answered when the last scatter for them has ended.
+    std::vector<std::pair<kvferry::attempt, answer>> over_;
+    /// Answered when no scatter is left.
+    std::vector<answer> all_over_;
+    std::uint64_t refused_told_ = 0;
     /// Unregistered regions, answered when the last scatter into them has ended.
     std::vector<std::pair<region_id, answer>> forbidden_;
     bool stopping_ = false;

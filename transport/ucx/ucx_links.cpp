@@ -60,7 +60,7 @@ caf::result<endpoint_opened> ucx_io_state::on_open_endpoint(const open_endpoint&
         return add_context(made.error(), "incarnation " + to_string(message.peer));
     inbound_.joined(message.peer);
     prepare_keys(**made, message.regions);
-    return endpoint_opened{(*made)->id};
+    return endpoint_opened{(*made)->id, (*made)->by_rma};
 }
 
 void ucx_io_state::on_peer_memory_mapped(const peer_memory_mapped& message) {

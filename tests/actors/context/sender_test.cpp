@@ -572,3 +572,48 @@ TEST_CASE("sender: a session that dies after its outcome changes none, but leave
     CHECK(test.sent_to<kv_agent_result>(1)[0].result == agent_result::in_doubt);
     CHECK(test.observer.received<session_released>().empty());
 }
+
+TEST_CASE(
+    "sender: an attempt whose transfer is in doubt is never answered `gone`, which would be taken "
+    "for proof, however late and over whichever link it asks (H51)") {
+    fixture test;
+    auto session = test.open(7);
+    test.request(fixture::ask(7));
+    test.vs.tell_and_run(session.value().session, send_slice{fixture::slice()});
+    REQUIRE(test.puts().size() == 1);
+    transfer_done done{test.puts()[0].id, agent_result::in_doubt, 0, {}, {}, {}};
+    done.error = make_error(errc::transfer_in_doubt, "the link broke");
+    test.vs.tell_and_run(session.value().session, done);
+    test.go_down(1);
+    test.come_up(1);
+    const auto before = test.sent_to<kv_agent_result>(1).size();
+    test.cancel(7);
+    CHECK(test.answers().empty());
+    const auto reports = test.sent_to<kv_agent_result>(1);
+    REQUIRE(reports.size() == before + 1);
+    CHECK(reports.back().result == agent_result::in_doubt);
+    CHECK(reports.back().header.attempt == attempt{11});
+    test.cancel(7, {12}); // never served: nothing of it moves
+    CHECK(test.answers().size() == 1);
+}
+
+TEST_CASE(
+    "sender: who asks again for what was served hears so at once, its reports were lost with its "
+    "link; another attempt of the rid begins anew") {
+    fixture test;
+    auto session = test.open(7);
+    test.request(fixture::ask(7));
+    test.vs.tell_and_run(session.value().session, send_slice{fixture::slice()});
+    REQUIRE(test.puts().size() == 1);
+    test.vs.tell_and_run(session.value().session,
+                         transfer_done{test.puts()[0].id, agent_result::success, 32, {}, {}, {}});
+    test.go_down(1);
+    test.come_up(1);
+    test.request(fixture::ask(7));
+    REQUIRE(test.answers().size() == 1);
+    CHECK(contains(test.answers()[0].reason.text, "its reports went with the link"));
+    test.request(fixture::ask(7, {12}));
+    CHECK(test.answers().size() == 1); // it waits for its session
+    test.open(7);
+    CHECK(test.puts().size() == 1);
+}

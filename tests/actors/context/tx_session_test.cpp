@@ -238,3 +238,19 @@ TEST_CASE("tx_session: aux on a session opened without it is refused by name") {
     CHECK(code_of(test.pieces()[0].error) == errc::invalid_argument);
     CHECK(test.outcomes().empty());
 }
+
+TEST_CASE(
+    "tx_session: a mapping serves only when the receiver allows it; otherwise the bytes are put "
+    "for its attempt, and the report says why") {
+    tx_fixture test;
+    auto asked = test.ask(0);
+    asked.may_map = false;
+    test.bind(asked);
+    test.tell(send_slice{tx_fixture::slice()});
+    CHECK(test.copies().empty());
+    REQUIRE(test.puts().size() == 1);
+    CHECK(test.puts()[0].attempt == asked.header.attempt);
+    test.done(test.puts()[0].id);
+    REQUIRE(test.reports(0).size() == 1);
+    CHECK(test.reports(0)[0].route == "direct: the receiver has no same-host link to this rank");
+}

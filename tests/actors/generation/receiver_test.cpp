@@ -36,7 +36,7 @@ public:
     limits bounds;
     receiver_actor receiver;
 
-    explicit fixture(limits wanted = {}) : bounds(wanted) {
+    explicit fixture(limits wanted = {}, bool by_message = false) : bounds(wanted) {
         (*instances)[own] = make_instance("gen", split{1}, format());
         restart_context(100);
         info.answer<fetch_instance_info>(
@@ -48,10 +48,19 @@ public:
         worker.answer<connect_peer>(
             [handle = link.handle()](const connect_peer&) { return peer_connected{handle}; });
         auto self = instances->at(own).front();
-        receiver = vs.track(spawn_at<receiver_actor, receiver_state>(
-            vs.system(), {},
-            receiver_state::dependencies{
-                {}, bounds, self, own, info.handle(), fabric.handle(), worker.handle(), 1}));
+        receiver = vs.track(
+            spawn_at<receiver_actor, receiver_state>(vs.system(), {},
+                                                     receiver_state::dependencies{{},
+                                                                                  bounds,
+                                                                                  self,
+                                                                                  own,
+                                                                                  info.handle(),
+                                                                                  fabric.handle(),
+                                                                                  worker.handle(),
+                                                                                  1,
+                                                                                  {},
+                                                                                  {},
+                                                                                  by_message}));
     }
 
     static cache_format format() {
@@ -87,8 +96,9 @@ public:
         return opened.value();
     }
 
-    void come_up(std::uint64_t process) {
+    void come_up(std::uint64_t process, bool process_watched = false) {
         auto view = std::make_shared<peer_view>();
+        view->process_watched = process_watched;
         for (const auto& rank : instances->at(context))
             if (rank.incarnation.value == process)
                 view->info = rank;
@@ -154,8 +164,9 @@ TEST_CASE(
     CHECK(test.outcomes()[0].state == session_state::kv_transferred);
 }
 
-TEST_CASE("receiver: after a session that failed the next one asks which ranks its instance has now, "
-          "and goes there") {
+TEST_CASE(
+    "receiver: after a session that failed the next one asks which ranks its instance has now, "
+    "and goes there") {
     fixture test;
     test.open(1, context, 2s);
     test.come_up(100);
@@ -555,4 +566,67 @@ TEST_CASE("receiver: a session that died before it knew its writers had lent not
     CHECK(list.value().sessions.empty());
     test.vs.advance(60s); // its deadline, and the retry of its endpoint
     CHECK(test.outcomes().size() == 2);
+}
+
+TEST_CASE("receiver: where only this rank's own loop writes, the pages of a session that died come "
+          "back when the fabric has shut its attempt out; a writer with a mapping still needs its "
+          "own proof") {
+    fixture test{{}, true};
+    auto session = test.open(7);
+    test.come_up(100);
+    test.come_up(101, true);
+    test.die(session);
+    REQUIRE(test.fabric.received<forbid_writes>().size() == 1);
+    CHECK(test.fabric.received<forbid_writes>()[0].attempt == session.attempt);
+    CHECK(test.releases() == 0);
+    test.vs.tell_and_run(test.receiver, process_gone{{101}});
+    CHECK(test.releases() == 1);
+}
+
+TEST_CASE(
+    "receiver: a connection that breaks under a session is dialled once more at once; the session "
+    "goes on when it comes up and fails when it does not (H51)") {
+    fixture test;
+    auto session = test.open(7);
+    test.come_up(100);
+    test.come_up(101);
+    const auto dials = test.worker.received<connect_peer>().size();
+    test.go_down(100);
+    REQUIRE(test.worker.received<connect_peer>().size() == dials + 1);
+    CHECK(test.worker.received<connect_peer>().back().peer.incarnation == incarnation{100});
+    CHECK(test.outcomes().empty());
+    SUBCASE("it comes up") {
+        test.come_up(100);
+        CHECK(test.sent<request_data>().size() == 3);
+        test.report(session, 100);
+        test.report(session, 101);
+        CHECK(test.releases() == 1);
+    }
+    SUBCASE("it does not") {
+        test.go_down(100);
+        CHECK(test.worker.received<connect_peer>().size() == dials + 1);
+        REQUIRE(test.outcomes().size() == 1);
+        CHECK(test.outcomes()[0].state == session_state::error);
+    }
+}
+
+TEST_CASE(
+    "receiver: a broken connection that no session needs is not dialled again, nor a peer that has "
+    "left or refuses") {
+    fixture test;
+    auto session = test.open(7);
+    test.come_up(100);
+    test.come_up(101);
+    const auto dials = test.worker.received<connect_peer>().size();
+    SUBCASE("no session") {
+        test.report(session, 100);
+        test.report(session, 101);
+        test.go_down(100);
+    }
+    SUBCASE("it has left") {
+        test.vs.tell_and_run(test.receiver,
+                             peer_lost{{100}, make_error(errc::peer_gone, "its process is gone")});
+        CHECK(test.outcomes().size() == 1);
+    }
+    CHECK(test.worker.received<connect_peer>().size() == dials);
 }
