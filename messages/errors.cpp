@@ -2,6 +2,7 @@
 // Names of the error reasons and the conversions between their forms.
 #include "messages/errors.hpp"
 
+#include "messages/init_types.hpp"
 #include "messages/limits.hpp"
 #include "messages/type_ids.hpp"
 
@@ -58,6 +59,7 @@ std::string to_string(errc x) {
 }
 
 caf::error make_error(errc code, std::string text) {
+    init_message_types(); // hosts check layouts before they start anything
     return caf::error{code, caf::make_message(std::move(text))};
 }
 

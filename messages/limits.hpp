@@ -11,6 +11,13 @@ namespace kvferry {
 /// Version of the messages between ranks. A peer that speaks another one is refused by name.
 inline constexpr std::uint16_t protocol_version = 2;
 
+/// Descriptors that a rank opens by itself, with room for some network devices, and for each peer
+/// (measured: transport/MEASURED.md).
+inline constexpr std::size_t descriptors_of_a_rank = 31;
+inline constexpr std::size_t descriptors_of_a_peer = 3;
+/// Descriptors that stay free: a link that would take one of them is refused.
+inline constexpr std::size_t descriptors_reserve = 64;
+
 /// What a worker accepts and how long it waits. A host may change any value before it starts a
 /// worker; what concerns a peer travels to it inside rank_info as rank_limits.
 struct limits {

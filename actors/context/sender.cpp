@@ -268,6 +268,7 @@ void sender_state::on_ended(const session_ended& message) {
 void sender_state::on_retired(const session_retired& message) {
     attempts asked;
     if (auto session = sessions_.extract(message.request)) {
+        count_finished(environment_->counters);
         asked = std::move(session.mapped().asked);
         tell(self_, session.mapped().actor,
              deadline_tick{}); // comes after all other messages: it may end

@@ -7,6 +7,7 @@
 #include "messages/local/outcomes.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/planted_bug.hpp"
+#include "transport/planner/plan.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -53,6 +54,11 @@ void tx_session_state::on_send(const send_slice& message) {
                make_error(errc::invalid_argument, "rid " + to_string(with_.request)
                                                       + ": send slice " + std::to_string(index)
                                                       + " comes after the last one"));
+    if (!finished_)
+        if (auto problem = check_tokens(message.slice))
+            finish(session_state::error,
+                   add_context(problem, "rid " + to_string(with_.request) + ": send slice "
+                                            + std::to_string(index)));
     if (finished_) {
         if (!std::exchange(pieces_.back().told_host, true))
             tell(self_, with_.observer,

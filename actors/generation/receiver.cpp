@@ -150,6 +150,10 @@ void receiver_state::bind_all() {
         const auto& endpoint = session.opened.context_endpoint;
         if (!instances_.contains(endpoint) || asked_.contains(endpoint))
             return false;
+        if (auto problem = check_other_instance(session.opened.context_endpoint)) {
+            tell(self_, session.actor, bind_writers{{}, problem});
+            return true;
+        }
         const auto& parties = parties_for(session.opened);
         if (!parties) {
             tell(self_, session.actor,
@@ -167,6 +171,16 @@ void receiver_state::bind_all() {
         return true;
     });
     rearm();
+}
+
+/// A rank that dials itself would wait for itself: a wrong endpoint is told by name.
+caf::error receiver_state::check_other_instance(const std::string& endpoint) const {
+    for (const auto& rank : instances_.at(endpoint))
+        if (rank.incarnation == with_.self.incarnation)
+            return make_error(errc::invalid_argument,
+                              endpoint + " is the endpoint of " + describe(with_.self)
+                                  + " itself: give that of the context instance");
+    return {};
 }
 
 /// The link to a context rank, made when this is the first session that needs it.
@@ -392,7 +406,8 @@ void receiver_state::on_ended(const session_ended& message) {
 }
 
 void receiver_state::on_retired(const session_retired& message) {
-    sessions_.erase(message.attempt);
+    if (sessions_.erase(message.attempt) > 0)
+        count_finished(with_.counters);
     std::erase(unbound_, message.attempt);
     deadlines_.erase(message.attempt);
     renewals_.erase(message.attempt);
@@ -473,6 +488,7 @@ void receiver_state::release_if_proven(attempt attempt) {
     tell(self_, dead.opened.observer,
          session_released{side::generation, dead.opened.request, attempt});
     sessions_.erase(attempt);
+    count_finished(with_.counters);
     finish_if_empty();
 }
 

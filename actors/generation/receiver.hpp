@@ -110,6 +110,7 @@ private:
     void resolve(const std::string& endpoint);
     void fetch(const std::string& endpoint);
     void back_off_from(const std::string& endpoint);
+    caf::error check_other_instance(const std::string& endpoint) const;
     std::vector<std::string> endpoints_of(incarnation) const;
     bool is_worth_a_dial(const peer_lost&) const;
     void instance_arrived(const std::string& endpoint, std::vector<rank_info> ranks);

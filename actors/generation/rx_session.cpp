@@ -6,6 +6,7 @@
 #include "actors/shared/session_waits.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/planted_bug.hpp"
+#include "transport/planner/plan.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -70,6 +71,11 @@ void rx_session_state::on_receive(const receive_slice& message) {
                make_error(errc::invalid_argument, "rid " + to_string(with_.request)
                                                       + ": receive slice " + to_string(index)
                                                       + " comes after the last one"));
+    if (!finished_)
+        if (auto problem = check_tokens(message.slice))
+            finish(session_state::error,
+                   add_context(problem, "rid " + to_string(with_.request) + ": receive slice "
+                                            + to_string(index)));
     if (finished_) {
         if (!std::exchange(pieces_.back().told_host, true))
             tell(self_, with_.observer,

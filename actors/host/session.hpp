@@ -115,6 +115,9 @@ struct session_options {
     std::function<void()> on_ready = {};
     /// Time from the first piece to the outcome; limits::transfer_deadline when missing.
     std::optional<std::chrono::milliseconds> transfer_deadline = {};
+    /// Run in the same way, when a piece ends by itself: with success, or with the reason why it
+    /// was refused while the session goes on. Pieces that end with the session are not told here.
+    std::function<void(const piece_finished&)> on_piece = {};
 };
 
 /// Where a receiving session finds its writers.

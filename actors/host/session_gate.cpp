@@ -108,13 +108,14 @@ void session_gate_state::on_send(const host_send& message) {
 
 void session_gate_state::on_send_aux(const host_send_aux& message) {
     if (aux_piece_) {
-        message.done->set_value({with_.role,
-                                 with_.request,
-                                 {},
-                                 payload_kind::aux,
-                                 {},
-                                 make_error(errc::duplicate, "rid " + to_string(with_.request)
-                                                                 + " has its aux already")});
+        auto second = message.done;
+        piece_ended(second, {with_.role,
+                             with_.request,
+                             {},
+                             payload_kind::aux,
+                             {},
+                             make_error(errc::duplicate, "rid " + to_string(with_.request)
+                                                             + " has its aux already")});
         return;
     }
     aux_piece_ = message.done;
@@ -160,7 +161,14 @@ void session_gate_state::on_piece(const piece_finished& message) {
     auto& slot =
         message.kind == payload_kind::aux ? aux_piece_ : kv_pieces_.at(message.index.value);
     if (slot)
-        std::exchange(slot, nullptr)->set_value(message);
+        piece_ended(slot, message);
+}
+
+void session_gate_state::piece_ended(piece_promise& whose, const piece_finished& how) {
+    std::exchange(whose, nullptr)->set_value(how);
+    if (with_.on_piece && !outcome_told_)
+        tell(self_, with_.callbacks,
+             run_callback{[call = with_.on_piece, how] { call(how); }, with_.request});
 }
 
 void session_gate_state::on_ready(const session_ready&) {

@@ -37,6 +37,7 @@ struct session_gate_state {
         std::function<void()> on_ready = {};
         /// Place of the call that opens the session; freed when that call is handled.
         host_call_place place = {};
+        std::function<void(const piece_finished&)> on_piece = {};
     };
 
     session_gate_state(session_gate_actor::pointer self, dependencies);
@@ -64,6 +65,7 @@ private:
     void opened();
     void open_failed(const caf::error&);
     void pass_on(command);
+    void piece_ended(piece_promise&, const piece_finished&);
     void add_kv_piece(piece_promise);
     void fail_pieces(const caf::error&);
 

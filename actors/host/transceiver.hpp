@@ -127,6 +127,7 @@ private:
     void take(const session_ready&);
     void take(const session_finished&);
     void take(const session_released&);
+    void take(const piece_finished&);
     std::size_t count(side, bool (*is)(const entry&)) const;
     transfer_check check(side, std::optional<std::size_t> at_least,
                          std::chrono::milliseconds patience);

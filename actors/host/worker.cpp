@@ -101,7 +101,8 @@ Handle open_session(caf::actor_system& system, placement home, const transfer_wo
         system, home,
         session_gate_state::dependencies{
             actor, callbacks, role, options.request, promises, std::move(options.on_outcome),
-            std::move(options.on_released), std::move(options.on_ready), std::move(place)});
+            std::move(options.on_released), std::move(options.on_ready), std::move(place),
+            std::move(options.on_piece)});
     Handle result{system, options.request, gate, promises, calls};
     tell_from_outside(gate, std::move(open));
     return result;
@@ -136,7 +137,8 @@ rx_handle worker::open_rx(session_options options, context_address context) {
 }
 
 const std::string& worker::info_endpoint() const {
-    return parts_->io.info_endpoint;
+    const auto& io = parts_->io;
+    return io.advertised.empty() ? io.info_endpoint : io.advertised;
 }
 
 caf::expected<rank_info_reply> worker::info() const {

@@ -45,8 +45,10 @@ struct worker_options {
     parallelism layout;
     /// Ranks of the instance; 0: tp_size * pp_size * cp_size.
     std::uint32_t world_size = 0;
-    /// Rank 0: where its rank-info server listens. Port 0 picks a free one.
-    std::string bind_address = "127.0.0.1";
+    /// Rank 0: where its rank-info server listens; empty: 127.0.0.1, for peers on this machine.
+    /// Port 0 picks a free one. Every rank: UCX is held to the network device that has this
+    /// address.
+    std::string bind_address;
     std::uint16_t port = 0;
     /// Other ranks: "host:port" of rank 0's server. Rank 0 leaves it empty.
     std::string info_endpoint;
@@ -61,6 +63,10 @@ struct worker_options {
     std::shared_ptr<loopback_world> world;
     /// For tests: the step of the start that fails, counted from 1; 0: all succeed.
     int fail_at_step = 0;
+    /// Name or address under which others reach this rank when it is not `bind_address`: needed
+    /// when that is a wildcard, or behind a router. ":port" may follow where the port differs, too.
+    /// UCX is held to the network device that has this address.
+    std::string advertise;
 };
 
 /// A running rank. Destroying it without stop() runs a stop bounded by limits::stop_deadline.

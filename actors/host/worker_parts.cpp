@@ -13,17 +13,22 @@
 #include "cuda/device/host_copy_device.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
+#include "messages/version.hpp"
 #include "transport/copy/copy_io.hpp"
 #include "transport/host_link/host_link.hpp"
 #include "transport/host_link/machine_id.hpp"
+#include "transport/loop/descriptors.hpp"
 #include "transport/loopback/loopback_host_link.hpp"
 #include "transport/loopback/loopback_io.hpp"
 #include "transport/planner/topology.hpp"
+#include "transport/ucx/network_devices.hpp"
 #include "transport/ucx/ucx_fabric.hpp"
+#include "transport/ucx/ucx_resources.hpp"
 
 #include <caf/scoped_actor.hpp>
 
 #include <algorithm>
+#include <mutex>
 #include <random>
 
 namespace kvferry {
@@ -67,6 +72,7 @@ caf::error worker::parts::make_all() {
         return problem;
     if (auto problem = check_options())
         return problem;
+    raise_descriptor_limit();
     if (auto problem = make_threads())
         return problem;
     callbacks = spawn_at<callback_actor, callback_runner_state>(*system, placement{});
@@ -154,12 +160,16 @@ caf::error worker::parts::make_fabric() {
             return add_context(made.error(), "fabric");
         io.fabric = *made;
     } else {
-        auto made = spawn_ucx_io(
-            *system, *loop,
-            {identity.incarnation, actor, options.bounds, put_method::automatic, counters});
+        auto devices = network_of();
+        if (!devices)
+            return std::move(devices.error());
+        auto made = spawn_ucx_io(*system, *loop,
+                                 {identity.incarnation, actor, options.bounds,
+                                  put_method::automatic, counters, std::move(*devices)});
         if (!made)
             return add_context(made.error(), "fabric");
         io.fabric = *made;
+        say_version();
     }
     auto described = ask_blocking<fabric_description>(*system, io.fabric, describe_fabric{},
                                                       options.bounds.info_deadline);
@@ -167,6 +177,64 @@ caf::error worker::parts::make_fabric() {
         return add_context(described.error(), "fabric");
     io.described = std::move(*described);
     return {};
+}
+
+/// Once per process: which releases run here, and what is known of them.
+void worker::parts::say_version() {
+    static std::once_flag once;
+    std::call_once(once, [] {
+        logger().info("kvferry {}, UCX {}", version(), ucx_version());
+        if (const auto trouble = known_trouble(ucx_version()); !trouble.empty())
+            logger().warn("{}", trouble);
+    });
+}
+
+/// The network devices for UCX: those of the address that others know, else of the one bound to.
+caf::expected<std::string> worker::parts::network_of() const {
+    const auto all = network_devices();
+    if (!options.advertise.empty() && !canonical_address(advertised_host()).empty())
+        return devices_for_advertised(advertised_host(), all);
+    auto found = devices_for(options.bind_address, all);
+    if (!found)
+        return add_context(found.error(), "worker_options.bind_address");
+    return found;
+}
+
+/// `advertise` without its port.
+std::string worker::parts::advertised_host() const {
+    auto with_port = parse_info_endpoint(options.advertise);
+    return with_port ? with_port->host : options.advertise;
+}
+
+/// Where other instances find the server that listens at `bound`. A wildcard is never handed out.
+caf::expected<std::string> worker::parts::advertised(const kvferry::info_endpoint& bound) const {
+    if (!options.advertise.empty()) {
+        auto whole = parse_info_endpoint(options.advertise);
+        auto endpoint = whole ? *whole : kvferry::info_endpoint{options.advertise, bound.port};
+        if (endpoint.port == 0)
+            endpoint.port = bound.port;
+        if (is_wildcard(endpoint.host) || !parse_info_endpoint(to_string(endpoint)))
+            return make_error(errc::invalid_argument,
+                              "worker_options.advertise: '" + options.advertise
+                                  + "' is not an address that others can dial");
+        return to_string(endpoint);
+    }
+    if (!is_wildcard(bound.host))
+        return to_string(bound);
+    std::vector<std::string> candidates;
+    const auto all = network_devices();
+    for (const auto& device : all)
+        for (const auto& address : device.addresses)
+            if (!is_loopback(address) && !leads_to_containers(device.name)
+                && address.find(':') == address.npos)
+                candidates.push_back(address);
+    if (candidates.size() == 1)
+        return to_string(kvferry::info_endpoint{candidates.front(), bound.port});
+    return make_error(errc::invalid_argument,
+                      "worker_options.bind_address is " + bound.host
+                          + ": say in worker_options.advertise under which address others reach "
+                            "this rank; this machine has "
+                          + to_string(all));
 }
 
 caf::error worker::parts::make_host_link() {
@@ -199,13 +267,23 @@ caf::error worker::parts::make_info() {
         return problem;
     io.server = spawn_rank_info_server(*system, placement{},
                                        {identity.instance, identity.world_size, options.bounds});
+    const auto bind = options.bind_address.empty() ? "127.0.0.1" : options.bind_address;
     auto published = ask_blocking<info_server_published>(
-        *system, io.info_link, publish_info_server{io.server, options.bind_address, options.port},
+        *system, io.info_link, publish_info_server{io.server, bind, options.port},
         options.bounds.info_deadline);
     if (!published)
         return add_context(published.error(), "rank-info server");
-    io.info_endpoint = published->endpoint;
     info_door = published->door;
+    auto bound = parse_info_endpoint(published->endpoint);
+    if (!bound)
+        return std::move(bound.error());
+    auto known_as = advertised(*bound);
+    if (!known_as)
+        return std::move(known_as.error());
+    io.advertised = std::move(*known_as);
+    if (is_wildcard(bound->host)) // the rank itself needs no way around
+        bound->host = bound->host.find(':') == std::string::npos ? "127.0.0.1" : "::1";
+    io.info_endpoint = to_string(*bound);
     return {};
 }
 

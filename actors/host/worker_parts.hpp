@@ -61,6 +61,10 @@ private:
     /// Says in traces what the thread of this loop is for.
     void name_thread(io_loop& of, const char* role) const;
     caf::error make_fabric();
+    static void say_version();
+    caf::expected<std::string> network_of() const;
+    std::string advertised_host() const;
+    caf::expected<std::string> advertised(const kvferry::info_endpoint& bound) const;
     caf::error make_host_link();
     caf::error make_info();
     /// True when host memory plays the devices' part.

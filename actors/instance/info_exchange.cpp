@@ -62,6 +62,11 @@ caf::error info_exchange::ask_at(const std::string& text, std::chrono::milliseco
     auto endpoint = parse_info_endpoint(text);
     if (!endpoint)
         return endpoint.error();
+    if (is_wildcard(endpoint->host))
+        return make_error(errc::invalid_argument,
+                          text
+                              + " stands for all addresses of a machine and cannot be dialled: use "
+                                "one that reaches rank 0 (worker_options.advertise there)");
     if (deadline <= std::chrono::milliseconds::zero())
         return make_error(errc::invalid_argument,
                           text + ": a question needs a deadline above 0 ms");

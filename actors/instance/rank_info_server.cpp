@@ -70,8 +70,7 @@ void rank_info_server_state::on_deadline(const deadline_tick&) {
         refuse(late.mapped(),
                make_error(errc::instance_incomplete,
                           "instance \"" + roster_.instance() + "\": " + roster_.missing()
-                              + " have not registered within info_deadline = "
-                              + std::to_string(with_.bounds.info_deadline.count())
+                              + " have not registered within " + std::to_string(patience().count())
                               + " ms; start them, then ask again"));
     }
     timer_.rearm(self_, deadlines_.next());
@@ -97,9 +96,14 @@ caf::error rank_info_server_state::enqueue(question asked) {
                               + " questions wait for it already; ask again later");
     const auto id = ++asked_;
     waiting_.emplace(id, std::move(asked));
-    deadlines_.set(id, self_->clock().now() + with_.bounds.info_deadline);
+    deadlines_.set(id, self_->clock().now() + patience());
     timer_.rearm(self_, deadlines_.next());
     return {};
+}
+
+/// Less than askers wait: otherwise they would give up first, and hear of no rank's name.
+std::chrono::milliseconds rank_info_server_state::patience() const {
+    return with_.bounds.info_deadline * 4 / 5;
 }
 
 void rank_info_server_state::answer(question& asked) {

@@ -50,6 +50,7 @@ private:
 
     caf::error enter(const register_rank_info&);
     caf::error enqueue(question);
+    std::chrono::milliseconds patience() const;
     void answer(question&);
     void refuse(question&, const caf::error&);
     instance_info everything(const message_header& to) const;

@@ -15,8 +15,8 @@ namespace kvferry {
 
 namespace {
 
-/// Registration periods for which the server must name another process before this rank believes it:
-/// longer than the server waits for a process that has stopped introducing itself.
+/// Registration periods for which the server must name another process before this rank believes
+/// it: longer than the server waits for a process that has stopped introducing itself.
 constexpr int replaced_after = 6;
 
 } // namespace
@@ -54,8 +54,8 @@ void registrar_state::registered() {
 void registrar_state::failed(const caf::error& reason) {
     const auto now = self_->clock().now();
     if (code_of(reason) == errc::stale_incarnation) {
-        // Another process has taken this place, or a registration of a dead one came late. A dead one
-        // stays silent, and then the server takes this rank back.
+        // Another process has taken this place, or a registration of a dead one came late. A dead
+        // one stays silent, and then the server takes this rank back.
         if (!stale_since_) {
             logger().error("{}: {}", describe(with_.self), describe(reason));
             stale_since_ = now;

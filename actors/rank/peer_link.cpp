@@ -6,6 +6,7 @@
 #include "messages/trace/log.hpp"
 #include "messages/trace/planted_bug.hpp"
 #include "messages/wire/codec.hpp"
+#include "transport/loop/descriptors.hpp"
 #include "transport/planner/layout_match.hpp"
 #include "transport/planner/page_table_check.hpp"
 #include "transport/planner/topology.hpp"
@@ -62,6 +63,11 @@ void peer_link_state::handler_failed(const caf::error& reason) {
 void peer_link_state::on_start(const start_link&) {
     self_->delayed_send(peer_link_actor{self_}, with_.bounds.dial_deadline, deadline_tick{});
     dials_ = !with_.introduction;
+    if (dials_)
+        if (auto problem = check_descriptors(descriptors_reserve)) {
+            host_link_settled_ = true; // it is not even tried
+            return lose(add_context(problem, describe(with_.self)));
+        }
     sequence_ = with_.dial.value << 32; // above all numbers of former links
     if (with_.introduction) {
         hear_regions(with_.introduction->regions);
@@ -247,6 +253,8 @@ caf::error peer_link_state::check_introduction() const {
                                                        + to_string(said.header.receiver) + " of "
                                                        + describe(with_.self) + ", which is now "
                                                        + to_string(with_.self.incarnation));
+    if (auto problem = check_descriptors(descriptors_reserve))
+        return add_context(problem, describe(with_.self));
     if (said.token != with_.self.token)
         return make_error(errc::foreign_peer, who() + " did not show the link token of "
                                                   + describe(with_.self)

@@ -19,7 +19,7 @@
 namespace kvferry {
 
 transfer_worker_state::transfer_worker_state(transfer_worker_actor::pointer self, dependencies with)
-    : self_(self), with_(std::move(with)), counters_(with_.counters) {
+    : self_(self), with_(std::move(with)), random_(with_.seed), counters_(with_.counters) {
     self_->set_down_handler([this](const caf::down_msg& down) { on_down(down); });
 }
 
@@ -237,24 +237,45 @@ void transfer_worker_state::publish() {
                                      std::move(checker), counters_, io_.described.by_message});
     self_->monitor(sender_);
     self_->monitor(receiver_);
+    introduce(self_->clock().now() + with_.bounds.info_deadline, {});
+}
+
+/// Introduces the rank to its instance. Ranks start in any order: when rank 0 does not listen yet,
+/// it is asked again until the time is over.
+void transfer_worker_state::introduce(time_point until, back_off wait) {
+    const auto left = until - self_->clock().now();
+    if (stopping_) {
+        registration_.deliver(make_error(errc::stopped, describe(info_) + " is stopping"));
+        return;
+    }
     ask(self_, io_.info_link,
-        register_with_instance{io_.info_endpoint, info_, with_.bounds.info_deadline})
-        .then([this] { published({}); }, [this](const caf::error& reason) { published(reason); });
+        register_with_instance{io_.info_endpoint, info_,
+                               std::chrono::ceil<std::chrono::milliseconds>(left)})
+        .then([this] { published({}); },
+              [this, until, wait](const caf::error& reason) mutable {
+                  const auto now = self_->clock().now();
+                  wait.failed(now, random_);
+                  if (code_of(reason) == errc::dial_failed && wait.until() < until)
+                      self_->run_delayed(wait.until() - now,
+                                         [this, until, wait] { introduce(until, wait); });
+                  else
+                      published(reason);
+              });
 }
 
 void transfer_worker_state::published(const caf::error& answer) {
     const auto& failure = answer ? answer : lost_;
     if (!failure) {
         logger().info("{}, incarnation {}: published at {}", describe(info_),
-                      info_.incarnation.value, io_.info_endpoint);
+                      info_.incarnation.value, known_as());
         registration_.deliver(pools_registered{info_});
-        if (!stopping_)
-            registrar_ = spawn_at<registrar_actor, registrar_state>(
-                self_->system(), with_.home,
-                registrar_state::dependencies{with_.bounds, info_, io_.info_endpoint, io_.info_link,
-                                              self_, with_.seed ^ info_.incarnation.value});
-        if (registrar_)
-            self_->monitor(registrar_);
+        if (stopping_)
+            return;
+        registrar_ = spawn_at<registrar_actor, registrar_state>(
+            self_->system(), with_.home,
+            registrar_state::dependencies{with_.bounds, info_, io_.info_endpoint, io_.info_link,
+                                          self_, with_.seed ^ info_.incarnation.value});
+        self_->monitor(registrar_);
         return;
     }
     for (auto region : region_ids_)
@@ -381,8 +402,12 @@ void transfer_worker_state::on_process_gone(const process_gone&) {}
 
 // -- questions ----------------------------------------------------------------------------------
 
+const std::string& transfer_worker_state::known_as() const {
+    return io_.advertised.empty() ? io_.info_endpoint : io_.advertised;
+}
+
 caf::result<rank_info_reply> transfer_worker_state::on_query_info(const query_rank_info&) {
-    return rank_info_reply{info_, io_.info_endpoint, io_.described.transports};
+    return rank_info_reply{info_, known_as(), io_.described.transports};
 }
 
 caf::result<session_list> transfer_worker_state::on_list(const list_sessions& message) {
@@ -414,12 +439,12 @@ caf::result<worker_statistics> transfer_worker_state::on_statistics(const query_
     result.ignored = ignored_;
     counters_->add_to(result.ignored);
     result.actors_died = counters_->actors_died.load();
+    result.sessions_finished = counters_->sessions_finished.load();
     result.handler_failures = detail::handler_failures.load();
     ask(self_, transfer_worker_actor{self_}, list_sessions{})
         .then(
             [promise, result](const session_list& all) mutable {
                 result.sessions_live = all.sessions.size();
-                result.sessions_finished = result.sessions_opened - result.sessions_live;
                 for (const auto& session : all.sessions)
                     result.sessions_quarantined += session.state >= session_state::error;
                 promise.deliver(result);

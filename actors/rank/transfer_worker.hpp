@@ -3,6 +3,7 @@
 #pragma once
 
 #include "actors/context/route.hpp"
+#include "actors/shared/back_off.hpp"
 #include "messages/limits.hpp"
 #include "messages/local/devices.hpp"
 #include "messages/local/fabric.hpp"
@@ -19,6 +20,7 @@
 
 #include <map>
 #include <optional>
+#include <random>
 #include <unordered_map>
 #include <vector>
 
@@ -77,6 +79,8 @@ private:
     void register_with_fabric(std::size_t index);
     void region_done(std::size_t index, const caf::error&);
     void publish();
+    void introduce(time_point until, back_off);
+    const std::string& known_as() const;
     void published(const caf::error&);
     peer_link_actor make_link(const rank_info& peer, std::optional<register_rank_info>);
     caf::error not_ready() const;
@@ -95,6 +99,8 @@ private:
 
     transfer_worker_actor::pointer self_;
     dependencies with_;
+    /// Spreads the tries of ranks that wait for rank 0.
+    std::mt19937_64 random_;
     adopt_io io_;
     std::map<int, device_actor> devices_;
     std::map<int, host_region> staging_;

@@ -47,9 +47,11 @@ struct adopt_io {
     copy_actor copy;
     info_link_actor info_link;
     rank_info_server_actor server;
-    /// "host:port" of the instance's rank-info server.
+    /// "host:port" at which this rank reaches its instance's rank-info server.
     std::string info_endpoint;
     fabric_description described;
+    /// Where other instances reach it; empty: at the same endpoint.
+    std::string advertised = {};
 };
 
 /// By ordinal. They end with the worker.

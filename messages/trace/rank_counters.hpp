@@ -51,6 +51,8 @@ public:
 
     /// Sessions, links, senders and receivers that died.
     std::atomic<std::uint64_t> actors_died{0};
+    /// Sessions that have left their table: outcome told and pages given back.
+    std::atomic<std::uint64_t> sessions_finished{0};
 
     /// Adds those that are not 0 to a table by name.
     void add_to(std::map<std::string, std::uint64_t>& named) const {
@@ -74,6 +76,11 @@ using rank_counters_ptr = std::shared_ptr<rank_counters>;
 inline void count(const rank_counters_ptr& where, ignored why) {
     if (where)
         where->add(why);
+}
+
+inline void count_finished(const rank_counters_ptr& where) {
+    if (where)
+        where->sessions_finished.fetch_add(1, std::memory_order_relaxed);
 }
 
 inline void count_death(const rank_counters_ptr& where) {

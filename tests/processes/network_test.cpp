@@ -24,11 +24,11 @@ bool shell(const std::string& command) {
 class machines {
 public:
     machines() {
-        works_ = shell("ip netns add " + decode) && shell("ip netns add " + prefill)
-                 && shell("ip netns add " + spare) && connect("1", prefill, "p")
-                 && connect("2", spare, "s")
-                 && shell("ip netns exec " + decode
-                          + " sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward'");
+        works_ =
+            shell("ip netns add " + decode) && shell("ip netns add " + prefill)
+            && shell("ip netns add " + spare) && connect("1", prefill, "p")
+            && connect("2", spare, "s")
+            && shell("ip netns exec " + decode + " sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward'");
     }
     ~machines() {
         for (const auto& each : {decode, prefill, spare})
@@ -102,9 +102,14 @@ const std::string spare_address = "10.99.2.2";
 
 std::vector<std::string> flags_at(const std::string& address,
                                   const std::vector<std::string>& more = {}) {
-    std::vector<std::string> result{"--bind",           address, "--no-same-host-link",
-                                    "--dial-deadline",  "2000",  "--link-health-interval",
-                                    "200",              "--link-patience",
+    std::vector<std::string> result{"--bind",
+                                    address,
+                                    "--no-same-host-link",
+                                    "--dial-deadline",
+                                    "2000",
+                                    "--link-health-interval",
+                                    "200",
+                                    "--link-patience",
                                     "1000"};
     result.insert(result.end(), more.begin(), more.end());
     return result;
@@ -144,8 +149,7 @@ void expect_service(instance_processes& context, instance_processes& generation,
 }
 
 /// A request that waits for a prefill that does not begin.
-void begin_waiting(instance_processes& generation, const std::string& endpoint,
-                   std::uint64_t rid) {
+void begin_waiting(instance_processes& generation, const std::string& endpoint, std::uint64_t rid) {
     receive(generation, endpoint, {rid, {8, 9}, {8, 9}, 32, false}, {{"deadline_ms", 60000}});
 }
 
@@ -167,7 +171,8 @@ void expect_link_lost(instance_processes& generation, std::uint64_t rid) {
 
 } // namespace
 
-TEST_CASE("network: silence of both ways or one ends what waits, and after it has healed all goes on") {
+TEST_CASE(
+    "network: silence of both ways or one ends what waits, and after it has healed all goes on") {
     REQUIRE_MACHINES(net)
     auto context = start(net, net.prefill, "context", prefill_address);
     auto generation = start(net, net.decode, "generation", decode_address);
@@ -190,7 +195,8 @@ TEST_CASE("network: silence of both ways or one ends what waits, and after it ha
     }
 }
 
-TEST_CASE("network: when a peer is gone for good, new work goes to whoever answers at its endpoint") {
+TEST_CASE(
+    "network: when a peer is gone for good, new work goes to whoever answers at its endpoint") {
     REQUIRE_MACHINES(net)
     auto context = start(net, net.prefill, "context", prefill_address);
     auto generation = start(net, net.decode, "generation", decode_address);
@@ -212,9 +218,9 @@ TEST_CASE("network: a peer that answers no dial holds up nobody else") {
     auto healthy = start(net, net.spare, "healthy", spare_address);
     const auto rank = [&](const std::string& machine, unsigned number,
                           std::vector<std::string> flags) {
-        std::vector<std::string> words{"--instance", "half_dark", "--layout",
-                                       "tp=2,tp_rank=" + std::to_string(number), "--model",
-                                       small_model};
+        std::vector<std::string> words{"--instance", "half_dark",
+                                       "--layout",   "tp=2,tp_rank=" + std::to_string(number),
+                                       "--model",    small_model};
         words.insert(words.end(), flags.begin(), flags.end());
         return net.on(machine, [&] { return std::make_unique<rank_process>(words); });
     };

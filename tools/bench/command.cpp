@@ -3,6 +3,7 @@
 #include "tools/bench/context_side.hpp"
 #include "tools/bench/memory.hpp"
 #include "tools/bench/report.hpp"
+#include "tools/common/people.hpp"
 #include "tools/common/process_tracing.hpp"
 #include "tools/common/subcommand.hpp"
 
@@ -34,7 +35,7 @@ int run_bench(const bench::bench_options& options) {
     if (options.json)
         std::cout << bench::json_of(*result).dump() << std::endl;
     else
-        std::cout << bench::text_of(*result) << std::flush;
+        tools::people() << bench::text_of(*result) << std::flush;
     return result->verified() ? exit_success : exit_failure;
 }
 

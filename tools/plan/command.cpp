@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kvferry plan`: who sends what to whom between two instances, without starting either.
+#include "tools/common/people.hpp"
 #include "tools/common/subcommand.hpp"
 #include "tools/plan/text.hpp"
 
@@ -50,7 +51,7 @@ int answer(const tools::plan_flags& flags, bool as_json, bool with_reasons) {
     if (as_json)
         std::cout << tools::json_of(*question, *routes, with_reasons) << std::endl;
     else
-        std::cout << tools::report_of(*question, *routes, with_reasons) << std::flush;
+        tools::people() << tools::report_of(*question, *routes, with_reasons) << std::flush;
     return exit_success;
 }
 

@@ -2,6 +2,8 @@
 // What each command of a script does.
 #include "tools/worker/rank_host.hpp"
 
+#include "messages/version.hpp"
+
 #include <span>
 #include <thread>
 #include <unistd.h>
@@ -63,6 +65,7 @@ rank_host::start(runtime& actors, const rank_options& options, line_writer_actor
                    {"instance", options.instance},
                    {"rank", info->rank.value},
                    {"pid", getpid()},
+                   {"version", std::string{version()}},
                    {"info_endpoint", result->worker_.info_endpoint()},
                    {"slot_bytes", result->content_.slot_bytes()},
                    {"slots", result->content_.slot_count()}});
@@ -135,16 +138,24 @@ bool rank_host::run(const std::string& line) {
 
 // -- sessions -----------------------------------------------------------------------------------
 
+/// A handle that is replaced would be lost: its session could neither be cancelled nor awaited.
+void rank_host::refuse_second(session_key key) const {
+    if (sessions_.contains(key))
+        throw command_failed{make_error(
+            errc::duplicate, "rid " + std::to_string(key.second) + " has a " + to_string(key.first)
+                                 + " session here already: cancel it, or wait for its release")};
+}
+
 void rank_host::open(const json& command) {
     open_context(command, command.value("aux", false) ? aux_mode::required : aux_mode::none);
     print({{"event", "opened"}, {"rid", command.at("rid")}});
 }
 
 const rank_host::session& rank_host::open_context(const json& command, aux_mode aux) {
+    refuse_second(key_of(side::context, command));
     session made;
     made.tx.emplace(worker_.open_tx(options_of(command, aux, made.told)));
-    return sessions_.insert_or_assign(key_of(side::context, command), std::move(made))
-        .first->second;
+    return sessions_.emplace(key_of(side::context, command), std::move(made)).first->second;
 }
 
 void rank_host::send(const json& command) {
@@ -166,12 +177,13 @@ void rank_host::receive(const json& command) {
     const auto slice = slice_of(command);
     const auto key = key_of(side::generation, command);
     if (command.contains("context") || !sessions_.contains(key)) {
+        refuse_second(key);
         const auto aux = command.value("aux", false) ? aux_mode::required : aux_mode::none;
         const context_address from{command.at("context").get<std::string>(),
                                    command.value("dp_rank", 0u)};
         session made;
         made.rx.emplace(worker_.open_rx(options_of(command, aux, made.told), from));
-        sessions_.insert_or_assign(key, std::move(made));
+        sessions_.emplace(key, std::move(made));
     }
     sessions_.at(key).rx->receive(slice);
     print({{"event", "receiving"}, {"rid", command.at("rid")}});
@@ -324,6 +336,10 @@ session_options rank_host::options_of(const json& command, aux_mode aux,
             flight_recorder::failed("rid " + to_string(x.request) + " failed: " + text_of(x.error));
         tell_from_outside(out, line_of(event_of(x, since_open)));
         promise->set_value();
+    };
+    result.on_piece = [out = out_](const piece_finished& x) {
+        if (x.error)
+            tell_from_outside(out, line_of(event_of(x)));
     };
     result.on_released = [out = out_](const session_released& x) {
         tell_from_outside(out, line_of(event_of(x)));

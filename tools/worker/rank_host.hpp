@@ -76,6 +76,7 @@ private:
     void await(const json& command);
     void statistics(const json& command);
 
+    void refuse_second(session_key) const;
     const session& open_context(const json& command, aux_mode aux);
     static session_key key_of(side role, const json& command);
     session& find(const json& command);

@@ -117,6 +117,8 @@ caf::expected<rank_plan> plan_rank(const rank_options& options) {
     worker.layout = *layout;
     worker.bind_address = options.bind_address;
     worker.port = options.port;
+    worker.bind_address = options.bind;
+    worker.advertise = options.advertise;
     worker.info_endpoint = options.info_endpoint;
     worker.route = *route;
     worker.devices.multiprocessors = options.multiprocessors;

@@ -19,8 +19,10 @@ namespace {
 constexpr const char* protocol_text = R"(
 Standard output has one JSON object per line, named by its "event"; standard input takes one per
 line, named by "do". A command is answered by one line, in order; outcomes and releases come in
-between, when they happen. End of input means stop. Exit status: 0 after a clean stop, 1 when the
-rank could not start or its pages could not be proven quiet at the end, 2 for a wrong flag.
+between, when they happen, and "piece_failed" for a slice or aux record that was refused while its
+session goes on. A rid with a live session is not opened again. End of input means stop. Exit
+status: 0 after a clean stop, 1 when the rank could not start or its pages could not be proven quiet
+at the end, 2 for a wrong flag.
 
   {"do":"send","rid":7,"slots":[0,1,2],"prompt_tokens":40}            context side
       "aux":{"first_tokens":[5]}     aux is required and sent as well
@@ -138,11 +140,17 @@ void add_worker(CLI::App& app, int& status) {
         ->capture_default_str();
     command->add_option("--info-endpoint", options->info_endpoint,
                         "host:port of rank 0; rank 0 itself leaves it out");
-    command
-        ->add_option("--bind", options->bind_address, "Rank 0: address of its info endpoint")
+    command->add_option("--bind", options->bind_address, "Rank 0: address of its info endpoint")
         ->capture_default_str();
     command->add_option("--port", options->port, "Rank 0: port of its info endpoint; 0 picks one")
         ->capture_default_str();
+    command->add_option("--bind", options->bind,
+                        "Address whose network device this rank uses; rank 0 listens there for "
+                        "questions (without it: 127.0.0.1)");
+    command->add_option(
+        "--advertise", options->advertise,
+        "Name or address, with or without :port, under which others reach this rank "
+        "when that is not --bind");
     command->add_option("--route", options->route, "Route for the bytes that this rank sends")
         ->check(CLI::IsMember({"auto", "mapped", "direct", "staged"}))
         ->capture_default_str();

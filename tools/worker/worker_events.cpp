@@ -49,6 +49,12 @@ json event_of(const session_finished& x, std::chrono::milliseconds since_open) {
     return result;
 }
 
+json event_of(const piece_finished& x) {
+    return {{"event", "piece_failed"},   {"rid", x.request.value},
+            {"side", to_string(x.role)}, {"kind", x.kind == payload_kind::aux ? "aux" : "kv"},
+            {"index", x.index.value},    {"error", error_json(x.error)}};
+}
+
 json event_of(const session_released& x) {
     return {{"event", "released"}, {"rid", x.request.value}, {"side", to_string(x.role)}};
 }

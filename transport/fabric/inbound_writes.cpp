@@ -157,9 +157,13 @@ inbound_writes::put_state inbound_writes::take(put_key key) {
     return std::move(of_members_.at(incarnation{key.first}).extract(key.second).mapped());
 }
 
+/// A device may still scatter for it. Nobody could tell any more when that ends, so its attempt stays
+/// busy for ever.
 void inbound_writes::forget(put_key key) {
     staging_.abandon(key);
-    take(key);
+    const auto put = take(key);
+    if (staging_.is_busy(key))
+        in_doubt_.insert(put.of);
 }
 
 // -- what arrives --------------------------------------------------------------------------------

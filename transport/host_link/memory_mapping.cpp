@@ -46,6 +46,7 @@ caf::expected<memory_mapping> memory_mapping::make(int fd, std::uint64_t bytes) 
     memory_mapping mapping{static_cast<std::byte*>(address), length};
     if (made_to_fail("madvise") || ::madvise(address, length, MADV_DONTFORK) != 0)
         return system_error(errc::registration_failed, "madvise(MADV_DONTFORK)");
+    ::madvise(address, length, MADV_DONTDUMP); // a core must not hold other processes' KV
     return mapping;
 }
 

@@ -17,11 +17,8 @@ caf::error check_shape(const rank_info& rank, const kv_slice& slice) {
                           "slice of " + describe(rank) + ": " + std::to_string(slice.groups.size())
                               + " block lists for the " + std::to_string(groups.size())
                               + " layer groups of its page table");
-    if (slice.tokens.begin > slice.tokens.end)
-        return make_error(errc::invalid_argument,
-                          "slice of " + describe(rank) + ": tokens begin at "
-                              + std::to_string(slice.tokens.begin) + " and end at "
-                              + std::to_string(slice.tokens.end));
+    if (auto error = check_tokens(slice))
+        return add_context(error, "slice of " + describe(rank));
     for (std::size_t index = 0; index < groups.size(); ++index)
         if (!groups[index].tokens_per_slot && slice.groups[index].slots.size() > 1)
             return make_error(errc::invalid_argument,
@@ -33,6 +30,16 @@ caf::error check_shape(const rank_info& rank, const kv_slice& slice) {
 }
 
 } // namespace
+
+caf::error check_tokens(const kv_slice& slice) {
+    if (slice.tokens.begin <= slice.tokens.end && slice.tokens.end <= slice.prompt_tokens)
+        return {};
+    return make_error(errc::invalid_argument,
+                      "tokens begin at " + std::to_string(slice.tokens.begin) + " and end at "
+                          + std::to_string(slice.tokens.end) + ", the prompt has "
+                          + std::to_string(slice.prompt_tokens)
+                          + ": give 0 <= begin <= end <= prompt_tokens");
+}
 
 caf::expected<copy_plan> make_plan(const rank_info& writer, const kv_slice& source,
                                    const rank_info& receiver, const kv_slice& target,

@@ -11,6 +11,7 @@
 #include <caf/expected.hpp>
 
 #include <cstdint>
+#include <string>
 
 namespace kvferry {
 
@@ -35,6 +36,8 @@ struct ucx_fabric_options {
     put_method puts = put_method::automatic;
     /// Counts bytes that are refused here; may be null.
     rank_counters_ptr counters = {};
+    /// What UCX_NET_DEVICES would say; empty: all. The variable itself wins.
+    std::string net_devices = {};
 };
 
 /// Makes the fabric on the loop. From another thread it waits for the loop, at most

@@ -246,6 +246,11 @@ void ucx_io_state::handle_event(const ucx_event& event) {
         on_piece_over(x, event.tag);
     if (event.status != UCS_OK && event.what != ucx_event::kind::closed) {
         auto lost = ucx_error("endpoint to incarnation " + to_string(x.peer), event.status);
+        if (event.status == UCS_ERR_UNREACHABLE || event.status == UCS_ERR_TIMED_OUT
+            || event.status == UCS_ERR_ENDPOINT_TIMEOUT)
+            lost = make_error(errc::link_lost,
+                              text_of(lost) + "; this rank uses " + worker_->networks()
+                                  + ": bind_address, advertise or UCX_NET_DEVICES chooses others");
         lose_link(x, make_error(errc::link_lost, text_of(lost)));
     } else if (event.what == ucx_event::kind::flushed && event.tag != 0) {
         if (auto put = puts_.find(event.tag); put != puts_.end()) {
@@ -280,7 +285,7 @@ caf::expected<fabric_actor> spawn_ucx_io(caf::actor_system& system, io_loop& loo
                                          ucx_io_state::dependencies with) {
     auto wait = with.bounds.dial_deadline;
     auto build = [&system, &loop, with = std::move(with)]() -> caf::expected<fabric_actor> {
-        auto worker = ucx_worker::make(loop, with.puts);
+        auto worker = ucx_worker::make(loop, with.puts, with.net_devices);
         if (!worker)
             return std::move(worker.error());
         return fabric_actor{spawn_at<ucx_io_actor, ucx_io_state>(system, placement{&loop}, with,

@@ -3,6 +3,7 @@
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
 #include "transport/fabric/peer_is_gone.hpp"
+#include "transport/loop/descriptors.hpp"
 #include "transport/ucx/ucx_error.hpp"
 #include "transport/ucx/ucx_io.hpp"
 
@@ -55,6 +56,9 @@ caf::result<endpoint_opened> ucx_io_state::on_open_endpoint(const open_endpoint&
         return stopping();
     if (inbound_.is_fenced(message.peer)) // a late message of it must stay fenced
         return peer_is_gone(message.peer);
+    // Half of the reserve is for refusals, which need an endpoint to travel on.
+    if (auto problem = check_descriptors(descriptors_reserve / 2))
+        return problem;
     auto made = make_link(message.peer, message.fabric_address, message.owner);
     if (!made)
         return add_context(made.error(), "incarnation " + to_string(message.peer));

@@ -20,9 +20,10 @@ public:
     /// Gets a whole active message, valid only during the call; called from inside UCX.
     using receiver = std::function<void(unsigned message, byte_view head, byte_view payload)>;
 
-    /// Called on the loop's thread. ucx_failed or system_call_failed; on an error nothing is left
-    /// behind.
-    static caf::expected<std::unique_ptr<ucx_worker>> make(io_loop&, put_method);
+    /// Called on the loop's thread. `net_devices`: those that UCX may use (network_devices.hpp).
+    /// ucx_failed, unsupported or system_call_failed; on an error nothing is left behind.
+    static caf::expected<std::unique_ptr<ucx_worker>> make(io_loop&, put_method,
+                                                           std::string net_devices);
     ~ucx_worker() override;
 
     /// Call once, before the first progress. `after_progress` is called after each round, outside
@@ -33,6 +34,8 @@ public:
     const byte_buffer& address() const { return address_; }
     /// Names of transports that report the death of a peer: "tcp", "rc_verbs, tcp".
     const std::string& transports() const { return transports_; }
+    /// The network devices behind them, with their addresses: "lo (127.0.0.1)".
+    const std::string& networks() const { return networks_; }
     /// Whether access keys carry what RMA needs.
     bool has_rma() const { return has_rma_; }
 
@@ -53,7 +56,8 @@ public:
     bool arm() override;
 
 private:
-    explicit ucx_worker(io_loop& loop) : loop_(loop) {}
+    ucx_worker(io_loop& loop, std::string net_devices)
+        : loop_(loop), net_devices_(std::move(net_devices)) {}
 
     caf::error make_context(bool rma);
     caf::error make_worker();
@@ -67,6 +71,7 @@ private:
     };
 
     io_loop& loop_;
+    std::string net_devices_;
     ucx_events events_;
     message_slot slots_[ucx_message_count];
     receiver on_message_;
@@ -75,6 +80,7 @@ private:
     ucx_worker_handle worker_;
     byte_buffer address_;
     std::string transports_;
+    std::string networks_;
     bool has_rma_ = false;
     bool has_rma_hardware_ = false;
     bool added_ = false;

@@ -143,6 +143,16 @@ public:
 
 } // namespace
 
+TEST_CASE("receiver: a rank that is told to receive from its own instance says so by name") {
+    fixture test;
+    test.open(7, own);
+    auto outcomes = test.observer.received<session_finished>();
+    REQUIRE(outcomes.size() == 1);
+    CHECK(code_of(outcomes[0].error) == errc::invalid_argument);
+    CHECK(contains(text_of(outcomes[0].error), "gen:1 is the endpoint of gen/0 itself"));
+    CHECK(test.worker.received<connect_peer>().empty());
+}
+
 TEST_CASE(
     "receiver: asks every rank of the KV cohort, once its link is up, and names all who ask it") {
     fixture test;

@@ -376,6 +376,19 @@ TEST_CASE(
     CHECK(test.sent_to<cancel_session>(1).size() == 1);
 }
 
+TEST_CASE("rx_session: a slice that speaks for tokens beyond its prompt is refused, and nothing is "
+          "asked for") {
+    rx_fixture test;
+    test.bind({rx_fixture::writer(0)});
+    test.ready(0);
+    test.tell(receive_slice{{{0, 100}, 40, {{0, {1, 2, 3}}}, true}});
+    CHECK(test.outcome() == session_state::error);
+    CHECK(
+        contains(test.outcome_text(), "rid 7: receive slice 0: tokens begin at 0 and end at 100"));
+    CHECK(test.sent_to<request_data>(0).empty());
+    CHECK(test.releases() == 1);
+}
+
 TEST_CASE("rx_session: a DP group without room for the request does not speak for the others") {
     rx_fixture test;
     test.bind({rx_fixture::writer(0), rx_fixture::writer(1, true, false, 1)});

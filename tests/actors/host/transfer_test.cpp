@@ -125,8 +125,8 @@ TEST_CASE("Transfer: a request too long for its peer ends by name, and the next 
         auto& rank = generation.ranks()[0];
         auto slice = generation.slice(rank);
         slice.groups[0].slots.assign(5'000'000, 0);
-        auto session = rank.transfers.open_rx({{1}, aux_mode::none, {}, {}, {}},
-                                              {context.endpoint(), 0});
+        auto session =
+            rank.transfers.open_rx({{1}, aux_mode::none, {}, {}, {}}, {context.endpoint(), 0});
         session.receive(slice);
         CHECK(code_of(session.outcome().get().error) == errc::limit_exceeded);
         CHECK(session.released().wait_for(std::chrono::seconds{20}) == std::future_status::ready);

@@ -293,10 +293,23 @@ TEST_CASE("info_link: a taken port and a foreign address cannot be published") {
     REQUIRE_FALSE(result);
     CHECK(code_of(result.error()) == errc::system_call_failed);
     CHECK(text_of(result.error()).find(taken.endpoint()) != std::string::npos);
+    CHECK(text_of(result.error()).find("Address already in use; another process")
+          != std::string::npos);
     question.port = 0;
     question.bind_address = "192.0.2.1"; // reserved for documentation, nobody's
     auto foreign = ask_in<info_server_published>(s.system(), s.link, question);
     CHECK(s.code(foreign) == errc::system_call_failed);
+}
+
+TEST_CASE("info_link: a wildcard address is not dialled, and the error says what to use") {
+    scene<network_twin> s;
+    for (const auto* endpoint : {"0.0.0.0:4711", "[::]:4711"}) {
+        auto fetching = s.fetch(endpoint);
+        auto result = s.get(fetching);
+        REQUIRE_FALSE(result);
+        CHECK(code_of(result.error()) == errc::invalid_argument);
+        CHECK(text_of(result.error()).find("worker_options.advertise") != std::string::npos);
+    }
 }
 
 TEST_CASE("info_link: IPv6 endpoints have brackets") {

@@ -57,7 +57,8 @@ struct open_door {
     }
 
     timed_socket knock() {
-        auto socket = timed_socket::connect(endpoint, {clock::now() + 20s, never.get()});
+        auto socket =
+            timed_socket::connect(endpoint, {clock::now() + 20s, never.get()}, clock::now() + 20s);
         REQUIRE(socket);
         return std::move(*socket);
     }

@@ -82,7 +82,8 @@ TEST_CASE("link_pulse: a peer that nobody waits for is asked once a minute; its 
     CHECK(lost.lost_after == 65s);
 }
 
-TEST_CASE("link_pulse: who begins to wait on a link that is quiet for long is not told of that past") {
+TEST_CASE(
+    "link_pulse: who begins to wait on a link that is quiet for long is not told of that past") {
     patient x;
     CHECK(x.until(30s, false, false).questions == 0);
     x.next = x.pulse.stirred(x.now = x.begun + 30s);

@@ -206,7 +206,8 @@ public:
 
     /// Carries what was sent to the other side, and what that makes it answer, until all is heard.
     void carry() {
-        while (carry(near, far, near_told_) || carry(far, near, far_told_)) {}
+        while (carry(near, far, near_told_) || carry(far, near, far_told_)) {
+        }
     }
 
 private:

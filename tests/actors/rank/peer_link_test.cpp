@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A link comes up: dial, accept, both at once, and every way in which that fails.
 #include "tests/actors/rank/peer_link_fixture.hpp"
+#include "transport/loop/system_call.hpp"
+
+#include <cerrno>
 
 using namespace kvferry;
 using namespace kvferry::testing;
@@ -17,7 +20,8 @@ TEST_CASE(
     }
     SUBCASE("the same-host link first") {
         caf::anon_send(test.link, start_link{});
-        caf::anon_send(test.link, host_link_up{test.peer.incarnation, {{0, nullptr, 4096, {}}}, true});
+        caf::anon_send(test.link,
+                       host_link_up{test.peer.incarnation, {{0, nullptr, 4096, {}}}, true});
         test.vs.run(); // the endpoint is answered after both
     }
     REQUIRE(test.sent().size() == 1);
@@ -208,6 +212,24 @@ TEST_CASE("peer_link: the dial deadline ends the attempt and names what is missi
     CHECK(contains(test.loss(),
                    "dial_failed: link to gen/0: no link within dial_deadline = 5000 ms, waited for "
                        + missing));
+}
+
+TEST_CASE("peer_link: without descriptors to spare a link is refused by name, on either side") {
+    failing_call none_left{"descriptors", EMFILE};
+    link_fixture test;
+    SUBCASE("the dialler does not even try") {
+        test.dial();
+        CHECK(contains(test.loss(), "limit_exceeded"));
+        CHECK(contains(test.loss(), "raise the limit (ulimit -n"));
+        CHECK(test.fabric.received<open_endpoint>().empty());
+    }
+    SUBCASE("the acceptor tells the dialler") {
+        test.accept();
+        const auto refusals = test.sent<refused>();
+        REQUIRE(refusals.size() == 1);
+        CHECK(refusals[0].reason.code == errc::limit_exceeded);
+        CHECK(contains(refusals[0].reason.text, "descriptors are left"));
+    }
 }
 
 TEST_CASE("peer_link: an endpoint that opens after the link was given up is closed") {

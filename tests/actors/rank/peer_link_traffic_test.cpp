@@ -79,7 +79,8 @@ TEST_CASE("peer_link: a request longer than the peer accepts ends as if the peer
     CHECK(test.losses() == 0);
 }
 
-TEST_CASE("peer_link: a request longer than the peer accepts leaves no hole: the peer hears all others") {
+TEST_CASE(
+    "peer_link: a request longer than the peer accepts leaves no hole: the peer hears all others") {
     link_pair pair;
     auto large = request(1);
     large.target.groups = {{0, std::vector<std::int32_t>(1 << 20)}};
@@ -235,7 +236,8 @@ TEST_CASE("peer_link: answers a health question with its nonce, and no answer wi
     CHECK(answers[0].answer);
 }
 
-TEST_CASE("peer_link: a peer that somebody waits for and that falls silent is lost in time, and told") {
+TEST_CASE(
+    "peer_link: a peer that somebody waits for and that falls silent is lost in time, and told") {
     link_fixture test;
     test.connect();
     const auto waits = test.ready()[0].peer->awaited.lock();

@@ -111,6 +111,27 @@ TEST_CASE("trace why: a copy that waits for an event of the host is up to the co
     CHECK((waits[0].what == "1 transfers to rank 0" || waits[0].kind == "operation"));
 }
 
+TEST_CASE("trace why: being asked is not being heard of: a wait grows however often one looks") {
+    loopback_ranks ranks;
+    auto receiving =
+        ranks.target().transfers.open_rx(options_of(7), {ranks.context->endpoint(), 0});
+    receiving.receive(ranks.generation->slice(ranks.target()));
+    while (!contains(receiving.status()->waits_for, "reports of context rank 0"))
+        std::this_thread::yield(); // until it has asked its writer
+    std::int64_t before = 0;
+    for (int look = 0; look < 3; ++look) {
+        const auto waits = ranks.waits();
+        const auto mine = std::ranges::find_if(
+            waits, [](const wait& x) { return contains(x.text, "decode/0 rx_session"); });
+        REQUIRE(mine != waits.end());
+        const auto lasted = mine->now_ns - mine->since_ns;
+        CHECK(lasted > before);
+        before = lasted;
+    }
+    receiving.cancel();
+    receiving.released().get();
+}
+
 TEST_CASE("trace why: a rank whose loop does not answer is named before all that waits for it") {
     std::promise<void> entered, let_go;
     loopback_ranks ranks;
