@@ -22,6 +22,7 @@ struct refused;
 struct rank_registered;
 struct termination;
 struct link_health;
+struct offer_regions;
 
 // Inside a process (local/).
 struct info_frame;
@@ -51,6 +52,7 @@ struct allow_writes;
 struct forbid_writes;
 struct forbid_all_writes;
 struct peer_memory_mapped;
+struct peer_regions_offered;
 struct stop_io;
 struct export_device_region;
 struct device_region_exported;

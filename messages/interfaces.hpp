@@ -35,6 +35,8 @@ using fabric_actor = caf::typed_actor<
     caf::result<endpoint_opened>(open_endpoint),
     // Memory of an endpoint's peer that this process can read.
     caf::result<void>(peer_memory_mapped),
+    // The peer's regions, when they were not known as the endpoint was opened.
+    caf::result<void>(peer_regions_offered),
     // Send one frame; a failure is an endpoint_failed.
     caf::result<void>(send_frame),
     // Write a plan's bytes into the peer's regions and flush; answered by transfer_done.

@@ -28,6 +28,8 @@ struct limits {
     std::size_t aux_bytes_max = std::size_t{64} << 10;
     /// Longest text of an error that travels to a peer; the rest is cut.
     std::size_t error_text_bytes_max = 1024;
+    /// Longest fingerprint of a host.
+    std::size_t fingerprint_bytes_max = 1024;
     /// Block positions in one layer group of one slice.
     std::size_t blocks_per_slice_max = std::size_t{1} << 20;
     /// Host copies into regions of at least this size bypass the caches; 0: all do.

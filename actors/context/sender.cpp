@@ -232,6 +232,7 @@ void sender_state::on_peer_ready(const peer_ready& message) {
 
 void sender_state::on_peer_lost(const peer_lost& message) {
     peers_.erase(message.peer);
+    environment_->downgrades->forget(message.peer);
     for (auto early = early_.begin(); early != early_.end();) {
         early_requests_ -= std::erase_if(early->second, [&](const early_request& waiting) {
             return waiting.request.header.sender == message.peer;

@@ -2,6 +2,7 @@
 // The sender of a rank: owns its tx_sessions, and remembers requests that came before them.
 #pragma once
 
+#include "actors/context/downgrade_log.hpp"
 #include "actors/context/route.hpp"
 #include "actors/shared/deadlines.hpp"
 #include "messages/limits.hpp"
@@ -43,6 +44,8 @@ struct sender_environment {
     /// Used on the rank's home only, where all its sessions live.
     std::shared_ptr<plan_cache> plans;
     rank_counters_ptr counters = {};
+    /// Used on the rank's home only.
+    std::shared_ptr<downgrade_log> downgrades = std::make_shared<downgrade_log>();
 };
 
 struct sender_state {

@@ -209,6 +209,9 @@ void tx_session_state::start(receiver& to, send_piece piece,
         return;
     }
     to.summary.route = chosen->text;
+    if (chosen->taken != route::mapped && environment.route == route_choice::automatic
+        && to.peer->info.machine == environment.self.machine)
+        environment.downgrades->note(environment.self, to.peer->info, chosen->text);
     const auto bytes = plan->bytes;
     copy_job job{plan, environment.source_pools, std::move(chosen->target_pools),
                  std::move(chosen->holds), past_cache(bytes, *to.peer, environment.bounds)};

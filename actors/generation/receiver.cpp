@@ -162,7 +162,8 @@ void receiver_state::bind_all() {
             return true;
         }
         session.writers = parties->writers;
-        tell(self_, session.actor, bind_writers{parties->writers, {}});
+        tell(self_, session.actor,
+             bind_writers{parties->writers, {}, parties->layers_skipped, parties->roles_skipped});
         renewals_.set(attempt, self_->clock().now() + renewal_period());
         const auto& ranks = instances_.at(session.opened.context_endpoint);
         for (const auto& writer : parties->writers)
@@ -203,17 +204,18 @@ void receiver_state::connect(const rank_info& peer) {
 }
 
 const caf::expected<transfer_parties>& receiver_state::parties_for(const open_rx& opened) {
-    parties_key key{opened.context_endpoint, opened.context_dp_rank, opened.aux};
+    parties_key key{opened.context_endpoint, opened.context_dp_rank, opened.aux, opened.allowed};
     auto [found, fresh] = parties_.try_emplace(std::move(key), transfer_parties{});
     auto& parties = found->second;
     if (fresh) {
-        parties =
-            parties_of(with_.self, instances_.at(with_.own_endpoint),
-                       instances_.at(opened.context_endpoint), opened.context_dp_rank, opened.aux);
-        if (parties && !parties->layers_skipped.empty())
-            logger().info("{}: the instance at {} does not have layers {}: skipped",
+        parties = parties_of(with_.self, instances_.at(with_.own_endpoint),
+                             instances_.at(opened.context_endpoint), opened.context_dp_rank,
+                             opened.aux, opened.allowed);
+        if (parties && (!parties->layers_skipped.empty() || !parties->roles_skipped.empty()))
+            logger().info("{}: the instance at {} does not have layers [{}], roles [{}]: skipped",
                           describe(with_.self), opened.context_endpoint,
-                          fmt::join(parties->layers_skipped, ", "));
+                          fmt::join(parties->layers_skipped, ", "),
+                          fmt::join(parties->roles_skipped, ", "));
     }
     return parties;
 }

@@ -77,8 +77,9 @@ private:
         std::vector<request_data> waiting;
     };
 
-    /// Context endpoint, context DP rank, aux.
-    using parties_key = std::tuple<std::string, std::optional<std::uint32_t>, aux_mode>;
+    /// Context endpoint, context DP rank, aux, what may be missing.
+    using parties_key =
+        std::tuple<std::string, std::optional<std::uint32_t>, aux_mode, allow_missing>;
 
     caf::result<rx_opened> on_open(const open_rx&);
     void on_started(const transfer_started&);

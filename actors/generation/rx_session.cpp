@@ -128,6 +128,8 @@ void rx_session_state::on_bind(const bind_writers& message) {
     }
     if (std::exchange(bound_, true))
         return;
+    layers_skipped_ = message.layers_skipped;
+    roles_skipped_ = message.roles_skipped;
     for (const auto& binding : message.writers) {
         writers_[binding.rank].binding = binding;
         writers_[binding.rank].summary.rank = binding.rank;
@@ -517,8 +519,8 @@ void rx_session_state::finish(session_state outcome, const caf::error& reason) {
         return;
     state_ = outcome;
     error_ = reason;
-    session_finished result{
-        side::generation, with_.request, with_.attempt, outcome, reason, {}, {}};
+    session_finished result{side::generation, with_.request, with_.attempt, outcome, reason, {}, {},
+                            layers_skipped_,  roles_skipped_};
     if (!reason && aux_)
         result.aux = *aux_;
     for (std::uint32_t number = 0; number < pieces_.size(); ++number)

@@ -142,6 +142,9 @@ private:
     std::vector<piece> pieces_;
     std::map<rank_id, writer> writers_;
     std::optional<aux_record> aux_;
+    /// What no writer has, as bind_writers told it.
+    std::vector<std::uint32_t> layers_skipped_;
+    std::vector<std::string> roles_skipped_;
     release_ledger release_;
 };
 

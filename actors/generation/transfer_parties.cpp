@@ -22,17 +22,18 @@ bool is_first_of_its_group(const rank_info& self, const std::vector<rank_info>& 
 caf::expected<transfer_parties> parties_of(const rank_info& self, const std::vector<rank_info>& own,
                                            const std::vector<rank_info>& context,
                                            std::optional<std::uint32_t> context_dp_rank,
-                                           aux_mode aux) {
+                                           aux_mode aux, allow_missing allowed) {
     const auto with_aux = aux == aux_mode::required;
     const auto first = context_dp_rank.value_or(0);
     const auto last =
         context_dp_rank || context.empty() ? first : dp_size(context.front().layout) - 1;
     transfer_parties result;
     for (auto group = first; group <= last; ++group) {
-        auto found = cohorts_of(self, context, group);
+        auto found = cohorts_of(self, context, group, allowed);
         if (!found)
             return std::move(found.error());
         result.layers_skipped = std::move(found->layers_skipped); // the same in every group
+        result.roles_skipped = std::move(found->roles_skipped);
         std::map<rank_id, writer_binding> bindings;
         for (auto rank : found->kv)
             bindings[rank].kv = true;

@@ -9,6 +9,7 @@
 #include "messages/local/outcomes.hpp"
 #include "messages/local/sessions.hpp"
 #include "messages/local/status.hpp"
+#include "messages/values/allow_missing.hpp"
 #include "messages/values/aux_record.hpp"
 #include "messages/values/ids.hpp"
 #include "messages/values/kv_slice.hpp"
@@ -118,6 +119,9 @@ struct session_options {
     /// Run in the same way, when a piece ends by itself: with success, or with the reason why it
     /// was refused while the session goes on. Pieces that end with the session are not told here.
     std::function<void(const piece_finished&)> on_piece = {};
+    /// Receiving sessions: parts of the cache that may stay unwritten because the context does not
+    /// have them; the outcome lists them. Otherwise such a session ends in layout_mismatch.
+    allow_missing allowed = {};
 };
 
 /// Where a receiving session finds its writers.

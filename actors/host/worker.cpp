@@ -6,6 +6,7 @@
 #include "actors/host/worker_parts.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
+#include "transport/host_link/memory_mapping.hpp"
 #include "transport/planner/topology.hpp"
 
 #include <mutex>
@@ -51,6 +52,12 @@ worker::~worker() {
 }
 
 caf::expected<rank_info> worker::publish(std::vector<host_region> regions, page_table pages) {
+    for (std::size_t index = 0; index < regions.size() && !parts_->options.world; ++index)
+        if (const auto& region = regions[index]; region.kind == memory_kind::host_shared)
+            if (auto problem = check_shareable(region.memfd, region.bytes))
+                return add_context(problem, "region " + std::to_string(index)
+                                                + " cannot be shared: seal its memfd with "
+                                                  "F_SEAL_SHRINK, or publish it as host_private");
     if (auto problem = parts_->make_devices(regions))
         return problem;
     parts_->regions = regions;
@@ -130,7 +137,8 @@ rx_handle worker::open_rx(session_options options, context_address context) {
                          context.dp_rank,
                          {},
                          options.deadline.value_or(bounds.session_deadline),
-                         options.transfer_deadline.value_or(bounds.transfer_deadline)};
+                         options.transfer_deadline.value_or(bounds.transfer_deadline),
+                         options.allowed};
     return open_session<rx_handle>(*parts_->system, {parts_->loop.get()}, parts_->actor,
                                    parts_->callbacks, std::move(options), side::generation,
                                    parts_->calls, std::move(ask));

@@ -52,9 +52,15 @@ struct worker_options {
     std::uint16_t port = 0;
     /// Other ranks: "host:port" of rank 0's server. Rank 0 leaves it empty.
     std::string info_endpoint;
+    /// What bytes cannot show: model, revision, element types, kernels. Peers with another text are
+    /// refused with both values (limits::fingerprint_bytes_max); empty: not compared.
+    std::string fingerprint;
     route_choice route = route_choice::automatic;
     /// Off: peers on this machine are treated like peers on another one.
     bool same_host_link = true;
+    /// A folder (absolute path) where the same-host socket is also offered as a file: for
+    /// containers that share a volume but not a network namespace. Empty: none.
+    std::string host_link_folder;
     limits bounds;
     device_options devices;
     /// For tests and simulations. When set, ranks of one process meet in this world, without UCX,
@@ -84,7 +90,8 @@ public:
     /// limits::info_deadline plus the start of the devices that the memory lies on (a thread and a
     /// stream each). Sessions may be opened afterwards. The memory (host memory, or memory of
     /// cudaMalloc on any device of the process) must outlive the worker: by host_region::keep, or
-    /// because the host sees to it.
+    /// because the host sees to it. registration_failed for a
+    /// host_shared region whose memfd is not sealed against shrinking.
     caf::expected<rank_info> publish(std::vector<host_region> regions, page_table pages);
 
     /// Never fails here: a failure is the session's outcome.

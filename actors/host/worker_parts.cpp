@@ -105,6 +105,7 @@ caf::error worker::parts::check_options() {
     identity.token = {random_number()};
     identity.machine = machine_id();
     identity.host_link_name = host_link_name(identity.incarnation);
+    identity.fingerprint = options.fingerprint;
     rank_info self;
     self.instance = identity.instance;
     self.layout = layout;
@@ -113,6 +114,12 @@ caf::error worker::parts::check_options() {
     if (options.instance.empty())
         return make_error(errc::invalid_argument,
                           "worker_options.instance is empty: name the instance");
+    if (options.fingerprint.size() > options.bounds.fingerprint_bytes_max)
+        return make_error(
+            errc::limit_exceeded,
+            "worker_options.fingerprint has " + std::to_string(options.fingerprint.size())
+                + " bytes, fingerprint_bytes_max is "
+                + std::to_string(options.bounds.fingerprint_bytes_max) + ": use a digest of it");
     if (auto problem = check_parallelism(self))
         return add_context(make_error(errc::invalid_argument, text_of(problem)),
                            "worker_options.layout");
@@ -247,8 +254,10 @@ caf::error worker::parts::make_host_link() {
             ? spawn_loopback_host_link(*system, placement{loop.get()},
                                        {options.world->host_links(), identity.incarnation,
                                         identity.host_link_name, identity.token, options.bounds})
-            : spawn_host_link(*system, {loop.get(), identity.incarnation, identity.host_link_name,
-                                        identity.token, options.bounds});
+            : spawn_host_link(*system,
+                              {loop.get(), identity.incarnation, identity.host_link_name,
+                               identity.token, options.bounds,
+                               std::make_shared<host_link_counters>(), options.host_link_folder});
     if (!made)
         return add_context(made.error(), "same-host link");
     io.host_link = *made;

@@ -142,6 +142,7 @@ void peer_link_state::on_host_link_up(const host_link_up& message) {
     process_watched_ = message.process_watched;
     inherited_ = message.inherited;
     mapped_ = message.mapped;
+    host_obstacles_ = message.obstacles;
     host_link_settled_ = true;
     proceed();
 }
@@ -172,6 +173,7 @@ void peer_link_state::proceed() {
         tell(self_, with_.fabric, peer_memory_mapped{*endpoint_, mapped_});
     if (dials_ && phase_ == phase::connecting) {
         phase_ = phase::introduced;
+        regions_told_ = true;
         send_now(register_rank_info{
             {}, with_.dial, with_.self, with_.regions, with_.peer.token, host_link_up_});
     }
@@ -233,6 +235,8 @@ void peer_link_state::device_answered(int device, const caf::expected<peer_regio
     }
     --devices_pending_;
     proceed();
+    announce_if_mapped();
+    hear_in_order();
 }
 
 /// Sent from the incarnation that the dialler asked for: otherwise it would not take the answer for
@@ -261,6 +265,8 @@ caf::error peer_link_state::check_introduction() const {
                                                   + ": ask its instance's info again");
     if (auto problem = check_parallelism(said.info))
         return add_context(problem, who());
+    if (auto problem = check_fingerprints(with_.self, said.info))
+        return problem;
     if (!with_.self.pages || !said.info.pages)
         return {}; // a link may exist; a transfer will be refused
     if (auto problem = check_page_table(said.info))
@@ -279,6 +285,16 @@ void peer_link_state::become_ready() {
                                         + (unmapped_reason_.empty() ? "the peer shares no memory"
                                                                     : unmapped_reason_)
                                   : std::to_string(mapped_.size()) + " regions are mapped");
+    announce();
+    pulse_.emplace(with_.bounds, self_->clock().now());
+    stir();
+    for (auto& message : std::exchange(waiting_, {}))
+        pass_on(std::move(message));
+}
+
+/// Tells the rank's actors what is known of the peer: when the link is ready, and again when the
+/// peer has offered regions afterwards.
+void peer_link_state::announce() {
     auto view = std::make_shared<peer_view>();
     view->info = with_.peer;
     view->regions = peer_regions_;
@@ -286,6 +302,8 @@ void peer_link_state::become_ready() {
     view->mapped = mapped_;
     view->unmapped_reason = unmapped_reason_;
     view->device_obstacles = device_obstacles_;
+    for (const auto& [region, why] : host_obstacles_)
+        view->device_obstacles[{mapped_region::by_host, region}] = why;
     view->process_watched = process_watched_;
     view->by_rma = by_rma_;
     view->link = self_;
@@ -294,10 +312,13 @@ void peer_link_state::become_ready() {
     tell(self_, with_.worker, announcement);
     tell(self_, with_.sender, announcement);
     tell(self_, with_.receiver, announcement);
-    pulse_.emplace(with_.bounds, self_->clock().now());
-    stir();
-    for (auto& message : std::exchange(waiting_, {}))
-        send_now(std::move(message));
+}
+
+void peer_link_state::announce_if_mapped() {
+    if (phase_ == phase::ready && mapping_ && mapped_by_devices()) {
+        mapping_ = false;
+        announce();
+    }
 }
 
 /// Something was sent or heard: whoever waits for an answer now would not be told of a silent peer.

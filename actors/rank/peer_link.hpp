@@ -83,6 +83,7 @@ private:
     void hand_to(const Actor& owner, Message&);
     template <class Message>
     void hand_to_side(Message&);
+    void on_message(offer_regions&);
     void on_message(request_data&);
     void on_message(transfer_started&);
     void on_message(kv_agent_result&);
@@ -108,6 +109,9 @@ private:
     void refuse_introduction(const caf::error& problem);
     caf::error check_introduction() const;
     void become_ready();
+    void announce();
+    void announce_if_mapped();
+    void pass_on(wire_message);
     void feel_pulse();
     void stir();
     void stamp(message_header&);
@@ -157,11 +161,17 @@ private:
     bool memory_told_ = false;
     std::string unmapped_reason_;
     std::map<std::pair<int, std::uint32_t>, std::string> device_obstacles_;
+    /// Why the same-host link could not map a region.
+    std::map<std::uint32_t, std::string> host_obstacles_;
     bool devices_asked_ = false;
     std::size_t devices_pending_ = 0;
     /// Counts the peer's lists of regions, so that a device's answer about a former list is
     /// recognised.
     std::uint64_t regions_heard_ = 0;
+    /// The peer has been told this rank's regions, or is about to be.
+    bool regions_told_ = false;
+    /// The devices map regions that a ready link has heard; the peer's next messages wait for it.
+    bool mapping_ = false;
     /// The peer's regions: known once it has introduced itself.
     std::vector<memory_region> peer_regions_;
     std::deque<wire_message> waiting_;

@@ -53,7 +53,7 @@ void peer_link_state::on_send(const send_message& message) {
     if (phase_ == phase::lost)
         return; // its sessions were told
     if (phase_ == phase::ready) {
-        send_now(message.message);
+        pass_on(message.message);
         stir();
         return;
     }
@@ -65,6 +65,15 @@ void peer_link_state::on_send(const send_message& message) {
             make_error(errc::limit_exceeded,
                        "pending_per_link_max = " + std::to_string(with_.bounds.pending_per_link_max)
                            + " messages wait for the link to " + who()));
+}
+
+/// The dialler's regions are in its introduction. Those of the accepting side, which need not
+/// receive anything, go ahead of its first request for bytes.
+void peer_link_state::pass_on(wire_message message) {
+    const auto* request = std::get_if<request_data>(&message);
+    if (request && request->kv && !std::exchange(regions_told_, true))
+        send_now(offer_regions{{}, with_.regions});
+    send_now(std::move(message));
 }
 
 void peer_link_state::stamp(message_header& header) {
@@ -183,7 +192,7 @@ bool peer_link_state::of_former_link(std::uint64_t sequence) const {
 }
 
 void peer_link_state::hear_in_order() {
-    while (phase_ != phase::lost && !ahead_.empty() && next_sequence_
+    while (phase_ != phase::lost && !mapping_ && !ahead_.empty() && next_sequence_
            && ahead_.begin()->first == *next_sequence_) {
         auto next = ahead_.extract(ahead_.begin());
         ++*next_sequence_;
@@ -240,6 +249,17 @@ void peer_link_state::on_message(termination& message) {
 void peer_link_state::on_message(link_health& message) {
     if (!message.answer)
         send_now(link_health{{}, message.nonce, true});
+}
+
+void peer_link_state::on_message(offer_regions& message) {
+    if (phase_ != phase::ready)
+        return count(with_.counters, ignored::early);
+    if (!peer_regions_.empty() || message.regions.empty()) // fixed for the life of a rank
+        return count(with_.counters, ignored::duplicate);
+    hear_regions(std::move(message.regions));
+    tell(self_, with_.fabric, peer_regions_offered{*endpoint_, peer_regions_});
+    mapping_ = true;
+    announce_if_mapped();
 }
 
 /// Hands a message to the sender or receiver; counts and drops it before the handshake is done.

@@ -61,6 +61,7 @@ void transfer_worker_state::on_adopt(const adopt_io& message) {
     info_.machine = identity.machine;
     info_.host_link_name = io_.host_link ? identity.host_link_name : std::string{};
     info_.token = identity.token;
+    info_.fingerprint = identity.fingerprint;
 }
 
 void transfer_worker_state::on_adopt_devices(const adopt_devices& message) {

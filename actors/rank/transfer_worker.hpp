@@ -35,6 +35,7 @@ struct rank_identity {
     link_token token;
     std::string machine;
     std::string host_link_name;
+    std::string fingerprint = {};
 };
 
 struct transfer_worker_state {

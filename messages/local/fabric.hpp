@@ -37,6 +37,13 @@ struct peer_memory_mapped {
     std::vector<mapped_region> regions;
 };
 
+/// The peer's regions, learned after the endpoint was opened without any; puts that are under way
+/// keep what they have. Ignored when the endpoint has regions already.
+struct peer_regions_offered {
+    endpoint_id endpoint;
+    std::vector<memory_region> regions;
+};
+
 /// Told once per endpoint, by an error on the way or after close_endpoint by force.
 struct endpoint_failed {
     endpoint_id endpoint;

@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -51,6 +52,8 @@ struct host_link_up {
     bool process_watched = false;
     /// Former owners waited for the end of this process; this one waits in their place.
     bool inherited = false;
+    /// Why a region that the peer offered is not among `mapped`, by its number.
+    std::map<std::uint32_t, std::string> obstacles = {};
 };
 
 /// `duplicate` tells a former owner that another one waits for the end of the process in its place.

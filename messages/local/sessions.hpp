@@ -3,6 +3,7 @@
 #pragma once
 
 #include "messages/local/copies.hpp"
+#include "messages/values/allow_missing.hpp"
 #include "messages/values/peer_view.hpp"
 #include "messages/values/time.hpp"
 #include "messages/wire/protocol.hpp"
@@ -37,6 +38,7 @@ struct open_rx {
     /// To the first piece that a writer begins, and from there to the outcome.
     std::chrono::milliseconds deadline;
     std::chrono::milliseconds transfer_deadline = limits{}.transfer_deadline;
+    allow_missing allowed = {};
 };
 
 struct tx_opened {
@@ -92,6 +94,9 @@ struct writer_binding {
 struct bind_writers {
     std::vector<writer_binding> writers;
     caf::error error;
+    /// What the context does not have and the host has agreed to do without.
+    std::vector<std::uint32_t> layers_skipped = {};
+    std::vector<std::string> roles_skipped = {};
 };
 
 struct cancel_request {

@@ -152,11 +152,18 @@ struct transfer_started {
     message_header header;
 };
 
+/// The side that accepted a link has something to receive over it: its regions with access keys, as
+/// register_rank_info brings the dialler's. Goes once, before its first request_data.
+struct offer_regions {
+    message_header header;
+    std::vector<memory_region> regions;
+};
+
 /// The allow-list of the codec. A message's number on the wire is its place here: append only.
 using wire_message =
     std::variant<register_rank_info, rank_registered, request_instance_info, instance_info, refused,
                  termination, link_health, request_data, kv_agent_result, aux_agent_result,
-                 cancel_session, gone, transfer_started>;
+                 cancel_session, gone, transfer_started, offer_regions>;
 
 /// Protocol name of a message, as it stands in logs, traces and diagrams.
 std::string_view name_of(const wire_message&);
@@ -246,6 +253,11 @@ bool inspect(Inspector& f, gone& x) {
 template <class Inspector>
 bool inspect(Inspector& f, transfer_started& x) {
     return f.object(x).fields(f.field("header", x.header));
+}
+
+template <class Inspector>
+bool inspect(Inspector& f, offer_regions& x) {
+    return f.object(x).fields(f.field("header", x.header), f.field("regions", x.regions));
 }
 
 } // namespace kvferry

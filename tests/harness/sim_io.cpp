@@ -32,6 +32,7 @@ sim_fabric_actor::behavior_type sim_io_state::make_behavior() {
     return {
         handle(this, &sim_io_state::on_open_endpoint),
         handle(this, &sim_io_state::on_peer_memory_mapped),
+        handle(this, &sim_io_state::on_peer_regions_offered),
         handle(this, &sim_io_state::on_send_frame),
         handle(this, &sim_io_state::on_start_put),
         handle(this, &sim_io_state::on_cancel_transfer),
@@ -66,19 +67,29 @@ caf::result<endpoint_opened> sim_io_state::on_open_endpoint(const open_endpoint&
     const endpoint_id id{++last_endpoint_};
     auto& fresh = endpoints_[id];
     fresh.peer = {*peer};
-    fresh.regions = message.regions;
     fresh.owner = message.owner;
-    for (const auto& region : message.regions) {
+    learn_regions(fresh, message.regions);
+    fresh.connection = with_.network->connect(with_.self, fresh.peer);
+    return endpoint_opened{id};
+}
+
+void sim_io_state::on_peer_regions_offered(const peer_regions_offered& message) {
+    if (auto to = endpoints_.find(message.endpoint);
+        to != endpoints_.end() && to->second.regions.empty())
+        learn_regions(to->second, message.regions);
+}
+
+void sim_io_state::learn_regions(endpoint& to, const std::vector<memory_region>& regions) {
+    to.regions = regions;
+    for (const auto& region : regions) {
         region_key key;
         if (auto inside = unseal(ucx_key_label, region.access_key);
             inside && inside->size() == sizeof key.head) {
             std::memcpy(static_cast<void*>(&key.head), inside->data(), sizeof key.head);
             key.usable = true;
         }
-        fresh.keys.push_back(key);
+        to.keys.push_back(key);
     }
-    fresh.connection = with_.network->connect(with_.self, fresh.peer);
-    return endpoint_opened{id};
 }
 
 void sim_io_state::on_send_frame(send_frame& message) {

@@ -83,6 +83,8 @@ private:
 
     caf::result<endpoint_opened> on_open_endpoint(const open_endpoint&);
     void on_peer_memory_mapped(const peer_memory_mapped&) {} // no devices here
+    void on_peer_regions_offered(const peer_regions_offered&);
+    static void learn_regions(endpoint&, const std::vector<memory_region>&);
     void on_send_frame(send_frame&);
     void on_start_put(start_put&);
     void on_cancel_transfer(const cancel_transfer&);

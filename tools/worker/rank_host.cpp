@@ -327,6 +327,13 @@ session_options rank_host::options_of(const json& command, aux_mode aux,
     if (command.contains("deadline_ms"))
         result.deadline = result.transfer_deadline =
             std::chrono::milliseconds{command.at("deadline_ms").get<std::int64_t>()};
+    for (const auto& part : command.value("allow_missing", std::vector<std::string>{}))
+        if (part == "layers")
+            result.allowed.layers = true;
+        else if (part == "roles")
+            result.allowed.roles = true;
+        else
+            throw command_failed{wrong("allow_missing: '" + part + "' is not layers or roles")};
     auto promise = std::make_shared<std::promise<void>>();
     told = promise->get_future();
     result.on_outcome = [out = out_, promise, opened = clock::now()](const session_finished& x) {

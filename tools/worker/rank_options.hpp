@@ -31,6 +31,8 @@ struct rank_options {
     std::string route = "auto";
     bool same_host_link = true;
     bool send_staged = false;
+    std::string fingerprint;
+    std::string host_link_folder;
     std::chrono::milliseconds session_deadline = limits{}.session_deadline;
     std::chrono::milliseconds dial_deadline = limits{}.dial_deadline;
     std::chrono::milliseconds stop_deadline = limits{}.stop_deadline;

@@ -32,6 +32,7 @@ at the end, 2 for a wrong flag.
   {"do":"receive","rid":7,"context":"127.0.0.1:4711","slots":[8,9,10],"prompt_tokens":40}
       "aux":true                     the outcome waits for the aux record too
       "dp_rank":1                    context DP group that runs the request
+      "allow_missing":["layers","roles"]   what the context may lack; the outcome lists it
   {"do":"cancel","rid":7}            {"do":"status","rid":7}   "side":"context" when it has both
   {"do":"fill","slots":[0,1,2],"prompt_tokens":40,"seed":9}
       content of a request's blocks: every row of bytes follows from seed, layer, key or value,
@@ -159,6 +160,14 @@ void add_worker(CLI::App& app, int& status) {
     command->add_flag(
         "--send-staged", options->send_staged,
         "Send staged bytes to peers of this machine too, whose devices could read them");
+    command
+        ->add_option("--host-link-folder", options->host_link_folder,
+                     "Offer the same-host socket also as a file in this folder")
+        ->type_name("FOLDER");
+    command
+        ->add_option("--fingerprint", options->fingerprint,
+                     "What bytes cannot show of the model; peers with another are refused")
+        ->type_name("TEXT");
     milliseconds("--session-deadline", options->session_deadline,
                  "Longest time from open to outcome");
     milliseconds("--dial-deadline", options->dial_deadline,

@@ -44,6 +44,10 @@ json event_of(const session_finished& x, std::chrono::milliseconds since_open) {
                 {"error", error_json(x.error)}, {"bytes", bytes},
                 {"fragments", fragments},       {"route", route},
                 {"peers", std::move(peers)},    {"milliseconds", since_open.count()}};
+    if (!x.layers_skipped.empty())
+        result["layers_skipped"] = x.layers_skipped;
+    if (!x.roles_skipped.empty())
+        result["roles_skipped"] = x.roles_skipped;
     if (x.role == side::generation && x.state == session_state::fully_transferred)
         result["aux"] = aux_json(x.aux);
     return result;

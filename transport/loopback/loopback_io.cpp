@@ -55,6 +55,7 @@ loopback_actor::behavior_type loopback_io_state::make_behavior() {
     return {
         handle(this, &loopback_io_state::on_open_endpoint),
         handle(this, &loopback_io_state::on_peer_memory_mapped),
+        handle(this, &loopback_io_state::on_peer_regions_offered),
         handle(this, &loopback_io_state::on_send_frame),
         handle(this, &loopback_io_state::on_start_put),
         handle(this, &loopback_io_state::on_cancel_transfer),
@@ -105,6 +106,12 @@ caf::result<endpoint_opened> loopback_io_state::on_open_endpoint(const open_endp
 void loopback_io_state::on_peer_memory_mapped(const peer_memory_mapped& message) {
     if (auto found = endpoints_.find(message.endpoint); found != endpoints_.end())
         found->second.lent = lend(message.regions);
+}
+
+void loopback_io_state::on_peer_regions_offered(const peer_regions_offered& message) {
+    if (auto found = endpoints_.find(message.endpoint);
+        found != endpoints_.end() && found->second.regions.empty())
+        found->second.regions = message.regions;
 }
 
 void loopback_io_state::on_send_frame(send_frame& message) {

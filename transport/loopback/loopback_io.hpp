@@ -104,6 +104,7 @@ private:
 
     caf::result<endpoint_opened> on_open_endpoint(const open_endpoint&);
     void on_peer_memory_mapped(const peer_memory_mapped&);
+    void on_peer_regions_offered(const peer_regions_offered&);
     void on_send_frame(send_frame&);
     void on_start_put(start_put&);
     void on_cancel_transfer(const cancel_transfer&);

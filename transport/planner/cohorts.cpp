@@ -50,6 +50,12 @@ public:
     explicit coverage(const rank_info& receiver) : receiver_(receiver) {}
 
     caf::error add(const rank_info& writer, const std::vector<view_pair>& pairs) {
+        cp_ranks_.insert(writer.layout.cp_rank);
+        for (const auto& group : writer.pages->groups)
+            for (const auto& view : group.views)
+                for (const auto& entry : view.entries)
+                    offered_[group.layers[entry.local_layer]].insert(view.roles.begin(),
+                                                                     view.roles.end());
         for (const auto& pair : pairs) {
             const auto& group = receiver_.pages->groups[pair.target_group];
             const auto& source =
@@ -99,21 +105,77 @@ public:
                                       layer + ": the context has some of its roles "
                                           + text(view.roles) + ", but not number " + text(buffer));
             }
+            // CP ranks divide the blocks among themselves: each needs what the others have.
+            for (auto cp_rank : cp_ranks_) {
+                auto sibling = where;
+                sibling.cp_rank = group.tokens_per_slot ? cp_rank : 0;
+                if (!buffers_.contains(sibling))
+                    return make_error(errc::layout_mismatch,
+                                      layer + ": roles " + text(view.roles) + " are on CP rank "
+                                          + text(where.cp_rank) + " of the context, but not on "
+                                          + text(cp_rank));
+            }
         }
         return {};
     }
 
-    /// Layers of the receiver that no writer sends anything of.
-    std::vector<std::uint32_t> layers_skipped() const {
-        std::set<std::uint32_t> result;
-        for (const auto& group : receiver_.pages->groups)
-            result.insert(group.layers.begin(), group.layers.end());
-        for (const auto& [where, here] : buffers_)
-            result.erase(receiver_.pages->groups[where.group].layers[where.local_layer]);
-        return {result.begin(), result.end()};
+    /// Lists what no writer has. layout_mismatch, with the layers and roles of both sides, unless
+    /// the host of the receiver has agreed to do without.
+    caf::error skip(allow_missing allowed, cohorts& result) const {
+        std::set<std::uint32_t> own_layers, layers, layers_of_roles;
+        std::set<std::string> roles, other_roles;
+        for (std::uint32_t number = 0; number < receiver_.pages->groups.size(); ++number) {
+            const auto& group = receiver_.pages->groups[number];
+            own_layers.insert(group.layers.begin(), group.layers.end());
+            for (std::uint32_t view = 0; view < group.views.size(); ++view)
+                for (const auto& entry : group.views[view].entries) {
+                    const auto layer = group.layers[entry.local_layer];
+                    const auto theirs = offered_.find(layer);
+                    if (theirs == offered_.end()) {
+                        layers.insert(layer);
+                    } else if (!is_written(number, view, entry.local_layer)) {
+                        const auto& own = group.views[view].roles;
+                        roles.insert(own.begin(), own.end());
+                        other_roles.insert(theirs->second.begin(), theirs->second.end());
+                        layers_of_roles.insert(layer);
+                    }
+                }
+        }
+        if (!layers.empty() && !allowed.layers) {
+            std::set<std::uint32_t> theirs;
+            for (const auto& [layer, its_roles] : offered_)
+                theirs.insert(layer);
+            return make_error(errc::layout_mismatch,
+                              "layers: receiver " + describe(receiver_) + " has "
+                                  + detail::ranges(own_layers) + ", the writers have "
+                                  + (theirs.empty() ? "none of its heads" : detail::ranges(theirs))
+                                  + ": nobody would fill " + detail::ranges(layers)
+                                  + " (a session may allow_missing.layers)");
+        }
+        if (!roles.empty() && !allowed.roles)
+            return make_error(errc::layout_mismatch,
+                              "roles: receiver " + describe(receiver_) + " has " + text(list(roles))
+                                  + " in layers " + detail::ranges(layers_of_roles)
+                                  + ", the writers have " + text(list(other_roles))
+                                  + " there: nobody would fill its own"
+                                    " (a session may allow_missing.roles)");
+        result.layers_skipped.assign(layers.begin(), layers.end());
+        result.roles_skipped = list(roles);
+        return {};
     }
 
 private:
+    static std::vector<std::string> list(const std::set<std::string>& from) {
+        return {from.begin(), from.end()};
+    }
+
+    /// Some writer sends some buffer of this layer of this view; finish() has checked the others.
+    bool is_written(std::uint32_t group, std::uint32_t view, std::uint32_t local_layer) const {
+        const auto next = buffers_.lower_bound({group, view, local_layer, 0, 0});
+        return next != buffers_.end() && next->first.group == group && next->first.view == view
+               && next->first.local_layer == local_layer;
+    }
+
     static std::uint32_t buffers_per_layer(const pool_view& view) {
         const auto first = view.entries.front().local_layer;
         return static_cast<std::uint32_t>(
@@ -123,6 +185,9 @@ private:
 
     const rank_info& receiver_;
     std::map<buffer_of_layer, contribution> buffers_;
+    /// What the writers have at all: the roles of each global layer.
+    std::map<std::uint32_t, std::set<std::string>> offered_;
+    std::set<std::uint32_t> cp_ranks_;
 };
 
 /// Checks that the ranks are all of one instance, each once, with the same split.
@@ -193,11 +258,14 @@ bool should_send_aux(const rank_info& writer, const rank_info& receiver) {
 
 caf::expected<cohorts> cohorts_of(const rank_info& receiver,
                                   const std::vector<rank_info>& context_ranks,
-                                  std::uint32_t context_dp_rank) {
+                                  std::uint32_t context_dp_rank, allow_missing allowed) {
     if (auto error = check_instance(context_ranks))
         return error;
     if (auto error = check_parallelism(receiver))
         return error;
+    for (const auto& writer : context_ranks)
+        if (auto error = check_fingerprints(writer, receiver))
+            return error;
     if (auto error = check_split(context_ranks.front(), receiver))
         return error;
     if (context_dp_rank >= dp_size(context_ranks.front().layout))
@@ -228,8 +296,9 @@ caf::expected<cohorts> cohorts_of(const rank_info& receiver,
                                 context_ranks.front(),
                                 context_ranks.front().layout.layers_per_stage, receiver,
                                 receiver.layout.layers_per_stage);
+    if (auto error = covered.skip(allowed, result))
+        return error;
     std::sort(result.kv.begin(), result.kv.end());
-    result.layers_skipped = covered.layers_skipped();
     return result;
 }
 

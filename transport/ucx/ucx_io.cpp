@@ -59,6 +59,7 @@ ucx_io_actor::behavior_type ucx_io_state::make_behavior() {
     return {
         handle(this, &ucx_io_state::on_open_endpoint),
         handle(this, &ucx_io_state::on_peer_memory_mapped),
+        handle(this, &ucx_io_state::on_peer_regions_offered),
         handle(this, &ucx_io_state::on_send_frame),
         handle(this, &ucx_io_state::on_start_put),
         handle(this, &ucx_io_state::on_cancel_transfer),

@@ -106,6 +106,7 @@ private:
     };
     caf::result<endpoint_opened> on_open_endpoint(const open_endpoint&);
     void on_peer_memory_mapped(const peer_memory_mapped&);
+    void on_peer_regions_offered(const peer_regions_offered&);
     void on_send_frame(send_frame&);
     void on_start_put(start_put&);
     void on_cancel_transfer(const cancel_transfer&);
@@ -154,6 +155,7 @@ private:
     void finish_drains();
 
     // Puts (ucx_puts.cpp).
+    void guard_connections();
     void prepare_keys(link&, std::vector<memory_region>);
     caf::error check(const link&, const copy_job&) const;
     bool pump(link&);
@@ -183,6 +185,8 @@ private:
     std::map<endpoint_id, link> links_;
     std::map<std::uint64_t, put> puts_;
     std::map<transfer_id, std::uint64_t> put_numbers_;
+    /// New connections are about to be made close-on-exec.
+    bool guarding_ = false;
     /// Values are empty where nothing is registered with UCX: those regions take puts by message.
     std::map<region_id, ucx_mapped_memory> regions_;
     inbound_writes inbound_;

@@ -17,6 +17,9 @@ namespace {
 /// How long UCX may take to end the operations of a broken endpoint.
 constexpr std::chrono::seconds lost_operations_grace{1};
 
+/// How long after open_endpoint UCX may still open connections for it.
+constexpr std::chrono::milliseconds connections_settle{50};
+
 caf::error stopping() {
     return make_error(errc::stopped, "the fabric of this rank is stopping");
 }
@@ -48,6 +51,7 @@ caf::expected<ucx_io_state::link*> ucx_io_state::make_link(incarnation peer, byt
     result.owner = std::move(owner);
     result.endpoint = std::move(*endpoint);
     ++last_endpoint_;
+    guard_connections();
     return &result;
 }
 
@@ -67,9 +71,25 @@ caf::result<endpoint_opened> ucx_io_state::on_open_endpoint(const open_endpoint&
     return endpoint_opened{(*made)->id, (*made)->by_rma};
 }
 
+/// UCX opens the connection at once, and may open more while the two sides agree on their lanes.
+void ucx_io_state::guard_connections() {
+    if (std::exchange(guarding_, true))
+        return;
+    worker_->guard_connections();
+    self_->run_delayed(connections_settle, [this] {
+        guarding_ = false;
+        worker_->guard_connections();
+    });
+}
+
 void ucx_io_state::on_peer_memory_mapped(const peer_memory_mapped& message) {
     if (auto* x = find_open(message.endpoint))
         x->lent = lend(message.regions);
+}
+
+void ucx_io_state::on_peer_regions_offered(const peer_regions_offered& message) {
+    if (auto* x = find_open(message.endpoint); x && x->regions.empty())
+        prepare_keys(*x, message.regions);
 }
 
 void ucx_io_state::on_send_frame(send_frame& message) {

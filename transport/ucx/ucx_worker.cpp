@@ -8,6 +8,7 @@
 #include "transport/loop/system_call.hpp"
 #include "transport/ucx/network_devices.hpp"
 #include "transport/ucx/ucx_config.hpp"
+#include "transport/ucx/ucx_descriptors.hpp"
 #include "transport/ucx/ucx_error.hpp"
 #include "transport/ucx/ucx_log.hpp"
 #include "transport/ucx/ucx_resources.hpp"
@@ -52,6 +53,7 @@ ucx_worker::~ucx_worker() {
 void ucx_worker::destroy() noexcept {
     if (std::exchange(added_, false))
         loop_.remove(*this);
+    in_child_.reset();
     worker_.reset();
     context_.reset();
 }
@@ -132,7 +134,14 @@ caf::error ucx_worker::make_worker() {
             call("ucp_worker_get_efd", [&] { return ucp_worker_get_efd(worker, &event_fd_); });
         status != UCS_OK)
         return ucx_error("ucp_worker_get_efd", status);
+    close_on_exec(ucx_descriptors(event_fd_));
+    in_child_.emplace([event_fd = event_fd_] { blank_sockets(ucx_descriptors(event_fd)); });
     return {};
+}
+
+void ucx_worker::guard_connections() const {
+    if (worker_)
+        close_on_exec(polled_descriptors(event_fd_));
 }
 
 void ucx_worker::start(receiver on_message, std::function<bool()> after_progress) {

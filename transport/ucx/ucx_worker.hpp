@@ -4,6 +4,7 @@
 
 #include "messages/wire/codec.hpp"
 #include "transport/fabric/ucx_wire.hpp"
+#include "transport/loop/forked_child.hpp"
 #include "transport/loop/io_loop.hpp"
 #include "transport/ucx/ucx_endpoint.hpp"
 #include "transport/ucx/ucx_fabric.hpp"
@@ -11,6 +12,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace kvferry {
@@ -46,6 +48,9 @@ public:
 
     caf::expected<ucx_mapped_memory> map(std::byte* base, std::uint64_t bytes, bool cuda) const;
     caf::expected<byte_buffer> pack_key(const ucx_mapped_memory&) const;
+
+    /// Makes the connections close-on-exec that UCX has opened up to now.
+    void guard_connections() const;
 
     /// Frees worker and context; running operations end now. Keys and mapped memory must have been
     /// freed before; endpoints are freed too.
@@ -85,6 +90,8 @@ private:
     bool has_rma_hardware_ = false;
     bool added_ = false;
     int event_fd_ = -1;
+    /// A forked child lets go of UCX's sockets.
+    std::optional<in_forked_child> in_child_;
 };
 
 } // namespace kvferry

@@ -209,6 +209,17 @@ TEST_CASE("rx_session: an instance that cannot be mapped fails the session with 
     CHECK(test.releases() == 1);
 }
 
+TEST_CASE("rx_session: the outcome lists what the context does not have and nobody wrote") {
+    rx_fixture test;
+    test.tell(bind_writers{{rx_fixture::writer(0)}, {}, {4, 5}, {"indexer_k"}});
+    test.ready(0);
+    test.receive();
+    test.report(0);
+    CHECK(test.outcome() == session_state::kv_transferred);
+    CHECK(test.outcomes()[0].layers_skipped == std::vector<std::uint32_t>{4, 5});
+    CHECK(test.outcomes()[0].roles_skipped == std::vector<std::string>{"indexer_k"});
+}
+
 TEST_CASE("rx_session: the deadline names what is waited for") {
     rx_fixture test;
     auto waited_for = [&] {

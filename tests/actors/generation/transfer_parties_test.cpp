@@ -19,19 +19,23 @@ cache_format format_of(std::uint32_t layers, attention_kind kind = attention_kin
 }
 
 transfer_parties parties(const std::vector<rank_info>& generation, std::size_t rank,
-                         const std::vector<rank_info>& context) {
-    auto found = parties_of(generation[rank], generation, context, 0, aux_mode::required);
+                         const std::vector<rank_info>& context, allow_missing allowed = {}) {
+    auto found = parties_of(generation[rank], generation, context, 0, aux_mode::required, allowed);
     REQUIRE(found);
     return std::move(*found);
 }
 
 } // namespace
 
-TEST_CASE("parties: layers that only the own side has are listed, and have no writer") {
+TEST_CASE("parties: layers that only the own side has are refused; with consent they are listed, "
+          "and have no writer") {
     const auto context = make_instance("ctx", {1, 2, 1, false, {2, 2}}, format_of(4));
     const auto generation = make_instance("gen", {1, 2, 1, false, {2, 3}}, format_of(5));
     CHECK(parties(generation, 0, context).layers_skipped.empty());
-    const auto last = parties(generation, 1, context);
+    const auto refused = parties_of(generation[1], generation, context, 0, aux_mode::required);
+    REQUIRE_FALSE(refused);
+    CHECK(code_of(refused.error()) == errc::layout_mismatch);
+    const auto last = parties(generation, 1, context, {.layers = true});
     CHECK(last.layers_skipped == std::vector<std::uint32_t>{4});
     REQUIRE(last.writers.size() == 1);
     CHECK(last.writers[0].rank == rank_id{1});

@@ -72,6 +72,19 @@ TEST_CASE("peer_link: without a same-host link the route is direct, and the view
     CHECK(test.losses() == 0);
 }
 
+TEST_CASE(
+    "peer_link: a region that cannot be mapped here takes its reason into the view, and the link "
+    "stays up") {
+    link_fixture test{reach::same_host};
+    test.dial();
+    test.tell(host_link_up{test.peer.incarnation, {}, true, false, {{0, "it is not sealed"}}});
+    test.arrives(rank_registered{});
+    REQUIRE(test.ready().size() == 1);
+    const auto& view = *test.ready()[0].peer;
+    CHECK(view.device_obstacles.at({mapped_region::by_host, 0}) == "it is not sealed");
+    CHECK(view.process_watched);
+}
+
 TEST_CASE("peer_link: an acceptor answers and knows where to write") {
     link_fixture test;
     test.accept();
@@ -118,6 +131,13 @@ TEST_CASE("peer_link: an acceptor refuses by name, with both sides' values, and 
         introduced.info.pages->groups[0].views[0].layout.element_type = "fp8_e4m3";
         reason = errc::layout_mismatch;
         values = {"fp8_e4m3", "bf16"};
+    }
+    SUBCASE("another model, by what the hosts say") {
+        test.self.fingerprint = "llama rev 1";
+        introduced.info.fingerprint = "llama rev 2";
+        introduced.info.pages.reset();
+        reason = errc::layout_mismatch;
+        values = {"llama rev 1", "llama rev 2"};
     }
     SUBCASE("a place that does not exist") {
         introduced.info.layout.tp_rank = 7;

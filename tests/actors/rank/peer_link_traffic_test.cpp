@@ -39,6 +39,69 @@ TEST_CASE("peer_link: fills version, incarnations and a running sequence in ever
     CHECK(header_of(sent[1]).request == rid{7});
 }
 
+TEST_CASE("peer_link: the accepting side offers its regions once, ahead of its first request for "
+          "bytes; the dialler's are known already") {
+    link_fixture test;
+    SUBCASE("accepted") {
+        test.accept();
+        auto aux_only = request(1);
+        aux_only.kv = false;
+        test.tell(send_message{aux_only});
+        CHECK(test.sent<offer_regions>().empty());
+        test.tell(send_message{request(2)});
+        test.tell(send_message{request(3)});
+        auto sent = test.sent(); // after rank_registered
+        REQUIRE(sent.size() == 5);
+        const auto* offer = std::get_if<offer_regions>(&sent[2]);
+        REQUIRE(offer);
+        REQUIRE(offer->regions.size() == 1);
+        CHECK(offer->regions[0].base_address == 0x9000);
+        CHECK(rids(test.sent<request_data>()) == std::vector<std::uint64_t>{1, 2, 3});
+    }
+    SUBCASE("dialled") {
+        test.connect();
+        test.tell(send_message{request(1)});
+        CHECK(test.sent<offer_regions>().empty());
+    }
+    SUBCASE("dialled, and asked before the link was ready") {
+        test.dial();
+        test.tell(send_message{request(1)});
+        test.arrives(rank_registered{});
+        CHECK(test.sent<offer_regions>().empty());
+        CHECK(test.sent<request_data>().size() == 1);
+    }
+}
+
+TEST_CASE(
+    "peer_link: regions that the accepting side offers are known before its request is handed "
+    "on, and cannot be replaced") {
+    link_fixture test{reach::same_host};
+    stub<device_actor> device{test.vs};
+    test.devices = {{0, device.handle()}};
+    device.answer<map_peer_regions>([](const map_peer_regions&) {
+        return peer_regions_mapped{{{0, nullptr, 4096, {}, 0}}, {}};
+    });
+    test.dial();
+    test.host_link_is_up();
+    test.arrives(rank_registered{});
+    REQUIRE(test.ready().size() == 1);
+    CHECK(test.ready()[0].peer->regions.empty());
+    test.arrives(offer_regions{{}, test.peer_regions});
+    test.arrives(request(7));
+    REQUIRE(test.ready().size() == 2);
+    const auto& view = *test.ready()[1].peer;
+    CHECK(view.regions == test.peer_regions);
+    CHECK(view.mapped.size() == 2); // by the host and by the device
+    CHECK(view.endpoint == endpoint_id{5});
+    REQUIRE(test.fabric.received<peer_regions_offered>().size() == 1);
+    CHECK(test.fabric.received<peer_regions_offered>()[0].regions == test.peer_regions);
+    CHECK(test.sender.received<peer_ready>().size() == 2);
+    CHECK(rids(test.sender.received<request_data>()) == std::vector<std::uint64_t>{7});
+    test.arrives(offer_regions{{}, {{0x1, 1 << 20, memory_kind::host_shared, {}}}});
+    CHECK(test.ready().size() == 2);
+    CHECK(test.losses() == 0);
+}
+
 TEST_CASE("peer_link: what is said before the link is ready waits and goes out in order (H12)") {
     link_fixture test;
     test.dial();
