@@ -45,6 +45,7 @@ constexpr std::array<std::string_view, static_cast<std::size_t>(errc_last) + 1> 
     "unsupported",
     "digest_mismatch",
     "not_selected",
+    "not_proven",
 };
 
 bool is_ours(const caf::error& x) {

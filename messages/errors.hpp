@@ -75,10 +75,13 @@ enum class errc : std::uint8_t {
     digest_mismatch = 27,
     /// rx_session: the request runs on another DP group of the context. Forget it.
     not_selected = 28,
+    /// Facade: a stop could not prove that nobody touches the rank's memory; names what is kept.
+    /// Free and reuse none of it; end the process.
+    not_proven = 29,
 };
 
 /// Largest value in use; the codec refuses numbers beyond it.
-inline constexpr auto errc_last = errc::not_selected;
+inline constexpr auto errc_last = errc::not_proven;
 
 std::string to_string(errc);
 

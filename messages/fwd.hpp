@@ -86,6 +86,7 @@ struct bind_receiver;
 struct unbind_receiver;
 struct bind_writers;
 struct cancel_request;
+struct drain_sessions;
 struct deadline_tick;
 struct session_ended;
 struct session_retired;
@@ -111,6 +112,7 @@ struct query_statistics;
 struct worker_statistics;
 struct adopt_io;
 struct adopt_devices;
+struct drain_worker;
 struct stop_worker;
 struct worker_stopped;
 

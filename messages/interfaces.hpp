@@ -199,11 +199,6 @@ using observer_actor = caf::typed_actor<
     // Nobody touches the session's pages any more; they are the host's again.
     caf::result<void>(session_released)>;
 
-/// Runs host callbacks away from the I/O threads; what they throw is counted and logged.
-using callback_actor = caf::typed_actor<
-    // Call it.
-    caf::result<void>(run_callback)>;
-
 /// The rank's end of a session handle that a host holds: opens the session, hands the host's
 /// pieces on, keeps its promises.
 using session_gate_actor = observer_actor::extend<
@@ -298,6 +293,8 @@ using sender_actor = peer_watcher_actor::extend<
     caf::result<void>(deadline_tick),
     // All sessions as they are now.
     caf::result<session_list>(list_sessions),
+    // Refuse new sessions, cancel those that have not met their peer; answered when none is left.
+    caf::result<void>(drain_sessions),
     // Cancel every session and refuse new ones; answered when none is left.
     caf::result<void>(cancel_request)>;
 
@@ -327,6 +324,8 @@ using receiver_actor = peer_watcher_actor::extend<
     caf::result<void>(deadline_tick),
     // All sessions as they are now.
     caf::result<session_list>(list_sessions),
+    // Refuse new sessions, cancel those that have not met their peer; answered when none is left.
+    caf::result<void>(drain_sessions),
     // Cancel every session and refuse new ones; answered when none is left.
     caf::result<void>(cancel_request)>;
 
@@ -353,6 +352,8 @@ using transfer_worker_actor =
         caf::result<worker_statistics>(query_statistics),
         // internal: The stop's time is over.
         caf::result<void>(deadline_tick),
+        // Refuse new sessions, end those that have not met their peer; answered when none is left.
+        caf::result<void>(drain_worker),
         // Cancel, drain, release, end; says what could not be proven quiet.
         caf::result<worker_stopped>(stop_worker)>;
 

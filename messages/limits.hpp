@@ -102,6 +102,10 @@ struct limits {
     /// memory that the host cannot read is left out. Costs one more read of every byte on each
     /// side, on the thread of the sessions.
     bool digests = false;
+
+    // -- the host ----------------------------------------------------------------------------
+    /// Callbacks of a host that wait for the one before to return; then no more sessions open.
+    std::uint32_t callbacks_waiting_max = 16384;
 };
 
 } // namespace kvferry

@@ -40,7 +40,7 @@ sender_actor::behavior_type sender_state::make_behavior() {
         handle(this, &sender_state::on_process_gone), handle(this, &sender_state::on_retired),
         handle(this, &sender_state::on_transferring), handle(this, &sender_state::on_deadline),
         handle(this, &sender_state::on_list),         handle(this, &sender_state::on_cancel_all),
-        handle(this, &sender_state::on_ended),
+        handle(this, &sender_state::on_ended),        handle(this, &sender_state::on_drain),
     };
 }
 
@@ -418,13 +418,26 @@ caf::result<session_list> sender_state::on_list(const list_sessions& message) {
         std::move(known));
 }
 
+/// What no receiver has asked for goes; what one has asked for runs to its end.
+caf::result<void> sender_state::on_drain(const drain_sessions& message) {
+    for (auto& [id, session] : sessions_)
+        if (session.asked.empty())
+            tell(self_, session.actor, cancel_request{message.reason});
+    return refuse_new(message.reason);
+}
+
 caf::result<void> sender_state::on_cancel_all(const cancel_request& cancel) {
-    stopping_ = cancel.reason;
     for (auto& [id, session] : sessions_)
         tell(self_, session.actor, cancel);
+    return refuse_new(cancel.reason);
+}
+
+/// Answered when no session is left.
+caf::result<void> sender_state::refuse_new(const caf::error& reason) {
+    stopping_ = reason;
     for (auto& [id, waiting] : early_)
         for (auto& early : waiting)
-            answer_gone(early.peer, early.request.header, cancel.reason);
+            answer_gone(early.peer, early.request.header, reason);
     early_.clear();
     early_requests_ = 0;
     auto promise = self_->make_response_promise<void>();

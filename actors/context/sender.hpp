@@ -99,6 +99,7 @@ private:
     void on_down(const caf::down_msg&);
     void on_deadline(const deadline_tick&);
     caf::result<session_list> on_list(const list_sessions&);
+    caf::result<void> on_drain(const drain_sessions&);
     caf::result<void> on_cancel_all(const cancel_request&);
 
     void pass_on(session&, request_data, peer_view_ptr);
@@ -109,6 +110,7 @@ private:
     void drop_lease(rid);
     void answer_in_doubt(const peer_view_ptr& to, const message_header& of, const caf::error&);
     void answer_gone(const peer_view_ptr& to, const message_header& of, const caf::error& reason);
+    caf::result<void> refuse_new(const caf::error& reason);
     void finish_if_empty();
     void rearm();
 

@@ -41,6 +41,7 @@ receiver_actor::behavior_type receiver_state::make_behavior() {
         handle(this, &receiver_state::on_retired),
         handle(this, &receiver_state::on_deadline),
         handle(this, &receiver_state::on_list),
+        handle(this, &receiver_state::on_drain),
         handle(this, &receiver_state::on_cancel_all),
     };
 }
@@ -548,6 +549,17 @@ caf::result<session_list> receiver_state::on_list(const list_sessions& message) 
     return collect_status(
         self_, sessions_, deadlines_,
         [wanted](attempt, const session& x) { return !x.died && wanted(x); }, std::move(known));
+}
+
+/// What has no writers yet goes; what has writers runs to its end.
+caf::result<void> receiver_state::on_drain(const drain_sessions& message) {
+    stopping_ = message.reason;
+    for (auto attempt : unbound_)
+        tell(self_, sessions_.at(attempt).actor, cancel_request{message.reason});
+    auto promise = self_->make_response_promise<void>();
+    stop_promises_.push_back(promise);
+    finish_if_empty();
+    return promise;
 }
 
 caf::result<void> receiver_state::on_cancel_all(const cancel_request& cancel) {

@@ -97,6 +97,7 @@ private:
     void on_down(const caf::down_msg&);
     void on_deadline(const deadline_tick&);
     caf::result<session_list> on_list(const list_sessions&);
+    caf::result<void> on_drain(const drain_sessions&);
     caf::result<void> on_cancel_all(const cancel_request&);
 
     /// Passes a message to its session. Without a session, `answer` says whether the sender gets

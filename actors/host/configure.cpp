@@ -63,9 +63,9 @@ caf::error check_prepared(caf::actor_system& system) {
     if (caf::get_or(config, "caf.scheduler.policy", "stealing") == "testing")
         return refuse("its scheduler runs only when a test asks",
                       "leave caf.scheduler.policy alone");
-    // Host callbacks may block a thread, and rank infos must be answered meanwhile.
+    // The host's own actors may block a thread, and rank infos must be answered meanwhile.
     if (caf::get_or(config, "caf.scheduler.max-threads", std::size_t{2}) < 2)
-        return refuse("its scheduler has one thread, which host callbacks may block",
+        return refuse("its scheduler has one thread, which actors of the host may block",
                       "set caf.scheduler.max-threads to 2 or more");
     return {};
 }

@@ -28,7 +28,8 @@ struct session_gate_state {
 
     struct dependencies {
         transfer_worker_actor worker;
-        callback_actor callbacks;
+        /// Has it run on a thread of the host's.
+        std::function<void(run_callback)> callbacks;
         side role = side::context;
         rid request;
         std::shared_ptr<session_promises> promises;

@@ -16,6 +16,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -75,7 +76,10 @@ struct worker_options {
     std::string advertise;
 };
 
-/// A running rank. Destroying it without stop() runs a stop bounded by limits::stop_deadline.
+/// A running rank. Destroying it without stop() runs a stop bounded by limits::stop_deadline, then
+/// waits as long for callbacks that have not returned, unless a callback destroys it. A worker that
+/// has stopped or was moved away, and every worker in a forked child, answers each call with an
+/// error.
 class worker {
 public:
     /// Starts threads and actors of the rank on a prepared actor system. On failure nothing is
@@ -108,18 +112,36 @@ public:
     caf::expected<session_list> sessions(list_sessions which,
                                          std::chrono::milliseconds deadline) const;
 
-    /// Cancels all sessions, says goodbye to peers, releases everything. What is not proven quiet
-    /// by the deadline is named, and keeps its memory, its mappings and its threads for ever. Also
-    /// then nothing that peers send lands in the rank's memory after this call or the destructor;
-    /// what they may write by other means is named (worker_stopped::at_risk).
-    caf::expected<worker_stopped> stop(std::chrono::milliseconds deadline);
+    /// Cancels all sessions, says goodbye to peers, releases everything. not_proven names what is
+    /// not proven quiet by the deadline: that keeps its mappings, its threads and its actor system
+    /// for ever, and exit() then ends the process without destructors. Also then nothing that peers
+    /// send lands in the rank's memory after this call or the destructor; regions without an owner
+    /// (host_region::keep) that they may write by other means are named: the host must neither free
+    /// nor reuse those.
+    [[nodiscard]] caf::expected<worker_stopped> stop(std::chrono::milliseconds deadline);
 
-    /// Typed handle, for hosts that are actor systems.
+    /// For a rank that is taken out of service: refuses new sessions, and tells peers that ask for
+    /// one; lets sessions end that have met their peer, cancels the others; then stops. The last
+    /// quarter of the deadline is the stop's (at most limits::stop_deadline): what has not ended by
+    /// then is cancelled.
+    [[nodiscard]] caf::expected<worker_stopped> drain(std::chrono::milliseconds deadline);
+
+    /// Typed handle, for hosts that are actor systems; null when there is no rank.
     transfer_worker_actor actor() const;
 
 private:
+    friend class runtime;
     struct parts;
     explicit worker(std::shared_ptr<parts>);
+
+    /// `owner` lives as long as anything of the rank.
+    static caf::expected<worker> start_on(std::shared_ptr<void> owner, caf::actor_system&,
+                                          worker_options);
+    /// Asks the rank, by default for limits::info_deadline.
+    template <class Reply, class Message>
+    caf::expected<Reply> ask(Message, std::optional<std::chrono::milliseconds> = {}) const;
+    template <class Handle, class Open>
+    Handle open(session_options&&, side, Open);
 
     std::shared_ptr<parts> parts_;
 };

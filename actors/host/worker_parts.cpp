@@ -3,7 +3,6 @@
 #include "actors/host/worker_parts.hpp"
 
 #include "actors/host/ask_blocking.hpp"
-#include "actors/host/callback_runner.hpp"
 #include "actors/host/configure.hpp"
 #include "actors/host/loopback_world.hpp"
 #include "actors/instance/info_link.hpp"
@@ -40,14 +39,21 @@ std::uint64_t random_number() {
     return (std::uint64_t{entropy()} << 32) | entropy();
 }
 
-/// Returns when the actor is gone, and its descriptors with it.
+/// True when the actor is gone, and its descriptors with it.
 template <class Handle>
-void kill(caf::actor_system& system, const Handle& actor) {
+bool kill(caf::actor_system& system, const Handle& actor, std::chrono::milliseconds patience) {
     if (!actor)
-        return;
+        return true;
     caf::scoped_actor self{system, true};
+    self->monitor(actor);
     self->send_exit(actor, caf::exit_reason::kill);
-    self->wait_for(actor);
+    bool gone = false;
+    self->receive([&gone](const caf::down_msg&) { gone = true; }, caf::after(patience) >> [] {});
+    if (!gone)
+        logger().error("an actor of a rank that ends runs on after {} ms: its thread does not "
+                       "return",
+                       patience.count());
+    return gone;
 }
 
 } // namespace
@@ -62,12 +68,13 @@ caf::error worker::parts::step(const char* what) {
 
 caf::error worker::parts::make() {
     auto problem = make_all();
-    if (problem)
-        undo(false);
+    if (problem && !undo(false))
+        process_life::keep(shared_from_this());
     return problem;
 }
 
 caf::error worker::parts::make_all() {
+    calls = std::make_shared<host_calls>(options.bounds.host_calls_max);
     if (auto problem = check_prepared(*system))
         return problem;
     if (auto problem = check_options())
@@ -75,8 +82,6 @@ caf::error worker::parts::make_all() {
     raise_descriptor_limit();
     if (auto problem = make_threads())
         return problem;
-    callbacks = spawn_at<callback_actor, callback_runner_state>(*system, placement{});
-    calls = std::make_shared<host_calls>(options.bounds.host_calls_max);
     placement home{loop.get()};
     actor = spawn_at<transfer_worker_actor, transfer_worker_state>(
         *system, home,
@@ -153,6 +158,12 @@ caf::error worker::parts::make_threads() {
         return add_context(copies.error(), "copy thread");
     copy_loop = std::move(*copies);
     name_thread(*copy_loop, "copies");
+    if (auto problem = step("callback thread"))
+        return problem;
+    auto runs = callback_runner::make(owner);
+    if (!runs)
+        return std::move(runs.error());
+    callbacks = std::move(*runs);
     return {};
 }
 
@@ -389,8 +400,12 @@ std::vector<std::string> worker::parts::shut_out() {
 
 /// Ends the actors first, so that nothing runs on a thread that ends. An actor releases its I/O
 /// objects on stop_io or, if it never gets there, when it ends.
-void worker::parts::undo(bool io_has_stopped) {
+bool worker::parts::undo(bool io_has_stopped) {
     auto bounded = options.bounds.stop_deadline;
+    if (callbacks)
+        callbacks->close();
+    bool ended = true;
+    const auto end = [&](const auto& which) { ended = kill(*system, which, bounded) && ended; };
     if (!io_has_stopped) {
         auto stop = [&](const auto& io_actor) {
             if (!io_actor)
@@ -403,19 +418,21 @@ void worker::parts::undo(bool io_has_stopped) {
         for (const auto& [ordinal, device] : devices)
             stop(device);
         stop(io.fabric);
-        kill(*system, actor);
+        end(actor);
     }
-    callbacks = callback_actor{}; // ends by itself, when it has run what is still in its mailbox
-    kill(*system, io.server);
-    kill(*system, info_door);
+    end(io.server);
+    end(info_door);
     info_door = nullptr;
     if (!options.world) // a world's info link serves others too
-        kill(*system, io.info_link);
+        end(io.info_link);
+    if (!ended)
+        return false;
     io = {};
     devices.clear();
     device_loops.clear();
     copy_loop.reset();
     loop.reset();
+    return true;
 }
 
 } // namespace kvferry

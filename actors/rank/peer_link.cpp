@@ -386,6 +386,9 @@ void peer_link_state::on_close(const close_link& message) {
     if (phase_ == phase::ready)
         send_now(termination{{}, to_wire(message.reason)});
     process_watched_ = false; // a rank that stops has no pages on loan
+    last_frame_within_ = std::min(last_frame_within_, message.within);
+    if (leave_by_) // it was ending already
+        leave_within(last_frame_within_);
     lose(message.reason, closing::after_last_frame);
     end_if_over();
 }
@@ -430,13 +433,17 @@ void peer_link_state::close_and_tell(const caf::error& reason, closing how) {
         tell(self_, with_.receiver, announcement);
     }
     if (endpoint_ && how == closing::after_last_frame) {
-        leave_by_ = self_->clock().now() + with_.bounds.dial_deadline;
-        self_->delayed_send(peer_link_actor{self_}, with_.bounds.dial_deadline, deadline_tick{});
+        leave_within(last_frame_within_);
         ask(self_, with_.fabric, close_endpoint{*endpoint_, false})
             .then([this] { last_frame_sent(); }, [this](const caf::error&) { last_frame_sent(); });
     } else if (endpoint_) {
         tell(self_, with_.fabric, close_endpoint{*endpoint_, true});
     }
+}
+
+void peer_link_state::leave_within(std::chrono::milliseconds time) {
+    leave_by_ = self_->clock().now() + time;
+    self_->delayed_send(peer_link_actor{self_}, time, deadline_tick{});
 }
 
 /// Proof has come: nothing that the peer started can move any more.

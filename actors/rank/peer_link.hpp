@@ -125,6 +125,7 @@ private:
     void lose(const caf::error& reason, closing = closing::forced);
     void close_and_tell(const caf::error& reason, closing);
     void peer_has_left(const caf::error& reason);
+    void leave_within(std::chrono::milliseconds);
     void last_frame_sent();
     void end_if_over();
     std::string who() const { return describe(with_.peer); }
@@ -155,6 +156,7 @@ private:
     bool peer_left_ = false;
     /// When to stop waiting for the last frame to leave.
     std::optional<time_point> leave_by_;
+    std::chrono::milliseconds last_frame_within_ = with_.bounds.dial_deadline;
     bool ended_ = false;
     std::vector<mapped_region> mapped_;
     /// The fabric has been told of them (peer_memory_mapped).

@@ -41,6 +41,7 @@ transfer_worker_actor::behavior_type transfer_worker_state::make_behavior() {
         handle(this, &transfer_worker_state::on_list),
         handle(this, &transfer_worker_state::on_statistics),
         handle(this, &transfer_worker_state::on_deadline),
+        handle(this, &transfer_worker_state::on_drain),
         handle(this, &transfer_worker_state::on_stop),
     };
 }

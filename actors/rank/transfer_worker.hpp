@@ -15,6 +15,7 @@
 #include "messages/trace/rank_counters.hpp"
 #include "messages/values/ids.hpp"
 #include "messages/values/rank_info.hpp"
+#include "messages/values/time.hpp"
 #include "messages/wire/protocol.hpp"
 #include "transport/loop/resident.hpp"
 
@@ -73,6 +74,7 @@ private:
     caf::result<session_list> on_list(const list_sessions&);
     caf::result<worker_statistics> on_statistics(const query_statistics&);
     void on_deadline(const deadline_tick&);
+    caf::result<void> on_drain(const drain_worker&);
     caf::result<worker_stopped> on_stop(const stop_worker&);
 
     void register_one(std::size_t index);
@@ -136,6 +138,7 @@ private:
     rank_counters_ptr counters_;
     caf::typed_response_promise<worker_stopped> stop_;
     bool stopping_ = false;
+    time_point stop_by_{};
     bool io_stopping_ = false;
     std::size_t tables_stopping_ = 0;
     /// Why a stop cannot prove that all is quiet.

@@ -5,6 +5,8 @@
 #include "messages/trace/log.hpp"
 #include "messages/trace/planted_bug.hpp"
 
+#include <algorithm>
+#include <memory>
 #include <utility>
 
 namespace kvferry {
@@ -13,10 +15,32 @@ namespace kvferry {
 // Sessions first, then links (they say goodbye), then the I/O actors. What is not proven quiet by
 // the deadline keeps its memory, its mappings and the actors that own them.
 
+/// The rank goes on: its links stay up for the sessions that still run, and its peers are told why
+/// it takes no others.
+caf::result<void> transfer_worker_state::on_drain(const drain_worker&) {
+    if (stopping_)
+        return make_error(errc::stopped, describe(info_) + " is stopping");
+    if (!sender_)
+        return caf::unit;
+    const drain_sessions all{make_error(
+        errc::stopped, describe(info_) + " is draining: open the session on another instance")};
+    auto promise = self_->make_response_promise<void>();
+    auto left = std::make_shared<int>(2);
+    auto ended = [promise, left]() mutable {
+        if (--*left == 0)
+            promise.deliver();
+    };
+    auto failed = [ended](const caf::error&) mutable { ended(); }; // the stop says what is kept
+    ask(self_, sender_, all).then(ended, failed);
+    ask(self_, receiver_, all).then(ended, failed);
+    return promise;
+}
+
 caf::result<worker_stopped> transfer_worker_state::on_stop(const stop_worker& message) {
     if (std::exchange(stopping_, true) && !planted(planted_bug::stop_in_a_circle))
         return make_error(errc::duplicate, describe(info_) + " is stopping already");
     stop_ = self_->make_response_promise<worker_stopped>();
+    stop_by_ = self_->clock().now() + message.deadline;
     self_->send_exit(std::exchange(registrar_, {}), caf::exit_reason::user_shutdown);
     self_->delayed_send(transfer_worker_actor{self_}, message.deadline, deadline_tick{});
     if (!sender_) {
@@ -48,9 +72,14 @@ void transfer_worker_state::sessions_ended(const caf::error& kept) {
         stop_with_doubt(); // a goodbye would be proof to the peers
 }
 
+/// A peer that does not read gets half of the time that is left; then its link is cut, which
+/// costs nothing: no page is on loan any more.
 void transfer_worker_state::stop_links() {
     io_stopping_ = true;
-    close_links({make_error(errc::stopped, describe(info_) + " has stopped")});
+    const auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(stop_by_ - self_->clock().now());
+    close_links({make_error(errc::stopped, describe(info_) + " has stopped"), true,
+                 std::max(left / 2, std::chrono::milliseconds{0})});
     if (running_links_.empty())
         stop_io_actors();
 }

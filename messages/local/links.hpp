@@ -8,6 +8,8 @@
 
 #include <caf/error.hpp>
 
+#include <chrono>
+
 namespace kvferry {
 
 struct connect_peer {
@@ -30,6 +32,8 @@ struct start_link {};
 struct close_link {
     caf::error reason;
     bool goodbye = true;
+    /// How long the peer may take to accept the last frame, if less than limits::dial_deadline.
+    std::chrono::milliseconds within = std::chrono::milliseconds::max();
 };
 
 struct peer_ready {

@@ -103,6 +103,11 @@ struct cancel_request {
     caf::error reason;
 };
 
+/// Before a stop: nothing new, for this reason.
+struct drain_sessions {
+    caf::error reason;
+};
+
 struct deadline_tick {};
 
 /// The first piece goes or has come: the session's other clock runs.

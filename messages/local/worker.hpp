@@ -91,12 +91,13 @@ struct stop_worker {
     std::chrono::milliseconds deadline;
 };
 
-/// `unproven` names the sessions whose memory stays on loan for ever; empty after a clean stop.
-/// `at_risk` then names the regions without an owner (host_region::keep) that peers may still write
-/// without this rank: the host must neither free nor reuse them.
-struct worker_stopped {
+/// Ends without loss what has begun, before a stop.
+struct drain_worker {};
+
+/// `unproven` names the sessions whose memory stays on loan for ever; empty after a clean stop. A
+/// host gets errc::not_proven instead of such a list.
+struct [[nodiscard]] worker_stopped {
     std::vector<std::string> unproven;
-    std::vector<std::string> at_risk = {};
 };
 
 } // namespace kvferry

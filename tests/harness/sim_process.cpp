@@ -114,7 +114,7 @@ void sim_process::start() {
 void sim_process::register_memory() {
     if (dead || stopped)
         return;
-    auto ask_once = [this](callback_actor::pointer self) {
+    auto ask_once = [this](asker_actor::pointer self) {
         register_pools pools{{{memory.base(), memory.bytes(), memory_kind::host_shared, -1}},
                              pages};
         self->request(worker, caf::infinite, std::move(pools))

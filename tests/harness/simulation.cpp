@@ -23,10 +23,10 @@ constexpr std::size_t message_bytes_max = 32 << 10;
 struct asker_state {
     static inline constexpr const char* name = "asker";
 
-    asker_state(callback_actor::pointer self, std::function<void(callback_actor::pointer)> what)
+    asker_state(asker_actor::pointer self, std::function<void(asker_actor::pointer)> what)
         : self_(self), what_(std::move(what)) {}
 
-    callback_actor::behavior_type make_behavior() {
+    asker_actor::behavior_type make_behavior() {
         what_(self_);
         return {handle(this, &asker_state::on_callback)};
     }
@@ -34,8 +34,8 @@ struct asker_state {
 private:
     void on_callback(const run_callback& message) { message.callback(); }
 
-    callback_actor::pointer self_;
-    std::function<void(callback_actor::pointer)> what_;
+    asker_actor::pointer self_;
+    std::function<void(asker_actor::pointer)> what_;
 };
 
 } // namespace
@@ -114,8 +114,8 @@ void simulation::fail(failure what, std::string text) {
     schedule_.note(verdict_.text);
 }
 
-void simulation::ask_in(sim_home& home, std::function<void(callback_actor::pointer)> what) {
-    spawn_at<callback_actor, asker_state>(schedule_.system(), placement{&home}, std::move(what));
+void simulation::ask_in(sim_home& home, std::function<void(asker_actor::pointer)> what) {
+    spawn_at<asker_actor, asker_state>(schedule_.system(), placement{&home}, std::move(what));
 }
 
 caf::error simulation::record(const std::string& folder) {

@@ -3,6 +3,7 @@
 // must end), stops all ranks, and reports what was wrong.
 #pragma once
 
+#include "messages/fwd.hpp"
 #include "tests/harness/frame_referee.hpp"
 #include "tests/harness/scenario.hpp"
 #include "tests/harness/sim_process.hpp"
@@ -10,11 +11,20 @@
 #include "tests/harness/verdict.hpp"
 #include "transport/loopback/loopback_host_network.hpp"
 
+#include <caf/result.hpp>
+#include <caf/typed_actor.hpp>
+
+#include <functional>
 #include <list>
 #include <memory>
 #include <set>
 
 namespace kvferry::harness {
+
+/// internal: asks one question of a simulated process, from inside it.
+using asker_actor = caf::typed_actor<
+    // Call it.
+    caf::result<void>(run_callback)>;
 
 class simulation {
 public:
@@ -46,7 +56,7 @@ public:
     microseconds delay_of(const sim_process& x) const { return x.held_up; }
 
     /// Spawns a short-lived actor in that home.
-    void ask_in(sim_home&, std::function<void(callback_actor::pointer)>);
+    void ask_in(sim_home&, std::function<void(asker_actor::pointer)>);
 
 private:
     sim_process* at(place) const;

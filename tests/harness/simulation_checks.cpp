@@ -375,7 +375,7 @@ std::string simulation::wrong_statistics() {
             continue;
         ++*asked;
         ask_in(*process->loop, [this, asked, wrong,
-                                process = process.get()](callback_actor::pointer self) {
+                                process = process.get()](asker_actor::pointer self) {
             self->request(process->worker, caf::infinite, query_statistics{})
                 .then(
                     [this, asked, wrong, process](const worker_statistics& counted) {
@@ -415,7 +415,7 @@ void simulation::stop_all() {
         process->stopped = true;
         ++*waiting;
         auto ask_for_stop = [this, waiting, told,
-                             process = process.get()](callback_actor::pointer self) {
+                             process = process.get()](asker_actor::pointer self) {
             self->request(process->worker, caf::infinite,
                           stop_worker{std::chrono::milliseconds{200}})
                 .then(

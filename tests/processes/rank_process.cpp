@@ -187,6 +187,10 @@ void rank_process::kill() {
     ::kill(pid_, SIGKILL);
 }
 
+void rank_process::terminate() {
+    ::kill(pid_, SIGTERM);
+}
+
 void rank_process::freeze() {
     ::kill(pid_, SIGSTOP);
     int status = 0;

@@ -47,6 +47,8 @@ public:
     std::size_t unread(const std::string& event) const;
 
     void kill();
+    /// SIGTERM.
+    void terminate();
     /// Returns when all threads have stopped.
     void freeze();
     void thaw();

@@ -134,10 +134,12 @@ void flight_recorder::run() {
         else
             logger().error("{}: the last events cannot be written: {}", *why,
                            describe(path.error()));
-        if (number != 0)
+        if (number != 0) {
+            logger().flush();
             written = true;
-        else
+        } else {
             forget_old(folder_);
+        }
     }
 }
 

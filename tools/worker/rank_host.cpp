@@ -288,18 +288,26 @@ void rank_host::statistics(const json&) {
     print(event_of(*now));
 }
 
+void rank_host::drain(std::chrono::milliseconds deadline, std::function<void()> ended) {
+    drained_ = std::async(std::launch::async, [this, deadline, ended = std::move(ended)] {
+        auto result = worker_.drain(deadline);
+        ended();
+        return result;
+    });
+}
+
 bool rank_host::stop() {
     live_.reset();
-    auto stopped = worker_.stop(stop_deadline_);
+    const auto stopped = drained_.valid() ? drained_.get() : worker_.stop(stop_deadline_);
     for (auto& [key, session] : sessions_) // the last outcomes must come before the last line
         session.told.wait_for(std::chrono::seconds{1});
     json event{{"event", "stopped"}, {"unproven", json::array()}, {"error", nullptr}};
-    if (stopped)
-        event["unproven"] = stopped->unproven;
-    else
+    if (!stopped && code_of(stopped.error()) == errc::not_proven)
+        event["unproven"].push_back(text_of(stopped.error()));
+    else if (!stopped)
         event["error"] = error_json(stopped.error());
     print(event);
-    return stopped && stopped->unproven.empty();
+    return stopped.operator bool();
 }
 
 // -- reading commands ---------------------------------------------------------------------------

@@ -36,6 +36,7 @@ struct rank_options {
     std::chrono::milliseconds session_deadline = limits{}.session_deadline;
     std::chrono::milliseconds dial_deadline = limits{}.dial_deadline;
     std::chrono::milliseconds stop_deadline = limits{}.stop_deadline;
+    std::chrono::milliseconds drain_deadline{25000};
     std::chrono::milliseconds link_health_interval = limits{}.link_health_interval;
     std::chrono::milliseconds link_patience = limits{}.link_patience;
     std::optional<std::uint64_t> fill_seed;

@@ -79,9 +79,9 @@ void use_once(runtime& actors, const worker_options& options) {
 }
 
 void expect_steps(const std::vector<std::string>& failures) {
-    const std::vector<std::string> steps{"options",   "loop thread",     "copy thread",
-                                         "fabric",    "same-host link",  "copy_io",
-                                         "info link", "rank-info server"};
+    const std::vector<std::string> steps{"options",         "loop thread", "copy thread",
+                                         "callback thread", "fabric",      "same-host link",
+                                         "copy_io",         "info link",   "rank-info server"};
     REQUIRE(failures.size() == steps.size());
     for (std::size_t i = 0; i < steps.size(); ++i)
         CHECK_MESSAGE(failures[i].find("(" + steps[i] + ")") != std::string::npos, failures[i]);
