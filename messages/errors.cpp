@@ -91,10 +91,7 @@ std::string describe(const caf::error& x) {
 }
 
 wire_error to_wire(const caf::error& x) {
-    auto text = text_of(x);
-    if (text.size() > limits{}.error_text_bytes_max)
-        text.resize(limits{}.error_text_bytes_max);
-    return {code_of(x), std::move(text)};
+    return {code_of(x), text_of(x)};
 }
 
 caf::error from_wire(const wire_error& x) {

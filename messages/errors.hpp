@@ -118,7 +118,7 @@ struct wire_error {
     }
 };
 
-/// Conversions; the text is cut at limits::error_text_bytes_max.
+/// Conversions. Whoever encodes a message cuts the text (cut_error_text).
 wire_error to_wire(const caf::error&);
 caf::error from_wire(const wire_error&);
 

@@ -243,6 +243,8 @@ using tx_session_actor = completion_actor::extend_with<peer_watcher_actor>::exte
     caf::result<void>(cancel_request),
     // internal: The session's time is over.
     caf::result<void>(deadline_tick),
+    // Nobody hands messages on to this session any more.
+    caf::result<void>(owner_ended),
     // State, loans and what it waits for.
     caf::result<session_status>(query_status)>;
 
@@ -270,6 +272,8 @@ using rx_session_actor = peer_watcher_actor::extend<
     caf::result<void>(cancel_request),
     // internal: The session's time is over.
     caf::result<void>(deadline_tick),
+    // Nobody hands messages on to this session any more.
+    caf::result<void>(owner_ended),
     // State, loans and what it waits for.
     caf::result<session_status>(query_status)>;
 
@@ -348,7 +352,7 @@ using transfer_worker_actor =
         caf::result<rank_info_reply>(query_rank_info),
         // All sessions as they are now.
         caf::result<session_list>(list_sessions),
-        // Counters.
+        // Counters, without a word to any session.
         caf::result<worker_statistics>(query_statistics),
         // internal: The stop's time is over.
         caf::result<void>(deadline_tick),

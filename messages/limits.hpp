@@ -9,7 +9,7 @@
 namespace kvferry {
 
 /// Version of the messages between ranks. A peer that speaks another one is refused by name.
-inline constexpr std::uint16_t protocol_version = 2;
+inline constexpr std::uint16_t protocol_version = 3;
 
 /// Descriptors that a rank opens by itself, with room for some network devices, and for each peer
 /// (measured: transport/MEASURED.md).
@@ -24,6 +24,8 @@ struct limits {
     // -- sizes -----------------------------------------------------------------------------
     /// Longest frame that is sent or decoded.
     std::size_t message_bytes_max = std::size_t{16} << 20;
+    /// Rank infos of one instance, before they are packed for the way.
+    std::size_t instance_bytes_max = std::size_t{64} << 20;
     /// Longest encoded aux record.
     std::size_t aux_bytes_max = std::size_t{64} << 10;
     /// Longest text of an error that travels to a peer; the rest is cut.
@@ -60,6 +62,8 @@ struct limits {
     /// Questions that wait at a rank-info server for ranks that have not registered yet, and
     /// connections that it holds.
     std::size_t info_questions_max = 4096;
+    /// Instances whose rank infos a rank keeps, so that it is told only what has changed.
+    std::size_t instances_known_max = 64;
     /// Questions of one rank to rank-info servers at a time; each holds a thread.
     std::size_t info_calls_max = 64;
     /// Regions that one peer may offer on a same-host connection.

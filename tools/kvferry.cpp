@@ -30,6 +30,8 @@ int main(int argc, char** argv) {
     int status = kvferry::exit_success;
     kvferry::add_bench(app, status);
     kvferry::add_bench_plan(app, status);
+    kvferry::add_bench_scale(app, status);
+    kvferry::add_bench_soak(app, status);
     kvferry::add_bench_side(app, status);
     kvferry::add_demo(app, status);
     kvferry::add_demo_side(app, status);

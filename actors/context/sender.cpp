@@ -32,6 +32,11 @@ sender_state::sender_state(sender_actor::pointer self,
     self_->set_down_handler([this](const caf::down_msg& down) { on_down(down); });
 }
 
+sender_state::~sender_state() {
+    for (const auto& [id, session] : sessions_)
+        tell_from_outside(session.actor, owner_ended{});
+}
+
 sender_actor::behavior_type sender_state::make_behavior() {
     return {
         handle(this, &sender_state::on_open),         handle(this, &sender_state::on_request),
@@ -65,15 +70,17 @@ caf::result<tx_opened> sender_state::on_open(const open_tx& ask) {
     self_->monitor(actor);
     by_actor_.emplace(actor.id(), ask.request);
     auto& fresh = sessions_[ask.request] = {actor, ask.observer, ask.transfer_deadline};
+    count_session(environment_->counters, session_count::opened);
     ended_.erase(ask.request);
     leases_.erase(ask.request);
     session_deadlines_.set(ask.request, self_->clock().now() + ask.deadline);
-    if (auto early = early_.find(ask.request); early != early_.end()) {
-        for (auto& waiting : early->second)
+    if (auto early = early_.extract(ask.request)) {
+        early_requests_ -= early.mapped().size();
+        for (auto& waiting : early.mapped()) {
+            early_of_peer_.remove(waiting.request.header.sender, ask.request);
             if (!planted(planted_bug::early_request_forgotten))
                 pass_on(fresh, std::move(waiting.request), std::move(waiting.peer));
-        early_requests_ -= early->second.size();
-        early_.erase(early);
+        }
     }
     rearm();
     return tx_opened{actor};
@@ -82,7 +89,10 @@ caf::result<tx_opened> sender_state::on_open(const open_tx& ask) {
 /// Remembers what may be in flight for which receiver, in case the session dies.
 void sender_state::pass_on(session& to, request_data request, peer_view_ptr peer) {
     const auto& header = request.header;
-    const auto bound = to.asked.try_emplace(header.sender, header.attempt).first->second;
+    const auto [asked, first] = to.asked.try_emplace(header.sender, header.attempt);
+    const auto bound = asked->second;
+    if (first)
+        asked_by_.add(header.sender, header.request);
     const auto known =
         std::any_of(to.requests.begin(), to.requests.end(), [&header](const message_header& other) {
             return other.sender == header.sender && other.receive_slice == header.receive_slice;
@@ -114,12 +124,11 @@ void sender_state::on_request(const request_data& request) {
     }
     // A repeated request replaces the earlier one.
     auto& waiting = early_[id];
-    const auto known = std::erase_if(waiting, [&](const early_request& other) {
+    const auto known = forget_early(id, waiting, [&](const early_request& other) {
         return other.request.header.sender == request.header.sender
                && other.request.header.attempt == request.header.attempt
                && other.request.header.receive_slice == request.header.receive_slice;
     });
-    early_requests_ -= known;
     if (known != 0 && !request.renewal)
         count(environment_->counters, ignored::duplicate);
     if (request.renewal && known == 0) {
@@ -153,6 +162,7 @@ void sender_state::on_request(const request_data& request) {
     waiting.push_back({request, peer->second});
     waiting.back().request.renewal = false; // it takes the place of what it renews
     ++early_requests_;
+    early_of_peer_.add(request.header.sender, id);
     leases_.set(id, self_->clock().now() + environment_->bounds.early_request_lease);
     rearm();
 }
@@ -180,6 +190,20 @@ bool sender_state::answered_by_memory(const request_data& request, const peer_vi
     return true;
 }
 
+/// Says how many there were. The rid's list itself stays, even when nothing is left in it.
+template <class Unwanted>
+std::size_t sender_state::forget_early(rid id, std::vector<early_request>& waiting,
+                                       Unwanted unwanted) {
+    const auto forgotten = std::erase_if(waiting, [&](const early_request& x) {
+        if (!unwanted(x))
+            return false;
+        early_of_peer_.remove(x.request.header.sender, id);
+        return true;
+    });
+    early_requests_ -= forgotten;
+    return forgotten;
+}
+
 /// Drops the lease of early requests, unless an ended session of the same rid still needs it.
 void sender_state::drop_lease(rid id) {
     if (!ended_.contains(id))
@@ -204,10 +228,9 @@ void sender_state::on_cancel(const cancel_session& cancel) {
     }
     std::size_t forgotten = 0;
     if (auto early = early_.find(id); early != early_.end()) {
-        forgotten = std::erase_if(early->second, [&](const early_request& waiting) {
+        forgotten = forget_early(id, early->second, [&](const early_request& waiting) {
             return waiting.request.header.attempt == cancel.header.attempt;
         });
-        early_requests_ -= forgotten;
         if (early->second.empty()) {
             early_.erase(early);
             drop_lease(id);
@@ -233,24 +256,23 @@ void sender_state::on_peer_ready(const peer_ready& message) {
 void sender_state::on_peer_lost(const peer_lost& message) {
     peers_.erase(message.peer);
     environment_->downgrades->forget(message.peer);
-    for (auto early = early_.begin(); early != early_.end();) {
-        early_requests_ -= std::erase_if(early->second, [&](const early_request& waiting) {
+    for (auto id : early_of_peer_.of(message.peer)) {
+        const auto early = early_.find(id);
+        forget_early(id, early->second, [&](const early_request& waiting) {
             return waiting.request.header.sender == message.peer;
         });
         if (early->second.empty()) {
-            drop_lease(early->first);
-            early = early_.erase(early);
-        } else {
-            ++early;
+            early_.erase(early);
+            drop_lease(id);
         }
     }
-    for (auto& [id, session] : sessions_)
-        tell(self_, session.actor, message);
+    for (auto id : asked_by_.of(message.peer))
+        tell(self_, sessions_.at(id).actor, message);
 }
 
 void sender_state::on_process_gone(const process_gone& message) {
-    for (auto& [id, session] : sessions_)
-        tell(self_, session.actor, message);
+    for (auto id : asked_by_.of(message.peer))
+        tell(self_, sessions_.at(id).actor, message);
 }
 
 void sender_state::on_transferring(const session_transferring& message) {
@@ -263,14 +285,17 @@ void sender_state::on_transferring(const session_transferring& message) {
 
 void sender_state::on_ended(const session_ended& message) {
     if (auto session = sessions_.find(message.request); session != sessions_.end())
-        session->second.ended = true;
+        if (!std::exchange(session->second.ended, true))
+            count_session(environment_->counters, session_count::ended);
 }
 
 void sender_state::on_retired(const session_retired& message) {
     attempts asked;
     if (auto session = sessions_.extract(message.request)) {
-        count_finished(environment_->counters);
         asked = std::move(session.mapped().asked);
+        for (const auto& [peer, attempt] : asked)
+            asked_by_.remove(peer, message.request);
+        count_session(environment_->counters, session_count::forgotten);
         tell(self_, session.mapped().actor,
              deadline_tick{}); // comes after all other messages: it may end
     }
@@ -319,6 +344,8 @@ void sender_state::session_died(rid id, session& dead, const caf::error& why) {
     session_deadlines_.erase(id);
     count_death(environment_->counters);
     const auto told = std::exchange(dead.ended, true);
+    if (!told)
+        count_session(environment_->counters, session_count::ended);
     if (!told)
         tell(self_, dead.observer,
              session_finished{side::context, id, {}, session_state::error, dead.died, {}, {}});
@@ -374,7 +401,7 @@ void sender_state::on_deadline(const deadline_tick&) {
                             make_error(errc::gone, "rid " + to_string(id) + " was not opened on "
                                                        + describe(environment_->self)
                                                        + " within early_request_lease"));
-        early_requests_ -= early->second.size();
+        forget_early(id, early->second, [](const early_request&) { return true; });
         early_.erase(early);
     }
     rearm();
@@ -440,6 +467,7 @@ caf::result<void> sender_state::refuse_new(const caf::error& reason) {
             answer_gone(early.peer, early.request.header, reason);
     early_.clear();
     early_requests_ = 0;
+    early_of_peer_ = {};
     auto promise = self_->make_response_promise<void>();
     stop_promises_.push_back(promise);
     finish_if_empty();

@@ -5,6 +5,7 @@
 #include "actors/context/downgrade_log.hpp"
 #include "actors/context/route.hpp"
 #include "actors/shared/deadlines.hpp"
+#include "actors/shared/peer_index.hpp"
 #include "messages/limits.hpp"
 #include "messages/local/host_link.hpp"
 #include "messages/local/links.hpp"
@@ -52,6 +53,7 @@ struct sender_state {
     static inline constexpr const char* name = "sender";
 
     sender_state(sender_actor::pointer self, std::shared_ptr<const sender_environment> environment);
+    ~sender_state();
 
     sender_actor::behavior_type make_behavior();
 
@@ -108,6 +110,8 @@ private:
     void answer_for_the_dead(const session&, const request_data&, const peer_view_ptr&);
     bool answered_by_memory(const request_data&, const peer_view_ptr&);
     void drop_lease(rid);
+    template <class Unwanted>
+    std::size_t forget_early(rid, std::vector<early_request>&, Unwanted);
     void answer_in_doubt(const peer_view_ptr& to, const message_header& of, const caf::error&);
     void answer_gone(const peer_view_ptr& to, const message_header& of, const caf::error& reason);
     caf::result<void> refuse_new(const caf::error& reason);
@@ -127,6 +131,9 @@ private:
     std::map<rid, std::vector<early_request>> early_;
     /// Counted over all rids.
     std::size_t early_requests_ = 0;
+    /// Those requests by the ranks that sent them, and the sessions that were asked by a rank.
+    peer_index<rid> early_of_peer_;
+    peer_index<rid> asked_by_;
     std::unordered_map<incarnation, peer_view_ptr> peers_;
     deadline_queue<rid> session_deadlines_;
     /// Leases of early requests and of memories of ended sessions.

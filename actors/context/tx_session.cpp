@@ -15,10 +15,7 @@
 namespace kvferry {
 
 tx_session_state::tx_session_state(tx_session_actor::pointer self, dependencies with)
-    : self_(self), with_(std::move(with)) {
-    self_->set_down_handler([this](const caf::down_msg& down) { on_owner_down(down); });
-    self_->monitor(with_.owner);
-}
+    : self_(self), with_(std::move(with)) {}
 
 tx_session_actor::behavior_type tx_session_state::make_behavior() {
     return {
@@ -33,6 +30,7 @@ tx_session_actor::behavior_type tx_session_state::make_behavior() {
         handle(this, &tx_session_state::on_gone),
         handle(this, &tx_session_state::on_host_cancel),
         handle(this, &tx_session_state::on_deadline),
+        handle(this, &tx_session_state::on_owner_ended),
         handle(this, &tx_session_state::on_status),
     };
 }
@@ -49,6 +47,7 @@ void tx_session_state::handler_failed(const caf::error& reason) {
 void tx_session_state::on_send(const send_slice& message) {
     auto index = static_cast<std::uint32_t>(pieces_.size());
     pieces_.push_back({message.slice, message.events, {}, false});
+    touched_.push_back(index);
     if (!finished_ && index > 0 && pieces_[index - 1].slice.last)
         finish(session_state::error,
                make_error(errc::invalid_argument, "rid " + to_string(with_.request)
@@ -114,7 +113,7 @@ void tx_session_state::on_deadline(const deadline_tick&) {
 }
 
 /// Reports still reach the peers: links are called directly.
-void tx_session_state::on_owner_down(const caf::down_msg& down) {
+void tx_session_state::on_owner_ended(const owner_ended&) {
     orphaned_ = true;
     if (released_)
         self_->quit();
@@ -122,8 +121,7 @@ void tx_session_state::on_owner_down(const caf::down_msg& down) {
         finish(session_state::error,
                make_error(errc::handler_failed, "rid " + to_string(with_.request)
                                                     + ": the sender of "
-                                                    + describe(with_.environment->self) + " died ("
-                                                    + to_string(down.reason) + ")"));
+                                                    + describe(with_.environment->self) + " died"));
 }
 
 caf::result<session_status> tx_session_state::on_status(const query_status&) {
@@ -176,6 +174,21 @@ bool tx_session_state::aux_complete() const {
     });
 }
 
+bool tx_session_state::is_served(const piece& x) const {
+    return std::all_of(receivers_.begin(), receivers_.end(), [&x](const auto& entry) {
+        return !entry.second.request.kv || x.served.contains(entry.first);
+    });
+}
+
+void tx_session_state::tell_served(std::uint32_t index) {
+    auto& piece = pieces_[index];
+    if (piece.told_host || !is_served(piece))
+        return;
+    piece.told_host = !planted(planted_bug::piece_told_twice);
+    tell(self_, with_.observer,
+         piece_finished{side::context, with_.request, {}, payload_kind::kv, {index}, {}});
+}
+
 /// Moves the state forward and tells the host which of its pieces have ended.
 void tx_session_state::update() {
     if (finished_)
@@ -183,18 +196,13 @@ void tx_session_state::update() {
     auto bound = all_bound();
     if (bound && !std::exchange(ready_told_, true))
         tell(self_, with_.observer, session_ready{with_.request});
-    for (std::uint32_t index = 0; bound && index < pieces_.size(); ++index) {
-        auto& piece = pieces_[index];
-        auto served =
-            std::all_of(receivers_.begin(), receivers_.end(), [&piece](const auto& entry) {
-                return !entry.second.request.kv || piece.served.contains(entry.first);
-            });
-        if (served && !piece.told_host) {
-            piece.told_host = !planted(planted_bug::piece_told_twice);
-            tell(self_, with_.observer,
-                 piece_finished{side::context, with_.request, {}, payload_kind::kv, {index}, {}});
-        }
-    }
+    for (std::uint32_t index = 0; bound && all_touched_ && index < pieces_.size(); ++index)
+        tell_served(index);
+    for (auto index : touched_)
+        if (bound && !all_touched_)
+            tell_served(index);
+    touched_.clear();
+    all_touched_ = !bound || planted(planted_bug::piece_told_twice);
     if (bound && aux_ && aux_complete() && !aux_told_host_) {
         aux_told_host_ = true;
         tell(self_, with_.observer,

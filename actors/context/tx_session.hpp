@@ -88,7 +88,7 @@ private:
     void on_process_gone(const process_gone&);
     void on_host_cancel(const cancel_request&);
     void on_deadline(const deadline_tick&);
-    void on_owner_down(const caf::down_msg&);
+    void on_owner_ended(const owner_ended&);
     caf::result<session_status> on_status(const query_status&);
 
     void answer_late(const bind_receiver&);
@@ -116,6 +116,8 @@ private:
     bool kv_complete() const;
     bool aux_complete() const;
     bool complete(const receiver&) const;
+    bool is_served(const piece&) const;
+    void tell_served(std::uint32_t index);
     void update();
     void finish(session_state, const caf::error&);
     void release_if_quiet();
@@ -133,6 +135,10 @@ private:
     /// retirement.
     bool orphaned_ = false;
     std::vector<piece> pieces_;
+    /// Pieces that may have been served since the last update.
+    std::vector<std::uint32_t> touched_;
+    /// Receivers have come or are missing: any piece may be served when all are there.
+    bool all_touched_ = true;
     std::optional<aux_record> aux_;
     bool aux_told_host_ = false;
     std::map<receiver_key, receiver> receivers_;

@@ -281,6 +281,7 @@ void tx_session_state::piece_served(receiver& to, send_piece piece, const copy_p
     to.summary.bytes += plan.bytes;
     to.summary.fragments += plan.fragments;
     pieces_[piece.index.value].served.insert({to.peer->info.rank, to.request.header.receive_slice});
+    touched_.push_back(piece.index.value);
     kv_agent_result report;
     report.bytes = plan.bytes;
     report.fragments = plan.fragments;
@@ -361,8 +362,10 @@ void tx_session_state::on_peer_lost(const peer_lost& message) {
             left_[message.peer] = key.first;
         return waits;
     });
-    if (auto left = left_.find(message.peer); left != left_.end())
+    if (auto left = left_.find(message.peer); left != left_.end()) {
         attempts_.erase(left->second);
+        all_touched_ = true;
+    }
     for (auto& [key, to] : receivers_) {
         if (to.peer->info.incarnation != message.peer || to.lost)
             continue;

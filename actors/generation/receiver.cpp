@@ -24,6 +24,11 @@ receiver_state::receiver_state(receiver_actor::pointer self, dependencies with)
     self_->set_down_handler([this](const caf::down_msg& down) { on_down(down); });
 }
 
+receiver_state::~receiver_state() {
+    for (const auto& [id, session] : sessions_)
+        tell_from_outside(session.actor, owner_ended{});
+}
+
 receiver_actor::behavior_type receiver_state::make_behavior() {
     return {
         handle(this, &receiver_state::on_peer_ready),
@@ -65,14 +70,17 @@ caf::result<rx_opened> receiver_state::on_open(const open_rx& ask) {
                                        with_.counters, with_.fabric, with_.by_message});
     self_->monitor(actor);
     by_actor_.emplace(actor.id(), attempt);
-    sessions_.emplace(attempt, session{actor, ask});
-    unbound_.push_back(attempt);
+    auto& fresh = sessions_.emplace(attempt, session{actor, ask, ++opened_}).first->second;
+    count_session(with_.counters, session_count::opened);
     if (!planted(planted_bug::deadline_not_armed))
         deadlines_.set(attempt, self_->clock().now() + ask.deadline);
     rearm();
     resolve(with_.own_endpoint);
     resolve(ask.context_endpoint);
-    bind_all();
+    if (is_settled(ask.context_endpoint))
+        bind(attempt, fresh);
+    else
+        unbound_[ask.context_endpoint].emplace(fresh.number, attempt);
     return rx_opened{actor, attempt};
 }
 
@@ -116,22 +124,42 @@ void receiver_state::instance_arrived(const std::string& endpoint, std::vector<r
     instances_[endpoint] = std::move(ranks);
     learned_[endpoint] = self_->clock().now();
     doubted_.erase(endpoint);
-    parties_.clear();
-    bind_all();
+    forget_parties(endpoint);
+    for (const auto& each : waiting_for(endpoint))
+        bind_waiting(each);
+}
+
+/// The context endpoints of sessions that need to know this instance.
+std::vector<std::string> receiver_state::waiting_for(const std::string& endpoint) const {
+    if (endpoint != with_.own_endpoint)
+        return {endpoint};
+    std::vector<std::string> result;
+    for (const auto& [each, sessions] : unbound_)
+        result.push_back(each);
+    return result;
+}
+
+/// Both instances decide about the parties, the own one about all of them.
+void receiver_state::forget_parties(const std::string& endpoint) {
+    if (endpoint == with_.own_endpoint)
+        return parties_.clear();
+    auto first = parties_.lower_bound({endpoint, std::nullopt, aux_mode::none});
+    while (first != parties_.end() && std::get<0>(first->first) == endpoint)
+        first = parties_.erase(first);
 }
 
 void receiver_state::instance_failed(const std::string& endpoint, const caf::error& reason) {
     asked_.erase(endpoint);
     back_off_from(endpoint);
-    if (instances_.contains(endpoint)) // better than nothing, and asked for again after a failure
-        return bind_all();
-    std::erase_if(unbound_, [&](attempt attempt) {
-        const auto& opened = sessions_.at(attempt).opened;
-        if (endpoint != with_.own_endpoint && endpoint != opened.context_endpoint)
-            return false;
-        tell(self_, sessions_.at(attempt).actor, bind_writers{{}, reason});
-        return true;
-    });
+    if (!instances_.contains(endpoint)) { // otherwise that is better than nothing
+        for (const auto& each : waiting_for(endpoint))
+            if (auto waiting = unbound_.extract(each))
+                for (const auto& [number, attempt] : waiting.mapped())
+                    tell(self_, sessions_.at(attempt).actor, bind_writers{{}, reason});
+        return;
+    }
+    for (const auto& each : waiting_for(endpoint))
+        bind_waiting(each);
 }
 
 /// A session with that instance has failed. Its ranks may be others by now, even if the ones known
@@ -142,37 +170,45 @@ void receiver_state::doubt(const std::string& endpoint) {
         doubted_.insert(endpoint);
 }
 
-/// Binds every session whose instance and own instance are known.
-void receiver_state::bind_all() {
-    if (!instances_.contains(with_.own_endpoint))
+/// Sessions with that instance can be bound: it is known, and nobody is asked about it again.
+bool receiver_state::is_settled(const std::string& endpoint) const {
+    return instances_.contains(with_.own_endpoint) && instances_.contains(endpoint)
+           && !asked_.contains(endpoint);
+}
+
+/// Binds the sessions that waited for an instance, if that and the own one are known.
+void receiver_state::bind_waiting(const std::string& endpoint) {
+    if (!is_settled(endpoint))
         return;
-    std::erase_if(unbound_, [this](attempt attempt) {
-        auto& session = sessions_.at(attempt);
-        const auto& endpoint = session.opened.context_endpoint;
-        if (!instances_.contains(endpoint) || asked_.contains(endpoint))
-            return false;
-        if (auto problem = check_other_instance(session.opened.context_endpoint)) {
-            tell(self_, session.actor, bind_writers{{}, problem});
-            return true;
-        }
-        const auto& parties = parties_for(session.opened);
-        if (!parties) {
-            tell(self_, session.actor,
-                 bind_writers{
-                     {}, add_context(parties.error(), "rid " + to_string(session.opened.request))});
-            return true;
-        }
-        session.writers = parties->writers;
-        tell(self_, session.actor,
-             bind_writers{parties->writers, {}, parties->layers_skipped, parties->roles_skipped});
-        renewals_.set(attempt, self_->clock().now() + renewal_period());
-        const auto& ranks = instances_.at(session.opened.context_endpoint);
-        for (const auto& writer : parties->writers)
-            if (const auto& known = meet(ranks[writer.rank.value]); known.view)
-                tell_ready(session, known.view);
-        return true;
-    });
+    if (auto waiting = unbound_.extract(endpoint))
+        for (const auto& [number, attempt] : waiting.mapped())
+            bind(attempt, sessions_.at(attempt));
+}
+
+/// Of a session whose instance and own instance are known.
+void receiver_state::bind(attempt attempt, session& fresh) {
+    if (auto problem = check_other_instance(fresh.opened.context_endpoint)) {
+        tell(self_, fresh.actor, bind_writers{{}, problem});
+        return;
+    }
+    const auto& parties = parties_for(fresh.opened);
+    if (!parties) {
+        tell(self_, fresh.actor,
+             bind_writers{{},
+                          add_context(parties.error(), "rid " + to_string(fresh.opened.request))});
+        return;
+    }
+    fresh.writers = parties->writers;
+    tell(self_, fresh.actor,
+         bind_writers{parties->writers, {}, parties->layers_skipped, parties->roles_skipped});
+    renewals_.set(attempt, self_->clock().now() + renewal_period());
     rearm();
+    const auto& ranks = instances_.at(fresh.opened.context_endpoint);
+    for (const auto& writer : fresh.writers) {
+        by_writer_.add(writer.incarnation, attempt);
+        if (const auto& known = meet(ranks[writer.rank.value]); known.view)
+            tell_ready(fresh, known.view);
+    }
 }
 
 /// A rank that dials itself would wait for itself: a wrong endpoint is told by name.
@@ -258,8 +294,8 @@ void receiver_state::on_peer_ready(const peer_ready& message) {
         waits_.erase(endpoint);
     for (auto& notice : std::exchange(known.waiting, {}))
         tell(self_, known.view->link, send_message{std::move(notice)});
-    for (auto& [attempt, session] : sessions_)
-        tell_ready(session, message.peer);
+    for (auto attempt : by_writer_.of(message.peer->info.incarnation))
+        tell_ready(sessions_.at(attempt), message.peer);
 }
 
 /// Remembers, in case the session dies, what its writers may be told.
@@ -272,7 +308,6 @@ void receiver_state::tell_ready(session& to, const peer_view_ptr& peer) {
 void receiver_state::on_peer_lost(const peer_lost& message) {
     const auto known = peers_.extract(message.peer);
     const auto never_up = known && !known.mapped().view;
-    parties_.clear();
     for (const auto& endpoint : endpoints_of(message.peer)) {
         if (!planted(planted_bug::info_cached_for_ever)) {
             instances_.erase(endpoint);
@@ -284,30 +319,26 @@ void receiver_state::on_peer_lost(const peer_lost& message) {
     }
     auto news = message;
     news.dialled_again = known && !never_up && is_worth_a_dial(message);
-    for (auto& [attempt, session] : sessions_)
-        tell(self_, session.actor, news);
+    for (auto attempt : by_writer_.of(message.peer))
+        tell(self_, sessions_.at(attempt).actor, news);
     if (news.dialled_again) {
         auto& again = peers_[message.peer];
         again.info = known.mapped().info;
         connect(again.info);
     }
-    for (auto attempt : unbound_) {
+    for (const auto& [endpoint, waiting] : unbound_) {
         resolve(with_.own_endpoint);
-        resolve(sessions_.at(attempt).opened.context_endpoint);
+        resolve(endpoint);
     }
 }
 
 /// The connection broke, which may have been all: a session may go on over a new link to the same
 /// process, or at least hear what its writers did. One dial tells.
 bool receiver_state::is_worth_a_dial(const peer_lost& lost) const {
+    const auto concerned = by_writer_.of(lost.peer);
     return code_of(lost.reason) == errc::link_lost && !stopping_
-           && std::any_of(sessions_.begin(), sessions_.end(), [&lost](const auto& entry) {
-                  const auto& writers = entry.second.writers;
-                  return !entry.second.died
-                         && std::any_of(writers.begin(), writers.end(), [&lost](const auto& x) {
-                                return x.incarnation == lost.peer;
-                            });
-              });
+           && std::any_of(concerned.begin(), concerned.end(),
+                          [this](attempt each) { return !sessions_.at(each).died; });
 }
 
 /// Proof needs both: the process is gone, and everything it had sent has been applied.
@@ -324,14 +355,13 @@ void receiver_state::on_process_gone(const process_gone& message) {
 }
 
 void receiver_state::tell_sessions(const process_gone& message) {
-    std::vector<attempt> less_in_doubt;
-    for (auto& [attempt, session] : sessions_)
+    for (auto attempt : by_writer_.of(message.peer)) {
+        auto& session = sessions_.at(attempt);
         if (!session.died)
             tell(self_, session.actor, message);
         else if (session.in_doubt.erase(message.peer) != 0)
-            less_in_doubt.push_back(attempt);
-    for (auto attempt : less_in_doubt)
-        release_if_proven(attempt);
+            release_if_proven(attempt);
+    }
 }
 
 // -- sessions -----------------------------------------------------------------------------------
@@ -402,19 +432,37 @@ void receiver_state::on_ended(const session_ended& message) {
     auto session = sessions_.find(message.attempt);
     if (session == sessions_.end())
         return;
-    session->second.ended = true;
+    if (!std::exchange(session->second.ended, true))
+        count_session(with_.counters, session_count::ended);
     if (message.reason && code_of(message.reason) != errc::cancelled
         && !planted(planted_bug::info_cached_for_ever))
         doubt(session->second.opened.context_endpoint);
 }
 
 void receiver_state::on_retired(const session_retired& message) {
-    if (sessions_.erase(message.attempt) > 0)
-        count_finished(with_.counters);
-    std::erase(unbound_, message.attempt);
-    deadlines_.erase(message.attempt);
-    renewals_.erase(message.attempt);
+    forget(message.attempt);
     finish_if_empty();
+}
+
+/// It needs no writers, no renewal and no deadline any more.
+void receiver_state::stop_waiting(attempt attempt, const session& x) {
+    if (auto waiting = unbound_.find(x.opened.context_endpoint); waiting != unbound_.end()) {
+        waiting->second.erase(x.number);
+        if (waiting->second.empty())
+            unbound_.erase(waiting);
+    }
+    deadlines_.erase(attempt);
+    renewals_.erase(attempt);
+}
+
+void receiver_state::forget(attempt attempt) {
+    auto known = sessions_.extract(attempt);
+    if (!known)
+        return;
+    stop_waiting(attempt, known.mapped());
+    for (const auto& writer : known.mapped().writers)
+        by_writer_.remove(writer.incarnation, attempt);
+    count_session(with_.counters, session_count::forgotten);
 }
 
 // -- the death of a session ---------------------------------------------------------------------
@@ -437,9 +485,7 @@ void receiver_state::session_died(attempt attempt, session& dead, const caf::err
                                                      + to_string(why) + ")");
     logger().error("{}; its pages stay on loan until all of its writers are proven gone",
                    describe(dead.died));
-    std::erase(unbound_, attempt);
-    deadlines_.erase(attempt);
-    renewals_.erase(attempt);
+    stop_waiting(attempt, dead);
     for (const auto& writer : dead.writers) {
         if (writer.kv)
             dead.in_doubt.insert(writer.incarnation);
@@ -454,10 +500,12 @@ void receiver_state::session_died(attempt attempt, session& dead, const caf::err
         cancel.reason = to_wire(dead.died);
         tell(self_, known->second.view->link, send_message{std::move(cancel)});
     }
-    if (!std::exchange(dead.ended, true))
+    if (!std::exchange(dead.ended, true)) {
+        count_session(with_.counters, session_count::ended);
         tell(self_, dead.opened.observer,
              session_finished{
                  side::generation, request, attempt, session_state::error, dead.died, {}, {}});
+    }
     count_death(with_.counters);
     if (planted(planted_bug::release_on_death))
         dead.in_doubt.clear();
@@ -490,8 +538,7 @@ void receiver_state::release_if_proven(attempt attempt) {
         return;
     tell(self_, dead.opened.observer,
          session_released{side::generation, dead.opened.request, attempt});
-    sessions_.erase(attempt);
-    count_finished(with_.counters);
+    forget(attempt);
     finish_if_empty();
 }
 

@@ -6,6 +6,7 @@
 #include "actors/generation/transfer_parties.hpp"
 #include "actors/shared/back_off.hpp"
 #include "actors/shared/deadlines.hpp"
+#include "actors/shared/peer_index.hpp"
 #include "messages/limits.hpp"
 #include "messages/local/host_link.hpp"
 #include "messages/local/links.hpp"
@@ -50,6 +51,7 @@ struct receiver_state {
     };
 
     receiver_state(receiver_actor::pointer self, dependencies);
+    ~receiver_state();
 
     receiver_actor::behavior_type make_behavior();
 
@@ -57,6 +59,8 @@ private:
     struct session {
         rx_session_actor actor;
         open_rx opened;
+        /// Counts the openings: sessions are bound in this order.
+        std::uint64_t number = 0;
         /// The writers that it was bound to.
         std::vector<writer_binding> writers = {};
         /// Those that may have been told to write through mappings.
@@ -105,6 +109,8 @@ private:
     template <class Message>
     void deliver(const Message&, bool answer);
     void session_died(attempt, session&, const caf::error& why);
+    void stop_waiting(attempt, const session&);
+    void forget(attempt);
     void release_if_proven(attempt);
     void forbid(attempt);
     void tell_ready(session&, const peer_view_ptr&);
@@ -117,8 +123,12 @@ private:
     bool is_worth_a_dial(const peer_lost&) const;
     void instance_arrived(const std::string& endpoint, std::vector<rank_info> ranks);
     void instance_failed(const std::string& endpoint, const caf::error&);
+    bool is_settled(const std::string& endpoint) const;
+    std::vector<std::string> waiting_for(const std::string& endpoint) const;
+    void bind_waiting(const std::string& endpoint);
+    void bind(attempt, session&);
+    void forget_parties(const std::string& endpoint);
     void doubt(const std::string& endpoint);
-    void bind_all();
     peer& meet(const rank_info&);
     void connect(const rank_info& peer);
     /// Remembered until one of the two instances changes.
@@ -133,8 +143,11 @@ private:
     std::mt19937_64 random_;
     std::unordered_map<attempt, session> sessions_;
     std::unordered_map<caf::actor_id, attempt> by_actor_;
-    /// Sessions whose writers are not known yet.
-    std::vector<attempt> unbound_;
+    std::uint64_t opened_ = 0;
+    /// Sessions whose writers are not known yet, by context endpoint and in the order of opening.
+    std::map<std::string, std::map<std::uint64_t, attempt>> unbound_;
+    /// Bound sessions by their writers.
+    peer_index<attempt> by_writer_;
     /// All ranks of an instance, by its info endpoint; dropped when one of them is lost.
     std::map<std::string, std::vector<rank_info>> instances_;
     /// Since when they are known, and which of them are asked for again by the next session.

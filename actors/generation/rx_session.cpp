@@ -31,10 +31,7 @@ bool is_about_the_request(errc code) {
 } // namespace
 
 rx_session_state::rx_session_state(rx_session_actor::pointer self, dependencies with)
-    : self_(self), with_(std::move(with)) {
-    self_->set_down_handler([this](const caf::down_msg& down) { on_owner_down(down); });
-    self_->monitor(with_.owner);
-}
+    : self_(self), with_(std::move(with)) {}
 
 rx_session_actor::behavior_type rx_session_state::make_behavior() {
     return {
@@ -52,6 +49,7 @@ rx_session_actor::behavior_type rx_session_state::make_behavior() {
         handle(this, &rx_session_state::on_renew),
         handle(this, &rx_session_state::on_host_cancel),
         handle(this, &rx_session_state::on_deadline),
+        handle(this, &rx_session_state::on_owner_ended),
         handle(this, &rx_session_state::on_status),
     };
 }
@@ -105,11 +103,10 @@ void rx_session_state::on_deadline(const deadline_tick&) {
 }
 
 /// Without the receiver no report and no proof arrives here any more: exposed pages stay on loan.
-void rx_session_state::on_owner_down(const caf::down_msg& down) {
+void rx_session_state::on_owner_ended(const owner_ended&) {
     finish(session_state::error,
            make_error(errc::handler_failed, "rid " + to_string(with_.request) + ": the receiver of "
-                                                + describe(with_.self) + " died ("
-                                                + to_string(down.reason) + ")"));
+                                                + describe(with_.self) + " died"));
 }
 
 caf::result<session_status> rx_session_state::on_status(const query_status&) {

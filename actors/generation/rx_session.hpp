@@ -97,7 +97,7 @@ private:
     void on_renew(const renew_requests&);
     void on_host_cancel(const cancel_request&);
     void on_deadline(const deadline_tick&);
-    void on_owner_down(const caf::down_msg&);
+    void on_owner_ended(const owner_ended&);
     caf::result<session_status> on_status(const query_status&);
 
     /// The writer that a message comes from; null when it is outside the cohorts.

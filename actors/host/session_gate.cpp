@@ -172,8 +172,7 @@ void session_gate_state::on_piece(const piece_finished& message) {
 void session_gate_state::piece_ended(piece_promise& whose, const piece_finished& how) {
     std::exchange(whose, nullptr)->set_value(how);
     if (with_.on_piece && !outcome_told_)
-        tell(self_, with_.callbacks,
-             run_callback{[call = with_.on_piece, how] { call(how); }, with_.request});
+        with_.callbacks({[call = with_.on_piece, how] { call(how); }, with_.request});
 }
 
 void session_gate_state::on_ready(const session_ready&) {

@@ -47,11 +47,14 @@ caf::error instance_roster::check(const rank_info& x, time_point now) const {
                               + ": this instance has world_size " + number(entries_.size()));
     if (auto error = check_parallelism(x))
         return error;
-    for (const auto& other : entries_)
-        if (other.info && other.info->rank != x.rank && !same_split(other.info->layout, x.layout))
-            return make_error(errc::layout_mismatch, describe(x) + " has " + split_text(x.layout)
-                                                         + ", " + describe(*other.info) + " has "
-                                                         + split_text(other.info->layout));
+    // All others are split alike: the first one stands for them.
+    const auto other = std::find_if(entries_.begin(), entries_.end(), [&x](const entry& each) {
+        return each.info && each.info->rank != x.rank;
+    });
+    if (other != entries_.end() && !same_split(other->info->layout, x.layout))
+        return make_error(errc::layout_mismatch, describe(x) + " has " + split_text(x.layout) + ", "
+                                                     + describe(*other->info) + " has "
+                                                     + split_text(other->info->layout));
     const auto& [known, former, heard_at] = entries_[x.rank.value];
     const auto heard_lately =
         now - heard_at < silent_max_ || planted(planted_bug::last_words_count);
@@ -66,6 +69,11 @@ caf::error instance_roster::enter(rank_info info, time_point now) {
     if (auto error = check(info, now))
         return error;
     auto& [known, former, heard_at] = entries_[info.rank.value];
+    if (known == info) {
+        heard_at = now;
+        return {};
+    }
+    ++changes_;
     if (!known) {
         --missing_count_;
     } else if (known->incarnation != info.incarnation) {

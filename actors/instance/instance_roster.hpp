@@ -29,6 +29,9 @@ public:
     /// stale_incarnation: its incarnation has been replaced by one that has been heard lately.
     caf::error enter(rank_info, time_point now = {});
 
+    /// Counts what has changed; the same info again is no change.
+    std::uint64_t changes() const { return changes_; }
+
     bool complete() const { return missing_count_ == 0; }
 
     /// All ranks in rank order; only when complete.
@@ -58,6 +61,7 @@ private:
     clock::duration silent_max_;
     std::vector<entry> entries_;
     std::size_t missing_count_;
+    std::uint64_t changes_ = 0;
 };
 
 } // namespace kvferry

@@ -93,6 +93,7 @@ std::uint64_t peer_link_state::frame_bytes_max() const {
 /// number: a number that never comes would stop the peer for ever, because it hears in order.
 caf::error peer_link_state::try_send(wire_message& message) {
     stamp(header_of(message));
+    cut_error_text(message, with_.bounds.error_text_bytes_max);
     auto frame = encode(message, frame_bytes_max());
     if (!frame)
         return add_context(frame.error(), who());

@@ -220,7 +220,7 @@ void transfer_worker_state::publish() {
     environment->memory = memory_;
     environment->self = info_;
     environment->regions = regions_;
-    environment->plans = std::make_shared<plan_cache>();
+    environment->plans = std::make_shared<plan_cache>(with_.bounds.plan_cache_entries_max);
     environment->counters = counters_;
     for (const auto& pool : info_.pages->pools)
         environment->source_pools.push_back(
@@ -320,12 +320,8 @@ caf::result<tx_opened> transfer_worker_state::on_open_tx(const open_tx& message)
         return problem;
     auto promise = self_->make_response_promise<tx_opened>();
     ask(self_, sender_, message)
-        .then(
-            [this, promise](tx_opened& opened) mutable {
-                ++sessions_opened_;
-                promise.deliver(std::move(opened));
-            },
-            [promise](caf::error& reason) mutable { promise.deliver(std::move(reason)); });
+        .then([promise](tx_opened& opened) mutable { promise.deliver(std::move(opened)); },
+              [promise](caf::error& reason) mutable { promise.deliver(std::move(reason)); });
     return promise;
 }
 
@@ -334,12 +330,8 @@ caf::result<rx_opened> transfer_worker_state::on_open_rx(const open_rx& message)
         return problem;
     auto promise = self_->make_response_promise<rx_opened>();
     ask(self_, receiver_, message)
-        .then(
-            [this, promise](rx_opened& opened) mutable {
-                ++sessions_opened_;
-                promise.deliver(std::move(opened));
-            },
-            [promise](caf::error& reason) mutable { promise.deliver(std::move(reason)); });
+        .then([promise](rx_opened& opened) mutable { promise.deliver(std::move(opened)); },
+              [promise](caf::error& reason) mutable { promise.deliver(std::move(reason)); });
     return promise;
 }
 
@@ -434,25 +426,18 @@ caf::result<session_list> transfer_worker_state::on_list(const list_sessions& me
 }
 
 caf::result<worker_statistics> transfer_worker_state::on_statistics(const query_statistics&) {
-    auto promise = self_->make_response_promise<worker_statistics>();
     worker_statistics result;
-    result.sessions_opened = sessions_opened_;
+    result.sessions_opened = counters_->sessions(session_count::opened);
+    result.sessions_finished = counters_->sessions(session_count::forgotten);
+    result.sessions_live = result.sessions_opened - result.sessions_finished;
+    result.sessions_quarantined =
+        counters_->sessions(session_count::ended) - result.sessions_finished;
     result.links_live = links_.size();
     result.ignored = ignored_;
     counters_->add_to(result.ignored);
     result.actors_died = counters_->actors_died.load();
-    result.sessions_finished = counters_->sessions_finished.load();
     result.handler_failures = detail::handler_failures.load();
-    ask(self_, transfer_worker_actor{self_}, list_sessions{})
-        .then(
-            [promise, result](const session_list& all) mutable {
-                result.sessions_live = all.sessions.size();
-                for (const auto& session : all.sessions)
-                    result.sessions_quarantined += session.state >= session_state::error;
-                promise.deliver(result);
-            },
-            [promise](caf::error& reason) mutable { promise.deliver(std::move(reason)); });
-    return promise;
+    return result;
 }
 
 } // namespace kvferry

@@ -132,7 +132,6 @@ private:
     };
     std::map<caf::actor_id, running_link> running_links_;
     std::uint64_t dials_ = 0;
-    std::uint64_t sessions_opened_ = 0;
     std::map<std::string, std::uint64_t> ignored_;
     /// What the rank's other actors ignored, and which of them died.
     rank_counters_ptr counters_;

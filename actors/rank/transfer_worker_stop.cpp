@@ -132,8 +132,10 @@ void transfer_worker_state::link_ended(caf::actor_id id, const caf::error& why) 
         return;
     // A link that is not listed any more has told its loss, and another one may have taken its
     // place.
-    const auto current =
-        std::erase_if(links_, [&](const auto& x) { return x.second == link.mapped().actor; }) != 0;
+    const auto listed = links_.find(link.mapped().peer);
+    const auto current = listed != links_.end() && listed->second == link.mapped().actor;
+    if (current)
+        links_.erase(listed);
     if (why) { // it died: tell what it would have told, free what it held
         count_death(counters_);
         const auto peer = link.mapped().peer;

@@ -118,6 +118,10 @@ struct session_transferring {
     std::uint32_t context_dp_rank = 0;
 };
 
+/// The sender or receiver of a session has ended, in whatever way. Sessions do not monitor their
+/// owner: CAF would keep the memory of each session that ever did until the owner ends.
+struct owner_ended {};
+
 /// Ask the writers again for what they have not reported on.
 struct renew_requests {};
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a rank counts: messages of other ranks that it ignored, by reason, and actors that died. Its
-// links, sender, receiver and sessions count; its statistics read.
+// What a rank counts: its sessions, messages of other ranks that it ignored, by reason, and actors
+// that died. Its links, sender, receiver and sessions count; its statistics read.
 #pragma once
 
 #include <array>
@@ -43,16 +43,31 @@ enum class ignored : std::uint8_t {
     refused_bytes,
 };
 
+/// What sender and receiver count of their sessions; each session is counted once per line.
+enum class session_count : std::uint8_t {
+    opened,
+    /// It has its outcome.
+    ended,
+    /// Its pages are released; it is not in the table any more.
+    forgotten,
+};
+
 class rank_counters {
 public:
+    void add(session_count what) {
+        sessions_[static_cast<std::size_t>(what)].fetch_add(1, std::memory_order_relaxed);
+    }
+
+    std::uint64_t sessions(session_count what) const {
+        return sessions_[static_cast<std::size_t>(what)].load(std::memory_order_relaxed);
+    }
+
     void add(ignored why, std::uint64_t times = 1) {
         counts_[static_cast<std::size_t>(why)].fetch_add(times, std::memory_order_relaxed);
     }
 
     /// Sessions, links, senders and receivers that died.
     std::atomic<std::uint64_t> actors_died{0};
-    /// Sessions that have left their table: outcome told and pages given back.
-    std::atomic<std::uint64_t> sessions_finished{0};
 
     /// Adds those that are not 0 to a table by name.
     void add_to(std::map<std::string, std::uint64_t>& named) const {
@@ -68,6 +83,7 @@ private:
         "unasked",    "contradiction", "session_died",      "refused_bytes"};
 
     std::array<std::atomic<std::uint64_t>, names.size()> counts_{};
+    std::array<std::atomic<std::uint64_t>, 3> sessions_{};
 };
 
 /// Null where nothing is counted.
@@ -78,9 +94,9 @@ inline void count(const rank_counters_ptr& where, ignored why) {
         where->add(why);
 }
 
-inline void count_finished(const rank_counters_ptr& where) {
+inline void count_session(const rank_counters_ptr& where, session_count what) {
     if (where)
-        where->sessions_finished.fetch_add(1, std::memory_order_relaxed);
+        where->add(what);
 }
 
 inline void count_death(const rank_counters_ptr& where) {

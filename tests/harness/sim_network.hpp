@@ -94,6 +94,8 @@ public:
     time_point last_notice() const { return last_notice_; }
     bool is_dead(incarnation x) const { return dead_.contains(x); }
     bool is_cut(incarnation a, incarnation b) const { return cut_.contains(pair_of(a, b)); }
+    /// Their links may lose patience with each other while they are cut off.
+    void given_up(incarnation a, incarnation b) { broken_.insert(pair_of(a, b)); }
     /// A connection between them broke while both lived.
     bool has_broken(incarnation a, incarnation b) const { return broken_.contains(pair_of(a, b)); }
     bool has_broken() const { return !broken_.empty(); }

@@ -206,7 +206,7 @@ void dials_cross(random_source& random, scenario& in) {
 }
 
 /// The network swallows everything for a while, and tells nobody.
-void link_falls_silent(random_source& random, scenario& in) {
+void link_loses_patience(random_source& random, scenario& in) {
     in.context = in.generation = {1, 1};
     auto& wanted = slow_puts(random, in);
     wanted.context_group.reset();
@@ -407,8 +407,8 @@ void set_trap(random_source& random, scenario& in) {
                                reading_session_dies,
                                table_dies,
                                link_dies,
-                               link_falls_silent,
-                               link_falls_silent,
+                               link_loses_patience,
+                               link_loses_patience,
                                one_rank_restarts,
                                instance_restarts,
                                connection_breaks_while_waiting,

@@ -10,6 +10,8 @@
 #include "transport/fabric/sealed_bytes.hpp"
 #include "transport/loop/system_call.hpp"
 
+#include <algorithm>
+
 namespace kvferry {
 
 namespace {
@@ -94,6 +96,7 @@ caf::result<endpoint_opened> loopback_io_state::on_open_endpoint(const open_endp
     const endpoint_id id{++last_endpoint_};
     endpoints_.emplace(
         id, endpoint{message.peer, *twin, message.regions, message.owner, {}, {}, false, {}});
+    of_peer_[message.peer].insert(id);
     if (*twin) {
         self_->monitor(*twin);
     } else { // as with UCX: the endpoint opens at once and fails later
@@ -133,9 +136,10 @@ void loopback_io_state::on_frame_arrived(frame_arrived& message) {
         logger().warn("a frame is dropped: {}", describe(prefix.error()));
         return;
     }
-    for (auto& [id, from] : endpoints_)
-        if (from.peer == prefix->sender && !from.closing)
-            return tell(self_, from.owner, std::move(message));
+    if (auto known = of_peer_.find(prefix->sender); known != of_peer_.end())
+        for (auto id : known->second)
+            if (const auto& from = endpoints_.at(id); !from.closing)
+                return tell(self_, from.owner, std::move(message));
     tell(self_, with_.default_sink, std::move(message));
 }
 
@@ -160,19 +164,30 @@ void loopback_io_state::finish_close(endpoint_id id) {
     auto found = endpoints_.find(id);
     if (found == endpoints_.end() || !found->second.closing || !found->second.transfers.empty())
         return;
-    auto closed = std::move(found->second.closed);
-    endpoints_.erase(found);
-    for (auto& waiting : closed)
+    auto closed = forget_endpoint(id);
+    for (auto& waiting : closed.closed)
         waiting.deliver();
     finish_stop();
 }
 
+/// A monitor of a twin that lives on would stay with that twin.
+loopback_io_state::endpoint loopback_io_state::forget_endpoint(endpoint_id id) {
+    auto known = std::move(endpoints_.extract(id).mapped());
+    const auto siblings = of_peer_.find(known.peer);
+    siblings->second.erase(id);
+    if (siblings->second.empty())
+        of_peer_.erase(siblings);
+    if (known.twin
+        && std::none_of(endpoints_.begin(), endpoints_.end(),
+                        [&](const auto& other) { return other.second.twin == known.twin; }))
+        self_->demonitor(known.twin.address());
+    return known;
+}
+
 void loopback_io_state::fail_endpoint(endpoint_id id, caf::error reason) {
-    auto found = endpoints_.find(id);
-    if (found == endpoints_.end())
+    if (!endpoints_.contains(id))
         return;
-    auto failed = std::move(found->second);
-    endpoints_.erase(found);
+    auto failed = forget_endpoint(id);
     for (auto put : failed.transfers) // the other twin may still carry them out
         finish_transfer(put, agent_result::in_doubt, 0,
                         make_error(errc::transfer_in_doubt,

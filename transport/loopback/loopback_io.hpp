@@ -134,6 +134,7 @@ private:
     const lent_regions* lent_by(put_key);
     void finish_write(const write&);
     void finish_transfer(transfer_id, agent_result, std::uint64_t bytes, caf::error);
+    endpoint forget_endpoint(endpoint_id);
     void fail_endpoint(endpoint_id, caf::error reason);
     void finish_close(endpoint_id);
     void finish_drains();
@@ -143,6 +144,7 @@ private:
     dependencies with_;
     byte_buffer address_;
     std::map<endpoint_id, endpoint> endpoints_;
+    std::map<incarnation, std::set<endpoint_id>> of_peer_;
     std::map<transfer_id, transfer> transfers_;
     std::map<region_id, region> regions_;
     std::deque<write> writes_;

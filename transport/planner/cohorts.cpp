@@ -256,9 +256,45 @@ bool should_send_aux(const rank_info& writer, const rank_info& receiver) {
     return true;
 }
 
-caf::expected<cohorts> cohorts_of(const rank_info& receiver,
-                                  const std::vector<rank_info>& context_ranks,
-                                  std::uint32_t context_dp_rank, allow_missing allowed) {
+namespace {
+
+/// Of the ranks of one DP group; `first` is rank 0, for errors about the instance.
+caf::expected<cohorts> cohorts_of_group(const rank_info& receiver, const rank_info& first,
+                                        const std::vector<const rank_info*>& group,
+                                        allow_missing allowed) {
+    cohorts result;
+    coverage covered{receiver};
+    for (const auto* writer : group) {
+        if (!groups_overlap(writer->layout, receiver.layout))
+            continue;
+        auto pairs = match_layouts(*writer, receiver);
+        if (!pairs)
+            return std::move(pairs.error());
+        if (auto error = covered.add(*writer, *pairs))
+            return error;
+        if (std::any_of(pairs->begin(), pairs->end(), carries))
+            result.kv.push_back(writer->rank);
+        if (should_send_aux(*writer, receiver))
+            result.aux.push_back(writer->rank);
+    }
+    if (auto error = covered.finish())
+        return error;
+    if (result.aux.size() != 1)
+        return detail::mismatch("layers_per_stage (no layer in common with the receiver's stage)",
+                                first, first.layout.layers_per_stage, receiver,
+                                receiver.layout.layers_per_stage);
+    if (auto error = covered.skip(allowed, result))
+        return error;
+    std::sort(result.kv.begin(), result.kv.end());
+    return result;
+}
+
+} // namespace
+
+caf::expected<std::vector<cohorts>> cohorts_of_groups(const rank_info& receiver,
+                                                      const std::vector<rank_info>& context_ranks,
+                                                      std::uint32_t first, std::uint32_t last,
+                                                      allow_missing allowed) {
     if (auto error = check_instance(context_ranks))
         return error;
     if (auto error = check_parallelism(receiver))
@@ -268,38 +304,34 @@ caf::expected<cohorts> cohorts_of(const rank_info& receiver,
             return error;
     if (auto error = check_split(context_ranks.front(), receiver))
         return error;
-    if (context_dp_rank >= dp_size(context_ranks.front().layout))
-        return make_error(errc::invalid_argument,
-                          "context DP rank " + text(context_dp_rank) + ": instance "
-                              + context_ranks.front().instance + " has "
-                              + text(dp_size(context_ranks.front().layout)));
-    cohorts result;
-    coverage covered{receiver};
-    for (const auto& writer : context_ranks) {
-        if (dp_rank(writer.layout) != context_dp_rank
-            || !groups_overlap(writer.layout, receiver.layout))
-            continue;
-        auto pairs = match_layouts(writer, receiver);
-        if (!pairs)
-            return std::move(pairs.error());
-        if (auto error = covered.add(writer, *pairs))
-            return error;
-        if (std::any_of(pairs->begin(), pairs->end(), carries))
-            result.kv.push_back(writer.rank);
-        if (should_send_aux(writer, receiver))
-            result.aux.push_back(writer.rank);
+    const auto groups = dp_size(context_ranks.front().layout);
+    for (auto wanted : {first, last})
+        if (wanted >= groups)
+            return make_error(errc::invalid_argument, "context DP rank " + text(wanted)
+                                                          + ": instance "
+                                                          + context_ranks.front().instance + " has "
+                                                          + text(groups));
+    std::vector<std::vector<const rank_info*>> by_group(groups);
+    for (const auto& writer : context_ranks)
+        by_group[dp_rank(writer.layout)].push_back(&writer);
+    std::vector<cohorts> result;
+    for (auto group = first; group <= last; ++group) {
+        auto found = cohorts_of_group(receiver, context_ranks.front(), by_group[group], allowed);
+        if (!found)
+            return std::move(found.error());
+        result.push_back(std::move(*found));
     }
-    if (auto error = covered.finish())
-        return error;
-    if (result.aux.size() != 1)
-        return detail::mismatch("layers_per_stage (no layer in common with the receiver's stage)",
-                                context_ranks.front(),
-                                context_ranks.front().layout.layers_per_stage, receiver,
-                                receiver.layout.layers_per_stage);
-    if (auto error = covered.skip(allowed, result))
-        return error;
-    std::sort(result.kv.begin(), result.kv.end());
     return result;
+}
+
+caf::expected<cohorts> cohorts_of(const rank_info& receiver,
+                                  const std::vector<rank_info>& context_ranks,
+                                  std::uint32_t context_dp_rank, allow_missing allowed) {
+    auto found =
+        cohorts_of_groups(receiver, context_ranks, context_dp_rank, context_dp_rank, allowed);
+    if (!found)
+        return std::move(found.error());
+    return std::move(found->front());
 }
 
 std::vector<rank_id> receivers_of(const rank_info& writer,

@@ -44,6 +44,13 @@ caf::expected<cohorts> cohorts_of(const rank_info& receiver,
                                   const std::vector<rank_info>& context_ranks,
                                   std::uint32_t context_dp_rank, allow_missing allowed = {});
 
+/// The same for the DP groups `first` to `last`, in this order. Costs one look at the instance,
+/// however many groups it has.
+caf::expected<std::vector<cohorts>> cohorts_of_groups(const rank_info& receiver,
+                                                      const std::vector<rank_info>& context_ranks,
+                                                      std::uint32_t first, std::uint32_t last,
+                                                      allow_missing allowed = {});
+
 /// The reverse: the generation ranks of one DP group that have `writer` in a cohort, ascending.
 /// Without aux, only those that have it in their KV cohort.
 std::vector<rank_id> receivers_of(const rank_info& writer,

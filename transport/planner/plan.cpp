@@ -4,7 +4,10 @@
 
 #include "transport/planner/block_pairing.hpp"
 
+#include <map>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace kvferry {
 
@@ -58,11 +61,17 @@ caf::expected<copy_plan> make_plan(const rank_info& writer, const kv_slice& sour
                                                       + ", that of " + describe(receiver) + " has "
                                                       + std::to_string(target.prompt_tokens));
     copy_plan plan;
+    // Parts of the same groups differ in their pools only: what is in them has the same slots.
+    std::map<std::pair<std::uint32_t, std::uint32_t>, std::vector<paired_slots>> of_groups;
     for (const auto& part : **layout) {
-        auto paired = pair_slots(part, writer, source, receiver, target);
-        if (!paired)
-            return std::move(paired.error());
-        for (auto& [index, tokens, slots] : *paired) {
+        auto [known, fresh] = of_groups.try_emplace({part.source_group, part.target_group});
+        if (fresh) {
+            auto paired = pair_slots(part, writer, source, receiver, target);
+            if (!paired)
+                return std::move(paired.error());
+            known->second = std::move(*paired);
+        }
+        for (const auto& [index, tokens, slots] : known->second) {
             const auto& piece = part.pieces[index];
             auto layout = piece.layout;
             if (tokens != piece.cut.tokens) { // the block in which the prompt ends, at most one
@@ -75,8 +84,7 @@ caf::expected<copy_plan> make_plan(const rank_info& writer, const kv_slice& sour
             }
             plan.bytes += layout->bytes * slots.size();
             plan.fragments += layout->fragments * slots.size();
-            plan.parts.push_back(
-                {part.source_pool, part.target_pool, std::move(layout), std::move(slots)});
+            plan.parts.push_back({part.source_pool, part.target_pool, std::move(layout), slots});
         }
     }
     return plan;

@@ -160,9 +160,8 @@ caf::result<void> ucx_io_state::on_drain_fabric(const drain_fabric& message) {
     auto drained = self_->make_response_promise<answer>();
     drains_.emplace_back(message.peer, drained);
     std::vector<endpoint_id> ending;
-    for (auto& [id, x] : links_)
-        if (x.peer == message.peer && worker_->has_rma())
-            ending.push_back(id);
+    if (auto known = of_peer_.find(message.peer); known != of_peer_.end() && worker_->has_rma())
+        ending.assign(known->second.begin(), known->second.end());
     for (auto id : ending)
         fail_link(
             links_.at(id),
@@ -231,8 +230,12 @@ bool ucx_io_state::after_progress() {
         attempt("a frame", [&] { hand_on(std::move(bytes)); });
     attempt("puts of peers", [this] { serve_inbound(); });
     attempt("a link", [&] {
-        for (auto& [id, x] : links_)
+        for (auto id : std::vector(posting_.begin(), posting_.end())) {
+            auto& x = links_.at(id);
             any = pump(x) || any;
+            if (x.posting.empty())
+                posting_.erase(id);
+        }
     });
     return any;
 }

@@ -183,6 +183,10 @@ private:
     caf::strong_actor_ptr keep_alive_;
 
     std::map<endpoint_id, link> links_;
+    /// The same by peer, and those that have something to post: no frame and no poll looks at all
+    /// links.
+    std::map<incarnation, std::set<endpoint_id>> of_peer_;
+    std::set<endpoint_id> posting_;
     std::map<std::uint64_t, put> puts_;
     std::map<transfer_id, std::uint64_t> put_numbers_;
     /// New connections are about to be made close-on-exec.

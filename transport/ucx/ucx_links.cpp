@@ -33,9 +33,10 @@ ucx_io_state::link* ucx_io_state::find_open(endpoint_id id) {
 
 ucx_io_state::link* ucx_io_state::find_open(incarnation peer) {
     link* result = nullptr;
-    for (auto& [id, x] : links_)
-        if (x.peer == peer && !x.ending && (!result || x.owner))
-            result = &x; // prefer a link with an owner
+    if (auto known = of_peer_.find(peer); known != of_peer_.end())
+        for (auto id : known->second)
+            if (auto& x = links_.at(id); !x.ending && (!result || x.owner))
+                result = &x; // prefer a link with an owner
     return result;
 }
 
@@ -50,6 +51,7 @@ caf::expected<ucx_io_state::link*> ucx_io_state::make_link(incarnation peer, byt
     result.peer = peer;
     result.owner = std::move(owner);
     result.endpoint = std::move(*endpoint);
+    of_peer_[peer].insert(id);
     ++last_endpoint_;
     guard_connections();
     return &result;
@@ -188,6 +190,11 @@ void ucx_io_state::finish_link_if_over(endpoint_id id) {
         return;
     auto x = std::move(found->second);
     links_.erase(found);
+    posting_.erase(id);
+    const auto siblings = of_peer_.find(x.peer);
+    siblings->second.erase(id);
+    if (siblings->second.empty())
+        of_peer_.erase(siblings);
     x.keys.clear(); // finish_stop() may destroy the worker
     leave(x.peer);
     if (x.failure)
@@ -263,6 +270,8 @@ void ucx_io_state::release() {
     regions_.clear();
     worker_->destroy(); // only destroy(): the worker object may be our caller
     links_.clear();
+    of_peer_.clear();
+    posting_.clear();
 }
 
 } // namespace kvferry

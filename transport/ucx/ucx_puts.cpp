@@ -112,6 +112,7 @@ void ucx_io_state::on_start_put(start_put& message) {
     record_io(self_, trace::instant::io_begin, direct_put, message.id.value, fresh.job.plan->bytes);
     x->puts.insert(number);
     x->posting.push_back(number);
+    posting_.insert(x->id);
     pump(*x);
 }
 
@@ -280,6 +281,7 @@ void ucx_io_state::on_credit(const credit_head& head, const std::string& text) {
     if (!std::exchange(put.parked, false) || put.all_posted)
         return;
     x.posting.push_back(head.put);
+    posting_.insert(x.id);
     pump(x);
 }
 

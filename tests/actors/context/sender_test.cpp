@@ -7,6 +7,7 @@
 #include "tests/support/contains.hpp"
 #include "tests/support/planner_ranks.hpp"
 #include "tests/support/recording_stub.hpp"
+#include "tests/support/references.hpp"
 
 #include <map>
 #include <memory>
@@ -616,4 +617,70 @@ TEST_CASE(
     CHECK(test.answers().size() == 1); // it waits for its session
     test.open(7);
     CHECK(test.puts().size() == 1);
+}
+
+TEST_CASE("sender: of a session that has ended nothing stays in memory, however it ended") {
+    fixture test;
+    auto opened = test.vs.ask_and_run<tx_opened>(
+        test.sender, open_tx{{7}, aux_mode::none, test.observer.handle(), 60s});
+    REQUIRE(opened.ok());
+    const watched_actor session{opened.value().session};
+    SUBCASE("with success") {
+        test.request(fixture::ask(7));
+        test.vs.tell_and_run(opened.value().session, send_slice{fixture::slice()});
+        REQUIRE(test.puts().size() == 1);
+        test.vs.tell_and_run(
+            opened.value().session,
+            transfer_done{test.puts()[0].id, agent_result::success, 64, {}, {}, {}});
+        test.fabric.forget();
+    }
+    SUBCASE("cancelled by its host") {
+        test.vs.tell_and_run(opened.value().session, cancel_request{});
+    }
+    SUBCASE("cancelled by its receiver") {
+        test.request(fixture::ask(7));
+        test.cancel(7);
+    }
+    REQUIRE(test.observer.received<session_released>().size() == 1);
+    opened = {};
+    test.vs.run();
+    CHECK(session.references() == 0);
+}
+
+TEST_CASE("sender: its sessions end with it") {
+    fixture test;
+    REQUIRE(test.open(7).ok());
+    REQUIRE(test.open(8).ok());
+    caf::anon_send_exit(test.sender, caf::exit_reason::unknown);
+    test.vs.run();
+    const auto outcomes = test.observer.received<session_finished>();
+    REQUIRE(outcomes.size() == 2);
+    for (const auto& outcome : outcomes)
+        CHECK(contains(describe(outcome.error), "the sender of ctx/0 died"));
+    CHECK(test.observer.received<session_released>().size() == 2);
+}
+
+TEST_CASE("sender: an event of a peer reaches the sessions that it asked, and no other") {
+    fixture test;
+    test.come_up(2);
+    for (std::uint64_t request = 1; request <= 30; ++request) {
+        REQUIRE(test.open(request).ok());
+        test.request(fixture::ask(request));
+    }
+    REQUIRE(test.open(31).ok());
+    test.request(fixture::ask(31, {12}, 2));
+    test.request(fixture::ask(32)); // its host has not opened it
+    test.request(fixture::ask(33, {12}, 2));
+    const auto lost = [](std::uint64_t process) {
+        return peer_lost{{process}, make_error(errc::link_lost, "no route")};
+    };
+    CHECK(test.vs.disturbed_by(test.sender, lost(2)) == 1);
+    CHECK(test.vs.disturbed_by(test.sender, process_gone{{2}}) == 1);
+    CHECK(test.observer.received<session_finished>().size() == 1);
+    CHECK(test.vs.ask_and_run<session_list>(test.sender, list_sessions{}).value().unopened.size()
+          == 1);
+    CHECK(test.vs.disturbed_by(test.sender, lost(1)) == 30);
+    CHECK(test.vs.disturbed_by(test.sender, process_gone{{1}}) == 30);
+    CHECK(test.observer.received<session_finished>().size() == 31);
+    CHECK(test.vs.ask_and_run<session_list>(test.sender, list_sessions{}).value().unopened.empty());
 }

@@ -7,6 +7,7 @@
 #include "tests/support/contains.hpp"
 #include "tests/support/planner_ranks.hpp"
 #include "tests/support/recording_stub.hpp"
+#include "tests/support/references.hpp"
 
 #include <algorithm>
 #include <map>
@@ -639,4 +640,63 @@ TEST_CASE(
         CHECK(test.outcomes().size() == 1);
     }
     CHECK(test.worker.received<connect_peer>().size() == dials);
+}
+
+TEST_CASE("receiver: of a session that has ended nothing stays in memory, however it ended") {
+    fixture test{{}, true};
+    test.come_up(100);
+    test.come_up(101);
+    auto opened = test.vs.ask_and_run<rx_opened>(
+        test.receiver, fixture::question(7, context, test.observer.handle()));
+    REQUIRE(opened.ok());
+    const watched_actor session{opened.value().session};
+    SUBCASE("with success") {
+        test.vs.tell_and_run(opened.value().session, receive_slice{{{0, 4}, 4, {{0, {1}}}, true}});
+        test.report(opened.value(), 100);
+        test.report(opened.value(), 101);
+    }
+    SUBCASE("cancelled before anything was lent") {
+        test.vs.tell_and_run(opened.value().session, cancel_request{});
+    }
+    SUBCASE("with its actor") {
+        test.die(opened.value());
+    }
+    REQUIRE(test.outcomes().size() == 1);
+    REQUIRE(test.releases() == 1);
+    opened = {};
+    test.vs.run();
+    CHECK(session.references() == 0);
+}
+
+TEST_CASE("receiver: its sessions end with it") {
+    fixture test;
+    test.open(7);
+    test.open(8);
+    caf::anon_send_exit(test.receiver, caf::exit_reason::unknown);
+    test.vs.run();
+    REQUIRE(test.outcomes().size() == 2);
+    for (const auto& outcome : test.outcomes())
+        CHECK(contains(describe(outcome.error), "the receiver of gen/0 died"));
+}
+
+TEST_CASE("receiver: an event of a peer reaches the sessions that need it, and no other") {
+    fixture test;
+    (*test.instances)["other:1"] = make_instance("other", {}, fixture::format());
+    (*test.instances)["other:1"][0].incarnation = {200};
+    for (std::uint64_t request = 1; request <= 30; ++request)
+        test.open(request);
+    test.open(31, "other:1");
+    test.come_up(100);
+    test.come_up(101);
+    auto view = std::make_shared<peer_view>();
+    view->info = (*test.instances)["other:1"][0];
+    view->link = test.link.handle();
+    CHECK(test.vs.disturbed_by(test.receiver, peer_ready{view}) == 1);
+    CHECK(test.vs.disturbed_by(test.receiver, peer_lost{{200}, make_error(errc::peer_gone, "x")})
+          == 1);
+    REQUIRE(test.outcomes().size() == 1);
+    CHECK(test.outcomes()[0].request == rid{31});
+    CHECK(test.vs.disturbed_by(test.receiver, peer_lost{{100}, make_error(errc::peer_gone, "x")})
+          == 30);
+    CHECK(test.outcomes().size() == 31);
 }

@@ -60,3 +60,26 @@ TEST_CASE(
         CHECK(std::count(told[0].begin(), told[0].end(), rank_id{rank}) == (writes ? 0 : 1));
     }
 }
+
+TEST_CASE("parties: without a DP rank they are those of every group, in the order of the groups") {
+    const auto context = make_instance("ctx", {4, 2, 1, true}, format_of(4));
+    const auto generation = make_instance("gen", {2, 2}, format_of(4));
+    for (const auto& self : generation) {
+        auto all = parties_of(self, generation, context, std::nullopt, aux_mode::required);
+        REQUIRE(all);
+        auto next = all->writers.begin();
+        for (std::uint32_t group = 0; group < 4; ++group) {
+            auto one = parties_of(self, generation, context, group, aux_mode::required);
+            REQUIRE(one);
+            CHECK(one->bystanders[group] == all->bystanders[group]);
+            for (const auto& writer : one->writers) {
+                REQUIRE(next != all->writers.end());
+                CHECK(next->rank == writer.rank);
+                CHECK(next->dp_rank == group);
+                CHECK(next->receivers == writer.receivers);
+                ++next;
+            }
+        }
+        CHECK(next == all->writers.end());
+    }
+}

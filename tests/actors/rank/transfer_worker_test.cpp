@@ -352,3 +352,15 @@ TEST_CASE(
     CHECK(told->reason.code == errc::stale_incarnation);
     CHECK(test.open(7).code() == errc::stale_incarnation);
 }
+
+TEST_CASE("transfer_worker: statistics come from counters and disturb no session") {
+    fixture test;
+    REQUIRE(test.register_memory().ok());
+    for (std::uint64_t request = 1; request <= 30; ++request)
+        REQUIRE(test.open(request).ok());
+    CHECK(test.vs.disturbed_by(test.worker, query_statistics{}) == 0);
+    CHECK(test.statistics().sessions_opened == 30);
+    CHECK(test.statistics().sessions_live == 30);
+    CHECK(test.statistics().sessions_finished == 0);
+    CHECK(test.statistics().sessions_quarantined == 0);
+}
