@@ -3,7 +3,6 @@
 #include "messages/errors.hpp"
 
 #include "messages/init_types.hpp"
-#include "messages/limits.hpp"
 #include "messages/type_ids.hpp"
 
 #include <caf/make_message.hpp>

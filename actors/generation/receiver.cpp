@@ -31,22 +31,14 @@ receiver_state::~receiver_state() {
 
 receiver_actor::behavior_type receiver_state::make_behavior() {
     return {
-        handle(this, &receiver_state::on_peer_ready),
-        handle(this, &receiver_state::on_peer_lost),
-        handle(this, &receiver_state::on_process_gone),
-        handle(this, &receiver_state::on_open),
-        handle(this, &receiver_state::on_started),
-        handle(this, &receiver_state::on_kv_result),
-        handle(this, &receiver_state::on_aux_result),
-        handle(this, &receiver_state::on_cancel),
-        handle(this, &receiver_state::on_gone),
-        handle(this, &receiver_state::on_refused),
-        handle(this, &receiver_state::on_transferring),
-        handle(this, &receiver_state::on_ended),
-        handle(this, &receiver_state::on_retired),
-        handle(this, &receiver_state::on_deadline),
-        handle(this, &receiver_state::on_list),
-        handle(this, &receiver_state::on_drain),
+        handle(this, &receiver_state::on_peer_ready),   handle(this, &receiver_state::on_peer_lost),
+        handle(this, &receiver_state::on_process_gone), handle(this, &receiver_state::on_open),
+        handle(this, &receiver_state::on_started),      handle(this, &receiver_state::on_kv_result),
+        handle(this, &receiver_state::on_aux_result),   handle(this, &receiver_state::on_cancel),
+        handle(this, &receiver_state::on_gone),         handle(this, &receiver_state::on_refused),
+        handle(this, &receiver_state::on_transferring), handle(this, &receiver_state::on_ended),
+        handle(this, &receiver_state::on_retired),      handle(this, &receiver_state::on_deadline),
+        handle(this, &receiver_state::on_list),         handle(this, &receiver_state::on_drain),
         handle(this, &receiver_state::on_cancel_all),
     };
 }
@@ -143,7 +135,7 @@ std::vector<std::string> receiver_state::waiting_for(const std::string& endpoint
 void receiver_state::forget_parties(const std::string& endpoint) {
     if (endpoint == with_.own_endpoint)
         return parties_.clear();
-    auto first = parties_.lower_bound({endpoint, std::nullopt, aux_mode::none});
+    auto first = parties_.lower_bound(parties_key{endpoint, {}, aux_mode::none, {}});
     while (first != parties_.end() && std::get<0>(first->first) == endpoint)
         first = parties_.erase(first);
 }
@@ -343,10 +335,6 @@ bool receiver_state::is_worth_a_dial(const peer_lost& lost) const {
 
 /// Proof needs both: the process is gone, and everything it had sent has been applied.
 void receiver_state::on_process_gone(const process_gone& message) {
-    if (planted(planted_bug::death_without_drain)) {
-        tell_sessions(message);
-        return;
-    }
     ask(self_, with_.fabric, drain_fabric{message.peer})
         .then([this, message] { tell_sessions(message); },
               [](const caf::error&) {
@@ -601,8 +589,9 @@ caf::result<session_list> receiver_state::on_list(const list_sessions& message) 
 /// What has no writers yet goes; what has writers runs to its end.
 caf::result<void> receiver_state::on_drain(const drain_sessions& message) {
     stopping_ = message.reason;
-    for (auto attempt : unbound_)
-        tell(self_, sessions_.at(attempt).actor, cancel_request{message.reason});
+    for (const auto& [endpoint, waiting] : unbound_)
+        for (const auto& [number, attempt] : waiting)
+            tell(self_, sessions_.at(attempt).actor, cancel_request{message.reason});
     auto promise = self_->make_response_promise<void>();
     stop_promises_.push_back(promise);
     finish_if_empty();

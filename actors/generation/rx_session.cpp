@@ -550,6 +550,8 @@ void rx_session_state::finish(session_state outcome, const caf::error& reason) {
 void rx_session_state::forbid() {
     if (!std::exchange(allowed_, false))
         return;
+    if (release_.released()) // nobody waits for it
+        return tell(self_, with_.fabric, forbid_writes{with_.attempt});
     if (planted(planted_bug::forbid_not_awaited))
         release_.forbidden();
     ask(self_, with_.fabric, forbid_writes{with_.attempt})

@@ -3,12 +3,16 @@
 #include "actors/host/runtime.hpp"
 
 #include "actors/host/configure.hpp"
+#include "actors/host/host_actor.hpp"
 #include "actors/host/process_life.hpp"
 #include "messages/limits.hpp"
 #include "messages/trace/log.hpp"
 
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
+
+#include <memory>
+#include <mutex>
 
 namespace kvferry {
 
@@ -20,25 +24,45 @@ constexpr std::chrono::seconds patience{5};
 
 } // namespace
 
+/// The system is made when it is first needed: a static runtime may be older than CAF's own static
+/// objects, which a system needs.
 struct runtime::parts final : ends_with_process {
     struct prepared_config : caf::actor_system_config {
         prepared_config() { configure(*this); }
     };
 
-    prepared_config config;
-    std::unique_ptr<caf::actor_system> system = std::make_unique<caf::actor_system>(config);
+    std::mutex mutex;
+    bool ended = false;
+    std::unique_ptr<prepared_config> config;
+    std::unique_ptr<caf::actor_system> system;
+
+    /// Null: the process is ending.
+    caf::actor_system* made() {
+        std::lock_guard lock{mutex};
+        if (!system && !ended) {
+            init_types();
+            process_life::begin();
+            config = std::make_unique<prepared_config>();
+            system = std::make_unique<caf::actor_system>(*config);
+            let_go_of_logger();
+        }
+        return system.get();
+    }
 
     bool end_with_process() override {
+        {
+            std::lock_guard lock{mutex};
+            ended = true;
+        }
         return process_life::run_aside([this] { system.reset(); }, patience);
     }
 };
 
 runtime::runtime() {
-    init_types();
-    process_life::begin();
     parts_ = {new parts, [](parts* last) {
                   if (process_life::forked())
-                      return; // the system's threads are not in this process
+                      return;         // the system's threads are not in this process
+                  let_go_of_logger(); // the host may have made scoped actors on this thread
                   if (!process_life::run_aside([last] { delete last; }, patience))
                       logger().error("an actor system of kvferry has not ended within {} s: a "
                                      "thread of it does not return. It is left behind",
@@ -50,13 +74,14 @@ runtime::runtime() {
 runtime::~runtime() = default;
 
 caf::actor_system& runtime::system() {
-    return *parts_->system;
+    return *parts_->made();
 }
 
 caf::expected<worker> runtime::start_worker(worker_options options) {
-    if (!parts_->system)
+    auto* system = parts_->made();
+    if (!system)
         return make_error(errc::stopped, "the process is ending");
-    return worker::start_on(parts_, system(), std::move(options));
+    return worker::start_on(parts_, *system, std::move(options));
 }
 
 } // namespace kvferry

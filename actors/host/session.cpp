@@ -2,9 +2,8 @@
 // Handles turn a host's calls into messages to the session's gate.
 #include "actors/host/session.hpp"
 
+#include "actors/host/host_actor.hpp"
 #include "messages/trace/handle.hpp"
-
-#include <caf/scoped_actor.hpp>
 
 #include <utility>
 
@@ -68,7 +67,7 @@ caf::expected<session_status> session_handle::status() const {
     auto open = calls_->visit();
     if (!open)
         return std::move(open.error());
-    caf::scoped_actor self{*system_};
+    host_actor self{*system_};
     caf::expected<session_status> result{caf::error{}};
     self->request(gate_, limits{}.info_deadline, query_status{})
         .receive([&](session_status& status) { result = std::move(status); },

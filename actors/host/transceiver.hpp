@@ -5,9 +5,8 @@
 // These calls speak for one rank; agreement between the ranks of an instance is the engine's task.
 #pragma once
 
+#include "actors/host/host_actor.hpp"
 #include "actors/host/worker.hpp"
-
-#include <caf/scoped_actor.hpp>
 
 #include <chrono>
 #include <map>
@@ -135,7 +134,7 @@ private:
     worker& worker_;
     aux_mode aux_;
     /// Its mailbox is where sessions' callbacks put their events.
-    caf::scoped_actor inbox_;
+    host_actor inbox_;
     std::map<key, entry> requests_;
     /// Prepared requests that not all receivers have asked for yet.
     std::set<rid> unready_;

@@ -169,9 +169,9 @@ tx_handle worker::open_tx(session_options options) {
 }
 
 rx_handle worker::open_rx(session_options options, context_address context) {
-    kvferry::open_rx message{options.request, options.aux, std::move(context.endpoint),
-                             context.dp_rank, {},          {},
-                             {},              options.allowed};
+    kvferry::open_rx message{
+        options.request, options.aux, std::move(context.endpoint), context.dp_rank, {}, {}, {},
+        options.allowed};
     return open<rx_handle>(std::move(options), side::generation, std::move(message));
 }
 

@@ -49,31 +49,31 @@ struct worker_options {
     /// Rank 0: where its rank-info server listens; empty: 127.0.0.1, for peers on this machine.
     /// Port 0 picks a free one. Every rank: UCX is held to the network device that has this
     /// address.
-    std::string bind_address;
+    std::string bind_address = {};
     std::uint16_t port = 0;
     /// Other ranks: "host:port" of rank 0's server. Rank 0 leaves it empty.
-    std::string info_endpoint;
+    std::string info_endpoint = {};
     /// What bytes cannot show: model, revision, element types, kernels. Peers with another text are
     /// refused with both values (limits::fingerprint_bytes_max); empty: not compared.
-    std::string fingerprint;
+    std::string fingerprint = {};
     route_choice route = route_choice::automatic;
     /// Off: peers on this machine are treated like peers on another one.
     bool same_host_link = true;
     /// A folder (absolute path) where the same-host socket is also offered as a file: for
     /// containers that share a volume but not a network namespace. Empty: none.
-    std::string host_link_folder;
-    limits bounds;
-    device_options devices;
+    std::string host_link_folder = {};
+    limits bounds = {};
+    device_options devices = {};
     /// For tests and simulations. When set, ranks of one process meet in this world, without UCX,
     /// sockets and CUDA. Memory of kind cuda is then host memory, copied by the host twin of a
     /// device.
-    std::shared_ptr<loopback_world> world;
+    std::shared_ptr<loopback_world> world = {};
     /// For tests: the step of the start that fails, counted from 1; 0: all succeed.
     int fail_at_step = 0;
     /// Name or address under which others reach this rank when it is not `bind_address`: needed
     /// when that is a wildcard, or behind a router. ":port" may follow where the port differs, too.
     /// UCX is held to the network device that has this address.
-    std::string advertise;
+    std::string advertise = {};
 };
 
 /// A running rank. Destroying it without stop() runs a stop bounded by limits::stop_deadline, then

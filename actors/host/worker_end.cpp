@@ -42,11 +42,11 @@ caf::error worker::parts::not_proven(const std::string& what) {
     std::string at_risk;
     for (const auto& region : shut_out())
         at_risk += "; " + region;
-    auto result = make_error(
-        errc::not_proven, name() + " has stopped without proof that its memory is quiet: " + what
-                              + at_risk
-                              + "; its mappings, threads and actor system are kept, and the process "
-                                "will end without destructors");
+    auto result =
+        make_error(errc::not_proven,
+                   name() + " has stopped without proof that its memory is quiet: " + what + at_risk
+                       + "; its mappings, threads and actor system are kept, and the process "
+                         "will end without destructors");
     logger().error("{}", text_of(result));
     return result;
 }

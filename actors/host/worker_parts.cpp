@@ -24,8 +24,6 @@
 #include "transport/ucx/ucx_fabric.hpp"
 #include "transport/ucx/ucx_resources.hpp"
 
-#include <caf/scoped_actor.hpp>
-
 #include <algorithm>
 #include <mutex>
 #include <random>
@@ -44,7 +42,7 @@ template <class Handle>
 bool kill(caf::actor_system& system, const Handle& actor, std::chrono::milliseconds patience) {
     if (!actor)
         return true;
-    caf::scoped_actor self{system, true};
+    host_actor self{system, true};
     self->monitor(actor);
     self->send_exit(actor, caf::exit_reason::kill);
     bool gone = false;

@@ -125,9 +125,10 @@ void info_exchange::remember(const info_endpoint& endpoint, known_ptr instance) 
     if (instance->digest == 0 || bounds_.instances_known_max == 0)
         return;
     if (!known_.contains(endpoint) && known_.size() >= bounds_.instances_known_max)
-        known_.erase(std::min_element(known_.begin(), known_.end(), [](const auto& a, const auto& b) {
-            return a.second.last_use < b.second.last_use;
-        }));
+        known_.erase(
+            std::min_element(known_.begin(), known_.end(), [](const auto& a, const auto& b) {
+                return a.second.last_use < b.second.last_use;
+            }));
     known_[endpoint] = {std::move(instance), ++numbered_};
 }
 

@@ -151,8 +151,9 @@ info_frame rank_info_server_state::everything_framed(const message_header& to,
 void rank_info_server_state::encode_roster() {
     encoded_ = {roster_.changes(), 0, {}, {}};
     const auto named = [this](const caf::error& reason) {
-        return add_context(reason, "instance \"" + roster_.instance()
-                                       + "\" is too large to be told; raise the limit on all ranks");
+        return add_context(reason,
+                           "instance \"" + roster_.instance()
+                               + "\" is too large to be told; raise the limit on all ranks");
     };
     auto packed = pack_ranks(roster_.all(), with_.bounds.instance_bytes_max);
     if (!packed) {

@@ -143,8 +143,7 @@ void transfer_worker_state::link_ended(caf::actor_id id, const caf::error& why) 
             peer, make_error(errc::handler_failed, "the link to incarnation " + to_string(peer)
                                                        + " died (" + to_string(why) + ")")};
         logger().error("{}: {}", describe(info_), describe(announcement.reason));
-        if ((current || planted(planted_bug::former_link_speaks))
-            && !planted(planted_bug::link_death_not_told)) {
+        if (current && !planted(planted_bug::link_death_not_told)) {
             tell(self_, sender_, announcement);
             tell(self_, receiver_, announcement);
         }

@@ -25,7 +25,7 @@ caf::error malformed(const char* why) {
 
 caf::error too_long(std::size_t ranks, std::size_t bytes_max) {
     return make_error(errc::limit_exceeded, "the rank infos of an instance have more than "
-                                                "instance_bytes_max = "
+                                            "instance_bytes_max = "
                                                 + std::to_string(bytes_max) + " bytes (at rank "
                                                 + std::to_string(ranks) + ")");
 }

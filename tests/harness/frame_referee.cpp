@@ -12,6 +12,10 @@ namespace {
 
 constexpr std::size_t recent_max = 64;
 
+/// Behind all pieces of any session: the answer "in doubt" to a question about an ended attempt, which
+/// may be asked again and is then answered again.
+constexpr slice_index behind_all{~std::uint32_t{0}};
+
 /// Links start to count at numbers of their own (peer_link). Over a new link to the same process a
 /// rank may say again what may have been lost with the former one.
 std::uint64_t link_of(const message_header& header) {
@@ -41,8 +45,10 @@ void frame_referee::sent(incarnation from, incarnation to, byte_view frame, time
             report_("two reports for " + describe(header));
     };
     if (const auto* report = std::get_if<kv_agent_result>(&*message)) {
-        claim(payload_kind::kv);
-        if (report->result == agent_result::in_doubt)
+        const bool in_doubt = report->result == agent_result::in_doubt;
+        if (!in_doubt || header.piece.index != behind_all)
+            claim(payload_kind::kv);
+        if (in_doubt)
             in_doubt_.insert({from, header.attempt});
     } else if (std::holds_alternative<aux_agent_result>(*message)) {
         claim(payload_kind::aux);

@@ -454,12 +454,6 @@ std::vector<named_scenario> make_all() {
             in_pieces(x);
             fault(in, crash, {side::context, 1}, 2300);
         });
-    add("connection-breaks-while-waiting", "between two healthy ranks, before the first piece",
-        [](auto& in, auto& x) {
-            x.context_opens = microseconds{9000};
-            x.may_fail = true;
-            fault(in, reset, context_0, 4000);
-        });
     add("link-falls-silent", "bytes are lost, both ends give up by themselves, then it heals",
         [](auto& in, auto& x) {
             go_direct(in);

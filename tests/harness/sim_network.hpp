@@ -94,11 +94,11 @@ public:
     time_point last_notice() const { return last_notice_; }
     bool is_dead(incarnation x) const { return dead_.contains(x); }
     bool is_cut(incarnation a, incarnation b) const { return cut_.contains(pair_of(a, b)); }
-    /// Their links may lose patience with each other while they are cut off.
-    void given_up(incarnation a, incarnation b) { broken_.insert(pair_of(a, b)); }
     /// A connection between them broke while both lived.
     bool has_broken(incarnation a, incarnation b) const { return broken_.contains(pair_of(a, b)); }
     bool has_broken() const { return !broken_.empty(); }
+    /// The two will give each other up, though nothing is wrong with the connection itself.
+    void note_broken(incarnation a, incarnation b) { broken_.insert(pair_of(a, b)); }
     /// Pairs between which a confirmation of a put was lost for ever.
     const std::set<std::pair<incarnation, incarnation>>& lossy() const { return lossy_; }
 

@@ -106,7 +106,7 @@ void sim_process::start() {
         io_.server = spawn_rank_info_server(system, home, {identity.instance, ranks, bounds});
         tell_from_outside(io_.info_link, publish_info_server{io_.server});
     }
-    io_.described = {sim_address(incarnation), "simulated"};
+    io_.described = {sim_address(incarnation), "simulated", true};
     tell_from_outside(worker, io_);
     register_memory();
 }

@@ -29,6 +29,7 @@ struct sim_process {
     void slow(bool on);
     /// From now on its copies into peers' memory end in doubt.
     void doubt_copies() { doubt_->now = true; }
+    bool doubts_copies() const { return doubt_->now; }
     bool has_lost(std::string_view actor) const {
         return std::any_of(deaths.begin(), deaths.end(),
                            [actor](const auto& death) { return death.first == actor; });

@@ -265,8 +265,8 @@ void simulation::begin_fault(const planned_fault& fault) {
     case fault_kind::cut:
         if (between()) {
             network_.cut(who->incarnation, other->incarnation);
-            if (fault.lasts > plan_.link_patience)
-                network_.given_up(who->incarnation, other->incarnation);
+            if (fault.lasts > plan_.link_patience) // they give each other up
+                network_.note_broken(who->incarnation, other->incarnation);
         }
         break;
     case fault_kind::reset:

@@ -316,7 +316,7 @@ void simulation::check_recovery() {
     for (int number = 0; number < tries && verdict_.what == failure::none; ++number) {
         auto& probe = probes_.emplace_back();
         for (const auto& [where, process] : current_)
-            if (process->dead || process->failed || !process->published
+            if (process->dead || process->failed || !process->published || process->doubts_copies()
                 || process->memory.slots_free() < probe.send_blocks.front())
                 return;
         if (lent >= plan_.sessions_max)

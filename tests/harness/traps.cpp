@@ -59,6 +59,41 @@ void writer_freezes(random_source& random, scenario& in) {
           microseconds{40'000});
 }
 
+/// Copies through a mapping, which nothing on the reader's side can stop.
+planned_request& slow_copies(random_source& random, scenario& in, planned_fault what) {
+    in.context = in.generation = {1, 1};
+    in.same_host = true;
+    in.elsewhere.clear();
+    in.route = route_choice::automatic;
+    in.inline_copies = false;
+    auto& wanted = in.requests.back();
+    wanted.context_group.reset();
+    wanted.send_blocks = {2, 2, 1};
+    wanted.receive_blocks = {5};
+    wanted.between_pieces = random.between(microseconds{1}, microseconds{1500});
+    wanted.may_fail = true;
+    what.who = {side::context, 0};
+    what.other = {side::generation, 0};
+    what.at = random.between(microseconds{0}, microseconds{4000});
+    what.from = since::first_request;
+    in.faults.push_back(what);
+    return wanted;
+}
+
+/// The reader's deadline passes while its writer sleeps in the middle of a copy.
+void copying_writer_freezes(random_source& random, scenario& in) {
+    planned_fault freeze;
+    freeze.what = fault_kind::freeze;
+    freeze.lasts = microseconds{40'000};
+    slow_copies(random, in, freeze).generation_deadline = microseconds{10'000};
+}
+
+void link_breaks_while_copying(random_source& random, scenario& in) {
+    planned_fault reset;
+    reset.what = fault_kind::reset;
+    slow_copies(random, in, reset);
+}
+
 /// One writer fails at once with nothing in flight, while its sibling still writes.
 void one_of_two_writers_fails(random_source& random, scenario& in) {
     in.context = {2, 1};
@@ -277,18 +312,19 @@ void link_dies(random_source& random, scenario& in) {
 void connection_breaks_while_waiting(random_source& random, scenario& in) {
     auto& wanted = in.requests.back();
     wanted.may_fail = true;
+    wanted.must_succeed = !wanted.context_group;
     wanted.context_opens =
-        wanted.generation_opens + random.between(microseconds{5000}, microseconds{15'000});
+        wanted.generation_opens + random.between(microseconds{12'000}, microseconds{20'000});
     in.faults.push_back({fault_kind::reset,
                          {side::context, context_rank(random, in)},
                          generation_0,
-                         random.between(microseconds{0}, microseconds{6000}),
+                         random.between(microseconds{0}, microseconds{4000}),
                          microseconds{0},
                          since::first_request});
 }
 
 /// Each end gives the connection up by itself, or only one of them does before it heals.
-void link_falls_silent(random_source& random, scenario& in) {
+void each_end_gives_up(random_source& random, scenario& in) {
     auto& wanted = slow_puts(random, in);
     wanted.may_fail = true;
     if (random.percent(50))
@@ -389,6 +425,10 @@ void set_trap(random_source& random, scenario& in) {
                                writer_dies,
                                connection_breaks,
                                writer_freezes,
+                               copying_writer_freezes,
+                               copying_writer_freezes,
+                               link_breaks_while_copying,
+                               link_breaks_while_copying,
                                one_of_two_writers_fails,
                                receiver_cancels,
                                sender_cancels,
@@ -412,8 +452,7 @@ void set_trap(random_source& random, scenario& in) {
                                one_rank_restarts,
                                instance_restarts,
                                connection_breaks_while_waiting,
-                               link_falls_silent,
-                               link_falls_silent,
+                               each_end_gives_up,
                                request_too_long,
                                copies_in_doubt,
                                last_words_come_late,

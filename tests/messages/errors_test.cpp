@@ -65,9 +65,9 @@ TEST_CASE("errors: a text that travels is cut at its limit") {
     const auto said = to_wire(make_error(errc::gone, std::string(2000, 'x')));
     kv_agent_result report;
     report.error = said;
-    for (const wire_message& message : {wire_message{gone{{}, side::context, said}},
-                                        wire_message{refused{{}, side::context, said, {}}},
-                                        wire_message{report}}) {
+    for (const wire_message& message :
+         {wire_message{gone{{}, side::context, said}},
+          wire_message{refused{{}, side::context, said, {}}}, wire_message{report}}) {
         auto cut = message;
         cut_error_text(cut, 2000);
         CHECK(*encode(cut, 1 << 20) == *encode(message, 1 << 20));

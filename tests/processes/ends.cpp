@@ -7,6 +7,7 @@
 #include <caf/send.hpp>
 
 #include <chrono>
+#include <cstdint>
 #include <cstdlib>
 #include <functional>
 #include <future>
@@ -38,7 +39,16 @@ T value_of(caf::expected<T> result) {
 }
 
 worker_options options_of(const char* instance) {
-    return {.instance = instance, .layout = {.layers_per_stage = {1}}};
+    worker_options result;
+    result.instance = instance;
+    result.layout.layers_per_stage = {1};
+    return result;
+}
+
+session_options session_of(std::uint64_t request) {
+    session_options result;
+    result.request = {request};
+    return result;
 }
 
 /// An engine of a server: one object with everything.
@@ -52,8 +62,7 @@ engine* never_destroyed = nullptr;
 
 /// Calls back at once: the rank has no pools, so the session ends with an error.
 void in_a_callback(worker& rank, std::function<void()> call) {
-    session_options how;
-    how.request = {1};
+    auto how = session_of(1);
     how.on_outcome = [call = std::move(call)](const session_finished&) { call(); };
     rank.open_tx(how);
 }
@@ -95,7 +104,11 @@ void exit_inside_a_callback() {
 /// Four slots of one layer, published.
 memfd_pool publish_a_pool(worker& rank) {
     auto pool = value_of(memfd_pool::make("ends", 4096));
-    const cache_format model{.layers = 1, .kv_heads = 1, .head_dim = 8, .tokens_per_block = 4};
+    cache_format model;
+    model.layers = 1;
+    model.kv_heads = 1;
+    model.head_dim = 8;
+    model.tokens_per_block = 4;
     const auto pages =
         value_of(build_page_table(model, options_of("engine").layout, {.slot_count = 4}));
     value_of(rank.publish({{pool.base(), pool.bytes()}}, pages));
@@ -147,8 +160,7 @@ void all_calls_in_a_child(engine& all, tx_handle& open_before, piece_handle& pie
     check(code_of(piece.get()) == errc::unsupported, "piece");
     open_before.cancel();
     std::promise<void> outcome_told, release_told;
-    session_options how;
-    how.request = {2};
+    auto how = session_of(2);
     how.on_outcome = [&](const session_finished&) { outcome_told.set_value(); };
     how.on_released = [&](const session_released&) { release_told.set_value(); };
     auto tx = rank.open_tx(how);
@@ -164,11 +176,11 @@ void all_calls_in_a_child(engine& all, tx_handle& open_before, piece_handle& pie
 void forked_child() {
     the_engine = std::make_unique<engine>();
     std::optional<runtime> twice{std::in_place};
-    auto open = the_engine->rank->open_tx({.request = {7}});
+    auto open = the_engine->rank->open_tx(session_of(7));
     auto ended = open.outcome().get(); // no pools
     check(code_of(ended.error) == errc::missing_layout, "a session without pools");
     static_cast<void>(new memfd_pool{publish_a_pool(*the_engine->rank)}); // outlives the engine
-    auto lives = the_engine->rank->open_tx({.request = {8}});
+    auto lives = the_engine->rank->open_tx(session_of(8));
     auto piece =
         lives.send({.tokens = {0, 4}, .prompt_tokens = 4, .groups = {{0, {1}}}, .last = true});
     const auto child = ::fork();

@@ -18,8 +18,10 @@ std::optional<kvferry::worker> the_worker;
 /// "runtime": static runtime; "worker": with a rank that still runs.
 int main(int count, char** words) {
     ::alarm(30); // SIGALRM ends what hangs
-    auto started =
-        the_runtime.start_worker({.instance = "static", .layout = {.layers_per_stage = {1}}});
+    kvferry::worker_options options;
+    options.instance = "static";
+    options.layout.layers_per_stage = {1};
+    auto started = the_runtime.start_worker(options);
     if (!started) {
         std::cerr << kvferry::describe(started.error()) << "\n";
         return 1;

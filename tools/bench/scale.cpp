@@ -10,6 +10,7 @@
 #include "tools/common/text.hpp"
 #include "transport/loop/resident.hpp"
 
+#include <caf/after.hpp>
 #include <caf/scoped_actor.hpp>
 #include <nlohmann/json.hpp>
 
@@ -85,16 +86,22 @@ private:
         for (std::uint32_t done = 0; done < count && !problem;) {
             const auto batch = std::min(opens_at_once, count - done);
             for (std::uint32_t index = 0; index < batch; ++index)
-                self->send(world_->own().worker,
-                           open_rx{{++requests_}, aux_mode::none, endpoint_of(done + index), 0,
-                                   observer_, far_away, far_away});
+                self->send(world_->own().worker, open_rx{{++requests_},
+                                                         aux_mode::none,
+                                                         endpoint_of(done + index),
+                                                         0,
+                                                         observer_,
+                                                         far_away,
+                                                         far_away});
             for (std::uint32_t index = 0; index < batch && !problem; ++index)
-                self->receive([this](const rx_opened& opened) { opened_.push_back(opened.session); },
-                              [&problem](caf::error& error) { problem = std::move(error); },
-                              caf::after(std::chrono::minutes{1}) >> [&problem] {
-                                  problem = make_error(errc::deadline_exceeded,
-                                                       "a session was not opened in a minute");
-                              });
+                self->receive(
+                    [this](const rx_opened& opened) { opened_.push_back(opened.session); },
+                    [&problem](caf::error& error) { problem = std::move(error); },
+                    caf::after(std::chrono::minutes{1}) >>
+                        [&problem] {
+                            problem = make_error(errc::deadline_exceeded,
+                                                 "a session was not opened in a minute");
+                        });
             done += batch;
         }
         return problem;
@@ -109,9 +116,9 @@ private:
             if (now->links_live == count)
                 return {};
             if (clock::now() > until)
-                return make_error(errc::deadline_exceeded,
-                                  std::to_string(now->links_live) + " links after a minute, not "
-                                      + std::to_string(count));
+                return make_error(errc::deadline_exceeded, std::to_string(now->links_live)
+                                                               + " links after a minute, not "
+                                                               + std::to_string(count));
         }
     }
 
@@ -148,8 +155,7 @@ private:
         if (auto problem = into(point_.statistics_us, events, ask))
             return problem;
         const auto live = opened_.size();
-        if (auto problem =
-                into(point_.open_us, events, [this] { return open_sessions(events); }))
+        if (auto problem = into(point_.open_us, events, [this] { return open_sessions(events); }))
             return problem;
         cancel_from(live);
         if (auto problem = into(point_.frame_us, events, [this] { return send_frames(); }))
@@ -181,8 +187,8 @@ private:
         const auto live = opened_.size();
         if (auto problem = open_many(point_.sessions, silent))
             return problem;
-        if (auto problem = into(point_.open_unbound_us, events,
-                                [&] { return open_many(events, silent); }))
+        if (auto problem =
+                into(point_.open_unbound_us, events, [&] { return open_many(events, silent); }))
             return problem;
         cancel_from(live);
         return {};

@@ -113,8 +113,8 @@ caf::error scale_world::start(scale_rank& into, io_loop& loop, const std::string
     if (!endpoint)
         return std::move(endpoint.error());
     into.endpoint = *endpoint;
-    auto described = ask_blocking<fabric_description>(*system_, into.fabric, describe_fabric{},
-                                                      answer_deadline);
+    auto described =
+        ask_blocking<fabric_description>(*system_, into.fabric, describe_fabric{}, answer_deadline);
     if (!described)
         return std::move(described.error());
     adopt_io io;
@@ -153,9 +153,8 @@ void scale_world::lose(scale_rank& peer) {
 
 caf::error scale_world::stop() {
     auto stop_one = [this](scale_rank& rank) -> caf::error {
-        auto stopped = ask_blocking<worker_stopped>(*system_, rank.worker,
-                                                    stop_worker{answer_deadline},
-                                                    2 * answer_deadline);
+        auto stopped = ask_blocking<worker_stopped>(
+            *system_, rank.worker, stop_worker{answer_deadline}, 2 * answer_deadline);
         kill(*system_, rank.server);
         if (!stopped)
             return std::move(stopped.error());

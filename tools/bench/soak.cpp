@@ -107,9 +107,9 @@ private:
         auto wanting = options;
         if (how == way::refused) // the sending session has none
             wanting.aux = aux_mode::required;
-        request result{how, context_->transfers.open_tx(options),
-                       generation_->transfers.open_rx(
-                           wanting, {context_->transfers.info_endpoint(), 0})};
+        request result{
+            how, context_->transfers.open_tx(options),
+            generation_->transfers.open_rx(wanting, {context_->transfers.info_endpoint(), 0})};
         kv_slice slice{{0, block_tokens}, block_tokens, {{0, {slot}}}, true};
         result.receiving.receive(slice);
         if (how == way::failed) // the two sides do not mean the same prompt

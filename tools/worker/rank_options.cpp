@@ -116,7 +116,6 @@ caf::expected<rank_plan> plan_rank(const rank_options& options) {
     auto& worker = result.worker;
     worker.instance = options.instance;
     worker.layout = *layout;
-    worker.bind_address = options.bind_address;
     worker.port = options.port;
     worker.bind_address = options.bind;
     worker.advertise = options.advertise;

@@ -17,7 +17,6 @@ struct rank_options {
     std::string instance = "instance";
     std::string layout;
     std::string info_endpoint;
-    std::string bind_address = "127.0.0.1";
     std::uint16_t port = 0;
     std::string bind;
     std::string advertise;

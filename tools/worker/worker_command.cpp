@@ -175,8 +175,6 @@ void add_worker(CLI::App& app, int& status) {
         ->capture_default_str();
     command->add_option("--info-endpoint", options->info_endpoint,
                         "host:port of rank 0; rank 0 itself leaves it out");
-    command->add_option("--bind", options->bind_address, "Rank 0: address of its info endpoint")
-        ->capture_default_str();
     command->add_option("--port", options->port, "Rank 0: port of its info endpoint; 0 picks one")
         ->capture_default_str();
     command->add_option("--bind", options->bind,

@@ -72,7 +72,7 @@ bool inbound_writes::shows_a_key(const Head& head) const {
 
 template <class Head>
 caf::expected<const inbound_writes::region*> inbound_writes::find_region(const Head& head) const {
-    if (fenced_.contains(incarnation{head.sender}) && !planted(planted_bug::fence_ignored))
+    if (fenced_.contains(incarnation{head.sender}))
         return make_error(errc::transfer_failed, "incarnation " + std::to_string(head.sender)
                                                      + " counts as gone here: dial again");
     auto found = regions_.find(region_id{head.region});
@@ -157,8 +157,8 @@ inbound_writes::put_state inbound_writes::take(put_key key) {
     return std::move(of_members_.at(incarnation{key.first}).extract(key.second).mapped());
 }
 
-/// A device may still scatter for it. Nobody could tell any more when that ends, so its attempt stays
-/// busy for ever.
+/// A device may still scatter for it. Nobody could tell any more when that ends, so its attempt
+/// stays busy for ever.
 void inbound_writes::forget(put_key key) {
     staging_.abandon(key);
     const auto put = take(key);

@@ -3,6 +3,8 @@
 // order: both sides of a link run on the same kind of machine.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -120,6 +122,11 @@ struct access_key_head {
     /// Writes that do not carry it are refused.
     std::uint64_t secret = 0;
 };
+
+/// Room for any head.
+inline constexpr std::size_t head_bytes_max =
+    std::max({sizeof(write_head), sizeof(write_end_head), sizeof(written_head),
+              sizeof(credit_ask_head), sizeof(credit_head), sizeof(refer_head)});
 
 inline constexpr std::string_view ucx_address_label = "ucx address";
 inline constexpr std::string_view ucx_key_label = "ucx access key";

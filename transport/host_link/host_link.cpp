@@ -463,7 +463,7 @@ void host_link_state::refuse(host_link_connection& connection, const caf::error&
     ++with_.counters->refused;
     logger().warn("host_link_io: a connection is closed: {}", describe(reason));
     // Best effort: if the refusal cannot be sent, the peer only sees the connection end.
-    std::ignore = connection.send(encode(host_link_packet{hello_refusal{to_wire(reason)}}), {});
+    std::ignore = connection.send(encode(host_link_packet{refusal_because(reason)}), {});
     drop(connection, reason);
 }
 

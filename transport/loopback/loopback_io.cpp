@@ -177,9 +177,9 @@ loopback_io_state::endpoint loopback_io_state::forget_endpoint(endpoint_id id) {
     siblings->second.erase(id);
     if (siblings->second.empty())
         of_peer_.erase(siblings);
-    if (known.twin
-        && std::none_of(endpoints_.begin(), endpoints_.end(),
-                        [&](const auto& other) { return other.second.twin == known.twin; }))
+    if (known.twin && std::none_of(endpoints_.begin(), endpoints_.end(), [&](const auto& other) {
+            return other.second.twin == known.twin;
+        }))
         self_->demonitor(known.twin.address());
     return known;
 }

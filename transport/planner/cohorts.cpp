@@ -307,10 +307,9 @@ caf::expected<std::vector<cohorts>> cohorts_of_groups(const rank_info& receiver,
     const auto groups = dp_size(context_ranks.front().layout);
     for (auto wanted : {first, last})
         if (wanted >= groups)
-            return make_error(errc::invalid_argument, "context DP rank " + text(wanted)
-                                                          + ": instance "
-                                                          + context_ranks.front().instance + " has "
-                                                          + text(groups));
+            return make_error(errc::invalid_argument,
+                              "context DP rank " + text(wanted) + ": instance "
+                                  + context_ranks.front().instance + " has " + text(groups));
     std::vector<std::vector<const rank_info*>> by_group(groups);
     for (const auto& writer : context_ranks)
         by_group[dp_rank(writer.layout)].push_back(&writer);

@@ -37,7 +37,7 @@ struct cache_format {
     /// hnd or nhd; ignored for mla.
     mapper_kind layout = mapper_kind::hnd;
     /// Sliding window of all layers.
-    std::optional<std::uint32_t> window_tokens;
+    std::optional<std::uint32_t> window_tokens = {};
 };
 
 /// Where the rank's only pool lies.

@@ -74,8 +74,7 @@ plan_cache::find_or_make(const rank_info& writer, const rank_info& receiver) {
         to.tp_rank = turn_of(writer, receiver);
     // Rotated, so that (a, b) and (b, a) are not the same.
     const auto writer_digest = layout_digest(from, writer.pages);
-    const auto key =
-        (writer_digest << 1 | writer_digest >> 63) ^ layout_digest(to, receiver.pages);
+    const auto key = (writer_digest << 1 | writer_digest >> 63) ^ layout_digest(to, receiver.pages);
     const auto found = entries_.find(key);
     if (found != entries_.end() && found->second.writer.layout == from
         && found->second.receiver.layout == to
@@ -96,8 +95,8 @@ plan_cache::find_or_make(const rank_info& writer, const rank_info& receiver) {
             std::min_element(entries_.begin(), entries_.end(), [](const auto& a, const auto& b) {
                 return a.second.last_use < b.second.last_use;
             }));
-    entries_.insert_or_assign(
-        key, entry{{from, writer.pages}, {to, receiver.pages}, shared, ++uses_});
+    entries_.insert_or_assign(key,
+                              entry{{from, writer.pages}, {to, receiver.pages}, shared, ++uses_});
     return shared;
 }
 

@@ -15,8 +15,9 @@
 namespace kvferry {
 
 /// One owner, no lock. An entry serves all pairs that are alike to a plan: under attention DP
-/// thousands of ranks are, and their stages and ranks do not matter. Entries are found by digest and confirmed by comparison, so that a peer that
-/// forges a digest gets a slower plan but never another pair's. Errors are not kept.
+/// thousands of ranks are, and their stages and ranks do not matter. Entries are found by digest
+/// and confirmed by comparison, so that a peer that forges a digest gets a slower plan but never
+/// another pair's. Errors are not kept.
 class plan_cache {
 public:
     explicit plan_cache(std::size_t entries_max = limits{}.plan_cache_entries_max)

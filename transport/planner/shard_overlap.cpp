@@ -61,8 +61,8 @@ bool is_elected(const role_layout& source, const role_layout& target, std::uint3
 }
 
 std::uint64_t election_period(const role_layout& source, const role_layout& target) {
-    for (auto number : {source.num_shards, source.num_replicas, target.num_shards,
-                        target.num_replicas})
+    for (auto number :
+         {source.num_shards, source.num_replicas, target.num_shards, target.num_replicas})
         if (number == 0) // no valid layout: match_layouts says so
             return 1;
     return std::max<std::uint64_t>(candidates_of(source, target).count, 1);

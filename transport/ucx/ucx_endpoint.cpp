@@ -2,11 +2,14 @@
 // Operations on an endpoint; each carries what must live until its callback.
 #include "transport/ucx/ucx_endpoint.hpp"
 
+#include "messages/trace/log.hpp"
+#include "transport/fabric/ucx_wire.hpp"
 #include "transport/loop/system_call.hpp"
 #include "transport/ucx/ucx_error.hpp"
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 
 namespace kvferry {
 
@@ -14,8 +17,17 @@ namespace kvferry {
 struct ucx_endpoint::operation {
     ucx_events* events = nullptr;
     ucx_event event;
-    std::array<caf::byte, 48> head;
+    std::array<caf::byte, head_bytes_max> head;
     byte_buffer payload;
+
+    void keep_head(byte_view bytes) {
+        if (bytes.size() > head.size()) {
+            logger().critical("ucx_endpoint: a head of {} bytes, and room for {}", bytes.size(),
+                              head.size());
+            std::abort();
+        }
+        std::copy(bytes.begin(), bytes.end(), head.begin());
+    }
 };
 
 std::unique_ptr<ucx_endpoint> ucx_endpoint::make(ucp_worker_h worker, byte_view worker_address,
@@ -98,7 +110,7 @@ ucp_request_param_t parameters(ucp_send_nbx_callback_t callback, void* user, std
 void ucx_endpoint::send(unsigned message, byte_view head, byte_buffer payload, std::uint64_t tag) {
     auto x = make_operation(ucx_event::kind::sent, tag);
     x->payload = std::move(payload);
-    std::copy(head.begin(), head.end(), x->head.begin());
+    x->keep_head(head);
     auto params = parameters(&ucx_endpoint::on_done, x.get(), UCP_AM_SEND_FLAG_EAGER);
     if (!handle_)
         return started(std::move(x), UCS_STATUS_PTR(UCS_ERR_NOT_CONNECTED));
@@ -110,7 +122,7 @@ void ucx_endpoint::send(unsigned message, byte_view head, byte_buffer payload, s
 void ucx_endpoint::send_from(unsigned message, byte_view head, const void* bytes, std::size_t count,
                              std::uint64_t tag) {
     auto x = make_operation(ucx_event::kind::sent, tag);
-    std::copy(head.begin(), head.end(), x->head.begin());
+    x->keep_head(head);
     auto params = parameters(&ucx_endpoint::on_done, x.get(), UCP_AM_SEND_FLAG_EAGER);
     if (!handle_)
         return started(std::move(x), UCS_STATUS_PTR(UCS_ERR_NOT_CONNECTED));

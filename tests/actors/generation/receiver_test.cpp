@@ -265,6 +265,7 @@ TEST_CASE("receiver: an instance that does not fit fails the session with both s
     auto other = fixture::format();
     other.head_dim = 8;
     (*test.instances)["odd:1"] = make_instance("odd", {}, other);
+    (*test.instances)["odd:1"][0].incarnation = {300}; // not this rank itself
     test.open(7, "odd:1");
     REQUIRE(test.outcomes().size() == 1);
     CHECK(code_of(test.outcomes()[0].error) == errc::layout_mismatch);

@@ -26,6 +26,15 @@ bool resolves(const Future& future) {
     return future.wait_for(10s) == std::future_status::ready;
 }
 
+cache_format small_format(std::uint32_t heads) {
+    cache_format result;
+    result.layers = 1;
+    result.kv_heads = heads;
+    result.head_dim = 8;
+    result.tokens_per_block = 4;
+    return result;
+}
+
 /// A rank without pools: each of its sessions ends at once, with an error.
 struct lone_rank {
     std::unique_ptr<runtime> actors = std::make_unique<runtime>();
@@ -138,7 +147,7 @@ TEST_CASE("session handles may outlive their rank and its runtime: every call is
         runtime actors;
         worker_options options;
         options.world = std::make_shared<loopback_world>(actors.system());
-        const cache_format model{.layers = 1, .kv_heads = 1, .head_dim = 8, .tokens_per_block = 4};
+        const auto model = small_format(1);
         test_instance instance{actors, "short", model, 1, 1, 2, options};
         auto& rank = instance.ranks()[0];
         tx = rank.transfers.open_tx(options_of(7));
@@ -176,7 +185,7 @@ TEST_CASE(
     while (blocked < 4)
         std::this_thread::yield();
     {
-        const cache_format model{.layers = 1, .kv_heads = 2, .head_dim = 8, .tokens_per_block = 4};
+        const auto model = small_format(2);
         test_instance late{actors, "late", model, 2, 1, 2, {}}; // rank 1 asks rank 0's server
         for (auto& rank : late.ranks())
             CHECK(rank.transfers.statistics());

@@ -418,22 +418,28 @@ TEST_CASE(
     "peer_link: close says goodbye, lets it go out, and only then closes the same-host link") {
     link_fixture test{reach::same_host};
     auto close_late = false;
+    auto within = test.bounds.dial_deadline;
     SUBCASE("the fabric closes the endpoint") {}
     SUBCASE("it does not: a deadline forces it") {
         close_late = true;
+    }
+    SUBCASE("it does not, and the stop has less time than a dial") {
+        close_late = true;
+        within = std::chrono::milliseconds{50};
+    }
+    if (close_late)
         test.fabric.answer<close_endpoint>(
             [](const close_endpoint&) -> caf::result<void> { return caf::delegated<void>{}; });
-    }
     test.dial();
     test.host_link_is_up();
     test.arrives(rank_registered{});
-    test.tell(close_link{make_error(errc::stopped, "ctx/0 has stopped")});
+    test.tell(close_link{make_error(errc::stopped, "ctx/0 has stopped"), true, within});
     CHECK(test.losses() == 1);
     REQUIRE(test.sent<termination>().size() == 1);
     CHECK(test.sent<termination>()[0].reason.code == errc::stopped);
     if (close_late) {
         CHECK(test.host_link.received<host_link_close>().empty());
-        test.vs.advance(test.bounds.dial_deadline);
+        test.vs.advance(within);
         CHECK(test.closes() == std::vector<bool>{false, true});
     }
     CHECK(test.host_link.received<host_link_close>().size() == 1);

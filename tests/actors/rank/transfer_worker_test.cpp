@@ -251,6 +251,22 @@ TEST_CASE(
     CHECK(stopped.value().unproven.empty());
 }
 
+TEST_CASE(
+    "transfer_worker: a drain cancels what has no peer, refuses what is new by name, and lets "
+    "the rest go on") {
+    fixture test;
+    REQUIRE(test.register_memory().ok());
+    const auto met = test.put_in_flight(); // rid 7
+    REQUIRE(test.open(8).ok());
+    CHECK(test.statistics().sessions_live == 2);
+    test.vs.tell_and_run(test.worker, drain_worker{});
+    CHECK(test.statistics().sessions_live == 1);
+    CHECK(test.vs.ask_and_run<session_status>(met, query_status{}).ok());
+    const auto late = test.open(9);
+    CHECK(late.code() == errc::stopped);
+    CHECK(contains(text_of(late.error()), "ctx/0 is draining"));
+}
+
 // -- devices --------------------------------------------------------------------------------------
 
 TEST_CASE(

@@ -271,7 +271,8 @@ TEST_CASE("plan_cache: receivers that are alike share templates, however many th
     }
 }
 
-TEST_CASE("plan_cache: a rank whose place contradicts itself is refused, even when another is known") {
+TEST_CASE(
+    "plan_cache: a rank whose place contradicts itself is refused, even when another is known") {
     const auto writer = make_instance("ctx", {}, small_format()).front();
     auto receiver = make_instance("gen", {}, small_format()).front();
     plan_cache cache;

@@ -212,9 +212,13 @@ TEST_CASE("ucx_io: sockets of UCX are close-on-exec, and a forked child has none
     std::erase_if(sockets,
                   [&](int fd) { return std::count(before.begin(), before.end(), fd) != 0; });
     CHECK(sockets.size() >= 2); // it listens, and is connected
+    const auto closes_on_exec = [](int fd) { return (::fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0; };
+    const auto until = clock::now() + fabric_patience; // new connections are looked for again, soon
+    while (!std::all_of(sockets.begin(), sockets.end(), closes_on_exec) && clock::now() < until)
+        here.probe.settle(here.fabric);
     for (auto fd : sockets) {
         CAPTURE(fd);
-        CHECK((::fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0);
+        CHECK(closes_on_exec(fd));
     }
     const auto copy = ::fork();
     if (copy == 0)
