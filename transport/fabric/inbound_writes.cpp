@@ -120,7 +120,7 @@ void inbound_writes::forget(put_key key) {
 
 void inbound_writes::place(const write_head& head, const void* bytes, std::size_t count) {
     auto to = check(head, count);
-    const bool shows_a_key{find_region(head.sender, head.region, head.secret)};
+    const bool shows_a_key = to || find_region(head.sender, head.region, head.secret);
     auto& put = find_or_begin({head.sender, head.put}, shows_a_key);
     auto problem = to ? caf::error{} : std::move(to.error());
     if (!problem && (*to)->on_device)
