@@ -2,7 +2,7 @@
 // Names of the error reasons and the conversions between their forms.
 #include "messages/errors.hpp"
 
-#include "messages/limits.hpp"
+#include "messages/init_types.hpp"
 #include "messages/type_ids.hpp"
 
 #include <caf/make_message.hpp>
@@ -44,6 +44,7 @@ constexpr std::array<std::string_view, static_cast<std::size_t>(errc_last) + 1> 
     "unsupported",
     "digest_mismatch",
     "not_selected",
+    "not_proven",
 };
 
 bool is_ours(const caf::error& x) {
@@ -58,6 +59,7 @@ std::string to_string(errc x) {
 }
 
 caf::error make_error(errc code, std::string text) {
+    init_message_types(); // hosts check layouts before they start anything
     return caf::error{code, caf::make_message(std::move(text))};
 }
 
@@ -88,10 +90,7 @@ std::string describe(const caf::error& x) {
 }
 
 wire_error to_wire(const caf::error& x) {
-    auto text = text_of(x);
-    if (text.size() > limits{}.error_text_bytes_max)
-        text.resize(limits{}.error_text_bytes_max);
-    return {code_of(x), std::move(text)};
+    return {code_of(x), text_of(x)};
 }
 
 caf::error from_wire(const wire_error& x) {

@@ -75,10 +75,13 @@ enum class errc : std::uint8_t {
     digest_mismatch = 27,
     /// rx_session: the request runs on another DP group of the context. Forget it.
     not_selected = 28,
+    /// Facade: a stop could not prove that nobody touches the rank's memory; names what is kept.
+    /// Free and reuse none of it; end the process.
+    not_proven = 29,
 };
 
 /// Largest value in use; the codec refuses numbers beyond it.
-inline constexpr auto errc_last = errc::not_selected;
+inline constexpr auto errc_last = errc::not_proven;
 
 std::string to_string(errc);
 
@@ -115,7 +118,7 @@ struct wire_error {
     }
 };
 
-/// Conversions; the text is cut at limits::error_text_bytes_max.
+/// Conversions. Whoever encodes a message cuts the text (cut_error_text).
 wire_error to_wire(const caf::error&);
 caf::error from_wire(const wire_error&);
 

@@ -35,6 +35,8 @@ using fabric_actor = caf::typed_actor<
     caf::result<endpoint_opened>(open_endpoint),
     // Memory of an endpoint's peer that this process can read.
     caf::result<void>(peer_memory_mapped),
+    // The peer's regions, when they were not known as the endpoint was opened.
+    caf::result<void>(peer_regions_offered),
     // Send one frame; a failure is an endpoint_failed.
     caf::result<void>(send_frame),
     // Write a plan's bytes into the peer's regions and flush; answered by transfer_done.
@@ -51,6 +53,12 @@ using fabric_actor = caf::typed_actor<
     caf::result<fabric_description>(describe_fabric),
     // Answered when nothing that a dead peer sent can change memory any more.
     caf::result<void>(drain_fabric),
+    // Let puts of an attempt in.
+    caf::result<void>(allow_writes),
+    // Answered when no put by message for an attempt can change memory any more.
+    caf::result<void>(forbid_writes),
+    // Answered when no put by message can change any memory of this rank any more.
+    caf::result<void>(forbid_all_writes),
     // Close all endpoints, release all objects, answer, end.
     caf::result<void>(stop_io)>;
 
@@ -191,11 +199,6 @@ using observer_actor = caf::typed_actor<
     // Nobody touches the session's pages any more; they are the host's again.
     caf::result<void>(session_released)>;
 
-/// Runs host callbacks away from the I/O threads; what they throw is counted and logged.
-using callback_actor = caf::typed_actor<
-    // Call it.
-    caf::result<void>(run_callback)>;
-
 /// The rank's end of a session handle that a host holds: opens the session, hands the host's
 /// pieces on, keeps its promises.
 using session_gate_actor = observer_actor::extend<
@@ -251,6 +254,8 @@ using rx_session_actor = peer_watcher_actor::extend<
     caf::result<void>(receive_slice),
     // Who will write: both cohorts, computed from the instance's infos, or why there are none.
     caf::result<void>(bind_writers),
+    // A writer writes its first piece: from now on the session's other clock counts.
+    caf::result<void>(transfer_started),
     // A writer's report of one piece.
     caf::result<void>(kv_agent_result),
     // The elected writer's aux record.
@@ -292,6 +297,8 @@ using sender_actor = peer_watcher_actor::extend<
     caf::result<void>(deadline_tick),
     // All sessions as they are now.
     caf::result<session_list>(list_sessions),
+    // Refuse new sessions, cancel those that have not met their peer; answered when none is left.
+    caf::result<void>(drain_sessions),
     // Cancel every session and refuse new ones; answered when none is left.
     caf::result<void>(cancel_request)>;
 
@@ -299,6 +306,8 @@ using sender_actor = peer_watcher_actor::extend<
 using receiver_actor = peer_watcher_actor::extend<
     // Make a session of a rid under a new attempt.
     caf::result<rx_opened>(open_rx),
+    // To the session of its attempt.
+    caf::result<void>(transfer_started),
     // To the session of its attempt.
     caf::result<void>(kv_agent_result),
     // To the session of its attempt.
@@ -319,6 +328,8 @@ using receiver_actor = peer_watcher_actor::extend<
     caf::result<void>(deadline_tick),
     // All sessions as they are now.
     caf::result<session_list>(list_sessions),
+    // Refuse new sessions, cancel those that have not met their peer; answered when none is left.
+    caf::result<void>(drain_sessions),
     // Cancel every session and refuse new ones; answered when none is left.
     caf::result<void>(cancel_request)>;
 
@@ -341,10 +352,12 @@ using transfer_worker_actor =
         caf::result<rank_info_reply>(query_rank_info),
         // All sessions as they are now.
         caf::result<session_list>(list_sessions),
-        // Counters.
+        // Counters, without a word to any session.
         caf::result<worker_statistics>(query_statistics),
         // internal: The stop's time is over.
         caf::result<void>(deadline_tick),
+        // Refuse new sessions, end those that have not met their peer; answered when none is left.
+        caf::result<void>(drain_worker),
         // Cancel, drain, release, end; says what could not be proven quiet.
         caf::result<worker_stopped>(stop_worker)>;
 

@@ -9,7 +9,14 @@
 namespace kvferry {
 
 /// Version of the messages between ranks. A peer that speaks another one is refused by name.
-inline constexpr std::uint16_t protocol_version = 2;
+inline constexpr std::uint16_t protocol_version = 3;
+
+/// Descriptors that a rank opens by itself, with room for some network devices, and for each peer
+/// (measured: transport/MEASURED.md).
+inline constexpr std::size_t descriptors_of_a_rank = 31;
+inline constexpr std::size_t descriptors_of_a_peer = 3;
+/// Descriptors that stay free: a link that would take one of them is refused.
+inline constexpr std::size_t descriptors_reserve = 64;
 
 /// What a worker accepts and how long it waits. A host may change any value before it starts a
 /// worker; what concerns a peer travels to it inside rank_info as rank_limits.
@@ -17,10 +24,14 @@ struct limits {
     // -- sizes -----------------------------------------------------------------------------
     /// Longest frame that is sent or decoded.
     std::size_t message_bytes_max = std::size_t{16} << 20;
+    /// Rank infos of one instance, before they are packed for the way.
+    std::size_t instance_bytes_max = std::size_t{64} << 20;
     /// Longest encoded aux record.
     std::size_t aux_bytes_max = std::size_t{64} << 10;
     /// Longest text of an error that travels to a peer; the rest is cut.
     std::size_t error_text_bytes_max = 1024;
+    /// Longest fingerprint of a host.
+    std::size_t fingerprint_bytes_max = 1024;
     /// Block positions in one layer group of one slice.
     std::size_t blocks_per_slice_max = std::size_t{1} << 20;
     /// Host copies into regions of at least this size bypass the caches; 0: all do.
@@ -51,6 +62,8 @@ struct limits {
     /// Questions that wait at a rank-info server for ranks that have not registered yet, and
     /// connections that it holds.
     std::size_t info_questions_max = 4096;
+    /// Instances whose rank infos a rank keeps, so that it is told only what has changed.
+    std::size_t instances_known_max = 64;
     /// Questions of one rank to rank-info servers at a time; each holds a thread.
     std::size_t info_calls_max = 64;
     /// Regions that one peer may offer on a same-host connection.
@@ -77,12 +90,26 @@ struct limits {
     std::chrono::milliseconds stop_deadline{10000};
     /// The loop keeps polling this long before it sleeps; 0 sleeps at once.
     std::chrono::microseconds loop_spin{0};
+    /// While somebody waits for a peer whose link is quiet, it is asked this often whether it
+    /// hears.
+    std::chrono::milliseconds link_health_interval{1000};
+    /// A peer that has not answered such a question within this time counts as lost.
+    std::chrono::milliseconds link_patience{5000};
+    /// A quiet link that nobody waits for is asked this often.
+    std::chrono::milliseconds link_idle_interval{60000};
+    /// After a session has failed the next one asks again which ranks its instance has, unless that
+    /// is known since less than this.
+    std::chrono::milliseconds info_age_min{1000};
 
     // -- checks ----------------------------------------------------------------------------
     /// The rank asks its writers for a digest of every piece and compares it with what has arrived;
     /// memory that the host cannot read is left out. Costs one more read of every byte on each
     /// side, on the thread of the sessions.
     bool digests = false;
+
+    // -- the host ----------------------------------------------------------------------------
+    /// Callbacks of a host that wait for the one before to return; then no more sessions open.
+    std::uint32_t callbacks_waiting_max = 16384;
 };
 
 } // namespace kvferry

@@ -2,6 +2,8 @@
 // The program `kvferry`: finds the subcommand and turns usage errors into status 2. With --json it
 // reports them as JSON.
 #include "actors/host/configure.hpp"
+#include "messages/version.hpp"
+#include "tools/common/people.hpp"
 #include "tools/common/subcommand.hpp"
 
 #include <CLI/CLI.hpp>
@@ -14,17 +16,22 @@
 #include <string>
 #include <string_view>
 
+namespace tools = kvferry::tools;
+
 int main(int argc, char** argv) {
     kvferry::init_types(); // errors are made before there is an actor system
     CLI::App app{
         "kvferry moves the KV cache of requests from the processes that computed it to the "
         "processes that go on with it.",
         "kvferry"};
+    app.set_version_flag("--version", "kvferry " + std::string{kvferry::version()});
     app.require_subcommand(1);
     app.footer("Start with:  kvferry demo\nkvferry <subcommand> --help says more.");
     int status = kvferry::exit_success;
     kvferry::add_bench(app, status);
     kvferry::add_bench_plan(app, status);
+    kvferry::add_bench_scale(app, status);
+    kvferry::add_bench_soak(app, status);
     kvferry::add_bench_side(app, status);
     kvferry::add_demo(app, status);
     kvferry::add_demo_side(app, status);
@@ -37,7 +44,9 @@ int main(int argc, char** argv) {
         return status;
     } catch (const CLI::ParseError& error) {
         if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) {
-            return app.exit(error); // --help
+            const int code = app.exit(error, tools::people()); // --help, --version
+            tools::people().flush();
+            return code;
         }
         const std::string text = error.what();
         if (std::find(argv, argv + argc, std::string_view{"--json"}) != argv + argc)
@@ -46,10 +55,10 @@ int main(int argc, char** argv) {
                              .dump()
                       << "\n";
         else
-            std::cerr << "kvferry: " << text << "\n";
+            tools::people_errors() << "kvferry: " << text << std::endl;
         return kvferry::exit_usage;
     } catch (const std::exception& error) {
-        std::cerr << "kvferry: " << error.what() << "\n";
+        tools::people_errors() << "kvferry: " << error.what() << std::endl;
         return kvferry::exit_failure;
     }
 }

@@ -147,12 +147,14 @@ std::string to_string(route x) {
 }
 
 caf::expected<routed> choose_route(const copy_plan& plan, const own_memory& own,
-                                   const peer_view& peer, route_choice asked) {
+                                   const peer_view& peer, route_choice asked, bool may_map) {
     routed result;
     result.device = copier_of(plan, own, peer);
     auto obstacle = why_unmapped(plan, peer, result.device);
     if (obstacle.empty())
         obstacle = why_unreadable(plan, own, result.device);
+    if (obstacle.empty() && !may_map)
+        obstacle = "the receiver has no same-host link to this rank";
     if (asked == route_choice::mapped && !obstacle.empty())
         return make_error(errc::transfer_failed, "route mapped to " + describe(peer.info)
                                                      + " was asked for, but " + obstacle);
@@ -172,6 +174,8 @@ caf::expected<routed> choose_route(const copy_plan& plan, const own_memory& own,
         if (auto problem = why_unreadable(plan, own, result.device); !problem.empty())
             return make_error(errc::transfer_failed, problem);
     result.text = to_string(result.taken);
+    if (!use_mapping && peer.by_rma) // no reader of this text may hope for an early release
+        result.text += " by RMA, which nobody can fence";
     if (result.device >= 0)
         result.text += " by cuda:" + std::to_string(result.device);
     if (result.taken == route::staged && writes_device(plan, peer))

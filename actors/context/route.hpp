@@ -38,10 +38,11 @@ struct routed {
 
 std::string to_string(route);
 
-/// Chooses the route of a plan towards a peer. transfer_failed when the host asked for a route
+/// Chooses the route of a plan towards a peer. Mappings serve only when the receiver allows them
+/// (request_data::may_map). transfer_failed when the host asked for a route
 /// that does not exist, or when memory on a device is written that neither mappings nor puts reach;
 /// says why.
 caf::expected<routed> choose_route(const copy_plan&, const own_memory&, const peer_view&,
-                                   route_choice);
+                                   route_choice, bool may_map = true);
 
 } // namespace kvferry

@@ -17,6 +17,9 @@ namespace kvferry {
 
 namespace {
 
+/// Doubtful attempts that are remembered; each stands for pages that may never come back.
+constexpr std::size_t doubtful_max = 65536;
+
 /// An index that no session reaches. Reported as `last`, it marks the writer in doubt without
 /// completing its ledger.
 constexpr send_piece beyond_all{{std::numeric_limits<std::uint32_t>::max()}, true};
@@ -42,7 +45,7 @@ sender_actor::behavior_type sender_state::make_behavior() {
         handle(this, &sender_state::on_process_gone), handle(this, &sender_state::on_retired),
         handle(this, &sender_state::on_transferring), handle(this, &sender_state::on_deadline),
         handle(this, &sender_state::on_list),         handle(this, &sender_state::on_cancel_all),
-        handle(this, &sender_state::on_ended),
+        handle(this, &sender_state::on_ended),        handle(this, &sender_state::on_drain),
     };
 }
 
@@ -67,15 +70,17 @@ caf::result<tx_opened> sender_state::on_open(const open_tx& ask) {
     self_->monitor(actor);
     by_actor_.emplace(actor.id(), ask.request);
     auto& fresh = sessions_[ask.request] = {actor, ask.observer, ask.transfer_deadline};
+    count_session(environment_->counters, session_count::opened);
     ended_.erase(ask.request);
     leases_.erase(ask.request);
     session_deadlines_.set(ask.request, self_->clock().now() + ask.deadline);
-    if (auto early = early_.find(ask.request); early != early_.end()) {
-        for (auto& waiting : early->second)
+    if (auto early = early_.extract(ask.request)) {
+        early_requests_ -= early.mapped().size();
+        for (auto& waiting : early.mapped()) {
+            early_of_peer_.remove(waiting.request.header.sender, ask.request);
             if (!planted(planted_bug::early_request_forgotten))
                 pass_on(fresh, std::move(waiting.request), std::move(waiting.peer));
-        early_requests_ -= early->second.size();
-        early_.erase(early);
+        }
     }
     rearm();
     return tx_opened{actor};
@@ -84,7 +89,10 @@ caf::result<tx_opened> sender_state::on_open(const open_tx& ask) {
 /// Remembers what may be in flight for which receiver, in case the session dies.
 void sender_state::pass_on(session& to, request_data request, peer_view_ptr peer) {
     const auto& header = request.header;
-    const auto bound = to.asked.try_emplace(header.sender, header.attempt).first->second;
+    const auto [asked, first] = to.asked.try_emplace(header.sender, header.attempt);
+    const auto bound = asked->second;
+    if (first)
+        asked_by_.add(header.sender, header.request);
     const auto known =
         std::any_of(to.requests.begin(), to.requests.end(), [&header](const message_header& other) {
             return other.sender == header.sender && other.receive_slice == header.receive_slice;
@@ -116,12 +124,11 @@ void sender_state::on_request(const request_data& request) {
     }
     // A repeated request replaces the earlier one.
     auto& waiting = early_[id];
-    const auto known = std::erase_if(waiting, [&](const early_request& other) {
+    const auto known = forget_early(id, waiting, [&](const early_request& other) {
         return other.request.header.sender == request.header.sender
                && other.request.header.attempt == request.header.attempt
                && other.request.header.receive_slice == request.header.receive_slice;
     });
-    early_requests_ -= known;
     if (known != 0 && !request.renewal)
         count(environment_->counters, ignored::duplicate);
     if (request.renewal && known == 0) {
@@ -155,6 +162,7 @@ void sender_state::on_request(const request_data& request) {
     waiting.push_back({request, peer->second});
     waiting.back().request.renewal = false; // it takes the place of what it renews
     ++early_requests_;
+    early_of_peer_.add(request.header.sender, id);
     leases_.set(id, self_->clock().now() + environment_->bounds.early_request_lease);
     rearm();
 }
@@ -165,11 +173,35 @@ bool sender_state::answered_by_memory(const request_data& request, const peer_vi
     auto ended = ended_.find(request.header.request);
     if (ended == ended_.end())
         return false;
-    auto known = ended->second.told.try_emplace(request.header.sender, request.header.attempt);
+    auto& [reason, told] = ended->second;
+    if (!reason) { // served: only an attempt that has lost its reports with its link asks again
+        auto served = told.find(request.header.sender);
+        if (served == told.end() || served->second != request.header.attempt)
+            return false;
+        answer_gone(peer, request.header,
+                    make_error(errc::gone, "rid " + to_string(request.header.request)
+                                               + " was sent, but its reports went with the link"));
+        return true;
+    }
+    auto known = told.try_emplace(request.header.sender, request.header.attempt);
     if (known.first->second != request.header.attempt)
         return false;
-    answer_gone(peer, request.header, ended->second.reason);
+    answer_gone(peer, request.header, reason);
     return true;
+}
+
+/// Says how many there were. The rid's list itself stays, even when nothing is left in it.
+template <class Unwanted>
+std::size_t sender_state::forget_early(rid id, std::vector<early_request>& waiting,
+                                       Unwanted unwanted) {
+    const auto forgotten = std::erase_if(waiting, [&](const early_request& x) {
+        if (!unwanted(x))
+            return false;
+        early_of_peer_.remove(x.request.header.sender, id);
+        return true;
+    });
+    early_requests_ -= forgotten;
+    return forgotten;
 }
 
 /// Drops the lease of early requests, unless an ended session of the same rid still needs it.
@@ -196,10 +228,9 @@ void sender_state::on_cancel(const cancel_session& cancel) {
     }
     std::size_t forgotten = 0;
     if (auto early = early_.find(id); early != early_.end()) {
-        forgotten = std::erase_if(early->second, [&](const early_request& waiting) {
+        forgotten = forget_early(id, early->second, [&](const early_request& waiting) {
             return waiting.request.header.attempt == cancel.header.attempt;
         });
-        early_requests_ -= forgotten;
         if (early->second.empty()) {
             early_.erase(early);
             drop_lease(id);
@@ -224,24 +255,24 @@ void sender_state::on_peer_ready(const peer_ready& message) {
 
 void sender_state::on_peer_lost(const peer_lost& message) {
     peers_.erase(message.peer);
-    for (auto early = early_.begin(); early != early_.end();) {
-        early_requests_ -= std::erase_if(early->second, [&](const early_request& waiting) {
+    environment_->downgrades->forget(message.peer);
+    for (auto id : early_of_peer_.of(message.peer)) {
+        const auto early = early_.find(id);
+        forget_early(id, early->second, [&](const early_request& waiting) {
             return waiting.request.header.sender == message.peer;
         });
         if (early->second.empty()) {
-            drop_lease(early->first);
-            early = early_.erase(early);
-        } else {
-            ++early;
+            early_.erase(early);
+            drop_lease(id);
         }
     }
-    for (auto& [id, session] : sessions_)
-        tell(self_, session.actor, message);
+    for (auto id : asked_by_.of(message.peer))
+        tell(self_, sessions_.at(id).actor, message);
 }
 
 void sender_state::on_process_gone(const process_gone& message) {
-    for (auto& [id, session] : sessions_)
-        tell(self_, session.actor, message);
+    for (auto id : asked_by_.of(message.peer))
+        tell(self_, sessions_.at(id).actor, message);
 }
 
 void sender_state::on_transferring(const session_transferring& message) {
@@ -254,18 +285,33 @@ void sender_state::on_transferring(const session_transferring& message) {
 
 void sender_state::on_ended(const session_ended& message) {
     if (auto session = sessions_.find(message.request); session != sessions_.end())
-        session->second.ended = true;
+        if (!std::exchange(session->second.ended, true))
+            count_session(environment_->counters, session_count::ended);
 }
 
 void sender_state::on_retired(const session_retired& message) {
     attempts asked;
     if (auto session = sessions_.extract(message.request)) {
         asked = std::move(session.mapped().asked);
+        for (const auto& [peer, attempt] : asked)
+            asked_by_.remove(peer, message.request);
+        count_session(environment_->counters, session_count::forgotten);
         tell(self_, session.mapped().actor,
              deadline_tick{}); // comes after all other messages: it may end
     }
+    if (message.undecided && !undecided_)
+        undecided_ =
+            make_error(errc::transfer_in_doubt,
+                       "rid " + to_string(message.request) + " on " + describe(environment_->self)
+                           + ": a copy into a peer's memory may still land until the process ends ("
+                           + text_of(message.undecided) + ")");
     session_deadlines_.erase(message.request);
-    if (message.reason && ended_.size() < environment_->bounds.early_requests_max) {
+    if (message.in_doubt)
+        for (const auto& [process, attempt] : asked)
+            doubtful_.insert(attempt);
+    // Successes leave room for failures, which matter more.
+    const auto room = environment_->bounds.early_requests_max / (message.reason ? 1 : 2);
+    if (ended_.size() < room) {
         ended_[message.request] = {message.reason, std::move(asked)};
         leases_.set(message.request,
                     self_->clock().now() + environment_->bounds.early_request_lease);
@@ -299,6 +345,8 @@ void sender_state::session_died(rid id, session& dead, const caf::error& why) {
     count_death(environment_->counters);
     const auto told = std::exchange(dead.ended, true);
     if (!told)
+        count_session(environment_->counters, session_count::ended);
+    if (!told)
         tell(self_, dead.observer,
              session_finished{side::context, id, {}, session_state::error, dead.died, {}, {}});
     if (planted(planted_bug::gone_after_death))
@@ -313,13 +361,7 @@ void sender_state::session_died(rid id, session& dead, const caf::error& why) {
                  send_message{cancel_session{header, side::generation, to_wire(dead.died)}});
         if (header.kind != payload_kind::kv)
             continue;
-        kv_agent_result report;
-        report.header = header;
-        report.header.writer = environment_->self.rank;
-        report.header.piece = beyond_all;
-        report.result = agent_result::in_doubt;
-        report.error = to_wire(dead.died);
-        tell(self_, link, send_message{std::move(report)});
+        answer_in_doubt(peer->second, header, dead.died);
     }
     if (planted(planted_bug::release_on_death))
         tell(self_, dead.observer, session_released{side::context, id, {}});
@@ -359,7 +401,7 @@ void sender_state::on_deadline(const deadline_tick&) {
                             make_error(errc::gone, "rid " + to_string(id) + " was not opened on "
                                                        + describe(environment_->self)
                                                        + " within early_request_lease"));
-        early_requests_ -= early->second.size();
+        forget_early(id, early->second, [](const early_request&) { return true; });
         early_.erase(early);
     }
     rearm();
@@ -403,23 +445,53 @@ caf::result<session_list> sender_state::on_list(const list_sessions& message) {
         std::move(known));
 }
 
+/// What no receiver has asked for goes; what one has asked for runs to its end.
+caf::result<void> sender_state::on_drain(const drain_sessions& message) {
+    for (auto& [id, session] : sessions_)
+        if (session.asked.empty())
+            tell(self_, session.actor, cancel_request{message.reason});
+    return refuse_new(message.reason);
+}
+
 caf::result<void> sender_state::on_cancel_all(const cancel_request& cancel) {
-    stopping_ = cancel.reason;
     for (auto& [id, session] : sessions_)
         tell(self_, session.actor, cancel);
+    return refuse_new(cancel.reason);
+}
+
+/// Answered when no session is left.
+caf::result<void> sender_state::refuse_new(const caf::error& reason) {
+    stopping_ = reason;
     for (auto& [id, waiting] : early_)
         for (auto& early : waiting)
-            answer_gone(early.peer, early.request.header, cancel.reason);
+            answer_gone(early.peer, early.request.header, reason);
     early_.clear();
     early_requests_ = 0;
+    early_of_peer_ = {};
     auto promise = self_->make_response_promise<void>();
     stop_promises_.push_back(promise);
     finish_if_empty();
     return promise;
 }
 
+void sender_state::answer_in_doubt(const peer_view_ptr& to, const message_header& of,
+                                   const caf::error& why) {
+    kv_agent_result report;
+    report.header = of;
+    report.header.kind = payload_kind::kv;
+    report.header.writer = environment_->self.rank;
+    report.header.piece = beyond_all;
+    report.result = agent_result::in_doubt;
+    report.error = to_wire(why);
+    tell(self_, to->link, send_message{std::move(report)});
+}
+
+/// When the set of doubtful attempts is full, every attempt counts as one: pages are then kept that
+/// need not be, but none is lost to a late write.
 void sender_state::answer_gone(const peer_view_ptr& to, const message_header& of,
                                const caf::error& reason) {
+    if (doubtful_.contains(of.attempt) || doubtful_.size() >= doubtful_max)
+        return answer_in_doubt(to, of, reason);
     if (planted(planted_bug::gone_not_answered))
         return;
     tell(self_, to->link, send_message{gone{of, side::generation, to_wire(reason)}});
@@ -428,7 +500,7 @@ void sender_state::answer_gone(const peer_view_ptr& to, const message_header& of
 void sender_state::finish_if_empty() {
     if (!stopping_)
         return;
-    caf::error kept;
+    auto kept = planted(planted_bug::goodbye_in_doubt) ? caf::error{} : undecided_;
     for (const auto& [id, session] : sessions_) {
         if (!session.died)
             return;

@@ -2,8 +2,10 @@
 // The sender of a rank: owns its tx_sessions, and remembers requests that came before them.
 #pragma once
 
+#include "actors/context/downgrade_log.hpp"
 #include "actors/context/route.hpp"
 #include "actors/shared/deadlines.hpp"
+#include "actors/shared/peer_index.hpp"
 #include "messages/limits.hpp"
 #include "messages/local/host_link.hpp"
 #include "messages/local/links.hpp"
@@ -20,6 +22,7 @@
 #include "transport/planner/plan.hpp"
 
 #include <map>
+#include <set>
 #include <unordered_map>
 
 namespace kvferry {
@@ -42,6 +45,8 @@ struct sender_environment {
     /// Used on the rank's home only, where all its sessions live.
     std::shared_ptr<plan_cache> plans;
     rank_counters_ptr counters = {};
+    /// Used on the rank's home only.
+    std::shared_ptr<downgrade_log> downgrades = std::make_shared<downgrade_log>();
 };
 
 struct sender_state {
@@ -76,8 +81,8 @@ private:
         caf::error died = {};
     };
 
-    /// A rid that ended without success: why, and the attempts that were served or have been told.
-    /// A receiver that comes with another attempt begins anew.
+    /// A rid that ended: why, if without success, and the attempts that were served or have been
+    /// told. A receiver that comes with another attempt begins anew.
     struct ending {
         caf::error reason;
         attempts told;
@@ -96,6 +101,7 @@ private:
     void on_down(const caf::down_msg&);
     void on_deadline(const deadline_tick&);
     caf::result<session_list> on_list(const list_sessions&);
+    caf::result<void> on_drain(const drain_sessions&);
     caf::result<void> on_cancel_all(const cancel_request&);
 
     void pass_on(session&, request_data, peer_view_ptr);
@@ -104,7 +110,11 @@ private:
     void answer_for_the_dead(const session&, const request_data&, const peer_view_ptr&);
     bool answered_by_memory(const request_data&, const peer_view_ptr&);
     void drop_lease(rid);
+    template <class Unwanted>
+    std::size_t forget_early(rid, std::vector<early_request>&, Unwanted);
+    void answer_in_doubt(const peer_view_ptr& to, const message_header& of, const caf::error&);
     void answer_gone(const peer_view_ptr& to, const message_header& of, const caf::error& reason);
+    caf::result<void> refuse_new(const caf::error& reason);
     void finish_if_empty();
     void rearm();
 
@@ -115,15 +125,24 @@ private:
     std::uint32_t sessions_opened_ = 0;
     /// Kept for one lease.
     std::unordered_map<rid, ending> ended_;
+    /// Attempts with a transfer that may still change its target: `gone` would count as proof of
+    /// the opposite.
+    std::set<attempt> doubtful_;
     std::map<rid, std::vector<early_request>> early_;
     /// Counted over all rids.
     std::size_t early_requests_ = 0;
+    /// Those requests by the ranks that sent them, and the sessions that were asked by a rank.
+    peer_index<rid> early_of_peer_;
+    peer_index<rid> asked_by_;
     std::unordered_map<incarnation, peer_view_ptr> peers_;
     deadline_queue<rid> session_deadlines_;
     /// Leases of early requests and of memories of ended sessions.
     deadline_queue<rid> leases_;
     tick_timer timer_;
     caf::error stopping_;
+    /// The first copy into memory of a peer whose end nobody knows: until this process ends, the
+    /// rank cannot say that nothing of it moves any more.
+    caf::error undecided_;
     std::vector<caf::typed_response_promise<void>> stop_promises_;
 };
 

@@ -132,7 +132,12 @@ void staged_put_state::on_done(const transfer_done& message) {
     if (message.result == agent_result::success && !found->second.is_put && !x.stopped_by) {
         found->second.is_put = true;
         tell(self_, with_.fabric,
-             start_put{message.id, x.command.endpoint, std::move(found->second.put), self_});
+             start_put{message.id,
+                       x.command.endpoint,
+                       std::move(found->second.put),
+                       self_,
+                       {},
+                       x.command.attempt});
         if (std::exchange(x.held, false)) {
             turns_.push_back(id);
             pump();

@@ -7,6 +7,7 @@
 #include "messages/local/outcomes.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/planted_bug.hpp"
+#include "transport/planner/plan.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -46,11 +47,17 @@ void tx_session_state::handler_failed(const caf::error& reason) {
 void tx_session_state::on_send(const send_slice& message) {
     auto index = static_cast<std::uint32_t>(pieces_.size());
     pieces_.push_back({message.slice, message.events, {}, false});
+    touched_.push_back(index);
     if (!finished_ && index > 0 && pieces_[index - 1].slice.last)
         finish(session_state::error,
                make_error(errc::invalid_argument, "rid " + to_string(with_.request)
                                                       + ": send slice " + std::to_string(index)
                                                       + " comes after the last one"));
+    if (!finished_)
+        if (auto problem = check_tokens(message.slice))
+            finish(session_state::error,
+                   add_context(problem, "rid " + to_string(with_.request) + ": send slice "
+                                            + std::to_string(index)));
     if (finished_) {
         if (!std::exchange(pieces_.back().told_host, true))
             tell(self_, with_.observer,
@@ -167,6 +174,21 @@ bool tx_session_state::aux_complete() const {
     });
 }
 
+bool tx_session_state::is_served(const piece& x) const {
+    return std::all_of(receivers_.begin(), receivers_.end(), [&x](const auto& entry) {
+        return !entry.second.request.kv || x.served.contains(entry.first);
+    });
+}
+
+void tx_session_state::tell_served(std::uint32_t index) {
+    auto& piece = pieces_[index];
+    if (piece.told_host || !is_served(piece))
+        return;
+    piece.told_host = !planted(planted_bug::piece_told_twice);
+    tell(self_, with_.observer,
+         piece_finished{side::context, with_.request, {}, payload_kind::kv, {index}, {}});
+}
+
 /// Moves the state forward and tells the host which of its pieces have ended.
 void tx_session_state::update() {
     if (finished_)
@@ -174,18 +196,13 @@ void tx_session_state::update() {
     auto bound = all_bound();
     if (bound && !std::exchange(ready_told_, true))
         tell(self_, with_.observer, session_ready{with_.request});
-    for (std::uint32_t index = 0; bound && index < pieces_.size(); ++index) {
-        auto& piece = pieces_[index];
-        auto served =
-            std::all_of(receivers_.begin(), receivers_.end(), [&piece](const auto& entry) {
-                return !entry.second.request.kv || piece.served.contains(entry.first);
-            });
-        if (served && !piece.told_host) {
-            piece.told_host = !planted(planted_bug::piece_told_twice);
-            tell(self_, with_.observer,
-                 piece_finished{side::context, with_.request, {}, payload_kind::kv, {index}, {}});
-        }
-    }
+    for (std::uint32_t index = 0; bound && all_touched_ && index < pieces_.size(); ++index)
+        tell_served(index);
+    for (auto index : touched_)
+        if (bound && !all_touched_)
+            tell_served(index);
+    touched_.clear();
+    all_touched_ = !bound || planted(planted_bug::piece_told_twice);
     if (bound && aux_ && aux_complete() && !aux_told_host_) {
         aux_told_host_ = true;
         tell(self_, with_.observer,
@@ -243,7 +260,7 @@ void tx_session_state::release_if_quiet() {
     if (!finished_ || reading || std::exchange(released_, true))
         return;
     tell(self_, with_.observer, session_released{side::context, with_.request, {}});
-    tell(self_, with_.owner, session_retired{with_.request, {}, error_});
+    tell(self_, with_.owner, session_retired{with_.request, {}, error_, in_doubt_, undecided_});
     with_.observer = observer_actor{}; // the observer may hold this session
     if (orphaned_)
         self_->quit();

@@ -47,6 +47,8 @@ private:
     struct receiver {
         request_data request;
         peer_view_ptr peer;
+        /// Held until the session ends: its link watches whether it is silent.
+        std::shared_ptr<const void> wait;
         std::map<transfer_id, flight> in_flight;
         /// Pieces handed to a route or reported as empty or failed, counted from 0.
         std::uint32_t dispatched = 0;
@@ -58,6 +60,10 @@ private:
         caf::error closed;
         /// Its link is gone: reports cannot be sent.
         bool lost = false;
+        /// It knows that its first piece is being written.
+        bool started = false;
+        /// Its reports, for the case that it asks again over a new link.
+        std::vector<wire_message> told;
         peer_summary summary;
     };
 
@@ -99,7 +105,10 @@ private:
     void report_failed(receiver&, send_piece, agent_result, const caf::error&);
     void close(receiver&, const caf::error& reason);
     void report_closing(receiver&);
-    void tell_peer(const receiver&, wire_message);
+    void tell_peer(receiver&, wire_message);
+    void tell_started(receiver&);
+    void relink(receiver&, const peer_view_ptr&);
+    bool has_begun(rank_id) const;
 
     bool host_gave_all() const;
     bool all_bound() const;
@@ -107,6 +116,8 @@ private:
     bool kv_complete() const;
     bool aux_complete() const;
     bool complete(const receiver&) const;
+    bool is_served(const piece&) const;
+    void tell_served(std::uint32_t index);
     void update();
     void finish(session_state, const caf::error&);
     void release_if_quiet();
@@ -116,17 +127,28 @@ private:
     dependencies with_;
     session_state state_ = session_state::init;
     caf::error error_;
+    /// A copy into mapped memory of a peer that is in doubt, and why.
+    caf::error undecided_;
     bool finished_ = false;
     bool released_ = false;
     /// Its sender died: messages are not routed here any more, and no actor waits for its
     /// retirement.
     bool orphaned_ = false;
     std::vector<piece> pieces_;
+    /// Pieces that may have been served since the last update.
+    std::vector<std::uint32_t> touched_;
+    /// Receivers have come or are missing: any piece may be served when all are there.
+    bool all_touched_ = true;
     std::optional<aux_record> aux_;
     bool aux_told_host_ = false;
     std::map<receiver_key, receiver> receivers_;
     /// The attempt of each receiver rank.
     std::map<rank_id, attempt> attempts_;
+    /// Ranks that had asked for pieces not yet given when their link was lost, by process: they may
+    /// ask again over a new one.
+    std::map<incarnation, rank_id> left_;
+    /// A transfer may still change its target.
+    bool in_doubt_ = false;
     /// Ranks of the receiving instance that will ask, as the requests say.
     std::set<rank_id> expected_;
     std::uint32_t transfers_started_ = 0;

@@ -37,6 +37,9 @@ void tx_session_state::on_bind(const bind_receiver& message) {
     receiver_key key{rank, header.receive_slice};
     if (planted(planted_bug::foreign_attempt_ignored) && foreign)
         return;
+    if (auto known = receivers_.find(key);
+        !foreign && known != receivers_.end() && known->second.lost)
+        return relink(known->second, message.peer);
     if (!foreign && receivers_.contains(key) && !planted(planted_bug::request_served_twice)) {
         if (!message.request.renewal)
             count(with_.environment->counters, ignored::duplicate);
@@ -59,12 +62,14 @@ void tx_session_state::on_bind(const bind_receiver& message) {
     }
     auto first = bound == attempts_.end();
     attempts_.emplace(rank, header.attempt);
+    std::erase_if(left_, [rank](const auto& entry) { return entry.second == rank; });
     expected_.insert(rank);
     if (!planted(planted_bug::one_receiver_is_all))
         expected_.insert(message.request.receivers.begin(), message.request.receivers.end());
     auto& to = receivers_[key];
     to.request = message.request;
     to.peer = message.peer;
+    to.wait = message.peer->awaited.lock();
     to.summary.rank = rank;
     if (auto problem = check_request(message)) {
         if (first) {
@@ -189,7 +194,8 @@ void tx_session_state::dispatch(receiver& to, std::uint32_t index) {
 void tx_session_state::start(receiver& to, send_piece piece,
                              const std::shared_ptr<const copy_plan>& plan, time_point taken) {
     const auto& environment = *with_.environment;
-    auto chosen = choose_route(*plan, environment.memory, *to.peer, environment.route);
+    auto chosen =
+        choose_route(*plan, environment.memory, *to.peer, environment.route, to.request.may_map);
     const auto& events = pieces_[piece.index.value].events;
     auto problem = chosen ? caf::error{} : chosen.error();
     auto by_device = chosen && chosen->device >= 0;
@@ -203,6 +209,9 @@ void tx_session_state::start(receiver& to, send_piece piece,
         return;
     }
     to.summary.route = chosen->text;
+    if (chosen->taken != route::mapped && environment.route == route_choice::automatic
+        && to.peer->info.machine == environment.self.machine)
+        environment.downgrades->note(environment.self, to.peer->info, chosen->text);
     const auto bytes = plan->bytes;
     copy_job job{plan, environment.source_pools, std::move(chosen->target_pools),
                  std::move(chosen->holds), past_cache(bytes, *to.peer, environment.bounds)};
@@ -231,12 +240,17 @@ void tx_session_state::start(receiver& to, send_piece piece,
         to.in_flight.erase(id);
         piece_served(to, piece, *plan);
     }
+    tell_started(to);
     if (copier)
         tell(self_, copier, start_copy{id, std::move(job), self_, events});
     else if (staged)
-        tell(self_, staged, start_put{id, to.peer->endpoint, std::move(job), self_, events});
+        tell(self_, staged,
+             start_put{id, to.peer->endpoint, std::move(job), self_, events,
+                       to.request.header.attempt});
     else
-        tell(self_, environment.fabric, start_put{id, to.peer->endpoint, std::move(job), self_});
+        tell(
+            self_, environment.fabric,
+            start_put{id, to.peer->endpoint, std::move(job), self_, {}, to.request.header.attempt});
 }
 
 void tx_session_state::on_done(const transfer_done& message) {
@@ -247,7 +261,11 @@ void tx_session_state::on_done(const transfer_done& message) {
         return;
     auto& to = found->second;
     to.summary.posting += message.posting;
+    in_doubt_ = in_doubt_ || message.result == agent_result::in_doubt;
     auto flying = to.in_flight.extract(message.id).mapped();
+    if (message.result == agent_result::in_doubt && flying.copier)
+        undecided_ =
+            message.error ? message.error : make_error(errc::transfer_in_doubt, "no reason given");
     if (message.result == agent_result::success)
         piece_served(to, flying.piece, *flying.plan);
     else
@@ -263,6 +281,7 @@ void tx_session_state::piece_served(receiver& to, send_piece piece, const copy_p
     to.summary.bytes += plan.bytes;
     to.summary.fragments += plan.fragments;
     pieces_[piece.index.value].served.insert({to.peer->info.rank, to.request.header.receive_slice});
+    touched_.push_back(piece.index.value);
     kv_agent_result report;
     report.bytes = plan.bytes;
     report.fragments = plan.fragments;
@@ -307,6 +326,9 @@ void tx_session_state::on_unbind(const unbind_receiver& message) {
     auto reason = from_wire(message.cancel.reason);
     if (!reason)
         reason = make_error(errc::cancelled, describe(message.peer->info) + " cancelled");
+    for (auto& [key, to] : receivers_)
+        if (key.first == rank && to.lost)
+            relink(to, message.peer);
     if (planted(planted_bug::cancel_ping_pong))
         tell(self_, message.peer->link,
              send_message{cancel_session{header, side::generation, to_wire(reason)}});
@@ -329,7 +351,21 @@ void tx_session_state::on_gone(const gone& message) {
 
 void tx_session_state::on_peer_ready(const peer_ready&) {}
 
+/// A receiver that was given nothing yet may ask again over a new link: the session then waits for
+/// it as if it had not asked.
 void tx_session_state::on_peer_lost(const peer_lost& message) {
+    std::erase_if(receivers_, [this, &message](const auto& entry) {
+        const auto& [key, to] = entry;
+        const auto waits = to.peer->info.incarnation == message.peer && !to.lost && !finished_
+                           && !(complete(to) && asked_for_all(key.first)) && !has_begun(key.first);
+        if (waits)
+            left_[message.peer] = key.first;
+        return waits;
+    });
+    if (auto left = left_.find(message.peer); left != left_.end()) {
+        attempts_.erase(left->second);
+        all_touched_ = true;
+    }
     for (auto& [key, to] : receivers_) {
         if (to.peer->info.incarnation != message.peer || to.lost)
             continue;
@@ -343,8 +379,31 @@ void tx_session_state::on_peer_lost(const peer_lost& message) {
     }
 }
 
-void tx_session_state::on_process_gone(const process_gone&) {
-    // A receiver's death frees nothing here: source pages wait for this rank's own operations.
+/// A receiver's death frees nothing here: source pages wait for this rank's own operations. It only
+/// ends the wait for one that might have asked again.
+void tx_session_state::on_process_gone(const process_gone& message) {
+    if (auto left = left_.find(message.peer); left != left_.end())
+        finish(session_state::error,
+               make_error(errc::peer_gone, "rid " + to_string(with_.request) + ": rank "
+                                               + to_string(left->second)
+                                               + " had asked, and its process is gone"));
+}
+
+bool tx_session_state::has_begun(rank_id rank) const {
+    return std::any_of(receivers_.begin(), receivers_.end(), [rank](const auto& entry) {
+        const auto& to = entry.second;
+        return entry.first.first == rank && (to.dispatched > 0 || to.aux_reported || to.closed);
+    });
+}
+
+/// The receiver has a new link. Reports may have been lost with the former one, so it gets them all
+/// once more; it knows them by identity.
+void tx_session_state::relink(receiver& to, const peer_view_ptr& peer) {
+    to.peer = peer;
+    to.lost = false;
+    for (const auto& report : to.told)
+        tell(self_, to.peer->link, send_message{report});
+    report_closing(to);
 }
 
 // -- reports ------------------------------------------------------------------------------------
@@ -405,7 +464,19 @@ void tx_session_state::report_closing(receiver& to) {
         report_failed(to, {{to.dispatched}, true}, agent_result::failed, to.closed);
 }
 
-void tx_session_state::tell_peer(const receiver& to, wire_message message) {
+void tx_session_state::tell_started(receiver& to) {
+    if (std::exchange(to.started, true))
+        return;
+    transfer_started notice{to.request.header};
+    notice.header.kind = payload_kind::kv;
+    notice.header.writer = with_.environment->self.rank;
+    tell_peer(to, std::move(notice));
+}
+
+void tx_session_state::tell_peer(receiver& to, wire_message message) {
+    if (std::holds_alternative<kv_agent_result>(message)
+        || std::holds_alternative<aux_agent_result>(message))
+        to.told.push_back(message);
     if (!to.lost)
         tell(self_, to.peer->link, send_message{std::move(message)});
 }

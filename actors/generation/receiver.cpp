@@ -31,20 +31,14 @@ receiver_state::~receiver_state() {
 
 receiver_actor::behavior_type receiver_state::make_behavior() {
     return {
-        handle(this, &receiver_state::on_peer_ready),
-        handle(this, &receiver_state::on_peer_lost),
-        handle(this, &receiver_state::on_process_gone),
-        handle(this, &receiver_state::on_open),
-        handle(this, &receiver_state::on_kv_result),
-        handle(this, &receiver_state::on_aux_result),
-        handle(this, &receiver_state::on_cancel),
-        handle(this, &receiver_state::on_gone),
-        handle(this, &receiver_state::on_refused),
-        handle(this, &receiver_state::on_transferring),
-        handle(this, &receiver_state::on_ended),
-        handle(this, &receiver_state::on_retired),
-        handle(this, &receiver_state::on_deadline),
-        handle(this, &receiver_state::on_list),
+        handle(this, &receiver_state::on_peer_ready),   handle(this, &receiver_state::on_peer_lost),
+        handle(this, &receiver_state::on_process_gone), handle(this, &receiver_state::on_open),
+        handle(this, &receiver_state::on_started),      handle(this, &receiver_state::on_kv_result),
+        handle(this, &receiver_state::on_aux_result),   handle(this, &receiver_state::on_cancel),
+        handle(this, &receiver_state::on_gone),         handle(this, &receiver_state::on_refused),
+        handle(this, &receiver_state::on_transferring), handle(this, &receiver_state::on_ended),
+        handle(this, &receiver_state::on_retired),      handle(this, &receiver_state::on_deadline),
+        handle(this, &receiver_state::on_list),         handle(this, &receiver_state::on_drain),
         handle(this, &receiver_state::on_cancel_all),
     };
 }
@@ -65,24 +59,28 @@ caf::result<rx_opened> receiver_state::on_open(const open_rx& ask) {
         self_->system(), with_.home,
         rx_session_state::dependencies{with_.bounds, with_.self, self_, ask.observer, ask.request,
                                        attempt, ask.aux, ask.context_endpoint, with_.checker,
-                                       with_.counters});
+                                       with_.counters, with_.fabric, with_.by_message});
     self_->monitor(actor);
     by_actor_.emplace(actor.id(), attempt);
-    sessions_.emplace(attempt, session{actor, ask});
-    unbound_.push_back(attempt);
+    auto& fresh = sessions_.emplace(attempt, session{actor, ask, ++opened_}).first->second;
+    count_session(with_.counters, session_count::opened);
     if (!planted(planted_bug::deadline_not_armed))
         deadlines_.set(attempt, self_->clock().now() + ask.deadline);
     rearm();
     resolve(with_.own_endpoint);
     resolve(ask.context_endpoint);
-    bind_all();
+    if (is_settled(ask.context_endpoint))
+        bind(attempt, fresh);
+    else
+        unbound_[ask.context_endpoint].emplace(fresh.number, attempt);
     return rx_opened{actor, attempt};
 }
 
 // -- who writes ---------------------------------------------------------------------------------
 
 void receiver_state::resolve(const std::string& endpoint) {
-    if (instances_.contains(endpoint) || !asked_.insert(endpoint).second)
+    if ((instances_.contains(endpoint) && !doubted_.contains(endpoint))
+        || !asked_.insert(endpoint).second)
         return;
     if (auto wait = waits_.find(endpoint);
         wait != waits_.end() && wait->second.until() > self_->clock().now()) {
@@ -116,47 +114,103 @@ void receiver_state::instance_arrived(const std::string& endpoint, std::vector<r
     std::sort(ranks.begin(), ranks.end(),
               [](const auto& a, const auto& b) { return a.rank < b.rank; });
     instances_[endpoint] = std::move(ranks);
-    parties_.clear();
-    bind_all();
+    learned_[endpoint] = self_->clock().now();
+    doubted_.erase(endpoint);
+    forget_parties(endpoint);
+    for (const auto& each : waiting_for(endpoint))
+        bind_waiting(each);
+}
+
+/// The context endpoints of sessions that need to know this instance.
+std::vector<std::string> receiver_state::waiting_for(const std::string& endpoint) const {
+    if (endpoint != with_.own_endpoint)
+        return {endpoint};
+    std::vector<std::string> result;
+    for (const auto& [each, sessions] : unbound_)
+        result.push_back(each);
+    return result;
+}
+
+/// Both instances decide about the parties, the own one about all of them.
+void receiver_state::forget_parties(const std::string& endpoint) {
+    if (endpoint == with_.own_endpoint)
+        return parties_.clear();
+    auto first = parties_.lower_bound(parties_key{endpoint, {}, aux_mode::none, {}});
+    while (first != parties_.end() && std::get<0>(first->first) == endpoint)
+        first = parties_.erase(first);
 }
 
 void receiver_state::instance_failed(const std::string& endpoint, const caf::error& reason) {
     asked_.erase(endpoint);
     back_off_from(endpoint);
-    std::erase_if(unbound_, [&](attempt attempt) {
-        const auto& opened = sessions_.at(attempt).opened;
-        if (endpoint != with_.own_endpoint && endpoint != opened.context_endpoint)
-            return false;
-        tell(self_, sessions_.at(attempt).actor, bind_writers{{}, reason});
-        return true;
-    });
+    if (!instances_.contains(endpoint)) { // otherwise that is better than nothing
+        for (const auto& each : waiting_for(endpoint))
+            if (auto waiting = unbound_.extract(each))
+                for (const auto& [number, attempt] : waiting.mapped())
+                    tell(self_, sessions_.at(attempt).actor, bind_writers{{}, reason});
+        return;
+    }
+    for (const auto& each : waiting_for(endpoint))
+        bind_waiting(each);
 }
 
-/// Binds every session whose instance and own instance are known.
-void receiver_state::bind_all() {
-    if (!instances_.contains(with_.own_endpoint))
+/// A session with that instance has failed. Its ranks may be others by now, even if the ones known
+/// here still live: the next session asks.
+void receiver_state::doubt(const std::string& endpoint) {
+    if (instances_.contains(endpoint)
+        && self_->clock().now() - learned_[endpoint] >= with_.bounds.info_age_min)
+        doubted_.insert(endpoint);
+}
+
+/// Sessions with that instance can be bound: it is known, and nobody is asked about it again.
+bool receiver_state::is_settled(const std::string& endpoint) const {
+    return instances_.contains(with_.own_endpoint) && instances_.contains(endpoint)
+           && !asked_.contains(endpoint);
+}
+
+/// Binds the sessions that waited for an instance, if that and the own one are known.
+void receiver_state::bind_waiting(const std::string& endpoint) {
+    if (!is_settled(endpoint))
         return;
-    std::erase_if(unbound_, [this](attempt attempt) {
-        auto& session = sessions_.at(attempt);
-        if (!instances_.contains(session.opened.context_endpoint))
-            return false;
-        const auto& parties = parties_for(session.opened);
-        if (!parties) {
-            tell(self_, session.actor,
-                 bind_writers{
-                     {}, add_context(parties.error(), "rid " + to_string(session.opened.request))});
-            return true;
-        }
-        session.writers = parties->writers;
-        tell(self_, session.actor, bind_writers{parties->writers, {}});
-        renewals_.set(attempt, self_->clock().now() + renewal_period());
-        const auto& ranks = instances_.at(session.opened.context_endpoint);
-        for (const auto& writer : parties->writers)
-            if (const auto& known = meet(ranks[writer.rank.value]); known.view)
-                tell(self_, session.actor, peer_ready{known.view});
-        return true;
-    });
+    if (auto waiting = unbound_.extract(endpoint))
+        for (const auto& [number, attempt] : waiting.mapped())
+            bind(attempt, sessions_.at(attempt));
+}
+
+/// Of a session whose instance and own instance are known.
+void receiver_state::bind(attempt attempt, session& fresh) {
+    if (auto problem = check_other_instance(fresh.opened.context_endpoint)) {
+        tell(self_, fresh.actor, bind_writers{{}, problem});
+        return;
+    }
+    const auto& parties = parties_for(fresh.opened);
+    if (!parties) {
+        tell(self_, fresh.actor,
+             bind_writers{{},
+                          add_context(parties.error(), "rid " + to_string(fresh.opened.request))});
+        return;
+    }
+    fresh.writers = parties->writers;
+    tell(self_, fresh.actor,
+         bind_writers{parties->writers, {}, parties->layers_skipped, parties->roles_skipped});
+    renewals_.set(attempt, self_->clock().now() + renewal_period());
     rearm();
+    const auto& ranks = instances_.at(fresh.opened.context_endpoint);
+    for (const auto& writer : fresh.writers) {
+        by_writer_.add(writer.incarnation, attempt);
+        if (const auto& known = meet(ranks[writer.rank.value]); known.view)
+            tell_ready(fresh, known.view);
+    }
+}
+
+/// A rank that dials itself would wait for itself: a wrong endpoint is told by name.
+caf::error receiver_state::check_other_instance(const std::string& endpoint) const {
+    for (const auto& rank : instances_.at(endpoint))
+        if (rank.incarnation == with_.self.incarnation)
+            return make_error(errc::invalid_argument,
+                              endpoint + " is the endpoint of " + describe(with_.self)
+                                  + " itself: give that of the context instance");
+    return {};
 }
 
 /// The link to a context rank, made when this is the first session that needs it.
@@ -179,17 +233,18 @@ void receiver_state::connect(const rank_info& peer) {
 }
 
 const caf::expected<transfer_parties>& receiver_state::parties_for(const open_rx& opened) {
-    parties_key key{opened.context_endpoint, opened.context_dp_rank, opened.aux};
+    parties_key key{opened.context_endpoint, opened.context_dp_rank, opened.aux, opened.allowed};
     auto [found, fresh] = parties_.try_emplace(std::move(key), transfer_parties{});
     auto& parties = found->second;
     if (fresh) {
-        parties =
-            parties_of(with_.self, instances_.at(with_.own_endpoint),
-                       instances_.at(opened.context_endpoint), opened.context_dp_rank, opened.aux);
-        if (parties && !parties->layers_skipped.empty())
-            logger().info("{}: the instance at {} does not have layers {}: skipped",
+        parties = parties_of(with_.self, instances_.at(with_.own_endpoint),
+                             instances_.at(opened.context_endpoint), opened.context_dp_rank,
+                             opened.aux, opened.allowed);
+        if (parties && (!parties->layers_skipped.empty() || !parties->roles_skipped.empty()))
+            logger().info("{}: the instance at {} does not have layers [{}], roles [{}]: skipped",
                           describe(with_.self), opened.context_endpoint,
-                          fmt::join(parties->layers_skipped, ", "));
+                          fmt::join(parties->layers_skipped, ", "),
+                          fmt::join(parties->roles_skipped, ", "));
     }
     return parties;
 }
@@ -231,34 +286,55 @@ void receiver_state::on_peer_ready(const peer_ready& message) {
         waits_.erase(endpoint);
     for (auto& notice : std::exchange(known.waiting, {}))
         tell(self_, known.view->link, send_message{std::move(notice)});
-    for (auto& [attempt, session] : sessions_)
-        tell(self_, session.actor, message);
+    for (auto attempt : by_writer_.of(message.peer->info.incarnation))
+        tell_ready(sessions_.at(attempt), message.peer);
+}
+
+/// Remembers, in case the session dies, what its writers may be told.
+void receiver_state::tell_ready(session& to, const peer_view_ptr& peer) {
+    if (peer->process_watched)
+        to.may_map.insert(peer->info.incarnation);
+    tell(self_, to.actor, peer_ready{peer});
 }
 
 void receiver_state::on_peer_lost(const peer_lost& message) {
     const auto known = peers_.extract(message.peer);
     const auto never_up = known && !known.mapped().view;
-    parties_.clear();
     for (const auto& endpoint : endpoints_of(message.peer)) {
-        if (!planted(planted_bug::info_cached_for_ever))
+        if (!planted(planted_bug::info_cached_for_ever)) {
             instances_.erase(endpoint);
+            learned_.erase(endpoint);
+            doubted_.erase(endpoint);
+        }
         if (never_up) // one that was up may be tried again at once
             back_off_from(endpoint);
     }
-    for (auto& [attempt, session] : sessions_)
-        tell(self_, session.actor, message);
-    for (auto attempt : unbound_) {
-        resolve(with_.own_endpoint);
-        resolve(sessions_.at(attempt).opened.context_endpoint);
+    auto news = message;
+    news.dialled_again = known && !never_up && is_worth_a_dial(message);
+    for (auto attempt : by_writer_.of(message.peer))
+        tell(self_, sessions_.at(attempt).actor, news);
+    if (news.dialled_again) {
+        auto& again = peers_[message.peer];
+        again.info = known.mapped().info;
+        connect(again.info);
     }
+    for (const auto& [endpoint, waiting] : unbound_) {
+        resolve(with_.own_endpoint);
+        resolve(endpoint);
+    }
+}
+
+/// The connection broke, which may have been all: a session may go on over a new link to the same
+/// process, or at least hear what its writers did. One dial tells.
+bool receiver_state::is_worth_a_dial(const peer_lost& lost) const {
+    const auto concerned = by_writer_.of(lost.peer);
+    return code_of(lost.reason) == errc::link_lost && !stopping_
+           && std::any_of(concerned.begin(), concerned.end(),
+                          [this](attempt each) { return !sessions_.at(each).died; });
 }
 
 /// Proof needs both: the process is gone, and everything it had sent has been applied.
 void receiver_state::on_process_gone(const process_gone& message) {
-    if (planted(planted_bug::death_without_drain)) {
-        tell_sessions(message);
-        return;
-    }
     ask(self_, with_.fabric, drain_fabric{message.peer})
         .then([this, message] { tell_sessions(message); },
               [](const caf::error&) {
@@ -267,14 +343,13 @@ void receiver_state::on_process_gone(const process_gone& message) {
 }
 
 void receiver_state::tell_sessions(const process_gone& message) {
-    std::vector<attempt> less_in_doubt;
-    for (auto& [attempt, session] : sessions_)
+    for (auto attempt : by_writer_.of(message.peer)) {
+        auto& session = sessions_.at(attempt);
         if (!session.died)
             tell(self_, session.actor, message);
         else if (session.in_doubt.erase(message.peer) != 0)
-            less_in_doubt.push_back(attempt);
-    for (auto attempt : less_in_doubt)
-        release_if_proven(attempt);
+            release_if_proven(attempt);
+    }
 }
 
 // -- sessions -----------------------------------------------------------------------------------
@@ -296,6 +371,10 @@ void receiver_state::deliver(const Message& message, bool answer) {
                                              + to_string(message.header.request));
     tell(self_, known->second.view->link,
          send_message{gone{message.header, side::context, to_wire(reason)}});
+}
+
+void receiver_state::on_started(const transfer_started& message) {
+    deliver(message, false); // the report follows
 }
 
 void receiver_state::on_kv_result(const kv_agent_result& message) {
@@ -338,16 +417,40 @@ void receiver_state::on_transferring(const session_transferring& message) {
 }
 
 void receiver_state::on_ended(const session_ended& message) {
-    if (auto session = sessions_.find(message.attempt); session != sessions_.end())
-        session->second.ended = true;
+    auto session = sessions_.find(message.attempt);
+    if (session == sessions_.end())
+        return;
+    if (!std::exchange(session->second.ended, true))
+        count_session(with_.counters, session_count::ended);
+    if (message.reason && code_of(message.reason) != errc::cancelled
+        && !planted(planted_bug::info_cached_for_ever))
+        doubt(session->second.opened.context_endpoint);
 }
 
 void receiver_state::on_retired(const session_retired& message) {
-    sessions_.erase(message.attempt);
-    std::erase(unbound_, message.attempt);
-    deadlines_.erase(message.attempt);
-    renewals_.erase(message.attempt);
+    forget(message.attempt);
     finish_if_empty();
+}
+
+/// It needs no writers, no renewal and no deadline any more.
+void receiver_state::stop_waiting(attempt attempt, const session& x) {
+    if (auto waiting = unbound_.find(x.opened.context_endpoint); waiting != unbound_.end()) {
+        waiting->second.erase(x.number);
+        if (waiting->second.empty())
+            unbound_.erase(waiting);
+    }
+    deadlines_.erase(attempt);
+    renewals_.erase(attempt);
+}
+
+void receiver_state::forget(attempt attempt) {
+    auto known = sessions_.extract(attempt);
+    if (!known)
+        return;
+    stop_waiting(attempt, known.mapped());
+    for (const auto& writer : known.mapped().writers)
+        by_writer_.remove(writer.incarnation, attempt);
+    count_session(with_.counters, session_count::forgotten);
 }
 
 // -- the death of a session ---------------------------------------------------------------------
@@ -370,9 +473,7 @@ void receiver_state::session_died(attempt attempt, session& dead, const caf::err
                                                      + to_string(why) + ")");
     logger().error("{}; its pages stay on loan until all of its writers are proven gone",
                    describe(dead.died));
-    std::erase(unbound_, attempt);
-    deadlines_.erase(attempt);
-    renewals_.erase(attempt);
+    stop_waiting(attempt, dead);
     for (const auto& writer : dead.writers) {
         if (writer.kv)
             dead.in_doubt.insert(writer.incarnation);
@@ -387,14 +488,35 @@ void receiver_state::session_died(attempt attempt, session& dead, const caf::err
         cancel.reason = to_wire(dead.died);
         tell(self_, known->second.view->link, send_message{std::move(cancel)});
     }
-    if (!std::exchange(dead.ended, true))
+    if (!std::exchange(dead.ended, true)) {
+        count_session(with_.counters, session_count::ended);
         tell(self_, dead.opened.observer,
              session_finished{
                  side::generation, request, attempt, session_state::error, dead.died, {}, {}});
+    }
     count_death(with_.counters);
     if (planted(planted_bug::release_on_death))
         dead.in_doubt.clear();
+    forbid(attempt);
     release_if_proven(attempt);
+}
+
+/// Of a session that died: its writers that can only send messages are shut out.
+void receiver_state::forbid(attempt over) {
+    ask(self_, with_.fabric, forbid_writes{over})
+        .then(
+            [this, over] {
+                auto dead = sessions_.find(over);
+                if (dead == sessions_.end() || !with_.by_message)
+                    return;
+                std::erase_if(dead->second.in_doubt, [&dead](incarnation writer) {
+                    return !dead->second.may_map.contains(writer);
+                });
+                release_if_proven(over);
+            },
+            [](const caf::error&) {
+                // The fabric is gone: it proves nothing any more.
+            });
 }
 
 /// Of a session that died.
@@ -404,7 +526,7 @@ void receiver_state::release_if_proven(attempt attempt) {
         return;
     tell(self_, dead.opened.observer,
          session_released{side::generation, dead.opened.request, attempt});
-    sessions_.erase(attempt);
+    forget(attempt);
     finish_if_empty();
 }
 
@@ -462,6 +584,18 @@ caf::result<session_list> receiver_state::on_list(const list_sessions& message) 
     return collect_status(
         self_, sessions_, deadlines_,
         [wanted](attempt, const session& x) { return !x.died && wanted(x); }, std::move(known));
+}
+
+/// What has no writers yet goes; what has writers runs to its end.
+caf::result<void> receiver_state::on_drain(const drain_sessions& message) {
+    stopping_ = message.reason;
+    for (const auto& [endpoint, waiting] : unbound_)
+        for (const auto& [number, attempt] : waiting)
+            tell(self_, sessions_.at(attempt).actor, cancel_request{message.reason});
+    auto promise = self_->make_response_promise<void>();
+    stop_promises_.push_back(promise);
+    finish_if_empty();
+    return promise;
 }
 
 caf::result<void> receiver_state::on_cancel_all(const cancel_request& cancel) {

@@ -6,6 +6,7 @@
 #include "actors/generation/transfer_parties.hpp"
 #include "actors/shared/back_off.hpp"
 #include "actors/shared/deadlines.hpp"
+#include "actors/shared/peer_index.hpp"
 #include "messages/limits.hpp"
 #include "messages/local/host_link.hpp"
 #include "messages/local/links.hpp"
@@ -45,6 +46,8 @@ struct receiver_state {
         /// Null: digests are not asked for.
         std::shared_ptr<const piece_checker> checker = {};
         rank_counters_ptr counters = {};
+        /// The fabric's answer to forbid_writes is proof (fabric_description).
+        bool by_message = false;
     };
 
     receiver_state(receiver_actor::pointer self, dependencies);
@@ -56,8 +59,12 @@ private:
     struct session {
         rx_session_actor actor;
         open_rx opened;
+        /// Counts the openings: sessions are bound in this order.
+        std::uint64_t number = 0;
         /// The writers that it was bound to.
         std::vector<writer_binding> writers = {};
+        /// Those that may have been told to write through mappings.
+        std::set<incarnation> may_map = {};
         /// Its host and its writers have been told its outcome.
         bool ended = false;
         /// Set when its actor died before it was retired.
@@ -74,10 +81,12 @@ private:
         std::vector<request_data> waiting;
     };
 
-    /// Context endpoint, context DP rank, aux.
-    using parties_key = std::tuple<std::string, std::optional<std::uint32_t>, aux_mode>;
+    /// Context endpoint, context DP rank, aux, what may be missing.
+    using parties_key =
+        std::tuple<std::string, std::optional<std::uint32_t>, aux_mode, allow_missing>;
 
     caf::result<rx_opened> on_open(const open_rx&);
+    void on_started(const transfer_started&);
     void on_kv_result(const kv_agent_result&);
     void on_aux_result(const aux_agent_result&);
     void on_cancel(const cancel_session&);
@@ -92,6 +101,7 @@ private:
     void on_down(const caf::down_msg&);
     void on_deadline(const deadline_tick&);
     caf::result<session_list> on_list(const list_sessions&);
+    caf::result<void> on_drain(const drain_sessions&);
     caf::result<void> on_cancel_all(const cancel_request&);
 
     /// Passes a message to its session. Without a session, `answer` says whether the sender gets
@@ -99,15 +109,26 @@ private:
     template <class Message>
     void deliver(const Message&, bool answer);
     void session_died(attempt, session&, const caf::error& why);
+    void stop_waiting(attempt, const session&);
+    void forget(attempt);
     void release_if_proven(attempt);
+    void forbid(attempt);
+    void tell_ready(session&, const peer_view_ptr&);
     void tell_sessions(const process_gone&);
     void resolve(const std::string& endpoint);
     void fetch(const std::string& endpoint);
     void back_off_from(const std::string& endpoint);
+    caf::error check_other_instance(const std::string& endpoint) const;
     std::vector<std::string> endpoints_of(incarnation) const;
+    bool is_worth_a_dial(const peer_lost&) const;
     void instance_arrived(const std::string& endpoint, std::vector<rank_info> ranks);
     void instance_failed(const std::string& endpoint, const caf::error&);
-    void bind_all();
+    bool is_settled(const std::string& endpoint) const;
+    std::vector<std::string> waiting_for(const std::string& endpoint) const;
+    void bind_waiting(const std::string& endpoint);
+    void bind(attempt, session&);
+    void forget_parties(const std::string& endpoint);
+    void doubt(const std::string& endpoint);
     peer& meet(const rank_info&);
     void connect(const rank_info& peer);
     /// Remembered until one of the two instances changes.
@@ -122,10 +143,16 @@ private:
     std::mt19937_64 random_;
     std::unordered_map<attempt, session> sessions_;
     std::unordered_map<caf::actor_id, attempt> by_actor_;
-    /// Sessions whose writers are not known yet.
-    std::vector<attempt> unbound_;
+    std::uint64_t opened_ = 0;
+    /// Sessions whose writers are not known yet, by context endpoint and in the order of opening.
+    std::map<std::string, std::map<std::uint64_t, attempt>> unbound_;
+    /// Bound sessions by their writers.
+    peer_index<attempt> by_writer_;
     /// All ranks of an instance, by its info endpoint; dropped when one of them is lost.
     std::map<std::string, std::vector<rank_info>> instances_;
+    /// Since when they are known, and which of them are asked for again by the next session.
+    std::map<std::string, time_point> learned_;
+    std::set<std::string> doubted_;
     /// Endpoints that have not answered yet, or that will be asked when their back-off is over.
     std::set<std::string> asked_;
     /// Back-off of endpoints that did not answer or whose ranks could not be linked to.

@@ -60,12 +60,16 @@ private:
     bool refused_ = false;
 };
 
-/// unexposed -> exposed -> quiet | in_doubt, per writer; in_doubt -> quiet by later evidence.
+/// unexposed -> exposed -> quiet | in_doubt, per writer; in_doubt -> quiet by later evidence or
+/// when the attempt is forbidden.
 class release_ledger {
 public:
     /// The writer is told where pages are; handing the message to the link counts. Earlier evidence
-    /// says nothing about these pages; a writer in doubt stays in doubt.
-    void expose(rank_id writer) {
+    /// says nothing about these pages; a writer in doubt stays in doubt. `forbiddable`: it is told
+    /// to write in no other way than one that this rank can shut (forbid_writes).
+    void expose(rank_id writer, bool forbiddable = false) {
+        if (!forbiddable)
+            beyond_reach_.insert(writer);
         auto& now = writers_[writer];
         if (now != exposure::in_doubt)
             now = exposure::exposed;
@@ -91,6 +95,14 @@ public:
             *now = exposure::quiet;
     }
 
+    /// Nothing is let in any more that was sent for this attempt: quiet, whatever they reported,
+    /// are all writers that could write in no other way.
+    void forbidden() {
+        for (auto& [writer, now] : writers_)
+            if (now != exposure::unexposed && !beyond_reach_.contains(writer))
+                now = exposure::quiet;
+    }
+
     /// No writer that was told where the pages are can still write there.
     bool released() const {
         return std::all_of(writers_.begin(), writers_.end(), [](const auto& entry) {
@@ -112,6 +124,8 @@ private:
     }
 
     std::map<rank_id, exposure> writers_;
+    /// Writers that were told, at least once, that they may write through a mapping.
+    std::set<rank_id> beyond_reach_;
 };
 
 } // namespace kvferry

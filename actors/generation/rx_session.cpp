@@ -6,6 +6,7 @@
 #include "actors/shared/session_waits.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/planted_bug.hpp"
+#include "transport/planner/plan.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -39,6 +40,7 @@ rx_session_actor::behavior_type rx_session_state::make_behavior() {
         handle(this, &rx_session_state::on_process_gone),
         handle(this, &rx_session_state::on_receive),
         handle(this, &rx_session_state::on_bind),
+        handle(this, &rx_session_state::on_started),
         handle(this, &rx_session_state::on_kv_result),
         handle(this, &rx_session_state::on_aux_result),
         handle(this, &rx_session_state::on_peer_cancel),
@@ -67,6 +69,11 @@ void rx_session_state::on_receive(const receive_slice& message) {
                make_error(errc::invalid_argument, "rid " + to_string(with_.request)
                                                       + ": receive slice " + to_string(index)
                                                       + " comes after the last one"));
+    if (!finished_)
+        if (auto problem = check_tokens(message.slice))
+            finish(session_state::error,
+                   add_context(problem, "rid " + to_string(with_.request) + ": receive slice "
+                                            + to_string(index)));
     if (finished_) {
         if (!std::exchange(pieces_.back().told_host, true))
             tell(self_, with_.observer,
@@ -118,6 +125,8 @@ void rx_session_state::on_bind(const bind_writers& message) {
     }
     if (std::exchange(bound_, true))
         return;
+    layers_skipped_ = message.layers_skipped;
+    roles_skipped_ = message.roles_skipped;
     for (const auto& binding : message.writers) {
         writers_[binding.rank].binding = binding;
         writers_[binding.rank].summary.rank = binding.rank;
@@ -130,7 +139,21 @@ void rx_session_state::on_peer_ready(const peer_ready& message) {
     if (!from || from->peer)
         return;
     from->peer = message.peer;
+    ask_again(*from);
     publish(*from);
+}
+
+/// Over a new link to the same process: what was said over the former one may be lost. Asking the
+/// same for the same attempt is idempotent: the writer reports once more what it has reported.
+void rx_session_state::ask_again(writer& from) {
+    if (finished_ || from.dismissed) {
+        if (release_.of(from.binding.rank) == exposure::exposed)
+            cancel(from, error_ ? error_ : make_error(errc::not_selected, "it is not needed"));
+        return;
+    }
+    for (const auto& [index, reports] : from.reports)
+        if (!reports.complete() || (from.binding.aux && !from.aux_reported))
+            request(from, index);
 }
 
 /// Asks a writer for every slice that it has not been asked for yet. From here on it may write.
@@ -142,11 +165,24 @@ void rx_session_state::publish(writer& from) {
         if (from.reports.contains(index))
             continue;
         from.reports[index];
-        if (from.binding.kv)
-            release_.expose(from.binding.rank);
-        tell(self_, from.peer->link, send_message{request_for(from, index)});
+        request(from, index);
         state_ = std::max(state_, session_state::transferring);
     }
+}
+
+void rx_session_state::request(writer& from, slice_index index) {
+    from.wait = from.peer->awaited.lock();
+    if (from.binding.kv) {
+        if (with_.fabric && !std::exchange(allowed_, true)) // it hears this before the link does
+            tell(self_, with_.fabric, allow_writes{with_.attempt});
+        release_.expose(from.binding.rank, with_.fabric && with_.by_message && !may_map(from));
+    }
+    tell(self_, from.peer->link, send_message{request_for(from, index)});
+}
+
+/// Only the death of a watched process ends its writes through a mapping.
+bool rx_session_state::may_map(const writer& from) const {
+    return from.peer->process_watched && !planted(planted_bug::forbid_covers_mappings);
 }
 
 request_data rx_session_state::request_for(const writer& from, slice_index index) const {
@@ -163,6 +199,7 @@ request_data rx_session_state::request_for(const writer& from, slice_index index
     if (!result.kv)
         result.target.groups.clear();
     result.digest = result.kv && with_.checker && with_.checker->can_check(from.peer->info);
+    result.may_map = from.peer->process_watched;
     return result;
 }
 
@@ -256,6 +293,16 @@ void rx_session_state::cancel(const writer& from, const caf::error& reason) {
     message.to = side::context;
     message.reason = to_wire(reason);
     tell(self_, from.peer->link, send_message{std::move(message)});
+}
+
+void rx_session_state::on_started(const transfer_started& message) {
+    auto* from = writer_of(message.header.sender);
+    if (!from || !from->reports.contains(message.header.receive_slice))
+        return count(with_.counters, ignored::unasked);
+    if (finished_)
+        return count(with_.counters, ignored::late);
+    from->started = true;
+    select(*from);
 }
 
 void rx_session_state::on_kv_result(const kv_agent_result& message) {
@@ -366,18 +413,31 @@ void rx_session_state::writer_refuses(const message_header& header, const wire_e
 
 void rx_session_state::on_peer_lost(const peer_lost& message) {
     auto* from = writer_of(message.peer);
-    if (!from || resolved(*from))
+    if (!from)
         return;
+    from->peer.reset();
+    if (resolved(*from) || (message.dialled_again && !has_begun(*from)))
+        return; // nothing is needed of it, or it will be asked again
     if (planted(planted_bug::link_loss_is_proof))
         release_.gone_and_drained(from->binding.rank);
     group_failed(*from, message.reason);
 }
 
 void rx_session_state::on_process_gone(const process_gone& message) {
-    if (auto* from = writer_of(message.peer)) {
-        release_.gone_and_drained(from->binding.rank);
-        release_if_quiet();
-    }
+    auto* from = writer_of(message.peer);
+    if (!from)
+        return;
+    release_.gone_and_drained(from->binding.rank);
+    if (!resolved(*from)) // it was to be asked again
+        group_failed(*from, make_error(errc::peer_gone, "its process is gone"));
+    release_if_quiet();
+}
+
+/// It may have written something: then the former link may have taken its reports along.
+bool rx_session_state::has_begun(const writer& from) {
+    return from.started || std::any_of(from.reports.begin(), from.reports.end(), [](const auto& x) {
+               return !x.second.silent();
+           });
 }
 
 rx_session_state::writer* rx_session_state::writer_of(incarnation peer) {
@@ -456,8 +516,8 @@ void rx_session_state::finish(session_state outcome, const caf::error& reason) {
         return;
     state_ = outcome;
     error_ = reason;
-    session_finished result{
-        side::generation, with_.request, with_.attempt, outcome, reason, {}, {}};
+    session_finished result{side::generation, with_.request, with_.attempt, outcome, reason, {}, {},
+                            layers_skipped_,  roles_skipped_};
     if (!reason && aux_)
         result.aux = *aux_;
     for (std::uint32_t number = 0; number < pieces_.size(); ++number)
@@ -480,8 +540,30 @@ void rx_session_state::finish(session_state outcome, const caf::error& reason) {
             cancel(from, reason);
     }
     tell(self_, with_.observer, std::move(result));
-    tell(self_, with_.owner, session_ended{with_.request, with_.attempt});
+    tell(self_, with_.owner, session_ended{with_.request, with_.attempt, reason});
+    forbid();
     release_if_quiet();
+}
+
+/// The attempt is over: this rank lets nothing of it in any more. Of writers that can only send
+/// messages that is proof, however late they are and whatever became of them.
+void rx_session_state::forbid() {
+    if (!std::exchange(allowed_, false))
+        return;
+    if (release_.released()) // nobody waits for it
+        return tell(self_, with_.fabric, forbid_writes{with_.attempt});
+    if (planted(planted_bug::forbid_not_awaited))
+        release_.forbidden();
+    ask(self_, with_.fabric, forbid_writes{with_.attempt})
+        .then(
+            [this] {
+                if (with_.by_message)
+                    release_.forbidden();
+                release_if_quiet();
+            },
+            [](const caf::error&) {
+                // The fabric is gone: it proves nothing any more.
+            });
 }
 
 void rx_session_state::release_if_quiet() {

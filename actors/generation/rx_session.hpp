@@ -6,6 +6,7 @@
 #include "actors/generation/piece_checker.hpp"
 #include "actors/generation/release_ledger.hpp"
 #include "messages/limits.hpp"
+#include "messages/local/fabric.hpp"
 #include "messages/local/host_link.hpp"
 #include "messages/local/links.hpp"
 #include "messages/local/outcomes.hpp"
@@ -44,6 +45,10 @@ struct rx_session_state {
         /// Null: digests are not asked for.
         std::shared_ptr<const piece_checker> checker = {};
         rank_counters_ptr counters = {};
+        /// Null: nobody can shut an attempt out.
+        fabric_actor fabric = {};
+        /// Its answer to forbid_writes is proof (fabric_description).
+        bool by_message = false;
     };
 
     rx_session_state(rx_session_actor::pointer self, dependencies);
@@ -58,6 +63,8 @@ private:
     struct writer {
         writer_binding binding;
         peer_view_ptr peer;
+        /// Held since it was asked: its link watches whether it is silent.
+        std::shared_ptr<const void> wait;
         /// Its reports, by receive slice; one entry for each slice that it was asked for.
         std::map<slice_index, piece_ledger> reports;
         bool aux_reported = false;
@@ -65,6 +72,8 @@ private:
         bool dismissed = false;
         /// It has reported a failure of its own.
         bool failed = false;
+        /// It has begun to write.
+        bool started = false;
         peer_summary summary;
     };
 
@@ -76,6 +85,7 @@ private:
 
     void on_receive(const receive_slice&);
     void on_bind(const bind_writers&);
+    void on_started(const transfer_started&);
     void on_kv_result(const kv_agent_result&);
     void on_aux_result(const aux_agent_result&);
     void on_peer_cancel(const cancel_session&);
@@ -93,6 +103,10 @@ private:
     /// The writer that a message comes from; null when it is outside the cohorts.
     writer* writer_of(incarnation);
     void publish(writer&);
+    void request(writer&, slice_index);
+    void ask_again(writer&);
+    static bool has_begun(const writer&);
+    bool may_map(const writer&) const;
     request_data request_for(const writer&, slice_index) const;
     void select(const writer&);
     void dismiss_others(const writer&);
@@ -110,6 +124,7 @@ private:
     bool host_gave_all() const;
     void update();
     void finish(session_state, const caf::error&);
+    void forbid();
     void release_if_quiet();
     std::vector<session_wait> waits() const;
     caf::error explain(const caf::error&, const writer&) const;
@@ -122,9 +137,14 @@ private:
     bool released_ = false;
     bool bound_ = false;
     bool transferring_ = false;
+    /// The fabric lets puts of this attempt in.
+    bool allowed_ = false;
     std::vector<piece> pieces_;
     std::map<rank_id, writer> writers_;
     std::optional<aux_record> aux_;
+    /// What no writer has, as bind_writers told it.
+    std::vector<std::uint32_t> layers_skipped_;
+    std::vector<std::string> roles_skipped_;
     release_ledger release_;
 };
 

@@ -6,15 +6,32 @@
 #include "transport/planner/topology.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 namespace kvferry {
 
 namespace {
 
-bool is_first_of_its_group(const rank_info& self, const std::vector<rank_info>& own) {
-    return std::none_of(own.begin(), own.end(), [&self](const rank_info& other) {
-        return dp_rank(other.layout) == dp_rank(self.layout) && other.rank < self.rank;
+/// The ranks of the own DP group.
+std::vector<rank_info> group_of(const rank_info& self, const std::vector<rank_info>& own) {
+    std::vector<rank_info> result;
+    std::copy_if(own.begin(), own.end(), std::back_inserter(result), [&self](const auto& other) {
+        return dp_rank(other.layout) == dp_rank(self.layout);
     });
+    return result;
+}
+
+bool is_first(const rank_info& self, const std::vector<rank_info>& group) {
+    return std::none_of(group.begin(), group.end(),
+                        [&self](const rank_info& other) { return other.rank < self.rank; });
+}
+
+/// By DP group, in rank order.
+std::vector<std::vector<const rank_info*>> by_group(const std::vector<rank_info>& ranks) {
+    std::vector<std::vector<const rank_info*>> result(dp_size(ranks.front().layout));
+    for (const auto& rank : ranks)
+        result[dp_rank(rank.layout)].push_back(&rank);
+    return result;
 }
 
 } // namespace
@@ -22,39 +39,45 @@ bool is_first_of_its_group(const rank_info& self, const std::vector<rank_info>& 
 caf::expected<transfer_parties> parties_of(const rank_info& self, const std::vector<rank_info>& own,
                                            const std::vector<rank_info>& context,
                                            std::optional<std::uint32_t> context_dp_rank,
-                                           aux_mode aux) {
+                                           aux_mode aux, allow_missing allowed) {
     const auto with_aux = aux == aux_mode::required;
     const auto first = context_dp_rank.value_or(0);
     const auto last =
         context_dp_rank || context.empty() ? first : dp_size(context.front().layout) - 1;
+    auto found = cohorts_of_groups(self, context, first, last, allowed);
+    if (!found)
+        return std::move(found.error());
+    const auto siblings = group_of(self, own);
+    const auto ask = [&](const rank_info& rank) {
+        return receivers_of(rank, siblings, dp_rank(self.layout), with_aux);
+    };
     transfer_parties result;
+    result.layers_skipped = found->front().layers_skipped; // the same in every group
+    result.roles_skipped = found->front().roles_skipped;
     for (auto group = first; group <= last; ++group) {
-        auto found = cohorts_of(self, context, group);
-        if (!found)
-            return std::move(found.error());
-        result.layers_skipped = std::move(found->layers_skipped); // the same in every group
+        const auto& chosen = (*found)[group - first];
         std::map<rank_id, writer_binding> bindings;
-        for (auto rank : found->kv)
+        for (auto rank : chosen.kv)
             bindings[rank].kv = true;
         if (with_aux)
-            for (auto rank : found->aux)
+            for (auto rank : chosen.aux)
                 bindings[rank].aux = true;
         for (auto& [rank, binding] : bindings) {
             binding.rank = rank;
             binding.incarnation = context[rank.value].incarnation;
             binding.dp_rank = group;
             binding.instance = context[rank.value].instance;
-            binding.receivers =
-                receivers_of(context[rank.value], own, dp_rank(self.layout), with_aux);
+            binding.receivers = ask(context[rank.value]);
             result.writers.push_back(std::move(binding));
         }
-        if (!is_first_of_its_group(self, own))
-            continue;
-        for (const auto& rank : context)
-            if (dp_rank(rank.layout) == group
-                && receivers_of(rank, own, dp_rank(self.layout), with_aux).empty())
-                result.bystanders[group].push_back(rank.rank);
     }
+    if (!is_first(self, siblings))
+        return result;
+    const auto groups = by_group(context);
+    for (auto group = first; group <= last; ++group)
+        for (const auto* rank : groups[group])
+            if (ask(*rank).empty())
+                result.bystanders[group].push_back(rank->rank);
     return result;
 }
 

@@ -3,12 +3,14 @@
 #pragma once
 
 #include "messages/local/sessions.hpp"
+#include "messages/values/allow_missing.hpp"
 #include "messages/values/aux_record.hpp"
 #include "messages/values/ids.hpp"
 #include "messages/values/rank_info.hpp"
 
 #include <map>
 #include <optional>
+#include <string>
 #include <vector>
 
 namespace kvferry {
@@ -19,9 +21,9 @@ struct transfer_parties {
     /// By context DP group: context ranks from which no rank of the own DP group needs anything.
     /// Filled for the first rank of the own DP group, which tells them so; empty for the others.
     std::map<std::uint32_t, std::vector<rank_id>> bystanders;
-    /// Global layers of the own rank that the context does not have (speculative layers on one
-    /// side, say); ascending. Transfers leave them as they are.
+    /// What the context does not have and `allowed` lets be missing, as in cohorts.
     std::vector<std::uint32_t> layers_skipped;
+    std::vector<std::string> roles_skipped;
 };
 
 /// `own` and `context` are all ranks of the two instances, context[i] rank i. Without
@@ -29,6 +31,6 @@ struct transfer_parties {
 caf::expected<transfer_parties> parties_of(const rank_info& self, const std::vector<rank_info>& own,
                                            const std::vector<rank_info>& context,
                                            std::optional<std::uint32_t> context_dp_rank,
-                                           aux_mode aux);
+                                           aux_mode aux, allow_missing allowed = {});
 
 } // namespace kvferry

@@ -2,10 +2,9 @@
 // Asks an actor from a host's thread and blocks; only the host's facade may do that.
 #pragma once
 
+#include "actors/host/host_actor.hpp"
 #include "messages/errors.hpp"
 #include "messages/type_ids.hpp"
-
-#include <caf/scoped_actor.hpp>
 
 #include <chrono>
 #include <utility>
@@ -16,7 +15,7 @@ namespace kvferry {
 template <class Reply, class Handle, class Message>
 caf::expected<Reply> ask_blocking(caf::actor_system& system, const Handle& to, Message message,
                                   std::chrono::milliseconds deadline) {
-    caf::scoped_actor self{system, true};
+    host_actor self{system, true};
     caf::expected<Reply> result{make_error(errc::stopped, "no answer")};
     self->request(to, deadline, std::move(message))
         .receive([&](Reply& reply) { result = std::move(reply); },
@@ -28,7 +27,7 @@ caf::expected<Reply> ask_blocking(caf::actor_system& system, const Handle& to, M
 template <class Handle, class Message>
 caf::error ask_blocking_for_success(caf::actor_system& system, const Handle& to, Message message,
                                     std::chrono::milliseconds deadline) {
-    caf::scoped_actor self{system, true};
+    host_actor self{system, true};
     caf::error result;
     self->request(to, deadline, std::move(message))
         .receive([] {}, [&](caf::error& reason) { result = std::move(reason); });

@@ -1,29 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
-// Runs host callbacks on CAF's scheduler, so that a slow or throwing one does not delay an I/O
-// thread.
+// Runs the callbacks of one rank's host in order, on a thread of their own: a callback that blocks
+// or throws holds up other callbacks of its rank and nothing else.
 #pragma once
 
+#include "messages/errors.hpp"
 #include "messages/local/host.hpp"
-#include "messages/trace/handle.hpp"
-#include "messages/trace/log.hpp"
+
+#include <chrono>
+#include <cstddef>
+#include <memory>
 
 namespace kvferry {
 
-struct callback_runner_state {
-    static inline constexpr const char* name = "callback_runner";
+/// The thread uses nothing of the rank: whatever has ended, callbacks that wait are still run.
+class callback_runner {
+public:
+    /// Until close() a thread waits for callbacks. `keeps` lives as long as callbacks may run.
+    static caf::expected<std::shared_ptr<callback_runner>> make(std::shared_ptr<void> keeps);
 
-    explicit callback_runner_state(callback_actor::pointer) {}
+    /// Without a thread while there is nothing to run.
+    static std::shared_ptr<callback_runner> make_closed();
 
-    callback_actor::behavior_type make_behavior() {
-        return {handle(this, &callback_runner_state::on_run)};
-    }
+    callback_runner(const callback_runner&) = delete;
+    callback_runner& operator=(const callback_runner&) = delete;
+    ~callback_runner();
 
-    void handler_failed(const caf::error& reason) {
-        logger().error("host callback: {}", text_of(reason));
-    }
+    /// Never blocks. What the callback throws is counted and logged.
+    void run(run_callback);
+
+    /// Callbacks that wait or run.
+    std::size_t waiting() const;
+
+    /// The thread ends when it has run what waits; from now on each burst gets a thread of its own.
+    void close();
+
+    /// False: a callback has not returned by then.
+    bool idle_within(std::chrono::milliseconds) const;
+
+    /// True in a callback.
+    static bool on_thread() noexcept;
 
 private:
-    void on_run(const run_callback& message) { message.callback(); }
+    struct queue;
+    explicit callback_runner(std::shared_ptr<queue>);
+
+    std::shared_ptr<queue> queue_;
 };
 
 } // namespace kvferry

@@ -2,23 +2,12 @@
 // The settings of CAF that kvferry depends on, each with its reason.
 #include "actors/host/configure.hpp"
 
-#include "messages/local/copies.hpp"
-#include "messages/local/devices.hpp"
-#include "messages/local/fabric.hpp"
-#include "messages/local/host.hpp"
-#include "messages/local/host_link.hpp"
-#include "messages/local/info_exchange.hpp"
-#include "messages/local/links.hpp"
-#include "messages/local/outcomes.hpp"
-#include "messages/local/sessions.hpp"
-#include "messages/local/status.hpp"
-#include "messages/local/worker.hpp"
+#include "messages/errors.hpp"
+#include "messages/init_types.hpp"
 #include "messages/type_ids.hpp"
-#include "messages/wire/protocol.hpp"
 
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
-#include <caf/init_global_meta_objects.hpp>
 #include <caf/io/middleman.hpp>
 
 #include <string>
@@ -37,9 +26,8 @@ void set_default(caf::actor_system_config& config, caf::string_view key, T value
 
 void init_types() {
     static const bool once = [] {
-        caf::core::init_global_meta_objects();
+        init_message_types();
         caf::io::middleman::init_global_meta_objects();
-        caf::init_global_meta_objects<caf::id_block::kvferry>();
         return true;
     }();
     static_cast<void>(once);
@@ -75,9 +63,9 @@ caf::error check_prepared(caf::actor_system& system) {
     if (caf::get_or(config, "caf.scheduler.policy", "stealing") == "testing")
         return refuse("its scheduler runs only when a test asks",
                       "leave caf.scheduler.policy alone");
-    // Host callbacks may block a thread, and rank infos must be answered meanwhile.
+    // The host's own actors may block a thread, and rank infos must be answered meanwhile.
     if (caf::get_or(config, "caf.scheduler.max-threads", std::size_t{2}) < 2)
-        return refuse("its scheduler has one thread, which host callbacks may block",
+        return refuse("its scheduler has one thread, which actors of the host may block",
                       "set caf.scheduler.max-threads to 2 or more");
     return {};
 }

@@ -1,36 +1,87 @@
 // SPDX-License-Identifier: Apache-2.0
-// The actor system that a runtime owns.
+// The actor system that a runtime owns, together with the workers on it.
 #include "actors/host/runtime.hpp"
 
 #include "actors/host/configure.hpp"
+#include "actors/host/host_actor.hpp"
+#include "actors/host/process_life.hpp"
+#include "messages/limits.hpp"
+#include "messages/trace/log.hpp"
 
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
 
+#include <memory>
+#include <mutex>
+
 namespace kvferry {
 
-struct runtime::parts {
+namespace {
+
+/// CAF waits for all actors. All of ours have ended by then, but for calls to a rank-info server
+/// whose name is looked up.
+constexpr std::chrono::seconds patience{5};
+
+} // namespace
+
+/// The system is made when it is first needed: a static runtime may be older than CAF's own static
+/// objects, which a system needs.
+struct runtime::parts final : ends_with_process {
     struct prepared_config : caf::actor_system_config {
         prepared_config() { configure(*this); }
     };
 
-    prepared_config config;
-    caf::actor_system system{config};
+    std::mutex mutex;
+    bool ended = false;
+    std::unique_ptr<prepared_config> config;
+    std::unique_ptr<caf::actor_system> system;
+
+    /// Null: the process is ending.
+    caf::actor_system* made() {
+        std::lock_guard lock{mutex};
+        if (!system && !ended) {
+            init_types();
+            process_life::begin();
+            config = std::make_unique<prepared_config>();
+            system = std::make_unique<caf::actor_system>(*config);
+            let_go_of_logger();
+        }
+        return system.get();
+    }
+
+    bool end_with_process() override {
+        {
+            std::lock_guard lock{mutex};
+            ended = true;
+        }
+        return process_life::run_aside([this] { system.reset(); }, patience);
+    }
 };
 
 runtime::runtime() {
-    init_types();
-    parts_ = std::make_unique<parts>();
+    parts_ = {new parts, [](parts* last) {
+                  if (process_life::forked())
+                      return;         // the system's threads are not in this process
+                  let_go_of_logger(); // the host may have made scoped actors on this thread
+                  if (!process_life::run_aside([last] { delete last; }, patience))
+                      logger().error("an actor system of kvferry has not ended within {} s: a "
+                                     "thread of it does not return. It is left behind",
+                                     patience.count());
+              }};
+    process_life::add(process_life::stage::system, parts_);
 }
 
 runtime::~runtime() = default;
 
 caf::actor_system& runtime::system() {
-    return parts_->system;
+    return *parts_->made();
 }
 
 caf::expected<worker> runtime::start_worker(worker_options options) {
-    return worker::start(system(), std::move(options));
+    auto* system = parts_->made();
+    if (!system)
+        return make_error(errc::stopped, "the process is ending");
+    return worker::start_on(parts_, *system, std::move(options));
 }
 
 } // namespace kvferry

@@ -8,7 +8,9 @@
 
 namespace kvferry {
 
-/// Owns a prepared actor system. Destroy its workers first.
+/// Owns a prepared actor system. It may be destroyed before its workers, inside a callback, or as a
+/// static object: the system ends with the last of its workers, on a thread made for that. The wait
+/// for it is bounded, and a worker whose memory could not be proven quiet keeps it.
 class runtime {
 public:
     runtime();
@@ -16,6 +18,7 @@ public:
     runtime(const runtime&) = delete;
     runtime& operator=(const runtime&) = delete;
 
+    /// Not after exit() has begun.
     caf::actor_system& system();
 
     /// worker::start on this system.
@@ -23,7 +26,7 @@ public:
 
 private:
     struct parts;
-    std::unique_ptr<parts> parts_;
+    std::shared_ptr<parts> parts_;
 };
 
 } // namespace kvferry

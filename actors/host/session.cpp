@@ -2,9 +2,8 @@
 // Handles turn a host's calls into messages to the session's gate.
 #include "actors/host/session.hpp"
 
+#include "actors/host/host_actor.hpp"
 #include "messages/trace/handle.hpp"
-
-#include <caf/scoped_actor.hpp>
 
 #include <utility>
 
@@ -17,30 +16,58 @@ caf::error too_many_calls(const host_calls& calls, rid request) {
                           + " calls wait for this rank already: call again later");
 }
 
+namespace {
+
+template <class Future>
+bool is_ready(const Future& future) {
+    return future.wait_for(std::chrono::seconds{0}) == std::future_status::ready;
+}
+
+} // namespace
+
+bool piece_handle::ready() const {
+    return is_ready(future_);
+}
+
 caf::error piece_handle::get() {
     try {
+        if (auto problem = process_life::check(); problem && !ready())
+            return problem; // nobody in this process would answer
         return future_.get().error;
     } catch (const std::future_error&) { // the session was over already
         return make_error(errc::gone, "the session has ended");
     }
 }
 
-session_handle::session_handle(caf::actor_system& system, rid request, session_gate_actor gate,
+session_handle::session_handle(caf::actor_system* system, rid request, session_gate_actor gate,
                                const std::shared_ptr<session_promises>& promises,
                                std::shared_ptr<host_calls> calls)
-    : system_(&system), request_(request), gate_(std::move(gate)), calls_(std::move(calls)),
+    : system_(system), request_(request), gate_(std::move(gate)), calls_(std::move(calls)),
       outcome_(promises->outcome.get_future().share()),
       released_(promises->released.get_future().share()) {}
 
+std::shared_future<session_finished> session_handle::outcome() const {
+    auto problem = process_life::check();
+    if (!problem || is_ready(outcome_))
+        return outcome_;
+    std::promise<session_finished> answer; // nobody in this process would give another one
+    answer.set_value({{}, request_, {}, session_state::error, std::move(problem), {}, {}});
+    return answer.get_future().share();
+}
+
 void session_handle::cancel(std::string why) const {
-    tell_from_outside(gate_, cancel_request{make_error(errc::cancelled, std::move(why))});
+    if (auto open = calls_->visit())
+        tell_from_outside(gate_, cancel_request{make_error(errc::cancelled, std::move(why))});
 }
 
 caf::expected<session_status> session_handle::status() const {
     if (!gate_)
         return make_error(errc::gone,
                           "rid " + to_string(request_) + " was refused when it was opened");
-    caf::scoped_actor self{*system_};
+    auto open = calls_->visit();
+    if (!open)
+        return std::move(open.error());
+    host_actor self{*system_};
     caf::expected<session_status> result{caf::error{}};
     self->request(gate_, limits{}.info_deadline, query_status{})
         .receive([&](session_status& status) { result = std::move(status); },
@@ -56,13 +83,21 @@ template <class Message>
 piece_handle session_handle::start(Message message) const {
     message.done = std::make_shared<std::promise<piece_finished>>();
     piece_handle result{message.done->get_future()};
+    const auto refuse = [&](const caf::error& why) {
+        message.done->set_value({{}, request_, {}, {}, {}, why});
+    };
+    auto open = calls_->visit();
+    if (!open) {
+        refuse(open.error());
+        return result;
+    }
     message.place = calls_->enter();
-    if (message.place) {
+    if (message.place && gate_) {
         tell_from_outside(gate_, std::move(message));
         return result;
     }
-    auto reason = too_many_calls(*calls_, request_);
-    message.done->set_value({{}, request_, {}, {}, {}, reason});
+    auto reason = gate_ ? too_many_calls(*calls_, request_) : outcome_.get().error;
+    refuse(reason);
     tell_from_outside(gate_, cancel_request{reason}); // without this piece it cannot succeed
     return result;
 }

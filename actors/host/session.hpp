@@ -9,6 +9,7 @@
 #include "messages/local/outcomes.hpp"
 #include "messages/local/sessions.hpp"
 #include "messages/local/status.hpp"
+#include "messages/values/allow_missing.hpp"
 #include "messages/values/aux_record.hpp"
 #include "messages/values/ids.hpp"
 #include "messages/values/kv_slice.hpp"
@@ -31,9 +32,7 @@ public:
     /// once.
     caf::error get();
 
-    bool ready() const {
-        return future_.wait_for(std::chrono::seconds{0}) == std::future_status::ready;
-    }
+    bool ready() const;
 
 private:
     std::future<piece_finished> future_;
@@ -45,8 +44,9 @@ caf::error too_many_calls(const host_calls&, rid);
 /// What both kinds of sessions offer.
 class session_handle {
 public:
-    /// The final state; resolves once, at latest by the session's deadline.
-    std::shared_future<session_finished> outcome() const { return outcome_; }
+    /// The final state; resolves once, at latest by the session's deadline. In a forked child it is
+    /// an error at once.
+    std::shared_future<session_finished> outcome() const;
 
     /// Resolves when nobody touches the session's pages any more. May come long after the outcome;
     /// without proof it never comes, and worker statistics show the session as quarantined.
@@ -60,8 +60,8 @@ public:
 
     rid request() const { return request_; }
 
-    /// For worker, which makes the sessions.
-    session_handle(caf::actor_system& system, rid request, session_gate_actor gate,
+    /// For worker, which makes the sessions; without a gate for one that is refused.
+    session_handle(caf::actor_system* system, rid request, session_gate_actor gate,
                    const std::shared_ptr<session_promises>& promises,
                    std::shared_ptr<host_calls> calls);
 
@@ -107,7 +107,8 @@ struct session_options {
     aux_mode aux = aux_mode::none;
     /// Time from open to the first piece sent or received; limits::session_deadline when missing.
     std::optional<std::chrono::milliseconds> deadline;
-    /// Run on CAF's scheduler, never on an I/O thread; may throw.
+    /// Run in order on a thread that the rank has for them; may block, may throw. Called for a
+    /// session that is refused, too.
     std::function<void(const session_finished&)> on_outcome;
     std::function<void(const session_released&)> on_released;
     /// Run in the same way, when every receiver rank of a sending session has asked. A session that
@@ -115,6 +116,12 @@ struct session_options {
     std::function<void()> on_ready = {};
     /// Time from the first piece to the outcome; limits::transfer_deadline when missing.
     std::optional<std::chrono::milliseconds> transfer_deadline = {};
+    /// Run in the same way, when a piece ends by itself: with success, or with the reason why it
+    /// was refused while the session goes on. Pieces that end with the session are not told here.
+    std::function<void(const piece_finished&)> on_piece = {};
+    /// Receiving sessions: parts of the cache that may stay unwritten because the context does not
+    /// have them; the outcome lists them. Otherwise such a session ends in layout_mismatch.
+    allow_missing allowed = {};
 };
 
 /// Where a receiving session finds its writers.

@@ -73,7 +73,12 @@ void session_gate_state::opened() {
 }
 
 /// No session, so nothing was lent: outcome and release come together.
-void session_gate_state::open_failed(const caf::error& reason) {
+void session_gate_state::open_failed(const caf::error& answer) {
+    // An error of CAF's own: the rank's actor is gone.
+    const auto reason =
+        answer.category() == caf::type_id_v<errc>
+            ? answer
+            : make_error(errc::stopped, "the worker ended before rid " + to_string(with_.request));
     on_finished({with_.role, with_.request, {}, session_state::error, reason, {}, {}});
     on_released({with_.role, with_.request, {}});
 }
@@ -108,13 +113,14 @@ void session_gate_state::on_send(const host_send& message) {
 
 void session_gate_state::on_send_aux(const host_send_aux& message) {
     if (aux_piece_) {
-        message.done->set_value({with_.role,
-                                 with_.request,
-                                 {},
-                                 payload_kind::aux,
-                                 {},
-                                 make_error(errc::duplicate, "rid " + to_string(with_.request)
-                                                                 + " has its aux already")});
+        auto second = message.done;
+        piece_ended(second, {with_.role,
+                             with_.request,
+                             {},
+                             payload_kind::aux,
+                             {},
+                             make_error(errc::duplicate, "rid " + to_string(with_.request)
+                                                             + " has its aux already")});
         return;
     }
     aux_piece_ = message.done;
@@ -160,12 +166,18 @@ void session_gate_state::on_piece(const piece_finished& message) {
     auto& slot =
         message.kind == payload_kind::aux ? aux_piece_ : kv_pieces_.at(message.index.value);
     if (slot)
-        std::exchange(slot, nullptr)->set_value(message);
+        piece_ended(slot, message);
+}
+
+void session_gate_state::piece_ended(piece_promise& whose, const piece_finished& how) {
+    std::exchange(whose, nullptr)->set_value(how);
+    if (with_.on_piece && !outcome_told_)
+        with_.callbacks({[call = with_.on_piece, how] { call(how); }, with_.request});
 }
 
 void session_gate_state::on_ready(const session_ready&) {
     if (with_.on_ready)
-        tell(self_, with_.callbacks, run_callback{with_.on_ready, with_.request});
+        with_.callbacks({with_.on_ready, with_.request});
 }
 
 void session_gate_state::on_finished(const session_finished& message) {
@@ -177,8 +189,7 @@ void session_gate_state::on_finished(const session_finished& message) {
     fail_pieces(message.error);
     with_.promises->outcome.set_value(message);
     if (with_.on_outcome)
-        tell(self_, with_.callbacks,
-             run_callback{[call = with_.on_outcome, message] { call(message); }, with_.request});
+        with_.callbacks({[call = with_.on_outcome, message] { call(message); }, with_.request});
 }
 
 void session_gate_state::on_released(const session_released& message) {
@@ -188,8 +199,7 @@ void session_gate_state::on_released(const session_released& message) {
                   message.attempt.value, to_string(with_.role));
     with_.promises->released.set_value(message);
     if (with_.on_released)
-        tell(self_, with_.callbacks,
-             run_callback{[call = with_.on_released, message] { call(message); }, with_.request});
+        with_.callbacks({[call = with_.on_released, message] { call(message); }, with_.request});
     self_->quit();
 }
 

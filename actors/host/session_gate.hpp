@@ -28,7 +28,8 @@ struct session_gate_state {
 
     struct dependencies {
         transfer_worker_actor worker;
-        callback_actor callbacks;
+        /// Has it run on a thread of the host's.
+        std::function<void(run_callback)> callbacks;
         side role = side::context;
         rid request;
         std::shared_ptr<session_promises> promises;
@@ -37,6 +38,7 @@ struct session_gate_state {
         std::function<void()> on_ready = {};
         /// Place of the call that opens the session; freed when that call is handled.
         host_call_place place = {};
+        std::function<void(const piece_finished&)> on_piece = {};
     };
 
     session_gate_state(session_gate_actor::pointer self, dependencies);
@@ -64,6 +66,7 @@ private:
     void opened();
     void open_failed(const caf::error&);
     void pass_on(command);
+    void piece_ended(piece_promise&, const piece_finished&);
     void add_kv_piece(piece_promise);
     void fail_pieces(const caf::error&);
 

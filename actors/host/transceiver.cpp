@@ -28,6 +28,10 @@ session_options transceiver::options_for(side role, rid request) {
         result.on_ready = [inbox, request] { caf::anon_send(inbox, session_ready{request}); };
     result.on_outcome = [inbox](const session_finished& event) { caf::anon_send(inbox, event); };
     result.on_released = [inbox](const session_released& event) { caf::anon_send(inbox, event); };
+    result.on_piece = [inbox](const piece_finished& event) {
+        if (event.error)
+            caf::anon_send(inbox, event);
+    };
     return result;
 }
 
@@ -49,6 +53,14 @@ void transceiver::take(const session_released& event) {
         found->second.released = true;
 }
 
+/// A piece was refused (an aux record that is too long, say). The engine has no call to hand over
+/// another one, so the request ends now instead of waiting for its deadline.
+void transceiver::take(const piece_finished& event) {
+    if (auto found = requests_.find({event.role, event.request});
+        found != requests_.end() && !found->second.outcome)
+        found->second.handle().cancel(text_of(event.error));
+}
+
 /// False when nothing came in time.
 bool transceiver::wait_event(clock::time_point until) {
     auto came = true;
@@ -57,6 +69,7 @@ bool transceiver::wait_event(clock::time_point until) {
     inbox_->receive([this](const session_ready& event) { take(event); },
                     [this](const session_finished& event) { take(event); },
                     [this](const session_released& event) { take(event); },
+                    [this](const piece_finished& event) { take(event); },
                     caf::after(left) >> [&came] { came = false; });
     return came;
 }

@@ -5,9 +5,8 @@
 // These calls speak for one rank; agreement between the ranks of an instance is the engine's task.
 #pragma once
 
+#include "actors/host/host_actor.hpp"
 #include "actors/host/worker.hpp"
-
-#include <caf/scoped_actor.hpp>
 
 #include <chrono>
 #include <map>
@@ -127,6 +126,7 @@ private:
     void take(const session_ready&);
     void take(const session_finished&);
     void take(const session_released&);
+    void take(const piece_finished&);
     std::size_t count(side, bool (*is)(const entry&)) const;
     transfer_check check(side, std::optional<std::size_t> at_least,
                          std::chrono::milliseconds patience);
@@ -134,7 +134,7 @@ private:
     worker& worker_;
     aux_mode aux_;
     /// Its mailbox is where sessions' callbacks put their events.
-    caf::scoped_actor inbox_;
+    host_actor inbox_;
     std::map<key, entry> requests_;
     /// Prepared requests that not all receivers have asked for yet.
     std::set<rid> unready_;

@@ -6,9 +6,9 @@
 #include "actors/host/worker_parts.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
+#include "transport/host_link/memory_mapping.hpp"
 #include "transport/planner/topology.hpp"
 
-#include <mutex>
 #include <utility>
 #include <vector>
 
@@ -16,23 +16,55 @@ namespace kvferry {
 
 namespace {
 
-/// Ranks whose memory could not be proven quiet. They live until the process ends: freeing their
-/// mappings or threads would let a late write land in memory that has another owner by then.
-void keep_for_ever(std::shared_ptr<void> rank) {
-    static std::mutex mutex;
-    static auto* kept = new std::vector<std::shared_ptr<void>>; // no destructor at exit, on purpose
-    std::lock_guard lock{mutex};
-    kept->push_back(std::move(rank));
+caf::error moved_away() {
+    return make_error(errc::stopped, "this worker was moved away: call the one it was moved to");
+}
+
+/// What a host is told of a session that its rank never heard of.
+session_finished refusal(side role, rid request, const caf::error& why) {
+    return {role, request, {}, session_state::error, why, {}, {}};
+}
+
+/// Outcome and release resolve at once, and the callbacks are called with them.
+template <class Handle>
+Handle refuse_session(callback_runner& callbacks, session_options&& options, side role,
+                      const std::shared_ptr<host_calls>& calls, const caf::error& why) {
+    auto promises = std::make_shared<session_promises>();
+    Handle result{nullptr, options.request, session_gate_actor{}, promises, calls};
+    const auto outcome = refusal(role, options.request, why);
+    const session_released released{role, options.request, {}};
+    promises->outcome.set_value(outcome);
+    promises->released.set_value(released);
+    if (options.on_outcome || options.on_released)
+        callbacks.run({[on_outcome = std::move(options.on_outcome),
+                        on_released = std::move(options.on_released), outcome, released] {
+                           if (on_outcome)
+                               on_outcome(outcome);
+                           if (on_released)
+                               on_released(released);
+                       },
+                       released.request});
+    return result;
 }
 
 } // namespace
 
 caf::expected<worker> worker::start(caf::actor_system& system, worker_options options) {
+    return start_on(nullptr, system, std::move(options));
+}
+
+caf::expected<worker> worker::start_on(std::shared_ptr<void> owner, caf::actor_system& system,
+                                       worker_options options) {
+    if (auto problem = process_life::check())
+        return problem;
+    process_life::begin();
     auto made = std::make_shared<parts>();
+    made->owner = std::move(owner);
     made->system = &system;
     made->options = std::move(options);
     if (auto problem = made->make())
         return problem;
+    process_life::add(process_life::stage::rank, made);
     return worker{std::move(made)};
 }
 
@@ -46,136 +78,142 @@ worker& worker::operator=(worker&& other) noexcept {
 }
 
 worker::~worker() {
-    if (parts_ && !parts_->stopped)
-        stop(parts_->options.bounds.stop_deadline);
+    if (parts_)
+        parts::end(std::move(parts_));
+}
+
+template <class Reply, class Message>
+caf::expected<Reply> worker::ask(Message message,
+                                 std::optional<std::chrono::milliseconds> deadline) const {
+    if (!parts_)
+        return moved_away();
+    auto open = parts_->calls->visit();
+    if (!open)
+        return std::move(open.error());
+    return ask_blocking<Reply>(*parts_->system, parts_->actor, std::move(message),
+                               deadline.value_or(parts_->options.bounds.info_deadline));
 }
 
 caf::expected<rank_info> worker::publish(std::vector<host_region> regions, page_table pages) {
-    if (auto problem = parts_->make_devices(regions))
-        return problem;
-    auto reply = ask_blocking<pools_registered>(
-        *parts_->system, parts_->actor, register_pools{std::move(regions), std::move(pages)},
-        2 * parts_->options.bounds.info_deadline);
+    if (!parts_)
+        return moved_away();
+    {
+        auto open = parts_->calls->visit();
+        if (!open)
+            return std::move(open.error());
+        process_life::begin(); // after all static objects of CAF were made
+        for (std::size_t index = 0; index < regions.size() && !parts_->options.world; ++index)
+            if (const auto& region = regions[index]; region.kind == memory_kind::host_shared)
+                if (auto problem = check_shareable(region.memfd, region.bytes))
+                    return add_context(problem,
+                                       "region " + std::to_string(index)
+                                           + " cannot be shared: seal its memfd with "
+                                             "F_SEAL_SHRINK, or publish it as host_private");
+        if (auto problem = parts_->make_devices(regions))
+            return problem;
+        parts_->regions = regions;
+    }
+    auto reply = ask<pools_registered>(register_pools{std::move(regions), std::move(pages)},
+                                       2 * parts_->options.bounds.info_deadline);
     if (!reply)
         return std::move(reply.error());
     return std::move(reply->info);
 }
 
-namespace {
-
-/// Refuses a session before the rank hears of it: outcome and release resolve at once.
-template <class Handle>
-Handle refuse_session(caf::actor_system& system, const callback_actor& callbacks,
-                      session_options&& options, side role,
-                      const std::shared_ptr<host_calls>& calls) {
-    auto promises = std::make_shared<session_promises>();
-    Handle result{system, options.request, session_gate_actor{}, promises, calls};
-    session_finished outcome;
-    outcome.role = role;
-    outcome.request = options.request;
-    outcome.state = session_state::error;
-    outcome.error = too_many_calls(*calls, options.request);
-    const session_released released{role, options.request, {}};
-    promises->outcome.set_value(outcome);
-    promises->released.set_value(released);
-    const auto tell_host = [&](std::function<void()> call) {
-        tell_from_outside(callbacks, run_callback{std::move(call), released.request});
-    };
-    if (options.on_outcome)
-        tell_host([call = std::move(options.on_outcome), outcome] { call(outcome); });
-    if (options.on_released)
-        tell_host([call = std::move(options.on_released), released] { call(released); });
-    return result;
-}
-
 template <class Handle, class Open>
-Handle open_session(caf::actor_system& system, placement home, const transfer_worker_actor& actor,
-                    const callback_actor& callbacks, session_options&& options, side role,
-                    const std::shared_ptr<host_calls>& calls, Open open) {
+Handle worker::open(session_options&& options, side role, Open message) {
+    if (!parts_) {
+        auto nobody = std::make_shared<host_calls>(0);
+        nobody->close(moved_away());
+        return refuse_session<Handle>(*callback_runner::make_closed(), std::move(options), role,
+                                      nobody, moved_away());
+    }
+    const auto& calls = parts_->calls;
+    auto open = calls->visit();
+    if (!open) { // in a forked child the rank's own runner may be locked for ever
+        const auto runner =
+            process_life::forked() ? callback_runner::make_closed() : parts_->callbacks;
+        return refuse_session<Handle>(*runner, std::move(options), role, calls, open.error());
+    }
+    const auto& bounds = parts_->options.bounds;
+    const auto refuse = [&](const caf::error& why) {
+        return refuse_session<Handle>(*parts_->callbacks, std::move(options), role, calls, why);
+    };
+    if (parts_->callbacks->waiting() >= bounds.callbacks_waiting_max)
+        return refuse(make_error(errc::limit_exceeded,
+                                 "rid " + to_string(options.request) + ": callbacks_waiting_max = "
+                                     + std::to_string(bounds.callbacks_waiting_max)
+                                     + " callbacks wait for one of the host's to return"));
     auto place = calls->enter();
     if (!place)
-        return refuse_session<Handle>(system, callbacks, std::move(options), role, calls);
+        return refuse(too_many_calls(*calls, options.request));
+    message.deadline = options.deadline.value_or(bounds.session_deadline);
+    message.transfer_deadline = options.transfer_deadline.value_or(bounds.transfer_deadline);
     auto promises = std::make_shared<session_promises>();
     auto gate = spawn_at<session_gate_actor, session_gate_state>(
-        system, home,
+        *parts_->system, placement{parts_->loop.get()},
         session_gate_state::dependencies{
-            actor, callbacks, role, options.request, promises, std::move(options.on_outcome),
-            std::move(options.on_released), std::move(options.on_ready), std::move(place)});
-    Handle result{system, options.request, gate, promises, calls};
-    tell_from_outside(gate, std::move(open));
+            parts_->actor,
+            [runner = parts_->callbacks](run_callback call) { runner->run(std::move(call)); }, role,
+            options.request, promises, std::move(options.on_outcome),
+            std::move(options.on_released), std::move(options.on_ready), std::move(place),
+            std::move(options.on_piece)});
+    Handle result{parts_->system, options.request, gate, promises, calls};
+    tell_from_outside(gate, std::move(message));
     return result;
 }
 
-} // namespace
-
 tx_handle worker::open_tx(session_options options) {
-    const auto& bounds = parts_->options.bounds;
-    kvferry::open_tx ask{options.request,
-                         options.aux,
-                         {},
-                         options.deadline.value_or(bounds.session_deadline),
-                         options.transfer_deadline.value_or(bounds.transfer_deadline)};
-    return open_session<tx_handle>(*parts_->system, {parts_->loop.get()}, parts_->actor,
-                                   parts_->callbacks, std::move(options), side::context,
-                                   parts_->calls, std::move(ask));
+    kvferry::open_tx message{options.request, options.aux, {}, {}};
+    return open<tx_handle>(std::move(options), side::context, std::move(message));
 }
 
 rx_handle worker::open_rx(session_options options, context_address context) {
-    const auto& bounds = parts_->options.bounds;
-    kvferry::open_rx ask{options.request,
-                         options.aux,
-                         std::move(context.endpoint),
-                         context.dp_rank,
-                         {},
-                         options.deadline.value_or(bounds.session_deadline),
-                         options.transfer_deadline.value_or(bounds.transfer_deadline)};
-    return open_session<rx_handle>(*parts_->system, {parts_->loop.get()}, parts_->actor,
-                                   parts_->callbacks, std::move(options), side::generation,
-                                   parts_->calls, std::move(ask));
+    kvferry::open_rx message{
+        options.request, options.aux, std::move(context.endpoint), context.dp_rank, {}, {}, {},
+        options.allowed};
+    return open<rx_handle>(std::move(options), side::generation, std::move(message));
 }
 
 const std::string& worker::info_endpoint() const {
-    return parts_->io.info_endpoint;
+    static const std::string none;
+    if (!parts_)
+        return none;
+    const auto& io = parts_->io;
+    return io.advertised.empty() ? io.info_endpoint : io.advertised;
 }
 
 caf::expected<rank_info_reply> worker::info() const {
-    return ask_blocking<rank_info_reply>(*parts_->system, parts_->actor, query_rank_info{},
-                                         parts_->options.bounds.info_deadline);
+    return ask<rank_info_reply>(query_rank_info{});
 }
 
 caf::expected<worker_statistics> worker::statistics() const {
-    return ask_blocking<worker_statistics>(*parts_->system, parts_->actor, query_statistics{},
-                                           parts_->options.bounds.info_deadline);
+    return ask<worker_statistics>(query_statistics{});
 }
 
 caf::expected<session_list> worker::sessions() const {
-    return sessions({}, parts_->options.bounds.info_deadline);
+    return ask<session_list>(list_sessions{});
 }
 
 caf::expected<session_list> worker::sessions(list_sessions which,
                                              std::chrono::milliseconds deadline) const {
-    return ask_blocking<session_list>(*parts_->system, parts_->actor, which, deadline);
+    return ask<session_list>(which, deadline);
 }
 
 transfer_worker_actor worker::actor() const {
-    return parts_->actor;
+    return parts_ && parts_->calls->visit() ? parts_->actor : transfer_worker_actor{};
 }
 
 caf::expected<worker_stopped> worker::stop(std::chrono::milliseconds deadline) {
-    if (!parts_ || std::exchange(parts_->stopped, true))
-        return make_error(errc::stopped, "the worker was stopped already");
-    auto reply = ask_blocking<worker_stopped>(*parts_->system, parts_->actor, stop_worker{deadline},
-                                              deadline + parts_->options.bounds.info_deadline);
-    if (reply && reply->unproven.empty()) {
-        parts_->undo(true);
-        return reply;
-    }
-    for (const auto& what : reply ? reply->unproven : std::vector{describe(reply.error())})
-        logger().error(
-            "rank {} of {} stopped without proof that its memory is quiet; the memory is kept: {}",
-            to_string(instance_rank(parts_->identity.layout)), parts_->identity.instance, what);
-    keep_for_ever(parts_);
-    return reply;
+    if (!parts_)
+        return moved_away();
+    return parts_->stop(deadline);
+}
+
+caf::expected<worker_stopped> worker::drain(std::chrono::milliseconds deadline) {
+    if (!parts_)
+        return moved_away();
+    return parts_->drain(deadline);
 }
 
 } // namespace kvferry

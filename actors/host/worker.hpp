@@ -16,6 +16,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -45,25 +46,40 @@ struct worker_options {
     parallelism layout;
     /// Ranks of the instance; 0: tp_size * pp_size * cp_size.
     std::uint32_t world_size = 0;
-    /// Rank 0: where its rank-info server listens. Port 0 picks a free one.
-    std::string bind_address = "127.0.0.1";
+    /// Rank 0: where its rank-info server listens; empty: 127.0.0.1, for peers on this machine.
+    /// Port 0 picks a free one. Every rank: UCX is held to the network device that has this
+    /// address.
+    std::string bind_address = {};
     std::uint16_t port = 0;
     /// Other ranks: "host:port" of rank 0's server. Rank 0 leaves it empty.
-    std::string info_endpoint;
+    std::string info_endpoint = {};
+    /// What bytes cannot show: model, revision, element types, kernels. Peers with another text are
+    /// refused with both values (limits::fingerprint_bytes_max); empty: not compared.
+    std::string fingerprint = {};
     route_choice route = route_choice::automatic;
     /// Off: peers on this machine are treated like peers on another one.
     bool same_host_link = true;
-    limits bounds;
-    device_options devices;
+    /// A folder (absolute path) where the same-host socket is also offered as a file: for
+    /// containers that share a volume but not a network namespace. Empty: none.
+    std::string host_link_folder = {};
+    limits bounds = {};
+    device_options devices = {};
     /// For tests and simulations. When set, ranks of one process meet in this world, without UCX,
     /// sockets and CUDA. Memory of kind cuda is then host memory, copied by the host twin of a
     /// device.
-    std::shared_ptr<loopback_world> world;
+    std::shared_ptr<loopback_world> world = {};
     /// For tests: the step of the start that fails, counted from 1; 0: all succeed.
     int fail_at_step = 0;
+    /// Name or address under which others reach this rank when it is not `bind_address`: needed
+    /// when that is a wildcard, or behind a router. ":port" may follow where the port differs, too.
+    /// UCX is held to the network device that has this address.
+    std::string advertise = {};
 };
 
-/// A running rank. Destroying it without stop() runs a stop bounded by limits::stop_deadline.
+/// A running rank. Destroying it without stop() runs a stop bounded by limits::stop_deadline, then
+/// waits as long for callbacks that have not returned, unless a callback destroys it. A worker that
+/// has stopped or was moved away, and every worker in a forked child, answers each call with an
+/// error.
 class worker {
 public:
     /// Starts threads and actors of the rank on a prepared actor system. On failure nothing is
@@ -76,8 +92,10 @@ public:
 
     /// Registers the cache memory and publishes the rank. Blocks, at most twice
     /// limits::info_deadline plus the start of the devices that the memory lies on (a thread and a
-    /// stream each). Sessions may be opened afterwards. The memory stays the host's and must
-    /// outlive the worker: host memory, or memory of cudaMalloc on any device of the process.
+    /// stream each). Sessions may be opened afterwards. The memory (host memory, or memory of
+    /// cudaMalloc on any device of the process) must outlive the worker: by host_region::keep, or
+    /// because the host sees to it. registration_failed for a
+    /// host_shared region whose memfd is not sealed against shrinking.
     caf::expected<rank_info> publish(std::vector<host_region> regions, page_table pages);
 
     /// Never fails here: a failure is the session's outcome.
@@ -94,16 +112,36 @@ public:
     caf::expected<session_list> sessions(list_sessions which,
                                          std::chrono::milliseconds deadline) const;
 
-    /// Cancels all sessions, says goodbye to peers, releases everything. What is not proven quiet
-    /// by the deadline is named, and keeps its memory, its mappings and its threads for ever.
-    caf::expected<worker_stopped> stop(std::chrono::milliseconds deadline);
+    /// Cancels all sessions, says goodbye to peers, releases everything. not_proven names what is
+    /// not proven quiet by the deadline: that keeps its mappings, its threads and its actor system
+    /// for ever, and exit() then ends the process without destructors. Also then nothing that peers
+    /// send lands in the rank's memory after this call or the destructor; regions without an owner
+    /// (host_region::keep) that they may write by other means are named: the host must neither free
+    /// nor reuse those.
+    [[nodiscard]] caf::expected<worker_stopped> stop(std::chrono::milliseconds deadline);
 
-    /// Typed handle, for hosts that are actor systems.
+    /// For a rank that is taken out of service: refuses new sessions, and tells peers that ask for
+    /// one; lets sessions end that have met their peer, cancels the others; then stops. The last
+    /// quarter of the deadline is the stop's (at most limits::stop_deadline): what has not ended by
+    /// then is cancelled.
+    [[nodiscard]] caf::expected<worker_stopped> drain(std::chrono::milliseconds deadline);
+
+    /// Typed handle, for hosts that are actor systems; null when there is no rank.
     transfer_worker_actor actor() const;
 
 private:
+    friend class runtime;
     struct parts;
     explicit worker(std::shared_ptr<parts>);
+
+    /// `owner` lives as long as anything of the rank.
+    static caf::expected<worker> start_on(std::shared_ptr<void> owner, caf::actor_system&,
+                                          worker_options);
+    /// Asks the rank, by default for limits::info_deadline.
+    template <class Reply, class Message>
+    caf::expected<Reply> ask(Message, std::optional<std::chrono::milliseconds> = {}) const;
+    template <class Handle, class Open>
+    Handle open(session_options&&, side, Open);
 
     std::shared_ptr<parts> parts_;
 };

@@ -3,7 +3,6 @@
 #include "actors/host/worker_parts.hpp"
 
 #include "actors/host/ask_blocking.hpp"
-#include "actors/host/callback_runner.hpp"
 #include "actors/host/configure.hpp"
 #include "actors/host/loopback_world.hpp"
 #include "actors/instance/info_link.hpp"
@@ -13,17 +12,20 @@
 #include "cuda/device/host_copy_device.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
+#include "messages/version.hpp"
 #include "transport/copy/copy_io.hpp"
 #include "transport/host_link/host_link.hpp"
 #include "transport/host_link/machine_id.hpp"
+#include "transport/loop/descriptors.hpp"
 #include "transport/loopback/loopback_host_link.hpp"
 #include "transport/loopback/loopback_io.hpp"
 #include "transport/planner/topology.hpp"
+#include "transport/ucx/network_devices.hpp"
 #include "transport/ucx/ucx_fabric.hpp"
-
-#include <caf/scoped_actor.hpp>
+#include "transport/ucx/ucx_resources.hpp"
 
 #include <algorithm>
+#include <mutex>
 #include <random>
 
 namespace kvferry {
@@ -35,14 +37,21 @@ std::uint64_t random_number() {
     return (std::uint64_t{entropy()} << 32) | entropy();
 }
 
-/// Returns when the actor is gone, and its descriptors with it.
+/// True when the actor is gone, and its descriptors with it.
 template <class Handle>
-void kill(caf::actor_system& system, const Handle& actor) {
+bool kill(caf::actor_system& system, const Handle& actor, std::chrono::milliseconds patience) {
     if (!actor)
-        return;
-    caf::scoped_actor self{system, true};
+        return true;
+    host_actor self{system, true};
+    self->monitor(actor);
     self->send_exit(actor, caf::exit_reason::kill);
-    self->wait_for(actor);
+    bool gone = false;
+    self->receive([&gone](const caf::down_msg&) { gone = true; }, caf::after(patience) >> [] {});
+    if (!gone)
+        logger().error("an actor of a rank that ends runs on after {} ms: its thread does not "
+                       "return",
+                       patience.count());
+    return gone;
 }
 
 } // namespace
@@ -57,25 +66,25 @@ caf::error worker::parts::step(const char* what) {
 
 caf::error worker::parts::make() {
     auto problem = make_all();
-    if (problem)
-        undo(false);
+    if (problem && !undo(false))
+        process_life::keep(shared_from_this());
     return problem;
 }
 
 caf::error worker::parts::make_all() {
+    calls = std::make_shared<host_calls>(options.bounds.host_calls_max);
     if (auto problem = check_prepared(*system))
         return problem;
     if (auto problem = check_options())
         return problem;
+    raise_descriptor_limit();
     if (auto problem = make_threads())
         return problem;
-    callbacks = spawn_at<callback_actor, callback_runner_state>(*system, placement{});
-    calls = std::make_shared<host_calls>(options.bounds.host_calls_max);
     placement home{loop.get()};
     actor = spawn_at<transfer_worker_actor, transfer_worker_state>(
         *system, home,
         transfer_worker_state::dependencies{home, options.bounds, options.route, identity,
-                                            random_number()});
+                                            random_number(), counters});
     if (auto problem = make_fabric())
         return problem;
     if (auto problem = make_host_link())
@@ -99,6 +108,7 @@ caf::error worker::parts::check_options() {
     identity.token = {random_number()};
     identity.machine = machine_id();
     identity.host_link_name = host_link_name(identity.incarnation);
+    identity.fingerprint = options.fingerprint;
     rank_info self;
     self.instance = identity.instance;
     self.layout = layout;
@@ -107,6 +117,12 @@ caf::error worker::parts::check_options() {
     if (options.instance.empty())
         return make_error(errc::invalid_argument,
                           "worker_options.instance is empty: name the instance");
+    if (options.fingerprint.size() > options.bounds.fingerprint_bytes_max)
+        return make_error(
+            errc::limit_exceeded,
+            "worker_options.fingerprint has " + std::to_string(options.fingerprint.size())
+                + " bytes, fingerprint_bytes_max is "
+                + std::to_string(options.bounds.fingerprint_bytes_max) + ": use a digest of it");
     if (auto problem = check_parallelism(self))
         return add_context(make_error(errc::invalid_argument, text_of(problem)),
                            "worker_options.layout");
@@ -140,6 +156,12 @@ caf::error worker::parts::make_threads() {
         return add_context(copies.error(), "copy thread");
     copy_loop = std::move(*copies);
     name_thread(*copy_loop, "copies");
+    if (auto problem = step("callback thread"))
+        return problem;
+    auto runs = callback_runner::make(owner);
+    if (!runs)
+        return std::move(runs.error());
+    callbacks = std::move(*runs);
     return {};
 }
 
@@ -154,10 +176,16 @@ caf::error worker::parts::make_fabric() {
             return add_context(made.error(), "fabric");
         io.fabric = *made;
     } else {
-        auto made = spawn_ucx_io(*system, *loop, {identity.incarnation, actor, options.bounds});
+        auto devices = network_of();
+        if (!devices)
+            return std::move(devices.error());
+        auto made = spawn_ucx_io(*system, *loop,
+                                 {identity.incarnation, actor, options.bounds,
+                                  put_method::automatic, counters, std::move(*devices)});
         if (!made)
             return add_context(made.error(), "fabric");
         io.fabric = *made;
+        say_version();
     }
     auto described = ask_blocking<fabric_description>(*system, io.fabric, describe_fabric{},
                                                       options.bounds.info_deadline);
@@ -165,6 +193,64 @@ caf::error worker::parts::make_fabric() {
         return add_context(described.error(), "fabric");
     io.described = std::move(*described);
     return {};
+}
+
+/// Once per process: which releases run here, and what is known of them.
+void worker::parts::say_version() {
+    static std::once_flag once;
+    std::call_once(once, [] {
+        logger().info("kvferry {}, UCX {}", version(), ucx_version());
+        if (const auto trouble = known_trouble(ucx_version()); !trouble.empty())
+            logger().warn("{}", trouble);
+    });
+}
+
+/// The network devices for UCX: those of the address that others know, else of the one bound to.
+caf::expected<std::string> worker::parts::network_of() const {
+    const auto all = network_devices();
+    if (!options.advertise.empty() && !canonical_address(advertised_host()).empty())
+        return devices_for_advertised(advertised_host(), all);
+    auto found = devices_for(options.bind_address, all);
+    if (!found)
+        return add_context(found.error(), "worker_options.bind_address");
+    return found;
+}
+
+/// `advertise` without its port.
+std::string worker::parts::advertised_host() const {
+    auto with_port = parse_info_endpoint(options.advertise);
+    return with_port ? with_port->host : options.advertise;
+}
+
+/// Where other instances find the server that listens at `bound`. A wildcard is never handed out.
+caf::expected<std::string> worker::parts::advertised(const kvferry::info_endpoint& bound) const {
+    if (!options.advertise.empty()) {
+        auto whole = parse_info_endpoint(options.advertise);
+        auto endpoint = whole ? *whole : kvferry::info_endpoint{options.advertise, bound.port};
+        if (endpoint.port == 0)
+            endpoint.port = bound.port;
+        if (is_wildcard(endpoint.host) || !parse_info_endpoint(to_string(endpoint)))
+            return make_error(errc::invalid_argument,
+                              "worker_options.advertise: '" + options.advertise
+                                  + "' is not an address that others can dial");
+        return to_string(endpoint);
+    }
+    if (!is_wildcard(bound.host))
+        return to_string(bound);
+    std::vector<std::string> candidates;
+    const auto all = network_devices();
+    for (const auto& device : all)
+        for (const auto& address : device.addresses)
+            if (!is_loopback(address) && !leads_to_containers(device.name)
+                && address.find(':') == address.npos)
+                candidates.push_back(address);
+    if (candidates.size() == 1)
+        return to_string(kvferry::info_endpoint{candidates.front(), bound.port});
+    return make_error(errc::invalid_argument,
+                      "worker_options.bind_address is " + bound.host
+                          + ": say in worker_options.advertise under which address others reach "
+                            "this rank; this machine has "
+                          + to_string(all));
 }
 
 caf::error worker::parts::make_host_link() {
@@ -177,8 +263,10 @@ caf::error worker::parts::make_host_link() {
             ? spawn_loopback_host_link(*system, placement{loop.get()},
                                        {options.world->host_links(), identity.incarnation,
                                         identity.host_link_name, identity.token, options.bounds})
-            : spawn_host_link(*system, {loop.get(), identity.incarnation, identity.host_link_name,
-                                        identity.token, options.bounds});
+            : spawn_host_link(*system,
+                              {loop.get(), identity.incarnation, identity.host_link_name,
+                               identity.token, options.bounds,
+                               std::make_shared<host_link_counters>(), options.host_link_folder});
     if (!made)
         return add_context(made.error(), "same-host link");
     io.host_link = *made;
@@ -197,13 +285,23 @@ caf::error worker::parts::make_info() {
         return problem;
     io.server = spawn_rank_info_server(*system, placement{},
                                        {identity.instance, identity.world_size, options.bounds});
+    const auto bind = options.bind_address.empty() ? "127.0.0.1" : options.bind_address;
     auto published = ask_blocking<info_server_published>(
-        *system, io.info_link, publish_info_server{io.server, options.bind_address, options.port},
+        *system, io.info_link, publish_info_server{io.server, bind, options.port},
         options.bounds.info_deadline);
     if (!published)
         return add_context(published.error(), "rank-info server");
-    io.info_endpoint = published->endpoint;
     info_door = published->door;
+    auto bound = parse_info_endpoint(published->endpoint);
+    if (!bound)
+        return std::move(bound.error());
+    auto known_as = advertised(*bound);
+    if (!known_as)
+        return std::move(known_as.error());
+    io.advertised = std::move(*known_as);
+    if (is_wildcard(bound->host)) // the rank itself needs no way around
+        bound->host = bound->host.find(':') == std::string::npos ? "127.0.0.1" : "::1";
+    io.info_endpoint = to_string(*bound);
     return {};
 }
 
@@ -280,10 +378,32 @@ caf::error worker::parts::make_device(int ordinal, const std::set<int>& all) {
     return {};
 }
 
+std::vector<std::string> worker::parts::shut_out() {
+    const auto problem = ask_blocking_for_success(*system, io.fabric, forbid_all_writes{},
+                                                  options.bounds.info_deadline);
+    std::vector<std::string> at_risk;
+    for (std::size_t index = 0; index < regions.size(); ++index) {
+        const auto& region = regions[index];
+        const auto mapped = io.host_link && region.kind != memory_kind::host_private;
+        if (region.keep || (!mapped && !problem && io.described.by_message))
+            continue;
+        at_risk.push_back("region " + std::to_string(index) + " (" + to_string(region.kind)
+                          + ") must stay as it is: "
+                          + (problem  ? "the fabric does not answer: " + describe(problem)
+                             : mapped ? std::string{"peers may have mapped it"}
+                                      : std::string{"RMA hardware may write it"}));
+    }
+    return at_risk;
+}
+
 /// Ends the actors first, so that nothing runs on a thread that ends. An actor releases its I/O
 /// objects on stop_io or, if it never gets there, when it ends.
-void worker::parts::undo(bool io_has_stopped) {
+bool worker::parts::undo(bool io_has_stopped) {
     auto bounded = options.bounds.stop_deadline;
+    if (callbacks)
+        callbacks->close();
+    bool ended = true;
+    const auto end = [&](const auto& which) { ended = kill(*system, which, bounded) && ended; };
     if (!io_has_stopped) {
         auto stop = [&](const auto& io_actor) {
             if (!io_actor)
@@ -296,19 +416,21 @@ void worker::parts::undo(bool io_has_stopped) {
         for (const auto& [ordinal, device] : devices)
             stop(device);
         stop(io.fabric);
-        kill(*system, actor);
+        end(actor);
     }
-    callbacks = callback_actor{}; // ends by itself, when it has run what is still in its mailbox
-    kill(*system, io.server);
-    kill(*system, info_door);
+    end(io.server);
+    end(info_door);
     info_door = nullptr;
     if (!options.world) // a world's info link serves others too
-        kill(*system, io.info_link);
+        end(io.info_link);
+    if (!ended)
+        return false;
     io = {};
     devices.clear();
     device_loops.clear();
     copy_loop.reset();
     loop.reset();
+    return true;
 }
 
 } // namespace kvferry

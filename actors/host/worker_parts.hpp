@@ -2,6 +2,8 @@
 // What a running rank is made of, the steps in which it is put together, and their undoing.
 #pragma once
 
+#include "actors/host/callback_runner.hpp"
+#include "actors/host/process_life.hpp"
 #include "actors/host/worker.hpp"
 #include "actors/rank/transfer_worker.hpp"
 #include "transport/host_link/memfd_pool.hpp"
@@ -9,6 +11,7 @@
 
 #include <map>
 #include <memory>
+#include <mutex>
 #include <set>
 #include <string>
 #include <vector>
@@ -16,7 +19,9 @@
 namespace kvferry {
 
 /// Members in the order in which they are made; undo() reverses it.
-struct worker::parts {
+struct worker::parts final : ends_with_process, std::enable_shared_from_this<parts> {
+    /// Of the actor system, when that is a runtime's.
+    std::shared_ptr<void> owner;
     caf::actor_system* system = nullptr;
     worker_options options;
     rank_identity identity;
@@ -27,26 +32,47 @@ struct worker::parts {
     std::unique_ptr<io_loop> loop;
     std::unique_ptr<io_loop> copy_loop;
     std::map<int, std::unique_ptr<io_loop>> device_loops;
-    callback_actor callbacks;
+    /// Independent of the rank: what waits when the rank has ended is run all the same.
+    std::shared_ptr<callback_runner> callbacks;
     std::shared_ptr<host_calls> calls;
+    rank_counters_ptr counters = std::make_shared<rank_counters>();
     transfer_worker_actor actor;
     adopt_io io;
     std::map<int, device_actor> devices;
     /// Listens for the rank-info server of rank 0.
     caf::actor info_door;
-    bool stopped = false;
+    /// Held while it stops.
+    std::mutex stopping;
+    /// As published.
+    std::vector<host_region> regions;
 
     /// Makes everything; on failure undoes what was made and says which step failed.
     caf::error make();
+
+    caf::expected<worker_stopped> stop(std::chrono::milliseconds deadline);
+    caf::expected<worker_stopped> drain(std::chrono::milliseconds deadline);
+    bool end_with_process() override;
+
+    /// Stops the rank if it runs, and ends with it. On a thread of its own: the calling one may
+    /// have lost CAF's thread-local state.
+    static void end(std::shared_ptr<parts>);
 
     /// Finds out on which device each region lies, and gives every such device its actor. On
     /// failure the devices made so far stay, for another try.
     caf::error make_devices(std::vector<host_region>&);
 
-    /// Ends all actors and threads of a rank that never ran, or has stopped.
-    void undo(bool io_has_stopped);
+    /// "rank 0 of context".
+    std::string name() const;
+
+    /// After an unclean stop: shuts out what peers send. Returns the regions without an owner that
+    /// they may still reach in another way.
+    std::vector<std::string> shut_out();
 
 private:
+    /// Ends all actors and threads of a rank that never ran, or has stopped. False: one of them did
+    /// not end within limits::stop_deadline; then all threads are left as they are.
+    bool undo(bool io_has_stopped);
+    caf::error not_proven(const std::string& what);
     caf::error step(const char* what);
     caf::error make_all();
     caf::error check_options();
@@ -54,6 +80,10 @@ private:
     /// Says in traces what the thread of this loop is for.
     void name_thread(io_loop& of, const char* role) const;
     caf::error make_fabric();
+    static void say_version();
+    caf::expected<std::string> network_of() const;
+    std::string advertised_host() const;
+    caf::expected<std::string> advertised(const kvferry::info_endpoint& bound) const;
     caf::error make_host_link();
     caf::error make_info();
     /// True when host memory plays the devices' part.

@@ -5,23 +5,26 @@
 #include "actors/instance/instance_roster.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/wire/codec.hpp"
+#include "messages/wire/rank_packing.hpp"
 
 #include <caf/typed_response_promise.hpp>
+
+#include <algorithm>
 
 namespace kvferry {
 
 namespace {
 
 /// Accepts only a complete and consistent instance: any program may have answered.
-caf::error check_instance(const instance_info& x) {
-    if (x.ranks.empty())
+caf::error check_instance(const std::vector<rank_info>& ranks) {
+    if (ranks.empty())
         return make_error(errc::malformed_message, "the server answered with no ranks");
-    instance_roster roster{x.ranks.front().instance, static_cast<std::uint32_t>(x.ranks.size())};
-    for (std::size_t i = 0; i < x.ranks.size(); ++i) {
-        if (x.ranks[i].rank.value != i)
+    instance_roster roster{ranks.front().instance, static_cast<std::uint32_t>(ranks.size())};
+    for (std::size_t i = 0; i < ranks.size(); ++i) {
+        if (ranks[i].rank.value != i)
             return make_error(errc::malformed_message,
                               "the server answered with ranks out of order");
-        if (auto error = roster.enter(x.ranks[i]))
+        if (auto error = roster.enter(ranks[i]))
             return add_context(error, "the server answered with ranks that contradict each other");
     }
     return {};
@@ -57,11 +60,16 @@ caf::result<void> info_exchange::on_register(const register_with_instance& messa
 }
 
 caf::error info_exchange::ask_at(const std::string& text, std::chrono::milliseconds deadline,
-                                 const wire_message& question,
+                                 wire_message question,
                                  const std::variant<fetch_promise, register_promise>& answer) {
     auto endpoint = parse_info_endpoint(text);
     if (!endpoint)
         return endpoint.error();
+    if (is_wildcard(endpoint->host))
+        return make_error(errc::invalid_argument,
+                          text
+                              + " stands for all addresses of a machine and cannot be dialled: use "
+                                "one that reaches rank 0 (worker_options.advertise there)");
     if (deadline <= std::chrono::milliseconds::zero())
         return make_error(errc::invalid_argument,
                           text + ": a question needs a deadline above 0 ms");
@@ -75,11 +83,14 @@ caf::error info_exchange::ask_at(const std::string& text, std::chrono::milliseco
             return make_error(errc::limit_exceeded,
                               text + ": info_calls_max = " + std::to_string(bounds_.info_calls_max)
                                   + " questions to rank-info servers are open already");
+        auto known = shared ? known_at(*endpoint) : nullptr;
+        if (auto* all = std::get_if<request_instance_info>(&question); all && known)
+            all->known = known->digest;
         auto frame = encode(question, bounds_.message_bytes_max);
         if (!frame)
             return frame.error();
         id = ++numbered_;
-        exchanges_.emplace(id, exchange{*endpoint, until, shared, {}});
+        exchanges_.emplace(id, exchange{*endpoint, until, shared, std::move(known), {}});
         question_frame = std::move(*frame);
     }
     const auto asking = ++numbered_;
@@ -102,22 +113,66 @@ info_exchange::exchange_id info_exchange::joinable(const info_endpoint& endpoint
     return 0;
 }
 
+info_exchange::known_ptr info_exchange::known_at(const info_endpoint& endpoint) {
+    const auto found = known_.find(endpoint);
+    if (found == known_.end())
+        return nullptr;
+    found->second.last_use = ++numbered_;
+    return found->second.instance;
+}
+
+void info_exchange::remember(const info_endpoint& endpoint, known_ptr instance) {
+    if (instance->digest == 0 || bounds_.instances_known_max == 0)
+        return;
+    if (!known_.contains(endpoint) && known_.size() >= bounds_.instances_known_max)
+        known_.erase(
+            std::min_element(known_.begin(), known_.end(), [](const auto& a, const auto& b) {
+                return a.second.last_use < b.second.last_use;
+            }));
+    known_[endpoint] = {std::move(instance), ++numbered_};
+}
+
+/// The instance that an answer tells; null when it tells of a registration.
+caf::expected<info_exchange::known_ptr> info_exchange::read(const exchange& open,
+                                                            const wire_message& answer) const {
+    if (std::holds_alternative<rank_registered>(answer))
+        return known_ptr{};
+    if (std::holds_alternative<instance_unchanged>(answer) && open.known)
+        return open.known;
+    auto told = std::make_shared<known_instance>();
+    if (const auto* packed = std::get_if<packed_instance>(&answer)) {
+        auto ranks = unpack_ranks(packed->ranks, bounds_.instance_bytes_max);
+        if (!ranks)
+            return std::move(ranks.error());
+        *told = {packed->digest, std::move(*ranks)};
+    } else if (const auto* plain = std::get_if<instance_info>(&answer)) {
+        told->ranks = plain->ranks;
+    } else {
+        return unexpected(answer);
+    }
+    if (auto error = check_instance(told->ranks))
+        return error;
+    return known_ptr{std::move(told)};
+}
+
 void info_exchange::answered(exchange_id id, const info_frame& frame) {
-    if (!exchanges_.contains(id))
+    const auto open = exchanges_.find(id);
+    if (open == exchanges_.end())
         return; // its askers have given up
-    auto message = decode(frame.bytes, bounds_.message_bytes_max);
+    auto message = decode(frame.bytes(), bounds_.message_bytes_max);
     if (!message)
         return failed(id, message.error());
-    auto* ranks = std::get_if<instance_info>(&*message);
-    if (!ranks && !std::holds_alternative<rank_registered>(*message))
-        return failed(id, unexpected(*message));
-    if (ranks)
-        if (auto error = check_instance(*ranks))
-            return failed(id, error);
+    auto told = read(open->second, *message);
+    if (!told)
+        return failed(id, told.error());
+    const auto& instance = *told;
+    if (instance)
+        remember(open->second.endpoint, instance);
     for (auto& asker : close(id)) {
         if (auto* fetching = std::get_if<fetch_promise>(&asker.answer))
-            ranks ? fetching->deliver(*ranks) : fetching->deliver(unexpected(*message));
-        else if (auto& entering = std::get<register_promise>(asker.answer); ranks)
+            instance ? fetching->deliver(instance_info{header_of(*message), instance->ranks})
+                     : fetching->deliver(unexpected(*message));
+        else if (auto& entering = std::get<register_promise>(asker.answer); instance)
             entering.deliver(unexpected(*message));
         else
             entering.deliver();

@@ -16,6 +16,8 @@
 #include "messages/wire/protocol.hpp"
 
 #include <cstdint>
+#include <map>
+#include <memory>
 #include <unordered_map>
 #include <variant>
 #include <vector>
@@ -61,22 +63,41 @@ private:
         std::chrono::milliseconds deadline{};
     };
 
+    /// An instance as its server told it last.
+    struct known_instance {
+        std::uint64_t digest = 0;
+        std::vector<rank_info> ranks;
+    };
+    using known_ptr = std::shared_ptr<const known_instance>;
+
     struct exchange {
         info_endpoint endpoint;
         time_point until;
         /// Others may wait for the same answer.
         bool shared = false;
+        /// What the server was told that is known here; null: nothing.
+        known_ptr known;
         std::vector<asker_id> askers;
     };
 
+    /// One that may be dropped: the server tells everything to an asker who knows nothing.
+    struct remembered {
+        known_ptr instance;
+        std::uint64_t last_use = 0;
+    };
+
     caf::error ask_at(const std::string& endpoint, std::chrono::milliseconds deadline,
-                      const wire_message& question,
+                      wire_message question,
                       const std::variant<fetch_promise, register_promise>& answer);
     exchange_id joinable(const info_endpoint&, time_point until) const;
+    known_ptr known_at(const info_endpoint&);
+    void remember(const info_endpoint&, known_ptr);
+    caf::expected<known_ptr> read(const exchange&, const wire_message&) const;
     std::vector<asker> close(exchange_id);
 
     std::unordered_map<exchange_id, exchange> exchanges_;
     std::unordered_map<asker_id, asker> askers_;
+    std::map<info_endpoint, remembered> known_;
     std::uint64_t numbered_ = 0;
     deadline_queue<asker_id> deadlines_;
     tick_timer timer_;

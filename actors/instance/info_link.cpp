@@ -10,9 +10,46 @@
 #include <caf/io/middleman.hpp>
 #include <caf/io/network/multiplexer.hpp>
 
+#include <cerrno>
+#include <memory>
+#include <netdb.h>
+#include <string>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 
 namespace kvferry {
+
+namespace {
+
+/// CAF does not pass on the system's reason, so this asks the system again.
+caf::error why_not_listening(const publish_info_server& message) {
+    const auto what =
+        "cannot listen on " + to_string(info_endpoint{message.bind_address, message.port});
+    addrinfo wanted{};
+    wanted.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
+    wanted.ai_socktype = SOCK_STREAM;
+    addrinfo* found = nullptr;
+    if (const auto code = ::getaddrinfo(message.bind_address.c_str(),
+                                        std::to_string(message.port).c_str(), &wanted, &found))
+        return make_error(errc::system_call_failed, what + ": " + ::gai_strerror(code));
+    const std::unique_ptr<addrinfo, void (*)(addrinfo*)> held{found, &::freeaddrinfo};
+    const unique_fd socket{::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    const int on = 1;
+    if (socket)
+        ::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (!socket || ::bind(socket.get(), found->ai_addr, found->ai_addrlen) != 0
+        || ::listen(socket.get(), 1) != 0)
+        return system_error(
+            errc::system_call_failed, what,
+            errno == EADDRINUSE
+                ? "another process, a former rank 0 perhaps, has this port: end it, or choose "
+                  "another port (0 picks a free one)"
+            : errno == EADDRNOTAVAIL ? "no network device of this machine has this address"
+                                     : "choose another address or port");
+    return make_error(errc::system_call_failed, what + ": try again");
+}
+
+} // namespace
 
 info_link_state::info_link_state(ticking_info_link::pointer self, dependencies with)
     : info_exchange(self, with.bounds) {}
@@ -37,8 +74,6 @@ void info_link_state::call(exchange_id id, call_info_server message) {
     if (!*event)
         return failed(id, system_error(errc::system_call_failed, "eventfd"));
     calls_.emplace(id, event);
-    message.until +=
-        std::chrono::seconds{1}; // askers' deadlines come first: they name the time they had
     ask(self_, spawn_info_caller(self_->system(), {bounds_, std::move(event)}), std::move(message))
         .then([this, id](const info_frame& frame) { answered(id, frame); },
               [this, id](const caf::error& reason) { failed(id, reason); });
@@ -62,10 +97,7 @@ caf::result<info_server_published> info_link_state::on_publish(const publish_inf
     auto door = system.middleman().backend().new_tcp_doorman(message.port,
                                                              message.bind_address.c_str(), reuse);
     if (!door)
-        return make_error(errc::system_call_failed,
-                          "cannot listen on "
-                              + to_string(info_endpoint{message.bind_address, message.port}) + ": "
-                              + caf::to_string(door.error()));
+        return why_not_listening(message);
     const info_endpoint endpoint{message.bind_address, (*door)->port()};
     return info_server_published{
         to_string(endpoint),

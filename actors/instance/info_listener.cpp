@@ -80,7 +80,7 @@ void info_listener_state::on_deadline(const deadline_tick&) {
 /// Until the answer the server keeps the deadline.
 void info_listener_state::ask_server(caf::io::connection_handle connection) {
     auto& inbox = connections_.at(connection);
-    info_frame question{{inbox.begin() + sizeof(stream_length), inbox.end()}};
+    info_frame question{byte_buffer{inbox.begin() + sizeof(stream_length), inbox.end()}};
     inbox.clear();
     deadlines_.erase(connection);
     ask(self_, with_.server, std::move(question))
@@ -91,9 +91,10 @@ void info_listener_state::ask_server(caf::io::connection_handle connection) {
 void info_listener_state::answer(caf::io::connection_handle connection, const info_frame& frame) {
     if (!connections_.contains(connection))
         return;
-    const auto length = to_stream_length(frame.bytes.size());
+    const auto bytes = frame.bytes();
+    const auto length = to_stream_length(bytes.size());
     self_->write(connection, length);
-    self_->write(connection, frame.bytes);
+    self_->write(connection, bytes);
     self_->flush(connection);
     // The asker closes; one that does not is closed when its time is over.
     deadlines_.set(connection, self_->clock().now() + with_.bounds.info_deadline);

@@ -4,6 +4,7 @@
 
 #include "messages/errors.hpp"
 #include "messages/values/rank_info.hpp"
+#include "messages/values/time.hpp"
 
 #include <cstdint>
 #include <optional>
@@ -14,14 +15,22 @@ namespace kvferry {
 
 class instance_roster {
 public:
-    instance_roster(std::string instance, std::uint32_t world_size);
+    /// `silent_max`: how long an entry counts without being entered again.
+    instance_roster(std::string instance, std::uint32_t world_size,
+                    clock::duration silent_max = clock::duration::max());
 
-    /// Enters a rank. The same incarnation again updates its entry; a new one replaces it.
+    /// Enters a rank. The same incarnation again updates its entry; a new one replaces it. Which of
+    /// two processes started last is not known: the last words of a dead one may come after the
+    /// first of its successor. A replaced incarnation that still speaks therefore takes its place
+    /// back when the one that replaced it has been silent for `silent_max`.
     /// invalid_argument: not a rank of this instance.
     /// layout_mismatch: its place contradicts its index, or it splits the model in another way than
     /// the ranks already here.
-    /// stale_incarnation: its incarnation has been replaced by a later one.
-    caf::error enter(rank_info);
+    /// stale_incarnation: its incarnation has been replaced by one that has been heard lately.
+    caf::error enter(rank_info, time_point now = {});
+
+    /// Counts what has changed; the same info again is no change.
+    std::uint64_t changes() const { return changes_; }
 
     bool complete() const { return missing_count_ == 0; }
 
@@ -43,13 +52,16 @@ private:
     struct entry {
         std::optional<rank_info> info;
         std::vector<incarnation> former;
+        time_point heard_at;
     };
 
-    caf::error check(const rank_info&) const;
+    caf::error check(const rank_info&, time_point now) const;
 
     std::string instance_;
+    clock::duration silent_max_;
     std::vector<entry> entries_;
     std::size_t missing_count_;
+    std::uint64_t changes_ = 0;
 };
 
 } // namespace kvferry

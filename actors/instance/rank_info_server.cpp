@@ -4,14 +4,25 @@
 
 #include "messages/trace/handle.hpp"
 #include "messages/wire/codec.hpp"
+#include "messages/wire/rank_packing.hpp"
 
 #include <caf/typed_response_promise.hpp>
 
+#include <algorithm>
+
 namespace kvferry {
+
+namespace {
+
+/// With any limits a refusal fits into a frame.
+constexpr std::size_t refusal_text_bytes_max = std::size_t{1} << 20;
+
+} // namespace
 
 rank_info_server_state::rank_info_server_state(ticking_rank_info_server::pointer self,
                                                dependencies with)
-    : self_(self), with_(std::move(with)), roster_(with_.instance, with_.world_size) {}
+    : self_(self), with_(std::move(with)),
+      roster_(with_.instance, with_.world_size, 2 * with_.bounds.registration_period) {}
 
 ticking_rank_info_server::behavior_type rank_info_server_state::make_behavior() {
     using state = rank_info_server_state;
@@ -34,14 +45,14 @@ rank_info_server_state::on_request(const request_instance_info& message) {
     if (roster_.complete())
         return everything(message.header);
     auto answer = self_->make_response_promise<instance_info>();
-    if (auto error = enqueue({message.header, answer}))
+    if (auto error = enqueue({message.header, message.known, answer}))
         answer.deliver(std::move(error));
     return answer;
 }
 
 /// Answers every frame with a frame, even a malformed one: any program may have sent it.
 caf::result<info_frame> rank_info_server_state::on_frame(const info_frame& frame) {
-    auto message = decode(frame.bytes, with_.bounds.message_bytes_max);
+    auto message = decode(frame.bytes(), with_.bounds.message_bytes_max);
     if (!message)
         return refusal({}, message.error());
     const auto header = header_of(*message);
@@ -50,14 +61,15 @@ caf::result<info_frame> rank_info_server_state::on_frame(const info_frame& frame
             return refusal(header, error);
         return framed(rank_registered{reply_header(header), introduction->dial});
     }
-    if (!std::holds_alternative<request_instance_info>(*message))
+    const auto* question = std::get_if<request_instance_info>(&*message);
+    if (!question)
         return refusal(header,
                        make_error(errc::invalid_argument, "a rank-info server does not understand "
                                                               + std::string{name_of(*message)}));
     if (roster_.complete())
-        return framed(everything(header));
+        return everything_framed(header, question->known);
     auto answer = self_->make_response_promise<info_frame>();
-    if (auto error = enqueue({header, answer}))
+    if (auto error = enqueue({header, question->known, answer}))
         answer.deliver(refusal(header, error));
     return answer;
 }
@@ -69,15 +81,14 @@ void rank_info_server_state::on_deadline(const deadline_tick&) {
         refuse(late.mapped(),
                make_error(errc::instance_incomplete,
                           "instance \"" + roster_.instance() + "\": " + roster_.missing()
-                              + " have not registered within info_deadline = "
-                              + std::to_string(with_.bounds.info_deadline.count())
+                              + " have not registered within " + std::to_string(patience().count())
                               + " ms; start them, then ask again"));
     }
     timer_.rearm(self_, deadlines_.next());
 }
 
 caf::error rank_info_server_state::enter(const register_rank_info& message) {
-    if (auto error = roster_.enter(message.info))
+    if (auto error = roster_.enter(message.info, self_->clock().now()))
         return error;
     if (roster_.complete())
         for (auto& [id, waiting] : std::exchange(waiting_, {})) {
@@ -96,18 +107,22 @@ caf::error rank_info_server_state::enqueue(question asked) {
                               + " questions wait for it already; ask again later");
     const auto id = ++asked_;
     waiting_.emplace(id, std::move(asked));
-    deadlines_.set(id, self_->clock().now() + with_.bounds.info_deadline);
+    deadlines_.set(id, self_->clock().now() + patience());
     timer_.rearm(self_, deadlines_.next());
     return {};
 }
 
+/// Less than askers wait: otherwise they would give up first, and hear of no rank's name.
+std::chrono::milliseconds rank_info_server_state::patience() const {
+    return with_.bounds.info_deadline * 4 / 5;
+}
+
 void rank_info_server_state::answer(question& asked) {
-    auto result = everything(asked.header);
     if (auto* local = std::get_if<caf::typed_response_promise<instance_info>>(&asked.answer))
-        local->deliver(std::move(result));
+        local->deliver(everything(asked.header));
     else
         std::get<caf::typed_response_promise<info_frame>>(asked.answer)
-            .deliver(framed(std::move(result)));
+            .deliver(everything_framed(asked.header, asked.known));
 }
 
 void rank_info_server_state::refuse(question& asked, const caf::error& reason) {
@@ -122,18 +137,48 @@ instance_info rank_info_server_state::everything(const message_header& to) const
     return {reply_header(to), roster_.all()};
 }
 
-info_frame rank_info_server_state::framed(wire_message message) const {
+info_frame rank_info_server_state::everything_framed(const message_header& to,
+                                                     std::uint64_t known) {
+    if (encoded_.changes != roster_.changes())
+        encode_roster();
+    if (encoded_.problem)
+        return refusal(to, encoded_.problem);
+    if (known == encoded_.digest)
+        return framed(instance_unchanged{reply_header(to)});
+    return info_frame{encoded_.frame};
+}
+
+void rank_info_server_state::encode_roster() {
+    encoded_ = {roster_.changes(), 0, {}, {}};
+    const auto named = [this](const caf::error& reason) {
+        return add_context(reason,
+                           "instance \"" + roster_.instance()
+                               + "\" is too large to be told; raise the limit on all ranks");
+    };
+    auto packed = pack_ranks(roster_.all(), with_.bounds.instance_bytes_max);
+    if (!packed) {
+        encoded_.problem = named(packed.error());
+        return;
+    }
+    encoded_.digest = digest_of_packed(*packed);
+    auto frame = encode(packed_instance{reply_header({}), encoded_.digest, std::move(*packed)},
+                        with_.bounds.message_bytes_max);
+    if (frame)
+        encoded_.frame = std::make_shared<const byte_buffer>(std::move(*frame));
+    else
+        encoded_.problem = named(frame.error());
+}
+
+info_frame rank_info_server_state::framed(const wire_message& message) const {
     auto frame = encode(message, with_.bounds.message_bytes_max);
     return frame ? info_frame{std::move(*frame)} : refusal(header_of(message), frame.error());
 }
 
 info_frame rank_info_server_state::refusal(const message_header& to,
                                            const caf::error& reason) const {
-    refused answer;
-    answer.header = reply_header(to);
-    answer.reason = to_wire(reason);
-    // Always fits: the text of a wire error is bounded.
-    return {std::move(encode(std::move(answer), limits{}.message_bytes_max).value())};
+    wire_message answer = refused{reply_header(to), side::generation, to_wire(reason)};
+    cut_error_text(answer, std::min(with_.bounds.error_text_bytes_max, refusal_text_bytes_max));
+    return {std::move(encode(answer, limits{}.message_bytes_max).value())};
 }
 
 message_header rank_info_server_state::reply_header(const message_header& to) const {

@@ -13,6 +13,7 @@
 #include "transport/loop/resident.hpp"
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <unordered_map>
 #include <variant>
@@ -26,7 +27,7 @@ public:
     struct dependencies {
         std::string instance;
         std::uint32_t world_size = 1;
-        /// Used: info_deadline, info_questions_max, message_bytes_max.
+        /// Used: info_deadline, info_questions_max, message_bytes_max, instance_bytes_max.
         limits bounds;
     };
 
@@ -38,9 +39,20 @@ private:
     /// A question that waits for the last rank, asked inside the process or by a frame.
     struct question {
         message_header header;
+        /// Of a frame: digest of what the asker has.
+        std::uint64_t known;
         std::variant<caf::typed_response_promise<instance_info>,
                      caf::typed_response_promise<info_frame>>
             answer;
+    };
+
+    /// The frame for everybody, made once for each state of the roster.
+    struct encoded_roster {
+        std::uint64_t changes = 0;
+        std::uint64_t digest = 0;
+        std::shared_ptr<const byte_buffer> frame;
+        /// Why there is none.
+        caf::error problem;
     };
 
     caf::result<void> on_register(const register_rank_info&);
@@ -50,16 +62,20 @@ private:
 
     caf::error enter(const register_rank_info&);
     caf::error enqueue(question);
+    std::chrono::milliseconds patience() const;
     void answer(question&);
     void refuse(question&, const caf::error&);
     instance_info everything(const message_header& to) const;
-    info_frame framed(wire_message) const;
+    info_frame everything_framed(const message_header& to, std::uint64_t known);
+    void encode_roster();
+    info_frame framed(const wire_message&) const;
     info_frame refusal(const message_header& to, const caf::error&) const;
     message_header reply_header(const message_header& to) const;
 
     ticking_rank_info_server::pointer self_;
     dependencies with_;
     instance_roster roster_;
+    encoded_roster encoded_;
     std::unordered_map<std::uint64_t, question> waiting_;
     std::uint64_t asked_ = 0;
     deadline_queue<std::uint64_t> deadlines_;

@@ -10,6 +10,7 @@
 #include "messages/values/rank_info.hpp"
 #include "messages/values/time.hpp"
 
+#include <optional>
 #include <random>
 #include <string>
 
@@ -46,6 +47,8 @@ private:
     /// Spreads the retries while the server does not answer, so that ranks do not retry in step.
     back_off wait_;
     bool failing_ = false;
+    /// Since when the server names another process in this rank's place.
+    std::optional<time_point> stale_since_;
 };
 
 } // namespace kvferry

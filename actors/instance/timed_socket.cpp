@@ -2,11 +2,11 @@
 // System calls that do not block, and poll() with a deadline between them.
 #include "actors/instance/timed_socket.hpp"
 
+#include "actors/instance/name_lookup.hpp"
 #include "transport/loop/system_call.hpp"
 
 #include <algorithm>
 #include <cerrno>
-#include <memory>
 #include <netdb.h>
 #include <poll.h>
 #include <string>
@@ -14,27 +14,6 @@
 
 namespace kvferry {
 
-namespace {
-
-struct free_addresses {
-    void operator()(addrinfo* x) const noexcept { ::freeaddrinfo(x); }
-};
-
-using address_list = std::unique_ptr<addrinfo, free_addresses>;
-
-caf::expected<address_list> look_up(const info_endpoint& endpoint) {
-    addrinfo hints{};
-    hints.ai_socktype = SOCK_STREAM;
-    hints.ai_flags = AI_NUMERICSERV;
-    addrinfo* found = nullptr;
-    if (auto code = ::getaddrinfo(endpoint.host.c_str(), std::to_string(endpoint.port).c_str(),
-                                  &hints, &found))
-        return make_error(errc::dial_failed,
-                          std::string{"cannot look up the host: "} + ::gai_strerror(code));
-    return address_list{found};
-}
-
-/// Returns without error once the socket is ready for `events` or has failed.
 caf::error wait_for(int fd, short events, const patience& limit) {
     for (;;) {
         pollfd watched[] = {{fd, events, 0}, {limit.hang_up, POLLIN, 0}};
@@ -50,6 +29,8 @@ caf::error wait_for(int fd, short events, const patience& limit) {
             return make_error(errc::deadline_exceeded, "nobody answers there");
     }
 }
+
+namespace {
 
 caf::error connect_one(const addrinfo& address, const patience& limit, unique_fd& into) {
     unique_fd fd{::socket(address.ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)};
@@ -74,15 +55,16 @@ caf::error connect_one(const addrinfo& address, const patience& limit, unique_fd
 
 } // namespace
 
-caf::expected<timed_socket> timed_socket::connect(const info_endpoint& endpoint, patience limit) {
-    auto addresses = look_up(endpoint);
+caf::expected<timed_socket> timed_socket::connect(const info_endpoint& endpoint, patience limit,
+                                                  time_point look_up_until) {
+    auto addresses = name_lookup::of_this_process().find(endpoint, {look_up_until, limit.hang_up});
     if (!addresses)
         return std::move(addresses.error());
     auto left = 0;
-    for (auto* each = addresses->get(); each; each = each->ai_next)
+    for (const auto* each = addresses->get(); each; each = each->ai_next)
         ++left;
     caf::error last = make_error(errc::dial_failed, "the host has no address");
-    for (auto* each = addresses->get(); each; each = each->ai_next, --left) {
+    for (const auto* each = addresses->get(); each; each = each->ai_next, --left) {
         const auto now = clock::now();
         unique_fd fd;
         last = connect_one(*each, {now + (limit.until - now) / left, limit.hang_up}, fd);

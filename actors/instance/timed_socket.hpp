@@ -20,10 +20,10 @@ struct patience {
 
 class timed_socket {
 public:
-    /// Tries all addresses of a name, each for its share of the time. Only the look-up of a host
-    /// name can take longer: the C library offers no way to end it. dial_failed carries the
-    /// system's reason.
-    static caf::expected<timed_socket> connect(const info_endpoint&, patience);
+    /// Tries all addresses of a name, each for its share of the time. dial_failed carries the
+    /// system's reason; deadline_exceeded says when it was the name that took too long.
+    static caf::expected<timed_socket> connect(const info_endpoint&, patience,
+                                               time_point look_up_until);
 
     /// Sends all bytes or fails: deadline_exceeded, or dial_failed when the other side is gone.
     caf::error send(caf::span<const caf::byte>);

@@ -2,6 +2,7 @@
 // One poll loop serves the listener and the clients, which get what the rings hold.
 #include "actors/observe/trace_endpoint.hpp"
 
+#include "actors/observe/process_files.hpp"
 #include "messages/trace/log.hpp"
 #include "transport/host_link/machine_id.hpp"
 #include "transport/loop/system_call.hpp"
@@ -29,39 +30,52 @@ constexpr int collect_every_ms = 5;
 /// lost.
 constexpr std::size_t unsent_bytes_max = std::size_t{64} << 20;
 constexpr std::size_t question_bytes_max = 64;
+/// Before the next try to accept when there is no descriptor left.
+constexpr int pause_ms = 200;
 constexpr std::size_t clients_max = 16;
 
-/// Makes sure that only this user can put a socket there or connect to one.
-caf::error make_private(const std::string& folder) {
-    if (::mkdir(folder.c_str(), 0700) != 0 && errno != EEXIST)
-        return system_error(errc::system_call_failed, "mkdir " + folder,
-                            "name a folder that can be made in KVFERRY_TRACE_DIR");
-    struct stat found {};
-    if (::lstat(folder.c_str(), &found) != 0)
-        return system_error(errc::system_call_failed, "stat " + folder);
-    if (!S_ISDIR(found.st_mode) || found.st_uid != ::geteuid() || (found.st_mode & 077) != 0)
-        return make_error(errc::invalid_argument,
-                          folder
-                              + " must be a folder of this user that nobody else may enter: "
-                                "chmod 700, or name another in KVFERRY_TRACE_DIR");
-    return {};
+bool to_address(const std::string& path, sockaddr_un& address) {
+    address = {};
+    address.sun_family = AF_UNIX;
+    if (path.size() >= sizeof address.sun_path)
+        return false;
+    std::copy(path.begin(), path.end(), address.sun_path);
+    return true;
+}
+
+/// Removes the sockets of former processes with this name and process id: nobody listens there. A
+/// container's process often has the id 1, so the id alone does not tell.
+void remove_former(const std::string& folder, const std::string& file) {
+    const auto same = file.substr(0, file.rfind('.') + 1);
+    std::error_code ignored;
+    for (const auto& entry : std::filesystem::directory_iterator{folder, ignored}) {
+        sockaddr_un address;
+        if (!entry.path().filename().string().starts_with(same)
+            || !to_address(entry.path().string(), address))
+            continue;
+        const unique_fd probe{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
+        if (probe
+            && ::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address)
+                   != 0
+            && errno == ECONNREFUSED)
+            ::unlink(entry.path().c_str());
+    }
 }
 
 caf::expected<unique_fd> listen_at(const std::string& path) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path.size() >= sizeof address.sun_path)
+    const auto hidden = path + "~"; // a socket that can be seen under its name listens
+    sockaddr_un address;
+    if (!to_address(hidden, address))
         return make_error(errc::invalid_argument,
                           path
                               + " is too long for a socket: name a shorter folder in "
                                 "KVFERRY_TRACE_DIR");
-    std::copy(path.begin(), path.end(), address.sun_path);
     unique_fd result{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
     if (!result)
         return system_error(errc::system_call_failed, "socket");
-    ::unlink(path.c_str()); // left by a former process with this id
     if (::bind(result.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0
-        || ::chmod(path.c_str(), 0600) != 0 || ::listen(result.get(), 8) != 0)
+        || ::chmod(hidden.c_str(), 0600) != 0 || ::listen(result.get(), 8) != 0
+        || ::rename(hidden.c_str(), path.c_str()) != 0)
         return system_error(errc::system_call_failed, "listen at " + path);
     return result;
 }
@@ -154,11 +168,11 @@ std::string trace_endpoint::default_folder() {
 caf::expected<std::unique_ptr<trace_endpoint>>
 trace_endpoint::start(const std::string& name, const std::string& folder,
                       std::vector<trace::rank_record> ranks, ask_ranks ask) {
-    if (auto problem = make_private(folder))
+    if (auto problem = make_private_folder(folder, "KVFERRY_TRACE_DIR"))
         return problem;
-    auto file = name;
-    std::replace(file.begin(), file.end(), '/', '-');
-    auto path = folder + "/" + file + "-" + std::to_string(::getpid()) + ".sock";
+    const auto file = process_file_name(name);
+    remove_former(folder, file);
+    auto path = folder + "/" + file + ".sock";
     auto listener = listen_at(path);
     if (!listener)
         return std::move(listener.error());
@@ -183,14 +197,15 @@ trace_endpoint::~trace_endpoint() {
     if (thread_.joinable())
         thread_.join();
     for (auto& x : clients_) {
-        x.end("this process stopped serving traces");
+        x.end(trace::ended_by_process);
         x.flush(); // what does not fit is lost: a stop does not wait for clients
     }
 }
 
 void trace_endpoint::run() {
     for (;;) {
-        std::vector<pollfd> watched{{stop_.get(), POLLIN, 0}, {listener_.get(), POLLIN, 0}};
+        std::vector<pollfd> watched{{stop_.get(), POLLIN, 0},
+                                    {pausing_ ? -1 : listener_.get(), POLLIN, 0}};
         bool recording = false;
         for (const auto& x : clients_) {
             const auto out = x.unsent.empty() ? 0 : POLLOUT;
@@ -198,7 +213,10 @@ void trace_endpoint::run() {
                 {x.socket.get(), static_cast<short>((x.ending ? 0 : POLLIN) | out), 0});
             recording = recording || (x.recording && !x.ending);
         }
-        ::poll(watched.data(), watched.size(), recording ? collect_every_ms : -1);
+        ::poll(watched.data(), watched.size(),
+               recording                        ? collect_every_ms
+               : std::exchange(pausing_, false) ? pause_ms
+                                                : -1);
         if (watched[0].revents != 0)
             return;
         for (auto& x : clients_)
@@ -211,6 +229,15 @@ void trace_endpoint::run() {
 
 void trace_endpoint::accept() {
     unique_fd socket{::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
+    if (!socket && (errno == EMFILE || errno == ENFILE)) {
+        pausing_ = true; // the client stays in the queue, which would wake this thread again
+        if (!std::exchange(pause_told_, true))
+            logger().error("{}: {}", path_,
+                           describe(system_error(errc::system_call_failed, "accept",
+                                                 "raise the limit of descriptors")));
+    } else if (socket) {
+        pause_told_ = false;
+    }
     if (!socket || clients_.size() >= clients_max || !same_user(socket.get()))
         return;
     clients_.emplace_back().socket = std::move(socket);
@@ -228,7 +255,7 @@ void trace_endpoint::serve(client& x) {
         else if (x.question.size() > question_bytes_max)
             x.ending = true;
     } else if (count == 0) {
-        x.end("the recorder stopped");
+        x.end(trace::ended_by_recorder);
     }
     if (x.recording && !x.ending)
         x.collect();

@@ -36,7 +36,7 @@ public:
     /// system's temporary files.
     static std::string default_folder();
 
-    /// Listens at FOLDER/<name>-<process id>.sock, a slash of the name as a dash.
+    /// Listens at FOLDER/<name>-<process id>.<mark>.sock (process_files.hpp).
     /// system_call_failed names the path; invalid_argument when the folder belongs to somebody else
     /// or is open to others.
     static caf::expected<std::unique_ptr<trace_endpoint>>
@@ -68,6 +68,9 @@ private:
     std::vector<trace::rank_record> ranks_;
     ask_ranks ask_;
     std::list<client> clients_;
+    /// No descriptor was left for a client: the listener is left alone for a while. Said once.
+    bool pausing_ = false;
+    bool pause_told_ = false;
     std::thread thread_;
 };
 

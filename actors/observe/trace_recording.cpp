@@ -2,6 +2,7 @@
 // A thread that empties the rings often enough, and the file that it writes.
 #include "actors/observe/trace_recording.hpp"
 
+#include "actors/observe/process_files.hpp"
 #include "messages/trace/log.hpp"
 #include "transport/host_link/machine_id.hpp"
 #include "transport/loop/system_call.hpp"
@@ -21,10 +22,13 @@ namespace {
 /// Often: what is only in the rings is lost when the process is killed.
 constexpr int collect_every_ms = 5;
 
+/// A new file: never one that is there already, and never through a link, which would let somebody
+/// else choose what this process overwrites.
 caf::expected<unique_fd> create(const std::string& folder, const std::string& path) {
     std::error_code ignored; // open() gives the better error
     std::filesystem::create_directories(folder, ignored);
-    unique_fd file{::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644)};
+    unique_fd file{
+        ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644)};
     if (!file)
         return system_error(errc::system_call_failed, "open " + path,
                             "name a folder that can be written");
@@ -32,7 +36,7 @@ caf::expected<unique_fd> create(const std::string& folder, const std::string& pa
 }
 
 std::string path_of(const std::string& folder, const std::string& name) {
-    return folder + "/" + name + "-" + std::to_string(::getpid()) + ".kvtrace";
+    return folder + "/" + process_file_name(name) + ".kvtrace";
 }
 
 bool write_all(int fd, const std::vector<std::byte>& bytes) {
@@ -52,7 +56,8 @@ bool write_all(int fd, const std::vector<std::byte>& bytes) {
 caf::expected<std::unique_ptr<trace_recording>> trace_recording::start(const std::string& folder,
                                                                        const std::string& name) {
     trace::keep_events(trace::ring_events_recorded);
-    auto path = path_of(folder, name);
+    static int started = 0; // one at a time; a second one of this process is a file of its own
+    auto path = path_of(folder, ++started == 1 ? name : name + "-" + std::to_string(started));
     auto file = create(folder, path);
     if (!file)
         return std::move(file.error());
@@ -103,7 +108,9 @@ void trace_recording::write(const std::vector<std::byte>& bytes) {
 caf::expected<std::string> dump_trace(const std::string& folder, const std::string& name,
                                       const std::string& why) {
     auto path = path_of(folder, name);
-    auto file = create(folder, path);
+    const auto unfinished = path + "~";
+    ::unlink(unfinished.c_str()); // of an earlier call that could not write all
+    auto file = create(folder, unfinished);
     if (!file)
         return std::move(file.error());
     trace::recording_encoder encoder;
@@ -112,7 +119,7 @@ caf::expected<std::string> dump_trace(const std::string& folder, const std::stri
                                machine_id());
     for (const auto& part : {encoder.add(trace::clock_now(), events.collect()), encoder.end(why)})
         bytes.insert(bytes.end(), part.begin(), part.end());
-    if (!write_all(file->get(), bytes))
+    if (!write_all(file->get(), bytes) || ::rename(unfinished.c_str(), path.c_str()) != 0)
         return system_error(errc::system_call_failed, "write " + path);
     return path;
 }

@@ -12,8 +12,8 @@
 
 namespace kvferry {
 
-/// A file RUN/<name>-<process id>.kvtrace, complete once this object is destroyed. At most one at a
-/// time.
+/// A file RUN/<name>-<process id>.<mark>.kvtrace, complete once this object is destroyed. At most
+/// one at a time.
 class trace_recording {
 public:
     /// Makes the folder if it is missing. system_call_failed names the path.
@@ -41,7 +41,8 @@ private:
     std::thread thread_;
 };
 
-/// Writes what the rings hold now, so that a process that fails leaves its trace. Returns the path.
+/// Writes what the rings hold now, so that a process that fails leaves its trace; replaces what an
+/// earlier call of this process wrote. Returns the path.
 caf::expected<std::string> dump_trace(const std::string& folder, const std::string& name,
                                       const std::string& why);
 

@@ -6,6 +6,7 @@
 #include "messages/trace/log.hpp"
 #include "messages/trace/planted_bug.hpp"
 #include "messages/wire/codec.hpp"
+#include "transport/loop/descriptors.hpp"
 #include "transport/planner/layout_match.hpp"
 #include "transport/planner/page_table_check.hpp"
 #include "transport/planner/topology.hpp"
@@ -62,6 +63,11 @@ void peer_link_state::handler_failed(const caf::error& reason) {
 void peer_link_state::on_start(const start_link&) {
     self_->delayed_send(peer_link_actor{self_}, with_.bounds.dial_deadline, deadline_tick{});
     dials_ = !with_.introduction;
+    if (dials_)
+        if (auto problem = check_descriptors(descriptors_reserve)) {
+            host_link_settled_ = true; // it is not even tried
+            return lose(add_context(problem, describe(with_.self)));
+        }
     sequence_ = with_.dial.value << 32; // above all numbers of former links
     if (with_.introduction) {
         hear_regions(with_.introduction->regions);
@@ -83,6 +89,7 @@ void peer_link_state::make_endpoint() {
                     end_if_over();
                 } else {
                     endpoint_ = opened.endpoint;
+                    by_rma_ = opened.by_rma;
                     proceed();
                 }
                 endpoint_answered();
@@ -125,16 +132,27 @@ void peer_link_state::connect_same_host() {
 }
 
 void peer_link_state::on_host_link_up(const host_link_up& message) {
-    if (phase_ == phase::lost)
-        return; // it is closed when this link ends
+    if (phase_ == phase::lost) { // it is closed when this link ends
+        host_link_settled_ = true;
+        process_watched_ = message.process_watched && message.inherited && !closed_;
+        end_if_over();
+        return;
+    }
     host_link_up_ = true;
     process_watched_ = message.process_watched;
+    inherited_ = message.inherited;
     mapped_ = message.mapped;
+    host_obstacles_ = message.obstacles;
     host_link_settled_ = true;
     proceed();
 }
 
 void peer_link_state::on_host_link_down(const host_link_down& message) {
+    if (phase_ == phase::lost && code_of(message.reason) == errc::duplicate) {
+        process_watched_ = false; // a new link to the same process waits for its end
+        end_if_over();
+        return;
+    }
     if (std::exchange(host_link_up_, false)) { // the death notice of a connected peer
         lose(add_context(message.reason, "the same-host link was closed by the peer"));
         return;
@@ -143,6 +161,7 @@ void peer_link_state::on_host_link_down(const host_link_down& message) {
         return;
     unmapped_reason_ = "no same-host link: " + text_of(message.reason);
     proceed();
+    end_if_over();
 }
 
 /// Takes the next steps of the handshake as soon as what they need is there. When both sides dial
@@ -154,6 +173,7 @@ void peer_link_state::proceed() {
         tell(self_, with_.fabric, peer_memory_mapped{*endpoint_, mapped_});
     if (dials_ && phase_ == phase::connecting) {
         phase_ = phase::introduced;
+        regions_told_ = true;
         send_now(register_rank_info{
             {}, with_.dial, with_.self, with_.regions, with_.peer.token, host_link_up_});
     }
@@ -215,6 +235,8 @@ void peer_link_state::device_answered(int device, const caf::expected<peer_regio
     }
     --devices_pending_;
     proceed();
+    announce_if_mapped();
+    hear_in_order();
 }
 
 /// Sent from the incarnation that the dialler asked for: otherwise it would not take the answer for
@@ -235,12 +257,16 @@ caf::error peer_link_state::check_introduction() const {
                                                        + to_string(said.header.receiver) + " of "
                                                        + describe(with_.self) + ", which is now "
                                                        + to_string(with_.self.incarnation));
+    if (auto problem = check_descriptors(descriptors_reserve))
+        return add_context(problem, describe(with_.self));
     if (said.token != with_.self.token)
         return make_error(errc::foreign_peer, who() + " did not show the link token of "
                                                   + describe(with_.self)
                                                   + ": ask its instance's info again");
     if (auto problem = check_parallelism(said.info))
         return add_context(problem, who());
+    if (auto problem = check_fingerprints(with_.self, said.info))
+        return problem;
     if (!with_.self.pages || !said.info.pages)
         return {}; // a link may exist; a transfer will be refused
     if (auto problem = check_page_table(said.info))
@@ -259,6 +285,16 @@ void peer_link_state::become_ready() {
                                         + (unmapped_reason_.empty() ? "the peer shares no memory"
                                                                     : unmapped_reason_)
                                   : std::to_string(mapped_.size()) + " regions are mapped");
+    announce();
+    pulse_.emplace(with_.bounds, self_->clock().now());
+    stir();
+    for (auto& message : std::exchange(waiting_, {}))
+        pass_on(std::move(message));
+}
+
+/// Tells the rank's actors what is known of the peer: when the link is ready, and again when the
+/// peer has offered regions afterwards.
+void peer_link_state::announce() {
     auto view = std::make_shared<peer_view>();
     view->info = with_.peer;
     view->regions = peer_regions_;
@@ -266,14 +302,47 @@ void peer_link_state::become_ready() {
     view->mapped = mapped_;
     view->unmapped_reason = unmapped_reason_;
     view->device_obstacles = device_obstacles_;
+    for (const auto& [region, why] : host_obstacles_)
+        view->device_obstacles[{mapped_region::by_host, region}] = why;
     view->process_watched = process_watched_;
+    view->by_rma = by_rma_;
     view->link = self_;
+    view->awaited = awaited_;
     peer_ready announcement{std::move(view)};
     tell(self_, with_.worker, announcement);
     tell(self_, with_.sender, announcement);
     tell(self_, with_.receiver, announcement);
-    for (auto& message : std::exchange(waiting_, {}))
-        send_now(std::move(message));
+}
+
+void peer_link_state::announce_if_mapped() {
+    if (phase_ == phase::ready && mapping_ && mapped_by_devices()) {
+        mapping_ = false;
+        announce();
+    }
+}
+
+/// Something was sent or heard: whoever waits for an answer now would not be told of a silent peer.
+void peer_link_state::stir() {
+    if (phase_ == phase::ready)
+        timer_.rearm(self_, pulse_->stirred(self_->clock().now()));
+}
+
+void peer_link_state::feel_pulse() {
+    const auto now = self_->clock().now();
+    timer_.fired(now);
+    const auto advice = pulse_->look(now, awaited_.use_count() > 1);
+    if (advice.next == link_pulse::step::lost && !planted(planted_bug::silence_ignored)) {
+        const auto silent =
+            std::chrono::duration_cast<std::chrono::milliseconds>(pulse_->silence(now));
+        give_up(make_error(errc::link_lost,
+                           who() + " has been silent for " + std::to_string(silent.count())
+                               + " ms and did not answer within link_patience = "
+                               + std::to_string(with_.bounds.link_patience.count()) + " ms"));
+        return;
+    }
+    if (advice.next == link_pulse::step::ask)
+        send_now(link_health{{}, ++health_questions_, false});
+    timer_.rearm(self_, advice.look_again);
 }
 
 void peer_link_state::on_deadline(const deadline_tick&) {
@@ -283,7 +352,9 @@ void peer_link_state::on_deadline(const deadline_tick&) {
         last_frame_sent();
         return;
     }
-    if (phase_ == phase::ready || phase_ == phase::lost)
+    if (phase_ == phase::ready)
+        return feel_pulse();
+    if (phase_ == phase::lost)
         return;
     const char* missing = !endpoint_            ? "the endpoint"
                           : !host_link_settled_ ? "the same-host link"
@@ -309,11 +380,15 @@ void peer_link_state::on_process_gone(const process_gone&) {
 }
 
 void peer_link_state::on_close(const close_link& message) {
+    closed_ = true;
     if (!message.goodbye && !planted(planted_bug::stop_vouches_for_the_dead))
         return give_up(message.reason);
     if (phase_ == phase::ready)
         send_now(termination{{}, to_wire(message.reason)});
     process_watched_ = false; // a rank that stops has no pages on loan
+    last_frame_within_ = std::min(last_frame_within_, message.within);
+    if (leave_by_) // it was ending already
+        leave_within(last_frame_within_);
     lose(message.reason, closing::after_last_frame);
     end_if_over();
 }
@@ -345,7 +420,7 @@ void peer_link_state::close_and_tell(const caf::error& reason, closing how) {
     auto before = std::exchange(phase_, phase::lost);
     if (before == phase::lost)
         return;
-    if (before != phase::ready)
+    if (before != phase::ready && !inherited_)
         process_watched_ = false; // no pages were announced over it
     waiting_.clear();
     ahead_.clear();
@@ -358,13 +433,17 @@ void peer_link_state::close_and_tell(const caf::error& reason, closing how) {
         tell(self_, with_.receiver, announcement);
     }
     if (endpoint_ && how == closing::after_last_frame) {
-        leave_by_ = self_->clock().now() + with_.bounds.dial_deadline;
-        self_->delayed_send(peer_link_actor{self_}, with_.bounds.dial_deadline, deadline_tick{});
+        leave_within(last_frame_within_);
         ask(self_, with_.fabric, close_endpoint{*endpoint_, false})
             .then([this] { last_frame_sent(); }, [this](const caf::error&) { last_frame_sent(); });
     } else if (endpoint_) {
         tell(self_, with_.fabric, close_endpoint{*endpoint_, true});
     }
+}
+
+void peer_link_state::leave_within(std::chrono::milliseconds time) {
+    leave_by_ = self_->clock().now() + time;
+    self_->delayed_send(peer_link_actor{self_}, time, deadline_tick{});
 }
 
 /// Proof has come: nothing that the peer started can move any more.
@@ -386,13 +465,16 @@ void peer_link_state::last_frame_sent() {
     end_if_over();
 }
 
-/// A lost link lives on while the proof that its peer's process is gone may still come.
+/// A lost link lives on while the proof that its peer's process is gone may still come, and until
+/// it knows whether it has to wait for that in a former link's place.
 void peer_link_state::end_if_over() {
-    if (phase_ != phase::lost || opening_ || leave_by_ || (process_watched_ && !peer_left_)
-        || std::exchange(ended_, true))
+    const auto waits = (process_watched_ && !peer_left_) || (!host_link_settled_ && !closed_);
+    if (phase_ != phase::lost || opening_ || leave_by_ || waits || std::exchange(ended_, true))
         return;
     if (with_.host_link)
-        tell(self_, with_.host_link, host_link_close{with_.peer.incarnation});
+        tell(
+            self_, with_.host_link,
+            host_link_close{with_.peer.incarnation, host_link_owner_actor{peer_link_actor{self_}}});
     self_->quit();
 }
 

@@ -3,6 +3,8 @@
 // liveness. It ends once; a new link to the same peer is a new actor.
 #pragma once
 
+#include "actors/rank/link_pulse.hpp"
+#include "actors/shared/deadlines.hpp"
 #include "messages/limits.hpp"
 #include "messages/local/devices.hpp"
 #include "messages/local/fabric.hpp"
@@ -19,6 +21,7 @@
 
 #include <deque>
 #include <map>
+#include <memory>
 #include <optional>
 #include <vector>
 
@@ -80,7 +83,9 @@ private:
     void hand_to(const Actor& owner, Message&);
     template <class Message>
     void hand_to_side(Message&);
+    void on_message(offer_regions&);
     void on_message(request_data&);
+    void on_message(transfer_started&);
     void on_message(kv_agent_result&);
     void on_message(aux_agent_result&);
     void on_message(cancel_session&);
@@ -104,6 +109,11 @@ private:
     void refuse_introduction(const caf::error& problem);
     caf::error check_introduction() const;
     void become_ready();
+    void announce();
+    void announce_if_mapped();
+    void pass_on(wire_message);
+    void feel_pulse();
+    void stir();
     void stamp(message_header&);
     std::uint64_t frame_bytes_max() const;
     caf::error try_send(wire_message&);
@@ -115,6 +125,7 @@ private:
     void lose(const caf::error& reason, closing = closing::forced);
     void close_and_tell(const caf::error& reason, closing);
     void peer_has_left(const caf::error& reason);
+    void leave_within(std::chrono::milliseconds);
     void last_frame_sent();
     void end_if_over();
     std::string who() const { return describe(with_.peer); }
@@ -136,21 +147,33 @@ private:
     bool host_link_settled_ = false;
     bool host_link_up_ = false;
     bool process_watched_ = false;
+    /// Pages were announced over a former link to the same process, whose end is still waited for.
+    bool inherited_ = false;
+    /// Its rank has told it to end: it waits for nobody's death.
+    bool closed_ = false;
+    bool by_rma_ = false;
     /// The peer's process is proven gone, or it has left in order.
     bool peer_left_ = false;
     /// When to stop waiting for the last frame to leave.
     std::optional<time_point> leave_by_;
+    std::chrono::milliseconds last_frame_within_ = with_.bounds.dial_deadline;
     bool ended_ = false;
     std::vector<mapped_region> mapped_;
     /// The fabric has been told of them (peer_memory_mapped).
     bool memory_told_ = false;
     std::string unmapped_reason_;
     std::map<std::pair<int, std::uint32_t>, std::string> device_obstacles_;
+    /// Why the same-host link could not map a region.
+    std::map<std::uint32_t, std::string> host_obstacles_;
     bool devices_asked_ = false;
     std::size_t devices_pending_ = 0;
     /// Counts the peer's lists of regions, so that a device's answer about a former list is
     /// recognised.
     std::uint64_t regions_heard_ = 0;
+    /// The peer has been told this rank's regions, or is about to be.
+    bool regions_told_ = false;
+    /// The devices map regions that a ready link has heard; the peer's next messages wait for it.
+    bool mapping_ = false;
     /// The peer's regions: known once it has introduced itself.
     std::vector<memory_region> peer_regions_;
     std::deque<wire_message> waiting_;
@@ -159,6 +182,11 @@ private:
     /// turn.
     std::optional<std::uint64_t> next_sequence_;
     std::map<std::uint64_t, wire_message> ahead_;
+    /// Since the link is ready. `awaited_` is held by those who wait for the peer, too.
+    std::optional<link_pulse> pulse_;
+    std::shared_ptr<const void> awaited_ = std::make_shared<char>();
+    tick_timer timer_;
+    std::uint64_t health_questions_ = 0;
 };
 
 } // namespace kvferry

@@ -53,7 +53,8 @@ void peer_link_state::on_send(const send_message& message) {
     if (phase_ == phase::lost)
         return; // its sessions were told
     if (phase_ == phase::ready) {
-        send_now(message.message);
+        pass_on(message.message);
+        stir();
         return;
     }
     if (waiting_.size() < with_.bounds.pending_per_link_max)
@@ -64,6 +65,15 @@ void peer_link_state::on_send(const send_message& message) {
             make_error(errc::limit_exceeded,
                        "pending_per_link_max = " + std::to_string(with_.bounds.pending_per_link_max)
                            + " messages wait for the link to " + who()));
+}
+
+/// The dialler's regions are in its introduction. Those of the accepting side, which need not
+/// receive anything, go ahead of its first request for bytes.
+void peer_link_state::pass_on(wire_message message) {
+    const auto* request = std::get_if<request_data>(&message);
+    if (request && request->kv && !std::exchange(regions_told_, true))
+        send_now(offer_regions{{}, with_.regions});
+    send_now(std::move(message));
 }
 
 void peer_link_state::stamp(message_header& header) {
@@ -83,6 +93,7 @@ std::uint64_t peer_link_state::frame_bytes_max() const {
 /// number: a number that never comes would stop the peer for ever, because it hears in order.
 caf::error peer_link_state::try_send(wire_message& message) {
     stamp(header_of(message));
+    cut_error_text(message, with_.bounds.error_text_bytes_max);
     auto frame = encode(message, frame_bytes_max());
     if (!frame)
         return add_context(frame.error(), who());
@@ -182,11 +193,14 @@ bool peer_link_state::of_former_link(std::uint64_t sequence) const {
 }
 
 void peer_link_state::hear_in_order() {
-    while (phase_ != phase::lost && !ahead_.empty() && next_sequence_
+    while (phase_ != phase::lost && !mapping_ && !ahead_.empty() && next_sequence_
            && ahead_.begin()->first == *next_sequence_) {
         auto next = ahead_.extract(ahead_.begin());
         ++*next_sequence_;
+        if (pulse_)
+            pulse_->heard(self_->clock().now());
         std::visit([this](auto& content) { on_message(content); }, next.mapped());
+        stir();
     }
 }
 
@@ -238,6 +252,17 @@ void peer_link_state::on_message(link_health& message) {
         send_now(link_health{{}, message.nonce, true});
 }
 
+void peer_link_state::on_message(offer_regions& message) {
+    if (phase_ != phase::ready)
+        return count(with_.counters, ignored::early);
+    if (!peer_regions_.empty() || message.regions.empty()) // fixed for the life of a rank
+        return count(with_.counters, ignored::duplicate);
+    hear_regions(std::move(message.regions));
+    tell(self_, with_.fabric, peer_regions_offered{*endpoint_, peer_regions_});
+    mapping_ = true;
+    announce_if_mapped();
+}
+
 /// Hands a message to the sender or receiver; counts and drops it before the handshake is done.
 template <class Actor, class Message>
 void peer_link_state::hand_to(const Actor& owner, Message& message) {
@@ -256,6 +281,10 @@ void peer_link_state::hand_to_side(Message& message) {
 
 void peer_link_state::on_message(request_data& message) {
     hand_to(with_.sender, message);
+}
+
+void peer_link_state::on_message(transfer_started& message) {
+    hand_to(with_.receiver, message);
 }
 
 void peer_link_state::on_message(kv_agent_result& message) {

@@ -19,7 +19,7 @@
 namespace kvferry {
 
 transfer_worker_state::transfer_worker_state(transfer_worker_actor::pointer self, dependencies with)
-    : self_(self), with_(std::move(with)) {
+    : self_(self), with_(std::move(with)), random_(with_.seed), counters_(with_.counters) {
     self_->set_down_handler([this](const caf::down_msg& down) { on_down(down); });
 }
 
@@ -41,6 +41,7 @@ transfer_worker_actor::behavior_type transfer_worker_state::make_behavior() {
         handle(this, &transfer_worker_state::on_list),
         handle(this, &transfer_worker_state::on_statistics),
         handle(this, &transfer_worker_state::on_deadline),
+        handle(this, &transfer_worker_state::on_drain),
         handle(this, &transfer_worker_state::on_stop),
     };
 }
@@ -61,6 +62,7 @@ void transfer_worker_state::on_adopt(const adopt_io& message) {
     info_.machine = identity.machine;
     info_.host_link_name = io_.host_link ? identity.host_link_name : std::string{};
     info_.token = identity.token;
+    info_.fingerprint = identity.fingerprint;
 }
 
 void transfer_worker_state::on_adopt_devices(const adopt_devices& message) {
@@ -165,6 +167,7 @@ void transfer_worker_state::export_one(std::size_t index) {
 void transfer_worker_state::register_with_fabric(std::size_t index) {
     const auto& region = host_regions_[index];
     register_region message{region.base, region.bytes, region.kind};
+    message.by_attempt = true;
     if (auto landing = landing_.find(region.device);
         region.kind == memory_kind::cuda && landing != landing_.end()) {
         message.copier = devices_.at(region.device);
@@ -217,7 +220,7 @@ void transfer_worker_state::publish() {
     environment->memory = memory_;
     environment->self = info_;
     environment->regions = regions_;
-    environment->plans = std::make_shared<plan_cache>();
+    environment->plans = std::make_shared<plan_cache>(with_.bounds.plan_cache_entries_max);
     environment->counters = counters_;
     for (const auto& pool : info_.pages->pools)
         environment->source_pools.push_back(
@@ -233,25 +236,48 @@ void transfer_worker_state::publish() {
         self_->system(), with_.home,
         receiver_state::dependencies{with_.home, with_.bounds, info_, io_.info_endpoint,
                                      io_.info_link, io_.fabric, self_, with_.seed,
-                                     std::move(checker), counters_});
+                                     std::move(checker), counters_, io_.described.by_message});
     self_->monitor(sender_);
     self_->monitor(receiver_);
+    introduce(self_->clock().now() + with_.bounds.info_deadline, {});
+}
+
+/// Introduces the rank to its instance. Ranks start in any order: when rank 0 does not listen yet,
+/// it is asked again until the time is over.
+void transfer_worker_state::introduce(time_point until, back_off wait) {
+    const auto left = until - self_->clock().now();
+    if (stopping_) {
+        registration_.deliver(make_error(errc::stopped, describe(info_) + " is stopping"));
+        return;
+    }
     ask(self_, io_.info_link,
-        register_with_instance{io_.info_endpoint, info_, with_.bounds.info_deadline})
-        .then([this] { published({}); }, [this](const caf::error& reason) { published(reason); });
+        register_with_instance{io_.info_endpoint, info_,
+                               std::chrono::ceil<std::chrono::milliseconds>(left)})
+        .then([this] { published({}); },
+              [this, until, wait](const caf::error& reason) mutable {
+                  const auto now = self_->clock().now();
+                  wait.failed(now, random_);
+                  if (code_of(reason) == errc::dial_failed && wait.until() < until)
+                      self_->run_delayed(wait.until() - now,
+                                         [this, until, wait] { introduce(until, wait); });
+                  else
+                      published(reason);
+              });
 }
 
 void transfer_worker_state::published(const caf::error& answer) {
     const auto& failure = answer ? answer : lost_;
     if (!failure) {
         logger().info("{}, incarnation {}: published at {}", describe(info_),
-                      info_.incarnation.value, io_.info_endpoint);
+                      info_.incarnation.value, known_as());
         registration_.deliver(pools_registered{info_});
-        if (!stopping_)
-            registrar_ = spawn_at<registrar_actor, registrar_state>(
-                self_->system(), with_.home,
-                registrar_state::dependencies{with_.bounds, info_, io_.info_endpoint, io_.info_link,
-                                              self_, with_.seed ^ info_.incarnation.value});
+        if (stopping_)
+            return;
+        registrar_ = spawn_at<registrar_actor, registrar_state>(
+            self_->system(), with_.home,
+            registrar_state::dependencies{with_.bounds, info_, io_.info_endpoint, io_.info_link,
+                                          self_, with_.seed ^ info_.incarnation.value});
+        self_->monitor(registrar_);
         return;
     }
     for (auto region : region_ids_)
@@ -294,12 +320,8 @@ caf::result<tx_opened> transfer_worker_state::on_open_tx(const open_tx& message)
         return problem;
     auto promise = self_->make_response_promise<tx_opened>();
     ask(self_, sender_, message)
-        .then(
-            [this, promise](tx_opened& opened) mutable {
-                ++sessions_opened_;
-                promise.deliver(std::move(opened));
-            },
-            [promise](caf::error& reason) mutable { promise.deliver(std::move(reason)); });
+        .then([promise](tx_opened& opened) mutable { promise.deliver(std::move(opened)); },
+              [promise](caf::error& reason) mutable { promise.deliver(std::move(reason)); });
     return promise;
 }
 
@@ -308,12 +330,8 @@ caf::result<rx_opened> transfer_worker_state::on_open_rx(const open_rx& message)
         return problem;
     auto promise = self_->make_response_promise<rx_opened>();
     ask(self_, receiver_, message)
-        .then(
-            [this, promise](rx_opened& opened) mutable {
-                ++sessions_opened_;
-                promise.deliver(std::move(opened));
-            },
-            [promise](caf::error& reason) mutable { promise.deliver(std::move(reason)); });
+        .then([promise](rx_opened& opened) mutable { promise.deliver(std::move(opened)); },
+              [promise](caf::error& reason) mutable { promise.deliver(std::move(reason)); });
     return promise;
 }
 
@@ -378,8 +396,12 @@ void transfer_worker_state::on_process_gone(const process_gone&) {}
 
 // -- questions ----------------------------------------------------------------------------------
 
+const std::string& transfer_worker_state::known_as() const {
+    return io_.advertised.empty() ? io_.info_endpoint : io_.advertised;
+}
+
 caf::result<rank_info_reply> transfer_worker_state::on_query_info(const query_rank_info&) {
-    return rank_info_reply{info_, io_.info_endpoint, io_.described.transports};
+    return rank_info_reply{info_, known_as(), io_.described.transports};
 }
 
 caf::result<session_list> transfer_worker_state::on_list(const list_sessions& message) {
@@ -404,25 +426,18 @@ caf::result<session_list> transfer_worker_state::on_list(const list_sessions& me
 }
 
 caf::result<worker_statistics> transfer_worker_state::on_statistics(const query_statistics&) {
-    auto promise = self_->make_response_promise<worker_statistics>();
     worker_statistics result;
-    result.sessions_opened = sessions_opened_;
+    result.sessions_opened = counters_->sessions(session_count::opened);
+    result.sessions_finished = counters_->sessions(session_count::forgotten);
+    result.sessions_live = result.sessions_opened - result.sessions_finished;
+    result.sessions_quarantined =
+        counters_->sessions(session_count::ended) - result.sessions_finished;
     result.links_live = links_.size();
     result.ignored = ignored_;
     counters_->add_to(result.ignored);
     result.actors_died = counters_->actors_died.load();
     result.handler_failures = detail::handler_failures.load();
-    ask(self_, transfer_worker_actor{self_}, list_sessions{})
-        .then(
-            [promise, result](const session_list& all) mutable {
-                result.sessions_live = all.sessions.size();
-                result.sessions_finished = result.sessions_opened - result.sessions_live;
-                for (const auto& session : all.sessions)
-                    result.sessions_quarantined += session.state >= session_state::error;
-                promise.deliver(result);
-            },
-            [promise](caf::error& reason) mutable { promise.deliver(std::move(reason)); });
-    return promise;
+    return result;
 }
 
 } // namespace kvferry

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "actors/context/route.hpp"
+#include "actors/shared/back_off.hpp"
 #include "messages/limits.hpp"
 #include "messages/local/devices.hpp"
 #include "messages/local/fabric.hpp"
@@ -14,11 +15,13 @@
 #include "messages/trace/rank_counters.hpp"
 #include "messages/values/ids.hpp"
 #include "messages/values/rank_info.hpp"
+#include "messages/values/time.hpp"
 #include "messages/wire/protocol.hpp"
 #include "transport/loop/resident.hpp"
 
 #include <map>
 #include <optional>
+#include <random>
 #include <unordered_map>
 #include <vector>
 
@@ -33,6 +36,7 @@ struct rank_identity {
     link_token token;
     std::string machine;
     std::string host_link_name;
+    std::string fingerprint = {};
 };
 
 struct transfer_worker_state {
@@ -45,6 +49,8 @@ struct transfer_worker_state {
         rank_identity identity;
         /// Seed that attempts are drawn with.
         std::uint64_t seed = 0;
+        /// Shared with the rank's fabric.
+        rank_counters_ptr counters = std::make_shared<rank_counters>();
     };
 
     transfer_worker_state(transfer_worker_actor::pointer self, dependencies);
@@ -68,6 +74,7 @@ private:
     caf::result<session_list> on_list(const list_sessions&);
     caf::result<worker_statistics> on_statistics(const query_statistics&);
     void on_deadline(const deadline_tick&);
+    caf::result<void> on_drain(const drain_worker&);
     caf::result<worker_stopped> on_stop(const stop_worker&);
 
     void register_one(std::size_t index);
@@ -75,6 +82,8 @@ private:
     void register_with_fabric(std::size_t index);
     void region_done(std::size_t index, const caf::error&);
     void publish();
+    void introduce(time_point until, back_off);
+    const std::string& known_as() const;
     void published(const caf::error&);
     peer_link_actor make_link(const rank_info& peer, std::optional<register_rank_info>);
     caf::error not_ready() const;
@@ -84,6 +93,7 @@ private:
     void close_links(const close_link&);
     void on_down(const caf::down_msg&);
     void table_died(const char* which, const caf::error& why);
+    void replaced(const caf::error& why);
     void fail_rank(const caf::error& why);
     void link_ended(caf::actor_id, const caf::error& why);
     void stop_with_doubt();
@@ -92,6 +102,8 @@ private:
 
     transfer_worker_actor::pointer self_;
     dependencies with_;
+    /// Spreads the tries of ranks that wait for rank 0.
+    std::mt19937_64 random_;
     adopt_io io_;
     std::map<int, device_actor> devices_;
     std::map<int, host_region> staging_;
@@ -120,12 +132,12 @@ private:
     };
     std::map<caf::actor_id, running_link> running_links_;
     std::uint64_t dials_ = 0;
-    std::uint64_t sessions_opened_ = 0;
     std::map<std::string, std::uint64_t> ignored_;
     /// What the rank's other actors ignored, and which of them died.
-    rank_counters_ptr counters_ = std::make_shared<rank_counters>();
+    rank_counters_ptr counters_;
     caf::typed_response_promise<worker_stopped> stop_;
     bool stopping_ = false;
+    time_point stop_by_{};
     bool io_stopping_ = false;
     std::size_t tables_stopping_ = 0;
     /// Why a stop cannot prove that all is quiet.

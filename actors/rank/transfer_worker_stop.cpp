@@ -5,6 +5,8 @@
 #include "messages/trace/log.hpp"
 #include "messages/trace/planted_bug.hpp"
 
+#include <algorithm>
+#include <memory>
 #include <utility>
 
 namespace kvferry {
@@ -13,10 +15,32 @@ namespace kvferry {
 // Sessions first, then links (they say goodbye), then the I/O actors. What is not proven quiet by
 // the deadline keeps its memory, its mappings and the actors that own them.
 
+/// The rank goes on: its links stay up for the sessions that still run, and its peers are told why
+/// it takes no others.
+caf::result<void> transfer_worker_state::on_drain(const drain_worker&) {
+    if (stopping_)
+        return make_error(errc::stopped, describe(info_) + " is stopping");
+    if (!sender_)
+        return caf::unit;
+    const drain_sessions all{make_error(
+        errc::stopped, describe(info_) + " is draining: open the session on another instance")};
+    auto promise = self_->make_response_promise<void>();
+    auto left = std::make_shared<int>(2);
+    auto ended = [promise, left]() mutable {
+        if (--*left == 0)
+            promise.deliver();
+    };
+    auto failed = [ended](const caf::error&) mutable { ended(); }; // the stop says what is kept
+    ask(self_, sender_, all).then(ended, failed);
+    ask(self_, receiver_, all).then(ended, failed);
+    return promise;
+}
+
 caf::result<worker_stopped> transfer_worker_state::on_stop(const stop_worker& message) {
     if (std::exchange(stopping_, true) && !planted(planted_bug::stop_in_a_circle))
         return make_error(errc::duplicate, describe(info_) + " is stopping already");
     stop_ = self_->make_response_promise<worker_stopped>();
+    stop_by_ = self_->clock().now() + message.deadline;
     self_->send_exit(std::exchange(registrar_, {}), caf::exit_reason::user_shutdown);
     self_->delayed_send(transfer_worker_actor{self_}, message.deadline, deadline_tick{});
     if (!sender_) {
@@ -35,9 +59,11 @@ caf::result<worker_stopped> transfer_worker_state::on_stop(const stop_worker& me
 
 void transfer_worker_state::sessions_ended(const caf::error& kept) {
     if (kept && !planted(planted_bug::stop_vouches_for_the_dead))
-        kept_.push_back(code_of(kept) == errc::handler_failed ? text_of(kept)
-                        : lost_                               ? text_of(lost_)
-                                                              : to_string(kept));
+        kept_.push_back(code_of(kept) == errc::handler_failed
+                                || code_of(kept) == errc::transfer_in_doubt
+                            ? text_of(kept)
+                        : lost_ ? text_of(lost_)
+                                : to_string(kept));
     if (--tables_stopping_ > 0 || !stop_.pending())
         return;
     if (kept_.empty())
@@ -46,9 +72,14 @@ void transfer_worker_state::sessions_ended(const caf::error& kept) {
         stop_with_doubt(); // a goodbye would be proof to the peers
 }
 
+/// A peer that does not read gets half of the time that is left; then its link is cut, which
+/// costs nothing: no page is on loan any more.
 void transfer_worker_state::stop_links() {
     io_stopping_ = true;
-    close_links({make_error(errc::stopped, describe(info_) + " has stopped")});
+    const auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(stop_by_ - self_->clock().now());
+    close_links({make_error(errc::stopped, describe(info_) + " has stopped"), true,
+                 std::max(left / 2, std::chrono::milliseconds{0})});
     if (running_links_.empty())
         stop_io_actors();
 }
@@ -66,6 +97,8 @@ void transfer_worker_state::on_down(const caf::down_msg& down) {
         table_died("sender", down.reason);
     else if (receiver_ && id == receiver_.id())
         table_died("receiver", down.reason);
+    else if (registrar_ && id == registrar_.id())
+        replaced(down.reason);
     else
         link_ended(id, down.reason);
 }
@@ -83,11 +116,26 @@ void transfer_worker_state::table_died(const char* which, const caf::error& why)
     close_links({reason, false});
 }
 
+/// Another process has this rank's place in the instance. Whoever still works with this one must
+/// ask anew, and is told so instead of finding out by a deadline.
+void transfer_worker_state::replaced(const caf::error& why) {
+    registrar_ = registrar_actor{};
+    if (code_of(why) != errc::stale_incarnation)
+        return;
+    fail_rank(why);
+    close_links({why, false});
+}
+
 void transfer_worker_state::link_ended(caf::actor_id id, const caf::error& why) {
     auto link = running_links_.extract(id);
     if (!link)
         return;
-    std::erase_if(links_, [&](const auto& entry) { return entry.second == link.mapped().actor; });
+    // A link that is not listed any more has told its loss, and another one may have taken its
+    // place.
+    const auto listed = links_.find(link.mapped().peer);
+    const auto current = listed != links_.end() && listed->second == link.mapped().actor;
+    if (current)
+        links_.erase(listed);
     if (why) { // it died: tell what it would have told, free what it held
         count_death(counters_);
         const auto peer = link.mapped().peer;
@@ -95,11 +143,11 @@ void transfer_worker_state::link_ended(caf::actor_id id, const caf::error& why) 
             peer, make_error(errc::handler_failed, "the link to incarnation " + to_string(peer)
                                                        + " died (" + to_string(why) + ")")};
         logger().error("{}: {}", describe(info_), describe(announcement.reason));
-        if (!planted(planted_bug::link_death_not_told)) {
+        if (current && !planted(planted_bug::link_death_not_told)) {
             tell(self_, sender_, announcement);
             tell(self_, receiver_, announcement);
         }
-        tell(self_, io_.host_link, host_link_close{peer});
+        tell(self_, io_.host_link, host_link_close{peer, link.mapped().actor});
     }
     if (running_links_.empty() && io_stopping_)
         stop_io_actors();

@@ -30,6 +30,8 @@ struct start_copy {
     completion_actor reply_to;
     /// For copies on a device only.
     device_events events = {};
+    /// Between twins of the fabric only: start_put::attempt.
+    kvferry::attempt attempt = {};
 };
 
 /// copy_io to itself: the next piece.

@@ -26,6 +26,8 @@ struct open_endpoint {
 
 struct endpoint_opened {
     endpoint_id endpoint;
+    /// Puts over it go by RMA hardware, whose late writes nobody can fence.
+    bool by_rma = false;
 };
 
 /// Memory of the peer that this process has mapped: its puts into memory on a device here may be
@@ -33,6 +35,13 @@ struct endpoint_opened {
 struct peer_memory_mapped {
     endpoint_id endpoint;
     std::vector<mapped_region> regions;
+};
+
+/// The peer's regions, learned after the endpoint was opened without any; puts that are under way
+/// keep what they have. Ignored when the endpoint has regions already.
+struct peer_regions_offered {
+    endpoint_id endpoint;
+    std::vector<memory_region> regions;
 };
 
 /// Told once per endpoint, by an error on the way or after close_endpoint by force.
@@ -59,6 +68,8 @@ struct start_put {
     completion_actor reply_to;
     /// For puts out of memory on a device only.
     device_events events = {};
+    /// For whose pages: the target lets nothing in for an attempt that it has forbidden.
+    kvferry::attempt attempt = {};
 };
 
 struct close_endpoint {
@@ -75,6 +86,8 @@ struct register_region {
     /// no put reaches that memory. Regions that share a device share its staging memory.
     device_actor copier = {};
     std::span<std::byte> staging = {};
+    /// Puts by message reach it only for an attempt that is allowed at the time (allow_writes).
+    bool by_attempt = false;
 };
 
 struct region_registered {
@@ -93,11 +106,29 @@ struct fabric_description {
     byte_buffer address;
     /// "tcp, cma" or "loopback".
     std::string transports;
+    /// Only this rank's own loop writes into its regions: what a peer puts there is placed here, or
+    /// refused. False: hardware may write as well, and forbid_writes proves nothing.
+    bool by_message = false;
 };
 
 /// `peer` is dead or has left: nothing of it that is still on its way is let in any more.
 struct drain_fabric {
     incarnation peer;
 };
+
+/// From here on puts of this attempt may write. Attempts are random numbers: none is allowed twice.
+struct allow_writes {
+    kvferry::attempt attempt;
+};
+
+/// The attempt is over. Nothing that was or will be put for it by message is let in any more,
+/// whoever sends it and over whichever link.
+struct forbid_writes {
+    kvferry::attempt attempt;
+};
+
+/// The rank ends, in order or not: nothing is let in by message any more, into no region and no
+/// staging memory.
+struct forbid_all_writes {};
 
 } // namespace kvferry

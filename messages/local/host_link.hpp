@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -49,8 +50,13 @@ struct host_link_up {
     incarnation peer;
     std::vector<mapped_region> mapped;
     bool process_watched = false;
+    /// Former owners waited for the end of this process; this one waits in their place.
+    bool inherited = false;
+    /// Why a region that the peer offered is not among `mapped`, by its number.
+    std::map<std::uint32_t, std::string> obstacles = {};
 };
 
+/// `duplicate` tells a former owner that another one waits for the end of the process in its place.
 struct host_link_down {
     incarnation peer;
     caf::error reason;
@@ -58,6 +64,8 @@ struct host_link_down {
 
 struct host_link_close {
     incarnation peer;
+    /// Close it only while it is this actor's; null: whoever owns it.
+    host_link_owner_actor owner = {};
 };
 
 struct process_gone {

@@ -6,18 +6,28 @@
 #include "messages/values/info_endpoint.hpp"
 #include "messages/values/rank_info.hpp"
 #include "messages/values/time.hpp"
+#include "messages/wire/codec.hpp"
 
 #include <caf/actor.hpp>
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <utility>
 
 namespace kvferry {
 
-/// A codec frame from or for another process. The bytes travel, the message does not.
+/// A codec frame from or for another process. The bytes travel, the message does not; answers to
+/// many askers share theirs.
 struct info_frame {
-    byte_buffer bytes;
+    info_frame() = default;
+    info_frame(byte_buffer frame) : shared(std::make_shared<const byte_buffer>(std::move(frame))) {}
+    explicit info_frame(std::shared_ptr<const byte_buffer> frame) : shared(std::move(frame)) {}
+
+    byte_view bytes() const { return shared ? byte_view{*shared} : byte_view{}; }
+
+    std::shared_ptr<const byte_buffer> shared;
 };
 
 /// Ask the rank-info server at `endpoint` ("host:port") for all ranks of its instance.

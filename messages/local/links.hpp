@@ -8,6 +8,8 @@
 
 #include <caf/error.hpp>
 
+#include <chrono>
+
 namespace kvferry {
 
 struct connect_peer {
@@ -30,6 +32,8 @@ struct start_link {};
 struct close_link {
     caf::error reason;
     bool goodbye = true;
+    /// How long the peer may take to accept the last frame, if less than limits::dial_deadline.
+    std::chrono::milliseconds within = std::chrono::milliseconds::max();
 };
 
 struct peer_ready {
@@ -39,6 +43,9 @@ struct peer_ready {
 struct peer_lost {
     incarnation peer;
     caf::error reason;
+    /// From a receiver to its sessions: the peer is being dialled anew, and another peer_ready or
+    /// peer_lost comes.
+    bool dialled_again = false;
 };
 
 } // namespace kvferry

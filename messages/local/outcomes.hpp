@@ -52,6 +52,10 @@ struct session_finished {
     /// Filled on the generation side when aux was required.
     aux_record aux;
     std::vector<peer_summary> peers;
+    /// Generation side, after consent (allow_missing): global layers, and roles of other layers,
+    /// that the context does not have. They were not written.
+    std::vector<std::uint32_t> layers_skipped = {};
+    std::vector<std::string> roles_skipped = {};
 };
 
 struct session_released {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "messages/local/copies.hpp"
+#include "messages/values/allow_missing.hpp"
 #include "messages/values/peer_view.hpp"
 #include "messages/values/time.hpp"
 #include "messages/wire/protocol.hpp"
@@ -34,9 +35,10 @@ struct open_rx {
     /// Context DP rank that runs the request; none: all are asked, the first that answers is it.
     std::optional<std::uint32_t> context_dp_rank = 0;
     observer_actor observer;
-    /// To the first report, and from there to the outcome.
+    /// To the first piece that a writer begins, and from there to the outcome.
     std::chrono::milliseconds deadline;
     std::chrono::milliseconds transfer_deadline = limits{}.transfer_deadline;
+    allow_missing allowed = {};
 };
 
 struct tx_opened {
@@ -92,9 +94,17 @@ struct writer_binding {
 struct bind_writers {
     std::vector<writer_binding> writers;
     caf::error error;
+    /// What the context does not have and the host has agreed to do without.
+    std::vector<std::uint32_t> layers_skipped = {};
+    std::vector<std::string> roles_skipped = {};
 };
 
 struct cancel_request {
+    caf::error reason;
+};
+
+/// Before a stop: nothing new, for this reason.
+struct drain_sessions {
     caf::error reason;
 };
 
@@ -119,6 +129,8 @@ struct renew_requests {};
 struct session_ended {
     rid request;
     kvferry::attempt attempt;
+    /// Why it failed; none after success.
+    caf::error reason = {};
 };
 
 /// Ended and released. `reason` says why it ended; empty after success.
@@ -126,6 +138,10 @@ struct session_retired {
     rid request;
     kvferry::attempt attempt;
     caf::error reason;
+    /// On the context side: one of its transfers may still change its target.
+    bool in_doubt = false;
+    /// Set when that is a copy into memory of a peer: it may land as long as this process lives.
+    caf::error undecided = {};
 };
 
 } // namespace kvferry

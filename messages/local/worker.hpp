@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -25,6 +26,9 @@ struct host_region {
     int memfd = -1;
     /// For cuda: which device it lies on; worker::publish finds that out.
     int device = -1;
+    /// Owner of the memory: the rank holds it until nobody can write there any more, also after an
+    /// unclean stop. Null: the memory is the host's to keep.
+    std::shared_ptr<const void> keep = {};
 };
 
 struct register_pools {
@@ -43,9 +47,11 @@ struct adopt_io {
     copy_actor copy;
     info_link_actor info_link;
     rank_info_server_actor server;
-    /// "host:port" of the instance's rank-info server.
+    /// "host:port" at which this rank reaches its instance's rank-info server.
     std::string info_endpoint;
     fabric_description described;
+    /// Where other instances reach it; empty: at the same endpoint.
+    std::string advertised = {};
 };
 
 /// By ordinal. They end with the worker.
@@ -85,8 +91,12 @@ struct stop_worker {
     std::chrono::milliseconds deadline;
 };
 
-/// `unproven` names the sessions whose memory stays on loan for ever; empty after a clean stop.
-struct worker_stopped {
+/// Ends without loss what has begun, before a stop.
+struct drain_worker {};
+
+/// `unproven` names the sessions whose memory stays on loan for ever; empty after a clean stop. A
+/// host gets errc::not_proven instead of such a list.
+struct [[nodiscard]] worker_stopped {
     std::vector<std::string> unproven;
 };
 

@@ -168,6 +168,10 @@ void record_wire(Self* self, trace::instant what, const wire_message& message) {
     x.what = what;
     x.ticks = trace::now();
     trace::record(x);
+    if (logger().should_log(spdlog::level::debug))
+        logger().debug("{} {} {}, rid {} attempt {}, from incarnation {} to {}", x.actor,
+                       what == trace::instant::wire_sent ? "sends" : "received", x.message, x.rid,
+                       x.attempt, header.sender.value, header.receiver.value);
 }
 
 /// Records that an I/O operation begins or ends; `how` says what it does and by which route,

@@ -3,6 +3,7 @@
 #include "messages/trace/log.hpp"
 
 #include "messages/errors.hpp"
+#include "messages/trace/log_queue.hpp"
 
 #include <spdlog/sinks/stdout_color_sinks.h>
 
@@ -10,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace kvferry {
 
@@ -29,12 +31,21 @@ caf::error unknown_level(std::string_view name) {
                           + "' is not one of trace, debug, info, warn, error, critical, off");
 }
 
+/// A logger that puts lines into a queue for these sinks.
+std::shared_ptr<spdlog::logger> queued(const std::string& name,
+                                       std::vector<spdlog::sink_ptr> sinks) {
+    auto result =
+        std::make_shared<spdlog::logger>(name, std::make_shared<log_queue>(std::move(sinks)));
+    result->flush_on(spdlog::level::critical); // the process ends next
+    return result;
+}
+
 /// Kept out of spdlog's registry, so that the host's calls there do not change it.
 std::shared_ptr<spdlog::logger> make_logger() {
-    auto result = std::make_shared<spdlog::logger>(
-        "kvferry", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
+    auto result = queued("kvferry", {std::make_shared<spdlog::sinks::stderr_color_sink_mt>()});
     result->set_pattern("%T.%e %P %^%l%$ %n: %v");
     result->set_level(spdlog::level::err);
+    std::atexit([] { logger().flush(); });
     if (const char* name = std::getenv("KVFERRY_LOG")) {
         if (auto level = level_named(name))
             result->set_level(*level);
@@ -57,8 +68,11 @@ spdlog::logger& logger() {
 }
 
 void set_logger(std::shared_ptr<spdlog::logger> other) {
-    if (other)
-        current() = std::move(other);
+    if (!other)
+        return;
+    auto front = queued(other->name(), other->sinks());
+    front->set_level(other->level());
+    current() = std::move(front);
 }
 
 caf::error set_log_level(std::string_view name) {

@@ -15,11 +15,13 @@
 namespace kvferry {
 
 /// The logger. Until set_logger it writes to standard error, from level `error` on, or from the
-/// level that KVFERRY_LOG names. It leaves the host's default spdlog logger alone. Thread-safe.
+/// level that KVFERRY_LOG names. It leaves the host's default spdlog logger alone. Thread-safe, and
+/// never waits for a sink (log_queue.hpp): a thread writes the lines, in order. flush() waits for
+/// it, but not for ever.
 spdlog::logger& logger();
 
-/// Sends all lines to the host's logger, with its sinks and its level. Call it before the first
-/// worker starts and while no thread logs.
+/// Sends all lines to the sinks of the host's logger, under its name and from its present level on.
+/// Call it before the first worker starts and while no thread logs.
 void set_logger(std::shared_ptr<spdlog::logger>);
 
 /// "trace", "debug", "info", "warn", "error", "critical", "off". invalid_argument names them.

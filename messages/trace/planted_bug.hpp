@@ -17,8 +17,6 @@ enum class planted_bug : std::uint8_t {
     release_on_cancel,
     one_failure_frees_all,
     link_loss_is_proof,
-    death_without_drain,
-    fence_ignored,
     request_served_twice,
     reports_counted,
     last_piece_is_all,
@@ -58,6 +56,12 @@ enum class planted_bug : std::uint8_t {
     link_death_not_told,
     stop_vouches_for_the_dead,
     registered_once,
+    last_words_count,
+    goodbye_in_doubt,
+    silence_ignored,
+    forbidden_attempt_written,
+    forbid_not_awaited,
+    forbid_covers_mappings,
 };
 
 #ifdef KVFERRY_PLANTED_BUGS

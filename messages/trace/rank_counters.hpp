@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a rank counts: messages of other ranks that it ignored, by reason, and actors that died. Its
-// links, sender, receiver and sessions count; its statistics read.
+// What a rank counts: its sessions, messages of other ranks that it ignored, by reason, and actors
+// that died. Its links, sender, receiver and sessions count; its statistics read.
 #pragma once
 
 #include <array>
@@ -39,12 +39,31 @@ enum class ignored : std::uint8_t {
     contradiction,
     /// For a session that died.
     session_died,
+    /// Bytes of a put whose attempt, region or writer may not write here (any more).
+    refused_bytes,
+};
+
+/// What sender and receiver count of their sessions; each session is counted once per line.
+enum class session_count : std::uint8_t {
+    opened,
+    /// It has its outcome.
+    ended,
+    /// Its pages are released; it is not in the table any more.
+    forgotten,
 };
 
 class rank_counters {
 public:
-    void add(ignored why) {
-        counts_[static_cast<std::size_t>(why)].fetch_add(1, std::memory_order_relaxed);
+    void add(session_count what) {
+        sessions_[static_cast<std::size_t>(what)].fetch_add(1, std::memory_order_relaxed);
+    }
+
+    std::uint64_t sessions(session_count what) const {
+        return sessions_[static_cast<std::size_t>(what)].load(std::memory_order_relaxed);
+    }
+
+    void add(ignored why, std::uint64_t times = 1) {
+        counts_[static_cast<std::size_t>(why)].fetch_add(times, std::memory_order_relaxed);
     }
 
     /// Sessions, links, senders and receivers that died.
@@ -61,9 +80,10 @@ private:
     static constexpr std::array names{
         "duplicate",  "former_link",   "stale_incarnation", "early",        "late",
         "unexpected", "no_link",       "no_session",        "foreign_rank", "foreign_attempt",
-        "unasked",    "contradiction", "session_died"};
+        "unasked",    "contradiction", "session_died",      "refused_bytes"};
 
     std::array<std::atomic<std::uint64_t>, names.size()> counts_{};
+    std::array<std::atomic<std::uint64_t>, 3> sessions_{};
 };
 
 /// Null where nothing is counted.
@@ -72,6 +92,11 @@ using rank_counters_ptr = std::shared_ptr<rank_counters>;
 inline void count(const rank_counters_ptr& where, ignored why) {
     if (where)
         where->add(why);
+}
+
+inline void count_session(const rank_counters_ptr& where, session_count what) {
+    if (where)
+        where->add(what);
 }
 
 inline void count_death(const rank_counters_ptr& where) {

@@ -2,6 +2,8 @@
 // Blocks, each with its length and checksum; integers are little endian.
 #include "messages/trace/trace_format.hpp"
 
+#include "messages/version.hpp"
+
 #include <algorithm>
 
 namespace kvferry::trace {
@@ -57,6 +59,9 @@ bytes recording_encoder::begin(clock_pair first, std::uint32_t process_id, std::
     put_text(payload, program);
     put_text(payload, machine);
     put_block(result, block::process, payload);
+    payload.clear();
+    put_text(payload, version());
+    put_block(result, block::version, payload);
     put_clock(result, first);
     return result;
 }

@@ -21,6 +21,21 @@ inline constexpr std::uint32_t recording_version = 1;
 inline constexpr std::string_view ended_asked = "asked why";
 /// Ends a recording whose process ended in order.
 inline constexpr std::string_view ended_complete = "complete";
+/// End a recording whose process goes on.
+inline constexpr std::string_view ended_by_recorder = "the recorder stopped";
+inline constexpr std::string_view ended_by_limit = "the limit of events";
+inline constexpr std::string_view ended_by_process = "this process stopped serving traces";
+/// Ends the recording of a process that was told to end (SIGTERM).
+inline constexpr std::string_view ended_by_signal = "signal 15";
+
+/// Whether a recording ended because something went wrong; `why` then says what.
+constexpr bool ended_by_failure(std::string_view why) {
+    for (auto in_order : {ended_asked, ended_complete, ended_by_recorder, ended_by_limit,
+                          ended_by_process, ended_by_signal})
+        if (why == in_order)
+            return false;
+    return !why.empty();
+}
 
 /// What a block holds. A reader skips kinds that it does not know.
 enum class block : std::uint8_t {
@@ -34,6 +49,7 @@ enum class block : std::uint8_t {
     joined = 7,
     session = 8,
     rank = 9,
+    version = 10,
 };
 
 /// A rank of the process, as others find it.
@@ -77,7 +93,8 @@ std::uint64_t checksum(std::uint8_t kind, const std::byte* data, std::size_t siz
 /// Encodes one file: each call returns the bytes that come next.
 class recording_encoder {
 public:
-    /// `machine` is the same text for processes whose monotonic clocks are one clock.
+    /// Says which release of kvferry records. `machine` is the same text for processes whose
+    /// monotonic clocks are one clock.
     std::vector<std::byte> begin(clock_pair first, std::uint32_t process_id,
                                  std::string_view program, std::string_view machine);
     std::vector<std::byte> add(clock_pair, const std::vector<thread_events>&);

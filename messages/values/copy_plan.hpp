@@ -2,10 +2,13 @@
 // Which bytes go where, in closed form: strided runs inside one pair of slots, times the pairs.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 namespace kvferry {
@@ -39,12 +42,48 @@ struct slot_pair {
     friend bool operator==(const slot_pair&, const slot_pair&) = default;
 };
 
+/// Pairs of slots. Copies share them until one is changed: in a cache with a pool for each layer,
+/// all parts of a plan have the same list.
+class slot_list {
+public:
+    slot_list() = default;
+    slot_list(std::vector<slot_pair> pairs)
+        : pairs_(std::make_shared<std::vector<slot_pair>>(std::move(pairs))) {}
+    slot_list(std::initializer_list<slot_pair> pairs) : slot_list(std::vector<slot_pair>{pairs}) {}
+
+    std::size_t size() const { return pairs_ ? pairs_->size() : 0; }
+    bool empty() const { return size() == 0; }
+    const slot_pair* begin() const { return pairs_ ? pairs_->data() : nullptr; }
+    const slot_pair* end() const { return begin() + size(); }
+    const slot_pair& operator[](std::size_t index) const { return (*pairs_)[index]; }
+
+    void push_back(slot_pair x) { own().push_back(x); }
+    void resize(std::size_t count) { own().resize(count); }
+    void assign(std::size_t count, slot_pair x) { own().assign(count, x); }
+
+    /// Lists with equal keys are one list.
+    const void* key() const { return pairs_.get(); }
+
+    friend bool operator==(const slot_list& a, const slot_list& b) {
+        return std::equal(a.begin(), a.end(), b.begin(), b.end());
+    }
+
+private:
+    std::vector<slot_pair>& own() {
+        if (!pairs_ || pairs_.use_count() > 1)
+            pairs_ = std::make_shared<std::vector<slot_pair>>(begin(), end());
+        return *pairs_;
+    }
+
+    std::shared_ptr<std::vector<slot_pair>> pairs_;
+};
+
 /// One template applied to pairs of slots of one pool on each side.
 struct plan_part {
     std::uint32_t source_pool = 0;
     std::uint32_t target_pool = 0;
     std::shared_ptr<const copy_template> layout;
-    std::vector<slot_pair> slots;
+    slot_list slots;
 };
 
 /// A whole slice for one receiver. Expanded by copy loops and kernels, never into a list.

@@ -121,6 +121,27 @@ caf::expected<info_endpoint> parse_info_endpoint(std::string_view text) {
     return info_endpoint{std::string{host}, static_cast<std::uint16_t>(*port)};
 }
 
+std::string canonical_address(std::string_view host) {
+    unsigned char bytes[sizeof(in6_addr)];
+    char text[INET6_ADDRSTRLEN] = {};
+    const std::string given{host};
+    for (int family : {AF_INET, AF_INET6})
+        if (inet_pton(family, given.c_str(), bytes) == 1)
+            inet_ntop(family, bytes, text, sizeof text);
+    return text;
+}
+
+bool is_wildcard(std::string_view host) {
+    const auto address = canonical_address(host);
+    return address == "0.0.0.0" || address == "::" || address == "::ffff:0.0.0.0";
+}
+
+bool is_loopback(std::string_view host) {
+    const auto address = canonical_address(host);
+    return host == "localhost" || address == "::1" || address.starts_with("127.")
+           || address.starts_with("::ffff:127.");
+}
+
 std::string to_string(const info_endpoint& x) {
     const auto bracketed = x.host.find(':') != x.host.npos;
     return (bracketed ? "[" + x.host + "]" : x.host) + ":" + std::to_string(x.port);

@@ -31,6 +31,15 @@ struct info_endpoint {
 /// errc::invalid_argument shows the text, made printable, and the grammar.
 caf::expected<info_endpoint> parse_info_endpoint(std::string_view text);
 
+/// An IP address in the kernel's spelling; empty for a name.
+std::string canonical_address(std::string_view host);
+
+/// "0.0.0.0", "::" and the like: all addresses of a machine, hence none that can be dialled.
+bool is_wildcard(std::string_view host);
+
+/// Addresses and the name of the machine itself: "127.0.0.1", "::1", "localhost".
+bool is_loopback(std::string_view host);
+
 /// The text that parses to the same endpoint.
 std::string to_string(const info_endpoint&);
 

@@ -42,7 +42,11 @@ struct peer_view {
     std::map<std::pair<int, std::uint32_t>, std::string> device_obstacles;
     /// A pidfd of the peer's process is watched: process_gone will come when it ends.
     bool process_watched = false;
+    /// Puts to this peer go by RMA hardware.
+    bool by_rma = false;
     peer_link_actor link;
+    /// Whoever waits for this peer holds a lock of it: the link then asks a peer that is quiet.
+    std::weak_ptr<const void> awaited;
 };
 
 using peer_view_ptr = std::shared_ptr<const peer_view>;

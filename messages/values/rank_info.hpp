@@ -3,8 +3,8 @@
 // it can be reached.
 #pragma once
 
-#include "messages/values/ids.hpp"
 #include "messages/inspect_enum.hpp"
+#include "messages/values/ids.hpp"
 #include "messages/values/page_table.hpp"
 
 #include <caf/byte_buffer.hpp>
@@ -106,6 +106,9 @@ struct rank_info {
     std::string host_link_name;
     /// A dialler must show this in register_rank_info.
     link_token token;
+    /// What bytes cannot show: model, revision, element types, kernels, as the host names them.
+    /// Ranks whose fingerprints differ do not transfer to each other; empty: not compared.
+    std::string fingerprint = {};
 
     friend bool operator==(const rank_info&, const rank_info&) = default;
 };
@@ -156,7 +159,8 @@ bool inspect(Inspector& f, rank_info& x) {
         f.field("world_size", x.world_size), f.field("incarnation", x.incarnation),
         f.field("layout", x.layout), f.field("pages", x.pages), f.field("accepts", x.accepts),
         f.field("fabric_address", x.fabric_address), f.field("machine", x.machine),
-        f.field("host_link_name", x.host_link_name), f.field("token", x.token));
+        f.field("host_link_name", x.host_link_name), f.field("token", x.token),
+        f.field("fingerprint", x.fingerprint));
 }
 
 } // namespace kvferry

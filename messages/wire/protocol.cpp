@@ -28,6 +28,21 @@ std::string_view name_of(const wire_message& message) {
         message);
 }
 
+void cut_error_text(wire_message& message, std::size_t bytes_max) {
+    std::visit(
+        [bytes_max](auto& x) {
+            const auto cut = [bytes_max](wire_error& error) {
+                if (error.text.size() > bytes_max)
+                    error.text.resize(bytes_max);
+            };
+            if constexpr (requires { x.reason.text; })
+                cut(x.reason);
+            if constexpr (requires { x.error.text; })
+                cut(x.error);
+        },
+        message);
+}
+
 const message_header& header_of(const wire_message& message) {
     return std::visit([](const auto& x) -> const message_header& { return x.header; }, message);
 }

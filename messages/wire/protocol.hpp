@@ -43,9 +43,11 @@ struct rank_registered {
 /// REQUEST_INSTANCE_INFO. Asks a rank-info server for all ranks of its instance.
 struct request_instance_info {
     message_header header;
+    /// Digest of the packed_instance that the asker has; 0: none.
+    std::uint64_t known = 0;
 };
 
-/// Answer to request_instance_info: every rank of the instance, in rank order.
+/// Answer to request_instance_info inside a process: every rank of the instance, in rank order.
 struct instance_info {
     message_header header;
     std::vector<rank_info> ranks;
@@ -95,6 +97,10 @@ struct request_data {
     bool renewal = false;
     /// Reports of success are to have a digest, where the writer can read what it sends.
     bool digest = false;
+    /// The writer may write through mappings: the receiver watches its process, whose end is then
+    /// the proof. Otherwise it puts through the fabric, where the receiver itself can forbid the
+    /// attempt.
+    bool may_map = true;
 };
 
 /// What a writer has read for one piece.
@@ -142,13 +148,45 @@ struct gone {
     wire_error reason;
 };
 
+/// A writer is about to write the first piece for an attempt: the receiver's wait for its peer is
+/// over. Not sent where the report itself follows at once.
+struct transfer_started {
+    message_header header;
+};
+
+/// The side that accepted a link has something to receive over it: its regions with access keys, as
+/// register_rank_info brings the dialler's. Goes once, before its first request_data.
+struct offer_regions {
+    message_header header;
+    std::vector<memory_region> regions;
+};
+
+/// Answer to request_instance_info: every rank of the instance, in rank order (rank_packing.hpp).
+/// The same bytes for every asker, so its header names no receiver.
+struct packed_instance {
+    message_header header;
+    /// Of `ranks`; the asker shows it when it asks again.
+    std::uint64_t digest = 0;
+    byte_buffer ranks;
+};
+
+/// Answer to a request_instance_info whose asker knows all ranks as they are.
+struct instance_unchanged {
+    message_header header;
+};
+
 /// The allow-list of the codec. A message's number on the wire is its place here: append only.
-using wire_message = std::variant<register_rank_info, rank_registered, request_instance_info,
-                                  instance_info, refused, termination, link_health, request_data,
-                                  kv_agent_result, aux_agent_result, cancel_session, gone>;
+using wire_message =
+    std::variant<register_rank_info, rank_registered, request_instance_info, instance_info, refused,
+                 termination, link_health, request_data, kv_agent_result, aux_agent_result,
+                 cancel_session, gone, transfer_started, offer_regions, packed_instance,
+                 instance_unchanged>;
 
 /// Protocol name of a message, as it stands in logs, traces and diagrams.
 std::string_view name_of(const wire_message&);
+
+/// Cuts the text of the error inside a message, if it carries one (limits::error_text_bytes_max).
+void cut_error_text(wire_message&, std::size_t bytes_max);
 
 /// The header inside a message.
 const message_header& header_of(const wire_message&);
@@ -168,7 +206,7 @@ bool inspect(Inspector& f, rank_registered& x) {
 
 template <class Inspector>
 bool inspect(Inspector& f, request_instance_info& x) {
-    return f.object(x).fields(f.field("header", x.header));
+    return f.object(x).fields(f.field("header", x.header), f.field("known", x.known));
 }
 
 template <class Inspector>
@@ -198,7 +236,7 @@ bool inspect(Inspector& f, request_data& x) {
     return f.object(x).fields(f.field("header", x.header), f.field("target", x.target),
                               f.field("kv", x.kv), f.field("aux", x.aux),
                               f.field("receivers", x.receivers), f.field("renewal", x.renewal),
-                              f.field("digest", x.digest));
+                              f.field("digest", x.digest), f.field("may_map", x.may_map));
 }
 
 template <class Inspector>
@@ -230,6 +268,27 @@ template <class Inspector>
 bool inspect(Inspector& f, gone& x) {
     return f.object(x).fields(f.field("header", x.header), f.field("to", x.to),
                               f.field("reason", x.reason));
+}
+
+template <class Inspector>
+bool inspect(Inspector& f, transfer_started& x) {
+    return f.object(x).fields(f.field("header", x.header));
+}
+
+template <class Inspector>
+bool inspect(Inspector& f, offer_regions& x) {
+    return f.object(x).fields(f.field("header", x.header), f.field("regions", x.regions));
+}
+
+template <class Inspector>
+bool inspect(Inspector& f, packed_instance& x) {
+    return f.object(x).fields(f.field("header", x.header), f.field("digest", x.digest),
+                              f.field("ranks", x.ranks));
+}
+
+template <class Inspector>
+bool inspect(Inspector& f, instance_unchanged& x) {
+    return f.object(x).fields(f.field("header", x.header));
 }
 
 } // namespace kvferry

@@ -85,7 +85,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t byte
         } else if (what % 8 == 6) {
             writes.fence(sender);
         } else if (put >= 128) {
-            (void)writes.forbid({put % 128u});
+            (void)writes.forbid(region_id{put % 128u});
         } else if (put >= 96) {
             const auto source = input.number<std::uint8_t>();
             writes.ask({sender.value, put, on_device, secret, input.number<std::uint16_t>(),

@@ -8,6 +8,7 @@
 #include "messages/values/time.hpp"
 #include "messages/wire/codec.hpp"
 #include "messages/wire/header.hpp"
+#include "messages/wire/protocol.hpp"
 
 #include <deque>
 #include <functional>
@@ -34,6 +35,18 @@ public:
         auto found = asked_.find({writer, session});
         return found == asked_.end() ? std::nullopt : std::optional{found->second};
     }
+
+    /// This attempt has told that writer where its pages are: the message has left, and may arrive.
+    bool has_asked_for_kv(incarnation writer, attempt session) const {
+        auto found = wanted_.find({writer, session});
+        return found != wanted_.end() && !found->second.slices.empty();
+    }
+    /// That writer has reported that pieces of this attempt may still arrive.
+    bool is_in_doubt(incarnation writer, attempt session) const {
+        return in_doubt_.contains({writer, session});
+    }
+    /// All reports that this attempt had asked that writer for have reached its reader.
+    bool has_served(incarnation writer, attempt session) const;
 
     /// The requests of an attempt came so far apart that the writer has forgotten the attempt in
     /// between.
@@ -66,12 +79,26 @@ public:
     std::uint64_t requests() const { return requests_; }
 
 private:
-    /// Sender, receiver, attempt, receive slice, send slice, kind.
-    using report_key =
-        std::tuple<incarnation, incarnation, attempt, slice_index, std::uint32_t, payload_kind>;
-    using cancel_key = std::tuple<incarnation, incarnation, attempt, slice_index, side>;
+    /// Sender, receiver, attempt, receive slice, send slice, kind, link.
+    using report_key = std::tuple<incarnation, incarnation, attempt, slice_index, std::uint32_t,
+                                  payload_kind, std::uint64_t>;
+    using cancel_key =
+        std::tuple<incarnation, incarnation, attempt, slice_index, side, std::uint64_t>;
+
+    /// What an attempt has asked a writer for, and the reports that have arrived.
+    struct wants {
+        std::set<slice_index> slices;
+        bool last_slice = false;
+        bool aux = false;
+        bool aux_came = false;
+        std::map<slice_index, std::set<std::uint32_t>> pieces;
+        std::map<slice_index, std::uint32_t> last_piece;
+    };
+    void note_request(incarnation to, const request_data&, time_point now);
 
     complain report_;
+    std::map<std::pair<incarnation, attempt>, wants> wanted_;
+    std::set<std::pair<incarnation, attempt>> in_doubt_;
     std::set<report_key> reports_;
     std::set<cancel_key> cancels_;
     std::set<attempt> died_;

@@ -350,6 +350,50 @@ std::vector<named_scenario> make_all() {
             in_pieces(x);
             fault(in, reset, context_0, 2300);
         });
+    add("connection-breaks-while-waiting", "it breaks and comes back before the prefill has ended",
+        [](auto& in, auto& x) {
+            x.context_opens = microseconds{12'000};
+            x.must_succeed = true;
+            fault(in, reset, context_0, 5000);
+        });
+    add("connection-breaks-often-while-waiting",
+        "the same three times, with two ranks on each side", [](auto& in, auto& x) {
+            instances(in, {2, 1}, {2, 1});
+            x.context_opens = microseconds{25'000};
+            x.aux = aux_mode::required;
+            x.must_succeed = true;
+            for (int at = 4000; at <= 16'000; at += 6000)
+                fault(in, reset, context_0, at);
+        });
+    add("connection-breaks-while-waiting-elsewhere", "the same between two machines",
+        [](auto& in, auto& x) {
+            in.same_host = false;
+            x.context_opens = microseconds{12'000};
+            x.must_succeed = true;
+            fault(in, reset, context_0, 5000);
+        });
+    add("writer-dies-elsewhere", "another machine: its pages come back without a proof of its end",
+        [](auto& in, auto& x) {
+            in.same_host = false;
+            go_direct(in);
+            in_pieces(x);
+            fault(in, crash, context_0, 2300);
+        });
+    add("writer-frozen-elsewhere", "what it still sends after its thaw is shut out",
+        [](auto& in, auto& x) {
+            in.same_host = false;
+            go_direct(in);
+            in_pieces(x);
+            x.generation_deadline = microseconds{10'000};
+            fault(in, freeze, context_0, 2300, 40'000);
+        });
+    add("waits-for-a-dead-writer-elsewhere", "it dies before it has sent anything",
+        [](auto& in, auto& x) {
+            in.same_host = false;
+            x.context_opens = microseconds{12'000};
+            x.may_fail = true;
+            fault(in, crash, context_0, 5000);
+        });
     add("lost-completion", "a put is never confirmed", [](auto& in, auto& x) {
         go_direct(in);
         in.network.lost_completion_percent = 100;
@@ -402,6 +446,47 @@ std::vector<named_scenario> make_all() {
         in_pieces(x);
         dies(in, "peer_link", context_0);
     });
+    add("rank-elsewhere-dies", "one of two writers is on another machine, and dies",
+        [](auto& in, auto& x) {
+            instances(in, {2, 1}, {1, 1});
+            in.elsewhere = {{side::context, 1}};
+            go_direct(in);
+            in_pieces(x);
+            fault(in, crash, {side::context, 1}, 2300);
+        });
+    add("link-falls-silent", "bytes are lost, both ends give up by themselves, then it heals",
+        [](auto& in, auto& x) {
+            go_direct(in);
+            in_pieces(x);
+            fault(in, silence, context_0, 2300, 30'000);
+        });
+    add("request-too-long", "no message can hold it; the next one, on the same link, is served",
+        [](auto& in, auto& x) {
+            x.too_long = true;
+            x.context_absent = true;
+            auto good = x;
+            good.too_long = good.context_absent = false;
+            good.request = 2;
+            good.content += 1;
+            good.context_opens = good.generation_opens = microseconds{4000};
+            in.requests.push_back(std::move(good));
+        });
+    add("copies-in-doubt", "the writer does not know what its launches do, and stops",
+        [](auto& in, auto& x) {
+            go_mapped_slowly(in);
+            x.may_fail = true;
+            fault(in, undecided, context_0, 0);
+        });
+    add("silent-link", "the network swallows everything for longer than a link's patience",
+        [](auto& in, auto& x) {
+            go_direct(in);
+            in_pieces(x);
+            x.may_fail = true;
+            in.link_health_interval = std::chrono::milliseconds{2};
+            in.link_patience = std::chrono::milliseconds{10};
+            in.faults.push_back({fault_kind::cut, context_0, generation_0, microseconds{500},
+                                 microseconds{120'000}, since::first_request});
+        });
     add("old-frames", "old frames arrive again and again", [](auto& in, auto& x) {
         in_pieces(x);
         for (int at = 1600; at < 5000; at += 100)

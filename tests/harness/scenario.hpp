@@ -7,6 +7,7 @@
 #include "messages/values/aux_record.hpp"
 #include "tests/harness/sim_network.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -61,12 +62,16 @@ struct planned_request {
     bool sends_too_much = false;
     /// The generation side wants aux, and the context side opens without it.
     bool aux_mismatch = false;
+    /// The generation hosts lend so many slots at once that no message can name them.
+    bool too_long = false;
     /// The request may fail without a fault: its deadline is tight, or its rid is in use.
     bool may_fail = false;
+    /// It succeeds on both sides in spite of the scenario's faults.
+    bool must_succeed = false;
 
     bool plain() const {
         return cancels.empty() && !context_absent && !context_stalls && !stalling_rank
-               && !sends_too_much && !aux_mismatch && !may_fail;
+               && !sends_too_much && !aux_mismatch && !too_long && !may_fail;
     }
 };
 
@@ -89,6 +94,12 @@ enum class fault_kind : std::uint8_t {
     actor_dies,
     /// Only this process ends, and another one takes its place after `lasts`.
     restart_one,
+    /// Nothing passes between `who` and `other` for `lasts`, and each end gives the connection up
+    /// by itself.
+    silence,
+    /// From now on copies of `who` into peers' memory end in doubt. They land when everything else
+    /// is over, as a device's launch may, unless the process has died.
+    undecided,
 };
 
 /// A rank of one of the two instances.
@@ -122,6 +133,8 @@ struct scenario {
     instance_shape generation;
     /// Both instances are on one machine, so pools are mapped; otherwise bytes go over the fabric.
     bool same_host = true;
+    /// With `same_host`: ranks that are on machines of their own all the same.
+    std::vector<place> elsewhere;
     route_choice route = route_choice::automatic;
     /// Small copies run on the protocol's thread.
     bool inline_copies = true;
@@ -129,6 +142,9 @@ struct scenario {
     std::uint32_t sessions_max = 64;
     std::uint32_t early_requests_max = 64;
     microseconds early_request_lease{120'000};
+    /// Longer than all that happens here, unless silent peers are the subject.
+    std::chrono::milliseconds link_health_interval{1000};
+    std::chrono::milliseconds link_patience{5000};
     /// On every context rank, this many registrations fail before one succeeds.
     int failing_registrations = 0;
     network_temper network;
@@ -136,6 +152,12 @@ struct scenario {
     microseconds unkind_for{0};
     std::vector<planned_request> requests;
     std::vector<planned_fault> faults;
+
+    bool is_elsewhere(place x) const {
+        return !same_host || std::any_of(elsewhere.begin(), elsewhere.end(), [x](place other) {
+            return other.instance == x.instance && other.rank == x.rank;
+        });
+    }
 
     bool calm() const { return faults.empty() && network.lost_completion_percent == 0; }
 };

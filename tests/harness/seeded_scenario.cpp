@@ -78,6 +78,33 @@ planned_fault draw_fault(random_source& random, const scenario& in) {
     return result;
 }
 
+/// States that came later than the others. A source of their own keeps the former draws as they
+/// were.
+void draw_more(random_source random, scenario& in) {
+    for (auto instance : {side::context, side::generation})
+        for (std::uint32_t rank = 0;
+             rank < (instance == side::context ? in.context : in.generation).ranks(); ++rank)
+            if (random.percent(6))
+                in.elsewhere.push_back({instance, rank});
+    if (random.percent(3)) {
+        auto unsayable = draw_request(random, in, in.requests.size() + 1);
+        unsayable.too_long = true;
+        in.requests.push_back(std::move(unsayable));
+    }
+    if (random.percent(8)) {
+        auto silence = draw_fault(random, in);
+        silence.what = fault_kind::silence;
+        in.faults.push_back(silence);
+    }
+    if (random.percent(2)) {
+        auto doubt = draw_fault(random, in);
+        doubt.what = fault_kind::undecided;
+        doubt.who.instance = side::context;
+        doubt.who.rank %= in.context.ranks();
+        in.faults.push_back(doubt);
+    }
+}
+
 /// True when a deadline may come before the transfer: that is not a failure of the product.
 bool tight(const planned_request& x) {
     return x.context_deadline < microseconds{50'000}
@@ -155,13 +182,14 @@ scenario scenario_of(std::uint64_t seed) {
         do
             result.faults.push_back(draw_fault(random, result));
         while (random.percent(35) && result.faults.size() < 4);
+    draw_more(random_source{seed * 0x9e3779b97f4a7c15ull + 2}, result);
     return result;
 }
 
 std::string_view name_of(fault_kind x) {
-    constexpr std::array<std::string_view, 9> names{"crash",  "restart",    "freeze",
-                                                    "cut",    "reset",      "slow",
-                                                    "replay", "actor dies", "restart of one"};
+    constexpr std::array<std::string_view, 11> names{
+        "crash",  "restart",    "freeze",         "cut",     "reset",           "slow",
+        "replay", "actor dies", "restart of one", "silence", "undecided copies"};
     return names[static_cast<std::size_t>(x)];
 }
 

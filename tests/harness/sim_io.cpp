@@ -32,6 +32,7 @@ sim_fabric_actor::behavior_type sim_io_state::make_behavior() {
     return {
         handle(this, &sim_io_state::on_open_endpoint),
         handle(this, &sim_io_state::on_peer_memory_mapped),
+        handle(this, &sim_io_state::on_peer_regions_offered),
         handle(this, &sim_io_state::on_send_frame),
         handle(this, &sim_io_state::on_start_put),
         handle(this, &sim_io_state::on_cancel_transfer),
@@ -40,6 +41,9 @@ sim_fabric_actor::behavior_type sim_io_state::make_behavior() {
         handle(this, &sim_io_state::on_unregister_region),
         handle(this, &sim_io_state::on_describe_fabric),
         handle(this, &sim_io_state::on_drain_fabric),
+        handle(this, &sim_io_state::on_allow_writes),
+        handle(this, &sim_io_state::on_forbid_writes),
+        handle(this, &sim_io_state::on_forbid_all),
         handle(this, &sim_io_state::on_stop_io),
         handle(this, &sim_io_state::on_tick),
     };
@@ -63,19 +67,29 @@ caf::result<endpoint_opened> sim_io_state::on_open_endpoint(const open_endpoint&
     const endpoint_id id{++last_endpoint_};
     auto& fresh = endpoints_[id];
     fresh.peer = {*peer};
-    fresh.regions = message.regions;
     fresh.owner = message.owner;
-    for (const auto& region : message.regions) {
+    learn_regions(fresh, message.regions);
+    fresh.connection = with_.network->connect(with_.self, fresh.peer);
+    return endpoint_opened{id};
+}
+
+void sim_io_state::on_peer_regions_offered(const peer_regions_offered& message) {
+    if (auto to = endpoints_.find(message.endpoint);
+        to != endpoints_.end() && to->second.regions.empty())
+        learn_regions(to->second, message.regions);
+}
+
+void sim_io_state::learn_regions(endpoint& to, const std::vector<memory_region>& regions) {
+    to.regions = regions;
+    for (const auto& region : regions) {
         region_key key;
         if (auto inside = unseal(ucx_key_label, region.access_key);
             inside && inside->size() == sizeof key.head) {
             std::memcpy(static_cast<void*>(&key.head), inside->data(), sizeof key.head);
             key.usable = true;
         }
-        fresh.keys.push_back(key);
+        to.keys.push_back(key);
     }
-    fresh.connection = with_.network->connect(with_.self, fresh.peer);
-    return endpoint_opened{id};
 }
 
 void sim_io_state::on_send_frame(send_frame& message) {
@@ -227,7 +241,8 @@ void sim_io_state::on_start_put(start_put& message) {
                               0,
                               false,
                               {},
-                              now});
+                              now,
+                              message.attempt});
     over->second.puts.insert(number);
     post_later(number);
 }
@@ -254,7 +269,8 @@ void sim_io_state::post_piece(std::uint64_t number) {
     wire_item item;
     item.what = wire_item::kind::write;
     item.from = with_.self;
-    item.piece = {with_.self.value, number, key.region, key.secret, piece->target_address};
+    item.piece = {with_.self.value,      number,         key.region, key.secret,
+                  piece->target_address, x.attempt.value};
     item.bytes.resize(piece->bytes);
     if (with_.on_read)
         with_.on_read(piece->source_address);
@@ -309,7 +325,7 @@ caf::result<region_registered> sim_io_state::on_register_region(const register_r
     }
     const region_id id{++last_region_};
     access_key_head head{id.value, random_.next()};
-    inbound_.allow(id, message.base, message.bytes, head.secret);
+    inbound_.allow(id, message.base, message.bytes, head.secret, {}, message.by_attempt);
     return region_registered{id, seal(ucx_key_label, &head, sizeof head)};
 }
 
@@ -319,11 +335,25 @@ caf::result<void> sim_io_state::on_unregister_region(const unregister_region& me
 }
 
 caf::result<fabric_description> sim_io_state::on_describe_fabric(const describe_fabric&) {
-    return fabric_description{sim_address(with_.self), "simulated"};
+    return fabric_description{sim_address(with_.self), "simulated", true};
 }
 
 caf::result<void> sim_io_state::on_drain_fabric(const drain_fabric& message) {
     inbound_.fence(message.peer);
+    return {};
+}
+
+void sim_io_state::on_allow_writes(const allow_writes& message) {
+    inbound_.allow(message.attempt);
+}
+
+caf::result<void> sim_io_state::on_forbid_writes(const forbid_writes& message) {
+    inbound_.forbid(message.attempt);
+    return {};
+}
+
+caf::result<void> sim_io_state::on_forbid_all(const forbid_all_writes&) {
+    inbound_.forbid_all();
     return {};
 }
 

@@ -78,10 +78,13 @@ private:
         bool all_posted = false;
         caf::error failure;
         time_point began;
+        kvferry::attempt attempt;
     };
 
     caf::result<endpoint_opened> on_open_endpoint(const open_endpoint&);
     void on_peer_memory_mapped(const peer_memory_mapped&) {} // no devices here
+    void on_peer_regions_offered(const peer_regions_offered&);
+    static void learn_regions(endpoint&, const std::vector<memory_region>&);
     void on_send_frame(send_frame&);
     void on_start_put(start_put&);
     void on_cancel_transfer(const cancel_transfer&);
@@ -90,6 +93,9 @@ private:
     caf::result<void> on_unregister_region(const unregister_region&);
     caf::result<fabric_description> on_describe_fabric(const describe_fabric&);
     caf::result<void> on_drain_fabric(const drain_fabric&);
+    void on_allow_writes(const allow_writes&);
+    caf::result<void> on_forbid_writes(const forbid_writes&);
+    caf::result<void> on_forbid_all(const forbid_all_writes&);
     caf::result<void> on_stop_io(const stop_io&);
     void on_tick(const deadline_tick&);
 

@@ -6,6 +6,14 @@ namespace kvferry::harness {
 
 using std::chrono::microseconds;
 
+namespace {
+
+/// An end gives a silent connection up after a time in between.
+constexpr microseconds keepalive_min{3000};
+constexpr microseconds keepalive_max{9000};
+
+} // namespace
+
 sim_network::sim_network(sim_schedule& schedule, network_temper temper)
     : schedule_(&schedule), temper_(temper), random_(schedule.random().fork()) {}
 
@@ -61,7 +69,7 @@ void sim_network::deliver(incarnation to, wire_item item, std::uint64_t connecti
         return;
     }
     if (is_cut(item.from, to)) {
-        line.held.push_back(std::move(item));
+        line.held.emplace_back(std::move(item), connection);
         return;
     }
     hand_over(to, item);
@@ -103,9 +111,17 @@ void sim_network::heal(incarnation a, incarnation b) {
     if (cut_.erase(pair_of(a, b)) == 0)
         return;
     for (auto [from, to] : {pair{a, b}, pair{b, a}})
-        for (auto& item : std::exchange(wires_[{from, to}].held, {}))
+        for (auto& [item, connection] : std::exchange(wires_[{from, to}].held, {}))
             if (!is_dead(to))
                 hand_over(to, item);
+    // An end that has not given up itself hears that the other one has.
+    const auto here = silent_.extract(pair{a, b});
+    const auto there = silent_.extract(pair{b, a});
+    if (here && there && here.mapped().told != there.mapped().told) {
+        const auto& late = here.mapped().told ? there : here;
+        tell_lost(late.key().first, late.key().second,
+                  random_.between(microseconds{0}, microseconds{3000}), late.mapped().out);
+    }
     for (auto& what : std::exchange(carried_[pair_of(a, b)], {}))
         what();
 }
@@ -115,7 +131,36 @@ void sim_network::heal_all() {
         heal(a, b);
 }
 
+void sim_network::silence(incarnation a, incarnation b) {
+    cut(a, b);
+    for (auto [who, peer] : {pair{a, b}, pair{b, a}}) {
+        silent_[{who, peer}] = {wires_[{who, peer}].connection, wires_[{peer, who}].connection};
+        schedule_->after(random_.between(keepalive_min, keepalive_max),
+                         [this, who, peer] { give_up(who, peer); });
+    }
+}
+
+/// What this end's connections carried is lost, both ways; it is the only one that knows.
+void sim_network::give_up(incarnation who, incarnation peer) {
+    auto found = silent_.find({who, peer});
+    if (found == silent_.end() || !is_cut(who, peer) || is_dead(who) || is_dead(peer))
+        return;
+    broken_.insert(pair_of(who, peer));
+    found->second.told = true;
+    break_line(who, peer, found->second.out);
+    break_line(peer, who, found->second.in);
+    tell_lost(who, peer, microseconds{0}, found->second.out);
+}
+
+void sim_network::break_line(incarnation from, incarnation to, std::uint64_t connection) {
+    auto& line = wires_[{from, to}];
+    line.broken[connection] = schedule_->now();
+    std::erase_if(line.held, [&](const auto& item) { return item.second <= connection; });
+    line.connection = std::max(line.connection, connection + 1);
+}
+
 void sim_network::reset(incarnation a, incarnation b) {
+    broken_.insert(pair_of(a, b));
     for (auto [from, to] : {pair{a, b}, pair{b, a}}) {
         // Data that the kernel of `to` already has is still read, perhaps after the error is
         // reported.
@@ -148,11 +193,16 @@ void sim_network::die(incarnation dead) {
         if (who == dead)
             continue;
         auto wait = random_.between(microseconds{1000}, microseconds{20000});
+        if (temper_.late_last_words)
+            wait = microseconds{20'000};
         if (end.port && !is_dead(who) && end.port->has_endpoint_to(dead))
             tell_lost(who, dead, random_.between(microseconds{1000}, wait));
         auto& line = wires_[{dead, who}];
         line.lost_after = schedule_->now() + wait;
-        line.not_before = schedule_->now() + random_.between(microseconds{0}, wait);
+        line.not_before =
+            schedule_->now()
+            + random_.between(temper_.late_last_words ? microseconds{10'000} : microseconds{0},
+                              wait);
     }
     for (auto& what : std::exchange(mourners_[dead], {}))
         schedule_->after(random_.between(microseconds{1000}, microseconds{20000}), std::move(what));

@@ -53,6 +53,8 @@ struct network_temper {
     unsigned overtake_percent = 0;
     /// Lost confirmations of puts.
     unsigned lost_completion_percent = 0;
+    /// What a dead process had sent is read only after its pidfd has fired.
+    bool late_last_words = false;
 };
 
 class sim_network {
@@ -74,6 +76,10 @@ public:
     void cut(incarnation a, incarnation b);
     void heal(incarnation a, incarnation b);
     void heal_all();
+    /// Nothing passes until heal(), and nobody is told, until an end's keepalive gives the
+    /// connection up: each end by itself, or after the healing, when it finds out that the other
+    /// end has.
+    void silence(incarnation a, incarnation b);
     /// The connection breaks. The two ends are told at different times, and some items on their way
     /// are lost.
     void reset(incarnation a, incarnation b);
@@ -88,6 +94,11 @@ public:
     time_point last_notice() const { return last_notice_; }
     bool is_dead(incarnation x) const { return dead_.contains(x); }
     bool is_cut(incarnation a, incarnation b) const { return cut_.contains(pair_of(a, b)); }
+    /// A connection between them broke while both lived.
+    bool has_broken(incarnation a, incarnation b) const { return broken_.contains(pair_of(a, b)); }
+    bool has_broken() const { return !broken_.empty(); }
+    /// The two will give each other up, though nothing is wrong with the connection itself.
+    void note_broken(incarnation a, incarnation b) { broken_.insert(pair_of(a, b)); }
     /// Pairs between which a confirmation of a put was lost for ever.
     const std::set<std::pair<incarnation, incarnation>>& lossy() const { return lossy_; }
 
@@ -121,14 +132,23 @@ private:
         time_point lost_after = time_point::max();
         /// With a dead sender: the kernels' data is not read before this time.
         time_point not_before;
-        std::vector<wire_item> held;
+        /// Waits for heal(); each with its connection.
+        std::vector<std::pair<wire_item, std::uint64_t>> held;
     };
     struct end_of_process {
         fabric_port* port = nullptr;
         doorbell* bell = nullptr;
     };
 
+    /// The connections to both directions' peers when a silence began.
+    struct silent_pair {
+        std::uint64_t out = 0;
+        std::uint64_t in = 0;
+        bool told = false;
+    };
     void deliver(incarnation to, wire_item, std::uint64_t connection);
+    void give_up(incarnation who, incarnation peer);
+    void break_line(incarnation from, incarnation to, std::uint64_t connection);
     void hand_over(incarnation to, const wire_item&);
     void tell_lost(incarnation who, incarnation peer, std::chrono::microseconds wait,
                    std::uint64_t last = ~std::uint64_t{0});
@@ -140,6 +160,9 @@ private:
     std::map<incarnation, end_of_process> ends_;
     std::map<pair, wire> wires_;
     std::set<pair> cut_;
+    std::set<pair> broken_;
+    /// Silent pairs, by the end that will notice.
+    std::map<pair, silent_pair> silent_;
     std::set<pair> lossy_;
     std::set<incarnation> dead_;
     std::map<pair, std::vector<std::function<void()>>> carried_;

@@ -4,11 +4,15 @@
 
 #include "actors/instance/rank_info_server.hpp"
 #include "messages/trace/handle.hpp"
+#include "tests/harness/sim_copies.hpp"
 #include "tests/harness/sim_io.hpp"
 #include "tests/harness/simulation.hpp"
 #include "transport/copy/copy_io.hpp"
 #include "transport/loopback/loopback_host_link.hpp"
 #include "transport/planner/page_table_builder.hpp"
+
+#include <algorithm>
+#include <utility>
 
 namespace kvferry::harness {
 
@@ -50,6 +54,7 @@ sim_process::sim_process(simulation& in, place at, kvferry::incarnation id)
                        at.rank)),
       memory(tiny_model{}, layout, pages = pages_of(layout, in.plan().slots_per_rank),
              in.plan().slots_per_rank),
+      doubt_(std::make_shared<copy_doubt>()),
       failing_registrations_(std::make_shared<int>(
           at.instance == side::context ? in.plan().failing_registrations : 0)) {}
 
@@ -66,7 +71,7 @@ void sim_process::start() {
     identity.layout = layout;
     identity.incarnation = incarnation;
     identity.token = {random.next()};
-    identity.machine = plan.same_host ? "one machine" : name;
+    identity.machine = plan.is_elsewhere(where) ? name : "one machine";
     identity.host_link_name = "link of " + std::to_string(incarnation.value);
     worker = spawn_at<transfer_worker_actor, transfer_worker_state>(
         system, home,
@@ -83,6 +88,9 @@ void sim_process::start() {
                                    },
                                    random.next()});
     io_.copy = spawn_copy_io(system, placement{copies}, {bounds});
+    if (std::any_of(plan.faults.begin(), plan.faults.end(),
+                    [](const planned_fault& x) { return x.what == fault_kind::undecided; }))
+        io_.copy = spawn_doubtful_copies(system, placement{copies}, io_.copy, doubt_);
     // The kernel decides whether the connection ends with the first or with the last thread.
     auto made = spawn_loopback_host_link(
         system, placement{random.percent(50) ? loop : copies},
@@ -98,7 +106,7 @@ void sim_process::start() {
         io_.server = spawn_rank_info_server(system, home, {identity.instance, ranks, bounds});
         tell_from_outside(io_.info_link, publish_info_server{io_.server});
     }
-    io_.described = {sim_address(incarnation), "simulated"};
+    io_.described = {sim_address(incarnation), "simulated", true};
     tell_from_outside(worker, io_);
     register_memory();
 }
@@ -106,7 +114,7 @@ void sim_process::start() {
 void sim_process::register_memory() {
     if (dead || stopped)
         return;
-    auto ask_once = [this](callback_actor::pointer self) {
+    auto ask_once = [this](asker_actor::pointer self) {
         register_pools pools{{{memory.base(), memory.bytes(), memory_kind::host_shared, -1}},
                              pages};
         self->request(worker, caf::infinite, std::move(pools))
@@ -137,6 +145,16 @@ void sim_process::die() {
         world->schedule().log(name + " gone", incarnation.value);
         world->host_links()->kill(incarnation);
     });
+}
+
+bool sim_process::in_doubt() const {
+    return !dead && !doubt_->undecided.empty();
+}
+
+void sim_process::let_undecided_land() {
+    if (!dead)
+        for (const auto& job : std::exchange(doubt_->undecided, {}))
+            copy_now(job);
 }
 
 void sim_process::freeze(bool frozen) {

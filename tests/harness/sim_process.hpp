@@ -5,9 +5,11 @@
 #include "actors/rank/transfer_worker.hpp"
 #include "tests/harness/cache_memory.hpp"
 #include "tests/harness/scenario.hpp"
+#include "tests/harness/sim_copies.hpp"
 #include "tests/harness/sim_info_link.hpp"
 #include "tests/harness/sim_schedule.hpp"
 
+#include <algorithm>
 #include <memory>
 #include <set>
 
@@ -25,6 +27,16 @@ struct sim_process {
     void die();
     void freeze(bool frozen);
     void slow(bool on);
+    /// From now on its copies into peers' memory end in doubt.
+    void doubt_copies() { doubt_->now = true; }
+    bool doubts_copies() const { return doubt_->now; }
+    bool has_lost(std::string_view actor) const {
+        return std::any_of(deaths.begin(), deaths.end(),
+                           [actor](const auto& death) { return death.first == actor; });
+    }
+    /// It lives, and copies of it are in doubt.
+    bool in_doubt() const;
+    void let_undecided_land();
 
     simulation* world;
     place where;
@@ -45,8 +57,10 @@ struct sim_process {
     /// Actors of it that died: kind and time.
     std::vector<std::pair<std::string_view, time_point>> deaths;
     std::set<caf::actor_id> dead_actors;
-    /// Its sender or receiver died: the rank serves nothing more.
+    /// Its sender or receiver died: the rank serves nothing more. Before its host knew that it was
+    /// published, the rank may also start anew with others.
     bool failed = false;
+    bool failed_before_published = false;
     /// How long it was frozen or slow. Its deadlines may be late by this time.
     std::chrono::microseconds held_up{0};
 
@@ -56,6 +70,7 @@ private:
     doorbell fabric_bell_;
     doorbell info_bell_;
     adopt_io io_;
+    std::shared_ptr<copy_doubt> doubt_;
     std::shared_ptr<int> failing_registrations_;
 };
 

@@ -16,6 +16,8 @@ namespace {
 /// How late a deadline may come: other actors of the process may run first.
 constexpr microseconds deadline_slack{10'000};
 constexpr microseconds retry_after{300};
+/// More than simulation::bounds() lets a message name.
+constexpr std::size_t too_many_slots = 20'000;
 
 aux_record aux_of(std::uint64_t content) {
     aux_record result;
@@ -117,6 +119,8 @@ kv_slice session_host_state::slice_of(std::size_t index) const {
     result.tokens = {first * tokens, (first + blocks[index]) * tokens};
     result.prompt_tokens = std::accumulate(blocks.begin(), blocks.end(), 0u) * tokens;
     result.groups = {{first, session_->slots[index]}};
+    if (session_->plan->too_long && session_->role == side::generation)
+        result.groups[0].slots.resize(too_many_slots, session_->slots[index].front());
     result.last = index + 1 == blocks.size();
     return result;
 }
@@ -227,6 +231,9 @@ void session_host_state::on_finished(const session_finished& told) {
             world.fail(failure::assertion, session_->name() + " failed without a reason");
         return;
     }
+    if (session_->plan->too_long)
+        return world.fail(failure::assertion,
+                          session_->name() + " succeeded, but its request fits into no message");
     const auto with_aux = session_->plan->aux == aux_mode::required
                           && !(session_->plan->aux_mismatch && session_->role == side::context);
     const auto wanted = with_aux ? session_state::fully_transferred : session_state::kv_transferred;

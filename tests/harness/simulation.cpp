@@ -16,14 +16,17 @@ constexpr microseconds ranks_open_within{200};
 /// Until then faults wait for the event that must come first.
 constexpr microseconds armed_within{12'000};
 
+/// Too little for a request that is too long.
+constexpr std::size_t message_bytes_max = 32 << 10;
+
 /// An actor that asks one question and ends with the answer.
 struct asker_state {
     static inline constexpr const char* name = "asker";
 
-    asker_state(callback_actor::pointer self, std::function<void(callback_actor::pointer)> what)
+    asker_state(asker_actor::pointer self, std::function<void(asker_actor::pointer)> what)
         : self_(self), what_(std::move(what)) {}
 
-    callback_actor::behavior_type make_behavior() {
+    asker_actor::behavior_type make_behavior() {
         what_(self_);
         return {handle(this, &asker_state::on_callback)};
     }
@@ -31,8 +34,8 @@ struct asker_state {
 private:
     void on_callback(const run_callback& message) { message.callback(); }
 
-    callback_actor::pointer self_;
-    std::function<void(callback_actor::pointer)> what_;
+    asker_actor::pointer self_;
+    std::function<void(asker_actor::pointer)> what_;
 };
 
 } // namespace
@@ -87,8 +90,13 @@ limits simulation::bounds() const {
         std::chrono::duration_cast<milliseconds>(plan_.early_request_lease);
     result.copy_piece_bytes_max = 64;
     result.inline_copy_bytes_max = plan_.inline_copies ? result.inline_copy_bytes_max : 0;
+    if (std::any_of(plan_.requests.begin(), plan_.requests.end(),
+                    [](const planned_request& x) { return x.too_long; }))
+        result.message_bytes_max = message_bytes_max;
     result.sessions_max = plan_.sessions_max;
     result.early_requests_max = plan_.early_requests_max;
+    result.link_health_interval = plan_.link_health_interval;
+    result.link_patience = plan_.link_patience;
     return result;
 }
 
@@ -106,8 +114,8 @@ void simulation::fail(failure what, std::string text) {
     schedule_.note(verdict_.text);
 }
 
-void simulation::ask_in(sim_home& home, std::function<void(callback_actor::pointer)> what) {
-    spawn_at<callback_actor, asker_state>(schedule_.system(), placement{&home}, std::move(what));
+void simulation::ask_in(sim_home& home, std::function<void(asker_actor::pointer)> what) {
+    spawn_at<asker_actor, asker_state>(schedule_.system(), placement{&home}, std::move(what));
 }
 
 caf::error simulation::record(const std::string& folder) {
@@ -255,15 +263,22 @@ void simulation::begin_fault(const planned_fault& fault) {
         who->slow(true);
         break;
     case fault_kind::cut:
-        if (between())
+        if (between()) {
             network_.cut(who->incarnation, other->incarnation);
+            if (fault.lasts > plan_.link_patience) // they give each other up
+                network_.note_broken(who->incarnation, other->incarnation);
+        }
         break;
     case fault_kind::reset:
-        if (between()) {
-            broken_.insert({who->incarnation, other->incarnation});
-            broken_.insert({other->incarnation, who->incarnation});
+        if (between())
             network_.reset(who->incarnation, other->incarnation);
-        }
+        return;
+    case fault_kind::silence:
+        if (between())
+            network_.silence(who->incarnation, other->incarnation);
+        break;
+    case fault_kind::undecided:
+        who->doubt_copies();
         return;
     case fault_kind::replay:
         replay_frame();
@@ -285,7 +300,7 @@ void simulation::end_fault(const planned_fault& fault) {
         who->freeze(false);
     else if (fault.what == fault_kind::slow)
         who->slow(false);
-    else if (fault.what == fault_kind::cut && other)
+    else if ((fault.what == fault_kind::cut || fault.what == fault_kind::silence) && other)
         network_.heal(who->incarnation, other->incarnation);
 }
 
@@ -297,7 +312,10 @@ void simulation::end_actor(sim_process& who, std::string_view actor) {
     reach("death of a " + std::string{actor});
     who.deaths.emplace_back(actor, schedule_.now());
     who.dead_actors.insert(dying);
-    who.failed = who.failed || actor == "sender" || actor == "receiver";
+    if (actor == "sender" || actor == "receiver") {
+        who.failed = true;
+        who.failed_before_published = who.failed_before_published || !who.published;
+    }
     for (auto& session : sessions_)
         if (session.process == &who && session.actor() == dying) {
             session.died = true;
@@ -359,11 +377,8 @@ verdict simulation::run() {
     healing_ = true;
     schedule_.log("heals");
     network_.calm();
-    for (auto [a, b] : network_.lossy()) { // a real connection would break after a loss
-        broken_.insert({a, b});
-        broken_.insert({b, a});
+    for (auto [a, b] : network_.lossy()) // a real connection would break after a loss
         network_.reset(a, b);
-    }
     run_for(longest * 3 + microseconds{100'000}, [this] { return all_ended(); });
     check_ended();
     run_for(microseconds{100'000}, [this] { return all_released(); });
@@ -375,12 +390,15 @@ verdict simulation::run() {
     check_released();
     check_told();
     check_deaths_noticed();
+    check_silence_noticed();
     check_actor_deaths_told();
     check_forgotten();
     check_memory();
     check_recovery();
     check_statistics();
     stop_all();
+    for (const auto& process : processes_)
+        process->let_undecided_land();
     check_memory();
     if (verdict_.what != failure::none)
         schedule_.end_recording(); // what the reset does to actors is not part of the run

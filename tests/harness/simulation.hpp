@@ -3,6 +3,7 @@
 // must end), stops all ranks, and reports what was wrong.
 #pragma once
 
+#include "messages/fwd.hpp"
 #include "tests/harness/frame_referee.hpp"
 #include "tests/harness/scenario.hpp"
 #include "tests/harness/sim_process.hpp"
@@ -10,11 +11,20 @@
 #include "tests/harness/verdict.hpp"
 #include "transport/loopback/loopback_host_network.hpp"
 
+#include <caf/result.hpp>
+#include <caf/typed_actor.hpp>
+
+#include <functional>
 #include <list>
 #include <memory>
 #include <set>
 
 namespace kvferry::harness {
+
+/// internal: asks one question of a simulated process, from inside it.
+using asker_actor = caf::typed_actor<
+    // Call it.
+    caf::result<void>(run_callback)>;
 
 class simulation {
 public:
@@ -46,7 +56,7 @@ public:
     microseconds delay_of(const sim_process& x) const { return x.held_up; }
 
     /// Spawns a short-lived actor in that home.
-    void ask_in(sim_home&, std::function<void(callback_actor::pointer)>);
+    void ask_in(sim_home&, std::function<void(asker_actor::pointer)>);
 
 private:
     sim_process* at(place) const;
@@ -68,13 +78,16 @@ private:
     bool all_ended() const;
     bool all_released() const;
     bool may_stay_lent(const sim_session&) const;
+    bool cannot_report(const sim_session& reader, const sim_process& writer) const;
+    bool proven_gone(const sim_session& reader, const sim_process& writer) const;
+    bool may_write_unheard(const sim_session& reader, const sim_process& writer) const;
     bool has_lent(const sim_process&) const;
     void check_ended();
     void check_released();
     void check_told();
-    bool had_served(const sim_process& writer, const sim_session& reader) const;
     bool another_attempt_was_meant(const sim_session& reader, const sim_session& writer) const;
     void check_deaths_noticed();
+    void check_silence_noticed();
     void check_actor_deaths_told();
     bool lost_with(const sim_process&, std::string_view actor, time_point when,
                    const sim_session&) const;
@@ -82,6 +95,7 @@ private:
     void check_recovery();
     bool probe_succeeds(planned_request&);
     void check_statistics();
+    std::string wrong_statistics();
     void stop_all();
     void check_memory();
 
@@ -97,8 +111,6 @@ private:
     std::list<sim_session> sessions_;
     /// Their sessions point to them.
     std::list<planned_request> probes_;
-    /// Pairs of processes whose connection broke.
-    std::set<std::pair<incarnation, incarnation>> broken_;
     std::uint64_t last_process_ = 0;
     /// Actions that wait for an event to happen first.
     std::multimap<since, std::pair<microseconds, std::function<void()>>> armed_;

@@ -39,23 +39,53 @@ bool simulation::all_released() const {
     });
 }
 
-/// Pages stay lent for ever when a writer can neither report nor be proven gone. On the context
-/// side, which waits only for its own operations, when nobody is left to report their ends.
+/// Pages stay lent for ever when one of the very writers that this attempt has told of them can
+/// neither report nor be proven gone to its reader. On the context side, which waits only for its
+/// own operations, when nobody is left to report their ends.
 bool simulation::may_stay_lent(const sim_session& x) const {
     if (x.role == side::context)
         return x.died;
-    return !x.process->deaths.empty()
-           || std::any_of(processes_.begin(), processes_.end(), [&](const auto& other) {
-                  return other->where.instance == side::context
-                         && (other->dead || !other->deaths.empty()
-                             || broken_.contains({x.process->incarnation, other->incarnation}));
-              });
+    return std::any_of(processes_.begin(), processes_.end(), [&](const auto& writer) {
+        return frames_.has_asked_for_kv(writer->incarnation, x.attempt)
+               && (may_write_unheard(x, *writer)
+                   || (cannot_report(x, *writer) && !proven_gone(x, *writer)));
+    });
+}
+
+/// An actor is missing between the writer's pieces and the reader's ledger, or the writer itself
+/// has said that it does not know what becomes of them.
+bool simulation::cannot_report(const sim_session& reader, const sim_process& writer) const {
+    return writer.dead || frames_.is_in_doubt(writer.incarnation, reader.attempt) || reader.died
+           || writer.failed || writer.has_lost("peer_link") || reader.process->failed
+           || reader.process->has_lost("peer_link");
+}
+
+/// What the writer may write through is a mapping where both are on one machine: the kernel tells
+/// when its process is gone, unless who listens to it has died. Everywhere else the reader's own
+/// fabric shuts the attempt out.
+bool simulation::proven_gone(const sim_session& reader, const sim_process& writer) const {
+    if (reader.died || reader.process->has_lost("receiver"))
+        return false;
+    if (plan_.is_elsewhere(writer.where) || plan_.is_elsewhere(reader.process->where))
+        return true;
+    return writer.dead && !reader.process->has_lost("peer_link");
+}
+
+/// A writer on the same machine whose link was lost while it lives may still write through its
+/// mapping.
+bool simulation::may_write_unheard(const sim_session& reader, const sim_process& writer) const {
+    return !plan_.is_elsewhere(writer.where) && !plan_.is_elsewhere(reader.process->where)
+           && network_.has_broken(writer.incarnation, reader.process->incarnation);
 }
 
 void simulation::check_ended() {
     for (const auto& x : sessions_)
         if (!x.process->dead && !x.refused && !x.outcome)
             return fail(failure::stuck, x.name() + " has never ended");
+    for (const auto& x : sessions_)
+        if (x.plan->must_succeed && x.outcome && !x.succeeded())
+            return fail(failure::assertion, x.name() + " failed although its link came back: "
+                                                + describe(x.outcome->error));
 }
 
 void simulation::check_released() {
@@ -139,16 +169,6 @@ void simulation::check_told() {
     }
 }
 
-/// True when the process had done its part for this reader before it died. Only others are waited
-/// for.
-bool simulation::had_served(const sim_process& writer, const sim_session& reader) const {
-    const auto asked = frames_.asked_at(writer.incarnation, reader.attempt);
-    return std::any_of(sessions_.begin(), sessions_.end(), [&](const sim_session& x) {
-        return x.role == side::context && x.process == &writer && x.succeeded()
-               && x.plan->request == reader.plan->request && asked && x.finished_at >= *asked;
-    });
-}
-
 /// If nothing is frozen or cut off, a writer's death ends its readers' sessions at once.
 void simulation::check_deaths_noticed() {
     const auto simple =
@@ -171,10 +191,30 @@ void simulation::check_deaths_noticed() {
         for (const auto& other : processes_)
             if (!may_be_served && other->dead && other->died_at > x.opened_at
                 && other->died_at + death_noticed_within < x.finished_at
-                && frames_.asked_at(other->incarnation, x.attempt) && !had_served(*other, x))
+                && frames_.asked_at(other->incarnation, x.attempt)
+                && !frames_.has_served(other->incarnation, x.attempt))
                 return fail(failure::stuck, x.name() + " waited for its deadline although "
                                                 + other->name + " had died long before");
     }
+}
+
+/// Whoever has asked a peer that then falls silent for longer than the patience is told so, and
+/// does not wait for its deadline.
+void simulation::check_silence_noticed() {
+    const auto simple =
+        !plan_.faults.empty()
+        && std::all_of(plan_.faults.begin(), plan_.faults.end(), [this](const planned_fault& x) {
+               return x.what == fault_kind::cut && x.from == since::first_request
+                      && x.lasts > 2 * plan_.link_patience;
+           });
+    if (!simple || plan_.context.ranks() != 1)
+        return;
+    for (const auto& x : sessions_)
+        if (x.outcome && x.role == side::generation
+            && code_of(x.outcome->error) == errc::deadline_exceeded
+            && frames_.asked_at(at({side::context, 0})->incarnation, x.attempt))
+            return fail(failure::stuck,
+                        x.name() + " waited for its deadline on a link that had long been silent");
 }
 
 /// True when this session needs that actor of that process. (If there are several links, or several
@@ -189,7 +229,7 @@ bool simulation::lost_with(const sim_process& where, std::string_view actor, tim
         const auto asked = frames_.asked_at(writer.incarnation, reader.attempt);
         // Whom no request has reached, or one that was taken back, waits for another, whatever
         // becomes of links and ranks.
-        return asked
+        return asked && !frames_.has_served(writer.incarnation, reader.attempt)
                && (x.role == side::generation
                    || (*asked + heard_within < when
                        && !(reader.outcome && reader.finished_at < when)));
@@ -251,7 +291,7 @@ void simulation::check_forgotten() {
                        && session.plan->request == x.request.value && session.opened_at < x.again;
             });
         if (!served && !wounded_or_slow && !network_.is_dead(x.writer)
-            && !network_.is_dead(x.reader) && !broken_.contains({x.writer, x.reader})
+            && !network_.is_dead(x.reader) && !network_.has_broken(x.writer, x.reader)
             && network_.lossy().empty()
             && !frames_.was_answered_gone(x.writer, x.attempt, x.again + slack))
             return fail(failure::stuck, "incarnation " + to_string(x.reader) + " asks "
@@ -267,7 +307,7 @@ void simulation::check_recovery() {
     // If no process and no link was lost, no stale knowledge can exist and the first request must
     // succeed.
     const auto lost_something =
-        !broken_.empty() || !plan_.faults.empty() || plan_.failing_registrations != 0;
+        network_.has_broken() || !plan_.faults.empty() || plan_.failing_registrations != 0;
     const auto tries = lost_something ? 2 : 1;
     constexpr std::uint64_t first_rid = 900;
     const auto lent = static_cast<std::uint64_t>(
@@ -276,7 +316,7 @@ void simulation::check_recovery() {
     for (int number = 0; number < tries && verdict_.what == failure::none; ++number) {
         auto& probe = probes_.emplace_back();
         for (const auto& [where, process] : current_)
-            if (process->dead || process->failed || !process->published
+            if (process->dead || process->failed || !process->published || process->doubts_copies()
                 || process->memory.slots_free() < probe.send_blocks.front())
                 return;
         if (lent >= plan_.sessions_max)
@@ -317,27 +357,37 @@ void simulation::check_memory() {
             return fail(failure::late_write, process->name + ": " + damage);
 }
 
-/// A rank's statistics must match what its host has seen.
+/// A rank's statistics must match what its host has seen. A release may be on its way between the
+/// two, so that what does not match is asked for again.
 void simulation::check_statistics() {
+    if (wrong_statistics().empty() || verdict_.what != failure::none)
+        return;
+    run_for(microseconds{2000}, {});
+    if (auto wrong = wrong_statistics(); !wrong.empty())
+        fail(failure::leak, wrong);
+}
+
+std::string simulation::wrong_statistics() {
     auto asked = std::make_shared<int>(0);
+    auto wrong = std::make_shared<std::string>();
     for (const auto& process : processes_) {
         if (process->dead || process->failed || !process->published)
             continue;
         ++*asked;
-        ask_in(*process->loop, [this, asked,
-                                process = process.get()](callback_actor::pointer self) {
+        ask_in(*process->loop, [this, asked, wrong,
+                                process = process.get()](asker_actor::pointer self) {
             self->request(process->worker, caf::infinite, query_statistics{})
                 .then(
-                    [this, asked, process](const worker_statistics& counted) {
+                    [this, asked, wrong, process](const worker_statistics& counted) {
                         --*asked;
                         auto live = static_cast<std::uint64_t>(std::count_if(
                             sessions_.begin(), sessions_.end(), [process](const sim_session& x) {
                                 return x.process == process && x.open && !x.released;
                             }));
-                        if (counted.sessions_live != live)
-                            fail(failure::leak,
-                                 process->name + " counts " + std::to_string(counted.sessions_live)
-                                     + " live sessions, its host " + std::to_string(live));
+                        if (counted.sessions_live != live && wrong->empty())
+                            *wrong = process->name + " counts "
+                                     + std::to_string(counted.sessions_live)
+                                     + " live sessions, its host " + std::to_string(live);
                     },
                     [this, process](const caf::error&) {
                         fail(failure::assertion, process->name + " does not tell its statistics");
@@ -347,6 +397,7 @@ void simulation::check_statistics() {
     run_for(microseconds{50'000}, [asked] { return *asked == 0; });
     if (*asked != 0)
         fail(failure::stuck, "a worker has not told its statistics");
+    return *wrong;
 }
 
 bool simulation::has_lent(const sim_process& process) const {
@@ -364,7 +415,7 @@ void simulation::stop_all() {
         process->stopped = true;
         ++*waiting;
         auto ask_for_stop = [this, waiting, told,
-                             process = process.get()](callback_actor::pointer self) {
+                             process = process.get()](asker_actor::pointer self) {
             self->request(process->worker, caf::infinite,
                           stop_worker{std::chrono::milliseconds{200}})
                 .then(
@@ -387,8 +438,12 @@ void simulation::stop_all() {
     if (*waiting != 0)
         return fail(failure::stuck, "a worker does not stop");
     for (const auto& [process, unproven] : *told) { // by now hosts know of all releases
-        // A rank that failed after it was published cannot prove that anything is free.
-        const auto lent = has_lent(*process) || (process->failed && process->published);
+        // A rank that failed after it was published cannot prove that anything is free. One that
+        // failed before may have started anew.
+        if (process->failed_before_published && !has_lent(*process))
+            continue;
+        const auto lent =
+            has_lent(*process) || (process->failed && process->published) || process->in_doubt();
         if (unproven.empty() == lent)
             fail(lent ? failure::assertion : failure::leak,
                  process->name
@@ -396,7 +451,7 @@ void simulation::stop_all() {
                              : " stopped without proof: " + unproven.front()));
     }
     for (const auto& process : processes_) {
-        if (process->dead || process->failed || has_lent(*process))
+        if (process->dead || process->failed || has_lent(*process) || process->in_doubt())
             continue;
         for (const auto& name : process->loop->living())
             if (std::find(mortal.begin(), mortal.end(), name) != mortal.end())

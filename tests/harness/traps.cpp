@@ -9,6 +9,8 @@ namespace kvferry::harness {
 
 namespace {
 
+constexpr place generation_0{side::generation, 0};
+
 /// From the first bytes that are sent to the last confirmation.
 microseconds while_bytes_move(random_source& random) {
     return random.between(microseconds{0}, microseconds{2500});
@@ -37,7 +39,10 @@ void fault(random_source& random, scenario& in, fault_kind what, place who,
         {what, who, {side::generation, 0}, while_bytes_move(random), lasts, since::first_write});
 }
 
+/// The kernel proves the death; what the dead writer had sent may be read after that.
 void writer_dies(random_source& random, scenario& in) {
+    in.same_host = true;
+    in.network.late_last_words = random.percent(60);
     slow_puts(random, in);
     fault(random, in, fault_kind::crash, {side::context, context_rank(random, in)});
 }
@@ -52,6 +57,41 @@ void writer_freezes(random_source& random, scenario& in) {
     in.requests.back().may_fail = true;
     fault(random, in, fault_kind::freeze, {side::context, context_rank(random, in)},
           microseconds{40'000});
+}
+
+/// Copies through a mapping, which nothing on the reader's side can stop.
+planned_request& slow_copies(random_source& random, scenario& in, planned_fault what) {
+    in.context = in.generation = {1, 1};
+    in.same_host = true;
+    in.elsewhere.clear();
+    in.route = route_choice::automatic;
+    in.inline_copies = false;
+    auto& wanted = in.requests.back();
+    wanted.context_group.reset();
+    wanted.send_blocks = {2, 2, 1};
+    wanted.receive_blocks = {5};
+    wanted.between_pieces = random.between(microseconds{1}, microseconds{1500});
+    wanted.may_fail = true;
+    what.who = {side::context, 0};
+    what.other = {side::generation, 0};
+    what.at = random.between(microseconds{0}, microseconds{4000});
+    what.from = since::first_request;
+    in.faults.push_back(what);
+    return wanted;
+}
+
+/// The reader's deadline passes while its writer sleeps in the middle of a copy.
+void copying_writer_freezes(random_source& random, scenario& in) {
+    planned_fault freeze;
+    freeze.what = fault_kind::freeze;
+    freeze.lasts = microseconds{40'000};
+    slow_copies(random, in, freeze).generation_deadline = microseconds{10'000};
+}
+
+void link_breaks_while_copying(random_source& random, scenario& in) {
+    planned_fault reset;
+    reset.what = fault_kind::reset;
+    slow_copies(random, in, reset);
 }
 
 /// One writer fails at once with nothing in flight, while its sibling still writes.
@@ -200,6 +240,22 @@ void dials_cross(random_source& random, scenario& in) {
     in.requests.push_back(again);
 }
 
+/// The network swallows everything for a while, and tells nobody.
+void link_loses_patience(random_source& random, scenario& in) {
+    in.context = in.generation = {1, 1};
+    auto& wanted = slow_puts(random, in);
+    wanted.context_group.reset();
+    wanted.may_fail = true;
+    in.link_health_interval = std::chrono::milliseconds{2};
+    in.link_patience = std::chrono::milliseconds{random.between(std::uint64_t{8}, 15)};
+    in.faults.push_back({fault_kind::cut,
+                         {side::context, 0},
+                         {side::generation, 0},
+                         random.between(microseconds{0}, microseconds{2500}),
+                         random.between(microseconds{40'000}, microseconds{150'000}),
+                         since::first_request});
+}
+
 planned_fault death_of(std::string_view actor, place who, microseconds at,
                        since from = since::first_write) {
     planned_fault result{fault_kind::actor_dies, who, {}, at, microseconds{0}, from};
@@ -252,6 +308,102 @@ void link_dies(random_source& random, scenario& in) {
                                  while_bytes_move(random)));
 }
 
+/// Before the first piece: nothing has moved, and nothing is lost but the request.
+void connection_breaks_while_waiting(random_source& random, scenario& in) {
+    auto& wanted = in.requests.back();
+    wanted.may_fail = true;
+    wanted.must_succeed = !wanted.context_group;
+    wanted.context_opens =
+        wanted.generation_opens + random.between(microseconds{12'000}, microseconds{20'000});
+    in.faults.push_back({fault_kind::reset,
+                         {side::context, context_rank(random, in)},
+                         generation_0,
+                         random.between(microseconds{0}, microseconds{4000}),
+                         microseconds{0},
+                         since::first_request});
+}
+
+/// Each end gives the connection up by itself, or only one of them does before it heals.
+void each_end_gives_up(random_source& random, scenario& in) {
+    auto& wanted = slow_puts(random, in);
+    wanted.may_fail = true;
+    if (random.percent(50))
+        wanted.context_opens += random.between(microseconds{0}, microseconds{8000});
+    in.faults.push_back({fault_kind::silence,
+                         {side::context, context_rank(random, in)},
+                         generation_0,
+                         while_bytes_move(random),
+                         random.between(microseconds{2000}, microseconds{60'000}),
+                         random.percent(50) ? since::first_write : since::first_request});
+}
+
+/// A request that no message can hold, and a good one behind it on the same link.
+void request_too_long(random_source& random, scenario& in) {
+    auto good = in.requests.back();
+    in.requests.back().too_long = true;
+    in.requests.back().context_absent = random.percent(70);
+    good.request = 2;
+    good.content += 1;
+    good.generation_opens += random.between(microseconds{0}, microseconds{3000});
+    good.context_opens += random.between(microseconds{0}, microseconds{3000});
+    in.requests.push_back(good);
+}
+
+/// The launches of a lost device: nobody knows whether they land while the process lives.
+void copies_in_doubt(random_source& random, scenario& in) {
+    in.same_host = true;
+    in.inline_copies = false;
+    in.requests.back().may_fail = true;
+    in.faults.push_back({fault_kind::undecided,
+                         {side::context, context_rank(random, in)},
+                         {},
+                         random.between(microseconds{0}, microseconds{200}),
+                         microseconds{0},
+                         since::first_frame});
+}
+
+/// A rank dies right after it has introduced itself; its successor's introduction overtakes it.
+void last_words_come_late(random_source& random, scenario& in) {
+    in.context = {2, 1};
+    in.network.latency_max = microseconds{2000};
+    auto& wanted = in.requests.back();
+    wanted.context_group.reset();
+    wanted.may_fail = true;
+    wanted.context_opens += microseconds{4000};
+    wanted.generation_opens += microseconds{4000};
+    const auto introduced = random.percent(50) ? microseconds{400} : microseconds{2200};
+    in.faults.push_back({fault_kind::restart_one,
+                         {side::context, 1},
+                         {},
+                         introduced + random.between(microseconds{0}, microseconds{300}),
+                         microseconds{1}});
+}
+
+/// The link of a broken connection lives on, because it watches the peer's process; it dies when
+/// another one has taken its place.
+void former_link_dies(random_source& random, scenario& in) {
+    in.context = in.generation = {1, 1};
+    in.same_host = true;
+    auto& wanted = in.requests.back();
+    wanted.context_group.reset();
+    wanted.may_fail = true;
+    auto again = wanted;
+    again.request = 2;
+    again.content += 1;
+    again.context_opens += microseconds{6000};
+    again.generation_opens += microseconds{6000};
+    in.faults.push_back({fault_kind::reset,
+                         {side::context, 0},
+                         generation_0,
+                         random.between(microseconds{0}, microseconds{2000}),
+                         microseconds{0},
+                         since::first_request});
+    in.faults.push_back(death_of("peer_link", generation_0,
+                                 random.between(microseconds{8000}, microseconds{11'000}),
+                                 since::first_request));
+    in.requests.push_back(again);
+}
+
 void aux_is_refused(random_source&, scenario& in) {
     auto& wanted = in.requests.back();
     wanted.aux = aux_mode::required;
@@ -273,6 +425,10 @@ void set_trap(random_source& random, scenario& in) {
                                writer_dies,
                                connection_breaks,
                                writer_freezes,
+                               copying_writer_freezes,
+                               copying_writer_freezes,
+                               link_breaks_while_copying,
+                               link_breaks_while_copying,
                                one_of_two_writers_fails,
                                receiver_cancels,
                                sender_cancels,
@@ -291,8 +447,17 @@ void set_trap(random_source& random, scenario& in) {
                                reading_session_dies,
                                table_dies,
                                link_dies,
+                               link_loses_patience,
+                               link_loses_patience,
                                one_rank_restarts,
-                               instance_restarts};
+                               instance_restarts,
+                               connection_breaks_while_waiting,
+                               each_end_gives_up,
+                               request_too_long,
+                               copies_in_doubt,
+                               last_words_come_late,
+                               last_words_come_late,
+                               former_link_dies};
     in.unkind_for = microseconds{15'000};
     const auto which = random.below(traps.size());
     in.name += " (trap " + std::to_string(which) + ")";

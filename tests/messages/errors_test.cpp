@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Error codes keep their names, numbers and texts on their way between actors and ranks.
 #include "messages/errors.hpp"
-#include "messages/limits.hpp"
+#include "messages/wire/codec.hpp"
 #include "tests/support/caf_setup.hpp"
 
 #include <caf/sec.hpp>
@@ -22,7 +22,7 @@ TEST_CASE("errors: every reason has a name of its own") {
     // Numbers travel: one at each end and one in between hold the list in place.
     CHECK(to_string(errc::none) == "none");
     CHECK(to_string(errc::dial_failed) == "dial_failed");
-    CHECK(to_string(errc_last) == "not_selected");
+    CHECK(to_string(errc_last) == "not_proven");
 }
 
 TEST_CASE("errors: reason and text stay apart and are shown together") {
@@ -62,8 +62,16 @@ TEST_CASE("errors: they travel with reason and text") {
 }
 
 TEST_CASE("errors: a text that travels is cut at its limit") {
-    constexpr auto bytes_max = limits{}.error_text_bytes_max;
-    CHECK(to_wire(make_error(errc::gone, std::string(bytes_max, 'x'))).text.size() == bytes_max);
-    CHECK(to_wire(make_error(errc::gone, std::string(bytes_max + 1, 'x'))).text.size()
-          == bytes_max);
+    const auto said = to_wire(make_error(errc::gone, std::string(2000, 'x')));
+    kv_agent_result report;
+    report.error = said;
+    for (const wire_message& message :
+         {wire_message{gone{{}, side::context, said}},
+          wire_message{refused{{}, side::context, said, {}}}, wire_message{report}}) {
+        auto cut = message;
+        cut_error_text(cut, 2000);
+        CHECK(*encode(cut, 1 << 20) == *encode(message, 1 << 20));
+        cut_error_text(cut, 100);
+        CHECK(encode(cut, 1 << 20)->size() == encode(message, 1 << 20)->size() - 1900 - 1);
+    }
 }

@@ -199,28 +199,117 @@ TEST_CASE("end to end: on the mapped route a frozen receiver does not hold up it
     expect_clean_stop(ranks.context);
 }
 
-TEST_CASE("end to end: without a same-host link a killed writer's pages stay on loan, and the stop "
-          "says so") {
+TEST_CASE(
+    "end to end: without a same-host link the pages that a killed writer knew come back within "
+    "a second, in mid-transfer and while they waited for prefill; they never change again") {
     instance_processes context{
-        {"context", 1, 1, large_model, large_blocks, {"--no-same-host-link"}}};
-    instance_processes generation{{"generation",
-                                   1,
-                                   1,
-                                   large_model,
-                                   large_blocks,
-                                   {"--no-same-host-link", "--stop-deadline", "300"}}};
+        {"context", 1, 1, large_model, large_blocks + 16, {"--no-same-host-link"}}};
+    instance_processes generation{
+        {"generation", 1, 1, large_model, large_blocks + 16, {"--no-same-host-link"}}};
+    auto& receiver = generation[0];
+    for (std::uint64_t rid = 1; rid <= 5; rid += 2) {
+        CAPTURE(rid);
+        const auto moves = whole_blocks(rid, large_blocks, 32);
+        const auto waits = whole_blocks(rid + 1, 16, 32, large_blocks);
+        receive(generation, context.endpoint, waits);
+        send(context, moves);
+        receive(generation, context.endpoint, moves);
+        await_block(receiver, moves, 0);
+        const auto status = receiver.ask({{"do", "status"}, {"rid", waits.rid}});
+        CHECK(status.at("peers").at("0") == "exposed");
+        const auto killed = clock::now();
+        context[0].kill();
+        for (const auto& x : {moves, waits}) {
+            const auto outcome = receiver.outcome(x.rid);
+            INFO(outcome.dump());
+            CHECK(outcome.at("state") == "ERROR");
+            CHECK(names(outcome, "context/0"));
+            receiver.released(x.rid);
+        }
+        CHECK(clock::now() - killed < 1s);
+        const auto at_release = digest(receiver, moves.generation_slots);
+        CHECK(receiver.ask({{"do", "statistics"}}).at("sessions_quarantined") == 0);
+        context[0].wait_for_end();
+        context.restart(0);
+        const auto next = whole_blocks(rid + 100, 8, 32, large_blocks);
+        receive(generation, context.endpoint, next);
+        send(context, next);
+        expect_success(*context.ranks.front(), next, "direct");
+        expect_success(receiver, next, "direct");
+        expect_content(receiver, next);
+        CHECK(digest(receiver, moves.generation_slots) == at_release);
+    }
+    expect_clean_stop(generation);
+    expect_clean_stop(context);
+}
+
+TEST_CASE(
+    "end to end: without a same-host link a frozen writer costs its receiver the deadline and "
+    "no page; what it still sends after its thaw is refused and counted") {
+    instance_processes context{
+        {"context", 1, 1, large_model, large_blocks + 16, {"--no-same-host-link"}}};
+    instance_processes generation{
+        {"generation", 1, 1, large_model, large_blocks + 16, {"--no-same-host-link"}}};
+    auto& receiver = generation[0];
     const auto x = whole_blocks(1, large_blocks, 32);
     send(context, x);
-    receive(generation, context.endpoint, x);
-    await_block(generation[0], x, 0);
-    context[0].kill();
-    const auto outcome = generation[0].outcome(x.rid);
-    INFO(outcome.dump());
-    CHECK(outcome.at("state") == "ERROR");
-    CHECK(generation[0].ask({{"do", "statistics"}}).at("sessions_quarantined") == 1);
-    json stopped;
-    CHECK(generation[0].stop(&stopped) == 1);
-    CHECK(stopped.at("unproven").size() == 1);
+    receive(generation, context.endpoint, x, {{"deadline_ms", 1000}});
+    await_block(receiver, x, 0);
+    context[0].freeze();
+    CHECK(receiver.outcome(x.rid).at("error").at("code") == "deadline_exceeded");
+    receiver.released(x.rid);
+    const auto at_release = digest(receiver, x.generation_slots);
+    context[0].thaw();
+    context[0].outcome(x.rid);
+    context[0].released(x.rid);
+    const auto next = whole_blocks(2, 8, 32, large_blocks);
+    receive(generation, context.endpoint, next);
+    send(context, next);
+    expect_success(receiver, next, "direct");
+    CHECK(digest(receiver, x.generation_slots) == at_release);
+    const auto counted = receiver.ask({{"do", "statistics"}}).at("ignored");
+    CHECK(counted.at("refused_bytes") > 0);
+    expect_clean_stop(generation);
+    expect_clean_stop(context);
+}
+
+TEST_CASE("end to end: connections that are reset between healthy processes cost a waiting request "
+          "nothing and leave nothing behind; the mapped route comes back") {
+    for (const bool same_host : {true, false}) {
+        CAPTURE(same_host);
+        std::vector<std::string> flags;
+        if (!same_host)
+            flags = {"--no-same-host-link"};
+        const std::string route = same_host ? "mapped" : "direct";
+        instance_processes context{{"context", 1, 1, small_model, 64, flags}};
+        instance_processes generation{{"generation", 1, 1, small_model, 64, flags}};
+        const auto serve = [&](const request& x) {
+            send(context, x);
+            expect_success(context[0], x, route);
+            expect_success(generation[0], x, route);
+            expect_content(generation[0], x);
+        };
+        const request first{1, {0, 1}, {2, 3}, 32, false};
+        receive(generation, context.endpoint, first);
+        serve(first);
+        for (std::uint64_t rid = 2; rid <= 20; rid += 2) {
+            CAPTURE(rid);
+            const request waits{rid, {4, 5}, {6, 7}, 32, false};
+            const request next{rid + 1, {0, 1}, {2, 3}, 32, false};
+            receive(generation, context.endpoint, waits);
+            const auto status = generation[0].ask({{"do", "status"}, {"rid", waits.rid}});
+            CHECK(status.at("peers").at("0") == "exposed");
+            auto& by = rid % 4 == 0 ? context[0] : generation[0];
+            CHECK(by.break_connections() > 0);
+            receive(generation, context.endpoint, next);
+            serve(next); // over the new link
+            serve(waits);
+        }
+        CHECK(context[0].ask({{"do", "statistics"}}).at("links_live") == 1);
+        CHECK(generation[0].ask({{"do", "statistics"}}).at("links_live") == 1);
+        expect_clean_stop(generation);
+        expect_clean_stop(context);
+    }
 }
 
 TEST_CASE("end to end: rank 0 of an instance comes back on its endpoint as somebody else") {

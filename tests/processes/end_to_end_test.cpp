@@ -235,6 +235,95 @@ TEST_CASE("end to end: an endpoint where nobody answers ends the session by the 
     expect_clean_stop(generation);
 }
 
+TEST_CASE("end to end: a second open of a live rid is refused, and the first stays reachable") {
+    instance_processes context{{"context", 1, 1, small_model, 8, {}}};
+    CHECK(context[0].ask({{"do", "open"}, {"rid", 7}}).at("event") == "opened");
+    const auto second = context[0].ask({{"do", "open"}, {"rid", 7}});
+    CHECK(second.at("event") == "error");
+    CHECK(second.at("error").at("code") == "duplicate");
+    CHECK(context[0].ask({{"do", "cancel"}, {"rid", 7}}).at("event") == "cancelling");
+    CHECK(context[0].outcome(7).at("state") == "CANCELLED");
+    context[0].released(7);
+    CHECK(context[0].ask({{"do", "open"}, {"rid", 7}}).at("event") == "opened"); // it is free again
+    context[0].ask({{"do", "cancel"}, {"rid", 7}});
+    context[0].released(7);
+    expect_clean_stop(context);
+}
+
+TEST_CASE("end to end: the log says at each level what it promises, and which release runs") {
+    for (const std::string level : {"info", "debug"}) {
+        CAPTURE(level);
+        ::setenv("KVFERRY_LOG", level.c_str(), 1);
+        instance_processes context{{"context", 1, 1, small_model, 8, {"--bind", "127.0.0.1"}}};
+        instance_processes generation{{"generation", 1, 1, small_model, 8, {}}};
+        ::unsetenv("KVFERRY_LOG");
+        const std::string version = context[0].ready().at("version");
+        const request x{1, {0}, {0}, 16, false};
+        send(context, x);
+        receive(generation, context.endpoint, x);
+        expect_success(generation[0], x, "mapped");
+        expect_clean_stop(generation);
+        expect_clean_stop(context);
+        const auto log = generation[0].log();
+        INFO(log);
+        CHECK(log.find("kvferry " + version + ", UCX ") != log.npos);
+        CHECK(log.find("KV_TRANSFERRED") != log.npos);
+        CHECK((log.find("sends request_data, rid 1 ") != log.npos) == (level == "debug"));
+    }
+}
+
+TEST_CASE("end to end: an aux record that is too long is reported when it is handed over") {
+    instance_processes context{{"context", 1, 1, small_model, 8, {}}};
+    const json long_one{{"first_tokens", std::vector<int>(20'000, 5)}};
+    CHECK(context[0]
+              .ask({{"do", "send"},
+                    {"rid", 7},
+                    {"slots", slots_from(0, 1)},
+                    {"prompt_tokens", 16},
+                    {"aux", long_one}})
+              .at("event")
+          == "sending");
+    const auto failed = context[0].wait_for("piece_failed");
+    CHECK(failed.at("rid") == 7);
+    CHECK(failed.at("kind") == "aux");
+    CHECK(failed.at("error").at("code") == "limit_exceeded");
+    context[0].ask({{"do", "cancel"}, {"rid", 7}});
+    context[0].released(7);
+    expect_clean_stop(context);
+}
+
+TEST_CASE(
+    "end to end: a rank that starts before rank 0 waits for it; one that never comes is named") {
+    std::string endpoint;
+    {
+        silent_listener free_port;
+        endpoint = free_port.endpoint;
+    }
+    const auto port = endpoint.substr(endpoint.rfind(':') + 1);
+    rank_process second{{"--instance", "context", "--layout", "tp=2,tp_rank=1", "--model",
+                         small_model, "--info-endpoint", endpoint, "--dial-deadline", "10000"}};
+    rank_process first{{"--instance", "context", "--layout", "tp=2,tp_rank=0", "--model",
+                        small_model, "--port", port}};
+    CHECK(first.ready().at("info_endpoint") == endpoint);
+    CHECK(second.ready().at("rank") == 1);
+    CHECK(second.stop() == 0);
+    CHECK(first.stop() == 0);
+
+    rank_process alone{{"--instance", "context", "--layout", "tp=2,tp_rank=0", "--model",
+                        small_model, "--dial-deadline", "1000"}};
+    instance_processes generation{
+        {"generation", 1, 1, small_model, 8, {"--dial-deadline", "1000"}}};
+    receive(generation, alone.info_endpoint(), {1, {0}, {0}, 16, false});
+    const auto outcome = generation[0].outcome(1);
+    INFO(outcome.dump());
+    CHECK(outcome.at("error").at("code") == "instance_incomplete");
+    CHECK(outcome.at("error").at("text").get<std::string>().find("rank 1 of 2")
+          != std::string::npos);
+    generation[0].released(1);
+    expect_clean_stop(generation);
+    CHECK(alone.stop() == 0);
+}
+
 TEST_CASE("end to end: a request that the sender never opens ends by the session's deadline") {
     instance_processes context{{"context", 1, 1, small_model, 8, {}}};
     instance_processes generation{

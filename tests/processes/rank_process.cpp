@@ -18,6 +18,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -186,6 +187,10 @@ void rank_process::kill() {
     ::kill(pid_, SIGKILL);
 }
 
+void rank_process::terminate() {
+    ::kill(pid_, SIGTERM);
+}
+
 void rank_process::freeze() {
     ::kill(pid_, SIGSTOP);
     int status = 0;
@@ -215,6 +220,36 @@ int rank_process::wait_for_end(std::chrono::milliseconds limit) {
     if (WIFEXITED(status_))
         status_ = WEXITSTATUS(status_);
     return status_;
+}
+
+std::size_t rank_process::break_connections() const {
+    std::size_t broken = 0;
+    const auto all = "/proc/" + std::to_string(pid_) + "/fd";
+    for (const auto& entry : std::filesystem::directory_iterator{all}) {
+        std::error_code gone; // a descriptor that was closed meanwhile
+        if (!std::filesystem::read_symlink(entry.path(), gone).string().starts_with("socket:"))
+            continue;
+        const auto number = std::stoi(entry.path().filename().string());
+        const unique_fd copy{static_cast<int>(syscall(SYS_pidfd_getfd, pidfd_.get(), number, 0))};
+        if (copy.get() < 0 && errno == EBADF)
+            continue;
+        check(copy.get() >= 0, "pidfd_getfd");
+        sockaddr_storage peer{};
+        socklen_t bytes = sizeof peer;
+        int type = 0;
+        socklen_t type_bytes = sizeof type;
+        const auto connected =
+            getpeername(copy.get(), reinterpret_cast<sockaddr*>(&peer), &bytes) == 0;
+        if (!connected || (peer.ss_family != AF_INET && peer.ss_family != AF_INET6)
+            || getsockopt(copy.get(), SOL_SOCKET, SO_TYPE, &type, &type_bytes) != 0
+            || type != SOCK_STREAM)
+            continue;
+        sockaddr nobody{};
+        nobody.sa_family = AF_UNSPEC; // disconnects, and sends a reset
+        check(connect(copy.get(), &nobody, sizeof nobody) == 0, "connect");
+        ++broken;
+    }
+    return broken;
 }
 
 std::size_t rank_process::descriptors() const {

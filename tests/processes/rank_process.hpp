@@ -47,6 +47,8 @@ public:
     std::size_t unread(const std::string& event) const;
 
     void kill();
+    /// SIGTERM.
+    void terminate();
     /// Returns when all threads have stopped.
     void freeze();
     void thaw();
@@ -54,6 +56,10 @@ public:
     int stop(json* stopped = nullptr);
     /// Waits for the end; returns the status as waitpid gives it.
     int wait_for_end(std::chrono::milliseconds limit = 20s);
+
+    /// Ends all its TCP connections as a reset on the way would: neither process is touched.
+    /// Returns how many there were.
+    std::size_t break_connections() const;
 
     std::size_t descriptors() const;
     std::size_t children() const;

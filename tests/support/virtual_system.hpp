@@ -134,6 +134,17 @@ public:
         run();
     }
 
+    /// Sends, runs the receiver alone, and says how many actors it has given mail to.
+    template <class Handle, class Message>
+    std::size_t disturbed_by(const Handle& to, Message message) {
+        run();
+        caf::anon_send(to, std::move(message));
+        scheduler().run_once();
+        const auto result = scheduler().jobs.size();
+        run();
+        return result;
+    }
+
 private:
     struct configuration : caf::actor_system_config {
         configuration() { set("caf.scheduler.policy", "testing"); }

@@ -3,6 +3,7 @@
 #include "tools/bench/context_side.hpp"
 #include "tools/bench/memory.hpp"
 #include "tools/bench/report.hpp"
+#include "tools/common/people.hpp"
 #include "tools/common/process_tracing.hpp"
 #include "tools/common/subcommand.hpp"
 
@@ -34,7 +35,13 @@ int run_bench(const bench::bench_options& options) {
     if (options.json)
         std::cout << bench::json_of(*result).dump() << std::endl;
     else
-        std::cout << bench::text_of(*result) << std::flush;
+        tools::people() << bench::text_of(*result) << std::flush;
+    if (options.grown_bytes_max > 0
+        && result->private_bytes_grown > static_cast<std::int64_t>(options.grown_bytes_max)) {
+        std::cerr << "kvferry bench: private memory has grown by " << result->private_bytes_grown
+                  << " bytes, more than --grown-max\n";
+        return exit_failure;
+    }
     return result->verified() ? exit_success : exit_failure;
 }
 
@@ -98,6 +105,10 @@ void add_bench(CLI::App& app, int& status) {
         ->type_name("RUN");
     command->add_flag("--without-rings", options->without_rings,
                       "Do not record events at all, to measure what recording costs");
+    command
+        ->add_option("--grown-max", options->grown_bytes_max,
+                     "Fail when private memory has grown by more since the first round; 0: do not")
+        ->transform(CLI::AsSizeValue(false));
     command->add_flag("--json", options->json, "One JSON object");
     command->footer(definitions);
     command->callback([command, options, &status] {

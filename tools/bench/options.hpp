@@ -42,6 +42,8 @@ struct bench_options {
     std::uint32_t multiprocessors = device_options{}.multiprocessors;
     /// Staged bytes go over the fabric even when the other side could read them in place.
     bool send_staged = false;
+    /// Private memory of both processes may grow by this much; 0: by any.
+    std::uint64_t grown_bytes_max = 0;
     bool json = false;
     /// Folder for a recording of both sides; empty: none.
     std::string trace;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kvferry bench plan`: its options and its two forms of answer.
 #include "tools/bench/planning.hpp"
+#include "tools/common/people.hpp"
 #include "tools/common/subcommand.hpp"
 #include "tools/common/text.hpp"
 
@@ -79,7 +80,10 @@ int run_planning(std::uint32_t rounds, bool json) {
         std::cerr << "kvferry bench plan: " << describe(result.error()) << "\n";
         return exit_failure;
     }
-    std::cout << (json ? bench::json_of(*result) + "\n" : bench::text_of(*result)) << std::flush;
+    if (json)
+        std::cout << bench::json_of(*result) << std::endl;
+    else
+        tools::people() << bench::text_of(*result) << std::flush;
     return exit_success;
 }
 

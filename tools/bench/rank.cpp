@@ -101,12 +101,7 @@ usage used() {
 caf::error rank::stop() {
     live_.reset();
     auto stopped = worker_->stop(stop_deadline);
-    if (!stopped)
-        return std::move(stopped.error());
-    if (!stopped->unproven.empty())
-        return make_error(errc::deadline_exceeded,
-                          "memory on loan at the end: " + stopped->unproven.front());
-    return {};
+    return stopped ? caf::error{} : std::move(stopped.error());
 }
 
 caf::error stop_all(std::vector<rank>& ranks) {

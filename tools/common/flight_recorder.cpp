@@ -2,10 +2,12 @@
 // A thread that waits for a reason, and the signal handlers that give it one.
 #include "tools/common/flight_recorder.hpp"
 
+#include "actors/observe/process_files.hpp"
 #include "actors/observe/trace_recording.hpp"
 #include "messages/trace/log.hpp"
 #include "transport/loop/system_call.hpp"
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <csignal>
@@ -13,7 +15,9 @@
 #include <ctime>
 #include <filesystem>
 #include <sys/eventfd.h>
+#include <unistd.h>
 #include <utility>
+#include <vector>
 
 namespace kvferry::tools {
 
@@ -44,17 +48,39 @@ void on_signal(int number) {
     std::raise(number);
 }
 
+/// Removes the oldest files, so that the folder does not grow with every failure.
+void forget_old(const std::string& folder) {
+    namespace fs = std::filesystem;
+    std::error_code ignored;
+    std::vector<std::pair<fs::file_time_type, fs::path>> files;
+    for (const auto& entry : fs::directory_iterator{folder, ignored})
+        if (entry.path().extension() == ".kvtrace" && entry.is_regular_file(ignored))
+            files.emplace_back(entry.last_write_time(ignored), entry.path());
+    if (files.size() <= flight_recorder::files_max)
+        return;
+    std::sort(files.begin(), files.end());
+    files.resize(files.size() - flight_recorder::files_max);
+    for (const auto& [time, path] : files)
+        fs::remove(path, ignored);
+}
+
 } // namespace
 
 std::string flight_recorder::folder() {
     if (const char* wanted = std::getenv("KVFERRY_FLIGHT"))
         return wanted;
     std::error_code ignored;
-    return (std::filesystem::temp_directory_path(ignored) / "kvferry-flight").string();
+    return (std::filesystem::temp_directory_path(ignored)
+            / ("kvferry-flight-" + std::to_string(::geteuid())))
+        .string();
 }
 
 caf::expected<std::unique_ptr<flight_recorder>> flight_recorder::start(std::string name,
                                                                        std::string folder) {
+    // A folder that the user names may be shared; one among the temporary files must not be.
+    if (std::getenv("KVFERRY_FLIGHT") == nullptr)
+        if (auto problem = make_private_folder(folder, "KVFERRY_FLIGHT"))
+            return problem;
     unique_fd wake{::eventfd(0, EFD_CLOEXEC)};
     if (!wake)
         return system_error(errc::system_call_failed, "eventfd", "raise the limit of descriptors");
@@ -108,8 +134,12 @@ void flight_recorder::run() {
         else
             logger().error("{}: the last events cannot be written: {}", *why,
                            describe(path.error()));
-        if (number != 0)
+        if (number != 0) {
+            logger().flush();
             written = true;
+        } else {
+            forget_old(folder_);
+        }
     }
 }
 

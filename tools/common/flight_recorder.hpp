@@ -11,12 +11,15 @@
 
 namespace kvferry::tools {
 
-/// While one exists, SIGTERM and crash signals first write FOLDER/<name>-<process id>.kvtrace, then
-/// take their usual effect. One per process.
+/// While one exists, SIGTERM and crash signals first write
+/// FOLDER/<name>-<process id>.<mark>.kvtrace, then take their usual effect. One per process.
 class flight_recorder {
 public:
-    /// The folder of the files: KVFERRY_FLIGHT, or "kvferry-flight" in the system's temporary
-    /// folder.
+    /// Files that a folder keeps; older ones are removed.
+    static constexpr std::size_t files_max = 64;
+
+    /// The folder of the files: KVFERRY_FLIGHT, or "kvferry-flight-<user id>" in the system's
+    /// temporary folder, which must be this user's alone.
     static std::string folder();
 
     static caf::expected<std::unique_ptr<flight_recorder>> start(std::string name,

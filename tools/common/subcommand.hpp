@@ -18,8 +18,10 @@ enum exit_status : int {
 /// Each subcommand stores its exit status in `status`, which must outlive the parsing. Wrong
 /// options throw CLI::ParseError with a text that says what would be right.
 void add_bench(CLI::App& app, int& status);
-/// Adds itself below `bench`: call it after add_bench.
+/// These add themselves below `bench`: call them after add_bench.
 void add_bench_plan(CLI::App& app, int& status);
+void add_bench_scale(CLI::App& app, int& status);
+void add_bench_soak(CLI::App& app, int& status);
 void add_bench_side(CLI::App& app, int& status);
 void add_demo(CLI::App& app, int& status);
 void add_demo_side(CLI::App& app, int& status);

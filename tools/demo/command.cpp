@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kvferry demo`: its options, its run, its report.
 #include "messages/trace/log.hpp"
+#include "tools/common/people.hpp"
 #include "tools/common/subcommand.hpp"
 #include "tools/demo/orchestrator.hpp"
 #include "tools/demo/report.hpp"
@@ -60,7 +61,7 @@ int run_demo(const demo_options& options) {
         std::cout << json_report(result) << std::endl;
     } else {
         const bool colours = ::isatty(STDOUT_FILENO) == 1 && !std::getenv("NO_COLOR");
-        std::cout << text_report(result, {colours, terminal_columns()}) << std::flush;
+        tools::people() << text_report(result, {colours, terminal_columns()}) << std::flush;
     }
     return result.passed() ? exit_success : exit_failure;
 }

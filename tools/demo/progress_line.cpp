@@ -3,6 +3,7 @@
 #include "tools/demo/progress_line.hpp"
 
 #include <iostream>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 namespace kvferry::demo {
@@ -14,7 +15,10 @@ void progress_line::show(const std::string& text) {
     if (!enabled_ || now < next_)
         return;
     next_ = now + std::chrono::milliseconds{100};
-    std::cerr << "\r\033[K" << text << std::flush;
+    // A line that wraps could not be replaced by the next one.
+    winsize size{};
+    const bool known = ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1;
+    std::cerr << "\r\033[K" << text.substr(0, known ? size.ws_col - 1u : text.size()) << std::flush;
     shown_ = true;
 }
 

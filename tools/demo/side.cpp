@@ -59,6 +59,8 @@ void run_side(side_loop& loop) {
     side_stopped last;
     if (ranks)
         last.unproven = ranks->stop(stop_deadline);
+    if (!last.unproven.empty()) // somebody may still write: the end of the process frees it
+        static_cast<void>(ranks.release());
     loop.tell(last);
 }
 

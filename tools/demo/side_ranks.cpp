@@ -197,12 +197,8 @@ std::vector<std::string> side_ranks::stop(std::chrono::milliseconds deadline) {
          rank-- > 0;) { // rank 0 goes last: it serves the other ranks' infos
         const auto name = setup_.instance + " rank " + std::to_string(rank);
         const auto stopped = workers_[rank].stop(deadline);
-        if (!stopped) {
+        if (!stopped)
             unproven.push_back(name + ": " + kvferry::describe(stopped.error()));
-            continue;
-        }
-        for (const auto& what : stopped->unproven)
-            unproven.push_back(name + ": " + what);
     }
     return unproven;
 }

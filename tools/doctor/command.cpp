@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kvferry doctor`: its options and its exit status.
+#include "tools/common/people.hpp"
 #include "tools/common/subcommand.hpp"
 #include "tools/doctor/report.hpp"
 
@@ -21,7 +22,10 @@ void add_doctor(CLI::App& app, int& status) {
         "Exit status: 0 when kvferry works here, 1 when something that it needs is missing.");
     command->callback([json, &status] {
         const auto found = doctor::judge(doctor::look());
-        std::cout << (*json ? doctor::to_json(found) + "\n" : doctor::to_text(found)) << std::flush;
+        if (*json)
+            std::cout << doctor::to_json(found) << std::endl;
+        else
+            tools::people() << doctor::to_text(found) << std::flush;
         status = found.usable() ? exit_success : exit_failure;
     });
 }

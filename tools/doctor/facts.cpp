@@ -2,11 +2,13 @@
 // Tries what a worker would do, with the same code, on the smallest scale.
 #include "tools/doctor/facts.hpp"
 
+#include "actors/kvferry.hpp"
 #include "cuda/device/driver.hpp"
 #include "transport/host_link/memfd_pool.hpp"
 #include "transport/host_link/process_watch.hpp"
 #include "transport/host_link/unix_socket.hpp"
 
+#include <cstdlib>
 #include <fstream>
 #include <poll.h>
 #include <string>
@@ -57,6 +59,74 @@ caf::error try_link(const memfd_pool& pool) {
     return {};
 }
 
+/// One rank with one pool, as `kvferry worker` makes it.
+struct small_rank {
+    memfd_pool memory;
+    worker transfers;
+
+    static caf::expected<small_rank> start(runtime& system, const std::string& instance) {
+        cache_format model;
+        model.layers = 1;
+        model.kv_heads = 1;
+        model.head_dim = 16;
+        model.tokens_per_block = 16;
+        worker_options options;
+        options.instance = instance;
+        options.layout.layers_per_stage = {model.layers};
+        options.bounds.dial_deadline = patience;
+        options.bounds.info_deadline = patience;
+        options.bounds.stop_deadline = patience;
+        auto pages = build_page_table(model, options.layout, {.slot_count = 1});
+        if (!pages)
+            return std::move(pages.error());
+        auto memory = memfd_pool::make_best(instance, footprint_bytes(pages->pools[0]), false);
+        if (!memory)
+            return std::move(memory.error());
+        auto made = system.start_worker(options);
+        if (!made)
+            return std::move(made.error());
+        auto known = made->publish(
+            {{memory->base(), memory->bytes(), memory_kind::host_shared, memory->fd()}}, *pages);
+        if (!known)
+            return std::move(known.error());
+        return small_rank{std::move(*memory), std::move(*made)};
+    }
+
+    static constexpr std::chrono::milliseconds patience{5000};
+};
+
+/// Lets two ranks hand one block over: whatever a rank needs and lacks shows here.
+void try_transfer(machine_facts& facts) {
+    runtime system;
+    auto context = small_rank::start(system, "doctor-context");
+    if (!context) {
+        facts.rank_error = text_of(context.error());
+        return;
+    }
+    auto generation = small_rank::start(system, "doctor-generation");
+    if (!generation) {
+        facts.rank_error = text_of(generation.error());
+        return;
+    }
+    session_options request;
+    request.request = {1};
+    request.deadline = request.transfer_deadline = small_rank::patience;
+    const kv_slice block{{0, 16}, 16, {{0, {0}}}, true};
+    const auto sending = context->transfers.open_tx(request);
+    const auto receiving =
+        generation->transfers.open_rx(request, {context->transfers.info_endpoint(), 0});
+    receiving.receive(block);
+    sending.send(block);
+    const auto& outcome = receiving.outcome().get();
+    facts.transfer_error = text_of(outcome.error);
+    for (const auto& peer : outcome.peers)
+        facts.transfer_route = peer.route;
+    for (auto* rank : {&*generation, &*context})
+        if (auto stopped = rank->transfers.stop(small_rank::patience); !stopped)
+            facts.transfer_error +=
+                (facts.transfer_error.empty() ? "" : "; ") + text_of(stopped.error());
+}
+
 /// "HugePages_Total:     512" and the like.
 void read_huge_pages(machine_facts& facts) {
     std::ifstream file{"/proc/meminfo"};
@@ -86,7 +156,11 @@ void look_for_gpus(machine_facts& facts) {
 
 machine_facts look() {
     machine_facts facts;
-    if (auto ucx = probe_ucx())
+    facts.devices = network_devices();
+    if (const char* named = std::getenv("UCX_NET_DEVICES"))
+        facts.net_devices = named;
+    const auto chosen = devices_for("", facts.devices);
+    if (auto ucx = probe_ucx(chosen ? *chosen : ""))
         facts.ucx = std::move(*ucx);
     else
         facts.ucx_error = text_of(ucx.error());
@@ -101,6 +175,16 @@ machine_facts look() {
     }
     read_huge_pages(facts);
 
+    if (facts.ucx)
+        try_transfer(facts);
+    else
+        facts.rank_error = facts.ucx_error;
+
+    rlimit descriptors{};
+    if (::getrlimit(RLIMIT_NOFILE, &descriptors) == 0) {
+        facts.descriptors_max = descriptors.rlim_cur;
+        facts.descriptors_hard_max = descriptors.rlim_max;
+    }
     rlimit locked{};
     if (::getrlimit(RLIMIT_MEMLOCK, &locked) == 0 && locked.rlim_cur != RLIM_INFINITY)
         facts.lock_bytes_max = locked.rlim_cur;

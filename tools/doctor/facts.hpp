@@ -3,6 +3,7 @@
 // can judge machines that they do not run on.
 #pragma once
 
+#include "transport/ucx/network_devices.hpp"
 #include "transport/ucx/ucx_probe.hpp"
 
 #include <cstdint>
@@ -24,6 +25,21 @@ struct machine_facts {
     std::optional<ucx_abilities> ucx;
     /// Why UCX does not work; empty when it does.
     std::string ucx_error;
+
+    /// Network devices that are up, and UCX_NET_DEVICES if it is set.
+    std::vector<network_device> devices;
+    std::optional<std::string> net_devices;
+
+    /// Why two ranks of this process could not start; empty when they could.
+    std::string rank_error;
+    /// Why the block that they were to hand over did not arrive; empty when it did.
+    std::string transfer_error;
+    /// The route that it took, "mapped" or "direct: why"; empty when none was.
+    std::string transfer_route;
+
+    /// Soft and hard limit of open descriptors; 0: unknown.
+    std::uint64_t descriptors_max = 0;
+    std::uint64_t descriptors_hard_max = 0;
 
     /// Why two processes of this user cannot share memory; empty when they can.
     std::string link_error;

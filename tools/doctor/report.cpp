@@ -3,6 +3,8 @@
 #include "tools/doctor/report.hpp"
 
 #include "actors/context/route.hpp"
+#include "messages/limits.hpp"
+#include "messages/version.hpp"
 #include "tools/common/text.hpp"
 
 #include <nlohmann/json.hpp>
@@ -57,7 +59,49 @@ finding judge_ucx(const machine_facts& facts) {
         return {"ucx", state::missing,
                 facts.ucx->version + ", but no transport that tells when a peer dies",
                 "leave tcp in UCX_TLS, and a device in UCX_NET_DEVICES"};
+    if (const auto trouble = known_trouble(facts.ucx->version); !trouble.empty())
+        return {"ucx", state::limited, facts.ucx->version + ": " + text + "; " + trouble,
+                "install UCX 1.18 or later in its place"};
     return {"ucx", state::works, facts.ucx->version + ": " + text, {}};
+}
+
+/// Bridges to containers have the same address on many machines.
+finding judge_network(const machine_facts& facts) {
+    std::vector<network_device> used;
+    std::string left_out;
+    for (const auto& x : facts.devices)
+        if (leads_to_containers(x.name))
+            left_out += (left_out.empty() ? "" : ", ") + x.name;
+        else
+            used.push_back(x);
+    if (facts.devices.empty())
+        return {"network", state::missing, "no network device is up", "bring lo up, at least"};
+    if (!facts.net_devices)
+        return {"network",
+                state::works,
+                to_string(used) + (left_out.empty() ? "" : "; not used: " + left_out),
+                {}};
+    for (const auto& x : facts.devices)
+        if (leads_to_containers(x.name)
+            && (*facts.net_devices == "all"
+                || ("," + *facts.net_devices + ",").find("," + x.name + ",") != std::string::npos))
+            return {"network", state::limited,
+                    "UCX_NET_DEVICES=" + *facts.net_devices + " offers "
+                        + to_string(std::vector<network_device>{x})
+                        + ", an address that other machines may have too",
+                    "leave UCX_NET_DEVICES unset, or name the device that leads to the peers"};
+    return {"network", state::works, "UCX_NET_DEVICES=" + *facts.net_devices, {}};
+}
+
+finding judge_ranks(const machine_facts& facts) {
+    if (!facts.rank_error.empty())
+        return {"ranks", state::missing, "a rank does not start: " + facts.rank_error,
+                "see the lines above; KVFERRY_LOG=info shows more"};
+    if (!facts.transfer_error.empty())
+        return {"ranks", state::missing,
+                "two ranks start, but no block gets across: " + facts.transfer_error,
+                "KVFERRY_LOG=debug kvferry doctor shows how far they come"};
+    return {"ranks", state::works, "two ranks handed a block over, " + facts.transfer_route, {}};
 }
 
 finding judge_rdma(const machine_facts& facts) {
@@ -139,6 +183,20 @@ finding judge_gpu(const gpu& device, std::size_t gpus) {
             "peer access"};
 }
 
+/// A rank needs some by itself, and some for each peer (measured: README.md).
+finding judge_descriptors(const machine_facts& facts) {
+    const auto reachable = std::max(facts.descriptors_max, facts.descriptors_hard_max);
+    const auto peers = reachable > descriptors_of_a_rank
+                           ? (reachable - descriptors_of_a_rank) / descriptors_of_a_peer
+                           : 0;
+    const auto text = std::to_string(reachable) + " descriptors are enough for one rank with "
+                      + std::to_string(peers) + " peers";
+    if (reachable == 0 || peers >= 300)
+        return {"descriptors", state::works, reachable == 0 ? "the limit is unknown" : text, {}};
+    return {"descriptors", peers > 0 ? state::limited : state::missing, text,
+            "ulimit -Hn 65536, or LimitNOFILE=65536 in the service"};
+}
+
 /// Removes the peer's region from a reason: it is made up and means nothing to the user.
 std::string without_subject(std::string why) {
     constexpr std::string_view subject = "region 0 of peer/0 is ";
@@ -172,6 +230,11 @@ route_finding judge_route(const machine_facts& facts, memory_kind kind, bool sam
         peer.unmapped_reason = "another machine";
     else if (!facts.link_error.empty())
         peer.unmapped_reason = "no same-host link: " + facts.link_error;
+    else if (kind == memory_kind::host_shared && !facts.transfer_route.starts_with("mapped"))
+        peer.unmapped_reason =
+            facts.transfer_route.empty()
+                ? "not tried"
+                : facts.transfer_route.substr(facts.transfer_route.find(": ") + 2);
     else if (kind == memory_kind::host_shared)
         peer.mapped.push_back({0, nullptr, 1, nullptr, mapped_region::by_host});
     else if (kind == memory_kind::cuda && !own.devices.empty())
@@ -217,8 +280,16 @@ bool report::usable() const {
 
 report judge(const machine_facts& facts) {
     report result;
-    result.findings = {judge_ucx(facts),   judge_rdma(facts),       judge_link(facts),
-                       judge_memfd(facts), judge_huge_pages(facts), judge_lock_limit(facts),
+    result.findings = {{"kvferry", state::works, std::string{version()}, {}},
+                       judge_ranks(facts),
+                       judge_ucx(facts),
+                       judge_network(facts),
+                       judge_rdma(facts),
+                       judge_descriptors(facts),
+                       judge_link(facts),
+                       judge_memfd(facts),
+                       judge_huge_pages(facts),
+                       judge_lock_limit(facts),
                        judge_cuda(facts)};
     for (const auto& device : facts.gpus)
         result.findings.push_back(judge_gpu(device, facts.gpus.size()));

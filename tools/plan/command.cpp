@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kvferry plan`: who sends what to whom between two instances, without starting either.
+#include "tools/common/people.hpp"
 #include "tools/common/subcommand.hpp"
 #include "tools/plan/text.hpp"
 
@@ -20,9 +21,10 @@ buffer per layer for mla.
 MODEL   layers=4,heads=4,head_dim=128,element_bytes=4,tokens_per_block=8,kind=gqa
         keys left out have these values; also kind=mla, layout=nhd, window=TOKENS,
         element_bytes=0.5
-RANKS   tp=1,pp=1,cp=1,adp=0,layers_per_stage=3:2
+RANKS   tp=1,pp=1,cp=1,adp=0,layers_per_stage=3:2,layers=5,first_layer=0
         tp, pp and cp are 1 when left out; adp=1 is attention data parallelism; without
-        layers_per_stage the first stages take the layers that are left over
+        layers_per_stage the first stages take the layers that are left over; layers and
+        first_layer when this side has others than the model (a speculative layer more)
 
 Examples:
   kvferry plan --context tp=4 --generation tp=2,pp=2
@@ -50,7 +52,7 @@ int answer(const tools::plan_flags& flags, bool as_json, bool with_reasons) {
     if (as_json)
         std::cout << tools::json_of(*question, *routes, with_reasons) << std::endl;
     else
-        std::cout << tools::report_of(*question, *routes, with_reasons) << std::flush;
+        tools::people() << tools::report_of(*question, *routes, with_reasons) << std::flush;
     return exit_success;
 }
 
@@ -77,6 +79,8 @@ void add_plan(CLI::App& app, int& status) {
     add("--prompt", flags.prompt, "TOKENS", "Also show what a prompt of this length moves");
     add("--reused-prefix", flags.reused_prefix, "TOKENS",
         "Tokens that the generation side already has, in whole blocks");
+    add("--allow-missing", flags.allow_missing, "PARTS",
+        "What generation ranks may go without when the context lacks it: layers,roles");
     command->add_flag("--json", asks->json, "One JSON object instead of text");
     command->add_flag("--explain", asks->explain, "Why each pair of ranks is, or is not, a writer");
     command->callback([asks, &status] { status = answer(asks->flags, asks->json, asks->explain); });

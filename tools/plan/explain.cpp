@@ -16,12 +16,14 @@ const role_layout& layout_of(const rank_info& rank) {
     return rank.pages->groups.front().views.front().layout;
 }
 
-std::string layers_text(const rank_info& rank) {
-    const auto range = global_layers(rank.layout);
-    std::vector<std::uint32_t> layers;
-    for (std::uint32_t index = 0; index < range.count; ++index)
-        layers.push_back(range.first + index);
-    return "layers " + ranges_text(layers);
+const std::vector<std::uint32_t>& layers_of(const rank_info& rank) {
+    return rank.pages->groups.front().layers;
+}
+
+bool share_a_layer(const rank_info& a, const rank_info& b) {
+    return std::find_first_of(layers_of(a).begin(), layers_of(a).end(), layers_of(b).begin(),
+                              layers_of(b).end())
+           != layers_of(a).end();
 }
 
 /// Heads, counted in units that both sides' shards are whole multiples of.
@@ -47,9 +49,9 @@ std::string payload_reason(const plan_question& question, const planned_routes& 
                + (is_mla ? "" : ", its share of " + heads_text(receiver, question.model.kv_heads))
                + ": " + std::to_string(payload->fragments_per_block) + " x "
                + std::to_string(payload->bytes_per_fragment) + " B per block";
-    if (!stages_overlap(writer.layout, receiver.layout))
-        return "no payload: it has " + layers_text(writer) + ", the receiver "
-               + layers_text(receiver);
+    if (!share_a_layer(writer, receiver))
+        return "no payload: it has layers " + ranges_text(layers_of(writer))
+               + ", the receiver layers " + ranges_text(layers_of(receiver));
     const auto split = overlap_of(layout_of(writer), layout_of(receiver));
     if (split.parts == 0)
         return "no payload: it has " + heads_text(writer, question.model.kv_heads)

@@ -45,6 +45,10 @@ std::string json_of(const plan_question& question, const planned_routes& routes,
             add_request(from, writer.request);
             one["writers"].push_back(std::move(from));
         }
+        if (!receiver.layers_skipped.empty())
+            one["layers_skipped"] = receiver.layers_skipped;
+        if (!receiver.roles_skipped.empty())
+            one["roles_skipped"] = receiver.roles_skipped;
         add_request(one, receiver.request);
         if (with_reasons)
             for (const auto& writer : routes.context)

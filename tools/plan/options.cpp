@@ -5,6 +5,7 @@
 #include "messages/type_ids.hpp"
 #include "tools/common/key_values.hpp"
 
+#include <algorithm>
 #include <charconv>
 
 namespace kvferry::tools {
@@ -123,10 +124,12 @@ caf::expected<std::vector<std::uint32_t>> parse_stages(const std::string& option
 
 caf::expected<instance_split> parse_split(const std::string& option, std::string_view text,
                                           std::uint32_t layers) {
-    auto values = key_values::parse(option, text, {"tp", "pp", "cp", "adp", "layers_per_stage"});
+    auto values = key_values::parse(
+        option, text, {"tp", "pp", "cp", "adp", "layers", "first_layer", "layers_per_stage"});
     if (!values)
         return values.error();
     instance_split result;
+    result.layers = layers;
     std::uint32_t attention_dp = 0;
     caf::error error;
     reader read{*values, error};
@@ -134,6 +137,8 @@ caf::expected<instance_split> parse_split(const std::string& option, std::string
     read("pp", result.pp);
     read("cp", result.cp);
     read("adp", attention_dp);
+    read("layers", result.layers);
+    read("first_layer", result.first_layer);
     if (error)
         return error;
     if (attention_dp > 1)
@@ -147,7 +152,8 @@ caf::expected<instance_split> parse_split(const std::string& option, std::string
                          + ": their product must be from 1 to " + std::to_string(plan_ranks_max));
     }
     result.attention_dp = attention_dp == 1;
-    auto stages = parse_stages(option, values->text("layers_per_stage", ""), result.pp, layers);
+    auto stages =
+        parse_stages(option, values->text("layers_per_stage", ""), result.pp, result.layers);
     if (!stages)
         return stages.error();
     result.layers_per_stage = std::move(*stages);
@@ -193,6 +199,19 @@ caf::error read_request(const plan_flags& flags, plan_question& result) {
     return {};
 }
 
+/// Reads "layers", "roles" or "layers,roles".
+caf::error read_allowed(std::string_view text, allow_missing& to) {
+    while (!text.empty()) {
+        const auto comma = std::min(text.find(','), text.size());
+        const auto part = text.substr(0, comma);
+        if (part != "layers" && part != "roles")
+            return wrong("--allow-missing: '" + std::string{part} + "' is not layers or roles");
+        (part == "layers" ? to.layers : to.roles) = true;
+        text.remove_prefix(std::min(comma + 1, text.size()));
+    }
+    return {};
+}
+
 } // namespace
 
 caf::expected<plan_question> parse_plan_flags(const plan_flags& flags) {
@@ -216,6 +235,8 @@ caf::expected<plan_question> parse_plan_flags(const plan_flags& flags) {
                                   result.generation_dp))
         return error;
     if (auto error = read_request(flags, result))
+        return error;
+    if (auto error = read_allowed(flags.allow_missing, result.allowed))
         return error;
     return result;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "messages/errors.hpp"
+#include "messages/values/allow_missing.hpp"
 #include "transport/planner/page_table_builder.hpp"
 
 #include <cstdint>
@@ -21,6 +22,10 @@ struct instance_split {
     bool attention_dp = false;
     /// One number per stage.
     std::vector<std::uint32_t> layers_per_stage;
+    /// Of the model, unless this instance has others (a speculative layer more, say).
+    std::uint32_t layers = 0;
+    /// Global id of the first of them.
+    std::uint32_t first_layer = 0;
 };
 
 /// The flags as they were given; empty when not given.
@@ -32,6 +37,7 @@ struct plan_flags {
     std::string generation_dp;
     std::string prompt;
     std::string reused_prefix;
+    std::string allow_missing = {};
 };
 
 struct plan_question {
@@ -43,6 +49,8 @@ struct plan_question {
     std::optional<std::uint32_t> prompt_tokens;
     /// The generation side already has this many tokens of the prompt, in whole blocks.
     std::uint32_t reused_prefix_tokens = 0;
+    /// What the session of a generation rank would accept.
+    allow_missing allowed = {};
 };
 
 /// Limit for the ranks of one instance, because every pair of ranks is examined.

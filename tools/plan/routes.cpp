@@ -19,6 +19,9 @@ namespace {
 caf::expected<std::vector<rank_info>> ranks_of(const char* name, const instance_split& split,
                                                const plan_question& question) {
     std::vector<rank_info> result;
+    auto model = question.model;
+    model.layers = split.layers;
+    model.first_layer = split.first_layer;
     const auto size = split.tp * split.pp * split.cp;
     for (std::uint32_t index = 0; index < size; ++index) {
         rank_info rank;
@@ -29,7 +32,7 @@ caf::expected<std::vector<rank_info>> ranks_of(const char* name, const instance_
                        split.pp,           index / split.cp / split.tp,
                        split.cp,           index % split.cp,
                        split.attention_dp, split.layers_per_stage};
-        auto pages = build_page_table(question.model, rank.layout, {slots_of(question), 0, 0});
+        auto pages = build_page_table(model, rank.layout, {slots_of(question), 0, 0});
         if (!pages)
             return add_context(pages.error(), name);
         rank.pages = std::move(*pages);
@@ -61,12 +64,14 @@ planned_writer writer_of(const rank_info& writer, const pair_layout& parts) {
 caf::expected<planned_receiver> receiver_of(const plan_question& question,
                                             const rank_info& receiver,
                                             const std::vector<rank_info>& context) {
-    auto found = cohorts_of(receiver, context, question.context_dp);
+    auto found = cohorts_of(receiver, context, question.context_dp, question.allowed);
     if (!found)
         return found.error();
     planned_receiver result;
     result.rank = receiver.rank;
     result.aux_writer = found->aux.front();
+    result.layers_skipped = found->layers_skipped;
+    result.roles_skipped = found->roles_skipped;
     // With CP on the context side, each CP rank has different blocks, but all blocks have this
     // size.
     std::map<std::uint32_t, std::uint64_t> bytes_by_cp_rank;

@@ -35,6 +35,9 @@ struct planned_receiver {
     rank_id aux_writer;
     /// Bytes of one block that the receiver holds.
     std::uint64_t bytes_per_block = 0;
+    /// With consent: what the context does not have.
+    std::vector<std::uint32_t> layers_skipped = {};
+    std::vector<std::string> roles_skipped = {};
     std::vector<planned_writer> writers;
     std::optional<moved> request;
 };

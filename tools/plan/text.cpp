@@ -121,6 +121,14 @@ std::string report_of(const plan_question& question, const planned_routes& route
     for (const auto& line : table_of(question, routes))
         result += line + "\n";
     result += "\n" + picture_of(routes);
+    for (const auto& receiver : routes.receivers) {
+        const auto rank = "generation " + to_string(receiver.rank);
+        if (!receiver.layers_skipped.empty())
+            result += rank + ": layers " + ranges_text(receiver.layers_skipped)
+                      + " are left as they are: the context does not have them\n";
+        for (const auto& role : receiver.roles_skipped)
+            result += rank + ": role " + role + " is left as it is: the context does not have it\n";
+    }
     if (!with_reasons)
         return result;
     for (const auto& receiver : routes.receivers) {

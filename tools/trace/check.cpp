@@ -29,6 +29,7 @@ public:
         result_.lost_events = flow_.lost();
         find_ends();
         find_cuts();
+        check_ends();
         for (std::size_t i = 0; i < flow_.steps.size(); ++i)
             check_step(i);
         check_sessions();
@@ -86,6 +87,14 @@ private:
         }
         cut_rids_.erase(0);
         result_.cut = cut_rids_.size();
+    }
+
+    /// A process that writes its last events down says why: that is the first thing to look at.
+    void check_ends() {
+        for (const auto& x : flow_.recordings)
+            if (trace::ended_by_failure(x.ended))
+                report("failure",
+                       x.program + ", process " + std::to_string(x.process_id) + ": " + x.ended, 0);
     }
 
     /// True when the step's cause may precede the recording, or its effect may follow it.

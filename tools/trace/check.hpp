@@ -12,7 +12,8 @@
 namespace kvferry::tracing {
 
 struct finding {
-    /// "message lost", "orphan", "double end", "no end", "loan not returned", "cycle of waits", ...
+    /// "failure", "message lost", "orphan", "double end", "no end", "loan not returned", "cycle of
+    /// waits", ...
     std::string kind;
     std::string text;
     std::uint64_t rid = 0;

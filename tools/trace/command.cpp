@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command line of `kvferry trace`.
 #include "messages/trace/trace.hpp"
+#include "tools/common/people.hpp"
 #include "tools/common/subcommand.hpp"
 #include "tools/trace/diff.hpp"
 #include "tools/trace/live_command.hpp"
@@ -102,16 +103,16 @@ int cost(bool json) {
                          .dump()
                   << std::endl;
     else
-        std::cout << median << " ns per event, the time-stamp included (" << rounds << " rounds of "
-                  << events_per_round << ": " << ns.front() << " to " << ns.back() << ")"
-                  << std::endl;
+        tools::people() << median << " ns per event, the time-stamp included (" << rounds
+                        << " rounds of " << events_per_round << ": " << ns.front() << " to "
+                        << ns.back() << ")" << std::endl;
     return exit_success;
 }
 
 int show(const opened_run& run, const trace_options& options) {
     if (!options.json) {
-        std::cout << text_of_run(run.joined, {}) << "\n"
-                  << event_lines(run.joined, options.request()) << std::flush;
+        tools::people() << text_of_run(run.joined, {}) << "\n"
+                        << event_lines(run.joined, options.request()) << std::flush;
         return exit_success;
     }
     for (const auto& x : run.joined.steps)
@@ -121,9 +122,10 @@ int show(const opened_run& run, const trace_options& options) {
 }
 
 int chart(const opened_run& run, const trace_options& options) {
-    std::cout << (options.mermaid ? sequence_mermaid(run.joined, options.rid)
-                                  : sequence_text(run.joined, options.rid))
-              << std::flush;
+    if (options.mermaid)
+        std::cout << sequence_mermaid(run.joined, options.rid) << std::flush;
+    else
+        tools::people() << sequence_text(run.joined, options.rid) << std::flush;
     return exit_success;
 }
 
@@ -132,8 +134,8 @@ int stats(const opened_run& run, const trace_options& options) {
     if (options.json)
         std::cout << json_of(result, options.slowest).dump() << std::endl;
     else
-        std::cout << text_of_run(run.joined, {}) << "\n"
-                  << text_of(result, options.slowest) << std::flush;
+        tools::people() << text_of_run(run.joined, {}) << "\n"
+                        << text_of(result, options.slowest) << std::flush;
     return exit_success;
 }
 
@@ -142,7 +144,7 @@ int run_check(const opened_run& run, const trace_options& options) {
     if (options.json)
         std::cout << json_of(result).dump() << std::endl;
     else
-        std::cout << text_of(result) << std::flush;
+        tools::people() << text_of(result) << std::flush;
     return result.ok() ? exit_success : exit_failure;
 }
 
@@ -163,7 +165,7 @@ int diff(const opened_run& run, const trace_options& options) {
                             {"order_only", x.order_only}});
         std::cout << rows.dump() << std::endl;
     } else {
-        std::cout << text_of(found) << std::flush;
+        tools::people() << text_of(found) << std::flush;
     }
     return found.empty() || found.front().order_only ? exit_success : exit_failure;
 }
@@ -216,8 +218,8 @@ void add_trace(CLI::App& app, int& status) {
         add("stats", "Counts, waits, work and bytes by actor and message; slowest requests", stats);
     numbers->add_flag("--json", options->json, "One JSON object");
     numbers->add_option("--slowest", options->slowest, "How many requests")->capture_default_str();
-    auto* verdict =
-        add("check", "Whether anything was lost, ended twice, or waits for ever", run_check);
+    auto* verdict = add(
+        "check", "Whether anything failed, was lost, ended twice, or waits for ever", run_check);
     verdict->add_flag("--json", options->json, "One JSON object");
     auto* parting = add("diff", "Where two runs differ, ignoring times", diff);
     parting->add_option("other", options->other, "The other run")->required()->type_name("RUN");

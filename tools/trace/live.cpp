@@ -37,6 +37,8 @@ std::string state_of(std::uint32_t process_id) {
 
 struct process {
     live_process what;
+    /// The socket's name, without its extension: no two are equal.
+    std::string file;
     unique_fd socket;
     std::vector<std::byte> unread;
     clock::time_point heard = clock::now();
@@ -49,7 +51,7 @@ struct process {
     }
 };
 
-/// A socket's file is called <name>-<process id>.sock.
+/// A socket's file is called <name>-<process id>.<mark>.sock.
 std::optional<process> connect(const std::filesystem::path& file) {
     const auto stem = file.stem().string();
     const auto dash = stem.rfind('-');
@@ -61,6 +63,7 @@ std::optional<process> connect(const std::filesystem::path& file) {
                != std::errc{})
         return {};
     result.what.name = stem.substr(0, dash);
+    result.file = stem;
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     const auto path = file.string();
@@ -230,8 +233,7 @@ caf::expected<live_recording> record_live(const std::string& sockets, const std:
     };
     std::vector<file> files;
     for (const auto& x : *all) {
-        const auto path =
-            run + "/" + x.what.name + "-" + std::to_string(x.what.process_id) + ".kvtrace";
+        const auto path = run + "/" + x.file + ".kvtrace";
         files.push_back({path, std::ofstream{path, std::ios::binary}, {}});
         if (!files.back().out)
             return make_error(errc::system_call_failed, path + " cannot be written");
@@ -267,9 +269,10 @@ caf::expected<live_recording> record_live(const std::string& sockets, const std:
         // The recording of a process that died has no end block, and readers then report that.
         if (x.what.problem != "ended" && x.what.problem != "died" && x.what.bytes > 0)
             write(files[i], x,
-                  trace::recording_encoder{}.end(!x.what.problem.empty() ? x.what.problem
-                                                 : result.limit_tripped  ? "the limit of events"
-                                                                         : "the recorder stopped"));
+                  trace::recording_encoder{}.end(
+                      !x.what.problem.empty() ? std::string_view{x.what.problem}
+                      : result.limit_tripped  ? trace::ended_by_limit
+                                              : trace::ended_by_recorder));
         files[i].out.flush();
         if (!files[i].out)
             return make_error(errc::system_call_failed, run + " cannot be written");

@@ -3,6 +3,7 @@
 #include "tools/trace/live_command.hpp"
 
 #include "actors/observe/trace_endpoint.hpp"
+#include "tools/common/people.hpp"
 #include "tools/common/subcommand.hpp"
 #include "tools/trace/live.hpp"
 #include "tools/trace/open_run.hpp"
@@ -50,14 +51,15 @@ int record(const live_options& options) {
     if (!done)
         return failed(done.error());
     for (const auto& x : done->processes)
-        std::cout << x.name << ", process " << x.process_id << ": " << x.events << " events"
-                  << (x.problem.empty() ? "" : ", " + x.problem) << "\n";
-    std::cout << done->events << " events in " << static_cast<double>(done->took.count()) / 1000
-              << " s are in " << options.run << "\n";
+        tools::people() << x.name << ", process " << x.process_id << ": " << x.events << " events"
+                        << (x.problem.empty() ? "" : ", " + x.problem) << "\n";
+    tools::people() << done->events << " events in "
+                    << static_cast<double>(done->took.count()) / 1000 << " s are in " << options.run
+                    << "\n";
     if (done->limit_tripped)
-        std::cout << "STOPPED EARLY: the limit of " << options.limit
-                  << " events was reached; what came after is missing\n";
-    std::cout << std::flush;
+        tools::people() << "STOPPED EARLY: the limit of " << options.limit
+                        << " events was reached; what came after is missing\n";
+    tools::people() << std::flush;
     return done->events > 0 ? exit_success : exit_failure;
 }
 
@@ -80,11 +82,11 @@ int tell(const live_options& options, const flow& joined,
         return exit_success;
     }
     for (const auto& x : waits)
-        std::cout << x.text << "\n";
+        tools::people() << x.text << "\n";
     if (waits.empty())
-        std::cout << "rid " << options.rid
-                  << " is unknown here, or it is over and its pages are released\n";
-    std::cout << std::flush;
+        tools::people() << "rid " << options.rid
+                        << " is unknown here, or it is over and its pages are released\n";
+    tools::people() << std::flush;
     return exit_success;
 }
 
@@ -110,11 +112,11 @@ int top(const live_options& options) {
             return failed(answers.error());
         const auto all = overview_of(answers->recordings);
         if (clears)
-            std::cout << "\x1b[H\x1b[J"; // home, and nothing below it
+            tools::people() << "\x1b[H\x1b[J"; // home, and nothing below it
         if (options.json)
             std::cout << json_of(all, answers->silent).dump() << std::endl;
         else
-            std::cout << text_of(all, answers->silent, options.rows) << std::endl;
+            tools::people() << text_of(all, answers->silent, options.rows) << std::endl;
         if (!std::cout || round == options.rounds)
             return exit_success;
         std::this_thread::sleep_for(std::chrono::duration<double>{options.every});

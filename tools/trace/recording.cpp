@@ -138,6 +138,9 @@ private:
         case block::rank:
             read_rank(from);
             break;
+        case block::version:
+            into_.version = from.text();
+            break;
         }
     }
 

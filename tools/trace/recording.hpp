@@ -44,6 +44,8 @@ struct recorded_thread {
 struct recording {
     std::string path;
     std::string program;
+    /// The release that recorded; empty: one before releases were recorded.
+    std::string version;
     /// Processes with the same text share a monotonic clock.
     std::string machine;
     std::uint32_t process_id = 0;

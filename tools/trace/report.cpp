@@ -118,7 +118,9 @@ std::string text_of(const check_result& x) {
            + " of them to actors that had ended; " + std::to_string(x.context_sessions)
            + " context and " + std::to_string(x.generation_sessions)
            + " generation sessions ended; "
-           + (x.ok() ? "nothing is wrong" : std::to_string(x.findings.size()) + " findings") + "\n";
+           + (x.ok() ? "nothing is wrong in what was recorded"
+                     : std::to_string(x.findings.size()) + " findings")
+           + "\n";
     return out;
 }
 
@@ -141,8 +143,9 @@ std::string text_of_run(const flow& x, const std::vector<std::string>& problems)
     for (std::size_t i = 0; i < x.recordings.size(); ++i) {
         const auto& file = x.recordings[i];
         out += file.path + ": " + file.program + ", process " + std::to_string(file.process_id)
-               + ", " + std::to_string(file.events.size()) + " events, "
-               + std::to_string(file.lost()) + " lost, clock "
+               + (file.version.empty() ? "" : ", kvferry " + file.version) + ", "
+               + std::to_string(file.events.size()) + " events, " + std::to_string(file.lost())
+               + " lost, clock "
                + (x.offsets_ns[i] ? "moved by " + duration_text(x.offsets_ns[i]) : "as it is")
                + ", " + (file.ended.empty() ? "end missing" : file.ended) + "\n";
     }

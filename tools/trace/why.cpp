@@ -68,7 +68,8 @@ private:
     // -- what events say ------------------------------------------------------------------------
 
     void look_at(const step& x) {
-        if ((x.effect != no_step && x.what != instant::asked) || x.message == "query_status")
+        if ((x.effect != no_step && x.what != instant::asked) || x.message == "query_status"
+            || x.message == "list_sessions")
             return;
         const std::string message{x.message};
         switch (x.what) {
@@ -127,7 +128,7 @@ private:
         };
         std::map<std::size_t, ends> sessions;
         for (const auto& x : flow_.steps) {
-            if (x.rid != rid_ || !x.actor.ends_with("_session"))
+            if (x.rid != rid_ || !x.actor.ends_with("_session") || says_nothing_new(x.message))
                 continue;
             auto& session = sessions[x.lane];
             session.last = &x;

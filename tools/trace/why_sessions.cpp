@@ -127,8 +127,7 @@ private:
             if (y.process != process)
                 continue;
             first = first ? first : &y;
-            if (y.rid == rid_ && y.what == instant::dequeued && y.message != "query_status"
-                && y.message != "renew_requests"
+            if (y.rid == rid_ && y.what == instant::dequeued && !says_nothing_new(y.message)
                 && (y.actor.ends_with("_session") || y.actor == "sender")
                 && flow_.lanes[y.lane].rank == from.rank)
                 heard = &y;

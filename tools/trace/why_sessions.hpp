@@ -10,6 +10,11 @@
 
 namespace kvferry::tracing {
 
+/// Messages that bring a request no further: questions, this program's among them, and reminders.
+inline bool says_nothing_new(std::string_view message) {
+    return message == "query_status" || message == "list_sessions" || message == "renew_requests";
+}
+
 /// A smaller value is nearer to the cause.
 enum class order {
     silence,   ///< a process that cannot act now

@@ -2,6 +2,8 @@
 // What each command of a script does.
 #include "tools/worker/rank_host.hpp"
 
+#include "messages/version.hpp"
+
 #include <span>
 #include <thread>
 #include <unistd.h>
@@ -63,6 +65,7 @@ rank_host::start(runtime& actors, const rank_options& options, line_writer_actor
                    {"instance", options.instance},
                    {"rank", info->rank.value},
                    {"pid", getpid()},
+                   {"version", std::string{version()}},
                    {"info_endpoint", result->worker_.info_endpoint()},
                    {"slot_bytes", result->content_.slot_bytes()},
                    {"slots", result->content_.slot_count()}});
@@ -135,16 +138,24 @@ bool rank_host::run(const std::string& line) {
 
 // -- sessions -----------------------------------------------------------------------------------
 
+/// A handle that is replaced would be lost: its session could neither be cancelled nor awaited.
+void rank_host::refuse_second(session_key key) const {
+    if (sessions_.contains(key))
+        throw command_failed{make_error(
+            errc::duplicate, "rid " + std::to_string(key.second) + " has a " + to_string(key.first)
+                                 + " session here already: cancel it, or wait for its release")};
+}
+
 void rank_host::open(const json& command) {
     open_context(command, command.value("aux", false) ? aux_mode::required : aux_mode::none);
     print({{"event", "opened"}, {"rid", command.at("rid")}});
 }
 
 const rank_host::session& rank_host::open_context(const json& command, aux_mode aux) {
+    refuse_second(key_of(side::context, command));
     session made;
     made.tx.emplace(worker_.open_tx(options_of(command, aux, made.told)));
-    return sessions_.insert_or_assign(key_of(side::context, command), std::move(made))
-        .first->second;
+    return sessions_.emplace(key_of(side::context, command), std::move(made)).first->second;
 }
 
 void rank_host::send(const json& command) {
@@ -166,12 +177,13 @@ void rank_host::receive(const json& command) {
     const auto slice = slice_of(command);
     const auto key = key_of(side::generation, command);
     if (command.contains("context") || !sessions_.contains(key)) {
+        refuse_second(key);
         const auto aux = command.value("aux", false) ? aux_mode::required : aux_mode::none;
         const context_address from{command.at("context").get<std::string>(),
                                    command.value("dp_rank", 0u)};
         session made;
         made.rx.emplace(worker_.open_rx(options_of(command, aux, made.told), from));
-        sessions_.insert_or_assign(key, std::move(made));
+        sessions_.emplace(key, std::move(made));
     }
     sessions_.at(key).rx->receive(slice);
     print({{"event", "receiving"}, {"rid", command.at("rid")}});
@@ -276,18 +288,26 @@ void rank_host::statistics(const json&) {
     print(event_of(*now));
 }
 
+void rank_host::drain(std::chrono::milliseconds deadline, std::function<void()> ended) {
+    drained_ = std::async(std::launch::async, [this, deadline, ended = std::move(ended)] {
+        auto result = worker_.drain(deadline);
+        ended();
+        return result;
+    });
+}
+
 bool rank_host::stop() {
     live_.reset();
-    auto stopped = worker_.stop(stop_deadline_);
+    const auto stopped = drained_.valid() ? drained_.get() : worker_.stop(stop_deadline_);
     for (auto& [key, session] : sessions_) // the last outcomes must come before the last line
         session.told.wait_for(std::chrono::seconds{1});
     json event{{"event", "stopped"}, {"unproven", json::array()}, {"error", nullptr}};
-    if (stopped)
-        event["unproven"] = stopped->unproven;
-    else
+    if (!stopped && code_of(stopped.error()) == errc::not_proven)
+        event["unproven"].push_back(text_of(stopped.error()));
+    else if (!stopped)
         event["error"] = error_json(stopped.error());
     print(event);
-    return stopped && stopped->unproven.empty();
+    return stopped.operator bool();
 }
 
 // -- reading commands ---------------------------------------------------------------------------
@@ -315,6 +335,13 @@ session_options rank_host::options_of(const json& command, aux_mode aux,
     if (command.contains("deadline_ms"))
         result.deadline = result.transfer_deadline =
             std::chrono::milliseconds{command.at("deadline_ms").get<std::int64_t>()};
+    for (const auto& part : command.value("allow_missing", std::vector<std::string>{}))
+        if (part == "layers")
+            result.allowed.layers = true;
+        else if (part == "roles")
+            result.allowed.roles = true;
+        else
+            throw command_failed{wrong("allow_missing: '" + part + "' is not layers or roles")};
     auto promise = std::make_shared<std::promise<void>>();
     told = promise->get_future();
     result.on_outcome = [out = out_, promise, opened = clock::now()](const session_finished& x) {
@@ -324,6 +351,10 @@ session_options rank_host::options_of(const json& command, aux_mode aux,
             flight_recorder::failed("rid " + to_string(x.request) + " failed: " + text_of(x.error));
         tell_from_outside(out, line_of(event_of(x, since_open)));
         promise->set_value();
+    };
+    result.on_piece = [out = out_](const piece_finished& x) {
+        if (x.error)
+            tell_from_outside(out, line_of(event_of(x)));
     };
     result.on_released = [out = out_](const session_released& x) {
         tell_from_outside(out, line_of(event_of(x)));

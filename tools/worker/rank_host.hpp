@@ -11,6 +11,7 @@
 #include "tools/worker/worker_events.hpp"
 #include "transport/host_link/memfd_pool.hpp"
 
+#include <functional>
 #include <future>
 #include <map>
 #include <memory>
@@ -31,8 +32,11 @@ public:
     /// Runs one command and prints its answer; false after `stop`.
     bool run(const std::string& line);
 
-    /// Prints `stopped`. False when pages could not be proven quiet: then nothing may be freed
-    /// before the process ends.
+    /// Drains the rank on a thread of its own; commands go on meanwhile. Calls `ended` there.
+    void drain(std::chrono::milliseconds deadline, std::function<void()> ended);
+
+    /// Ends the rank, or waits for its drain, and prints `stopped`. False when pages could not be
+    /// proven quiet: then nothing may be freed before the process ends.
     bool stop();
 
 private:
@@ -76,6 +80,7 @@ private:
     void await(const json& command);
     void statistics(const json& command);
 
+    void refuse_second(session_key) const;
     const session& open_context(const json& command, aux_mode aux);
     static session_key key_of(side role, const json& command);
     session& find(const json& command);
@@ -96,6 +101,8 @@ private:
     cache_content content_;
     std::map<session_key, session> sessions_;
     std::unique_ptr<trace_endpoint> live_;
+    /// Uses the worker, and so ends before it.
+    std::future<caf::expected<worker_stopped>> drained_;
 };
 
 } // namespace kvferry::tools

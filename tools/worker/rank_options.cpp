@@ -63,9 +63,9 @@ caf::expected<parallelism> parse_layout(std::string_view text, std::uint32_t lay
 }
 
 caf::expected<cache_format> parse_model(std::string_view text) {
-    auto values = key_values::parse(
-        "--model", text,
-        {"layers", "heads", "head_dim", "element_bytes", "tokens_per_block", "kind", "order"});
+    auto values = key_values::parse("--model", text,
+                                    {"layers", "first_layer", "heads", "head_dim", "element_bytes",
+                                     "tokens_per_block", "kind", "order"});
     if (!values)
         return values.error();
     cache_format result;
@@ -75,6 +75,7 @@ caf::expected<cache_format> parse_model(std::string_view text) {
     result.tokens_per_block = 16;
     number_reader reader{*values};
     reader.read("layers", result.layers);
+    reader.read("first_layer", result.first_layer);
     reader.read("heads", result.kv_heads);
     reader.read("head_dim", result.head_dim);
     reader.read("element_bytes", result.element_bytes);
@@ -116,8 +117,12 @@ caf::expected<rank_plan> plan_rank(const rank_options& options) {
     worker.instance = options.instance;
     worker.layout = *layout;
     worker.port = options.port;
+    worker.bind_address = options.bind;
+    worker.advertise = options.advertise;
     worker.info_endpoint = options.info_endpoint;
     worker.route = *route;
+    worker.fingerprint = options.fingerprint;
+    worker.host_link_folder = options.host_link_folder;
     worker.devices.multiprocessors = options.multiprocessors;
     worker.devices.twins = options.memory == "twin";
     worker.devices.share_staging = !options.send_staged;
@@ -127,6 +132,8 @@ caf::expected<rank_plan> plan_rank(const rank_options& options) {
     worker.bounds.dial_deadline = options.dial_deadline;
     worker.bounds.info_deadline = options.dial_deadline;
     worker.bounds.stop_deadline = options.stop_deadline;
+    worker.bounds.link_health_interval = options.link_health_interval;
+    worker.bounds.link_patience = options.link_patience;
     worker.bounds.digests = true; // for tests with this rank
     return result;
 }

@@ -18,6 +18,8 @@ struct rank_options {
     std::string layout;
     std::string info_endpoint;
     std::uint16_t port = 0;
+    std::string bind;
+    std::string advertise;
     std::string model = "layers=4,heads=4,head_dim=16,element_bytes=2,tokens_per_block=16";
     std::uint32_t slots = 64;
     std::string memory = "shared";
@@ -28,9 +30,14 @@ struct rank_options {
     std::string route = "auto";
     bool same_host_link = true;
     bool send_staged = false;
+    std::string fingerprint;
+    std::string host_link_folder;
     std::chrono::milliseconds session_deadline = limits{}.session_deadline;
     std::chrono::milliseconds dial_deadline = limits{}.dial_deadline;
     std::chrono::milliseconds stop_deadline = limits{}.stop_deadline;
+    std::chrono::milliseconds drain_deadline{25000};
+    std::chrono::milliseconds link_health_interval = limits{}.link_health_interval;
+    std::chrono::milliseconds link_patience = limits{}.link_patience;
     std::optional<std::uint64_t> fill_seed;
     /// Folder for a recording; empty: none.
     std::string trace;

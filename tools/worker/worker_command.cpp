@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command line of `kvferry worker` and its loop over standard input.
 #include "actors/observe/trace_recording.hpp"
+#include "messages/trace/log.hpp"
 #include "tools/common/process_tracing.hpp"
 #include "tools/common/subcommand.hpp"
+#include "tools/worker/command_lines.hpp"
 #include "tools/worker/rank_host.hpp"
 
 #include <CLI/CLI.hpp>
@@ -11,6 +13,7 @@
 #include <csignal>
 #include <iostream>
 #include <memory>
+#include <utility>
 
 namespace kvferry::tools {
 
@@ -19,8 +22,11 @@ namespace {
 constexpr const char* protocol_text = R"(
 Standard output has one JSON object per line, named by its "event"; standard input takes one per
 line, named by "do". A command is answered by one line, in order; outcomes and releases come in
-between, when they happen. End of input means stop. Exit status: 0 after a clean stop, 1 when the
-rank could not start or its pages could not be proven quiet at the end, 2 for a wrong flag.
+between, when they happen, and "piece_failed" for a slice or aux record that was refused while its
+session goes on. A rid with a live session is not opened again. End of input means stop. SIGTERM means
+drain: no new sessions, the running ones end, then stop; commands are taken meanwhile. Exit status: 0
+after a clean stop, 143 after SIGTERM, 1 when the rank could not start or its pages could not be
+proven quiet at the end, 2 for a wrong flag.
 
   {"do":"send","rid":7,"slots":[0,1,2],"prompt_tokens":40}            context side
       "aux":{"first_tokens":[5]}     aux is required and sent as well
@@ -30,6 +36,7 @@ rank could not start or its pages could not be proven quiet at the end, 2 for a 
   {"do":"receive","rid":7,"context":"127.0.0.1:4711","slots":[8,9,10],"prompt_tokens":40}
       "aux":true                     the outcome waits for the aux record too
       "dp_rank":1                    context DP group that runs the request
+      "allow_missing":["layers","roles"]   what the context may lack; the outcome lists it
   {"do":"cancel","rid":7}            {"do":"status","rid":7}   "side":"context" when it has both
   {"do":"fill","slots":[0,1,2],"prompt_tokens":40,"seed":9}
       content of a request's blocks: every row of bytes follows from seed, layer, key or value,
@@ -58,8 +65,38 @@ and its generation rank:
   > {"do":"check","slots":[8,9,10],"prompt_tokens":40,"seed":9}
   < {"event":"checked","ok":true,...})";
 
+/// What a shell reports of a process that SIGTERM has ended.
+constexpr int exit_terminated = 128 + SIGTERM;
+
+/// Runs commands until they end, or until the drain that SIGTERM begins is over; true after that.
+bool serve(rank_host& host, command_lines& commands, std::chrono::milliseconds drain_deadline) {
+    bool draining = false;
+    std::string line;
+    for (;;) {
+        switch (commands.next(line)) {
+        case command_lines::what::line:
+            if (!host.run(line) && !draining)
+                return false;
+            break;
+        case command_lines::what::end_of_input:
+            if (!draining)
+                return false;
+            break;
+        case command_lines::what::terminate:
+            if (!std::exchange(draining, true)) {
+                flight_recorder::failed("SIGTERM");
+                host.drain(drain_deadline, [&commands] { commands.drain_is_over(); });
+            }
+            break;
+        case command_lines::what::drained:
+            return true;
+        }
+    }
+}
+
 int run_worker(const rank_options& options) {
     std::signal(SIGPIPE, SIG_IGN); // a closed reader then counts as the end of input
+    command_lines commands;
     const auto flight = start_flight_recorder(options.instance);
     std::unique_ptr<trace_recording> recording;
     if (!options.trace.empty()) {
@@ -83,16 +120,16 @@ int run_worker(const rank_options& options) {
         flush();
         return code_of(host.error()) == errc::invalid_argument ? exit_usage : exit_failure;
     }
-    for (std::string line; std::getline(std::cin, line) && (*host)->run(line);) {
-    }
+    const auto terminated = serve(**host, commands, options.drain_deadline);
     const auto clean = (*host)->stop();
     flush();
     if (!clean) {
         recording.reset();
-        std::_Exit(exit_failure); // threads still own mappings: only the end of the process
-                                  // proves that they are quiet
+        logger().flush();
+        // Threads still own mappings: only the end of the process proves that they are quiet.
+        std::_Exit(terminated ? exit_terminated : exit_failure);
     }
-    return exit_success;
+    return terminated ? exit_terminated : exit_success;
 }
 
 } // namespace
@@ -140,6 +177,13 @@ void add_worker(CLI::App& app, int& status) {
                         "host:port of rank 0; rank 0 itself leaves it out");
     command->add_option("--port", options->port, "Rank 0: port of its info endpoint; 0 picks one")
         ->capture_default_str();
+    command->add_option("--bind", options->bind,
+                        "Address whose network device this rank uses; rank 0 listens there for "
+                        "questions (without it: 127.0.0.1)");
+    command->add_option(
+        "--advertise", options->advertise,
+        "Name or address, with or without :port, under which others reach this rank "
+        "when that is not --bind");
     command->add_option("--route", options->route, "Route for the bytes that this rank sends")
         ->check(CLI::IsMember({"auto", "mapped", "direct", "staged"}))
         ->capture_default_str();
@@ -148,11 +192,25 @@ void add_worker(CLI::App& app, int& status) {
     command->add_flag(
         "--send-staged", options->send_staged,
         "Send staged bytes to peers of this machine too, whose devices could read them");
+    command
+        ->add_option("--host-link-folder", options->host_link_folder,
+                     "Offer the same-host socket also as a file in this folder")
+        ->type_name("FOLDER");
+    command
+        ->add_option("--fingerprint", options->fingerprint,
+                     "What bytes cannot show of the model; peers with another are refused")
+        ->type_name("TEXT");
     milliseconds("--session-deadline", options->session_deadline,
                  "Longest time from open to outcome");
     milliseconds("--dial-deadline", options->dial_deadline,
                  "Longest wait for one link, or for one answer of an info endpoint");
+    milliseconds("--link-health-interval", options->link_health_interval,
+                 "How often a quiet peer is asked while somebody waits for it");
+    milliseconds("--link-patience", options->link_patience,
+                 "Longest silence of a peer that was asked");
     milliseconds("--stop-deadline", options->stop_deadline, "Longest time for the stop at the end");
+    milliseconds("--drain-deadline", options->drain_deadline,
+                 "Longest time from SIGTERM to the end, stop included");
     command->add_option("--fill-seed", options->fill_seed,
                         "Start with this content: slot i holds block i");
     command

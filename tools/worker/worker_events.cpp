@@ -44,9 +44,19 @@ json event_of(const session_finished& x, std::chrono::milliseconds since_open) {
                 {"error", error_json(x.error)}, {"bytes", bytes},
                 {"fragments", fragments},       {"route", route},
                 {"peers", std::move(peers)},    {"milliseconds", since_open.count()}};
+    if (!x.layers_skipped.empty())
+        result["layers_skipped"] = x.layers_skipped;
+    if (!x.roles_skipped.empty())
+        result["roles_skipped"] = x.roles_skipped;
     if (x.role == side::generation && x.state == session_state::fully_transferred)
         result["aux"] = aux_json(x.aux);
     return result;
+}
+
+json event_of(const piece_finished& x) {
+    return {{"event", "piece_failed"},   {"rid", x.request.value},
+            {"side", to_string(x.role)}, {"kind", x.kind == payload_kind::aux ? "aux" : "kv"},
+            {"index", x.index.value},    {"error", error_json(x.error)}};
 }
 
 json event_of(const session_released& x) {

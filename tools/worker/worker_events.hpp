@@ -15,6 +15,7 @@ using json = nlohmann::json;
 
 json error_json(const caf::error&);
 json event_of(const session_finished&, std::chrono::milliseconds since_open);
+json event_of(const piece_finished&);
 json event_of(const session_released&);
 json event_of(const session_status&);
 json event_of(const worker_statistics&);

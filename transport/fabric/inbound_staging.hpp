@@ -133,6 +133,8 @@ public:
     };
     ended_scatter scattered(std::uint64_t number, bool in_doubt);
 
+    /// Whether any scatter is running or in doubt.
+    bool is_busy() const { return !running_.empty(); }
     /// Whether scatters of the put are running; those in doubt do not count.
     bool is_busy(put_key) const;
     /// Whether scatters are running or in doubt.

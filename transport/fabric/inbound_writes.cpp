@@ -18,8 +18,10 @@ constexpr std::size_t fences_max = 4096;
 } // namespace
 
 void inbound_writes::allow(region_id id, std::byte* base, std::uint64_t bytes, std::uint64_t secret,
-                           std::span<std::byte> staging) {
-    regions_[id] = {base, bytes, secret, !staging.empty()};
+                           std::span<std::byte> staging, bool by_attempt) {
+    if (shut_)
+        return;
+    regions_[id] = {base, bytes, secret, !staging.empty(), by_attempt};
     if (!staging.empty())
         staging_.add_region(id, staging);
 }
@@ -29,22 +31,66 @@ bool inbound_writes::forbid(region_id id) {
     return regions_.erase(id) != 0;
 }
 
-caf::expected<const inbound_writes::region*>
-inbound_writes::find_region(std::uint64_t sender, std::uint64_t id, std::uint64_t secret) const {
-    if (fenced_.contains(incarnation{sender}) && !planted(planted_bug::fence_ignored))
-        return make_error(errc::transfer_failed, "incarnation " + std::to_string(sender)
+void inbound_writes::forbid(attempt over) {
+    attempts_.erase(over);
+    for_each_put([this, over](put_key key, const put_state& put) {
+        if (put.of == over)
+            staging_.abandon(key);
+    });
+}
+
+void inbound_writes::forbid_all() {
+    shut_ = true;
+    for (const auto& [id, x] : std::exchange(regions_, {}))
+        staging_.remove_region(id);
+}
+
+bool inbound_writes::is_busy(attempt over) const {
+    auto busy = in_doubt_.contains(over);
+    if (!busy && staging_.is_busy())
+        for_each_put([this, over, &busy](put_key key, const put_state& put) {
+            busy = busy || (put.of == over && staging_.is_busy(key));
+        });
+    return busy;
+}
+
+template <class F>
+void inbound_writes::for_each_put(F&& visit) const {
+    for (const auto& [writer, puts] : of_members_)
+        for (const auto& [number, put] : puts)
+            visit(put_key{writer.value, number}, put);
+    for (const auto& [key, put] : of_others_)
+        visit(key, put);
+}
+
+template <class Head>
+bool inbound_writes::shows_a_key(const Head& head) const {
+    auto found = regions_.find(region_id{head.region});
+    return found != regions_.end() && found->second.secret == head.secret
+           && !is_fenced(incarnation{head.sender});
+}
+
+template <class Head>
+caf::expected<const inbound_writes::region*> inbound_writes::find_region(const Head& head) const {
+    if (fenced_.contains(incarnation{head.sender}))
+        return make_error(errc::transfer_failed, "incarnation " + std::to_string(head.sender)
                                                      + " counts as gone here: dial again");
-    auto found = regions_.find(region_id{id});
-    if (found == regions_.end() || found->second.secret != secret)
+    auto found = regions_.find(region_id{head.region});
+    if (found == regions_.end() || found->second.secret != head.secret)
         return make_error(errc::transfer_failed,
                           "its access key names a region that is not registered "
                           "here (any more): ask for the peer's regions again");
+    if (found->second.by_attempt && !attempts_.contains(attempt{head.attempt})
+        && !planted(planted_bug::forbidden_attempt_written))
+        return make_error(errc::transfer_failed, "attempt " + std::to_string(head.attempt)
+                                                     + " may not write here (any more): its "
+                                                       "session has ended");
     return &found->second;
 }
 
 caf::expected<const inbound_writes::region*> inbound_writes::check(const write_head& head,
                                                                    std::size_t count) const {
-    auto found = find_region(head.sender, head.region, head.secret);
+    auto found = find_region(head);
     if (!found)
         return found;
     const auto& region = **found;
@@ -111,17 +157,29 @@ inbound_writes::put_state inbound_writes::take(put_key key) {
     return std::move(of_members_.at(incarnation{key.first}).extract(key.second).mapped());
 }
 
+/// A device may still scatter for it. Nobody could tell any more when that ends, so its attempt
+/// stays busy for ever.
 void inbound_writes::forget(put_key key) {
     staging_.abandon(key);
-    take(key);
+    const auto put = take(key);
+    if (staging_.is_busy(key))
+        in_doubt_.insert(put.of);
 }
 
 // -- what arrives --------------------------------------------------------------------------------
 
+template <class Head>
+inbound_writes::put_state& inbound_writes::written_by(const Head& head) {
+    const auto has_key = shows_a_key(head);
+    auto& put = find_or_begin({head.sender, head.put}, has_key);
+    if (has_key)
+        put.of = {head.attempt};
+    return put;
+}
+
 void inbound_writes::place(const write_head& head, const void* bytes, std::size_t count) {
     auto to = check(head, count);
-    const bool shows_a_key = to || find_region(head.sender, head.region, head.secret);
-    auto& put = find_or_begin({head.sender, head.put}, shows_a_key);
+    auto& put = written_by(head);
     auto problem = to ? caf::error{} : std::move(to.error());
     if (!problem && (*to)->on_device)
         problem = staging_.place({head.sender, head.put}, region_id{head.region}, head.address,
@@ -142,8 +200,7 @@ void inbound_writes::piece_over(put_key key, put_state& put, caf::error problem)
 }
 
 void inbound_writes::end(const write_end_head& head, byte_buffer return_address) {
-    const bool shows_a_key{find_region(head.sender, head.region, head.secret)};
-    auto& put = find_or_begin({head.sender, head.put}, shows_a_key);
+    auto& put = find_or_begin({head.sender, head.put}, shows_a_key(head));
     put.expected = head.pieces;
     put.return_address = std::move(return_address);
     finish_if_complete({head.sender, head.put});
@@ -152,13 +209,15 @@ void inbound_writes::end(const write_end_head& head, byte_buffer return_address)
 // -- memory on a device -------------------------------------------------------------------------
 
 void inbound_writes::ask(const credit_ask_head& head, byte_buffer return_address) {
-    auto found = find_region(head.sender, head.region, head.secret);
+    auto found = find_region(head);
     if (!found) {
         refused_asks_.push_back({incarnation{head.sender}, head.put, std::move(return_address), 0,
                                  std::move(found.error())});
         return;
     }
-    find_or_begin({head.sender, head.put}, true).return_address = std::move(return_address);
+    auto& put = find_or_begin({head.sender, head.put}, true);
+    put.return_address = std::move(return_address);
+    put.of = {head.attempt};
     std::optional<std::uint32_t> source;
     if (head.source_region <= std::numeric_limits<std::uint32_t>::max())
         source = static_cast<std::uint32_t>(head.source_region);
@@ -166,8 +225,7 @@ void inbound_writes::ask(const credit_ask_head& head, byte_buffer return_address
 }
 
 void inbound_writes::refer(const refer_head& head, byte_view stretches) {
-    const bool shows_a_key{find_region(head.sender, head.region, head.secret)};
-    auto& put = find_or_begin({head.sender, head.put}, shows_a_key);
+    auto& put = written_by(head);
     piece_over({head.sender, head.put}, put, refer_all(head, stretches));
 }
 
@@ -178,7 +236,8 @@ caf::error inbound_writes::refer_all(const refer_head& head, byte_view stretches
     for (std::size_t at = 0; at < stretches.size(); at += sizeof next) {
         std::memcpy(static_cast<void*>(&next), stretches.data() + at, sizeof next);
         auto to =
-            check({head.sender, head.put, head.region, head.secret, next.address}, next.bytes);
+            check({head.sender, head.put, head.region, head.secret, next.address, head.attempt},
+                  next.bytes);
         auto problem = to ? staging_.refer({head.sender, head.put}, region_id{head.region},
                                            next.address, next.offset, next.bytes)
                           : std::move(to.error());
@@ -204,6 +263,8 @@ void inbound_writes::scattered(std::uint64_t number, const transfer_done& messag
         return;
     auto& put = *found;
     put.in_doubt = put.in_doubt || ended.in_doubt;
+    if (ended.in_doubt)
+        in_doubt_.insert(put.of);
     if (message.result != agent_result::success && !put.refused)
         put.refused = message.error
                           ? message.error

@@ -3,9 +3,10 @@
 // put.
 //
 // place() copies every byte that a peer writes here, on the loop's thread, after checking key and
-// bounds. So nothing is written while the loop does something else, and a fenced writer never
-// writes again, even when messages of it still arrive. Bytes for memory on a device are placed in
-// staging memory; such a put is complete when the device has scattered them.
+// bounds. So nothing is written while the loop does something else, and neither a fenced writer nor
+// a forbidden attempt is ever written for again, even when messages of it still arrive. Bytes for
+// memory on a device are placed in staging memory; such a put is complete when the device has
+// scattered them.
 #pragma once
 
 #include "messages/errors.hpp"
@@ -22,6 +23,7 @@
 #include <optional>
 #include <set>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -59,10 +61,10 @@ public:
                             std::size_t chunk_bytes = limits{}.staging_piece_bytes_max)
         : staging_(chunk_bytes), puts_max_(puts_max) {}
 
-    /// A writer must show `secret`. With staging memory the region lies on the device that this
-    /// memory belongs to.
+    /// A writer must show `secret`, and with `by_attempt` an attempt that is allowed. With staging
+    /// memory the region lies on the device that this memory belongs to.
     void allow(region_id, std::byte* base, std::uint64_t bytes, std::uint64_t secret,
-               std::span<std::byte> staging = {});
+               std::span<std::byte> staging = {}, bool by_attempt = false);
 
     /// False: no such region.
     bool forbid(region_id);
@@ -70,6 +72,13 @@ public:
     /// A link to this writer is open: what it begins with a right key is remembered until lost(),
     /// whatever others send.
     void joined(incarnation writer);
+    /// Puts for this attempt may write, until it is forbidden.
+    void allow(attempt x) { attempts_.insert(x); }
+    void forbid(attempt);
+    /// All regions and all attempts, those to come included.
+    void forbid_all();
+    /// Whether a device may still be writing for it.
+    bool is_busy(attempt) const;
 
     /// Copies a piece to its place, or remembers why it was refused.
     void place(const write_head&, const void* bytes, std::size_t count);
@@ -113,6 +122,7 @@ private:
         std::uint64_t bytes = 0;
         std::uint64_t secret = 0;
         bool on_device = false;
+        bool by_attempt = false;
     };
     struct put_state {
         std::uint64_t pieces = 0;
@@ -122,15 +132,23 @@ private:
         bool in_doubt = false;
         /// Place in others_by_age_.
         std::uint64_t born = 0;
+        attempt of;
     };
 
     put_state* find(put_key);
     put_state& find_or_begin(put_key, bool shows_a_key);
+    /// A head whose key is right says which attempt its put belongs to; any other is not believed.
+    template <class Head>
+    put_state& written_by(const Head&);
     put_state& keep_among_others(put_key, put_state);
     put_state take(put_key);
     void forget(put_key);
-    caf::expected<const region*> find_region(std::uint64_t sender, std::uint64_t id,
-                                             std::uint64_t secret) const;
+    template <class F>
+    void for_each_put(F&& visit) const;
+    template <class Head>
+    bool shows_a_key(const Head&) const;
+    template <class Head>
+    caf::expected<const region*> find_region(const Head&) const;
     caf::expected<const region*> check(const write_head&, std::size_t count) const;
     caf::error refer_all(const refer_head&, byte_view stretches);
     void piece_over(put_key, put_state&, caf::error problem);
@@ -145,6 +163,10 @@ private:
     /// Of writers without a link, and puts that have shown no right key yet.
     std::map<put_key, put_state> of_others_;
     std::map<std::uint64_t, put_key> others_by_age_;
+    std::unordered_set<attempt> attempts_;
+    bool shut_ = false;
+    /// Attempts that a device may be writing for, for ever: it did not report the end.
+    std::set<attempt> in_doubt_;
     std::vector<finished_writes> finished_;
     std::set<incarnation> fenced_;
     std::vector<incarnation> fenced_in_order_;

@@ -39,6 +39,8 @@ struct write_head {
     std::uint64_t region = 0;
     std::uint64_t secret = 0;
     std::uint64_t address = 0;
+    /// For whose pages (start_put::attempt): refused unless the target allows it.
+    std::uint64_t attempt = 0;
 };
 
 /// Asks for written_head once `pieces` pieces of a put have been dealt with. Shows the key of one
@@ -82,6 +84,7 @@ struct credit_ask_head {
     std::uint64_t bytes = 0;
     /// The writer's shared memory that holds the bytes, if the target may read them there.
     std::uint64_t source_region = not_shared;
+    std::uint64_t attempt = 0;
 };
 
 /// The writer may send `bytes` more bytes. 0: the put is refused, for the reason in the payload.
@@ -101,6 +104,7 @@ struct refer_head {
     std::uint64_t put = 0;
     std::uint64_t region = 0;
     std::uint64_t secret = 0;
+    std::uint64_t attempt = 0;
 };
 
 struct referred_stretch {

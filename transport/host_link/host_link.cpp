@@ -32,6 +32,10 @@ caf::error late(std::string_view what, incarnation peer) {
     return make_error(errc::deadline_exceeded, told(what, peer) + ": the deadline has passed");
 }
 
+caf::error taken_over(incarnation peer) {
+    return make_error(errc::duplicate, told("another actor has taken over the link to", peer));
+}
+
 /// Asks the kernel who the peer is, and opens a descriptor that shows its end.
 caf::error identify(host_link_connection& connection) {
     auto peer = connection.socket().peer();
@@ -49,17 +53,20 @@ caf::error identify(host_link_connection& connection) {
     return {};
 }
 
-caf::expected<std::vector<mapped_region>> map_all(std::vector<offered_region>& offered) {
-    std::vector<mapped_region> result;
+/// Maps what the peer offered. A region that cannot be mapped is left out with its reason: its
+/// bytes take another route, and the connection still shows the peer's end.
+void map_all(std::vector<offered_region>& offered, std::vector<mapped_region>& mapped,
+             std::map<std::uint32_t, std::string>& obstacles) {
     for (auto& region : offered) {
         auto mapping = memory_mapping::make(region.memfd.get(), region.what.bytes);
-        if (!mapping)
-            return add_context(mapping.error(), "region " + std::to_string(region.what.region));
+        if (!mapping) {
+            obstacles[region.what.region] = text_of(mapping.error());
+            continue;
+        }
         auto shared = std::make_shared<memory_mapping>(std::move(*mapping));
-        result.push_back({region.what.region, shared->base(), region.what.bytes, shared});
+        mapped.push_back({region.what.region, shared->base(), region.what.bytes, shared});
     }
     offered.clear(); // closes the descriptors: the mappings do not need them
-    return result;
 }
 
 } // namespace
@@ -77,17 +84,31 @@ caf::expected<host_link_actor> spawn_host_link(caf::actor_system& system,
     auto listener = unix_socket::listen(with.socket_name);
     if (!listener)
         return std::move(listener.error());
+    std::shared_ptr<socket_file> file;
+    if (!with.folder.empty()) {
+        auto made = socket_file::listen(with.folder, with.socket_name);
+        if (!made)
+            return std::move(made.error());
+        file = std::make_shared<socket_file>(std::move(*made));
+    }
     const placement where{with.loop};
     return spawn_at<host_link_actor, host_link_state>(
-        system, where, std::move(with), std::make_shared<unix_socket>(std::move(*listener)));
+        system, where, std::move(with), std::make_shared<unix_socket>(std::move(*listener)),
+        std::move(file));
 }
 
 host_link_state::host_link_state(host_link_actor::pointer self, dependencies with,
-                                 std::shared_ptr<unix_socket> listener)
-    : self_(self), with_(std::move(with)), listener_(std::move(listener)) {}
+                                 std::shared_ptr<unix_socket> listener,
+                                 std::shared_ptr<socket_file> file)
+    : self_(self), with_(std::move(with)) {
+    doors_.push_back({std::move(listener)});
+    if (file) // the file goes with its socket
+        doors_.push_back({std::shared_ptr<unix_socket>{file, &file->socket()}});
+}
 
 host_link_actor::behavior_type host_link_state::make_behavior() {
-    listen();
+    for (auto& door : doors_)
+        listen(door);
     return {
         handle(this, &host_link_state::on_share),  handle(this, &host_link_state::on_dial),
         handle(this, &host_link_state::on_expect), handle(this, &host_link_state::on_close),
@@ -118,14 +139,18 @@ void host_link_state::on_expect(const host_link_expect& message) {
 }
 
 void host_link_state::on_close(const host_link_close& message) {
-    if (links_.contains(message.peer))
+    const auto found = links_.find(message.peer);
+    if (found == links_.end())
+        return;
+    if (message.owner && found->second.owner != message.owner)
+        ++with_.counters->ignored; // it was taken over by another
+    else
         end(message.peer,
             make_error(errc::cancelled, told("this rank closed the link to", message.peer)));
 }
 
 void host_link_state::on_stop(const stop_io&) {
-    listener_watch_.reset();
-    listener_.reset();
+    doors_.clear();
     auto links = std::move(links_);
     for (auto& [peer, link] : links) {
         link.deadline.dispose();
@@ -146,21 +171,21 @@ void host_link_state::on_stop(const stop_io&) {
 
 // -- sockets and processes ------------------------------------------------------------------
 
-void host_link_state::listen() {
-    auto watch =
-        with_.loop->watch(listener_->fd(), EPOLLIN, [this](std::uint32_t) { on_connection(); });
+void host_link_state::listen(door& at) {
+    auto watch = with_.loop->watch(at.listener->fd(), EPOLLIN,
+                                   [this, &at](std::uint32_t) { on_connection(at); });
     if (watch)
-        listener_watch_ = std::move(*watch);
+        at.watch = std::move(*watch);
     else
         logger().error("host_link_io: nobody can connect: {}", describe(watch.error()));
 }
 
-void host_link_state::on_connection() {
-    auto socket = listener_->accept();
+void host_link_state::on_connection(door& at) {
+    auto socket = at.listener->accept();
     if (!socket) {
         logger().error("host_link_io: cannot accept: {}", describe(socket.error()));
-        listener_watch_.reset(); // otherwise it stays readable and spins the loop
-        self_->run_delayed(retry_after, [this] { listen(); });
+        at.watch.reset(); // otherwise it stays readable and spins the loop
+        self_->run_delayed(retry_after, [this, &at] { listen(at); });
         return;
     }
     if (!*socket)
@@ -279,14 +304,29 @@ host_link_state::link* host_link_state::begin(incarnation peer, phase state,
         return nullptr;
     }
     auto& link = links_[peer];
-    if (link.state != phase::ended) {
+    if (link.state != phase::ended && link.owner == owner) { // it hears of the link that is there
         ++with_.counters->ignored;
-        if (link.owner != owner) // the owner itself hears of the link that is there
-            tell(self_, owner,
-                 host_link_down{peer, make_error(errc::duplicate,
-                                                 told("another actor owns the link to", peer))});
         return nullptr;
     }
+    if (link.state == phase::up) {
+        take_over(peer, link, owner);
+        return nullptr;
+    }
+    if (link.state != phase::ended) // nothing has come of it yet
+        end(peer, taken_over(peer));
+    return begin_fresh(peer, state, owner, deadline);
+}
+
+/// The peer's process is the same, so what is mapped and watched serves its new link as well.
+void host_link_state::take_over(incarnation peer, link& x, const host_link_owner_actor& owner) {
+    x.witnesses.push_back(caf::actor_cast<caf::weak_actor_ptr>(std::exchange(x.owner, owner)));
+    tell_up(peer, x);
+}
+
+host_link_state::link* host_link_state::begin_fresh(incarnation peer, phase state,
+                                                    const host_link_owner_actor& owner,
+                                                    std::chrono::milliseconds deadline) {
+    auto& link = links_[peer];
     link.state = state;
     link.owner = owner;
     link.deadline = self_->run_delayed(deadline, [this, peer, state] {
@@ -302,7 +342,7 @@ void host_link_state::connect(incarnation peer) {
     if (found == links_.end() || found->second.state != phase::dialling || found->second.connection)
         return;
     auto& link = found->second;
-    auto socket = unix_socket::connect(link.name);
+    auto socket = reach(link.name);
     if (!socket)
         return end(peer, socket.error());
     if (!*socket) {
@@ -318,6 +358,17 @@ void host_link_state::connect(incarnation peer) {
         error = send_hello(*link.connection, peer, link.token);
     if (error)
         end(peer, error);
+}
+
+/// By its abstract name, and where that is not seen (another network namespace) by its file.
+caf::expected<std::optional<unix_socket>> host_link_state::reach(const std::string& name) const {
+    auto socket = unix_socket::connect(name);
+    if (socket || with_.folder.empty() || code_of(socket.error()) != errc::dial_failed)
+        return socket;
+    auto by_file = unix_socket::connect(socket_file::path_in(with_.folder, name));
+    if (by_file)
+        return by_file;
+    return add_context(by_file.error(), text_of(socket.error()));
 }
 
 caf::error host_link_state::start(host_link_connection& connection) {
@@ -382,9 +433,6 @@ void host_link_state::come_up(incarnation peer, const connection_ptr& connection
     if (link.connection && link.connection != connection)
         link.connection->close();
     link.connection = connection;
-    auto mapped = map_all(connection->hello.regions());
-    if (!mapped)
-        return refuse(*connection, mapped.error());
     auto watch = with_.loop->watch(connection->process.get(), EPOLLIN,
                                    [this, peer](std::uint32_t) { on_process_end(peer); });
     if (!watch)
@@ -394,7 +442,20 @@ void host_link_state::come_up(incarnation peer, const connection_ptr& connection
     link.process_watch = std::move(*watch);
     link.process = std::move(connection->process);
     link.state = phase::up;
-    tell(self_, link.owner, host_link_up{peer, std::move(*mapped), true});
+    link.mapped.clear();
+    link.obstacles.clear();
+    map_all(connection->hello.regions(), link.mapped, link.obstacles);
+    tell_up(peer, link);
+}
+
+void host_link_state::tell_up(incarnation peer, link& x) {
+    const auto owner = caf::actor_cast<caf::strong_actor_ptr>(x.owner);
+    const auto former = std::exchange(x.witnesses, {});
+    for (const auto& witness : former)
+        if (const auto alive = witness.lock(); alive && alive != owner)
+            tell(self_, caf::actor_cast<host_link_owner_actor>(alive),
+                 host_link_down{peer, taken_over(peer)});
+    tell(self_, x.owner, host_link_up{peer, x.mapped, true, !former.empty(), x.obstacles});
 }
 
 /// Closes a connection after telling the peer why.
@@ -402,7 +463,7 @@ void host_link_state::refuse(host_link_connection& connection, const caf::error&
     ++with_.counters->refused;
     logger().warn("host_link_io: a connection is closed: {}", describe(reason));
     // Best effort: if the refusal cannot be sent, the peer only sees the connection end.
-    std::ignore = connection.send(encode(host_link_packet{hello_refusal{to_wire(reason)}}), {});
+    std::ignore = connection.send(encode(host_link_packet{refusal_because(reason)}), {});
     drop(connection, reason);
 }
 
@@ -423,6 +484,7 @@ void host_link_state::end(incarnation peer, const caf::error& reason) {
         return;
     const bool was_up = link.state == phase::up;
     link.state = phase::ended;
+    link.mapped.clear();
     link.deadline.dispose();
     link.again.dispose();
     if (link.connection) {

@@ -38,6 +38,9 @@ struct host_link_dependencies {
     link_token token;
     limits bounds;
     std::shared_ptr<host_link_counters> counters = std::make_shared<host_link_counters>();
+    /// Absolute path of a folder where the socket is also offered as a file, and where peers'
+    /// sockets are looked for that have no abstract name here; empty: none.
+    std::string folder = {};
 };
 
 /// Binds the socket, then spawns the actor on its loop. system_call_failed when the socket cannot

@@ -21,6 +21,8 @@ namespace {
 
 constexpr std::uint32_t magic = 0x6b76686c; // "kvhl"
 constexpr std::size_t region_bytes = 4 + 8;
+/// With its head well below socket_packet_bytes_max.
+constexpr std::size_t refusal_text_bytes_max = 1024;
 
 caf::error malformed(std::string text) {
     return make_error(errc::malformed_message, "same-host hello: " + std::move(text));
@@ -172,6 +174,13 @@ caf::error hello_assembly::add(hello_packet packet, std::vector<unique_fd> memfd
     }
     ++next_part_;
     return {};
+}
+
+hello_refusal refusal_because(const caf::error& reason) {
+    hello_refusal result{to_wire(reason)};
+    if (result.reason.text.size() > refusal_text_bytes_max)
+        result.reason.text.resize(refusal_text_bytes_max);
+    return result;
 }
 
 } // namespace kvferry

@@ -49,6 +49,9 @@ using host_link_packet = std::variant<hello_packet, hello_refusal>;
 std::vector<hello_packet> split_hello(incarnation sender, incarnation receiver, link_token token,
                                       const std::vector<hello_region>& regions);
 
+/// The text is cut so that the packet fits.
+hello_refusal refusal_because(const caf::error&);
+
 byte_buffer encode(const host_link_packet&);
 
 /// Decodes one packet that came with this many descriptors. malformed_message or protocol_mismatch.

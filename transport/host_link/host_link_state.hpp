@@ -6,12 +6,15 @@
 #include "messages/local/host_link.hpp"
 #include "transport/host_link/host_link.hpp"
 #include "transport/host_link/host_link_connection.hpp"
+#include "transport/host_link/socket_file.hpp"
 
 #include <caf/actor_control_block.hpp>
 #include <caf/disposable.hpp>
 
 #include <map>
 #include <memory>
+#include <optional>
+#include <string>
 #include <vector>
 
 namespace kvferry {
@@ -22,8 +25,9 @@ public:
 
     using dependencies = host_link_dependencies;
 
+    /// `file` may be null.
     host_link_state(host_link_actor::pointer self, dependencies,
-                    std::shared_ptr<unix_socket> listener);
+                    std::shared_ptr<unix_socket> listener, std::shared_ptr<socket_file> file);
 
     host_link_actor::behavior_type make_behavior();
 
@@ -54,7 +58,12 @@ private:
         /// The peer's process, as of the newest link that was up.
         unique_fd process;
         watch_handle process_watch;
-        /// Owners of ended links that were up: they still get process_gone.
+        /// While it is up, for an owner that takes it over.
+        std::vector<mapped_region> mapped;
+        /// Why other regions that it offered are not mapped, by number.
+        std::map<std::uint32_t, std::string> obstacles;
+        /// Owners of ended links that were up: they get process_gone, unless the peer gets a new
+        /// link before that.
         std::vector<caf::weak_actor_ptr> witnesses;
     };
 
@@ -62,6 +71,12 @@ private:
     struct stranger {
         connection_ptr connection;
         caf::disposable deadline;
+    };
+
+    /// A socket on which peers connect.
+    struct door {
+        std::shared_ptr<unix_socket> listener;
+        watch_handle watch = {};
     };
 
     // Messages.
@@ -72,8 +87,8 @@ private:
     void on_stop(const stop_io&);
 
     // Events of sockets and processes.
-    void listen();
-    void on_connection();
+    void listen(door&);
+    void on_connection(door&);
     void on_packet(host_link_connection&, host_link_packet, std::vector<unique_fd>);
     void on_dialled_hello(host_link_connection&);
     void on_accepted_hello(host_link_connection&);
@@ -83,10 +98,14 @@ private:
     bool adopt(incarnation);
     void forget_stranger(const host_link_connection&);
     link* begin(incarnation, phase, const host_link_owner_actor&, std::chrono::milliseconds);
+    link* begin_fresh(incarnation, phase, const host_link_owner_actor&, std::chrono::milliseconds);
     void connect(incarnation);
+    caf::expected<std::optional<unix_socket>> reach(const std::string& name) const;
     caf::error start(host_link_connection&);
     caf::error send_hello(host_link_connection&, incarnation, link_token);
     void come_up(incarnation, const connection_ptr&);
+    void tell_up(incarnation, link&);
+    void take_over(incarnation, link&, const host_link_owner_actor&);
     void refuse(host_link_connection&, const caf::error&);
     void drop(host_link_connection&, const caf::error&);
     void end(incarnation, const caf::error&);
@@ -95,8 +114,8 @@ private:
 
     host_link_actor::pointer self_;
     dependencies with_;
-    std::shared_ptr<unix_socket> listener_;
-    watch_handle listener_watch_;
+    /// By abstract name, and by file.
+    std::vector<door> doors_;
     std::vector<share_region> shared_;
     std::map<incarnation, link> links_;
     std::vector<stranger> strangers_;

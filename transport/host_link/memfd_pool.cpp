@@ -46,6 +46,15 @@ int reserve(int fd, std::byte* base, std::uint64_t bytes) {
     return result;
 }
 
+/// Whether this control group may have huge pages at all. Only a fault tells, and where it is
+/// forbidden it ends the process (SIGBUS), so the kernel is asked to fault: it answers with an
+/// error instead. Before Linux 5.14 nobody can ask.
+bool gives_huge_pages(std::byte* base) {
+    const auto failed = made_to_fail("populate huge page")
+                        || ::madvise(base, huge_page_bytes, MADV_POPULATE_WRITE) != 0;
+    return !failed || errno == EINVAL;
+}
+
 } // namespace
 
 caf::expected<memfd_pool> memfd_pool::make(const std::string& name, std::uint64_t bytes,
@@ -75,8 +84,13 @@ caf::expected<memfd_pool> memfd_pool::make(const std::string& name, std::uint64_
     if (address == MAP_FAILED)
         return failed(name, bytes, "mmap", advice);
     memfd_pool pool{std::move(fd), static_cast<std::byte*>(address), bytes, page};
+    ::madvise(address, bytes, MADV_DONTDUMP); // cores stay small, and hold no prompts
     if (!how.huge_pages)
         ::madvise(address, bytes, MADV_HUGEPAGE); // a hint only
+    if (how.huge_pages && !gives_huge_pages(pool.base()))
+        return failed(name, bytes, "a huge page",
+                      "raise the control group's hugetlb.2MB.max or vm.nr_hugepages, or leave "
+                      "huge_pages off");
     if (how.prefault && reserve(pool.fd(), pool.base(), bytes) != 0)
         return failed(name, bytes, "fallocate", advice);
     return pool;

@@ -13,25 +13,28 @@
 
 namespace kvferry {
 
-namespace {
-
-caf::error refuse(const std::string& why) {
-    return make_error(errc::registration_failed, "a peer's region is not mapped: " + why);
-}
-
-} // namespace
-
-caf::expected<memory_mapping> memory_mapping::make(int fd, std::uint64_t bytes) {
+caf::error check_shareable(int fd, std::uint64_t bytes) {
     // Checks the seal first: a size read before the seal could still shrink.
     const auto seals = ::fcntl(fd, F_GET_SEALS);
     if (seals < 0 || (seals & F_SEAL_SHRINK) == 0)
-        return refuse("its descriptor is not a memfd sealed against shrinking");
+        return make_error(errc::registration_failed,
+                          "its descriptor is not a memfd sealed against shrinking");
     struct stat file {};
     if (::fstat(fd, &file) != 0)
         return system_error(errc::registration_failed, "fstat");
     if (bytes == 0 || static_cast<std::uint64_t>(file.st_size) < bytes)
-        return refuse(std::to_string(bytes) + " bytes were promised, its descriptor holds "
-                      + std::to_string(file.st_size));
+        return make_error(errc::registration_failed,
+                          std::to_string(bytes) + " bytes were promised, its descriptor holds "
+                              + std::to_string(file.st_size));
+    return {};
+}
+
+caf::expected<memory_mapping> memory_mapping::make(int fd, std::uint64_t bytes) {
+    if (auto problem = check_shareable(fd, bytes))
+        return problem;
+    struct stat file {};
+    if (::fstat(fd, &file) != 0)
+        return system_error(errc::registration_failed, "fstat");
     // Rounds up to whole pages for munmap; st_blksize is the page size, also of huge-page files.
     const auto page = static_cast<std::uint64_t>(file.st_blksize);
     const auto length =
@@ -46,6 +49,7 @@ caf::expected<memory_mapping> memory_mapping::make(int fd, std::uint64_t bytes) 
     memory_mapping mapping{static_cast<std::byte*>(address), length};
     if (made_to_fail("madvise") || ::madvise(address, length, MADV_DONTFORK) != 0)
         return system_error(errc::registration_failed, "madvise(MADV_DONTFORK)");
+    ::madvise(address, length, MADV_DONTDUMP); // a core must not hold other processes' KV
     return mapping;
 }
 

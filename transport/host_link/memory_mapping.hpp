@@ -10,6 +10,10 @@
 
 namespace kvferry {
 
+/// Checks that `bytes` of a descriptor can be mapped by peers without harm to them.
+/// registration_failed when it is not a memfd sealed against shrinking, or holds less.
+caf::error check_shareable(int fd, std::uint64_t bytes);
+
 /// Readable and writable while it lives. A forked child does not inherit it, so the end of this
 /// process proves that nothing writes the peer's memory any more.
 class memory_mapping {

@@ -34,25 +34,27 @@ caf::error ended(pid_t pid) {
 } // namespace
 
 caf::expected<unique_fd> watch_process(const unix_socket& connection) {
-    auto peer = connection.peer();
-    if (!peer)
-        return std::move(peer.error());
-    if (peer->pid <= 0)
-        return make_error(errc::unsupported,
-                          "the peer's process is in another pid namespace: its "
-                          "end could not be seen; share the namespace to map memory");
+    // The socket knows the process also where its number means nothing: in another pid namespace.
     int raw = -1;
     socklen_t length = sizeof(raw);
     if (!made_to_fail("SO_PEERPIDFD")
         && ::getsockopt(connection.fd(), SOL_SOCKET, SO_PEERPIDFD, &raw, &length) == 0)
         return unique_fd{raw};
-    if (errno == ESRCH || errno == EINVAL)
+    const auto reason = errno;
+    auto peer = connection.peer();
+    if (!peer)
+        return std::move(peer.error());
+    if (reason == ESRCH || reason == EINVAL)
         return ended(peer->pid);
-    if (errno != ENOPROTOOPT)
+    if (reason != ENOPROTOOPT)
         return system_error(errc::unsupported,
-                            "SO_PEERPIDFD of process " + std::to_string(peer->pid));
+                            "SO_PEERPIDFD of process " + std::to_string(peer->pid), reason);
     // Before Linux 6.5. The process id may have been reused already, but then the peer's end of the
     // connection is closed.
+    if (peer->pid <= 0)
+        return make_error(errc::unsupported,
+                          "the peer's process is in another pid namespace, where its end is seen "
+                          "from Linux 6.5 on only; share the namespace to map memory");
     unique_fd fd{made_to_fail("pidfd_open")
                      ? -1
                      : static_cast<int>(::syscall(SYS_pidfd_open, peer->pid, 0u))};

@@ -18,24 +18,25 @@ namespace {
 /// Connections that wait to be accepted: every rank of a large instance may dial at once.
 constexpr int backlog = 1024;
 
-struct abstract_address {
+struct named_address {
     sockaddr_un address{};
     socklen_t length = 0;
 };
 
-caf::expected<abstract_address> address_of(const std::string& name) {
-    abstract_address result;
+caf::expected<named_address> address_of(const std::string& name) {
+    named_address result;
     result.address.sun_family = AF_UNIX;
-    // sun_path[0] stays 0, which makes the name abstract.
     if (name.empty() || name.size() >= sizeof(result.address.sun_path))
         return make_error(errc::invalid_argument,
                           "a same-host socket cannot be named '" + name.substr(0, 128) + "'");
-    std::memcpy(result.address.sun_path + 1, name.data(), name.size());
+    // sun_path[0] stays 0 for an abstract name; a path ends with a 0 instead.
+    const auto abstract = name.front() != '/';
+    std::memcpy(result.address.sun_path + (abstract ? 1 : 0), name.data(), name.size());
     result.length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
     return result;
 }
 
-const sockaddr* generic(const abstract_address& x) {
+const sockaddr* generic(const named_address& x) {
     return reinterpret_cast<const sockaddr*>(&x.address);
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// A non-blocking AF_UNIX packet socket in the abstract namespace, which leaves nothing on disk,
-// and the descriptors that travel through it.
+// A non-blocking AF_UNIX packet socket, and the descriptors that travel through it. Its name is an
+// abstract one, which leaves nothing on disk, or a path when it begins with a slash.
 #pragma once
 
 #include "messages/errors.hpp"

@@ -44,7 +44,7 @@ private:
     }
 
     void on_close(const host_link_close& message) {
-        with_.network->close(with_.self, message.peer);
+        with_.network->close(with_.self, message.peer, message.owner);
     }
 
     void on_stop(const stop_io&) {

@@ -16,6 +16,10 @@ std::string told(std::string_view what, incarnation peer) {
     return std::string{what} + " incarnation " + to_string(peer);
 }
 
+caf::error taken_over(incarnation peer) {
+    return make_error(errc::duplicate, told("another actor has taken over the link to", peer));
+}
+
 } // namespace
 
 void loopback_host_network::kill(incarnation dead) {
@@ -166,13 +170,18 @@ void loopback_host_network::expire(incarnation self, incarnation peer, std::uint
     end(self, peer, late);
 }
 
-void loopback_host_network::close(incarnation self, incarnation peer) {
+void loopback_host_network::close(incarnation self, incarnation peer,
+                                  const host_link_owner_actor& of) {
     std::lock_guard guard{mutex_};
     auto& links = ranks_[self].links;
     auto found = links.find(peer);
     if (found == links.end() || found->second.state == phase::ended
         || found->second.state == phase::parked)
         return;
+    if (of && found->second.owner != of) {
+        ++ignored_; // it was taken over by another
+        return;
+    }
     const auto was_up = found->second.state == phase::up;
     end(self, peer, make_error(errc::cancelled, told("this rank closed the link to", peer)));
     if (auto other = ranks_.find(peer);
@@ -200,15 +209,18 @@ loopback_host_network::link* loopback_host_network::begin(incarnation self, inca
         return nullptr;
     }
     auto& link = ranks_[self].links[peer];
-    if (link.state != phase::ended && link.state != phase::parked) {
+    if (link.state != phase::ended && link.state != phase::parked && link.owner == owner) {
         ++ignored_;
-        if (link.owner != owner)
-            tell_from_outside(
-                owner,
-                host_link_down{peer, make_error(errc::duplicate,
-                                                told("another actor owns the link to", peer))});
         return nullptr;
     }
+    if (link.state == phase::up) {
+        link.witnesses.push_back(
+            caf::actor_cast<caf::weak_actor_ptr>(std::exchange(link.owner, owner)));
+        tell_up(peer, link);
+        return nullptr;
+    }
+    if (link.state == phase::dialling || link.state == phase::expected)
+        end(self, peer, taken_over(peer));
     link.state = state;
     link.owner = owner;
     link.number = ++last_number_;
@@ -216,13 +228,23 @@ loopback_host_network::link* loopback_host_network::begin(incarnation self, inca
 }
 
 void loopback_host_network::come_up(incarnation self, incarnation peer) {
+    auto& link = ranks_[self].links[peer];
+    link.state = phase::up;
+    tell_up(peer, link);
+}
+
+void loopback_host_network::tell_up(incarnation peer, link& x) {
     std::vector<mapped_region> mapped;
     for (const auto& region : ranks_[peer].shared)
         if (region.base)
             mapped.push_back({region.region, region.base, region.bytes, nullptr});
-    auto& link = ranks_[self].links[peer];
-    link.state = phase::up;
-    tell_from_outside(link.owner, host_link_up{peer, std::move(mapped), true});
+    const auto owner = caf::actor_cast<caf::strong_actor_ptr>(x.owner);
+    const auto former = std::exchange(x.witnesses, {});
+    for (const auto& witness : former)
+        if (const auto alive = witness.lock(); alive && alive != owner)
+            tell_from_outside(caf::actor_cast<host_link_owner_actor>(alive),
+                              host_link_down{peer, taken_over(peer)});
+    tell_from_outside(x.owner, host_link_up{peer, std::move(mapped), true, !former.empty()});
 }
 
 void loopback_host_network::end(incarnation self, incarnation peer, const caf::error& reason) {

@@ -40,7 +40,7 @@ public:
     std::uint64_t dial(incarnation self, const host_link_dial&);
     std::uint64_t expect(incarnation self, const host_link_expect&);
     void expire(incarnation self, incarnation peer, std::uint64_t number);
-    void close(incarnation self, incarnation peer);
+    void close(incarnation self, incarnation peer, const host_link_owner_actor& of);
 
     /// Number of commands that changed nothing.
     std::uint64_t ignored() const;
@@ -77,6 +77,7 @@ private:
     std::uint64_t reach(incarnation self, incarnation peer, link&);
     link* begin(incarnation self, incarnation peer, phase, const host_link_owner_actor&);
     void come_up(incarnation self, incarnation peer);
+    void tell_up(incarnation peer, link&);
     void end(incarnation self, incarnation peer, const caf::error&);
     std::map<incarnation, rank>::iterator find(const std::string& name);
 

@@ -10,6 +10,8 @@
 #include "transport/fabric/sealed_bytes.hpp"
 #include "transport/loop/system_call.hpp"
 
+#include <algorithm>
+
 namespace kvferry {
 
 namespace {
@@ -55,6 +57,7 @@ loopback_actor::behavior_type loopback_io_state::make_behavior() {
     return {
         handle(this, &loopback_io_state::on_open_endpoint),
         handle(this, &loopback_io_state::on_peer_memory_mapped),
+        handle(this, &loopback_io_state::on_peer_regions_offered),
         handle(this, &loopback_io_state::on_send_frame),
         handle(this, &loopback_io_state::on_start_put),
         handle(this, &loopback_io_state::on_cancel_transfer),
@@ -63,6 +66,9 @@ loopback_actor::behavior_type loopback_io_state::make_behavior() {
         handle(this, &loopback_io_state::on_unregister_region),
         handle(this, &loopback_io_state::on_describe_fabric),
         handle(this, &loopback_io_state::on_drain_fabric),
+        handle(this, &loopback_io_state::on_allow_writes),
+        handle(this, &loopback_io_state::on_forbid_writes),
+        handle(this, &loopback_io_state::on_forbid_all),
         handle(this, &loopback_io_state::on_stop_io),
         handle(this, &loopback_io_state::on_transfer_done),
         handle(this, &loopback_io_state::on_frame_arrived),
@@ -90,6 +96,7 @@ caf::result<endpoint_opened> loopback_io_state::on_open_endpoint(const open_endp
     const endpoint_id id{++last_endpoint_};
     endpoints_.emplace(
         id, endpoint{message.peer, *twin, message.regions, message.owner, {}, {}, false, {}});
+    of_peer_[message.peer].insert(id);
     if (*twin) {
         self_->monitor(*twin);
     } else { // as with UCX: the endpoint opens at once and fails later
@@ -102,6 +109,12 @@ caf::result<endpoint_opened> loopback_io_state::on_open_endpoint(const open_endp
 void loopback_io_state::on_peer_memory_mapped(const peer_memory_mapped& message) {
     if (auto found = endpoints_.find(message.endpoint); found != endpoints_.end())
         found->second.lent = lend(message.regions);
+}
+
+void loopback_io_state::on_peer_regions_offered(const peer_regions_offered& message) {
+    if (auto found = endpoints_.find(message.endpoint);
+        found != endpoints_.end() && found->second.regions.empty())
+        found->second.regions = message.regions;
 }
 
 void loopback_io_state::on_send_frame(send_frame& message) {
@@ -123,9 +136,10 @@ void loopback_io_state::on_frame_arrived(frame_arrived& message) {
         logger().warn("a frame is dropped: {}", describe(prefix.error()));
         return;
     }
-    for (auto& [id, from] : endpoints_)
-        if (from.peer == prefix->sender && !from.closing)
-            return tell(self_, from.owner, std::move(message));
+    if (auto known = of_peer_.find(prefix->sender); known != of_peer_.end())
+        for (auto id : known->second)
+            if (const auto& from = endpoints_.at(id); !from.closing)
+                return tell(self_, from.owner, std::move(message));
     tell(self_, with_.default_sink, std::move(message));
 }
 
@@ -150,19 +164,30 @@ void loopback_io_state::finish_close(endpoint_id id) {
     auto found = endpoints_.find(id);
     if (found == endpoints_.end() || !found->second.closing || !found->second.transfers.empty())
         return;
-    auto closed = std::move(found->second.closed);
-    endpoints_.erase(found);
-    for (auto& waiting : closed)
+    auto closed = forget_endpoint(id);
+    for (auto& waiting : closed.closed)
         waiting.deliver();
     finish_stop();
 }
 
+/// A monitor of a twin that lives on would stay with that twin.
+loopback_io_state::endpoint loopback_io_state::forget_endpoint(endpoint_id id) {
+    auto known = std::move(endpoints_.extract(id).mapped());
+    const auto siblings = of_peer_.find(known.peer);
+    siblings->second.erase(id);
+    if (siblings->second.empty())
+        of_peer_.erase(siblings);
+    if (known.twin && std::none_of(endpoints_.begin(), endpoints_.end(), [&](const auto& other) {
+            return other.second.twin == known.twin;
+        }))
+        self_->demonitor(known.twin.address());
+    return known;
+}
+
 void loopback_io_state::fail_endpoint(endpoint_id id, caf::error reason) {
-    auto found = endpoints_.find(id);
-    if (found == endpoints_.end())
+    if (!endpoints_.contains(id))
         return;
-    auto failed = std::move(found->second);
-    endpoints_.erase(found);
+    auto failed = forget_endpoint(id);
     for (auto put : failed.transfers) // the other twin may still carry them out
         finish_transfer(put, agent_result::in_doubt, 0,
                         make_error(errc::transfer_in_doubt,
@@ -237,7 +262,9 @@ void loopback_io_state::on_start_put(start_put& message) {
     to.transfers.insert(message.id);
     transfers_.emplace(message.id, transfer{message.endpoint, std::move(message.reply_to),
                                             self_->clock().now(), false});
-    tell(self_, to.twin, start_copy{message.id, std::move(message.job), completion_actor{self_}});
+    tell(self_, to.twin,
+         start_copy{
+             message.id, std::move(message.job), completion_actor{self_}, {}, message.attempt});
 }
 
 void loopback_io_state::on_transfer_done(const transfer_done& message) {
@@ -291,7 +318,7 @@ loopback_io_state::on_register_region(const register_region& message) {
         regions_.emplace(id, region{});
         return region_registered{id, {}};
     }
-    regions_.emplace(id, region{message.base, message.bytes, staged});
+    regions_.emplace(id, region{message.base, message.bytes, staged, message.by_attempt});
     if (staged) {
         service_.add_device(message.staging, message.copier);
         staging_.add_region(id, message.staging);
@@ -300,7 +327,7 @@ loopback_io_state::on_register_region(const register_region& message) {
 }
 
 caf::result<fabric_description> loopback_io_state::on_describe_fabric(const describe_fabric&) {
-    return fabric_description{address_, "loopback"};
+    return fabric_description{address_, "loopback", true};
 }
 
 caf::result<void> loopback_io_state::on_stop_io(const stop_io&) {

@@ -61,6 +61,7 @@ private:
         std::uint64_t bytes = 0;
         /// The region is on a device: written through its staging memory.
         bool staged = false;
+        bool by_attempt = false;
     };
     struct endpoint {
         incarnation peer;
@@ -91,6 +92,7 @@ private:
         std::uint64_t number = 0;
         caf::error stopped_by;
         put_credit credit = {};
+        kvferry::attempt attempt = {};
         /// Waits for credit, or for a device.
         bool waiting = false;
         bool in_doubt = false;
@@ -102,6 +104,7 @@ private:
 
     caf::result<endpoint_opened> on_open_endpoint(const open_endpoint&);
     void on_peer_memory_mapped(const peer_memory_mapped&);
+    void on_peer_regions_offered(const peer_regions_offered&);
     void on_send_frame(send_frame&);
     void on_start_put(start_put&);
     void on_cancel_transfer(const cancel_transfer&);
@@ -110,6 +113,9 @@ private:
     caf::result<void> on_unregister_region(const unregister_region&);
     caf::result<fabric_description> on_describe_fabric(const describe_fabric&);
     caf::result<void> on_drain_fabric(const drain_fabric&);
+    void on_allow_writes(const allow_writes&);
+    caf::result<void> on_forbid_writes(const forbid_writes&);
+    caf::result<void> on_forbid_all(const forbid_all_writes&);
     caf::result<void> on_stop_io(const stop_io&);
     void on_transfer_done(const transfer_done&);
     void on_frame_arrived(frame_arrived&);
@@ -128,6 +134,7 @@ private:
     const lent_regions* lent_by(put_key);
     void finish_write(const write&);
     void finish_transfer(transfer_id, agent_result, std::uint64_t bytes, caf::error);
+    endpoint forget_endpoint(endpoint_id);
     void fail_endpoint(endpoint_id, caf::error reason);
     void finish_close(endpoint_id);
     void finish_drains();
@@ -137,6 +144,7 @@ private:
     dependencies with_;
     byte_buffer address_;
     std::map<endpoint_id, endpoint> endpoints_;
+    std::map<incarnation, std::set<endpoint_id>> of_peer_;
     std::map<transfer_id, transfer> transfers_;
     std::map<region_id, region> regions_;
     std::deque<write> writes_;
@@ -144,10 +152,16 @@ private:
     inbound_staging staging_;
     staging_service<std::remove_pointer_t<loopback_actor::pointer>> service_;
     /// Writes whose bytes a device may still be copying.
-    std::set<std::uint64_t> in_doubt_;
+    std::map<std::uint64_t, attempt> in_doubt_;
     /// Unregistered regions, answered when the last scatter into them has ended.
     std::vector<std::pair<region_id, answer>> forbidden_;
     std::deque<drain> drains_;
+    /// Attempts that puts may write for, and those that are over, answered when their last write
+    /// has ended.
+    std::set<attempt> attempts_;
+    std::vector<std::pair<attempt, answer>> over_;
+    std::vector<answer> all_over_;
+    bool shut_ = false;
     /// Incarnations that were drained: their processes have ended.
     std::set<incarnation> drained_;
     bool stopping_ = false;

@@ -9,6 +9,20 @@
 
 namespace kvferry {
 
+namespace {
+
+caf::error not_allowed(attempt over) {
+    return make_error(errc::transfer_failed, "attempt " + to_string(over)
+                                                 + " may not write here (any more): its session "
+                                                   "has ended");
+}
+
+caf::error rank_ends() {
+    return make_error(errc::transfer_failed, "the target's rank has ended and lets nothing in");
+}
+
+} // namespace
+
 void loopback_io_state::on_start_copy(const start_copy& message) {
     write x{self_->current_sender() ? self_->current_sender()->address() : caf::actor_addr{},
             message.id,
@@ -20,16 +34,21 @@ void loopback_io_state::on_start_copy(const start_copy& message) {
             {}};
     if (stopping_)
         x.stopped_by = make_error(errc::stopped, "the target's fabric stops");
+    else if (shut_)
+        x.stopped_by = rank_ends();
     else
-        x.stopped_by = check_put(x.job, [this](std::uint32_t id) -> caf::expected<target_region> {
+        x.stopped_by = check_put(x.job, [&](std::uint32_t id) -> caf::expected<target_region> {
             auto found = regions_.find(region_id{id});
             if (found == regions_.end())
                 return make_error(errc::transfer_failed,
                                   "the peer has taken back this access key: its region "
                                       + std::to_string(id) + " is not registered any more");
+            if (found->second.by_attempt && !attempts_.contains(message.attempt))
+                return not_allowed(message.attempt);
             return target_region{reinterpret_cast<std::uint64_t>(found->second.base),
                                  found->second.bytes};
         });
+    x.attempt = message.attempt;
     if (!x.stopped_by)
         x.credit = put_credit{
             x.job, [this](std::uint32_t id) { return regions_.at(region_id{id}).staged; }};
@@ -117,7 +136,7 @@ void loopback_io_state::stop_write(write& x, caf::error why) {
 
 void loopback_io_state::finish_write(const write& x) {
     if (x.in_doubt)
-        in_doubt_.insert(x.number);
+        in_doubt_.emplace(x.number, x.attempt);
     tell(self_, x.reply_to,
          transfer_done{x.id,
                        x.in_doubt     ? agent_result::in_doubt
@@ -195,6 +214,34 @@ caf::result<void> loopback_io_state::on_drain_fabric(const drain_fabric& message
     return done;
 }
 
+void loopback_io_state::on_allow_writes(const allow_writes& message) {
+    attempts_.insert(message.attempt);
+}
+
+caf::result<void> loopback_io_state::on_forbid_writes(const forbid_writes& message) {
+    attempts_.erase(message.attempt);
+    for (auto& x : writes_)
+        if (x.attempt == message.attempt && !x.stopped_by)
+            stop_write(x, not_allowed(message.attempt));
+    go_on();
+    auto over = self_->make_response_promise<answer>();
+    over_.emplace_back(message.attempt, over);
+    finish_drains();
+    return over;
+}
+
+caf::result<void> loopback_io_state::on_forbid_all(const forbid_all_writes&) {
+    shut_ = true;
+    for (auto& x : writes_)
+        if (!x.stopped_by)
+            stop_write(x, rank_ends());
+    go_on();
+    auto over = self_->make_response_promise<answer>();
+    all_over_.push_back(over);
+    finish_drains();
+    return over;
+}
+
 /// A drain is over when every write that existed when it was asked for has ended. A region is taken
 /// back when no device writes into it any more.
 void loopback_io_state::finish_drains() {
@@ -202,11 +249,23 @@ void loopback_io_state::finish_drains() {
     for (const auto& x : writes_)
         oldest = std::min(oldest, x.number);
     if (!in_doubt_.empty())
-        oldest = std::min(oldest, *in_doubt_.begin());
+        oldest = std::min(oldest, in_doubt_.begin()->first);
     while (!drains_.empty() && drains_.front().up_to < oldest) {
         drains_.front().done.deliver();
         drains_.pop_front();
     }
+    if (writes_.empty() && in_doubt_.empty())
+        for (auto& waiting : std::exchange(all_over_, {}))
+            waiting.deliver();
+    std::erase_if(over_, [this](auto& over) {
+        const auto of_it = [&over](const auto& x) { return x.attempt == over.first; };
+        const auto doubts = [&over](const auto& x) { return x.second == over.first; };
+        if (std::any_of(writes_.begin(), writes_.end(), of_it)
+            || std::any_of(in_doubt_.begin(), in_doubt_.end(), doubts))
+            return false;
+        over.second.deliver();
+        return true;
+    });
     std::erase_if(forbidden_, [this](auto& region) {
         if (staging_.is_busy(region.first))
             return false;

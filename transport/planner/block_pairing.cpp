@@ -82,8 +82,8 @@ struct pairing {
                                     part.target_period));
         if (begin >= end)
             return {};
-        paired_slots whole{index, piece.cut.tokens, {}};
-        whole.slots.reserve(end - begin);
+        std::vector<slot_pair> whole;
+        whole.reserve(end - begin);
         for (auto period = begin; period < end; ++period) {
             const auto source_block = piece.source_block + period * part.source_period;
             const auto target_block = piece.target_block + period * part.target_period;
@@ -102,13 +102,13 @@ struct pairing {
             }
             const slot_pair pair{static_cast<std::uint32_t>(from), static_cast<std::uint32_t>(to)};
             if (end_token <= prompt_tokens || part.pieces.size() == 1)
-                whole.slots.push_back(pair);
+                whole.push_back(pair);
             else
                 result.push_back(
                     {index, static_cast<std::uint32_t>(prompt_tokens - first_token), {pair}});
         }
-        if (!whole.slots.empty())
-            result.push_back(std::move(whole));
+        if (!whole.empty())
+            result.push_back({index, piece.cut.tokens, std::move(whole)});
         return {};
     }
 

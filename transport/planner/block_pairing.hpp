@@ -19,7 +19,7 @@ struct paired_slots {
     std::size_t piece = 0;
     /// Tokens of the piece that the prompt fills; all of them for whole pieces.
     std::uint32_t tokens = 0;
-    std::vector<slot_pair> slots;
+    slot_list slots;
 };
 
 /// The slots of a part that the source slice completes and the target slice lists. The tokens of a

@@ -50,6 +50,12 @@ public:
     explicit coverage(const rank_info& receiver) : receiver_(receiver) {}
 
     caf::error add(const rank_info& writer, const std::vector<view_pair>& pairs) {
+        cp_ranks_.insert(writer.layout.cp_rank);
+        for (const auto& group : writer.pages->groups)
+            for (const auto& view : group.views)
+                for (const auto& entry : view.entries)
+                    offered_[group.layers[entry.local_layer]].insert(view.roles.begin(),
+                                                                     view.roles.end());
         for (const auto& pair : pairs) {
             const auto& group = receiver_.pages->groups[pair.target_group];
             const auto& source =
@@ -99,21 +105,77 @@ public:
                                       layer + ": the context has some of its roles "
                                           + text(view.roles) + ", but not number " + text(buffer));
             }
+            // CP ranks divide the blocks among themselves: each needs what the others have.
+            for (auto cp_rank : cp_ranks_) {
+                auto sibling = where;
+                sibling.cp_rank = group.tokens_per_slot ? cp_rank : 0;
+                if (!buffers_.contains(sibling))
+                    return make_error(errc::layout_mismatch,
+                                      layer + ": roles " + text(view.roles) + " are on CP rank "
+                                          + text(where.cp_rank) + " of the context, but not on "
+                                          + text(cp_rank));
+            }
         }
         return {};
     }
 
-    /// Layers of the receiver that no writer sends anything of.
-    std::vector<std::uint32_t> layers_skipped() const {
-        std::set<std::uint32_t> result;
-        for (const auto& group : receiver_.pages->groups)
-            result.insert(group.layers.begin(), group.layers.end());
-        for (const auto& [where, here] : buffers_)
-            result.erase(receiver_.pages->groups[where.group].layers[where.local_layer]);
-        return {result.begin(), result.end()};
+    /// Lists what no writer has. layout_mismatch, with the layers and roles of both sides, unless
+    /// the host of the receiver has agreed to do without.
+    caf::error skip(allow_missing allowed, cohorts& result) const {
+        std::set<std::uint32_t> own_layers, layers, layers_of_roles;
+        std::set<std::string> roles, other_roles;
+        for (std::uint32_t number = 0; number < receiver_.pages->groups.size(); ++number) {
+            const auto& group = receiver_.pages->groups[number];
+            own_layers.insert(group.layers.begin(), group.layers.end());
+            for (std::uint32_t view = 0; view < group.views.size(); ++view)
+                for (const auto& entry : group.views[view].entries) {
+                    const auto layer = group.layers[entry.local_layer];
+                    const auto theirs = offered_.find(layer);
+                    if (theirs == offered_.end()) {
+                        layers.insert(layer);
+                    } else if (!is_written(number, view, entry.local_layer)) {
+                        const auto& own = group.views[view].roles;
+                        roles.insert(own.begin(), own.end());
+                        other_roles.insert(theirs->second.begin(), theirs->second.end());
+                        layers_of_roles.insert(layer);
+                    }
+                }
+        }
+        if (!layers.empty() && !allowed.layers) {
+            std::set<std::uint32_t> theirs;
+            for (const auto& [layer, its_roles] : offered_)
+                theirs.insert(layer);
+            return make_error(errc::layout_mismatch,
+                              "layers: receiver " + describe(receiver_) + " has "
+                                  + detail::ranges(own_layers) + ", the writers have "
+                                  + (theirs.empty() ? "none of its heads" : detail::ranges(theirs))
+                                  + ": nobody would fill " + detail::ranges(layers)
+                                  + " (a session may allow_missing.layers)");
+        }
+        if (!roles.empty() && !allowed.roles)
+            return make_error(errc::layout_mismatch,
+                              "roles: receiver " + describe(receiver_) + " has " + text(list(roles))
+                                  + " in layers " + detail::ranges(layers_of_roles)
+                                  + ", the writers have " + text(list(other_roles))
+                                  + " there: nobody would fill its own"
+                                    " (a session may allow_missing.roles)");
+        result.layers_skipped.assign(layers.begin(), layers.end());
+        result.roles_skipped = list(roles);
+        return {};
     }
 
 private:
+    static std::vector<std::string> list(const std::set<std::string>& from) {
+        return {from.begin(), from.end()};
+    }
+
+    /// Some writer sends some buffer of this layer of this view; finish() has checked the others.
+    bool is_written(std::uint32_t group, std::uint32_t view, std::uint32_t local_layer) const {
+        const auto next = buffers_.lower_bound({group, view, local_layer, 0, 0});
+        return next != buffers_.end() && next->first.group == group && next->first.view == view
+               && next->first.local_layer == local_layer;
+    }
+
     static std::uint32_t buffers_per_layer(const pool_view& view) {
         const auto first = view.entries.front().local_layer;
         return static_cast<std::uint32_t>(
@@ -123,6 +185,9 @@ private:
 
     const rank_info& receiver_;
     std::map<buffer_of_layer, contribution> buffers_;
+    /// What the writers have at all: the roles of each global layer.
+    std::map<std::uint32_t, std::set<std::string>> offered_;
+    std::set<std::uint32_t> cp_ranks_;
 };
 
 /// Checks that the ranks are all of one instance, each once, with the same split.
@@ -191,46 +256,81 @@ bool should_send_aux(const rank_info& writer, const rank_info& receiver) {
     return true;
 }
 
-caf::expected<cohorts> cohorts_of(const rank_info& receiver,
-                                  const std::vector<rank_info>& context_ranks,
-                                  std::uint32_t context_dp_rank) {
-    if (auto error = check_instance(context_ranks))
-        return error;
-    if (auto error = check_parallelism(receiver))
-        return error;
-    if (auto error = check_split(context_ranks.front(), receiver))
-        return error;
-    if (context_dp_rank >= dp_size(context_ranks.front().layout))
-        return make_error(errc::invalid_argument,
-                          "context DP rank " + text(context_dp_rank) + ": instance "
-                              + context_ranks.front().instance + " has "
-                              + text(dp_size(context_ranks.front().layout)));
+namespace {
+
+/// Of the ranks of one DP group; `first` is rank 0, for errors about the instance.
+caf::expected<cohorts> cohorts_of_group(const rank_info& receiver, const rank_info& first,
+                                        const std::vector<const rank_info*>& group,
+                                        allow_missing allowed) {
     cohorts result;
     coverage covered{receiver};
-    for (const auto& writer : context_ranks) {
-        if (dp_rank(writer.layout) != context_dp_rank
-            || !groups_overlap(writer.layout, receiver.layout))
+    for (const auto* writer : group) {
+        if (!groups_overlap(writer->layout, receiver.layout))
             continue;
-        auto pairs = match_layouts(writer, receiver);
+        auto pairs = match_layouts(*writer, receiver);
         if (!pairs)
             return std::move(pairs.error());
-        if (auto error = covered.add(writer, *pairs))
+        if (auto error = covered.add(*writer, *pairs))
             return error;
         if (std::any_of(pairs->begin(), pairs->end(), carries))
-            result.kv.push_back(writer.rank);
-        if (should_send_aux(writer, receiver))
-            result.aux.push_back(writer.rank);
+            result.kv.push_back(writer->rank);
+        if (should_send_aux(*writer, receiver))
+            result.aux.push_back(writer->rank);
     }
     if (auto error = covered.finish())
         return error;
     if (result.aux.size() != 1)
         return detail::mismatch("layers_per_stage (no layer in common with the receiver's stage)",
-                                context_ranks.front(),
-                                context_ranks.front().layout.layers_per_stage, receiver,
+                                first, first.layout.layers_per_stage, receiver,
                                 receiver.layout.layers_per_stage);
+    if (auto error = covered.skip(allowed, result))
+        return error;
     std::sort(result.kv.begin(), result.kv.end());
-    result.layers_skipped = covered.layers_skipped();
     return result;
+}
+
+} // namespace
+
+caf::expected<std::vector<cohorts>> cohorts_of_groups(const rank_info& receiver,
+                                                      const std::vector<rank_info>& context_ranks,
+                                                      std::uint32_t first, std::uint32_t last,
+                                                      allow_missing allowed) {
+    if (auto error = check_instance(context_ranks))
+        return error;
+    if (auto error = check_parallelism(receiver))
+        return error;
+    for (const auto& writer : context_ranks)
+        if (auto error = check_fingerprints(writer, receiver))
+            return error;
+    if (auto error = check_split(context_ranks.front(), receiver))
+        return error;
+    const auto groups = dp_size(context_ranks.front().layout);
+    for (auto wanted : {first, last})
+        if (wanted >= groups)
+            return make_error(errc::invalid_argument,
+                              "context DP rank " + text(wanted) + ": instance "
+                                  + context_ranks.front().instance + " has " + text(groups));
+    std::vector<std::vector<const rank_info*>> by_group(groups);
+    for (const auto& writer : context_ranks)
+        by_group[dp_rank(writer.layout)].push_back(&writer);
+    std::vector<cohorts> result;
+    for (auto group = first; group <= last; ++group) {
+        auto found = cohorts_of_group(receiver, context_ranks.front(), by_group[group], allowed);
+        if (!found)
+            return std::move(found.error());
+        result.push_back(std::move(*found));
+    }
+    return result;
+}
+
+caf::expected<cohorts> cohorts_of(const rank_info& receiver,
+                                  const std::vector<rank_info>& context_ranks,
+                                  std::uint32_t context_dp_rank, allow_missing allowed) {
+    auto found =
+        cohorts_of_groups(receiver, context_ranks, context_dp_rank, context_dp_rank, allowed);
+    if (!found)
+        return std::move(found.error());
+    return std::move(found->front());
 }
 
 std::vector<rank_id> receivers_of(const rank_info& writer,

@@ -3,9 +3,11 @@
 #pragma once
 
 #include "messages/errors.hpp"
+#include "messages/values/allow_missing.hpp"
 #include "messages/values/rank_info.hpp"
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 namespace kvferry {
@@ -25,20 +27,29 @@ struct cohorts {
     std::vector<rank_id> kv;
     /// Exactly one rank.
     std::vector<rank_id> aux;
-    /// Global layers of the receiver that no context rank has (for example speculative layers on
-    /// one side only), ascending. They are not written.
+    /// With consent only: global layers of the receiver that no context rank has (for example
+    /// speculative layers on one side only), and roles that none has in a layer that both sides
+    /// have; ascending. They are not written.
     std::vector<std::uint32_t> layers_skipped = {};
+    std::vector<std::string> roles_skipped = {};
 
     friend bool operator==(const cohorts&, const cohorts&) = default;
 };
 
 /// `context_ranks` are all ranks of the context instance. Also proves that both cohorts are
-/// complete: in every layer that the context has, each byte comes from exactly one writer.
-/// layout_mismatch, missing_layout: the instances cannot be mapped; invalid_argument: the instance
-/// has no such DP rank.
+/// complete: each byte of the receiver comes from exactly one writer, but for what `allowed` lets
+/// be missing. layout_mismatch, missing_layout: the instances cannot be mapped; invalid_argument:
+/// the instance has no such DP rank.
 caf::expected<cohorts> cohorts_of(const rank_info& receiver,
                                   const std::vector<rank_info>& context_ranks,
-                                  std::uint32_t context_dp_rank);
+                                  std::uint32_t context_dp_rank, allow_missing allowed = {});
+
+/// The same for the DP groups `first` to `last`, in this order. Costs one look at the instance,
+/// however many groups it has.
+caf::expected<std::vector<cohorts>> cohorts_of_groups(const rank_info& receiver,
+                                                      const std::vector<rank_info>& context_ranks,
+                                                      std::uint32_t first, std::uint32_t last,
+                                                      allow_missing allowed = {});
 
 /// The reverse: the generation ranks of one DP group that have `writer` in a cohort, ascending.
 /// Without aux, only those that have it in their KV cohort.

@@ -96,24 +96,31 @@ bool same_pool(const physical_pool& a, const physical_pool& b) {
 
 } // namespace
 
-std::uint64_t layout_digest(const rank_info& x) {
+std::uint64_t layout_digest(const parallelism& layout, const std::optional<page_table>& pages) {
     digest result;
-    result.add(x.layout);
-    result.add(std::uint64_t{x.pages.has_value()});
-    if (x.pages) {
-        result.add(x.pages->groups);
-        result.add(x.pages->pools);
+    result.add(layout);
+    result.add(std::uint64_t{pages.has_value()});
+    if (pages) {
+        result.add(pages->groups);
+        result.add(pages->pools);
     }
     return result.value();
 }
 
+std::uint64_t layout_digest(const rank_info& x) {
+    return layout_digest(x.layout, x.pages);
+}
+
+bool same_pages(const std::optional<page_table>& a, const std::optional<page_table>& b) {
+    if (!a || !b)
+        return a.has_value() == b.has_value();
+    return a->groups == b->groups
+           && std::equal(a->pools.begin(), a->pools.end(), b->pools.begin(), b->pools.end(),
+                         same_pool);
+}
+
 bool same_layout(const rank_info& a, const rank_info& b) {
-    if (a.layout != b.layout || a.pages.has_value() != b.pages.has_value())
-        return false;
-    return !a.pages
-           || (a.pages->groups == b.pages->groups
-               && std::equal(a.pages->pools.begin(), a.pages->pools.end(), b.pages->pools.begin(),
-                             b.pages->pools.end(), same_pool));
+    return a.layout == b.layout && same_pages(a.pages, b.pages);
 }
 
 } // namespace kvferry

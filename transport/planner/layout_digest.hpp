@@ -5,6 +5,7 @@
 #include "messages/values/rank_info.hpp"
 
 #include <cstdint>
+#include <optional>
 
 namespace kvferry {
 
@@ -14,5 +15,9 @@ std::uint64_t layout_digest(const rank_info&);
 
 /// The proof: compares the layouts themselves, without regard to where the pools lie.
 bool same_layout(const rank_info&, const rank_info&);
+
+/// The same two of a parallelism and a page table, whoever they belong to.
+std::uint64_t layout_digest(const parallelism&, const std::optional<page_table>&);
+bool same_pages(const std::optional<page_table>&, const std::optional<page_table>&);
 
 } // namespace kvferry

@@ -33,6 +33,22 @@ std::string text(const std::optional<T>& x) {
     return x ? text(*x) : std::string{"none"};
 }
 
+/// Ascending numbers in short: "0-3", "0-1, 4".
+template <class Numbers>
+std::string ranges(const Numbers& numbers) {
+    std::string result;
+    for (auto next = numbers.begin(); next != numbers.end();) {
+        const auto first = *next;
+        auto last = first;
+        for (++next; next != numbers.end() && *next == last + 1; ++next)
+            last = *next;
+        result.append(result.empty() ? "" : ", ").append(text(first));
+        if (last != first)
+            result.append("-").append(text(last));
+    }
+    return result;
+}
+
 /// Two layouts that do not go together.
 template <class T>
 caf::error mismatch(const std::string& field, const rank_info& writer, const T& writer_value,

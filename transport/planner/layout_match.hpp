@@ -31,11 +31,11 @@ struct view_pair {
     bool carries = false;
 };
 
-/// Finds every pair of views of the two ranks. A layer or role that only one side has is legal and
-/// makes no pair. Views with different roles match when each has one buffer per role, in the order
-/// of its roles: one side may keep in two pools what the other keeps in one. Anything that both
-/// sides have but that cannot be mapped is a layout_mismatch with the field and both values; a rank
-/// without page table is missing_layout.
+/// Finds every pair of views of the two ranks. A layer or role that only one side has makes no
+/// pair; cohorts_of decides whether the receiver can do without it. Views with different roles
+/// match when each has one buffer per role, in the order of its roles: one side may keep in two
+/// pools what the other keeps in one. Anything that both sides have but that cannot be mapped is a
+/// layout_mismatch with the field and both values; a rank without page table is missing_layout.
 caf::expected<std::vector<view_pair>> match_layouts(const rank_info& writer,
                                                     const rank_info& receiver);
 

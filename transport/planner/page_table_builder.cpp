@@ -32,6 +32,8 @@ caf::error check_format(const cache_format& x) {
           field{"kv_heads", x.kind == attention_kind::mla ? 1 : x.kv_heads}})
         if (auto error = above_zero(name, value))
             return error;
+    if (x.first_layer > std::numeric_limits<std::uint32_t>::max() - x.layers)
+        return wrong("first_layer is " + std::to_string(x.first_layer));
     // Checked in floating point, where nothing overflows; page tables are limited to 2^48 bytes.
     if (1.0 * x.layers * std::max(1u, x.kv_heads) * 2 * x.head_dim * x.element_bytes
             * x.tokens_per_block
@@ -107,7 +109,7 @@ caf::expected<page_table> build_page_table(const cache_format& format, const par
     const auto stage = global_layers(split);
     layer_group layers;
     layers.layers.resize(stage.count);
-    std::iota(layers.layers.begin(), layers.layers.end(), stage.first);
+    std::iota(layers.layers.begin(), layers.layers.end(), format.first_layer + stage.first);
     layers.tokens_per_slot = format.tokens_per_block;
     layers.live_token_window = format.window_tokens;
     for (std::uint32_t layer = 0; layer < stage.count; ++layer)

@@ -24,6 +24,8 @@ enum class attention_kind : std::uint8_t {
 /// Numbers of the whole model, before it is split.
 struct cache_format {
     std::uint32_t layers = 0;
+    /// Global id of the first of them.
+    std::uint32_t first_layer = 0;
     /// Used for gqa only.
     std::uint32_t kv_heads = 0;
     /// Elements of one head, or of the latent.
@@ -35,7 +37,7 @@ struct cache_format {
     /// hnd or nhd; ignored for mla.
     mapper_kind layout = mapper_kind::hnd;
     /// Sliding window of all layers.
-    std::optional<std::uint32_t> window_tokens;
+    std::optional<std::uint32_t> window_tokens = {};
 };
 
 /// Where the rank's only pool lies.

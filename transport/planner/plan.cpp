@@ -4,7 +4,10 @@
 
 #include "transport/planner/block_pairing.hpp"
 
+#include <map>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace kvferry {
 
@@ -17,11 +20,8 @@ caf::error check_shape(const rank_info& rank, const kv_slice& slice) {
                           "slice of " + describe(rank) + ": " + std::to_string(slice.groups.size())
                               + " block lists for the " + std::to_string(groups.size())
                               + " layer groups of its page table");
-    if (slice.tokens.begin > slice.tokens.end)
-        return make_error(errc::invalid_argument,
-                          "slice of " + describe(rank) + ": tokens begin at "
-                              + std::to_string(slice.tokens.begin) + " and end at "
-                              + std::to_string(slice.tokens.end));
+    if (auto error = check_tokens(slice))
+        return add_context(error, "slice of " + describe(rank));
     for (std::size_t index = 0; index < groups.size(); ++index)
         if (!groups[index].tokens_per_slot && slice.groups[index].slots.size() > 1)
             return make_error(errc::invalid_argument,
@@ -33,6 +33,16 @@ caf::error check_shape(const rank_info& rank, const kv_slice& slice) {
 }
 
 } // namespace
+
+caf::error check_tokens(const kv_slice& slice) {
+    if (slice.tokens.begin <= slice.tokens.end && slice.tokens.end <= slice.prompt_tokens)
+        return {};
+    return make_error(errc::invalid_argument,
+                      "tokens begin at " + std::to_string(slice.tokens.begin) + " and end at "
+                          + std::to_string(slice.tokens.end) + ", the prompt has "
+                          + std::to_string(slice.prompt_tokens)
+                          + ": give 0 <= begin <= end <= prompt_tokens");
+}
 
 caf::expected<copy_plan> make_plan(const rank_info& writer, const kv_slice& source,
                                    const rank_info& receiver, const kv_slice& target,
@@ -51,11 +61,17 @@ caf::expected<copy_plan> make_plan(const rank_info& writer, const kv_slice& sour
                                                       + ", that of " + describe(receiver) + " has "
                                                       + std::to_string(target.prompt_tokens));
     copy_plan plan;
+    // Parts of the same groups differ in their pools only: what is in them has the same slots.
+    std::map<std::pair<std::uint32_t, std::uint32_t>, std::vector<paired_slots>> of_groups;
     for (const auto& part : **layout) {
-        auto paired = pair_slots(part, writer, source, receiver, target);
-        if (!paired)
-            return std::move(paired.error());
-        for (auto& [index, tokens, slots] : *paired) {
+        auto [known, fresh] = of_groups.try_emplace({part.source_group, part.target_group});
+        if (fresh) {
+            auto paired = pair_slots(part, writer, source, receiver, target);
+            if (!paired)
+                return std::move(paired.error());
+            known->second = std::move(*paired);
+        }
+        for (const auto& [index, tokens, slots] : known->second) {
             const auto& piece = part.pieces[index];
             auto layout = piece.layout;
             if (tokens != piece.cut.tokens) { // the block in which the prompt ends, at most one
@@ -68,8 +84,7 @@ caf::expected<copy_plan> make_plan(const rank_info& writer, const kv_slice& sour
             }
             plan.bytes += layout->bytes * slots.size();
             plan.fragments += layout->fragments * slots.size();
-            plan.parts.push_back(
-                {part.source_pool, part.target_pool, std::move(layout), std::move(slots)});
+            plan.parts.push_back({part.source_pool, part.target_pool, std::move(layout), slots});
         }
     }
     return plan;

@@ -10,6 +10,9 @@
 
 namespace kvferry {
 
+/// invalid_argument when the slice's tokens are not a part of its prompt.
+caf::error check_tokens(const kv_slice&);
+
 /// What `writer` copies for `receiver` out of the slice `source`: the blocks that the target lists.
 /// A block that the target leaves out is not copied. A block that only the source leaves out is an
 /// error, unless the windows of both sides have dropped it or the writer is one of several CP

@@ -9,18 +9,21 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 
 namespace kvferry {
 
-/// One owner, no lock. Entries are found by digest and confirmed by comparison, so that a peer that
-/// forges a digest gets a slower plan but never another pair's. Errors are not kept.
+/// One owner, no lock. An entry serves all pairs that are alike to a plan: under attention DP
+/// thousands of ranks are, and their stages and ranks do not matter. Entries are found by digest
+/// and confirmed by comparison, so that a peer that forges a digest gets a slower plan but never
+/// another pair's. Errors are not kept.
 class plan_cache {
 public:
     explicit plan_cache(std::size_t entries_max = limits{}.plan_cache_entries_max)
         : entries_max_(entries_max) {}
 
-    /// The layout of this pair; makes it on first use and drops the pair unused for longest.
+    /// The layout of this pair; makes it on first use and drops the one unused for longest.
     caf::expected<std::shared_ptr<const pair_layout>> find_or_make(const rank_info& writer,
                                                                    const rank_info& receiver);
 
@@ -28,10 +31,14 @@ public:
     std::uint64_t misses() const { return misses_; }
 
 private:
+    /// What a plan needs to know of one rank of a pair.
+    struct half {
+        parallelism layout;
+        std::optional<page_table> pages;
+    };
     struct entry {
-        /// Only layout and pages are set.
-        rank_info writer;
-        rank_info receiver;
+        half writer;
+        half receiver;
         std::shared_ptr<const pair_layout> made;
         std::uint64_t last_use = 0;
     };

@@ -171,12 +171,15 @@ std::optional<std::uint32_t> duplicate_target(const copy_plan& plan,
 /// A slot may be the target of several parts as long as their templates fill different bytes.
 caf::error check_once(const copy_plan& plan) {
     std::map<std::uint32_t, std::vector<std::size_t>> pools;
+    std::set<const void*> seen;
     for (std::size_t index = 0; index < plan.parts.size(); ++index) {
         const auto pool = plan.parts[index].target_pool;
+        pools[pool].push_back(index);
+        if (!seen.insert(plan.parts[index].slots.key()).second)
+            continue; // the list of another part
         if (auto twice = duplicate_target(plan, {index}))
             return invalid("target pool " + std::to_string(pool) + ": slot "
                            + std::to_string(*twice) + " would be written twice");
-        pools[pool].push_back(index);
     }
     for (const auto& [pool, parts] : pools) {
         if (parts.size() == 1)
@@ -197,12 +200,15 @@ caf::error check_plan(const copy_plan& plan, const page_table& source,
                       const std::vector<memory_region>& target_regions) {
     if (auto error = check_sums(plan))
         return error;
+    std::map<const void*, slot_pair> largest; // of each list, however many parts share it
     for (const auto& part : plan.parts) {
-        std::uint32_t source_max = 0, target_max = 0;
-        for (const auto& pair : part.slots) {
-            source_max = std::max(source_max, pair.source);
-            target_max = std::max(target_max, pair.target);
-        }
+        auto [known, fresh] = largest.try_emplace(part.slots.key());
+        auto& [source_max, target_max] = known->second;
+        if (fresh)
+            for (const auto& pair : part.slots) {
+                source_max = std::max(source_max, pair.source);
+                target_max = std::max(target_max, pair.target);
+            }
         if (auto error = check_bounds("source", part.source_pool, source_max,
                                       source_end(*part.layout), source, source_regions))
             return error;

@@ -30,7 +30,16 @@ std::uint64_t block_pieces(std::uint32_t source_tokens, std::uint32_t target_tok
     return period / source_tokens + period / target_tokens - 1;
 }
 
-bool is_elected(const role_layout& source, const role_layout& target, std::uint32_t receiver_dp) {
+namespace {
+
+/// The replicas of the source's shard that may serve the target: `count` from number `first` on,
+/// counted over all ranks of the source.
+struct candidates {
+    std::uint64_t first = 0;
+    std::uint64_t count = 0;
+};
+
+candidates candidates_of(const role_layout& source, const role_layout& target) {
     const std::uint64_t source_ranks = std::uint64_t{source.num_shards} * source.num_replicas;
     const std::uint64_t target_ranks = std::uint64_t{target.num_shards} * target.num_replicas;
     const std::uint64_t target_rank =
@@ -39,8 +48,24 @@ bool is_elected(const role_layout& source, const role_layout& target, std::uint3
     const auto first = std::max(shard_first, target_rank * source_ranks / target_ranks);
     const auto last = std::min(shard_first + source.num_replicas - 1,
                                ((target_rank + 1) * source_ranks - 1) / target_ranks);
-    return first <= last
-           && shard_first + source.replica_index == first + receiver_dp % (last - first + 1);
+    return first <= last ? candidates{first, last - first + 1} : candidates{};
+}
+
+} // namespace
+
+bool is_elected(const role_layout& source, const role_layout& target, std::uint32_t receiver_dp) {
+    const auto [first, count] = candidates_of(source, target);
+    return count != 0
+           && std::uint64_t{source.shard_index} * source.num_replicas + source.replica_index
+                  == first + receiver_dp % count;
+}
+
+std::uint64_t election_period(const role_layout& source, const role_layout& target) {
+    for (auto number :
+         {source.num_shards, source.num_replicas, target.num_shards, target.num_replicas})
+        if (number == 0) // no valid layout: match_layouts says so
+            return 1;
+    return std::max<std::uint64_t>(candidates_of(source, target).count, 1);
 }
 
 } // namespace kvferry

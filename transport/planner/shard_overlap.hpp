@@ -28,6 +28,10 @@ shard_overlap overlap_of(const role_layout& source, const role_layout& target);
 bool is_elected(const role_layout& source, const role_layout& target,
                 std::uint32_t receiver_dp_rank);
 
+/// Receivers with the same shard whose DP ranks differ by a multiple of this get theirs from the
+/// same ranks. Takes any numbers; at least 1.
+std::uint64_t election_period(const role_layout& source, const role_layout& target);
+
 /// Number of pieces into which blocks of two sizes cut each other until both begin a block at the
 /// same token again; 1 when the sizes are equal.
 std::uint64_t block_pieces(std::uint32_t source_tokens, std::uint32_t target_tokens);

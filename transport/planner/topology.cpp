@@ -98,6 +98,14 @@ caf::error check_split(const rank_info& writer, const rank_info& receiver) {
     return {};
 }
 
+caf::error check_fingerprints(const rank_info& writer, const rank_info& receiver) {
+    if (writer.fingerprint.empty() || receiver.fingerprint.empty()
+        || writer.fingerprint == receiver.fingerprint)
+        return {};
+    return mismatch("fingerprint (the hosts serve different models)", writer, writer.fingerprint,
+                    receiver, receiver.fingerprint);
+}
+
 bool groups_overlap(const parallelism& a, const parallelism& b) {
     const auto a_tp = heads_group(a);
     const auto b_tp = heads_group(b);

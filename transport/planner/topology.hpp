@@ -49,6 +49,10 @@ caf::error check_parallelism(const rank_info&);
 /// layout_mismatch names the field and both values.
 caf::error check_split(const rank_info& writer, const rank_info& receiver);
 
+/// Checks that two ranks serve the same model as far as their hosts say so
+/// (rank_info::fingerprint). layout_mismatch has both values.
+caf::error check_fingerprints(const rank_info& writer, const rank_info& receiver);
+
 /// Whether two ranks meet in TP and CP: each side cuts an axis into equal parts, and their two
 /// parts overlap. Neither size needs to divide the other.
 bool groups_overlap(const parallelism&, const parallelism&);

@@ -4,12 +4,14 @@
 
 #include "messages/interfaces.hpp"
 #include "messages/limits.hpp"
+#include "messages/trace/rank_counters.hpp"
 #include "messages/values/ids.hpp"
 #include "transport/loop/io_loop.hpp"
 
 #include <caf/expected.hpp>
 
 #include <cstdint>
+#include <string>
 
 namespace kvferry {
 
@@ -32,6 +34,10 @@ struct ucx_fabric_options {
     frame_sink_actor default_sink;
     limits bounds;
     put_method puts = put_method::automatic;
+    /// Counts bytes that are refused here; may be null.
+    rank_counters_ptr counters = {};
+    /// What UCX_NET_DEVICES would say; empty: all. The variable itself wins.
+    std::string net_devices = {};
 };
 
 /// Makes the fabric on the loop. From another thread it waits for the loop, at most

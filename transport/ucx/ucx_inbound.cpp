@@ -30,12 +30,19 @@ void ucx_io_state::serve_inbound() {
     if (releasing_) // a scatter ended after the stop
         return;
     service_.serve();
+    count_refused();
     for (const auto& credit : inbound_.take_granted())
         pass_on(credit);
     for (const auto& done : inbound_.take_finished())
         confirm(done);
     if (!reclaiming_ && inbound_.staging().has_waiting())
         reclaim_later();
+}
+
+void ucx_io_state::count_refused() {
+    const auto all = inbound_.refused_pieces();
+    if (const auto fresh = all - std::exchange(refused_told_, all); fresh != 0 && with_.counters)
+        with_.counters->add(ignored::refused_bytes, fresh);
 }
 
 /// Takes chunks back from frozen writers, so that others get them.
@@ -97,7 +104,8 @@ void ucx_io_state::on_scattered(const transfer_done& message) {
     finish_drains();
 }
 
-/// Answers drains whose peer, and unregistrations whose region, nothing writes for any more.
+/// Answers drains whose peer, ends of attempts, and unregistrations whose region nothing writes for
+/// any more.
 void ucx_io_state::finish_drains() {
     const auto& staging = inbound_.staging();
     std::erase_if(drains_, [&](auto& drain) {
@@ -108,6 +116,15 @@ void ucx_io_state::finish_drains() {
         if (has_link || staging.is_busy(drain.first))
             return false;
         drain.second.deliver();
+        return true;
+    });
+    if (!staging.is_busy())
+        for (auto& waiting : std::exchange(all_over_, {}))
+            waiting.deliver();
+    std::erase_if(over_, [&](auto& attempt) {
+        if (inbound_.is_busy(attempt.first))
+            return false;
+        attempt.second.deliver();
         return true;
     });
     std::erase_if(forbidden_, [&](auto& region) {

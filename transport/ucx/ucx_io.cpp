@@ -59,6 +59,7 @@ ucx_io_actor::behavior_type ucx_io_state::make_behavior() {
     return {
         handle(this, &ucx_io_state::on_open_endpoint),
         handle(this, &ucx_io_state::on_peer_memory_mapped),
+        handle(this, &ucx_io_state::on_peer_regions_offered),
         handle(this, &ucx_io_state::on_send_frame),
         handle(this, &ucx_io_state::on_start_put),
         handle(this, &ucx_io_state::on_cancel_transfer),
@@ -67,6 +68,9 @@ ucx_io_actor::behavior_type ucx_io_state::make_behavior() {
         handle(this, &ucx_io_state::on_unregister_region),
         handle(this, &ucx_io_state::on_describe_fabric),
         handle(this, &ucx_io_state::on_drain_fabric),
+        handle(this, &ucx_io_state::on_allow_writes),
+        handle(this, &ucx_io_state::on_forbid_writes),
+        handle(this, &ucx_io_state::on_forbid_all),
         handle(this, &ucx_io_state::on_stop_io),
         handle(this, &ucx_io_state::on_scattered),
     };
@@ -106,7 +110,8 @@ caf::result<region_registered> ucx_io_state::on_register_region(const register_r
     if (staged)
         service_.add_device(message.staging, message.copier);
     if (!cuda || staged)
-        inbound_.allow(id, message.base, message.bytes, head.secret, message.staging);
+        inbound_.allow(id, message.base, message.bytes, head.secret, message.staging,
+                       message.by_attempt);
     return region_registered{id, seal(ucx_key_label, key.data(), key.size())};
 }
 
@@ -122,7 +127,30 @@ caf::result<void> ucx_io_state::on_unregister_region(const unregister_region& me
 }
 
 caf::result<fabric_description> ucx_io_state::on_describe_fabric(const describe_fabric&) {
-    return fabric_description{worker_->address(), worker_->transports()};
+    // Without the RMA feature no access key has an RMA key inside: peers can only send messages.
+    return fabric_description{worker_->address(), worker_->transports(), !worker_->has_rma()};
+}
+
+void ucx_io_state::on_allow_writes(const allow_writes& message) {
+    inbound_.allow(message.attempt);
+}
+
+caf::result<void> ucx_io_state::on_forbid_all(const forbid_all_writes&) {
+    inbound_.forbid_all();
+    auto over = self_->make_response_promise<answer>();
+    all_over_.push_back(over);
+    serve_inbound();
+    finish_drains();
+    return over;
+}
+
+caf::result<void> ucx_io_state::on_forbid_writes(const forbid_writes& message) {
+    inbound_.forbid(message.attempt);
+    auto over = self_->make_response_promise<answer>();
+    over_.emplace_back(message.attempt, over);
+    serve_inbound();
+    finish_drains();
+    return over;
 }
 
 /// Puts by message are copied by this thread: after the fence none is copied any more, and only
@@ -132,9 +160,8 @@ caf::result<void> ucx_io_state::on_drain_fabric(const drain_fabric& message) {
     auto drained = self_->make_response_promise<answer>();
     drains_.emplace_back(message.peer, drained);
     std::vector<endpoint_id> ending;
-    for (auto& [id, x] : links_)
-        if (x.peer == message.peer && worker_->has_rma())
-            ending.push_back(id);
+    if (auto known = of_peer_.find(message.peer); known != of_peer_.end() && worker_->has_rma())
+        ending.assign(known->second.begin(), known->second.end());
     for (auto id : ending)
         fail_link(
             links_.at(id),
@@ -203,8 +230,12 @@ bool ucx_io_state::after_progress() {
         attempt("a frame", [&] { hand_on(std::move(bytes)); });
     attempt("puts of peers", [this] { serve_inbound(); });
     attempt("a link", [&] {
-        for (auto& [id, x] : links_)
+        for (auto id : std::vector(posting_.begin(), posting_.end())) {
+            auto& x = links_.at(id);
             any = pump(x) || any;
+            if (x.posting.empty())
+                posting_.erase(id);
+        }
     });
     return any;
 }
@@ -219,6 +250,11 @@ void ucx_io_state::handle_event(const ucx_event& event) {
         on_piece_over(x, event.tag);
     if (event.status != UCS_OK && event.what != ucx_event::kind::closed) {
         auto lost = ucx_error("endpoint to incarnation " + to_string(x.peer), event.status);
+        if (event.status == UCS_ERR_UNREACHABLE || event.status == UCS_ERR_TIMED_OUT
+            || event.status == UCS_ERR_ENDPOINT_TIMEOUT)
+            lost = make_error(errc::link_lost,
+                              text_of(lost) + "; this rank uses " + worker_->networks()
+                                  + ": bind_address, advertise or UCX_NET_DEVICES chooses others");
         lose_link(x, make_error(errc::link_lost, text_of(lost)));
     } else if (event.what == ucx_event::kind::flushed && event.tag != 0) {
         if (auto put = puts_.find(event.tag); put != puts_.end()) {
@@ -253,7 +289,7 @@ caf::expected<fabric_actor> spawn_ucx_io(caf::actor_system& system, io_loop& loo
                                          ucx_io_state::dependencies with) {
     auto wait = with.bounds.dial_deadline;
     auto build = [&system, &loop, with = std::move(with)]() -> caf::expected<fabric_actor> {
-        auto worker = ucx_worker::make(loop, with.puts);
+        auto worker = ucx_worker::make(loop, with.puts, with.net_devices);
         if (!worker)
             return std::move(worker.error());
         return fabric_actor{spawn_at<ucx_io_actor, ucx_io_state>(system, placement{&loop}, with,

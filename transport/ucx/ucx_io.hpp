@@ -84,6 +84,7 @@ private:
         endpoint_id over;
         copy_job job;
         completion_actor reply_to;
+        kvferry::attempt for_attempt;
         std::chrono::nanoseconds posting{0};
         time_point began;
         merged_cursor cursor;
@@ -105,6 +106,7 @@ private:
     };
     caf::result<endpoint_opened> on_open_endpoint(const open_endpoint&);
     void on_peer_memory_mapped(const peer_memory_mapped&);
+    void on_peer_regions_offered(const peer_regions_offered&);
     void on_send_frame(send_frame&);
     void on_start_put(start_put&);
     void on_cancel_transfer(const cancel_transfer&);
@@ -113,6 +115,9 @@ private:
     caf::result<void> on_unregister_region(const unregister_region&);
     caf::result<fabric_description> on_describe_fabric(const describe_fabric&);
     caf::result<void> on_drain_fabric(const drain_fabric&);
+    void on_allow_writes(const allow_writes&);
+    caf::result<void> on_forbid_writes(const forbid_writes&);
+    caf::result<void> on_forbid_all(const forbid_all_writes&);
     caf::result<void> on_stop_io(const stop_io&);
 
     // Links (ucx_links.cpp).
@@ -140,6 +145,7 @@ private:
 
     // Puts of peers (ucx_inbound.cpp).
     void serve_inbound();
+    void count_refused();
     void reclaim_later();
     link* way_back(incarnation writer, byte_view address);
     void answer_writer(link& back, ucx_message what, byte_view head, const caf::error& reason);
@@ -149,6 +155,7 @@ private:
     void finish_drains();
 
     // Puts (ucx_puts.cpp).
+    void guard_connections();
     void prepare_keys(link&, std::vector<memory_region>);
     caf::error check(const link&, const copy_job&) const;
     bool pump(link&);
@@ -176,8 +183,14 @@ private:
     caf::strong_actor_ptr keep_alive_;
 
     std::map<endpoint_id, link> links_;
+    /// The same by peer, and those that have something to post: no frame and no poll looks at all
+    /// links.
+    std::map<incarnation, std::set<endpoint_id>> of_peer_;
+    std::set<endpoint_id> posting_;
     std::map<std::uint64_t, put> puts_;
     std::map<transfer_id, std::uint64_t> put_numbers_;
+    /// New connections are about to be made close-on-exec.
+    bool guarding_ = false;
     /// Values are empty where nothing is registered with UCX: those regions take puts by message.
     std::map<region_id, ucx_mapped_memory> regions_;
     inbound_writes inbound_;
@@ -187,6 +200,11 @@ private:
     std::vector<std::pair<written_head, std::string>> written_;
     std::vector<std::pair<credit_head, std::string>> credits_;
     std::vector<std::pair<incarnation, answer>> drains_;
+    /// Attempts that are over, answered when the last scatter for them has ended.
+    std::vector<std::pair<kvferry::attempt, answer>> over_;
+    /// Answered when no scatter is left.
+    std::vector<answer> all_over_;
+    std::uint64_t refused_told_ = 0;
     /// Unregistered regions, answered when the last scatter into them has ended.
     std::vector<std::pair<region_id, answer>> forbidden_;
     bool stopping_ = false;

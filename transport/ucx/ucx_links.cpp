@@ -3,6 +3,7 @@
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
 #include "transport/fabric/peer_is_gone.hpp"
+#include "transport/loop/descriptors.hpp"
 #include "transport/ucx/ucx_error.hpp"
 #include "transport/ucx/ucx_io.hpp"
 
@@ -15,6 +16,9 @@ namespace {
 
 /// How long UCX may take to end the operations of a broken endpoint.
 constexpr std::chrono::seconds lost_operations_grace{1};
+
+/// How long after open_endpoint UCX may still open connections for it.
+constexpr std::chrono::milliseconds connections_settle{50};
 
 caf::error stopping() {
     return make_error(errc::stopped, "the fabric of this rank is stopping");
@@ -29,9 +33,10 @@ ucx_io_state::link* ucx_io_state::find_open(endpoint_id id) {
 
 ucx_io_state::link* ucx_io_state::find_open(incarnation peer) {
     link* result = nullptr;
-    for (auto& [id, x] : links_)
-        if (x.peer == peer && !x.ending && (!result || x.owner))
-            result = &x; // prefer a link with an owner
+    if (auto known = of_peer_.find(peer); known != of_peer_.end())
+        for (auto id : known->second)
+            if (auto& x = links_.at(id); !x.ending && (!result || x.owner))
+                result = &x; // prefer a link with an owner
     return result;
 }
 
@@ -46,7 +51,9 @@ caf::expected<ucx_io_state::link*> ucx_io_state::make_link(incarnation peer, byt
     result.peer = peer;
     result.owner = std::move(owner);
     result.endpoint = std::move(*endpoint);
+    of_peer_[peer].insert(id);
     ++last_endpoint_;
+    guard_connections();
     return &result;
 }
 
@@ -55,17 +62,36 @@ caf::result<endpoint_opened> ucx_io_state::on_open_endpoint(const open_endpoint&
         return stopping();
     if (inbound_.is_fenced(message.peer)) // a late message of it must stay fenced
         return peer_is_gone(message.peer);
+    // Half of the reserve is for refusals, which need an endpoint to travel on.
+    if (auto problem = check_descriptors(descriptors_reserve / 2))
+        return problem;
     auto made = make_link(message.peer, message.fabric_address, message.owner);
     if (!made)
         return add_context(made.error(), "incarnation " + to_string(message.peer));
     inbound_.joined(message.peer);
     prepare_keys(**made, message.regions);
-    return endpoint_opened{(*made)->id};
+    return endpoint_opened{(*made)->id, (*made)->by_rma};
+}
+
+/// UCX opens the connection at once, and may open more while the two sides agree on their lanes.
+void ucx_io_state::guard_connections() {
+    if (std::exchange(guarding_, true))
+        return;
+    worker_->guard_connections();
+    self_->run_delayed(connections_settle, [this] {
+        guarding_ = false;
+        worker_->guard_connections();
+    });
 }
 
 void ucx_io_state::on_peer_memory_mapped(const peer_memory_mapped& message) {
     if (auto* x = find_open(message.endpoint))
         x->lent = lend(message.regions);
+}
+
+void ucx_io_state::on_peer_regions_offered(const peer_regions_offered& message) {
+    if (auto* x = find_open(message.endpoint); x && x->regions.empty())
+        prepare_keys(*x, message.regions);
 }
 
 void ucx_io_state::on_send_frame(send_frame& message) {
@@ -164,6 +190,11 @@ void ucx_io_state::finish_link_if_over(endpoint_id id) {
         return;
     auto x = std::move(found->second);
     links_.erase(found);
+    posting_.erase(id);
+    const auto siblings = of_peer_.find(x.peer);
+    siblings->second.erase(id);
+    if (siblings->second.empty())
+        of_peer_.erase(siblings);
     x.keys.clear(); // finish_stop() may destroy the worker
     leave(x.peer);
     if (x.failure)
@@ -239,6 +270,8 @@ void ucx_io_state::release() {
     regions_.clear();
     worker_->destroy(); // only destroy(): the worker object may be our caller
     links_.clear();
+    of_peer_.clear();
+    posting_.clear();
 }
 
 } // namespace kvferry

@@ -18,6 +18,6 @@ struct ucx_abilities {
 
 /// Makes a context like a worker's, with the same environment variables, and frees it. ucx_failed
 /// carries UCX's reason.
-caf::expected<ucx_abilities> probe_ucx();
+caf::expected<ucx_abilities> probe_ucx(const std::string& net_devices);
 
 } // namespace kvferry

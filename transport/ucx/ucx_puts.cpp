@@ -100,6 +100,7 @@ void ucx_io_state::on_start_put(start_put& message) {
     fresh.over = x->id;
     fresh.job = std::move(message.job);
     fresh.reply_to = std::move(message.reply_to);
+    fresh.for_attempt = message.attempt;
     fresh.began = now;
     const auto regions = target_regions(fresh.job);
     fresh.by_rma = x->by_rma && std::none_of(regions.begin(), regions.end(), [x](auto region) {
@@ -111,6 +112,7 @@ void ucx_io_state::on_start_put(start_put& message) {
     record_io(self_, trace::instant::io_begin, direct_put, message.id.value, fresh.job.plan->bytes);
     x->puts.insert(number);
     x->posting.push_back(number);
+    posting_.insert(x->id);
     pump(*x);
 }
 
@@ -172,8 +174,9 @@ void ucx_io_state::post_piece(link& x, std::uint64_t number, put& put, const pla
     const auto* from = reinterpret_cast<const void*>(piece.source_address);
     if (put.by_rma)
         return x.endpoint->put(from, piece.bytes, piece.target_address, key.rkey.get(), number);
-    const write_head head{with_.self.value, number, key.head.region, key.head.secret,
-                          piece.target_address};
+    const write_head head{with_.self.value,     number,
+                          key.head.region,      key.head.secret,
+                          piece.target_address, put.for_attempt.value};
     x.endpoint->send_from(ucx_write, caf::as_bytes(caf::make_span(&head, 1)), from, piece.bytes,
                           number);
 }
@@ -200,7 +203,8 @@ bool ucx_io_state::post_references(link& x, std::uint64_t number, put& put) {
         return false;
     count_piece(x, put);
     const auto& key = x.keys[region];
-    const refer_head head{with_.self.value, number, key.head.region, key.head.secret};
+    const refer_head head{with_.self.value, number, key.head.region, key.head.secret,
+                          put.for_attempt.value};
     x.endpoint->send(ucx_refer, caf::as_bytes(caf::make_span(&head, 1)), std::move(stretches),
                      number);
     return true;
@@ -243,8 +247,10 @@ void ucx_io_state::on_written(const written_head& head, const std::string& text)
 
 void ucx_io_state::ask_for_credit(link& x, std::uint64_t number, const put_credit::demand& wanted) {
     const auto& key = x.keys[wanted.region];
-    const credit_ask_head head{with_.self.value, number,       key.head.region,
-                               key.head.secret,  wanted.bytes, source_of(puts_.at(number).job)};
+    const auto& put = puts_.at(number);
+    const credit_ask_head head{with_.self.value,     number,       key.head.region,
+                               key.head.secret,      wanted.bytes, source_of(put.job),
+                               put.for_attempt.value};
     x.endpoint->send(ucx_credit_ask, caf::as_bytes(caf::make_span(&head, 1)), worker_->address(),
                      0);
 }
@@ -275,6 +281,7 @@ void ucx_io_state::on_credit(const credit_head& head, const std::string& text) {
     if (!std::exchange(put.parked, false) || put.all_posted)
         return;
     x.posting.push_back(head.put);
+    posting_.insert(x.id);
     pump(x);
 }
 

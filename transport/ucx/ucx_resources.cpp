@@ -3,10 +3,13 @@
 // ask.
 #include "transport/ucx/ucx_resources.hpp"
 
+#include "messages/errors.hpp"
+#include "transport/ucx/network_devices.hpp"
 #include "transport/ucx/ucx_handles.hpp"
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <sstream>
 #include <utility>
 
@@ -43,6 +46,40 @@ bool has_rma_hardware(std::string_view transport) {
     return std::any_of(families.begin(), families.end(), [transport](std::string_view family) {
         return transport.starts_with(family);
     });
+}
+
+caf::error check_resources(const std::vector<ucx_resource>& all) {
+    if (std::any_of(all.begin(), all.end(),
+                    [](const auto& x) { return reports_death(x.transport); }))
+        return {};
+    return make_error(errc::unsupported,
+                      "UCX has no transport that tells when a peer dies: leave tcp in UCX_TLS, and "
+                      "a device that is up in UCX_NET_DEVICES; there are "
+                          + to_string(network_devices()));
+}
+
+std::string ucx_version() {
+    unsigned major = 0;
+    unsigned minor = 0;
+    unsigned release = 0;
+    ucp_get_version(&major, &minor, &release);
+    return std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string(release);
+}
+
+std::string known_trouble(std::string_view version) {
+    unsigned major = 0;
+    unsigned minor = 0;
+    const auto* end = version.data() + version.size();
+    const auto [dot, bad_major] = std::from_chars(version.data(), end, major);
+    if (bad_major != std::errc{} || dot == end)
+        return {};
+    std::from_chars(dot + 1, end, minor);
+    // Killing a rank that dials ended its peer in 77 of 400 tries with 1.13, in none of 1,800 with
+    // 1.18. Versions between them were not tried.
+    if (major > 1 || minor >= 18)
+        return {};
+    return "UCX " + std::string{version}
+           + " may abort this process when a peer dies while it connects; 1.18 does not";
 }
 
 } // namespace kvferry

@@ -2,6 +2,8 @@
 // What a UCX context can use on this machine: pairs of transport and device.
 #pragma once
 
+#include <caf/error.hpp>
+
 #include <string>
 #include <string_view>
 #include <vector>
@@ -31,5 +33,14 @@ bool reports_death(std::string_view transport);
 
 /// Whether a transport's puts are done by hardware.
 bool has_rma_hardware(std::string_view transport);
+
+/// unsupported unless one of these tells when a peer dies: without it no rank can be reached.
+caf::error check_resources(const std::vector<ucx_resource>&);
+
+/// "1.13.1": of the library that is loaded.
+std::string ucx_version();
+
+/// Empty, or what this version of UCX is known to do to a process whose peer dies.
+std::string known_trouble(std::string_view ucx_version);
 
 } // namespace kvferry

@@ -6,11 +6,14 @@
 #include "transport/fabric/sealed_bytes.hpp"
 #include "transport/fabric/ucx_wire.hpp"
 #include "transport/loop/system_call.hpp"
+#include "transport/ucx/network_devices.hpp"
+#include "transport/ucx/ucx_config.hpp"
+#include "transport/ucx/ucx_descriptors.hpp"
 #include "transport/ucx/ucx_error.hpp"
 #include "transport/ucx/ucx_log.hpp"
 #include "transport/ucx/ucx_resources.hpp"
 
-#include <cstdlib>
+#include <algorithm>
 #include <exception>
 #include <set>
 
@@ -24,33 +27,11 @@ ucs_status_t call(const char* name, F&& f) {
     return made_to_fail(name) ? UCS_ERR_NO_MEMORY : f();
 }
 
-/// Applies to this context only; a setting in the user's environment wins.
-void prefer(ucp_config_t* config, const char* variable, const char* key, const char* value) {
-    if (std::getenv(variable) != nullptr)
-        return;
-    if (auto status = ucp_config_modify(config, key, value); status != UCS_OK)
-        logger().warn("ucx_io: {} = {}: {}", variable, value, ucs_status_string(status));
-}
-
-/// UCX's TCP connects on the thread that sends first, which is the loop's: a machine that answers
-/// no SYN would stop everything of this rank for two minutes.
-void connect_in_background(ucp_config_t* config) {
-    prefer(config, "UCX_TCP_CONN_NB", "CONN_NB", "y");
-}
-
-/// Works around a crash in UCX 1.13: when a peer dies in the middle of a message that is sent over
-/// TCP without a copy, in several parts, UCX ends the same request twice and aborts the process
-/// (measured: transport/MEASURED.md). Here UCX copies each part, in parts of the length that it
-/// would not copy; no cost could be measured.
-void prefer_copies(ucp_config_t* config) {
-    prefer(config, "UCX_ZCOPY_THRESH", "ZCOPY_THRESH", "inf");
-    prefer(config, "UCX_TCP_TX_SEG_SIZE", "TX_SEG_SIZE", "64k");
-}
-
 } // namespace
 
-caf::expected<std::unique_ptr<ucx_worker>> ucx_worker::make(io_loop& loop, put_method puts) {
-    std::unique_ptr<ucx_worker> result{new ucx_worker(loop)};
+caf::expected<std::unique_ptr<ucx_worker>> ucx_worker::make(io_loop& loop, put_method puts,
+                                                            std::string net_devices) {
+    std::unique_ptr<ucx_worker> result{new ucx_worker(loop, std::move(net_devices))};
     // Without the RMA feature no peer can use UCX's emulation of it, which checks no key.
     if (auto error = result->make_context(puts == put_method::rma))
         return error;
@@ -72,6 +53,7 @@ ucx_worker::~ucx_worker() {
 void ucx_worker::destroy() noexcept {
     if (std::exchange(added_, false))
         loop_.remove(*this);
+    in_child_.reset();
     worker_.reset();
     context_.reset();
 }
@@ -79,22 +61,16 @@ void ucx_worker::destroy() noexcept {
 caf::error ucx_worker::make_context(bool rma) {
     forward_ucx_log();
     context_.reset();
-    ucp_config_t* config = nullptr; // reads UCX_* from the environment
-    if (auto status =
-            call("ucp_config_read", [&] { return ucp_config_read(nullptr, nullptr, &config); });
-        status != UCS_OK)
-        return ucx_error("ucp_config_read", status);
-    const ucx_config_handle held{config};
-    connect_in_background(config);
-    if (!rma)
-        prefer_copies(config);
+    auto config = make_ucx_config(net_devices_, rma);
+    if (!config)
+        return std::move(config.error());
     ucp_params_t params{};
     params.field_mask = UCP_PARAM_FIELD_FEATURES | UCP_PARAM_FIELD_NAME;
     params.features =
         UCP_FEATURE_AM | UCP_FEATURE_WAKEUP | (rma ? std::uint64_t{UCP_FEATURE_RMA} : 0);
     params.name = "kvferry";
     ucp_context_h context = nullptr;
-    if (auto status = call("ucp_init", [&] { return ucp_init(&params, config, &context); });
+    if (auto status = call("ucp_init", [&] { return ucp_init(&params, config->get(), &context); });
         status != UCS_OK)
         return add_context(ucx_error("ucp_init", status),
                            "no usable transport; see UCX_TLS, UCX_NET_DEVICES");
@@ -103,9 +79,18 @@ caf::error ucx_worker::make_context(bool rma) {
     has_rma_hardware_ = false;
     transports_.clear();
     std::set<std::string> names; // one transport may have several devices
-    for (const auto& resource : resources_of(context))
+    const auto resources = resources_of(context);
+    if (auto problem = check_resources(resources))
+        return problem;
+    for (const auto& resource : resources)
         if (reports_death(resource.transport))
             names.insert(resource.transport);
+    auto used = network_devices();
+    std::erase_if(used, [&resources](const network_device& x) {
+        return std::none_of(resources.begin(), resources.end(),
+                            [&x](const ucx_resource& y) { return y.device == x.name; });
+    });
+    networks_ = to_string(used);
     for (const auto& name : names) {
         transports_.append(transports_.empty() ? "" : ", ").append(name);
         has_rma_hardware_ = has_rma_hardware_ || has_rma_hardware(name);
@@ -149,7 +134,14 @@ caf::error ucx_worker::make_worker() {
             call("ucp_worker_get_efd", [&] { return ucp_worker_get_efd(worker, &event_fd_); });
         status != UCS_OK)
         return ucx_error("ucp_worker_get_efd", status);
+    close_on_exec(ucx_descriptors(event_fd_));
+    in_child_.emplace([event_fd = event_fd_] { blank_sockets(ucx_descriptors(event_fd)); });
     return {};
+}
+
+void ucx_worker::guard_connections() const {
+    if (worker_)
+        close_on_exec(polled_descriptors(event_fd_));
 }
 
 void ucx_worker::start(receiver on_message, std::function<bool()> after_progress) {

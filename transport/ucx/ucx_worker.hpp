@@ -4,6 +4,7 @@
 
 #include "messages/wire/codec.hpp"
 #include "transport/fabric/ucx_wire.hpp"
+#include "transport/loop/forked_child.hpp"
 #include "transport/loop/io_loop.hpp"
 #include "transport/ucx/ucx_endpoint.hpp"
 #include "transport/ucx/ucx_fabric.hpp"
@@ -11,6 +12,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 namespace kvferry {
@@ -20,9 +22,10 @@ public:
     /// Gets a whole active message, valid only during the call; called from inside UCX.
     using receiver = std::function<void(unsigned message, byte_view head, byte_view payload)>;
 
-    /// Called on the loop's thread. ucx_failed or system_call_failed; on an error nothing is left
-    /// behind.
-    static caf::expected<std::unique_ptr<ucx_worker>> make(io_loop&, put_method);
+    /// Called on the loop's thread. `net_devices`: those that UCX may use (network_devices.hpp).
+    /// ucx_failed, unsupported or system_call_failed; on an error nothing is left behind.
+    static caf::expected<std::unique_ptr<ucx_worker>> make(io_loop&, put_method,
+                                                           std::string net_devices);
     ~ucx_worker() override;
 
     /// Call once, before the first progress. `after_progress` is called after each round, outside
@@ -33,6 +36,8 @@ public:
     const byte_buffer& address() const { return address_; }
     /// Names of transports that report the death of a peer: "tcp", "rc_verbs, tcp".
     const std::string& transports() const { return transports_; }
+    /// The network devices behind them, with their addresses: "lo (127.0.0.1)".
+    const std::string& networks() const { return networks_; }
     /// Whether access keys carry what RMA needs.
     bool has_rma() const { return has_rma_; }
 
@@ -44,6 +49,9 @@ public:
     caf::expected<ucx_mapped_memory> map(std::byte* base, std::uint64_t bytes, bool cuda) const;
     caf::expected<byte_buffer> pack_key(const ucx_mapped_memory&) const;
 
+    /// Makes the connections close-on-exec that UCX has opened up to now.
+    void guard_connections() const;
+
     /// Frees worker and context; running operations end now. Keys and mapped memory must have been
     /// freed before; endpoints are freed too.
     void destroy() noexcept;
@@ -53,7 +61,8 @@ public:
     bool arm() override;
 
 private:
-    explicit ucx_worker(io_loop& loop) : loop_(loop) {}
+    ucx_worker(io_loop& loop, std::string net_devices)
+        : loop_(loop), net_devices_(std::move(net_devices)) {}
 
     caf::error make_context(bool rma);
     caf::error make_worker();
@@ -67,6 +76,7 @@ private:
     };
 
     io_loop& loop_;
+    std::string net_devices_;
     ucx_events events_;
     message_slot slots_[ucx_message_count];
     receiver on_message_;
@@ -75,10 +85,13 @@ private:
     ucx_worker_handle worker_;
     byte_buffer address_;
     std::string transports_;
+    std::string networks_;
     bool has_rma_ = false;
     bool has_rma_hardware_ = false;
     bool added_ = false;
     int event_fd_ = -1;
+    /// A forked child lets go of UCX's sockets.
+    std::optional<in_forked_child> in_child_;
 };
 
 } // namespace kvferry

@@ -57,11 +57,12 @@ public:
     }
 
     /// A peer whose regions are not mapped, so that every slice becomes a put.
-    void come_up(std::uint64_t process) {
+    void come_up(std::uint64_t process, std::vector<mapped_region> mapped = {}) {
         auto view = std::make_shared<peer_view>();
         view->info = peer_;
         view->info.incarnation = {process};
         view->regions = {{0x1000, 4096, memory_kind::host_shared, {}}};
+        view->mapped = std::move(mapped);
         view->unmapped_reason = "another machine";
         view->link = link(process).handle();
         vs.tell_and_run(sender, peer_ready{std::move(view)});
@@ -376,6 +377,35 @@ TEST_CASE("sender: a stop refuses, cancels, and answers when the last session is
               .ok());
 }
 
+TEST_CASE("sender: a copy into a peer's memory that is in doubt lets no stop end in order (I2)") {
+    limits bounds;
+    bounds.inline_copy_bytes_max = 0;
+    fixture test{bounds};
+    std::vector<std::byte> memory(4096);
+    test.come_up(1, {{0, memory.data(), memory.size(), nullptr}});
+    auto opened = test.open(7);
+    REQUIRE(opened.ok());
+    test.vs.tell_and_run(opened.value().session, send_slice{fixture::slice()});
+    test.request(fixture::ask(7));
+    const auto copies = test.copy.received<start_copy>();
+    REQUIRE(copies.size() == 1);
+    auto result = agent_result::in_doubt;
+    SUBCASE("a launch that nobody knows the end of") {}
+    SUBCASE("one that has failed lets it end") {
+        result = agent_result::failed;
+    }
+    test.vs.tell_and_run(
+        opened.value().session,
+        transfer_done{copies[0].id, result, 0, make_error(errc::cuda_failed, "lost"), {}, {}});
+    CHECK(test.observer.received<session_released>().size() == 1); // the source is read no more
+    auto stopped = test.vs.ask_and_run<void>(
+        test.sender, cancel_request{make_error(errc::stopped, "ctx/0 is stopping")});
+    REQUIRE_FALSE(stopped.pending());
+    CHECK(stopped.ok() == (result == agent_result::failed));
+    if (!stopped.ok())
+        CHECK(contains(describe(stopped.error()), "rid 7 on ctx/0: a copy into a peer's memory"));
+}
+
 TEST_CASE("sender: lists all its sessions") {
     fixture test;
     CHECK(test.open(1).ok());
@@ -544,6 +574,51 @@ TEST_CASE("sender: a session that dies after its outcome changes none, but leave
     CHECK(test.observer.received<session_released>().empty());
 }
 
+TEST_CASE(
+    "sender: an attempt whose transfer is in doubt is never answered `gone`, which would be taken "
+    "for proof, however late and over whichever link it asks (H51)") {
+    fixture test;
+    auto session = test.open(7);
+    test.request(fixture::ask(7));
+    test.vs.tell_and_run(session.value().session, send_slice{fixture::slice()});
+    REQUIRE(test.puts().size() == 1);
+    transfer_done done{test.puts()[0].id, agent_result::in_doubt, 0, {}, {}, {}};
+    done.error = make_error(errc::transfer_in_doubt, "the link broke");
+    test.vs.tell_and_run(session.value().session, done);
+    test.go_down(1);
+    test.come_up(1);
+    const auto before = test.sent_to<kv_agent_result>(1).size();
+    test.cancel(7);
+    CHECK(test.answers().empty());
+    const auto reports = test.sent_to<kv_agent_result>(1);
+    REQUIRE(reports.size() == before + 1);
+    CHECK(reports.back().result == agent_result::in_doubt);
+    CHECK(reports.back().header.attempt == attempt{11});
+    test.cancel(7, {12}); // never served: nothing of it moves
+    CHECK(test.answers().size() == 1);
+}
+
+TEST_CASE(
+    "sender: who asks again for what was served hears so at once, its reports were lost with its "
+    "link; another attempt of the rid begins anew") {
+    fixture test;
+    auto session = test.open(7);
+    test.request(fixture::ask(7));
+    test.vs.tell_and_run(session.value().session, send_slice{fixture::slice()});
+    REQUIRE(test.puts().size() == 1);
+    test.vs.tell_and_run(session.value().session,
+                         transfer_done{test.puts()[0].id, agent_result::success, 32, {}, {}, {}});
+    test.go_down(1);
+    test.come_up(1);
+    test.request(fixture::ask(7));
+    REQUIRE(test.answers().size() == 1);
+    CHECK(contains(test.answers()[0].reason.text, "its reports went with the link"));
+    test.request(fixture::ask(7, {12}));
+    CHECK(test.answers().size() == 1); // it waits for its session
+    test.open(7);
+    CHECK(test.puts().size() == 1);
+}
+
 TEST_CASE("sender: of a session that has ended nothing stays in memory, however it ended") {
     fixture test;
     auto opened = test.vs.ask_and_run<tx_opened>(
@@ -583,4 +658,29 @@ TEST_CASE("sender: its sessions end with it") {
     for (const auto& outcome : outcomes)
         CHECK(contains(describe(outcome.error), "the sender of ctx/0 died"));
     CHECK(test.observer.received<session_released>().size() == 2);
+}
+
+TEST_CASE("sender: an event of a peer reaches the sessions that it asked, and no other") {
+    fixture test;
+    test.come_up(2);
+    for (std::uint64_t request = 1; request <= 30; ++request) {
+        REQUIRE(test.open(request).ok());
+        test.request(fixture::ask(request));
+    }
+    REQUIRE(test.open(31).ok());
+    test.request(fixture::ask(31, {12}, 2));
+    test.request(fixture::ask(32)); // its host has not opened it
+    test.request(fixture::ask(33, {12}, 2));
+    const auto lost = [](std::uint64_t process) {
+        return peer_lost{{process}, make_error(errc::link_lost, "no route")};
+    };
+    CHECK(test.vs.disturbed_by(test.sender, lost(2)) == 1);
+    CHECK(test.vs.disturbed_by(test.sender, process_gone{{2}}) == 1);
+    CHECK(test.observer.received<session_finished>().size() == 1);
+    CHECK(test.vs.ask_and_run<session_list>(test.sender, list_sessions{}).value().unopened.size()
+          == 1);
+    CHECK(test.vs.disturbed_by(test.sender, lost(1)) == 30);
+    CHECK(test.vs.disturbed_by(test.sender, process_gone{{1}}) == 30);
+    CHECK(test.observer.received<session_finished>().size() == 31);
+    CHECK(test.vs.ask_and_run<session_list>(test.sender, list_sessions{}).value().unopened.empty());
 }

@@ -313,3 +313,81 @@ TEST_CASE(
     test.bind(test.ask(0, {12})); // a request of a new attempt is served
     CHECK(test.outcome() == session_state::kv_transferred);
 }
+
+TEST_CASE(
+    "tx_session: a receiver that was given nothing yet may lose its link and ask again over a new "
+    "one, for the same attempt") {
+    tx_fixture test{2};
+    test.bind(0);
+    test.bind(1);
+    test.tell(peer_lost{test.process_of(0), make_error(errc::link_lost, "no route")});
+    CHECK(test.outcomes().empty());
+    test.tell(send_slice{tx_fixture::slice()});
+    CHECK(test.reports(1).size() == 1);
+    CHECK(test.reports(0).empty());
+    CHECK(test.outcomes().empty());
+    test.bind(0);
+    CHECK(test.reports(0).size() == 1);
+    CHECK(test.outcome() == session_state::kv_transferred);
+}
+
+TEST_CASE(
+    "tx_session: a receiver that might have asked again is not waited for once its process is "
+    "gone; one that did ask again is served") {
+    tx_fixture test;
+    test.bind(0);
+    test.tell(peer_lost{test.process_of(0), make_error(errc::link_lost, "no route")});
+    SUBCASE("it has not asked again") {
+        test.tell(process_gone{test.process_of(0)});
+        CHECK(test.outcome() == session_state::error);
+        CHECK(contains(test.outcome_text(), "rank 0 had asked, and its process is gone"));
+    }
+    SUBCASE("it has") {
+        test.bind(0);
+        test.tell(process_gone{test.process_of(0)});
+        CHECK(test.outcomes().empty());
+    }
+}
+
+TEST_CASE(
+    "tx_session: over a new link a receiver gets every report once more, also of what ended while "
+    "it had none (H51)") {
+    tx_fixture test{1, aux_mode::none, memory::unmapped};
+    test.bind(0);
+    test.tell(send_slice{tx_fixture::half(0)});
+    test.tell(send_slice{tx_fixture::half(1)});
+    REQUIRE(test.puts().size() == 2);
+    test.done(test.puts()[0].id);
+    CHECK(test.reports(0).size() == 1);
+    test.tell(peer_lost{test.process_of(0), make_error(errc::link_lost, "no route")});
+    CHECK(test.outcome() == session_state::error); // it had begun
+    SUBCASE("it cancels") {
+        test.unbind(0);
+    }
+    SUBCASE("it asks again") {
+        test.bind(0);
+    }
+    CHECK(test.reports(0).size() == 2); // the first one again
+    test.done(test.puts()[1].id, agent_result::in_doubt);
+    REQUIRE(test.reports(0).size() == 3);
+    CHECK(test.reports(0)[2].result == agent_result::in_doubt);
+    CHECK(test.releases() == 1);
+    REQUIRE(test.owner.received<session_retired>().size() == 1);
+    CHECK(test.owner.received<session_retired>()[0].in_doubt);
+}
+
+TEST_CASE("tx_session: a receiver hears that its first piece is begun before the bytes move, once; "
+          "a copy "
+          "on the spot needs no such word") {
+    tx_fixture test{1, aux_mode::none, memory::unmapped};
+    test.bind(0);
+    test.tell(send_slice{tx_fixture::half(0)});
+    test.tell(send_slice{tx_fixture::half(1)});
+    REQUIRE(test.sent_to<transfer_started>(0).size() == 1);
+    CHECK(test.sent_to<transfer_started>(0)[0].header.attempt == test.ask(0).header.attempt);
+    tx_fixture at_once;
+    at_once.bind(0);
+    at_once.tell(send_slice{tx_fixture::slice()});
+    CHECK(at_once.reports(0).size() == 1);
+    CHECK(at_once.sent_to<transfer_started>(0).empty());
+}

@@ -105,6 +105,19 @@ TEST_CASE("tx_session: success only when every announced receiver has been serve
     CHECK(test.outcomes()[0].peers.size() == 2);
 }
 
+TEST_CASE("tx_session: a slice that speaks for tokens beyond its prompt is refused by name") {
+    tx_fixture test;
+    auto beyond = tx_fixture::slice();
+    beyond.tokens.end = beyond.prompt_tokens + 1;
+    test.tell(send_slice{beyond});
+    CHECK(test.outcome() == session_state::error);
+    CHECK(code_of(test.outcomes()[0].error) == errc::invalid_argument);
+    CHECK(contains(text_of(test.outcomes()[0].error),
+                   "rid 7: send slice 0: tokens begin at 0 and end at "));
+    REQUIRE(test.pieces().size() == 1);
+    CHECK(code_of(test.pieces()[0].error) == errc::invalid_argument);
+}
+
 TEST_CASE("tx_session: a replayed request changes nothing (H23)") {
     tx_fixture test{1, aux_mode::none, memory::mapped, no_inline_copies()};
     test.tell(send_slice{tx_fixture::slice()});
@@ -237,4 +250,20 @@ TEST_CASE("tx_session: aux on a session opened without it is refused by name") {
     REQUIRE(test.pieces().size() == 1);
     CHECK(code_of(test.pieces()[0].error) == errc::invalid_argument);
     CHECK(test.outcomes().empty());
+}
+
+TEST_CASE(
+    "tx_session: a mapping serves only when the receiver allows it; otherwise the bytes are put "
+    "for its attempt, and the report says why") {
+    tx_fixture test;
+    auto asked = test.ask(0);
+    asked.may_map = false;
+    test.bind(asked);
+    test.tell(send_slice{tx_fixture::slice()});
+    CHECK(test.copies().empty());
+    REQUIRE(test.puts().size() == 1);
+    CHECK(test.puts()[0].attempt == asked.header.attempt);
+    test.done(test.puts()[0].id);
+    REQUIRE(test.reports(0).size() == 1);
+    CHECK(test.reports(0)[0].route == "direct: the receiver has no same-host link to this rank");
 }

@@ -37,7 +37,7 @@ public:
     limits bounds;
     receiver_actor receiver;
 
-    explicit fixture(limits wanted = {}) : bounds(wanted) {
+    explicit fixture(limits wanted = {}, bool by_message = false) : bounds(wanted) {
         (*instances)[own] = make_instance("gen", split{1}, format());
         restart_context(100);
         info.answer<fetch_instance_info>(
@@ -49,10 +49,19 @@ public:
         worker.answer<connect_peer>(
             [handle = link.handle()](const connect_peer&) { return peer_connected{handle}; });
         auto self = instances->at(own).front();
-        receiver = vs.track(spawn_at<receiver_actor, receiver_state>(
-            vs.system(), {},
-            receiver_state::dependencies{
-                {}, bounds, self, own, info.handle(), fabric.handle(), worker.handle(), 1}));
+        receiver = vs.track(
+            spawn_at<receiver_actor, receiver_state>(vs.system(), {},
+                                                     receiver_state::dependencies{{},
+                                                                                  bounds,
+                                                                                  self,
+                                                                                  own,
+                                                                                  info.handle(),
+                                                                                  fabric.handle(),
+                                                                                  worker.handle(),
+                                                                                  1,
+                                                                                  {},
+                                                                                  {},
+                                                                                  by_message}));
     }
 
     static cache_format format() {
@@ -88,8 +97,9 @@ public:
         return opened.value();
     }
 
-    void come_up(std::uint64_t process) {
+    void come_up(std::uint64_t process, bool process_watched = false) {
         auto view = std::make_shared<peer_view>();
+        view->process_watched = process_watched;
         for (const auto& rank : instances->at(context))
             if (rank.incarnation.value == process)
                 view->info = rank;
@@ -134,6 +144,16 @@ public:
 
 } // namespace
 
+TEST_CASE("receiver: a rank that is told to receive from its own instance says so by name") {
+    fixture test;
+    test.open(7, own);
+    auto outcomes = test.observer.received<session_finished>();
+    REQUIRE(outcomes.size() == 1);
+    CHECK(code_of(outcomes[0].error) == errc::invalid_argument);
+    CHECK(contains(text_of(outcomes[0].error), "gen:1 is the endpoint of gen/0 itself"));
+    CHECK(test.worker.received<connect_peer>().empty());
+}
+
 TEST_CASE(
     "receiver: asks every rank of the KV cohort, once its link is up, and names all who ask it") {
     fixture test;
@@ -153,6 +173,48 @@ TEST_CASE(
     test.report(session, 101);
     REQUIRE(test.outcomes().size() == 1);
     CHECK(test.outcomes()[0].state == session_state::kv_transferred);
+}
+
+TEST_CASE(
+    "receiver: after a session that failed the next one asks which ranks its instance has now, "
+    "and goes there") {
+    fixture test;
+    test.open(1, context, 2s);
+    test.come_up(100);
+    test.come_up(101);
+    const auto known = test.worker.received<connect_peer>().size();
+    test.restart_context(200); // the name points elsewhere; nothing happens to the former ranks
+    test.open(2, context, 60s);
+    CHECK(test.fetches(context) == 1);
+    test.vs.advance(2s); // nobody serves the first one there
+    REQUIRE(test.outcomes().size() == 1);
+    SUBCASE("others answer") {
+        test.open(3);
+        CHECK(test.fetches(context) == 2);
+        std::set<std::uint64_t> dialled;
+        for (const auto& x : test.worker.received<connect_peer>())
+            dialled.insert(x.peer.incarnation.value);
+        CHECK(dialled == std::set<std::uint64_t>{100, 101, 200, 201});
+        test.open(4);
+        CHECK(test.fetches(context) == 2);
+    }
+    SUBCASE("nobody answers: those known are better than none") {
+        test.instances->erase(context);
+        test.open(3);
+        CHECK(test.fetches(context) == 2);
+        CHECK(test.worker.received<connect_peer>().size() == known);
+        CHECK(test.outcomes().size() == 1);
+    }
+}
+
+TEST_CASE("receiver: sessions that fail one after the other do not ask one after the other") {
+    fixture test;
+    for (std::uint64_t request = 1; request <= 100; ++request) {
+        test.open(request, context, 5ms);
+        test.vs.advance(10ms);
+    }
+    CHECK(test.outcomes().size() == 100);
+    CHECK(test.fetches(context) <= 2);
 }
 
 TEST_CASE("receiver: an instance listed in any order is understood") {
@@ -203,6 +265,7 @@ TEST_CASE("receiver: an instance that does not fit fails the session with both s
     auto other = fixture::format();
     other.head_dim = 8;
     (*test.instances)["odd:1"] = make_instance("odd", {}, other);
+    (*test.instances)["odd:1"][0].incarnation = {300}; // not this rank itself
     test.open(7, "odd:1");
     REQUIRE(test.outcomes().size() == 1);
     CHECK(code_of(test.outcomes()[0].error) == errc::layout_mismatch);
@@ -226,6 +289,8 @@ TEST_CASE(
     test.come_up(100);
     test.come_up(101);
     test.restart_context(200);
+    test.go_down(101);
+    CHECK(test.outcomes().empty()); // it is dialled again
     test.go_down(101);
     REQUIRE(test.outcomes().size() == 1);
     CHECK(test.outcomes()[0].state == session_state::error);
@@ -289,8 +354,8 @@ TEST_CASE("receiver: a process' end counts once what it had put on the way has b
     test.come_up(100);
     test.come_up(101);
     auto releases = [&] { return test.observer.received<session_released>().size(); };
-    test.go_down(100);
-    test.go_down(101);
+    for (auto process : {100, 101, 100, 101}) // each is dialled again, and lost again
+        test.go_down(static_cast<std::uint64_t>(process));
     CHECK(test.outcomes().size() == 1);
     SUBCASE("drained") {
         test.vs.tell_and_run(test.receiver, process_gone{{100}});
@@ -517,8 +582,71 @@ TEST_CASE("receiver: a session that died before it knew its writers had lent not
     CHECK(test.outcomes().size() == 2);
 }
 
-TEST_CASE("receiver: of a session that has ended nothing stays in memory, however it ended") {
+TEST_CASE("receiver: where only this rank's own loop writes, the pages of a session that died come "
+          "back when the fabric has shut its attempt out; a writer with a mapping still needs its "
+          "own proof") {
+    fixture test{{}, true};
+    auto session = test.open(7);
+    test.come_up(100);
+    test.come_up(101, true);
+    test.die(session);
+    REQUIRE(test.fabric.received<forbid_writes>().size() == 1);
+    CHECK(test.fabric.received<forbid_writes>()[0].attempt == session.attempt);
+    CHECK(test.releases() == 0);
+    test.vs.tell_and_run(test.receiver, process_gone{{101}});
+    CHECK(test.releases() == 1);
+}
+
+TEST_CASE(
+    "receiver: a connection that breaks under a session is dialled once more at once; the session "
+    "goes on when it comes up and fails when it does not (H51)") {
     fixture test;
+    auto session = test.open(7);
+    test.come_up(100);
+    test.come_up(101);
+    const auto dials = test.worker.received<connect_peer>().size();
+    test.go_down(100);
+    REQUIRE(test.worker.received<connect_peer>().size() == dials + 1);
+    CHECK(test.worker.received<connect_peer>().back().peer.incarnation == incarnation{100});
+    CHECK(test.outcomes().empty());
+    SUBCASE("it comes up") {
+        test.come_up(100);
+        CHECK(test.sent<request_data>().size() == 3);
+        test.report(session, 100);
+        test.report(session, 101);
+        CHECK(test.releases() == 1);
+    }
+    SUBCASE("it does not") {
+        test.go_down(100);
+        CHECK(test.worker.received<connect_peer>().size() == dials + 1);
+        REQUIRE(test.outcomes().size() == 1);
+        CHECK(test.outcomes()[0].state == session_state::error);
+    }
+}
+
+TEST_CASE(
+    "receiver: a broken connection that no session needs is not dialled again, nor a peer that has "
+    "left or refuses") {
+    fixture test;
+    auto session = test.open(7);
+    test.come_up(100);
+    test.come_up(101);
+    const auto dials = test.worker.received<connect_peer>().size();
+    SUBCASE("no session") {
+        test.report(session, 100);
+        test.report(session, 101);
+        test.go_down(100);
+    }
+    SUBCASE("it has left") {
+        test.vs.tell_and_run(test.receiver,
+                             peer_lost{{100}, make_error(errc::peer_gone, "its process is gone")});
+        CHECK(test.outcomes().size() == 1);
+    }
+    CHECK(test.worker.received<connect_peer>().size() == dials);
+}
+
+TEST_CASE("receiver: of a session that has ended nothing stays in memory, however it ended") {
+    fixture test{{}, true};
     test.come_up(100);
     test.come_up(101);
     auto opened = test.vs.ask_and_run<rx_opened>(
@@ -535,9 +663,6 @@ TEST_CASE("receiver: of a session that has ended nothing stays in memory, howeve
     }
     SUBCASE("with its actor") {
         test.die(opened.value());
-        for (std::uint64_t writer :
-             {100, 101}) // what it knew of them is lost: only their end is proof
-            test.vs.tell_and_run(test.receiver, process_gone{{writer}});
     }
     REQUIRE(test.outcomes().size() == 1);
     REQUIRE(test.releases() == 1);
@@ -555,4 +680,26 @@ TEST_CASE("receiver: its sessions end with it") {
     REQUIRE(test.outcomes().size() == 2);
     for (const auto& outcome : test.outcomes())
         CHECK(contains(describe(outcome.error), "the receiver of gen/0 died"));
+}
+
+TEST_CASE("receiver: an event of a peer reaches the sessions that need it, and no other") {
+    fixture test;
+    (*test.instances)["other:1"] = make_instance("other", {}, fixture::format());
+    (*test.instances)["other:1"][0].incarnation = {200};
+    for (std::uint64_t request = 1; request <= 30; ++request)
+        test.open(request);
+    test.open(31, "other:1");
+    test.come_up(100);
+    test.come_up(101);
+    auto view = std::make_shared<peer_view>();
+    view->info = (*test.instances)["other:1"][0];
+    view->link = test.link.handle();
+    CHECK(test.vs.disturbed_by(test.receiver, peer_ready{view}) == 1);
+    CHECK(test.vs.disturbed_by(test.receiver, peer_lost{{200}, make_error(errc::peer_gone, "x")})
+          == 1);
+    REQUIRE(test.outcomes().size() == 1);
+    CHECK(test.outcomes()[0].request == rid{31});
+    CHECK(test.vs.disturbed_by(test.receiver, peer_lost{{100}, make_error(errc::peer_gone, "x")})
+          == 30);
+    CHECK(test.outcomes().size() == 31);
 }

@@ -193,3 +193,21 @@ TEST_CASE("piece_ledger: a last piece behind all completes nothing, and undoes n
     CHECK(missing.add(behind_all) == piece_ledger::verdict::fresh);
     CHECK_FALSE(missing.complete());
 }
+
+TEST_CASE("release_ledger: forbidding the attempt quiets every writer that can write in no other "
+          "way, whatever it reported; one that was ever told of a mapping needs its own proof") {
+    release_ledger ledger;
+    const rank_id lost{0}, doubtful{1}, maps{2};
+    ledger.expose(lost, true);
+    ledger.expose(doubtful, true);
+    ledger.reported_in_doubt(doubtful);
+    ledger.expose(maps, false);
+    ledger.expose(maps, true); // over a later link without mappings
+    ledger.forbidden();
+    CHECK(ledger.of(lost) == exposure::quiet);
+    CHECK(ledger.of(doubtful) == exposure::quiet);
+    CHECK(ledger.of(maps) == exposure::exposed);
+    CHECK_FALSE(ledger.released());
+    ledger.gone_and_drained(maps);
+    CHECK(ledger.released());
+}

@@ -25,11 +25,13 @@ public:
     virtual_system vs;
     stub<receiver_actor> owner{vs};
     stub<observer_actor> observer{vs};
+    stub<fabric_actor> fabric{vs};
     rank_counters_ptr counters = std::make_shared<rank_counters>();
     rx_session_actor session;
 
     explicit rx_fixture(aux_mode aux = aux_mode::none, limits bounds = {},
-                        std::shared_ptr<const piece_checker> checker = {}) {
+                        std::shared_ptr<const piece_checker> checker = {},
+                        bool by_message = false) {
         rank_info self;
         self.instance = "gen";
         self.rank = rank_id{9};
@@ -44,7 +46,9 @@ public:
                                            aux,
                                            {},
                                            std::move(checker),
-                                           counters}));
+                                           counters,
+                                           fabric.handle(),
+                                           by_message}));
     }
 
     template <class Message>
@@ -68,12 +72,13 @@ public:
         return *slot;
     }
 
-    void ready(std::uint32_t rank, const rank_info& info = {}) {
+    void ready(std::uint32_t rank, const rank_info& info = {}, bool process_watched = true) {
         auto view = std::make_shared<peer_view>();
         view->info = info;
         view->info.rank = {rank};
         view->info.incarnation = process_of(rank);
         view->link = link(rank).handle();
+        view->process_watched = process_watched;
         tell(peer_ready{std::move(view)});
     }
 
@@ -126,8 +131,8 @@ public:
     }
 
     void process_is_gone(std::uint32_t rank) { tell(process_gone{process_of(rank)}); }
-    void peer_is_lost(std::uint32_t rank) {
-        tell(peer_lost{process_of(rank), make_error(errc::link_lost, "no route")});
+    void peer_is_lost(std::uint32_t rank, bool dialled_again = false) {
+        tell(peer_lost{process_of(rank), make_error(errc::link_lost, "no route"), dialled_again});
     }
     void cancel() { tell(cancel_request{make_error(errc::cancelled, "the host cancelled")}); }
 

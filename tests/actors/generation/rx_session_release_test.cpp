@@ -246,3 +246,70 @@ TEST_CASE("rx_session: a failure is told to writers that have done their part: t
     CHECK(test.outcome() == session_state::error);
     CHECK(test.sent_to<cancel_session>(0).size() == 1);
 }
+
+namespace {
+
+/// Two writers on a message lane, asked for one slice; rank 0 has no same-host link to the
+/// receiver.
+struct message_lane : rx_fixture {
+    explicit message_lane(bool by_message = true) : rx_fixture(aux_mode::none, {}, {}, by_message) {
+        bind({writer(0), writer(1)});
+        ready(0, {}, false);
+        ready(1);
+        receive();
+    }
+};
+
+} // namespace
+
+TEST_CASE("rx_session: the fabric lets an attempt in before its first request leaves, and shuts it "
+          "out when the session ends, however it ends") {
+    for (const bool fails : {false, true}) {
+        message_lane test;
+        REQUIRE(test.fabric.received<allow_writes>().size() == 1);
+        CHECK(test.fabric.received<allow_writes>()[0].attempt == rx_fixture::attempt);
+        CHECK_FALSE(test.sent_to<request_data>(0).at(0).may_map);
+        CHECK(test.sent_to<request_data>(1).at(0).may_map);
+        CHECK(test.fabric.received<forbid_writes>().empty());
+        if (fails)
+            test.cancel();
+        test.report(0);
+        test.report(1);
+        CHECK(test.fabric.received<forbid_writes>().size() == 1);
+        CHECK(test.releases() == 1);
+    }
+}
+
+TEST_CASE("rx_session: without a same-host link pages are released as soon as the fabric shuts the "
+          "attempt out, and not before; a lost writer is not waited for (H51, H54)") {
+    message_lane test;
+    test.fabric.answer<forbid_writes>([](const forbid_writes&) -> caf::result<void> {
+        return make_error(errc::stopped, "no fabric any more");
+    });
+    test.report(1);
+    test.peer_is_lost(0);
+    CHECK(test.outcome() == session_state::error);
+    CHECK(test.releases() == 0); // no answer, no proof
+    message_lane other;
+    other.report(1);
+    other.peer_is_lost(0);
+    CHECK(other.outcome() == session_state::error);
+    CHECK(other.releases() == 1);
+}
+
+TEST_CASE(
+    "rx_session: shutting the attempt out proves nothing of a writer with a mapping, nor on a "
+    "fabric whose hardware writes by itself") {
+    message_lane mapped;
+    mapped.cancel();
+    CHECK(mapped.releases() == 0); // writer 1 may still copy
+    mapped.process_is_gone(1);
+    CHECK(mapped.releases() == 1);
+    message_lane by_hardware{false};
+    by_hardware.cancel();
+    by_hardware.process_is_gone(1);
+    CHECK(by_hardware.fabric.received<forbid_writes>().size() == 1);
+    CHECK(by_hardware.releases() == 0);
+    by_hardware.process_is_gone(0);
+    CHECK(by_hardware.releases() == 1);
+}

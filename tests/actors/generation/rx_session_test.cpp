@@ -209,6 +209,17 @@ TEST_CASE("rx_session: an instance that cannot be mapped fails the session with 
     CHECK(test.releases() == 1);
 }
 
+TEST_CASE("rx_session: the outcome lists what the context does not have and nobody wrote") {
+    rx_fixture test;
+    test.tell(bind_writers{{rx_fixture::writer(0)}, {}, {4, 5}, {"indexer_k"}});
+    test.ready(0);
+    test.receive();
+    test.report(0);
+    CHECK(test.outcome() == session_state::kv_transferred);
+    CHECK(test.outcomes()[0].layers_skipped == std::vector<std::uint32_t>{4, 5});
+    CHECK(test.outcomes()[0].roles_skipped == std::vector<std::string>{"indexer_k"});
+}
+
 TEST_CASE("rx_session: the deadline names what is waited for") {
     rx_fixture test;
     auto waited_for = [&] {
@@ -374,6 +385,19 @@ TEST_CASE(
     CHECK(test.outcome() == session_state::error);
     CHECK(contains(test.outcome_text(), "opened without aux"));
     CHECK(test.sent_to<cancel_session>(1).size() == 1);
+}
+
+TEST_CASE("rx_session: a slice that speaks for tokens beyond its prompt is refused, and nothing is "
+          "asked for") {
+    rx_fixture test;
+    test.bind({rx_fixture::writer(0)});
+    test.ready(0);
+    test.tell(receive_slice{{{0, 100}, 40, {{0, {1, 2, 3}}}, true}});
+    CHECK(test.outcome() == session_state::error);
+    CHECK(
+        contains(test.outcome_text(), "rid 7: receive slice 0: tokens begin at 0 and end at 100"));
+    CHECK(test.sent_to<request_data>(0).empty());
+    CHECK(test.releases() == 1);
 }
 
 TEST_CASE("rx_session: a DP group without room for the request does not speak for the others") {

@@ -19,19 +19,23 @@ cache_format format_of(std::uint32_t layers, attention_kind kind = attention_kin
 }
 
 transfer_parties parties(const std::vector<rank_info>& generation, std::size_t rank,
-                         const std::vector<rank_info>& context) {
-    auto found = parties_of(generation[rank], generation, context, 0, aux_mode::required);
+                         const std::vector<rank_info>& context, allow_missing allowed = {}) {
+    auto found = parties_of(generation[rank], generation, context, 0, aux_mode::required, allowed);
     REQUIRE(found);
     return std::move(*found);
 }
 
 } // namespace
 
-TEST_CASE("parties: layers that only the own side has are listed, and have no writer") {
+TEST_CASE("parties: layers that only the own side has are refused; with consent they are listed, "
+          "and have no writer") {
     const auto context = make_instance("ctx", {1, 2, 1, false, {2, 2}}, format_of(4));
     const auto generation = make_instance("gen", {1, 2, 1, false, {2, 3}}, format_of(5));
     CHECK(parties(generation, 0, context).layers_skipped.empty());
-    const auto last = parties(generation, 1, context);
+    const auto refused = parties_of(generation[1], generation, context, 0, aux_mode::required);
+    REQUIRE_FALSE(refused);
+    CHECK(code_of(refused.error()) == errc::layout_mismatch);
+    const auto last = parties(generation, 1, context, {.layers = true});
     CHECK(last.layers_skipped == std::vector<std::uint32_t>{4});
     REQUIRE(last.writers.size() == 1);
     CHECK(last.writers[0].rank == rank_id{1});
@@ -54,5 +58,28 @@ TEST_CASE(
         INFO("context rank ", rank);
         const bool writes = std::count(reached.begin(), reached.end(), rank_id{rank}) > 0;
         CHECK(std::count(told[0].begin(), told[0].end(), rank_id{rank}) == (writes ? 0 : 1));
+    }
+}
+
+TEST_CASE("parties: without a DP rank they are those of every group, in the order of the groups") {
+    const auto context = make_instance("ctx", {4, 2, 1, true}, format_of(4));
+    const auto generation = make_instance("gen", {2, 2}, format_of(4));
+    for (const auto& self : generation) {
+        auto all = parties_of(self, generation, context, std::nullopt, aux_mode::required);
+        REQUIRE(all);
+        auto next = all->writers.begin();
+        for (std::uint32_t group = 0; group < 4; ++group) {
+            auto one = parties_of(self, generation, context, group, aux_mode::required);
+            REQUIRE(one);
+            CHECK(one->bystanders[group] == all->bystanders[group]);
+            for (const auto& writer : one->writers) {
+                REQUIRE(next != all->writers.end());
+                CHECK(next->rank == writer.rank);
+                CHECK(next->dp_rank == group);
+                CHECK(next->receivers == writer.receivers);
+                ++next;
+            }
+        }
+        CHECK(next == all->writers.end());
     }
 }

@@ -22,12 +22,17 @@ bool resolved(const Future& x) {
     return x.wait_for(0s) == std::future_status::ready;
 }
 
+/// Keeps callbacks instead of running them.
+std::function<void(run_callback)> collect(std::vector<run_callback>& into) {
+    return [&into](run_callback call) { into.push_back(std::move(call)); };
+}
+
 struct fixture {
     virtual_system vs;
     stub<transfer_worker_actor> worker{vs};
     stub<tx_session_actor> tx{vs};
     stub<rx_session_actor> rx{vs};
-    stub<callback_actor> callbacks{vs};
+    std::vector<run_callback> callbacks;
     std::shared_ptr<session_promises> promises = std::make_shared<session_promises>();
     std::future<session_finished> outcome = promises->outcome.get_future();
     std::future<session_released> released = promises->released.get_future();
@@ -42,7 +47,7 @@ struct fixture {
         gate = vs.track(spawn_at<session_gate_actor, session_gate_state>(
             vs.system(), {},
             session_gate_state::dependencies{worker.handle(),
-                                             callbacks.handle(),
+                                             collect(callbacks),
                                              role,
                                              {7},
                                              promises,
@@ -137,10 +142,10 @@ TEST_CASE(
     CHECK_FALSE(resolved(test.released));
     test.finishes(session_state::error, make_error(errc::handler_failed, "twice"));
     CHECK(test.outcome.get().state == session_state::fully_transferred);
-    CHECK(test.callbacks.received<run_callback>().size() == 1);
+    CHECK(test.callbacks.size() == 1);
     test.releases();
     CHECK(resolved(test.released));
-    CHECK(test.callbacks.received<run_callback>().size() == 2);
+    CHECK(test.callbacks.size() == 2);
     CHECK(test.ended());
 }
 
@@ -245,7 +250,7 @@ TEST_CASE("session_gate: the host is told that every receiver has asked") {
     auto gate = test.vs.track(spawn_at<session_gate_actor, session_gate_state>(
         test.vs.system(), {},
         session_gate_state::dependencies{test.worker.handle(),
-                                         test.callbacks.handle(),
+                                         collect(test.callbacks),
                                          side::context,
                                          {7},
                                          promises,
@@ -253,7 +258,7 @@ TEST_CASE("session_gate: the host is told that every receiver has asked") {
                                          {},
                                          [told] { ++*told; }}));
     test.vs.tell_and_run(gate, session_ready{{7}});
-    for (const auto& run : test.callbacks.received<run_callback>())
+    for (const auto& run : test.callbacks)
         run.callback();
     CHECK(*told == 1);
 }

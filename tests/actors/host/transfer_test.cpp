@@ -3,9 +3,14 @@
 #include "actors/host/loopback_world.hpp"
 #include "tests/actors/host/rank_fixture.hpp"
 #include "tests/actors/host/two_devices.hpp"
+#include "transport/loop/system_call.hpp"
+#include "transport/loop/unique_fd.hpp"
 
 #include <atomic>
+#include <cerrno>
+#include <sys/mman.h>
 #include <thread>
+#include <unistd.h>
 
 using namespace kvferry;
 using namespace kvferry::testing;
@@ -94,6 +99,102 @@ TEST_CASE("Transfer: generation first, the aux record comes with the KV cache") 
             CHECK(session.outcome().get().aux.draft_tokens == std::vector<std::int32_t>{1, 2, 3});
         }
     }
+}
+
+TEST_CASE("Transfer: a cache that the context cannot fill is refused, with aux or without, and "
+          "filled as far as it goes with consent") {
+    runtime system;
+    auto base = options_for(system, true);
+    test_instance context{system, "prefill", format_of(4, 2), 1, 1, 3, base};
+    test_instance generation{system, "decode", format_of(5, 2), 1, 1, 3, base};
+    context.fill();
+    for (auto aux : {aux_mode::none, aux_mode::required}) {
+        CAPTURE(aux);
+        auto& rank = generation.ranks()[0];
+        session_options options;
+        options.request = {aux == aux_mode::none ? 1u : 2u};
+        options.aux = aux;
+        auto refused = rank.transfers.open_rx(options, {context.endpoint(), 0});
+        refused.receive(generation.slice(rank));
+        const auto outcome = refused.outcome().get();
+        CHECK(code_of(outcome.error) == errc::layout_mismatch);
+        CHECK(text_of(outcome.error).find("nobody would fill 4") != std::string::npos);
+        refused.released().get();
+
+        options.allowed.layers = true;
+        test_request request;
+        send(context, request, options.request, aux);
+        request.receiving.push_back(rank.transfers.open_rx(options, {context.endpoint(), 0}));
+        request.receiving[0].receive(generation.slice(rank));
+        request.expect(aux == aux_mode::none ? session_state::kv_transferred
+                                             : session_state::fully_transferred);
+        CHECK(request.receiving[0].outcome().get().layers_skipped == std::vector<std::uint32_t>{4});
+    }
+}
+
+TEST_CASE("Transfer: ranks whose hosts name different models end by name, with both values") {
+    runtime system;
+    auto base = options_for(system, true);
+    base.fingerprint = "llama bf16";
+    test_instance context{system, "prefill", format_of(4, 2), 1, 1, 3, base};
+    base.fingerprint = "llama fp8 in bf16's clothes";
+    test_instance generation{system, "decode", format_of(4, 2), 1, 1, 3, base};
+    auto& rank = generation.ranks()[0];
+    auto session = rank.transfers.open_rx(options_of(1), {context.endpoint(), 0});
+    session.receive(generation.slice(rank));
+    const auto outcome = session.outcome().get();
+    CHECK(code_of(outcome.error) == errc::layout_mismatch);
+    for (const auto* value : {"\"llama bf16\"", "\"llama fp8 in bf16's clothes\""})
+        CHECK_MESSAGE(text_of(outcome.error).find(value) != std::string::npos,
+                      text_of(outcome.error));
+}
+
+TEST_CASE("Transfer: memory of a peer on this machine that cannot be mapped goes direct, and both "
+          "outcomes say why") {
+    runtime system;
+    auto base = options_for(system, false);
+    test_instance context{system, "prefill", format_of(4, 2), 1, 1, 3, base};
+    test_instance generation{system, "decode", format_of(4, 2), 1, 1, 3, base};
+    context.fill();
+    failing_call fails{"mmap peer", ENOMEM};
+    test_request request;
+    send(context, request, {1}, aux_mode::none);
+    receive(generation, context, request, {1}, aux_mode::none);
+    request.expect(session_state::kv_transferred);
+    CHECK(generation.wrong_bytes() == 0);
+    for (const auto& outcome :
+         {request.sending[0].outcome().get(), request.receiving[0].outcome().get()}) {
+        REQUIRE(outcome.peers.size() == 1);
+        const auto& route = outcome.peers[0].route;
+        CHECK_MESSAGE(route.starts_with("direct: region 0 of decode/0 is not mapped: mmap"), route);
+    }
+}
+
+TEST_CASE(
+    "Transfer: pools that peers could not map safely are refused when they are published, with "
+    "what to do") {
+    runtime system;
+    auto options = options_for(system, false);
+    options.instance = "decode";
+    options.layout.layers_per_stage = {4};
+    const auto pages = build_page_table(format_of(4, 2), options.layout, {4, 0, 0});
+    REQUIRE(pages);
+    const auto bytes = footprint_bytes(pages->pools[0]);
+    unique_fd shrinks{::memfd_create("shrinks", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
+    REQUIRE(::ftruncate(shrinks.get(), static_cast<off_t>(bytes)) == 0);
+    std::vector<std::byte> memory(bytes);
+    auto started = system.start_worker(options);
+    REQUIRE(started);
+    for (auto fd : {shrinks.get(), -1}) {
+        const auto published = started->publish(
+            {{memory.data(), memory.size(), memory_kind::host_shared, fd}}, *pages);
+        REQUIRE_FALSE(published);
+        CHECK(code_of(published.error()) == errc::registration_failed);
+        CHECK(text_of(published.error()).find("seal its memfd with F_SEAL_SHRINK")
+              != std::string::npos);
+    }
+    CHECK(
+        started->publish({{memory.data(), memory.size(), memory_kind::host_private, -1}}, *pages));
 }
 
 TEST_CASE("Transfer: a cancelled request ends as cancelled on both sides and releases its pages") {

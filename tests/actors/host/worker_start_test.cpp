@@ -3,14 +3,17 @@
 #include "actors/host/loopback_world.hpp"
 #include "actors/host/runtime.hpp"
 #include "tests/support/open_resources.hpp"
+#include "transport/planner/page_table_builder.hpp"
 
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <cstdlib>
 #include <filesystem>
 #include <future>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -76,9 +79,9 @@ void use_once(runtime& actors, const worker_options& options) {
 }
 
 void expect_steps(const std::vector<std::string>& failures) {
-    const std::vector<std::string> steps{"options",   "loop thread",     "copy thread",
-                                         "fabric",    "same-host link",  "copy_io",
-                                         "info link", "rank-info server"};
+    const std::vector<std::string> steps{"options",         "loop thread", "copy thread",
+                                         "callback thread", "fabric",      "same-host link",
+                                         "copy_io",         "info link",   "rank-info server"};
     REQUIRE(failures.size() == steps.size());
     for (std::size_t i = 0; i < steps.size(); ++i)
         CHECK_MESSAGE(failures[i].find("(" + steps[i] + ")") != std::string::npos, failures[i]);
@@ -188,6 +191,95 @@ TEST_CASE("worker: options that make no sense are refused by field") {
     lost.layout.tp_size = 2;
     lost.layout.tp_rank = 1;
     CHECK(refusal(lost).find("info_endpoint") != std::string::npos);
+}
+
+namespace {
+
+/// A variable of the environment, while it lives.
+struct set_variable {
+    std::string name;
+    std::optional<std::string> before;
+
+    set_variable(const char* variable, const char* value) : name(variable) {
+        if (const char* known = std::getenv(variable))
+            before = known;
+        ::setenv(variable, value, 1);
+    }
+    ~set_variable() {
+        if (before)
+            ::setenv(name.c_str(), before->c_str(), 1);
+        else
+            ::unsetenv(name.c_str());
+    }
+};
+
+/// What a start with these options fails with.
+caf::error failure_of(const worker_options& options) {
+    runtime actors;
+    auto started = actors.start_worker(options);
+    REQUIRE_FALSE(started);
+    return started.error();
+}
+
+} // namespace
+
+TEST_CASE(
+    "worker: a mistyped UCX_NET_DEVICES is refused at the start, with the devices that exist") {
+    set_variable mistyped{"UCX_NET_DEVICES", "no-such-device0"};
+    const auto problem = failure_of(options_of_rank_0());
+    CHECK(code_of(problem) == errc::invalid_argument);
+    CHECK(text_of(problem).find("no-such-device0") != std::string::npos);
+    CHECK(text_of(problem).find("lo (127.0.0.1") != std::string::npos);
+}
+
+TEST_CASE("worker: without a transport that tells of a peer's death a rank does not start") {
+    set_variable only_memory{"UCX_TLS", "posix"};
+    const auto problem = failure_of(options_of_rank_0());
+    CHECK(code_of(problem) == errc::unsupported);
+    CHECK(text_of(problem).find("leave tcp in UCX_TLS") != std::string::npos);
+}
+
+TEST_CASE("worker: an address that no device has is refused, with the devices that exist") {
+    auto options = options_of_rank_0();
+    options.bind_address = "203.0.113.9"; // reserved for documentation, nobody's
+    const auto problem = failure_of(options);
+    CHECK(code_of(problem) == errc::invalid_argument);
+    CHECK(text_of(problem).find("bind_address") != std::string::npos);
+    CHECK(text_of(problem).find("lo (127.0.0.1") != std::string::npos);
+}
+
+TEST_CASE("worker: what is handed out is the advertised address, never a wildcard") {
+    runtime actors;
+    auto options = options_of_rank_0();
+    options.bind_address = "0.0.0.0";
+    cache_format format;
+    format.layers = 4;
+    format.kv_heads = 1;
+    format.head_dim = 4;
+    format.tokens_per_block = 4;
+    auto pages = build_page_table(format, options.layout, {.slot_count = 1});
+    REQUIRE(pages);
+    std::vector<std::byte> memory(footprint_bytes(pages->pools[0]));
+    for (const std::string advertise : {"127.0.0.1", "rank0.example", "rank0.example:4711"}) {
+        CAPTURE(advertise);
+        options.advertise = advertise;
+        auto started = actors.start_worker(options);
+        REQUIRE_MESSAGE(started, describe(started.error()));
+        CHECK(started->info_endpoint().starts_with(advertise));
+        CHECK(parse_info_endpoint(started->info_endpoint()));
+        // The rank itself reaches its server without that name.
+        auto known = started->publish({{memory.data(), memory.size()}}, *pages);
+        CHECK_MESSAGE(known, describe(known.error()));
+        CHECK(started->info()->info_endpoint == started->info_endpoint());
+        CHECK(started->stop(std::chrono::seconds{5}));
+    }
+    for (const auto* nowhere : {"0.0.0.0", "::", "not an address", "host:0"}) {
+        CAPTURE(nowhere);
+        options.advertise = nowhere;
+        const auto problem = failure_of(options);
+        CHECK(code_of(problem) == errc::invalid_argument);
+        CHECK(text_of(problem).find("advertise") != std::string::npos);
+    }
 }
 
 } // namespace kvferry::testing

@@ -2,6 +2,7 @@
 // Errors of questions about rank infos that only a network can cause, and cases that need a chosen
 // order of events.
 #include "messages/wire/codec.hpp"
+#include "messages/wire/rank_packing.hpp"
 #include "tests/actors/instance/info_link_fixture.hpp"
 #include "tests/support/recording_stub.hpp"
 
@@ -293,10 +294,23 @@ TEST_CASE("info_link: a taken port and a foreign address cannot be published") {
     REQUIRE_FALSE(result);
     CHECK(code_of(result.error()) == errc::system_call_failed);
     CHECK(text_of(result.error()).find(taken.endpoint()) != std::string::npos);
+    CHECK(text_of(result.error()).find("Address already in use; another process")
+          != std::string::npos);
     question.port = 0;
     question.bind_address = "192.0.2.1"; // reserved for documentation, nobody's
     auto foreign = ask_in<info_server_published>(s.system(), s.link, question);
     CHECK(s.code(foreign) == errc::system_call_failed);
+}
+
+TEST_CASE("info_link: a wildcard address is not dialled, and the error says what to use") {
+    scene<network_twin> s;
+    for (const auto* endpoint : {"0.0.0.0:4711", "[::]:4711"}) {
+        auto fetching = s.fetch(endpoint);
+        auto result = s.get(fetching);
+        REQUIRE_FALSE(result);
+        CHECK(code_of(result.error()) == errc::invalid_argument);
+        CHECK(text_of(result.error()).find("worker_options.advertise") != std::string::npos);
+    }
 }
 
 TEST_CASE("info_link: IPv6 endpoints have brackets") {
@@ -314,4 +328,38 @@ TEST_CASE("info_link: IPv6 endpoints have brackets") {
     s.enter_all(result->endpoint, "context", 1);
     auto fetching = s.fetch(result->endpoint);
     CHECK(s.get(fetching));
+}
+
+TEST_CASE("info_link: an instance is told once, and again only when it has changed") {
+    virtual_system vs;
+    stub<rank_info_server_actor> server{vs};
+    auto link = vs.track(
+        spawn_loopback_info_link(vs.system(), {}, {{}, {{{"context", 1}, server.handle()}}}));
+    std::vector<rank_info> ranks{sample_rank("x", 0, 2), sample_rank("x", 1, 2)};
+    auto asked_with = std::make_shared<std::vector<std::uint64_t>>();
+    auto answer_with = [&](const wire_message& answer) {
+        server.answer<info_frame>(
+            [asked_with, frame = encode(answer, 1 << 20).value()](const info_frame& question) {
+                auto message = decode(question.bytes(), 1 << 20);
+                asked_with->push_back(std::get<request_instance_info>(*message).known);
+                return info_frame{frame};
+            });
+    };
+    auto fetch = [&] {
+        return vs.ask_and_run<instance_info>(link, fetch_instance_info{"context:1", 1s});
+    };
+    answer_with(instance_unchanged{}); // to one who knows nothing
+    CHECK(fetch().code() == errc::malformed_message);
+    answer_with(packed_instance{{}, 4711, pack_ranks(ranks, 1 << 20).value()});
+    CHECK(fetch().value().ranks == ranks);
+    answer_with(instance_unchanged{});
+    CHECK(fetch().value().ranks == ranks);
+    ranks[1].incarnation = {77};
+    answer_with(packed_instance{{}, 4712, pack_ranks(ranks, 1 << 20).value()});
+    CHECK(fetch().value().ranks == ranks);
+    answer_with(packed_instance{{}, 4713, byte_buffer(10, caf::byte{0xff})});
+    CHECK(fetch().code() == errc::malformed_message);
+    answer_with(instance_unchanged{});
+    CHECK(fetch().value().ranks == ranks); // a lie changes nothing
+    CHECK(*asked_with == std::vector<std::uint64_t>{0, 0, 4711, 4711, 4712, 4712});
 }

@@ -57,7 +57,8 @@ struct open_door {
     }
 
     timed_socket knock() {
-        auto socket = timed_socket::connect(endpoint, {clock::now() + 20s, never.get()});
+        auto socket =
+            timed_socket::connect(endpoint, {clock::now() + 20s, never.get()}, clock::now() + 20s);
         REQUIRE(socket);
         return std::move(*socket);
     }
@@ -107,10 +108,10 @@ TEST_CASE("info_listener: a question is answered however its bytes arrive") {
         const caf::byte one[] = {each};
         REQUIRE_FALSE(socket.send(one));
     }
-    CHECK(std::holds_alternative<instance_info>(read_answer(socket)));
+    CHECK(std::holds_alternative<packed_instance>(read_answer(socket)));
     // The connection serves a second question.
     REQUIRE_FALSE(socket.send(question()));
-    CHECK(std::holds_alternative<instance_info>(read_answer(socket)));
+    CHECK(std::holds_alternative<packed_instance>(read_answer(socket)));
 }
 
 TEST_CASE("info_listener: a frame of nonsense is refused by name") {
@@ -130,7 +131,7 @@ TEST_CASE("info_listener: a client that announces more than the limit loses its 
     REQUIRE_FALSE(bad.send(to_stream_length(door.bounds.message_bytes_max + 1)));
     CHECK(door.closed(bad));
     REQUIRE_FALSE(good.send(question()));
-    CHECK(std::holds_alternative<instance_info>(read_answer(good)));
+    CHECK(std::holds_alternative<packed_instance>(read_answer(good)));
 }
 
 TEST_CASE("info_listener: bytes after a question lose the connection") {
@@ -159,7 +160,7 @@ TEST_CASE(
     CHECK(door.closed(half));
     auto satisfied = door.knock();
     REQUIRE_FALSE(satisfied.send(question()));
-    CHECK(std::holds_alternative<instance_info>(read_answer(satisfied)));
+    CHECK(std::holds_alternative<packed_instance>(read_answer(satisfied)));
     CHECK(door.closed(satisfied));
 }
 
@@ -170,10 +171,10 @@ TEST_CASE("info_listener: connections are bounded, and room comes back") {
     {
         auto first = door.knock();
         REQUIRE_FALSE(first.send(question()));
-        CHECK(std::holds_alternative<instance_info>(read_answer(first)));
+        CHECK(std::holds_alternative<packed_instance>(read_answer(first)));
         auto second = door.knock();
         REQUIRE_FALSE(second.send(question()));
-        CHECK(std::holds_alternative<instance_info>(read_answer(second)));
+        CHECK(std::holds_alternative<packed_instance>(read_answer(second)));
         auto third = door.knock();
         CHECK(door.closed(third));
     }

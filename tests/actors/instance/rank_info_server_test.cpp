@@ -2,6 +2,7 @@
 // The rank-info server: it answers with all ranks or none, and every question ends.
 #include "actors/instance/rank_info_server.hpp"
 #include "messages/wire/codec.hpp"
+#include "messages/wire/rank_packing.hpp"
 #include "tests/support/sample_ranks.hpp"
 #include "tests/support/virtual_system.hpp"
 
@@ -43,10 +44,16 @@ struct fixture {
     template <class Message>
     Message framed_answer(const reply<info_frame>& answer) {
         REQUIRE(answer.ok());
-        auto message = decode(answer.value().bytes, bounds.message_bytes_max);
+        auto message = decode(answer.value().bytes(), bounds.message_bytes_max);
         REQUIRE(message);
         REQUIRE(std::holds_alternative<Message>(*message));
         return std::get<Message>(*message);
+    }
+
+    std::vector<rank_info> ranks_in(const reply<info_frame>& answer) {
+        auto ranks = unpack_ranks(framed_answer<packed_instance>(answer).ranks, 1 << 20);
+        REQUIRE(ranks);
+        return *ranks;
     }
 };
 
@@ -81,17 +88,18 @@ TEST_CASE_FIXTURE(fixture,
 
 TEST_CASE_FIXTURE(
     fixture, "rank_info_server: a question ends at its own deadline and names the missing ranks") {
+    const auto patience = bounds.info_deadline * 4 / 5; // so that the asker still hears it
     auto first = ask();
-    vs.advance(bounds.info_deadline / 2);
+    vs.advance(patience / 2);
     CHECK(enter(1).ok());
     auto second = ask();
-    vs.advance(bounds.info_deadline / 2 - 1ms);
+    vs.advance(patience / 2 - 1ms);
     CHECK(first.pending());
     vs.advance(1ms);
     CHECK(first.code() == errc::instance_incomplete);
     CHECK(text_of(first.error()).find("rank 0 of 2") != std::string::npos);
     CHECK(second.pending());
-    vs.advance(bounds.info_deadline / 2 - 1ms);
+    vs.advance(patience / 2 - 1ms);
     CHECK(second.pending());
     vs.advance(1ms);
     CHECK(second.code() == errc::instance_incomplete);
@@ -172,6 +180,35 @@ TEST_CASE_FIXTURE(
     }
 }
 
+TEST_CASE_FIXTURE(fixture, "rank_info_server: the last words of a dead rank, heard after its "
+                           "successor's first, take the place for two periods at most (H35)") {
+    CHECK(enter(0).ok());
+    auto restarted = sample_rank("context", 1, 2);
+    restarted.incarnation = {5555};
+    CHECK(enter(restarted).ok());
+    CHECK(enter(1).ok()); // the dead one
+    CHECK(enter(restarted).code() == errc::stale_incarnation);
+    vs.advance(bounds.registration_period);
+    CHECK(enter(restarted).code() == errc::stale_incarnation);
+    vs.advance(bounds.registration_period);
+    CHECK(enter(restarted).ok());
+    CHECK(ask().value().ranks[1] == restarted);
+    CHECK(enter(1).code() == errc::stale_incarnation);
+}
+
+TEST_CASE_FIXTURE(fixture, "rank_info_server: a rank that speaks keeps its place against those it "
+                           "has replaced") {
+    CHECK(enter(0).ok());
+    CHECK(enter(1).ok());
+    auto restarted = sample_rank("context", 1, 2);
+    restarted.incarnation = {5555};
+    for (int period = 0; period < 10; ++period) {
+        CHECK(enter(restarted).ok());
+        CHECK(enter(1).code() == errc::stale_incarnation); // it lives, and was replaced
+        vs.advance(bounds.registration_period);
+    }
+}
+
 TEST_CASE_FIXTURE(fixture,
                   "rank_info_server: a rank that does not belong is refused with both values") {
     struct row {
@@ -241,8 +278,8 @@ TEST_CASE_FIXTURE(fixture, "rank_info_server: frames ask and register like messa
           == incarnation{1000});
     CHECK(asked.pending());
     framed_answer<rank_registered>(ask_framed(introduction(sample_rank("context", 1, 2))));
-    CHECK(framed_answer<instance_info>(asked).ranks.size() == 2);
-    CHECK(framed_answer<instance_info>(ask_framed(request_instance_info{})).ranks.size() == 2);
+    CHECK(ranks_in(asked).size() == 2);
+    CHECK(ranks_in(ask_framed(request_instance_info{})).size() == 2);
 }
 
 TEST_CASE_FIXTURE(fixture, "rank_info_server: a framed question ends at its deadline") {
@@ -275,7 +312,61 @@ TEST_CASE("rank_info_server: an instance too large for a frame is refused, not c
     CHECK(vs.ask_and_run<void>(server, introduction(info)).ok());
     auto answer = vs.ask_and_run<info_frame>(
         server, info_frame{encode(request_instance_info{}, 2000).value()});
-    auto message = decode(answer.value().bytes, 2000);
+    auto message = decode(answer.value().bytes(), 2000);
     REQUIRE(message);
     CHECK(std::get<refused>(*message).reason.code == errc::limit_exceeded);
+}
+
+TEST_CASE_FIXTURE(fixture, "rank_info_server: all askers of one roster share one frame") {
+    CHECK(enter(0).ok());
+    const auto early = ask_framed(request_instance_info{});
+    CHECK(enter(1).ok());
+    const auto first = ask_framed(request_instance_info{});
+    CHECK(enter(1).ok()); // the same again is no change
+    const auto second = ask_framed(request_instance_info{});
+    CHECK(first.value().shared == early.value().shared);
+    CHECK(first.value().shared == second.value().shared);
+    auto restarted = sample_rank("context", 1, 2);
+    restarted.incarnation = {5555};
+    CHECK(enter(restarted).ok());
+    const auto third = ask_framed(request_instance_info{});
+    CHECK(third.value().shared != first.value().shared);
+    CHECK(ranks_in(third)[1] == restarted);
+}
+
+TEST_CASE_FIXTURE(fixture, "rank_info_server: who knows all ranks as they are is told just that") {
+    CHECK(enter(0).ok());
+    CHECK(enter(1).ok());
+    request_instance_info question;
+    question.header.sender = {9};
+    question.known = framed_answer<packed_instance>(ask_framed(question)).digest;
+    CHECK(question.known != 0);
+    const auto unchanged = ask_framed(question);
+    CHECK(framed_answer<instance_unchanged>(unchanged).header.receiver == incarnation{9});
+    CHECK(unchanged.value().bytes().size() < 200);
+    auto published = sample_rank("context", 1, 2);
+    published.pages.emplace().pools.resize(3);
+    CHECK(enter(published).ok());
+    const auto changed = framed_answer<packed_instance>(ask_framed(question));
+    CHECK(changed.digest != question.known);
+    question.known = changed.digest;
+    framed_answer<instance_unchanged>(ask_framed(question));
+}
+
+TEST_CASE("rank_info_server: an instance above instance_bytes_max is refused by name") {
+    virtual_system vs;
+    limits bounds;
+    bounds.instance_bytes_max = 3000;
+    auto server = vs.track(spawn_rank_info_server(vs.system(), {}, {"context", 1, bounds}));
+    auto info = sample_rank("context", 0, 1);
+    info.machine.assign(4000, 'm');
+    CHECK(vs.ask_and_run<void>(server, introduction(info)).ok());
+    auto answer = vs.ask_and_run<info_frame>(
+        server, info_frame{encode(request_instance_info{}, 2000).value()});
+    auto message = decode(answer.value().bytes(), 1 << 20);
+    REQUIRE(message);
+    const auto& reason = std::get<refused>(*message).reason;
+    CHECK(reason.code == errc::limit_exceeded);
+    CHECK(reason.text.find("\"context\"") != std::string::npos);
+    CHECK(reason.text.find("instance_bytes_max = 3000") != std::string::npos);
 }

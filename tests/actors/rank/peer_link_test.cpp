@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // A link comes up: dial, accept, both at once, and every way in which that fails.
 #include "tests/actors/rank/peer_link_fixture.hpp"
+#include "transport/loop/system_call.hpp"
+
+#include <cerrno>
 
 using namespace kvferry;
 using namespace kvferry::testing;
@@ -17,7 +20,8 @@ TEST_CASE(
     }
     SUBCASE("the same-host link first") {
         caf::anon_send(test.link, start_link{});
-        caf::anon_send(test.link, host_link_up{test.peer.incarnation, {{0, nullptr, 4096, {}}}, true});
+        caf::anon_send(test.link,
+                       host_link_up{test.peer.incarnation, {{0, nullptr, 4096, {}}}, true});
         test.vs.run(); // the endpoint is answered after both
     }
     REQUIRE(test.sent().size() == 1);
@@ -68,6 +72,19 @@ TEST_CASE("peer_link: without a same-host link the route is direct, and the view
     CHECK(test.losses() == 0);
 }
 
+TEST_CASE(
+    "peer_link: a region that cannot be mapped here takes its reason into the view, and the link "
+    "stays up") {
+    link_fixture test{reach::same_host};
+    test.dial();
+    test.tell(host_link_up{test.peer.incarnation, {}, true, false, {{0, "it is not sealed"}}});
+    test.arrives(rank_registered{});
+    REQUIRE(test.ready().size() == 1);
+    const auto& view = *test.ready()[0].peer;
+    CHECK(view.device_obstacles.at({mapped_region::by_host, 0}) == "it is not sealed");
+    CHECK(view.process_watched);
+}
+
 TEST_CASE("peer_link: an acceptor answers and knows where to write") {
     link_fixture test;
     test.accept();
@@ -114,6 +131,13 @@ TEST_CASE("peer_link: an acceptor refuses by name, with both sides' values, and 
         introduced.info.pages->groups[0].views[0].layout.element_type = "fp8_e4m3";
         reason = errc::layout_mismatch;
         values = {"fp8_e4m3", "bf16"};
+    }
+    SUBCASE("another model, by what the hosts say") {
+        test.self.fingerprint = "llama rev 1";
+        introduced.info.fingerprint = "llama rev 2";
+        introduced.info.pages.reset();
+        reason = errc::layout_mismatch;
+        values = {"llama rev 1", "llama rev 2"};
     }
     SUBCASE("a place that does not exist") {
         introduced.info.layout.tp_rank = 7;
@@ -210,6 +234,24 @@ TEST_CASE("peer_link: the dial deadline ends the attempt and names what is missi
                        + missing));
 }
 
+TEST_CASE("peer_link: without descriptors to spare a link is refused by name, on either side") {
+    failing_call none_left{"descriptors", EMFILE};
+    link_fixture test;
+    SUBCASE("the dialler does not even try") {
+        test.dial();
+        CHECK(contains(test.loss(), "limit_exceeded"));
+        CHECK(contains(test.loss(), "raise the limit (ulimit -n"));
+        CHECK(test.fabric.received<open_endpoint>().empty());
+    }
+    SUBCASE("the acceptor tells the dialler") {
+        test.accept();
+        const auto refusals = test.sent<refused>();
+        REQUIRE(refusals.size() == 1);
+        CHECK(refusals[0].reason.code == errc::limit_exceeded);
+        CHECK(contains(refusals[0].reason.text, "descriptors are left"));
+    }
+}
+
 TEST_CASE("peer_link: an endpoint that opens after the link was given up is closed") {
     link_fixture test;
     test.spawn();
@@ -235,7 +277,7 @@ TEST_CASE("peer_link: an endpoint that cannot be made ends the dial at once") {
 TEST_CASE("peer_link: a ready link does not care about the dial deadline") {
     link_fixture test;
     test.connect();
-    test.vs.advance(1h);
+    test.vs.advance(2 * limits{}.dial_deadline);
     CHECK(test.losses() == 0);
 }
 

@@ -39,6 +39,69 @@ TEST_CASE("peer_link: fills version, incarnations and a running sequence in ever
     CHECK(header_of(sent[1]).request == rid{7});
 }
 
+TEST_CASE("peer_link: the accepting side offers its regions once, ahead of its first request for "
+          "bytes; the dialler's are known already") {
+    link_fixture test;
+    SUBCASE("accepted") {
+        test.accept();
+        auto aux_only = request(1);
+        aux_only.kv = false;
+        test.tell(send_message{aux_only});
+        CHECK(test.sent<offer_regions>().empty());
+        test.tell(send_message{request(2)});
+        test.tell(send_message{request(3)});
+        auto sent = test.sent(); // after rank_registered
+        REQUIRE(sent.size() == 5);
+        const auto* offer = std::get_if<offer_regions>(&sent[2]);
+        REQUIRE(offer);
+        REQUIRE(offer->regions.size() == 1);
+        CHECK(offer->regions[0].base_address == 0x9000);
+        CHECK(rids(test.sent<request_data>()) == std::vector<std::uint64_t>{1, 2, 3});
+    }
+    SUBCASE("dialled") {
+        test.connect();
+        test.tell(send_message{request(1)});
+        CHECK(test.sent<offer_regions>().empty());
+    }
+    SUBCASE("dialled, and asked before the link was ready") {
+        test.dial();
+        test.tell(send_message{request(1)});
+        test.arrives(rank_registered{});
+        CHECK(test.sent<offer_regions>().empty());
+        CHECK(test.sent<request_data>().size() == 1);
+    }
+}
+
+TEST_CASE(
+    "peer_link: regions that the accepting side offers are known before its request is handed "
+    "on, and cannot be replaced") {
+    link_fixture test{reach::same_host};
+    stub<device_actor> device{test.vs};
+    test.devices = {{0, device.handle()}};
+    device.answer<map_peer_regions>([](const map_peer_regions&) {
+        return peer_regions_mapped{{{0, nullptr, 4096, {}, 0}}, {}};
+    });
+    test.dial();
+    test.host_link_is_up();
+    test.arrives(rank_registered{});
+    REQUIRE(test.ready().size() == 1);
+    CHECK(test.ready()[0].peer->regions.empty());
+    test.arrives(offer_regions{{}, test.peer_regions});
+    test.arrives(request(7));
+    REQUIRE(test.ready().size() == 2);
+    const auto& view = *test.ready()[1].peer;
+    CHECK(view.regions == test.peer_regions);
+    CHECK(view.mapped.size() == 2); // by the host and by the device
+    CHECK(view.endpoint == endpoint_id{5});
+    REQUIRE(test.fabric.received<peer_regions_offered>().size() == 1);
+    CHECK(test.fabric.received<peer_regions_offered>()[0].regions == test.peer_regions);
+    CHECK(test.sender.received<peer_ready>().size() == 2);
+    CHECK(rids(test.sender.received<request_data>()) == std::vector<std::uint64_t>{7});
+    test.arrives(offer_regions{{}, {{0x1, 1 << 20, memory_kind::host_shared, {}}}});
+    CHECK(test.ready().size() == 2);
+    CHECK(test.losses() == 0);
+}
+
 TEST_CASE("peer_link: what is said before the link is ready waits and goes out in order (H12)") {
     link_fixture test;
     test.dial();
@@ -236,6 +299,67 @@ TEST_CASE("peer_link: answers a health question with its nonce, and no answer wi
     CHECK(answers[0].answer);
 }
 
+TEST_CASE(
+    "peer_link: a peer that somebody waits for and that falls silent is lost in time, and told") {
+    link_fixture test;
+    test.connect();
+    const auto waits = test.ready()[0].peer->awaited.lock();
+    REQUIRE(waits);
+    test.tell(send_message{request(1)});
+    test.vs.advance(test.bounds.link_health_interval);
+    REQUIRE(test.sent<link_health>().size() == 1);
+    CHECK_FALSE(test.sent<link_health>()[0].answer);
+    test.vs.advance(test.bounds.link_patience - 1ms);
+    CHECK(test.losses() == 0);
+    test.vs.advance(1ms);
+    CHECK(contains(test.loss(), "link_lost: link to gen/0: gen/0 has been silent for 6000 ms"));
+    CHECK(test.proofs() == 0); // silence proves nothing
+    REQUIRE(test.sent<refused>().size() == 1);
+    CHECK(test.sent<refused>()[0].reason.code == errc::link_lost);
+    CHECK(test.closes() == std::vector<bool>{false});
+}
+
+TEST_CASE("peer_link: a peer that answers is kept, however long it has nothing else to say") {
+    link_pair pair;
+    const auto waits = pair.near.ready()[0].peer->awaited.lock();
+    pair.near.tell(send_message{request(1)});
+    pair.carry();
+    for (int second = 0; second < 100; ++second) {
+        pair.near.vs.advance(1s);
+        pair.carry();
+    }
+    CHECK(pair.near.losses() + pair.far.losses() == 0);
+    CHECK(pair.near.sent<link_health>().size() >= 90);
+    CHECK(pair.far.sent<link_health>().size() == pair.near.sent<link_health>().size());
+}
+
+TEST_CASE("peer_link: a link that misses one message is not kept by all that come after it") {
+    link_fixture test;
+    test.connect();
+    const auto waits = test.ready()[0].peer->awaited.lock();
+    test.tell(send_message{request(1)});
+    for (std::uint64_t number = 2; number < 20; ++number) {
+        test.tell(frame_arrived{test.frame(link_health{{}, number, true}, number)});
+        test.vs.advance(500ms);
+    }
+    CHECK(contains(test.loss(), "has been silent"));
+}
+
+TEST_CASE("peer_link: an idle link asks once a minute, and one that nobody answers ends") {
+    link_pair pair;
+    pair.near.vs.advance(10min);
+    CHECK(pair.near.sent<link_health>().size() == 1); // nobody carries it
+    CHECK(pair.near.losses() == 1);
+    link_pair idle;
+    for (int second = 0; second < 600; ++second) {
+        idle.near.vs.advance(1s);
+        idle.carry();
+    }
+    CHECK(idle.near.sent<link_health>().size() <= 10);
+    CHECK(idle.near.sent<link_health>().size() >= 9);
+    CHECK(idle.near.losses() == 0);
+}
+
 TEST_CASE("peer_link: a peer that says goodbye has left in order: that is proof") {
     link_fixture test;
     test.connect();
@@ -294,22 +418,28 @@ TEST_CASE(
     "peer_link: close says goodbye, lets it go out, and only then closes the same-host link") {
     link_fixture test{reach::same_host};
     auto close_late = false;
+    auto within = test.bounds.dial_deadline;
     SUBCASE("the fabric closes the endpoint") {}
     SUBCASE("it does not: a deadline forces it") {
         close_late = true;
+    }
+    SUBCASE("it does not, and the stop has less time than a dial") {
+        close_late = true;
+        within = std::chrono::milliseconds{50};
+    }
+    if (close_late)
         test.fabric.answer<close_endpoint>(
             [](const close_endpoint&) -> caf::result<void> { return caf::delegated<void>{}; });
-    }
     test.dial();
     test.host_link_is_up();
     test.arrives(rank_registered{});
-    test.tell(close_link{make_error(errc::stopped, "ctx/0 has stopped")});
+    test.tell(close_link{make_error(errc::stopped, "ctx/0 has stopped"), true, within});
     CHECK(test.losses() == 1);
     REQUIRE(test.sent<termination>().size() == 1);
     CHECK(test.sent<termination>()[0].reason.code == errc::stopped);
     if (close_late) {
         CHECK(test.host_link.received<host_link_close>().empty());
-        test.vs.advance(test.bounds.dial_deadline);
+        test.vs.advance(within);
         CHECK(test.closes() == std::vector<bool>{false, true});
     }
     CHECK(test.host_link.received<host_link_close>().size() == 1);

@@ -112,6 +112,41 @@ TEST_CASE("supervision: when a link dies, both sides are told what it would have
     test.vs.track(test.fabric.received<open_endpoint>()[1].owner);
 }
 
+TEST_CASE("supervision: a former link that dies says nothing about the one in its place (H35)") {
+    fixture test;
+    test.peer.machine = "a";
+    test.peer.host_link_name = "gen-socket";
+    REQUIRE(test.register_memory().ok());
+    test.arrives(test.introduction());
+    auto former = test.vs.track(test.fabric.received<open_endpoint>()[0].owner);
+    auto ears = test.host_link.received<host_link_expect>();
+    REQUIRE(ears.size() == 1);
+    test.vs.tell_and_run(ears[0].owner, host_link_up{{2}, {}, true});
+    test.vs.tell_and_run(former, endpoint_failed{{5}, {2}, make_error(errc::link_lost, "reset")});
+    CHECK(test.statistics().links_live == 0); // it lives on for the news of the peer's death
+
+    test.fabric.answer<open_endpoint>([](const open_endpoint&) { return endpoint_opened{{6}}; });
+    auto again = test.introduction(2);
+    test.arrives(again);
+    REQUIRE(test.fabric.received<open_endpoint>().size() == 2);
+    auto present = test.vs.track(test.fabric.received<open_endpoint>()[1].owner);
+    ears = test.host_link.received<host_link_expect>();
+    REQUIRE(ears.size() == 2);
+    test.vs.tell_and_run(ears[1].owner,
+                         host_link_down{{2}, make_error(errc::duplicate, "another owner")});
+    REQUIRE(test.statistics().links_live == 1);
+    const auto session = test.ask_over(present);
+
+    caf::anon_send_exit(former, caf::exit_reason::unknown);
+    test.vs.run();
+    CHECK(test.statistics().actors_died == 1);
+    CHECK(test.statistics().links_live == 1);
+    CHECK(test.outcomes().empty());
+    test.finish_put(session);
+    REQUIRE(test.outcomes().size() == 1);
+    CHECK_FALSE(test.outcomes()[0].error);
+}
+
 TEST_CASE("supervision: a session that died is counted as quarantined, and a stop names it") {
     fixture test;
     REQUIRE(test.register_memory().ok());

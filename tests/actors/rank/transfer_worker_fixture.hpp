@@ -92,11 +92,13 @@ public:
         header.sequence = sequence;
         return *encode(message, 1 << 20);
     }
-    byte_buffer introduction() {
+    byte_buffer introduction(std::uint64_t dial = 0) {
         register_rank_info said;
+        said.dial = {dial};
         said.info = peer;
         said.regions = {{0x7000, 4096, memory_kind::host_shared, {}}};
         said.token = {111};
+        said.same_host = peer.machine == "a";
         said.header.attempt = {77};
         return frame(said);
     }
@@ -110,8 +112,8 @@ public:
     }
 
     /// Opens a session whose only slice is on its way, as put 0.
-    tx_session_actor put_in_flight() {
-        auto link = link_up();
+    tx_session_actor put_in_flight() { return ask_over(link_up()); }
+    tx_session_actor ask_over(const frame_sink_actor& link) {
         auto opened = open(7);
         REQUIRE(opened.ok());
         kv_slice slice{{0, 4}, 4, {{0, {1}}}, true};

@@ -40,6 +40,22 @@ TEST_CASE("transfer_worker: registers every region, shares what can be shared, t
     CHECK(test.statistics().sessions_live == 1);
 }
 
+TEST_CASE("transfer_worker: statistics add up, also while a session is being opened") {
+    fixture test;
+    REQUIRE(test.register_memory().ok());
+    auto opened = test.vs.ask<tx_opened>(test.worker,
+                                         open_tx{{7}, aux_mode::none, test.observer.handle(), 60s});
+    auto meanwhile = test.vs.ask_and_run<worker_statistics>(test.worker, query_statistics{});
+    REQUIRE(opened.ok());
+    test.vs.track(opened.value().session);
+    REQUIRE(meanwhile.ok());
+    CHECK(meanwhile.value().sessions_finished == 0);
+    test.vs.tell_and_run(opened.value().session, cancel_request{});
+    CHECK(test.statistics().sessions_opened == 1);
+    CHECK(test.statistics().sessions_live == 0);
+    CHECK(test.statistics().sessions_finished == 1);
+}
+
 TEST_CASE(
     "transfer_worker: a region that cannot be registered is named, and none stays registered") {
     fixture test;
@@ -71,12 +87,36 @@ TEST_CASE("transfer_worker: an instance that cannot be told leaves nothing regis
         [](const register_with_instance&) -> caf::result<void> {
             return make_error(errc::dial_failed, "nobody there");
         });
-    CHECK(test.register_memory().code() == errc::dial_failed);
+    auto registered = test.register_memory();
+    CHECK(registered.pending()); // rank 0 may come later
+    test.vs.advance(limits{}.info_deadline);
+    CHECK(registered.code() == errc::dial_failed);
     CHECK(test.fabric.received<unregister_region>().size() == 2);
     CHECK(test.open(7).code() == errc::missing_layout);
     test.info_link.answer<register_with_instance>(
         [](const register_with_instance&) -> caf::result<void> { return {}; });
     CHECK(test.register_memory().ok());
+    CHECK(test.open(7).ok());
+}
+
+TEST_CASE(
+    "transfer_worker: a rank that is published before rank 0 listens waits for it, with pauses") {
+    fixture test;
+    test.info_link.answer<register_with_instance>(
+        [](const register_with_instance&) -> caf::result<void> {
+            return make_error(errc::dial_failed, "connection refused");
+        });
+    auto registered = test.register_memory();
+    test.vs.advance(limits{}.info_deadline / 2);
+    CHECK(registered.pending());
+    const auto tries = test.info_link.received<register_with_instance>();
+    CHECK(tries.size() > 3);
+    CHECK(tries.size() < 20);
+    CHECK(tries.back().deadline < tries.front().deadline); // all within one info_deadline
+    test.info_link.answer<register_with_instance>(
+        [](const register_with_instance&) -> caf::result<void> { return {}; });
+    test.vs.advance(back_off::longest);
+    CHECK(registered.ok());
     CHECK(test.open(7).ok());
 }
 
@@ -167,8 +207,8 @@ TEST_CASE(
     fixture test;
     REQUIRE(test.register_memory().ok());
     auto session = test.put_in_flight();
-    auto stopped = test.stop(10s);
-    test.vs.advance(10s);
+    auto stopped = test.stop(3s); // sooner than a silent peer counts as lost
+    test.vs.advance(3s);
     REQUIRE(stopped.ok());
     REQUIRE(stopped.value().unproven.size() == 1);
     CHECK(stopped.value().unproven[0] == "context rid 7, waits for 1 transfers to rank 0");
@@ -209,6 +249,22 @@ TEST_CASE(
     auto stopped = test.stop();
     REQUIRE(stopped.ok());
     CHECK(stopped.value().unproven.empty());
+}
+
+TEST_CASE(
+    "transfer_worker: a drain cancels what has no peer, refuses what is new by name, and lets "
+    "the rest go on") {
+    fixture test;
+    REQUIRE(test.register_memory().ok());
+    const auto met = test.put_in_flight(); // rid 7
+    REQUIRE(test.open(8).ok());
+    CHECK(test.statistics().sessions_live == 2);
+    test.vs.tell_and_run(test.worker, drain_worker{});
+    CHECK(test.statistics().sessions_live == 1);
+    CHECK(test.vs.ask_and_run<session_status>(met, query_status{}).ok());
+    const auto late = test.open(9);
+    CHECK(late.code() == errc::stopped);
+    CHECK(contains(text_of(late.error()), "ctx/0 is draining"));
 }
 
 // -- devices --------------------------------------------------------------------------------------
@@ -291,4 +347,36 @@ TEST_CASE("transfer_worker: a rank that has lost a device registers no pools") {
     CHECK(refused.code() == errc::cuda_failed);
     CHECK(test.open(7).code() == errc::cuda_failed);
     CHECK(test.stop().ok());
+}
+
+TEST_CASE(
+    "transfer_worker: a rank that another process has replaced closes its links by that name and "
+    "opens no session") {
+    worker_fixture test;
+    REQUIRE(test.register_memory().ok());
+    test.link_up();
+    CHECK(test.statistics().links_live == 1);
+    test.info_link.answer<register_with_instance>([](const register_with_instance&) {
+        return caf::result<void>{make_error(errc::stale_incarnation, "replaced by 77")};
+    });
+    test.vs.advance(8 * limits{}.registration_period); // it believes what is said six times
+    CHECK(test.statistics().links_live == 0);
+    auto last = decode(test.fabric.received<send_frame>().back().frame, 1 << 20);
+    REQUIRE(last);
+    const auto* told = std::get_if<refused>(&*last);
+    REQUIRE(told);
+    CHECK(told->reason.code == errc::stale_incarnation);
+    CHECK(test.open(7).code() == errc::stale_incarnation);
+}
+
+TEST_CASE("transfer_worker: statistics come from counters and disturb no session") {
+    fixture test;
+    REQUIRE(test.register_memory().ok());
+    for (std::uint64_t request = 1; request <= 30; ++request)
+        REQUIRE(test.open(request).ok());
+    CHECK(test.vs.disturbed_by(test.worker, query_statistics{}) == 0);
+    CHECK(test.statistics().sessions_opened == 30);
+    CHECK(test.statistics().sessions_live == 30);
+    CHECK(test.statistics().sessions_finished == 0);
+    CHECK(test.statistics().sessions_quarantined == 0);
 }

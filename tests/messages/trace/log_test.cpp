@@ -2,12 +2,20 @@
 // The log: quiet by default, one place to turn it up or to take it over.
 #include "messages/errors.hpp"
 #include "messages/trace/log.hpp"
+#include "messages/trace/log_queue.hpp"
 
 #include <doctest/doctest.h>
+#include <spdlog/sinks/base_sink.h>
 #include <spdlog/sinks/ostream_sink.h>
 
+#include <chrono>
+#include <future>
 #include <memory>
+#include <mutex>
 #include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
 
 using namespace kvferry;
 
@@ -26,7 +34,10 @@ public:
     }
     ~captured_log() { set_logger(before_); }
 
-    std::string text() const { return text_.str(); }
+    std::string text() const {
+        logger().flush();
+        return text_.str();
+    }
 
 private:
     std::ostringstream text_;
@@ -70,4 +81,64 @@ TEST_CASE("log: null is not taken for a logger") {
     set_logger(nullptr); // null is refused: the former logger stays
     logger().error("still there");
     CHECK(log.text() == "error still there\n");
+}
+
+namespace {
+
+/// Holds whoever writes until the test lets go; keeps the lines.
+class blocking_sink final : public spdlog::sinks::base_sink<std::mutex> {
+public:
+    explicit blocking_sink(std::shared_future<void> until) : until_(std::move(until)) {}
+    std::vector<std::string> lines() {
+        std::lock_guard lock{mutex_};
+        return lines_;
+    }
+    std::string last() {
+        std::lock_guard lock{mutex_};
+        return lines_.empty() ? std::string{} : lines_.back();
+    }
+
+private:
+    void sink_it_(const spdlog::details::log_msg& line) override {
+        until_.wait();
+        lines_.emplace_back(line.payload.data(), line.payload.size());
+    }
+    void flush_() override {}
+
+    std::shared_future<void> until_;
+    std::vector<std::string> lines_;
+};
+
+} // namespace
+
+TEST_CASE(
+    "log: a sink that blocks holds up nobody; the oldest lines go, and their number is told") {
+    captured_log before;
+    std::promise<void> let_go;
+    auto sink = std::make_shared<blocking_sink>(let_go.get_future().share());
+    set_logger(std::make_shared<spdlog::logger>("host", sink));
+    constexpr std::size_t more = 100;
+    auto logging = std::async(std::launch::async, [] {
+        for (std::size_t i = 0; i < log_lines_max + more; ++i)
+            logger().error("{}", i);
+    });
+    const bool done = logging.wait_for(std::chrono::seconds{20}) == std::future_status::ready;
+    CHECK(done); // although nothing can be written
+    let_go.set_value();
+    logging.get();
+    constexpr std::size_t count = log_lines_max + more;
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds{20};
+    while (sink->last() != std::to_string(count - 1) && std::chrono::steady_clock::now() < until)
+        logger().flush();
+    std::size_t next = 0, dropped = 0;
+    for (const auto& line : sink->lines()) {
+        if (line.find("lines of the log were dropped") == line.npos) {
+            CHECK(line == std::to_string(next++)); // in order
+            continue;
+        }
+        next += std::stoul(line);
+        dropped += std::stoul(line);
+    }
+    CHECK(next == count);
+    CHECK(dropped >= more - 1); // the writer may have taken one line before the queue was full
 }

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The doctor's judgement on made-up machines, and its look at this one.
+#include "messages/limits.hpp"
+#include "messages/version.hpp"
 #include "tests/support/contains.hpp"
 #include "tools/doctor/report.hpp"
 
@@ -19,6 +21,10 @@ machine_facts rich_machine() {
     machine_facts facts;
     facts.ucx = ucx_abilities{
         "1.18.0", {{"self", "memory0"}, {"tcp", "lo"}, {"tcp", "eth0"}, {"rc_mlx5", "mlx5_0:1"}}};
+    facts.devices = {{"lo", {"127.0.0.1"}}, {"eth0", {"192.0.2.2"}, {"mlx5_0:1"}}};
+    facts.transfer_route = "mapped";
+    facts.descriptors_max = 1024;
+    facts.descriptors_hard_max = 1 << 20;
     facts.huge_page_bytes = std::uint64_t{2} << 20;
     facts.huge_pages = 512;
     facts.huge_pages_free = 500;
@@ -33,6 +39,8 @@ machine_facts rich_machine() {
 machine_facts poor_machine() {
     machine_facts facts;
     facts.ucx = ucx_abilities{"1.13.1", {{"posix", "memory"}, {"tcp", "lo"}}};
+    facts.devices = {{"lo", {"127.0.0.1"}}};
+    facts.transfer_route = "mapped";
     facts.huge_page_bytes = std::uint64_t{2} << 20;
     facts.lock_bytes_max = std::uint64_t{8} << 20;
     facts.cuda_error = "libcuda.so.1 was not found";
@@ -132,6 +140,54 @@ TEST_CASE("doctor: device memory is mapped on one machine by kernels, and goes n
     CHECK(contains(find(judge(poor_machine()), "cuda", "this machine").why, "no device"));
 }
 
+TEST_CASE(
+    "doctor: where a rank does not start, or no block gets across, nothing is called working") {
+    auto facts = poor_machine();
+    facts.rank_error = "loop thread: Resource temporarily unavailable";
+    CHECK_FALSE(judge(facts).usable());
+    CHECK(contains(find(judge(facts), "ranks").text, "loop thread"));
+    facts = poor_machine();
+    facts.transfer_error = "link to doctor-context/0: no link within dial_deadline";
+    CHECK_FALSE(judge(facts).usable());
+}
+
+TEST_CASE("doctor: a route is called mapped only when a block has taken it") {
+    auto facts = poor_machine();
+    facts.transfer_route = "direct: the peer's region is mapped shorter than announced";
+    const auto found = find(judge(facts), "host_shared", "this machine");
+    CHECK(found.route == "direct");
+    CHECK(contains(found.why, "mapped shorter than announced"));
+}
+
+TEST_CASE("doctor: few descriptors are told with the number of peers that they are enough for") {
+    auto facts = poor_machine();
+    facts.descriptors_max = facts.descriptors_hard_max = 131;
+    const auto found = judge(facts);
+    CHECK(find(found, "descriptors").is == state::limited);
+    CHECK(
+        contains(find(found, "descriptors").text,
+                 std::to_string((131 - descriptors_of_a_rank) / descriptors_of_a_peer) + " peers"));
+    facts.descriptors_hard_max = 1 << 20; // ranks raise the soft limit themselves
+    CHECK(find(judge(facts), "descriptors").is == state::works);
+}
+
+TEST_CASE("doctor: bridges to containers are not used, and a warning where they are asked for") {
+    auto facts = poor_machine();
+    facts.devices.push_back({"docker0", {"172.17.0.1"}});
+    CHECK(find(judge(facts), "network").is == state::works);
+    CHECK(contains(find(judge(facts), "network").text, "not used: docker0"));
+    facts.net_devices = "lo,docker0";
+    CHECK(find(judge(facts), "network").is == state::limited);
+    CHECK(contains(find(judge(facts), "network").text, "docker0 (172.17.0.1)"));
+}
+
+TEST_CASE("doctor: it says which release it is, and what is known of this version of UCX") {
+    CHECK(find(judge(poor_machine()), "kvferry").text == version());
+    CHECK(find(judge(poor_machine()), "ucx").is == state::limited);
+    CHECK(contains(find(judge(poor_machine()), "ucx").text, "may abort this process"));
+    CHECK(find(judge(rich_machine()), "ucx").is == state::works);
+}
+
 TEST_CASE("doctor: GPUs that do not reach each other are named") {
     auto facts = rich_machine();
     facts.gpus[1].peers.clear();
@@ -163,6 +219,9 @@ TEST_CASE("doctor: this machine runs these tests, so kvferry works on it") {
     CHECK(facts.link_error == "");
     CHECK(facts.memfd_error == "");
     CHECK(facts.huge_page_bytes >= 4096);
+    CHECK(facts.rank_error == "");
+    CHECK(facts.transfer_error == "");
+    CHECK(facts.transfer_route == "mapped");
     CHECK(judge(facts).usable());
     // A second look succeeds: the first one left nothing behind.
     CHECK(look().link_error == "");

@@ -246,6 +246,31 @@ TEST_CASE("plan: what cannot be is refused with the flag, or the field and both 
                   "cp_size (one side must be without context parallelism)"));
 }
 
+TEST_CASE("plan: layers that only the generation side has are refused as a transfer would be, and "
+          "listed with consent") {
+    plan_flags flags{model, "tp=2", "tp=1,layers=5", "", "", "", ""};
+    CHECK(refuses(flags, "layout_mismatch", "receiver generation/0 has 0-4, the writers have 0-3"));
+    flags.generation = "tp=1,first_layer=100";
+    CHECK(refuses(flags, "layout_mismatch", "nobody would fill 100-103"));
+    flags.allow_missing = "roles";
+    CHECK(refuses(flags, "layout_mismatch", "nobody would fill 100-103"));
+    flags.allow_missing = "layers,all";
+    CHECK(refuses(flags, "invalid_argument", "--allow-missing: 'all'"));
+    flags.generation = "tp=1,first_layer=2";
+    flags.allow_missing = "roles,layers";
+    const auto receiver = ask(flags).at("receivers").at(0);
+    CHECK(receiver.at("layers_skipped") == json{4, 5});
+    CHECK(receiver.at("writers").at(0).at("layers") == json{2, 3});
+    auto question = parse_plan_flags(flags);
+    REQUIRE(question);
+    auto routes = plan_routes(*question);
+    REQUIRE(routes);
+    const auto text = report_of(*question, *routes, false);
+    CHECK_MESSAGE(text.find("generation 0: layers 4-5 are left as they are") != text.npos, text);
+    // The other way round nothing is missing.
+    CHECK(ask({model, "tp=1,layers=5", "tp=1", "", "", "", ""}).contains("receivers"));
+}
+
 TEST_CASE("plan --explain: every pair of ranks has its reason") {
     auto reason = [](const plan_flags& flags, std::uint32_t writer, std::uint32_t receiver) {
         auto question = parse_plan_flags(flags);

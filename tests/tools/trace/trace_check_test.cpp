@@ -46,6 +46,20 @@ TEST_CASE("trace check: a sound run has no findings") {
     CHECK(x.generation_sessions == 1);
 }
 
+TEST_CASE("trace check: a recording that a failure ended is a finding, with the failure") {
+    auto run = one_transfer();
+    run[0].ended = "rid 7 failed: no answer";
+    const auto x = check_of(run);
+    REQUIRE_FALSE(x.ok());
+    CHECK(x.findings[0].kind == "failure");
+    CHECK(contains(x.findings[0].text, "rid 7 failed: no answer"));
+    for (auto in_order : {trace::ended_by_recorder, trace::ended_by_limit, trace::ended_by_process,
+                          trace::ended_by_signal, trace::ended_asked, trace::ended_complete}) {
+        run[0].ended = in_order;
+        CHECK(check_of(run).ok());
+    }
+}
+
 TEST_CASE("trace check: a message that nobody handled is named, with its sender and time") {
     auto run = one_transfer();
     erase(run[1],

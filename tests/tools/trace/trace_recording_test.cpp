@@ -4,7 +4,9 @@
 #include "doctest/doctest.h"
 #include "messages/trace/trace_format.hpp"
 #include "messages/values/ids.hpp"
+#include "messages/version.hpp"
 #include "tests/support/contains.hpp"
+#include "tools/trace/pictures.hpp"
 #include "tools/trace/recording.hpp"
 
 #include <algorithm>
@@ -66,6 +68,7 @@ TEST_CASE("trace recording: what is written is read, with times in nanoseconds")
     CHECK(x->problems.empty());
     CHECK(x->process_id == 42);
     CHECK(x->program == "context");
+    CHECK(x->version == version());
     CHECK(x->machine == "here");
     CHECK(x->ended == "complete");
     CHECK(x->lost() == 7);
@@ -149,4 +152,16 @@ TEST_CASE("trace recording: another version and another file are refused by name
     auto foreign = read(bytes(100, std::byte{'x'}));
     REQUIRE_FALSE(foreign);
     CHECK(contains(text_of(foreign.error()), "is not a kvferry recording"));
+}
+
+TEST_CASE("trace: durations are in the unit in which a person reads them") {
+    for (auto [ns, text] : {std::pair{std::int64_t{950}, "950 ns"},
+                            {12'345, "12.3 us"},
+                            {12'345'678, "12.3 ms"},
+                            {9'900'000'000, "9900.0 ms"},
+                            {12'345'678'900, "12.3 s"},
+                            {118'948'900'000, "119 s"},
+                            {3'725'000'000'000, "62 min 5 s"},
+                            {-12'345'678, "-12.3 ms"}})
+        CHECK(tracing::duration_text(ns) == text);
 }

@@ -9,6 +9,7 @@
 #include "tools/trace/why.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <atomic>
 #include <future>
 #include <string>
@@ -109,6 +110,29 @@ TEST_CASE("trace why: a copy that waits for an event of the host is up to the co
     REQUIRE_FALSE(waits.empty());
     CHECK(waits[0].who == "prefill/0 cuda_io");
     CHECK((waits[0].what == "1 transfers to rank 0" || waits[0].kind == "operation"));
+}
+
+TEST_CASE("trace why: being asked is not being heard of: a wait grows however often one looks") {
+    loopback_ranks ranks;
+    auto receiving =
+        ranks.target().transfers.open_rx(options_of(7), {ranks.context->endpoint(), 0});
+    receiving.receive(ranks.generation->slice(ranks.target()));
+    while (!contains(receiving.status()->waits_for, "reports of context rank 0"))
+        std::this_thread::yield(); // until it has asked its writer
+    // Looks follow each other within milliseconds: only a wait that they do not end grows so long.
+    constexpr std::int64_t long_ns = 200'000'000;
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds{20};
+    std::int64_t lasted = 0;
+    while (lasted < long_ns && std::chrono::steady_clock::now() < until) {
+        const auto waits = ranks.waits();
+        const auto mine = std::ranges::find_if(
+            waits, [](const wait& x) { return contains(x.text, "decode/0 rx_session"); });
+        REQUIRE(mine != waits.end());
+        lasted = mine->now_ns - mine->since_ns;
+    }
+    CHECK(lasted >= long_ns);
+    receiving.cancel();
+    receiving.released().get();
 }
 
 TEST_CASE("trace why: a rank whose loop does not answer is named before all that waits for it") {

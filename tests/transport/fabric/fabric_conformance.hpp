@@ -34,9 +34,11 @@ struct fabric_pair {
         return described->address;
     }
 
-    memory_region share(fabric_memory& memory, region_id* id = nullptr) {
+    memory_region share(fabric_memory& memory, region_id* id = nullptr, bool by_attempt = false) {
         auto registered = probe.template ask<region_registered>(
-            target, register_region{memory.data(), memory.size(), memory_kind::host_private});
+            target,
+            register_region{
+                memory.data(), memory.size(), memory_kind::host_private, {}, {}, by_attempt});
         REQUIRE_MESSAGE(registered, describe(registered.error()));
         if (id)
             *id = registered->region;
@@ -50,9 +52,9 @@ struct fabric_pair {
         return opened->endpoint;
     }
 
-    transfer_id put(endpoint_id over, copy_job job) {
+    transfer_id put(endpoint_id over, copy_job job, attempt of = {}) {
         const transfer_id id{++last_transfer};
-        probe.tell(writer, start_put{id, over, std::move(job), probe.completions()});
+        probe.tell(writer, start_put{id, over, std::move(job), probe.completions(), {}, of});
         return id;
     }
 
@@ -462,6 +464,81 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a drain is answered, with puts under way and 
     CHECK(code_of(again.error()) == errc::peer_gone);
 }
 
+TEST_CASE_TEMPLATE_DEFINE("fabric: puts of an attempt write while it is allowed; once it is "
+                          "forbidden nothing of it does, "
+                          "whatever was posted before and over whichever link (H54)",
+                          Kit, fabric_attempts) {
+    const scattered_put shape{16, 64, 4096};
+    fabric_memory source(shape.source_bytes(), 1), target(shape.target_bytes(), 0);
+    fabric_pair<Kit> pair;
+    auto described = pair.probe.template ask<fabric_description>(pair.target, describe_fabric{});
+    REQUIRE(described);
+    if (!described->by_message)
+        return; // RMA hardware asks nobody
+    const auto region = pair.share(target, nullptr, true);
+    auto over = pair.open({region});
+    const attempt mine{77}, other{78};
+    const std::vector<std::byte> untouched(target.data(), target.data() + target.size());
+    const auto refused = [&](attempt of) {
+        pair.put(over, shape.job(source.address(), target.address()), of);
+        return pair.ended().result == agent_result::failed;
+    };
+    pair.probe.tell(pair.target, allow_writes{other});
+    CHECK(refused(mine));
+    CHECK(refused({}));
+    CHECK(std::memcmp(target.data(), untouched.data(), untouched.size()) == 0);
+    pair.probe.tell(pair.target, allow_writes{mine});
+    pair.put(over, shape.job(source.address(), target.address()), mine);
+    CHECK(pair.ended().result == agent_result::success);
+    CHECK(std::memcmp(target.data(), untouched.data(), untouched.size()) != 0);
+    {
+        auto hold = pair.kit.hold(1);
+        for (int i = 0; i < 3; ++i)
+            pair.put(over, shape.job(source.address(), target.address()), mine);
+        pair.probe.settle(pair.writer);
+    }
+    REQUIRE_FALSE(pair.probe.ask(pair.target, forbid_writes{mine}));
+    std::memcpy(target.data(), untouched.data(), untouched.size()); // it has another owner now
+    for (int i = 0; i < 3; ++i)
+        (void)pair.ended();
+    over = pair.open({region}); // the writer is alive and dials again
+    CHECK(refused(mine));
+    CHECK(std::memcmp(target.data(), untouched.data(), untouched.size()) == 0);
+    pair.put(over, shape.job(source.address(), target.address()), other);
+    CHECK(pair.ended().result == agent_result::success);
+}
+
+TEST_CASE_TEMPLATE_DEFINE("fabric: once all writes are forbidden nothing lands any more, whatever "
+                          "is in flight and although "
+                          "the fabric goes on",
+                          Kit, fabric_shut) {
+    const scattered_put shape{16, 64, 4096};
+    fabric_memory source(shape.source_bytes(), 1), target(shape.target_bytes(), 0);
+    fabric_pair<Kit> pair;
+    auto described = pair.probe.template ask<fabric_description>(pair.target, describe_fabric{});
+    REQUIRE(described);
+    if (!described->by_message)
+        return; // RMA hardware asks nobody
+    auto over = pair.open({pair.share(target)});
+    pair.check_alive(over, target);
+    {
+        auto hold = pair.kit.hold(1);
+        for (int i = 0; i < 3; ++i)
+            pair.put(over, shape.job(source.address(), target.address()));
+        pair.probe.settle(pair.writer);
+    }
+    REQUIRE_FALSE(pair.probe.ask(pair.target, forbid_all_writes{}));
+    std::fill_n(target.data(), target.size(), std::byte{0x5a}); // it has another owner now
+    for (int i = 0; i < 3; ++i)
+        (void)pair.ended();
+    pair.put(over, shape.job(source.address(), target.address()));
+    CHECK(pair.ended().result == agent_result::failed);
+    CHECK(std::count(target.data(), target.data() + target.size(), std::byte{0x5a})
+          == static_cast<std::ptrdiff_t>(target.size()));
+    pair.send(over, make_frame(pair.writer_id, 3));
+    CHECK(pair.arrivals.template next<frame_arrived>().frame == make_frame(pair.writer_id, 3));
+}
+
 TEST_CASE_TEMPLATE_DEFINE("fabric: a stop with work in flight answers everything", Kit,
                           fabric_stop) {
     const scattered_put shape{16, 64, 8192};
@@ -504,5 +581,7 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a stop with work in flight answers everything
     TEST_CASE_TEMPLATE_INVOKE(fabric_duplicate, kit);                                              \
     TEST_CASE_TEMPLATE_INVOKE(fabric_register, kit);                                               \
     TEST_CASE_TEMPLATE_INVOKE(fabric_drain, kit);                                                  \
+    TEST_CASE_TEMPLATE_INVOKE(fabric_attempts, kit);                                               \
+    TEST_CASE_TEMPLATE_INVOKE(fabric_shut, kit);                                                   \
     TEST_CASE_TEMPLATE_INVOKE(fabric_stop, kit);                                                   \
     }

@@ -344,3 +344,63 @@ TEST_CASE(
         CHECK(x.writes.staging().take_scatters().size() == 1);
     }
 }
+
+TEST_CASE("inbound_writes: bytes of an attempt are let in from when it is allowed until it is "
+          "forbidden; later ones are refused, counted, and the writer is told (H54)") {
+    scene x;
+    x.writes.allow(region_id{9}, x.memory.data(), x.memory.size(), scene::secret, {}, true);
+    const std::array<std::byte, 16> bytes = [] {
+        std::array<std::byte, 16> result;
+        result.fill(std::byte{9});
+        return result;
+    }();
+    const auto place = [&](std::uint64_t put, std::size_t offset, std::uint64_t attempt) {
+        x.writes.place({1, put, 9, scene::secret, x.at(offset), attempt}, bytes.data(),
+                       bytes.size());
+    };
+    place(1, 0, 5); // not yet
+    x.writes.allow(attempt{5});
+    place(2, 0, 5);
+    place(2, 16, 0); // of no attempt
+    CHECK(x.written() == 16);
+    x.writes.forbid(attempt{5});
+    CHECK_FALSE(x.writes.is_busy(attempt{5}));
+    place(2, 32, 5);
+    x.end(2, 3);
+    CHECK(x.written() == 16);
+    CHECK(x.writes.refused_pieces() == 3);
+    const auto over = x.writes.take_finished();
+    REQUIRE(over.size() == 1);
+    CHECK(over[0].refused);
+    place(3, 48, 5); // over another link, say: links do not matter
+    CHECK(x.written() == 16);
+}
+
+TEST_CASE(
+    "inbound_writes: a forbidden attempt is busy while a device scatters for it, and for ever "
+    "when the device does not know whether it still does") {
+    for (const bool in_doubt : {false, true}) {
+        CAPTURE(in_doubt);
+        scene x{100, 16};
+        alignas(16) std::array<std::byte, 32> staging{};
+        x.writes.allow(region_id{8}, x.memory.data(), x.memory.size(), scene::secret, staging,
+                       true);
+        x.writes.allow(attempt{5});
+        x.writes.ask({1, 3, 8, scene::secret, 16, not_shared, 5}, {caf::byte{5}});
+        for (auto memory : x.writes.staging().take_unpinned())
+            x.writes.staging().pinned(memory.data(), {});
+        REQUIRE(x.writes.take_granted().size() == 1);
+        const std::array<std::byte, 16> bytes{};
+        x.writes.place({1, 3, 8, scene::secret, x.at(0), 5}, bytes.data(), bytes.size());
+        x.end(3, 1);
+        const auto scatters = x.writes.staging().take_scatters();
+        REQUIRE(scatters.size() == 1);
+        x.writes.forbid(attempt{5});
+        CHECK(x.writes.is_busy(attempt{5}));
+        CHECK_FALSE(x.writes.is_busy(attempt{6}));
+        transfer_done done;
+        done.result = in_doubt ? agent_result::in_doubt : agent_result::success;
+        x.writes.scattered(scatters[0].number, done);
+        CHECK(x.writes.is_busy(attempt{5}) == in_doubt);
+    }
+}

@@ -35,6 +35,7 @@ struct link_event {
     errc reason = errc::none;
     std::vector<mapped_region> mapped;
     bool process_watched = false;
+    std::map<std::uint32_t, std::string> obstacles = {};
 };
 
 /// An owner of links that only remembers its messages. Its handle may be used from any thread.
@@ -46,7 +47,8 @@ public:
               using kind = link_event::kind;
               return {
                   [log](const host_link_up& x) {
-                      log->add({kind::up, x.peer, errc::none, x.mapped, x.process_watched});
+                      log->add(
+                          {kind::up, x.peer, errc::none, x.mapped, x.process_watched, x.obstacles});
                   },
                   [log](const host_link_down& x) {
                       log->add({kind::down, x.peer, code_of(x.reason), {}, false});
@@ -206,8 +208,8 @@ public:
     }
 
     caf::expected<host_link_actor> spawn(const linked_rank& rank, limits bounds) override {
-        return spawn_host_link(system(),
-                               {loop_.get(), rank.id, rank.name, rank.token, bounds, counters});
+        return spawn_host_link(
+            system(), {loop_.get(), rank.id, rank.name, rank.token, bounds, counters, folder});
     }
     std::string frozen(incarnation id) override {
         auto name = "kvferry-test-frozen-" + std::to_string(::getpid()) + "-" + to_string(id);
@@ -218,6 +220,9 @@ public:
     }
 
     io_loop& loop() { return *loop_; }
+
+    /// Where ranks also offer their sockets as files.
+    std::string folder;
 
     std::shared_ptr<host_link_counters> counters = std::make_shared<host_link_counters>();
 

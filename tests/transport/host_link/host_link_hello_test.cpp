@@ -47,7 +47,7 @@ TEST_CASE("host_link_hello: what is encoded is decoded, and fits into a packet")
             CHECK(std::get<hello_packet>(*again) == part);
         }
     }
-    const hello_refusal refusal{to_wire(make_error(errc::foreign_peer, std::string(5000, 'x')))};
+    const auto refusal = refusal_because(make_error(errc::foreign_peer, std::string(5000, 'x')));
     const auto bytes = encode(host_link_packet{refusal});
     CHECK(bytes.size() <= socket_packet_bytes_max);
     auto again = decode_host_link_packet(bytes, 0);

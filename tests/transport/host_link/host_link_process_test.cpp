@@ -5,14 +5,18 @@
 #include "tests/transport/host_link/host_link_conformance.hpp"
 #include "transport/host_link/host_link_hello.hpp"
 #include "transport/host_link/process_watch.hpp"
+#include "transport/host_link/socket_file.hpp"
 #include "transport/loop/system_call.hpp"
 
 #include <doctest/doctest.h>
 
 #include <cerrno>
+#include <filesystem>
 #include <poll.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <thread>
 
 using namespace kvferry;
@@ -22,6 +26,8 @@ using namespace std::chrono_literals;
 namespace {
 
 constexpr const char* helper = "helper process: a rank that dials and then waits to be killed";
+constexpr const char* other_pid_namespace =
+    "helper process: the same in a pid namespace of its own";
 
 struct dialled_from_child {
     socket_world world;
@@ -99,6 +105,23 @@ TEST_CASE("helper process: a rank that dials and then waits to be killed" * doct
     world.stop(rank);
 }
 
+TEST_CASE("helper process: the same in a pid namespace of its own" * doctest::skip()) {
+    REQUIRE_FALSE(child_argument().empty());
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (::unshare(CLONE_NEWPID) != 0 && ::unshare(CLONE_NEWUSER | CLONE_NEWPID) != 0)
+        return;
+    const auto inside = ::fork();
+    REQUIRE(inside >= 0);
+    if (inside > 0) {
+        ::waitpid(inside, nullptr, 0);
+        return;
+    }
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    const std::string test_case = std::string{"--test-case="} + helper;
+    ::execl("/proc/self/exe", "/proc/self/exe", "--no-skip", test_case.c_str(), nullptr);
+    ::_exit(1);
+}
+
 TEST_CASE("host_link: a killed process is reported as down, then gone, once each") {
     dialled_from_child scene;
     scene.here.expect(incarnation{2});
@@ -154,30 +177,52 @@ TEST_CASE("host_link: a process that dies before it is expected is never up") {
     scene.world.stop(scene.here);
 }
 
-TEST_CASE("host_link: a peer that can shrink its memory is refused and never mapped") {
+TEST_CASE("host_link: memory that its owner can shrink, or that is shorter than promised, is never "
+          "mapped; the link is up and says why") {
     socket_world world;
     auto here = world.rank(1);
-    unique_fd open_end{::memfd_create("shrinks", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
-    REQUIRE(::ftruncate(open_end.get(), 8192) == 0);
+    unique_fd shrinks{::memfd_create("shrinks", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
+    REQUIRE(::ftruncate(shrinks.get(), 8192) == 0);
+    auto small = memfd_pool::make("small", 4096);
+    auto good = memfd_pool::make("good", 4096);
+    REQUIRE(small);
+    REQUIRE(good);
     here.expect(incarnation{2});
     raw_peer peer{here};
-    peer.send(hello(2, here, {{0, 8192}}), {open_end.get()});
-    CHECK(peer.refusal() == errc::registration_failed);
-    CHECK(here.told(1) == "down 2 registration_failed");
+    peer.send(hello(2, here, {{0, 8192}, {1, std::uint64_t{1} << 40}, {2, 4096}}),
+              {shrinks.get(), small->fd(), good->fd()});
+    const auto up = here.owner->wait_for(1);
+    REQUIRE(up.size() == 1);
+    REQUIRE(up[0].what == link_event::kind::up);
+    REQUIRE(up[0].mapped.size() == 1);
+    CHECK(up[0].mapped[0].region == 2);
+    REQUIRE(up[0].obstacles.size() == 2);
+    CHECK(up[0].obstacles.at(0).find("not a memfd sealed against shrinking") != std::string::npos);
+    CHECK(up[0].obstacles.at(1).find("its descriptor holds 4096") != std::string::npos);
     world.stop(here);
 }
 
-TEST_CASE("host_link: a peer that promises more than its memory holds is refused") {
+TEST_CASE("host_link: when only one side can map all that it is offered, the link is up on both") {
     socket_world world;
-    auto here = world.rank(1);
-    auto small = memfd_pool::make("small", 4096);
-    REQUIRE(small);
-    here.expect(incarnation{2});
-    raw_peer peer{here};
-    peer.send(hello(2, here, {{0, std::uint64_t{1} << 40}}), {small->fd()});
-    CHECK(peer.refusal() == errc::registration_failed);
-    CHECK(here.told(1) == "down 2 registration_failed");
-    world.stop(here);
+    auto a = world.rank(1);
+    auto b = world.rank(2);
+    unique_fd shrinks{::memfd_create("shrinks", MFD_CLOEXEC | MFD_ALLOW_SEALING)};
+    REQUIRE(::ftruncate(shrinks.get(), 8192) == 0);
+    world.share(a, {5, shrinks.get(), 8192, nullptr});
+    b.expect(a.id);
+    a.dial(b);
+    const auto here = a.owner->wait_for(1), there = b.owner->wait_for(1);
+    REQUIRE(here.size() == 1);
+    REQUIRE(there.size() == 1);
+    CHECK(here[0].what == link_event::kind::up);
+    CHECK(here[0].mapped.size() == 1);
+    CHECK(here[0].obstacles.empty());
+    CHECK(there[0].what == link_event::kind::up);
+    CHECK(there[0].mapped.size() == 1);
+    CHECK(there[0].obstacles.count(5) == 1);
+    world.stop(a);
+    CHECK(b.told(2) == "up 1, down 1 link_lost");
+    world.stop(b);
 }
 
 TEST_CASE("host_link: anything but a hello closes the connection, is counted, and leaves nothing") {
@@ -294,6 +339,88 @@ TEST_CASE("host_link: without a way to see the peer's end there is no link") {
     }
     world.stop(a);
     world.stop(b);
+}
+
+TEST_CASE("host_link: a peer in another pid namespace is mapped, and its end is proven") {
+    socket_world world;
+    auto here = world.rank(1);
+    here.expect(incarnation{2});
+    child_process child{other_pid_namespace, here.name};
+    const auto up = here.owner->wait_for(1);
+    REQUIRE(up.size() == 1);
+    if (up[0].what == link_event::kind::down && up[0].reason == errc::deadline_exceeded) {
+        MESSAGE("this test needs the right to make pid namespaces");
+        return;
+    }
+    CHECK(up[0].what == link_event::kind::up);
+    CHECK(up[0].process_watched);
+    CHECK(up[0].mapped.size() == 1);
+    child.kill();
+    CHECK(here.told(3) == "up 2, down 2 link_lost, gone 2");
+    world.stop(here);
+}
+
+TEST_CASE(
+    "host_link: where the abstract name is not seen, the socket is found as a file, and the file "
+    "goes with its rank") {
+    char pattern[] = "/tmp/kvferry-sockets-XXXXXX";
+    const std::string folder = ::mkdtemp(pattern);
+    auto files = [&folder] {
+        std::vector<std::string> result;
+        for (const auto& entry : std::filesystem::directory_iterator{folder})
+            result.push_back(entry.path().filename());
+        return result;
+    };
+    socket_world world;
+    world.folder = folder;
+    auto a = world.rank(1);
+    auto b = world.rank(2);
+    CHECK(files().size() == 2);
+    b.expect(a.id);
+    SUBCASE("found") {
+        // An abstract name that nobody has, as in another network namespace; the file has another.
+        std::filesystem::rename(socket_file::path_in(folder, b.name),
+                                socket_file::path_in(folder, "kvferry-elsewhere"));
+        a.dial(b.id, "kvferry-elsewhere", b.token);
+        CHECK(a.told(1) == "up 2");
+        CHECK(b.told(1) == "up 1");
+        std::filesystem::rename(socket_file::path_in(folder, "kvferry-elsewhere"),
+                                socket_file::path_in(folder, b.name));
+    }
+    SUBCASE("a file that a killed rank has left is removed by the next one; live ones stay") {
+        std::filesystem::create_hard_link(socket_file::path_in(folder, b.name),
+                                          socket_file::path_in(folder, "kvferry-stale"));
+        world.stop(b);
+        CHECK(files().size() == 2); // the stale one and that of a
+        auto c = world.rank(3);
+        CHECK(files().size() == 2);
+        CHECK(std::filesystem::exists(socket_file::path_in(folder, a.name)));
+        CHECK_FALSE(std::filesystem::exists(socket_file::path_in(folder, "kvferry-stale")));
+        world.stop(c);
+        b = world.rank(2);
+    }
+    world.stop(a);
+    world.stop(b);
+    CHECK(files().empty());
+    std::filesystem::remove_all(folder);
+}
+
+TEST_CASE("host_link: a folder that cannot be used fails the start by name, and leaves nothing") {
+    socket_world world;
+    const auto before = open_resources();
+    for (const auto* folder : {"relative", "/no/such/folder"}) {
+        CAPTURE(folder);
+        auto made = spawn_host_link(world.system(), {&world.loop(),
+                                                     incarnation{1},
+                                                     "kvferry-test-x",
+                                                     link_token{},
+                                                     {},
+                                                     world.counters,
+                                                     folder});
+        REQUIRE_FALSE(made);
+        CHECK(text_of(made.error()).find(folder) != std::string::npos);
+        CHECK(open_resources() == before);
+    }
 }
 
 TEST_CASE("host_link: whichever step of its making fails, nothing is left") {

@@ -169,21 +169,40 @@ TEST_CASE_TEMPLATE("host_link: a closed link can be made again", World, socket_w
     world.stop(b);
 }
 
-TEST_CASE_TEMPLATE("host_link: a second owner is refused and the first keeps its link", World,
-                   socket_world, loopback_world) {
+TEST_CASE_TEMPLATE(
+    "host_link: a new owner takes a link over with its mappings and its watch; the former "
+    "one is told so, can close nothing any more, and does not hear of the death",
+    World, socket_world, loopback_world) {
     World world;
     auto a = world.rank(1);
     auto b = world.rank(2);
     a.dial(b);
-    REQUIRE(a.told(1) == "up 2");
-    link_owner other{world.system()};
-    tell_from_outside(a.links, host_link_dial{b.id, b.name, b.token, patience, other.handle()});
-    CHECK(link_owner::print(other.wait_for(1)) == "down 2 duplicate");
     b.expect(a.id);
-    CHECK(b.told(1) == "up 1");
+    REQUIRE(a.told(1) == "up 2");
+    REQUIRE(b.told(1) == "up 1");
+    link_owner other{world.system()}, third{world.system()};
+    tell_from_outside(a.links, host_link_dial{b.id, b.name, b.token, patience, other.handle()});
+    const auto up = other.wait_for(1);
+    REQUIRE(link_owner::print(up) == "up 2");
+    CHECK(up[0].process_watched);
+    REQUIRE(up[0].mapped.size() == 1);
+    CHECK(up[0].mapped[0].bytes == b.pool.bytes());
+    CHECK(a.told(2) == "up 2, down 2 duplicate");
+    tell_from_outside(b.links, host_link_expect{a.id, patience, third.handle()});
+    CHECK(link_owner::print(third.wait_for(1)) == "up 1");
+    CHECK(b.told(2) == "up 1, down 1 duplicate");
+    {
+        caf::scoped_actor former{world.system()};
+        former->send(a.links,
+                     host_link_close{b.id, a.owner->handle()}); // it is not its own any more
+        former->request(a.links, patience, share_region{9, a.pool.fd(), a.pool.bytes(), nullptr})
+            .receive([] {}, [](const caf::error& error) { FAIL(describe(error)); });
+    }
     world.stop(a);
+    CHECK(link_owner::print(third.wait_for(2)) == "up 1, down 1 link_lost");
+    CHECK(link_owner::print(other.wait_for(2)) == "up 2, down 2 stopped");
     world.stop(b);
-    CHECK(a.told(2) == "up 2, down 2 stopped");
+    CHECK(link_owner::print(a.owner->all()) == "up 2, down 2 duplicate");
 }
 
 TEST_CASE_TEMPLATE("host_link: two ranks that dial each other get one link", World, socket_world,

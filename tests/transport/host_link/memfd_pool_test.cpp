@@ -9,8 +9,11 @@
 #include <doctest/doctest.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <fcntl.h>
+#include <fstream>
+#include <string>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -135,6 +138,45 @@ TEST_CASE("memory_mapping: it outlives the pool and the descriptor") {
     REQUIRE(mapping);
     pool = make_error(errc::gone, "the owner let go");
     CHECK(mapping->base()[1] == std::byte{9});
+}
+
+namespace {
+
+/// The kernel's flags of the mapping that begins here: "rd wr sh ... dd".
+std::string flags_of_mapping(const void* base) {
+    std::ifstream maps{"/proc/self/smaps"};
+    char begin[32];
+    std::snprintf(begin, sizeof begin, "%lx-", reinterpret_cast<unsigned long>(base));
+    bool inside = false;
+    for (std::string line; std::getline(maps, line);) {
+        if (line.starts_with(begin))
+            inside = true;
+        else if (inside && line.starts_with("VmFlags:"))
+            return line + " ";
+    }
+    return {};
+}
+
+} // namespace
+
+TEST_CASE("pools and mappings of peers are in no core dump") {
+    auto pool = memfd_pool::make("pool", 8192);
+    REQUIRE(pool);
+    auto mapping = memory_mapping::make(pool->fd(), 8192);
+    REQUIRE(mapping);
+    for (const void* base :
+         {static_cast<const void*>(pool->base()), static_cast<const void*>(mapping->base())})
+        CHECK(flags_of_mapping(base).find(" dd ") != std::string::npos);
+}
+
+TEST_CASE(
+    "memfd_pool: huge pages that the control group forbids are not taken, even without prefault") {
+    failing_call forbidden{"populate huge page", EFAULT};
+    auto huge = memfd_pool::make("pool", 4096, {.huge_pages = true, .prefault = false});
+    CHECK(code_of(huge.error()) == errc::registration_failed);
+    auto best = memfd_pool::make_best("pool", std::uint64_t{4} << 20, false);
+    REQUIRE(best);
+    CHECK(best->page_bytes() == static_cast<std::uint64_t>(::getpagesize()));
 }
 
 TEST_CASE("memory_mapping: a file that its owner can shrink is refused") {

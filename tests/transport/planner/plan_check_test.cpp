@@ -37,6 +37,13 @@ struct checked {
 
     plan_part& part() { return plan.parts[0]; }
 
+    template <class F>
+    void change_slot(std::size_t index, F change) {
+        std::vector<slot_pair> pairs{part().slots.begin(), part().slots.end()};
+        change(pairs[index]);
+        part().slots = pairs;
+    }
+
     /// A plan with the caller's template, and sums that match it.
     void use(std::vector<run> runs) {
         copy_template made;
@@ -85,11 +92,11 @@ TEST_CASE("plan_check: what make_plan makes passes, up to the last byte of a reg
 TEST_CASE("plan_check: slots, pools and regions that do not exist are refused") {
     checked x;
     SUBCASE("source slot") {
-        x.part().slots[1].source = 8;
+        x.change_slot(1, [](slot_pair& pair) { pair.source = 8; });
         CHECK(has(x.verdict(), "source pool 0: slot 8 of 8"));
     }
     SUBCASE("target slot below no_slot") {
-        x.part().slots[1].target = static_cast<std::uint32_t>(-2);
+        x.change_slot(1, [](slot_pair& pair) { pair.target = static_cast<std::uint32_t>(-2); });
         CHECK(has(x.verdict(), "target pool 0: slot -2 of 8"));
     }
     SUBCASE("pool") {
@@ -104,7 +111,7 @@ TEST_CASE("plan_check: slots, pools and regions that do not exist are refused") 
 
 TEST_CASE("plan_check: a slot that is written twice is refused") {
     checked x;
-    x.part().slots[2].target = 7;
+    x.change_slot(2, [](slot_pair& pair) { pair.target = 7; });
     CHECK(has(x.verdict(), "target pool 0: slot 7 would be written twice"));
 }
 
@@ -114,7 +121,7 @@ TEST_CASE("plan_check: duplicates are found among slots that lie far apart") {
     x.target_regions[0].bytes = ~0ull;
     x.part().slots = {{0, 0x7ffffffe}, {1, 5}, {2, 0x7ffffffd}};
     CHECK(x.verdict().empty());
-    x.part().slots[1].target = 0x7ffffffe;
+    x.change_slot(1, [](slot_pair& pair) { pair.target = 0x7ffffffe; });
     CHECK(has(x.verdict(), "slot 2147483646 would be written twice"));
 }
 

@@ -24,11 +24,11 @@ struct sides {
     plan_cache cache;
 
     /// The one part's slots.
-    std::vector<slot_pair> slots(const kv_slice& source, const kv_slice& target) {
+    slot_list slots(const kv_slice& source, const kv_slice& target) {
         auto plan = make_plan(writer, source, receiver, target, cache);
         REQUIRE_MESSAGE(plan, text_of_error(plan ? caf::error{} : plan.error()));
         REQUIRE(plan->parts.size() <= 1);
-        return plan->parts.empty() ? std::vector<slot_pair>{} : plan->parts[0].slots;
+        return plan->parts.empty() ? slot_list{} : plan->parts[0].slots;
     }
 };
 
@@ -244,4 +244,76 @@ TEST_CASE("layout_digest: every part of a layout changes it, addresses do not") 
     CHECK(changed([](rank_info& x) { x.pages->groups[0].views[0].layout.shard_index = 1; }));
     CHECK(changed([](rank_info& x) { x.pages->groups[0].views[0].layout.element_type = "fp8"; }));
     CHECK(changed([](rank_info& x) { x.pages.reset(); }));
+}
+
+TEST_CASE("plan_cache: receivers that are alike share templates, however many there are") {
+    // MLA: the replicas of the writers take turns by the receiver's DP rank.
+    auto format = small_format();
+    for (auto kind : {attention_kind::gqa, attention_kind::mla}) {
+        format.kind = kind;
+        const auto writers = make_instance("ctx", {4}, format);
+        const auto receivers = make_instance("gen", {40, 1, 1, true}, format);
+        for (const auto& writer : writers) {
+            plan_cache shared{256};
+            for (const auto& receiver : receivers) {
+                plan_cache own;
+                auto found = shared.find_or_make(writer, receiver);
+                auto made = own.find_or_make(writer, receiver);
+                REQUIRE(found);
+                REQUIRE(made);
+                REQUIRE((*found)->size() == (*made)->size());
+                for (std::size_t part = 0; part < (*made)->size(); ++part)
+                    CHECK(*(**found)[part].pieces[0].layout == *(**made)[part].pieces[0].layout);
+            }
+            CHECK(shared.size() <= 4);
+            CHECK(shared.misses() == shared.size());
+        }
+    }
+}
+
+TEST_CASE(
+    "plan_cache: a rank whose place contradicts itself is refused, even when another is known") {
+    const auto writer = make_instance("ctx", {}, small_format()).front();
+    auto receiver = make_instance("gen", {}, small_format()).front();
+    plan_cache cache;
+    REQUIRE(cache.find_or_make(writer, receiver));
+    receiver.layout.pp_rank = 1;
+    auto refused = cache.find_or_make(writer, receiver);
+    REQUIRE_FALSE(refused);
+    CHECK(code_of(refused.error()) == errc::layout_mismatch);
+}
+
+TEST_CASE("plan: pools with the same block lists share their slots") {
+    auto format = small_format();
+    auto apart = [&](const char* name) { // each view in a pool of its own
+        auto rank = make_instance(name, {}, format).front();
+        auto& pages = *rank.pages;
+        auto& view = pages.groups[0].views[0];
+        auto other = view;
+        const auto half = view.entries.size() / 2;
+        other.entries.assign(view.entries.begin() + static_cast<std::ptrdiff_t>(half),
+                             view.entries.end());
+        view.entries.resize(half);
+        other.pool = 1;
+        pages.groups[0].views.push_back(other);
+        pages.pools.push_back(pages.pools[0]);
+        return rank;
+    };
+    plan_cache cache;
+    const auto plan = make_plan(apart("ctx"), slice({0, 24}, 24, {0, {1, 2, 3}}), apart("gen"),
+                                slice({0, 24}, 24, {0, {4, 5, 6}}), cache);
+    REQUIRE_MESSAGE(plan, describe(plan ? caf::error{} : plan.error()));
+    REQUIRE(plan->parts.size() == 2);
+    CHECK(plan->parts[0].slots.size() == 3);
+    CHECK(plan->parts[0].slots.key() == plan->parts[1].slots.key());
+}
+
+TEST_CASE("slot_list: a copy that changes leaves the others as they are") {
+    slot_list one{{1, 2}, {3, 4}};
+    auto other = one;
+    CHECK(one.key() == other.key());
+    other.push_back({5, 6});
+    CHECK(one == slot_list{{1, 2}, {3, 4}});
+    CHECK(other == slot_list{{1, 2}, {3, 4}, {5, 6}});
+    CHECK(slot_list{} == slot_list(std::vector<slot_pair>{}));
 }

@@ -5,9 +5,15 @@
 #include "tests/transport/fabric/fabric_probe.hpp"
 #include "transport/ucx/ucx_io.hpp"
 
+#include <algorithm>
 #include <charconv>
+#include <fcntl.h>
+#include <filesystem>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
 #include <thread>
+#include <unistd.h>
 
 using namespace kvferry;
 using namespace kvferry::testing;
@@ -17,6 +23,7 @@ namespace {
 constexpr incarnation here_id{1}, child_id{2};
 constexpr const char* writer = "helper process: a rank that writes until it is killed";
 constexpr const char* target = "helper process: a rank that is written to until it is killed";
+constexpr const char* parent = "helper process: a rank whose child outlives it";
 constexpr std::uint64_t region_bytes = 32u << 20;
 
 std::string to_hex(const byte_buffer& bytes) {
@@ -87,8 +94,10 @@ struct rank {
         probe.tell(fabric, send_frame{over, std::move(frame)});
     }
 
-    rendezvous await_hello() {
-        auto hello = arrivals.next<frame_arrived>().frame;
+    rendezvous await_hello() { return await_hello(arrivals); }
+    /// `from` gets the frames: the owner of the endpoint, once there is one.
+    static rendezvous await_hello(fabric_probe& from) {
+        auto hello = from.next<frame_arrived>().frame;
         auto skip = make_frame(child_id, 0).size();
         return rendezvous::parse(
             {reinterpret_cast<const char*>(hello.data()) + skip, hello.size() - skip});
@@ -101,6 +110,20 @@ struct rank {
         return opened->endpoint;
     }
 };
+
+/// Sockets of TCP that a child of this process would have, one number per socket.
+std::vector<int> tcp_sockets() {
+    std::vector<int> result;
+    for (const auto& entry : std::filesystem::directory_iterator{"/proc/self/fd"}) {
+        const auto fd = std::stoi(entry.path().filename());
+        sockaddr_storage address{};
+        socklen_t length = sizeof address;
+        if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) == 0
+            && address.ss_family == AF_INET)
+            result.push_back(fd);
+    }
+    return result;
+}
 
 constexpr scattered_put half_of_the_region{16, 64, 16384};
 
@@ -133,6 +156,82 @@ TEST_CASE("helper process: a rank that is written to until it is killed" * docte
     rank self{child_id};
     self.say_hello(self.open(here_id, rendezvous::parse(child_argument())));
     self.probe.next<endpoint_failed>(); // bounded
+}
+
+/// The argument is "fork" or "exec", and where to connect.
+TEST_CASE("helper process: a rank whose child outlives it" * doctest::skip()) {
+    REQUIRE_FALSE(child_argument().empty());
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    rank self{child_id};
+    auto over = self.open(here_id, rendezvous::parse(child_argument().substr(5)));
+    self.say_hello(over);
+    self.probe.next<frame_arrived>(); // both sides are connected
+    pid_t child = -1;
+    if (child_argument().starts_with("exec")) {
+        char name[] = "sleep", seconds[] = "60";
+        char* const words[] = {name, seconds, nullptr};
+        REQUIRE(::posix_spawnp(&child, name, nullptr, nullptr, words, environ) == 0);
+    } else if (child = ::fork(); child == 0) {
+        ::alarm(60);
+        for (;;)
+            ::pause();
+    }
+    self.meet.region.base_address = static_cast<std::uint64_t>(child);
+    self.say_hello(over);
+    self.probe.next<endpoint_failed>();
+}
+
+TEST_CASE(
+    "ucx_io: a killed rank whose child lives on is lost at once, whether the child was made by "
+    "fork or by exec") {
+    for (const std::string how : {"fork", "exec"}) {
+        CAPTURE(how);
+        rank here{here_id};
+        child_process child{parent, how + " " + here.meet.print()};
+        auto over = here.open(child_id, here.await_hello());
+        here.probe.tell(here.fabric, send_frame{over, make_frame(here_id, 0)});
+        const auto grandchild =
+            static_cast<pid_t>(rank::await_hello(here.probe).region.base_address);
+        REQUIRE(grandchild > 0);
+        const auto killed = clock::now();
+        child.kill();
+        CHECK(here.probe.next<endpoint_failed>().endpoint == over);
+        CHECK(clock::now() - killed < std::chrono::seconds{5}); // UCX's keepalive takes 18 s
+        CHECK(::kill(grandchild, 0) == 0);
+        ::kill(grandchild, SIGKILL);
+    }
+}
+
+TEST_CASE("ucx_io: sockets of UCX are close-on-exec, and a forked child has none of them") {
+    const auto before = tcp_sockets();
+    rank here{here_id};
+    child_process child{target, here.meet.print()};
+    here.open(child_id, here.await_hello());
+    here.probe.settle(here.fabric);
+    auto sockets = tcp_sockets();
+    std::erase_if(sockets,
+                  [&](int fd) { return std::count(before.begin(), before.end(), fd) != 0; });
+    CHECK(sockets.size() >= 2); // it listens, and is connected
+    const auto closes_on_exec = [](int fd) { return (::fcntl(fd, F_GETFD) & FD_CLOEXEC) != 0; };
+    const auto until = clock::now() + fabric_patience; // new connections are looked for again, soon
+    while (!std::all_of(sockets.begin(), sockets.end(), closes_on_exec) && clock::now() < until)
+        here.probe.settle(here.fabric);
+    for (auto fd : sockets) {
+        CAPTURE(fd);
+        CHECK(closes_on_exec(fd));
+    }
+    const auto copy = ::fork();
+    if (copy == 0)
+        ::_exit(static_cast<int>(tcp_sockets().size()));
+    int status = 0;
+    REQUIRE(::waitpid(copy, &status, 0) == copy);
+    REQUIRE(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == static_cast<int>(before.size()));
+    for (auto fd : sockets) { // the parent's are as they were
+        sockaddr_storage address{};
+        socklen_t length = sizeof address;
+        CHECK(::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) == 0);
+    }
 }
 
 TEST_CASE("ucx_io: a writer killed in the middle of a put costs its target nothing; after the "

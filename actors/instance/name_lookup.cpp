@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+// A thread per name that is being looked up; askers wait in poll() for its event.
+#include "actors/instance/name_lookup.hpp"
+
+#include "transport/loop/system_call.hpp"
+
+#include <optional>
+#include <sys/eventfd.h>
+#include <sys/poll.h>
+#include <system_error>
+#include <thread>
+#include <utility>
+
+namespace kvferry {
+
+namespace {
+
+caf::expected<address_list> to_result(int code, addrinfo* found) {
+    if (code == 0)
+        return address_list{found, free_addresses{}};
+    return make_error(errc::dial_failed,
+                      std::string{"cannot look up the host: "} + ::gai_strerror(code));
+}
+
+addrinfo hints_for(int flags) {
+    addrinfo result{};
+    result.ai_socktype = SOCK_STREAM;
+    result.ai_flags = AI_NUMERICSERV | flags;
+    return result;
+}
+
+int system_lookup(const info_endpoint& endpoint, addrinfo** found) {
+    const auto hints = hints_for(0);
+    return ::getaddrinfo(endpoint.host.c_str(), std::to_string(endpoint.port).c_str(), &hints,
+                         found);
+}
+
+} // namespace
+
+struct name_lookup::running {
+    /// Readable, for all who wait, once `result` is there.
+    unique_fd done{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    std::optional<caf::expected<address_list>> result;
+};
+
+/// Outlives the lookup: threads that hang in the C library hold it.
+struct name_lookup::shared {
+    std::mutex mutex;
+    std::map<info_endpoint, std::shared_ptr<running>> by_endpoint;
+};
+
+name_lookup::name_lookup(system_call call)
+    : call_(std::move(call)), shared_(std::make_shared<shared>()) {}
+
+name_lookup& name_lookup::of_this_process() {
+    static auto& result = *new name_lookup{&system_lookup};
+    return result;
+}
+
+caf::expected<address_list> name_lookup::find(const info_endpoint& endpoint,
+                                              const patience& limit) {
+    if (!canonical_address(endpoint.host).empty()) { // needs no asking around
+        const auto hints = hints_for(AI_NUMERICHOST);
+        addrinfo* found = nullptr;
+        const auto code = ::getaddrinfo(endpoint.host.c_str(),
+                                        std::to_string(endpoint.port).c_str(), &hints, &found);
+        return to_result(code, found);
+    }
+    const auto began = clock::now();
+    std::shared_ptr<running> mine;
+    {
+        std::lock_guard lock{shared_->mutex};
+        auto& known = shared_->by_endpoint;
+        if (auto found = known.find(endpoint); found != known.end()) {
+            mine = found->second;
+        } else if (known.size() >= running_max) {
+            return make_error(errc::limit_exceeded,
+                              "looking up " + endpoint.host + ": " + std::to_string(running_max)
+                                  + " other names are being looked up, and nobody answers; check "
+                                    "the resolver of this machine");
+        } else {
+            mine = std::make_shared<running>();
+            if (!mine->done)
+                return system_error(errc::system_call_failed, "eventfd",
+                                    "raise the limit of descriptors");
+            try {
+                std::thread{[endpoint, mine, all = shared_, call = call_] {
+                    addrinfo* found = nullptr;
+                    const auto code = call(endpoint, &found);
+                    std::lock_guard inner{all->mutex};
+                    mine->result = to_result(code, found);
+                    all->by_endpoint.erase(endpoint);
+                    ::eventfd_write(mine->done.get(), 1);
+                }}.detach();
+            } catch (const std::system_error& failed) {
+                return make_error(errc::system_call_failed,
+                                  std::string{"a thread to look up a name: "} + failed.what()
+                                      + "; raise the limit of processes");
+            }
+            known.emplace(endpoint, mine);
+        }
+    }
+    if (auto problem = wait_for(mine->done.get(), POLLIN, limit)) {
+        if (code_of(problem) != errc::deadline_exceeded)
+            return problem;
+        const auto waited = std::chrono::ceil<std::chrono::milliseconds>(clock::now() - began);
+        return make_error(errc::deadline_exceeded,
+                          "looking up " + endpoint.host + " took longer than "
+                              + std::to_string(waited.count())
+                              + " ms; check the name and the resolver of this machine");
+    }
+    std::lock_guard lock{shared_->mutex};
+    return *mine->result;
+}
+
+} // namespace kvferry

@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0
+// Between the log and its sinks: a bounded queue and a thread, so that a sink that blocks (a full
+// pipe behind standard error) delays no thread that logs.
+#pragma once
+
+#include <spdlog/sinks/sink.h>
+
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <vector>
+
+namespace kvferry {
+
+/// Lines that wait for their sinks. When one more comes, the oldest goes; how many went is told in
+/// a line of its own.
+inline constexpr std::size_t log_lines_max = 4096;
+
+/// How long flush() and the end of a queue wait for sinks.
+inline constexpr std::chrono::milliseconds log_flush_deadline{1000};
+
+/// A sink for one logger. Its thread starts with the first line. A forked child has no such thread
+/// and writes no lines.
+class log_queue final : public spdlog::sinks::sink {
+public:
+    explicit log_queue(std::vector<spdlog::sink_ptr> sinks);
+    ~log_queue() override;
+
+    void log(const spdlog::details::log_msg&) override;
+    /// Waits until the lines that were there have been written, at most log_flush_deadline.
+    void flush() override;
+    void set_pattern(const std::string&) override;
+    void set_formatter(std::unique_ptr<spdlog::formatter>) override;
+
+private:
+    struct shared;
+    std::shared_ptr<shared> shared_;
+};
+
+} // namespace kvferry

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+// Ranks on machines of their own, as far as the network can tell: what they do when it swallows
+// everything and tells nobody. Network namespaces stand in for the machines.
+#include "tests/processes/end_to_end.hpp"
+
+#include <cstdlib>
+#include <fcntl.h>
+#include <fstream>
+#include <map>
+#include <sched.h>
+#include <unistd.h>
+
+namespace kvferry::testing {
+
+namespace {
+
+using clock = std::chrono::steady_clock;
+
+bool shell(const std::string& command) {
+    return std::system(("{ " + command + "; } >/dev/null 2>&1").c_str()) == 0;
+}
+
+/// Three machines, decode - prefill and decode - spare, with a cable each; decode forwards.
+class machines {
+public:
+    machines() {
+        works_ =
+            shell("ip netns add " + decode) && shell("ip netns add " + prefill)
+            && shell("ip netns add " + spare) && connect("1", prefill, "p")
+            && connect("2", spare, "s")
+            && shell("ip netns exec " + decode + " sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward'");
+    }
+    ~machines() {
+        for (const auto& each : {decode, prefill, spare})
+            shell("ip netns del " + each);
+    }
+    machines(const machines&) = delete;
+    machines& operator=(const machines&) = delete;
+
+    bool work() const { return works_; }
+
+    /// Runs something there; processes that it starts stay there.
+    template <class F>
+    auto on(const std::string& machine, F what) {
+        const unique_fd here{::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC)};
+        const unique_fd there{::open(("/run/netns/" + machine).c_str(), O_RDONLY | O_CLOEXEC)};
+        REQUIRE(::setns(there.get(), CLONE_NEWNET) == 0);
+        const char* outside = std::getenv("UCX_NET_DEVICES");
+        const std::string devices = outside ? outside : "lo";
+        ::setenv("UCX_NET_DEVICES", machine == decode ? "to_p" : "eth", 1);
+        auto result = what();
+        ::setenv("UCX_NET_DEVICES", devices.c_str(), 1);
+        REQUIRE(::setns(here.get(), CLONE_NEWNET) == 0);
+        return result;
+    }
+
+    /// What decode sends to that address, or what that machine sends to decode, goes to nobody.
+    void swallow_to(const std::string& address, const std::string& cable) {
+        REQUIRE(shell("ip -n " + decode + " neigh replace " + address + nobody + cable));
+    }
+    void swallow_from(const std::string& machine, const std::string& decodes_address) {
+        REQUIRE(shell("ip -n " + machine + " neigh replace " + decodes_address + nobody + "eth"));
+    }
+    void heal_to(const std::string& address, const std::string& cable) {
+        shell("ip -n " + decode + " neigh del " + address + " dev " + cable);
+    }
+    void heal_from(const std::string& machine, const std::string& decodes_address) {
+        shell("ip -n " + machine + " neigh del " + decodes_address + " dev eth");
+    }
+    /// The address of prefill leads to spare from now on.
+    void move_prefill_to_spare() {
+        REQUIRE(shell("ip -n " + spare + " addr add 10.99.1.2/32 dev eth"));
+        REQUIRE(shell("ip -n " + decode + " route add 10.99.1.2/32 dev to_s"));
+    }
+
+    const std::string decode = "kvferry-d" + std::to_string(::getpid());
+    const std::string prefill = "kvferry-p" + std::to_string(::getpid());
+    const std::string spare = "kvferry-s" + std::to_string(::getpid());
+
+private:
+    inline static const std::string nobody = " lladdr 02:00:00:00:00:09 nud permanent dev ";
+
+    bool connect(const std::string& net, const std::string& machine, const std::string& end) {
+        const auto address = " addr add 10.99." + net + ".";
+        return shell("ip -n " + decode + " link add to_" + end + " type veth peer name eth netns "
+                     + machine)
+               && shell("ip -n " + decode + address + "1/24 dev to_" + end)
+               && shell("ip -n " + machine + address + "2/24 dev eth")
+               && shell("ip -n " + decode + " link set to_" + end + " up")
+               && shell("ip -n " + machine + " link set eth up")
+               && shell("ip -n " + decode + " link set lo up")
+               && shell("ip -n " + machine + " link set lo up")
+               && shell("ip -n " + machine + " route add default via 10.99." + net + ".1");
+    }
+
+    bool works_ = false;
+};
+
+const std::string prefill_address = "10.99.1.2";
+const std::string decode_address = "10.99.1.1";
+const std::string spare_address = "10.99.2.2";
+
+std::vector<std::string> flags_at(const std::string& address,
+                                  const std::vector<std::string>& more = {}) {
+    std::vector<std::string> result{"--bind",
+                                    address,
+                                    "--no-same-host-link",
+                                    "--dial-deadline",
+                                    "2000",
+                                    "--link-health-interval",
+                                    "200",
+                                    "--link-patience",
+                                    "1000"};
+    result.insert(result.end(), more.begin(), more.end());
+    return result;
+}
+
+using instance_ptr = std::unique_ptr<instance_processes>;
+
+instance_ptr start(machines& net, const std::string& machine, const std::string& name,
+                   const std::string& address, const std::vector<std::string>& more = {}) {
+    return net.on(machine, [&] {
+        return std::make_unique<instance_processes>(
+            instance_processes::options{name, 1, 1, small_model, 64, flags_at(address, more)});
+    });
+}
+
+/// True when a request goes well on both sides.
+bool serves(instance_processes& context, instance_processes& generation,
+            const std::string& endpoint, std::uint64_t rid) {
+    auto x = whole_blocks(rid, 2, 16);
+    receive(generation, endpoint, x, {{"deadline_ms", 4000}});
+    send(context, x, {{"deadline_ms", 4000}});
+    const auto ended = generation[0].outcome(rid).at("state");
+    context[0].outcome(rid);
+    if (ended != "KV_TRANSFERRED")
+        return false;
+    expect_content(generation[0], x);
+    return true;
+}
+
+/// The first request may find out that a link is dead.
+void expect_service(instance_processes& context, instance_processes& generation,
+                    const std::string& endpoint, std::uint64_t rid) {
+    for (int tries = 0; tries < 5; ++tries)
+        if (serves(context, generation, endpoint, rid + static_cast<std::uint64_t>(tries)))
+            return;
+    FAIL(context[0].log() << generation[0].log());
+}
+
+/// A request that waits for a prefill that does not begin.
+void begin_waiting(instance_processes& generation, const std::string& endpoint, std::uint64_t rid) {
+    receive(generation, endpoint, {rid, {8, 9}, {8, 9}, 32, false}, {{"deadline_ms", 60000}});
+}
+
+void expect_link_lost(instance_processes& generation, std::uint64_t rid) {
+    const auto began = clock::now();
+    const auto outcome = generation[0].outcome(rid);
+    INFO(outcome.dump());
+    CHECK(outcome.at("state") == "ERROR");
+    CHECK(outcome.at("error").at("code") == "link_lost");
+    CHECK(clock::now() - began < 10s);
+}
+
+#define REQUIRE_MACHINES(net)                                                                      \
+    machines net;                                                                                  \
+    if (!net.work()) {                                                                             \
+        MESSAGE("network namespaces cannot be made here: needs root and iproute2");                \
+        return;                                                                                    \
+    }
+
+} // namespace
+
+TEST_CASE(
+    "network: silence of both ways or one ends what waits, and after it has healed all goes on") {
+    REQUIRE_MACHINES(net)
+    auto context = start(net, net.prefill, "context", prefill_address);
+    auto generation = start(net, net.decode, "generation", decode_address);
+    std::uint64_t rid = 1;
+    expect_service(*context, *generation, context->endpoint, rid);
+    for (const auto& [there, back] : {std::pair{true, true}, {true, false}, {false, true}}) {
+        CAPTURE(there);
+        CAPTURE(back);
+        rid += 100;
+        begin_waiting(*generation, context->endpoint, rid);
+        REQUIRE(serves(*context, *generation, context->endpoint, rid + 1)); // both links are up
+        if (there)
+            net.swallow_to(prefill_address, "to_p");
+        if (back)
+            net.swallow_from(net.prefill, decode_address);
+        expect_link_lost(*generation, rid);
+        net.heal_to(prefill_address, "to_p");
+        net.heal_from(net.prefill, decode_address);
+        expect_service(*context, *generation, context->endpoint, rid + 2);
+    }
+}
+
+TEST_CASE(
+    "network: when a peer is gone for good, new work goes to whoever answers at its endpoint") {
+    REQUIRE_MACHINES(net)
+    auto context = start(net, net.prefill, "context", prefill_address);
+    auto generation = start(net, net.decode, "generation", decode_address);
+    expect_service(*context, *generation, context->endpoint, 1);
+    const auto endpoint = context->endpoint;
+    begin_waiting(*generation, endpoint, 100);
+    REQUIRE(serves(*context, *generation, endpoint, 101));
+    net.swallow_to(prefill_address, "to_p");
+    net.swallow_from(net.prefill, decode_address);
+    expect_link_lost(*generation, 100);
+    net.move_prefill_to_spare();
+    auto other = start(net, net.spare, "context", prefill_address,
+                       {"--port", endpoint.substr(endpoint.rfind(':') + 1)});
+    expect_service(*other, *generation, endpoint, 200);
+}
+
+TEST_CASE("network: a peer that answers no dial holds up nobody else") {
+    REQUIRE_MACHINES(net)
+    auto healthy = start(net, net.spare, "healthy", spare_address);
+    const auto rank = [&](const std::string& machine, unsigned number,
+                          std::vector<std::string> flags) {
+        std::vector<std::string> words{"--instance", "half_dark",
+                                       "--layout",   "tp=2,tp_rank=" + std::to_string(number),
+                                       "--model",    small_model};
+        words.insert(words.end(), flags.begin(), flags.end());
+        return net.on(machine, [&] { return std::make_unique<rank_process>(words); });
+    };
+    auto first = rank(net.spare, 0, flags_at(spare_address));
+    const auto endpoint = first->info_endpoint();
+    auto dark = rank(net.prefill, 1, {"--info-endpoint", endpoint, "--no-same-host-link"});
+    dark->ready();
+    auto generation = start(net, net.decode, "generation", decode_address);
+    expect_service(*healthy, *generation, healthy->endpoint, 1);
+    net.swallow_to(prefill_address, "to_p");
+    begin_waiting(*generation, endpoint, 100);
+    const auto began = clock::now();
+    for (std::uint64_t rid = 101; rid < 111; ++rid)
+        CHECK(serves(*healthy, *generation, healthy->endpoint, rid));
+    CHECK((*generation)[0].ask({{"do", "statistics"}}).at("handler_failures") == 0);
+    CHECK(clock::now() - began < 10s);
+    const auto outcome = (*generation)[0].outcome(100);
+    INFO(outcome.dump());
+    CHECK(outcome.at("error").at("code") == "dial_failed");
+}
+
+} // namespace kvferry::testing

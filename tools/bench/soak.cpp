@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+// Rounds of requests that are all over before the next round begins.
+#include "tools/bench/soak.hpp"
+
+#include "actors/host/loopback_world.hpp"
+#include "actors/host/runtime.hpp"
+#include "transport/host_link/memfd_pool.hpp"
+#include "transport/planner/page_table_builder.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <chrono>
+#include <malloc.h>
+#include <memory>
+#include <sstream>
+#include <utility>
+#include <vector>
+
+namespace kvferry::bench {
+
+namespace {
+
+constexpr std::uint32_t requests_at_once = 200;
+/// Of all rounds this part comes first and is not counted: tables with a bound fill up, buffers
+/// grow to their size.
+constexpr std::uint64_t warm_up_part = 4;
+constexpr std::uint32_t block_tokens = 16;
+constexpr std::chrono::seconds patience{60};
+
+enum class way : std::uint8_t { successful, failed, cancelled, refused };
+
+cache_format tiny_format() {
+    cache_format result;
+    result.layers = 1;
+    result.kv_heads = 1;
+    result.head_dim = 4;
+    result.tokens_per_block = block_tokens;
+    return result;
+}
+
+/// What a rank remembers on purpose fills up within the warm-up.
+limits small_memory() {
+    limits result;
+    result.early_requests_max = requests_at_once * 2;
+    return result;
+}
+
+struct soak_rank {
+    memfd_pool memory;
+    worker transfers;
+};
+
+caf::expected<soak_rank> start(runtime& actors, const std::shared_ptr<loopback_world>& world,
+                               const char* name) {
+    worker_options options;
+    options.instance = name;
+    options.layout.layers_per_stage = {1};
+    options.world = world;
+    options.bounds = small_memory();
+    auto pages = build_page_table(tiny_format(), options.layout, {requests_at_once, 0, 0});
+    if (!pages)
+        return std::move(pages.error());
+    auto memory = memfd_pool::make(name, footprint_bytes(pages->pools[0]));
+    if (!memory)
+        return std::move(memory.error());
+    auto made = actors.start_worker(std::move(options));
+    if (!made)
+        return std::move(made.error());
+    auto published = made->publish(
+        {{memory->base(), memory->bytes(), memory_kind::host_shared, memory->fd()}}, *pages);
+    if (!published)
+        return std::move(published.error());
+    return soak_rank{std::move(*memory), std::move(*made)};
+}
+
+std::uint64_t heap_bytes() {
+    const auto now = ::mallinfo2();
+    return now.uordblks + now.hblkhd;
+}
+
+class soak {
+public:
+    soak(soak_rank& context, soak_rank& generation)
+        : context_(&context), generation_(&generation) {}
+
+    caf::error round() {
+        std::vector<request> running;
+        for (std::uint32_t index = 0; index < requests_at_once; ++index)
+            running.push_back(begin(static_cast<way>(index % 4), static_cast<int>(index)));
+        for (auto& each : running)
+            if (auto problem = end(each))
+                return problem;
+        return {};
+    }
+
+private:
+    struct request {
+        way how;
+        tx_handle sending;
+        rx_handle receiving;
+    };
+
+    request begin(way how, int slot) {
+        session_options options;
+        options.request = {++requests_};
+        auto wanting = options;
+        if (how == way::refused) // the sending session has none
+            wanting.aux = aux_mode::required;
+        request result{
+            how, context_->transfers.open_tx(options),
+            generation_->transfers.open_rx(wanting, {context_->transfers.info_endpoint(), 0})};
+        kv_slice slice{{0, block_tokens}, block_tokens, {{0, {slot}}}, true};
+        result.receiving.receive(slice);
+        if (how == way::failed) // the two sides do not mean the same prompt
+            slice.prompt_tokens = slice.tokens.end = 2 * block_tokens;
+        if (how == way::cancelled) {
+            result.sending.cancel();
+            result.receiving.cancel();
+        } else {
+            result.sending.send(slice);
+        }
+        return result;
+    }
+
+    static caf::error end(const request& x) {
+        for (const auto& session : {static_cast<const session_handle*>(&x.sending),
+                                    static_cast<const session_handle*>(&x.receiving)}) {
+            if (session->outcome().wait_for(patience) != std::future_status::ready
+                || session->released().wait_for(patience) != std::future_status::ready)
+                return make_error(errc::deadline_exceeded,
+                                  "rid " + to_string(x.sending.request()) + " did not end");
+            const auto& outcome = session->outcome().get();
+            const auto succeeded = outcome.state == session_state::kv_transferred;
+            if (succeeded != (x.how == way::successful))
+                return make_error(errc::transfer_failed,
+                                  "rid " + to_string(x.sending.request()) + " ended as "
+                                      + to_string(outcome.state) + " " + describe(outcome.error));
+        }
+        return {};
+    }
+
+    soak_rank* context_;
+    soak_rank* generation_;
+    std::uint64_t requests_ = 0;
+};
+
+} // namespace
+
+caf::expected<soak_result> run_soak(std::uint64_t requests) {
+    runtime actors;
+    auto world = std::make_shared<loopback_world>(actors.system());
+    auto context = start(actors, world, "context");
+    if (!context)
+        return std::move(context.error());
+    auto generation = start(actors, world, "generation");
+    if (!generation)
+        return std::move(generation.error());
+    soak running{*context, *generation};
+    const auto rounds = std::max<std::uint64_t>(requests / requests_at_once, 1);
+    const auto warm_up = std::max<std::uint64_t>(rounds / warm_up_part, 8);
+    soak_result result;
+    result.requests = rounds * requests_at_once;
+    for (std::uint64_t number = 0; number < warm_up + rounds; ++number) {
+        if (number == warm_up)
+            result.heap_bytes_before = heap_bytes();
+        if (auto problem = running.round())
+            return problem;
+    }
+    result.heap_bytes_after = heap_bytes();
+    return result;
+}
+
+std::string text_of(const soak_result& x) {
+    std::ostringstream out;
+    out << x.requests << " requests: successful, failed, cancelled, refused\nheap   "
+        << (x.heap_bytes_before >> 10) << " KiB before, " << (x.heap_bytes_after >> 10)
+        << " KiB after\ngrown  " << x.bytes_per_request() << " bytes a request, at most "
+        << soak_result::bytes_per_request_max << " allowed: " << (x.grew() ? "TOO MUCH" : "fine")
+        << "\n";
+    return out.str();
+}
+
+std::string json_of(const soak_result& x) {
+    return nlohmann::ordered_json{{"requests", x.requests},
+                                  {"heap_bytes_before", x.heap_bytes_before},
+                                  {"heap_bytes_after", x.heap_bytes_after},
+                                  {"bytes_per_request", x.bytes_per_request()},
+                                  {"grew", x.grew()}}
+        .dump();
+}
+
+} // namespace kvferry::bench

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+// Three descriptors under one poll.
+#include "tools/worker/command_lines.hpp"
+
+#include <array>
+#include <csignal>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+#include <utility>
+
+namespace kvferry::tools {
+
+command_lines::command_lines() : drained_(::eventfd(0, EFD_CLOEXEC)) {
+    sigset_t wanted;
+    sigemptyset(&wanted);
+    sigaddset(&wanted, SIGTERM);
+    pthread_sigmask(SIG_BLOCK, &wanted, nullptr);
+    terminate_ = unique_fd{::signalfd(-1, &wanted, SFD_CLOEXEC)};
+}
+
+command_lines::what command_lines::next(std::string& line) {
+    for (;;) {
+        if (take_line(line))
+            return what::line;
+        if (ended_ && !std::exchange(end_told_, true))
+            return what::end_of_input;
+        // A negative descriptor is left out.
+        std::array<pollfd, 3> waiting{pollfd{drained_.get(), POLLIN, 0},
+                                      pollfd{terminate_.get(), POLLIN, 0},
+                                      pollfd{ended_ ? -1 : STDIN_FILENO, POLLIN, 0}};
+        if (::poll(waiting.data(), waiting.size(), -1) <= 0)
+            continue;
+        if (waiting[0].revents != 0)
+            return what::drained;
+        if (waiting[1].revents != 0) {
+            signalfd_siginfo ignored{};
+            if (::read(terminate_.get(), &ignored, sizeof ignored) > 0)
+                return what::terminate;
+            continue;
+        }
+        std::array<char, 65536> buffer;
+        const auto bytes = ::read(STDIN_FILENO, buffer.data(), buffer.size());
+        if (bytes > 0) {
+            unread_.append(buffer.data(), static_cast<std::size_t>(bytes));
+            continue;
+        }
+        ended_ = true;
+        if (!unread_.empty())
+            unread_ += '\n'; // a last line without its end
+    }
+}
+
+bool command_lines::take_line(std::string& line) {
+    const auto end = unread_.find('\n');
+    if (end == std::string::npos)
+        return false;
+    line = unread_.substr(0, end);
+    unread_.erase(0, end + 1);
+    return true;
+}
+
+void command_lines::drain_is_over() const {
+    ::eventfd_write(drained_.get(), 1);
+}
+
+} // namespace kvferry::tools

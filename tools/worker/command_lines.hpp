@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a rank process is told from outside: lines of standard input, SIGTERM, and that its drain is
+// over.
+#pragma once
+
+#include "transport/loop/unique_fd.hpp"
+
+#include <string>
+
+namespace kvferry::tools {
+
+/// Make it before any thread starts: threads inherit that SIGTERM is blocked. It is read here
+/// instead, also by a process with id 1, to which the kernel does not deliver an unhandled one.
+class command_lines {
+public:
+    command_lines();
+
+    enum class what { line, end_of_input, terminate, drained };
+
+    /// Waits for the next thing. After the end of input no further lines come.
+    what next(std::string& line);
+
+    /// Makes next() return `drained`. From any thread.
+    void drain_is_over() const;
+
+private:
+    bool take_line(std::string& line);
+
+    unique_fd terminate_;
+    unique_fd drained_;
+    std::string unread_;
+    bool ended_ = false;
+    bool end_told_ = false;
+};
+
+} // namespace kvferry::tools

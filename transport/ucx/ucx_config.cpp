@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// kvferry's settings of UCX, each with its reason. Settings in the user's environment win.
+#include "transport/ucx/ucx_config.hpp"
+
+#include "messages/trace/log.hpp"
+#include "transport/loop/system_call.hpp"
+#include "transport/ucx/network_devices.hpp"
+#include "transport/ucx/ucx_error.hpp"
+
+#include <cstdlib>
+
+namespace kvferry {
+
+namespace {
+
+void set(ucp_config_t* config, const char* variable, const char* key, const char* value) {
+    if (std::getenv(variable) != nullptr)
+        return;
+    if (auto status = ucp_config_modify(config, key, value); status != UCS_OK)
+        logger().warn("ucx_io: {} = {}: {}", variable, value, ucs_status_string(status));
+}
+
+} // namespace
+
+caf::expected<ucx_config_handle> make_ucx_config(const std::string& net_devices, bool rma) {
+    if (const char* named = std::getenv("UCX_NET_DEVICES"))
+        if (auto problem = check_named_devices(named, network_devices()))
+            return problem;
+    ucp_config_t* config = nullptr;
+    const auto status = made_to_fail("ucp_config_read")
+                            ? UCS_ERR_NO_MEMORY
+                            : ucp_config_read(nullptr, nullptr, &config);
+    if (status != UCS_OK)
+        return ucx_error("ucp_config_read", status);
+    ucx_config_handle result{config};
+    // Shared memory of UCX is never used, because it does not report deaths, but each worker would
+    // take 4.2 MiB of /dev/shm for it.
+    set(config, "UCX_TLS", "TLS", "^sm");
+    if (!net_devices.empty())
+        set(config, "UCX_NET_DEVICES", "NET_DEVICES", net_devices.c_str());
+    // UCX's TCP connects on the thread that sends first, which is the loop's: a machine that
+    // answers no SYN would stop everything of this rank for two minutes.
+    set(config, "UCX_TCP_CONN_NB", "CONN_NB", "y");
+    // Works around a crash in UCX 1.13: when a peer dies in the middle of a message that is sent
+    // over TCP without a copy, in several parts, UCX ends the same request twice and aborts the
+    // process (measured: transport/MEASURED.md). Here UCX copies each part, in parts of the length
+    // that it would not copy; no cost could be measured.
+    if (!rma) {
+        set(config, "UCX_ZCOPY_THRESH", "ZCOPY_THRESH", "inf");
+        set(config, "UCX_TCP_TX_SEG_SIZE", "TX_SEG_SIZE", "64k");
+    }
+    return result;
+}
+
+} // namespace kvferry
