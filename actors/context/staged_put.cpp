@@ -145,13 +145,13 @@ void staged_put_state::on_done(const transfer_done& message) {
         return;
     }
     const auto ended = pieces_.extract(found);
-    const auto& now = ended.mapped();
+    const auto& piece = ended.mapped();
     if (message.result != agent_result::success)
         stop(x, message.result, message.error);
-    else if (now.is_put)
-        x.bytes += now.bytes;
-    if (now.is_put || message.result != agent_result::in_doubt)
-        free_.push_back(now.place);
+    else if (piece.is_put)
+        x.bytes += piece.bytes;
+    if (piece.is_put || message.result != agent_result::in_doubt)
+        free_.push_back(piece.place);
     --x.pieces;
     finish_if_over(id);
     if (free_.empty() && pieces_.empty()) {

@@ -70,37 +70,37 @@ public:
     void expose(rank_id writer, bool forbiddable = false) {
         if (!forbiddable)
             beyond_reach_.insert(writer);
-        auto& now = writers_[writer];
-        if (now != exposure::in_doubt)
-            now = exposure::exposed;
+        auto& state = writers_[writer];
+        if (state != exposure::in_doubt)
+            state = exposure::exposed;
     }
 
     /// The writer has reported every piece, without any doubt; or it says that it does not know the
     /// session.
     void reported_quiet(rank_id writer) {
-        if (auto now = find(writer); now && *now == exposure::exposed)
-            *now = exposure::quiet;
+        if (auto state = find(writer); state && *state == exposure::exposed)
+            *state = exposure::quiet;
     }
 
     /// The writer itself says that it does not know whether an operation has ended.
     void reported_in_doubt(rank_id writer) {
-        if (auto now = find(writer); now && *now == exposure::exposed)
-            *now = exposure::in_doubt;
+        if (auto state = find(writer); state && *state == exposure::exposed)
+            *state = exposure::in_doubt;
     }
 
     /// Its process is gone and everything it had sent has been drained: quiet, whatever it
     /// reported.
     void gone_and_drained(rank_id writer) {
-        if (auto now = find(writer); now && *now != exposure::unexposed)
-            *now = exposure::quiet;
+        if (auto state = find(writer); state && *state != exposure::unexposed)
+            *state = exposure::quiet;
     }
 
     /// Nothing is let in any more that was sent for this attempt: quiet, whatever they reported,
     /// are all writers that could write in no other way.
     void forbidden() {
-        for (auto& [writer, now] : writers_)
-            if (now != exposure::unexposed && !beyond_reach_.contains(writer))
-                now = exposure::quiet;
+        for (auto& [writer, state] : writers_)
+            if (state != exposure::unexposed && !beyond_reach_.contains(writer))
+                state = exposure::quiet;
     }
 
     /// No writer that was told where the pages are can still write there.

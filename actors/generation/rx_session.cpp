@@ -584,10 +584,10 @@ std::vector<session_wait> rx_session_state::waits() const {
         return from.binding.instance + "/" + to_string(from.binding.rank);
     };
     if (finished_) {
-        for (const auto& [rank, now] : release_.writers())
-            if (now == exposure::exposed || now == exposure::in_doubt)
+        for (const auto& [rank, state] : release_.writers())
+            if (state == exposure::exposed || state == exposure::in_doubt)
                 result.push_back({"proof that context rank " + to_string(rank) + " writes no more ("
-                                      + to_string(now) + ")",
+                                      + to_string(state) + ")",
                                   "tx_session", place(writers_.at(rank))});
         return result;
     }

@@ -87,10 +87,10 @@ ring& make_mine() {
 }
 
 std::uint64_t monotonic_ns() noexcept {
-    timespec now{};
-    ::clock_gettime(CLOCK_MONOTONIC, &now);
-    return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000
-           + static_cast<std::uint64_t>(now.tv_nsec);
+    timespec time{};
+    ::clock_gettime(CLOCK_MONOTONIC, &time);
+    return static_cast<std::uint64_t>(time.tv_sec) * 1'000'000'000
+           + static_cast<std::uint64_t>(time.tv_nsec);
 }
 
 /// Appends the events from `first` on that are still there; `first` becomes the next one to read.

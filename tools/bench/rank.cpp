@@ -93,9 +93,9 @@ rank::rank(std::unique_ptr<trace_recording> recording, std::unique_ptr<bench_mem
       live_(tools::start_trace_endpoint(name, {worker_.get()})) {}
 
 usage used() {
-    rusage now{};
-    ::getrusage(RUSAGE_SELF, &now);
-    return {seconds_of(now.ru_utime) + seconds_of(now.ru_stime), io_loop::hops()};
+    rusage usage_now{};
+    ::getrusage(RUSAGE_SELF, &usage_now);
+    return {seconds_of(usage_now.ru_utime) + seconds_of(usage_now.ru_stime), io_loop::hops()};
 }
 
 caf::error rank::stop() {

@@ -110,13 +110,13 @@ private:
     caf::error wait_for_links(std::uint64_t count) {
         const auto until = clock::now() + std::chrono::minutes{1};
         for (;;) {
-            auto now = world_->settle();
-            if (!now)
-                return std::move(now.error());
-            if (now->links_live == count)
+            auto counted = world_->settle();
+            if (!counted)
+                return std::move(counted.error());
+            if (counted->links_live == count)
                 return {};
             if (clock::now() > until)
-                return make_error(errc::deadline_exceeded, std::to_string(now->links_live)
+                return make_error(errc::deadline_exceeded, std::to_string(counted->links_live)
                                                                + " links after a minute, not "
                                                                + std::to_string(count));
         }

@@ -75,8 +75,8 @@ caf::expected<soak_rank> start(runtime& actors, const std::shared_ptr<loopback_w
 }
 
 std::uint64_t heap_bytes() {
-    const auto now = ::mallinfo2();
-    return now.uordblks + now.hblkhd;
+    const auto heap = ::mallinfo2();
+    return heap.uordblks + heap.hblkhd;
 }
 
 class soak {

@@ -98,21 +98,21 @@ std::vector<float> model::forward(std::span<const token> tokens, std::size_t sta
     std::vector<float> logits(config_.vocab);
     for (std::size_t done = 0; done < tokens.size(); done += tokens_at_once) {
         const auto chunk = tokens.subspan(done, std::min(tokens_at_once, tokens.size() - done));
-        step now(config_, chunk.size(), start + done);
+        step current(config_, chunk.size(), start + done);
         for (std::size_t row = 0; row < chunk.size(); ++row) {
             std::copy_n(
                 embedding_.begin() + static_cast<std::ptrdiff_t>(chunk[row] * config_.hidden),
-                config_.hidden, now.x.begin() + static_cast<std::ptrdiff_t>(row * config_.hidden));
-            rotary_.angles(now.start + row,
-                           std::span(now.angles).subspan(row * config_.head_dim, config_.head_dim));
+                config_.hidden, current.x.begin() + static_cast<std::ptrdiff_t>(row * config_.hidden));
+            rotary_.angles(current.start + row,
+                           std::span(current.angles).subspan(row * config_.head_dim, config_.head_dim));
         }
         for (std::size_t i = 0; i < layers_.size(); ++i) {
-            attention(layers_[i], i, now, cache, table);
-            mlp(layers_[i], now);
+            attention(layers_[i], i, current, cache, table);
+            mlp(layers_[i], current);
         }
         if (done + chunk.size() == tokens.size()) {
-            now.norm(final_norm_);
-            head_.apply(std::span(now.normed).last(config_.hidden), logits);
+            current.norm(final_norm_);
+            head_.apply(std::span(current.normed).last(config_.hidden), logits);
         }
     }
     return logits;

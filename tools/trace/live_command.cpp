@@ -157,20 +157,20 @@ void add_live_commands(CLI::App& trace, int& status) {
     reason->add_flag("--json", options->json, "A list of objects");
     sockets(reason);
     reason->callback([options, &status] { status = why(*options); });
-    auto* now = trace.add_subcommand(
+    auto* live = trace.add_subcommand(
         "top", "All sessions of running processes: states by rank, and those that end next");
-    now->add_option("--every", options->every, "How often: 500ms, 1s")
+    live->add_option("--every", options->every, "How often: 500ms, 1s")
         ->transform(CLI::AsNumberWithUnit(units))
         ->check(CLI::Range(0.01, 86400.0))
         ->type_name("TIME")
         ->default_str("1s");
-    now->add_option("--rounds", options->rounds,
+    live->add_option("--rounds", options->rounds,
                     "Stop after this many rounds; 0: run until interrupted")
         ->type_name("N");
-    now->add_option("--rows", options->rows, "Sessions shown")->type_name("N")->default_str("20");
-    now->add_flag("--json", options->json, "One object per round, with all sessions");
-    sockets(now);
-    now->callback([options, &status] { status = top(*options); });
+    live->add_option("--rows", options->rows, "Sessions shown")->type_name("N")->default_str("20");
+    live->add_flag("--json", options->json, "One object per round, with all sessions");
+    sockets(live);
+    live->callback([options, &status] { status = top(*options); });
 }
 
 } // namespace kvferry

@@ -195,10 +195,10 @@ void rank_host::cancel(const json& command) {
 }
 
 void rank_host::status(const json& command) {
-    auto now = find(command).handle().status();
-    if (!now)
-        throw command_failed{now.error()};
-    print(event_of(*now));
+    auto answer = find(command).handle().status();
+    if (!answer)
+        throw command_failed{answer.error()};
+    print(event_of(*answer));
 }
 
 // -- memory -------------------------------------------------------------------------------------
@@ -282,10 +282,10 @@ void rank_host::from_device(const block_list& blocks) {
 // -- the rank -----------------------------------------------------------------------------------
 
 void rank_host::statistics(const json&) {
-    auto now = worker_.statistics();
-    if (!now)
-        throw command_failed{now.error()};
-    print(event_of(*now));
+    auto answer = worker_.statistics();
+    if (!answer)
+        throw command_failed{answer.error()};
+    print(event_of(*answer));
 }
 
 void rank_host::drain(std::chrono::milliseconds deadline, std::function<void()> ended) {
