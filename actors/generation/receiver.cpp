@@ -310,12 +310,16 @@ void receiver_state::on_peer_lost(const peer_lost& message) {
             back_off_from(endpoint);
     }
     auto news = message;
+    if (known && known.mapped().lost_before && never_up)
+        news.reason = make_error(errc::link_lost, text_of(known.mapped().lost_before)
+                                                      + "; dialled again: " + text_of(message.reason));
     news.dialled_again = known && !never_up && is_worth_a_dial(message);
     for (auto attempt : by_writer_.of(message.peer))
         tell(self_, sessions_.at(attempt).actor, news);
     if (news.dialled_again) {
         auto& again = peers_[message.peer];
         again.info = known.mapped().info;
+        again.lost_before = message.reason;
         connect(again.info);
     }
     for (const auto& [endpoint, waiting] : unbound_) {

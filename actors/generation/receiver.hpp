@@ -79,6 +79,8 @@ private:
         peer_view_ptr view;
         /// Requests for a bystander, kept until the link is up.
         std::vector<request_data> waiting;
+        /// Why the link was lost in whose place this one is dialled.
+        caf::error lost_before;
     };
 
     /// Context endpoint, context DP rank, aux, what may be missing.

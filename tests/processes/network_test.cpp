@@ -8,6 +8,7 @@
 #include <fstream>
 #include <map>
 #include <sched.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 namespace kvferry::testing {
@@ -19,6 +20,26 @@ using clock = std::chrono::steady_clock;
 bool shell(const std::string& command) {
     return std::system(("{ " + command + "; } >/dev/null 2>&1").c_str()) == 0;
 }
+
+/// Brings this process back to where it was.
+class guest {
+public:
+    ~guest() {
+        ::setenv("UCX_NET_DEVICES", devices_.c_str(), 1);
+        ::setns(files_.get(), CLONE_NEWNS);
+        ::setns(network_.get(), CLONE_NEWNET);
+    }
+
+private:
+    static unique_fd open(const char* kind) {
+        return unique_fd{::open((std::string{"/proc/thread-self/ns/"} + kind).c_str(),
+                                O_RDONLY | O_CLOEXEC)};
+    }
+
+    unique_fd network_ = open("net");
+    unique_fd files_ = open("mnt");
+    std::string devices_ = std::getenv("UCX_NET_DEVICES") ? std::getenv("UCX_NET_DEVICES") : "lo";
+};
 
 /// Three machines, decode - prefill and decode - spare, with a cable each; decode forwards.
 class machines {
@@ -39,19 +60,18 @@ public:
 
     bool work() const { return works_; }
 
-    /// Runs something there; processes that it starts stay there.
+    /// Runs something there; processes that it starts stay there. They get a /sys of their own, where
+    /// UCX looks for its devices: a mount shows those of the namespace that it was made in.
     template <class F>
     auto on(const std::string& machine, F what) {
-        const unique_fd here{::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC)};
+        const guest here;
         const unique_fd there{::open(("/run/netns/" + machine).c_str(), O_RDONLY | O_CLOEXEC)};
         REQUIRE(::setns(there.get(), CLONE_NEWNET) == 0);
-        const char* outside = std::getenv("UCX_NET_DEVICES");
-        const std::string devices = outside ? outside : "lo";
+        REQUIRE(::unshare(CLONE_NEWNS) == 0);
+        REQUIRE(::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0);
+        REQUIRE(::mount("sysfs", "/sys", "sysfs", 0, nullptr) == 0);
         ::setenv("UCX_NET_DEVICES", machine == decode ? "to_p" : "eth", 1);
-        auto result = what();
-        ::setenv("UCX_NET_DEVICES", devices.c_str(), 1);
-        REQUIRE(::setns(here.get(), CLONE_NEWNET) == 0);
-        return result;
+        return what();
     }
 
     /// What decode sends to that address, or what that machine sends to decode, goes to nobody.
@@ -90,7 +110,16 @@ private:
                && shell("ip -n " + machine + " link set eth up")
                && shell("ip -n " + decode + " link set lo up")
                && shell("ip -n " + machine + " link set lo up")
-               && shell("ip -n " + machine + " route add default via 10.99." + net + ".1");
+               && shell("ip -n " + machine + " route add default via 10.99." + net + ".1")
+               && is_up(machine, "eth") && is_up(decode, "to_" + end);
+    }
+    /// A new cable carries nothing for a moment, and a rank refuses to start on a device like that.
+    static bool is_up(const std::string& machine, const std::string& device) {
+        const auto until = clock::now() + 10s;
+        while (!shell("ip -n " + machine + " link show " + device + " | grep -q 'state UP'"))
+            if (clock::now() > until)
+                return false;
+        return true;
     }
 
     bool works_ = false;
