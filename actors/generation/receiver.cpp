@@ -309,17 +309,20 @@ void receiver_state::on_peer_lost(const peer_lost& message) {
         if (never_up) // one that was up may be tried again at once
             back_off_from(endpoint);
     }
+    const auto redials = never_up ? known.mapped().redials : 0;
     auto news = message;
-    if (known && known.mapped().lost_before && never_up)
+    if (redials > 0)
         news.reason = make_error(errc::link_lost, text_of(known.mapped().lost_before)
                                                       + "; dialled again: " + text_of(message.reason));
-    news.dialled_again = known && !never_up && is_worth_a_dial(message);
+    news.dialled_again =
+        known && (!never_up || redials > 0) && redials < redials_max && is_worth_a_dial(message);
     for (auto attempt : by_writer_.of(message.peer))
         tell(self_, sessions_.at(attempt).actor, news);
     if (news.dialled_again) {
         auto& again = peers_[message.peer];
         again.info = known.mapped().info;
-        again.lost_before = message.reason;
+        again.lost_before = redials > 0 ? known.mapped().lost_before : message.reason;
+        again.redials = redials + 1;
         connect(again.info);
     }
     for (const auto& [endpoint, waiting] : unbound_) {
@@ -329,7 +332,7 @@ void receiver_state::on_peer_lost(const peer_lost& message) {
 }
 
 /// The connection broke, which may have been all: a session may go on over a new link to the same
-/// process, or at least hear what its writers did. One dial tells.
+/// process, or at least hear what its writers did. Dials that break as well are repeated at once.
 bool receiver_state::is_worth_a_dial(const peer_lost& lost) const {
     const auto concerned = by_writer_.of(lost.peer);
     return code_of(lost.reason) == errc::link_lost && !stopping_

@@ -74,13 +74,17 @@ private:
     };
 
     /// A context rank that sessions need.
+    /// A lost link is dialled again at once; so is one that is lost before it is up, so often.
+    static constexpr int redials_max = 3;
+
     struct peer {
         rank_info info;
         peer_view_ptr view;
         /// Requests for a bystander, kept until the link is up.
         std::vector<request_data> waiting;
-        /// Why the link was lost in whose place this one is dialled.
+        /// Why the link was lost in whose place this one is dialled, for the which time.
         caf::error lost_before;
+        int redials = 0;
     };
 
     /// Context endpoint, context DP rank, aux, what may be missing.

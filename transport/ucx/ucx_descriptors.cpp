@@ -18,6 +18,14 @@ namespace kvferry {
 
 namespace {
 
+std::set<int> all_descriptors() {
+    std::set<int> result;
+    std::error_code ignored;
+    for (const auto& entry : std::filesystem::directory_iterator{"/proc/self/fd", ignored})
+        result.insert(std::atoi(entry.path().filename().c_str()));
+    return result;
+}
+
 bool is_epoll(int fd) {
     std::error_code ignored;
     return std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(fd), ignored)
@@ -36,9 +44,16 @@ std::vector<int> watched_by(int epoll) {
 
 } // namespace
 
-std::set<int> polled_descriptors(int event_fd) {
-    std::set<int> result{event_fd};
-    std::vector<int> sets{event_fd};
+std::set<int> epoll_sets() {
+    auto result = all_descriptors();
+    std::erase_if(result, [](int fd) { return !is_epoll(fd); });
+    return result;
+}
+
+std::set<int> polled_descriptors(int event_fd, const std::set<int>& made) {
+    auto result = made;
+    result.insert(event_fd);
+    std::vector<int> sets(result.begin(), result.end());
     while (!sets.empty()) {
         const auto next = sets.back();
         sets.pop_back();
@@ -49,13 +64,11 @@ std::set<int> polled_descriptors(int event_fd) {
     return result;
 }
 
-std::set<int> ucx_descriptors(int event_fd) {
-    const auto polled = polled_descriptors(event_fd);
+std::set<int> ucx_descriptors(int event_fd, const std::set<int>& made) {
+    const auto polled = polled_descriptors(event_fd, made);
     auto result = polled;
-    std::error_code ignored;
-    for (const auto& entry : std::filesystem::directory_iterator{"/proc/self/fd", ignored}) {
-        const auto fd = std::atoi(entry.path().filename().c_str());
-        if (polled.contains(fd) || !is_epoll(fd))
+    for (auto fd : epoll_sets()) {
+        if (polled.contains(fd))
             continue;
         // UCX's thread watches the sets of the transports; a loop of the host watches the event
         // descriptor itself.

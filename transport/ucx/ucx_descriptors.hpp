@@ -7,13 +7,17 @@
 
 namespace kvferry {
 
-/// Descriptors behind the event descriptor of a UCX worker: what it polls, connections among them.
-/// Found through /proc; the event descriptor alone where there is none.
-std::set<int> polled_descriptors(int event_fd);
+/// The epoll sets of this process. Found through /proc, like all that follows.
+std::set<int> epoll_sets();
+
+/// What a UCX worker polls, connections among them: all that is behind its event descriptor and
+/// the epoll sets that were `made` with it. A transport's set is behind the event descriptor only
+/// once the transport is in use.
+std::set<int> polled_descriptors(int event_fd, const std::set<int>& made);
 
 /// The same, and what UCX's own thread polls for the worker, its listening sockets among them.
 /// Looks at all descriptors of the process.
-std::set<int> ucx_descriptors(int event_fd);
+std::set<int> ucx_descriptors(int event_fd, const std::set<int>& made);
 
 /// Makes all of them close-on-exec.
 void close_on_exec(const std::set<int>&);

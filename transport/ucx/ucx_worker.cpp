@@ -103,6 +103,7 @@ caf::error ucx_worker::make_worker() {
     params.field_mask = UCP_WORKER_PARAM_FIELD_THREAD_MODE;
     params.thread_mode = UCS_THREAD_MODE_SINGLE;
     ucp_worker_h worker = nullptr;
+    const auto others = epoll_sets();
     if (auto status = call("ucp_worker_create",
                            [&] { return ucp_worker_create(context_.get(), &params, &worker); });
         status != UCS_OK)
@@ -134,14 +135,18 @@ caf::error ucx_worker::make_worker() {
             call("ucp_worker_get_efd", [&] { return ucp_worker_get_efd(worker, &event_fd_); });
         status != UCS_OK)
         return ucx_error("ucp_worker_get_efd", status);
-    close_on_exec(ucx_descriptors(event_fd_));
-    in_child_.emplace([event_fd = event_fd_] { blank_sockets(ucx_descriptors(event_fd)); });
+    made_sets_ = epoll_sets();
+    std::erase_if(made_sets_, [&others](int fd) { return others.contains(fd); });
+    close_on_exec(ucx_descriptors(event_fd_, made_sets_));
+    in_child_.emplace([event_fd = event_fd_, made = made_sets_] {
+        blank_sockets(ucx_descriptors(event_fd, made));
+    });
     return {};
 }
 
 void ucx_worker::guard_connections() const {
     if (worker_)
-        close_on_exec(polled_descriptors(event_fd_));
+        close_on_exec(polled_descriptors(event_fd_, made_sets_));
 }
 
 void ucx_worker::start(receiver on_message, std::function<bool()> after_progress) {

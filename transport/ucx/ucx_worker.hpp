@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 
 namespace kvferry {
@@ -90,6 +91,8 @@ private:
     bool has_rma_hardware_ = false;
     bool added_ = false;
     int event_fd_ = -1;
+    /// Epoll sets of UCX that came with the worker.
+    std::set<int> made_sets_;
     /// A forked child lets go of UCX's sockets.
     std::optional<in_forked_child> in_child_;
 };
