@@ -39,6 +39,7 @@ struct stall {
 struct loopback_ranks {
     runtime system;
     trace::collector events;
+    decltype(recording::events) past;
     worker_options options;
     cache_format format;
     std::optional<test_instance> context, generation;
@@ -59,6 +60,8 @@ struct loopback_ranks {
 
     std::vector<wait> waits() {
         auto run = recorded_since(events);
+        past.insert(past.end(), run.events.begin(), run.events.end());
+        run.events = past;
         for (auto [rank, name] : {std::pair{&source(), "prefill/0"}, {&target(), "decode/0"}}) {
             const auto said = trace_sessions(rank->transfers, name, rid{7});
             run.sessions.insert(run.sessions.end(), said.begin(), said.end());
@@ -107,9 +110,11 @@ TEST_CASE("trace why: a copy that waits for an event of the host is up to the co
     computed = true;
     receiving.released().get();
     sending.released().get();
-    REQUIRE_FALSE(waits.empty());
-    CHECK(waits[0].who == "prefill/0 cuda_io");
-    CHECK((waits[0].what == "1 transfers to rank 0" || waits[0].kind == "operation"));
+    // Other actors may also be at the end of a handler now.
+    CHECK(std::ranges::any_of(waits, [](const wait& x) {
+        return x.who == "prefill/0 cuda_io"
+               && (x.what == "1 transfers to rank 0" || x.kind == "operation");
+    }));
 }
 
 TEST_CASE("trace why: being asked is not being heard of: a wait grows however often one looks") {
@@ -117,20 +122,29 @@ TEST_CASE("trace why: being asked is not being heard of: a wait grows however of
     auto receiving =
         ranks.target().transfers.open_rx(options_of(7), {ranks.context->endpoint(), 0});
     receiving.receive(ranks.generation->slice(ranks.target()));
-    while (!contains(receiving.status()->waits_for, "reports of context rank 0"))
-        std::this_thread::yield(); // until it has asked its writer
-    // Looks follow each other within milliseconds: only a wait that they do not end grows so long.
-    constexpr std::int64_t long_ns = 200'000'000;
-    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds{20};
-    std::int64_t lasted = 0;
-    while (lasted < long_ns && std::chrono::steady_clock::now() < until) {
+    const auto find = [&ranks] {
         const auto waits = ranks.waits();
-        const auto mine = std::ranges::find_if(
-            waits, [](const wait& x) { return contains(x.text, "decode/0 rx_session"); });
-        REQUIRE(mine != waits.end());
-        lasted = mine->now_ns - mine->since_ns;
+        const auto mine = std::ranges::find_if(waits, [](const wait& x) {
+            return contains(x.text, "decode/0 rx_session")
+                   && contains(x.text, "reports of context rank 0");
+        });
+        return mine == waits.end() ? std::nullopt : std::optional{*mine};
+    };
+    while (!find())
+        std::this_thread::yield(); // until it has asked its writer
+    const auto lasts = [&find] {
+        const auto mine = find();
+        REQUIRE(mine);
+        CHECK_FALSE(mine->longer);
+        return std::chrono::nanoseconds{mine->now_ns - mine->since_ns};
+    };
+    for (int looks = 0; looks < 3; ++looks) {
+        const auto lasted = lasts();
+        const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds{50};
+        while (std::chrono::steady_clock::now() < until)
+            std::this_thread::yield();
+        CHECK(lasts() >= lasted + std::chrono::milliseconds{50});
     }
-    CHECK(lasted >= long_ns);
     receiving.cancel();
     receiving.released().get();
 }
