@@ -113,7 +113,7 @@ void receiver_state::instance_arrived(const std::string& endpoint, std::vector<r
     // From here on ranks[i] is rank i; cohorts_of checks the rest.
     std::sort(ranks.begin(), ranks.end(),
               [](const auto& a, const auto& b) { return a.rank < b.rank; });
-    instances_[endpoint] = std::move(ranks);
+    instances_[endpoint] = std::make_shared<const std::vector<rank_info>>(std::move(ranks));
     learned_[endpoint] = self_->clock().now();
     doubted_.erase(endpoint);
     forget_parties(endpoint);
@@ -190,22 +190,25 @@ void receiver_state::bind(attempt attempt, session& fresh) {
                           add_context(parties.error(), "rid " + to_string(fresh.opened.request))});
         return;
     }
-    fresh.writers = parties->writers;
+    fresh.parties = *parties;
+    fresh.context = instances_.at(fresh.opened.context_endpoint);
     tell(self_, fresh.actor,
-         bind_writers{parties->writers, {}, parties->layers_skipped, parties->roles_skipped});
+         bind_writers{fresh.parties->writers,
+                      {},
+                      fresh.parties->layers_skipped,
+                      fresh.parties->roles_skipped});
     renewals_.set(attempt, self_->clock().now() + renewal_period());
     rearm();
-    const auto& ranks = instances_.at(fresh.opened.context_endpoint);
-    for (const auto& writer : fresh.writers) {
+    for (const auto& writer : fresh.writers()) {
         by_writer_.add(writer.incarnation, attempt);
-        if (const auto& known = meet(ranks[writer.rank.value]); known.view)
+        if (const auto& known = meet((*fresh.context)[writer.rank.value]); known.view)
             tell_ready(fresh, known.view);
     }
 }
 
 /// A rank that dials itself would wait for itself: a wrong endpoint is told by name.
 caf::error receiver_state::check_other_instance(const std::string& endpoint) const {
-    for (const auto& rank : instances_.at(endpoint))
+    for (const auto& rank : *instances_.at(endpoint))
         if (rank.incarnation == with_.self.incarnation)
             return make_error(errc::invalid_argument,
                               endpoint + " is the endpoint of " + describe(with_.self)
@@ -232,39 +235,62 @@ void receiver_state::connect(const rank_info& peer) {
               });
 }
 
-const caf::expected<transfer_parties>& receiver_state::parties_for(const open_rx& opened) {
+const caf::expected<receiver_state::parties_ptr>&
+receiver_state::parties_for(const open_rx& opened) {
     parties_key key{opened.context_endpoint, opened.context_dp_rank, opened.aux, opened.allowed};
-    auto [found, fresh] = parties_.try_emplace(std::move(key), transfer_parties{});
-    auto& parties = found->second;
+    auto [found, fresh] = parties_.try_emplace(std::move(key), parties_ptr{});
+    auto& result = found->second;
     if (fresh) {
-        parties = parties_of(with_.self, instances_.at(with_.own_endpoint),
-                             instances_.at(opened.context_endpoint), opened.context_dp_rank,
-                             opened.aux, opened.allowed);
+        auto parties = parties_of(with_.self, *instances_.at(with_.own_endpoint),
+                                  *instances_.at(opened.context_endpoint), opened.context_dp_rank,
+                                  opened.aux, opened.allowed);
         if (parties && (!parties->layers_skipped.empty() || !parties->roles_skipped.empty()))
             logger().info("{}: the instance at {} does not have layers [{}], roles [{}]: skipped",
                           describe(with_.self), opened.context_endpoint,
                           fmt::join(parties->layers_skipped, ", "),
                           fmt::join(parties->roles_skipped, ", "));
+        if (parties)
+            result = std::make_shared<const transfer_parties>(std::move(*parties));
+        else
+            result = std::move(parties.error());
     }
-    return parties;
+    return result;
 }
 
 /// A request that nothing has to be done for: the bystander's session ends when its host has given
 /// all, instead of waiting for its deadline.
 void receiver_state::ask_for_nothing(const session& serving, attempt attempt,
                                      const rank_info& bystander) {
-    request_data notice;
-    notice.header.request = serving.opened.request;
-    notice.header.attempt = attempt;
-    notice.header.writer = bystander.rank;
-    notice.target.last = true;
-    notice.kv = false;
-    notice.receivers = {with_.self.rank};
+    request_data request;
+    request.header.request = serving.opened.request;
+    request.header.attempt = attempt;
+    request.header.writer = bystander.rank;
+    request.target.last = true;
+    request.kv = false;
+    request.receivers = {with_.self.rank};
     auto& known = meet(bystander);
+    forget_heard(known.notices);
+    if (known.notices.size() >= with_.bounds.pending_per_link_max)
+        known.notices.pop_front();
+    known.notices.push_back({std::move(request), {}});
     if (known.view)
-        tell(self_, known.view->link, send_message{std::move(notice)});
-    else if (known.waiting.size() < with_.bounds.pending_per_link_max)
-        known.waiting.push_back(std::move(notice));
+        send_notices(known);
+}
+
+void receiver_state::send_notices(peer& to) {
+    for (auto& each : to.notices)
+        if (!each.sent) {
+            tell(self_, to.view->link, send_message{each.request});
+            each.sent = self_->clock().now();
+        }
+}
+
+/// A link that lives has been heard within this time, and what was sent before has arrived.
+void receiver_state::forget_heard(std::deque<notice>& notices) const {
+    const auto long_ago = self_->clock().now() - with_.bounds.link_patience
+                          - 2 * clock::duration{with_.bounds.link_health_interval};
+    std::erase_if(notices,
+                  [long_ago](const auto& each) { return each.sent && *each.sent < long_ago; });
 }
 
 // -- peers --------------------------------------------------------------------------------------
@@ -272,7 +298,7 @@ void receiver_state::ask_for_nothing(const session& serving, attempt attempt,
 std::vector<std::string> receiver_state::endpoints_of(incarnation process) const {
     std::vector<std::string> result;
     for (const auto& [endpoint, ranks] : instances_)
-        if (std::any_of(ranks.begin(), ranks.end(),
+        if (std::any_of(ranks->begin(), ranks->end(),
                         [process](const auto& rank) { return rank.incarnation == process; }))
             result.push_back(endpoint);
     return result;
@@ -284,8 +310,7 @@ void receiver_state::on_peer_ready(const peer_ready& message) {
     known.view = message.peer;
     for (const auto& endpoint : endpoints_of(message.peer->info.incarnation))
         waits_.erase(endpoint);
-    for (auto& notice : std::exchange(known.waiting, {}))
-        tell(self_, known.view->link, send_message{std::move(notice)});
+    send_notices(known);
     for (auto attempt : by_writer_.of(message.peer->info.incarnation))
         tell_ready(sessions_.at(attempt), message.peer);
 }
@@ -298,7 +323,7 @@ void receiver_state::tell_ready(session& to, const peer_view_ptr& peer) {
 }
 
 void receiver_state::on_peer_lost(const peer_lost& message) {
-    const auto known = peers_.extract(message.peer);
+    auto known = peers_.extract(message.peer);
     const auto never_up = known && !known.mapped().view;
     for (const auto& endpoint : endpoints_of(message.peer)) {
         if (!planted(planted_bug::info_cached_for_ever)) {
@@ -310,12 +335,15 @@ void receiver_state::on_peer_lost(const peer_lost& message) {
             back_off_from(endpoint);
     }
     const auto redials = never_up ? known.mapped().redials : 0;
+    auto notices = known ? std::move(known.mapped().notices) : std::deque<notice>{};
+    forget_heard(notices);
     auto news = message;
     if (redials > 0)
         news.reason = make_error(errc::link_lost, text_of(known.mapped().lost_before)
                                                       + "; dialled again: " + text_of(message.reason));
     news.dialled_again =
-        known && (!never_up || redials > 0) && redials < redials_max && is_worth_a_dial(message);
+        known && (!never_up || redials > 0) && redials < redials_max
+        && is_worth_a_dial(message, !notices.empty());
     for (auto attempt : by_writer_.of(message.peer))
         tell(self_, sessions_.at(attempt).actor, news);
     if (news.dialled_again) {
@@ -323,6 +351,9 @@ void receiver_state::on_peer_lost(const peer_lost& message) {
         again.info = known.mapped().info;
         again.lost_before = redials > 0 ? known.mapped().lost_before : message.reason;
         again.redials = redials + 1;
+        for (auto& each : notices)
+            each.sent.reset();
+        again.notices = std::move(notices);
         connect(again.info);
     }
     for (const auto& [endpoint, waiting] : unbound_) {
@@ -333,11 +364,11 @@ void receiver_state::on_peer_lost(const peer_lost& message) {
 
 /// The connection broke, which may have been all: a session may go on over a new link to the same
 /// process, or at least hear what its writers did. Dials that break as well are repeated at once.
-bool receiver_state::is_worth_a_dial(const peer_lost& lost) const {
+bool receiver_state::is_worth_a_dial(const peer_lost& lost, bool has_notices) const {
     const auto concerned = by_writer_.of(lost.peer);
     return code_of(lost.reason) == errc::link_lost && !stopping_
-           && std::any_of(concerned.begin(), concerned.end(),
-                          [this](attempt each) { return !sessions_.at(each).died; });
+           && (has_notices || std::any_of(concerned.begin(), concerned.end(),
+                          [this](attempt each) { return !sessions_.at(each).died; }));
 }
 
 /// Proof needs both: the process is gone, and everything it had sent has been applied.
@@ -411,16 +442,12 @@ void receiver_state::on_transferring(const session_transferring& message) {
     const auto& opened = session->second.opened;
     deadlines_.set(message.attempt, self_->clock().now() + opened.transfer_deadline);
     rearm();
-    auto instance = instances_.find(opened.context_endpoint);
-    if (instance == instances_.end() || !instances_.contains(with_.own_endpoint))
-        return; // a rank of that instance is lost, and its links with it
-    const auto& parties = parties_for(opened);
-    if (!parties)
-        return;
+    const auto& parties = session->second.parties;
     if (auto group = parties->bystanders.find(message.context_dp_rank);
         group != parties->bystanders.end())
         for (auto rank : group->second)
-            ask_for_nothing(session->second, message.attempt, instance->second[rank.value]);
+            ask_for_nothing(session->second, message.attempt,
+                            (*session->second.context)[rank.value]);
 }
 
 void receiver_state::on_ended(const session_ended& message) {
@@ -455,7 +482,7 @@ void receiver_state::forget(attempt attempt) {
     if (!known)
         return;
     stop_waiting(attempt, known.mapped());
-    for (const auto& writer : known.mapped().writers)
+    for (const auto& writer : known.mapped().writers())
         by_writer_.remove(writer.incarnation, attempt);
     count_session(with_.counters, session_count::forgotten);
 }
@@ -481,7 +508,7 @@ void receiver_state::session_died(attempt attempt, session& dead, const caf::err
     logger().error("{}; its pages stay on loan until all of its writers are proven gone",
                    describe(dead.died));
     stop_waiting(attempt, dead);
-    for (const auto& writer : dead.writers) {
+    for (const auto& writer : dead.writers()) {
         if (writer.kv)
             dead.in_doubt.insert(writer.incarnation);
         auto known = peers_.find(writer.incarnation);
@@ -577,7 +604,7 @@ caf::result<session_list> receiver_state::on_list(const list_sessions& message) 
         status.request = dead.opened.request;
         status.attempt = attempt;
         status.state = session_state::error;
-        for (const auto& writer : dead.writers) {
+        for (const auto& writer : dead.writers()) {
             if (!dead.in_doubt.contains(writer.incarnation))
                 continue;
             status.peers[writer.rank] = exposure::in_doubt;

@@ -20,6 +20,7 @@
 #include "messages/wire/protocol.hpp"
 #include "transport/loop/resident.hpp"
 
+#include <deque>
 #include <map>
 #include <optional>
 #include <random>
@@ -56,13 +57,20 @@ struct receiver_state {
     receiver_actor::behavior_type make_behavior();
 
 private:
+    using ranks_ptr = std::shared_ptr<const std::vector<rank_info>>;
+    using parties_ptr = std::shared_ptr<const transfer_parties>;
+
     struct session {
         rx_session_actor actor;
         open_rx opened;
         /// Counts the openings: sessions are bound in this order.
         std::uint64_t number = 0;
-        /// The writers that it was bound to.
-        std::vector<writer_binding> writers = {};
+        /// What it was bound to, and the ranks of that instance; null before.
+        parties_ptr parties = {};
+        ranks_ptr context = {};
+        std::span<const writer_binding> writers() const {
+            return parties ? std::span{parties->writers} : std::span<const writer_binding>{};
+        }
         /// Those that may have been told to write through mappings.
         std::set<incarnation> may_map = {};
         /// Its host and its writers have been told its outcome.
@@ -73,15 +81,21 @@ private:
         std::set<incarnation> in_doubt = {};
     };
 
-    /// A context rank that sessions need.
     /// A lost link is dialled again at once; so is one that is lost before it is up, so often.
     static constexpr int redials_max = 3;
 
+    /// Tells a bystander of a request. Nobody answers, so it is said again over a new link unless
+    /// the former one was heard long after it.
+    struct notice {
+        request_data request;
+        std::optional<time_point> sent;
+    };
+
+    /// A context rank that sessions need.
     struct peer {
         rank_info info;
         peer_view_ptr view;
-        /// Requests for a bystander, kept until the link is up.
-        std::vector<request_data> waiting;
+        std::deque<notice> notices;
         /// Why the link was lost in whose place this one is dialled, for the which time.
         caf::error lost_before;
         int redials = 0;
@@ -126,7 +140,9 @@ private:
     void back_off_from(const std::string& endpoint);
     caf::error check_other_instance(const std::string& endpoint) const;
     std::vector<std::string> endpoints_of(incarnation) const;
-    bool is_worth_a_dial(const peer_lost&) const;
+    bool is_worth_a_dial(const peer_lost&, bool has_notices) const;
+    void forget_heard(std::deque<notice>&) const;
+    void send_notices(peer&);
     void instance_arrived(const std::string& endpoint, std::vector<rank_info> ranks);
     void instance_failed(const std::string& endpoint, const caf::error&);
     bool is_settled(const std::string& endpoint) const;
@@ -138,7 +154,7 @@ private:
     peer& meet(const rank_info&);
     void connect(const rank_info& peer);
     /// Remembered until one of the two instances changes.
-    const caf::expected<transfer_parties>& parties_for(const open_rx&);
+    const caf::expected<parties_ptr>& parties_for(const open_rx&);
     void ask_for_nothing(const session&, attempt, const rank_info& bystander);
     std::chrono::milliseconds renewal_period() const;
     void rearm();
@@ -155,7 +171,7 @@ private:
     /// Bound sessions by their writers.
     peer_index<attempt> by_writer_;
     /// All ranks of an instance, by its info endpoint; dropped when one of them is lost.
-    std::map<std::string, std::vector<rank_info>> instances_;
+    std::map<std::string, ranks_ptr> instances_;
     /// Since when they are known, and which of them are asked for again by the next session.
     std::map<std::string, time_point> learned_;
     std::set<std::string> doubted_;
@@ -164,7 +180,7 @@ private:
     /// Back-off of endpoints that did not answer or whose ranks could not be linked to.
     std::map<std::string, back_off> waits_;
     deadline_queue<std::string> retries_;
-    std::map<parties_key, caf::expected<transfer_parties>> parties_;
+    std::map<parties_key, caf::expected<parties_ptr>> parties_;
     std::unordered_map<incarnation, peer> peers_;
     deadline_queue<attempt> deadlines_;
     /// When each session renews its requests, before writers that wait for their host forget them.
