@@ -352,11 +352,12 @@ void tx_session_state::on_gone(const gone& message) {
 void tx_session_state::on_peer_ready(const peer_ready&) {}
 
 /// A receiver that was given nothing yet may ask again over a new link: the session then waits for
-/// it as if it had not asked.
+/// it as if it had not asked. One whose rank has given the link up does not come back.
 void tx_session_state::on_peer_lost(const peer_lost& message) {
-    std::erase_if(receivers_, [this, &message](const auto& entry) {
+    const auto may_ask_again = code_of(message.reason) == errc::link_lost;
+    std::erase_if(receivers_, [this, &message, may_ask_again](const auto& entry) {
         const auto& [key, to] = entry;
-        const auto waits = to.peer->info.incarnation == message.peer && !to.lost && !finished_
+        const auto waits = may_ask_again && to.peer->info.incarnation == message.peer && !to.lost && !finished_
                            && !(complete(to) && asked_for_all(key.first)) && !has_begun(key.first);
         if (waits)
             left_[message.peer] = key.first;

@@ -78,6 +78,7 @@ private:
     bool all_ended() const;
     bool all_released() const;
     bool may_stay_lent(const sim_session&) const;
+    bool may_have_asked(const sim_session& reader, const sim_process& writer) const;
     bool cannot_report(const sim_session& reader, const sim_process& writer) const;
     bool proven_gone(const sim_session& reader, const sim_process& writer) const;
     bool may_write_unheard(const sim_session& reader, const sim_process& writer) const;

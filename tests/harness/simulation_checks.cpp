@@ -46,10 +46,21 @@ bool simulation::may_stay_lent(const sim_session& x) const {
     if (x.role == side::context)
         return x.died;
     return std::any_of(processes_.begin(), processes_.end(), [&](const auto& writer) {
-        return frames_.has_asked_for_kv(writer->incarnation, x.attempt)
+        return may_have_asked(x, *writer)
                && (may_write_unheard(x, *writer)
                    || (cannot_report(x, *writer) && !proven_gone(x, *writer)));
     });
+}
+
+/// Handing the request to the link counts, and a link that ends for a death at its writer may have
+/// taken it along.
+bool simulation::may_have_asked(const sim_session& reader, const sim_process& writer) const {
+    return frames_.has_asked_for_kv(writer.incarnation, reader.attempt)
+           || (writer.failed && writer.where.instance == side::context
+               && std::any_of(writer.deaths.begin(), writer.deaths.end(), [&](const auto& death) {
+                      return death.second > reader.opened_at
+                             && (!reader.outcome || death.second < reader.finished_at);
+                  }));
 }
 
 /// An actor is missing between the writer's pieces and the reader's ledger, or the writer itself
