@@ -375,7 +375,16 @@ void transfer_worker_state::on_frame(const frame_arrived& arrived) {
         return;
     }
     if (auto known = links_.find(introduction->header.sender); known != links_.end()) {
-        tell(self_, known->second, arrived);
+        // A link that ends before it has read this introduction would take it along, and the peer
+        // would wait for an answer until its dial deadline.
+        ask(self_, known->second, arrived)
+            .then([] {},
+                  [this, arrived, process = known->first, link = known->second](const caf::error&) {
+                      if (auto ended = links_.find(process);
+                          ended != links_.end() && ended->second == link)
+                          links_.erase(ended);
+                      on_frame(arrived);
+                  });
         return;
     }
     auto peer = introduction->info;

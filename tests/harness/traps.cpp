@@ -314,7 +314,7 @@ void connection_breaks_while_waiting(random_source& random, scenario& in) {
     wanted.may_fail = true;
     wanted.must_succeed = !wanted.context_group;
     wanted.context_opens =
-        wanted.generation_opens + random.between(microseconds{12'000}, microseconds{20'000});
+        wanted.generation_opens + random.between(microseconds{20'000}, microseconds{30'000});
     in.faults.push_back({fault_kind::reset,
                          {side::context, context_rank(random, in)},
                          generation_0,
