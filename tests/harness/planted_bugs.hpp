@@ -15,6 +15,8 @@ struct bug_description {
     /// What the bug violates: a hazard of tests/HAZARDS.md, or an invariant.
     std::string_view of;
     std::string_view what;
+    /// The trap that it is found in, where it takes one.
+    std::string_view trap = {};
 };
 
 const std::vector<bug_description>& planted_bugs();

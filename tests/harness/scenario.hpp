@@ -168,6 +168,11 @@ scenario scenario_of(std::uint64_t seed);
 /// Adds one request and events that must coincide with it, drawn from a few situations.
 void set_trap(random_source&, scenario&);
 
+/// From now on most seeds of this process meet that situation; empty: as the seeds have it. For
+/// mistakes that few seeds would find.
+void steer_towards(std::string_view trap);
+bool is_steered();
+
 /// A scenario with a name; the seed decides the order of its events.
 struct named_scenario {
     std::string_view name;

@@ -129,7 +129,7 @@ scenario scenario_of(std::uint64_t seed) {
     if (random.percent(15))
         result.context = {2, 1, true};
     result.same_host = random.percent(60);
-    if (random.percent(60)) {
+    if (random.percent(is_steered() ? 90 : 60)) {
         set_trap(random, result);
         return result;
     }

@@ -348,8 +348,18 @@ void sim_io_state::on_allow_writes(const allow_writes& message) {
 }
 
 caf::result<void> sim_io_state::on_forbid_writes(const forbid_writes& message) {
-    inbound_.forbid(message.attempt);
-    return {};
+    const auto longest = with_.network->temper().shut_out_max;
+    if (longest.count() == 0) {
+        inbound_.forbid(message.attempt);
+        return {};
+    }
+    auto shut_out = self_->make_response_promise<answer>();
+    self_->run_delayed(random_.between(std::chrono::microseconds{0}, longest),
+                       [this, over = message.attempt, shut_out]() mutable {
+                           inbound_.forbid(over);
+                           shut_out.deliver();
+                       });
+    return shut_out;
 }
 
 caf::result<void> sim_io_state::on_forbid_all(const forbid_all_writes&) {

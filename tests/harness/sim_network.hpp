@@ -55,11 +55,15 @@ struct network_temper {
     unsigned lost_completion_percent = 0;
     /// What a dead process had sent is read only after its pidfd has fired.
     bool late_last_words = false;
+    /// How long a fabric is busy with other things before it shuts an attempt out.
+    std::chrono::microseconds shut_out_max{0};
 };
 
 class sim_network {
 public:
     sim_network(sim_schedule& schedule, network_temper temper);
+
+    const network_temper& temper() const { return temper_; }
 
     // -- for the fabric's twin ---------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 // that draw every event independently would reach these situations too rarely.
 #include "tests/harness/scenario.hpp"
 
+#include <algorithm>
 #include <array>
 
 namespace kvferry::harness {
@@ -404,13 +405,90 @@ void former_link_dies(random_source& random, scenario& in) {
     in.requests.push_back(again);
 }
 
+/// What a writer on another machine has on its way when its attempt ends.
+void shut_out_slowly(random_source& random, scenario& in) {
+    in.same_host = false;
+    in.network.shut_out_max = microseconds{3000};
+    auto& wanted = slow_puts(random, in);
+    wanted.may_fail = true;
+    wanted.cancels.push_back({side::generation, 0, while_bytes_move(random), since::first_write});
+}
+
+/// The reader gives up the link to a writer that stops in the middle of a copy and goes on later.
+void frozen_copier_is_given_up(random_source& random, scenario& in) {
+    in.link_health_interval = std::chrono::milliseconds{2};
+    in.link_patience = std::chrono::milliseconds{8};
+    planned_fault freeze;
+    freeze.what = fault_kind::freeze;
+    freeze.lasts = microseconds{40'000};
+    slow_copies(random, in, freeze);
+}
+
 void aux_is_refused(random_source&, scenario& in) {
     auto& wanted = in.requests.back();
     wanted.aux = aux_mode::required;
     wanted.aux_mismatch = true;
 }
 
+struct trap {
+    std::string_view name;
+    void (*set)(random_source&, scenario&);
+};
+
+/// Those that depend on more than one chance are listed twice.
+constexpr std::array traps{
+    trap{"writer-dies", writer_dies},
+    trap{"writer-dies", writer_dies},
+    trap{"connection-breaks", connection_breaks},
+    trap{"writer-freezes", writer_freezes},
+    trap{"copying-writer-freezes", copying_writer_freezes},
+    trap{"copying-writer-freezes", copying_writer_freezes},
+    trap{"link-breaks-while-copying", link_breaks_while_copying},
+    trap{"link-breaks-while-copying", link_breaks_while_copying},
+    trap{"one-of-two-writers-fails", one_of_two_writers_fails},
+    trap{"receiver-cancels", receiver_cancels},
+    trap{"sender-cancels", sender_cancels},
+    trap{"cancel-behind-request", cancel_behind_request},
+    trap{"cancel-behind-request", cancel_behind_request},
+    trap{"copy-is-cancelled", copy_is_cancelled},
+    trap{"all-frames-twice", all_frames_twice},
+    trap{"two-attempts-at-once", two_attempts_at_once},
+    trap{"lease-ends", lease_ends},
+    trap{"aux-is-refused", aux_is_refused},
+    trap{"renewals-cross-reports", renewals_cross_reports},
+    trap{"renewals-cross-reports", renewals_cross_reports},
+    trap{"dials-cross", dials_cross},
+    trap{"writing-session-dies", writing_session_dies},
+    trap{"writing-session-dies", writing_session_dies},
+    trap{"reading-session-dies", reading_session_dies},
+    trap{"table-dies", table_dies},
+    trap{"link-dies", link_dies},
+    trap{"link-loses-patience", link_loses_patience},
+    trap{"link-loses-patience", link_loses_patience},
+    trap{"one-rank-restarts", one_rank_restarts},
+    trap{"instance-restarts", instance_restarts},
+    trap{"connection-breaks-while-waiting", connection_breaks_while_waiting},
+    trap{"each-end-gives-up", each_end_gives_up},
+    trap{"request-too-long", request_too_long},
+    trap{"copies-in-doubt", copies_in_doubt},
+    trap{"last-words-come-late", last_words_come_late},
+    trap{"last-words-come-late", last_words_come_late},
+    trap{"former-link-dies", former_link_dies},
+    trap{"shut-out-slowly", shut_out_slowly},
+    trap{"frozen-copier-is-given-up", frozen_copier_is_given_up},
+};
+
+std::string_view steered_towards;
+
 } // namespace
+
+void steer_towards(std::string_view trap_name) {
+    steered_towards = trap_name;
+}
+
+bool is_steered() {
+    return !steered_towards.empty();
+}
 
 void set_trap(random_source& random, scenario& in) {
     planned_request wanted;
@@ -420,48 +498,13 @@ void set_trap(random_source& random, scenario& in) {
     if (in.context.attention_dp)
         wanted.context_group = context_rank(random, in);
     in.requests.push_back(wanted);
-    // Traps that depend on more than one chance are listed twice.
-    constexpr std::array traps{writer_dies,
-                               writer_dies,
-                               connection_breaks,
-                               writer_freezes,
-                               copying_writer_freezes,
-                               copying_writer_freezes,
-                               link_breaks_while_copying,
-                               link_breaks_while_copying,
-                               one_of_two_writers_fails,
-                               receiver_cancels,
-                               sender_cancels,
-                               cancel_behind_request,
-                               cancel_behind_request,
-                               copy_is_cancelled,
-                               all_frames_twice,
-                               two_attempts_at_once,
-                               lease_ends,
-                               aux_is_refused,
-                               renewals_cross_reports,
-                               renewals_cross_reports,
-                               dials_cross,
-                               writing_session_dies,
-                               writing_session_dies,
-                               reading_session_dies,
-                               table_dies,
-                               link_dies,
-                               link_loses_patience,
-                               link_loses_patience,
-                               one_rank_restarts,
-                               instance_restarts,
-                               connection_breaks_while_waiting,
-                               each_end_gives_up,
-                               request_too_long,
-                               copies_in_doubt,
-                               last_words_come_late,
-                               last_words_come_late,
-                               former_link_dies};
     in.unkind_for = microseconds{15'000};
-    const auto which = random.below(traps.size());
-    in.name += " (trap " + std::to_string(which) + ")";
-    traps[which](random, in);
+    const auto* chosen = &traps[random.below(traps.size())];
+    if (!steered_towards.empty())
+        chosen = std::find_if(traps.begin(), traps.end(),
+                              [](const trap& each) { return each.name == steered_towards; });
+    in.name += " (" + std::string{chosen->name} + ")";
+    chosen->set(random, in);
 }
 
 } // namespace kvferry::harness
