@@ -2,6 +2,7 @@
 // Processes that die or freeze in the middle of a transfer. Outcomes come in time, releases need
 // proof, bytes do not change after the proof, and survivors go on.
 #include "tests/processes/end_to_end.hpp"
+#include "tests/support/contains.hpp"
 
 namespace kvferry::testing {
 
@@ -273,22 +274,30 @@ TEST_CASE(
     expect_clean_stop(context);
 }
 
-TEST_CASE("end to end: connections that are reset between healthy processes cost a waiting request "
-          "nothing and leave nothing behind; the mapped route comes back") {
-    for (const bool same_host : {true, false}) {
-        CAPTURE(same_host);
-        std::vector<std::string> flags;
-        if (!same_host)
-            flags = {"--no-same-host-link"};
-        const std::string route = same_host ? "mapped" : "direct";
-        instance_processes context{{"context", 1, 1, small_model, 64, flags}};
-        instance_processes generation{{"generation", 1, 1, small_model, 64, flags}};
-        const auto serve = [&](const request& x) {
-            send(context, x);
-            expect_success(context[0], x, route);
-            expect_success(generation[0], x, route);
-            expect_content(generation[0], x);
-        };
+namespace {
+
+/// UCX 1.13 may fail an assertion when a connection breaks while it is being made
+/// (`transport/MEASURED.md`).
+bool has_aborted_in_ucx(const rank_process& rank) {
+    const auto log = rank.log();
+    return contains(log, "Assertion `") && contains(log, "ucp_");
+}
+
+/// Breaks all connections ten times, under a request that waits. False: UCX has aborted a process.
+bool survive_resets(bool same_host) {
+    std::vector<std::string> flags;
+    if (!same_host)
+        flags = {"--no-same-host-link"};
+    const std::string route = same_host ? "mapped" : "direct";
+    instance_processes context{{"context", 1, 1, small_model, 64, flags}};
+    instance_processes generation{{"generation", 1, 1, small_model, 64, flags}};
+    const auto serve = [&](const request& x) {
+        send(context, x);
+        expect_success(context[0], x, route);
+        expect_success(generation[0], x, route);
+        expect_content(generation[0], x);
+    };
+    try {
         const request first{1, {0, 1}, {2, 3}, 32, false};
         receive(generation, context.endpoint, first);
         serve(first);
@@ -307,6 +316,24 @@ TEST_CASE("end to end: connections that are reset between healthy processes cost
         CHECK(generation[0].ask({{"do", "statistics"}}).at("links_live") == 1);
         expect_clean_stop(generation);
         expect_clean_stop(context);
+    } catch (const std::exception&) {
+        if (!has_aborted_in_ucx(context[0]) && !has_aborted_in_ucx(generation[0]))
+            throw;
+        return false;
+    }
+    return true;
+}
+
+} // namespace
+
+TEST_CASE("end to end: connections that are reset between healthy processes cost a waiting request "
+          "nothing and leave nothing behind; the mapped route comes back") {
+    for (const bool same_host : {true, false}) {
+        CAPTURE(same_host);
+        bool survived = false;
+        for (int tries = 0; tries < 5 && !survived; ++tries)
+            survived = survive_resets(same_host);
+        CHECK_MESSAGE(survived, "UCX aborted a process each time");
     }
 }
 
