@@ -70,9 +70,20 @@ public:
     void expose(rank_id writer, bool forbiddable = false) {
         if (!forbiddable)
             beyond_reach_.insert(writer);
+        ++told_[writer];
         auto& state = writers_[writer];
         if (state != exposure::in_doubt)
             state = exposure::exposed;
+    }
+
+    /// The link has ended without sending what expose() counted. A writer that was told nothing
+    /// else knows of no page.
+    void never_left(rank_id writer) {
+        if (--told_[writer] > 0)
+            return;
+        beyond_reach_.erase(writer);
+        if (auto state = find(writer); state && *state == exposure::exposed)
+            *state = exposure::unexposed;
     }
 
     /// The writer has reported every piece, without any doubt; or it says that it does not know the
@@ -126,6 +137,8 @@ private:
     std::map<rank_id, exposure> writers_;
     /// Writers that were told, at least once, that they may write through a mapping.
     std::set<rank_id> beyond_reach_;
+    /// Requests that a link took for them, less those that never left.
+    std::map<rank_id, std::uint64_t> told_;
 };
 
 } // namespace kvferry

@@ -175,9 +175,22 @@ void rx_session_state::request(writer& from, slice_index index) {
     if (from.binding.kv) {
         if (with_.fabric && !std::exchange(allowed_, true)) // it hears this before the link does
             tell(self_, with_.fabric, allow_writes{with_.attempt});
-        release_.expose(from.binding.rank, with_.fabric && with_.by_message && !may_map(from));
     }
-    tell(self_, from.peer->link, send_message{request_for(from, index)});
+    send(from, request_for(from, index));
+}
+
+/// A link that has ended meanwhile says that the request never left.
+void rx_session_state::send(const writer& from, request_data request) {
+    const auto rank = from.binding.rank;
+    if (request.kv)
+        release_.expose(rank, with_.fabric && with_.by_message && !may_map(from));
+    ask(self_, from.peer->link, send_message{std::move(request)})
+        .then([] {},
+              [this, rank, kv = from.binding.kv](const caf::error&) {
+                  if (kv)
+                      release_.never_left(rank);
+                  release_if_quiet();
+              });
 }
 
 /// Only the death of a watched process ends its writes through a mapping.
@@ -215,7 +228,7 @@ void rx_session_state::on_renew(const renew_requests&) {
                 continue;
             auto again = request_for(from, index);
             again.renewal = true;
-            tell(self_, from.peer->link, send_message{std::move(again)});
+            send(from, std::move(again));
         }
     }
 }

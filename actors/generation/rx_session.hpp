@@ -104,6 +104,7 @@ private:
     writer* writer_of(incarnation);
     void publish(writer&);
     void request(writer&, slice_index);
+    void send(const writer&, request_data);
     void ask_again(writer&);
     static bool has_begun(const writer&);
     bool may_map(const writer&) const;

@@ -49,13 +49,14 @@ std::optional<wire_message> in_short(Message x, const caf::error&) {
 
 // -- messages -----------------------------------------------------------------------------------
 
-void peer_link_state::on_send(const send_message& message) {
+/// An error says that the message never left.
+caf::result<void> peer_link_state::on_send(const send_message& message) {
     if (phase_ == phase::lost)
-        return; // its sessions were told
+        return make_error(errc::link_lost, "the link to " + who() + " has ended");
     if (phase_ == phase::ready) {
         pass_on(message.message);
         stir();
-        return;
+        return {};
     }
     if (waiting_.size() < with_.bounds.pending_per_link_max)
         waiting_.push_back(message.message);
@@ -65,6 +66,7 @@ void peer_link_state::on_send(const send_message& message) {
             make_error(errc::limit_exceeded,
                        "pending_per_link_max = " + std::to_string(with_.bounds.pending_per_link_max)
                            + " messages wait for the link to " + who()));
+    return {};
 }
 
 /// The dialler's regions are in its introduction. Those of the accepting side, which need not
