@@ -363,7 +363,11 @@ void tx_session_state::on_peer_lost(const peer_lost& message) {
             left_[message.peer] = key.first;
         return waits;
     });
-    if (auto left = left_.find(message.peer); left != left_.end()) {
+    if (auto left = left_.find(message.peer); left != left_.end() && !may_ask_again) {
+        finish(session_state::error,
+               add_context(message.reason, "rid " + to_string(with_.request) + " to rank "
+                                               + to_string(left->second)));
+    } else if (left != left_.end()) {
         attempts_.erase(left->second);
         all_touched_ = true;
     }

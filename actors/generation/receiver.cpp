@@ -312,11 +312,18 @@ void receiver_state::on_peer_ready(const peer_ready& message) {
         waits_.erase(endpoint);
     send_notices(known);
     for (auto attempt : by_writer_.of(message.peer->info.incarnation))
-        tell_ready(sessions_.at(attempt), message.peer);
+        if (auto& each = sessions_.at(attempt); !each.died)
+            tell_ready(each, message.peer);
+        else
+            for (const auto& writer : each.writers())
+                if (each.in_doubt.contains(writer.incarnation)
+                    && writer.incarnation == message.peer->info.incarnation)
+                    cancel_for_dead(attempt, each, writer);
 }
 
 /// Remembers, in case the session dies, what its writers may be told.
 void receiver_state::tell_ready(session& to, const peer_view_ptr& peer) {
+    to.may_know.insert(peer->info.incarnation);
     if (peer->process_watched)
         to.may_map.insert(peer->info.incarnation);
     tell(self_, to.actor, peer_ready{peer});
@@ -429,6 +436,7 @@ void receiver_state::on_cancel(const cancel_session& message) {
 
 void receiver_state::on_gone(const gone& message) {
     deliver(message, false);
+    gone_for_dead(message.header);
 }
 
 void receiver_state::on_refused(const refused& message) {
@@ -509,18 +517,10 @@ void receiver_state::session_died(attempt attempt, session& dead, const caf::err
                    describe(dead.died));
     stop_waiting(attempt, dead);
     for (const auto& writer : dead.writers()) {
-        if (writer.kv)
+        if (writer.kv && dead.may_know.contains(writer.incarnation))
             dead.in_doubt.insert(writer.incarnation);
-        auto known = peers_.find(writer.incarnation);
-        if (dead.ended || known == peers_.end() || !known->second.view)
-            continue;
-        cancel_session cancel;
-        cancel.header.request = request;
-        cancel.header.attempt = attempt;
-        cancel.header.writer = writer.rank;
-        cancel.to = side::context;
-        cancel.reason = to_wire(dead.died);
-        tell(self_, known->second.view->link, send_message{std::move(cancel)});
+        if (!dead.ended || dead.in_doubt.contains(writer.incarnation))
+            cancel_for_dead(attempt, dead, writer);
     }
     if (!std::exchange(dead.ended, true)) {
         count_session(with_.counters, session_count::ended);
@@ -554,6 +554,28 @@ void receiver_state::forbid(attempt over) {
 }
 
 /// Of a session that died.
+void receiver_state::cancel_for_dead(attempt attempt, const session& dead,
+                                     const writer_binding& writer) {
+    auto known = peers_.find(writer.incarnation);
+    if (known == peers_.end() || !known->second.view)
+        return;
+    cancel_session cancel;
+    cancel.header.request = dead.opened.request;
+    cancel.header.attempt = attempt;
+    cancel.header.writer = writer.rank;
+    cancel.to = side::context;
+    cancel.reason = to_wire(dead.died);
+    tell(self_, known->second.view->link, send_message{std::move(cancel)});
+}
+
+/// A writer that answers the cancel knows the attempt no more, and no request comes after it.
+void receiver_state::gone_for_dead(const message_header& header) {
+    auto dead = sessions_.find(header.attempt);
+    if (header.kind == payload_kind::none && dead != sessions_.end() && dead->second.died
+        && dead->second.in_doubt.erase(header.sender) != 0)
+        release_if_proven(header.attempt);
+}
+
 void receiver_state::release_if_proven(attempt attempt) {
     const auto& dead = sessions_.at(attempt);
     if (!dead.in_doubt.empty())

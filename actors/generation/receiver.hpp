@@ -71,7 +71,9 @@ private:
         std::span<const writer_binding> writers() const {
             return parties ? std::span{parties->writers} : std::span<const writer_binding>{};
         }
-        /// Those that may have been told to write through mappings.
+        /// Writers that it may have asked, and those of them that it may have told to write through
+        /// mappings.
+        std::set<incarnation> may_know = {};
         std::set<incarnation> may_map = {};
         /// Its host and its writers have been told its outcome.
         bool ended = false;
@@ -129,6 +131,8 @@ private:
     template <class Message>
     void deliver(const Message&, bool answer);
     void session_died(attempt, session&, const caf::error& why);
+    void cancel_for_dead(attempt, const session&, const writer_binding&);
+    void gone_for_dead(const message_header&);
     void stop_waiting(attempt, const session&);
     void forget(attempt);
     void release_if_proven(attempt);

@@ -368,6 +368,12 @@ void transfer_worker_state::on_frame(const frame_arrived& arrived) {
     auto* introduction = std::get_if<register_rank_info>(&*message);
     if (!introduction) {
         ++ignored_["no_link"];
+        // The peer's last word, behind the end of its connection: nobody there asks again.
+        const auto& header = header_of(*message);
+        if (const auto* given_up = std::get_if<refused>(&*message);
+            given_up && sender_ && header.receiver == info_.incarnation
+            && !links_.contains(header.sender))
+            tell(self_, sender_, peer_lost{header.sender, from_wire(given_up->reason)});
         return;
     }
     if (introduction->info.incarnation != introduction->header.sender || not_ready()) {

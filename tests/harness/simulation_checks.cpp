@@ -91,7 +91,8 @@ bool simulation::may_write_unheard(const sim_session& reader, const sim_process&
 
 void simulation::check_ended() {
     for (const auto& x : sessions_)
-        if (!x.process->dead && !x.refused && !x.outcome)
+        if (!x.process->dead && !x.refused && !x.outcome
+            && !(x.died && x.process->failed)) // whoever would have told of its death is dead too
             return fail(failure::stuck, x.name() + " has never ended");
     for (const auto& x : sessions_)
         if (x.plan->must_succeed && x.outcome && !x.succeeded())
@@ -245,6 +246,8 @@ bool simulation::lost_with(const sim_process& where, std::string_view actor, tim
                    || (*asked + heard_within < when
                        && !(reader.outcome && reader.finished_at < when)));
     };
+    if (actor == "peer_link" && x.role == side::generation && !here)
+        return false; // it may ask over another link
     if (actor == "peer_link")
         return plan_.context.ranks() == 1 && plan_.generation.ranks() == 1
                && std::any_of(sessions_.begin(), sessions_.end(), [&](const sim_session& other) {
