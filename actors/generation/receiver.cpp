@@ -349,7 +349,7 @@ void receiver_state::on_peer_lost(const peer_lost& message) {
         news.reason = make_error(errc::link_lost, text_of(known.mapped().lost_before)
                                                       + "; dialled again: " + text_of(message.reason));
     news.dialled_again =
-        known && (!never_up || redials > 0) && redials < redials_max
+        known && redials < redials_max
         && is_worth_a_dial(message, !notices.empty());
     for (auto attempt : by_writer_.of(message.peer))
         tell(self_, sessions_.at(attempt).actor, news);

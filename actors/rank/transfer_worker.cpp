@@ -285,7 +285,7 @@ void transfer_worker_state::published(const caf::error& answer) {
     region_ids_.clear();
     info_.pages.reset();
     // Links and sessions made meanwhile end, because the pools that they would use are gone.
-    close_links({failure});
+    close_links({failure, false}); // no goodbye: this process may be told to publish again
     self_->send_exit(std::exchange(sender_, {}), caf::exit_reason::user_shutdown);
     self_->send_exit(std::exchange(receiver_, {}), caf::exit_reason::user_shutdown);
     registration_.deliver(add_context(failure, "pools of " + describe(info_)));
