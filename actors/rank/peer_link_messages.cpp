@@ -49,10 +49,15 @@ std::optional<wire_message> in_short(Message x, const caf::error&) {
 
 // -- messages -----------------------------------------------------------------------------------
 
-/// An error says that the message never left.
+/// An error says that the message never left. Only sessions ask with a request for bytes, and need
+/// to know; an error would end whoever has only told.
 caf::result<void> peer_link_state::on_send(const send_message& message) {
-    if (phase_ == phase::lost)
-        return make_error(errc::link_lost, "the link to " + who() + " has ended");
+    if (phase_ == phase::lost) {
+        const auto* request = std::get_if<request_data>(&message.message);
+        if (request && request->kv)
+            return make_error(errc::link_lost, "the link to " + who() + " has ended");
+        return {};
+    }
     if (phase_ == phase::ready) {
         pass_on(message.message);
         stir();
