@@ -159,7 +159,9 @@ void simulation::check_told() {
             const auto asked = frames_.asked_at(writer.process->incarnation, reader.attempt);
             // With attention DP an end that is answered from memory may be that of another request.
             const auto from_memory = x.plan->context_group && asked && *asked >= other.finished_at;
-            if (!asked || from_memory || *asked > other.finished_at + plan_.early_request_lease
+            if (!asked || from_memory
+                || *asked + heard_within + waits_for_its_turn
+                       > other.finished_at + plan_.early_request_lease
                 || *asked + told_within > x.finished_at)
                 continue;
             const auto asked_a_living_one =
