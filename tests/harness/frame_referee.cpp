@@ -101,6 +101,11 @@ bool frame_referee::has_served(incarnation writer, attempt session) const {
               });
 }
 
+bool frame_referee::has_begun(incarnation writer, attempt session) const {
+    auto found = wanted_.find({writer, session});
+    return found != wanted_.end() && !found->second.pieces.empty();
+}
+
 void frame_referee::note_request(incarnation to, const request_data& request, time_point now) {
     const auto& header = request.header;
     if (!request.kv && request.aux == aux_mode::none) {

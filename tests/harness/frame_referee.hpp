@@ -47,6 +47,8 @@ public:
     }
     /// All reports that this attempt had asked that writer for have reached its reader.
     bool has_served(incarnation writer, attempt session) const;
+    /// It has reported a piece at least.
+    bool has_begun(incarnation writer, attempt session) const;
 
     /// The requests of an attempt came so far apart that the writer has forgotten the attempt in
     /// between.
