@@ -357,8 +357,9 @@ void tx_session_state::on_peer_lost(const peer_lost& message) {
     const auto may_ask_again = code_of(message.reason) == errc::link_lost;
     std::erase_if(receivers_, [this, &message, may_ask_again](const auto& entry) {
         const auto& [key, to] = entry;
-        const auto waits = may_ask_again && to.peer->info.incarnation == message.peer && !to.lost && !finished_
-                           && !(complete(to) && asked_for_all(key.first)) && !has_begun(key.first);
+        const auto waits = may_ask_again && to.peer->info.incarnation == message.peer && !to.lost
+                           && !finished_ && !(complete(to) && asked_for_all(key.first))
+                           && !has_begun(key.first);
         if (waits)
             left_[message.peer] = key.first;
         return waits;

@@ -346,11 +346,11 @@ void receiver_state::on_peer_lost(const peer_lost& message) {
     forget_heard(notices);
     auto news = message;
     if (redials > 0)
-        news.reason = make_error(errc::link_lost, text_of(known.mapped().lost_before)
-                                                      + "; dialled again: " + text_of(message.reason));
+        news.reason =
+            make_error(errc::link_lost, text_of(known.mapped().lost_before)
+                                            + "; dialled again: " + text_of(message.reason));
     news.dialled_again =
-        known && redials < redials_max
-        && is_worth_a_dial(message, !notices.empty());
+        known && redials < redials_max && is_worth_a_dial(message, !notices.empty());
     for (auto attempt : by_writer_.of(message.peer))
         tell(self_, sessions_.at(attempt).actor, news);
     if (news.dialled_again) {
@@ -374,8 +374,9 @@ void receiver_state::on_peer_lost(const peer_lost& message) {
 bool receiver_state::is_worth_a_dial(const peer_lost& lost, bool has_notices) const {
     const auto concerned = by_writer_.of(lost.peer);
     return code_of(lost.reason) == errc::link_lost && !stopping_
-           && (has_notices || std::any_of(concerned.begin(), concerned.end(),
-                          [this](attempt each) { return !sessions_.at(each).died; }));
+           && (has_notices || std::any_of(concerned.begin(), concerned.end(), [this](attempt each) {
+                   return !sessions_.at(each).died;
+               }));
 }
 
 /// Proof needs both: the process is gone, and everything it had sent has been applied.

@@ -9,6 +9,9 @@
 
 namespace kvferry {
 
+/// How often the rings of events are read while somebody listens, in ms: before they are full.
+inline constexpr int trace_collect_ms = 5;
+
 /// "<name>-<process id>.<mark>", a slash of the name as a dash. The mark is drawn once per process:
 /// processes of two containers may have the same name and id, and share a folder.
 std::string process_file_name(const std::string& name);

@@ -24,8 +24,6 @@ namespace kvferry {
 
 namespace {
 
-/// As often as trace_recording empties the rings.
-constexpr int collect_every_ms = 5;
 /// For one slow client. The process neither waits for it nor grows: beyond this its events are
 /// lost.
 constexpr std::size_t unsent_bytes_max = std::size_t{64} << 20;
@@ -214,7 +212,7 @@ void trace_endpoint::run() {
             recording = recording || (x.recording && !x.ending);
         }
         ::poll(watched.data(), watched.size(),
-               recording                        ? collect_every_ms
+               recording                        ? trace_collect_ms
                : std::exchange(pausing_, false) ? pause_ms
                                                 : -1);
         if (watched[0].revents != 0)

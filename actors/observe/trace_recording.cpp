@@ -19,9 +19,6 @@ namespace kvferry {
 
 namespace {
 
-/// Often: what is only in the rings is lost when the process is killed.
-constexpr int collect_every_ms = 5;
-
 /// A new file: never one that is there already, and never through a link, which would let somebody
 /// else choose what this process overwrites.
 caf::expected<unique_fd> create(const std::string& folder, const std::string& path) {
@@ -86,7 +83,7 @@ trace_recording::~trace_recording() {
 
 void trace_recording::run() {
     pollfd watched{stop_.get(), POLLIN, 0};
-    while (::poll(&watched, 1, collect_every_ms) <= 0)
+    while (::poll(&watched, 1, trace_collect_ms) <= 0)
         write_new_events();
 }
 

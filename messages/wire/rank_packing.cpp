@@ -23,7 +23,7 @@ caf::error malformed(const char* why) {
     return make_error(errc::malformed_message, std::string{"packed rank infos: "} + why);
 }
 
-caf::error too_long(std::size_t ranks, std::size_t bytes_max) {
+caf::error instance_too_long(std::size_t ranks, std::size_t bytes_max) {
     return make_error(errc::limit_exceeded, "the rank infos of an instance have more than "
                                             "instance_bytes_max = "
                                                 + std::to_string(bytes_max) + " bytes (at rank "
@@ -135,7 +135,7 @@ caf::expected<byte_buffer> pack_ranks(const std::vector<rank_info>& ranks,
             return malformed("a rank info cannot be encoded");
         bytes += encoded.size();
         if (bytes > instance_bytes_max)
-            return too_long(index, instance_bytes_max);
+            return instance_too_long(index, instance_bytes_max);
         put_difference(result, former, encoded);
         former = std::move(encoded);
     }
@@ -154,7 +154,7 @@ caf::expected<std::vector<rank_info>> unpack_ranks(byte_view packed,
             return malformed("they end too early");
         bytes += tail + end;
         if (bytes > instance_bytes_max)
-            return too_long(result.size(), instance_bytes_max);
+            return instance_too_long(result.size(), instance_bytes_max);
         byte_buffer encoded;
         if (!read_difference(from, former, tail, end, encoded))
             return malformed("a difference does not fit the rank before it");

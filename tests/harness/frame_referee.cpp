@@ -12,8 +12,8 @@ namespace {
 
 constexpr std::size_t recent_max = 64;
 
-/// Behind all pieces of any session: the answer "in doubt" to a question about an ended attempt, which
-/// may be asked again and is then answered again.
+/// Behind all pieces of any session: the answer "in doubt" to a question about an ended attempt,
+/// which may be asked again and is then answered again.
 constexpr slice_index behind_all{~std::uint32_t{0}};
 
 /// Links start to count at numbers of their own (peer_link). Over a new link to the same process a

@@ -32,8 +32,8 @@ public:
 
 private:
     static unique_fd open(const char* kind) {
-        return unique_fd{::open((std::string{"/proc/thread-self/ns/"} + kind).c_str(),
-                                O_RDONLY | O_CLOEXEC)};
+        return unique_fd{
+            ::open((std::string{"/proc/thread-self/ns/"} + kind).c_str(), O_RDONLY | O_CLOEXEC)};
     }
 
     unique_fd network_ = open("net");
@@ -60,8 +60,8 @@ public:
 
     bool work() const { return works_; }
 
-    /// Runs something there; processes that it starts stay there. They get a /sys of their own, where
-    /// UCX looks for its devices: a mount shows those of the namespace that it was made in.
+    /// Runs something there; processes that it starts stay there. They get a /sys of their own,
+    /// where UCX looks for its devices: a mount shows those of the namespace that it was made in.
     template <class F>
     auto on(const std::string& machine, F what) {
         const guest here;

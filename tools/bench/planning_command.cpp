@@ -16,15 +16,7 @@ namespace kvferry {
 
 namespace bench {
 
-namespace {
-
-std::string microseconds_text(double value) {
-    char text[32];
-    std::snprintf(text, sizeof text, "%.1f", value);
-    return text;
-}
-
-} // namespace
+namespace {} // namespace
 
 std::string text_of(const planning_result& result) {
     using demo::align;
@@ -32,8 +24,8 @@ std::string text_of(const planning_result& result) {
     for (const auto& x : result.cases)
         rows.push_back({x.shape.name, std::to_string(x.shape.layers),
                         std::to_string(x.shape.blocks), std::to_string(x.fragments),
-                        std::to_string(x.runs), microseconds_text(x.first_us),
-                        microseconds_text(x.cached_us), microseconds_text(x.check_us)});
+                        std::to_string(x.runs), demo::tenths_text(x.first_us),
+                        demo::tenths_text(x.cached_us), demo::tenths_text(x.check_us)});
     std::string text = "TP 4 to TP 2, rank 0 to rank 0, 8 KV heads of 128 elements of 2 bytes; "
                        "medians in us\n\n";
     for (const auto& line : demo::format_table({{"case"},

@@ -223,12 +223,6 @@ private:
     std::vector<rx_session_actor> opened_;
 };
 
-std::string microseconds_text(double value) {
-    char text[32];
-    std::snprintf(text, sizeof text, "%.1f", value);
-    return text;
-}
-
 } // namespace
 
 caf::expected<std::vector<scale_point>> measure_scale(const std::vector<std::uint32_t>& sessions,
@@ -255,10 +249,10 @@ std::string text_of(const std::vector<scale_point>& points) {
     std::vector<std::vector<std::string>> rows;
     for (const auto& x : points)
         rows.push_back({std::to_string(x.sessions), std::to_string(x.peers),
-                        microseconds_text(x.open_us), microseconds_text(x.open_unbound_us),
-                        microseconds_text(x.frame_us), microseconds_text(x.statistics_us),
-                        microseconds_text(x.bystander_lost_us),
-                        microseconds_text(x.lost_per_session_us)});
+                        demo::tenths_text(x.open_us), demo::tenths_text(x.open_unbound_us),
+                        demo::tenths_text(x.frame_us), demo::tenths_text(x.statistics_us),
+                        demo::tenths_text(x.bystander_lost_us),
+                        demo::tenths_text(x.lost_per_session_us)});
     std::string text = "Processor time of one rank's thread, in us\n\n";
     for (const auto& line : demo::format_table({{"sessions", align::right},
                                                 {"peers", align::right},

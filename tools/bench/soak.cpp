@@ -30,7 +30,7 @@ constexpr std::chrono::seconds patience{60};
 
 enum class way : std::uint8_t { successful, failed, cancelled, refused };
 
-cache_format tiny_format() {
+cache_format soak_format() {
     cache_format result;
     result.layers = 1;
     result.kv_heads = 1;
@@ -58,7 +58,7 @@ caf::expected<soak_rank> start(runtime& actors, const std::shared_ptr<loopback_w
     options.layout.layers_per_stage = {1};
     options.world = world;
     options.bounds = small_memory();
-    auto pages = build_page_table(tiny_format(), options.layout, {requests_at_once, 0, 0});
+    auto pages = build_page_table(soak_format(), options.layout, {requests_at_once, 0, 0});
     if (!pages)
         return std::move(pages.error());
     auto memory = memfd_pool::make(name, footprint_bytes(pages->pools[0]));

@@ -67,6 +67,12 @@ std::string seconds_text(double seconds) {
     return seconds < 1 ? number(seconds * 1e3, "ms") : number(seconds, "s");
 }
 
+std::string tenths_text(double value) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.1f", value);
+    return text;
+}
+
 std::string rate_text(std::uint64_t bytes, double seconds) {
     if (bytes == 0 || seconds <= 0) {
         return "-";

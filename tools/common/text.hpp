@@ -19,6 +19,9 @@ std::string bytes_text(double bytes);
 /// "850 us", "3.1 ms", "2.4 s".
 std::string seconds_text(double seconds);
 
+/// One digit after the point.
+std::string tenths_text(double value);
+
 /// In decimal units; "-" when the time is zero.
 std::string rate_text(std::uint64_t bytes, double seconds);
 

@@ -100,11 +100,13 @@ std::vector<float> model::forward(std::span<const token> tokens, std::size_t sta
         const auto chunk = tokens.subspan(done, std::min(tokens_at_once, tokens.size() - done));
         step current(config_, chunk.size(), start + done);
         for (std::size_t row = 0; row < chunk.size(); ++row) {
-            std::copy_n(
-                embedding_.begin() + static_cast<std::ptrdiff_t>(chunk[row] * config_.hidden),
-                config_.hidden, current.x.begin() + static_cast<std::ptrdiff_t>(row * config_.hidden));
-            rotary_.angles(current.start + row,
-                           std::span(current.angles).subspan(row * config_.head_dim, config_.head_dim));
+            std::copy_n(embedding_.begin()
+                            + static_cast<std::ptrdiff_t>(chunk[row] * config_.hidden),
+                        config_.hidden,
+                        current.x.begin() + static_cast<std::ptrdiff_t>(row * config_.hidden));
+            rotary_.angles(
+                current.start + row,
+                std::span(current.angles).subspan(row * config_.head_dim, config_.head_dim));
         }
         for (std::size_t i = 0; i < layers_.size(); ++i) {
             attention(layers_[i], i, current, cache, table);

@@ -165,7 +165,7 @@ void add_live_commands(CLI::App& trace, int& status) {
         ->type_name("TIME")
         ->default_str("1s");
     live->add_option("--rounds", options->rounds,
-                    "Stop after this many rounds; 0: run until interrupted")
+                     "Stop after this many rounds; 0: run until interrupted")
         ->type_name("N");
     live->add_option("--rows", options->rows, "Sessions shown")->type_name("N")->default_str("20");
     live->add_flag("--json", options->json, "One object per round, with all sessions");

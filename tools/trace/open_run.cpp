@@ -10,7 +10,7 @@ namespace kvferry::tracing {
 std::optional<opened_run> open_run(const std::string& path) {
     auto files = read_run(path);
     if (!files) {
-        std::cerr << "kvferry trace: " << text_of(files.error()) << "\n";
+        std::cerr << "kvferry trace: " << kvferry::text_of(files.error()) << "\n";
         return {};
     }
     for (const auto& problem : files->problems)

@@ -282,7 +282,7 @@ caf::expected<run_files> read_run(const std::string& path) {
         const std::string content{std::istreambuf_iterator<char>{in}, {}};
         auto read = read_recording(std::as_bytes(std::span{content}), file.string());
         if (!read) {
-            result.problems.push_back(text_of(read.error()));
+            result.problems.push_back(kvferry::text_of(read.error()));
             continue;
         }
         result.problems.insert(result.problems.end(), read->problems.begin(), read->problems.end());

@@ -10,6 +10,9 @@
 
 namespace kvferry {
 
+/// How traces name a put that the fabric carries.
+inline constexpr const char* direct_put = "put (direct)";
+
 /// Where a region lies in its owner's memory.
 struct target_region {
     std::uint64_t base_address = 0;

@@ -5,6 +5,7 @@
 #include "messages/local/copies.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
+#include "transport/fabric/link_errors.hpp"
 #include "transport/host_link/host_link.hpp"
 #include "transport/host_link/host_link_state.hpp"
 #include "transport/host_link/memory_mapping.hpp"
@@ -24,16 +25,8 @@ namespace {
 /// out of descriptors.
 constexpr std::chrono::milliseconds retry_after{20};
 
-std::string told(std::string_view what, incarnation peer) {
-    return std::string{what} + " incarnation " + to_string(peer);
-}
-
 caf::error late(std::string_view what, incarnation peer) {
     return make_error(errc::deadline_exceeded, told(what, peer) + ": the deadline has passed");
-}
-
-caf::error taken_over(incarnation peer) {
-    return make_error(errc::duplicate, told("another actor has taken over the link to", peer));
 }
 
 /// Asks the kernel who the peer is, and opens a descriptor that shows its end.

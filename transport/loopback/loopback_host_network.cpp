@@ -4,23 +4,12 @@
 #include "transport/loopback/loopback_host_network.hpp"
 
 #include "messages/trace/handle.hpp"
+#include "transport/fabric/link_errors.hpp"
 
 #include <algorithm>
 #include <utility>
 
 namespace kvferry {
-
-namespace {
-
-std::string told(std::string_view what, incarnation peer) {
-    return std::string{what} + " incarnation " + to_string(peer);
-}
-
-caf::error taken_over(incarnation peer) {
-    return make_error(errc::duplicate, told("another actor has taken over the link to", peer));
-}
-
-} // namespace
 
 void loopback_host_network::kill(incarnation dead) {
     std::lock_guard guard{mutex_};

@@ -16,8 +16,6 @@ namespace kvferry {
 
 namespace {
 
-constexpr const char* direct_put = "put (direct)";
-
 constexpr std::string_view key_label = "loopback access key";
 
 struct access_key {

@@ -12,8 +12,6 @@ namespace kvferry {
 
 namespace {
 
-constexpr const char* direct_put = "put (direct)";
-
 /// Longest piece of a put by RMA; a cancel has to wait for the pieces under way.
 constexpr std::uint64_t put_bytes_max = std::uint64_t{1} << 20;
 /// Longest piece of a put by message. With its headers it fills one segment of UCX's TCP transport

@@ -350,6 +350,23 @@ TEST_CASE(
 }
 
 TEST_CASE(
+    "tx_session: a receiver whose rank gives the link up does not ask again, at once or later") {
+    tx_fixture test;
+    test.bind(0);
+    const auto died = make_error(errc::handler_failed, "the receiver of gen/0 died");
+    SUBCASE("at once") {
+        test.tell(peer_lost{test.process_of(0), died});
+    }
+    SUBCASE("behind the end of its connection") {
+        test.tell(peer_lost{test.process_of(0), make_error(errc::link_lost, "reset")});
+        CHECK(test.outcomes().empty());
+        test.tell(peer_lost{test.process_of(0), died});
+    }
+    CHECK(test.outcome() == session_state::error);
+    CHECK(contains(test.outcome_text(), "the receiver of gen/0 died"));
+}
+
+TEST_CASE(
     "tx_session: over a new link a receiver gets every report once more, also of what ended while "
     "it had none (H51)") {
     tx_fixture test{1, aux_mode::none, memory::unmapped};

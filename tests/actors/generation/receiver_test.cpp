@@ -503,6 +503,43 @@ TEST_CASE("receiver: once a transfer has begun, context ranks without a part in 
     CHECK(test.outcomes()[0].state == session_state::kv_transferred);
 }
 
+TEST_CASE(
+    "receiver: what it tells a bystander is said again over a new link, as long as the former one "
+    "may have lost it") {
+    fixture test;
+    test.restart_context(100, split{4});
+    auto session = test.open(7);
+    std::vector<std::uint64_t> writers;
+    for (const auto& dialled : test.worker.received<connect_peer>())
+        writers.push_back(dialled.peer.incarnation.value);
+    for (auto process : writers)
+        test.come_up(process);
+    test.go_down(writers[1]); // the instance is asked anew by the next session; this one goes on
+    test.come_up(writers[1]);
+    test.report(session, writers[0]);
+    test.report(session, writers[1]);
+    REQUIRE(test.outcomes().size() == 1);
+    std::uint64_t bystander = 100;
+    while (std::find(writers.begin(), writers.end(), bystander) != writers.end())
+        ++bystander;
+    const auto notices = [&test, bystander] {
+        std::size_t result = 0;
+        for (const auto& asked : test.sent<request_data>())
+            result += !asked.kv && asked.header.writer.value == bystander % 100 ? 1 : 0;
+        return result;
+    };
+    test.come_up(bystander);
+    CHECK(notices() == 1);
+    const auto dials = test.worker.received<connect_peer>().size();
+    test.go_down(bystander);
+    CHECK(test.worker.received<connect_peer>().size() == dials + 1);
+    test.come_up(bystander);
+    CHECK(notices() == 2);
+    test.vs.advance(limits{}.link_patience + 3 * limits{}.link_health_interval);
+    test.go_down(bystander); // it was heard long after that
+    CHECK(test.worker.received<connect_peer>().size() == dials + 1);
+}
+
 TEST_CASE("receiver: an instance that does not answer is asked again after a wait, not for every "
           "session") {
     fixture test;
@@ -565,6 +602,43 @@ TEST_CASE("receiver: pages of a session that died come back when all of its writ
     CHECK(test.outcomes().size() == 1);
 }
 
+TEST_CASE(
+    "receiver: the writers of a session that died are asked to forget it, also over a new link; "
+    "an answer is proof") {
+    fixture test;
+    auto session = test.open(7);
+    test.come_up(100); // rank 1 is never linked, so it knows nothing
+    test.die(session);
+    REQUIRE(test.sent<cancel_session>().size() == 1);
+    test.go_down(100);
+    test.come_up(100);
+    REQUIRE(test.sent<cancel_session>().size() == 2);
+    gone of_a_slice;
+    of_a_slice.header = test.sent<cancel_session>()[1].header;
+    of_a_slice.header.sender = {100};
+    of_a_slice.header.kind = payload_kind::kv;
+    test.vs.tell_and_run(test.receiver, of_a_slice);
+    CHECK(test.releases() == 0);
+    auto of_all = of_a_slice;
+    of_all.header.kind = payload_kind::none;
+    test.vs.tell_and_run(test.receiver, of_all);
+    CHECK(test.releases() == 1);
+}
+
+TEST_CASE("receiver: a first dial that breaks is repeated as well (H51)") {
+    fixture test;
+    test.open(7);
+    test.come_up(101);
+    for (std::size_t dials = 2; dials < 5; ++dials) {
+        CHECK(test.worker.received<connect_peer>().size() == dials);
+        CHECK(test.outcomes().empty());
+        test.go_down(100);
+    }
+    test.go_down(100);
+    REQUIRE(test.outcomes().size() == 1);
+    CHECK(code_of(test.outcomes()[0].error) == errc::link_lost);
+}
+
 TEST_CASE("receiver: a session that died before it knew its writers had lent nothing") {
     fixture test;
     const std::string nobody = "ctx:2";
@@ -599,9 +673,8 @@ TEST_CASE("receiver: where only this rank's own loop writes, the pages of a sess
     CHECK(test.releases() == 1);
 }
 
-TEST_CASE(
-    "receiver: a connection that breaks under a session is dialled anew at once; the session "
-    "goes on when it comes up and fails when three dials break (H51)") {
+TEST_CASE("receiver: a connection that breaks under a session is dialled anew at once; the session "
+          "goes on when it comes up and fails when three dials break (H51)") {
     fixture test;
     auto session = test.open(7);
     test.come_up(100);

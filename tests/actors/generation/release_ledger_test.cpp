@@ -111,6 +111,22 @@ TEST_CASE("release_ledger: doubt is resolved by later evidence only, never by a 
     CHECK(ledger.released());
 }
 
+TEST_CASE(
+    "release_ledger: a request that never left its link exposes nothing; one that did counts") {
+    release_ledger ledger;
+    ledger.expose(writer_a);
+    ledger.never_left(writer_a);
+    CHECK(ledger.of(writer_a) == exposure::unexposed);
+    CHECK(ledger.released());
+    ledger.expose(writer_a);
+    ledger.expose(writer_a);
+    ledger.never_left(writer_a);
+    CHECK(ledger.of(writer_a) == exposure::exposed);
+    ledger.reported_in_doubt(writer_a);
+    ledger.never_left(writer_a);
+    CHECK(ledger.of(writer_a) == exposure::in_doubt); // what a writer has said stands
+}
+
 TEST_CASE("release_ledger: a quiet writer that is asked for more is exposed again") {
     release_ledger ledger;
     ledger.expose(writer_a);

@@ -107,3 +107,15 @@ TEST_CASE("rx_session: a start that nobody asked for changes nothing") {
     test.tell(transfer_started{rx_fixture::header(0, payload_kind::kv, {{0}, true}, 7)});
     CHECK(test.owner.received<session_transferring>().empty());
 }
+
+TEST_CASE("rx_session: a link that has ended before it took the request leaves nothing on loan") {
+    rx_fixture test;
+    test.link(0).answer<send_message>([](const send_message&) -> caf::result<void> {
+        return make_error(errc::link_lost, "it has ended");
+    });
+    test.start(1);
+    CHECK(test.outcomes().empty());
+    test.peer_is_lost(0);
+    CHECK(test.outcome() == session_state::error);
+    CHECK(test.releases() == 1);
+}

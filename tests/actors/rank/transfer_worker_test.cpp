@@ -369,6 +369,44 @@ TEST_CASE(
     CHECK(test.open(7).code() == errc::stale_incarnation);
 }
 
+TEST_CASE(
+    "transfer_worker: a peer's last word behind the end of its connection ends the sessions that "
+    "would have been asked again") {
+    worker_fixture test;
+    REQUIRE(test.register_memory().ok());
+    const auto link = test.link_up();
+    REQUIRE(test.open(8).ok());
+    request_data asked;
+    asked.header.request = {8};
+    asked.header.attempt = {11};
+    asked.target = {{0, 4}, 4, {{0, {1}}}, true};
+    asked.receivers = {{0}};
+    test.vs.tell_and_run(link, frame_arrived{test.frame(asked, 1)});
+    test.vs.tell_and_run(
+        link, endpoint_failed{{5}, test.peer.incarnation, make_error(errc::link_lost, "reset")});
+    CHECK(test.statistics().links_live == 0);
+    CHECK(test.observer.received<session_finished>().empty());
+    refused last;
+    last.reason = to_wire(make_error(errc::handler_failed, "its receiver died"));
+    test.arrives(test.frame(last, 9));
+    REQUIRE(test.observer.received<session_finished>().size() == 1);
+    CHECK(contains(describe(test.observer.received<session_finished>()[0].error),
+                   "its receiver died"));
+}
+
+TEST_CASE(
+    "transfer_worker: an introduction that the former link takes along is answered by a new one") {
+    worker_fixture test;
+    REQUIRE(test.register_memory().ok());
+    const auto link = test.link_up();
+    caf::anon_send(
+        link, endpoint_failed{{5}, test.peer.incarnation, make_error(errc::link_lost, "reset")});
+    test.arrives(test.introduction(2));
+    REQUIRE(test.fabric.received<open_endpoint>().size() == 2);
+    test.vs.track(test.fabric.received<open_endpoint>()[1].owner);
+    CHECK(test.statistics().links_live == 1);
+}
+
 TEST_CASE("transfer_worker: statistics come from counters and disturb no session") {
     fixture test;
     REQUIRE(test.register_memory().ok());

@@ -9,8 +9,8 @@
 #include "tools/trace/why.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <atomic>
+#include <chrono>
 #include <future>
 #include <string>
 
