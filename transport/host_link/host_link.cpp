@@ -5,11 +5,11 @@
 #include "messages/local/copies.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
-#include "transport/fabric/link_errors.hpp"
 #include "transport/host_link/host_link.hpp"
 #include "transport/host_link/host_link_state.hpp"
 #include "transport/host_link/memory_mapping.hpp"
 #include "transport/host_link/process_watch.hpp"
+#include "transport/loop/link_errors.hpp"
 
 #include <algorithm>
 #include <sys/epoll.h>

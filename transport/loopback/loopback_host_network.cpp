@@ -4,7 +4,7 @@
 #include "transport/loopback/loopback_host_network.hpp"
 
 #include "messages/trace/handle.hpp"
-#include "transport/fabric/link_errors.hpp"
+#include "transport/loop/link_errors.hpp"
 
 #include <algorithm>
 #include <utility>
