@@ -44,6 +44,8 @@ void frame_referee::sent(incarnation from, incarnation to, byte_view frame, time
         if (!reports_.insert(key).second)
             report_("two reports for " + describe(header));
     };
+    if (const auto* request = std::get_if<request_data>(&*message); request && request->kv)
+        told_.insert({to, header.attempt});
     if (const auto* report = std::get_if<kv_agent_result>(&*message)) {
         const bool in_doubt = report->result == agent_result::in_doubt;
         if (!in_doubt || header.piece.index != behind_all)

@@ -38,8 +38,7 @@ public:
 
     /// This attempt has told that writer where its pages are: the message has left, and may arrive.
     bool has_asked_for_kv(incarnation writer, attempt session) const {
-        auto found = wanted_.find({writer, session});
-        return found != wanted_.end() && !found->second.slices.empty();
+        return told_.contains({writer, session});
     }
     /// That writer has reported that pieces of this attempt may still arrive.
     bool is_in_doubt(incarnation writer, attempt session) const {
@@ -100,6 +99,8 @@ private:
 
     complain report_;
     std::map<std::pair<incarnation, attempt>, wants> wanted_;
+    /// Requests for bytes that were sent, arrived or not.
+    std::set<std::pair<incarnation, attempt>> told_;
     std::set<std::pair<incarnation, attempt>> in_doubt_;
     std::set<report_key> reports_;
     std::set<cancel_key> cancels_;
