@@ -106,6 +106,15 @@ public:
         view->link = link.handle();
         vs.tell_and_run(receiver, peer_ready{std::move(view)});
     }
+    /// All that were dialled. Returns them in that order.
+    std::vector<std::uint64_t> writers_come_up() {
+        std::vector<std::uint64_t> result;
+        for (const auto& dialled : worker.received<connect_peer>())
+            result.push_back(dialled.peer.incarnation.value);
+        for (auto process : result)
+            come_up(process);
+        return result;
+    }
     void go_down(std::uint64_t process) {
         vs.tell_and_run(receiver, peer_lost{{process}, make_error(errc::link_lost, "no route")});
     }
@@ -481,11 +490,7 @@ TEST_CASE("receiver: once a transfer has begun, context ranks without a part in 
     test.restart_context(100, split{4}); // two heads on four ranks: two ranks hold replicas
     auto session = test.open(7);
     CHECK(test.worker.received<connect_peer>().size() == 2);
-    std::vector<std::uint64_t> writers;
-    for (const auto& dialled : test.worker.received<connect_peer>())
-        writers.push_back(dialled.peer.incarnation.value);
-    for (auto process : writers)
-        test.come_up(process);
+    const auto writers = test.writers_come_up();
     test.report(session, writers[0]);
     CHECK(test.worker.received<connect_peer>().size() == 4);
     CHECK(test.sent<request_data>().size() == 2);
@@ -509,11 +514,7 @@ TEST_CASE(
     fixture test;
     test.restart_context(100, split{4});
     auto session = test.open(7);
-    std::vector<std::uint64_t> writers;
-    for (const auto& dialled : test.worker.received<connect_peer>())
-        writers.push_back(dialled.peer.incarnation.value);
-    for (auto process : writers)
-        test.come_up(process);
+    const auto writers = test.writers_come_up();
     test.go_down(writers[1]); // the instance is asked anew by the next session; this one goes on
     test.come_up(writers[1]);
     test.report(session, writers[0]);
