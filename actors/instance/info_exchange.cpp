@@ -77,7 +77,6 @@ caf::error info_exchange::ask_at(const std::string& text, std::chrono::milliseco
     const bool shared = std::holds_alternative<fetch_promise>(answer);
     auto id = shared ? joinable(*endpoint, until) : exchange_id{0};
     const bool fresh = id == 0;
-    byte_buffer question_frame;
     if (fresh) {
         if (exchanges_.size() >= bounds_.info_calls_max)
             return make_error(errc::limit_exceeded,
@@ -90,8 +89,8 @@ caf::error info_exchange::ask_at(const std::string& text, std::chrono::milliseco
         if (!frame)
             return frame.error();
         id = ++numbered_;
-        exchanges_.emplace(id, exchange{*endpoint, until, shared, std::move(known), {}});
-        question_frame = std::move(*frame);
+        exchanges_.emplace(
+            id, exchange{*endpoint, until, shared, std::move(known), std::move(*frame), 0, {}});
     }
     const auto asking = ++numbered_;
     askers_.emplace(asking, asker{answer, id, deadline});
@@ -99,8 +98,14 @@ caf::error info_exchange::ask_at(const std::string& text, std::chrono::milliseco
     deadlines_.set(asking, until);
     timer_.rearm(self_, deadlines_.next());
     if (fresh)
-        call(id, {*endpoint, std::move(question_frame), until});
+        call_once_more(id);
     return {};
+}
+
+void info_exchange::call_once_more(exchange_id id) {
+    auto& open = exchanges_.at(id);
+    ++open.calls;
+    call(id, {open.endpoint, open.question, open.until});
 }
 
 /// An open exchange that an asker may join: it asks the same and lasts at least until `until`. 0:
@@ -183,7 +188,17 @@ void info_exchange::failed(exchange_id id, const caf::error& reason) {
     auto found = exchanges_.find(id);
     if (found == exchanges_.end())
         return;
-    const auto named = add_context(reason, to_string(found->second.endpoint));
+    const auto& open = found->second;
+    const auto broke = code_of(reason) == errc::link_lost;
+    if (broke && open.calls < calls_max && self_->clock().now() < open.until) {
+        hang_up(id);
+        return call_once_more(id);
+    }
+    const auto named = add_context(
+        broke ? make_error(errc::dial_failed, text_of(reason) + ", for the "
+                                                  + std::to_string(open.calls) + ". time in a row")
+              : reason,
+        to_string(open.endpoint));
     for (auto& asker : close(id))
         std::visit([&named](auto& answer) { answer.deliver(named); }, asker.answer);
 }

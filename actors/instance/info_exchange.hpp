@@ -40,7 +40,7 @@ protected:
     void on_deadline(const deadline_tick&);
 
     /// Carries a question to the server at an endpoint: ends in answered() or failed(), or is ended
-    /// by hang_up().
+    /// by hang_up(). `link_lost` says that the connection was made and broke.
     virtual void call(exchange_id, call_info_server) = 0;
 
     /// Ends the call of an exchange that is over, unless the call has ended already.
@@ -77,8 +77,13 @@ private:
         bool shared = false;
         /// What the server was told that is known here; null: nothing.
         known_ptr known;
+        byte_buffer question;
+        int calls = 0;
         std::vector<asker_id> askers;
     };
+
+    /// A connection that breaks says nothing about the server: so often it is asked in a row.
+    static constexpr int calls_max = 3;
 
     /// One that may be dropped: the server tells everything to an asker who knows nothing.
     struct remembered {
@@ -89,6 +94,7 @@ private:
     caf::error ask_at(const std::string& endpoint, std::chrono::milliseconds deadline,
                       wire_message question,
                       const std::variant<fetch_promise, register_promise>& answer);
+    void call_once_more(exchange_id);
     exchange_id joinable(const info_endpoint&, time_point until) const;
     known_ptr known_at(const info_endpoint&);
     void remember(const info_endpoint&, known_ptr);

@@ -47,7 +47,8 @@ caf::error connect_one(const addrinfo& address, const patience& limit, unique_fd
         if (::getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &reason, &size) != 0)
             return system_error(errc::dial_failed, "getsockopt");
         if (reason != 0)
-            return system_error(errc::dial_failed, "connect", reason);
+            return system_error(reason == ECONNRESET ? errc::link_lost : errc::dial_failed,
+                                "connect", reason);
     }
     into = std::move(fd);
     return {};
@@ -85,7 +86,7 @@ caf::error timed_socket::send(caf::span<const caf::byte> bytes) {
             if (auto error = wait_for(fd_.get(), POLLOUT, limit_))
                 return error;
         } else if (errno != EINTR) {
-            return system_error(errc::dial_failed, "send");
+            return system_error(errc::link_lost, "send");
         }
     }
     return {};
@@ -102,7 +103,7 @@ caf::error timed_socket::receive(caf::span<caf::byte> bytes) {
             if (auto error = wait_for(fd_.get(), POLLIN, limit_))
                 return error;
         } else if (errno != EINTR) {
-            return system_error(errc::dial_failed, "recv");
+            return system_error(errc::link_lost, "recv");
         }
     }
     return {};

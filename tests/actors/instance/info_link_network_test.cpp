@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Errors of questions about rank infos that only a network can cause, and cases that need a chosen
 // order of events.
+#include "actors/instance/info_stream.hpp"
 #include "messages/wire/codec.hpp"
 #include "messages/wire/rank_packing.hpp"
 #include "tests/actors/instance/info_link_fixture.hpp"
@@ -165,15 +166,62 @@ TEST_CASE("info_link: a question that nobody waits for any more leaves no connec
     }
 }
 
+namespace {
+
+unique_fd accept_one(const socket_at_port& at) {
+    pollfd watched{at.fd.get(), POLLIN, 0};
+    REQUIRE(::poll(&watched, 1, 20000) == 1);
+    unique_fd accepted{::accept4(at.fd.get(), nullptr, nullptr, SOCK_CLOEXEC)};
+    REQUIRE(accepted);
+    return accepted;
+}
+
+/// As a reset on the way does.
+void reset_next(const socket_at_port& at) {
+    const auto accepted = accept_one(at);
+    const linger at_once{1, 0};
+    REQUIRE(::setsockopt(accepted.get(), SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once) == 0);
+}
+
+} // namespace
+
+TEST_CASE("info_link: a question whose connection is reset is asked again; three times in all") {
+    scene<network_twin> s;
+    socket_at_port server;
+    REQUIRE(::listen(server.fd.get(), 4) == 0);
+    auto asked = s.fetch(server.endpoint());
+    reset_next(server);
+    reset_next(server);
+    SUBCASE("the third one is answered") {
+        instance_info all;
+        all.ranks = {sample_rank("x", 0, 1)};
+        const auto frame = encode(wire_message{all}, 1 << 20).value();
+        const auto length = to_stream_length(frame.size());
+        const auto accepted = accept_one(server);
+        CHECK(::send(accepted.get(), length.data(), length.size(), MSG_NOSIGNAL) > 0);
+        CHECK(::send(accepted.get(), frame.data(), frame.size(), MSG_NOSIGNAL) > 0);
+        char question[4096];
+        while (::recv(accepted.get(), question, sizeof question, 0) > 0) {
+        } // an unread question would turn the close into a reset
+        const auto info = s.get(asked);
+        REQUIRE_MESSAGE(info, describe(info.error()));
+        CHECK(info->ranks.size() == 1);
+    }
+    SUBCASE("the third one breaks too") {
+        reset_next(server);
+        const auto info = s.get(asked);
+        REQUIRE_FALSE(info);
+        CHECK(code_of(info.error()) == errc::dial_failed);
+        CHECK(text_of(info.error()).find("for the 3. time") != std::string::npos);
+    }
+}
+
 TEST_CASE("info_link: a service that talks something else is no rank-info server") {
     scene<network_twin> s;
     socket_at_port stranger;
     REQUIRE(::listen(stranger.fd.get(), 4) == 0);
     auto asked = s.fetch(stranger.endpoint());
-    pollfd watched{stranger.fd.get(), POLLIN, 0};
-    REQUIRE(::poll(&watched, 1, 20000) == 1);
-    unique_fd accepted{::accept4(stranger.fd.get(), nullptr, nullptr, SOCK_CLOEXEC)};
-    REQUIRE(accepted);
+    const auto accepted = accept_one(stranger);
     const std::string greeting =
         "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nServer: none of yours\r\n\r\n";
     REQUIRE(::send(accepted.get(), greeting.data(), greeting.size(), MSG_NOSIGNAL) > 0);
