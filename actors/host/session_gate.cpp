@@ -11,7 +11,9 @@
 namespace kvferry {
 
 session_gate_state::session_gate_state(session_gate_actor::pointer self, dependencies with)
-    : self_(self), with_(std::move(with)) {}
+    : self_(self), with_(std::move(with)) {
+    self_->set_down_handler([this](const caf::down_msg& down) { on_down(down); });
+}
 
 /// The rank ended before the session: the host learns it rather than waiting for ever. The release
 /// stays unresolved (a broken promise), since nothing was proven.
@@ -68,8 +70,23 @@ void session_gate_state::on_open_rx(const open_rx& message) {
 
 void session_gate_state::opened() {
     open_ = true;
+    tx_ ? self_->monitor(tx_) : self_->monitor(rx_);
     for (auto& said : std::exchange(waiting_, {}))
         pass_on(std::move(said));
+}
+
+/// Sender or receiver tell of a session's death, unless they died as well. What was lent stays so.
+void session_gate_state::on_down(const caf::down_msg& down) {
+    if (!outcome_told_)
+        on_finished({with_.role,
+                     with_.request,
+                     {},
+                     session_state::error,
+                     make_error(errc::handler_failed, "rid " + to_string(with_.request)
+                                                          + ": its session died ("
+                                                          + to_string(down.reason) + ")"),
+                     {},
+                     {}});
 }
 
 /// No session, so nothing was lent: outcome and release come together.

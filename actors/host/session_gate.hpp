@@ -61,6 +61,7 @@ private:
     void on_ready(const session_ready&);
     void on_finished(const session_finished&);
     void on_released(const session_released&);
+    void on_down(const caf::down_msg&);
 
     session_status last_status() const;
     void opened();

@@ -273,3 +273,27 @@ TEST_CASE("session_gate: a session whose actor has ended still has a status") {
     CHECK(now.value().state == session_state::error);
     CHECK(contains(now.value().waits_for, "proof that nobody touches its pages"));
 }
+
+TEST_CASE(
+    "session_gate: a session that dies with everybody who would tell of it still ends for its "
+    "host") {
+    fixture test;
+    test.open();
+    auto piece = test.send();
+    SUBCASE("nobody tells") {
+        caf::anon_send_exit(test.tx.handle(), caf::exit_reason::kill);
+        test.vs.run();
+        REQUIRE(resolved(test.outcome));
+        const auto outcome = test.outcome.get();
+        CHECK(code_of(outcome.error) == errc::handler_failed);
+        CHECK(contains(text_of(outcome.error), "rid 7: its session died"));
+    }
+    SUBCASE("it had ended before") {
+        test.finishes(session_state::kv_transferred);
+        caf::anon_send_exit(test.tx.handle(), caf::exit_reason::kill);
+        test.vs.run();
+        CHECK_FALSE(test.outcome.get().error);
+    }
+    CHECK(resolved(piece));
+    CHECK_FALSE(resolved(test.released)); // nothing is proven
+}
