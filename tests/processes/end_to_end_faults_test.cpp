@@ -316,9 +316,10 @@ bool survive_resets(bool same_host) {
         CHECK(generation[0].ask({{"do", "statistics"}}).at("links_live") == 1);
         expect_clean_stop(generation);
         expect_clean_stop(context);
-    } catch (const std::exception&) {
+    } catch (const std::exception& problem) {
         if (!has_aborted_in_ucx(context[0]) && !has_aborted_in_ucx(generation[0]))
-            throw;
+            throw std::runtime_error(problem.what()
+                                     + ("\nthe other side:" + generation[0].story()));
         return false;
     }
     return true;

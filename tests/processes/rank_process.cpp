@@ -168,10 +168,15 @@ void rank_process::read_more(clock::time_point deadline, const std::string& what
 }
 
 void rank_process::give_up(const std::string& what) const {
-    auto text = "rank process " + std::to_string(pid_) + ": " + what + "; so far:";
+    throw std::runtime_error("rank process " + std::to_string(pid_) + ": " + what
+                             + "; so far:" + story());
+}
+
+std::string rank_process::story() const {
+    std::string text;
     for (const auto& line : history_)
         text += "\n    " + line;
-    throw std::runtime_error(text + "\n  its log:\n" + log());
+    return text + "\n  its log:\n" + log();
 }
 
 std::string rank_process::log() const {

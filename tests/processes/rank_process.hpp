@@ -64,6 +64,8 @@ public:
     std::size_t descriptors() const;
     std::size_t children() const;
     std::string log() const;
+    /// What it was told, what it said and what it logged.
+    std::string story() const;
 
 private:
     void read_more(std::chrono::steady_clock::time_point deadline, const std::string& what);

@@ -121,6 +121,13 @@ TEST_CASE("Transfer: a cache that the context cannot fill is refused, with aux o
         CHECK(text_of(outcome.error).find("nobody would fill 4") != std::string::npos);
         refused.released().get();
 
+        // Had the context opened its session, it would have been told at once, as it is now.
+        auto told = context.ranks()[0].transfers.open_tx(options);
+        told.send(context.slice(context.ranks()[0]));
+        CHECK(code_of(told.outcome().get().error) == errc::layout_mismatch);
+        told.released().get();
+
+        options.request.value += 2;
         options.allowed.layers = true;
         test_request request;
         send(context, request, options.request, aux);
