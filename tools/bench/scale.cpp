@@ -235,11 +235,12 @@ caf::expected<std::vector<scale_point>> measure_scale(const std::vector<std::uin
             if (!world)
                 return std::move(world.error());
             auto point = measurement{actors.system(), **world}.run(session_count, peer_count);
+            const auto stopped = (*world)->stop(); // also after a failure: actors need their loops
             if (!point)
                 return std::move(point.error());
+            if (stopped)
+                return stopped;
             result.push_back(*point);
-            if (auto problem = (*world)->stop())
-                return problem;
         }
     return result;
 }
