@@ -71,7 +71,8 @@ caf::result<tx_opened> sender_state::on_open(const open_tx& ask) {
     by_actor_.emplace(actor.id(), ask.request);
     auto& fresh = sessions_[ask.request] = {actor, ask.observer, ask.transfer_deadline};
     count_session(environment_->counters, session_count::opened);
-    ended_.erase(ask.request);
+    if (auto former = ended_.extract(ask.request))
+        fresh.answered = std::move(former.mapped().told);
     leases_.erase(ask.request);
     session_deadlines_.set(ask.request, self_->clock().now() + ask.deadline);
     if (auto early = early_.extract(ask.request)) {
@@ -82,6 +83,10 @@ caf::result<tx_opened> sender_state::on_open(const open_tx& ask) {
                 pass_on(fresh, std::move(waiting.request), std::move(waiting.peer));
         }
     }
+    if (auto withdrawn = withdrawn_.find(ask.request); withdrawn != withdrawn_.end())
+        for (auto& each : withdrawn->second)
+            tell(self_, actor, std::move(each));
+    forget_withdrawals(ask.request);
     rearm();
     return tx_opened{actor};
 }
@@ -122,6 +127,7 @@ void sender_state::on_request(const request_data& request) {
         answer_gone(peer->second, request.header, stopping_);
         return;
     }
+    forget_withdrawals(id, request.header.sender); // another attempt has taken its place
     // A repeated request replaces the earlier one.
     auto& waiting = early_[id];
     const auto known = forget_early(id, waiting, [&](const early_request& other) {
@@ -204,10 +210,39 @@ std::size_t sender_state::forget_early(rid id, std::vector<early_request>& waiti
     return forgotten;
 }
 
-/// Drops the lease of early requests, unless an ended session of the same rid still needs it.
+/// Drops the lease of early requests, unless an ended session or a withdrawal of the same rid still
+/// needs it.
 void sender_state::drop_lease(rid id) {
-    if (!ended_.contains(id))
+    if (!ended_.contains(id) && !withdrawn_.contains(id))
         leases_.erase(id);
+}
+
+/// A session that the host opens now would wait for this receiver in vain. A group that is not
+/// selected will not be opened; and withdrawals must not take the room of requests.
+void sender_state::remember_withdrawal(const cancel_session& cancel, const peer_view_ptr& from) {
+    const auto id = cancel.header.request;
+    if (cancel.reason.code == errc::not_selected || ended_.contains(id) || stopping_
+        || planted(planted_bug::withdrawal_forgotten))
+        return;
+    forget_withdrawals(id, cancel.header.sender);
+    if (withdrawals_ >= environment_->bounds.early_requests_max / 2)
+        return;
+    withdrawn_[id].push_back({cancel, from});
+    ++withdrawals_;
+    leases_.set(id, self_->clock().now() + environment_->bounds.early_request_lease);
+    rearm();
+}
+
+/// All of that rid, or those of one receiver rank.
+void sender_state::forget_withdrawals(rid id, std::optional<incarnation> of) {
+    auto known = withdrawn_.find(id);
+    if (known == withdrawn_.end())
+        return;
+    withdrawals_ -= std::erase_if(known->second, [of](const unbind_receiver& x) {
+        return !of || x.cancel.header.sender == *of;
+    });
+    if (known->second.empty())
+        withdrawn_.erase(known);
 }
 
 void sender_state::on_cancel(const cancel_session& cancel) {
@@ -218,7 +253,11 @@ void sender_state::on_cancel(const cancel_session& cancel) {
         return;
     }
     if (auto session = sessions_.find(id); session != sessions_.end()) {
-        if (!session->second.died)
+        const auto& answered = session->second.answered;
+        const auto former = answered.find(cancel.header.sender);
+        if (former != answered.end() && former->second == cancel.header.attempt)
+            answer_gone(peer->second, cancel.header, from_wire(cancel.reason));
+        else if (!session->second.died)
             tell(self_, session->second.actor, unbind_receiver{cancel, peer->second});
         else if (may_be_served(session->second, cancel.header))
             count(environment_->counters, ignored::session_died); // it was told `in_doubt`
@@ -236,7 +275,8 @@ void sender_state::on_cancel(const cancel_session& cancel) {
             drop_lease(id);
         }
     }
-    if (forgotten == 0)
+    remember_withdrawal(cancel, peer->second);
+    if (forgotten == 0 && !withdrawn_.contains(id))
         count(environment_->counters, ignored::no_session);
     // Whether it waited here or was never known: nothing of that attempt is or will be in flight.
     answer_gone(peer->second, cancel.header, from_wire(cancel.reason));
@@ -392,6 +432,7 @@ void sender_state::on_deadline(const deadline_tick&) {
             tell(self_, session->second.actor, deadline_tick{});
     for (auto id : leases_.due(now)) {
         ended_.erase(id);
+        forget_withdrawals(id);
         auto early = early_.find(id);
         if (early == early_.end())
             continue;
@@ -467,6 +508,8 @@ caf::result<void> sender_state::refuse_new(const caf::error& reason) {
             answer_gone(early.peer, early.request.header, reason);
     early_.clear();
     early_requests_ = 0;
+    withdrawn_.clear();
+    withdrawals_ = 0;
     early_of_peer_ = {};
     auto promise = self_->make_response_promise<void>();
     stop_promises_.push_back(promise);

@@ -72,6 +72,8 @@ private:
         observer_actor observer;
         std::chrono::milliseconds transfer_deadline;
         attempts asked = {};
+        /// Attempts that a former session of this rid has answered: their cancels come late.
+        attempts answered = {};
         /// Headers of the requests of those attempts, one per slice.
         std::vector<message_header> requests = {};
         /// Its host and its peers have been told its outcome.
@@ -110,6 +112,8 @@ private:
     void answer_for_the_dead(const session&, const request_data&, const peer_view_ptr&);
     bool answered_by_memory(const request_data&, const peer_view_ptr&);
     void drop_lease(rid);
+    void remember_withdrawal(const cancel_session&, const peer_view_ptr&);
+    void forget_withdrawals(rid, std::optional<incarnation> of = {});
     template <class Unwanted>
     std::size_t forget_early(rid, std::vector<early_request>&, Unwanted);
     void answer_in_doubt(const peer_view_ptr& to, const message_header& of, const caf::error&);
@@ -131,6 +135,9 @@ private:
     std::map<rid, std::vector<early_request>> early_;
     /// Counted over all rids.
     std::size_t early_requests_ = 0;
+    /// What receivers have given up before the host opened the session; kept for one lease.
+    std::map<rid, std::vector<unbind_receiver>> withdrawn_;
+    std::size_t withdrawals_ = 0;
     /// Those requests by the ranks that sent them, and the sessions that were asked by a rank.
     peer_index<rid> early_of_peer_;
     peer_index<rid> asked_by_;

@@ -93,7 +93,7 @@ private:
 
     void answer_late(const bind_receiver&);
     caf::error check_request(const bind_receiver&) const;
-    bool brings_kv_to(const rank_info& peer) const;
+    caf::expected<bool> brings_kv_to(const rank_info& peer) const;
     void dispatch_all(receiver&);
     void dispatch(receiver&, std::uint32_t index);
     void start(receiver&, send_piece, const std::shared_ptr<const copy_plan>&, time_point taken);

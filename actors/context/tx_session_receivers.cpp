@@ -8,6 +8,7 @@
 #include "transport/planner/cohorts.hpp"
 #include "transport/planner/piece_digest.hpp"
 #include "transport/planner/plan_check.hpp"
+#include "transport/planner/topology.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -119,10 +120,12 @@ void tx_session_state::answer_late(const bind_receiver& message) {
 
 /// The same answer as should_send_kv, but from the templates that a plan needs anyway: those are
 /// cached, while matching two layouts again takes longer than a small transfer.
-bool tx_session_state::brings_kv_to(const rank_info& peer) const {
+caf::expected<bool> tx_session_state::brings_kv_to(const rank_info& peer) const {
     const auto& environment = *with_.environment;
     auto layout = environment.plans->find_or_make(environment.self, peer);
-    return layout && !(*layout)->empty();
+    if (!layout)
+        return std::move(layout.error());
+    return !(*layout)->empty();
 }
 
 /// Both sides must compute the same cohorts: otherwise one waits for what the other never sends.
@@ -140,7 +143,12 @@ caf::error tx_session_state::check_request(const bind_receiver& message) const {
     if (!self.pages || !peer.pages)
         return make_error(errc::missing_layout,
                           text + describe(self.pages ? peer : self) + " published no page table");
-    if (message.request.kv != brings_kv_to(peer))
+    if (auto problem = check_fingerprints(self, peer))
+        return add_context(problem, text);
+    const auto brings_kv = brings_kv_to(peer);
+    if (!brings_kv)
+        return add_context(brings_kv.error(), text);
+    if (message.request.kv != *brings_kv)
         return make_error(errc::layout_mismatch, text + "it asks " + describe(self) + " for KV = "
                                                      + std::to_string(message.request.kv)
                                                      + ", but the layouts say the opposite");
@@ -314,18 +322,21 @@ void tx_session_state::on_unbind(const unbind_receiver& message) {
     const auto& header = message.cancel.header;
     auto rank = message.peer->info.rank;
     auto bound = attempts_.find(rank);
-    if (bound == attempts_.end() || bound->second != header.attempt) {
-        count(with_.environment->counters, ignored::foreign_attempt);
-        auto reason =
-            make_error(errc::gone, "rid " + to_string(with_.request) + " knows no attempt "
-                                       + to_string(header.attempt));
-        tell(self_, message.peer->link,
-             send_message{gone{header, side::generation, to_wire(reason)}});
-        return;
-    }
     auto reason = from_wire(message.cancel.reason);
     if (!reason)
         reason = make_error(errc::cancelled, describe(message.peer->info) + " cancelled");
+    if (bound == attempts_.end() || bound->second != header.attempt) {
+        auto unknown =
+            make_error(errc::gone, "rid " + to_string(with_.request) + " knows no attempt "
+                                       + to_string(header.attempt));
+        tell(self_, message.peer->link,
+             send_message{gone{header, side::generation, to_wire(unknown)}});
+        if (bound != attempts_.end())
+            count(with_.environment->counters, ignored::foreign_attempt);
+        else // it will not ask
+            finish(outcome_of(reason), reason);
+        return;
+    }
     for (auto& [key, to] : receivers_)
         if (key.first == rank && to.lost)
             relink(to, message.peer);

@@ -54,6 +54,7 @@ caf::result<rx_opened> receiver_state::on_open(const open_rx& ask) {
                           "sessions_max = " + std::to_string(with_.bounds.sessions_max)
                               + " receiving sessions are live: open rid " + to_string(ask.request)
                               + " later");
+    forget_notices(ask.request); // of former attempts
     attempt attempt{random_()};
     auto actor = spawn_at<rx_session_actor, rx_session_state>(
         self_->system(), with_.home,
@@ -268,19 +269,72 @@ void receiver_state::ask_for_nothing(const session& serving, attempt attempt,
     request.target.last = true;
     request.kv = false;
     request.receivers = {with_.self.rank};
-    auto& known = meet(bystander);
+    notify(bystander, std::move(request));
+}
+
+/// The session has failed: context ranks that would wait for it in vain are told. Without parties
+/// nobody knows who they are: then the ranks of the own instance share those of the context.
+void receiver_state::withdraw(attempt attempt, const session& failed, const caf::error& why,
+                              const std::vector<rank_id>& untold) {
+    if (planted(planted_bug::withdrawal_not_sent))
+        return;
+    if (failed.parties) {
+        for (auto rank : untold)
+            withdraw_from(attempt, failed, (*failed.context)[rank.value], why);
+        for (const auto& [group, ranks] : failed.parties->bystanders)
+            if (!failed.runs_on || *failed.runs_on == group)
+                for (auto rank : ranks)
+                    withdraw_from(attempt, failed, (*failed.context)[rank.value], why);
+        return;
+    }
+    const auto& endpoint = failed.opened.context_endpoint;
+    if (!instances_.contains(endpoint) || check_other_instance(endpoint))
+        return;
+    const auto& context = *instances_.at(endpoint);
+    for (auto rank = std::size_t{with_.self.rank.value}; rank < context.size();
+         rank += with_.self.world_size)
+        withdraw_from(attempt, failed, context[rank], why);
+}
+
+void receiver_state::withdraw_from(attempt attempt, const session& failed, const rank_info& context,
+                                   const caf::error& why) {
+    notify(context, cancel_of(attempt, failed, context.rank, why));
+}
+
+cancel_session receiver_state::cancel_of(attempt attempt, const session& failed, rank_id writer,
+                                         const caf::error& why) {
+    cancel_session result;
+    result.header.request = failed.opened.request;
+    result.header.attempt = attempt;
+    result.header.writer = writer;
+    result.to = side::context;
+    result.reason = to_wire(why);
+    return result;
+}
+
+/// Keeps it with the link, which is made when there is none.
+void receiver_state::notify(const rank_info& to, wire_message message) {
+    auto& known = meet(to);
     forget_heard(known.notices);
     if (known.notices.size() >= with_.bounds.pending_per_link_max)
         known.notices.pop_front();
-    known.notices.push_back({std::move(request), {}});
+    known.notices.push_back({std::move(message), {}});
     if (known.view)
         send_notices(known);
+}
+
+/// The rid is opened anew: what was said of it before would end its new session over there.
+void receiver_state::forget_notices(rid request) {
+    for (auto& [process, known] : peers_)
+        std::erase_if(known.notices, [request](const notice& x) {
+            return header_of(x.message).request == request;
+        });
 }
 
 void receiver_state::send_notices(peer& to) {
     for (auto& each : to.notices)
         if (!each.sent) {
-            tell(self_, to.view->link, send_message{each.request});
+            tell(self_, to.view->link, send_message{each.message});
             each.sent = self_->clock().now();
         }
 }
@@ -308,6 +362,8 @@ void receiver_state::on_peer_ready(const peer_ready& message) {
     auto& known = peers_[message.peer->info.incarnation];
     known.info = message.peer->info;
     known.view = message.peer;
+    debtors_.erase(message.peer->info.incarnation);
+    searches_.erase(message.peer->info.incarnation);
     for (const auto& endpoint : endpoints_of(message.peer->info.incarnation))
         waits_.erase(endpoint);
     send_notices(known);
@@ -353,6 +409,8 @@ void receiver_state::on_peer_lost(const peer_lost& message) {
         known && redials < redials_max && is_worth_a_dial(message, !notices.empty());
     for (auto attempt : by_writer_.of(message.peer))
         tell(self_, sessions_.at(attempt).actor, news);
+    if (!news.dialled_again && known)
+        look_for_again(known.mapped().info, message.reason);
     if (news.dialled_again) {
         auto& again = peers_[message.peer];
         again.info = known.mapped().info;
@@ -377,6 +435,41 @@ bool receiver_state::is_worth_a_dial(const peer_lost& lost, bool has_notices) co
            && (has_notices || std::any_of(concerned.begin(), concerned.end(), [this](attempt each) {
                    return !sessions_.at(each).died;
                }));
+}
+
+/// Sessions with pages that this rank may still write into wait for its answer, which needs a link.
+void receiver_state::look_for_again(const rank_info& lost, const caf::error& why) {
+    const auto replaced = code_of(why) == errc::stale_incarnation;
+    if (stopping_ || replaced || by_writer_.of(lost.incarnation).empty()
+        || planted(planted_bug::quarantine_not_visited)) {
+        debtors_.erase(lost.incarnation);
+        return;
+    }
+    auto& debtor = debtors_[lost.incarnation];
+    debtor.info = lost;
+    search_later(debtor);
+}
+
+void receiver_state::search_later(debtor& x) {
+    x.wait.failed(self_->clock().now(), random_);
+    searches_.set(x.info.incarnation, x.wait.until());
+    rearm();
+}
+
+void receiver_state::look_for_debtors(time_point now) {
+    for (auto process : searches_.due(now)) {
+        auto debtor = debtors_.find(process);
+        if (debtor == debtors_.end())
+            continue;
+        const auto concerned = by_writer_.of(process);
+        if (concerned.empty())
+            debtors_.erase(debtor);
+        else if (std::any_of(concerned.begin(), concerned.end(),
+                             [this](attempt each) { return sessions_.at(each).ended; }))
+            meet(debtor->second.info);
+        else // nobody has ended yet: its answer would free nothing
+            search_later(debtor->second);
+    }
 }
 
 /// Proof needs both: the process is gone, and everything it had sent has been applied.
@@ -452,6 +545,7 @@ void receiver_state::on_transferring(const session_transferring& message) {
     deadlines_.set(message.attempt, self_->clock().now() + opened.transfer_deadline);
     rearm();
     const auto& parties = session->second.parties;
+    session->second.runs_on = message.context_dp_rank;
     if (auto group = parties->bystanders.find(message.context_dp_rank);
         group != parties->bystanders.end())
         for (auto rank : group->second)
@@ -465,6 +559,8 @@ void receiver_state::on_ended(const session_ended& message) {
         return;
     if (!std::exchange(session->second.ended, true))
         count_session(with_.counters, session_count::ended);
+    if (message.reason)
+        withdraw(message.attempt, session->second, message.reason, message.untold);
     if (message.reason && code_of(message.reason) != errc::cancelled
         && !planted(planted_bug::info_cached_for_ever))
         doubt(session->second.opened.context_endpoint);
@@ -517,12 +613,18 @@ void receiver_state::session_died(attempt attempt, session& dead, const caf::err
     logger().error("{}; its pages stay on loan until all of its writers are proven gone",
                    describe(dead.died));
     stop_waiting(attempt, dead);
+    std::vector<rank_id> untold;
     for (const auto& writer : dead.writers()) {
-        if (writer.kv && dead.may_know.contains(writer.incarnation))
+        const auto knows = dead.may_know.contains(writer.incarnation);
+        if (!knows && !dead.ended)
+            untold.push_back(writer.rank);
+        if (writer.kv && knows)
             dead.in_doubt.insert(writer.incarnation);
-        if (!dead.ended || dead.in_doubt.contains(writer.incarnation))
+        if (knows && (!dead.ended || writer.kv))
             cancel_for_dead(attempt, dead, writer);
     }
+    if (!dead.ended)
+        withdraw(attempt, dead, dead.died, untold);
     if (!std::exchange(dead.ended, true)) {
         count_session(with_.counters, session_count::ended);
         tell(self_, dead.opened.observer,
@@ -560,13 +662,8 @@ void receiver_state::cancel_for_dead(attempt attempt, const session& dead,
     auto known = peers_.find(writer.incarnation);
     if (known == peers_.end() || !known->second.view)
         return;
-    cancel_session cancel;
-    cancel.header.request = dead.opened.request;
-    cancel.header.attempt = attempt;
-    cancel.header.writer = writer.rank;
-    cancel.to = side::context;
-    cancel.reason = to_wire(dead.died);
-    tell(self_, known->second.view->link, send_message{std::move(cancel)});
+    tell(self_, known->second.view->link,
+         send_message{cancel_of(attempt, dead, writer.rank, dead.died)});
 }
 
 /// A writer that answers the cancel knows the attempt no more, and no request comes after it.
@@ -599,12 +696,13 @@ void receiver_state::on_deadline(const deadline_tick&) {
     }
     for (const auto& endpoint : retries_.due(now))
         fetch(endpoint);
+    look_for_debtors(now);
     rearm();
 }
 
 void receiver_state::rearm() {
     auto next = deadlines_.next();
-    for (auto other : {renewals_.next(), retries_.next()})
+    for (auto other : {renewals_.next(), retries_.next(), searches_.next()})
         if (other && (!next || *other < *next))
             next = other;
     timer_.rearm(self_, next);

@@ -75,6 +75,8 @@ private:
         /// mappings.
         std::set<incarnation> may_know = {};
         std::set<incarnation> may_map = {};
+        /// The context's DP group that runs the request, once known.
+        std::optional<std::uint32_t> runs_on = {};
         /// Its host and its writers have been told its outcome.
         bool ended = false;
         /// Set when its actor died before it was retired.
@@ -86,10 +88,11 @@ private:
     /// A lost link is dialled again at once; so is one that is lost before it is up, so often.
     static constexpr int redials_max = 3;
 
-    /// Tells a bystander of a request. Nobody answers, so it is said again over a new link unless
-    /// the former one was heard long after it.
+    /// What a context rank is told that has not been asked for anything: nothing is needed of it,
+    /// or the session has failed. Nobody answers, so it is said again over a new link unless the
+    /// former one was heard long after it.
     struct notice {
-        request_data request;
+        wire_message message;
         std::optional<time_point> sent;
     };
 
@@ -101,6 +104,13 @@ private:
         /// Why the link was lost in whose place this one is dialled, for the which time.
         caf::error lost_before;
         int redials = 0;
+    };
+
+    /// A context rank without a link that may still write into quarantined pages: it is dialled
+    /// from time to time, because only its own answer can free them while it lives.
+    struct debtor {
+        rank_info info;
+        back_off wait;
     };
 
     /// Context endpoint, context DP rank, aux, what may be missing.
@@ -132,6 +142,7 @@ private:
     void deliver(const Message&, bool answer);
     void session_died(attempt, session&, const caf::error& why);
     void cancel_for_dead(attempt, const session&, const writer_binding&);
+    static cancel_session cancel_of(attempt, const session&, rank_id writer, const caf::error& why);
     void gone_for_dead(const message_header&);
     void stop_waiting(attempt, const session&);
     void forget(attempt);
@@ -145,6 +156,9 @@ private:
     caf::error check_other_instance(const std::string& endpoint) const;
     std::vector<std::string> endpoints_of(incarnation) const;
     bool is_worth_a_dial(const peer_lost&, bool has_notices) const;
+    void look_for_again(const rank_info& lost, const caf::error& why);
+    void search_later(debtor&);
+    void look_for_debtors(time_point now);
     void forget_heard(std::deque<notice>&) const;
     void send_notices(peer&);
     void instance_arrived(const std::string& endpoint, std::vector<rank_info> ranks);
@@ -160,6 +174,10 @@ private:
     /// Remembered until one of the two instances changes.
     const caf::expected<parties_ptr>& parties_for(const open_rx&);
     void ask_for_nothing(const session&, attempt, const rank_info& bystander);
+    void withdraw(attempt, const session&, const caf::error& why, const std::vector<rank_id>& untold);
+    void withdraw_from(attempt, const session&, const rank_info&, const caf::error& why);
+    void notify(const rank_info&, wire_message);
+    void forget_notices(rid);
     std::chrono::milliseconds renewal_period() const;
     void rearm();
     void finish_if_empty();
@@ -186,6 +204,8 @@ private:
     deadline_queue<std::string> retries_;
     std::map<parties_key, caf::expected<parties_ptr>> parties_;
     std::unordered_map<incarnation, peer> peers_;
+    std::unordered_map<incarnation, debtor> debtors_;
+    deadline_queue<incarnation> searches_;
     deadline_queue<attempt> deadlines_;
     /// When each session renews its requests, before writers that wait for their host forget them.
     deadline_queue<attempt> renewals_;

@@ -126,6 +126,11 @@ public:
         return found == writers_.end() ? exposure::unexposed : found->second;
     }
 
+    /// It may still write, and nothing that this rank does can end that.
+    bool only_it_can_free(rank_id writer) const {
+        return of(writer) == exposure::exposed && beyond_reach_.contains(writer);
+    }
+
     const std::map<rank_id, exposure>& writers() const { return writers_; }
 
 private:

@@ -82,6 +82,7 @@ void rx_session_state::on_receive(const receive_slice& message) {
                                 error_ ? error_ : make_error(errc::gone, "the session has ended")});
         return;
     }
+    touched_.push_back(index.value);
     for (auto& [rank, from] : writers_)
         publish(from);
     update();
@@ -139,6 +140,7 @@ void rx_session_state::on_peer_ready(const peer_ready& message) {
     if (!from || from->peer)
         return;
     from->peer = message.peer;
+    from->left = false;
     ask_again(*from);
     publish(*from);
 }
@@ -147,7 +149,7 @@ void rx_session_state::on_peer_ready(const peer_ready& message) {
 /// same for the same attempt is idempotent: the writer reports once more what it has reported.
 void rx_session_state::ask_again(writer& from) {
     if (finished_ || from.dismissed) {
-        if (release_.of(from.binding.rank) == exposure::exposed)
+        if (release_.of(from.binding.rank) == exposure::exposed && !from.told_by_owner)
             cancel(from, error_ ? error_ : make_error(errc::not_selected, "it is not needed"));
         return;
     }
@@ -160,11 +162,11 @@ void rx_session_state::ask_again(writer& from) {
 void rx_session_state::publish(writer& from) {
     if (finished_ || !from.peer || from.dismissed)
         return;
-    for (std::uint32_t number = 0; number < pieces_.size(); ++number) {
+    for (auto number = static_cast<std::uint32_t>(from.reports.size()); number < pieces_.size();
+         ++number) {
         slice_index index{number};
-        if (from.reports.contains(index))
-            continue;
         from.reports[index];
+        ++from.incomplete;
         request(from, index);
         state_ = std::max(state_, session_state::transferring);
     }
@@ -270,6 +272,7 @@ void rx_session_state::dismiss_others(const writer& from) {
 }
 
 void rx_session_state::dismiss(writer& from, const caf::error& reason) {
+    all_touched_ = true;
     if (!std::exchange(from.dismissed, true) && !planted(planted_bug::not_selected_not_told))
         cancel(from, reason);
 }
@@ -295,10 +298,11 @@ void rx_session_state::session_failed(const writer& from, const caf::error& reas
     group_failed(from, reason);
 }
 
-/// Tells a writer, if it was asked, that this attempt needs nothing from it any more.
-void rx_session_state::cancel(const writer& from, const caf::error& reason) {
+/// Tells a writer, if it was asked, that this attempt needs nothing from it any more. False: it
+/// was not asked, or its link is lost.
+bool rx_session_state::cancel(const writer& from, const caf::error& reason) {
     if (!from.peer || from.reports.empty())
-        return;
+        return false;
     cancel_session message;
     message.header.request = with_.request;
     message.header.attempt = with_.attempt;
@@ -306,6 +310,7 @@ void rx_session_state::cancel(const writer& from, const caf::error& reason) {
     message.to = side::context;
     message.reason = to_wire(reason);
     tell(self_, from.peer->link, send_message{std::move(message)});
+    return true;
 }
 
 void rx_session_state::on_started(const transfer_started& message) {
@@ -328,10 +333,15 @@ void rx_session_state::on_kv_result(const kv_agent_result& message) {
     auto asked = from->reports.find(header.receive_slice);
     if (asked == from->reports.end())
         return count(with_.counters, ignored::unasked);
+    const auto was_complete = asked->second.complete();
     if (auto heard = asked->second.add(header.piece); heard != piece_ledger::verdict::fresh)
         return count(with_.counters, heard == piece_ledger::verdict::duplicate
                                          ? ignored::duplicate
                                          : ignored::contradiction);
+    if (!was_complete && asked->second.complete()) {
+        --from->incomplete;
+        touched_.push_back(header.receive_slice.value);
+    }
     select(*from);
     from->summary.bytes += message.bytes;
     from->summary.fragments += message.fragments;
@@ -412,12 +422,16 @@ void rx_session_state::writer_refuses(const message_header& header, const wire_e
         return count(with_.counters, ignored::foreign_rank);
     if (is_about_the_request(why.code))
         session_failed(*from, reason_of(why));
+    else
+        from->unaware = true;
     auto already_resolved = resolved(*from);
     for (auto& [index, report] : from->reports)
         // A renewal that crossed the last report is answered `gone`: what was served stays served.
         if ((header.kind == payload_kind::none || index == header.receive_slice)
-            && (!report.complete() || planted(planted_bug::gone_undoes_service)))
+            && (!report.complete() || planted(planted_bug::gone_undoes_service))) {
+            from->incomplete -= report.complete() ? 0 : 1;
             report.refuse();
+        }
     if (!already_resolved)
         group_failed(*from, reason_of(why));
     settle(*from);
@@ -429,6 +443,7 @@ void rx_session_state::on_peer_lost(const peer_lost& message) {
     if (!from)
         return;
     from->peer.reset();
+    from->left = code_of(message.reason) != errc::link_lost;
     if (resolved(*from) || (message.dialled_again && !has_begun(*from)))
         return; // nothing is needed of it, or it will be asked again
     if (planted(planted_bug::link_loss_is_proof))
@@ -441,6 +456,7 @@ void rx_session_state::on_process_gone(const process_gone& message) {
     if (!from)
         return;
     release_.gone_and_drained(from->binding.rank);
+    from->left = true;
     if (!resolved(*from)) // it was to be asked again
         group_failed(*from, make_error(errc::peer_gone, "its process is gone"));
     release_if_quiet();
@@ -462,9 +478,7 @@ rx_session_state::writer* rx_session_state::writer_of(incarnation peer) {
 
 /// Marks the writer quiet when it has reported every slice completely and will not be asked again.
 void rx_session_state::settle(writer& from) {
-    auto complete = std::all_of(from.reports.begin(), from.reports.end(),
-                                [](const auto& entry) { return entry.second.complete(); });
-    if (complete && (finished_ || host_gave_all()))
+    if (from.incomplete == 0 && (finished_ || host_gave_all()))
         release_.reported_quiet(from.binding.rank);
 }
 
@@ -480,12 +494,8 @@ bool rx_session_state::resolved(const writer& from) const {
         return true;
     if (from.binding.aux && !from.aux_reported)
         return false;
-    for (std::uint32_t number = 0; from.binding.kv && number < pieces_.size(); ++number) {
-        auto found = from.reports.find({number});
-        if (found == from.reports.end() || !found->second.complete())
-            return false;
-    }
-    return host_gave_all();
+    const auto reported = from.incomplete == 0 && from.reports.size() == pieces_.size();
+    return (reported || !from.binding.kv) && host_gave_all();
 }
 
 // -- outcome and release ------------------------------------------------------------------------
@@ -494,25 +504,30 @@ bool rx_session_state::host_gave_all() const {
     return !pieces_.empty() && pieces_.back().slice.last;
 }
 
+void rx_session_state::tell_served(std::uint32_t number) {
+    const auto done =
+        std::all_of(writers_.begin(), writers_.end(),
+                    [this, number](const auto& entry) { return served(entry.second, {number}); });
+    if (!done || std::exchange(pieces_[number].told_host, true))
+        return;
+    ++pieces_told_;
+    tell(self_, with_.observer,
+         piece_finished{
+             side::generation, with_.request, with_.attempt, payload_kind::kv, {number}, {}});
+}
+
 void rx_session_state::update() {
     if (finished_ || !bound_ || !selected())
         return;
-    auto kv_done = host_gave_all();
-    for (std::uint32_t number = 0; number < pieces_.size(); ++number) {
-        auto done =
-            std::all_of(writers_.begin(), writers_.end(), [this, number](const auto& entry) {
-                return served(entry.second, {number});
-            });
-        kv_done = kv_done && done;
-        if (done && !std::exchange(pieces_[number].told_host, true))
-            tell(self_, with_.observer,
-                 piece_finished{side::generation,
-                                with_.request,
-                                with_.attempt,
-                                payload_kind::kv,
-                                {number},
-                                {}});
+    if (std::exchange(all_touched_, false)) {
+        for (std::uint32_t number = 0; number < pieces_.size(); ++number)
+            tell_served(number);
+    } else {
+        for (auto number : touched_)
+            tell_served(number);
     }
+    touched_.clear();
+    auto kv_done = host_gave_all() && pieces_told_ == pieces_.size();
     if (planted(planted_bug::aux_before_kv) && aux_)
         kv_done = true;
     if (!kv_done)
@@ -542,18 +557,24 @@ void rx_session_state::finish(session_state outcome, const caf::error& reason) {
                                 payload_kind::kv,
                                 {number},
                                 reason});
+    std::vector<rank_id> untold;
     for (auto& [rank, from] : writers_) {
         result.peers.push_back(from.summary);
         settle(from);
         // Also tell a writer that has done its part: it may wait for siblings of this rank, and
         // they fail too.
         const auto alone = from.binding.receivers.size() <= 1;
-        const auto knows = from.dismissed || (resolved(from) && (from.failed || alone));
-        if (reason && !knows && !planted(planted_bug::cancel_not_sent))
-            cancel(from, reason);
+        const auto done = resolved(from) && !from.unaware && (from.failed || alone);
+        const auto knows = from.dismissed || from.left || done;
+        if (!reason || knows || planted(planted_bug::cancel_not_sent) || cancel(from, reason))
+            continue;
+        from.told_by_owner = !release_.only_it_can_free(rank); // otherwise ask_again() tells it
+        if (from.told_by_owner)
+            untold.push_back(rank);
     }
     tell(self_, with_.observer, std::move(result));
-    tell(self_, with_.owner, session_ended{with_.request, with_.attempt, reason});
+    tell(self_, with_.owner,
+         session_ended{with_.request, with_.attempt, reason, std::move(untold)});
     forbid();
     release_if_quiet();
 }

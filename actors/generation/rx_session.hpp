@@ -67,13 +67,21 @@ private:
         std::shared_ptr<const void> wait;
         /// Its reports, by receive slice; one entry for each slice that it was asked for.
         std::map<slice_index, piece_ledger> reports;
+        /// How many of them are not complete.
+        std::size_t incomplete = 0;
         bool aux_reported = false;
         /// Its DP group does not serve this request; only its proof is still needed.
         bool dismissed = false;
         /// It has reported a failure of its own.
         bool failed = false;
+        /// It has refused a request without ending its session for it, or has not heard of it.
+        bool unaware = false;
         /// It has begun to write.
         bool started = false;
+        /// Its rank has left, or cannot be reached: there is nobody to tell.
+        bool left = false;
+        /// The receiver tells it that the session has failed.
+        bool told_by_owner = false;
         peer_summary summary;
     };
 
@@ -114,7 +122,7 @@ private:
     void dismiss(writer&, const caf::error&);
     void session_failed(const writer&, const caf::error&);
     void group_failed(const writer&, const caf::error&);
-    void cancel(const writer&, const caf::error&);
+    bool cancel(const writer&, const caf::error&);
     bool selected() const;
     /// Why the reported piece has not arrived intact; empty when it has.
     caf::error failure_of(writer&, const kv_agent_result&);
@@ -123,6 +131,7 @@ private:
     bool served(const writer&, slice_index) const;
     bool resolved(const writer&) const;
     bool host_gave_all() const;
+    void tell_served(std::uint32_t number);
     void update();
     void finish(session_state, const caf::error&);
     void forbid();
@@ -141,6 +150,12 @@ private:
     /// The fabric lets puts of this attempt in.
     bool allowed_ = false;
     std::vector<piece> pieces_;
+    /// Pieces whose end the host has been told.
+    std::size_t pieces_told_ = 0;
+    /// Pieces that may have been served since the last update.
+    std::vector<std::uint32_t> touched_;
+    /// Writers have become known, or are not needed any more: any piece may be served.
+    bool all_touched_ = true;
     std::map<rank_id, writer> writers_;
     std::optional<aux_record> aux_;
     /// What no writer has, as bind_writers told it.

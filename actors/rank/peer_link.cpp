@@ -7,7 +7,6 @@
 #include "messages/trace/planted_bug.hpp"
 #include "messages/wire/codec.hpp"
 #include "transport/loop/descriptors.hpp"
-#include "transport/planner/layout_match.hpp"
 #include "transport/planner/page_table_check.hpp"
 #include "transport/planner/topology.hpp"
 
@@ -31,13 +30,14 @@ peer_link_state::peer_link_state(peer_link_actor::pointer self, dependencies wit
 peer_link_state::~peer_link_state() {
     if (phase_ == phase::lost || !endpoint_)
         return;
+    const auto told = peer_may_be_ready();
     refused last;
     last.reason =
         to_wire(make_error(errc::handler_failed, describe(with_.self) + ": its link died"));
     stamp(last.header);
-    if (auto frame = encode(last, frame_bytes_max()); frame && phase_ == phase::ready)
+    if (auto frame = encode(last, frame_bytes_max()); frame && told)
         tell_from_outside(with_.fabric, send_frame{*endpoint_, std::move(*frame)});
-    tell_from_outside(with_.fabric, close_endpoint{*endpoint_, phase_ != phase::ready});
+    tell_from_outside(with_.fabric, close_endpoint{*endpoint_, !told});
 }
 
 peer_link_actor::behavior_type peer_link_state::make_behavior() {
@@ -82,11 +82,14 @@ void peer_link_state::make_endpoint() {
     ask(self_, with_.fabric,
         open_endpoint{with_.peer.incarnation, with_.peer.fabric_address, peer_regions_, self_})
         .then(
-            [this](const endpoint_opened& opened) {
+            [this, round = regions_heard_](const endpoint_opened& opened) {
                 opening_ = false;
                 if (phase_ == phase::lost) { // too late: the link is lost
                     tell(self_, with_.fabric, close_endpoint{opened.endpoint, true});
                     end_if_over();
+                } else if (round != regions_heard_ && !exiting_) { // it lacks the keys to them
+                    tell(self_, with_.fabric, close_endpoint{opened.endpoint, false});
+                    make_endpoint();
                 } else {
                     endpoint_ = opened.endpoint;
                     by_rma_ = opened.by_rma;
@@ -186,8 +189,9 @@ void peer_link_state::proceed() {
             return;
         answered_ = true;
         send_now(rank_registered{{}, with_.introduction->dial});
+        confirmed_ = planted(planted_bug::unconfirmed_link_is_up);
     }
-    if (dials_ ? accepted_ : answered_)
+    if ((accepted_ || confirmed_) && !awaits_introduction_)
         become_ready();
 }
 
@@ -249,7 +253,8 @@ void peer_link_state::refuse_introduction(const caf::error& problem) {
     lose(problem, closing::after_last_frame);
 }
 
-/// What an acceptor verifies before anything else; the answer carries both sides' values.
+/// What an acceptor verifies before anything else; the answer carries both sides' values. Layouts
+/// need not match: that is a matter of each request, and those that fail are told over this link.
 caf::error peer_link_state::check_introduction() const {
     const auto& said = *with_.introduction;
     if (said.header.receiver != with_.self.incarnation)
@@ -265,15 +270,7 @@ caf::error peer_link_state::check_introduction() const {
                                                   + ": ask its instance's info again");
     if (auto problem = check_parallelism(said.info))
         return add_context(problem, who());
-    if (auto problem = check_fingerprints(with_.self, said.info))
-        return problem;
-    if (!with_.self.pages || !said.info.pages)
-        return {}; // a link may exist; a transfer will be refused
-    if (auto problem = check_page_table(said.info))
-        return add_context(problem, who());
-    auto matched = match_layouts(with_.self, said.info);
-    return matched ? caf::error{}
-                   : add_context(matched.error(), describe(with_.self) + " with " + who());
+    return said.info.pages ? add_context(check_page_table(said.info), who()) : caf::error{};
 }
 
 void peer_link_state::become_ready() {
@@ -285,11 +282,14 @@ void peer_link_state::become_ready() {
                                         + (unmapped_reason_.empty() ? "the peer shares no memory"
                                                                     : unmapped_reason_)
                                   : std::to_string(mapped_.size()) + " regions are mapped");
+    if (dials_ && !answered_)
+        send_now(link_health{{}, 0, true}); // confirms
     announce();
     pulse_.emplace(with_.bounds, self_->clock().now());
     stir();
     for (auto& message : std::exchange(waiting_, {}))
         pass_on(std::move(message));
+    hear_in_order(); // what the peer has said meanwhile
 }
 
 /// Tells the rank's actors what is known of the peer: when the link is ready, and again when the
@@ -359,10 +359,16 @@ void peer_link_state::on_deadline(const deadline_tick&) {
     const char* missing = !endpoint_            ? "the endpoint"
                           : !host_link_settled_ ? "the same-host link"
                           : devices_pending_    ? "mappings of its memory on the devices"
-                                                : "its answer";
-    lose(make_error(errc::dial_failed, "no link within dial_deadline = "
-                                           + std::to_string(with_.bounds.dial_deadline.count())
-                                           + " ms, waited for " + missing));
+                          : dials_              ? "its answer"
+                                                : "its confirmation";
+    const auto text =
+        "no link within dial_deadline = " + std::to_string(with_.bounds.dial_deadline.count())
+        + " ms, waited for " + missing;
+    if (dials_)
+        return lose(make_error(errc::dial_failed, text));
+    // The dialler may have given up before it was answered; or it was frozen, and hears now that it
+    // has to dial again. Whoever needs the link here dials.
+    give_up(make_error(errc::link_lost, text + " of a dial of " + who()));
 }
 
 // -- the end ------------------------------------------------------------------------------------
@@ -383,7 +389,7 @@ void peer_link_state::on_close(const close_link& message) {
     closed_ = true;
     if (!message.goodbye && !planted(planted_bug::stop_vouches_for_the_dead))
         return give_up(message.reason);
-    if (phase_ == phase::ready)
+    if (peer_may_be_ready())
         send_now(termination{{}, to_wire(message.reason)});
     process_watched_ = false; // a rank that stops has no pages on loan
     last_frame_within_ = std::min(last_frame_within_, message.within);
@@ -396,7 +402,7 @@ void peer_link_state::on_close(const close_link& message) {
 /// Ends the link for a reason that the peer cannot know, and tells it: otherwise it would go on
 /// sending.
 void peer_link_state::give_up(const caf::error& reason) {
-    if (phase_ != phase::ready) {
+    if (!peer_may_be_ready()) {
         lose(reason);
         return;
     }

@@ -109,6 +109,7 @@ private:
     void refuse_introduction(const caf::error& problem);
     caf::error check_introduction() const;
     void become_ready();
+    bool hear_confirmation();
     void announce();
     void announce_if_mapped();
     void pass_on(wire_message);
@@ -129,6 +130,10 @@ private:
     void last_frame_sent();
     void end_if_over();
     std::string who() const { return describe(with_.peer); }
+    /// An end without a word would leave the peer with a link that nobody hears.
+    bool peer_may_be_ready() const {
+        return endpoint_ && (phase_ == phase::ready || (phase_ != phase::lost && answered_));
+    }
 
     peer_link_actor::pointer self_;
     dependencies with_;
@@ -141,9 +146,12 @@ private:
     /// Why it was told to exit meanwhile; it obeys when the fabric has answered.
     caf::error exiting_;
     /// answered_: the peer's register_rank_info has been answered. accepted_: its rank_registered
-    /// has come.
+    /// has come. confirmed_: it has said something after that answer. A dialler that has given up
+    /// meanwhile does not, and the acceptor would ask it in vain.
     bool answered_ = false;
     bool accepted_ = false;
+    bool confirmed_ = false;
+    bool awaits_introduction_ = false;
     bool host_link_settled_ = false;
     bool host_link_up_ = false;
     bool process_watched_ = false;

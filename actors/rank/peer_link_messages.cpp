@@ -78,9 +78,14 @@ caf::result<void> peer_link_state::on_send(const send_message& message) {
 /// receive anything, go ahead of its first request for bytes.
 void peer_link_state::pass_on(wire_message message) {
     const auto* request = std::get_if<request_data>(&message);
-    if (request && request->kv && !std::exchange(regions_told_, true))
+    const auto offers = request && request->kv && !std::exchange(regions_told_, true)
+                        && !planted(planted_bug::regions_not_offered);
+    const auto late = planted(planted_bug::regions_offered_late);
+    if (offers && !late)
         send_now(offer_regions{{}, with_.regions});
     send_now(std::move(message));
+    if (offers && late)
+        send_now(offer_regions{{}, with_.regions});
 }
 
 void peer_link_state::stamp(message_header& header) {
@@ -157,6 +162,7 @@ void peer_link_state::on_frame(const frame_arrived& arrived) {
     // would be answered `gone`, which the receiver takes as proof.
     if (planted(planted_bug::messages_overtake) || planted(planted_bug::request_served_twice)
         || planted(planted_bug::reports_counted)) {
+        hear_confirmation();
         std::visit([this](auto& content) { on_message(content); }, *message);
         return;
     }
@@ -188,6 +194,15 @@ bool peer_link_state::answers_dial(const wire_message& message) const {
     return answered && (*answered == with_.dial || planted(planted_bug::former_dial_accepted));
 }
 
+/// The dialler knows that it was accepted: it has sent something behind its introduction. False: that
+/// is no news.
+bool peer_link_state::hear_confirmation() {
+    if (!answered_ || std::exchange(confirmed_, true))
+        return false;
+    proceed();
+    return true;
+}
+
 /// Expects the peer's messages to count up from here; each of its links starts at another number.
 void peer_link_state::hear_from(std::uint64_t sequence) {
     next_sequence_ = std::max(next_sequence_.value_or(0), sequence + 1);
@@ -200,8 +215,14 @@ bool peer_link_state::of_former_link(std::uint64_t sequence) const {
 }
 
 void peer_link_state::hear_in_order() {
-    while (phase_ != phase::lost && !mapping_ && !ahead_.empty() && next_sequence_
-           && ahead_.begin()->first == *next_sequence_) {
+    const auto may_be_heard = [this] {
+        const auto waits = mapping_ || (accepted_ && phase_ != phase::ready);
+        return phase_ != phase::lost && !waits && !ahead_.empty() && next_sequence_
+               && ahead_.begin()->first == *next_sequence_;
+    };
+    while (may_be_heard()) {
+        if (hear_confirmation())
+            continue;
         auto next = ahead_.extract(ahead_.begin());
         ++*next_sequence_;
         if (pulse_)
@@ -214,7 +235,7 @@ void peer_link_state::hear_in_order() {
 void peer_link_state::on_message(register_rank_info& message) {
     if (with_.introduction && message.dial <= with_.introduction->dial)
         return count(with_.counters, ignored::duplicate); // dials are numbered
-    if (phase_ == phase::ready || phase_ == phase::lost) {
+    if (phase_ == phase::ready || phase_ == phase::lost || with_.introduction) {
         // The peer dials again: this link is over, and the worker accepts the new one.
         auto again = encode(message, with_.bounds.message_bytes_max);
         lose(make_error(errc::link_lost, "the peer dialled again"));
@@ -224,7 +245,7 @@ void peer_link_state::on_message(register_rank_info& message) {
     }
     // Both dial at once: each accepts the other's introduction on its own link.
     with_.introduction = message;
-    answered_ = false;
+    answered_ = confirmed_ = awaits_introduction_ = false;
     hear_from(message.header.sequence);
     if (peer_regions_ != message.regions) { // the endpoint was made without the keys to them
         hear_regions(message.regions);
@@ -236,10 +257,13 @@ void peer_link_state::on_message(register_rank_info& message) {
     proceed();
 }
 
+/// An answer that is not its link's first message has overtaken the peer's introduction: both have
+/// dialled at once. What comes next may need the regions that are in it.
 void peer_link_state::on_message(rank_registered& message) {
     if (message.dial != with_.dial && !planted(planted_bug::former_dial_accepted))
         return count(with_.counters, ignored::former_link);
     accepted_ = true;
+    awaits_introduction_ = !with_.introduction && (message.header.sequence & 0xffffffff) != 0;
     proceed();
 }
 

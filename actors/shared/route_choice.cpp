@@ -26,8 +26,8 @@ caf::expected<route_choice> parse_route_choice(std::string_view text) {
                         route_choice::staged})
         if (text == to_string(choice))
             return choice;
-    return make_error(errc::invalid_argument,
-                      "route '" + std::string{text} + "' is not one of auto, mapped, direct, staged");
+    return make_error(errc::invalid_argument, "route '" + std::string{text}
+                                                  + "' is not one of auto, mapped, direct, staged");
 }
 
 } // namespace kvferry

@@ -131,6 +131,8 @@ struct session_ended {
     kvferry::attempt attempt;
     /// Why it failed; none after success.
     caf::error reason = {};
+    /// Of a receiving session that failed: writers that have not heard of it from this session.
+    std::vector<rank_id> untold = {};
 };
 
 /// Ended and released. `reason` says why it ended; empty after success.

@@ -62,6 +62,12 @@ enum class planted_bug : std::uint8_t {
     forbidden_attempt_written,
     forbid_not_awaited,
     forbid_covers_mappings,
+    withdrawal_not_sent,
+    withdrawal_forgotten,
+    quarantine_not_visited,
+    regions_not_offered,
+    regions_offered_late,
+    unconfirmed_link_is_up,
 };
 
 #ifdef KVFERRY_PLANTED_BUGS

@@ -33,7 +33,8 @@ struct register_rank_info {
     bool same_host = false;
 };
 
-/// The acceptor found the dialler compatible; data may be requested.
+/// The acceptor knows the dialler now. Whether they fit is a matter of each request. The dialler
+/// confirms with whatever it says next, a link_health at the latest: then the acceptor may ask, too.
 struct rank_registered {
     message_header header;
     /// The dial that is accepted.
@@ -132,7 +133,8 @@ struct aux_agent_result {
     wire_error error;
 };
 
-/// CANCEL_SESSION. Either side gives the attempt up; idempotent.
+/// CANCEL_SESSION. Either side gives the attempt up; idempotent. A receiver also tells ranks that it
+/// has not asked: they would wait for its request.
 struct cancel_session {
     message_header header;
     /// The session that is to be cancelled.

@@ -109,6 +109,20 @@ const std::vector<bug_description>& planted_bugs() {
          "pages go back before the fabric has shut their attempt out", "shut-out-slowly"},
         {"forbid-covers-mappings", forbid_covers_mappings, "H54",
          "shutting an attempt out of the fabric frees what its writer has mapped"},
+        {"withdrawal-not-sent", withdrawal_not_sent, "I9",
+         "a receiver that fails tells only those whom it has asked", "given-up-early"},
+        {"withdrawal-forgotten", withdrawal_forgotten, "I9",
+         "what a receiver gives up before its session opens is forgotten", "given-up-early"},
+        {"quarantine-not-visited", quarantine_not_visited, "H51",
+         "nobody looks for a living writer that quarantined pages wait for",
+         "quarantined-writer-comes-back"},
+        {"unconfirmed-link-is-up", unconfirmed_link_is_up, "H59",
+         "whoever accepts a dial takes the link for up before the dialler has confirmed",
+         "dial-is-given-up"},
+        {"regions-not-offered", regions_not_offered, "H43",
+         "a rank that was dialled asks over that link without its regions", "both-ways"},
+        {"regions-offered-late", regions_offered_late, "H43",
+         "a rank that was dialled offers its regions behind its first request", "both-ways"},
     };
     return all;
 }

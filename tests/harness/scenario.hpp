@@ -34,6 +34,14 @@ struct planned_cancel {
 /// One request, as the hosts of both instances carry it out.
 struct planned_request {
     std::uint64_t request = 1;
+    /// From the generation instance to the context instance, as after a change of roles. What is
+    /// said here of the context and generation sides is about senders and receivers.
+    bool back = false;
+    side instance_of(side role) const {
+        if (!back)
+            return role;
+        return role == side::context ? side::generation : side::context;
+    }
     /// Number of the content. When two requests share a rid, either content may arrive, but not a
     /// mix.
     std::uint64_t content = 1;
@@ -45,6 +53,8 @@ struct planned_request {
     /// When the sides open their sessions; ranks follow within 200 us.
     microseconds context_opens{0};
     microseconds generation_opens{0};
+    /// From the opening of a receiving session to its first receive(slice).
+    microseconds receives_after{0};
     /// Between two slices, and before the aux record.
     microseconds between_pieces{50};
     microseconds context_deadline{100'000};
@@ -157,6 +167,13 @@ struct scenario {
         return !same_host || std::any_of(elsewhere.begin(), elsewhere.end(), [x](place other) {
             return other.instance == x.instance && other.rank == x.rank;
         });
+    }
+
+    const instance_shape& shape_of(side instance) const {
+        return instance == side::context ? context : generation;
+    }
+    std::uint32_t receivers_of(const planned_request& wanted) const {
+        return shape_of(wanted.instance_of(side::generation)).ranks();
     }
 
     bool calm() const { return faults.empty() && network.lost_completion_percent == 0; }

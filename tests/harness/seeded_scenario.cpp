@@ -103,6 +103,13 @@ void draw_more(random_source random, scenario& in) {
         doubt.who.rank %= in.context.ranks();
         in.faults.push_back(doubt);
     }
+    for (std::size_t i = 0; i < in.requests.size(); ++i) {
+        auto& wanted = in.requests[i];
+        const auto again = i > 0 && in.requests[i - 1].request == wanted.request;
+        const auto mixed = wanted.other_content != 0 && in.generation.ranks() > 1;
+        wanted.back = again ? in.requests[i - 1].back
+                            : !in.context.attention_dp && !mixed && random.percent(12);
+    }
 }
 
 /// True when a deadline may come before the transfer: that is not a failure of the product.

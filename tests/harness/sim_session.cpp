@@ -30,7 +30,7 @@ aux_record aux_of(std::uint64_t content) {
 
 std::string sim_session::name() const {
     return to_string(role) + " rank " + std::to_string(rank) + " rid "
-           + std::to_string(plan->request);
+           + std::to_string(plan->request) + (plan->back ? " (back)" : "");
 }
 
 session_host_state::session_host_state(session_host_actor::pointer self, sim_session* session)
@@ -83,9 +83,13 @@ void session_host_state::open_now() {
                 },
                 refused);
     } else {
-        open_rx question{
-            {plan.request}, plan.aux, session_->world->endpoint_of(side::context), 0, self_,
-            deadline,       deadline};
+        open_rx question{{plan.request},
+                         plan.aux,
+                         session_->world->endpoint_of(plan.instance_of(side::context)),
+                         0,
+                         self_,
+                         deadline,
+                         deadline};
         if (plan.context_group)
             question.context_dp_rank.reset(); // the group that has the request will answer
         ask(self_, session_->process->worker, question)
@@ -103,7 +107,11 @@ void session_host_state::opened() {
     session_->open = true;
     session_->died = session_->process->dead_actors.contains(session_->actor());
     session_->open_at = session_->world->schedule().now();
-    hand_over(0);
+    const auto wait = session_->plan->receives_after;
+    if (session_->role == side::generation && wait > microseconds{0})
+        later(wait, [this] { hand_over(0); });
+    else
+        hand_over(0);
 }
 
 std::uint32_t session_host_state::first_block(std::size_t index) const {

@@ -15,6 +15,10 @@ constexpr microseconds start_within{300};
 constexpr microseconds ranks_open_within{200};
 /// Until then faults wait for the event that must come first.
 constexpr microseconds armed_within{12'000};
+/// Pages come back within this time; where a link was lost, a rank looks for the writer at the
+/// other end within back_off::longest.
+constexpr microseconds pages_back_within{100'000};
+constexpr microseconds writers_found_within{1'200'000};
 
 /// Too little for a request that is too long.
 constexpr std::size_t message_bytes_max = 32 << 10;
@@ -154,11 +158,11 @@ sim_process& simulation::start_process(place where) {
 
 void simulation::plan_request(const planned_request& wanted) {
     const auto begin = schedule_.now();
-    for (auto instance : {side::context, side::generation}) {
-        const auto context = instance == side::context;
+    for (auto role : {side::context, side::generation}) {
+        const auto context = role == side::context;
         if (context && wanted.context_absent)
             continue;
-        const auto ranks = (context ? plan_.context : plan_.generation).ranks();
+        const auto ranks = plan_.shape_of(wanted.instance_of(role)).ranks();
         for (std::uint32_t rank = 0; rank < ranks; ++rank) {
             if (context && wanted.context_group && rank != *wanted.context_group)
                 continue;
@@ -166,8 +170,8 @@ void simulation::plan_request(const planned_request& wanted) {
                          + schedule_.random().between(microseconds{0}, ranks_open_within);
             auto give_up = opens + (context ? wanted.context_deadline : wanted.generation_deadline);
             ++still_to_open_;
-            schedule_.at(opens, [this, &wanted, instance, rank, give_up] {
-                open_session(wanted, instance, rank, give_up);
+            schedule_.at(opens, [this, &wanted, role, rank, give_up] {
+                open_session(wanted, role, rank, give_up);
             });
         }
     }
@@ -201,20 +205,21 @@ void simulation::has_come(since what) {
 }
 
 /// The host opens its session when its rank is ready.
-void simulation::open_session(const planned_request& wanted, side instance, std::uint32_t rank,
+void simulation::open_session(const planned_request& wanted, side role, std::uint32_t rank,
                               time_point give_up) {
-    auto* process = at({instance, rank});
+    auto* process = at({wanted.instance_of(role), rank});
     if (schedule_.now() > give_up || verdict_.what != failure::none) {
         --still_to_open_;
         return;
     }
-    // A host that asks already knows the context instance.
+    // A host that asks already knows the instance that sends.
     const auto known =
-        instance == side::context
-        || directory_.servers.contains(parse_info_endpoint(endpoint_of(side::context)).value());
+        role == side::context
+        || directory_.servers.contains(
+            parse_info_endpoint(endpoint_of(wanted.instance_of(side::context))).value());
     if (!process || process->dead || !process->published || !known) {
-        schedule_.after(microseconds{500}, [this, &wanted, instance, rank, give_up] {
-            open_session(wanted, instance, rank, give_up);
+        schedule_.after(microseconds{500}, [this, &wanted, role, rank, give_up] {
+            open_session(wanted, role, rank, give_up);
         });
         return;
     }
@@ -222,7 +227,7 @@ void simulation::open_session(const planned_request& wanted, side instance, std:
     auto& session = sessions_.emplace_back();
     session.world = this;
     session.process = process;
-    session.role = instance;
+    session.role = role;
     session.rank = rank;
     session.plan = &wanted;
     spawn_at<session_host_actor, session_host_state>(schedule_.system(), placement{process->loop},
@@ -325,7 +330,7 @@ void simulation::end_actor(sim_process& who, std::string_view actor) {
 
 void simulation::restart_instance(const planned_fault& fault) {
     const auto instance = fault.who.instance;
-    const auto ranks = (instance == side::context ? plan_.context : plan_.generation).ranks();
+    const auto ranks = plan_.shape_of(instance).ranks();
     for (std::uint32_t rank = 0; rank < ranks; ++rank) {
         if (auto* dying = at({instance, rank}))
             dying->die();
@@ -357,8 +362,7 @@ bool simulation::run_for(microseconds time, const std::function<bool()>& over) {
 verdict simulation::run() {
     schedule_.note(plan_.name);
     for (auto instance : {side::context, side::generation})
-        for (std::uint32_t rank = 0;
-             rank < (instance == side::context ? plan_.context : plan_.generation).ranks(); ++rank)
+        for (std::uint32_t rank = 0; rank < plan_.shape_of(instance).ranks(); ++rank)
             plan_start({instance, rank}, microseconds{0});
     microseconds faulty = plan_.unkind_for;
     microseconds longest{0};
@@ -381,7 +385,8 @@ verdict simulation::run() {
         network_.reset(a, b);
     run_for(longest * 3 + microseconds{100'000}, [this] { return all_ended(); });
     check_ended();
-    run_for(microseconds{100'000}, [this] { return all_released(); });
+    run_for(network_.has_broken() ? writers_found_within : pages_back_within,
+            [this] { return all_released(); });
     // Waits until all ends have been told of broken connections.
     run_for(std::max(microseconds{0}, std::chrono::duration_cast<microseconds>(
                                           network_.last_notice() - schedule_.now()))
@@ -389,6 +394,7 @@ verdict simulation::run() {
             {});
     check_released();
     check_told();
+    check_withdrawn();
     check_deaths_noticed();
     check_silence_noticed();
     check_actor_deaths_told();

@@ -63,7 +63,7 @@ private:
     void plan_start(place, microseconds earliest);
     sim_process& start_process(place);
     void plan_request(const planned_request&);
-    void open_session(const planned_request&, side, std::uint32_t rank, time_point give_up);
+    void open_session(const planned_request&, side role, std::uint32_t rank, time_point give_up);
     void carry_out(const planned_cancel&, const planned_request&);
     void plan_fault(const planned_fault&);
     void plan_since(since, microseconds, std::function<void()>);
@@ -81,11 +81,11 @@ private:
     bool may_have_asked(const sim_session& reader, const sim_process& writer) const;
     bool cannot_report(const sim_session& reader, const sim_process& writer) const;
     bool proven_gone(const sim_session& reader, const sim_process& writer) const;
-    bool may_write_unheard(const sim_session& reader, const sim_process& writer) const;
     bool has_lent(const sim_process&) const;
     void check_ended();
     void check_released();
     void check_told();
+    void check_withdrawn();
     bool another_attempt_was_meant(const sim_session& reader, const sim_session& writer) const;
     void check_deaths_noticed();
     void check_silence_noticed();

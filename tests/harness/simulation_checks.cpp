@@ -19,6 +19,8 @@ constexpr std::array<std::string_view, 7> mortal{
 constexpr microseconds told_within{25'000};
 /// A host is told of an end within this time.
 constexpr microseconds heard_within{1000};
+/// A receiving session knows its writers within this time: questions to two instances, and dials.
+constexpr microseconds receivers_know_within{10'000};
 /// From a sender's decision to the frame that reports it.
 constexpr microseconds answered_within{100};
 /// The connection reports a death within 20 ms, the kernel within 9.
@@ -46,9 +48,7 @@ bool simulation::may_stay_lent(const sim_session& x) const {
     if (x.role == side::context)
         return x.died;
     return std::any_of(processes_.begin(), processes_.end(), [&](const auto& writer) {
-        return may_have_asked(x, *writer)
-               && (may_write_unheard(x, *writer)
-                   || (cannot_report(x, *writer) && !proven_gone(x, *writer)));
+        return may_have_asked(x, *writer) && cannot_report(x, *writer) && !proven_gone(x, *writer);
     });
 }
 
@@ -63,7 +63,7 @@ bool simulation::may_have_asked(const sim_session& reader, const sim_process& wr
                   });
     };
     return frames_.has_asked_for_kv(writer.incarnation, reader.attempt)
-           || (writer.where.instance == side::context
+           || (writer.where.instance != reader.process->where.instance
                && (died_meanwhile(writer) || died_meanwhile(*reader.process)));
 }
 
@@ -84,13 +84,6 @@ bool simulation::proven_gone(const sim_session& reader, const sim_process& write
     if (plan_.is_elsewhere(writer.where) || plan_.is_elsewhere(reader.process->where))
         return true;
     return writer.dead && !reader.process->has_lost("peer_link");
-}
-
-/// A writer on the same machine whose link was lost while it lives may still write through its
-/// mapping.
-bool simulation::may_write_unheard(const sim_session& reader, const sim_process& writer) const {
-    return !plan_.is_elsewhere(writer.where) && !plan_.is_elsewhere(reader.process->where)
-           && network_.has_broken(writer.incarnation, reader.process->incarnation);
 }
 
 void simulation::check_ended() {
@@ -136,7 +129,7 @@ void simulation::check_told() {
     std::size_t asked_of_one = 0;
     for (const auto& wanted : plan_.requests) {
         blocks += std::accumulate(wanted.send_blocks.begin(), wanted.send_blocks.end(), 0u);
-        asked_of_one += wanted.receive_blocks.size() * plan_.generation.ranks();
+        asked_of_one += wanted.receive_blocks.size() * plan_.receivers_of(wanted);
     }
     if (!plan_.calm()
         || plan_.early_requests_max / 2 < asked_of_one) // some early requests are forgotten
@@ -195,6 +188,35 @@ void simulation::check_told() {
     }
 }
 
+/// A sending session that no receiver will ask any more is told so, whether they have asked or not,
+/// and whether it was open when they gave up or not.
+void simulation::check_withdrawn() {
+    if (!plan_.calm() || plan_.network.overtake_percent != 0 || plan_.early_requests_max < 16)
+        return;
+    const auto given_up_before = [this](const sim_session& writer, time_point when) {
+        std::uint32_t receivers = 0;
+        for (const auto& x : sessions_)
+            if (x.plan == writer.plan && x.role == side::generation && x.outcome && !x.succeeded()
+                && x.finished_at < when && x.opened_at + receivers_know_within < x.finished_at
+                && x.finished_at + plan_.early_request_lease > writer.opened_at + heard_within)
+                ++receivers;
+        return receivers == plan_.receivers_of(*writer.plan);
+    };
+    for (const auto& x : sessions_) {
+        const auto unique = std::none_of(
+            plan_.requests.begin(), plan_.requests.end(), [&x](const planned_request& other) {
+                return &other != x.plan && other.request == x.plan->request;
+            });
+        if (x.role == side::context && x.outcome && unique && !x.plan->context_group
+            && code_of(x.outcome->error) == errc::deadline_exceeded
+            && x.opened_at + told_within < x.finished_at
+            && given_up_before(x, x.finished_at - told_within))
+            return fail(failure::stuck, x.name()
+                                            + " waited for its deadline although all of its "
+                                              "receivers had given up long before");
+    }
+}
+
 /// If nothing is frozen or cut off, a writer's death ends its readers' sessions at once.
 void simulation::check_deaths_noticed() {
     const auto simple =
@@ -236,7 +258,7 @@ void simulation::check_silence_noticed() {
     if (!simple || plan_.context.ranks() != 1)
         return;
     for (const auto& x : sessions_)
-        if (x.outcome && x.role == side::generation
+        if (x.outcome && x.role == side::generation && !x.plan->back
             && code_of(x.outcome->error) == errc::deadline_exceeded
             && frames_.asked_at(at({side::context, 0})->incarnation, x.attempt))
             return fail(failure::stuck,
@@ -257,7 +279,7 @@ bool simulation::lost_with(const sim_process& where, std::string_view actor, tim
         // becomes of links and ranks.
         // A writer whose last reports were lost with the link has done its part, and waits for the
         // other receivers.
-        if (x.role == side::context && plan_.generation.ranks() > 1
+        if (x.role == side::context && plan_.receivers_of(*x.plan) > 1
             && frames_.has_begun(writer.incarnation, reader.attempt))
             return false;
         return asked && !frames_.has_served(writer.incarnation, reader.attempt)
@@ -356,11 +378,12 @@ void simulation::check_recovery() {
             return;
         probe.request = first_rid + static_cast<std::uint64_t>(number);
         probe.content = plan_.seed * 16 + 15;
+        probe.back = !plan_.context.attention_dp && schedule_.random().percent(40);
         if (plan_.context.attention_dp)
             probe.context_group =
                 static_cast<std::uint32_t>(schedule_.random().below(plan_.context.ranks()));
         // Sometimes use the other order, if there is room for early requests.
-        if (plan_.early_requests_max < plan_.generation.ranks() || schedule_.random().percent(50))
+        if (plan_.early_requests_max < plan_.receivers_of(probe) || schedule_.random().percent(50))
             probe.generation_opens = microseconds{1000};
         if (probe_succeeds(probe))
             return;

@@ -424,6 +424,86 @@ void frozen_copier_is_given_up(random_source& random, scenario& in) {
     slow_copies(random, in, freeze);
 }
 
+/// The link of a writer that copies through a mapping is lost for longer than dials are repeated.
+void quarantined_writer_comes_back(random_source& random, scenario& in) {
+    in.link_health_interval = std::chrono::milliseconds{2};
+    in.link_patience = std::chrono::milliseconds{8};
+    planned_fault cut;
+    cut.what = fault_kind::cut;
+    cut.lasts = random.between(microseconds{150'000}, microseconds{250'000});
+    slow_copies(random, in, cut);
+}
+
+/// The receivers give up before they have asked, or before the sender's host has opened.
+void given_up_early(random_source& random, scenario& in) {
+    in.context = {random.percent(50) ? 2u : 1u, 1};
+    auto& wanted = in.requests.back();
+    wanted.context_group.reset();
+    wanted.may_fail = true;
+    const auto begins = wanted.generation_opens;
+    const auto asks = random.percent(50);
+    if (!asks)
+        wanted.receives_after = microseconds{60'000};
+    if (random.percent(50)) // there is time to give up before
+        wanted.context_opens = begins + random.between(microseconds{20'000}, microseconds{40'000});
+    else if (asks)
+        wanted.context_stalls = true;
+    for (std::uint32_t rank = 0; rank < in.generation.ranks(); ++rank)
+        wanted.cancels.push_back(
+            {side::generation, rank,
+             begins + random.between(microseconds{13'000}, microseconds{16'000}), since::begin});
+}
+
+/// Each of the two instances sends to the other, over the links that one of them has dialled.
+void both_ways(random_source& random, scenario& in) {
+    in.context = {random.percent(50) ? 2u : 1u, 1};
+    auto& wanted = in.requests.back();
+    wanted.context_group.reset();
+    auto back = wanted;
+    back.request = 2;
+    back.content += 1;
+    back.back = true;
+    back.context_opens += random.between(microseconds{0}, microseconds{6000});
+    back.generation_opens += random.between(microseconds{0}, microseconds{6000});
+    in.requests.push_back(back);
+    if (random.percent(50))
+        return;
+    for (auto& each : in.requests)
+        each.may_fail = true;
+    const auto from = random.percent(50) ? side::context : side::generation;
+    const auto what = random.percent(50) ? fault_kind::reset : fault_kind::crash;
+    in.faults.push_back({what,
+                         {from, 0},
+                         {from == side::context ? side::generation : side::context, 0},
+                         random.between(microseconds{0}, microseconds{6000}),
+                         microseconds{0},
+                         since::first_request});
+}
+
+/// A dial to a frozen rank is given up; when that rank thaws and accepts it, it wants the link
+/// itself.
+void dial_is_given_up(random_source& random, scenario& in) {
+    in.context = in.generation = {1, 1};
+    auto& wanted = in.requests.back();
+    wanted.context_group.reset();
+    wanted.may_fail = true;
+    const auto lasts = random.between(microseconds{43'000}, microseconds{60'000});
+    in.faults.push_back({fault_kind::freeze,
+                         {side::context, 0},
+                         {side::generation, 0},
+                         microseconds{0},
+                         lasts,
+                         since::first_frame});
+    auto back = wanted;
+    back.request = 2;
+    back.content += 1;
+    back.back = true;
+    back.must_succeed = true;
+    back.context_opens = back.generation_opens =
+        wanted.generation_opens + lasts + random.between(microseconds{1500}, microseconds{6000});
+    in.requests.push_back(back);
+}
+
 void aux_is_refused(random_source&, scenario& in) {
     auto& wanted = in.requests.back();
     wanted.aux = aux_mode::required;
@@ -476,6 +556,11 @@ constexpr std::array traps{
     trap{"former-link-dies", former_link_dies},
     trap{"shut-out-slowly", shut_out_slowly},
     trap{"frozen-copier-is-given-up", frozen_copier_is_given_up},
+    trap{"quarantined-writer-comes-back", quarantined_writer_comes_back},
+    trap{"given-up-early", given_up_early},
+    trap{"given-up-early", given_up_early},
+    trap{"both-ways", both_ways},
+    trap{"dial-is-given-up", dial_is_given_up},
 };
 
 std::string_view steered_towards;

@@ -248,6 +248,72 @@ TEST_CASE("sender: a cancel of what waits, or of what nobody knows, is answered 
     CHECK(test.puts().empty());
 }
 
+TEST_CASE("sender: what a receiver has given up before its session opens ends that at once") {
+    limits bounds;
+    bounds.early_requests_max = 4;
+    fixture test{bounds};
+    const auto outcomes = [&test] { return test.observer.received<session_finished>(); };
+    SUBCASE("before or after it had asked") {
+        test.request(fixture::ask(8));
+        for (const std::uint64_t request : {7, 8}) {
+            test.cancel(request);
+            REQUIRE(test.open(request).ok());
+        }
+        REQUIRE(outcomes().size() == 2);
+        for (const auto& each : outcomes()) {
+            CHECK(each.state == session_state::cancelled);
+            CHECK(contains(text_of(each.error), "not wanted"));
+        }
+        CHECK(test.observer.received<session_released>().size() == 2);
+    }
+    SUBCASE("unless it asks with another attempt") {
+        test.cancel(7);
+        test.request(fixture::ask(7, {12}));
+        const auto opened = test.open(7);
+        REQUIRE(opened.ok());
+        test.vs.tell_and_run(opened.value().session, send_slice{fixture::slice()});
+        CHECK(test.puts().size() == 1);
+        CHECK(outcomes().empty());
+    }
+    SUBCASE("for one lease") {
+        test.cancel(7);
+        test.vs.advance(bounds.early_request_lease);
+        REQUIRE(test.open(7).ok());
+        CHECK(outcomes().empty());
+    }
+    SUBCASE("but not because another group runs the request") {
+        cancel_session dismissed{
+            fixture::ask(7).header, side::context, {errc::not_selected, "group 1 runs it"}};
+        dismissed.header.kind = payload_kind::none;
+        test.vs.tell_and_run(test.sender, dismissed);
+        REQUIRE(test.open(7).ok());
+        CHECK(outcomes().empty());
+    }
+    SUBCASE("and never takes the room of requests") {
+        for (std::uint64_t request = 10; request < 20; ++request)
+            test.cancel(request);
+        for (std::uint64_t request = 1; request <= 4; ++request)
+            test.request(fixture::ask(request));
+        CHECK(test.sent_to<refused>(1).empty());
+    }
+}
+
+TEST_CASE("sender: a receiver that gives up before it asks ends the session that waits for it") {
+    fixture test;
+    REQUIRE(test.open(7).ok());
+    test.cancel(7);
+    REQUIRE(test.observer.received<session_finished>().size() == 1);
+    CHECK(test.observer.received<session_finished>()[0].state == session_state::cancelled);
+    CHECK(test.answers().size() == 1);
+    SUBCASE("its late cancel does not end the next session of the rid") {
+        test.request(fixture::ask(7)); // answered: the rid was given up
+        REQUIRE(test.open(7).ok());
+        test.cancel(7);
+        CHECK(test.observer.received<session_finished>().size() == 1);
+        CHECK(test.answers().size() == 3);
+    }
+}
+
 TEST_CASE("sender: a rid has one live session; its number is free again after release") {
     fixture test;
     auto first = test.open(7);

@@ -48,6 +48,7 @@ public:
                         memory kind = memory::mapped, limits bounds = {})
         : kind_(kind) {
         self = make_instance("ctx", split{}, small_format(), slots).front();
+        self.fingerprint = "llama rev 1";
         peers_ = make_instance("gen", split{receivers}, small_format(), slots);
         for (std::size_t index = 0; index < source.size(); ++index)
             source[index] = static_cast<std::byte>(index * 7 + 1);

@@ -118,6 +118,31 @@ TEST_CASE("tx_session: a slice that speaks for tokens beyond its prompt is refus
     CHECK(code_of(test.pieces()[0].error) == errc::invalid_argument);
 }
 
+TEST_CASE("tx_session: a receiver that does not fit is refused with both sides' values") {
+    tx_fixture test;
+    test.tell(send_slice{tx_fixture::slice()});
+    std::vector<std::string> values;
+    SUBCASE("another layout") {
+        test.peer(0).pages->groups[0].views[0].layout.element_type = "fp8_e4m3";
+        values = {"rid 7 from gen/0", "fp8_e4m3", "bf16"};
+    }
+    SUBCASE("another model, by what the hosts say") {
+        test.peer(0).fingerprint = "llama rev 2";
+        values = {"rid 7 from gen/0", "llama rev 1", "llama rev 2"};
+    }
+    test.bind(0);
+    const auto told = test.sent_to<refused>(0);
+    REQUIRE(told.size() == 1);
+    CHECK(told[0].reason.code == errc::layout_mismatch);
+    CHECK(test.outcome() == session_state::error);
+    CHECK(code_of(test.outcomes()[0].error) == errc::layout_mismatch);
+    for (const auto& value : values) {
+        CHECK_MESSAGE(contains(told[0].reason.text, value), told[0].reason.text);
+        CHECK(contains(test.outcome_text(), value));
+    }
+    CHECK(test.releases() == 1);
+}
+
 TEST_CASE("tx_session: a replayed request changes nothing (H23)") {
     tx_fixture test{1, aux_mode::none, memory::mapped, no_inline_copies()};
     test.tell(send_slice{tx_fixture::slice()});

@@ -100,9 +100,10 @@ public:
     void come_up(std::uint64_t process, bool process_watched = false) {
         auto view = std::make_shared<peer_view>();
         view->process_watched = process_watched;
-        for (const auto& rank : instances->at(context))
-            if (rank.incarnation.value == process)
-                view->info = rank;
+        for (const auto& [endpoint, ranks] : *instances)
+            for (const auto& rank : ranks)
+                if (rank.incarnation.value == process)
+                    view->info = rank;
         view->link = link.handle();
         vs.tell_and_run(receiver, peer_ready{std::move(view)});
     }
@@ -279,6 +280,115 @@ TEST_CASE("receiver: an instance that does not fit fails the session with both s
     REQUIRE(test.outcomes().size() == 1);
     CHECK(code_of(test.outcomes()[0].error) == errc::layout_mismatch);
     CHECK(contains(describe(test.outcomes()[0].error), "rid 7"));
+    // The context's session would wait for this rank until its deadline.
+    test.come_up(300);
+    const auto told = test.sent<cancel_session>();
+    REQUIRE(told.size() == 1);
+    CHECK(told[0].header.request == rid{7});
+    CHECK(told[0].to == side::context);
+    CHECK(told[0].reason.code == errc::layout_mismatch);
+    CHECK(test.sent<request_data>().empty());
+}
+
+TEST_CASE("receiver: a session that ends before it has asked says so to its writers, as soon as "
+          "their links are up") {
+    fixture test;
+    const auto opened = test.vs.ask_and_run<rx_opened>(
+        test.receiver, fixture::question(7, context, test.observer.handle()));
+    REQUIRE(opened.ok());
+    const auto session = opened.value().session;
+    test.vs.track(session);
+    SUBCASE("no link is up yet") {}
+    SUBCASE("one is") {
+        test.come_up(100);
+    }
+    test.vs.tell_and_run(session, cancel_request{make_error(errc::cancelled, "not wanted")});
+    CHECK(test.releases() == 1);
+    SUBCASE("and the rid stays unused") {
+        test.writers_come_up();
+        const auto told = test.sent<cancel_session>();
+        REQUIRE(told.size() == 2);
+        for (const auto& each : told) {
+            CHECK(each.header.attempt == opened.value().attempt);
+            CHECK(each.header.kind == payload_kind::none);
+            CHECK(each.reason.code == errc::cancelled);
+        }
+    }
+    SUBCASE("and the rid is opened anew: the former attempt must not end that session") {
+        const auto before = test.sent<cancel_session>().size();
+        test.open(7);
+        test.writers_come_up();
+        CHECK(test.sent<cancel_session>().size() == before);
+        CHECK(test.sent<request_data>().size() == 2);
+    }
+}
+
+TEST_CASE("receiver: context ranks without a part in a session that fails are told of that") {
+    fixture test;
+    test.restart_context(100, split{4}); // two heads on four ranks: two ranks hold replicas
+    test.open(7, context, 2s);
+    const auto writers = test.writers_come_up();
+    REQUIRE(writers.size() == 2);
+    SUBCASE("it fails before bytes move") {
+        test.vs.advance(2s);
+        REQUIRE(test.outcomes().size() == 1);
+        for (std::uint64_t process = 100; process < 104; ++process)
+            if (std::find(writers.begin(), writers.end(), process) == writers.end())
+                test.come_up(process);
+        std::set<std::uint32_t> told;
+        for (const auto& each : test.sent<cancel_session>())
+            told.insert(each.header.writer.value);
+        CHECK(told == std::set<std::uint32_t>{0, 1, 2, 3});
+    }
+    SUBCASE("they have heard that it needs nothing of them, and wait for their host") {
+        const auto session = test.open(8, context, 2s);
+        test.report(session, writers[0]);
+        for (std::uint64_t process = 100; process < 104; ++process)
+            if (std::find(writers.begin(), writers.end(), process) == writers.end())
+                test.come_up(process);
+        test.vs.tell_and_run(session.session, cancel_request{});
+        std::set<std::uint32_t> told;
+        for (const auto& each : test.sent<cancel_session>())
+            told.insert(each.header.writer.value);
+        CHECK(told.size() == 3); // all but the writer that has done its part
+        CHECK_FALSE(told.contains(static_cast<std::uint32_t>(writers[0] % 100)));
+    }
+}
+
+TEST_CASE("receiver: a living writer that may still write into quarantined pages is dialled until "
+          "it has answered (H51)") {
+    fixture test;
+    const auto session = test.open(7, context, 2s);
+    test.come_up(100, true);
+    test.come_up(101, true);
+    const auto dials = [&test] { return test.worker.received<connect_peer>().size(); };
+    for (int i = 0; i < 4; ++i)
+        test.go_down(100);
+    CHECK(test.outcomes().size() == 1);
+    CHECK(test.releases() == 0);
+    test.vs.tell_and_run(test.receiver, peer_lost{{100}, make_error(errc::dial_failed, "dark")});
+    const auto first = dials();
+    for (int round = 1; round <= 5; ++round) {
+        test.vs.advance(back_off::longest);
+        CHECK(dials() == first + static_cast<std::size_t>(round));
+        test.vs.tell_and_run(test.receiver,
+                             peer_lost{{100}, make_error(errc::dial_failed, "still dark")});
+    }
+    test.vs.advance(back_off::longest);
+    test.come_up(100, true);
+    const auto told = test.sent<cancel_session>();
+    REQUIRE_FALSE(told.empty());
+    CHECK(told.back().header.writer == rank_id{0});
+    for (std::uint64_t process : {100, 101}) {
+        gone answer{told.back().header, side::generation, {errc::gone, "unknown here"}};
+        answer.header.sender = {process};
+        test.vs.tell_and_run(test.receiver, answer);
+    }
+    CHECK(test.releases() == 1);
+    const auto all = dials();
+    test.go_down(100);
+    test.vs.advance(5 * back_off::longest);
+    CHECK(dials() == all);
 }
 
 TEST_CASE("receiver: a rank that cannot be dialled fails the session") {

@@ -93,7 +93,11 @@ public:
     void accept(register_rank_info introduced) {
         spawn(std::move(introduced));
         tell(start_link{});
+        if (!sent<rank_registered>().empty())
+            confirm();
     }
+    /// The peer knows that it was accepted.
+    void confirm() { arrives(link_health{{}, 0, true}); }
     /// Dials, and completes the link.
     void connect() {
         dial();
@@ -138,9 +142,10 @@ public:
         return *result;
     }
     /// The peer's next message.
-    void arrives(wire_message message) {
-        tell(frame_arrived{frame(std::move(message), next_from_peer_++)});
+    frame_arrived next(wire_message message) {
+        return {frame(std::move(message), next_from_peer_++)};
     }
+    void arrives(wire_message message) { tell(next(std::move(message))); }
 
     /// All sent frames, decoded.
     std::vector<wire_message> sent() const {
@@ -158,6 +163,13 @@ public:
         for (auto& message : sent())
             if (auto* one = std::get_if<Message>(&message))
                 result.push_back(*one);
+        return result;
+    }
+
+    /// Questions about the peer's health, and answers; not what confirms a dial.
+    std::vector<link_health> pulses() const {
+        auto result = sent<link_health>();
+        std::erase_if(result, [](const link_health& x) { return x.nonce == 0; });
         return result;
     }
 
@@ -198,7 +210,8 @@ public:
         const auto introduced = near.sent<register_rank_info>();
         REQUIRE(introduced.size() == 1);
         near_told_ = 1;
-        far.accept(introduced[0]);
+        far.spawn(introduced[0]);
+        far.tell(start_link{});
         carry();
         REQUIRE(near.ready().size() == 1);
         REQUIRE(far.ready().size() == 1);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A link comes up: dial, accept, both at once, and every way in which that fails.
+#include "messages/trace/handle.hpp"
 #include "tests/actors/rank/peer_link_fixture.hpp"
 #include "transport/loop/system_call.hpp"
 
@@ -105,6 +106,7 @@ TEST_CASE("peer_link: an acceptor that was told of a same-host link waits for it
     CHECK(test.host_link.received<host_link_expect>().size() == 1);
     test.host_link_is_up();
     CHECK(test.sent<rank_registered>().size() == 1);
+    test.confirm();
     CHECK(test.ready().at(0).peer->mapped.size() == 1);
     const auto told = test.fabric.received<peer_memory_mapped>();
     REQUIRE(told.size() == 1);
@@ -127,18 +129,6 @@ TEST_CASE("peer_link: an acceptor refuses by name, with both sides' values, and 
         reason = errc::stale_incarnation;
         values = {"31337", "ctx/0, which is now 1"};
     }
-    SUBCASE("another layout") {
-        introduced.info.pages->groups[0].views[0].layout.element_type = "fp8_e4m3";
-        reason = errc::layout_mismatch;
-        values = {"fp8_e4m3", "bf16"};
-    }
-    SUBCASE("another model, by what the hosts say") {
-        test.self.fingerprint = "llama rev 1";
-        introduced.info.fingerprint = "llama rev 2";
-        introduced.info.pages.reset();
-        reason = errc::layout_mismatch;
-        values = {"llama rev 1", "llama rev 2"};
-    }
     SUBCASE("a place that does not exist") {
         introduced.info.layout.tp_rank = 7;
         reason = errc::layout_mismatch;
@@ -157,12 +147,56 @@ TEST_CASE("peer_link: an acceptor refuses by name, with both sides' values, and 
     CHECK(test.ended());
 }
 
-TEST_CASE("peer_link: a rank without a page table may link; transfers will be refused") {
+TEST_CASE("peer_link: ranks that do not fit may link: their requests are refused, and told so") {
     link_fixture test;
     auto introduced = test.introduction();
-    introduced.info.pages.reset();
+    SUBCASE("no page table") {
+        introduced.info.pages.reset();
+    }
+    SUBCASE("another layout") {
+        introduced.info.pages->groups[0].views[0].layout.element_type = "fp8_e4m3";
+    }
+    SUBCASE("another model, by what the hosts say") {
+        test.self.fingerprint = "llama rev 1";
+        introduced.info.fingerprint = "llama rev 2";
+    }
     test.accept(introduced);
     CHECK(test.ready().size() == 1);
+}
+
+TEST_CASE("peer_link: an acceptor is ready when the dialler has said something behind its "
+          "introduction: one that gave up before it was answered never will") {
+    link_fixture test;
+    test.spawn(test.introduction());
+    test.tell(start_link{});
+    CHECK(test.sent<rank_registered>().size() == 1);
+    CHECK(test.ready().empty());
+    SUBCASE("it does") {
+        test.arrives(request_data{});
+        CHECK(test.ready().size() == 1);
+        CHECK(test.sender.received<request_data>().size() == 1);
+        test.vs.advance(test.bounds.dial_deadline);
+        CHECK(test.losses() == 0);
+    }
+    SUBCASE("it dials again: its former connection is over, also if nobody knows that here") {
+        test.arrives(test.introduction({78}));
+        CHECK(contains(test.loss(), "dialled again"));
+        REQUIRE(test.worker.received<frame_arrived>().size() == 1); // which makes a new link
+    }
+    SUBCASE("it does not") {
+        test.vs.advance(test.bounds.dial_deadline);
+        CHECK(contains(test.loss(), "waited for its confirmation of a dial of gen/0"));
+        REQUIRE(test.sent<refused>().size() == 1); // should it live, it dials again
+        CHECK(test.ended());
+    }
+}
+
+TEST_CASE("peer_link: a dialler confirms, unless the peer has dialled as well") {
+    link_fixture test;
+    test.connect();
+    const auto said = test.sent<link_health>();
+    REQUIRE(said.size() == 1);
+    CHECK(said[0].answer);
 }
 
 TEST_CASE("peer_link: a refusal ends a dial with its reason (H36)") {
@@ -195,6 +229,57 @@ TEST_CASE("peer_link: when both dial at once, both introduce themselves and answ
     CHECK(test.fabric.received<open_endpoint>().back().regions
           == test.peer_regions);                      // with keys to put
     CHECK(test.closes() == std::vector<bool>{false}); // the endpoint without keys is closed
+}
+
+TEST_CASE(
+    "peer_link: when both dial at once, the peer may be ready first: what it says then is heard") {
+    link_fixture test;
+    test.dial();
+    test.arrives(test.introduction());
+    CHECK(test.ready().empty());
+    test.arrives(request_data{}); // it has heard the answer to its dial, and not yet the other one
+    CHECK(test.ready().size() == 1);
+    CHECK(test.sender.received<request_data>().size() == 1);
+    test.arrives(rank_registered{});
+    CHECK(test.ready().size() == 1);
+    CHECK(test.losses() == 0);
+}
+
+TEST_CASE("peer_link: an introduction that comes while the endpoint is being made is not lost on "
+          "that: the endpoint has the keys to its regions") {
+    link_fixture test;
+    auto asked = std::make_shared<int>(0);
+    test.fabric.answer<open_endpoint>([&test, asked](const open_endpoint&) {
+        if (++*asked == 1) // read before the answer
+            tell_from_outside(test.link, test.next(test.introduction()));
+        return endpoint_opened{{static_cast<std::uint64_t>(*asked)}};
+    });
+    test.dial();
+    test.arrives(rank_registered{});
+    REQUIRE(test.ready().size() == 1);
+    CHECK(*asked == 2);
+    CHECK(test.fabric.received<open_endpoint>().back().regions == test.peer_regions);
+    CHECK(test.ready()[0].peer->endpoint == endpoint_id{2});
+    CHECK(test.closes() == std::vector<bool>{false});
+}
+
+TEST_CASE(
+    "peer_link: when both dial at once, an answer may overtake the introduction: what follows "
+    "waits for the regions that are in it") {
+    link_fixture test;
+    test.dial();
+    const auto base = std::uint64_t{77} << 32; // the peer's link numbers its messages from its dial
+    test.tell(frame_arrived{test.frame(rank_registered{}, base + 1)});
+    test.tell(frame_arrived{test.frame(request_data{}, base + 2)});
+    CHECK(test.ready().empty());
+    test.tell(frame_arrived{test.frame(test.introduction({77}), base)});
+    CHECK(test.losses() == 0);
+    CHECK(test.sent<rank_registered>().size() == 1);
+    REQUIRE(test.ready().size() == 1);
+    CHECK(test.ready()[0].peer->regions == test.peer_regions);
+    CHECK(test.sender.received<request_data>().size() == 1);
+    test.tell(frame_arrived{test.frame(test.introduction({77}), base)});
+    CHECK(test.sent<rank_registered>().size() == 1); // a replay
 }
 
 TEST_CASE("peer_link: when both dial at once, the other's introduction is checked like any") {
@@ -303,6 +388,7 @@ TEST_CASE(
     REQUIRE(first.received<map_peer_regions>().size() == 1);
     CHECK(first.received<map_peer_regions>()[0].regions == test.peer_regions);
     CHECK(second.received<map_peer_regions>().size() == 1);
+    test.confirm();
     REQUIRE(test.ready().size() == 1);
     const auto& view = *test.ready()[0].peer;
     REQUIRE(view.mapped.size() == 2);
@@ -320,6 +406,7 @@ TEST_CASE("peer_link: devices map nothing of a peer whose death nobody would not
     said.same_host = true;
     test.accept(said);
     test.host_link_is_down();
+    test.confirm();
     CHECK(test.ready().size() == 1);
     CHECK(device.received<map_peer_regions>().empty());
 }
@@ -332,6 +419,7 @@ TEST_CASE("peer_link: a device that fails is an obstacle, not the end of the lin
     said.same_host = true;
     test.accept(said);
     test.host_link_is_up();
+    test.confirm();
     REQUIRE(test.ready().size() == 1);
     CHECK(test.ready()[0].peer->device_obstacles.at({0, 0}) == "this stub was given no answer");
 }

@@ -29,14 +29,14 @@ TEST_CASE("peer_link: fills version, incarnations and a running sequence in ever
     test.tell(send_message{request(7)});
     test.tell(send_message{cancel_session{}});
     auto sent = test.sent();
-    REQUIRE(sent.size() == 3);
+    REQUIRE(sent.size() == 4); // the first two make the link
     for (std::uint64_t index = 0; index < sent.size(); ++index) {
         CHECK(header_of(sent[index]).version == protocol_version);
         CHECK(header_of(sent[index]).sender == test.self.incarnation);
         CHECK(header_of(sent[index]).receiver == test.peer.incarnation);
         CHECK(header_of(sent[index]).sequence == (link_fixture::own_dial.value << 32) + index);
     }
-    CHECK(header_of(sent[1]).request == rid{7});
+    CHECK(header_of(sent[2]).request == rid{7});
 }
 
 TEST_CASE("peer_link: the accepting side offers its regions once, ahead of its first request for "
@@ -293,7 +293,7 @@ TEST_CASE("peer_link: answers a health question with its nonce, and no answer wi
     test.connect();
     test.arrives(link_health{{}, 99, false});
     test.arrives(link_health{{}, 99, true});
-    auto answers = test.sent<link_health>();
+    auto answers = test.pulses();
     REQUIRE(answers.size() == 1);
     CHECK(answers[0].nonce == 99);
     CHECK(answers[0].answer);
@@ -307,8 +307,8 @@ TEST_CASE(
     REQUIRE(waits);
     test.tell(send_message{request(1)});
     test.vs.advance(test.bounds.link_health_interval);
-    REQUIRE(test.sent<link_health>().size() == 1);
-    CHECK_FALSE(test.sent<link_health>()[0].answer);
+    REQUIRE(test.pulses().size() == 1);
+    CHECK_FALSE(test.pulses()[0].answer);
     test.vs.advance(test.bounds.link_patience - 1ms);
     CHECK(test.losses() == 0);
     test.vs.advance(1ms);
@@ -329,8 +329,8 @@ TEST_CASE("peer_link: a peer that answers is kept, however long it has nothing e
         pair.carry();
     }
     CHECK(pair.near.losses() + pair.far.losses() == 0);
-    CHECK(pair.near.sent<link_health>().size() >= 90);
-    CHECK(pair.far.sent<link_health>().size() == pair.near.sent<link_health>().size());
+    CHECK(pair.near.pulses().size() >= 90);
+    CHECK(pair.far.pulses().size() == pair.near.pulses().size());
 }
 
 TEST_CASE("peer_link: a link that misses one message is not kept by all that come after it") {
@@ -348,15 +348,15 @@ TEST_CASE("peer_link: a link that misses one message is not kept by all that com
 TEST_CASE("peer_link: an idle link asks once a minute, and one that nobody answers ends") {
     link_pair pair;
     pair.near.vs.advance(10min);
-    CHECK(pair.near.sent<link_health>().size() == 1); // nobody carries it
+    CHECK(pair.near.pulses().size() == 1); // nobody carries it
     CHECK(pair.near.losses() == 1);
     link_pair idle;
     for (int second = 0; second < 600; ++second) {
         idle.near.vs.advance(1s);
         idle.carry();
     }
-    CHECK(idle.near.sent<link_health>().size() <= 10);
-    CHECK(idle.near.sent<link_health>().size() >= 9);
+    CHECK(idle.near.pulses().size() <= 10);
+    CHECK(idle.near.pulses().size() >= 9);
     CHECK(idle.near.losses() == 0);
 }
 

@@ -122,6 +122,7 @@ TEST_CASE("supervision: a former link that dies says nothing about the one in it
     auto ears = test.host_link.received<host_link_expect>();
     REQUIRE(ears.size() == 1);
     test.vs.tell_and_run(ears[0].owner, host_link_up{{2}, {}, true});
+    test.confirm(former);
     test.vs.tell_and_run(former, endpoint_failed{{5}, {2}, make_error(errc::link_lost, "reset")});
     CHECK(test.statistics().links_live == 0); // it lives on for the news of the peer's death
 
@@ -134,6 +135,7 @@ TEST_CASE("supervision: a former link that dies says nothing about the one in it
     REQUIRE(ears.size() == 2);
     test.vs.tell_and_run(ears[1].owner,
                          host_link_down{{2}, make_error(errc::duplicate, "another owner")});
+    test.confirm(present);
     REQUIRE(test.statistics().links_live == 1);
     const auto session = test.ask_over(present);
 

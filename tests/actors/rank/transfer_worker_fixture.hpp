@@ -108,7 +108,13 @@ public:
     frame_sink_actor link_up() {
         arrives(introduction());
         REQUIRE(fabric.received<open_endpoint>().size() == 1);
-        return vs.track(fabric.received<open_endpoint>()[0].owner);
+        auto link = vs.track(fabric.received<open_endpoint>()[0].owner);
+        confirm(link);
+        return link;
+    }
+    /// The peer knows that it was accepted.
+    void confirm(const frame_sink_actor& link) {
+        vs.tell_and_run(link, frame_arrived{frame(link_health{{}, 0, true}, 1)});
     }
 
     /// Opens a session whose only slice is on its way, as put 0.
@@ -123,7 +129,7 @@ public:
         asked.header.attempt = {11};
         asked.target = slice;
         asked.receivers = {{0}};
-        vs.tell_and_run(link, frame_arrived{frame(asked, 1)});
+        vs.tell_and_run(link, frame_arrived{frame(asked, 2)});
         REQUIRE(fabric.received<start_put>().size() == 1);
         return opened.value().session;
     }

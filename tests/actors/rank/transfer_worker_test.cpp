@@ -381,7 +381,7 @@ TEST_CASE(
     asked.header.attempt = {11};
     asked.target = {{0, 4}, 4, {{0, {1}}}, true};
     asked.receivers = {{0}};
-    test.vs.tell_and_run(link, frame_arrived{test.frame(asked, 1)});
+    test.vs.tell_and_run(link, frame_arrived{test.frame(asked, 2)});
     test.vs.tell_and_run(
         link, endpoint_failed{{5}, test.peer.incarnation, make_error(errc::link_lost, "reset")});
     CHECK(test.statistics().links_live == 0);
