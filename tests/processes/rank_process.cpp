@@ -130,7 +130,7 @@ json rank_process::ask(const json& command) {
         {"cancel", "cancelling"},    {"status", "status"}, {"fill", "filled"},
         {"check", "checked"},        {"digest", "digest"}, {"await", "arrived"},
         {"statistics", "statistics"}};
-    const auto& answer = answers.at(command.at("do"));
+    const auto answer = answers.at(command.at("do"));
     const auto deadline = clock::now() + 20s;
     for (;;) {
         for (auto it = events_.begin(); it != events_.end(); ++it)

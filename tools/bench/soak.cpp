@@ -130,7 +130,7 @@ private:
                 || session->released().wait_for(patience) != std::future_status::ready)
                 return make_error(errc::deadline_exceeded,
                                   "rid " + to_string(x.sending.request()) + " did not end");
-            const auto& outcome = session->outcome().get();
+            const auto outcome = session->outcome().get();
             const auto succeeded = outcome.state == session_state::kv_transferred;
             if (succeeded != (x.how == way::successful))
                 return make_error(errc::transfer_failed,
