@@ -134,6 +134,8 @@ caf::error process_life::check() {
 }
 
 void process_life::add(stage which, const std::shared_ptr<ends_with_process>& added) {
+    if (forked())
+        return; // nothing begins here, and the lock may be held for ever
     std::lock_guard lock{all().mutex};
     auto& list = all().living[static_cast<std::size_t>(which)];
     std::erase_if(list, [](const auto& each) { return each.expired(); });

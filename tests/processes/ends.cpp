@@ -15,6 +15,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -146,6 +147,16 @@ bool is_unsupported(const Result& result) {
     return !result && code_of(result.error()) == errc::unsupported;
 }
 
+template <class Call>
+bool throws(Call&& call) {
+    try {
+        static_cast<void>(call());
+    } catch (const std::runtime_error&) {
+        return true;
+    }
+    return false;
+}
+
 void all_calls_in_a_child(engine& all, tx_handle& open_before, piece_handle& piece) {
     auto& rank = *all.rank;
     check(is_unsupported(rank.statistics()), "statistics");
@@ -157,6 +168,8 @@ void all_calls_in_a_child(engine& all, tx_handle& open_before, piece_handle& pie
     check(is_unsupported(all.actors->start_worker(options_of("child"))), "start_worker");
     check(is_unsupported(open_before.status()), "status");
     check(code_of(open_before.outcome().get().error) == errc::unsupported, "outcome");
+    check(throws([&] { return open_before.released().get(); }), "released");
+    check(throws([&] { return &all.actors->system(); }), "system");
     check(code_of(piece.get()) == errc::unsupported, "piece");
     open_before.cancel();
     std::promise<void> outcome_told, release_told;
