@@ -4,6 +4,7 @@
 
 #include "messages/errors.hpp"
 #include "messages/trace/log.hpp"
+#include "messages/trace/log_queue.hpp"
 
 #include <caf/detail/meta_object.hpp>
 #include <caf/intrusive_ptr.hpp>
@@ -96,7 +97,7 @@ void at_exit(int status, void*) {
         quiet = all().changed.wait_for(lock, patience_at_exit, [] { return all().aside == 0; });
     }
     logger().flush();
-    if (quiet)
+    if (quiet && log_is_written())
         return;
     std::fflush(stdout); // not all: a full pipe behind stderr would hold this thread
     ::_exit(status);
