@@ -45,9 +45,10 @@ void on_signal(int number) {
             ::nanosleep(&pause, nullptr);
         }
     }
+    if (::getpid() == 1) // the kernel spares process 1 of a container
+        ::_exit(128 + number);
     std::signal(number, SIG_DFL);
     std::raise(number);
-    ::_exit(128 + number); // the kernel spares process 1 of a container
 }
 
 /// Removes the oldest files, so that the folder does not grow with every failure.
