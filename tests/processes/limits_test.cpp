@@ -173,8 +173,8 @@ TEST_CASE("limits: a rank-info server without descriptors lets nobody in, says s
     expect_clean_stop(context);
 }
 
-TEST_CASE("limits: a link that would take one of the last descriptors is refused by name on both "
-          "sides, and comes up when there are some again") {
+TEST_CASE("limits: a link that would take one of the last descriptors is refused by name, and "
+          "comes up when there are some again") {
     instance_processes context{plain("context", with_few_descriptors())};
     instance_processes generation{plain("generation")};
     auto& rank = context[0];
