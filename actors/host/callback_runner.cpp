@@ -6,6 +6,7 @@
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
 #include "transport/loop/system_call.hpp"
+#include "transport/loop/threads.hpp"
 
 #include <atomic>
 #include <condition_variable>
@@ -115,7 +116,7 @@ caf::expected<std::shared_ptr<callback_runner>> callback_runner::make(std::share
         start_thread(made);
     } catch (const std::system_error& error) {
         return system_error(errc::system_call_failed, "thread of host callbacks",
-                            error.code().value(), "raise the limit of threads");
+                            error.code().value(), more_threads);
     }
     return std::shared_ptr<callback_runner>{new callback_runner{std::move(made)}};
 }

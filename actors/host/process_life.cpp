@@ -4,6 +4,7 @@
 
 #include "messages/errors.hpp"
 #include "messages/trace/log.hpp"
+#include "messages/trace/log_queue.hpp"
 
 #include <caf/detail/meta_object.hpp>
 #include <caf/intrusive_ptr.hpp>
@@ -96,7 +97,7 @@ void at_exit(int status, void*) {
         quiet = all().changed.wait_for(lock, patience_at_exit, [] { return all().aside == 0; });
     }
     logger().flush();
-    if (quiet)
+    if (quiet && log_is_written())
         return;
     std::fflush(stdout); // not all: a full pipe behind stderr would hold this thread
     ::_exit(status);
@@ -134,6 +135,8 @@ caf::error process_life::check() {
 }
 
 void process_life::add(stage which, const std::shared_ptr<ends_with_process>& added) {
+    if (forked())
+        return; // nothing begins here, and the lock may be held for ever
     std::lock_guard lock{all().mutex};
     auto& list = all().living[static_cast<std::size_t>(which)];
     std::erase_if(list, [](const auto& each) { return each.expired(); });

@@ -7,12 +7,16 @@
 #include "actors/host/process_life.hpp"
 #include "messages/limits.hpp"
 #include "messages/trace/log.hpp"
+#include "transport/loop/descriptors.hpp"
+#include "transport/loop/threads.hpp"
 
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
 
 #include <memory>
 #include <mutex>
+#include <stdexcept>
+#include <thread>
 
 namespace kvferry {
 
@@ -21,6 +25,12 @@ namespace {
 /// CAF waits for all actors. All of ours have ended by then, but for calls to a rank-info server
 /// whose name is looked up.
 constexpr std::chrono::seconds patience{5};
+
+/// Threads that CAF makes with a system, beside its scheduler: of the clock, of the network and its
+/// manager, of detached actors, of the one that prints. It hangs when it does not get one of them.
+constexpr std::size_t threads_of_a_system = 5;
+/// The same of descriptors, with some to spare.
+constexpr std::size_t descriptors_of_a_system = 16;
 
 } // namespace
 
@@ -36,13 +46,22 @@ struct runtime::parts final : ends_with_process {
     std::unique_ptr<prepared_config> config;
     std::unique_ptr<caf::actor_system> system;
 
-    /// Null: the process is ending.
-    caf::actor_system* made() {
+    caf::expected<caf::actor_system*> made() {
+        if (auto problem = process_life::check()) // the lock may be held for ever
+            return problem;
         std::lock_guard lock{mutex};
-        if (!system && !ended) {
+        if (ended)
+            return make_error(errc::stopped, "the process is ending");
+        if (!system) {
             init_types();
             process_life::begin();
             config = std::make_unique<prepared_config>();
+            if (auto problem = check_descriptors(descriptors_of_a_system))
+                return add_context(problem, "an actor system");
+            const auto scheduler = caf::get_or(content(*config), "caf.scheduler.max-threads",
+                                               std::thread::hardware_concurrency());
+            if (auto problem = check_threads("an actor system", threads_of_a_system + scheduler))
+                return problem;
             system = std::make_unique<caf::actor_system>(*config);
             let_go_of_logger();
         }
@@ -74,14 +93,17 @@ runtime::runtime() {
 runtime::~runtime() = default;
 
 caf::actor_system& runtime::system() {
-    return *parts_->made();
+    auto made = parts_->made();
+    if (!made)
+        throw std::runtime_error{describe(made.error())};
+    return **made;
 }
 
 caf::expected<worker> runtime::start_worker(worker_options options) {
-    auto* system = parts_->made();
+    auto system = parts_->made();
     if (!system)
-        return make_error(errc::stopped, "the process is ending");
-    return worker::start_on(parts_, *system, std::move(options));
+        return std::move(system.error());
+    return worker::start_on(parts_, **system, std::move(options));
 }
 
 } // namespace kvferry

@@ -18,7 +18,8 @@ public:
     runtime(const runtime&) = delete;
     runtime& operator=(const runtime&) = delete;
 
-    /// Not after exit() has begun.
+    /// Throws std::runtime_error when there is none: exit() has begun, the process may have no more
+    /// threads, or it is a forked child.
     caf::actor_system& system();
 
     /// worker::start on this system.

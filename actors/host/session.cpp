@@ -5,6 +5,7 @@
 #include "actors/host/host_actor.hpp"
 #include "messages/trace/handle.hpp"
 
+#include <stdexcept>
 #include <utility>
 
 namespace kvferry {
@@ -53,6 +54,15 @@ std::shared_future<session_finished> session_handle::outcome() const {
     std::promise<session_finished> answer; // nobody in this process would give another one
     answer.set_value({{}, request_, {}, session_state::error, std::move(problem), {}, {}});
     return answer.get_future().share();
+}
+
+std::shared_future<session_released> session_handle::released() const {
+    auto problem = process_life::check();
+    if (!problem || is_ready(released_))
+        return released_;
+    std::promise<session_released> never;
+    never.set_exception(std::make_exception_ptr(std::runtime_error{describe(problem)}));
+    return never.get_future().share();
 }
 
 void session_handle::cancel(std::string why) const {

@@ -49,8 +49,9 @@ public:
     std::shared_future<session_finished> outcome() const;
 
     /// Resolves when nobody touches the session's pages any more. May come long after the outcome;
-    /// without proof it never comes, and worker statistics show the session as quarantined.
-    std::shared_future<session_released> released() const { return released_; }
+    /// without proof it never comes, and worker statistics show the session as quarantined. In a
+    /// forked child get() throws at once: nothing is known there of the parent's pages.
+    std::shared_future<session_released> released() const;
 
     /// Gives the session up; idempotent. Outcome CANCELLED unless it has another one already.
     void cancel(std::string why = "the host cancelled") const;

@@ -17,6 +17,7 @@
 #include "transport/host_link/host_link.hpp"
 #include "transport/host_link/machine_id.hpp"
 #include "transport/loop/descriptors.hpp"
+#include "transport/loop/threads.hpp"
 #include "transport/loopback/loopback_host_link.hpp"
 #include "transport/loopback/loopback_io.hpp"
 #include "transport/planner/topology.hpp"
@@ -31,6 +32,10 @@
 namespace kvferry {
 
 namespace {
+
+/// Two loops, the host's callbacks, UCX's thread, questions to an info server, the log. Those that
+/// libraries make late, and fail to make without a name, are why all are asked for before.
+constexpr std::size_t threads_of_a_rank = 6;
 
 std::uint64_t random_number() {
     std::random_device entropy;
@@ -78,6 +83,11 @@ caf::error worker::parts::make_all() {
     if (auto problem = check_options())
         return problem;
     raise_descriptor_limit();
+    // With less no link would ever come up, and UCX ends the process in the middle of its start.
+    if (auto problem = check_descriptors(descriptors_of_a_rank + descriptors_reserve))
+        return add_context(problem, "a rank");
+    if (auto problem = check_threads("a rank", threads_of_a_rank))
+        return problem;
     if (auto problem = make_threads())
         return problem;
     placement home{loop.get()};

@@ -3,12 +3,11 @@
 #include "actors/instance/info_link.hpp"
 
 #include "actors/instance/info_caller.hpp"
+#include "actors/instance/info_door.hpp"
 #include "actors/instance/info_listener.hpp"
 #include "messages/trace/handle.hpp"
 #include "transport/loop/system_call.hpp"
-
-#include <caf/io/middleman.hpp>
-#include <caf/io/network/multiplexer.hpp>
+#include "transport/loop/threads.hpp"
 
 #include <cerrno>
 #include <memory>
@@ -45,6 +44,7 @@ caf::error why_not_listening(const publish_info_server& message) {
                 ? "another process, a former rank 0 perhaps, has this port: end it, or choose "
                   "another port (0 picks a free one)"
             : errno == EADDRNOTAVAIL ? "no network device of this machine has this address"
+            : errno == EMFILE        ? "raise the limit of descriptors"
                                      : "choose another address or port");
     return make_error(errc::system_call_failed, what + ": try again");
 }
@@ -72,7 +72,10 @@ ticking_info_link::behavior_type info_link_state::make_behavior() {
 void info_link_state::call(exchange_id id, call_info_server message) {
     auto event = std::make_shared<const unique_fd>(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!*event)
-        return failed(id, system_error(errc::system_call_failed, "eventfd"));
+        return failed(id, system_error(errc::system_call_failed, "eventfd",
+                                       "raise the limit of descriptors"));
+    if (auto problem = check_threads("a question to " + to_string(message.endpoint), 1))
+        return failed(id, problem);
     calls_.emplace(id, event);
     ask(self_, spawn_info_caller(self_->system(), {bounds_, std::move(event)}), std::move(message))
         .then([this, id](const info_frame& frame) { answered(id, frame); },
@@ -91,11 +94,7 @@ caf::result<info_server_published> info_link_state::on_publish(const publish_inf
         return make_error(errc::invalid_argument,
                           "publishing needs a bind address; 0.0.0.0 or :: for all interfaces");
     auto& system = self_->system();
-    // Otherwise a restart on the same port has to wait until the kernel forgets the former
-    // process's connections.
-    const bool reuse = true;
-    auto door = system.middleman().backend().new_tcp_doorman(message.port,
-                                                             message.bind_address.c_str(), reuse);
+    auto door = info_door::open(system, {message.bind_address, message.port});
     if (!door)
         return why_not_listening(message);
     const info_endpoint endpoint{message.bind_address, (*door)->port()};

@@ -4,7 +4,9 @@
 
 #include "actors/instance/info_stream.hpp"
 #include "messages/trace/handle.hpp"
+#include "messages/trace/log.hpp"
 #include "messages/wire/codec.hpp"
+#include "transport/loop/descriptors.hpp"
 
 #include <caf/io/middleman.hpp>
 #include <caf/io/network/multiplexer.hpp>
@@ -17,13 +19,17 @@ namespace {
 /// What is read from a connection at a time.
 constexpr std::size_t read_bytes_max = std::size_t{64} << 10;
 
+/// Before the next try to let somebody in when there is no descriptor left.
+constexpr std::chrono::milliseconds pause_at_the_door{100};
+
 } // namespace
 
 info_listener_state::info_listener_state(caf::io::broker* self, dependencies with)
     : self_(self), with_(std::move(with)) {}
 
 caf::behavior info_listener_state::make_behavior() {
-    self_->add_doorman(std::move(with_.door));
+    with_.door->when_stuck([this](const caf::error& why) { pause(why); });
+    self_->add_doorman(with_.door);
     self_->monitor(with_.server);
     self_->set_down_handler([self = self_](const caf::down_msg&) { self->quit(); });
     using state = info_listener_state;
@@ -35,6 +41,7 @@ caf::behavior info_listener_state::make_behavior() {
 }
 
 void info_listener_state::on_connection(const caf::io::new_connection_msg& message) {
+    pause_told_ = pause_told_ && check_descriptors(descriptors_reserve);
     if (connections_.size() >= with_.bounds.info_questions_max) {
         self_->close(message.handle);
         return;
@@ -75,6 +82,14 @@ void info_listener_state::on_deadline(const deadline_tick&) {
     for (auto connection : deadlines_.due(self_->clock().now()))
         drop(connection);
     rearm();
+}
+
+/// Who knocks stays in the kernel's queue.
+void info_listener_state::pause(const caf::error& why) {
+    if (!std::exchange(pause_told_, true))
+        logger().error("the rank-info server at port {} lets nobody in: {}", with_.door->port(),
+                       describe(why));
+    self_->run_delayed(pause_at_the_door, [this] { self_->trigger(with_.door->hdl()); });
 }
 
 /// Until the answer the server keeps the deadline.

@@ -7,6 +7,7 @@
 // address) have the same node id there, and CAF would silently take one for the other.
 #pragma once
 
+#include "actors/instance/info_door.hpp"
 #include "actors/shared/deadlines.hpp"
 #include "messages/limits.hpp"
 #include "messages/local/info_exchange.hpp"
@@ -15,7 +16,6 @@
 #include "messages/values/rank_info.hpp"
 
 #include <caf/io/broker.hpp>
-#include <caf/io/doorman.hpp>
 
 #include <unordered_map>
 
@@ -26,7 +26,7 @@ public:
     static inline constexpr const char* name = "info_listener";
 
     struct dependencies {
-        caf::io::doorman_ptr door;
+        caf::intrusive_ptr<info_door> door;
         /// The listener ends with it.
         rank_info_server_actor server;
         /// Used: info_deadline (a connection without a question, or after its answer),
@@ -45,6 +45,7 @@ private:
     void on_door_closed(const caf::io::acceptor_closed_msg&);
     void on_deadline(const deadline_tick&);
 
+    void pause(const caf::error& why);
     void ask_server(caf::io::connection_handle);
     void answer(caf::io::connection_handle, const info_frame&);
     void drop(caf::io::connection_handle);
@@ -56,6 +57,8 @@ private:
     std::unordered_map<caf::io::connection_handle, byte_buffer> connections_;
     deadline_queue<caf::io::connection_handle> deadlines_;
     bool armed_ = false;
+    /// That nobody can be let in has been logged; once until descriptors are left again.
+    bool pause_told_ = false;
 };
 
 caf::actor spawn_info_listener(caf::actor_system&, info_listener_state::dependencies);

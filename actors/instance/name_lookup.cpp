@@ -3,12 +3,11 @@
 #include "actors/instance/name_lookup.hpp"
 
 #include "transport/loop/system_call.hpp"
+#include "transport/loop/threads.hpp"
 
 #include <optional>
 #include <sys/eventfd.h>
 #include <sys/poll.h>
-#include <system_error>
-#include <thread>
 #include <utility>
 
 namespace kvferry {
@@ -83,20 +82,18 @@ caf::expected<address_list> name_lookup::find(const info_endpoint& endpoint,
             if (!mine->done)
                 return system_error(errc::system_call_failed, "eventfd",
                                     "raise the limit of descriptors");
-            try {
-                std::thread{[endpoint, mine, all = shared_, call = call_] {
+            auto thread =
+                make_thread("a name's lookup", [endpoint, mine, all = shared_, call = call_] {
                     addrinfo* found = nullptr;
                     const auto code = call(endpoint, &found);
                     std::lock_guard inner{all->mutex};
                     mine->result = to_result(code, found);
                     all->by_endpoint.erase(endpoint);
                     ::eventfd_write(mine->done.get(), 1);
-                }}.detach();
-            } catch (const std::system_error& failed) {
-                return make_error(errc::system_call_failed,
-                                  std::string{"a thread to look up a name: "} + failed.what()
-                                      + "; raise the limit of processes");
-            }
+                });
+            if (!thread)
+                return std::move(thread.error());
+            thread->detach();
             known.emplace(endpoint, mine);
         }
     }

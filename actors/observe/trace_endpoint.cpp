@@ -5,7 +5,9 @@
 #include "actors/observe/process_files.hpp"
 #include "messages/trace/log.hpp"
 #include "transport/host_link/machine_id.hpp"
+#include "transport/loop/descriptors.hpp"
 #include "transport/loop/system_call.hpp"
+#include "transport/loop/threads.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -180,7 +182,11 @@ trace_endpoint::start(const std::string& name, const std::string& folder,
     std::unique_ptr<trace_endpoint> result{new trace_endpoint{name, std::move(path),
                                                               std::move(*listener), std::move(stop),
                                                               std::move(ranks), std::move(ask)}};
-    result->thread_ = std::thread{[self = result.get()] { self->run(); }};
+    auto thread =
+        make_thread("the socket for kvferry trace", [self = result.get()] { self->run(); });
+    if (!thread)
+        return std::move(thread.error());
+    result->thread_ = std::move(*thread);
     return result;
 }
 
@@ -211,10 +217,11 @@ void trace_endpoint::run() {
                 {x.socket.get(), static_cast<short>((x.ending ? 0 : POLLIN) | out), 0});
             recording = recording || (x.recording && !x.ending);
         }
+        const bool paused = std::exchange(pausing_, false);
         ::poll(watched.data(), watched.size(),
-               recording                        ? trace_collect_ms
-               : std::exchange(pausing_, false) ? pause_ms
-                                                : -1);
+               recording ? trace_collect_ms
+               : paused  ? pause_ms
+                         : -1);
         if (watched[0].revents != 0)
             return;
         for (auto& x : clients_)
@@ -226,16 +233,15 @@ void trace_endpoint::run() {
 }
 
 void trace_endpoint::accept() {
-    unique_fd socket{::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
-    if (!socket && (errno == EMFILE || errno == ENFILE)) {
-        pausing_ = true; // the client stays in the queue, which would wake this thread again
-        if (!std::exchange(pause_told_, true))
-            logger().error("{}: {}", path_,
-                           describe(system_error(errc::system_call_failed, "accept",
-                                                 "raise the limit of descriptors")));
-    } else if (socket) {
-        pause_told_ = false;
-    }
+    auto problem = check_descriptors_to_accept();
+    unique_fd socket{
+        problem ? -1 : ::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
+    if (!problem && !socket && (errno == EMFILE || errno == ENFILE))
+        problem = system_error(errc::system_call_failed, "accept4");
+    pausing_ = problem.operator bool(); // the client stays in the queue, which would wake us again
+    if (problem && !std::exchange(pause_told_, true))
+        logger().error("{} lets nobody in: {}", path_, describe(problem));
+    pause_told_ = pause_told_ && check_descriptors(descriptors_reserve);
     if (!socket || clients_.size() >= clients_max || !same_user(socket.get()))
         return;
     clients_.emplace_back().socket = std::move(socket);

@@ -6,6 +6,7 @@
 #include "messages/trace/log.hpp"
 #include "transport/host_link/machine_id.hpp"
 #include "transport/loop/system_call.hpp"
+#include "transport/loop/threads.hpp"
 
 #include <cerrno>
 #include <fcntl.h>
@@ -65,7 +66,10 @@ caf::expected<std::unique_ptr<trace_recording>> trace_recording::start(const std
         new trace_recording{std::move(path), std::move(*file), std::move(stop)}};
     result->write(result->encoder_.begin(
         trace::first_clock(), static_cast<std::uint32_t>(::getpid()), name, machine_id()));
-    result->thread_ = std::thread{[self = result.get()] { self->run(); }};
+    auto thread = make_thread("a recording", [self = result.get()] { self->run(); });
+    if (!thread)
+        return std::move(thread.error());
+    result->thread_ = std::move(*thread);
     return result;
 }
 

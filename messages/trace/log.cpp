@@ -4,8 +4,7 @@
 
 #include "messages/errors.hpp"
 #include "messages/trace/log_queue.hpp"
-
-#include <spdlog/sinks/stdout_color_sinks.h>
+#include "messages/trace/stderr_sink.hpp"
 
 #include <cstdlib>
 #include <optional>
@@ -42,7 +41,7 @@ std::shared_ptr<spdlog::logger> queued(const std::string& name,
 
 /// Kept out of spdlog's registry, so that the host's calls there do not change it.
 std::shared_ptr<spdlog::logger> make_logger() {
-    auto result = queued("kvferry", {std::make_shared<spdlog::sinks::stderr_color_sink_mt>()});
+    auto result = queued("kvferry", {std::make_shared<stderr_sink>()});
     result->set_pattern("%T.%e %P %^%l%$ %n: %v");
     result->set_level(spdlog::level::err);
     std::atexit([] { logger().flush(); });
@@ -73,6 +72,14 @@ void set_logger(std::shared_ptr<spdlog::logger> other) {
     auto front = queued(other->name(), other->sinks());
     front->set_level(other->level());
     current() = std::move(front);
+}
+
+bool log_is_written() {
+    for (const auto& sink : logger().sinks())
+        if (const auto* queue = dynamic_cast<const log_queue*>(sink.get()); queue != nullptr)
+            if (!queue->is_empty())
+                return false;
+    return true;
 }
 
 caf::error set_log_level(std::string_view name) {

@@ -120,6 +120,11 @@ void log_queue::flush() {
                            [&queue, until = queue.added] { return queue.gone >= until; });
 }
 
+bool log_queue::is_empty() const {
+    std::lock_guard lock{shared_->mutex};
+    return shared_->gone == shared_->added;
+}
+
 void log_queue::set_pattern(const std::string& pattern) {
     for (const auto& sink : shared_->sinks)
         sink->set_pattern(pattern);

@@ -29,6 +29,8 @@ public:
     void log(const spdlog::details::log_msg&) override;
     /// Waits until the lines that were there have been written, at most log_flush_deadline.
     void flush() override;
+    /// No line waits for a sink, or is in one's hands.
+    bool is_empty() const;
     void set_pattern(const std::string&) override;
     void set_formatter(std::unique_ptr<spdlog::formatter>) override;
 
@@ -36,5 +38,9 @@ private:
     struct shared;
     std::shared_ptr<shared> shared_;
 };
+
+/// Of the logger's queue (log.hpp): false while a sink does not return. It may then hold locks that
+/// static objects need for their end.
+bool log_is_written();
 
 } // namespace kvferry

@@ -280,11 +280,12 @@ std::vector<named_scenario> make_all() {
         in_pieces(x);
         fault(in, crash, context_0, 2300);
     });
-    add("receiver-dies", "SIGKILL of the receiver in the middle of a put", [](auto& in, auto& x) {
-        go_direct(in);
-        in_pieces(x);
-        fault(in, crash, generation_0, 2300);
-    });
+    add("receiving-rank-dies", "SIGKILL of its process in the middle of a put",
+        [](auto& in, auto& x) {
+            go_direct(in);
+            in_pieces(x);
+            fault(in, crash, generation_0, 2300);
+        });
     add("writer-restarts", "another process on the same endpoint, and a new request",
         [](auto& in, auto& x) {
             fault(in, restart, context_0, 2000, 1000);

@@ -1,20 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 // Small hosts that end in unusual ways, one by argument. Each must end by itself, with status 0.
 #include "actors/kvferry.hpp"
+#include "messages/trace/log.hpp"
 #include "messages/type_ids.hpp"
 
 #include <caf/scoped_actor.hpp>
 #include <caf/send.hpp>
+#include <spdlog/sinks/stdout_color_sinks.h>
 
 #include <chrono>
 #include <cstdint>
 #include <cstdlib>
+#include <fcntl.h>
 #include <functional>
 #include <future>
 #include <iostream>
 #include <map>
 #include <memory>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -141,9 +145,35 @@ void kept() {
     check(pool->base() != nullptr, "the memory is there");
 }
 
+/// A log of the host's own that nobody reads: whoever writes to it stays there, with its locks.
+void blocked_log() {
+    int ends[2];
+    check(::pipe(ends) == 0, "a pipe");
+    const std::string line(1024, '.');
+    ::fcntl(ends[1], F_SETFL, O_NONBLOCK);
+    while (::write(ends[1], line.data(), line.size()) > 0)
+        ;
+    ::fcntl(ends[1], F_SETFL, 0);
+    ::dup2(ends[1], STDERR_FILENO);
+    set_logger(std::make_shared<spdlog::logger>(
+        "host", std::make_shared<spdlog::sinks::stderr_color_sink_mt>()));
+    the_engine = std::make_unique<engine>();
+    logger().critical("{}", line);
+}
+
 template <class Result>
 bool is_unsupported(const Result& result) {
     return !result && code_of(result.error()) == errc::unsupported;
+}
+
+template <class Call>
+bool throws(Call&& call) {
+    try {
+        static_cast<void>(call());
+    } catch (const std::runtime_error&) {
+        return true;
+    }
+    return false;
 }
 
 void all_calls_in_a_child(engine& all, tx_handle& open_before, piece_handle& piece) {
@@ -157,6 +187,8 @@ void all_calls_in_a_child(engine& all, tx_handle& open_before, piece_handle& pie
     check(is_unsupported(all.actors->start_worker(options_of("child"))), "start_worker");
     check(is_unsupported(open_before.status()), "status");
     check(code_of(open_before.outcome().get().error) == errc::unsupported, "outcome");
+    check(throws([&] { return open_before.released().get(); }), "released");
+    check(throws([&] { return &all.actors->system(); }), "system");
     check(code_of(piece.get()) == errc::unsupported, "piece");
     open_before.cancel();
     std::promise<void> outcome_told, release_told;
@@ -205,6 +237,7 @@ const std::map<std::string, void (*)()> cases{
     {"runtime_inside_a_callback", runtime_inside_a_callback},
     {"exit_inside_a_callback", exit_inside_a_callback},
     {"kept", kept},
+    {"blocked_log", blocked_log},
     {"forked_child", forked_child},
 };
 

@@ -47,9 +47,14 @@ int milliseconds_until(clock::time_point deadline) {
 
 } // namespace
 
-rank_process::rank_process(const std::vector<std::string>& arguments) {
+std::string rank_program() {
     const char* elsewhere = std::getenv("KVFERRY_PROGRAM"); // when the build was carried away
-    std::vector<std::string> words{elsewhere ? elsewhere : KVFERRY_PROGRAM, "worker"};
+    return elsewhere ? elsewhere : KVFERRY_PROGRAM;
+}
+
+rank_process::rank_process(const std::vector<std::string>& arguments, const launch& how) {
+    auto words = how.under;
+    words.insert(words.end(), {rank_program(), "worker"});
     words.insert(words.end(), arguments.begin(), arguments.end());
     std::vector<char*> pointers;
     for (auto& word : words) {
@@ -70,9 +75,9 @@ rank_process::rank_process(const std::vector<std::string>& arguments) {
         setrlimit(RLIMIT_CORE, &no_core);
         setenv("UCX_NET_DEVICES", "lo", 0);
         if (getppid() != parent || dup2(child_input.get(), 0) < 0 || dup2(child_output.get(), 1) < 0
-            || dup2(log_.get(), 2) < 0)
+            || dup2(how.log >= 0 ? how.log : log_.get(), 2) < 0)
             _exit(126);
-        execv(pointers[0], pointers.data());
+        execvp(pointers[0], pointers.data());
         _exit(127);
     }
     pidfd_ = unique_fd{static_cast<int>(syscall(SYS_pidfd_open, pid_, 0))};
@@ -110,6 +115,15 @@ json rank_process::wait_for(const std::string& event, const predicate& which,
     }
 }
 
+json rank_process::first_event() {
+    const auto deadline = clock::now() + 20s;
+    while (events_.empty())
+        read_more(deadline, "an event");
+    auto result = std::move(events_.front());
+    events_.pop_front();
+    return result;
+}
+
 json rank_process::outcome(std::uint64_t rid, std::chrono::milliseconds limit) {
     return wait_for(
         "outcome", [rid](const json& x) { return x.at("rid") == rid; }, limit);
@@ -130,7 +144,7 @@ json rank_process::ask(const json& command) {
         {"cancel", "cancelling"},    {"status", "status"}, {"fill", "filled"},
         {"check", "checked"},        {"digest", "digest"}, {"await", "arrived"},
         {"statistics", "statistics"}};
-    const auto& answer = answers.at(command.at("do"));
+    const auto answer = answers.at(command.at("do"));
     const auto deadline = clock::now() + 20s;
     for (;;) {
         for (auto it = events_.begin(); it != events_.end(); ++it)
@@ -302,7 +316,7 @@ instance_processes::start(std::size_t rank, const std::vector<std::string>& more
         "--model",    how_.model, "--slots",  std::to_string(how_.slots)};
     arguments.insert(arguments.end(), how_.flags.begin(), how_.flags.end());
     arguments.insert(arguments.end(), more.begin(), more.end());
-    return std::make_unique<rank_process>(arguments);
+    return std::make_unique<rank_process>(arguments, how_.how);
 }
 
 } // namespace kvferry::testing

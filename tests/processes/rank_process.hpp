@@ -19,13 +19,24 @@ namespace kvferry::testing {
 using json = nlohmann::json;
 using namespace std::chrono_literals;
 
+/// The program under test.
+std::string rank_program();
+
+/// Where a rank's process runs, beyond its flags.
+struct launch {
+    /// The program that runs it, with arguments: {"unshare", "--pid", ...}.
+    std::vector<std::string> under;
+    /// Its standard error; -1: a file for log().
+    int log = -1;
+};
+
 /// One rank. Every wait has a deadline; when it passes, the wait throws with everything that the
 /// rank has said.
 class rank_process {
 public:
     using predicate = std::function<bool(const json&)>;
 
-    explicit rank_process(const std::vector<std::string>& arguments);
+    explicit rank_process(const std::vector<std::string>& arguments, const launch& = {});
     ~rank_process();
     rank_process(const rank_process&) = delete;
     rank_process& operator=(const rank_process&) = delete;
@@ -38,6 +49,8 @@ public:
     /// Removes and returns the first event of this name (for which `which` holds).
     json wait_for(const std::string& event, const predicate& which = {},
                   std::chrono::milliseconds limit = 20s);
+    /// The same for the first event, whatever it is.
+    json first_event();
     json outcome(std::uint64_t rid, std::chrono::milliseconds limit = 20s);
     json released(std::uint64_t rid, std::chrono::milliseconds limit = 20s);
 
@@ -61,6 +74,8 @@ public:
     /// Returns how many there were.
     std::size_t break_connections() const;
 
+    /// Of the process started: of the program that runs the rank, if there is one.
+    pid_t pid() const { return pid_; }
     std::size_t descriptors() const;
     std::size_t children() const;
     std::string log() const;
@@ -94,6 +109,7 @@ struct instance_processes {
         unsigned slots = 64;
         /// Further flags of every rank.
         std::vector<std::string> flags;
+        launch how = {};
     };
 
     explicit instance_processes(options);

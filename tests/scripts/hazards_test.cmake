@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Every hazard H1..H75 has its line in tests/HAZARDS.md, and whatever a line names exists: tests by
 # the beginning of their names in quotation marks, scenarios and planted bugs of kvferry-sim in
-# backquotes.
+# backquotes. No two of those have one name.
 #
 # cmake -Dsource=... -Dsimulator=... -P hazards_test.cmake
 cmake_policy(SET CMP0057 NEW)
@@ -42,6 +42,9 @@ foreach(list IN ITEMS "${scenarios}" "${breaks}")
     string(REGEX MATCHALL "(^|\n)[a-z0-9-]+" listed "${list}")
     foreach(each IN LISTS listed)
         string(STRIP "${each}" each)
+        if(each IN_LIST known)
+            message(FATAL_ERROR "kvferry-sim has two scenarios or planted bugs named ${each}")
+        endif()
         list(APPEND known "${each}")
     endforeach()
 endforeach()

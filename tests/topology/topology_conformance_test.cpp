@@ -174,7 +174,7 @@ public:
         const auto wanted = aux == aux_mode::required ? session_state::fully_transferred
                                                       : session_state::kv_transferred;
         auto check = [&](auto& session) {
-            const auto& outcome = session.outcome().get();
+            const auto outcome = session.outcome().get();
             CHECK_MESSAGE(outcome.state == wanted, to_string(outcome.state)
                                                        << " " << text_of_error(outcome.error));
         };

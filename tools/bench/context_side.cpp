@@ -74,7 +74,7 @@ public:
     /// included.
     caf::expected<json> begin(const json&) {
         for (const auto& session : std::exchange(warm_up_, {})) {
-            if (const auto& ended = session.outcome().get(); ended.error)
+            if (const auto ended = session.outcome().get(); ended.error)
                 return ended.error;
             session.released().get();
         }
@@ -91,7 +91,7 @@ public:
     caf::expected<json> settle(const json&) {
         std::chrono::duration<double> posting{0};
         for (const auto& session : offered_) {
-            const auto& ended = session.outcome().get();
+            const auto ended = session.outcome().get();
             if (ended.error)
                 return ended.error;
             session.released().get();

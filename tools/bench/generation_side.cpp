@@ -53,7 +53,7 @@ caf::expected<round_times> generation_side::receive(std::uint64_t first,
     round_times result;
     for (std::uint64_t index = 0; index < count; ++index) {
         for (std::size_t own = 0; own < ranks_.size(); ++own) {
-            const auto& outcome = sessions[index * ranks_.size() + own].outcome().get();
+            const auto outcome = sessions[index * ranks_.size() + own].outcome().get();
             if (outcome.error)
                 return outcome.error;
             result.route = outcome.peers.front().route;

@@ -5,15 +5,19 @@
 #include "actors/host/loopback_world.hpp"
 #include "actors/host/runtime.hpp"
 #include "transport/host_link/memfd_pool.hpp"
+#include "transport/loop/system_call.hpp"
 #include "transport/planner/page_table_builder.hpp"
 
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <malloc.h>
 #include <memory>
 #include <sstream>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <utility>
 #include <vector>
 
@@ -27,6 +31,8 @@ constexpr std::uint32_t requests_at_once = 200;
 constexpr std::uint64_t warm_up_part = 4;
 constexpr std::uint32_t block_tokens = 16;
 constexpr std::chrono::seconds patience{60};
+/// SIGALRM ends a forked child that waits for an answer.
+constexpr unsigned child_seconds_max = 60;
 
 enum class way : std::uint8_t { successful, failed, cancelled, refused };
 
@@ -74,6 +80,11 @@ caf::expected<soak_rank> start(runtime& actors, const std::shared_ptr<loopback_w
     return soak_rank{std::move(*memory), std::move(*made)};
 }
 
+template <class Result>
+bool is_unsupported(const Result& result) {
+    return !result && code_of(result.error()) == errc::unsupported;
+}
+
 std::uint64_t heap_bytes() {
     const auto heap = ::mallinfo2();
     return heap.uordblks + heap.hblkhd;
@@ -88,6 +99,8 @@ public:
         std::vector<request> running;
         for (std::uint32_t index = 0; index < requests_at_once; ++index)
             running.push_back(begin(static_cast<way>(index % 4), static_cast<int>(index)));
+        if (auto problem = fork_off(running))
+            return problem;
         for (auto& each : running)
             if (auto problem = end(each))
                 return problem;
@@ -123,14 +136,51 @@ private:
         return result;
     }
 
+    /// A child that asks for everything and ends. It has no threads, so it must not wait for any.
+    caf::error fork_off(const std::vector<request>& running) {
+        const auto child = ::fork();
+        if (child == 0) {
+            ::alarm(child_seconds_max);
+            ::_exit(all_is_refused(running) ? 0 : 1);
+        }
+        int status = 0;
+        if (child < 0 || ::waitpid(child, &status, 0) != child)
+            return system_error(errc::system_call_failed, child < 0 ? "fork" : "waitpid");
+        if (status != 0)
+            return make_error(errc::transfer_failed,
+                              WIFSIGNALED(status)
+                                  ? "a forked child was ended by signal "
+                                        + std::to_string(WTERMSIG(status))
+                                  : std::string{"a forked child was not refused everything"});
+        return {};
+    }
+
+    /// In the child. Outcomes that were there before the fork stay what they are.
+    bool all_is_refused(const std::vector<request>& running) {
+        bool all = is_unsupported(context_->transfers.statistics());
+        for (const auto& each : running)
+            for (const auto* session : both(each)) {
+                session->cancel();
+                session->outcome().wait();
+                all = all && is_unsupported(session->status());
+            }
+        const auto own = begin(way::successful, 0);
+        for (const auto* session : both(own))
+            all = all && code_of(session->outcome().get().error) == errc::unsupported;
+        return all;
+    }
+
+    static std::array<const session_handle*, 2> both(const request& x) {
+        return {&x.sending, &x.receiving};
+    }
+
     static caf::error end(const request& x) {
-        for (const auto& session : {static_cast<const session_handle*>(&x.sending),
-                                    static_cast<const session_handle*>(&x.receiving)}) {
+        for (const auto* session : both(x)) {
             if (session->outcome().wait_for(patience) != std::future_status::ready
                 || session->released().wait_for(patience) != std::future_status::ready)
                 return make_error(errc::deadline_exceeded,
                                   "rid " + to_string(x.sending.request()) + " did not end");
-            const auto& outcome = session->outcome().get();
+            const auto outcome = session->outcome().get();
             const auto succeeded = outcome.state == session_state::kv_transferred;
             if (succeeded != (x.how == way::successful))
                 return make_error(errc::transfer_failed,
@@ -161,6 +211,7 @@ caf::expected<soak_result> run_soak(std::uint64_t requests) {
     const auto warm_up = std::max<std::uint64_t>(rounds / warm_up_part, 8);
     soak_result result;
     result.requests = rounds * requests_at_once;
+    result.forks = rounds;
     for (std::uint64_t number = 0; number < warm_up + rounds; ++number) {
         if (number == warm_up)
             result.heap_bytes_before = heap_bytes();
@@ -173,16 +224,17 @@ caf::expected<soak_result> run_soak(std::uint64_t requests) {
 
 std::string text_of(const soak_result& x) {
     std::ostringstream out;
-    out << x.requests << " requests: successful, failed, cancelled, refused\nheap   "
-        << (x.heap_bytes_before >> 10) << " KiB before, " << (x.heap_bytes_after >> 10)
-        << " KiB after\ngrown  " << x.bytes_per_request() << " bytes a request, at most "
-        << soak_result::bytes_per_request_max << " allowed: " << (x.grew() ? "TOO MUCH" : "fine")
-        << "\n";
+    out << x.requests << " requests: successful, failed, cancelled, refused; " << x.forks
+        << " forked children\nheap   " << (x.heap_bytes_before >> 10) << " KiB before, "
+        << (x.heap_bytes_after >> 10) << " KiB after\ngrown  " << x.bytes_per_request()
+        << " bytes a request, at most " << soak_result::bytes_per_request_max
+        << " allowed: " << (x.grew() ? "TOO MUCH" : "fine") << "\n";
     return out.str();
 }
 
 std::string json_of(const soak_result& x) {
     return nlohmann::ordered_json{{"requests", x.requests},
+                                  {"forks", x.forks},
                                   {"heap_bytes_before", x.heap_bytes_before},
                                   {"heap_bytes_after", x.heap_bytes_after},
                                   {"bytes_per_request", x.bytes_per_request()},

@@ -12,6 +12,8 @@ namespace kvferry::bench {
 struct soak_result {
     /// Counted after the warm-up; both sides of a request together.
     std::uint64_t requests = 0;
+    /// Children that were forked off meanwhile, in the middle of a round of requests.
+    std::uint64_t forks = 0;
     /// On the heap, after the warm-up and at the end.
     std::uint64_t heap_bytes_before = 0;
     std::uint64_t heap_bytes_after = 0;
@@ -26,7 +28,8 @@ struct soak_result {
 };
 
 /// Requests between two ranks of a loopback world, a quarter each: successful, failed, cancelled by
-/// the host, refused by the sender. Fails when one of them ends otherwise.
+/// the host, refused by the sender. Fails when one of them ends otherwise, or when a forked child
+/// gets another answer than `unsupported`, about its parent's sessions or about new ones.
 caf::expected<soak_result> run_soak(std::uint64_t requests);
 
 std::string text_of(const soak_result&);

@@ -6,6 +6,7 @@
 #include "actors/observe/trace_recording.hpp"
 #include "messages/trace/log.hpp"
 #include "transport/loop/system_call.hpp"
+#include "transport/loop/threads.hpp"
 
 #include <algorithm>
 #include <array>
@@ -44,6 +45,8 @@ void on_signal(int number) {
             ::nanosleep(&pause, nullptr);
         }
     }
+    if (::getpid() == 1) // the kernel spares process 1 of a container
+        ::_exit(128 + number);
     std::signal(number, SIG_DFL);
     std::raise(number);
 }
@@ -90,7 +93,10 @@ caf::expected<std::unique_ptr<flight_recorder>> flight_recorder::start(std::stri
     written = false;
     ending = false;
     wake_fd = result->wake_.get();
-    result->thread_ = std::thread{[self = result.get()] { self->run(); }};
+    auto thread = make_thread("the flight recorder", [self = result.get()] { self->run(); });
+    if (!thread)
+        return std::move(thread.error());
+    result->thread_ = std::move(*thread);
     for (auto number : signals)
         std::signal(number, on_signal);
     return result;
@@ -105,7 +111,8 @@ flight_recorder::~flight_recorder() {
     wake_fd = -1;
     ending = true;
     ::eventfd_write(wake_.get(), 1);
-    thread_.join();
+    if (thread_.joinable())
+        thread_.join();
     delete reason.exchange(nullptr);
 }
 

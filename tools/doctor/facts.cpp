@@ -117,7 +117,7 @@ void try_transfer(machine_facts& facts) {
         generation->transfers.open_rx(request, {context->transfers.info_endpoint(), 0});
     receiving.receive(block);
     sending.send(block);
-    const auto& outcome = receiving.outcome().get();
+    const auto outcome = receiving.outcome().get();
     facts.transfer_error = text_of(outcome.error);
     for (const auto& peer : outcome.peers)
         facts.transfer_route = peer.route;

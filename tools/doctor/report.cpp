@@ -183,12 +183,12 @@ finding judge_gpu(const gpu& device, std::size_t gpus) {
             "peer access"};
 }
 
-/// A rank needs some by itself, and some for each peer (measured: README.md).
+/// A rank needs some by itself and keeps a reserve, and needs some for each peer (measured:
+/// README.md).
 finding judge_descriptors(const machine_facts& facts) {
     const auto reachable = std::max(facts.descriptors_max, facts.descriptors_hard_max);
-    const auto peers = reachable > descriptors_of_a_rank
-                           ? (reachable - descriptors_of_a_rank) / descriptors_of_a_peer
-                           : 0;
+    constexpr auto kept = descriptors_of_a_rank + descriptors_reserve;
+    const auto peers = reachable > kept ? (reachable - kept) / descriptors_of_a_peer : 0;
     const auto text = std::to_string(reachable) + " descriptors are enough for one rank with "
                       + std::to_string(peers) + " peers";
     if (reachable == 0 || peers >= 300)

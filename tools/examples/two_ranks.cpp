@@ -98,7 +98,7 @@ void run() {
     // The outcome comes once, at the latest by the deadline. It does not allow the host to reuse
     // the slots: that is `released`, which comes when it is proven that nobody touches them any
     // more.
-    const auto& outcome = receiving.outcome().get();
+    const auto outcome = receiving.outcome().get();
     if (outcome.error)
         throw std::runtime_error(kvferry::describe(outcome.error));
     sending.released().get();

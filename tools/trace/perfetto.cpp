@@ -163,7 +163,8 @@ std::vector<std::string> problems_of_perfetto(const json& file) {
             }
             auto& pair = (phase == "s" || phase == "f" ? flows : operations)[x.at("id").dump()];
             ++(phase == "s" || phase == "b" ? pair.first : pair.second);
-            const auto& track = slices[{x.at("pid"), x.value("tid", json{})}];
+            const auto thread = std::pair{x.at("pid"), x.value("tid", json{})};
+            const auto& track = slices[thread];
             const auto time = x.value("ts", 0.0);
             if ((phase == "s" || phase == "f")
                 && std::none_of(track.begin(), track.end(), [time](const auto& slice) {

@@ -2,6 +2,8 @@
 // Three descriptors under one poll.
 #include "tools/worker/command_lines.hpp"
 
+#include "transport/loop/threads.hpp"
+
 #include <array>
 #include <csignal>
 #include <poll.h>
@@ -12,7 +14,7 @@
 
 namespace kvferry::tools {
 
-command_lines::command_lines() : drained_(::eventfd(0, EFD_CLOEXEC)) {
+command_lines::command_lines() : over_(::eventfd(0, EFD_CLOEXEC)) {
     sigset_t wanted;
     sigemptyset(&wanted);
     sigaddset(&wanted, SIGTERM);
@@ -27,7 +29,7 @@ command_lines::what command_lines::next(std::string& line) {
         if (ended_ && !std::exchange(end_told_, true))
             return what::end_of_input;
         // A negative descriptor is left out.
-        std::array<pollfd, 3> waiting{pollfd{drained_.get(), POLLIN, 0},
+        std::array<pollfd, 3> waiting{pollfd{over_.get(), POLLIN, 0},
                                       pollfd{terminate_.get(), POLLIN, 0},
                                       pollfd{ended_ ? -1 : STDIN_FILENO, POLLIN, 0}};
         if (::poll(waiting.data(), waiting.size(), -1) <= 0)
@@ -61,8 +63,29 @@ bool command_lines::take_line(std::string& line) {
     return true;
 }
 
-void command_lines::drain_is_over() const {
-    ::eventfd_write(drained_.get(), 1);
+void command_lines::is_over() const {
+    ::eventfd_write(over_.get(), 1);
+}
+
+caf::expected<bool> command_lines::ends_before_terminate(std::function<void()> what) const {
+    auto thread = make_thread("the start of a rank", [this, what = std::move(what)] {
+        what();
+        is_over();
+    });
+    if (!thread)
+        return std::move(thread.error());
+    std::array<pollfd, 2> waiting{pollfd{over_.get(), POLLIN, 0},
+                                  pollfd{terminate_.get(), POLLIN, 0}};
+    while (::poll(waiting.data(), waiting.size(), -1) <= 0)
+        ;
+    if (waiting[0].revents == 0) {
+        thread->detach();
+        return false;
+    }
+    thread->join();
+    eventfd_t ignored = 0;
+    ::eventfd_read(over_.get(), &ignored);
+    return true;
 }
 
 } // namespace kvferry::tools

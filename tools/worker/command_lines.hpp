@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a rank process is told from outside: lines of standard input, SIGTERM, and that its drain is
-// over.
+// What a rank process is told from outside: lines of standard input, SIGTERM, and that its start or
+// its drain is over.
 #pragma once
 
 #include "transport/loop/unique_fd.hpp"
 
+#include <caf/expected.hpp>
+
+#include <functional>
 #include <string>
 
 namespace kvferry::tools {
@@ -21,13 +24,17 @@ public:
     what next(std::string& line);
 
     /// Makes next() return `drained`. From any thread.
-    void drain_is_over() const;
+    void is_over() const;
+
+    /// Runs something on a thread of its own, and takes no lines meanwhile. False: SIGTERM came
+    /// first, and it still runs.
+    caf::expected<bool> ends_before_terminate(std::function<void()>) const;
 
 private:
     bool take_line(std::string& line);
 
     unique_fd terminate_;
-    unique_fd drained_;
+    unique_fd over_;
     std::string unread_;
     bool ended_ = false;
     bool end_told_ = false;

@@ -5,6 +5,7 @@
 #include "messages/version.hpp"
 
 #include <span>
+#include <system_error>
 #include <thread>
 #include <unistd.h>
 #include <unordered_map>
@@ -289,11 +290,17 @@ void rank_host::statistics(const json&) {
 }
 
 void rank_host::drain(std::chrono::milliseconds deadline, std::function<void()> ended) {
-    drained_ = std::async(std::launch::async, [this, deadline, ended = std::move(ended)] {
+    auto run = [this, deadline, ended = std::move(ended)] {
         auto result = worker_.drain(deadline);
         ended();
         return result;
-    });
+    };
+    try {
+        drained_ = std::async(std::launch::async, run);
+    } catch (const std::system_error&) { // no more threads: then no commands meanwhile
+        drained_ = std::async(std::launch::deferred, run);
+        drained_.wait();
+    }
 }
 
 bool rank_host::stop() {

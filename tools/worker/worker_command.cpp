@@ -6,6 +6,7 @@
 #include "tools/common/subcommand.hpp"
 #include "tools/worker/command_lines.hpp"
 #include "tools/worker/rank_host.hpp"
+#include "transport/loop/threads.hpp"
 
 #include <CLI/CLI.hpp>
 #include <caf/scoped_actor.hpp>
@@ -13,6 +14,8 @@
 #include <csignal>
 #include <iostream>
 #include <memory>
+#include <stdexcept>
+#include <unistd.h>
 #include <utility>
 
 namespace kvferry::tools {
@@ -85,7 +88,7 @@ bool serve(rank_host& host, command_lines& commands, std::chrono::milliseconds d
         case command_lines::what::terminate:
             if (!std::exchange(draining, true)) {
                 flight_recorder::failed("SIGTERM");
-                host.drain(drain_deadline, [&commands] { commands.drain_is_over(); });
+                host.drain(drain_deadline, [&commands] { commands.is_over(); });
             }
             break;
         case command_lines::what::drained:
@@ -94,8 +97,25 @@ bool serve(rank_host& host, command_lines& commands, std::chrono::milliseconds d
     }
 }
 
+caf::expected<line_writer_actor> start_line_writer(runtime& actors) try {
+    auto& system = actors.system();
+    if (auto problem = check_threads("the writer of lines", 1))
+        return problem;
+    return system.spawn<line_writer_actor::stateful_impl<line_writer_state>, caf::detached>();
+} catch (const std::runtime_error& why) {
+    return make_error(errc::system_call_failed, why.what());
+}
+
+/// The line of an error from before there is an actor that writes lines.
+int refuse_to_start(const caf::error& why) {
+    std::cout << line_of(error_event("start", why)) << std::endl;
+    return exit_failure;
+}
+
 int run_worker(const rank_options& options) {
     std::signal(SIGPIPE, SIG_IGN); // a closed reader then counts as the end of input
+    if (::getpid() == 1)
+        std::signal(SIGCHLD, SIG_IGN); // orphans of the container leave no zombies here
     command_lines commands;
     const auto flight = start_flight_recorder(options.instance);
     std::unique_ptr<trace_recording> recording;
@@ -108,13 +128,23 @@ int run_worker(const rank_options& options) {
         recording = std::move(*started);
     }
     runtime actors;
-    auto out =
-        actors.system().spawn<line_writer_actor::stateful_impl<line_writer_state>, caf::detached>();
+    auto made = start_line_writer(actors);
+    if (!made)
+        return refuse_to_start(made.error());
+    auto out = std::move(*made);
     auto flush = [&] {
         caf::scoped_actor self{actors.system()};
         self->request(out, std::chrono::seconds{5}, stop_io{}).receive([] {}, [](caf::error&) {});
     };
-    auto host = rank_host::start(actors, options, out);
+    caf::expected<std::unique_ptr<rank_host>> host{caf::error{}};
+    const auto ended =
+        commands.ends_before_terminate([&] { host = rank_host::start(actors, options, out); });
+    if (!ended)
+        return refuse_to_start(ended.error());
+    if (!*ended) { // nothing is lent yet, so nobody needs to be told
+        logger().flush();
+        std::_Exit(exit_terminated);
+    }
     if (!host) {
         tell_from_outside(out, line_of(error_event("start", host.error())));
         flush();

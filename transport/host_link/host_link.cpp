@@ -9,6 +9,7 @@
 #include "transport/host_link/host_link_state.hpp"
 #include "transport/host_link/memory_mapping.hpp"
 #include "transport/host_link/process_watch.hpp"
+#include "transport/loop/descriptors.hpp"
 #include "transport/loop/link_errors.hpp"
 
 #include <algorithm>
@@ -176,13 +177,15 @@ void host_link_state::listen(door& at) {
 void host_link_state::on_connection(door& at) {
     auto socket = at.listener->accept();
     if (!socket) {
-        logger().error("host_link_io: cannot accept: {}", describe(socket.error()));
+        if (!std::exchange(at.told, true))
+            logger().error("host_link_io: cannot accept: {}", describe(socket.error()));
         at.watch.reset(); // otherwise it stays readable and spins the loop
         self_->run_delayed(retry_after, [this, &at] { listen(at); });
         return;
     }
     if (!*socket)
         return;
+    at.told = at.told && check_descriptors(descriptors_reserve);
     auto connection = std::make_shared<host_link_connection>(
         *with_.loop, std::move(**socket), false, with_.bounds.shared_regions_max);
     if (strangers_.size() >= with_.bounds.unexpected_host_links_max)

@@ -77,6 +77,8 @@ private:
     struct door {
         std::shared_ptr<unix_socket> listener;
         watch_handle watch = {};
+        /// That nobody can be let in has been logged; once until descriptors are left again.
+        bool told = false;
     };
 
     // Messages.

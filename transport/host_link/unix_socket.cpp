@@ -2,6 +2,7 @@
 // The socket calls, SCM_RIGHTS among them.
 #include "transport/host_link/unix_socket.hpp"
 
+#include "transport/loop/descriptors.hpp"
 #include "transport/loop/system_call.hpp"
 
 #include <array>
@@ -102,6 +103,8 @@ caf::expected<std::optional<unix_socket>> unix_socket::connect(const std::string
 }
 
 caf::expected<std::optional<unix_socket>> unix_socket::accept() {
+    if (auto problem = check_descriptors_to_accept())
+        return problem;
     unique_fd fd{made_to_fail("accept4")
                      ? -1
                      : ::accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};

@@ -2,6 +2,7 @@
 // The kernel always gives the lowest free number: it tells how many are taken, without a list.
 #include "transport/loop/descriptors.hpp"
 
+#include "messages/limits.hpp"
 #include "messages/trace/log.hpp"
 #include "transport/loop/system_call.hpp"
 #include "transport/loop/unique_fd.hpp"
@@ -37,8 +38,11 @@ caf::error check_descriptors(std::size_t reserve) {
     return make_error(errc::limit_exceeded,
                       "fewer than " + std::to_string(reserve) + " of this process's "
                           + std::to_string(limit.rlim_cur)
-                          + " descriptors are left, and a link needs some: raise the limit "
-                            "(ulimit -n, LimitNOFILE)");
+                          + " descriptors are left: raise the limit (ulimit -n, LimitNOFILE)");
+}
+
+caf::error check_descriptors_to_accept() {
+    return check_descriptors(descriptors_reserve / 4);
 }
 
 } // namespace kvferry

@@ -4,6 +4,7 @@
 
 #include "messages/trace/log.hpp"
 #include "transport/loop/system_call.hpp"
+#include "transport/loop/threads.hpp"
 
 #include <caf/actor_system.hpp>
 #include <caf/ref_counted.hpp>
@@ -82,7 +83,7 @@ caf::expected<std::unique_ptr<io_loop>> io_loop::make(caf::actor_system& system,
             system.launch_thread(loop->options_.name.c_str(), [self = loop.get()] { self->run(); });
     } catch (const std::system_error& error) {
         return system_error(errc::system_call_failed, "thread of loop " + loop->options_.name,
-                            error.code().value(), "raise the limit of threads");
+                            error.code().value(), more_threads);
     }
     return loop;
 }

@@ -7,7 +7,10 @@
 #include "transport/ucx/network_devices.hpp"
 #include "transport/ucx/ucx_error.hpp"
 
+#include <cstdint>
 #include <cstdlib>
+#include <string>
+#include <sys/statvfs.h>
 
 namespace kvferry {
 
@@ -20,7 +23,26 @@ void set(ucp_config_t* config, const char* variable, const char* key, const char
         logger().warn("ucx_io: {} = {}: {}", variable, value, ucs_status_string(status));
 }
 
+/// What UCX takes of /dev/shm for each worker.
+constexpr std::uint64_t shared_memory_of_a_worker = std::uint64_t{4300} << 10;
+
 } // namespace
+
+std::string shared_memory_shortage() {
+    const char* named = std::getenv("UCX_TLS");
+    struct statvfs shm {};
+    if (named == nullptr || ::statvfs("/dev/shm", &shm) != 0)
+        return {};
+    const auto left = std::uint64_t{shm.f_bavail} * shm.f_frsize;
+    if (left >= shared_memory_of_a_worker)
+        return {};
+    return " (/dev/shm has " + std::to_string(left >> 10)
+           + " KiB left, and the shared memory of UCX " + "that UCX_TLS=" + named
+           + " may ask for takes " + std::to_string(shared_memory_of_a_worker >> 10)
+           + ": kvferry does not use it, so leave UCX_TLS unset, or make /dev/shm larger: "
+             "--shm-size "
+             "of a container)";
+}
 
 caf::expected<ucx_config_handle> make_ucx_config(const std::string& net_devices, bool rma) {
     if (const char* named = std::getenv("UCX_NET_DEVICES"))
@@ -34,7 +56,7 @@ caf::expected<ucx_config_handle> make_ucx_config(const std::string& net_devices,
         return ucx_error("ucp_config_read", status);
     ucx_config_handle result{config};
     // Shared memory of UCX is never used, because it does not report deaths, but each worker would
-    // take 4.2 MiB of /dev/shm for it.
+    // take its part of /dev/shm for it.
     set(config, "UCX_TLS", "TLS", "^sm");
     if (!net_devices.empty())
         set(config, "UCX_NET_DEVICES", "NET_DEVICES", net_devices.c_str());

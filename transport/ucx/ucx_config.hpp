@@ -15,4 +15,7 @@ namespace kvferry {
 /// invalid_argument: the environment names a device that the machine does not have.
 caf::expected<ucx_config_handle> make_ucx_config(const std::string& net_devices, bool rma);
 
+/// What a worker that could not be made may have lacked; UCX does not say it. Empty: nothing.
+std::string shared_memory_shortage();
+
 } // namespace kvferry

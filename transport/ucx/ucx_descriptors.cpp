@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <system_error>
 #include <vector>
@@ -30,6 +31,12 @@ bool is_epoll(int fd) {
     std::error_code ignored;
     return std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(fd), ignored)
            == "anon_inode:[eventpoll]";
+}
+
+/// 0: the number leads nowhere.
+ino_t file_of(int fd) {
+    struct stat file {};
+    return ::fstat(fd, &file) == 0 ? file.st_ino : 0;
 }
 
 /// What an epoll set watches: the lines "tfd: NUMBER events: ..." of its description.
@@ -81,6 +88,21 @@ std::set<int> ucx_descriptors(int event_fd, const std::set<int>& made) {
         result.insert(watched.begin(), watched.end());
     }
     return result;
+}
+
+listening_sockets listening_among(const std::set<int>& descriptors) {
+    listening_sockets result;
+    for (auto fd : descriptors) {
+        int listens = 0;
+        socklen_t length = sizeof listens;
+        if (::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) == 0 && listens != 0)
+            result.emplace(fd, file_of(fd));
+    }
+    return result;
+}
+
+std::size_t forget_closed(listening_sockets& sockets) {
+    return std::erase_if(sockets, [](const auto& x) { return file_of(x.first) != x.second; });
 }
 
 void close_on_exec(const std::set<int>& descriptors) {

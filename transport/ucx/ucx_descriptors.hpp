@@ -3,7 +3,10 @@
 // the host would keep the connections of a dead rank open.
 #pragma once
 
+#include <cstddef>
+#include <map>
 #include <set>
+#include <sys/types.h>
 
 namespace kvferry {
 
@@ -18,6 +21,14 @@ std::set<int> polled_descriptors(int event_fd, const std::set<int>& made);
 /// The same, and what UCX's own thread polls for the worker, its listening sockets among them.
 /// Looks at all descriptors of the process.
 std::set<int> ucx_descriptors(int event_fd, const std::set<int>& made);
+
+/// Those that listen, with the file behind each number, by which a closed one is told from what got
+/// its number.
+using listening_sockets = std::map<int, ino_t>;
+listening_sockets listening_among(const std::set<int>&);
+
+/// Takes out those that have been closed, and returns how many.
+std::size_t forget_closed(listening_sockets&);
 
 /// Makes all of them close-on-exec.
 void close_on_exec(const std::set<int>&);

@@ -56,6 +56,7 @@ ucx_io_state::~ucx_io_state() {
 }
 
 ucx_io_actor::behavior_type ucx_io_state::make_behavior() {
+    watch_ports();
     return {
         handle(this, &ucx_io_state::on_open_endpoint),
         handle(this, &ucx_io_state::on_peer_memory_mapped),

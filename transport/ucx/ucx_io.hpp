@@ -126,6 +126,8 @@ private:
     caf::expected<link*> make_link(incarnation peer, byte_view address, frame_sink_actor owner);
     void fail_link(link&, caf::error reason);
     void lose_link(link&, caf::error reason);
+    void guard_connections();
+    void watch_ports();
     void leave(incarnation peer);
     void close_when_quiet(link&);
     void advance_close(link&);
@@ -155,7 +157,6 @@ private:
     void finish_drains();
 
     // Puts (ucx_puts.cpp).
-    void guard_connections();
     void prepare_keys(link&, std::vector<memory_region>);
     caf::error check(const link&, const copy_job&) const;
     bool pump(link&);

@@ -20,6 +20,9 @@ constexpr std::chrono::seconds lost_operations_grace{1};
 /// How long after open_endpoint UCX may still open connections for it.
 constexpr std::chrono::milliseconds connections_settle{50};
 
+/// UCX tells nobody that it has closed a port.
+constexpr std::chrono::seconds port_check_interval{1};
+
 caf::error stopping() {
     return make_error(errc::stopped, "the fabric of this rank is stopping");
 }
@@ -82,6 +85,17 @@ void ucx_io_state::guard_connections() {
         guarding_ = false;
         worker_->guard_connections();
     });
+}
+
+void ucx_io_state::watch_ports() {
+    if (stopping_ || !worker_->has_ports())
+        return;
+    if (worker_->closed_ports() != 0)
+        logger().error(
+            "ucx_io: UCX has closed the port at which peers reach this rank, because the "
+            "process had no descriptor left. Links that are up go on, others cannot come "
+            "up: start the rank again, with a higher limit (ulimit -n, LimitNOFILE)");
+    self_->run_delayed(port_check_interval, [this] { watch_ports(); });
 }
 
 void ucx_io_state::on_peer_memory_mapped(const peer_memory_mapped& message) {

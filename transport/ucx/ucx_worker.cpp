@@ -8,7 +8,6 @@
 #include "transport/loop/system_call.hpp"
 #include "transport/ucx/network_devices.hpp"
 #include "transport/ucx/ucx_config.hpp"
-#include "transport/ucx/ucx_descriptors.hpp"
 #include "transport/ucx/ucx_error.hpp"
 #include "transport/ucx/ucx_log.hpp"
 #include "transport/ucx/ucx_resources.hpp"
@@ -54,6 +53,7 @@ void ucx_worker::destroy() noexcept {
     if (std::exchange(added_, false))
         loop_.remove(*this);
     in_child_.reset();
+    ports_.clear();
     worker_.reset();
     context_.reset();
 }
@@ -107,7 +107,7 @@ caf::error ucx_worker::make_worker() {
     if (auto status = call("ucp_worker_create",
                            [&] { return ucp_worker_create(context_.get(), &params, &worker); });
         status != UCS_OK)
-        return ucx_error("ucp_worker_create", status);
+        return ucx_error("ucp_worker_create" + shared_memory_shortage(), status);
     worker_.reset(worker);
     for (unsigned message = 0; message < ucx_message_count; ++message) {
         slots_[message] = {this, message};
@@ -137,7 +137,9 @@ caf::error ucx_worker::make_worker() {
         return ucx_error("ucp_worker_get_efd", status);
     made_sets_ = epoll_sets();
     std::erase_if(made_sets_, [&others](int fd) { return others.contains(fd); });
-    close_on_exec(ucx_descriptors(event_fd_, made_sets_));
+    const auto all = ucx_descriptors(event_fd_, made_sets_);
+    close_on_exec(all);
+    ports_ = listening_among(all);
     in_child_.emplace([event_fd = event_fd_, made = made_sets_] {
         blank_sockets(ucx_descriptors(event_fd, made));
     });

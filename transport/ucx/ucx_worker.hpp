@@ -6,6 +6,7 @@
 #include "transport/fabric/ucx_wire.hpp"
 #include "transport/loop/forked_child.hpp"
 #include "transport/loop/io_loop.hpp"
+#include "transport/ucx/ucx_descriptors.hpp"
 #include "transport/ucx/ucx_endpoint.hpp"
 #include "transport/ucx/ucx_fabric.hpp"
 #include "transport/ucx/ucx_handles.hpp"
@@ -53,6 +54,11 @@ public:
     /// Makes the connections close-on-exec that UCX has opened up to now.
     void guard_connections() const;
 
+    /// How many of the ports under which peers reach this worker UCX has closed since the last
+    /// call. It does so at the first accept without a descriptor, and never opens them again.
+    std::size_t closed_ports() { return forget_closed(ports_); }
+    bool has_ports() const { return !ports_.empty(); }
+
     /// Frees worker and context; running operations end now. Keys and mapped memory must have been
     /// freed before; endpoints are freed too.
     void destroy() noexcept;
@@ -93,6 +99,7 @@ private:
     int event_fd_ = -1;
     /// Epoll sets of UCX that came with the worker.
     std::set<int> made_sets_;
+    listening_sockets ports_;
     /// A forked child lets go of UCX's sockets.
     std::optional<in_forked_child> in_child_;
 };
