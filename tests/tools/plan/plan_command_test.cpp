@@ -77,7 +77,9 @@ TEST_CASE("plan: the answer has the fields that scripts read, in this form") {
     CHECK(ask({model, "tp=1", "tp=1", "", "", "", ""}) == json::parse(R"(
         {"receivers":[{"rank":0,"aux_writer":0,"bytes_per_block":131072,
            "writers":[{"rank":0,"layers":[0,1,2,3],"fragments_per_block":1,
-                       "bytes_per_fragment":131072,"bytes_per_block":131072}]}],
+                       "bytes_per_fragment":131072,"bytes_per_block":131072,
+                       "moves":[{"roles":["key","value"],"layers":[0,1,2,3],"tokens":8,
+                                 "fragments":1,"bytes_per_fragment":131072,"bytes":131072}]}]}],
          "senders":[{"rank":0,"receivers":[0]}]})"));
 }
 
