@@ -2,6 +2,8 @@
 // Pairing of block positions, with the rules on what may be missing.
 #include "transport/planner/block_pairing.hpp"
 
+#include "transport/planner/topology.hpp"
+
 #include <algorithm>
 #include <string>
 
@@ -68,8 +70,7 @@ struct pairing {
                           std::uint64_t live_from_token, std::vector<paired_slots>& result) const {
         const auto& piece = part.pieces[index];
         const std::uint64_t source_tokens = *part.source_tokens;
-        // Under CP only the context rank itself knows which blocks it holds.
-        const bool must_have_all = writer.layout.cp_size == 1;
+        const bool must_have_all = must_have_all_blocks(writer.layout, receiver.layout);
         auto periods_before = [](std::uint64_t block, std::uint64_t first, std::uint64_t period) {
             return block <= first ? 0 : divide_up(block - first, period);
         };
