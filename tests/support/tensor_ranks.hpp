@@ -174,13 +174,17 @@ public:
         return memory_[0][0];
     }
 
-    /// Calls f(element, its token in the request) for all elements of the slots that a slice lists.
+    /// Calls f(element, its first token in the request) for all elements of the slots that a slice
+    /// lists.
     template <class F>
     void for_each_listed(const kv_slice& slice, F f) const {
         const auto group = heads_group(info_.layout);
         for (const auto& tensor : tensors_) {
             const auto& list = slice.groups[tensor.group];
             const auto tokens = pages().groups[tensor.group].tokens_per_slot;
+            const auto& split = info_.layout;
+            const auto per_row = tensor.tokens_are_dealt ? split.cp_size : tensor.tokens_per_row;
+            const auto first = tensor.tokens_are_dealt ? split.cp_rank : 0;
             std::map<std::uint64_t, std::uint64_t> block_of;
             for (std::size_t index = 0; index < list.slots.size(); ++index)
                 if (list.slots[index] >= 0)
@@ -188,7 +192,7 @@ public:
                         list.first_block + index;
             for_each_element(tensor, group.size, group.rank, [&](const tensor_element& e) {
                 if (auto found = block_of.find(e.slot); found != block_of.end())
-                    f(e, tokens ? found->second * *tokens + e.token : 0);
+                    f(e, tokens ? found->second * *tokens + e.token * per_row + first : 0);
             });
         }
     }
@@ -247,6 +251,22 @@ inline kv_slice random_slice(const tensor_rank& rank, std::uint32_t prompt,
     return result;
 }
 
+/// Copies what a writer has for a receiver.
+inline void transfer(tensor_rank& writer, const kv_slice& source, tensor_rank& receiver,
+                     const kv_slice& target) {
+    plan_cache cache;
+    auto plan = make_plan(writer.info(), source, receiver.info(), target, cache);
+    REQUIRE_MESSAGE(plan, text_of(plan));
+    const auto error =
+        check_plan(*plan, writer.pages(), writer.regions(), receiver.pages(), receiver.regions());
+    REQUIRE_MESSAGE(!error, describe(error));
+    expand(*plan, *pool_bases(writer.pages(), writer.bases()),
+           *pool_bases(receiver.pages(), receiver.bases()),
+           [](std::uint64_t from, std::uint64_t to, std::uint64_t bytes) {
+               std::memcpy(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes);
+           });
+}
+
 /// Sends a prompt from one instance to every rank of the other, and counts wrong bytes.
 inline std::uint64_t wrong_bytes_after_transfer(std::vector<tensor_rank>& context,
                                                 std::vector<tensor_rank>& generation,
@@ -263,21 +283,8 @@ inline std::uint64_t wrong_bytes_after_transfer(std::vector<tensor_rank>& contex
         const auto target = random_slice(receiver, prompt, random);
         const auto writers = cohorts_of(receiver.info(), infos, 0);
         REQUIRE_MESSAGE(writers, text_of(writers));
-        for (auto id : writers->kv) {
-            auto& writer = context[id.value];
-            plan_cache cache;
-            auto plan = make_plan(writer.info(), sources[id.value], receiver.info(), target, cache);
-            REQUIRE_MESSAGE(plan, text_of(plan));
-            const auto error = check_plan(*plan, writer.pages(), writer.regions(), receiver.pages(),
-                                          receiver.regions());
-            REQUIRE_MESSAGE(!error, describe(error));
-            expand(*plan, *pool_bases(writer.pages(), writer.bases()),
-                   *pool_bases(receiver.pages(), receiver.bases()),
-                   [](std::uint64_t from, std::uint64_t to, std::uint64_t bytes) {
-                       std::memcpy(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from),
-                                   bytes);
-                   });
-        }
+        for (auto id : writers->kv)
+            transfer(context[id.value], sources[id.value], receiver, target);
         wrong += receiver.wrong_bytes(target);
     }
     return wrong;

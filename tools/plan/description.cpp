@@ -34,6 +34,8 @@ kv_tensor read_tensor(json_fields& from) {
     x.heads = small_number(from, "heads", 0);
     x.window = from.optional_number("window");
     x.tokens_per_block = from.optional_number("tokens_per_block");
+    x.tokens_per_row = small_number(from, "tokens_per_row", 1);
+    x.tokens_are_dealt = from.flag("tokens_are_dealt", false);
     for (auto section : from.numbers("sections"))
         x.sections.push_back(section < 0 ? 0 : static_cast<std::uint64_t>(section));
     if (x.name.empty())

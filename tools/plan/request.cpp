@@ -31,9 +31,13 @@ kv_slice slice_of(const rank_info& rank, std::uint32_t prompt, std::uint32_t reu
         }
         const auto tokens = *group.tokens_per_slot;
         const auto first = std::max(first_live_block(group, prompt), reused / tokens);
+        // CP ranks that deal out tokens have a part of every block.
+        const bool has_all = std::any_of(group.views.begin(), group.views.end(), [](const auto& x) {
+            return x.layout.token_of_row.has_value();
+        });
         block_list blocks{first, {}};
         for (auto block = first; std::uint64_t{block} * tokens < prompt; ++block)
-            blocks.slots.push_back(block % rank.layout.cp_size == rank.layout.cp_rank
+            blocks.slots.push_back(has_all || block % rank.layout.cp_size == rank.layout.cp_rank
                                        ? static_cast<std::int32_t>(block)
                                        : no_slot);
         result.groups.push_back(std::move(blocks));

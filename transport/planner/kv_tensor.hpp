@@ -17,8 +17,8 @@ namespace kvferry {
 ///   head    the heads of this rank
 ///   dim     elements of a head, of a latent, or the channels of a state; always there
 ///   inner   elements inside `dim`, of states only: a state's width, the taps of a convolution
-/// "kv block token head dim" is vLLM's FlashAttention, "block token dim" an MLA latent, "token head
-/// dim" SGLang, "block head dim inner" a Mamba state.
+/// "kv block token head dim" is vLLM's FlashAttention, "block head token kv dim" K and V packed,
+/// "block token dim" an MLA latent, "token head dim" SGLang, "block head dim inner" a Mamba state.
 struct kv_tensor {
     /// For errors, "model.layers.3.self_attn".
     std::string name = {};
@@ -36,17 +36,24 @@ struct kv_tensor {
     std::vector<std::uint32_t> layers = {};
     /// "key", "value", "ssm"...; empty with the dimension `kv`, which has both.
     std::string role = {};
-    /// Index of the group: its tensors are listed by one list of slots per request.
+    /// Index of the group: its tensors are listed by one list of slots per request. The same tensor
+    /// may be in several groups: one for each beam, whose blocks lie in slots of their own.
     std::uint32_t group = 0;
     /// Heads of the whole model, before it is split; 0: all ranks hold the same bytes.
     std::uint32_t heads = 0;
     /// Sliding window; none: full attention.
     std::optional<std::uint32_t> window = {};
-    /// For tensors without `block` or without `token`, unless they are states.
+    /// Indexes of `token` in one block: for tensors without `block` or without `token`, unless they
+    /// are states.
     std::optional<std::uint32_t> tokens_per_block = {};
     /// Sizes along `dim` on this rank of what is split over ranks each by itself (x, B and C of a
     /// convolution state).
     std::vector<std::uint64_t> sections = {};
+    /// Tokens that one index of `token` stands for, in a compressed cache.
+    std::uint32_t tokens_per_row = 1;
+    /// Context parallelism deals out tokens one by one: index i of CP rank r is token i * cp_size +
+    /// r.
+    bool tokens_are_dealt = false;
 };
 
 } // namespace kvferry

@@ -5,6 +5,7 @@
 #include "transport/planner/layout_error.hpp"
 #include "transport/planner/page_table_check.hpp"
 #include "transport/planner/tensor_shape.hpp"
+#include "transport/planner/tensor_sharing.hpp"
 #include "transport/planner/topology.hpp"
 
 #include <algorithm>
@@ -72,9 +73,8 @@ private:
     }
 
     caf::error read_tensors() {
-        const auto group = heads_group(split_);
         for (std::size_t index = 0; index < tensors_.size(); ++index) {
-            auto shape = shape_of(tensors_[index], group);
+            auto shape = shape_of(tensors_[index], split_);
             if (!shape)
                 return add_context(shape.error(), name_of(tensors_, index));
             const auto bytes = extent_bytes_of(tensors_[index]);
@@ -132,15 +132,14 @@ private:
             group.tokens_per_slot = shapes_[index].tokens_per_slot;
             group.live_token_window = tensors_[index].window;
         }
-        std::map<std::pair<std::uint32_t, std::string>, std::size_t> owners;
+        std::map<std::pair<std::uint32_t, std::string>, const placed_buffer*> owners;
         for (const auto& x : buffers_) {
-            const auto [owner, fresh] =
-                owners.emplace(std::pair{x.what.layer, x.what.role}, x.tensor);
-            if (!fresh)
+            const auto [owner, fresh] = owners.emplace(std::pair{x.what.layer, x.what.role}, &x);
+            if (!fresh && !is_beam(x, *owner->second))
                 return wrong_tensor(tensors_, x.tensor,
                                     "layer " + detail::text(x.what.layer) + " has its "
-                                        + x.what.role + " in " + name_of(tensors_, owner->second)
-                                        + " already");
+                                        + x.what.role + " in "
+                                        + name_of(tensors_, owner->second->tensor) + " already");
             result_.groups[tensors_[x.tensor].group].layers.push_back(x.what.layer);
         }
         for (auto& group : result_.groups) {
@@ -149,6 +148,14 @@ private:
                                group.layers.end());
         }
         return {};
+    }
+
+    /// A group for each beam lists other slots of the same memory.
+    bool is_beam(const placed_buffer& x, const placed_buffer& other) const {
+        const auto &a = shapes_[x.tensor], &b = shapes_[other.tensor];
+        return tensors_[x.tensor].group != tensors_[other.tensor].group
+               && x.what.address == other.what.address && a.layout == b.layout
+               && a.slot_stride_bytes == b.slot_stride_bytes && a.slot_count == b.slot_count;
     }
 
     /// Buffers with the same stride that fit into one stride share a pool.
@@ -163,7 +170,7 @@ private:
         for (auto& x : buffers_) {
             const auto& shape = shapes_[x.tensor];
             const auto offset = x.what.address - regions_[x.region].address;
-            const auto end = offset + shape.buffer_bytes;
+            const auto end = offset + shape.extent_bytes;
             const bool joins = !pools.empty() && pools.back().region == x.region
                                && pools.back().slot_stride_bytes == shape.slot_stride_bytes
                                && pools.back().slot_count == shape.slot_count
@@ -173,55 +180,32 @@ private:
             auto& pool = pools.back();
             x.pool = static_cast<std::uint32_t>(pools.size() - 1);
             x.offset_bytes = offset - pool.region_offset_bytes;
-            pool.slot_bytes = std::max(pool.slot_bytes, x.offset_bytes + shape.buffer_bytes);
+            pool.slot_bytes = std::max(pool.slot_bytes, x.offset_bytes + shape.extent_bytes);
         }
         return {};
     }
-
-    /// Memory that one group uses in one pool.
-    struct span {
-        std::uint32_t region = 0;
-        std::uint64_t begin = 0;
-        std::uint64_t end = 0;
-        std::size_t tensor = 0;
-    };
 
     /// Buffers of one group are in use at the same time: none lies in another.
     caf::error check_sharing() {
         for (std::uint32_t group = 0; group < result_.groups.size(); ++group) {
-            std::vector<span> spans;
-            const placed_buffer* before = nullptr;
-            for (const auto& x : buffers_) { // pool by pool, ascending
+            std::vector<buffer_memory> used;
+            for (const auto& x : buffers_) {
                 if (tensors_[x.tensor].group != group)
                     continue;
-                const auto& pool = result_.pools[x.pool];
-                const auto begin = pool.region_offset_bytes + x.offset_bytes;
-                const auto end = begin + (pool.slot_count - 1) * pool.slot_stride_bytes
-                                 + shapes_[x.tensor].buffer_bytes;
-                if (!before || before->pool != x.pool)
-                    spans.push_back({x.region, begin, end, x.tensor});
-                else if (x.offset_bytes
-                         < before->offset_bytes + shapes_[before->tensor].buffer_bytes)
-                    return share(x.tensor, before->tensor);
-                spans.back().end = end;
-                before = &x;
+                const auto& shape = shapes_[x.tensor];
+                used.push_back(
+                    {x.region, x.what.address - regions_[x.region].address, shape.extent_bytes,
+                     shape.slot_stride_bytes, shape.slot_count,
+                     rows_of(shape.layout, shape.tokens_per_slot.value_or(1), shape.buffer_bytes),
+                     has_gaps(shape.layout), x.tensor});
             }
-            std::sort(spans.begin(), spans.end(), [](const span& a, const span& b) {
-                return std::tie(a.region, a.begin) < std::tie(b.region, b.begin);
-            });
-            for (std::size_t index = 1; index < spans.size(); ++index)
-                if (spans[index].region == spans[index - 1].region
-                    && spans[index].begin < spans[index - 1].end)
-                    return share(spans[index].tensor, spans[index - 1].tensor);
+            if (const auto shared = find_shared(std::move(used)))
+                return wrong_tensor(tensors_, shared->second,
+                                    "it shares memory with " + name_of(tensors_, shared->first)
+                                        + " of the same group: leave out one of them, or give both"
+                                          " the same number of blocks and block stride");
         }
         return {};
-    }
-
-    caf::error share(std::size_t tensor, std::size_t other) const {
-        return wrong_tensor(tensors_, tensor,
-                            "it shares memory with " + name_of(tensors_, other)
-                                + " of the same group: leave out one of them, or give both the same"
-                                  " number of blocks and block stride");
     }
 
     caf::error make_views() {
@@ -254,14 +238,20 @@ private:
             roles.insert(x->what.role);
         }
         const std::vector<std::string> all{roles.begin(), roles.end()};
-        if (std::all_of(roles_of.begin(), roles_of.end(),
-                        [&all](const auto& x) { return x.second == all; }))
+        const bool gaps = has_gaps(shapes_[list.front()->tensor].layout);
+        if (!gaps && std::all_of(roles_of.begin(), roles_of.end(), [&all](const auto& x) {
+                return x.second == all;
+            }))
             return add_view(group, all, list);
         for (const auto& role : all) {
             std::vector<const placed_buffer*> own;
             std::copy_if(list.begin(), list.end(), std::back_inserter(own),
                          [&role](const auto* x) { return x->what.role == role; });
-            add_view(group, {role}, own);
+            if (gaps) // buffers may lie between each other's rows, which those of a view must not
+                for (const auto* x : own)
+                    add_view(group, {role}, {x});
+            else
+                add_view(group, {role}, own);
         }
     }
 

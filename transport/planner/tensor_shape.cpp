@@ -5,7 +5,9 @@
 #include "transport/planner/element_types.hpp"
 #include "transport/planner/head_split.hpp"
 #include "transport/planner/layout_error.hpp"
+#include "transport/planner/row_shape.hpp"
 #include "transport/planner/tensor_axes.hpp"
+#include "transport/planner/topology.hpp"
 
 #include <limits>
 #include <utility>
@@ -26,7 +28,8 @@ caf::expected<std::uint64_t> element_bytes_of(const kv_tensor& tensor) {
 
 class shape_reader {
 public:
-    shape_reader(const kv_tensor& tensor, const tp_group& group) : tensor_(tensor), group_(group) {}
+    shape_reader(const kv_tensor& tensor, const parallelism& split)
+        : tensor_(tensor), split_(split), group_(heads_group(split)) {}
 
     caf::expected<tensor_shape> read() {
         for (auto step :
@@ -34,6 +37,8 @@ public:
               &shape_reader::read_heads, &shape_reader::read_sections, &shape_reader::read_buffers})
             if (auto error = (this->*step)())
                 return error;
+        result_.extent_bytes =
+            extent_of(result_.layout, result_.tokens_per_slot.value_or(1), result_.buffer_bytes);
         return std::move(result_);
     }
 
@@ -64,10 +69,30 @@ private:
         result_.tokens_per_slot = tensor_.tokens_per_block;
         if (has(ax::token))
             result_.tokens_per_slot = static_cast<std::uint32_t>(count(ax::token));
+        return read_tokens();
+    }
+
+    /// What an index of `token` stands for.
+    caf::error read_tokens() {
+        auto& layout = result_.layout;
+        const auto dealt = tensor_.tokens_are_dealt && split_.cp_size > 1;
+        if (dealt && tensor_.tokens_per_row != 1)
+            return bad("its tokens are dealt out over CP ranks: tokens_per_row must be 1");
+        layout.tokens_per_row = dealt ? split_.cp_size : tensor_.tokens_per_row;
+        if (dealt)
+            layout.token_of_row = split_.cp_rank;
+        if (layout.tokens_per_row == 1)
+            return {};
+        const auto tokens =
+            std::uint64_t{result_.tokens_per_slot.value_or(0)} * layout.tokens_per_row;
+        if (tokens == 0 || tokens > std::numeric_limits<std::int32_t>::max())
+            return bad("its blocks have " + detail::text(tokens) + " tokens (tokens_per_row "
+                       + detail::text(layout.tokens_per_row) + ")");
+        result_.tokens_per_slot = static_cast<std::uint32_t>(tokens);
         return {};
     }
 
-    /// The elements that stay together: dim, with inner, with K and V when they are packed.
+    /// The elements that stay together: dim, with inner.
     caf::error read_row() {
         row_ = count(ax::dim) * count(ax::inner);
         if (has(ax::inner) && result_.tokens_per_slot)
@@ -89,17 +114,10 @@ private:
         }
         if (has(ax::kv) && count(ax::kv) != 2)
             return bad("its kv dimension has the size " + detail::text(count(ax::kv)) + ", not 2");
-        const auto inside = [this](ax::name x) {
-            return count(x) > 1 && stride(x) > stride(ax::kv);
-        };
-        packed_ = has(ax::kv) && stride(ax::kv) == row_ && (inside(ax::token) || inside(ax::head));
-        if (packed_) {
-            row_ *= 2;
-            shape.insert(shape.begin(), 2);
-        }
         return {};
     }
 
+    /// Whether only one order of tokens and heads fits, or both do, or something lies between them.
     bool is_dense(ax::name outside, ax::name inside) const {
         return (count(inside) == 1 || stride(inside) == row_)
                && (count(outside) == 1 || stride(outside) == row_ * count(inside));
@@ -107,19 +125,29 @@ private:
 
     /// The order of tokens and heads. Where both orders are the same bytes, that of dims.
     caf::error read_order() {
+        auto& layout = result_.layout;
         const bool by_head = is_dense(ax::head, ax::token);
         const bool by_token = is_dense(ax::token, ax::head);
-        if (!by_head && !by_token)
-            return bad("its " + detail::text(count(ax::token)) + " tokens have the stride "
-                       + detail::text(stride(ax::token)) + ", its " + detail::text(count(ax::head))
-                       + " heads " + detail::text(stride(ax::head)) + ", elements take "
-                       + detail::text(row_)
-                       + ": inside a block tokens and heads must lie next to each other");
         const bool token_first =
             has(ax::token) && has(ax::head) && axes_[ax::token].position < axes_[ax::head].position;
-        result_.layout.kind =
-            by_token && (token_first || !by_head) ? mapper_kind::nhd : mapper_kind::hnd;
         result_.buffer_bytes = count(ax::token) * count(ax::head) * row_ * element_bytes_;
+        if (by_head || by_token) {
+            layout.kind =
+                by_token && (token_first || !by_head) ? mapper_kind::nhd : mapper_kind::hnd;
+            return {};
+        }
+        if (!has(ax::token))
+            return bad("its " + detail::text(count(ax::head)) + " heads have the stride "
+                       + detail::text(stride(ax::head)) + ", elements take " + detail::text(row_)
+                       + ": the heads of a state must lie next to each other");
+        const bool token_outside =
+            count(ax::head) == 1 || (count(ax::token) > 1 && stride(ax::token) > stride(ax::head));
+        layout.kind = token_outside ? mapper_kind::nhd : mapper_kind::hnd;
+        const auto step = [this](ax::name x) {
+            return count(x) == 1 ? 0 : stride(x) * element_bytes_;
+        };
+        layout.row_stride_bytes = step(ax::token);
+        layout.head_stride_bytes = step(ax::head);
         return {};
     }
 
@@ -190,9 +218,7 @@ private:
             return bad("layers lists " + detail::text(layers.size()) + ", the tensor has "
                        + detail::text(count(ax::layer)));
         std::vector<std::string> roles{role};
-        if (packed_)
-            roles = {"key+value"};
-        else if (has(ax::kv))
+        if (has(ax::kv))
             roles = {"key", "value"};
         for (std::uint64_t layer = 0; layer < layers.size(); ++layer)
             for (std::uint64_t index = 0; index < roles.size(); ++index)
@@ -204,12 +230,12 @@ private:
     }
 
     const kv_tensor& tensor_;
-    const tp_group& group_;
+    const parallelism& split_;
+    const tp_group group_;
     tensor_axes axes_;
     std::uint64_t element_bytes_ = 0;
     /// In elements.
     std::uint64_t row_ = 0;
-    bool packed_ = false;
     bool inner_outside_ = false;
     tensor_shape result_;
 };
@@ -231,8 +257,8 @@ caf::expected<std::uint64_t> extent_bytes_of(const kv_tensor& tensor) {
     return bytes;
 }
 
-caf::expected<tensor_shape> shape_of(const kv_tensor& tensor, const tp_group& group) {
-    return shape_reader{tensor, group}.read();
+caf::expected<tensor_shape> shape_of(const kv_tensor& tensor, const parallelism& split) {
+    return shape_reader{tensor, split}.read();
 }
 
 } // namespace kvferry

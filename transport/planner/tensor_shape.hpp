@@ -3,9 +3,8 @@
 #pragma once
 
 #include "messages/errors.hpp"
-#include "messages/values/page_table.hpp"
+#include "messages/values/rank_info.hpp"
 #include "transport/planner/kv_tensor.hpp"
-#include "transport/planner/topology.hpp"
 
 #include <cstdint>
 #include <optional>
@@ -14,7 +13,7 @@
 
 namespace kvferry {
 
-/// One role of one layer of a tensor: in each slot one stretch of tensor_shape::buffer_bytes.
+/// One role of one layer of a tensor: in each slot tensor_shape::buffer_bytes, together or in rows.
 struct tensor_buffer {
     std::uint32_t layer = 0;
     std::string role;
@@ -25,6 +24,8 @@ struct tensor_buffer {
 struct tensor_shape {
     std::vector<tensor_buffer> buffers;
     std::uint64_t buffer_bytes = 0;
+    /// With what lies between the rows.
+    std::uint64_t extent_bytes = 0;
     role_layout layout;
     std::uint64_t slot_stride_bytes = 0;
     std::uint32_t slot_count = 0;
@@ -36,6 +37,6 @@ struct tensor_shape {
 caf::expected<std::uint64_t> extent_bytes_of(const kv_tensor&);
 
 /// invalid_argument says what is wrong with the tensor and what to do, without its name.
-caf::expected<tensor_shape> shape_of(const kv_tensor&, const tp_group&);
+caf::expected<tensor_shape> shape_of(const kv_tensor&, const parallelism&);
 
 } // namespace kvferry

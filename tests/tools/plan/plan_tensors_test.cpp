@@ -107,6 +107,29 @@ TEST_CASE("plan_tensors: stages take the tensors of their layers, groups and sta
           == 63 * 2 * 4096 + 5 * 4096 + 32 * 3 * 4 + 4 * 8 * 16 * 4);
 }
 
+TEST_CASE("plan_tensors: CP ranks that deal out tokens each send a part of every block") {
+    const auto side = [](const char* cp) {
+        return R"({)" + std::string{cp} + R"("tensors":[
+            {"dims":"block token dim","shape":[80,16,36],"dtype":"bf16","layers":"0-1","role":"key",
+             "tokens_are_dealt":true},
+            {"dims":"block token dim","shape":[80,4,9],"dtype":"bf16","layers":"0-1","group":1,
+             "role":"compressed","tokens_per_row":4}]})";
+    };
+    auto dealt = json::parse(side(R"("cp":2,)"));
+    dealt["tensors"].erase(1);
+    auto all = json::parse(side(""));
+    all["tensors"].erase(1);
+    const auto answer = between(dealt.dump(), all.dump());
+    REQUIRE_MESSAGE(answer.contains("receivers"), answer.dump());
+    const auto& receiver = answer.at("receivers").at(0);
+    REQUIRE(receiver.at("writers").size() == 2);
+    CHECK(receiver.at("request").at("bytes") == 1000 * 2 * 36 * 2);
+    CHECK(receiver.at("writers").at(0).at("moves").at(0).at("tokens") == 32);
+    const auto rows = between(side(""), side(""));
+    CHECK(rows.at("receivers").at(0).at("writers").at(0).at("moves").at(1).at("bytes")
+          == 4 * 2 * 9 * 2);
+}
+
 TEST_CASE("plan_tensors: sides that do not fit are refused as a transfer would be") {
     const auto refusal = [](const std::string& context, const std::string& generation) {
         const auto answer = between(context, generation);

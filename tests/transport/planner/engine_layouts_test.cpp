@@ -52,6 +52,12 @@ std::vector<kv_tensor> tensors_of(const engine_case& engine) {
                 add("kv block token head dim", {2, count, tokens, own, head_dim}, layer);
             } else if (name == "flashinfer") {
                 add("block kv head token dim", {count, 2, own, tokens, head_dim}, layer);
+            } else if (name == "packed") {
+                add("block head token kv dim", {count, own, tokens, 2, head_dim}, layer);
+            } else if (name == "packed-nhd") {
+                add("block token head kv dim", {count, tokens, own, 2, head_dim}, layer);
+            } else if (name == "kv-in-token") {
+                add("block token kv head dim", {count, tokens, 2, own, head_dim}, layer);
             } else {
                 add("token head dim", {count * tokens, own, head_dim}, layer, "key");
                 add("token head dim", {count * tokens, own, head_dim}, layer, "value");
@@ -73,7 +79,9 @@ const std::vector<engine_case> engines = {
     {"flash-attention", 16, 1}, {"flash-attention", 32, 2}, {"flashinfer", 16, 2},
     {"flashinfer", 8, 4},       {"cross-layer", 16, 4},     {"cross-layer", 64, 1},
     {"sglang", 1, 1},           {"sglang", 16, 2},          {"sglang", 64, 8},
-    {"trtllm", 32, 1},          {"trtllm", 64, 2},          {"trtllm", 16, 8}};
+    {"trtllm", 32, 1},          {"trtllm", 64, 2},          {"trtllm", 16, 8},
+    {"packed", 16, 2},          {"packed", 24, 1},          {"packed-nhd", 16, 4},
+    {"kv-in-token", 16, 2}};
 
 } // namespace
 
@@ -162,30 +170,159 @@ TEST_CASE("engine_layouts: V may lie before K in a slot, on one side or on both"
         }
 }
 
-TEST_CASE("engine_layouts: packed K and V go to packed ones, and are refused elsewhere") {
-    const auto packed = [](std::int64_t tokens, std::uint32_t tp) {
+TEST_CASE("engine_layouts: packed K and V travel as one where both sides have them alike") {
+    auto context = instance_of("context", {"packed", 16, 1});
+    auto generation = instance_of("generation", {"packed", 16, 1});
+    const auto& pages = context.front().pages();
+    REQUIRE(pages.pools.size() == layers);
+    REQUIRE(pages.groups[0].views.size() == 2 * layers);
+    const auto& value = pages.groups[0].views[1];
+    CHECK(value.roles == std::vector<std::string>{"value"});
+    CHECK(value.entries == std::vector<buffer_entry>{{0, 16, heads * 16 * 16}});
+    CHECK(value.layout.row_stride_bytes == 32);
+    CHECK(value.layout.head_stride_bytes == 16 * 32);
+    std::mt19937_64 random{5};
+    plan_cache cache;
+    const auto plan =
+        make_plan(context.front().info(), random_slice(context.front(), 64, random),
+                  generation.front().info(), random_slice(generation.front(), 64, random), cache);
+    REQUIRE_MESSAGE(plan, text_of(plan));
+    CHECK(plan->fragments == 4 * layers); // a stretch for each block and layer
+}
+
+TEST_CASE("engine_layouts: K and V of different size in one tensor are two slices of it") {
+    constexpr std::int64_t key_dim = 12, value_dim = 8, row = key_dim + value_dim;
+    const auto instance = [](std::int64_t tokens, std::uint32_t tp, bool in_one_tensor) {
+        const std::int64_t own = heads / tp;
+        std::vector<kv_tensor> tensors;
+        for (bool is_value : {false, true}) {
+            kv_tensor x{.dims = "block token head dim",
+                        .shape = {20, tokens, own, is_value ? value_dim : key_dim},
+                        .layers = {0},
+                        .role = is_value ? "value" : "key",
+                        .heads = heads};
+            x.address = is_value ? 1 << 20 : 4096;
+            if (in_one_tensor) {
+                x.strides = {tokens * own * row, own * row, row, 1};
+                x.address = 4096 + (is_value ? key_dim * 2 : 0);
+            }
+            tensors.push_back(std::move(x));
+        }
         std::vector<tensor_rank> result;
         for (std::uint32_t rank = 0; rank < tp; ++rank)
-            result.emplace_back(
-                "packed", parallelism{tp, rank, 1, 0, 1, 0, false, {1}},
-                std::vector<kv_tensor>{{.address = 64,
-                                        .dims = "block head token kv dim",
-                                        .shape = {20, heads / tp, tokens, 2, head_dim},
-                                        .layers = {0},
-                                        .heads = heads}});
+            result.emplace_back("x", parallelism{tp, rank, 1, 0, 1, 0, false, {1}}, tensors);
         return result;
     };
-    auto context = packed(16, 2);
-    auto generation = packed(24, 4);
-    std::mt19937_64 random{5};
-    CHECK(wrong_bytes_after_transfer(context, generation, 75, random) == 0);
-    const auto other = instance_of("other", {"flash-attention", 16, 1});
-    allow_missing layers_1_and_2;
-    layers_1_and_2.layers = true;
-    CHECK(contains(text_of(cohorts_of(other.front().info(), {packed(16, 1).front().info()}, 0,
-                                      layers_1_and_2)),
-                   "roles: receiver other/0 has [\"key\", \"value\"] in layers 0, the writers have"
-                   " [\"key+value\"]"));
+    std::mt19937_64 random{13};
+    for (bool from : {false, true})
+        for (bool to : {false, true})
+            for (auto [source, target] : {std::pair{16, 16}, {16, 32}, {8, 12}}) {
+                auto context = instance(source, 2, from);
+                auto generation = instance(target, 4, to);
+                CHECK(wrong_bytes_after_transfer(context, generation, 75, random) == 0);
+            }
+}
+
+TEST_CASE(
+    "engine_layouts: a row of a compressed cache stands for many tokens, in blocks of any size") {
+    const auto instance = [](std::int64_t rows, std::uint32_t tp) {
+        std::vector<tensor_rank> result;
+        for (std::uint32_t rank = 0; rank < tp; ++rank)
+            result.emplace_back("x", parallelism{tp, rank, 1, 0, 1, 0, false, {1}},
+                                std::vector<kv_tensor>{{.address = 4096,
+                                                        .dims = "block token dim",
+                                                        .shape = {20, rows, 9},
+                                                        .layers = {0},
+                                                        .role = "compressed",
+                                                        .tokens_per_row = 128}});
+        return result;
+    };
+    CHECK(instance(2, 1).front().pages().groups[0].tokens_per_slot == 256u);
+    std::mt19937_64 random{17};
+    for (std::uint32_t prompt : {1, 127, 128, 129, 1000, 1024})
+        for (auto [source, target] : {std::pair{2, 2}, {2, 1}, {1, 2}, {4, 6}}) {
+            auto context = instance(source, 2);
+            auto generation = instance(target, 1);
+            CHECK(wrong_bytes_after_transfer(context, generation, prompt, random) == 0);
+        }
+}
+
+TEST_CASE("engine_layouts: CP ranks that deal out tokens one by one, to none or to as many") {
+    const auto instance = [](std::int64_t tokens, std::uint32_t tp, std::uint32_t cp) {
+        std::vector<tensor_rank> result;
+        for (std::uint32_t rank = 0; rank < tp * cp; ++rank)
+            result.emplace_back(
+                "x", parallelism{tp, rank / cp, 1, 0, cp, rank % cp, false, {1}},
+                std::vector<kv_tensor>{{.address = 4096,
+                                        .dims = "kv block token head dim",
+                                        .shape = {2, 80, tokens, heads / tp, head_dim},
+                                        .layers = {0},
+                                        .heads = heads,
+                                        .tokens_are_dealt = true}});
+        return result;
+    };
+    std::mt19937_64 random{19};
+    for (std::uint32_t prompt : {1, 7, 64, 75})
+        for (auto [from, to] : {std::pair{2, 1}, {1, 2}, {3, 1}, {2, 2}, {3, 3}})
+            for (auto [source, target] : {std::pair{16, 16}, {16, 8}, {1, 16}, {4, 1}, {8, 16}}) {
+                CAPTURE(from);
+                CAPTURE(to);
+                CAPTURE(source);
+                CAPTURE(target);
+                auto context = instance(source, 2, from);
+                auto generation = instance(target, 1, to);
+                CHECK(wrong_bytes_after_transfer(context, generation, prompt, random) == 0);
+            }
+    // A rank with the wrong share, or none with the last.
+    auto ranks = instance(16, 1, 2);
+    std::vector<rank_info> infos{ranks[0].info(), ranks[1].info()};
+    for (auto& view : infos[1].pages->groups[0].views)
+        view.layout.token_of_row = 0;
+    const auto receiver = instance(16, 1, 1);
+    CHECK(contains(text_of(cohorts_of(receiver.front().info(), infos, 0)),
+                   "token_of_row 0 of tokens_per_row 2 does not go with CP rank 0"));
+    for (auto& info : infos) {
+        info.pages->groups[0].tokens_per_slot = 64;
+        for (auto& view : info.pages->groups[0].views) {
+            view.layout.tokens_per_row = 4;
+            view.layout.token_of_row = info.layout.cp_rank;
+        }
+    }
+    CHECK(contains(text_of(cohorts_of(receiver.front().info(), infos, 0)),
+                   "of each 4 tokens the context's CP ranks hold 2"));
+}
+
+TEST_CASE("engine_layouts: each beam is a group that lists its own slots of the same memory") {
+    const auto instance = [](std::uint32_t tp, std::uint32_t beams) {
+        std::vector<tensor_rank> result;
+        for (std::uint32_t rank = 0; rank < tp; ++rank) {
+            std::vector<kv_tensor> tensors;
+            for (std::uint32_t beam = 0; beam < beams; ++beam)
+                tensors.push_back({.address = 4096,
+                                   .dims = "block kv head token dim",
+                                   .shape = {20, 2, heads / tp, 16, head_dim},
+                                   .layers = {0},
+                                   .group = beam,
+                                   .heads = heads});
+            result.emplace_back("x", parallelism{tp, rank, 1, 0, 1, 0, false, {1}}, tensors);
+        }
+        return result;
+    };
+    std::mt19937_64 random{23};
+    for (auto [from, to] : {std::pair{1, 3}, {3, 1}, {2, 3}, {3, 3}}) {
+        auto context = instance(2, from);
+        auto generation = instance(1, to);
+        CHECK(generation.front().pages().pools.size() == 1);
+        CHECK(wrong_bytes_after_transfer(context, generation, 75, random) == 0);
+    }
+    // The beams share all blocks but the one in which the prompt ends.
+    auto context = instance(1, 1);
+    auto generation = instance(1, 2);
+    const auto source = random_slice(context.front(), 75, random);
+    context.front().fill(source);
+    const kv_slice target{{0, 75}, 75, {{0, {0, 1, 2, 3, 4}}, {4, {9}}}, true};
+    transfer(context.front(), source, generation.front(), target);
+    CHECK(generation.front().wrong_bytes(target) == 0);
 }
 
 TEST_CASE("engine_layouts: MLA latents with an indexer whose values and scales share a block") {

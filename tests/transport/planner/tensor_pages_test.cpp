@@ -91,10 +91,7 @@ TEST_CASE("tensor_pages: a plain tensor is accepted, and each of its faults is r
                   t.strides = {960, 24, 240, 8, 1};
               },
               "block lies inside token"},
-             {[](auto& t) {
-                  t.strides = {2000, 200, 48, 8, 1};
-              },
-              "must lie next to each other"},
+             {[](auto& t) { t.tokens_per_row = 0; }, "its blocks have 0 tokens"},
              {[](auto& t) {
                   t.strides = {std::int64_t{1} << 60, 96, 24, 8, 1};
               },
@@ -200,6 +197,11 @@ TEST_CASE("tensor_pages: states have no tokens; sections and inner are theirs") 
     CHECK(contains(changed([](auto& x) { x.sections.clear(); }), "inner lies outside of dim"));
     CHECK(contains(changed([](auto& x) { x.tokens_per_block = 16; }), "inner is for states"));
     CHECK(contains(changed([](auto& x) {
+                       x.dims = "block head dim", x.shape = {6, 2, 10}, x.sections = {};
+                       x.strides = {40, 20, 1}, x.heads = 4;
+                   }),
+                   "the heads of a state must lie next to each other"));
+    CHECK(contains(changed([](auto& x) {
                        x.dims = "block head dim", x.shape = {6, 3, 10};
                    }),
                    "sections are for states with dim"));
@@ -207,6 +209,31 @@ TEST_CASE("tensor_pages: states have no tokens; sections and inner are theirs") 
                        x.dims = "block dim", x.shape = {6, 10}, x.sections = {};
                    }),
                    "has no head"));
+}
+
+TEST_CASE("tensor_pages: what lies between rows is another's, and no row is there twice") {
+    auto key = sample(); // rows of 8 elements in 16
+    key.name = "k";
+    key.dims = "block token head dim";
+    key.shape = {10, 4, 3, 8};
+    key.strides = {192, 48, 16, 1};
+    key.role = "key";
+    auto value = key;
+    value.name = "v";
+    value.role = "value";
+    value.address += 16;
+    const auto pages = build_page_table({key, value}, alone, *extents_of({key, value}));
+    REQUIRE_MESSAGE(pages, text_of(pages));
+    CHECK(pages->pools.size() == 1);
+    CHECK(pages->groups[0].views.size() == 2);
+    CHECK(pages->groups[0].views[0].layout.row_stride_bytes == 96);
+    CHECK(pages->groups[0].views[0].layout.head_stride_bytes == 32);
+    for (std::uint64_t distance : {0, 2, 14, 18, 30, 34, 96}) {
+        CAPTURE(distance);
+        auto other = value;
+        other.address = key.address + distance;
+        CHECK(contains(refusal({key, other}), "shares memory with tensor 'k'"));
+    }
 }
 
 TEST_CASE("tensor_pages: memory is what the tensors lie in, and each must lie in a region") {

@@ -35,6 +35,10 @@ struct random_model {
     /// Order of the convolution's memory, a matter of the kernels.
     bool taps_outside = false;
     std::uint32_t window = 0;
+    /// A cache with a row for each two tokens.
+    bool has_compressed = false;
+    /// CP deals out tokens.
+    bool has_cp = false;
 };
 
 constexpr std::uint32_t token_layers = 3;
@@ -57,6 +61,13 @@ public:
         }
         if (model.has_latent)
             add_layers("latent", {}, 0, 5);
+        if (model.has_compressed) {
+            const auto first = static_cast<std::ptrdiff_t>(tensors.size());
+            tokens_ /= 2;
+            add_layers("compressed", {}, 0, 3);
+            for (auto x = tensors.begin() + first; x != tensors.end(); ++x)
+                x->tokens_per_row = 2;
+        }
         if (model.has_state)
             add_states();
     }
@@ -74,9 +85,10 @@ private:
             auto outside = more;
             if (together)
                 outside.emplace_back("layer", token_layers);
-            sizes inside{{"token", tokens_}};
+            sizes inside;
             if (own != 0)
                 inside.emplace_back("head", own);
+            inside.emplace_back("token", tokens_);
             kv_tensor x;
             x.layers = {layer};
             if (together)
@@ -85,6 +97,7 @@ private:
             x.heads = own == 0 ? 0 : model_.heads;
             if (model_.window != 0)
                 x.window = model_.window;
+            x.tokens_are_dealt = model_.has_cp;
             add(std::move(x), std::move(outside), std::move(inside), {{"dim", dim}}, slots_);
         }
     }
@@ -102,15 +115,12 @@ private:
         add(std::move(conv), {}, {}, row, 3);
     }
 
-    /// Lays the dimensions out from the inside: a row, tokens and heads in any order, then blocks
-    /// and what is outside in any order, with gaps. The shape lists them in another order.
+    /// Lays the dimensions out from the inside: a row, then all others in any order with the block
+    /// outside of tokens and heads, with gaps. The shape lists them in another order.
     void add(kv_tensor x, sizes outside, sizes inside, sizes row, std::uint32_t slots) {
         auto& engine = random_.engine();
-        std::shuffle(inside.begin(), inside.end(), engine);
-        outside.emplace_back("block", slots);
-        std::shuffle(outside.begin(), outside.end(), engine);
-        const bool in_pages = x.group == 0 && outside.size() == 1 && inside.front().first == "token"
-                              && random_.below(2) == 0;
+        const bool is_state = x.group != 0;
+        const bool in_pages = !is_state && outside.empty() && random_.below(2) == 0;
         struct placed {
             std::string name;
             std::int64_t size, stride;
@@ -119,19 +129,28 @@ private:
         std::int64_t stride = 1;
         const auto place = [&](const sizes& list, bool with_gaps) {
             for (auto next = list.rbegin(); next != list.rend(); ++next) {
-                if (with_gaps && random_.below(3) == 0)
+                if (with_gaps && random_.below(4) == 0)
                     stride += random_.below(9);
                 dims.push_back({next->first, next->second, stride});
                 stride *= next->second;
             }
         };
         place(row, false);
-        place(inside, false);
         if (in_pages) { // blocks of tokens without a dimension of their own
+            std::reverse(inside.begin(), inside.end()); // tokens outside
+            place(inside, false);
             dims.back().size *= slots;
             x.tokens_per_block = tokens_;
         } else {
-            place(outside, true);
+            auto all = inside;
+            all.insert(all.end(), outside.begin(), outside.end());
+            std::shuffle(all.begin(), all.end(), engine);
+            const auto first = std::find_if(all.begin(), all.end(), [](const auto& d) {
+                return d.first == "token" || d.first == "head";
+            });
+            const auto before = random_.below(static_cast<std::uint32_t>(first - all.begin()) + 1);
+            all.insert(all.begin() + before, {"block", slots});
+            place(all, !is_state);
         }
         std::shuffle(dims.begin(), dims.end(), engine);
         for (const auto& dim : dims) {
@@ -163,16 +182,19 @@ random_model draw_model(random_layouts& random) {
     result.has_state = random.below(2) == 0;
     result.taps_outside = random.below(2) == 0;
     result.window = random.below(3) == 0 ? 64 : 0;
+    result.has_cp = !result.has_state && random.below(3) == 0;
+    result.has_compressed = !result.has_cp && random.below(3) == 0;
     return result;
 }
 
 std::vector<tensor_rank> draw_instance(random_layouts& random, const random_model& model,
-                                       const char* name) {
+                                       const char* name, std::uint32_t cp) {
     const auto ranks = random.one_of({1u, 2u, 4u});
-    const auto tokens = random.one_of({1u, 4u, 6u, 16u, 16u, 32u});
+    const auto tokens = model.has_compressed ? random.one_of({2u, 4u, 6u, 16u, 32u})
+                                             : random.one_of({1u, 4u, 6u, 16u, 16u, 32u});
     std::vector<tensor_rank> result;
-    for (std::uint32_t rank = 0; rank < ranks; ++rank)
-        result.emplace_back(name, parallelism{ranks, rank, 1, 0, 1, 0, false, {8}},
+    for (std::uint32_t rank = 0; rank < ranks * cp; ++rank)
+        result.emplace_back(name, parallelism{ranks, rank / cp, 1, 0, cp, rank % cp, false, {8}},
                             random_rank{random, model, tokens, ranks}.tensors);
     return result;
 }
@@ -192,12 +214,19 @@ std::uint64_t address_in(const tensor_rank& rank, const tensor_element& e, std::
                 const auto tokens = group.tokens_per_slot.value_or(1);
                 const auto heads =
                     view.layout.shard_unit_bytes ? entry.bytes / *view.layout.shard_unit_bytes : 1;
-                const auto row = entry.bytes / tokens / heads;
-                const auto unit = view.layout.kind == mapper_kind::hnd ? own_head * tokens + e.token
-                                                                       : e.token * heads + own_head;
+                const auto& layout = view.layout;
+                const auto rows = tokens / layout.tokens_per_row;
+                const auto row = entry.bytes / rows / heads;
+                const bool by_head = layout.kind == mapper_kind::hnd;
+                const auto row_step = layout.row_stride_bytes != 0 ? layout.row_stride_bytes
+                                      : by_head                    ? row
+                                                                   : row * heads;
+                const auto head_step = layout.head_stride_bytes != 0 ? layout.head_stride_bytes
+                                       : by_head                     ? row * rows
+                                                                     : row;
                 return rank.regions()[pool.region].base_address + pool.region_offset_bytes
-                       + e.slot * pool.slot_stride_bytes + entry.offset_bytes + unit * row
-                       + e.index * e.bytes;
+                       + e.slot * pool.slot_stride_bytes + entry.offset_bytes + e.token * row_step
+                       + own_head * head_step + e.index * e.bytes;
             }
         }
     return 0;
@@ -211,7 +240,7 @@ TEST_CASE("tensor_random: a page table has every element at its index times its 
         random_layouts random{seed};
         auto model = draw_model(random);
         std::uint64_t wrong = 0;
-        for (const auto& rank : draw_instance(random, model, "x")) {
+        for (const auto& rank : draw_instance(random, model, "x", model.has_cp ? 2 : 1)) {
             const auto group = heads_group(rank.info().layout);
             for (const auto& tensor : rank.tensors())
                 if (tensor.sections.empty())
@@ -231,8 +260,10 @@ TEST_CASE("tensor_random: each element moves to its place between any two layout
         CAPTURE(seed);
         random_layouts random{seed};
         const auto model = draw_model(random);
-        auto context = draw_instance(random, model, "context");
-        auto generation = draw_instance(random, model, "generation");
+        const auto cp = model.has_cp ? random.one_of({1u, 2u, 3u}) : 1;
+        const auto other_cp = !model.has_cp ? 1 : cp == 1 ? 2 : random.one_of({1u, cp});
+        auto context = draw_instance(random, model, "context", cp);
+        auto generation = draw_instance(random, model, "generation", other_cp);
         const auto prompt = 1 + random.below(prompt_max);
         CHECK(wrong_bytes_after_transfer(context, generation, prompt, random.engine()) == 0);
     }
