@@ -31,6 +31,7 @@ struct buffer_entry {
     std::uint32_t local_layer = 0;
     /// Offset from the start of the slot; may exceed slot_bytes when the pool is layer-major.
     std::uint64_t offset_bytes = 0;
+    /// Without what lies between its rows (role_layout::row_stride_bytes).
     std::uint64_t bytes = 0;
 
     friend bool operator==(const buffer_entry&, const buffer_entry&) = default;
@@ -52,6 +53,15 @@ struct role_layout {
     std::string element_type;
     /// Shape of one element row; compared for equality.
     std::vector<std::uint32_t> element_shape;
+    /// Tokens that one row stands for: several in a compressed cache, and when CP ranks deal out
+    /// tokens one by one. Rows are not cut.
+    std::uint32_t tokens_per_row = 1;
+    /// Which of these tokens the row holds, when CP ranks deal them out; none: all of them.
+    std::optional<std::uint32_t> token_of_row = {};
+    /// Distances of the rows of one head, and of the heads of one row, where something else lies
+    /// between them (K and V in turn); 0: they lie as `kind` says.
+    std::uint64_t row_stride_bytes = 0;
+    std::uint64_t head_stride_bytes = 0;
 
     friend bool operator==(const role_layout&, const role_layout&) = default;
 };
@@ -124,7 +134,9 @@ bool inspect(Inspector& f, role_layout& x) {
         f.field("shard_index", x.shard_index), f.field("num_replicas", x.num_replicas),
         f.field("replica_index", x.replica_index), f.field("shard_unit_bytes", x.shard_unit_bytes),
         f.field("section_bytes", x.section_bytes), f.field("element_type", x.element_type),
-        f.field("element_shape", x.element_shape));
+        f.field("element_shape", x.element_shape), f.field("tokens_per_row", x.tokens_per_row),
+        f.field("token_of_row", x.token_of_row), f.field("row_stride_bytes", x.row_stride_bytes),
+        f.field("head_stride_bytes", x.head_stride_bytes));
 }
 
 template <class Inspector>

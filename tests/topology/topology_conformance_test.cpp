@@ -361,6 +361,7 @@ TEST_CASE(
              {"helix_tp2_to_cp2", shape(2, 1), shape(1, 1, false, 2)},
              {"helix_tp2_to_tp2_cp2", shape(2, 1), shape(2, 1, false, 2)},
              {"cp2_to_tp2", shape(1, 1, false, 2), shape(2, 1)},
+             {"cp2_to_tp2_cp2", shape(1, 1, false, 2), shape(2, 1, false, 2)},
              {"blocks_8_to_16", shape(2, 1), with_blocks_of(shape(1, 2), 16)},
              {"blocks_16_to_8", with_blocks_of(shape(1, 2), 16), shape(2, 1)},
              {"blocks_8_to_12", shape(1, 1), with_blocks_of(shape(2, 1), 12)},

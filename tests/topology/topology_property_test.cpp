@@ -77,7 +77,8 @@ void randomize(topology_case& x, std::uint32_t heads, random_engine& random) {
     auto state_goes = [](const dense_side& side) {
         return side.attention_dp ? side.cp == 1 : 12 % (side.tp * side.cp) == 0;
     };
-    if (below(random, 4) == 0 && state_goes(x.context) && state_goes(x.generation))
+    const bool cp_alike = x.context.cp != 1 && x.generation.cp != 1; // then blocks are alike too
+    if (!cp_alike && below(random, 4) == 0 && state_goes(x.context) && state_goes(x.generation))
         x.cache.groups.push_back({layers_below(x.cache.layers),
                                   {{"ssm_state", mapper_kind::hnd, 12, 2},
                                    {"conv_state", mapper_kind::sectioned, 12, 1, {24, 12}}},
@@ -87,7 +88,7 @@ void randomize(topology_case& x, std::uint32_t heads, random_engine& random) {
         side->style = static_cast<slot_style>(below(random, 5));
         side->tokens_per_block = 1 + below(random, 3);
     }
-    if (below(random, 3) != 0)
+    if (cp_alike || below(random, 3) != 0)
         x.generation.tokens_per_block = x.context.tokens_per_block;
     x.prompt_tokens = 1 + below(random, 9);
     x.reused_tokens = below(random, 3) == 0 ? below(random, x.prompt_tokens) : 0;
@@ -158,6 +159,8 @@ topology_case odd_topology(std::uint32_t& heads, random_engine& random) {
     x.generation = make();
     if (below(random, 3) == 0)
         (below(random, 3) == 0 ? x.context : x.generation).cp = 2;
+    if (below(random, 6) == 0)
+        x.context.cp = x.generation.cp = 2;
     x.context_dp = x.context.attention_dp ? below(random, x.context.tp) : 0;
     return x;
 }

@@ -28,4 +28,24 @@ private:
     std::map<std::string, std::string, std::less<>> values_;
 };
 
+/// Reads several numbers. Keeps the first error and skips the rest.
+class number_reader {
+public:
+    explicit number_reader(const key_values& from) : from_(from) {}
+
+    void read(std::string_view key, std::uint32_t& to) {
+        if (error)
+            return;
+        if (auto value = from_.number(key, to))
+            to = *value;
+        else
+            error = value.error();
+    }
+
+    caf::error error;
+
+private:
+    const key_values& from_;
+};
+
 } // namespace kvferry::tools

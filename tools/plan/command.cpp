@@ -14,23 +14,31 @@ namespace kvferry {
 namespace {
 
 constexpr const char* about =
-    R"(Asks the planner that transfers use, for instances of the default cache format: one slot holds
-one block of the rank's layers, [layer][K,V][head][token][dim] for hnd, [token][head] for nhd, one
-buffer per layer for mla.
+    R"(Asks the planner that transfers use.
 
 MODEL   layers=4,heads=4,head_dim=128,element_bytes=4,tokens_per_block=8,kind=gqa
         keys left out have these values; also kind=mla, layout=nhd, window=TOKENS,
-        element_bytes=0.5
+        element_bytes=0.5. The cache format is the default one: one slot holds one block of the
+        rank's layers, [layer][K,V][head][token][dim] for hnd, [token][head] for nhd, one buffer
+        per layer for mla.
+        config.json,tokens_per_block=16,layout=hnd,element_type=bf16
+        or a model's published configuration (Hugging Face): which layers have K and V, latents,
+        windows or states follows from it
 RANKS   tp=1,pp=1,cp=1,adp=0,layers_per_stage=3:2,layers=5,first_layer=0
         tp, pp and cp are 1 when left out; adp=1 is attention data parallelism; without
         layers_per_stage the first stages take the layers that are left over; layers and
         first_layer when this side has others than the model (a speculative layer more)
+FILE    an instance as its engine has it: split and tensors, in JSON (tools/plan/README.md)
+        {"tp":2,"tensors":[{"dims":"kv block token head dim","shape":[2,1000,16,4,128],
+                            "dtype":"bf16","layers":"0-31","heads":8}]}
 
 Examples:
   kvferry plan --context tp=4 --generation tp=2,pp=2
   kvferry plan --context tp=8 --generation tp=2 --explain         two ranks per head: who sends?
   kvferry plan --context pp=2 --generation tp=2 --prompt 100 --reused-prefix 32
   kvferry plan --model kind=mla --context tp=2 --generation tp=2,adp=1 --generation-dp 1 --json
+  kvferry plan --model Qwen3-Next/config.json --context tp=4 --generation tp=2 --prompt 8192
+  kvferry plan --page-table prefill.json --against decode.json
 
 Exit status: 0, or 2 when the sides do not fit each other (with --json: reason on stdout).
 )";
@@ -72,6 +80,8 @@ void add_plan(CLI::App& app, int& status) {
         command->add_option(name, to, what)->type_name(type);
     };
     add("--model", flags.model, "MODEL", "Shape of the cache");
+    add("--page-table", flags.page_table, "FILE", "The context side as its tensors");
+    add("--against", flags.against, "FILE", "The generation side as its tensors");
     add("--context", flags.context, "RANKS", "Ranks of the context side");
     add("--generation", flags.generation, "RANKS", "Ranks of the generation side");
     add("--context-dp", flags.context_dp, "D", "DP rank that computed the request [0]");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The reason behind each pair of ranks.
-#include "tools/plan/routes.hpp"
+#include "tools/plan/groups.hpp"
 #include "tools/plan/text.hpp"
 #include "transport/planner/cohorts.hpp"
 #include "transport/planner/shard_overlap.hpp"
@@ -12,56 +12,94 @@ namespace kvferry::tools {
 
 namespace {
 
-const role_layout& layout_of(const rank_info& rank) {
-    return rank.pages->groups.front().views.front().layout;
+/// One view of a rank, with its group.
+struct view_of_rank {
+    const layer_group* group = nullptr;
+    const pool_view* view = nullptr;
+
+    const role_layout& layout() const { return view->layout; }
+};
+
+std::vector<std::uint32_t> layers_of(const rank_info& rank) {
+    std::vector<std::uint32_t> result;
+    for (const auto& group : rank.pages->groups)
+        result.insert(result.end(), group.layers.begin(), group.layers.end());
+    std::sort(result.begin(), result.end());
+    result.erase(std::unique(result.begin(), result.end()), result.end());
+    return result;
 }
 
-const std::vector<std::uint32_t>& layers_of(const rank_info& rank) {
-    return rank.pages->groups.front().layers;
+/// The first views of two ranks with a role and a layer in common. Ranks without any hold nothing
+/// of each other.
+std::optional<std::pair<view_of_rank, view_of_rank>> common_views(const rank_info& a,
+                                                                  const rank_info& b) {
+    const auto meet = [](const auto& x, const auto& y) {
+        return std::find_first_of(x.begin(), x.end(), y.begin(), y.end()) != x.end();
+    };
+    for (const auto& own_group : a.pages->groups)
+        for (const auto& own : own_group.views)
+            for (const auto& group : b.pages->groups)
+                for (const auto& view : group.views)
+                    if (meet(own_group.layers, group.layers) && meet(own.roles, view.roles))
+                        return std::pair{view_of_rank{&own_group, &own},
+                                         view_of_rank{&group, &view}};
+    return std::nullopt;
 }
 
-bool share_a_layer(const rank_info& a, const rank_info& b) {
-    return std::find_first_of(layers_of(a).begin(), layers_of(a).end(), layers_of(b).begin(),
-                              layers_of(b).end())
-           != layers_of(a).end();
-}
-
-/// Heads, counted in units that both sides' shards are whole multiples of.
-std::string heads_text(const rank_info& rank, std::uint32_t heads) {
-    const auto& layout = layout_of(rank);
-    const auto each = heads / layout.num_shards;
+/// "heads 0-1"; "its share" where heads have no numbers.
+std::string heads_text(const view_of_rank& x) {
+    const auto& layout = x.layout();
+    if (!layout.shard_unit_bytes)
+        return "shard " + std::to_string(layout.shard_index) + " of "
+               + std::to_string(layout.num_shards);
+    const auto each = x.view->entries.front().bytes / *layout.shard_unit_bytes;
     std::vector<std::uint32_t> list;
-    for (std::uint32_t head = 0; head < each; ++head)
-        list.push_back(layout.shard_index * each + head);
+    for (std::uint64_t head = 0; head < each; ++head)
+        list.push_back(static_cast<std::uint32_t>(layout.shard_index * each + head));
     return "heads " + ranges_text(list);
+}
+
+std::string moves_text(const planned_writer& writer, const view_of_rank& target) {
+    std::string result;
+    for (const auto& move : writer.moves) {
+        result += (result.empty() ? "sends layers " : "; layers ") + ranges_text(move.layers);
+        if (writer.moves.size() > 1)
+            result += " (" + roles_text(move.roles) + ")";
+        else if (target.layout().kind != mapper_kind::replicated
+                 && std::count(move.roles.begin(), move.roles.end(), target.view->roles.front()))
+            result += ", its share of " + heads_text(target);
+        result += ": " + fragments_text(move) + " B per "
+                  + (move.block_tokens ? "block"
+                     : move.tokens     ? std::to_string(*move.tokens) + " tokens"
+                                       : "request");
+    }
+    return result;
 }
 
 std::string payload_reason(const plan_question& question, const planned_routes& routes,
                            const rank_info& writer, const rank_info& receiver) {
-    const bool is_mla = question.model.kind == attention_kind::mla;
     const auto found = std::find_if(routes.receivers.begin(), routes.receivers.end(),
                                     [&receiver](const auto& x) { return x.rank == receiver.rank; });
     const auto& writers = found->writers;
     const auto payload = std::find_if(writers.begin(), writers.end(),
                                       [&writer](const auto& x) { return x.rank == writer.rank; });
-    if (payload != writers.end())
-        return "sends layers " + ranges_text(payload->layers)
-               + (is_mla ? "" : ", its share of " + heads_text(receiver, question.model.kv_heads))
-               + ": " + std::to_string(payload->fragments_per_block) + " x "
-               + std::to_string(payload->bytes_per_fragment) + " B per block";
-    if (!share_a_layer(writer, receiver))
+    const auto views = common_views(writer, receiver);
+    if (!views)
         return "no payload: it has layers " + ranges_text(layers_of(writer))
                + ", the receiver layers " + ranges_text(layers_of(receiver));
-    const auto split = overlap_of(layout_of(writer), layout_of(receiver));
-    if (split.parts == 0)
-        return "no payload: it has " + heads_text(writer, question.model.kv_heads)
-               + ", the receiver " + heads_text(receiver, question.model.kv_heads);
+    const auto& [own, theirs] = *views;
+    if (payload != writers.end())
+        return moves_text(*payload, theirs);
+    if (overlap_of(own.layout(), theirs.layout()).parts == 0)
+        return "no payload: it has " + heads_text(own) + ", the receiver " + heads_text(theirs);
     for (const auto& other : writers) {
-        const auto& rival = routes.context[other.rank.value];
-        if (rival.layout.pp_rank == writer.layout.pp_rank
+        const auto& rival = question.context[other.rank.value];
+        const auto rivals = common_views(rival, receiver);
+        if (rivals && rival.layout.pp_rank == writer.layout.pp_rank
             && rival.layout.cp_rank == writer.layout.cp_rank
-            && layout_of(rival).shard_index == layout_of(writer).shard_index)
-            return std::string{"no payload: it holds the same "} + (is_mla ? "latent" : "heads")
+            && rivals->first.layout().shard_index == own.layout().shard_index)
+            return std::string{"no payload: it holds the same "}
+                   + (own.layout().kind == mapper_kind::replicated ? "latent" : "heads")
                    + " as context " + to_string(other.rank) + ", whose turn it is for DP rank "
                    + std::to_string(dp_rank(receiver.layout));
     }
@@ -72,8 +110,8 @@ std::string payload_reason(const plan_question& question, const planned_routes& 
 
 std::string explain(const plan_question& question, const planned_routes& routes, rank_id writer,
                     rank_id receiver) {
-    const auto& from = routes.context[writer.value];
-    const auto& to = routes.generation[receiver.value];
+    const auto& from = question.context[writer.value];
+    const auto& to = question.generation[receiver.value];
     if (dp_rank(from.layout) != question.context_dp)
         return "no writer: DP rank " + std::to_string(dp_rank(from.layout))
                + ", the request runs on " + std::to_string(question.context_dp);

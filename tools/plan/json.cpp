@@ -17,6 +17,20 @@ json numbers(const std::vector<rank_id>& ranks) {
     return result;
 }
 
+json moves_of(const planned_writer& writer) {
+    auto result = json::array();
+    for (const auto& move : writer.moves) {
+        json one{{"roles", move.roles}, {"layers", move.layers}};
+        if (move.tokens)
+            one["tokens"] = *move.tokens;
+        one["fragments"] = move.fragments;
+        one["bytes_per_fragment"] = move.bytes_per_fragment;
+        one["bytes"] = move.bytes;
+        result.push_back(std::move(one));
+    }
+    return result;
+}
+
 void add_request(json& to, const std::optional<moved>& request) {
     if (request)
         to["request"] = {{"blocks", request->blocks},
@@ -32,16 +46,18 @@ std::string json_of(const plan_question& question, const planned_routes& routes,
     result["receivers"] = json::array();
     result["senders"] = json::array();
     for (const auto& receiver : routes.receivers) {
-        json one{{"rank", receiver.rank.value},
-                 {"aux_writer", receiver.aux_writer.value},
-                 {"bytes_per_block", receiver.bytes_per_block},
-                 {"writers", json::array()}};
+        json one{{"rank", receiver.rank.value}, {"aux_writer", receiver.aux_writer.value}};
+        if (receiver.bytes_per_block)
+            one["bytes_per_block"] = *receiver.bytes_per_block;
+        one["writers"] = json::array();
         for (const auto& writer : receiver.writers) {
-            json from{{"rank", writer.rank.value},
-                      {"layers", writer.layers},
-                      {"fragments_per_block", writer.fragments_per_block},
-                      {"bytes_per_fragment", writer.bytes_per_fragment},
-                      {"bytes_per_block", writer.bytes_per_block}};
+            json from{{"rank", writer.rank.value}, {"layers", writer.layers()}};
+            if (writer.moves.size() == 1 && writer.moves[0].block_tokens) {
+                from["fragments_per_block"] = writer.moves[0].fragments;
+                from["bytes_per_fragment"] = writer.moves[0].bytes_per_fragment;
+                from["bytes_per_block"] = writer.moves[0].bytes;
+            }
+            from["moves"] = moves_of(writer);
             add_request(from, writer.request);
             one["writers"].push_back(std::move(from));
         }
@@ -51,7 +67,7 @@ std::string json_of(const plan_question& question, const planned_routes& routes,
             one["roles_skipped"] = receiver.roles_skipped;
         add_request(one, receiver.request);
         if (with_reasons)
-            for (const auto& writer : routes.context)
+            for (const auto& writer : question.context)
                 one["reasons"].push_back(
                     {{"writer", writer.rank.value},
                      {"text", explain(question, routes, writer.rank, receiver.rank)}});

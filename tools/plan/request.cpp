@@ -12,41 +12,47 @@ namespace kvferry::tools {
 
 namespace {
 
-/// Blocks from `first` on, each in the slot of the same number. Blocks of other CP ranks are left
-/// out.
-kv_slice slice_from(const plan_question& question, const rank_info& rank, std::uint32_t first) {
-    const auto prompt = *question.prompt_tokens;
-    block_list blocks{first, {}};
-    for (auto block = first; block < slots_of(question); ++block)
-        blocks.slots.push_back(block % rank.layout.cp_size == rank.layout.cp_rank
-                                   ? static_cast<std::int32_t>(block)
-                                   : no_slot);
-    return {{0, prompt}, prompt, {std::move(blocks)}, true};
+/// The first block that the next token's window still reaches.
+std::uint32_t first_live_block(const layer_group& group, std::uint32_t prompt) {
+    if (!group.live_token_window)
+        return 0;
+    const auto next = prompt + 1;
+    return (next - std::min(next, *group.live_token_window)) / *group.tokens_per_slot;
 }
 
-/// The first block that the next token's window still reaches.
-std::uint32_t first_live_block(const plan_question& question) {
-    if (!question.model.window_tokens)
-        return 0;
-    const auto next = *question.prompt_tokens + 1;
-    return (next - std::min(next, *question.model.window_tokens)) / question.model.tokens_per_block;
+/// Blocks behind the first `reused` tokens, each in the slot of the same number, without those that
+/// the window has passed and those of other CP ranks. A state is in slot 0.
+kv_slice slice_of(const rank_info& rank, std::uint32_t prompt, std::uint32_t reused) {
+    kv_slice result{{0, prompt}, prompt, {}, true};
+    for (const auto& group : rank.pages->groups) {
+        if (!group.tokens_per_slot) {
+            result.groups.push_back({0, {0}});
+            continue;
+        }
+        const auto tokens = *group.tokens_per_slot;
+        const auto first = std::max(first_live_block(group, prompt), reused / tokens);
+        // CP ranks that deal out tokens have a part of every block.
+        const bool has_all = std::any_of(group.views.begin(), group.views.end(), [](const auto& x) {
+            return x.layout.token_of_row.has_value();
+        });
+        block_list blocks{first, {}};
+        for (auto block = first; std::uint64_t{block} * tokens < prompt; ++block)
+            blocks.slots.push_back(has_all || block % rank.layout.cp_size == rank.layout.cp_rank
+                                       ? static_cast<std::int32_t>(block)
+                                       : no_slot);
+        result.groups.push_back(std::move(blocks));
+    }
+    return result;
 }
 
 } // namespace
 
-std::uint32_t slots_of(const plan_question& question) {
-    const auto block = question.model.tokens_per_block;
-    const auto tokens = question.prompt_tokens.value_or(1);
-    return block == 0 ? 1 : tokens / block + (tokens % block != 0 ? 1 : 0);
-}
-
 caf::expected<moved> request_of(const plan_question& question, const rank_info& writer,
                                 const rank_info& receiver) {
-    const auto live = first_live_block(question);
-    const auto reused = question.reused_prefix_tokens / question.model.tokens_per_block;
+    const auto prompt = *question.prompt_tokens;
     plan_cache cache;
-    auto plan = make_plan(writer, slice_from(question, writer, live), receiver,
-                          slice_from(question, receiver, std::max(live, reused)), cache);
+    auto plan = make_plan(writer, slice_of(writer, prompt, 0), receiver,
+                          slice_of(receiver, prompt, question.reused_prefix_tokens), cache);
     if (!plan)
         return plan.error();
     moved result{0, plan->fragments, plan->bytes};

@@ -7,9 +7,6 @@
 
 namespace kvferry::tools {
 
-/// Slots that every rank needs for the prompt.
-std::uint32_t slots_of(const plan_question&);
-
 /// The planner's own plan for the whole prompt in one slice. The context lists every block that its
 /// window still holds; the generation side leaves out the reused prefix, and under CP the blocks of
 /// its siblings.

@@ -3,7 +3,6 @@
 // use.
 #pragma once
 
-#include "messages/values/rank_info.hpp"
 #include "tools/plan/options.hpp"
 
 #include <cstdint>
@@ -20,25 +19,40 @@ struct moved {
     std::uint64_t bytes = 0;
 };
 
-/// One writer of one receiver. Fragments are counted after merging.
+/// What goes from one layer group of a writer to one of a receiver. Fragments are counted after
+/// merging.
+struct planned_move {
+    std::vector<std::string> roles;
+    std::vector<std::uint32_t> layers;
+    /// What is counted here: the tokens after which both sides begin a block again (one block, when
+    /// blocks have one size); none: the state of a request.
+    std::optional<std::uint64_t> tokens;
+    std::uint64_t fragments = 0;
+    /// Of the largest.
+    std::uint64_t bytes_per_fragment = 0;
+    std::uint64_t bytes = 0;
+    /// Both sides' blocks have this many tokens.
+    std::optional<std::uint32_t> block_tokens = {};
+};
+
+/// One writer of one receiver.
 struct planned_writer {
     rank_id rank;
-    std::vector<std::uint32_t> layers;
-    std::uint64_t fragments_per_block = 0;
-    std::uint64_t bytes_per_fragment = 0;
-    std::uint64_t bytes_per_block = 0;
+    std::vector<planned_move> moves;
     std::optional<moved> request;
+
+    std::vector<std::uint32_t> layers() const;
 };
 
 struct planned_receiver {
     rank_id rank;
     rank_id aux_writer;
-    /// Bytes of one block that the receiver holds.
-    std::uint64_t bytes_per_block = 0;
     /// With consent: what the context does not have.
     std::vector<std::uint32_t> layers_skipped = {};
     std::vector<std::string> roles_skipped = {};
     std::vector<planned_writer> writers;
+    /// Bytes of one block that the receiver holds, when all that moves are blocks of one size.
+    std::optional<std::uint64_t> bytes_per_block = {};
     std::optional<moved> request;
 };
 
@@ -49,9 +63,6 @@ struct planned_sender {
 };
 
 struct planned_routes {
-    /// All ranks of both instances, in rank order.
-    std::vector<rank_info> context;
-    std::vector<rank_info> generation;
     /// The ranks of the chosen DP groups, ascending.
     std::vector<planned_receiver> receivers;
     std::vector<planned_sender> senders;

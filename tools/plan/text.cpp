@@ -6,69 +6,76 @@
 #include "transport/planner/topology.hpp"
 
 #include <algorithm>
-#include <sstream>
+#include <utility>
 
 namespace kvferry::tools {
 
 namespace {
 
 std::string headline(const plan_question& question) {
-    const auto& model = question.model;
-    std::ostringstream out;
-    out << model.layers << " layers, ";
-    if (model.kind == attention_kind::mla)
-        out << "mla, latent of " << model.head_dim << " x " << model.element_bytes << " B";
-    else
-        out << model.kv_heads << " KV heads of " << model.head_dim << " x " << model.element_bytes
-            << " B, " << to_string(model.layout);
-    out << ", blocks of " << model.tokens_per_block << " tokens";
-    if (model.window_tokens)
-        out << ", window " << *model.window_tokens;
+    auto result = question.about;
     if (question.prompt_tokens) {
-        out << "; prompt of " << *question.prompt_tokens << " tokens";
+        result += (result.find('\n') == result.npos ? "; " : "\n") + std::string{"prompt of "}
+                  + std::to_string(*question.prompt_tokens) + " tokens";
         if (question.reused_prefix_tokens != 0)
-            out << ", of which " << question.reused_prefix_tokens << " are there already";
+            result += ", of which " + std::to_string(question.reused_prefix_tokens)
+                      + " are there already";
     }
-    return out.str() + "\n";
+    return result + "\n";
+}
+
+/// "8 tokens" or "request".
+std::string unit_text(const planned_move& move) {
+    return move.tokens ? std::to_string(*move.tokens) + " tokens" : "request";
 }
 
 std::vector<std::string> table_of(const plan_question& question, const planned_routes& routes) {
     using demo::align;
     std::vector<demo::table_column> columns{{"generation"},
                                             {"from context"},
+                                            {"aux"},
                                             {"layers"},
-                                            {"fragments per block", align::right},
-                                            {"bytes per block", align::right},
-                                            {"aux"}};
+                                            {"roles"},
+                                            {"per", align::right},
+                                            {"fragments", align::right},
+                                            {"bytes", align::right}};
     if (question.prompt_tokens) {
-        columns.push_back({"blocks", align::right});
+        columns.push_back({"request: blocks", align::right});
         columns.push_back({"bytes", align::right});
     }
     std::vector<std::vector<std::string>> rows;
     for (const auto& receiver : routes.receivers) {
         auto label = to_string(receiver.rank);
         bool aux_shown = false;
-        auto add_row = [&](rank_id writer, std::vector<std::string> cells) {
-            const bool aux = writer == receiver.aux_writer;
-            aux_shown = aux_shown || aux;
-            cells.insert(cells.begin(), {std::exchange(label, ""), to_string(writer)});
-            cells.insert(cells.begin() + 5, aux ? "aux" : "");
-            rows.push_back(std::move(cells));
-        };
         for (const auto& writer : receiver.writers) {
-            std::vector<std::string> cells{ranges_text(writer.layers),
-                                           std::to_string(writer.fragments_per_block) + " x "
-                                               + std::to_string(writer.bytes_per_fragment),
-                                           std::to_string(writer.bytes_per_block)};
-            if (writer.request) {
-                cells.push_back(std::to_string(writer.request->blocks));
-                cells.push_back(std::to_string(writer.request->bytes));
+            auto from = to_string(writer.rank);
+            const bool is_aux = writer.rank == receiver.aux_writer;
+            aux_shown = aux_shown || is_aux;
+            for (const auto& move : writer.moves) {
+                const bool is_first = !from.empty();
+                std::vector<std::string> cells{std::exchange(label, ""),
+                                               std::exchange(from, ""),
+                                               is_first && is_aux ? "aux" : "",
+                                               ranges_text(move.layers),
+                                               roles_text(move.roles),
+                                               unit_text(move),
+                                               fragments_text(move),
+                                               std::to_string(move.bytes)};
+                if (question.prompt_tokens) {
+                    const bool shown = is_first && writer.request;
+                    cells.push_back(shown ? std::to_string(writer.request->blocks) : "");
+                    cells.push_back(shown ? std::to_string(writer.request->bytes) : "");
+                }
+                rows.push_back(std::move(cells));
             }
-            add_row(writer.rank, std::move(cells));
         }
-        if (!aux_shown)
-            add_row(receiver.aux_writer,
-                    std::vector<std::string>(columns.size() - 3, std::string{}));
+        if (aux_shown)
+            continue;
+        std::vector<std::string> cells(columns.size());
+        cells[0] = label;
+        cells[1] = to_string(receiver.aux_writer);
+        cells[2] = "aux";
+        rows.push_back(std::move(cells));
     }
     return demo::format_table(columns, rows);
 }
@@ -101,18 +108,10 @@ std::string picture_of(const planned_routes& routes) {
 
 } // namespace
 
-std::string ranges_text(const std::vector<std::uint32_t>& numbers) {
-    std::string result;
-    for (std::size_t index = 0; index < numbers.size();) {
-        auto last = index;
-        while (last + 1 < numbers.size() && numbers[last + 1] == numbers[last] + 1)
-            ++last;
-        result += (result.empty() ? "" : " ") + std::to_string(numbers[index]);
-        if (last != index)
-            result += "-" + std::to_string(numbers[last]);
-        index = last + 1;
-    }
-    return result;
+std::string fragments_text(const planned_move& move) {
+    return std::to_string(move.fragments)
+           + (move.fragments * move.bytes_per_fragment == move.bytes ? " x " : ", to ")
+           + std::to_string(move.bytes_per_fragment);
 }
 
 std::string report_of(const plan_question& question, const planned_routes& routes,
@@ -133,7 +132,7 @@ std::string report_of(const plan_question& question, const planned_routes& route
         return result;
     for (const auto& receiver : routes.receivers) {
         result += "\ngeneration " + to_string(receiver.rank) + "\n";
-        for (const auto& writer : routes.context)
+        for (const auto& writer : question.context)
             result += "  context " + to_string(writer.rank) + ": "
                       + explain(question, routes, writer.rank, receiver.rank) + "\n";
     }

@@ -2,16 +2,15 @@
 // The answer of `kvferry plan` for people and for machines.
 #pragma once
 
+#include "tools/plan/groups.hpp"
 #include "tools/plan/routes.hpp"
 
-#include <cstdint>
 #include <string>
-#include <vector>
 
 namespace kvferry::tools {
 
-/// "0-3", "0-1 4", "2": ascending numbers in short.
-std::string ranges_text(const std::vector<std::uint32_t>&);
+/// "8 x 4096", or "9, to 4096" when not all are as large.
+std::string fragments_text(const planned_move&);
 
 /// Table and picture. With reasons: a line for every pair of ranks.
 std::string report_of(const plan_question&, const planned_routes&, bool with_reasons);

@@ -9,26 +9,6 @@ namespace kvferry::tools {
 
 namespace {
 
-/// Reads several numbers. Keeps the first error and skips the rest.
-class number_reader {
-public:
-    explicit number_reader(const key_values& from) : from_(from) {}
-
-    void read(std::string_view key, std::uint32_t& to) {
-        if (error)
-            return;
-        if (auto value = from_.number(key, to))
-            to = *value;
-        else
-            error = value.error();
-    }
-
-    caf::error error;
-
-private:
-    const key_values& from_;
-};
-
 caf::error unknown(const std::string& option, const std::string& value, const char* choices) {
     return make_error(errc::invalid_argument,
                       option + ": '" + value + "' is not one of " + choices);

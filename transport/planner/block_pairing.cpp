@@ -2,6 +2,8 @@
 // Pairing of block positions, with the rules on what may be missing.
 #include "transport/planner/block_pairing.hpp"
 
+#include "transport/planner/topology.hpp"
+
 #include <algorithm>
 #include <string>
 
@@ -62,14 +64,22 @@ struct pairing {
                               + ": list it on the context side, or leave it out on the other");
     }
 
+    /// Then each CP rank has a part of every block.
+    bool deals_out_tokens() const {
+        const auto& views = writer.pages->groups[part.source_group].views;
+        return std::all_of(part.views.begin(), part.views.end(), [&views](const view_pair& x) {
+            return views[x.source_view].layout.token_of_row.has_value();
+        });
+    }
+
     /// Pairs the slots of one piece in all periods: whole ones, and at most one that the prompt
     /// ends in.
     caf::error pair_piece(std::size_t index, block_range wanted, std::uint64_t prompt_tokens,
                           std::uint64_t live_from_token, std::vector<paired_slots>& result) const {
         const auto& piece = part.pieces[index];
         const std::uint64_t source_tokens = *part.source_tokens;
-        // Under CP only the context rank itself knows which blocks it holds.
-        const bool must_have_all = writer.layout.cp_size == 1;
+        const bool must_have_all =
+            must_have_all_blocks(writer.layout, receiver.layout) || deals_out_tokens();
         auto periods_before = [](std::uint64_t block, std::uint64_t first, std::uint64_t period) {
             return block <= first ? 0 : divide_up(block - first, period);
         };

@@ -4,6 +4,7 @@
 
 #include "transport/planner/layout_error.hpp"
 #include "transport/planner/layout_match.hpp"
+#include "transport/planner/row_shape.hpp"
 #include "transport/planner/shard_overlap.hpp"
 #include "transport/planner/topology.hpp"
 
@@ -12,6 +13,7 @@
 #include <set>
 #include <string>
 #include <tuple>
+#include <utility>
 
 namespace kvferry {
 
@@ -60,7 +62,11 @@ public:
             const auto& group = receiver_.pages->groups[pair.target_group];
             const auto& source =
                 writer.pages->groups[pair.source_group].views[pair.source_view].layout;
-            const auto split = overlap_of(source, group.views[pair.target_view].layout);
+            const auto& target = group.views[pair.target_view].layout;
+            const auto split = overlap_of(source, target);
+            if (match_rows(source, target) == row_match::source_dealt)
+                if (auto error = deal(writer, {pair.target_group, pair.target_view}, source))
+                    return error;
             const auto cp_rank = group.tokens_per_slot ? writer.layout.cp_rank : 0;
             for (const auto& entry : pair.entries) {
                 const auto layer = entry.target.local_layer;
@@ -88,6 +94,13 @@ public:
 
     /// Every buffer that any writer has must arrive whole, and so must its whole layer.
     caf::error finish() const {
+        for (const auto& [view, here] : dealt_)
+            if (here.ranks.size() != here.tokens_per_row)
+                return make_error(errc::layout_mismatch,
+                                  "layer group " + text(view.first) + " of " + describe(receiver_)
+                                      + ": of each " + text(here.tokens_per_row)
+                                      + " tokens the context's CP ranks hold "
+                                      + text(here.ranks.size()));
         for (const auto& [where, here] : buffers_) {
             const auto& group = receiver_.pages->groups[where.group];
             const auto layer =
@@ -165,6 +178,27 @@ public:
     }
 
 private:
+    /// Tokens that CP ranks deal out one by one.
+    struct dealt_tokens {
+        std::uint64_t tokens_per_row = 0;
+        /// Token of the row -> CP rank.
+        std::map<std::uint32_t, std::uint32_t> ranks;
+    };
+    using view_number = std::pair<std::uint32_t, std::uint32_t>;
+
+    caf::error deal(const rank_info& writer, view_number view, const role_layout& source) {
+        auto& here = dealt_[view];
+        const auto [rank, fresh] = here.ranks.emplace(*source.token_of_row, writer.layout.cp_rank);
+        if (rank->second != writer.layout.cp_rank
+            || (here.tokens_per_row != 0 && here.tokens_per_row != source.tokens_per_row))
+            return detail::bad_layout(writer,
+                                      "token_of_row " + text(*source.token_of_row)
+                                          + " of tokens_per_row " + text(source.tokens_per_row)
+                                          + " does not go with CP rank " + text(rank->second));
+        here.tokens_per_row = source.tokens_per_row;
+        return {};
+    }
+
     static std::vector<std::string> list(const std::set<std::string>& from) {
         return {from.begin(), from.end()};
     }
@@ -188,6 +222,7 @@ private:
     /// What the writers have at all: the roles of each global layer.
     std::map<std::uint32_t, std::set<std::string>> offered_;
     std::set<std::uint32_t> cp_ranks_;
+    std::map<view_number, dealt_tokens> dealt_;
 };
 
 /// Checks that the ranks are all of one instance, each once, with the same split.

@@ -2,12 +2,21 @@
 // Stretches of every kind of view, and their folding into runs.
 #include "transport/planner/copy_template.hpp"
 
+#include "transport/planner/row_shape.hpp"
+
 #include <algorithm>
 #include <string>
 
 namespace kvferry {
 
 namespace {
+
+/// The same cut counted in rows of `tokens` tokens; blocks begin with a row, and the last row may
+/// stand for tokens that are not there yet.
+token_cut rows_of_tokens(const token_cut& cut, std::uint32_t tokens) {
+    return {cut.source_tokens / tokens, cut.target_tokens / tokens, cut.source_first / tokens,
+            cut.target_first / tokens, (cut.tokens + tokens - 1) / tokens};
+}
 
 /// Appends a stretch to a run when it continues the run. A run of one stretch may continue at any
 /// distance.
@@ -45,15 +54,21 @@ void template_builder::add(std::uint64_t source_offset_bytes, std::uint64_t targ
 void template_builder::add(const view_pair& pair, const pool_view& source, const pool_view& target,
                            const token_cut& cut) {
     const auto split = overlap_of(source.layout, target.layout);
-    const bool intact = source.layout.kind == target.layout.kind && cut.is_whole()
+    const bool gaps = has_gaps(source.layout) || has_gaps(target.layout);
+    const bool by_row = gaps || match_rows(source.layout, target.layout) != row_match::alike;
+    const bool intact = !by_row && source.layout.kind == target.layout.kind && cut.is_whole()
                         && split.source_parts == split.target_parts;
+    has_gaps_ = has_gaps_ || gaps;
     for (const auto& entry : pair.entries) {
         if (intact)
             add(entry.source.offset_bytes, entry.target.offset_bytes, entry.source.bytes);
         else if (source.layout.kind == mapper_kind::sectioned)
             add_sections(entry, split, source.layout, target.layout);
+        else if (by_row)
+            add_rows(entry, split, source.layout, target.layout, cut);
         else
-            add_tokens(entry, split, source.layout, target.layout, cut);
+            add_tokens(entry, split, source.layout, target.layout,
+                       rows_of_tokens(cut, source.layout.tokens_per_row));
     }
 }
 
@@ -120,17 +135,74 @@ void template_builder::add_tokens(const entry_pair& entry, const shard_overlap& 
     }
 }
 
+/// Row by row, with heads together where they lie together on both sides.
+void template_builder::add_rows(const entry_pair& entry, const shard_overlap& split,
+                                const role_layout& source, const role_layout& target,
+                                const token_cut& cut) {
+    const auto from = rows_of(source, cut.source_tokens, entry.source.bytes);
+    const auto to = rows_of(target, cut.target_tokens, entry.target.bytes);
+    const bool heads_lie_together = (from.heads == 1 || from.head_step == from.row_bytes)
+                                    && (to.heads == 1 || to.head_step == to.row_bytes);
+    const auto part_bytes = entry.source.bytes / from.rows / split.source_parts;
+    const auto heads = heads_lie_together ? 1 : split.parts * (from.heads / split.source_parts);
+    const auto bytes = heads_lie_together ? split.parts * part_bytes : from.row_bytes;
+    const auto from_first =
+        entry.source.offset_bytes
+        + (heads_lie_together
+               ? split.source_first * part_bytes
+               : split.source_first * (from.heads / split.source_parts) * from.head_step);
+    const auto to_first =
+        entry.target.offset_bytes
+        + (heads_lie_together
+               ? split.target_first * part_bytes
+               : split.target_first * (to.heads / split.target_parts) * to.head_step);
+    const auto add_row = [&](std::uint64_t source_row, std::uint64_t target_row) {
+        for (std::uint64_t head = 0; head < heads; ++head)
+            add(from_first + head * from.head_step + source_row * from.row_step,
+                to_first + head * to.head_step + target_row * to.row_step, bytes);
+    };
+    const auto per_row = std::max(source.tokens_per_row, target.tokens_per_row);
+    const auto match = match_rows(source, target);
+    if (match == row_match::alike) {
+        const auto rows = rows_of_tokens(cut, per_row);
+        for (std::uint32_t row = 0; row < rows.tokens; ++row)
+            add_row(rows.source_first + row, rows.target_first + row);
+        return;
+    }
+    // Of the cut's tokens, one side holds every `per_row`-th.
+    const bool source_is_dealt = match == row_match::source_dealt;
+    const auto first = source_is_dealt ? cut.source_first : cut.target_first;
+    const auto held = source_is_dealt ? *source.token_of_row : *target.token_of_row;
+    for (std::uint64_t token = (held + per_row - first % per_row) % per_row; token < cut.tokens;
+         token += per_row)
+        add_row(source_is_dealt ? (first + token) / per_row : cut.source_first + token,
+                source_is_dealt ? cut.target_first + token : (first + token) / per_row);
+}
+
+/// In the order of the target, neighbours together.
+std::vector<template_builder::stretch> template_builder::by_target() const {
+    auto sorted = stretches_;
+    std::sort(sorted.begin(), sorted.end(), [](const stretch& a, const stretch& b) {
+        return a.target_offset_bytes < b.target_offset_bytes;
+    });
+    template_builder merged;
+    for (const auto& x : sorted)
+        merged.add(x.source_offset_bytes, x.target_offset_bytes, x.bytes);
+    return merged.stretches_;
+}
+
 caf::expected<copy_template> template_builder::finish() const {
     copy_template result;
-    for (const auto& x : stretches_) {
+    const auto stretches = has_gaps_ ? by_target() : stretches_;
+    for (const auto& x : stretches) {
         if (result.runs.empty()
             || !continues(result.runs.back(), x.source_offset_bytes, x.target_offset_bytes,
                           x.bytes))
             result.runs.push_back({x.source_offset_bytes, x.target_offset_bytes, x.bytes, 1, 0, 0});
         result.bytes += x.bytes;
     }
-    result.fragments = stretches_.size();
-    auto by_target = stretches_;
+    result.fragments = stretches.size();
+    auto by_target = stretches;
     std::sort(by_target.begin(), by_target.end(), [](const stretch& a, const stretch& b) {
         return a.target_offset_bytes < b.target_offset_bytes;
     });

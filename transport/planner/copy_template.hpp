@@ -42,6 +42,7 @@ public:
     ///   hnd <-> nhd  one stretch per token and head
     ///   replicated   one stretch per buffer
     ///   sectioned    each section split on its own: one stretch per section
+    ///   with gaps, or dealt out over CP ranks: one stretch per row and head
     void add(const view_pair&, const pool_view& source, const pool_view& target, const token_cut&);
 
     /// plan_invalid when two stretches have a target byte in common.
@@ -59,7 +60,13 @@ private:
     void add_tokens(const entry_pair&, const shard_overlap&, const role_layout& source,
                     const role_layout& target, const token_cut&);
 
+    void add_rows(const entry_pair&, const shard_overlap&, const role_layout& source,
+                  const role_layout& target, const token_cut&);
+    std::vector<stretch> by_target() const;
+
     std::vector<stretch> stretches_;
+    /// Views with gaps fill each other's, so that their stretches may touch.
+    bool has_gaps_ = false;
 };
 
 } // namespace kvferry

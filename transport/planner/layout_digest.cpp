@@ -54,6 +54,10 @@ public:
         add(x.section_bytes);
         add(x.element_type);
         add(x.element_shape);
+        add(x.tokens_per_row);
+        add(x.token_of_row);
+        add(x.row_stride_bytes);
+        add(x.head_stride_bytes);
     }
 
     void add(const pool_view& x) {

@@ -3,13 +3,16 @@
 #include "transport/planner/layout_match.hpp"
 
 #include "transport/planner/page_table_check.hpp"
+#include "transport/planner/row_shape.hpp"
 #include "transport/planner/shard_overlap.hpp"
 #include "transport/planner/topology.hpp"
 #include "transport/planner/view_check.hpp"
 
 #include <algorithm>
 #include <optional>
+#include <set>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 
 namespace kvferry {
@@ -77,6 +80,21 @@ bool have_a_common_layer(const view_candidate& x, const layer_buffers& targets) 
                        });
 }
 
+/// Global layer, buffer of the target, and the source's shard.
+using source_of_buffer = std::tuple<std::uint32_t, std::uint32_t, std::uint32_t>;
+
+/// A source may have a layer in several groups, one for each beam: they begin with the same
+/// content, so the first is enough.
+void leave_out_known(view_pair& pair, const layer_group& source, const role_layout& layout,
+                     std::set<source_of_buffer>& known) {
+    std::erase_if(pair.entries, [&](const entry_pair& x) {
+        return !known
+                    .emplace(source.layers[x.source.local_layer], x.target_buffer,
+                             layout.shard_index)
+                    .second;
+    });
+}
+
 /// Matches two views; no entries when they have no role or no layer in common.
 caf::expected<view_pair> match_views(const view_candidate& x, const layer_buffers& targets) {
     view_pair result;
@@ -96,6 +114,7 @@ caf::expected<view_pair> match_views(const view_candidate& x, const layer_buffer
             return error;
     result.entries = std::move(*entries);
     result.carries = overlap_of(x.source.layout, x.target.layout).parts != 0
+                     && match_rows(x.source.layout, x.target.layout) != row_match::apart
                      && is_elected(x.source.layout, x.target.layout, dp_rank(x.receiver.layout));
     return result;
 }
@@ -119,6 +138,7 @@ caf::expected<std::vector<view_pair>> match_layouts(const rank_info& writer,
         for (std::uint32_t tv = 0; tv < target_groups[tg].views.size(); ++tv) {
             const auto& target = target_groups[tg].views[tv];
             const auto targets = buffers_by_layer(target_groups[tg], target);
+            std::set<source_of_buffer> known;
             for (std::uint32_t sg = 0; sg < source_groups.size(); ++sg)
                 for (std::uint32_t sv = 0; sv < source_groups[sg].views.size(); ++sv) {
                     auto pair = match_views({writer, receiver, source_groups[sg], target_groups[tg],
@@ -126,6 +146,8 @@ caf::expected<std::vector<view_pair>> match_layouts(const rank_info& writer,
                                             targets);
                     if (!pair)
                         return std::move(pair.error());
+                    leave_out_known(*pair, source_groups[sg], source_groups[sg].views[sv].layout,
+                                    known);
                     if (pair->entries.empty())
                         continue;
                     pair->source_group = sg;

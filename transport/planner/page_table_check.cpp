@@ -3,10 +3,12 @@
 #include "transport/planner/page_table_check.hpp"
 
 #include "transport/planner/layout_error.hpp"
+#include "transport/planner/row_shape.hpp"
 
 #include <algorithm>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 namespace kvferry {
 
@@ -48,6 +50,48 @@ finding check_role_layout(const role_layout& x) {
     for (auto bytes : x.section_bytes)
         if (bytes == 0 || bytes >= extent_bytes_max)
             return "a section of " + text(bytes) + " bytes";
+    if (x.tokens_per_row == 0 || (x.token_of_row && *x.token_of_row >= x.tokens_per_row))
+        return "token_of_row " + text(x.token_of_row) + " of tokens_per_row "
+               + text(x.tokens_per_row);
+    if (x.row_stride_bytes >= extent_bytes_max || x.head_stride_bytes >= extent_bytes_max)
+        return "row_stride_bytes " + text(x.row_stride_bytes) + " and head_stride_bytes "
+               + text(x.head_stride_bytes);
+    return {};
+}
+
+/// Rows are whole, and those with gaps share no byte.
+finding check_rows(const layer_group& group, const role_layout& x, std::uint64_t bytes) {
+    const bool has_rows = x.tokens_per_row != 1 || has_gaps(x);
+    if (!has_rows)
+        return {};
+    if (!group.tokens_per_slot || x.kind == mapper_kind::sectioned)
+        return "rows of tokens in a " + to_string(x.kind) + " view with tokens_per_slot "
+               + text(group.tokens_per_slot);
+    if (*group.tokens_per_slot % x.tokens_per_row != 0)
+        return "tokens_per_slot " + text(*group.tokens_per_slot)
+               + " is not a multiple of tokens_per_row " + text(x.tokens_per_row);
+    const std::uint64_t rows = *group.tokens_per_slot / x.tokens_per_row;
+    const auto unit = x.shard_unit_bytes.value_or(bytes);
+    if (bytes % unit != 0 || unit % rows != 0)
+        return "a buffer of " + text(bytes) + " bytes is not made of " + text(rows)
+               + " rows with shard_unit_bytes " + text(x.shard_unit_bytes);
+    if (!has_gaps(x))
+        return {};
+    const auto shape = rows_of(x, *group.tokens_per_slot, bytes);
+    auto inner = std::pair{shape.rows, shape.row_step};
+    auto outer = std::pair{shape.heads, shape.head_step};
+    if (inner.second > outer.second)
+        std::swap(inner, outer);
+    // Steps and counts are below 2^48 and 2^32: compared by division.
+    const bool inner_goes = inner.first == 1 || inner.second >= shape.row_bytes;
+    const auto inner_extent_max = extent_bytes_max / inner.first;
+    const bool outer_goes =
+        outer.first == 1
+        || (inner.second <= inner_extent_max && outer.second >= inner.first * inner.second);
+    if (!inner_goes || !outer_goes || inner.second > inner_extent_max
+        || outer.second > extent_bytes_max / outer.first)
+        return "rows with row_stride_bytes " + text(x.row_stride_bytes) + " and head_stride_bytes "
+               + text(x.head_stride_bytes) + " share bytes";
     return {};
 }
 
@@ -60,7 +104,9 @@ finding check_entries(const layer_group& group, const pool_view& view, const phy
     const auto stride = pool.slot_stride_bytes;
     const auto section_sum = std::accumulate(view.layout.section_bytes.begin(),
                                              view.layout.section_bytes.end(), std::uint64_t{0});
+    const auto tokens = group.tokens_per_slot.value_or(1);
     const buffer_entry* previous = nullptr;
+    std::uint64_t previous_end = 0;
     for (const auto& entry : view.entries) {
         const auto where =
             "entry at offset " + text(entry.offset_bytes) + " of " + text(entry.bytes) + " bytes ";
@@ -70,18 +116,22 @@ finding check_entries(const layer_group& group, const pool_view& view, const phy
         if (entry.bytes == 0 || entry.bytes >= extent_bytes_max
             || entry.offset_bytes >= extent_bytes_max)
             return where + "is out of range";
-        if (entry.offset_bytes % stride + entry.bytes > stride)
+        if (auto found = check_rows(group, view.layout, entry.bytes); !found.empty())
+            return found;
+        const auto extent = extent_of(view.layout, tokens, entry.bytes);
+        if (entry.offset_bytes % stride + extent > stride)
             return where + "crosses the slot stride of " + text(stride) + " bytes";
         if (section_sum != 0 && section_sum != entry.bytes)
             return where + "has sections of " + text(section_sum) + " bytes";
         if (previous) {
-            if (entry.offset_bytes < previous->offset_bytes + previous->bytes)
+            if (entry.offset_bytes < previous_end)
                 return where + "overlaps or precedes the entry before it";
             const auto rows = entry.offset_bytes / stride - previous->offset_bytes / stride;
             if (rows != 0 && rows < pool.slot_count)
                 return where + "lies in another slot of its pool";
         }
         previous = &entry;
+        previous_end = entry.offset_bytes + extent;
     }
     return {};
 }

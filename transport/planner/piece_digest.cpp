@@ -4,6 +4,7 @@
 
 #include "transport/planner/plan.hpp"
 #include "transport/planner/plan_expand.hpp"
+#include "transport/planner/topology.hpp"
 
 #include <algorithm>
 #define XXH_INLINE_ALL
@@ -56,7 +57,8 @@ bool can_be_checked(const rank_info& writer, const rank_info& receiver) {
             rank.pages->groups.begin(), rank.pages->groups.end(),
             [](const layer_group& group) { return group.live_token_window.has_value(); });
     };
-    return writer.layout.cp_size == 1 && !(windowed(writer) && windowed(receiver));
+    return must_have_all_blocks(writer.layout, receiver.layout)
+           && !(windowed(writer) && windowed(receiver));
 }
 
 caf::expected<copy_plan> plan_of_piece(const rank_info& writer, token_range tokens, bool last,

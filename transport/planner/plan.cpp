@@ -82,6 +82,8 @@ caf::expected<copy_plan> make_plan(const rank_info& writer, const kv_slice& sour
                     return std::move(made.error());
                 layout = std::make_shared<const copy_template>(std::move(*made));
             }
+            if (layout->runs.empty())
+                continue; // CP ranks deal out tokens, and none of these is the writer's
             plan.bytes += layout->bytes * slots.size();
             plan.fragments += layout->fragments * slots.size();
             plan.parts.push_back({part.source_pool, part.target_pool, std::move(layout), slots});

@@ -92,10 +92,17 @@ caf::error check_parallelism(const rank_info& rank) {
 }
 
 caf::error check_split(const rank_info& writer, const rank_info& receiver) {
-    if (writer.layout.cp_size != 1 && receiver.layout.cp_size != 1)
-        return mismatch("cp_size (one side must be without context parallelism)", writer,
-                        writer.layout.cp_size, receiver, receiver.layout.cp_size);
+    const auto from = writer.layout.cp_size;
+    const auto to = receiver.layout.cp_size;
+    if (from != 1 && to != 1 && from != to)
+        return mismatch("cp_size (one side must be without context parallelism, or both have the"
+                        " same)",
+                        writer, from, receiver, to);
     return {};
+}
+
+bool must_have_all_blocks(const parallelism& writer, const parallelism& receiver) {
+    return writer.cp_size == 1 || writer.cp_size == receiver.cp_size;
 }
 
 caf::error check_fingerprints(const rank_info& writer, const rank_info& receiver) {

@@ -45,9 +45,15 @@ tp_group heads_group(const parallelism&);
 /// and rank and world size agree with them. layout_mismatch names the field and both values.
 caf::error check_parallelism(const rank_info&);
 
-/// Checks that the splits of two instances can be mapped: one side must be without CP.
-/// layout_mismatch names the field and both values.
+/// Checks that the splits of two instances can be mapped: one side must be without CP, or both must
+/// have as many CP ranks, which divide the tokens alike. layout_mismatch names the field and both
+/// values.
 caf::error check_split(const rank_info& writer, const rank_info& receiver);
+
+/// Whether the writer must have every block that a receiver lists, of those that the two meet in.
+/// One of several CP ranks has some of the blocks of a receiver without CP, and only the rank
+/// itself knows which.
+bool must_have_all_blocks(const parallelism& writer, const parallelism& receiver);
 
 /// Checks that two ranks serve the same model as far as their hosts say so
 /// (rank_info::fingerprint). layout_mismatch has both values.

@@ -2,6 +2,7 @@
 // What two views must agree on, and what must be separated inside a buffer.
 #include "transport/planner/view_check.hpp"
 
+#include "transport/planner/row_shape.hpp"
 #include "transport/planner/shard_overlap.hpp"
 
 #include <string>
@@ -21,11 +22,17 @@ struct cut {
 cut cut_of(const view_candidate& x) {
     const auto& a = x.source.layout;
     const auto& b = x.target.layout;
-    const bool other_blocks = x.source_group.tokens_per_slot != x.target_group.tokens_per_slot;
+    const bool by_row = x.source_group.tokens_per_slot != x.target_group.tokens_per_slot
+                        || has_gaps(a) || has_gaps(b) || match_rows(a, b) != row_match::alike;
     const bool converted = a.kind != b.kind;
-    const bool per_head = a.kind == mapper_kind::hnd || b.kind == mapper_kind::hnd;
-    return {a.num_shards != b.num_shards || converted || (other_blocks && per_head),
-            other_blocks || converted};
+    const bool per_head = a.kind == mapper_kind::hnd || b.kind == mapper_kind::hnd
+                          || a.head_stride_bytes != 0 || b.head_stride_bytes != 0;
+    return {a.num_shards != b.num_shards || converted || (by_row && per_head), by_row || converted};
+}
+
+/// Rows of a whole slot.
+std::uint64_t rows_in(const layer_group& group, const role_layout& layout) {
+    return group.tokens_per_slot.value_or(1) / layout.tokens_per_row;
 }
 
 bool can_be_converted(mapper_kind a, mapper_kind b) {
@@ -39,6 +46,10 @@ caf::error check_tokens(const view_candidate& x) {
     const auto& b = x.target_group.tokens_per_slot;
     if (a.has_value() != b.has_value())
         return x.differs("tokens_per_slot", a, b);
+    if (match_rows(x.source.layout, x.target.layout) == row_match::never)
+        return x.differs("tokens_per_row (tokens in one row are not separated)",
+                         std::uint64_t{x.source.layout.tokens_per_row},
+                         std::uint64_t{x.target.layout.tokens_per_row});
     if (!cut_of(x).tokens)
         return {};
     if (!a)
@@ -84,12 +95,13 @@ caf::error check_unit(const view_candidate& x) {
                          b.shard_unit_bytes);
     if (!needed.tokens)
         return {};
-    const auto source_tokens = *x.source_group.tokens_per_slot;
-    const auto target_tokens = *x.target_group.tokens_per_slot;
-    if (*a.shard_unit_bytes % source_tokens != 0 || *b.shard_unit_bytes % target_tokens != 0
-        || *a.shard_unit_bytes / source_tokens != *b.shard_unit_bytes / target_tokens)
-        return x.differs("shard_unit_bytes (per token, with tokens_per_slot " + text(source_tokens)
-                             + " and " + text(target_tokens) + ")",
+    const auto source_rows = rows_in(x.source_group, a);
+    const auto target_rows = rows_in(x.target_group, b);
+    if (*a.shard_unit_bytes % source_rows != 0 || *b.shard_unit_bytes % target_rows != 0
+        || *a.shard_unit_bytes / source_rows != *b.shard_unit_bytes / target_rows)
+        return x.differs("shard_unit_bytes (per token, with tokens_per_slot "
+                             + text(x.source_group.tokens_per_slot) + " and "
+                             + text(x.target_group.tokens_per_slot) + ")",
                          a.shard_unit_bytes, b.shard_unit_bytes);
     return {};
 }
@@ -118,15 +130,16 @@ caf::error check_entries(const view_candidate& x, const entry_pair& pair) {
     const auto needed = cut_of(x);
     const auto where =
         " of one buffer of layer " + text(x.source_group.layers[pair.source.local_layer]);
-    const std::uint64_t source_tokens = x.source_group.tokens_per_slot.value_or(1);
-    const std::uint64_t target_tokens = x.target_group.tokens_per_slot.value_or(1);
+    const auto source_rows = rows_in(x.source_group, a);
+    const auto target_rows = rows_in(x.target_group, b);
     if (needed.tokens
-        && (pair.source.bytes % source_tokens != 0 || pair.target.bytes % target_tokens != 0))
+        && (pair.source.bytes % source_rows != 0 || pair.target.bytes % target_rows != 0))
         return x.differs("bytes" + where + " (must be a multiple of tokens_per_slot "
-                             + text(source_tokens) + " and " + text(target_tokens) + ")",
+                             + text(x.source_group.tokens_per_slot) + " and "
+                             + text(x.target_group.tokens_per_slot) + ")",
                          pair.source.bytes, pair.target.bytes);
-    const auto source_bytes = pair.source.bytes / (needed.tokens ? source_tokens : 1);
-    const auto target_bytes = pair.target.bytes / (needed.tokens ? target_tokens : 1);
+    const auto source_bytes = pair.source.bytes / (needed.tokens ? source_rows : 1);
+    const auto target_bytes = pair.target.bytes / (needed.tokens ? target_rows : 1);
     if (source_bytes * a.num_shards != target_bytes * b.num_shards)
         return x.differs((needed.tokens ? "bytes per token of all shards" : "bytes of all shards")
                              + where,
@@ -142,7 +155,7 @@ caf::error check_entries(const view_candidate& x, const entry_pair& pair) {
                              + text(*a.shard_unit_bytes) + ")",
                          pair.source.bytes, pair.target.bytes);
     if (a.kind == mapper_kind::nhd
-        && (!x.source_group.tokens_per_slot || pair.source.bytes % source_tokens != 0))
+        && (!x.source_group.tokens_per_slot || pair.source.bytes % source_rows != 0))
         return x.differs("bytes" + where + " (nhd: must be a multiple of tokens_per_slot "
                              + text(x.source_group.tokens_per_slot) + ")",
                          pair.source.bytes, pair.target.bytes);

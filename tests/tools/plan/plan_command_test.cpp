@@ -77,7 +77,9 @@ TEST_CASE("plan: the answer has the fields that scripts read, in this form") {
     CHECK(ask({model, "tp=1", "tp=1", "", "", "", ""}) == json::parse(R"(
         {"receivers":[{"rank":0,"aux_writer":0,"bytes_per_block":131072,
            "writers":[{"rank":0,"layers":[0,1,2,3],"fragments_per_block":1,
-                       "bytes_per_fragment":131072,"bytes_per_block":131072}]}],
+                       "bytes_per_fragment":131072,"bytes_per_block":131072,
+                       "moves":[{"roles":["key","value"],"layers":[0,1,2,3],"tokens":8,
+                                 "fragments":1,"bytes_per_fragment":131072,"bytes":131072}]}]}],
          "senders":[{"rank":0,"receivers":[0]}]})"));
 }
 
@@ -196,6 +198,10 @@ TEST_CASE("plan: helix ranks ask the same writers; ranks count CP first") {
              "gen2: ctx1 L0 1x16384B; aux ctx1; 16384\n"
              "gen3: ctx1 L0 1x16384B; aux ctx1; 16384\n"
              "serves ctx0=0,1 ctx1=2,3");
+    CHECK(routes_of({"layers=1", "cp=2", "cp=2", "", "", "", ""})
+          == "gen0: ctx0 L0 1x32768B; aux ctx0; 32768\n"
+             "gen1: ctx1 L0 1x32768B; aux ctx1; 32768\n"
+             "serves ctx0=0 ctx1=1");
     CHECK(routes_of({"layers=1", "cp=2", "tp=1", "", "", "", ""})
           == "gen0: ctx0 L0 1x32768B; ctx1 L0 1x32768B; aux ctx0; 32768\n"
              "serves ctx0=0 ctx1=0");
@@ -242,8 +248,8 @@ TEST_CASE("plan: what cannot be is refused with the flag, or the field and both 
     CHECK(refuses({model, "tp=1", "tp=1", "", "x", "", ""}, bad, "--generation-dp: 'x'"));
     CHECK(refuses({model, "tp=1", "tp=1", "", "", "0", ""}, bad, "--prompt"));
     CHECK(refuses({model, "tp=1", "tp=1", "", "", "", "8"}, bad, "--reused-prefix"));
-    CHECK(refuses({model, "cp=2", "cp=2", "", "", "", ""}, "layout_mismatch",
-                  "cp_size (one side must be without context parallelism)"));
+    CHECK(refuses({model, "cp=2", "cp=4", "", "", "", ""}, "layout_mismatch",
+                  "cp_size (one side must be without context parallelism, or both have the same)"));
 }
 
 TEST_CASE("plan: layers that only the generation side has are refused as a transfer would be, and "

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Which slots a plan pairs, and what the plan cache keeps.
 #include "tests/support/planner_ranks.hpp"
+#include "transport/planner/cohorts.hpp"
 #include "transport/planner/layout_digest.hpp"
 #include "transport/planner/plan.hpp"
 
@@ -111,6 +112,28 @@ TEST_CASE("plan: a writer that is one of several CP ranks need not have every bl
     CHECK(x.slots(slice({0, 32}, 32, {0, {no_slot, 2, no_slot, 4}}),
                   slice({0, 32}, 32, {0, {8, 9, 6, 7}}))
           == slot_pairs{{2, 9}, {4, 7}});
+}
+
+TEST_CASE("plan: with the same CP on both sides each rank has what its counterpart lists") {
+    sides x;
+    const auto context = make_instance("ctx", {1, 1, 2}, small_format(), 64);
+    const auto generation = make_instance("gen", {1, 1, 2}, small_format(), 64);
+    for (std::uint32_t rank = 0; rank < 2; ++rank) {
+        const auto found = cohorts_of(generation[rank], context, 0);
+        REQUIRE(found);
+        CHECK(numbers(found->kv) == std::vector<std::uint32_t>{rank});
+    }
+    x.writer = context[1];
+    x.receiver = generation[1];
+    const auto source = slice({0, 32}, 32, {0, {no_slot, 2, no_slot, 4}});
+    CHECK(x.slots(source, slice({0, 32}, 32, {0, {no_slot, 9, no_slot, 7}}))
+          == slot_pairs{{2, 9}, {4, 7}});
+    // Divided in another way, blocks would be missing.
+    plan_cache cache;
+    const auto other = make_plan(x.writer, source, x.receiver,
+                                 slice({0, 32}, 32, {0, {no_slot, no_slot, 9, 7}}), cache);
+    REQUIRE_FALSE(other);
+    CHECK(code_of(other.error()) == errc::plan_invalid);
 }
 
 TEST_CASE("plan: a chunk carries its own blocks only") {
