@@ -34,12 +34,6 @@ Kind kind_of(std::uint32_t number, Kind last, const char* name) {
 }
 
 template <class Value>
-std::vector<Value> copy_of(const Value* array, std::uint64_t count, const char* name) {
-    const auto* begin = items(array, count, name);
-    return std::vector<Value>(begin, begin + count);
-}
-
-template <class Value>
 std::optional<Value> unless_zero(Value value) {
     return value == 0 ? std::optional<Value>{} : value;
 }

@@ -104,12 +104,6 @@ kv_slice slice_of(const kvf_slice& given) {
     return result;
 }
 
-template <class Value>
-std::vector<Value> copy_of(const Value* array, std::uint64_t count, const char* name) {
-    const auto* begin = items(array, count, name);
-    return {begin, begin + count};
-}
-
 /// What has an outcome, with that outcome.
 const session_finished& ended(const c_session& session) {
     const auto* outcome = session.teller->outcome();

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 namespace kvferry::c_api {
 
@@ -76,6 +77,12 @@ const Value* items(const Value* array, std::uint64_t count, const char* name) {
         refuse(errc::invalid_argument,
                std::string{name} + " is NULL and has " + std::to_string(count) + " elements");
     return array;
+}
+
+template <class Value>
+std::vector<Value> copy_of(const Value* array, std::uint64_t count, const char* name) {
+    const auto* begin = items(array, count, name);
+    return {begin, begin + count};
 }
 
 inline std::string text_or_empty(const char* text) {
