@@ -2,6 +2,7 @@
 // Page tables of the default cache format.
 #include "transport/planner/page_table_builder.hpp"
 
+#include "transport/planner/head_split.hpp"
 #include "transport/planner/topology.hpp"
 
 #include <algorithm>
@@ -60,20 +61,6 @@ caf::error check_place(const cache_format& format, const parallelism& split) {
     return above_zero("the number of layers on this stage", global_layers(split).count);
 }
 
-/// Shard and replica of one rank of `group` with `units` heads. There are as many shards as ranks
-/// or heads, whichever is fewer; neighbouring ranks hold replicas of one shard.
-caf::error split_heads(const tp_group& group, std::uint32_t units, role_layout& layout) {
-    const auto shards = std::min(group.size, units);
-    if (group.size % shards != 0 || units % shards != 0)
-        return wrong("kv_heads " + std::to_string(units) + " cannot be split evenly over "
-                     + std::to_string(group.size) + " ranks (tp_size)");
-    layout.num_shards = shards;
-    layout.num_replicas = group.size / shards;
-    layout.shard_index = group.rank / layout.num_replicas;
-    layout.replica_index = group.rank % layout.num_replicas;
-    return {};
-}
-
 } // namespace
 
 caf::expected<page_table> build_page_table(const cache_format& format, const parallelism& split,
@@ -101,7 +88,7 @@ caf::expected<page_table> build_page_table(const cache_format& format, const par
         view.layout.replica_index = group.rank;
     } else {
         if (auto error = split_heads(group, format.kv_heads, view.layout))
-            return error;
+            return add_context(error, "page table");
         view.layout.shard_unit_bytes = head_bytes;
         buffer_bytes *= format.kv_heads / view.layout.num_shards;
     }
