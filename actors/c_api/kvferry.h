@@ -159,6 +159,43 @@ typedef struct kvf_model {
 int kvf_pages_from_model(const kvf_model *model, const kvf_parallelism *place, uint32_t slots,
                          kvf_pages **pages);
 
+/* One tensor of a cache, as an engine's framework describes it. Its dimensions are named one by one, in
+ * the order of its shape: "kv" (K and V), "layer", "block" (what slots count), "token" (of a block, or
+ * of all blocks without "block"), "head" (of this rank), "dim" (elements of a head, of a latent; always
+ * there), "inner" (inside "dim", of states only). "kv block token head dim" is vLLM's FlashAttention,
+ * "block token dim" an MLA latent, "token head dim" SGLang, "block head dim inner" a Mamba state. */
+typedef struct kvf_tensor {
+    uint32_t size;
+    uint32_t dimensions; /* entries of shape and strides */
+    const char *name;    /* for errors */
+    const void *base;    /* the element whose indexes are all 0; an address of the device for CUDA */
+    const char *dims;    /* names, with blanks between */
+    const int64_t *shape;
+    const int64_t *strides;   /* in elements; NULL: dense, the last dimension innermost */
+    const char *element_type; /* "bf16", "torch.bfloat16", "float8_e4m3fn": compared, never converted */
+    const uint32_t *layers;   /* global ids: one, or one for each index of "layer" */
+    const char *role;         /* "key", "value", "ssm"; NULL with "kv", which has both */
+    const uint64_t *sections; /* sizes along "dim" of what is split over ranks each by itself */
+    uint32_t layer_count;
+    uint32_t section_count;
+    uint32_t element_bytes; /* 0: as the type says */
+    uint32_t group;         /* tensors of a group are listed by one list of slots per request */
+    uint32_t heads;         /* of the whole model; 0: all ranks hold the same bytes */
+    uint32_t window_tokens; /* 0: full attention */
+    uint32_t tokens_per_block; /* of tensors without "block" or "token" that are no states */
+    uint32_t reserved;
+} kvf_tensor;
+
+/* The memory that tensors lie in, ascending; what shares memory is one region. Sets base and bytes
+ * alone. *count: room in `regions`, becomes what was needed; KVF_LIMIT_EXCEEDED when that is more. */
+int kvf_tensors_regions(const kvf_tensor *tensors, size_t tensor_count, kvf_region *regions,
+                        size_t *count);
+
+/* The pages of a rank with these tensors, in these regions. A refusal names the tensor and what to do. */
+int kvf_pages_from_tensors(const kvf_tensor *tensors, size_t tensor_count,
+                           const kvf_parallelism *place, const kvf_region *regions,
+                           size_t region_count, kvf_pages **pages);
+
 typedef struct kvf_pool {
     uint32_t size;
     uint32_t region;              /* index into the regions that are published with the pages */

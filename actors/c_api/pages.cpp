@@ -4,8 +4,11 @@
 #include "actors/c_api/objects.hpp"
 #include "actors/c_api/sized.hpp"
 #include "transport/planner/page_table_builder.hpp"
+#include "transport/planner/tensor_pages.hpp"
 
+#include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 using namespace kvferry;
@@ -69,6 +72,34 @@ pool_view view_of(const kvf_view& given) {
     return result;
 }
 
+kv_tensor tensor_of(const kvf_tensor& given) {
+    kv_tensor result;
+    result.name = text_or_empty(given.name);
+    result.address = reinterpret_cast<std::uintptr_t>(given.base);
+    result.dims = text_or_empty(given.dims);
+    result.shape = copy_of(given.shape, given.dimensions, "kvf_tensor.shape");
+    if (given.strides)
+        result.strides = copy_of(given.strides, given.dimensions, "kvf_tensor.strides");
+    result.element_type = text_or_empty(given.element_type);
+    result.element_bytes = given.element_bytes;
+    result.layers = copy_of(given.layers, given.layer_count, "kvf_tensor.layers");
+    result.role = text_or_empty(given.role);
+    result.group = given.group;
+    result.heads = given.heads;
+    result.window = unless_zero(given.window_tokens);
+    result.tokens_per_block = unless_zero(given.tokens_per_block);
+    result.sections = copy_of(given.sections, given.section_count, "kvf_tensor.sections");
+    return result;
+}
+
+std::vector<kv_tensor> tensors_of(const kvf_tensor* tensors, std::size_t count) {
+    std::vector<kv_tensor> result;
+    items(tensors, count, "tensors");
+    for (std::size_t index = 0; index < count; ++index)
+        result.push_back(tensor_of(read(element(tensors, index, "kvf_tensor"), "kvf_tensor")));
+    return result;
+}
+
 } // namespace
 
 parallelism place_of(const kvf_parallelism& given) {
@@ -104,6 +135,42 @@ int kvf_pages_from_model(const kvf_model* model, const kvf_parallelism* place, u
         format.window_tokens = unless_zero(given.window_tokens);
         result = add(value_of(
             build_page_table(format, place_of(read(place, "kvf_parallelism")), {slots, 0, 0})));
+    });
+}
+
+int kvf_tensors_regions(const kvf_tensor* tensors, size_t tensor_count, kvf_region* regions,
+                        size_t* count) {
+    return guarded([&] {
+        auto& room = target(count, "count");
+        const auto extents = value_of(extents_of(tensors_of(tensors, tensor_count)));
+        const auto has = std::exchange(room, extents.size());
+        if (has < room)
+            refuse(errc::limit_exceeded, "there are " + std::to_string(room)
+                                             + " regions, and room for " + std::to_string(has));
+        for (std::size_t index = 0; index < extents.size(); ++index) {
+            kvf_region result{};
+            result.base = reinterpret_cast<void*>(extents[index].address);
+            result.bytes = extents[index].bytes;
+            const auto stride = size_of(regions, "kvf_region");
+            write(element(regions, index, "kvf_region"), stride, result);
+        }
+    });
+}
+
+int kvf_pages_from_tensors(const kvf_tensor* tensors, size_t tensor_count,
+                           const kvf_parallelism* place, const kvf_region* regions,
+                           size_t region_count, kvf_pages** pages) {
+    return guarded([&] {
+        auto& result = target(pages, "pages");
+        const auto given = tensors_of(tensors, tensor_count);
+        std::vector<memory_extent> extents;
+        items(regions, region_count, "regions");
+        for (std::size_t index = 0; index < region_count; ++index) {
+            const auto region = read(element(regions, index, "kvf_region"), "kvf_region");
+            extents.push_back({reinterpret_cast<std::uintptr_t>(region.base), region.bytes});
+        }
+        result = add(
+            value_of(build_page_table(given, place_of(read(place, "kvf_parallelism")), extents)));
     });
 }
 
