@@ -127,8 +127,9 @@ int kvf_pages_from_model(const kvf_model* model, const kvf_parallelism* place, u
         format.first_layer = given.first_layer;
         format.kv_heads = given.kv_heads;
         format.head_dim = given.head_dim;
-        format.element_bytes = given.element_bytes;
-        format.element_type = text_or_empty(given.element_type);
+        format.element_bytes = unless_zero(given.element_bytes).value_or(format.element_bytes);
+        if (given.element_type)
+            format.element_type = given.element_type;
         format.tokens_per_block = given.tokens_per_block;
         format.kind = kind_of(given.attention, attention_kind::mla, "kvf_model.attention");
         format.layout = kind_of(given.order, mapper_kind::sectioned, "kvf_model.order");

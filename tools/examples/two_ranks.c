@@ -19,29 +19,28 @@ static void check(int code) {
 
 /* One rank of an instance: the cache memory, which is the host's, and the worker that moves it. */
 struct rank {
-    kvf_memory *memory;
-    unsigned char *base;
+    kvf_memory* memory;
+    unsigned char* base;
     size_t slot_bytes;
-    kvf_worker *worker;
+    kvf_worker* worker;
 };
 
-static unsigned char *slot(const struct rank *of, int32_t index) {
+static unsigned char* slot(const struct rank* of, int32_t index) {
     return of->base + (size_t)index * of->slot_bytes;
 }
 
-static struct rank start_rank(const char *instance) {
+static struct rank start_rank(const char* instance) {
     /* What the model looks like: 4 layers, 2 KV heads of 64 bf16 elements, blocks of 16 tokens. */
-    const kvf_model model = {.size = sizeof model, .layers = 4, .kv_heads = 2, .head_dim = 64,
-                             .element_bytes = 2, .tokens_per_block = 16, .element_type = "bf16"};
+    const kvf_model model = {
+        .size = sizeof model, .layers = 4, .kv_heads = 2, .head_dim = 64, .tokens_per_block = 16};
     /* One rank: no tensor, pipeline or context parallelism. */
     const uint32_t layers = 4;
-    const kvf_parallelism place = {
-        .size = sizeof place, .stages = 1, .layers_per_stage = &layers};
+    const kvf_parallelism place = {.size = sizeof place, .stages = 1, .layers_per_stage = &layers};
 
     /* Where its blocks are: one pool of 8 slots. Peers on this machine write into such memory
      * directly; any other memory works too, over the network. */
     struct rank result;
-    kvf_pages *pages;
+    kvf_pages* pages;
     kvf_pool pool = {.size = sizeof pool};
     kvf_region region = {.size = sizeof region};
     check(kvf_pages_from_model(&model, &place, 8, &pages));
@@ -61,7 +60,7 @@ static struct rank start_rank(const char *instance) {
 
 /* After a stop without proof somebody may still write into the memory: a host frees none of it and
  * ends its process. */
-static void stop_rank(struct rank *ended) {
+static void stop_rank(struct rank* ended) {
     check(kvf_worker_stop(ended->worker, 5000));
     check(kvf_worker_free(ended->worker));
     check(kvf_memory_free(ended->memory));
@@ -87,8 +86,11 @@ int main(void) {
 
     /* A prompt of 40 tokens that lies in these slots, all of it in one piece. */
     kvf_slots slots = {.size = sizeof slots, .slots = to, .count = 3};
-    const kvf_slice whole_prompt = {.size = sizeof whole_prompt, .token_end = 40,
-                                    .prompt_tokens = 40, .group_count = 1, .groups = &slots};
+    const kvf_slice whole_prompt = {.size = sizeof whole_prompt,
+                                    .token_end = 40,
+                                    .prompt_tokens = 40,
+                                    .group_count = 1,
+                                    .groups = &slots};
     check(kvf_session_receive(receiving, &whole_prompt));
     slots.slots = from;
     check(kvf_session_send(sending, &whole_prompt));

@@ -15,7 +15,9 @@ def start_rank(instance: str) -> "tuple[kvferry.Pages, kvferry.Worker]":
     """One rank of an instance: the cache memory, and the worker that moves it."""
     # What the model looks like: 4 layers, 2 KV heads of 64 bf16 elements, blocks of 16 tokens. One pool of
     # 8 slots; an engine with a cache of its own describes its tensors instead (Pages.from_tensors).
-    pages = kvferry.Pages.from_model(layers=4, kv_heads=2, head_dim=64, tokens_per_block=16, slots=8)
+    pages = kvferry.Pages.from_model(
+        layers=4, kv_heads=2, head_dim=64, tokens_per_block=16, slots=8
+    )
     return pages, kvferry.Worker(instance, pages)
 
 

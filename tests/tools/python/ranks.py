@@ -34,7 +34,9 @@ class Engine:
 def content(layer: int, roles: Sequence[int], heads: Sequence[int]) -> np.ndarray:
     """[role][token][head][dim] of the whole prompt."""
     role, token, head, dim = np.ix_(roles, range(PROMPT), heads, range(DIM))
-    return (1 + (layer * 7919 + role * 3571 + token * 131 + head * 17 + dim) % 65521).astype(np.uint16)
+    return (1 + (layer * 7919 + role * 3571 + token * 131 + head * 17 + dim) % 65521).astype(
+        np.uint16
+    )
 
 
 class Rank:
@@ -43,13 +45,23 @@ class Rank:
     def __init__(self, engine: Engine, rank: int) -> None:
         self.engine = engine
         own = 1 if engine.layout == "mla" else max(1, HEADS // engine.tp)
-        self.heads = [0] if engine.layout == "mla" else [
-            rank * HEADS // engine.tp + index for index in range(own)]
+        self.heads = (
+            [0]
+            if engine.layout == "mla"
+            else [rank * HEADS // engine.tp + index for index in range(own)]
+        )
         self.roles = [0] if engine.layout == "mla" else [0, 1]
         blocks = TOKENS // engine.tokens_per_block
         self.place = kvferry.Parallelism([LAYERS], tp_size=engine.tp, tp_rank=rank)
         dims = LAYOUTS[engine.layout]
-        sizes = {"kv": 2, "block": blocks, "layer": LAYERS, "token": engine.tokens_per_block, "head": own, "dim": DIM}
+        sizes = {
+            "kv": 2,
+            "block": blocks,
+            "layer": LAYERS,
+            "token": engine.tokens_per_block,
+            "head": own,
+            "dim": DIM,
+        }
         if "block" not in dims:
             sizes["token"] = TOKENS
         shape = [sizes[name] for name in dims.split()]
@@ -58,13 +70,26 @@ class Rank:
         self._arrays: Dict[int, List[np.ndarray]] = {layer: [] for layer in range(LAYERS)}
         used = 0
         for layer in range(1 if "layer" in dims else LAYERS):
-            for role in ["key", "value"] if engine.layout == "sglang" else ["latent"] if engine.layout == "mla" else [""]:
-                array = np.frombuffer(self.memory.view, np.uint16, int(np.prod(shape)), used).reshape(shape)
+            for role in (
+                ["key", "value"]
+                if engine.layout == "sglang"
+                else ["latent"] if engine.layout == "mla" else [""]
+            ):
+                array = np.frombuffer(
+                    self.memory.view, np.uint16, int(np.prod(shape)), used
+                ).reshape(shape)
                 used += array.nbytes
-                self.tensors.append(kvferry.Tensor(
-                    array, dims, role=role, element_type="bf16", heads=0 if engine.layout == "mla" else HEADS,
-                    layers=list(range(LAYERS)) if "layer" in dims else layer,
-                    tokens_per_block=engine.tokens_per_block if "block" not in dims else 0))
+                self.tensors.append(
+                    kvferry.Tensor(
+                        array,
+                        dims,
+                        role=role,
+                        element_type="bf16",
+                        heads=0 if engine.layout == "mla" else HEADS,
+                        layers=list(range(LAYERS)) if "layer" in dims else layer,
+                        tokens_per_block=engine.tokens_per_block if "block" not in dims else 0,
+                    )
+                )
                 for each in range(LAYERS) if "layer" in dims else [layer]:
                     self._arrays[each].append(self._in_order(array, dims, each))
         self.pages = kvferry.Pages.from_tensors(self.tensors, self.place)
@@ -82,7 +107,9 @@ class Rank:
             if missing not in names:
                 array = array[np.newaxis]
                 names.insert(0, missing)
-        return array.transpose([names.index(name) for name in ("kv", "block", "token", "head", "dim")])
+        return array.transpose(
+            [names.index(name) for name in ("kv", "block", "token", "head", "dim")]
+        )
 
     def _parts(self, slots: Sequence[int]):
         """(layer, view of all blocks, tokens of the prompt in each slot)"""
@@ -121,7 +148,9 @@ class Instance:
         self._stack = ExitStack()
         for rank in self.ranks:
             first = self.workers[0].endpoint if self.workers else ""
-            worker = kvferry.Worker(name, rank.pages, info_endpoint=first, session_deadline=30, **options)
+            worker = kvferry.Worker(
+                name, rank.pages, info_endpoint=first, session_deadline=30, **options
+            )
             self.workers.append(self._stack.enter_context(worker))
 
     @property

@@ -24,15 +24,23 @@ def structs():
 @pytest.mark.parametrize("name, kind", list(structs()))
 def test_structs_have_the_promised_sizes_and_offsets(name, kind):
     assert ["size", name, str(ctypes.sizeof(kind))] in PROMISED
-    promised = {line[1]: int(line[2]) for line in PROMISED if line[0] == "field" and line[1].startswith(name + ".")}
-    assert {f"{name}.{field[0]}": getattr(kind, field[0]).offset for field in kind._fields_} == promised
+    promised = {
+        line[1]: int(line[2])
+        for line in PROMISED
+        if line[0] == "field" and line[1].startswith(name + ".")
+    }
+    assert {
+        f"{name}.{field[0]}": getattr(kind, field[0]).offset for field in kind._fields_
+    } == promised
     assert kind().size == ctypes.sizeof(kind)
 
 
 def test_codes_are_those_of_the_header():
-    listed = HEADER[HEADER.index("KVF_OK = "):]
+    listed = HEADER[HEADER.index("KVF_OK = ") :]
     numbers = dict(re.findall(r"KVF_([A-Z_]+) = (\d+)", listed[: listed.index("};")]))
-    assert {name: int(number) for name, number in numbers.items()} == {code.name: code.value for code in Code}
+    assert {name: int(number) for name, number in numbers.items()} == {
+        code.name: code.value for code in Code
+    }
 
 
 def test_constants_are_those_of_the_header():

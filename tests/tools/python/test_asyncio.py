@@ -11,7 +11,9 @@ from test_transfer import make_pages
 
 
 def worker_pair(**options):
-    return kvferry.Worker("prefill", make_pages(), **options), kvferry.Worker("decode", make_pages(), **options)
+    return kvferry.Worker("prefill", make_pages(), **options), kvferry.Worker(
+        "decode", make_pages(), **options
+    )
 
 
 def test_a_thousand_transfers_at_once():
@@ -25,7 +27,9 @@ def test_a_thousand_transfers_at_once():
     async def run():
         context, generation = worker_pair()
         with context, generation:
-            moved = await asyncio.gather(*(transfer(context, generation, rid) for rid in range(1000)))
+            moved = await asyncio.gather(
+                *(transfer(context, generation, rid) for rid in range(1000))
+            )
             assert context.statistics().sessions_live == 0
             return moved
 
@@ -83,7 +87,10 @@ def test_loops_in_several_threads_share_a_worker():
             moved.append(rid)
 
     with context, generation:
-        threads = [threading.Thread(target=lambda first=first: asyncio.run(run(first))) for first in (0, 100, 200)]
+        threads = [
+            threading.Thread(target=lambda first=first: asyncio.run(run(first)))
+            for first in (0, 100, 200)
+        ]
         for thread in threads:
             thread.start()
         for thread in threads:

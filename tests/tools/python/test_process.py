@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What kvferry does to its process, and what processes do to it."""
 
+import ctypes
 import multiprocessing
 import os
+import select
 import subprocess
 import sys
 import threading
@@ -16,8 +18,12 @@ from test_transfer import make_pages, wait_for
 
 def run_python(code: str) -> "subprocess.CompletedProcess[str]":
     here = os.path.dirname(__file__)
-    return subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {here!r})\n{code}"], timeout=60,
-                          capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {here!r})\n{code}"],
+        timeout=60,
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_a_forked_child_is_told_by_name_and_its_parent_goes_on():
@@ -66,31 +72,20 @@ print("end")
     assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
 
 
-def test_a_transfer_ends_while_another_thread_holds_the_gil():
-    """The event's own clock says when; a thread that computes cannot delay it."""
-    source = "def f(n):\n    return sum(i * i for i in range(n))\n"
-    namespace = {}
-    exec(source, namespace)
-    busy = True
+class PollFd(ctypes.Structure):
+    _fields_ = [("fd", ctypes.c_int), ("events", ctypes.c_short), ("revents", ctypes.c_short)]
 
-    def hog():
-        while busy:
-            namespace["f"](10_000)
 
-    with kvferry.Worker("prefill", make_pages()) as context, kvferry.Worker("decode", make_pages()) as generation:
-        hogs = [threading.Thread(target=hog) for _ in range(2)]
-        for thread in hogs:
-            thread.start()
-        try:
+def test_a_transfer_ends_while_the_gil_is_held():
+    with kvferry.Worker("prefill", make_pages()) as context:
+        with kvferry.Worker("decode", make_pages()) as generation:
             rx = generation.receive(1, [0], prompt=16, source=context.endpoint)
-            tx = context.send(1, [0], prompt=16)
-            rx.wait_released(30)
-            tx.wait_released(30)
-        finally:
-            busy = False
-            for thread in hogs:
-                thread.join()
-        assert rx.result().state == kvferry.State.KV_TRANSFERRED
+            context.send(1, [0], prompt=16)
+            # poll(2) by a call that keeps the GIL: no Python runs until it returns.
+            asked = PollFd(generation.fileno(), select.POLLIN, 0)
+            assert ctypes.PyDLL(None).poll(ctypes.byref(asked), 1, 30_000) == 1
+            assert [event.kind for event in generation.poll()][0] == "outcome"
+            assert rx.result().state == kvferry.State.KV_TRANSFERRED
 
 
 def test_blocking_calls_release_the_gil():
@@ -110,12 +105,17 @@ def resident_bytes() -> int:
 
 
 def test_memory_is_flat_over_many_requests():
-    with kvferry.Worker("prefill", make_pages()) as context, kvferry.Worker("decode", make_pages()) as generation:
+    with kvferry.Worker("prefill", make_pages()) as context, kvferry.Worker(
+        "decode", make_pages()
+    ) as generation:
+
         def run(first, count):
             for rid in range(first, first + count, 10):
                 sessions = []
                 for one in range(rid, rid + 10):
-                    sessions.append(generation.receive(one, [one % 8], prompt=16, source=context.endpoint))
+                    sessions.append(
+                        generation.receive(one, [one % 8], prompt=16, source=context.endpoint)
+                    )
                     sessions.append(context.send(one, [one % 8], prompt=16))
                 for session in sessions:
                     session.wait_released(30)

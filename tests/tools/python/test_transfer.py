@@ -14,12 +14,16 @@ from kvferry import Code, State
 
 
 def make_pages(slots=8):
-    return kvferry.Pages.from_model(layers=4, kv_heads=2, head_dim=8, tokens_per_block=16, slots=slots)
+    return kvferry.Pages.from_model(
+        layers=4, kv_heads=2, head_dim=8, tokens_per_block=16, slots=slots
+    )
 
 
 @pytest.fixture
 def pair():
-    with kvferry.Worker("prefill", make_pages()) as context, kvferry.Worker("decode", make_pages()) as generation:
+    with kvferry.Worker("prefill", make_pages()) as context, kvferry.Worker(
+        "decode", make_pages()
+    ) as generation:
         yield context, generation
 
 
@@ -37,10 +41,21 @@ def holds(worker, slot, value):
     return bytes(view) == bytes([value]) * len(view)
 
 
-@pytest.mark.parametrize("kind", [list, tuple, lambda x: array.array("i", x), lambda x: array.array("q", x),
-                                  lambda x: np.array(x, np.int32), lambda x: np.array(x, np.int64),
-                                  lambda x: np.array(x * 2, np.int32).reshape(2, -1)[0], lambda x: [list(x)],
-                                  lambda x: (np.array(x, np.int32),), lambda x: memoryview(array.array("i", x))])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        list,
+        tuple,
+        lambda x: array.array("i", x),
+        lambda x: array.array("q", x),
+        lambda x: np.array(x, np.int32),
+        lambda x: np.array(x, np.int64),
+        lambda x: np.array(x * 2, np.int32).reshape(2, -1)[0],
+        lambda x: [list(x)],
+        lambda x: (np.array(x, np.int32),),
+        lambda x: memoryview(array.array("i", x)),
+    ],
+)
 def test_slots_of_every_kind_are_copied_before_the_call_returns(pair, kind):
     context, generation = pair
     given, wanted = kind([5, 0]), kind([1, 7])
@@ -147,7 +162,9 @@ def test_an_engine_that_polls(pair):
     assert select.select([context], [], [], 30)[0] == [context]
     events = wait_for(context, 2)
     assert [(event.kind, event.session, event.rid, event.code) for event in events] == [
-        ("outcome", tx, 9, Code.OK), ("released", tx, 9, Code.OK)]
+        ("outcome", tx, 9, Code.OK),
+        ("released", tx, 9, Code.OK),
+    ]
     assert events[0].state == State.KV_TRANSFERRED and events[0].elapsed_seconds > 0
     assert events[0].bytes == rx.result().bytes
     assert select.select([context], [], [], 0)[0] == []
@@ -181,8 +198,17 @@ def test_close_ends_all_and_everything_answers_afterwards():
     worker.close()
     worker.close()
     assert worker.poll() == []
-    for call in (lambda: worker.open_tx(1), lambda: worker.endpoint, worker.statistics, worker.stop, worker.drain,
-                 lambda: worker.wait(0), lambda: worker.publish(pages), lambda: tx.send([1], prompt=16), tx.cancel):
+    for call in (
+        lambda: worker.open_tx(1),
+        lambda: worker.endpoint,
+        worker.statistics,
+        worker.stop,
+        worker.drain,
+        lambda: worker.wait(0),
+        lambda: worker.publish(pages),
+        lambda: tx.send([1], prompt=16),
+        tx.cancel,
+    ):
         with pytest.raises(kvferry.Error) as gone:
             call()
         assert gone.value.code == Code.GONE

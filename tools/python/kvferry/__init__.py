@@ -21,11 +21,30 @@ from .worker import Statistics, Worker
 
 
 def set_log_level(level: str) -> None:
-    """"trace", "debug", "info", "warn", "error" (the default), "critical", "off"; to standard error."""
+    """ "trace", "debug", "info", "warn", "error" (the default), "critical", "off"; to standard error."""
     from . import _abi
 
     _abi.log_level(level.encode())
 
 
-__all__ = ["NO_SLOT", "Aux", "Code", "Error", "Event", "Memory", "Outcome", "Pages", "Parallelism", "Peer",
-           "Rx", "Session", "State", "Statistics", "Tensor", "Tx", "Worker", "__version__", "set_log_level"]
+__all__ = [
+    "NO_SLOT",
+    "Aux",
+    "Code",
+    "Error",
+    "Event",
+    "Memory",
+    "Outcome",
+    "Pages",
+    "Parallelism",
+    "Peer",
+    "Rx",
+    "Session",
+    "State",
+    "Statistics",
+    "Tensor",
+    "Tx",
+    "Worker",
+    "__version__",
+    "set_log_level",
+]

@@ -21,8 +21,9 @@ class Memory:
     def __init__(self, size_bytes: int, name: str = "kvferry", *, prefault: bool = False) -> None:
         """Rounds up to whole pages. `name` is for people (/proc/<pid>/maps)."""
         handle = ctypes.c_void_p()
-        _abi.memory_new(name.encode(), size_bytes, _abi.MEMORY_PREFAULT if prefault else 0,
-                        ctypes.byref(handle))
+        _abi.memory_new(
+            name.encode(), size_bytes, _abi.MEMORY_PREFAULT if prefault else 0, ctypes.byref(handle)
+        )
         self._handle = handle
         self._region = _abi.Region()
         _abi.memory_region(handle, ctypes.byref(self._region))

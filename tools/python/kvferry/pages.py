@@ -28,10 +28,17 @@ class Parallelism:
     def _c(self) -> _abi.Parallelism:
         stages = len(self.layers_per_stage)
         return _abi.Parallelism(
-            tp_size=self.tp_size, tp_rank=self.tp_rank, pp_size=stages, pp_rank=self.pp_rank,
-            cp_size=self.cp_size, cp_rank=self.cp_rank, attention_dp=self.attention_dp,
-            world_size=self.world_size, stages=stages,
-            layers_per_stage=(ctypes.c_uint32 * stages)(*self.layers_per_stage))
+            tp_size=self.tp_size,
+            tp_rank=self.tp_rank,
+            pp_size=stages,
+            pp_rank=self.pp_rank,
+            cp_size=self.cp_size,
+            cp_rank=self.cp_rank,
+            attention_dp=self.attention_dp,
+            world_size=self.world_size,
+            stages=stages,
+            layers_per_stage=(ctypes.c_uint32 * stages)(*self.layers_per_stage),
+        )
 
 
 @dataclass(frozen=True)
@@ -52,7 +59,9 @@ class Tensor:
     group: int = 0  # tensors of a group are listed by one list of slots per request
     window: int = 0  # sliding window in tokens; 0: full attention
     tokens_per_block: int = 0  # of tensors without "block" or without "token"
-    sections: Sequence[int] = field(default=())  # along "dim", of what is split over ranks each by itself
+    sections: Sequence[int] = field(
+        default=()
+    )  # along "dim", of what is split over ranks each by itself
     element_type: str = ""  # empty: as the tensor says
     name: str = ""  # for errors
 
@@ -65,14 +74,23 @@ def _c_tensor(tensor: Tensor) -> _abi.Tensor:
     memory = memory_of(tensor.data)
     layers = [tensor.layers] if isinstance(tensor.layers, int) else list(tensor.layers)
     result = _abi.Tensor(
-        dimensions=len(memory.shape), base=memory.address, dims=tensor.dims.encode(),
+        dimensions=len(memory.shape),
+        base=memory.address,
+        dims=tensor.dims.encode(),
         name=(tensor.name or f"layer {layers[0]} {tensor.role}").encode(),
         shape=_array(ctypes.c_int64, memory.shape),
         element_type=(tensor.element_type or memory.element_type).encode(),
-        element_bytes=memory.element_bytes, layers=_array(ctypes.c_uint32, layers),
-        layer_count=len(layers), role=tensor.role.encode(), group=tensor.group, heads=tensor.heads,
-        window_tokens=tensor.window, tokens_per_block=tensor.tokens_per_block,
-        sections=_array(ctypes.c_uint64, tensor.sections), section_count=len(tensor.sections))
+        element_bytes=memory.element_bytes,
+        layers=_array(ctypes.c_uint32, layers),
+        layer_count=len(layers),
+        role=tensor.role.encode(),
+        group=tensor.group,
+        heads=tensor.heads,
+        window_tokens=tensor.window,
+        tokens_per_block=tensor.tokens_per_block,
+        sections=_array(ctypes.c_uint64, tensor.sections),
+        section_count=len(tensor.sections),
+    )
     if memory.strides is not None:
         result.strides = _array(ctypes.c_int64, memory.strides)
     return result
@@ -92,8 +110,13 @@ def _regions_of(tensors: List[_abi.Tensor]) -> List[_abi.Region]:
 class Pages:
     """The page table of one rank, and the memory that it is about. Holds the tensors."""
 
-    def __init__(self, handle: ctypes.c_void_p, place: Parallelism, regions: List[_abi.Region],
-                 keeps: Sequence[Any]) -> None:
+    def __init__(
+        self,
+        handle: ctypes.c_void_p,
+        place: Parallelism,
+        regions: List[_abi.Region],
+        keeps: Sequence[Any],
+    ) -> None:
         self._handle = handle
         self.place = place
         self._regions = (_abi.Region * len(regions))(*regions)
@@ -130,15 +153,33 @@ class Pages:
             region.kind = _abi.CUDA
             regions.append(region)
         handle = ctypes.c_void_p()
-        _abi.pages_from_tensors((_abi.Tensor * len(described))(*described), len(described), place._c(),
-                                (_abi.Region * len(regions))(*regions), len(regions), ctypes.byref(handle))
+        _abi.pages_from_tensors(
+            (_abi.Tensor * len(described))(*described),
+            len(described),
+            place._c(),
+            (_abi.Region * len(regions))(*regions),
+            len(regions),
+            ctypes.byref(handle),
+        )
         return Pages(handle, place, regions, keeps)
 
     @staticmethod
-    def from_model(*, layers: int, kv_heads: int, head_dim: int, tokens_per_block: int, slots: int,
-                   place: Optional[Parallelism] = None, element_type: str = "bf16", element_bytes: int = 2,
-                   first_layer: int = 0, mla: bool = False, nhd: bool = False,
-                   window: int = 0, name: str = "kvferry") -> "Pages":
+    def from_model(
+        *,
+        layers: int,
+        kv_heads: int,
+        head_dim: int,
+        tokens_per_block: int,
+        slots: int,
+        place: Optional[Parallelism] = None,
+        element_type: str = "bf16",
+        element_bytes: int = 2,
+        first_layer: int = 0,
+        mla: bool = False,
+        nhd: bool = False,
+        window: int = 0,
+        name: str = "kvferry",
+    ) -> "Pages":
         """One pool of `slots` slots in memory of kvferry's (`memory`), for engines that have none yet.
 
         A slot holds one block of all layers of the rank's stage: [layer][K, V][head][token][dim], with `nhd`
@@ -146,10 +187,17 @@ class Pages:
         """
         place = place or Parallelism([layers])
         model = _abi.Model(
-            layers=layers, first_layer=first_layer, kv_heads=kv_heads, head_dim=head_dim,
-            element_bytes=element_bytes, tokens_per_block=tokens_per_block,
-            attention=_abi.MLA if mla else _abi.GQA, order=_abi.NHD if nhd else _abi.HND,
-            window_tokens=window, element_type=element_type.encode())
+            layers=layers,
+            first_layer=first_layer,
+            kv_heads=kv_heads,
+            head_dim=head_dim,
+            element_bytes=element_bytes,
+            tokens_per_block=tokens_per_block,
+            attention=_abi.MLA if mla else _abi.GQA,
+            order=_abi.NHD if nhd else _abi.HND,
+            window_tokens=window,
+            element_type=element_type.encode(),
+        )
         handle = ctypes.c_void_p()
         _abi.pages_from_model(model, place._c(), slots, ctypes.byref(handle))
         pages = Pages(handle, place, [], [])

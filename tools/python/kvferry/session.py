@@ -105,7 +105,11 @@ def integers(values: Integers) -> "array.array[int]":
 
 def _groups(slots: Any) -> List["array.array[int]"]:
     """One list for each layer group: a single one may stand for itself."""
-    if isinstance(slots, (list, tuple)) and slots and not isinstance(slots[0], (int, numbers.Integral)):
+    if (
+        isinstance(slots, (list, tuple))
+        and slots
+        and not isinstance(slots[0], (int, numbers.Integral))
+    ):
         return [integers(group) for group in slots]
     return [integers(slots)]
 
@@ -182,7 +186,9 @@ class Session:
             try:
                 _abi.session_wait(self._handle, kind, int(left * 1000))
             except Error as error:
-                if error.code != Code.DEADLINE_EXCEEDED or (end is not None and time.monotonic() >= end):
+                if error.code != Code.DEADLINE_EXCEEDED or (
+                    end is not None and time.monotonic() >= end
+                ):
                     raise
             self._worker.poll()
 
@@ -223,18 +229,30 @@ class Session:
         if outcome.code != 0:
             raise Error(outcome.code, outcome.text.decode(errors="replace"))
         return Outcome(
-            State(outcome.state), outcome.bytes, outcome.fragments,
+            State(outcome.state),
+            outcome.bytes,
+            outcome.fragments,
             tuple(self._peer(index) for index in range(outcome.peers)),
             self._aux() if outcome.state == State.FULLY_TRANSFERRED else None,
-            tuple(outcome.layers_skipped[: outcome.layers_skipped_count])
-            if outcome.layers_skipped_count else (),
-            tuple(role for role in outcome.roles_skipped.decode().split(",") if role))
+            (
+                tuple(outcome.layers_skipped[: outcome.layers_skipped_count])
+                if outcome.layers_skipped_count
+                else ()
+            ),
+            tuple(role for role in outcome.roles_skipped.decode().split(",") if role),
+        )
 
     def _peer(self, index: int) -> Peer:
         peer = _abi.Peer()
         _abi.session_peer(self._handle, index, peer)
-        return Peer(peer.rank, peer.bytes, peer.fragments, peer.route.decode(errors="replace"),
-                    peer.posting_ns / 1e9, peer.digests)
+        return Peer(
+            peer.rank,
+            peer.bytes,
+            peer.fragments,
+            peer.route.decode(errors="replace"),
+            peer.posting_ns / 1e9,
+            peer.digests,
+        )
 
     def _aux(self) -> Optional[Aux]:
         return None
@@ -250,8 +268,14 @@ class Session:
         """Gives it up; nothing happens when it has ended."""
         _abi.session_cancel(self._handle, why.encode())
 
-    def _slice(self, slots: Any, prompt: int, tokens: Optional[Tuple[int, int]], more: bool,
-               first_block: Union[int, Sequence[int]]) -> Tuple[_abi.Slice, Any]:
+    def _slice(
+        self,
+        slots: Any,
+        prompt: int,
+        tokens: Optional[Tuple[int, int]],
+        more: bool,
+        first_block: Union[int, Sequence[int]],
+    ) -> Tuple[_abi.Slice, Any]:
         groups = _groups(slots)
         c_groups = (_abi.Slots * len(groups))()
         for index, group in enumerate(groups):
@@ -259,8 +283,17 @@ class Session:
             first = first_block if isinstance(first_block, int) else first_block[index]
             c_groups[index] = _abi.Slots(first_block=first, slots=address, count=count)
         begin, end = tokens or (0, prompt)
-        return _abi.Slice(token_begin=begin, token_end=end, prompt_tokens=prompt, more=more,
-                          group_count=len(groups), groups=c_groups), groups
+        return (
+            _abi.Slice(
+                token_begin=begin,
+                token_end=end,
+                prompt_tokens=prompt,
+                more=more,
+                group_count=len(groups),
+                groups=c_groups,
+            ),
+            groups,
+        )
 
     def __repr__(self) -> str:
         state = "released" if self._is_released else "ended" if self._ended is not None else "open"
@@ -275,8 +308,16 @@ def _finish(future: "asyncio.Future[None]") -> None:
 class Tx(Session):
     """Sending side of one request on one context rank. One thread at a time drives it."""
 
-    def send(self, slots: Any, *, prompt: int, tokens: Optional[Tuple[int, int]] = None,
-             more: bool = False, first_block: Union[int, Sequence[int]] = 0, after: Any = None) -> None:
+    def send(
+        self,
+        slots: Any,
+        *,
+        prompt: int,
+        tokens: Optional[Tuple[int, int]] = None,
+        more: bool = False,
+        first_block: Union[int, Sequence[int]] = 0,
+        after: Any = None,
+    ) -> None:
         """Lends these slots until released(): one list, or one for each layer group.
 
         `tokens`: which of the `prompt`'s tokens it is about, all when missing; `more`: further slices
@@ -296,18 +337,33 @@ class Tx(Session):
         """At most once, in a session that was opened with aux."""
         first, draft = integers(aux.first_tokens), integers(aux.draft_tokens)
         opaque = ctypes.create_string_buffer(bytes(aux.opaque), len(aux.opaque) or 1)
-        _abi.session_send_aux(self._handle, _abi.Aux(
-            prompt_tokens=aux.prompt_tokens, cached_tokens=aux.cached_tokens,
-            first_tokens=first.buffer_info()[0], first_token_count=len(first),
-            draft_tokens=draft.buffer_info()[0], draft_token_count=len(draft),
-            opaque=ctypes.addressof(opaque), opaque_bytes=len(aux.opaque)))
+        _abi.session_send_aux(
+            self._handle,
+            _abi.Aux(
+                prompt_tokens=aux.prompt_tokens,
+                cached_tokens=aux.cached_tokens,
+                first_tokens=first.buffer_info()[0],
+                first_token_count=len(first),
+                draft_tokens=draft.buffer_info()[0],
+                draft_token_count=len(draft),
+                opaque=ctypes.addressof(opaque),
+                opaque_bytes=len(aux.opaque),
+            ),
+        )
 
 
 class Rx(Session):
     """Receiving side of one request on one generation rank."""
 
-    def receive(self, slots: Any, *, prompt: int, tokens: Optional[Tuple[int, int]] = None,
-                more: bool = False, first_block: Union[int, Sequence[int]] = 0) -> None:
+    def receive(
+        self,
+        slots: Any,
+        *,
+        prompt: int,
+        tokens: Optional[Tuple[int, int]] = None,
+        more: bool = False,
+        first_block: Union[int, Sequence[int]] = 0,
+    ) -> None:
         """Lends these slots, to be written, until released(). Arguments as in Tx.send."""
         given, keeps = self._slice(slots, prompt, tokens, more, first_block)
         _abi.session_receive(self._handle, given)
@@ -318,11 +374,17 @@ class Rx(Session):
         _abi.session_aux(self._handle, aux)
 
         def numbers(address: Optional[int], count: int) -> Tuple[int, ...]:
-            return tuple((ctypes.c_int32 * count).from_address(address)) if address and count else ()
+            return (
+                tuple((ctypes.c_int32 * count).from_address(address)) if address and count else ()
+            )
 
-        return Aux(numbers(aux.first_tokens, aux.first_token_count),
-                   numbers(aux.draft_tokens, aux.draft_token_count), aux.prompt_tokens, aux.cached_tokens,
-                   ctypes.string_at(aux.opaque, aux.opaque_bytes) if aux.opaque_bytes else b"")
+        return Aux(
+            numbers(aux.first_tokens, aux.first_token_count),
+            numbers(aux.draft_tokens, aux.draft_token_count),
+            aux.prompt_tokens,
+            aux.cached_tokens,
+            ctypes.string_at(aux.opaque, aux.opaque_bytes) if aux.opaque_bytes else b"",
+        )
 
 
 def _current_work() -> Any:

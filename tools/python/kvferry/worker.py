@@ -17,8 +17,12 @@ from .pages import Pages, Parallelism
 from .session import Aux, Event, Rx, Session, State, Tx
 
 _ROUTES = {"auto": 0, "mapped": 1, "direct": 2, "staged": 3}
-_KINDS = {_abi.EVENT_READY: "ready", _abi.EVENT_PIECE: "piece", _abi.EVENT_OUTCOME: "outcome",
-          _abi.EVENT_RELEASED: "released"}
+_KINDS = {
+    _abi.EVENT_READY: "ready",
+    _abi.EVENT_PIECE: "piece",
+    _abi.EVENT_OUTCOME: "outcome",
+    _abi.EVENT_RELEASED: "released",
+}
 _BATCH = 256
 
 _living: "Set[Worker]" = set()
@@ -55,13 +59,30 @@ class Worker:
     loop calls poll() itself, when fileno() is readable or once per step.
     """
 
-    def __init__(self, instance: str, pages: Optional[Pages] = None, *, place: Optional[Parallelism] = None,
-                 bind_address: str = "", port: int = 0, info_endpoint: str = "", advertise: str = "",
-                 fingerprint: str = "", host_link_folder: str = "", route: str = "auto",
-                 same_host_link: bool = True, digests: bool = False, devices: Sequence[int] = (),
-                 multiprocessors: int = 0, sessions_max: int = 0, events_max: int = 0,
-                 session_deadline: Optional[float] = None, transfer_deadline: Optional[float] = None,
-                 info_deadline: Optional[float] = None, stop_deadline: float = 10.0) -> None:
+    def __init__(
+        self,
+        instance: str,
+        pages: Optional[Pages] = None,
+        *,
+        place: Optional[Parallelism] = None,
+        bind_address: str = "",
+        port: int = 0,
+        info_endpoint: str = "",
+        advertise: str = "",
+        fingerprint: str = "",
+        host_link_folder: str = "",
+        route: str = "auto",
+        same_host_link: bool = True,
+        digests: bool = False,
+        devices: Sequence[int] = (),
+        multiprocessors: int = 0,
+        sessions_max: int = 0,
+        events_max: int = 0,
+        session_deadline: Optional[float] = None,
+        transfer_deadline: Optional[float] = None,
+        info_deadline: Optional[float] = None,
+        stop_deadline: float = 10.0,
+    ) -> None:
         """Starts the rank, and publishes `pages` when they are given. Times are in seconds.
 
         `place` may be missing when the pages say it. `info_endpoint`: for ranks > 0, rank 0's
@@ -84,15 +105,27 @@ class Worker:
         c_devices = (ctypes.c_int32 * len(devices))(*devices)
         c_place = place._c()
         options = _abi.WorkerOptions(
-            instance=instance.encode(), place=ctypes.pointer(c_place), bind_address=_text(bind_address),
-            info_endpoint=_text(info_endpoint), advertise=_text(advertise),
-            fingerprint=_text(fingerprint), host_link_folder=_text(host_link_folder), port=port,
-            route=_ROUTES[route], devices=c_devices, device_count=len(devices),
-            flags=(0 if same_host_link else _abi.NO_SAME_HOST_LINK) | (_abi.DIGESTS if digests else 0),
-            multiprocessors=multiprocessors, sessions_max=sessions_max, events_max=events_max,
+            instance=instance.encode(),
+            place=ctypes.pointer(c_place),
+            bind_address=_text(bind_address),
+            info_endpoint=_text(info_endpoint),
+            advertise=_text(advertise),
+            fingerprint=_text(fingerprint),
+            host_link_folder=_text(host_link_folder),
+            port=port,
+            route=_ROUTES[route],
+            devices=c_devices,
+            device_count=len(devices),
+            flags=(0 if same_host_link else _abi.NO_SAME_HOST_LINK)
+            | (_abi.DIGESTS if digests else 0),
+            multiprocessors=multiprocessors,
+            sessions_max=sessions_max,
+            events_max=events_max,
             session_deadline_ms=_milliseconds(session_deadline),
             transfer_deadline_ms=_milliseconds(transfer_deadline),
-            info_deadline_ms=_milliseconds(info_deadline), stop_deadline_ms=_milliseconds(stop_deadline))
+            info_deadline_ms=_milliseconds(info_deadline),
+            stop_deadline_ms=_milliseconds(stop_deadline),
+        )
         self._handle = ctypes.c_void_p()
         self._closed = False
         _abi.worker_start(options, ctypes.byref(self._handle))
@@ -118,7 +151,7 @@ class Worker:
 
     @property
     def endpoint(self) -> str:
-        """"host:port" under which other instances, and ranks > 0 of this one, find this instance."""
+        """ "host:port" under which other instances, and ranks > 0 of this one, find this instance."""
         room = ctypes.c_size_t(512)
         text = ctypes.create_string_buffer(room.value)
         _abi.worker_endpoint(self._handle, text, ctypes.byref(room))
@@ -127,14 +160,27 @@ class Worker:
     def statistics(self) -> Statistics:
         answer = _abi.Statistics()
         _abi.worker_statistics(self._handle, answer)
-        return Statistics(answer.sessions_opened, answer.sessions_finished, answer.sessions_live,
-                          answer.sessions_quarantined, answer.links_live, answer.events_waiting,
-                          answer.handler_failures)
+        return Statistics(
+            answer.sessions_opened,
+            answer.sessions_finished,
+            answer.sessions_live,
+            answer.sessions_quarantined,
+            answer.links_live,
+            answer.events_waiting,
+            answer.handler_failures,
+        )
 
     # -- sessions --
 
-    def _open(self, kind: Type[_AnySession], rid: int, flags: int, deadline: Optional[float],
-              transfer_deadline: Optional[float], source: Optional[_abi.Source]) -> _AnySession:
+    def _open(
+        self,
+        kind: Type[_AnySession],
+        rid: int,
+        flags: int,
+        deadline: Optional[float],
+        transfer_deadline: Optional[float],
+        source: Optional[_abi.Source],
+    ) -> _AnySession:
         if not 0 <= rid < 1 << 63:
             raise ValueError(f"rid is {rid}, it must be from 0 to 2^63 - 1")
         with self._lock:
@@ -142,9 +188,13 @@ class Worker:
             number = self._last_number
             session = kind(self, rid, number)
             self._sessions[number] = session  # before its first event
-        options = _abi.SessionOptions(flags=flags, rid=rid, user=number,
-                                      deadline_ms=_milliseconds(deadline),
-                                      transfer_deadline_ms=_milliseconds(transfer_deadline))
+        options = _abi.SessionOptions(
+            flags=flags,
+            rid=rid,
+            user=number,
+            deadline_ms=_milliseconds(deadline),
+            transfer_deadline_ms=_milliseconds(transfer_deadline),
+        )
         try:
             if source is None:
                 _abi.worker_open_tx(self._handle, options, ctypes.byref(session._handle))
@@ -156,45 +206,92 @@ class Worker:
             raise
         return session
 
-    def open_tx(self, rid: int, *, aux: bool = False, deadline: Optional[float] = None,
-                transfer_deadline: Optional[float] = None, tell_ready: bool = False,
-                tell_pieces: bool = False) -> Tx:
+    def open_tx(
+        self,
+        rid: int,
+        *,
+        aux: bool = False,
+        deadline: Optional[float] = None,
+        transfer_deadline: Optional[float] = None,
+        tell_ready: bool = False,
+        tell_pieces: bool = False,
+    ) -> Tx:
         """A session that sends request `rid`. Its failure to open is its outcome."""
-        flags = ((_abi.AUX if aux else 0) | (_abi.TELL_READY if tell_ready else 0)
-                 | (_abi.TELL_PIECES if tell_pieces else 0))
+        flags = (
+            (_abi.AUX if aux else 0)
+            | (_abi.TELL_READY if tell_ready else 0)
+            | (_abi.TELL_PIECES if tell_pieces else 0)
+        )
         return self._open(Tx, rid, flags, deadline, transfer_deadline, None)
 
-    def open_rx(self, rid: int, source: str, *, dp_rank: Optional[int] = 0, aux: bool = False,
-                deadline: Optional[float] = None, transfer_deadline: Optional[float] = None,
-                tell_pieces: bool = False, allow_missing_layers: bool = False,
-                allow_missing_roles: bool = False) -> Rx:
+    def open_rx(
+        self,
+        rid: int,
+        source: str,
+        *,
+        dp_rank: Optional[int] = 0,
+        aux: bool = False,
+        deadline: Optional[float] = None,
+        transfer_deadline: Optional[float] = None,
+        tell_pieces: bool = False,
+        allow_missing_layers: bool = False,
+        allow_missing_roles: bool = False,
+    ) -> Rx:
         """A session that receives request `rid` from the instance at `source` (its endpoint).
 
         `dp_rank`: which DP group runs the request; None: not known, the first that answers is it.
         """
-        flags = ((_abi.AUX if aux else 0) | (_abi.TELL_PIECES if tell_pieces else 0)
-                 | (_abi.ALLOW_MISSING_LAYERS if allow_missing_layers else 0)
-                 | (_abi.ALLOW_MISSING_ROLES if allow_missing_roles else 0))
+        flags = (
+            (_abi.AUX if aux else 0)
+            | (_abi.TELL_PIECES if tell_pieces else 0)
+            | (_abi.ALLOW_MISSING_LAYERS if allow_missing_layers else 0)
+            | (_abi.ALLOW_MISSING_ROLES if allow_missing_roles else 0)
+        )
         where = _abi.Source(dp_rank=-1 if dp_rank is None else dp_rank, endpoint=source.encode())
         return self._open(Rx, rid, flags, deadline, transfer_deadline, where)
 
-    def send(self, rid: int, slots: Any, *, prompt: int, aux: Optional[Aux] = None, after: Any = None,
-             deadline: Optional[float] = None, transfer_deadline: Optional[float] = None) -> Tx:
+    def send(
+        self,
+        rid: int,
+        slots: Any,
+        *,
+        prompt: int,
+        aux: Optional[Aux] = None,
+        after: Any = None,
+        deadline: Optional[float] = None,
+        transfer_deadline: Optional[float] = None,
+    ) -> Tx:
         """Opens a session and sends the whole prompt: open_tx, Tx.send and Tx.send_aux."""
-        session = self.open_tx(rid, aux=aux is not None, deadline=deadline,
-                               transfer_deadline=transfer_deadline)
+        session = self.open_tx(
+            rid, aux=aux is not None, deadline=deadline, transfer_deadline=transfer_deadline
+        )
         with _cancelled_on_failure(session):
             session.send(slots, prompt=prompt, after=after)
             if aux is not None:
                 session.send_aux(aux)
         return session
 
-    def receive(self, rid: int, slots: Any, *, prompt: int, source: str, dp_rank: Optional[int] = 0,
-                aux: bool = False, deadline: Optional[float] = None,
-                transfer_deadline: Optional[float] = None) -> Rx:
+    def receive(
+        self,
+        rid: int,
+        slots: Any,
+        *,
+        prompt: int,
+        source: str,
+        dp_rank: Optional[int] = 0,
+        aux: bool = False,
+        deadline: Optional[float] = None,
+        transfer_deadline: Optional[float] = None,
+    ) -> Rx:
         """Opens a session and receives the whole prompt: open_rx and Rx.receive."""
-        session = self.open_rx(rid, source, dp_rank=dp_rank, aux=aux, deadline=deadline,
-                               transfer_deadline=transfer_deadline)
+        session = self.open_rx(
+            rid,
+            source,
+            dp_rank=dp_rank,
+            aux=aux,
+            deadline=deadline,
+            transfer_deadline=transfer_deadline,
+        )
         with _cancelled_on_failure(session):
             session.receive(slots, prompt=prompt)
         return session
@@ -228,8 +325,18 @@ class Worker:
         session._told(kind, raw.code, text)
         if kind == _abi.EVENT_RELEASED:
             del self._sessions[raw.user]
-        return Event(_KINDS.get(kind, str(kind)), session, raw.rid, Code(raw.code), State(raw.state), raw.piece,
-                     bool(raw.aux), raw.bytes, raw.elapsed_ns / 1e9, text)
+        return Event(
+            _KINDS.get(kind, str(kind)),
+            session,
+            raw.rid,
+            Code(raw.code),
+            State(raw.state),
+            raw.piece,
+            bool(raw.aux),
+            raw.bytes,
+            raw.elapsed_ns / 1e9,
+            text,
+        )
 
     def wait(self, timeout: Optional[float] = None) -> List[Event]:
         """Blocks until an event waits, then poll(); an empty list after `timeout` seconds."""
@@ -320,8 +427,12 @@ class Worker:
     def __enter__(self) -> "Worker":
         return self
 
-    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
-                 trace: Optional[TracebackType]) -> None:
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -341,8 +452,12 @@ class _cancelled_on_failure:
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, kind: Optional[Type[BaseException]], error: Optional[BaseException],
-                 trace: Optional[TracebackType]) -> None:
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
         if error is not None:
             with contextlib.suppress(Error):
                 self._session.cancel(f"its host failed: {error}")
