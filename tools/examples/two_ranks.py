@@ -24,7 +24,7 @@ def start_rank(instance: str) -> "tuple[kvferry.Pages, kvferry.Worker]":
 async def run() -> None:
     context, prefill = start_rank("context")
     generation, decode = start_rank("generation")
-    with prefill, decode:
+    async with prefill, decode:
         # The context side has computed the prompt's cache: three blocks, wherever there was room.
         for slot in (5, 0, 3):
             view = context.slot(slot)

@@ -2,7 +2,11 @@
 // A host that forks, and one that ends.
 #include "tests/actors/c_api/c_rank.hpp"
 
+#include <chrono>
+#include <filesystem>
+#include <iterator>
 #include <sys/wait.h>
+#include <thread>
 #include <unistd.h>
 
 using namespace c_api_test;
@@ -18,6 +22,11 @@ int status_of(Child child) {
     int status = -1;
     ::waitpid(process, &status, 0);
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+long threads_now() {
+    const std::filesystem::directory_iterator tasks{"/proc/self/task"};
+    return std::distance(begin(tasks), end(tasks));
 }
 
 } // namespace
@@ -51,6 +60,19 @@ TEST_CASE("C ABI: a forked child is refused by name, and its parent goes on") {
     CHECK(outcome_of(receiving).code == KVF_OK);
     wait_released(receiving);
     CHECK(generation.holds(1, 0x33));
+}
+
+TEST_CASE(
+    "C ABI: a worker may be freed by another thread than those that used it, and leaves none") {
+    { rank first{"prefill"}; } // what UCX starts once
+    const auto before = threads_now();
+    auto context = std::make_unique<rank>("prefill");
+    KVF_REQUIRE(kvf_session_cancel(context->open_tx(1), nullptr));
+    std::thread{[&] { context.reset(); }}.join();
+    const auto patience = std::chrono::steady_clock::now() + std::chrono::seconds{30};
+    while (threads_now() > before && std::chrono::steady_clock::now() < patience)
+        std::this_thread::yield();
+    CHECK(threads_now() <= before);
 }
 
 TEST_CASE("C ABI: memory that is freed first is held until its worker has ended") {

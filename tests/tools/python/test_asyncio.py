@@ -2,6 +2,8 @@
 """Sessions that are awaited."""
 
 import asyncio
+import gc
+import os
 import threading
 
 import pytest
@@ -98,7 +100,11 @@ def test_loops_in_several_threads_share_a_worker():
     assert len(moved) == 150
 
 
-def test_a_loop_that_was_closed_is_no_trouble_for_the_next():
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_loops_that_were_closed_leave_nothing_behind():
     context, generation = worker_pair()
 
     async def run(rid):
@@ -107,5 +113,25 @@ def test_a_loop_that_was_closed_is_no_trouble_for_the_next():
         await asyncio.gather(rx.released(), tx.released())
 
     with context, generation:
-        for rid in range(5):
+        asyncio.run(run(0))
+        gc.collect()
+        before = descriptors()
+        for rid in range(1, 20):
             asyncio.run(run(rid))
+        gc.collect()
+        assert descriptors() == before
+
+
+def test_a_worker_may_be_closed_by_the_loop_that_it_wakes():
+    async def run():
+        before = descriptors()
+        for rid in range(3):
+            context, generation = worker_pair()
+            async with context, generation:
+                rx = generation.receive(rid, [0], prompt=16, source=context.endpoint)
+                context.send(rid, [0], prompt=16)
+                await rx.released()
+            await asyncio.sleep(0)  # the loop lets go of the descriptor
+        assert descriptors() <= before + 2  # what its executor needs
+
+    asyncio.run(run())

@@ -13,10 +13,11 @@ Whoever sends calls worker.send(rid, slots, prompt=...) in the process whose wor
 """
 
 from ._abi import version as __version__
-from .errors import Code, Error
+from .dispatcher import Event
+from .errors import Code, Error, State
 from .memory import Memory
 from .pages import Pages, Parallelism, Tensor
-from .session import NO_SLOT, Aux, Event, Outcome, Peer, Rx, Session, State, Tx
+from .session import NO_SLOT, Aux, Outcome, Peer, Rx, Session, Tx
 from .worker import Statistics, Worker
 
 

@@ -1,7 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can go wrong: a code for programs, a text for people."""
+"""How things end: states, and what can go wrong as a code for programs and a text for people."""
 
 import enum
+
+
+class State(enum.IntEnum):
+    """Outcome of a session."""
+
+    PENDING = 0
+    KV_TRANSFERRED = 3
+    FULLY_TRANSFERRED = 4
+    ERROR = 5
+    CANCELLED = 6
 
 
 class Code(enum.IntEnum):

@@ -5,31 +5,20 @@ import array
 import asyncio
 import contextlib
 import ctypes
-import enum
 import numbers
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, List, Optional, Sequence, Tuple, Union
+from typing import Any, List, Optional, Sequence, Tuple, Union
 
 from . import _abi
-from .errors import Code, Error
-
-if TYPE_CHECKING:
-    from .worker import Worker
+from .dispatcher import Dispatcher
+from .errors import Code, Error, State
 
 NO_SLOT = -1
 """A block that is not there: a prefix that the receiver has, or outside the window."""
 
 Integers = Any
 """Slots: any one-dimensional buffer of integers (numpy, array, a torch tensor in host memory), or a list."""
-
-
-class State(enum.IntEnum):
-    PENDING = 0
-    KV_TRANSFERRED = 3
-    FULLY_TRANSFERRED = 4
-    ERROR = 5
-    CANCELLED = 6
 
 
 @dataclass(frozen=True)
@@ -68,22 +57,6 @@ class Outcome:
     roles_skipped: Tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Event:
-    """What a session tells, as poll() returns it."""
-
-    kind: str  # "ready", "piece", "outcome", "released"
-    session: "Session"
-    rid: int
-    code: Code
-    state: State
-    piece: int
-    aux: bool
-    bytes: int
-    elapsed_seconds: float
-    text: str
-
-
 def integers(values: Integers) -> "array.array[int]":
     """A copy as 32-bit numbers; a buffer of such is copied at once."""
     if hasattr(values, "data_ptr"):
@@ -117,12 +90,12 @@ def _groups(slots: Any) -> List["array.array[int]"]:
 class Session:
     """What Tx and Rx have in common. Freed when nobody refers to it; it is kept until it is released."""
 
-    def __init__(self, worker: "Worker", rid: int, number: int) -> None:
+    def __init__(self, events: Dispatcher, rid: int, on_cuda: bool) -> None:
         self.rid = rid
-        self._worker = worker
-        self._number = number
+        self._events = events
+        self._on_cuda = on_cuda
         self._handle = ctypes.c_void_p()
-        self._ended: Optional[Tuple[int, str]] = None  # code and text of the outcome
+        self._has_outcome = False
         self._is_released = False
         self._given_up: Optional[Error] = None
         self._waiters: List[Tuple[int, asyncio.AbstractEventLoop, "asyncio.Future[None]"]] = []
@@ -133,19 +106,24 @@ class Session:
             with contextlib.suppress(Error):  # freed with its worker
                 _abi.session_free(self._handle)
 
-    # -- what is told --
+    # -- what is told, with the dispatcher's lock held --
 
-    def _told(self, kind: int, code: int, text: str) -> None:
-        """With the worker's lock held."""
+    def _told(self, kind: int, handle: int) -> None:
+        if not self._handle:  # the call that opens it has not returned yet
+            self._handle.value = handle
         if kind == _abi.EVENT_OUTCOME:
-            self._ended = (code, text)
+            self._has_outcome = True
         elif kind == _abi.EVENT_RELEASED:
             self._is_released = True
             self._held.clear()
         self._wake(kind)
 
+    def _give_up(self, error: Error) -> None:
+        self._given_up = error
+        self._wake(None)
+
     def _wake(self, kind: Optional[int]) -> None:
-        """With the worker's lock held. None: everybody."""
+        """None: everybody."""
         if not self._waiters:
             return
         here = asyncio._get_running_loop()
@@ -161,15 +139,16 @@ class Session:
         self._waiters = left
 
     def _has(self, kind: int) -> bool:
-        return self._is_released if kind == _abi.EVENT_RELEASED else self._ended is not None
+        return self._is_released if kind == _abi.EVENT_RELEASED else self._has_outcome
 
     # -- waits --
 
     async def _await(self, kind: int) -> None:
         loop = asyncio.get_running_loop()
         future: "Optional[asyncio.Future[None]]" = None
-        self._worker._watch(loop)
-        with self._worker._lock:
+        self._events.poll()  # it may be there already; and a forked child is told so
+        self._events.watch(loop)
+        with self._events.lock:
             if not self._has(kind) and self._given_up is None:
                 future = loop.create_future()
                 self._waiters.append((kind, loop, future))
@@ -190,7 +169,7 @@ class Session:
                     end is not None and time.monotonic() >= end
                 ):
                     raise
-            self._worker.poll()
+            self._events.poll()
 
     async def outcome(self) -> Outcome:
         """How it ended, at the latest by its deadline. Its slots are not free yet: see released()."""
@@ -214,7 +193,7 @@ class Session:
     @property
     def ended(self) -> bool:
         """Whether it has its outcome, as far as poll() or a wait has seen."""
-        return self._ended is not None
+        return self._has_outcome
 
     @property
     def is_released(self) -> bool:
@@ -296,7 +275,7 @@ class Session:
         )
 
     def __repr__(self) -> str:
-        state = "released" if self._is_released else "ended" if self._ended is not None else "open"
+        state = "released" if self._is_released else "ended" if self._has_outcome else "open"
         return f"<kvferry.{type(self).__name__} rid {self.rid}, {state}>"
 
 
@@ -325,7 +304,7 @@ class Tx(Session):
         device, when missing, all work that the current stream of torch has now.
         """
         given, keeps = self._slice(slots, prompt, tokens, more, first_block)
-        if after is None and self._worker.on_cuda:
+        if after is None and self._on_cuda:
             after = _current_work()
         if after is not None:
             self._held.append(after)

@@ -5,26 +5,17 @@ import asyncio
 import atexit
 import contextlib
 import ctypes
-import threading
-import weakref
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Dict, List, Optional, Sequence, Set, Type, TypeVar
+from typing import Any, List, Optional, Sequence, Set, Type, TypeVar
 
 from . import _abi
+from .dispatcher import Dispatcher, Event
 from .errors import Code, Error
 from .pages import Pages, Parallelism
-from .session import Aux, Event, Rx, Session, State, Tx
+from .session import Aux, Rx, Session, Tx
 
 _ROUTES = {"auto": 0, "mapped": 1, "direct": 2, "staged": 3}
-_KINDS = {
-    _abi.EVENT_READY: "ready",
-    _abi.EVENT_PIECE: "piece",
-    _abi.EVENT_OUTCOME: "outcome",
-    _abi.EVENT_RELEASED: "released",
-}
-_BATCH = 256
-
 _living: "Set[Worker]" = set()
 """Until they are closed, whoever refers to them: they use the memory that they have published."""
 _kept: List[Any] = []
@@ -96,12 +87,6 @@ class Worker:
         self.instance = instance
         self._stop_deadline = stop_deadline
         self._pages: List[Pages] = []
-        self._lock = threading.Lock()  # of everything that events change
-        self._sessions: Dict[int, Session] = {}
-        self._last_number = 0
-        self._watched: "weakref.WeakSet[asyncio.AbstractEventLoop]" = weakref.WeakSet()
-        self._events = (_abi.Event * _BATCH)()
-        self._taken = ctypes.c_size_t()
         c_devices = (ctypes.c_int32 * len(devices))(*devices)
         c_place = place._c()
         options = _abi.WorkerOptions(
@@ -129,9 +114,7 @@ class Worker:
         self._handle = ctypes.c_void_p()
         self._closed = False
         _abi.worker_start(options, ctypes.byref(self._handle))
-        descriptor = ctypes.c_int()
-        _abi.worker_event_fd(self._handle, ctypes.byref(descriptor))
-        self._descriptor = descriptor.value
+        self._events = Dispatcher(self._handle)
         _living.add(self)
         if pages is not None:
             try:
@@ -183,11 +166,8 @@ class Worker:
     ) -> _AnySession:
         if not 0 <= rid < 1 << 63:
             raise ValueError(f"rid is {rid}, it must be from 0 to 2^63 - 1")
-        with self._lock:
-            self._last_number += 1
-            number = self._last_number
-            session = kind(self, rid, number)
-            self._sessions[number] = session  # before its first event
+        session = kind(self._events, rid, self.on_cuda)
+        number = self._events.add(session)
         options = _abi.SessionOptions(
             flags=flags,
             rid=rid,
@@ -201,8 +181,7 @@ class Worker:
             else:
                 _abi.worker_open_rx(self._handle, options, source, ctypes.byref(session._handle))
         except BaseException:
-            with self._lock:
-                self._sessions.pop(number, None)
+            self._events.drop(number)
             raise
         return session
 
@@ -300,63 +279,15 @@ class Worker:
 
     def fileno(self) -> int:
         """Readable while events wait; for select and event loops. Nobody but poll() reads it."""
-        return self._descriptor
+        return self._events.descriptor
 
     def poll(self) -> List[Event]:
         """Takes all events that wait and wakes who awaits them. Never blocks."""
-        result: List[Event] = []
-        with self._lock:
-            while not self._closed:
-                self._events[0].size = ctypes.sizeof(_abi.Event)
-                _abi.worker_events(self._handle, self._events, _BATCH, ctypes.byref(self._taken))
-                for index in range(self._taken.value):
-                    if (event := self._take(self._events[index])) is not None:
-                        result.append(event)
-                if self._taken.value < _BATCH:
-                    break
-        return result
-
-    def _take(self, raw: _abi.Event) -> Optional[Event]:
-        session = self._sessions.get(raw.user)
-        if session is None:
-            return None
-        kind: int = raw.kind
-        text = raw.text.decode(errors="replace") if raw.code else ""
-        session._told(kind, raw.code, text)
-        if kind == _abi.EVENT_RELEASED:
-            del self._sessions[raw.user]
-        return Event(
-            _KINDS.get(kind, str(kind)),
-            session,
-            raw.rid,
-            Code(raw.code),
-            State(raw.state),
-            raw.piece,
-            bool(raw.aux),
-            raw.bytes,
-            raw.elapsed_ns / 1e9,
-            text,
-        )
+        return self._events.poll()
 
     def wait(self, timeout: Optional[float] = None) -> List[Event]:
         """Blocks until an event waits, then poll(); an empty list after `timeout` seconds."""
-        with contextlib.suppress(_Timeout):
-            self._wait(timeout)
-        return self.poll()
-
-    def _wait(self, timeout: Optional[float]) -> None:
-        try:
-            _abi.worker_wait(self._handle, -1 if timeout is None else round(timeout * 1000))
-        except Error as error:
-            if error.code == Code.DEADLINE_EXCEEDED:
-                raise _Timeout from None
-            raise
-
-    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Events are taken whenever this loop runs."""
-        if loop not in self._watched and not self._closed:
-            self._watched.add(loop)
-            loop.add_reader(self._descriptor, self.poll)
+        return self._events.poll() if self._events.wait(timeout) else []
 
     # -- the end --
 
@@ -377,17 +308,11 @@ class Worker:
             how(self._handle, _milliseconds(self._stop_deadline if deadline is None else deadline))
         except Error as error:
             if error.code == Code.NOT_PROVEN:
-                self._give_up(error)
+                _kept.append(self._pages)
+                self._events.give_up(error)
             raise
         finally:
-            self.poll()
-
-    def _give_up(self, error: Error) -> None:
-        _kept.append(self._pages)
-        with self._lock:
-            for session in self._sessions.values():
-                session._given_up = error
-                session._wake(None)
+            self._events.poll()
 
     def close(self) -> None:
         """Stops the rank, if it runs, and frees it. Blocks; any number of times."""
@@ -401,28 +326,18 @@ class Worker:
                 return
             if error.code != Code.STOPPED:
                 problem = error
-        self._drain_events()
-        for loop in list(self._watched):
-            with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(loop.remove_reader, self._descriptor)
-        with self._lock:
-            self._closed = True
-            _abi.worker_free(self._handle)
-            gone = problem or Error(Code.STOPPED, f"the worker {self.instance} was closed")
-            for session in self._sessions.values():
-                session._given_up = gone
-                session._wake(None)
-            self._sessions.clear()
+        while problem is None and self._events.sessions_left and self._events.wait(1.0):
+            self._events.poll()  # what its sessions still have to tell comes at once
+        self._closed = True
+        gone = problem or Error(Code.STOPPED, f"the worker {self.instance} was closed")
+        self._events.close(lambda: _abi.worker_free(self._handle), gone)
         _living.discard(self)
         if problem is not None:
             raise problem
 
-    def _drain_events(self) -> None:
-        """After a stop: what its sessions still have to tell comes at once."""
-        with contextlib.suppress(_Timeout, Error):
-            while self._sessions:
-                self._wait(1.0)
-                self.poll()
+    async def aclose(self) -> None:
+        """close() on another thread."""
+        await asyncio.get_running_loop().run_in_executor(None, self.close)
 
     def __enter__(self) -> "Worker":
         return self
@@ -435,12 +350,19 @@ class Worker:
     ) -> None:
         self.close()
 
+    async def __aenter__(self) -> "Worker":
+        return self
+
+    async def __aexit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        await self.aclose()
+
     def __repr__(self) -> str:
         return f"<kvferry.Worker of {self.instance}{', closed' if self._closed else ''}>"
-
-
-class _Timeout(Exception):
-    pass
 
 
 class _cancelled_on_failure:
