@@ -449,7 +449,8 @@ typedef struct kvf_slice {
     void* completed; /* recorded behind the last read */
 } kvf_slice;
 
-/* Lends the slice's slots until KVF_EVENT_RELEASED. KVF_GONE when the session has its outcome. */
+/* Lends the slice's slots until KVF_EVENT_RELEASED. KVF_GONE: the session has its outcome already,
+ * as it may at any time after its opening; nothing is lent, and the outcome says why. */
 int kvf_session_send(kvf_session* session, const kvf_slice* slice);
 int kvf_session_receive(kvf_session* session, const kvf_slice* slice);
 

@@ -274,7 +274,9 @@ int kvf_session_aux(kvf_session* session, kvf_aux* aux) {
 int kvf_session_waits_for(kvf_session* session, char* text, size_t* bytes) {
     return guarded([&] {
         const auto found = sessions().find(session);
-        std::lock_guard lock{found->mutex};
+        std::unique_lock lock{found->mutex};
+        const auto asked = found->handle; // the answer takes a while: not with the lock held
+        lock.unlock();
         const auto status = std::visit(
             []<class Handle>(const Handle& handle) -> caf::expected<session_status> {
                 if constexpr (std::is_same_v<Handle, std::monostate>)
@@ -282,7 +284,7 @@ int kvf_session_waits_for(kvf_session* session, char* text, size_t* bytes) {
                 else
                     return handle.status();
             },
-            found->handle);
+            asked);
         write_text(value_of(status).waits_for, text, bytes);
     });
 }

@@ -213,7 +213,8 @@ TEST_CASE("C ABI: a cancel, a peer that is not there and a wrong slot are outcom
     KVF_REQUIRE(kvf_session_cancel(cancelled, nullptr));
 
     auto* lonely = generation.open_rx(2, "127.0.0.1:1");
-    KVF_REQUIRE(kvf_session_receive(lonely, std::make_unique<slice>(slots).get()));
+    const int given = kvf_session_receive(lonely, std::make_unique<slice>(slots).get());
+    CHECK((given == KVF_OK || given == KVF_GONE)); // it may have failed by now
     outcome = outcome_of(lonely);
     CHECK(outcome.state == KVF_STATE_ERROR);
     CHECK(outcome.code == KVF_DIAL_FAILED);

@@ -195,6 +195,9 @@ def test_close_ends_all_and_everything_answers_afterwards():
     with pytest.raises(kvferry.Error) as stopped:
         late.wait(30)
     assert stopped.value.code == Code.STOPPED
+    given = worker.send(3, [0], prompt=16)  # its failure is its outcome here, too
+    with pytest.raises(kvferry.Error, match="stopped"):
+        given.wait(30)
     worker.close()
     worker.close()
     assert worker.poll() == []

@@ -7,7 +7,7 @@ import contextlib
 import ctypes
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, List, Optional, Sequence, Set, Type, TypeVar
+from typing import Any, Iterator, List, Optional, Sequence, Set, Type, TypeVar
 
 from . import _abi
 from .dispatcher import Dispatcher, Event
@@ -244,7 +244,7 @@ class Worker:
         session = self.open_tx(
             rid, aux=aux is not None, deadline=deadline, transfer_deadline=transfer_deadline
         )
-        with _cancelled_on_failure(session):
+        with _given(session):
             session.send(slots, prompt=prompt, after=after)
             if aux is not None:
                 session.send_aux(aux)
@@ -271,7 +271,7 @@ class Worker:
             deadline=deadline,
             transfer_deadline=transfer_deadline,
         )
-        with _cancelled_on_failure(session):
+        with _given(session):
             session.receive(slots, prompt=prompt)
         return session
 
@@ -365,24 +365,18 @@ class Worker:
         return f"<kvferry.Worker of {self.instance}{', closed' if self._closed else ''}>"
 
 
-class _cancelled_on_failure:
-    """A session that could not be given its slots is given up: nobody else has it."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
-        if error is not None:
-            with contextlib.suppress(Error):
-                self._session.cancel(f"its host failed: {error}")
+@contextlib.contextmanager
+def _given(session: Session) -> Iterator[None]:
+    """What follows gives a new session its slots. If that is refused it is given up: nobody else has it.
+    If it has ended already, its outcome says why."""
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, Error) and error.code == Code.GONE:
+            return
+        with contextlib.suppress(Error):
+            session.cancel(f"its host failed: {error}")
+        raise
 
 
 @atexit.register
