@@ -3,6 +3,7 @@
 #include "actors/host/worker.hpp"
 
 #include "actors/host/ask_blocking.hpp"
+#include "actors/host/host_actor.hpp"
 #include "actors/host/worker_parts.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
@@ -58,6 +59,7 @@ caf::expected<worker> worker::start_on(std::shared_ptr<void> owner, caf::actor_s
     if (auto problem = process_life::check())
         return problem;
     process_life::begin();
+    const call_that_spawns here;
     auto made = std::make_shared<parts>();
     made->owner = std::move(owner);
     made->system = &system;
@@ -97,6 +99,7 @@ caf::expected<Reply> worker::ask(Message message,
 caf::expected<rank_info> worker::publish(std::vector<host_region> regions, page_table pages) {
     if (!parts_)
         return moved_away();
+    const call_that_spawns here;
     {
         auto open = parts_->calls->visit();
         if (!open)
@@ -150,6 +153,7 @@ Handle worker::open(session_options&& options, side role, Open message) {
     message.deadline = options.deadline.value_or(bounds.session_deadline);
     message.transfer_deadline = options.transfer_deadline.value_or(bounds.transfer_deadline);
     auto promises = std::make_shared<session_promises>();
+    const call_that_spawns here;
     auto gate = spawn_at<session_gate_actor, session_gate_state>(
         *parts_->system, placement{parts_->loop.get()},
         session_gate_state::dependencies{

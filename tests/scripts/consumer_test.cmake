@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-# Installs the build into a folder of its own, then builds and runs a host against it.
+# Installs the build into a folder of its own, then builds and runs hosts against it: one in C++, and
+# with the C ABI one in C.
 #
-# cmake -Dbuild=<build folder> -Dconsumer=<its source> -Dcompiler=... -Dlauncher=... -Dgenerator=... -P
+# cmake -Dbuild=<build folder> -Dconsumer=<its source> -Dcompiler=... -Dlauncher=... -Dgenerator=...
+#       -Dcaf=<where CAF was found> -Dc_compiler=... -Dc_host=<its source, when there is a C ABI> -P
+cmake_minimum_required(VERSION 3.25)
 set(prefix "${build}/consumer/prefix")
 file(REMOVE_RECURSE "${build}/consumer") # what an earlier version installed must not help
 
@@ -23,3 +26,27 @@ if(NOT output MATCHES "^127.0.0.1:[0-9]+\n")
     message(FATAL_ERROR "The host did not say where it is found: ${output}")
 endif()
 run("${prefix}/bin/kvferry" doctor)
+
+if(c_host)
+    file(GLOB_RECURSE pc "${prefix}/kvferry.pc")
+    cmake_path(GET pc PARENT_PATH folder)
+    cmake_path(GET folder PARENT_PATH libraries)
+    set(ENV{PKG_CONFIG_PATH} "${folder}:$ENV{PKG_CONFIG_PATH}")
+    run(pkg-config --cflags --libs kvferry)
+    separate_arguments(flags UNIX_COMMAND "${output}")
+    run("${c_compiler}" -std=c99 "${c_host}" ${flags} "-Wl,-rpath,${libraries}" -o "${build}/consumer/c_host")
+    run("${build}/consumer/c_host")
+endif()
+
+# What is installed is all that a user needs to keep.
+file(GLOB_RECURSE files "${prefix}/*.cmake" "${prefix}/*.pc" "${prefix}/*.h" "${prefix}/*.hpp")
+foreach(file IN LISTS files)
+    file(READ "${file}" text)
+    string(REPLACE "${prefix}" "" text "${text}")
+    foreach(place "${build}" "${caf}")
+        string(FIND "${text}" "${place}" at)
+        if(NOT at EQUAL -1 AND NOT place MATCHES "^/usr/")
+            message(FATAL_ERROR "${file} points to ${place}, which is the build's")
+        endif()
+    endforeach()
+endforeach()

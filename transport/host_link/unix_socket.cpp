@@ -130,7 +130,7 @@ caf::expected<bool> unix_socket::send(caf::span<const caf::byte> bytes,
     msghdr header{};
     header.msg_iov = &data;
     header.msg_iovlen = 1;
-    alignas(cmsghdr) std::array<char, control_bytes> control;
+    alignas(cmsghdr) std::array<char, control_bytes> control{}; // padding is read as well
     if (!fds.empty()) {
         if (fds.size() > socket_packet_fds_max)
             return make_error(errc::limit_exceeded,

@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: Apache-2.0
+// spdlog and fmt inside libkvferry.so: where a system has them as shared libraries only, this file
+// takes their place. It has of their sources what we use.
+#define SPDLOG_DISABLE_DEFAULT_LOGGER // we have our own
+
+#include <fmt/format-inl.h>
+#include <spdlog/common-inl.h>
+#include <spdlog/details/backtracer-inl.h>
+#include <spdlog/details/log_msg-inl.h>
+#include <spdlog/details/log_msg_buffer-inl.h>
+#include <spdlog/details/null_mutex.h>
+#include <spdlog/details/os-inl.h>
+#include <spdlog/details/periodic_worker-inl.h>
+#include <spdlog/details/registry-inl.h>
+#include <spdlog/logger-inl.h>
+#include <spdlog/pattern_formatter-inl.h>
+#include <spdlog/sinks/ansicolor_sink-inl.h>
+#include <spdlog/sinks/base_sink-inl.h>
+#include <spdlog/sinks/sink-inl.h>
+#include <spdlog/spdlog-inl.h>
+
+#include <mutex>
+
+template class spdlog::sinks::ansicolor_sink<spdlog::details::console_mutex>;
+template class spdlog::sinks::ansicolor_stderr_sink<spdlog::details::console_mutex>;
+
+template char fmt::detail::decimal_point_impl(locale_ref);
+template fmt::detail::thousands_sep_result<char> fmt::detail::thousands_sep_impl(locale_ref);

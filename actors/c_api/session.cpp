@@ -1,0 +1,299 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sessions: opened, driven, waited for, and what became of them.
+#include "actors/c_api/objects.hpp"
+#include "actors/c_api/sized.hpp"
+
+#include <string>
+#include <utility>
+
+using namespace kvferry;
+using namespace kvferry::c_api;
+
+namespace kvferry::c_api {
+
+static_assert(KVF_STATE_KV_TRANSFERRED == static_cast<int>(session_state::kv_transferred)
+              && KVF_STATE_FULLY_TRANSFERRED == static_cast<int>(session_state::fully_transferred)
+              && KVF_STATE_ERROR == static_cast<int>(session_state::error)
+              && KVF_STATE_CANCELLED == static_cast<int>(session_state::cancelled));
+static_assert(KVF_NO_SLOT == no_slot);
+
+namespace {
+
+constexpr std::uint32_t all_flags =
+    KVF_AUX | KVF_TELL_READY | KVF_TELL_PIECES | KVF_ALLOW_MISSING_LAYERS | KVF_ALLOW_MISSING_ROLES;
+
+session_options options_of(const kvf_session_options& given,
+                           const std::shared_ptr<session_teller>& teller) {
+    session_options result;
+    result.request = {given.rid};
+    result.aux = given.flags & KVF_AUX ? aux_mode::required : aux_mode::none;
+    result.deadline = deadline_of(given.deadline_ms, "kvf_session_options.deadline_ms");
+    result.transfer_deadline =
+        deadline_of(given.transfer_deadline_ms, "kvf_session_options.transfer_deadline_ms");
+    result.allowed.layers = (given.flags & KVF_ALLOW_MISSING_LAYERS) != 0;
+    result.allowed.roles = (given.flags & KVF_ALLOW_MISSING_ROLES) != 0;
+    result.on_outcome = [teller](const session_finished& end) { teller->on_outcome(end); };
+    result.on_released = [teller](const session_released&) { teller->on_released(); };
+    if (given.flags & KVF_TELL_READY)
+        result.on_ready = [teller] { teller->on_ready(); };
+    if (given.flags & KVF_TELL_PIECES)
+        result.on_piece = [teller](const piece_finished& end) { teller->on_piece(end); };
+    return result;
+}
+
+/// `open` makes the core's handle from the core's options.
+template <class Open>
+kvf_session* open_session(kvf_worker* worker, const kvf_session_options* options, Open open) {
+    const auto found = workers().find(worker);
+    const auto given = read(options, "kvf_session_options");
+    if (given.flags & ~all_flags)
+        refuse(errc::unsupported, "kvf_session_options.flags is " + std::to_string(given.flags));
+    if (given.rid > rid_max)
+        refuse(errc::invalid_argument, "kvf_session_options.rid is " + std::to_string(given.rid)
+                                           + ", it must be less than 2^63");
+    const auto number = next_handle();
+    auto made = std::make_shared<c_session>();
+    made->of = found.get();
+    made->teller = value_of(
+        session_teller::make({number, given.user, given.rid, (given.flags & KVF_TELL_READY) != 0,
+                              (given.flags & KVF_TELL_PIECES) != 0},
+                             found->events));
+    auto wanted = options_of(given, made->teller);
+    // Its events may be taken, and acted on, before this call returns.
+    std::lock_guard lock{made->mutex};
+    sessions().add(made, number);
+    made->handle = open(found->rank, std::move(wanted));
+    return as_handle<kvf_session>(number);
+}
+
+/// The session, held for a call that drives it, and the core's handle of the kind that the call
+/// needs.
+template <class Handle>
+class driven {
+public:
+    driven(kvf_session* session, const char* needs)
+        : found_(sessions().find(session)), lock_(found_->mutex),
+          handle_(std::get_if<Handle>(&found_->handle)) {
+        if (!handle_)
+            refuse(errc::invalid_argument, "rid " + std::to_string(found_->teller->who().rid)
+                                               + " is no " + needs + " session");
+    }
+
+    const Handle& begin_piece() const {
+        refuse_if(found_->teller->expect_piece());
+        return *handle_;
+    }
+
+private:
+    std::shared_ptr<c_session> found_;
+    std::lock_guard<std::mutex> lock_;
+    const Handle* handle_;
+};
+
+kv_slice slice_of(const kvf_slice& given) {
+    kv_slice result;
+    result.tokens = {given.token_begin, given.token_end};
+    result.prompt_tokens = given.prompt_tokens;
+    result.last = given.more == 0;
+    items(given.groups, given.group_count, "kvf_slice.groups");
+    for (std::uint32_t index = 0; index < given.group_count; ++index) {
+        const auto group = read(element(given.groups, index, "kvf_slots"), "kvf_slots");
+        const auto* slots = items(group.slots, group.count, "kvf_slots.slots");
+        result.groups.push_back({group.first_block, {slots, slots + group.count}});
+    }
+    return result;
+}
+
+/// What has an outcome, with that outcome.
+const session_finished& ended(const c_session& session) {
+    const auto* outcome = session.teller->outcome();
+    if (!outcome)
+        refuse(errc::invalid_argument,
+               "rid " + std::to_string(session.teller->who().rid) + " has no outcome yet");
+    return *outcome;
+}
+
+} // namespace
+
+} // namespace kvferry::c_api
+
+extern "C" {
+
+int kvf_worker_open_tx(kvf_worker* worker, const kvf_session_options* options,
+                       kvf_session** session) {
+    return guarded([&] {
+        target(session, "session") =
+            open_session(worker, options, [](kvferry::worker& rank, session_options wanted) {
+                return rank.open_tx(std::move(wanted));
+            });
+    });
+}
+
+int kvf_worker_open_rx(kvf_worker* worker, const kvf_session_options* options,
+                       const kvf_source* source, kvf_session** session) {
+    return guarded([&] {
+        auto& result = target(session, "session");
+        const auto given = read(source, "kvf_source");
+        context_address address{text_or_empty(given.endpoint), {}};
+        if (given.dp_rank < -1)
+            refuse(errc::invalid_argument,
+                   "kvf_source.dp_rank is " + std::to_string(given.dp_rank));
+        if (given.dp_rank >= 0)
+            address.dp_rank = static_cast<std::uint32_t>(given.dp_rank);
+        result = open_session(worker, options, [&](kvferry::worker& rank, session_options wanted) {
+            return rank.open_rx(std::move(wanted), std::move(address));
+        });
+    });
+}
+
+int kvf_session_send(kvf_session* session, const kvf_slice* slice) {
+    return guarded([&] {
+        const driven<tx_handle> of{session, "sending"};
+        const auto given = read(slice, "kvf_slice");
+        auto whole = slice_of(given);
+        of.begin_piece().send(std::move(whole), {given.wait_for, given.completed});
+    });
+}
+
+int kvf_session_receive(kvf_session* session, const kvf_slice* slice) {
+    return guarded([&] {
+        const driven<rx_handle> of{session, "receiving"};
+        const auto given = read(slice, "kvf_slice");
+        if (given.wait_for || given.completed)
+            refuse(errc::unsupported, "kvf_slice.wait_for and completed are for sending");
+        auto whole = slice_of(given);
+        of.begin_piece().receive(std::move(whole));
+    });
+}
+
+int kvf_session_send_aux(kvf_session* session, const kvf_aux* aux) {
+    return guarded([&] {
+        const driven<tx_handle> of{session, "sending"};
+        const auto given = read(aux, "kvf_aux");
+        aux_record record;
+        record.first_tokens =
+            copy_of(given.first_tokens, given.first_token_count, "kvf_aux.first_tokens");
+        record.draft_tokens =
+            copy_of(given.draft_tokens, given.draft_token_count, "kvf_aux.draft_tokens");
+        record.prompt_tokens = given.prompt_tokens;
+        record.cached_tokens = given.cached_tokens;
+        const auto* opaque = static_cast<const caf::byte_buffer::value_type*>(given.opaque);
+        record.opaque = copy_of(opaque, given.opaque_bytes, "kvf_aux.opaque");
+        of.begin_piece().send_aux(std::move(record));
+    });
+}
+
+int kvf_session_cancel(kvf_session* session, const char* why) {
+    return guarded([&] {
+        const auto found = sessions().find(session);
+        std::lock_guard lock{found->mutex};
+        const std::string reason = why ? why : "the host cancelled";
+        std::visit(
+            [&]<class Handle>(const Handle& handle) {
+                if constexpr (!std::is_same_v<Handle, std::monostate>)
+                    handle.cancel(reason);
+            },
+            found->handle);
+    });
+}
+
+int kvf_session_wait(kvf_session* session, uint32_t kind, int64_t timeout_ms) {
+    return guarded([&] {
+        const auto found = sessions().find(session);
+        if (kind != KVF_EVENT_OUTCOME && kind != KVF_EVENT_RELEASED)
+            refuse(errc::invalid_argument, "kind is " + std::to_string(kind)
+                                               + ", it must be KVF_EVENT_OUTCOME or "
+                                                 "KVF_EVENT_RELEASED");
+        const auto what = kind == KVF_EVENT_OUTCOME ? session_teller::what::outcome
+                                                    : session_teller::what::released;
+        refuse_if(found->teller->wait(what, patience_of(timeout_ms, "timeout_ms")));
+    });
+}
+
+int kvf_session_outcome(kvf_session* session, kvf_outcome* outcome) {
+    return guarded([&] {
+        const auto found = sessions().find(session);
+        kvf_outcome result{};
+        if (const auto* end = found->teller->outcome()) {
+            std::lock_guard lock{found->mutex};
+            if (end->error && found->error_text.empty())
+                found->error_text = text_of(end->error);
+            if (found->roles_skipped.empty())
+                for (const auto& role : end->roles_skipped)
+                    found->roles_skipped += (found->roles_skipped.empty() ? "" : ",") + role;
+            result.state = static_cast<std::uint32_t>(end->state);
+            result.code = end->error ? static_cast<std::int32_t>(code_of(end->error)) : KVF_OK;
+            result.released = found->teller->released();
+            result.peers = static_cast<std::uint32_t>(end->peers.size());
+            result.text = found->error_text.c_str();
+            result.bytes = bytes_of(*end);
+            result.fragments = fragments_of(*end);
+            result.layers_skipped = end->layers_skipped.data();
+            result.layers_skipped_count = static_cast<std::uint32_t>(end->layers_skipped.size());
+            result.roles_skipped = found->roles_skipped.c_str();
+        }
+        write(outcome, result, "kvf_outcome");
+    });
+}
+
+int kvf_session_peer(kvf_session* session, uint32_t index, kvf_peer* peer) {
+    return guarded([&] {
+        const auto found = sessions().find(session);
+        const auto& peers = ended(*found).peers;
+        if (index >= peers.size())
+            refuse(errc::invalid_argument,
+                   "peer " + std::to_string(index) + " of " + std::to_string(peers.size()));
+        kvf_peer result{};
+        result.rank = peers[index].rank.value;
+        result.bytes = peers[index].bytes;
+        result.fragments = peers[index].fragments;
+        result.posting_ns = static_cast<std::uint64_t>(peers[index].posting.count());
+        result.route = peers[index].route.c_str();
+        result.digests = peers[index].digests;
+        write(peer, result, "kvf_peer");
+    });
+}
+
+int kvf_session_aux(kvf_session* session, kvf_aux* aux) {
+    return guarded([&] {
+        const auto found = sessions().find(session);
+        const auto& record = ended(*found).aux;
+        kvf_aux result{};
+        result.prompt_tokens = record.prompt_tokens;
+        result.cached_tokens = record.cached_tokens;
+        result.first_tokens = record.first_tokens.data();
+        result.first_token_count = record.first_tokens.size();
+        result.draft_tokens = record.draft_tokens.data();
+        result.draft_token_count = record.draft_tokens.size();
+        result.opaque = record.opaque.data();
+        result.opaque_bytes = record.opaque.size();
+        write(aux, result, "kvf_aux");
+    });
+}
+
+int kvf_session_waits_for(kvf_session* session, char* text, size_t* bytes) {
+    return guarded([&] {
+        const auto found = sessions().find(session);
+        std::unique_lock lock{found->mutex};
+        const auto asked = found->handle; // the answer takes a while: not with the lock held
+        lock.unlock();
+        const auto status = std::visit(
+            []<class Handle>(const Handle& handle) -> caf::expected<session_status> {
+                if constexpr (std::is_same_v<Handle, std::monostate>)
+                    return make_error(errc::gone, "the session was never opened");
+                else
+                    return handle.status();
+            },
+            asked);
+        write_text(value_of(status).waits_for, text, bytes);
+    });
+}
+
+int kvf_session_free(kvf_session* session) {
+    return guarded([&] {
+        if (session)
+            sessions().remove(session)->teller->drop();
+    });
+}
+
+} // extern "C"

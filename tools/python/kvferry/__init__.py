@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Moves the KV cache of a request from the ranks that prefilled it to the ranks that will decode it.
+
+    pages = kvferry.Pages.from_tensors(
+        [kvferry.Tensor(cache, "kv block token head dim", layers=layer, heads=8)
+         for layer, cache in enumerate(kv_caches)], kvferry.Parallelism([len(kv_caches)]))
+    with kvferry.Worker("decode-0", pages) as worker:
+        rx = worker.receive(rid, slots, prompt=prompt_tokens, source=prefill_endpoint)
+        outcome = await rx.outcome()    # once, at the latest by the deadline; raises Error
+        await rx.released()             # the slots are yours again: proven, not timed out
+
+Whoever sends calls worker.send(rid, slots, prompt=...) in the process whose worker.endpoint this is.
+"""
+
+from ._abi import version as __version__
+from .dispatcher import Event
+from .errors import Code, Error, State
+from .memory import Memory
+from .pages import Pages, Parallelism, Tensor
+from .session import NO_SLOT, Aux, Outcome, Peer, Rx, Session, Tx
+from .worker import Statistics, Worker
+
+
+def set_log_level(level: str) -> None:
+    """ "trace", "debug", "info", "warn", "error" (the default), "critical", "off"; to standard error."""
+    from . import _abi
+
+    _abi.log_level(level.encode())
+
+
+__all__ = [
+    "NO_SLOT",
+    "Aux",
+    "Code",
+    "Error",
+    "Event",
+    "Memory",
+    "Outcome",
+    "Pages",
+    "Parallelism",
+    "Peer",
+    "Rx",
+    "Session",
+    "State",
+    "Statistics",
+    "Tensor",
+    "Tx",
+    "Worker",
+    "__version__",
+    "set_log_level",
+]

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cache memory that kvferry allocates."""
+
+import contextlib
+import ctypes
+import weakref
+from typing import Optional
+
+from . import _abi
+from .errors import Error
+
+_living: "weakref.WeakSet[Memory]" = weakref.WeakSet()
+
+
+class Memory:
+    """Host memory that workers of this machine write into directly.
+
+    It lives as long as this object, its views and the workers that publish tensors in it.
+    """
+
+    def __init__(self, size_bytes: int, name: str = "kvferry", *, prefault: bool = False) -> None:
+        """Rounds up to whole pages. `name` is for people (/proc/<pid>/maps)."""
+        handle = ctypes.c_void_p()
+        _abi.memory_new(
+            name.encode(), size_bytes, _abi.MEMORY_PREFAULT if prefault else 0, ctypes.byref(handle)
+        )
+        self._handle = handle
+        self._region = _abi.Region()
+        _abi.memory_region(handle, ctypes.byref(self._region))
+        _living.add(self)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_handle"):
+            with contextlib.suppress(Error):  # a forked child has nothing to free
+                _abi.memory_free(self._handle)
+
+    @property
+    def address(self) -> int:
+        return int(self._region.base)
+
+    def __len__(self) -> int:
+        return int(self._region.bytes)
+
+    @property
+    def view(self) -> memoryview:
+        """All of it, writable; for numpy.frombuffer and torch.frombuffer."""
+        array = (ctypes.c_ubyte * len(self)).from_address(self.address)
+        array._memory = self  # type: ignore[attr-defined]
+        return memoryview(array).cast("B")
+
+    def __repr__(self) -> str:
+        return f"<kvferry.Memory of {len(self)} bytes at {self.address:#x}>"
+
+
+def memory_at(address: int, size_bytes: int) -> Optional[Memory]:
+    """The Memory that these bytes lie in."""
+    for memory in list(_living):
+        if memory.address <= address and address + size_bytes <= memory.address + len(memory):
+            return memory
+    return None

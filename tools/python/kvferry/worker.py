@@ -1,0 +1,387 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One rank of an instance inside a Python process."""
+
+import asyncio
+import atexit
+import contextlib
+import ctypes
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Iterator, List, Optional, Sequence, Set, Type, TypeVar
+
+from . import _abi
+from .dispatcher import Dispatcher, Event
+from .errors import Code, Error
+from .pages import Pages, Parallelism
+from .session import Aux, Rx, Session, Tx
+
+_ROUTES = {"auto": 0, "mapped": 1, "direct": 2, "staged": 3}
+_living: "Set[Worker]" = set()
+"""Until they are closed, whoever refers to them: they use the memory that they have published."""
+_kept: List[Any] = []
+"""Memory of workers that stopped without proof: it is never freed."""
+
+_AnySession = TypeVar("_AnySession", bound=Session)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    sessions_opened: int
+    sessions_finished: int
+    sessions_live: int
+    sessions_quarantined: int  # with an outcome, without proof that their slots are free
+    links_live: int
+    events_waiting: int
+    handler_failures: int  # bugs of kvferry
+
+
+def _milliseconds(seconds: Optional[float]) -> int:
+    return 0 if seconds is None else max(1, round(seconds * 1000))
+
+
+def _text(value: str) -> Optional[bytes]:
+    return value.encode() if value else None
+
+
+class Worker:
+    """A running rank: publishes pages, opens sessions. Thread-safe; a context manager that closes it.
+
+    Events of its sessions are taken by poll(), which every await and every wait calls; an engine's own
+    loop calls poll() itself, when fileno() is readable or once per step.
+    """
+
+    def __init__(
+        self,
+        instance: str,
+        pages: Optional[Pages] = None,
+        *,
+        place: Optional[Parallelism] = None,
+        bind_address: str = "",
+        port: int = 0,
+        info_endpoint: str = "",
+        advertise: str = "",
+        fingerprint: str = "",
+        host_link_folder: str = "",
+        route: str = "auto",
+        same_host_link: bool = True,
+        digests: bool = False,
+        devices: Sequence[int] = (),
+        multiprocessors: int = 0,
+        sessions_max: int = 0,
+        events_max: int = 0,
+        session_deadline: Optional[float] = None,
+        transfer_deadline: Optional[float] = None,
+        info_deadline: Optional[float] = None,
+        stop_deadline: float = 10.0,
+    ) -> None:
+        """Starts the rank, and publishes `pages` when they are given. Times are in seconds.
+
+        `place` may be missing when the pages say it. `info_endpoint`: for ranks > 0, rank 0's
+        `endpoint`. What else there is, kvferry.h explains under the same names.
+        """
+        place = place or (pages.place if pages is not None else None)
+        if place is None:
+            raise ValueError("give the place of the rank, or its pages")
+        if route not in _ROUTES:
+            raise ValueError(f"route is {route!r}, it must be one of {', '.join(_ROUTES)}")
+        self.instance = instance
+        self._stop_deadline = stop_deadline
+        self._pages: List[Pages] = []
+        c_devices = (ctypes.c_int32 * len(devices))(*devices)
+        c_place = place._c()
+        options = _abi.WorkerOptions(
+            instance=instance.encode(),
+            place=ctypes.pointer(c_place),
+            bind_address=_text(bind_address),
+            info_endpoint=_text(info_endpoint),
+            advertise=_text(advertise),
+            fingerprint=_text(fingerprint),
+            host_link_folder=_text(host_link_folder),
+            port=port,
+            route=_ROUTES[route],
+            devices=c_devices,
+            device_count=len(devices),
+            flags=(0 if same_host_link else _abi.NO_SAME_HOST_LINK)
+            | (_abi.DIGESTS if digests else 0),
+            multiprocessors=multiprocessors,
+            sessions_max=sessions_max,
+            events_max=events_max,
+            session_deadline_ms=_milliseconds(session_deadline),
+            transfer_deadline_ms=_milliseconds(transfer_deadline),
+            info_deadline_ms=_milliseconds(info_deadline),
+            stop_deadline_ms=_milliseconds(stop_deadline),
+        )
+        self._handle = ctypes.c_void_p()
+        self._closed = False
+        _abi.worker_start(options, ctypes.byref(self._handle))
+        self._events = Dispatcher(self._handle)
+        _living.add(self)
+        if pages is not None:
+            try:
+                self.publish(pages)
+            except BaseException:
+                self.close()
+                raise
+
+    def publish(self, pages: Pages) -> None:
+        """Registers the memory and publishes the rank, once. The worker holds it until it has stopped."""
+        self._pages.append(pages)  # first: a failure may have registered some of it
+        _abi.worker_publish(self._handle, pages._regions, len(pages._regions), pages._handle)
+
+    @property
+    def on_cuda(self) -> bool:
+        return any(pages.on_cuda for pages in self._pages)
+
+    @property
+    def endpoint(self) -> str:
+        """ "host:port" under which other instances, and ranks > 0 of this one, find this instance."""
+        room = ctypes.c_size_t(512)
+        text = ctypes.create_string_buffer(room.value)
+        _abi.worker_endpoint(self._handle, text, ctypes.byref(room))
+        return text.value.decode()
+
+    def statistics(self) -> Statistics:
+        answer = _abi.Statistics()
+        _abi.worker_statistics(self._handle, answer)
+        return Statistics(
+            answer.sessions_opened,
+            answer.sessions_finished,
+            answer.sessions_live,
+            answer.sessions_quarantined,
+            answer.links_live,
+            answer.events_waiting,
+            answer.handler_failures,
+        )
+
+    # -- sessions --
+
+    def _open(
+        self,
+        kind: Type[_AnySession],
+        rid: int,
+        flags: int,
+        deadline: Optional[float],
+        transfer_deadline: Optional[float],
+        source: Optional[_abi.Source],
+    ) -> _AnySession:
+        if not 0 <= rid < 1 << 63:
+            raise ValueError(f"rid is {rid}, it must be from 0 to 2^63 - 1")
+        session = kind(self._events, rid, self.on_cuda)
+        number = self._events.add(session)
+        options = _abi.SessionOptions(
+            flags=flags,
+            rid=rid,
+            user=number,
+            deadline_ms=_milliseconds(deadline),
+            transfer_deadline_ms=_milliseconds(transfer_deadline),
+        )
+        try:
+            if source is None:
+                _abi.worker_open_tx(self._handle, options, ctypes.byref(session._handle))
+            else:
+                _abi.worker_open_rx(self._handle, options, source, ctypes.byref(session._handle))
+        except BaseException:
+            self._events.drop(number)
+            raise
+        return session
+
+    def open_tx(
+        self,
+        rid: int,
+        *,
+        aux: bool = False,
+        deadline: Optional[float] = None,
+        transfer_deadline: Optional[float] = None,
+        tell_ready: bool = False,
+        tell_pieces: bool = False,
+    ) -> Tx:
+        """A session that sends request `rid`. Its failure to open is its outcome."""
+        flags = (
+            (_abi.AUX if aux else 0)
+            | (_abi.TELL_READY if tell_ready else 0)
+            | (_abi.TELL_PIECES if tell_pieces else 0)
+        )
+        return self._open(Tx, rid, flags, deadline, transfer_deadline, None)
+
+    def open_rx(
+        self,
+        rid: int,
+        source: str,
+        *,
+        dp_rank: Optional[int] = 0,
+        aux: bool = False,
+        deadline: Optional[float] = None,
+        transfer_deadline: Optional[float] = None,
+        tell_pieces: bool = False,
+        allow_missing_layers: bool = False,
+        allow_missing_roles: bool = False,
+    ) -> Rx:
+        """A session that receives request `rid` from the instance at `source` (its endpoint).
+
+        `dp_rank`: which DP group runs the request; None: not known, the first that answers is it.
+        """
+        flags = (
+            (_abi.AUX if aux else 0)
+            | (_abi.TELL_PIECES if tell_pieces else 0)
+            | (_abi.ALLOW_MISSING_LAYERS if allow_missing_layers else 0)
+            | (_abi.ALLOW_MISSING_ROLES if allow_missing_roles else 0)
+        )
+        where = _abi.Source(dp_rank=-1 if dp_rank is None else dp_rank, endpoint=source.encode())
+        return self._open(Rx, rid, flags, deadline, transfer_deadline, where)
+
+    def send(
+        self,
+        rid: int,
+        slots: Any,
+        *,
+        prompt: int,
+        aux: Optional[Aux] = None,
+        after: Any = None,
+        deadline: Optional[float] = None,
+        transfer_deadline: Optional[float] = None,
+    ) -> Tx:
+        """Opens a session and sends the whole prompt: open_tx, Tx.send and Tx.send_aux."""
+        session = self.open_tx(
+            rid, aux=aux is not None, deadline=deadline, transfer_deadline=transfer_deadline
+        )
+        with _given(session):
+            session.send(slots, prompt=prompt, after=after)
+            if aux is not None:
+                session.send_aux(aux)
+        return session
+
+    def receive(
+        self,
+        rid: int,
+        slots: Any,
+        *,
+        prompt: int,
+        source: str,
+        dp_rank: Optional[int] = 0,
+        aux: bool = False,
+        deadline: Optional[float] = None,
+        transfer_deadline: Optional[float] = None,
+    ) -> Rx:
+        """Opens a session and receives the whole prompt: open_rx and Rx.receive."""
+        session = self.open_rx(
+            rid,
+            source,
+            dp_rank=dp_rank,
+            aux=aux,
+            deadline=deadline,
+            transfer_deadline=transfer_deadline,
+        )
+        with _given(session):
+            session.receive(slots, prompt=prompt)
+        return session
+
+    # -- events --
+
+    def fileno(self) -> int:
+        """Readable while events wait; for select and event loops. Nobody but poll() reads it."""
+        return self._events.descriptor
+
+    def poll(self) -> List[Event]:
+        """Takes all events that wait and wakes who awaits them. Never blocks."""
+        return self._events.poll()
+
+    def wait(self, timeout: Optional[float] = None) -> List[Event]:
+        """Blocks until an event waits, then poll(); an empty list after `timeout` seconds."""
+        return self._events.poll() if self._events.wait(timeout) else []
+
+    # -- the end --
+
+    def stop(self, deadline: Optional[float] = None) -> None:
+        """Ends the rank; its sessions end as cancelled. Blocks.
+
+        Error NOT_PROVEN: somebody may still write into its memory, which is therefore never freed; end the
+        process. Events can be taken afterwards.
+        """
+        self._end(_abi.worker_stop, deadline)
+
+    def drain(self, deadline: Optional[float] = None) -> None:
+        """Lets sessions end first that have met their peer, then stops. Blocks."""
+        self._end(_abi.worker_drain, deadline)
+
+    def _end(self, how: Any, deadline: Optional[float]) -> None:
+        try:
+            how(self._handle, _milliseconds(self._stop_deadline if deadline is None else deadline))
+        except Error as error:
+            if error.code == Code.NOT_PROVEN:
+                _kept.append(self._pages)
+                self._events.give_up(error)
+            raise
+        finally:
+            self._events.poll()
+
+    def close(self) -> None:
+        """Stops the rank, if it runs, and frees it. Blocks; any number of times."""
+        if self._closed:
+            return
+        problem: Optional[Error] = None
+        try:
+            self.stop()
+        except Error as error:
+            if error.code == Code.UNSUPPORTED:  # a forked child: the rank is its parent's
+                return
+            if error.code != Code.STOPPED:
+                problem = error
+        while problem is None and self._events.sessions_left and self._events.wait(1.0):
+            self._events.poll()  # what its sessions still have to tell comes at once
+        self._closed = True
+        gone = problem or Error(Code.STOPPED, f"the worker {self.instance} was closed")
+        self._events.close(lambda: _abi.worker_free(self._handle), gone)
+        _living.discard(self)
+        if problem is not None:
+            raise problem
+
+    async def aclose(self) -> None:
+        """close() on another thread."""
+        await asyncio.get_running_loop().run_in_executor(None, self.close)
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> "Worker":
+        return self
+
+    async def __aexit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<kvferry.Worker of {self.instance}{', closed' if self._closed else ''}>"
+
+
+@contextlib.contextmanager
+def _given(session: Session) -> Iterator[None]:
+    """What follows gives a new session its slots. If that is refused it is given up: nobody else has it.
+    If it has ended already, its outcome says why."""
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, Error) and error.code == Code.GONE:
+            return
+        with contextlib.suppress(Error):
+            session.cancel(f"its host failed: {error}")
+        raise
+
+
+@atexit.register
+def _close_all() -> None:
+    """Before Python frees the memory that workers have published."""
+    for worker in list(_living):
+        with contextlib.suppress(Error):
+            worker.close()
