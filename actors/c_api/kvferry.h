@@ -20,10 +20,7 @@
  * caller does not know as zero; one that is older refuses (KVF_UNSUPPORTED) what it does not know,
  * unless that is zero. In an array the first element's size is the distance between elements. What
  * a call is given (texts, arrays, structs) is copied before it returns; only memory that is
- * published is borrowed.
- *
- * UCX takes over SIGHUP and the crash signals when it is loaded, unless the environment has
- * UCX_HANDLE_ERRORS=none and UCX_DEBUG_SIGNO=0 by then. */
+ * published is borrowed. */
 #ifndef KVFERRY_H
 #define KVFERRY_H
 

@@ -6,6 +6,7 @@
 #include "transport/loop/system_call.hpp"
 #include "transport/ucx/network_devices.hpp"
 #include "transport/ucx/ucx_error.hpp"
+#include "transport/ucx/ucx_signals.hpp"
 
 #include <cstdint>
 #include <cstdlib>
@@ -15,6 +16,9 @@
 namespace kvferry {
 
 namespace {
+
+/// When this library is loaded: UCX was loaded just before.
+[[maybe_unused]] const bool signals_are_the_hosts = (give_signals_back(), true);
 
 void set(ucp_config_t* config, const char* variable, const char* key, const char* value) {
     if (std::getenv(variable) != nullptr)

@@ -3,6 +3,7 @@
 #include "tests/actors/c_api/c_rank.hpp"
 
 #include <chrono>
+#include <csignal>
 #include <filesystem>
 #include <iterator>
 #include <sys/wait.h>
@@ -73,6 +74,15 @@ TEST_CASE(
     while (threads_now() > before && std::chrono::steady_clock::now() < patience)
         std::this_thread::yield();
     CHECK(threads_now() <= before);
+}
+
+TEST_CASE("C ABI: signals stay the host's") {
+    for (int signal : {SIGHUP, SIGBUS}) { // the other crash signals are doctest's
+        struct sigaction now {};
+        REQUIRE(::sigaction(signal, nullptr, &now) == 0);
+        const bool untouched = now.sa_handler == SIG_DFL;
+        CHECK(untouched);
+    }
 }
 
 TEST_CASE("C ABI: memory that is freed first is held until its worker has ended") {

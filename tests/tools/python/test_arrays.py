@@ -30,12 +30,15 @@ def test_all_ways_say_the_same(view):
     said = memory_of(view)
     assert said.address == view.ctypes.data
     assert said.shape == view.shape and said.element_bytes == view.itemsize and not said.on_cuda
-    strides = said.strides or memory_of(OnlyDlpack(view)).strides
-    assert [stride * view.itemsize for stride in strides] == list(view.strides)
     by_dlpack = memory_of(OnlyDlpack(view))
     assert (by_dlpack.address, by_dlpack.shape) == (said.address, said.shape)
     assert (by_dlpack.element_type, by_dlpack.element_bytes) == (view.dtype.name, view.itemsize)
     assert not by_dlpack.on_cuda
+    for strides in (said.strides, by_dlpack.strides):
+        if strides is None:
+            assert view.flags.c_contiguous
+        else:
+            assert [stride * view.itemsize for stride in strides] == list(view.strides)
     by_interface = memory_of(OnlyInterface(view, "__array_interface__"))
     assert (by_interface.address, by_interface.strides) == (said.address, said.strides)
     assert memory_of(OnlyInterface(view, "__cuda_array_interface__")).on_cuda

@@ -10,9 +10,6 @@ import os
 from pathlib import Path
 from typing import Iterator
 
-# UCX takes over SIGHUP and the crash signals of its process when it is loaded, unless it is told not to.
-_QUIET = {"UCX_HANDLE_ERRORS": "none", "UCX_DEBUG_SIGNO": "0"}
-
 
 def _places() -> Iterator[Path]:
     if named := os.environ.get("KVFERRY_LIBRARY"):
@@ -21,18 +18,7 @@ def _places() -> Iterator[Path]:
 
 
 def path() -> str:
-    """Loads the library; what ctypes opens by this name is the same."""
-    found = next((place for place in _places() if place.exists()), None)
-    before = {name: os.environ.get(name) for name in _QUIET}
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
-    try:
-        if folder := os.environ.get("KVFERRY_UCX"):
-            ctypes.CDLL(str(Path(folder, "libucp.so.0")))
-        result = str(found or "libkvferry.so.1")
-        ctypes.CDLL(result)
-        return result
-    finally:
-        for name, old in before.items():
-            if old is None:
-                del os.environ[name]
+    """Loads what must be loaded before the library, and says where that is."""
+    if folder := os.environ.get("KVFERRY_UCX"):
+        ctypes.CDLL(str(Path(folder, "libucp.so.0")))
+    return str(next((place for place in _places() if place.exists()), "libkvferry.so.1"))
