@@ -6,6 +6,7 @@
 #include "tests/messages/wire/random_message.hpp"
 #include "transport/host_link/host_link_hello.hpp"
 #include "transport/planner/page_table_builder.hpp"
+#include "transport/planner/tensor_pages.hpp"
 
 #include <filesystem>
 #include <fstream>
@@ -42,6 +43,28 @@ void frames(seed_folder folder) {
         folder.add(*encode(testing::random_message(index, source), std::size_t{1} << 20));
 }
 
+/// K and V packed beside each other, with all tokens or with those that CP ranks are dealt.
+void packed_layouts(seed_folder& folder) {
+    for (const std::uint32_t tp : {1u, 2u, 4u})
+        for (const std::uint32_t cp : {1u, 2u}) {
+            const kv_tensor tensor{.address = 4096,
+                                   .dims = "block layer head token kv dim",
+                                   .shape = {8, 4, 4 / tp, 4, 2, 8},
+                                   .layers = {0, 1, 2, 3},
+                                   .heads = 4,
+                                   .tokens_are_dealt = cp != 1};
+            register_rank_info message;
+            auto& info = message.info;
+            info.instance = "peer";
+            info.world_size = tp * cp;
+            info.layout.tp_size = tp;
+            info.layout.cp_size = cp;
+            info.layout.layers_per_stage = {4};
+            info.pages = *build_page_table({tensor}, info.layout, *extents_of({tensor}));
+            folder.add(*encode(message, std::size_t{1} << 16));
+        }
+}
+
 /// Introductions of ranks with all kinds of layouts that the builder knows, 4 layers each.
 void layouts(seed_folder folder) {
     for (const std::uint32_t tp : {1u, 2u, 4u})
@@ -65,6 +88,7 @@ void layouts(seed_folder folder) {
                     info.pages = *build_page_table(format, info.layout, {8, 0, 0});
                     folder.add(*encode(message, std::size_t{1} << 16));
                 }
+    packed_layouts(folder);
 }
 
 void hellos(seed_folder folder) {
