@@ -142,8 +142,13 @@ void receiver_state::forget_parties(const std::string& endpoint) {
 }
 
 void receiver_state::instance_failed(const std::string& endpoint, const caf::error& reason) {
-    asked_.erase(endpoint);
     back_off_from(endpoint);
+    if (code_of(reason) == errc::limit_exceeded) { // too many others are asked just now
+        retries_.set(endpoint, waits_[endpoint].until());
+        rearm();
+        return;
+    }
+    asked_.erase(endpoint);
     if (!instances_.contains(endpoint)) { // otherwise that is better than nothing
         for (const auto& each : waiting_for(endpoint))
             if (auto waiting = unbound_.extract(each))

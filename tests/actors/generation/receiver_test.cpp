@@ -270,6 +270,26 @@ TEST_CASE("receiver: an instance that cannot be asked fails the sessions concern
     CHECK(test.fetches("nowhere:1") == 2); // a failure is not remembered for longer (H36)
 }
 
+TEST_CASE("receiver: sessions wait for their turn when too many instances are asked at once") {
+    fixture test;
+    auto refusals = std::make_shared<int>(3);
+    test.info.answer<fetch_instance_info>(
+        [known = test.instances,
+         refusals](const fetch_instance_info& ask) -> caf::result<instance_info> {
+            if (ask.endpoint == context && --*refusals >= 0)
+                return make_error(errc::limit_exceeded, "info_calls_max = 64 questions are open");
+            return instance_info{{}, known->at(ask.endpoint)};
+        });
+    test.open(7);
+    for (int round = 0; round < 3; ++round) {
+        CHECK(test.worker.received<connect_peer>().empty());
+        CHECK(test.outcomes().empty());
+        test.vs.advance(back_off::longest);
+    }
+    CHECK(test.worker.received<connect_peer>().size() == 2);
+    CHECK(test.fetches(context) == 4);
+}
+
 TEST_CASE("receiver: an instance that does not fit fails the session with both sides' values") {
     fixture test;
     auto other = fixture::format();
