@@ -180,7 +180,7 @@ void template_builder::add_rows(const entry_pair& entry, const shard_overlap& sp
 }
 
 /// In the order of the target, neighbours together.
-std::vector<template_builder::stretch> template_builder::by_target() const {
+std::vector<template_builder::stretch> template_builder::merged_by_target() const {
     auto sorted = stretches_;
     std::sort(sorted.begin(), sorted.end(), [](const stretch& a, const stretch& b) {
         return a.target_offset_bytes < b.target_offset_bytes;
@@ -193,7 +193,10 @@ std::vector<template_builder::stretch> template_builder::by_target() const {
 
 caf::expected<copy_template> template_builder::finish() const {
     copy_template result;
-    const auto stretches = has_gaps_ ? by_target() : stretches_;
+    std::vector<stretch> merged;
+    if (has_gaps_)
+        merged = merged_by_target();
+    const auto& stretches = has_gaps_ ? merged : stretches_;
     for (const auto& x : stretches) {
         if (result.runs.empty()
             || !continues(result.runs.back(), x.source_offset_bytes, x.target_offset_bytes,

@@ -62,7 +62,7 @@ private:
 
     void add_rows(const entry_pair&, const shard_overlap&, const role_layout& source,
                   const role_layout& target, const token_cut&);
-    std::vector<stretch> by_target() const;
+    std::vector<stretch> merged_by_target() const;
 
     std::vector<stretch> stretches_;
     /// Views with gaps fill each other's, so that their stretches may touch.

@@ -9,6 +9,7 @@
 #include "transport/planner/view_check.hpp"
 
 #include <algorithm>
+#include <cstddef>
 #include <optional>
 #include <set>
 #include <string>
@@ -80,20 +81,37 @@ bool have_a_common_layer(const view_candidate& x, const layer_buffers& targets) 
                        });
 }
 
-/// Global layer, buffer of the target, and the source's shard.
-using source_of_buffer = std::tuple<std::uint32_t, std::uint32_t, std::uint32_t>;
+/// What has been matched to the buffers of one view of the target. A source may have a layer in
+/// several groups, one for each beam: they begin with the same content, so the first is enough.
+class known_sources {
+public:
+    explicit known_sources(const rank_info& writer) : groups_(writer.pages->groups) {}
 
-/// A source may have a layer in several groups, one for each beam: they begin with the same
-/// content, so the first is enough.
-void leave_out_known(view_pair& pair, const layer_group& source, const role_layout& layout,
-                     std::set<source_of_buffer>& known) {
-    std::erase_if(pair.entries, [&](const entry_pair& x) {
-        return !known
-                    .emplace(source.layers[x.source.local_layer], x.target_buffer,
-                             layout.shard_index)
-                    .second;
-    });
-}
+    /// Leaves out what an earlier view of the source has; `earlier` begins with the first of them.
+    void leave_out(view_pair& pair, const view_pair* earlier, const view_pair* end) {
+        for (; earlier + matched_ != end; ++matched_)
+            for (const auto& entry : earlier[matched_].entries)
+                known_.insert(key_of(earlier[matched_], entry));
+        if (!known_.empty())
+            std::erase_if(pair.entries, [&](const entry_pair& entry) {
+                return known_.contains(key_of(pair, entry));
+            });
+    }
+
+private:
+    /// Global layer, buffer of the target, shard of the source.
+    using key = std::tuple<std::uint32_t, std::uint32_t, std::uint32_t>;
+
+    key key_of(const view_pair& pair, const entry_pair& entry) const {
+        const auto& group = groups_[pair.source_group];
+        return {group.layers[entry.source.local_layer], entry.target_buffer,
+                group.views[pair.source_view].layout.shard_index};
+    }
+
+    const std::vector<layer_group>& groups_;
+    std::set<key> known_;
+    std::ptrdiff_t matched_ = 0;
+};
 
 /// Matches two views; no entries when they have no role or no layer in common.
 caf::expected<view_pair> match_views(const view_candidate& x, const layer_buffers& targets) {
@@ -138,7 +156,8 @@ caf::expected<std::vector<view_pair>> match_layouts(const rank_info& writer,
         for (std::uint32_t tv = 0; tv < target_groups[tg].views.size(); ++tv) {
             const auto& target = target_groups[tg].views[tv];
             const auto targets = buffers_by_layer(target_groups[tg], target);
-            std::set<source_of_buffer> known;
+            known_sources known{writer};
+            const auto first = result.size();
             for (std::uint32_t sg = 0; sg < source_groups.size(); ++sg)
                 for (std::uint32_t sv = 0; sv < source_groups[sg].views.size(); ++sv) {
                     auto pair = match_views({writer, receiver, source_groups[sg], target_groups[tg],
@@ -146,14 +165,15 @@ caf::expected<std::vector<view_pair>> match_layouts(const rank_info& writer,
                                             targets);
                     if (!pair)
                         return std::move(pair.error());
-                    leave_out_known(*pair, source_groups[sg], source_groups[sg].views[sv].layout,
-                                    known);
                     if (pair->entries.empty())
                         continue;
                     pair->source_group = sg;
                     pair->source_view = sv;
                     pair->target_group = tg;
                     pair->target_view = tv;
+                    known.leave_out(*pair, result.data() + first, result.data() + result.size());
+                    if (pair->entries.empty())
+                        continue;
                     result.push_back(std::move(*pair));
                 }
         }
