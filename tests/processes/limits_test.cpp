@@ -221,7 +221,7 @@ TEST_CASE("limits: when UCX closes its port for want of a descriptor, the rank s
 TEST_CASE("limits: with however few descriptors a rank starts, or ends with an error that names "
           "them and what to do") {
     bool ready = false;
-    for (int descriptors = 4; descriptors < 150 && !ready; descriptors += 3) {
+    for (int descriptors = 7; descriptors < 150 && !ready; descriptors += 3) {
         CAPTURE(descriptors);
         const auto limit = std::to_string(descriptors);
         rank_process rank{{"--instance", "alone"},

@@ -95,8 +95,8 @@ def test_a_tensor_that_cannot_be_is_refused_with_its_name():
 
 def test_strided_views_of_an_ordinary_array():
     whole = np.zeros((6, 2, 16, 2, 12), np.uint16)
-    part = whole[1:5, ..., 2:10]  # four blocks, eight of twelve elements: each row by itself
-    with pytest.raises(kvferry.Error):  # a head of a block is no stretch of bytes
+    part = whole[1:5, ..., ::2]  # four blocks, every second element
+    with pytest.raises(kvferry.Error):  # a head of a token is no stretch of bytes
         kvferry.Pages.from_tensors(
             [kvferry.Tensor(part, "block kv token head dim", 0, heads=2, element_type="bf16")],
             kvferry.Parallelism([1]),
