@@ -109,7 +109,7 @@ private:
     void refuse_introduction(const caf::error& problem);
     caf::error check_introduction() const;
     void become_ready();
-    bool hear_confirmation();
+    bool hear_confirmation(const wire_message& behind_introduction);
     void announce();
     void announce_if_mapped();
     void pass_on(wire_message);

@@ -162,7 +162,7 @@ void peer_link_state::on_frame(const frame_arrived& arrived) {
     // would be answered `gone`, which the receiver takes as proof.
     if (planted(planted_bug::messages_overtake) || planted(planted_bug::request_served_twice)
         || planted(planted_bug::reports_counted)) {
-        hear_confirmation();
+        hear_confirmation(*message);
         std::visit([this](auto& content) { on_message(content); }, *message);
         return;
     }
@@ -194,10 +194,11 @@ bool peer_link_state::answers_dial(const wire_message& message) const {
     return answered && (*answered == with_.dial || planted(planted_bug::former_dial_accepted));
 }
 
-/// The dialler knows that it was accepted: it has sent something behind its introduction. False: that
-/// is no news.
-bool peer_link_state::hear_confirmation() {
-    if (!answered_ || std::exchange(confirmed_, true))
+/// The dialler knows that it was accepted: it has said something that only a ready link says.
+/// False: that is no news.
+bool peer_link_state::hear_confirmation(const wire_message& behind_introduction) {
+    const auto may_answer_former = std::holds_alternative<rank_registered>(behind_introduction);
+    if (!answered_ || may_answer_former || std::exchange(confirmed_, true))
         return false;
     proceed();
     return true;
@@ -221,7 +222,7 @@ void peer_link_state::hear_in_order() {
                && ahead_.begin()->first == *next_sequence_;
     };
     while (may_be_heard()) {
-        if (hear_confirmation())
+        if (hear_confirmation(ahead_.begin()->second))
             continue;
         auto next = ahead_.extract(ahead_.begin());
         ++*next_sequence_;

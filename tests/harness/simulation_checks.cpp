@@ -58,8 +58,10 @@ bool simulation::may_have_asked(const sim_session& reader, const sim_process& wr
     const auto died_meanwhile = [&](const sim_process& end) {
         return end.failed
                && std::any_of(end.deaths.begin(), end.deaths.end(), [&](const auto& death) {
-                      return death.second > reader.opened_at
-                             && (!reader.outcome || death.second < reader.finished_at);
+                      const auto meanwhile =
+                          !reader.outcome || death.second < reader.finished_at
+                          || network_.has_broken(writer.incarnation, reader.process->incarnation);
+                      return death.second > reader.opened_at && meanwhile;
                   });
     };
     return frames_.has_asked_for_kv(writer.incarnation, reader.attempt)

@@ -79,7 +79,7 @@ struct open_door {
     bool closed(timed_socket& socket) {
         caf::byte ignored[1];
         auto error = socket.receive(ignored);
-        return code_of(error) == errc::dial_failed;
+        return code_of(error) == errc::dial_failed || code_of(error) == errc::link_lost;
     }
 };
 

@@ -237,6 +237,10 @@ TEST_CASE(
     test.dial();
     test.arrives(test.introduction());
     CHECK(test.ready().empty());
+    rank_registered former;
+    former.dial = {11};
+    test.arrives(former); // answers a former dial, which this rank has given up
+    CHECK(test.ready().empty());
     test.arrives(request_data{}); // it has heard the answer to its dial, and not yet the other one
     CHECK(test.ready().size() == 1);
     CHECK(test.sender.received<request_data>().size() == 1);
