@@ -18,6 +18,13 @@
 
 namespace kvferry {
 
+namespace {
+
+/// Peers without a link that are remembered.
+constexpr std::size_t met_max = 1024;
+
+} // namespace
+
 transfer_worker_state::transfer_worker_state(transfer_worker_actor::pointer self, dependencies with)
     : self_(self), with_(std::move(with)), random_(with_.seed), counters_(with_.counters) {
     self_->set_down_handler([this](const caf::down_msg& down) { on_down(down); });
@@ -352,6 +359,9 @@ peer_link_actor transfer_worker_state::make_link(const rank_info& peer,
                                       std::move(introduction), counters_});
     self_->monitor(link);
     running_links_.emplace(link.id(), running_link{link, peer.incarnation});
+    if (met_.size() >= met_max && !met_.contains(peer.incarnation))
+        met_.erase(met_.begin());
+    met_.insert_or_assign(peer.incarnation, peer);
     links_[peer.incarnation] = link;
     tell(self_, link, start_link{});
     return link;
@@ -368,12 +378,9 @@ void transfer_worker_state::on_frame(const frame_arrived& arrived) {
     auto* introduction = std::get_if<register_rank_info>(&*message);
     if (!introduction) {
         ++ignored_["no_link"];
-        // The peer's last word, behind the end of its connection: nobody there asks again.
         const auto& header = header_of(*message);
-        if (const auto* given_up = std::get_if<refused>(&*message);
-            given_up && sender_ && header.receiver == info_.incarnation
-            && !links_.contains(header.sender))
-            tell(self_, sender_, peer_lost{header.sender, from_wire(given_up->reason)});
+        if (sender_ && header.receiver == info_.incarnation && !links_.contains(header.sender))
+            answer_without_link(*message);
         return;
     }
     if (introduction->info.incarnation != introduction->header.sender || not_ready()) {
@@ -397,6 +404,17 @@ void transfer_worker_state::on_frame(const frame_arrived& arrived) {
     make_link(peer, std::move(*introduction));
 }
 
+/// The peer's connection outlived this rank's. Its last word: nobody there asks again. Anything
+/// else but a goodbye: it believes in a link that nobody hears here, until it is dialled.
+void transfer_worker_state::answer_without_link(const wire_message& message) {
+    const auto peer = header_of(message).sender;
+    if (const auto* given_up = std::get_if<refused>(&message))
+        tell(self_, sender_, peer_lost{peer, from_wire(given_up->reason)});
+    else if (const auto known = met_.find(peer);
+             known != met_.end() && !stopping_ && !std::holds_alternative<termination>(message))
+        make_link(rank_info{known->second}, std::nullopt);
+}
+
 void transfer_worker_state::on_endpoint_failed(const endpoint_failed&) {
     ++ignored_["endpoint_failed"]; // endpoints belong to links
 }
@@ -407,7 +425,9 @@ void transfer_worker_state::on_peer_lost(const peer_lost& message) {
     links_.erase(message.peer);
 }
 
-void transfer_worker_state::on_process_gone(const process_gone&) {}
+void transfer_worker_state::on_process_gone(const process_gone& message) {
+    met_.erase(message.peer);
+}
 
 // -- questions ----------------------------------------------------------------------------------
 

@@ -86,6 +86,7 @@ private:
     const std::string& known_as() const;
     void published(const caf::error&);
     peer_link_actor make_link(const rank_info& peer, std::optional<register_rank_info>);
+    void answer_without_link(const wire_message&);
     caf::error not_ready() const;
     caf::error no_sessions_yet() const;
     void sessions_ended(const caf::error& kept);
@@ -131,6 +132,9 @@ private:
         incarnation peer;
     };
     std::map<caf::actor_id, running_link> running_links_;
+    /// Peers that links were made to. One that goes on talking over a link that is lost here is
+    /// dialled: it cannot know.
+    std::unordered_map<incarnation, rank_info> met_;
     std::uint64_t dials_ = 0;
     std::map<std::string, std::uint64_t> ignored_;
     /// What the rank's other actors ignored, and which of them died.

@@ -370,6 +370,31 @@ TEST_CASE(
 }
 
 TEST_CASE(
+    "transfer_worker: a peer that goes on talking over a link that was lost here is dialled") {
+    worker_fixture test;
+    REQUIRE(test.register_memory().ok());
+    const auto link = test.link_up();
+    test.vs.tell_and_run(
+        link, endpoint_failed{{5}, test.peer.incarnation, make_error(errc::link_lost, "reset")});
+    CHECK(test.statistics().links_live == 0);
+    SUBCASE("it asks") {
+        test.arrives(test.frame(request_data{}, 9));
+        CHECK(test.statistics().links_live == 1);
+        test.arrives(test.frame(request_data{}, 10));
+        CHECK(test.statistics().links_live == 1);
+    }
+    SUBCASE("it says goodbye") {
+        test.arrives(test.frame(termination{}, 9));
+        CHECK(test.statistics().links_live == 0);
+    }
+    SUBCASE("it is a stranger") {
+        test.peer.incarnation = {4711};
+        test.arrives(test.frame(request_data{}, 9));
+        CHECK(test.statistics().links_live == 0);
+    }
+}
+
+TEST_CASE(
     "transfer_worker: a peer's last word behind the end of its connection ends the sessions that "
     "would have been asked again") {
     worker_fixture test;
