@@ -419,10 +419,14 @@ bool sender_state::may_be_served(const session& dead, const message_header& head
 /// Answers `gone` only to attempts that the session never knew.
 void sender_state::answer_for_the_dead(const session& dead, const request_data& request,
                                        const peer_view_ptr& peer) {
-    if (may_be_served(dead, request.header))
-        count(environment_->counters, ignored::session_died);
+    if (!may_be_served(dead, request.header))
+        return answer_gone(peer, request.header, dead.died);
+    count(environment_->counters, ignored::session_died);
+    if (request.kv) // what it was told before may have gone down with its link
+        answer_in_doubt(peer, request.header, dead.died);
     else
-        answer_gone(peer, request.header, dead.died);
+        tell(self_, peer->link,
+             send_message{cancel_session{request.header, side::generation, to_wire(dead.died)}});
 }
 
 void sender_state::on_deadline(const deadline_tick&) {

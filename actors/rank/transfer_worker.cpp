@@ -379,7 +379,7 @@ void transfer_worker_state::on_frame(const frame_arrived& arrived) {
     if (!introduction) {
         ++ignored_["no_link"];
         const auto& header = header_of(*message);
-        if (sender_ && header.receiver == info_.incarnation && !links_.contains(header.sender))
+        if (!not_ready() && header.receiver == info_.incarnation && !links_.contains(header.sender))
             answer_without_link(*message);
         return;
     }
@@ -411,7 +411,7 @@ void transfer_worker_state::answer_without_link(const wire_message& message) {
     if (const auto* given_up = std::get_if<refused>(&message))
         tell(self_, sender_, peer_lost{peer, from_wire(given_up->reason)});
     else if (const auto known = met_.find(peer);
-             known != met_.end() && !stopping_ && !std::holds_alternative<termination>(message))
+             known != met_.end() && !std::holds_alternative<termination>(message))
         make_link(rank_info{known->second}, std::nullopt);
 }
 
