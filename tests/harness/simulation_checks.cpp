@@ -284,7 +284,8 @@ bool simulation::lost_with(const sim_process& where, std::string_view actor, tim
         if (x.role == side::context && plan_.receivers_of(*x.plan) > 1
             && frames_.has_begun(writer.incarnation, reader.attempt))
             return false;
-        return asked && !frames_.has_served(writer.incarnation, reader.attempt)
+        return asked && *asked + told_within < x.finished_at
+               && !frames_.has_served(writer.incarnation, reader.attempt)
                && (x.role == side::generation
                    || (*asked + heard_within < when
                        && !(reader.outcome && reader.finished_at < when)));
