@@ -189,7 +189,7 @@ void peer_link_state::proceed() {
             return;
         answered_ = true;
         send_now(rank_registered{{}, with_.introduction->dial});
-        confirmed_ = planted(planted_bug::unconfirmed_link_is_up);
+        confirmed_ = planted(planted_bug::half_open_links);
     }
     if ((accepted_ || confirmed_) && !awaits_introduction_)
         become_ready();

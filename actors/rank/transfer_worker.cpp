@@ -10,6 +10,7 @@
 #include "messages/local/info_exchange.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
+#include "messages/trace/planted_bug.hpp"
 #include "messages/wire/codec.hpp"
 #include "transport/planner/page_table_check.hpp"
 #include "transport/planner/topology.hpp"
@@ -408,6 +409,8 @@ void transfer_worker_state::on_frame(const frame_arrived& arrived) {
 /// else but a goodbye: it believes in a link that nobody hears here, until it is dialled.
 void transfer_worker_state::answer_without_link(const wire_message& message) {
     const auto peer = header_of(message).sender;
+    if (planted(planted_bug::half_open_links))
+        return;
     if (const auto* given_up = std::get_if<refused>(&message))
         tell(self_, sender_, peer_lost{peer, from_wire(given_up->reason)});
     else if (const auto known = met_.find(peer);

@@ -67,7 +67,7 @@ enum class planted_bug : std::uint8_t {
     quarantine_not_visited,
     regions_not_offered,
     regions_offered_late,
-    unconfirmed_link_is_up,
+    half_open_links,
 };
 
 #ifdef KVFERRY_PLANTED_BUGS

@@ -116,8 +116,9 @@ const std::vector<bug_description>& planted_bugs() {
         {"quarantine-not-visited", quarantine_not_visited, "H51",
          "nobody looks for a living writer that quarantined pages wait for",
          "quarantined-writer-comes-back"},
-        {"unconfirmed-link-is-up", unconfirmed_link_is_up, "H59",
-         "whoever accepts a dial takes the link for up before the dialler has confirmed",
+        {"half-open-links", half_open_links, "H59",
+         "whoever accepts a dial takes the link for up at once, and the dialler that has given up "
+         "stays silent",
          "dial-is-given-up"},
         {"regions-not-offered", regions_not_offered, "H43",
          "a rank that was dialled asks over that link without its regions", "both-ways"},
