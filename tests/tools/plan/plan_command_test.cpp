@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What `kvferry plan --json` answers, against routes that were worked out by hand.
 #include "tests/support/caf_setup.hpp"
-#include "tools/plan/text.hpp"
+#include "tests/tools/plan/ask_plan.hpp"
 
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
@@ -9,20 +9,11 @@
 #include <string>
 
 using namespace kvferry;
+using namespace kvferry::testing;
 using namespace kvferry::tools;
 using nlohmann::json;
 
 namespace {
-
-json ask(const plan_flags& flags) {
-    auto question = parse_plan_flags(flags);
-    if (!question)
-        return json::parse(json_of(question.error()));
-    auto routes = plan_routes(*question);
-    if (!routes)
-        return json::parse(json_of(routes.error()));
-    return json::parse(json_of(*question, *routes, false));
-}
 
 /// "gen0: ctx0 L0-3 1x131072B; aux ctx0; 131072" per receiver, then "serves ctx0=0,1".
 std::string routes_of(const plan_flags& flags) {

@@ -2,8 +2,8 @@
 // Models' published configurations: what their caches consist of, and what a request moves.
 #include "tests/support/caf_setup.hpp"
 #include "tests/support/contains.hpp"
+#include "tests/tools/plan/ask_plan.hpp"
 #include "tools/plan/model_config.hpp"
-#include "tools/plan/text.hpp"
 
 #include <doctest/doctest.h>
 #include <nlohmann/json.hpp>
@@ -20,16 +20,6 @@ namespace {
 
 std::string config(const std::string& name) {
     return std::string{KVFERRY_MODEL_CONFIGS} + "/" + name + ".json";
-}
-
-json ask(const plan_flags& flags) {
-    auto question = parse_plan_flags(flags);
-    if (!question)
-        return json::parse(json_of(question.error()));
-    auto routes = plan_routes(*question);
-    if (!routes)
-        return json::parse(json_of(routes.error()));
-    return json::parse(json_of(*question, *routes, false));
 }
 
 /// Bytes of a prompt of 8192 tokens, over all receivers.
