@@ -6,14 +6,7 @@
 # cmake -Dlibrary=... -Dheader=... -Dexpected=... -Dcompiler=<C compiler> -Dnm=... -Dfolder=<scratch> -P
 cmake_minimum_required(VERSION 3.25)
 
-function(run)
-    execute_process(COMMAND ${ARGV} RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE problem)
-    if(NOT status EQUAL 0)
-        list(JOIN ARGV " " command)
-        message(FATAL_ERROR "${command}\nended with ${status}\n${output}${problem}")
-    endif()
-    set(output "${output}" PARENT_SCOPE)
-endfunction()
+include("${CMAKE_CURRENT_LIST_DIR}/run.cmake")
 
 set(found "")
 run("${nm}" -D --defined-only --without-symbol-versions "${library}")

@@ -8,14 +8,7 @@ cmake_minimum_required(VERSION 3.25)
 set(prefix "${build}/consumer/prefix")
 file(REMOVE_RECURSE "${build}/consumer") # what an earlier version installed must not help
 
-function(run)
-    execute_process(COMMAND ${ARGV} RESULT_VARIABLE status OUTPUT_VARIABLE output ERROR_VARIABLE output)
-    if(NOT status EQUAL 0)
-        list(JOIN ARGV " " command)
-        message(FATAL_ERROR "${command}\nended with ${status}\n${output}")
-    endif()
-    set(output "${output}" PARENT_SCOPE)
-endfunction()
+include("${CMAKE_CURRENT_LIST_DIR}/run.cmake")
 
 run("${CMAKE_COMMAND}" --install "${build}" --prefix "${prefix}")
 run("${CMAKE_COMMAND}" -S "${consumer}" -B "${build}/consumer/build" -G "${generator}"
