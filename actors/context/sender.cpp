@@ -259,11 +259,12 @@ void sender_state::on_cancel(const cancel_session& cancel) {
             answer_gone(peer->second, cancel.header, from_wire(cancel.reason));
         else if (!session->second.died)
             tell(self_, session->second.actor, unbind_receiver{cancel, peer->second});
-        else if (may_be_served(session->second, cancel.header)) {
+        else if (!may_be_served(session->second, cancel.header))
+            answer_gone(peer->second, cancel.header, session->second.died);
+        else {
             count(environment_->counters, ignored::session_died);
             answer_in_doubt(peer->second, cancel.header, session->second.died); // perhaps once more
-        } else
-            answer_gone(peer->second, cancel.header, session->second.died);
+        }
         return;
     }
     std::size_t forgotten = 0;

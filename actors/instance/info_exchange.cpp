@@ -98,11 +98,11 @@ caf::error info_exchange::ask_at(const std::string& text, std::chrono::milliseco
     deadlines_.set(asking, until);
     timer_.rearm(self_, deadlines_.next());
     if (fresh)
-        call_once_more(id);
+        place_call(id);
     return {};
 }
 
-void info_exchange::call_once_more(exchange_id id) {
+void info_exchange::place_call(exchange_id id) {
     auto& open = exchanges_.at(id);
     ++open.calls;
     call(id, {open.endpoint, open.question, open.until});
@@ -192,7 +192,7 @@ void info_exchange::failed(exchange_id id, const caf::error& reason) {
     const auto broke = code_of(reason) == errc::link_lost;
     if (broke && open.calls < calls_max && self_->clock().now() < open.until) {
         hang_up(id);
-        return call_once_more(id);
+        return place_call(id);
     }
     const auto named = add_context(
         broke ? make_error(errc::dial_failed, text_of(reason) + ", for the "

@@ -94,7 +94,7 @@ private:
     caf::error ask_at(const std::string& endpoint, std::chrono::milliseconds deadline,
                       wire_message question,
                       const std::variant<fetch_promise, register_promise>& answer);
-    void call_once_more(exchange_id);
+    void place_call(exchange_id);
     exchange_id joinable(const info_endpoint&, time_point until) const;
     known_ptr known_at(const info_endpoint&);
     void remember(const info_endpoint&, known_ptr);
