@@ -4,6 +4,7 @@
 
 #include "actors/context/downgrade_log.hpp"
 #include "actors/context/route.hpp"
+#include "actors/decisions/deciders.hpp"
 #include "actors/shared/deadlines.hpp"
 #include "actors/shared/peer_index.hpp"
 #include "messages/limits.hpp"
@@ -45,6 +46,7 @@ struct sender_environment {
     /// Used on the rank's home only, where all its sessions live.
     std::shared_ptr<plan_cache> plans;
     rank_counters_ptr counters = {};
+    deciders_ptr deciders = {};
     /// Used on the rank's home only.
     std::shared_ptr<downgrade_log> downgrades = std::make_shared<downgrade_log>();
 };

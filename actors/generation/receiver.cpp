@@ -60,7 +60,8 @@ caf::result<rx_opened> receiver_state::on_open(const open_rx& ask) {
         self_->system(), with_.home,
         rx_session_state::dependencies{with_.bounds, with_.self, self_, ask.observer, ask.request,
                                        attempt, ask.aux, ask.context_endpoint, with_.checker,
-                                       with_.counters, with_.fabric, with_.by_message});
+                                       with_.counters, with_.fabric, with_.by_message,
+                                       with_.deciders});
     self_->monitor(actor);
     by_actor_.emplace(actor.id(), attempt);
     auto& fresh = sessions_.emplace(attempt, session{actor, ask, ++opened_}).first->second;

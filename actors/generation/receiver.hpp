@@ -2,6 +2,7 @@
 // The receiver of a rank: owns its rx_sessions, finds their writers, and has links made to them.
 #pragma once
 
+#include "actors/decisions/deciders.hpp"
 #include "actors/generation/piece_checker.hpp"
 #include "actors/generation/transfer_parties.hpp"
 #include "actors/shared/back_off.hpp"
@@ -49,6 +50,7 @@ struct receiver_state {
         rank_counters_ptr counters = {};
         /// The fabric's answer to forbid_writes is proof (fabric_description).
         bool by_message = false;
+        deciders_ptr deciders = {};
     };
 
     receiver_state(receiver_actor::pointer self, dependencies);
@@ -174,7 +176,8 @@ private:
     /// Remembered until one of the two instances changes.
     const caf::expected<parties_ptr>& parties_for(const open_rx&);
     void ask_for_nothing(const session&, attempt, const rank_info& bystander);
-    void withdraw(attempt, const session&, const caf::error& why, const std::vector<rank_id>& untold);
+    void withdraw(attempt, const session&, const caf::error& why,
+                  const std::vector<rank_id>& untold);
     void withdraw_from(attempt, const session&, const rank_info&, const caf::error& why);
     void notify(const rank_info&, wire_message);
     void forget_notices(rid);

@@ -3,6 +3,7 @@
 // by identity, ends once, and gives its pages back when the evidence is complete.
 #pragma once
 
+#include "actors/decisions/deciders.hpp"
 #include "actors/generation/piece_checker.hpp"
 #include "actors/generation/release_ledger.hpp"
 #include "messages/limits.hpp"
@@ -49,6 +50,7 @@ struct rx_session_state {
         fabric_actor fabric = {};
         /// Its answer to forbid_writes is proof (fabric_description).
         bool by_message = false;
+        deciders_ptr deciders = {};
     };
 
     rx_session_state(rx_session_actor::pointer self, dependencies);

@@ -3,6 +3,7 @@
 // liveness. It ends once; a new link to the same peer is a new actor.
 #pragma once
 
+#include "actors/decisions/deciders.hpp"
 #include "actors/rank/link_pulse.hpp"
 #include "actors/shared/deadlines.hpp"
 #include "messages/limits.hpp"
@@ -49,6 +50,7 @@ struct peer_link_state {
         /// Set on the accepting side: the dialler's first message.
         std::optional<register_rank_info> introduction;
         rank_counters_ptr counters = {};
+        deciders_ptr deciders = {};
     };
 
     peer_link_state(peer_link_actor::pointer self, dependencies);

@@ -230,6 +230,7 @@ void transfer_worker_state::publish() {
     environment->regions = regions_;
     environment->plans = std::make_shared<plan_cache>(with_.bounds.plan_cache_entries_max);
     environment->counters = counters_;
+    environment->deciders = with_.deciders;
     for (const auto& pool : info_.pages->pools)
         environment->source_pools.push_back(
             {regions_[pool.region].base_address + pool.region_offset_bytes, pool.slot_stride_bytes,
@@ -242,9 +243,9 @@ void transfer_worker_state::publish() {
         spawn_at<sender_actor, sender_state>(self_->system(), with_.home, std::move(environment));
     receiver_ = spawn_at<receiver_actor, receiver_state>(
         self_->system(), with_.home,
-        receiver_state::dependencies{with_.home, with_.bounds, info_, io_.info_endpoint,
-                                     io_.info_link, io_.fabric, self_, with_.seed,
-                                     std::move(checker), counters_, io_.described.by_message});
+        receiver_state::dependencies{
+            with_.home, with_.bounds, info_, io_.info_endpoint, io_.info_link, io_.fabric, self_,
+            with_.seed, std::move(checker), counters_, io_.described.by_message, with_.deciders});
     self_->monitor(sender_);
     self_->monitor(receiver_);
     introduce(self_->clock().now() + with_.bounds.info_deadline, {});
@@ -357,7 +358,7 @@ peer_link_actor transfer_worker_state::make_link(const rank_info& peer,
         self_->system(), with_.home,
         peer_link_state::dependencies{with_.bounds, info_, regions_, io_.fabric, io_.host_link,
                                       devices_, self_, sender_, receiver_, dial_id{++dials_}, peer,
-                                      std::move(introduction), counters_});
+                                      std::move(introduction), counters_, with_.deciders});
     self_->monitor(link);
     running_links_.emplace(link.id(), running_link{link, peer.incarnation});
     if (met_.size() >= met_max && !met_.contains(peer.incarnation))

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "actors/context/route.hpp"
+#include "actors/decisions/deciders.hpp"
 #include "actors/shared/back_off.hpp"
 #include "messages/limits.hpp"
 #include "messages/local/devices.hpp"
@@ -51,6 +52,7 @@ struct transfer_worker_state {
         std::uint64_t seed = 0;
         /// Shared with the rank's fabric.
         rank_counters_ptr counters = std::make_shared<rank_counters>();
+        deciders_ptr deciders = {};
     };
 
     transfer_worker_state(transfer_worker_actor::pointer self, dependencies);
