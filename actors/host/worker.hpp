@@ -64,6 +64,8 @@ struct worker_options {
     std::string host_link_folder = {};
     limits bounds = {};
     device_options devices = {};
+    /// Threads that copy between host memory; 0: one for every four processors, at most 8.
+    std::uint32_t copy_threads = 0;
     /// For tests and simulations. When set, ranks of one process meet in this world, without UCX,
     /// sockets and CUDA. Memory of kind cuda is then host memory, copied by the host twin of a
     /// device.

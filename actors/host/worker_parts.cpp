@@ -14,6 +14,7 @@
 #include "messages/trace/log.hpp"
 #include "messages/version.hpp"
 #include "transport/copy/copy_io.hpp"
+#include "transport/copy/copy_team.hpp"
 #include "transport/host_link/host_link.hpp"
 #include "transport/host_link/machine_id.hpp"
 #include "transport/loop/descriptors.hpp"
@@ -28,14 +29,22 @@
 #include <algorithm>
 #include <mutex>
 #include <random>
+#include <thread>
 
 namespace kvferry {
 
 namespace {
 
-/// Two loops, the host's callbacks, UCX's thread, questions to an info server, the log. Those that
-/// libraries make late, and fail to make without a name, are why all are asked for before.
-constexpr std::size_t threads_of_a_rank = 6;
+/// A loop, the host's callbacks, UCX's thread, questions to an info server, the log; those that
+/// copy come on top. Those that libraries make late, and fail to make without a name, are why all
+/// are asked for before.
+constexpr std::size_t threads_of_a_rank = 5;
+
+std::size_t copy_threads(const worker_options& options) {
+    if (options.copy_threads != 0)
+        return options.copy_threads;
+    return std::clamp<std::size_t>(std::thread::hardware_concurrency() / 4, 1, 8);
+}
 
 std::uint64_t random_number() {
     std::random_device entropy;
@@ -86,7 +95,7 @@ caf::error worker::parts::make_all() {
     // With less no link would ever come up, and UCX ends the process in the middle of its start.
     if (auto problem = check_descriptors(descriptors_of_a_rank + descriptors_reserve))
         return add_context(problem, "a rank");
-    if (auto problem = check_threads("a rank", threads_of_a_rank))
+    if (auto problem = check_threads("a rank", threads_of_a_rank + copy_threads(options)))
         return problem;
     if (auto problem = make_threads())
         return problem;
@@ -101,7 +110,13 @@ caf::error worker::parts::make_all() {
         return problem;
     if (auto problem = step("copy_io"))
         return problem;
-    io.copy = spawn_copy_io(*system, placement{copy_loop.get()}, {options.bounds});
+    std::vector<copy_actor> copiers;
+    for (const auto& each : copy_loops)
+        copiers.push_back(spawn_copy_io(*system, placement{each.get()}, {options.bounds}));
+    io.copy = copiers.size() == 1
+                  ? copiers.front()
+                  : spawn_copy_team(*system, home,
+                                    {std::move(copiers), options.bounds.copy_piece_bytes_max});
     if (auto problem = make_info())
         return problem;
     tell_from_outside(actor, io);
@@ -161,11 +176,13 @@ caf::error worker::parts::make_threads() {
     name_thread(*loop, "loop");
     if (auto problem = step("copy thread"))
         return problem;
-    auto copies = io_loop::make(*system, {"kvferry-copy", std::chrono::microseconds{0}});
-    if (!copies)
-        return add_context(copies.error(), "copy thread");
-    copy_loop = std::move(*copies);
-    name_thread(*copy_loop, "copies");
+    for (std::size_t index = 0; index < copy_threads(options); ++index) {
+        auto copies = io_loop::make(*system, {"kvferry-copy", std::chrono::microseconds{0}});
+        if (!copies)
+            return add_context(copies.error(), "copy thread");
+        name_thread(**copies, "copies");
+        copy_loops.push_back(std::move(*copies));
+    }
     if (auto problem = step("callback thread"))
         return problem;
     auto runs = callback_runner::make(owner);
@@ -438,7 +455,7 @@ bool worker::parts::undo(bool io_has_stopped) {
     io = {};
     devices.clear();
     device_loops.clear();
-    copy_loop.reset();
+    copy_loops.clear();
     loop.reset();
     return true;
 }

@@ -30,7 +30,7 @@ struct worker::parts final : ends_with_process, std::enable_shared_from_this<par
     std::map<int, memfd_pool> staging;
     std::map<int, memfd_pool> landing;
     std::unique_ptr<io_loop> loop;
-    std::unique_ptr<io_loop> copy_loop;
+    std::vector<std::unique_ptr<io_loop>> copy_loops;
     std::map<int, std::unique_ptr<io_loop>> device_loops;
     /// Independent of the rank: what waits when the rank has ended is run all the same.
     std::shared_ptr<callback_runner> callbacks;

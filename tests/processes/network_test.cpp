@@ -191,6 +191,12 @@ void expect_link_lost(instance_processes& generation, std::uint64_t rid) {
     CHECK(clock::now() - began < 10s);
 }
 
+/// KVFERRY_SILENCE_SECONDS: for long runs.
+std::chrono::seconds silence_wanted() {
+    const char* wanted = std::getenv("KVFERRY_SILENCE_SECONDS");
+    return std::chrono::seconds{wanted ? std::stoul(wanted) : 0};
+}
+
 #define REQUIRE_MACHINES(net)                                                                      \
     machines net;                                                                                  \
     if (!net.work()) {                                                                             \
@@ -217,7 +223,10 @@ TEST_CASE(
             net.swallow_to(prefill_address, "to_p");
         if (back)
             net.swallow_from(net.prefill, decode_address);
+        const auto until = clock::now() + silence_wanted();
         expect_link_lost(*generation, rid);
+        for (auto tried = rid + 10; clock::now() < until; ++tried)
+            CHECK_FALSE(serves(*context, *generation, context->endpoint, tried));
         net.heal_to(prefill_address, "to_p");
         net.heal_from(net.prefill, decode_address);
         expect_service(*context, *generation, context->endpoint, rid + 2);
