@@ -24,7 +24,9 @@ copy_team_actor::behavior_type copy_team_state::make_behavior() {
 
 void copy_team_state::on_start(start_copy& message) {
     if (transfers_.contains(message.id)) {
-        transfer_done refused{message.id, agent_result::failed};
+        transfer_done refused;
+        refused.id = message.id;
+        refused.result = agent_result::failed;
         refused.error =
             make_error(errc::duplicate, "transfer " + to_string(message.id) + " is being copied");
         return tell(self_, message.reply_to, std::move(refused));
@@ -116,7 +118,7 @@ caf::result<void> copy_team_state::on_stop(const stop_io&) {
     auto promise = self_->make_response_promise<void>();
     auto left = std::make_shared<std::size_t>(with_.members.size());
     for (const auto& member : with_.members) {
-        const auto stopped = [this, promise, left]() mutable {
+        auto stopped = [this, promise, left]() mutable {
             if (--*left > 0)
                 return;
             promise.deliver();

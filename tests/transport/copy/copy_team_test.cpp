@@ -5,6 +5,8 @@
 #include "transport/copy/copy_team.hpp"
 #include "transport/planner/plan_split.hpp"
 
+#include <array>
+
 namespace kvferry::testing {
 
 /// All on one loop: whoever holds it holds the whole team.
@@ -139,10 +141,10 @@ TEST_CASE("copy team: a plan that holds other bytes than it says is no success")
 } // namespace kvferry::testing
 
 TYPE_TO_STRING(kvferry::testing::copy_team_kit);
+TYPE_TO_STRING(kvferry::testing::threaded_team_kit);
 KVFERRY_COPY_CONFORMANCE(copy_team_kit)
 
 namespace kvferry::testing {
-TYPE_TO_STRING(threaded_team_kit);
 TEST_CASE_TEMPLATE_INVOKE(copy_bytes, threaded_team_kit);
 TEST_CASE_TEMPLATE_INVOKE(copy_many, threaded_team_kit);
 TEST_CASE_TEMPLATE_INVOKE(copy_holds, threaded_team_kit);
