@@ -19,8 +19,8 @@ namespace {
 constexpr const char* definitions = R"(
 Two processes. The context side has sent its slices before the clock starts; the generation side
 asks for them. One block goes right before the clock, so that nobody has to wake up first. Each transfer takes other regions, shuffled on both sides. Each round clears the
-target, moves its transfers, compares every byte, and does the same with the limit: one thread of
-the context side, memcpy over the same pieces in the same mappings; where a device is concerned, one
+target, moves its transfers, compares every byte, and does the same with the limit: as many
+threads of the context side (--copy-threads), memcpy over the same pieces in the same mappings; where a device is concerned, one
 cudaMemcpyAsync of as many bytes in one piece. cuda-host and host-cuda: context-generation. Numbers are medians of rounds.
 Exit status: 0, 1 when a transfer failed or a byte was wrong, 2 for a wrong flag.)";
 
@@ -86,6 +86,11 @@ void add_bench(CLI::App& app, int& status) {
     command->add_option("--transfers", options->transfers,
                         "Transfers in one round; 0: what the footprint holds, at most 1000");
     command->add_option("--spin", options->spin_us, "Loops poll this many us before they sleep")
+        ->capture_default_str();
+    command
+        ->add_option("--copy-threads", options->copy_threads,
+                     "Threads of each rank that copy between host memory, and of the limit")
+        ->check(CLI::Range(1, 256))
         ->capture_default_str();
     command
         ->add_option("--footprint", options->footprint_bytes,

@@ -20,7 +20,7 @@ caf::expected<std::unique_ptr<bench_memory>> make_memory(const bench_options& op
                            || options.memory == (role == side::context ? "cuda-host" : "host-cuda");
     if (by_device)
         return make_device_memory(shape.pool_bytes(role), role);
-    auto host = make_host_memory(shape.pool_bytes(role), options.huge_pages);
+    auto host = make_host_memory(shape.pool_bytes(role), options.huge_pages, options.copy_threads);
     if (!host || options.memory != "host-cuda")
         return host;
     return make_host_source(std::move(*host));

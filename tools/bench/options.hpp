@@ -33,6 +33,8 @@ struct bench_options {
     /// Transfers in one round; 0: as many as the footprint holds, at most 1000.
     std::uint32_t transfers = 0;
     std::uint32_t spin_us = 0;
+    /// Threads of each rank that copy between host memory, and of the limit.
+    std::uint32_t copy_threads = 1;
     /// Bytes of each side's pool; 0: larger than any cache, and enough for the transfers.
     std::uint64_t footprint_bytes = 0;
     bool huge_pages = false;
@@ -52,8 +54,9 @@ struct bench_options {
 
     NLOHMANN_DEFINE_TYPE_INTRUSIVE(bench_options, regions, region_bytes, per_block, context_tp,
                                    generation_tp, tokens_per_block, memory, route, in_flight,
-                                   repeat, transfers, spin_us, footprint_bytes, huge_pages, digests,
-                                   multiprocessors, send_staged, json, trace, without_rings)
+                                   repeat, transfers, spin_us, copy_threads, footprint_bytes,
+                                   huge_pages, digests, multiprocessors, send_staged, json, trace,
+                                   without_rings)
 };
 
 /// A run in whole blocks, worked out from the options.

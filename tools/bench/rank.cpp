@@ -59,6 +59,7 @@ caf::expected<rank> rank::start(runtime& actors, const bench_options& options,
     how.devices.share_staging = !options.send_staged;
     if (options.memory == "host-cuda")
         how.devices.also = {0};
+    how.copy_threads = options.copy_threads;
     how.bounds.digests = options.digests;
     how.bounds.loop_spin = std::chrono::microseconds{options.spin_us};
     auto started = actors.start_worker(std::move(how));

@@ -24,6 +24,7 @@ nlohmann::json json_of(const bench_result& x) {
         {"repeat", x.options.repeat},
         {"transfers", x.shape.transfers_per_round},
         {"spin_us", x.options.spin_us},
+        {"copy_threads", x.options.copy_threads},
         {"footprint_bytes", x.shape.pool_bytes(side::generation)},
         {"gb_per_s", x.gb_per_s},
         {"limit_gb_per_s", x.limit_gb_per_s},
@@ -56,7 +57,7 @@ std::string text_of(const bench_result& x) {
         << (x.shape.pool_bytes(side::generation) >> 20) << " MiB, spin " << x.options.spin_us
         << " us\nroute: " << x.route << "\n\n";
     line("rate", x.gb_per_s, "GB/s, from the first call to the last callback");
-    line("limit", x.limit_gb_per_s, "GB/s, one thread's copy of the same pieces");
+    line("limit", x.limit_gb_per_s, "GB/s, as many threads' copy of the same pieces");
     line("ratio", x.ratio, "of the limit");
     line("p50", x.p50_us, "us for one transfer");
     line("p99", x.p99_us, "us");

@@ -104,6 +104,7 @@ caf::expected<rank_plan> plan_rank(const rank_options& options) {
     worker.fingerprint = options.fingerprint;
     worker.host_link_folder = options.host_link_folder;
     worker.devices.multiprocessors = options.multiprocessors;
+    worker.copy_threads = options.copy_threads;
     worker.devices.twins = options.memory == "twin";
     worker.devices.share_staging = !options.send_staged;
     worker.same_host_link = options.same_host_link;

@@ -27,6 +27,8 @@ struct rank_options {
     int device = 0;
     /// How many multiprocessors of the device its copies may use.
     std::uint32_t multiprocessors = device_options{}.multiprocessors;
+    /// Threads that copy between host memory; 0: by the number of processors.
+    std::uint32_t copy_threads = 0;
     std::string route = "auto";
     bool same_host_link = true;
     bool send_staged = false;

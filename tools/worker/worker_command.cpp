@@ -203,6 +203,12 @@ void add_worker(CLI::App& app, int& status) {
                      "Multiprocessors of a device for its copies")
         ->check(CLI::Range(1, 1024))
         ->capture_default_str();
+    command
+        ->add_option("--copy-threads", options->copy_threads,
+                     "Threads that copy between host memory; 0: one for every four processors, at "
+                     "most 8")
+        ->check(CLI::Range(0, 256))
+        ->capture_default_str();
     command->add_option("--info-endpoint", options->info_endpoint,
                         "host:port of rank 0; rank 0 itself leaves it out");
     command->add_option("--port", options->port, "Rank 0: port of its info endpoint; 0 picks one")
