@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 namespace kvferry {
@@ -17,6 +18,17 @@ struct token_range {
     std::uint32_t end = 0;
 
     friend bool operator==(const token_range&, const token_range&) = default;
+};
+
+/// Half-open range of global layer ids; all layers unless said otherwise.
+struct layer_range {
+    std::uint32_t begin = 0;
+    std::uint32_t end = std::numeric_limits<std::uint32_t>::max();
+
+    bool contains(std::uint32_t layer) const { return begin <= layer && layer < end; }
+    bool is_all() const { return *this == layer_range{}; }
+
+    friend bool operator==(const layer_range&, const layer_range&) = default;
 };
 
 /// The slots of one layer group: slots[i] holds block first_block + i, or no_slot. For a group
@@ -38,6 +50,9 @@ struct kv_slice {
     std::vector<block_list> groups;
     /// No further slice follows.
     bool last = true;
+    /// Sending: the layers this slice speaks for, so that a layer travels while the next one is
+    /// computed. A receiver asks for all of its layers, and this stays out of what it sends.
+    layer_range layers = {};
 
     friend bool operator==(const kv_slice&, const kv_slice&) = default;
 };

@@ -145,7 +145,9 @@ caf::expected<std::vector<paired_slots>> pair_slots(const part_layout& part,
     const pairing pair{part, writer, receiver, source.groups[part.source_group],
                        target.groups[part.target_group]};
     if (!part.source_tokens) {
-        if (source.last)
+        const auto ends_here =
+            source.layers.is_all() ? source.last : source.tokens.end >= source.prompt_tokens;
+        if (ends_here)
             if (auto error = pair.pair_state(result))
                 return error;
         return result;

@@ -42,6 +42,17 @@ std::vector<block_piece> pieces_of(std::uint32_t source_tokens, std::uint32_t ta
 
 } // namespace
 
+part_layout only(const part_layout& part, const page_table& source, const layer_range& wanted) {
+    auto result = part;
+    std::erase_if(result.layers, [&](std::uint32_t layer) { return !wanted.contains(layer); });
+    for (auto& pair : result.views)
+        std::erase_if(pair.entries, [&](const entry_pair& entry) {
+            return !wanted.contains(
+                source.groups[pair.source_group].layers[entry.source.local_layer]);
+        });
+    return result;
+}
+
 caf::expected<copy_template> make_template(const part_layout& part, const page_table& source,
                                            const page_table& target, const token_cut& cut) {
     template_builder builder;
@@ -78,6 +89,12 @@ caf::expected<pair_layout> make_pair_layout(const rank_info& writer, const rank_
         part.pieces = pieces_of(source_tokens, target_tokens);
         part.source_period = part.pieces.back().source_block + 1;
         part.target_period = part.pieces.back().target_block + 1;
+        for (const auto& pair : part.views)
+            for (const auto& entry : pair.entries)
+                part.layers.push_back(
+                    writer.pages->groups[part.source_group].layers[entry.source.local_layer]);
+        std::sort(part.layers.begin(), part.layers.end());
+        part.layers.erase(std::unique(part.layers.begin(), part.layers.end()), part.layers.end());
         for (auto& piece : part.pieces) {
             auto made = make_template(part, *writer.pages, *receiver.pages, piece.cut);
             if (!made)

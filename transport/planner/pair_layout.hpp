@@ -5,6 +5,7 @@
 
 #include "messages/errors.hpp"
 #include "messages/values/copy_plan.hpp"
+#include "messages/values/kv_slice.hpp"
 #include "messages/values/rank_info.hpp"
 #include "transport/planner/copy_template.hpp"
 #include "transport/planner/layout_match.hpp"
@@ -41,6 +42,8 @@ struct part_layout {
     /// One period; a single piece for equal sizes and for state.
     std::vector<block_piece> pieces;
     std::vector<view_pair> views;
+    /// Global ids of the layers in it, ascending.
+    std::vector<std::uint32_t> layers;
 };
 
 /// What a writer sends to a receiver; no parts when it sends nothing.
@@ -49,6 +52,9 @@ using pair_layout = std::vector<part_layout>;
 /// Computes a pair's layout. layout_mismatch, missing_layout, or plan_invalid when the receiver's
 /// own views overlap.
 caf::expected<pair_layout> make_pair_layout(const rank_info& writer, const rank_info& receiver);
+
+/// The part without the layers outside of `wanted`; its templates are still those of all.
+part_layout only(const part_layout&, const page_table& source, const layer_range& wanted);
 
 /// The template of a part for any range of tokens inside one slot of each side. The page tables
 /// must be those that the part was made from.

@@ -4,7 +4,9 @@
 
 #include "transport/planner/block_pairing.hpp"
 
+#include <algorithm>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -61,9 +63,16 @@ caf::expected<copy_plan> make_plan(const rank_info& writer, const kv_slice& sour
                                                       + ", that of " + describe(receiver) + " has "
                                                       + std::to_string(target.prompt_tokens));
     copy_plan plan;
+    const auto wanted = [&source](std::uint32_t layer) { return source.layers.contains(layer); };
     // Parts of the same groups differ in their pools only: what is in them has the same slots.
     std::map<std::pair<std::uint32_t, std::uint32_t>, std::vector<paired_slots>> of_groups;
-    for (const auto& part : **layout) {
+    for (const auto& whole : **layout) {
+        if (std::none_of(whole.layers.begin(), whole.layers.end(), wanted))
+            continue;
+        const bool clipped = !std::all_of(whole.layers.begin(), whole.layers.end(), wanted);
+        const auto fewer_layers =
+            clipped ? std::optional{only(whole, *writer.pages, source.layers)} : std::nullopt;
+        const auto& part = clipped ? *fewer_layers : whole;
         auto [known, fresh] = of_groups.try_emplace({part.source_group, part.target_group});
         if (fresh) {
             auto paired = pair_slots(part, writer, source, receiver, target);
@@ -74,7 +83,8 @@ caf::expected<copy_plan> make_plan(const rank_info& writer, const kv_slice& sour
         for (const auto& [index, tokens, slots] : known->second) {
             const auto& piece = part.pieces[index];
             auto layout = piece.layout;
-            if (tokens != piece.cut.tokens) { // the block in which the prompt ends, at most one
+            // Made anew: the block in which the prompt ends, at most one, and parts of a pool.
+            if (tokens != piece.cut.tokens || clipped) {
                 auto cut = piece.cut;
                 cut.tokens = tokens;
                 auto made = make_template(part, *writer.pages, *receiver.pages, cut);

@@ -20,7 +20,8 @@ caf::error check_tokens(const kv_slice&);
 ///
 /// A block of the source travels with the slice that completes it: the slice whose tokens reach the
 /// block's end, or the last one. So pieces of one block never race each other. Recurrent state
-/// travels with the last slice. With equal block sizes a whole block travels even when the prompt
+/// travels with the last slice; of a slice for some layers only, with the one that reaches the end
+/// of the prompt. With equal block sizes a whole block travels even when the prompt
 /// ends inside it; with different sizes it is cut at the prompt's end.
 ///
 /// layout_mismatch, missing_layout: the pair cannot be mapped. invalid_argument: a slice does not

@@ -38,10 +38,10 @@ rank_id instance_rank(const parallelism& x) {
     return rank_id{(x.pp_rank * x.tp_size + x.tp_rank) * x.cp_size + x.cp_rank};
 }
 
-layer_range global_layers(const parallelism& x) {
+stage_layers global_layers(const parallelism& x) {
     if (x.pp_rank >= x.layers_per_stage.size())
         return {};
-    layer_range result{0, x.layers_per_stage[x.pp_rank]};
+    stage_layers result{0, x.layers_per_stage[x.pp_rank]};
     for (std::uint32_t stage = 0; stage < x.pp_rank; ++stage)
         result.first += x.layers_per_stage[stage];
     return result;

@@ -15,15 +15,15 @@ namespace kvferry {
 rank_id instance_rank(const parallelism&);
 
 /// Consecutive global layers.
-struct layer_range {
+struct stage_layers {
     std::uint32_t first = 0;
     std::uint32_t count = 0;
 
-    friend bool operator==(const layer_range&, const layer_range&) = default;
+    friend bool operator==(const stage_layers&, const stage_layers&) = default;
 };
 
 /// Layers of the rank's own pipeline stage; empty when layers_per_stage does not name the stage.
-layer_range global_layers(const parallelism&);
+stage_layers global_layers(const parallelism&);
 
 /// Under attention DP every TP rank is a DP group of its own, which runs whole requests; otherwise
 /// there is one group, 0.

@@ -55,9 +55,9 @@ TEST_CASE("topology: layers of a stage follow those of the stages before it") {
     x.pp_size = 3;
     x.layers_per_stage = {2, 3, 1};
     x.pp_rank = 2;
-    CHECK(global_layers(x) == layer_range{5, 1});
+    CHECK(global_layers(x) == stage_layers{5, 1});
     x.layers_per_stage.pop_back();
-    CHECK(global_layers(x) == layer_range{0, 0});
+    CHECK(global_layers(x) == stage_layers{0, 0});
 }
 
 TEST_CASE("topology: under attention DP every TP rank is its own group with all heads") {

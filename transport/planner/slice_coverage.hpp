@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+// Which tokens of which layers the slices of a request speak for, so that what no slice has sent is
+// noticed before the request counts as served.
+#pragma once
+
+#include "messages/errors.hpp"
+#include "messages/values/kv_slice.hpp"
+#include "messages/values/rank_info.hpp"
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+namespace kvferry {
+
+class slice_coverage {
+public:
+    /// A slice to send, in any order.
+    void add(const kv_slice& sent);
+
+    /// plan_invalid: a block that the target lists has tokens that no slice speaks for in a layer
+    /// that both ranks have. The error names the layer and the tokens.
+    caf::error missing(const rank_info& writer, const rank_info& receiver,
+                       const kv_slice& target) const;
+
+private:
+    /// The first token in [from, end) that no slice speaks for in this layer; `end`: all are.
+    std::uint64_t first_missing(std::uint32_t layer, std::uint64_t from, std::uint64_t end) const;
+
+    struct by_begin {
+        bool operator()(const layer_range& a, const layer_range& b) const {
+            return a.begin != b.begin ? a.begin < b.begin : a.end < b.end;
+        }
+    };
+
+    /// Disjoint, ascending, as few as possible.
+    using tokens = std::vector<token_range>;
+
+    /// Chunks of a prompt name the same layers over and over.
+    std::map<layer_range, tokens, by_begin> tokens_of_;
+};
+
+} // namespace kvferry
