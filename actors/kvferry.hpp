@@ -9,5 +9,6 @@
 #include "actors/host/transceiver.hpp"
 #include "actors/host/worker.hpp"
 #include "messages/trace/log.hpp"
+#include "messages/values/request_id.hpp"
 #include "transport/host_link/memfd_pool.hpp"
 #include "transport/planner/page_table_builder.hpp"
