@@ -126,7 +126,8 @@ typedef struct kvf_parallelism {
     uint32_t tp_size, tp_rank; /* a size of 0 is 1 */
     uint32_t pp_size, pp_rank;
     uint32_t cp_size, cp_rank;
-    uint32_t attention_dp; /* 1: attention weights replicated, requests split over TP ranks */
+    uint32_t attention_dp; /* 0: none; else attention weights are replicated, and requests split over
+                            * groups of so many TP ranks */
     uint32_t world_size;   /* ranks of the instance; 0: tp_size * pp_size * cp_size */
     uint32_t stages;       /* entries of layers_per_stage: pp_size */
     const uint32_t* layers_per_stage;

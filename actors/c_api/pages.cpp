@@ -110,7 +110,8 @@ parallelism place_of(const kvf_parallelism& given) {
             one_at_least(given.cp_size),
             given.cp_rank,
             given.attention_dp != 0,
-            copy_of(given.layers_per_stage, given.stages, "kvf_parallelism.layers_per_stage")};
+            copy_of(given.layers_per_stage, given.stages, "kvf_parallelism.layers_per_stage"),
+            one_at_least(given.attention_dp)};
 }
 
 } // namespace kvferry::c_api

@@ -17,7 +17,8 @@ std::string number(std::uint64_t x) {
 
 bool same_split(const parallelism& a, const parallelism& b) {
     return a.tp_size == b.tp_size && a.pp_size == b.pp_size && a.cp_size == b.cp_size
-           && a.attention_dp == b.attention_dp && a.layers_per_stage == b.layers_per_stage;
+           && a.attention_dp == b.attention_dp && a.attention_tp_size == b.attention_tp_size
+           && a.layers_per_stage == b.layers_per_stage;
 }
 
 std::string split_text(const parallelism& x) {
@@ -25,8 +26,8 @@ std::string split_text(const parallelism& x) {
     for (auto count : x.layers_per_stage)
         layers.append(layers.empty() ? "" : ",").append(number(count));
     return std::string{"tp "} + number(x.tp_size) + " pp " + number(x.pp_size) + " cp "
-           + number(x.cp_size) + " attention_dp " + number(x.attention_dp) + " layers_per_stage "
-           + layers;
+           + number(x.cp_size) + " attention_dp " + number(x.attention_dp ? x.attention_tp_size : 0)
+           + " layers_per_stage " + layers;
 }
 
 } // namespace

@@ -29,10 +29,13 @@ struct parallelism {
     std::uint32_t pp_rank = 0;
     std::uint32_t cp_size = 1;
     std::uint32_t cp_rank = 0;
-    /// Attention data parallelism: attention weights replicated, requests split over TP ranks.
+    /// Attention data parallelism: attention weights replicated, requests split over groups of TP
+    /// ranks.
     bool attention_dp = false;
     /// Layers on each pipeline stage; its length is pp_size.
     std::vector<std::uint32_t> layers_per_stage;
+    /// Under attention DP: consecutive TP ranks that share the heads of one request.
+    std::uint32_t attention_tp_size = 1;
 
     friend bool operator==(const parallelism&, const parallelism&) = default;
 };
@@ -123,7 +126,8 @@ bool inspect(Inspector& f, parallelism& x) {
     return f.object(x).fields(
         f.field("tp_size", x.tp_size), f.field("tp_rank", x.tp_rank), f.field("pp_size", x.pp_size),
         f.field("pp_rank", x.pp_rank), f.field("cp_size", x.cp_size), f.field("cp_rank", x.cp_rank),
-        f.field("attention_dp", x.attention_dp), f.field("layers_per_stage", x.layers_per_stage));
+        f.field("attention_dp", x.attention_dp), f.field("layers_per_stage", x.layers_per_stage),
+        f.field("attention_tp_size", x.attention_tp_size));
 }
 
 template <class Inspector>

@@ -24,7 +24,7 @@ std::pair<std::uint32_t, std::uint32_t> heads_of(std::uint32_t heads, std::uint3
 std::pair<std::uint32_t, std::uint32_t> size_and_rank(const dense_group& group,
                                                       const parallelism& x) {
     if (x.attention_dp)
-        return {1, 0};
+        return {x.attention_tp_size, x.tp_rank % x.attention_tp_size};
     if (group.is_state)
         return {x.tp_size * x.cp_size, x.tp_rank * x.cp_size + x.cp_rank};
     return {x.tp_size, x.tp_rank};
@@ -203,8 +203,8 @@ std::uint32_t below(random_engine& random, std::uint32_t end) {
 
 std::string describe(const dense_side& x) {
     std::ostringstream out;
-    out << "tp" << x.tp << " pp" << x.pp << " cp" << x.cp << (x.attention_dp ? " adp" : "")
-        << " stages";
+    out << "tp" << x.tp << " pp" << x.pp << " cp" << x.cp
+        << (x.attention_dp ? " adp" + std::to_string(x.attention_tp) : "") << " stages";
     for (auto count : x.stages)
         out << ' ' << count;
     out << ", blocks of " << x.tokens_per_block << ", " << to_string(x.order) << ", style "
@@ -223,8 +223,9 @@ std::vector<dense_rank> make_dense_ranks(const std::string& name, const dense_ca
                 rank.info.instance = name;
                 rank.info.rank = rank_id{static_cast<std::uint32_t>(result.size())};
                 rank.info.world_size = side.tp * side.pp * side.cp;
-                rank.info.layout = {side.tp, tp, side.pp,           pp,
-                                    side.cp, cp, side.attention_dp, side.stages};
+                rank.info.layout = {side.tp,          tp, side.pp,           pp,
+                                    side.cp,          cp, side.attention_dp, side.stages,
+                                    side.attention_tp};
                 rank_builder builder{cache, rank, random};
                 for (std::uint32_t group = 0; group < cache.groups.size(); ++group)
                     builder.add_group(group);

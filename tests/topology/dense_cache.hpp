@@ -69,6 +69,8 @@ struct dense_side {
     std::uint32_t cp = 1;
     bool attention_dp = false;
     std::vector<std::uint32_t> stages;
+    /// TP ranks of a DP group.
+    std::uint32_t attention_tp = 1;
     std::uint32_t tokens_per_block = 8;
     /// hnd or nhd.
     mapper_kind order = mapper_kind::hnd;

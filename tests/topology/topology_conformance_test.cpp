@@ -21,13 +21,15 @@ struct matrix_case {
     std::uint32_t layers = 4;
 };
 
-dense_side shape(std::uint32_t tp, std::uint32_t pp, bool attention_dp = false,
+/// attention_dp: TP ranks of a DP group; 0: one group of all.
+dense_side shape(std::uint32_t tp, std::uint32_t pp, std::uint32_t attention_dp = 0,
                  std::uint32_t cp = 1) {
     dense_side result;
     result.tp = tp;
     result.pp = pp;
     result.cp = cp;
-    result.attention_dp = attention_dp;
+    result.attention_dp = attention_dp != 0;
+    result.attention_tp = std::max(attention_dp, 1u);
     return result;
 }
 
@@ -263,11 +265,11 @@ TEST_CASE("conformance: the 13 worker configurations, sender first, receiver fir
              {"tp2_pp1_to_tp1_pp2", shape(2, 1), shape(1, 2)},
              {"tp4_pp1_to_tp2_pp2", shape(4, 1), shape(2, 2)},
              {"tp1_pp4_to_tp2_pp2", shape(1, 4), shape(2, 2)},
-             {"tp2_pp1_dp_to_tp2_pp1_dp", shape(2, 1, true), shape(2, 1, true)},
-             {"tp2_pp1_dp_to_tp1_pp2", shape(2, 1, true), shape(1, 2)},
-             {"tp1_pp4_to_tp2_pp2_dp", shape(1, 4), shape(2, 2, true)},
-             {"tp2_pp1_to_tp2_pp1_dp_mla", shape(2, 1), shape(2, 1, true), true},
-             {"tp2_pp1_dp_to_tp2_pp1_mla", shape(2, 1, true), shape(2, 1), true},
+             {"tp2_pp1_dp_to_tp2_pp1_dp", shape(2, 1, 1), shape(2, 1, 1)},
+             {"tp2_pp1_dp_to_tp1_pp2", shape(2, 1, 1), shape(1, 2)},
+             {"tp1_pp4_to_tp2_pp2_dp", shape(1, 4), shape(2, 2, 1)},
+             {"tp2_pp1_to_tp2_pp1_dp_mla", shape(2, 1), shape(2, 1, 1), true},
+             {"tp2_pp1_dp_to_tp2_pp1_mla", shape(2, 1, 1), shape(2, 1), true},
          })
         run_matrix(x,
                    {{16},
@@ -301,21 +303,24 @@ TEST_CASE("conformance: the 32 transceiver topologies and 15 with uneven stages"
              {"tp2pp2_to_tp4", shape(2, 2), shape(4, 1)},
              {"pp4_to_tp4", shape(1, 4), shape(4, 1)},
              {"tp4pp2_to_tp2pp4", shape(4, 2), shape(2, 4)},
-             {"tp2_dp_both", shape(2, 1, true), shape(2, 1, true)},
-             {"tp4_dp_both", shape(4, 1, true), shape(4, 1, true)},
-             {"ctx_dp_gen_pp2", shape(2, 1, true), shape(1, 2)},
-             {"tp4_dp_to_tp2pp2", shape(4, 1, true), shape(2, 2)},
-             {"tp2_pp2_dp_both", shape(2, 2, true), shape(2, 2, true)},
-             {"tp4_pp2_dp_both", shape(4, 2, true), shape(4, 2, true)},
+             {"tp2_dp_both", shape(2, 1, 1), shape(2, 1, 1)},
+             {"tp4_dp_both", shape(4, 1, 1), shape(4, 1, 1)},
+             {"ctx_dp_gen_pp2", shape(2, 1, 1), shape(1, 2)},
+             {"tp4_dp_to_tp2pp2", shape(4, 1, 1), shape(2, 2)},
+             {"tp2_pp2_dp_both", shape(2, 2, 1), shape(2, 2, 1)},
+             {"tp4_pp2_dp_both", shape(4, 2, 1), shape(4, 2, 1)},
+             {"tp4_dp_of_2_to_tp2", shape(4, 1, 2), shape(2, 1)},
+             {"tp2_pp2_to_tp4_dp_of_2", shape(2, 2), shape(4, 1, 2)},
+             {"tp4_dp_of_2_to_tp4_dp_of_1", shape(4, 1, 2), shape(4, 1, 1)},
              {"mla_tp1_pp1", shape(1, 1), shape(1, 1), true},
              {"mla_tp2", shape(2, 1), shape(2, 1), true},
              {"mla_tp4", shape(4, 1), shape(4, 1), true},
              {"mla_tp2_pp2", shape(2, 2), shape(2, 2), true},
              {"mla_tp4_pp2", shape(4, 2), shape(4, 2), true},
-             {"mla_tp2_ctx_dp", shape(2, 1, true), shape(2, 1), true},
-             {"mla_tp4_dp_both", shape(4, 1, true), shape(4, 1, true), true},
+             {"mla_tp2_ctx_dp", shape(2, 1, 1), shape(2, 1), true},
+             {"mla_tp4_dp_both", shape(4, 1, 1), shape(4, 1, 1), true},
              {"mla_tp2_to_pp2", shape(2, 1), shape(1, 2), true},
-             {"mla_ctx_dp4_gen_tp8", shape(4, 1, true), shape(8, 1), true},
+             {"mla_ctx_dp4_gen_tp8", shape(4, 1, 1), shape(8, 1), true},
              {"mla_ctx_tp4_gen_tp8", shape(4, 1), shape(8, 1), true},
              {"5L_tp1_pp2", shape(1, 2), shape(1, 2), false, 5},
              {"5L_tp2_pp2", shape(2, 2), shape(2, 2), false, 5},
@@ -358,10 +363,10 @@ TEST_CASE(
              {"tp8_to_tp2", shape(8, 1), shape(2, 1)},
              {"tp2_to_tp8", shape(2, 1), shape(8, 1)},
              {"tp16_to_tp2", shape(16, 1), shape(2, 1)},
-             {"helix_tp2_to_cp2", shape(2, 1), shape(1, 1, false, 2)},
-             {"helix_tp2_to_tp2_cp2", shape(2, 1), shape(2, 1, false, 2)},
-             {"cp2_to_tp2", shape(1, 1, false, 2), shape(2, 1)},
-             {"cp2_to_tp2_cp2", shape(1, 1, false, 2), shape(2, 1, false, 2)},
+             {"helix_tp2_to_cp2", shape(2, 1), shape(1, 1, 0, 2)},
+             {"helix_tp2_to_tp2_cp2", shape(2, 1), shape(2, 1, 0, 2)},
+             {"cp2_to_tp2", shape(1, 1, 0, 2), shape(2, 1)},
+             {"cp2_to_tp2_cp2", shape(1, 1, 0, 2), shape(2, 1, 0, 2)},
              {"blocks_8_to_16", shape(2, 1), with_blocks_of(shape(1, 2), 16)},
              {"blocks_16_to_8", with_blocks_of(shape(1, 2), 16), shape(2, 1)},
              {"blocks_8_to_12", shape(1, 1), with_blocks_of(shape(2, 1), 12)},
@@ -381,7 +386,7 @@ TEST_CASE("conformance: side caches that all ranks share, also where some stages
                                                         {shape(1, 2), shape(1, 1)},
                                                         {shape(1, 1), shape(1, 2)},
                                                         {shape(2, 2), shape(1, 1)},
-                                                        {shape(2, 1), shape(2, 1, true)}})
+                                                        {shape(2, 1), shape(2, 1, 1)}})
         for (bool masked : {false, true}) {
             auto cache = cache_of(4, true, windows::none);
             const dense_tensor indexer{"indexer_k", mapper_kind::replicated, 1, 5};

@@ -75,7 +75,8 @@ void randomize(topology_case& x, std::uint32_t heads, random_engine& random) {
         for (auto& group : x.cache.groups)
             group.tensors.push_back({"indexer_k", mapper_kind::replicated, 1, 3});
     auto state_goes = [](const dense_side& side) {
-        return side.attention_dp ? side.cp == 1 : 12 % (side.tp * side.cp) == 0;
+        return side.attention_dp ? side.cp == 1 && 12 % side.attention_tp == 0
+                                 : 12 % (side.tp * side.cp) == 0;
     };
     const bool cp_alike = x.context.cp != 1 && x.generation.cp != 1; // then blocks are alike too
     if (!cp_alike && below(random, 4) == 0 && state_goes(x.context) && state_goes(x.generation))
@@ -95,7 +96,8 @@ void randomize(topology_case& x, std::uint32_t heads, random_engine& random) {
     for (auto* side : {&x.context, &x.generation})
         side->slot_count = (x.prompt_tokens + side->tokens_per_block - 1) / side->tokens_per_block
                            + below(random, 2);
-    x.generation_dp = x.generation.attention_dp ? below(random, x.generation.tp) : 0;
+    x.generation_dp =
+        x.generation.attention_dp ? below(random, x.generation.tp / x.generation.attention_tp) : 0;
 }
 
 /// The enumeration: 14 context sides x 10 generation sides x 16 pairs of stages x 4 heads x 3
@@ -152,6 +154,9 @@ topology_case odd_topology(std::uint32_t& heads, random_engine& random) {
         side.tp = sizes[below(random, 6)];
         side.pp = 1 + below(random, 3);
         side.attention_dp = below(random, 4) == 0;
+        for (auto size : {2u, 4u})
+            if (side.attention_dp && side.tp % size == 0 && below(random, 3) == 0)
+                side.attention_tp = size;
         side.stages = stages(side.pp);
         return side;
     };
@@ -161,7 +166,8 @@ topology_case odd_topology(std::uint32_t& heads, random_engine& random) {
         (below(random, 3) == 0 ? x.context : x.generation).cp = 2;
     if (below(random, 6) == 0)
         x.context.cp = x.generation.cp = 2;
-    x.context_dp = x.context.attention_dp ? below(random, x.context.tp) : 0;
+    x.context_dp =
+        x.context.attention_dp ? below(random, x.context.tp / x.context.attention_tp) : 0;
     return x;
 }
 

@@ -25,9 +25,9 @@ MODEL   layers=4,heads=4,head_dim=128,element_bytes=4,tokens_per_block=8,kind=gq
         or a model's published configuration (Hugging Face): which layers have K and V, latents,
         windows or states follows from it
 RANKS   tp=1,pp=1,cp=1,adp=0,layers_per_stage=3:2,layers=5,first_layer=0
-        tp, pp and cp are 1 when left out; adp=1 is attention data parallelism; without
-        layers_per_stage the first stages take the layers that are left over; layers and
-        first_layer when this side has others than the model (a speculative layer more)
+        tp, pp and cp are 1 when left out; adp=N is attention data
+        parallelism over groups of N TP ranks; without layers_per_stage the first stages
+        take the layers that are left over; layers and first_layer when this side has others than the model (a speculative layer more)
 FILE    an instance as its engine has it: split and tensors, in JSON (tools/plan/README.md)
         {"tp":2,"tensors":[{"dims":"kv block token head dim","shape":[2,1000,16,4,128],
                             "dtype":"bf16","layers":"0-31","heads":8}]}

@@ -94,7 +94,7 @@ ranks_of_description(const nlohmann::json& json, const std::string& file, const 
     split.tp = small_number(from, "tp", 1);
     split.pp = small_number(from, "pp", 1);
     split.cp = small_number(from, "cp", 1);
-    split.attention_dp = from.flag("attention_dp", false);
+    split.attention_dp = small_number(from, "attention_dp", 0);
     const auto instance = from.text("instance", name);
     const auto fingerprint = from.text("fingerprint", "");
     const auto stages = from.numbers("layers_per_stage");

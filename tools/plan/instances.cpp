@@ -20,10 +20,15 @@ rank_info rank_at(const std::string& name, const instance_split& split, std::uin
     rank.instance = name;
     rank.rank = rank_id{index};
     rank.world_size = split.tp * split.pp * split.cp;
-    rank.layout = {split.tp,           index / split.cp % split.tp,
-                   split.pp,           index / split.cp / split.tp,
-                   split.cp,           index % split.cp,
-                   split.attention_dp, split.layers_per_stage};
+    rank.layout = {split.tp,
+                   index / split.cp % split.tp,
+                   split.pp,
+                   index / split.cp / split.tp,
+                   split.cp,
+                   index % split.cp,
+                   split.attention_dp != 0,
+                   split.layers_per_stage,
+                   std::max(split.attention_dp, 1u)};
     return rank;
 }
 

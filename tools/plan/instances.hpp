@@ -22,7 +22,8 @@ struct instance_split {
     std::uint32_t tp = 1;
     std::uint32_t pp = 1;
     std::uint32_t cp = 1;
-    bool attention_dp = false;
+    /// TP ranks of a DP group; 0: no attention DP.
+    std::uint32_t attention_dp = 0;
     /// One number per stage.
     std::vector<std::uint32_t> layers_per_stage = {};
     /// Of the model, unless this instance has others (a speculative layer more, say).

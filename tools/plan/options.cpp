@@ -49,21 +49,20 @@ caf::expected<instance_split> parse_split(const std::string& option, std::string
         return values.error();
     instance_split result;
     result.layers = layers;
-    std::uint32_t attention_dp = 0;
     number_reader numbers{*values};
     numbers.read("tp", result.tp);
     numbers.read("pp", result.pp);
     numbers.read("cp", result.cp);
-    numbers.read("adp", attention_dp);
+    numbers.read("adp", result.attention_dp);
     numbers.read("layers", result.layers);
     numbers.read("first_layer", result.first_layer);
     if (numbers.error)
         return numbers.error;
-    if (attention_dp > 1)
-        return wrong_flag(option + ": adp is " + std::to_string(attention_dp) + ", must be 0 or 1");
     if (auto ranks = ranks_in(result, option); !ranks)
         return ranks.error();
-    result.attention_dp = attention_dp == 1;
+    if (result.attention_dp != 0 && result.tp % result.attention_dp != 0)
+        return wrong_flag(option + ": adp is " + std::to_string(result.attention_dp)
+                          + ", must divide tp = " + std::to_string(result.tp));
     auto stages =
         parse_stages(option, values->text("layers_per_stage", ""), result.pp, result.layers);
     if (!stages)
@@ -84,7 +83,7 @@ caf::error read_dp_rank(const char* option, const std::string& text,
     if (*value >= groups)
         return wrong_flag(std::string{option} + " is " + text + ", the instance has "
                           + std::to_string(groups)
-                          + (groups > 1 ? " groups (tp)" : " group (no adp=1)"));
+                          + (groups > 1 ? " groups (tp / adp)" : " group (no adp)"));
     to = *value;
     return {};
 }

@@ -5,6 +5,8 @@
 #include "messages/type_ids.hpp"
 #include "tools/common/key_values.hpp"
 
+#include <algorithm>
+
 namespace kvferry::tools {
 
 namespace {
@@ -36,6 +38,7 @@ caf::expected<parallelism> parse_layout(std::string_view text, std::uint32_t lay
                                                       + " for " + std::to_string(layers)
                                                       + " layers");
     result.attention_dp = attention_dp != 0;
+    result.attention_tp_size = std::max(attention_dp, 1u);
     for (std::uint32_t stage = 0; stage < result.pp_size; ++stage)
         result.layers_per_stage.push_back(layers / result.pp_size
                                           + (stage < layers % result.pp_size));

@@ -236,7 +236,8 @@ caf::error check_instance(const std::vector<rank_info>& ranks) {
             return error;
         const auto sizes = [](const rank_info& x) {
             return std::tie(x.instance, x.layout.tp_size, x.layout.pp_size, x.layout.cp_size,
-                            x.layout.attention_dp, x.layout.layers_per_stage);
+                            x.layout.attention_dp, x.layout.attention_tp_size,
+                            x.layout.layers_per_stage);
         };
         if (sizes(rank) != sizes(first))
             return detail::bad_layout(rank, "it is not split like " + describe(first));

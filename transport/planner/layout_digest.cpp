@@ -84,6 +84,7 @@ public:
         for (auto number : {x.tp_size, x.tp_rank, x.pp_size, x.pp_rank, x.cp_size, x.cp_rank})
             add(number);
         add(std::uint64_t{x.attention_dp});
+        add(x.attention_tp_size);
         add(x.layers_per_stage);
     }
 

@@ -71,7 +71,7 @@ plan_cache::find_or_make(const rank_info& writer, const rank_info& receiver) {
     const auto from = essence_of(writer.layout);
     auto to = essence_of(receiver.layout);
     if (receiver.layout.attention_dp)
-        to.tp_rank = turn_of(writer, receiver);
+        to.pp_rank = turn_of(writer, receiver); // stages do not matter
     // Rotated, so that (a, b) and (b, a) are not the same.
     const auto writer_digest = layout_digest(from, writer.pages);
     const auto key = (writer_digest << 1 | writer_digest >> 63) ^ layout_digest(to, receiver.pages);

@@ -15,6 +15,11 @@ using detail::bad_layout;
 using detail::mismatch;
 using detail::text;
 
+/// Also for layouts that check_parallelism has not seen.
+std::uint32_t ranks_of_group(const parallelism& x) {
+    return std::max(x.attention_tp_size, 1u);
+}
+
 /// Whether two parts overlap: each axis is cut into equal parts.
 bool parts_overlap(std::uint64_t a_size, std::uint64_t a_index, std::uint64_t b_size,
                    std::uint64_t b_index) {
@@ -48,15 +53,16 @@ stage_layers global_layers(const parallelism& x) {
 }
 
 std::uint32_t dp_size(const parallelism& x) {
-    return x.attention_dp ? x.tp_size : 1;
+    return x.attention_dp ? x.tp_size / ranks_of_group(x) : 1;
 }
 
 std::uint32_t dp_rank(const parallelism& x) {
-    return x.attention_dp ? x.tp_rank : 0;
+    return x.attention_dp ? x.tp_rank / ranks_of_group(x) : 0;
 }
 
 tp_group heads_group(const parallelism& x) {
-    return x.attention_dp ? tp_group{1, 0} : tp_group{x.tp_size, x.tp_rank};
+    return x.attention_dp ? tp_group{ranks_of_group(x), x.tp_rank % ranks_of_group(x)}
+                          : tp_group{x.tp_size, x.tp_rank};
 }
 
 caf::error check_parallelism(const rank_info& rank) {
@@ -71,6 +77,9 @@ caf::error check_parallelism(const rank_info& rank) {
         if (index >= size)
             return bad_layout(rank, std::string{name} + "_rank " + text(index) + " is not below "
                                         + name + "_size " + text(size));
+    if (x.attention_tp_size == 0 || x.tp_size % x.attention_tp_size != 0)
+        return bad_layout(rank, "attention_tp_size " + text(x.attention_tp_size)
+                                    + " does not divide tp_size " + text(x.tp_size));
     // Two factors of 32 bits fit in 64; the third is compared by division.
     const auto stage_ranks = std::uint64_t{x.tp_size} * x.cp_size;
     if (rank.world_size % stage_ranks != 0 || rank.world_size / stage_ranks != x.pp_size)

@@ -25,13 +25,13 @@ struct stage_layers {
 /// Layers of the rank's own pipeline stage; empty when layers_per_stage does not name the stage.
 stage_layers global_layers(const parallelism&);
 
-/// Under attention DP every TP rank is a DP group of its own, which runs whole requests; otherwise
-/// there is one group, 0.
+/// Under attention DP every attention_tp_size TP ranks are a DP group, which runs whole requests;
+/// otherwise there is one group, 0.
 std::uint32_t dp_size(const parallelism&);
 std::uint32_t dp_rank(const parallelism&);
 
-/// Number of ranks that share the heads of one request, and the index among them: (1, 0) under
-/// attention DP.
+/// Number of ranks that share the heads of one request, and the index among them: those of a DP
+/// group under attention DP.
 struct tp_group {
     std::uint32_t size = 1;
     std::uint32_t rank = 0;

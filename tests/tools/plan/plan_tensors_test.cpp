@@ -178,7 +178,8 @@ TEST_CASE(
     CHECK(
         contains(split("layers_per_stage", json{1}), "adds up to 1, there are tensors of layer 3"));
     CHECK(contains(split("layers_per_stage", json{2, 2}), "names 2 stages, pp is 1"));
-    CHECK(contains(split("attention_dp", 1), "attention_dp is 1, not true or false"));
+    CHECK(contains(split("attention_dp", true), "attention_dp is true"));
+    CHECK(contains(split("attention_dp", 3), "attention_tp_size 3 does not divide tp_size 2"));
     CHECK(contains(said_of(R"({"pp":2,"tensors":[{"dims":"block layer token dim",
                                "shape":[4,3,16,8],"dtype":"bf16","layers":"0-2","role":"key"}]})"),
                    "layers 0-2 lie on several stages: give one tensor for each"));

@@ -133,3 +133,27 @@ TEST_CASE("topology: of 3 against 2 ranks the middle one meets both") {
             CHECK(groups_overlap(tp(2, b), tp(3, a)) == expected[a][b]);
         }
 }
+
+TEST_CASE("topology: DP groups with TP inside share heads among themselves only") {
+    auto rank = [](std::uint32_t tp_rank) {
+        return parallelism{8, tp_rank, 1, 0, 1, 0, true, {1}, 4};
+    };
+    for (std::uint32_t tp_rank = 0; tp_rank < 8; ++tp_rank) {
+        CHECK(dp_size(rank(tp_rank)) == 2);
+        CHECK(dp_rank(rank(tp_rank)) == tp_rank / 4);
+        CHECK(heads_group(rank(tp_rank)) == tp_group{4, tp_rank % 4});
+    }
+    // A quarter of the heads on each: half of an instance of two ranks meets two of them.
+    const parallelism half{2, 1, 1, 0, 1, 0, false, {1}};
+    CHECK_FALSE(groups_overlap(rank(5), half));
+    CHECK(groups_overlap(rank(6), half));
+    auto wrong = bare_rank(rank(0));
+    wrong.world_size = 8;
+    for (std::uint32_t size : {0u, 3u, 16u}) {
+        wrong.layout.attention_tp_size = size;
+        CHECK(dp_rank(wrong.layout) == 0); // harmless before it is checked
+        CHECK(text_of(check_parallelism(wrong))
+                  .find("attention_tp_size " + std::to_string(size) + " does not divide tp_size 8")
+              != std::string::npos);
+    }
+}

@@ -14,7 +14,10 @@ from .memory import Memory, memory_at
 
 @dataclass(frozen=True)
 class Parallelism:
-    """A rank's place in its instance. `layers_per_stage` has one number for each pipeline stage."""
+    """A rank's place in its instance. `layers_per_stage` has one number for each pipeline stage.
+
+    `attention_dp`: 0, or the TP ranks of each data-parallel group (True: 1, each rank is a group).
+    """
 
     layers_per_stage: Sequence[int]
     tp_size: int = 1
@@ -22,7 +25,7 @@ class Parallelism:
     pp_rank: int = 0
     cp_size: int = 1
     cp_rank: int = 0
-    attention_dp: bool = False
+    attention_dp: int = 0
     world_size: int = 0  # 0: tp_size * stages * cp_size
 
     def _c(self) -> _abi.Parallelism:
