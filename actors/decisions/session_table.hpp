@@ -177,20 +177,20 @@ public:
 private:
     void handle(const open_asked& ask, time_point, effects& out) {
         if (stopping_)
-            out.push_back(refuse{stopping_});
+            out.emplace_back(refuse{stopping_});
         else if (ask.request.value > rid_max)
-            out.push_back(
+            out.emplace_back(
                 refuse{make_error(errc::invalid_argument,
                                   "rid " + to_string(ask.request) + " needs more than 63 bits")});
         else if (sessions_.contains(ask.key))
-            out.push_back(refuse{make_error(errc::duplicate, "rid " + to_string(ask.request)
-                                                                 + " has a " + rules_.name
-                                                                 + " that is not released yet")});
+            out.emplace_back(refuse{
+                make_error(errc::duplicate, "rid " + to_string(ask.request) + " has a "
+                                                + rules_.name + " that is not released yet")});
         else if (sessions_.size() >= rules_.sessions_max)
-            out.push_back(refuse{make_error(errc::limit_exceeded,
-                                            "sessions_max = " + std::to_string(rules_.sessions_max)
-                                                + " " + rules_.name + "s are live: open rid "
-                                                + to_string(ask.request) + " later")});
+            out.emplace_back(refuse{make_error(
+                errc::limit_exceeded, "sessions_max = " + std::to_string(rules_.sessions_max) + " "
+                                          + rules_.name + "s are live: open rid "
+                                          + to_string(ask.request) + " later")});
     }
 
     void handle(opened& x, time_point now, effects& out) {
@@ -200,7 +200,7 @@ private:
         sessions_.insert_or_assign(
             x.key, session{std::move(x.data), x.actor_id, x.transfer_deadline, running{}});
         deadlines_.set(x.key, now + x.deadline);
-        out.push_back(count{session_count::opened});
+        out.emplace_back(count{session_count::opened});
     }
 
     void handle(const first_piece_began& x, time_point now, effects&) {
@@ -213,7 +213,7 @@ private:
         if (!known || known->has_ended())
             return;
         known->state = ended{};
-        out.push_back(count{session_count::ended});
+        out.emplace_back(count{session_count::ended});
     }
 
     void handle(retired& x, time_point, effects& out) {
@@ -231,10 +231,10 @@ private:
         deadlines_.erase(x.key);
         const auto told = known->has_ended();
         known->state = dead{std::move(x.why)};
-        out.push_back(count_death{});
+        out.emplace_back(count_death{});
         if (!told)
-            out.push_back(count{session_count::ended});
-        out.push_back(announce_death{x.key, told});
+            out.emplace_back(count{session_count::ended});
+        out.emplace_back(announce_death{x.key, told});
         answer_stop_if_done(out);
     }
 
@@ -242,14 +242,14 @@ private:
         const auto* known = find(x.key);
         if (!known || !known->is_dead())
             return;
-        out.push_back(tell_released{x.key, *known});
+        out.emplace_back(tell_released{x.key, *known});
         forget_session(x.key, out);
         answer_stop_if_done(out);
     }
 
     void handle(const tick&, time_point now, effects& out) {
         for (const auto& key : deadlines_.due(now))
-            out.push_back(tell_deadline{key});
+            out.emplace_back(tell_deadline{key});
     }
 
     void handle(stop_asked& x, time_point, effects& out) {
@@ -263,8 +263,8 @@ private:
             return;
         by_actor_.erase(known.mapped().actor_id);
         deadlines_.erase(key);
-        out.push_back(count{session_count::forgotten});
-        out.push_back(forget{key, std::move(known.mapped())});
+        out.emplace_back(count{session_count::forgotten});
+        out.emplace_back(forget{key, std::move(known.mapped())});
     }
 
     void answer_stop_if_done(effects& out) const {
@@ -276,7 +276,7 @@ private:
                 return;
             kept = each.death();
         }
-        out.push_back(answer_stop{std::move(kept)});
+        out.emplace_back(answer_stop{std::move(kept)});
     }
 
     session_table_rules rules_;
