@@ -22,9 +22,11 @@
 #include "transport/loop/resident.hpp"
 #include "transport/planner/plan.hpp"
 
+#include <cstdint>
 #include <map>
-#include <set>
+#include <memory>
 #include <unordered_map>
+#include <vector>
 
 namespace kvferry {
 
@@ -60,38 +62,6 @@ struct sender_state {
     sender_actor::behavior_type make_behavior();
 
 private:
-    /// A request_data that waits for the host to open its session.
-    struct early_request {
-        request_data request;
-        peer_view_ptr peer;
-    };
-
-    /// The first attempt of each receiver rank that asked for a rid.
-    using attempts = std::unordered_map<incarnation, attempt>;
-
-    struct session {
-        tx_session_actor actor;
-        observer_actor observer;
-        std::chrono::milliseconds transfer_deadline;
-        attempts asked = {};
-        /// Attempts that a former session of this rid has answered: their cancels come late.
-        attempts answered = {};
-        /// Headers of the requests of those attempts, one per slice.
-        std::vector<message_header> requests = {};
-        /// Its host and its peers have been told its outcome.
-        bool ended = false;
-        /// Set when its actor died before it was retired. What it had started may still read and
-        /// write, and this process cannot learn when that ends.
-        caf::error died = {};
-    };
-
-    /// A rid that ended: why, if without success, and the attempts that were served or have been
-    /// told. A receiver that comes with another attempt begins anew.
-    struct ending {
-        caf::error reason;
-        attempts told;
-    };
-
     caf::result<tx_opened> on_open(const open_tx&);
     void on_request(const request_data&);
     void on_cancel(const cancel_session&);
@@ -108,50 +78,51 @@ private:
     caf::result<void> on_drain(const drain_sessions&);
     caf::result<void> on_cancel_all(const cancel_request&);
 
-    void pass_on(session&, request_data, peer_view_ptr);
-    void session_died(rid, session&, const caf::error& why);
-    static bool may_be_served(const session& dead, const message_header&);
-    void answer_for_the_dead(const session&, const request_data&, const peer_view_ptr&);
-    bool answered_by_memory(const request_data&, const peer_view_ptr&);
-    void drop_lease(rid);
-    void remember_withdrawal(const cancel_session&, const peer_view_ptr&);
-    void forget_withdrawals(rid, std::optional<incarnation> of = {});
-    template <class Unwanted>
-    std::size_t forget_early(rid, std::vector<early_request>&, Unwanted);
-    void answer_in_doubt(const peer_view_ptr& to, const message_header& of, const caf::error&);
-    void answer_gone(const peer_view_ptr& to, const message_header& of, const caf::error& reason);
+    void ask_sessions(sending_sessions::event);
+    void perform(sending_sessions::refuse&) {}
+    void perform(sending_sessions::count&);
+    void perform(sending_sessions::count_death&);
+    void perform(sending_sessions::tell_deadline&);
+    void perform(sending_sessions::announce_death&);
+    void perform(sending_sessions::tell_released&);
+    void perform(sending_sessions::forget&);
+    void perform(sending_sessions::answer_stop&);
+
+    void ask_memory(sending_memory::event);
+    void perform(sending_memory::tell_peer&);
+    void perform(sending_memory::keep_early&);
+    void perform(sending_memory::give_up_early&);
+    void perform(sending_memory::unbind&);
+    void perform(sending_memory::count_ignored&);
+
+    void ask_early(early_requests::event);
+    void perform(early_requests::bind&);
+    void perform(early_requests::unbind&);
+    void perform(early_requests::answer_gone&);
+    void perform(early_requests::refuse&);
+    void perform(early_requests::count_ignored&);
+
+    void pass_on(sending_sessions::session&, bind_receiver);
+    void tell_peer(incarnation, wire_message);
+    void tell_asked(incarnation by, const auto& message);
+    session_list list_unopened(const list_sessions&) const;
     caf::result<void> refuse_new(const caf::error& reason);
-    void finish_if_empty();
     void rearm();
 
     sender_actor::pointer self_;
     std::shared_ptr<const sender_environment> environment_;
-    std::unordered_map<rid, session> sessions_;
-    std::unordered_map<caf::actor_id, rid> by_actor_;
-    std::uint32_t sessions_opened_ = 0;
-    /// Kept for one lease.
-    std::unordered_map<rid, ending> ended_;
-    /// Attempts with a transfer that may still change its target: `gone` would count as proof of
-    /// the opposite.
-    std::set<attempt> doubtful_;
-    std::map<rid, std::vector<early_request>> early_;
-    /// Counted over all rids.
-    std::size_t early_requests_ = 0;
-    /// What receivers have given up before the host opened the session; kept for one lease.
-    std::map<rid, std::vector<unbind_receiver>> withdrawn_;
-    std::size_t withdrawals_ = 0;
-    /// Those requests by the ranks that sent them, and the sessions that were asked by a rank.
-    peer_index<rid> early_of_peer_;
+    /// What was asked before there is a session, the sessions, and what is left of them.
+    early_requests early_;
+    sending_sessions sessions_;
+    sending_memory memory_;
+    decider<early_requests> early_decider_;
+    decider<sending_sessions> sessions_decider_;
+    decider<sending_memory> memory_decider_;
+    /// The sessions that were asked by a rank.
     peer_index<rid> asked_by_;
     std::unordered_map<incarnation, peer_view_ptr> peers_;
-    deadline_queue<rid> session_deadlines_;
-    /// Leases of early requests and of memories of ended sessions.
-    deadline_queue<rid> leases_;
+    std::uint32_t sessions_opened_ = 0;
     tick_timer timer_;
-    caf::error stopping_;
-    /// The first copy into memory of a peer whose end nobody knows: until this process ends, the
-    /// rank cannot say that nothing of it moves any more.
-    caf::error undecided_;
     std::vector<caf::typed_response_promise<void>> stop_promises_;
 };
 

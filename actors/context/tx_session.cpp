@@ -1,298 +1,257 @@
 // SPDX-License-Identifier: Apache-2.0
-// What a tx_session tells its host, and when it ends; tx_session_receivers.cpp has the rest.
+// Messages in, decisions of `sending`, messages out; and how one piece gets its plan and its route.
 #include "actors/context/tx_session.hpp"
 
-#include "actors/shared/aux_size.hpp"
-#include "actors/shared/session_waits.hpp"
-#include "messages/local/outcomes.hpp"
+#include "actors/context/request_check.hpp"
+#include "messages/local/fabric.hpp"
 #include "messages/trace/handle.hpp"
-#include "messages/trace/planted_bug.hpp"
+#include "transport/copy/copy_io.hpp"
+#include "transport/planner/piece_digest.hpp"
 #include "transport/planner/plan.hpp"
+#include "transport/planner/plan_check.hpp"
 
 #include <algorithm>
 #include <utility>
 
 namespace kvferry {
 
+namespace {
+
+/// A small copy is cheap either way, and its reader profits from finding it in the cache. A larger
+/// one bypasses the caches when the peer's pools are too large for them anyway.
+bool past_cache(std::uint64_t bytes, const peer_view& peer, const limits& bounds) {
+    return bytes > bounds.inline_copy_bytes_max
+           && std::any_of(peer.regions.begin(), peer.regions.end(), [&](const memory_region& x) {
+                  return x.bytes >= bounds.past_cache_region_bytes_min;
+              });
+}
+
+sending::terms terms_of(const tx_session_state::dependencies& with) {
+    const auto& environment = with.environment;
+    return {with.request,
+            with.aux,
+            {environment, &environment->self},
+            environment->bounds.aux_bytes_max};
+}
+
+} // namespace
+
 tx_session_state::tx_session_state(tx_session_actor::pointer self, dependencies with)
-    : self_(self), with_(std::move(with)) {}
+    : self_(self), with_(std::move(with)), value_(terms_of(with_)) {
+    if (const auto& deciders = with_.environment->deciders)
+        decider_ = deciders->sending;
+}
 
 tx_session_actor::behavior_type tx_session_state::make_behavior() {
     return {
         handle(this, &tx_session_state::on_done),
         handle(this, &tx_session_state::on_peer_ready),
-        handle(this, &tx_session_state::on_peer_lost),
-        handle(this, &tx_session_state::on_process_gone),
-        handle(this, &tx_session_state::on_send),
-        handle(this, &tx_session_state::on_send_aux),
+        handle(this, &tx_session_state::on<peer_lost>),
+        handle(this, &tx_session_state::on<process_gone>),
+        handle(this, &tx_session_state::on<send_slice>),
+        handle(this, &tx_session_state::on<send_aux>),
         handle(this, &tx_session_state::on_bind),
-        handle(this, &tx_session_state::on_unbind),
-        handle(this, &tx_session_state::on_gone),
-        handle(this, &tx_session_state::on_host_cancel),
-        handle(this, &tx_session_state::on_deadline),
-        handle(this, &tx_session_state::on_owner_ended),
+        handle(this, &tx_session_state::on<unbind_receiver>),
+        handle(this, &tx_session_state::on<gone>),
+        handle(this, &tx_session_state::on<cancel_request>),
+        handle(this, &tx_session_state::on<deadline_tick>),
+        handle(this, &tx_session_state::on<owner_ended>),
         handle(this, &tx_session_state::on_status),
     };
 }
 
 void tx_session_state::handler_failed(const caf::error& reason) {
-    finish(session_state::error, reason);
-    for (auto& [key, to] : receivers_) // the handler may have stopped before its report
-        report_closing(to);
-    release_if_quiet();
+    decide_and_perform(sending_events::failed{reason});
 }
 
-// -- the host -----------------------------------------------------------------------------------
+void tx_session_state::on_bind(const bind_receiver& message) {
+    const auto& environment = *with_.environment;
+    auto problem = check_request(message.request, environment.self, message.peer->info, with_.aux,
+                                 environment.bounds, *environment.plans);
+    decide_and_perform(
+        sending_events::asked{message, message.peer->awaited.lock(), std::move(problem)});
+}
 
-void tx_session_state::on_send(const send_slice& message) {
-    auto index = static_cast<std::uint32_t>(pieces_.size());
-    pieces_.push_back({message.slice, message.events, {}, false});
-    touched_.push_back(index);
-    if (!finished_ && index > 0 && pieces_[index - 1].slice.last)
-        finish(session_state::error,
-               make_error(errc::invalid_argument, "rid " + to_string(with_.request)
-                                                      + ": send slice " + std::to_string(index)
-                                                      + " comes after the last one"));
-    if (!finished_)
-        if (auto problem = check_tokens(message.slice))
-            finish(session_state::error,
-                   add_context(problem, "rid " + to_string(with_.request) + ": send slice "
-                                            + std::to_string(index)));
-    if (finished_) {
-        if (!std::exchange(pieces_.back().told_host, true))
-            tell(self_, with_.observer,
-                 piece_finished{side::context,
-                                with_.request,
-                                {},
-                                payload_kind::kv,
-                                {index},
-                                error_ ? error_ : make_error(errc::gone, "the session has ended")});
+void tx_session_state::on_done(const transfer_done& message) {
+    auto done = flights_.extract(message.id);
+    if (!done)
         return;
-    }
-    for (auto& [key, to] : receivers_)
-        dispatch(to, index);
-    update();
+    const auto& [piece, plan, copier, staged, job] = done.mapped();
+    auto end = message.result == agent_result::success
+                   ? served(piece, *plan)
+                   : not_served(piece, message.result, in_context(message.error, piece.peer->info));
+    end.posting = message.posting;
+    if (message.result == agent_result::in_doubt && copier)
+        end.undecided =
+            message.error ? message.error : make_error(errc::transfer_in_doubt, "no reason given");
+    decide_and_perform(std::move(end));
 }
 
-void tx_session_state::on_send_aux(const send_aux& message) {
-    auto failure = error_;
-    if (!failure && with_.aux == aux_mode::none)
-        failure = make_error(errc::invalid_argument,
-                             "rid " + to_string(with_.request) + " was opened without aux");
-    if (!failure && aux_)
-        failure =
-            make_error(errc::duplicate, "rid " + to_string(with_.request) + " has its aux already");
-    if (!failure)
-        failure = check_aux_size(message.record, with_.environment->bounds.aux_bytes_max);
-    if (failure || finished_) {
-        tell(self_, with_.observer,
-             piece_finished{side::context, with_.request, {}, payload_kind::aux, {}, failure});
-        return;
-    }
-    aux_ = message.record;
-    for (auto& [key, to] : receivers_)
-        deliver_aux(to);
-    update();
-}
-
-void tx_session_state::on_host_cancel(const cancel_request& message) {
-    auto reason =
-        message.reason ? message.reason : make_error(errc::cancelled, "the host cancelled");
-    finish(outcome_of(reason), reason);
-}
-
-void tx_session_state::on_deadline(const deadline_tick&) {
-    if (released_) { // the owner routes nothing here any more
-        self_->quit();
-        return;
-    }
-    finish(session_state::error,
-           make_error(errc::deadline_exceeded, "rid " + to_string(with_.request) + " on "
-                                                   + describe(with_.environment->self)
-                                                   + " waited for " + text_of(waits())));
-}
-
-/// Reports still reach the peers: links are called directly.
-void tx_session_state::on_owner_ended(const owner_ended&) {
-    orphaned_ = true;
-    if (released_)
-        self_->quit();
-    else
-        finish(session_state::error,
-               make_error(errc::handler_failed, "rid " + to_string(with_.request)
-                                                    + ": the sender of "
-                                                    + describe(with_.environment->self) + " died"));
-}
+void tx_session_state::on_peer_ready(const peer_ready&) {}
 
 caf::result<session_status> tx_session_state::on_status(const query_status&) {
-    auto waiting = waits();
-    auto text = text_of(waiting);
-    session_status result{side::context,   with_.request,     {}, state_, {},
-                          std::move(text), std::move(waiting)};
-    for (const auto& [key, to] : receivers_)
-        result.peers[key.first] = to.in_flight.empty() ? exposure::quiet : exposure::exposed;
+    return value_.status();
+}
+
+/// What is done on the spot is an event of its own, once all else is done.
+void tx_session_state::decide_and_perform(sending::event first) {
+    answer next{std::move(first)};
+    while (next) {
+        auto effects = decide(decider_, value_, std::move(*next), self_->clock().now());
+        next.reset();
+        for (auto& effect : effects)
+            if (auto answered = std::visit([this](auto& x) { return perform(x); }, effect))
+                next = std::move(answered);
+    }
+}
+
+// -- effects ------------------------------------------------------------------------------------
+
+tx_session_state::answer tx_session_state::perform(sending_effects::tell_peer& x) {
+    tell(self_, x.peer->link, send_message{std::move(x.message)});
+    return {};
+}
+
+tx_session_state::answer tx_session_state::perform(sending_effects::tell_host& x) {
+    const auto released = std::holds_alternative<session_released>(x.message);
+    std::visit([this](auto& message) { tell(self_, with_.observer, std::move(message)); },
+               x.message);
+    if (released)
+        with_.observer = observer_actor{}; // the observer may hold this session
+    return {};
+}
+
+tx_session_state::answer tx_session_state::perform(sending_effects::tell_owner& x) {
+    std::visit([this](auto& message) { tell(self_, with_.owner, std::move(message)); }, x.message);
+    return {};
+}
+
+tx_session_state::answer tx_session_state::perform(sending_effects::plan_piece& x) {
+    const auto taken = clock::now();
+    const auto& environment = *with_.environment;
+    const auto& peer = *x.peer;
+    auto plan = make_plan(environment.self, x.source->slice, peer.info, x.request->target,
+                          *environment.plans);
+    const auto problem = plan ? check_plan(*plan, *environment.self.pages, environment.regions,
+                                           *peer.info.pages, peer.regions)
+                              : plan.error();
+    if (problem)
+        return not_served(x, agent_result::failed, in_context(problem, peer.info));
+    if (plan->bytes == 0)
+        return served(x, *plan);
+    return find_route(x, std::make_shared<const copy_plan>(std::move(*plan)), taken);
+}
+
+sending::event tx_session_state::find_route(sending_effects::plan_piece& x,
+                                            std::shared_ptr<const copy_plan> plan,
+                                            time_point taken) {
+    const auto& environment = *with_.environment;
+    const auto& peer = *x.peer;
+    auto chosen =
+        choose_route(*plan, environment.memory, peer, environment.route, x.request->may_map);
+    if (!chosen)
+        return not_served(x, agent_result::failed, chosen.error());
+    const auto by_device = chosen->device >= 0;
+    if (const auto& events = x.source->events; !by_device && (events.wait_for || events.completed))
+        return not_served(
+            x, agent_result::failed,
+            make_error(errc::unsupported, "rid " + to_string(with_.request)
+                                              + ": a slice with device events goes by "
+                                              + chosen->text + ", which does not support events"));
+    if (chosen->taken != route::mapped && environment.route == route_choice::automatic
+        && peer.info.machine == environment.self.machine)
+        environment.downgrades->note(environment.self, peer.info, chosen->text);
+    const auto bytes = plan->bytes;
+    copy_job job{plan, environment.source_pools, std::move(chosen->target_pools),
+                 std::move(chosen->holds), past_cache(bytes, peer, environment.bounds)};
+    const auto posting = clock::now() - taken;
+    const auto by_host = chosen->taken == route::mapped && !by_device;
+    if (by_host && bytes <= environment.bounds.inline_copy_bytes_max) {
+        record_io(self_, trace::instant::io_begin, "copy (mapped, inline)", 0, bytes,
+                  with_.request.value);
+        copy_now(job);
+        record_io(self_, trace::instant::io_end, "copy (mapped, inline)", 0, bytes,
+                  with_.request.value);
+        auto copied = served(x, *plan);
+        copied.route = std::move(chosen->text);
+        copied.posting = posting;
+        return copied;
+    }
+    const transfer_id id{(std::uint64_t{with_.serial} << 32) | transfers_++};
+    sending_events::piece_planned planned{x.to,     x.index, id, std::move(chosen->text),
+                                          "ucx_io", posting};
+    flight ready{std::move(x), std::move(plan), {}, {}, std::move(job)};
+    if (by_device && chosen->taken == route::staged) {
+        ready.staged = environment.staged.at(chosen->device);
+    } else if (by_device) {
+        ready.copier = environment.devices.at(chosen->device);
+        planned.executor = "cuda_io";
+    } else if (by_host) {
+        ready.copier = environment.copy;
+        planned.executor = "copy_io";
+    }
+    flights_.emplace(id, std::move(ready));
+    return planned;
+}
+
+sending_events::piece_ended tx_session_state::served(const sending_effects::plan_piece& x,
+                                                     const copy_plan& plan) const {
+    const auto& environment = *with_.environment;
+    sending_events::piece_ended result{x.to, x.index};
+    result.bytes = plan.bytes;
+    result.fragments = plan.fragments;
+    if (x.request->digest && readable_by_host(environment.memory))
+        result.digest = {x.source->slice.tokens, digest_of_sources(plan, environment.source_pools)};
     return result;
 }
 
-// -- outcome and release ------------------------------------------------------------------------
-
-bool tx_session_state::host_gave_all() const {
-    return !pieces_.empty() && pieces_.back().slice.last;
+sending_events::piece_ended tx_session_state::not_served(const sending_effects::plan_piece& x,
+                                                         agent_result result,
+                                                         const caf::error& why) {
+    return {x.to, x.index, result, why};
 }
 
-bool tx_session_state::all_bound() const {
-    return !expected_.empty()
-           && std::all_of(expected_.begin(), expected_.end(),
-                          [this](rank_id rank) { return asked_for_all(rank); });
+caf::error tx_session_state::in_context(const caf::error& why, const rank_info& peer) const {
+    return add_context(why, "rid " + to_string(with_.request) + " to " + describe(peer));
 }
 
-/// The receiver rank has sent the last of its requests.
-bool tx_session_state::asked_for_all(rank_id rank) const {
-    return std::any_of(receivers_.begin(), receivers_.end(), [rank](const auto& entry) {
-        return entry.first.first == rank && entry.second.request.target.last;
-    });
-}
-
-bool tx_session_state::complete(const receiver& to) const {
-    auto kv = !to.request.kv || (to.last_reported && to.in_flight.empty());
-    return kv && (to.request.aux == aux_mode::none || to.aux_reported);
-}
-
-bool tx_session_state::kv_complete() const {
-    return host_gave_all() && all_bound()
-           && std::all_of(receivers_.begin(), receivers_.end(), [](const auto& entry) {
-                  const auto& to = entry.second;
-                  return !to.request.kv || (to.last_reported && to.in_flight.empty());
-              });
-}
-
-bool tx_session_state::aux_complete() const {
-    if (with_.aux == aux_mode::required && !aux_)
-        return false; // even if no receiver wants it: the host's piece must end
-    return std::all_of(receivers_.begin(), receivers_.end(), [](const auto& entry) {
-        return entry.second.request.aux == aux_mode::none || entry.second.aux_reported;
-    });
-}
-
-bool tx_session_state::is_served(const piece& x) const {
-    return std::all_of(receivers_.begin(), receivers_.end(), [&x](const auto& entry) {
-        return !entry.second.request.kv || x.served.contains(entry.first);
-    });
-}
-
-void tx_session_state::tell_served(std::uint32_t index) {
-    auto& piece = pieces_[index];
-    if (piece.told_host || !is_served(piece))
-        return;
-    piece.told_host = !planted(planted_bug::piece_told_twice);
-    tell(self_, with_.observer,
-         piece_finished{side::context, with_.request, {}, payload_kind::kv, {index}, {}});
-}
-
-/// Moves the state forward and tells the host which of its pieces have ended.
-void tx_session_state::update() {
-    if (finished_)
-        return;
-    auto bound = all_bound();
-    if (bound && !std::exchange(ready_told_, true))
-        tell(self_, with_.observer, session_ready{with_.request});
-    for (std::uint32_t index = 0; bound && all_touched_ && index < pieces_.size(); ++index)
-        tell_served(index);
-    for (auto index : touched_)
-        if (bound && !all_touched_)
-            tell_served(index);
-    touched_.clear();
-    all_touched_ = !bound || planted(planted_bug::piece_told_twice);
-    if (bound && aux_ && aux_complete() && !aux_told_host_) {
-        aux_told_host_ = true;
-        tell(self_, with_.observer,
-             piece_finished{side::context, with_.request, {}, payload_kind::aux, {}, {}});
+tx_session_state::answer tx_session_state::perform(sending_effects::launch_piece& x) {
+    auto& [piece, plan, copier, staged, job] = flights_.at(x.transfer);
+    const auto& events = piece.source->events;
+    if (copier) {
+        tell(self_, copier, start_copy{x.transfer, std::move(job), self_, events});
+        return {};
     }
-    auto reached = session_state::init;
-    if (kv_complete())
-        reached = session_state::kv_transferred;
-    else if (std::any_of(receivers_.begin(), receivers_.end(),
-                         [](const auto& entry) { return entry.second.dispatched > 0; }))
-        reached = session_state::transferring;
-    else if (bound)
-        reached = session_state::ready;
-    state_ = std::max(state_, reached);
-    if (state_ == session_state::kv_transferred && aux_complete())
-        finish(with_.aux == aux_mode::none ? state_ : session_state::fully_transferred, {});
+    start_put put{x.transfer, piece.peer->endpoint,         std::move(job), self_,
+                  {},         piece.request->header.attempt};
+    if (staged) {
+        put.events = events;
+        tell(self_, staged, std::move(put));
+    } else {
+        tell(self_, with_.environment->fabric, std::move(put));
+    }
+    return {};
 }
 
-void tx_session_state::finish(session_state outcome, const caf::error& reason) {
-    if (finished_)
-        return;
-    finished_ = true;
-    state_ = outcome;
-    error_ = reason;
-    session_finished result{side::context, with_.request, {}, outcome, reason, {}, {}};
-    for (std::uint32_t index = 0; index < pieces_.size(); ++index)
-        if (!std::exchange(pieces_[index].told_host, true))
-            tell(self_, with_.observer,
-                 piece_finished{
-                     side::context, with_.request, {}, payload_kind::kv, {index}, reason});
-    if (aux_ && !std::exchange(aux_told_host_, true))
-        tell(self_, with_.observer,
-             piece_finished{side::context, with_.request, {}, payload_kind::aux, {}, reason});
-    for (auto& [key, to] : receivers_) {
-        // Also tell receivers that have everything from this rank: they may wait for siblings of
-        // it, one of which has failed.
-        if (reason && !to.closed && complete(to))
-            tell_peer(to, cancel_session{to.request.header, side::generation, to_wire(reason)});
-        if (reason)
-            close(to, reason);
-        result.peers.push_back(to.summary);
-    }
-    tell(self_, with_.observer, std::move(result));
-    tell(self_, with_.owner, session_ended{with_.request, {}});
-    release_if_quiet();
+tx_session_state::answer tx_session_state::perform(sending_effects::cancel_piece& x) {
+    const auto& flying = flights_.at(x.transfer);
+    if (flying.copier)
+        tell(self_, flying.copier, cancel_transfer{x.transfer});
+    else if (flying.staged)
+        tell(self_, flying.staged, cancel_transfer{x.transfer});
+    else
+        tell(self_, with_.environment->fabric, cancel_transfer{x.transfer});
+    return {};
 }
 
-/// Gives the source pages back to the host once no operation of this rank can read them. The
-/// session lives until its owner knows, so that requests on their way here still get an answer.
-void tx_session_state::release_if_quiet() {
-    auto reading = std::any_of(receivers_.begin(), receivers_.end(),
-                               [](const auto& entry) { return !entry.second.in_flight.empty(); });
-    if (planted(planted_bug::pages_back_while_read))
-        reading = false;
-    if (!finished_ || reading || std::exchange(released_, true))
-        return;
-    tell(self_, with_.observer, session_released{side::context, with_.request, {}});
-    tell(self_, with_.owner, session_retired{with_.request, {}, error_, in_doubt_, undecided_});
-    with_.observer = observer_actor{}; // the observer may hold this session
-    if (orphaned_)
-        self_->quit();
+tx_session_state::answer tx_session_state::perform(sending_effects::count_ignored& x) {
+    count(with_.environment->counters, x.why);
+    return {};
 }
 
-std::vector<session_wait> tx_session_state::waits() const {
-    std::vector<session_wait> result;
-    for (const auto& [key, to] : receivers_) {
-        if (to.in_flight.empty())
-            continue;
-        const auto& copier = to.in_flight.begin()->second.copier;
-        result.push_back(
-            {std::to_string(to.in_flight.size()) + " transfers to rank " + to_string(key.first),
-             !copier                             ? "ucx_io"
-             : copier == with_.environment->copy ? "copy_io"
-                                                 : "cuda_io"});
-    }
-    if (!finished_) {
-        if (!host_gave_all())
-            return {{"the host's last send(slice)", "host"}};
-        if (expected_.empty())
-            return {{"a receiver's request_data", "rx_session"}};
-        const auto instance =
-            receivers_.empty() ? "" : receivers_.begin()->second.peer->info.instance;
-        for (auto rank : expected_)
-            if (!attempts_.contains(rank))
-                result.push_back({"request_data of rank " + to_string(rank), "rx_session",
-                                  instance + "/" + to_string(rank)});
-        if (result.empty() && with_.aux == aux_mode::required && !aux_)
-            return {{"the host's send_aux()", "host"}};
-    }
-    return result;
+tx_session_state::answer tx_session_state::perform(sending_effects::quit&) {
+    self_->quit();
+    return {};
 }
 
 } // namespace kvferry

@@ -3,12 +3,21 @@
 #pragma once
 
 #include "actors/decisions/decider.hpp"
+#include "actors/decisions/early_requests.hpp"
+#include "actors/decisions/sending.hpp"
+#include "actors/decisions/sending_memory.hpp"
+#include "actors/decisions/sending_sessions.hpp"
 
 #include <memory>
 
 namespace kvferry {
 
-struct deciders {};
+struct deciders {
+    decider<kvferry::sending> sending;
+    decider<kvferry::sending_sessions> sending_sessions;
+    decider<kvferry::sending_memory> sending_memory;
+    decider<kvferry::early_requests> early_requests;
+};
 
 /// Null in a product.
 using deciders_ptr = std::shared_ptr<const deciders>;

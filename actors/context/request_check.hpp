@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: Apache-2.0
+// Whether a rank can serve what a receiver asks of it. Pure, but for the plans that it caches.
+#pragma once
+
+#include "messages/errors.hpp"
+#include "messages/limits.hpp"
+#include "messages/values/rank_info.hpp"
+#include "messages/wire/protocol.hpp"
+#include "transport/planner/plan_cache.hpp"
+
+namespace kvferry {
+
+/// Empty when it can. Both sides must compute the same cohorts: otherwise one waits for what the
+/// other never sends. `aux` is that of the sending session.
+caf::error check_request(const request_data&, const rank_info& self, const rank_info& peer,
+                         aux_mode aux, const limits& bounds, plan_cache& plans);
+
+} // namespace kvferry

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a sending session can learn, and what it can have its actor do.
+#pragma once
+
+#include "messages/local/copies.hpp"
+#include "messages/local/host_link.hpp"
+#include "messages/local/links.hpp"
+#include "messages/local/outcomes.hpp"
+#include "messages/local/sessions.hpp"
+#include "messages/trace/rank_counters.hpp"
+#include "messages/values/peer_view.hpp"
+#include "messages/wire/protocol.hpp"
+
+#include <caf/error.hpp>
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace kvferry {
+
+/// One receive(slice) of one receiver rank.
+using receiver_key = std::pair<rank_id, slice_index>;
+
+namespace sending_events {
+
+/// A receiver rank asks for one slice.
+struct asked {
+    bind_receiver ask;
+    /// Held until the session ends: the receiver's link watches whether it is silent.
+    std::shared_ptr<const void> wait;
+    /// Why the request cannot be served, if so.
+    caf::error problem;
+};
+
+/// Answers plan_piece: the bytes have a route and can go.
+struct piece_planned {
+    receiver_key to;
+    slice_index index;
+    /// The operation that will move them.
+    transfer_id transfer;
+    std::string route = {};
+    /// Who moves them, by its name in traces.
+    std::string_view executor = {};
+    std::chrono::nanoseconds posting{0};
+};
+
+/// Answers plan_piece, when the piece was empty, was copied on the spot or cannot go; and ends what
+/// was launched.
+struct piece_ended {
+    receiver_key to;
+    slice_index index;
+    agent_result result = agent_result::success;
+    caf::error why = {};
+    std::uint64_t bytes = 0;
+    std::uint64_t fragments = 0;
+    /// Empty: as it was planned.
+    std::string route = {};
+    std::chrono::nanoseconds posting{0};
+    std::optional<piece_digest> digest = {};
+    /// Set for a copy into the receiver's memory that is in doubt: it may land as long as this
+    /// process lives.
+    caf::error undecided = {};
+};
+
+/// The session's own code failed.
+struct failed {
+    caf::error why;
+};
+
+using any =
+    std::variant<send_slice, send_aux, asked, piece_planned, piece_ended, unbind_receiver, gone,
+                 peer_lost, process_gone, cancel_request, deadline_tick, owner_ended, failed>;
+
+} // namespace sending_events
+
+namespace sending_effects {
+
+struct tell_peer {
+    peer_view_ptr peer;
+    wire_message message;
+};
+
+struct tell_host {
+    std::variant<piece_finished, session_ready, session_finished, session_released> message;
+};
+
+struct tell_owner {
+    std::variant<session_transferring, session_ended, session_retired> message;
+};
+
+/// Finds out which bytes go where and how; answered with piece_planned or piece_ended. Of one
+/// session one at a time.
+struct plan_piece {
+    receiver_key to;
+    slice_index index;
+    std::shared_ptr<const request_data> request;
+    std::shared_ptr<const send_slice> source;
+    peer_view_ptr peer;
+};
+
+/// Moves what was planned; ends with piece_ended, once.
+struct launch_piece {
+    transfer_id transfer;
+};
+
+struct cancel_piece {
+    transfer_id transfer;
+};
+
+struct count_ignored {
+    ignored why;
+};
+
+/// Nothing comes to this session any more.
+struct quit {};
+
+using any = std::variant<tell_peer, tell_host, tell_owner, plan_piece, launch_piece, cancel_piece,
+                         count_ignored, quit>;
+using list = std::vector<any>;
+
+} // namespace sending_effects
+
+} // namespace kvferry
