@@ -3,12 +3,15 @@
 #pragma once
 
 #include "actors/decisions/decider.hpp"
+#include "actors/decisions/receiving.hpp"
 
 #include <memory>
 
 namespace kvferry {
 
-struct deciders {};
+struct deciders {
+    decider<kvferry::receiving> receiving;
+};
 
 /// Null in a product.
 using deciders_ptr = std::shared_ptr<const deciders>;
