@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// When a receiver asks for an instance, whom its answer binds, and what it
-// doubts.
+// When a receiver asks for an instance, whom its answer binds, and what it doubts.
 #include "actors/decisions/known_instances.hpp"
 #include "messages/type_ids.hpp"
 

@@ -12,8 +12,7 @@ namespace {
 
 using in = receiving_after_death;
 
-/// Writer 0 may send messages only, writer 1 may map, writer 2 owes aux only,
-/// writer 3 has no link.
+/// Writer 0 may send messages only, writer 1 may map, writer 2 owes aux only, writer 3 has no link.
 in died(bool had_ended = false, bool forbidding_is_proof = true) {
     return in{{{4711},
                {{{0}, {100}, true, true, false},

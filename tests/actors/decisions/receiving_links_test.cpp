@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Which context ranks a receiver dials, when again, and what it tells them over
-// a new link.
+// Which context ranks a receiver dials, when again, and what it tells them over a new link.
 #include "actors/decisions/receiving_links.hpp"
 #include "messages/type_ids.hpp"
 
