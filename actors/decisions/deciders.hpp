@@ -3,7 +3,11 @@
 #pragma once
 
 #include "actors/decisions/decider.hpp"
+#include "actors/decisions/known_instances.hpp"
 #include "actors/decisions/receiving.hpp"
+#include "actors/decisions/receiving_after_death.hpp"
+#include "actors/decisions/receiving_links.hpp"
+#include "actors/decisions/receiving_sessions.hpp"
 
 #include <memory>
 
@@ -11,6 +15,10 @@ namespace kvferry {
 
 struct deciders {
     decider<kvferry::receiving> receiving;
+    decider<kvferry::receiving_sessions> receiving_sessions;
+    decider<kvferry::receiving_links> receiving_links;
+    decider<kvferry::receiving_after_death> receiving_after_death;
+    decider<kvferry::known_instances> known_instances;
 };
 
 /// Null in a product.

@@ -118,6 +118,10 @@ public:
 
     effects on(event, time_point now);
 
+    /// Sessions that it may write for.
+    std::vector<kvferry::attempt> sessions_of(incarnation peer) const {
+        return by_writer_.of(peer);
+    }
     /// When tick is due.
     std::optional<time_point> next() const { return searches_.next(); }
 

@@ -2,6 +2,7 @@
 // What a receiving attempt does when a writer speaks: which DP group runs the request, and what
 // has arrived.
 #include "actors/decisions/receiving.hpp"
+#include "actors/decisions/receiving_messages.hpp"
 #include "actors/shared/aux_size.hpp"
 #include "messages/type_ids.hpp"
 
@@ -232,13 +233,8 @@ void receiving::session_failed(const receiving_writer& from, const caf::error& r
 bool receiving::cancel(const receiving_writer& from, const caf::error& reason) {
     if (!from.link_up() || !from.asked())
         return false;
-    cancel_session message;
-    message.header.request = facts_.request;
-    message.header.attempt = facts_.attempt;
-    message.header.writer = from.binding.rank;
-    message.to = side::context;
-    message.reason = to_wire(reason);
-    add(cancel_writer{from.binding.incarnation, std::move(message)});
+    add(cancel_writer{from.binding.incarnation,
+                      cancel_of(facts_.request, facts_.attempt, from.binding.rank, reason)});
     return true;
 }
 

@@ -2,12 +2,14 @@
 // All values of a rank, each with the planted bug if that is one of its own.
 #include "tests/harness/planted_deciders.hpp"
 
+#include "tests/harness/planted_receiver.hpp"
 #include "tests/harness/planted_receiving.hpp"
 
 namespace kvferry::harness {
 
 deciders_ptr planted_deciders() {
     auto result = std::make_shared<deciders>();
+    plant_receiver(*result);
     plant_receiving(*result);
     return result;
 }

@@ -345,6 +345,8 @@ private:
         require(pieces_told_ + 1 == 1U << given_, "each piece has its end before the session");
         if (x.state == session_state::fully_transferred)
             require(!x.aux.first_tokens.empty(), "the aux record comes with it (I11)");
+        require(x.state != session_state::kv_transferred || aux_ == aux_mode::none,
+                "it waits for the aux record");
     }
     void check(const session_released&) {
         require(outcome_ && !std::exchange(released_, true), "released once, after the outcome");
