@@ -7,7 +7,7 @@
 #pragma once
 
 #include "actors/shared/back_off.hpp"
-#include "actors/shared/deadlines.hpp"
+#include "actors/shared/deadline_queue.hpp"
 #include "messages/errors.hpp"
 #include "messages/values/ids.hpp"
 #include "messages/values/rank_info.hpp"

@@ -8,7 +8,7 @@
 #pragma once
 
 #include "actors/shared/back_off.hpp"
-#include "actors/shared/deadlines.hpp"
+#include "actors/shared/deadline_queue.hpp"
 #include "actors/shared/peer_index.hpp"
 #include "messages/local/links.hpp"
 #include "messages/local/sessions.hpp"

@@ -80,6 +80,20 @@ receiving_sessions::effects answer_at_once(receiving_sessions& value, receiving_
     return result;
 }
 
+/// Only the first tick reaches sessions.
+struct timer_dies {
+    bool dead = false;
+
+    receiving_sessions::effects operator()(receiving_sessions& value, receiving_sessions::event x,
+                                           time_point now) {
+        const auto ticks = std::holds_alternative<receiving_sessions::tick>(x);
+        auto result = value.on(std::move(x), now);
+        if (ticks && std::exchange(dead, true))
+            result.clear();
+        return result;
+    }
+};
+
 /// It waits for the end of its rank, which waits for this answer.
 receiving_sessions::effects answer_never(receiving_sessions& value, receiving_sessions::event x,
                                          time_point now) {
@@ -106,6 +120,9 @@ void plant_receiver(deciders& in) {
         break;
     case planted_bug::stop_does_not_wait:
         in.receiving_sessions = answer_at_once;
+        break;
+    case planted_bug::timer_dies:
+        in.receiving_sessions = timer_dies{};
         break;
     case planted_bug::stop_in_a_circle:
         in.receiving_sessions = answer_never;
