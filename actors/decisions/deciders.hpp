@@ -7,6 +7,11 @@
 #include "actors/decisions/sending.hpp"
 #include "actors/decisions/sending_memory.hpp"
 #include "actors/decisions/sending_sessions.hpp"
+#include "actors/decisions/known_instances.hpp"
+#include "actors/decisions/receiving.hpp"
+#include "actors/decisions/receiving_after_death.hpp"
+#include "actors/decisions/receiving_links.hpp"
+#include "actors/decisions/receiving_sessions.hpp"
 
 #include <memory>
 
@@ -17,6 +22,11 @@ struct deciders {
     decider<kvferry::sending_sessions> sending_sessions;
     decider<kvferry::sending_memory> sending_memory;
     decider<kvferry::early_requests> early_requests;
+    decider<kvferry::receiving> receiving;
+    decider<kvferry::receiving_sessions> receiving_sessions;
+    decider<kvferry::receiving_links> receiving_links;
+    decider<kvferry::receiving_after_death> receiving_after_death;
+    decider<kvferry::known_instances> known_instances;
 };
 
 /// Null in a product.

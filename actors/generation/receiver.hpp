@@ -1,33 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-// The receiver of a rank: owns its rx_sessions, finds their writers, and has links made to them.
+// The receiver of a rank: owns its rx_sessions and carries the values that decide about them: which
+// sessions there are, what is known of instances, which links are needed.
 #pragma once
 
 #include "actors/decisions/deciders.hpp"
+#include "actors/generation/parties_cache.hpp"
 #include "actors/generation/piece_checker.hpp"
-#include "actors/generation/transfer_parties.hpp"
-#include "actors/shared/back_off.hpp"
 #include "actors/shared/deadlines.hpp"
-#include "actors/shared/peer_index.hpp"
 #include "messages/limits.hpp"
+#include "messages/local/fabric.hpp"
 #include "messages/local/host_link.hpp"
 #include "messages/local/links.hpp"
 #include "messages/local/sessions.hpp"
 #include "messages/local/status.hpp"
 #include "messages/trace/rank_counters.hpp"
-#include "messages/values/aux_record.hpp"
 #include "messages/values/ids.hpp"
 #include "messages/values/peer_view.hpp"
 #include "messages/values/rank_info.hpp"
 #include "messages/wire/protocol.hpp"
 #include "transport/loop/resident.hpp"
 
-#include <deque>
-#include <map>
-#include <optional>
+#include <memory>
 #include <random>
-#include <set>
-#include <tuple>
+#include <string>
 #include <unordered_map>
+#include <vector>
 
 namespace kvferry {
 
@@ -59,73 +56,12 @@ struct receiver_state {
     receiver_actor::behavior_type make_behavior();
 
 private:
-    using ranks_ptr = std::shared_ptr<const std::vector<rank_info>>;
-    using parties_ptr = std::shared_ptr<const transfer_parties>;
-
-    struct session {
-        rx_session_actor actor;
-        open_rx opened;
-        /// Counts the openings: sessions are bound in this order.
-        std::uint64_t number = 0;
-        /// What it was bound to, and the ranks of that instance; null before.
-        parties_ptr parties = {};
-        ranks_ptr context = {};
-        std::span<const writer_binding> writers() const {
-            return parties ? std::span{parties->writers} : std::span<const writer_binding>{};
-        }
-        /// Writers that it may have asked, and those of them that it may have told to write through
-        /// mappings.
-        std::set<incarnation> may_know = {};
-        std::set<incarnation> may_map = {};
-        /// The context's DP group that runs the request, once known.
-        std::optional<std::uint32_t> runs_on = {};
-        /// Its host and its writers have been told its outcome.
-        bool ended = false;
-        /// Set when its actor died before it was retired.
-        caf::error died = {};
-        /// After that: writers that may still write, because nothing proves otherwise.
-        std::set<incarnation> in_doubt = {};
-    };
-
-    /// A lost link is dialled again at once; so is one that is lost before it is up, so often.
-    static constexpr int redials_max = 3;
-
-    /// What a context rank is told that has not been asked for anything: nothing is needed of it,
-    /// or the session has failed. Nobody answers, so it is said again over a new link unless the
-    /// former one was heard long after it.
-    struct notice {
-        wire_message message;
-        std::optional<time_point> sent;
-    };
-
-    /// A context rank that sessions need.
-    struct peer {
-        rank_info info;
-        peer_view_ptr view;
-        std::deque<notice> notices;
-        /// Why the link was lost in whose place this one is dialled, for the which time.
-        caf::error lost_before;
-        int redials = 0;
-    };
-
-    /// A context rank without a link that may still write into quarantined pages: it is dialled
-    /// from time to time, because only its own answer can free them while it lives.
-    struct debtor {
-        rank_info info;
-        back_off wait;
-    };
-
-    /// Context endpoint, context DP rank, aux, what may be missing.
-    using parties_key =
-        std::tuple<std::string, std::optional<std::uint32_t>, aux_mode, allow_missing>;
+    using session = receiving_sessions::session;
 
     caf::result<rx_opened> on_open(const open_rx&);
-    void on_started(const transfer_started&);
-    void on_kv_result(const kv_agent_result&);
-    void on_aux_result(const aux_agent_result&);
-    void on_cancel(const cancel_session&);
+    template <class Message>
+    void on_message(const Message&);
     void on_gone(const gone&);
-    void on_refused(const refused&);
     void on_peer_ready(const peer_ready&);
     void on_peer_lost(const peer_lost&);
     void on_process_gone(const process_gone&);
@@ -137,83 +73,63 @@ private:
     caf::result<session_list> on_list(const list_sessions&);
     caf::result<void> on_drain(const drain_sessions&);
     caf::result<void> on_cancel_all(const cancel_request&);
+    caf::result<void> stop(const caf::error& reason);
 
-    /// Passes a message to its session. Without a session, `answer` says whether the sender gets
-    /// `gone`.
-    template <class Message>
-    void deliver(const Message&, bool answer);
-    void session_died(attempt, session&, const caf::error& why);
-    void cancel_for_dead(attempt, const session&, const writer_binding&);
-    static cancel_session cancel_of(attempt, const session&, rank_id writer, const caf::error& why);
-    void gone_for_dead(const message_header&);
-    void stop_waiting(attempt, const session&);
-    void forget(attempt);
-    void release_if_proven(attempt);
-    void forbid(attempt);
-    void tell_ready(session&, const peer_view_ptr&);
-    void tell_sessions(const process_gone&);
-    void resolve(const std::string& endpoint);
-    void fetch(const std::string& endpoint);
-    void back_off_from(const std::string& endpoint);
-    caf::error check_other_instance(const std::string& endpoint) const;
-    std::vector<std::string> endpoints_of(incarnation) const;
-    bool is_worth_a_dial(const peer_lost&, bool has_notices) const;
-    void look_for_again(const rank_info& lost, const caf::error& why);
-    void search_later(debtor&);
-    void look_for_debtors(time_point now);
-    void forget_heard(std::deque<notice>&) const;
-    void send_notices(peer&);
-    void instance_arrived(const std::string& endpoint, std::vector<rank_info> ranks);
-    void instance_failed(const std::string& endpoint, const caf::error&);
-    bool is_settled(const std::string& endpoint) const;
-    std::vector<std::string> waiting_for(const std::string& endpoint) const;
-    void bind_waiting(const std::string& endpoint);
-    void bind(attempt, session&);
-    void forget_parties(const std::string& endpoint);
-    void doubt(const std::string& endpoint);
-    peer& meet(const rank_info&);
-    void connect(const rank_info& peer);
-    /// Remembered until one of the two instances changes.
-    const caf::expected<parties_ptr>& parties_for(const open_rx&);
-    void ask_for_nothing(const session&, attempt, const rank_info& bystander);
+    // Each lets a value decide and does what it says.
+    void carry(receiving_sessions::event);
+    void carry(known_instances::event);
+    void carry(receiving_links::event);
+    void carry_dead(attempt, receiving_after_death::event);
+
+    void perform(receiving_sessions::refuse&) {} // on_open answers
+    void perform(receiving_sessions::count&);
+    void perform(receiving_sessions::count_death&);
+    void perform(receiving_sessions::tell_deadline&);
+    void perform(receiving_sessions::announce_death&);
+    void perform(receiving_sessions::tell_released&);
+    void perform(receiving_sessions::forget&);
+    void perform(receiving_sessions::answer_stop&);
+    void perform(known_instances::fetch&);
+    void perform(known_instances::instance_changed&);
+    void perform(known_instances::bind_session&);
+    void perform(known_instances::fail_session&);
+    void perform(known_instances::withdraw&);
+    void perform(receiving_links::dial&);
+    void perform(receiving_links::send&);
+    void perform(receiving_links::tell_ready&);
+    void perform(receiving_links::tell_lost&);
+    void perform(receiving_links::link_over&);
+    void perform_dead(session&, attempt, receiving_after_death::cancel_writer&);
+    void perform_dead(session&, attempt, receiving_after_death::withdraw&);
+    void perform_dead(session&, attempt, forbid_writes&);
+    void perform_dead(session&, attempt, receiving_after_death::release&);
+
+    /// No actor waits for it any more: it needs no writers and no renewal.
+    void stop_waiting(attempt);
     void withdraw(attempt, const session&, const caf::error& why,
                   const std::vector<rank_id>& untold);
-    void withdraw_from(attempt, const session&, const rank_info&, const caf::error& why);
-    void notify(const rank_info&, wire_message);
-    void forget_notices(rid);
+    void notify(const rank_info& to, wire_message);
+    void send_to(incarnation, wire_message);
+    caf::error check_other_instance(const std::string& endpoint, const instance_ranks&) const;
+    time_point now() const;
     std::chrono::milliseconds renewal_period() const;
     void rearm();
-    void finish_if_empty();
 
     receiver_actor::pointer self_;
-    dependencies with_;
+    const dependencies with_;
     std::mt19937_64 random_;
-    std::unordered_map<attempt, session> sessions_;
-    std::unordered_map<caf::actor_id, attempt> by_actor_;
-    std::uint64_t opened_ = 0;
-    /// Sessions whose writers are not known yet, by context endpoint and in the order of opening.
-    std::map<std::string, std::map<std::uint64_t, attempt>> unbound_;
-    /// Bound sessions by their writers.
-    peer_index<attempt> by_writer_;
-    /// All ranks of an instance, by its info endpoint; dropped when one of them is lost.
-    std::map<std::string, ranks_ptr> instances_;
-    /// Since when they are known, and which of them are asked for again by the next session.
-    std::map<std::string, time_point> learned_;
-    std::set<std::string> doubted_;
-    /// Endpoints that have not answered yet, or that will be asked when their back-off is over.
-    std::set<std::string> asked_;
-    /// Back-off of endpoints that did not answer or whose ranks could not be linked to.
-    std::map<std::string, back_off> waits_;
-    deadline_queue<std::string> retries_;
-    std::map<parties_key, caf::expected<parties_ptr>> parties_;
-    std::unordered_map<incarnation, peer> peers_;
-    std::unordered_map<incarnation, debtor> debtors_;
-    deadline_queue<incarnation> searches_;
-    deadline_queue<attempt> deadlines_;
-    /// When each session renews its requests, before writers that wait for their host forget them.
+    receiving_sessions sessions_;
+    known_instances instances_;
+    receiving_links links_;
+    decider<receiving_sessions> sessions_decider_;
+    decider<known_instances> instances_decider_;
+    decider<receiving_links> links_decider_;
+    decider<receiving_after_death> after_death_decider_;
+    parties_cache parties_;
+    /// Context ranks with a link.
+    std::unordered_map<incarnation, peer_view_ptr> views_;
     deadline_queue<attempt> renewals_;
     tick_timer timer_;
-    caf::error stopping_;
     std::vector<caf::typed_response_promise<void>> stop_promises_;
 };
 

@@ -342,6 +342,33 @@ TEST_CASE("receiver: a session that ends before it has asked says so to its writ
     }
 }
 
+TEST_CASE(
+    "receiver: a session that ends before its instance is known says so to its ranks when they "
+    "are (I9)") {
+    fixture test;
+    auto busy = std::make_shared<bool>(true);
+    test.info.answer<fetch_instance_info>(
+        [known = test.instances,
+         busy](const fetch_instance_info& ask) -> caf::result<instance_info> {
+            if (ask.endpoint == context && *busy)
+                return make_error(errc::limit_exceeded, "info_calls_max = 64 questions are open");
+            return instance_info{{}, known->at(ask.endpoint)};
+        });
+    const auto session = test.open(7);
+    test.vs.tell_and_run(session.session,
+                         cancel_request{make_error(errc::cancelled, "not wanted")});
+    CHECK(test.releases() == 1);
+    CHECK(test.worker.received<connect_peer>().empty());
+    *busy = false;
+    test.vs.advance(back_off::longest);
+    CHECK(test.writers_come_up() == std::vector<std::uint64_t>{100, 101});
+    const auto told = test.sent<cancel_session>();
+    REQUIRE(told.size() == 2);
+    CHECK(told[0].header.attempt == session.attempt);
+    CHECK(told[0].to == side::context);
+    CHECK(told[0].reason.code == errc::cancelled);
+}
+
 TEST_CASE("receiver: context ranks without a part in a session that fails are told of that") {
     fixture test;
     test.restart_context(100, split{4}); // two heads on four ranks: two ranks hold replicas

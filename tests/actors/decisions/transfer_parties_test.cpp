@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Who takes part in a transfer, who must be told that it does not, and which layers are not sent.
-#include "actors/generation/transfer_parties.hpp"
+#include "actors/decisions/transfer_parties.hpp"
 #include "tests/support/planner_ranks.hpp"
 
 using namespace kvferry;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Cohorts of every candidate group, and the bystanders outside them.
-#include "actors/generation/transfer_parties.hpp"
+#include "actors/decisions/transfer_parties.hpp"
 
 #include "transport/planner/cohorts.hpp"
 #include "transport/planner/topology.hpp"

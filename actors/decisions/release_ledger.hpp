@@ -5,60 +5,15 @@
 // transport/MEASURED.md has the measurements of which event proves what.
 #pragma once
 
-#include "messages/trace/planted_bug.hpp"
 #include "messages/values/ids.hpp"
 #include "messages/values/session_state.hpp"
-#include "messages/wire/header.hpp"
 
 #include <algorithm>
+#include <cstdint>
 #include <map>
-#include <optional>
 #include <set>
 
 namespace kvferry {
-
-/// The reports of one writer about one receive(slice): pieces 0..last, in any order.
-class piece_ledger {
-public:
-    enum class verdict { fresh, duplicate, contradiction };
-
-    /// Takes one report. A contradiction (a second last piece, a piece behind the last one)
-    /// changes nothing.
-    verdict add(send_piece piece) {
-        auto index = piece.index.value;
-        if (last_ && (index > *last_ || (piece.last && index != *last_)))
-            return verdict::contradiction;
-        if (piece.last && !reported_.empty() && *reported_.rbegin() > index)
-            return verdict::contradiction;
-        if (planted(planted_bug::reports_counted) && reported_.contains(index))
-            index = static_cast<std::uint32_t>(reported_.size());
-        if (!reported_.insert(index).second)
-            return verdict::duplicate;
-        if (piece.last)
-            last_ = index;
-        return verdict::fresh;
-    }
-
-    /// The writer says that it serves nothing of this slice.
-    void refuse() { refused_ = true; }
-
-    /// Nothing of this slice is or will be in flight: pieces 0..last have reported, or none comes.
-    bool complete() const {
-        return refused_ || (last_ && planted(planted_bug::last_piece_is_all))
-               || (last_ && reported_.size() == std::size_t{*last_} + 1);
-    }
-
-    /// No report has come yet.
-    bool silent() const { return !refused_ && reported_.empty(); }
-
-    /// Complete, and not because it was refused.
-    bool served() const { return !refused_ && complete(); }
-
-private:
-    std::set<std::uint32_t> reported_;
-    std::optional<std::uint32_t> last_;
-    bool refused_ = false;
-};
 
 /// unexposed -> exposed -> quiet | in_doubt, per writer; in_doubt -> quiet by later evidence or
 /// when the attempt is forbidden.

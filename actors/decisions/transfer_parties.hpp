@@ -9,6 +9,7 @@
 #include "messages/values/rank_info.hpp"
 
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -25,6 +26,8 @@ struct transfer_parties {
     std::vector<std::uint32_t> layers_skipped;
     std::vector<std::string> roles_skipped;
 };
+
+using transfer_parties_ptr = std::shared_ptr<const transfer_parties>;
 
 /// `own` and `context` are all ranks of the two instances, context[i] rank i. Without
 /// `context_dp_rank` every DP group of the context is a candidate. Errors are cohorts_of's.

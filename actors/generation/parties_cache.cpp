@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+// Parties by endpoint and kind of request.
+#include "actors/generation/parties_cache.hpp"
+
+#include "messages/trace/log.hpp"
+#include "messages/type_ids.hpp"
+
+#include <spdlog/fmt/ranges.h>
+
+namespace kvferry {
+
+const caf::expected<transfer_parties_ptr>&
+parties_cache::of(const open_rx& opened, const std::vector<rank_info>& own,
+                  const std::vector<rank_info>& context) {
+    auto [found, fresh] = known_.try_emplace(
+        key{opened.context_endpoint, opened.context_dp_rank, opened.aux, opened.allowed},
+        transfer_parties_ptr{});
+    auto& result = found->second;
+    if (!fresh)
+        return result;
+    auto parties =
+        parties_of(self_, own, context, opened.context_dp_rank, opened.aux, opened.allowed);
+    if (!parties) {
+        result = std::move(parties.error());
+        return result;
+    }
+    if (!parties->layers_skipped.empty() || !parties->roles_skipped.empty())
+        logger().info("{}: the instance at {} does not have layers [{}], roles [{}]: skipped",
+                      describe(self_), opened.context_endpoint,
+                      fmt::join(parties->layers_skipped, ", "),
+                      fmt::join(parties->roles_skipped, ", "));
+    result = std::make_shared<const transfer_parties>(std::move(*parties));
+    return result;
+}
+
+void parties_cache::forget(const std::string& endpoint) {
+    if (endpoint == own_endpoint_)
+        return known_.clear();
+    auto first = known_.lower_bound(key{endpoint, {}, aux_mode::none, {}});
+    while (first != known_.end() && std::get<0>(first->first) == endpoint)
+        first = known_.erase(first);
+}
+
+} // namespace kvferry

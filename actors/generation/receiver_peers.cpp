@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a receiver does about instances and links, as known_instances and receiving_links say.
+#include "actors/decisions/receiving_messages.hpp"
+#include "actors/generation/receiver.hpp"
+#include "messages/local/info_exchange.hpp"
+#include "messages/local/worker.hpp"
+#include "messages/trace/handle.hpp"
+
+#include <utility>
+
+namespace kvferry {
+
+// -- who writes ---------------------------------------------------------------------------------
+
+void receiver_state::perform(known_instances::fetch& x) {
+    ask(self_, with_.info_link, fetch_instance_info{x.endpoint, with_.bounds.info_deadline})
+        .then(
+            [this, endpoint = x.endpoint](instance_info& info) {
+                carry(known_instances::answered{endpoint, std::move(info.ranks)});
+            },
+            [this, endpoint = x.endpoint](const caf::error& reason) {
+                carry(known_instances::not_answered{endpoint, reason});
+            });
+}
+
+void receiver_state::perform(known_instances::instance_changed& x) {
+    parties_.forget(x.endpoint);
+}
+
+void receiver_state::perform(known_instances::bind_session& x) {
+    auto* fresh = sessions_.find(x.attempt);
+    if (!fresh)
+        return;
+    const auto& opened = fresh->opened;
+    auto context = instances_.ranks_of(opened.context_endpoint);
+    if (auto problem = check_other_instance(opened.context_endpoint, context))
+        return tell(self_, fresh->actor, bind_writers{{}, problem});
+    const auto& parties = parties_.of(opened, *instances_.ranks_of(with_.own_endpoint), *context);
+    if (!parties)
+        return tell(
+            self_, fresh->actor,
+            bind_writers{{}, add_context(parties.error(), "rid " + to_string(opened.request))});
+    fresh->parties = *parties;
+    fresh->context = std::move(context);
+    tell(self_, fresh->actor,
+         bind_writers{fresh->parties->writers,
+                      {},
+                      fresh->parties->layers_skipped,
+                      fresh->parties->roles_skipped});
+    renewals_.set(x.attempt, now() + renewal_period());
+    carry(receiving_links::session_bound{x.attempt, fresh->writers(), *fresh->context});
+}
+
+void receiver_state::perform(known_instances::fail_session& x) {
+    if (const auto* known = sessions_.find(x.attempt))
+        tell(self_, known->actor, bind_writers{{}, x.reason});
+}
+
+void receiver_state::perform(known_instances::withdraw& x) {
+    const auto context = instances_.ranks_of(x.endpoint);
+    if (check_other_instance(x.endpoint, context))
+        return;
+    for (auto rank = std::size_t{with_.self.rank.value}; rank < context->size();
+         rank += with_.self.world_size)
+        notify((*context)[rank],
+               cancel_of(x.what.request, x.what.attempt, (*context)[rank].rank, x.what.why));
+}
+
+/// A rank that dials itself would wait for itself: a wrong endpoint is told by name.
+caf::error receiver_state::check_other_instance(const std::string& endpoint,
+                                                const instance_ranks& ranks) const {
+    for (const auto& rank : *ranks)
+        if (rank.incarnation == with_.self.incarnation)
+            return make_error(errc::invalid_argument,
+                              endpoint + " is the endpoint of " + describe(with_.self)
+                                  + " itself: give that of the context instance");
+    return {};
+}
+
+// -- links --------------------------------------------------------------------------------------
+
+void receiver_state::on_peer_ready(const peer_ready& message) {
+    const auto process = message.peer->info.incarnation;
+    views_[process] = message.peer;
+    carry(known_instances::rank_linked{process});
+    carry(receiving_links::linked{message.peer->info});
+}
+
+void receiver_state::on_peer_lost(const peer_lost& message) {
+    views_.erase(message.peer);
+    carry(receiving_links::lost{message.peer, message.reason});
+}
+
+/// Proof needs both: the process is gone, and everything it had sent has been applied.
+void receiver_state::on_process_gone(const process_gone& message) {
+    ask(self_, with_.fabric, drain_fabric{message.peer})
+        .then(
+            [this, message] {
+                for (auto attempt : links_.sessions_of(message.peer))
+                    if (const auto& known = sessions_.at(attempt); !known.is_dead())
+                        tell(self_, known.actor, message);
+                    else
+                        carry_dead(attempt, message);
+            },
+            [](const caf::error&) {
+                // The fabric is gone: nothing can be proven any more, the pages stay on loan.
+            });
+}
+
+/// The link itself tells peer_ready or peer_lost. An error here means that the worker made no link.
+void receiver_state::perform(receiving_links::dial& x) {
+    const auto process = x.peer.incarnation;
+    ask(self_, with_.worker, connect_peer{std::move(x.peer)})
+        .then([](const peer_connected&) {},
+              [this, process](const caf::error& reason) {
+                  on_peer_lost(peer_lost{process, reason});
+              });
+}
+
+void receiver_state::perform(receiving_links::send& x) {
+    send_to(x.peer, std::move(x.message));
+}
+
+/// Remembers, in case the session dies, what its writers may be told.
+void receiver_state::perform(receiving_links::tell_ready& x) {
+    auto* known = sessions_.find(x.attempt);
+    const auto view = views_.find(x.peer);
+    if (!known || view == views_.end())
+        return;
+    if (known->is_dead())
+        return carry_dead(x.attempt, receiving_after_death::writer_linked{x.peer});
+    known->may_know.insert(x.peer);
+    if (view->second->process_watched)
+        known->may_map.insert(x.peer);
+    tell(self_, known->actor, peer_ready{view->second});
+}
+
+void receiver_state::perform(receiving_links::tell_lost& x) {
+    if (const auto* known = sessions_.find(x.attempt))
+        tell(self_, known->actor, x.news);
+}
+
+void receiver_state::perform(receiving_links::link_over& x) {
+    carry(known_instances::rank_lost{x.peer, x.never_up});
+}
+
+void receiver_state::notify(const rank_info& to, wire_message message) {
+    carry(receiving_links::notice{&to, std::move(message)});
+}
+
+/// Over its link, if it has one.
+void receiver_state::send_to(incarnation peer, wire_message message) {
+    if (const auto view = views_.find(peer); view != views_.end())
+        tell(self_, view->second->link, send_message{std::move(message)});
+}
+
+} // namespace kvferry
