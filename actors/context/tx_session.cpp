@@ -48,7 +48,7 @@ tx_session_actor::behavior_type tx_session_state::make_behavior() {
         handle(this, &tx_session_state::on_peer_ready),
         handle(this, &tx_session_state::on<peer_lost>),
         handle(this, &tx_session_state::on<process_gone>),
-        handle(this, &tx_session_state::on<send_slice>),
+        handle(this, &tx_session_state::on_send),
         handle(this, &tx_session_state::on<send_aux>),
         handle(this, &tx_session_state::on_bind),
         handle(this, &tx_session_state::on<unbind_receiver>),
@@ -62,6 +62,11 @@ tx_session_actor::behavior_type tx_session_state::make_behavior() {
 
 void tx_session_state::handler_failed(const caf::error& reason) {
     decide_and_perform(sending_events::failed{reason});
+}
+
+void tx_session_state::on_send(const send_slice& message) {
+    sent_.add(message.slice);
+    decide_and_perform(message);
 }
 
 void tx_session_state::on_bind(const bind_receiver& message) {
@@ -132,9 +137,11 @@ tx_session_state::answer tx_session_state::perform(sending_effects::plan_piece& 
     const auto& peer = *x.peer;
     auto plan = make_plan(environment.self, x.source->slice, peer.info, x.request->target,
                           *environment.plans);
-    const auto problem = plan ? check_plan(*plan, *environment.self.pages, environment.regions,
-                                           *peer.info.pages, peer.regions)
-                              : plan.error();
+    auto problem = plan ? check_plan(*plan, *environment.self.pages, environment.regions,
+                                     *peer.info.pages, peer.regions)
+                        : plan.error();
+    if (!problem && x.source->slice.last)
+        problem = sent_.missing(environment.self, peer.info, x.request->target);
     if (problem)
         return not_served(x, agent_result::failed, in_context(problem, peer.info));
     if (plan->bytes == 0)
@@ -201,7 +208,8 @@ sending_events::piece_ended tx_session_state::served(const sending_effects::plan
     result.bytes = plan.bytes;
     result.fragments = plan.fragments;
     if (x.request->digest && readable_by_host(environment.memory))
-        result.digest = {x.source->slice.tokens, digest_of_sources(plan, environment.source_pools)};
+        result.digest = {x.source->slice.tokens, digest_of_sources(plan, environment.source_pools),
+                         x.source->slice.layers};
     return result;
 }
 

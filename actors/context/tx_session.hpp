@@ -7,6 +7,7 @@
 #include "actors/decisions/sending.hpp"
 #include "messages/values/copy_plan.hpp"
 #include "messages/values/time.hpp"
+#include "transport/planner/slice_coverage.hpp"
 
 #include <cstdint>
 #include <map>
@@ -52,6 +53,7 @@ private:
     void on(const Message& message) {
         decide_and_perform(message);
     }
+    void on_send(const send_slice&);
     void on_bind(const bind_receiver&);
     void on_done(const transfer_done&);
     void on_peer_ready(const peer_ready&);
@@ -82,6 +84,8 @@ private:
     sending value_;
     decider<sending> decider_;
     std::map<transfer_id, flight> flights_;
+    /// What the host's slices speak for.
+    slice_coverage sent_;
     std::uint32_t transfers_ = 0;
 };
 

@@ -34,6 +34,11 @@ void receiving::take(const receive_slice& given) {
     if (auto problem = check_tokens(given.slice))
         return fail(add_context(problem, "rid " + to_string(facts_.request) + ": receive slice "
                                              + to_string(index)));
+    if (!given.slice.layers.is_all())
+        return fail(make_error(errc::invalid_argument,
+                               "rid " + to_string(facts_.request) + ": receive slice "
+                                   + to_string(index)
+                                   + " names layers, a receiver takes all of its own"));
     touched_.push_back(index.value);
     for (auto& [rank, from] : writers_)
         request_new(from);

@@ -15,7 +15,7 @@ caf::error piece_checker::check(const rank_info& writer, const kv_slice& target,
                                 const kv_agent_result& report) const {
     const auto& said = *report.digest;
     auto plan =
-        plan_of_piece(writer, said.tokens, report.header.piece.last, self_, target, *plans_);
+        plan_of_piece(writer, said.tokens, said.layers, report.header.piece.last, self_, target, *plans_);
     if (!plan)
         return add_context(plan.error(), "the digest of a piece from " + describe(writer));
     if (plan->bytes != report.bytes)

@@ -63,6 +63,11 @@ bool inspect(Inspector& f, token_range& x) {
 }
 
 template <class Inspector>
+bool inspect(Inspector& f, layer_range& x) {
+    return f.object(x).fields(f.field("begin", x.begin), f.field("end", x.end));
+}
+
+template <class Inspector>
 bool inspect(Inspector& f, block_list& x) {
     return f.object(x).fields(f.field("first_block", x.first_block), f.field("slots", x.slots));
 }

@@ -34,7 +34,8 @@ struct register_rank_info {
 };
 
 /// The acceptor knows the dialler now. Whether they fit is a matter of each request. The dialler
-/// confirms with whatever it says next, a link_health at the latest: then the acceptor may ask, too.
+/// confirms with whatever it says next, a link_health at the latest: then the acceptor may ask,
+/// too.
 struct rank_registered {
     message_header header;
     /// The dial that is accepted.
@@ -110,6 +111,7 @@ struct piece_digest {
     token_range tokens;
     /// XXH3 of the bytes in the order of the plan.
     std::uint64_t value = 0;
+    layer_range layers = {};
 };
 
 /// KV_AGENT_RESULT. A writer's terminal report of one piece.
@@ -133,8 +135,8 @@ struct aux_agent_result {
     wire_error error;
 };
 
-/// CANCEL_SESSION. Either side gives the attempt up; idempotent. A receiver also tells ranks that it
-/// has not asked: they would wait for its request.
+/// CANCEL_SESSION. Either side gives the attempt up; idempotent. A receiver also tells ranks that
+/// it has not asked: they would wait for its request.
 struct cancel_session {
     message_header header;
     /// The session that is to be cancelled.
@@ -243,7 +245,8 @@ bool inspect(Inspector& f, request_data& x) {
 
 template <class Inspector>
 bool inspect(Inspector& f, piece_digest& x) {
-    return f.object(x).fields(f.field("tokens", x.tokens), f.field("value", x.value));
+    return f.object(x).fields(f.field("tokens", x.tokens), f.field("value", x.value),
+                              f.field("layers", x.layers));
 }
 
 template <class Inspector>

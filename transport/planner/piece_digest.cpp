@@ -61,10 +61,10 @@ bool can_be_checked(const rank_info& writer, const rank_info& receiver) {
            && !(windowed(writer) && windowed(receiver));
 }
 
-caf::expected<copy_plan> plan_of_piece(const rank_info& writer, token_range tokens, bool last,
-                                       const rank_info& receiver, const kv_slice& target,
-                                       plan_cache& plans) {
-    kv_slice source{tokens, target.prompt_tokens, {}, last};
+caf::expected<copy_plan> plan_of_piece(const rank_info& writer, token_range tokens,
+                                       layer_range layers, bool last, const rank_info& receiver,
+                                       const kv_slice& target, plan_cache& plans) {
+    kv_slice source{tokens, target.prompt_tokens, {}, last, layers};
     for (const auto& group : writer.pages->groups) {
         const auto slots =
             group.tokens_per_slot

@@ -24,10 +24,10 @@ std::uint64_t digest_of_targets(const copy_plan&, const std::vector<pool_base>& 
 bool can_be_checked(const rank_info& writer, const rank_info& receiver);
 
 /// The plan of a piece as its receiver computes it, without the writer's slot numbers (all are 0):
-/// the same stretches in the same order. `tokens` and `last` are those of the writer's slice.
-/// Errors are those of make_plan.
-caf::expected<copy_plan> plan_of_piece(const rank_info& writer, token_range tokens, bool last,
-                                       const rank_info& receiver, const kv_slice& target,
-                                       plan_cache&);
+/// the same stretches in the same order. `tokens`, `layers` and `last` are those of the writer's
+/// slice. Errors are those of make_plan.
+caf::expected<copy_plan> plan_of_piece(const rank_info& writer, token_range tokens,
+                                       layer_range layers, bool last, const rank_info& receiver,
+                                       const kv_slice& target, plan_cache&);
 
 } // namespace kvferry

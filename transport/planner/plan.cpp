@@ -37,6 +37,10 @@ caf::error check_shape(const rank_info& rank, const kv_slice& slice) {
 } // namespace
 
 caf::error check_tokens(const kv_slice& slice) {
+    if (slice.layers.begin >= slice.layers.end)
+        return make_error(errc::invalid_argument,
+                          "layers begin at " + std::to_string(slice.layers.begin) + " and end at "
+                              + std::to_string(slice.layers.end) + ": give begin < end");
     if (slice.tokens.begin <= slice.tokens.end && slice.tokens.end <= slice.prompt_tokens)
         return {};
     return make_error(errc::invalid_argument,

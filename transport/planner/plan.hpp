@@ -10,7 +10,7 @@
 
 namespace kvferry {
 
-/// invalid_argument when the slice's tokens are not a part of its prompt.
+/// invalid_argument when the slice's tokens are not a part of its prompt, or it has no layers.
 caf::error check_tokens(const kv_slice&);
 
 /// What `writer` copies for `receiver` out of the slice `source`: the blocks that the target lists.

@@ -26,6 +26,13 @@ void slice_coverage::add(const kv_slice& sent) {
                  fresh);
 }
 
+/// The usual case: one slice, or chunks in order.
+bool slice_coverage::speaks_for_all(std::uint64_t prompt_tokens) const {
+    const auto found = tokens_of_.find(layer_range{});
+    return found != tokens_of_.end() && found->second.front().begin == 0
+           && found->second.front().end >= prompt_tokens;
+}
+
 std::uint64_t slice_coverage::first_missing(std::uint32_t layer, std::uint64_t from,
                                             std::uint64_t end) const {
     for (auto at = from; at < end;) {
@@ -44,6 +51,8 @@ std::uint64_t slice_coverage::first_missing(std::uint32_t layer, std::uint64_t f
 
 caf::error slice_coverage::missing(const rank_info& writer, const rank_info& receiver,
                                    const kv_slice& target) const {
+    if (speaks_for_all(target.prompt_tokens))
+        return {};
     std::set<std::uint32_t> sent_layers;
     for (const auto& group : writer.pages->groups)
         if (group.tokens_per_slot)

@@ -24,6 +24,8 @@ public:
                        const kv_slice& target) const;
 
 private:
+    bool speaks_for_all(std::uint64_t prompt_tokens) const;
+
     /// The first token in [from, end) that no slice speaks for in this layer; `end`: all are.
     std::uint64_t first_missing(std::uint32_t layer, std::uint64_t from, std::uint64_t end) const;
 

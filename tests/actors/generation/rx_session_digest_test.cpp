@@ -69,7 +69,7 @@ TEST_CASE("rx_session: a digest is asked for, and the bytes that have arrived ar
     plan_cache plans;
     const kv_slice target{{0, 32}, 32, {{0, {1, 2}}}, true};
     const auto digest =
-        digest_of_targets(*plan_of_piece(x.writer, {0, 32}, true, x.self, target, plans), x.pools);
+        digest_of_targets(*plan_of_piece(x.writer, {0, 32}, {}, true, x.self, target, plans), x.pools);
     SUBCASE("equal") {
         x.report(bytes, digest);
         CHECK(x.outcome().state == session_state::kv_transferred);

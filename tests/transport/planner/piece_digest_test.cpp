@@ -67,8 +67,8 @@ TEST_CASE("piece digest: the receiver's plan without slot numbers gives the writ
                 const auto plan = make_plan(writer.info, source, receiver.info, target, plans);
                 REQUIRE(plan);
                 copy(*plan, writer, receiver);
-                const auto expected =
-                    plan_of_piece(writer.info, source.tokens, last, receiver.info, target, plans);
+                const auto expected = plan_of_piece(writer.info, source.tokens, source.layers, last,
+                                                    receiver.info, target, plans);
                 REQUIRE(expected);
                 CHECK(expected->bytes == plan->bytes);
                 const auto digest = digest_of_sources(*plan, writer.pools);
@@ -94,8 +94,8 @@ TEST_CASE("piece digest: blocks that were exchanged do not cancel out") {
     const kv_slice exchanged{{0, 16}, 16, {{0, {3, 5}}}, true};
     copy(*make_plan(writer.info, source, receiver.info, exchanged, plans), writer, receiver);
     const auto plan = make_plan(writer.info, source, receiver.info, target, plans);
-    const auto expected =
-        plan_of_piece(writer.info, source.tokens, true, receiver.info, target, plans);
+    const auto expected = plan_of_piece(writer.info, source.tokens, source.layers, true,
+                                        receiver.info, target, plans);
     CHECK(digest_of_targets(*expected, receiver.pools) != digest_of_sources(*plan, writer.pools));
 }
 
