@@ -51,7 +51,7 @@ struct kv_slice {
     /// No further slice follows.
     bool last = true;
     /// Sending: the layers this slice speaks for, so that a layer travels while the next one is
-    /// computed. A receiver asks for all of its layers, and this stays out of what it sends.
+    /// computed. A receiver takes all of its layers.
     layer_range layers = {};
 
     friend bool operator==(const kv_slice&, const kv_slice&) = default;
@@ -74,9 +74,9 @@ bool inspect(Inspector& f, block_list& x) {
 
 template <class Inspector>
 bool inspect(Inspector& f, kv_slice& x) {
-    return f.object(x).fields(f.field("tokens", x.tokens),
-                              f.field("prompt_tokens", x.prompt_tokens),
-                              f.field("groups", x.groups), f.field("last", x.last));
+    return f.object(x).fields(
+        f.field("tokens", x.tokens), f.field("prompt_tokens", x.prompt_tokens),
+        f.field("groups", x.groups), f.field("last", x.last), f.field("layers", x.layers));
 }
 
 } // namespace kvferry

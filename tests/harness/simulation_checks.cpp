@@ -174,6 +174,15 @@ void simulation::check_told() {
                 && frames_.was_answered_gone(writer.process->incarnation, reader.attempt,
                                              x.open_at + answered_within))
                 continue;
+            // A later session of the rid was there when the attempt came, and has taken it.
+            if (&x == &reader
+                && std::any_of(sessions_.begin(), sessions_.end(), [&](const sim_session& later) {
+                       return later.process == writer.process && later.role == writer.role
+                              && later.plan->request == x.plan->request && later.open
+                              && later.open_at >= writer.finished_at && later.open_at <= *asked
+                              && (!later.outcome || later.finished_at >= *asked);
+                   }))
+                continue;
             // An earlier session of the rid has taken that attempt and ended with it.
             if (&x == &writer
                 && std::any_of(sessions_.begin(), sessions_.end(), [&](const sim_session& former) {

@@ -60,6 +60,9 @@ caf::expected<copy_plan> make_plan(const rank_info& writer, const kv_slice& sour
         return error;
     if (auto error = check_shape(receiver, target))
         return error;
+    if (!target.layers.is_all())
+        return make_error(errc::invalid_argument, "slice of " + describe(receiver)
+                                                      + ": a receiver takes all of its layers");
     if (source.prompt_tokens != target.prompt_tokens)
         return make_error(errc::invalid_argument, "prompt_tokens: the slice of " + describe(writer)
                                                       + " has "
