@@ -4,7 +4,6 @@
 
 #include "actors/shared/deadline_queue.hpp"
 #include "messages/local/sessions.hpp"
-#include "messages/trace/planted_bug.hpp"
 #include "messages/values/time.hpp"
 
 #include <optional>
@@ -29,7 +28,7 @@ public:
     /// A tick that a later rearm() has overtaken starts no further tick: otherwise such ticks would
     /// go on for ever.
     void fired(time_point now) {
-        if (armed_ && *armed_ <= now && !planted(planted_bug::timer_dies))
+        if (armed_ && *armed_ <= now)
             armed_.reset();
     }
 
