@@ -98,7 +98,9 @@ caf::result<session_status> tx_session_state::on_status(const query_status&) {
     return value_.status();
 }
 
-/// What is done on the spot is an event of its own, once all else is done.
+/// What is done on the spot is an event of its own, once all else is done. Planning is the only
+/// effect that can fail by an exception: it comes last, so nothing that was decided is lost with
+/// it.
 void tx_session_state::decide_and_perform(sending::event first) {
     answer next{std::move(first)};
     while (next) {

@@ -27,6 +27,7 @@ sending::sending(terms with) : with_(std::move(with)), phase_(serving{}) {}
 
 sending::effects sending::on(event what, time_point) {
     effects out;
+    out.reserve(4); // they are large, and few answers are longer
     std::visit([&](auto& each) { handle(each, out); }, what);
     return out;
 }
@@ -61,7 +62,7 @@ void sending::handle(send_aux& message, effects& out) {
             piece_finished{side::context, with_.request, {}, payload_kind::aux, {}, failure}});
         return;
     }
-    aux_ = std::move(message.record);
+    aux_ = given_aux{std::move(message.record)};
     go_on(out);
 }
 
@@ -107,6 +108,12 @@ void sending::tell_piece(std::uint32_t index, const caf::error& why, effects& ou
     if (!std::exchange(pieces_[index].told_host, true))
         out.emplace_back(tell_host{
             piece_finished{side::context, with_.request, {}, payload_kind::kv, {index}, why}});
+}
+
+void sending::tell_aux(const caf::error& why, effects& out) {
+    if (aux_ && !std::exchange(aux_->told_host, true))
+        out.emplace_back(tell_host{
+            piece_finished{side::context, with_.request, {}, payload_kind::aux, {}, why}});
 }
 
 // -- outcome and release ------------------------------------------------------------------------
@@ -177,9 +184,8 @@ void sending::update(effects& out) {
             tell_served(index, out);
     touched_.clear();
     all_touched_ = !bound;
-    if (bound && aux_ && aux_complete() && !std::exchange(aux_told_host_, true))
-        out.emplace_back(
-            tell_host{piece_finished{side::context, with_.request, {}, payload_kind::aux, {}, {}}});
+    if (bound && aux_complete())
+        tell_aux({}, out);
     auto reached = session_state::init;
     if (kv_complete())
         reached = session_state::kv_transferred;
@@ -200,9 +206,7 @@ void sending::finish(session_state outcome, const caf::error& why, effects& out)
     phase_ = ended{outcome, why};
     for (std::uint32_t index = 0; index < pieces_.size(); ++index)
         tell_piece(index, why, out);
-    if (aux_ && !std::exchange(aux_told_host_, true))
-        out.emplace_back(tell_host{
-            piece_finished{side::context, with_.request, {}, payload_kind::aux, {}, why}});
+    tell_aux(why, out);
     session_finished result{side::context, with_.request, {}, outcome, why, {}, {}};
     for (auto& [key, to] : receivers_) {
         // Also tell receivers that have everything from this rank: they may wait for siblings of
@@ -226,8 +230,11 @@ void sending::release_if_quiet(effects& out) {
         return;
     auto last = std::move(*waiting);
     out.emplace_back(tell_host{session_released{side::context, with_.request, {}}});
-    out.emplace_back(
-        tell_owner{session_retired{with_.request, {}, last.why, in_doubt_, undecided_}});
+    out.emplace_back(tell_owner{session_retired{with_.request,
+                                                {},
+                                                last.why,
+                                                doubt_.has_value(),
+                                                doubt_ ? doubt_->undecided : caf::error{}}});
     if (last.orphaned)
         out.emplace_back(quit{});
     phase_ = released{last.outcome, std::move(last.why)};

@@ -80,6 +80,16 @@ private:
         bool last() const { return source->slice.last; }
     };
 
+    struct given_aux {
+        aux_record record;
+        bool told_host = false;
+    };
+
+    /// A transfer may still change its target; and why, if it is a copy into mapped memory.
+    struct doubt {
+        caf::error undecided;
+    };
+
     void handle(send_slice&, effects&);
     void handle(send_aux&, effects&);
     void handle(sending_events::asked&, effects&);
@@ -98,6 +108,7 @@ private:
     bool plan_next_piece(effects&);
     void go_on(effects&);
     void tell_piece(std::uint32_t index, const caf::error&, effects&);
+    void tell_aux(const caf::error&, effects&);
     void tell_served(std::uint32_t index, effects&);
     void update(effects&);
     void finish(session_state, const caf::error&, effects&);
@@ -124,8 +135,7 @@ private:
     bool all_touched_ = true;
     /// A piece is being planned: its answer comes before the next one is.
     std::optional<std::pair<receiver_key, slice_index>> planning_;
-    std::optional<aux_record> aux_;
-    bool aux_told_host_ = false;
+    std::optional<given_aux> aux_;
     std::map<receiver_key, sending_receiver> receivers_;
     /// The attempt of each receiver rank; its first request binds it.
     std::map<rank_id, attempt> attempts_;
@@ -134,9 +144,7 @@ private:
     std::map<incarnation, rank_id> left_;
     /// Ranks of the receiving instance that will ask, as the requests say.
     std::set<rank_id> expected_;
-    /// A transfer may still change its target; and why, if it is a copy into mapped memory.
-    bool in_doubt_ = false;
-    caf::error undecided_;
+    std::optional<doubt> doubt_;
 };
 
 } // namespace kvferry

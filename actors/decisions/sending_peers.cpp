@@ -108,7 +108,7 @@ void sending::go_on(effects& out) {
         return;
     if (aux_)
         for (auto& [key, to] : receivers_)
-            to.deliver_aux(*aux_, out);
+            to.deliver_aux(aux_->record, out);
     update(out);
 }
 
@@ -133,9 +133,10 @@ void sending::handle(sending_events::piece_ended& x, effects& out) {
     auto& to = found->second;
     if (!to.is_under_way(x.index) && !(answers_plan && to.is_planning(x.index)))
         return go_on(out);
-    in_doubt_ = in_doubt_ || x.result == agent_result::in_doubt;
+    if (x.result == agent_result::in_doubt && !doubt_)
+        doubt_.emplace();
     if (x.undecided)
-        undecided_ = std::move(x.undecided);
+        doubt_ = doubt{std::move(x.undecided)};
     if (x.result == agent_result::success) {
         pieces_[x.index.value].served.insert(x.to);
         touched_.push_back(x.index.value);

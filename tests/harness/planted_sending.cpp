@@ -130,19 +130,20 @@ effects report_before_visible(sending& value, event x, time_point now) {
     return result;
 }
 
+/// Released when it has its outcome; let go of, it ends, whatever is under way.
 struct pages_back_while_read {
     bool given_back = false;
 
     effects operator()(sending& value, event x, time_point now) {
+        if (given_back && std::holds_alternative<deadline_tick>(x))
+            return {quit{}};
         auto result = value.on(std::move(x), now);
-        if (value.is_released() && given_back) {
+        if (given_back)
             std::erase_if(result, [](auto& each) {
                 const auto* owner = std::get_if<tell_owner>(&each);
                 return told_host<session_released>(each)
                        || (owner && std::holds_alternative<session_retired>(owner->message));
             });
-            result.push_back(quit{});
-        }
         const auto ended = std::find_if(result.begin(), result.end(), [](auto& each) {
             return told_host<session_finished>(each) != nullptr;
         });
@@ -150,8 +151,8 @@ struct pages_back_while_read {
             return result;
         given_back = true;
         const auto end = *told_host<session_finished>(*ended);
-        result.push_back(tell_host{session_released{side::context, end.request, {}}});
-        result.push_back(tell_owner{session_retired{end.request, {}, end.error}});
+        result.emplace_back(tell_host{session_released{side::context, end.request, {}}});
+        result.emplace_back(tell_owner{session_retired{end.request, {}, end.error}});
         return result;
     }
 };
@@ -251,8 +252,24 @@ sending_sessions::effects release_on_death(sending_sessions& value, sending_sess
     return result;
 }
 
+/// Only the first tick reaches sessions.
+struct timer_dies {
+    bool dead = false;
+
+    sending_sessions::effects operator()(sending_sessions& value, sending_sessions::event x,
+                                         time_point now) {
+        const auto ticks = std::holds_alternative<sending_sessions::tick>(x);
+        auto result = value.on(std::move(x), now);
+        if (ticks && std::exchange(dead, true))
+            result.clear();
+        return result;
+    }
+};
+
 decider<sending_sessions> wrong_table() {
     switch (planted_now) {
+    case planted_bug::timer_dies:
+        return timer_dies{};
     case planted_bug::rid_taken_over:
         return without<sending_sessions>([](sending_sessions::effect& x) {
             const auto* refusal = std::get_if<sending_sessions::refuse>(&x);

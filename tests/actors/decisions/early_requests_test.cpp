@@ -205,3 +205,50 @@ TEST_CASE("early_requests: who asks again takes back what it gave up, others do 
     early.on(ask(), start);
     CHECK(shown(early.on(early_requests::session_opened{ours}, start)) == "bind, unbind");
 }
+
+TEST_CASE("early_requests: in every order what is counted is what waits, within the bounds (I13)") {
+    std::uint64_t state = 1;
+    auto below = [&state](std::uint64_t bound) {
+        state = state * 6364136223846793005U + 1442695040888963407U;
+        return (state >> 33U) % bound;
+    };
+    auto early = make_early(6);
+    auto now = start;
+    for (int step = 0; step < 100000; ++step) {
+        now += std::chrono::milliseconds{below(20)};
+        const auto from = 1 + below(3);
+        auto asked = ask(from, 10 + below(2), static_cast<std::uint32_t>(below(2)), {below(4)});
+        asked.ask.request.renewal = below(3) == 0;
+        asked.ask.request.kv = below(4) != 0;
+        auto given_up = give_up();
+        given_up.by.cancel.header = asked.ask.request.header;
+        switch (below(8)) {
+        case 0:
+            early.on(early_requests::session_opened{asked.ask.request.header.request}, now);
+            break;
+        case 1:
+            early.on(early_requests::link_lost{{from}}, now);
+            break;
+        case 2:
+        case 3:
+            early.on(early_requests::tick{}, now);
+            break;
+        case 4:
+            early.on(std::move(given_up), now);
+            break;
+        default:
+            early.on(std::move(asked), now);
+        }
+        std::size_t requests = 0, withdrawals = 0;
+        for (const auto& [id, waiting] : early.all()) {
+            requests += waiting.requests.size();
+            withdrawals += waiting.withdrawals.size();
+            REQUIRE(early.leases().of(id).has_value()); // nothing waits for ever (I6)
+        }
+        REQUIRE(early.requests() == requests);
+        REQUIRE(early.withdrawals() == withdrawals);
+        REQUIRE(early.leases().size() == early.all().size());
+        REQUIRE(requests <= 6);
+        REQUIRE(withdrawals <= 3);
+    }
+}
