@@ -64,21 +64,24 @@ receiver_actor::behavior_type receiver_state::make_behavior() {
     };
 }
 
-void receiver_state::carry(receiving_sessions::event event) {
-    for (auto& effect : decide(sessions_decider_, sessions_, std::move(event), now()))
+template <class Value>
+void receiver_state::apply(const decider<Value>& by, Value& value, typename Value::event event) {
+    for (auto& effect : decide(by, value, std::move(event), now()))
         std::visit([this](auto& x) { perform(x); }, effect);
+}
+
+void receiver_state::carry(receiving_sessions::event event) {
+    apply(sessions_decider_, sessions_, std::move(event));
     rearm();
 }
 
 void receiver_state::carry(known_instances::event event) {
-    for (auto& effect : decide(instances_decider_, instances_, std::move(event), now()))
-        std::visit([this](auto& x) { perform(x); }, effect);
+    apply(instances_decider_, instances_, std::move(event));
     rearm();
 }
 
 void receiver_state::carry(receiving_links::event event) {
-    for (auto& effect : decide(links_decider_, links_, std::move(event), now()))
-        std::visit([this](auto& x) { perform(x); }, effect);
+    apply(links_decider_, links_, std::move(event));
     rearm();
 }
 
@@ -285,13 +288,14 @@ time_point receiver_state::now() const {
 
 void receiver_state::on_deadline(const deadline_tick&) {
     timer_.fired(now());
-    carry(receiving_sessions::tick{});
+    apply(sessions_decider_, sessions_, receiving_sessions::tick{});
     for (auto attempt : renewals_.due(now())) {
         tell(self_, sessions_.at(attempt).actor, renew_requests{});
         renewals_.set(attempt, now() + renewal_period());
     }
-    carry(known_instances::tick{});
-    carry(receiving_links::tick{});
+    apply(instances_decider_, instances_, known_instances::tick{});
+    apply(links_decider_, links_, receiving_links::tick{});
+    rearm();
 }
 
 void receiver_state::rearm() {

@@ -75,7 +75,10 @@ private:
     caf::result<void> on_cancel_all(const cancel_request&);
     caf::result<void> stop(const caf::error& reason);
 
-    // Each lets a value decide and does what it says.
+    /// Lets a value decide and does what it says.
+    template <class Value>
+    void apply(const decider<Value>&, Value&, typename Value::event);
+    // The same, and after it the timer is set anew.
     void carry(receiving_sessions::event);
     void carry(known_instances::event);
     void carry(receiving_links::event);
