@@ -33,15 +33,15 @@ std::uint64_t sim_network::connect(incarnation from, incarnation to) {
 
 void sim_network::send(incarnation to, wire_item item, std::optional<std::uint64_t> over) {
     const auto from = item.from;
-    const auto is_frame = item.what == wire_item::kind::frame;
+    const auto is_frame = item.what == fabric_message::frame;
     if (is_frame) {
         ++frames_;
         if (on_sent)
             on_sent(from, to, item.bytes);
     }
-    if (item.what == wire_item::kind::write && on_write)
+    if (item.what == fabric_message::write && on_write)
         on_write();
-    if (item.what == wire_item::kind::written && random_.percent(temper_.lost_completion_percent)) {
+    if (item.what == fabric_message::written && random_.percent(temper_.lost_completion_percent)) {
         lossy_.insert(pair_of(from, to));
         schedule_->log("completion lost", from.value, to.value);
         return;
@@ -53,12 +53,13 @@ void sim_network::send(incarnation to, wire_item item, std::optional<std::uint64
     auto copies = is_frame && random_.percent(temper_.duplicate_percent) ? 2 : 1;
     if (is_frame && random_.percent(temper_.overtake_percent))
         arrival += latency() * 4; // later frames overtake it
+    const sent_item sent = std::make_shared<const wire_item>(std::move(item));
     for (int copy = 0; copy < copies; ++copy, arrival += latency())
-        schedule_->at(arrival, [this, to, item, connection] { deliver(to, item, connection); });
+        schedule_->at(arrival, [this, to, sent, connection] { deliver(to, sent, connection); });
 }
 
-void sim_network::deliver(incarnation to, wire_item item, std::uint64_t connection) {
-    auto& line = wires_[{item.from, to}];
+void sim_network::deliver(incarnation to, const sent_item& item, std::uint64_t connection) {
+    auto& line = wires_[{item->from, to}];
     const auto broken = line.broken.find(connection);
     if (schedule_->now() > line.lost_after || is_dead(to)
         || (broken != line.broken.end() && schedule_->now() > broken->second))
@@ -68,23 +69,22 @@ void sim_network::deliver(incarnation to, wire_item item, std::uint64_t connecti
                       [this, to, item, connection] { deliver(to, item, connection); });
         return;
     }
-    if (is_cut(item.from, to)) {
-        line.held.emplace_back(std::move(item), connection);
-        return;
-    }
-    hand_over(to, item);
+    if (is_cut(item->from, to))
+        line.held.emplace_back(item, connection);
+    else
+        hand_over(to, item);
 }
 
-void sim_network::hand_over(incarnation to, const wire_item& item) {
+void sim_network::hand_over(incarnation to, const sent_item& item) {
     auto end = ends_.find(to);
-    if (end == ends_.end())
+    if (end == ends_.end() || !end->second.port)
         return;
-    schedule_->log("arrives", item.from.value,
-                   to.value * 8 + static_cast<std::uint64_t>(item.what));
+    schedule_->log("arrives", item->from.value,
+                   to.value * 8 + static_cast<std::uint64_t>(item->what));
     end->second.bell->push([this, port = end->second.port, to, item] {
-        if (item.what == wire_item::kind::frame && on_delivered)
-            on_delivered(item.from, to, item.bytes);
-        port->arrived(item);
+        if (item->what == fabric_message::frame && on_delivered)
+            on_delivered(item->from, to, item->bytes);
+        port->arrived(*item);
     });
 }
 
@@ -179,7 +179,7 @@ void sim_network::tell_lost(incarnation who, incarnation peer, microseconds wait
     last_notice_ = std::max(last_notice_, schedule_->now() + wait);
     schedule_->after(wait, [this, who, peer, last] {
         auto end = ends_.find(who);
-        if (end == ends_.end() || is_dead(who))
+        if (end == ends_.end() || !end->second.port || is_dead(who))
             return;
         schedule_->log("connection lost", who.value, peer.value);
         end->second.bell->push(
@@ -210,10 +210,8 @@ void sim_network::die(incarnation dead) {
 }
 
 void sim_network::inject(incarnation from, incarnation to, byte_buffer frame) {
-    wire_item item;
-    item.from = from;
-    item.bytes = std::move(frame);
-    hand_over(to, item);
+    hand_over(
+        to, std::make_shared<const wire_item>(wire_item{.from = from, .bytes = std::move(frame)}));
 }
 
 void sim_network::calm() {

@@ -9,7 +9,7 @@
 #include "messages/wire/codec.hpp"
 #include "tests/harness/doorbell.hpp"
 #include "tests/harness/sim_schedule.hpp"
-#include "transport/fabric/ucx_wire.hpp"
+#include "transport/fabric/fabric_messages.hpp"
 
 #include <functional>
 #include <map>
@@ -20,24 +20,19 @@
 
 namespace kvferry::harness {
 
-/// An item that one process's fabric sends to another's.
+/// A message that one process's fabric sends to another's.
 struct wire_item {
-    enum class kind : std::uint8_t { frame, write, write_end, written };
-
-    kind what = kind::frame;
+    fabric_message what = fabric_message::frame;
     incarnation from;
-    /// A frame, a piece of a put, the sender's address, or the text of a refusal.
-    byte_buffer bytes;
-    write_head piece;
-    write_end_head end;
-    written_head written;
+    byte_buffer head = {};
+    byte_buffer bytes = {};
 };
 
 /// A process's end of the network.
 class fabric_port {
 public:
     virtual ~fabric_port() = default;
-    virtual void arrived(wire_item) = 0;
+    virtual void arrived(const wire_item&) = 0;
     /// The connections to that process up to number `last` are broken.
     virtual void connection_lost(incarnation peer, std::uint64_t last) = 0;
     /// False: a broken connection would be reported to nobody.
@@ -123,6 +118,7 @@ public:
 
 private:
     using pair = std::pair<incarnation, incarnation>;
+    using sent_item = std::shared_ptr<const wire_item>;
     static pair pair_of(incarnation a, incarnation b) { return a < b ? pair{a, b} : pair{b, a}; }
 
     /// One direction between two processes.
@@ -137,7 +133,7 @@ private:
         /// With a dead sender: the kernels' data is not read before this time.
         time_point not_before;
         /// Waits for heal(); each with its connection.
-        std::vector<std::pair<wire_item, std::uint64_t>> held;
+        std::vector<std::pair<sent_item, std::uint64_t>> held;
     };
     struct end_of_process {
         fabric_port* port = nullptr;
@@ -150,10 +146,10 @@ private:
         std::uint64_t in = 0;
         bool told = false;
     };
-    void deliver(incarnation to, wire_item, std::uint64_t connection);
+    void deliver(incarnation to, const sent_item&, std::uint64_t connection);
     void give_up(incarnation who, incarnation peer);
     void break_line(incarnation from, incarnation to, std::uint64_t connection);
-    void hand_over(incarnation to, const wire_item&);
+    void hand_over(incarnation to, const sent_item&);
     void tell_lost(incarnation who, incarnation peer, std::chrono::microseconds wait,
                    std::uint64_t last = ~std::uint64_t{0});
     std::chrono::microseconds latency();

@@ -82,17 +82,23 @@ void sim_process::start() {
                                             .identity = identity,
                                             .seed = random.next(),
                                             .deciders = planted_deciders()});
-    io_.fabric = spawn_at<sim_fabric_actor, sim_io_state>(
+    io_.fabric = spawn_at<wired_fabric_actor, sim_io_state>(
         system, home,
-        sim_io_state::dependencies{&world->network(), &fabric_bell_, incarnation, worker,
-                                   bounds.copy_piece_bytes_max, failing_registrations_,
-                                   [this](std::uint64_t address) {
-                                       if (memory.is_free(address))
-                                           world->fail(
-                                               failure::late_write,
-                                               name + ": a put reads memory that was given back");
-                                   },
-                                   random.next()});
+        sim_io_state::dependencies{.network = &world->network(),
+                                   .bell = &fabric_bell_,
+                                   .self = incarnation,
+                                   .default_sink = worker,
+                                   .bounds = bounds,
+                                   .failing_registrations = failing_registrations_,
+                                   .on_read =
+                                       [this](std::uint64_t address) {
+                                           if (memory.is_free(address))
+                                               world->fail(failure::late_write,
+                                                           name
+                                                               + ": a put reads memory that was "
+                                                                 "given back");
+                                       },
+                                   .seed = random.next()});
     io_.copy = spawn_copy_io(system, placement{copies}, {bounds});
     if (std::any_of(plan.faults.begin(), plan.faults.end(),
                     [](const planned_fault& x) { return x.what == fault_kind::undecided; }))

@@ -46,8 +46,10 @@ void inbound_staging::remove_region(region_id id) {
         const auto it = next++;
         if (it->first.second != id)
             continue;
-        grants_.push_back({it->first.first, id, 0,
-                           make_error(errc::transfer_failed, "the region is taken back")});
+        grants_.push_back(
+            {.put = it->first.first,
+             .region = id,
+             .refused = make_error(errc::transfer_failed, "the region is taken back")});
         drop(it);
     }
     grant(from);
@@ -76,10 +78,12 @@ void inbound_staging::ask(put_key put, region_id region, std::uint64_t bytes,
                           std::optional<std::uint32_t> source_region) {
     auto found = regions_.find(region);
     if (found == regions_.end()) {
-        grants_.push_back({put, region, 0,
-                           make_error(errc::transfer_failed,
-                                      "region " + to_string(region)
-                                          + " takes no puts through staging memory (any more)")});
+        grants_.push_back(
+            {.put = put,
+             .region = region,
+             .refused = make_error(errc::transfer_failed,
+                                   "region " + to_string(region)
+                                       + " takes no puts through staging memory (any more)")});
         return;
     }
     auto& from = *found->second;
@@ -87,7 +91,10 @@ void inbound_staging::ask(put_key put, region_id region, std::uint64_t bytes,
     auto& account = accounts_[key];
     if (source_region && account.offered == 0) {
         account.offered = bytes;
-        offers_.push_back({put, region, *source_region, from.staging.data()});
+        offers_.push_back({.put = put,
+                           .region = region,
+                           .source_region = *source_region,
+                           .staging = from.staging.data()});
     } else {
         queue(from, key, account, bytes);
     }
@@ -107,7 +114,8 @@ void inbound_staging::answer_offer(const staging_offer& offer,
     scatter_referred(key, account); // stretches of the source before this one
     account.source = std::move(source);
     account.referred.base = account.source->base;
-    grants_.push_back({offer.put, offer.region, bytes, {}, true});
+    grants_.push_back(
+        {.put = offer.put, .region = offer.region, .bytes = bytes, .by_reference = true});
 }
 
 void inbound_staging::queue(pool& from, account_key key, account& account, std::uint64_t bytes) {
@@ -129,10 +137,10 @@ void inbound_staging::grant(pool& from) {
         from.turns.pop_front();
         auto& account = accounts_.at(key);
         const auto bytes = std::min<std::uint64_t>(account.ungranted, chunk_bytes_);
-        account.chunks.push_back({from.free.back(), bytes, 0, {}});
+        account.chunks.push_back({.base = from.free.back(), .granted = bytes});
         account.moved = true;
         from.free.pop_back();
-        grants_.push_back({key.first, key.second, bytes, {}});
+        grants_.push_back({.put = key.first, .region = key.second, .bytes = bytes});
         if (account.ungranted -= bytes; account.ungranted > 0)
             from.turns.push_back(key);
     }
@@ -140,7 +148,7 @@ void inbound_staging::grant(pool& from) {
 
 void inbound_staging::refuse_all(pool& from) {
     for (const auto& key : std::exchange(from.turns, {})) {
-        grants_.push_back({key.first, key.second, 0, from.broken});
+        grants_.push_back({.put = key.first, .region = key.second, .refused = from.broken});
         auto found = accounts_.find(key);
         found->second.ungranted = 0;
         erase_if_over(found);
@@ -159,11 +167,13 @@ void inbound_staging::reclaim() {
         if (it->second.chunks.empty() || from.turns.empty()
             || std::exchange(it->second.moved, false))
             continue;
-        grants_.push_back({it->first.first, it->first.second, 0,
-                           make_error(errc::deadline_exceeded,
-                                      "it was given staging memory that others wait for, and sent "
-                                      "nothing for "
-                                          + std::to_string(credit_idle_max.count()) + " s")});
+        grants_.push_back(
+            {.put = it->first.first,
+             .region = it->first.second,
+             .refused = make_error(errc::deadline_exceeded,
+                                   "it was given staging memory that others wait for, and sent "
+                                   "nothing for "
+                                       + std::to_string(credit_idle_max.count()) + " s")});
         drop(it);
         grant(from);
     }
@@ -241,11 +251,14 @@ void inbound_staging::start_scatter(account_key key, const chunk& full,
                                     const readable_memory* source) {
     const auto number = ++last_scatter_;
     auto* from = regions_.at(key.second);
-    running_.emplace(number, scatter{key.first, key.second, from, source ? nullptr : full.base});
+    running_.emplace(number, scatter{.put = key.first,
+                                     .region = key.second,
+                                     .from = from,
+                                     .base = source ? nullptr : full.base});
     auto job = scatter_job(full);
     if (source)
         job.holds.push_back(source->mapping);
-    scatters_.push_back({number, from->staging.data(), std::move(job)});
+    scatters_.push_back({.number = number, .staging = from->staging.data(), .job = std::move(job)});
 }
 
 /// One part for all stretches of one length, which keeps the lists of slot pairs short. A slot is

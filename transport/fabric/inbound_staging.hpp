@@ -155,7 +155,7 @@ private:
         std::byte* base = nullptr;
         std::uint64_t granted = 0;
         std::uint64_t filled = 0;
-        std::vector<stretch> stretches;
+        std::vector<stretch> stretches = {};
     };
     /// What one put has asked for, got and sent.
     struct account {

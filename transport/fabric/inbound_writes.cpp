@@ -2,8 +2,6 @@
 // Checks and copies of puts by message.
 #include "transport/fabric/inbound_writes.hpp"
 
-#include "messages/trace/planted_bug.hpp"
-
 #include <algorithm>
 #include <cstring>
 #include <limits>
@@ -21,7 +19,11 @@ void inbound_writes::allow(region_id id, std::byte* base, std::uint64_t bytes, s
                            std::span<std::byte> staging, bool by_attempt) {
     if (shut_)
         return;
-    regions_[id] = {base, bytes, secret, !staging.empty(), by_attempt};
+    regions_[id] = {.base = base,
+                    .bytes = bytes,
+                    .secret = secret,
+                    .on_device = !staging.empty(),
+                    .by_attempt = by_attempt};
     if (!staging.empty())
         staging_.add_region(id, staging);
 }
@@ -80,8 +82,7 @@ caf::expected<const inbound_writes::region*> inbound_writes::find_region(const H
         return make_error(errc::transfer_failed,
                           "its access key names a region that is not registered "
                           "here (any more): ask for the peer's regions again");
-    if (found->second.by_attempt && !attempts_.contains(attempt{head.attempt})
-        && !planted(planted_bug::forbidden_attempt_written))
+    if (found->second.by_attempt && !attempts_.contains(attempt{head.attempt}))
         return make_error(errc::transfer_failed, "attempt " + std::to_string(head.attempt)
                                                      + " may not write here (any more): its "
                                                        "session has ended");
@@ -211,8 +212,10 @@ void inbound_writes::end(const write_end_head& head, byte_buffer return_address)
 void inbound_writes::ask(const credit_ask_head& head, byte_buffer return_address) {
     auto found = find_region(head);
     if (!found) {
-        refused_asks_.push_back({incarnation{head.sender}, head.put, std::move(return_address), 0,
-                                 std::move(found.error())});
+        refused_asks_.push_back({.writer = {head.sender},
+                                 .put = head.put,
+                                 .return_address = std::move(return_address),
+                                 .refused = std::move(found.error())});
         return;
     }
     auto& put = find_or_begin({head.sender, head.put}, true);
@@ -235,9 +238,13 @@ caf::error inbound_writes::refer_all(const refer_head& head, byte_view stretches
         return make_error(errc::malformed_message, "a list of stretches ends in the middle of one");
     for (std::size_t at = 0; at < stretches.size(); at += sizeof next) {
         std::memcpy(static_cast<void*>(&next), stretches.data() + at, sizeof next);
-        auto to =
-            check({head.sender, head.put, head.region, head.secret, next.address, head.attempt},
-                  next.bytes);
+        auto to = check({.sender = head.sender,
+                         .put = head.put,
+                         .region = head.region,
+                         .secret = head.secret,
+                         .address = next.address,
+                         .attempt = head.attempt},
+                        next.bytes);
         auto problem = to ? staging_.refer({head.sender, head.put}, region_id{head.region},
                                            next.address, next.offset, next.bytes)
                           : std::move(to.error());
@@ -251,8 +258,12 @@ std::vector<granted_credit> inbound_writes::take_granted() {
     auto result = std::exchange(refused_asks_, {});
     for (auto& x : staging_.take_grants())
         if (const auto* put = find(x.put))
-            result.push_back({incarnation{x.put.first}, x.put.second, put->return_address, x.bytes,
-                              std::move(x.refused), x.by_reference});
+            result.push_back({.writer = {x.put.first},
+                              .put = x.put.second,
+                              .return_address = put->return_address,
+                              .bytes = x.bytes,
+                              .refused = std::move(x.refused),
+                              .by_reference = x.by_reference});
     return result;
 }
 
@@ -293,8 +304,11 @@ void inbound_writes::finish_if_complete(put_key key) {
     if (staging_.is_busy(key))
         return;
     auto over = take(key);
-    finished_.push_back({incarnation{key.first}, key.second, std::move(over.return_address),
-                         std::move(over.refused), over.in_doubt});
+    finished_.push_back({.writer = {key.first},
+                         .put = key.second,
+                         .return_address = std::move(over.return_address),
+                         .refused = std::move(over.refused),
+                         .in_doubt = over.in_doubt});
 }
 
 std::vector<finished_writes> inbound_writes::take_finished() {

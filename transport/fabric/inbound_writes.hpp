@@ -16,8 +16,8 @@
 #include "messages/values/rank_info.hpp"
 #include "messages/wire/codec.hpp"
 #include "messages/wire/protocol.hpp"
+#include "transport/fabric/fabric_messages.hpp"
 #include "transport/fabric/inbound_staging.hpp"
-#include "transport/fabric/ucx_wire.hpp"
 
 #include <map>
 #include <optional>
@@ -104,6 +104,7 @@ public:
 
     /// The part for memory on devices; the fabric serves what it asks for (staging_service).
     inbound_staging& staging() { return staging_; }
+    const inbound_staging& staging() const { return staging_; }
 
     /// Puts that have become complete since the last call.
     std::vector<finished_writes> take_finished();

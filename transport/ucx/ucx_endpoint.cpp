@@ -3,7 +3,7 @@
 #include "transport/ucx/ucx_endpoint.hpp"
 
 #include "messages/trace/log.hpp"
-#include "transport/fabric/ucx_wire.hpp"
+#include "transport/fabric/fabric_messages.hpp"
 #include "transport/loop/system_call.hpp"
 #include "transport/ucx/ucx_error.hpp"
 
@@ -12,6 +12,15 @@
 #include <cstdlib>
 
 namespace kvferry {
+
+namespace {
+
+/// Longest piece by message. With its headers it fills one segment of UCX's TCP transport (8 KiB),
+/// so that the target copies it straight out of the receive buffer; UCX first assembles longer
+/// messages in separate memory.
+constexpr std::uint64_t piece_bytes_max = 8000;
+
+} // namespace
 
 /// Owned by UCX until the callback, which may come after the endpoint has gone.
 struct ucx_endpoint::operation {
@@ -31,8 +40,9 @@ struct ucx_endpoint::operation {
 };
 
 std::unique_ptr<ucx_endpoint> ucx_endpoint::make(ucp_worker_h worker, byte_view worker_address,
-                                                 endpoint_id id, ucx_events& events) {
-    std::unique_ptr<ucx_endpoint> result{new ucx_endpoint(id, events)};
+                                                 endpoint_id id, ucx_events& events,
+                                                 registry& all) {
+    std::unique_ptr<ucx_endpoint> result{new ucx_endpoint(id, events, all)};
     ucp_ep_params_t params{};
     params.field_mask = UCP_EP_PARAM_FIELD_REMOTE_ADDRESS | UCP_EP_PARAM_FIELD_ERR_HANDLING_MODE
                         | UCP_EP_PARAM_FIELD_ERR_HANDLER;
@@ -107,37 +117,43 @@ ucp_request_param_t parameters(ucp_send_nbx_callback_t callback, void* user, std
 
 } // namespace
 
-void ucx_endpoint::send(unsigned message, byte_view head, byte_buffer payload, std::uint64_t tag) {
+void ucx_endpoint::start_send(fabric_message message, std::unique_ptr<operation> x, byte_view head,
+                              byte_view payload) {
+    x->keep_head(head);
+    auto params = parameters(&ucx_endpoint::on_done, x.get(), UCP_AM_SEND_FLAG_EAGER);
+    if (!handle_)
+        return started(std::move(x), UCS_STATUS_PTR(UCS_ERR_NOT_CONNECTED));
+    auto* request = ucp_am_send_nbx(handle_, static_cast<unsigned>(message), x->head.data(),
+                                    head.size(), payload.data(), payload.size(), &params);
+    started(std::move(x), request);
+}
+
+void ucx_endpoint::send(fabric_message message, byte_view head, byte_buffer payload,
+                        std::uint64_t tag) {
     auto x = make_operation(ucx_event::kind::sent, tag);
     x->payload = std::move(payload);
-    x->keep_head(head);
-    auto params = parameters(&ucx_endpoint::on_done, x.get(), UCP_AM_SEND_FLAG_EAGER);
-    if (!handle_)
-        return started(std::move(x), UCS_STATUS_PTR(UCS_ERR_NOT_CONNECTED));
-    auto* request = ucp_am_send_nbx(handle_, message, x->head.data(), head.size(),
-                                    x->payload.data(), x->payload.size(), &params);
-    started(std::move(x), request);
+    const byte_view kept = x->payload;
+    start_send(message, std::move(x), head, kept);
 }
 
-void ucx_endpoint::send_from(unsigned message, byte_view head, const void* bytes, std::size_t count,
+bool ucx_endpoint::send_from(fabric_message message, byte_view head, byte_view payload,
                              std::uint64_t tag) {
-    auto x = make_operation(ucx_event::kind::sent, tag);
-    x->keep_head(head);
-    auto params = parameters(&ucx_endpoint::on_done, x.get(), UCP_AM_SEND_FLAG_EAGER);
-    if (!handle_)
-        return started(std::move(x), UCS_STATUS_PTR(UCS_ERR_NOT_CONNECTED));
-    auto* request =
-        ucp_am_send_nbx(handle_, message, x->head.data(), head.size(), bytes, count, &params);
-    started(std::move(x), request);
+    start_send(message, make_operation(ucx_event::kind::sent, tag), head, payload);
+    return false;
 }
 
-void ucx_endpoint::put(const void* bytes, std::size_t count, std::uint64_t address, ucp_rkey_h key,
+wire_room ucx_endpoint::room() {
+    return {.piece_bytes_max = piece_bytes_max};
+}
+
+void ucx_endpoint::put(std::uint32_t region, std::uint64_t address, byte_view bytes,
                        std::uint64_t tag) {
     auto x = make_operation(ucx_event::kind::sent, tag);
     auto params = parameters(&ucx_endpoint::on_done, x.get(), 0);
     if (!handle_)
         return started(std::move(x), UCS_STATUS_PTR(UCS_ERR_NOT_CONNECTED));
-    auto* request = ucp_put_nbx(handle_, bytes, count, address, key, &params);
+    auto* request =
+        ucp_put_nbx(handle_, bytes.data(), bytes.size(), address, keys_.at(region).get(), &params);
     started(std::move(x), request);
 }
 
@@ -176,13 +192,14 @@ void ucx_endpoint::note(const ucx_event& event) {
     }
 }
 
-caf::expected<ucx_rkey_handle> ucx_endpoint::unpack(byte_view rkey) const {
+caf::error ucx_endpoint::learn_key(std::uint32_t region, byte_view key) {
     if (!handle_)
         return ucx_error("ucp_ep_rkey_unpack", UCS_ERR_NOT_CONNECTED);
-    ucp_rkey_h key = nullptr;
-    if (auto status = ucp_ep_rkey_unpack(handle_, rkey.data(), &key); status != UCS_OK)
+    ucp_rkey_h unpacked = nullptr;
+    if (auto status = ucp_ep_rkey_unpack(handle_, key.data(), &unpacked); status != UCS_OK)
         return ucx_error("ucp_ep_rkey_unpack", status);
-    return ucx_rkey_handle{key};
+    keys_.insert_or_assign(region, ucx_rkey_handle{unpacked});
+    return {};
 }
 
 } // namespace kvferry

@@ -5,11 +5,13 @@
 
 #include "messages/values/ids.hpp"
 #include "messages/wire/codec.hpp"
+#include "transport/fabric/wire.hpp"
 #include "transport/ucx/ucx_handles.hpp"
 
 #include <caf/byte_buffer.hpp>
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string_view>
 #include <vector>
@@ -41,47 +43,60 @@ using ucx_events = std::vector<ucx_event>;
 /// gets its event, at the latest when the endpoint is closed by force.
 enum class endpoint_state : std::uint8_t { open, failed, closing, closed };
 
-class ucx_endpoint {
+class ucx_endpoint final : public wire_connection {
 public:
+    /// Endpoints that exist, for their worker.
+    using registry = std::map<endpoint_id, ucx_endpoint*>;
+
     /// Turns on peer error handling: without it UCX reports no deaths. UCX connects in the
     /// background; a failure comes as an event, even when UCX refuses at once.
     static std::unique_ptr<ucx_endpoint> make(ucp_worker_h, byte_view worker_address, endpoint_id,
-                                              ucx_events&);
+                                              ucx_events&, registry&);
+    ~ucx_endpoint() override { all_.erase(id_); }
 
     ucx_endpoint(const ucx_endpoint&) = delete;
     ucx_endpoint& operator=(const ucx_endpoint&) = delete;
 
     endpoint_state state() const { return state_; }
-    /// Operations that were started and have no event yet.
-    std::size_t operations() const { return operations_; }
-    /// UCX has reported the endpoint as broken; UCX then ends the operations itself.
-    bool reported_broken() const { return reported_broken_; }
+    /// Nothing of it is under way, and UCX has freed it.
+    bool is_over() const { return state_ == endpoint_state::closed && operations_ == 0; }
+    /// UCX has ended the operations of a broken endpoint.
+    bool is_broken_and_quiet() const { return reported_broken_ && operations_ == 0; }
     /// UCX has chosen a lane that writes without the target's help.
     bool has_rma_lane() const;
 
-    /// Sends `head` and `payload`, always eagerly: with a rendezvous the receiver would have an
-    /// open receive into which a dead or closed peer might still write.
-    void send(unsigned message, byte_view head, byte_buffer payload, std::uint64_t tag);
-    /// The same with memory that stays the caller's until the event.
-    void send_from(unsigned message, byte_view head, const void* bytes, std::size_t count,
-                   std::uint64_t tag);
-    void put(const void* bytes, std::size_t count, std::uint64_t address, ucp_rkey_h,
-             std::uint64_t tag);
-    void flush(std::uint64_t tag);
+    /// Puts go by RMA.
+    void use_rma() { by_rma_ = true; }
+    bool by_rma() const override { return by_rma_; }
+    caf::error learn_key(std::uint32_t region, byte_view key) override;
+    /// Keys must go before their worker.
+    void forget_keys() { keys_.clear(); }
 
-    /// By force: does not wait for the peer; running operations end with an error.
-    void close(bool force);
+    /// Always eagerly: with a rendezvous the receiver would have an open receive into which a dead
+    /// or closed peer might still write.
+    void send(fabric_message, byte_view head, byte_buffer payload, std::uint64_t tag) override;
+    bool send_from(fabric_message, byte_view head, byte_view payload, std::uint64_t tag) override;
+    void put(std::uint32_t region, std::uint64_t address, byte_view bytes,
+             std::uint64_t tag) override;
+    void flush(std::uint64_t tag) override;
+    /// By force: running operations end with an error.
+    void close(bool force) override;
+
+    std::size_t waiting() const override { return operations_; }
+    wire_room room() override;
 
     /// To be called with every event of this endpoint.
     void note(const ucx_event&);
 
-    caf::expected<ucx_rkey_handle> unpack(byte_view rkey) const;
-
 private:
     struct operation;
 
-    ucx_endpoint(endpoint_id id, ucx_events& events) : id_(id), events_(events) {}
+    ucx_endpoint(endpoint_id id, ucx_events& events, registry& all)
+        : id_(id), events_(events), all_(all) {
+        all_.emplace(id, this);
+    }
 
+    void start_send(fabric_message, std::unique_ptr<operation>, byte_view head, byte_view payload);
     void started(std::unique_ptr<operation>, ucs_status_ptr_t);
     std::unique_ptr<operation> make_operation(ucx_event::kind, std::uint64_t tag);
     static void on_done(void* request, ucs_status_t, void* operation);
@@ -89,10 +104,15 @@ private:
 
     endpoint_id id_;
     ucx_events& events_;
+    registry& all_;
     ucp_ep_h handle_ = nullptr;
     endpoint_state state_ = endpoint_state::open;
+    /// Those that were started and have no event yet.
     std::size_t operations_ = 0;
     bool reported_broken_ = false;
+    bool by_rma_ = false;
+    /// By the number of the peer's region.
+    std::map<std::uint32_t, ucx_rkey_handle> keys_;
 };
 
 } // namespace kvferry

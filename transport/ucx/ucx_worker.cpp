@@ -4,7 +4,6 @@
 
 #include "messages/trace/log.hpp"
 #include "transport/fabric/sealed_bytes.hpp"
-#include "transport/fabric/ucx_wire.hpp"
 #include "transport/loop/system_call.hpp"
 #include "transport/ucx/network_devices.hpp"
 #include "transport/ucx/ucx_config.hpp"
@@ -15,10 +14,13 @@
 #include <algorithm>
 #include <exception>
 #include <set>
+#include <string_view>
 
 namespace kvferry {
 
 namespace {
+
+constexpr std::string_view address_label = "ucx address";
 
 /// A call of UCX that a test can make fail.
 template <class F>
@@ -109,8 +111,8 @@ caf::error ucx_worker::make_worker() {
         status != UCS_OK)
         return ucx_error("ucp_worker_create" + shared_memory_shortage(), status);
     worker_.reset(worker);
-    for (unsigned message = 0; message < ucx_message_count; ++message) {
-        slots_[message] = {this, message};
+    for (unsigned message = 0; message < fabric_message_count; ++message) {
+        slots_[message] = {this, static_cast<fabric_message>(message)};
         ucp_am_handler_param_t handler{};
         handler.field_mask = UCP_AM_HANDLER_PARAM_FIELD_ID | UCP_AM_HANDLER_PARAM_FIELD_CB
                              | UCP_AM_HANDLER_PARAM_FIELD_ARG | UCP_AM_HANDLER_PARAM_FIELD_FLAGS;
@@ -129,7 +131,7 @@ caf::error ucx_worker::make_worker() {
                            [&] { return ucp_worker_get_address(worker, &address, &bytes); });
         status != UCS_OK)
         return ucx_error("ucp_worker_get_address", status);
-    address_ = seal(ucx_address_label, address, bytes);
+    address_ = seal(address_label, address, bytes);
     ucp_worker_release_address(worker, address);
     if (auto status =
             call("ucp_worker_get_efd", [&] { return ucp_worker_get_efd(worker, &event_fd_); });
@@ -189,10 +191,10 @@ ucs_status_t ucx_worker::on_message(void* slot, const void* head, size_t head_by
 
 caf::expected<std::unique_ptr<ucx_endpoint>> ucx_worker::connect(byte_view address,
                                                                  endpoint_id id) {
-    auto inside = unseal(ucx_address_label, address);
+    auto inside = unseal(address_label, address);
     if (!inside)
         return make_error(errc::dial_failed, text_of(inside.error()));
-    return ucx_endpoint::make(worker_.get(), *inside, id, events_);
+    return ucx_endpoint::make(worker_.get(), *inside, id, events_, endpoints_);
 }
 
 caf::expected<ucx_mapped_memory> ucx_worker::map(std::byte* base, std::uint64_t bytes,

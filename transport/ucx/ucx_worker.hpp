@@ -3,7 +3,7 @@
 #pragma once
 
 #include "messages/wire/codec.hpp"
-#include "transport/fabric/ucx_wire.hpp"
+#include "transport/fabric/fabric_messages.hpp"
 #include "transport/loop/forked_child.hpp"
 #include "transport/loop/io_loop.hpp"
 #include "transport/ucx/ucx_descriptors.hpp"
@@ -22,7 +22,7 @@ namespace kvferry {
 class ucx_worker final : public loop_poller {
 public:
     /// Gets a whole active message, valid only during the call; called from inside UCX.
-    using receiver = std::function<void(unsigned message, byte_view head, byte_view payload)>;
+    using receiver = std::function<void(fabric_message, byte_view head, byte_view payload)>;
 
     /// Called on the loop's thread. `net_devices`: those that UCX may use (network_devices.hpp).
     /// ucx_failed, unsupported or system_call_failed; on an error nothing is left behind.
@@ -44,6 +44,7 @@ public:
     bool has_rma() const { return has_rma_; }
 
     ucx_events& events() { return events_; }
+    const ucx_endpoint::registry& endpoints() const { return endpoints_; }
 
     /// Connects to another worker by its sealed address. dial_failed when the address is invalid.
     caf::expected<std::unique_ptr<ucx_endpoint>> connect(byte_view address, endpoint_id);
@@ -79,13 +80,14 @@ private:
     /// Passed to UCX as the callback argument for one message number.
     struct message_slot {
         ucx_worker* worker = nullptr;
-        unsigned message = 0;
+        fabric_message message = fabric_message::frame;
     };
 
     io_loop& loop_;
     std::string net_devices_;
     ucx_events events_;
-    message_slot slots_[ucx_message_count];
+    ucx_endpoint::registry endpoints_;
+    message_slot slots_[fabric_message_count];
     receiver on_message_;
     std::function<bool()> after_progress_;
     ucx_context_handle context_;

@@ -3,7 +3,7 @@
 #include "tests/support/child_process.hpp"
 #include "tests/transport/fabric/fabric_loops.hpp"
 #include "tests/transport/fabric/fabric_probe.hpp"
-#include "transport/ucx/ucx_io.hpp"
+#include "transport/ucx/ucx_fabric.hpp"
 
 #include <algorithm>
 #include <charconv>

@@ -6,7 +6,7 @@
 #include "tests/transport/fabric/fabric_staging_conformance.hpp"
 #include "tests/transport/loop/idle_cost.hpp"
 #include "transport/loop/system_call.hpp"
-#include "transport/ucx/ucx_io.hpp"
+#include "transport/ucx/ucx_fabric.hpp"
 
 #include <cerrno>
 

@@ -1,34 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
-// Headers of ucx_io's active messages, and its access keys. Numbers are in the machine's byte
-// order: both sides of a link run on the same kind of machine.
+// What fabrics say to each other, over whatever wire: the messages' numbers and heads, and access
+// keys. Numbers are in the machine's byte order: both sides of a link run on the same kind of
+// machine.
 #pragma once
+
+#include "messages/wire/codec.hpp"
+
+#include <caf/span.hpp>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <string_view>
+#include <cstring>
+#include <optional>
 
 namespace kvferry {
 
-/// Numbers of the active messages.
-enum ucx_message : unsigned {
+/// Numbers of the messages.
+enum class fabric_message : std::uint8_t {
     /// No head, a frame of the codec.
-    ucx_frame = 0,
+    frame = 0,
     /// write_head, the bytes.
-    ucx_write = 1,
+    write = 1,
     /// write_end_head, the fabric address of the writer.
-    ucx_write_end = 2,
+    write_end = 2,
     /// written_head, the text of an error.
-    ucx_written = 3,
+    written = 3,
     /// credit_ask_head, the fabric address of the writer.
-    ucx_credit_ask = 4,
+    credit_ask = 4,
     /// credit_head, the text of an error.
-    ucx_credit = 5,
+    credit = 5,
     /// refer_head, referred_stretch after referred_stretch.
-    ucx_refer = 6,
+    refer = 6,
 };
 
-inline constexpr unsigned ucx_message_count = 7;
+inline constexpr unsigned fabric_message_count = 7;
 
 /// A piece of a put, for a target that copies it into place itself.
 struct write_head {
@@ -115,7 +121,7 @@ struct referred_stretch {
     std::uint64_t bytes = 0;
 };
 
-/// First part of an access key; a packed UCX key follows when RMA is used.
+/// First part of an access key; what a wire's hardware needs follows when RMA is used.
 struct access_key_head {
     /// The owner's number of the region.
     std::uint64_t region = 0;
@@ -128,7 +134,20 @@ inline constexpr std::size_t head_bytes_max =
     std::max({sizeof(write_head), sizeof(write_end_head), sizeof(written_head),
               sizeof(credit_ask_head), sizeof(credit_head), sizeof(refer_head)});
 
-inline constexpr std::string_view ucx_address_label = "ucx address";
-inline constexpr std::string_view ucx_key_label = "ucx access key";
+template <class Head>
+byte_view bytes_of(const Head& head) {
+    static_assert(sizeof head <= head_bytes_max);
+    return caf::as_bytes(caf::make_span(&head, 1));
+}
+
+/// Nothing when the size is wrong: then no fabric sent it.
+template <class Head>
+std::optional<Head> read_head(byte_view from) {
+    if (from.size() != sizeof(Head))
+        return std::nullopt;
+    Head result;
+    std::memcpy(static_cast<void*>(&result), from.data(), sizeof result);
+    return result;
+}
 
 } // namespace kvferry

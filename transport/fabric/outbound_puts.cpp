@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+// Puts post in turns, wait for credit out of turn, and end once.
+#include "transport/fabric/outbound_puts.hpp"
+
+#include "messages/type_ids.hpp"
+#include "transport/fabric/put_check.hpp"
+
+#include <algorithm>
+#include <string>
+
+namespace kvferry {
+
+namespace {
+
+/// Longest piece of a put by RMA; a cancel has to wait for the pieces under way.
+constexpr std::uint64_t rma_bytes_max = std::uint64_t{1} << 20;
+/// Stretches in one post_references: as many as fit into one segment of UCX's TCP transport.
+constexpr std::size_t references_max = 8000 / sizeof(referred_stretch);
+/// Pieces posted before the fabric looks at everything else.
+constexpr int pieces_per_round = 64;
+
+} // namespace
+
+void outbound_puts::open(endpoint_id id, incarnation peer) {
+    links_.emplace(id, link{.peer = peer});
+}
+
+void outbound_puts::close(endpoint_id id) {
+    links_.erase(id);
+    posting_.erase(id);
+}
+
+void outbound_puts::fail(endpoint_id id, caf::error reason) {
+    auto& x = links_.at(id);
+    if (x.failure)
+        return;
+    x.failure = std::move(reason);
+    x.turns.clear();
+    posting_.erase(id);
+    for (auto number : std::set{x.puts})
+        advance(number);
+}
+
+void outbound_puts::start(put_order order) {
+    const auto number = ++last_put_;
+    auto& x = links_.at(order.over);
+    numbers_.emplace(order.id, number);
+    x.puts.insert(number);
+    join_turns(x, number);
+    posting_.insert(order.over);
+    puts_.emplace(number, put{.order = std::move(order)});
+}
+
+// -- turns --------------------------------------------------------------------------------------
+
+void outbound_puts::join_turns(link& x, std::uint64_t number) {
+    x.turns.push_back(number);
+}
+
+void outbound_puts::leave_turns(link& x, std::uint64_t number) {
+    if (!x.turns.empty() && x.turns.front() == number)
+        x.turn_bytes = 0;
+    std::erase(x.turns, number);
+}
+
+void outbound_puts::pass_turn(link& x) {
+    x.turns.push_back(x.turns.front());
+    x.turns.pop_front();
+    x.turn_bytes = 0;
+}
+
+bool outbound_puts::post(endpoint_id id, const wire_room& room, time_point now) {
+    auto& x = links_.at(id);
+    bool any = false;
+    std::uint64_t bytes = 0;
+    for (int left = pieces_per_round;
+         left > 0 && !x.turns.empty() && !x.failure && x.pieces < pieces_max_ && bytes < room.bytes;
+         --left) {
+        const auto number = x.turns.front();
+        auto& put = puts_.at(number);
+        auto& order = put.order;
+        if (const auto demand = order.credit.take_demand())
+            effects_.push_back(ask_for_credit{
+                id, number, *demand, order.job.source ? order.job.source->region : not_shared,
+                order.attempt});
+        any = true;
+        if (order.credit.room(1) == 0) { // credit() puts it back
+            put.phase = put_phase::parked;
+            leave_turns(x, number);
+            continue;
+        }
+        const auto posted = order.credit.by_reference()
+                                ? refer_next(number, put)
+                                : post_next(number, put, room.piece_bytes_max);
+        if (posted == 0) {
+            put.phase = put_phase::posted;
+            leave_turns(x, number);
+            advance(number);
+            continue;
+        }
+        count_piece(put, now);
+        bytes += posted;
+        if ((x.turn_bytes += posted) >= room.turn_bytes_max)
+            pass_turn(x);
+    }
+    if (x.turns.empty())
+        posting_.erase(id);
+    return any;
+}
+
+void outbound_puts::count_piece(put& x, time_point now) {
+    if (x.pieces++ == 0)
+        x.order.began = now;
+    ++x.open;
+    ++links_.at(x.order.over).pieces;
+}
+
+/// Returns its bytes; 0: nothing is left to post.
+std::uint64_t outbound_puts::post_next(std::uint64_t number, put& x,
+                                       std::uint64_t piece_bytes_max) {
+    auto& order = x.order;
+    const auto piece =
+        x.cursor.next(order.job, order.credit.room(order.by_rma ? rma_bytes_max : piece_bytes_max));
+    if (!piece)
+        return 0;
+    effects_.push_back(post_piece{order.over, number, *piece, order.attempt, order.by_rma});
+    order.credit.posted(piece->bytes);
+    return piece->bytes;
+}
+
+/// As many stretches as one message holds, of one region.
+std::uint64_t outbound_puts::refer_next(std::uint64_t number, put& x) {
+    auto& order = x.order;
+    post_references result{.over = order.over, .put = number, .attempt = order.attempt};
+    std::uint64_t bytes = 0;
+    while (order.credit.by_reference() && order.credit.room(1) > 0
+           && result.stretches.size() < references_max) {
+        const auto piece = x.cursor.next(order.job, order.credit.room(rma_bytes_max));
+        if (!piece)
+            break;
+        result.region = piece->target_region;
+        result.stretches.push_back({piece->target_address,
+                                    piece->source_address - order.job.source->base_address,
+                                    piece->bytes});
+        order.credit.posted(piece->bytes);
+        bytes += piece->bytes;
+    }
+    if (bytes > 0)
+        effects_.push_back(std::move(result));
+    return bytes;
+}
+
+// -- what comes back ----------------------------------------------------------------------------
+
+void outbound_puts::piece_over(endpoint_id id, std::uint64_t number) {
+    if (auto over = links_.find(id); over != links_.end())
+        --over->second.pieces;
+    auto found = puts_.find(number);
+    if (found == puts_.end())
+        return;
+    --found->second.open;
+    advance(number);
+}
+
+void outbound_puts::flushed(std::uint64_t number) {
+    auto found = puts_.find(number);
+    if (found == puts_.end())
+        return;
+    found->second.told = written_as::visible;
+    advance(number);
+}
+
+/// Whoever confirms a put whose end was not posted cannot know what it is made of.
+
+void outbound_puts::written(const written_head& head, const std::string& text) {
+    auto found = puts_.find(head.put);
+    if (found == puts_.end() || links_.at(found->second.order.over).peer.value != head.sender)
+        return;
+    auto& put = found->second;
+    if (put.phase != put_phase::ended)
+        return;
+    put.told = head.how;
+    if (head.how != written_as::visible && !put.failure)
+        put.failure = make_error(errc::transfer_failed,
+                                 "incarnation " + std::to_string(head.sender) + " refused transfer "
+                                     + to_string(put.order.id) + ": " + text);
+    advance(head.put);
+}
+
+bool outbound_puts::credit(const credit_head& head, const std::string& text) {
+    auto found = puts_.find(head.put);
+    if (found == puts_.end())
+        return false;
+    auto& put = found->second;
+    auto& x = links_.at(put.order.over);
+    if (x.peer.value != head.sender || x.failure)
+        return true;
+    const auto peer = "incarnation " + std::to_string(head.sender);
+    if (head.bytes == 0) {
+        give_up(head.put, make_error(errc::transfer_failed, peer + " gives transfer "
+                                                                + to_string(put.order.id)
+                                                                + " no credit: " + text));
+    } else if (head.by_reference && !put.order.job.source) {
+        give_up(head.put, make_error(errc::malformed_message,
+                                     peer + " would read memory that was not offered"));
+    } else {
+        put.order.credit.granted(head.bytes, head.by_reference != 0);
+        if (put.phase == put_phase::parked) {
+            put.phase = put_phase::posting;
+            join_turns(x, head.put);
+            posting_.insert(put.order.over);
+        }
+    }
+    return true;
+}
+
+// -- ends ---------------------------------------------------------------------------------------
+
+void outbound_puts::cancel(transfer_id id, caf::error why) {
+    if (auto found = numbers_.find(id); found != numbers_.end())
+        give_up(found->second, std::move(why));
+}
+
+void outbound_puts::cancel_all(const caf::error& why) {
+    for (const auto& [id, number] : std::map{numbers_})
+        give_up(number, why);
+}
+
+void outbound_puts::give_up(std::uint64_t number, caf::error why) {
+    auto& put = puts_.at(number);
+    if (put.failure || put.phase == put_phase::ended)
+        return; // it has failed already, or everything is posted
+    put.failure = std::move(why);
+    put.phase = put_phase::posted;
+    leave_turns(links_.at(put.order.over), number);
+    advance(number);
+}
+
+/// The one place that decides a put's next step, and how it ends.
+void outbound_puts::advance(std::uint64_t number) {
+    auto& put = puts_.at(number);
+    const bool lost{links_.at(put.order.over).failure};
+    if (!lost && put.phase < put_phase::posted)
+        return;
+    const bool unknown_to_target = put.pieces == 0 && !put.order.credit.has_asked();
+    if (!put.told && !lost && !unknown_to_target) {
+        if (put.phase == put_phase::posted) {
+            put.phase = put_phase::ended;
+            effects_.push_back(post_end{put.order.over, number, put.pieces,
+                                        target_regions(put.order.job).front(), put.order.by_rma});
+        }
+        return;
+    }
+    // The wire may read the source until the last event. After it nothing here touches the memory,
+    // but when the link was lost bytes on their way may still land at the target.
+    if (put.open > 0)
+        return;
+    const bool in_doubt = put.told ? *put.told == written_as::in_doubt : lost && put.pieces > 0;
+    const bool failed = put.failure || (lost && !put.told);
+    finish(number, in_doubt ? agent_result::in_doubt
+                   : failed ? agent_result::failed
+                            : agent_result::success);
+}
+
+void outbound_puts::finish(std::uint64_t number, agent_result result) {
+    auto put = std::move(puts_.extract(number).mapped());
+    numbers_.erase(put.order.id);
+    auto& x = links_.at(put.order.over);
+    x.puts.erase(number);
+    auto error = std::move(put.failure);
+    if (result == agent_result::in_doubt)
+        error = make_error(errc::transfer_in_doubt, "transfer " + to_string(put.order.id) + ": "
+                                                        + text_of(put.told ? error : x.failure));
+    else if (result == agent_result::failed && !error)
+        error = x.failure;
+    effects_.push_back(put_over{put.order.over, transfer_done{.id = put.order.id,
+                                                              .result = result,
+                                                              .bytes = put.cursor.bytes(),
+                                                              .error = std::move(error),
+                                                              .began = put.order.began,
+                                                              .posting = put.order.posting}});
+}
+
+void outbound_puts::abandon(const caf::error& why) {
+    for (auto& [number, put] : std::exchange(puts_, {}))
+        effects_.push_back(put_over{put.order.over, transfer_done{.id = put.order.id,
+                                                                  .result = agent_result::in_doubt,
+                                                                  .bytes = put.cursor.bytes(),
+                                                                  .error = why,
+                                                                  .began = put.order.began}});
+    numbers_.clear();
+}
+
+} // namespace kvferry

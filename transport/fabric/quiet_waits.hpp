@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+// Who waits for the end of writes into this rank's memory: answered when no device can still be
+// writing for what they name. Bytes by message need no waiting, because inbound_writes places them
+// itself. Pure.
+#pragma once
+
+#include "messages/values/ids.hpp"
+#include "transport/fabric/inbound_writes.hpp"
+
+#include <algorithm>
+#include <utility>
+#include <variant>
+#include <vector>
+
+namespace kvferry {
+
+template <class Answer>
+class quiet_waits {
+public:
+    /// All regions and all attempts.
+    struct everything {};
+    using subject = std::variant<incarnation, attempt, region_id, everything>;
+
+    void add(subject what, Answer answer) { waiting_.emplace_back(what, std::move(answer)); }
+
+    /// Those that wait no longer. `may_put(writer)` says whether hardware may still put for it.
+    template <class F>
+    std::vector<Answer> take(const inbound_writes& inbound, F&& may_put) {
+        std::vector<Answer> result;
+        std::erase_if(waiting_, [&](auto& each) {
+            if (is_busy(each.first, inbound, may_put))
+                return false;
+            result.push_back(std::move(each.second));
+            return true;
+        });
+        return result;
+    }
+
+private:
+    template <class F>
+    static bool is_busy(const subject& what, const inbound_writes& inbound, F& may_put) {
+        const auto& staging = inbound.staging();
+        if (const auto* writer = std::get_if<incarnation>(&what))
+            return may_put(*writer) || staging.is_busy(*writer);
+        if (const auto* over = std::get_if<attempt>(&what))
+            return inbound.is_busy(*over);
+        if (const auto* region = std::get_if<region_id>(&what))
+            return staging.is_busy(*region);
+        return staging.is_busy();
+    }
+
+    std::vector<std::pair<subject, Answer>> waiting_;
+};
+
+} // namespace kvferry
