@@ -4,7 +4,10 @@
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, List
 
@@ -22,6 +25,7 @@ from kvferry.sglang import (  # noqa: E402
 from sglang.srt.disaggregation.base.conn import KVArgs, KVPoll  # noqa: E402
 
 LAYERS, HEADS, DIM, TOKENS = 3, 2, 16, 1024
+EXAMPLE = Path(__file__).parents[4] / "tools/python/examples/sglang_backend.py"
 
 
 class Engine:
@@ -221,6 +225,10 @@ def test_prefill_is_killed_and_another_takes_its_place(pair: Pair) -> None:
     pair.prefill.process.join()
     pair.prefill = Prefill(pair.page_size, pair.server.port)
     pair.moves(4, 1)
+
+
+def test_the_example() -> None:
+    subprocess.run([sys.executable, str(EXAMPLE)], check=True, timeout=120)
 
 
 def test_nobody_at_the_bootstrap_address() -> None:

@@ -5,6 +5,9 @@ import asyncio
 import itertools
 import random
 import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any, Dict, List
 
 import pytest
@@ -27,6 +30,9 @@ def prompts(count: int, seed: int) -> List[List[int]]:
 
 
 PROMPTS = prompts(20, 1)
+
+
+EXAMPLE = Path(__file__).parents[4] / "tools/python/examples/vllm_engines.py"
 
 
 class Fleet:
@@ -231,3 +237,7 @@ def test_prefill_and_decode_are_split_over_other_numbers_of_ranks(
             assert await engine.stop() == 0
 
     fleet.loop.run_until_complete(asyncio.wait_for(go(), 240))
+
+
+def test_the_example(fleet: Fleet) -> None:
+    subprocess.run([sys.executable, str(EXAMPLE), str(fleet.model)], check=True, timeout=300)
