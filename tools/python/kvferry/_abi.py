@@ -254,6 +254,19 @@ def _call(library: ctypes.CDLL, name: str, *arguments: Any) -> Any:
     return call
 
 
+def quiet(free: Any) -> Any:
+    """For __del__: what is gone already, or a forked child's parent's, is no error; nor is it one that at the
+    end of the process globals are gone."""
+
+    def freed(handle: Any) -> None:
+        try:
+            free(handle)
+        except Exception:
+            pass
+
+    return freed
+
+
 version: str = _short.kvf_version().decode()
 if _short.kvf_abi_version() >> 16 != ABI_MAJOR:
     raise ImportError(f"{_path} has the ABI {_short.kvf_abi_version() >> 16}, not {ABI_MAJOR}")

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Cache memory that kvferry allocates."""
 
-import contextlib
 import ctypes
 import weakref
-from typing import Optional
+from typing import Any, Optional
 
 from . import _abi
-from .errors import Error
 
 _living: "weakref.WeakSet[Memory]" = weakref.WeakSet()
 
@@ -29,10 +27,8 @@ class Memory:
         _abi.memory_region(handle, ctypes.byref(self._region))
         _living.add(self)
 
-    def __del__(self) -> None:
-        if hasattr(self, "_handle"):
-            with contextlib.suppress(Error):  # a forked child has nothing to free
-                _abi.memory_free(self._handle)
+    def __del__(self, free: Any = _abi.quiet(_abi.memory_free)) -> None:
+        free(getattr(self, "_handle", None))
 
     @property
     def address(self) -> int:

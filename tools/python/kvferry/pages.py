@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a rank's cache looks like: its place in the instance, and where its layers lie."""
 
-import contextlib
 import ctypes
 from dataclasses import dataclass, field
 from typing import Any, Iterable, List, Optional, Sequence, Union
 
 from . import _abi
 from .arrays import memory_of
-from .errors import Error
 from .memory import Memory, memory_at
 
 
@@ -125,10 +123,8 @@ class Pages:
         self._regions = (_abi.Region * len(regions))(*regions)
         self._keeps = list(keeps)
 
-    def __del__(self) -> None:
-        if hasattr(self, "_handle"):
-            with contextlib.suppress(Error):
-                _abi.pages_free(self._handle)
+    def __del__(self, free: Any = _abi.quiet(_abi.pages_free)) -> None:
+        free(getattr(self, "_handle", None))
 
     @property
     def on_cuda(self) -> bool:

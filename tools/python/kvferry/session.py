@@ -101,10 +101,8 @@ class Session:
         self._waiters: List[Tuple[int, asyncio.AbstractEventLoop, "asyncio.Future[None]"]] = []
         self._held: List[Any] = []  # events of the host's streams, until released
 
-    def __del__(self) -> None:
-        if getattr(self, "_handle", None):
-            with contextlib.suppress(Error):  # freed with its worker
-                _abi.session_free(self._handle)
+    def __del__(self, free: Any = _abi.quiet(_abi.session_free)) -> None:
+        free(getattr(self, "_handle", None))
 
     # -- what is told, with the dispatcher's lock held --
 

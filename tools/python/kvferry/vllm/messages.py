@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the connector's scheduler half and its worker halves tell each other, once per step."""
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import List, Tuple
+
+from vllm.distributed.kv_transfer.kv_connector.v1.base import (
+    KVConnectorHandshakeMetadata,
+    KVConnectorMetadata,
+    KVConnectorWorkerMetadata,
+)
+
+Slots = Tuple[List[int], ...]
+"""One list of block ids for each group that is transferred; NO_SLOT where there is no block."""
+
+
+def rid_of(transfer_id: str) -> int:
+    """The number by which both engines name a request. 63 bits: ids that meet by chance are years apart."""
+    digest = hashlib.blake2b(transfer_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+@dataclass(frozen=True)
+class Send:
+    request_id: str
+    rid: int
+    slots: Slots
+    prompt_tokens: int
+
+
+@dataclass(frozen=True)
+class Receive:
+    request_id: str
+    rid: int
+    endpoint: str
+    dp_rank: int
+    slots: Slots
+    prompt_tokens: int
+
+
+@dataclass
+class StepMetadata(KVConnectorMetadata):
+    """Scheduler to workers."""
+
+    sends: List[Send] = field(default_factory=list)
+    receives: List[Receive] = field(default_factory=list)
+    # Requests whose pages are being received, and which nobody wants any more.
+    cancelled: List[str] = field(default_factory=list)
+    # Requests that never got here what they promised to the other engine: it is told not to wait.
+    not_sent: List[int] = field(default_factory=list)
+    not_received: List[Receive] = field(default_factory=list)
+
+
+@dataclass
+class StepReport(KVConnectorWorkerMetadata):
+    """Workers to scheduler: failed requests whose blocks may still be written, and those proven quiet.
+    Counted, because each rank speaks for itself."""
+
+    in_doubt: "Counter[str]" = field(default_factory=Counter)
+    proven: "Counter[str]" = field(default_factory=Counter)
+
+    def aggregate(self, other: KVConnectorWorkerMetadata) -> "StepReport":
+        assert isinstance(other, StepReport)
+        return StepReport(self.in_doubt + other.in_doubt, self.proven + other.proven)
+
+
+@dataclass
+class RankAddress(KVConnectorHandshakeMetadata):
+    """Worker to scheduler, once: where the instance is found."""
+
+    endpoint: str
