@@ -95,6 +95,7 @@ host_link_state::host_link_state(host_link_actor::pointer self, dependencies wit
                                  std::shared_ptr<unix_socket> listener,
                                  std::shared_ptr<socket_file> file)
     : self_(self), with_(std::move(with)) {
+    self_->set_down_handler([this](const caf::down_msg& down) { on_owner_down(down.source); });
     doors_.push_back({std::move(listener)});
     if (file) // the file goes with its socket
         doors_.push_back({std::shared_ptr<unix_socket>{file, &file->socket()}});
@@ -266,6 +267,18 @@ void host_link_state::on_process_end(incarnation peer) {
     links_.erase(found);
     for (const auto& witness : witnesses)
         tell(self_, caf::actor_cast<host_link_owner_actor>(witness.lock()), process_gone{peer});
+}
+
+/// Nobody waits for the end of that process any more: its descriptor goes.
+void host_link_state::on_owner_down(const caf::actor_addr& owner) {
+    for (auto x = links_.begin(); x != links_.end();) {
+        auto& link = x->second;
+        std::erase_if(link.witnesses, [&owner](const caf::weak_actor_ptr& witness) {
+            const auto alive = witness.lock();
+            return !alive || alive == owner;
+        });
+        x = link.state == phase::ended && link.witnesses.empty() ? links_.erase(x) : std::next(x);
+    }
 }
 
 // -- steps ----------------------------------------------------------------------------------
@@ -494,6 +507,7 @@ void host_link_state::end(incarnation peer, const caf::error& reason) {
             return !alive || alive == caf::actor_cast<caf::strong_actor_ptr>(owner);
         });
         link.witnesses.push_back(caf::actor_cast<caf::weak_actor_ptr>(owner));
+        self_->monitor(owner);
     }
     if (link.witnesses.empty())
         links_.erase(peer);

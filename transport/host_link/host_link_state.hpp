@@ -40,7 +40,7 @@ private:
         /// Waits for the connection that the peer makes.
         expected,
         up,
-        /// Kept for process_gone only.
+        /// Kept for process_gone, as long as an owner waits for it.
         ended,
     };
 
@@ -95,6 +95,7 @@ private:
     void on_dialled_hello(host_link_connection&);
     void on_accepted_hello(host_link_connection&);
     void on_process_end(incarnation);
+    void on_owner_down(const caf::actor_addr&);
 
     // Steps.
     bool adopt(incarnation);

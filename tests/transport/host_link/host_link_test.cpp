@@ -150,6 +150,32 @@ TEST_CASE_TEMPLATE("host_link: closing is told to both owners once, and the mapp
     CHECK(link_owner::print(b.owner->all()) == "up 1, down 1 link_lost");
 }
 
+TEST_CASE("host_link: of a link that has ended nothing is kept when its owner is gone, too") {
+    socket_world world;
+    auto a = world.rank(1);
+    auto b = world.rank(2);
+    const auto before = open_resources().descriptors;
+    b.expect(a.id);
+    a.dial(b);
+    REQUIRE(a.told(1) == "up 2");
+    REQUIRE(b.told(1) == "up 1");
+    CHECK(open_resources().descriptors > before);
+    a.close(b.id);
+    REQUIRE(a.told(2) == "up 2, down 2 cancelled");
+    REQUIRE(b.told(2) == "up 1, down 1 link_lost");
+    (void)a.owner->all(); // ends it
+    (void)b.owner->all();
+    caf::scoped_actor self{world.system()};
+    const auto until = clock::now() + patience;
+    while (open_resources().descriptors != before && clock::now() < until)
+        for (const auto* rank : {&a, &b}) // each answers when it has heard of the end, or later
+            self->request(rank->links, patience, host_link_close{incarnation{99}})
+                .receive([] {}, [](const caf::error& error) { FAIL(describe(error)); });
+    CHECK(open_resources().descriptors == before);
+    world.stop(a);
+    world.stop(b);
+}
+
 TEST_CASE_TEMPLATE("host_link: a closed link can be made again", World, socket_world,
                    loopback_world) {
     World world;
