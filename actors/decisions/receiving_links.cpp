@@ -46,34 +46,56 @@ void receiving_links::take(session_forgotten& over, time_point, effects&) {
 // -- notices ------------------------------------------------------------------------------------
 
 void receiving_links::take(request_opened& opened, time_point, effects&) {
-    for (auto& [process, known] : peers_)
-        std::erase_if(known.notices, [&opened](const auto& each) {
-            return header_of(each.message).request == opened.request;
-        });
+    const auto noticed = noticed_.extract(opened.request);
+    if (!noticed)
+        return;
+    for (auto process : noticed.mapped())
+        if (const auto known = peers_.find(process); known != peers_.end())
+            std::erase_if(known->second.notices, [&opened](const auto& each) {
+                return header_of(each.message).request == opened.request;
+            });
 }
 
 /// Keeps it with the link, which is made when there is none.
 void receiving_links::take(notice& said, time_point now, effects& result) {
     auto& known = meet(*said.to, result);
-    forget_heard(known.notices, now);
+    forget_heard(known, now);
     if (known.notices.size() >= facts_.notices_max)
-        known.notices.pop_front();
+        forget_first(known);
+    noticed_[header_of(said.message).request].push_back(known.info.incarnation);
     known.notices.push_back({std::move(said.message), {}});
     if (std::holds_alternative<up>(known.link))
         send_notices(known, now, result);
 }
 
 void receiving_links::send_notices(peer& to, time_point now, effects& result) {
-    for (auto& each : to.notices)
-        if (!std::exchange(each.sent, now))
-            result.push_back(send{to.info.incarnation, each.message});
+    const auto fresh = std::find_if(to.notices.rbegin(), to.notices.rend(),
+                                    [](const auto& each) { return each.sent.has_value(); });
+    for (auto each = fresh.base(); each != to.notices.end(); ++each) {
+        each->sent = now;
+        result.push_back(send{to.info.incarnation, each->message});
+    }
 }
 
 /// What was sent longer ago than a link that lives may be silent has arrived.
-void receiving_links::forget_heard(std::deque<pending_notice>& notices, time_point now) const {
+void receiving_links::forget_heard(peer& known, time_point now) {
     const auto long_ago = now - facts_.silence_max;
-    std::erase_if(notices,
-                  [long_ago](const auto& each) { return each.sent && *each.sent < long_ago; });
+    const auto heard = [long_ago](const auto& each) { return each.sent && *each.sent < long_ago; };
+    while (!known.notices.empty() && heard(known.notices.front()))
+        forget_first(known);
+}
+
+void receiving_links::forget_first(peer& known) {
+    const auto noticed = noticed_.find(header_of(known.notices.front().message).request);
+    known.notices.pop_front();
+    if (noticed == noticed_.end())
+        return;
+    auto& processes = noticed->second;
+    if (const auto one = std::find(processes.begin(), processes.end(), known.info.incarnation);
+        one != processes.end())
+        processes.erase(one);
+    if (processes.empty())
+        noticed_.erase(noticed);
 }
 
 // -- links --------------------------------------------------------------------------------------
@@ -105,25 +127,29 @@ void receiving_links::take(lost& over, time_point now, effects& result) {
     const auto* before = known ? std::get_if<dialling>(&known.mapped().link) : nullptr;
     result.push_back(link_over{over.peer, before != nullptr});
     const auto redials = before ? before->redials : 0;
-    auto notices = known ? std::move(known.mapped().notices) : std::deque<pending_notice>{};
-    forget_heard(notices, now);
+    if (known)
+        forget_heard(known.mapped(), now);
+    const auto has_notices = known && !known.mapped().notices.empty();
     peer_lost news{over.peer, over.reason};
     if (redials > 0)
         news.reason = make_error(errc::link_lost, text_of(before->lost_before)
                                                       + "; dialled again: " + text_of(over.reason));
-    news.dialled_again = known && redials < redials_max && is_worth_a_dial(over, !notices.empty());
+    news.dialled_again = known && redials < redials_max && is_worth_a_dial(over, has_notices);
     for (auto attempt : by_writer_.of(over.peer))
         result.push_back(tell_lost{attempt, news});
     if (!known)
         return;
-    if (!news.dialled_again)
+    if (!news.dialled_again) {
+        while (!known.mapped().notices.empty())
+            forget_first(known.mapped());
         return look_for_again(known.mapped().info, over.reason, now);
+    }
     auto& again = peers_[over.peer];
     again.info = std::move(known.mapped().info);
     again.link = dialling{redials > 0 ? before->lost_before : over.reason, redials + 1};
-    for (auto& each : notices)
+    again.notices = std::move(known.mapped().notices);
+    for (auto& each : again.notices)
         each.sent.reset();
-    again.notices = std::move(notices);
     result.push_back(dial{again.info});
 }
 

@@ -139,6 +139,7 @@ private:
     struct peer {
         rank_info info;
         std::variant<dialling, up> link;
+        /// In their order; those that were sent come first.
         std::deque<pending_notice> notices;
     };
     struct debtor {
@@ -167,7 +168,8 @@ private:
     void look_for_again(const rank_info&, const caf::error& why, time_point now);
     void search_later(debtor&, time_point now);
     void send_notices(peer&, time_point now, effects&);
-    void forget_heard(std::deque<pending_notice>&, time_point now) const;
+    void forget_heard(peer&, time_point now);
+    void forget_first(peer&);
 
     facts facts_;
     std::mt19937_64 random_;
@@ -175,6 +177,8 @@ private:
     std::unordered_map<kvferry::attempt, session> sessions_;
     peer_index<kvferry::attempt> by_writer_;
     std::unordered_map<incarnation, peer> peers_;
+    /// Peers with notices about a request, one entry for each.
+    std::unordered_map<rid, std::vector<incarnation>> noticed_;
     std::unordered_map<incarnation, debtor> debtors_;
     deadline_queue<incarnation> searches_;
 };
