@@ -4,6 +4,7 @@
 
 #include "actors/instance/rank_info_server.hpp"
 #include "messages/trace/handle.hpp"
+#include "tests/harness/planted_deciders.hpp"
 #include "tests/harness/sim_copies.hpp"
 #include "tests/harness/sim_io.hpp"
 #include "tests/harness/simulation.hpp"
@@ -75,7 +76,12 @@ void sim_process::start() {
     identity.host_link_name = "link of " + std::to_string(incarnation.value);
     worker = spawn_at<transfer_worker_actor, transfer_worker_state>(
         system, home,
-        transfer_worker_state::dependencies{home, bounds, plan.route, identity, random.next()});
+        transfer_worker_state::dependencies{.home = home,
+                                            .bounds = bounds,
+                                            .route = plan.route,
+                                            .identity = identity,
+                                            .seed = random.next(),
+                                            .deciders = planted_deciders()});
     io_.fabric = spawn_at<sim_fabric_actor, sim_io_state>(
         system, home,
         sim_io_state::dependencies{&world->network(), &fabric_bell_, incarnation, worker,
@@ -103,7 +109,8 @@ void sim_process::start() {
                                           &info_bell_, incarnation, own});
     io_.info_endpoint = to_string(own);
     if (where.rank == 0) {
-        io_.server = spawn_rank_info_server(system, home, {identity.instance, ranks, bounds});
+        io_.server = spawn_rank_info_server(
+            system, home, {identity.instance, ranks, planted_server_limits(bounds)});
         tell_from_outside(io_.info_link, publish_info_server{io_.server});
     }
     io_.described = {sim_address(incarnation), "simulated", true};
