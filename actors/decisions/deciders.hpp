@@ -4,14 +4,19 @@
 
 #include "actors/decisions/decider.hpp"
 #include "actors/decisions/early_requests.hpp"
-#include "actors/decisions/sending.hpp"
-#include "actors/decisions/sending_memory.hpp"
-#include "actors/decisions/sending_sessions.hpp"
+#include "actors/decisions/handshake.hpp"
 #include "actors/decisions/known_instances.hpp"
+#include "actors/decisions/message_order.hpp"
+#include "actors/decisions/peer_table.hpp"
 #include "actors/decisions/receiving.hpp"
 #include "actors/decisions/receiving_after_death.hpp"
 #include "actors/decisions/receiving_links.hpp"
 #include "actors/decisions/receiving_sessions.hpp"
+#include "actors/decisions/registration.hpp"
+#include "actors/decisions/sending.hpp"
+#include "actors/decisions/sending_memory.hpp"
+#include "actors/decisions/sending_sessions.hpp"
+#include "actors/decisions/stopping.hpp"
 
 #include <memory>
 
@@ -27,6 +32,11 @@ struct deciders {
     decider<kvferry::receiving_links> receiving_links;
     decider<kvferry::receiving_after_death> receiving_after_death;
     decider<kvferry::known_instances> known_instances;
+    decider<kvferry::handshake> handshake;
+    decider<kvferry::message_order> message_order;
+    decider<kvferry::peer_table> peer_table;
+    decider<kvferry::registration> registration;
+    decider<kvferry::stopping> stopping;
 };
 
 /// Null in a product.

@@ -2,7 +2,6 @@
 // Who may enter an instance's roster, and what it looks like from outside.
 #include "actors/instance/instance_roster.hpp"
 
-#include "messages/trace/planted_bug.hpp"
 #include "transport/planner/topology.hpp"
 
 #include <algorithm>
@@ -57,8 +56,7 @@ caf::error instance_roster::check(const rank_info& x, time_point now) const {
                                                      + describe(*other->info) + " has "
                                                      + split_text(other->info->layout));
     const auto& [known, former, heard_at] = entries_[x.rank.value];
-    const auto heard_lately =
-        now - heard_at < silent_max_ || planted(planted_bug::last_words_count);
+    const auto heard_lately = now - heard_at < silent_max_;
     if (heard_lately && std::find(former.begin(), former.end(), x.incarnation) != former.end())
         return make_error(errc::stale_incarnation,
                           describe(x) + ": incarnation " + to_string(x.incarnation)

@@ -3,15 +3,14 @@
 // and when rank 0 alone restarts, its roster is empty.
 #pragma once
 
-#include "actors/shared/back_off.hpp"
+#include "actors/decisions/deciders.hpp"
+#include "actors/decisions/registration.hpp"
 #include "messages/limits.hpp"
 #include "messages/local/sessions.hpp"
 #include "messages/values/ids.hpp"
 #include "messages/values/rank_info.hpp"
-#include "messages/values/time.hpp"
 
-#include <optional>
-#include <random>
+#include <cstdint>
 #include <string>
 
 namespace kvferry {
@@ -29,6 +28,7 @@ struct registrar_state {
         /// The registrar ends with it.
         transfer_worker_actor worker;
         std::uint64_t seed = 0;
+        deciders_ptr deciders = {};
     };
 
     registrar_state(registrar_actor::pointer self, dependencies);
@@ -37,18 +37,18 @@ struct registrar_state {
 
 private:
     void on_tick(const deadline_tick&);
-    void registered();
-    void failed(const caf::error&);
-    void again_at(time_point);
+    void tell_value(registration::event);
+    void perform(registration::introduce&);
+    void perform(registration::wake&);
+    void perform(registration::known_again&);
+    void perform(registration::unanswered&);
+    void perform(registration::displaced&);
+    void perform(registration::give_up&);
 
     registrar_actor::pointer self_;
     dependencies with_;
-    std::mt19937_64 random_;
-    /// Spreads the retries while the server does not answer, so that ranks do not retry in step.
-    back_off wait_;
-    bool failing_ = false;
-    /// Since when the server names another process in this rank's place.
-    std::optional<time_point> stale_since_;
+    registration registration_;
+    decider<registration> decider_;
 };
 
 } // namespace kvferry

@@ -1,43 +1,60 @@
 // SPDX-License-Identifier: Apache-2.0
-// Handshake and end of a link; peer_link_messages.cpp has what goes over it.
+// Carries the decisions about a link: messages become events, effects become messages.
 #include "actors/rank/peer_link.hpp"
 
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
-#include "messages/trace/planted_bug.hpp"
 #include "messages/wire/codec.hpp"
 #include "transport/loop/descriptors.hpp"
-#include "transport/planner/page_table_check.hpp"
-#include "transport/planner/topology.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <utility>
 
 namespace kvferry {
 
+namespace {
+
+/// A number of its own for every message of every rank: links of one process share the count, and
+/// processes differ in their incarnations.
+std::uint64_t next_message_number(incarnation self) {
+    static std::atomic<std::uint64_t> count{0};
+    return self.value + count.fetch_add(1, std::memory_order_relaxed);
+}
+
+handshake::dependencies handshake_of(const peer_link_state::dependencies& x) {
+    return {x.bounds, x.self,         x.regions,         x.dial,
+            x.peer,   x.introduction, bool{x.host_link}, x.devices.size()};
+}
+
+} // namespace
+
 peer_link_state::peer_link_state(peer_link_actor::pointer self, dependencies with)
-    : self_(self), with_(std::move(with)) {
+    : self_(self), with_(std::move(with)), link_(handshake_of(with_)),
+      order_({with_.dial, with_.peer, with_.bounds.pending_per_link_max}) {
+    if (with_.deciders) {
+        link_decider_ = with_.deciders->handshake;
+        order_decider_ = with_.deciders->message_order;
+    }
     self_->set_exit_handler([this](const caf::exit_msg& told) {
-        if (opening_ && told.reason) // otherwise the endpoint would stay open
-            exiting_ = told.reason;
-        else if (told.reason)
-            self_->quit(told.reason);
+        if (told.reason)
+            decide_link(handshake::told_to_exit{told.reason});
     });
 }
 
-/// If the actor died before end_if_over(), tells the peer that the link is over, as give_up()
-/// would, and closes the endpoint. Sent from outside: the actor no longer exists.
+/// If the actor died before its link was over, tells the peer so and closes the endpoint. Sent from
+/// outside: the actor no longer exists.
 peer_link_state::~peer_link_state() {
-    if (phase_ == phase::lost || !endpoint_)
+    const auto left = link_.left_behind();
+    if (!left)
         return;
-    const auto told = peer_may_be_ready();
     refused last;
     last.reason =
         to_wire(make_error(errc::handler_failed, describe(with_.self) + ": its link died"));
-    stamp(last.header);
-    if (auto frame = encode(last, frame_bytes_max()); frame && told)
-        tell_from_outside(with_.fabric, send_frame{*endpoint_, std::move(*frame)});
-    tell_from_outside(with_.fabric, close_endpoint{*endpoint_, !told});
+    stamp(last.header, with_.self.incarnation);
+    if (auto frame = encode(last, frame_bytes_max()); frame && left->peer_may_be_up)
+        tell_from_outside(with_.fabric, send_frame{left->endpoint, std::move(*frame)});
+    tell_from_outside(with_.fabric, close_endpoint{left->endpoint, !left->peer_may_be_up});
 }
 
 peer_link_actor::behavior_type peer_link_state::make_behavior() {
@@ -55,433 +72,319 @@ peer_link_actor::behavior_type peer_link_state::make_behavior() {
 }
 
 void peer_link_state::handler_failed(const caf::error& reason) {
-    give_up(reason);
+    happens(handshake::broken{reason});
 }
 
-// -- making the link ----------------------------------------------------------------------------
+// -- events ---------------------------------------------------------------------------------------
+
+void peer_link_state::decide_link(handshake::event x) {
+    perform(decide(link_decider_, link_, std::move(x), self_->clock().now()));
+}
+
+/// A handler's event: whatever may be heard behind it is heard, and the link will wake up.
+void peer_link_state::happens(handshake::event x) {
+    decide_link(std::move(x));
+    settle();
+}
+
+void peer_link_state::decide_order(message_order::event x) {
+    perform(decide(order_decider_, order_, std::move(x), self_->clock().now()));
+}
+
+void peer_link_state::settle() {
+    while (link_.hears()) {
+        auto next = decide(order_decider_, order_, message_order::listened{}, self_->clock().now());
+        if (next.empty())
+            break;
+        perform(std::move(next));
+    }
+    timer_.rearm(self_, link_.wakes_at());
+}
 
 void peer_link_state::on_start(const start_link&) {
-    self_->delayed_send(peer_link_actor{self_}, with_.bounds.dial_deadline, deadline_tick{});
-    dials_ = !with_.introduction;
-    if (dials_)
-        if (auto problem = check_descriptors(descriptors_reserve)) {
-            host_link_settled_ = true; // it is not even tried
-            return lose(add_context(problem, describe(with_.self)));
-        }
-    sequence_ = with_.dial.value << 32; // above all numbers of former links
-    if (with_.introduction) {
-        hear_regions(with_.introduction->regions);
-        hear_from(with_.introduction->header.sequence);
-    }
-    make_endpoint();
-    connect_same_host();
+    happens(handshake::started{check_descriptors(descriptors_reserve)});
 }
 
-void peer_link_state::make_endpoint() {
-    opening_ = true;
-    ask(self_, with_.fabric,
-        open_endpoint{with_.peer.incarnation, with_.peer.fabric_address, peer_regions_, self_})
-        .then(
-            [this, round = regions_heard_](const endpoint_opened& opened) {
-                opening_ = false;
-                if (phase_ == phase::lost) { // too late: the link is lost
-                    tell(self_, with_.fabric, close_endpoint{opened.endpoint, true});
-                    end_if_over();
-                } else if (round != regions_heard_ && !exiting_) { // it lacks the keys to them
-                    tell(self_, with_.fabric, close_endpoint{opened.endpoint, false});
-                    make_endpoint();
-                } else {
-                    endpoint_ = opened.endpoint;
-                    by_rma_ = opened.by_rma;
-                    proceed();
-                }
-                endpoint_answered();
-            },
-            [this](const caf::error& reason) {
-                opening_ = false;
-                lose(add_context(reason, "endpoint"));
-                end_if_over();
-                endpoint_answered();
-            });
-}
-
-void peer_link_state::endpoint_answered() {
-    if (exiting_)
-        self_->quit(exiting_);
-}
-
-void peer_link_state::connect_same_host() {
-    auto accepting = with_.introduction.has_value();
-    if (!with_.host_link)
-        unmapped_reason_ = describe(with_.self) + " has no same-host link";
-    else if (with_.peer.machine != with_.self.machine)
-        unmapped_reason_ = "another machine";
-    else if (with_.peer.host_link_name.empty())
-        unmapped_reason_ = "the peer has no same-host link";
-    else if (accepting && !with_.introduction->same_host)
-        unmapped_reason_ = "the peer could not make the same-host link";
-    if (!unmapped_reason_.empty()) {
-        host_link_settled_ = true;
-        proceed();
-        return;
-    }
-    if (accepting)
-        tell(self_, with_.host_link,
-             host_link_expect{with_.peer.incarnation, with_.bounds.dial_deadline, self_});
+void peer_link_state::on_frame(const frame_arrived& arrived) {
+    auto message = decode(arrived.frame, with_.bounds.message_bytes_max);
+    if (!message)
+        return happens(handshake::broken{message.error()});
+    const auto& header = header_of(*message);
+    if (header.receiver != with_.self.incarnation || header.sender != with_.peer.incarnation)
+        return count(with_.counters, ignored::stale_incarnation);
+    record_wire(self_, trace::instant::wire_received, *message);
+    if (std::holds_alternative<register_rank_info>(*message))
+        decide_link(
+            handshake::arrived{std::move(*message), check_descriptors(descriptors_reserve)});
+    else if (std::holds_alternative<rank_registered>(*message)
+             || std::holds_alternative<refused>(*message))
+        decide_link(handshake::arrived{std::move(*message)});
     else
-        tell(self_, with_.host_link,
-             host_link_dial{with_.peer.incarnation, with_.peer.host_link_name, with_.peer.token,
-                            with_.bounds.dial_deadline, self_});
+        decide_order(message_order::arrived{std::move(*message)});
+    settle();
+}
+
+void peer_link_state::on_endpoint_failed(const endpoint_failed& message) {
+    happens(handshake::endpoint_broken{message.endpoint, message.reason});
 }
 
 void peer_link_state::on_host_link_up(const host_link_up& message) {
-    if (phase_ == phase::lost) { // it is closed when this link ends
-        host_link_settled_ = true;
-        process_watched_ = message.process_watched && message.inherited && !closed_;
-        end_if_over();
-        return;
-    }
-    host_link_up_ = true;
-    process_watched_ = message.process_watched;
-    inherited_ = message.inherited;
-    mapped_ = message.mapped;
-    host_obstacles_ = message.obstacles;
-    host_link_settled_ = true;
-    proceed();
+    happens(handshake::host_link_made{message.mapped, message.process_watched, message.inherited,
+                                      message.obstacles});
 }
 
 void peer_link_state::on_host_link_down(const host_link_down& message) {
-    if (phase_ == phase::lost && code_of(message.reason) == errc::duplicate) {
-        process_watched_ = false; // a new link to the same process waits for its end
-        end_if_over();
-        return;
-    }
-    if (std::exchange(host_link_up_, false)) { // the death notice of a connected peer
-        lose(add_context(message.reason, "the same-host link was closed by the peer"));
-        return;
-    }
-    if (std::exchange(host_link_settled_, true))
-        return;
-    unmapped_reason_ = "no same-host link: " + text_of(message.reason);
-    proceed();
-    end_if_over();
+    happens(handshake::host_link_ended{message.reason});
 }
 
-/// Takes the next steps of the handshake as soon as what they need is there. When both sides dial
-/// at once, each of them introduces itself and answers the other.
-void peer_link_state::proceed() {
-    if (phase_ == phase::ready || phase_ == phase::lost || !endpoint_ || !host_link_settled_)
-        return;
-    if (!mapped_.empty() && !std::exchange(memory_told_, true))
-        tell(self_, with_.fabric, peer_memory_mapped{*endpoint_, mapped_});
-    if (dials_ && phase_ == phase::connecting) {
-        phase_ = phase::introduced;
-        regions_told_ = true;
-        send_now(register_rank_info{
-            {}, with_.dial, with_.self, with_.regions, with_.peer.token, host_link_up_});
-    }
-    if (with_.introduction && !answered_) {
-        if (auto problem = check_introduction()) {
-            refuse_introduction(problem);
+void peer_link_state::on_process_gone(const process_gone&) {
+    happens(handshake::process_ended{});
+}
+
+void peer_link_state::on_deadline(const deadline_tick&) {
+    timer_.fired(self_->clock().now());
+    happens(handshake::looked{awaited_.use_count() > 1});
+}
+
+/// An error says that the message never left. Only sessions ask with a request for bytes, and need
+/// to know; an error would end whoever has only told.
+caf::result<void> peer_link_state::on_send(const send_message& message) {
+    auto decided =
+        decide(order_decider_, order_, message_order::said{message.message}, self_->clock().now());
+    const auto too_late =
+        !decided.empty() && std::holds_alternative<message_order::not_sent>(decided.front());
+    perform(std::move(decided));
+    decide_link(handshake::stirred{});
+    timer_.rearm(self_, link_.wakes_at());
+    const auto* request = std::get_if<request_data>(&message.message);
+    if (too_late && request && request->kv)
+        return make_error(errc::link_lost, "the link to " + who() + " has ended");
+    return {};
+}
+
+void peer_link_state::on_close(const close_link& message) {
+    happens(handshake::told_to_close{message.reason, message.goodbye, message.within});
+}
+
+// -- effects of the handshake ---------------------------------------------------------------------
+
+/// A message that cannot be sent may end the link in the middle of a list: the rest is for a link
+/// that is no more.
+void peer_link_state::perform(handshake::effects list) {
+    const auto over = link_.is_over();
+    for (auto& effect : list) {
+        if (link_.is_over() != over)
             return;
-        }
-        if (!mapped_by_devices())
-            return;
-        answered_ = true;
-        send_now(rank_registered{{}, with_.introduction->dial});
-        confirmed_ = planted(planted_bug::half_open_links);
+        std::visit([this](auto& x) { perform(x); }, effect);
     }
-    if ((accepted_ || confirmed_) && !awaits_introduction_)
-        become_ready();
 }
 
-void peer_link_state::hear_regions(std::vector<memory_region> regions) {
-    peer_regions_ = std::move(regions);
-    ++regions_heard_;
-    devices_asked_ = false;
-    devices_pending_ = 0;
-    device_obstacles_.clear();
-    std::erase_if(mapped_, [](const mapped_region& x) { return x.device >= 0; });
+void peer_link_state::perform(handshake::make_endpoint& x) {
+    ask(self_, with_.fabric,
+        open_endpoint{with_.peer.incarnation, with_.peer.fabric_address, std::move(x.regions),
+                      self_})
+        .then(
+            [this, version = x.version](const endpoint_opened& opened) {
+                endpoint_ = opened.endpoint;
+                happens(handshake::endpoint_made{opened.endpoint, opened.by_rma, version});
+            },
+            [this](const caf::error& reason) { happens(handshake::endpoint_denied{reason}); });
 }
 
-/// Asks the devices for the mappings of this peer, once; true when all of them have answered.
-bool peer_link_state::mapped_by_devices() {
-    if (!std::exchange(devices_asked_, true)) {
-        const auto round = regions_heard_;
-        for (const auto& [ordinal, actor] : with_.devices) {
-            if (peer_regions_.empty() || !host_link_up_)
-                break; // another machine, or its death would not be noticed
-            ++devices_pending_;
-            auto answered = [this, round,
-                             device = ordinal](const caf::expected<peer_regions_mapped>& answer) {
-                device_answered(device, answer, round);
-            };
-            ask(self_, actor, map_peer_regions{with_.peer.incarnation, peer_regions_, mapped_})
-                .then([answered](const peer_regions_mapped& done) { answered(done); },
-                      [answered](caf::error& reason) { answered(std::move(reason)); });
-        }
+void peer_link_state::perform(handshake::drop_endpoint& x) {
+    tell(self_, with_.fabric, close_endpoint{x.endpoint, x.force});
+}
+
+void peer_link_state::perform(handshake::leave_endpoint& x) {
+    auto left = [this] { happens(handshake::endpoint_left{}); };
+    ask(self_, with_.fabric, close_endpoint{x.endpoint, false})
+        .then(left, [left](const caf::error&) { left(); });
+}
+
+void peer_link_state::perform(handshake::dial_host_link&) {
+    tell(self_, with_.host_link,
+         host_link_dial{with_.peer.incarnation, with_.peer.host_link_name, with_.peer.token,
+                        with_.bounds.dial_deadline, self_});
+}
+
+void peer_link_state::perform(handshake::expect_host_link&) {
+    tell(self_, with_.host_link,
+         host_link_expect{with_.peer.incarnation, with_.bounds.dial_deadline, self_});
+}
+
+void peer_link_state::perform(handshake::ask_devices& x) {
+    for (const auto& [ordinal, actor] : with_.devices) {
+        auto answered = [this, device = ordinal,
+                         version = x.version](caf::expected<peer_regions_mapped> answer) {
+            happens(handshake::device_answered{device, version, std::move(answer)});
+        };
+        ask(self_, actor, map_peer_regions{with_.peer.incarnation, x.regions, x.mapped_by_host})
+            .then([answered](const peer_regions_mapped& done) { answered(done); },
+                  [answered](caf::error& reason) { answered(std::move(reason)); });
     }
-    return devices_pending_ == 0;
 }
 
-/// Drops an answer for a link that is lost by now, or for regions that the peer has replaced.
-void peer_link_state::device_answered(int device, const caf::expected<peer_regions_mapped>& answer,
-                                      std::uint64_t regions_heard) {
-    if (regions_heard != regions_heard_ || phase_ == phase::lost)
-        return;
-    if (answer) {
-        mapped_.insert(mapped_.end(), answer->mapped.begin(), answer->mapped.end());
-        for (const auto& [region, why] : answer->obstacles)
-            device_obstacles_[{device, region}] = why;
-    } else {
-        for (std::uint32_t region = 0; region < peer_regions_.size(); ++region)
-            device_obstacles_[{device, region}] = text_of(answer.error());
-    }
-    --devices_pending_;
-    proceed();
-    announce_if_mapped();
-    hear_in_order();
+void peer_link_state::perform(handshake::show_mappings& x) {
+    tell(self_, with_.fabric, peer_memory_mapped{x.endpoint, std::move(x.mapped)});
 }
 
-/// Sent from the incarnation that the dialler asked for: otherwise it would not take the answer for
-/// its own.
-void peer_link_state::refuse_introduction(const caf::error& problem) {
-    auto own = std::exchange(with_.self.incarnation, with_.introduction->header.receiver);
-    send_now(refused{with_.introduction->header, side::generation, to_wire(problem),
-                     with_.introduction->dial});
-    with_.self.incarnation = own;
-    lose(problem, closing::after_last_frame);
+void peer_link_state::perform(handshake::show_regions& x) {
+    tell(self_, with_.fabric, peer_regions_offered{x.endpoint, std::move(x.regions)});
 }
 
-/// What an acceptor verifies before anything else; the answer carries both sides' values. Layouts
-/// need not match: that is a matter of each request, and those that fail are told over this link.
-caf::error peer_link_state::check_introduction() const {
-    const auto& said = *with_.introduction;
-    if (said.header.receiver != with_.self.incarnation)
-        return make_error(errc::stale_incarnation, who() + " looks for incarnation "
-                                                       + to_string(said.header.receiver) + " of "
-                                                       + describe(with_.self) + ", which is now "
-                                                       + to_string(with_.self.incarnation));
-    if (auto problem = check_descriptors(descriptors_reserve))
-        return add_context(problem, describe(with_.self));
-    if (said.token != with_.self.token)
-        return make_error(errc::foreign_peer, who() + " did not show the link token of "
-                                                  + describe(with_.self)
-                                                  + ": ask its instance's info again");
-    if (auto problem = check_parallelism(said.info))
-        return add_context(problem, who());
-    return said.info.pages ? add_context(check_page_table(said.info), who()) : caf::error{};
+void peer_link_state::perform(handshake::transmit& x) {
+    transmit(std::move(x.message), x.as, false);
 }
 
-void peer_link_state::become_ready() {
-    if (phase_ == phase::lost)
-        return;
-    phase_ = phase::ready;
+void peer_link_state::perform(handshake::expect& x) {
+    decide_order(message_order::expected{x.behind});
+}
+
+void peer_link_state::perform(handshake::enqueue& x) {
+    decide_order(message_order::arrived{std::move(x.message)});
+}
+
+void peer_link_state::perform(handshake::come_up& x) {
+    const auto& view = *x.view;
+    const auto& unmapped = view.unmapped_reason;
     logger().info("{}: link to {} is up, {}", describe(with_.self), who(),
-                  mapped_.empty() ? "nothing is mapped: "
-                                        + (unmapped_reason_.empty() ? "the peer shares no memory"
-                                                                    : unmapped_reason_)
-                                  : std::to_string(mapped_.size()) + " regions are mapped");
-    if (dials_ && !answered_)
-        send_now(link_health{{}, 0, true}); // confirms
-    announce();
-    pulse_.emplace(with_.bounds, self_->clock().now());
-    stir();
-    for (auto& message : std::exchange(waiting_, {}))
-        pass_on(std::move(message));
-    hear_in_order(); // what the peer has said meanwhile
+                  view.mapped.empty()
+                      ? "nothing is mapped: "
+                            + (unmapped.empty() ? "the peer shares no memory" : unmapped)
+                      : std::to_string(view.mapped.size()) + " regions are mapped");
+    announce(std::move(x.view));
+    decide_order(message_order::opened{std::move(x.offer)});
 }
 
-/// Tells the rank's actors what is known of the peer: when the link is ready, and again when the
-/// peer has offered regions afterwards.
-void peer_link_state::announce() {
-    auto view = std::make_shared<peer_view>();
-    view->info = with_.peer;
-    view->regions = peer_regions_;
-    view->endpoint = *endpoint_;
-    view->mapped = mapped_;
-    view->unmapped_reason = unmapped_reason_;
-    view->device_obstacles = device_obstacles_;
-    for (const auto& [region, why] : host_obstacles_)
-        view->device_obstacles[{mapped_region::by_host, region}] = why;
-    view->process_watched = process_watched_;
-    view->by_rma = by_rma_;
+void peer_link_state::perform(handshake::renew_view& x) {
+    announce(std::move(x.view));
+}
+
+/// Tells the rank's actors what is known of the peer.
+void peer_link_state::announce(std::shared_ptr<peer_view> view) {
     view->link = self_;
     view->awaited = awaited_;
-    peer_ready announcement{std::move(view)};
+    const peer_ready announcement{std::move(view)};
     tell(self_, with_.worker, announcement);
     tell(self_, with_.sender, announcement);
     tell(self_, with_.receiver, announcement);
 }
 
-void peer_link_state::announce_if_mapped() {
-    if (phase_ == phase::ready && mapping_ && mapped_by_devices()) {
-        mapping_ = false;
-        announce();
-    }
+/// To the side that the message is for.
+void peer_link_state::perform(handshake::hand_on& x) {
+    std::visit(
+        [this]<class Message>(Message& message) {
+            if constexpr (std::is_same_v<Message, request_data>)
+                tell(self_, with_.sender, std::move(message));
+            else if constexpr (std::is_same_v<Message,
+                                              cancel_session> || std::is_same_v<Message, gone>) {
+                if (message.to == side::context)
+                    tell(self_, with_.sender, std::move(message));
+                else
+                    tell(self_, with_.receiver, std::move(message));
+            } else if constexpr (
+                std::is_same_v<
+                    Message,
+                    transfer_started> || std::is_same_v<Message, kv_agent_result> || std::is_same_v<Message, aux_agent_result> || std::is_same_v<Message, refused>)
+                tell(self_, with_.receiver, std::move(message));
+        },
+        x.message);
 }
 
-/// Something was sent or heard: whoever waits for an answer now would not be told of a silent peer.
-void peer_link_state::stir() {
-    if (phase_ == phase::ready)
-        timer_.rearm(self_, pulse_->stirred(self_->clock().now()));
+void peer_link_state::perform(handshake::hand_back& x) {
+    if (auto frame = encode(x.introduction, with_.bounds.message_bytes_max))
+        tell(self_, with_.worker, frame_arrived{std::move(*frame)});
 }
 
-void peer_link_state::feel_pulse() {
-    const auto now = self_->clock().now();
-    timer_.fired(now);
-    const auto advice = pulse_->look(now, awaited_.use_count() > 1);
-    if (advice.next == link_pulse::step::lost && !planted(planted_bug::silence_ignored)) {
-        const auto silent =
-            std::chrono::duration_cast<std::chrono::milliseconds>(pulse_->silence(now));
-        give_up(make_error(errc::link_lost,
-                           who() + " has been silent for " + std::to_string(silent.count())
-                               + " ms and did not answer within link_patience = "
-                               + std::to_string(with_.bounds.link_patience.count()) + " ms"));
-        return;
-    }
-    if (advice.next == link_pulse::step::ask)
-        send_now(link_health{{}, ++health_questions_, false});
-    timer_.rearm(self_, advice.look_again);
+void peer_link_state::perform(handshake::ignore& x) {
+    count(with_.counters, x.why);
 }
 
-void peer_link_state::on_deadline(const deadline_tick&) {
-    if (leave_by_ && self_->clock().now() >= *leave_by_) {
-        if (endpoint_)
-            tell(self_, with_.fabric, close_endpoint{*endpoint_, true});
-        last_frame_sent();
-        return;
-    }
-    if (phase_ == phase::ready)
-        return feel_pulse();
-    if (phase_ == phase::lost)
-        return;
-    const char* missing = !endpoint_            ? "the endpoint"
-                          : !host_link_settled_ ? "the same-host link"
-                          : devices_pending_    ? "mappings of its memory on the devices"
-                          : dials_              ? "its answer"
-                                                : "its confirmation";
-    const auto text =
-        "no link within dial_deadline = " + std::to_string(with_.bounds.dial_deadline.count())
-        + " ms, waited for " + missing;
-    if (dials_)
-        return lose(make_error(errc::dial_failed, text));
-    // The dialler may have given up before it was answered; or it was frozen, and hears now that it
-    // has to dial again. Whoever needs the link here dials.
-    give_up(make_error(errc::link_lost, text + " of a dial of " + who()));
+void peer_link_state::perform(handshake::tell_rank_of_loss& x) {
+    decide_order(message_order::closed{});
+    logger().info("{}: a link has ended: {}", describe(with_.self), describe(x.reason));
+    tell(self_, with_.worker, peer_lost{with_.peer.incarnation, x.reason});
 }
 
-// -- the end ------------------------------------------------------------------------------------
-
-void peer_link_state::on_endpoint_failed(const endpoint_failed& message) {
-    if (endpoint_ != message.endpoint)
-        return; // a former one
-    endpoint_.reset();
-    lose(message.reason);
-    last_frame_sent();
+void peer_link_state::perform(handshake::tell_sessions_of_loss& x) {
+    const peer_lost announcement{with_.peer.incarnation, x.reason};
+    tell(self_, with_.sender, announcement);
+    tell(self_, with_.receiver, announcement);
 }
 
-void peer_link_state::on_process_gone(const process_gone&) {
-    peer_has_left(make_error(errc::peer_gone, "its process is gone"));
-}
-
-void peer_link_state::on_close(const close_link& message) {
-    closed_ = true;
-    if (!message.goodbye && !planted(planted_bug::stop_vouches_for_the_dead))
-        return give_up(message.reason);
-    if (peer_may_be_ready())
-        send_now(termination{{}, to_wire(message.reason)});
-    process_watched_ = false; // a rank that stops has no pages on loan
-    last_frame_within_ = std::min(last_frame_within_, message.within);
-    if (leave_by_) // it was ending already
-        leave_within(last_frame_within_);
-    lose(message.reason, closing::after_last_frame);
-    end_if_over();
-}
-
-/// Ends the link for a reason that the peer cannot know, and tells it: otherwise it would go on
-/// sending.
-void peer_link_state::give_up(const caf::error& reason) {
-    if (!peer_may_be_ready()) {
-        lose(reason);
-        return;
-    }
-    refused last;
-    last.reason = to_wire(reason);
-    wire_message told = last;
-    if (try_send(told)) {
-        last.reason.text.clear();
-        told = last;
-        (void)try_send(told); // whoever takes not even this is told by the closing endpoint
-    }
-    lose(reason, closing::after_last_frame);
-}
-
-void peer_link_state::lose(const caf::error& reason, closing how) {
-    close_and_tell(reason, how);
-    end_if_over();
-}
-
-void peer_link_state::close_and_tell(const caf::error& reason, closing how) {
-    auto before = std::exchange(phase_, phase::lost);
-    if (before == phase::lost)
-        return;
-    if (before != phase::ready && !inherited_)
-        process_watched_ = false; // no pages were announced over it
-    waiting_.clear();
-    ahead_.clear();
-    auto cause = reason ? reason : make_error(errc::link_lost, "the peer gave no reason");
-    logger().info("{}: link to {} has ended: {}", describe(with_.self), who(), describe(cause));
-    peer_lost announcement{with_.peer.incarnation, add_context(cause, "link to " + who())};
-    tell(self_, with_.worker, announcement);
-    if (!planted(planted_bug::link_loss_not_told)) {
-        tell(self_, with_.sender, announcement);
-        tell(self_, with_.receiver, announcement);
-    }
-    if (endpoint_ && how == closing::after_last_frame) {
-        leave_within(last_frame_within_);
-        ask(self_, with_.fabric, close_endpoint{*endpoint_, false})
-            .then([this] { last_frame_sent(); }, [this](const caf::error&) { last_frame_sent(); });
-    } else if (endpoint_) {
-        tell(self_, with_.fabric, close_endpoint{*endpoint_, true});
-    }
-}
-
-void peer_link_state::leave_within(std::chrono::milliseconds time) {
-    leave_by_ = self_->clock().now() + time;
-    self_->delayed_send(peer_link_actor{self_}, time, deadline_tick{});
-}
-
-/// Proof has come: nothing that the peer started can move any more.
-void peer_link_state::peer_has_left(const caf::error& reason) {
-    close_and_tell(reason, closing::forced);
-    if (std::exchange(peer_left_, true))
-        return;
-    process_gone proof{with_.peer.incarnation};
+void peer_link_state::perform(handshake::tell_of_exit&) {
+    const process_gone proof{with_.peer.incarnation};
     tell(self_, with_.worker, proof);
     tell(self_, with_.sender, proof);
     tell(self_, with_.receiver, proof);
-    end_if_over();
 }
 
-/// The same-host link is closed only after the last frame: otherwise the peer could take its end
-/// for this rank's death before it has read that frame.
-void peer_link_state::last_frame_sent() {
-    leave_by_.reset();
-    end_if_over();
-}
-
-/// A lost link lives on while the proof that its peer's process is gone may still come, and until
-/// it knows whether it has to wait for that in a former link's place.
-void peer_link_state::end_if_over() {
-    const auto waits = (process_watched_ && !peer_left_) || (!host_link_settled_ && !closed_);
-    if (phase_ != phase::lost || opening_ || leave_by_ || waits || std::exchange(ended_, true))
-        return;
-    if (with_.host_link)
-        tell(
-            self_, with_.host_link,
-            host_link_close{with_.peer.incarnation, host_link_owner_actor{peer_link_actor{self_}}});
+void peer_link_state::perform(handshake::end&) {
+    const host_link_owner_actor owner{peer_link_actor{self_}};
+    tell(self_, with_.host_link, host_link_close{with_.peer.incarnation, owner});
     self_->quit();
+}
+
+void peer_link_state::perform(handshake::exit& x) {
+    self_->quit(x.reason);
+}
+
+// -- effects of the order of messages -------------------------------------------------------------
+
+void peer_link_state::perform(message_order::effects list) {
+    const auto over = link_.is_over();
+    for (auto& effect : list) {
+        if (link_.is_over() != over)
+            return;
+        std::visit([this](auto& x) { perform(x); }, effect);
+    }
+}
+
+void peer_link_state::perform(message_order::transmit& x) {
+    transmit(std::move(x.message), with_.self.incarnation, x.shortened);
+}
+
+void peer_link_state::perform(message_order::refuse_here& x) {
+    tell(self_, with_.receiver, std::move(x.message));
+}
+
+void peer_link_state::perform(message_order::hear& x) {
+    decide_link(handshake::heard{std::move(x.message)});
+}
+
+void peer_link_state::perform(message_order::give_up& x) {
+    decide_link(handshake::broken{std::move(x.reason)});
+}
+
+void peer_link_state::perform(message_order::ignore& x) {
+    count(with_.counters, x.why);
+}
+
+// -- frames ---------------------------------------------------------------------------------------
+
+void peer_link_state::stamp(message_header& header, incarnation as) {
+    header.version = protocol_version;
+    header.sender = as;
+    header.receiver = with_.peer.incarnation;
+    header.sequence = order_.number();
+    header.trace = {header.attempt.value, next_message_number(with_.self.incarnation)};
+}
+
+std::uint64_t peer_link_state::frame_bytes_max() const {
+    return std::min<std::uint64_t>(with_.bounds.message_bytes_max,
+                                   with_.peer.accepts.message_bytes_max);
+}
+
+void peer_link_state::transmit(wire_message message, incarnation as, bool shortened) {
+    stamp(header_of(message), as);
+    cut_error_text(message, with_.bounds.error_text_bytes_max);
+    auto frame = encode(message, frame_bytes_max());
+    if (!frame)
+        return decide_order(message_order::unsendable{
+            std::move(message), add_context(frame.error(), who()), shortened});
+    decide_order(message_order::sent{});
+    record_wire(self_, trace::instant::wire_sent, message);
+    tell(self_, with_.fabric, send_frame{endpoint_, std::move(*frame)});
 }
 
 } // namespace kvferry

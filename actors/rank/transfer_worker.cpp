@@ -10,7 +10,6 @@
 #include "messages/local/info_exchange.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
-#include "messages/trace/planted_bug.hpp"
 #include "messages/wire/codec.hpp"
 #include "transport/planner/page_table_check.hpp"
 #include "transport/planner/topology.hpp"
@@ -19,15 +18,12 @@
 
 namespace kvferry {
 
-namespace {
-
-/// Peers without a link that are remembered.
-constexpr std::size_t met_max = 1024;
-
-} // namespace
-
 transfer_worker_state::transfer_worker_state(transfer_worker_actor::pointer self, dependencies with)
     : self_(self), with_(std::move(with)), random_(with_.seed), counters_(with_.counters) {
+    if (with_.deciders) {
+        peers_decider_ = with_.deciders->peer_table;
+        stopping_decider_ = with_.deciders->stopping;
+    }
     self_->set_down_handler([this](const caf::down_msg& down) { on_down(down); });
 }
 
@@ -71,6 +67,7 @@ void transfer_worker_state::on_adopt(const adopt_io& message) {
     info_.host_link_name = io_.host_link ? identity.host_link_name : std::string{};
     info_.token = identity.token;
     info_.fingerprint = identity.fingerprint;
+    stopping_ = stopping{describe(info_)};
 }
 
 void transfer_worker_state::on_adopt_devices(const adopt_devices& message) {
@@ -97,7 +94,7 @@ void transfer_worker_state::fail_rank(const caf::error& why) {
 }
 
 caf::result<pools_registered> transfer_worker_state::on_register(const register_pools& message) {
-    if (stopping_)
+    if (stopping_.begun())
         return make_error(errc::stopped, describe(info_) + " is stopping");
     if (lost_)
         return add_context(lost_, describe(info_));
@@ -255,7 +252,7 @@ void transfer_worker_state::publish() {
 /// it is asked again until the time is over.
 void transfer_worker_state::introduce(time_point until, back_off wait) {
     const auto left = until - self_->clock().now();
-    if (stopping_) {
+    if (stopping_.begun()) {
         registration_.deliver(make_error(errc::stopped, describe(info_) + " is stopping"));
         return;
     }
@@ -280,12 +277,13 @@ void transfer_worker_state::published(const caf::error& answer) {
         logger().info("{}, incarnation {}: published at {}", describe(info_),
                       info_.incarnation.value, known_as());
         registration_.deliver(pools_registered{info_});
-        if (stopping_)
+        if (stopping_.begun())
             return;
         registrar_ = spawn_at<registrar_actor, registrar_state>(
             self_->system(), with_.home,
             registrar_state::dependencies{with_.bounds, info_, io_.info_endpoint, io_.info_link,
-                                          self_, with_.seed ^ info_.incarnation.value});
+                                          self_, with_.seed ^ info_.incarnation.value,
+                                          with_.deciders});
         self_->monitor(registrar_);
         return;
     }
@@ -303,7 +301,7 @@ void transfer_worker_state::published(const caf::error& answer) {
 // -- sessions and links -------------------------------------------------------------------------
 
 caf::error transfer_worker_state::not_ready() const {
-    if (stopping_)
+    if (stopping_.begun())
         return make_error(errc::stopped, describe(info_) + " is stopping");
     if (lost_)
         return add_context(lost_, describe(info_));
@@ -347,26 +345,31 @@ caf::result<rx_opened> transfer_worker_state::on_open_rx(const open_rx& message)
 caf::result<peer_connected> transfer_worker_state::on_connect(const connect_peer& message) {
     if (auto problem = not_ready())
         return problem;
-    if (auto known = links_.find(message.peer.incarnation); known != links_.end())
-        return peer_connected{known->second};
-    return peer_connected{make_link(message.peer, std::nullopt)};
+    const auto peer = message.peer.incarnation;
+    decide_peers(peer_table::wanted{message.peer});
+    const auto dial = peers_.link_to(peer);
+    if (!dial)
+        return make_error(errc::link_lost, "there is no link to " + describe(message.peer));
+    return peer_connected{links_.at(*dial)};
 }
 
-peer_link_actor transfer_worker_state::make_link(const rank_info& peer,
-                                                 std::optional<register_rank_info> introduction) {
+void transfer_worker_state::decide_peers(peer_table::event x) {
+    auto decided = decide(peers_decider_, peers_, std::move(x), self_->clock().now());
+    for (auto& effect : decided)
+        std::visit([this](auto& each) { perform(each); }, effect);
+}
+
+void transfer_worker_state::perform(peer_table::make_link& x) {
     auto link = spawn_at<peer_link_actor, peer_link_state>(
         self_->system(), with_.home,
         peer_link_state::dependencies{with_.bounds, info_, regions_, io_.fabric, io_.host_link,
-                                      devices_, self_, sender_, receiver_, dial_id{++dials_}, peer,
-                                      std::move(introduction), counters_, with_.deciders});
+                                      devices_, self_, sender_, receiver_, x.dial,
+                                      std::move(x.peer), std::move(x.introduction), counters_,
+                                      with_.deciders});
     self_->monitor(link);
-    running_links_.emplace(link.id(), running_link{link, peer.incarnation});
-    if (met_.size() >= met_max && !met_.contains(peer.incarnation))
-        met_.erase(met_.begin());
-    met_.insert_or_assign(peer.incarnation, peer);
-    links_[peer.incarnation] = link;
+    links_.emplace(x.dial, link);
+    dial_of_.emplace(link.id(), x.dial);
     tell(self_, link, start_link{});
-    return link;
 }
 
 /// Frames of peers without a link arrive here: such a peer introduces itself, or it is foreign.
@@ -377,46 +380,51 @@ void transfer_worker_state::on_frame(const frame_arrived& arrived) {
         return;
     }
     record_wire(self_, trace::instant::wire_received, *message);
-    auto* introduction = std::get_if<register_rank_info>(&*message);
-    if (!introduction) {
-        ++ignored_["no_link"];
-        const auto& header = header_of(*message);
-        if (!not_ready() && header.receiver == info_.incarnation && !links_.contains(header.sender))
-            answer_without_link(*message);
+    const auto ready = !not_ready();
+    if (auto* introduction = std::get_if<register_rank_info>(&*message)) {
+        if (ready)
+            decide_peers(peer_table::introduced{std::move(*introduction)});
+        else
+            ++ignored_["early_introduction"];
         return;
     }
-    if (introduction->info.incarnation != introduction->header.sender || not_ready()) {
-        ++ignored_[not_ready() ? "early_introduction" : to_string(errc::foreign_peer)];
-        return;
-    }
-    if (auto known = links_.find(introduction->header.sender); known != links_.end()) {
-        // A link that ends before it has read this introduction would take it along, and the peer
-        // would wait for an answer until its dial deadline.
-        ask(self_, known->second, arrived)
-            .then([] {},
-                  [this, arrived, process = known->first, link = known->second](const caf::error&) {
-                      if (auto ended = links_.find(process);
-                          ended != links_.end() && ended->second == link)
-                          links_.erase(ended);
-                      on_frame(arrived);
-                  });
-        return;
-    }
-    auto peer = introduction->info;
-    make_link(peer, std::move(*introduction));
+    ++ignored_["no_link"];
+    if (ready && header_of(*message).receiver == info_.incarnation)
+        decide_peers(peer_table::stray{std::move(*message)});
 }
 
-/// The peer's connection outlived this rank's. Its last word: nobody there asks again. Anything
-/// else but a goodbye: it believes in a link that nobody hears here, until it is dialled.
-void transfer_worker_state::answer_without_link(const wire_message& message) {
-    const auto peer = header_of(message).sender;
-    if (planted(planted_bug::half_open_links))
+void transfer_worker_state::perform(peer_table::show_introduction& x) {
+    auto frame = encode(x.message, with_.bounds.message_bytes_max);
+    if (!frame)
         return;
-    if (const auto* given_up = std::get_if<refused>(&message))
-        tell(self_, sender_, peer_lost{peer, from_wire(given_up->reason)});
-    else if (const auto known = met_.find(peer);
-             known != met_.end() && !std::holds_alternative<termination>(message))
-        make_link(rank_info{known->second}, std::nullopt);
+    ask(self_, links_.at(x.dial), frame_arrived{std::move(*frame)})
+        .then([] {},
+              [this, unread = peer_table::unread{x.dial, std::move(x.message)}](
+                  const caf::error&) mutable {
+                  if (not_ready())
+                      ++ignored_["early_introduction"];
+                  else
+                      decide_peers(std::move(unread));
+              });
+}
+
+void transfer_worker_state::perform(peer_table::ignore& x) {
+    ++ignored_[to_string(x.why)];
+}
+
+void transfer_worker_state::perform(peer_table::tell_sender_of_loss& x) {
+    tell(self_, sender_, peer_lost{x.peer, std::move(x.reason)});
+}
+
+void transfer_worker_state::perform(peer_table::bury_link& x) {
+    count_death(counters_);
+    const peer_lost announcement{x.peer, std::move(x.reason)};
+    logger().error("{}: {}", describe(info_), describe(announcement.reason));
+    if (x.counted) {
+        tell(self_, sender_, announcement);
+        tell(self_, receiver_, announcement);
+    }
+    tell(self_, io_.host_link, host_link_close{x.peer, links_.at(x.dial)});
 }
 
 void transfer_worker_state::on_endpoint_failed(const endpoint_failed&) {
@@ -426,11 +434,11 @@ void transfer_worker_state::on_endpoint_failed(const endpoint_failed&) {
 void transfer_worker_state::on_peer_ready(const peer_ready&) {}
 
 void transfer_worker_state::on_peer_lost(const peer_lost& message) {
-    links_.erase(message.peer);
+    decide_peers(peer_table::link_lost{message.peer});
 }
 
 void transfer_worker_state::on_process_gone(const process_gone& message) {
-    met_.erase(message.peer);
+    decide_peers(peer_table::peer_gone{message.peer});
 }
 
 // -- questions ----------------------------------------------------------------------------------
@@ -471,7 +479,7 @@ caf::result<worker_statistics> transfer_worker_state::on_statistics(const query_
     result.sessions_live = result.sessions_opened - result.sessions_finished;
     result.sessions_quarantined =
         counters_->sessions(session_count::ended) - result.sessions_finished;
-    result.links_live = links_.size();
+    result.links_live = peers_.linked();
     result.ignored = ignored_;
     counters_->add_to(result.ignored);
     result.actors_died = counters_->actors_died.load();

@@ -4,6 +4,8 @@
 
 #include "actors/context/route.hpp"
 #include "actors/decisions/deciders.hpp"
+#include "actors/decisions/peer_table.hpp"
+#include "actors/decisions/stopping.hpp"
 #include "actors/shared/back_off.hpp"
 #include "messages/limits.hpp"
 #include "messages/local/devices.hpp"
@@ -23,7 +25,6 @@
 #include <map>
 #include <optional>
 #include <random>
-#include <unordered_map>
 #include <vector>
 
 namespace kvferry {
@@ -87,20 +88,34 @@ private:
     void introduce(time_point until, back_off);
     const std::string& known_as() const;
     void published(const caf::error&);
-    peer_link_actor make_link(const rank_info& peer, std::optional<register_rank_info>);
-    void answer_without_link(const wire_message&);
     caf::error not_ready() const;
     caf::error no_sessions_yet() const;
-    void sessions_ended(const caf::error& kept);
-    void stop_links();
+
+    void decide_peers(peer_table::event);
+    void perform(peer_table::use_link&) {}
+    void perform(peer_table::make_link&);
+    void perform(peer_table::show_introduction&);
+    void perform(peer_table::ignore&);
+    void perform(peer_table::tell_sender_of_loss&);
+    void perform(peer_table::bury_link&);
     void close_links(const close_link&);
+
+    void decide_stop(stopping::event);
+    void perform(stopping::refuse&) {}
+    void perform(stopping::arm&);
+    void perform(stopping::end_registrar&);
+    void perform(stopping::cancel_sessions&);
+    void perform(stopping::close_links&);
+    void perform(stopping::stop_io&);
+    void perform(stopping::list_sessions&);
+    void perform(stopping::answer&);
+    void perform(stopping::fail_answer&);
+    void perform(stopping::leave&);
+
     void on_down(const caf::down_msg&);
     void table_died(const char* which, const caf::error& why);
     void replaced(const caf::error& why);
     void fail_rank(const caf::error& why);
-    void link_ended(caf::actor_id, const caf::error& why);
-    void stop_with_doubt();
-    void stop_io_actors();
     void io_ended();
 
     transfer_worker_actor::pointer self_;
@@ -126,28 +141,17 @@ private:
     sender_actor sender_;
     receiver_actor receiver_;
     registrar_actor registrar_;
-    std::unordered_map<incarnation, peer_link_actor> links_;
-    /// All links that have not ended, by actor: lost ones too, which may still bring the proof that
-    /// their peer is gone.
-    struct running_link {
-        peer_link_actor actor;
-        incarnation peer;
-    };
-    std::map<caf::actor_id, running_link> running_links_;
-    /// Peers that links were made to. One that goes on talking over a link that is lost here is
-    /// dialled: it cannot know.
-    std::unordered_map<incarnation, rank_info> met_;
-    std::uint64_t dials_ = 0;
+    peer_table peers_;
+    decider<peer_table> peers_decider_;
+    /// All links that have not ended.
+    std::map<dial_id, peer_link_actor> links_;
+    std::map<caf::actor_id, dial_id> dial_of_;
     std::map<std::string, std::uint64_t> ignored_;
     /// What the rank's other actors ignored, and which of them died.
     rank_counters_ptr counters_;
-    caf::typed_response_promise<worker_stopped> stop_;
-    bool stopping_ = false;
-    time_point stop_by_{};
-    bool io_stopping_ = false;
-    std::size_t tables_stopping_ = 0;
-    /// Why a stop cannot prove that all is quiet.
-    std::vector<std::string> kept_;
+    stopping stopping_;
+    decider<stopping> stopping_decider_;
+    caf::typed_response_promise<worker_stopped> stopped_;
     std::size_t io_running_ = 0;
 };
 

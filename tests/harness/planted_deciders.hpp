@@ -3,10 +3,14 @@
 #pragma once
 
 #include "actors/decisions/deciders.hpp"
+#include "messages/limits.hpp"
 
 namespace kvferry::harness {
 
 /// Empty deciders when no bug, or one of another kind, is planted.
 deciders_ptr planted_deciders();
+
+/// What a rank-info server is started with.
+limits planted_server_limits(limits);
 
 } // namespace kvferry::harness

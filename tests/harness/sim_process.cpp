@@ -115,7 +115,8 @@ void sim_process::start() {
                                           &info_bell_, incarnation, own});
     io_.info_endpoint = to_string(own);
     if (where.rank == 0) {
-        io_.server = spawn_rank_info_server(system, home, {identity.instance, ranks, bounds});
+        io_.server = spawn_rank_info_server(
+            system, home, {identity.instance, ranks, planted_server_limits(bounds)});
         tell_from_outside(io_.info_link, publish_info_server{io_.server});
     }
     io_.described = {sim_address(incarnation), "simulated", true};

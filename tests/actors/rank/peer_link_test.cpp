@@ -345,7 +345,7 @@ TEST_CASE("peer_link: an endpoint that opens after the link was given up is clos
     link_fixture test;
     test.spawn();
     caf::anon_send(test.link, start_link{});
-    caf::anon_send(test.link, deadline_tick{}); // the deadline passes before the fabric answers
+    caf::anon_send(test.link, close_link{{}, false}); // before the fabric answers
     test.vs.run();
     CHECK(test.losses() == 1);
     CHECK(test.closes() == std::vector<bool>{true});

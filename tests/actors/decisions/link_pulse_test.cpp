@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // When a quiet peer is asked, and when it counts as lost.
-#include "actors/rank/link_pulse.hpp"
+#include "actors/decisions/link_pulse.hpp"
 
 #include <doctest/doctest.h>
 

@@ -59,6 +59,8 @@ public:
         return {result, due_};
     }
 
+    time_point look_at() const { return due_; }
+
     clock::duration silence(time_point now) const { return now - heard_; }
 
 private:
