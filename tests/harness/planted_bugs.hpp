@@ -2,7 +2,7 @@
 // The planted bugs by name, each with the mistake it repeats.
 #pragma once
 
-#include "messages/trace/planted_bug.hpp"
+#include "tests/harness/planted_bug.hpp"
 
 #include <string_view>
 #include <vector>

@@ -4,7 +4,7 @@
 
 #include "actors/decisions/deciders.hpp"
 #include "messages/limits.hpp"
-#include "messages/trace/planted_bug.hpp"
+#include "tests/harness/planted_bug.hpp"
 
 namespace kvferry::harness {
 

@@ -2,16 +2,12 @@
 // Wrong decisions of a receiver. tests/harness/planted_bugs.cpp says which mistake each repeats.
 #include "tests/harness/planted_receiver.hpp"
 
-#include "messages/trace/planted_bug.hpp"
 #include "messages/type_ids.hpp"
+#include "tests/harness/planted_bug.hpp"
 
 #include <algorithm>
 #include <iterator>
 #include <utility>
-
-#ifndef KVFERRY_PLANTED_BUGS
-#error "this file belongs to the build that has the bugs"
-#endif
 
 namespace kvferry::harness {
 

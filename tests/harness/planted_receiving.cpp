@@ -3,18 +3,14 @@
 // effects afterwards. tests/harness/planted_bugs.cpp says which mistake each repeats.
 #include "tests/harness/planted_receiving.hpp"
 
-#include "messages/trace/planted_bug.hpp"
 #include "messages/type_ids.hpp"
+#include "tests/harness/planted_bug.hpp"
 
 #include <algorithm>
 #include <iterator>
 #include <map>
 #include <set>
 #include <utility>
-
-#ifndef KVFERRY_PLANTED_BUGS
-#error "this file belongs to the build that has the bugs"
-#endif
 
 namespace kvferry::harness {
 

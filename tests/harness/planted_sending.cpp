@@ -3,16 +3,12 @@
 // afterwards. tests/harness/planted_bugs.cpp says which mistake each repeats.
 #include "tests/harness/planted_sending.hpp"
 
-#include "messages/trace/planted_bug.hpp"
+#include "tests/harness/planted_bug.hpp"
 
 #include <algorithm>
 #include <iterator>
 #include <map>
 #include <utility>
-
-#ifndef KVFERRY_PLANTED_BUGS
-#error "this file belongs to the build that has the bugs"
-#endif
 
 namespace kvferry::harness {
 

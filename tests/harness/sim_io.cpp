@@ -2,7 +2,7 @@
 // The simulated network as a wire: pieces leave one by one, at times drawn from the seed.
 #include "tests/harness/sim_io.hpp"
 
-#include "messages/trace/planted_bug.hpp"
+#include "tests/harness/planted_bug.hpp"
 #include "transport/fabric/sealed_bytes.hpp"
 
 #include <map>

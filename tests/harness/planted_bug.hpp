@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Known bugs that the simulation can plant into the product's own code, to see that it finds them.
-//
-// Only kvferry-sim is built with KVFERRY_PLANTED_BUGS. Everywhere else planted() is a constant, and
-// the compiler removes the code that it guards.
+// Which known bug is planted: the values of every simulated rank are wrapped with it
+// (planted_deciders), to see that the simulation finds it. The product has no such switch.
 #pragma once
 
 #include <cstdint>
@@ -70,17 +68,11 @@ enum class planted_bug : std::uint8_t {
     half_open_links,
 };
 
-#ifdef KVFERRY_PLANTED_BUGS
 /// The one that is planted now.
 inline planted_bug planted_now = planted_bug::none;
 
 inline bool planted(planted_bug x) {
     return planted_now == x;
 }
-#else
-constexpr bool planted(planted_bug) {
-    return false;
-}
-#endif
 
 } // namespace kvferry
