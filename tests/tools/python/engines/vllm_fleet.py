@@ -15,6 +15,8 @@ CONNECTOR = {"kv_connector": "KvferryConnector", "kv_connector_module_path": "kv
 class Engine:
     """A vLLM process. `role`: "kv_producer", "kv_consumer", or "" without a connector."""
 
+    environment: Dict[str, str] = {}
+
     def __init__(self, model: Path, role: str = "", connector: Any = None, **options: Any) -> None:
         if role:
             options["kv_transfer_config"] = {**CONNECTOR, **(connector or {}), "kv_role": role}
@@ -31,7 +33,7 @@ class Engine:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=1 << 24,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", **self.environment},
         )
         assert self.process.stdout is not None
         line = await self.process.stdout.readline()
@@ -111,13 +113,13 @@ async def disaggregated(
     return await decode.generate(name, prompt, max_tokens, params)
 
 
-def make_model(folder: Path) -> Path:
+def make_model(folder: Path, **shape: int) -> Path:
     """A small Llama with random weights, large enough that every token of a prompt decides what follows."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(7)
-    config = LlamaConfig(
+    config: Dict[str, Any] = dict(
         vocab_size=512,
         hidden_size=128,
         intermediate_size=256,
@@ -130,5 +132,5 @@ def make_model(folder: Path) -> Path:
         eos_token_id=None,
         initializer_range=0.15,
     )
-    LlamaForCausalLM(config).save_pretrained(folder)
+    LlamaForCausalLM(LlamaConfig(**{**config, **shape})).save_pretrained(folder)
     return folder

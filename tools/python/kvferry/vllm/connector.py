@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The class that vLLM loads: it hands each of vLLM's calls to the half that it is for."""
 
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Set, Tuple
 
 from vllm.distributed.kv_transfer.kv_connector.v1.base import (
@@ -15,6 +16,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
 from vllm.v1.metrics.cache_hit_source import CacheHitSource
 from vllm.v1.request import RequestStatus
 
+from .host_memory import SharedHostMemory
 from .messages import RankAddress, StepMetadata, StepReport
 from .scheduler import SchedulerHalf
 from .worker import Waits, WorkerHalf
@@ -66,6 +68,10 @@ class KvferryConnector(KVConnectorBase_V1, SupportsHMA):
         self._scheduler = SchedulerHalf(engine_id, 0, kv_cache_config)
 
     # -- worker --
+
+    def get_mem_pool_context(self) -> Optional[AbstractContextManager[Any]]:
+        device = self._vllm_config.device_config.device_type
+        return SharedHostMemory() if device == "cpu" else None
 
     def register_kv_caches(self, kv_caches: "Dict[str, torch.Tensor]") -> None:
         model, cache = self._vllm_config.model_config, self._vllm_config.cache_config
