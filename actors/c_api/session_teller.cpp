@@ -2,6 +2,8 @@
 // Which events a session gives, and when the places of those that never come are free.
 #include "actors/c_api/session_teller.hpp"
 
+#include "messages/values/error_format.hpp"
+
 #include <algorithm>
 #include <cstring>
 #include <string>
@@ -15,9 +17,9 @@ namespace {
 constexpr std::size_t always_told = 2;
 
 caf::error no_places(std::uint64_t rid, const event_queue& queue) {
-    return make_error(errc::limit_exceeded, "rid " + std::to_string(rid) + ": events_max = "
-                                                + std::to_string(queue.places_max())
-                                                + " events wait or are still to come: take them");
+    return make_error(errc::limit_exceeded,
+                      "rid {}: events_max = {} events wait or are still to come: take them", rid,
+                      queue.places_max());
 }
 
 void set_reason(kvf_event& event, const caf::error& reason) {
@@ -100,9 +102,9 @@ void session_teller::on_released() {
 caf::error session_teller::expect_piece() {
     std::lock_guard lock{mutex_};
     if (outcome_)
-        return make_error(errc::gone, "rid " + std::to_string(who_.rid) + " has ended: "
-                                          + (outcome_->error ? describe(outcome_->error)
-                                                             : to_string(outcome_->state)));
+        return make_error(
+            errc::gone, "rid {} has ended: {}", who_.rid,
+            (outcome_->error ? describe(outcome_->error) : to_string(outcome_->state)));
     if (!who_.tells_pieces)
         return {};
     if (!queue_->hold(1))
@@ -133,10 +135,8 @@ caf::error session_teller::wait(what kind, std::optional<std::chrono::millisecon
         return {};
     if (given_up_)
         return given_up_;
-    return make_error(errc::deadline_exceeded, "rid " + std::to_string(who_.rid) + " has no "
-                                                   + (kind == what::outcome ? "outcome" : "release")
-                                                   + " after " + std::to_string(patience->count())
-                                                   + " ms");
+    return make_error(errc::deadline_exceeded, "rid {} has no {} after {} ms", who_.rid,
+                      (kind == what::outcome ? "outcome" : "release"), patience->count());
 }
 
 void session_teller::give_up(const caf::error& why) {

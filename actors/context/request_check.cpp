@@ -2,6 +2,7 @@
 // The reasons to refuse a request, in the order of what they cost.
 #include "actors/context/request_check.hpp"
 
+#include "messages/values/error_format.hpp"
 #include "transport/planner/cohorts.hpp"
 #include "transport/planner/topology.hpp"
 
@@ -25,26 +26,25 @@ caf::error problem_of(const request_data& request, const rank_info& self, const 
                       aux_mode aux, const limits& bounds, plan_cache& plans) {
     for (const auto& group : request.target.groups)
         if (group.slots.size() > bounds.blocks_per_slice_max)
-            return make_error(errc::limit_exceeded,
-                              std::to_string(group.slots.size())
-                                  + " blocks in one layer group are more than blocks_per_slice_max"
-                                    " = "
-                                  + std::to_string(bounds.blocks_per_slice_max));
+            return make_error(
+                errc::limit_exceeded,
+                "{} blocks in one layer group are more than blocks_per_slice_max = {}",
+                group.slots.size(), bounds.blocks_per_slice_max);
     if (!self.pages || !peer.pages)
-        return make_error(errc::missing_layout,
-                          describe(self.pages ? peer : self) + " published no page table");
+        return make_error(errc::missing_layout, "{} published no page table",
+                          describe(self.pages ? peer : self));
     if (auto problem = check_fingerprints(self, peer))
         return problem;
     const auto kv = brings_kv(self, peer, plans);
     if (!kv)
         return kv.error();
     if (request.kv != *kv)
-        return make_error(errc::layout_mismatch, "it asks " + describe(self)
-                                                     + " for KV = " + std::to_string(request.kv)
-                                                     + ", but the layouts say the opposite");
-    if (request.aux == aux_mode::required && !should_send_aux(self, peer))
         return make_error(errc::layout_mismatch,
-                          "it asks " + describe(self) + " for aux, which another rank sends");
+                          "it asks {} for KV = {}, but the layouts say the opposite",
+                          describe(self), request.kv);
+    if (request.aux == aux_mode::required && !should_send_aux(self, peer))
+        return make_error(errc::layout_mismatch, "it asks {} for aux, which another rank sends",
+                          describe(self));
     if (request.aux == aux_mode::required && aux == aux_mode::none)
         return make_error(errc::invalid_argument,
                           "it requires aux, but the sending session was opened without");
@@ -58,8 +58,7 @@ caf::error check_request(const request_data& request, const rank_info& self, con
     const auto problem = problem_of(request, self, peer, aux, bounds, plans);
     if (!problem)
         return {};
-    return add_context(problem,
-                       "rid " + to_string(request.header.request) + " from " + describe(peer));
+    return add_context(problem, "rid {} from {}", request.header.request, describe(peer));
 }
 
 } // namespace kvferry

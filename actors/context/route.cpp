@@ -3,6 +3,7 @@
 #include "actors/context/route.hpp"
 
 #include "messages/type_ids.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <algorithm>
 
@@ -106,15 +107,14 @@ caf::expected<route> unmapped_route(const copy_plan& plan, const own_memory& own
                                     const std::string& obstacle) {
     const bool reads = reads_device(plan, own), writes = writes_device(plan, peer);
     auto refuse = [&](const std::string& why) {
-        return make_error(errc::transfer_failed, "route " + to_string(asked) + " to "
-                                                     + describe(peer.info) + " was asked for, but "
-                                                     + why);
+        return make_error(errc::transfer_failed, "route {} to {} was asked for, but {}", asked,
+                          describe(peer.info), why);
     };
     if (writes && !puts_reach_devices(plan, peer))
-        return make_error(errc::transfer_failed,
-                          "device memory of " + describe(peer.info)
-                              + " can only be written through a mapping, and none is used: "
-                              + obstacle);
+        return make_error(
+            errc::transfer_failed,
+            "device memory of {} can only be written through a mapping, and none is used: {}",
+            describe(peer.info), obstacle);
     if (!reads && !writes) {
         if (asked == route_choice::staged)
             return refuse("both sides are host memory");
@@ -156,8 +156,8 @@ caf::expected<routed> choose_route(const copy_plan& plan, const own_memory& own,
     if (obstacle.empty() && !may_map)
         obstacle = "the receiver has no same-host link to this rank";
     if (asked == route_choice::mapped && !obstacle.empty())
-        return make_error(errc::transfer_failed, "route mapped to " + describe(peer.info)
-                                                     + " was asked for, but " + obstacle);
+        return make_error(errc::transfer_failed, "route mapped to {} was asked for, but {}",
+                          describe(peer.info), obstacle);
     if (asked == route_choice::direct || asked == route_choice::staged)
         obstacle = "asked for";
     const auto use_mapping = obstacle.empty();

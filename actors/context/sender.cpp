@@ -8,6 +8,7 @@
 #include "messages/local/outcomes.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -94,11 +95,10 @@ void sender_state::on_retired(const session_retired& message) {
         asked_by_.remove(peer, id);
     caf::error undecided;
     if (message.undecided)
-        undecided =
-            make_error(errc::transfer_in_doubt,
-                       "rid " + to_string(id) + " on " + describe(environment_->self)
-                           + ": a copy into a peer's memory may still land until the process ends ("
-                           + text_of(message.undecided) + ")");
+        undecided = make_error(
+            errc::transfer_in_doubt,
+            "rid {} on {}: a copy into a peer's memory may still land until the process ends ({})",
+            id, describe(environment_->self), text_of(message.undecided));
     ask_memory(sending_memory::retired{id, message.reason, std::move(served), message.in_doubt});
     ask_sessions(sending_sessions::retired{id, std::move(undecided)});
     rearm();
@@ -109,10 +109,11 @@ void sender_state::on_down(const caf::down_msg& down) {
     if (!id)
         return;
     ask_sessions(sending_sessions::died{
-        *id, make_error(errc::handler_failed,
-                        "rid " + to_string(*id) + ": its tx_session on "
-                            + describe(environment_->self) + " died (" + to_string(down.reason)
-                            + "): what it had started may still read and write")});
+        *id,
+        make_error(
+            errc::handler_failed,
+            "rid {}: its tx_session on {} died ({}): what it had started may still read and write",
+            *id, describe(environment_->self), to_string(down.reason))});
 }
 
 void sender_state::ask_sessions(sending_sessions::event what) {

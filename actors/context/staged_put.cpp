@@ -5,6 +5,7 @@
 #include "messages/local/devices.hpp"
 #include "messages/local/host_link.hpp"
 #include "messages/trace/handle.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <utility>
 
@@ -68,15 +69,14 @@ void staged_put_state::pin() {
 void staged_put_state::pinned(const caf::error& problem) {
     const auto bytes = with_.bounds.staging_piece_bytes_max;
     if (problem)
-        broken_ = add_context(problem, "staging memory for cuda:" + std::to_string(with_.ordinal));
+        broken_ = add_context(problem, "staging memory for cuda:{}", with_.ordinal);
     else
         for (std::size_t at = 0; at + bytes <= with_.staging.bytes; at += bytes)
             free_.push_back(with_.staging.base + at);
     if (!broken_ && free_.empty())
         broken_ = make_error(errc::limit_exceeded,
-                             std::to_string(with_.staging.bytes)
-                                 + " bytes of staging memory are less than one piece of "
-                                 + std::to_string(bytes));
+                             "{} bytes of staging memory are less than one piece of {}",
+                             with_.staging.bytes, bytes);
     if (broken_)
         for (auto id : std::exchange(turns_, {}))
             stop(transfers_.at(id), agent_result::failed, broken_);
@@ -155,9 +155,8 @@ void staged_put_state::on_done(const transfer_done& message) {
     --x.pieces;
     finish_if_over(id);
     if (free_.empty() && pieces_.empty()) {
-        broken_ =
-            make_error(errc::transfer_failed, "all staging memory of cuda:"
-                                                  + std::to_string(with_.ordinal) + " is in doubt");
+        broken_ = make_error(errc::transfer_failed, "all staging memory of cuda:{} is in doubt",
+                             with_.ordinal);
         for (auto waiting : std::exchange(turns_, {}))
             stop(transfers_.at(waiting), agent_result::failed, broken_);
     }
@@ -169,7 +168,7 @@ void staged_put_state::on_done(const transfer_done& message) {
 void staged_put_state::on_cancel(const cancel_transfer& message) {
     if (auto found = transfers_.find(message.id); found != transfers_.end())
         stop(found->second, agent_result::failed,
-             make_error(errc::cancelled, "transfer " + to_string(message.id) + " was cancelled"));
+             make_error(errc::cancelled, "transfer {} was cancelled", message.id));
 }
 
 /// Stages and puts nothing more of the transfer, which ends after the pieces that are under way.

@@ -5,6 +5,7 @@
 #include "actors/context/request_check.hpp"
 #include "messages/local/fabric.hpp"
 #include "messages/trace/handle.hpp"
+#include "messages/values/error_format.hpp"
 #include "transport/copy/copy_io.hpp"
 #include "transport/planner/piece_digest.hpp"
 #include "transport/planner/plan.hpp"
@@ -164,9 +165,10 @@ sending::event tx_session_state::find_route(sending_effects::plan_piece& x,
     if (const auto& events = x.source->events; !by_device && (events.wait_for || events.completed))
         return not_served(
             x, agent_result::failed,
-            make_error(errc::unsupported, "rid " + to_string(with_.request)
-                                              + ": a slice with device events goes by "
-                                              + chosen->text + ", which does not support events"));
+            make_error(
+                errc::unsupported,
+                "rid {}: a slice with device events goes by {}, which does not support events",
+                with_.request, chosen->text));
     if (chosen->taken != route::mapped && environment.route == route_choice::automatic
         && peer.info.machine == environment.self.machine)
         environment.downgrades->note(environment.self, peer.info, chosen->text);
@@ -222,7 +224,7 @@ sending_events::piece_ended tx_session_state::not_served(const sending_effects::
 }
 
 caf::error tx_session_state::in_context(const caf::error& why, const rank_info& peer) const {
-    return add_context(why, "rid " + to_string(with_.request) + " to " + describe(peer));
+    return add_context(why, "rid {} to {}", with_.request, describe(peer));
 }
 
 tx_session_state::answer tx_session_state::perform(sending_effects::launch_piece& x) {

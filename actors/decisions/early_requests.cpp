@@ -2,7 +2,7 @@
 // Leases, renewals and bounds of what comes before its session.
 #include "actors/decisions/early_requests.hpp"
 
-#include "messages/errors.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -35,16 +35,16 @@ void early_requests::handle(asked& x, time_point now, effects& out) {
     // of one that matters.
     const auto wants_nothing = !request.kv && request.aux == aux_mode::none;
     if (request.renewal && known == 0) {
-        out.emplace_back(answer_gone{
-            header, make_error(errc::gone, "rid " + to_string(id) + " is not waiting on "
-                                               + with_.self + " any more")});
+        out.emplace_back(
+            answer_gone{header, make_error(errc::gone, "rid {} is not waiting on {} any more", id,
+                                           with_.self)});
     } else if (wants_nothing && requests_ >= with_.requests_max / 2) {
         // Dropped.
     } else if (requests_ >= with_.requests_max) {
-        out.emplace_back(
-            refuse{header, make_error(errc::limit_exceeded,
-                                      "early_requests_max = " + std::to_string(with_.requests_max)
-                                          + " requests wait for their session on " + with_.self)});
+        out.emplace_back(refuse{
+            header, make_error(errc::limit_exceeded,
+                               "early_requests_max = {} requests wait for their session on {}",
+                               with_.requests_max, with_.self)});
     } else {
         request.renewal = false; // it takes the place of what it renews
         by_rid_[id].requests.push_back(std::move(x.ask));
@@ -103,8 +103,8 @@ void early_requests::handle(const tick&, time_point now, effects& out) {
             for (const auto& each : waited->requests)
                 out.emplace_back(answer_gone{
                     each.request.header,
-                    make_error(errc::gone, "rid " + to_string(id) + " was not opened on "
-                                               + with_.self + " within early_request_lease")});
+                    make_error(errc::gone, "rid {} was not opened on {} within early_request_lease",
+                               id, with_.self)});
 }
 
 void early_requests::handle(const stopped& x, time_point, effects& out) {

@@ -2,6 +2,7 @@
 // How a link comes up and what it hears; handshake_end.cpp has how it ends.
 #include "actors/decisions/handshake.hpp"
 
+#include "messages/values/error_format.hpp"
 #include "transport/planner/page_table_check.hpp"
 #include "transport/planner/topology.hpp"
 
@@ -211,16 +212,15 @@ void handshake::on(device_answered& x, time_point now) {
 caf::error handshake::check(const to_answer& x) const {
     const auto& told = x.introduction;
     if (told.header.receiver != with_.self.incarnation)
-        return make_error(errc::stale_incarnation, who() + " looks for incarnation "
-                                                       + to_string(told.header.receiver) + " of "
-                                                       + describe(with_.self) + ", which is now "
-                                                       + to_string(with_.self.incarnation));
+        return make_error(errc::stale_incarnation,
+                          "{} looks for incarnation {} of {}, which is now {}", who(),
+                          told.header.receiver, describe(with_.self), with_.self.incarnation);
     if (x.no_room)
         return add_context(x.no_room, describe(with_.self));
     if (told.token != with_.self.token)
-        return make_error(errc::foreign_peer, who() + " did not show the link token of "
-                                                  + describe(with_.self)
-                                                  + ": ask its instance's info again");
+        return make_error(errc::foreign_peer,
+                          "{} did not show the link token of {}: ask its instance's info again",
+                          who(), describe(with_.self));
     if (auto problem = check_parallelism(told.info))
         return add_context(problem, who());
     return told.info.pages ? add_context(check_page_table(told.info), who()) : caf::error{};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a link ends: by whom, what its peer is told, and what it still waits for.
 #include "actors/decisions/handshake.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -87,7 +88,7 @@ void handshake::on(looked& x, time_point now) {
             return lose(make_error(errc::dial_failed, text), closing::forced, now);
         // The dialler may have given up before it was answered; or it was frozen, and hears now
         // that it has to dial again. Whoever needs the link here dials.
-        give_up(make_error(errc::link_lost, text + " of a dial of " + who()), now);
+        give_up(make_error(errc::link_lost, "{} of a dial of {}", text, who()), now);
     } else if (auto* ready = std::get_if<up>(&phase_)) {
         const auto advice = ready->pulse.look(now, x.awaited);
         if (advice.next == link_pulse::step::ask)
@@ -96,10 +97,10 @@ void handshake::on(looked& x, time_point now) {
             return;
         const auto silent =
             std::chrono::duration_cast<std::chrono::milliseconds>(ready->pulse.silence(now));
-        give_up(make_error(errc::link_lost,
-                           who() + " has been silent for " + std::to_string(silent.count())
-                               + " ms and did not answer within link_patience = "
-                               + std::to_string(with_.bounds.link_patience.count()) + " ms"),
+        give_up(make_error(
+                    errc::link_lost,
+                    "{} has been silent for {} ms and did not answer within link_patience = {} ms",
+                    who(), silent.count(), with_.bounds.link_patience.count()),
                 now);
     } else if (auto* over = std::get_if<lost>(&phase_)) {
         const auto* last = std::get_if<leaving>(&over->endpoint);
@@ -193,7 +194,7 @@ void handshake::close(const caf::error& reason, closing how, time_point now) {
     lost over{{}, still_waits_for()};
     const auto cause =
         add_context(reason ? reason : make_error(errc::link_lost, "the peer gave no reason"),
-                    "link to " + who());
+                    "link to {}", who());
     say(tell_rank_of_loss{cause});
     say(tell_sessions_of_loss{cause});
     if (auto* link = std::get_if<making>(&phase_))

@@ -2,6 +2,8 @@
 // Numbers out and in, and what happens to a message that cannot be sent.
 #include "actors/decisions/message_order.hpp"
 
+#include "messages/values/error_format.hpp"
+
 #include <algorithm>
 #include <utility>
 
@@ -59,9 +61,9 @@ message_order::effects message_order::on(said& x) {
                before && before->messages.size() < with_.pending_max) {
         before->messages.push_back(std::move(x.message));
     } else if (before) {
-        const auto reason = make_error(
-            errc::limit_exceeded, "pending_per_link_max = " + std::to_string(with_.pending_max)
-                                      + " messages wait for the link to " + describe(with_.peer));
+        const auto reason = make_error(errc::limit_exceeded,
+                                       "pending_per_link_max = {} messages wait for the link to {}",
+                                       with_.pending_max, describe(with_.peer));
         if (const auto* request = std::get_if<request_data>(&x.message))
             result.push_back(refuse(*request, reason));
         else
@@ -132,9 +134,8 @@ message_order::effects message_order::on(arrived& x) {
                                                             : ignored::former_link}};
     if (ahead_.size() >= with_.pending_max)
         return {give_up{make_error(errc::limit_exceeded,
-                                   "message " + std::to_string(next_.value_or(0) & 0xffffffff)
-                                       + " is missing and " + std::to_string(ahead_.size())
-                                       + " others wait for it")}};
+                                   "message {} is missing and {} others wait for it",
+                                   next_.value_or(0) & 0xffffffff, ahead_.size())}};
     if (!ahead_.emplace(sequence, std::move(x.message)).second)
         return {ignore{ignored::duplicate}};
     return {};

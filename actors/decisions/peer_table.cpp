@@ -2,6 +2,8 @@
 // Which link a peer has, and who is dialled.
 #include "actors/decisions/peer_table.hpp"
 
+#include "messages/values/error_format.hpp"
+
 #include <utility>
 
 namespace kvferry {
@@ -72,8 +74,8 @@ peer_table::effects peer_table::on(link_ended& x) {
     if (!x.why)
         return {};
     return {bury_link{x.dial, peer, counted,
-                      make_error(errc::handler_failed, "the link to incarnation " + to_string(peer)
-                                                           + " died (" + to_string(x.why) + ")")}};
+                      make_error(errc::handler_failed, "the link to incarnation {} died ({})", peer,
+                                 to_string(x.why))}};
 }
 
 peer_table::effects peer_table::new_link(rank_info peer,

@@ -4,6 +4,7 @@
 
 #include "actors/shared/session_waits.hpp"
 #include "messages/type_ids.hpp"
+#include "messages/values/error_format.hpp"
 #include "transport/planner/plan.hpp"
 
 #include <utility>
@@ -28,17 +29,16 @@ void receiving::take(const receive_slice& given) {
         return;
     }
     if (late)
-        return fail(make_error(errc::invalid_argument, "rid " + to_string(facts_.request)
-                                                           + ": receive slice " + to_string(index)
-                                                           + " comes after the last one"));
-    if (auto problem = check_tokens(given.slice))
-        return fail(add_context(problem, "rid " + to_string(facts_.request) + ": receive slice "
-                                             + to_string(index)));
-    if (!given.slice.layers.is_all())
         return fail(make_error(errc::invalid_argument,
-                               "rid " + to_string(facts_.request) + ": receive slice "
-                                   + to_string(index)
-                                   + " names layers, a receiver takes all of its own"));
+                               "rid {}: receive slice {} comes after the last one", facts_.request,
+                               index));
+    if (auto problem = check_tokens(given.slice))
+        return fail(add_context(problem, "rid {}: receive slice {}", facts_.request, index));
+    if (!given.slice.layers.is_all())
+        return fail(
+            make_error(errc::invalid_argument,
+                       "rid {}: receive slice {} names layers, a receiver takes all of its own",
+                       facts_.request, index));
     touched_.push_back(index.value);
     for (auto& [rank, from] : writers_)
         request_new(from);
@@ -51,15 +51,14 @@ void receiving::take(const cancel_request& cancel) {
 
 void receiving::take(const deadline_tick&) {
     if (!has_ended())
-        fail(make_error(errc::deadline_exceeded, "rid " + to_string(facts_.request) + " on "
-                                                     + facts_.self + " waited for "
-                                                     + text_of(waits())));
+        fail(make_error(errc::deadline_exceeded, "rid {} on {} waited for {}", facts_.request,
+                        facts_.self, text_of(waits())));
 }
 
 /// Without the receiver no report and no proof arrives here any more: exposed pages stay on loan.
 void receiving::take(const owner_ended&) {
-    fail(make_error(errc::handler_failed, "rid " + to_string(facts_.request) + ": the receiver of "
-                                              + facts_.self + " died"));
+    fail(make_error(errc::handler_failed, "rid {}: the receiver of {} died", facts_.request,
+                    facts_.self));
 }
 
 void receiving::take(const carrier_failed& failed) {

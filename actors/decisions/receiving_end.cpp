@@ -2,6 +2,7 @@
 // How a receiving attempt ends, and when its pages are free. The two are decided separately.
 #include "actors/decisions/receiving.hpp"
 #include "messages/type_ids.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -117,8 +118,7 @@ void receiving::release_if_quiet() {
 }
 
 caf::error receiving::explain(const caf::error& reason, const receiving_writer& from) const {
-    return add_context(reason, "rid " + to_string(facts_.request) + " from context rank "
-                                   + to_string(from.binding.rank));
+    return add_context(reason, "rid {} from context rank {}", facts_.request, from.binding.rank);
 }
 
 // -- for people ---------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 #include "actors/decisions/receiving_links.hpp"
 
 #include "messages/type_ids.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <algorithm>
 
@@ -132,8 +133,8 @@ void receiving_links::take(lost& over, time_point now, effects& result) {
     const auto has_notices = known && !known.mapped().notices.empty();
     peer_lost news{over.peer, over.reason};
     if (redials > 0)
-        news.reason = make_error(errc::link_lost, text_of(before->lost_before)
-                                                      + "; dialled again: " + text_of(over.reason));
+        news.reason = make_error(errc::link_lost, "{}; dialled again: {}",
+                                 text_of(before->lost_before), text_of(over.reason));
     news.dialled_again = known && redials < redials_max && is_worth_a_dial(over, has_notices);
     for (auto attempt : by_writer_.of(over.peer))
         result.push_back(tell_lost{attempt, news});

@@ -5,6 +5,7 @@
 #include "actors/decisions/receiving_messages.hpp"
 #include "actors/shared/aux_size.hpp"
 #include "messages/type_ids.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -195,9 +196,8 @@ void receiving::dismiss_others(const receiving_writer& from) {
     if (is_selected())
         return;
     const auto group = from.binding.dp_rank;
-    const auto reason =
-        make_error(errc::not_selected, "rid " + to_string(facts_.request) + " runs on DP rank "
-                                           + std::to_string(group) + " of the context");
+    const auto reason = make_error(errc::not_selected, "rid {} runs on DP rank {} of the context",
+                                   facts_.request, group);
     for (auto& [rank, other] : writers_)
         if (other.binding.dp_rank != group)
             dismiss(other, reason);

@@ -4,6 +4,7 @@
 
 #include "actors/shared/aux_size.hpp"
 #include "actors/shared/session_waits.hpp"
+#include "messages/values/error_format.hpp"
 #include "transport/planner/plan.hpp"
 
 #include <algorithm>
@@ -40,7 +41,7 @@ void sending::handle(send_slice& message, effects& out) {
     touched_.push_back(index);
     const auto about = [&] { return text() + ": send slice " + std::to_string(index); };
     if (index > 0 && pieces_[index - 1].last())
-        fail(make_error(errc::invalid_argument, about() + " comes after the last one"), out);
+        fail(make_error(errc::invalid_argument, "{} comes after the last one", about()), out);
     if (auto problem = check_tokens(pieces_.back().source->slice))
         fail(add_context(problem, about()), out);
     if (!has_ended())
@@ -52,9 +53,9 @@ void sending::handle(send_slice& message, effects& out) {
 void sending::handle(send_aux& message, effects& out) {
     auto failure = why_ended();
     if (!failure && with_.aux == aux_mode::none)
-        failure = make_error(errc::invalid_argument, text() + " was opened without aux");
+        failure = make_error(errc::invalid_argument, "{} was opened without aux", text());
     if (!failure && aux_)
-        failure = make_error(errc::duplicate, text() + " has its aux already");
+        failure = make_error(errc::duplicate, "{} has its aux already", text());
     if (!failure)
         failure = check_aux_size(message.record, with_.aux_bytes_max);
     if (failure || has_ended()) {
@@ -76,8 +77,8 @@ void sending::handle(deadline_tick&, effects& out) {
     if (is_released()) // the owner routes nothing here any more
         out.emplace_back(quit{});
     else if (!has_ended())
-        fail(make_error(errc::deadline_exceeded, text() + " on " + describe(*with_.self)
-                                                     + " waited for " + text_of(waits())),
+        fail(make_error(errc::deadline_exceeded, "{} on {} waited for {}", text(),
+                        describe(*with_.self), text_of(waits())),
              out);
 }
 
@@ -88,8 +89,8 @@ void sending::handle(owner_ended&, effects& out) {
         return;
     }
     if (!has_ended())
-        fail(make_error(errc::handler_failed,
-                        text() + ": the sender of " + describe(*with_.self) + " died"),
+        fail(make_error(errc::handler_failed, "{}: the sender of {} died", text(),
+                        describe(*with_.self)),
              out);
     if (auto* waiting = std::get_if<ended>(&phase_))
         waiting->orphaned = true;

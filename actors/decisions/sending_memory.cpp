@@ -2,7 +2,7 @@
 // Answers for sessions that are no more.
 #include "actors/decisions/sending_memory.hpp"
 
-#include "messages/errors.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <algorithm>
 #include <limits>
@@ -75,8 +75,8 @@ bool sending_memory::answered_by_ending(const request_data& request, effects& ou
     // After success only an attempt that has lost its reports with its link asks again.
     answer_gone(header,
                 why ? why
-                    : make_error(errc::gone, "rid " + to_string(header.request)
-                                                 + " was sent, but its reports went with the link"),
+                    : make_error(errc::gone, "rid {} was sent, but its reports went with the link",
+                                 header.request),
                 out);
     return true;
 }

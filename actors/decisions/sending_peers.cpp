@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a sending session does about its receivers: who asks, who gives up, whose link is lost.
 #include "actors/decisions/sending.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -37,8 +38,8 @@ void sending::handle(sending_events::asked& x, effects& out) {
     // The request that it renews was answered `gone` when its lease ended: its pages may be in
     // other use by now.
     if (request.renewal) {
-        const auto why = make_error(errc::gone, text() + " of " + describe(x.ask.peer->info)
-                                                    + " is not waiting any more");
+        const auto why = make_error(errc::gone, "{} of {} is not waiting any more", text(),
+                                    describe(x.ask.peer->info));
         out.emplace_back(
             tell_peer{x.ask.peer, gone{request.header, side::generation, to_wire(why)}});
         return;
@@ -71,9 +72,9 @@ void sending::answer_late(bind_receiver ask, effects& out) {
     const auto foreign = bound && *bound != header.attempt;
     const auto about = text() + " of " + describe(ask.peer->info);
     auto why =
-        foreign ? make_error(errc::gone, about + " is bound to another attempt") : why_ended();
+        foreign ? make_error(errc::gone, "{} is bound to another attempt", about) : why_ended();
     if (!why)
-        why = make_error(errc::gone, about + " comes after its session's end");
+        why = make_error(errc::gone, "{} comes after its session's end", about);
     out.emplace_back(count_ignored{foreign ? ignored::foreign_attempt : ignored::late});
     if (foreign || !bound) {
         out.emplace_back(tell_peer{ask.peer, gone{header, side::generation, to_wire(why)}});
@@ -159,11 +160,11 @@ void sending::handle(unbind_receiver& message, effects& out) {
     const auto rank = message.peer->info.rank;
     auto why = from_wire(message.cancel.reason);
     if (!why)
-        why = make_error(errc::cancelled, describe(message.peer->info) + " cancelled");
+        why = make_error(errc::cancelled, "{} cancelled", describe(message.peer->info));
     const auto bound = attempt_of(rank);
     if (bound != header.attempt) {
         const auto unknown =
-            make_error(errc::gone, text() + " knows no attempt " + to_string(header.attempt));
+            make_error(errc::gone, "{} knows no attempt {}", text(), header.attempt);
         out.emplace_back(tell_peer{message.peer, gone{header, side::generation, to_wire(unknown)}});
         if (bound)
             out.emplace_back(count_ignored{ignored::foreign_attempt});
@@ -205,7 +206,7 @@ void sending::handle(peer_lost& message, effects& out) {
         return waits;
     });
     if (auto left = left_.find(message.peer); left != left_.end() && !may_ask_again) {
-        fail(add_context(message.reason, text() + " to rank " + to_string(left->second)), out);
+        fail(add_context(message.reason, "{} to rank {}", text(), left->second), out);
     } else if (left != left_.end()) {
         attempts_.erase(left->second);
         all_touched_ = true;
@@ -216,7 +217,7 @@ void sending::handle(peer_lost& message, effects& out) {
         to.lose();
         if (to.is_complete() && asked_for_all(key.first))
             continue;
-        const auto why = add_context(message.reason, text() + " to " + describe(to.peer()));
+        const auto why = add_context(message.reason, "{} to {}", text(), describe(to.peer()));
         to.close(why, out);
         fail(why, out);
     }
@@ -226,8 +227,8 @@ void sending::handle(peer_lost& message, effects& out) {
 /// ends the wait for one that might have asked again.
 void sending::handle(process_gone& message, effects& out) {
     if (auto left = left_.find(message.peer); left != left_.end())
-        fail(make_error(errc::peer_gone, text() + ": rank " + to_string(left->second)
-                                             + " had asked, and its process is gone"),
+        fail(make_error(errc::peer_gone, "{}: rank {} had asked, and its process is gone", text(),
+                        left->second),
              out);
 }
 

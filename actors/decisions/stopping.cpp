@@ -2,6 +2,8 @@
 // The order of a stop, and what it names.
 #include "actors/decisions/stopping.hpp"
 
+#include "messages/values/error_format.hpp"
+
 #include <algorithm>
 #include <utility>
 
@@ -13,13 +15,13 @@ stopping::effects stopping::on(event happened, time_point now) {
 
 stopping::effects stopping::on(told& x, time_point now) {
     if (begun())
-        return {refuse{make_error(errc::duplicate, who_ + " is stopping already")}};
+        return {refuse{make_error(errc::duplicate, "{} is stopping already", who_)}};
     by_ = now + x.within;
     owed_ = owed::answer;
     effects result{end_registrar{}, arm{x.within}};
     if (x.has_sessions) {
         phase_ = ending_sessions{};
-        result.push_back(cancel_sessions{make_error(errc::stopped, who_ + " is stopping")});
+        result.push_back(cancel_sessions{make_error(errc::stopped, "{} is stopping", who_)});
         return result;
     }
     for (auto& effect : begin_closing_links(now))
@@ -55,7 +57,7 @@ stopping::effects stopping::on(sessions_ended& x, time_point now) {
 stopping::effects stopping::begin_closing_links(time_point now) {
     phase_ = closing_links{};
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(by_ - now);
-    return {close_links{make_error(errc::stopped, who_ + " has stopped"),
+    return {close_links{make_error(errc::stopped, "{} has stopped", who_),
                         std::max(left / 2, std::chrono::milliseconds{0})}};
 }
 

@@ -8,6 +8,7 @@
 #include "actors/shared/session_waits.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -123,9 +124,8 @@ void receiver_state::on_message(const Message& message) {
     if constexpr (is_report)
         send_to(header.sender,
                 gone{header, side::context,
-                     to_wire(make_error(errc::gone, describe(with_.self) + " has no attempt "
-                                                        + to_string(header.attempt) + " of rid "
-                                                        + to_string(header.request)))});
+                     to_wire(make_error(errc::gone, "{} has no attempt {} of rid {}",
+                                        describe(with_.self), header.attempt, header.request))});
 }
 
 void receiver_state::on_gone(const gone& message) {
@@ -173,10 +173,9 @@ void receiver_state::on_down(const caf::down_msg& down) {
         return;
     const auto& dying = sessions_.at(*known);
     carry(receiving_sessions::died{
-        *known, make_error(errc::handler_failed, "rid " + to_string(dying.opened.request)
-                                                     + ", attempt " + to_string(*known)
-                                                     + ": its rx_session on " + describe(with_.self)
-                                                     + " died (" + to_string(down.reason) + ")")});
+        *known,
+        make_error(errc::handler_failed, "rid {}, attempt {}: its rx_session on {} died ({})",
+                   dying.opened.request, *known, describe(with_.self), to_string(down.reason))});
 }
 
 void receiver_state::stop_waiting(attempt over) {

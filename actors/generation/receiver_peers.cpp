@@ -5,6 +5,7 @@
 #include "messages/local/info_exchange.hpp"
 #include "messages/local/worker.hpp"
 #include "messages/trace/handle.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <utility>
 
@@ -37,9 +38,8 @@ void receiver_state::perform(known_instances::bind_session& x) {
         return tell(self_, fresh->actor, bind_writers{{}, problem});
     const auto& parties = parties_.of(opened, *instances_.ranks_of(with_.own_endpoint), *context);
     if (!parties)
-        return tell(
-            self_, fresh->actor,
-            bind_writers{{}, add_context(parties.error(), "rid " + to_string(opened.request))});
+        return tell(self_, fresh->actor,
+                    bind_writers{{}, add_context(parties.error(), "rid {}", opened.request)});
     fresh->parties = *parties;
     fresh->context = std::move(context);
     tell(self_, fresh->actor,
@@ -72,8 +72,8 @@ caf::error receiver_state::check_other_instance(const std::string& endpoint,
     for (const auto& rank : *ranks)
         if (rank.incarnation == with_.self.incarnation)
             return make_error(errc::invalid_argument,
-                              endpoint + " is the endpoint of " + describe(with_.self)
-                                  + " itself: give that of the context instance");
+                              "{} is the endpoint of {} itself: give that of the context instance",
+                              endpoint, describe(with_.self));
     return {};
 }
 

@@ -2,9 +2,9 @@
 // The settings of CAF that kvferry depends on, each with its reason.
 #include "actors/host/configure.hpp"
 
-#include "messages/errors.hpp"
 #include "messages/init_types.hpp"
 #include "messages/type_ids.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
@@ -51,8 +51,8 @@ void configure(caf::actor_system_config& config) {
 
 caf::error check_prepared(caf::actor_system& system) {
     const auto refuse = [](const std::string& what, const char* remedy) {
-        return make_error(errc::unsupported,
-                          "this actor system was not prepared (" + what + "): " + remedy);
+        return make_error(errc::unsupported, "this actor system was not prepared ({}): {}", what,
+                          remedy);
     };
     constexpr auto prepare = "call kvferry::configure(config) before it is made";
     if (!caf::detail::global_meta_object(caf::type_id_v<errc>))

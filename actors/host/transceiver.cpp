@@ -3,6 +3,7 @@
 #include "actors/host/transceiver.hpp"
 
 #include "messages/trace/handle.hpp"
+#include "messages/values/error_format.hpp"
 #include "transport/planner/topology.hpp"
 
 #include <caf/send.hpp>
@@ -126,8 +127,7 @@ caf::error transceiver::request_and_receive_async(rid request, kv_slice slice,
     auto [found, fresh] = requests_.try_emplace({side::generation, request});
     if (!fresh)
         return make_error(errc::duplicate,
-                          "rid " + to_string(request)
-                              + " has a receiving request that is not reported yet");
+                          "rid {} has a receiving request that is not reported yet", request);
     slice.last = true;
     found->second.start = clock::now();
     found->second.rx = worker_.open_rx(options_for(side::generation, request), std::move(from));

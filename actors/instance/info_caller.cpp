@@ -5,6 +5,7 @@
 #include "actors/instance/info_stream.hpp"
 #include "actors/instance/timed_socket.hpp"
 #include "messages/trace/handle.hpp"
+#include "messages/values/error_format.hpp"
 #include "messages/wire/codec.hpp"
 
 #include <caf/stateful_actor.hpp>
@@ -14,8 +15,7 @@ namespace kvferry {
 namespace {
 
 caf::error stranger(std::string_view why) {
-    return make_error(errc::dial_failed,
-                      "what answers there is not a rank-info server: " + std::string{why});
+    return make_error(errc::dial_failed, "what answers there is not a rank-info server: {}", why);
 }
 
 } // namespace

@@ -4,6 +4,7 @@
 
 #include "actors/instance/instance_roster.hpp"
 #include "messages/trace/handle.hpp"
+#include "messages/values/error_format.hpp"
 #include "messages/wire/codec.hpp"
 #include "messages/wire/rank_packing.hpp"
 
@@ -33,8 +34,7 @@ caf::error check_instance(const std::vector<rank_info>& ranks) {
 caf::error unexpected(const wire_message& answer) {
     if (const auto* no = std::get_if<refused>(&answer); no && no->reason.code != errc::none)
         return from_wire(no->reason);
-    return make_error(errc::malformed_message,
-                      "the server answered with " + std::string{name_of(answer)});
+    return make_error(errc::malformed_message, "the server answered with {}", name_of(answer));
 }
 
 } // namespace
@@ -67,21 +67,22 @@ caf::error info_exchange::ask_at(const std::string& text, std::chrono::milliseco
         return endpoint.error();
     if (is_wildcard(endpoint->host))
         return make_error(errc::invalid_argument,
-                          text
-                              + " stands for all addresses of a machine and cannot be dialled: use "
-                                "one that reaches rank 0 (worker_options.advertise there)");
+                          "{} stands for all addresses of a machine and cannot be dialled: use one "
+                          "that reaches rank 0 (worker_options.advertise there)",
+                          text);
     if (deadline <= std::chrono::milliseconds::zero())
-        return make_error(errc::invalid_argument,
-                          text + ": a question needs a deadline above 0 ms");
+        return make_error(errc::invalid_argument, "{}: a question needs a deadline above 0 ms",
+                          text);
     const auto until = self_->clock().now() + deadline;
     const bool shared = std::holds_alternative<fetch_promise>(answer);
     auto id = shared ? joinable(*endpoint, until) : exchange_id{0};
     const bool fresh = id == 0;
     if (fresh) {
         if (exchanges_.size() >= bounds_.info_calls_max)
-            return make_error(errc::limit_exceeded,
-                              text + ": info_calls_max = " + std::to_string(bounds_.info_calls_max)
-                                  + " questions to rank-info servers are open already");
+            return make_error(
+                errc::limit_exceeded,
+                "{}: info_calls_max = {} questions to rank-info servers are open already", text,
+                bounds_.info_calls_max);
         auto known = shared ? known_at(*endpoint) : nullptr;
         if (auto* all = std::get_if<request_instance_info>(&question); all && known)
             all->known = known->digest;
@@ -194,11 +195,11 @@ void info_exchange::failed(exchange_id id, const caf::error& reason) {
         hang_up(id);
         return place_call(id);
     }
-    const auto named = add_context(
-        broke ? make_error(errc::dial_failed, text_of(reason) + ", for the "
-                                                  + std::to_string(open.calls) + ". time in a row")
-              : reason,
-        to_string(open.endpoint));
+    const auto named =
+        add_context(broke ? make_error(errc::dial_failed, "{}, for the {}. time in a row",
+                                       text_of(reason), open.calls)
+                          : reason,
+                    to_string(open.endpoint));
     for (auto& asker : close(id))
         std::visit([&named](auto& answer) { answer.deliver(named); }, asker.answer);
 }
@@ -210,8 +211,8 @@ void info_exchange::on_deadline(const deadline_tick&) {
         auto& open = exchanges_.at(asker.exchange);
         const auto reason = make_error(
             errc::deadline_exceeded,
-            to_string(open.endpoint) + ": no answer of a rank-info server within "
-                + std::to_string(asker.deadline.count()) + " ms; check the endpoint, then retry");
+            "{}: no answer of a rank-info server within {} ms; check the endpoint, then retry",
+            open.endpoint, asker.deadline.count());
         std::visit([&reason](auto& answer) { answer.deliver(reason); }, asker.answer);
         std::erase(open.askers, late);
         if (open.askers.empty())

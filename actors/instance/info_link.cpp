@@ -6,6 +6,7 @@
 #include "actors/instance/info_door.hpp"
 #include "actors/instance/info_listener.hpp"
 #include "messages/trace/handle.hpp"
+#include "messages/values/error_format.hpp"
 #include "transport/loop/system_call.hpp"
 #include "transport/loop/threads.hpp"
 
@@ -30,7 +31,7 @@ caf::error why_not_listening(const publish_info_server& message) {
     addrinfo* found = nullptr;
     if (const auto code = ::getaddrinfo(message.bind_address.c_str(),
                                         std::to_string(message.port).c_str(), &wanted, &found))
-        return make_error(errc::system_call_failed, what + ": " + ::gai_strerror(code));
+        return make_error(errc::system_call_failed, "{}: {}", what, ::gai_strerror(code));
     const std::unique_ptr<addrinfo, void (*)(addrinfo*)> held{found, &::freeaddrinfo};
     const unique_fd socket{::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0)};
     const int on = 1;
@@ -46,7 +47,7 @@ caf::error why_not_listening(const publish_info_server& message) {
             : errno == EADDRNOTAVAIL ? "no network device of this machine has this address"
             : errno == EMFILE        ? "raise the limit of descriptors"
                                      : "choose another address or port");
-    return make_error(errc::system_call_failed, what + ": try again");
+    return make_error(errc::system_call_failed, "{}: try again", what);
 }
 
 } // namespace

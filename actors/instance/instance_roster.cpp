@@ -2,6 +2,7 @@
 // Who may enter an instance's roster, and what it looks like from outside.
 #include "actors/instance/instance_roster.hpp"
 
+#include "messages/values/error_format.hpp"
 #include "transport/planner/topology.hpp"
 
 #include <algorithm>
@@ -38,13 +39,13 @@ instance_roster::instance_roster(std::string instance, std::uint32_t world_size,
 
 caf::error instance_roster::check(const rank_info& x, time_point now) const {
     if (x.instance != instance_)
-        return make_error(errc::invalid_argument, "this server is of instance \"" + instance_
-                                                      + "\", rank " + to_string(x.rank) + " says \""
-                                                      + x.instance + "\"");
+        return make_error(errc::invalid_argument,
+                          "this server is of instance \"{}\", rank {} says \"{}\"", instance_,
+                          x.rank, x.instance);
     if (x.world_size != entries_.size() || x.rank.value >= entries_.size())
         return make_error(errc::invalid_argument,
-                          describe(x) + " of world_size " + number(x.world_size)
-                              + ": this instance has world_size " + number(entries_.size()));
+                          "{} of world_size {}: this instance has world_size {}", describe(x),
+                          number(x.world_size), number(entries_.size()));
     if (auto error = check_parallelism(x))
         return error;
     // All others are split alike: the first one stands for them.
@@ -52,15 +53,14 @@ caf::error instance_roster::check(const rank_info& x, time_point now) const {
         return each.info && each.info->rank != x.rank;
     });
     if (other != entries_.end() && !same_split(other->info->layout, x.layout))
-        return make_error(errc::layout_mismatch, describe(x) + " has " + split_text(x.layout) + ", "
-                                                     + describe(*other->info) + " has "
-                                                     + split_text(other->info->layout));
+        return make_error(errc::layout_mismatch, "{} has {}, {} has {}", describe(x),
+                          split_text(x.layout), describe(*other->info),
+                          split_text(other->info->layout));
     const auto& [known, former, heard_at] = entries_[x.rank.value];
     const auto heard_lately = now - heard_at < silent_max_;
     if (heard_lately && std::find(former.begin(), former.end(), x.incarnation) != former.end())
-        return make_error(errc::stale_incarnation,
-                          describe(x) + ": incarnation " + to_string(x.incarnation)
-                              + " has been replaced by " + to_string(known->incarnation));
+        return make_error(errc::stale_incarnation, "{}: incarnation {} has been replaced by {}",
+                          describe(x), x.incarnation, known->incarnation);
     return {};
 }
 

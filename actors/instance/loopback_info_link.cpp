@@ -3,6 +3,7 @@
 #include "actors/instance/loopback_info_link.hpp"
 
 #include "messages/trace/handle.hpp"
+#include "messages/values/error_format.hpp"
 
 namespace kvferry {
 
@@ -28,8 +29,8 @@ void loopback_info_link_state::call(exchange_id id, call_info_server message) {
     ask(self_, found->second, info_frame{std::move(message.question)})
         .then([this, id](const info_frame& frame) { answered(id, frame); },
               [this, id](const caf::error& reason) {
-                  failed(id, make_error(errc::dial_failed, "the rank-info server has ended ("
-                                                               + text_of(reason) + ")"));
+                  failed(id, make_error(errc::dial_failed, "the rank-info server has ended ({})",
+                                        text_of(reason)));
               });
 }
 
@@ -49,7 +50,7 @@ loopback_info_link_state::on_publish(const publish_info_server& message) {
     if (auto [there, fresh] = servers_.try_emplace(*endpoint, message.server); !fresh) {
         if (auto living = caf::actor_cast<caf::strong_actor_ptr>(there->second);
             !living->get()->getf(caf::abstract_actor::is_terminated_flag))
-            return make_error(errc::duplicate, to_string(*endpoint) + " is taken");
+            return make_error(errc::duplicate, "{} is taken", *endpoint);
         there->second = message.server;
     }
     return info_server_published{to_string(*endpoint), {}};

@@ -2,6 +2,7 @@
 // A thread per name that is being looked up; askers wait in poll() for its event.
 #include "actors/instance/name_lookup.hpp"
 
+#include "messages/values/error_format.hpp"
 #include "transport/loop/system_call.hpp"
 #include "transport/loop/threads.hpp"
 
@@ -74,9 +75,9 @@ caf::expected<address_list> name_lookup::find(const info_endpoint& endpoint,
             mine = found->second;
         } else if (known.size() >= running_max) {
             return make_error(errc::limit_exceeded,
-                              "looking up " + endpoint.host + ": " + std::to_string(running_max)
-                                  + " other names are being looked up, and nobody answers; check "
-                                    "the resolver of this machine");
+                              "looking up {}: {} other names are being looked up, and nobody "
+                              "answers; check the resolver of this machine",
+                              endpoint.host, running_max);
         } else {
             mine = std::make_shared<running>();
             if (!mine->done)
@@ -101,10 +102,10 @@ caf::expected<address_list> name_lookup::find(const info_endpoint& endpoint,
         if (code_of(problem) != errc::deadline_exceeded)
             return problem;
         const auto waited = std::chrono::ceil<std::chrono::milliseconds>(clock::now() - began);
-        return make_error(errc::deadline_exceeded,
-                          "looking up " + endpoint.host + " took longer than "
-                              + std::to_string(waited.count())
-                              + " ms; check the name and the resolver of this machine");
+        return make_error(
+            errc::deadline_exceeded,
+            "looking up {} took longer than {} ms; check the name and the resolver of this machine",
+            endpoint.host, waited.count());
     }
     std::lock_guard lock{shared_->mutex};
     return *mine->result;

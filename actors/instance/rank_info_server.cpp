@@ -3,6 +3,7 @@
 #include "actors/instance/rank_info_server.hpp"
 
 #include "messages/trace/handle.hpp"
+#include "messages/values/error_format.hpp"
 #include "messages/wire/codec.hpp"
 #include "messages/wire/rank_packing.hpp"
 
@@ -64,8 +65,8 @@ caf::result<info_frame> rank_info_server_state::on_frame(const info_frame& frame
     const auto* question = std::get_if<request_instance_info>(&*message);
     if (!question)
         return refusal(header,
-                       make_error(errc::invalid_argument, "a rank-info server does not understand "
-                                                              + std::string{name_of(*message)}));
+                       make_error(errc::invalid_argument,
+                                  "a rank-info server does not understand {}", name_of(*message)));
     if (roster_.complete())
         return everything_framed(header, question->known);
     auto answer = self_->make_response_promise<info_frame>();
@@ -78,11 +79,12 @@ void rank_info_server_state::on_deadline(const deadline_tick&) {
     timer_.fired(self_->clock().now());
     for (auto id : deadlines_.due(self_->clock().now())) {
         auto late = waiting_.extract(id);
-        refuse(late.mapped(),
-               make_error(errc::instance_incomplete,
-                          "instance \"" + roster_.instance() + "\": " + roster_.missing()
-                              + " have not registered within " + std::to_string(patience().count())
-                              + " ms; start them, then ask again"));
+        refuse(
+            late.mapped(),
+            make_error(
+                errc::instance_incomplete,
+                "instance \"{}\": {} have not registered within {} ms; start them, then ask again",
+                roster_.instance(), roster_.missing(), patience().count()));
     }
     timer_.rearm(self_, deadlines_.next());
 }
@@ -101,10 +103,9 @@ caf::error rank_info_server_state::enter(const register_rank_info& message) {
 caf::error rank_info_server_state::enqueue(question asked) {
     if (waiting_.size() >= with_.bounds.info_questions_max)
         return make_error(errc::limit_exceeded,
-                          "instance \"" + roster_.instance()
-                              + "\" is incomplete and info_questions_max = "
-                              + std::to_string(with_.bounds.info_questions_max)
-                              + " questions wait for it already; ask again later");
+                          "instance \"{}\" is incomplete and info_questions_max = {} questions "
+                          "wait for it already; ask again later",
+                          roster_.instance(), with_.bounds.info_questions_max);
     const auto id = ++asked_;
     waiting_.emplace(id, std::move(asked));
     deadlines_.set(id, self_->clock().now() + patience());
@@ -152,8 +153,8 @@ void rank_info_server_state::encode_roster() {
     encoded_ = {roster_.changes(), 0, {}, {}};
     const auto named = [this](const caf::error& reason) {
         return add_context(reason,
-                           "instance \"" + roster_.instance()
-                               + "\" is too large to be told; raise the limit on all ranks");
+                           "instance \"{}\" is too large to be told; raise the limit on all ranks",
+                           roster_.instance());
     };
     auto packed = pack_ranks(roster_.all(), with_.bounds.instance_bytes_max);
     if (!packed) {

@@ -2,6 +2,7 @@
 // Looks at the folder itself, never through a link that somebody else may have put there.
 #include "actors/observe/process_files.hpp"
 
+#include "messages/values/error_format.hpp"
 #include "transport/loop/system_call.hpp"
 
 #include <algorithm>
@@ -31,11 +32,10 @@ caf::error make_private_folder(const std::string& folder, const char* variable) 
     if (::lstat(folder.c_str(), &found) != 0)
         return system_error(errc::system_call_failed, "stat " + folder, other);
     if (!S_ISDIR(found.st_mode) || found.st_uid != ::geteuid() || (found.st_mode & 077) != 0)
-        return make_error(errc::invalid_argument,
-                          folder
-                              + " must be a folder of this user that nobody else may enter: "
-                                "chmod 700, or "
-                              + other);
+        return make_error(
+            errc::invalid_argument,
+            "{} must be a folder of this user that nobody else may enter: chmod 700, or {}", folder,
+            other);
     return {};
 }
 

@@ -4,6 +4,7 @@
 
 #include "actors/observe/process_files.hpp"
 #include "messages/trace/log.hpp"
+#include "messages/values/error_format.hpp"
 #include "transport/host_link/machine_id.hpp"
 #include "transport/loop/descriptors.hpp"
 #include "transport/loop/system_call.hpp"
@@ -67,9 +68,8 @@ caf::expected<unique_fd> listen_at(const std::string& path) {
     sockaddr_un address;
     if (!to_address(hidden, address))
         return make_error(errc::invalid_argument,
-                          path
-                              + " is too long for a socket: name a shorter folder in "
-                                "KVFERRY_TRACE_DIR");
+                          "{} is too long for a socket: name a shorter folder in KVFERRY_TRACE_DIR",
+                          path);
     unique_fd result{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
     if (!result)
         return system_error(errc::system_call_failed, "socket");

@@ -3,6 +3,7 @@
 #include "actors/shared/route_choice.hpp"
 
 #include "messages/type_ids.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <string>
 
@@ -26,8 +27,8 @@ caf::expected<route_choice> parse_route_choice(std::string_view text) {
                         route_choice::staged})
         if (text == to_string(choice))
             return choice;
-    return make_error(errc::invalid_argument, "route '" + std::string{text}
-                                                  + "' is not one of auto, mapped, direct, staged");
+    return make_error(errc::invalid_argument,
+                      "route '{}' is not one of auto, mapped, direct, staged", text);
 }
 
 } // namespace kvferry

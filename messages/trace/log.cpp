@@ -2,9 +2,9 @@
 // Makes the logger when it is first asked for.
 #include "messages/trace/log.hpp"
 
-#include "messages/errors.hpp"
 #include "messages/trace/log_queue.hpp"
 #include "messages/trace/stderr_sink.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <cstdlib>
 #include <optional>
@@ -26,8 +26,8 @@ std::optional<spdlog::level::level_enum> level_named(std::string_view name) {
 
 caf::error unknown_level(std::string_view name) {
     return make_error(errc::invalid_argument,
-                      "log level '" + std::string{name.substr(0, 64)}
-                          + "' is not one of trace, debug, info, warn, error, critical, off");
+                      "log level '{}' is not one of trace, debug, info, warn, error, critical, off",
+                      name.substr(0, 64));
 }
 
 /// A logger that puts lines into a queue for these sinks.

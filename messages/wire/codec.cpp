@@ -3,6 +3,7 @@
 #include "messages/wire/codec.hpp"
 
 #include "messages/type_ids.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <caf/binary_deserializer.hpp>
 #include <caf/binary_serializer.hpp>
@@ -54,10 +55,9 @@ caf::expected<frame_prefix> read_prefix(caf::binary_deserializer& source, std::s
                          + " bytes has a foreign prefix");
     if (result.version != protocol_version)
         return make_error(errc::protocol_mismatch,
-                          "incarnation " + to_string(result.sender) + " speaks version "
-                              + std::to_string(result.version) + ", this rank version "
-                              + std::to_string(protocol_version)
-                              + ": run the same release on both sides");
+                          "incarnation {} speaks version {}, this rank version {}: run the same "
+                          "release on both sides",
+                          result.sender, result.version, protocol_version);
     if (result.message >= loaders.size())
         return malformed("unknown message number " + std::to_string(result.message)
                          + " from incarnation " + to_string(result.sender));
@@ -65,9 +65,9 @@ caf::expected<frame_prefix> read_prefix(caf::binary_deserializer& source, std::s
 }
 
 caf::error too_long(std::size_t bytes, std::size_t bytes_max) {
-    return make_error(errc::limit_exceeded, "a frame of " + std::to_string(bytes)
-                                                + " bytes is longer than message_bytes_max = "
-                                                + std::to_string(bytes_max));
+    return make_error(errc::limit_exceeded,
+                      "a frame of {} bytes is longer than message_bytes_max = {}", bytes,
+                      bytes_max);
 }
 
 } // namespace

@@ -3,6 +3,7 @@
 #include "messages/wire/rank_packing.hpp"
 
 #include "messages/type_ids.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <caf/binary_deserializer.hpp>
 #include <caf/binary_serializer.hpp>
@@ -24,10 +25,10 @@ caf::error malformed(const char* why) {
 }
 
 caf::error instance_too_long(std::size_t ranks, std::size_t bytes_max) {
-    return make_error(errc::limit_exceeded, "the rank infos of an instance have more than "
-                                            "instance_bytes_max = "
-                                                + std::to_string(bytes_max) + " bytes (at rank "
-                                                + std::to_string(ranks) + ")");
+    return make_error(
+        errc::limit_exceeded,
+        "the rank infos of an instance have more than instance_bytes_max = {} bytes (at rank {})",
+        bytes_max, ranks);
 }
 
 void put_number(byte_buffer& to, std::size_t x) {

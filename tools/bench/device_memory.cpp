@@ -5,6 +5,7 @@
 
 #include "cuda/device/device_pool.hpp"
 #include "cuda/device/driver.hpp"
+#include "messages/values/error_format.hpp"
 #include "tools/bench/host_memory.hpp"
 
 #include <algorithm>
@@ -156,7 +157,7 @@ caf::expected<std::unique_ptr<bench_memory>> make_host_source(std::unique_ptr<be
 caf::expected<std::unique_ptr<bench_memory>> make_device_memory(std::uint64_t bytes, side role) {
     const auto found = cuda_probe();
     if (!found.available)
-        return make_error(errc::unsupported, "--memory cuda: " + found.reason);
+        return make_error(errc::unsupported, "--memory cuda: {}", found.reason);
     const auto last = static_cast<int>(found.devices.size()) - 1;
     auto pool = make_device_pool(role == side::context ? 0 : last, bytes);
     if (!pool)

@@ -2,6 +2,7 @@
 // fork and exec of this same program, one socket between the two.
 #include "tools/bench/helper.hpp"
 
+#include "messages/values/error_format.hpp"
 #include "transport/loop/system_call.hpp"
 
 #include <cerrno>
@@ -51,9 +52,8 @@ caf::expected<json> line_socket::read(std::chrono::milliseconds deadline) {
         if (ready < 0 && errno == EINTR)
             continue;
         if (ready <= 0)
-            return make_error(errc::deadline_exceeded, "the other side has not answered for "
-                                                           + std::to_string(deadline.count())
-                                                           + " ms");
+            return make_error(errc::deadline_exceeded, "the other side has not answered for {} ms",
+                              deadline.count());
         char bytes[4096];
         const auto count = ::recv(fd_.get(), bytes, sizeof bytes, 0);
         if (count < 0 && errno == EINTR)
@@ -117,8 +117,8 @@ caf::expected<json> helper::answer() {
     if (!answer)
         return std::move(answer.error());
     if (answer->is_discarded() || answer->contains("error"))
-        return make_error(errc::transfer_failed,
-                          "context side: " + answer->value("error", std::string{"no JSON"}));
+        return make_error(errc::transfer_failed, "context side: {}",
+                          answer->value("error", std::string{"no JSON"}));
     return answer;
 }
 

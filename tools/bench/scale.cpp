@@ -5,6 +5,7 @@
 #include "actors/host/runtime.hpp"
 #include "messages/local/outcomes.hpp"
 #include "messages/trace/handle.hpp"
+#include "messages/values/error_format.hpp"
 #include "messages/wire/codec.hpp"
 #include "tools/bench/scale_world.hpp"
 #include "tools/common/text.hpp"
@@ -116,9 +117,8 @@ private:
             if (counted->links_live == count)
                 return {};
             if (clock::now() > until)
-                return make_error(errc::deadline_exceeded, std::to_string(counted->links_live)
-                                                               + " links after a minute, not "
-                                                               + std::to_string(count));
+                return make_error(errc::deadline_exceeded, "{} links after a minute, not {}",
+                                  counted->links_live, count);
         }
     }
 

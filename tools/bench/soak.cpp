@@ -4,6 +4,7 @@
 
 #include "actors/host/loopback_world.hpp"
 #include "actors/host/runtime.hpp"
+#include "messages/values/error_format.hpp"
 #include "transport/host_link/memfd_pool.hpp"
 #include "transport/loop/system_call.hpp"
 #include "transport/planner/page_table_builder.hpp"
@@ -178,14 +179,13 @@ private:
         for (const auto* session : both(x)) {
             if (session->outcome().wait_for(patience) != std::future_status::ready
                 || session->released().wait_for(patience) != std::future_status::ready)
-                return make_error(errc::deadline_exceeded,
-                                  "rid " + to_string(x.sending.request()) + " did not end");
+                return make_error(errc::deadline_exceeded, "rid {} did not end",
+                                  x.sending.request());
             const auto outcome = session->outcome().get();
             const auto succeeded = outcome.state == session_state::kv_transferred;
             if (succeeded != (x.how == way::successful))
-                return make_error(errc::transfer_failed,
-                                  "rid " + to_string(x.sending.request()) + " ended as "
-                                      + to_string(outcome.state) + " " + describe(outcome.error));
+                return make_error(errc::transfer_failed, "rid {} ended as {} {}",
+                                  x.sending.request(), outcome.state, describe(outcome.error));
         }
         return {};
     }

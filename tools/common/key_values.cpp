@@ -3,6 +3,7 @@
 #include "tools/common/key_values.hpp"
 
 #include "messages/type_ids.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <algorithm>
 #include <charconv>
@@ -16,8 +17,8 @@ caf::expected<key_values> key_values::parse(std::string option, std::string_view
     for (auto key : keys)
         known += (known.empty() ? "" : ", ") + std::string{key};
     auto wrong = [&](std::string_view piece, const char* why) {
-        return make_error(errc::invalid_argument,
-                          option + ": '" + std::string{piece} + "' " + why + "; keys are " + known);
+        return make_error(errc::invalid_argument, "{}: '{}' {}; keys are {}", option, piece, why,
+                          known);
     };
     while (!text.empty()) {
         const auto piece = text.substr(0, text.find(','));
@@ -50,8 +51,8 @@ caf::expected<std::uint32_t> key_values::number(std::string_view key,
     const auto [end, failure] =
         std::from_chars(digits.data(), digits.data() + digits.size(), value);
     if (failure != std::errc{} || end != digits.data() + digits.size())
-        return make_error(errc::invalid_argument, option_ + ": " + std::string{key} + "=" + digits
-                                                      + " is not a number below 2^32");
+        return make_error(errc::invalid_argument, "{}: {}={} is not a number below 2^32", option_,
+                          key, digits);
     return value;
 }
 

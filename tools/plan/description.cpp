@@ -2,6 +2,7 @@
 // From JSON to tensors: one description stands for the ranks and layers that are alike.
 #include "tools/plan/description.hpp"
 
+#include "messages/values/error_format.hpp"
 #include "tools/plan/instances.hpp"
 #include "tools/plan/json_fields.hpp"
 #include "transport/planner/layout_error.hpp"
@@ -63,17 +64,18 @@ caf::expected<std::vector<kv_tensor>> tensors_of_stage(const std::vector<kv_tens
             if (here == 0)
                 continue;
             if (here != static_cast<std::ptrdiff_t>(x.layers.size()))
-                return make_error(errc::invalid_argument,
-                                  "tensor '" + x.name + "': layers " + detail::ranges(x.layers)
-                                      + " lie on several stages: give one tensor for each");
+                return make_error(
+                    errc::invalid_argument,
+                    "tensor '{}': layers {} lie on several stages: give one tensor for each",
+                    x.name, detail::ranges(x.layers));
             result.push_back(x);
             continue;
         }
         if (x.layers.size() > 1 && x.address != 0)
-            return make_error(errc::invalid_argument, "tensor '" + x.name
-                                                          + "': one address for the tensors of "
-                                                          + std::to_string(x.layers.size())
-                                                          + " layers: list them one by one");
+            return make_error(
+                errc::invalid_argument,
+                "tensor '{}': one address for the tensors of {} layers: list them one by one",
+                x.name, x.layers.size());
         for (auto layer : x.layers)
             if (is_here(layer)) {
                 result.push_back(x);

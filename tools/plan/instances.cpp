@@ -3,6 +3,7 @@
 #include "tools/plan/instances.hpp"
 
 #include "messages/type_ids.hpp"
+#include "messages/values/error_format.hpp"
 #include "transport/planner/tensor_pages.hpp"
 
 #include <algorithm>
@@ -66,11 +67,9 @@ caf::expected<std::uint32_t> ranks_in(const instance_split& split, const std::st
     for (std::uint64_t size : {split.tp, split.pp, split.cp}) {
         ranks *= size;
         if (ranks == 0 || ranks > plan_ranks_max)
-            return make_error(errc::invalid_argument, option + ": tp=" + std::to_string(split.tp)
-                                                          + ", pp=" + std::to_string(split.pp)
-                                                          + ", cp=" + std::to_string(split.cp)
-                                                          + ": their product must be from 1 to "
-                                                          + std::to_string(plan_ranks_max));
+            return make_error(errc::invalid_argument,
+                              "{}: tp={}, pp={}, cp={}: their product must be from 1 to {}", option,
+                              split.tp, split.pp, split.cp, plan_ranks_max);
     }
     return static_cast<std::uint32_t>(ranks);
 }

@@ -2,6 +2,8 @@
 // Strict reading of JSON objects.
 #include "tools/plan/json_fields.hpp"
 
+#include "messages/values/error_format.hpp"
+
 #include <charconv>
 #include <fstream>
 #include <limits>
@@ -36,7 +38,7 @@ bool json_fields::has(const char* key) const {
 
 void json_fields::fail(const std::string& what) {
     if (!error_)
-        error_ = make_error(errc::invalid_argument, where_ + ": " + what);
+        error_ = make_error(errc::invalid_argument, "{}: {}", where_, what);
 }
 
 std::uint64_t json_fields::number(const char* key, std::optional<std::uint64_t> fallback) {
@@ -177,17 +179,17 @@ caf::error json_fields::finish() const {
         return error_;
     for (const auto& [key, value] : object_.items())
         if (!asked_.contains(key))
-            return make_error(errc::invalid_argument, where_ + ": unknown field '" + key + "'");
+            return make_error(errc::invalid_argument, "{}: unknown field '{}'", where_, key);
     return {};
 }
 
 caf::expected<nlohmann::json> read_json_file(const std::string& path) {
     std::ifstream file{path};
     if (!file)
-        return make_error(errc::invalid_argument, path + ": cannot be read");
+        return make_error(errc::invalid_argument, "{}: cannot be read", path);
     auto result = nlohmann::json::parse(file, nullptr, false);
     if (!result.is_object())
-        return make_error(errc::invalid_argument, path + ": is not one JSON object");
+        return make_error(errc::invalid_argument, "{}: is not one JSON object", path);
     return result;
 }
 

@@ -2,6 +2,7 @@
 // The families of models, by what their caches have in common.
 #include "tools/plan/model_config.hpp"
 
+#include "messages/values/error_format.hpp"
 #include "tools/plan/model_reader.hpp"
 
 #include <algorithm>
@@ -228,9 +229,9 @@ caf::expected<model_cache> read_model_config(const nlohmann::json& config,
     if (!read)
         return make_error(
             errc::invalid_argument,
-            where + ": the family (model_type) '" + family
-                + "' is not known: give its numbers by hand (--model"
-                  " layers=...,heads=...,head_dim=...), or its tensors (--page-table)");
+            "{}: the family (model_type) '{}' is not known: give its numbers by hand (--model "
+            "layers=...,heads=...,head_dim=...), or its tensors (--page-table)",
+            where, family);
     model_reader reader{own, where};
     if (!reader.fields().error())
         read(reader);

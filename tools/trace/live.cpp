@@ -3,6 +3,7 @@
 #include "tools/trace/live.hpp"
 
 #include "messages/trace/trace_format.hpp"
+#include "messages/values/error_format.hpp"
 #include "transport/loop/unique_fd.hpp"
 
 #include <algorithm>
@@ -93,9 +94,9 @@ caf::expected<std::vector<process>> connect_all(const std::string& sockets) {
             result.push_back(std::move(*found));
     if (result.empty())
         return make_error(errc::invalid_argument,
-                          "no process of this user listens in " + sockets
-                              + ": kvferry worker, demo and bench do, a host that starts a "
-                                "trace_endpoint, each in its KVFERRY_TRACE_DIR");
+                          "no process of this user listens in {}: kvferry worker, demo and bench "
+                          "do, a host that starts a trace_endpoint, each in its KVFERRY_TRACE_DIR",
+                          sockets);
     std::sort(result.begin(), result.end(), [](const process& a, const process& b) {
         return std::pair{a.what.name, a.what.process_id}
                < std::pair{b.what.name, b.what.process_id};
@@ -236,7 +237,7 @@ caf::expected<live_recording> record_live(const std::string& sockets, const std:
         const auto path = run + "/" + x.file + ".kvtrace";
         files.push_back({path, std::ofstream{path, std::ios::binary}, {}});
         if (!files.back().out)
-            return make_error(errc::system_call_failed, path + " cannot be written");
+            return make_error(errc::system_call_failed, "{} cannot be written", path);
     }
     live_recording result;
     const auto write = [](file& to, process& from, const std::vector<std::byte>& bytes) {
@@ -275,7 +276,7 @@ caf::expected<live_recording> record_live(const std::string& sockets, const std:
                                               : trace::ended_by_recorder));
         files[i].out.flush();
         if (!files[i].out)
-            return make_error(errc::system_call_failed, run + " cannot be written");
+            return make_error(errc::system_call_failed, "{} cannot be written", run);
         if (x.what.bytes == 0) // the process sent nothing in time
             std::filesystem::remove(files[i].path, ignored);
         result.processes.push_back(std::move(x.what));

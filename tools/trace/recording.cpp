@@ -4,6 +4,7 @@
 
 #include "messages/trace/trace_format.hpp"
 #include "messages/type_ids.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <algorithm>
 #include <filesystem>
@@ -249,13 +250,13 @@ caf::expected<recording> read_recording(std::span<const std::byte> data, const s
     const auto magic = from.take(trace::recording_magic.size());
     if (std::string_view{reinterpret_cast<const char*>(magic.data()), magic.size()}
         != trace::recording_magic)
-        return make_error(errc::malformed_message, path + " is not a kvferry recording");
+        return make_error(errc::malformed_message, "{} is not a kvferry recording", path);
     const auto version = from.number<std::uint32_t>();
     if (!from.ok() || version != trace::recording_version)
-        return make_error(errc::unsupported, path + " has version " + std::to_string(version)
-                                                 + " of the recording format, this program reads "
-                                                 + std::to_string(trace::recording_version)
-                                                 + ": use the kvferry that recorded it");
+        return make_error(errc::unsupported,
+                          "{} has version {} of the recording format, this program reads {}: use "
+                          "the kvferry that recorded it",
+                          path, version, trace::recording_version);
     reader{result}.read_blocks(from);
     return result;
 }

@@ -3,6 +3,7 @@
 #include "tools/worker/rank_options.hpp"
 
 #include "messages/type_ids.hpp"
+#include "messages/values/error_format.hpp"
 #include "tools/common/key_values.hpp"
 
 #include <algorithm>
@@ -12,8 +13,7 @@ namespace kvferry::tools {
 namespace {
 
 caf::error unknown(const std::string& option, const std::string& value, const char* choices) {
-    return make_error(errc::invalid_argument,
-                      option + ": '" + value + "' is not one of " + choices);
+    return make_error(errc::invalid_argument, "{}: '{}' is not one of {}", option, value, choices);
 }
 
 } // namespace
@@ -34,9 +34,8 @@ caf::expected<parallelism> parse_layout(std::string_view text, std::uint32_t lay
     if (reader.error)
         return reader.error;
     if (result.pp_size == 0 || result.pp_size > layers)
-        return make_error(errc::invalid_argument, "--layout: pp=" + std::to_string(result.pp_size)
-                                                      + " for " + std::to_string(layers)
-                                                      + " layers");
+        return make_error(errc::invalid_argument, "--layout: pp={} for {} layers", result.pp_size,
+                          layers);
     result.attention_dp = attention_dp != 0;
     result.attention_tp_size = std::max(attention_dp, 1u);
     for (std::uint32_t stage = 0; stage < result.pp_size; ++stage)

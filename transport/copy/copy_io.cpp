@@ -3,6 +3,7 @@
 #include "transport/copy/copy_io.hpp"
 
 #include "messages/trace/handle.hpp"
+#include "messages/values/error_format.hpp"
 #include "transport/copy/copy_bytes.hpp"
 
 #include <algorithm>
@@ -38,7 +39,7 @@ void copy(const copy_job& job, plan_cursor& cursor, std::uint64_t bytes_max) {
 /// The plan itself was checked earlier; this checks that it fits the job's pools.
 caf::error check(const start_copy& message) {
     auto invalid = [&](const char* why) {
-        return make_error(errc::plan_invalid, "transfer " + to_string(message.id) + ": " + why);
+        return make_error(errc::plan_invalid, "transfer {}: {}", message.id, why);
     };
     if (!message.job.plan)
         return invalid("no plan");
@@ -70,10 +71,9 @@ void copy_io_state::on_start(start_copy& message) {
     const auto taken = clock::now();
     record_io(self_, trace::instant::io_begin, mapped_copy, message.id.value,
               message.job.plan ? message.job.plan->bytes : 0);
-    auto problem =
-        is_live(message.id)
-            ? make_error(errc::duplicate, "transfer " + to_string(message.id) + " is being copied")
-            : check(message);
+    auto problem = is_live(message.id)
+                       ? make_error(errc::duplicate, "transfer {} is being copied", message.id)
+                       : check(message);
     transfer asked{message.id, std::move(message.job), message.reply_to, {}};
     if (problem)
         return finish(asked, agent_result::failed, std::move(problem));
@@ -96,15 +96,12 @@ void copy_io_state::on_step(const copy_step&) {
             finish(turn, agent_result::success, {});
         } else {
             finish(turn, agent_result::failed,
-                   make_error(errc::plan_invalid, "transfer " + to_string(turn.id) + ": a plan of "
-                                                      + std::to_string(turn.job.plan->bytes)
-                                                      + " bytes held "
-                                                      + std::to_string(turn.cursor.bytes())));
+                   make_error(errc::plan_invalid, "transfer {}: a plan of {} bytes held {}",
+                              turn.id, turn.job.plan->bytes, turn.cursor.bytes()));
         }
     } catch (const std::exception& thrown) {
         finish(turn, agent_result::failed,
-               make_error(errc::transfer_failed,
-                          "transfer " + to_string(turn.id) + ": " + thrown.what()));
+               make_error(errc::transfer_failed, "transfer {}: {}", turn.id, thrown.what()));
     }
 }
 
@@ -128,8 +125,8 @@ void copy_io_state::on_cancel(const cancel_transfer& message) {
     if (found == transfers_.end())
         return;
     finish(*found, agent_result::failed,
-           make_error(errc::cancelled, "copy " + to_string(message.id) + " was cancelled after "
-                                           + std::to_string(found->cursor.bytes()) + " bytes"));
+           make_error(errc::cancelled, "copy {} was cancelled after {} bytes", message.id,
+                      found->cursor.bytes()));
     transfers_.erase(found);
 }
 

@@ -3,6 +3,7 @@
 #include "transport/copy/copy_team.hpp"
 
 #include "messages/trace/handle.hpp"
+#include "messages/values/error_format.hpp"
 #include "transport/planner/plan_split.hpp"
 
 #include <algorithm>
@@ -27,8 +28,7 @@ void copy_team_state::on_start(start_copy& message) {
         transfer_done refused;
         refused.id = message.id;
         refused.result = agent_result::failed;
-        refused.error =
-            make_error(errc::duplicate, "transfer " + to_string(message.id) + " is being copied");
+        refused.error = make_error(errc::duplicate, "transfer {} is being copied", message.id);
         return tell(self_, message.reply_to, std::move(refused));
     }
     auto& fresh = transfers_[message.id];
@@ -93,10 +93,8 @@ void copy_team_state::on_done(const transfer_done& message) {
         return;
     if (sum.result == agent_result::success && sum.bytes != whole.bytes) {
         sum.result = agent_result::failed;
-        sum.error =
-            make_error(errc::plan_invalid, "transfer " + to_string(sum.id) + ": a plan of "
-                                               + std::to_string(whole.bytes) + " bytes held "
-                                               + std::to_string(sum.bytes));
+        sum.error = make_error(errc::plan_invalid, "transfer {}: a plan of {} bytes held {}",
+                               sum.id, whole.bytes, sum.bytes);
     }
     auto over = transfers_.extract(sum.id);
     tell(self_, over.mapped().reply_to, std::move(over.mapped().so_far));

@@ -3,6 +3,7 @@
 #include "transport/fabric/fabric_io.hpp"
 
 #include "messages/trace/log.hpp"
+#include "messages/values/error_format.hpp"
 #include "transport/fabric/sealed_bytes.hpp"
 
 #include <algorithm>
@@ -86,8 +87,7 @@ caf::result<region_registered> fabric_state::on_register_region(const register_r
 caf::result<void> fabric_state::on_unregister_region(const unregister_region& message) {
     inbound_.forbid(message.region);
     if (regions_.erase(message.region) == 0)
-        return make_error(errc::invalid_argument,
-                          "region " + to_string(message.region) + " is not registered");
+        return make_error(errc::invalid_argument, "region {} is not registered", message.region);
     wire_->unmap(message.region);
     return when_quiet(message.region);
 }
@@ -119,8 +119,7 @@ caf::result<void> fabric_state::on_drain_fabric(const drain_fabric& message) {
     if (!wire_->by_message())
         for (auto id : links_.of(message.peer))
             fail_link(*links_.find(id),
-                      make_error(errc::link_lost,
-                                 "incarnation " + to_string(message.peer) + " was drained"));
+                      make_error(errc::link_lost, "incarnation {} was drained", message.peer));
     return when_quiet(message.peer);
 }
 
@@ -194,8 +193,8 @@ void fabric_state::arrived(fabric_message what, byte_view head, byte_view payloa
 
 void fabric_state::step_failed(const char* what, const char* why) {
     detail::handler_failures.fetch_add(1, std::memory_order_relaxed);
-    handler_failed(make_error(errc::handler_failed,
-                              std::string{self_->name()} + " failed on " + what + ": " + why));
+    handler_failed(
+        make_error(errc::handler_failed, "{} failed on {}: {}", self_->name(), what, why));
 }
 
 bool fabric_state::on_progress() {

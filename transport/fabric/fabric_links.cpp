@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Links of the fabric: how they are opened, used for frames, closed and lost.
 #include "messages/trace/log.hpp"
+#include "messages/values/error_format.hpp"
 #include "transport/fabric/fabric_io.hpp"
 #include "transport/fabric/peer_is_gone.hpp"
 
@@ -31,7 +32,7 @@ caf::result<endpoint_opened> fabric_state::on_open_endpoint(const open_endpoint&
         return problem;
     auto made = make_link(message.peer, message.fabric_address, message.owner);
     if (!made)
-        return add_context(made.error(), "incarnation " + to_string(message.peer));
+        return add_context(made.error(), "incarnation {}", message.peer);
     auto& x = **made;
     inbound_.joined(x.peer);
     learn_regions(x, message.regions);
@@ -63,13 +64,13 @@ void fabric_state::on_send_frame(send_frame& message) {
         return;
     if (message.frame.size() > with_.bounds.message_bytes_max)
         return fail_link(*x, make_error(errc::limit_exceeded,
-                                        "a frame of " + std::to_string(message.frame.size())
-                                            + " bytes is longer than message_bytes_max"));
+                                        "a frame of {} bytes is longer than message_bytes_max",
+                                        message.frame.size()));
     if (x->connection->waiting() > with_.bounds.pending_per_link_max)
-        return fail_link(*x,
-                         make_error(errc::limit_exceeded,
-                                    "incarnation " + to_string(x->peer)
-                                        + " takes no frames: pending_per_link_max of them wait"));
+        return fail_link(
+            *x, make_error(errc::limit_exceeded,
+                           "incarnation {} takes no frames: pending_per_link_max of them wait",
+                           x->peer));
     x->connection->send(fabric_message::frame, {}, std::move(message.frame), 0);
 }
 
@@ -82,8 +83,8 @@ caf::result<void> fabric_state::on_close_endpoint(const close_endpoint& message)
     auto closed = self_->make_response_promise<answer>();
     x->closed.push_back(closed);
     if (message.force) {
-        fail_link(*x, make_error(errc::link_lost, "endpoint " + to_string(message.endpoint)
-                                                      + " was closed by force"));
+        fail_link(*x,
+                  make_error(errc::link_lost, "endpoint {} was closed by force", message.endpoint));
     } else if (x->is_open()) {
         close_in_order(*x);
         self_->run_delayed(with_.bounds.stop_deadline, [this, id = message.endpoint] {

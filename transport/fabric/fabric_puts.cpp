@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Puts of the fabric: what outbound_puts and inbound_writes decide goes over the wire.
 #include "messages/trace/log.hpp"
+#include "messages/values/error_format.hpp"
 #include "transport/fabric/fabric_io.hpp"
 #include "transport/fabric/put_check.hpp"
 
@@ -33,11 +34,12 @@ void fabric_state::on_start_put(start_put& message) {
     };
     auto* x = links_.find_open(message.endpoint);
     if (!x)
-        return refuse(make_error(errc::link_lost, "a put on endpoint " + to_string(message.endpoint)
-                                                      + ", which is closed: open a new one"));
+        return refuse(make_error(errc::link_lost,
+                                 "a put on endpoint {}, which is closed: open a new one",
+                                 message.endpoint));
     if (puts_.knows(message.id))
-        return refuse(make_error(errc::duplicate,
-                                 "transfer " + to_string(message.id) + " has been started before"));
+        return refuse(
+            make_error(errc::duplicate, "transfer {} has been started before", message.id));
     if (auto error = x->regions.check(message.job, x->peer))
         return refuse(std::move(error));
     put_credit credit{message.job,
@@ -59,8 +61,7 @@ void fabric_state::on_start_put(start_put& message) {
 }
 
 void fabric_state::on_cancel_transfer(const cancel_transfer& message) {
-    puts_.cancel(message.id, make_error(errc::cancelled,
-                                        "transfer " + to_string(message.id) + " was cancelled"));
+    puts_.cancel(message.id, make_error(errc::cancelled, "transfer {} was cancelled", message.id));
     carry_out_puts();
 }
 

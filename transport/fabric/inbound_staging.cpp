@@ -3,6 +3,7 @@
 #include "transport/fabric/inbound_staging.hpp"
 
 #include "messages/type_ids.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -22,8 +23,7 @@ constexpr std::size_t referred_max = 65536;
 
 caf::error not_granted(std::size_t count) {
     return make_error(errc::transfer_failed,
-                      std::to_string(count)
-                          + " bytes for memory on a device were not granted, or were given up");
+                      "{} bytes for memory on a device were not granted, or were given up", count);
 }
 
 } // namespace
@@ -63,11 +63,10 @@ void inbound_staging::pinned(std::byte* staging, const caf::error& problem) {
     if (problem)
         pool.broken = add_context(problem, "staging memory of the target's device");
     else if (pool.free.empty())
-        pool.broken = make_error(errc::limit_exceeded,
-                                 std::to_string(pool.staging.size())
-                                     + " bytes of staging memory at the target are less than one "
-                                       "chunk of "
-                                     + std::to_string(chunk_bytes_));
+        pool.broken =
+            make_error(errc::limit_exceeded,
+                       "{} bytes of staging memory at the target are less than one chunk of {}",
+                       pool.staging.size(), chunk_bytes_);
     pool.usable = true;
     grant(pool);
 }
@@ -81,9 +80,9 @@ void inbound_staging::ask(put_key put, region_id region, std::uint64_t bytes,
         grants_.push_back(
             {.put = put,
              .region = region,
-             .refused = make_error(errc::transfer_failed,
-                                   "region " + to_string(region)
-                                       + " takes no puts through staging memory (any more)")});
+             .refused =
+                 make_error(errc::transfer_failed,
+                            "region {} takes no puts through staging memory (any more)", region)});
         return;
     }
     auto& from = *found->second;
@@ -170,10 +169,10 @@ void inbound_staging::reclaim() {
         grants_.push_back(
             {.put = it->first.first,
              .region = it->first.second,
-             .refused = make_error(errc::deadline_exceeded,
-                                   "it was given staging memory that others wait for, and sent "
-                                   "nothing for "
-                                       + std::to_string(credit_idle_max.count()) + " s")});
+             .refused = make_error(
+                 errc::deadline_exceeded,
+                 "it was given staging memory that others wait for, and sent nothing for {} s",
+                 credit_idle_max.count())});
         drop(it);
         grant(from);
     }
@@ -215,9 +214,8 @@ caf::error inbound_staging::refer(put_key put, region_id region, std::uint64_t a
         return not_granted(bytes);
     auto& account = found->second;
     if (offset > account.source->bytes || bytes > account.source->bytes - offset)
-        return make_error(errc::plan_invalid, std::to_string(bytes) + " bytes at "
-                                                  + std::to_string(offset)
-                                                  + " are outside the writer's shared memory");
+        return make_error(errc::plan_invalid,
+                          "{} bytes at {} are outside the writer's shared memory", bytes, offset);
     append(account.referred, {address, offset, bytes});
     if (account.referred.filled >= chunk_bytes_
         || account.referred.stretches.size() >= referred_max)

@@ -2,6 +2,8 @@
 // Checks and copies of puts by message.
 #include "transport/fabric/inbound_writes.hpp"
 
+#include "messages/values/error_format.hpp"
+
 #include <algorithm>
 #include <cstring>
 #include <limits>
@@ -75,17 +77,17 @@ bool inbound_writes::shows_a_key(const Head& head) const {
 template <class Head>
 caf::expected<const inbound_writes::region*> inbound_writes::find_region(const Head& head) const {
     if (fenced_.contains(incarnation{head.sender}))
-        return make_error(errc::transfer_failed, "incarnation " + std::to_string(head.sender)
-                                                     + " counts as gone here: dial again");
+        return make_error(errc::transfer_failed, "incarnation {} counts as gone here: dial again",
+                          head.sender);
     auto found = regions_.find(region_id{head.region});
     if (found == regions_.end() || found->second.secret != head.secret)
         return make_error(errc::transfer_failed,
                           "its access key names a region that is not registered "
                           "here (any more): ask for the peer's regions again");
     if (found->second.by_attempt && !attempts_.contains(attempt{head.attempt}))
-        return make_error(errc::transfer_failed, "attempt " + std::to_string(head.attempt)
-                                                     + " may not write here (any more): its "
-                                                       "session has ended");
+        return make_error(errc::transfer_failed,
+                          "attempt {} may not write here (any more): its session has ended",
+                          head.attempt);
     return &found->second;
 }
 
@@ -98,9 +100,8 @@ caf::expected<const inbound_writes::region*> inbound_writes::check(const write_h
     const auto base = reinterpret_cast<std::uint64_t>(region.base);
     if (head.address < base || head.address - base > region.bytes
         || count > region.bytes - (head.address - base))
-        return make_error(errc::plan_invalid,
-                          std::to_string(count) + " bytes at " + std::to_string(head.address)
-                              + " are outside region " + std::to_string(head.region));
+        return make_error(errc::plan_invalid, "{} bytes at {} are outside region {}", count,
+                          head.address, head.region);
     return found;
 }
 

@@ -3,6 +3,7 @@
 #include "transport/fabric/outbound_puts.hpp"
 
 #include "messages/type_ids.hpp"
+#include "messages/values/error_format.hpp"
 #include "transport/fabric/put_check.hpp"
 
 #include <algorithm>
@@ -181,9 +182,8 @@ void outbound_puts::written(const written_head& head, const std::string& text) {
         return;
     put.told = head.how;
     if (head.how != written_as::visible && !put.failure)
-        put.failure = make_error(errc::transfer_failed,
-                                 "incarnation " + std::to_string(head.sender) + " refused transfer "
-                                     + to_string(put.order.id) + ": " + text);
+        put.failure = make_error(errc::transfer_failed, "incarnation {} refused transfer {}: {}",
+                                 head.sender, put.order.id, text);
     advance(head.put);
 }
 
@@ -197,12 +197,11 @@ bool outbound_puts::credit(const credit_head& head, const std::string& text) {
         return true;
     const auto peer = "incarnation " + std::to_string(head.sender);
     if (head.bytes == 0) {
-        give_up(head.put, make_error(errc::transfer_failed, peer + " gives transfer "
-                                                                + to_string(put.order.id)
-                                                                + " no credit: " + text));
+        give_up(head.put, make_error(errc::transfer_failed, "{} gives transfer {} no credit: {}",
+                                     peer, put.order.id, text));
     } else if (head.by_reference && !put.order.job.source) {
         give_up(head.put, make_error(errc::malformed_message,
-                                     peer + " would read memory that was not offered"));
+                                     "{} would read memory that was not offered", peer));
     } else {
         put.order.credit.granted(head.bytes, head.by_reference != 0);
         if (put.phase == put_phase::parked) {
@@ -269,8 +268,8 @@ void outbound_puts::finish(std::uint64_t number, agent_result result) {
     x.puts.erase(number);
     auto error = std::move(put.failure);
     if (result == agent_result::in_doubt)
-        error = make_error(errc::transfer_in_doubt, "transfer " + to_string(put.order.id) + ": "
-                                                        + text_of(put.told ? error : x.failure));
+        error = make_error(errc::transfer_in_doubt, "transfer {}: {}", put.order.id,
+                           text_of(put.told ? error : x.failure));
     else if (result == agent_result::failed && !error)
         error = x.failure;
     effects_.push_back(put_over{put.order.over, transfer_done{.id = put.order.id,

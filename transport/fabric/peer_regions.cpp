@@ -2,6 +2,7 @@
 // Access keys are read once, when a link learns them; what is wrong with one is told by each put.
 #include "transport/fabric/peer_regions.hpp"
 
+#include "messages/values/error_format.hpp"
 #include "transport/fabric/put_check.hpp"
 #include "transport/fabric/sealed_bytes.hpp"
 
@@ -13,8 +14,7 @@ namespace kvferry {
 namespace {
 
 caf::error bad_key(std::uint32_t region, const std::string& why) {
-    return make_error(errc::transfer_failed,
-                      "access key of region " + std::to_string(region) + ": " + why);
+    return make_error(errc::transfer_failed, "access key of region {}: {}", region, why);
 }
 
 } // namespace
@@ -60,8 +60,7 @@ peer_regions::region_key peer_regions::read(std::uint32_t number, const memory_r
 caf::error peer_regions::check(const copy_job& job, incarnation peer) const {
     return check_put(job, [this, peer](std::uint32_t number) -> caf::expected<target_region> {
         if (number >= keys_.size())
-            return make_error(errc::plan_invalid, "incarnation " + to_string(peer)
-                                                      + " has no region " + std::to_string(number));
+            return make_error(errc::plan_invalid, "incarnation {} has no region {}", peer, number);
         const auto& key = keys_[number];
         if (key.unusable)
             return key.unusable;

@@ -2,6 +2,8 @@
 // The check of a put: bounds of each template once, then of each slot.
 #include "transport/fabric/put_check.hpp"
 
+#include "messages/values/error_format.hpp"
+
 #include <algorithm>
 #include <limits>
 #include <string>
@@ -11,7 +13,7 @@ namespace kvferry {
 namespace {
 
 caf::error invalid(std::size_t part, const std::string& why) {
-    return make_error(errc::plan_invalid, "part " + std::to_string(part) + " of a put " + why);
+    return make_error(errc::plan_invalid, "part {} of a put {}", part, why);
 }
 
 /// a * b + plus, for numbers that came from a peer. False when the result would wrap around.

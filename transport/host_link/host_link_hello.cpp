@@ -4,6 +4,7 @@
 
 #include "messages/limits.hpp"
 #include "messages/trace/log.hpp"
+#include "messages/values/error_format.hpp"
 #include "transport/host_link/unix_socket.hpp"
 
 #include <caf/binary_deserializer.hpp>
@@ -25,7 +26,7 @@ constexpr std::size_t region_bytes = 4 + 8;
 constexpr std::size_t refusal_text_bytes_max = 1024;
 
 caf::error malformed(std::string text) {
-    return make_error(errc::malformed_message, "same-host hello: " + std::move(text));
+    return make_error(errc::malformed_message, "same-host hello: {}", std::move(text));
 }
 
 /// Every packet begins with this, in all versions.
@@ -133,11 +134,10 @@ caf::expected<host_link_packet> decode_host_link_packet(byte_view packet,
     if (!apply_head(source, head) || head.word != magic)
         return malformed("a foreign packet of " + std::to_string(packet.size()) + " bytes");
     if (head.version != protocol_version)
-        return make_error(errc::protocol_mismatch, "the process at the other end speaks version "
-                                                       + std::to_string(head.version)
-                                                       + ", this rank version "
-                                                       + std::to_string(protocol_version)
-                                                       + ": run the same release on both sides");
+        return make_error(errc::protocol_mismatch,
+                          "the process at the other end speaks version {}, this rank version {}: "
+                          "run the same release on both sides",
+                          head.version, protocol_version);
     switch (head.kind) {
     case 0:
         return decode_hello(source, descriptors);
@@ -163,8 +163,8 @@ caf::error hello_assembly::add(hello_packet packet, std::vector<unique_fd> memfd
                          + std::to_string(next_part_));
     if (regions_.size() + memfds.size() > regions_max_)
         return make_error(errc::limit_exceeded,
-                          "same-host hello: more regions than shared_regions_max = "
-                              + std::to_string(regions_max_));
+                          "same-host hello: more regions than shared_regions_max = {}",
+                          regions_max_);
     for (std::size_t index = 0; index < memfds.size(); ++index) {
         const auto& region = packet.regions[index];
         for (const auto& other : regions_)

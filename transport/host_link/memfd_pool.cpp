@@ -2,6 +2,7 @@
 // Makes a pool step by step; the pool object undoes earlier steps when one fails.
 #include "transport/host_link/memfd_pool.hpp"
 
+#include "messages/values/error_format.hpp"
 #include "transport/loop/system_call.hpp"
 
 #include <cerrno>
@@ -30,8 +31,8 @@ constexpr const char* advice_huge = "reserve more with vm.nr_hugepages, or leave
 
 caf::error failed(const std::string& name, std::uint64_t bytes, const char* call,
                   const char* advice) {
-    return add_context(system_error(errc::registration_failed, call, advice),
-                       "pool " + name + " of " + std::to_string(bytes) + " bytes");
+    return add_context(system_error(errc::registration_failed, call, advice), "pool {} of {} bytes",
+                       name, bytes);
 }
 
 /// Reserves every page of the file, then maps them. Uses fallocate because only it reports a
@@ -62,8 +63,8 @@ caf::expected<memfd_pool> memfd_pool::make(const std::string& name, std::uint64_
     const auto page =
         how.huge_pages ? huge_page_bytes : static_cast<std::uint64_t>(::getpagesize());
     if (bytes == 0 || bytes > static_cast<std::uint64_t>(std::numeric_limits<off_t>::max()) - page)
-        return make_error(errc::invalid_argument, "pool " + name + ": " + std::to_string(bytes)
-                                                      + " bytes cannot be a pool's size");
+        return make_error(errc::invalid_argument, "pool {}: {} bytes cannot be a pool's size", name,
+                          bytes);
     bytes = (bytes + page - 1) / page * page;
     const auto* advice = how.huge_pages ? advice_huge : advice_memory;
 

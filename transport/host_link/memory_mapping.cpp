@@ -2,6 +2,7 @@
 // Checks a peer's descriptor before it maps it.
 #include "transport/host_link/memory_mapping.hpp"
 
+#include "messages/values/error_format.hpp"
 #include "transport/loop/system_call.hpp"
 
 #include <algorithm>
@@ -24,8 +25,7 @@ caf::error check_shareable(int fd, std::uint64_t bytes) {
         return system_error(errc::registration_failed, "fstat");
     if (bytes == 0 || static_cast<std::uint64_t>(file.st_size) < bytes)
         return make_error(errc::registration_failed,
-                          std::to_string(bytes) + " bytes were promised, its descriptor holds "
-                              + std::to_string(file.st_size));
+                          "{} bytes were promised, its descriptor holds {}", bytes, file.st_size);
     return {};
 }
 

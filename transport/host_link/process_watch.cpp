@@ -2,6 +2,7 @@
 // Opens pidfds: through the socket where the kernel can, else by process id and a second check.
 #include "transport/host_link/process_watch.hpp"
 
+#include "messages/values/error_format.hpp"
 #include "transport/loop/system_call.hpp"
 
 #include <cerrno>
@@ -28,7 +29,7 @@ bool hung_up(const unix_socket& connection) {
 }
 
 caf::error ended(pid_t pid) {
-    return make_error(errc::peer_gone, "process " + std::to_string(pid) + " has ended already");
+    return make_error(errc::peer_gone, "process {} has ended already", pid);
 }
 
 } // namespace

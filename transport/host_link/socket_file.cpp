@@ -2,6 +2,7 @@
 // Makes and removes the files of same-host sockets.
 #include "transport/host_link/socket_file.hpp"
 
+#include "messages/values/error_format.hpp"
 #include "transport/loop/system_call.hpp"
 
 #include <cstdio>
@@ -39,9 +40,9 @@ std::string socket_file::path_in(const std::string& folder, const std::string& n
 
 caf::expected<socket_file> socket_file::listen(const std::string& folder, const std::string& name) {
     if (!folder.starts_with('/'))
-        return make_error(errc::invalid_argument, "the folder of same-host sockets must be an "
-                                                  "absolute path, not '"
-                                                      + folder + "'");
+        return make_error(errc::invalid_argument,
+                          "the folder of same-host sockets must be an absolute path, not '{}'",
+                          folder);
     remove_stale(folder);
     const auto path = path_in(folder, name);
     const auto first = path + unfinished;

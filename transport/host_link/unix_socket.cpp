@@ -2,6 +2,7 @@
 // The socket calls, SCM_RIGHTS among them.
 #include "transport/host_link/unix_socket.hpp"
 
+#include "messages/values/error_format.hpp"
 #include "transport/loop/descriptors.hpp"
 #include "transport/loop/system_call.hpp"
 
@@ -28,8 +29,8 @@ caf::expected<named_address> address_of(const std::string& name) {
     named_address result;
     result.address.sun_family = AF_UNIX;
     if (name.empty() || name.size() >= sizeof(result.address.sun_path))
-        return make_error(errc::invalid_argument,
-                          "a same-host socket cannot be named '" + name.substr(0, 128) + "'");
+        return make_error(errc::invalid_argument, "a same-host socket cannot be named '{}'",
+                          name.substr(0, 128));
     // sun_path[0] stays 0 for an abstract name; a path ends with a 0 instead.
     const auto abstract = name.front() != '/';
     std::memcpy(result.address.sun_path + (abstract ? 1 : 0), name.data(), name.size());
@@ -133,8 +134,7 @@ caf::expected<bool> unix_socket::send(caf::span<const caf::byte> bytes,
     alignas(cmsghdr) std::array<char, control_bytes> control{}; // padding is read as well
     if (!fds.empty()) {
         if (fds.size() > socket_packet_fds_max)
-            return make_error(errc::limit_exceeded,
-                              std::to_string(fds.size()) + " descriptors in one packet");
+            return make_error(errc::limit_exceeded, "{} descriptors in one packet", fds.size());
         header.msg_control = control.data();
         header.msg_controllen = CMSG_SPACE(sizeof(int) * fds.size());
         auto* part = CMSG_FIRSTHDR(&header);

@@ -4,6 +4,7 @@
 
 #include "messages/limits.hpp"
 #include "messages/trace/log.hpp"
+#include "messages/values/error_format.hpp"
 #include "transport/loop/system_call.hpp"
 #include "transport/loop/unique_fd.hpp"
 
@@ -36,9 +37,9 @@ caf::error check_descriptors(std::size_t reserve) {
     if (next && static_cast<rlim_t>(next.get()) + reserve <= limit.rlim_cur)
         return {};
     return make_error(errc::limit_exceeded,
-                      "fewer than " + std::to_string(reserve) + " of this process's "
-                          + std::to_string(limit.rlim_cur)
-                          + " descriptors are left: raise the limit (ulimit -n, LimitNOFILE)");
+                      "fewer than {} of this process's {} descriptors are left: raise the limit "
+                      "(ulimit -n, LimitNOFILE)",
+                      reserve, limit.rlim_cur);
 }
 
 caf::error check_descriptors_to_accept() {

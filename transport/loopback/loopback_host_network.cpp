@@ -4,6 +4,7 @@
 #include "transport/loopback/loopback_host_network.hpp"
 
 #include "messages/trace/handle.hpp"
+#include "messages/values/error_format.hpp"
 #include "transport/loop/link_errors.hpp"
 
 #include <algorithm>
@@ -47,7 +48,7 @@ caf::error loopback_host_network::join(incarnation self, const std::string& name
                                        link_token token) {
     std::lock_guard guard{mutex_};
     if (find(name) != ranks_.end())
-        return make_error(errc::system_call_failed, "same-host socket " + name + " exists already");
+        return make_error(errc::system_call_failed, "same-host socket {} exists already", name);
     auto& rank = ranks_[self];
     rank.name = name;
     rank.token = token;
@@ -104,13 +105,13 @@ std::uint64_t loopback_host_network::dial(incarnation self, const host_link_dial
 std::uint64_t loopback_host_network::reach(incarnation self, incarnation peer, link& dialled) {
     auto found = find(dialled.name);
     if (found == ranks_.end()) {
-        end(self, peer, make_error(errc::dial_failed, "nobody listens on " + dialled.name));
+        end(self, peer, make_error(errc::dial_failed, "nobody listens on {}", dialled.name));
     } else if (found->second.frozen) {
         return dialled.number;
     } else if (found->first != peer) {
         end(self, peer,
-            make_error(errc::stale_incarnation,
-                       told("dialled", peer) + " but reached " + to_string(found->first)));
+            make_error(errc::stale_incarnation, "{} but reached {}", told("dialled", peer),
+                       found->first));
     } else if (found->second.token != dialled.token) {
         end(self, peer, make_error(errc::foreign_peer, told("the link token is wrong from", self)));
     } else {
@@ -147,7 +148,7 @@ void loopback_host_network::expire(incarnation self, incarnation peer, std::uint
     auto found = links.find(peer);
     if (found == links.end() || found->second.number != number)
         return;
-    const auto late = make_error(errc::deadline_exceeded, told("no link to", peer) + " in time");
+    const auto late = make_error(errc::deadline_exceeded, "{} in time", told("no link to", peer));
     if (found->second.state != phase::up)
         return end(self, peer, late);
     // The link is up on the dialling side only. If the peer has not asked for it until the

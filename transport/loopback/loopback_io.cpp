@@ -3,6 +3,7 @@
 // runs, as bytes wait in a socket.
 #include "transport/loopback/loopback_io.hpp"
 
+#include "messages/values/error_format.hpp"
 #include "transport/fabric/fabric_io.hpp"
 #include "transport/loop/system_call.hpp"
 
@@ -161,8 +162,7 @@ void loopback_connection::note(wire_event event, std::vector<wire_event>& to) {
         waiting_.pop_front();
     const bool broken = event.what == wire_event::kind::broken;
     if (broken && !event.reason)
-        event.reason = make_error(errc::link_lost,
-                                  "the fabric of incarnation " + to_string(peer_) + " has ended");
+        event.reason = make_error(errc::link_lost, "the fabric of incarnation {} has ended", peer_);
     to.push_back(std::move(event));
     if (broken)
         end(to);

@@ -2,6 +2,7 @@
 // Pairing of block positions, with the rules on what may be missing.
 #include "transport/planner/block_pairing.hpp"
 
+#include "messages/values/error_format.hpp"
 #include "transport/planner/topology.hpp"
 
 #include <algorithm>
@@ -56,12 +57,11 @@ struct pairing {
     const block_list& target;
 
     caf::error missing(const std::string& what) const {
-        return make_error(errc::plan_invalid,
-                          what + ": " + describe(receiver) + " lists a slot for it in layer group "
-                              + std::to_string(part.target_group) + ", but the slice of "
-                              + describe(writer) + " has none in layer group "
-                              + std::to_string(part.source_group)
-                              + ": list it on the context side, or leave it out on the other");
+        return make_error(
+            errc::plan_invalid,
+            "{}: {} lists a slot for it in layer group {}, but the slice of {} has none in layer "
+            "group {}: list it on the context side, or leave it out on the other",
+            what, describe(receiver), part.target_group, describe(writer), part.source_group);
     }
 
     /// Then each CP rank has a part of every block.

@@ -2,6 +2,7 @@
 // Cohorts, and the proof that a KV cohort covers its receiver exactly once.
 #include "transport/planner/cohorts.hpp"
 
+#include "messages/values/error_format.hpp"
 #include "transport/planner/layout_error.hpp"
 #include "transport/planner/layout_match.hpp"
 #include "transport/planner/row_shape.hpp"
@@ -96,37 +97,37 @@ public:
     caf::error finish() const {
         for (const auto& [view, here] : dealt_)
             if (here.ranks.size() != here.tokens_per_row)
-                return make_error(errc::layout_mismatch,
-                                  "layer group " + text(view.first) + " of " + describe(receiver_)
-                                      + ": of each " + text(here.tokens_per_row)
-                                      + " tokens the context's CP ranks hold "
-                                      + text(here.ranks.size()));
+                return make_error(
+                    errc::layout_mismatch,
+                    "layer group {} of {}: of each {} tokens the context's CP ranks hold {}",
+                    text(view.first), describe(receiver_), text(here.tokens_per_row),
+                    text(here.ranks.size()));
         for (const auto& [where, here] : buffers_) {
             const auto& group = receiver_.pages->groups[where.group];
             const auto layer =
                 "layer " + text(group.layers[where.local_layer]) + " of " + describe(receiver_);
             if (here.found != here.wanted)
                 return make_error(errc::layout_mismatch,
-                                  layer + ": the context's ranks hold " + text(here.found)
-                                      + " of the " + text(here.wanted) + " shards it is made of");
+                                  "{}: the context's ranks hold {} of the {} shards it is made of",
+                                  layer, text(here.found), text(here.wanted));
             const auto& view = group.views[where.view];
             for (std::uint32_t buffer = 0; buffer < buffers_per_layer(view); ++buffer) {
                 auto sibling = where;
                 sibling.buffer = buffer;
                 if (!buffers_.contains(sibling))
                     return make_error(errc::layout_mismatch,
-                                      layer + ": the context has some of its roles "
-                                          + text(view.roles) + ", but not number " + text(buffer));
+                                      "{}: the context has some of its roles {}, but not number {}",
+                                      layer, text(view.roles), text(buffer));
             }
             // CP ranks divide the blocks among themselves: each needs what the others have.
             for (auto cp_rank : cp_ranks_) {
                 auto sibling = where;
                 sibling.cp_rank = group.tokens_per_slot ? cp_rank : 0;
                 if (!buffers_.contains(sibling))
-                    return make_error(errc::layout_mismatch,
-                                      layer + ": roles " + text(view.roles) + " are on CP rank "
-                                          + text(where.cp_rank) + " of the context, but not on "
-                                          + text(cp_rank));
+                    return make_error(
+                        errc::layout_mismatch,
+                        "{}: roles {} are on CP rank {} of the context, but not on {}", layer,
+                        text(view.roles), text(where.cp_rank), text(cp_rank));
             }
         }
         return {};
@@ -159,19 +160,18 @@ public:
             for (const auto& [layer, its_roles] : offered_)
                 theirs.insert(layer);
             return make_error(errc::layout_mismatch,
-                              "layers: receiver " + describe(receiver_) + " has "
-                                  + detail::ranges(own_layers) + ", the writers have "
-                                  + (theirs.empty() ? "none of its heads" : detail::ranges(theirs))
-                                  + ": nobody would fill " + detail::ranges(layers)
-                                  + " (a session may allow_missing.layers)");
+                              "layers: receiver {} has {}, the writers have {}: nobody would fill "
+                              "{} (a session may allow_missing.layers)",
+                              describe(receiver_), detail::ranges(own_layers),
+                              (theirs.empty() ? "none of its heads" : detail::ranges(theirs)),
+                              detail::ranges(layers));
         }
         if (!roles.empty() && !allowed.roles)
             return make_error(errc::layout_mismatch,
-                              "roles: receiver " + describe(receiver_) + " has " + text(list(roles))
-                                  + " in layers " + detail::ranges(layers_of_roles)
-                                  + ", the writers have " + text(list(other_roles))
-                                  + " there: nobody would fill its own"
-                                    " (a session may allow_missing.roles)");
+                              "roles: receiver {} has {} in layers {}, the writers have {} there: "
+                              "nobody would fill its own (a session may allow_missing.roles)",
+                              describe(receiver_), text(list(roles)),
+                              detail::ranges(layers_of_roles), text(list(other_roles)));
         result.layers_skipped.assign(layers.begin(), layers.end());
         result.roles_skipped = list(roles);
         return {};
@@ -343,9 +343,8 @@ caf::expected<std::vector<cohorts>> cohorts_of_groups(const rank_info& receiver,
     const auto groups = dp_size(context_ranks.front().layout);
     for (auto wanted : {first, last})
         if (wanted >= groups)
-            return make_error(errc::invalid_argument,
-                              "context DP rank " + text(wanted) + ": instance "
-                                  + context_ranks.front().instance + " has " + text(groups));
+            return make_error(errc::invalid_argument, "context DP rank {}: instance {} has {}",
+                              text(wanted), context_ranks.front().instance, text(groups));
     std::vector<std::vector<const rank_info*>> by_group(groups);
     for (const auto& writer : context_ranks)
         by_group[dp_rank(writer.layout)].push_back(&writer);

@@ -2,6 +2,7 @@
 // Stretches of every kind of view, and their folding into runs.
 #include "transport/planner/copy_template.hpp"
 
+#include "messages/values/error_format.hpp"
 #include "transport/planner/row_shape.hpp"
 
 #include <algorithm>
@@ -213,9 +214,8 @@ caf::expected<copy_template> template_builder::finish() const {
         const auto& before = by_target[index - 1];
         if (before.target_offset_bytes + before.bytes > by_target[index].target_offset_bytes)
             return make_error(errc::plan_invalid,
-                              "the target byte at slot offset "
-                                  + std::to_string(by_target[index].target_offset_bytes)
-                                  + " would be written twice");
+                              "the target byte at slot offset {} would be written twice",
+                              by_target[index].target_offset_bytes);
     }
     return result;
 }

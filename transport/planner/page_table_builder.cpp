@@ -2,6 +2,7 @@
 // Page tables of the default cache format.
 #include "transport/planner/page_table_builder.hpp"
 
+#include "messages/values/error_format.hpp"
 #include "transport/planner/head_split.hpp"
 #include "transport/planner/topology.hpp"
 
@@ -14,7 +15,7 @@ namespace kvferry {
 namespace {
 
 caf::error wrong(const std::string& what) {
-    return make_error(errc::invalid_argument, "page table: " + what);
+    return make_error(errc::invalid_argument, "page table: {}", what);
 }
 
 caf::error above_zero(const char* name, std::uint64_t value) {

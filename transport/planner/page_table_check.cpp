@@ -2,6 +2,7 @@
 // Checks of one rank's page table.
 #include "transport/planner/page_table_check.hpp"
 
+#include "messages/values/error_format.hpp"
 #include "transport/planner/layout_error.hpp"
 #include "transport/planner/row_shape.hpp"
 
@@ -186,8 +187,8 @@ finding check_group(const page_table& table, const layer_group& group) {
 caf::error check_page_table(const rank_info& rank) {
     if (!rank.pages)
         return make_error(errc::missing_layout,
-                          describe(rank)
-                              + " has published no page table: register its pools first");
+                          "{} has published no page table: register its pools first",
+                          describe(rank));
     const auto& table = *rank.pages;
     for (std::size_t index = 0; index < table.pools.size(); ++index)
         if (auto found = check_pool(table.pools[index]); !found.empty())

@@ -2,6 +2,7 @@
 // Grouping of matched views into parts, and the pieces of unequal blocks.
 #include "transport/planner/pair_layout.hpp"
 
+#include "messages/values/error_format.hpp"
 #include "transport/planner/topology.hpp"
 
 #include <algorithm>
@@ -98,8 +99,8 @@ caf::expected<pair_layout> make_pair_layout(const rank_info& writer, const rank_
         for (auto& piece : part.pieces) {
             auto made = make_template(part, *writer.pages, *receiver.pages, piece.cut);
             if (!made)
-                return add_context(made.error(), "template from " + describe(writer) + " to "
-                                                     + describe(receiver));
+                return add_context(made.error(), "template from {} to {}", describe(writer),
+                                   describe(receiver));
             piece.layout = std::make_shared<const copy_template>(std::move(*made));
         }
     }

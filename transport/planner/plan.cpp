@@ -2,6 +2,7 @@
 // Makes a plan from two slices and the templates of their ranks.
 #include "transport/planner/plan.hpp"
 
+#include "messages/values/error_format.hpp"
 #include "transport/planner/block_pairing.hpp"
 
 #include <algorithm>
@@ -19,18 +20,15 @@ caf::error check_shape(const rank_info& rank, const kv_slice& slice) {
     const auto& groups = rank.pages->groups;
     if (slice.groups.size() != groups.size())
         return make_error(errc::invalid_argument,
-                          "slice of " + describe(rank) + ": " + std::to_string(slice.groups.size())
-                              + " block lists for the " + std::to_string(groups.size())
-                              + " layer groups of its page table");
+                          "slice of {}: {} block lists for the {} layer groups of its page table",
+                          describe(rank), slice.groups.size(), groups.size());
     if (auto error = check_tokens(slice))
-        return add_context(error, "slice of " + describe(rank));
+        return add_context(error, "slice of {}", describe(rank));
     for (std::size_t index = 0; index < groups.size(); ++index)
         if (!groups[index].tokens_per_slot && slice.groups[index].slots.size() > 1)
             return make_error(errc::invalid_argument,
-                              "slice of " + describe(rank) + ": layer group "
-                                  + std::to_string(index) + " has one slot per request, "
-                                  + std::to_string(slice.groups[index].slots.size())
-                                  + " are listed");
+                              "slice of {}: layer group {} has one slot per request, {} are listed",
+                              describe(rank), index, slice.groups[index].slots.size());
     return {};
 }
 
@@ -39,15 +37,14 @@ caf::error check_shape(const rank_info& rank, const kv_slice& slice) {
 caf::error check_tokens(const kv_slice& slice) {
     if (slice.layers.begin >= slice.layers.end)
         return make_error(errc::invalid_argument,
-                          "layers begin at " + std::to_string(slice.layers.begin) + " and end at "
-                              + std::to_string(slice.layers.end) + ": give begin < end");
+                          "layers begin at {} and end at {}: give begin < end", slice.layers.begin,
+                          slice.layers.end);
     if (slice.tokens.begin <= slice.tokens.end && slice.tokens.end <= slice.prompt_tokens)
         return {};
     return make_error(errc::invalid_argument,
-                      "tokens begin at " + std::to_string(slice.tokens.begin) + " and end at "
-                          + std::to_string(slice.tokens.end) + ", the prompt has "
-                          + std::to_string(slice.prompt_tokens)
-                          + ": give 0 <= begin <= end <= prompt_tokens");
+                      "tokens begin at {} and end at {}, the prompt has {}: give 0 <= begin <= end "
+                      "<= prompt_tokens",
+                      slice.tokens.begin, slice.tokens.end, slice.prompt_tokens);
 }
 
 caf::expected<copy_plan> make_plan(const rank_info& writer, const kv_slice& source,
@@ -61,14 +58,12 @@ caf::expected<copy_plan> make_plan(const rank_info& writer, const kv_slice& sour
     if (auto error = check_shape(receiver, target))
         return error;
     if (!target.layers.is_all())
-        return make_error(errc::invalid_argument, "slice of " + describe(receiver)
-                                                      + ": a receiver takes all of its layers");
+        return make_error(errc::invalid_argument, "slice of {}: a receiver takes all of its layers",
+                          describe(receiver));
     if (source.prompt_tokens != target.prompt_tokens)
-        return make_error(errc::invalid_argument, "prompt_tokens: the slice of " + describe(writer)
-                                                      + " has "
-                                                      + std::to_string(source.prompt_tokens)
-                                                      + ", that of " + describe(receiver) + " has "
-                                                      + std::to_string(target.prompt_tokens));
+        return make_error(
+            errc::invalid_argument, "prompt_tokens: the slice of {} has {}, that of {} has {}",
+            describe(writer), source.prompt_tokens, describe(receiver), target.prompt_tokens);
     copy_plan plan;
     const auto wanted = [&source](std::uint32_t layer) { return source.layers.contains(layer); };
     // Parts of the same groups differ in their pools only: what is in them has the same slots.

@@ -2,6 +2,8 @@
 // Binding of pools to addresses.
 #include "transport/planner/plan_expand.hpp"
 
+#include "messages/values/error_format.hpp"
+
 #include <string>
 
 namespace kvferry {
@@ -13,8 +15,8 @@ pool_bases(const page_table& table, const std::vector<std::uint64_t>& region_add
     for (const auto& pool : table.pools) {
         if (pool.region >= region_addresses.size() || region_addresses[pool.region] == 0)
             return make_error(errc::unsupported,
-                              "pool " + std::to_string(result.size()) + " lies in region "
-                                  + std::to_string(pool.region) + ", which has no address here");
+                              "pool {} lies in region {}, which has no address here", result.size(),
+                              pool.region);
         result.push_back({region_addresses[pool.region] + pool.region_offset_bytes,
                           pool.slot_stride_bytes, pool.region});
     }

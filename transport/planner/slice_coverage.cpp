@@ -2,6 +2,8 @@
 // Ranges of tokens, and the search for a gap in them.
 #include "transport/planner/slice_coverage.hpp"
 
+#include "messages/values/error_format.hpp"
+
 #include <algorithm>
 #include <set>
 #include <string>
@@ -81,12 +83,11 @@ caf::error slice_coverage::missing(const rank_info& writer, const rank_info& rec
                     continue;
                 const auto gap = first_missing(layer, from, end);
                 if (gap < end)
-                    return make_error(errc::plan_invalid,
-                                      "no slice of " + describe(writer) + " speaks for token "
-                                          + std::to_string(gap) + " in layer "
-                                          + std::to_string(layer) + ", and " + describe(receiver)
-                                          + " lists a slot for it: the last slice came too early, "
-                                            "or one is missing");
+                    return make_error(
+                        errc::plan_invalid,
+                        "no slice of {} speaks for token {} in layer {}, and {} lists a slot for "
+                        "it: the last slice came too early, or one is missing",
+                        describe(writer), gap, layer, describe(receiver));
             }
         }
     }

@@ -2,6 +2,7 @@
 // From tensors to groups, pools and views.
 #include "transport/planner/tensor_pages.hpp"
 
+#include "messages/values/error_format.hpp"
 #include "transport/planner/layout_error.hpp"
 #include "transport/planner/page_table_check.hpp"
 #include "transport/planner/tensor_shape.hpp"
@@ -27,7 +28,7 @@ std::string name_of(const std::vector<kv_tensor>& tensors, std::size_t index) {
 
 caf::error wrong_tensor(const std::vector<kv_tensor>& tensors, std::size_t index,
                         const std::string& what) {
-    return make_error(errc::invalid_argument, name_of(tensors, index) + ": " + what);
+    return make_error(errc::invalid_argument, "{}: {}", name_of(tensors, index), what);
 }
 
 /// One buffer on its way into a pool and a view.
@@ -68,7 +69,8 @@ private:
         if (tensors_.empty())
             return make_error(errc::invalid_argument, "page table: no tensors");
         if (auto error = check_parallelism(rank()))
-            return make_error(errc::invalid_argument, "page table: parallelism: " + text_of(error));
+            return make_error(errc::invalid_argument, "page table: parallelism: {}",
+                              text_of(error));
         return {};
     }
 
@@ -276,7 +278,7 @@ private:
         auto own = rank();
         own.pages = result_;
         if (auto error = check_page_table(own))
-            return make_error(errc::invalid_argument, "page table: " + text_of(error));
+            return make_error(errc::invalid_argument, "page table: {}", text_of(error));
         return {};
     }
 

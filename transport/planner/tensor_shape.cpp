@@ -2,6 +2,7 @@
 // The rules that a page table makes for a tensor.
 #include "transport/planner/tensor_shape.hpp"
 
+#include "messages/values/error_format.hpp"
 #include "transport/planner/element_types.hpp"
 #include "transport/planner/head_split.hpp"
 #include "transport/planner/layout_error.hpp"
@@ -21,9 +22,9 @@ caf::expected<std::uint64_t> element_bytes_of(const kv_tensor& tensor) {
         return tensor.element_bytes;
     if (const auto type = find_element_type(tensor.element_type))
         return type->bytes;
-    return make_error(errc::invalid_argument, "element_type '" + tensor.element_type
-                                                  + "' has an unknown size: give element_bytes as"
-                                                    " well");
+    return make_error(errc::invalid_argument,
+                      "element_type '{}' has an unknown size: give element_bytes as well",
+                      tensor.element_type);
 }
 
 class shape_reader {
@@ -251,9 +252,9 @@ caf::expected<std::uint64_t> extent_bytes_of(const kv_tensor& tensor) {
         return std::move(axes.error());
     const auto bytes = axes->extent_elements * *element_bytes;
     if (tensor.address > std::numeric_limits<std::uint64_t>::max() - bytes)
-        return make_error(errc::invalid_argument, "address " + detail::text(tensor.address)
-                                                      + " and " + detail::text(bytes)
-                                                      + " bytes end beyond all addresses");
+        return make_error(errc::invalid_argument,
+                          "address {} and {} bytes end beyond all addresses",
+                          detail::text(tensor.address), detail::text(bytes));
     return bytes;
 }
 

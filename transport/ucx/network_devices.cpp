@@ -2,7 +2,7 @@
 // Reads the kernel's list of interfaces; the choice itself is pure.
 #include "transport/ucx/network_devices.hpp"
 
-#include "messages/errors.hpp"
+#include "messages/values/error_format.hpp"
 #include "messages/values/info_endpoint.hpp"
 
 #include <algorithm>
@@ -124,8 +124,8 @@ caf::expected<std::string> devices_for(std::string_view address,
         device = device_with("::1", all);
     if (device == nullptr)
         return make_error(errc::invalid_argument,
-                          "no network device of this machine has the address " + wanted
-                              + ": it has " + to_string(all));
+                          "no network device of this machine has the address {}: it has {}", wanted,
+                          all);
     std::string result;
     add(result, *device);
     return result;
@@ -154,10 +154,10 @@ caf::error check_named_devices(std::string_view value, const std::vector<network
         // RDMA adapters without a network device are UCX's to judge.
         if (name.empty() || name.find(':') != name.npos || is_there(name))
             continue;
-        return make_error(errc::invalid_argument,
-                          "UCX_NET_DEVICES=" + std::string{value} + ": there is no network device "
-                              + std::string{name} + " here that is up; there are "
-                              + to_string(all));
+        return make_error(
+            errc::invalid_argument,
+            "UCX_NET_DEVICES={}: there is no network device {} here that is up; there are {}",
+            value, name, all);
     }
     return {};
 }

@@ -2,6 +2,8 @@
 // Which of UCX's status codes mean a lost link.
 #include "transport/ucx/ucx_error.hpp"
 
+#include "messages/values/error_format.hpp"
+
 #include <string>
 
 namespace kvferry {
@@ -26,8 +28,8 @@ bool is_link_loss(ucs_status_t status) {
 } // namespace
 
 caf::error ucx_error(std::string_view call, ucs_status_t status) {
-    return make_error(is_link_loss(status) ? errc::link_lost : errc::ucx_failed,
-                      std::string{call} + ": " + ucs_status_string(status));
+    return make_error(is_link_loss(status) ? errc::link_lost : errc::ucx_failed, "{}: {}", call,
+                      ucs_status_string(status));
 }
 
 } // namespace kvferry

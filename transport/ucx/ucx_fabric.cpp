@@ -3,6 +3,7 @@
 #include "transport/ucx/ucx_fabric.hpp"
 
 #include "messages/trace/log.hpp"
+#include "messages/values/error_format.hpp"
 #include "transport/fabric/fabric_io.hpp"
 #include "transport/loop/descriptors.hpp"
 #include "transport/ucx/ucx_error.hpp"
@@ -232,8 +233,8 @@ caf::expected<fabric_actor> spawn_ucx_io(caf::actor_system& system, io_loop& loo
             caf::anon_send(*result, stop_io{});
     });
     if (made.wait_for(wait) != std::future_status::ready && !shared->over.exchange(true))
-        return make_error(errc::deadline_exceeded, "the loop did not make the UCX fabric within "
-                                                       + std::to_string(wait.count()) + " ms");
+        return make_error(errc::deadline_exceeded,
+                          "the loop did not make the UCX fabric within {} ms", wait.count());
     return made.get();
 }
 

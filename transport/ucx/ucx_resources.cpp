@@ -3,7 +3,7 @@
 // ask.
 #include "transport/ucx/ucx_resources.hpp"
 
-#include "messages/errors.hpp"
+#include "messages/values/error_format.hpp"
 #include "transport/ucx/network_devices.hpp"
 #include "transport/ucx/ucx_handles.hpp"
 
@@ -54,8 +54,8 @@ caf::error check_resources(const std::vector<ucx_resource>& all) {
         return {};
     return make_error(errc::unsupported,
                       "UCX has no transport that tells when a peer dies: leave tcp in UCX_TLS, and "
-                      "a device that is up in UCX_NET_DEVICES; there are "
-                          + to_string(network_devices()));
+                      "a device that is up in UCX_NET_DEVICES; there are {}",
+                      network_devices());
 }
 
 std::string ucx_version() {
