@@ -440,10 +440,10 @@ typedef struct kvf_slice {
     uint32_t more;                   /* 1: further slices follow; 0: it is the last */
     uint32_t group_count;
     const kvf_slots* groups; /* an array: one for each layer group of the pages, in their order */
-    /* Sending from a device, both may be NULL, both live until the piece has ended (cudaEvent_t):
-     */
-    void* wait_for;  /* nothing is read before this event has happened */
-    void* completed; /* recorded behind the last read */
+    /* With devices, both may be NULL (cudaEvent_t). They live until the piece has ended; of a piece
+     * that is received by a session that fails, until KVF_EVENT_RELEASED. */
+    void* wait_for;  /* nothing is read, or written on the receiving side, before it has happened */
+    void* completed; /* sending: recorded behind the last read */
 } kvf_slice;
 
 /* Lends the slice's slots until KVF_EVENT_RELEASED. KVF_GONE: the session has its outcome already,

@@ -159,10 +159,10 @@ int kvf_session_receive(kvf_session* session, const kvf_slice* slice) {
     return guarded([&] {
         const driven<rx_handle> of{session, "receiving"};
         const auto given = read(slice, "kvf_slice");
-        if (given.wait_for || given.completed)
-            refuse(errc::unsupported, "kvf_slice.wait_for and completed are for sending");
+        if (given.completed)
+            refuse(errc::unsupported, "kvf_slice.completed is for sending");
         auto whole = slice_of(given);
-        of.begin_piece().receive(std::move(whole));
+        of.begin_piece().receive(std::move(whole), {given.wait_for, nullptr});
     });
 }
 

@@ -98,6 +98,19 @@ public:
     /// host_shared region whose memfd is not sealed against shrinking.
     caf::expected<rank_info> publish(std::vector<host_region> regions, page_table pages);
 
+    /// Takes the published memory back, so that it may be freed, resized or used otherwise; then
+    /// publish() may be called again, with other regions and another page table. Blocks until no
+    /// session is left: deadline_exceeded names one that is, and nothing has changed then. Peers
+    /// hear a goodbye and ask anew, because the rank goes on as another incarnation; endpoint,
+    /// counters and threads stay. not_proven as in stop(); after any other error but
+    /// deadline_exceeded the worker has stopped.
+    [[nodiscard]] caf::error unpublish(std::chrono::milliseconds deadline);
+
+    /// Makes the links to the context ranks that this rank receives from, and the mappings of their
+    /// memory, before the first request has to wait for them. Blocks until they are ready.
+    [[nodiscard]] caf::error connect(const context_address& context,
+                                     std::chrono::milliseconds deadline);
+
     /// Never fails here: a failure is the session's outcome.
     tx_handle open_tx(session_options);
     rx_handle open_rx(session_options, context_address);

@@ -86,7 +86,7 @@ caf::expected<rank_host::memory> rank_host::memory::make(const rank_options& opt
     result.owned.resize(plan.pool_bytes);
     result.is_twin = options.memory == "twin";
     if (options.memory == "cuda") {
-        auto made = make_device_pool(options.device, plan.pool_bytes);
+        auto made = make_device_pool(options.device, plan.pool_bytes, options.device_chunk_bytes);
         if (!made)
             return add_context(made.error(), "--memory cuda");
         result.device = std::move(*made);

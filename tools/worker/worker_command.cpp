@@ -198,6 +198,8 @@ void add_worker(CLI::App& app, int& status) {
         ->capture_default_str();
     command->add_option("--device", options->device, "Device, for --memory cuda")
         ->capture_default_str();
+    command->add_option("--device-chunk-bytes", options->device_chunk_bytes,
+                        "Makes the pool on the device of chunks, as expandable allocators do");
     command
         ->add_option("--multiprocessors", options->multiprocessors,
                      "Multiprocessors of a device for its copies")

@@ -261,6 +261,7 @@ class Worker:
         aux: bool = False,
         deadline: Optional[float] = None,
         transfer_deadline: Optional[float] = None,
+        after: Any = None,
     ) -> Rx:
         """Opens a session and receives the whole prompt: open_rx and Rx.receive."""
         session = self.open_rx(
@@ -272,7 +273,7 @@ class Worker:
             transfer_deadline=transfer_deadline,
         )
         with _given(session):
-            session.receive(slots, prompt=prompt)
+            session.receive(slots, prompt=prompt, after=after)
         return session
 
     # -- events --
