@@ -151,6 +151,7 @@ void session_gate_state::on_receive(const host_receive& message) {
     if (outcome_told_)
         return;
     receives_.push_back(message);
+    receives_.back().place.reset(); // it has been taken up
     if (!event_asked_)
         hand_on_receives();
 }

@@ -91,11 +91,11 @@ public:
     ~worker();
 
     /// Registers the cache memory and publishes the rank. Blocks, at most twice
-    /// limits::info_deadline plus the start of the devices that the memory lies on (a thread and a
-    /// stream each). Sessions may be opened afterwards. The memory (host memory, or memory of
-    /// cudaMalloc on any device of the process) must outlive the worker: by host_region::keep, or
-    /// because the host sees to it. registration_failed for a
-    /// host_shared region whose memfd is not sealed against shrinking.
+    /// limits::info_deadline plus the start of the devices that the memory lies on (a thread, a
+    /// stream each, and 8 MiB on the device). Sessions may be opened afterwards. The memory (of the
+    /// host, or of any device of the process: of cudaMalloc, or made of chunks) must outlive the
+    /// worker or be withdrawn: by host_region::keep, or because the host sees to it.
+    /// registration_failed for a host_shared region whose memfd is not sealed against shrinking.
     caf::expected<rank_info> publish(std::vector<host_region> regions, page_table pages);
 
     /// Takes the published memory back, so that it may be freed, resized or used otherwise; then

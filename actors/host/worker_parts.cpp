@@ -390,7 +390,7 @@ caf::error worker::parts::make_device(int ordinal, const std::set<int>& all) {
     name_thread(**made, name.c_str());
     device_loops[ordinal] = std::move(*made);
     {
-        std::lock_guard lock{devices_};
+        std::lock_guard lock{devices_mutex_};
         devices[ordinal] = *spawned;
     }
     staging.emplace(ordinal, std::move(*leaving));
@@ -399,7 +399,7 @@ caf::error worker::parts::make_device(int ordinal, const std::set<int>& all) {
 }
 
 device_actor worker::parts::any_device() const {
-    std::lock_guard lock{devices_};
+    std::lock_guard lock{devices_mutex_};
     return devices.empty() ? device_actor{} : devices.begin()->second;
 }
 

@@ -106,7 +106,7 @@ private:
     caf::error make_device(int ordinal, const std::set<int>& all);
 
     /// Of `devices`, which sessions look at while pools are published.
-    mutable std::mutex devices_;
+    mutable std::mutex devices_mutex_;
     int steps_ = 0;
 };
 

@@ -90,7 +90,7 @@ caf::error worker::parts::withdraw(std::chrono::milliseconds deadline) {
     if (auto problem = end_rank(std::max(left_until(until), options.bounds.stop_deadline)))
         return problem;
     {
-        std::lock_guard devices_lock{devices_};
+        std::lock_guard devices_lock{devices_mutex_};
         devices.clear();
     }
     device_loops.clear();

@@ -67,7 +67,7 @@ struct two_instances {
 };
 
 /// As an engine that sleeps: the old memory is freed, the new one is larger and filled anew.
-void move(test_instance& instance, test_rank& rank) {
+void wake_elsewhere(test_instance& instance, test_rank& rank) {
     const auto before = rank.transfers.info()->info.incarnation;
     const auto problem = rank.transfers.unpublish(10s);
     REQUIRE_MESSAGE(!problem, describe(problem));
@@ -88,11 +88,11 @@ void move(test_instance& instance, test_rank& rank) {
 TEST_CASE("worker: pools of either side are withdrawn and others published, without a new worker") {
     two_instances test{2, 1};
     test.serve(1);
-    move(test.context, test.context.ranks()[1]); // a rank beside the one with the server
+    wake_elsewhere(test.context, test.context.ranks()[1]); // a rank beside the one with the server
     test.serve(2);
-    move(test.context, test.context.ranks()[0]); // its server goes on
+    wake_elsewhere(test.context, test.context.ranks()[0]); // its server goes on
     test.serve(3);
-    move(test.generation, test.generation.ranks()[0]);
+    wake_elsewhere(test.generation, test.generation.ranks()[0]);
     test.serve(4);
     CHECK(test.context.ranks()[0].transfers.statistics()->sessions_opened == 4);
 }
