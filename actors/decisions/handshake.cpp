@@ -191,7 +191,7 @@ bool handshake::mapped_by_devices(peer_memory& memory, const present* host) {
         const auto devices = host && !memory.regions().empty() ? with_.devices : 0;
         memory.ask(devices);
         if (devices > 0)
-            say(ask_devices{memory.version(), memory.regions(), host->mapped});
+            say(ask_devices{memory.version(), memory.regions(), host->mapped, host->chunks});
     }
     return !memory.waits_for_devices();
 }

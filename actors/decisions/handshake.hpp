@@ -74,6 +74,8 @@ public:
         bool process_watched = false;
         bool inherited = false;
         std::map<std::uint32_t, std::string> obstacles = {};
+        /// Of regions on the peer's devices.
+        std::map<std::uint32_t, device_chunks> chunks = {};
     };
     /// It cannot be made, or its peer has closed it. `duplicate`: another link waits for the end of
     /// the process.
@@ -139,6 +141,7 @@ public:
         std::uint64_t version = 0;
         std::vector<memory_region> regions;
         std::vector<mapped_region> mapped_by_host;
+        std::map<std::uint32_t, device_chunks> chunks;
     };
     /// The fabric may use what the same-host link has mapped.
     struct show_mappings {

@@ -99,6 +99,19 @@ caf::error worker::parts::make_all() {
         return problem;
     if (auto problem = make_threads())
         return problem;
+    if (auto problem = make_rank())
+        return problem;
+    if (auto problem = make_info())
+        return problem;
+    tell_from_outside(actor, io);
+    return {};
+}
+
+/// What has an incarnation: made anew when the pools are withdrawn.
+caf::error worker::parts::make_rank() {
+    identity.incarnation = {random_number()};
+    identity.token = {random_number()};
+    identity.host_link_name = host_link_name(identity.incarnation);
     placement home{loop.get()};
     actor = spawn_at<transfer_worker_actor, transfer_worker_state>(
         *system, home,
@@ -117,9 +130,6 @@ caf::error worker::parts::make_all() {
                   ? copiers.front()
                   : spawn_copy_team(*system, home,
                                     {std::move(copiers), options.bounds.copy_piece_bytes_max});
-    if (auto problem = make_info())
-        return problem;
-    tell_from_outside(actor, io);
     return {};
 }
 
@@ -129,10 +139,7 @@ caf::error worker::parts::check_options() {
     identity.instance = options.instance;
     identity.world_size = options.world_size ? options.world_size : ranks;
     identity.layout = layout;
-    identity.incarnation = {random_number()};
-    identity.token = {random_number()};
     identity.machine = machine_id();
-    identity.host_link_name = host_link_name(identity.incarnation);
     identity.fingerprint = options.fingerprint;
     rank_info self;
     self.instance = identity.instance;
@@ -399,10 +406,18 @@ caf::error worker::parts::make_device(int ordinal, const std::set<int>& all) {
         return add_context(spawned.error(), name);
     name_thread(**made, name.c_str());
     device_loops[ordinal] = std::move(*made);
-    devices[ordinal] = *spawned;
+    {
+        std::lock_guard lock{devices_mutex_};
+        devices[ordinal] = *spawned;
+    }
     staging.emplace(ordinal, std::move(*leaving));
     landing.emplace(ordinal, std::move(*landed));
     return {};
+}
+
+device_actor worker::parts::any_device() const {
+    std::lock_guard lock{devices_mutex_};
+    return devices.empty() ? device_actor{} : devices.begin()->second;
 }
 
 std::vector<std::string> worker::parts::shut_out() {

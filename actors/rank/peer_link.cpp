@@ -130,7 +130,7 @@ void peer_link_state::on_endpoint_failed(const endpoint_failed& message) {
 
 void peer_link_state::on_host_link_up(const host_link_up& message) {
     happens(handshake::host_link_made{message.mapped, message.process_watched, message.inherited,
-                                      message.obstacles});
+                                      message.obstacles, message.chunks});
 }
 
 void peer_link_state::on_host_link_down(const host_link_down& message) {
@@ -218,7 +218,8 @@ void peer_link_state::perform(handshake::ask_devices& x) {
                          version = x.version](caf::expected<peer_regions_mapped> answer) {
             happens(handshake::device_answered{device, version, std::move(answer)});
         };
-        ask(self_, actor, map_peer_regions{with_.peer.incarnation, x.regions, x.mapped_by_host})
+        ask(self_, actor,
+            map_peer_regions{with_.peer.incarnation, x.regions, x.mapped_by_host, x.chunks})
             .then([answered](const peer_regions_mapped& done) { answered(done); },
                   [answered](caf::error& reason) { answered(std::move(reason)); });
     }

@@ -25,6 +25,7 @@
 #include <map>
 #include <optional>
 #include <random>
+#include <set>
 #include <vector>
 
 namespace kvferry {
@@ -68,6 +69,7 @@ private:
     caf::result<tx_opened> on_open_tx(const open_tx&);
     caf::result<rx_opened> on_open_rx(const open_rx&);
     caf::result<peer_connected> on_connect(const connect_peer&);
+    caf::result<void> on_await_peer(const await_peer&);
     void on_frame(const frame_arrived&);
     void on_endpoint_failed(const endpoint_failed&);
     void on_peer_ready(const peer_ready&);
@@ -82,12 +84,14 @@ private:
 
     void register_one(std::size_t index);
     void export_one(std::size_t index);
+    void exported(std::size_t index, const device_region_exported&);
     void register_with_fabric(std::size_t index);
     void region_done(std::size_t index, const caf::error&);
     void publish();
     void introduce(time_point until, back_off);
     const std::string& known_as() const;
     void published(const caf::error&);
+    void answer_awaited(incarnation, const caf::error&);
     caf::error not_ready() const;
     caf::error no_sessions_yet() const;
 
@@ -133,6 +137,8 @@ private:
     std::vector<host_region> host_regions_;
     std::vector<memory_region> regions_;
     own_memory memory_;
+    /// Chunks of regions on devices, for peers on this machine.
+    std::vector<share_region> chunks_;
     /// Regions that the fabric has registered.
     std::vector<region_id> region_ids_;
     std::size_t regions_pending_ = 0;
@@ -146,6 +152,9 @@ private:
     /// All links that have not ended.
     std::map<dial_id, peer_link_actor> links_;
     std::map<caf::actor_id, dial_id> dial_of_;
+    /// Links that are ready, and who waits for one to be.
+    std::set<incarnation> ready_;
+    std::multimap<incarnation, caf::typed_response_promise<void>> awaited_;
     std::map<std::string, std::uint64_t> ignored_;
     /// What the rank's other actors ignored, and which of them died.
     rank_counters_ptr counters_;
