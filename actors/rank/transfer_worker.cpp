@@ -440,10 +440,10 @@ void transfer_worker_state::perform(peer_table::tell_sender_of_loss& x) {
 void transfer_worker_state::perform(peer_table::bury_link& x) {
     count_death(counters_);
     const peer_lost announcement{x.peer, std::move(x.reason)};
-    ready_.erase(x.peer);
-    answer_awaited(x.peer, announcement.reason);
     logger().error("{}: {}", describe(info_), describe(announcement.reason));
     if (x.counted) {
+        ready_.erase(x.peer);
+        answer_awaited(x.peer, announcement.reason);
         tell(self_, sender_, announcement);
         tell(self_, receiver_, announcement);
     }
