@@ -32,10 +32,14 @@ extern "C" {
 #endif
 
 /* Major << 16 | minor. Another major breaks callers; a minor only adds. */
-#define KVF_ABI_VERSION 0x10001u
+#define KVF_ABI_VERSION 0x10002u
 
 uint32_t kvf_abi_version(void); /* of the library that was loaded */
 const char* kvf_version(void);  /* "0.1.0" */
+
+/* The rid of a request that its host names with text: the same on both sides, and in every
+ * release. */
+uint64_t kvf_rid_of(const char* name, size_t bytes);
 
 /* ---- Errors -------------------------------------------------------------------------------- */
 
@@ -126,8 +130,8 @@ typedef struct kvf_parallelism {
     uint32_t tp_size, tp_rank; /* a size of 0 is 1 */
     uint32_t pp_size, pp_rank;
     uint32_t cp_size, cp_rank;
-    uint32_t attention_dp; /* 0: none; else attention weights are replicated, and requests split over
-                            * groups of so many TP ranks */
+    uint32_t attention_dp; /* 0: none; else attention weights are replicated, and requests split
+                            * over groups of so many TP ranks */
     uint32_t world_size;   /* ranks of the instance; 0: tp_size * pp_size * cp_size */
     uint32_t stages;       /* entries of layers_per_stage: pp_size */
     const uint32_t* layers_per_stage;
@@ -296,6 +300,9 @@ typedef struct kvf_worker_options {
     int64_t transfer_deadline_ms; /* from there to the outcome; 0: 60,000 */
     int64_t info_deadline_ms;     /* one question to a rank-info server; 0: 5,000 */
     int64_t stop_deadline_ms;     /* of kvf_worker_free; 0: 10,000 */
+    uint32_t copy_threads; /* that copy between host memory; 0: one for every four processors, at
+                            * most 8 */
+    uint32_t reserved;
 } kvf_worker_options;
 
 typedef struct kvf_statistics {
@@ -455,6 +462,9 @@ typedef struct kvf_slice {
      * that is received by a session that fails, until KVF_EVENT_RELEASED. */
     void* wait_for;  /* nothing is read, or written on the receiving side, before it has happened */
     void* completed; /* sending: recorded behind the last read */
+    /* Sending: the global layers it is about, [begin, end), so that a layer travels while the next
+     * is computed; both 0: all. In any order; the last slice fails when one is missing. */
+    uint32_t layer_begin, layer_end;
 } kvf_slice;
 
 /* Lends the slice's slots until KVF_EVENT_RELEASED. KVF_GONE: the session has its outcome already,

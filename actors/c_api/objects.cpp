@@ -4,6 +4,7 @@
 
 #include "actors/c_api/sized.hpp"
 #include "messages/trace/log.hpp"
+#include "messages/values/request_id.hpp"
 #include "messages/version.hpp"
 
 #include <cstring>
@@ -82,6 +83,10 @@ using namespace kvferry;
 using namespace kvferry::c_api;
 
 extern "C" {
+
+uint64_t kvf_rid_of(const char* name, size_t bytes) {
+    return kvferry::rid_of(name ? std::string_view{name, bytes} : std::string_view{}).value;
+}
 
 uint32_t kvf_abi_version(void) {
     return KVF_ABI_VERSION;

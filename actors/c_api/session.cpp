@@ -95,6 +95,8 @@ kv_slice slice_of(const kvf_slice& given) {
     result.tokens = {given.token_begin, given.token_end};
     result.prompt_tokens = given.prompt_tokens;
     result.last = given.more == 0;
+    if (given.layer_begin != 0 || given.layer_end != 0)
+        result.layers = {given.layer_begin, given.layer_end};
     items(given.groups, given.group_count, "kvf_slice.groups");
     for (std::uint32_t index = 0; index < given.group_count; ++index) {
         const auto group = read(element(given.groups, index, "kvf_slots"), "kvf_slots");

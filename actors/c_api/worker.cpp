@@ -57,6 +57,7 @@ worker_options options_of(const kvf_worker_options& given) {
     result.devices.also.assign(devices, devices + given.device_count);
     if (given.multiprocessors != 0)
         result.devices.multiprocessors = given.multiprocessors;
+    result.copy_threads = given.copy_threads;
     auto& bounds = result.bounds;
     bounds.digests = (given.flags & KVF_DIGESTS) != 0;
     if (given.sessions_max != 0)

@@ -77,6 +77,32 @@ def test_slots_of_every_kind_are_copied_before_the_call_returns(pair, kind):
     assert holds(generation, 1, 0x15) and holds(generation, 7, 0x10)
 
 
+def test_layers_travel_one_by_one_and_none_may_be_missing(pair):
+    context, generation = pair
+    fill(context, 3, 0x33)
+    tx = context.open_tx(1)
+    rx = generation.receive(1, [6], prompt=16, source=context.endpoint)
+    for layer in (2, 0, 3, 1):
+        tx.send([3], prompt=16, layers=(layer, layer + 1), more=layer != 1)
+    assert rx.wait(30).state == State.KV_TRANSFERRED
+    assert holds(generation, 6, 0x33)
+    tx.wait_released(30)
+
+    tx = context.open_tx(2)
+    rx = generation.receive(2, [6], prompt=16, source=context.endpoint)
+    tx.send([3], prompt=16, layers=(0, 3))
+    with pytest.raises(kvferry.Error, match="speaks for token 0 in layer 3") as failed:
+        rx.wait(30)
+    assert failed.value.code == Code.PLAN_INVALID
+    rx.wait_released(30)
+
+
+def test_a_name_has_one_rid():
+    assert kvferry.rid_of("") == 0x2D06800538D394C2 >> 1
+    assert kvferry.rid_of("chatcmpl-7") == kvferry.rid_of("chatcmpl-" + "7") < 1 << 63
+    assert kvferry.rid_of("a") != kvferry.rid_of("b")
+
+
 def test_slots_that_are_no_numbers_leave_nothing_open(pair):
     context, _ = pair
     with pytest.raises(ValueError, match="dimensions"):

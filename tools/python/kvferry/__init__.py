@@ -28,6 +28,14 @@ def set_log_level(level: str) -> None:
     _abi.log_level(level.encode())
 
 
+def rid_of(name: str) -> int:
+    """The rid of a request that has a text for a name: the same on both sides, and in every release."""
+    from . import _abi
+
+    text = name.encode()
+    return _abi.rid_of(text, len(text))
+
+
 __all__ = [
     "NO_SLOT",
     "Aux",
@@ -47,5 +55,6 @@ __all__ = [
     "Tx",
     "Worker",
     "__version__",
+    "rid_of",
     "set_log_level",
 ]

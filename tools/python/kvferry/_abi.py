@@ -145,6 +145,7 @@ class WorkerOptions(Sized):
         ("transfer_deadline_ms", c_int64),
         ("info_deadline_ms", c_int64),
         ("stop_deadline_ms", c_int64),
+        *_u32("copy_threads", "reserved"),
     ]
 
 
@@ -198,6 +199,7 @@ class Slice(Sized):
         ("groups", POINTER(Slots)),
         ("wait_for", c_void_p),
         ("completed", c_void_p),
+        *_u32("layer_begin", "layer_end"),
     ]
 
 
@@ -271,6 +273,8 @@ version: str = _short.kvf_version().decode()
 if _short.kvf_abi_version() >> 16 != ABI_MAJOR:
     raise ImportError(f"{_path} has the ABI {_short.kvf_abi_version() >> 16}, not {ABI_MAJOR}")
 
+rid_of = _short.kvf_rid_of
+rid_of.argtypes, rid_of.restype = [c_char_p, c_size_t], c_uint64
 _out = POINTER(c_void_p)
 log_level = _call(_short, "kvf_log_level", c_char_p)
 memory_new = _call(_blocking, "kvf_memory_new", c_char_p, c_uint64, c_uint32, _out)

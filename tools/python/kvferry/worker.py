@@ -67,6 +67,7 @@ class Worker:
         digests: bool = False,
         devices: Sequence[int] = (),
         multiprocessors: int = 0,
+        copy_threads: int = 0,
         sessions_max: int = 0,
         events_max: int = 0,
         session_deadline: Optional[float] = None,
@@ -104,6 +105,7 @@ class Worker:
             flags=(0 if same_host_link else _abi.NO_SAME_HOST_LINK)
             | (_abi.DIGESTS if digests else 0),
             multiprocessors=multiprocessors,
+            copy_threads=copy_threads,
             sessions_max=sessions_max,
             events_max=events_max,
             session_deadline_ms=_milliseconds(session_deadline),

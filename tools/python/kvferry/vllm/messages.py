@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the connector's scheduler half and its worker halves tell each other, once per step."""
 
-import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import List, Tuple
@@ -14,12 +13,6 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
 
 Slots = Tuple[List[int], ...]
 """One list of block ids for each group that is transferred; NO_SLOT where there is no block."""
-
-
-def rid_of(transfer_id: str) -> int:
-    """The number by which both engines name a request. 63 bits: ids that meet by chance are years apart."""
-    digest = hashlib.blake2b(transfer_id.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") >> 1
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Sequence, Set, Tuple
 
 from ..session import NO_SLOT
-from .messages import Receive, Send, Slots, StepMetadata, StepReport, rid_of
+from .. import rid_of
+from .messages import Receive, Send, Slots, StepMetadata, StepReport
 
 if TYPE_CHECKING:
     from vllm.v1.core.kv_cache_manager import KVCacheBlocks, KVCacheManager
