@@ -6,6 +6,7 @@
 #include "messages/local/devices.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
+#include "messages/values/error_format.hpp"
 #include "transport/loop/system_call.hpp"
 
 #include <algorithm>
@@ -147,11 +148,9 @@ caf::error check(const copy_job& job) {
     for (const auto& part : job.plan->parts)
         if (!part.layout || part.source_pool >= job.source_pools.size()
             || part.target_pool >= job.target_pools.size())
-            return make_error(errc::plan_invalid,
-                              "a copy from pool " + std::to_string(part.source_pool) + " of "
-                                  + std::to_string(job.source_pools.size()) + " to pool "
-                                  + std::to_string(part.target_pool) + " of "
-                                  + std::to_string(job.target_pools.size()));
+            return make_error(errc::plan_invalid, "a copy from pool {} of {} to pool {} of {}",
+                              part.source_pool, job.source_pools.size(), part.target_pool,
+                              job.target_pools.size());
     return {};
 }
 
@@ -159,16 +158,15 @@ caf::result<void> cuda_io_state::on_start_copy(const start_copy& command) {
     record_io(self_, trace::instant::io_begin, device_copy, command.id.value,
               command.job.plan ? command.job.plan->bytes : 0);
     if (stopping_)
-        refuse(command, make_error(errc::stopped, device_name_ + " is stopping"));
+        refuse(command, make_error(errc::stopped, "{} is stopping", device_name_));
     else if (lost_)
         refuse(command, lost_);
     else if (auto error = check(command.job))
         refuse(command, std::move(error));
     else if (waiting_.size() + held_.size() >= options_.transfers_waiting_max)
         refuse(command,
-               make_error(errc::limit_exceeded, "transfers_waiting_max = "
-                                                    + std::to_string(options_.transfers_waiting_max)
-                                                    + " copies wait for " + device_name_));
+               make_error(errc::limit_exceeded, "transfers_waiting_max = {} copies wait for {}",
+                          options_.transfers_waiting_max, device_name_));
     else if (command.events.wait_for)
         held_.push_back(command); // progress() looks at its event
     else {
@@ -179,8 +177,7 @@ caf::result<void> cuda_io_state::on_start_copy(const start_copy& command) {
 }
 
 caf::result<void> cuda_io_state::on_cancel_transfer(const cancel_transfer& message) {
-    stop_transfer(message.id, make_error(errc::cancelled,
-                                         "transfer " + to_string(message.id) + " was cancelled"));
+    stop_transfer(message.id, make_error(errc::cancelled, "transfer {} was cancelled", message.id));
     pump();
     return {};
 }
@@ -191,7 +188,7 @@ caf::result<void> cuda_io_state::on_stop_io(const stop_io&) {
     auto answer = self_->make_response_promise<void>();
     stopped_.push_back(answer);
     if (!std::exchange(stopping_, true)) {
-        const auto why = make_error(errc::stopped, device_name_ + " is stopping");
+        const auto why = make_error(errc::stopped, "{} is stopping", device_name_);
         for (auto& command : std::exchange(waiting_, {}))
             refuse(command, why);
         for (auto& command : std::exchange(held_, {}))
@@ -257,11 +254,11 @@ void cuda_io_state::stop_transfer(transfer_id id, caf::error why) {
 /// progress() looks at the event. More than can wait are refused: each look costs a call.
 caf::result<void> cuda_io_state::on_await_event(const await_event& message) {
     if (lost_ || stopping_)
-        return lost_ ? lost_ : make_error(errc::stopped, device_name_ + " is stopping");
+        return lost_ ? lost_ : make_error(errc::stopped, "{} is stopping", device_name_);
     if (awaited_.size() >= options_.events_awaited_max)
         return make_error(errc::limit_exceeded,
-                          "events_awaited_max = " + std::to_string(options_.events_awaited_max)
-                              + " events are waited for at " + device_name_);
+                          "events_awaited_max = {} events are waited for at {}",
+                          options_.events_awaited_max, device_name_);
     auto answer = self_->make_response_promise<void>();
     awaited_.push_back({message, answer});
     return answer;
@@ -367,16 +364,15 @@ void cuda_io_state::pump() {
 void cuda_io_state::admit(start_copy command) {
     const auto id = command.id;
     if (active_.count(id) > 0)
-        return refuse(command,
-                      make_error(errc::duplicate, "transfer " + to_string(id) + " is under way"));
+        return refuse(command, make_error(errc::duplicate, "transfer {} is under way", id));
     caf::expected<std::unique_ptr<uploaded_plan>> plan{std::unique_ptr<uploaded_plan>{}};
     try {
         plan = device_->upload(command.job);
     } catch (const std::exception& thrown) { // length or memory: the transfer must still end
-        plan = make_error(errc::limit_exceeded, "transfer " + to_string(id) + ": " + thrown.what());
+        plan = make_error(errc::limit_exceeded, "transfer {}: {}", id, thrown.what());
     }
     if (!plan) {
-        refuse(command, add_context(plan.error(), "transfer " + to_string(id)));
+        refuse(command, add_context(plan.error(), "transfer {}", id));
         if (auto error = device_->lost())
             lose_device(error);
         return;
@@ -400,7 +396,7 @@ void cuda_io_state::launch(const copy_chunk& chunk) {
     }
     schedule_.not_launched(chunk.number);
     if (!x.stopped_by)
-        x.stopped_by = add_context(error, "transfer " + to_string(chunk.id));
+        x.stopped_by = add_context(error, "transfer {}", chunk.id);
     if (auto lost = device_->lost())
         return lose_device(lost);
     finish_if_over(chunk.id);
@@ -472,7 +468,7 @@ bool cuda_io_state::admit_held() {
             waiting_.push_back(std::move(command));
             continue;
         }
-        refuse(command, add_context(happened.error(), "transfer " + to_string(command.id)));
+        refuse(command, add_context(happened.error(), "transfer {}", command.id));
         if (auto error = device_->lost())
             lose_device(error);
     }
@@ -496,8 +492,8 @@ void cuda_io_state::finish_if_over(transfer_id id) {
 void cuda_io_state::lose_device(const caf::error& why) {
     if (lost_)
         return;
-    lost_ = make_error(errc::cuda_failed,
-                       device_name_ + " is lost, restart the process: " + text_of(why));
+    lost_ = make_error(errc::cuda_failed, "{} is lost, restart the process: {}", device_name_,
+                       text_of(why));
     logger().error("{}", text_of(lost_));
     for (auto& [id, x] : std::exchange(active_, {}))
         finish(x.command, schedule_.in_flight(id) ? agent_result::in_doubt : agent_result::failed,

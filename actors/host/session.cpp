@@ -4,6 +4,7 @@
 
 #include "actors/host/host_actor.hpp"
 #include "messages/trace/handle.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <stdexcept>
 #include <utility>
@@ -11,10 +12,10 @@
 namespace kvferry {
 
 caf::error too_many_calls(const host_calls& calls, rid request) {
-    return make_error(errc::limit_exceeded,
-                      "rid " + to_string(request)
-                          + ": host_calls_max = " + std::to_string(calls.waiting_max())
-                          + " calls wait for this rank already: call again later");
+    return make_error(
+        errc::limit_exceeded,
+        "rid {}: host_calls_max = {} calls wait for this rank already: call again later", request,
+        calls.waiting_max());
 }
 
 namespace {
@@ -72,8 +73,7 @@ void session_handle::cancel(std::string why) const {
 
 caf::expected<session_status> session_handle::status() const {
     if (!gate_)
-        return make_error(errc::gone,
-                          "rid " + to_string(request_) + " was refused when it was opened");
+        return make_error(errc::gone, "rid {} was refused when it was opened", request_);
     auto open = calls_->visit();
     if (!open)
         return std::move(open.error());
@@ -82,9 +82,8 @@ caf::expected<session_status> session_handle::status() const {
     self->request(gate_, limits{}.info_deadline, query_status{})
         .receive([&](session_status& status) { result = std::move(status); },
                  [&](caf::error& reason) {
-                     result = make_error(errc::gone,
-                                         "rid " + to_string(request_)
-                                             + " has no live session: " + caf::to_string(reason));
+                     result = make_error(errc::gone, "rid {} has no live session: {}", request_,
+                                         caf::to_string(reason));
                  });
     return result;
 }

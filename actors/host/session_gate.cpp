@@ -5,6 +5,7 @@
 
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <utility>
 
@@ -18,8 +19,7 @@ session_gate_state::session_gate_state(session_gate_actor::pointer self, depende
 /// The rank ended before the session: the host learns it rather than waiting for ever. The release
 /// stays unresolved (a broken promise), since nothing was proven.
 session_gate_state::~session_gate_state() {
-    auto reason =
-        make_error(errc::stopped, "the worker ended before rid " + to_string(with_.request));
+    auto reason = make_error(errc::stopped, "the worker ended before rid {}", with_.request);
     fail_pieces(reason);
     if (!outcome_told_)
         with_.promises->outcome.set_value(
@@ -82,9 +82,8 @@ void session_gate_state::on_down(const caf::down_msg& down) {
                      with_.request,
                      {},
                      session_state::error,
-                     make_error(errc::handler_failed, "rid " + to_string(with_.request)
-                                                          + ": its session died ("
-                                                          + to_string(down.reason) + ")"),
+                     make_error(errc::handler_failed, "rid {}: its session died ({})",
+                                with_.request, to_string(down.reason)),
                      {},
                      {}});
 }
@@ -95,7 +94,7 @@ void session_gate_state::open_failed(const caf::error& answer) {
     const auto reason =
         answer.category() == caf::type_id_v<errc>
             ? answer
-            : make_error(errc::stopped, "the worker ended before rid " + to_string(with_.request));
+            : make_error(errc::stopped, "the worker ended before rid {}", with_.request);
     on_finished({with_.role, with_.request, {}, session_state::error, reason, {}, {}});
     on_released({with_.role, with_.request, {}});
 }
@@ -131,13 +130,13 @@ void session_gate_state::on_send(const host_send& message) {
 void session_gate_state::on_send_aux(const host_send_aux& message) {
     if (aux_piece_) {
         auto second = message.done;
-        piece_ended(second, {with_.role,
-                             with_.request,
-                             {},
-                             payload_kind::aux,
-                             {},
-                             make_error(errc::duplicate, "rid " + to_string(with_.request)
-                                                             + " has its aux already")});
+        piece_ended(second,
+                    {with_.role,
+                     with_.request,
+                     {},
+                     payload_kind::aux,
+                     {},
+                     make_error(errc::duplicate, "rid {} has its aux already", with_.request)});
         return;
     }
     aux_piece_ = message.done;
@@ -182,8 +181,8 @@ void session_gate_state::event_answered(const caf::error& problem) {
     event_asked_ = false;
     event_wanted_.reset();
     if (problem && !outcome_told_)
-        pass_on(cancel_request{add_context(problem, "rid " + to_string(with_.request)
-                                                        + ": the event of a received slice")});
+        pass_on(cancel_request{
+            add_context(problem, "rid {}: the event of a received slice", with_.request)});
     if (problem)
         receives_.clear();
     hand_on_receives();

@@ -6,6 +6,7 @@
 #include "actors/host/worker_parts.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
+#include "messages/values/error_format.hpp"
 #include "transport/planner/topology.hpp"
 
 #include <utility>
@@ -102,10 +103,10 @@ Handle worker::open(session_options&& options, side role, Open message) {
         return refuse_session<Handle>(*parts_->callbacks, std::move(options), role, calls, why);
     };
     if (parts_->callbacks->waiting() >= bounds.callbacks_waiting_max)
-        return refuse(make_error(errc::limit_exceeded,
-                                 "rid " + to_string(options.request) + ": callbacks_waiting_max = "
-                                     + std::to_string(bounds.callbacks_waiting_max)
-                                     + " callbacks wait for one of the host's to return"));
+        return refuse(make_error(
+            errc::limit_exceeded,
+            "rid {}: callbacks_waiting_max = {} callbacks wait for one of the host's to return",
+            options.request, bounds.callbacks_waiting_max));
     auto place = calls->enter();
     if (!place)
         return refuse(too_many_calls(*calls, options.request));

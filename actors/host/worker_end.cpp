@@ -3,6 +3,7 @@
 #include "actors/host/ask_blocking.hpp"
 #include "actors/host/worker_parts.hpp"
 #include "messages/trace/log.hpp"
+#include "messages/values/error_format.hpp"
 #include "transport/planner/topology.hpp"
 
 #include <algorithm>
@@ -29,7 +30,7 @@ caf::expected<worker_stopped> worker::parts::stop(std::chrono::milliseconds dead
 caf::error worker::parts::end_rank(std::chrono::milliseconds deadline) {
     auto reply = ask_blocking<worker_stopped>(*system, actor, stop_worker{deadline},
                                               deadline + options.bounds.info_deadline);
-    calls->close(make_error(errc::stopped, name() + " has stopped"));
+    calls->close(make_error(errc::stopped, "{} has stopped", name()));
     if (!reply)
         return not_proven(describe(reply.error()));
     if (!reply->unproven.empty()) {
@@ -49,11 +50,11 @@ caf::error worker::parts::not_proven(const std::string& what) {
     std::string at_risk;
     for (const auto& region : shut_out())
         at_risk += "; " + region;
-    auto result =
-        make_error(errc::not_proven,
-                   name() + " has stopped without proof that its memory is quiet: " + what + at_risk
-                       + "; its mappings, threads and actor system are kept, and the process "
-                         "will end without destructors");
+    auto result = make_error(
+        errc::not_proven,
+        "{} has stopped without proof that its memory is quiet: {}{}; its mappings, threads and "
+        "actor system are kept, and the process will end without destructors",
+        name(), what, at_risk);
     logger().error("{}", text_of(result));
     return result;
 }

@@ -12,6 +12,7 @@
 #include "cuda/device/host_copy_device.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
+#include "messages/values/error_format.hpp"
 #include "messages/version.hpp"
 #include "transport/copy/copy_io.hpp"
 #include "transport/copy/copy_team.hpp"
@@ -74,8 +75,8 @@ bool kill(caf::actor_system& system, const Handle& actor, std::chrono::milliseco
 caf::error worker::parts::step(const char* what) {
     if (++steps_ != options.fail_at_step)
         return {};
-    return make_error(errc::unsupported, "step " + std::to_string(steps_) + " (" + what
-                                             + ") was made to fail by fail_at_step");
+    return make_error(errc::unsupported, "step {} ({}) was made to fail by fail_at_step", steps_,
+                      what);
 }
 
 caf::error worker::parts::make() {
@@ -150,11 +151,10 @@ caf::error worker::parts::check_options() {
         return make_error(errc::invalid_argument,
                           "worker_options.instance is empty: name the instance");
     if (options.fingerprint.size() > options.bounds.fingerprint_bytes_max)
-        return make_error(
-            errc::limit_exceeded,
-            "worker_options.fingerprint has " + std::to_string(options.fingerprint.size())
-                + " bytes, fingerprint_bytes_max is "
-                + std::to_string(options.bounds.fingerprint_bytes_max) + ": use a digest of it");
+        return make_error(errc::limit_exceeded,
+                          "worker_options.fingerprint has {} bytes, fingerprint_bytes_max is {}: "
+                          "use a digest of it",
+                          options.fingerprint.size(), options.bounds.fingerprint_bytes_max);
     if (auto problem = check_parallelism(self))
         return add_context(make_error(errc::invalid_argument, text_of(problem)),
                            "worker_options.layout");
@@ -264,9 +264,10 @@ caf::expected<std::string> worker::parts::advertised(const kvferry::info_endpoin
         if (endpoint.port == 0)
             endpoint.port = bound.port;
         if (is_wildcard(endpoint.host) || !parse_info_endpoint(to_string(endpoint)))
-            return make_error(errc::invalid_argument,
-                              "worker_options.advertise: '" + options.advertise
-                                  + "' is not an address that others can dial");
+            return make_error(
+                errc::invalid_argument,
+                "worker_options.advertise: '{}' is not an address that others can dial",
+                options.advertise);
         return to_string(endpoint);
     }
     if (!is_wildcard(bound.host))
@@ -281,10 +282,9 @@ caf::expected<std::string> worker::parts::advertised(const kvferry::info_endpoin
     if (candidates.size() == 1)
         return to_string(kvferry::info_endpoint{candidates.front(), bound.port});
     return make_error(errc::invalid_argument,
-                      "worker_options.bind_address is " + bound.host
-                          + ": say in worker_options.advertise under which address others reach "
-                            "this rank; this machine has "
-                          + to_string(all));
+                      "worker_options.bind_address is {}: say in worker_options.advertise under "
+                      "which address others reach this rank; this machine has {}",
+                      bound.host, all);
 }
 
 caf::error worker::parts::make_host_link() {
@@ -354,7 +354,7 @@ caf::error worker::parts::make_devices(std::vector<host_region>& regions) {
             continue;
         auto found = device_of(regions[index]);
         if (!found)
-            return add_context(found.error(), "region " + std::to_string(index));
+            return add_context(found.error(), "region {}", index);
         regions[index].device = *found;
         wanted.insert(*found);
     }
@@ -393,10 +393,10 @@ caf::error worker::parts::make_device(int ordinal, const std::set<int>& all) {
         return add_context(made.error(), name);
     auto leaving = memfd_pool::make("kvferry staging", options.bounds.staging_bytes_max);
     if (!leaving)
-        return add_context(leaving.error(), name + ", staging memory");
+        return add_context(leaving.error(), "{}, staging memory", name);
     auto landed = memfd_pool::make("kvferry landing", options.bounds.staging_bytes_max);
     if (!landed)
-        return add_context(landed.error(), name + ", staging memory");
+        return add_context(landed.error(), "{}, staging memory", name);
     cuda_io_options how;
     how.ordinal = ordinal;
     how.owner = actor;

@@ -5,6 +5,7 @@
 #include "messages/local/links.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
+#include "messages/values/error_format.hpp"
 #include "transport/host_link/memory_mapping.hpp"
 #include "transport/planner/cohorts.hpp"
 #include "transport/planner/topology.hpp"
@@ -60,9 +61,9 @@ caf::expected<rank_info> worker::publish(std::vector<host_region> regions, page_
             if (const auto& region = regions[index]; region.kind == memory_kind::host_shared)
                 if (auto problem = check_shareable(region.memfd, region.bytes))
                     return add_context(problem,
-                                       "region " + std::to_string(index)
-                                           + " cannot be shared: seal its memfd with "
-                                             "F_SEAL_SHRINK, or publish it as host_private");
+                                       "region {} cannot be shared: seal its memfd with "
+                                       "F_SEAL_SHRINK, or publish it as host_private",
+                                       index);
         if (auto problem = parts_->make_devices(regions))
             return problem;
         parts_->regions = regions;
@@ -100,7 +101,7 @@ caf::error worker::parts::withdraw(std::chrono::milliseconds deadline) {
     if (auto problem = make_rank()) {
         if (!undo(false))
             process_life::keep(shared_from_this());
-        return add_context(problem, name() + " has withdrawn its pools and could not go on");
+        return add_context(problem, "{} has withdrawn its pools and could not go on", name());
     }
     tell_from_outside(actor, io);
     logger().info("{}: pools withdrawn; incarnation {} from now on", name(),
@@ -123,10 +124,9 @@ caf::error worker::parts::await_no_session(clock::time_point until) {
         const auto& first = all->sessions.front();
         if (clock::now() >= until)
             return make_error(errc::deadline_exceeded,
-                              name() + " keeps its pools: " + std::to_string(all->sessions.size())
-                                  + " sessions have not released them, among them rid "
-                                  + to_string(first.request) + ", which waits for "
-                                  + first.waits_for);
+                              "{} keeps its pools: {} sessions have not released them, among them "
+                              "rid {}, which waits for {}",
+                              name(), all->sessions.size(), first.request, first.waits_for);
         open->unlock();
         std::this_thread::sleep_for(look_again_after);
     }
@@ -146,7 +146,7 @@ caf::error worker::connect(const context_address& context, std::chrono::millisec
     if (!found)
         return add_context(found.error(), context.endpoint);
     if (found->ranks.empty())
-        return make_error(errc::instance_incomplete, context.endpoint + " names no rank");
+        return make_error(errc::instance_incomplete, "{} names no rank", context.endpoint);
     auto writers = writers_for(self->info, found->ranks, context.dp_rank);
     if (!writers)
         return std::move(writers.error());

@@ -4,6 +4,7 @@
 
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
+#include "messages/values/error_format.hpp"
 #include "messages/wire/codec.hpp"
 #include "transport/loop/descriptors.hpp"
 
@@ -50,7 +51,7 @@ peer_link_state::~peer_link_state() {
         return;
     refused last;
     last.reason =
-        to_wire(make_error(errc::handler_failed, describe(with_.self) + ": its link died"));
+        to_wire(make_error(errc::handler_failed, "{}: its link died", describe(with_.self)));
     stamp(last.header, with_.self.incarnation);
     if (auto frame = encode(last, frame_bytes_max()); frame && left->peer_may_be_up)
         tell_from_outside(with_.fabric, send_frame{left->endpoint, std::move(*frame)});
@@ -158,7 +159,7 @@ caf::result<void> peer_link_state::on_send(const send_message& message) {
     timer_.rearm(self_, link_.wakes_at());
     const auto* request = std::get_if<request_data>(&message.message);
     if (too_late && request && request->kv)
-        return make_error(errc::link_lost, "the link to " + who() + " has ended");
+        return make_error(errc::link_lost, "the link to {} has ended", who());
     return {};
 }
 

@@ -10,6 +10,7 @@
 #include "messages/local/info_exchange.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
+#include "messages/values/error_format.hpp"
 #include "messages/wire/codec.hpp"
 #include "transport/planner/page_table_check.hpp"
 #include "transport/planner/topology.hpp"
@@ -96,11 +97,11 @@ void transfer_worker_state::fail_rank(const caf::error& why) {
 
 caf::result<pools_registered> transfer_worker_state::on_register(const register_pools& message) {
     if (stopping_.begun())
-        return make_error(errc::stopped, describe(info_) + " is stopping");
+        return make_error(errc::stopped, "{} is stopping", describe(info_));
     if (lost_)
         return add_context(lost_, describe(info_));
     if (info_.pages || registration_.pending())
-        return make_error(errc::duplicate, describe(info_) + " has its pools registered already");
+        return make_error(errc::duplicate, "{} has its pools registered already", describe(info_));
     info_.pages = message.pages;
     if (auto problem = check_page_table(info_)) {
         info_.pages.reset();
@@ -109,9 +110,8 @@ caf::result<pools_registered> transfer_worker_state::on_register(const register_
     for (const auto& pool : message.pages.pools)
         if (pool.region >= message.regions.size()) {
             info_.pages.reset();
-            return make_error(errc::invalid_argument, "a pool lies in region "
-                                                          + std::to_string(pool.region) + " of "
-                                                          + std::to_string(message.regions.size()));
+            return make_error(errc::invalid_argument, "a pool lies in region {} of {}", pool.region,
+                              message.regions.size());
         }
     registration_ = self_->make_response_promise<pools_registered>();
     host_regions_ = message.regions;
@@ -157,9 +157,9 @@ void transfer_worker_state::export_one(std::size_t index) {
     auto device = devices_.find(region.device);
     if (device == devices_.end())
         return region_done(
-            index,
-            make_error(errc::unsupported, "the rank has no device " + std::to_string(region.device)
-                                              + ": publish pools through worker::publish"));
+            index, make_error(errc::unsupported,
+                              "the rank has no device {}: publish pools through worker::publish",
+                              region.device));
     memory_.regions[index].device = region.device;
     ask(self_, device->second, export_device_region{region.base, region.bytes})
         .then([this, index](const device_region_exported& done) { exported(index, done); },
@@ -209,7 +209,7 @@ void transfer_worker_state::register_with_fabric(std::size_t index) {
 
 void transfer_worker_state::region_done(std::size_t index, const caf::error& failure) {
     if (failure && !registration_failure_)
-        registration_failure_ = add_context(failure, "region " + std::to_string(index));
+        registration_failure_ = add_context(failure, "region {}", index);
     if (--regions_pending_ > 0)
         return;
     if (registration_failure_)
@@ -274,7 +274,7 @@ void transfer_worker_state::publish() {
 void transfer_worker_state::introduce(time_point until, back_off wait) {
     const auto left = until - self_->clock().now();
     if (stopping_.begun()) {
-        registration_.deliver(make_error(errc::stopped, describe(info_) + " is stopping"));
+        registration_.deliver(make_error(errc::stopped, "{} is stopping", describe(info_)));
         return;
     }
     ask(self_, io_.info_link,
@@ -316,19 +316,19 @@ void transfer_worker_state::published(const caf::error& answer) {
     close_links({failure, false}); // no goodbye: this process may be told to publish again
     self_->send_exit(std::exchange(sender_, {}), caf::exit_reason::user_shutdown);
     self_->send_exit(std::exchange(receiver_, {}), caf::exit_reason::user_shutdown);
-    registration_.deliver(add_context(failure, "pools of " + describe(info_)));
+    registration_.deliver(add_context(failure, "pools of {}", describe(info_)));
 }
 
 // -- sessions and links -------------------------------------------------------------------------
 
 caf::error transfer_worker_state::not_ready() const {
     if (stopping_.begun())
-        return make_error(errc::stopped, describe(info_) + " is stopping");
+        return make_error(errc::stopped, "{} is stopping", describe(info_));
     if (lost_)
         return add_context(lost_, describe(info_));
     if (!sender_ || !info_.pages)
-        return make_error(errc::missing_layout,
-                          describe(info_) + " has no pools: register them first");
+        return make_error(errc::missing_layout, "{} has no pools: register them first",
+                          describe(info_));
     return {};
 }
 
@@ -338,8 +338,8 @@ caf::error transfer_worker_state::no_sessions_yet() const {
     if (auto problem = not_ready())
         return problem;
     if (registration_.pending())
-        return make_error(errc::missing_layout,
-                          describe(info_) + " is still registering its pools");
+        return make_error(errc::missing_layout, "{} is still registering its pools",
+                          describe(info_));
     return {};
 }
 
@@ -370,7 +370,7 @@ caf::result<peer_connected> transfer_worker_state::on_connect(const connect_peer
     decide_peers(peer_table::wanted{message.peer});
     const auto dial = peers_.link_to(peer);
     if (!dial)
-        return make_error(errc::link_lost, "there is no link to " + describe(message.peer));
+        return make_error(errc::link_lost, "there is no link to {}", describe(message.peer));
     return peer_connected{links_.at(*dial)};
 }
 
@@ -459,8 +459,7 @@ caf::result<void> transfer_worker_state::on_await_peer(const await_peer& message
     if (ready_.contains(message.peer))
         return caf::unit;
     if (!peers_.link_to(message.peer))
-        return make_error(errc::link_lost,
-                          "there is no link to incarnation " + to_string(message.peer));
+        return make_error(errc::link_lost, "there is no link to incarnation {}", message.peer);
     auto answer = self_->make_response_promise<void>();
     awaited_.emplace(message.peer, answer);
     return answer;

@@ -3,6 +3,7 @@
 #include "actors/rank/transfer_worker.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <algorithm>
 #include <memory>
@@ -16,11 +17,11 @@ namespace kvferry {
 /// it takes no others.
 caf::result<void> transfer_worker_state::on_drain(const drain_worker&) {
     if (stopping_.begun())
-        return make_error(errc::stopped, describe(info_) + " is stopping");
+        return make_error(errc::stopped, "{} is stopping", describe(info_));
     if (!sender_)
         return caf::unit;
     const drain_sessions all{make_error(
-        errc::stopped, describe(info_) + " is draining: open the session on another instance")};
+        errc::stopped, "{} is draining: open the session on another instance", describe(info_))};
     auto promise = self_->make_response_promise<void>();
     auto left = std::make_shared<int>(2);
     auto ended = [promise, left]() mutable {
@@ -161,8 +162,8 @@ void transfer_worker_state::table_died(const char* which, const caf::error& why)
     count_death(counters_);
     const auto reason =
         make_error(errc::handler_failed,
-                   "the " + std::string{which} + " of " + describe(info_) + " died ("
-                       + to_string(why) + "): what it had lent stays on loan; restart the process");
+                   "the {} of {} died ({}): what it had lent stays on loan; restart the process",
+                   which, describe(info_), to_string(why));
     logger().error("{}", describe(reason));
     fail_rank(reason);
     close_links({reason, false});

@@ -3,6 +3,7 @@
 #include "cuda/device/allocate_chunks.hpp"
 
 #include "cuda/device/driver_call.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <algorithm>
 #include <string>
@@ -77,9 +78,8 @@ caf::expected<std::shared_ptr<std::byte>> allocate_chunks(std::uint64_t bytes,
                                                           chunk_options options) {
     auto range = std::make_shared<chunked_range>();
     if (auto problem = range->make(bytes, options))
-        return make_error(errc::registration_failed,
-                          "chunks on cuda:" + std::to_string(options.ordinal) + ": "
-                              + text_of(problem));
+        return make_error(errc::registration_failed, "chunks on cuda:{}: {}", options.ordinal,
+                          text_of(problem));
     auto* base = reinterpret_cast<std::byte*>(range->base);
     return std::shared_ptr<std::byte>{std::move(range), base};
 }

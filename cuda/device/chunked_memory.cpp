@@ -3,6 +3,7 @@
 #include "cuda/device/chunked_memory.hpp"
 
 #include "cuda/device/driver_call.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <algorithm>
 #include <string>
@@ -74,9 +75,8 @@ caf::expected<memory_extent> extent_of(const std::byte* base, std::uint64_t byte
         const auto next = stretch_at(reached);
         if (!result.chunked || !next || !is_chunked(reached))
             return make_error(errc::registration_failed,
-                              std::to_string(bytes)
-                                  + " bytes reach beyond their allocation, which has "
-                                  + std::to_string(reached - address_of(base)) + " from there on");
+                              "{} bytes reach beyond their allocation, which has {} from there on",
+                              bytes, reached - address_of(base));
         result.parts.push_back(next->bytes);
         reached += next->bytes;
     }
@@ -86,9 +86,8 @@ caf::expected<memory_extent> extent_of(const std::byte* base, std::uint64_t byte
 caf::expected<device_chunks> export_chunks(const memory_extent& memory) {
     const auto count = std::to_string(memory.parts.size());
     if (memory.parts.size() > device_chunks_max)
-        return make_error(errc::unsupported, "it has " + count + " chunks, at most "
-                                                 + std::to_string(device_chunks_max)
-                                                 + " are passed on");
+        return make_error(errc::unsupported, "it has {} chunks, at most {} are passed on", count,
+                          device_chunks_max);
     device_chunks result;
     auto address = memory.base;
     for (const auto bytes : memory.parts) {
@@ -101,10 +100,9 @@ caf::expected<device_chunks> export_chunks(const memory_extent& memory) {
                 CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0ull);
         if (problem)
             return make_error(errc::unsupported,
-                              "chunk " + std::to_string(result.size()) + " of " + count
-                                  + " cannot be passed on: " + text_of(problem)
-                                  + "; its allocator must ask for handles of type POSIX file "
-                                    "descriptor");
+                              "chunk {} of {} cannot be passed on: {}; its allocator must ask for "
+                              "handles of type POSIX file descriptor",
+                              result.size(), count, text_of(problem));
         result.push_back(
             {descriptor, bytes, std::shared_ptr<const void>(nullptr, [descriptor](const void*) {
                  ::close(descriptor);
@@ -125,8 +123,8 @@ caf::error check_access(const std::byte* base, int ordinal) {
         return problem;
     if (access == CU_MEM_ACCESS_FLAGS_PROT_READWRITE)
         return {};
-    return make_error(errc::unsupported, "whoever mapped this memory gave cuda:"
-                                             + std::to_string(ordinal) + " no access to it");
+    return make_error(errc::unsupported, "whoever mapped this memory gave cuda:{} no access to it",
+                      ordinal);
 }
 
 // -- a peer's chunks ------------------------------------------------------------------------------
@@ -166,7 +164,7 @@ caf::error chunk_mapping::map(const device_chunks& chunks, int ordinal) {
     CUdeviceptr base = 0;
     if (auto problem = KVFERRY_DRIVER_CALL(cuMemAddressReserve)(
             &base, std::size_t{bytes}, std::size_t{0}, CUdeviceptr{0}, 0ull))
-        return add_context(problem, std::to_string(bytes) + " bytes");
+        return add_context(problem, "{} bytes", bytes);
     base_ = base;
     bytes_ = bytes;
     auto at = base;
@@ -177,7 +175,7 @@ caf::error chunk_mapping::map(const device_chunks& chunks, int ordinal) {
             return add_context(problem, name);
         if (auto problem = KVFERRY_DRIVER_CALL(cuMemMap)(at, std::size_t{chunk.bytes},
                                                          std::size_t{0}, physical.get(), 0ull))
-            return add_context(problem, name + " of " + std::to_string(chunk.bytes) + " bytes");
+            return add_context(problem, "{} of {} bytes", name, chunk.bytes);
         mapped_.push_back(chunk.bytes);
         at += chunk.bytes;
     }

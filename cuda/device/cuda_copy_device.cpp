@@ -9,6 +9,7 @@
 #include "cuda/device/plan_memory.hpp"
 #include "cuda/kernel/copy_kernel.hpp"
 #include "cuda/kernel/flat_plan.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <algorithm>
 #include <array>
@@ -132,7 +133,7 @@ caf::expected<std::unique_ptr<copy_device>> gpu::make(cuda_copy_device_options o
     current_device_guard guard;
     std::unique_ptr<gpu> made{new gpu(std::move(options))};
     if (auto error = made->open())
-        return add_context(error, "device cuda:" + std::to_string(made->options_.ordinal));
+        return add_context(error, "device cuda:{}", made->options_.ordinal);
     return std::unique_ptr<copy_device>{std::move(made)};
 }
 
@@ -341,8 +342,8 @@ caf::expected<exported_region> gpu::export_region(std::byte* base, std::uint64_t
     if (!where)
         return std::move(where.error());
     if (*where != options_.ordinal)
-        return make_error(errc::registration_failed,
-                          "it lies on cuda:" + std::to_string(*where) + ", not on " + name_);
+        return make_error(errc::registration_failed, "it lies on cuda:{}, not on {}", *where,
+                          name_);
     return export_allocation(base, bytes, options_.ordinal);
 }
 

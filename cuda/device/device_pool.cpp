@@ -7,6 +7,7 @@
 #include "cuda/device/device_handles.hpp"
 #include "cuda/device/host_pins.hpp"
 #include "cuda/device/peer_mappings.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <string>
 
@@ -132,8 +133,8 @@ caf::expected<std::unique_ptr<device_pool>> make_device_pool(int ordinal, std::u
     current_device_guard guard;
     const auto where = "pool on cuda:" + std::to_string(ordinal);
     if (auto status = cudaSetDevice(ordinal); status != cudaSuccess)
-        return make_error(errc::unsupported,
-                          where + ": " + text_of(cuda_error("cudaSetDevice", status)));
+        return make_error(errc::unsupported, "{}: {}", where,
+                          text_of(cuda_error("cudaSetDevice", status)));
     std::shared_ptr<std::byte> memory;
     if (chunk_bytes > 0) {
         (void)cudaFree(
@@ -145,7 +146,7 @@ caf::expected<std::unique_ptr<device_pool>> make_device_pool(int ordinal, std::u
     } else {
         auto whole = make_device_memory(bytes);
         if (!whole)
-            return make_error(errc::registration_failed, where + ": " + text_of(whole.error()));
+            return make_error(errc::registration_failed, "{}: {}", where, text_of(whole.error()));
         memory = std::move(*whole);
     }
     return std::unique_ptr<device_pool>{

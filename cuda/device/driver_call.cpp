@@ -3,6 +3,7 @@
 #include "cuda/device/driver_call.hpp"
 
 #include "cuda/device/cuda_error.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <cuda_runtime_api.h>
 
@@ -24,7 +25,7 @@ caf::expected<void*> driver_entry(const char* name) {
     if (status != cudaSuccess)
         return cuda_error("cudaGetDriverEntryPointByVersion(" + std::string{name} + ")", status);
     if (found != cudaDriverEntryPointSuccess || !entry)
-        return make_error(errc::unsupported, "the driver has no " + std::string{name});
+        return make_error(errc::unsupported, "the driver has no {}", name);
     return entry;
 }
 
@@ -35,9 +36,9 @@ caf::error driver_error(const char* call, CUresult status) {
         (void)reinterpret_cast<decltype(&cuGetErrorName)> (*entry)(status, &name);
     if (auto entry = driver_entry("cuGetErrorString"))
         (void)reinterpret_cast<decltype(&cuGetErrorString)> (*entry)(status, &text);
-    return make_error(errc::cuda_failed, std::string{call} + ": "
-                                             + (name ? name : std::to_string(status).c_str())
-                                             + (text ? ": " + std::string{text} : std::string{}));
+    return make_error(errc::cuda_failed, "{}: {}{}", call,
+                      (name ? name : std::to_string(status).c_str()),
+                      (text ? ": " + std::string{text} : std::string{}));
 }
 
 } // namespace kvferry

@@ -6,6 +6,7 @@
 #include "cuda/device/cuda_copy_device.hpp"
 #include "cuda/device/cuda_error.hpp"
 #include "cuda/device/process_number.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <array>
 #include <cstdio>
@@ -147,13 +148,12 @@ caf::expected<std::byte*> peer_mappings::open_chunks(const memory_region& region
                                                      const device_chunks& chunks) {
     auto mapping = chunk_mapping::make(chunks, ordinal_);
     if (!mapping)
-        return add_context(mapping.error(), "memory of " + region.on_device.device);
+        return add_context(mapping.error(), "memory of {}", region.on_device.device);
     const auto offset = region.on_device.offset_bytes;
     if (offset > mapping->bytes() || region.bytes > mapping->bytes() - offset)
         return make_error(errc::registration_failed,
-                          std::to_string(chunks.size()) + " chunks have "
-                              + std::to_string(mapping->bytes())
-                              + " bytes, less than the region that they were sent for");
+                          "{} chunks have {} bytes, less than the region that they were sent for",
+                          chunks.size(), mapping->bytes());
     auto* address = mapping->base() + offset;
     chunked_.emplace(address, std::move(*mapping));
     return address;

@@ -2,6 +2,7 @@
 // What each command of a script does.
 #include "tools/worker/rank_host.hpp"
 
+#include "messages/values/error_format.hpp"
 #include "messages/version.hpp"
 
 #include <span>
@@ -143,9 +144,10 @@ bool rank_host::run(const std::string& line) {
 /// A handle that is replaced would be lost: its session could neither be cancelled nor awaited.
 void rank_host::refuse_second(session_key key) const {
     if (sessions_.contains(key))
-        throw command_failed{make_error(
-            errc::duplicate, "rid " + std::to_string(key.second) + " has a " + to_string(key.first)
-                                 + " session here already: cancel it, or wait for its release")};
+        throw command_failed{
+            make_error(errc::duplicate,
+                       "rid {} has a {} session here already: cancel it, or wait for its release",
+                       key.second, key.first)};
 }
 
 void rank_host::open(const json& command) {
@@ -247,9 +249,8 @@ void rank_host::await(const json& command) {
         if (content_.arrived(static_cast<std::uint32_t>(slot), block, seed))
             break;
         if (clock::now() > deadline)
-            throw command_failed{make_error(errc::deadline_exceeded,
-                                            "block " + std::to_string(block) + " is not in slot "
-                                                + std::to_string(slot))};
+            throw command_failed{
+                make_error(errc::deadline_exceeded, "block {} is not in slot {}", block, slot)};
         std::this_thread::sleep_for(std::chrono::microseconds{50});
     }
     print({{"event", "arrived"}, {"slot", slot}});
@@ -350,8 +351,8 @@ rank_host::session& rank_host::find(const json& command) {
         if (where.empty() || where == to_string(role))
             if (auto found = sessions_.find({role, request}); found != sessions_.end())
                 return found->second;
-    throw command_failed{make_error(errc::gone, "rid " + std::to_string(request)
-                                                    + " has no session here, or it is released")};
+    throw command_failed{
+        make_error(errc::gone, "rid {} has no session here, or it is released", request)};
 }
 
 session_options rank_host::options_of(const json& command, aux_mode aux,

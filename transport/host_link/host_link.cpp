@@ -5,6 +5,7 @@
 #include "messages/local/copies.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
+#include "messages/values/error_format.hpp"
 #include "transport/host_link/host_link.hpp"
 #include "transport/host_link/host_link_state.hpp"
 #include "transport/host_link/process_watch.hpp"
@@ -26,7 +27,7 @@ namespace {
 constexpr std::chrono::milliseconds retry_after{20};
 
 caf::error late(std::string_view what, incarnation peer) {
-    return make_error(errc::deadline_exceeded, told(what, peer) + ": the deadline has passed");
+    return make_error(errc::deadline_exceeded, "{}: the deadline has passed", told(what, peer));
 }
 
 /// Asks the kernel who the peer is, and opens a descriptor that shows its end.
@@ -35,10 +36,8 @@ caf::error identify(host_link_connection& connection) {
     if (!peer)
         return std::move(peer.error());
     if (peer->uid != ::geteuid())
-        return make_error(errc::foreign_peer, "process " + std::to_string(peer->pid)
-                                                  + " belongs to user " + std::to_string(peer->uid)
-                                                  + ", this rank to "
-                                                  + std::to_string(::geteuid()));
+        return make_error(errc::foreign_peer, "process {} belongs to user {}, this rank to {}",
+                          peer->pid, peer->uid, ::geteuid());
     auto process = watch_process(connection.socket());
     if (!process)
         return std::move(process.error());
@@ -175,9 +174,8 @@ void host_link_state::on_connection(door& at) {
     if (strangers_.size() >= with_.bounds.unexpected_host_links_max)
         return refuse(*connection,
                       make_error(errc::limit_exceeded,
-                                 "unexpected_host_links_max = "
-                                     + std::to_string(with_.bounds.unexpected_host_links_max)
-                                     + " connections wait already"));
+                                 "unexpected_host_links_max = {} connections wait already",
+                                 with_.bounds.unexpected_host_links_max));
     auto error = identify(*connection);
     if (!error)
         error = start(*connection);
@@ -396,19 +394,17 @@ caf::error host_link_state::send_hello(host_link_connection& connection, incarna
 caf::error host_link_state::check(const host_link_connection& connection,
                                   const hello_packet& hello) const {
     if (hello.receiver != with_.self)
-        return make_error(errc::stale_incarnation, "a hello for incarnation "
-                                                       + to_string(hello.receiver)
-                                                       + ", this rank is " + to_string(with_.self));
+        return make_error(errc::stale_incarnation, "a hello for incarnation {}, this rank is {}",
+                          hello.receiver, with_.self);
     if (!connection.dialled())
         return hello.token == with_.token
                    ? caf::error{}
                    : make_error(errc::foreign_peer,
                                 told("the link token is wrong from", hello.sender));
     const auto peer = peer_of(connection);
-    return hello.sender == peer
-               ? caf::error{}
-               : make_error(errc::stale_incarnation,
-                            told("dialled", peer) + " but reached " + to_string(hello.sender));
+    return hello.sender == peer ? caf::error{}
+                                : make_error(errc::stale_incarnation, "{} but reached {}",
+                                             told("dialled", peer), hello.sender);
 }
 
 /// The peer of a connection: the one it dialled, or the sender of its hello.
