@@ -284,7 +284,7 @@ caf::expected<std::string> worker::parts::advertised(const kvferry::info_endpoin
     return make_error(errc::invalid_argument,
                       "worker_options.bind_address is {}: say in worker_options.advertise under "
                       "which address others reach this rank; this machine has {}",
-                      bound.host, all);
+                      bound.host, to_string(all));
 }
 
 caf::error worker::parts::make_host_link() {

@@ -212,7 +212,7 @@ void info_exchange::on_deadline(const deadline_tick&) {
         const auto reason = make_error(
             errc::deadline_exceeded,
             "{}: no answer of a rank-info server within {} ms; check the endpoint, then retry",
-            open.endpoint, asker.deadline.count());
+            to_string(open.endpoint), asker.deadline.count());
         std::visit([&reason](auto& answer) { answer.deliver(reason); }, asker.answer);
         std::erase(open.askers, late);
         if (open.askers.empty())

@@ -50,7 +50,7 @@ loopback_info_link_state::on_publish(const publish_info_server& message) {
     if (auto [there, fresh] = servers_.try_emplace(*endpoint, message.server); !fresh) {
         if (auto living = caf::actor_cast<caf::strong_actor_ptr>(there->second);
             !living->get()->getf(caf::abstract_actor::is_terminated_flag))
-            return make_error(errc::duplicate, "{} is taken", *endpoint);
+            return make_error(errc::duplicate, "{} is taken", to_string(*endpoint));
         there->second = message.server;
     }
     return info_server_published{to_string(*endpoint), {}};

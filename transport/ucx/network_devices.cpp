@@ -125,7 +125,7 @@ caf::expected<std::string> devices_for(std::string_view address,
     if (device == nullptr)
         return make_error(errc::invalid_argument,
                           "no network device of this machine has the address {}: it has {}", wanted,
-                          all);
+                          to_string(all));
     std::string result;
     add(result, *device);
     return result;

@@ -55,7 +55,7 @@ caf::error check_resources(const std::vector<ucx_resource>& all) {
     return make_error(errc::unsupported,
                       "UCX has no transport that tells when a peer dies: leave tcp in UCX_TLS, and "
                       "a device that is up in UCX_NET_DEVICES; there are {}",
-                      network_devices());
+                      to_string(network_devices()));
 }
 
 std::string ucx_version() {
