@@ -2,7 +2,7 @@
 // The pure part of the release rules: which reports complete a slice, and which evidence frees
 // pages.
 #include "actors/decisions/piece_ledger.hpp"
-"actors/decisions/release_ledger.hpp"
+#include "actors/decisions/release_ledger.hpp"
 
 #include <doctest/doctest.h>
 
@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-    using namespace kvferry;
+using namespace kvferry;
 
 namespace {
 
