@@ -24,7 +24,7 @@ void receiving_links::take(session_bound& bound, time_point, effects& result) {
         by_writer_.add(writer.incarnation, bound.attempt);
         const auto& known = meet(bound.context[writer.rank.value], result);
         if (std::holds_alternative<up>(known.link))
-            result.push_back(tell_ready{bound.attempt, writer.incarnation});
+            result.emplace_back(tell_ready{bound.attempt, writer.incarnation});
     }
 }
 
@@ -74,7 +74,7 @@ void receiving_links::send_notices(peer& to, time_point now, effects& result) {
                                     [](const auto& each) { return each.sent.has_value(); });
     for (auto each = fresh.base(); each != to.notices.end(); ++each) {
         each->sent = now;
-        result.push_back(send{to.info.incarnation, each->message});
+        result.emplace_back(send{to.info.incarnation, each->message});
     }
 }
 
@@ -106,7 +106,7 @@ receiving_links::peer& receiving_links::meet(const rank_info& rank, effects& res
     auto [known, fresh] = peers_.try_emplace(rank.incarnation);
     if (fresh) {
         known->second.info = rank;
-        result.push_back(dial{rank});
+        result.emplace_back(dial{rank});
     }
     return known->second;
 }
@@ -120,13 +120,13 @@ void receiving_links::take(linked& link, time_point now, effects& result) {
     searches_.erase(process);
     send_notices(known, now, result);
     for (auto attempt : by_writer_.of(process))
-        result.push_back(tell_ready{attempt, process});
+        result.emplace_back(tell_ready{attempt, process});
 }
 
 void receiving_links::take(lost& over, time_point now, effects& result) {
     auto known = peers_.extract(over.peer);
     const auto* before = known ? std::get_if<dialling>(&known.mapped().link) : nullptr;
-    result.push_back(link_over{over.peer, before != nullptr});
+    result.emplace_back(link_over{over.peer, before != nullptr});
     const auto redials = before ? before->redials : 0;
     if (known)
         forget_heard(known.mapped(), now);
@@ -137,7 +137,7 @@ void receiving_links::take(lost& over, time_point now, effects& result) {
                                  text_of(before->lost_before), text_of(over.reason));
     news.dialled_again = known && redials < redials_max && is_worth_a_dial(over, has_notices);
     for (auto attempt : by_writer_.of(over.peer))
-        result.push_back(tell_lost{attempt, news});
+        result.emplace_back(tell_lost{attempt, news});
     if (!known)
         return;
     if (!news.dialled_again) {
@@ -151,7 +151,7 @@ void receiving_links::take(lost& over, time_point now, effects& result) {
     again.notices = std::move(known.mapped().notices);
     for (auto& each : again.notices)
         each.sent.reset();
-    result.push_back(dial{again.info});
+    result.emplace_back(dial{again.info});
 }
 
 /// The connection broke, which may have been all: a session may go on over a new link to the same

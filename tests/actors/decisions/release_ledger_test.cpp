@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-    using namespace kvferry;
+using namespace kvferry;
 
 namespace {
 
