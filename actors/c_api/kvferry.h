@@ -126,8 +126,8 @@ typedef struct kvf_parallelism {
     uint32_t tp_size, tp_rank; /* a size of 0 is 1 */
     uint32_t pp_size, pp_rank;
     uint32_t cp_size, cp_rank;
-    uint32_t attention_dp; /* 0: none; else attention weights are replicated, and requests split over
-                            * groups of so many TP ranks */
+    uint32_t attention_dp; /* 0: none; else attention weights are replicated, and requests split
+                            * over groups of so many TP ranks */
     uint32_t world_size;   /* ranks of the instance; 0: tp_size * pp_size * cp_size */
     uint32_t stages;       /* entries of layers_per_stage: pp_size */
     const uint32_t* layers_per_stage;
@@ -455,6 +455,9 @@ typedef struct kvf_slice {
      * that is received by a session that fails, until KVF_EVENT_RELEASED. */
     void* wait_for;  /* nothing is read, or written on the receiving side, before it has happened */
     void* completed; /* sending: recorded behind the last read */
+    /* Sending: the global layers it is about, [begin, end), so that a layer travels while the next
+     * one is computed; an end of 0: all. */
+    uint32_t layer_begin, layer_end;
 } kvf_slice;
 
 /* Lends the slice's slots until KVF_EVENT_RELEASED. KVF_GONE: the session has its outcome already,

@@ -164,6 +164,8 @@ int kvf_session_send(kvf_session* session, const kvf_slice* slice) {
         const driven<tx_handle> of{session, "sending"};
         const auto given = read(slice, "kvf_slice");
         auto whole = slice_of(given);
+        if (given.layer_begin || given.layer_end)
+            whole.layers = {given.layer_begin, given.layer_end};
         of.begin_piece().send(std::move(whole), {given.wait_for, given.completed});
     });
 }
@@ -174,6 +176,8 @@ int kvf_session_receive(kvf_session* session, const kvf_slice* slice) {
         const auto given = read(slice, "kvf_slice");
         if (given.completed)
             refuse(errc::unsupported, "kvf_slice.completed is for sending");
+        if (given.layer_begin || given.layer_end)
+            refuse(errc::unsupported, "kvf_slice.layer_begin and layer_end are for sending");
         auto whole = slice_of(given);
         of.begin_piece().receive(std::move(whole), {given.wait_for, nullptr});
     });

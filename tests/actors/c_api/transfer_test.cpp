@@ -52,6 +52,31 @@ TEST_CASE(
     }
 }
 
+TEST_CASE("C ABI: a request travels layer by layer, in any order; a receiver takes all of them") {
+    rank context{"prefill"};
+    rank generation{"decode"};
+    context.fill(5, 0x77);
+    const std::vector<std::int32_t> from{5}, to{2};
+    auto* sending = context.open_tx(1);
+    auto* receiving = generation.open_rx(1, context.endpoint());
+    slice wanted{to};
+    wanted.layer_end = 1;
+    KVF_CHECK_FAILS(KVF_UNSUPPORTED, kvf_session_receive(receiving, &wanted));
+    wanted.layer_end = 0;
+    KVF_REQUIRE(kvf_session_receive(receiving, &wanted));
+    slice given{from};
+    for (std::uint32_t layer : {2u, 0u, 3u, 1u}) {
+        given.layer_begin = layer;
+        given.layer_end = layer + 1;
+        given.more = layer != 1;
+        KVF_REQUIRE(kvf_session_send(sending, &given));
+    }
+    const auto outcome = outcome_of(receiving);
+    CHECK_MESSAGE(outcome.code == KVF_OK, std::string{outcome.text});
+    CHECK(outcome.bytes == generation.slot_bytes);
+    CHECK(generation.holds(2, 0x77));
+}
+
 TEST_CASE("C ABI: memory that is no memfd goes over the network") {
     std::vector<unsigned char> memory;
     rank context{"prefill"};

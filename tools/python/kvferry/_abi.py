@@ -198,6 +198,7 @@ class Slice(Sized):
         ("groups", POINTER(Slots)),
         ("wait_for", c_void_p),
         ("completed", c_void_p),
+        *_u32("layer_begin", "layer_end"),
     ]
 
 

@@ -299,17 +299,21 @@ class Tx(Session):
         *,
         prompt: int,
         tokens: Optional[Tuple[int, int]] = None,
+        layers: Optional[Tuple[int, int]] = None,
         more: bool = False,
         first_block: Union[int, Sequence[int]] = 0,
         after: Any = None,
     ) -> None:
         """Lends these slots until released(): one list, or one for each layer group.
 
-        `tokens`: which of the `prompt`'s tokens it is about, all when missing; `more`: further slices
-        follow. `after`: a recorded CUDA event (torch.cuda.Event), before which nothing is read; for pages on a
-        device, when missing, all work that the current stream of torch has now.
+        `tokens`, `layers`: which of the `prompt`'s tokens, [begin, end), and which global layers it is
+        about, all when missing, in any order; `more`: further slices follow. `after`: a recorded CUDA
+        event (torch.cuda.Event), before which nothing is read; for pages on a device, when missing, all
+        work that the current stream of torch has now.
         """
         given, keeps = self._slice(slots, prompt, tokens, more, first_block)
+        if layers is not None:
+            given.layer_begin, given.layer_end = layers
         self._wait_for(given, after)
         _abi.session_send(self._handle, given)
         del keeps

@@ -54,7 +54,7 @@ class Side:
         "sglang": ("token head dim", 1),
     }
 
-    def __init__(self, layout: str, device: str, *, group_per_layer: bool = False) -> None:
+    def __init__(self, layout: str, device: str) -> None:
         dims, self.block = self.LAYOUTS[layout]
         self.model, self.device, names = None, device, dims.split()
         blocks = 4096 // self.block
@@ -67,7 +67,6 @@ class Side:
             for roles in [(0, 1)] if "kv" in names else [(0,), (1,)]:
                 tensor = torch.zeros([sizes[name] for name in names], device=device)
                 role = "" if len(roles) == 2 else ("key", "value")[roles[0]]
-                group = layers[0] if group_per_layer else 0
                 per_block = self.block if "block" not in names else 0
                 tensors.append(
                     kvferry.Tensor(
@@ -76,7 +75,6 @@ class Side:
                         layers,
                         role,
                         heads=HEADS,
-                        group=group,
                         tokens_per_block=per_block,
                     )
                 )
@@ -108,19 +106,14 @@ class Side:
     def give_back(self, slots: Sequence[int]) -> None:
         self._free += slots
 
-    @staticmethod
-    def only(layer: int, slots: List[int]) -> List[List[int]]:
-        """For a session of one layer, where each is a group."""
-        return [
-            slots if each == layer else [kvferry.NO_SLOT] * len(slots) for each in range(LAYERS)
-        ]
-
-    def put(self, slots: List[int], cache: Any, begin: int, end: int) -> None:
-        """Tokens [begin, end) of a cache of transformers."""
+    def put(self, slots: List[int], cache: Any, begin: int, end: int, layer: int = -1) -> None:
+        """Tokens [begin, end) of a cache of transformers, of all its layers or of one."""
         index = torch.arange(begin, end, device=self.device)
         slot = torch.tensor(slots, device=self.device)[index // self.block]
-        for (layer, kv), view in self._views.items():
-            of_layer = cache.layers[layer]
+        for (each, kv), view in self._views.items():
+            if layer not in (-1, each):
+                continue
+            of_layer = cache.layers[each]
             tokens = (of_layer.keys, of_layer.values)[kv][0].transpose(0, 1)  # [token][head][dim]
             view[slot, index % self.block] = tokens[begin:end]
 
@@ -143,12 +136,29 @@ class Side:
 
 def _send(
     model: Any, side: Side, worker: kvferry.Worker, how: str, rid: int, prompt: List[int]
-) -> Tuple[List[int], List[kvferry.Tx]]:
+) -> Tuple[List[int], kvferry.Tx]:
+    """ "whole", in "chunks" of the prompt, or in "layers", each as soon as it is computed."""
     slots, cache, size = side.room(len(prompt)), DynamicCache(), side.block
-    if how == "chunks":
-        session = worker.open_tx(rid, aux=True)
-        for begin in range(0, len(prompt), CHUNK):
-            end = min(begin + CHUNK, len(prompt))
+    session = worker.open_tx(rid, aux=True)
+
+    def layer_done(layer: int) -> Any:
+        def hook(*_: Any) -> None:
+            side.put(slots, cache, 0, len(prompt), layer)
+            more = layer + 1 < LAYERS
+            session.send(slots, prompt=len(prompt), layers=(layer, layer + 1), more=more)
+
+        return hook
+
+    if how == "layers":
+        modules = enumerate(model.model.layers)
+        hooks = [module.register_forward_hook(layer_done(layer)) for layer, module in modules]
+        token = generate(model, prompt, cache, 1)
+        for hook in hooks:
+            hook.remove()
+    else:
+        step = CHUNK if how == "chunks" else len(prompt)
+        for begin in range(0, len(prompt), step):
+            end = min(begin + step, len(prompt))
             token = generate(model, prompt[:end], cache, 1)
             side.put(slots, cache, begin, end)
             session.send(
@@ -158,29 +168,14 @@ def _send(
                 first_block=begin // size,
                 more=end < len(prompt),
             )
-        session.send_aux(kvferry.Aux(token))
-        return slots, [session]
-    token = generate(model, prompt, cache, 1)
-    side.put(slots, cache, 0, len(prompt))
-    aux = kvferry.Aux(token)
-    if how == "whole":
-        return slots, [worker.send(rid, slots, prompt=len(prompt), aux=aux)]
-    return slots, [
-        worker.send(
-            rid + layer,
-            side.only(layer, slots),
-            prompt=len(prompt),
-            aux=aux if layer == 0 else None,
-        )
-        for layer in range(LAYERS)
-    ]
+    session.send_aux(kvferry.Aux(token))
+    return slots, session
 
 
 def serve(pipe: Any, device: str) -> None:
-    """The prefill process: an instance for each layout, and one whose layers are groups ("by layer")."""
+    """The prefill process: an instance for each layout."""
     model = load(device)
     sides = {layout: Side(layout, device) for layout in Side.LAYOUTS}
-    sides["by layer"] = Side("flash-attention", device, group_per_layer=True)
     workers = {name: side.worker(f"prefill {name}") for name, side in sides.items()}
     pipe.send({name: worker.endpoint for name, worker in workers.items()})
     pipe.send([generate(model, prompt, DynamicCache(), TOKENS) for prompt in prompts()])
@@ -189,9 +184,8 @@ def serve(pipe: Any, device: str) -> None:
         side, given = sides[layout], []
         for rid, index in requests:
             given.append(_send(model, side, workers[layout], how, rid, prompts()[index]))
-        for slots, sessions in given:
-            for session in sessions:
-                session.wait_released(60)
+        for slots, session in given:
+            session.wait_released(60)
             side.give_back(slots)
     for worker in workers.values():
         worker.close()

@@ -4,6 +4,7 @@
 KVFERRY_DEVICES="cuda:0 cuda:1" puts the two sides on GPUs.
 """
 
+import itertools
 import multiprocessing
 import os
 import random
@@ -15,7 +16,7 @@ from typing import Any, List
 import pytest
 
 pytest.importorskip("transformers")
-from paged_transformers import LAYERS, Side, prompts, serve  # noqa: E402
+from paged_transformers import Side, prompts, serve  # noqa: E402
 
 DEVICES = os.environ.get("KVFERRY_DEVICES", "cpu cpu").split()
 EXAMPLE = Path(__file__).parents[4] / "tools/python/examples/transformers_pages.py"
@@ -51,7 +52,7 @@ def prefill() -> Any:
 
 PROMPTS = prompts()
 LAYOUTS = list(Side.LAYOUTS)
-rids = iter(range(0, 1 << 30, 100))
+rids = itertools.count()
 
 
 @pytest.mark.parametrize("source", LAYOUTS)
@@ -77,33 +78,20 @@ def test_every_layout_into_every_other(prefill: Prefill, source: str, target: st
 
 @pytest.mark.parametrize("how", ["whole", "chunks", "layers"])
 def test_twenty_at_once(prefill: Prefill, how: str) -> None:
-    """In one piece, as chunked prefill computes it, and a session for each layer."""
-    by_layer = how == "layers"
-    source = "by layer" if by_layer else "flash-attention"
-    side = Side("flashinfer" if by_layer else "cross-layer", DEVICES[1], group_per_layer=by_layer)
+    """In one piece, as chunked prefill computes it, and each layer as soon as it is computed."""
+    side = Side("cross-layer", DEVICES[1])
     given: List[Any] = []
+    source = prefill.endpoints["flash-attention"]
     with side.worker("decode") as worker:
         for index, prompt in enumerate(PROMPTS):
-            slots, first = side.room(len(prompt)), next(rids)
-            rids_of = [first + layer for layer in range(LAYERS if by_layer else 1)]
-            sessions = [
-                worker.receive(
-                    rid,
-                    side.only(layer, slots) if by_layer else slots,
-                    prompt=len(prompt),
-                    source=prefill.endpoints[source],
-                    aux=layer == 0,
-                )
-                for layer, rid in enumerate(rids_of)
-            ]
-            given.append((first, index, slots, sessions))
-        prefill.pipe.send((source, how, [(first, index) for first, index, _, _ in given]))
-        for _, index, slots, sessions in given:
-            outcomes = [session.wait(30) for session in sessions]
-            token = outcomes[0].aux.first_tokens[0]
+            slots, rid = side.room(len(prompt)), next(rids)
+            rx = worker.receive(rid, slots, prompt=len(prompt), source=source, aux=True)
+            given.append((rid, index, slots, rx))
+        prefill.pipe.send(("flash-attention", how, [(rid, index) for rid, index, _, _ in given]))
+        for _, index, slots, rx in given:
+            token = rx.wait(30).aux.first_tokens[0]
             assert side.decode(slots, PROMPTS[index], token) == prefill.expected[index]
-            for session in sessions:
-                session.wait_released(20)
+            rx.wait_released(20)
 
 
 def test_the_tokens_depend_on_the_pages(prefill: Prefill) -> None:
