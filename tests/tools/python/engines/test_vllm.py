@@ -201,6 +201,7 @@ def test_killed_and_started_anew_under_traffic(fleet: Fleet, role: str) -> None:
 
 def test_blocks_that_a_frozen_prefill_may_write_stay_pinned(fleet: Fleet) -> None:
     async def go() -> None:
+        await fleet.ask(0)  # they have met: a peer that never was told of blocks writes none
         name, prompt = fleet.name(), PROMPTS[PROMPTS.index(max(PROMPTS, key=len))]
         first = await fleet.prefill.generate(name, prompt, 1, {"do_remote_decode": True})
         fleet.prefill.signal(signal.SIGSTOP)
@@ -214,6 +215,31 @@ def test_blocks_that_a_frozen_prefill_may_write_stay_pinned(fleet: Fleet) -> Non
         await fleet.quiet()
 
     fleet.run(go())
+
+
+def test_where_the_policy_is_to_fail_a_request_fails_and_its_blocks_wait_for_proof(
+    fleet: Fleet,
+) -> None:
+    async def go() -> None:
+        failing = {**RECOMPUTE, "kv_load_failure_policy": "fail"}
+        decode = await Engine(fleet.model, "kv_consumer", failing).start()
+        free = (await decode.state())["free_blocks"]
+        prompt = PROMPTS[PROMPTS.index(max(PROMPTS, key=len))]
+        await disaggregated(fleet.prefill, decode, fleet.name(), prompt, 1)  # they have met
+        name, other = fleet.name(), prompt[::-1]
+        first = await fleet.prefill.generate(name, other, 1, {"do_remote_decode": True})
+        fleet.prefill.signal(signal.SIGSTOP)
+        try:
+            answer = await decode.generate(name, other, TOKENS, first["kv_transfer_params"])
+            assert answer["reason"] == "error"
+            assert free - (await decode.state())["free_blocks"] == -(-len(prompt) // 32)
+        finally:
+            fleet.prefill.signal(signal.SIGCONT)
+        assert (await decode.state("idle"))["free_blocks"] == free
+        assert await decode.stop() == 0
+
+    fleet.run(go())
+    fleet.run(fleet.quiet())
 
 
 @pytest.mark.parametrize("ranks", [(2, 1), (1, 2)])
