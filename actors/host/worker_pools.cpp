@@ -94,6 +94,9 @@ caf::error worker::parts::withdraw(std::chrono::milliseconds deadline) {
         std::lock_guard devices_lock{devices_mutex_};
         devices.clear();
     }
+    io.fabric = {};
+    io.host_link = {};
+    io.copy = {};
     device_loops.clear();
     staging.clear();
     landing.clear();

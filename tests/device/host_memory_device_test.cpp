@@ -195,18 +195,29 @@ TEST_CASE("cuda_io: host memory that is pinned already, in whole or in part, is 
     }
 }
 
-TEST_CASE("cuda_io: an awaited event is answered when its stream gets there") {
+TEST_CASE(
+    "cuda_io: an awaited event is answered when its stream gets there, and copies go past it") {
     KVFERRY_NEEDS_DEVICES(1);
     gpu_kit kit;
-    blocked_stream host;
+    const auto sample = shuffled_fragments(4, 512);
+    const auto content = random_bytes(sample.source_bytes, 1);
+    const auto before = random_bytes(sample.target_bytes, 2);
+    device_memory source{sample.source_bytes}, target{sample.target_bytes};
+    source.write(content);
+    target.write(before);
     caf::scoped_actor self{kit.system()};
     const auto wanted = std::make_shared<const int>();
-    auto answer = self->request(kit.device(), copy_patience, await_event{host.event(), wanted});
-    const auto sample = shuffled_fragments(4, 512);
-    check_copy(kit, sample, 3); // goes past it
-    CHECK_FALSE(self->has_next_message());
-    host.go_on();
-    answer.receive([] {}, [](const caf::error& error) { FAIL(describe(error)); });
+    copy_probe probe{kit};
+    {
+        blocked_stream host; // no call that waits for the device until it goes on
+        auto answer = self->request(kit.device(), copy_patience, await_event{host.event(), wanted});
+        const auto id = probe.start(sample.job(source.address(), target.address()));
+        check_success(probe.next(), id, sample.plan->bytes);
+        CHECK_FALSE(self->has_next_message());
+        host.go_on();
+        answer.receive([] {}, [](const caf::error& error) { FAIL(describe(error)); });
+    }
+    CHECK((target.read() == sample.applied(content, before)));
 }
 
 TEST_CASE("cuda_io: on a device without free memory copies go on, also those with plans that were "

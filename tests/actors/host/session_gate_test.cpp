@@ -35,7 +35,11 @@ public:
             [notes = notes_](device_actor::pointer self) -> device_actor::behavior_type {
                 return {
                     [](const start_copy&) {},
-                    [](const cancel_transfer&) {},
+                    [notes](const cancel_transfer&) { // an actor answers in a handler only
+                        auto promise = notes->answers.front();
+                        notes->answers.erase(notes->answers.begin());
+                        notes->next ? promise.deliver(notes->next) : promise.deliver();
+                    },
                     [](const stop_io&) {},
                     [](const export_device_region&) { return device_region_exported{}; },
                     [](const pin_host_region&) {},
@@ -54,15 +58,15 @@ public:
 
     /// The oldest event that has not been answered happens, or cannot be looked at.
     void answer(const caf::error& problem = {}) {
-        auto promise = notes_->answers.front();
-        notes_->answers.erase(notes_->answers.begin());
-        problem ? promise.deliver(problem) : promise.deliver();
+        notes_->next = problem;
+        caf::anon_send(handle_, cancel_transfer{});
     }
 
 private:
     struct notes {
         std::vector<await_event> asked;
         std::vector<caf::typed_response_promise<void>> answers;
+        caf::error next;
     };
     std::shared_ptr<notes> notes_ = std::make_shared<notes>();
     device_actor handle_;
