@@ -47,11 +47,14 @@ struct cuda_io_state : loop_poller {
     caf::result<void> on_pin(const pin_host_region&);
     caf::result<peer_regions_mapped> on_map(const map_peer_regions&);
     caf::result<void> on_unmap(const unmap_region&);
+    caf::result<void> on_await_event(const await_event&);
 
     // -- loop_poller
     bool progress() override;
     int event_fd() override { return event_.get(); }
-    bool arm() override { return schedule_.chunks_in_flight() == 0 && held_.empty(); }
+    bool arm() override {
+        return schedule_.chunks_in_flight() == 0 && held_.empty() && awaited_.empty();
+    }
 
 private:
     struct active {
@@ -68,11 +71,14 @@ private:
         /// For host memory: the host's mapping that it relies on, and the pinned address.
         std::shared_ptr<const void> below;
         std::byte* pinned = nullptr;
+        /// For memory on a device: where it is mapped.
+        std::byte* mapped = nullptr;
     };
 
     bool admit_held();
-    caf::expected<mapped_region> map_one(const memory_region&, std::uint32_t index,
-                                         const std::vector<mapped_region>& by_host);
+    bool answer_awaited();
+    void give_up_waiting(const caf::error&);
+    caf::expected<mapped_region> map_one(const map_peer_regions&, std::uint32_t index);
     void close(const mapping&);
     void pump();
     void admit(start_copy);
@@ -97,6 +103,12 @@ private:
     std::deque<start_copy> waiting_;
     /// Copies whose event has not happened yet.
     std::vector<start_copy> held_;
+    /// Questions about events that have not happened yet.
+    struct awaited {
+        await_event asked;
+        caf::typed_response_promise<void> answer;
+    };
+    std::vector<awaited> awaited_;
     std::map<std::uint64_t, mapping> mappings_;
     std::uint64_t last_mapping_ = 0;
     std::vector<std::uint64_t> ended_;
@@ -122,6 +134,7 @@ device_actor::behavior_type cuda_io_state::make_behavior() {
         handle(this, &cuda_io_state::on_pin),
         handle(this, &cuda_io_state::on_map),
         handle(this, &cuda_io_state::on_unmap),
+        handle(this, &cuda_io_state::on_await_event),
     };
 }
 
@@ -183,6 +196,7 @@ caf::result<void> cuda_io_state::on_stop_io(const stop_io&) {
             refuse(command, why);
         for (auto& command : std::exchange(held_, {}))
             refuse(command, why);
+        give_up_waiting(why);
         std::vector<transfer_id> ids;
         for (const auto& [id, x] : active_)
             ids.push_back(id);
@@ -240,6 +254,19 @@ void cuda_io_state::stop_transfer(transfer_id id, caf::error why) {
     finish_if_over(id);
 }
 
+/// progress() looks at the event. More than can wait are refused: each look costs a call.
+caf::result<void> cuda_io_state::on_await_event(const await_event& message) {
+    if (lost_ || stopping_)
+        return lost_ ? lost_ : make_error(errc::stopped, device_name_ + " is stopping");
+    if (awaited_.size() >= options_.events_awaited_max)
+        return make_error(errc::limit_exceeded,
+                          "events_awaited_max = " + std::to_string(options_.events_awaited_max)
+                              + " events are waited for at " + device_name_);
+    auto answer = self_->make_response_promise<void>();
+    awaited_.push_back({message, answer});
+    return answer;
+}
+
 // -- memory ---------------------------------------------------------------------------------
 
 caf::result<device_region_exported> cuda_io_state::on_export(const export_device_region& message) {
@@ -248,7 +275,7 @@ caf::result<device_region_exported> cuda_io_state::on_export(const export_device
     auto how = device_->export_region(message.base, message.bytes);
     if (!how)
         return add_context(how.error(), device_name_);
-    return device_region_exported{std::move(*how)};
+    return device_region_exported{std::move(how->how), std::move(how->chunks)};
 }
 
 /// Pins memory for the life of the actor; the device unpins it when it goes.
@@ -263,7 +290,7 @@ caf::result<void> cuda_io_state::on_pin(const pin_host_region& message) {
 caf::result<peer_regions_mapped> cuda_io_state::on_map(const map_peer_regions& message) {
     peer_regions_mapped result;
     for (std::uint32_t index = 0; index < message.regions.size(); ++index) {
-        auto mapped = map_one(message.regions[index], index, message.by_host);
+        auto mapped = map_one(message, index);
         if (mapped)
             result.mapped.push_back(std::move(*mapped));
         else
@@ -272,22 +299,24 @@ caf::result<peer_regions_mapped> cuda_io_state::on_map(const map_peer_regions& m
     return result;
 }
 
-caf::expected<mapped_region> cuda_io_state::map_one(const memory_region& region,
-                                                    std::uint32_t index,
-                                                    const std::vector<mapped_region>& by_host) {
+caf::expected<mapped_region> cuda_io_state::map_one(const map_peer_regions& message,
+                                                    std::uint32_t index) {
+    const auto& region = message.regions[index];
     if (lost_ || stopping_)
         return lost_ ? lost_ : make_error(errc::stopped, "it is stopping");
     mapping made{region, nullptr, nullptr};
     mapped_region result{index, nullptr, region.bytes, nullptr, options_.ordinal};
     if (region.kind == memory_kind::cuda) {
-        auto address = device_->map(region);
+        const auto chunks = message.chunks.find(index);
+        auto address =
+            device_->map(region, chunks == message.chunks.end() ? device_chunks{} : chunks->second);
         if (!address)
             return std::move(address.error());
-        result.base = *address;
+        result.base = made.mapped = *address;
     } else {
-        auto host = std::find_if(by_host.begin(), by_host.end(),
+        auto host = std::find_if(message.by_host.begin(), message.by_host.end(),
                                  [index](const mapped_region& x) { return x.region == index; });
-        if (host == by_host.end())
+        if (host == message.by_host.end())
             return make_error(errc::unsupported, "the host has not mapped it either");
         if (auto error = device_->pin(host->base, host->bytes))
             return error;
@@ -315,7 +344,7 @@ void cuda_io_state::close(const mapping& x) {
     if (x.pinned)
         device_->unpin(x.pinned);
     else
-        device_->unmap(x.region);
+        device_->unmap(x.region, x.mapped);
 }
 
 // -- to the device --------------------------------------------------------------------------
@@ -380,7 +409,8 @@ void cuda_io_state::launch(const copy_chunk& chunk) {
 // -- from the device ------------------------------------------------------------------------
 
 bool cuda_io_state::progress() {
-    const bool admitted = admit_held();
+    const bool answered = answer_awaited();
+    const bool admitted = admit_held() || answered;
     if (lost_ || schedule_.chunks_in_flight() == 0)
         return admitted;
     ended_.clear();
@@ -394,6 +424,36 @@ bool cuda_io_state::progress() {
         finish_if_over(schedule_.ended(number).id);
     pump();
     return true;
+}
+
+bool cuda_io_state::answer_awaited() {
+    bool changed = false;
+    for (std::size_t i = 0; i < awaited_.size() && !lost_;) {
+        auto& asked = awaited_[i].asked;
+        auto happened = asked.wanted.expired()
+                            ? make_error(errc::cancelled, "nobody waits for the event any more")
+                            : device_->has_happened(asked.event);
+        if (happened && !*happened) {
+            ++i;
+            continue;
+        }
+        auto answer = std::move(awaited_[i].answer);
+        awaited_.erase(awaited_.begin() + static_cast<std::ptrdiff_t>(i));
+        changed = true;
+        if (happened) {
+            answer.deliver();
+            continue;
+        }
+        answer.deliver(add_context(happened.error(), device_name_));
+        if (auto error = device_->lost())
+            lose_device(error);
+    }
+    return changed;
+}
+
+void cuda_io_state::give_up_waiting(const caf::error& why) {
+    for (auto& x : std::exchange(awaited_, {}))
+        x.answer.deliver(why);
 }
 
 /// Queues held copies whose event has happened.
@@ -447,6 +507,7 @@ void cuda_io_state::lose_device(const caf::error& why) {
         refuse(command, lost_);
     for (auto& command : std::exchange(held_, {}))
         refuse(command, lost_);
+    give_up_waiting(lost_);
     tell(self_, options_.owner, device_lost{options_.ordinal, lost_});
 }
 

@@ -23,6 +23,8 @@ struct cuda_io_options {
     std::size_t transfers_active_max = 64;
     /// Transfers that wait; more are refused with limit_exceeded.
     std::size_t transfers_waiting_max = 65536;
+    /// Events that are waited for without a copy; more are refused with limit_exceeded.
+    std::size_t events_awaited_max = 4096;
     /// The device's ordinal in messages.
     int ordinal = 0;
     device_owner_actor owner = {};

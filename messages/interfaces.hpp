@@ -104,7 +104,9 @@ using device_actor = copy_actor::extend<
     // Make a peer's regions addressable for the device; what cannot be has a reason.
     caf::result<peer_regions_mapped>(map_peer_regions),
     // Nobody uses this mapping any more: close it.
-    caf::result<void>(unmap_region)>;
+    caf::result<void>(unmap_region),
+    // Answered when an event of the host's streams has happened.
+    caf::result<void>(await_event)>;
 
 /// Puts out of a device's memory, through pinned host memory.
 using staged_put_actor = completion_actor::extend<
@@ -348,6 +350,8 @@ using transfer_worker_actor =
         caf::result<rx_opened>(open_rx),
         // The link to a rank, made if there is none.
         caf::result<peer_connected>(connect_peer),
+        // Answered when the link to a rank is ready: its memory is mapped, or there is a reason.
+        caf::result<void>(await_peer),
         // What this rank publishes.
         caf::result<rank_info_reply>(query_rank_info),
         // All sessions as they are now.

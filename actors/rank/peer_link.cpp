@@ -145,6 +145,7 @@ void peer_link_state::on_host_link_up(const host_link_up& message) {
     process_watched_ = message.process_watched;
     inherited_ = message.inherited;
     mapped_ = message.mapped;
+    device_chunks_ = message.chunks;
     host_obstacles_ = message.obstacles;
     host_link_settled_ = true;
     proceed();
@@ -216,7 +217,8 @@ bool peer_link_state::mapped_by_devices() {
                              device = ordinal](const caf::expected<peer_regions_mapped>& answer) {
                 device_answered(device, answer, round);
             };
-            ask(self_, actor, map_peer_regions{with_.peer.incarnation, peer_regions_, mapped_})
+            ask(self_, actor,
+                map_peer_regions{with_.peer.incarnation, peer_regions_, mapped_, device_chunks_})
                 .then([answered](const peer_regions_mapped& done) { answered(done); },
                       [answered](caf::error& reason) { answered(std::move(reason)); });
         }

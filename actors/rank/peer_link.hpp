@@ -169,6 +169,8 @@ private:
     std::chrono::milliseconds last_frame_within_ = with_.bounds.dial_deadline;
     bool ended_ = false;
     std::vector<mapped_region> mapped_;
+    /// Of regions on the peer's devices, until this rank's devices have mapped them.
+    std::map<std::uint32_t, device_chunks> device_chunks_;
     /// The fabric has been told of them (peer_memory_mapped).
     bool memory_told_ = false;
     std::string unmapped_reason_;

@@ -45,6 +45,7 @@ transfer_worker_actor::behavior_type transfer_worker_state::make_behavior() {
         handle(this, &transfer_worker_state::on_open_tx),
         handle(this, &transfer_worker_state::on_open_rx),
         handle(this, &transfer_worker_state::on_connect),
+        handle(this, &transfer_worker_state::on_await_peer),
         handle(this, &transfer_worker_state::on_query_info),
         handle(this, &transfer_worker_state::on_list),
         handle(this, &transfer_worker_state::on_statistics),
@@ -118,6 +119,7 @@ caf::result<pools_registered> transfer_worker_state::on_register(const register_
     registration_ = self_->make_response_promise<pools_registered>();
     host_regions_ = message.regions;
     regions_.assign(message.regions.size(), {});
+    chunks_.clear();
     memory_ = {};
     memory_.regions.resize(message.regions.size());
     for (const auto& pool : message.pages.pools)
@@ -163,12 +165,29 @@ void transfer_worker_state::export_one(std::size_t index) {
                                               + ": publish pools through worker::publish"));
     memory_.regions[index].device = region.device;
     ask(self_, device->second, export_device_region{region.base, region.bytes})
-        .then(
-            [this, index](const device_region_exported& done) {
-                regions_[index].on_device = done.how;
-                register_with_fabric(index);
-            },
-            [this, index](const caf::error& reason) { region_done(index, reason); });
+        .then([this, index](const device_region_exported& done) { exported(index, done); },
+              [this, index](const caf::error& reason) { region_done(index, reason); });
+}
+
+/// Chunks count as regions on a same-host connection, where their number is bounded.
+void transfer_worker_state::exported(std::size_t index, const device_region_exported& done) {
+    auto& how = regions_[index].on_device;
+    how = done.how;
+    const auto count = done.chunks.size();
+    const auto others = chunks_.size() + host_regions_.size() + staging_.size();
+    if (count > 0
+        && (count + others > with_.bounds.shared_regions_max || count > device_chunks_max
+            || index >= chunked_regions_max))
+        how.obstacle = "memory made of " + std::to_string(count)
+                       + " chunks, and shared_regions_max = "
+                       + std::to_string(with_.bounds.shared_regions_max);
+    else
+        for (std::uint32_t i = 0; i < count; ++i) {
+            const auto& chunk = done.chunks[i];
+            chunks_.push_back({device_chunk_number(static_cast<std::uint32_t>(index), i),
+                               chunk.descriptor, chunk.bytes, nullptr, chunk.keep});
+        }
+    register_with_fabric(index);
 }
 
 /// What is put into device memory lands in staging memory first.
@@ -208,6 +227,8 @@ void transfer_worker_state::publish() {
         if (const auto& region = host_regions_[index]; region.kind == memory_kind::host_shared)
             tell(self_, io_.host_link,
                  share_region{index, region.memfd, region.bytes, region.base});
+    for (const auto& chunk : chunks_)
+        tell(self_, io_.host_link, chunk);
     for (const auto& [ordinal, memory] : staging_)
         if (memory.memfd >= 0)
             tell(self_, io_.host_link,
@@ -423,10 +444,33 @@ void transfer_worker_state::on_endpoint_failed(const endpoint_failed&) {
     ++ignored_["endpoint_failed"]; // endpoints belong to links
 }
 
-void transfer_worker_state::on_peer_ready(const peer_ready&) {}
+/// A link ends in peer_ready or peer_lost by its own deadline.
+caf::result<void> transfer_worker_state::on_await_peer(const await_peer& message) {
+    if (ready_.contains(message.peer))
+        return caf::unit;
+    if (!links_.contains(message.peer))
+        return make_error(errc::link_lost,
+                          "there is no link to incarnation " + to_string(message.peer));
+    auto answer = self_->make_response_promise<void>();
+    awaited_.emplace(message.peer, answer);
+    return answer;
+}
+
+void transfer_worker_state::on_peer_ready(const peer_ready& message) {
+    const auto peer = message.peer->info.incarnation;
+    ready_.insert(peer);
+    answer_awaited(peer, {});
+}
 
 void transfer_worker_state::on_peer_lost(const peer_lost& message) {
     links_.erase(message.peer);
+    ready_.erase(message.peer);
+    answer_awaited(message.peer, message.reason);
+}
+
+void transfer_worker_state::answer_awaited(incarnation peer, const caf::error& problem) {
+    while (auto waits = awaited_.extract(peer))
+        problem ? waits.mapped().deliver(problem) : waits.mapped().deliver();
 }
 
 void transfer_worker_state::on_process_gone(const process_gone& message) {

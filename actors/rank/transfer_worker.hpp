@@ -23,6 +23,7 @@
 #include <map>
 #include <optional>
 #include <random>
+#include <set>
 #include <unordered_map>
 #include <vector>
 
@@ -67,6 +68,7 @@ private:
     caf::result<tx_opened> on_open_tx(const open_tx&);
     caf::result<rx_opened> on_open_rx(const open_rx&);
     caf::result<peer_connected> on_connect(const connect_peer&);
+    caf::result<void> on_await_peer(const await_peer&);
     void on_frame(const frame_arrived&);
     void on_endpoint_failed(const endpoint_failed&);
     void on_peer_ready(const peer_ready&);
@@ -81,6 +83,7 @@ private:
 
     void register_one(std::size_t index);
     void export_one(std::size_t index);
+    void exported(std::size_t index, const device_region_exported&);
     void register_with_fabric(std::size_t index);
     void region_done(std::size_t index, const caf::error&);
     void publish();
@@ -89,6 +92,7 @@ private:
     void published(const caf::error&);
     peer_link_actor make_link(const rank_info& peer, std::optional<register_rank_info>);
     void answer_without_link(const wire_message&);
+    void answer_awaited(incarnation, const caf::error&);
     caf::error not_ready() const;
     caf::error no_sessions_yet() const;
     void sessions_ended(const caf::error& kept);
@@ -118,6 +122,8 @@ private:
     std::vector<host_region> host_regions_;
     std::vector<memory_region> regions_;
     own_memory memory_;
+    /// Chunks of regions on devices, for peers on this machine.
+    std::vector<share_region> chunks_;
     /// Regions that the fabric has registered.
     std::vector<region_id> region_ids_;
     std::size_t regions_pending_ = 0;
@@ -138,6 +144,9 @@ private:
     /// dialled: it cannot know.
     std::unordered_map<incarnation, rank_info> met_;
     std::uint64_t dials_ = 0;
+    /// Links that are ready, and who waits for one to be.
+    std::set<incarnation> ready_;
+    std::multimap<incarnation, caf::typed_response_promise<void>> awaited_;
     std::map<std::string, std::uint64_t> ignored_;
     /// What the rank's other actors ignored, and which of them died.
     rank_counters_ptr counters_;

@@ -134,8 +134,10 @@ void transfer_worker_state::link_ended(caf::actor_id id, const caf::error& why) 
     // place.
     const auto listed = links_.find(link.mapped().peer);
     const auto current = listed != links_.end() && listed->second == link.mapped().actor;
-    if (current)
+    if (current) {
         links_.erase(listed);
+        ready_.erase(link.mapped().peer);
+    }
     if (why) { // it died: tell what it would have told, free what it held
         count_death(counters_);
         const auto peer = link.mapped().peer;

@@ -5,6 +5,7 @@
 
 #include "cuda/kernel/plan_address.hpp"
 #include "messages/errors.hpp"
+#include "messages/local/device_chunks.hpp"
 #include "messages/values/copy_plan.hpp"
 #include "messages/values/rank_info.hpp"
 
@@ -40,6 +41,12 @@ enum class copy_lane : std::uint8_t {
 
 inline constexpr std::size_t copy_lane_count = 3;
 
+/// How others reach a region: what they are told, and what passes over a same-host link.
+struct exported_region {
+    device_export how;
+    device_chunks chunks = {};
+};
+
 /// One device as an executor of plans. All calls come from one thread, and no call waits.
 class copy_device {
 public:
@@ -48,7 +55,7 @@ public:
     /// Display name: "cuda:0 (NVIDIA H200)".
     virtual const std::string& name() const = 0;
 
-    /// Called once, on the thread that makes all further calls.
+    /// Called once, on the thread that makes all further calls. That thread is not the host's.
     virtual caf::error enter_thread() = 0;
 
     /// Makes a plan ready for launches, which may follow at once. The job's pools must exist.
@@ -64,11 +71,12 @@ public:
     /// How others reach [base, base + bytes) on this device. registration_failed when it is not
     /// memory of this device. Memory that only this process can use is not an error; the result
     /// then names the obstacle.
-    virtual caf::expected<device_export> export_region(std::byte* base, std::uint64_t bytes) = 0;
+    virtual caf::expected<exported_region> export_region(std::byte* base, std::uint64_t bytes) = 0;
 
-    /// The address of a peer's region for launches of this device. Every success needs one unmap.
-    virtual caf::expected<std::byte*> map(const memory_region&) = 0;
-    virtual void unmap(const memory_region&) = 0;
+    /// The address of a peer's region for launches of this device. `chunks` are those that the peer
+    /// has passed on for it. Every success needs one unmap, with its result.
+    virtual caf::expected<std::byte*> map(const memory_region&, const device_chunks& chunks) = 0;
+    virtual void unmap(const memory_region&, std::byte* address) = 0;
 
     /// Lets launches use host memory at its own address. Every success needs one unpin.
     virtual caf::error pin(std::byte* base, std::uint64_t bytes) = 0;

@@ -4,13 +4,14 @@
 
 #include "cuda/device/current_device.hpp"
 #include "cuda/device/device_handles.hpp"
+#include "cuda/device/host_pins.hpp"
 #include "cuda/device/peer_mappings.hpp"
+#include "cuda/device/plan_memory.hpp"
 #include "cuda/kernel/copy_kernel.hpp"
 #include "cuda/kernel/flat_plan.hpp"
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <deque>
 #include <utility>
 
@@ -18,14 +19,9 @@ namespace kvferry {
 
 namespace {
 
-constexpr std::size_t plan_memory_bytes_min = std::size_t{64} << 10;
-
-/// Memory for a plan on both sides of the upload.
-struct plan_memory {
-    unique_pinned_memory pinned;
-    unique_device_memory device;
-    std::size_t bytes = 0;
-};
+/// For the ends of launches, and for plans that two lanes read; more are made when they are needed.
+constexpr std::size_t events_reserved = 128;
+constexpr std::uint64_t warm_up_bytes = 64;
 
 class gpu;
 
@@ -51,13 +47,20 @@ public:
 
     /// Destroy only after everything launched has ended, unless the device is lost.
     ~gpu() override {
+        const relaxed_capture_mode here; // the thread may be a host's
         for (auto& x : lanes_)
             if (!lost_ && x.stream)
                 (void)cudaStreamSynchronize(x.stream.get());
+        lanes_ = {};
+        free_events_.clear();
+        plans_ = {};
+        mappings_.close_all();
+        pins_.remove_all();
     }
 
     const std::string& name() const override { return name_; }
     caf::error enter_thread() override {
+        relax_capture_mode_of_thread();
         return checked("cudaSetDevice", cudaSetDevice(options_.ordinal));
     }
     caf::expected<std::unique_ptr<uploaded_plan>> upload(const copy_job&) override;
@@ -66,18 +69,21 @@ public:
     caf::error take_ended(std::vector<std::uint64_t>& numbers) override;
     caf::error lost() override { return lost_; }
 
-    caf::expected<device_export> export_region(std::byte* base, std::uint64_t bytes) override;
-    caf::expected<std::byte*> map(const memory_region& region) override {
-        return mappings_.open(region);
+    caf::expected<exported_region> export_region(std::byte* base, std::uint64_t bytes) override;
+    caf::expected<std::byte*> map(const memory_region& region,
+                                  const device_chunks& chunks) override {
+        return mappings_.open(region, chunks);
     }
-    void unmap(const memory_region& region) override { mappings_.close(region); }
+    void unmap(const memory_region& region, std::byte* address) override {
+        mappings_.close(region, address);
+    }
     caf::error pin(std::byte* base, std::uint64_t bytes) override { return pins_.add(base, bytes); }
     void unpin(std::byte* base) override { pins_.remove(base); }
     caf::expected<bool> has_happened(void* event) override;
     caf::error record(copy_lane, void* event) override;
 
     void give_back(plan_memory memory, unique_event up) {
-        free_memory_.push_back(std::move(memory));
+        plans_.give_back(std::move(memory));
         if (up)
             free_events_.push_back(std::move(up));
     }
@@ -100,15 +106,16 @@ private:
     std::uint32_t blocks_for(copy_lane);
     caf::error bring_up(plan_on_gpu&, copy_lane);
     caf::error open();
+    caf::error reserve();
+    caf::error warm_up();
     caf::error checked(const char* call, cudaError_t);
     void look_for_loss(const caf::error& cause);
-    caf::expected<plan_memory> take_memory(std::size_t bytes);
     caf::expected<unique_event> take_event();
 
     const cuda_copy_device_options options_;
     std::string name_;
     caf::error lost_;
-    std::vector<plan_memory> free_memory_;
+    plan_store plans_;
     std::vector<unique_event> free_events_;
     std::array<lane, copy_lane_count> lanes_;
     peer_mappings mappings_;
@@ -146,11 +153,63 @@ caf::error gpu::open() {
             return std::move(stream.error());
         x.stream = std::move(*stream);
     }
+    if (auto error = reserve())
+        return error;
+    return warm_up();
+}
+
+/// Takes what transfers need, while an error still reaches whoever publishes the memory.
+caf::error gpu::reserve() {
+    if (auto error = plans_.reserve())
+        return error;
+    while (free_events_.size() < events_reserved) {
+        auto event = make_event();
+        if (!event)
+            return std::move(event.error());
+        free_events_.push_back(std::move(*event));
+    }
+    return {};
+}
+
+/// Copies a few bytes inside a plan's memory, in every lane and by both kernels: the driver loads a
+/// kernel at its first launch, which allocates, and takes milliseconds.
+caf::error gpu::warm_up() {
+    auto memory = plans_.take(2 * warm_up_bytes);
+    if (!memory)
+        return std::move(memory.error());
+    const auto source = reinterpret_cast<std::uint64_t>(memory->device.get());
+    auto plan = std::make_shared<copy_plan>();
+    plan->parts.push_back(
+        {0,
+         0,
+         std::make_shared<copy_template>(copy_template{{run{0, 0, warm_up_bytes}}}),
+         {{0, 0}}});
+    const copy_job job{plan, {{source, 0}}, {{source + warm_up_bytes, 0}}, {}};
+    const launch_options smallest{1, 32};
+    for (std::size_t where = 0; where < lanes_.size(); ++where) {
+        auto* stream = lanes_[where].stream.get();
+        auto uploaded = upload(job);
+        if (!uploaded)
+            return std::move(uploaded.error());
+        auto& view = static_cast<plan_on_gpu&>(**uploaded);
+        auto error = bring_up(view, static_cast<copy_lane>(where));
+        if (!error)
+            error = checked("launch of the copy kernel",
+                            launch_copy_of_argument(view.plan, smallest, stream));
+        if (!error)
+            error = checked("launch of the copy kernel",
+                            launch_copy(view.on_device, 0, 1, smallest, stream));
+        if (!error)
+            error = checked("cudaStreamSynchronize", cudaStreamSynchronize(stream));
+        if (error)
+            return error;
+    }
+    plans_.give_back(std::move(*memory));
     return {};
 }
 
 /// Turns a status into an error. If a harmless call fails too, the error is permanent for this
-/// process and the device is lost.
+/// process and the device is lost; a capture of the host is neither.
 caf::error gpu::checked(const char* call, cudaError_t status) {
     if (status == cudaSuccess)
         return {};
@@ -163,41 +222,23 @@ void gpu::look_for_loss(const caf::error& cause) {
     if (lost_ || !lanes_.back().stream)
         return;
     auto again = cudaStreamQuery(lanes_.front().stream.get());
-    if (again != cudaSuccess && again != cudaErrorNotReady)
+    if (again != cudaSuccess && again != cudaErrorNotReady && !is_capture_error(again))
         lost_ = cause;
     (void)cudaGetLastError();
 }
 
 // -- plans ----------------------------------------------------------------------------------
 
-/// Sizes are powers of two, so that a few buffers serve all plans.
-caf::expected<plan_memory> gpu::take_memory(std::size_t bytes) {
-    bytes = std::bit_ceil(std::max(bytes, plan_memory_bytes_min));
-    auto fits = std::find_if(free_memory_.begin(), free_memory_.end(),
-                             [bytes](const plan_memory& x) { return x.bytes == bytes; });
-    if (fits != free_memory_.end()) {
-        auto result = std::move(*fits);
-        free_memory_.erase(fits);
-        return result;
-    }
-    auto pinned = make_pinned_memory(bytes);
-    if (!pinned)
-        return std::move(pinned.error());
-    auto device = make_device_memory(bytes);
-    if (!device)
-        return std::move(device.error());
-    return plan_memory{std::move(*pinned), std::move(*device), bytes};
-}
-
 caf::expected<std::unique_ptr<uploaded_plan>> gpu::upload(const copy_job& job) {
     const auto bytes = measure(job).bytes();
-    auto memory = take_memory(bytes);
+    auto memory = plans_.take(bytes);
     if (!memory) {
         look_for_loss(memory.error());
         return std::move(memory.error());
     }
     const auto on_host = flatten(job, memory->pinned.get());
-    const auto on_device = moved_to(on_host, memory->pinned.get(), memory->device.get());
+    const auto on_device =
+        memory->device ? moved_to(on_host, memory->pinned.get(), memory->device.get()) : on_host;
     return std::unique_ptr<uploaded_plan>{
         std::make_unique<plan_on_gpu>(on_host, on_device, std::move(*memory), bytes, *this)};
 }
@@ -216,6 +257,8 @@ caf::expected<unique_event> gpu::take_event() {
 /// back never has an upload under way.
 caf::error gpu::bring_up(plan_on_gpu& plan, copy_lane where) {
     if (std::exchange(plan.knows_it_is_up[static_cast<std::size_t>(where)], true))
+        return {};
+    if (!plan.memory.device) // read where it is
         return {};
     auto* stream = lane_at(where).stream.get();
     if (plan.up)
@@ -276,9 +319,9 @@ caf::error gpu::take_ended(std::vector<std::uint64_t>& numbers) {
     for (auto& x : lanes_)
         while (!lost_ && !x.in_flight.empty()) {
             auto status = cudaEventQuery(x.in_flight.front().end.get());
-            if (status == cudaErrorNotReady) {
+            if (status == cudaErrorNotReady || is_capture_error(status)) {
                 (void)cudaGetLastError();
-                break;
+                break; // looked at again
             }
             if (status != cudaSuccess) {
                 lost_ = cuda_error("cudaEventQuery", status);
@@ -293,7 +336,7 @@ caf::error gpu::take_ended(std::vector<std::uint64_t>& numbers) {
 
 // -- memory and events of the host ------------------------------------------------------------
 
-caf::expected<device_export> gpu::export_region(std::byte* base, std::uint64_t bytes) {
+caf::expected<exported_region> gpu::export_region(std::byte* base, std::uint64_t bytes) {
     auto where = cuda_device_of(base);
     if (!where)
         return std::move(where.error());
@@ -309,6 +352,10 @@ caf::expected<bool> gpu::has_happened(void* event) {
         (void)cudaGetLastError();
         return false;
     }
+    if (status == cudaErrorCapturedEvent)
+        return add_context(cuda_error("cudaEventQuery(the host's event)", status),
+                           "an event that belongs to a captured graph never happens: record it "
+                           "outside of the capture");
     if (auto error = checked("cudaEventQuery(the host's event)", status))
         return error;
     return true;

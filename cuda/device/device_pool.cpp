@@ -2,8 +2,10 @@
 // cudaMalloc and cudaMemcpy, with the caller's current device left as it was.
 #include "cuda/device/device_pool.hpp"
 
+#include "cuda/device/allocate_chunks.hpp"
 #include "cuda/device/current_device.hpp"
 #include "cuda/device/device_handles.hpp"
+#include "cuda/device/host_pins.hpp"
 #include "cuda/device/peer_mappings.hpp"
 
 #include <string>
@@ -14,7 +16,7 @@ namespace {
 
 class pool_on_gpu : public device_pool {
 public:
-    pool_on_gpu(unique_device_memory memory, std::uint64_t bytes, int ordinal)
+    pool_on_gpu(std::shared_ptr<std::byte> memory, std::uint64_t bytes, int ordinal)
         : memory_(std::move(memory)), bytes_(bytes), ordinal_(ordinal) {}
 
     std::byte* base() const override { return memory_.get(); }
@@ -48,7 +50,7 @@ public:
                              bytes_,
                              memory_kind::cuda,
                              {},
-                             std::move(*how)};
+                             std::move(how->how)};
     }
 
 private:
@@ -62,7 +64,7 @@ private:
         return status == cudaSuccess ? caf::error{} : cuda_error("cudaMemcpy", status);
     }
 
-    unique_device_memory memory_;
+    std::shared_ptr<std::byte> memory_;
     std::uint64_t bytes_;
     int ordinal_;
 };
@@ -125,17 +127,29 @@ caf::expected<std::unique_ptr<pool_copy>> make_pool_copy(int device, const copy_
     return std::unique_ptr<pool_copy>{std::move(made)};
 }
 
-caf::expected<std::unique_ptr<device_pool>> make_device_pool(int ordinal, std::uint64_t bytes) {
+caf::expected<std::unique_ptr<device_pool>> make_device_pool(int ordinal, std::uint64_t bytes,
+                                                             std::uint64_t chunk_bytes) {
     current_device_guard guard;
     const auto where = "pool on cuda:" + std::to_string(ordinal);
     if (auto status = cudaSetDevice(ordinal); status != cudaSuccess)
         return make_error(errc::unsupported,
                           where + ": " + text_of(cuda_error("cudaSetDevice", status)));
-    auto memory = make_device_memory(bytes);
-    if (!memory)
-        return make_error(errc::registration_failed, where + ": " + text_of(memory.error()));
+    std::shared_ptr<std::byte> memory;
+    if (chunk_bytes > 0) {
+        (void)cudaFree(
+            nullptr); // makes the device's context current, as the driver's calls need it
+        auto chunks = allocate_chunks(bytes, {ordinal, chunk_bytes, true});
+        if (!chunks)
+            return add_context(chunks.error(), where);
+        memory = std::move(*chunks);
+    } else {
+        auto whole = make_device_memory(bytes);
+        if (!whole)
+            return make_error(errc::registration_failed, where + ": " + text_of(whole.error()));
+        memory = std::move(*whole);
+    }
     return std::unique_ptr<device_pool>{
-        std::make_unique<pool_on_gpu>(std::move(*memory), bytes, ordinal)};
+        std::make_unique<pool_on_gpu>(std::move(memory), bytes, ordinal)};
 }
 
 } // namespace kvferry

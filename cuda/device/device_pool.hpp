@@ -53,8 +53,10 @@ public:
 caf::expected<std::unique_ptr<pool_copy>> make_pool_copy(int device, const copy_end& source,
                                                          const copy_end& target);
 
-/// Allocates with cudaMalloc. unsupported without a device or without CUDA in this build,
-/// registration_failed when there is not enough memory.
-caf::expected<std::unique_ptr<device_pool>> make_device_pool(int ordinal, std::uint64_t bytes);
+/// Allocates with cudaMalloc or, given a size of chunks, as an expandable allocator does it.
+/// unsupported without a device or without CUDA in this build, registration_failed when there is
+/// not enough memory.
+caf::expected<std::unique_ptr<device_pool>> make_device_pool(int ordinal, std::uint64_t bytes,
+                                                             std::uint64_t chunk_bytes = 0);
 
 } // namespace kvferry

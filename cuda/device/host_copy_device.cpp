@@ -55,13 +55,13 @@ caf::error host_copy_device::take_ended(std::vector<std::uint64_t>& numbers) {
     return {};
 }
 
-caf::expected<device_export> host_copy_device::export_region(std::byte* base, std::uint64_t) {
+caf::expected<exported_region> host_copy_device::export_region(std::byte* base, std::uint64_t) {
     if (!base)
         return make_error(errc::registration_failed, "no memory at address 0");
-    return device_export{process_number(), name_, {}, 0, {}};
+    return exported_region{{process_number(), name_, {}, 0, {}}};
 }
 
-caf::expected<std::byte*> host_copy_device::map(const memory_region& region) {
+caf::expected<std::byte*> host_copy_device::map(const memory_region& region, const device_chunks&) {
     if (region.on_device.process != process_number())
         return make_error(errc::unsupported, "the host twin maps memory of its own process only");
     return reinterpret_cast<std::byte*>(region.base_address);

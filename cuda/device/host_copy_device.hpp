@@ -21,9 +21,9 @@ public:
     caf::error take_ended(std::vector<std::uint64_t>& numbers) override;
     caf::error lost() override { return {}; }
 
-    caf::expected<device_export> export_region(std::byte* base, std::uint64_t bytes) override;
-    caf::expected<std::byte*> map(const memory_region&) override;
-    void unmap(const memory_region&) override {}
+    caf::expected<exported_region> export_region(std::byte* base, std::uint64_t bytes) override;
+    caf::expected<std::byte*> map(const memory_region&, const device_chunks&) override;
+    void unmap(const memory_region&, std::byte*) override {}
     caf::error pin(std::byte*, std::uint64_t) override { return {}; }
     void unpin(std::byte*) override {}
     /// An event is a std::atomic<bool>.

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// The runtime's calls behind exports, mappings and pins; one driver call is looked up by name.
+// The runtime's calls behind exports and mappings.
 #include "cuda/device/peer_mappings.hpp"
 
+#include "cuda/device/capture_mode.hpp"
 #include "cuda/device/cuda_copy_device.hpp"
 #include "cuda/device/cuda_error.hpp"
 #include "cuda/device/process_number.hpp"
-
-#include <cuda.h>
 
 #include <array>
 #include <cstdio>
 #include <cstring>
 #include <string>
+#include <utility>
 
 namespace kvferry {
 
@@ -30,34 +30,10 @@ std::string name_of(const cudaUUID_t& uuid) {
     return result;
 }
 
-struct allocation {
-    std::uint64_t base = 0;
-    std::size_t bytes = 0;
-};
-
-/// Asks the driver: the runtime has no call for this.
-caf::expected<allocation> allocation_of(const std::byte* address) {
-    void* entry = nullptr;
-    cudaDriverEntryPointQueryResult found{};
-    const auto status = cudaGetDriverEntryPointByVersion("cuMemGetAddressRange", &entry, 12000,
-                                                         cudaEnableDefault, &found);
-    if (status != cudaSuccess)
-        return cuda_error("cudaGetDriverEntryPointByVersion(cuMemGetAddressRange)", status);
-    if (found != cudaDriverEntryPointSuccess || !entry)
-        return make_error(errc::unsupported, "the driver has no cuMemGetAddressRange");
-    CUdeviceptr base = 0;
-    std::size_t bytes = 0;
-    const auto range = reinterpret_cast<decltype(&cuMemGetAddressRange)>(entry)(
-        &base, &bytes, reinterpret_cast<CUdeviceptr>(address));
-    if (range != CUDA_SUCCESS)
-        return make_error(errc::cuda_failed,
-                          "cuMemGetAddressRange: error " + std::to_string(range));
-    return allocation{base, bytes};
-}
-
 } // namespace
 
 caf::expected<int> cuda_device_of(const std::byte* address) {
+    const relaxed_capture_mode here;
     cudaPointerAttributes found{};
     const auto status = cudaPointerGetAttributes(&found, address);
     if (status == cudaErrorInsufficientDriver || status == cudaErrorNoDevice)
@@ -89,42 +65,51 @@ caf::error enable_peer(int from, int to) {
     return {};
 }
 
-caf::expected<device_export> export_allocation(std::byte* base, std::uint64_t bytes, int ordinal) {
-    auto whole = allocation_of(base);
+caf::expected<exported_region> export_allocation(std::byte* base, std::uint64_t bytes,
+                                                 int ordinal) {
+    auto whole = extent_of(base, bytes);
     if (!whole)
         return std::move(whole.error());
-    device_export result;
-    result.process = process_number();
-    result.offset_bytes = reinterpret_cast<std::uint64_t>(base) - whole->base;
-    if (result.offset_bytes + bytes > whole->bytes)
-        return make_error(errc::registration_failed,
-                          std::to_string(bytes) + " bytes reach beyond their allocation, which has "
-                              + std::to_string(whole->bytes - result.offset_bytes)
-                              + " from there on");
+    exported_region result;
+    auto& how = result.how;
+    how.process = process_number();
+    how.offset_bytes = reinterpret_cast<std::uint64_t>(base) - whole->base;
     cudaDeviceProp properties{};
     if (auto status = cudaGetDeviceProperties(&properties, ordinal); status != cudaSuccess)
         return cuda_error("cudaGetDeviceProperties", status);
-    result.device = name_of(properties.uuid);
+    how.device = name_of(properties.uuid);
+    if (whole->chunked) {
+        how.obstacle = "memory made of chunks, ";
+        if (auto chunks = export_chunks(*whole)) {
+            result.chunks = std::move(*chunks);
+            how.obstacle += "whose descriptors have not come over a same-host link";
+        } else {
+            how.obstacle += "and " + text_of(chunks.error());
+        }
+        return result;
+    }
     cudaIpcMemHandle_t handle{};
     const auto status = cudaIpcGetMemHandle(&handle, reinterpret_cast<void*>(whole->base));
     if (status == cudaSuccess) {
-        result.handle.resize(sizeof(handle));
-        std::memcpy(result.handle.data(), &handle, sizeof(handle));
+        how.handle.resize(sizeof(handle));
+        std::memcpy(how.handle.data(), &handle, sizeof(handle));
     } else {
-        result.obstacle = text_of(cuda_error("cudaIpcGetMemHandle", status))
-                          + "; only memory of cudaMalloc has such a handle";
+        how.obstacle = text_of(cuda_error("cudaIpcGetMemHandle", status))
+                       + "; only memory of cudaMalloc has such a handle";
     }
     return result;
 }
 
 // -- mappings -------------------------------------------------------------------------------
 
-peer_mappings::~peer_mappings() {
-    for (auto& [handle, x] : by_handle_)
+void peer_mappings::close_all() {
+    for (auto& [handle, x] : std::exchange(by_handle_, {}))
         (void)cudaIpcCloseMemHandle(x.base);
+    chunked_.clear();
 }
 
-caf::expected<std::byte*> peer_mappings::open(const memory_region& region) {
+caf::expected<std::byte*> peer_mappings::open(const memory_region& region,
+                                              const device_chunks& chunks) {
     const auto& how = region.on_device;
     if (how.process == process_number()) {
         auto* address = reinterpret_cast<std::byte*>(region.base_address);
@@ -133,8 +118,12 @@ caf::expected<std::byte*> peer_mappings::open(const memory_region& region) {
             return std::move(where.error());
         if (auto error = enable_peer(ordinal_, *where))
             return error;
+        if (auto error = check_access(address, ordinal_))
+            return error;
         return address;
     }
+    if (!chunks.empty())
+        return open_chunks(region, chunks);
     if (how.handle.size() != sizeof(cudaIpcMemHandle_t))
         return make_error(errc::unsupported,
                           how.obstacle.empty() ? "its owner gave no handle" : how.obstacle);
@@ -154,43 +143,30 @@ caf::expected<std::byte*> peer_mappings::open(const memory_region& region) {
     return mapping.base + how.offset_bytes;
 }
 
-void peer_mappings::close(const memory_region& region) {
+caf::expected<std::byte*> peer_mappings::open_chunks(const memory_region& region,
+                                                     const device_chunks& chunks) {
+    auto mapping = chunk_mapping::make(chunks, ordinal_);
+    if (!mapping)
+        return add_context(mapping.error(), "memory of " + region.on_device.device);
+    const auto offset = region.on_device.offset_bytes;
+    if (offset > mapping->bytes() || region.bytes > mapping->bytes() - offset)
+        return make_error(errc::registration_failed,
+                          std::to_string(chunks.size()) + " chunks have "
+                              + std::to_string(mapping->bytes())
+                              + " bytes, less than the region that they were sent for");
+    auto* address = mapping->base() + offset;
+    chunked_.emplace(address, std::move(*mapping));
+    return address;
+}
+
+void peer_mappings::close(const memory_region& region, std::byte* address) {
+    if (chunked_.erase(address) > 0)
+        return;
     auto found = by_handle_.find(region.on_device.handle);
     if (found == by_handle_.end() || --found->second.users > 0)
         return;
     (void)cudaIpcCloseMemHandle(found->second.base);
     by_handle_.erase(found);
-}
-
-// -- pinned host memory ---------------------------------------------------------------------
-
-host_pins::~host_pins() {
-    for (auto& [base, users] : users_)
-        (void)cudaHostUnregister(base);
-}
-
-caf::error host_pins::add(std::byte* base, std::uint64_t bytes) {
-    if (auto known = users_.find(base); known != users_.end()) {
-        ++known->second;
-        return {};
-    }
-    const auto status = cudaHostRegister(base, bytes, cudaHostRegisterPortable);
-    if (status == cudaErrorHostMemoryAlreadyRegistered) {
-        (void)cudaGetLastError();
-        return {};
-    }
-    if (status != cudaSuccess)
-        return cuda_error("cudaHostRegister(" + std::to_string(bytes) + " bytes)", status);
-    users_.emplace(base, 1);
-    return {};
-}
-
-void host_pins::remove(std::byte* base) {
-    auto known = users_.find(base);
-    if (known == users_.end() || --known->second > 0)
-        return;
-    (void)cudaHostUnregister(base);
-    users_.erase(known);
 }
 
 } // namespace kvferry

@@ -18,7 +18,7 @@ caf::expected<std::unique_ptr<copy_device>> make_cuda_copy_device(cuda_copy_devi
     return not_built();
 }
 
-caf::expected<std::unique_ptr<device_pool>> make_device_pool(int, std::uint64_t) {
+caf::expected<std::unique_ptr<device_pool>> make_device_pool(int, std::uint64_t, std::uint64_t) {
     return not_built();
 }
 

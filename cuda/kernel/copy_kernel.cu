@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <type_traits>
 
 namespace kvferry {
 
@@ -52,6 +53,16 @@ bool fits(launch_options options) {
            && options.threads <= block_threads_max;
 }
 
+/// By a call that says its own status: cudaGetLastError would also tell what a host's thread has
+/// left behind.
+template <class... Parameters>
+cudaError_t launch(void (*kernel)(Parameters...), grid x, cudaStream_t stream,
+                   std::decay_t<Parameters>... arguments) {
+    void* addresses[] = {static_cast<void*>(&arguments)...};
+    return cudaLaunchKernel(reinterpret_cast<const void*>(kernel), dim3(x.blocks), dim3(x.threads),
+                            addresses, 0, stream);
+}
+
 grid grid_for(std::uint64_t unit_count, launch_options options) {
     const std::uint64_t blocks = std::min<std::uint64_t>(options.blocks, unit_count);
     const std::uint64_t warps =
@@ -68,8 +79,7 @@ cudaError_t launch_copy(const device_plan_view& plan, std::uint64_t first_unit,
     if (!fits(options))
         return cudaErrorInvalidValue;
     const auto x = grid_for(unit_count, options);
-    copy_kernel<<<x.blocks, x.threads, 0, stream>>>(plan, first_unit, first_unit + unit_count);
-    return cudaGetLastError();
+    return launch(copy_kernel, x, stream, plan, first_unit, first_unit + unit_count);
 }
 
 cudaError_t launch_copy_of_argument(const device_plan_view& plan_on_host, launch_options options,
@@ -84,9 +94,8 @@ cudaError_t launch_copy_of_argument(const device_plan_view& plan_on_host, launch
     std::memcpy(memory.bytes, plan_on_host.bands, band_bytes);
     std::memcpy(memory.bytes + band_bytes, plan_on_host.pairs, pair_bytes);
     const auto x = grid_for(plan_on_host.unit_count, options);
-    copy_kernel_of_argument<<<x.blocks, x.threads, 0, stream>>>(memory, plan_on_host, 0,
-                                                                plan_on_host.unit_count);
-    return cudaGetLastError();
+    return launch(copy_kernel_of_argument, x, stream, memory, plan_on_host, 0,
+                  plan_on_host.unit_count);
 }
 
 } // namespace kvferry

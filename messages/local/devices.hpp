@@ -3,6 +3,7 @@
 #pragma once
 
 #include "messages/interfaces.hpp"
+#include "messages/local/device_chunks.hpp"
 #include "messages/values/peer_view.hpp"
 #include "messages/values/rank_info.hpp"
 
@@ -11,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -24,6 +26,8 @@ struct export_device_region {
 
 struct device_region_exported {
     device_export how;
+    /// For memory that has no handle, when its chunks have descriptors.
+    device_chunks chunks = {};
 };
 
 struct pin_host_region {
@@ -31,11 +35,12 @@ struct pin_host_region {
     std::uint64_t bytes = 0;
 };
 
-/// `by_host` are those regions that the host has mapped.
+/// `by_host` are those regions that the host has mapped; `chunks` came over the same-host link.
 struct map_peer_regions {
     incarnation peer;
     std::vector<memory_region> regions;
     std::vector<mapped_region> by_host;
+    std::map<std::uint32_t, device_chunks> chunks = {};
 };
 
 /// `obstacles` has the regions that the device cannot address, and why.
@@ -47,6 +52,13 @@ struct peer_regions_mapped {
 /// From the last holder of a mapping to the actor that made it.
 struct unmap_region {
     std::uint64_t mapping = 0;
+};
+
+/// A cudaEvent_t of the host; it must live until the answer, which is `cancelled` soon after nobody
+/// holds `wanted` any more.
+struct await_event {
+    void* event = nullptr;
+    std::weak_ptr<const void> wanted;
 };
 
 struct device_lost {

@@ -34,6 +34,8 @@ struct host_receive {
     kv_slice slice;
     piece_promise done;
     host_call_place place = {};
+    /// Only wait_for: no writer is asked for the slice before it has happened.
+    device_events events = {};
 };
 
 struct run_callback {

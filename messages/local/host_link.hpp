@@ -3,6 +3,7 @@
 #pragma once
 
 #include "messages/interfaces.hpp"
+#include "messages/local/device_chunks.hpp"
 #include "messages/values/peer_view.hpp"
 #include "messages/values/rank_info.hpp"
 
@@ -12,18 +13,21 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
 namespace kvferry {
 
-/// `memfd` stays the caller's; it must live as long as the host_link actor.
+/// `memfd` stays the caller's; it must live as long as the host_link actor, by `keep` or otherwise.
 struct share_region {
     std::uint32_t region = 0;
+    /// Or the descriptor of a device_chunk.
     int memfd = -1;
     std::uint64_t bytes = 0;
     /// Where it is mapped in this process: all that the loopback twin needs.
     std::byte* base = nullptr;
+    std::shared_ptr<const void> keep = {};
 };
 
 /// The number under which the staging memory of a device is shared, beside those of the rank's
@@ -54,6 +58,8 @@ struct host_link_up {
     bool inherited = false;
     /// Why a region that the peer offered is not among `mapped`, by its number.
     std::map<std::uint32_t, std::string> obstacles = {};
+    /// Regions on the peer's devices that this rank's devices can map chunk by chunk.
+    std::map<std::uint32_t, device_chunks> chunks = {};
 };
 
 /// `duplicate` tells a former owner that another one waits for the end of the process in its place.

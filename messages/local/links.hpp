@@ -16,6 +16,11 @@ struct connect_peer {
     rank_info peer;
 };
 
+/// About a peer that connect_peer has named.
+struct await_peer {
+    incarnation peer;
+};
+
 struct peer_connected {
     peer_link_actor link;
 };

@@ -290,12 +290,15 @@ struct counting_device : host_copy_device {
     };
     explicit counting_device(std::shared_ptr<counts> x) : x(std::move(x)) {}
 
-    caf::expected<std::byte*> map(const memory_region& region) override {
-        auto address = host_copy_device::map(region);
+    caf::expected<std::byte*> map(const memory_region& region,
+                                  const device_chunks& chunks) override {
+        auto address = host_copy_device::map(region, chunks);
+        if (!address && !chunks.empty()) // as if it had put them together
+            address = reinterpret_cast<std::byte*>(std::uintptr_t(chunks.front().descriptor));
         x->mapped += static_cast<bool>(address);
         return address;
     }
-    void unmap(const memory_region&) override { --x->mapped; }
+    void unmap(const memory_region&, std::byte*) override { --x->mapped; }
     caf::error pin(std::byte*, std::uint64_t) override {
         ++x->pinned;
         return {};
@@ -350,5 +353,30 @@ TEST_CASE(
     CHECK(counts->pinned == 0);
     second_holder.reset();
     probe.check_nothing_more();
+    CHECK(counts->mapped == 0);
+}
+
+TEST_CASE("cuda_io: chunks of a peer's region come to the device that maps it, and to no other "
+          "region") {
+    auto counts = std::make_shared<counting_device::counts>();
+    cuda_io_twin_kit kit{std::make_unique<counting_device>(counts)};
+    device_export foreign;
+    map_peer_regions ask{{7},
+                         {{0x1000, 4096, memory_kind::cuda, {}, foreign},
+                          {0x2000, 4096, memory_kind::cuda, {}, foreign}},
+                         {}};
+    ask.chunks[1] = {{17, 4096}};
+    caf::scoped_actor self{kit.system()};
+    peer_regions_mapped mapped;
+    self->request(kit.device(), copy_patience, ask)
+        .receive([&](peer_regions_mapped& done) { mapped = std::move(done); },
+                 [](const caf::error& error) { FAIL(describe(error)); });
+    REQUIRE(mapped.mapped.size() == 1);
+    CHECK(mapped.mapped[0].region == 1);
+    CHECK(mapped.mapped[0].base == reinterpret_cast<std::byte*>(17));
+    CHECK(mapped.obstacles.size() == 1);
+    CHECK(mapped.obstacles.contains(0));
+    mapped.mapped.clear();
+    copy_probe{kit}.check_nothing_more();
     CHECK(counts->mapped == 0);
 }

@@ -1,40 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // cuda_io on a GPU keeps the promises of copy actors.
-#include "cuda/cuda_io.hpp"
-#include "cuda/device/cuda_copy_device.hpp"
 #include "messages/local/devices.hpp"
-#include "tests/device/device_setup.hpp"
-#include "tests/transport/copy/copy_conformance.hpp"
-
-namespace kvferry::testing {
-
-/// device_main skips these cases when there is no device.
-struct gpu_kit : copy_loop {
-    struct memory : device_memory {
-        explicit memory(std::size_t bytes) : device_memory(bytes, 0) {}
-    };
-    static constexpr std::size_t long_copy_bytes = std::size_t{64} << 20;
-
-    explicit gpu_kit(int ordinal = 0) {
-        cuda_copy_device_options which;
-        which.ordinal = ordinal;
-        auto device = make_cuda_copy_device(which);
-        REQUIRE_MESSAGE(device, describe(device.error()));
-        cuda_io_options options;
-        options.schedule.chunk_bytes_max = std::uint64_t{1} << 20;
-        options.schedule.in_flight_bytes_max = std::uint64_t{4} << 20;
-        auto made = spawn_cuda_io(system(), loop(), std::move(*device), options);
-        REQUIRE_MESSAGE(made, describe(made.error()));
-        device_ = *made;
-        keep(*made);
-    }
-    const device_actor& device() const { return device_; }
-
-private:
-    device_actor device_;
-};
-
-} // namespace kvferry::testing
+#include "tests/device/gpu_kit.hpp"
 
 TYPE_TO_STRING(kvferry::testing::gpu_kit);
 KVFERRY_COPY_CONFORMANCE(gpu_kit)

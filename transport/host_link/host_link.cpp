@@ -7,7 +7,6 @@
 #include "messages/trace/log.hpp"
 #include "transport/host_link/host_link.hpp"
 #include "transport/host_link/host_link_state.hpp"
-#include "transport/host_link/memory_mapping.hpp"
 #include "transport/host_link/process_watch.hpp"
 #include "transport/loop/descriptors.hpp"
 #include "transport/loop/link_errors.hpp"
@@ -45,22 +44,6 @@ caf::error identify(host_link_connection& connection) {
         return std::move(process.error());
     connection.process = std::move(*process);
     return {};
-}
-
-/// Maps what the peer offered. A region that cannot be mapped is left out with its reason: its
-/// bytes take another route, and the connection still shows the peer's end.
-void map_all(std::vector<offered_region>& offered, std::vector<mapped_region>& mapped,
-             std::map<std::uint32_t, std::string>& obstacles) {
-    for (auto& region : offered) {
-        auto mapping = memory_mapping::make(region.memfd.get(), region.what.bytes);
-        if (!mapping) {
-            obstacles[region.what.region] = text_of(mapping.error());
-            continue;
-        }
-        auto shared = std::make_shared<memory_mapping>(std::move(*mapping));
-        mapped.push_back({region.what.region, shared->base(), region.what.bytes, shared});
-    }
-    offered.clear(); // closes the descriptors: the mappings do not need them
 }
 
 } // namespace
@@ -438,9 +421,7 @@ void host_link_state::come_up(incarnation peer, const connection_ptr& connection
     link.process_watch = std::move(*watch);
     link.process = std::move(connection->process);
     link.state = phase::up;
-    link.mapped.clear();
-    link.obstacles.clear();
-    map_all(connection->hello.regions(), link.mapped, link.obstacles);
+    link.memory = take_in(std::exchange(connection->hello.regions(), {}));
     tell_up(peer, link);
 }
 
@@ -451,7 +432,9 @@ void host_link_state::tell_up(incarnation peer, link& x) {
         if (const auto alive = witness.lock(); alive && alive != owner)
             tell(self_, caf::actor_cast<host_link_owner_actor>(alive),
                  host_link_down{peer, taken_over(peer)});
-    tell(self_, x.owner, host_link_up{peer, x.mapped, true, !former.empty(), x.obstacles});
+    const auto& memory = x.memory;
+    tell(self_, x.owner,
+         host_link_up{peer, memory.mapped, true, !former.empty(), memory.obstacles, memory.chunks});
 }
 
 /// Closes a connection after telling the peer why.
@@ -480,7 +463,7 @@ void host_link_state::end(incarnation peer, const caf::error& reason) {
         return;
     const bool was_up = link.state == phase::up;
     link.state = phase::ended;
-    link.mapped.clear();
+    link.memory = {};
     link.deadline.dispose();
     link.again.dispose();
     if (link.connection) {

@@ -6,6 +6,7 @@
 #include "messages/local/host_link.hpp"
 #include "transport/host_link/host_link.hpp"
 #include "transport/host_link/host_link_connection.hpp"
+#include "transport/host_link/offered_memory.hpp"
 #include "transport/host_link/socket_file.hpp"
 
 #include <caf/actor_control_block.hpp>
@@ -59,9 +60,7 @@ private:
         unique_fd process;
         watch_handle process_watch;
         /// While it is up, for an owner that takes it over.
-        std::vector<mapped_region> mapped;
-        /// Why other regions that it offered are not mapped, by number.
-        std::map<std::uint32_t, std::string> obstacles;
+        offered_memory memory;
         /// Owners of ended links that were up: they get process_gone, unless the peer gets a new
         /// link before that.
         std::vector<caf::weak_actor_ptr> witnesses;

@@ -443,3 +443,53 @@ TEST_CASE("transfer_worker: statistics come from counters and disturb no session
     CHECK(test.statistics().sessions_finished == 0);
     CHECK(test.statistics().sessions_quarantined == 0);
 }
+
+TEST_CASE("transfer_worker: the chunks of device memory are shared with peers of the machine, in "
+          "numbers of their own; more than the limit are not, with the reason") {
+    for (const bool too_many : {false, true}) {
+        CAPTURE(too_many);
+        fixture test;
+        stub<device_actor> device{test.vs};
+        device.answer<export_device_region>([&](const export_device_region&) {
+            device_region_exported done{{7, "GPU-1", {}, 64, "made of chunks"}};
+            for (int i = 0; i < (too_many ? 5000 : 3); ++i)
+                done.chunks.push_back({100 + i, 4096u * (1 + i)});
+            return done;
+        });
+        test.vs.tell_and_run(test.worker, adopt_devices{{{0, device.handle()}}});
+        register_pools pools;
+        pools.regions = {{test.memory.data(), 2048, memory_kind::host_private, -1},
+                         {test.memory.data() + 2048, 2048, memory_kind::cuda, -1, 0}};
+        pools.pages = *test.like_self.pages;
+        test.vs.ask_and_run<pools_registered>(test.worker, pools);
+        const auto shared = test.host_link.received<share_region>();
+        REQUIRE(shared.size() == (too_many ? 0 : 3));
+        for (std::uint32_t i = 0; i < shared.size(); ++i) {
+            CHECK(shared[i].region == device_chunk_number(1, i));
+            CHECK(shared[i].memfd == 100 + static_cast<int>(i));
+            CHECK(shared[i].bytes == 4096 * (1 + i));
+        }
+    }
+}
+
+TEST_CASE(
+    "transfer_worker: who awaits a peer hears when its link is ready or lost; without a link, "
+    "at once") {
+    fixture test;
+    REQUIRE(test.register_memory().ok());
+    const await_peer question{test.peer.incarnation};
+    CHECK(test.vs.ask_and_run<void>(test.worker, question).code() == errc::link_lost);
+    auto dialled = test.vs.ask_and_run<peer_connected>(test.worker, connect_peer{test.peer});
+    REQUIRE(dialled.ok());
+    auto link = test.vs.track(dialled.value().link);
+    auto early = test.vs.ask_and_run<void>(test.worker, question);
+    CHECK(early.pending());
+    rank_registered answer;
+    answer.header.attempt = {1}; // the worker's first dial
+    test.vs.tell_and_run(link, frame_arrived{test.frame(answer)});
+    CHECK(early.ok());
+    CHECK(test.vs.ask_and_run<void>(test.worker, question).ok());
+    test.vs.tell_and_run(
+        link, endpoint_failed{{5}, test.peer.incarnation, make_error(errc::ucx_failed, "reset")});
+    CHECK(test.vs.ask_and_run<void>(test.worker, question).code() == errc::link_lost);
+}

@@ -46,6 +46,7 @@ public:
                       return result;
                   },
                   [](const unmap_region&) {},
+                  [](const await_event&) {},
               };
           })) {}
 

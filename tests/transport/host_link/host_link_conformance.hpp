@@ -36,6 +36,7 @@ struct link_event {
     std::vector<mapped_region> mapped;
     bool process_watched = false;
     std::map<std::uint32_t, std::string> obstacles = {};
+    std::map<std::uint32_t, device_chunks> chunks = {};
 };
 
 /// An owner of links that only remembers its messages. Its handle may be used from any thread.
@@ -47,8 +48,8 @@ public:
               using kind = link_event::kind;
               return {
                   [log](const host_link_up& x) {
-                      log->add(
-                          {kind::up, x.peer, errc::none, x.mapped, x.process_watched, x.obstacles});
+                      log->add({kind::up, x.peer, errc::none, x.mapped, x.process_watched,
+                                x.obstacles, x.chunks});
                   },
                   [log](const host_link_down& x) {
                       log->add({kind::down, x.peer, code_of(x.reason), {}, false});

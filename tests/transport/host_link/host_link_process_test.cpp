@@ -4,6 +4,7 @@
 #include "tests/support/open_resources.hpp"
 #include "tests/transport/host_link/host_link_conformance.hpp"
 #include "transport/host_link/host_link_hello.hpp"
+#include "transport/host_link/memory_mapping.hpp"
 #include "transport/host_link/process_watch.hpp"
 #include "transport/host_link/socket_file.hpp"
 #include "transport/loop/system_call.hpp"
@@ -493,4 +494,37 @@ TEST_CASE("process_watch: a descriptor turns readable when the process has ended
     }
     failing_call fails{"SO_PEERPIDFD", ENOPROTOOPT};
     CHECK(code_of(watch_process(**connection).error()) == errc::peer_gone);
+}
+
+TEST_CASE(
+    "host_link: chunks of a peer's device memory arrive as descriptors, in the order of their "
+    "addresses, beside its mapped regions") {
+    socket_world world;
+    auto a = world.rank(1);
+    auto b = world.rank(2);
+    auto other = memfd_pool::make("chunk", 8192);
+    REQUIRE(other);
+    const auto share = [&](std::uint32_t chunk, const memfd_pool& memory) {
+        tell_from_outside(a.links, share_region{device_chunk_number(5, chunk), memory.fd(),
+                                                memory.bytes(), nullptr});
+    };
+    share(1, *other);
+    share(0, a.pool);
+    a.dial(b);
+    b.expect(a.id);
+    REQUIRE(b.told(1) == "up 1");
+    const auto up = b.owner->wait_for(1)[0];
+    CHECK(up.mapped.size() == 1);
+    CHECK(up.obstacles.empty());
+    REQUIRE(up.chunks.size() == 1);
+    const auto& chunks = up.chunks.at(5);
+    REQUIRE(chunks.size() == 2);
+    CHECK(chunks[0].bytes == a.pool.bytes());
+    CHECK(chunks[1].bytes == other->bytes());
+    other->base()[7] = std::byte{42};
+    auto mapping = memory_mapping::make(chunks[1].descriptor, chunks[1].bytes);
+    REQUIRE(mapping);
+    CHECK(mapping->base()[7] == std::byte{42});
+    world.stop(a);
+    world.stop(b);
 }
