@@ -32,7 +32,7 @@ extern "C" {
 #endif
 
 /* Major << 16 | minor. Another major breaks callers; a minor only adds. */
-#define KVF_ABI_VERSION 0x10000u
+#define KVF_ABI_VERSION 0x10001u
 
 uint32_t kvf_abi_version(void); /* of the library that was loaded */
 const char* kvf_version(void);  /* "0.1.0" */
@@ -88,7 +88,7 @@ int kvf_log_level(const char* level);
 enum {
     KVF_HOST_PRIVATE = 1, /* any memory of the process: reached over the network */
     KVF_HOST_SHARED = 2,  /* a memfd, sealed against shrinking: peers of this machine map it */
-    KVF_CUDA = 3          /* memory of cudaMalloc, on any device of the process */
+    KVF_CUDA = 3          /* memory on any device of the process */
 };
 
 /* One stretch of cache memory. It must outlive the worker that publishes it; when its stop was not
@@ -313,10 +313,16 @@ typedef struct kvf_statistics {
  * share, which end with the last. */
 int kvf_worker_start(const kvf_worker_options* options, kvf_worker** worker);
 
-/* Registers the memory and publishes the rank, once. Blocks, at most twice info_deadline_ms plus
- * the start of the devices that the memory lies on. Sessions may be opened afterwards. */
+/* Registers the memory and publishes the rank, once until it is withdrawn. Blocks, at most twice
+ * info_deadline_ms plus the start of the devices that the memory lies on. Sessions may be opened
+ * afterwards. */
 int kvf_worker_publish(kvf_worker* worker, const kvf_region* regions, size_t region_count,
                        kvf_pages* pages);
+
+/* Takes the memory back (sleep, resize, another role); other pages may be published afterwards.
+ * Blocks until no session is left: KVF_DEADLINE_EXCEEDED names one that is, and nothing has changed
+ * then. KVF_NOT_PROVEN as in kvf_worker_stop; after any other error the worker has stopped. */
+int kvf_worker_unpublish(kvf_worker* worker, int64_t deadline_ms);
 
 /* "host:port" under which other instances, and ranks > 0 of this one, find the worker's instance.
  * *bytes: room in `text`, becomes what was needed, with the 0 at the end; KVF_LIMIT_EXCEEDED when
@@ -420,6 +426,10 @@ int kvf_worker_open_tx(kvf_worker* worker, const kvf_session_options* options,
 int kvf_worker_open_rx(kvf_worker* worker, const kvf_session_options* options,
                        const kvf_source* source, kvf_session** session);
 
+/* Makes the links to the ranks of a context instance that this rank receives from, before the first
+ * request has to wait for them. Blocks until they are ready. */
+int kvf_worker_connect(kvf_worker* worker, const kvf_source* source, int64_t deadline_ms);
+
 #define KVF_NO_SLOT                                                                                \
     (-1) /* a block that is not there: prefix of the receiver, outside the window                  \
           */
@@ -440,10 +450,10 @@ typedef struct kvf_slice {
     uint32_t more;                   /* 1: further slices follow; 0: it is the last */
     uint32_t group_count;
     const kvf_slots* groups; /* an array: one for each layer group of the pages, in their order */
-    /* Sending from a device, both may be NULL, both live until the piece has ended (cudaEvent_t):
-     */
-    void* wait_for;  /* nothing is read before this event has happened */
-    void* completed; /* recorded behind the last read */
+    /* With devices, both may be NULL (cudaEvent_t). They live until the piece has ended; of a piece
+     * that is received by a session that fails, until KVF_EVENT_RELEASED. */
+    void* wait_for;  /* nothing is read, or written on the receiving side, before it has happened */
+    void* completed; /* sending: recorded behind the last read */
 } kvf_slice;
 
 /* Lends the slice's slots until KVF_EVENT_RELEASED. KVF_GONE: the session has its outcome already,

@@ -104,6 +104,16 @@ kv_slice slice_of(const kvf_slice& given) {
     return result;
 }
 
+context_address address_of(const kvf_source* source) {
+    const auto given = read(source, "kvf_source");
+    context_address result{text_or_empty(given.endpoint), {}};
+    if (given.dp_rank < -1)
+        refuse(errc::invalid_argument, "kvf_source.dp_rank is " + std::to_string(given.dp_rank));
+    if (given.dp_rank >= 0)
+        result.dp_rank = static_cast<std::uint32_t>(given.dp_rank);
+    return result;
+}
+
 /// What has an outcome, with that outcome.
 const session_finished& ended(const c_session& session) {
     const auto* outcome = session.teller->outcome();
@@ -133,16 +143,19 @@ int kvf_worker_open_rx(kvf_worker* worker, const kvf_session_options* options,
                        const kvf_source* source, kvf_session** session) {
     return guarded([&] {
         auto& result = target(session, "session");
-        const auto given = read(source, "kvf_source");
-        context_address address{text_or_empty(given.endpoint), {}};
-        if (given.dp_rank < -1)
-            refuse(errc::invalid_argument,
-                   "kvf_source.dp_rank is " + std::to_string(given.dp_rank));
-        if (given.dp_rank >= 0)
-            address.dp_rank = static_cast<std::uint32_t>(given.dp_rank);
+        auto address = address_of(source);
         result = open_session(worker, options, [&](kvferry::worker& rank, session_options wanted) {
             return rank.open_rx(std::move(wanted), std::move(address));
         });
+    });
+}
+
+int kvf_worker_connect(kvf_worker* worker, const kvf_source* source, int64_t deadline_ms) {
+    return guarded([&] {
+        const auto found = workers().find(worker);
+        const auto deadline = deadline_of(deadline_ms, "deadline_ms");
+        refuse_if(found->rank.connect(address_of(source),
+                                      deadline.value_or(std::chrono::milliseconds{0})));
     });
 }
 
@@ -159,10 +172,10 @@ int kvf_session_receive(kvf_session* session, const kvf_slice* slice) {
     return guarded([&] {
         const driven<rx_handle> of{session, "receiving"};
         const auto given = read(slice, "kvf_slice");
-        if (given.wait_for || given.completed)
-            refuse(errc::unsupported, "kvf_slice.wait_for and completed are for sending");
+        if (given.completed)
+            refuse(errc::unsupported, "kvf_slice.completed is for sending");
         auto whole = slice_of(given);
-        of.begin_piece().receive(std::move(whole));
+        of.begin_piece().receive(std::move(whole), {given.wait_for, nullptr});
     });
 }
 

@@ -165,6 +165,14 @@ int kvf_worker_publish(kvf_worker* worker, const kvf_region* regions, size_t reg
     });
 }
 
+int kvf_worker_unpublish(kvf_worker* worker, int64_t deadline_ms) {
+    return guarded([&] {
+        const auto found = workers().find(worker);
+        const auto deadline = deadline_of(deadline_ms, "deadline_ms");
+        refuse_if(found->rank.unpublish(deadline.value_or(std::chrono::milliseconds{0})));
+    });
+}
+
 int kvf_worker_endpoint(kvf_worker* worker, char* text, size_t* bytes) {
     return guarded([&] { write_text(workers().find(worker)->rank.info_endpoint(), text, bytes); });
 }

@@ -47,6 +47,9 @@ public:
         std::lock_guard wait_for_visitors{mutex_};
     }
 
+    /// The same rank, made anew.
+    void reopen() { closed_ = false; }
+
     /// Takes a place for one call in the rank's mailboxes. It is free again when the result is
     /// destroyed, together with the message that carries it, handled or dropped. Null: all places
     /// are taken.

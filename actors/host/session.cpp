@@ -120,8 +120,8 @@ piece_handle tx_handle::send_aux(aux_record record) const {
     return start(host_send_aux{std::move(record), {}, {}});
 }
 
-piece_handle rx_handle::receive(kv_slice slice) const {
-    return start(host_receive{std::move(slice), {}, {}});
+piece_handle rx_handle::receive(kv_slice slice, device_events events) const {
+    return start(host_receive{std::move(slice), {}, {}, events});
 }
 
 } // namespace kvferry

@@ -98,8 +98,11 @@ class rx_handle : public session_handle {
 public:
     using session_handle::session_handle;
 
-    /// Lends the slice's slots, to be written, until released().
-    piece_handle receive(kv_slice slice) const;
+    /// Lends the slice's slots, to be written, until released(); not before events.wait_for has
+    /// happened, so that queued kernels may still read them. The event must live until the piece
+    /// has ended or, when the session fails, until released(). There is no use for
+    /// events.completed: the end of the piece says it.
+    piece_handle receive(kv_slice slice, device_events events = {}) const;
 };
 
 /// How a host opens a session.

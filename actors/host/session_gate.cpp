@@ -148,7 +148,46 @@ void session_gate_state::on_send_aux(const host_send_aux& message) {
 
 void session_gate_state::on_receive(const host_receive& message) {
     add_kv_piece(message.done);
-    pass_on(receive_slice{message.slice});
+    if (outcome_told_)
+        return;
+    receives_.push_back(message);
+    receives_.back().place.reset(); // it has been taken up
+    if (!event_asked_)
+        hand_on_receives();
+}
+
+/// In the order of the calls: pieces are counted. A writer is asked for a slice only once queued
+/// kernels have read for the last time what it will overwrite.
+void session_gate_state::hand_on_receives() {
+    while (!receives_.empty()) {
+        auto& next = receives_.front();
+        if (auto* event = std::exchange(next.events.wait_for, nullptr)) {
+            if (!with_.device)
+                return event_answered(make_error(
+                    errc::unsupported, "the rank has no device that could look at the event"));
+            event_wanted_ = std::make_shared<const int>();
+            event_asked_ = true;
+            ask(self_, with_.device, await_event{event, event_wanted_})
+                .then([this] { event_answered({}); },
+                      [this](const caf::error& reason) { event_answered(reason); });
+            return;
+        }
+        pass_on(receive_slice{std::move(next.slice)});
+        receives_.pop_front();
+    }
+}
+
+/// Without the slice the session cannot succeed, and a slice before its event would be overwritten.
+void session_gate_state::event_answered(const caf::error& problem) {
+    event_asked_ = false;
+    event_wanted_.reset();
+    if (problem && !outcome_told_)
+        pass_on(cancel_request{add_context(problem, "rid " + to_string(with_.request)
+                                                        + ": the event of a received slice")});
+    if (problem)
+        receives_.clear();
+    hand_on_receives();
+    tell_released();
 }
 
 void session_gate_state::on_cancel(const cancel_request& message) {
@@ -156,6 +195,11 @@ void session_gate_state::on_cancel(const cancel_request& message) {
 }
 
 caf::result<session_status> session_gate_state::on_status(const query_status& message) {
+    if (event_asked_ && open_ && !outcome_told_) {
+        const session_wait event{"the event of a received slice", "host"};
+        return session_status{with_.role, with_.request, {},     session_state::init,
+                              {},         event.what,    {event}};
+    }
     if (!open_) {
         const session_wait worker{"the worker", "transfer_worker"};
         return session_status{with_.role, with_.request, {},      session_state::init,
@@ -204,14 +248,22 @@ void session_gate_state::on_finished(const session_finished& message) {
                   to_string(with_.role), to_string(message.state),
                   message.error ? ", " + describe(message.error) : "");
     fail_pieces(message.error);
+    receives_.clear();
+    event_wanted_.reset();
     with_.promises->outcome.set_value(message);
     if (with_.on_outcome)
         with_.callbacks({[call = with_.on_outcome, message] { call(message); }, with_.request});
 }
 
 void session_gate_state::on_released(const session_released& message) {
-    if (std::exchange(release_told_, true))
+    release_ = message;
+    tell_released();
+}
+
+void session_gate_state::tell_released() {
+    if (!release_ || event_asked_ || std::exchange(release_told_, true))
         return;
+    const auto message = *release_;
     logger().info("rid {} attempt {}, {} side: released", with_.request.value,
                   message.attempt.value, to_string(with_.role));
     with_.promises->released.set_value(message);

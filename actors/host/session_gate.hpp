@@ -3,6 +3,7 @@
 // and everything that it hears comes from here. Lives on the rank's home; never runs host code.
 #pragma once
 
+#include "messages/local/devices.hpp"
 #include "messages/local/host.hpp"
 #include "messages/local/outcomes.hpp"
 #include "messages/local/sessions.hpp"
@@ -13,6 +14,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <variant>
 
 namespace kvferry {
@@ -39,6 +41,8 @@ struct session_gate_state {
         /// Place of the call that opens the session; freed when that call is handled.
         host_call_place place = {};
         std::function<void(const piece_finished&)> on_piece = {};
+        /// Looks at the events of received slices; null: the rank has no device.
+        device_actor device = {};
     };
 
     session_gate_state(session_gate_actor::pointer self, dependencies);
@@ -68,6 +72,9 @@ private:
     void open_failed(const caf::error&);
     void pass_on(command);
     void piece_ended(piece_promise&, const piece_finished&);
+    void hand_on_receives();
+    void event_answered(const caf::error&);
+    void tell_released();
     void add_kv_piece(piece_promise);
     void fail_pieces(const caf::error&);
 
@@ -77,9 +84,16 @@ private:
     rx_session_actor rx_;
     bool open_ = false;
     std::deque<command> waiting_;
+    /// Slices whose own event, or the one of a slice before them, has not happened yet.
+    std::deque<host_receive> receives_;
+    /// Held while the device is asked about an event.
+    std::shared_ptr<const void> event_wanted_;
+    bool event_asked_ = false;
     std::vector<piece_promise> kv_pieces_;
     piece_promise aux_piece_;
     bool outcome_told_ = false;
+    /// Told to the host once no event of its is looked at any more.
+    std::optional<session_released> release_;
     bool release_told_ = false;
 };
 

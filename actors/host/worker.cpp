@@ -2,12 +2,10 @@
 // The facade's calls, as messages to the rank's transfer worker.
 #include "actors/host/worker.hpp"
 
-#include "actors/host/ask_blocking.hpp"
 #include "actors/host/host_actor.hpp"
 #include "actors/host/worker_parts.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
-#include "transport/host_link/memory_mapping.hpp"
 #include "transport/planner/topology.hpp"
 
 #include <utility>
@@ -16,10 +14,6 @@
 namespace kvferry {
 
 namespace {
-
-caf::error moved_away() {
-    return make_error(errc::stopped, "this worker was moved away: call the one it was moved to");
-}
 
 /// What a host is told of a session that its rank never heard of.
 session_finished refusal(side role, rid request, const caf::error& why) {
@@ -49,6 +43,10 @@ Handle refuse_session(callback_runner& callbacks, session_options&& options, sid
 }
 
 } // namespace
+
+caf::error worker::parts::moved_away() {
+    return make_error(errc::stopped, "this worker was moved away: call the one it was moved to");
+}
 
 caf::expected<worker> worker::start(caf::actor_system& system, worker_options options) {
     return start_on(nullptr, system, std::move(options));
@@ -84,52 +82,13 @@ worker::~worker() {
         parts::end(std::move(parts_));
 }
 
-template <class Reply, class Message>
-caf::expected<Reply> worker::ask(Message message,
-                                 std::optional<std::chrono::milliseconds> deadline) const {
-    if (!parts_)
-        return moved_away();
-    auto open = parts_->calls->visit();
-    if (!open)
-        return std::move(open.error());
-    return ask_blocking<Reply>(*parts_->system, parts_->actor, std::move(message),
-                               deadline.value_or(parts_->options.bounds.info_deadline));
-}
-
-caf::expected<rank_info> worker::publish(std::vector<host_region> regions, page_table pages) {
-    if (!parts_)
-        return moved_away();
-    const call_that_spawns here;
-    {
-        auto open = parts_->calls->visit();
-        if (!open)
-            return std::move(open.error());
-        process_life::begin(); // after all static objects of CAF were made
-        for (std::size_t index = 0; index < regions.size() && !parts_->options.world; ++index)
-            if (const auto& region = regions[index]; region.kind == memory_kind::host_shared)
-                if (auto problem = check_shareable(region.memfd, region.bytes))
-                    return add_context(problem,
-                                       "region " + std::to_string(index)
-                                           + " cannot be shared: seal its memfd with "
-                                             "F_SEAL_SHRINK, or publish it as host_private");
-        if (auto problem = parts_->make_devices(regions))
-            return problem;
-        parts_->regions = regions;
-    }
-    auto reply = ask<pools_registered>(register_pools{std::move(regions), std::move(pages)},
-                                       2 * parts_->options.bounds.info_deadline);
-    if (!reply)
-        return std::move(reply.error());
-    return std::move(reply->info);
-}
-
 template <class Handle, class Open>
 Handle worker::open(session_options&& options, side role, Open message) {
     if (!parts_) {
         auto nobody = std::make_shared<host_calls>(0);
-        nobody->close(moved_away());
+        nobody->close(parts::moved_away());
         return refuse_session<Handle>(*callback_runner::make_closed(), std::move(options), role,
-                                      nobody, moved_away());
+                                      nobody, parts::moved_away());
     }
     const auto& calls = parts_->calls;
     auto open = calls->visit();
@@ -161,7 +120,8 @@ Handle worker::open(session_options&& options, side role, Open message) {
             [runner = parts_->callbacks](run_callback call) { runner->run(std::move(call)); }, role,
             options.request, promises, std::move(options.on_outcome),
             std::move(options.on_released), std::move(options.on_ready), std::move(place),
-            std::move(options.on_piece)});
+            std::move(options.on_piece),
+            role == side::generation ? parts_->any_device() : device_actor{}});
     Handle result{parts_->system, options.request, gate, promises, calls};
     tell_from_outside(gate, std::move(message));
     return result;
@@ -210,13 +170,13 @@ transfer_worker_actor worker::actor() const {
 
 caf::expected<worker_stopped> worker::stop(std::chrono::milliseconds deadline) {
     if (!parts_)
-        return moved_away();
+        return parts::moved_away();
     return parts_->stop(deadline);
 }
 
 caf::expected<worker_stopped> worker::drain(std::chrono::milliseconds deadline) {
     if (!parts_)
-        return moved_away();
+        return parts::moved_away();
     return parts_->drain(deadline);
 }
 

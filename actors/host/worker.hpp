@@ -91,12 +91,25 @@ public:
     ~worker();
 
     /// Registers the cache memory and publishes the rank. Blocks, at most twice
-    /// limits::info_deadline plus the start of the devices that the memory lies on (a thread and a
-    /// stream each). Sessions may be opened afterwards. The memory (host memory, or memory of
-    /// cudaMalloc on any device of the process) must outlive the worker: by host_region::keep, or
-    /// because the host sees to it. registration_failed for a
-    /// host_shared region whose memfd is not sealed against shrinking.
+    /// limits::info_deadline plus the start of the devices that the memory lies on (a thread, a
+    /// stream each, and 8 MiB on the device). Sessions may be opened afterwards. The memory (of the
+    /// host, or of any device of the process: of cudaMalloc, or made of chunks) must outlive the
+    /// worker or be withdrawn: by host_region::keep, or because the host sees to it.
+    /// registration_failed for a host_shared region whose memfd is not sealed against shrinking.
     caf::expected<rank_info> publish(std::vector<host_region> regions, page_table pages);
+
+    /// Takes the published memory back, so that it may be freed, resized or used otherwise; then
+    /// publish() may be called again, with other regions and another page table. Blocks until no
+    /// session is left: deadline_exceeded names one that is, and nothing has changed then. Peers
+    /// hear a goodbye and ask anew, because the rank goes on as another incarnation; endpoint,
+    /// counters and threads stay. not_proven as in stop(); after any other error but
+    /// deadline_exceeded the worker has stopped.
+    [[nodiscard]] caf::error unpublish(std::chrono::milliseconds deadline);
+
+    /// Makes the links to the context ranks that this rank receives from, and the mappings of their
+    /// memory, before the first request has to wait for them. Blocks until they are ready.
+    [[nodiscard]] caf::error connect(const context_address& context,
+                                     std::chrono::milliseconds deadline);
 
     /// Never fails here: a failure is the session's outcome.
     tx_handle open_tx(session_options);

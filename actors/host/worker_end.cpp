@@ -18,6 +18,15 @@ caf::expected<worker_stopped> worker::parts::stop(std::chrono::milliseconds dead
     std::lock_guard lock{stopping};
     if (auto open = calls->visit(); !open)
         return std::move(open.error());
+    if (auto problem = end_rank(deadline))
+        return problem;
+    if (!undo(true))
+        return not_proven("a thread that does not return");
+    return worker_stopped{};
+}
+
+/// Ends everything that has an incarnation, with proof that nobody touches its memory any more.
+caf::error worker::parts::end_rank(std::chrono::milliseconds deadline) {
     auto reply = ask_blocking<worker_stopped>(*system, actor, stop_worker{deadline},
                                               deadline + options.bounds.info_deadline);
     calls->close(make_error(errc::stopped, name() + " has stopped"));
@@ -29,9 +38,7 @@ caf::expected<worker_stopped> worker::parts::stop(std::chrono::milliseconds dead
             all += (all.empty() ? "" : "; ") + each;
         return not_proven(all);
     }
-    if (!undo(true))
-        return not_proven("a thread that does not return");
-    return reply;
+    return {};
 }
 
 /// Freeing mappings or threads would let a late write land in memory that has another owner by

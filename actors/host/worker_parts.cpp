@@ -90,6 +90,19 @@ caf::error worker::parts::make_all() {
         return problem;
     if (auto problem = make_threads())
         return problem;
+    if (auto problem = make_rank())
+        return problem;
+    if (auto problem = make_info())
+        return problem;
+    tell_from_outside(actor, io);
+    return {};
+}
+
+/// What has an incarnation: made anew when the pools are withdrawn.
+caf::error worker::parts::make_rank() {
+    identity.incarnation = {random_number()};
+    identity.token = {random_number()};
+    identity.host_link_name = host_link_name(identity.incarnation);
     placement home{loop.get()};
     actor = spawn_at<transfer_worker_actor, transfer_worker_state>(
         *system, home,
@@ -102,9 +115,6 @@ caf::error worker::parts::make_all() {
     if (auto problem = step("copy_io"))
         return problem;
     io.copy = spawn_copy_io(*system, placement{copy_loop.get()}, {options.bounds});
-    if (auto problem = make_info())
-        return problem;
-    tell_from_outside(actor, io);
     return {};
 }
 
@@ -114,10 +124,7 @@ caf::error worker::parts::check_options() {
     identity.instance = options.instance;
     identity.world_size = options.world_size ? options.world_size : ranks;
     identity.layout = layout;
-    identity.incarnation = {random_number()};
-    identity.token = {random_number()};
     identity.machine = machine_id();
-    identity.host_link_name = host_link_name(identity.incarnation);
     identity.fingerprint = options.fingerprint;
     rank_info self;
     self.instance = identity.instance;
@@ -382,10 +389,18 @@ caf::error worker::parts::make_device(int ordinal, const std::set<int>& all) {
         return add_context(spawned.error(), name);
     name_thread(**made, name.c_str());
     device_loops[ordinal] = std::move(*made);
-    devices[ordinal] = *spawned;
+    {
+        std::lock_guard lock{devices_mutex_};
+        devices[ordinal] = *spawned;
+    }
     staging.emplace(ordinal, std::move(*leaving));
     landing.emplace(ordinal, std::move(*landed));
     return {};
+}
+
+device_actor worker::parts::any_device() const {
+    std::lock_guard lock{devices_mutex_};
+    return devices.empty() ? device_actor{} : devices.begin()->second;
 }
 
 std::vector<std::string> worker::parts::shut_out() {

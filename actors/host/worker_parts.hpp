@@ -2,6 +2,7 @@
 // What a running rank is made of, the steps in which it is put together, and their undoing.
 #pragma once
 
+#include "actors/host/ask_blocking.hpp"
 #include "actors/host/callback_runner.hpp"
 #include "actors/host/process_life.hpp"
 #include "actors/host/worker.hpp"
@@ -61,12 +62,22 @@ struct worker::parts final : ends_with_process, std::enable_shared_from_this<par
     /// failure the devices made so far stay, for another try.
     caf::error make_devices(std::vector<host_region>&);
 
+    /// A device that can look at events of the host; null without devices.
+    device_actor any_device() const;
+
+    /// Waits until no session is left, then ends the rank in order and makes it anew, without pools
+    /// and as another incarnation.
+    caf::error withdraw(std::chrono::milliseconds deadline);
+
     /// "rank 0 of context".
     std::string name() const;
 
     /// After an unclean stop: shuts out what peers send. Returns the regions without an owner that
     /// they may still reach in another way.
     std::vector<std::string> shut_out();
+
+    /// What a worker answers that was moved away.
+    static caf::error moved_away();
 
 private:
     /// Ends all actors and threads of a rank that never ran, or has stopped. False: one of them did
@@ -75,6 +86,9 @@ private:
     caf::error not_proven(const std::string& what);
     caf::error step(const char* what);
     caf::error make_all();
+    caf::error make_rank();
+    caf::error await_no_session(std::chrono::steady_clock::time_point until);
+    caf::error end_rank(std::chrono::milliseconds deadline);
     caf::error check_options();
     caf::error make_threads();
     /// Says in traces what the thread of this loop is for.
@@ -91,7 +105,21 @@ private:
     caf::expected<int> device_of(const host_region&) const;
     caf::error make_device(int ordinal, const std::set<int>& all);
 
+    /// Of `devices`, which sessions look at while pools are published.
+    mutable std::mutex devices_mutex_;
     int steps_ = 0;
 };
+
+template <class Reply, class Message>
+caf::expected<Reply> worker::ask(Message message,
+                                 std::optional<std::chrono::milliseconds> deadline) const {
+    if (!parts_)
+        return parts::moved_away();
+    auto open = parts_->calls->visit();
+    if (!open)
+        return std::move(open.error());
+    return ask_blocking<Reply>(*parts_->system, parts_->actor, std::move(message),
+                               deadline.value_or(parts_->options.bounds.info_deadline));
+}
 
 } // namespace kvferry

@@ -403,4 +403,33 @@ TEST_CASE("end to end: a survivor holds what it held before its peers came and w
     CHECK(left == std::set<std::string>{});
 }
 
+TEST_CASE("end to end: ranks withdraw their pools and publish them again in turns, and every "
+          "request between arrives exactly") {
+    instance_processes context{{"context", 2, 1, small_model, 64, {}}};
+    instance_processes generation{{"generation", 1, 2, small_model, 64, {}}};
+    for (auto& rank : generation)
+        CHECK(rank->ask({{"do", "connect"}, {"context", context.endpoint}}).at("event")
+              == "connected");
+    std::uint64_t rid = 0;
+    const auto serve = [&] {
+        const request x{++rid, {0, 1, 2}, {5, 3, 9}, 41, false};
+        receive(generation, context.endpoint, x);
+        send(context, x);
+        for (auto* side : {&context, &generation})
+            for (auto& rank : *side)
+                expect_success(*rank, x, "mapped");
+        for (auto& rank : generation)
+            expect_content(*rank, x);
+    };
+    serve();
+    for (int round = 0; round < 2; ++round)
+        for (auto* side : {&context, &generation})
+            for (auto& rank : *side) {
+                CHECK(rank->ask({{"do", "republish"}}).at("event") == "republished");
+                serve();
+            }
+    expect_clean_stop(generation);
+    expect_clean_stop(context);
+}
+
 } // namespace kvferry::testing

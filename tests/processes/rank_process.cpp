@@ -140,10 +140,10 @@ json rank_process::ask(const json& command) {
     if (write(input_.get(), line.data(), line.size()) != static_cast<ssize_t>(line.size()))
         give_up("a command could not be written");
     static const std::map<std::string, std::string> answers{
-        {"open", "opened"},          {"send", "sending"},  {"receive", "receiving"},
-        {"cancel", "cancelling"},    {"status", "status"}, {"fill", "filled"},
-        {"check", "checked"},        {"digest", "digest"}, {"await", "arrived"},
-        {"statistics", "statistics"}};
+        {"open", "opened"},       {"send", "sending"},          {"receive", "receiving"},
+        {"cancel", "cancelling"}, {"status", "status"},         {"fill", "filled"},
+        {"check", "checked"},     {"digest", "digest"},         {"await", "arrived"},
+        {"connect", "connected"}, {"republish", "republished"}, {"statistics", "statistics"}};
     const auto answer = answers.at(command.at("do"));
     const auto deadline = clock::now() + 20s;
     for (;;) {

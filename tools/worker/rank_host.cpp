@@ -86,7 +86,7 @@ caf::expected<rank_host::memory> rank_host::memory::make(const rank_options& opt
     result.owned.resize(plan.pool_bytes);
     result.is_twin = options.memory == "twin";
     if (options.memory == "cuda") {
-        auto made = make_device_pool(options.device, plan.pool_bytes);
+        auto made = make_device_pool(options.device, plan.pool_bytes, options.device_chunk_bytes);
         if (!made)
             return add_context(made.error(), "--memory cuda");
         result.device = std::move(*made);
@@ -106,7 +106,7 @@ host_region rank_host::memory::region() {
 rank_host::rank_host(line_writer_actor out, std::chrono::milliseconds stop_deadline, memory pool,
                      worker started, const page_table& pages)
     : out_(std::move(out)), stop_deadline_(stop_deadline), pool_(std::move(pool)),
-      worker_(std::move(started)), content_(pages, pool_.base()) {}
+      worker_(std::move(started)), pages_(pages), content_(pages, pool_.base()) {}
 
 bool rank_host::run(const std::string& line) {
     static const std::unordered_map<std::string, void (rank_host::*)(const json&)> commands{
@@ -115,6 +115,7 @@ bool rank_host::run(const std::string& line) {
         {"status", &rank_host::status},   {"fill", &rank_host::fill},
         {"check", &rank_host::check},     {"digest", &rank_host::digest},
         {"await", &rank_host::await},     {"statistics", &rank_host::statistics},
+        {"connect", &rank_host::connect}, {"republish", &rank_host::republish},
     };
     if (line.find_first_not_of(" \t\r") == line.npos)
         return true;
@@ -287,6 +288,25 @@ void rank_host::statistics(const json&) {
     if (!answer)
         throw command_failed{answer.error()};
     print(event_of(*answer));
+}
+
+void rank_host::connect(const json& command) {
+    const context_address to{command.at("context").get<std::string>(), std::nullopt};
+    const std::chrono::milliseconds deadline{command.value("deadline_ms", 5000)};
+    if (auto problem = worker_.connect(to, deadline))
+        throw command_failed{std::move(problem)};
+    print({{"event", "connected"}});
+}
+
+/// As an engine that was asleep, with the same memory.
+void rank_host::republish(const json& command) {
+    const std::chrono::milliseconds deadline{command.value("deadline_ms", 5000)};
+    if (auto problem = worker_.unpublish(deadline))
+        throw command_failed{std::move(problem)};
+    auto info = worker_.publish({pool_.region()}, pages_);
+    if (!info)
+        throw command_failed{info.error()};
+    print({{"event", "republished"}});
 }
 
 void rank_host::drain(std::chrono::milliseconds deadline, std::function<void()> ended) {

@@ -78,6 +78,8 @@ private:
     void check(const json& command);
     void digest(const json& command);
     void await(const json& command);
+    void connect(const json& command);
+    void republish(const json& command);
     void statistics(const json& command);
 
     void refuse_second(session_key) const;
@@ -98,6 +100,7 @@ private:
     std::chrono::milliseconds stop_deadline_;
     memory pool_;
     worker worker_;
+    page_table pages_;
     cache_content content_;
     std::map<session_key, session> sessions_;
     std::unique_ptr<trace_endpoint> live_;

@@ -25,6 +25,8 @@ struct rank_options {
     std::string memory = "shared";
     /// The device, for memory "cuda".
     int device = 0;
+    /// Of its pool, when that is made of chunks; 0: one allocation.
+    std::uint64_t device_chunk_bytes = 0;
     /// How many multiprocessors of the device its copies may use.
     std::uint32_t multiprocessors = device_options{}.multiprocessors;
     std::string route = "auto";

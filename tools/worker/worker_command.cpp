@@ -47,6 +47,8 @@ proven quiet at the end, 2 for a wrong flag.
   {"do":"check","slots":[8,9,10],"prompt_tokens":40,"seed":9}         compares with that content
   {"do":"digest","slots":[8,9,10]}   of all bytes of these slots
   {"do":"await","slot":9,"block":1,"seed":9,"deadline_ms":5000}       until the block's first token is there
+  {"do":"connect","context":"127.0.0.1:4711"}   links before the first request; waits until they are ready
+  {"do":"republish"}                 withdraws the pools once no session is left, and publishes them again
   {"do":"statistics"}   {"do":"stop"}
       open, send and receive take "deadline_ms" (default: --session-deadline): to the first piece,
       and as long again from there to the outcome
@@ -198,6 +200,8 @@ void add_worker(CLI::App& app, int& status) {
         ->capture_default_str();
     command->add_option("--device", options->device, "Device, for --memory cuda")
         ->capture_default_str();
+    command->add_option("--device-chunk-bytes", options->device_chunk_bytes,
+                        "Makes the pool on the device of chunks, as expandable allocators do");
     command
         ->add_option("--multiprocessors", options->multiprocessors,
                      "Multiprocessors of a device for its copies")

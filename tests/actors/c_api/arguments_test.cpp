@@ -76,6 +76,8 @@ TEST_CASE("C ABI: handles that are NULL, freed or made up are refused by every c
           }},
          {"stop", [](auto* it) { return kvf_worker_stop(it, 0); }},
          {"drain", [](auto* it) { return kvf_worker_drain(it, 0); }},
+         {"connect", [](auto* it) { return kvf_worker_connect(it, &source, 0); }},
+         {"unpublish", [](auto* it) { return kvf_worker_unpublish(it, 0); }},
          {"event_fd",
           [](auto* it) {
               int fd = 0;

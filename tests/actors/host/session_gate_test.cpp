@@ -27,11 +27,57 @@ std::function<void(run_callback)> collect(std::vector<run_callback>& into) {
     return [&into](run_callback call) { into.push_back(std::move(call)); };
 }
 
+/// A device whose events happen when the test says so.
+class event_device {
+public:
+    explicit event_device(virtual_system& vs)
+        : handle_(vs.track(vs.system().spawn(
+            [notes = notes_](device_actor::pointer self) -> device_actor::behavior_type {
+                return {
+                    [](const start_copy&) {},
+                    [notes](const cancel_transfer&) { // an actor answers in a handler only
+                        auto promise = notes->answers.front();
+                        notes->answers.erase(notes->answers.begin());
+                        notes->next ? promise.deliver(notes->next) : promise.deliver();
+                    },
+                    [](const stop_io&) {},
+                    [](const export_device_region&) { return device_region_exported{}; },
+                    [](const pin_host_region&) {},
+                    [](const map_peer_regions&) { return peer_regions_mapped{}; },
+                    [](const unmap_region&) {},
+                    [notes, self](const await_event& asked) -> caf::result<void> {
+                        notes->asked.push_back(asked);
+                        notes->answers.push_back(self->make_response_promise<void>());
+                        return notes->answers.back();
+                    },
+                };
+            }))) {}
+
+    const device_actor& handle() const { return handle_; }
+    const std::vector<await_event>& asked() const { return notes_->asked; }
+
+    /// The oldest event that has not been answered happens, or cannot be looked at.
+    void answer(const caf::error& problem = {}) {
+        notes_->next = problem;
+        caf::anon_send(handle_, cancel_transfer{});
+    }
+
+private:
+    struct notes {
+        std::vector<await_event> asked;
+        std::vector<caf::typed_response_promise<void>> answers;
+        caf::error next;
+    };
+    std::shared_ptr<notes> notes_ = std::make_shared<notes>();
+    device_actor handle_;
+};
+
 struct fixture {
     virtual_system vs;
     stub<transfer_worker_actor> worker{vs};
     stub<tx_session_actor> tx{vs};
     stub<rx_session_actor> rx{vs};
+    event_device device{vs};
     std::vector<run_callback> callbacks;
     std::shared_ptr<session_promises> promises = std::make_shared<session_promises>();
     std::future<session_finished> outcome = promises->outcome.get_future();
@@ -52,7 +98,11 @@ struct fixture {
                                              {7},
                                              promises,
                                              [](const session_finished&) {},
-                                             [](const session_released&) {}}));
+                                             [](const session_released&) {},
+                                             {},
+                                             {},
+                                             {},
+                                             device.handle()}));
     }
 
     template <class Message>
@@ -77,6 +127,23 @@ struct fixture {
         tell(std::move(message));
         return result;
     }
+
+    /// A slice that may be asked for once the event has happened; null: at once.
+    std::future<piece_finished> receive(void* event) {
+        host_receive message;
+        message.events.wait_for = event;
+        message.slice.prompt_tokens = ++slices;
+        auto result = promise(message.done);
+        tell(std::move(message));
+        return result;
+    }
+    std::vector<std::uint32_t> handed_on() {
+        std::vector<std::uint32_t> result;
+        for (const auto& each : rx.received<receive_slice>())
+            result.push_back(each.slice.prompt_tokens);
+        return result;
+    }
+    std::uint32_t slices = 0;
 
     void piece_ends(std::uint32_t index, payload_kind kind = payload_kind::kv,
                     caf::error reason = {}) {
@@ -296,4 +363,72 @@ TEST_CASE(
     }
     CHECK(resolved(piece));
     CHECK_FALSE(resolved(test.released)); // nothing is proven
+}
+
+// -- received slices with events ------------------------------------------------------------------
+
+namespace {
+
+struct receiving : fixture {
+    receiving() : fixture(side::generation) {
+        tell(open_rx{{7}, aux_mode::none, "ctx:1", 0, {}, 60s});
+    }
+    void answer(const caf::error& problem = {}) {
+        device.answer(problem);
+        vs.run();
+    }
+    int first = 1, second = 2;
+};
+
+} // namespace
+
+TEST_CASE("session_gate: no writer is asked for a slice before its event has happened, and slices "
+          "keep their order") {
+    receiving test;
+    auto before = test.receive(nullptr);
+    auto waits = test.receive(&test.first);
+    auto behind = test.receive(nullptr);
+    auto last = test.receive(&test.second);
+    CHECK(test.handed_on() == std::vector<std::uint32_t>{1});
+    REQUIRE(test.device.asked().size() == 1);
+    CHECK(test.device.asked()[0].event == &test.first);
+    test.answer();
+    CHECK(test.handed_on() == std::vector<std::uint32_t>{1, 2, 3});
+    REQUIRE(test.device.asked().size() == 2);
+    CHECK(test.device.asked()[1].event == &test.second);
+    test.answer();
+    CHECK(test.handed_on() == std::vector<std::uint32_t>{1, 2, 3, 4});
+    CHECK_FALSE(resolved(waits));
+    test.piece_ends(1);
+    CHECK(resolved(waits));
+}
+
+TEST_CASE("session_gate: a session that ends before an event has happened is not released while "
+          "the event is looked at") {
+    receiving test;
+    auto waits = test.receive(&test.first);
+    CHECK_FALSE(test.device.asked().at(0).wanted.expired());
+    test.finishes(session_state::cancelled, make_error(errc::cancelled, "enough"));
+    CHECK(resolved(waits));
+    CHECK(resolved(test.outcome));
+    CHECK(test.device.asked().at(0).wanted.expired()); // which is how the device learns of it
+    test.releases();
+    CHECK_FALSE(resolved(test.released));
+    test.answer(make_error(errc::cancelled, "nobody waits"));
+    CHECK(resolved(test.released));
+    CHECK(test.handed_on().empty());
+    CHECK(test.rx.received<cancel_request>().empty());
+}
+
+TEST_CASE("session_gate: an event that cannot be looked at ends the session, and its slice is "
+          "asked for by nobody") {
+    receiving test;
+    auto waits = test.receive(&test.first);
+    auto behind = test.receive(nullptr);
+    test.answer(make_error(errc::cuda_failed, "cudaErrorCapturedEvent"));
+    CHECK(test.handed_on().empty());
+    const auto cancelled = test.rx.received<cancel_request>();
+    REQUIRE(cancelled.size() == 1);
+    CHECK(code_of(cancelled[0].reason) == errc::cuda_failed);
+    CHECK(contains(text_of(cancelled[0].reason), "rid 7: the event of a received slice"));
 }

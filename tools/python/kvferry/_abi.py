@@ -285,6 +285,8 @@ worker_start = _call(_blocking, "kvf_worker_start", POINTER(WorkerOptions), _out
 worker_publish = _call(
     _blocking, "kvf_worker_publish", c_void_p, POINTER(Region), c_size_t, c_void_p
 )
+worker_connect = _call(_blocking, "kvf_worker_connect", c_void_p, POINTER(Source), c_int64)
+worker_unpublish = _call(_blocking, "kvf_worker_unpublish", c_void_p, c_int64)
 worker_endpoint = _call(_short, "kvf_worker_endpoint", c_void_p, c_char_p, POINTER(c_size_t))
 worker_statistics = _call(_blocking, "kvf_worker_statistics", c_void_p, POINTER(Statistics))
 worker_stop = _call(_blocking, "kvf_worker_stop", c_void_p, c_int64)

@@ -274,6 +274,14 @@ class Session:
             groups,
         )
 
+    def _wait_for(self, given: _abi.Slice, after: Any) -> None:
+        """Nothing moves before this event, which is held until released()."""
+        if after is None and self._on_cuda:
+            after = _current_work()
+        if after is not None:
+            self._held.append(after)
+            given.wait_for = getattr(after, "cuda_event", after)
+
     def __repr__(self) -> str:
         state = "released" if self._is_released else "ended" if self._has_outcome else "open"
         return f"<kvferry.{type(self).__name__} rid {self.rid}, {state}>"
@@ -304,11 +312,7 @@ class Tx(Session):
         device, when missing, all work that the current stream of torch has now.
         """
         given, keeps = self._slice(slots, prompt, tokens, more, first_block)
-        if after is None and self._on_cuda:
-            after = _current_work()
-        if after is not None:
-            self._held.append(after)
-            given.wait_for = getattr(after, "cuda_event", after)
+        self._wait_for(given, after)
         _abi.session_send(self._handle, given)
         del keeps
 
@@ -342,9 +346,15 @@ class Rx(Session):
         tokens: Optional[Tuple[int, int]] = None,
         more: bool = False,
         first_block: Union[int, Sequence[int]] = 0,
+        after: Any = None,
     ) -> None:
-        """Lends these slots, to be written, until released(). Arguments as in Tx.send."""
+        """Lends these slots, to be written, until released(). Arguments as in Tx.send.
+
+        `after`: no slot is written before it; for pages on a device, when missing, all work that the current
+        stream of torch has now, since kernels that are queued may still read what the slots held.
+        """
         given, keeps = self._slice(slots, prompt, tokens, more, first_block)
+        self._wait_for(given, after)
         _abi.session_receive(self._handle, given)
         del keeps
 

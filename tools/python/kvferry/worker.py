@@ -124,9 +124,22 @@ class Worker:
                 raise
 
     def publish(self, pages: Pages) -> None:
-        """Registers the memory and publishes the rank, once. The worker holds it until it has stopped."""
+        """Registers the memory and publishes the rank. The worker holds it until unpublish() or its stop."""
         self._pages.append(pages)  # first: a failure may have registered some of it
         _abi.worker_publish(self._handle, pages._regions, len(pages._regions), pages._handle)
+
+    def unpublish(self, deadline: float = 10.0) -> None:
+        """Takes the memory back: afterwards it may be freed, and other pages published. Blocks.
+
+        Waits until no session is left; Error DEADLINE_EXCEEDED names one that is, and nothing has changed then.
+        """
+        _abi.worker_unpublish(self._handle, _milliseconds(deadline))
+        self._pages.clear()
+
+    def connect(self, source: str, *, dp_rank: Optional[int] = 0, deadline: float = 10.0) -> None:
+        """Makes the links to the ranks at `source` before the first request waits for them. Blocks."""
+        where = _abi.Source(endpoint=source.encode(), dp_rank=-1 if dp_rank is None else dp_rank)
+        _abi.worker_connect(self._handle, where, _milliseconds(deadline))
 
     @property
     def on_cuda(self) -> bool:
@@ -261,6 +274,7 @@ class Worker:
         aux: bool = False,
         deadline: Optional[float] = None,
         transfer_deadline: Optional[float] = None,
+        after: Any = None,
     ) -> Rx:
         """Opens a session and receives the whole prompt: open_rx and Rx.receive."""
         session = self.open_rx(
@@ -272,7 +286,7 @@ class Worker:
             transfer_deadline=transfer_deadline,
         )
         with _given(session):
-            session.receive(slots, prompt=prompt)
+            session.receive(slots, prompt=prompt, after=after)
         return session
 
     # -- events --

@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+// A rank's pools, published and withdrawn, and its links before the first request.
+#include "actors/host/worker_parts.hpp"
+#include "messages/local/info_exchange.hpp"
+#include "messages/local/links.hpp"
+#include "messages/trace/handle.hpp"
+#include "messages/trace/log.hpp"
+#include "transport/host_link/memory_mapping.hpp"
+#include "transport/planner/cohorts.hpp"
+#include "transport/planner/topology.hpp"
+
+#include <algorithm>
+#include <set>
+#include <thread>
+#include <utility>
+
+namespace kvferry {
+
+namespace {
+
+using clock = std::chrono::steady_clock;
+
+/// Between two looks at the sessions of a rank that is about to withdraw its pools.
+constexpr std::chrono::milliseconds look_again_after{2};
+
+std::chrono::milliseconds left_until(clock::time_point until) {
+    return std::max(std::chrono::ceil<std::chrono::milliseconds>(until - clock::now()),
+                    std::chrono::milliseconds{0});
+}
+
+/// Ranks of the context that a generation rank hears from, of one DP group or of all.
+caf::expected<std::set<rank_id>> writers_for(const rank_info& self,
+                                             const std::vector<rank_info>& context,
+                                             std::optional<std::uint32_t> dp_rank) {
+    const auto first = dp_rank.value_or(0);
+    const auto last = dp_rank ? *dp_rank : dp_size(context.front().layout) - 1;
+    auto found = cohorts_of_groups(self, context, first, last, {});
+    if (!found)
+        return std::move(found.error());
+    std::set<rank_id> result;
+    for (const auto& group : *found) {
+        result.insert(group.kv.begin(), group.kv.end());
+        result.insert(group.aux.begin(), group.aux.end());
+    }
+    return result;
+}
+
+} // namespace
+
+caf::expected<rank_info> worker::publish(std::vector<host_region> regions, page_table pages) {
+    if (!parts_)
+        return parts::moved_away();
+    const call_that_spawns here;
+    {
+        auto open = parts_->calls->visit();
+        if (!open)
+            return std::move(open.error());
+        process_life::begin(); // after all static objects of CAF were made
+        for (std::size_t index = 0; index < regions.size() && !parts_->options.world; ++index)
+            if (const auto& region = regions[index]; region.kind == memory_kind::host_shared)
+                if (auto problem = check_shareable(region.memfd, region.bytes))
+                    return add_context(problem,
+                                       "region " + std::to_string(index)
+                                           + " cannot be shared: seal its memfd with "
+                                             "F_SEAL_SHRINK, or publish it as host_private");
+        if (auto problem = parts_->make_devices(regions))
+            return problem;
+        parts_->regions = regions;
+    }
+    auto reply = ask<pools_registered>(register_pools{std::move(regions), std::move(pages)},
+                                       2 * parts_->options.bounds.info_deadline);
+    if (!reply)
+        return std::move(reply.error());
+    return std::move(reply->info);
+}
+
+caf::error worker::unpublish(std::chrono::milliseconds deadline) {
+    if (!parts_)
+        return parts::moved_away();
+    const call_that_spawns here;
+    return parts_->withdraw(deadline);
+}
+
+/// A session that the host opens meanwhile is cancelled, and ends before the pools are withdrawn.
+caf::error worker::parts::withdraw(std::chrono::milliseconds deadline) {
+    const auto until = clock::now() + deadline;
+    std::lock_guard lock{stopping};
+    if (auto problem = await_no_session(until))
+        return problem;
+    if (auto problem = end_rank(std::max(left_until(until), options.bounds.stop_deadline)))
+        return problem;
+    {
+        std::lock_guard devices_lock{devices_mutex_};
+        devices.clear();
+    }
+    io.fabric = {};
+    io.host_link = {};
+    io.copy = {};
+    device_loops.clear();
+    staging.clear();
+    landing.clear();
+    regions.clear();
+    if (auto problem = make_rank()) {
+        if (!undo(false))
+            process_life::keep(shared_from_this());
+        return add_context(problem, name() + " has withdrawn its pools and could not go on");
+    }
+    tell_from_outside(actor, io);
+    logger().info("{}: pools withdrawn; incarnation {} from now on", name(),
+                  identity.incarnation.value);
+    calls->reopen();
+    return {};
+}
+
+caf::error worker::parts::await_no_session(clock::time_point until) {
+    for (;;) {
+        auto open = calls->visit();
+        if (!open)
+            return std::move(open.error());
+        auto all = ask_blocking<session_list>(*system, actor, list_sessions{},
+                                              options.bounds.info_deadline);
+        if (!all)
+            return std::move(all.error());
+        if (all->sessions.empty())
+            return {};
+        const auto& first = all->sessions.front();
+        if (clock::now() >= until)
+            return make_error(errc::deadline_exceeded,
+                              name() + " keeps its pools: " + std::to_string(all->sessions.size())
+                                  + " sessions have not released them, among them rid "
+                                  + to_string(first.request) + ", which waits for "
+                                  + first.waits_for);
+        open->unlock();
+        std::this_thread::sleep_for(look_again_after);
+    }
+}
+
+caf::error worker::connect(const context_address& context, std::chrono::milliseconds deadline) {
+    const auto until = clock::now() + deadline;
+    auto self = info();
+    if (!self)
+        return std::move(self.error());
+    auto open = parts_->calls->visit();
+    if (!open)
+        return std::move(open.error());
+    auto found =
+        ask_blocking<instance_info>(*parts_->system, parts_->io.info_link,
+                                    fetch_instance_info{context.endpoint, deadline}, deadline);
+    if (!found)
+        return add_context(found.error(), context.endpoint);
+    if (found->ranks.empty())
+        return make_error(errc::instance_incomplete, context.endpoint + " names no rank");
+    auto writers = writers_for(self->info, found->ranks, context.dp_rank);
+    if (!writers)
+        return std::move(writers.error());
+    std::vector<const rank_info*> peers;
+    for (const auto& rank : found->ranks)
+        if (writers->contains(rank.rank))
+            peers.push_back(&rank);
+    for (const auto* peer : peers) // all dial at once
+        if (auto linked = ask_blocking<peer_connected>(*parts_->system, parts_->actor,
+                                                       connect_peer{*peer}, left_until(until));
+            !linked)
+            return add_context(linked.error(), describe(*peer));
+    for (const auto* peer : peers)
+        if (auto problem = ask_blocking_for_success(
+                *parts_->system, parts_->actor, await_peer{peer->incarnation}, left_until(until)))
+            return add_context(problem, describe(*peer));
+    return {};
+}
+
+} // namespace kvferry
