@@ -190,6 +190,32 @@ TEST_CASE(
     expect_clean_stop(context);
 }
 
+TEST_CASE("end to end on devices: pools made of many chunks are mapped through their descriptors, "
+          "written by one rank and read by another, byte for byte; also after one has restarted") {
+    KVFERRY_NEEDS_DEVICES(1);
+    const auto in_chunks = [](std::uint64_t bytes) {
+        auto result = on_device(0);
+        result.insert(result.end(), {"--device-chunk-bytes", std::to_string(bytes)});
+        return result;
+    };
+    instance_processes context({"context", 1, 1, large_model, 64, in_chunks(2 << 20)});
+    instance_processes generation({"generation", 2, 1, large_model, 64, in_chunks(6 << 20)});
+    for (std::uint64_t rid = 1; rid <= 3; ++rid) {
+        const auto x = whole_blocks(rid, 64, 32);
+        receive(generation, context.endpoint, x);
+        send(context, x);
+        expect_success(context[0], x, mapped);
+        for (auto& rank : generation) {
+            expect_success(*rank, x, mapped);
+            expect_content(*rank, x);
+        }
+        if (rid == 1)
+            context.restart(0);
+    }
+    expect_clean_stop(generation);
+    expect_clean_stop(context);
+}
+
 TEST_CASE("end to end on devices: heads split over two ranks on two devices arrive byte for byte") {
     KVFERRY_NEEDS_DEVICES(2);
     instance_processes context({"context", 1, 1, large_model, 64, on_device(0)});
