@@ -59,8 +59,12 @@ caf::result<tx_opened> sender_state::on_open(const open_tx& ask) {
             return std::move(refusal->why);
     auto actor = spawn_at<tx_session_actor, tx_session_state>(
         self_->system(), environment_->home,
-        tx_session_state::dependencies{environment_, self_, ask.observer, id, ask.aux,
-                                       sessions_opened_++});
+        tx_session_state::dependencies{.environment = environment_,
+                                       .owner = self_,
+                                       .observer = ask.observer,
+                                       .request = id,
+                                       .aux = ask.aux,
+                                       .serial = sessions_opened_++});
     self_->monitor(actor);
     ask_sessions(sending_sessions::opened{
         id, actor.id(), ask.deadline, ask.transfer_deadline, {actor, ask.observer, {}}});

@@ -97,10 +97,19 @@ caf::result<rx_opened> receiver_state::on_open(const open_rx& ask) {
     carry(receiving_links::request_opened{ask.request});
     auto actor = spawn_at<rx_session_actor, rx_session_state>(
         self_->system(), with_.home,
-        rx_session_state::dependencies{with_.bounds, with_.self, self_, ask.observer, ask.request,
-                                       attempt, ask.aux, ask.context_endpoint, with_.checker,
-                                       with_.counters, with_.fabric, with_.by_message,
-                                       with_.deciders});
+        rx_session_state::dependencies{.bounds = with_.bounds,
+                                       .self = with_.self,
+                                       .owner = self_,
+                                       .observer = ask.observer,
+                                       .request = ask.request,
+                                       .attempt = attempt,
+                                       .aux = ask.aux,
+                                       .context_endpoint = ask.context_endpoint,
+                                       .checker = with_.checker,
+                                       .counters = with_.counters,
+                                       .fabric = with_.fabric,
+                                       .by_message = with_.by_message,
+                                       .deciders = with_.deciders});
     self_->monitor(actor);
     carry(receiving_sessions::opened{attempt, actor.id(), ask.deadline, ask.transfer_deadline,
                                      receiving_session{.actor = actor, .opened = ask}});

@@ -117,12 +117,18 @@ Handle worker::open(session_options&& options, side role, Open message) {
     auto gate = spawn_at<session_gate_actor, session_gate_state>(
         *parts_->system, placement{parts_->loop.get()},
         session_gate_state::dependencies{
-            parts_->actor,
-            [runner = parts_->callbacks](run_callback call) { runner->run(std::move(call)); }, role,
-            options.request, promises, std::move(options.on_outcome),
-            std::move(options.on_released), std::move(options.on_ready), std::move(place),
-            std::move(options.on_piece),
-            role == side::generation ? parts_->any_device() : device_actor{}});
+            .worker = parts_->actor,
+            .callbacks =
+                [runner = parts_->callbacks](run_callback call) { runner->run(std::move(call)); },
+            .role = role,
+            .request = options.request,
+            .promises = promises,
+            .on_outcome = std::move(options.on_outcome),
+            .on_released = std::move(options.on_released),
+            .on_ready = std::move(options.on_ready),
+            .place = std::move(place),
+            .on_piece = std::move(options.on_piece),
+            .device = role == side::generation ? parts_->any_device() : device_actor{}});
     Handle result{parts_->system, options.request, gate, promises, calls};
     tell_from_outside(gate, std::move(message));
     return result;

@@ -116,8 +116,12 @@ caf::error worker::parts::make_rank() {
     placement home{loop.get()};
     actor = spawn_at<transfer_worker_actor, transfer_worker_state>(
         *system, home,
-        transfer_worker_state::dependencies{home, options.bounds, options.route, identity,
-                                            random_number(), counters});
+        transfer_worker_state::dependencies{.home = home,
+                                            .bounds = options.bounds,
+                                            .route = options.route,
+                                            .identity = identity,
+                                            .seed = random_number(),
+                                            .counters = counters});
     if (auto problem = make_fabric())
         return problem;
     if (auto problem = make_host_link())

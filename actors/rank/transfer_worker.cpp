@@ -241,8 +241,11 @@ void transfer_worker_state::publish() {
         environment->staged.emplace(
             ordinal, spawn_at<staged_put_actor, staged_put_state>(
                          self_->system(), with_.home,
-                         staged_put_state::dependencies{with_.bounds, ordinal, devices_.at(ordinal),
-                                                        io_.fabric, memory}));
+                         staged_put_state::dependencies{.bounds = with_.bounds,
+                                                        .ordinal = ordinal,
+                                                        .device = devices_.at(ordinal),
+                                                        .fabric = io_.fabric,
+                                                        .staging = memory}));
     environment->memory = memory_;
     environment->self = info_;
     environment->regions = regions_;
@@ -261,9 +264,18 @@ void transfer_worker_state::publish() {
         spawn_at<sender_actor, sender_state>(self_->system(), with_.home, std::move(environment));
     receiver_ = spawn_at<receiver_actor, receiver_state>(
         self_->system(), with_.home,
-        receiver_state::dependencies{
-            with_.home, with_.bounds, info_, io_.info_endpoint, io_.info_link, io_.fabric, self_,
-            with_.seed, std::move(checker), counters_, io_.described.by_message, with_.deciders});
+        receiver_state::dependencies{.home = with_.home,
+                                     .bounds = with_.bounds,
+                                     .self = info_,
+                                     .own_endpoint = io_.info_endpoint,
+                                     .info_link = io_.info_link,
+                                     .fabric = io_.fabric,
+                                     .worker = self_,
+                                     .seed = with_.seed,
+                                     .checker = std::move(checker),
+                                     .counters = counters_,
+                                     .by_message = io_.described.by_message,
+                                     .deciders = with_.deciders});
     self_->monitor(sender_);
     self_->monitor(receiver_);
     introduce(self_->clock().now() + with_.bounds.info_deadline, {});
@@ -302,9 +314,13 @@ void transfer_worker_state::published(const caf::error& answer) {
             return;
         registrar_ = spawn_at<registrar_actor, registrar_state>(
             self_->system(), with_.home,
-            registrar_state::dependencies{with_.bounds, info_, io_.info_endpoint, io_.info_link,
-                                          self_, with_.seed ^ info_.incarnation.value,
-                                          with_.deciders});
+            registrar_state::dependencies{.bounds = with_.bounds,
+                                          .self = info_,
+                                          .endpoint = io_.info_endpoint,
+                                          .info_link = io_.info_link,
+                                          .worker = self_,
+                                          .seed = with_.seed ^ info_.incarnation.value,
+                                          .deciders = with_.deciders});
         self_->monitor(registrar_);
         return;
     }
@@ -383,10 +399,20 @@ void transfer_worker_state::decide_peers(peer_table::event x) {
 void transfer_worker_state::perform(peer_table::make_link& x) {
     auto link = spawn_at<peer_link_actor, peer_link_state>(
         self_->system(), with_.home,
-        peer_link_state::dependencies{with_.bounds, info_, regions_, io_.fabric, io_.host_link,
-                                      devices_, self_, sender_, receiver_, x.dial,
-                                      std::move(x.peer), std::move(x.introduction), counters_,
-                                      with_.deciders});
+        peer_link_state::dependencies{.bounds = with_.bounds,
+                                      .self = info_,
+                                      .regions = regions_,
+                                      .fabric = io_.fabric,
+                                      .host_link = io_.host_link,
+                                      .devices = devices_,
+                                      .worker = self_,
+                                      .sender = sender_,
+                                      .receiver = receiver_,
+                                      .dial = x.dial,
+                                      .peer = std::move(x.peer),
+                                      .introduction = std::move(x.introduction),
+                                      .counters = counters_,
+                                      .deciders = with_.deciders});
     self_->monitor(link);
     links_.emplace(x.dial, link);
     dial_of_.emplace(link.id(), x.dial);

@@ -101,8 +101,11 @@ caf::error scale_world::start(scale_rank& into, io_loop& loop, const std::string
     into.memory.resize(footprint_bytes(pages->pools[0]));
     into.worker = spawn_at<transfer_worker_actor, transfer_worker_state>(
         *system_, home,
-        transfer_worker_state::dependencies{home, bounds_, route_choice::automatic, identity,
-                                            started_});
+        transfer_worker_state::dependencies{.home = home,
+                                            .bounds = bounds_,
+                                            .route = route_choice::automatic,
+                                            .identity = identity,
+                                            .seed = started_});
     auto fabric = spawn_loopback_io(
         *system_, home, {meeting_->network(), identity.incarnation, into.worker, bounds_});
     if (!fabric)
