@@ -28,7 +28,7 @@ receiver_state::receiver_state(receiver_actor::pointer self, dependencies with)
               .silence_max = with_.bounds.link_patience
                              + 2 * clock::duration{with_.bounds.link_health_interval},
               .seed = random_()}),
-      parties_(with_.self, with_.own_endpoint) {
+      parties_(with_.self, with_.own_endpoint), name_(describe(with_.self)) {
     if (with_.deciders) {
         sessions_decider_ = with_.deciders->receiving_sessions;
         instances_decider_ = with_.deciders->known_instances;
@@ -97,8 +97,8 @@ caf::result<rx_opened> receiver_state::on_open(const open_rx& ask) {
     carry(receiving_links::request_opened{ask.request});
     auto actor = spawn_at<rx_session_actor, rx_session_state>(
         self_->system(), with_.home,
-        rx_session_state::dependencies{.bounds = with_.bounds,
-                                       .self = with_.self,
+        rx_session_state::dependencies{.aux_bytes_max = with_.bounds.aux_bytes_max,
+                                       .self = name_,
                                        .owner = self_,
                                        .observer = ask.observer,
                                        .request = ask.request,
@@ -131,10 +131,9 @@ void receiver_state::on_message(const Message& message) {
     }
     count(with_.counters, ignored::no_session);
     if constexpr (is_report)
-        send_to(header.sender,
-                gone{header, side::context,
-                     to_wire(make_error(errc::gone, "{} has no attempt {} of rid {}",
-                                        describe(with_.self), header.attempt, header.request))});
+        send_to(header.sender, gone{header, side::context,
+                                    to_wire(make_error(errc::gone, "{} has no attempt {} of rid {}",
+                                                       name_, header.attempt, header.request))});
 }
 
 void receiver_state::on_gone(const gone& message) {
@@ -184,7 +183,7 @@ void receiver_state::on_down(const caf::down_msg& down) {
     carry(receiving_sessions::died{
         *known,
         make_error(errc::handler_failed, "rid {}, attempt {}: its rx_session on {} died ({})",
-                   dying.opened.request, *known, describe(with_.self), to_string(down.reason))});
+                   dying.opened.request, *known, name_, to_string(down.reason))});
 }
 
 void receiver_state::stop_waiting(attempt over) {

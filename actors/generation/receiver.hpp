@@ -129,6 +129,8 @@ private:
     decider<receiving_links> links_decider_;
     decider<receiving_after_death> after_death_decider_;
     parties_cache parties_;
+    /// As errors name this rank.
+    std::string name_;
     /// Context ranks with a link.
     std::unordered_map<incarnation, peer_view_ptr> views_;
     deadline_queue<attempt> renewals_;

@@ -73,7 +73,7 @@ caf::error receiver_state::check_other_instance(const std::string& endpoint,
         if (rank.incarnation == with_.self.incarnation)
             return make_error(errc::invalid_argument,
                               "{} is the endpoint of {} itself: give that of the context instance",
-                              endpoint, describe(with_.self));
+                              endpoint, name_);
     return {};
 }
 

@@ -22,8 +22,8 @@ receiving::facts rx_session_state::facts_of(const dependencies& with) {
     return {.request = with.request,
             .attempt = with.attempt,
             .aux = with.aux,
-            .aux_bytes_max = with.bounds.aux_bytes_max,
-            .self = describe(with.self),
+            .aux_bytes_max = with.aux_bytes_max,
+            .self = with.self,
             .context_endpoint = with.context_endpoint,
             .forbidding_is_proof = with.fabric && with.by_message,
             .check_digest = check};

@@ -24,8 +24,9 @@ struct rx_session_state {
     static inline constexpr const char* name = "rx_session";
 
     struct dependencies {
-        limits bounds;
-        rank_info self;
+        std::size_t aux_bytes_max = limits{}.aux_bytes_max;
+        /// This rank, for texts.
+        std::string self;
         receiver_actor owner;
         observer_actor observer;
         rid request;

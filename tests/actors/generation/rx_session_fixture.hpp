@@ -32,13 +32,10 @@ public:
     explicit rx_fixture(aux_mode aux = aux_mode::none, limits bounds = {},
                         std::shared_ptr<const piece_checker> checker = {},
                         bool by_message = false) {
-        rank_info self;
-        self.instance = "gen";
-        self.rank = rank_id{9};
         session = vs.track(spawn_at<rx_session_actor, rx_session_state>(
             vs.system(), {},
-            rx_session_state::dependencies{bounds,
-                                           self,
+            rx_session_state::dependencies{bounds.aux_bytes_max,
+                                           "gen/9",
                                            owner.handle(),
                                            observer.handle(),
                                            request,
