@@ -157,7 +157,7 @@ caf::error check_named_devices(std::string_view value, const std::vector<network
         return make_error(
             errc::invalid_argument,
             "UCX_NET_DEVICES={}: there is no network device {} here that is up; there are {}",
-            value, name, all);
+            value, name, to_string(all));
     }
     return {};
 }
