@@ -94,9 +94,9 @@ caf::error worker::parts::withdraw(std::chrono::milliseconds deadline) {
         std::lock_guard devices_lock{devices_mutex_};
         devices.clear();
     }
-    io.fabric = {};
-    io.host_link = {};
-    io.copy = {};
+    io.fabric = fabric_actor{};
+    io.host_link = host_link_actor{};
+    io.copy = copy_actor{};
     device_loops.clear();
     staging.clear();
     landing.clear();
