@@ -116,7 +116,8 @@ void tx_session_state::decide_and_perform(sending::event first) {
 // -- effects ------------------------------------------------------------------------------------
 
 tx_session_state::answer tx_session_state::perform(sending_effects::tell_peer& x) {
-    tell(self_, x.peer->link, send_message{std::move(x.message)});
+    std::visit([&](auto& message) { tell(self_, x.peer->link, send_message{std::move(message)}); },
+               x.message);
     return {};
 }
 

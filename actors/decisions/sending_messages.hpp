@@ -82,9 +82,13 @@ using any =
 
 namespace sending_effects {
 
+/// All that a sending session says to a receiver; a third of the size of a wire_message.
+using peer_message = std::variant<transfer_started, kv_agent_result, aux_agent_result,
+                                  cancel_session, refused, gone>;
+
 struct tell_peer {
     peer_view_ptr peer;
-    wire_message message;
+    peer_message message;
 };
 
 struct tell_host {

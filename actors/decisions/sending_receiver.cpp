@@ -138,7 +138,7 @@ void sending_receiver::report_failed(send_piece piece, agent_result result, cons
     report(piece, std::move(failure), out);
 }
 
-void sending_receiver::tell(wire_message message, effects& out) {
+void sending_receiver::tell(peer_message message, effects& out) {
     if (std::holds_alternative<kv_agent_result>(message)
         || std::holds_alternative<aux_agent_result>(message))
         told_.push_back(message);

@@ -89,7 +89,7 @@ private:
     message_header report_header(payload_kind) const;
     void report(send_piece, kv_agent_result, effects&);
     void report_failed(send_piece, agent_result, const caf::error&, effects&);
-    void tell(wire_message, effects&);
+    void tell(sending_effects::peer_message, effects&);
 
     rank_id writer_;
     std::shared_ptr<const request_data> request_;
@@ -107,7 +107,7 @@ private:
     /// It knows that its first piece is being written.
     bool started_ = false;
     /// Its reports, for the case that it asks again over a new link.
-    std::vector<wire_message> told_;
+    std::vector<sending_effects::peer_message> told_;
     peer_summary summary_;
 };
 

@@ -69,7 +69,7 @@ inline unbind_receiver give_up_event(const peer_view_ptr& peer, std::uint64_t at
 }
 
 /// An effect as a table shows it: "tell 0: kv 0 success", "host: ready", "plan 0/0 #0".
-inline std::string shown(const wire_message& x) {
+inline std::string shown(const sending_effects::peer_message& x) {
     if (const auto* report = std::get_if<kv_agent_result>(&x))
         return "kv " + to_string(report->header.piece.index)
                + (report->header.piece.last ? " last " : " ") + to_string(report->result);
@@ -81,7 +81,7 @@ inline std::string shown(const wire_message& x) {
         return "gone " + to_string(answer->reason.code);
     if (const auto* answer = std::get_if<refused>(&x))
         return "refused " + to_string(answer->reason.code);
-    return std::string{name_of(x)};
+    return "transfer_started";
 }
 
 inline std::string shown(const sending::effect& x) {
