@@ -166,8 +166,6 @@ int kvf_session_send(kvf_session* session, const kvf_slice* slice) {
         const driven<tx_handle> of{session, "sending"};
         const auto given = read(slice, "kvf_slice");
         auto whole = slice_of(given);
-        if (given.layer_begin || given.layer_end)
-            whole.layers = {given.layer_begin, given.layer_end};
         of.begin_piece().send(std::move(whole), {given.wait_for, given.completed});
     });
 }

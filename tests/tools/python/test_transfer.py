@@ -41,28 +41,6 @@ def holds(worker, slot, value):
     return bytes(view) == bytes([value]) * len(view)
 
 
-def test_layers_travel_one_by_one_in_any_order(pair):
-    context, generation = pair
-    fill(context, 5, 0x77)
-    rx = generation.receive(1, [2], prompt=16, source=context.endpoint)
-    tx = context.open_tx(1)
-    for layer in (2, 0, 3, 1):
-        tx.send([5], prompt=16, layers=(layer, layer + 1), more=layer != 1)
-    rx.wait(20)
-    assert holds(generation, 2, 0x77)
-
-
-def test_a_layer_that_is_not_sent_is_a_failure_of_both(pair):
-    context, generation = pair
-    rx = generation.receive(1, [2], prompt=16, source=context.endpoint)
-    tx = context.open_tx(1)
-    tx.send([5], prompt=16, layers=(0, 3))
-    for session in (rx, tx):
-        with pytest.raises(kvferry.Error) as caught:
-            session.wait(20)
-        assert caught.value.code == Code.PLAN_INVALID
-
-
 @pytest.mark.parametrize(
     "kind",
     [

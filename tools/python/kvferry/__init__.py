@@ -33,7 +33,7 @@ def rid_of(name: str) -> int:
     from . import _abi
 
     text = name.encode()
-    return _abi.rid_of(text, len(text))
+    return int(_abi.rid_of(text, len(text)))
 
 
 __all__ = [
