@@ -60,8 +60,8 @@ TEST_CASE("bench: one wrong byte is one wrong region") {
     auto shape = shape_of(small());
     REQUIRE(shape);
     const schedule plan{*shape};
-    auto source = make_host_memory(shape->pool_bytes(side::context), false);
-    auto target = make_host_memory(shape->pool_bytes(side::context), false);
+    auto source = make_host_memory(shape->pool_bytes(side::context), false, 1);
+    auto target = make_host_memory(shape->pool_bytes(side::context), false, 1);
     REQUIRE(source);
     REQUIRE(target);
     fill(**source, *shape, 0);
@@ -96,13 +96,13 @@ TEST_CASE("bench: heads split over ranks meet again, whichever side has more of 
         const schedule plan{*shape};
         std::vector<std::unique_ptr<bench_memory>> sources, targets;
         for (std::uint32_t rank = 0; rank < context_tp; ++rank) {
-            auto made = make_host_memory(shape->pool_bytes(side::context), false);
+            auto made = make_host_memory(shape->pool_bytes(side::context), false, 1);
             REQUIRE(made);
             fill(**made, *shape, rank);
             sources.push_back(std::move(*made));
         }
         for (std::uint32_t rank = 0; rank < generation_tp; ++rank) {
-            auto made = make_host_memory(shape->pool_bytes(side::generation), false);
+            auto made = make_host_memory(shape->pool_bytes(side::generation), false, 1);
             REQUIRE(made);
             targets.push_back(std::move(*made));
         }
