@@ -62,6 +62,8 @@ public:
     }
 
     std::size_t waiting_max() const { return waiting_max_; }
+    /// Calls that the rank's actors have not taken up yet.
+    std::size_t waiting() const { return waiting_; }
 
 private:
     const std::size_t waiting_max_;

@@ -118,18 +118,23 @@ caf::error worker::parts::await_no_session(clock::time_point until) {
         auto open = calls->visit();
         if (!open)
             return std::move(open.error());
+        const auto opening = calls->waiting() > 0; // their sessions may not be listed yet
         auto all = ask_blocking<session_list>(*system, actor, list_sessions{},
                                               options.bounds.info_deadline);
         if (!all)
             return std::move(all.error());
-        if (all->sessions.empty())
+        if (all->sessions.empty() && !opening)
             return {};
-        const auto& first = all->sessions.front();
-        if (clock::now() >= until)
+        if (clock::now() >= until && all->sessions.empty())
+            return make_error(errc::deadline_exceeded,
+                              "{} keeps its pools: calls of its host are still under way", name());
+        if (clock::now() >= until) {
+            const auto& first = all->sessions.front();
             return make_error(errc::deadline_exceeded,
                               "{} keeps its pools: {} sessions have not released them, among them "
                               "rid {}, which waits for {}",
                               name(), all->sessions.size(), first.request, first.waits_for);
+        }
         open->unlock();
         std::this_thread::sleep_for(look_again_after);
     }

@@ -136,6 +136,7 @@ TEST_CASE("worker: a rank that cannot be made anew after its pools were withdraw
     runtime system;
     worker_options options;
     options.instance = "only";
+    options.layout.layers_per_stage = {1};
     options.fail_at_step = 10; // the fabric, the second time
     auto started = system.start_worker(options);
     REQUIRE_MESSAGE(started, describe(started.error()));

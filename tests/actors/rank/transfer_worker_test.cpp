@@ -241,7 +241,7 @@ TEST_CASE(
     auto link = test.vs.track(dialled.value().link);
     test.vs.tell_and_run(link, host_link_up{test.peer.incarnation, {}, true});
     rank_registered answer;
-    answer.header.attempt = {1}; // the worker's first dial
+    answer.dial = {1}; // the worker's first
     test.vs.tell_and_run(link, frame_arrived{test.frame(answer)});
     test.vs.tell_and_run(
         link, endpoint_failed{{5}, test.peer.incarnation, make_error(errc::ucx_failed, "reset")});

@@ -235,7 +235,7 @@ TEST_CASE("plan: what cannot be is refused with the flag, or the field and both 
                   "layers is 4, layers_per_stage adds up to 5"));
     CHECK(refuses({model, "pp=2,layers_per_stage=4", "tp=1", "", "", "", ""}, bad, "1 stages"));
     CHECK(refuses({model, "tp=2,adp=1", "tp=1", "2", "", "", ""}, bad, "--context-dp is 2"));
-    CHECK(refuses({model, "tp=2", "tp=1", "1", "", "", ""}, bad, "1 group (no adp=1)"));
+    CHECK(refuses({model, "tp=2", "tp=1", "1", "", "", ""}, bad, "1 group (no adp)"));
     CHECK(refuses({model, "tp=1", "tp=1", "", "x", "", ""}, bad, "--generation-dp: 'x'"));
     CHECK(refuses({model, "tp=1", "tp=1", "", "", "0", ""}, bad, "--prompt"));
     CHECK(refuses({model, "tp=1", "tp=1", "", "", "", "8"}, bad, "--reused-prefix"));
