@@ -485,7 +485,7 @@ TEST_CASE(
     auto early = test.vs.ask_and_run<void>(test.worker, question);
     CHECK(early.pending());
     rank_registered answer;
-    answer.header.attempt = {1}; // the worker's first dial
+    answer.dial = {1}; // the worker's first
     test.vs.tell_and_run(link, frame_arrived{test.frame(answer)});
     CHECK(early.ok());
     CHECK(test.vs.ask_and_run<void>(test.worker, question).ok());
