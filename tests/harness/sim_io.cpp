@@ -6,6 +6,7 @@
 #include "transport/fabric/sealed_bytes.hpp"
 
 #include <map>
+#include <memory>
 #include <utility>
 
 namespace kvferry::harness {
@@ -115,6 +116,8 @@ public:
     wire_user* user = nullptr;
     std::map<endpoint_id, sim_connection*> connections;
     std::vector<wire_event> events;
+    /// Held by the wire alone: what the network carries for it may outlive it.
+    const std::shared_ptr<const void> alive = std::make_shared<char>();
 };
 
 sim_connection::sim_connection(sim_wire& below, endpoint_id id, incarnation to)
@@ -142,9 +145,12 @@ bool sim_connection::send_from(fabric_message what, byte_view head, byte_view pa
 
 /// The peer takes what was sent. It is not told of the end.
 void sim_connection::flush(std::uint64_t tag) {
-    below_.with.network->carry(below_.with.self, peer, [&below = below_, id = id_, tag] {
-        below.report({wire_event::kind::flushed, id, tag});
-    });
+    below_.with.network->carry(
+        below_.with.self, peer,
+        [&below = below_, alive = std::weak_ptr{below_.alive}, id = id_, tag] {
+            if (!alive.expired())
+                below.report({wire_event::kind::flushed, id, tag});
+        });
 }
 
 void sim_connection::close(bool) {
