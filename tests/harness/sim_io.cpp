@@ -176,15 +176,17 @@ wire_room sim_connection::room() {
                 .piece_bytes_max = random.between(1, below_.with.bounds.copy_piece_bytes_max),
                 .turn_bytes_max = 1};
     if (!std::exchange(waits_, true))
-        below_.user->after(random.between(microseconds{0}, between_pieces_max),
-                           [&below = below_, id = id_] {
-                               auto found = below.connections.find(id);
-                               if (found == below.connections.end())
-                                   return;
-                               found->second->waits_ = false;
-                               found->second->due_ = true;
-                               below.go_on();
-                           });
+        below_.user->after(
+            random.between(microseconds{0}, between_pieces_max), [&below = below_, id = id_] {
+                if (auto found = below.connections.find(id); found != below.connections.end()) {
+                    found->second->waits_ = false;
+                    found->second->due_ = true;
+                }
+                below.go_on();
+                // Nobody had a piece: the next one waits for a time of its own.
+                if (auto found = below.connections.find(id); found != below.connections.end())
+                    found->second->due_ = false;
+            });
     return {.bytes = 0};
 }
 

@@ -395,7 +395,8 @@ void simulation::check_recovery() {
             probe.context_group =
                 static_cast<std::uint32_t>(schedule_.random().below(plan_.context.ranks()));
         // Sometimes use the other order, if there is room for early requests.
-        if (plan_.early_requests_max < plan_.receivers_of(probe) || schedule_.random().percent(50))
+        if (plan_.early_requests_max / 2 < plan_.receivers_of(probe)
+            || schedule_.random().percent(50))
             probe.generation_opens = microseconds{1000};
         if (probe_succeeds(probe))
             return;
