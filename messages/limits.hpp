@@ -66,8 +66,8 @@ struct limits {
     std::size_t instances_known_max = 64;
     /// Questions of one rank to rank-info servers at a time; each holds a thread.
     std::size_t info_calls_max = 64;
-    /// Regions that one peer may offer on a same-host connection. Memory on a device that is made of
-    /// chunks counts with each of them.
+    /// Regions that one peer may offer on a same-host connection. Memory on a device that is made
+    /// of chunks counts with each of them.
     std::size_t shared_regions_max = 4096;
     /// Same-host connections that came before a link here expects them.
     std::size_t unexpected_host_links_max = 1024;

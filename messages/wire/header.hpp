@@ -2,9 +2,9 @@
 // The header of every message between ranks, and what a report reports.
 #pragma once
 
+#include "messages/inspect_enum.hpp"
 #include "messages/limits.hpp"
 #include "messages/values/ids.hpp"
-#include "messages/inspect_enum.hpp"
 
 #include <cstdint>
 #include <string>

@@ -68,8 +68,8 @@ TEST_CASE("rx_session: a digest is asked for, and the bytes that have arrived ar
     const auto bytes = 2 * x.self.pages->pools[0].slot_stride_bytes;
     plan_cache plans;
     const kv_slice target{{0, 32}, 32, {{0, {1, 2}}}, true};
-    const auto digest =
-        digest_of_targets(*plan_of_piece(x.writer, {0, 32}, {}, true, x.self, target, plans), x.pools);
+    const auto digest = digest_of_targets(
+        *plan_of_piece(x.writer, {0, 32}, {}, true, x.self, target, plans), x.pools);
     SUBCASE("equal") {
         x.report(bytes, digest);
         CHECK(x.outcome().state == session_state::kv_transferred);
