@@ -10,6 +10,33 @@
 
 namespace kvferry {
 
+namespace {
+
+struct stretch {
+    std::uint64_t begin = 0;
+    std::uint64_t end = 0;
+};
+
+/// The tokens of the prompt whose blocks have a slot; blocks that lie together are one stretch.
+std::vector<stretch> listed_tokens(const block_list& list, std::uint64_t per_block,
+                                   std::uint64_t prompt_tokens) {
+    std::vector<stretch> result;
+    auto block = std::uint64_t{list.first_block};
+    for (const auto slot : list.slots) {
+        const auto begin = block++ * per_block;
+        const auto end = std::min(block * per_block, prompt_tokens);
+        if (slot == no_slot || begin >= end)
+            continue;
+        if (!result.empty() && result.back().end == begin)
+            result.back().end = end;
+        else
+            result.push_back({begin, end});
+    }
+    return result;
+}
+
+} // namespace
+
 void slice_coverage::add(const kv_slice& sent) {
     if (sent.tokens.begin >= sent.tokens.end)
         return;
@@ -63,33 +90,17 @@ caf::error slice_coverage::missing(const rank_info& writer, const rank_info& rec
     for (std::size_t index = 0; index < groups.size() && index < target.groups.size(); ++index) {
         if (!groups[index].tokens_per_slot)
             continue;
-        const std::uint64_t per_block = *groups[index].tokens_per_slot;
-        const auto& list = target.groups[index];
-        // Blocks that lie together are looked at together.
-        for (std::size_t first = 0; first < list.slots.size();) {
-            if (list.slots[first] == no_slot) {
-                ++first;
-                continue;
-            }
-            auto last = first;
-            while (last < list.slots.size() && list.slots[last] != no_slot)
-                ++last;
-            const auto from = (list.first_block + first) * per_block;
-            const auto end = std::min<std::uint64_t>((list.first_block + last) * per_block,
-                                                     target.prompt_tokens);
-            first = last;
-            for (const auto layer : groups[index].layers) {
-                if (!sent_layers.contains(layer))
-                    continue;
-                const auto gap = first_missing(layer, from, end);
-                if (gap < end)
+        const auto listed = listed_tokens(target.groups[index], *groups[index].tokens_per_slot,
+                                          target.prompt_tokens);
+        for (const auto& [begin, end] : listed)
+            for (const auto layer : groups[index].layers)
+                if (const auto gap = first_missing(layer, begin, end);
+                    gap < end && sent_layers.contains(layer))
                     return make_error(
                         errc::plan_invalid,
                         "no slice of {} speaks for token {} in layer {}, and {} lists a slot for "
                         "it: the last slice came too early, or one is missing",
                         describe(writer), gap, layer, describe(receiver));
-            }
-        }
     }
     return {};
 }
