@@ -81,20 +81,6 @@ using stepping_copy_actor = copy_actor::extend<
     // Copy the next piece.
     caf::result<void>(copy_step)>;
 
-/// internal: ucx_io with the ends of what devices scatter for it.
-using ucx_io_actor = fabric_actor::extend_with<completion_actor>;
-
-/// internal: the fabric's twin in one process, as other twins and tests speak to it.
-using loopback_actor = fabric_actor::extend_with<completion_actor>::extend<
-    // A frame from another twin.
-    caf::result<void>(frame_arrived),
-    // Another twin writes into regions of this one; answered by transfer_done.
-    caf::result<void>(start_copy),
-    // Go on with the writes.
-    caf::result<void>(deadline_tick),
-    // For tests: this endpoint breaks now, as if the network had failed.
-    caf::result<void>(endpoint_failed)>;
-
 /// The copy actor of one device, and the only one that calls CUDA for it: cuda_io.
 using device_actor = copy_actor::extend<
     // How other processes reach this stretch of device memory.

@@ -9,6 +9,7 @@
 #include "messages/wire/codec.hpp"
 #include "tools/bench/scale_world.hpp"
 #include "tools/common/text.hpp"
+#include "transport/fabric/wired_fabric_actor.hpp"
 #include "transport/loop/resident.hpp"
 
 #include <caf/after.hpp>
@@ -208,7 +209,7 @@ private:
         auto frame = encode(message, world_->bounds().message_bytes_max);
         if (!frame)
             return std::move(frame.error());
-        const auto fabric = caf::actor_cast<loopback_actor>(world_->own().fabric);
+        const auto fabric = caf::actor_cast<wired_fabric_actor>(world_->own().fabric);
         for (std::uint32_t sent = 0; sent < events; ++sent)
             tell_from_outside(fabric, frame_arrived{*frame});
         return {};
