@@ -191,7 +191,7 @@ sending::event tx_session_state::find_route(sending_effects::plan_piece& x,
     }
     const transfer_id id{(std::uint64_t{with_.serial} << 32) | transfers_++};
     sending_events::piece_planned planned{x.to,     x.index, id, std::move(chosen->text),
-                                          "ucx_io", posting};
+                                          "fabric_io", posting};
     flight ready{std::move(x), std::move(plan), {}, {}, std::move(job)};
     if (by_device && chosen->taken == route::staged) {
         ready.staged = environment.staged.at(chosen->device);

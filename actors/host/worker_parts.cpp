@@ -24,8 +24,10 @@
 #include "transport/loopback/loopback_io.hpp"
 #include "transport/planner/topology.hpp"
 #include "transport/ucx/network_devices.hpp"
-#include "transport/ucx/ucx_fabric.hpp"
 #include "transport/ucx/ucx_resources.hpp"
+#include "transport/ucx/ucx_wire.hpp"
+#include "transport/wires/several_wires.hpp"
+#include "transport/wires/spawn_fabric.hpp"
 
 #include <algorithm>
 #include <mutex>
@@ -217,9 +219,13 @@ caf::error worker::parts::make_fabric() {
         auto devices = network_of();
         if (!devices)
             return std::move(devices.error());
-        auto made = spawn_ucx_io(*system, *loop,
-                                 {identity.incarnation, actor, options.bounds,
-                                  put_method::automatic, counters, std::move(*devices)});
+        auto made =
+            spawn_fabric(*system, *loop,
+                         {.self = identity.incarnation,
+                          .default_sink = actor,
+                          .bounds = options.bounds,
+                          .counters = counters},
+                         [this, devices = std::move(*devices)] { return make_wires(devices); });
         if (!made)
             return add_context(made.error(), "fabric");
         io.fabric = *made;
@@ -231,6 +237,16 @@ caf::error worker::parts::make_fabric() {
         return add_context(described.error(), "fabric");
     io.described = std::move(*described);
     return {};
+}
+
+/// The preferred one first.
+caf::expected<std::unique_ptr<wire>> worker::parts::make_wires(const std::string& net_devices) {
+    std::vector<named_wire> wires;
+    auto ucx = make_ucx_wire(*loop, {.net_devices = net_devices});
+    if (!ucx)
+        return std::move(ucx.error());
+    wires.push_back({"ucx", std::move(*ucx)});
+    return join_wires(std::move(wires));
 }
 
 /// Once per process: which releases run here, and what is known of them.

@@ -7,6 +7,7 @@
 #include "actors/host/process_life.hpp"
 #include "actors/host/worker.hpp"
 #include "actors/rank/transfer_worker.hpp"
+#include "transport/fabric/wire.hpp"
 #include "transport/host_link/memfd_pool.hpp"
 #include "transport/loop/io_loop.hpp"
 
@@ -94,6 +95,7 @@ private:
     /// Says in traces what the thread of this loop is for.
     void name_thread(io_loop& of, const char* role) const;
     caf::error make_fabric();
+    caf::expected<std::unique_ptr<wire>> make_wires(const std::string& net_devices);
     static void say_version();
     caf::expected<std::string> network_of() const;
     std::string advertised_host() const;

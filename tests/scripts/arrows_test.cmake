@@ -17,6 +17,7 @@ set(transport/fabric transport/planner)
 set(transport/loop)
 set(transport/ucx transport/fabric transport/loop)
 set(transport/loopback transport/fabric transport/loop)
+set(transport/wires transport/fabric transport/loop)
 set(transport/host_link transport/loop)
 set(transport/copy transport/planner transport/loop)
 set(cuda/kernel)
@@ -53,7 +54,7 @@ set(below_tools messages transport cuda actors)
 set(owners_of_ucx transport/ucx tests/experiments)
 set(owners_of_cuda cuda/kernel cuda/device tests/device)
 # They include no UCX.
-set(faces_of_ucx transport/ucx/network_devices.hpp transport/ucx/ucx_fabric.hpp transport/ucx/ucx_probe.hpp transport/ucx/ucx_resources.hpp)
+set(faces_of_ucx transport/ucx/network_devices.hpp transport/ucx/ucx_wire.hpp transport/ucx/ucx_probe.hpp transport/ucx/ucx_resources.hpp)
 set(measures_ucx tools/bench/raw_ucx.hpp tools/bench/raw_ucx.cpp) # beside ours, by itself
 
 # room_of(out file): "messages/values" for messages/values/ids.hpp, "messages" for messages/limits.hpp

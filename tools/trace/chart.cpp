@@ -70,7 +70,7 @@ part part_of(const std::string& actor) {
         return part::session;
     if (actor == "peer_link")
         return part::link;
-    if (actor == "copy_io" || actor == "cuda_io" || actor == "ucx_io" || actor == "loopback_io")
+    if (actor == "copy_io" || actor == "cuda_io" || actor == "fabric_io" || actor == "loopback_io")
         return part::copies;
     return part::rest;
 }

@@ -106,7 +106,7 @@ void walk_back(const flow& from, std::size_t outcome, std::int64_t begin_ns,
         // Two loops meet here: the events of one loop do not show what the other did before.
         const auto by_link = first.what != instant::wire_received
                              && (first.actor == "peer_link" || first.actor == "host_link_io"
-                                 || first.actor == "ucx_io");
+                                 || first.actor == "fabric_io");
         sums[by_host   ? "host, until its " + std::string{first.message}
              : by_link ? "link, until its " + std::string{first.message}
                        : "unexplained"] += rest;

@@ -55,7 +55,7 @@ private:
             place = order::silence;
             found.kind = "silence";
         } else if (y.who == "host" || y.who == "rank_info_server" || y.who == "copy_io"
-                   || y.who == "cuda_io" || y.who == "ucx_io") {
+                   || y.who == "cuda_io" || y.who == "fabric_io") {
             place = order::outside;
         } else if (const auto* nobody = silent_at(there)) {
             place = order::silence;

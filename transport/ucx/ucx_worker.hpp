@@ -8,8 +8,8 @@
 #include "transport/loop/io_loop.hpp"
 #include "transport/ucx/ucx_descriptors.hpp"
 #include "transport/ucx/ucx_endpoint.hpp"
-#include "transport/ucx/ucx_fabric.hpp"
 #include "transport/ucx/ucx_handles.hpp"
+#include "transport/ucx/ucx_wire.hpp"
 
 #include <functional>
 #include <memory>

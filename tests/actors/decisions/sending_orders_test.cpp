@@ -166,7 +166,7 @@ private:
         if (chance_.below(3) == 0)
             return hear(piece_end(plan.to, plan.index));
         hear(sending_events::piece_planned{
-            plan.to, plan.index, {next_transfer_}, "direct", "ucx_io"});
+            plan.to, plan.index, {next_transfer_}, "direct", "fabric_io"});
     }
 
     sending_events::piece_ended piece_end(receiver_key to, slice_index index) {

@@ -20,7 +20,7 @@ const peer_view_ptr peer = receiver_view(0);
 constexpr receiver_key to{{0}, {0}};
 
 sending_events::piece_planned planned() {
-    return {to, {0}, {1}, "direct", "ucx_io"};
+    return {to, {0}, {1}, "direct", "fabric_io"};
 }
 
 sending_events::piece_ended piece_end(agent_result result = agent_result::success) {

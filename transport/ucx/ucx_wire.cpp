@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// UCX as a wire of the fabric, and the actor that lives on it: the only one that calls UCX.
-#include "transport/ucx/ucx_fabric.hpp"
+// UCX as a wire of the fabric: nothing else of the runtime calls UCX.
+#include "transport/ucx/ucx_wire.hpp"
 
 #include "messages/trace/log.hpp"
 #include "messages/values/error_format.hpp"
-#include "transport/fabric/fabric_io.hpp"
 #include "transport/loop/descriptors.hpp"
 #include "transport/ucx/ucx_error.hpp"
 #include "transport/ucx/ucx_worker.hpp"
 
-#include <atomic>
 #include <chrono>
-#include <future>
 #include <map>
 #include <set>
 
@@ -168,7 +165,7 @@ void ucx_wire::watch_ports() {
         return;
     if (worker_->closed_ports() != 0)
         logger().error(
-            "ucx_io: UCX has closed the port at which peers reach this rank, because the "
+            "UCX has closed the port at which peers reach this rank, because the "
             "process had no descriptor left. Links that are up go on, others cannot come "
             "up: start the rank again, with a higher limit (ulimit -n, LimitNOFILE)");
     user_->after(port_check_interval, [this] { watch_ports(); });
@@ -183,59 +180,13 @@ void ucx_wire::destroy() noexcept {
     worker_->destroy();
 }
 
-class ucx_io_state : public fabric_state {
-public:
-    static inline constexpr const char* name = "ucx_io";
-
-    /// Made on the loop's thread, like everything here.
-    ucx_io_state(pointer self, const ucx_fabric_options& with, std::unique_ptr<ucx_worker> worker)
-        : fabric_state(self,
-                       {.self = with.self,
-                        .default_sink = with.default_sink,
-                        .bounds = with.bounds,
-                        .counters = with.counters},
-                       std::make_unique<ucx_wire>(std::move(worker), with.puts)),
-          keep_alive_(caf::actor_cast<caf::strong_actor_ptr>(self)) {}
-    ~ucx_io_state() override { release(); }
-
-    wired_fabric_actor::behavior_type make_behavior() { return behavior_of(this); }
-
-private:
-    /// Keeps the fabric alive without an outside reference: it ends by stop_io.
-    caf::strong_actor_ptr keep_alive_;
-};
-
 } // namespace
 
-caf::expected<fabric_actor> spawn_ucx_io(caf::actor_system& system, io_loop& loop,
-                                         ucx_fabric_options with) {
-    auto wait = with.bounds.dial_deadline;
-    auto build = [&system, &loop, with = std::move(with)]() -> caf::expected<fabric_actor> {
-        auto worker = ucx_worker::make(loop, with.puts, with.net_devices);
-        if (!worker)
-            return std::move(worker.error());
-        return fabric_actor{spawn_at<wired_fabric_actor, ucx_io_state>(system, placement{&loop},
-                                                                       with, std::move(*worker))};
-    };
-    if (loop.on_thread())
-        return build();
-    struct handshake {
-        std::promise<caf::expected<fabric_actor>> made;
-        std::atomic<bool> over = false;
-    };
-    auto shared = std::make_shared<handshake>();
-    auto made = shared->made.get_future();
-    loop.post([shared, build] {
-        auto result = build();
-        if (!shared->over.exchange(true))
-            shared->made.set_value(std::move(result));
-        else if (result) // the caller has given up
-            caf::anon_send(*result, stop_io{});
-    });
-    if (made.wait_for(wait) != std::future_status::ready && !shared->over.exchange(true))
-        return make_error(errc::deadline_exceeded,
-                          "the loop did not make the UCX fabric within {} ms", wait.count());
-    return made.get();
+caf::expected<std::unique_ptr<wire>> make_ucx_wire(io_loop& loop, ucx_wire_options with) {
+    auto worker = ucx_worker::make(loop, with.puts, std::move(with.net_devices));
+    if (!worker)
+        return std::move(worker.error());
+    return std::unique_ptr<wire>{std::make_unique<ucx_wire>(std::move(*worker), with.puts)};
 }
 
 } // namespace kvferry

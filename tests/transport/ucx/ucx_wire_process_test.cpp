@@ -3,7 +3,7 @@
 #include "tests/support/child_process.hpp"
 #include "tests/transport/fabric/fabric_loops.hpp"
 #include "tests/transport/fabric/fabric_probe.hpp"
-#include "transport/ucx/ucx_fabric.hpp"
+#include "tests/transport/ucx/spawn_ucx.hpp"
 
 #include <algorithm>
 #include <charconv>
@@ -72,7 +72,8 @@ struct rank {
     rendezvous meet;
 
     explicit rank(incarnation self) {
-        auto made = spawn_ucx_io(loops.system(), loops.loop(0), {self, arrivals.sink(), {}});
+        auto made = spawn_ucx(loops.system(), loops.loop(0),
+                              {.self = self, .default_sink = arrivals.sink(), .bounds = {}});
         REQUIRE(made);
         fabric = loops.keep(0, *made);
         auto described = probe.ask<fabric_description>(fabric, describe_fabric{});
@@ -181,9 +182,8 @@ TEST_CASE("helper process: a rank whose child outlives it" * doctest::skip()) {
     self.probe.next<endpoint_failed>();
 }
 
-TEST_CASE(
-    "ucx_io: a killed rank whose child lives on is lost at once, whether the child was made by "
-    "fork or by exec") {
+TEST_CASE("ucx: a killed rank whose child lives on is lost at once, whether the child was made by "
+          "fork or by exec") {
     for (const std::string how : {"fork", "exec"}) {
         CAPTURE(how);
         rank here{here_id};
@@ -202,7 +202,7 @@ TEST_CASE(
     }
 }
 
-TEST_CASE("ucx_io: sockets of UCX are close-on-exec, and a forked child has none of them") {
+TEST_CASE("ucx: sockets of UCX are close-on-exec, and a forked child has none of them") {
     const auto before = tcp_sockets();
     rank here{here_id};
     child_process child{target, here.meet.print()};
@@ -234,7 +234,7 @@ TEST_CASE("ucx_io: sockets of UCX are close-on-exec, and a forked child has none
     }
 }
 
-TEST_CASE("ucx_io: a writer killed in the middle of a put costs its target nothing; after the "
+TEST_CASE("ucx: a writer killed in the middle of a put costs its target nothing; after the "
           "drain no byte comes") {
     for (int round = 0; round < 4; ++round) {
         CAPTURE(round);
@@ -267,7 +267,7 @@ TEST_CASE("ucx_io: a writer killed in the middle of a put costs its target nothi
     }
 }
 
-TEST_CASE("ucx_io: a target killed in the middle of puts: each is answered once, then the owner is "
+TEST_CASE("ucx: a target killed in the middle of puts: each is answered once, then the owner is "
           "told") {
     rank here{here_id};
     fabric_memory source(half_of_the_region.source_bytes(), 1);

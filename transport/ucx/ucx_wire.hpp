@@ -1,16 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-// How the layers above get a fabric over UCX: the only header of this folder that includes no UCX.
+// How the layers above get UCX as a wire of the fabric: this header includes no UCX.
 #pragma once
 
-#include "messages/interfaces.hpp"
-#include "messages/limits.hpp"
-#include "messages/trace/rank_counters.hpp"
-#include "messages/values/ids.hpp"
+#include "transport/fabric/wire.hpp"
 #include "transport/loop/io_loop.hpp"
 
 #include <caf/expected.hpp>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 namespace kvferry {
@@ -28,21 +26,14 @@ enum class put_method : std::uint8_t {
     rma,
 };
 
-struct ucx_fabric_options {
-    incarnation self;
-    /// Gets the frames of peers to which no endpoint is open; may be null.
-    frame_sink_actor default_sink;
-    limits bounds;
+struct ucx_wire_options {
     put_method puts = put_method::automatic;
-    /// Counts bytes that are refused here; may be null.
-    rank_counters_ptr counters = {};
     /// What UCX_NET_DEVICES would say; empty: all. The variable itself wins.
     std::string net_devices = {};
 };
 
-/// Makes the fabric on the loop. From another thread it waits for the loop, at most
-/// limits::dial_deadline; on the loop's own thread it does not wait. An error says what UCX or the
+/// To be called on the loop's thread, where the wire then lives. An error says what UCX or the
 /// system refused; then nothing is left.
-caf::expected<fabric_actor> spawn_ucx_io(caf::actor_system&, io_loop&, ucx_fabric_options);
+caf::expected<std::unique_ptr<wire>> make_ucx_wire(io_loop&, ucx_wire_options = {});
 
 } // namespace kvferry

@@ -5,8 +5,8 @@
 #include "tests/transport/fabric/fabric_loops.hpp"
 #include "tests/transport/fabric/fabric_staging_conformance.hpp"
 #include "tests/transport/loop/idle_cost.hpp"
+#include "tests/transport/ucx/spawn_ucx.hpp"
 #include "transport/loop/system_call.hpp"
-#include "transport/ucx/ucx_fabric.hpp"
 
 #include <cerrno>
 
@@ -15,7 +15,8 @@ namespace kvferry::testing {
 template <put_method method>
 struct ucx_kit_by : fabric_loops {
     fabric_actor spawn(int number, incarnation self, frame_sink_actor sink) {
-        auto made = spawn_ucx_io(system(), loop(number), {self, sink, {}, method});
+        auto made = spawn_ucx(system(), loop(number),
+                              {.self = self, .default_sink = sink, .bounds = {}}, method);
         REQUIRE_MESSAGE(made, describe(made.error()));
         return keep(number, *made);
     }
@@ -52,11 +53,11 @@ TEST_CASE_TEMPLATE_INVOKE(staging_turns, ucx_rma_kit);
 using namespace kvferry;
 using namespace kvferry::testing;
 
-TEST_CASE("ucx_io: a construction step that fails is named and leaves nothing behind") {
+TEST_CASE("ucx: a construction step that fails is named and leaves nothing behind") {
     fabric_loops kit;
     { // UCX makes some resources at first use; now they exist
         fabric_probe probe{kit.system()};
-        auto first = spawn_ucx_io(kit.system(), kit.loop(0), {});
+        auto first = spawn_ucx(kit.system(), kit.loop(0));
         REQUIRE(first);
         REQUIRE_FALSE(probe.ask(*first, stop_io{}));
     }
@@ -66,7 +67,7 @@ TEST_CASE("ucx_io: a construction step that fails is named and leaves nothing be
           "ucp_worker_set_am_recv_handler", "ucp_worker_get_efd", "epoll_ctl"}) {
         CAPTURE(step);
         failing_call failure{step, EMFILE};
-        auto made = spawn_ucx_io(kit.system(), kit.loop(0), {});
+        auto made = spawn_ucx(kit.system(), kit.loop(0));
         REQUIRE_FALSE(made);
         CHECK_MESSAGE(text_of(made.error()).find(step) != std::string::npos,
                       describe(made.error()));
@@ -74,7 +75,7 @@ TEST_CASE("ucx_io: a construction step that fails is named and leaves nothing be
     }
 }
 
-TEST_CASE("ucx_io: memory that UCX refuses is refused by name") {
+TEST_CASE("ucx: memory that UCX refuses is refused by name") {
     fabric_memory memory(4096);
     fabric_pair<ucx_rma_kit> pair;
     for (const char* step : {"ucp_mem_map", "ucp_rkey_pack"}) {
@@ -88,7 +89,7 @@ TEST_CASE("ucx_io: memory that UCX refuses is refused by name") {
     pair.share(memory);
 }
 
-TEST_CASE("ucx_io: an endpoint that UCX refuses at once fails as one that fails later") {
+TEST_CASE("ucx: an endpoint that UCX refuses at once fails as one that fails later") {
     fabric_pair<ucx_kit> pair;
     auto address = pair.address_of(pair.target);
     endpoint_id refused;
@@ -101,7 +102,7 @@ TEST_CASE("ucx_io: an endpoint that UCX refuses at once fails as one that fails 
     pair.check_nothing_more();
 }
 
-TEST_CASE("ucx_io: a stop with puts in flight leaves no descriptor") {
+TEST_CASE("ucx: a stop with puts in flight leaves no descriptor") {
     auto round = [] {
         const scattered_put shape{16, 16, 16384};
         fabric_memory source(shape.source_bytes()), target(shape.target_bytes());
@@ -119,7 +120,7 @@ TEST_CASE("ucx_io: a stop with puts in flight leaves no descriptor") {
     CHECK(open_resources() == before);
 }
 
-TEST_CASE("ucx_io: a killed fabric answers its puts and leaves no descriptor") {
+TEST_CASE("ucx: a killed fabric answers its puts and leaves no descriptor") {
     auto round = [] {
         const scattered_put shape{16, 64, 16384};
         fabric_memory source(shape.source_bytes()), target(shape.target_bytes());
@@ -139,7 +140,7 @@ TEST_CASE("ucx_io: a killed fabric answers its puts and leaves no descriptor") {
     CHECK(open_resources() == before);
 }
 
-TEST_CASE("ucx_io: two connected fabrics cost less than one percent of a core when idle") {
+TEST_CASE("ucx: two connected fabrics cost less than one percent of a core when idle") {
     const scattered_put shape{2, 2, 4096};
     fabric_memory target(shape.target_bytes());
     fabric_pair<ucx_kit> pair;
@@ -152,7 +153,7 @@ TEST_CASE("ucx_io: two connected fabrics cost less than one percent of a core wh
     }
 }
 
-TEST_CASE("ucx_io: a drained peer that lives after all stays refused, and is not dialled again") {
+TEST_CASE("ucx: a drained peer that lives after all stays refused, and is not dialled again") {
     const scattered_put shape{2, 2, 256};
     fabric_memory source(shape.source_bytes(), 1), target(shape.target_bytes(), 0);
     fabric_pair<ucx_kit> pair;
