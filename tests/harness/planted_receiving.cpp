@@ -5,9 +5,9 @@
 
 #include "messages/type_ids.hpp"
 #include "tests/harness/planted_bug.hpp"
+#include "tests/harness/wrong_decider.hpp"
 
 #include <algorithm>
-#include <iterator>
 #include <map>
 #include <set>
 #include <utility>
@@ -27,36 +27,9 @@ T* find(effects& all) {
     return nullptr;
 }
 
-template <class T>
-void drop(effects& all) {
-    std::erase_if(all, [](const auto& each) { return std::holds_alternative<T>(each); });
-}
-
-void append(effects& to, effects more) {
-    std::move(more.begin(), more.end(), std::back_inserter(to));
-}
-
 bool has_ended(const receiving& x) {
     return std::holds_alternative<receiving::ended>(x.now_in())
            || std::holds_alternative<receiving::released>(x.now_in());
-}
-
-/// Lets `spoil(effects)` change what the right value says.
-template <class Spoil>
-decider<receiving> afterwards(Spoil spoil) {
-    return [spoil](receiving& value, event x, time_point now) {
-        auto result = value.on(std::move(x), now);
-        spoil(result, value);
-        return result;
-    };
-}
-
-/// Lets `spoil(event)` change what the right value hears; false: it hears nothing.
-template <class Spoil>
-decider<receiving> beforehand(Spoil spoil) {
-    return [spoil](receiving& value, event x, time_point now) mutable {
-        return spoil(x) ? value.on(std::move(x), now) : effects{};
-    };
 }
 
 void release_at_once(effects& all, receiving& value) {
@@ -304,38 +277,39 @@ bool forgets_others(const receiving::effect& x) {
 decider<receiving> wrong_receiving() {
     switch (planted_now) {
     case planted_bug::release_on_timeout:
-        return afterwards([](effects& all, receiving& value) {
+        return afterwards<receiving>([](effects& all, receiving& value) {
             if (const auto* end = find<session_finished>(all);
                 end && code_of(end->error) == errc::deadline_exceeded)
                 release_at_once(all, value);
         });
     case planted_bug::release_on_cancel:
-        return afterwards([](effects& all, receiving& value) {
+        return afterwards<receiving>([](effects& all, receiving& value) {
             if (const auto* end = find<session_finished>(all);
                 end && end->state == session_state::cancelled)
                 release_at_once(all, value);
         });
     case planted_bug::cancel_not_sent:
-        return afterwards([](effects& all, receiving&) {
+        return afterwards<receiving>([](effects& all) {
             if (auto* end = find<session_ended>(all)) {
                 end->untold.clear();
                 drop<receiving::cancel_writer>(all);
             }
         });
     case planted_bug::not_selected_not_told:
-        return afterwards([](effects& all, receiving&) { std::erase_if(all, forgets_others); });
+        return afterwards<receiving>([](effects& all) { std::erase_if(all, forgets_others); });
     case planted_bug::session_never_forgotten:
-        return afterwards([](effects& all, receiving&) { drop<session_retired>(all); });
+        return afterwards<receiving>([](effects& all) { drop<session_retired>(all); });
     case planted_bug::deadline_not_armed:
-        return beforehand([](event& x) { return !std::holds_alternative<deadline_tick>(x); });
+        return beforehand<receiving>(
+            [](event& x) { return !std::holds_alternative<deadline_tick>(x); });
     case planted_bug::reports_counted:
-        return beforehand(counted_reports{});
+        return beforehand<receiving>(counted_reports{});
     case planted_bug::early_aux_dropped:
-        return beforehand(early_aux_dropped{});
+        return beforehand<receiving>(early_aux_dropped{});
     case planted_bug::writer_mixed_up:
-        return beforehand(writer_mixed_up{});
+        return beforehand<receiving>(writer_mixed_up{});
     case planted_bug::gone_undoes_service:
-        return beforehand(gone_undoes_service{});
+        return beforehand<receiving>(gone_undoes_service{});
     case planted_bug::last_piece_is_all:
         return last_piece_is_all;
     case planted_bug::aux_before_kv:

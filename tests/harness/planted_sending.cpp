@@ -4,9 +4,9 @@
 #include "tests/harness/planted_sending.hpp"
 
 #include "tests/harness/planted_bug.hpp"
+#include "tests/harness/wrong_decider.hpp"
 
 #include <algorithm>
-#include <iterator>
 #include <map>
 #include <utility>
 
@@ -17,11 +17,6 @@ namespace {
 using namespace sending_effects;
 using event = sending::event;
 using effects = sending::effects;
-
-template <class Effects>
-void append(Effects& to, Effects more) {
-    std::move(more.begin(), more.end(), std::back_inserter(to));
-}
 
 /// What a peer is told, or null.
 template <class Message>
@@ -35,33 +30,6 @@ template <class Message>
 Message* told_host(sending::effect& x) {
     auto* told = std::get_if<tell_host>(&x);
     return told ? std::get_if<Message>(&told->message) : nullptr;
-}
-
-/// Lets `spoil(event)` change what the right value hears.
-template <class Value, class Spoil>
-decider<Value> beforehand(Spoil spoil) {
-    return [spoil](Value& value, typename Value::event x, time_point now) {
-        spoil(x);
-        return value.on(std::move(x), now);
-    };
-}
-
-/// Lets `spoil(effects)` change what the right value says.
-template <class Value, class Spoil>
-decider<Value> afterwards(Spoil spoil) {
-    return [spoil](Value& value, typename Value::event x, time_point now) {
-        auto result = value.on(std::move(x), now);
-        spoil(result);
-        return result;
-    };
-}
-
-/// Does not do what `unwanted(effect)` holds for.
-template <class Value, class Unwanted>
-decider<Value> without(Unwanted unwanted) {
-    return afterwards<Value>([unwanted](typename Value::effects& all) {
-        std::erase_if(all, [&](auto& each) { return unwanted(each); });
-    });
 }
 
 // -- a sending session --------------------------------------------------------------------------
