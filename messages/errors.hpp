@@ -63,7 +63,7 @@ enum class errc : std::uint8_t {
     stopped = 21,
     /// I/O actors: a system call failed; carries call and errno text.
     system_call_failed = 22,
-    /// ucx_io: UCX refused a call; carries call and status text.
+    /// fabric_io: UCX refused a call; carries call and status text.
     ucx_failed = 23,
     /// cuda_io: CUDA refused a call; carries call and status text.
     cuda_failed = 24,

@@ -28,7 +28,7 @@ using frame_sink_actor = caf::typed_actor<
     // The endpoint is of no use any more; its transfers have been answered.
     caf::result<void>(endpoint_failed)>;
 
-/// The fabric between ranks: ucx_io, and loopback_io as its twin. Frames from a peer go to the
+/// The fabric between ranks: fabric_io, and loopback_io as its twin. Frames from a peer go to the
 /// sink that opened an endpoint to it, all others to the sink given at spawn.
 using fabric_actor = caf::typed_actor<
     // Make an endpoint to a peer's fabric address; later failures reach the owner.
