@@ -293,7 +293,7 @@ typedef struct kvf_worker_options {
     uint32_t route;               /* KVF_ROUTE_BEST ... */
     const int32_t* devices;       /* CUDA devices that copy though the rank has no memory there */
     uint32_t device_count;
-    uint32_t multiprocessors;     /* of a device, that copies may take; 0: 96 */
+    uint32_t multiprocessors;     /* of a device, that copies may take; 0: 32 */
     uint32_t sessions_max;        /* live ones in each direction; 0: 65,536 */
     uint32_t events_max;          /* see kvf_worker_events; 0: 262,144 */
     int64_t session_deadline_ms;  /* from open to the first piece; 0: 60,000 */

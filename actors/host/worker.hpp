@@ -29,8 +29,9 @@ struct device_options {
     /// Devices that copy although the rank has no pool there: for a rank with pools in host memory
     /// whose peers have theirs on devices.
     std::vector<int> also;
-    /// Multiprocessors that copies may take from the host's own kernels.
-    std::uint32_t multiprocessors = 96;
+    /// Multiprocessors that copies may take from the host's own kernels. More of them make a single
+    /// long transfer faster, and computing beside it slower (cuda/MEASURED.md).
+    std::uint32_t multiprocessors = 32;
     /// On: devices of peers on this machine read staged bytes in place. Off: the bytes are sent, as
     /// to peers on other machines.
     bool share_staging = true;

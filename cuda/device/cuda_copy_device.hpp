@@ -17,7 +17,7 @@ struct cuda_copy_device_options {
     std::vector<int> peers;
     /// Multiprocessors that copies may take from the host's own kernels. The express lane takes a
     /// quarter while it has something in flight. Every lane takes at least one.
-    std::uint32_t multiprocessors = 96;
+    std::uint32_t multiprocessors = 32;
     std::uint32_t threads_per_block = 1024;
 };
 
