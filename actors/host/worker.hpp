@@ -4,6 +4,7 @@
 
 #include "actors/host/session.hpp"
 #include "actors/shared/route_choice.hpp"
+#include "actors/shared/wire_choice.hpp"
 #include "messages/limits.hpp"
 #include "messages/local/sessions.hpp"
 #include "messages/local/status.hpp"
@@ -77,6 +78,11 @@ struct worker_options {
     /// when that is a wildcard, or behind a router. ":port" may follow where the port differs, too.
     /// UCX is held to the network device that has this address.
     std::string advertise = {};
+    /// What carries messages, and the bytes that no mapping carries. Both sides of a link must have
+    /// one in common.
+    wire_choice wire = wire_choice::automatic;
+    /// Sockets for the bytes of puts to one peer, of the tcp wire.
+    std::size_t bulk_sockets = 1;
 };
 
 /// A running rank. Destroying it without stop() runs a stop bounded by limits::stop_deadline, then

@@ -23,6 +23,7 @@
 #include "transport/loopback/loopback_host_link.hpp"
 #include "transport/loopback/loopback_io.hpp"
 #include "transport/planner/topology.hpp"
+#include "transport/tcp/tcp_wire.hpp"
 #include "transport/ucx/network_devices.hpp"
 #include "transport/ucx/ucx_resources.hpp"
 #include "transport/ucx/ucx_wire.hpp"
@@ -216,9 +217,13 @@ caf::error worker::parts::make_fabric() {
             return add_context(made.error(), "fabric");
         io.fabric = *made;
     } else {
+        say_version();
         auto devices = network_of();
         if (!devices)
             return std::move(devices.error());
+        if (const auto* named = std::getenv("UCX_NET_DEVICES"))
+            if (auto problem = check_named_devices(named, network_devices()))
+                return problem;
         auto made =
             spawn_fabric(*system, *loop,
                          {.self = identity.incarnation,
@@ -229,7 +234,6 @@ caf::error worker::parts::make_fabric() {
         if (!made)
             return add_context(made.error(), "fabric");
         io.fabric = *made;
-        say_version();
     }
     auto described = ask_blocking<fabric_description>(*system, io.fabric, describe_fabric{},
                                                       options.bounds.info_deadline);
@@ -241,22 +245,56 @@ caf::error worker::parts::make_fabric() {
 
 /// The preferred one first.
 caf::expected<std::unique_ptr<wire>> worker::parts::make_wires(const std::string& net_devices) {
+    const auto chosen = wires_for(options.wire, !rdma_adapters().empty());
     std::vector<named_wire> wires;
-    auto ucx = make_ucx_wire(*loop, {.net_devices = net_devices});
-    if (!ucx)
-        return std::move(ucx.error());
-    wires.push_back({"ucx", std::move(*ucx)});
+    std::string why = chosen.why;
+    if (chosen.ucx) {
+        if (const auto trouble = known_trouble(ucx_version()); !trouble.empty())
+            logger().warn("{}", trouble);
+        auto ucx = make_ucx_wire(*loop, {.net_devices = net_devices, .tcp = chosen.ucx_over_tcp});
+        if (!ucx && !chosen.tcp)
+            return std::move(ucx.error());
+        if (ucx && (!chosen.tcp || !(*ucx)->by_message()))
+            wires.push_back({"ucx", std::move(*ucx)});
+        else // automatic: an adapter is there, and UCX makes nothing of it
+            why = "tcp: UCX has no RDMA transport here"
+                  + (ucx ? std::string{} : ": " + text_of(ucx.error()));
+    }
+    if (chosen.tcp) {
+        auto tcp = make_tcp_wire(*loop, tcp_options_of());
+        if (!tcp)
+            return std::move(tcp.error());
+        wires.push_back({"tcp", std::move(*tcp)});
+    }
+    logger().info("rank {} of {}: wire {}", instance_rank(options.layout).value, options.instance,
+                  why);
     return join_wires(std::move(wires));
 }
 
-/// Once per process: which releases run here, and what is known of them.
+tcp_options worker::parts::tcp_options_of() const {
+    tcp_options result{.self = identity.incarnation,
+                       .bounds = options.bounds,
+                       .bulk_sockets = options.bulk_sockets};
+    const auto all = network_devices();
+    const auto* named = std::getenv("UCX_NET_DEVICES");
+    if (const auto bound = is_loopback(options.bind_address) && options.bind_address != "::1"
+                               ? std::string{"127.0.0.1"}
+                               : canonical_address(options.bind_address);
+        !bound.empty() && !is_wildcard(bound)) {
+        result.listen = bound;
+        result.hosts = {bound};
+    } else {
+        result.hosts = hosts_of(all, named ? named : "");
+    }
+    if (const auto known_as = canonical_address(advertised_host()); !known_as.empty())
+        result.hosts = {known_as};
+    return result;
+}
+
+/// Once per process: which releases run here.
 void worker::parts::say_version() {
     static std::once_flag once;
-    std::call_once(once, [] {
-        logger().info("kvferry {}, UCX {}", version(), ucx_version());
-        if (const auto trouble = known_trouble(ucx_version()); !trouble.empty())
-            logger().warn("{}", trouble);
-    });
+    std::call_once(once, [] { logger().info("kvferry {}, UCX {}", version(), ucx_version()); });
 }
 
 /// The network devices for UCX: those of the address that others know, else of the one bound to.

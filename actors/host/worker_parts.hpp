@@ -10,6 +10,7 @@
 #include "transport/fabric/wire.hpp"
 #include "transport/host_link/memfd_pool.hpp"
 #include "transport/loop/io_loop.hpp"
+#include "transport/tcp/tcp_wire.hpp"
 
 #include <map>
 #include <memory>
@@ -96,6 +97,7 @@ private:
     void name_thread(io_loop& of, const char* role) const;
     caf::error make_fabric();
     caf::expected<std::unique_ptr<wire>> make_wires(const std::string& net_devices);
+    tcp_options tcp_options_of() const;
     static void say_version();
     caf::expected<std::string> network_of() const;
     std::string advertised_host() const;

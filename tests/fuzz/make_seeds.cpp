@@ -4,9 +4,12 @@
 #include "messages/wire/codec.hpp"
 #include "tests/fuzz/fuzz.hpp"
 #include "tests/messages/wire/random_message.hpp"
+#include "transport/fabric/put_bundle.hpp"
 #include "transport/host_link/host_link_hello.hpp"
 #include "transport/planner/page_table_builder.hpp"
 #include "transport/planner/tensor_pages.hpp"
+#include "transport/tcp/tcp_hello.hpp"
+#include "transport/tcp/tcp_outbox.hpp"
 
 #include <filesystem>
 #include <fstream>
@@ -119,6 +122,57 @@ void writes(seed_folder folder) {
     // A piece into the first region, the end of its put, a fence.
     folder.add(std::vector<std::uint8_t>{0x40, 1, 1, 1, 0, 0, 4, 9, 9, 9,    9, 0x45,
                                          1,    0, 0, 0, 0, 0, 0, 0, 1, 0x46, 0});
+    // A bundle of two stretches, read into place, and one more that is placed.
+    std::vector<std::uint8_t> bundles;
+    for (const std::uint8_t put : {1, 2}) {
+        post_bundle bundle{.over = {}, .put = put, .attempt = {}};
+        bundle.stretches = {{0, 1100, 4, 0, 1}, {0, 2200, 4, 0, 2}};
+        const auto head = pack_bundle({1}, bundle, [](std::uint32_t region) {
+            return access_key_head{region, 0};
+        });
+        bundles.insert(bundles.end(), {0x5f, put, static_cast<std::uint8_t>(head.size()), 0});
+        for (auto byte : head)
+            bundles.push_back(static_cast<std::uint8_t>(byte));
+        bundles.insert(bundles.end(), {8, 0, 1, 1, 1, 1, 1, 1, 1, 1});
+    }
+    folder.add(bundles);
+}
+
+/// A frame, two puts and a flush, as they lie in a stream.
+void tcp_streams(seed_folder folder) {
+    std::vector<std::uint64_t> tags;
+    tcp_outbox out;
+    const byte_buffer bytes(64, caf::byte{3});
+    const byte_view part = bytes;
+    const std::vector<byte_view> parts{part.subspan(0, 20), part.subspan(20)};
+    post_bundle bundle{.over = {}, .put = 2, .attempt = {}};
+    bundle.stretches = {{0, 5000, 20, 0, 1}, {0, 6000, 44, 0, 1}};
+    const auto key = [](std::uint32_t region) { return access_key_head{region, 7}; };
+    const write_head write{.sender = 1, .put = 1, .region = 1, .secret = 7, .address = 4200};
+    out.add(static_cast<std::uint8_t>(fabric_message::frame), {}, bytes);
+    out.add_from(static_cast<std::uint8_t>(fabric_message::write), bytes_of(write),
+                 std::span{&part, 1}, 0);
+    out.add_from(static_cast<std::uint8_t>(fabric_message::bundle), pack_bundle({1}, bundle, key),
+                 parts, 0);
+    out.add(tcp_record::flush, byte_buffer(8));
+    struct collected final : byte_stream {
+        std::vector<std::uint8_t> all{200, 255}; // long pieces, and the region stays
+        int fd() const override { return -1; }
+        bytes_moved read(std::span<const iovec>) override { return {}; }
+        bytes_moved write(std::span<const iovec> from) override {
+            bytes_moved result;
+            for (const auto& x : from) {
+                const auto* at = static_cast<const std::uint8_t*>(x.iov_base);
+                all.insert(all.end(), at, at + x.iov_len);
+                result.bytes += x.iov_len;
+            }
+            return result;
+        }
+    } stream;
+    (void)out.write(stream, 1 << 20, tags);
+    folder.add(stream.all);
+    folder.add(pack_hello({{1}, {2}, {}, tcp_lane::bulk}));
+    folder.add(pack_address({.secret = {}, .port = 4711, .hosts = {"192.0.2.1", "2001:db8::1"}}));
 }
 
 /// A request that is sent and handled, and never answered: as a file, and as bare payloads.
@@ -170,6 +224,7 @@ int main(int argc, char** argv) {
     hellos(seed_folder{root / "hello"});
     endpoints(seed_folder{root / "endpoint"});
     recordings(seed_folder{root / "recording"});
+    tcp_streams(seed_folder{root / "tcp"});
     writes(seed_folder{root / "write"});
     return 0;
 }

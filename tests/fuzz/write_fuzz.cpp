@@ -70,7 +70,30 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t byte
         const auto what = input.number<std::uint8_t>();
         const incarnation sender{std::uint64_t{what} >> 6};
         const auto put = input.number<std::uint8_t>();
-        if (what % 8 < 5) {
+        if (what % 32 == 31) {
+            // A bundle's head as the input says it, and its bytes read into place or placed.
+            const auto head_bytes = input.bytes(input.number<std::uint16_t>());
+            const auto content = input.bytes(input.number<std::uint16_t>());
+            const auto* from = reinterpret_cast<const caf::byte*>(head_bytes.data());
+            auto bundle = parse_bundle({from, head_bytes.size()}, content.size());
+            if (!bundle)
+                continue;
+            for (auto& x : bundle->stretches) // as above: near a region
+                x.address = x.address % (2 * target.bytes.size())
+                            + reinterpret_cast<std::uint64_t>(target.bytes.data())
+                            - target.bytes.size() / 2;
+            for (auto& x : bundle->keys)
+                x = {x.region % 5, secret + x.secret % 2};
+            auto where = writes.land(*bundle);
+            if (put % 2 == 0 || where.how == landing::kind::whole) {
+                writes.place(*bundle,
+                             {reinterpret_cast<const caf::byte*>(content.data()), content.size()});
+            } else {
+                for (const auto& x : where.places)
+                    std::fill(x.begin(), x.end(), std::byte{1});
+                writes.landed(std::move(where));
+            }
+        } else if (what % 8 < 5) {
             write_head head{sender.value, put, input.number<std::uint8_t>(), secret, 0};
             // An address near a region or anywhere, by choice of the input.
             head.secret += what % 8 == 4;

@@ -27,6 +27,8 @@ public:
 
     void send(fabric_message, byte_view head, byte_buffer payload, std::uint64_t tag) override;
     bool send_from(fabric_message, byte_view head, byte_view payload, std::uint64_t tag) override;
+    bool send_gathered(fabric_message, byte_view head, std::span<const byte_view> payload,
+                       std::uint64_t tag) override;
     void flush(std::uint64_t tag) override;
     void close(bool force) override;
     wire_room room() override;
@@ -143,6 +145,15 @@ bool sim_connection::send_from(fabric_message what, byte_view head, byte_view pa
     return true;
 }
 
+bool sim_connection::send_gathered(fabric_message what, byte_view head,
+                                   std::span<const byte_view> payload, std::uint64_t tag) {
+    if (below_.with.on_read)
+        for (const auto& part : payload)
+            below_.with.on_read(reinterpret_cast<std::uint64_t>(part.data()));
+    (void)wire_connection::send_gathered(what, head, payload, tag);
+    return true;
+}
+
 /// The peer takes what was sent. It is not told of the end.
 void sim_connection::flush(std::uint64_t tag) {
     below_.with.network->carry(
@@ -171,10 +182,14 @@ void sim_connection::end() {
 
 wire_room sim_connection::room() {
     auto& random = below_.random;
-    if (std::exchange(due_, false))
+    if (std::exchange(due_, false)) {
+        const auto longest = random.between(1, below_.with.bounds.copy_piece_bytes_max);
         return {.bytes = 1,
-                .piece_bytes_max = random.between(1, below_.with.bounds.copy_piece_bytes_max),
-                .turn_bytes_max = 1};
+                .piece_bytes_max = longest,
+                .turn_bytes_max = 1,
+                .bundle_bytes_max = longest,
+                .bundle_stretches_max = random.between(0, 4)};
+    }
     if (!std::exchange(waits_, true))
         below_.user->after(
             random.between(microseconds{0}, between_pieces_max), [&below = below_, id = id_] {

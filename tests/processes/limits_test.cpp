@@ -50,8 +50,8 @@ launch with_few_descriptors() {
     return {{"prlimit", "--nofile=" + limit + ":" + limit}};
 }
 
-/// The port at which UCX listens: the one beside that of the rank-info server.
-std::uint16_t ucx_port(rank_process& rank) {
+/// The port at which the wire listens: the one beside that of the rank-info server.
+std::uint16_t wire_port(rank_process& rank) {
     const auto process = "/proc/" + std::to_string(rank.pid());
     std::set<std::string> sockets;
     std::error_code gone;
@@ -59,19 +59,21 @@ std::uint16_t ucx_port(rank_process& rank) {
         sockets.insert(fs::read_symlink(entry.path(), gone).string());
     const auto endpoint = rank.info_endpoint();
     const auto info_port = std::stoul(endpoint.substr(endpoint.rfind(':') + 1));
-    std::ifstream table{process + "/net/tcp"};
-    std::string line;
-    std::getline(table, line);
-    while (std::getline(table, line)) {
-        std::istringstream words{line};
-        std::string number, local, remote, state, queues, timer, retries, user, timeout, inode;
-        words >> number >> local >> remote >> state >> queues >> timer >> retries >> user >> timeout
-            >> inode;
-        const auto port = std::stoul(local.substr(local.find(':') + 1), nullptr, 16);
-        if (state == "0A" && port != info_port && sockets.contains("socket:[" + inode + "]"))
-            return static_cast<std::uint16_t>(port);
+    for (const char* family : {"/net/tcp", "/net/tcp6"}) {
+        std::ifstream table{process + family};
+        std::string line;
+        std::getline(table, line);
+        while (std::getline(table, line)) {
+            std::istringstream words{line};
+            std::string number, local, remote, state, queues, timer, retries, user, timeout, inode;
+            words >> number >> local >> remote >> state >> queues >> timer >> retries >> user
+                >> timeout >> inode;
+            const auto port = std::stoul(local.substr(local.find(':') + 1), nullptr, 16);
+            if (state == "0A" && port != info_port && sockets.contains("socket:[" + inode + "]"))
+                return static_cast<std::uint16_t>(port);
+        }
     }
-    FAIL("UCX does not listen");
+    FAIL("the wire does not listen");
     return 0;
 }
 
@@ -152,6 +154,13 @@ instance_processes::options plain(const std::string& name, const launch& how = {
     return {name, 1, 1, small_model, 64, {}, how};
 }
 
+/// UCX keeps every stranger at its port; our own door lets go of them.
+instance_processes::options over_ucx(const std::string& name, const launch& how = {}) {
+    auto result = plain(name, how);
+    result.flags = {"--wire", "ucx"};
+    return result;
+}
+
 } // namespace
 
 TEST_CASE("limits: a rank-info server without descriptors lets nobody in, says so once, waits "
@@ -175,10 +184,10 @@ TEST_CASE("limits: a rank-info server without descriptors lets nobody in, says s
 
 TEST_CASE("limits: a link that would take one of the last descriptors is refused by name, and "
           "comes up when there are some again") {
-    instance_processes context{plain("context", with_few_descriptors())};
-    instance_processes generation{plain("generation")};
+    instance_processes context{over_ucx("context", with_few_descriptors())};
+    instance_processes generation{over_ucx("generation")};
     auto& rank = context[0];
-    const auto port = ucx_port(rank);
+    const auto port = wire_port(rank);
     crowd all;
     while (rank.descriptors() < descriptors_max - 40) {
         const auto before = rank.descriptors();
@@ -197,11 +206,11 @@ TEST_CASE("limits: a link that would take one of the last descriptors is refused
 
 TEST_CASE("limits: when UCX closes its port for want of a descriptor, the rank says so, goes on "
           "with its links, and new peers get an error") {
-    instance_processes context{plain("context", with_few_descriptors())};
-    instance_processes generation{plain("generation")};
+    instance_processes context{over_ucx("context", with_few_descriptors())};
+    instance_processes generation{over_ucx("generation")};
     auto& rank = context[0];
     expect_service(context, generation, 1);
-    const auto port = ucx_port(rank);
+    const auto port = wire_port(rank);
     crowd all;
     for (std::size_t i = 0; i < 2 * descriptors_max; ++i)
         all.join(port);
@@ -211,11 +220,26 @@ TEST_CASE("limits: when UCX closes its port for want of a descriptor, the rank s
     all.leave();
     await(rank, [&] { return rank.descriptors() < descriptors_max / 2; });
     expect_service(context, generation, 2);
-    instance_processes late{plain("late")};
+    instance_processes late{over_ucx("late")};
     CHECK(failure(context, late, 3).at("code") == "link_lost");
     CHECK(count(rank.log(), told) == 1);
     for (auto* each : {&late, &generation, &context})
         expect_clean_stop(*each);
+}
+
+TEST_CASE("limits: a crowd that says nothing at the port of the tcp wire takes few descriptors, is "
+          "let go of, and keeps no peer out") {
+    instance_processes context{plain("context", with_few_descriptors())};
+    auto& rank = context[0];
+    const auto port = wire_port(rank);
+    crowd all;
+    for (std::size_t i = 0; i < 2 * descriptors_max; ++i)
+        all.join(port);
+    instance_processes generation{plain("generation")};
+    expect_service(context, generation, 1);
+    CHECK(rank.descriptors() < descriptors_max - 40);
+    expect_clean_stop(generation);
+    expect_clean_stop(context);
 }
 
 TEST_CASE("limits: with however few descriptors a rank starts, or ends with an error that names "
@@ -324,7 +348,7 @@ TEST_CASE("limits: a rank needs no /dev/shm, and one that is made to use it says
     }
     auto uses_it = tiny_shm;
     uses_it.insert(uses_it.begin(), {"env", "UCX_TLS=all"});
-    rank_process refused{{"--instance", "alone"}, {uses_it}};
+    rank_process refused{{"--instance", "alone", "--wire", "ucx"}, {uses_it}};
     const auto why = refused.first_event().at("error").at("text").get<std::string>();
     CHECK_MESSAGE(why.find("/dev/shm has ") != std::string::npos, why);
     CHECK(why.find("leave UCX_TLS unset") != std::string::npos);

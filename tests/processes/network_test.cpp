@@ -41,6 +41,9 @@ private:
     std::string devices_ = std::getenv("UCX_NET_DEVICES") ? std::getenv("UCX_NET_DEVICES") : "lo";
 };
 
+const std::string prefill_ipv6 = "fd99:1::2";
+const std::string decode_ipv6 = "fd99:1::1";
+
 /// Three machines, decode - prefill and decode - spare, with a cable each; decode forwards.
 class machines {
 public:
@@ -87,6 +90,20 @@ public:
     void heal_from(const std::string& machine, const std::string& decodes_address) {
         shell("ip -n " + machine + " neigh del " + decodes_address + " dev eth");
     }
+    /// Takes IPv4 from the cable between decode and prefill. False: there is no IPv6 here.
+    bool have_ipv6_only() {
+        return shell("ip -n " + decode + " addr add " + decode_ipv6 + "/64 dev to_p nodad")
+               && shell("ip -n " + prefill + " addr add " + prefill_ipv6 + "/64 dev eth nodad")
+               && shell("ip -n " + decode + " addr del 10.99.1.1/24 dev to_p")
+               && shell("ip -n " + prefill + " addr del 10.99.1.2/24 dev eth");
+    }
+    /// A bridge to containers as every machine has one, with the same address everywhere.
+    void have_bridges() {
+        for (const auto& each : {decode, prefill})
+            REQUIRE((shell("ip -n " + each + " link add docker0 type dummy")
+                     && shell("ip -n " + each + " addr add 172.17.0.1/16 dev docker0")
+                     && shell("ip -n " + each + " link set docker0 up")));
+    }
     /// The address of prefill leads to spare from now on.
     void move_prefill_to_spare() {
         REQUIRE(shell("ip -n " + spare + " addr add 10.99.1.2/32 dev eth"));
@@ -129,10 +146,15 @@ const std::string prefill_address = "10.99.1.2";
 const std::string decode_address = "10.99.1.1";
 const std::string spare_address = "10.99.2.2";
 
+/// The wire of all ranks.
+std::string wire = "auto";
+
 std::vector<std::string> flags_at(const std::string& address,
                                   const std::vector<std::string>& more = {}) {
     std::vector<std::string> result{"--bind",
                                     address,
+                                    "--wire",
+                                    wire,
                                     "--no-same-host-link",
                                     "--dial-deadline",
                                     "2000",
@@ -197,6 +219,15 @@ std::chrono::seconds silence_wanted() {
     return std::chrono::seconds{wanted ? std::stoul(wanted) : 0};
 }
 
+/// Runs the test once with each.
+#define ON_EACH_WIRE                                                                               \
+    SUBCASE("tcp") {                                                                               \
+        wire = "tcp";                                                                              \
+    }                                                                                              \
+    SUBCASE("ucx") {                                                                               \
+        wire = "ucx";                                                                              \
+    }
+
 #define REQUIRE_MACHINES(net)                                                                      \
     machines net;                                                                                  \
     if (!net.work()) {                                                                             \
@@ -208,6 +239,7 @@ std::chrono::seconds silence_wanted() {
 
 TEST_CASE(
     "network: silence of both ways or one ends what waits, and after it has healed all goes on") {
+    ON_EACH_WIRE
     REQUIRE_MACHINES(net)
     auto context = start(net, net.prefill, "context", prefill_address);
     auto generation = start(net, net.decode, "generation", decode_address);
@@ -235,6 +267,7 @@ TEST_CASE(
 
 TEST_CASE(
     "network: when a peer is gone for good, new work goes to whoever answers at its endpoint") {
+    ON_EACH_WIRE
     REQUIRE_MACHINES(net)
     auto context = start(net, net.prefill, "context", prefill_address);
     auto generation = start(net, net.decode, "generation", decode_address);
@@ -252,6 +285,7 @@ TEST_CASE(
 }
 
 TEST_CASE("network: a peer that answers no dial holds up nobody else") {
+    ON_EACH_WIRE
     REQUIRE_MACHINES(net)
     auto healthy = start(net, net.spare, "healthy", spare_address);
     const auto rank = [&](const std::string& machine, unsigned number,
@@ -264,7 +298,8 @@ TEST_CASE("network: a peer that answers no dial holds up nobody else") {
     };
     auto first = rank(net.spare, 0, flags_at(spare_address));
     const auto endpoint = first->info_endpoint();
-    auto dark = rank(net.prefill, 1, {"--info-endpoint", endpoint, "--no-same-host-link"});
+    auto dark =
+        rank(net.prefill, 1, {"--info-endpoint", endpoint, "--no-same-host-link", "--wire", wire});
     dark->ready();
     auto generation = start(net, net.decode, "generation", decode_address);
     expect_service(*healthy, *generation, healthy->endpoint, 1);
@@ -278,6 +313,48 @@ TEST_CASE("network: a peer that answers no dial holds up nobody else") {
     const auto outcome = (*generation)[0].outcome(100);
     INFO(outcome.dump());
     CHECK(outcome.at("error").at("code") == "dial_failed");
+}
+
+TEST_CASE(
+    "network: ranks between which there is IPv6 alone reach each other over our own sockets") {
+    wire = "tcp";
+    REQUIRE_MACHINES(net)
+    if (!net.have_ipv6_only()) {
+        MESSAGE("this machine has no IPv6");
+        return;
+    }
+    auto context = start(net, net.prefill, "context", prefill_ipv6);
+    auto generation = start(net, net.decode, "generation", decode_ipv6);
+    CHECK(context->endpoint.starts_with("["));
+    expect_service(*context, *generation, context->endpoint, 1);
+    expect_clean_stop(*generation);
+    expect_clean_stop(*context);
+}
+
+TEST_CASE("network: a rank that listens everywhere is reached although its first address is one "
+          "that its peer has itself, and although one of its addresses answers nobody") {
+    wire = "tcp";
+    REQUIRE_MACHINES(net)
+    net.have_bridges();
+    // Addresses of a second network, which leads nowhere, come first in the list.
+    REQUIRE(shell("ip -n " + net.prefill + " addr add 10.0.99.2/24 dev docker0"));
+    const auto everywhere = [&](const std::string& machine, const std::string& name,
+                                const std::string& address) {
+        return net.on(machine, [&] {
+            ::setenv("UCX_NET_DEVICES", machine == net.decode ? "docker0,to_p" : "docker0,eth", 1);
+            auto flags =
+                flags_at("0.0.0.0", {"--advertise", address == prefill_address ? "prefill.example"
+                                                                               : "decode.example"});
+            return std::make_unique<instance_processes>(
+                instance_processes::options{name, 1, 1, small_model, 64, flags});
+        });
+    };
+    auto context = everywhere(net.prefill, "context", prefill_address);
+    auto generation = everywhere(net.decode, "generation", decode_address);
+    const auto port = context->endpoint.substr(context->endpoint.rfind(':'));
+    expect_service(*context, *generation, prefill_address + port, 1);
+    expect_clean_stop(*generation);
+    expect_clean_stop(*context);
 }
 
 } // namespace kvferry::testing

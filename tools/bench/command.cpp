@@ -78,6 +78,26 @@ void add_bench(CLI::App& app, int& status) {
     command->add_option("--route", options->route, "auto, mapped, direct or staged")
         ->check(CLI::IsMember({"auto", "mapped", "direct", "staged"}))
         ->capture_default_str();
+    command->add_option("--wire", options->wire, "auto, ucx or tcp, for the direct route")
+        ->check(CLI::IsMember({"auto", "ucx", "tcp"}))
+        ->capture_default_str();
+    command
+        ->add_option("--bulk-sockets", options->bulk_sockets,
+                     "Sockets of the tcp wire for the bytes of puts to one peer")
+        ->check(CLI::Range(1, 16))
+        ->capture_default_str();
+    command
+        ->add_option("--context-bind", options->context_bind,
+                     "Address at which the context side listens")
+        ->type_name("IP");
+    command
+        ->add_option("--generation-bind", options->generation_bind,
+                     "Address at which the generation side listens")
+        ->type_name("IP");
+    command
+        ->add_option("--context-namespace", options->context_namespace,
+                     "Network namespace of the context side, as root: /run/netns/NAME")
+        ->type_name("FILE");
     command->add_flag("--send-staged", options->send_staged,
                       "Staged bytes go over the fabric, as between machines");
     command->add_option("--in-flight", options->in_flight, "Transfers at a time")

@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -69,13 +70,19 @@ bool line_socket::readable() const {
     return !partial_.empty() || ::poll(&watched, 1, 0) > 0;
 }
 
-caf::expected<helper> helper::start() {
+caf::expected<helper> helper::start(const std::string& network_namespace) {
     int ends[2] = {-1, -1};
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
         return system_error(errc::system_call_failed, "socketpair");
     unique_fd mine{ends[0]};
     unique_fd theirs{ends[1]};
     const auto number = std::to_string(theirs.get());
+    unique_fd net;
+    if (!network_namespace.empty()) {
+        net = unique_fd{::open(network_namespace.c_str(), O_RDONLY | O_CLOEXEC)};
+        if (!net)
+            return system_error(errc::system_call_failed, "open(" + network_namespace + ")");
+    }
     const auto parent = ::getpid();
     const auto child = ::fork();
     if (child < 0)
@@ -83,6 +90,8 @@ caf::expected<helper> helper::start() {
     if (child == 0) { // system calls only, until exec
         ::prctl(PR_SET_PDEATHSIG, SIGKILL);
         ::fcntl(theirs.get(), F_SETFD, 0);
+        if (net && ::setns(net.get(), CLONE_NEWNET) != 0)
+            ::_exit(126);
         if (::getppid() == parent) // otherwise the parent died before the prctl() above
             ::execl("/proc/self/exe", "kvferry", "bench-side", number.c_str(),
                     static_cast<char*>(nullptr));

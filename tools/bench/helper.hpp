@@ -34,7 +34,7 @@ private:
 /// Runs `kvferry bench-side <fd>`; the child dies with its parent, and is gone when this object is.
 class helper {
 public:
-    static caf::expected<helper> start();
+    static caf::expected<helper> start(const std::string& network_namespace = {});
     helper(helper&&) noexcept;
     helper& operator=(helper&&) = delete;
     ~helper();

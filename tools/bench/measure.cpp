@@ -85,7 +85,7 @@ private:
             return std::move(shape.error());
         plan_.emplace(*shape);
         ::setenv("UCX_NET_DEVICES", "lo", 0); // both sides are here
-        auto child = helper::start();
+        auto child = helper::start(options_.context_namespace);
         if (!child)
             return std::move(child.error());
         context_.emplace(std::move(*child));
@@ -104,7 +104,10 @@ private:
         return mapped ? start_raw() : std::move(mapped.error());
     }
 
+    /// UCX by itself would need the same network devices on both sides.
     caf::error start_raw() {
+        if (!options_.context_namespace.empty())
+            return {};
         const bool spin = options_.spin_us > 0;
         auto made = raw_ucx::make(spin);
         if (!made)
@@ -125,7 +128,8 @@ private:
     }
 
     bool puts_raw() const {
-        return options_.route == "direct" && options_.memory == "host" && plan_->shape().heads == 1;
+        return options_.route == "direct" && options_.context_namespace.empty()
+               && options_.memory == "host" && plan_->shape().heads == 1;
     }
 
     void clear() {

@@ -40,6 +40,8 @@ caf::expected<bench_shape> shape_of(const bench_options& x) {
                      + std::to_string(x.per_block));
     if (auto route = parse_route_choice(x.route); !route)
         return add_context(route.error(), "--route");
+    if (auto wire = parse_wire_choice(x.wire); !wire)
+        return add_context(wire.error(), "--wire");
     bench_shape shape;
     shape.context_ranks = x.context_tp;
     shape.generation_ranks = x.generation_tp;

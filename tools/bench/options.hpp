@@ -27,6 +27,13 @@ struct bench_options {
     std::uint32_t tokens_per_block = 1;
     std::string memory = "host";
     std::string route = "auto";
+    std::string wire = "auto";
+    std::uint32_t bulk_sockets = 1;
+    /// Where each side listens; empty: on this machine only.
+    std::string context_bind;
+    std::string generation_bind;
+    /// A network namespace (file) for the context side; empty: that of this process.
+    std::string context_namespace;
     std::uint32_t in_flight = 8;
     /// Number of rounds; every result is their median.
     std::uint32_t repeat = 5;
@@ -53,9 +60,10 @@ struct bench_options {
     bool without_rings = false;
 
     NLOHMANN_DEFINE_TYPE_INTRUSIVE(bench_options, regions, region_bytes, per_block, context_tp,
-                                   generation_tp, tokens_per_block, memory, route, in_flight,
-                                   repeat, transfers, spin_us, copy_threads, footprint_bytes,
-                                   huge_pages, digests, multiprocessors, send_staged, json, trace,
+                                   generation_tp, tokens_per_block, memory, route, wire,
+                                   bulk_sockets, context_bind, generation_bind, in_flight, repeat,
+                                   transfers, spin_us, copy_threads, footprint_bytes, huge_pages,
+                                   digests, multiprocessors, send_staged, json, trace,
                                    without_rings)
 };
 

@@ -48,6 +48,9 @@ caf::expected<rank> rank::start(runtime& actors, const bench_options& options,
     auto route = parse_route_choice(options.route);
     if (!route)
         return std::move(route.error());
+    auto wire = parse_wire_choice(options.wire);
+    if (!wire)
+        return std::move(wire.error());
     worker_options how;
     how.instance = to_string(role);
     how.info_endpoint = endpoint;
@@ -55,6 +58,9 @@ caf::expected<rank> rank::start(runtime& actors, const bench_options& options,
     how.layout.tp_size = shape.ranks(role);
     how.layout.tp_rank = index;
     how.route = *route;
+    how.wire = *wire;
+    how.bulk_sockets = options.bulk_sockets;
+    how.bind_address = role == side::context ? options.context_bind : options.generation_bind;
     how.devices.multiprocessors = options.multiprocessors;
     how.devices.share_staging = !options.send_staged;
     if (options.memory == "host-cuda")

@@ -157,6 +157,7 @@ void look_for_gpus(machine_facts& facts) {
 machine_facts look() {
     machine_facts facts;
     facts.devices = network_devices();
+    facts.rdma_adapters = kvferry::rdma_adapters();
     if (const char* named = std::getenv("UCX_NET_DEVICES"))
         facts.net_devices = named;
     const auto chosen = devices_for("", facts.devices);
@@ -175,10 +176,7 @@ machine_facts look() {
     }
     read_huge_pages(facts);
 
-    if (facts.ucx)
-        try_transfer(facts);
-    else
-        facts.rank_error = facts.ucx_error;
+    try_transfer(facts);
 
     rlimit descriptors{};
     if (::getrlimit(RLIMIT_NOFILE, &descriptors) == 0) {

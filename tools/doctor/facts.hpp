@@ -26,6 +26,9 @@ struct machine_facts {
     /// Why UCX does not work; empty when it does.
     std::string ucx_error;
 
+    /// RDMA adapters that this process may use.
+    std::vector<std::string> rdma_adapters;
+
     /// Network devices that are up, and UCX_NET_DEVICES if it is set.
     std::vector<network_device> devices;
     std::optional<std::string> net_devices;

@@ -3,6 +3,7 @@
 #include "tools/doctor/report.hpp"
 
 #include "actors/context/route.hpp"
+#include "actors/shared/wire_choice.hpp"
 #include "messages/limits.hpp"
 #include "messages/version.hpp"
 #include "tools/common/text.hpp"
@@ -50,13 +51,14 @@ bool has_rma(const machine_facts& facts) {
                           [](const auto& x) { return has_rma_hardware(x.transport); });
 }
 
+/// Ranks do without UCX where there is no RDMA.
 finding judge_ucx(const machine_facts& facts) {
     if (!facts.ucx)
-        return {"ucx", state::missing, facts.ucx_error,
+        return {"ucx", state::limited, facts.ucx_error,
                 "look at UCX_TLS and UCX_NET_DEVICES; ucx_info -d lists what UCX sees"};
     auto text = resources_text(*facts.ucx, reports_death);
     if (text.empty())
-        return {"ucx", state::missing,
+        return {"ucx", state::limited,
                 facts.ucx->version + ", but no transport that tells when a peer dies",
                 "leave tcp in UCX_TLS, and a device in UCX_NET_DEVICES"};
     if (const auto trouble = known_trouble(facts.ucx->version); !trouble.empty())
@@ -109,6 +111,17 @@ finding judge_rdma(const machine_facts& facts) {
         return {"rdma", state::works, resources_text(*facts.ucx, has_rma_hardware), {}};
     return {"rdma", state::limited, "UCX finds no RDMA device: other machines are reached over tcp",
             "give this process the adapter (/dev/infiniband) and UCX its verbs transport"};
+}
+
+/// What `worker_options::wire` comes to when the host leaves the choice to the rank.
+finding judge_wire(const machine_facts& facts) {
+    const auto chosen = wires_for(wire_choice::automatic, !facts.rdma_adapters.empty());
+    if (chosen.ucx && !has_rma(facts))
+        return {"wire", state::limited,
+                "tcp: there is an adapter (" + join(facts.rdma_adapters)
+                    + "), but UCX has no RDMA transport for it",
+                "install UCX with verbs, or look at UCX_TLS"};
+    return {"wire", state::works, chosen.why, {}};
 }
 
 finding judge_link(const machine_facts& facts) {
@@ -210,10 +223,6 @@ std::string without_subject(std::string why) {
 route_finding judge_route(const machine_facts& facts, memory_kind kind, bool same_host) {
     route_finding result{
         to_string(kind), same_host ? "this machine" : "another machine", "none", {}};
-    if (!facts.ucx) {
-        result.why = "ranks cannot connect without ucx";
-        return result;
-    }
     own_memory own{{{memory_kind::host_shared, mapped_region::by_host, {}}}, {0}, {}};
     if (facts.cuda_built_in)
         for (const auto& device : facts.gpus)
@@ -256,7 +265,7 @@ route_finding judge_route(const machine_facts& facts, memory_kind kind, bool sam
     result.why += kind == memory_kind::cuda
                       ? "; messages into staging memory, which the target's device scatters"
                   : has_rma(facts) ? "; puts by rdma"
-                                   : "; messages that the target copies into place";
+                                   : "; messages that the target reads into place";
     return result;
 }
 
@@ -285,6 +294,7 @@ report judge(const machine_facts& facts) {
                        judge_ucx(facts),
                        judge_network(facts),
                        judge_rdma(facts),
+                       judge_wire(facts),
                        judge_descriptors(facts),
                        judge_link(facts),
                        judge_memfd(facts),

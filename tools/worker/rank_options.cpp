@@ -86,6 +86,9 @@ caf::expected<rank_plan> plan_rank(const rank_options& options) {
     auto route = parse_route_choice(options.route);
     if (!route)
         return add_context(route.error(), "--route");
+    auto wire = parse_wire_choice(options.wire);
+    if (!wire)
+        return add_context(wire.error(), "--wire");
     if (options.memory != "shared" && options.memory != "private" && options.memory != "cuda"
         && options.memory != "twin")
         return unknown("--memory", options.memory, "shared, private, cuda, twin");
@@ -103,6 +106,7 @@ caf::expected<rank_plan> plan_rank(const rank_options& options) {
     worker.advertise = options.advertise;
     worker.info_endpoint = options.info_endpoint;
     worker.route = *route;
+    worker.wire = *wire;
     worker.fingerprint = options.fingerprint;
     worker.host_link_folder = options.host_link_folder;
     worker.devices.multiprocessors = options.multiprocessors;

@@ -32,6 +32,7 @@ struct rank_options {
     /// Threads that copy between host memory; 0: by the number of processors.
     std::uint32_t copy_threads = 0;
     std::string route = "auto";
+    std::string wire = "auto";
     bool same_host_link = true;
     bool send_staged = false;
     std::string fingerprint;

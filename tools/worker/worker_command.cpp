@@ -227,6 +227,11 @@ void add_worker(CLI::App& app, int& status) {
     command->add_option("--route", options->route, "Route for the bytes that this rank sends")
         ->check(CLI::IsMember({"auto", "mapped", "direct", "staged"}))
         ->capture_default_str();
+    command
+        ->add_option("--wire", options->wire,
+                     "What carries messages, and bytes that no mapping carries")
+        ->check(CLI::IsMember({"auto", "ucx", "tcp"}))
+        ->capture_default_str();
     command->add_flag("!--no-same-host-link", options->same_host_link,
                       "Treat peers of this machine like peers of another one");
     command->add_flag(

@@ -163,6 +163,10 @@ void fabric_state::arrived(fabric_message what, byte_view head, byte_view payloa
         if (auto piece = read_head<write_head>(head))
             return inbound_.place(*piece, payload.data(), payload.size());
         break;
+    case fabric_message::bundle:
+        if (auto bundle = parse_bundle(head, payload.size()))
+            return inbound_.place(*bundle, payload);
+        break;
     case fabric_message::refer:
         if (auto piece = read_head<refer_head>(head))
             return inbound_.refer(*piece, payload);

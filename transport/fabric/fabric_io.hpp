@@ -52,6 +52,9 @@ public:
     void handler_failed(const caf::error&);
 
     void arrived(fabric_message, byte_view head, byte_view payload) override;
+    landing land(fabric_message, byte_view head, std::uint64_t bytes) override;
+    bool may_land(fabric_message, byte_view head, landing&) override;
+    void landed(landing&&) override;
     bool on_progress() override;
     void after(std::chrono::nanoseconds, std::function<void()> what) override;
 
@@ -159,6 +162,7 @@ private:
     bool post(endpoint_id);
     void carry_out_puts();
     void carry_out(const post_piece&);
+    void carry_out(const post_bundle&);
     void carry_out(post_references&);
     void carry_out(const ask_for_credit&);
     void carry_out(const post_end&);

@@ -32,9 +32,11 @@ enum class fabric_message : std::uint8_t {
     credit = 5,
     /// refer_head, referred_stretch after referred_stretch.
     refer = 6,
+    /// A head of put_bundle.hpp, the bytes of its stretches one after the other.
+    bundle = 7,
 };
 
-inline constexpr unsigned fabric_message_count = 7;
+inline constexpr unsigned fabric_message_count = 8;
 
 /// A piece of a put, for a target that copies it into place itself.
 struct write_head {

@@ -3,6 +3,7 @@
 #include "messages/trace/log.hpp"
 #include "messages/values/error_format.hpp"
 #include "transport/fabric/fabric_io.hpp"
+#include "transport/fabric/put_bundle.hpp"
 #include "transport/fabric/put_check.hpp"
 
 #include <utility>
@@ -99,6 +100,19 @@ void fabric_state::carry_out(const post_piece& piece) {
         puts_.piece_over(x.id, piece.put);
 }
 
+void fabric_state::carry_out(const post_bundle& bundle) {
+    auto& x = *links_.find(bundle.over);
+    const auto head = pack_bundle(with_.self, bundle,
+                                  [&x](std::uint32_t region) { return x.regions.key(region); });
+    std::vector<byte_view> parts;
+    parts.reserve(bundle.stretches.size());
+    for (const auto& where : bundle.stretches)
+        parts.emplace_back(reinterpret_cast<const caf::byte*>(where.source_address),
+                           static_cast<std::size_t>(where.bytes));
+    if (x.connection->send_gathered(fabric_message::bundle, head, parts, bundle.put))
+        puts_.piece_over(x.id, bundle.put);
+}
+
 void fabric_state::carry_out(post_references& piece) {
     auto& x = *links_.find(piece.over);
     const auto& key = x.regions.key(piece.region);
@@ -157,6 +171,39 @@ void fabric_state::on_credit(const credit_head& credit, const std::string& text)
 }
 
 // -- puts of peers ------------------------------------------------------------------------------
+
+landing fabric_state::land(fabric_message what, byte_view head, std::uint64_t bytes) {
+    if (what == fabric_message::write)
+        if (auto piece = read_head<write_head>(head))
+            return inbound_.land(*piece, bytes);
+    if (what == fabric_message::bundle)
+        if (auto bundle = parse_bundle(head, bytes))
+            return inbound_.land(*bundle);
+    return {};
+}
+
+/// Decides again only when somebody has been shut out since.
+bool fabric_state::may_land(fabric_message what, byte_view head, landing& x) {
+    if (x.how != landing::kind::in_place || inbound_.is_current(x))
+        return x.how == landing::kind::in_place;
+    std::uint64_t bytes = 0;
+    for (const auto& place : x.places)
+        bytes += place.size();
+    auto now = land(what, head, bytes);
+    if (now.how == landing::kind::in_place) {
+        x.decided = now.decided;
+        return true;
+    }
+    x.how = landing::kind::refused;
+    x.places.clear();
+    x.problem = now.problem ? std::move(now.problem)
+                            : make_error(errc::transfer_failed, "its memory was taken back");
+    return false;
+}
+
+void fabric_state::landed(landing&& x) {
+    inbound_.landed(std::move(x));
+}
 
 /// Passes on what placed bytes, or ended scatters, have made possible: credit, scatters,
 /// confirmations.

@@ -31,11 +31,13 @@ void inbound_writes::allow(region_id id, std::byte* base, std::uint64_t bytes, s
 }
 
 bool inbound_writes::forbid(region_id id) {
+    ++shut_outs_;
     staging_.remove_region(id);
     return regions_.erase(id) != 0;
 }
 
 void inbound_writes::forbid(attempt over) {
+    ++shut_outs_;
     attempts_.erase(over);
     for_each_put([this, over](put_key key, const put_state& put) {
         if (put.of == over)
@@ -44,6 +46,7 @@ void inbound_writes::forbid(attempt over) {
 }
 
 void inbound_writes::forbid_all() {
+    ++shut_outs_;
     shut_ = true;
     for (const auto& [id, x] : std::exchange(regions_, {}))
         staging_.remove_region(id);
@@ -94,15 +97,41 @@ caf::expected<const inbound_writes::region*> inbound_writes::find_region(const H
 caf::expected<const inbound_writes::region*> inbound_writes::check(const write_head& head,
                                                                    std::size_t count) const {
     auto found = find_region(head);
-    if (!found)
-        return found;
-    const auto& region = **found;
-    const auto base = reinterpret_cast<std::uint64_t>(region.base);
-    if (head.address < base || head.address - base > region.bytes
-        || count > region.bytes - (head.address - base))
-        return make_error(errc::plan_invalid, "{} bytes at {} are outside region {}", count,
-                          head.address, head.region);
+    if (found)
+        if (auto problem = check_bounds(**found, head.region, head.address, count))
+            return problem;
     return found;
+}
+
+caf::error inbound_writes::check_bounds(const region& in, std::uint64_t number,
+                                        std::uint64_t address, std::uint64_t count) {
+    const auto base = reinterpret_cast<std::uint64_t>(in.base);
+    if (address < base || address - base > in.bytes || count > in.bytes - (address - base))
+        return make_error(errc::plan_invalid, "{} bytes at {} are outside region {}", count,
+                          address, number);
+    return {};
+}
+
+/// The region of each of its keys, once all of them and all stretches have been found right.
+caf::expected<std::vector<const inbound_writes::region*>>
+inbound_writes::check(const put_bundle& bundle) const {
+    std::vector<const region*> result;
+    for (const auto& key : bundle.keys) {
+        auto found = find_region(write_head{.sender = bundle.head.sender,
+                                            .put = bundle.head.put,
+                                            .region = key.region,
+                                            .secret = key.secret,
+                                            .address = 0,
+                                            .attempt = bundle.head.attempt});
+        if (!found)
+            return std::move(found.error());
+        result.push_back(*found);
+    }
+    for (const auto& x : bundle.stretches)
+        if (auto problem =
+                check_bounds(*result[x.key], bundle.keys[x.key].region, x.address, x.bytes))
+            return problem;
+    return result;
 }
 
 // -- puts that are remembered --------------------------------------------------------------------
@@ -189,6 +218,66 @@ void inbound_writes::place(const write_head& head, const void* bytes, std::size_
     else if (!problem)
         std::memcpy(reinterpret_cast<void*>(head.address), bytes, count);
     piece_over({head.sender, head.put}, put, std::move(problem));
+}
+
+void inbound_writes::place(const put_bundle& bundle, byte_view bytes) {
+    auto& put = written_by(bundle.write(bundle.stretches.front()));
+    piece_over({bundle.head.sender, bundle.head.put}, put, place_all(bundle, bytes));
+}
+
+caf::error inbound_writes::place_all(const put_bundle& bundle, byte_view bytes) {
+    const auto to = check(bundle);
+    if (!to)
+        return to.error();
+    for (const auto& x : bundle.stretches) {
+        caf::error problem;
+        if ((*to)[x.key]->on_device)
+            problem = staging_.place({bundle.head.sender, bundle.head.put},
+                                     region_id{bundle.keys[x.key].region}, x.address, bytes.data(),
+                                     x.bytes);
+        else
+            std::memcpy(reinterpret_cast<void*>(x.address), bytes.data(), x.bytes);
+        if (problem)
+            return problem;
+        bytes = bytes.subspan(x.bytes);
+    }
+    return {};
+}
+
+// -- bytes that a wire reads into place ----------------------------------------------------------
+
+landing inbound_writes::land(const write_head& head, std::uint64_t bytes) const {
+    landing result{.put = head, .decided = shut_outs_};
+    auto to = check(head, bytes);
+    if (!to) {
+        result.how = landing::kind::refused;
+        result.problem = std::move(to.error());
+    } else if (!(*to)->on_device) {
+        result.how = landing::kind::in_place;
+        result.places.emplace_back(reinterpret_cast<std::byte*>(head.address), bytes);
+    }
+    return result;
+}
+
+landing inbound_writes::land(const put_bundle& bundle) const {
+    landing result{.put = bundle.write(bundle.stretches.front()), .decided = shut_outs_};
+    const auto to = check(bundle);
+    if (!to) {
+        result.how = landing::kind::refused;
+        result.problem = to.error();
+        return result;
+    }
+    if (std::any_of(to->begin(), to->end(), [](const region* x) { return x->on_device; }))
+        return result;
+    result.how = landing::kind::in_place;
+    result.places.reserve(bundle.stretches.size());
+    for (const auto& x : bundle.stretches)
+        result.places.emplace_back(reinterpret_cast<std::byte*>(x.address), x.bytes);
+    return result;
+}
+
+void inbound_writes::landed(landing&& x) {
+    piece_over({x.put.sender, x.put.put}, written_by(x.put), std::move(x.problem));
 }
 
 void inbound_writes::piece_over(put_key key, put_state& put, caf::error problem) {
@@ -317,6 +406,7 @@ std::vector<finished_writes> inbound_writes::take_finished() {
 }
 
 void inbound_writes::fence(incarnation writer) {
+    ++shut_outs_;
     lost(writer);
     if (!fenced_.insert(writer).second)
         return;

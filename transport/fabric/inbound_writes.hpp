@@ -7,6 +7,9 @@
 // a forbidden attempt is ever written for again, even when messages of it still arrive. Bytes for
 // memory on a device are placed in staging memory; such a put is complete when the device has
 // scattered them.
+//
+// A wire that reads a stream asks land() instead, and reads into place by itself, on the same
+// thread. It asks again before each read, so whoever is shut out between two reads is.
 #pragma once
 
 #include "messages/errors.hpp"
@@ -18,6 +21,8 @@
 #include "messages/wire/protocol.hpp"
 #include "transport/fabric/fabric_messages.hpp"
 #include "transport/fabric/inbound_staging.hpp"
+#include "transport/fabric/put_bundle.hpp"
+#include "transport/fabric/wire.hpp"
 
 #include <map>
 #include <optional>
@@ -82,6 +87,17 @@ public:
 
     /// Copies a piece to its place, or remembers why it was refused.
     void place(const write_head&, const void* bytes, std::size_t count);
+    /// The same for a bundle; a bundle that is refused anywhere is written nowhere.
+    void place(const put_bundle&, byte_view bytes);
+
+    /// Where the bytes of such a message may be read into. Memory on a device: they are to be
+    /// collected and placed.
+    landing land(const write_head&, std::uint64_t bytes) const;
+    landing land(const put_bundle&) const;
+    /// False: somebody has been shut out since it was decided; decide again.
+    bool is_current(const landing& x) const { return x.decided == shut_outs_; }
+    /// All its bytes have been read, into place or nowhere.
+    void landed(landing&&);
 
     /// Notes a piece that the device reads from the writer's memory.
     void refer(const refer_head&, byte_view stretches);
@@ -151,6 +167,10 @@ private:
     template <class Head>
     caf::expected<const region*> find_region(const Head&) const;
     caf::expected<const region*> check(const write_head&, std::size_t count) const;
+    static caf::error check_bounds(const region&, std::uint64_t number, std::uint64_t address,
+                                   std::uint64_t count);
+    caf::expected<std::vector<const region*>> check(const put_bundle&) const;
+    caf::error place_all(const put_bundle&, byte_view bytes);
     caf::error refer_all(const refer_head&, byte_view stretches);
     void piece_over(put_key, put_state&, caf::error problem);
     void finish_if_complete(put_key);
@@ -172,6 +192,8 @@ private:
     std::set<incarnation> fenced_;
     std::vector<incarnation> fenced_in_order_;
     std::uint64_t refused_pieces_ = 0;
+    /// Counts fences, attempts that were forbidden and regions that were taken back.
+    std::uint64_t shut_outs_ = 0;
     std::uint64_t last_born_ = 0;
 };
 

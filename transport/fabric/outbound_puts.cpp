@@ -90,9 +90,10 @@ bool outbound_puts::post(endpoint_id id, const wire_room& room, time_point now) 
             leave_turns(x, number);
             continue;
         }
-        const auto posted = order.credit.by_reference()
-                                ? refer_next(number, put)
-                                : post_next(number, put, room.piece_bytes_max);
+        const auto posted = order.credit.by_reference() ? refer_next(number, put)
+                            : !order.by_rma && room.bundle_stretches_max > 1
+                                ? post_bundled(number, put, room)
+                                : post_next(number, put, room);
         if (posted == 0) {
             put.phase = put_phase::posted;
             leave_turns(x, number);
@@ -117,16 +118,39 @@ void outbound_puts::count_piece(put& x, time_point now) {
 }
 
 /// Returns its bytes; 0: nothing is left to post.
-std::uint64_t outbound_puts::post_next(std::uint64_t number, put& x,
-                                       std::uint64_t piece_bytes_max) {
+std::uint64_t outbound_puts::post_next(std::uint64_t number, put& x, const wire_room& room) {
     auto& order = x.order;
-    const auto piece =
-        x.cursor.next(order.job, order.credit.room(order.by_rma ? rma_bytes_max : piece_bytes_max));
+    const auto piece = x.cursor.next(
+        order.job, order.credit.room(order.by_rma ? rma_bytes_max : room.piece_bytes_max));
     if (!piece)
         return 0;
     effects_.push_back(post_piece{order.over, number, *piece, order.attempt, order.by_rma});
     order.credit.posted(piece->bytes);
     return piece->bytes;
+}
+
+/// As many stretches as one message holds. A stretch that would not fit is cut, so that bundles are
+/// full whatever the plan; a put that runs out of credit ends its bundle there.
+std::uint64_t outbound_puts::post_bundled(std::uint64_t number, put& x, const wire_room& room) {
+    auto& order = x.order;
+    post_bundle result{.over = order.over, .put = number, .attempt = order.attempt};
+    std::uint64_t bytes = 0;
+    while (bytes < room.bundle_bytes_max && result.stretches.size() < room.bundle_stretches_max
+           && order.credit.room(1) > 0) {
+        const auto piece =
+            x.cursor.next(order.job, order.credit.room(room.bundle_bytes_max - bytes));
+        if (!piece)
+            break;
+        result.stretches.push_back(*piece);
+        order.credit.posted(piece->bytes);
+        bytes += piece->bytes;
+    }
+    if (result.stretches.size() == 1)
+        effects_.push_back(
+            post_piece{order.over, number, result.stretches.front(), order.attempt, false});
+    else if (bytes > 0)
+        effects_.push_back(std::move(result));
+    return bytes;
 }
 
 /// As many stretches as one message holds, of one region.

@@ -49,6 +49,14 @@ struct post_piece {
     bool by_rma = false;
 };
 
+/// Post these stretches as one message; a piece as well.
+struct post_bundle {
+    endpoint_id over;
+    std::uint64_t put = 0;
+    kvferry::attempt attempt;
+    std::vector<plan_stretch> stretches = {};
+};
+
 /// Tell the target where these stretches lie; a piece as well.
 struct post_references {
     endpoint_id over;
@@ -84,7 +92,8 @@ struct put_over {
 
 class outbound_puts {
 public:
-    using effect = std::variant<post_piece, post_references, ask_for_credit, post_end, put_over>;
+    using effect =
+        std::variant<post_piece, post_bundle, post_references, ask_for_credit, post_end, put_over>;
 
     /// `pieces_max`: pieces of a link that may be under way.
     explicit outbound_puts(std::size_t pieces_max) : pieces_max_(pieces_max) {}
@@ -158,7 +167,8 @@ private:
     void join_turns(link&, std::uint64_t number);
     void leave_turns(link&, std::uint64_t number);
     void pass_turn(link&);
-    std::uint64_t post_next(std::uint64_t number, put&, std::uint64_t piece_bytes_max);
+    std::uint64_t post_next(std::uint64_t number, put&, const wire_room&);
+    std::uint64_t post_bundled(std::uint64_t number, put&, const wire_room&);
     std::uint64_t refer_next(std::uint64_t number, put&);
     void count_piece(put&, time_point now);
     void give_up(std::uint64_t number, caf::error why);

@@ -19,6 +19,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -52,6 +53,28 @@ struct wire_room {
     std::uint64_t piece_bytes_max = 0;
     /// Bytes that one put may post before the next one on the connection gets its turn.
     std::uint64_t turn_bytes_max = std::uint64_t{256} << 10;
+    /// Bytes and stretches of a put that travel as one message (send_gathered); 0 stretches: each
+    /// stretch is a message of its own. Never above put_bundle.hpp's maximum.
+    std::uint64_t bundle_bytes_max = 0;
+    std::size_t bundle_stretches_max = 0;
+};
+
+/// Where the bytes of a put's message belong, for a wire that reads a stream (wire_user::land).
+struct landing {
+    enum class kind : std::uint8_t {
+        /// The fabric takes the message as a whole: arrived().
+        whole,
+        /// In memory of this rank: read into `places`, in this order, then landed().
+        in_place,
+        /// Nowhere, since it is refused: read and forget, then landed().
+        refused,
+    };
+    kind how = kind::whole;
+    std::vector<std::span<std::byte>> places = {};
+    /// The fabric's: of which put, when that was decided, why it was refused.
+    write_head put = {};
+    std::uint64_t decided = 0;
+    caf::error problem = {};
 };
 
 /// The fabric, as its wire sees it.
@@ -60,6 +83,15 @@ public:
     /// A whole message of a peer, valid during the call. It is stored or placed; the wire is not
     /// called.
     virtual void arrived(fabric_message, byte_view head, byte_view payload) = 0;
+
+    /// The head of a message whose `bytes` bytes of payload are still to be read. A wire that hands
+    /// on whole messages never asks.
+    virtual landing land(fabric_message, byte_view /*head*/, std::uint64_t /*bytes*/) { return {}; }
+    /// To be asked before each single read into the places of a landing: the rank may have taken
+    /// its memory back since. False: the rest is refused, and no byte may be written any more.
+    virtual bool may_land(fabric_message, byte_view /*head*/, landing&) { return false; }
+    /// All of it has been read.
+    virtual void landed(landing&&) {}
 
     /// To be called after messages have arrived, when there are events, and when a connection takes
     /// more. True: there may be more to do at once.
@@ -83,6 +115,16 @@ public:
     /// taken already, and no event follows.
     virtual bool send_from(fabric_message, byte_view head, byte_view payload,
                            std::uint64_t tag) = 0;
+
+    /// The same with a payload of several parts. Only where room() takes bundles.
+    virtual bool send_gathered(fabric_message what, byte_view head,
+                               std::span<const byte_view> payload, std::uint64_t tag) {
+        byte_buffer whole;
+        for (const auto& part : payload)
+            whole.insert(whole.end(), part.begin(), part.end());
+        send(what, head, std::move(whole), tag);
+        return false;
+    }
 
     /// `flushed` follows, with the tag.
     virtual void flush(std::uint64_t tag) = 0;

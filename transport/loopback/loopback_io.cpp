@@ -5,6 +5,7 @@
 
 #include "messages/values/error_format.hpp"
 #include "transport/fabric/fabric_io.hpp"
+#include "transport/fabric/put_bundle.hpp"
 #include "transport/loop/system_call.hpp"
 
 #include <algorithm>
@@ -151,8 +152,11 @@ void loopback_connection::end(std::vector<wire_event>& to) {
 }
 
 wire_room loopback_connection::room() {
+    const auto longest = std::min(piece_bytes_max, below_.round_bytes);
     return {.bytes = below_.round_bytes,
-            .piece_bytes_max = std::min(piece_bytes_max, below_.round_bytes)};
+            .piece_bytes_max = longest,
+            .bundle_bytes_max = longest,
+            .bundle_stretches_max = bundle_stretches_max};
 }
 
 void loopback_connection::note(wire_event event, std::vector<wire_event>& to) {

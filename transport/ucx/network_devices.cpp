@@ -10,6 +10,7 @@
 #include <array>
 #include <filesystem>
 #include <ifaddrs.h>
+#include <iterator>
 #include <memory>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -135,6 +136,46 @@ std::string devices_for_advertised(std::string_view address,
                                    const std::vector<network_device>& all) {
     auto found = devices_for(address, all);
     return found ? std::move(*found) : all_that_lead_out(all);
+}
+
+std::vector<std::string> hosts_of(const std::vector<network_device>& all, std::string_view named) {
+    const bool lists = !named.empty() && named != "all" && !named.starts_with('^');
+    std::vector<network_device> wanted;
+    for (auto rest = named; lists && !rest.empty();) {
+        const auto name = rest.substr(0, rest.find(','));
+        rest.remove_prefix(std::min(name.size() + 1, rest.size()));
+        std::copy_if(all.begin(), all.end(), std::back_inserter(wanted),
+                     [name](const network_device& x) { return x.name == name; });
+    }
+    if (!lists)
+        wanted = all;
+    std::vector<std::string> v4;
+    std::vector<std::string> v6;
+    std::vector<std::string> bridges;
+    std::vector<std::string> loopback;
+    for (const auto& x : wanted)
+        for (const auto& address : x.addresses) {
+            if (address.starts_with("fe80:")) // means nothing without its device
+                continue;
+            auto& to = is_loopback(address)                     ? loopback
+                       : !lists && leads_to_containers(x.name)  ? bridges
+                       : address.find(':') == std::string::npos ? v4
+                                                                : v6;
+            to.push_back(address);
+        }
+    v4.insert(v4.end(), v6.begin(), v6.end());
+    // Inside a container a bridge's end may be all there is.
+    return !v4.empty() ? v4 : !bridges.empty() ? bridges : loopback;
+}
+
+std::vector<std::string> rdma_adapters() {
+    std::vector<std::string> result;
+    std::error_code ignored;
+    for (const auto& adapter :
+         std::filesystem::directory_iterator{"/sys/class/infiniband", ignored})
+        result.push_back(adapter.path().filename().string());
+    std::sort(result.begin(), result.end());
+    return result;
 }
 
 caf::error check_named_devices(std::string_view value, const std::vector<network_device>& all) {

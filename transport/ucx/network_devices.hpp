@@ -43,6 +43,15 @@ caf::expected<std::string> devices_for(std::string_view address,
 std::string devices_for_advertised(std::string_view address,
                                    const std::vector<network_device>& all);
 
+/// Addresses under which others may reach a rank that listens at all of them: those of devices that
+/// lead out, IPv4 first, or the loopback ones where nothing else is up. With `named`, a value of
+/// UCX_NET_DEVICES, only of the devices that it lists, in its order.
+std::vector<std::string> hosts_of(const std::vector<network_device>& all,
+                                  std::string_view named = {});
+
+/// Names of the RDMA adapters that this process may use: "mlx5_0".
+std::vector<std::string> rdma_adapters();
+
 /// invalid_argument when a value of UCX_NET_DEVICES names a device that the machine does not have.
 caf::error check_named_devices(std::string_view value, const std::vector<network_device>& all);
 

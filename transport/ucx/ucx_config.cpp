@@ -48,7 +48,8 @@ std::string shared_memory_shortage() {
              "of a container)";
 }
 
-caf::expected<ucx_config_handle> make_ucx_config(const std::string& net_devices, bool rma) {
+caf::expected<ucx_config_handle> make_ucx_config(const std::string& net_devices, bool rma,
+                                                 bool tcp) {
     if (const char* named = std::getenv("UCX_NET_DEVICES"))
         if (auto problem = check_named_devices(named, network_devices()))
             return problem;
@@ -61,7 +62,7 @@ caf::expected<ucx_config_handle> make_ucx_config(const std::string& net_devices,
     ucx_config_handle result{config};
     // Shared memory of UCX is never used, because it does not report deaths, but each worker would
     // take its part of /dev/shm for it.
-    set(config, "UCX_TLS", "TLS", "^sm");
+    set(config, "UCX_TLS", "TLS", tcp ? "^sm" : "^sm,tcp");
     if (!net_devices.empty())
         set(config, "UCX_NET_DEVICES", "NET_DEVICES", net_devices.c_str());
     // UCX's TCP connects on the thread that sends first, which is the loop's: a machine that

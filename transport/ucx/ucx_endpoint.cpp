@@ -15,10 +15,12 @@ namespace kvferry {
 
 namespace {
 
-/// Longest piece by message. With its headers it fills one segment of UCX's TCP transport (8 KiB),
-/// so that the target copies it straight out of the receive buffer; UCX first assembles longer
-/// messages in separate memory.
-constexpr std::uint64_t piece_bytes_max = 8000;
+/// Longest message of a put. With its headers it fills one segment of UCX's TCP transport (64 KiB,
+/// ucx_config.cpp), so that the target copies it straight out of the receive buffer; UCX first
+/// assembles longer messages in separate memory.
+constexpr std::uint64_t piece_bytes_max = 60000;
+/// So many that the head of a bundle fits beside its bytes.
+constexpr std::size_t stretches_max = 128;
 
 } // namespace
 
@@ -26,16 +28,18 @@ constexpr std::uint64_t piece_bytes_max = 8000;
 struct ucx_endpoint::operation {
     ucx_events* events = nullptr;
     ucx_event event;
-    std::array<caf::byte, head_bytes_max> head;
+    std::array<caf::byte, head_bytes_max> short_head;
+    byte_buffer long_head;
     byte_buffer payload;
+    std::vector<ucp_dt_iov_t> parts;
 
-    void keep_head(byte_view bytes) {
-        if (bytes.size() > head.size()) {
-            logger().critical("ucx_endpoint: a head of {} bytes, and room for {}", bytes.size(),
-                              head.size());
-            std::abort();
+    const caf::byte* keep_head(byte_view bytes) {
+        if (bytes.size() > short_head.size()) {
+            long_head.assign(bytes.begin(), bytes.end());
+            return long_head.data();
         }
-        std::copy(bytes.begin(), bytes.end(), head.begin());
+        std::copy(bytes.begin(), bytes.end(), short_head.begin());
+        return short_head.data();
     }
 };
 
@@ -119,12 +123,20 @@ ucp_request_param_t parameters(ucp_send_nbx_callback_t callback, void* user, std
 
 void ucx_endpoint::start_send(fabric_message message, std::unique_ptr<operation> x, byte_view head,
                               byte_view payload) {
-    x->keep_head(head);
+    const auto* kept = x->keep_head(head);
     auto params = parameters(&ucx_endpoint::on_done, x.get(), UCP_AM_SEND_FLAG_EAGER);
+    const void* from = payload.data();
+    auto count = payload.size();
+    if (!x->parts.empty()) {
+        params.op_attr_mask |= UCP_OP_ATTR_FIELD_DATATYPE;
+        params.datatype = UCP_DATATYPE_IOV;
+        from = x->parts.data();
+        count = x->parts.size();
+    }
     if (!handle_)
         return started(std::move(x), UCS_STATUS_PTR(UCS_ERR_NOT_CONNECTED));
-    auto* request = ucp_am_send_nbx(handle_, static_cast<unsigned>(message), x->head.data(),
-                                    head.size(), payload.data(), payload.size(), &params);
+    auto* request = ucp_am_send_nbx(handle_, static_cast<unsigned>(message), kept, head.size(),
+                                    from, count, &params);
     started(std::move(x), request);
 }
 
@@ -142,8 +154,20 @@ bool ucx_endpoint::send_from(fabric_message message, byte_view head, byte_view p
     return false;
 }
 
+bool ucx_endpoint::send_gathered(fabric_message message, byte_view head,
+                                 std::span<const byte_view> payload, std::uint64_t tag) {
+    auto x = make_operation(ucx_event::kind::sent, tag);
+    x->parts.reserve(payload.size());
+    for (const auto& part : payload)
+        x->parts.push_back({const_cast<caf::byte*>(part.data()), part.size()});
+    start_send(message, std::move(x), head, {});
+    return false;
+}
+
 wire_room ucx_endpoint::room() {
-    return {.piece_bytes_max = piece_bytes_max};
+    return {.piece_bytes_max = piece_bytes_max,
+            .bundle_bytes_max = piece_bytes_max,
+            .bundle_stretches_max = stretches_max};
 }
 
 void ucx_endpoint::put(std::uint32_t region, std::uint64_t address, byte_view bytes,

@@ -76,6 +76,8 @@ public:
     /// or closed peer might still write.
     void send(fabric_message, byte_view head, byte_buffer payload, std::uint64_t tag) override;
     bool send_from(fabric_message, byte_view head, byte_view payload, std::uint64_t tag) override;
+    bool send_gathered(fabric_message, byte_view head, std::span<const byte_view> payload,
+                       std::uint64_t tag) override;
     void put(std::uint32_t region, std::uint64_t address, byte_view bytes,
              std::uint64_t tag) override;
     void flush(std::uint64_t tag) override;

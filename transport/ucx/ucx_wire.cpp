@@ -183,7 +183,7 @@ void ucx_wire::destroy() noexcept {
 } // namespace
 
 caf::expected<std::unique_ptr<wire>> make_ucx_wire(io_loop& loop, ucx_wire_options with) {
-    auto worker = ucx_worker::make(loop, with.puts, std::move(with.net_devices));
+    auto worker = ucx_worker::make(loop, with.puts, std::move(with.net_devices), with.tcp);
     if (!worker)
         return std::move(worker.error());
     return std::unique_ptr<wire>{std::make_unique<ucx_wire>(std::move(*worker), with.puts)};

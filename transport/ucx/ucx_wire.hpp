@@ -30,6 +30,9 @@ struct ucx_wire_options {
     put_method puts = put_method::automatic;
     /// What UCX_NET_DEVICES would say; empty: all. The variable itself wins.
     std::string net_devices = {};
+    /// Its own TCP transport, too. Anybody who reaches the port of that may write into this
+    /// process: UCX's emulated puts ask for no key.
+    bool tcp = true;
 };
 
 /// To be called on the loop's thread, where the wire then lives. An error says what UCX or the

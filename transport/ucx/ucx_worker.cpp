@@ -31,8 +31,8 @@ ucs_status_t call(const char* name, F&& f) {
 } // namespace
 
 caf::expected<std::unique_ptr<ucx_worker>> ucx_worker::make(io_loop& loop, put_method puts,
-                                                            std::string net_devices) {
-    std::unique_ptr<ucx_worker> result{new ucx_worker(loop, std::move(net_devices))};
+                                                            std::string net_devices, bool tcp) {
+    std::unique_ptr<ucx_worker> result{new ucx_worker(loop, std::move(net_devices), tcp)};
     // Without the RMA feature no peer can use UCX's emulation of it, which checks no key.
     if (auto error = result->make_context(puts == put_method::rma))
         return error;
@@ -63,7 +63,7 @@ void ucx_worker::destroy() noexcept {
 caf::error ucx_worker::make_context(bool rma) {
     forward_ucx_log();
     context_.reset();
-    auto config = make_ucx_config(net_devices_, rma);
+    auto config = make_ucx_config(net_devices_, rma, tcp_);
     if (!config)
         return std::move(config.error());
     ucp_params_t params{};

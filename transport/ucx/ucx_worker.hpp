@@ -26,8 +26,8 @@ public:
 
     /// Called on the loop's thread. `net_devices`: those that UCX may use (network_devices.hpp).
     /// ucx_failed, unsupported or system_call_failed; on an error nothing is left behind.
-    static caf::expected<std::unique_ptr<ucx_worker>> make(io_loop&, put_method,
-                                                           std::string net_devices);
+    static caf::expected<std::unique_ptr<ucx_worker>>
+    make(io_loop&, put_method, std::string net_devices, bool tcp = true);
     ~ucx_worker() override;
 
     /// Call once, before the first progress. `after_progress` is called after each round, outside
@@ -69,8 +69,8 @@ public:
     bool arm() override;
 
 private:
-    ucx_worker(io_loop& loop, std::string net_devices)
-        : loop_(loop), net_devices_(std::move(net_devices)) {}
+    ucx_worker(io_loop& loop, std::string net_devices, bool tcp)
+        : loop_(loop), net_devices_(std::move(net_devices)), tcp_(tcp) {}
 
     caf::error make_context(bool rma);
     caf::error make_worker();
@@ -85,6 +85,8 @@ private:
 
     io_loop& loop_;
     std::string net_devices_;
+    /// UCX's TCP transport may be used.
+    bool tcp_;
     ucx_events events_;
     ucx_endpoint::registry endpoints_;
     message_slot slots_[fabric_message_count];

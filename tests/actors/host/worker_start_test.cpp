@@ -90,10 +90,15 @@ void expect_steps(const std::vector<std::string>& failures) {
 } // namespace
 
 TEST_CASE("worker: a start that fails at any step names it and leaves no descriptor, thread or "
-          "mapping, with UCX") {
-    runtime actors;
-    use_once(actors, options_of_rank_0());
-    expect_steps(fail_at_every_step(actors, options_of_rank_0()));
+          "mapping, over each wire") {
+    for (auto choice : {wire_choice::ucx, wire_choice::tcp}) {
+        CAPTURE(to_string(choice));
+        runtime actors;
+        auto options = options_of_rank_0();
+        options.wire = choice;
+        use_once(actors, options);
+        expect_steps(fail_at_every_step(actors, options));
+    }
 }
 
 TEST_CASE("worker: a start that fails at any step names it and leaves no descriptor, thread or "
@@ -234,7 +239,9 @@ TEST_CASE(
 
 TEST_CASE("worker: without a transport that tells of a peer's death a rank does not start") {
     set_variable only_memory{"UCX_TLS", "posix"};
-    const auto problem = failure_of(options_of_rank_0());
+    auto options = options_of_rank_0();
+    options.wire = wire_choice::ucx;
+    const auto problem = failure_of(options);
     CHECK(code_of(problem) == errc::unsupported);
     CHECK(text_of(problem).find("leave tcp in UCX_TLS") != std::string::npos);
 }

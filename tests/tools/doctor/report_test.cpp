@@ -100,15 +100,30 @@ TEST_CASE("doctor: a limit on locked memory matters where RDMA is") {
     CHECK(contains(find(found, "locked_memory").text, "8.0 MiB"));
 }
 
-TEST_CASE("doctor: without UCX, or with transports that hide a death only, nothing works") {
-    machine_facts none;
+TEST_CASE("doctor: without UCX, or with transports of it that hide a death, ranks use tcp") {
+    auto none = poor_machine();
+    none.ucx.reset();
     none.ucx_error = "ucp_init: No such device";
-    CHECK_FALSE(judge(none).usable());
+    CHECK(judge(none).usable());
+    CHECK(find(judge(none), "ucx").is == state::limited);
     CHECK(contains(find(judge(none), "ucx").text, "No such device"));
-    CHECK(find(judge(none), "host_shared", "this machine").route == "none");
+    CHECK(find(judge(none), "host_private", "another machine").route == "direct");
+    CHECK(contains(find(judge(none), "wire").text, "tcp"));
     auto silent = poor_machine();
     silent.ucx->resources = {{"posix", "memory"}, {"self", "memory0"}};
-    CHECK_FALSE(judge(silent).usable());
+    CHECK(judge(silent).usable());
+    CHECK(find(judge(silent), "ucx").is == state::limited);
+}
+
+TEST_CASE("doctor: the wire is ucx where there is an RDMA adapter that UCX can use") {
+    CHECK(contains(find(judge(poor_machine()), "wire").text, "tcp: this process sees no RDMA"));
+    auto rich = rich_machine();
+    rich.rdma_adapters = {"mlx5_0"};
+    CHECK(contains(find(judge(rich), "wire").text, "ucx over RDMA"));
+    auto idle = poor_machine();
+    idle.rdma_adapters = {"mlx5_0"};
+    CHECK(find(judge(idle), "wire").is == state::limited);
+    CHECK(contains(find(judge(idle), "wire").text, "mlx5_0"));
 }
 
 TEST_CASE("doctor: shared memory is mapped on one machine, everything else goes direct") {

@@ -40,6 +40,9 @@ struct scene {
     std::vector<ask_for_credit> questions;
     std::vector<post_references> references;
     std::vector<post_piece> pieces;
+    std::vector<post_bundle> bundles;
+    /// Then a bundle's piece is among `pieces`.
+    bool bundles_are_pieces = false;
 
     explicit scene(std::size_t pieces_max = 1000) : puts(pieces_max) { puts.open(over, peer); }
 
@@ -82,6 +85,10 @@ struct scene {
         for (auto& effect : puts.take_effects()) {
             if (auto* piece = std::get_if<post_piece>(&effect))
                 pieces.push_back(*piece);
+            else if (auto* bundle = std::get_if<post_bundle>(&effect); bundle && bundles_are_pieces)
+                pieces.push_back({over, bundle->put, bundle->stretches.front(), {}, false});
+            else if (bundle)
+                bundles.push_back(*bundle);
             else if (auto* end = std::get_if<post_end>(&effect))
                 ends.push_back(*end);
             else if (auto* question = std::get_if<ask_for_credit>(&effect))
@@ -135,6 +142,58 @@ TEST_CASE("outbound_puts: puts of one link take turns by bytes") {
     for (const auto& piece : x.pieces)
         order.push_back(piece.put);
     CHECK(order == std::vector<std::uint64_t>{1, 1, 2, 2, 1, 1, 2, 2});
+}
+
+TEST_CASE("outbound_puts: where the wire takes bundles, stretches travel together, as many as fit; "
+          "one alone travels by itself, and each message is one piece") {
+    const wire_room bundled{
+        .piece_bytes_max = 100, .bundle_bytes_max = 100, .bundle_stretches_max = 3};
+    scene x;
+    x.start(1, job_of(10, 40)); // 40 40 20, 20 40 40, 40 40 20, 20 40 40
+    x.post(bundled);
+    REQUIRE(x.bundles.size() == 4);
+    std::uint64_t bytes = 0;
+    for (const auto& bundle : x.bundles) {
+        CHECK(bundle.stretches.size() == 3);
+        for (const auto& stretch : bundle.stretches)
+            bytes += stretch.bytes;
+    }
+    CHECK(bytes == 400);
+    REQUIRE(x.ends.size() == 1);
+    CHECK(x.ends[0].pieces == 4);
+    x.start(2, job_of(10, 10)); // three by three, and one
+    x.post(bundled);
+    CHECK(x.bundles.size() == 7);
+    CHECK(x.pieces.size() == 1);
+    CHECK(x.ends.at(1).pieces == 4);
+    for (int i = 0; i < 4; ++i)
+        x.puts.piece_over(over, 1);
+    x.written(1);
+    REQUIRE(x.ended.size() == 1);
+    CHECK(x.ended[0].bytes == 400);
+}
+
+TEST_CASE("outbound_puts: a bundle ends where credit does, and puts by RMA know none") {
+    const wire_room bundled{
+        .piece_bytes_max = 100, .bundle_bytes_max = 100, .bundle_stretches_max = 50};
+    scene x;
+    x.start(1, job_of(10, 10), true);
+    x.post(bundled);
+    CHECK(x.bundles.empty());
+    x.credit(1, 35);
+    x.post(bundled);
+    REQUIRE(x.bundles.size() == 1);
+    CHECK(x.bundles[0].stretches.size() == 4);
+    CHECK(x.bundles[0].stretches.back().bytes == 5);
+    x.credit(1, 65);
+    x.post(bundled);
+    REQUIRE(x.bundles.size() == 2);
+    CHECK(x.bundles[1].stretches.front().bytes == 5);
+    CHECK(x.ends.at(0).pieces == 2);
+    x.puts.start({.id = {2}, .over = over, .job = job_of(3, 10), .credit = {}, .by_rma = true});
+    x.post(bundled);
+    CHECK(x.pieces.size() == 3);
+    CHECK(x.bundles.size() == 2);
 }
 
 TEST_CASE("outbound_puts: no more than the wire and the window take is posted") {
@@ -302,6 +361,7 @@ TEST_CASE("outbound_puts: in whatever order things happen, every put ends once a
     for (int round = 0; round < 500; ++round) {
         CAPTURE(round);
         scene x{1 + random() % 8};
+        x.bundles_are_pieces = true;
         std::map<std::uint64_t, std::uint64_t> sizes;
         std::uint64_t last = 0;
         bool failed = false;
@@ -322,10 +382,13 @@ TEST_CASE("outbound_puts: in whatever order things happen, every put ends once a
                 break;
             case 4:
                 sizes[++last] = 100 * (1 + random() % 5);
-                x.start(last, job_of(1, sizes[last]), random() % 4 == 0);
+                x.start(last, job_of(sizes[last] / 50, 50), random() % 4 == 0);
                 break;
             case 5:
-                x.post({.bytes = random() % 400, .piece_bytes_max = 1 + random() % 150});
+                x.post({.bytes = random() % 400,
+                        .piece_bytes_max = 1 + random() % 150,
+                        .bundle_bytes_max = 1 + random() % 300,
+                        .bundle_stretches_max = random() % 4});
                 break;
             default:
                 if (failed = random() % 20 == 0; failed)

@@ -22,6 +22,21 @@ const network_device docker{"docker0", {"172.17.0.1"}};
 
 } // namespace
 
+TEST_CASE(
+    "network devices: a rank that listens everywhere is reached at the addresses that lead out, "
+    "IPv4 first; at others where there are none, or at those that are named") {
+    const network_device lo{"lo", {"127.0.0.1", "::1"}, {}};
+    const network_device eth0{"eth0", {"2001:db8::2", "192.0.2.2", "fe80::1"}, {}};
+    const network_device docker{"docker0", {"172.17.0.1"}, {}};
+    using hosts = std::vector<std::string>;
+    CHECK(hosts_of({lo, eth0, docker}) == hosts{"192.0.2.2", "2001:db8::2"});
+    CHECK(hosts_of({lo, docker}) == hosts{"172.17.0.1"});
+    CHECK(hosts_of({lo}) == hosts{"127.0.0.1", "::1"});
+    CHECK(hosts_of({lo, eth0, docker}, "lo") == hosts{"127.0.0.1", "::1"});
+    CHECK(hosts_of({lo, eth0, docker}, "docker0,mlx5_0:1") == hosts{"172.17.0.1"});
+    CHECK(hosts_of({lo, eth0}, "all") == hosts{"192.0.2.2", "2001:db8::2"});
+}
+
 TEST_CASE("network devices: UCX is held to the device that has the address") {
     const std::vector all{lo, eth0, fast, docker};
     CHECK(devices_for("192.0.2.2", all).value() == "eth0");

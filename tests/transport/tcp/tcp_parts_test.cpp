@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: Apache-2.0
+// The parts of the tcp wire by themselves: hellos, addresses, what is written and read again.
+#include "transport/tcp/tcp_hello.hpp"
+#include "transport/tcp/tcp_outbox.hpp"
+#include "transport/tcp/tcp_reader.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstring>
+#include <deque>
+#include <random>
+
+using namespace kvferry;
+
+namespace {
+
+/// A pipe that takes and gives at most so many bytes at a time.
+class narrow_stream final : public byte_stream {
+public:
+    std::mt19937 random{7};
+    std::size_t most = 1;
+    std::deque<std::byte> inside;
+
+    int fd() const override { return -1; }
+    bytes_moved write(std::span<const iovec> from) override {
+        bytes_moved result;
+        for (auto left = 1 + random() % most; const auto& part : from) {
+            const auto* at = static_cast<const std::byte*>(part.iov_base);
+            const auto count = std::min<std::size_t>(left, part.iov_len);
+            inside.insert(inside.end(), at, at + count);
+            result.bytes += count;
+            left -= count;
+        }
+        return result;
+    }
+    bytes_moved read(std::span<const iovec> to) override {
+        if (inside.empty())
+            return {.blocked = true};
+        bytes_moved result;
+        for (auto left = 1 + random() % most; const auto& part : to) {
+            const auto count = std::min({left, part.iov_len, inside.size()});
+            std::copy_n(inside.begin(), count, static_cast<std::byte*>(part.iov_base));
+            inside.erase(inside.begin(), inside.begin() + static_cast<std::ptrdiff_t>(count));
+            result.bytes += count;
+            left -= count;
+        }
+        return result;
+    }
+};
+
+struct message {
+    fabric_message what;
+    byte_buffer head;
+    byte_buffer payload;
+
+    friend bool operator==(const message&, const message&) = default;
+};
+
+/// Takes writes into `memory` and everything else whole.
+struct listener final : wire_user {
+    std::vector<message> arrived_whole;
+    std::vector<std::byte> memory = std::vector<std::byte>(1 << 16);
+    std::size_t lands_at = 0;
+    std::size_t landings = 0;
+    std::size_t refusals = 0;
+    /// From the so many-th question on, nothing may be written any more.
+    std::size_t refuse_after = ~std::size_t{0};
+    std::size_t asked = 0;
+
+    void arrived(fabric_message what, byte_view head, byte_view payload) override {
+        arrived_whole.push_back(
+            {what, {head.begin(), head.end()}, {payload.begin(), payload.end()}});
+    }
+    bool on_progress() override { return false; }
+    void after(std::chrono::nanoseconds, std::function<void()>) override {}
+    landing land(fabric_message what, byte_view, std::uint64_t bytes) override {
+        if (what != fabric_message::bundle)
+            return {};
+        landing result{.how = landing::kind::in_place};
+        for (std::uint64_t left = bytes; left > 0;) { // in places of unequal lengths, with gaps
+            const auto count = std::min<std::uint64_t>(left, 1 + left % 7);
+            result.places.emplace_back(memory.data() + lands_at, count);
+            lands_at += count + 3;
+            left -= count;
+        }
+        return result;
+    }
+    bool may_land(fabric_message, byte_view, landing& x) override {
+        if (++asked < refuse_after)
+            return true;
+        x.how = landing::kind::refused;
+        x.places.clear();
+        return false;
+    }
+    void landed(landing&& x) override {
+        (x.how == landing::kind::in_place ? landings : refusals) += 1;
+    }
+};
+
+byte_buffer numbered(std::size_t count, int from = 1) {
+    byte_buffer result(count);
+    for (std::size_t index = 0; index < count; ++index)
+        result[index] = static_cast<caf::byte>(from + index);
+    return result;
+}
+
+} // namespace
+
+TEST_CASE("tcp address: is read as it was written; what is damaged, empty or no address is "
+          "refused") {
+    const tcp_address whole{
+        .secret = {1, 2, 3}, .port = 4711, .hosts = {"192.0.2.1", "2001:db8::1"}};
+    const auto packed = pack_address(whole);
+    auto read = parse_address(packed);
+    REQUIRE(read);
+    CHECK(*read == whole);
+    for (std::size_t at = 0; at < packed.size(); ++at) {
+        auto damaged = packed;
+        damaged[at] ^= caf::byte{4};
+        CHECK_FALSE(parse_address(damaged));
+    }
+    CHECK_FALSE(parse_address({}));
+    for (const auto& hosts : std::vector<std::vector<std::string>>{
+             {},
+             {"0.0.0.0"},
+             {"::"},
+             {"localhost"},
+             {"192.0.2.1", "here"},
+             std::vector<std::string>(tcp_hosts_max + 1, "192.0.2.1")})
+        CHECK_FALSE(parse_address(pack_address({.secret = {}, .port = 1, .hosts = hosts})));
+    CHECK_FALSE(parse_address(pack_address({.secret = {}, .port = 0, .hosts = {"192.0.2.1"}})));
+}
+
+TEST_CASE("tcp hello: only a whole one with the right target and secret is let in") {
+    const tcp_secret secret{9, 8, 7};
+    const auto packed = pack_hello({{5}, {6}, secret, tcp_lane::bulk});
+    REQUIRE(packed.size() == tcp_hello_bytes);
+    auto hello = parse_hello(packed);
+    REQUIRE(hello);
+    CHECK(hello->lane == tcp_lane::bulk);
+    CHECK(hello->sender == incarnation{6});
+    CHECK_FALSE(check_hello(*hello, {5}, secret));
+    CHECK(code_of(check_hello(*hello, {4}, secret)) == errc::stale_incarnation);
+    CHECK(code_of(check_hello(*hello, {5}, {9, 8, 6})) == errc::foreign_peer);
+    CHECK_FALSE(parse_hello({packed.data(), packed.size() - 1}));
+    for (std::size_t at = 0; at < packed.size(); ++at) {
+        auto other = packed;
+        other[at] ^= caf::byte{0x40};
+        auto read = parse_hello(other);
+        CHECK((!read || check_hello(*read, {5}, secret) || read->sender != incarnation{6}));
+    }
+}
+
+TEST_CASE(
+    "tcp records: what is written arrives, whatever the pieces in which the stream moves it") {
+    for (std::size_t most : {1u, 2u, 7u, 100u, 5000u, 100000u}) {
+        CAPTURE(most);
+        narrow_stream stream;
+        stream.most = most;
+        listener user;
+        tcp_outbox out;
+        std::vector<std::uint64_t> tags;
+        std::vector<message> sent;
+        const auto bytes = numbered(3000, 5);
+        std::size_t in_place = 0;
+        for (int index = 0; index < 40; ++index) {
+            const auto head = numbered(static_cast<std::size_t>(index * 11 % 60));
+            if (index % 3 == 0) {
+                std::vector<byte_view> parts;
+                for (std::size_t at = 0; at < static_cast<std::size_t>(index); ++at)
+                    parts.emplace_back(bytes.data() + 17 * at, 1 + at % 9);
+                out.add_from(static_cast<std::uint8_t>(fabric_message::bundle), head, parts,
+                             100 + static_cast<std::uint64_t>(index));
+                ++in_place;
+            } else {
+                sent.push_back({fabric_message::frame, head,
+                                numbered(static_cast<std::size_t>(index * 37 % 2000))});
+                out.add(static_cast<std::uint8_t>(fabric_message::frame), head,
+                        sent.back().payload);
+            }
+        }
+        tcp_reader reader{&user, 1 << 20, [](tcp_record, byte_view) { return caf::error{}; }};
+        while (!out.empty() || !stream.inside.empty()) {
+            REQUIRE_FALSE(out.write(stream, 1 << 20, tags).problem);
+            const auto read = reader.read(stream, 1 << 20);
+            REQUIRE_MESSAGE(!read.problem, describe(read.problem));
+        }
+        CHECK(user.arrived_whole == sent);
+        CHECK(user.landings == in_place);
+        CHECK(tags.size() == in_place);
+        CHECK(std::is_sorted(tags.begin(), tags.end()));
+        CHECK(out.bytes() == 0);
+        // The bundle of 39 parts lies where the listener wanted it.
+        std::vector<caf::byte> expected;
+        for (std::size_t at = 0; at < 39; ++at)
+            expected.insert(expected.end(), bytes.begin() + 17 * at,
+                            bytes.begin() + 17 * at + 1 + at % 9);
+        listener again;
+        again.lands_at = 0;
+        auto where = again.land(fabric_message::bundle, {}, expected.size());
+        std::size_t begin = user.lands_at - again.lands_at, from = 0;
+        for (const auto& place : where.places) {
+            const auto offset =
+                begin + static_cast<std::size_t>(place.data() - again.memory.data());
+            CHECK(std::memcmp(user.memory.data() + offset, expected.data() + from, place.size())
+                  == 0);
+            from += place.size();
+        }
+    }
+}
+
+TEST_CASE("tcp records: once a landing is refused nothing more of it is written, and the stream "
+          "goes on") {
+    narrow_stream stream;
+    stream.most = 10;
+    listener user;
+    user.refuse_after = 4;
+    tcp_outbox out;
+    std::vector<std::uint64_t> tags;
+    const byte_buffer ones(200, caf::byte{1});
+    const byte_view part = ones;
+    out.add_from(static_cast<std::uint8_t>(fabric_message::bundle), {}, std::span{&part, 1}, 1);
+    out.add(static_cast<std::uint8_t>(fabric_message::frame), {}, numbered(9));
+    tcp_reader reader{&user, 1 << 20, {}};
+    while (!out.empty() || !stream.inside.empty()) {
+        REQUIRE_FALSE(out.write(stream, 1 << 20, tags).problem);
+        REQUIRE_FALSE(reader.read(stream, 1 << 20).problem);
+    }
+    CHECK(user.refusals == 1);
+    CHECK(user.landings == 0);
+    const auto written = std::count(user.memory.begin(), user.memory.end(), std::byte{1});
+    CHECK(written > 0);
+    CHECK(written <= 40);
+    REQUIRE(user.arrived_whole.size() == 1);
+    CHECK(user.arrived_whole[0].payload == numbered(9));
+}
+
+TEST_CASE("tcp outbox: what it keeps is written again after a rewind, and not after a release") {
+    for (bool rewinds : {true, false}) {
+        narrow_stream stream;
+        stream.most = 1000;
+        tcp_outbox out;
+        std::vector<std::uint64_t> tags;
+        out.retain();
+        out.add(0, {}, numbered(50));
+        out.add(0, {}, numbered(60));
+        while (!out.empty())
+            (void)out.write(stream, 1000, tags);
+        CHECK(out.messages() == 0);
+        stream.inside.clear();
+        if (rewinds) {
+            out.rewind();
+            CHECK(out.messages() == 2);
+            CHECK(out.bytes() == 110 + 2 * sizeof(record_head));
+        } else {
+            out.release();
+        }
+        out.add(0, {}, numbered(7));
+        while (!out.empty())
+            (void)out.write(stream, 1000, tags);
+        CHECK(stream.inside.size()
+              == (rewinds ? 117 + 3 * sizeof(record_head) : 7 + sizeof(record_head)));
+    }
+}
+
+TEST_CASE("tcp outbox: what is dropped gives its memory back") {
+    tcp_outbox out;
+    const auto bytes = numbered(10);
+    const byte_view part = bytes;
+    out.add_from(1, {}, std::span{&part, 1}, 5);
+    out.add(0, {}, numbered(3));
+    out.add_from(1, {}, std::span{&part, 1}, 6);
+    std::vector<std::uint64_t> tags;
+    out.drop(tags);
+    CHECK(tags == std::vector<std::uint64_t>{5, 6});
+    CHECK(out.empty());
+    CHECK(out.bytes() == 0);
+}

@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+// The bytes of one connected socket: the only class that reads and writes it, so that an encrypted
+// stream can take the plain one's place.
+#pragma once
+
+#include "transport/loop/unique_fd.hpp"
+
+#include <cstddef>
+#include <span>
+#include <sys/uio.h>
+
+namespace kvferry {
+
+/// What one call has moved.
+struct bytes_moved {
+    std::size_t bytes = 0;
+    /// Nothing more now: the socket says when.
+    bool blocked = false;
+    /// Of a read: the peer sends nothing more.
+    bool ended = false;
+    /// errno of a connection that is lost; 0: it is not.
+    int error = 0;
+};
+
+class byte_stream {
+public:
+    virtual ~byte_stream() = default;
+    virtual int fd() const = 0;
+    /// One system call. At most 1024 places.
+    virtual bytes_moved read(std::span<const iovec> to) = 0;
+    virtual bytes_moved write(std::span<const iovec> from) = 0;
+};
+
+/// Over a socket that does not block.
+class plain_stream final : public byte_stream {
+public:
+    explicit plain_stream(unique_fd fd) : fd_(std::move(fd)) {}
+
+    int fd() const override { return fd_.get(); }
+    bytes_moved read(std::span<const iovec> to) override;
+    bytes_moved write(std::span<const iovec> from) override;
+
+private:
+    unique_fd fd_;
+};
+
+} // namespace kvferry

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+// Reading and writing take turns by bytes, here and between the sockets of a wire.
+#include "transport/tcp/tcp_channel.hpp"
+
+#include "messages/values/error_format.hpp"
+#include "transport/tcp/tcp_sockets.hpp"
+
+#include <sys/epoll.h>
+
+namespace kvferry {
+
+namespace {
+
+/// Read or written of one socket before others get their turn.
+constexpr std::uint64_t turn_bytes = std::uint64_t{1} << 20;
+
+} // namespace
+
+caf::expected<std::unique_ptr<tcp_channel>> tcp_channel::make(socket_poll& poll,
+                                                              std::unique_ptr<byte_stream> stream,
+                                                              bool connecting, tcp_reader in,
+                                                              tcp_outbox& out, owner& owned_by) {
+    std::unique_ptr<tcp_channel> result{
+        new tcp_channel(std::move(stream), connecting, std::move(in), out, owned_by)};
+    auto watched = poll.watch(result->fd(), connecting ? EPOLLOUT : EPOLLIN, *result);
+    if (!watched)
+        return std::move(watched.error());
+    result->registration_ = std::move(*watched);
+    return result;
+}
+
+void tcp_channel::ready(std::uint32_t events) {
+    if (now_ == phase::connecting) {
+        if (events == 0)
+            return;
+        if (auto problem = connect_result(fd()))
+            return end(std::move(problem));
+        now_ = phase::open;
+        registration_.want(EPOLLIN);
+        owner_.connected(*this);
+    }
+    if (events & EPOLLOUT)
+        blocked_ = false;
+    if (now_ == phase::open && (more_ || (events & ~EPOLLOUT) != 0))
+        read();
+    if (now_ == phase::open && !blocked_)
+        write();
+}
+
+void tcp_channel::read() {
+    auto progress = in_.read(*stream_, turn_bytes);
+    if (now_ != phase::open) // what arrived has ended it
+        return;
+    if (progress.problem)
+        return end(std::move(progress.problem));
+    if (progress.ended)
+        return end({});
+    more_ = progress.bytes >= turn_bytes;
+    if (more_)
+        registration_.soon();
+}
+
+void tcp_channel::write() {
+    if (!write(prologue_) || !prologue_.empty())
+        return;
+    (void)write(*out_);
+}
+
+/// False: it is over.
+bool tcp_channel::write(tcp_outbox& from) {
+    std::vector<std::uint64_t> tags;
+    auto progress = from.write(*stream_, turn_bytes, tags);
+    blocked_ = progress.blocked;
+    registration_.want(blocked_ ? EPOLLIN | EPOLLOUT : EPOLLIN);
+    if (!blocked_ && !from.empty())
+        registration_.soon();
+    if (!tags.empty())
+        owner_.posted(*this, tags);
+    if (progress.problem)
+        end(std::move(progress.problem));
+    return now_ == phase::open;
+}
+
+void tcp_channel::stop() {
+    now_ = phase::over;
+    registration_.reset();
+}
+
+void tcp_channel::end(caf::error why) {
+    stop();
+    owner_.over(*this, std::move(why));
+}
+
+} // namespace kvferry

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+// One socket in use: its stream, what is read from it, what waits to be written to it.
+#pragma once
+
+#include "transport/tcp/byte_stream.hpp"
+#include "transport/tcp/socket_poll.hpp"
+#include "transport/tcp/tcp_outbox.hpp"
+#include "transport/tcp/tcp_reader.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace kvferry {
+
+class tcp_channel final : public socket_poll::watcher {
+public:
+    /// Told from within ready(): it keeps the channel until the wire lets go of it.
+    class owner {
+    public:
+        /// A connect has succeeded.
+        virtual void connected(tcp_channel&) {}
+        /// The memory behind these tags is free.
+        virtual void posted(tcp_channel&, const std::vector<std::uint64_t>& /*tags*/) {}
+        /// Once: the peer has closed it (no error), or why it is of no use any more.
+        virtual void over(tcp_channel&, caf::error why) = 0;
+
+    protected:
+        ~owner() = default;
+    };
+
+    /// `out` is the owner's and outlives the channel.
+    static caf::expected<std::unique_ptr<tcp_channel>> make(socket_poll&,
+                                                            std::unique_ptr<byte_stream>,
+                                                            bool connecting, tcp_reader,
+                                                            tcp_outbox& out, owner&);
+    tcp_channel(const tcp_channel&) = delete;
+    ~tcp_channel() = default;
+
+    /// Written before everything in `out`.
+    tcp_outbox& prologue() { return prologue_; }
+    /// Writes out of this outbox from now on.
+    void use(tcp_outbox& out) {
+        out_ = &out;
+        write_soon();
+    }
+    /// Something waits in its outbox.
+    void write_soon() { registration_.soon(); }
+    bool is_connected() const { return now_ == phase::open; }
+    int fd() const { return stream_->fd(); }
+    /// Never calls its owner again.
+    void stop();
+
+    void ready(std::uint32_t events) override;
+
+private:
+    enum class phase : std::uint8_t { connecting, open, over };
+
+    tcp_channel(std::unique_ptr<byte_stream> stream, bool connecting, tcp_reader in,
+                tcp_outbox& out, owner& owned_by)
+        : stream_(std::move(stream)), in_(std::move(in)), out_(&out), owner_(owned_by),
+          now_(connecting ? phase::connecting : phase::open) {}
+
+    void read();
+    void write();
+    bool write(tcp_outbox&);
+    void end(caf::error why);
+
+    std::unique_ptr<byte_stream> stream_;
+    tcp_reader in_;
+    tcp_outbox prologue_;
+    tcp_outbox* out_;
+    owner& owner_;
+    phase now_;
+    /// The socket takes no more for now.
+    bool blocked_ = false;
+    /// The last read has left something.
+    bool more_ = false;
+    /// Ends before the stream's descriptor.
+    socket_poll::registration registration_;
+};
+
+} // namespace kvferry

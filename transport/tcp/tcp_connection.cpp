@@ -1,0 +1,331 @@
+// SPDX-License-Identifier: Apache-2.0
+// Dialling: all hosts of the peer, one shortly after the other, until one says welcome.
+#include "transport/tcp/tcp_connection.hpp"
+
+#include "messages/values/error_format.hpp"
+#include "transport/tcp/tcp_sockets.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace kvferry {
+
+namespace {
+
+/// After this long the next host of the peer is tried as well.
+constexpr std::chrono::milliseconds next_host_after{250};
+
+/// Bytes of puts that may wait for one socket: enough to keep it busy while the loop does other
+/// things, and little enough that a cancel is over soon.
+constexpr std::uint64_t waiting_bytes_max = std::uint64_t{1} << 20;
+
+/// The same while puts share the frames' socket, because their own is not up yet.
+constexpr std::uint64_t early_bytes_max = std::uint64_t{128} << 10;
+
+/// Longest message of a put.
+constexpr std::uint64_t piece_bytes_max = std::uint64_t{256} << 10;
+
+bool is_bulk(fabric_message what) {
+    return what == fabric_message::write || what == fabric_message::bundle
+           || what == fabric_message::write_end;
+}
+
+} // namespace
+
+tcp_connection::tcp_connection(tcp_context& with, tcp_address to, incarnation peer, endpoint_id id)
+    : with_(with), to_(std::move(to)), peer_(peer), id_(id) {
+    frames_.retain();
+}
+
+tcp_connection::~tcp_connection() {
+    end(true);
+    with_.connections.erase(id_);
+}
+
+// -- dialling -----------------------------------------------------------------------------------
+
+void tcp_connection::dial() {
+    with_.user->after(with_.with.bounds.dial_deadline, [&with = with_, id = id_] {
+        if (auto* late = with.find(id); late && !late->frame_channel_)
+            late->lose(make_error(errc::deadline_exceeded, "nobody said welcome in time{}",
+                                  late->obstacles_));
+    });
+    dial_next_host();
+}
+
+caf::expected<std::unique_ptr<tcp_channel>> tcp_connection::open(const std::string& host,
+                                                                 tcp_lane lane,
+                                                                 std::uint64_t number,
+                                                                 tcp_outbox& out) {
+    auto fd = tcp_dial(host, to_.port);
+    if (!fd)
+        return std::move(fd.error());
+    prepare_connection(fd->get(), silence_max(with_.with.bounds));
+    tcp_reader answers{nullptr, 0, [this, lane, number](tcp_record what, byte_view payload) {
+                           return on_record(lane, number, what, payload);
+                       }};
+    auto channel = tcp_channel::make(*with_.poll, tcp_context::stream_over(std::move(*fd)), true,
+                                     std::move(answers), out, *this);
+    if (channel)
+        (*channel)->prologue().add_raw(pack_hello({peer_, with_.with.self, to_.secret, lane}));
+    return channel;
+}
+
+void tcp_connection::dial_next_host() {
+    while (!ended_ && !frame_channel_ && next_host_ < to_.hosts.size()) {
+        const auto& host = to_.hosts[next_host_++];
+        const auto number = ++last_dial_;
+        auto channel = open(host, tcp_lane::frames, number, nothing_);
+        if (!channel) {
+            refuse(number, add_context(channel.error(), "{}", host));
+            continue;
+        }
+        candidates_.emplace(number, candidate{host, std::move(*channel)});
+        if (next_host_ < to_.hosts.size())
+            with_.user->after(next_host_after, [&with = with_, id = id_, number] {
+                if (auto* x = with.find(id); x && x->last_dial_ == number)
+                    x->dial_next_host();
+            });
+        return;
+    }
+    if (!ended_ && !frame_channel_ && candidates_.empty())
+        lose(make_error(errc::link_lost, "nobody answers{}", obstacles_));
+}
+
+/// This dial has failed: others go on, or the next one begins.
+void tcp_connection::refuse(std::uint64_t dialled, const caf::error& why) {
+    obstacles_ += "; " + text_of(why);
+    if (auto found = candidates_.extract(dialled))
+        with_.retire(std::move(found.mapped().channel));
+    if (favourite_ == dialled) {
+        favourite_ = 0;
+        frames_.rewind();
+        for (auto& [number, other] : candidates_)
+            if (other.channel->is_connected()) {
+                connected(*other.channel);
+                break;
+            }
+    }
+}
+
+/// The first to be connected writes frames at once: as a rule it is the right one, and then first
+/// contact takes a round trip less. What it wrote is kept until it is welcomed.
+void tcp_connection::connected(tcp_channel& channel) {
+    if (frame_channel_ || favourite_ != 0)
+        return;
+    for (auto& [number, x] : candidates_)
+        if (x.channel.get() == &channel) {
+            favourite_ = number;
+            channel.use(frames_);
+        }
+}
+
+void tcp_connection::welcomed(std::uint64_t dialled) {
+    auto found = candidates_.extract(dialled);
+    if (frame_channel_ || !found)
+        return;
+    if (favourite_ != dialled) {
+        frames_.rewind();
+        if (auto other = candidates_.find(favourite_); other != candidates_.end())
+            other->second.channel->use(nothing_);
+        found.mapped().channel->use(frames_);
+    }
+    frames_.release();
+    frame_channel_ = std::move(found.mapped().channel);
+    host_ = found.mapped().host;
+    for (auto& [number, other] : std::exchange(candidates_, {}))
+        with_.retire(std::move(other.channel));
+    frame_channel_->write_soon();
+}
+
+void tcp_connection::dial_bulk() {
+    for (std::size_t index = 0; index < std::max<std::size_t>(1, with_.with.bulk_sockets);
+         ++index) {
+        auto& lane = bulk_.emplace_back();
+        auto channel = open(host_, tcp_lane::bulk, ++last_dial_, lane.out);
+        if (!channel)
+            return lose(std::move(channel.error()));
+        lane.channel = std::move(*channel);
+    }
+}
+
+// -- answers ------------------------------------------------------------------------------------
+
+caf::error tcp_connection::on_record(tcp_lane lane, std::uint64_t dialled, tcp_record what,
+                                     byte_view payload) {
+    const std::string text{reinterpret_cast<const char*>(payload.data()), payload.size()};
+    switch (what) {
+    case tcp_record::welcome:
+        if (lane == tcp_lane::frames)
+            welcomed(dialled);
+        return {};
+    case tcp_record::refused:
+        return make_error(errc::link_lost, "the peer refuses this rank: {}", text);
+    case tcp_record::flushed:
+        return on_flushed(payload);
+    case tcp_record::flush:
+        break;
+    }
+    return make_error(errc::malformed_message, "a question on a connection for answers");
+}
+
+caf::error tcp_connection::on_flushed(byte_view payload) {
+    std::uint64_t number = 0;
+    if (payload.size() == sizeof number)
+        std::memcpy(&number, payload.data(), sizeof number);
+    const auto found = flushes_.find(number);
+    if (found == flushes_.end())
+        return make_error(errc::malformed_message, "an answer to no flush");
+    if (--found->second.answers == 0) {
+        with_.events.push_back({wire_event::kind::flushed, id_, found->second.tag});
+        flushes_.erase(found);
+    }
+    return {};
+}
+
+void tcp_connection::posted(tcp_channel&, const std::vector<std::uint64_t>& tags) {
+    for (auto tag : tags)
+        with_.events.push_back({wire_event::kind::posted, id_, tag});
+}
+
+void tcp_connection::over(tcp_channel& channel, caf::error why) {
+    const auto reason =
+        why ? std::move(why) : make_error(errc::link_lost, "the peer has closed it");
+    for (auto& [number, x] : candidates_)
+        if (x.channel.get() == &channel) {
+            const auto host = x.host;
+            refuse(number, add_context(reason, "{}", host));
+            return dial_next_host();
+        }
+    lose(add_context(reason, "{} port {}", host_, to_.port));
+}
+
+// -- what the fabric sends ------------------------------------------------------------------------
+
+tcp_connection::way tcp_connection::way_for(fabric_message what) {
+    if (is_bulk(what) && !bulk_.empty()) {
+        // The end of a put goes behind its last piece; pieces go where the least waits.
+        if (what != fabric_message::write_end) {
+            const auto least =
+                std::min_element(bulk_.begin(), bulk_.end(), [](const auto& a, const auto& b) {
+                    return a.out.bytes() < b.out.bytes();
+                });
+            if (least->channel->is_connected())
+                last_bulk_ = static_cast<std::size_t>(least - bulk_.begin());
+        }
+        if (auto& lane = bulk_[last_bulk_]; lane.channel->is_connected())
+            return {&lane.out, lane.channel.get()};
+    }
+    auto favourite = candidates_.find(favourite_);
+    return {&frames_, frame_channel_                   ? frame_channel_.get()
+                      : favourite == candidates_.end() ? nullptr
+                                                       : favourite->second.channel.get()};
+}
+
+void tcp_connection::send(fabric_message what, byte_view head, byte_buffer payload,
+                          std::uint64_t tag) {
+    if (ended_)
+        return;
+    const auto to = way_for(what);
+    to.out->add(static_cast<std::uint8_t>(what), head, std::move(payload), tag);
+    if (to.channel)
+        to.channel->write_soon();
+}
+
+bool tcp_connection::send_from(fabric_message what, byte_view head, byte_view payload,
+                               std::uint64_t tag) {
+    return send_gathered(what, head, std::span{&payload, 1}, tag);
+}
+
+bool tcp_connection::send_gathered(fabric_message what, byte_view head,
+                                   std::span<const byte_view> payload, std::uint64_t tag) {
+    if (ended_)
+        return true;
+    const auto to = way_for(what);
+    to.out->add_from(static_cast<std::uint8_t>(what), head, payload, tag);
+    if (to.channel)
+        to.channel->write_soon();
+    return false;
+}
+
+wire_room tcp_connection::room() {
+    wire_room result{.bytes = 0,
+                     .piece_bytes_max = piece_bytes_max,
+                     .turn_bytes_max = piece_bytes_max,
+                     .bundle_bytes_max = piece_bytes_max,
+                     .bundle_stretches_max = bundle_stretches_max};
+    if (ended_ || !frame_channel_) // until then a put that was not posted has failed, not in doubt
+        return result;
+    if (bulk_.empty())
+        dial_bulk();
+    if (ended_)
+        return result;
+    bool any = false;
+    for (const auto& lane : bulk_)
+        if (lane.channel->is_connected()) {
+            any = true;
+            result.bytes += waiting_bytes_max - std::min(waiting_bytes_max, lane.out.bytes());
+        }
+    if (!any)
+        result.bytes = early_bytes_max - std::min(early_bytes_max, frames_.bytes());
+    return result;
+}
+
+// -- ends -----------------------------------------------------------------------------------------
+
+void tcp_connection::flush(std::uint64_t tag) {
+    if (ended_)
+        return;
+    const auto number = ++last_flush_;
+    auto& wait = flushes_[number];
+    wait.tag = tag;
+    const auto ask = [&wait, number](tcp_outbox& out, tcp_channel* channel) {
+        byte_buffer payload(sizeof number);
+        std::memcpy(payload.data(), &number, sizeof number);
+        out.add(tcp_record::flush, std::move(payload));
+        ++wait.answers;
+        if (channel)
+            channel->write_soon();
+    };
+    ask(frames_, way_for(fabric_message::frame).channel);
+    for (auto& lane : bulk_)
+        ask(lane.out, lane.channel.get());
+}
+
+void tcp_connection::close(bool force) {
+    end(force);
+}
+
+void tcp_connection::lose(caf::error why) {
+    if (ended_)
+        return;
+    with_.events.push_back(
+        {wire_event::kind::broken, id_, 0,
+         make_error(errc::link_lost, "link to incarnation {}: {}", peer_, text_of(why))});
+    end(true);
+}
+
+void tcp_connection::end(bool force) {
+    if (std::exchange(ended_, true))
+        return;
+    std::vector<std::uint64_t> tags;
+    const auto let_go = [&](std::unique_ptr<tcp_channel> channel) {
+        if (channel && force)
+            abandon_connection(channel->fd());
+        with_.retire(std::move(channel));
+    };
+    for (auto& [number, x] : std::exchange(candidates_, {}))
+        let_go(std::move(x.channel));
+    let_go(std::move(frame_channel_));
+    frames_.drop(tags);
+    for (auto& lane : bulk_) {
+        let_go(std::move(lane.channel));
+        lane.out.drop(tags);
+    }
+    for (auto tag : tags)
+        with_.events.push_back({wire_event::kind::posted, id_, tag});
+    with_.events.push_back({wire_event::kind::closed, id_});
+}
+
+} // namespace kvferry

@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+// A link's way to one peer: a socket for frames, and others for the bytes of puts, so that no frame
+// waits behind bulk. All of them only send; what comes back are answers of the wire itself.
+#pragma once
+
+#include "transport/tcp/tcp_context.hpp"
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace kvferry {
+
+class tcp_connection final : public wire_connection, private tcp_channel::owner {
+public:
+    tcp_connection(tcp_context&, tcp_address to, incarnation peer, endpoint_id);
+    ~tcp_connection() override;
+
+    /// Starts to dial; failures come as events.
+    void dial();
+
+    void send(fabric_message, byte_view head, byte_buffer payload, std::uint64_t tag) override;
+    bool send_from(fabric_message, byte_view head, byte_view payload, std::uint64_t tag) override;
+    bool send_gathered(fabric_message, byte_view head, std::span<const byte_view> payload,
+                       std::uint64_t tag) override;
+    void flush(std::uint64_t tag) override;
+    void close(bool force) override;
+    std::size_t waiting() const override { return frames_.messages(); }
+    wire_room room() override;
+
+private:
+    /// A socket on its way to one of the peer's hosts. The first that is welcomed becomes the lane
+    /// of frames.
+    struct candidate {
+        std::string host;
+        std::unique_ptr<tcp_channel> channel;
+    };
+    struct bulk_lane {
+        tcp_outbox out;
+        std::unique_ptr<tcp_channel> channel;
+    };
+    struct flush_wait {
+        std::uint64_t tag = 0;
+        std::size_t answers = 0;
+    };
+    caf::error on_flushed(byte_view payload);
+
+    void connected(tcp_channel&) override;
+    void posted(tcp_channel&, const std::vector<std::uint64_t>& tags) override;
+    void over(tcp_channel&, caf::error why) override;
+    caf::error on_record(tcp_lane, std::uint64_t dialled, tcp_record, byte_view payload);
+    void welcomed(std::uint64_t dialled);
+
+    void dial_next_host();
+    void dial_bulk();
+    caf::expected<std::unique_ptr<tcp_channel>> open(const std::string& host, tcp_lane,
+                                                     std::uint64_t number, tcp_outbox&);
+    void refuse(std::uint64_t dialled, const caf::error& why);
+    /// The outbox of a message, and whom to tell that it has more.
+    struct way {
+        tcp_outbox* out = nullptr;
+        tcp_channel* channel = nullptr;
+    };
+    way way_for(fabric_message);
+    void lose(caf::error why);
+    void end(bool force);
+
+    tcp_context& with_;
+    tcp_address to_;
+    incarnation peer_;
+    endpoint_id id_;
+
+    /// Until one is welcomed; by the number of the dial.
+    std::map<std::uint64_t, candidate> candidates_;
+    std::uint64_t last_dial_ = 0;
+    std::size_t next_host_ = 0;
+    /// Whose channel writes frames ahead of its welcome; 0: none.
+    std::uint64_t favourite_ = 0;
+    /// What the others write: nothing.
+    tcp_outbox nothing_;
+    std::string obstacles_;
+
+    tcp_outbox frames_;
+    std::unique_ptr<tcp_channel> frame_channel_;
+    std::string host_;
+    std::deque<bulk_lane> bulk_;
+    std::size_t last_bulk_ = 0;
+    /// By their numbers.
+    std::map<std::uint64_t, flush_wait> flushes_;
+    std::uint64_t last_flush_ = 0;
+    bool ended_ = false;
+};
+
+} // namespace kvferry

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: Apache-2.0
+// Guests: first a hello of fixed length, read by itself; then a channel like any other.
+#include "transport/tcp/tcp_door.hpp"
+
+#include "messages/trace/log.hpp"
+#include "messages/values/error_format.hpp"
+#include "transport/loop/descriptors.hpp"
+#include "transport/loop/system_call.hpp"
+#include "transport/tcp/tcp_sockets.hpp"
+
+#include <cerrno>
+#include <cstring>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <utility>
+
+namespace kvferry {
+
+namespace {
+
+/// How often strangers are looked at; and how long no connection is taken after the system has
+/// refused one.
+constexpr std::chrono::milliseconds look_interval{500};
+constexpr std::chrono::milliseconds rest_after_refusal{100};
+
+/// Connections that are taken before everything else gets its turn.
+constexpr int accepts_max = 32;
+
+/// Answers that may wait for a peer that does not read them.
+constexpr std::uint64_t answers_bytes_max = std::uint64_t{64} << 10;
+
+} // namespace
+
+class tcp_door::guest final : public socket_poll::watcher, public tcp_channel::owner {
+public:
+    guest(tcp_door& door, std::uint64_t number, std::unique_ptr<byte_stream> stream)
+        : door_(door), number_(number), name_(peer_name(stream->fd())), stream_(std::move(stream)) {
+    }
+
+    caf::error watch() {
+        auto watched = door_.with_.poll->watch(stream_->fd(), EPOLLIN, *this);
+        if (!watched)
+            return std::move(watched.error());
+        registration_ = std::move(*watched);
+        return {};
+    }
+
+    const std::string& name() const { return name_; }
+
+    /// Says why, then waits among the strangers until the peer has read it and closes: a close with
+    /// bytes of the peer unread would take the text away from it.
+    void refuse(const caf::error& why) {
+        const auto text = text_of(why).substr(0, refusal_bytes_max);
+        const auto* bytes = reinterpret_cast<const caf::byte*>(text.data());
+        std::vector<std::uint64_t> none;
+        out_.add(tcp_record::refused, {bytes, bytes + text.size()});
+        (void)out_.write(*stream_, 2 * refusal_bytes_max, none);
+        ::shutdown(stream_->fd(), SHUT_WR);
+        refused_ = true;
+    }
+
+    /// Nothing of it is called any more.
+    void end() {
+        registration_.reset();
+        door_.with_.retire(std::move(channel_));
+        stream_.reset();
+    }
+
+    void ready(std::uint32_t) override {
+        if (refused_)
+            return ignore();
+        const iovec rest{hello_.data() + got_, hello_.size() - got_};
+        const auto moved = stream_->read(std::span{&rest, 1});
+        if (moved.error != 0 || moved.ended)
+            return door_.send_away(number_,
+                                   make_error(errc::malformed_message, "it went without a hello"));
+        got_ += moved.bytes;
+        if (got_ == hello_.size())
+            welcome();
+    }
+
+    void over(tcp_channel&, caf::error why) override { door_.send_away(number_, why); }
+
+private:
+    void ignore() {
+        static thread_local std::array<std::byte, 4096> nowhere;
+        const iovec all{nowhere.data(), nowhere.size()};
+        const auto moved = stream_->read(std::span{&all, 1});
+        if (moved.error != 0 || moved.ended)
+            door_.send_away(number_, {});
+    }
+
+    void welcome() {
+        auto& with = door_.with_;
+        auto hello = parse_hello({reinterpret_cast<const caf::byte*>(hello_.data()), got_});
+        const auto problem =
+            hello ? check_hello(*hello, with.with.self, with.secret) : hello.error();
+        // A stranger who does not even know the first bytes is told nothing.
+        if (code_of(problem) == errc::malformed_message)
+            return door_.send_away(number_, problem);
+        if (problem) {
+            door_.note(*this, problem);
+            return refuse(problem);
+        }
+        door_.strangers_.erase(number_);
+        registration_.reset();
+        tcp_reader reader{
+            with.user, with.payload_bytes_max(),
+            [this](tcp_record what, byte_view payload) { return on_record(what, payload); }};
+        auto made = tcp_channel::make(*with.poll, std::move(stream_), false, std::move(reader),
+                                      out_, *this);
+        if (!made)
+            return door_.send_away(number_, made.error());
+        channel_ = std::move(*made);
+        out_.add(tcp_record::welcome);
+        channel_->ready(EPOLLIN); // frames came with the hello, most likely
+    }
+
+    caf::error on_record(tcp_record what, byte_view payload) {
+        if (what != tcp_record::flush)
+            return make_error(errc::malformed_message, "an answer on a connection for questions");
+        if (out_.bytes() > answers_bytes_max)
+            return make_error(errc::limit_exceeded, "it does not read what it has asked for");
+        out_.add(tcp_record::flushed, {payload.begin(), payload.end()});
+        channel_->write_soon();
+        return {};
+    }
+
+    tcp_door& door_;
+    std::uint64_t number_;
+    std::string name_;
+    std::unique_ptr<byte_stream> stream_;
+    std::array<std::byte, tcp_hello_bytes> hello_ = {};
+    std::size_t got_ = 0;
+    bool refused_ = false;
+    tcp_outbox out_;
+    std::unique_ptr<tcp_channel> channel_;
+    /// Until the hello is read.
+    socket_poll::registration registration_;
+};
+
+tcp_door::tcp_door(tcp_context& with, unique_fd fd) : with_(with), fd_(std::move(fd)) {}
+
+void tcp_door::let_go() {
+    leaving_.clear();
+}
+
+caf::expected<std::unique_ptr<tcp_door>> tcp_door::make(tcp_context& with) {
+    auto fd = tcp_listen(with.with.listen);
+    if (!fd)
+        return std::move(fd.error());
+    std::unique_ptr<tcp_door> result{new tcp_door(with, std::move(*fd))};
+    auto watched = with.poll->watch(result->fd_.get(), EPOLLIN, *result);
+    if (!watched)
+        return std::move(watched.error());
+    result->registration_ = std::move(*watched);
+    return result;
+}
+
+tcp_door::~tcp_door() {
+    for (auto& [number, x] : guests_)
+        x->end();
+    *self_ = nullptr;
+}
+
+std::uint16_t tcp_door::port() const {
+    return port_of(fd_.get());
+}
+
+void tcp_door::ready(std::uint32_t) {
+    for (int left = accepts_max; left > 0; --left) {
+        if (check_descriptors_to_accept())
+            return rest(rest_after_refusal);
+        unique_fd fd;
+        if (!made_to_fail("accept4"))
+            fd = unique_fd{::accept4(fd_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC)};
+        if (!fd && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
+            return rest(rest_after_refusal);
+        if (!fd && errno != ECONNABORTED)
+            return;
+        if (fd)
+            let_in(std::move(fd));
+    }
+}
+
+/// What is in the queue stays there.
+void tcp_door::rest(std::chrono::milliseconds wait) {
+    registration_.want(0);
+    with_.user->after(wait, [self = std::weak_ptr{self_}] {
+        if (auto door = self.lock(); door && *door)
+            (*door)->registration_.want(EPOLLIN);
+    });
+}
+
+void tcp_door::let_in(unique_fd fd) {
+    prepare_connection(fd.get(), silence_max(with_.with.bounds));
+    if (strangers_.size() >= strangers_max)
+        send_away(strangers_.begin()->first,
+                  make_error(errc::limit_exceeded, "it has said nothing, and others wait"));
+    const auto number = ++last_guest_;
+    auto fresh = std::make_unique<guest>(*this, number, tcp_context::stream_over(std::move(fd)));
+    if (auto problem = fresh->watch()) {
+        logger().warn("tcp wire: {} cannot come in: {}", fresh->name(), describe(problem));
+        return;
+    }
+    guests_.emplace(number, std::move(fresh));
+    strangers_.emplace(number, std::chrono::steady_clock::now());
+    look_for_late_ones();
+}
+
+void tcp_door::look_for_late_ones() {
+    if (std::exchange(looking_, true))
+        return;
+    with_.user->after(look_interval, [self = std::weak_ptr{self_}] {
+        const auto held = self.lock();
+        if (!held || !*held)
+            return;
+        auto& door = **held;
+        door.looking_ = false;
+        const auto late = std::chrono::steady_clock::now() - door.with_.with.bounds.dial_deadline;
+        while (!door.strangers_.empty() && door.strangers_.begin()->second <= late)
+            door.send_away(door.strangers_.begin()->first,
+                           make_error(errc::deadline_exceeded, "it has not said hello in time"));
+        if (!door.strangers_.empty())
+            door.look_for_late_ones();
+    });
+}
+
+void tcp_door::send_away(std::uint64_t number, const caf::error& why) {
+    auto found = guests_.extract(number);
+    if (!found)
+        return;
+    strangers_.erase(number);
+    if (why)
+        note(*found.mapped(), why);
+    found.mapped()->end();
+    leaving_.push_back(std::move(found.mapped()));
+}
+
+/// Logged at every power of two only: anyone who reaches the port can come again for ever.
+void tcp_door::note(const guest& who, const caf::error& why) {
+    if (const auto count = ++sent_away_; (count & (count - 1)) == 0)
+        logger().warn("tcp wire: {} is sent away, number {}: {}", who.name(), count, describe(why));
+}
+
+} // namespace kvferry

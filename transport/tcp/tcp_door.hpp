@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+// Where peers come in. A connection is nobody's until its hello is right; those that wait for that
+// are few, small, and end soon.
+#pragma once
+
+#include "transport/tcp/tcp_context.hpp"
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+
+namespace kvferry {
+
+/// Connections that have not said hello yet; one more ends the oldest of them.
+inline constexpr std::size_t strangers_max = 32;
+
+class tcp_door final : private socket_poll::watcher {
+public:
+    /// Listens. system_call_failed: with the call and the address.
+    static caf::expected<std::unique_ptr<tcp_door>> make(tcp_context&);
+    tcp_door(const tcp_door&) = delete;
+    ~tcp_door();
+
+    std::uint16_t port() const;
+    /// To be called when no guest runs.
+    void let_go();
+
+private:
+    class guest;
+    friend class guest;
+
+    tcp_door(tcp_context&, unique_fd);
+
+    void ready(std::uint32_t events) override;
+    void let_in(unique_fd);
+    void rest(std::chrono::milliseconds);
+    void look_for_late_ones();
+    /// With the reason, or without when it went by itself.
+    void send_away(std::uint64_t guest, const caf::error& why);
+    void note(const guest&, const caf::error& why);
+
+    tcp_context& with_;
+    unique_fd fd_;
+    socket_poll::registration registration_;
+    std::map<std::uint64_t, std::unique_ptr<guest>> guests_;
+    /// Of guests_: they have not said hello; by number, the oldest first.
+    std::map<std::uint64_t, std::chrono::steady_clock::time_point> strangers_;
+    /// Let go of when nothing of them runs.
+    std::vector<std::unique_ptr<guest>> leaving_;
+    std::uint64_t last_guest_ = 0;
+    std::uint64_t sent_away_ = 0;
+    bool looking_ = false;
+    /// Timers outlive it.
+    const std::shared_ptr<tcp_door*> self_ = std::make_shared<tcp_door*>(this);
+};
+
+} // namespace kvferry

@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+// One system call writes as many messages as the kernel takes parts of.
+#include "transport/tcp/tcp_outbox.hpp"
+
+#include "transport/loop/system_call.hpp"
+
+#include <cstring>
+
+namespace kvferry {
+
+namespace {
+
+/// Parts in one system call; the kernel takes 1024.
+constexpr std::size_t parts_max = 1024;
+
+byte_buffer prefix_of(std::uint8_t what, byte_view head, std::uint64_t payload_bytes) {
+    const record_head record{.what = what,
+                             .head_bytes = static_cast<std::uint16_t>(head.size()),
+                             .payload_bytes = payload_bytes};
+    byte_buffer result(sizeof record + head.size());
+    std::memcpy(result.data(), &record, sizeof record);
+    if (!head.empty())
+        std::memcpy(result.data() + sizeof record, head.data(), head.size());
+    return result;
+}
+
+} // namespace
+
+void tcp_outbox::push(message x) {
+    for (std::size_t index = 0; index < x.part_count(); ++index)
+        bytes_ += x.part(index).size();
+    messages_.push_back(std::move(x));
+}
+
+void tcp_outbox::add(std::uint8_t what, byte_view head, byte_buffer payload, std::uint64_t tag) {
+    auto prefix = prefix_of(what, head, payload.size());
+    push({.prefix = std::move(prefix), .payload = std::move(payload), .parts = {}, .tag = tag});
+}
+
+void tcp_outbox::add_raw(byte_buffer bytes) {
+    push({.prefix = std::move(bytes), .payload = {}, .parts = {}, .tag = 0});
+}
+
+void tcp_outbox::add_from(std::uint8_t what, byte_view head, std::span<const byte_view> payload,
+                          std::uint64_t tag) {
+    std::uint64_t bytes = 0;
+    for (const auto& part : payload)
+        bytes += part.size();
+    push({.prefix = prefix_of(what, head, bytes),
+          .payload = {},
+          .parts = {payload.begin(), payload.end()},
+          .tag = tag});
+}
+
+tcp_outbox::progress tcp_outbox::write(byte_stream& to, std::uint64_t budget,
+                                       std::vector<std::uint64_t>& tags) {
+    progress result;
+    while (!empty() && result.bytes < budget) {
+        gathered_.clear();
+        std::size_t asked = 0;
+        auto part = part_;
+        auto offset = offset_;
+        for (auto index = written_; index < messages_.size() && gathered_.size() < parts_max;
+             ++index, part = 0) {
+            const auto& x = messages_[index];
+            for (; part < x.part_count() && gathered_.size() < parts_max; ++part, offset = 0) {
+                const auto bytes = x.part(part).subspan(offset);
+                if (bytes.empty())
+                    continue;
+                gathered_.push_back({const_cast<caf::byte*>(bytes.data()), bytes.size()});
+                asked += bytes.size();
+            }
+            if (asked >= budget - result.bytes)
+                break;
+        }
+        const auto moved = to.write(gathered_);
+        if (moved.error != 0) {
+            result.problem = system_error(errc::link_lost, "sendmsg", moved.error);
+            return result;
+        }
+        result.bytes += moved.bytes;
+        bytes_ -= moved.bytes;
+        for (auto left = moved.bytes; !empty();) {
+            auto& x = messages_[written_];
+            const auto here = x.part(part_).size() - offset_;
+            if (here > left) {
+                offset_ += left;
+                break;
+            }
+            left -= here;
+            offset_ = 0;
+            if (++part_ < x.part_count())
+                continue;
+            part_ = 0;
+            if (x.tag != 0)
+                tags.push_back(x.tag);
+            if (retains_)
+                ++written_;
+            else
+                messages_.pop_front();
+        }
+        if (moved.blocked || moved.bytes < asked) {
+            result.blocked = true;
+            return result;
+        }
+    }
+    return result;
+}
+
+void tcp_outbox::release() {
+    retains_ = false;
+    messages_.erase(messages_.begin(), messages_.begin() + static_cast<std::ptrdiff_t>(written_));
+    written_ = 0;
+}
+
+void tcp_outbox::rewind() {
+    written_ = part_ = offset_ = 0;
+    bytes_ = 0;
+    for (const auto& x : messages_)
+        for (std::size_t index = 0; index < x.part_count(); ++index)
+            bytes_ += x.part(index).size();
+}
+
+void tcp_outbox::drop(std::vector<std::uint64_t>& tags) {
+    for (auto index = written_; index < messages_.size(); ++index)
+        if (messages_[index].tag != 0)
+            tags.push_back(messages_[index].tag);
+    messages_.clear();
+    written_ = part_ = offset_ = 0;
+    bytes_ = 0;
+}
+
+} // namespace kvferry

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+// One system call reads the rest of a payload into place and the next record's head ahead.
+#include "transport/tcp/tcp_reader.hpp"
+
+#include "messages/values/error_format.hpp"
+#include "transport/loop/system_call.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+namespace kvferry {
+
+namespace {
+
+/// Places in one system call; the kernel takes 1024.
+constexpr std::size_t places_max = 512;
+
+/// What a collected payload grows by: a peer that announces much and sends little costs little.
+constexpr std::size_t growth_bytes = std::size_t{256} << 10;
+
+/// Longest message of a put: bounds what is read and forgotten of a refused one.
+constexpr std::uint64_t put_bytes_max = std::uint64_t{64} << 20;
+
+/// Read ahead while a payload ends, beside a head as long as this message's.
+constexpr std::size_t ahead_bytes = 512;
+
+/// Room for one head with its record. Bytes read ahead beyond it are copied, so it is no larger.
+constexpr std::size_t ahead_bytes_max = sizeof(record_head) + record_head_bytes_max;
+
+/// What is refused is read into this.
+thread_local std::array<std::byte, std::size_t{64} << 10> nowhere;
+
+} // namespace
+
+tcp_reader::progress tcp_reader::read(byte_stream& from, std::uint64_t budget) {
+    progress result;
+    while (result.bytes < budget) {
+        parts_.clear();
+        gather(parts_);
+        std::size_t asked = 0;
+        for (const auto& part : parts_)
+            asked += part.iov_len;
+        const auto moved = from.read(parts_);
+        if (moved.error != 0) {
+            result.problem = system_error(errc::link_lost, "recvmsg", moved.error);
+            return result;
+        }
+        result.ended = moved.ended;
+        if (moved.ended || moved.blocked)
+            return result;
+        result.bytes += moved.bytes;
+        advance(moved.bytes);
+        if ((result.problem = take_ahead()))
+            return result;
+        if (moved.bytes < asked) // it would block now, most likely; if not, the loop comes back
+            return result;
+    }
+    return result;
+}
+
+/// Places for what is read next: the rest of the payload, then the buffer.
+void tcp_reader::gather(std::vector<iovec>& to) {
+    if (step_ == step::payload && landing_.how == landing::kind::in_place
+        && !user_->may_land(static_cast<fabric_message>(record_.what), head_, landing_))
+        landing_.how = landing::kind::refused;
+    if (step_ == step::payload && landing_.how == landing::kind::refused) {
+        to.push_back({nowhere.data(), std::min<std::size_t>(left_, nowhere.size())});
+        return;
+    }
+    bool whole = true;
+    if (step_ == step::payload && landing_.how == landing::kind::in_place) {
+        auto offset = place_offset_;
+        for (auto index = place_; index < landing_.places.size(); ++index) {
+            if (to.size() == places_max) {
+                whole = false;
+                break;
+            }
+            const auto& place = landing_.places[index];
+            if (place.size() > offset)
+                to.push_back({place.data() + offset, place.size() - offset});
+            offset = 0;
+        }
+    } else if (step_ == step::payload) {
+        const auto had = collected_.size();
+        const auto more = std::min<std::uint64_t>(left_, growth_bytes);
+        collected_.resize(had + more);
+        to.push_back({collected_.data() + had, more});
+        whole = more == left_;
+    }
+    if (!whole)
+        return;
+    if (ahead_.empty())
+        ahead_.resize(ahead_bytes_max);
+    if (begin_ > 0 && step_ != step::payload) {
+        std::memmove(ahead_.data(), at(), ready());
+        end_ = ready();
+        begin_ = 0;
+    }
+    const auto room = ahead_.size() - end_;
+    const auto wanted = sizeof record_ + record_.head_bytes + ahead_bytes;
+    to.push_back({ahead_.data() + end_, to.empty() ? room : std::min(room, wanted)});
+}
+
+/// Bytes have been read into the places of gather().
+void tcp_reader::advance(std::size_t count) {
+    if (step_ == step::payload) {
+        const auto of_payload = std::min<std::uint64_t>(count, left_);
+        if (landing_.how == landing::kind::in_place) {
+            for (auto skip = of_payload; skip > 0;) {
+                const auto here =
+                    std::min<std::uint64_t>(skip, landing_.places[place_].size() - place_offset_);
+                skip -= here;
+                place_offset_ += here;
+                if (place_offset_ == landing_.places[place_].size()) {
+                    ++place_;
+                    place_offset_ = 0;
+                }
+            }
+        } else if (landing_.how == landing::kind::whole) {
+            collected_.resize(record_.payload_bytes - left_ + of_payload);
+        }
+        left_ -= of_payload;
+        count -= of_payload;
+    }
+    end_ += count;
+}
+
+/// Takes apart what has been read ahead, and ends a payload that is complete.
+caf::error tcp_reader::take_ahead() {
+    for (;;) {
+        switch (step_) {
+        case step::record:
+            if (ready() < sizeof record_)
+                return {};
+            if (auto problem = take_record())
+                return problem;
+            break;
+        case step::head:
+            if (ready() < record_.head_bytes)
+                return {};
+            head_.assign(reinterpret_cast<const caf::byte*>(at()),
+                         reinterpret_cast<const caf::byte*>(at()) + record_.head_bytes);
+            begin_ += record_.head_bytes;
+            if (auto problem = begin_payload())
+                return problem;
+            break;
+        case step::payload:
+            begin_ += take_payload(at(), std::min<std::uint64_t>(ready(), left_));
+            if (left_ > 0) {
+                begin_ = end_ = 0;
+                return {};
+            }
+            if (auto problem = finish())
+                return problem;
+        }
+        if (begin_ == end_)
+            begin_ = end_ = 0;
+    }
+}
+
+caf::error tcp_reader::take_record() {
+    std::memcpy(static_cast<void*>(&record_), at(), sizeof record_);
+    begin_ += sizeof record_;
+    if (record_.mark != record_mark || record_.zero != 0)
+        return make_error(errc::malformed_message, "a record that no rank wrote: it begins with {}",
+                          record_.mark);
+    if (!is_fabrics() && record_.what < static_cast<std::uint8_t>(tcp_record::flush))
+        return make_error(errc::malformed_message, "a record of unknown kind {}", record_.what);
+    if (record_.what > static_cast<std::uint8_t>(tcp_record::refused) || (is_fabrics() && !user_))
+        return make_error(errc::malformed_message, "a record of kind {}, which has no place here",
+                          record_.what);
+    if (record_.head_bytes > record_head_bytes_max)
+        return make_error(errc::malformed_message, "a head of {} bytes", record_.head_bytes);
+    if (!is_fabrics() && record_.head_bytes != 0)
+        return make_error(errc::malformed_message, "a record of kind {} with a head", record_.what);
+    step_ = step::head;
+    return {};
+}
+
+caf::error tcp_reader::begin_payload() {
+    step_ = step::payload;
+    left_ = record_.payload_bytes;
+    place_ = place_offset_ = 0;
+    landing_ = {};
+    if (is_fabrics())
+        landing_ = user_->land(static_cast<fabric_message>(record_.what), head_, left_);
+    const auto most = !is_fabrics()                          ? refusal_bytes_max
+                      : landing_.how == landing::kind::whole ? payload_bytes_max_
+                                                             : put_bytes_max;
+    if (left_ > most)
+        return make_error(errc::limit_exceeded, "a message of {} bytes, at most {} are taken",
+                          left_, most);
+    collected_.clear();
+    return {};
+}
+
+/// Of bytes that were read ahead; returns how many it took.
+std::size_t tcp_reader::take_payload(const std::byte* from, std::size_t count) {
+    if (count == 0)
+        return 0;
+    left_ -= count;
+    if (landing_.how == landing::kind::whole) {
+        const auto* bytes = reinterpret_cast<const caf::byte*>(from);
+        collected_.insert(collected_.end(), bytes, bytes + count);
+        return count;
+    }
+    if (landing_.how == landing::kind::refused
+        || !user_->may_land(static_cast<fabric_message>(record_.what), head_, landing_)) {
+        landing_.how = landing::kind::refused;
+        return count;
+    }
+    for (auto rest = count; rest > 0;) {
+        const auto& place = landing_.places[place_];
+        const auto here = std::min(rest, place.size() - place_offset_);
+        std::memcpy(place.data() + place_offset_, from, here);
+        from += here;
+        rest -= here;
+        if ((place_offset_ += here) == place.size()) {
+            ++place_;
+            place_offset_ = 0;
+        }
+    }
+    return count;
+}
+
+caf::error tcp_reader::finish() {
+    step_ = step::record;
+    if (!is_fabrics())
+        return others_(static_cast<tcp_record>(record_.what), collected_);
+    if (landing_.how == landing::kind::whole) {
+        user_->arrived(static_cast<fabric_message>(record_.what), head_, collected_);
+        if (collected_.capacity() > growth_bytes)
+            byte_buffer{}.swap(collected_);
+    } else {
+        user_->landed(std::move(landing_));
+    }
+    landing_ = {};
+    return {};
+}
+
+} // namespace kvferry

@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: Apache-2.0
+// How the layers above get a wire over TCP sockets of our own.
+#pragma once
+
+#include "messages/limits.hpp"
+#include "messages/values/ids.hpp"
+#include "transport/fabric/wire.hpp"
+#include "transport/loop/io_loop.hpp"
+
+#include <caf/expected.hpp>
+
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace kvferry {
+
+struct tcp_options {
+    incarnation self = {};
+    limits bounds = {};
+    /// IP address to listen at; empty or a wildcard: all of the machine.
+    std::string listen = {};
+    /// IP addresses under which peers reach it, the most likely first; empty: `listen`.
+    std::vector<std::string> hosts = {};
+    /// Sockets for the bytes of puts to one peer.
+    std::size_t bulk_sockets = 1;
+};
+
+/// On the loop's thread. system_call_failed: with the call and the address.
+caf::expected<std::unique_ptr<wire>> make_tcp_wire(io_loop&, tcp_options);
+
+} // namespace kvferry
