@@ -23,6 +23,7 @@
 #include "transport/loopback/loopback_io.hpp"
 #include "transport/planner/topology.hpp"
 #include "transport/same_host/machine_id.hpp"
+#include "transport/shm/shm_wire.hpp"
 #include "transport/ucx/network_devices.hpp"
 #include "transport/ucx/ucx_resources.hpp"
 #include "transport/ucx/ucx_wire.hpp"
@@ -242,6 +243,13 @@ caf::error worker::parts::make_fabric() {
 /// The preferred one first.
 caf::expected<std::unique_ptr<wire>> worker::parts::make_wires(const std::string& net_devices) {
     std::vector<named_wire> wires;
+    if (options.same_host_link) {
+        auto shm = make_shm_wire(
+            *loop, {.bounds = options.bounds, .folder = options.host_link_folder});
+        if (!shm)
+            return std::move(shm.error());
+        wires.push_back({"shm", std::move(*shm)});
+    }
     auto ucx = make_ucx_wire(*loop, {.net_devices = net_devices});
     if (!ucx)
         return std::move(ucx.error());

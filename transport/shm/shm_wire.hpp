@@ -12,7 +12,7 @@
 namespace kvferry {
 
 struct shm_wire_options {
-    limits bounds;
+    limits bounds = {};
     /// Absolute path of a folder where the socket is also offered as a file, and where peers'
     /// sockets are looked for that have no abstract name here; empty: none.
     std::string folder = {};
