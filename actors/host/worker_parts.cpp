@@ -17,12 +17,13 @@
 #include "transport/copy/copy_io.hpp"
 #include "transport/copy/copy_team.hpp"
 #include "transport/host_link/host_link.hpp"
-#include "transport/host_link/machine_id.hpp"
 #include "transport/loop/descriptors.hpp"
 #include "transport/loop/threads.hpp"
 #include "transport/loopback/loopback_host_link.hpp"
 #include "transport/loopback/loopback_io.hpp"
 #include "transport/planner/topology.hpp"
+#include "transport/same_host/machine_id.hpp"
+#include "transport/shm/shm_wire.hpp"
 #include "transport/tcp/tcp_wire.hpp"
 #include "transport/ucx/network_devices.hpp"
 #include "transport/ucx/ucx_resources.hpp"
@@ -247,6 +248,13 @@ caf::error worker::parts::make_fabric() {
 caf::expected<std::unique_ptr<wire>> worker::parts::make_wires(const std::string& net_devices) {
     const auto chosen = wires_for(options.wire, !rdma_adapters().empty());
     std::vector<named_wire> wires;
+    if (options.same_host_link) {
+        auto shm = make_shm_wire(
+            *loop, {.bounds = options.bounds, .folder = options.host_link_folder});
+        if (!shm)
+            return std::move(shm.error());
+        wires.push_back({"shm", std::move(*shm)});
+    }
     std::string why = chosen.why;
     if (chosen.ucx) {
         if (const auto trouble = known_trouble(ucx_version()); !trouble.empty())

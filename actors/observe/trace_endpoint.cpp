@@ -5,10 +5,10 @@
 #include "actors/observe/process_files.hpp"
 #include "messages/trace/log.hpp"
 #include "messages/values/error_format.hpp"
-#include "transport/host_link/machine_id.hpp"
 #include "transport/loop/descriptors.hpp"
 #include "transport/loop/system_call.hpp"
 #include "transport/loop/threads.hpp"
+#include "transport/same_host/machine_id.hpp"
 
 #include <algorithm>
 #include <cerrno>

@@ -4,9 +4,9 @@
 
 #include "actors/observe/process_files.hpp"
 #include "messages/trace/log.hpp"
-#include "transport/host_link/machine_id.hpp"
 #include "transport/loop/system_call.hpp"
 #include "transport/loop/threads.hpp"
+#include "transport/same_host/machine_id.hpp"
 
 #include <cerrno>
 #include <fcntl.h>

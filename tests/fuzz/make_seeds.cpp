@@ -8,6 +8,8 @@
 #include "transport/host_link/host_link_hello.hpp"
 #include "transport/planner/page_table_builder.hpp"
 #include "transport/planner/tensor_pages.hpp"
+#include "transport/shm/byte_ring.hpp"
+#include "transport/shm/shm_address.hpp"
 #include "transport/tcp/tcp_hello.hpp"
 #include "transport/tcp/tcp_outbox.hpp"
 
@@ -111,6 +113,28 @@ void hellos(seed_folder folder) {
         }
         folder.add(input);
     }
+}
+
+/// An address, a hello, and a ring with whole and divided messages.
+void rings(seed_folder folder) {
+    const auto add = [&folder](std::uint8_t kind, byte_buffer bytes) {
+        bytes.insert(bytes.begin(), static_cast<caf::byte>(kind));
+        folder.add(bytes);
+    };
+    add(0, pack(shm_address{"boot", "kvferry-shm-1", 7}));
+    add(1, pack(shm_hello{7, ring_bytes}));
+    ring_writer writer{std::move(*ring_memory::make())};
+    const byte_buffer head(48, caf::byte{1}), bytes(100, caf::byte{2});
+    writer.write(fabric_message::frame, {}, bytes, false);
+    writer.write(fabric_message::write, head, bytes, false);
+    writer.write(fabric_message::write_end, byte_view{head}.subspan(0, 40), bytes, true);
+    writer.write(fabric_message::write_end, {}, bytes, false);
+    byte_buffer input(8);
+    for (int shift = 0; shift < 8; ++shift)
+        input[shift] = static_cast<caf::byte>(writer.written() >> (56 - 8 * shift));
+    const auto* from = reinterpret_cast<const caf::byte*>(writer.memory().at(0));
+    input.insert(input.end(), from, from + writer.written());
+    add(2, std::move(input));
 }
 
 void endpoints(seed_folder folder) {
@@ -224,6 +248,7 @@ int main(int argc, char** argv) {
     hellos(seed_folder{root / "hello"});
     endpoints(seed_folder{root / "endpoint"});
     recordings(seed_folder{root / "recording"});
+    rings(seed_folder{root / "ring"});
     tcp_streams(seed_folder{root / "tcp"});
     writes(seed_folder{root / "write"});
     return 0;

@@ -6,7 +6,7 @@
 #include "cuda/device/driver.hpp"
 #include "transport/host_link/memfd_pool.hpp"
 #include "transport/host_link/process_watch.hpp"
-#include "transport/host_link/unix_socket.hpp"
+#include "transport/same_host/unix_socket.hpp"
 
 #include <cstdlib>
 #include <fstream>

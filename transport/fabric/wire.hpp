@@ -174,8 +174,8 @@ public:
     /// left then.
     virtual caf::error check_room() { return {}; }
 
-    /// An address that nobody listens at is a connection that breaks later. dial_failed when it is
-    /// no address.
+    /// An address that nobody listens at is a connection that breaks later, or dial_failed where
+    /// that shows at once. dial_failed when it is no address.
     virtual caf::expected<std::unique_ptr<wire_connection>>
     connect(incarnation peer, byte_view address, endpoint_id) = 0;
 

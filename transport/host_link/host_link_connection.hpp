@@ -4,8 +4,8 @@
 #pragma once
 
 #include "transport/host_link/host_link_hello.hpp"
-#include "transport/host_link/unix_socket.hpp"
 #include "transport/loop/io_loop.hpp"
+#include "transport/same_host/unix_socket.hpp"
 
 #include <deque>
 #include <functional>

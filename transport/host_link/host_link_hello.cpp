@@ -5,7 +5,7 @@
 #include "messages/limits.hpp"
 #include "messages/trace/log.hpp"
 #include "messages/values/error_format.hpp"
-#include "transport/host_link/unix_socket.hpp"
+#include "transport/same_host/unix_socket.hpp"
 
 #include <caf/binary_deserializer.hpp>
 #include <caf/binary_serializer.hpp>

@@ -7,7 +7,7 @@
 #include "transport/host_link/host_link.hpp"
 #include "transport/host_link/host_link_connection.hpp"
 #include "transport/host_link/offered_memory.hpp"
-#include "transport/host_link/socket_file.hpp"
+#include "transport/same_host/socket_file.hpp"
 
 #include <caf/actor_control_block.hpp>
 #include <caf/disposable.hpp>

@@ -4,8 +4,8 @@
 #pragma once
 
 #include "messages/errors.hpp"
-#include "transport/host_link/unix_socket.hpp"
 #include "transport/loop/unique_fd.hpp"
+#include "transport/same_host/unix_socket.hpp"
 
 namespace kvferry {
 

@@ -39,7 +39,8 @@ public:
     virtual ~loop_poller() = default;
     /// Does what can be done now; false: there was nothing to do.
     virtual bool progress() = 0;
-    /// Readable when there may be work again; the same descriptor for the poller's whole life.
+    /// Readable when there may be work again; the same descriptor for the poller's whole life. -1:
+    /// watches of its own wake the loop.
     virtual int event_fd() = 0;
     /// Called last before sleep. False: something has come up, call progress() again.
     virtual bool arm() = 0;

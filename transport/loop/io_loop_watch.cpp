@@ -50,8 +50,9 @@ caf::error io_loop::observe(int fd, std::uint32_t epoll_events, std::uint64_t id
 caf::error io_loop::add(loop_poller& poller) {
     check_thread("add");
     auto fd = poller.event_fd();
-    if (auto error = observe(fd, EPOLLIN, ++last_id_))
-        return error;
+    if (fd >= 0)
+        if (auto error = observe(fd, EPOLLIN, ++last_id_))
+            return error;
     pollers_.push_back({&poller, fd});
     return {};
 }
@@ -60,7 +61,8 @@ void io_loop::remove(loop_poller& poller) noexcept {
     check_thread("remove");
     for (auto& x : pollers_) {
         if (x.poller == &poller) {
-            ::epoll_ctl(epoll_fd_.get(), EPOLL_CTL_DEL, x.fd, nullptr);
+            if (x.fd >= 0)
+                ::epoll_ctl(epoll_fd_.get(), EPOLL_CTL_DEL, x.fd, nullptr);
             x.poller = nullptr; // the list may be in use: the next round erases the entry
         }
     }

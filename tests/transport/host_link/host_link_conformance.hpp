@@ -7,8 +7,8 @@
 #include "tests/support/real_system.hpp"
 #include "transport/host_link/host_link.hpp"
 #include "transport/host_link/memfd_pool.hpp"
-#include "transport/host_link/unix_socket.hpp"
 #include "transport/loopback/loopback_host_link.hpp"
+#include "transport/same_host/unix_socket.hpp"
 
 #include <caf/scoped_actor.hpp>
 #include <caf/typed_event_based_actor.hpp>

@@ -5,7 +5,7 @@
 #include "tests/support/allocation_counter.hpp"
 #include "tests/support/caf_setup.hpp"
 #include "transport/host_link/host_link_hello.hpp"
-#include "transport/host_link/unix_socket.hpp"
+#include "transport/same_host/unix_socket.hpp"
 
 #include <doctest/doctest.h>
 

@@ -6,8 +6,8 @@
 #include "transport/host_link/host_link_hello.hpp"
 #include "transport/host_link/memory_mapping.hpp"
 #include "transport/host_link/process_watch.hpp"
-#include "transport/host_link/socket_file.hpp"
 #include "transport/loop/system_call.hpp"
+#include "transport/same_host/socket_file.hpp"
 
 #include <doctest/doctest.h>
 

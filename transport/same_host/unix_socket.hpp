@@ -66,6 +66,14 @@ public:
     /// Received descriptors are close-on-exec.
     received_packet receive();
 
+    /// For packets whose content hardly matters: takes the next one into `into`, cut to its size,
+    /// closes descriptors that come with it, and allocates nothing. `bytes` is what it had.
+    struct taken_packet {
+        received_packet::kind what = received_packet::kind::nothing;
+        std::size_t bytes = 0;
+    };
+    taken_packet take(caf::span<caf::byte> into);
+
     int fd() const noexcept { return fd_.get(); }
 
 private:

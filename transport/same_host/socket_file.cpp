@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Makes and removes the files of same-host sockets.
-#include "transport/host_link/socket_file.hpp"
+#include "transport/same_host/socket_file.hpp"
 
 #include "messages/values/error_format.hpp"
 #include "transport/loop/system_call.hpp"

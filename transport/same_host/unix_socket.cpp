@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The socket calls, SCM_RIGHTS among them.
-#include "transport/host_link/unix_socket.hpp"
+#include "transport/same_host/unix_socket.hpp"
 
 #include "messages/values/error_format.hpp"
 #include "transport/loop/descriptors.hpp"
@@ -189,6 +189,17 @@ received_packet unix_socket::receive() {
         result.what = received_packet::kind::packet;
     }
     return result;
+}
+
+/// Without room for descriptors the kernel closes those that come.
+unix_socket::taken_packet unix_socket::take(caf::span<caf::byte> into) {
+    auto length = ::recv(fd_.get(), into.data(), into.size(), 0);
+    if (length < 0 && errno == ECONNRESET) // reported once, before packets that came earlier
+        length = ::recv(fd_.get(), into.data(), into.size(), 0);
+    if (length > 0)
+        return {received_packet::kind::packet, static_cast<std::size_t>(length)};
+    const bool nothing = length < 0 && (errno == EAGAIN || errno == EINTR);
+    return {nothing ? received_packet::kind::nothing : received_packet::kind::end, 0};
 }
 
 } // namespace kvferry

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Reads the kernel's boot id.
-#include "transport/host_link/machine_id.hpp"
+#include "transport/same_host/machine_id.hpp"
 
 #include <fstream>
 

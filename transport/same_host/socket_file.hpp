@@ -4,7 +4,7 @@
 #pragma once
 
 #include "messages/errors.hpp"
-#include "transport/host_link/unix_socket.hpp"
+#include "transport/same_host/unix_socket.hpp"
 
 #include <string>
 
