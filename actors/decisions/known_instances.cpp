@@ -124,6 +124,15 @@ void known_instances::take(not_answered& failed, time_point now, effects& result
     }
 }
 
+void known_instances::take(removed& gone, time_point now, effects& result) {
+    const auto found = instances_.find(gone.endpoint);
+    if (found == instances_.end())
+        return;
+    found->second.answer.reset();
+    result.push_back(instance_changed{gone.endpoint});
+    forget_empty(now);
+}
+
 void known_instances::bind_waiting(const std::string& endpoint, effects& result) {
     if (!is_settled(endpoint))
         return;

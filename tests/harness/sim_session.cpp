@@ -46,6 +46,7 @@ session_host_actor::behavior_type session_host_state::make_behavior() {
     return {
         handle(this, &session_host_state::on_piece),
         handle(this, &session_host_state::on_ready),
+        handle(this, &session_host_state::on_layers),
         handle(this, &session_host_state::on_finished),
         handle(this, &session_host_state::on_released),
         handle(this, &session_host_state::on_tick),
@@ -217,6 +218,17 @@ void session_host_state::on_piece(const piece_finished& told) {
 void session_host_state::on_ready(const session_ready&) {
     if (session_->role != side::context || std::exchange(session_->ready_told, true))
         session_->world->fail(failure::assertion, session_->name() + " was ready twice");
+}
+
+void session_host_state::on_layers(const layers_arrived& told) {
+    auto& world = *session_->world;
+    if (session_->role != side::generation || session_->outcome)
+        world.fail(failure::assertion,
+                   session_->name() + " heard of layers that it does not wait for");
+    if (told.end <= session_->layers_end)
+        world.fail(failure::assertion, session_->name() + " heard of fewer layers than before");
+    session_->layers_end = told.end;
+    world.reach("layers arrived");
 }
 
 void session_host_state::on_finished(const session_finished& told) {
