@@ -90,6 +90,8 @@ void known_instances::put_off(instance& at, time_point now) {
 
 void known_instances::take(answered& answer, time_point now, effects& result) {
     auto& at = instances_[answer.endpoint];
+    if (at.state == question::put_off) // a host carried it here meanwhile
+        retries_.erase(answer.endpoint);
     at.state = question::none;
     std::sort(answer.ranks.begin(), answer.ranks.end(),
               [](const auto& a, const auto& b) { return a.rank < b.rank; });

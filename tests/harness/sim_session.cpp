@@ -7,6 +7,7 @@
 #include "tests/harness/sim_process.hpp"
 #include "tests/harness/simulation.hpp"
 
+#include <limits>
 #include <numeric>
 
 namespace kvferry::harness {
@@ -72,6 +73,8 @@ void session_host_state::open_now() {
     session_->opened_at = session_->world->schedule().now();
     session_->deadline_at =
         session_->opened_at + 2 * deadline; // one to the first piece, one from there on
+    if (context)                            // a receiver that waits for slots keeps it
+        session_->deadline_at += plan.receives_after;
     auto refused = [this](caf::error& reason) { session_->refused = std::move(reason); };
     if (context) {
         auto aux = plan.aux_mismatch ? aux_mode::none : plan.aux;
@@ -91,6 +94,7 @@ void session_host_state::open_now() {
                          self_,
                          deadline,
                          deadline};
+        question.tell_layers = plan.request % 2 == 1;
         if (plan.context_group)
             question.context_dp_rank.reset(); // the group that has the request will answer
         ask(self_, session_->process->worker, question)
@@ -229,6 +233,11 @@ void session_host_state::on_layers(const layers_arrived& told) {
         world.fail(failure::assertion, session_->name() + " heard of fewer layers than before");
     session_->layers_end = told.end;
     world.reach("layers arrived");
+    if (told.end != std::numeric_limits<std::uint32_t>::max())
+        return; // a stage of several
+    for (std::size_t index = 0; index < session_->slots.size(); ++index)
+        if (auto wrong = check_bytes(index); !wrong.empty())
+            world.fail(failure::wrong_bytes, session_->name() + " has all layers, but " + wrong);
 }
 
 void session_host_state::on_finished(const session_finished& told) {

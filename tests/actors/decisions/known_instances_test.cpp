@@ -219,6 +219,11 @@ TEST_CASE(
     test.open(1);
     CHECK(bound(test.answer(own)).empty());
     CHECK(bound(test.answer(context)) == std::vector<std::uint64_t>{1}); // before its own answer
+    test.fail("@ctx");                                                   // its question is put off
+    CHECK(asked(test.open(5, "@ctx")).empty());
+    CHECK(test.value.next());
+    CHECK(bound(test.answer("@ctx")) == std::vector<std::uint64_t>{5});
+    CHECK_FALSE(test.value.next());
     const auto removed = test.on(in::removed{context});
     REQUIRE(removed.size() == 1);
     CHECK(std::get<in::instance_changed>(removed[0]).endpoint == context);

@@ -31,7 +31,7 @@ std::vector<byte_buffer> carried(const std::vector<rank_info>& ranks) {
 }
 
 /// Checks that the infos are refused, and returns the text.
-std::string refused(const std::vector<byte_buffer>& infos, errc code) {
+std::string refusal_of(const std::vector<byte_buffer>& infos, errc code) {
     const auto read = instance_from(infos, limits{});
     REQUIRE_FALSE(read);
     CHECK_MESSAGE(code_of(read.error()) == code, describe(read.error()));
@@ -53,24 +53,24 @@ TEST_CASE("carried infos: missing, double and foreign ranks are refused by name"
     const auto ranks = make_instance("prefill", {4}, format());
     auto infos = carried(ranks);
     infos.pop_back();
-    CHECK(contains(refused(infos, errc::instance_incomplete), "lacks rank 3 of 4"));
+    CHECK(contains(refusal_of(infos, errc::instance_incomplete), "lacks rank 3 of 4"));
     infos.push_back(infos.front());
-    CHECK(contains(refused(infos, errc::duplicate), "info 3 of 4: prefill/0"));
+    CHECK(contains(refusal_of(infos, errc::duplicate), "info 3 of 4: prefill/0"));
     infos.back() = carried(make_instance("decode", {4}, format())).back();
-    CHECK(contains(refused(infos, errc::invalid_argument), "decode"));
+    CHECK(contains(refusal_of(infos, errc::invalid_argument), "decode"));
     infos.back() = carried(make_instance("prefill", {2, 2}, format())).back();
-    refused(infos, errc::layout_mismatch);
-    CHECK(contains(refused({}, errc::invalid_argument), "no infos"));
+    refusal_of(infos, errc::layout_mismatch);
+    CHECK(contains(refusal_of({}, errc::invalid_argument), "no infos"));
     auto unpublished = ranks;
     unpublished[1].pages.reset();
-    CHECK(contains(refused(carried(unpublished), errc::missing_layout), "info 1 of 4"));
+    CHECK(contains(refusal_of(carried(unpublished), errc::missing_layout), "info 1 of 4"));
 }
 
 TEST_CASE("carried infos: bytes of another release are a protocol_mismatch") {
     auto infos = carried(make_instance("prefill", {}, format()));
     const auto version = infos[0].begin() + 4; // behind the magic
     version[1] = static_cast<caf::byte>(static_cast<unsigned char>(version[1]) + 1);
-    CHECK(contains(refused(infos, errc::protocol_mismatch), "info 0 of 1"));
+    CHECK(contains(refusal_of(infos, errc::protocol_mismatch), "info 0 of 1"));
 }
 
 TEST_CASE("carried infos: bytes that were cut or changed anywhere never become another instance") {
@@ -90,13 +90,13 @@ TEST_CASE("carried infos: bytes that were cut or changed anywhere never become a
     }
     auto longer = whole;
     longer.push_back(caf::byte{0});
-    refused({longer}, errc::malformed_message);
+    refusal_of({longer}, errc::malformed_message);
 }
 
 TEST_CASE("carried infos: a rank that claims an instance of millions is refused without memory") {
     auto ranks = make_instance("prefill", {}, format());
     ranks[0].world_size = 4'000'000'000;
-    CHECK(contains(refused(carried(ranks), errc::malformed_message), "claims"));
+    CHECK(contains(refusal_of(carried(ranks), errc::malformed_message), "claims"));
     limits small;
     small.instance_bytes_max = 100;
     const auto read = instance_from(carried(make_instance("prefill", {}, format())), small);
