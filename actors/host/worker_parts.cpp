@@ -336,11 +336,11 @@ caf::error worker::parts::make_host_link() {
 caf::error worker::parts::make_info() {
     if (auto problem = step("info link"))
         return problem;
-    wire = options.world ? options.world->info_link()
-                         : spawn_info_link(*system, placement{}, {options.bounds});
+    servers = options.world ? options.world->info_link()
+                            : spawn_info_link(*system, placement{}, {options.bounds});
     const auto own = options.info_server ? std::string{} : carried_address(options.instance);
-    book =
-        spawn_instance_book(*system, placement{}, {own, options.bounds.instances_added_max, wire});
+    book = spawn_instance_book(*system, placement{},
+                               {own, options.bounds.instances_added_max, servers});
     io.info_link = book;
     io.info_endpoint = options.info_server ? options.info_endpoint : own;
     if (!options.info_server)
@@ -497,12 +497,12 @@ bool worker::parts::undo(bool io_has_stopped) {
     info_door = nullptr;
     end(book);
     if (!options.world) // a world's info link serves others too
-        end(wire);
+        end(servers);
     if (!ended)
         return false;
     io = {};
     book = instance_book_actor{};
-    wire = info_link_actor{};
+    servers = info_link_actor{};
     devices.clear();
     device_loops.clear();
     copy_loops.clear();

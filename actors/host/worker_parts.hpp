@@ -42,7 +42,7 @@ struct worker::parts final : ends_with_process, std::enable_shared_from_this<par
     transfer_worker_actor actor;
     adopt_io io;
     /// Asks rank-info servers; `io` has the book before it.
-    info_link_actor wire;
+    info_link_actor servers;
     instance_book_actor book;
     std::map<int, device_actor> devices;
     /// Listens for the rank-info server of rank 0.
