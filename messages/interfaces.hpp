@@ -158,6 +158,11 @@ using registrar_actor = caf::typed_actor<
     // internal: Introduce the rank again.
     caf::result<void>(deadline_tick)>;
 
+/// An info_link that also knows instances whose infos the host carries; one for each rank.
+using instance_book_actor = info_link_actor::extend<
+    // Remember an instance, or forget it.
+    caf::result<void>(add_instance)>;
+
 /// One question of an info_link, on a thread of its own, so that no question waits for another.
 using info_caller_actor = caf::typed_actor<
     // Connect to a rank-info server, ask, hand over its answer.
@@ -182,6 +187,8 @@ using observer_actor = caf::typed_actor<
     caf::result<void>(piece_finished),
     // Every receiver rank has asked for what a sending session sends.
     caf::result<void>(session_ready),
+    // A receiving session's first layers are whole.
+    caf::result<void>(layers_arrived),
     // The session's final state; never followed by another.
     caf::result<void>(session_finished),
     // Nobody touches the session's pages any more; they are the host's again.
@@ -202,6 +209,10 @@ using session_gate_actor = observer_actor::extend<
     caf::result<void>(host_receive),
     // The host gives the session up.
     caf::result<void>(cancel_request),
+    // The host wants it to last longer.
+    caf::result<void>(extend_session),
+    // Slots that may still be read or written.
+    caf::result<slots_on_loan>(query_slots),
     // State, loans and what it waits for.
     caf::result<session_status>(query_status)>;
 
@@ -229,6 +240,10 @@ using tx_session_actor = completion_actor::extend_with<peer_watcher_actor>::exte
     caf::result<void>(gone),
     // The host, or a stop, gives the session up.
     caf::result<void>(cancel_request),
+    // The host wants it to last longer.
+    caf::result<void>(extend_session),
+    // Slots that may still be read or written.
+    caf::result<slots_on_loan>(query_slots),
     // internal: The session's time is over.
     caf::result<void>(deadline_tick),
     // Nobody hands messages on to this session any more.
@@ -258,6 +273,12 @@ using rx_session_actor = peer_watcher_actor::extend<
     caf::result<void>(renew_requests),
     // The host, or a stop, gives the session up.
     caf::result<void>(cancel_request),
+    // The host wants it to last longer.
+    caf::result<void>(extend_session),
+    // Its writers are to know that it is wanted.
+    caf::result<void>(keep_session),
+    // Slots that may still be read or written.
+    caf::result<slots_on_loan>(query_slots),
     // internal: The session's time is over.
     caf::result<void>(deadline_tick),
     // Nobody hands messages on to this session any more.
@@ -275,6 +296,10 @@ using sender_actor = peer_watcher_actor::extend<
     caf::result<void>(cancel_session),
     // To the session of its rid.
     caf::result<void>(gone),
+    // A receiver waits for its host: the deadline of the session of its rid begins anew.
+    caf::result<void>(session_wanted),
+    // The host has extended a session.
+    caf::result<void>(session_extended),
     // A session's first piece goes or has come: from now on its other clock counts.
     caf::result<void>(session_transferring),
     // A session has its outcome; its pages may still be on loan.
@@ -306,6 +331,10 @@ using receiver_actor = peer_watcher_actor::extend<
     caf::result<void>(gone),
     // To the session of its attempt.
     caf::result<void>(refused),
+    // The host has extended a session.
+    caf::result<void>(session_extended),
+    // The ranks of an instance, told by the host.
+    caf::result<void>(add_instance),
     // A session's first piece goes or has come: from now on its other clock counts.
     caf::result<void>(session_transferring),
     // A session has its outcome; its pages may still be on loan.
@@ -334,6 +363,8 @@ using transfer_worker_actor =
         caf::result<tx_opened>(open_tx),
         // Make a receiving session.
         caf::result<rx_opened>(open_rx),
+        // The ranks of an instance, told by the host.
+        caf::result<void>(add_instance),
         // The link to a rank, made if there is none.
         caf::result<peer_connected>(connect_peer),
         // Answered when the link to a rank is ready: its memory is mapped, or there is a reason.

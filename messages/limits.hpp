@@ -9,7 +9,7 @@
 namespace kvferry {
 
 /// Version of the messages between ranks. A peer that speaks another one is refused by name.
-inline constexpr std::uint16_t protocol_version = 5;
+inline constexpr std::uint16_t protocol_version = 6;
 
 /// Descriptors that a rank opens by itself, with room for some network devices, and for each peer
 /// (measured: transport/MEASURED.md).
@@ -66,6 +66,8 @@ struct limits {
     std::size_t instances_known_max = 64;
     /// Questions of one rank to rank-info servers at a time; each holds a thread.
     std::size_t info_calls_max = 64;
+    /// Instances whose rank infos the host has carried to this rank (worker::add_instance).
+    std::size_t instances_added_max = 1024;
     /// Regions that one peer may offer on a same-host connection. Memory on a device that is made
     /// of chunks counts with each of them.
     std::size_t shared_regions_max = 4096;
@@ -84,6 +86,12 @@ struct limits {
     std::chrono::milliseconds session_deadline{60000};
     /// A session, from that first piece to its outcome.
     std::chrono::milliseconds transfer_deadline{60000};
+    /// However often a session is extended, by its host or by a peer that waits: it ends at the
+    /// latest when it is this old, unless its first deadlines are longer.
+    std::chrono::milliseconds session_age_max{3'600'000};
+    /// A receiving session whose host has no slots for it yet tells its writers this often that it
+    /// is wanted; each time their deadline begins anew.
+    std::chrono::milliseconds session_keep_interval{5000};
     /// request_data that came before its session is kept this long after its last renewal; a
     /// receiver renews three times in this time.
     std::chrono::milliseconds early_request_lease{120000};

@@ -40,7 +40,29 @@ void event_queue::push(const kvf_event& event, dropped_flag dropped) {
         --places_;
         return;
     }
-    events_.push_back({event, std::move(dropped)});
+    add({event, std::move(dropped)});
+}
+
+void event_queue::push(const std::shared_ptr<repeated_event>& what, const kvf_event& event,
+                       dropped_flag dropped) {
+    std::lock_guard lock{mutex_};
+    if (closed_ || *dropped || what->over)
+        return;
+    what->newest = event;
+    if (!std::exchange(what->waits, true))
+        add({{}, std::move(dropped), what});
+}
+
+void event_queue::end(repeated_event& what) {
+    std::lock_guard lock{mutex_};
+    if (std::exchange(what.over, true))
+        return;
+    if (!what.waits)
+        --places_;
+}
+
+void event_queue::add(entry fresh) {
+    events_.push_back(std::move(fresh));
     if (!shown_)
         show();
     changed_.notify_all();
@@ -53,10 +75,13 @@ std::size_t event_queue::take(kvf_event* events, std::uint32_t stride, std::size
         const auto& next = events_.front();
         if (!*next.dropped) {
             auto* to = reinterpret_cast<char*>(events) + taken++ * stride;
-            write(reinterpret_cast<kvf_event*>(to), stride, next.event);
+            write(reinterpret_cast<kvf_event*>(to), stride,
+                  next.repeated ? next.repeated->newest : next.event);
         }
+        if (next.repeated)
+            next.repeated->waits = false;
+        places_ -= next.gives_its_place_back();
         events_.pop_front();
-        --places_;
     }
     if (!events_.empty())
         show(); // also when the host has read the descriptor in the meantime
@@ -98,7 +123,11 @@ caf::expected<bool> event_queue::wait(std::optional<std::chrono::milliseconds> p
 void event_queue::close() {
     std::lock_guard lock{mutex_};
     closed_ = true;
-    places_ -= events_.size();
+    for (const auto& each : events_) {
+        places_ -= each.gives_its_place_back();
+        if (each.repeated)
+            each.repeated->waits = false;
+    }
     events_.clear();
     readable_.reset();
     changed_.notify_all();

@@ -22,6 +22,14 @@ namespace kvferry::c_api {
 /// Set: the host has freed the session, and events about it are dropped.
 using dropped_flag = std::shared_ptr<const std::atomic<bool>>;
 
+/// Told over and over, of which only the newest counts: it waits in the queue once, and keeps its
+/// place until its end. Its members are the queue's.
+struct repeated_event {
+    kvf_event newest{};
+    bool waits = false;
+    bool over = false;
+};
+
 /// Thread-safe.
 class event_queue {
 public:
@@ -36,6 +44,10 @@ public:
 
     /// Uses up one place that is held, until the event is taken.
     void push(const kvf_event&, dropped_flag);
+    /// The same for an event that keeps its place.
+    void push(const std::shared_ptr<repeated_event>&, const kvf_event&, dropped_flag);
+    /// Nothing of it comes any more: its place is free when the newest is taken.
+    void end(repeated_event&);
 
     /// Fills `events`, `stride` bytes apart and long.
     std::size_t take(kvf_event* events, std::uint32_t stride, std::size_t max);
@@ -55,7 +67,12 @@ private:
     struct entry {
         kvf_event event;
         dropped_flag dropped;
+        std::shared_ptr<repeated_event> repeated = {};
+
+        bool gives_its_place_back() const { return !repeated || repeated->over; }
     };
+
+    void add(entry);
 
     void show();
 

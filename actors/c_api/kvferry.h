@@ -32,7 +32,7 @@ extern "C" {
 #endif
 
 /* Major << 16 | minor. Another major breaks callers; a minor only adds. */
-#define KVF_ABI_VERSION 0x10002u
+#define KVF_ABI_VERSION 0x10003u
 
 uint32_t kvf_abi_version(void); /* of the library that was loaded */
 const char* kvf_version(void);  /* "0.1.0" */
@@ -197,7 +197,15 @@ typedef struct kvf_tensor {
     uint32_t window_tokens;    /* 0: full attention */
     uint32_t tokens_per_block; /* of tensors without "block" or "token" that are no states */
     uint32_t reserved;
+    uint32_t tokens_per_row; /* of a compressed cache: tokens that one index of "token" stands for;
+                              * 0: 1 */
+    uint32_t flags;          /* KVF_TOKENS_ARE_DEALT */
 } kvf_tensor;
+
+enum {                          /* kvf_tensor.flags */
+       KVF_TOKENS_ARE_DEALT = 1 /* CP ranks deal out tokens one by one: index i of CP rank r is
+                                   token i * cp_size + r */
+};
 
 /* The memory that tensors lie in, ascending; what shares memory is one region. Sets base and bytes
  * alone. *count: room in `regions`, becomes what was needed; KVF_LIMIT_EXCEEDED when that is more.
@@ -272,7 +280,10 @@ enum { KVF_ROUTE_BEST = 0, KVF_ROUTE_MAPPED = 1, KVF_ROUTE_DIRECT = 2, KVF_ROUTE
 
 enum {
     KVF_NO_SAME_HOST_LINK = 1, /* peers of this machine are treated like any others */
-    KVF_DIGESTS = 2            /* every piece is read once more on both sides and compared */
+    KVF_DIGESTS = 2,           /* every piece is read once more on both sides and compared */
+    KVF_NO_INFO_SERVER = 4     /* no rank-info server and no port: the host carries the infos of all
+                                * ranks (kvf_worker_info, kvf_worker_add_instance); info_endpoint is
+                                * NULL on all of them */
 };
 
 typedef struct kvf_worker_options {
@@ -303,6 +314,9 @@ typedef struct kvf_worker_options {
     uint32_t copy_threads; /* that copy between host memory; 0: one for every four processors, at
                             * most 8 */
     uint32_t reserved;
+    int64_t session_age_max_ms;       /* see kvf_session_extend; 0: 3,600,000 */
+    int64_t session_keep_interval_ms; /* so often a receiving session without slots tells its
+                                       * writers that it is wanted; 0: 5,000 */
 } kvf_worker_options;
 
 typedef struct kvf_statistics {
@@ -315,6 +329,10 @@ typedef struct kvf_statistics {
     uint64_t links_live;
     uint64_t events_waiting;   /* in the queue */
     uint64_t handler_failures; /* bugs of kvferry */
+    uint64_t sessions_succeeded;
+    uint64_t waited_ns;           /* of those, added up: from the opening to the first piece, */
+    uint64_t transferred_ns;      /* and from there to the outcome */
+    uint64_t sessions_failed[32]; /* by the number of their reason (KVF_...) */
 } kvf_statistics;
 
 /* Starts the threads of a rank. The first worker of a process also starts those that its workers
@@ -337,6 +355,31 @@ int kvf_worker_unpublish(kvf_worker* worker, int64_t deadline_ms);
  * that is more. */
 int kvf_worker_endpoint(kvf_worker* worker, char* text, size_t* bytes);
 
+/* For hosts that carry the infos of ranks over a channel of their own, with or without servers on
+ * either side. This rank's info, as it was published last; another one after each publish. *bytes:
+ * room in `info`, becomes what was needed; KVF_LIMIT_EXCEEDED when that is more. Whoever has it can
+ * dial the rank. Blocks for one round trip through the rank. */
+int kvf_worker_info(kvf_worker* worker, void* info, size_t* bytes);
+
+typedef struct kvf_bytes {
+    uint32_t size;
+    uint32_t reserved;
+    const void* data;
+    uint64_t bytes;
+} kvf_bytes;
+
+/* All ranks of an instance, from the kvf_worker_info of each, in any order. The same instance again
+ * takes the place of what was known: so a restarted rank is made known. A rank without a server
+ * needs the infos of its own instance as well, unless it is alone. `address` becomes what
+ * kvf_source.endpoint is to be, "@instance"; `bytes` as in kvf_worker_endpoint; both may be NULL.
+ * Refused, with the number of the info: KVF_MALFORMED_MESSAGE, KVF_PROTOCOL_MISMATCH (another
+ * release), KVF_DUPLICATE (a rank twice), KVF_INSTANCE_INCOMPLETE (ranks are missing),
+ * KVF_LAYOUT_MISMATCH. Nothing has changed then. */
+int kvf_worker_add_instance(kvf_worker* worker, const kvf_bytes* infos, size_t count, char* address,
+                            size_t* bytes);
+/* Forgets it; sessions with it go on. */
+int kvf_worker_remove_instance(kvf_worker* worker, const char* address);
+
 /* Blocks for one round trip through the rank. */
 int kvf_worker_statistics(kvf_worker* worker, kvf_statistics* statistics);
 
@@ -355,10 +398,12 @@ int kvf_worker_free(kvf_worker* worker);
 typedef struct kvf_session kvf_session;
 
 enum {
-    KVF_EVENT_READY = 1,   /* tx: every receiver rank has asked */
-    KVF_EVENT_PIECE = 2,   /* a send, send_aux or receive has ended by itself */
-    KVF_EVENT_OUTCOME = 3, /* once: the session has ended */
-    KVF_EVENT_RELEASED = 4 /* once, behind the outcome: its slots are the host's again */
+    KVF_EVENT_READY = 1,    /* tx: every receiver rank has asked */
+    KVF_EVENT_PIECE = 2,    /* a send, send_aux or receive has ended by itself */
+    KVF_EVENT_OUTCOME = 3,  /* once: the session has ended */
+    KVF_EVENT_RELEASED = 4, /* once, behind the outcome: its slots are the host's again */
+    KVF_EVENT_LAYERS = 5    /* rx, before the outcome: the first layers are here. The newest stands
+                             * for those before it */
 };
 
 enum { /* kvf_event.state, kvf_outcome.state */
@@ -377,7 +422,8 @@ typedef struct kvf_event {
     uint64_t rid;
     int32_t code;        /* OUTCOME and PIECE: KVF_OK, or why it failed */
     uint32_t state;      /* OUTCOME: KVF_STATE_... */
-    uint32_t piece;      /* PIECE: which send or receive, counted from 0 */
+    uint32_t piece;      /* PIECE: which send or receive, counted from 0. LAYERS: all layers below
+                          * this global id are written; UINT32_MAX: all */
     uint32_t aux;        /* PIECE: 1 for send_aux */
     uint64_t bytes;      /* OUTCOME: written by this rank (tx), into it (rx) */
     uint64_t elapsed_ns; /* since the session was opened */
@@ -408,7 +454,9 @@ enum {                      /* kvf_session_options.flags */
        KVF_TELL_PIECES = 4, /* KVF_EVENT_PIECE is wanted */
        KVF_ALLOW_MISSING_LAYERS =
            8, /* rx: layers and roles that the context does not have stay as */
-       KVF_ALLOW_MISSING_ROLES = 16 /* they are; otherwise such a session ends in LAYOUT_MISMATCH */
+       KVF_ALLOW_MISSING_ROLES =
+           16,              /* they are; otherwise such a session ends in LAYOUT_MISMATCH */
+       KVF_TELL_LAYERS = 32 /* rx: KVF_EVENT_LAYERS is wanted */
 };
 
 typedef struct kvf_session_options {
@@ -424,7 +472,8 @@ typedef struct kvf_source {
     uint32_t size;
     int32_t dp_rank;      /* which DP group runs the request; 0 without attention DP, -1: not known,
                            * the first that answers is it */
-    const char* endpoint; /* "host:port" of the context instance (kvf_worker_endpoint) */
+    const char* endpoint; /* of the context instance: "host:port" (kvf_worker_endpoint), or
+                           * "@instance" (kvf_worker_add_instance) */
 } kvf_source;
 
 /* A session that cannot be opened is one that ends at once: the reason is its outcome. Only wrong
@@ -488,6 +537,34 @@ typedef struct kvf_aux {
 
 /* At most once, in a session with KVF_AUX. */
 int kvf_session_send_aux(kvf_session* session, const kvf_aux* aux);
+
+/* What the receivers of a sending session want, once KVF_EVENT_READY has come; before, all that
+ * follows `size` is zero. */
+typedef struct kvf_wanted {
+    uint32_t size;
+    uint32_t receivers; /* ranks that want KV bytes */
+    uint32_t prompt_tokens;
+    uint32_t prefix_tokens; /* which all of them have already: nothing before is wanted */
+    uint64_t blocks;        /* of all ranks, each in blocks of its own size */
+} kvf_wanted;
+
+int kvf_session_wanted(kvf_session* session, kvf_wanted* wanted);
+
+/* For leases that a scheduler renews: the session does not end by itself before so many ms have
+ * passed, whichever of its two deadlines runs; one that is later stays. The other side has
+ * deadlines of its own, which its host extends; but while a receiving session has been opened and
+ * has no slots yet, the sending one lives on (session_keep_interval_ms). KVF_GONE: it has its
+ * outcome. KVF_LIMIT_EXCEEDED: it would be older than session_age_max_ms then; nothing has changed.
+ */
+int kvf_session_extend(kvf_session* session, int64_t by_ms);
+
+/* Slots that somebody may still read (tx) or write (rx): slots[i] of layer group groups[i]. Before
+ * the outcome all that were lent, from KVF_EVENT_RELEASED on none. After a failure these are the
+ * slots in doubt. *count: room in both arrays, becomes what was needed; KVF_LIMIT_EXCEEDED when
+ * that is more. KVF_HANDLER_FAILED, KVF_STOPPED, KVF_NOT_PROVEN: nobody can say it, all that were
+ * lent are. Blocks for one round trip through the rank. */
+int kvf_session_slots_in_doubt(kvf_session* session, uint32_t* groups, int32_t* slots,
+                               size_t* count);
 
 /* Gives the session up; no error when it has ended. `why` may be NULL. */
 int kvf_session_cancel(kvf_session* session, const char* why);

@@ -89,6 +89,10 @@ kv_tensor tensor_of(const kvf_tensor& given) {
     result.window = unless_zero(given.window_tokens);
     result.tokens_per_block = unless_zero(given.tokens_per_block);
     result.sections = copy_of(given.sections, given.section_count, "kvf_tensor.sections");
+    if (given.flags & ~std::uint32_t{KVF_TOKENS_ARE_DEALT})
+        refuse(errc::unsupported, "kvf_tensor.flags is " + std::to_string(given.flags));
+    result.tokens_per_row = std::max(given.tokens_per_row, std::uint32_t{1});
+    result.tokens_are_dealt = (given.flags & KVF_TOKENS_ARE_DEALT) != 0;
     return result;
 }
 

@@ -3,6 +3,7 @@
 #include "actors/c_api/objects.hpp"
 #include "actors/c_api/sized.hpp"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -19,8 +20,9 @@ static_assert(KVF_NO_SLOT == no_slot);
 
 namespace {
 
-constexpr std::uint32_t all_flags =
-    KVF_AUX | KVF_TELL_READY | KVF_TELL_PIECES | KVF_ALLOW_MISSING_LAYERS | KVF_ALLOW_MISSING_ROLES;
+constexpr std::uint32_t all_flags = KVF_AUX | KVF_TELL_READY | KVF_TELL_PIECES
+                                    | KVF_ALLOW_MISSING_LAYERS | KVF_ALLOW_MISSING_ROLES
+                                    | KVF_TELL_LAYERS;
 
 session_options options_of(const kvf_session_options& given,
                            const std::shared_ptr<session_teller>& teller) {
@@ -35,7 +37,9 @@ session_options options_of(const kvf_session_options& given,
     result.on_outcome = [teller](const session_finished& end) { teller->on_outcome(end); };
     result.on_released = [teller](const session_released&) { teller->on_released(); };
     if (given.flags & KVF_TELL_READY)
-        result.on_ready = [teller] { teller->on_ready(); };
+        result.on_ready = [teller](const session_ready& told) { teller->on_ready(told); };
+    if (given.flags & KVF_TELL_LAYERS)
+        result.on_layers = [teller](const layers_arrived& told) { teller->on_layers(told); };
     if (given.flags & KVF_TELL_PIECES)
         result.on_piece = [teller](const piece_finished& end) { teller->on_piece(end); };
     return result;
@@ -54,10 +58,10 @@ kvf_session* open_session(kvf_worker* worker, const kvf_session_options* options
     const auto number = next_handle();
     auto made = std::make_shared<c_session>();
     made->of = found.get();
-    made->teller = value_of(
-        session_teller::make({number, given.user, given.rid, (given.flags & KVF_TELL_READY) != 0,
-                              (given.flags & KVF_TELL_PIECES) != 0},
-                             found->events));
+    made->teller = value_of(session_teller::make(
+        {number, given.user, given.rid, (given.flags & KVF_TELL_READY) != 0,
+         (given.flags & KVF_TELL_PIECES) != 0, (given.flags & KVF_TELL_LAYERS) != 0},
+        found->events));
     auto wanted = options_of(given, made->teller);
     // Its events may be taken, and acted on, before this call returns.
     std::lock_guard lock{made->mutex};
@@ -114,6 +118,23 @@ context_address address_of(const kvf_source* source) {
     if (given.dp_rank >= 0)
         result.dp_rank = static_cast<std::uint32_t>(given.dp_rank);
     return result;
+}
+
+/// Asks the session with the core's handle, which may take a while: not with the lock held.
+template <class Ask>
+auto asked(c_session& session, Ask ask) {
+    std::unique_lock lock{session.mutex};
+    const auto which = session.handle;
+    lock.unlock();
+    using answer = decltype(ask(std::declval<const tx_handle&>()));
+    return std::visit(
+        [&]<class Handle>(const Handle& handle) -> answer {
+            if constexpr (std::is_same_v<Handle, std::monostate>)
+                return answer{make_error(errc::gone, "the session was never opened")};
+            else
+                return ask(handle);
+        },
+        which);
 }
 
 /// What has an outcome, with that outcome.
@@ -214,6 +235,58 @@ int kvf_session_cancel(kvf_session* session, const char* why) {
     });
 }
 
+int kvf_session_extend(kvf_session* session, int64_t by_ms) {
+    return guarded([&] {
+        const auto found = sessions().find(session);
+        if (found->teller->outcome())
+            refuse(errc::gone,
+                   "rid " + std::to_string(found->teller->who().rid) + " has its outcome");
+        refuse_if(asked(*found, [by_ms](const auto& handle) {
+            return handle.extend(std::chrono::milliseconds{by_ms});
+        }));
+    });
+}
+
+int kvf_session_slots_in_doubt(kvf_session* session, uint32_t* groups, int32_t* slots,
+                               size_t* count) {
+    return guarded([&] {
+        const auto found = sessions().find(session);
+        auto& room = target(count, "count");
+        refuse_if(found->teller->given_up());
+        const auto answer =
+            value_of(asked(*found, [](const auto& handle) { return handle.slots_in_doubt(); }));
+        std::size_t needed = 0;
+        for (const auto& group : answer.groups)
+            needed += group.size();
+        if (const auto had = std::exchange(room, needed); had < needed)
+            refuse(errc::limit_exceeded,
+                   std::to_string(needed) + " slots, room for " + std::to_string(had));
+        if (needed == 0)
+            return;
+        auto* to_group = &target(groups, "groups");
+        auto* to_slot = &target(slots, "slots");
+        for (std::uint32_t group = 0; group < answer.groups.size(); ++group)
+            for (const auto slot : answer.groups[group]) {
+                *to_group++ = group;
+                *to_slot++ = slot;
+            }
+    });
+}
+
+int kvf_session_wanted(kvf_session* session, kvf_wanted* wanted) {
+    return guarded([&] {
+        kvf_wanted result{};
+        for (const auto& each : sessions().find(session)->teller->wants()) {
+            const auto prefix = each.prefix_tokens;
+            result.prefix_tokens =
+                result.receivers++ == 0 ? prefix : std::min(result.prefix_tokens, prefix);
+            result.prompt_tokens = each.prompt_tokens;
+            result.blocks += each.blocks;
+        }
+        write(wanted, result, "kvf_wanted");
+    });
+}
+
 int kvf_session_wait(kvf_session* session, uint32_t kind, int64_t timeout_ms) {
     return guarded([&] {
         const auto found = sessions().find(session);
@@ -291,17 +364,7 @@ int kvf_session_aux(kvf_session* session, kvf_aux* aux) {
 int kvf_session_waits_for(kvf_session* session, char* text, size_t* bytes) {
     return guarded([&] {
         const auto found = sessions().find(session);
-        std::unique_lock lock{found->mutex};
-        const auto asked = found->handle; // the answer takes a while: not with the lock held
-        lock.unlock();
-        const auto status = std::visit(
-            []<class Handle>(const Handle& handle) -> caf::expected<session_status> {
-                if constexpr (std::is_same_v<Handle, std::monostate>)
-                    return make_error(errc::gone, "the session was never opened");
-                else
-                    return handle.status();
-            },
-            asked);
+        const auto status = asked(*found, [](const auto& handle) { return handle.status(); });
         write_text(value_of(status).waits_for, text, bytes);
     });
 }

@@ -35,16 +35,19 @@ void set_reason(kvf_event& event, const caf::error& reason) {
 
 caf::expected<std::shared_ptr<session_teller>>
 session_teller::make(identity who, std::shared_ptr<event_queue> queue) {
-    if (!queue->hold(always_told + who.tells_ready))
+    if (!queue->hold(always_told + who.tells_ready + who.tells_layers))
         return no_places(who.rid, *queue);
     return std::make_shared<session_teller>(who, std::move(queue));
 }
 
 session_teller::session_teller(identity who, std::shared_ptr<event_queue> queue)
-    : who_(who), queue_(std::move(queue)), ready_due_(who.tells_ready) {}
+    : who_(who), queue_(std::move(queue)), ready_due_(who.tells_ready),
+      layers_(who.tells_layers ? std::make_shared<repeated_event>() : nullptr) {}
 
 session_teller::~session_teller() {
     queue_->let_go(!outcome_ + !released_ + ready_due_ + pieces_due_);
+    if (layers_)
+        queue_->end(*layers_);
 }
 
 kvf_event session_teller::event_of(std::uint32_t kind) const {
@@ -58,8 +61,22 @@ kvf_event session_teller::event_of(std::uint32_t kind) const {
     return result;
 }
 
-void session_teller::on_ready() {
+void session_teller::on_layers(const layers_arrived& told) {
+    auto event = event_of(KVF_EVENT_LAYERS);
+    event.piece = told.end;
     std::lock_guard lock{mutex_};
+    if (layers_)
+        queue_->push(layers_, event, dropped_);
+}
+
+std::vector<receiver_wants> session_teller::wants() const {
+    std::lock_guard lock{mutex_};
+    return wants_;
+}
+
+void session_teller::on_ready(const session_ready& told) {
+    std::lock_guard lock{mutex_};
+    wants_ = told.wants;
     if (std::exchange(ready_due_, false))
         queue_->push(event_of(KVF_EVENT_READY), dropped_);
 }
@@ -86,6 +103,8 @@ void session_teller::on_outcome(const session_finished& finished) {
         return;
     outcome_ = finished;
     queue_->let_go(std::exchange(ready_due_, false) + std::exchange(pieces_due_, 0));
+    if (const auto layers = std::exchange(layers_, nullptr))
+        queue_->end(*layers);
     queue_->push(event, dropped_);
     changed_.notify_all();
 }
@@ -143,6 +162,11 @@ void session_teller::give_up(const caf::error& why) {
     std::lock_guard lock{mutex_};
     given_up_ = why;
     changed_.notify_all();
+}
+
+caf::error session_teller::given_up() const {
+    std::lock_guard lock{mutex_};
+    return released_ ? caf::error{} : given_up_;
 }
 
 void session_teller::drop() {

@@ -12,6 +12,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <vector>
 
 namespace kvferry::c_api {
 
@@ -25,6 +26,7 @@ public:
         std::uint64_t rid = 0;
         bool tells_ready = false;
         bool tells_pieces = false;
+        bool tells_layers = false;
     };
 
     /// limit_exceeded: no places are left.
@@ -37,7 +39,8 @@ public:
     /// Frees the places of events that never came.
     ~session_teller();
 
-    void on_ready();
+    void on_ready(const session_ready&);
+    void on_layers(const layers_arrived&);
     void on_piece(const piece_finished&);
     void on_outcome(const session_finished&);
     void on_released();
@@ -45,6 +48,9 @@ public:
     /// Before a call that begins a piece: `gone` after the outcome, else limit_exceeded without a
     /// place for its event.
     caf::error expect_piece();
+
+    /// Empty before it is ready.
+    std::vector<receiver_wants> wants() const;
 
     /// Null while there is none; lives as long as the teller.
     const session_finished* outcome() const;
@@ -56,6 +62,7 @@ public:
 
     /// The worker has stopped without proof: what has not come never will.
     void give_up(const caf::error& why);
+    caf::error given_up() const;
 
     /// The host has freed the session.
     void drop();
@@ -73,6 +80,9 @@ private:
     std::condition_variable changed_;
     bool ready_due_ = false;
     std::size_t pieces_due_ = 0;
+    /// Null when layers are not told, or not any more.
+    std::shared_ptr<repeated_event> layers_;
+    std::vector<receiver_wants> wants_;
     std::optional<session_finished> outcome_;
     bool released_ = false;
     caf::error given_up_;

@@ -3,6 +3,7 @@
 #include "actors/c_api/objects.hpp"
 #include "actors/c_api/sized.hpp"
 
+#include <cstring>
 #include <limits>
 #include <string>
 #include <utility>
@@ -13,6 +14,8 @@ using namespace kvferry::c_api;
 
 namespace kvferry::c_api {
 
+static_assert(sizeof(kvf_statistics::sessions_failed) / sizeof(std::uint64_t)
+              > static_cast<std::size_t>(errc_last));
 static_assert(KVF_NOT_PROVEN == static_cast<int>(errc_last), "kvferry.h names all of errc");
 static_assert(KVF_ROUTE_BEST == static_cast<int>(route_choice::automatic)
               && KVF_ROUTE_STAGED == static_cast<int>(route_choice::staged));
@@ -33,7 +36,7 @@ std::shared_ptr<runtime> shared_runtime() {
 }
 
 worker_options options_of(const kvf_worker_options& given) {
-    if (given.flags & ~std::uint32_t{KVF_NO_SAME_HOST_LINK | KVF_DIGESTS})
+    if (given.flags & ~std::uint32_t{KVF_NO_SAME_HOST_LINK | KVF_DIGESTS | KVF_NO_INFO_SERVER})
         refuse(errc::unsupported, "kvf_worker_options.flags is " + std::to_string(given.flags));
     if (given.port > std::numeric_limits<std::uint16_t>::max())
         refuse(errc::invalid_argument, "kvf_worker_options.port is " + std::to_string(given.port));
@@ -51,6 +54,7 @@ worker_options options_of(const kvf_worker_options& given) {
     result.fingerprint = text_or_empty(given.fingerprint);
     result.route = static_cast<route_choice>(given.route);
     result.same_host_link = (given.flags & KVF_NO_SAME_HOST_LINK) == 0;
+    result.info_server = (given.flags & KVF_NO_INFO_SERVER) == 0;
     result.host_link_folder = text_or_empty(given.host_link_folder);
     result.advertise = text_or_empty(given.advertise);
     const auto* devices = items(given.devices, given.device_count, "kvf_worker_options.devices");
@@ -71,6 +75,8 @@ worker_options options_of(const kvf_worker_options& given) {
     set(bounds.transfer_deadline, given.transfer_deadline_ms, "transfer_deadline_ms");
     set(bounds.info_deadline, given.info_deadline_ms, "info_deadline_ms");
     set(bounds.stop_deadline, given.stop_deadline_ms, "stop_deadline_ms");
+    set(bounds.session_age_max, given.session_age_max_ms, "session_age_max_ms");
+    set(bounds.session_keep_interval, given.session_keep_interval_ms, "session_keep_interval_ms");
     return result;
 }
 
@@ -178,6 +184,40 @@ int kvf_worker_endpoint(kvf_worker* worker, char* text, size_t* bytes) {
     return guarded([&] { write_text(workers().find(worker)->rank.info_endpoint(), text, bytes); });
 }
 
+int kvf_worker_info(kvf_worker* worker, void* info, size_t* bytes) {
+    return guarded([&] {
+        const auto found = workers().find(worker);
+        auto& room = target(bytes, "bytes");
+        const auto answer = value_of(found->rank.local_info());
+        if (const auto had = std::exchange(room, answer.size()); had < answer.size())
+            refuse(errc::limit_exceeded, "the info has " + std::to_string(answer.size())
+                                             + " bytes, room for " + std::to_string(had));
+        std::memcpy(&target(static_cast<char*>(info), "info"), answer.data(), answer.size());
+    });
+}
+
+int kvf_worker_add_instance(kvf_worker* worker, const kvf_bytes* infos, size_t count, char* address,
+                            size_t* bytes) {
+    return guarded([&] {
+        const auto found = workers().find(worker);
+        items(infos, count, "infos");
+        std::vector<byte_buffer> given;
+        for (std::size_t index = 0; index < count; ++index) {
+            const auto each = read(element(infos, index, "kvf_bytes"), "kvf_bytes");
+            given.push_back(copy_of(static_cast<const byte_buffer::value_type*>(each.data),
+                                    each.bytes, "kvf_bytes.data"));
+        }
+        const auto known_as = value_of(found->rank.add_instance(given));
+        if (bytes)
+            write_text(known_as, address, bytes);
+    });
+}
+
+int kvf_worker_remove_instance(kvf_worker* worker, const char* address) {
+    return guarded(
+        [&] { refuse_if(workers().find(worker)->rank.remove_instance(text_or_empty(address))); });
+}
+
 int kvf_worker_statistics(kvf_worker* worker, kvf_statistics* statistics) {
     return guarded([&] {
         const auto found = workers().find(worker);
@@ -191,6 +231,11 @@ int kvf_worker_statistics(kvf_worker* worker, kvf_statistics* statistics) {
         result.links_live = asked.links_live;
         result.events_waiting = found->events->waiting();
         result.handler_failures = asked.handler_failures;
+        result.sessions_succeeded = asked.sessions_succeeded;
+        result.waited_ns = static_cast<std::uint64_t>(asked.waited.count());
+        result.transferred_ns = static_cast<std::uint64_t>(asked.transferred.count());
+        for (const auto& [code, count] : asked.sessions_failed)
+            result.sessions_failed[static_cast<std::size_t>(code)] = count;
         write(statistics, size, result);
     });
 }

@@ -20,7 +20,8 @@ sender_state::sender_state(sender_actor::pointer self,
     : self_(self), environment_(std::move(environment)),
       early_({describe(environment_->self), environment_->bounds.early_requests_max,
               environment_->bounds.early_request_lease}),
-      sessions_({"sending session", environment_->bounds.sessions_max, false}),
+      sessions_({"sending session", environment_->bounds.sessions_max, false,
+                 environment_->bounds.session_age_max}),
       memory_({environment_->self.rank, environment_->bounds.early_requests_max,
                environment_->bounds.early_request_lease}) {
     if (const auto& deciders = environment_->deciders) {
@@ -45,6 +46,7 @@ sender_actor::behavior_type sender_state::make_behavior() {
         handle(this, &sender_state::on_transferring), handle(this, &sender_state::on_deadline),
         handle(this, &sender_state::on_list),         handle(this, &sender_state::on_cancel_all),
         handle(this, &sender_state::on_ended),        handle(this, &sender_state::on_drain),
+        handle(this, &sender_state::on_wanted),       handle(this, &sender_state::on_extended),
     };
 }
 
@@ -86,8 +88,24 @@ void sender_state::on_transferring(const session_transferring& message) {
     rearm();
 }
 
+void sender_state::on_extended(const session_extended& message) {
+    ask_sessions(sending_sessions::extended{message.request, message.by});
+    rearm();
+}
+
+void sender_state::on_wanted(const session_wanted& message) {
+    if (!peers_.contains(message.header.sender))
+        return count(environment_->counters, ignored::no_link);
+    if (!sessions_.contains(
+            message.header.request)) // its host has not opened it yet, or it is over
+        return count(environment_->counters, ignored::no_session);
+    ask_sessions(sending_sessions::kept{message.header.request});
+    rearm();
+}
+
 void sender_state::on_ended(const session_ended& message) {
-    ask_sessions(sending_sessions::outcome_told{message.request});
+    ask_sessions(sending_sessions::outcome_told{
+        message.request, message.reason ? code_of(message.reason) : errc::none});
 }
 
 void sender_state::on_retired(const session_retired& message) {
@@ -127,6 +145,10 @@ void sender_state::ask_sessions(sending_sessions::event what) {
 
 void sender_state::perform(sending_sessions::count& x) {
     count_session(environment_->counters, x.what);
+}
+
+void sender_state::perform(sending_sessions::count_outcome& x) {
+    kvferry::count_outcome(environment_->counters, x.why, x.waited, x.transferred);
 }
 
 void sender_state::perform(sending_sessions::count_death&) {

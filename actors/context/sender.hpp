@@ -66,6 +66,8 @@ private:
     void on_request(const request_data&);
     void on_cancel(const cancel_session&);
     void on_gone(const gone&);
+    void on_wanted(const session_wanted&);
+    void on_extended(const session_extended&);
     void on_peer_ready(const peer_ready&);
     void on_peer_lost(const peer_lost&);
     void on_process_gone(const process_gone&);
@@ -81,6 +83,7 @@ private:
     void ask_sessions(sending_sessions::event);
     void perform(sending_sessions::refuse&) {}
     void perform(sending_sessions::count&);
+    void perform(sending_sessions::count_outcome&);
     void perform(sending_sessions::count_death&);
     void perform(sending_sessions::tell_deadline&);
     void perform(sending_sessions::announce_death&);

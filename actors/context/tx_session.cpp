@@ -55,6 +55,8 @@ tx_session_actor::behavior_type tx_session_state::make_behavior() {
         handle(this, &tx_session_state::on<unbind_receiver>),
         handle(this, &tx_session_state::on<gone>),
         handle(this, &tx_session_state::on<cancel_request>),
+        handle(this, &tx_session_state::on<extend_session>),
+        handle(this, &tx_session_state::on_slots),
         handle(this, &tx_session_state::on<deadline_tick>),
         handle(this, &tx_session_state::on<owner_ended>),
         handle(this, &tx_session_state::on_status),
@@ -97,6 +99,10 @@ void tx_session_state::on_peer_ready(const peer_ready&) {}
 
 caf::result<session_status> tx_session_state::on_status(const query_status&) {
     return value_.status();
+}
+
+caf::result<slots_on_loan> tx_session_state::on_slots(const query_slots&) {
+    return value_.on_loan();
 }
 
 /// What is done on the spot is an event of its own, once all else is done. Planning is the only
@@ -206,8 +212,18 @@ sending::event tx_session_state::find_route(sending_effects::plan_piece& x,
     return planned;
 }
 
+/// The receiver's bytes of the slice are all there: which of its layers are whole now?
+std::uint32_t tx_session_state::layers_written(const sending_effects::plan_piece& x) {
+    const auto& self = with_.environment->self;
+    auto& known = written_[x.to];
+    known.slices.add(x.source->slice);
+    known.layers_end =
+        known.slices.first_missing_layer(self, x.peer->info, x.request->target, known.layers_end);
+    return known.layers_end;
+}
+
 sending_events::piece_ended tx_session_state::served(const sending_effects::plan_piece& x,
-                                                     const copy_plan& plan) const {
+                                                     const copy_plan& plan) {
     const auto& environment = *with_.environment;
     sending_events::piece_ended result{x.to, x.index};
     result.bytes = plan.bytes;
@@ -215,6 +231,8 @@ sending_events::piece_ended tx_session_state::served(const sending_effects::plan
     if (x.request->digest && readable_by_host(environment.memory))
         result.digest = {x.source->slice.tokens, digest_of_sources(plan, environment.source_pools),
                          x.source->slice.layers};
+    if (x.request->tell_layers)
+        result.layers_end = layers_written(x);
     return result;
 }
 

@@ -58,6 +58,7 @@ private:
     void on_done(const transfer_done&);
     void on_peer_ready(const peer_ready&);
     caf::result<session_status> on_status(const query_status&);
+    caf::result<slots_on_loan> on_slots(const query_slots&);
 
     void decide_and_perform(sending::event);
 
@@ -74,7 +75,8 @@ private:
 
     sending::event find_route(sending_effects::plan_piece&, std::shared_ptr<const copy_plan>,
                               time_point taken);
-    sending_events::piece_ended served(const sending_effects::plan_piece&, const copy_plan&) const;
+    sending_events::piece_ended served(const sending_effects::plan_piece&, const copy_plan&);
+    std::uint32_t layers_written(const sending_effects::plan_piece&);
     static sending_events::piece_ended not_served(const sending_effects::plan_piece&, agent_result,
                                                   const caf::error& why);
     caf::error in_context(const caf::error&, const rank_info& peer) const;
@@ -86,6 +88,12 @@ private:
     std::map<transfer_id, flight> flights_;
     /// What the host's slices speak for.
     slice_coverage sent_;
+    /// What has been written, for receivers that want to hear of whole layers.
+    struct written {
+        slice_coverage slices;
+        std::uint32_t layers_end = 0;
+    };
+    std::map<receiver_key, written> written_;
     std::uint32_t transfers_ = 0;
 };
 

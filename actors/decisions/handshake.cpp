@@ -14,17 +14,15 @@ namespace kvferry {
 
 namespace {
 
+template <class... Message>
+bool is_one_of(const wire_message& message) {
+    return (std::holds_alternative<Message>(message) || ...);
+}
+
 /// Messages that sender and receiver are for.
 bool of_sessions(const wire_message& message) {
-    return std::
-        visit(
-            []<class Message>(const Message&) {
-                return std::
-                           is_same_v<
-                               Message,
-                               request_data> || std::is_same_v<Message, refused> || std::is_same_v<Message, transfer_started> || std::is_same_v<Message, kv_agent_result> || std::is_same_v<Message, aux_agent_result> || std::is_same_v<Message, cancel_session> || std::is_same_v<Message, gone>;
-            },
-            message);
+    return is_one_of<request_data, refused, transfer_started, kv_agent_result, aux_agent_result,
+                     cancel_session, gone, session_wanted>(message);
 }
 
 } // namespace

@@ -90,6 +90,8 @@ void known_instances::put_off(instance& at, time_point now) {
 
 void known_instances::take(answered& answer, time_point now, effects& result) {
     auto& at = instances_[answer.endpoint];
+    if (at.state == question::put_off) // a host carried it here meanwhile
+        retries_.erase(answer.endpoint);
     at.state = question::none;
     std::sort(answer.ranks.begin(), answer.ranks.end(),
               [](const auto& a, const auto& b) { return a.rank < b.rank; });
@@ -122,6 +124,15 @@ void known_instances::take(not_answered& failed, time_point now, effects& result
             result.push_back(fail_session{attempt, failed.reason});
         }
     }
+}
+
+void known_instances::take(removed& gone, time_point now, effects& result) {
+    const auto found = instances_.find(gone.endpoint);
+    if (found == instances_.end())
+        return;
+    found->second.answer.reset();
+    result.push_back(instance_changed{gone.endpoint});
+    forget_empty(now);
 }
 
 void known_instances::bind_waiting(const std::string& endpoint, effects& result) {

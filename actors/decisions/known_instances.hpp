@@ -79,6 +79,10 @@ public:
         std::string endpoint;
         caf::error reason;
     };
+    /// Nobody is to be found there any more; sessions that are bound go on.
+    struct removed {
+        std::string endpoint;
+    };
     struct rank_linked {
         incarnation rank;
     };
@@ -90,14 +94,14 @@ public:
     struct tick {};
 
     using event = std::variant<session_opened, session_left, session_withdrawn, session_failed,
-                               answered, not_answered, rank_linked, rank_lost, tick>;
+                               answered, not_answered, removed, rank_linked, rank_lost, tick>;
 
     // -- effects ------------------------------------------------------------------------------
 
     struct fetch {
         std::string endpoint;
     };
-    /// Answered anew: what was derived from its former ranks is void.
+    /// Answered anew, or removed: what was derived from its former ranks is void.
     struct instance_changed {
         std::string endpoint;
     };
@@ -166,6 +170,7 @@ private:
     void take(session_failed&, time_point now, effects&);
     void take(answered&, time_point now, effects&);
     void take(not_answered&, time_point now, effects&);
+    void take(removed&, time_point now, effects&);
     void take(rank_linked&, time_point now, effects&);
     void take(rank_lost&, time_point now, effects&);
     void take(tick&, time_point now, effects&);

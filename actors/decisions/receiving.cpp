@@ -45,6 +45,11 @@ void receiving::take(const receive_slice& given) {
     succeed_if_complete();
 }
 
+void receiving::take(const extend_session& more) {
+    if (!has_ended())
+        add(session_extended{facts_.request, facts_.attempt, more.by});
+}
+
 void receiving::take(const cancel_request& cancel) {
     fail(cancel.reason ? cancel.reason : make_error(errc::cancelled, "the host cancelled"));
 }
@@ -139,6 +144,7 @@ void receiving::request(const receiving_writer& from, slice_index slice, bool re
     message.renewal = renewal;
     message.digest = kv && link.digests;
     message.may_map = link.process_watched;
+    message.tell_layers = kv && facts_.tell_layers;
     if (kv) {
         if (release_.writers().empty())
             add(allow_writes{facts_.attempt}); // the fabric hears this before the link does
@@ -164,6 +170,22 @@ void receiving::take(const renew_requests&) {
         for (std::uint32_t number = 0; number < from.reports.size(); ++number)
             if (from.reports[number].silent())
                 request(from, {number}, true);
+    }
+}
+
+/// Those that were asked know that the session is wanted: from there on their own host is to see to
+/// their deadline.
+void receiving::take(const keep_session&) {
+    if (has_ended())
+        return;
+    for (const auto& [rank, from] : writers_) {
+        if (!from.link_up() || from.dismissed || from.asked())
+            continue;
+        session_wanted message;
+        message.header.request = facts_.request;
+        message.header.attempt = facts_.attempt;
+        message.header.writer = rank;
+        add(keep_writer{from.binding.incarnation, std::move(message)});
     }
 }
 

@@ -45,6 +45,8 @@ public:
         std::string context_endpoint;
         /// The fabric's answer to forbid_writes is proof (fabric_description::by_message).
         bool forbidding_is_proof = false;
+        /// The host wants to hear which layers have arrived.
+        bool tell_layers = false;
         /// Why the reported piece of that slice has not arrived intact; empty when it has. Asked of
         /// writers that were linked with `digests` only.
         std::function<caf::error(const kv_slice& asked, const kv_agent_result&)> check_digest = {};
@@ -70,8 +72,9 @@ public:
 
     using event = std::variant<receive_slice, bind_writers, writer_linked, peer_lost, process_gone,
                                transfer_started, kv_agent_result, aux_agent_result, cancel_session,
-                               gone, refused, renew_requests, cancel_request, deadline_tick,
-                               owner_ended, carrier_failed, request_never_left, writes_forbidden>;
+                               gone, refused, renew_requests, keep_session, extend_session,
+                               cancel_request, deadline_tick, owner_ended, carrier_failed,
+                               request_never_left, writes_forbidden>;
 
     // -- effects that are no messages ---------------------------------------------------------
 
@@ -84,16 +87,21 @@ public:
         incarnation writer;
         cancel_session message;
     };
+    struct keep_writer {
+        incarnation writer;
+        session_wanted message;
+    };
     struct ignore_message {
         ignored why;
     };
 
-    /// piece_*, session_finished and session_released go to the host, session_transferring, _ended
-    /// and _retired to the receiver. Nothing follows session_retired.
-    using effect =
-        std::variant<ask_writer, cancel_writer, allow_writes, forbid_writes, piece_finished,
-                     session_finished, session_released, session_transferring, session_ended,
-                     session_retired, ignore_message>;
+    /// piece_*, layers_arrived, session_finished and session_released go to the host,
+    /// session_transferring, _extended, _ended and _retired to the receiver. Nothing follows
+    /// session_retired.
+    using effect = std::variant<ask_writer, cancel_writer, keep_writer, allow_writes, forbid_writes,
+                                piece_finished, layers_arrived, session_finished, session_released,
+                                session_transferring, session_extended, session_ended,
+                                session_retired, ignore_message>;
     using effects = std::vector<effect>;
 
     // -- states -------------------------------------------------------------------------------
@@ -127,6 +135,8 @@ public:
     std::vector<session_wait> waits() const;
     const std::map<rank_id, exposure>& exposures() const { return release_.writers(); }
     bool is_released() const { return std::holds_alternative<released>(phase_); }
+    /// Slots that a writer may still write; before the outcome all that were lent.
+    slots_on_loan on_loan() const;
 
 private:
     /// One receive(slice) of the host.
@@ -148,6 +158,8 @@ private:
     void take(const gone&);
     void take(const refused&);
     void take(const renew_requests&);
+    void take(const keep_session&);
+    void take(const extend_session&);
     void take(const cancel_request&);
     void take(const deadline_tick&);
     void take(const owner_ended&);
@@ -186,6 +198,7 @@ private:
     caf::error failure_of(receiving_writer&, const kv_agent_result&);
     void settle(const receiving_writer&);
     void tell_served(std::uint32_t number);
+    void tell_layers();
     void tell_piece(std::uint32_t number, const caf::error&);
     void succeed_if_complete();
     void fail(const caf::error& reason);
@@ -204,6 +217,8 @@ private:
     /// Writers have become known, or are not needed any more: any piece may be served.
     bool all_touched_ = true;
     std::map<rank_id, receiving_writer> writers_;
+    /// The host has been told that all layers below are here.
+    std::uint32_t layers_told_ = 0;
     /// What no writer has, as bind_writers told it.
     std::vector<std::uint32_t> layers_skipped_;
     std::vector<std::string> roles_skipped_;

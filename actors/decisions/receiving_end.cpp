@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a receiving attempt ends, and when its pages are free. The two are decided separately.
 #include "actors/decisions/receiving.hpp"
+#include "actors/shared/slot_lists.hpp"
 #include "messages/type_ids.hpp"
 #include "messages/values/error_format.hpp"
 
 #include <algorithm>
+#include <limits>
+#include <set>
 #include <utility>
 
 namespace kvferry {
@@ -33,6 +36,20 @@ void receiving::tell_served(std::uint32_t number) {
     if (std::all_of(writers_.begin(), writers_.end(),
                     [number](const auto& entry) { return entry.second.has_served({number}); }))
         tell_piece(number, {});
+}
+
+/// Every writer of the chosen group has its say: a layer is here when all its heads are.
+void receiving::tell_layers() {
+    if (!facts_.tell_layers || has_ended() || !is_selected() || !host_gave_all())
+        return;
+    auto end = std::numeric_limits<std::uint32_t>::max();
+    for (const auto& [rank, from] : writers_)
+        if (!from.dismissed && from.binding.kv)
+            end = std::min(end, from.layers_end(pieces_.size()));
+    if (end <= layers_told_)
+        return;
+    layers_told_ = end;
+    add(layers_arrived{facts_.request, facts_.attempt, end});
 }
 
 void receiving::succeed_if_complete() {
@@ -119,6 +136,25 @@ void receiving::release_if_quiet() {
 
 caf::error receiving::explain(const caf::error& reason, const receiving_writer& from) const {
     return add_context(reason, "rid {} from context rank {}", facts_.request, from.binding.rank);
+}
+
+slots_on_loan receiving::on_loan() const {
+    std::vector<std::set<std::int32_t>> slots;
+    if (is_released())
+        return {};
+    const auto may_be_written = [this](std::uint32_t number) {
+        return std::any_of(writers_.begin(), writers_.end(), [&](const auto& entry) {
+            const auto& [rank, from] = entry;
+            const auto state = release_.of(rank);
+            return (state == exposure::exposed || state == exposure::in_doubt)
+                   && from.asked_for({number})
+                   && (!from.reports[number].complete() || from.in_doubt.contains(number));
+        });
+    };
+    for (std::uint32_t number = 0; number < pieces_.size(); ++number)
+        if (!has_ended() || may_be_written(number))
+            add_slots(pieces_[number].slice, slots);
+    return listed(slots);
 }
 
 // -- for people ---------------------------------------------------------------------------------

@@ -62,12 +62,18 @@ void receiving::take(const kv_agent_result& report) {
     from->summary.fragments += report.fragments;
     from->summary.route = report.route;
     from->failed = from->failed || report.result != agent_result::success;
-    if (report.result == agent_result::in_doubt)
+    if (report.result == agent_result::in_doubt) {
         release_.reported_in_doubt(from->binding.rank);
+        from->in_doubt.insert(header.receive_slice.value);
+    }
     settle(*from);
     if (!from->dismissed && !has_ended())
         if (auto failure = failure_of(*from, report))
             fail(explain(failure, *from));
+    if (report.layers_end > 0) {
+        from->wrote_layers(header.receive_slice, report.layers_end);
+        tell_layers();
+    }
     succeed_if_complete();
     release_if_quiet();
 }

@@ -9,6 +9,8 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
+#include <set>
 #include <variant>
 #include <vector>
 
@@ -31,6 +33,10 @@ struct receiving_writer {
     std::variant<unlinked, linked, left> link;
     /// Its reports, by receive slice; one entry for each slice that it was asked for.
     std::vector<piece_ledger> reports;
+    /// In which of them it does not know itself whether it still writes.
+    std::set<std::uint32_t> in_doubt;
+    /// By receive slice: all its layers below are written, as it has reported.
+    std::vector<std::uint32_t> layers_ends;
     /// How many of them are not complete.
     std::size_t incomplete = 0;
     bool aux_reported = false;
@@ -61,6 +67,19 @@ struct receiving_writer {
     /// Nothing of the KV of this slice is awaited from it any more.
     bool has_served(slice_index slice) const {
         return dismissed || !binding.kv || (asked_for(slice) && reports[slice.value].served());
+    }
+
+    void wrote_layers(slice_index slice, std::uint32_t end) {
+        layers_ends.resize(std::max<std::size_t>(layers_ends.size(), slice.value + std::size_t{1}));
+        layers_ends[slice.value] = std::max(layers_ends[slice.value], end);
+    }
+
+    /// Of the first `slices` receive slices it has written every layer of its own below this one.
+    std::uint32_t layers_end(std::size_t slices) const {
+        if (layers_ends.size() < slices)
+            return binding.first_layer;
+        const auto least = *std::min_element(layers_ends.begin(), layers_ends.end());
+        return std::max(least, binding.first_layer);
     }
 
     bool owes_aux() const { return binding.aux && !aux_reported; }

@@ -2,8 +2,10 @@
 // What a sending session tells its host, and when it ends; sending_peers.cpp has its receivers.
 #include "actors/decisions/sending.hpp"
 
+#include "actors/decisions/receiver_wants.hpp"
 #include "actors/shared/aux_size.hpp"
 #include "actors/shared/session_waits.hpp"
+#include "actors/shared/slot_lists.hpp"
 #include "messages/values/error_format.hpp"
 #include "transport/planner/plan.hpp"
 
@@ -71,6 +73,11 @@ void sending::handle(cancel_request& message, effects& out) {
     const auto why =
         message.reason ? message.reason : make_error(errc::cancelled, "the host cancelled");
     finish(outcome_of(why), why, out);
+}
+
+void sending::handle(extend_session& more, effects& out) {
+    if (!has_ended())
+        out.emplace_back(tell_owner{session_extended{with_.request, {}, more.by}});
 }
 
 void sending::handle(deadline_tick&, effects& out) {
@@ -177,7 +184,7 @@ void sending::update(effects& out) {
         return;
     const auto bound = all_bound();
     if (bound && !std::exchange(now->ready_told, true))
-        out.emplace_back(tell_host{session_ready{with_.request}});
+        out.emplace_back(tell_host{session_ready{with_.request, wants()}});
     for (std::uint32_t index = 0; bound && all_touched_ && index < pieces_.size(); ++index)
         tell_served(index, out);
     for (auto index : touched_)
@@ -219,7 +226,7 @@ void sending::finish(session_state outcome, const caf::error& why, effects& out)
         result.peers.push_back(to.summary());
     }
     out.emplace_back(tell_host{std::move(result)});
-    out.emplace_back(tell_owner{session_ended{with_.request, {}}});
+    out.emplace_back(tell_owner{session_ended{with_.request, {}, why}});
     release_if_quiet(out);
 }
 
@@ -239,6 +246,33 @@ void sending::release_if_quiet(effects& out) {
     if (last.orphaned)
         out.emplace_back(quit{});
     phase_ = released{last.outcome, std::move(last.why)};
+}
+
+slots_on_loan sending::on_loan() const {
+    std::vector<std::set<std::int32_t>> slots;
+    if (!is_released())
+        for (std::uint32_t index = 0; index < pieces_.size(); ++index)
+            if (!has_ended() || !all_values(receivers_, [index](const auto& to) {
+                    return !to.is_under_way({index});
+                }))
+                add_slots(pieces_[index].source->slice, slots);
+    return listed(slots);
+}
+
+std::vector<receiver_wants> sending::wants() const {
+    std::vector<receiver_wants> result;
+    for (const auto& [key, to] : receivers_) {
+        if (!to.request().kv)
+            continue;
+        if (result.empty() || result.back().rank != key.first)
+            result.push_back({key.first, to.request().target.prompt_tokens,
+                              to.request().target.prompt_tokens, 0});
+        auto& whole = result.back();
+        const auto part = wants_of(to.peer(), to.request().target);
+        whole.prefix_tokens = std::min(whole.prefix_tokens, part.prefix_tokens);
+        whole.blocks += part.blocks;
+    }
+    return result;
 }
 
 // -- for people ---------------------------------------------------------------------------------

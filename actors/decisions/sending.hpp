@@ -51,6 +51,8 @@ public:
     std::optional<attempt> attempt_of(rank_id) const;
     /// Null unless the rank has asked for that slice.
     const sending_receiver* find(const receiver_key&) const;
+    /// Slots that this rank may still read; before the outcome all that were lent.
+    slots_on_loan on_loan() const;
 
 private:
     /// No outcome yet.
@@ -100,6 +102,7 @@ private:
     void handle(peer_lost&, effects&);
     void handle(process_gone&, effects&);
     void handle(cancel_request&, effects&);
+    void handle(extend_session&, effects&);
     void handle(deadline_tick&, effects&);
     void handle(owner_ended&, effects&);
     void handle(sending_events::failed&, effects&);
@@ -122,6 +125,8 @@ private:
     bool kv_complete() const;
     bool aux_complete() const;
     bool is_served(const piece&) const;
+    /// What the receiver ranks ask for, in rank order.
+    std::vector<receiver_wants> wants() const;
     /// Why it ended; none before, and after success.
     caf::error why_ended() const;
     std::string text() const { return "rid " + to_string(with_.request); }

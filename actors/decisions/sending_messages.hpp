@@ -67,6 +67,8 @@ struct piece_ended {
     /// Set for a copy into the receiver's memory that is in doubt: it may land as long as this
     /// process lives.
     caf::error undecided = {};
+    /// For a receiver that wants to hear it: kv_agent_result::layers_end.
+    std::uint32_t layers_end = 0;
 };
 
 /// The session's own code failed.
@@ -74,9 +76,9 @@ struct failed {
     caf::error why;
 };
 
-using any =
-    std::variant<send_slice, send_aux, asked, piece_planned, piece_ended, unbind_receiver, gone,
-                 peer_lost, process_gone, cancel_request, deadline_tick, owner_ended, failed>;
+using any = std::variant<send_slice, send_aux, asked, piece_planned, piece_ended, unbind_receiver,
+                         gone, peer_lost, process_gone, cancel_request, extend_session,
+                         deadline_tick, owner_ended, failed>;
 
 } // namespace sending_events
 
@@ -96,7 +98,7 @@ struct tell_host {
 };
 
 struct tell_owner {
-    std::variant<session_transferring, session_ended, session_retired> message;
+    std::variant<session_transferring, session_extended, session_ended, session_retired> message;
 };
 
 /// Finds out which bytes go where and how; answered with piece_planned or piece_ended. Of one

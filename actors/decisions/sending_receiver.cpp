@@ -55,6 +55,7 @@ void sending_receiver::end(sending_events::piece_ended& x, effects& out) {
     success.bytes = x.bytes;
     success.fragments = x.fragments;
     success.digest = x.digest;
+    success.layers_end = x.layers_end;
     report(piece, std::move(success), out);
 }
 

@@ -5,12 +5,14 @@
 
 #include "actors/shared/deadline_queue.hpp"
 #include "messages/errors.hpp"
+#include "messages/limits.hpp"
 #include "messages/trace/rank_counters.hpp"
 #include "messages/values/ids.hpp"
 #include "messages/values/time.hpp"
 
 #include <caf/fwd.hpp>
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <optional>
@@ -29,6 +31,8 @@ struct session_table_rules {
     std::size_t sessions_max = 0;
     /// A stop waits until dead sessions are proven quiet; else it is answered with their reason.
     bool dead_hold_up_a_stop = false;
+    /// Extended deadlines end at this age (limits::session_age_max).
+    std::chrono::milliseconds age_max{limits{}.session_age_max};
 };
 
 /// Data is what one side keeps with each of its sessions; a session has its members.
@@ -45,7 +49,13 @@ public:
 
     struct session : Data {
         caf::actor_id actor_id = 0;
+        std::chrono::milliseconds deadline{0};
         std::chrono::milliseconds transfer_deadline{0};
+        time_point opened_at = {};
+        /// Of its first piece.
+        std::optional<time_point> begun_at = {};
+        /// As its host has extended it: it does not end by itself before.
+        std::optional<time_point> wanted_until = {};
         std::variant<running, ended, dead> state = running{};
 
         /// The outcome has been told, by itself or by whoever learned of its death.
@@ -78,8 +88,19 @@ public:
     struct first_piece_began {
         Key key;
     };
+    /// Its host wants it to last so long from now on.
+    struct extended {
+        Key key;
+        std::chrono::milliseconds by;
+    };
+    /// A peer waits for its own host: the deadline that runs begins anew.
+    struct kept {
+        Key key;
+    };
     struct outcome_told {
         Key key;
+        /// Why it failed; none after success.
+        errc why = errc::none;
     };
     /// Ended and released.
     struct retired {
@@ -101,8 +122,8 @@ public:
         caf::error reason;
     };
 
-    using event = std::variant<open_asked, opened, first_piece_began, outcome_told, retired, died,
-                               proven_quiet, tick, stop_asked>;
+    using event = std::variant<open_asked, opened, first_piece_began, extended, kept, outcome_told,
+                               retired, died, proven_quiet, tick, stop_asked>;
 
     // -- effects --------------------------------------------------------------------------------
 
@@ -111,6 +132,12 @@ public:
     };
     struct count {
         session_count what;
+    };
+    /// How it ended, and how long it waited for its peer and was transferring.
+    struct count_outcome {
+        errc why = errc::none;
+        clock::duration waited{0};
+        clock::duration transferred{0};
     };
     struct count_death {};
     struct tell_deadline {
@@ -135,8 +162,8 @@ public:
         caf::error kept;
     };
 
-    using effect = std::variant<refuse, count, count_death, tell_deadline, announce_death,
-                                tell_released, forget, answer_stop>;
+    using effect = std::variant<refuse, count, count_outcome, count_death, tell_deadline,
+                                announce_death, tell_released, forget, answer_stop>;
     using effects = std::vector<effect>;
 
     explicit session_table(session_table_rules rules) : rules_(std::move(rules)) {}
@@ -198,22 +225,45 @@ private:
             by_actor_.erase(former->actor_id);
         by_actor_.insert_or_assign(x.actor_id, x.key);
         sessions_.insert_or_assign(
-            x.key, session{std::move(x.data), x.actor_id, x.transfer_deadline, running{}});
+            x.key, session{std::move(x.data), x.actor_id, x.deadline, x.transfer_deadline, now});
         deadlines_.set(x.key, now + x.deadline);
         out.emplace_back(count{session_count::opened});
     }
 
     void handle(const first_piece_began& x, time_point now, effects&) {
-        if (const auto* known = find(x.key); known && !known->is_dead())
-            deadlines_.set(x.key, now + known->transfer_deadline);
+        auto* known = find(x.key);
+        if (!known || known->is_dead())
+            return;
+        known->begun_at = now;
+        const auto until = now + known->transfer_deadline;
+        deadlines_.set(x.key, std::max(until, known->wanted_until.value_or(until)));
     }
 
-    void handle(const outcome_told& x, time_point, effects& out) {
+    void handle(const extended& x, time_point now, effects&) {
+        auto* known = find(x.key);
+        if (!known || known->has_ended())
+            return;
+        const auto until = bounded(*known, now + x.by);
+        known->wanted_until = std::max(until, known->wanted_until.value_or(until));
+        postpone(x.key, until);
+    }
+
+    void handle(const kept& x, time_point now, effects&) {
+        const auto* known = find(x.key);
+        if (known && !known->has_ended())
+            postpone(x.key,
+                     bounded(*known,
+                             now + (known->begun_at ? known->transfer_deadline : known->deadline)));
+    }
+
+    void handle(const outcome_told& x, time_point now, effects& out) {
         auto* known = find(x.key);
         if (!known || known->has_ended())
             return;
         known->state = ended{};
         out.emplace_back(count{session_count::ended});
+        const auto begun = known->begun_at.value_or(now);
+        out.emplace_back(count_outcome{x.why, begun - known->opened_at, now - begun});
     }
 
     void handle(retired& x, time_point, effects& out) {
@@ -232,8 +282,10 @@ private:
         const auto told = known->has_ended();
         known->state = dead{std::move(x.why)};
         out.emplace_back(count_death{});
-        if (!told)
+        if (!told) {
             out.emplace_back(count{session_count::ended});
+            out.emplace_back(count_outcome{errc::handler_failed});
+        }
         out.emplace_back(announce_death{x.key, told});
         answer_stop_if_done(out);
     }
@@ -255,6 +307,16 @@ private:
     void handle(stop_asked& x, time_point, effects& out) {
         stopping_ = std::move(x.reason);
         answer_stop_if_done(out);
+    }
+
+    time_point bounded(const session& which, time_point until) const {
+        return std::min<time_point>(until, which.opened_at + rules_.age_max);
+    }
+
+    /// Of one that is to be told of its deadline already it is too late.
+    void postpone(const Key& key, time_point until) {
+        if (const auto known = deadlines_.of(key); known && *known < until)
+            deadlines_.set(key, until);
     }
 
     void forget_session(const Key& key, effects& out) {

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <iterator>
+#include <limits>
 
 namespace kvferry {
 
@@ -24,6 +25,15 @@ std::vector<rank_info> group_of(const rank_info& self, const std::vector<rank_in
 bool is_first(const rank_info& self, const std::vector<rank_info>& group) {
     return std::none_of(group.begin(), group.end(),
                         [&self](const rank_info& other) { return other.rank < self.rank; });
+}
+
+std::uint32_t first_layer_of(const rank_info& rank) {
+    auto result = std::numeric_limits<std::uint32_t>::max();
+    if (rank.pages)
+        for (const auto& group : rank.pages->groups)
+            for (const auto layer : group.layers)
+                result = std::min(result, layer);
+    return result;
 }
 
 /// By DP group, in rank order.
@@ -68,6 +78,7 @@ caf::expected<transfer_parties> parties_of(const rank_info& self, const std::vec
             binding.dp_rank = group;
             binding.instance = context[rank.value].instance;
             binding.receivers = ask(context[rank.value]);
+            binding.first_layer = first_layer_of(context[rank.value]);
             result.writers.push_back(std::move(binding));
         }
     }

@@ -19,7 +19,8 @@ receiver_state::receiver_state(receiver_actor::pointer self, dependencies with)
     : self_(self), with_(std::move(with)), random_(with_.seed),
       sessions_({.name = "receiving session",
                  .sessions_max = with_.bounds.sessions_max,
-                 .dead_hold_up_a_stop = true}),
+                 .dead_hold_up_a_stop = true,
+                 .age_max = with_.bounds.session_age_max}),
       instances_({.own_endpoint = with_.own_endpoint,
                   .age_min = with_.bounds.info_age_min,
                   .withdrawals_max = with_.bounds.pending_per_link_max,
@@ -55,6 +56,8 @@ receiver_actor::behavior_type receiver_state::make_behavior() {
         handle(this, &receiver_state::on_message<cancel_session>),
         handle(this, &receiver_state::on_gone),
         handle(this, &receiver_state::on_message<refused>),
+        handle(this, &receiver_state::on_extended),
+        handle(this, &receiver_state::on_add_instance),
         handle(this, &receiver_state::on_transferring),
         handle(this, &receiver_state::on_ended),
         handle(this, &receiver_state::on_retired),
@@ -109,6 +112,7 @@ caf::result<rx_opened> receiver_state::on_open(const open_rx& ask) {
                                        .counters = with_.counters,
                                        .fabric = with_.fabric,
                                        .by_message = with_.by_message,
+                                       .tell_layers = ask.tell_layers,
                                        .deciders = with_.deciders});
     self_->monitor(actor);
     carry(receiving_sessions::opened{attempt, actor.id(), ask.deadline, ask.transfer_deadline,
@@ -144,7 +148,12 @@ void receiver_state::on_gone(const gone& message) {
                    receiving_after_death::writer_forgot{message.header.sender});
 }
 
+void receiver_state::on_extended(const session_extended& message) {
+    carry(receiving_sessions::extended{message.attempt, message.by});
+}
+
 void receiver_state::on_transferring(const session_transferring& message) {
+    keeps_.erase(message.attempt);
     auto* known = sessions_.find(message.attempt);
     if (!known || known->is_dead())
         return;
@@ -162,7 +171,9 @@ void receiver_state::on_ended(const session_ended& message) {
     auto* known = sessions_.find(message.attempt);
     if (!known)
         return;
-    carry(receiving_sessions::outcome_told{message.attempt});
+    keeps_.erase(message.attempt);
+    carry(receiving_sessions::outcome_told{message.attempt,
+                                           message.reason ? code_of(message.reason) : errc::none});
     carry(receiving_links::session_ended{message.attempt});
     if (!message.reason)
         return;
@@ -188,6 +199,7 @@ void receiver_state::on_down(const caf::down_msg& down) {
 
 void receiver_state::stop_waiting(attempt over) {
     renewals_.erase(over);
+    keeps_.erase(over);
     carry(known_instances::session_left{over});
 }
 
@@ -198,6 +210,10 @@ void receiver_state::perform(receiving_sessions::forget& x) {
 
 void receiver_state::perform(receiving_sessions::count& x) {
     count_session(with_.counters, x.what);
+}
+
+void receiver_state::perform(receiving_sessions::count_outcome& x) {
+    kvferry::count_outcome(with_.counters, x.why, x.waited, x.transferred);
 }
 
 void receiver_state::perform(receiving_sessions::count_death&) {
@@ -300,6 +316,10 @@ void receiver_state::on_deadline(const deadline_tick&) {
         tell(self_, sessions_.at(attempt).actor, renew_requests{});
         renewals_.set(attempt, now() + renewal_period());
     }
+    for (auto attempt : keeps_.due(now())) {
+        tell(self_, sessions_.at(attempt).actor, keep_session{});
+        keeps_.set(attempt, now() + with_.bounds.session_keep_interval);
+    }
     apply(instances_decider_, instances_, known_instances::tick{});
     apply(links_decider_, links_, receiving_links::tick{});
     rearm();
@@ -307,7 +327,7 @@ void receiver_state::on_deadline(const deadline_tick&) {
 
 void receiver_state::rearm() {
     auto next = sessions_.deadlines().next();
-    for (auto other : {renewals_.next(), instances_.next(), links_.next()})
+    for (auto other : {renewals_.next(), keeps_.next(), instances_.next(), links_.next()})
         if (other && (!next || *other < *next))
             next = other;
     timer_.rearm(self_, next);

@@ -65,6 +65,8 @@ private:
     void on_peer_ready(const peer_ready&);
     void on_peer_lost(const peer_lost&);
     void on_process_gone(const process_gone&);
+    void on_extended(const session_extended&);
+    void on_add_instance(const add_instance&);
     void on_transferring(const session_transferring&);
     void on_ended(const session_ended&);
     void on_retired(const session_retired&);
@@ -86,6 +88,7 @@ private:
 
     void perform(receiving_sessions::refuse&) {} // on_open answers
     void perform(receiving_sessions::count&);
+    void perform(receiving_sessions::count_outcome&);
     void perform(receiving_sessions::count_death&);
     void perform(receiving_sessions::tell_deadline&);
     void perform(receiving_sessions::announce_death&);
@@ -134,6 +137,8 @@ private:
     /// Context ranks with a link.
     std::unordered_map<incarnation, peer_view_ptr> views_;
     deadline_queue<attempt> renewals_;
+    /// Sessions that may wait for their host.
+    deadline_queue<attempt> keeps_;
     tick_timer timer_;
     std::vector<caf::typed_response_promise<void>> stop_promises_;
 };

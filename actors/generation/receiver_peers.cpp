@@ -24,6 +24,14 @@ void receiver_state::perform(known_instances::fetch& x) {
             });
 }
 
+/// As its host has carried it here; no ranks: the host wants it forgotten.
+void receiver_state::on_add_instance(const add_instance& message) {
+    if (message.ranks.empty())
+        carry(known_instances::removed{message.endpoint});
+    else
+        carry(known_instances::answered{message.endpoint, message.ranks});
+}
+
 void receiver_state::perform(known_instances::instance_changed& x) {
     parties_.forget(x.endpoint);
 }
@@ -48,6 +56,7 @@ void receiver_state::perform(known_instances::bind_session& x) {
                       fresh->parties->layers_skipped,
                       fresh->parties->roles_skipped});
     renewals_.set(x.attempt, now() + renewal_period());
+    keeps_.set(x.attempt, now() + with_.bounds.session_keep_interval);
     carry(receiving_links::session_bound{x.attempt, fresh->writers(), *fresh->context});
 }
 

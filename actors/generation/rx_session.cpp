@@ -26,6 +26,7 @@ receiving::facts rx_session_state::facts_of(const dependencies& with) {
             .self = with.self,
             .context_endpoint = with.context_endpoint,
             .forbidding_is_proof = with.fabric && with.by_message,
+            .tell_layers = with.tell_layers,
             .check_digest = check};
 }
 
@@ -44,6 +45,9 @@ rx_session_actor::behavior_type rx_session_state::make_behavior() {
         handle(this, &rx_session_state::on<refused>),
         handle(this, &rx_session_state::on<renew_requests>),
         handle(this, &rx_session_state::on<cancel_request>),
+        handle(this, &rx_session_state::on<extend_session>),
+        handle(this, &rx_session_state::on<keep_session>),
+        handle(this, &rx_session_state::on_slots),
         handle(this, &rx_session_state::on<deadline_tick>),
         handle(this, &rx_session_state::on<owner_ended>),
         handle(this, &rx_session_state::on_status),
@@ -90,6 +94,10 @@ caf::result<session_status> rx_session_state::on_status(const query_status&) {
                           .waits = std::move(waiting)};
 }
 
+caf::result<slots_on_loan> rx_session_state::on_slots(const query_slots&) {
+    return attempt_.on_loan();
+}
+
 // -- effects ------------------------------------------------------------------------------------
 
 /// A link that has ended meanwhile says that the request never left.
@@ -103,6 +111,18 @@ void rx_session_state::perform(receiving::ask_writer& x) {
 
 void rx_session_state::perform(receiving::cancel_writer& x) {
     tell(self_, links_.at(x.writer).peer->link, send_message{std::move(x.message)});
+}
+
+void rx_session_state::perform(receiving::keep_writer& x) {
+    tell(self_, links_.at(x.writer).peer->link, send_message{std::move(x.message)});
+}
+
+void rx_session_state::perform(session_extended& x) {
+    tell(self_, with_.owner, x);
+}
+
+void rx_session_state::perform(layers_arrived& x) {
+    tell(self_, with_.observer, x);
 }
 
 void rx_session_state::perform(receiving::ignore_message& x) {

@@ -41,6 +41,8 @@ struct rx_session_state {
         fabric_actor fabric = {};
         /// Its answer to forbid_writes is proof (fabric_description).
         bool by_message = false;
+        /// The observer hears which layers have arrived.
+        bool tell_layers = false;
         deciders_ptr deciders = {};
     };
 
@@ -70,6 +72,7 @@ private:
     void on_peer_lost(const peer_lost&);
     void on_process_gone(const process_gone&);
     caf::result<session_status> on_status(const query_status&);
+    caf::result<slots_on_loan> on_slots(const query_slots&);
 
     /// Lets the value decide, and does what it says.
     void carry(receiving::event);
@@ -78,6 +81,9 @@ private:
     void perform(receiving::ignore_message&);
     void perform(allow_writes&);
     void perform(forbid_writes&);
+    void perform(receiving::keep_writer&);
+    void perform(session_extended&);
+    void perform(layers_arrived&);
     void perform(piece_finished&);
     void perform(session_finished&);
     void perform(session_released&);

@@ -6,6 +6,8 @@
 #include "messages/trace/handle.hpp"
 #include "messages/values/error_format.hpp"
 
+#include <algorithm>
+#include <cstdint>
 #include <stdexcept>
 #include <utility>
 
@@ -43,10 +45,11 @@ caf::error piece_handle::get() {
 
 session_handle::session_handle(caf::actor_system* system, rid request, session_gate_actor gate,
                                const std::shared_ptr<session_promises>& promises,
-                               std::shared_ptr<host_calls> calls)
+                               std::shared_ptr<host_calls> calls, std::chrono::milliseconds age_max)
     : system_(system), request_(request), gate_(std::move(gate)), calls_(std::move(calls)),
       outcome_(promises->outcome.get_future().share()),
-      released_(promises->released.get_future().share()) {}
+      released_(promises->released.get_future().share()),
+      oldest_(std::chrono::steady_clock::now() + age_max) {}
 
 std::shared_future<session_finished> session_handle::outcome() const {
     auto problem = process_life::check();
@@ -71,19 +74,53 @@ void session_handle::cancel(std::string why) const {
         tell_from_outside(gate_, cancel_request{make_error(errc::cancelled, std::move(why))});
 }
 
+caf::error session_handle::extend(std::chrono::milliseconds by) const {
+    auto open = calls_->visit();
+    if (!open)
+        return std::move(open.error());
+    if (by.count() <= 0)
+        return make_error(errc::invalid_argument, "rid {}: extended by {} ms, must be positive",
+                          request_, by.count());
+    if (is_ready(outcome_))
+        return make_error(errc::gone, "rid {} has its outcome", request_);
+    const auto left = oldest_ - std::chrono::steady_clock::now();
+    if (by > left)
+        return make_error(
+            errc::limit_exceeded,
+            "rid {}: extended by {} ms, but after {} ms it has reached session_age_max", request_,
+            by.count(),
+            std::max<std::int64_t>(
+                0, std::chrono::duration_cast<std::chrono::milliseconds>(left).count()));
+    tell_from_outside(gate_, extend_session{by});
+    return {};
+}
+
+caf::expected<slots_on_loan> session_handle::slots_in_doubt() const {
+    if (is_ready(released_))
+        return slots_on_loan{};
+    return ask<slots_on_loan>(query_slots{});
+}
+
 caf::expected<session_status> session_handle::status() const {
+    return ask<session_status>(query_status{});
+}
+
+template <class Reply, class Question>
+caf::expected<Reply> session_handle::ask(Question question) const {
     if (!gate_)
         return make_error(errc::gone, "rid {} was refused when it was opened", request_);
     auto open = calls_->visit();
     if (!open)
         return std::move(open.error());
     host_actor self{*system_};
-    caf::expected<session_status> result{caf::error{}};
-    self->request(gate_, limits{}.info_deadline, query_status{})
-        .receive([&](session_status& status) { result = std::move(status); },
+    caf::expected<Reply> result{caf::error{}};
+    self->request(gate_, limits{}.info_deadline, question)
+        .receive([&](Reply& reply) { result = std::move(reply); },
                  [&](caf::error& reason) {
-                     result = make_error(errc::gone, "rid {} has no live session: {}", request_,
-                                         caf::to_string(reason));
+                     result = reason.category() == caf::type_id_v<errc>
+                                  ? reason
+                                  : make_error(errc::gone, "rid {} has no live session: {}",
+                                               request_, caf::to_string(reason));
                  });
     return result;
 }

@@ -56,6 +56,20 @@ public:
     /// Gives the session up; idempotent. Outcome CANCELLED unless it has another one already.
     void cancel(std::string why = "the host cancelled") const;
 
+    /// For leases that a scheduler renews: the session does not end by itself before `by` has
+    /// passed, whether it waits for its peer or transfers already; a deadline that is later stays.
+    /// The other side has a deadline of its own: its host extends that one, but for a sending
+    /// session whose receiver waits for slots (limits::session_keep_interval). gone: it has its
+    /// outcome. invalid_argument: `by` is not positive. limit_exceeded: it would be older than
+    /// limits::session_age_max then; nothing has changed.
+    [[nodiscard]] caf::error extend(std::chrono::milliseconds by) const;
+
+    /// Slots that somebody may still read (sending) or write (receiving), by layer group: before
+    /// the outcome all that were lent, from its release on none. After a failure these are the
+    /// slots in doubt. Blocks for one round trip through the rank. handler_failed, stopped: nobody
+    /// can say it, all that were lent are.
+    caf::expected<slots_on_loan> slots_in_doubt() const;
+
     /// State, loans and what it waits for. Blocks for one round trip through the rank.
     caf::expected<session_status> status() const;
 
@@ -64,12 +78,16 @@ public:
     /// For worker, which makes the sessions; without a gate for one that is refused.
     session_handle(caf::actor_system* system, rid request, session_gate_actor gate,
                    const std::shared_ptr<session_promises>& promises,
-                   std::shared_ptr<host_calls> calls);
+                   std::shared_ptr<host_calls> calls,
+                   std::chrono::milliseconds age_max = limits{}.session_age_max);
 
 protected:
     /// Sends `message` with a promise; without a place for it, the piece and the session fail.
     template <class Message>
     piece_handle start(Message message) const;
+
+    template <class Reply, class Question>
+    caf::expected<Reply> ask(Question) const;
 
     caf::actor_system* system_;
     rid request_;
@@ -77,6 +95,7 @@ protected:
     std::shared_ptr<host_calls> calls_;
     std::shared_future<session_finished> outcome_;
     std::shared_future<session_released> released_;
+    std::chrono::steady_clock::time_point oldest_;
 };
 
 /// Sending side of one request on one context rank. Pieces count in the order of the calls: one
@@ -117,7 +136,8 @@ struct session_options {
     std::function<void(const session_released&)> on_released;
     /// Run in the same way, when every receiver rank of a sending session has asked. A session that
     /// fails before that is never ready.
-    std::function<void()> on_ready = {};
+    /// It tells what they want: a receiver that has a prefix already wants fewer blocks.
+    std::function<void(const session_ready&)> on_ready = {};
     /// Time from the first piece to the outcome; limits::transfer_deadline when missing.
     std::optional<std::chrono::milliseconds> transfer_deadline = {};
     /// Run in the same way, when a piece ends by itself: with success, or with the reason why it
@@ -126,11 +146,15 @@ struct session_options {
     /// Receiving sessions: parts of the cache that may stay unwritten because the context does not
     /// have them; the outcome lists them. Otherwise such a session ends in layout_mismatch.
     allow_missing allowed = {};
+    /// Run in the same way: of a receiving session without an outcome all layers below
+    /// layers_arrived::end are written, after the host's last receive(slice). Success is still told
+    /// for the whole.
+    std::function<void(const layers_arrived&)> on_layers = {};
 };
 
 /// Where a receiving session finds its writers.
 struct context_address {
-    /// "host:port" of the context instance's rank-info server.
+    /// "host:port" of the context instance's rank-info server, or what add_instance() returned.
     std::string endpoint;
     /// Which DP group runs the request; 0 without attention DP. nullopt when nobody knows yet: all
     /// groups are asked; the first to answer is chosen.

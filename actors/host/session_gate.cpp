@@ -3,10 +3,12 @@
 // session.
 #include "actors/host/session_gate.hpp"
 
+#include "actors/shared/slot_lists.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
 #include "messages/values/error_format.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace kvferry {
@@ -30,6 +32,7 @@ session_gate_actor::behavior_type session_gate_state::make_behavior() {
     return {
         handle(this, &session_gate_state::on_piece),
         handle(this, &session_gate_state::on_ready),
+        handle(this, &session_gate_state::on_layers),
         handle(this, &session_gate_state::on_finished),
         handle(this, &session_gate_state::on_released),
         handle(this, &session_gate_state::on_open_tx),
@@ -38,6 +41,8 @@ session_gate_actor::behavior_type session_gate_state::make_behavior() {
         handle(this, &session_gate_state::on_send_aux),
         handle(this, &session_gate_state::on_receive),
         handle(this, &session_gate_state::on_cancel),
+        handle(this, &session_gate_state::on_extend),
+        handle(this, &session_gate_state::on_slots),
         handle(this, &session_gate_state::on_status),
     };
 }
@@ -108,7 +113,9 @@ void session_gate_state::pass_on(command said) {
         [this]<class Message>(Message& message) {
             if constexpr (std::is_same_v<Message, receive_slice>)
                 tell(self_, rx_, std::move(message));
-            else if constexpr (std::is_same_v<Message, cancel_request>)
+            else if constexpr (std::is_same_v<
+                                   Message,
+                                   cancel_request> || std::is_same_v<Message, extend_session>)
                 tx_ ? tell(self_, tx_, std::move(message)) : tell(self_, rx_, std::move(message));
             else
                 tell(self_, tx_, std::move(message));
@@ -193,6 +200,56 @@ void session_gate_state::on_cancel(const cancel_request& message) {
     pass_on(message);
 }
 
+void session_gate_state::on_extend(const extend_session& message) {
+    if (!outcome_told_)
+        pass_on(message);
+}
+
+/// Slots of slices that the session has not heard of yet.
+std::vector<std::set<std::int32_t>> session_gate_state::not_passed_on() const {
+    std::vector<std::set<std::int32_t>> result;
+    if (outcome_told_)
+        return result;
+    for (const auto& said : waiting_)
+        std::visit(
+            [&result](const auto& message) {
+                if constexpr (requires { message.slice; })
+                    add_slots(message.slice, result);
+            },
+            said);
+    for (const auto& each : receives_)
+        add_slots(each.slice, result);
+    return result;
+}
+
+/// A session that has died cannot say it: then all that was lent is on loan.
+caf::result<slots_on_loan> session_gate_state::on_slots(const query_slots& message) {
+    auto lent = not_passed_on();
+    if (!open_)
+        return listed(lent);
+    auto promise = self_->make_response_promise<slots_on_loan>();
+    auto answered = [promise, lent](slots_on_loan& slots) mutable {
+        lent.resize(std::max(lent.size(), slots.groups.size()));
+        for (std::size_t group = 0; group < slots.groups.size(); ++group)
+            lent[group].insert(slots.groups[group].begin(), slots.groups[group].end());
+        promise.deliver(listed(lent));
+    };
+    auto died = [promise, this](const caf::error&) mutable {
+        if (release_)
+            promise.deliver(slots_on_loan{});
+        else
+            promise.deliver(make_error(errc::handler_failed,
+                                       "rid {}: its session died, all slots that were lent to it "
+                                       "are on loan",
+                                       with_.request));
+    };
+    if (tx_)
+        ask(self_, tx_, message).then(answered, died);
+    else
+        ask(self_, rx_, message).then(answered, died);
+    return promise;
+}
+
 caf::result<session_status> session_gate_state::on_status(const query_status& message) {
     if (event_asked_ && open_ && !outcome_told_) {
         const session_wait event{"the event of a received slice", "host"};
@@ -235,9 +292,14 @@ void session_gate_state::piece_ended(piece_promise& whose, const piece_finished&
         with_.callbacks({[call = with_.on_piece, how] { call(how); }, with_.request});
 }
 
-void session_gate_state::on_ready(const session_ready&) {
+void session_gate_state::on_ready(const session_ready& message) {
     if (with_.on_ready)
-        with_.callbacks({with_.on_ready, with_.request});
+        with_.callbacks({[call = with_.on_ready, message] { call(message); }, with_.request});
+}
+
+void session_gate_state::on_layers(const layers_arrived& message) {
+    if (with_.on_layers && !outcome_told_)
+        with_.callbacks({[call = with_.on_layers, message] { call(message); }, with_.request});
 }
 
 void session_gate_state::on_finished(const session_finished& message) {

@@ -15,7 +15,9 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <variant>
+#include <vector>
 
 namespace kvferry {
 
@@ -37,10 +39,11 @@ struct session_gate_state {
         std::shared_ptr<session_promises> promises;
         std::function<void(const session_finished&)> on_outcome;
         std::function<void(const session_released&)> on_released;
-        std::function<void()> on_ready = {};
+        std::function<void(const session_ready&)> on_ready = {};
         /// Place of the call that opens the session; freed when that call is handled.
         host_call_place place = {};
         std::function<void(const piece_finished&)> on_piece = {};
+        std::function<void(const layers_arrived&)> on_layers = {};
         /// Looks at the events of received slices; null: the rank has no device.
         device_actor device = {};
     };
@@ -52,7 +55,8 @@ struct session_gate_state {
 
 private:
     /// What the host said before the session was open.
-    using command = std::variant<send_slice, send_aux, receive_slice, cancel_request>;
+    using command =
+        std::variant<send_slice, send_aux, receive_slice, extend_session, cancel_request>;
 
     void on_open_tx(const open_tx&);
     void on_open_rx(const open_rx&);
@@ -60,9 +64,12 @@ private:
     void on_send_aux(const host_send_aux&);
     void on_receive(const host_receive&);
     void on_cancel(const cancel_request&);
+    void on_extend(const extend_session&);
+    caf::result<slots_on_loan> on_slots(const query_slots&);
     caf::result<session_status> on_status(const query_status&);
     void on_piece(const piece_finished&);
     void on_ready(const session_ready&);
+    void on_layers(const layers_arrived&);
     void on_finished(const session_finished&);
     void on_released(const session_released&);
     void on_down(const caf::down_msg&);
@@ -71,6 +78,7 @@ private:
     void opened();
     void open_failed(const caf::error&);
     void pass_on(command);
+    std::vector<std::set<std::int32_t>> not_passed_on() const;
     void piece_ended(piece_promise&, const piece_finished&);
     void hand_on_receives();
     void event_answered(const caf::error&);

@@ -26,7 +26,7 @@ session_options transceiver::options_for(side role, rid request) {
     result.request = request;
     result.aux = aux_;
     if (role == side::context)
-        result.on_ready = [inbox, request] { caf::anon_send(inbox, session_ready{request}); };
+        result.on_ready = [inbox](const session_ready& event) { caf::anon_send(inbox, event); };
     result.on_outcome = [inbox](const session_finished& event) { caf::anon_send(inbox, event); };
     result.on_released = [inbox](const session_released& event) { caf::anon_send(inbox, event); };
     result.on_piece = [inbox](const piece_finished& event) {
@@ -101,11 +101,11 @@ std::vector<rid> transceiver::prepare_context_requests(const std::vector<rid>& a
     return std::exchange(ready_, {});
 }
 
-void transceiver::respond_and_send_async(rid request, kv_slice slice,
-                                         std::optional<aux_record> aux) {
+void transceiver::respond_and_send_async(rid request, kv_slice slice, std::optional<aux_record> aux,
+                                         device_events events) {
     const auto last = slice.last;
     auto& entry = sending(request);
-    entry.tx->send(std::move(slice));
+    entry.tx->send(std::move(slice), events);
     if (last && aux)
         entry.tx->send_aux(std::move(*aux));
 }
@@ -122,8 +122,8 @@ context_address transceiver::address() const {
 
 // -- generation side ----------------------------------------------------------------------------
 
-caf::error transceiver::request_and_receive_async(rid request, kv_slice slice,
-                                                  context_address from) {
+caf::error transceiver::request_and_receive_async(rid request, kv_slice slice, context_address from,
+                                                  device_events events) {
     auto [found, fresh] = requests_.try_emplace({side::generation, request});
     if (!fresh)
         return make_error(errc::duplicate,
@@ -131,13 +131,14 @@ caf::error transceiver::request_and_receive_async(rid request, kv_slice slice,
     slice.last = true;
     found->second.start = clock::now();
     found->second.rx = worker_.open_rx(options_for(side::generation, request), std::move(from));
-    found->second.rx->receive(std::move(slice));
+    found->second.rx->receive(std::move(slice), events);
     return {};
 }
 
 session_finished transceiver::request_and_receive_sync(rid request, kv_slice slice,
-                                                       context_address from) {
-    if (auto problem = request_and_receive_async(request, std::move(slice), std::move(from)))
+                                                       context_address from, device_events events) {
+    if (auto problem =
+            request_and_receive_async(request, std::move(slice), std::move(from), events))
         return {side::generation, request, {}, session_state::error, problem, {}, {}};
     return requests_.at({side::generation, request}).rx->outcome().get();
 }

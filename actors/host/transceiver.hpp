@@ -55,8 +55,10 @@ public:
     std::vector<rid> prepare_context_requests(const std::vector<rid>& added);
 
     /// Sends the next piece of a request: the whole prompt or a chunk, slice.last with the final
-    /// one. The aux record goes with the last piece, when aux is required.
-    void respond_and_send_async(rid, kv_slice, std::optional<aux_record> = std::nullopt);
+    /// one. The aux record goes with the last piece, when aux is required. Events as in
+    /// tx_handle::send.
+    void respond_and_send_async(rid, kv_slice, std::optional<aux_record> = std::nullopt,
+                                device_events events = {});
 
     /// Without `at_least` it waits until every request has its outcome; with 0 it returns what has
     /// ended by now; with n it waits until n have ended, at most `patience`. Every wait is bounded
@@ -72,12 +74,14 @@ public:
     // -- generation side --
 
     /// Asks for a whole prompt into `slice`, which is marked last. `duplicate` for a rid that has a
-    /// receiving request already.
-    caf::error request_and_receive_async(rid, kv_slice slice, context_address);
+    /// receiving request already. Events as in rx_handle::receive.
+    caf::error request_and_receive_async(rid, kv_slice slice, context_address,
+                                         device_events events = {});
 
     /// The same, and waits for the outcome: at most as long as the session's deadlines. The request
     /// is still reported by a check, when its pages are free.
-    session_finished request_and_receive_sync(rid, kv_slice slice, context_address);
+    session_finished request_and_receive_sync(rid, kv_slice slice, context_address,
+                                              device_events events = {});
 
     transfer_check check_gen_transfer_status(std::optional<std::size_t> at_least,
                                              std::chrono::milliseconds patience = default_patience);

@@ -128,8 +128,9 @@ Handle worker::open(session_options&& options, side role, Open message) {
             .on_ready = std::move(options.on_ready),
             .place = std::move(place),
             .on_piece = std::move(options.on_piece),
+            .on_layers = std::move(options.on_layers),
             .device = role == side::generation ? parts_->any_device() : device_actor{}});
-    Handle result{parts_->system, options.request, gate, promises, calls};
+    Handle result{parts_->system, options.request, gate, promises, calls, bounds.session_age_max};
     tell_from_outside(gate, std::move(message));
     return result;
 }
@@ -140,9 +141,15 @@ tx_handle worker::open_tx(session_options options) {
 }
 
 rx_handle worker::open_rx(session_options options, context_address context) {
-    kvferry::open_rx message{
-        options.request, options.aux, std::move(context.endpoint), context.dp_rank, {}, {}, {},
-        options.allowed};
+    kvferry::open_rx message{options.request,
+                             options.aux,
+                             std::move(context.endpoint),
+                             context.dp_rank,
+                             {},
+                             {},
+                             {},
+                             options.allowed,
+                             bool{options.on_layers}};
     return open<rx_handle>(std::move(options), side::generation, std::move(message));
 }
 

@@ -55,6 +55,10 @@ struct worker_options {
     std::uint16_t port = 0;
     /// Other ranks: "host:port" of rank 0's server. Rank 0 leaves it empty.
     std::string info_endpoint = {};
+    /// Off: no rank-info server and no port. The host carries the infos of ranks over a channel of
+    /// its own (worker::local_info, add_instance), also among the ranks of this instance; then all
+    /// leave info_endpoint empty. Peers with servers are reached all the same.
+    bool info_server = true;
     /// What bytes cannot show: model, revision, element types, kernels. Peers with another text are
     /// refused with both values (limits::fingerprint_bytes_max); empty: not compared.
     std::string fingerprint = {};
@@ -120,11 +124,29 @@ public:
     [[nodiscard]] caf::error connect(const context_address& context,
                                      std::chrono::milliseconds deadline);
 
+    /// The rank's info as it has published it, for hosts that carry infos over a channel of their
+    /// own; it changes with every publish(). Whoever has these bytes can dial the rank.
+    /// missing_layout: nothing is published.
+    caf::expected<byte_buffer> local_info() const;
+
+    /// All ranks of an instance, from the local_info() of each, in any order. Returns the address
+    /// for context_address::endpoint, "@name". The same instance again takes the place of what was
+    /// known: so a restarted rank is made known, with the infos of the others as they are. A rank
+    /// without server needs the infos of its own instance as well, unless it is alone.
+    /// malformed_message, protocol_mismatch, instance_incomplete, duplicate, layout_mismatch,
+    /// missing_layout: the infos; nothing has changed. limit_exceeded:
+    /// limits::instances_added_max.
+    caf::expected<std::string> add_instance(const std::vector<byte_buffer>& infos);
+
+    /// Forgets an instance that was added; sessions with it go on.
+    [[nodiscard]] caf::error remove_instance(const std::string& address);
+
     /// Never fails here: a failure is the session's outcome.
     tx_handle open_tx(session_options);
     rx_handle open_rx(session_options, context_address);
 
-    /// "host:port" under which generation ranks find this rank's instance.
+    /// "host:port" under which generation ranks find this rank's instance; "@name" without a
+    /// server.
     const std::string& info_endpoint() const;
 
     caf::expected<rank_info_reply> info() const;

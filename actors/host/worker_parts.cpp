@@ -5,7 +5,9 @@
 #include "actors/host/ask_blocking.hpp"
 #include "actors/host/configure.hpp"
 #include "actors/host/loopback_world.hpp"
+#include "actors/instance/carried_instances.hpp"
 #include "actors/instance/info_link.hpp"
+#include "actors/instance/instance_book.hpp"
 #include "actors/instance/rank_info_server.hpp"
 #include "cuda/cuda_io.hpp"
 #include "cuda/device/cuda_copy_device.hpp"
@@ -166,7 +168,11 @@ caf::error worker::parts::check_options() {
     if (auto problem = check_parallelism(self))
         return add_context(make_error(errc::invalid_argument, text_of(problem)),
                            "worker_options.layout");
-    if ((self.rank.value == 0) != options.info_endpoint.empty())
+    if (!options.info_server && !options.info_endpoint.empty())
+        return make_error(errc::invalid_argument,
+                          "worker_options.info_server is off: leave info_endpoint empty, the host "
+                          "carries the infos of all ranks");
+    if (options.info_server && (self.rank.value == 0) != options.info_endpoint.empty())
         return make_error(
             errc::invalid_argument,
             self.rank.value == 0
@@ -376,9 +382,15 @@ caf::error worker::parts::make_host_link() {
 caf::error worker::parts::make_info() {
     if (auto problem = step("info link"))
         return problem;
-    io.info_link = options.world ? options.world->info_link()
-                                 : spawn_info_link(*system, placement{}, {options.bounds});
-    io.info_endpoint = options.info_endpoint;
+    servers = options.world ? options.world->info_link()
+                            : spawn_info_link(*system, placement{}, {options.bounds});
+    const auto own = options.info_server ? std::string{} : carried_address(options.instance);
+    book = spawn_instance_book(*system, placement{},
+                               {own, options.bounds.instances_added_max, servers});
+    io.info_link = book;
+    io.info_endpoint = options.info_server ? options.info_endpoint : own;
+    if (!options.info_server)
+        return {};
     if (instance_rank(identity.layout).value != 0)
         return {};
     if (auto problem = step("rank-info server"))
@@ -529,11 +541,14 @@ bool worker::parts::undo(bool io_has_stopped) {
     end(io.server);
     end(info_door);
     info_door = nullptr;
+    end(book);
     if (!options.world) // a world's info link serves others too
-        end(io.info_link);
+        end(servers);
     if (!ended)
         return false;
     io = {};
+    book = instance_book_actor{};
+    servers = info_link_actor{};
     devices.clear();
     device_loops.clear();
     copy_loops.clear();

@@ -7,6 +7,7 @@
 #include "actors/host/process_life.hpp"
 #include "actors/host/worker.hpp"
 #include "actors/rank/transfer_worker.hpp"
+#include "messages/local/info_exchange.hpp"
 #include "transport/fabric/wire.hpp"
 #include "transport/host_link/memfd_pool.hpp"
 #include "transport/loop/io_loop.hpp"
@@ -41,6 +42,9 @@ struct worker::parts final : ends_with_process, std::enable_shared_from_this<par
     rank_counters_ptr counters = std::make_shared<rank_counters>();
     transfer_worker_actor actor;
     adopt_io io;
+    /// Asks rank-info servers; `io` has the book before it.
+    info_link_actor servers;
+    instance_book_actor book;
     std::map<int, device_actor> devices;
     /// Listens for the rank-info server of rank 0.
     caf::actor info_door;
@@ -70,6 +74,9 @@ struct worker::parts final : ends_with_process, std::enable_shared_from_this<par
     /// Waits until no session is left, then ends the rank in order and makes it anew, without pools
     /// and as another incarnation.
     caf::error withdraw(std::chrono::milliseconds deadline);
+
+    /// An instance that the host has carried here, or wants forgotten.
+    caf::error tell_of_instance(kvferry::add_instance);
 
     /// "rank 0 of context".
     std::string name() const;

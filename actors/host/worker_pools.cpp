@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// A rank's pools, published and withdrawn, and its links before the first request.
+// A rank's pools, published and withdrawn, the instances that it is told of, and its links before
+// the first request.
 #include "actors/host/worker_parts.hpp"
+#include "actors/instance/carried_instances.hpp"
 #include "messages/local/info_exchange.hpp"
 #include "messages/local/links.hpp"
 #include "messages/trace/handle.hpp"
@@ -138,6 +140,50 @@ caf::error worker::parts::await_no_session(clock::time_point until) {
         open->unlock();
         std::this_thread::sleep_for(look_again_after);
     }
+}
+
+caf::expected<byte_buffer> worker::local_info() const {
+    auto self = info();
+    if (!self)
+        return std::move(self.error());
+    if (!self->info.pages)
+        return make_error(errc::missing_layout, "{} has no pools: publish them first",
+                          describe(self->info));
+    return bytes_of(self->info, parts_->options.bounds);
+}
+
+caf::expected<std::string> worker::add_instance(const std::vector<byte_buffer>& infos) {
+    if (!parts_)
+        return parts::moved_away();
+    auto ranks = instance_from(infos, parts_->options.bounds);
+    if (!ranks)
+        return std::move(ranks.error());
+    auto address = carried_address(ranks->front().instance);
+    if (parts_->options.info_server && ranks->front().instance == parts_->options.instance)
+        return make_error(errc::invalid_argument,
+                          "\"{}\" is the own instance, whose ranks its rank-info server tells",
+                          parts_->options.instance);
+    if (auto problem = parts_->tell_of_instance({address, std::move(*ranks)}))
+        return problem;
+    return address;
+}
+
+caf::error worker::remove_instance(const std::string& address) {
+    if (!parts_)
+        return parts::moved_away();
+    return parts_->tell_of_instance({address, {}});
+}
+
+/// The book first: whoever asks it after this call is answered by it.
+caf::error worker::parts::tell_of_instance(kvferry::add_instance message) {
+    auto open = calls->visit();
+    if (!open)
+        return std::move(open.error());
+    if (auto problem =
+            ask_blocking_for_success(*system, book, message, options.bounds.info_deadline))
+        return problem;
+    return ask_blocking_for_success(*system, actor, std::move(message),
+                                    options.bounds.info_deadline);
 }
 
 caf::error worker::connect(const context_address& context, std::chrono::milliseconds deadline) {

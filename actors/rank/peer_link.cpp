@@ -276,7 +276,8 @@ void peer_link_state::announce(std::shared_ptr<peer_view> view) {
 void peer_link_state::perform(handshake::hand_on& x) {
     std::visit(
         [this]<class Message>(Message& message) {
-            if constexpr (std::is_same_v<Message, request_data>)
+            if constexpr (std::is_same_v<Message,
+                                         request_data> || std::is_same_v<Message, session_wanted>)
                 tell(self_, with_.sender, std::move(message));
             else if constexpr (std::is_same_v<Message,
                                               cancel_session> || std::is_same_v<Message, gone>) {

@@ -5,6 +5,7 @@
 #include "actors/context/sender.hpp"
 #include "actors/context/staged_put.hpp"
 #include "actors/generation/receiver.hpp"
+#include "actors/instance/carried_instances.hpp"
 #include "actors/instance/registrar.hpp"
 #include "actors/rank/peer_link.hpp"
 #include "messages/local/info_exchange.hpp"
@@ -41,6 +42,7 @@ transfer_worker_actor::behavior_type transfer_worker_state::make_behavior() {
         handle(this, &transfer_worker_state::on_register),
         handle(this, &transfer_worker_state::on_open_tx),
         handle(this, &transfer_worker_state::on_open_rx),
+        handle(this, &transfer_worker_state::on_add_instance),
         handle(this, &transfer_worker_state::on_connect),
         handle(this, &transfer_worker_state::on_await_peer),
         handle(this, &transfer_worker_state::on_query_info),
@@ -312,6 +314,8 @@ void transfer_worker_state::published(const caf::error& answer) {
         registration_.deliver(pools_registered{info_});
         if (stopping_.begun())
             return;
+        if (is_carried(io_.info_endpoint)) // no server that could be started anew
+            return;
         registrar_ = spawn_at<registrar_actor, registrar_state>(
             self_->system(), with_.home,
             registrar_state::dependencies{.bounds = with_.bounds,
@@ -377,6 +381,12 @@ caf::result<rx_opened> transfer_worker_state::on_open_rx(const open_rx& message)
         .then([promise](rx_opened& opened) mutable { promise.deliver(std::move(opened)); },
               [promise](caf::error& reason) mutable { promise.deliver(std::move(reason)); });
     return promise;
+}
+
+/// Before there is a receiver: it will ask.
+void transfer_worker_state::on_add_instance(const add_instance& message) {
+    if (receiver_)
+        tell(self_, receiver_, message);
 }
 
 caf::result<peer_connected> transfer_worker_state::on_connect(const connect_peer& message) {
@@ -554,6 +564,12 @@ caf::result<worker_statistics> transfer_worker_state::on_statistics(const query_
     result.ignored = ignored_;
     counters_->add_to(result.ignored);
     result.actors_died = counters_->actors_died.load();
+    result.sessions_succeeded = counters_->outcomes(errc::none);
+    for (auto code = 1; code <= static_cast<int>(errc_last); ++code)
+        if (const auto count = counters_->outcomes(static_cast<errc>(code)))
+            result.sessions_failed.emplace(static_cast<errc>(code), count);
+    result.waited = counters_->waited();
+    result.transferred = counters_->transferred();
     result.handler_failures = detail::handler_failures.load();
     return result;
 }

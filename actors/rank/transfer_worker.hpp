@@ -68,6 +68,7 @@ private:
     caf::result<pools_registered> on_register(const register_pools&);
     caf::result<tx_opened> on_open_tx(const open_tx&);
     caf::result<rx_opened> on_open_rx(const open_rx&);
+    void on_add_instance(const add_instance&);
     caf::result<peer_connected> on_connect(const connect_peer&);
     caf::result<void> on_await_peer(const await_peer&);
     void on_frame(const frame_arrived&);

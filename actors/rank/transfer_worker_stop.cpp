@@ -54,7 +54,8 @@ void transfer_worker_state::decide_stop(stopping::event x) {
 }
 
 void transfer_worker_state::perform(stopping::end_registrar&) {
-    self_->send_exit(std::exchange(registrar_, {}), caf::exit_reason::user_shutdown);
+    if (registrar_)
+        self_->send_exit(std::exchange(registrar_, {}), caf::exit_reason::user_shutdown);
 }
 
 void transfer_worker_state::perform(stopping::arm& x) {

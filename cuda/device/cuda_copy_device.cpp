@@ -4,6 +4,7 @@
 
 #include "cuda/device/current_device.hpp"
 #include "cuda/device/device_handles.hpp"
+#include "cuda/device/device_refusal.hpp"
 #include "cuda/device/host_pins.hpp"
 #include "cuda/device/peer_mappings.hpp"
 #include "cuda/device/plan_memory.hpp"
@@ -14,6 +15,7 @@
 #include <algorithm>
 #include <array>
 #include <deque>
+#include <optional>
 #include <utility>
 
 namespace kvferry {
@@ -23,6 +25,15 @@ namespace {
 /// For the ends of launches, and for plans that two lanes read; more are made when they are needed.
 constexpr std::size_t events_reserved = 128;
 constexpr std::uint64_t warm_up_bytes = 64;
+
+/// None when the device does not even say that.
+std::optional<device_memory_left> memory_left_on(int ordinal) {
+    std::size_t free = 0, total = 0;
+    if (cudaSetDevice(ordinal) == cudaSuccess && cudaMemGetInfo(&free, &total) == cudaSuccess)
+        return device_memory_left{free, total};
+    (void)cudaGetLastError(); // it is no news
+    return std::nullopt;
+}
 
 class gpu;
 
@@ -133,7 +144,8 @@ caf::expected<std::unique_ptr<copy_device>> gpu::make(cuda_copy_device_options o
     current_device_guard guard;
     std::unique_ptr<gpu> made{new gpu(std::move(options))};
     if (auto error = made->open())
-        return add_context(error, "device cuda:{}", made->options_.ordinal);
+        return explain_refusal(made->options_.ordinal, error,
+                               memory_left_on(made->options_.ordinal));
     return std::unique_ptr<copy_device>{std::move(made)};
 }
 

@@ -43,6 +43,13 @@ struct register_with_instance {
     std::chrono::milliseconds deadline;
 };
 
+/// All ranks of an instance, as its host has carried them here; no ranks: forget it. `endpoint`
+/// stands for the instance where otherwise that of its server does.
+struct add_instance {
+    std::string endpoint;
+    std::vector<rank_info> ranks;
+};
+
 /// Make a server reachable under `bind_address`; port 0 picks a free one.
 struct publish_info_server {
     rank_info_server_actor server;

@@ -26,8 +26,30 @@ struct piece_finished {
     caf::error error;
 };
 
+/// What one receiver rank asks a sending session for.
+struct receiver_wants {
+    rank_id rank;
+    /// As the receiver says: equal to the sender's, or the session fails.
+    std::uint32_t prompt_tokens = 0;
+    /// Tokens before the first one that it wants: it has them already. Windows let go of more; they
+    /// count only where no layer has full attention.
+    std::uint32_t prefix_tokens = 0;
+    /// Its blocks, of its own size and of all its layer groups.
+    std::uint64_t blocks = 0;
+};
+
 struct session_ready {
     rid request;
+    /// Of every rank that wants KV bytes, in rank order.
+    std::vector<receiver_wants> wants = {};
+};
+
+/// A receiving session without an outcome: every layer below this global id is written whole, so
+/// that decoding may begin with them. `end` only grows; the largest number: all layers.
+struct layers_arrived {
+    rid request;
+    kvferry::attempt attempt;
+    std::uint32_t end = 0;
 };
 
 /// What one peer contributed, as its results told.

@@ -39,6 +39,8 @@ struct open_rx {
     std::chrono::milliseconds deadline;
     std::chrono::milliseconds transfer_deadline = limits{}.transfer_deadline;
     allow_missing allowed = {};
+    /// The observer hears which layers have arrived (layers_arrived).
+    bool tell_layers = false;
 };
 
 struct tx_opened {
@@ -88,6 +90,8 @@ struct writer_binding {
     std::uint32_t dp_rank = 0;
     /// The name of its instance.
     std::string instance = {};
+    /// Lowest global id of a layer that it has.
+    std::uint32_t first_layer = 0;
 };
 
 /// `error` set: the cohorts could not be computed.
@@ -102,6 +106,23 @@ struct bind_writers {
 struct cancel_request {
     caf::error reason;
 };
+
+/// The host wants the session to last at least so long from now on: whichever of its two clocks
+/// runs, and the next one as well.
+struct extend_session {
+    std::chrono::milliseconds by{0};
+};
+
+/// From a session that has no outcome yet to the sender or receiver, which keeps its deadline.
+struct session_extended {
+    rid request;
+    kvferry::attempt attempt;
+    std::chrono::milliseconds by{0};
+};
+
+/// From a receiver to a session that may still wait for its host: its writers are to know that it
+/// is wanted.
+struct keep_session {};
 
 /// Before a stop: nothing new, for this reason.
 struct drain_sessions {

@@ -7,6 +7,7 @@
 #include "messages/values/time.hpp"
 #include "messages/wire/header.hpp"
 
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
@@ -39,6 +40,14 @@ struct session_status {
     std::vector<session_wait> waits = {};
     /// When it ends by itself; none once it has its outcome.
     std::optional<time_point> deadline = {};
+};
+
+struct query_slots {};
+
+/// Slots that a session, or a peer, may still read or write, by layer group; ascending, each once.
+/// Before the outcome: all that were lent.
+struct slots_on_loan {
+    std::vector<std::vector<std::int32_t>> groups;
 };
 
 struct list_sessions {

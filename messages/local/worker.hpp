@@ -2,6 +2,7 @@
 // What the root of a rank is asked: pools, I/O actors, statistics, its stop.
 #pragma once
 
+#include "messages/errors.hpp"
 #include "messages/local/fabric.hpp"
 #include "messages/values/page_table.hpp"
 #include "messages/values/rank_info.hpp"
@@ -85,6 +86,13 @@ struct worker_statistics {
     std::uint64_t handler_failures = 0;
     /// Sessions, links, sender, receiver that ended otherwise than they should.
     std::uint64_t actors_died = 0;
+    /// Sessions with an outcome: how many succeeded, and how many failed for which reason.
+    std::uint64_t sessions_succeeded = 0;
+    std::map<errc, std::uint64_t> sessions_failed = {};
+    /// Of those that succeeded, added up: from the opening to the first piece, and from there to
+    /// the outcome.
+    std::chrono::nanoseconds waited{0};
+    std::chrono::nanoseconds transferred{0};
 };
 
 struct stop_worker {

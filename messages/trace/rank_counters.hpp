@@ -3,8 +3,12 @@
 // that died. Its links, sender, receiver and sessions count; its statistics read.
 #pragma once
 
+#include "messages/errors.hpp"
+
 #include <array>
 #include <atomic>
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -66,6 +70,25 @@ public:
         counts_[static_cast<std::size_t>(why)].fetch_add(times, std::memory_order_relaxed);
     }
 
+    /// An outcome. The times of a session that succeeded: to its first piece, and from there on.
+    void add_outcome(errc why, std::chrono::nanoseconds waited,
+                     std::chrono::nanoseconds transferred) {
+        outcomes_[static_cast<std::size_t>(why)].fetch_add(1, std::memory_order_relaxed);
+        if (why != errc::none)
+            return;
+        waited_.fetch_add(waited.count(), std::memory_order_relaxed);
+        transferred_.fetch_add(transferred.count(), std::memory_order_relaxed);
+    }
+
+    /// errc::none: those that succeeded.
+    std::uint64_t outcomes(errc why) const {
+        return outcomes_[static_cast<std::size_t>(why)].load(std::memory_order_relaxed);
+    }
+    std::chrono::nanoseconds waited() const { return std::chrono::nanoseconds{waited_.load()}; }
+    std::chrono::nanoseconds transferred() const {
+        return std::chrono::nanoseconds{transferred_.load()};
+    }
+
     /// Sessions, links, senders and receivers that died.
     std::atomic<std::uint64_t> actors_died{0};
 
@@ -84,6 +107,9 @@ private:
 
     std::array<std::atomic<std::uint64_t>, names.size()> counts_{};
     std::array<std::atomic<std::uint64_t>, 3> sessions_{};
+    std::array<std::atomic<std::uint64_t>, static_cast<std::size_t>(errc_last) + 1> outcomes_{};
+    std::atomic<std::int64_t> waited_{0};
+    std::atomic<std::int64_t> transferred_{0};
 };
 
 /// Null where nothing is counted.
@@ -97,6 +123,12 @@ inline void count(const rank_counters_ptr& where, ignored why) {
 inline void count_session(const rank_counters_ptr& where, session_count what) {
     if (where)
         where->add(what);
+}
+
+inline void count_outcome(const rank_counters_ptr& where, errc why, std::chrono::nanoseconds waited,
+                          std::chrono::nanoseconds transferred) {
+    if (where)
+        where->add_outcome(why, waited, transferred);
 }
 
 inline void count_death(const rank_counters_ptr& where) {

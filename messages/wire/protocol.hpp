@@ -103,6 +103,8 @@ struct request_data {
     /// the proof. Otherwise it puts through the fabric, where the receiver itself can forbid the
     /// attempt.
     bool may_map = true;
+    /// Reports of success are to say which layers are whole.
+    bool tell_layers = false;
 };
 
 /// What a writer has read for one piece.
@@ -125,6 +127,9 @@ struct kv_agent_result {
     std::string route;
     wire_error error;
     std::optional<piece_digest> digest = {};
+    /// With request_data::tell_layers: of the layers that this writer sends, all below this global
+    /// id are written whole. 0: not said.
+    std::uint32_t layers_end = 0;
 };
 
 /// AUX_AGENT_RESULT. The elected writer's aux record, or why there is none.
@@ -179,12 +184,18 @@ struct instance_unchanged {
     message_header header;
 };
 
+/// A receiver rank has opened its session and cannot say yet where its pages are: the deadline of
+/// the writer's session begins anew. A writer without such a session ignores it.
+struct session_wanted {
+    message_header header;
+};
+
 /// The allow-list of the codec. A message's number on the wire is its place here: append only.
 using wire_message =
     std::variant<register_rank_info, rank_registered, request_instance_info, instance_info, refused,
                  termination, link_health, request_data, kv_agent_result, aux_agent_result,
                  cancel_session, gone, transfer_started, offer_regions, packed_instance,
-                 instance_unchanged>;
+                 instance_unchanged, session_wanted>;
 
 /// Protocol name of a message, as it stands in logs, traces and diagrams.
 std::string_view name_of(const wire_message&);
@@ -240,7 +251,8 @@ bool inspect(Inspector& f, request_data& x) {
     return f.object(x).fields(f.field("header", x.header), f.field("target", x.target),
                               f.field("kv", x.kv), f.field("aux", x.aux),
                               f.field("receivers", x.receivers), f.field("renewal", x.renewal),
-                              f.field("digest", x.digest), f.field("may_map", x.may_map));
+                              f.field("digest", x.digest), f.field("may_map", x.may_map),
+                              f.field("tell_layers", x.tell_layers));
 }
 
 template <class Inspector>
@@ -254,7 +266,7 @@ bool inspect(Inspector& f, kv_agent_result& x) {
     return f.object(x).fields(f.field("header", x.header), f.field("result", x.result),
                               f.field("bytes", x.bytes), f.field("fragments", x.fragments),
                               f.field("route", x.route), f.field("error", x.error),
-                              f.field("digest", x.digest));
+                              f.field("digest", x.digest), f.field("layers_end", x.layers_end));
 }
 
 template <class Inspector>
@@ -293,6 +305,11 @@ bool inspect(Inspector& f, packed_instance& x) {
 
 template <class Inspector>
 bool inspect(Inspector& f, instance_unchanged& x) {
+    return f.object(x).fields(f.field("header", x.header));
+}
+
+template <class Inspector>
+bool inspect(Inspector& f, session_wanted& x) {
     return f.object(x).fields(f.field("header", x.header));
 }
 

@@ -221,6 +221,14 @@ std::vector<named_scenario> make_all() {
         x.context_absent = true;
         x.generation_deadline = microseconds{20'000};
     });
+    add("receiver-waits-for-slots", "it keeps the sender's session far beyond its deadline",
+        [](auto& in, auto& x) {
+            instances(in, {2, 1}, {1, 2});
+            x.context_deadline = microseconds{12'000};
+            x.generation_opens = microseconds{1000};
+            x.receives_after = microseconds{60'000};
+            x.must_succeed = true;
+        });
     add("sender-stalls", "the last piece never comes", [](auto&, auto& x) {
         in_pieces(x);
         x.context_stalls = true;

@@ -7,6 +7,7 @@
 #include "tests/harness/sim_process.hpp"
 #include "tests/harness/simulation.hpp"
 
+#include <limits>
 #include <numeric>
 
 namespace kvferry::harness {
@@ -46,6 +47,7 @@ session_host_actor::behavior_type session_host_state::make_behavior() {
     return {
         handle(this, &session_host_state::on_piece),
         handle(this, &session_host_state::on_ready),
+        handle(this, &session_host_state::on_layers),
         handle(this, &session_host_state::on_finished),
         handle(this, &session_host_state::on_released),
         handle(this, &session_host_state::on_tick),
@@ -71,6 +73,8 @@ void session_host_state::open_now() {
     session_->opened_at = session_->world->schedule().now();
     session_->deadline_at =
         session_->opened_at + 2 * deadline; // one to the first piece, one from there on
+    if (context)                            // a receiver that waits for slots keeps it
+        session_->deadline_at += plan.receives_after;
     auto refused = [this](caf::error& reason) { session_->refused = std::move(reason); };
     if (context) {
         auto aux = plan.aux_mismatch ? aux_mode::none : plan.aux;
@@ -90,6 +94,7 @@ void session_host_state::open_now() {
                          self_,
                          deadline,
                          deadline};
+        question.tell_layers = plan.request % 2 == 1;
         if (plan.context_group)
             question.context_dp_rank.reset(); // the group that has the request will answer
         ask(self_, session_->process->worker, question)
@@ -217,6 +222,22 @@ void session_host_state::on_piece(const piece_finished& told) {
 void session_host_state::on_ready(const session_ready&) {
     if (session_->role != side::context || std::exchange(session_->ready_told, true))
         session_->world->fail(failure::assertion, session_->name() + " was ready twice");
+}
+
+void session_host_state::on_layers(const layers_arrived& told) {
+    auto& world = *session_->world;
+    if (session_->role != side::generation || session_->outcome)
+        world.fail(failure::assertion,
+                   session_->name() + " heard of layers that it does not wait for");
+    if (told.end <= session_->layers_end)
+        world.fail(failure::assertion, session_->name() + " heard of fewer layers than before");
+    session_->layers_end = told.end;
+    world.reach("layers arrived");
+    if (told.end != std::numeric_limits<std::uint32_t>::max())
+        return; // a stage of several
+    for (std::size_t index = 0; index < session_->slots.size(); ++index)
+        if (auto wrong = check_bytes(index); !wrong.empty())
+            world.fail(failure::wrong_bytes, session_->name() + " has all layers, but " + wrong);
 }
 
 void session_host_state::on_finished(const session_finished& told) {

@@ -41,6 +41,7 @@ struct sim_session {
     std::vector<std::vector<std::int32_t>> slots;
     std::vector<bool> piece_told;
     bool ready_told = false;
+    std::uint32_t layers_end = 0;
     bool aux_handed = false;
     bool aux_told = false;
     bool too_much_sent = false;
@@ -69,6 +70,7 @@ public:
 private:
     void on_piece(const piece_finished&);
     void on_ready(const session_ready&);
+    void on_layers(const layers_arrived&);
     void on_finished(const session_finished&);
     void on_released(const session_released&);
     void on_tick(const deadline_tick&);

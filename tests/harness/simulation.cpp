@@ -90,6 +90,7 @@ limits simulation::bounds() const {
     result.info_deadline = milliseconds{40};
     result.stop_deadline = milliseconds{200};
     result.registration_period = milliseconds{20};
+    result.session_keep_interval = milliseconds{3};
     result.early_request_lease =
         std::chrono::duration_cast<milliseconds>(plan_.early_request_lease);
     result.copy_piece_bytes_max = 64;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command lines of `kvferry bench` and of its child.
 #include "tools/bench/context_side.hpp"
+#include "tools/bench/layers.hpp"
 #include "tools/bench/memory.hpp"
 #include "tools/bench/report.hpp"
 #include "tools/common/people.hpp"
@@ -24,18 +25,33 @@ threads of the context side (--copy-threads), memcpy over the same pieces in the
 cudaMemcpyAsync of as many bytes in one piece. cuda-host and host-cuda: context-generation. Numbers are medians of rounds.
 Exit status: 0, 1 when a transfer failed or a byte was wrong, 2 for a wrong flag.)";
 
+int failed(const caf::error& why) {
+    tools::flight_recorder::failed("the benchmark failed: " + text_of(why));
+    std::cerr << "kvferry bench: " << describe(why) << "\n";
+    return code_of(why) == errc::invalid_argument ? exit_usage : exit_failure;
+}
+
+template <class Result>
+void show(const Result& result, bool json) {
+    if (json)
+        std::cout << bench::json_of(result).dump() << std::endl;
+    else
+        tools::people() << bench::text_of(result) << std::flush;
+}
+
 int run_bench(const bench::bench_options& options) {
     const auto flight = tools::start_flight_recorder("bench-generation");
-    auto result = bench::measure(options);
-    if (!result) {
-        tools::flight_recorder::failed("the benchmark failed: " + text_of(result.error()));
-        std::cerr << "kvferry bench: " << describe(result.error()) << "\n";
-        return code_of(result.error()) == errc::invalid_argument ? exit_usage : exit_failure;
+    if (options.layers_as_slices) {
+        const auto result = bench::measure_layers(options);
+        if (!result)
+            return failed(result.error());
+        show(*result, options.json);
+        return result->regions_wrong == 0 ? exit_success : exit_failure;
     }
-    if (options.json)
-        std::cout << bench::json_of(*result).dump() << std::endl;
-    else
-        tools::people() << bench::text_of(*result) << std::flush;
+    auto result = bench::measure(options);
+    if (!result)
+        return failed(result.error());
+    show(*result, options.json);
     if (options.grown_bytes_max > 0
         && result->private_bytes_grown > static_cast<std::int64_t>(options.grown_bytes_max)) {
         std::cerr << "kvferry bench: private memory has grown by " << result->private_bytes_grown
@@ -134,6 +150,8 @@ void add_bench(CLI::App& app, int& status) {
         ->add_option("--grown-max", options->grown_bytes_max,
                      "Fail when private memory has grown by more since the first round; 0: do not")
         ->transform(CLI::AsSizeValue(false));
+    command->add_flag("--layers-as-slices", options->layers_as_slices,
+                      "Send a slice per layer as it is computed; what is left after the last one");
     command->add_flag("--json", options->json, "One JSON object");
     command->footer(definitions);
     command->callback([command, options, &status] {

@@ -8,7 +8,9 @@
 #include "tools/common/subcommand.hpp"
 
 #include <map>
+#include <memory>
 #include <optional>
+#include <semaphore>
 #include <utility>
 #include <vector>
 
@@ -79,6 +81,43 @@ public:
             session.released().get();
         }
         return json{{"used", used()}};
+    }
+
+    /// {"number", "slices", "gap_seconds"} -> {"last_sent_ns"}: sends a transfer that the receivers
+    /// wait for, whole or a slice per layer, as far apart as computing a layer takes.
+    caf::expected<json> send_layers(const json& question) {
+        const auto number = question.at("number").get<std::uint64_t>();
+        const auto slices = question.at("slices").get<std::uint32_t>();
+        const std::chrono::duration<double> gap{question.at("gap_seconds").get<double>()};
+        const auto whole = plan_->slice(side::context, number);
+        auto asked = std::make_shared<std::counting_semaphore<>>(0);
+        std::vector<tx_handle> sessions;
+        for (auto& x : ranks_) {
+            session_options options;
+            options.request = rid{number + 1};
+            options.on_ready = [asked](const session_ready&) { asked->release(); };
+            options.on_outcome = [asked](const session_finished&) { asked->release(); };
+            sessions.push_back(x.facade().open_tx(std::move(options)));
+        }
+        for (std::size_t index = 0; index < sessions.size(); ++index)
+            asked->acquire();
+        auto at = clock::now();
+        for (std::uint32_t index = 0; index < slices; ++index) {
+            while (index > 0 && clock::now() < at) {
+                // An engine computes meanwhile: this thread has no time to give.
+            }
+            at = clock::now() + std::chrono::duration_cast<clock::duration>(gap);
+            auto slice = whole;
+            if (slices > 1)
+                slice.layers = {index, index + 1};
+            slice.last = index + 1 == slices;
+            last_sent_ = clock::now();
+            for (const auto& session : sessions)
+                session.send(slice);
+        }
+        offered_.insert(offered_.end(), sessions.begin(), sessions.end());
+        return json{
+            {"last_sent_ns", std::chrono::nanoseconds{last_sent_.time_since_epoch()}.count()}};
     }
 
     /// {"number"}: opens and sends the whole pool.
@@ -160,6 +199,7 @@ private:
     std::vector<std::unique_ptr<limit_loop>> limits_;
     std::vector<tx_handle> offered_;
     std::vector<tx_handle> warm_up_;
+    time_point last_sent_{};
     std::unique_ptr<raw_ucx> raw_;
 };
 
@@ -177,6 +217,7 @@ int run_context_side(int fd) {
         {"offer_warm_up", &context_side::offer_warm_up},
         {"begin", &context_side::begin},
         {"offer_sweep", &context_side::offer_sweep},
+        {"send_layers", &context_side::send_layers},
         {"raw_connect", &context_side::raw_connect},
         {"raw_put", &context_side::raw_put},
     };

@@ -53,6 +53,9 @@ struct bench_options {
     bool send_staged = false;
     /// Private memory of both processes may grow by this much; 0: by any.
     std::uint64_t grown_bytes_max = 0;
+    /// A slice per layer, as an engine computes them; the result is what of the transfer is left
+    /// after the last one.
+    bool layers_as_slices = false;
     bool json = false;
     /// Folder for a recording of both sides; empty: none.
     std::string trace;

@@ -39,7 +39,8 @@ struct deaf_state {
 
     observer_actor::behavior_type make_behavior() {
         return {[](const piece_finished&) {}, [](const session_ready&) {},
-                [](const session_finished&) {}, [](const session_released&) {}};
+                [](const layers_arrived&) {}, [](const session_finished&) {},
+                [](const session_released&) {}};
     }
 };
 

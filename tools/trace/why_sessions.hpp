@@ -12,7 +12,9 @@ namespace kvferry::tracing {
 
 /// Messages that bring a request no further: questions, this program's among them, and reminders.
 inline bool says_nothing_new(std::string_view message) {
-    return message == "query_status" || message == "list_sessions" || message == "renew_requests";
+    return message == "query_status" || message == "list_sessions" || message == "query_slots"
+           || message == "renew_requests" || message == "keep_session"
+           || message == "session_wanted";
 }
 
 /// A smaller value is nearer to the cause.

@@ -5,6 +5,7 @@
 #include "messages/values/error_format.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <set>
 #include <string>
 
@@ -38,6 +39,7 @@ std::vector<stretch> listed_tokens(const block_list& list, std::uint64_t per_blo
 } // namespace
 
 void slice_coverage::add(const kv_slice& sent) {
+    has_last_ = has_last_ || sent.last;
     if (sent.tokens.begin >= sent.tokens.end)
         return;
     auto& known = tokens_of_[sent.layers];
@@ -76,6 +78,42 @@ std::uint64_t slice_coverage::first_missing(std::uint32_t layer, std::uint64_t f
         at = reached;
     }
     return end;
+}
+
+/// A recurrent state travels with the slice of its layer that ends the prompt; of slices of all
+/// layers with the last.
+bool slice_coverage::has_state(std::uint32_t layer, std::uint32_t prompt_tokens) const {
+    if (tokens_of_.contains(layer_range{}) && !has_last_)
+        return false;
+    return prompt_tokens == 0
+           || first_missing(layer, prompt_tokens - 1, prompt_tokens) == prompt_tokens;
+}
+
+std::uint32_t slice_coverage::first_missing_layer(const rank_info& writer,
+                                                  const rank_info& receiver, const kv_slice& target,
+                                                  std::uint32_t from) const {
+    std::set<std::uint32_t> sent_layers;
+    for (const auto& group : writer.pages->groups)
+        sent_layers.insert(group.layers.begin(), group.layers.end());
+    auto result = std::numeric_limits<std::uint32_t>::max();
+    const auto& groups = receiver.pages->groups;
+    for (std::size_t index = 0; index < groups.size() && index < target.groups.size(); ++index) {
+        const auto& list = target.groups[index];
+        const auto& per_block = groups[index].tokens_per_slot;
+        const auto listed = per_block ? listed_tokens(list, *per_block, target.prompt_tokens)
+                                      : std::vector<stretch>{};
+        const auto is_missing = [&](std::uint32_t layer) {
+            if (!per_block)
+                return !list.slots.empty() && !has_state(layer, target.prompt_tokens);
+            return std::any_of(listed.begin(), listed.end(), [&](const stretch& x) {
+                return first_missing(layer, x.begin, x.end) < x.end;
+            });
+        };
+        for (const auto layer : groups[index].layers)
+            if (layer >= from && layer < result && sent_layers.contains(layer) && is_missing(layer))
+                result = layer;
+    }
+    return result;
 }
 
 caf::error slice_coverage::missing(const rank_info& writer, const rank_info& receiver,

@@ -23,8 +23,15 @@ public:
     caf::error missing(const rank_info& writer, const rank_info& receiver,
                        const kv_slice& target) const;
 
+    /// The lowest global layer, not below `from`, that both ranks have and for which a token that
+    /// the target lists, or whose recurrent state, is missing. The largest number: none.
+    std::uint32_t first_missing_layer(const rank_info& writer, const rank_info& receiver,
+                                      const kv_slice& target, std::uint32_t from = 0) const;
+
 private:
     bool speaks_for_all(std::uint64_t prompt_tokens) const;
+
+    bool has_state(std::uint32_t layer, std::uint32_t prompt_tokens) const;
 
     /// The first token in [from, end) that no slice speaks for in this layer; `end`: all are.
     std::uint64_t first_missing(std::uint32_t layer, std::uint64_t from, std::uint64_t end) const;
@@ -40,6 +47,8 @@ private:
 
     /// Chunks of a prompt name the same layers over and over.
     std::map<layer_range, tokens, by_begin> tokens_of_;
+    /// The last slice is among them.
+    bool has_last_ = false;
 };
 
 } // namespace kvferry

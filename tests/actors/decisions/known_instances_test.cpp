@@ -212,3 +212,22 @@ TEST_CASE("known_instances: who gave up before its instance was known is told "
         CHECK(attempts<in::withdraw>(test.answer(context)).empty());
     }
 }
+
+TEST_CASE(
+    "known_instances: a host's word is as good as an answer, and what it removes is asked for") {
+    fixture test;
+    test.open(1);
+    CHECK(bound(test.answer(own)).empty());
+    CHECK(bound(test.answer(context)) == std::vector<std::uint64_t>{1}); // before its own answer
+    test.fail("@ctx");                                                   // its question is put off
+    CHECK(asked(test.open(5, "@ctx")).empty());
+    CHECK(test.value.next());
+    CHECK(bound(test.answer("@ctx")) == std::vector<std::uint64_t>{5});
+    CHECK_FALSE(test.value.next());
+    const auto removed = test.on(in::removed{context});
+    REQUIRE(removed.size() == 1);
+    CHECK(std::get<in::instance_changed>(removed[0]).endpoint == context);
+    CHECK_FALSE(test.value.ranks_of(context));
+    CHECK(test.on(in::removed{"nobody:1"}).empty());
+    CHECK(asked(test.open(2)) == endpoints{context});
+}

@@ -5,6 +5,7 @@
 #include "messages/values/session_state.hpp"
 
 #include <array>
+#include <limits>
 
 namespace kvferry::testing {
 
@@ -27,6 +28,16 @@ std::string word(const receiving::ask_writer& x) {
 }
 std::string word(const receiving::cancel_writer& x) {
     return "cancel " + number_of(x.writer) + " (" + to_string(x.message.reason.code) + ")";
+}
+std::string word(const receiving::keep_writer& x) {
+    return "keep " + number_of(x.writer);
+}
+std::string word(const layers_arrived& x) {
+    return "layers below "
+           + (x.end == std::numeric_limits<std::uint32_t>::max() ? "all" : std::to_string(x.end));
+}
+std::string word(const session_extended& x) {
+    return "extended by " + std::to_string(x.by.count()) + " ms";
 }
 std::string word(const receiving::ignore_message& x) {
     rank_counters counters;

@@ -135,6 +135,7 @@ private:
         case 12:
             return refuse(at, number);
         case 13:
+            happens(keep_session{});
             return happens(renew_requests{});
         case 14:
             return rarely_ends(at);
@@ -322,6 +323,13 @@ private:
         require(at.up, "who is told has a link");
         at.heard_cancel = true;
     }
+    void check(const receiving::keep_writer& x) {
+        const auto& at = writers_[x.message.header.writer.value];
+        require(at.up && !outcome_, "who is told that it is wanted has a link");
+        require(at.slices[0].request == slice_truth::unknown, "who was asked knows it");
+    }
+    void check(const layers_arrived&) { require(false, "nobody wants to hear of layers"); }
+    void check(const session_extended&) { require(!outcome_, "only what lives is extended"); }
     void check(const receiving::ignore_message&) {}
     void check(const allow_writes&) { require(!std::exchange(allowed_, true), "allowed once"); }
     void check(const forbid_writes&) {

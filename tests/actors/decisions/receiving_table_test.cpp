@@ -68,6 +68,8 @@ const std::vector<std::pair<std::string_view, receiving::event>>& events() {
         {"gone 0 for a cancel", gone_from(0, payload_kind::none)},
         {"refused by 0", refused_by(0)},
         {"renew", renew_requests{}},
+        {"keep", keep_session{}},
+        {"host extends", extend_session{std::chrono::seconds{30}}},
         {"host cancels", cancel_request{}},
         {"deadline", deadline_tick{}},
         {"receiver died", owner_ended{}},
@@ -111,6 +113,8 @@ unbound | gone 0 | ignore foreign_rank | unbound
 unbound | gone 0 for a cancel | ignore foreign_rank | unbound
 unbound | refused by 0 | ignore foreign_rank | unbound
 unbound | renew | | unbound
+unbound | keep | | unbound
+unbound | host extends | extended by 30000 ms | unbound
 unbound | host cancels | CANCELLED (cancelled); ended; released; retired | released
 unbound | deadline | ERROR (deadline_exceeded); ended; released; retired | released
 unbound | receiver died | ERROR (handler_failed); ended; released; retired | released
@@ -146,6 +150,8 @@ waiting | gone 0 | piece 0 (gone); cancel 0 (gone); ERROR (gone); ended untold 1
 waiting | gone 0 for a cancel | piece 0 (gone); cancel 0 (gone); ERROR (gone); ended untold 1; forbid; released; retired | released
 waiting | refused by 0 | piece 0 (layout_mismatch); cancel 0 (layout_mismatch); ERROR (layout_mismatch); ended untold 1; forbid; released; retired | released
 waiting | renew | renew 0 | waiting
+waiting | keep | | waiting
+waiting | host extends | extended by 30000 ms | waiting
 waiting | host cancels | piece 0 (cancelled); cancel 0 (cancelled); CANCELLED (cancelled); ended untold 1; forbid | ended
 waiting | deadline | piece 0 (deadline_exceeded); cancel 0 (deadline_exceeded); ERROR (deadline_exceeded); ended untold 1; forbid | ended
 waiting | receiver died | piece 0 (handler_failed); cancel 0 (handler_failed); ERROR (handler_failed); ended untold 1; forbid | ended
@@ -181,6 +187,8 @@ transferring | gone 0 | piece 0 (gone); cancel 0 (gone); ERROR (gone); ended unt
 transferring | gone 0 for a cancel | piece 0 (gone); cancel 0 (gone); ERROR (gone); ended untold 1; forbid; released; retired | released
 transferring | refused by 0 | piece 0 (layout_mismatch); cancel 0 (layout_mismatch); ERROR (layout_mismatch); ended untold 1; forbid; released; retired | released
 transferring | renew | renew 0 | transferring
+transferring | keep | | transferring
+transferring | host extends | extended by 30000 ms | transferring
 transferring | host cancels | piece 0 (cancelled); cancel 0 (cancelled); CANCELLED (cancelled); ended untold 1; forbid | ended
 transferring | deadline | piece 0 (deadline_exceeded); cancel 0 (deadline_exceeded); ERROR (deadline_exceeded); ended untold 1; forbid | ended
 transferring | receiver died | piece 0 (handler_failed); cancel 0 (handler_failed); ERROR (handler_failed); ended untold 1; forbid | ended
@@ -216,6 +224,8 @@ ended | gone 0 | released; retired | released
 ended | gone 0 for a cancel | released; retired | released
 ended | refused by 0 | released; retired | released
 ended | renew | | ended
+ended | keep | | ended
+ended | host extends | | ended
 ended | host cancels | | ended
 ended | deadline | | ended
 ended | receiver died | | ended

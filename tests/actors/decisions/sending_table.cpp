@@ -259,6 +259,13 @@ const std::vector<sending_row> sending_table{
           "owner: retired"},
          {{"cancelled, moving", "lost, moving", "orphaned, moving", "succeeded", "cancelled"}, "-"},
      }},
+    {"host extends",
+     {
+         {{"new", "sent, not asked", "asked, not sent", "planning", "moving", "aux is missing",
+           "receiver left"},
+          "owner: extended by 30000 ms"},
+         {{"cancelled, moving", "lost, moving", "orphaned, moving", "succeeded", "cancelled"}, "-"},
+     }},
     {"deadline",
      {
          {{"new", "receiver left"},

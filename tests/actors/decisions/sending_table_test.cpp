@@ -102,6 +102,7 @@ std::vector<named_event> events() {
         {"link given up", lost(errc::stale_incarnation)},
         {"process gone", process_gone{peer->info.incarnation}},
         {"host cancels", host_cancel()},
+        {"host extends", extend_session{std::chrono::seconds{30}}},
         {"deadline", deadline_tick{}},
         {"owner ends", owner_ended{}},
         {"code fails", sending_events::failed{make_error(errc::handler_failed, "thrown")}},

@@ -96,6 +96,9 @@ inline std::string shown(const sending::effect& x) {
         }
         std::string operator()(const session_released&) { return "released"; }
         std::string operator()(const session_transferring&) { return "transferring"; }
+        std::string operator()(const session_extended& x) {
+            return "extended by " + std::to_string(x.by.count()) + " ms";
+        }
         std::string operator()(const session_ended&) { return "ended"; }
         std::string operator()(const session_retired& x) {
             return std::string{"retired"} + (x.in_doubt ? " in doubt" : "")

@@ -46,6 +46,9 @@ std::string name_of(const table::effect& x) {
                    : x.what == session_count::ended ? "count ended"
                                                     : "count forgotten";
         }
+        std::string operator()(const table::count_outcome& x) {
+            return "outcome " + to_string(x.why);
+        }
         std::string operator()(const table::count_death&) { return "count death"; }
         std::string operator()(const table::tell_deadline&) { return "tell deadline"; }
         std::string operator()(const table::announce_death& x) {
@@ -90,10 +93,13 @@ const std::vector<row> rows{
      "refuse duplicate"},
     {"opened", opening(ours, 71), "count opened", "count opened", "count opened", "count opened"},
     {"first_piece_began", table::first_piece_began{ours}, "", "", "", ""},
-    {"outcome_told", table::outcome_told{ours}, "", "count ended", "", ""},
+    {"extended", table::extended{ours, 1s}, "", "", "", ""},
+    {"kept", table::kept{ours}, "", "", "", ""},
+    {"outcome_told", table::outcome_told{ours}, "", "count ended, outcome none", "", ""},
     {"retired", table::retired{ours}, "", "count forgotten, forget", "count forgotten, forget",
      "count forgotten, forget"},
-    {"died", table::died{ours, some()}, "", "count death, count ended, announce death",
+    {"died", table::died{ours, some()}, "",
+     "count death, count ended, outcome handler_failed, announce death",
      "count death, announce death, outcome known", ""},
     {"proven_quiet", table::proven_quiet{ours}, "", "", "",
      "tell released, count forgotten, forget"},
@@ -169,6 +175,63 @@ TEST_CASE("session_table: each session has its own clock, and another one from i
     CHECK(std::get<table::tell_deadline>(due[0]).key == rid{2});
     sessions.on(table::died{{1}, some()}, start);
     CHECK_FALSE(sessions.deadlines().next());
+}
+
+TEST_CASE(
+    "session_table: an extension moves the deadline that runs, and outlasts the first piece") {
+    auto sessions = make_table();
+    const auto ends = [&] { return sessions.deadlines().of(ours); };
+    sessions.on(opening(), start);
+    sessions.on(table::extended{ours, 5ms}, start + 1ms);
+    CHECK(ends() == start + 10ms); // never earlier
+    sessions.on(table::extended{ours, 3000ms}, start + 2ms);
+    CHECK(ends() == start + 3002ms);
+    sessions.on(table::first_piece_began{ours}, start + 3ms);
+    CHECK(ends() == start + 3002ms);
+    sessions.on(table::extended{ours, 4000ms}, start + 4ms);
+    CHECK(ends() == start + 4004ms);
+    sessions.on(table::outcome_told{ours}, start + 5ms);
+    sessions.on(table::extended{ours, 9000ms}, start + 6ms);
+    sessions.on(table::kept{ours}, start + 6ms);
+    CHECK(ends() == start + 4004ms); // it waits for its release only
+}
+
+TEST_CASE("session_table: who is wanted gets its deadline anew, whichever of the two runs") {
+    auto sessions = make_table();
+    sessions.on(opening(), start);
+    sessions.on(table::kept{ours}, start + 9ms);
+    CHECK(sessions.deadlines().of(ours) == start + 19ms);
+    sessions.on(table::first_piece_began{ours}, start + 10ms);
+    sessions.on(table::kept{ours}, start + 500ms);
+    CHECK(sessions.deadlines().of(ours) == start + 1500ms);
+    // One that has been told of its deadline is not called back.
+    CHECK(names_of(sessions.on(table::tick{}, start + 1500ms)) == "tell deadline");
+    sessions.on(table::kept{ours}, start + 1500ms);
+    CHECK_FALSE(sessions.deadlines().of(ours));
+}
+
+TEST_CASE("session_table: nobody can extend a session beyond its greatest age") {
+    table sessions{{"sending session", 2, false, 50ms}};
+    sessions.on(opening(), start + 100ms);
+    sessions.on(table::extended{ours, 1h}, start + 101ms);
+    CHECK(sessions.deadlines().of(ours) == start + 150ms);
+    for (auto at = start + 101ms; at < start + 200ms; at += 1ms)
+        sessions.on(table::kept{ours}, at);
+    CHECK(sessions.deadlines().of(ours) == start + 150ms);
+    // Deadlines of its own may be longer.
+    sessions.on(table::first_piece_began{ours}, start + 149ms);
+    CHECK(sessions.deadlines().of(ours) == start + 1149ms);
+}
+
+TEST_CASE("session_table: an outcome tells how long it waited and was transferring") {
+    auto sessions = make_table();
+    sessions.on(opening(), start);
+    sessions.on(table::first_piece_began{ours}, start + 3ms);
+    const auto told = sessions.on(table::outcome_told{ours, errc::link_lost}, start + 8ms);
+    const auto& outcome = std::get<table::count_outcome>(told.at(1));
+    CHECK(outcome.why == errc::link_lost);
+    CHECK(outcome.waited == 3ms);
+    CHECK(outcome.transferred == 5ms);
 }
 
 TEST_CASE("session_table: an actor is known by its id until its session is retired") {

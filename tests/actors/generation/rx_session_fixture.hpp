@@ -30,8 +30,8 @@ public:
     rx_session_actor session;
 
     explicit rx_fixture(aux_mode aux = aux_mode::none, limits bounds = {},
-                        std::shared_ptr<const piece_checker> checker = {},
-                        bool by_message = false) {
+                        std::shared_ptr<const piece_checker> checker = {}, bool by_message = false,
+                        bool tell_layers = false) {
         session = vs.track(spawn_at<rx_session_actor, rx_session_state>(
             vs.system(), {},
             rx_session_state::dependencies{bounds.aux_bytes_max,
@@ -45,7 +45,8 @@ public:
                                            std::move(checker),
                                            counters,
                                            fabric.handle(),
-                                           by_message}));
+                                           by_message,
+                                           tell_layers}));
     }
 
     template <class Message>
@@ -119,6 +120,15 @@ public:
             error = {errc::transfer_failed, "wire cut"};
         tell(kv_agent_result{header(rank, payload_kind::kv, piece, receive_slice), result, 100, 2,
                              "mapped", error});
+    }
+
+    /// A report that says: all layers of this writer below `layers_end` are written.
+    void report_layers(std::uint32_t rank, send_piece piece, std::uint32_t layers_end,
+                       std::uint32_t receive_slice = 0) {
+        kv_agent_result message;
+        message.header = header(rank, payload_kind::kv, piece, receive_slice);
+        message.layers_end = layers_end;
+        tell(std::move(message));
     }
 
     void report_aux(std::uint32_t rank, std::int32_t token = 42) {

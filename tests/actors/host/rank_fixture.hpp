@@ -59,7 +59,8 @@ public:
             auto options = base;
             options.instance = name;
             options.layout = layout;
-            options.info_endpoint = endpoint;
+            if (base.info_server) // else the test carries the infos
+                options.info_endpoint = endpoint;
             auto pages = build_page_table(format, layout, {blocks * 2, 0, 0});
             REQUIRE(pages);
             auto memory =

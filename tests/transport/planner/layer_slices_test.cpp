@@ -5,6 +5,7 @@
 #include "transport/planner/plan_expand.hpp"
 #include "transport/planner/slice_coverage.hpp"
 
+#include <limits>
 #include <map>
 #include <random>
 
@@ -77,6 +78,19 @@ struct sides {
     }
 };
 
+/// The lowest layer of the receiver's pool that lacks bytes. Its slots begin in region 0; a slot
+/// has its layers one after the other, in equal parts.
+std::uint32_t first_without_all(const std::map<std::uint64_t, std::uint64_t>& together,
+                                const std::map<std::uint64_t, std::uint64_t>& whole,
+                                std::uint64_t slot_bytes) {
+    auto result = layers;
+    for (const auto& [to, from] : whole)
+        if (!together.contains(to))
+            result = std::min(result, static_cast<std::uint32_t>((to - (1ull << 32)) % slot_bytes
+                                                                 / (slot_bytes / layers)));
+    return result;
+}
+
 kv_slice all_blocks(std::uint32_t prompt, std::uint32_t per_block) {
     block_list blocks;
     for (std::uint32_t block = 0; block * per_block < prompt; ++block)
@@ -113,8 +127,14 @@ TEST_CASE("layers: slices for some layers each are together the slice for all") 
                         pieces.emplace_back(tokens, range);
                 std::shuffle(pieces.begin(), pieces.end(), random);
                 slice_coverage coverage;
+                std::uint32_t first_missing = 0;
                 for (const auto& [tokens, range] : pieces) {
                     CHECK(coverage.missing(x.writer, x.receiver, target));
+                    first_missing =
+                        coverage.first_missing_layer(x.writer, x.receiver, target, first_missing);
+                    CHECK(first_missing
+                          == first_without_all(together, whole,
+                                               x.receiver.pages->pools[0].slot_stride_bytes));
                     source.tokens = tokens;
                     source.layers = range;
                     source.last = &range == &pieces.back().second;
@@ -125,6 +145,8 @@ TEST_CASE("layers: slices for some layers each are together the slice for all") 
                         CHECK(together.emplace(to, from).second);
                 }
                 CHECK_FALSE(coverage.missing(x.writer, x.receiver, target));
+                CHECK(coverage.first_missing_layer(x.writer, x.receiver, target)
+                      == std::numeric_limits<std::uint32_t>::max());
                 CHECK((together == whole));
                 CHECK(bytes == whole.size());
             }

@@ -17,7 +17,7 @@ from .dispatcher import Event
 from .errors import Code, Error, State
 from .memory import Memory
 from .pages import Pages, Parallelism, Tensor
-from .session import NO_SLOT, Aux, Outcome, Peer, Rx, Session, Tx
+from .session import ALL_LAYERS, NO_SLOT, Aux, Outcome, Peer, Rx, Session, Tx, Wanted
 from .worker import Statistics, Worker
 
 
@@ -37,6 +37,7 @@ def rid_of(name: str) -> int:
 
 
 __all__ = [
+    "ALL_LAYERS",
     "NO_SLOT",
     "Aux",
     "Code",
@@ -53,6 +54,7 @@ __all__ = [
     "Statistics",
     "Tensor",
     "Tx",
+    "Wanted",
     "Worker",
     "__version__",
     "rid_of",

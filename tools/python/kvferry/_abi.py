@@ -6,6 +6,7 @@ block release it.
 """
 
 import ctypes
+import struct
 from ctypes import (
     POINTER,
     c_char_p,
@@ -26,11 +27,13 @@ ABI_MAJOR = 1
 
 HOST_PRIVATE, HOST_SHARED, CUDA = 1, 2, 3
 MEMORY_PREFAULT = 1
+TOKENS_ARE_DEALT = 1
 HND, NHD = 0, 2
 GQA, MLA = 0, 1
-NO_SAME_HOST_LINK, DIGESTS = 1, 2
-EVENT_READY, EVENT_PIECE, EVENT_OUTCOME, EVENT_RELEASED = 1, 2, 3, 4
+NO_SAME_HOST_LINK, DIGESTS, NO_INFO_SERVER = 1, 2, 4
+EVENT_READY, EVENT_PIECE, EVENT_OUTCOME, EVENT_RELEASED, EVENT_LAYERS = 1, 2, 3, 4, 5
 AUX, TELL_READY, TELL_PIECES, ALLOW_MISSING_LAYERS, ALLOW_MISSING_ROLES = 1, 2, 4, 8, 16
+TELL_LAYERS = 32
 
 
 class Sized(ctypes.Structure):
@@ -119,6 +122,8 @@ class Tensor(Sized):
             "window_tokens",
             "tokens_per_block",
             "reserved",
+            "tokens_per_row",
+            "flags",
         ),
     ]
 
@@ -146,6 +151,8 @@ class WorkerOptions(Sized):
         ("info_deadline_ms", c_int64),
         ("stop_deadline_ms", c_int64),
         *_u32("copy_threads", "reserved"),
+        ("session_age_max_ms", c_int64),
+        ("session_keep_interval_ms", c_int64),
     ]
 
 
@@ -160,7 +167,22 @@ class Statistics(Sized):
             "links_live",
             "events_waiting",
             "handler_failures",
+            "sessions_succeeded",
+            "waited_ns",
+            "transferred_ns",
         ),
+        ("sessions_failed", c_uint64 * 32),
+    ]
+
+
+class Bytes(Sized):
+    _fields_ = [*_u32("size", "reserved"), ("data", c_char_p), *_u64("bytes")]
+
+
+class Wanted(Sized):
+    _fields_ = [
+        *_u32("size", "receivers", "prompt_tokens", "prefix_tokens"),
+        *_u64("blocks"),
     ]
 
 
@@ -236,6 +258,18 @@ class Peer(Sized):
     ]
 
 
+# The structs of every request, packed: to make a ctypes structure and set its fields takes longer than the call.
+# Native order and sizes, without padding; the test compares them with the structures above.
+pack_session_options = struct.Struct("=IIQQqq").pack
+pack_source = struct.Struct("=IiQ").pack
+pack_slots = struct.Struct("=IIQQ").pack
+pack_slice = struct.Struct("=IIIIIIQQQII").pack
+unpack_event = struct.Struct("=IIQQQiIIIQQ").unpack_from
+SESSION_OPTIONS_BYTES, SOURCE_BYTES = ctypes.sizeof(SessionOptions), ctypes.sizeof(Source)
+SLOTS_BYTES, SLICE_BYTES = ctypes.sizeof(Slots), ctypes.sizeof(Slice)
+EVENT_BYTES = ctypes.sizeof(Event)
+
+
 _path = _library.path()
 _blocking = ctypes.CDLL(_path)
 _short = ctypes.PyDLL(_path)
@@ -244,9 +278,14 @@ _short.kvf_last_error.restype = c_char_p
 _short.kvf_version.restype = c_char_p
 
 
+def failed(code: int) -> Error:
+    """Of the call that has just returned this code."""
+    return Error(code, _short.kvf_last_error().decode(errors="replace"))
+
+
 def _checked(code: int) -> None:
     if code != 0:
-        raise Error(code, _short.kvf_last_error().decode(errors="replace"))
+        raise failed(code)
 
 
 def _call(library: ctypes.CDLL, name: str, *arguments: Any) -> Any:
@@ -256,13 +295,21 @@ def _call(library: ctypes.CDLL, name: str, *arguments: Any) -> Any:
     return call
 
 
+def _code(name: str, *arguments: Any) -> Any:
+    """A call of every request, which keeps the GIL and answers with its code: check it."""
+    call = getattr(_short, name)
+    call.argtypes = arguments
+    call.restype = c_int
+    return call
+
+
 def quiet(free: Any) -> Any:
     """For __del__: what is gone already, or a forked child's parent's, is no error; nor is it one that at the
     end of the process globals are gone."""
 
     def freed(handle: Any) -> None:
         try:
-            free(handle)
+            free(handle)  # by its code or by an exception, both of no interest
         except Exception:
             pass
 
@@ -305,26 +352,44 @@ worker_publish = _call(
 worker_connect = _call(_blocking, "kvf_worker_connect", c_void_p, POINTER(Source), c_int64)
 worker_unpublish = _call(_blocking, "kvf_worker_unpublish", c_void_p, c_int64)
 worker_endpoint = _call(_short, "kvf_worker_endpoint", c_void_p, c_char_p, POINTER(c_size_t))
+worker_info = _call(_blocking, "kvf_worker_info", c_void_p, c_char_p, POINTER(c_size_t))
+worker_add_instance = _call(
+    _blocking,
+    "kvf_worker_add_instance",
+    c_void_p,
+    POINTER(Bytes),
+    c_size_t,
+    c_char_p,
+    POINTER(c_size_t),
+)
+worker_remove_instance = _call(_blocking, "kvf_worker_remove_instance", c_void_p, c_char_p)
 worker_statistics = _call(_blocking, "kvf_worker_statistics", c_void_p, POINTER(Statistics))
 worker_stop = _call(_blocking, "kvf_worker_stop", c_void_p, c_int64)
 worker_drain = _call(_blocking, "kvf_worker_drain", c_void_p, c_int64)
 worker_free = _call(_blocking, "kvf_worker_free", c_void_p)
 worker_event_fd = _call(_short, "kvf_worker_event_fd", c_void_p, POINTER(c_int))
-worker_events = _call(
-    _short, "kvf_worker_events", c_void_p, POINTER(Event), c_size_t, POINTER(c_size_t)
-)
+worker_events = _code("kvf_worker_events", c_void_p, c_void_p, c_size_t, POINTER(c_size_t))
 worker_wait = _call(_blocking, "kvf_worker_wait", c_void_p, c_int64)
-worker_open_tx = _call(_short, "kvf_worker_open_tx", c_void_p, POINTER(SessionOptions), _out)
-worker_open_rx = _call(
-    _short, "kvf_worker_open_rx", c_void_p, POINTER(SessionOptions), POINTER(Source), _out
-)
-session_send = _call(_short, "kvf_session_send", c_void_p, POINTER(Slice))
-session_receive = _call(_short, "kvf_session_receive", c_void_p, POINTER(Slice))
+# Packed structs go as bytes.
+worker_open_tx = _code("kvf_worker_open_tx", c_void_p, c_char_p, _out)
+worker_open_rx = _code("kvf_worker_open_rx", c_void_p, c_char_p, c_char_p, _out)
+session_send = _code("kvf_session_send", c_void_p, c_char_p)
+session_receive = _code("kvf_session_receive", c_void_p, c_char_p)
 session_send_aux = _call(_short, "kvf_session_send_aux", c_void_p, POINTER(Aux))
+session_extend = _call(_short, "kvf_session_extend", c_void_p, c_int64)
+session_wanted = _call(_short, "kvf_session_wanted", c_void_p, POINTER(Wanted))
+session_slots_in_doubt = _call(
+    _blocking,
+    "kvf_session_slots_in_doubt",
+    c_void_p,
+    POINTER(c_uint32),
+    POINTER(c_int32),
+    POINTER(c_size_t),
+)
 session_cancel = _call(_short, "kvf_session_cancel", c_void_p, c_char_p)
 session_wait = _call(_blocking, "kvf_session_wait", c_void_p, c_uint32, c_int64)
 session_outcome = _call(_short, "kvf_session_outcome", c_void_p, POINTER(Outcome))
 session_peer = _call(_short, "kvf_session_peer", c_void_p, c_uint32, POINTER(Peer))
 session_aux = _call(_short, "kvf_session_aux", c_void_p, POINTER(Aux))
 session_waits_for = _call(_blocking, "kvf_session_waits_for", c_void_p, c_char_p, POINTER(c_size_t))
-session_free = _call(_short, "kvf_session_free", c_void_p)
+session_free = _code("kvf_session_free", c_void_p)

@@ -7,8 +7,7 @@ import ctypes
 import os
 import threading
 import weakref
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, NamedTuple, Optional
 
 from . import _abi
 from .errors import Code, Error, State
@@ -21,22 +20,24 @@ _KINDS = {
     _abi.EVENT_PIECE: "piece",
     _abi.EVENT_OUTCOME: "outcome",
     _abi.EVENT_RELEASED: "released",
+    _abi.EVENT_LAYERS: "layers",
 }
+_CODES = {int(code): code for code in Code}
+_STATES = {int(state): state for state in State}
 _BATCH = 256
 
 _all: "weakref.WeakSet[Dispatcher]" = weakref.WeakSet()
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(NamedTuple):
     """What a session tells, as Worker.poll() returns it."""
 
-    kind: str  # "ready", "piece", "outcome", "released"
+    kind: str  # "ready", "piece", "layers", "outcome", "released"
     session: "Session"
     rid: int
     code: Code
     state: State
-    piece: int
+    piece: int  # of "layers": all layers below this id are written; ALL_LAYERS
     aux: bool
     bytes: int
     elapsed_seconds: float
@@ -53,7 +54,9 @@ class Dispatcher:
         self._last_number = 0
         self._closed = False
         self._events = (_abi.Event * _BATCH)()
+        self._events[0].size = _abi.EVENT_BYTES
         self._taken = ctypes.c_size_t()
+        self._call = (worker, ctypes.addressof(self._events), _BATCH, ctypes.byref(self._taken))
         # Each loop has a descriptor of its own: it may stop to use it after the worker has closed it.
         self._loops: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]"
         self._loops = weakref.WeakKeyDictionary()
@@ -80,37 +83,50 @@ class Dispatcher:
     def poll(self) -> List[Event]:
         """Takes all events that wait. Never blocks."""
         result: List[Event] = []
-        with self.lock:
-            while not self._closed:
-                self._events[0].size = ctypes.sizeof(_abi.Event)
-                _abi.worker_events(self._worker, self._events, _BATCH, ctypes.byref(self._taken))
-                for index in range(self._taken.value):
-                    if (event := self._take(self._events[index])) is not None:
-                        result.append(event)
-                if self._taken.value < _BATCH:
-                    break
+        self._take_all(result)
         return result
 
-    def _take(self, raw: _abi.Event) -> Optional[Event]:
-        session = self._sessions.get(raw.user)
-        if session is None:
-            return None
-        kind: int = raw.kind
-        session._told(kind, raw.session)
-        if kind == _abi.EVENT_RELEASED:
-            del self._sessions[raw.user]
-        return Event(
-            _KINDS.get(kind, str(kind)),
-            session,
-            raw.rid,
-            Code(raw.code),
-            State(raw.state),
-            raw.piece,
-            bool(raw.aux),
-            raw.bytes,
-            raw.elapsed_ns / 1e9,
-            raw.text.decode(errors="replace") if raw.code else "",
+    def drain(self) -> None:
+        """poll() for those whose sessions are awaited: who wants no events is made none."""
+        self._take_all(None)
+
+    def _take_all(self, result: Optional[List[Event]]) -> None:
+        with self.lock:
+            while not self._closed:
+                if code := _abi.worker_events(*self._call):
+                    raise _abi.failed(code)
+                count: int = self._taken.value
+                for index in range(count):
+                    self._take(index, result)
+                if count < _BATCH:
+                    break
+
+    def _take(self, index: int, result: Optional[List[Event]]) -> None:
+        _, kind, handle, number, rid, code, state, piece, aux, bytes_, ns = _abi.unpack_event(
+            self._events, index * _abi.EVENT_BYTES
         )
+        session = self._sessions.get(number)
+        if session is None:
+            return
+        session._told(kind, handle, piece)
+        if kind == _abi.EVENT_RELEASED:
+            del self._sessions[number]
+        if result is not None:
+            text = self._events[index].text.decode(errors="replace") if code else ""
+            result.append(
+                Event(
+                    _KINDS.get(kind) or str(kind),
+                    session,
+                    rid,
+                    _CODES[code] if code in _CODES else Code(code),
+                    _STATES[state] if state in _STATES else State(state),
+                    piece,
+                    aux != 0,
+                    bytes_,
+                    ns / 1e9,
+                    text,
+                )
+            )
 
     def wait(self, timeout: Optional[float]) -> bool:
         """Blocks, without the GIL, until an event waits. False: none came in this time."""
@@ -128,7 +144,7 @@ class Dispatcher:
             return
         descriptor = os.dup(self.descriptor)
         self._loops[loop] = weakref.finalize(loop, os.close, descriptor)
-        loop.add_reader(descriptor, self.poll)
+        loop.add_reader(descriptor, self.drain)
 
     def _unwatch(self, loop: asyncio.AbstractEventLoop, close: Any) -> None:
         loop.remove_reader(close.peek()[2][0])

@@ -64,6 +64,8 @@ class Tensor:
         default=()
     )  # along "dim", of what is split over ranks each by itself
     element_type: str = ""  # empty: as the tensor says
+    tokens_per_row: int = 1  # of a compressed cache: tokens that one index of "token" stands for
+    tokens_are_dealt: bool = False  # CP ranks deal out tokens one by one, not in blocks
     name: str = ""  # for errors
 
 
@@ -91,6 +93,8 @@ def _c_tensor(tensor: Tensor) -> _abi.Tensor:
         tokens_per_block=tensor.tokens_per_block,
         sections=_array(ctypes.c_uint64, tensor.sections),
         section_count=len(tensor.sections),
+        tokens_per_row=tensor.tokens_per_row,
+        flags=_abi.TOKENS_ARE_DEALT if tensor.tokens_are_dealt else 0,
     )
     if memory.strides is not None:
         result.strides = _array(ctypes.c_int64, memory.strides)

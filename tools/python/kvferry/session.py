@@ -6,13 +6,17 @@ import asyncio
 import contextlib
 import ctypes
 import numbers
+import sys
 import time
 from dataclasses import dataclass
-from typing import Any, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, List, Optional, Sequence, Tuple, Union
 
 from . import _abi
 from .dispatcher import Dispatcher
 from .errors import Code, Error, State
+
+ALL_LAYERS = (1 << 32) - 1
+"""Rx.layers_end when every layer is written."""
 
 NO_SLOT = -1
 """A block that is not there: a prefix that the receiver has, or outside the window."""
@@ -31,6 +35,16 @@ class Peer:
     route: str  # "mapped", "direct: ..." with the reason for a worse one
     posting_seconds: float  # sending: from taking a slice to its first byte
     digests: int  # receiving: pieces that were compared
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the receivers of a sending session want."""
+
+    receivers: int  # ranks that want KV bytes; 0 before they have asked
+    prompt_tokens: int
+    prefix_tokens: int  # which all of them have already
+    blocks: int  # of all ranks, each in blocks of its own size
 
 
 @dataclass(frozen=True)
@@ -58,7 +72,9 @@ class Outcome:
 
 
 def integers(values: Integers) -> "array.array[int]":
-    """A copy as 32-bit numbers; a buffer of such is copied at once."""
+    """As 32-bit numbers: an array of such itself, a copy of everything else."""
+    if type(values) is array.array and values.typecode == "i":
+        return values
     if hasattr(values, "data_ptr"):
         values = values.numpy()
     result = array.array("i")
@@ -78,6 +94,8 @@ def integers(values: Integers) -> "array.array[int]":
 
 def _groups(slots: Any) -> List["array.array[int]"]:
     """One list for each layer group: a single one may stand for itself."""
+    if type(slots) is array.array:
+        return [integers(slots)]
     if (
         isinstance(slots, (list, tuple))
         and slots
@@ -97,6 +115,7 @@ class Session:
         self._handle = ctypes.c_void_p()
         self._has_outcome = False
         self._is_released = False
+        self._layers_end = 0
         self._given_up: Optional[Error] = None
         self._waiters: List[Tuple[int, asyncio.AbstractEventLoop, "asyncio.Future[None]"]] = []
         self._held: List[Any] = []  # events of the host's streams, until released
@@ -106,7 +125,7 @@ class Session:
 
     # -- what is told, with the dispatcher's lock held --
 
-    def _told(self, kind: int, handle: int) -> None:
+    def _told(self, kind: int, handle: int, piece: int) -> None:
         if not self._handle:  # the call that opens it has not returned yet
             self._handle.value = handle
         if kind == _abi.EVENT_OUTCOME:
@@ -114,6 +133,8 @@ class Session:
         elif kind == _abi.EVENT_RELEASED:
             self._is_released = True
             self._held.clear()
+        elif kind == _abi.EVENT_LAYERS:
+            self._layers_end = piece
         self._wake(kind)
 
     def _give_up(self, error: Error) -> None:
@@ -127,7 +148,9 @@ class Session:
         here = asyncio._get_running_loop()
         left = []
         for waiter in self._waiters:
-            if kind is not None and waiter[0] != kind:
+            # The outcome ends a wait for layers, too.
+            layers = waiter[0] == _abi.EVENT_LAYERS and kind == _abi.EVENT_OUTCOME
+            if kind is not None and waiter[0] != kind and not layers:
                 left.append(waiter)
             elif waiter[1] is here:
                 _finish(waiter[2])
@@ -141,18 +164,21 @@ class Session:
 
     # -- waits --
 
-    async def _await(self, kind: int) -> None:
+    async def _await(self, kind: int, come: Optional[Callable[[], bool]] = None) -> None:
+        """`come`: of a kind that is told more than once; then the outcome ends the wait as well."""
         loop = asyncio.get_running_loop()
         future: "Optional[asyncio.Future[None]]" = None
-        self._events.poll()  # it may be there already; and a forked child is told so
+        self._events.drain()  # it may be there already; and a forked child is told so
         self._events.watch(loop)
         with self._events.lock:
-            if not self._has(kind) and self._given_up is None:
+            there = self._has(kind) if come is None else self._has_outcome or come()
+            if not there and self._given_up is None:
                 future = loop.create_future()
                 self._waiters.append((kind, loop, future))
         if future is not None:
             await future
-        if not self._has(kind) and self._given_up is not None:
+        there = self._has(kind) if come is None else self._has_outcome or come()
+        if not there and self._given_up is not None:
             raise self._given_up
 
     def _block(self, kind: int, timeout: Optional[float]) -> None:
@@ -167,7 +193,7 @@ class Session:
                     end is not None and time.monotonic() >= end
                 ):
                     raise
-            self._events.poll()
+            self._events.drain()
 
     async def outcome(self) -> Outcome:
         """How it ended, at the latest by its deadline. Its slots are not free yet: see released()."""
@@ -241,6 +267,36 @@ class Session:
         _abi.session_waits_for(self._handle, text, ctypes.byref(room))
         return text.value.decode(errors="replace")
 
+    def extend(self, seconds: float) -> None:
+        """Renews a lease: it does not end by itself before this time, whichever of its deadlines runs.
+
+        The other side extends its own; only a sending session whose receiver has no slots yet lives on by
+        itself. Error GONE: it has its outcome. LIMIT_EXCEEDED: it would be older than `session_age_max`.
+        """
+        _abi.session_extend(self._handle, round(seconds * 1000))
+
+    def slots_in_doubt(self) -> List[List[int]]:
+        """By layer group, the slots that somebody may still read (Tx) or write (Rx).
+
+        Before the outcome all that were lent; after a failure those to keep out of reuse until released().
+        Blocks for one round trip through the rank. An Error other than GONE: nobody can say it, all are.
+        """
+        room = ctypes.c_size_t(0)
+        groups, slots = (ctypes.c_uint32 * 0)(), (ctypes.c_int32 * 0)()
+        while True:
+            try:
+                _abi.session_slots_in_doubt(self._handle, groups, slots, ctypes.byref(room))
+                break
+            except Error as error:
+                if error.code != Code.LIMIT_EXCEEDED:
+                    raise
+            groups, slots = (ctypes.c_uint32 * room.value)(), (ctypes.c_int32 * room.value)()
+        count = room.value
+        result: List[List[int]] = [[] for _ in range(max(groups[:count], default=-1) + 1)]
+        for group, slot in zip(groups[:count], slots[:count]):
+            result[group].append(slot)
+        return result
+
     def cancel(self, why: str = "the host cancelled") -> None:
         """Gives it up; nothing happens when it has ended."""
         _abi.session_cancel(self._handle, why.encode())
@@ -252,33 +308,41 @@ class Session:
         tokens: Optional[Tuple[int, int]],
         more: bool,
         first_block: Union[int, Sequence[int]],
-    ) -> Tuple[_abi.Slice, Any]:
+        after: Any,
+        layers: Tuple[int, int] = (0, 0),
+    ) -> Tuple[bytes, Any]:
+        """A packed kvf_slice, and what its addresses lead to."""
         groups = _groups(slots)
-        c_groups = (_abi.Slots * len(groups))()
+        listed = array.array("Q")  # whose items say nothing: bytes with an address
         for index, group in enumerate(groups):
             address, count = group.buffer_info()
             first = first_block if isinstance(first_block, int) else first_block[index]
-            c_groups[index] = _abi.Slots(first_block=first, slots=address, count=count)
+            listed.frombytes(_abi.pack_slots(_abi.SLOTS_BYTES, first, address, count))
         begin, end = tokens or (0, prompt)
         return (
-            _abi.Slice(
-                token_begin=begin,
-                token_end=end,
-                prompt_tokens=prompt,
-                more=more,
-                group_count=len(groups),
-                groups=c_groups,
+            _abi.pack_slice(
+                _abi.SLICE_BYTES,
+                begin,
+                end,
+                prompt,
+                more,
+                len(groups),
+                listed.buffer_info()[0],
+                self._wait_for(after),
+                0,
+                *layers,
             ),
-            groups,
+            (groups, listed),
         )
 
-    def _wait_for(self, given: _abi.Slice, after: Any) -> None:
-        """Nothing moves before this event, which is held until released()."""
+    def _wait_for(self, after: Any) -> int:
+        """Nothing moves before this event, which is held until released(). 0: there is none."""
         if after is None and self._on_cuda:
             after = _current_work()
-        if after is not None:
-            self._held.append(after)
-            given.wait_for = getattr(after, "cuda_event", after)
+        if after is None:
+            return 0
+        self._held.append(after)
+        return int(getattr(after, "cuda_event", after))
 
     def __repr__(self) -> str:
         state = "released" if self._is_released else "ended" if self._has_outcome else "open"
@@ -311,12 +375,19 @@ class Tx(Session):
         event (torch.cuda.Event), before which nothing is read; for pages on a device, when missing, all
         work that the current stream of torch has now.
         """
-        given, keeps = self._slice(slots, prompt, tokens, more, first_block)
-        if layers is not None:
-            given.layer_begin, given.layer_end = layers
-        self._wait_for(given, after)
-        _abi.session_send(self._handle, given)
+        given, keeps = self._slice(
+            slots, prompt, tokens, more, first_block, after, layers or (0, 0)
+        )
+        if code := _abi.session_send(self._handle, given):
+            raise _abi.failed(code)
         del keeps
+
+    @property
+    def wanted(self) -> Wanted:
+        """What its receivers want, once an event of kind "ready" has come (`tell_ready`)."""
+        answer = _abi.Wanted()
+        _abi.session_wanted(self._handle, answer)
+        return Wanted(answer.receivers, answer.prompt_tokens, answer.prefix_tokens, answer.blocks)
 
     def send_aux(self, aux: Aux) -> None:
         """At most once, in a session that was opened with aux."""
@@ -340,6 +411,45 @@ class Tx(Session):
 class Rx(Session):
     """Receiving side of one request on one generation rank."""
 
+    @property
+    def layers_end(self) -> int:
+        """All layers below this global id are written, as far as poll() or a wait has seen."""
+        return ALL_LAYERS if self._succeeded() else self._layers_end
+
+    async def layers(self, end: int) -> None:
+        """Returns when all layers below `end` are written, in a session with `tell_layers`.
+
+        So decoding may begin with them, behind the session's last receive(). Raises Error when it fails.
+        """
+        while self.layers_end < end:
+            if self._has_outcome:
+                self.result()
+            await self._await(_abi.EVENT_LAYERS, lambda: self.layers_end >= end)
+
+    def wait_layers(self, end: int, timeout: Optional[float] = None) -> None:
+        """layers() for a thread without an event loop. Error DEADLINE_EXCEEDED: not in `timeout` seconds."""
+        until = None if timeout is None else time.monotonic() + timeout
+        while self.layers_end < end:
+            if self._has_outcome:
+                self.result()
+            left = None if until is None else max(0.0, until - time.monotonic())
+            # In steps: another thread may take the event.
+            self._events.wait(0.05 if left is None else min(0.05, left))
+            self._events.drain()
+            if left == 0.0 and self.layers_end < end and not self._has_outcome:
+                raise Error(
+                    Code.DEADLINE_EXCEEDED, f"rid {self.rid} has layers below {self.layers_end}"
+                )
+
+    def _succeeded(self) -> bool:
+        if not self._has_outcome:
+            return False
+        try:
+            self.result()
+        except Error:
+            return False
+        return True
+
     def receive(
         self,
         slots: Any,
@@ -355,9 +465,9 @@ class Rx(Session):
         `after`: no slot is written before it; for pages on a device, when missing, all work that the current
         stream of torch has now, since kernels that are queued may still read what the slots held.
         """
-        given, keeps = self._slice(slots, prompt, tokens, more, first_block)
-        self._wait_for(given, after)
-        _abi.session_receive(self._handle, given)
+        given, keeps = self._slice(slots, prompt, tokens, more, first_block, after)
+        if code := _abi.session_receive(self._handle, given):
+            raise _abi.failed(code)
         del keeps
 
     def _aux(self) -> Optional[Aux]:
@@ -380,8 +490,6 @@ class Rx(Session):
 
 def _current_work() -> Any:
     """An event behind all work of torch's current stream; None without torch on CUDA."""
-    import sys
-
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return None

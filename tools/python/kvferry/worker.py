@@ -7,7 +7,7 @@ import contextlib
 import ctypes
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Iterator, List, Optional, Sequence, Set, Type, TypeVar
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Type, TypeVar
 
 from . import _abi
 from .dispatcher import Dispatcher, Event
@@ -21,6 +21,8 @@ _living: "Set[Worker]" = set()
 _kept: List[Any] = []
 """Memory of workers that stopped without proof: it is never freed."""
 
+_SOURCES_MAX = 256
+
 _AnySession = TypeVar("_AnySession", bound=Session)
 
 
@@ -33,6 +35,10 @@ class Statistics:
     links_live: int
     events_waiting: int
     handler_failures: int  # bugs of kvferry
+    sessions_succeeded: int
+    sessions_failed: Mapping[Code, int]  # by reason
+    waited_seconds: float  # of those that succeeded, added up: to the first piece,
+    transferred_seconds: float  # and from there to the outcome
 
 
 def _milliseconds(seconds: Optional[float]) -> int:
@@ -59,6 +65,7 @@ class Worker:
         bind_address: str = "",
         port: int = 0,
         info_endpoint: str = "",
+        info_server: bool = True,
         advertise: str = "",
         fingerprint: str = "",
         host_link_folder: str = "",
@@ -74,11 +81,14 @@ class Worker:
         transfer_deadline: Optional[float] = None,
         info_deadline: Optional[float] = None,
         stop_deadline: float = 10.0,
+        session_age_max: Optional[float] = None,
+        session_keep_interval: Optional[float] = None,
     ) -> None:
         """Starts the rank, and publishes `pages` when they are given. Times are in seconds.
 
         `place` may be missing when the pages say it. `info_endpoint`: for ranks > 0, rank 0's
-        `endpoint`. What else there is, kvferry.h explains under the same names.
+        `endpoint`; without `info_server` no rank has one, and local_info() and add_instance() take its
+        place. What else there is, kvferry.h explains under the same names.
         """
         place = place or (pages.place if pages is not None else None)
         if place is None:
@@ -88,6 +98,8 @@ class Worker:
         self.instance = instance
         self._stop_deadline = stop_deadline
         self._pages: List[Pages] = []
+        self._on_cuda = False
+        self._sources: Dict[Tuple[str, Optional[int]], Tuple[bytes, Any]] = {}
         c_devices = (ctypes.c_int32 * len(devices))(*devices)
         c_place = place._c()
         options = _abi.WorkerOptions(
@@ -103,7 +115,8 @@ class Worker:
             devices=c_devices,
             device_count=len(devices),
             flags=(0 if same_host_link else _abi.NO_SAME_HOST_LINK)
-            | (_abi.DIGESTS if digests else 0),
+            | (_abi.DIGESTS if digests else 0)
+            | (0 if info_server else _abi.NO_INFO_SERVER),
             multiprocessors=multiprocessors,
             copy_threads=copy_threads,
             sessions_max=sessions_max,
@@ -112,6 +125,8 @@ class Worker:
             transfer_deadline_ms=_milliseconds(transfer_deadline),
             info_deadline_ms=_milliseconds(info_deadline),
             stop_deadline_ms=_milliseconds(stop_deadline),
+            session_age_max_ms=_milliseconds(session_age_max),
+            session_keep_interval_ms=_milliseconds(session_keep_interval),
         )
         self._handle = ctypes.c_void_p()
         self._closed = False
@@ -128,6 +143,7 @@ class Worker:
     def publish(self, pages: Pages) -> None:
         """Registers the memory and publishes the rank. The worker holds it until unpublish() or its stop."""
         self._pages.append(pages)  # first: a failure may have registered some of it
+        self._on_cuda = self._on_cuda or pages.on_cuda
         _abi.worker_publish(self._handle, pages._regions, len(pages._regions), pages._handle)
 
     def unpublish(self, deadline: float = 10.0) -> None:
@@ -137,19 +153,57 @@ class Worker:
         """
         _abi.worker_unpublish(self._handle, _milliseconds(deadline))
         self._pages.clear()
+        self._on_cuda = False
 
     def connect(self, source: str, *, dp_rank: Optional[int] = 0, deadline: float = 10.0) -> None:
         """Makes the links to the ranks at `source` before the first request waits for them. Blocks."""
         where = _abi.Source(endpoint=source.encode(), dp_rank=-1 if dp_rank is None else dp_rank)
         _abi.worker_connect(self._handle, where, _milliseconds(deadline))
 
+    def local_info(self) -> bytes:
+        """This rank's info, for an engine that carries infos over a channel of its own; it changes with publish().
+
+        Whoever has it can dial the rank. Blocks for one round trip through the rank.
+        """
+        room = ctypes.c_size_t(1 << 16)
+        while True:
+            info = ctypes.create_string_buffer(room.value)
+            try:
+                _abi.worker_info(self._handle, info, ctypes.byref(room))
+                return info.raw[: room.value]
+            except Error as error:
+                if error.code != Code.LIMIT_EXCEEDED or room.value <= len(info):
+                    raise
+
+    def add_instance(self, infos: Sequence[bytes]) -> str:
+        """All ranks of an instance, from the local_info() of each. Returns the `source` to receive from it.
+
+        The same instance again takes the place of what was known: so a restarted rank is made known. A rank
+        without info server needs the infos of its own instance as well, unless it is alone. Error
+        MALFORMED_MESSAGE, PROTOCOL_MISMATCH, DUPLICATE, INSTANCE_INCOMPLETE: nothing has changed then.
+        """
+        given = (_abi.Bytes * len(infos))(
+            *(_abi.Bytes(data=bytes(info), bytes=len(info)) for info in infos)
+        )
+        room = ctypes.c_size_t(4096)
+        address = ctypes.create_string_buffer(room.value)
+        _abi.worker_add_instance(self._handle, given, len(infos), address, ctypes.byref(room))
+        return address.value.decode()
+
+    def remove_instance(self, source: str) -> None:
+        """Forgets an instance that was added; sessions with it go on."""
+        _abi.worker_remove_instance(self._handle, source.encode())
+
     @property
     def on_cuda(self) -> bool:
-        return any(pages.on_cuda for pages in self._pages)
+        return self._on_cuda
 
     @property
     def endpoint(self) -> str:
-        """ "host:port" under which other instances, and ranks > 0 of this one, find this instance."""
+        """ "host:port" under which other instances, and ranks > 0 of this one, find this instance.
+
+        Without info server "@instance", which means something only where add_instance() was told of it.
+        """
         room = ctypes.c_size_t(512)
         text = ctypes.create_string_buffer(room.value)
         _abi.worker_endpoint(self._handle, text, ctypes.byref(room))
@@ -166,6 +220,10 @@ class Worker:
             answer.links_live,
             answer.events_waiting,
             answer.handler_failures,
+            answer.sessions_succeeded,
+            {Code(code): count for code, count in enumerate(answer.sessions_failed) if count > 0},
+            answer.waited_ns / 1e9,
+            answer.transferred_ns / 1e9,
         )
 
     # -- sessions --
@@ -177,28 +235,46 @@ class Worker:
         flags: int,
         deadline: Optional[float],
         transfer_deadline: Optional[float],
-        source: Optional[_abi.Source],
+        source: Optional[Tuple[bytes, Any]],
     ) -> _AnySession:
         if not 0 <= rid < 1 << 63:
             raise ValueError(f"rid is {rid}, it must be from 0 to 2^63 - 1")
-        session = kind(self._events, rid, self.on_cuda)
+        session = kind(self._events, rid, self._on_cuda)
         number = self._events.add(session)
-        options = _abi.SessionOptions(
-            flags=flags,
-            rid=rid,
-            user=number,
-            deadline_ms=_milliseconds(deadline),
-            transfer_deadline_ms=_milliseconds(transfer_deadline),
-        )
         try:
+            options = _abi.pack_session_options(
+                _abi.SESSION_OPTIONS_BYTES,
+                flags,
+                rid,
+                number,
+                _milliseconds(deadline),
+                _milliseconds(transfer_deadline),
+            )
+            handle = ctypes.byref(session._handle)
             if source is None:
-                _abi.worker_open_tx(self._handle, options, ctypes.byref(session._handle))
+                code = _abi.worker_open_tx(self._handle, options, handle)
             else:
-                _abi.worker_open_rx(self._handle, options, source, ctypes.byref(session._handle))
+                code = _abi.worker_open_rx(self._handle, options, source[0], handle)
+            if code:
+                raise _abi.failed(code)
         except BaseException:
             self._events.drop(number)
             raise
         return session
+
+    def _source(self, endpoint: str, dp_rank: Optional[int]) -> Tuple[bytes, Any]:
+        """A packed kvf_source and the text that it leads to. The last ones are kept."""
+        known = self._sources.get((endpoint, dp_rank))
+        if known is None:
+            text = ctypes.create_string_buffer(endpoint.encode())
+            rank = -1 if dp_rank is None else dp_rank
+            known = _abi.pack_source(_abi.SOURCE_BYTES, rank, ctypes.addressof(text)), text
+            if (
+                len(self._sources) >= _SOURCES_MAX
+            ):  # a new table: another thread may use the old one
+                self._sources = {}
+            self._sources[(endpoint, dp_rank)] = known
+        return known
 
     def open_tx(
         self,
@@ -228,21 +304,27 @@ class Worker:
         deadline: Optional[float] = None,
         transfer_deadline: Optional[float] = None,
         tell_pieces: bool = False,
+        tell_layers: bool = False,
         allow_missing_layers: bool = False,
         allow_missing_roles: bool = False,
     ) -> Rx:
-        """A session that receives request `rid` from the instance at `source` (its endpoint).
+        """A session that receives request `rid` from the instance at `source`: its endpoint, or what
+        add_instance() returned.
 
         `dp_rank`: which DP group runs the request; None: not known, the first that answers is it.
+        `tell_layers`: needed for Rx.layers() and events of kind "layers". Until it has its slots the
+        sending side's deadline begins anew every `session_keep_interval`.
         """
         flags = (
             (_abi.AUX if aux else 0)
             | (_abi.TELL_PIECES if tell_pieces else 0)
+            | (_abi.TELL_LAYERS if tell_layers else 0)
             | (_abi.ALLOW_MISSING_LAYERS if allow_missing_layers else 0)
             | (_abi.ALLOW_MISSING_ROLES if allow_missing_roles else 0)
         )
-        where = _abi.Source(dp_rank=-1 if dp_rank is None else dp_rank, endpoint=source.encode())
-        return self._open(Rx, rid, flags, deadline, transfer_deadline, where)
+        return self._open(
+            Rx, rid, flags, deadline, transfer_deadline, self._source(source, dp_rank)
+        )
 
     def send(
         self,
@@ -276,6 +358,7 @@ class Worker:
         aux: bool = False,
         deadline: Optional[float] = None,
         transfer_deadline: Optional[float] = None,
+        tell_layers: bool = False,
         after: Any = None,
     ) -> Rx:
         """Opens a session and receives the whole prompt: open_rx and Rx.receive."""
@@ -286,6 +369,7 @@ class Worker:
             aux=aux,
             deadline=deadline,
             transfer_deadline=transfer_deadline,
+            tell_layers=tell_layers,
         )
         with _given(session):
             session.receive(slots, prompt=prompt, after=after)
