@@ -9,7 +9,7 @@
 namespace kvferry {
 
 /// Version of the messages between ranks. A peer that speaks another one is refused by name.
-inline constexpr std::uint16_t protocol_version = 5;
+inline constexpr std::uint16_t protocol_version = 6;
 
 /// Descriptors that a rank opens by itself, with room for some network devices, and for each peer
 /// (measured: transport/MEASURED.md).

@@ -126,6 +126,9 @@ struct session_options {
     /// Receiving sessions: parts of the cache that may stay unwritten because the context does not
     /// have them; the outcome lists them. Otherwise such a session ends in layout_mismatch.
     allow_missing allowed = {};
+    /// W3C's `traceparent` of the engine's span that this session is part of; empty: none. The
+    /// receiving side's travels with the request. Anything else refuses the session.
+    std::string traceparent = {};
 };
 
 /// Where a receiving session finds its writers.

@@ -76,6 +76,10 @@ struct worker_options {
     /// when that is a wildcard, or behind a router. ":port" may follow where the port differs, too.
     /// UCX is held to the network device that has this address.
     std::string advertise = {};
+    /// "host:port" where this process shows /metrics (for Prometheus), /livez and /readyz over
+    /// HTTP; all its ranks share one listener. Port 0 picks a free one. Whoever reaches it can read
+    /// it: 127.0.0.1 or a private interface. Empty: where KVFERRY_METRICS says, else nowhere.
+    std::string metrics = {};
 };
 
 /// A running rank. Destroying it without stop() runs a stop bounded by limits::stop_deadline, then
@@ -119,6 +123,9 @@ public:
 
     /// "host:port" under which generation ranks find this rank's instance.
     const std::string& info_endpoint() const;
+
+    /// "host:port" of the process's metrics; empty without them.
+    const std::string& metrics_endpoint() const;
 
     caf::expected<rank_info_reply> info() const;
     caf::expected<worker_statistics> statistics() const;
