@@ -26,10 +26,15 @@ int main(int argc, char** argv) {
         "kvferry"};
     app.set_version_flag("--version", "kvferry " + std::string{kvferry::version()});
     app.require_subcommand(1);
+    app.set_config("--config", "",
+                   "Flags of `worker`, from a file: lines `flag = value` below [worker]")
+        ->type_name("FILE");
+    app.allow_config_extras(CLI::config_extras_mode::error);
     app.footer("Start with:  kvferry demo\nkvferry <subcommand> --help says more.");
     int status = kvferry::exit_success;
     kvferry::add_bench(app, status);
     kvferry::add_bench_plan(app, status);
+    kvferry::add_bench_counters(app, status);
     kvferry::add_bench_scale(app, status);
     kvferry::add_bench_soak(app, status);
     kvferry::add_bench_side(app, status);
@@ -39,6 +44,7 @@ int main(int argc, char** argv) {
     kvferry::add_plan(app, status);
     kvferry::add_trace(app, status);
     kvferry::add_worker(app, status);
+    kvferry::add_pages(app, status);
     try {
         app.parse(argc, argv);
         return status;

@@ -66,7 +66,8 @@ caf::result<tx_opened> sender_state::on_open(const open_tx& ask) {
                                        .observer = ask.observer,
                                        .request = id,
                                        .aux = ask.aux,
-                                       .serial = sessions_opened_++});
+                                       .serial = sessions_opened_++,
+                                       .traceparent = ask.traceparent});
     self_->monitor(actor);
     ask_sessions(sending_sessions::opened{
         id, actor.id(), ask.deadline, ask.transfer_deadline, {actor, ask.observer, {}}});
@@ -144,11 +145,11 @@ void sender_state::ask_sessions(sending_sessions::event what) {
 }
 
 void sender_state::perform(sending_sessions::count& x) {
-    count_session(environment_->counters, x.what);
+    count_session(environment_->counters, side::context, x.what);
 }
 
 void sender_state::perform(sending_sessions::count_outcome& x) {
-    kvferry::count_outcome(environment_->counters, x.why, x.waited, x.transferred);
+    kvferry::count_outcome(environment_->counters, side::context, x.why, x.waited, x.transferred);
 }
 
 void sender_state::perform(sending_sessions::count_death&) {
@@ -164,10 +165,13 @@ void sender_state::perform(sending_sessions::tell_deadline& x) {
 void sender_state::perform(sending_sessions::announce_death& x) {
     const auto& dead = sessions_.at(x.key);
     logger().error("{}; its pages stay on loan until the process restarts", describe(dead.death()));
-    if (!x.outcome_told)
+    if (!x.outcome_told) {
+        if (environment_->counters)
+            environment_->counters->ended(side::context, dead.death());
         tell(
             self_, dead.observer,
             session_finished{side::context, x.key, {}, session_state::error, dead.death(), {}, {}});
+    }
     ask_memory(sending_memory::died{x.key, dead.death(), dead.asked, x.outcome_told});
 }
 

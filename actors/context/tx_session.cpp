@@ -38,7 +38,10 @@ sending::terms terms_of(const tx_session_state::dependencies& with) {
 } // namespace
 
 tx_session_state::tx_session_state(tx_session_actor::pointer self, dependencies with)
-    : self_(self), with_(std::move(with)), value_(terms_of(with_)) {
+    : self_(self), with_(std::move(with)),
+      meter_(with_.environment->counters, side::context, self->clock().now()),
+      value_(terms_of(with_)) {
+    join(with_.traceparent);
     if (const auto& deciders = with_.environment->deciders)
         decider_ = deciders->sending;
 }
@@ -67,13 +70,22 @@ void tx_session_state::handler_failed(const caf::error& reason) {
     decide_and_perform(sending_events::failed{reason});
 }
 
+void tx_session_state::join(const std::optional<trace_parent>& parent) {
+    if (parent && !std::exchange(joined_trace_, true))
+        record_join(self_, with_.request, *parent);
+}
+
 void tx_session_state::on_send(const send_slice& message) {
     sent_.add(message.slice);
+    if (const auto& pages = with_.environment->self.pages)
+        meter_.lends(message.slice, *pages);
     decide_and_perform(message);
 }
 
 void tx_session_state::on_bind(const bind_receiver& message) {
     const auto& environment = *with_.environment;
+    meter_.met(self_->clock().now());
+    join(message.request.traceparent);
     auto problem = check_request(message.request, environment.self, message.peer->info, with_.aux,
                                  environment.bounds, *environment.plans);
     decide_and_perform(
@@ -84,7 +96,14 @@ void tx_session_state::on_done(const transfer_done& message) {
     auto done = flights_.extract(message.id);
     if (!done)
         return;
-    const auto& [piece, plan, copier, staged, job] = done.mapped();
+    const auto& [piece, plan, copier, staged, job, route, launched] = done.mapped();
+    if (message.result == agent_result::success) {
+        meter_.took(stage::queue, message.began - launched);
+        meter_.took(stage::copy, message.ended - message.began);
+        meter_.took(stage::report, self_->clock().now() - message.ended);
+    }
+    if (message.result == agent_result::success)
+        meter_.moved(route, plan->bytes, plan->fragments);
     auto end = message.result == agent_result::success
                    ? served(piece, *plan)
                    : not_served(piece, message.result, in_context(message.error, piece.peer->info));
@@ -113,6 +132,7 @@ void tx_session_state::decide_and_perform(sending::event first) {
     while (next) {
         auto effects = decide(decider_, value_, std::move(*next), self_->clock().now());
         next.reset();
+        meter_.shows(value_.state());
         for (auto& effect : effects)
             if (auto answered = std::visit([this](auto& x) { return perform(x); }, effect))
                 next = std::move(answered);
@@ -129,6 +149,10 @@ tx_session_state::answer tx_session_state::perform(sending_effects::tell_peer& x
 
 tx_session_state::answer tx_session_state::perform(sending_effects::tell_host& x) {
     const auto released = std::holds_alternative<session_released>(x.message);
+    if (released)
+        meter_.released(self_->clock().now());
+    else if (std::holds_alternative<session_finished>(x.message))
+        meter_.ended(self_->clock().now());
     std::visit([this](auto& message) { tell(self_, with_.observer, std::move(message)); },
                x.message);
     if (released)
@@ -154,8 +178,10 @@ tx_session_state::answer tx_session_state::perform(sending_effects::plan_piece& 
         problem = sent_.missing(environment.self, peer.info, x.request->target);
     if (problem)
         return not_served(x, agent_result::failed, in_context(problem, peer.info));
-    if (plan->bytes == 0)
+    if (plan->bytes == 0) {
+        meter_.moved(counted_route::none, 0, 0);
         return served(x, *plan);
+    }
     return find_route(x, std::make_shared<const copy_plan>(std::move(*plan)), taken);
 }
 
@@ -183,22 +209,27 @@ sending::event tx_session_state::find_route(sending_effects::plan_piece& x,
     copy_job job{plan, environment.source_pools, std::move(chosen->target_pools),
                  std::move(chosen->holds), past_cache(bytes, peer, environment.bounds)};
     const auto posting = clock::now() - taken;
+    meter_.took(stage::plan, posting);
     const auto by_host = chosen->taken == route::mapped && !by_device;
     if (by_host && bytes <= environment.bounds.inline_copy_bytes_max) {
         record_io(self_, trace::instant::io_begin, "copy (mapped, inline)", 0, bytes,
                   with_.request.value);
+        const auto began = clock::now();
         copy_now(job);
+        meter_.took(stage::copy, clock::now() - began);
         record_io(self_, trace::instant::io_end, "copy (mapped, inline)", 0, bytes,
                   with_.request.value);
         auto copied = served(x, *plan);
         copied.route = std::move(chosen->text);
+        meter_.moved(counted_route_of(copied.route), bytes, copied.fragments);
         copied.posting = posting;
         return copied;
     }
     const transfer_id id{(std::uint64_t{with_.serial} << 32) | transfers_++};
-    sending_events::piece_planned planned{x.to,     x.index, id, std::move(chosen->text),
+    const auto route = counted_route_of(chosen->text);
+    sending_events::piece_planned planned{x.to,        x.index, id, std::move(chosen->text),
                                           "fabric_io", posting};
-    flight ready{std::move(x), std::move(plan), {}, {}, std::move(job)};
+    flight ready{std::move(x), std::move(plan), {}, {}, std::move(job), route};
     if (by_device && chosen->taken == route::staged) {
         ready.staged = environment.staged.at(chosen->device);
     } else if (by_device) {
@@ -247,7 +278,8 @@ caf::error tx_session_state::in_context(const caf::error& why, const rank_info& 
 }
 
 tx_session_state::answer tx_session_state::perform(sending_effects::launch_piece& x) {
-    auto& [piece, plan, copier, staged, job] = flights_.at(x.transfer);
+    auto& [piece, plan, copier, staged, job, route, launched] = flights_.at(x.transfer);
+    launched = self_->clock().now();
     const auto& events = piece.source->events;
     if (copier) {
         tell(self_, copier, start_copy{x.transfer, std::move(job), self_, events});

@@ -5,6 +5,7 @@
 
 #include "actors/context/sender.hpp"
 #include "actors/decisions/sending.hpp"
+#include "actors/shared/session_meter.hpp"
 #include "messages/values/copy_plan.hpp"
 #include "messages/values/time.hpp"
 #include "transport/planner/slice_coverage.hpp"
@@ -27,6 +28,7 @@ struct tx_session_state {
         aux_mode aux = aux_mode::none;
         /// Makes the transfer ids of this session unique inside the rank.
         std::uint32_t serial = 0;
+        std::optional<trace_parent> traceparent = {};
     };
 
     tx_session_state(tx_session_actor::pointer self, dependencies);
@@ -46,6 +48,9 @@ private:
         staged_put_actor staged;
         /// Until it is launched.
         copy_job job;
+        counted_route route = counted_route::none;
+        /// When the executor was told.
+        time_point launched = {};
     };
 
     /// A message that is an event as it stands.
@@ -53,6 +58,7 @@ private:
     void on(const Message& message) {
         decide_and_perform(message);
     }
+    void join(const std::optional<trace_parent>&);
     void on_send(const send_slice&);
     void on_bind(const bind_receiver&);
     void on_done(const transfer_done&);
@@ -83,6 +89,7 @@ private:
 
     tx_session_actor::pointer self_;
     dependencies with_;
+    session_meter meter_;
     sending value_;
     decider<sending> decider_;
     std::map<transfer_id, flight> flights_;
@@ -95,6 +102,8 @@ private:
     };
     std::map<receiver_key, written> written_;
     std::uint32_t transfers_ = 0;
+    /// The host or the first request that has one named the engine's trace.
+    bool joined_trace_ = false;
 };
 
 } // namespace kvferry

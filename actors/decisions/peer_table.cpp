@@ -81,12 +81,13 @@ peer_table::effects peer_table::on(link_ended& x) {
 peer_table::effects peer_table::new_link(rank_info peer,
                                          std::optional<register_rank_info> introduction) {
     const dial_id dial{++dials_};
+    const bool again = met_.contains(peer.incarnation);
     running_.emplace(dial, peer.incarnation);
     linked_.insert_or_assign(peer.incarnation, dial);
     if (met_.size() >= met_max && !met_.contains(peer.incarnation))
         met_.erase(met_.begin());
     met_.insert_or_assign(peer.incarnation, peer);
-    return {make_link{dial, std::move(peer), std::move(introduction)}};
+    return {make_link{dial, std::move(peer), std::move(introduction), again}};
 }
 
 } // namespace kvferry

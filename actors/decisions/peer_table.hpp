@@ -68,6 +68,8 @@ public:
         rank_info peer;
         /// Set when the peer has dialled.
         std::optional<register_rank_info> introduction = {};
+        /// There was a link to this peer before.
+        bool again = false;
     };
     /// If the link ends before it has read it: `unread`.
     struct show_introduction {

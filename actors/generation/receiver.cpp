@@ -30,6 +30,8 @@ receiver_state::receiver_state(receiver_actor::pointer self, dependencies with)
                              + 2 * clock::duration{with_.bounds.link_health_interval},
               .seed = random_()}),
       parties_(with_.self, with_.own_endpoint), name_(describe(with_.self)) {
+    if (with_.self.pages)
+        pages_ = std::make_shared<const page_table>(*with_.self.pages);
     if (with_.deciders) {
         sessions_decider_ = with_.deciders->receiving_sessions;
         instances_decider_ = with_.deciders->known_instances;
@@ -113,7 +115,9 @@ caf::result<rx_opened> receiver_state::on_open(const open_rx& ask) {
                                        .fabric = with_.fabric,
                                        .by_message = with_.by_message,
                                        .tell_layers = ask.tell_layers,
-                                       .deciders = with_.deciders});
+                                       .deciders = with_.deciders,
+                                       .pages = pages_,
+                                       .traceparent = ask.traceparent});
     self_->monitor(actor);
     carry(receiving_sessions::opened{attempt, actor.id(), ask.deadline, ask.transfer_deadline,
                                      receiving_session{.actor = actor, .opened = ask}});
@@ -209,11 +213,11 @@ void receiver_state::perform(receiving_sessions::forget& x) {
 }
 
 void receiver_state::perform(receiving_sessions::count& x) {
-    count_session(with_.counters, x.what);
+    count_session(with_.counters, side::generation, x.what);
 }
 
 void receiver_state::perform(receiving_sessions::count_outcome& x) {
-    kvferry::count_outcome(with_.counters, x.why, x.waited, x.transferred);
+    kvferry::count_outcome(with_.counters, side::generation, x.why, x.waited, x.transferred);
 }
 
 void receiver_state::perform(receiving_sessions::count_death&) {
@@ -256,6 +260,8 @@ void receiver_state::perform(receiving_sessions::announce_death& x) {
     stop_waiting(x.key);
     carry(receiving_links::session_died{x.key});
     if (!x.outcome_told) {
+        if (with_.counters)
+            with_.counters->ended(side::generation, dead.death());
         session_finished told;
         told.role = side::generation;
         told.request = dead.opened.request;

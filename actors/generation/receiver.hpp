@@ -132,6 +132,7 @@ private:
     decider<receiving_links> links_decider_;
     decider<receiving_after_death> after_death_decider_;
     parties_cache parties_;
+    std::shared_ptr<const page_table> pages_;
     /// As errors name this rank.
     std::string name_;
     /// Context ranks with a link.

@@ -10,7 +10,10 @@
 namespace kvferry {
 
 rx_session_state::rx_session_state(rx_session_actor::pointer self, dependencies with)
-    : self_(self), with_(std::move(with)), attempt_(facts_of(with_)) {
+    : self_(self), with_(std::move(with)),
+      meter_(with_.counters, side::generation, self->clock().now()), attempt_(facts_of(with_)) {
+    if (with_.traceparent)
+        record_join(self_, with_.request, *with_.traceparent);
     if (with_.deciders)
         decider_ = with_.deciders->receiving;
 }
@@ -35,7 +38,7 @@ rx_session_actor::behavior_type rx_session_state::make_behavior() {
         handle(this, &rx_session_state::on_peer_ready),
         handle(this, &rx_session_state::on_peer_lost),
         handle(this, &rx_session_state::on_process_gone),
-        handle(this, &rx_session_state::on<receive_slice>),
+        handle(this, &rx_session_state::on_receive),
         handle(this, &rx_session_state::on<bind_writers>),
         handle(this, &rx_session_state::on<transfer_started>),
         handle(this, &rx_session_state::on<kv_agent_result>),
@@ -61,8 +64,16 @@ void rx_session_state::handler_failed(const caf::error& reason) {
 // -- events -------------------------------------------------------------------------------------
 
 void rx_session_state::carry(receiving::event event) {
-    for (auto& effect : decide(decider_, attempt_, std::move(event), self_->clock().now()))
+    auto effects = decide(decider_, attempt_, std::move(event), self_->clock().now());
+    meter_.shows(attempt_.state());
+    for (auto& effect : effects)
         std::visit([this](auto& x) { perform(x); }, effect);
+}
+
+void rx_session_state::on_receive(const receive_slice& message) {
+    if (with_.pages)
+        meter_.lends(message.slice, *with_.pages);
+    carry(message);
 }
 
 void rx_session_state::on_peer_ready(const peer_ready& message) {
@@ -103,7 +114,11 @@ caf::result<slots_on_loan> rx_session_state::on_slots(const query_slots&) {
 /// A link that has ended meanwhile says that the request never left.
 void rx_session_state::perform(receiving::ask_writer& x) {
     auto& to = links_.at(x.writer);
+    meter_.waits(self_->clock().now());
+    if (x.request.renewal)
+        count_retry(with_.counters, retried::request);
     to.wait = to.peer->awaited.lock();
+    x.request.traceparent = with_.traceparent;
     ask(self_, to.peer->link, send_message{std::move(x.request)})
         .then([] {}, [this, writer = x.writer](
                          const caf::error&) { carry(receiving::request_never_left{writer}); });
@@ -150,14 +165,19 @@ void rx_session_state::perform(piece_finished& x) {
 }
 
 void rx_session_state::perform(session_finished& x) {
+    meter_.ended(self_->clock().now());
+    for (const auto& writer : x.peers)
+        meter_.moved(counted_route_of(writer.route), writer.bytes, writer.fragments);
     tell(self_, with_.observer, std::move(x));
 }
 
 void rx_session_state::perform(session_released& x) {
+    meter_.released(self_->clock().now());
     tell(self_, with_.observer, x);
 }
 
 void rx_session_state::perform(session_transferring& x) {
+    meter_.met(self_->clock().now());
     tell(self_, with_.owner, x);
 }
 

@@ -6,11 +6,13 @@
 #include "actors/decisions/deciders.hpp"
 #include "actors/decisions/receiving.hpp"
 #include "actors/generation/piece_checker.hpp"
+#include "actors/shared/session_meter.hpp"
 #include "messages/limits.hpp"
 #include "messages/local/status.hpp"
 #include "messages/trace/rank_counters.hpp"
 #include "messages/values/aux_record.hpp"
 #include "messages/values/ids.hpp"
+#include "messages/values/page_table.hpp"
 #include "messages/values/peer_view.hpp"
 #include "messages/values/rank_info.hpp"
 
@@ -44,6 +46,9 @@ struct rx_session_state {
         /// The observer hears which layers have arrived.
         bool tell_layers = false;
         deciders_ptr deciders = {};
+        /// Of this rank, to say how much is on loan; null: nobody asks.
+        std::shared_ptr<const page_table> pages = {};
+        std::optional<trace_parent> traceparent = {};
     };
 
     rx_session_state(rx_session_actor::pointer self, dependencies);
@@ -68,6 +73,7 @@ private:
     void on(const Message& message) {
         carry(message);
     }
+    void on_receive(const receive_slice&);
     void on_peer_ready(const peer_ready&);
     void on_peer_lost(const peer_lost&);
     void on_process_gone(const process_gone&);
@@ -94,6 +100,7 @@ private:
     rx_session_actor::pointer self_;
     const dependencies with_;
     std::unordered_map<incarnation, linked_writer> links_;
+    session_meter meter_;
     receiving attempt_;
     decider<receiving> decider_;
 };

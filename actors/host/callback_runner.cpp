@@ -36,6 +36,7 @@ struct callback_runner::queue {
     bool running = false;
     bool closed = false;
     std::shared_ptr<void> keeps;
+    rank_counters_ptr counters;
     std::uint32_t id = ++last_id;
 
     /// An event at this runner. The message's address identifies it until it has been run.
@@ -62,12 +63,13 @@ struct callback_runner::queue {
     }
 
     static void report(const run_callback& message, const char* what) {
-        detail::handler_failures.fetch_add(1, std::memory_order_relaxed);
+        count_handler_failure();
         logger().error("host callback of rid {} threw: {}", message.request.value, what);
     }
 
     void serve() {
         runs_callbacks = true;
+        const counting_for rank{counters};
         std::unique_lock lock{mutex};
         for (;;) {
             changed.wait(lock, [this] { return closed || !waiting.empty(); });
@@ -108,8 +110,10 @@ void start_thread(const std::shared_ptr<Queue>& serves) {
 
 } // namespace
 
-caf::expected<std::shared_ptr<callback_runner>> callback_runner::make(std::shared_ptr<void> keeps) {
+caf::expected<std::shared_ptr<callback_runner>> callback_runner::make(std::shared_ptr<void> keeps,
+                                                                      rank_counters_ptr counters) {
     auto made = std::make_shared<queue>();
+    made->counters = std::move(counters);
     made->keeps = std::move(keeps);
     made->served = true;
     try {

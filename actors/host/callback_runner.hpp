@@ -5,6 +5,7 @@
 
 #include "messages/errors.hpp"
 #include "messages/local/host.hpp"
+#include "messages/trace/rank_counters.hpp"
 
 #include <chrono>
 #include <cstddef>
@@ -15,8 +16,10 @@ namespace kvferry {
 /// The thread uses nothing of the rank: whatever has ended, callbacks that wait are still run.
 class callback_runner {
 public:
-    /// Until close() a thread waits for callbacks. `keeps` lives as long as callbacks may run.
-    static caf::expected<std::shared_ptr<callback_runner>> make(std::shared_ptr<void> keeps);
+    /// Until close() a thread waits for callbacks. `keeps` lives as long as callbacks may run;
+    /// `counters` counts those that throw.
+    static caf::expected<std::shared_ptr<callback_runner>> make(std::shared_ptr<void> keeps,
+                                                                rank_counters_ptr counters = {});
 
     /// Without a thread while there is nothing to run.
     static std::shared_ptr<callback_runner> make_closed();

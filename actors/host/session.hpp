@@ -150,6 +150,9 @@ struct session_options {
     /// layers_arrived::end are written, after the host's last receive(slice). Success is still told
     /// for the whole.
     std::function<void(const layers_arrived&)> on_layers = {};
+    /// W3C's `traceparent` of the engine's span that this session is part of; empty: none. The
+    /// receiving side's travels with the request. Anything else refuses the session.
+    std::string traceparent = {};
 };
 
 /// Where a receiving session finds its writers.

@@ -110,10 +110,18 @@ Handle worker::open(session_options&& options, side role, Open message) {
     auto place = calls->enter();
     if (!place)
         return refuse(too_many_calls(*calls, options.request));
+    if (!options.traceparent.empty()) {
+        message.traceparent = parse_trace_parent(options.traceparent);
+        if (!message.traceparent)
+            return refuse(make_error(errc::invalid_argument,
+                                     "rid {}: session_options.traceparent is not one of W3C's",
+                                     options.request));
+    }
     message.deadline = options.deadline.value_or(bounds.session_deadline);
     message.transfer_deadline = options.transfer_deadline.value_or(bounds.transfer_deadline);
     auto promises = std::make_shared<session_promises>();
     const call_that_spawns here;
+    const counting_for rank{parts_->counters};
     auto gate = spawn_at<session_gate_actor, session_gate_state>(
         *parts_->system, placement{parts_->loop.get()},
         session_gate_state::dependencies{
@@ -159,6 +167,11 @@ const std::string& worker::info_endpoint() const {
         return none;
     const auto& io = parts_->io;
     return io.advertised.empty() ? io.info_endpoint : io.advertised;
+}
+
+const std::string& worker::metrics_endpoint() const {
+    static const std::string none;
+    return parts_ && parts_->metrics ? parts_->metrics->endpoint() : none;
 }
 
 caf::expected<rank_info_reply> worker::info() const {

@@ -87,6 +87,10 @@ struct worker_options {
     wire_choice wire = wire_choice::automatic;
     /// Sockets for the bytes of puts to one peer, of the tcp wire.
     std::size_t bulk_sockets = 1;
+    /// "host:port" where this process shows /metrics (for Prometheus), /livez and /readyz over
+    /// HTTP; all its ranks share one listener. Port 0 picks a free one. Whoever reaches it can read
+    /// it: 127.0.0.1 or a private interface. Empty: where KVFERRY_METRICS says, else nowhere.
+    std::string metrics = {};
 };
 
 /// A running rank. Destroying it without stop() runs a stop bounded by limits::stop_deadline, then
@@ -148,6 +152,9 @@ public:
     /// "host:port" under which generation ranks find this rank's instance; "@name" without a
     /// server.
     const std::string& info_endpoint() const;
+
+    /// "host:port" of the process's metrics; empty without them.
+    const std::string& metrics_endpoint() const;
 
     caf::expected<rank_info_reply> info() const;
     caf::expected<worker_statistics> statistics() const;

@@ -42,10 +42,10 @@ namespace kvferry {
 
 namespace {
 
-/// A loop, the host's callbacks, UCX's thread, questions to an info server, the log; those that
-/// copy come on top. Those that libraries make late, and fail to make without a name, are why all
-/// are asked for before.
-constexpr std::size_t threads_of_a_rank = 5;
+/// A loop, the host's callbacks, UCX's thread, questions to an info server, the log, metrics; those
+/// that copy come on top. Those that libraries make late, and fail to make without a name, are why
+/// all are asked for before.
+constexpr std::size_t threads_of_a_rank = 6;
 
 std::size_t copy_threads(const worker_options& options) {
     if (options.copy_threads != 0)
@@ -94,6 +94,7 @@ caf::error worker::parts::make() {
 
 caf::error worker::parts::make_all() {
     calls = std::make_shared<host_calls>(options.bounds.host_calls_max);
+    const counting_for rank{counters};
     if (auto problem = check_prepared(*system))
         return problem;
     if (auto problem = check_options())
@@ -111,11 +112,13 @@ caf::error worker::parts::make_all() {
     if (auto problem = make_info())
         return problem;
     tell_from_outside(actor, io);
-    return {};
+    return make_metrics();
 }
 
 /// What has an incarnation: made anew when the pools are withdrawn.
 caf::error worker::parts::make_rank() {
+    const counting_for rank{counters};
+    counters->phase = rank_phase::starting;
     identity.incarnation = {random_number()};
     identity.token = {random_number()};
     identity.host_link_name = host_link_name(identity.incarnation);
@@ -152,6 +155,8 @@ caf::error worker::parts::check_options() {
     identity.layout = layout;
     identity.machine = machine_id();
     identity.fingerprint = options.fingerprint;
+    counters =
+        std::make_shared<rank_counters>(identity.instance + "/" + to_string(instance_rank(layout)));
     rank_info self;
     self.instance = identity.instance;
     self.layout = layout;
@@ -206,7 +211,7 @@ caf::error worker::parts::make_threads() {
     }
     if (auto problem = step("callback thread"))
         return problem;
-    auto runs = callback_runner::make(owner);
+    auto runs = callback_runner::make(owner, counters);
     if (!runs)
         return std::move(runs.error());
     callbacks = std::move(*runs);
@@ -452,6 +457,7 @@ caf::error worker::parts::make_devices(std::vector<host_region>& regions) {
 }
 
 caf::error worker::parts::make_device(int ordinal, const std::set<int>& all) {
+    const counting_for rank{counters};
     const auto name = "device " + std::to_string(ordinal);
     if (auto problem = step(name.c_str()))
         return problem;
@@ -483,9 +489,9 @@ caf::error worker::parts::make_device(int ordinal, const std::set<int>& all) {
     if (!spawned)
         return add_context(spawned.error(), name);
     name_thread(**made, name.c_str());
-    device_loops[ordinal] = std::move(*made);
     {
         std::lock_guard lock{devices_mutex_};
+        device_loops[ordinal] = std::move(*made);
         devices[ordinal] = *spawned;
     }
     staging.emplace(ordinal, std::move(*leaving));
@@ -519,6 +525,7 @@ std::vector<std::string> worker::parts::shut_out() {
 /// Ends the actors first, so that nothing runs on a thread that ends. An actor releases its I/O
 /// objects on stop_io or, if it never gets there, when it ends.
 bool worker::parts::undo(bool io_has_stopped) {
+    end_metrics();
     auto bounded = options.bounds.stop_deadline;
     if (callbacks)
         callbacks->close();

@@ -6,6 +6,7 @@
 #include "actors/host/callback_runner.hpp"
 #include "actors/host/process_life.hpp"
 #include "actors/host/worker.hpp"
+#include "actors/metrics/process_metrics.hpp"
 #include "actors/rank/transfer_worker.hpp"
 #include "messages/local/info_exchange.hpp"
 #include "transport/fabric/wire.hpp"
@@ -23,7 +24,7 @@
 namespace kvferry {
 
 /// Members in the order in which they are made; undo() reverses it.
-struct worker::parts final : ends_with_process, std::enable_shared_from_this<parts> {
+struct worker::parts final : ends_with_process, observed_rank, std::enable_shared_from_this<parts> {
     /// Of the actor system, when that is a runtime's.
     std::shared_ptr<void> owner;
     caf::actor_system* system = nullptr;
@@ -40,6 +41,8 @@ struct worker::parts final : ends_with_process, std::enable_shared_from_this<par
     std::shared_ptr<callback_runner> callbacks;
     std::shared_ptr<host_calls> calls;
     rank_counters_ptr counters = std::make_shared<rank_counters>();
+    /// Null: nobody asked for them.
+    std::shared_ptr<process_metrics> metrics;
     transfer_worker_actor actor;
     adopt_io io;
     /// Asks rank-info servers; `io` has the book before it.
@@ -77,6 +80,9 @@ struct worker::parts final : ends_with_process, std::enable_shared_from_this<par
 
     /// An instance that the host has carried here, or wants forgotten.
     caf::error tell_of_instance(kvferry::add_instance);
+    rank_facts facts() const override;
+    std::string why_not_live(std::chrono::milliseconds within) override;
+    std::string why_not_ready(std::chrono::milliseconds within) override;
 
     /// "rank 0 of context".
     std::string name() const;
@@ -111,12 +117,16 @@ private:
     caf::expected<std::string> advertised(const kvferry::info_endpoint& bound) const;
     caf::error make_host_link();
     caf::error make_info();
+    caf::error make_metrics();
+    void end_metrics();
+    /// By name. Under host_calls::visit(): they end otherwise.
+    std::vector<std::pair<std::string, io_loop*>> all_loops() const;
     /// True when host memory plays the devices' part.
     bool has_twins() const;
     caf::expected<int> device_of(const host_region&) const;
     caf::error make_device(int ordinal, const std::set<int>& all);
 
-    /// Of `devices`, which sessions look at while pools are published.
+    /// Of `devices` and their loops, which others look at while pools are published.
     mutable std::mutex devices_mutex_;
     int steps_ = 0;
 };

@@ -37,7 +37,10 @@ void registrar_state::perform(registration::introduce&) {
     ask(self_, with_.info_link,
         register_with_instance{with_.endpoint, with_.self, with_.bounds.info_deadline})
         .then([this] { tell_value(registration::registered{}); },
-              [this](const caf::error& reason) { tell_value(registration::failed{reason}); });
+              [this](const caf::error& reason) {
+                  count_retry(with_.counters, retried::registration); // the value asks again
+                  tell_value(registration::failed{reason});
+              });
 }
 
 void registrar_state::perform(registration::wake& x) {

@@ -7,6 +7,7 @@
 #include "actors/decisions/registration.hpp"
 #include "messages/limits.hpp"
 #include "messages/local/sessions.hpp"
+#include "messages/trace/rank_counters.hpp"
 #include "messages/values/ids.hpp"
 #include "messages/values/rank_info.hpp"
 
@@ -29,6 +30,7 @@ struct registrar_state {
         transfer_worker_actor worker;
         std::uint64_t seed = 0;
         deciders_ptr deciders = {};
+        rank_counters_ptr counters = {};
     };
 
     registrar_state(registrar_actor::pointer self, dependencies);

@@ -386,6 +386,9 @@ void peer_link_state::transmit(wire_message message, incarnation as, bool shorte
         return decide_order(message_order::unsendable{
             std::move(message), add_context(frame.error(), who()), shortened});
     decide_order(message_order::sent{});
+    if (const auto* no = std::get_if<refused>(&message))
+        count_refusal(with_.counters, no->to == side::generation ? side::context : side::generation,
+                      no->reason.code);
     record_wire(self_, trace::instant::wire_sent, message);
     tell(self_, with_.fabric, send_frame{endpoint_, std::move(*frame)});
 }

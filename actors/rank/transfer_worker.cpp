@@ -91,6 +91,7 @@ void transfer_worker_state::fail_rank(const caf::error& why) {
     if (lost_)
         return;
     lost_ = why;
+    counters_->phase = rank_phase::lost;
     if (!sender_)
         return;
     ask(self_, sender_, cancel_request{lost_}).then([] {}, [](const caf::error&) {});
@@ -298,6 +299,7 @@ void transfer_worker_state::introduce(time_point until, back_off wait) {
               [this, until, wait](const caf::error& reason) mutable {
                   const auto now = self_->clock().now();
                   wait.failed(now, random_);
+                  count_retry(counters_, retried::registration);
                   if (code_of(reason) == errc::dial_failed && wait.until() < until)
                       self_->run_delayed(wait.until() - now,
                                          [this, until, wait] { introduce(until, wait); });
@@ -314,6 +316,7 @@ void transfer_worker_state::published(const caf::error& answer) {
         registration_.deliver(pools_registered{info_});
         if (stopping_.begun())
             return;
+        counters_->phase = rank_phase::published;
         if (is_carried(io_.info_endpoint)) // no server that could be started anew
             return;
         registrar_ = spawn_at<registrar_actor, registrar_state>(
@@ -324,7 +327,8 @@ void transfer_worker_state::published(const caf::error& answer) {
                                           .info_link = io_.info_link,
                                           .worker = self_,
                                           .seed = with_.seed ^ info_.incarnation.value,
-                                          .deciders = with_.deciders});
+                                          .deciders = with_.deciders,
+                                          .counters = counters_});
         self_->monitor(registrar_);
         return;
     }
@@ -404,9 +408,12 @@ void transfer_worker_state::decide_peers(peer_table::event x) {
     auto decided = decide(peers_decider_, peers_, std::move(x), self_->clock().now());
     for (auto& effect : decided)
         std::visit([this](auto& each) { perform(each); }, effect);
+    counters_->links = static_cast<std::int64_t>(peers_.linked());
 }
 
 void transfer_worker_state::perform(peer_table::make_link& x) {
+    if (x.again)
+        count_retry(counters_, retried::link);
     auto link = spawn_at<peer_link_actor, peer_link_state>(
         self_->system(), with_.home,
         peer_link_state::dependencies{.bounds = with_.bounds,
@@ -433,7 +440,7 @@ void transfer_worker_state::perform(peer_table::make_link& x) {
 void transfer_worker_state::on_frame(const frame_arrived& arrived) {
     auto message = decode(arrived.frame, with_.bounds.message_bytes_max);
     if (!message) {
-        ++ignored_[to_string(code_of(message.error()))];
+        counters_->ignore(code_of(message.error()));
         return;
     }
     record_wire(self_, trace::instant::wire_received, *message);
@@ -442,10 +449,10 @@ void transfer_worker_state::on_frame(const frame_arrived& arrived) {
         if (ready)
             decide_peers(peer_table::introduced{std::move(*introduction)});
         else
-            ++ignored_["early_introduction"];
+            counters_->add(ignored::early_introduction);
         return;
     }
-    ++ignored_["no_link"];
+    counters_->add(ignored::no_link);
     if (ready && header_of(*message).receiver == info_.incarnation)
         decide_peers(peer_table::stray{std::move(*message)});
 }
@@ -459,14 +466,14 @@ void transfer_worker_state::perform(peer_table::show_introduction& x) {
               [this, unread = peer_table::unread{x.dial, std::move(x.message)}](
                   const caf::error&) mutable {
                   if (not_ready())
-                      ++ignored_["early_introduction"];
+                      counters_->add(ignored::early_introduction);
                   else
                       decide_peers(std::move(unread));
               });
 }
 
 void transfer_worker_state::perform(peer_table::ignore& x) {
-    ++ignored_[to_string(x.why)];
+    counters_->ignore(x.why);
 }
 
 void transfer_worker_state::perform(peer_table::tell_sender_of_loss& x) {
@@ -487,7 +494,7 @@ void transfer_worker_state::perform(peer_table::bury_link& x) {
 }
 
 void transfer_worker_state::on_endpoint_failed(const endpoint_failed&) {
-    ++ignored_["endpoint_failed"]; // endpoints belong to links
+    counters_->add(ignored::endpoint_failed); // endpoints belong to links
 }
 
 /// A link ends in peer_ready or peer_lost by its own deadline.
@@ -561,7 +568,6 @@ caf::result<worker_statistics> transfer_worker_state::on_statistics(const query_
     result.sessions_quarantined =
         counters_->sessions(session_count::ended) - result.sessions_finished;
     result.links_live = peers_.linked();
-    result.ignored = ignored_;
     counters_->add_to(result.ignored);
     result.actors_died = counters_->actors_died.load();
     result.sessions_succeeded = counters_->outcomes(errc::none);
@@ -570,7 +576,7 @@ caf::result<worker_statistics> transfer_worker_state::on_statistics(const query_
             result.sessions_failed.emplace(static_cast<errc>(code), count);
     result.waited = counters_->waited();
     result.transferred = counters_->transferred();
-    result.handler_failures = detail::handler_failures.load();
+    result.handler_failures = counters_->handler_failures.load();
     return result;
 }
 

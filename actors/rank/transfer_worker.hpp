@@ -156,8 +156,6 @@ private:
     /// Links that are ready, and who waits for one to be.
     std::set<incarnation> ready_;
     std::multimap<incarnation, caf::typed_response_promise<void>> awaited_;
-    std::map<std::string, std::uint64_t> ignored_;
-    /// What the rank's other actors ignored, and which of them died.
     rank_counters_ptr counters_;
     stopping stopping_;
     decider<stopping> stopping_decider_;

@@ -18,6 +18,7 @@ namespace kvferry {
 caf::result<void> transfer_worker_state::on_drain(const drain_worker&) {
     if (stopping_.begun())
         return make_error(errc::stopped, "{} is stopping", describe(info_));
+    counters_->phase = rank_phase::draining;
     if (!sender_)
         return caf::unit;
     const drain_sessions all{make_error(
@@ -40,6 +41,7 @@ caf::result<worker_stopped> transfer_worker_state::on_stop(const stop_worker& me
     if (!decided.empty())
         if (auto* no = std::get_if<stopping::refuse>(&decided.front()))
             return std::move(no->reason);
+    counters_->phase = rank_phase::stopping;
     auto promise = self_->make_response_promise<worker_stopped>();
     stopped_ = promise;
     for (auto& effect : decided)

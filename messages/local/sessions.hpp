@@ -6,6 +6,7 @@
 #include "messages/values/allow_missing.hpp"
 #include "messages/values/peer_view.hpp"
 #include "messages/values/time.hpp"
+#include "messages/values/trace_parent.hpp"
 #include "messages/wire/protocol.hpp"
 
 #include <caf/error.hpp>
@@ -25,6 +26,7 @@ struct open_tx {
     /// To the first piece, and from there to the outcome.
     std::chrono::milliseconds deadline;
     std::chrono::milliseconds transfer_deadline = limits{}.transfer_deadline;
+    std::optional<trace_parent> traceparent = {};
 };
 
 struct open_rx {
@@ -41,6 +43,8 @@ struct open_rx {
     allow_missing allowed = {};
     /// The observer hears which layers have arrived (layers_arrived).
     bool tell_layers = false;
+    /// Travels to the writers with each request.
+    std::optional<trace_parent> traceparent = {};
 };
 
 struct tx_opened {

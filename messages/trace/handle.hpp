@@ -11,9 +11,11 @@
 #include "messages/errors.hpp"
 #include "messages/local/links.hpp"
 #include "messages/trace/log.hpp"
+#include "messages/trace/rank_counters.hpp"
 #include "messages/trace/trace.hpp"
 #include "messages/trace/trace_actor.hpp"
 #include "messages/type_ids.hpp"
+#include "messages/values/trace_parent.hpp"
 #include "messages/wire/protocol.hpp"
 
 #include <caf/detail/type_traits.hpp>
@@ -21,7 +23,6 @@
 #include <caf/send.hpp>
 #include <caf/typed_event_based_actor.hpp>
 
-#include <atomic>
 #include <exception>
 #include <optional>
 #include <string_view>
@@ -101,16 +102,13 @@ void record_sending(trace::event x, const char* actor, caf::actor_id id, trace::
     trace::record(x);
 }
 
-/// Handlers that threw since the process started.
-inline std::atomic<std::uint64_t> handler_failures{0};
-
 template <class Result>
 using answer_t = std::conditional_t<std::is_void_v<Result>, caf::result<void>, Result>;
 
 template <class State>
 caf::error report_throw(State* state, const trace::event& about, const char* what) {
     record_at_actor(about, State::name, trace::instant::done);
-    handler_failures.fetch_add(1, std::memory_order_relaxed);
+    count_handler_failure();
     auto error = make_error(errc::handler_failed, std::string{State::name} + " failed on "
                                                       + std::string{about.message} + ": " + what);
     if constexpr (requires { state->handler_failed(error); })
@@ -119,7 +117,7 @@ caf::error report_throw(State* state, const trace::event& about, const char* wha
 }
 
 inline void report_throw_in_answer(const char* who, const char* what) {
-    handler_failures.fetch_add(1, std::memory_order_relaxed);
+    count_handler_failure();
     logger().error("{} failed on an answer: {}", who, what);
 }
 
@@ -135,6 +133,7 @@ struct guarded<Function, caf::detail::type_list<Arguments...>> {
     trace::event question;
 
     void operator()(Arguments... arguments) {
+        const working_on request{question.rid};
         record_at_actor(question, who, trace::instant::answered);
         try {
             function(std::forward<Arguments>(arguments)...);
@@ -189,6 +188,27 @@ void record_io(Self* self, trace::instant what, const char* how, std::uint64_t o
     x.what = what;
     x.ticks = trace::now();
     trace::record(x);
+    if (logger().should_log(spdlog::level::trace))
+        logger().trace("{} {} {}, operation {}, {} bytes", x.actor,
+                       what == trace::instant::io_begin ? "begins" : "has ended", how, operation,
+                       bytes);
+}
+
+/// Records which span of the engine's own trace a session is part of.
+template <class Self>
+void record_join(Self* self, rid request, const trace_parent& parent) {
+    trace::event x;
+    x.actor = self->name();
+    x.message = "traceparent";
+    x.rid = request.value;
+    x.attempt = parent.span;
+    x.key = parent.trace_high;
+    x.actor_id = static_cast<std::uint32_t>(parent.trace_low >> 32);
+    x.peer_id = static_cast<std::uint32_t>(parent.trace_low);
+    x.number = parent.flags;
+    x.what = trace::instant::joined_trace;
+    x.ticks = trace::now();
+    trace::record(x);
 }
 
 /// A line of make_behavior(): `handle(this, &sender_state::on_request_data)`.
@@ -197,6 +217,7 @@ auto handle(State* state, Result (Base::*method)(Message)) {
     using answer = detail::answer_t<Result>;
     return [state, method](Message message) -> answer {
         const auto event = detail::about(message);
+        const working_on request{event.rid};
         detail::record_at_actor(event, State::name, trace::instant::dequeued);
         try {
             if constexpr (std::is_void_v<Result>) {

@@ -2,6 +2,7 @@
 // Makes the logger when it is first asked for.
 #include "messages/trace/log.hpp"
 
+#include "messages/trace/log_json.hpp"
 #include "messages/trace/log_queue.hpp"
 #include "messages/trace/stderr_sink.hpp"
 #include "messages/values/error_format.hpp"
@@ -31,18 +32,23 @@ caf::error unknown_level(std::string_view name) {
 }
 
 /// A logger that puts lines into a queue for these sinks.
-std::shared_ptr<spdlog::logger> queued(const std::string& name,
-                                       std::vector<spdlog::sink_ptr> sinks) {
-    auto result =
-        std::make_shared<spdlog::logger>(name, std::make_shared<log_queue>(std::move(sinks)));
+std::shared_ptr<spdlog::logger> queued(const std::string& name, std::vector<spdlog::sink_ptr> sinks,
+                                       log_format format = log_format::text) {
+    auto result = std::make_shared<spdlog::logger>(
+        name, std::make_shared<log_queue>(std::move(sinks), format));
     result->flush_on(spdlog::level::critical); // the process ends next
     return result;
 }
 
 /// Kept out of spdlog's registry, so that the host's calls there do not change it.
 std::shared_ptr<spdlog::logger> make_logger() {
-    auto result = queued("kvferry", {std::make_shared<stderr_sink>()});
-    result->set_pattern("%T.%e %P %^%l%$ %n: %v");
+    const char* wanted = std::getenv("KVFERRY_LOG_FORMAT");
+    const std::string_view format{wanted != nullptr ? wanted : "text"};
+    const bool json = format == "json";
+    auto result = queued("kvferry", {std::make_shared<stderr_sink>()},
+                         json ? log_format::json : log_format::text);
+    result->set_pattern(json ? std::string{"%v"}
+                             : std::string{log_time_pattern} + " %P %^%l%$ %n: %v");
     result->set_level(spdlog::level::err);
     std::atexit([] { logger().flush(); });
     if (const char* name = std::getenv("KVFERRY_LOG")) {
@@ -51,6 +57,8 @@ std::shared_ptr<spdlog::logger> make_logger() {
         else
             result->error("KVFERRY_LOG: {}", text_of(unknown_level(name)));
     }
+    if (!json && format != "text")
+        result->error("KVFERRY_LOG_FORMAT: '{}' is not one of text, json", format.substr(0, 64));
     return result;
 }
 

@@ -2,8 +2,8 @@
 // kvferry's own log: one logger for all layers, set in one place, quiet unless something is wrong.
 //
 // It writes ids as the tools take them: `rid 7` is --rid 7 and {"rid":7}, `incarnation N` and
-// `host:port` likewise. An error is logged once, where it was noticed; the caller also gets it as a
-// value.
+// `host:port` likewise. The rank whose actor logs follows the logger's name: "kvferry context/0".
+// An error is logged once, where it was noticed; the caller also gets it as a value.
 #pragma once
 
 #include <caf/error.hpp>
@@ -15,9 +15,11 @@
 namespace kvferry {
 
 /// The logger. Until set_logger it writes to standard error, from level `error` on, or from the
-/// level that KVFERRY_LOG names. It leaves the host's default spdlog logger alone. Thread-safe, and
-/// never waits for a sink (log_queue.hpp): a thread writes the lines, in order. flush() waits for
-/// it, but not for ever.
+/// level that KVFERRY_LOG names; KVFERRY_LOG_FORMAT=json makes each line one JSON object, with rank
+/// and rid where they are known. `error`: something is lost; `warn`: it costs time or looks wrong;
+/// `info`: sessions and links; `debug`: messages between ranks too; `trace`: I/O too. It leaves the
+/// host's default spdlog logger alone. Thread-safe, and never waits for a sink (log_queue.hpp): a
+/// thread writes the lines, in order. flush() waits for it, but not for ever.
 spdlog::logger& logger();
 
 /// Sends all lines to the sinks of the host's logger, under its name and from its present level on.

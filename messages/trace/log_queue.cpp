@@ -2,6 +2,9 @@
 // Lines in under a lock, lines out without it.
 #include "messages/trace/log_queue.hpp"
 
+#include "messages/trace/log_json.hpp"
+#include "messages/trace/rank_counters.hpp"
+
 #include <spdlog/details/log_msg_buffer.h>
 
 #include <condition_variable>
@@ -21,7 +24,13 @@ namespace kvferry {
 struct log_queue::shared {
     std::mutex mutex;
     std::condition_variable changed;
-    std::deque<spdlog::details::log_msg_buffer> lines;
+    /// What the thread that logs works for is not known any more when the line is written.
+    struct entry {
+        spdlog::details::log_msg_buffer line;
+        rank_counters_ptr rank;
+        std::uint64_t rid = 0;
+    };
+    std::deque<entry> lines;
     std::uint64_t added = 0;
     /// Written or dropped.
     std::uint64_t gone = 0;
@@ -30,8 +39,29 @@ struct log_queue::shared {
     /// Process that has the thread; 0: there is none.
     pid_t process = 0;
     std::vector<spdlog::sink_ptr> sinks;
+    log_format format = log_format::text;
 
     bool forked() const { return process != 0 && process != ::getpid(); }
+
+    static entry entry_of(const spdlog::details::log_msg& line) {
+        return {spdlog::details::log_msg_buffer{line},
+                counters_of_thread ? *counters_of_thread : nullptr, rid_of_thread};
+    }
+
+    void write(const entry& x) const {
+        const auto rank = x.rank ? std::string_view{x.rank->rank()} : std::string_view{};
+        auto line = spdlog::details::log_msg{x.line};
+        std::string text;
+        if (format == log_format::json) {
+            text = json_line(line, rank, x.rid);
+            line.payload = text;
+        } else if (!rank.empty()) {
+            text.assign(line.logger_name.data(), line.logger_name.size());
+            text.append(text.empty() ? "" : " ").append(rank);
+            line.logger_name = text;
+        }
+        write(line);
+    }
 
     void write(const spdlog::details::log_msg& line) const {
         for (const auto& sink : sinks) {
@@ -46,7 +76,10 @@ struct log_queue::shared {
     void write_dropped(std::uint64_t count, const spdlog::details::log_msg& before) const {
         const auto text =
             std::to_string(count) + " lines of the log were dropped: nobody read them in time";
-        write({before.logger_name, spdlog::level::warn, text});
+        write(
+            entry{spdlog::details::log_msg_buffer{{before.logger_name, spdlog::level::warn, text}},
+                  {},
+                  0});
     }
 
     void run() {
@@ -61,7 +94,7 @@ struct log_queue::shared {
             const bool last = lines.empty();
             lock.unlock();
             if (missing != 0)
-                write_dropped(missing, line);
+                write_dropped(missing, line.line);
             write(line);
             if (last)
                 for (const auto& sink : sinks)
@@ -73,8 +106,10 @@ struct log_queue::shared {
     }
 };
 
-log_queue::log_queue(std::vector<spdlog::sink_ptr> sinks) : shared_(std::make_shared<shared>()) {
+log_queue::log_queue(std::vector<spdlog::sink_ptr> sinks, log_format format)
+    : shared_(std::make_shared<shared>()) {
     shared_->sinks = std::move(sinks);
+    shared_->format = format;
 }
 
 log_queue::~log_queue() {
@@ -97,7 +132,7 @@ void log_queue::log(const spdlog::details::log_msg& line) {
             queue.process = ::getpid();
         } catch (const std::system_error&) { // no more threads: better late than not at all
             lock.unlock();
-            queue.write(line);
+            queue.write(shared::entry_of(line));
             return;
         }
     }
@@ -106,7 +141,7 @@ void log_queue::log(const spdlog::details::log_msg& line) {
         ++queue.dropped;
         ++queue.gone;
     }
-    queue.lines.emplace_back(line);
+    queue.lines.push_back(shared::entry_of(line));
     ++queue.added;
     queue.changed.notify_all();
 }

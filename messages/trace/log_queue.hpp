@@ -21,9 +21,13 @@ inline constexpr std::chrono::milliseconds log_flush_deadline{1000};
 
 /// A sink for one logger. Its thread starts with the first line. A forked child has no such thread
 /// and writes no lines.
+/// How a line looks. `text`: as the sinks' pattern says; the rank follows the logger's name.
+/// `json`: the line is one JSON object (log_json.hpp), which the sinks must write as it is.
+enum class log_format { text, json };
+
 class log_queue final : public spdlog::sinks::sink {
 public:
-    explicit log_queue(std::vector<spdlog::sink_ptr> sinks);
+    explicit log_queue(std::vector<spdlog::sink_ptr> sinks, log_format = log_format::text);
     ~log_queue() override;
 
     void log(const spdlog::details::log_msg&) override;

@@ -180,6 +180,15 @@ clock_pair clock_now() noexcept {
     return result;
 }
 
+std::int64_t monotonic_began_at() noexcept {
+    if (virtual_clock.load(std::memory_order_relaxed))
+        return 0;
+    timespec time{};
+    ::clock_gettime(CLOCK_REALTIME, &time);
+    return static_cast<std::int64_t>(time.tv_sec) * 1'000'000'000 + time.tv_nsec
+           - static_cast<std::int64_t>(monotonic_ns());
+}
+
 clock_pair first_clock() noexcept {
     return virtual_clock.load(std::memory_order_relaxed) ? clock_pair{} : all().started;
 }

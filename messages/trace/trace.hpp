@@ -29,8 +29,12 @@ enum class instant : std::uint8_t {
     wire_received = 8,
     /// The actor has ended: what was still in its mailbox is dropped.
     actor_ended = 9,
+    /// The session belongs to a span of the engine's own trace (W3C's traceparent): `key` and the
+    /// two ids, the asking actor's first, are the trace's id; `attempt` is the span, `number` the
+    /// flags.
+    joined_trace = 10,
 };
-inline constexpr std::size_t instant_count = 10;
+inline constexpr std::size_t instant_count = 11;
 
 /// One instant, a cache line. Texts have static storage and end with a NUL.
 struct event {
@@ -78,6 +82,8 @@ struct clock_pair {
     std::uint64_t monotonic_ns = 0;
 };
 clock_pair clock_now() noexcept;
+/// Nanoseconds since 1970 where CLOCK_MONOTONIC has 0; 0 with a clock of use_clock.
+std::int64_t monotonic_began_at() noexcept;
 /// The clocks at the process's first event; with a later pair they give the rate of the ticks.
 clock_pair first_clock() noexcept;
 

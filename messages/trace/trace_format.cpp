@@ -62,6 +62,9 @@ bytes recording_encoder::begin(clock_pair first, std::uint32_t process_id, std::
     payload.clear();
     put_text(payload, version());
     put_block(result, block::version, payload);
+    payload.clear();
+    put(payload, monotonic_began_at());
+    put_block(result, block::calendar, payload);
     put_clock(result, first);
     return result;
 }

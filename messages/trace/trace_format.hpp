@@ -50,6 +50,7 @@ enum class block : std::uint8_t {
     session = 8,
     rank = 9,
     version = 10,
+    calendar = 11,
 };
 
 /// A rank of the process, as others find it.

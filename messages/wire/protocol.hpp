@@ -7,6 +7,7 @@
 #include "messages/values/aux_record.hpp"
 #include "messages/values/kv_slice.hpp"
 #include "messages/values/rank_info.hpp"
+#include "messages/values/trace_parent.hpp"
 #include "messages/wire/header.hpp"
 
 #include <optional>
@@ -105,6 +106,8 @@ struct request_data {
     bool may_map = true;
     /// Reports of success are to say which layers are whole.
     bool tell_layers = false;
+    /// Of the engine's own trace, when the host gave it.
+    std::optional<trace_parent> traceparent = {};
 };
 
 /// What a writer has read for one piece.
@@ -248,11 +251,11 @@ bool inspect(Inspector& f, link_health& x) {
 
 template <class Inspector>
 bool inspect(Inspector& f, request_data& x) {
-    return f.object(x).fields(f.field("header", x.header), f.field("target", x.target),
-                              f.field("kv", x.kv), f.field("aux", x.aux),
-                              f.field("receivers", x.receivers), f.field("renewal", x.renewal),
-                              f.field("digest", x.digest), f.field("may_map", x.may_map),
-                              f.field("tell_layers", x.tell_layers));
+    return f.object(x).fields(
+        f.field("header", x.header), f.field("target", x.target), f.field("kv", x.kv),
+        f.field("aux", x.aux), f.field("receivers", x.receivers), f.field("renewal", x.renewal),
+        f.field("digest", x.digest), f.field("may_map", x.may_map),
+        f.field("tell_layers", x.tell_layers), f.field("traceparent", x.traceparent));
 }
 
 template <class Inspector>

@@ -4,9 +4,9 @@
 // cannot guess checksums).
 #include "messages/trace/trace_format.hpp"
 #include "tests/fuzz/fuzz.hpp"
+#include "tests/tools/trace/perfetto_json.hpp"
 #include "tools/trace/check.hpp"
 #include "tools/trace/page.hpp"
-#include "tools/trace/perfetto.hpp"
 #include "tools/trace/pictures.hpp"
 #include "tools/trace/stats.hpp"
 #include "tools/trace/why.hpp"

@@ -69,7 +69,7 @@ double microseconds(F&& f) {
         .count();
 }
 
-double median(std::vector<double> values) {
+double median_of_rounds(std::vector<double> values) {
     std::sort(values.begin(), values.end());
     return values[values.size() / 2];
 }
@@ -114,9 +114,9 @@ caf::expected<planning_times> measure_case(const planning_case& x, std::uint32_t
         for (const auto& part : plan->parts)
             result.runs += part.layout->runs.size();
     }
-    result.first_us = median(first);
-    result.cached_us = median(cached);
-    result.check_us = median(check);
+    result.first_us = median_of_rounds(first);
+    result.cached_us = median_of_rounds(cached);
+    result.check_us = median_of_rounds(check);
     return result;
 }
 

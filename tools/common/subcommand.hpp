@@ -19,6 +19,7 @@ enum exit_status : int {
 /// options throw CLI::ParseError with a text that says what would be right.
 void add_bench(CLI::App& app, int& status);
 /// These add themselves below `bench`: call them after add_bench.
+void add_bench_counters(CLI::App& app, int& status);
 void add_bench_plan(CLI::App& app, int& status);
 void add_bench_scale(CLI::App& app, int& status);
 void add_bench_soak(CLI::App& app, int& status);
@@ -26,6 +27,8 @@ void add_bench_side(CLI::App& app, int& status);
 void add_demo(CLI::App& app, int& status);
 void add_demo_side(CLI::App& app, int& status);
 void add_doctor(CLI::App& app, int& status);
+/// Shows what the others have added.
+void add_pages(CLI::App& app, int& status);
 void add_plan(CLI::App& app, int& status);
 void add_trace(CLI::App& app, int& status);
 void add_worker(CLI::App& app, int& status);

@@ -1,22 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 // The command line of `kvferry trace`.
 #include "messages/trace/trace.hpp"
+#include "tools/common/packed_file.hpp"
 #include "tools/common/people.hpp"
 #include "tools/common/subcommand.hpp"
 #include "tools/trace/diff.hpp"
+#include "tools/trace/http_post.hpp"
 #include "tools/trace/live_command.hpp"
 #include "tools/trace/open_run.hpp"
+#include "tools/trace/otlp.hpp"
 #include "tools/trace/page.hpp"
 #include "tools/trace/perfetto.hpp"
 #include "tools/trace/pictures.hpp"
 #include "tools/trace/report.hpp"
+#include "tools/trace/selection.hpp"
 
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
+#include <chrono>
 #include <fstream>
 #include <functional>
 #include <iostream>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -38,6 +44,8 @@ with one file per process. Commands take that folder, or one file.
   kvferry trace stats /tmp/run              where does the time go
   kvferry trace chart --rid 1 /tmp/run      one transfer as a sequence diagram
   kvferry trace html -o run.html /tmp/run   a page to look around in
+  kvferry trace html --slowest 20 -o slow.html /tmp/run            the same of a large run
+  kvferry trace otlp --send http://127.0.0.1:4318 /tmp/run         spans for a collector
 
 Every running process has a socket for these commands: in KVFERRY_TRACE_DIR, else in "kvferry" in
 XDG_RUNTIME_DIR, else in /tmp/kvferry-<user id>. Only its own user can connect.
@@ -57,24 +65,24 @@ struct trace_options {
     bool json = false;
     bool mermaid = false;
     std::size_t slowest = 5;
+    /// Of a part of the run: 0 for all.
+    std::size_t part_slowest = 0;
+    std::optional<double> from_s;
+    std::optional<double> to_s;
+    std::string send;
+
+    selection part() const {
+        const auto ns = [](const std::optional<double>& seconds) {
+            return seconds ? std::optional{static_cast<std::int64_t>(*seconds * 1e9)}
+                           : std::nullopt;
+        };
+        return {request(), part_slowest, ns(from_s), ns(to_s)};
+    }
 
     std::optional<std::uint64_t> request() const {
         return has_rid ? std::optional{rid} : std::nullopt;
     }
 };
-
-int write_file(const std::string& path, const std::string& text) {
-    if (path.empty() || path == "-") {
-        std::cout << text << std::flush;
-        return exit_success;
-    }
-    std::ofstream out{path, std::ios::binary};
-    out << text << std::flush;
-    if (out)
-        return exit_success;
-    std::cerr << "kvferry trace: " << path << " cannot be written\n";
-    return exit_failure;
-}
 
 /// Measures what one event costs its thread. The ring is in the cache, as it is under load.
 int cost(bool json) {
@@ -170,12 +178,64 @@ int diff(const opened_run& run, const trace_options& options) {
     return found.empty() || found.front().order_only ? exit_success : exit_failure;
 }
 
-int perfetto(const opened_run& run, const trace_options& options) {
-    return write_file(options.output, perfetto_json(run.joined).dump() + "\n");
+/// What write() gives; a name that ends in .gz is packed by gzip meanwhile.
+int write_file(const std::string& path, const std::function<void(std::ostream&)>& write) {
+    if (path.empty() || path == "-") {
+        write(std::cout);
+        return (std::cout << std::flush) ? exit_success : exit_failure;
+    }
+    const bool packed = path.ends_with(".gz");
+    std::unique_ptr<tools::packed_file> gzip;
+    std::ofstream plain;
+    if (packed)
+        gzip = std::make_unique<tools::packed_file>(path);
+    else
+        plain.open(path, std::ios::binary);
+    auto& out = packed ? gzip->stream() : plain;
+    write(out);
+    out << std::flush;
+    const bool whole = packed ? gzip->close() : static_cast<bool>(plain);
+    if (whole)
+        return exit_success;
+    std::cerr << "kvferry trace: " << path << " cannot be written\n";
+    return exit_failure;
 }
 
-int html(const opened_run& run, const trace_options& options) {
-    return write_file(options.output, page_of(run.joined));
+int perfetto(opened_run& run, const trace_options& options) {
+    const auto part = select(std::move(run.joined), options.part());
+    return write_file(options.output, [&](std::ostream& out) { write_perfetto(out, part); });
+}
+
+int html(opened_run& run, const trace_options& options) {
+    const auto part = select(std::move(run.joined), options.part());
+    return write_file(options.output, [&](std::ostream& out) { out << page_of(part); });
+}
+
+/// Each body is a line of the file, or one POST.
+int otlp(opened_run& run, const trace_options& options) {
+    const auto part = select(std::move(run.joined), options.part());
+    const auto bodies = otlp_of(part);
+    const auto text = [](const nlohmann::json& body) {
+        return body.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    };
+    if (options.send.empty())
+        return write_file(options.output, [&](std::ostream& out) {
+            for (const auto& body : bodies)
+                out << text(body) << "\n";
+        });
+    const auto target = parse_http_target(options.send);
+    if (!target) {
+        std::cerr << "kvferry trace otlp: --send: " << text_of(target.error()) << "\n";
+        return exit_usage;
+    }
+    constexpr std::chrono::seconds patience{10};
+    for (const auto& body : bodies)
+        if (auto problem = http_post(*target, text(body), patience)) {
+            std::cerr << "kvferry trace otlp: " << text_of(problem) << "\n";
+            return exit_failure;
+        }
+    std::cerr << "sent in " << bodies.size() << " requests\n";
+    return exit_success;
 }
 
 } // namespace
@@ -185,14 +245,14 @@ void add_trace(CLI::App& app, int& status) {
         "trace", "Show recorded or running runs: who sent what to whom and when, and who waits");
     command->require_subcommand(1);
     auto options = std::make_shared<trace_options>();
-    using action = int (*)(const opened_run&, const trace_options&);
+    using action = std::function<int(opened_run&, const trace_options&)>;
     const auto add = [&](const char* name, const char* text, action act) {
         auto* sub = command->add_subcommand(name, text);
         sub->add_option("run", options->run, "Folder of a run, or one file")
             ->required()
             ->type_name("RUN");
         sub->callback([options, act, &status] {
-            const auto run = open_run(options->run);
+            auto run = open_run(options->run);
             status = run ? act(*run, *options) : exit_failure;
         });
         return sub;
@@ -228,12 +288,30 @@ void add_trace(CLI::App& app, int& status) {
     auto* price = command->add_subcommand("cost", "Measure what recording one event costs");
     price->add_flag("--json", options->json, "One JSON object");
     price->callback([options, &status] { status = cost(options->json); });
-    for (auto [name, text, act] :
+    const std::map<std::string, double> units{{"ns", 1e-9}, {"us", 1e-6}, {"ms", 0.001}, {"s", 1}};
+    for (const auto& [name, text, act] :
          {std::tuple{"perfetto", "Trace-event JSON for ui.perfetto.dev", action{perfetto}},
-          std::tuple{"html", "One self-contained page", action{html}}})
-        add(name, text, act)
-            ->add_option("-o,--output", options->output, "File; - or none: standard output")
+          std::tuple{"html", "One self-contained page", action{html}},
+          std::tuple{"otlp", "Spans for OpenTelemetry: one JSON body of OTLP/HTTP a line",
+                     action{otlp}}}) {
+        auto* sub = add(name, text, act);
+        sub->add_option("-o,--output", options->output,
+                        "File; - or none: standard output; packed when it ends in .gz")
             ->type_name("F");
+        rid(sub);
+        sub->add_option("--slowest", options->part_slowest, "Only the N slowest requests")
+            ->check(CLI::PositiveNumber)
+            ->type_name("N");
+        for (const auto& [flag, to, what] :
+             {std::tuple{"--from", &options->from_s, "Only from here on: 250ms, 1.5s"},
+              std::tuple{"--to", &options->to_s, "Only until here"}})
+            sub->add_option(flag, *to, what)
+                ->transform(CLI::AsNumberWithUnit(units))
+                ->type_name("TIME");
+        if (std::string_view{name} == "otlp")
+            sub->add_option("--send", options->send, "Post it to this collector: http://host:4318")
+                ->type_name("URL");
+    }
     command->footer(about); // added last: a subcommand would inherit the footer
 }
 

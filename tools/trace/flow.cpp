@@ -120,6 +120,7 @@ private:
             cause(index, wire_, x.key);
             break;
         case instant::actor_ended:
+        case instant::joined_trace: // kept apart (recording::joined)
             break;
         }
     }

@@ -18,6 +18,8 @@ namespace {
 
 using nlohmann::json;
 
+constexpr std::size_t slowest_shown = 20;
+
 /// Rows of numbers, so that a large run stays a small page: lane, time, instant, message, rid,
 /// cause, effect, number.
 json data_of(const flow& from) {
@@ -38,9 +40,13 @@ json data_of(const flow& from) {
         steps.push_back({x.lane, x.time_ns, static_cast<int>(x.what), place->second,
                          std::to_string(x.rid), index(x.cause), index(x.effect), x.number});
     }
-    auto statistics = json_of(statistics_of(from), 20);
-    for (auto& request : statistics["slowest"])
+    const auto sums = statistics_of(from);
+    auto statistics = json_of(sums, slowest_shown);
+    for (std::size_t i = 0; i < statistics["slowest"].size(); ++i) {
+        auto& request = statistics["slowest"][i];
         request["rid"] = std::to_string(request["rid"].get<std::uint64_t>());
+        request["path"] = sums.requests[i].path;
+    }
     return {{"lanes", std::move(lanes)},
             {"names", std::move(names)},
             {"steps", std::move(steps)},
@@ -63,11 +69,12 @@ td:first-child,th:first-child,td:nth-child(2),th:nth-child(2){text-align:left}.b
 <header><b>kvferry trace</b><label>rid <input id="rid" placeholder="all; type a rid"></label>
 <button id="in">zoom in</button><button id="out">zoom out</button><button id="all">whole run</button>
 <span id="found"></span><span id="range"></span><span id="verdict"></span>
-<span><i class="mark" style="color:#5472a8"></i>message<i class="mark" style="color:#c2185b"></i>to another rank<i class="mark" style="color:#e8a33d"></i>operation</span></header>
+<span><i class="mark" style="color:#5472a8"></i>message<i class="mark" style="color:#c2185b"></i>to another rank<i class="mark" style="color:#e8a33d"></i>operation<i class="mark" style="color:#000"></i>critical path of the rid</span></header>
 <div id="view"><canvas id="canvas"></canvas><div id="tip"></div></div>
-<div class="panels"><div><h3>Mailbox wait</h3><canvas id="waits" width="420" height="160"></canvas></div>
+<div class="panels"><div><h3>Slowest requests</h3><table id="slow"></table></div>
+<div><h3>Mailbox wait</h3><canvas id="waits" width="420" height="160"></canvas></div>
 <div><h3>Work of handlers</h3><canvas id="works" width="420" height="160"></canvas></div>
-<div><h3>Slowest requests</h3><table id="slow"></table></div><div><h3>Messages</h3><table id="messages"></table></div></div>
+<div><h3>Messages</h3><table id="messages"></table></div></div>
 <script id="data" type="application/json">)page";
 
 constexpr const char* tail = R"page(</script><script>
@@ -103,6 +110,8 @@ function draw(){canvas.width=view.clientWidth;canvas.height=top_+Math.max(1,lane
  if(rid||shown.length<20000||(to-from)<end/20){g.lineWidth=1;for(const i of shown){const s=S[i];if(s[CAUSE]<0||(s[WHAT]!==1&&s[WHAT]!==8))continue;const c=S[s[CAUSE]];
   if(!place.has(c[LANE])||s[TIME]<from||c[TIME]>to)continue;g.strokeStyle=s[WHAT]===8?'#c2185b':'#5472a8';const x=X(s[TIME]),y=Y(s[LANE]);g.beginPath();g.moveTo(X(c[TIME]),Y(c[LANE]));g.lineTo(x,y);
   const d=Math.atan2(y-Y(c[LANE]),x-X(c[TIME]));g.lineTo(x-6*Math.cos(d-.4),y-6*Math.sin(d-.4));g.moveTo(x,y);g.lineTo(x-6*Math.cos(d+.4),y-6*Math.sin(d+.4));g.stroke()}}
+ const slow=D.statistics.slowest.find(r=>r.rid===rid);if(slow){g.strokeStyle='#000';g.lineWidth=2.5;g.beginPath();let begun=false;
+  for(const i of slow.path){const s=S[i];if(!place.has(s[LANE]))continue;const x=X(s[TIME]),y=Y(s[LANE]);if(begun)g.lineTo(x,y);else g.moveTo(x,y);begun=true}g.stroke();g.lineWidth=1}
  const head=view.scrollTop;g.fillStyle='#fff';g.fillRect(left,head,canvas.width,top_-2);g.fillStyle='#555';
  for(let t=Math.ceil(from/step)*step;t<=to;t+=step){const n=Math.round(t/step);if(n%5===0||(to-from)/step<12)g.fillText(instant(t,step),X(t)+3,head+10)}
  g.restore();document.getElementById('range').textContent=span(Math.max(0,from))+' to '+span(to)}

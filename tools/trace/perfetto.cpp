@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <map>
+#include <ostream>
 #include <string>
+#include <string_view>
+#include <type_traits>
 #include <utility>
 
 namespace kvferry::tracing {
@@ -14,124 +17,184 @@ namespace {
 using nlohmann::json;
 using trace::instant;
 
-double microseconds(std::int64_t ns) {
-    return static_cast<double>(ns) / 1000;
-}
+/// Writes one event after the other, so that a file takes no memory. Keys are in the order in which
+/// they are given; numbers of microseconds have three decimals, which are nanoseconds.
+class event_writer {
+public:
+    explicit event_writer(std::ostream& out) : out_(out) { out_ << "{\"traceEvents\":["; }
+    ~event_writer() { out_ << "],\"displayTimeUnit\":\"ns\"}\n"; }
+    event_writer(const event_writer&) = delete;
+    event_writer& operator=(const event_writer&) = delete;
 
-} // namespace
-
-json perfetto_json(const flow& from) {
-    json events = json::array();
-    std::map<std::pair<std::size_t, std::string>, int> processes;
-    const auto process_of = [&](const lane& x) {
-        const auto [place, fresh] =
-            processes.try_emplace({x.process, x.rank}, static_cast<int>(processes.size()) + 1);
-        if (fresh)
-            events.push_back(
-                {{"ph", "M"},
-                 {"name", "process_name"},
-                 {"pid", place->second},
-                 {"tid", 0},
-                 {"args",
-                  {{"name", x.rank.empty() ? from.recordings[x.process].program : x.rank}}}});
-        return place->second;
-    };
-    std::vector<int> pids;
-    for (std::size_t i = 0; i < from.lanes.size(); ++i) {
-        const auto& x = from.lanes[i];
-        pids.push_back(process_of(x));
-        events.push_back({{"ph", "M"},
-                          {"name", "thread_name"},
-                          {"pid", pids.back()},
-                          {"tid", i + 1},
-                          {"args", {{"name", x.actor + " " + std::to_string(x.actor_id)}}}});
+    event_writer& begin(char phase, int pid, std::size_t tid, std::string_view name) {
+        out_ << (std::exchange(any_, true) ? ",\n" : "\n") << "{\"ph\":\"" << phase
+             << "\",\"pid\":" << pid << ",\"tid\":" << tid << ",\"name\":";
+        return add_text(name);
     }
-    std::map<int, std::int64_t> waiting, moving;
-    const auto count = [&](int pid, const step& x, const char* name, std::int64_t value) {
-        events.push_back({{"ph", "C"},
-                          {"name", name},
-                          {"pid", pid},
-                          {"tid", 0},
-                          {"ts", microseconds(x.time_ns)},
-                          {"args", {{name, value}}}});
-    };
-    for (std::size_t index = 0; index < from.steps.size(); ++index) {
-        const auto& x = from.steps[index];
-        const auto pid = pids[x.lane];
-        json event{{"pid", pid},
-                   {"tid", x.lane + 1},
-                   {"ts", microseconds(x.time_ns)},
-                   {"name", std::string{x.message}}};
+    event_writer& at(std::int64_t ns) { return add_time(",\"ts\":", ns); }
+    event_writer& lasts(std::int64_t ns) { return add_time(",\"dur\":", ns); }
+    event_writer& category(const char* name) {
+        out_ << ",\"cat\":\"" << name << '"';
+        return *this;
+    }
+    event_writer& id(std::size_t number) {
+        out_ << ",\"id\":" << number;
+        return *this;
+    }
+    /// The end of an arrow is the slice around it.
+    event_writer& at_slice() {
+        out_ << ",\"bp\":\"e\"";
+        return *this;
+    }
+    template <class Value>
+    event_writer& argument(std::string_view name, const Value& value) {
+        out_ << (std::exchange(arguments_, true) ? "," : ",\"args\":{");
+        add_text(name);
+        out_ << ':';
+        if constexpr (std::is_arithmetic_v<Value>)
+            out_ << value;
+        else
+            add_text(value);
+        return *this;
+    }
+    void end() { out_ << (std::exchange(arguments_, false) ? "}}" : "}"); }
+
+private:
+    event_writer& add_text(std::string_view text) {
+        out_ << json(text).dump(-1, ' ', false, json::error_handler_t::replace);
+        return *this;
+    }
+    event_writer& add_time(const char* key, std::int64_t ns) {
+        const auto size = static_cast<std::uint64_t>(ns < 0 ? -ns : ns);
+        const auto rest = std::to_string(size % 1000);
+        out_ << key << (ns < 0 ? "-" : "") << size / 1000 << '.'
+             << std::string(3 - rest.size(), '0') << rest;
+        return *this;
+    }
+
+    std::ostream& out_;
+    bool any_ = false;
+    bool arguments_ = false;
+};
+
+/// One pass over the steps.
+class perfetto_writer {
+public:
+    perfetto_writer(std::ostream& out, const flow& from) : out_(out), from_(from) {}
+
+    void write() {
+        for (std::size_t i = 0; i < from_.lanes.size(); ++i) {
+            const auto& x = from_.lanes[i];
+            pids_.push_back(process_of(x));
+            out_.begin('M', pids_.back(), i + 1, "thread_name")
+                .argument("name", x.actor + " " + std::to_string(x.actor_id))
+                .end();
+        }
+        for (std::size_t index = 0; index < from_.steps.size(); ++index)
+            write(index, from_.steps[index]);
+    }
+
+private:
+    int process_of(const lane& x) {
+        const auto [place, fresh] =
+            processes_.try_emplace({x.process, x.rank}, static_cast<int>(processes_.size()) + 1);
+        if (fresh)
+            out_.begin('M', place->second, 0, "process_name")
+                .argument("name", x.rank.empty() ? from_.recordings[x.process].program : x.rank)
+                .end();
+        return place->second;
+    }
+
+    event_writer& slice(char phase, const step& x) {
+        return out_.begin(phase, pids_[x.lane], x.lane + 1, x.message).at(x.time_ns);
+    }
+
+    void add_arguments(const step& x) {
         if (x.rid != 0)
-            event["args"]["rid"] = std::to_string(x.rid);
+            out_.argument("rid", std::to_string(x.rid));
         if (x.attempt != 0)
-            event["args"]["attempt"] = std::to_string(x.attempt);
-        const auto flow_end = [&](const char* phase, std::size_t id) {
-            json arrow{{"ph", phase},       {"pid", pid},
-                       {"tid", x.lane + 1}, {"ts", microseconds(x.time_ns)},
-                       {"name", "message"}, {"cat", "message"},
-                       {"id", id + 1}};
-            if (*phase == 'f')
-                arrow["bp"] = "e";
-            events.push_back(std::move(arrow));
-        };
+            out_.argument("attempt", std::to_string(x.attempt));
+    }
+
+    /// Both ends have the name of the message, which the arrow shows.
+    void arrow(char phase, const step& x, std::size_t id) {
+        auto& end = out_.begin(phase, pids_[x.lane], x.lane + 1, from_.steps[id].message)
+                        .at(x.time_ns)
+                        .category("message")
+                        .id(id + 1);
+        (phase == 'f' ? end.at_slice() : end).end();
+    }
+
+    void count(int pid, const step& x, const char* name, std::int64_t value) {
+        out_.begin('C', pid, 0, name).at(x.time_ns).argument(name, value).end();
+    }
+
+    void write(std::size_t index, const step& x) {
+        const auto pid = pids_[x.lane];
         switch (x.what) {
         case instant::dequeued:
+            slice('X', x).category("handler").lasts(
+                x.effect == no_step ? 0 : from_.steps[x.effect].time_ns - x.time_ns);
+            add_arguments(x);
+            out_.end();
+            if (x.cause != no_step) {
+                arrow('f', x, x.cause);
+                count(pid, x, "messages waiting", --waiting_[pid]);
+            }
+            break;
         case instant::io_begin:
-            event["ph"] = "X";
-            event["cat"] = x.what == instant::dequeued ? "handler" : "operation";
-            event["dur"] =
-                x.effect == no_step ? 0.0 : microseconds(from.steps[x.effect].time_ns - x.time_ns);
-            if (x.what == instant::io_begin) {
-                event["args"]["bytes"] = x.number;
-                // Operations overlap, so they get tracks of their own beside the actor's handlers.
-                event["ph"] = "b";
-                event["id"] = index + 1;
-                event.erase("dur");
-                count(pid, x, "bytes moving", moving[pid] += static_cast<std::int64_t>(x.number));
-            }
-            events.push_back(event);
-            if (x.what == instant::dequeued && x.cause != no_step) {
-                flow_end("f", x.cause);
-                count(pid, x, "messages waiting", --waiting[pid]);
-            }
+            // Operations overlap, so they get tracks of their own beside the actor's handlers.
+            slice('b', x).category("operation").id(index + 1).argument("bytes", x.number);
+            add_arguments(x);
+            out_.end();
+            count(pid, x, "bytes moving", moving_[pid] += static_cast<std::int64_t>(x.number));
             break;
         case instant::io_end:
             if (x.cause == no_step)
                 break;
-            event["ph"] = "e";
-            event["cat"] = "operation";
-            event["id"] = x.cause + 1;
-            events.push_back(event);
+            slice('e', x).category("operation").id(x.cause + 1).end();
             count(pid, x, "bytes moving",
-                  moving[pid] -= static_cast<std::int64_t>(from.steps[x.cause].number));
+                  moving_[pid] -= static_cast<std::int64_t>(from_.steps[x.cause].number));
             break;
         case instant::sent:
         case instant::asked:
         case instant::wire_sent:
         case instant::wire_received:
         case instant::answered:
-            // A slice of length zero: an arrow must begin at a slice.
-            event["ph"] = "X";
-            event["cat"] = "send";
-            event["dur"] = 0.0;
-            events.push_back(event);
-            if (x.what == instant::wire_received && x.cause != no_step)
-                flow_end("f", x.cause);
-            if (x.effect != no_step && x.what != instant::wire_received
-                && x.what != instant::answered) {
-                flow_end("s", index);
-                if (x.what != instant::wire_sent) {
-                    const auto there = pids[from.steps[x.effect].lane];
-                    count(there, x, "messages waiting", ++waiting[there]);
-                }
-            }
+            write_message(index, x);
             break;
         default:
             break;
         }
     }
-    return {{"traceEvents", std::move(events)}, {"displayTimeUnit", "ns"}};
+
+    /// A slice of length zero: an arrow must begin at a slice.
+    void write_message(std::size_t index, const step& x) {
+        slice('X', x).category("send").lasts(0);
+        add_arguments(x);
+        out_.end();
+        if (x.what == instant::wire_received && x.cause != no_step)
+            arrow('f', x, x.cause);
+        if (x.effect == no_step || x.what == instant::wire_received || x.what == instant::answered)
+            return;
+        arrow('s', x, index);
+        if (x.what != instant::wire_sent) {
+            const auto there = pids_[from_.steps[x.effect].lane];
+            count(there, x, "messages waiting", ++waiting_[there]);
+        }
+    }
+
+    event_writer out_;
+    const flow& from_;
+    std::map<std::pair<std::size_t, std::string>, int> processes_;
+    std::vector<int> pids_;
+    std::map<int, std::int64_t> waiting_, moving_;
+};
+
+} // namespace
+
+void write_perfetto(std::ostream& out, const flow& from) {
+    perfetto_writer{out, from}.write();
 }
 
 std::vector<std::string> problems_of_perfetto(const json& file) {

@@ -6,11 +6,16 @@
 
 #include <nlohmann/json.hpp>
 
+#include <iosfwd>
+#include <string>
+#include <vector>
+
 namespace kvferry::tracing {
 
 /// {"traceEvents": [...]}: a rank is a process, an actor a thread, a handler a slice; an arrow goes
 /// from every send to its handling; counters say how many messages wait and how many bytes move.
-nlohmann::json perfetto_json(const flow&);
+/// Written event by event: the file takes no memory.
+void write_perfetto(std::ostream&, const flow&);
 
 /// Violations of the trace-event format in this file; empty when it is correct.
 std::vector<std::string> problems_of_perfetto(const nlohmann::json&);

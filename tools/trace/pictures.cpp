@@ -49,6 +49,8 @@ const char* sign(instant what) {
         return "=<";
     case instant::actor_ended:
         return "x";
+    case instant::joined_trace:
+        return "^";
     }
     return " ";
 }

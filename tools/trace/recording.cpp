@@ -142,6 +142,9 @@ private:
         case block::version:
             into_.version = from.text();
             break;
+        case block::calendar:
+            into_.clock_began_at_ns = static_cast<std::int64_t>(from.number<std::uint64_t>());
+            break;
         }
     }
 
@@ -191,8 +194,17 @@ private:
             if (what >= trace::instant_count)
                 continue; // written by a newer program, which may have more kinds
             x.what = static_cast<trace::instant>(what);
+            if (x.what == trace::instant::joined_trace) {
+                into_.joined.push_back({x.rid, parent_in(x)});
+                continue;
+            }
             into_.events.push_back(x);
         }
+    }
+
+    static trace_parent parent_in(const recorded_event& x) {
+        return {x.key, std::uint64_t{x.actor_id} << 32 | x.peer_id, x.attempt,
+                static_cast<std::uint8_t>(x.number)};
     }
 
     std::string_view name(std::uint32_t number) const {

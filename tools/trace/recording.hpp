@@ -5,6 +5,7 @@
 #include "messages/errors.hpp"
 #include "messages/trace/trace.hpp"
 #include "messages/trace/trace_format.hpp"
+#include "messages/values/trace_parent.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -41,6 +42,12 @@ struct recorded_thread {
     std::uint64_t lost = 0;
 };
 
+/// One session is part of this span.
+struct joined_trace {
+    std::uint64_t rid = 0;
+    trace_parent parent;
+};
+
 struct recording {
     std::string path;
     std::string program;
@@ -59,6 +66,10 @@ struct recording {
     std::vector<trace::rank_record> ranks;
     /// What sessions answered when they were asked.
     std::vector<trace::session_record> sessions;
+    /// Requests that are part of an engine's own trace.
+    std::vector<joined_trace> joined;
+    /// Where its clock has 0, in nanoseconds since 1970; 0: not known.
+    std::int64_t clock_began_at_ns = 0;
     /// What could not be read, as text for users.
     std::vector<std::string> problems;
     /// Storage of the texts that events point to.

@@ -18,9 +18,9 @@ json json_of(const spread& x) {
 }
 
 const char* name_of(trace::instant x) {
-    constexpr const char* names[] = {"sent",          "dequeued",   "done",   "asked",
-                                     "answered",      "io_begin",   "io_end", "wire_sent",
-                                     "wire_received", "actor_ended"};
+    constexpr const char* names[] = {"sent",          "dequeued",    "done",        "asked",
+                                     "answered",      "io_begin",    "io_end",      "wire_sent",
+                                     "wire_received", "actor_ended", "joined_trace"};
     static_assert(std::size(names) == trace::instant_count);
     return names[static_cast<std::size_t>(x)];
 }

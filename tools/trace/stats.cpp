@@ -48,6 +48,7 @@ void walk_back(const flow& from, std::size_t outcome, std::int64_t begin_ns,
                request_statistics& into) {
     std::map<std::string, std::int64_t> sums;
     auto at = outcome;
+    into.path.push_back(at);
     // Each round goes to an earlier step, or at the same time to one with a smaller index.
     for (std::size_t rounds = 0; rounds < from.steps.size(); ++rounds) {
         const auto& x = from.steps[at];
@@ -97,9 +98,11 @@ void walk_back(const flow& from, std::size_t outcome, std::int64_t begin_ns,
             break;
         sums[name] += x.time_ns - std::max(from.steps[before].time_ns, begin_ns);
         at = before;
+        into.path.push_back(at);
         if (from.steps[at].time_ns <= begin_ns)
             break;
     }
+    std::reverse(into.path.begin(), into.path.end());
     const auto& first = from.steps[at];
     if (const auto rest = first.time_ns - begin_ns; rest > 0) {
         const auto by_host = first.actor == "host";

@@ -52,6 +52,8 @@ struct request_statistics {
     std::vector<stage> stages;
     /// The part of `stages` before the first known cause: the recordings do not explain it.
     std::int64_t unexplained_ns = 0;
+    /// The critical path as indices of steps, from its first cause to the outcome.
+    std::vector<std::size_t> path = {};
 };
 
 struct run_statistics {

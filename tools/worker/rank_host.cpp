@@ -69,6 +69,7 @@ rank_host::start(runtime& actors, const rank_options& options, line_writer_actor
                    {"pid", getpid()},
                    {"version", std::string{version()}},
                    {"info_endpoint", result->worker_.info_endpoint()},
+                   {"metrics", result->worker_.metrics_endpoint()},
                    {"slot_bytes", result->content_.slot_bytes()},
                    {"slots", result->content_.slot_count()}});
     return result;

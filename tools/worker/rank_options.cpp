@@ -104,6 +104,7 @@ caf::expected<rank_plan> plan_rank(const rank_options& options) {
     worker.port = options.port;
     worker.bind_address = options.bind;
     worker.advertise = options.advertise;
+    worker.metrics = options.metrics;
     worker.info_endpoint = options.info_endpoint;
     worker.route = *route;
     worker.wire = *wire;

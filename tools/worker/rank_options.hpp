@@ -44,6 +44,10 @@ struct rank_options {
     std::chrono::milliseconds link_health_interval = limits{}.link_health_interval;
     std::chrono::milliseconds link_patience = limits{}.link_patience;
     std::optional<std::uint64_t> fill_seed;
+    /// "host:port" of /metrics, /livez and /readyz; empty: none.
+    std::string metrics;
+    /// The end of standard input is no stop.
+    bool stay = false;
     /// Folder for a recording; empty: none.
     std::string trace;
 };

@@ -23,6 +23,8 @@ namespace kvferry::tools {
 namespace {
 
 constexpr const char* protocol_text = R"(
+  --config FILE takes the flags above from a file: lines `flag = value` below [worker].
+
 Standard output has one JSON object per line, named by its "event"; standard input takes one per
 line, named by "do". A command is answered by one line, in order; outcomes and releases come in
 between, when they happen, and "piece_failed" for a slice or aux record that was refused while its
@@ -74,7 +76,7 @@ and its generation rank:
 constexpr int exit_terminated = 128 + SIGTERM;
 
 /// Runs commands until they end, or until the drain that SIGTERM begins is over; true after that.
-bool serve(rank_host& host, command_lines& commands, std::chrono::milliseconds drain_deadline) {
+bool serve(rank_host& host, command_lines& commands, const rank_options& options) {
     bool draining = false;
     std::string line;
     for (;;) {
@@ -84,13 +86,13 @@ bool serve(rank_host& host, command_lines& commands, std::chrono::milliseconds d
                 return false;
             break;
         case command_lines::what::end_of_input:
-            if (!draining)
+            if (!draining && !options.stay)
                 return false;
             break;
         case command_lines::what::terminate:
             if (!std::exchange(draining, true)) {
                 flight_recorder::failed("SIGTERM");
-                host.drain(drain_deadline, [&commands] { commands.is_over(); });
+                host.drain(options.drain_deadline, [&commands] { commands.is_over(); });
             }
             break;
         case command_lines::what::drained:
@@ -152,7 +154,7 @@ int run_worker(const rank_options& options) {
         flush();
         return code_of(host.error()) == errc::invalid_argument ? exit_usage : exit_failure;
     }
-    const auto terminated = serve(**host, commands, options.drain_deadline);
+    const auto terminated = serve(**host, commands, options);
     const auto clean = (*host)->stop();
     flush();
     if (!clean) {
@@ -259,9 +261,17 @@ void add_worker(CLI::App& app, int& status) {
     command->add_option("--fill-seed", options->fill_seed,
                         "Start with this content: slot i holds block i");
     command
+        ->add_option("--metrics", options->metrics,
+                     "Serve /metrics, /livez and /readyz over HTTP here; port 0 picks one, which "
+                     "`ready` tells")
+        ->type_name("HOST:PORT");
+    command
         ->add_option("--trace", options->trace,
                      "Record all messages into this folder, for `kvferry trace`")
         ->type_name("RUN");
+    command->add_flag("--stay", options->stay,
+                      "Go on after the end of standard input, until SIGTERM: for services");
+    command->fallthrough(); // to --config
     command->footer(tools::protocol_text);
     command->callback([options, &status] { status = tools::run_worker(*options); });
 }

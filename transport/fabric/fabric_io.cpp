@@ -196,7 +196,8 @@ void fabric_state::arrived(fabric_message what, byte_view head, byte_view payloa
 }
 
 void fabric_state::step_failed(const char* what, const char* why) {
-    detail::handler_failures.fetch_add(1, std::memory_order_relaxed);
+    const counting_for rank{with_.counters};
+    count_handler_failure();
     handler_failed(
         make_error(errc::handler_failed, "{} failed on {}: {}", self_->name(), what, why));
 }

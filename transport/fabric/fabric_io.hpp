@@ -161,6 +161,7 @@ private:
     // Puts (fabric_puts.cpp).
     bool post(endpoint_id);
     void carry_out_puts();
+    void show_puts();
     void carry_out(const post_piece&);
     void carry_out(const post_bundle&);
     void carry_out(post_references&);

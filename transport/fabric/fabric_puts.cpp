@@ -80,6 +80,16 @@ void fabric_state::carry_out_puts() {
     for (auto effects = puts_.take_effects(); !effects.empty(); effects = puts_.take_effects())
         for (auto& effect : effects)
             guarded("a put", [&] { std::visit([this](auto& what) { carry_out(what); }, effect); });
+    show_puts();
+}
+
+void fabric_state::show_puts() {
+    if (!with_.counters)
+        return;
+    with_.counters->puts.store(static_cast<std::int64_t>(put_owners_.size()),
+                               std::memory_order_relaxed);
+    with_.counters->puts_without_credit.store(static_cast<std::int64_t>(puts_.parked()),
+                                              std::memory_order_relaxed);
 }
 
 void fabric_state::carry_out(const post_piece& piece) {

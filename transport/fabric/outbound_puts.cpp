@@ -58,6 +58,12 @@ void outbound_puts::join_turns(link& x, std::uint64_t number) {
     x.turns.push_back(number);
 }
 
+void outbound_puts::enter(put& x, put_phase next) {
+    parked_ -= x.phase == put_phase::parked ? 1 : 0;
+    parked_ += next == put_phase::parked ? 1 : 0;
+    x.phase = next;
+}
+
 void outbound_puts::leave_turns(link& x, std::uint64_t number) {
     if (!x.turns.empty() && x.turns.front() == number)
         x.turn_bytes = 0;
@@ -86,7 +92,7 @@ bool outbound_puts::post(endpoint_id id, const wire_room& room, time_point now) 
                 order.attempt});
         any = true;
         if (order.credit.room(1) == 0) { // credit() puts it back
-            put.phase = put_phase::parked;
+            enter(put, put_phase::parked);
             leave_turns(x, number);
             continue;
         }
@@ -95,7 +101,7 @@ bool outbound_puts::post(endpoint_id id, const wire_room& room, time_point now) 
                                 ? post_bundled(number, put, room)
                                 : post_next(number, put, room);
         if (posted == 0) {
-            put.phase = put_phase::posted;
+            enter(put, put_phase::posted);
             leave_turns(x, number);
             advance(number);
             continue;
@@ -229,7 +235,7 @@ bool outbound_puts::credit(const credit_head& head, const std::string& text) {
     } else {
         put.order.credit.granted(head.bytes, head.by_reference != 0);
         if (put.phase == put_phase::parked) {
-            put.phase = put_phase::posting;
+            enter(put, put_phase::posting);
             join_turns(x, head.put);
             posting_.insert(put.order.over);
         }
@@ -254,7 +260,7 @@ void outbound_puts::give_up(std::uint64_t number, caf::error why) {
     if (put.failure || put.phase == put_phase::ended)
         return; // it has failed already, or everything is posted
     put.failure = std::move(why);
-    put.phase = put_phase::posted;
+    enter(put, put_phase::posted);
     leave_turns(links_.at(put.order.over), number);
     advance(number);
 }
@@ -268,7 +274,7 @@ void outbound_puts::advance(std::uint64_t number) {
     const bool unknown_to_target = put.pieces == 0 && !put.order.credit.has_asked();
     if (!put.told && !lost && !unknown_to_target) {
         if (put.phase == put_phase::posted) {
-            put.phase = put_phase::ended;
+            enter(put, put_phase::ended);
             effects_.push_back(post_end{put.order.over, number, put.pieces,
                                         target_regions(put.order.job).front(), put.order.by_rma});
         }
@@ -287,6 +293,7 @@ void outbound_puts::advance(std::uint64_t number) {
 
 void outbound_puts::finish(std::uint64_t number, agent_result result) {
     auto put = std::move(puts_.extract(number).mapped());
+    enter(put, put_phase::ended);
     numbers_.erase(put.order.id);
     auto& x = links_.at(put.order.over);
     x.puts.erase(number);
@@ -312,6 +319,7 @@ void outbound_puts::abandon(const caf::error& why) {
                                                                   .error = why,
                                                                   .began = put.order.began}});
     numbers_.clear();
+    parked_ = 0;
 }
 
 } // namespace kvferry

@@ -105,6 +105,9 @@ public:
     void fail(endpoint_id, caf::error reason);
     bool has_puts(endpoint_id id) const { return !links_.at(id).puts.empty(); }
 
+    /// Puts that wait for credit.
+    std::size_t parked() const { return parked_; }
+
     bool knows(transfer_id id) const { return numbers_.contains(id); }
     void start(put_order);
 
@@ -164,6 +167,7 @@ private:
         caf::error failure = {};
     };
 
+    void enter(put&, put_phase);
     void join_turns(link&, std::uint64_t number);
     void leave_turns(link&, std::uint64_t number);
     void pass_turn(link&);
@@ -182,6 +186,7 @@ private:
     std::map<transfer_id, std::uint64_t> numbers_;
     std::vector<effect> effects_;
     std::uint64_t last_put_ = 0;
+    std::size_t parked_ = 0;
 };
 
 } // namespace kvferry

@@ -4,6 +4,7 @@
 // run the same actors on virtual time.
 #pragma once
 
+#include "messages/trace/rank_counters.hpp"
 #include "messages/trace/trace.hpp"
 #include "messages/trace/trace_actor.hpp"
 
@@ -28,14 +29,16 @@ struct placement {
     home_unit* unit = nullptr;
 };
 
-/// Base of an actor with a home: its mail is handled there, whichever thread sent it.
+/// Base of an actor with a home: its mail is handled there, whichever thread sent it. Its failures
+/// are counted for the rank that spawned it: that of the running actor, or of counting_for.
 template <class Interface>
 class resident : public Interface::base {
 public:
     using super = typename Interface::base;
 
     explicit resident(caf::actor_config& cfg)
-        : super(cfg), home_(dynamic_cast<home_unit*>(cfg.host)) {}
+        : super(cfg), home_(dynamic_cast<home_unit*>(cfg.host)),
+          counters_(counters_of_thread ? *counters_of_thread : nullptr) {}
 
     using super::enqueue;
 
@@ -46,6 +49,7 @@ public:
 
     caf::resumable::resume_result resume(caf::execution_unit* unit, size_t messages_max) override {
         const auto* before = std::exchange(trace::running_actor, this);
+        const counting_for rank{counters_};
         const auto result = super::resume(unit, messages_max);
         trace::running_actor = before;
         return result;
@@ -67,6 +71,7 @@ public:
 
 private:
     home_unit* home_;
+    const rank_counters_ptr counters_;
 };
 
 /// Spawns an actor at a place; its state is `State`, constructed with `self` and the arguments.

@@ -92,7 +92,8 @@ struct asker_state {
 TEST_CASE_FIXTURE(
     fixture,
     "handle: a handler that throws answers handler_failed, is counted, and the actor lives on") {
-    const auto before = kvferry::detail::handler_failures.load();
+    const auto counters = std::make_shared<rank_counters>();
+    const counting_for rank{counters};
 
     auto thrown = vs.ask_and_run<instance_info>(clumsy, fetch_instance_info{});
     CHECK(thrown.code() == errc::handler_failed);
@@ -102,7 +103,7 @@ TEST_CASE_FIXTURE(
     CHECK(foreign.code() == errc::handler_failed);
     CHECK(text_of(foreign.error()).find("an exception of unknown type") != std::string::npos);
 
-    CHECK(kvferry::detail::handler_failures.load() == before + 2);
+    CHECK(counters->handler_failures.load() == 2);
     REQUIRE(failures.size() == 2);
     CHECK(describe(failures[0]) == describe(thrown.error()));
 
@@ -169,10 +170,11 @@ TEST_CASE("handle: without a target nothing is sent and nothing recorded") {
 
 TEST_CASE_FIXTURE(fixture,
                   "ask: what the handler of an answer throws is counted, and the actor lives on") {
-    const auto before = kvferry::detail::handler_failures.load();
+    const auto counters = std::make_shared<rank_counters>();
+    const counting_for rank{counters};
     auto asker = vs.track(
         vs.system().spawn<caf::stateful_actor<asker_state, rank_info_server_actor::impl>>(clumsy));
     vs.tell_and_run(asker, register_rank_info{});
-    CHECK(kvferry::detail::handler_failures.load() == before + 1);
+    CHECK(counters->handler_failures.load() == 1);
     CHECK(vs.ask_and_run<instance_info>(asker, request_instance_info{}).ok());
 }

@@ -145,11 +145,11 @@ TEST_CASE("codec: bytes on the wire do not change with a release") {
     }
     CHECK(hex
           == "6b766679"
-             "0005"
+             "0006"
              "06"
              "1122334455667788"
              "0000000000000002" // prefix
-             "0005"
+             "0006"
              "1122334455667788"
              "0000000000000002" // version, incarnations
              "0000000000000000"

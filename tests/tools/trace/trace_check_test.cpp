@@ -5,9 +5,9 @@
 #include "doctest/doctest.h"
 #include "tests/actors/host/rank_fixture.hpp"
 #include "tests/support/contains.hpp"
+#include "tests/tools/trace/perfetto_json.hpp"
 #include "tests/tools/trace/trace_story.hpp"
 #include "tools/trace/check.hpp"
-#include "tools/trace/perfetto.hpp"
 #include "tools/trace/stats.hpp"
 
 #include <algorithm>

@@ -2,11 +2,11 @@
 // One transfer recorded by two processes: order, causes, requests, stages, and exported files.
 #include "doctest/doctest.h"
 #include "tests/support/contains.hpp"
+#include "tests/tools/trace/perfetto_json.hpp"
 #include "tests/tools/trace/trace_story.hpp"
 #include "tools/trace/diff.hpp"
 #include "tools/trace/flow.hpp"
 #include "tools/trace/page.hpp"
-#include "tools/trace/perfetto.hpp"
 #include "tools/trace/pictures.hpp"
 #include "tools/trace/stats.hpp"
 
