@@ -36,6 +36,8 @@ caf::result<info_frame> info_caller_state::on_call(const call_info_server& messa
         now + (message.until - now) * 3 / 4);
     if (!socket)
         return std::move(socket.error());
+    if (auto error = socket->secure(*with_.security))
+        return error;
     if (auto error = socket->send(to_stream_length(message.question.size())))
         return error;
     if (auto error = socket->send(message.question))

@@ -7,6 +7,7 @@
 #include "messages/local/info_exchange.hpp"
 #include "messages/values/ids.hpp"
 #include "transport/loop/unique_fd.hpp"
+#include "transport/secure/security.hpp"
 
 #include <memory>
 
@@ -19,6 +20,7 @@ public:
     struct dependencies {
         /// Used: message_bytes_max.
         limits bounds;
+        security_ptr security;
         /// An eventfd: readable once the answer is not wanted any more.
         std::shared_ptr<const unique_fd> hang_up;
     };

@@ -53,7 +53,8 @@ caf::error why_not_listening(const publish_info_server& message) {
 } // namespace
 
 info_link_state::info_link_state(ticking_info_link::pointer self, dependencies with)
-    : info_exchange(self, with.bounds) {}
+    : info_exchange(self, with.bounds),
+      security_(with.security ? std::move(with.security) : security::of_this_user()) {}
 
 info_link_state::~info_link_state() {
     for (const auto& [id, event] : calls_)
@@ -71,6 +72,8 @@ ticking_info_link::behavior_type info_link_state::make_behavior() {
 }
 
 void info_link_state::call(exchange_id id, call_info_server message) {
+    if (auto problem = security_->check_dial(message.endpoint.host))
+        return failed(id, problem);
     auto event = std::make_shared<const unique_fd>(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!*event)
         return failed(id, system_error(errc::system_call_failed, "eventfd",
@@ -78,7 +81,8 @@ void info_link_state::call(exchange_id id, call_info_server message) {
     if (auto problem = check_threads("a question to " + to_string(message.endpoint), 1))
         return failed(id, problem);
     calls_.emplace(id, event);
-    ask(self_, spawn_info_caller(self_->system(), {bounds_, std::move(event)}), std::move(message))
+    ask(self_, spawn_info_caller(self_->system(), {bounds_, security_, std::move(event)}),
+        std::move(message))
         .then([this, id](const info_frame& frame) { answered(id, frame); },
               [this, id](const caf::error& reason) { failed(id, reason); });
 }
@@ -94,6 +98,8 @@ caf::result<info_server_published> info_link_state::on_publish(const publish_inf
     if (message.bind_address.empty()) // CAF would take that for all interfaces
         return make_error(errc::invalid_argument,
                           "publishing needs a bind address; 0.0.0.0 or :: for all interfaces");
+    if (auto problem = security_->check_bind(message.bind_address))
+        return problem;
     auto& system = self_->system();
     auto door = info_door::open(system, {message.bind_address, message.port});
     if (!door)
@@ -101,7 +107,7 @@ caf::result<info_server_published> info_link_state::on_publish(const publish_inf
     const info_endpoint endpoint{message.bind_address, (*door)->port()};
     return info_server_published{
         to_string(endpoint),
-        spawn_info_listener(system, {std::move(*door), message.server, bounds_})};
+        spawn_info_listener(system, {std::move(*door), message.server, bounds_, security_})};
 }
 
 info_link_actor spawn_info_link(caf::actor_system& system, placement where,

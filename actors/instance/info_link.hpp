@@ -5,6 +5,7 @@
 #include "actors/instance/info_exchange.hpp"
 #include "transport/loop/resident.hpp"
 #include "transport/loop/unique_fd.hpp"
+#include "transport/secure/security.hpp"
 
 #include <memory>
 #include <unordered_map>
@@ -18,6 +19,8 @@ public:
     struct dependencies {
         /// Used: info_deadline, info_calls_max, message_bytes_max.
         limits bounds;
+        /// Null: of_this_user().
+        security_ptr security = {};
     };
 
     info_link_state(ticking_info_link::pointer self, dependencies);
@@ -30,6 +33,7 @@ private:
     void hang_up(exchange_id) override;
     caf::result<info_server_published> on_publish(const publish_info_server&);
 
+    security_ptr security_;
     /// An eventfd per call under way; writing to it ends the call wherever it waits.
     std::unordered_map<exchange_id, std::shared_ptr<const unique_fd>> calls_;
 };

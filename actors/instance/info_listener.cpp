@@ -2,30 +2,51 @@
 // One question at a time per connection; anything else closes the connection.
 #include "actors/instance/info_listener.hpp"
 
-#include "actors/instance/info_stream.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
-#include "messages/wire/codec.hpp"
 #include "transport/loop/descriptors.hpp"
+#include "transport/secure/socket_owner.hpp"
 
 #include <caf/io/middleman.hpp>
 #include <caf/io/network/multiplexer.hpp>
 #include <caf/io/system_messages.hpp>
 
+#include <algorithm>
+#include <sys/socket.h>
+#include <tuple>
+
 namespace kvferry {
 
 namespace {
 
-/// What is read from a connection at a time.
+/// What is read from a connection at a time: from a stranger, whose buffer is there as long as he
+/// is, and from others.
+constexpr std::size_t stranger_read_bytes_max = std::size_t{4} << 10;
 constexpr std::size_t read_bytes_max = std::size_t{64} << 10;
+
+/// Connections from one address (IPv6: one network of 64 bits) that have not shown the secret, or
+/// have asked nothing whole where there is none. One more takes the place of the oldest.
+constexpr std::size_t strangers_per_address_max = 256;
+/// What these together have sent of messages that are not complete.
+constexpr std::size_t stranger_bytes_max = std::size_t{32} << 20;
 
 /// Before the next try to let somebody in when there is no descriptor left.
 constexpr std::chrono::milliseconds pause_at_the_door{100};
 
+/// CAF's handles of connections are their sockets.
+int socket_of(caf::io::connection_handle connection) {
+    return static_cast<int>(connection.id());
+}
+
 } // namespace
 
 info_listener_state::info_listener_state(caf::io::broker* self, dependencies with)
-    : self_(self), with_(std::move(with)) {}
+    : self_(self), with_(std::move(with)),
+      strangers_({strangers_per_address_max, with_.bounds.info_questions_max,
+                  std::max(stranger_bytes_max, with_.bounds.message_bytes_max)}) {
+    if (!with_.security)
+        with_.security = security::of_this_user();
+}
 
 caf::behavior info_listener_state::make_behavior() {
     with_.door->when_stuck([this](const caf::error& why) { pause(why); });
@@ -42,34 +63,49 @@ caf::behavior info_listener_state::make_behavior() {
 
 void info_listener_state::on_connection(const caf::io::new_connection_msg& message) {
     pause_told_ = pause_told_ && check_descriptors(descriptors_reserve);
-    if (connections_.size() >= with_.bounds.info_questions_max) {
-        self_->close(message.handle);
-        return;
-    }
-    connections_.emplace(message.handle, byte_buffer{});
-    deadlines_.set(message.handle, self_->clock().now() + with_.bounds.info_deadline);
+    const auto connection = message.handle;
+    visitors_.emplace(connection, std::make_unique<info_visitor>(*with_.security,
+                                                                 with_.bounds.message_bytes_max));
+    deadlines_.set(connection, self_->clock().now() + with_.bounds.info_deadline);
     rearm();
-    self_->configure_read(message.handle, caf::io::receive_policy::at_most(read_bytes_max));
+    drop(strangers_.enter(connection.id(), peer_address(socket_of(connection))));
+    if (!visitors_.contains(connection))
+        return;
+    if (auto problem = with_.security->check_accepted(socket_of(connection)))
+        return refuse(connection, problem);
+    self_->configure_read(connection, caf::io::receive_policy::at_most(stranger_read_bytes_max));
 }
 
 void info_listener_state::on_data(const caf::io::new_data_msg& message) {
-    auto found = connections_.find(message.handle);
-    if (found == connections_.end())
+    const auto found = visitors_.find(message.handle);
+    if (found == visitors_.end())
         return;
-    auto& inbox = found->second;
-    inbox.insert(inbox.end(), message.buf.begin(), message.buf.end());
-    if (inbox.size() < sizeof(stream_length))
-        return;
-    const auto whole = sizeof(stream_length) + from_stream_length(inbox.data());
-    if (whole > sizeof(stream_length) + with_.bounds.message_bytes_max || inbox.size() > whole)
-        drop(message.handle);
-    else if (inbox.size() == whole)
-        ask_server(message.handle);
+    auto& visitor = *found->second;
+    const auto was_proven = visitor.proven();
+    auto question = visitor.take(message.buf);
+    if (auto words = visitor.leaving(); !words.empty()) {
+        // Straight to the socket, which has room for them: after an error they are the last.
+        if (!was_proven)
+            std::ignore =
+                ::send(socket_of(message.handle), words.data(), words.size(), MSG_NOSIGNAL);
+        else
+            write(message.handle, words);
+    }
+    if (!question)
+        return refuse(message.handle, question.error());
+    if (visitor.proven() && !was_proven) {
+        strangers_.known(message.handle.id());
+        self_->configure_read(message.handle, caf::io::receive_policy::at_most(read_bytes_max));
+    }
+    if (*question)
+        return ask_server(message.handle, std::move(**question));
+    drop(strangers_.keeps(message.handle.id(), visitor.kept()));
 }
 
 void info_listener_state::on_closed(const caf::io::connection_closed_msg& message) {
-    connections_.erase(message.handle);
+    visitors_.erase(message.handle);
     deadlines_.erase(message.handle);
+    strangers_.leave(message.handle.id());
 }
 
 void info_listener_state::on_door_closed(const caf::io::acceptor_closed_msg&) {
@@ -93,33 +129,66 @@ void info_listener_state::pause(const caf::error& why) {
 }
 
 /// Until the answer the server keeps the deadline.
-void info_listener_state::ask_server(caf::io::connection_handle connection) {
-    auto& inbox = connections_.at(connection);
-    info_frame question{byte_buffer{inbox.begin() + sizeof(stream_length), inbox.end()}};
-    inbox.clear();
+void info_listener_state::ask_server(handle_type connection, info_frame question) {
     deadlines_.erase(connection);
+    strangers_.known(connection.id());
     ask(self_, with_.server, std::move(question))
         .then([this, connection](const info_frame& frame) { answer(connection, frame); },
               [this, connection](const caf::error&) { drop(connection); });
 }
 
-void info_listener_state::answer(caf::io::connection_handle connection, const info_frame& frame) {
-    if (!connections_.contains(connection))
+void info_listener_state::answer(handle_type connection, const info_frame& frame) {
+    const auto found = visitors_.find(connection);
+    if (found == visitors_.end() || !found->second->asking())
         return;
-    const auto bytes = frame.bytes();
-    const auto length = to_stream_length(bytes.size());
-    self_->write(connection, length);
-    self_->write(connection, bytes);
-    self_->flush(connection);
+    auto& visitor = *found->second;
+    if (auto problem = visitor.answer(frame.bytes()))
+        return refuse(connection, problem);
+    write(connection, visitor.leaving());
     // The asker closes; one that does not is closed when its time is over.
+    if (!visitor.proven())
+        strangers_.stranger_again(connection.id());
     deadlines_.set(connection, self_->clock().now() + with_.bounds.info_deadline);
     rearm();
 }
 
-void info_listener_state::drop(caf::io::connection_handle connection) {
-    connections_.erase(connection);
+void info_listener_state::write(handle_type connection, const byte_buffer& bytes) {
+    self_->write(connection, byte_view{bytes});
+    self_->flush(connection);
+}
+
+void info_listener_state::refuse(handle_type connection, const caf::error& why) {
+    log_refusal(connection, why);
+    drop(connection);
+}
+
+/// Strangers must not fill the log.
+void info_listener_state::log_refusal(handle_type connection, const caf::error& why) {
+    const auto now = self_->clock().now();
+    if (now < refusals_from_) {
+        ++refusals_untold_;
+        return;
+    }
+    refusals_from_ = now + std::chrono::seconds{1};
+    const auto untold = std::exchange(refusals_untold_, 0);
+    logger().warn("the rank-info server at port {} refuses {}: {}{}", with_.door->port(),
+                  peer_address(socket_of(connection)), describe(why),
+                  untold ? " (and " + std::to_string(untold) + " more since the last such line)"
+                         : "");
+}
+
+void info_listener_state::drop(handle_type connection) {
+    visitors_.erase(connection);
     deadlines_.erase(connection);
+    strangers_.leave(connection.id());
+    // CAF would keep the descriptor until the other side closes, too.
+    ::shutdown(socket_of(connection), SHUT_RDWR);
     self_->close(connection);
+}
+
+void info_listener_state::drop(const std::vector<stranger_ledger::id>& connections) {
+    for (auto each : connections)
+        drop(handle_type::from_int(each));
 }
 
 void info_listener_state::rearm() {

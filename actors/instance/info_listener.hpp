@@ -8,15 +8,20 @@
 #pragma once
 
 #include "actors/instance/info_door.hpp"
+#include "actors/instance/info_visitor.hpp"
 #include "actors/shared/deadlines.hpp"
 #include "messages/limits.hpp"
 #include "messages/local/info_exchange.hpp"
 #include "messages/local/sessions.hpp"
 #include "messages/values/ids.hpp"
 #include "messages/values/rank_info.hpp"
+#include "messages/values/time.hpp"
+#include "transport/secure/security.hpp"
+#include "transport/secure/stranger_ledger.hpp"
 
 #include <caf/io/broker.hpp>
 
+#include <memory>
 #include <unordered_map>
 
 namespace kvferry {
@@ -32,6 +37,7 @@ public:
         /// Used: info_deadline (a connection without a question, or after its answer),
         /// info_questions_max (connections), message_bytes_max.
         limits bounds;
+        security_ptr security;
     };
 
     info_listener_state(caf::io::broker* self, dependencies);
@@ -39,6 +45,8 @@ public:
     caf::behavior make_behavior();
 
 private:
+    using handle_type = caf::io::connection_handle;
+
     void on_connection(const caf::io::new_connection_msg&);
     void on_data(const caf::io::new_data_msg&);
     void on_closed(const caf::io::connection_closed_msg&);
@@ -46,19 +54,26 @@ private:
     void on_deadline(const deadline_tick&);
 
     void pause(const caf::error& why);
-    void ask_server(caf::io::connection_handle);
-    void answer(caf::io::connection_handle, const info_frame&);
-    void drop(caf::io::connection_handle);
+    void ask_server(handle_type, info_frame question);
+    void answer(handle_type, const info_frame&);
+    void write(handle_type, const byte_buffer&);
+    void refuse(handle_type, const caf::error& why);
+    void log_refusal(handle_type, const caf::error& why);
+    void drop(handle_type);
+    void drop(const std::vector<stranger_ledger::id>&);
     void rearm();
 
     caf::io::broker* self_;
     dependencies with_;
-    /// Bytes of an unfinished question; grows with what came, not with what was announced.
-    std::unordered_map<caf::io::connection_handle, byte_buffer> connections_;
-    deadline_queue<caf::io::connection_handle> deadlines_;
+    std::unordered_map<handle_type, std::unique_ptr<info_visitor>> visitors_;
+    stranger_ledger strangers_;
+    deadline_queue<handle_type> deadlines_;
     bool armed_ = false;
     /// That nobody can be let in has been logged; once until descriptors are left again.
     bool pause_told_ = false;
+    /// Refusals are logged once a second at most.
+    time_point refusals_from_;
+    std::size_t refusals_untold_ = 0;
 };
 
 caf::actor spawn_info_listener(caf::actor_system&, info_listener_state::dependencies);

@@ -58,6 +58,12 @@ caf::result<info_frame> rank_info_server_state::on_frame(const info_frame& frame
         return refusal({}, message.error());
     const auto header = header_of(*message);
     if (const auto* introduction = std::get_if<register_rank_info>(&*message)) {
+        if (header.sender != introduction->info.incarnation)
+            return refusal(header, make_error(errc::invalid_argument,
+                                              "incarnation {} introduces {} as incarnation {}: a "
+                                              "rank introduces itself only",
+                                              header.sender, describe(introduction->info),
+                                              introduction->info.incarnation));
         if (auto error = enter(*introduction))
             return refusal(header, error);
         return framed(rank_registered{reply_header(header), introduction->dial});

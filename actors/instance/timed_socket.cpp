@@ -4,6 +4,7 @@
 
 #include "actors/instance/name_lookup.hpp"
 #include "transport/loop/system_call.hpp"
+#include "transport/secure/plain_stream.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -77,34 +78,63 @@ caf::expected<timed_socket> timed_socket::connect(const info_endpoint& endpoint,
     return last;
 }
 
+timed_socket::timed_socket(unique_fd fd, patience limit)
+    : fd_(std::move(fd)), limit_(limit),
+      stream_(make_plain_stream(stream_role::dialler, stream_carrier{fd_.get()})) {}
+
+caf::error timed_socket::wait_until(stream_want wants) {
+    return wait_for(fd_.get(), wants == stream_want::write ? POLLOUT : POLLIN, limit_);
+}
+
+caf::error timed_socket::secure(const security& how) {
+    if (auto problem = how.check_dialled(fd_.get()))
+        return problem;
+    stream_ = how.open(stream_role::dialler, stream_carrier{fd_.get()});
+    for (;;) {
+        auto wants = stream_->handshake();
+        if (!wants)
+            return std::move(wants.error());
+        if (*wants == stream_want::nothing)
+            return {};
+        if (auto problem = wait_until(*wants))
+            return problem;
+    }
+}
+
 caf::error timed_socket::send(caf::span<const caf::byte> bytes) {
     for (std::size_t done = 0; done < bytes.size();) {
-        const auto sent = ::send(fd_.get(), bytes.data() + done, bytes.size() - done, MSG_NOSIGNAL);
-        if (sent >= 0) {
-            done += static_cast<std::size_t>(sent);
-        } else if (errno == EAGAIN) {
-            if (auto error = wait_for(fd_.get(), POLLOUT, limit_))
-                return error;
-        } else if (errno != EINTR) {
-            return system_error(errc::link_lost, "send");
-        }
+        const iovec rest{const_cast<caf::byte*>(bytes.data()) + done, bytes.size() - done};
+        auto sent = stream_->write({&rest, 1});
+        if (!sent)
+            return std::move(sent.error());
+        done += sent->bytes;
+        if (done < bytes.size())
+            if (auto problem = wait_until(stream_want::write))
+                return problem;
     }
-    return {};
+    for (;;) {
+        auto wants = stream_->flush();
+        if (!wants)
+            return std::move(wants.error());
+        if (*wants == stream_want::nothing)
+            return {};
+        if (auto problem = wait_until(*wants))
+            return problem;
+    }
 }
 
 caf::error timed_socket::receive(caf::span<caf::byte> bytes) {
     for (std::size_t done = 0; done < bytes.size();) {
-        const auto got = ::recv(fd_.get(), bytes.data() + done, bytes.size() - done, 0);
-        if (got > 0) {
-            done += static_cast<std::size_t>(got);
-        } else if (got == 0) {
+        const iovec rest{bytes.data() + done, bytes.size() - done};
+        auto got = stream_->read({&rest, 1});
+        if (!got)
+            return std::move(got.error());
+        done += got->bytes;
+        if (got->ended)
             return make_error(errc::dial_failed, "the connection was closed without an answer");
-        } else if (errno == EAGAIN) {
-            if (auto error = wait_for(fd_.get(), POLLIN, limit_))
-                return error;
-        } else if (errno != EINTR) {
-            return system_error(errc::link_lost, "recv");
-        }
+        if (done < bytes.size())
+            if (auto problem = wait_until(got->wants))
+                return problem;
     }
     return {};
 }

@@ -6,6 +6,7 @@
 #include "messages/values/info_endpoint.hpp"
 #include "messages/values/time.hpp"
 #include "transport/loop/unique_fd.hpp"
+#include "transport/secure/security.hpp"
 
 #include <caf/span.hpp>
 
@@ -25,6 +26,10 @@ public:
     static caf::expected<timed_socket> connect(const info_endpoint&, patience,
                                                time_point look_up_until);
 
+    /// From now on what is sent and received is secured; before, it is plain. foreign_peer names
+    /// whom this process does not trust, or who does not trust it.
+    caf::error secure(const security&);
+
     /// Sends all bytes or fails: deadline_exceeded, or dial_failed when the other side is gone.
     caf::error send(caf::span<const caf::byte>);
 
@@ -32,10 +37,13 @@ public:
     caf::error receive(caf::span<caf::byte>);
 
 private:
-    timed_socket(unique_fd fd, patience limit) : fd_(std::move(fd)), limit_(limit) {}
+    timed_socket(unique_fd fd, patience limit);
+
+    caf::error wait_until(stream_want);
 
     unique_fd fd_;
     patience limit_;
+    secure_stream_ptr stream_;
 };
 
 } // namespace kvferry
