@@ -13,6 +13,7 @@
 #include "messages/values/info_endpoint.hpp"
 #include "messages/values/page_table.hpp"
 #include "messages/values/rank_info.hpp"
+#include "transport/secure/security_options.hpp"
 
 #include <chrono>
 #include <cstdint>
@@ -91,6 +92,9 @@ struct worker_options {
     /// HTTP; all its ranks share one listener. Port 0 picks a free one. Whoever reaches it can read
     /// it: 127.0.0.1 or a private interface. Empty: where KVFERRY_METRICS says, else nowhere.
     std::string metrics = {};
+    /// Who may talk to this rank; foreign_peer at its start when an address above is reached from
+    /// other machines and it says nothing.
+    security_options security = {};
 };
 
 /// A running rank. Destroying it without stop() runs a stop bounded by limits::stop_deadline, then

@@ -184,7 +184,29 @@ caf::error worker::parts::check_options() {
                 ? "rank 0 serves the rank infos itself: leave worker_options.info_endpoint empty"
                 : "rank " + to_string(self.rank)
                       + " needs worker_options.info_endpoint, the endpoint of rank 0");
+    if (auto problem = check_security())
+        return problem;
     return step("options");
+}
+
+/// Who is served, and whether the addresses of this rank go with it.
+caf::error worker::parts::check_security() {
+    if (options.world)
+        return {};
+    auto made = security::make(options.security);
+    if (!made)
+        return std::move(made.error());
+    secured = std::move(*made);
+    if (!options.bind_address.empty())
+        if (auto problem = secured->check_bind(options.bind_address))
+            return add_context(problem, "worker_options.bind_address");
+    if (auto problem = secured->check_bind(advertised_host());
+        problem && !options.advertise.empty())
+        return add_context(problem, "worker_options.advertise");
+    if (auto rank_0 = parse_info_endpoint(options.info_endpoint))
+        if (auto problem = secured->check_dial(rank_0->host))
+            return add_context(problem, "worker_options.info_endpoint");
+    return {};
 }
 
 void worker::parts::name_thread(io_loop& of, const char* role) const {
@@ -252,6 +274,8 @@ caf::error worker::parts::make_fabric() {
     if (!described)
         return add_context(described.error(), "fabric");
     io.described = std::move(*described);
+    if (secured)
+        say_who_is_served();
     return {};
 }
 
@@ -316,9 +340,24 @@ void worker::parts::say_version() {
     std::call_once(once, [] { logger().info("kvferry {}, UCX {}", version(), ucx_version()); });
 }
 
+void worker::parts::say_who_is_served() const {
+    if (secured->how() == security::mode::insecure)
+        logger().warn("{}: {}", name(), secured->describe());
+    else
+        logger().info("{}: {}", name(), secured->describe());
+    if (secured->how() == security::mode::secret && io.described.by_message)
+        logger().warn("{}: UCX over TCP asks nobody for the deployment secret: whoever reaches its "
+                      "ports can write into this process; keep them on a network of their own",
+                      name());
+}
+
 /// The network devices for UCX: those of the address that others know, else of the one bound to.
 caf::expected<std::string> worker::parts::network_of() const {
     const auto all = network_devices();
+    if (secured->how() == security::mode::same_user) { // nobody else is to reach it
+        auto found = devices_for("127.0.0.1", all);
+        return found ? found : caf::expected<std::string>{std::string{}};
+    }
     if (!options.advertise.empty() && !canonical_address(advertised_host()).empty())
         return devices_for_advertised(advertised_host(), all);
     auto found = devices_for(options.bind_address, all);
@@ -388,7 +427,7 @@ caf::error worker::parts::make_info() {
     if (auto problem = step("info link"))
         return problem;
     servers = options.world ? options.world->info_link()
-                            : spawn_info_link(*system, placement{}, {options.bounds});
+                            : spawn_info_link(*system, placement{}, {options.bounds, secured});
     const auto own = options.info_server ? std::string{} : carried_address(options.instance);
     book = spawn_instance_book(*system, placement{},
                                {own, options.bounds.instances_added_max, servers});

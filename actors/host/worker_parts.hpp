@@ -12,6 +12,7 @@
 #include "transport/fabric/wire.hpp"
 #include "transport/host_link/memfd_pool.hpp"
 #include "transport/loop/io_loop.hpp"
+#include "transport/secure/security.hpp"
 #include "transport/tcp/tcp_wire.hpp"
 
 #include <map>
@@ -30,6 +31,8 @@ struct worker::parts final : ends_with_process, observed_rank, std::enable_share
     caf::actor_system* system = nullptr;
     worker_options options;
     rank_identity identity;
+    /// Null in a loopback world.
+    security_ptr secured;
     /// By device: bytes leave it through `staging` and reach it through `landing`. Devices pin this
     /// memory and end before it.
     std::map<int, memfd_pool> staging;
@@ -105,6 +108,7 @@ private:
     caf::error await_no_session(std::chrono::steady_clock::time_point until);
     caf::error end_rank(std::chrono::milliseconds deadline);
     caf::error check_options();
+    caf::error check_security();
     caf::error make_threads();
     /// Says in traces what the thread of this loop is for.
     void name_thread(io_loop& of, const char* role) const;
@@ -112,6 +116,7 @@ private:
     caf::expected<std::unique_ptr<wire>> make_wires(const std::string& net_devices);
     tcp_options tcp_options_of() const;
     static void say_version();
+    void say_who_is_served() const;
     caf::expected<std::string> network_of() const;
     std::string advertised_host() const;
     caf::expected<std::string> advertised(const kvferry::info_endpoint& bound) const;

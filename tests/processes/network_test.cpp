@@ -153,6 +153,7 @@ std::vector<std::string> flags_at(const std::string& address,
                                   const std::vector<std::string>& more = {}) {
     std::vector<std::string> result{"--bind",
                                     address,
+                                    "--insecure",
                                     "--wire",
                                     wire,
                                     "--no-same-host-link",

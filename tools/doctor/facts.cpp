@@ -7,6 +7,7 @@
 #include "transport/host_link/memfd_pool.hpp"
 #include "transport/host_link/process_watch.hpp"
 #include "transport/same_host/unix_socket.hpp"
+#include "transport/secure/security.hpp"
 
 #include <cstdlib>
 #include <fstream>
@@ -176,6 +177,12 @@ machine_facts look() {
     }
     read_huge_pages(facts);
 
+    if (auto secured = security::make({})) {
+        facts.strangers = (*secured)->describe();
+        facts.strangers_mode = to_string((*secured)->how());
+    } else {
+        facts.secret_error = text_of(secured.error());
+    }
     try_transfer(facts);
 
     rlimit descriptors{};

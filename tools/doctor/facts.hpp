@@ -33,6 +33,13 @@ struct machine_facts {
     std::vector<network_device> devices;
     std::optional<std::string> net_devices;
 
+    /// Who may talk to a rank that is started with this environment, security::describe(), and
+    /// whether that is everybody with the secret ("secret") or this user only ("same_user").
+    std::string strangers;
+    std::string strangers_mode;
+    /// Why no rank starts with this secret; empty when one does.
+    std::string secret_error;
+
     /// Why two ranks of this process could not start; empty when they could.
     std::string rank_error;
     /// Why the block that they were to hand over did not arrive; empty when it did.

@@ -95,6 +95,26 @@ finding judge_network(const machine_facts& facts) {
     return {"network", state::works, "UCX_NET_DEVICES=" + *facts.net_devices, {}};
 }
 
+/// TCP of UCX has a port of its own, where anybody who reaches it may write into the process.
+bool writes_over_tcp(const machine_facts& facts) {
+    return facts.ucx && !has_rma(facts);
+}
+
+finding judge_strangers(const machine_facts& facts) {
+    if (!facts.secret_error.empty())
+        return {"strangers", state::missing, facts.secret_error,
+                "mend the secret, or unset KVFERRY_SECRET_FILE and KVFERRY_SECRET"};
+    if (facts.strangers_mode != "secret")
+        return {"strangers", state::limited, facts.strangers,
+                "for ranks on other machines: `openssl rand -hex 32` into a file that "
+                "KVFERRY_SECRET_FILE names, the same on all"};
+    if (writes_over_tcp(facts))
+        return {"strangers", state::limited,
+                facts.strangers + "; but UCX over tcp asks nobody for it",
+                "keep UCX's ports away from others (a firewall, a private network)"};
+    return {"strangers", state::works, facts.strangers, {}};
+}
+
 finding judge_ranks(const machine_facts& facts) {
     if (!facts.rank_error.empty())
         return {"ranks", state::missing, "a rank does not start: " + facts.rank_error,
@@ -293,6 +313,7 @@ report judge(const machine_facts& facts) {
                        judge_ranks(facts),
                        judge_ucx(facts),
                        judge_network(facts),
+                       judge_strangers(facts),
                        judge_rdma(facts),
                        judge_wire(facts),
                        judge_descriptors(facts),

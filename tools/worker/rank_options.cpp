@@ -105,6 +105,8 @@ caf::expected<rank_plan> plan_rank(const rank_options& options) {
     worker.bind_address = options.bind;
     worker.advertise = options.advertise;
     worker.metrics = options.metrics;
+    worker.security.secret_file = options.secret_file;
+    worker.security.insecure = options.insecure;
     worker.info_endpoint = options.info_endpoint;
     worker.route = *route;
     worker.wire = *wire;

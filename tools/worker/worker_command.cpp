@@ -226,6 +226,13 @@ void add_worker(CLI::App& app, int& status) {
         "--advertise", options->advertise,
         "Name or address, with or without :port, under which others reach this rank "
         "when that is not --bind");
+    command
+        ->add_option("--secret-file", options->secret_file,
+                     "File with the secret that all ranks of a deployment share (without it: "
+                     "KVFERRY_SECRET_FILE, KVFERRY_SECRET, else only this user on this machine)")
+        ->type_name("FILE");
+    command->add_flag("--insecure", options->insecure,
+                      "Without a secret: serve whoever reaches this rank");
     command->add_option("--route", options->route, "Route for the bytes that this rank sends")
         ->check(CLI::IsMember({"auto", "mapped", "direct", "staged"}))
         ->capture_default_str();

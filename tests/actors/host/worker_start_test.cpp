@@ -249,16 +249,56 @@ TEST_CASE("worker: without a transport that tells of a peer's death a rank does 
 TEST_CASE("worker: an address that no device has is refused, with the devices that exist") {
     auto options = options_of_rank_0();
     options.bind_address = "203.0.113.9"; // reserved for documentation, nobody's
+    options.security.insecure = true;
     const auto problem = failure_of(options);
     CHECK(code_of(problem) == errc::invalid_argument);
     CHECK(text_of(problem).find("bind_address") != std::string::npos);
     CHECK(text_of(problem).find("lo (127.0.0.1") != std::string::npos);
 }
 
+TEST_CASE(
+    "worker: without a secret nothing that other machines reach is bound or asked, unless the "
+    "host says so") {
+    const auto refused = [](worker_options options, const char* what) {
+        const auto problem = failure_of(std::move(options));
+        CHECK(code_of(problem) == errc::foreign_peer);
+        CHECK_MESSAGE(text_of(problem).find(what) != std::string::npos, describe(problem));
+        CHECK(text_of(problem).find("KVFERRY_SECRET_FILE") != std::string::npos);
+        CHECK(text_of(problem).find("--insecure") != std::string::npos);
+    };
+    for (const auto* address : {"0.0.0.0", "::", "203.0.113.9"}) {
+        auto options = options_of_rank_0();
+        options.bind_address = address;
+        refused(options, "worker_options.bind_address");
+    }
+    auto advertised = options_of_rank_0();
+    advertised.advertise = "prefill.example:4711";
+    refused(advertised, "worker_options.advertise");
+    auto rank_1 = options_of_rank_0();
+    rank_1.layout.tp_size = 2;
+    rank_1.layout.tp_rank = 1;
+    rank_1.info_endpoint = "203.0.113.9:4711";
+    refused(rank_1, "worker_options.info_endpoint");
+}
+
+TEST_CASE("worker: a bad secret is refused by name, and never shown") {
+    auto options = options_of_rank_0();
+    options.security.secret = "guess me";
+    const auto short_one = failure_of(options);
+    CHECK(code_of(short_one) == errc::invalid_argument);
+    CHECK(text_of(short_one).find("8 characters") != std::string::npos);
+    CHECK(text_of(short_one).find("guess me") == std::string::npos);
+    options.security.insecure = true;
+    CHECK(text_of(failure_of(options)).find("exclude each other") != std::string::npos);
+    options.security = {.secret_file = "/nowhere/at/all"};
+    CHECK(text_of(failure_of(options)).find("/nowhere/at/all") != std::string::npos);
+}
+
 TEST_CASE("worker: what is handed out is the advertised address, never a wildcard") {
     runtime actors;
     auto options = options_of_rank_0();
     options.bind_address = "0.0.0.0";
+    options.security.insecure = true;
     cache_format format;
     format.layers = 4;
     format.kv_heads = 1;

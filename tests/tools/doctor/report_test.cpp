@@ -22,6 +22,8 @@ machine_facts rich_machine() {
     facts.ucx = ucx_abilities{
         "1.18.0", {{"self", "memory0"}, {"tcp", "lo"}, {"tcp", "eth0"}, {"rc_mlx5", "mlx5_0:1"}}};
     facts.devices = {{"lo", {"127.0.0.1"}}, {"eth0", {"192.0.2.2"}, {"mlx5_0:1"}}};
+    facts.strangers = "every connection needs the deployment secret 0a1b";
+    facts.strangers_mode = "secret";
     facts.transfer_route = "mapped";
     facts.descriptors_max = 1024;
     facts.descriptors_hard_max = 1 << 20;
@@ -40,6 +42,8 @@ machine_facts poor_machine() {
     machine_facts facts;
     facts.ucx = ucx_abilities{"1.13.1", {{"posix", "memory"}, {"tcp", "lo"}}};
     facts.devices = {{"lo", {"127.0.0.1"}}};
+    facts.strangers = "no deployment secret: only processes of user 0";
+    facts.strangers_mode = "same_user";
     facts.transfer_route = "mapped";
     facts.huge_page_bytes = std::uint64_t{2} << 20;
     facts.lock_bytes_max = std::uint64_t{8} << 20;
@@ -69,6 +73,19 @@ TEST_CASE("doctor: what works needs no remedy, what does not has one") {
             INFO(x.name, ": ", x.text);
             CHECK(x.remedy.empty() == (x.is == state::works));
         }
+}
+
+TEST_CASE("doctor: who may talk to a rank is said, and where UCX asks nobody for the secret") {
+    auto facts = poor_machine();
+    CHECK(find(judge(facts), "strangers").is == state::limited);
+    CHECK(contains(find(judge(facts), "strangers").remedy, "KVFERRY_SECRET_FILE"));
+    facts.strangers_mode = "secret";
+    CHECK(find(judge(facts), "strangers").is == state::limited);
+    CHECK(contains(find(judge(facts), "strangers").text, "UCX over tcp asks nobody"));
+    facts.secret_error = "secret file /x: users other than its owner may read it";
+    CHECK(find(judge(facts), "strangers").is == state::missing);
+    CHECK_FALSE(judge(facts).usable());
+    CHECK(find(judge(rich_machine()), "strangers").is == state::works);
 }
 
 TEST_CASE("doctor: a machine with everything has no limits") {
