@@ -8,6 +8,7 @@
 #include "transport/host_link/host_link_hello.hpp"
 #include "transport/planner/page_table_builder.hpp"
 #include "transport/planner/tensor_pages.hpp"
+#include "transport/secure/security.hpp"
 #include "transport/shm/byte_ring.hpp"
 #include "transport/shm/shm_address.hpp"
 #include "transport/tcp/tcp_hello.hpp"
@@ -199,6 +200,28 @@ void tcp_streams(seed_folder folder) {
     folder.add(pack_address({.secret = {}, .port = 4711, .hosts = {"192.0.2.1", "2001:db8::1"}}));
 }
 
+/// The first words of both kinds of dialler, to both kinds of acceptor.
+void streams(seed_folder folder) {
+    const auto add = [&folder](std::uint8_t kind, const auto& words) {
+        std::vector<std::uint8_t> input{kind, static_cast<std::uint8_t>(words.size() >> 8),
+                                        static_cast<std::uint8_t>(words.size())};
+        for (auto each : words)
+            input.push_back(static_cast<std::uint8_t>(each));
+        folder.add(input);
+    };
+    std::vector<caf::byte> hello(60);
+    if (auto secured = security::make({.secret = "0123456789abcdef0123456789abcdef"})) {
+        stream_buffers ends;
+        const auto dialler = (*secured)->open(stream_role::dialler, stream_carrier{ends});
+        std::ignore = dialler->handshake();
+        hello.assign(ends.leaving.begin(), ends.leaving.end());
+    }
+    for (std::uint8_t kind = 0; kind < 4; ++kind) {
+        add(kind, hello);
+        add(kind, std::vector<caf::byte>(60));
+    }
+}
+
 /// A request that is sent and handled, and never answered: as a file, and as bare payloads.
 void recordings(seed_folder folder) {
     trace::recording_encoder encoder;
@@ -251,5 +274,6 @@ int main(int argc, char** argv) {
     rings(seed_folder{root / "ring"});
     tcp_streams(seed_folder{root / "tcp"});
     writes(seed_folder{root / "write"});
+    streams(seed_folder{root / "stream"});
     return 0;
 }
