@@ -317,7 +317,14 @@ caf::expected<std::unique_ptr<wire>> worker::parts::make_wires(const std::string
 tcp_options worker::parts::tcp_options_of() const {
     tcp_options result{.self = identity.incarnation,
                        .bounds = options.bounds,
-                       .bulk_sockets = options.bulk_sockets};
+                       .bulk_sockets = options.bulk_sockets,
+                       .secured = secured,
+                       .plain_bulk = options.security.plain_bulk};
+    if (secured->how() == security::mode::same_user) { // nobody else is to reach it
+        result.listen = canonical_address(options.bind_address) == "::1" ? "::1" : "127.0.0.1";
+        result.hosts = {result.listen};
+        return result;
+    }
     const auto all = network_devices();
     const auto* named = std::getenv("UCX_NET_DEVICES");
     if (const auto bound = is_loopback(options.bind_address) && options.bind_address != "::1"
@@ -345,7 +352,8 @@ void worker::parts::say_who_is_served() const {
         logger().warn("{}: {}", name(), secured->describe());
     else
         logger().info("{}: {}", name(), secured->describe());
-    if (secured->how() == security::mode::secret && io.described.by_message)
+    if (secured->how() == security::mode::secret
+        && wires_for(options.wire, !rdma_adapters().empty()).ucx_over_tcp)
         logger().warn("{}: UCX over TCP asks nobody for the deployment secret: whoever reaches its "
                       "ports can write into this process; keep them on a network of their own",
                       name());

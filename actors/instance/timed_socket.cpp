@@ -132,7 +132,7 @@ caf::error timed_socket::receive(caf::span<caf::byte> bytes) {
         done += got->bytes;
         if (got->ended)
             return make_error(errc::dial_failed, "the connection was closed without an answer");
-        if (done < bytes.size())
+        if (done < bytes.size() && got->wants != stream_want::nothing)
             if (auto problem = wait_until(got->wants))
                 return problem;
     }

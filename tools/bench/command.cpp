@@ -102,6 +102,8 @@ void add_bench(CLI::App& app, int& status) {
                      "Sockets of the tcp wire for the bytes of puts to one peer")
         ->check(CLI::Range(1, 16))
         ->capture_default_str();
+    command->add_flag("--plain-bulk", options->plain_bulk,
+                      "With a secret in the environment: bytes of puts are not encrypted");
     command
         ->add_option("--context-bind", options->context_bind,
                      "Address at which the context side listens")

@@ -32,6 +32,7 @@ struct bench_options {
     /// Where each side listens; empty: on this machine only.
     std::string context_bind;
     std::string generation_bind;
+    bool plain_bulk = false;
     /// A network namespace (file) for the context side; empty: that of this process.
     std::string context_namespace;
     std::uint32_t in_flight = 8;
@@ -64,10 +65,10 @@ struct bench_options {
 
     NLOHMANN_DEFINE_TYPE_INTRUSIVE(bench_options, regions, region_bytes, per_block, context_tp,
                                    generation_tp, tokens_per_block, memory, route, wire,
-                                   bulk_sockets, context_bind, generation_bind, in_flight, repeat,
-                                   transfers, spin_us, copy_threads, footprint_bytes, huge_pages,
-                                   digests, multiprocessors, send_staged, json, trace,
-                                   without_rings)
+                                   bulk_sockets, context_bind, generation_bind, plain_bulk,
+                                   in_flight, repeat, transfers, spin_us, copy_threads,
+                                   footprint_bytes, huge_pages, digests, multiprocessors,
+                                   send_staged, json, trace, without_rings)
 };
 
 /// A run in whole blocks, worked out from the options.

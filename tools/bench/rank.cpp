@@ -5,6 +5,7 @@
 #include "tools/common/process_tracing.hpp"
 #include "transport/loop/io_loop.hpp"
 
+#include <cstdlib>
 #include <fstream>
 #include <string>
 #include <sys/resource.h>
@@ -61,6 +62,10 @@ caf::expected<rank> rank::start(runtime& actors, const bench_options& options,
     how.wire = *wire;
     how.bulk_sockets = options.bulk_sockets;
     how.bind_address = role == side::context ? options.context_bind : options.generation_bind;
+    // Nothing of a benchmark is secret: a secret in the environment measures what security costs.
+    how.security.insecure = !how.bind_address.empty() && !std::getenv("KVFERRY_SECRET_FILE")
+                            && !std::getenv("KVFERRY_SECRET");
+    how.security.plain_bulk = options.plain_bulk;
     how.devices.multiprocessors = options.multiprocessors;
     how.devices.share_staging = !options.send_staged;
     if (options.memory == "host-cuda")

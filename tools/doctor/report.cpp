@@ -95,11 +95,6 @@ finding judge_network(const machine_facts& facts) {
     return {"network", state::works, "UCX_NET_DEVICES=" + *facts.net_devices, {}};
 }
 
-/// TCP of UCX has a port of its own, where anybody who reaches it may write into the process.
-bool writes_over_tcp(const machine_facts& facts) {
-    return facts.ucx && !has_rma(facts);
-}
-
 finding judge_strangers(const machine_facts& facts) {
     if (!facts.secret_error.empty())
         return {"strangers", state::missing, facts.secret_error,
@@ -108,10 +103,6 @@ finding judge_strangers(const machine_facts& facts) {
         return {"strangers", state::limited, facts.strangers,
                 "for ranks on other machines: `openssl rand -hex 32` into a file that "
                 "KVFERRY_SECRET_FILE names, the same on all"};
-    if (writes_over_tcp(facts))
-        return {"strangers", state::limited,
-                facts.strangers + "; but UCX over tcp asks nobody for it",
-                "keep UCX's ports away from others (a firewall, a private network)"};
     return {"strangers", state::works, facts.strangers, {}};
 }
 

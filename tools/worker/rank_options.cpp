@@ -107,6 +107,7 @@ caf::expected<rank_plan> plan_rank(const rank_options& options) {
     worker.metrics = options.metrics;
     worker.security.secret_file = options.secret_file;
     worker.security.insecure = options.insecure;
+    worker.security.plain_bulk = options.plain_bulk;
     worker.info_endpoint = options.info_endpoint;
     worker.route = *route;
     worker.wire = *wire;

@@ -22,6 +22,7 @@ struct rank_options {
     std::string advertise;
     std::string secret_file;
     bool insecure = false;
+    bool plain_bulk = false;
     std::string model = "layers=4,heads=4,head_dim=16,element_bytes=2,tokens_per_block=16";
     std::uint32_t slots = 64;
     std::string memory = "shared";

@@ -233,6 +233,8 @@ void add_worker(CLI::App& app, int& status) {
         ->type_name("FILE");
     command->add_flag("--insecure", options->insecure,
                       "Without a secret: serve whoever reaches this rank");
+    command->add_flag("--plain-bulk", options->plain_bulk,
+                      "With a secret: do not encrypt bytes of pages over TCP (on both sides)");
     command->add_option("--route", options->route, "Route for the bytes that this rank sends")
         ->check(CLI::IsMember({"auto", "mapped", "direct", "staged"}))
         ->capture_default_str();

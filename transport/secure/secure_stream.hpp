@@ -55,7 +55,8 @@ public:
     /// other one has the secret. Before that no other call is allowed.
     virtual caf::expected<stream_want> handshake() = 0;
 
-    /// Fills the buffers in order, as readv(). Not `nothing` when less than all has come.
+    /// Fills the buffers in order, as readv(). When less than all has come it says what it waits
+    /// for, or has something else to say in the next call; `ended` comes with no bytes.
     virtual caf::expected<stream_moved> read(std::span<const iovec>) = 0;
 
     /// Takes bytes in order, as writev(). Some of what is taken may stay inside: flush().
@@ -67,8 +68,10 @@ public:
     /// Tells the other end that nothing follows, as far as there is room for it.
     virtual void finish() = 0;
 
-    /// From now on this end's bytes are neither encrypted nor checked: both ends call it right
-    /// after the handshake, before any other call. For bulk bytes on private networks.
+    /// From here on this end's bytes are neither encrypted nor checked. Both ends call it at the
+    /// same place in the stream, after the handshake: the one that writes when flush() has sent
+    /// all, the one that reads when it has read what one write() took, and no more was in it. For
+    /// bulk bytes on private networks.
     virtual void drop_protection() = 0;
 
     /// Reads and writes are those of the socket itself: whoever wants to may call readv(),

@@ -18,6 +18,10 @@ struct security_options {
     std::string secret = {};
     /// Whoever reaches a port of this rank is served, and may read and change what it holds.
     bool insecure = false;
+    /// With a secret, on a network that nobody else listens on: bytes of pages that go over TCP are
+    /// neither encrypted nor checked once their connection has shown the secret. Messages are in
+    /// any case. Both sides must say so.
+    bool plain_bulk = false;
 };
 
 } // namespace kvferry

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cstring>
 #include <openssl/err.h>
+#include <tuple>
 
 namespace kvferry {
 
@@ -16,6 +17,14 @@ namespace {
 
 /// The payload of the longest record.
 constexpr std::size_t record_bytes_max = 16384;
+
+/// Of what the other side has sent: read at a time, before and after it has proven itself. A system
+/// call for each record would cost as much as its encryption.
+constexpr std::size_t ahead_of_stranger_bytes = std::size_t{4} << 10;
+constexpr std::size_t ahead_bytes = std::size_t{128} << 10;
+
+/// Records that wait to be sent together.
+constexpr std::size_t leaving_bytes_max = std::size_t{256} << 10;
 
 using ssl_ptr = std::unique_ptr<SSL, decltype(&SSL_free)>;
 
@@ -54,27 +63,32 @@ public:
         if (!ssl_)
             return make_error(errc::system_call_failed, "OpenSSL has no memory for a connection");
         if (proven_)
-            return stream_want::nothing;
-        begin_call();
+            return flush();
+        ERR_clear_error(); // somebody else's on this thread
         const auto done = SSL_do_handshake(ssl_.get());
-        if (done != 1)
-            return want_after(done);
+        if (done != 1) {
+            auto wants = want_after(done);
+            const auto sent = flush(); // what ends the handshake is said, too
+            if (!wants || !sent)
+                return wants ? sent : wants;
+            return *sent == stream_want::nothing ? *wants : *sent;
+        }
         if (!SSL_session_reused(ssl_.get())) // a handshake without the key
             return make_error(errc::foreign_peer,
                               "the other side shows no deployment secret: start it with the same "
                               "KVFERRY_SECRET_FILE (worker_options.security)");
         proven_ = true;
-        return stream_want::nothing;
+        return flush();
     }
 
     caf::expected<stream_moved> read(std::span<const iovec> into) override {
-        if (bare_)
-            return bare_->read(into);
+        if (!ssl_)
+            return read_bare(into);
         stream_moved result;
         for (const auto& each : into)
             for (std::size_t done = 0; done < each.iov_len;) {
                 std::size_t got = 0;
-                begin_call();
+                ERR_clear_error();
                 const auto code = SSL_read_ex(ssl_.get(), static_cast<char*>(each.iov_base) + done,
                                               each.iov_len - done, &got);
                 if (code == 1) {
@@ -83,118 +97,95 @@ public:
                     continue;
                 }
                 if (SSL_get_error(ssl_.get(), code) == SSL_ERROR_ZERO_RETURN) {
-                    result.ended = true;
+                    result.ended = result.bytes == 0; // comes again with the next call
                     return result;
                 }
                 auto wants = want_after(code);
                 if (!wants && result.bytes == 0)
                     return std::move(wants.error());
-                // An error comes again with the next call.
-                result.wants = wants ? *wants : stream_want::read;
+                result.wants = stream_want::read; // an error comes again, too
                 return result;
             }
         return result;
     }
 
     caf::expected<stream_moved> write(std::span<const iovec> from) override {
-        if (bare_)
-            return bare_->write(from);
+        if (!ssl_)
+            return write_bare(from);
         stream_moved result;
-        auto kept = flush();
-        if (!kept)
-            return std::move(kept.error());
-        result.wants = *kept;
         std::size_t at = 0;
         std::size_t offset = 0;
-        while (result.wants == stream_want::nothing) {
+        for (;;) {
             while (at < from.size() && offset == from[at].iov_len) {
                 ++at;
                 offset = 0;
             }
-            if (at == from.size())
-                break;
+            if (at == from.size() || leaving() >= leaving_bytes_max) {
+                auto wants = flush();
+                if (!wants)
+                    return std::move(wants.error());
+                result.wants = *wants;
+                if (at == from.size() || result.wants != stream_want::nothing)
+                    return result;
+            }
             const auto* bytes = static_cast<const char*>(from[at].iov_base) + offset;
             auto count = std::min(from[at].iov_len - offset, record_bytes_max);
-            if (count < record_bytes_max && at + 1 < from.size()) {
-                count = gather(from, at, offset);
-                bytes = kept_.data();
-            } else {
+            if (count < record_bytes_max && at + 1 < from.size())
+                bytes = gather(from, at, offset, count);
+            else
                 offset += count;
-            }
-            auto wants = send_record(bytes, count);
-            if (!wants)
-                return std::move(wants.error());
+            std::size_t sent = 0;
+            ERR_clear_error();
+            if (SSL_write_ex(ssl_.get(), bytes, count, &sent) != 1)
+                return make_error(errc::link_lost, "the secured connection failed: {}",
+                                  tls_error_text());
             result.bytes += count;
-            result.wants = *wants;
         }
-        return result;
     }
 
     caf::expected<stream_want> flush() override {
-        if (bare_ || kept_bytes_ == 0)
-            return stream_want::nothing;
-        return send_record(kept_.data(), kept_bytes_);
+        while (leaving() > 0) {
+            const iovec rest{out_.data() + out_sent_, leaving()};
+            const auto sent = carrier_.write({&rest, 1});
+            if (sent >= 0)
+                out_sent_ += static_cast<std::size_t>(sent);
+            else if (errno == EAGAIN)
+                return stream_want::write;
+            else if (errno != EINTR)
+                return system_error(errc::link_lost, "send");
+        }
+        out_.clear();
+        out_sent_ = 0;
+        return stream_want::nothing;
     }
 
     void finish() override {
-        if (bare_ || !proven_)
+        if (!ssl_ || !proven_)
             return;
-        begin_call();
+        ERR_clear_error();
         SSL_shutdown(ssl_.get());
         ERR_clear_error();
+        std::ignore = flush();
     }
 
-    /// Nothing of what follows the handshake has been read: OpenSSL reads record by record.
-    void drop_protection() override {
-        ssl_.reset();
-        bare_ = std::make_unique<bare_carrier>(carrier_);
-    }
+    void drop_protection() override { ssl_.reset(); }
 
-    bool is_bare() const override { return bare_ && carrier_.is_socket(); }
+    bool is_bare() const override {
+        return !ssl_ && carrier_.is_socket() && in_begin_ == in_end_ && leaving() == 0;
+    }
 
 private:
-    /// The connection after drop_protection(): both ends know each other, so nothing is looked at.
-    class bare_carrier {
-    public:
-        explicit bare_carrier(stream_carrier& carrier) : carrier_(carrier) {}
+    std::size_t leaving() const { return out_.size() - out_sent_; }
 
-        caf::expected<stream_moved> read(std::span<const iovec> into) {
-            const auto got = again([&] { return carrier_.read(into); });
-            if (got > 0)
-                return stream_moved{static_cast<std::size_t>(got), stream_want::nothing};
-            if (got == 0)
-                return stream_moved{0, stream_want::nothing, true};
-            if (errno == EAGAIN)
-                return stream_moved{0, stream_want::read};
-            return system_error(errc::link_lost, "recv");
-        }
-        caf::expected<stream_moved> write(std::span<const iovec> from) {
-            const auto sent = again([&] { return carrier_.write(from); });
-            if (sent >= 0)
-                return stream_moved{static_cast<std::size_t>(sent), stream_want::nothing};
-            if (errno == EAGAIN)
-                return stream_moved{0, stream_want::write};
-            return system_error(errc::link_lost, "send");
-        }
-
-    private:
-        template <class Call>
-        static ssize_t again(Call call) {
-            for (;;)
-                if (const auto result = call(); result >= 0 || errno != EINTR)
-                    return result;
-        }
-        stream_carrier& carrier_;
-    };
-
-    /// Copies small pieces into one record, from there on.
-    std::size_t gather(std::span<const iovec> from, std::size_t& at, std::size_t& offset) {
-        kept_.resize(record_bytes_max);
-        std::size_t count = 0;
+    /// Copies small pieces into one record, from there on; `count` becomes its length.
+    const char* gather(std::span<const iovec> from, std::size_t& at, std::size_t& offset,
+                       std::size_t& count) {
+        gathered_.resize(record_bytes_max);
+        count = 0;
         while (at < from.size() && count < record_bytes_max) {
             const auto bytes = std::min(from[at].iov_len - offset, record_bytes_max - count);
             if (bytes > 0)
-                std::memcpy(kept_.data() + count,
+                std::memcpy(gathered_.data() + count,
                             static_cast<const char*>(from[at].iov_base) + offset, bytes);
             count += bytes;
             offset += bytes;
@@ -203,30 +194,49 @@ private:
             ++at;
             offset = 0;
         }
-        return count;
+        return gathered_.data();
     }
 
-    /// Takes all bytes. When they cannot leave now they are kept, because OpenSSL wants to be given
-    /// the same ones again.
-    caf::expected<stream_want> send_record(const char* bytes, std::size_t count) {
-        begin_call();
-        std::size_t sent = 0;
-        const auto code = SSL_write_ex(ssl_.get(), bytes, count, &sent);
-        if (code == 1) {
-            kept_bytes_ = 0;
-            return stream_want::nothing;
+    /// First what was read ahead.
+    caf::expected<stream_moved> read_bare(std::span<const iovec> into) {
+        if (in_begin_ < in_end_) {
+            stream_moved result;
+            for (const auto& each : into) {
+                const auto bytes = std::min(each.iov_len, in_end_ - in_begin_);
+                if (bytes > 0)
+                    std::memcpy(each.iov_base, in_.data() + in_begin_, bytes);
+                in_begin_ += bytes;
+                result.bytes += bytes;
+            }
+            return result;
         }
-        auto wants = want_after(code);
-        if (wants && bytes != kept_.data()) {
-            kept_.resize(record_bytes_max);
-            std::memcpy(kept_.data(), bytes, count);
+        for (;;) {
+            const auto got = carrier_.read(into);
+            if (got > 0)
+                return stream_moved{static_cast<std::size_t>(got), stream_want::nothing};
+            if (got == 0)
+                return stream_moved{0, stream_want::nothing, true};
+            if (errno == EAGAIN)
+                return stream_moved{0, stream_want::read};
+            if (errno != EINTR)
+                return system_error(errc::link_lost, "recv");
         }
-        kept_bytes_ = wants ? count : 0;
-        return wants;
     }
 
-    void begin_call() {
-        ERR_clear_error(); // somebody else's on this thread
+    caf::expected<stream_moved> write_bare(std::span<const iovec> from) {
+        if (auto wants = flush(); !wants)
+            return std::move(wants.error());
+        else if (*wants != stream_want::nothing)
+            return stream_moved{0, *wants};
+        for (;;) {
+            const auto sent = carrier_.write(from);
+            if (sent >= 0)
+                return stream_moved{static_cast<std::size_t>(sent), stream_want::nothing};
+            if (errno == EAGAIN)
+                return stream_moved{0, stream_want::write};
+            if (errno != EINTR)
+                return system_error(errc::link_lost, "send");
+        }
     }
 
     /// What a call that did not succeed waits for, or why it never will.
@@ -298,54 +308,54 @@ private:
     static tls_stream& of(BIO* bio) { return *static_cast<tls_stream*>(BIO_get_data(bio)); }
 
     static int read_bytes(BIO* bio, char* into, std::size_t room, std::size_t* got) {
-        return of(bio).read_some(bio, into, room, got);
-    }
-    int read_some(BIO* bio, char* into, std::size_t room, std::size_t* got) {
         BIO_clear_retry_flags(bio);
         *got = 0;
-        const iovec place{into, room};
-        ssize_t result;
-        do
-            result = carrier_.read({&place, 1});
-        while (result < 0 && errno == EINTR);
-        if (result < 0) {
-            if (errno == EAGAIN)
+        auto& self = of(bio);
+        if (self.in_begin_ == self.in_end_ && !self.read_ahead()) {
+            if (self.broke_ == EAGAIN) {
+                self.broke_ = 0;
                 BIO_set_retry_read(bio);
-            else
-                broke_ = errno;
+            }
             return 0;
         }
-        at_end_ = result == 0;
-        for (ssize_t i = 0; i < result && seen_ < 2; ++i)
-            first_[seen_++] = static_cast<unsigned char>(into[i]);
+        *got = std::min(room, self.in_end_ - self.in_begin_);
+        std::memcpy(into, self.in_.data() + self.in_begin_, *got);
+        self.in_begin_ += *got;
+        return 1;
+    }
+
+    /// False: nothing has come that OpenSSL could read.
+    bool read_ahead() {
+        const auto room = proven_ && carrier_.is_socket() ? ahead_bytes : ahead_of_stranger_bytes;
+        if (in_.size() < room)
+            in_.resize(room);
+        in_begin_ = in_end_ = 0;
+        const iovec place{in_.data(), in_.size()};
+        ssize_t got;
+        do
+            got = carrier_.read({&place, 1});
+        while (got < 0 && errno == EINTR);
+        if (got < 0) {
+            broke_ = errno;
+            return false;
+        }
+        at_end_ = got == 0;
+        for (ssize_t i = 0; i < got && seen_ < 2; ++i)
+            first_[seen_++] = static_cast<unsigned char>(in_[static_cast<std::size_t>(i)]);
         // One byte is enough to know that it is none of TLS.
         plain_ =
             plain_ || (seen_ > 0 && !marks::begins_a_record(first_[0], seen_ > 1 ? first_[1] : 3));
         if (at_end_ || plain_)
-            return 0;
-        *got = static_cast<std::size_t>(result);
-        return 1;
+            return false;
+        in_end_ = static_cast<std::size_t>(got);
+        return true;
     }
 
     static int write_bytes(BIO* bio, const char* from, std::size_t bytes, std::size_t* sent) {
-        return of(bio).write_some(bio, from, bytes, sent);
-    }
-    int write_some(BIO* bio, const char* from, std::size_t bytes, std::size_t* sent) {
         BIO_clear_retry_flags(bio);
-        *sent = 0;
-        const iovec place{const_cast<char*>(from), bytes};
-        ssize_t result;
-        do
-            result = carrier_.write({&place, 1});
-        while (result < 0 && errno == EINTR);
-        if (result < 0) {
-            if (errno == EAGAIN)
-                BIO_set_retry_write(bio);
-            else
-                broke_ = errno;
-            return 0;
-        }
-        *sent = static_cast<std::size_t>(result);
+        auto& out = of(bio).out_;
+        out.insert(out.end(), from, from + bytes);
+        *sent = bytes;
         return 1;
     }
 
@@ -369,12 +379,17 @@ private:
 
     stream_role role_;
     stream_carrier carrier_;
+    /// Null: without protection.
     ssl_ptr ssl_;
-    std::unique_ptr<bare_carrier> bare_;
     bool proven_ = false;
-    /// A record that could not leave: these bytes, once more.
-    std::vector<char> kept_;
-    std::size_t kept_bytes_ = 0;
+    /// Read from the carrier, and not by OpenSSL yet.
+    std::vector<char> in_;
+    std::size_t in_begin_ = 0;
+    std::size_t in_end_ = 0;
+    /// Written by OpenSSL, and not to the carrier yet.
+    std::vector<char> out_;
+    std::size_t out_sent_ = 0;
+    std::vector<char> gathered_;
     unsigned char first_[2] = {};
     std::size_t seen_ = 0;
     bool plain_ = false;

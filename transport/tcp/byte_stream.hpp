@@ -3,9 +3,13 @@
 // stream can take the plain one's place.
 #pragma once
 
+#include "messages/errors.hpp"
 #include "transport/loop/unique_fd.hpp"
 
+#include <caf/expected.hpp>
+
 #include <cstddef>
+#include <cstdint>
 #include <span>
 #include <sys/uio.h>
 
@@ -20,6 +24,8 @@ struct bytes_moved {
     bool ended = false;
     /// errno of a connection that is lost; 0: it is not.
     int error = 0;
+    /// Why a connection is lost, where that is no matter of errno.
+    caf::error problem = {};
 };
 
 class byte_stream {
@@ -29,6 +35,14 @@ public:
     /// One system call. At most 1024 places.
     virtual bytes_moved read(std::span<const iovec> to) = 0;
     virtual bytes_moved write(std::span<const iovec> from) = 0;
+
+    /// Comes before the first read and write, again and again, until it returns 0; else epoll's
+    /// events to wait for. foreign_peer: whom this end does not trust, or who does not trust it.
+    virtual caf::expected<std::uint32_t> secure() { return std::uint32_t{0}; }
+    /// Sends what write() has taken and kept; blocked: not all of it.
+    virtual bytes_moved flush() { return {}; }
+    /// The bytes that follow are plain: secure_stream::drop_protection().
+    virtual void drop_protection() {}
 };
 
 /// Over a socket that does not block.

@@ -6,6 +6,7 @@
 #include "transport/tcp/tcp_sockets.hpp"
 
 #include <sys/epoll.h>
+#include <utility>
 
 namespace kvferry {
 
@@ -35,16 +36,27 @@ void tcp_channel::ready(std::uint32_t events) {
             return;
         if (auto problem = connect_result(fd()))
             return end(std::move(problem));
-        now_ = phase::open;
-        registration_.want(EPOLLIN);
-        owner_.connected(*this);
+        now_ = phase::securing;
     }
+    if (now_ == phase::securing)
+        secure();
     if (events & EPOLLOUT)
         blocked_ = false;
     if (now_ == phase::open && (more_ || (events & ~EPOLLOUT) != 0))
         read();
     if (now_ == phase::open && !blocked_)
         write();
+}
+
+void tcp_channel::secure() {
+    auto wants = stream_->secure();
+    if (!wants)
+        return end(std::move(wants.error()));
+    registration_.want(*wants ? *wants : EPOLLIN);
+    if (*wants)
+        return;
+    now_ = phase::open;
+    owner_.connected(*this);
 }
 
 void tcp_channel::read() {
@@ -61,9 +73,26 @@ void tcp_channel::read() {
 }
 
 void tcp_channel::write() {
-    if (!write(prologue_) || !prologue_.empty())
+    if (!flush() || !write(prologue_) || !prologue_.empty() || blocked_)
         return;
-    (void)write(*out_);
+    if (std::exchange(drops_protection_, false))
+        stream_->drop_protection();
+    if (write(*out_) && !blocked_)
+        (void)flush();
+}
+
+/// What the stream has kept comes first. False: it is over, or the socket takes no more.
+bool tcp_channel::flush() {
+    auto kept = stream_->flush();
+    if (kept.problem)
+        end(std::move(kept.problem));
+    if (now_ != phase::open)
+        return false;
+    if (kept.blocked) {
+        blocked_ = true;
+        registration_.want(EPOLLIN | EPOLLOUT);
+    }
+    return !kept.blocked;
 }
 
 /// False: it is over.

@@ -40,6 +40,8 @@ public:
 
     /// Written before everything in `out`.
     tcp_outbox& prologue() { return prologue_; }
+    /// What comes after the prologue is not protected.
+    void drop_protection_after_prologue() { drops_protection_ = true; }
     /// Writes out of this outbox from now on.
     void use(tcp_outbox& out) {
         out_ = &out;
@@ -55,15 +57,17 @@ public:
     void ready(std::uint32_t events) override;
 
 private:
-    enum class phase : std::uint8_t { connecting, open, over };
+    enum class phase : std::uint8_t { connecting, securing, open, over };
 
     tcp_channel(std::unique_ptr<byte_stream> stream, bool connecting, tcp_reader in,
                 tcp_outbox& out, owner& owned_by)
         : stream_(std::move(stream)), in_(std::move(in)), out_(&out), owner_(owned_by),
           now_(connecting ? phase::connecting : phase::open) {}
 
+    void secure();
     void read();
     void write();
+    bool flush();
     bool write(tcp_outbox&);
     void end(caf::error why);
 
@@ -73,6 +77,7 @@ private:
     tcp_outbox* out_;
     owner& owner_;
     phase now_;
+    bool drops_protection_ = false;
     /// The socket takes no more for now.
     bool blocked_ = false;
     /// The last read has left something.

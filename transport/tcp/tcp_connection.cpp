@@ -65,10 +65,14 @@ caf::expected<std::unique_ptr<tcp_channel>> tcp_connection::open(const std::stri
     tcp_reader answers{nullptr, 0, [this, lane, number](tcp_record what, byte_view payload) {
                            return on_record(lane, number, what, payload);
                        }};
-    auto channel = tcp_channel::make(*with_.poll, tcp_context::stream_over(std::move(*fd)), true,
-                                     std::move(answers), out, *this);
-    if (channel)
+    auto channel =
+        tcp_channel::make(*with_.poll, with_.stream_over(std::move(*fd), stream_role::dialler),
+                          true, std::move(answers), out, *this);
+    if (channel) {
         (*channel)->prologue().add_raw(pack_hello({peer_, with_.with.self, to_.secret, lane}));
+        if (lane == tcp_lane::plain_bulk)
+            (*channel)->drop_protection_after_prologue();
+    }
     return channel;
 }
 
@@ -143,7 +147,8 @@ void tcp_connection::dial_bulk() {
     for (std::size_t index = 0; index < std::max<std::size_t>(1, with_.with.bulk_sockets);
          ++index) {
         auto& lane = bulk_.emplace_back();
-        auto channel = open(host_, tcp_lane::bulk, ++last_dial_, lane.out);
+        auto channel = open(host_, with_.with.plain_bulk ? tcp_lane::plain_bulk : tcp_lane::bulk,
+                            ++last_dial_, lane.out);
         if (!channel)
             return lose(std::move(channel.error()));
         lane.channel = std::move(*channel);

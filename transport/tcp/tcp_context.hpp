@@ -3,6 +3,7 @@
 #pragma once
 
 #include "transport/fabric/wire.hpp"
+#include "transport/tcp/secured_stream.hpp"
 #include "transport/tcp/socket_poll.hpp"
 #include "transport/tcp/tcp_channel.hpp"
 #include "transport/tcp/tcp_hello.hpp"
@@ -42,9 +43,8 @@ struct tcp_context {
     std::uint64_t payload_bytes_max() const {
         return std::max<std::uint64_t>(with.bounds.message_bytes_max, std::uint64_t{1} << 20);
     }
-    /// Puts one socket's stream together; where an encrypted one would be made.
-    static std::unique_ptr<byte_stream> stream_over(unique_fd fd) {
-        return std::make_unique<plain_stream>(std::move(fd));
+    std::unique_ptr<byte_stream> stream_over(unique_fd fd, stream_role role) const {
+        return make_secured_stream(std::move(fd), role, with.secured);
     }
 };
 

@@ -6,6 +6,7 @@
 #include "messages/values/error_format.hpp"
 #include "transport/loop/descriptors.hpp"
 #include "transport/loop/system_call.hpp"
+#include "transport/secure/socket_owner.hpp"
 #include "transport/tcp/tcp_sockets.hpp"
 
 #include <cerrno>
@@ -69,8 +70,19 @@ public:
     void ready(std::uint32_t) override {
         if (refused_)
             return ignore();
+        if (!secured_) {
+            auto wants = stream_->secure();
+            if (!wants)
+                return door_.send_away(number_, wants.error());
+            registration_.want(*wants ? *wants : EPOLLIN);
+            if (*wants)
+                return;
+            secured_ = true;
+        }
         const iovec rest{hello_.data() + got_, hello_.size() - got_};
         const auto moved = stream_->read(std::span{&rest, 1});
+        if (moved.problem)
+            return door_.send_away(number_, moved.problem);
         if (moved.error != 0 || moved.ended)
             return door_.send_away(number_,
                                    make_error(errc::malformed_message, "it went without a hello"));
@@ -86,15 +98,18 @@ private:
         static thread_local std::array<std::byte, 4096> nowhere;
         const iovec all{nowhere.data(), nowhere.size()};
         const auto moved = stream_->read(std::span{&all, 1});
-        if (moved.error != 0 || moved.ended)
+        if (moved.error != 0 || moved.ended || moved.problem)
             door_.send_away(number_, {});
     }
 
     void welcome() {
         auto& with = door_.with_;
         auto hello = parse_hello({reinterpret_cast<const caf::byte*>(hello_.data()), got_});
-        const auto problem =
-            hello ? check_hello(*hello, with.with.self, with.secret) : hello.error();
+        auto problem = hello ? check_hello(*hello, with.with.self, with.secret) : hello.error();
+        if (!problem && hello->lane == tcp_lane::plain_bulk && !with.with.plain_bulk)
+            problem = make_error(errc::foreign_peer,
+                                 "it wants to send bytes of pages without protection, which this "
+                                 "rank does not take: say plain_bulk on both sides, or on neither");
         // A stranger who does not even know the first bytes is told nothing.
         if (code_of(problem) == errc::malformed_message)
             return door_.send_away(number_, problem);
@@ -103,7 +118,10 @@ private:
             return refuse(problem);
         }
         door_.strangers_.erase(number_);
+        door_.by_address_.leave(static_cast<stranger_ledger::id>(number_));
         registration_.reset();
+        if (hello->lane == tcp_lane::plain_bulk)
+            stream_->drop_protection();
         tcp_reader reader{
             with.user, with.payload_bytes_max(),
             [this](tcp_record what, byte_view payload) { return on_record(what, payload); }};
@@ -132,6 +150,7 @@ private:
     std::unique_ptr<byte_stream> stream_;
     std::array<std::byte, tcp_hello_bytes> hello_ = {};
     std::size_t got_ = 0;
+    bool secured_ = false;
     bool refused_ = false;
     tcp_outbox out_;
     std::unique_ptr<tcp_channel> channel_;
@@ -194,15 +213,17 @@ void tcp_door::rest(std::chrono::milliseconds wait) {
 
 void tcp_door::let_in(unique_fd fd) {
     prepare_connection(fd.get(), silence_max(with_.with.bounds));
-    if (strangers_.size() >= strangers_max)
-        send_away(strangers_.begin()->first,
-                  make_error(errc::limit_exceeded, "it has said nothing, and others wait"));
     const auto number = ++last_guest_;
-    auto fresh = std::make_unique<guest>(*this, number, tcp_context::stream_over(std::move(fd)));
+    const auto from = peer_address(fd.get());
+    auto fresh = std::make_unique<guest>(*this, number,
+                                         with_.stream_over(std::move(fd), stream_role::acceptor));
     if (auto problem = fresh->watch()) {
         logger().warn("tcp wire: {} cannot come in: {}", fresh->name(), describe(problem));
         return;
     }
+    for (auto gone : by_address_.enter(static_cast<stranger_ledger::id>(number), from))
+        send_away(static_cast<std::uint64_t>(gone),
+                  make_error(errc::limit_exceeded, "it has said nothing, and others wait"));
     guests_.emplace(number, std::move(fresh));
     strangers_.emplace(number, std::chrono::steady_clock::now());
     look_for_late_ones();
@@ -231,6 +252,7 @@ void tcp_door::send_away(std::uint64_t number, const caf::error& why) {
     if (!found)
         return;
     strangers_.erase(number);
+    by_address_.leave(static_cast<stranger_ledger::id>(number));
     if (why)
         note(*found.mapped(), why);
     found.mapped()->end();

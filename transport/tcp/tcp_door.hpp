@@ -3,6 +3,7 @@
 // are few, small, and end soon.
 #pragma once
 
+#include "transport/secure/stranger_ledger.hpp"
 #include "transport/tcp/tcp_context.hpp"
 
 #include <array>
@@ -14,8 +15,10 @@
 
 namespace kvferry {
 
-/// Connections that have not said hello yet; one more ends the oldest of them.
-inline constexpr std::size_t strangers_max = 32;
+/// Connections of one address that have not said hello yet; one more ends the oldest of them.
+inline constexpr std::size_t strangers_per_address_max = 64;
+/// The same of all addresses; then the address that has most gives way.
+inline constexpr std::size_t strangers_max = 1024;
 
 class tcp_door final : private socket_poll::watcher {
 public:
@@ -48,6 +51,7 @@ private:
     std::map<std::uint64_t, std::unique_ptr<guest>> guests_;
     /// Of guests_: they have not said hello; by number, the oldest first.
     std::map<std::uint64_t, std::chrono::steady_clock::time_point> strangers_;
+    stranger_ledger by_address_{{strangers_per_address_max, strangers_max, SIZE_MAX}};
     /// Let go of when nothing of them runs.
     std::vector<std::unique_ptr<guest>> leaving_;
     std::uint64_t last_guest_ = 0;

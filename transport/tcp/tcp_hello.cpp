@@ -89,7 +89,7 @@ caf::expected<tcp_hello> parse_hello(byte_view from) {
     if (bytes.version != version)
         return make_error(errc::protocol_mismatch, "it speaks version {} of the tcp wire, here {}",
                           bytes.version, version);
-    if (bytes.lane > static_cast<std::uint8_t>(tcp_lane::bulk)
+    if (bytes.lane > static_cast<std::uint8_t>(tcp_lane::plain_bulk)
         || bytes.zero != std::array<std::uint8_t, 5>{})
         return make_error(errc::malformed_message, "its hello asks for lane {}", bytes.lane);
     return tcp_hello{

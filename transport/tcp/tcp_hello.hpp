@@ -34,8 +34,9 @@ byte_buffer pack_address(const tcp_address&);
 /// invalid_argument: it is none, or was damaged on the way.
 caf::expected<tcp_address> parse_address(byte_view);
 
-/// What a connection is for. Frames never wait behind the bytes of puts, which have their own.
-enum class tcp_lane : std::uint8_t { frames = 0, bulk = 1 };
+/// What a connection is for. `plain_bulk` is not protected behind the hello. Frames never wait
+/// behind the bytes of puts, which have their own.
+enum class tcp_lane : std::uint8_t { frames = 0, bulk = 1, plain_bulk = 2 };
 
 /// The first bytes of a connection, from the side that dials.
 struct tcp_hello {

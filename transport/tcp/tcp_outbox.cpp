@@ -73,7 +73,11 @@ tcp_outbox::progress tcp_outbox::write(byte_stream& to, std::uint64_t budget,
             if (asked >= budget - result.bytes)
                 break;
         }
-        const auto moved = to.write(gathered_);
+        auto moved = to.write(gathered_);
+        if (moved.problem) {
+            result.problem = std::move(moved.problem);
+            return result;
+        }
         if (moved.error != 0) {
             result.problem = system_error(errc::link_lost, "sendmsg", moved.error);
             return result;

@@ -41,7 +41,11 @@ tcp_reader::progress tcp_reader::read(byte_stream& from, std::uint64_t budget) {
         std::size_t asked = 0;
         for (const auto& part : parts_)
             asked += part.iov_len;
-        const auto moved = from.read(parts_);
+        auto moved = from.read(parts_);
+        if (moved.problem) {
+            result.problem = std::move(moved.problem);
+            return result;
+        }
         if (moved.error != 0) {
             result.problem = system_error(errc::link_lost, "recvmsg", moved.error);
             return result;

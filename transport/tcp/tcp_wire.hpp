@@ -6,6 +6,7 @@
 #include "messages/values/ids.hpp"
 #include "transport/fabric/wire.hpp"
 #include "transport/loop/io_loop.hpp"
+#include "transport/secure/security.hpp"
 
 #include <caf/expected.hpp>
 
@@ -25,6 +26,10 @@ struct tcp_options {
     std::vector<std::string> hosts = {};
     /// Sockets for the bytes of puts to one peer.
     std::size_t bulk_sockets = 1;
+    /// Whom it serves and believes.
+    security_ptr secured = security::of_this_user();
+    /// Bytes of puts are not protected once their socket has proven itself: security_options.
+    bool plain_bulk = false;
 };
 
 /// On the loop's thread. system_call_failed: with the call and the address.

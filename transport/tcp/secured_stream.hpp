@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: Apache-2.0
+// A socket whose ends prove themselves to each other as the rank's security wants it.
+#pragma once
+
+#include "transport/secure/security.hpp"
+#include "transport/tcp/byte_stream.hpp"
+
+#include <memory>
+
+namespace kvferry {
+
+std::unique_ptr<byte_stream> make_secured_stream(unique_fd, stream_role, security_ptr);
+
+} // namespace kvferry
