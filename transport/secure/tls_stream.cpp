@@ -136,7 +136,7 @@ public:
                 offset += count;
             std::size_t sent = 0;
             ERR_clear_error();
-            if (SSL_write_ex(ssl_.get(), bytes, count, &sent) != 1)
+            if (SSL_write_ex(ssl_.get(), bytes, count, &sent) != 1 || sent != count)
                 return make_error(errc::link_lost, "the secured connection failed: {}",
                                   tls_error_text());
             result.bytes += count;

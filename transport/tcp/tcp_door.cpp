@@ -105,6 +105,8 @@ private:
     void welcome() {
         auto& with = door_.with_;
         auto hello = parse_hello({reinterpret_cast<const caf::byte*>(hello_.data()), got_});
+        if (hello && hello->lane == tcp_lane::plain_bulk) // a refusal goes the same way
+            stream_->drop_protection();
         auto problem = hello ? check_hello(*hello, with.with.self, with.secret) : hello.error();
         if (!problem && hello->lane == tcp_lane::plain_bulk && !with.with.plain_bulk)
             problem = make_error(errc::foreign_peer,
@@ -120,8 +122,6 @@ private:
         door_.strangers_.erase(number_);
         door_.by_address_.leave(static_cast<stranger_ledger::id>(number_));
         registration_.reset();
-        if (hello->lane == tcp_lane::plain_bulk)
-            stream_->drop_protection();
         tcp_reader reader{
             with.user, with.payload_bytes_max(),
             [this](tcp_record what, byte_view payload) { return on_record(what, payload); }};

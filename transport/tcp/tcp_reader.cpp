@@ -86,7 +86,7 @@ void tcp_reader::gather(std::vector<iovec>& to) {
             offset = 0;
         }
     } else if (step_ == step::payload) {
-        const auto had = collected_.size();
+        const auto had = record_.payload_bytes - left_; // a read that blocked has left it longer
         const auto more = std::min<std::uint64_t>(left_, growth_bytes);
         collected_.resize(had + more);
         to.push_back({collected_.data() + had, more});
