@@ -43,9 +43,9 @@ struct session_gate_state {
         /// Place of the call that opens the session; freed when that call is handled.
         host_call_place place = {};
         std::function<void(const piece_finished&)> on_piece = {};
-        std::function<void(const layers_arrived&)> on_layers = {};
         /// Looks at the events of received slices; null: the rank has no device.
         device_actor device = {};
+        std::function<void(const layers_arrived&)> on_layers = {};
     };
 
     session_gate_state(session_gate_actor::pointer self, dependencies);

@@ -136,8 +136,8 @@ Handle worker::open(session_options&& options, side role, Open message) {
             .on_ready = std::move(options.on_ready),
             .place = std::move(place),
             .on_piece = std::move(options.on_piece),
-            .on_layers = std::move(options.on_layers),
-            .device = role == side::generation ? parts_->any_device() : device_actor{}});
+            .device = role == side::generation ? parts_->any_device() : device_actor{},
+            .on_layers = std::move(options.on_layers)});
     Handle result{parts_->system, options.request, gate, promises, calls, bounds.session_age_max};
     tell_from_outside(gate, std::move(message));
     return result;

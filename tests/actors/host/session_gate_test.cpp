@@ -323,7 +323,7 @@ TEST_CASE("session_gate: the host is told that every receiver has asked") {
                                          promises,
                                          {},
                                          {},
-                                         [told] { ++*told; }}));
+                                         [told](const session_ready&) { ++*told; }}));
     test.vs.tell_and_run(gate, session_ready{{7}});
     for (const auto& run : test.callbacks)
         run.callback();
