@@ -15,7 +15,7 @@ namespace kvferry {
 
 namespace {
 
-constexpr std::string_view address_label = "list of wires";
+constexpr std::string_view list_label = "list of wires";
 
 struct wire_address {
     std::string name;
@@ -30,12 +30,12 @@ byte_buffer write_addresses(const std::vector<wire_address>& all) {
         ok = ok && sink.value(each.name) && sink.begin_sequence(each.address.size());
         ok = ok && sink.value(byte_view{each.address}) && sink.end_sequence();
     }
-    return ok ? seal(address_label, bytes.data(), bytes.size()) : byte_buffer{};
+    return ok ? seal(list_label, bytes.data(), bytes.size()) : byte_buffer{};
 }
 
 /// Lengths are checked against what is there before anything is allocated.
 caf::expected<std::vector<wire_address>> read_addresses(byte_view sealed) {
-    auto inside = unseal(address_label, sealed);
+    auto inside = unseal(list_label, sealed);
     if (!inside)
         return std::move(inside.error());
     caf::binary_deserializer source{nullptr, inside->data(), inside->size()};
