@@ -42,10 +42,10 @@ namespace kvferry {
 
 namespace {
 
-/// A loop, the host's callbacks, UCX's thread, questions to an info server, the log, metrics; those
-/// that copy come on top. Those that libraries make late, and fail to make without a name, are why
-/// all are asked for before.
-constexpr std::size_t threads_of_a_rank = 6;
+/// A loop, the host's callbacks, UCX's thread, questions to an info server, the log; those that
+/// copy, and one for metrics where they are asked for, come on top. Those that libraries make late,
+/// and fail to make without a name, are why all are asked for before.
+constexpr std::size_t threads_of_a_rank = 5;
 
 std::size_t copy_threads(const worker_options& options) {
     if (options.copy_threads != 0)
@@ -103,7 +103,8 @@ caf::error worker::parts::make_all() {
     // With less no link would ever come up, and UCX ends the process in the middle of its start.
     if (auto problem = check_descriptors(descriptors_of_a_rank + descriptors_reserve))
         return add_context(problem, "a rank");
-    if (auto problem = check_threads("a rank", threads_of_a_rank + copy_threads(options)))
+    if (auto problem = check_threads("a rank", threads_of_a_rank + copy_threads(options)
+                                                   + (options.metrics.empty() ? 0 : 1)))
         return problem;
     if (auto problem = make_threads())
         return problem;

@@ -31,6 +31,14 @@ if(c_host)
     run("${build}/consumer/c_host")
 endif()
 
+# What serves tests alone stays here.
+file(GLOB_RECURSE headers RELATIVE "${prefix}" "${prefix}/include/*.hpp" "${prefix}/include/*.h")
+foreach(header IN LISTS headers)
+    if(header MATCHES "loopback|planted|/tests/|/sim")
+        message(FATAL_ERROR "${header} is installed, and serves tests alone")
+    endif()
+endforeach()
+
 # What is installed is all that a user needs to keep.
 file(GLOB_RECURSE files "${prefix}/*.cmake" "${prefix}/*.pc" "${prefix}/*.h" "${prefix}/*.hpp")
 foreach(file IN LISTS files)

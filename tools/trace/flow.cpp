@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <map>
+#include <numeric>
 #include <set>
 #include <tuple>
 #include <unordered_map>
@@ -34,21 +35,52 @@ public:
 
 private:
     void collect() {
-        for (std::size_t process = 0; process < flow_.recordings.size(); ++process)
-            for (const auto& event : flow_.recordings[process].events) {
+        std::size_t total = 0;
+        for (const auto& file : flow_.recordings)
+            total += file.events.size();
+        flow_.steps.reserve(total);
+        for (std::size_t process = 0; process < flow_.recordings.size(); ++process) {
+            auto& file = flow_.recordings[process];
+            for (const auto& event : file.events) {
                 step x{event};
                 x.process = process;
                 x.time_ns += flow_.offsets_ns[process];
                 x.lane = lane_of(process, event);
                 flow_.steps.push_back(x);
             }
-        std::stable_sort(flow_.steps.begin(), flow_.steps.end(),
-                         [](const step& a, const step& b) { return a.time_ns < b.time_ns; });
+            file.event_count = file.events.size();
+            std::vector<recorded_event>{}.swap(file.events); // a large run has no room for both
+        }
+        sort_by_time();
         if (flow_.steps.empty())
             return;
         flow_.start_ns = flow_.steps.front().time_ns;
         for (auto& x : flow_.steps)
             x.time_ns -= flow_.start_ns;
+    }
+
+    /// Events of one time stay in order. In place: std::stable_sort takes as much memory again.
+    void sort_by_time() {
+        auto& steps = flow_.steps;
+        std::vector<std::size_t> from(steps.size());
+        std::iota(from.begin(), from.end(), std::size_t{0});
+        std::sort(from.begin(), from.end(), [&](std::size_t a, std::size_t b) {
+            return std::pair{steps[a].time_ns, a} < std::pair{steps[b].time_ns, b};
+        });
+        for (std::size_t begin = 0; begin < from.size(); ++begin) {
+            if (from[begin] == begin)
+                continue;
+            const auto first = steps[begin]; // one cycle of places after the other
+            auto to = begin;
+            while (from[to] != begin) {
+                const auto next = from[to];
+                steps[to] = steps[next];
+                from[to] = to;
+                to = next;
+            }
+            steps[to] = first;
+            from[to] = to;
+        }
     }
 
     std::size_t lane_of(std::size_t process, const recorded_event& x) {

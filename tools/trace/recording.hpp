@@ -58,8 +58,10 @@ struct recording {
     std::uint32_t process_id = 0;
     /// "complete", or why the process wrote the recording; empty: the end is missing.
     std::string ended;
-    /// In order within each thread.
+    /// In order within each thread; after join() they are in its steps.
     std::vector<recorded_event> events;
+    /// How many there were, once they are joined.
+    std::size_t event_count = 0;
     std::map<std::uint32_t, recorded_thread> threads;
     /// The recording began while the process ran: earlier events are missing.
     bool joined_late = false;

@@ -144,7 +144,7 @@ std::string text_of_run(const flow& x, const std::vector<std::string>& problems)
         const auto& file = x.recordings[i];
         out += file.path + ": " + file.program + ", process " + std::to_string(file.process_id)
                + (file.version.empty() ? "" : ", kvferry " + file.version) + ", "
-               + std::to_string(file.events.size()) + " events, " + std::to_string(file.lost())
+               + std::to_string(file.event_count) + " events, " + std::to_string(file.lost())
                + " lost, clock "
                + (x.offsets_ns[i] ? "moved by " + duration_text(x.offsets_ns[i]) : "as it is")
                + ", " + (file.ended.empty() ? "end missing" : file.ended) + "\n";

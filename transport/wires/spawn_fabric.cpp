@@ -35,6 +35,7 @@ caf::expected<fabric_actor> spawn_fabric(caf::actor_system& system, io_loop& loo
     auto wait = with.bounds.dial_deadline;
     auto build = [&system, &loop, with = std::move(with),
                   make = std::move(make)]() -> caf::expected<fabric_actor> {
+        const counting_for rank{with.counters}; // no actor runs here
         auto below = make();
         if (!below)
             return std::move(below.error());
