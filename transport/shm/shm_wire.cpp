@@ -231,8 +231,8 @@ bool shm_wire::turn() {
     for (auto& [id, each] : connections_.all)
         any = each->advance() || any;
     if (any || !connections_.events.empty())
-        any = user_->on_progress() || any;
-    return any;
+        woken_ = user_->on_progress() || woken_; // then there is more to do
+    return any || woken_;
 }
 
 /// False: something has come up.

@@ -86,6 +86,7 @@ TEST_CASE("ring: who sleeps is woken once, and does not sleep while there is som
     ends.reader.awake();
     CHECK_FALSE(ends.writer.write(fabric_message::frame, {}, payload, false));
     CHECK_FALSE(ends.reader.wakes_writer());
+    REQUIRE_FALSE(ends.writer.look());
     CHECK(ends.writer.sleep());
     ends.reader.take(**ends.reader.peek());
     CHECK(ends.reader.wakes_writer());

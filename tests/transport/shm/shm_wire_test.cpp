@@ -16,7 +16,8 @@ namespace kvferry::testing {
 
 struct shm_kit : fabric_loops {
     fabric_actor spawn(int number, incarnation self, frame_sink_actor sink) {
-        auto made = spawn_shm(system(), loop(number), {.self = self, .default_sink = sink});
+        auto made =
+            spawn_shm(system(), loop(number), {.self = self, .default_sink = sink, .bounds = {}});
         REQUIRE_MESSAGE(made, describe(made.error()));
         return keep(number, *made);
     }
@@ -94,10 +95,11 @@ TEST_CASE("shm: a socket in a folder leads there when its name is taken away") {
     fabric_probe probe{kit.system()}, arrivals{kit.system()};
     const auto folder = std::filesystem::temp_directory_path() / "kvferry-shm-test";
     std::filesystem::create_directories(folder);
-    const shm_wire_options options{.folder = folder.string()};
+    const shm_wire_options options{.bounds = {}, .folder = folder.string()};
     const auto spawn = [&](int number, incarnation self) {
-        auto made = spawn_shm(kit.system(), kit.loop(number),
-                              {.self = self, .default_sink = arrivals.sink()}, options);
+        auto made =
+            spawn_shm(kit.system(), kit.loop(number),
+                      {.self = self, .default_sink = arrivals.sink(), .bounds = {}}, options);
         REQUIRE_MESSAGE(made, describe(made.error()));
         return kit.keep(number, *made);
     };
