@@ -74,8 +74,9 @@ caf::expected<security_ptr> security::make(const security_options& given) {
     }
     if (options.secret.empty() && options.secret_file.empty())
         return security_ptr{result};
-    const auto from = options.secret_file.empty() ? std::string{"the deployment secret"}
-                                                  : "secret file " + options.secret_file;
+    const auto from = !options.secret_file.empty() ? "secret file " + options.secret_file
+                      : given.secret.empty()       ? std::string{"KVFERRY_SECRET"}
+                                                   : "worker_options.security.secret";
     auto text = options.secret_file.empty() ? caf::expected<std::string>{options.secret}
                                             : read_secret_file(options.secret_file);
     if (!text)
