@@ -2,6 +2,7 @@
 // Ranks on machines of their own, as far as the network can tell: what they do when it swallows
 // everything and tells nobody. Network namespaces stand in for the machines.
 #include "tests/processes/end_to_end.hpp"
+#include "tests/support/secret_file.hpp"
 
 #include <cstdlib>
 #include <fcntl.h>
@@ -146,6 +147,8 @@ const std::string prefill_address = "10.99.1.2";
 const std::string decode_address = "10.99.1.1";
 const std::string spare_address = "10.99.2.2";
 
+/// What ranks say of strangers.
+std::vector<std::string> strangers = {"--insecure"};
 /// The wire of all ranks.
 std::string wire = "auto";
 
@@ -153,7 +156,6 @@ std::vector<std::string> flags_at(const std::string& address,
                                   const std::vector<std::string>& more = {}) {
     std::vector<std::string> result{"--bind",
                                     address,
-                                    "--insecure",
                                     "--wire",
                                     wire,
                                     "--no-same-host-link",
@@ -163,6 +165,7 @@ std::vector<std::string> flags_at(const std::string& address,
                                     "200",
                                     "--link-patience",
                                     "1000"};
+    result.insert(result.end(), strangers.begin(), strangers.end());
     result.insert(result.end(), more.begin(), more.end());
     return result;
 }
@@ -330,6 +333,40 @@ TEST_CASE(
     expect_service(*context, *generation, context->endpoint, 1);
     expect_clean_stop(*generation);
     expect_clean_stop(*context);
+}
+
+TEST_CASE(
+    "network: with a secret machines serve each other, all of it encrypted or with plain bulk, and "
+    "a third one without it gets nothing and hears why") {
+    wire = "tcp";
+    REQUIRE_MACHINES(net)
+    const secret_file ours{secret_one};
+    const secret_file theirs{secret_two};
+    for (const bool plain_bulk : {false, true}) {
+        CAPTURE(plain_bulk);
+        strangers = {"--secret-file", ours.path()};
+        if (plain_bulk)
+            strangers.push_back("--plain-bulk");
+        auto context = start(net, net.prefill, "context", prefill_address);
+        auto generation = start(net, net.decode, "generation", decode_address);
+        const auto x = whole_blocks(50, 2, 16);
+        send(*context, x);
+        for (const auto& of_stranger :
+             {std::vector<std::string>{"--insecure"}, {"--secret-file", theirs.path()}}) {
+            strangers = of_stranger;
+            auto stranger = start(net, net.spare, "generation", spare_address);
+            receive(*stranger, context->endpoint, x, {{"deadline_ms", 4000}});
+            const auto outcome = (*stranger)[0].outcome(x.rid);
+            INFO(outcome.dump());
+            CHECK(outcome.at("error").at("code") == "foreign_peer");
+        }
+        strangers = {"--insecure"};
+        receive(*generation, context->endpoint, x);
+        CHECK((*generation)[0].outcome(x.rid).at("state") == "KV_TRANSFERRED");
+        expect_content((*generation)[0], x);
+        expect_clean_stop(*generation);
+        expect_clean_stop(*context);
+    }
 }
 
 TEST_CASE("network: a rank that listens everywhere is reached although its first address is one "
