@@ -16,9 +16,9 @@
 namespace kvferry {
 
 /// Connections of one address that have not said hello yet; one more ends the oldest of them.
-inline constexpr std::size_t strangers_per_address_max = 64;
+inline constexpr std::size_t strangers_per_address_max = 32;
 /// The same of all addresses; then the address that has most gives way.
-inline constexpr std::size_t strangers_max = 1024;
+inline constexpr std::size_t strangers_max = 64;
 
 class tcp_door final : private socket_poll::watcher {
 public:
