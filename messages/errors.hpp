@@ -25,6 +25,9 @@ enum class errc : std::uint8_t {
     /// Codec, peer_link: the peer speaks another protocol version. Run the same release.
     protocol_mismatch = 3,
     /// peer_link: the peer did not show this rank's link token. Ask this instance's info again.
+    /// Connections and the start of a worker: whoever is, or could be, on the other side does not
+    /// have
+    /// the deployment's secret, or is another user. Give all ranks the same secret.
     foreign_peer = 4,
     /// peer_link: a message of or for an earlier incarnation. Nothing to do: links are made again.
     stale_incarnation = 5,
