@@ -165,13 +165,10 @@ void sender_state::perform(sending_sessions::tell_deadline& x) {
 void sender_state::perform(sending_sessions::announce_death& x) {
     const auto& dead = sessions_.at(x.key);
     logger().error("{}; its pages stay on loan until the process restarts", describe(dead.death()));
-    if (!x.outcome_told) {
-        if (environment_->counters)
-            environment_->counters->ended(side::context, dead.death());
+    if (!x.outcome_told)
         tell(
             self_, dead.observer,
             session_finished{side::context, x.key, {}, session_state::error, dead.death(), {}, {}});
-    }
     ask_memory(sending_memory::died{x.key, dead.death(), dead.asked, x.outcome_told});
 }
 

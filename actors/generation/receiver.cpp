@@ -260,8 +260,6 @@ void receiver_state::perform(receiving_sessions::announce_death& x) {
     stop_waiting(x.key);
     carry(receiving_links::session_died{x.key});
     if (!x.outcome_told) {
-        if (with_.counters)
-            with_.counters->ended(side::generation, dead.death());
         session_finished told;
         told.role = side::generation;
         told.request = dead.opened.request;
