@@ -101,9 +101,10 @@ public:
     /// A bridge to containers as every machine has one, with the same address everywhere.
     void have_bridges() {
         for (const auto& each : {decode, prefill})
-            REQUIRE((shell("ip -n " + each + " link add docker0 type dummy")
+            REQUIRE((shell("ip -n " + each + " link add docker0 type veth peer name far")
                      && shell("ip -n " + each + " addr add 172.17.0.1/16 dev docker0")
-                     && shell("ip -n " + each + " link set docker0 up")));
+                     && shell("ip -n " + each + " link set docker0 up")
+                     && shell("ip -n " + each + " link set far up")));
     }
     /// The address of prefill leads to spare from now on.
     void move_prefill_to_spare() {

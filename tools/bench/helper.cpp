@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -25,6 +26,14 @@ namespace {
 /// Longer than any round takes.
 constexpr std::chrono::seconds answer_deadline{300};
 constexpr std::chrono::seconds end_deadline{15};
+
+/// Goes into a network namespace, with a /sys that shows its devices: UCX looks for them there.
+/// System calls only.
+bool enter(int network_namespace) {
+    return ::setns(network_namespace, CLONE_NEWNET) == 0 && ::unshare(CLONE_NEWNS) == 0
+           && ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0
+           && ::mount("sysfs", "/sys", "sysfs", 0, nullptr) == 0;
+}
 
 } // namespace
 
@@ -90,7 +99,7 @@ caf::expected<helper> helper::start(const std::string& network_namespace) {
     if (child == 0) { // system calls only, until exec
         ::prctl(PR_SET_PDEATHSIG, SIGKILL);
         ::fcntl(theirs.get(), F_SETFD, 0);
-        if (net && ::setns(net.get(), CLONE_NEWNET) != 0)
+        if (net && !enter(net.get()))
             ::_exit(126);
         if (::getppid() == parent) // otherwise the parent died before the prctl() above
             ::execl("/proc/self/exe", "kvferry", "bench-side", number.c_str(),

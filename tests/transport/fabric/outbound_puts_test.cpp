@@ -190,7 +190,9 @@ TEST_CASE("outbound_puts: a bundle ends where credit does, and puts by RMA know 
     REQUIRE(x.bundles.size() == 2);
     CHECK(x.bundles[1].stretches.front().bytes == 5);
     CHECK(x.ends.at(0).pieces == 2);
-    x.puts.start({.id = {2}, .over = over, .job = job_of(3, 10), .credit = {}, .by_rma = true});
+    const auto job = job_of(3, 10);
+    put_credit free{job, [](std::uint32_t) { return false; }};
+    x.puts.start({.id = {2}, .over = over, .job = job, .credit = free, .by_rma = true});
     x.post(bundled);
     CHECK(x.pieces.size() == 3);
     CHECK(x.bundles.size() == 2);
@@ -344,7 +346,8 @@ TEST_CASE("outbound_puts: a confirmation of another rank, or before the last pie
 TEST_CASE("outbound_puts: a flush ends a put by RMA, which has longer pieces") {
     scene x;
     auto job = job_of(1, 3 << 20);
-    x.puts.start({.id = {1}, .over = over, .job = job, .credit = {}, .by_rma = true});
+    put_credit free{job, [](std::uint32_t) { return false; }};
+    x.puts.start({.id = {1}, .over = over, .job = job, .credit = free, .by_rma = true});
     x.post();
     CHECK(x.pieces.size() == 3);
     CHECK(x.ends.at(0).by_rma);
