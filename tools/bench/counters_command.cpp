@@ -42,7 +42,7 @@ double cost_of(Call call) {
 
 std::vector<std::pair<std::string, double>> costs_of(rank_counters& counters) {
     return {{"message ignored", cost_of([&](int) { counters.add(ignored::duplicate); })},
-            {"session ended", cost_of([&](int) { counters.ended(side::context, {}); })},
+            {"session ended", cost_of([&](int) { counters.ended(side::context, errc::none, {}, {}); })},
             {"state of a session", cost_of([&](int) {
                  counters.of(side::context).states[2].fetch_add(1, std::memory_order_relaxed);
              })},
