@@ -14,7 +14,7 @@ namespace {
 
 void read_ring(std::uint64_t head, byte_view bytes) {
     auto memory = ring_memory::make();
-    fuzz::require(memory.has_value(), "there is memory for a ring");
+    fuzz::require(static_cast<bool>(memory), "there is memory for a ring");
     memory->control().head.store(head);
     if (bytes.size() > ring_bytes)
         bytes = bytes.subspan(0, ring_bytes);
@@ -27,7 +27,7 @@ void read_ring(std::uint64_t head, byte_view bytes) {
         auto record = reader.peek();
         if (!record)
             return; // at this point the connection would be closed
-        fuzz::require(record->has_value(), "there is something until all is taken");
+        fuzz::require((*record).has_value(), "there is something until all is taken");
         auto message = assembly.add(**record);
         if (!message)
             return;

@@ -20,6 +20,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -241,6 +242,25 @@ int rank_process::wait_for_end(std::chrono::milliseconds limit) {
     return status_;
 }
 
+namespace {
+
+/// A connection of the wire over shared memory: one of its two ends has the wire's name.
+bool is_shared_ring(int socket) {
+    const auto has_name = [](const sockaddr_un& address, socklen_t bytes) {
+        const std::string_view wanted{"\0kvferry-shm-", 13};
+        return bytes > offsetof(sockaddr_un, sun_path) + wanted.size()
+               && address.sun_family == AF_UNIX
+               && std::string_view{address.sun_path, wanted.size()} == wanted;
+    };
+    sockaddr_un ours{}, theirs{};
+    socklen_t our_bytes = sizeof ours, their_bytes = sizeof theirs;
+    return getpeername(socket, reinterpret_cast<sockaddr*>(&theirs), &their_bytes) == 0
+           && getsockname(socket, reinterpret_cast<sockaddr*>(&ours), &our_bytes) == 0
+           && (has_name(ours, our_bytes) || has_name(theirs, their_bytes));
+}
+
+} // namespace
+
 std::size_t rank_process::break_connections() const {
     std::size_t broken = 0;
     const auto all = "/proc/" + std::to_string(pid_) + "/fd";
@@ -253,6 +273,11 @@ std::size_t rank_process::break_connections() const {
         if (copy.get() < 0 && errno == EBADF)
             continue;
         check(copy.get() >= 0, "pidfd_getfd");
+        if (is_shared_ring(copy.get())) {
+            check(shutdown(copy.get(), SHUT_RDWR) == 0, "shutdown");
+            ++broken;
+            continue;
+        }
         sockaddr_storage peer{};
         socklen_t bytes = sizeof peer;
         int type = 0;

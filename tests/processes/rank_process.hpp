@@ -70,7 +70,8 @@ public:
     /// Waits for the end; returns the status as waitpid gives it.
     int wait_for_end(std::chrono::milliseconds limit = 20s);
 
-    /// Ends all its TCP connections as a reset on the way would: neither process is touched.
+    /// Ends all its connections of the fabric, over TCP as a reset on the way would, and those of
+    /// shared rings: neither process is touched.
     /// Returns how many there were.
     std::size_t break_connections() const;
 
