@@ -281,9 +281,13 @@ enum { KVF_ROUTE_BEST = 0, KVF_ROUTE_MAPPED = 1, KVF_ROUTE_DIRECT = 2, KVF_ROUTE
 enum {
     KVF_NO_SAME_HOST_LINK = 1, /* peers of this machine are treated like any others */
     KVF_DIGESTS = 2,           /* every piece is read once more on both sides and compared */
-    KVF_NO_INFO_SERVER = 4     /* no rank-info server and no port: the host carries the infos of all
+    KVF_NO_INFO_SERVER = 4,    /* no rank-info server and no port: the host carries the infos of all
                                 * ranks (kvf_worker_info, kvf_worker_add_instance); info_endpoint is
                                 * NULL on all of them */
+    KVF_INSECURE = 8,          /* whoever reaches a port is served; otherwise a rank that others can
+                                * reach needs a secret */
+    KVF_PLAIN_BULK = 16 /* with a secret: bytes of pages are neither encrypted nor checked once
+                         * their connection has shown it; both sides must say so */
 };
 
 typedef struct kvf_worker_options {
@@ -317,6 +321,9 @@ typedef struct kvf_worker_options {
     int64_t session_age_max_ms;       /* see kvf_session_extend; 0: 3,600,000 */
     int64_t session_keep_interval_ms; /* so often a receiving session without slots tells its
                                        * writers that it is wanted; 0: 5,000 */
+    const char* secret_file; /* with the secret that all ranks of a deployment share; NULL: where
+                              * KVFERRY_SECRET_FILE says, else none: then only processes of this
+                              * user on this machine are served */
 } kvf_worker_options;
 
 typedef struct kvf_statistics {

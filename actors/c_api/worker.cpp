@@ -36,7 +36,9 @@ std::shared_ptr<runtime> shared_runtime() {
 }
 
 worker_options options_of(const kvf_worker_options& given) {
-    if (given.flags & ~std::uint32_t{KVF_NO_SAME_HOST_LINK | KVF_DIGESTS | KVF_NO_INFO_SERVER})
+    if (given.flags
+        & ~std::uint32_t{KVF_NO_SAME_HOST_LINK | KVF_DIGESTS | KVF_NO_INFO_SERVER | KVF_INSECURE
+                         | KVF_PLAIN_BULK})
         refuse(errc::unsupported, "kvf_worker_options.flags is " + std::to_string(given.flags));
     if (given.port > std::numeric_limits<std::uint16_t>::max())
         refuse(errc::invalid_argument, "kvf_worker_options.port is " + std::to_string(given.port));
@@ -57,6 +59,9 @@ worker_options options_of(const kvf_worker_options& given) {
     result.info_server = (given.flags & KVF_NO_INFO_SERVER) == 0;
     result.host_link_folder = text_or_empty(given.host_link_folder);
     result.advertise = text_or_empty(given.advertise);
+    result.security = {.secret_file = text_or_empty(given.secret_file),
+                       .insecure = (given.flags & KVF_INSECURE) != 0,
+                       .plain_bulk = (given.flags & KVF_PLAIN_BULK) != 0};
     const auto* devices = items(given.devices, given.device_count, "kvf_worker_options.devices");
     result.devices.also.assign(devices, devices + given.device_count);
     if (given.multiprocessors != 0)

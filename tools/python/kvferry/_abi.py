@@ -30,7 +30,7 @@ MEMORY_PREFAULT = 1
 TOKENS_ARE_DEALT = 1
 HND, NHD = 0, 2
 GQA, MLA = 0, 1
-NO_SAME_HOST_LINK, DIGESTS, NO_INFO_SERVER = 1, 2, 4
+NO_SAME_HOST_LINK, DIGESTS, NO_INFO_SERVER, INSECURE, PLAIN_BULK = 1, 2, 4, 8, 16
 EVENT_READY, EVENT_PIECE, EVENT_OUTCOME, EVENT_RELEASED, EVENT_LAYERS = 1, 2, 3, 4, 5
 AUX, TELL_READY, TELL_PIECES, ALLOW_MISSING_LAYERS, ALLOW_MISSING_ROLES = 1, 2, 4, 8, 16
 TELL_LAYERS = 32
@@ -153,6 +153,7 @@ class WorkerOptions(Sized):
         *_u32("copy_threads", "reserved"),
         ("session_age_max_ms", c_int64),
         ("session_keep_interval_ms", c_int64),
+        *_text("secret_file"),
     ]
 
 

@@ -83,12 +83,16 @@ class Worker:
         stop_deadline: float = 10.0,
         session_age_max: Optional[float] = None,
         session_keep_interval: Optional[float] = None,
+        secret_file: str = "",
+        insecure: bool = False,
+        plain_bulk: bool = False,
     ) -> None:
         """Starts the rank, and publishes `pages` when they are given. Times are in seconds.
 
         `place` may be missing when the pages say it. `info_endpoint`: for ranks > 0, rank 0's
         `endpoint`; without `info_server` no rank has one, and local_info() and add_instance() take its
-        place. What else there is, kvferry.h explains under the same names.
+        place. A rank that other machines reach needs the deployment's secret (`secret_file`, else
+        KVFERRY_SECRET_FILE), or `insecure`. What else there is, kvferry.h explains under the same names.
         """
         place = place or (pages.place if pages is not None else None)
         if place is None:
@@ -116,7 +120,9 @@ class Worker:
             device_count=len(devices),
             flags=(0 if same_host_link else _abi.NO_SAME_HOST_LINK)
             | (_abi.DIGESTS if digests else 0)
-            | (0 if info_server else _abi.NO_INFO_SERVER),
+            | (0 if info_server else _abi.NO_INFO_SERVER)
+            | (_abi.INSECURE if insecure else 0)
+            | (_abi.PLAIN_BULK if plain_bulk else 0),
             multiprocessors=multiprocessors,
             copy_threads=copy_threads,
             sessions_max=sessions_max,
@@ -127,6 +133,7 @@ class Worker:
             stop_deadline_ms=_milliseconds(stop_deadline),
             session_age_max_ms=_milliseconds(session_age_max),
             session_keep_interval_ms=_milliseconds(session_keep_interval),
+            secret_file=_text(secret_file),
         )
         self._handle = ctypes.c_void_p()
         self._closed = False
