@@ -42,6 +42,9 @@ _WORKER_OPTIONS = (
     "digests",
     "host_link_folder",
     "transfer_deadline",
+    "secret_file",
+    "insecure",
+    "plain_bulk",
 )
 
 
