@@ -98,14 +98,6 @@ public:
                && shell("ip -n " + decode + " addr del 10.99.1.1/24 dev to_p")
                && shell("ip -n " + prefill + " addr del 10.99.1.2/24 dev eth");
     }
-    /// A bridge to containers as every machine has one, with the same address everywhere.
-    void have_bridges() {
-        for (const auto& each : {decode, prefill})
-            REQUIRE((shell("ip -n " + each + " link add docker0 type veth peer name far")
-                     && shell("ip -n " + each + " addr add 172.17.0.1/16 dev docker0")
-                     && shell("ip -n " + each + " link set docker0 up")
-                     && shell("ip -n " + each + " link set far up")));
-    }
     /// The address of prefill leads to spare from now on.
     void move_prefill_to_spare() {
         REQUIRE(shell("ip -n " + spare + " addr add 10.99.1.2/32 dev eth"));
@@ -368,32 +360,6 @@ TEST_CASE(
         expect_clean_stop(*generation);
         expect_clean_stop(*context);
     }
-}
-
-TEST_CASE("network: a rank that listens everywhere is reached although its first address is one "
-          "that its peer has itself, and although one of its addresses answers nobody") {
-    wire = "tcp";
-    REQUIRE_MACHINES(net)
-    net.have_bridges();
-    // Addresses of a second network, which leads nowhere, come first in the list.
-    REQUIRE(shell("ip -n " + net.prefill + " addr add 10.0.99.2/24 dev docker0"));
-    const auto everywhere = [&](const std::string& machine, const std::string& name,
-                                const std::string& address) {
-        return net.on(machine, [&] {
-            ::setenv("UCX_NET_DEVICES", machine == net.decode ? "docker0,to_p" : "docker0,eth", 1);
-            auto flags =
-                flags_at("0.0.0.0", {"--advertise", address == prefill_address ? "prefill.example"
-                                                                               : "decode.example"});
-            return std::make_unique<instance_processes>(
-                instance_processes::options{name, 1, 1, small_model, 64, flags});
-        });
-    };
-    auto context = everywhere(net.prefill, "context", prefill_address);
-    auto generation = everywhere(net.decode, "generation", decode_address);
-    const auto port = context->endpoint.substr(context->endpoint.rfind(':'));
-    expect_service(*context, *generation, prefill_address + port, 1);
-    expect_clean_stop(*generation);
-    expect_clean_stop(*context);
 }
 
 } // namespace kvferry::testing
