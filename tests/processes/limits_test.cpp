@@ -154,10 +154,11 @@ instance_processes::options plain(const std::string& name, const launch& how = {
     return {name, 1, 1, small_model, 64, {}, how};
 }
 
-/// UCX keeps every stranger at its port; our own door lets go of them.
+/// UCX keeps every stranger at its port; our own door lets go of them. Without the same-host link,
+/// or ranks would meet in shared memory.
 instance_processes::options over_ucx(const std::string& name, const launch& how = {}) {
     auto result = plain(name, how);
-    result.flags = {"--wire", "ucx"};
+    result.flags = {"--wire", "ucx", "--no-same-host-link"};
     return result;
 }
 

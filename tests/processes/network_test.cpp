@@ -296,7 +296,8 @@ TEST_CASE("network: a peer that answers no dial holds up nobody else") {
     auto first = rank(net.spare, 0, flags_at(spare_address));
     const auto endpoint = first->info_endpoint();
     auto dark =
-        rank(net.prefill, 1, {"--info-endpoint", endpoint, "--no-same-host-link", "--wire", wire});
+        rank(net.prefill, 1,
+             {"--info-endpoint", endpoint, "--no-same-host-link", "--wire", wire, "--insecure"});
     dark->ready();
     auto generation = start(net, net.decode, "generation", decode_address);
     expect_service(*healthy, *generation, healthy->endpoint, 1);
