@@ -18,7 +18,7 @@ std::vector<std::uint32_t> heard(const rx_fixture& test) {
     return result;
 }
 
-writer_binding stage(std::uint32_t rank, std::uint32_t first_layer) {
+writer_binding at_stage(std::uint32_t rank, std::uint32_t first_layer) {
     auto result = rx_fixture::writer(rank);
     result.first_layer = first_layer;
     return result;
@@ -36,7 +36,7 @@ slots on_loan(rx_fixture& test) {
 
 TEST_CASE("rx_session layers: a layer is here when every writer that has a share of it says so") {
     rx_fixture test{aux_mode::none, {}, {}, false, true};
-    test.bind({stage(0, 0), stage(1, 0), stage(2, 4)});
+    test.bind({at_stage(0, 0), at_stage(1, 0), at_stage(2, 4)});
     for (std::uint32_t rank : {0, 1, 2})
         test.ready(rank);
     test.receive();
