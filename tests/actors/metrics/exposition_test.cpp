@@ -46,7 +46,7 @@ TEST_CASE("exposition: buckets of a histogram add up, and the last one has all")
 TEST_CASE("rank exposition: what is counted once is shown once, with instance, rank and side") {
     auto counters = std::make_shared<rank_counters>("decode/1");
     counters->add(side::generation, session_count::opened);
-    counters->ended(side::generation, make_error(errc::link_lost, "gone"));
+    counters->ended(side::generation, errc::link_lost, {}, {});
     counters->piece(side::context, counted_route::mapped, 4096, 7);
     counters->refused(side::context, errc::limit_exceeded);
     counters->add(ignored::duplicate, 3);
