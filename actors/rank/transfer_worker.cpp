@@ -313,10 +313,11 @@ void transfer_worker_state::published(const caf::error& answer) {
     if (!failure) {
         logger().info("{}, incarnation {}: published at {}", describe(info_),
                       info_.incarnation.value, known_as());
+        if (!stopping_.begun()) // before the host hears of it, and asks
+            counters_->phase = rank_phase::published;
         registration_.deliver(pools_registered{info_});
         if (stopping_.begun())
             return;
-        counters_->phase = rank_phase::published;
         if (is_carried(io_.info_endpoint)) // no server that could be started anew
             return;
         registrar_ = spawn_at<registrar_actor, registrar_state>(

@@ -172,7 +172,7 @@ TEST_CASE("worker metrics: a rank is ready from publish to drain, while its inst
     REQUIRE(started->publish({}, {}));
     const auto alone = http_get(endpoint, "/readyz");
     CHECK(alone.status == 503);
-    CHECK(contains(alone.body, "its instance is not complete"));
+    CHECK_MESSAGE(contains(alone.body, "its instance is not complete"), alone.body);
     CHECK(http_get(endpoint, "/livez").status == 200);
     REQUIRE(started->stop(std::chrono::seconds{5}));
     CHECK_THROWS(http_get(endpoint, "/readyz"));
