@@ -73,8 +73,8 @@ void session_host_state::open_now() {
     session_->opened_at = session_->world->schedule().now();
     session_->deadline_at =
         session_->opened_at + 2 * deadline; // one to the first piece, one from there on
-    if (context)                            // a receiver that waits for slots keeps it
-        session_->deadline_at += plan.receives_after;
+    if (context) // a receiver that waits for its host keeps it, at most until its own deadline
+        session_->deadline_at += plan.receives_after + 2 * plan.generation_deadline;
     auto refused = [this](caf::error& reason) { session_->refused = std::move(reason); };
     if (context) {
         auto aux = plan.aux_mismatch ? aux_mode::none : plan.aux;

@@ -17,7 +17,7 @@ endfunction()
 set(cases
     "plain|piece-told-twice|1|assertion: .* ended twice"
     "cut-differently|implied-block-start|3|wrong bytes: "
-    "cancel-while-bytes-move|release-on-cancel|4|late write: "
+    "out-of-order|release-on-cancel|4|late write: "
     "sender-never-comes|deadline-not-armed|5|stuck: .* has never ended"
     "plain|session-never-forgotten|6|leak: .* live sessions")
 foreach(case IN LISTS cases)

@@ -106,10 +106,10 @@ TEST_CASE("Leases: a receiver without slots keeps its writers' sessions, until i
 TEST_CASE("Layers: a receiving host hears of whole layers in order, before the success") {
     for (const std::uint32_t pp : {1, 2}) {
         CAPTURE(pp);
-        two_instances both{{}, pp};
-        std::mutex mutex;
+        std::mutex mutex; // what callbacks use outlives those who call
         std::vector<std::uint32_t> ends;
         std::promise<void> first;
+        two_instances both{{}, pp};
         auto options = options_of(1);
         options.on_layers = [&](const layers_arrived& told) {
             std::lock_guard lock{mutex};
