@@ -85,8 +85,8 @@ TEST_CASE("tcp wire: a rank with another secret, or none, makes no link, and hea
           row{security::of_this_user(), "the other side has a deployment secret"}}) {
         CAPTURE(why);
         tcp_kit_of_strangers::of_writer = {.secured = writer};
-        fabric_pair<tcp_kit_of_strangers> pair;
         fabric_memory memory(4096);
+        fabric_pair<tcp_kit_of_strangers> pair;
         pair.open({pair.share(memory)});
         const auto failed = pair.probe.next<endpoint_failed>();
         CHECK_MESSAGE(contains(text_of(failed.reason), why), describe(failed.reason));
@@ -101,9 +101,9 @@ TEST_CASE(
         return;
     }
     tcp_kit_of_strangers::of_writer = {.secured = with_secret(secret_one), .plain_bulk = true};
-    fabric_pair<tcp_kit_of_strangers> pair;
     const scattered_put shape{16, 64, 16384};
-    fabric_memory source(shape.source_bytes()), target(shape.target_bytes());
+    fabric_memory source(shape.source_bytes()), target(shape.target_bytes()); // outlive the fabrics
+    fabric_pair<tcp_kit_of_strangers> pair;
     auto over = pair.open({pair.share(target)});
     pair.put(over, shape.job(source.address(), target.address()));
     const auto failed = pair.probe.next<endpoint_failed>();
