@@ -2,9 +2,9 @@
 // The wire over shared memory keeps the fabric's promises, and leaves nothing behind.
 #include "tests/support/open_resources.hpp"
 #include "tests/transport/fabric/fabric_conformance.hpp"
+#include "tests/transport/fabric/fabric_ends_conformance.hpp"
 #include "tests/transport/fabric/fabric_loops.hpp"
 #include "tests/transport/fabric/fabric_staging_conformance.hpp"
-#include "tests/transport/loop/idle_cost.hpp"
 #include "tests/transport/shm/spawn_shm.hpp"
 #include "transport/loop/system_call.hpp"
 #include "transport/shm/shm_address.hpp"
@@ -28,6 +28,7 @@ struct shm_kit : fabric_loops {
 TYPE_TO_STRING(kvferry::testing::shm_kit);
 KVFERRY_FABRIC_CONFORMANCE(shm_kit)
 KVFERRY_FABRIC_STAGING_CONFORMANCE(shm_kit)
+KVFERRY_FABRIC_ENDS_CONFORMANCE(shm_kit)
 
 using namespace kvferry;
 using namespace kvferry::testing;
@@ -117,55 +118,4 @@ TEST_CASE("shm: a socket in a folder leads there when its name is taken away") {
     probe.tell(writer, send_frame{opened->endpoint, make_frame(incarnation{1}, 3)});
     CHECK(arrivals.next<frame_arrived>().frame == make_frame(incarnation{1}, 3));
     std::filesystem::remove_all(folder);
-}
-
-TEST_CASE("shm: a stop with puts in flight leaves no descriptor and no mapping") {
-    auto round = [] {
-        const scattered_put shape{16, 16, 16384};
-        fabric_memory source(shape.source_bytes()), target(shape.target_bytes());
-        fabric_pair<shm_kit> pair;
-        auto over = pair.open({pair.share(target)});
-        for (int i = 0; i < 10; ++i)
-            pair.put(over, shape.job(source.address(), target.address()));
-        REQUIRE_FALSE(pair.probe.ask(pair.writer, stop_io{}));
-        CHECK(pair.probe.waiting<transfer_done>() == 10);
-        REQUIRE_FALSE(pair.probe.ask(pair.target, stop_io{}));
-    };
-    round();
-    const auto before = open_resources();
-    round();
-    CHECK(open_resources() == before);
-}
-
-TEST_CASE("shm: a killed fabric answers its puts and leaves no descriptor") {
-    auto round = [] {
-        const scattered_put shape{16, 64, 16384};
-        fabric_memory source(shape.source_bytes()), target(shape.target_bytes());
-        fabric_pair<shm_kit> pair;
-        auto over = pair.open({pair.share(target)});
-        pair.check_alive(over, target);
-        auto hold = pair.kit.hold(1);
-        pair.put(over, shape.job(source.address(), target.address()));
-        pair.probe.settle(pair.writer);
-        pair.kit.kill(0);
-        CHECK(pair.probe.next<transfer_done>().result == agent_result::in_doubt);
-        pair.kit.await_death(0);
-    };
-    round();
-    const auto before = open_resources();
-    round();
-    CHECK(open_resources() == before);
-}
-
-TEST_CASE("shm: two connected fabrics cost less than one percent of a core when idle") {
-    const scattered_put shape{2, 2, 4096};
-    fabric_memory target(shape.target_bytes());
-    fabric_pair<shm_kit> pair;
-    auto over = pair.open({pair.share(target)});
-    pair.check_alive(over, target);
-    for (int number : {0, 1}) {
-        const auto cost = measure_idle_cost(pair.kit.loop(number));
-        CHECK_MESSAGE(cost.below_one_percent(), cost.processor.count(), " ns of ",
-                      cost.wall.count());
-    }
 }

@@ -2,9 +2,9 @@
 // The UCX fabric keeps the fabric's promises over TCP loopback, and leaves nothing behind.
 #include "tests/support/open_resources.hpp"
 #include "tests/transport/fabric/fabric_conformance.hpp"
+#include "tests/transport/fabric/fabric_ends_conformance.hpp"
 #include "tests/transport/fabric/fabric_loops.hpp"
 #include "tests/transport/fabric/fabric_staging_conformance.hpp"
-#include "tests/transport/loop/idle_cost.hpp"
 #include "tests/transport/ucx/spawn_ucx.hpp"
 #include "transport/loop/system_call.hpp"
 
@@ -34,6 +34,7 @@ TYPE_TO_STRING(kvferry::testing::ucx_kit);
 TYPE_TO_STRING(kvferry::testing::ucx_rma_kit);
 KVFERRY_FABRIC_CONFORMANCE(ucx_kit)
 KVFERRY_FABRIC_STAGING_CONFORMANCE(ucx_kit)
+KVFERRY_FABRIC_ENDS_CONFORMANCE(ucx_kit)
 
 namespace kvferry::testing {
 TEST_CASE_TEMPLATE_INVOKE(fabric_frames, ucx_rma_kit);
@@ -100,57 +101,6 @@ TEST_CASE("ucx: an endpoint that UCX refuses at once fails as one that fails lat
     auto failed = pair.probe.next<endpoint_failed>();
     CHECK(failed.endpoint == refused);
     pair.check_nothing_more();
-}
-
-TEST_CASE("ucx: a stop with puts in flight leaves no descriptor") {
-    auto round = [] {
-        const scattered_put shape{16, 16, 16384};
-        fabric_memory source(shape.source_bytes()), target(shape.target_bytes());
-        fabric_pair<ucx_kit> pair;
-        auto over = pair.open({pair.share(target)});
-        for (int i = 0; i < 10; ++i)
-            pair.put(over, shape.job(source.address(), target.address()));
-        REQUIRE_FALSE(pair.probe.ask(pair.writer, stop_io{}));
-        CHECK(pair.probe.waiting<transfer_done>() == 10);
-        REQUIRE_FALSE(pair.probe.ask(pair.target, stop_io{}));
-    };
-    round(); // UCX and CAF make some resources at first use; now they exist
-    const auto before = open_resources();
-    round();
-    CHECK(open_resources() == before);
-}
-
-TEST_CASE("ucx: a killed fabric answers its puts and leaves no descriptor") {
-    auto round = [] {
-        const scattered_put shape{16, 64, 16384};
-        fabric_memory source(shape.source_bytes()), target(shape.target_bytes());
-        fabric_pair<ucx_kit> pair;
-        auto over = pair.open({pair.share(target)});
-        pair.check_alive(over, target);
-        auto hold = pair.kit.hold(1);
-        pair.put(over, shape.job(source.address(), target.address()));
-        pair.probe.settle(pair.writer);
-        pair.kit.kill(0);
-        CHECK(pair.probe.next<transfer_done>().result == agent_result::in_doubt);
-        pair.kit.await_death(0);
-    };
-    round();
-    const auto before = open_resources();
-    round();
-    CHECK(open_resources() == before);
-}
-
-TEST_CASE("ucx: two connected fabrics cost less than one percent of a core when idle") {
-    const scattered_put shape{2, 2, 4096};
-    fabric_memory target(shape.target_bytes());
-    fabric_pair<ucx_kit> pair;
-    auto over = pair.open({pair.share(target)});
-    pair.check_alive(over, target);
-    for (int number : {0, 1}) {
-        const auto cost = measure_idle_cost(pair.kit.loop(number));
-        CHECK_MESSAGE(cost.below_one_percent(), cost.processor.count(), " ns of ",
-                      cost.wall.count());
-    }
 }
 
 TEST_CASE("ucx: a drained peer that lives after all stays refused, and is not dialled again") {
