@@ -11,4 +11,4 @@
 #include "messages/trace/log.hpp"
 #include "messages/values/request_id.hpp"
 #include "transport/host_link/memfd_pool.hpp"
-#include "transport/planner/page_table_builder.hpp"
+#include "transport/planner/page_table/page_table_builder.hpp"

@@ -3,8 +3,8 @@
 // is checked when it is published.
 #include "actors/c_api/objects.hpp"
 #include "actors/c_api/sized.hpp"
-#include "transport/planner/page_table_builder.hpp"
-#include "transport/planner/tensor_pages.hpp"
+#include "transport/planner/page_table/page_table_builder.hpp"
+#include "transport/planner/page_table/tensor_pages.hpp"
 
 #include <algorithm>
 #include <string>

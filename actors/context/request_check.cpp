@@ -3,8 +3,8 @@
 #include "actors/context/request_check.hpp"
 
 #include "messages/values/error_format.hpp"
-#include "transport/planner/cohorts.hpp"
-#include "transport/planner/topology.hpp"
+#include "transport/planner/layout/cohorts.hpp"
+#include "transport/planner/layout/topology.hpp"
 
 #include <string>
 #include <utility>

@@ -6,7 +6,7 @@
 #include "messages/limits.hpp"
 #include "messages/values/rank_info.hpp"
 #include "messages/wire/protocol.hpp"
-#include "transport/planner/plan_cache.hpp"
+#include "transport/planner/plan/plan_cache.hpp"
 
 namespace kvferry {
 

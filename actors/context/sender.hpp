@@ -20,7 +20,7 @@
 #include "messages/wire/header.hpp"
 #include "messages/wire/protocol.hpp"
 #include "transport/loop/resident.hpp"
-#include "transport/planner/plan.hpp"
+#include "transport/planner/plan/plan.hpp"
 
 #include <cstdint>
 #include <map>

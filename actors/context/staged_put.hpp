@@ -12,7 +12,7 @@
 #include "messages/values/ids.hpp"
 #include "messages/values/time.hpp"
 #include "messages/wire/header.hpp"
-#include "transport/planner/staged_plan.hpp"
+#include "transport/planner/plan/staged_plan.hpp"
 
 #include <deque>
 #include <map>

@@ -7,9 +7,9 @@
 #include "messages/trace/handle.hpp"
 #include "messages/values/error_format.hpp"
 #include "transport/copy/copy_io.hpp"
-#include "transport/planner/piece_digest.hpp"
-#include "transport/planner/plan.hpp"
-#include "transport/planner/plan_check.hpp"
+#include "transport/planner/plan/piece_digest.hpp"
+#include "transport/planner/plan/plan.hpp"
+#include "transport/planner/plan/plan_check.hpp"
 
 #include <algorithm>
 #include <utility>

@@ -4,11 +4,11 @@
 #pragma once
 
 #include "actors/context/sender.hpp"
-#include "actors/decisions/sending.hpp"
+#include "actors/decisions/sending/sending.hpp"
 #include "actors/shared/session_meter.hpp"
 #include "messages/values/copy_plan.hpp"
 #include "messages/values/time.hpp"
-#include "transport/planner/slice_coverage.hpp"
+#include "transport/planner/plan/slice_coverage.hpp"
 
 #include <cstdint>
 #include <map>

@@ -2,7 +2,7 @@
 // Who takes part in a transfer, worked out once per pair of instances and kind of request.
 #pragma once
 
-#include "actors/decisions/transfer_parties.hpp"
+#include "actors/decisions/receiving/transfer_parties.hpp"
 #include "messages/local/sessions.hpp"
 #include "messages/values/rank_info.hpp"
 

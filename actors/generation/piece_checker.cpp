@@ -4,7 +4,7 @@
 
 #include "messages/type_ids.hpp"
 #include "messages/values/error_format.hpp"
-#include "transport/planner/piece_digest.hpp"
+#include "transport/planner/plan/piece_digest.hpp"
 
 namespace kvferry {
 

@@ -8,7 +8,7 @@
 #include "messages/values/kv_slice.hpp"
 #include "messages/values/rank_info.hpp"
 #include "messages/wire/protocol.hpp"
-#include "transport/planner/plan_cache.hpp"
+#include "transport/planner/plan/plan_cache.hpp"
 
 #include <memory>
 #include <vector>

@@ -2,7 +2,7 @@
 // Between a receiver's messages and the values that decide.
 #include "actors/generation/receiver.hpp"
 
-#include "actors/decisions/receiving_messages.hpp"
+#include "actors/decisions/receiving/receiving_messages.hpp"
 #include "actors/generation/rx_session.hpp"
 #include "actors/shared/collect_status.hpp"
 #include "actors/shared/session_waits.hpp"

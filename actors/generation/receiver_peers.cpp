@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a receiver does about instances and links, as known_instances and receiving_links say.
-#include "actors/decisions/receiving_messages.hpp"
+#include "actors/decisions/receiving/receiving_messages.hpp"
 #include "actors/generation/receiver.hpp"
 #include "messages/local/info_exchange.hpp"
 #include "messages/local/worker.hpp"

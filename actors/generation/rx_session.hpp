@@ -4,7 +4,7 @@
 #pragma once
 
 #include "actors/decisions/deciders.hpp"
-#include "actors/decisions/receiving.hpp"
+#include "actors/decisions/receiving/receiving.hpp"
 #include "actors/generation/piece_checker.hpp"
 #include "actors/shared/session_meter.hpp"
 #include "messages/limits.hpp"

@@ -4,7 +4,7 @@
 
 #include "messages/trace/handle.hpp"
 #include "messages/values/error_format.hpp"
-#include "transport/planner/topology.hpp"
+#include "transport/planner/layout/topology.hpp"
 
 #include <caf/send.hpp>
 

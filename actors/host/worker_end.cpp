@@ -4,7 +4,7 @@
 #include "actors/host/worker_parts.hpp"
 #include "messages/trace/log.hpp"
 #include "messages/values/error_format.hpp"
-#include "transport/planner/topology.hpp"
+#include "transport/planner/layout/topology.hpp"
 
 #include <algorithm>
 #include <utility>

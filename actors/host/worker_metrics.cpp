@@ -5,7 +5,7 @@
 #include "messages/trace/log.hpp"
 #include "messages/values/error_format.hpp"
 #include "transport/loop/descriptors.hpp"
-#include "transport/planner/topology.hpp"
+#include "transport/planner/layout/topology.hpp"
 
 #include <algorithm>
 #include <condition_variable>

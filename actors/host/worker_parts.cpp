@@ -23,7 +23,7 @@
 #include "transport/loop/threads.hpp"
 #include "transport/loopback/loopback_host_link.hpp"
 #include "transport/loopback/loopback_io.hpp"
-#include "transport/planner/topology.hpp"
+#include "transport/planner/layout/topology.hpp"
 #include "transport/same_host/machine_id.hpp"
 #include "transport/shm/shm_wire.hpp"
 #include "transport/tcp/tcp_wire.hpp"
@@ -285,8 +285,8 @@ caf::expected<std::unique_ptr<wire>> worker::parts::make_wires(const std::string
     const auto chosen = wires_for(options.wire, !rdma_adapters().empty());
     std::vector<named_wire> wires;
     if (options.same_host_link) {
-        auto shm = make_shm_wire(
-            *loop, {.bounds = options.bounds, .folder = options.host_link_folder});
+        auto shm =
+            make_shm_wire(*loop, {.bounds = options.bounds, .folder = options.host_link_folder});
         if (!shm)
             return std::move(shm.error());
         wires.push_back({"shm", std::move(*shm)});

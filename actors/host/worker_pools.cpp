@@ -9,8 +9,8 @@
 #include "messages/trace/log.hpp"
 #include "messages/values/error_format.hpp"
 #include "transport/host_link/memory_mapping.hpp"
-#include "transport/planner/cohorts.hpp"
-#include "transport/planner/topology.hpp"
+#include "transport/planner/layout/cohorts.hpp"
+#include "transport/planner/layout/topology.hpp"
 
 #include <algorithm>
 #include <set>

@@ -3,7 +3,7 @@
 #include "actors/instance/instance_roster.hpp"
 
 #include "messages/values/error_format.hpp"
-#include "transport/planner/topology.hpp"
+#include "transport/planner/layout/topology.hpp"
 
 #include <algorithm>
 

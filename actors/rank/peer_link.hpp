@@ -7,8 +7,8 @@
 #pragma once
 
 #include "actors/decisions/deciders.hpp"
-#include "actors/decisions/handshake.hpp"
-#include "actors/decisions/message_order.hpp"
+#include "actors/decisions/links/handshake.hpp"
+#include "actors/decisions/links/message_order.hpp"
 #include "actors/shared/deadlines.hpp"
 #include "messages/limits.hpp"
 #include "messages/local/devices.hpp"

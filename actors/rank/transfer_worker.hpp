@@ -4,7 +4,7 @@
 
 #include "actors/context/route.hpp"
 #include "actors/decisions/deciders.hpp"
-#include "actors/decisions/peer_table.hpp"
+#include "actors/decisions/links/peer_table.hpp"
 #include "actors/decisions/stopping.hpp"
 #include "actors/shared/back_off.hpp"
 #include "messages/limits.hpp"

@@ -4,14 +4,14 @@
 // plan that passes its check stays inside the regions.
 #include "messages/wire/codec.hpp"
 #include "tests/fuzz/fuzz.hpp"
-#include "transport/planner/cohorts.hpp"
-#include "transport/planner/layout_match.hpp"
-#include "transport/planner/page_table_builder.hpp"
-#include "transport/planner/page_table_check.hpp"
-#include "transport/planner/plan.hpp"
-#include "transport/planner/plan_check.hpp"
-#include "transport/planner/plan_expand.hpp"
-#include "transport/planner/topology.hpp"
+#include "transport/planner/layout/cohorts.hpp"
+#include "transport/planner/layout/layout_match.hpp"
+#include "transport/planner/layout/topology.hpp"
+#include "transport/planner/page_table/page_table_builder.hpp"
+#include "transport/planner/layout/page_table_check.hpp"
+#include "transport/planner/plan/plan.hpp"
+#include "transport/planner/plan/plan_check.hpp"
+#include "transport/planner/plan/plan_expand.hpp"
 
 #include <algorithm>
 

@@ -6,10 +6,10 @@
 #include "tests/fuzz/fuzz.hpp"
 #include "tests/tools/trace/perfetto_json.hpp"
 #include "tools/trace/check.hpp"
-#include "tools/trace/page.hpp"
-#include "tools/trace/pictures.hpp"
+#include "tools/trace/live/why.hpp"
+#include "tools/trace/pictures/page.hpp"
+#include "tools/trace/pictures/pictures.hpp"
 #include "tools/trace/stats.hpp"
-#include "tools/trace/why.hpp"
 
 #include <utility>
 #include <vector>

@@ -2,7 +2,7 @@
 // The actor system in which one simulation after the other runs.
 #pragma once
 
-#include "tests/harness/scenario.hpp"
+#include "tests/harness/scenarios/scenario.hpp"
 #include "tests/harness/verdict.hpp"
 
 #include <memory>

@@ -4,13 +4,13 @@
 
 #include "actors/instance/rank_info_server.hpp"
 #include "messages/trace/handle.hpp"
-#include "tests/harness/planted_deciders.hpp"
-#include "tests/harness/sim_copies.hpp"
-#include "tests/harness/sim_io.hpp"
+#include "tests/harness/network/sim_copies.hpp"
+#include "tests/harness/network/sim_io.hpp"
+#include "tests/harness/planted/planted_deciders.hpp"
 #include "tests/harness/simulation.hpp"
 #include "transport/copy/copy_io.hpp"
 #include "transport/loopback/loopback_host_link.hpp"
-#include "transport/planner/page_table_builder.hpp"
+#include "transport/planner/page_table/page_table_builder.hpp"
 
 #include <algorithm>
 #include <utility>

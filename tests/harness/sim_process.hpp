@@ -4,9 +4,9 @@
 
 #include "actors/rank/transfer_worker.hpp"
 #include "tests/harness/cache_memory.hpp"
-#include "tests/harness/scenario.hpp"
-#include "tests/harness/sim_copies.hpp"
-#include "tests/harness/sim_info_link.hpp"
+#include "tests/harness/network/sim_copies.hpp"
+#include "tests/harness/network/sim_info_link.hpp"
+#include "tests/harness/scenarios/scenario.hpp"
 #include "tests/harness/sim_schedule.hpp"
 
 #include <algorithm>

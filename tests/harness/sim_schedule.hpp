@@ -5,7 +5,7 @@
 
 #include "messages/values/ids.hpp"
 #include "messages/values/time.hpp"
-#include "tests/harness/random_source.hpp"
+#include "tests/harness/scenarios/random_source.hpp"
 #include "tests/harness/sim_trace.hpp"
 #include "transport/loop/resident.hpp"
 

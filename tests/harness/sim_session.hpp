@@ -4,8 +4,8 @@
 #pragma once
 
 #include "messages/local/outcomes.hpp"
-#include "tests/harness/doorbell.hpp"
-#include "tests/harness/scenario.hpp"
+#include "tests/harness/network/doorbell.hpp"
+#include "tests/harness/scenarios/scenario.hpp"
 
 #include <optional>
 #include <string>

@@ -4,8 +4,8 @@
 #pragma once
 
 #include "messages/fwd.hpp"
-#include "tests/harness/frame_referee.hpp"
-#include "tests/harness/scenario.hpp"
+#include "tests/harness/network/frame_referee.hpp"
+#include "tests/harness/scenarios/scenario.hpp"
 #include "tests/harness/sim_process.hpp"
 #include "tests/harness/sim_session.hpp"
 #include "tests/harness/verdict.hpp"

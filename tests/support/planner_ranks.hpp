@@ -3,7 +3,7 @@
 #pragma once
 
 #include "tests/support/caf_setup.hpp"
-#include "transport/planner/page_table_builder.hpp"
+#include "transport/planner/page_table/page_table_builder.hpp"
 
 #include <doctest/doctest.h>
 

@@ -2,7 +2,7 @@
 // Random copy plans over memory of known size, and what they must do, by the plan's own definition.
 #pragma once
 
-#include "transport/planner/plan_expand.hpp"
+#include "transport/planner/plan/plan_expand.hpp"
 
 #include <algorithm>
 #include <cstddef>

@@ -5,12 +5,12 @@
 #pragma once
 
 #include "tests/support/caf_setup.hpp"
-#include "transport/planner/cohorts.hpp"
-#include "transport/planner/plan.hpp"
-#include "transport/planner/plan_check.hpp"
-#include "transport/planner/plan_expand.hpp"
-#include "transport/planner/tensor_pages.hpp"
-#include "transport/planner/topology.hpp"
+#include "transport/planner/layout/cohorts.hpp"
+#include "transport/planner/layout/topology.hpp"
+#include "transport/planner/page_table/tensor_pages.hpp"
+#include "transport/planner/plan/plan.hpp"
+#include "transport/planner/plan/plan_check.hpp"
+#include "transport/planner/plan/plan_expand.hpp"
 
 #include <doctest/doctest.h>
 

@@ -7,8 +7,8 @@
 #include "messages/type_ids.hpp"
 #include "tests/topology/dense_cache.hpp"
 #include "transport/host_link/memfd_pool.hpp"
-#include "transport/planner/cohorts.hpp"
-#include "transport/planner/topology.hpp"
+#include "transport/planner/layout/cohorts.hpp"
+#include "transport/planner/layout/topology.hpp"
 
 #include <doctest/doctest.h>
 

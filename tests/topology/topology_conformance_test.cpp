@@ -2,7 +2,7 @@
 // The matrix of topologies with real bytes through real actors in one process, against a dense
 // model of the cache. A sample of windows and routes by default, all with KVFERRY_TOPOLOGIES=all.
 #include "tests/topology/dense_instance.hpp"
-#include "transport/planner/piece_digest.hpp"
+#include "transport/planner/plan/piece_digest.hpp"
 
 #include <cstdlib>
 

@@ -2,7 +2,7 @@
 // The command lines of `kvferry bench` and of its child.
 #include "tools/bench/context_side.hpp"
 #include "tools/bench/layers.hpp"
-#include "tools/bench/memory.hpp"
+#include "tools/bench/memory/memory.hpp"
 #include "tools/bench/report.hpp"
 #include "tools/common/people.hpp"
 #include "tools/common/process_tracing.hpp"

@@ -5,7 +5,7 @@
 #include "actors/host/runtime.hpp"
 #include "actors/observe/trace_endpoint.hpp"
 #include "actors/observe/trace_recording.hpp"
-#include "tools/bench/memory.hpp"
+#include "tools/bench/memory/memory.hpp"
 
 #include <memory>
 #include <string>

@@ -7,7 +7,7 @@
 #include "messages/values/error_format.hpp"
 #include "transport/host_link/memfd_pool.hpp"
 #include "transport/loop/system_call.hpp"
-#include "transport/planner/page_table_builder.hpp"
+#include "transport/planner/page_table/page_table_builder.hpp"
 
 #include <nlohmann/json.hpp>
 

@@ -4,7 +4,7 @@
 
 #include "cuda/device/driver.hpp"
 #include "tools/demo/options.hpp"
-#include "transport/planner/page_table_builder.hpp"
+#include "transport/planner/page_table/page_table_builder.hpp"
 
 #include <algorithm>
 #include <stdexcept>

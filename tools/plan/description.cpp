@@ -5,8 +5,8 @@
 #include "messages/values/error_format.hpp"
 #include "tools/plan/instances.hpp"
 #include "tools/plan/json_fields.hpp"
-#include "transport/planner/layout_error.hpp"
-#include "transport/planner/topology.hpp"
+#include "transport/planner/layout/layout_error.hpp"
+#include "transport/planner/layout/topology.hpp"
 
 #include <algorithm>
 #include <limits>

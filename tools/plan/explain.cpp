@@ -2,9 +2,9 @@
 // The reason behind each pair of ranks.
 #include "tools/plan/groups.hpp"
 #include "tools/plan/text.hpp"
-#include "transport/planner/cohorts.hpp"
-#include "transport/planner/shard_overlap.hpp"
-#include "transport/planner/topology.hpp"
+#include "transport/planner/layout/cohorts.hpp"
+#include "transport/planner/layout/shard_overlap.hpp"
+#include "transport/planner/layout/topology.hpp"
 
 #include <algorithm>
 

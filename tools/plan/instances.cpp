@@ -4,7 +4,7 @@
 
 #include "messages/type_ids.hpp"
 #include "messages/values/error_format.hpp"
-#include "transport/planner/tensor_pages.hpp"
+#include "transport/planner/page_table/tensor_pages.hpp"
 
 #include <algorithm>
 #include <set>

@@ -4,8 +4,8 @@
 
 #include "messages/errors.hpp"
 #include "messages/values/rank_info.hpp"
-#include "transport/planner/kv_tensor.hpp"
-#include "transport/planner/page_table_builder.hpp"
+#include "transport/planner/page_table/kv_tensor.hpp"
+#include "transport/planner/page_table/page_table_builder.hpp"
 
 #include <cstdint>
 #include <functional>

@@ -2,8 +2,8 @@
 // The tensors that a model's cache makes on one rank.
 #include "tools/plan/model_cache.hpp"
 
-#include "transport/planner/head_split.hpp"
-#include "transport/planner/topology.hpp"
+#include "transport/planner/layout/head_split.hpp"
+#include "transport/planner/layout/topology.hpp"
 
 #include <algorithm>
 #include <utility>

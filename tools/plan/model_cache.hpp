@@ -5,7 +5,7 @@
 #include "messages/errors.hpp"
 #include "messages/values/page_table.hpp"
 #include "messages/values/rank_info.hpp"
-#include "transport/planner/kv_tensor.hpp"
+#include "transport/planner/page_table/kv_tensor.hpp"
 
 #include <cstdint>
 #include <optional>

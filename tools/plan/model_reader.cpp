@@ -2,7 +2,7 @@
 // Reading of models' configurations.
 #include "tools/plan/model_reader.hpp"
 
-#include "transport/planner/element_types.hpp"
+#include "transport/planner/layout/element_types.hpp"
 
 #include <algorithm>
 #include <limits>

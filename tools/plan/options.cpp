@@ -9,7 +9,7 @@
 #include "tools/plan/json_fields.hpp"
 #include "tools/plan/model_option.hpp"
 #include "tools/plan/option_values.hpp"
-#include "transport/planner/topology.hpp"
+#include "transport/planner/layout/topology.hpp"
 
 #include <algorithm>
 #include <string_view>

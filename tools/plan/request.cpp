@@ -3,7 +3,7 @@
 #include "tools/plan/request.hpp"
 
 #include "messages/type_ids.hpp"
-#include "transport/planner/plan.hpp"
+#include "transport/planner/plan/plan.hpp"
 
 #include <algorithm>
 #include <utility>

@@ -4,9 +4,9 @@
 
 #include "messages/type_ids.hpp"
 #include "tools/plan/request.hpp"
-#include "transport/planner/cohorts.hpp"
-#include "transport/planner/pair_layout.hpp"
-#include "transport/planner/topology.hpp"
+#include "transport/planner/layout/cohorts.hpp"
+#include "transport/planner/plan/pair_layout.hpp"
+#include "transport/planner/layout/topology.hpp"
 
 #include <algorithm>
 #include <iterator>

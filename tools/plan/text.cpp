@@ -3,7 +3,7 @@
 #include "tools/plan/text.hpp"
 
 #include "tools/common/text.hpp"
-#include "transport/planner/topology.hpp"
+#include "transport/planner/layout/topology.hpp"
 
 #include <algorithm>
 #include <utility>

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // kvferry-sim: thousands of simulated transfers with everything that can go wrong, by seed.
-#include "tests/harness/planted_bugs.hpp"
-#include "tests/harness/scenario.hpp"
+#include "tests/harness/planted/planted_bugs.hpp"
+#include "tests/harness/scenarios/scenario.hpp"
 #include "tools/sim/seed_jobs.hpp"
 
 #include <CLI/CLI.hpp>

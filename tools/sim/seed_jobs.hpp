@@ -2,7 +2,7 @@
 // Seeds in child processes: one that crashes or hangs is a failure like any other.
 #pragma once
 
-#include "tests/harness/scenario.hpp"
+#include "tests/harness/scenarios/scenario.hpp"
 #include "tests/harness/verdict.hpp"
 #include "tools/sim/options.hpp"
 

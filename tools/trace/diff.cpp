@@ -2,7 +2,7 @@
 // Turns each run into lists of what each actor did for each request, and compares the lists.
 #include "tools/trace/diff.hpp"
 
-#include "tools/trace/pictures.hpp"
+#include "tools/trace/pictures/pictures.hpp"
 
 #include <algorithm>
 #include <map>

@@ -2,7 +2,7 @@
 // Columns and keys.
 #include "tools/trace/report.hpp"
 
-#include "tools/trace/pictures.hpp"
+#include "tools/trace/pictures/pictures.hpp"
 
 #include <algorithm>
 #include <cstdio>

@@ -12,8 +12,8 @@
 
 namespace kvferry::tools {
 
-/// One rank's cache of the default format (transport/planner/page_table_builder.hpp). A view: it
-/// does not own the memory. Slots must exist; no_slot is skipped.
+/// One rank's cache of the default format (transport/planner/page_table/page_table_builder.hpp). A
+/// view: it does not own the memory. Slots must exist; no_slot is skipped.
 class cache_content {
 public:
     /// `slot0` is the start of the table's only pool.

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "actors/host/worker.hpp"
-#include "transport/planner/page_table_builder.hpp"
+#include "transport/planner/page_table/page_table_builder.hpp"
 
 #include <chrono>
 #include <cstdint>

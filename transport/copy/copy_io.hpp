@@ -10,7 +10,7 @@
 #include "messages/values/time.hpp"
 #include "messages/wire/header.hpp"
 #include "transport/loop/resident.hpp"
-#include "transport/planner/plan_expand.hpp"
+#include "transport/planner/plan/plan_expand.hpp"
 
 #include <deque>
 #include <vector>

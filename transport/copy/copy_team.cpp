@@ -4,7 +4,7 @@
 
 #include "messages/trace/handle.hpp"
 #include "messages/values/error_format.hpp"
-#include "transport/planner/plan_split.hpp"
+#include "transport/planner/plan/plan_split.hpp"
 
 #include <algorithm>
 #include <utility>

@@ -13,7 +13,7 @@
 #include "transport/fabric/fabric_messages.hpp"
 #include "transport/fabric/put_credit.hpp"
 #include "transport/fabric/wire.hpp"
-#include "transport/planner/merged_cursor.hpp"
+#include "transport/planner/plan/merged_cursor.hpp"
 
 #include <chrono>
 #include <cstdint>

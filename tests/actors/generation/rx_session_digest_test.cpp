@@ -3,7 +3,7 @@
 // success.
 #include "tests/actors/generation/rx_session_fixture.hpp"
 #include "tests/support/planner_ranks.hpp"
-#include "transport/planner/piece_digest.hpp"
+#include "transport/planner/plan/piece_digest.hpp"
 
 using namespace kvferry;
 using namespace kvferry::testing;

@@ -6,8 +6,8 @@
 #include "doctest/doctest.h"
 #include "messages/type_ids.hpp"
 #include "transport/host_link/memfd_pool.hpp"
-#include "transport/planner/page_table_builder.hpp"
-#include "transport/planner/topology.hpp"
+#include "transport/planner/layout/topology.hpp"
+#include "transport/planner/page_table/page_table_builder.hpp"
 
 #include <algorithm>
 #include <cstring>

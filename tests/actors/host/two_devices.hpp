@@ -5,7 +5,7 @@
 
 #include "actors/host/runtime.hpp"
 #include "messages/type_ids.hpp"
-#include "transport/planner/page_table_builder.hpp"
+#include "transport/planner/page_table/page_table_builder.hpp"
 
 #include <doctest/doctest.h>
 

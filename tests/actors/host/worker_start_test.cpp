@@ -3,7 +3,7 @@
 #include "actors/host/loopback_world.hpp"
 #include "actors/host/runtime.hpp"
 #include "tests/support/open_resources.hpp"
-#include "transport/planner/page_table_builder.hpp"
+#include "transport/planner/page_table/page_table_builder.hpp"
 
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>

@@ -4,7 +4,7 @@
 #include "actors/host/configure.hpp"
 #include "doctest/doctest.h"
 #include "tests/support/contains.hpp"
-#include "tools/bench/host_memory.hpp"
+#include "tools/bench/memory/host_memory.hpp"
 #include "tools/bench/schedule.hpp"
 
 #include <algorithm>

@@ -2,7 +2,7 @@
 // A file for Perfetto, read back.
 #pragma once
 
-#include "tools/trace/perfetto.hpp"
+#include "tools/trace/pictures/perfetto.hpp"
 
 #include <sstream>
 

@@ -6,8 +6,8 @@
 #include "tests/tools/trace/trace_story.hpp"
 #include "tools/trace/diff.hpp"
 #include "tools/trace/flow.hpp"
-#include "tools/trace/page.hpp"
-#include "tools/trace/pictures.hpp"
+#include "tools/trace/pictures/page.hpp"
+#include "tools/trace/pictures/pictures.hpp"
 #include "tools/trace/stats.hpp"
 
 #include <algorithm>

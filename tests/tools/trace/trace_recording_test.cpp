@@ -6,7 +6,7 @@
 #include "messages/values/ids.hpp"
 #include "messages/version.hpp"
 #include "tests/support/contains.hpp"
-#include "tools/trace/pictures.hpp"
+#include "tools/trace/pictures/pictures.hpp"
 #include "tools/trace/recording.hpp"
 
 #include <algorithm>

@@ -5,9 +5,9 @@
 #include "tests/tools/trace/perfetto_json.hpp"
 #include "tests/tools/trace/trace_story.hpp"
 #include "tools/common/packed_file.hpp"
-#include "tools/trace/http_post.hpp"
-#include "tools/trace/otlp.hpp"
-#include "tools/trace/page.hpp"
+#include "tools/trace/otlp/http_post.hpp"
+#include "tools/trace/otlp/otlp.hpp"
+#include "tools/trace/pictures/page.hpp"
 #include "tools/trace/selection.hpp"
 #include "tools/trace/stats.hpp"
 

@@ -6,7 +6,7 @@
 #include "tests/actors/host/rank_fixture.hpp"
 #include "tests/support/contains.hpp"
 #include "tests/tools/trace/trace_story.hpp"
-#include "tools/trace/why.hpp"
+#include "tools/trace/live/why.hpp"
 
 #include <algorithm>
 #include <atomic>

@@ -3,7 +3,7 @@
 #include "tests/transport/copy/copy_conformance.hpp"
 #include "transport/copy/copy_io.hpp"
 #include "transport/copy/copy_team.hpp"
-#include "transport/planner/plan_split.hpp"
+#include "transport/planner/plan/plan_split.hpp"
 
 #include <array>
 

@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: Apache-2.0
+// How a link comes up and what it hears; handshake_end.cpp has how it ends.
+#include "actors/decisions/links/handshake.hpp"
+
+#include "messages/values/error_format.hpp"
+#include "transport/planner/layout/topology.hpp"
+#include "transport/planner/layout/page_table_check.hpp"
+
+#include <algorithm>
+#include <type_traits>
+#include <utility>
+
+namespace kvferry {
+
+namespace {
+
+template <class... Message>
+bool is_one_of(const wire_message& message) {
+    return (std::holds_alternative<Message>(message) || ...);
+}
+
+/// Messages that sender and receiver are for.
+bool of_sessions(const wire_message& message) {
+    return is_one_of<request_data, refused, transfer_started, kv_agent_result, aux_agent_result,
+                     cancel_session, gone, session_wanted>(message);
+}
+
+} // namespace
+
+handshake::handshake(dependencies with)
+    : with_(std::move(with)), last_frame_within_(with_.bounds.dial_deadline) {}
+
+handshake::effects handshake::on(event happened, time_point now) {
+    effects_.clear();
+    std::visit([this, now](auto& x) { on(x, now); }, happened);
+    return std::exchange(effects_, {});
+}
+
+std::optional<time_point> handshake::wakes_at() const {
+    if (const auto* now = std::get_if<making>(&phase_))
+        return now->deadline;
+    if (const auto* now = std::get_if<up>(&phase_))
+        return now->pulse.look_at();
+    if (const auto* now = std::get_if<lost>(&phase_))
+        if (const auto* last = std::get_if<leaving>(&now->endpoint))
+            return last->until;
+    return std::nullopt;
+}
+
+bool handshake::hears() const {
+    if (const auto* now = std::get_if<up>(&phase_))
+        return !now->memory.waits_for_devices();
+    const auto* now = std::get_if<making>(&phase_);
+    return now && now->own != own_dial::accepted && now->own != own_dial::accepted_ahead;
+}
+
+// -- endpoint and same-host link ------------------------------------------------------------------
+
+void handshake::on(started& x, time_point now) {
+    if (!std::holds_alternative<idle>(phase_))
+        return;
+    if (!with_.introduction && x.no_room) // it is not even tried
+        return lose(add_context(x.no_room, describe(with_.self)), closing::forced, now);
+    auto& link = std::get<making>(phase_ = making{});
+    link.deadline = now + with_.bounds.dial_deadline;
+    link.own = with_.introduction ? own_dial::none : own_dial::to_make;
+    auto introduction = std::exchange(with_.introduction, std::nullopt);
+    if (introduction) {
+        peer_dialled_ = introduction->dial;
+        link.memory.hear(introduction->regions);
+        say(expect{introduction->header.sequence});
+    }
+    reopen(link);
+    try_host_link(link, introduction ? &*introduction : nullptr);
+    if (introduction)
+        link.theirs = to_answer{std::move(*introduction), std::move(x.no_room)};
+}
+
+void handshake::reopen(making& link) {
+    const auto version = link.memory.version();
+    link.endpoint = opening{version, {}};
+    say(make_endpoint{version, link.memory.regions()});
+}
+
+void handshake::try_host_link(making& link, const register_rank_info* introduction) {
+    const char* why = nullptr;
+    if (!with_.has_host_link)
+        link.host = absent{describe(with_.self) + " has no same-host link"};
+    else if (with_.peer.machine != with_.self.machine)
+        why = "another machine";
+    else if (with_.peer.host_link_name.empty())
+        why = "the peer has no same-host link";
+    else if (introduction && !introduction->same_host)
+        why = "the peer could not make the same-host link";
+    else if (introduction)
+        say(expect_host_link{});
+    else
+        say(dial_host_link{});
+    if (why)
+        link.host = absent{why};
+}
+
+void handshake::on(endpoint_made& x, time_point now) {
+    if (auto* link = std::get_if<making>(&phase_)) {
+        const auto* asked = std::get_if<opening>(&link->endpoint);
+        if (!asked)
+            return;
+        if (asked->exit) {
+            say(drop_endpoint{x.endpoint, true});
+            say(exit{asked->exit});
+            phase_ = ended{};
+        } else if (x.version != link->memory.version()) { // it lacks the keys to the peer's regions
+            say(drop_endpoint{x.endpoint, false});
+            reopen(*link);
+        } else {
+            link->endpoint = open{x.endpoint, x.by_rma};
+            if (const auto* host = host_link(); host && !host->mapped.empty())
+                say(show_mappings{x.endpoint, host->mapped});
+            proceed(now);
+        }
+    } else if (auto* over = std::get_if<lost>(&phase_)) { // too late
+        auto* asked = std::get_if<opening>(&over->endpoint);
+        if (!asked)
+            return;
+        say(drop_endpoint{x.endpoint, true});
+        if (asked->exit) {
+            say(exit{asked->exit});
+            phase_ = ended{};
+            return;
+        }
+        over->endpoint = gone_endpoint{};
+        end_if_over();
+    }
+}
+
+void handshake::on(host_link_made& x, time_point now) {
+    if (auto* link = std::get_if<making>(&phase_);
+        link && std::holds_alternative<undecided>(link->host)) {
+        const auto& host = std::get<present>(link->host = std::move(x));
+        if (const auto* end = std::get_if<open>(&link->endpoint); end && !host.mapped.empty())
+            say(show_mappings{end->id, host.mapped});
+        proceed(now);
+    } else if (auto* over = std::get_if<lost>(&phase_);
+               over && over->process == waits_for::host_link) {
+        // It is closed when this link ends; unless this one waits in a former link's place.
+        over->process =
+            x.process_watched && x.inherited ? waits_for::process_end : waits_for::nothing;
+        end_if_over();
+    }
+}
+
+// -- introductions and answers --------------------------------------------------------------------
+
+/// Takes the next steps as soon as what they need is there. When both sides dial at once, each of
+/// them introduces itself and answers the other.
+void handshake::proceed(time_point now) {
+    auto* link = std::get_if<making>(&phase_);
+    if (!link || !std::holds_alternative<open>(link->endpoint)
+        || std::holds_alternative<undecided>(link->host))
+        return;
+    if (link->own == own_dial::to_make) {
+        link->own = own_dial::made;
+        send(register_rank_info{
+            {}, with_.dial, with_.self, with_.regions, with_.peer.token, host_link() != nullptr});
+    }
+    if (const auto* open_question = std::get_if<to_answer>(&link->theirs)) {
+        const auto& introduction = open_question->introduction;
+        if (auto problem = check(*open_question)) {
+            // Sent from the incarnation that the dialler asked for: otherwise it would not take the
+            // answer for its own.
+            say(transmit{
+                refused{introduction.header, side::generation, to_wire(problem), introduction.dial},
+                introduction.header.receiver});
+            return lose(problem, closing::after_last_frame, now);
+        }
+        if (!mapped_by_devices(link->memory, host_link()))
+            return;
+        send(rank_registered{{}, introduction.dial});
+        link->theirs = answered{};
+    }
+    if (link->own == own_dial::accepted)
+        become_up(now);
+}
+
+/// Asks the devices for the mappings of this peer, once; true when all of them have answered.
+bool handshake::mapped_by_devices(peer_memory& memory, const present* host) {
+    if (!memory.asked()) {
+        // Not on another machine, and not where the peer's death would not be noticed.
+        const auto devices = host && !memory.regions().empty() ? with_.devices : 0;
+        memory.ask(devices);
+        if (devices > 0)
+            say(ask_devices{memory.version(), memory.regions(), host->mapped, host->chunks});
+    }
+    return !memory.waits_for_devices();
+}
+
+void handshake::on(device_answered& x, time_point now) {
+    if (auto* link = std::get_if<making>(&phase_)) {
+        if (link->memory.answered(x.device, x.version, x.answer))
+            proceed(now);
+    } else if (auto* ready = std::get_if<up>(&phase_)) {
+        if (ready->memory.answered(x.device, x.version, x.answer)
+            && !ready->memory.waits_for_devices())
+            say(renew_view{view()});
+    }
+}
+
+/// What an acceptor verifies before anything else; the answer carries both sides' values. Layouts
+/// need not match: that is a matter of each request, and those that fail are told over this link.
+caf::error handshake::check(const to_answer& x) const {
+    const auto& told = x.introduction;
+    if (told.header.receiver != with_.self.incarnation)
+        return make_error(errc::stale_incarnation,
+                          "{} looks for incarnation {} of {}, which is now {}", who(),
+                          told.header.receiver, describe(with_.self), with_.self.incarnation);
+    if (x.no_room)
+        return add_context(x.no_room, describe(with_.self));
+    if (told.token != with_.self.token)
+        return make_error(errc::foreign_peer,
+                          "{} did not show the link token of {}: ask its instance's info again",
+                          who(), describe(with_.self));
+    if (auto problem = check_parallelism(told.info))
+        return add_context(problem, who());
+    return told.info.pages ? add_context(check_page_table(told.info), who()) : caf::error{};
+}
+
+void handshake::become_up(time_point now) {
+    auto before = std::get<making>(std::move(phase_));
+    auto decided = [](same_host& host) -> std::variant<absent, present> {
+        if (auto* yes = std::get_if<present>(&host))
+            return std::move(*yes);
+        return std::move(std::get<absent>(host));
+    };
+    phase_ = up{std::get<open>(before.endpoint), decided(before.host), std::move(before.memory),
+                link_pulse{with_.bounds, now}, 0};
+    if (before.own != own_dial::none && !std::holds_alternative<answered>(before.theirs))
+        send(link_health{{}, 0, true}); // confirms
+    std::optional<offer_regions> offer;
+    if (before.own == own_dial::none)
+        offer = offer_regions{{}, with_.regions};
+    say(come_up{view(), std::move(offer)});
+}
+
+std::shared_ptr<peer_view> handshake::view() const {
+    const auto& link = std::get<up>(phase_);
+    auto result = std::make_shared<peer_view>();
+    result->info = with_.peer;
+    result->regions = link.memory.regions();
+    result->endpoint = link.endpoint.id;
+    result->by_rma = link.endpoint.by_rma;
+    result->device_obstacles = link.memory.device_obstacles();
+    if (const auto* host = host_link()) {
+        result->mapped = host->mapped;
+        result->process_watched = host->process_watched;
+        for (const auto& [region, why] : host->obstacles)
+            result->device_obstacles[{mapped_region::by_host, region}] = why;
+    } else {
+        result->unmapped_reason = std::get<absent>(link.host).why;
+    }
+    const auto& by_devices = link.memory.mapped_by_devices();
+    result->mapped.insert(result->mapped.end(), by_devices.begin(), by_devices.end());
+    return result;
+}
+
+void handshake::on(arrived& x, time_point now) {
+    if (auto* introduction = std::get_if<register_rank_info>(&x.message))
+        return hear_introduction(*introduction, x.no_room, now);
+    if (is_over())
+        return say(ignore{ignored::late});
+    if (!answers_own_dial(x.message))
+        return say(enqueue{std::move(x.message)});
+    say(expect{header_of(x.message).sequence});
+    if (auto* accepts = std::get_if<rank_registered>(&x.message)) {
+        // An answer that is not its link's first message has overtaken the peer's introduction:
+        // both have dialled at once.
+        auto& link = std::get<making>(phase_);
+        const auto ahead = std::holds_alternative<undialled>(link.theirs)
+                           && (accepts->header.sequence & 0xffffffff) != 0;
+        link.own = ahead ? own_dial::accepted_ahead : own_dial::accepted;
+        proceed(now);
+    } else {
+        hear(x.message, now);
+    }
+}
+
+/// True when the message accepts or refuses this link's own dial, not a former one.
+bool handshake::answers_own_dial(const wire_message& message) const {
+    const auto* link = std::get_if<making>(&phase_);
+    if (!link || link->own != own_dial::made)
+        return false;
+    if (const auto* accepts = std::get_if<rank_registered>(&message))
+        return accepts->dial == with_.dial;
+    const auto* refuses = std::get_if<refused>(&message);
+    return refuses && refuses->dial == with_.dial;
+}
+
+void handshake::hear_introduction(register_rank_info& x, caf::error& no_room, time_point now) {
+    if (peer_dialled_ && x.dial <= *peer_dialled_)
+        return say(ignore{ignored::duplicate});
+    auto* link = std::get_if<making>(&phase_);
+    if (!link || !std::holds_alternative<undialled>(link->theirs)) {
+        // The peer dials again: this link is over, and its rank accepts the new one.
+        lose(make_error(errc::link_lost, "the peer dialled again"), closing::forced, now);
+        return say(hand_back{std::move(x)});
+    }
+    // Both dial at once: each accepts the other's introduction on its own link.
+    peer_dialled_ = x.dial;
+    if (link->own == own_dial::accepted_ahead)
+        link->own = own_dial::accepted;
+    say(expect{x.header.sequence});
+    if (link->memory.regions() != x.regions) { // the endpoint was made without the keys to them
+        link->memory.hear(x.regions);
+        if (const auto* old = std::get_if<open>(&link->endpoint)) {
+            const auto former = old->id;
+            reopen(*link);
+            say(drop_endpoint{former, false});
+        }
+    }
+    link->theirs = to_answer{std::move(x), std::move(no_room)};
+    proceed(now);
+}
+
+// -- messages in order ----------------------------------------------------------------------------
+
+void handshake::on(heard& x, time_point now) {
+    // The dialler knows that it was accepted: it has said something that only a link that is up
+    // says. One that has given up meanwhile does not, and the acceptor would ask it in vain.
+    if (const auto* link = std::get_if<making>(&phase_);
+        link && std::holds_alternative<answered>(link->theirs)
+        && !std::holds_alternative<rank_registered>(x.message)) // it may answer a former dial
+        become_up(now);
+    if (auto* link = std::get_if<up>(&phase_)) {
+        link->pulse.heard(now);
+        link->pulse.stirred(now);
+    }
+    hear(x.message, now);
+}
+
+void handshake::hear(wire_message& message, time_point now) {
+    if (is_over())
+        return say(ignore{ignored::late});
+    if (const auto* given_up = std::get_if<refused>(&message);
+        given_up && (!is_up() || given_up->header.attempt == attempt{})) {
+        lose(from_wire(given_up->reason), closing::forced, now); // the dial, or the whole link
+    } else if (const auto* goodbye = std::get_if<termination>(&message)) {
+        // It sends this after its last operation has ended.
+        peer_has_left(from_wire(goodbye->reason), now);
+    } else if (const auto* health = std::get_if<link_health>(&message)) {
+        if (!is_up())
+            say(ignore{ignored::early});
+        else if (!health->answer)
+            send(link_health{{}, health->nonce, true});
+    } else if (auto* offer = std::get_if<offer_regions>(&message)) {
+        hear_offer(*offer);
+    } else if (const auto* accepts = std::get_if<rank_registered>(&message)) {
+        say(ignore{accepts->dial == with_.dial ? ignored::duplicate : ignored::former_link});
+    } else if (!of_sessions(message)) {
+        say(ignore{ignored::unexpected});
+    } else if (!is_up()) {
+        say(ignore{ignored::early});
+    } else {
+        say(hand_on{std::move(message)});
+    }
+}
+
+/// Regions are fixed for the life of a rank.
+void handshake::hear_offer(offer_regions& x) {
+    auto* link = std::get_if<up>(&phase_);
+    if (!link)
+        return say(ignore{ignored::early});
+    if (!link->memory.regions().empty() || x.regions.empty())
+        return say(ignore{ignored::duplicate});
+    link->memory.hear(std::move(x.regions));
+    say(show_regions{link->endpoint.id, link->memory.regions()});
+    if (mapped_by_devices(link->memory, host_link()))
+        say(renew_view{view()});
+}
+
+} // namespace kvferry

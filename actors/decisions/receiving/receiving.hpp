@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+// What one attempt to receive a request decides: whom to ask for what, how it ends, once, and when
+// its pages are free. A pure value: events in, effects out.
+//
+//     unbound ─▶ waiting ─▶ transferring ─▶ ended ─▶ released
+//        └──────────┴──────────────────────────┘▲
+//
+// The outcome and the release are two answers. The outcome comes from reports, refusals, losses and
+// deadlines; the release from evidence alone (release_ledger).
+#pragma once
+
+#include "actors/decisions/receiving/receiving_writer.hpp"
+#include "actors/decisions/receiving/release_ledger.hpp"
+#include "messages/limits.hpp"
+#include "messages/local/fabric.hpp"
+#include "messages/local/host_link.hpp"
+#include "messages/local/links.hpp"
+#include "messages/local/outcomes.hpp"
+#include "messages/local/sessions.hpp"
+#include "messages/local/status.hpp"
+#include "messages/trace/rank_counters.hpp"
+#include "messages/values/time.hpp"
+#include "messages/wire/protocol.hpp"
+
+#include <cstddef>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace kvferry {
+
+class receiving {
+public:
+    /// What does not change during the attempt.
+    struct facts {
+        rid request;
+        kvferry::attempt attempt;
+        aux_mode aux = aux_mode::none;
+        std::size_t aux_bytes_max = limits{}.aux_bytes_max;
+        /// This rank and the context instance's rank-info server, for texts.
+        std::string self;
+        std::string context_endpoint;
+        /// The fabric's answer to forbid_writes is proof (fabric_description::by_message).
+        bool forbidding_is_proof = false;
+        /// The host wants to hear which layers have arrived.
+        bool tell_layers = false;
+        /// Why the reported piece of that slice has not arrived intact; empty when it has. Asked of
+        /// writers that were linked with `digests` only.
+        std::function<caf::error(const kv_slice& asked, const kv_agent_result&)> check_digest = {};
+    };
+
+    // -- events that are no messages ----------------------------------------------------------
+
+    struct writer_linked {
+        incarnation writer;
+        bool process_watched = false;
+        bool digests = false;
+    };
+    /// A link has ended without sending a request that it had taken.
+    struct request_never_left {
+        incarnation writer;
+    };
+    /// The fabric has answered forbid_writes.
+    struct writes_forbidden {};
+    /// A handler threw.
+    struct carrier_failed {
+        caf::error reason;
+    };
+
+    using event = std::variant<receive_slice, bind_writers, writer_linked, peer_lost, process_gone,
+                               transfer_started, kv_agent_result, aux_agent_result, cancel_session,
+                               gone, refused, renew_requests, keep_session, extend_session,
+                               cancel_request, deadline_tick, owner_ended, carrier_failed,
+                               request_never_left, writes_forbidden>;
+
+    // -- effects that are no messages ---------------------------------------------------------
+
+    /// May fail: request_never_left.
+    struct ask_writer {
+        incarnation writer;
+        request_data request;
+    };
+    struct cancel_writer {
+        incarnation writer;
+        cancel_session message;
+    };
+    struct keep_writer {
+        incarnation writer;
+        session_wanted message;
+    };
+    struct ignore_message {
+        ignored why;
+    };
+
+    /// piece_*, layers_arrived, session_finished and session_released go to the host,
+    /// session_transferring, _extended, _ended and _retired to the receiver. Nothing follows
+    /// session_retired.
+    using effect = std::variant<ask_writer, cancel_writer, keep_writer, allow_writes, forbid_writes,
+                                piece_finished, layers_arrived, session_finished, session_released,
+                                session_transferring, session_extended, session_ended,
+                                session_retired, ignore_message>;
+    using effects = std::vector<effect>;
+
+    // -- states -------------------------------------------------------------------------------
+
+    /// The context's ranks are not known.
+    struct unbound {};
+    /// They are; none of them has begun, and each of their DP groups may run the request.
+    struct waiting {};
+    /// One group has begun.
+    struct transferring {
+        std::optional<aux_record> aux;
+    };
+    /// It has its outcome; writers may still write. `reason` is empty after success.
+    struct ended {
+        session_state outcome = session_state::error;
+        caf::error reason;
+    };
+    /// No event matters any more.
+    struct released {
+        ended how;
+    };
+    using phase = std::variant<unbound, waiting, transferring, ended, released>;
+
+    explicit receiving(facts fixed) : facts_(std::move(fixed)) {}
+
+    effects on(event, time_point now);
+
+    const facts& fixed() const { return facts_; }
+    const phase& now_in() const { return phase_; }
+    session_state state() const;
+    std::vector<session_wait> waits() const;
+    const std::map<rank_id, exposure>& exposures() const { return release_.writers(); }
+    bool is_released() const { return std::holds_alternative<released>(phase_); }
+    /// Slots that a writer may still write; before the outcome all that were lent.
+    slots_on_loan on_loan() const;
+
+private:
+    /// One receive(slice) of the host.
+    struct piece {
+        kv_slice slice;
+        /// The host has been told its end.
+        bool told = false;
+    };
+
+    void take(const receive_slice&);
+    void take(const bind_writers&);
+    void take(const writer_linked&);
+    void take(const peer_lost&);
+    void take(const process_gone&);
+    void take(const transfer_started&);
+    void take(const kv_agent_result&);
+    void take(const aux_agent_result&);
+    void take(const cancel_session&);
+    void take(const gone&);
+    void take(const refused&);
+    void take(const renew_requests&);
+    void take(const keep_session&);
+    void take(const extend_session&);
+    void take(const cancel_request&);
+    void take(const deadline_tick&);
+    void take(const owner_ended&);
+    void take(const carrier_failed&);
+    void take(const request_never_left&);
+    void take(const writes_forbidden&);
+
+    template <class Effect>
+    void add(Effect x) {
+        effects_.emplace_back(std::move(x));
+    }
+    void ignore(ignored why) { add(ignore_message{why}); }
+
+    bool is_unbound() const { return std::holds_alternative<unbound>(phase_); }
+    /// Null before it has its outcome.
+    const ended* end() const;
+    bool has_ended() const { return end() != nullptr; }
+    bool host_gave_all() const { return !pieces_.empty() && pieces_.back().slice.last; }
+    bool has_all_kv() const { return host_gave_all() && pieces_told_ == pieces_.size(); }
+    /// At most one DP group is left.
+    bool is_selected() const;
+    bool needs_nothing_of(const receiving_writer&) const;
+    /// Null when it is outside the cohorts.
+    receiving_writer* writer_of(incarnation);
+
+    void request_new(receiving_writer&);
+    void request_again(receiving_writer&);
+    void request(const receiving_writer&, slice_index, bool renewal);
+    bool cancel(const receiving_writer&, const caf::error&);
+    void begin(const receiving_writer&);
+    void dismiss_others(const receiving_writer&);
+    void dismiss(receiving_writer&, const caf::error&);
+    void session_failed(const receiving_writer&, const caf::error&);
+    void group_failed(const receiving_writer&, const caf::error&);
+    void refuse(const message_header&, const wire_error&);
+    caf::error failure_of(receiving_writer&, const kv_agent_result&);
+    void settle(const receiving_writer&);
+    void tell_served(std::uint32_t number);
+    void tell_layers();
+    void tell_piece(std::uint32_t number, const caf::error&);
+    void succeed_if_complete();
+    void fail(const caf::error& reason);
+    void finish(session_state, const caf::error& reason);
+    bool must_be_told(const receiving_writer&) const;
+    void release_if_quiet();
+    caf::error explain(const caf::error&, const receiving_writer&) const;
+
+    facts facts_;
+    phase phase_;
+    std::vector<piece> pieces_;
+    /// Pieces whose end the host has been told.
+    std::size_t pieces_told_ = 0;
+    /// Pieces that may have been served since this was last looked at.
+    std::vector<std::uint32_t> touched_;
+    /// Writers have become known, or are not needed any more: any piece may be served.
+    bool all_touched_ = true;
+    std::map<rank_id, receiving_writer> writers_;
+    /// The host has been told that all layers below are here.
+    std::uint32_t layers_told_ = 0;
+    /// What no writer has, as bind_writers told it.
+    std::vector<std::uint32_t> layers_skipped_;
+    std::vector<std::string> roles_skipped_;
+    release_ledger release_;
+    /// Of the event that is being handled.
+    effects effects_;
+};
+
+} // namespace kvferry

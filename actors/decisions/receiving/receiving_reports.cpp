@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a receiving attempt does when a writer speaks: which DP group runs the request, and what
+// has arrived.
+#include "actors/decisions/receiving/receiving.hpp"
+#include "actors/decisions/receiving/receiving_messages.hpp"
+#include "actors/shared/aux_size.hpp"
+#include "messages/type_ids.hpp"
+#include "messages/values/error_format.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace kvferry {
+
+namespace {
+
+/// A failure always has a reason, also when the peer did not give one.
+caf::error reason_of(const wire_error& x) {
+    return x.code == errc::none ? make_error(errc::transfer_failed, "the peer gave no reason")
+                                : from_wire(x);
+}
+
+/// True for errors that say how the request ended; false for gone, limit_exceeded and stopped,
+/// which only say that this writer does not serve it.
+bool is_about_the_request(errc code) {
+    return code != errc::none && code != errc::gone && code != errc::limit_exceeded
+           && code != errc::stopped;
+}
+
+} // namespace
+
+// -- what writers say ---------------------------------------------------------------------------
+
+void receiving::take(const transfer_started& started) {
+    auto* from = writer_of(started.header.sender);
+    if (!from || !from->asked_for(started.header.receive_slice))
+        return ignore(ignored::unasked);
+    if (has_ended())
+        return ignore(ignored::late);
+    from->started = true;
+    begin(*from);
+}
+
+void receiving::take(const kv_agent_result& report) {
+    const auto& header = report.header;
+    auto* from = writer_of(header.sender);
+    if (!from || !from->binding.kv || from->binding.rank != header.writer)
+        return ignore(ignored::foreign_rank);
+    if (!from->asked_for(header.receive_slice))
+        return ignore(ignored::unasked);
+    auto& slice = from->reports[header.receive_slice.value];
+    const auto was_complete = slice.complete();
+    if (const auto heard = slice.add(header.piece); heard != piece_ledger::verdict::fresh)
+        return ignore(heard == piece_ledger::verdict::duplicate ? ignored::duplicate
+                                                                : ignored::contradiction);
+    if (!was_complete && slice.complete()) {
+        --from->incomplete;
+        touched_.push_back(header.receive_slice.value);
+    }
+    begin(*from);
+    from->summary.bytes += report.bytes;
+    from->summary.fragments += report.fragments;
+    from->summary.route = report.route;
+    from->failed = from->failed || report.result != agent_result::success;
+    if (report.result == agent_result::in_doubt) {
+        release_.reported_in_doubt(from->binding.rank);
+        from->in_doubt.insert(header.receive_slice.value);
+    }
+    settle(*from);
+    if (!from->dismissed && !has_ended())
+        if (auto failure = failure_of(*from, report))
+            fail(explain(failure, *from));
+    if (report.layers_end > 0) {
+        from->wrote_layers(header.receive_slice, report.layers_end);
+        tell_layers();
+    }
+    succeed_if_complete();
+    release_if_quiet();
+}
+
+caf::error receiving::failure_of(receiving_writer& from, const kv_agent_result& report) {
+    if (report.result != agent_result::success)
+        return reason_of(report.error);
+    const auto* link = from.link_up();
+    if (!report.digest || !link || !link->digests)
+        return {};
+    ++from.summary.digests;
+    return facts_.check_digest(pieces_[report.header.receive_slice.value].slice, report);
+}
+
+void receiving::take(const aux_agent_result& report) {
+    auto* from = writer_of(report.header.sender);
+    if (!from || !from->binding.aux)
+        return ignore(ignored::foreign_rank);
+    if (std::exchange(from->aux_reported, true))
+        return ignore(ignored::duplicate);
+    if (has_ended())
+        return ignore(ignored::late);
+    begin(*from);
+    if (from->dismissed)
+        return;
+    const auto failure = report.result == agent_result::success
+                             ? check_aux_size(report.record, facts_.aux_bytes_max)
+                             : reason_of(report.error);
+    if (failure)
+        return fail(explain(failure, *from));
+    std::get<transferring>(phase_).aux = report.record;
+    succeed_if_complete();
+}
+
+void receiving::take(const cancel_session& cancel) {
+    auto* from = writer_of(cancel.header.sender);
+    if (!from)
+        return ignore(ignored::foreign_rank);
+    if (has_ended())
+        return ignore(ignored::late);
+    session_failed(*from, reason_of(cancel.reason));
+}
+
+void receiving::take(const gone& answer) {
+    refuse(answer.header, answer.reason);
+}
+
+void receiving::take(const refused& answer) {
+    refuse(answer.header, answer.reason);
+}
+
+/// The writer does not serve what its answer is about: one slice when it answers a request_data,
+/// the whole attempt when it answers a cancel_session, after which no request comes.
+void receiving::refuse(const message_header& header, const wire_error& why) {
+    auto* from = writer_of(header.sender);
+    if (!from)
+        return ignore(ignored::foreign_rank);
+    if (is_about_the_request(why.code))
+        session_failed(*from, reason_of(why));
+    else
+        from->unaware = true;
+    const auto needed_nothing = needs_nothing_of(*from);
+    for (std::uint32_t number = 0; number < from->reports.size(); ++number) {
+        auto& slice = from->reports[number];
+        const auto meant =
+            header.kind == payload_kind::none || header.receive_slice.value == number;
+        // A renewal that crossed the last report is answered `gone`: what was served stays served.
+        if (!meant || slice.complete())
+            continue;
+        --from->incomplete;
+        slice.refuse();
+    }
+    if (!needed_nothing)
+        group_failed(*from, reason_of(why));
+    settle(*from);
+    release_if_quiet();
+}
+
+receiving_writer* receiving::writer_of(incarnation peer) {
+    const auto found = std::find_if(writers_.begin(), writers_.end(), [peer](const auto& entry) {
+        return entry.second.binding.incarnation == peer;
+    });
+    return found == writers_.end() ? nullptr : &found->second;
+}
+
+bool receiving::needs_nothing_of(const receiving_writer& from) const {
+    if (from.dismissed)
+        return true;
+    if (from.owes_aux())
+        return false;
+    const auto reported = from.incomplete == 0 && from.reports.size() == pieces_.size();
+    return (reported || !from.binding.kv) && host_gave_all();
+}
+
+/// Marks the writer quiet when it has reported every slice completely and will not be asked again.
+void receiving::settle(const receiving_writer& from) {
+    if (from.incomplete == 0 && (has_ended() || host_gave_all()))
+        release_.reported_quiet(from.binding.rank);
+}
+
+// -- which DP group -----------------------------------------------------------------------------
+
+bool receiving::is_selected() const {
+    const receiving_writer* first = nullptr;
+    for (const auto& [rank, from] : writers_) {
+        if (from.dismissed)
+            continue;
+        if (first && first->binding.dp_rank != from.binding.dp_rank)
+            return false;
+        first = &from;
+    }
+    return true;
+}
+
+/// The first report says which group runs the request; the others are told to forget it. One that
+/// crosses a dismissal says nothing.
+void receiving::begin(const receiving_writer& from) {
+    if (from.dismissed || !std::holds_alternative<waiting>(phase_))
+        return;
+    phase_ = transferring{};
+    add(session_transferring{facts_.request, facts_.attempt, from.binding.dp_rank});
+    dismiss_others(from);
+}
+
+void receiving::dismiss_others(const receiving_writer& from) {
+    if (is_selected())
+        return;
+    const auto group = from.binding.dp_rank;
+    const auto reason = make_error(errc::not_selected, "rid {} runs on DP rank {} of the context",
+                                   facts_.request, group);
+    for (auto& [rank, other] : writers_)
+        if (other.binding.dp_rank != group)
+            dismiss(other, reason);
+}
+
+void receiving::dismiss(receiving_writer& from, const caf::error& reason) {
+    all_touched_ = true;
+    if (!std::exchange(from.dismissed, true))
+        cancel(from, reason);
+}
+
+/// Another group may still run the request; if no other is left, the session ends.
+void receiving::group_failed(const receiving_writer& from, const caf::error& reason) {
+    if (from.dismissed || has_ended())
+        return;
+    if (is_selected())
+        return fail(explain(reason, from));
+    for (auto& [rank, other] : writers_)
+        if (other.binding.dp_rank == from.binding.dp_rank)
+            dismiss(other, reason);
+}
+
+/// A group that had a session for the request is the one that runs it: the others are dismissed.
+void receiving::session_failed(const receiving_writer& from, const caf::error& reason) {
+    if (from.dismissed || has_ended())
+        return;
+    dismiss_others(from);
+    group_failed(from, reason);
+}
+
+/// Tells a writer, if it was asked, that this attempt needs nothing from it any more. False: it
+/// was not asked, or its link is lost.
+bool receiving::cancel(const receiving_writer& from, const caf::error& reason) {
+    if (!from.link_up() || !from.asked())
+        return false;
+    add(cancel_writer{from.binding.incarnation,
+                      cancel_of(facts_.request, facts_.attempt, from.binding.rank, reason)});
+    return true;
+}
+
+} // namespace kvferry

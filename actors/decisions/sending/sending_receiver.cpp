@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+// Pieces and reports of one receiver.
+#include "actors/decisions/sending/sending_receiver.hpp"
+
+#include <utility>
+
+namespace kvferry {
+
+using namespace sending_effects;
+
+sending_receiver::sending_receiver(rank_id writer, bind_receiver ask,
+                                   std::shared_ptr<const void> wait)
+    : writer_(writer), request_(std::make_shared<const request_data>(std::move(ask.request))),
+      peer_(std::move(ask.peer)), wait_(std::move(wait)) {
+    summary_.rank = peer_->info.rank;
+}
+
+bool sending_receiver::is_planning(slice_index index) const {
+    return unreported_.contains(index.value) && !moving_.contains(index.value);
+}
+
+bool sending_receiver::is_under_way(slice_index index) const {
+    return moving_.contains(index.value);
+}
+
+// -- pieces -------------------------------------------------------------------------------------
+
+void sending_receiver::plan(send_piece piece, std::shared_ptr<const send_slice> source,
+                            effects& out) {
+    dispatched_ = piece.index.value + 1;
+    unreported_.emplace(piece.index.value, piece.last);
+    out.emplace_back(plan_piece{key(), piece.index, request_, std::move(source), peer_});
+}
+
+void sending_receiver::launch(const sending_events::piece_planned& plan, effects& out) {
+    summary_.route = plan.route;
+    summary_.posting += plan.posting;
+    moving_.emplace(plan.index.value, flight{plan.transfer, plan.executor});
+    if (!std::exchange(started_, true))
+        tell(transfer_started{report_header(payload_kind::kv)}, out);
+    out.emplace_back(launch_piece{plan.transfer});
+}
+
+void sending_receiver::end(sending_events::piece_ended& x, effects& out) {
+    const send_piece piece{x.index, unreported_.at(x.index.value)};
+    moving_.erase(x.index.value);
+    summary_.posting += x.posting;
+    if (!x.route.empty())
+        summary_.route = std::move(x.route);
+    if (x.result != agent_result::success)
+        return report_failed(piece, x.result, x.why, out);
+    summary_.bytes += x.bytes;
+    summary_.fragments += x.fragments;
+    kv_agent_result success;
+    success.bytes = x.bytes;
+    success.fragments = x.fragments;
+    success.digest = x.digest;
+    success.layers_end = x.layers_end;
+    report(piece, std::move(success), out);
+}
+
+void sending_receiver::deliver_aux(const aux_record& record, effects& out) {
+    if (has_aux() || is_closed())
+        return;
+    aux_reported_ = true;
+    tell(aux_agent_result{report_header(payload_kind::aux), agent_result::success, record, {}},
+         out);
+}
+
+// -- its end ------------------------------------------------------------------------------------
+
+void sending_receiver::refuse(const caf::error& why, effects& out) {
+    state_ = closed{why};
+    last_reported_ = true;
+    tell(refused{request_->header, side::generation, to_wire(why)}, out);
+}
+
+void sending_receiver::close(const caf::error& why, effects& out) {
+    if (is_closed())
+        return;
+    state_ = closed{why ? why : make_error(errc::cancelled, "the transfer was given up")};
+    for (const auto& [index, each] : moving_)
+        out.emplace_back(cancel_piece{each.transfer});
+    if (!is_complete())
+        tell_cancelled(std::get<closed>(state_).why, out);
+    report_closing(out);
+}
+
+void sending_receiver::close_late(const caf::error& why, effects& out) {
+    state_ = closed{why};
+    report_closing(out);
+}
+
+void sending_receiver::report_closing(effects& out) {
+    const auto* end = std::get_if<closed>(&state_);
+    if (!end || is_moving() || !request_->kv)
+        return;
+    for (const auto& [index, last] : std::map{unreported_})
+        report_failed({{index}, last}, agent_result::failed, end->why, out);
+    if (!last_reported_)
+        report_failed({{dispatched_}, true}, agent_result::failed, end->why, out);
+}
+
+void sending_receiver::tell_cancelled(const caf::error& why, effects& out) {
+    tell(cancel_session{request_->header, side::generation, to_wire(why)}, out);
+}
+
+void sending_receiver::relink(peer_view_ptr peer, effects& out) {
+    peer_ = std::move(peer);
+    lost_ = false;
+    for (const auto& report : told_)
+        out.emplace_back(tell_peer{peer_, report});
+    report_closing(out);
+}
+
+// -- reports ------------------------------------------------------------------------------------
+
+message_header sending_receiver::report_header(payload_kind kind) const {
+    auto result = request_->header;
+    result.kind = kind;
+    result.writer = writer_;
+    return result;
+}
+
+void sending_receiver::report(send_piece piece, kv_agent_result report, effects& out) {
+    last_reported_ = last_reported_ || piece.last;
+    unreported_.erase(piece.index.value);
+    report.header = report_header(payload_kind::kv);
+    report.header.piece = piece;
+    report.route = summary_.route;
+    tell(std::move(report), out);
+}
+
+void sending_receiver::report_failed(send_piece piece, agent_result result, const caf::error& why,
+                                     effects& out) {
+    kv_agent_result failure;
+    failure.result = result;
+    failure.error = to_wire(why);
+    report(piece, std::move(failure), out);
+}
+
+void sending_receiver::tell(peer_message message, effects& out) {
+    if (std::holds_alternative<kv_agent_result>(message)
+        || std::holds_alternative<aux_agent_result>(message))
+        told_.push_back(message);
+    if (!lost_)
+        out.emplace_back(tell_peer{peer_, std::move(message)});
+}
+
+} // namespace kvferry

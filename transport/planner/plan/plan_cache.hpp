@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+// Templates of pairs of ranks, made once and kept for the pairs last used.
+#pragma once
+
+#include "messages/errors.hpp"
+#include "messages/limits.hpp"
+#include "messages/values/rank_info.hpp"
+#include "transport/planner/plan/pair_layout.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <unordered_map>
+
+namespace kvferry {
+
+/// One owner, no lock. An entry serves all pairs that are alike to a plan: under attention DP
+/// thousands of ranks are, and their stages and ranks do not matter. Entries are found by digest
+/// and confirmed by comparison, so that a peer that forges a digest gets a slower plan but never
+/// another pair's. Errors are not kept.
+class plan_cache {
+public:
+    explicit plan_cache(std::size_t entries_max = limits{}.plan_cache_entries_max)
+        : entries_max_(entries_max) {}
+
+    /// The layout of this pair; makes it on first use and drops the one unused for longest.
+    caf::expected<std::shared_ptr<const pair_layout>> find_or_make(const rank_info& writer,
+                                                                   const rank_info& receiver);
+
+    std::size_t size() const { return entries_.size(); }
+    std::uint64_t misses() const { return misses_; }
+
+private:
+    /// What a plan needs to know of one rank of a pair.
+    struct half {
+        parallelism layout;
+        std::optional<page_table> pages;
+    };
+    struct entry {
+        half writer;
+        half receiver;
+        std::shared_ptr<const pair_layout> made;
+        std::uint64_t last_use = 0;
+    };
+
+    std::size_t entries_max_;
+    std::unordered_map<std::uint64_t, entry> entries_;
+    std::uint64_t uses_ = 0;
+    std::uint64_t misses_ = 0;
+};
+
+} // namespace kvferry
