@@ -13,8 +13,8 @@
 #include "messages/trace/log.hpp"
 #include "messages/values/error_format.hpp"
 #include "messages/wire/codec.hpp"
-#include "transport/planner/layout/topology.hpp"
 #include "transport/planner/layout/page_table_check.hpp"
+#include "transport/planner/layout/topology.hpp"
 
 #include <utility>
 

@@ -5,8 +5,8 @@
 #include "messages/type_ids.hpp"
 #include "tools/plan/request.hpp"
 #include "transport/planner/layout/cohorts.hpp"
-#include "transport/planner/plan/pair_layout.hpp"
 #include "transport/planner/layout/topology.hpp"
+#include "transport/planner/plan/pair_layout.hpp"
 
 #include <algorithm>
 #include <iterator>

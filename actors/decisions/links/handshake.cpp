@@ -3,8 +3,8 @@
 #include "actors/decisions/links/handshake.hpp"
 
 #include "messages/values/error_format.hpp"
-#include "transport/planner/layout/topology.hpp"
 #include "transport/planner/layout/page_table_check.hpp"
+#include "transport/planner/layout/topology.hpp"
 
 #include <algorithm>
 #include <type_traits>

@@ -4,8 +4,8 @@
 #include "tests/harness/planted/planted_receiving.hpp"
 
 #include "messages/type_ids.hpp"
-#include "tests/harness/planted_bug.hpp"
 #include "tests/harness/planted/wrong_decider.hpp"
+#include "tests/harness/planted_bug.hpp"
 
 #include <algorithm>
 #include <map>

@@ -3,8 +3,8 @@
 // afterwards. tests/harness/planted/planted_bugs.cpp says which mistake each repeats.
 #include "tests/harness/planted/planted_sending.hpp"
 
-#include "tests/harness/planted_bug.hpp"
 #include "tests/harness/planted/wrong_decider.hpp"
+#include "tests/harness/planted_bug.hpp"
 
 #include <algorithm>
 #include <map>

@@ -2,11 +2,11 @@
 // Pairing of views by roles and global layer.
 #include "transport/planner/layout/layout_match.hpp"
 
+#include "transport/planner/layout/page_table_check.hpp"
 #include "transport/planner/layout/row_shape.hpp"
 #include "transport/planner/layout/shard_overlap.hpp"
 #include "transport/planner/layout/topology.hpp"
 #include "transport/planner/layout/view_check.hpp"
-#include "transport/planner/layout/page_table_check.hpp"
 
 #include <algorithm>
 #include <cstddef>

@@ -4,8 +4,8 @@
 
 #include "messages/values/error_format.hpp"
 #include "transport/planner/layout/layout_error.hpp"
-#include "transport/planner/layout/topology.hpp"
 #include "transport/planner/layout/page_table_check.hpp"
+#include "transport/planner/layout/topology.hpp"
 #include "transport/planner/page_table/tensor_shape.hpp"
 #include "transport/planner/page_table/tensor_sharing.hpp"
 

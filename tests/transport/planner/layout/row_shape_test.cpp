@@ -4,8 +4,8 @@
 #include "tests/support/contains.hpp"
 #include "tests/support/planner_ranks.hpp"
 #include "transport/planner/layout/cohorts.hpp"
-#include "transport/planner/plan/pair_layout.hpp"
 #include "transport/planner/layout/page_table_check.hpp"
+#include "transport/planner/plan/pair_layout.hpp"
 #include "transport/planner/plan/plan.hpp"
 
 using namespace kvferry;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The default cache format: offsets, shards, and what the builder refuses.
 #include "tests/support/planner_ranks.hpp"
-#include "transport/planner/page_table/page_table_builder.hpp"
 #include "transport/planner/layout/page_table_check.hpp"
+#include "transport/planner/page_table/page_table_builder.hpp"
 
 using namespace kvferry;
 using namespace kvferry::testing;
