@@ -17,6 +17,8 @@ namespace kvferry {
 namespace {
 
 constexpr std::uint32_t magic = 0x6b766679; // "kvfy"
+/// Most messages of a transfer are shorter: their frame grows once.
+constexpr std::size_t short_frame_bytes = 256;
 
 caf::error malformed(std::string text) {
     return make_error(errc::malformed_message, std::move(text));
@@ -74,6 +76,7 @@ caf::error too_long(std::size_t bytes, std::size_t bytes_max) {
 
 caf::expected<byte_buffer> encode(const wire_message& message, std::size_t bytes_max) {
     byte_buffer frame;
+    frame.reserve(short_frame_bytes);
     caf::binary_serializer sink{nullptr, frame};
     auto word = magic;
     const auto& header = header_of(message);

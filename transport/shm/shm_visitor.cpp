@@ -17,7 +17,6 @@ namespace {
 
 /// Bytes that are read of one ring before others get their turn.
 constexpr std::uint64_t turn_bytes = ring_bytes;
-constexpr int packets_per_turn = 16;
 constexpr std::size_t reason_bytes_max = 500;
 
 } // namespace
@@ -65,16 +64,10 @@ void shm_visitor::on_hello() {
 void shm_visitor::on_socket() {
     if (!ring_)
         return on_hello();
-    std::array<caf::byte, 64> bells;
-    for (int left = packets_per_turn; left > 0; --left) {
-        const auto found = socket_->take(bells);
-        if (found.what == received_packet::kind::nothing)
-            return;
-        if (found.what == received_packet::kind::end) {
-            watch_.reset(); // it would be ready for ever
-            rest_bytes_ = ring_bytes;
-            return;
-        }
+    std::array<caf::byte, 64> bell; // another one calls again
+    if (socket_->take(bell).what == received_packet::kind::end) {
+        watch_.reset(); // it would be ready for ever
+        rest_bytes_ = ring_bytes;
     }
 }
 
