@@ -34,6 +34,9 @@
 #include "transport/wires/spawn_fabric.hpp"
 
 #include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
 #include <mutex>
 #include <random>
 #include <thread>
@@ -112,6 +115,8 @@ caf::error worker::parts::make_all() {
         return problem;
     if (auto problem = make_info())
         return problem;
+    if (auto problem = make_directory())
+        return problem;
     tell_from_outside(actor, io);
     return make_metrics();
 }
@@ -166,6 +171,10 @@ caf::error worker::parts::check_options() {
     if (options.instance.empty())
         return make_error(errc::invalid_argument,
                           "worker_options.instance is empty: name the instance");
+    if (auto problem = check_protocol())
+        return problem;
+    if (auto problem = check_directory())
+        return problem;
     if (options.fingerprint.size() > options.bounds.fingerprint_bytes_max)
         return make_error(errc::limit_exceeded,
                           "worker_options.fingerprint has {} bytes, fingerprint_bytes_max is {}: "
@@ -188,6 +197,24 @@ caf::error worker::parts::check_options() {
     if (auto problem = check_security())
         return problem;
     return step("options");
+}
+
+/// The version that the host wants, else that of the environment.
+caf::error worker::parts::check_protocol() {
+    auto& version = options.bounds.protocol;
+    const char* text = std::getenv("KVFERRY_PROTOCOL");
+    if (version == protocol_version && text && *text) {
+        const auto* end = text + std::strlen(text);
+        const auto read = std::from_chars(text, end, version);
+        if (read.ec != std::errc{} || read.ptr != end)
+            return make_error(errc::invalid_argument, "KVFERRY_PROTOCOL is '{}', not a number",
+                              text);
+    }
+    if (version < oldest_protocol_version || version > protocol_version)
+        return make_error(errc::invalid_argument,
+                          "limits::protocol is {}, this release speaks versions {} to {}", version,
+                          oldest_protocol_version, protocol_version);
+    return {};
 }
 
 /// Who is served, and whether the addresses of this rank go with it.
@@ -596,6 +623,7 @@ bool worker::parts::undo(bool io_has_stopped) {
     end(io.server);
     end(info_door);
     info_door = nullptr;
+    end_directory();
     end(book);
     if (!options.world) // a world's info link serves others too
         end(servers);
