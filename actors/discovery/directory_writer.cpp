@@ -89,8 +89,11 @@ caf::error directory_writer_state::write() {
     if (written_ == wanted_)
         return {};
     auto former = with_.directory->put(*wanted_, *lease_);
-    if (!former)
+    if (!former) {
+        if (code_of(former.error()) == errc::transfer_failed) // etcd does not know the lease
+            lease_.reset();
         return std::move(former.error());
+    }
     if (*former && !written_ && (*former)->endpoint != wanted_->endpoint)
         logger().warn("{}: was listed at {}, and is at {} now: if both run, give them two names",
                       wanted_->name, (*former)->endpoint, wanted_->endpoint);

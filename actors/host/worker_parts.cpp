@@ -46,8 +46,8 @@ namespace kvferry {
 namespace {
 
 /// A loop, the host's callbacks, UCX's thread, questions to an info server, the log; those that
-/// copy, and one for metrics where they are asked for, come on top. Those that libraries make late,
-/// and fail to make without a name, are why all are asked for before.
+/// copy, and one for metrics and two for a directory where they are asked for, come on top. Those
+/// that libraries make late, and fail to make without a name, are why all are asked for before.
 constexpr std::size_t threads_of_a_rank = 5;
 
 std::size_t copy_threads(const worker_options& options) {
@@ -107,7 +107,8 @@ caf::error worker::parts::make_all() {
     if (auto problem = check_descriptors(descriptors_of_a_rank + descriptors_reserve))
         return add_context(problem, "a rank");
     if (auto problem = check_threads("a rank", threads_of_a_rank + copy_threads(options)
-                                                   + (options.metrics.empty() ? 0 : 1)))
+                                                   + (options.metrics.empty() ? 0 : 1)
+                                                   + (options.directory.endpoints.empty() ? 0 : 2)))
         return problem;
     if (auto problem = make_threads())
         return problem;
