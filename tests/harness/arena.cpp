@@ -2,6 +2,7 @@
 // A CAF system on its test scheduler, for one thread.
 #include "tests/harness/arena.hpp"
 
+#include "messages/init_types.hpp"
 #include "messages/local/copies.hpp"
 #include "messages/local/devices.hpp"
 #include "messages/local/fabric.hpp"
@@ -20,7 +21,6 @@
 
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
-#include <caf/init_global_meta_objects.hpp>
 #include <spdlog/spdlog.h>
 
 namespace kvferry::harness {
@@ -30,8 +30,7 @@ namespace {
 /// Before the first actor system of the process.
 void set_up_once() {
     static const bool done = [] {
-        caf::core::init_global_meta_objects();
-        caf::init_global_meta_objects<caf::id_block::kvferry>();
+        init_message_types();
         return true;
     }();
     (void)done;

@@ -2,6 +2,7 @@
 // Makes CAF know our types before main() starts: include it in every test file that uses actors.
 #pragma once
 
+#include "messages/init_types.hpp"
 #include "messages/local/copies.hpp"
 #include "messages/local/devices.hpp"
 #include "messages/local/directory.hpp"
@@ -17,15 +18,9 @@
 #include "messages/type_ids.hpp"
 #include "messages/wire/protocol.hpp"
 
-#include <caf/init_global_meta_objects.hpp>
-
 namespace kvferry::testing {
 
 /// Must be over before the first actor_system is made; one object per test binary.
-inline const bool caf_is_set_up = [] {
-    caf::core::init_global_meta_objects();
-    caf::init_global_meta_objects<caf::id_block::kvferry>();
-    return true;
-}();
+inline const bool caf_is_set_up = (init_message_types(), true);
 
 } // namespace kvferry::testing

@@ -2,6 +2,7 @@
 // A stand-in for any actor: keeps every message, and answers as it is told.
 #pragma once
 
+#include "messages/interfaces.hpp"
 #include "tests/support/virtual_system.hpp"
 
 #include <any>
@@ -21,8 +22,7 @@ namespace kvferry::testing {
 template <class Interface>
 class stub {
 public:
-    explicit stub(virtual_system& vs)
-        : handle_(vs.track(spawn(vs, static_cast<typename Interface::signatures*>(nullptr)))) {}
+    explicit stub(virtual_system& vs) : handle_(vs.track(spawn(vs, notes_))) {}
 
     const Interface& handle() const { return handle_; }
 
@@ -102,14 +102,38 @@ private:
     }
 
     template <class... Signatures>
-    Interface spawn(virtual_system& vs, caf::detail::type_list<Signatures...>*) {
-        return vs.system().spawn([to = notes_]() -> typename Interface::behavior_type {
-            return {handler<Signatures>(to)...};
-        });
+    static Interface spawn(virtual_system& vs, const std::shared_ptr<notes>& to,
+                           caf::detail::type_list<Signatures...>*) {
+        return vs.system().spawn(
+            [to]() -> typename Interface::behavior_type { return {handler<Signatures>(to)...}; });
     }
+    static Interface spawn(virtual_system& vs, const std::shared_ptr<notes>& to);
 
     std::shared_ptr<notes> notes_ = std::make_shared<notes>();
     Interface handle_;
 };
+
+// Not inline: what CAF makes of an interface costs seconds of compile time.
+template <class Interface>
+Interface stub<Interface>::spawn(virtual_system& vs, const std::shared_ptr<notes>& to) {
+    return spawn(vs, to, static_cast<typename Interface::signatures*>(nullptr));
+}
+
+// Each is compiled once, in recording_stub.cpp; a stub of another interface needs a line in both.
+extern template class stub<completion_actor>;
+extern template class stub<copy_actor>;
+extern template class stub<device_actor>;
+extern template class stub<fabric_actor>;
+extern template class stub<frame_sink_actor>;
+extern template class stub<host_link_actor>;
+extern template class stub<info_link_actor>;
+extern template class stub<observer_actor>;
+extern template class stub<peer_link_actor>;
+extern template class stub<rank_info_server_actor>;
+extern template class stub<receiver_actor>;
+extern template class stub<rx_session_actor>;
+extern template class stub<sender_actor>;
+extern template class stub<transfer_worker_actor>;
+extern template class stub<tx_session_actor>;
 
 } // namespace kvferry::testing

@@ -3,6 +3,7 @@
 #include "transport/shm/shm_connection.hpp"
 
 #include "messages/values/error_format.hpp"
+#include "transport/shm/shm_bell.hpp"
 
 #include <algorithm>
 #include <array>
@@ -18,10 +19,6 @@ namespace {
 constexpr std::uint64_t piece_bytes_max = record_bytes_max / 2;
 /// Puts wait until this much of the ring is free, so that they do not go on record by record.
 constexpr std::uint64_t room_wanted_bytes = ring_bytes / 2;
-/// Longest reason that the reader may give for closing.
-constexpr std::size_t reason_bytes_max = 512;
-/// Packets that are taken from the socket before others get their turn.
-constexpr int packets_per_turn = 16;
 
 } // namespace
 
