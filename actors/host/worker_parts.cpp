@@ -22,6 +22,9 @@
 #include "transport/same_host/machine_id.hpp"
 
 #include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
 #include <random>
 #include <thread>
 
@@ -30,8 +33,8 @@ namespace kvferry {
 namespace {
 
 /// A loop, the host's callbacks, UCX's thread, questions to an info server, the log; those that
-/// copy, and one for metrics where they are asked for, come on top. Those that libraries make late,
-/// and fail to make without a name, are why all are asked for before.
+/// copy, and one for metrics and two for a directory where they are asked for, come on top. Those
+/// that libraries make late, and fail to make without a name, are why all are asked for before.
 constexpr std::size_t threads_of_a_rank = 5;
 
 std::size_t copy_threads(const worker_options& options) {
@@ -91,13 +94,16 @@ caf::error worker::parts::make_all() {
     if (auto problem = check_descriptors(descriptors_of_a_rank + descriptors_reserve))
         return add_context(problem, "a rank");
     if (auto problem = check_threads("a rank", threads_of_a_rank + copy_threads(options)
-                                                   + (options.metrics.empty() ? 0 : 1)))
+                                                   + (options.metrics.empty() ? 0 : 1)
+                                                   + (options.directory.endpoints.empty() ? 0 : 2)))
         return problem;
     if (auto problem = make_threads())
         return problem;
     if (auto problem = make_rank())
         return problem;
     if (auto problem = make_info())
+        return problem;
+    if (auto problem = make_directory())
         return problem;
     tell_from_outside(actor, io);
     return make_metrics();
@@ -153,6 +159,10 @@ caf::error worker::parts::check_options() {
     if (options.instance.empty())
         return make_error(errc::invalid_argument,
                           "worker_options.instance is empty: name the instance");
+    if (auto problem = check_protocol())
+        return problem;
+    if (auto problem = check_directory())
+        return problem;
     if (options.fingerprint.size() > options.bounds.fingerprint_bytes_max)
         return make_error(errc::limit_exceeded,
                           "worker_options.fingerprint has {} bytes, fingerprint_bytes_max is {}: "
@@ -175,6 +185,24 @@ caf::error worker::parts::check_options() {
     if (auto problem = check_security())
         return problem;
     return step("options");
+}
+
+/// The version that the host wants, else that of the environment.
+caf::error worker::parts::check_protocol() {
+    auto& version = options.bounds.protocol;
+    const char* text = std::getenv("KVFERRY_PROTOCOL");
+    if (version == protocol_version && text && *text) {
+        const auto* end = text + std::strlen(text);
+        const auto read = std::from_chars(text, end, version);
+        if (read.ec != std::errc{} || read.ptr != end)
+            return make_error(errc::invalid_argument, "KVFERRY_PROTOCOL is '{}', not a number",
+                              text);
+    }
+    if (version < oldest_protocol_version || version > protocol_version)
+        return make_error(errc::invalid_argument,
+                          "limits::protocol is {}, this release speaks versions {} to {}", version,
+                          oldest_protocol_version, protocol_version);
+    return {};
 }
 
 /// Who is served, and whether the addresses of this rank go with it.
@@ -330,6 +358,7 @@ bool worker::parts::undo(bool io_has_stopped) {
     end(io.server);
     end(info_door);
     info_door = nullptr;
+    end_directory();
     end(book);
     if (!options.world) // a world's info link serves others too
         end(servers);

@@ -51,6 +51,10 @@ struct worker::parts final : ends_with_process, observed_rank, std::enable_share
     /// Asks rank-info servers; `io` has the book before it.
     info_link_actor servers;
     instance_book_actor book;
+    /// Null without a directory, the writer also on other ranks than 0; `io` has the names in front.
+    directory_reader_actor reader;
+    directory_writer_actor writer;
+    named_instances_actor names;
     std::map<int, device_actor> devices;
     /// Listens for the rank-info server of rank 0.
     caf::actor info_door;
@@ -109,6 +113,8 @@ private:
     caf::error end_rank(std::chrono::milliseconds deadline);
     caf::error check_options();
     caf::error check_security();
+    caf::error check_protocol();
+    caf::error check_directory();
     caf::error make_threads();
     /// Says in traces what the thread of this loop is for.
     void name_thread(io_loop& of, const char* role) const;
@@ -120,6 +126,9 @@ private:
     rank_addresses addresses() const;
     caf::error make_host_link();
     caf::error make_info();
+    caf::error make_directory();
+    void say_draining() const;
+    void end_directory();
     caf::error make_metrics();
     void end_metrics();
     /// By name. Under host_calls::visit(): they end otherwise.

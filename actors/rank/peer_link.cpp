@@ -107,7 +107,9 @@ void peer_link_state::on_start(const start_link&) {
 }
 
 void peer_link_state::on_frame(const frame_arrived& arrived) {
-    auto message = decode(arrived.frame, with_.bounds.message_bytes_max);
+    if (auto prefix = peek(arrived.frame, with_.bounds.protocol); prefix && is_unknown(*prefix))
+        return on_unknown(arrived.frame);
+    auto message = decode(arrived.frame, with_.bounds.message_bytes_max, with_.bounds.protocol);
     if (!message)
         return happens(handshake::broken{message.error()});
     const auto& header = header_of(*message);
@@ -122,6 +124,18 @@ void peer_link_state::on_frame(const frame_arrived& arrived) {
         decide_link(handshake::arrived{std::move(*message)});
     else
         decide_order(message_order::arrived{std::move(*message)});
+    settle();
+}
+
+/// It may be skipped: whatever must be understood is sent only to ranks that can
+/// (capability::optional_messages).
+void peer_link_state::on_unknown(byte_view frame) {
+    auto header = decode_header(frame, with_.bounds.protocol);
+    if (!header)
+        return happens(handshake::broken{header.error()});
+    if (header->receiver != with_.self.incarnation || header->sender != with_.peer.incarnation)
+        return count(with_.counters, ignored::stale_incarnation);
+    decide_order(message_order::unknown{header->sequence});
     settle();
 }
 
@@ -205,7 +219,7 @@ void peer_link_state::perform(handshake::leave_endpoint& x) {
 void peer_link_state::perform(handshake::dial_host_link&) {
     tell(self_, with_.host_link,
          host_link_dial{with_.peer.incarnation, with_.peer.host_link_name, with_.peer.token,
-                        with_.bounds.dial_deadline, self_});
+                        with_.bounds.dial_deadline, self_, link_.protocol()});
 }
 
 void peer_link_state::perform(handshake::expect_host_link&) {
@@ -249,11 +263,11 @@ void peer_link_state::perform(handshake::enqueue& x) {
 void peer_link_state::perform(handshake::come_up& x) {
     const auto& view = *x.view;
     const auto& unmapped = view.unmapped_reason;
-    logger().info("{}: link to {} is up, {}", describe(with_.self), who(),
-                  view.mapped.empty()
-                      ? "nothing is mapped: "
-                            + (unmapped.empty() ? "the peer shares no memory" : unmapped)
-                      : std::to_string(view.mapped.size()) + " regions are mapped");
+    logger().info(
+        "{}: link to {} is up, protocol {}, {}", describe(with_.self), who(), view.terms.protocol,
+        view.mapped.empty()
+            ? "nothing is mapped: " + (unmapped.empty() ? "the peer shares no memory" : unmapped)
+            : std::to_string(view.mapped.size()) + " regions are mapped");
     announce(std::move(x.view));
     decide_order(message_order::opened{std::move(x.offer)});
 }
@@ -366,7 +380,7 @@ void peer_link_state::perform(message_order::ignore& x) {
 // -- frames ---------------------------------------------------------------------------------------
 
 void peer_link_state::stamp(message_header& header, incarnation as) {
-    header.version = protocol_version;
+    header.version = link_.protocol();
     header.sender = as;
     header.receiver = with_.peer.incarnation;
     header.sequence = order_.number();

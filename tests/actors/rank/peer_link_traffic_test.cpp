@@ -39,6 +39,47 @@ TEST_CASE("peer_link: fills version, incarnations and a running sequence in ever
     CHECK(header_of(sent[2]).request == rid{7});
 }
 
+TEST_CASE("peer_link: speaks the lower version of both ranks, from its first word on") {
+    for (const auto accepting : {false, true}) {
+        CAPTURE(accepting);
+        for (const auto spoken : {oldest_protocol_version, protocol_version,
+                                  static_cast<std::uint16_t>(protocol_version + 3)}) {
+            CAPTURE(spoken);
+            link_fixture test;
+            test.peer.protocol = spoken;
+            test.peer.capabilities = ~std::uint64_t{0};
+            test.self.capabilities = capability::optional_messages;
+            accepting ? test.accept() : test.connect();
+            test.tell(send_message{request(7)});
+            REQUIRE(test.sent().size() >= 2);
+            for (const auto& message : test.sent())
+                CHECK(header_of(message).version == std::min(spoken, protocol_version));
+            REQUIRE(test.ready().size() == 1);
+            CHECK(test.ready()[0].peer->terms
+                  == link_terms{std::min(spoken, protocol_version), capability::optional_messages});
+        }
+    }
+}
+
+TEST_CASE("peer_link: a peer without a common version is refused by name, in the oldest that is "
+          "understood, and never dialled") {
+    link_fixture test;
+    test.peer.protocol = oldest_protocol_version - 1;
+    SUBCASE("accepted") {
+        test.accept();
+        const auto refusals = test.sent<refused>();
+        REQUIRE(refusals.size() == 1);
+        CHECK(refusals[0].header.version == oldest_protocol_version);
+        CHECK(refusals[0].reason.code == errc::protocol_mismatch);
+        CHECK(refusals[0].reason.text.find("gen/0 speaks versions up to 5") == 0);
+    }
+    SUBCASE("dialled") {
+        test.dial();
+        CHECK(test.fabric.received<open_endpoint>().empty());
+        CHECK(test.loss().find("protocol_mismatch: gen/0 speaks versions up to 5") == 0);
+    }
+}
+
 TEST_CASE("peer_link: the accepting side offers its regions once, ahead of its first request for "
           "bytes; the dialler's are known already") {
     link_fixture test;
