@@ -3,9 +3,12 @@
 #include "actors/context/tx_session.hpp"
 
 #include "actors/context/request_check.hpp"
+#include "actors/decisions/links/message_order.hpp"
+#include "actors/shared/message_number.hpp"
 #include "messages/local/fabric.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/values/error_format.hpp"
+#include "messages/wire/codec.hpp"
 #include "transport/copy/copy_io.hpp"
 #include "transport/planner/plan/piece_digest.hpp"
 #include "transport/planner/plan/plan.hpp"
@@ -96,7 +99,7 @@ void tx_session_state::on_done(const transfer_done& message) {
     auto done = flights_.extract(message.id);
     if (!done)
         return;
-    const auto& [piece, plan, copier, staged, job, route, launched] = done.mapped();
+    const auto& [piece, plan, copier, staged, job, route, launched, reported] = done.mapped();
     if (message.result == agent_result::success) {
         meter_.took(stage::queue, message.began - launched);
         meter_.took(stage::copy, message.ended - message.began);
@@ -108,6 +111,7 @@ void tx_session_state::on_done(const transfer_done& message) {
                    ? served(piece, *plan)
                    : not_served(piece, message.result, in_context(message.error, piece.peer->info));
     end.posting = message.posting;
+    end.reported = reported && message.result == agent_result::success;
     if (message.result == agent_result::in_doubt && copier)
         end.undecided =
             message.error ? message.error : make_error(errc::transfer_in_doubt, "no reason given");
@@ -238,6 +242,8 @@ sending::event tx_session_state::find_route(sending_effects::plan_piece& x,
     } else if (by_host) {
         ready.copier = environment.copy;
         planned.executor = "copy_io";
+    } else if (!peer.by_rma && !ready.piece.request->digest && !ready.piece.request->tell_layers) {
+        planned.reports_along.emplace(bytes, ready.plan->fragments);
     }
     flights_.emplace(id, std::move(ready));
     return planned;
@@ -278,7 +284,7 @@ caf::error tx_session_state::in_context(const caf::error& why, const rank_info& 
 }
 
 tx_session_state::answer tx_session_state::perform(sending_effects::launch_piece& x) {
-    auto& [piece, plan, copier, staged, job, route, launched] = flights_.at(x.transfer);
+    auto& [piece, plan, copier, staged, job, route, launched, reports] = flights_.at(x.transfer);
     launched = self_->clock().now();
     const auto& events = piece.source->events;
     if (copier) {
@@ -287,6 +293,9 @@ tx_session_state::answer tx_session_state::perform(sending_effects::launch_piece
     }
     start_put put{x.transfer, piece.peer->endpoint,         std::move(job), self_,
                   {},         piece.request->header.attempt};
+    if (x.report)
+        put.report = frame_of(std::move(*x.report), piece.peer->info);
+    reports = !put.report.empty();
     if (staged) {
         put.events = events;
         tell(self_, staged, std::move(put));
@@ -294,6 +303,25 @@ tx_session_state::answer tx_session_state::perform(sending_effects::launch_piece
         tell(self_, with_.environment->fabric, std::move(put));
     }
     return {};
+}
+
+/// Empty: it does not fit, and goes by itself when the bytes are there.
+byte_buffer tx_session_state::frame_of(kv_agent_result report, const rank_info& peer) {
+    const auto& environment = *with_.environment;
+    report.header.version = protocol_version;
+    report.header.sender = environment.self.incarnation;
+    report.header.receiver = peer.incarnation;
+    report.header.sequence = beside_order;
+    report.header.trace = {report.header.attempt.value,
+                           next_message_number(environment.self.incarnation)};
+    const wire_message message{std::move(report)};
+    auto frame = encode(message, std::min<std::uint64_t>({put_report_bytes_max,
+                                                          environment.bounds.message_bytes_max,
+                                                          peer.accepts.message_bytes_max}));
+    if (!frame)
+        return {};
+    record_wire(self_, trace::instant::wire_sent, message);
+    return std::move(*frame);
 }
 
 tx_session_state::answer tx_session_state::perform(sending_effects::cancel_piece& x) {

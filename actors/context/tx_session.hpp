@@ -51,6 +51,8 @@ private:
         counted_route route = counted_route::none;
         /// When the executor was told.
         time_point launched = {};
+        /// Its report travels with the bytes.
+        bool reports_along = false;
     };
 
     /// A message that is an event as it stands.
@@ -83,6 +85,7 @@ private:
                               time_point taken);
     sending_events::piece_ended served(const sending_effects::plan_piece&, const copy_plan&);
     std::uint32_t layers_written(const sending_effects::plan_piece&);
+    byte_buffer frame_of(kv_agent_result, const rank_info& peer);
     static sending_events::piece_ended not_served(const sending_effects::plan_piece&, agent_result,
                                                   const caf::error& why);
     caf::error in_context(const caf::error&, const rank_info& peer) const;
