@@ -99,7 +99,7 @@ void tx_session_state::on_done(const transfer_done& message) {
     auto done = flights_.extract(message.id);
     if (!done)
         return;
-    const auto& [piece, plan, copier, staged, job, route, launched, reported] = done.mapped();
+    const auto& [piece, plan, copier, staged, job, route, launched, along] = done.mapped();
     if (message.result == agent_result::success) {
         meter_.took(stage::queue, message.began - launched);
         meter_.took(stage::copy, message.ended - message.began);
@@ -108,10 +108,9 @@ void tx_session_state::on_done(const transfer_done& message) {
     if (message.result == agent_result::success)
         meter_.moved(route, plan->bytes, plan->fragments);
     auto end = message.result == agent_result::success
-                   ? served(piece, *plan)
+                   ? along ? served(piece, *along) : served(piece, *plan)
                    : not_served(piece, message.result, in_context(message.error, piece.peer->info));
     end.posting = message.posting;
-    end.reported = reported && message.result == agent_result::success;
     if (message.result == agent_result::in_doubt && copier)
         end.undecided =
             message.error ? message.error : make_error(errc::transfer_in_doubt, "no reason given");
@@ -242,8 +241,9 @@ sending::event tx_session_state::find_route(sending_effects::plan_piece& x,
     } else if (by_host) {
         ready.copier = environment.copy;
         planned.executor = "copy_io";
-    } else if (!peer.by_rma && !ready.piece.request->digest && !ready.piece.request->tell_layers) {
-        planned.reports_along.emplace(bytes, ready.plan->fragments);
+    } else if (!peer.by_rma && !ready.piece.request->tell_layers) {
+        ready.reports_along = {bytes, ready.plan->fragments, digest_of(ready.piece, *ready.plan)};
+        planned.reports_along = ready.reports_along;
     }
     flights_.emplace(id, std::move(ready));
     return planned;
@@ -259,15 +259,32 @@ std::uint32_t tx_session_state::layers_written(const sending_effects::plan_piece
     return known.layers_end;
 }
 
+std::optional<piece_digest> tx_session_state::digest_of(const sending_effects::plan_piece& x,
+                                                        const copy_plan& plan) {
+    const auto& environment = *with_.environment;
+    if (!x.request->digest || !readable_by_host(environment.memory))
+        return std::nullopt;
+    return piece_digest{x.source->slice.tokens, digest_of_sources(plan, environment.source_pools),
+                        x.source->slice.layers};
+}
+
+/// Its receiver knows already.
+sending_events::piece_ended tx_session_state::served(const sending_effects::plan_piece& x,
+                                                     const amount& along) {
+    sending_events::piece_ended result{x.to, x.index};
+    result.bytes = along.bytes;
+    result.fragments = along.fragments;
+    result.digest = along.digest;
+    result.reported = true;
+    return result;
+}
+
 sending_events::piece_ended tx_session_state::served(const sending_effects::plan_piece& x,
                                                      const copy_plan& plan) {
-    const auto& environment = *with_.environment;
     sending_events::piece_ended result{x.to, x.index};
     result.bytes = plan.bytes;
     result.fragments = plan.fragments;
-    if (x.request->digest && readable_by_host(environment.memory))
-        result.digest = {x.source->slice.tokens, digest_of_sources(plan, environment.source_pools),
-                         x.source->slice.layers};
+    result.digest = digest_of(x, plan);
     if (x.request->tell_layers)
         result.layers_end = layers_written(x);
     return result;
@@ -284,7 +301,7 @@ caf::error tx_session_state::in_context(const caf::error& why, const rank_info& 
 }
 
 tx_session_state::answer tx_session_state::perform(sending_effects::launch_piece& x) {
-    auto& [piece, plan, copier, staged, job, route, launched, reports] = flights_.at(x.transfer);
+    auto& [piece, plan, copier, staged, job, route, launched, along] = flights_.at(x.transfer);
     launched = self_->clock().now();
     const auto& events = piece.source->events;
     if (copier) {
@@ -295,7 +312,8 @@ tx_session_state::answer tx_session_state::perform(sending_effects::launch_piece
                   {},         piece.request->header.attempt};
     if (x.report)
         put.report = frame_of(std::move(*x.report), piece.peer->info);
-    reports = !put.report.empty();
+    if (put.report.empty())
+        along.reset();
     if (staged) {
         put.events = events;
         tell(self_, staged, std::move(put));

@@ -53,6 +53,7 @@ struct piece_planned {
     struct amount {
         std::uint64_t bytes = 0;
         std::uint64_t fragments = 0;
+        std::optional<piece_digest> digest = {};
     };
     std::optional<amount> reports_along = {};
 };

@@ -43,6 +43,7 @@ void sending_receiver::launch(const sending_events::piece_planned& plan, effects
         kv_agent_result success;
         success.bytes = plan.reports_along->bytes;
         success.fragments = plan.reports_along->fragments;
+        success.digest = plan.reports_along->digest;
         go.report = report_of({plan.index, unreported_.at(plan.index.value)}, std::move(success));
     }
     out.emplace_back(std::move(go));

@@ -81,13 +81,16 @@ TEST_CASE("tx_session: the report of a put travels with its bytes, and nobody sa
           "that fails is reported by the link") {
     tx_fixture test{1, aux_mode::none, memory::unmapped};
     test.tell(send_slice{tx_fixture::slice()});
-    test.bind(0);
+    auto asked = test.ask(0);
+    asked.digest = true;
+    test.bind(std::move(asked));
     REQUIRE(test.puts().size() == 1);
     const auto along = decode(test.puts()[0].report, limits{}.message_bytes_max);
     REQUIRE(along);
     const auto& report = std::get<kv_agent_result>(*along);
     CHECK(report.result == agent_result::success);
     CHECK(report.bytes == 256);
+    CHECK(report.digest);
     CHECK(report.route == "direct: another machine");
     CHECK(report.header.sender == test.self.incarnation);
     CHECK(report.header.receiver == test.process_of(0));
@@ -108,15 +111,12 @@ TEST_CASE("tx_session: the report of a put travels with its bytes, and nobody sa
 }
 
 TEST_CASE("tx_session: a report that cannot be known beforehand comes when the bytes are there: by "
-          "RMA, with a digest, with whole layers, or too long for the peer") {
+          "RMA, with whole layers, or too long for the peer") {
     auto test = std::make_unique<tx_fixture>(1, aux_mode::none, memory::unmapped);
     auto asked = test->ask(0);
     auto view = std::make_shared<peer_view>(*test->view(0));
     SUBCASE("by RMA") {
         view->by_rma = true;
-    }
-    SUBCASE("a digest") {
-        asked.digest = true;
     }
     SUBCASE("whole layers") {
         asked.tell_layers = true;
