@@ -204,10 +204,10 @@ sending::event tx_session_state::find_route(sending_effects::plan_piece& x,
             make_error(
                 errc::unsupported,
                 "rid {}: a slice with device events goes by {}, which does not support events",
-                with_.request, chosen->text));
+                with_.request, to_string(*chosen)));
     if (chosen->taken != route::mapped && environment.route == route_choice::automatic
         && peer.info.machine == environment.self.machine)
-        environment.downgrades->note(environment.self, peer.info, chosen->text);
+        environment.downgrades->note(environment.self, peer.info, to_string(*chosen));
     const auto bytes = plan->bytes;
     copy_job job{plan, environment.source_pools, std::move(chosen->target_pools),
                  std::move(chosen->holds), past_cache(bytes, peer, environment.bounds)};
@@ -223,14 +223,14 @@ sending::event tx_session_state::find_route(sending_effects::plan_piece& x,
         record_io(self_, trace::instant::io_end, "copy (mapped, inline)", 0, bytes,
                   with_.request.value);
         auto copied = served(x, *plan);
-        copied.route = std::move(chosen->text);
-        meter_.moved(counted_route_of(copied.route), bytes, copied.fragments);
+        copied.route = to_string(*chosen);
+        meter_.moved(counted(chosen->taken), bytes, copied.fragments);
         copied.posting = posting;
         return copied;
     }
     const transfer_id id{(std::uint64_t{with_.serial} << 32) | transfers_++};
-    const auto route = counted_route_of(chosen->text);
-    sending_events::piece_planned planned{x.to,        x.index, id, std::move(chosen->text),
+    const auto route = counted(chosen->taken);
+    sending_events::piece_planned planned{x.to,        x.index, id, to_string(*chosen),
                                           "fabric_io", posting};
     flight ready{std::move(x), std::move(plan), {}, {}, std::move(job), route};
     if (by_device && chosen->taken == route::staged) {
