@@ -68,6 +68,7 @@ private:
     void on_start(const start_link&);
     void on_frame(const frame_arrived&);
     void on_unknown(byte_view frame);
+    void hear_report(wire_message);
     void on_endpoint_failed(const endpoint_failed&);
     void on_host_link_up(const host_link_up&);
     void on_host_link_down(const host_link_down&);
