@@ -89,6 +89,13 @@ std::string describe(const caf::error& x) {
     return to_string(code_of(x)) + ": " + text_of(x);
 }
 
+void read_code(wire_error& x, std::uint8_t number) {
+    const auto known = number <= static_cast<std::uint8_t>(errc_last);
+    x.code = known ? static_cast<errc>(number) : errc::protocol_mismatch;
+    if (!known)
+        x.text = "reason " + std::to_string(number) + " of a newer release: " + x.text;
+}
+
 wire_error to_wire(const caf::error& x) {
     return {code_of(x), text_of(x)};
 }

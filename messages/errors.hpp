@@ -22,7 +22,8 @@ enum class errc : std::uint8_t {
     invalid_argument = 1,
     /// Codec: the bytes are not one of our messages. The link that sent them is closed.
     malformed_message = 2,
-    /// Codec, peer_link: the peer speaks another protocol version. Run the same release.
+    /// Codec, peer_link: the peer speaks a protocol version that this rank does not, or gives a
+    /// reason that only newer releases know. Upgrade one release at a time.
     protocol_mismatch = 3,
     /// peer_link: the peer did not show this rank's link token. Ask this instance's info again.
     /// Connections and the start of a worker: whoever is, or could be, on the other side does not
@@ -83,7 +84,7 @@ enum class errc : std::uint8_t {
     not_proven = 29,
 };
 
-/// Largest value in use; the codec refuses numbers beyond it.
+/// Largest value in use.
 inline constexpr auto errc_last = errc::not_proven;
 
 std::string to_string(errc);
@@ -108,6 +109,11 @@ std::string text_of(const caf::error&);
 /// An error as a line for people: `reason: text`.
 std::string describe(const caf::error&);
 
+struct wire_error;
+
+/// Sets the reason that a peer has told by its number.
+void read_code(wire_error&, std::uint8_t number);
+
 /// An error in the form in which it travels between ranks.
 struct wire_error {
     errc code = errc::none;
@@ -115,9 +121,15 @@ struct wire_error {
 
     friend bool operator==(const wire_error&, const wire_error&) = default;
 
+    /// A reason that this release does not know counts as protocol_mismatch; its number is told.
     template <class Inspector>
     friend bool inspect(Inspector& f, wire_error& x) {
-        return f.object(x).fields(f.field("code", x.code), f.field("text", x.text));
+        auto number = static_cast<std::uint8_t>(x.code);
+        const auto ok = f.object(x).fields(f.field("code", number), f.field("text", x.text));
+        if constexpr (Inspector::is_loading)
+            if (ok)
+                read_code(x, number);
+        return ok;
     }
 };
 

@@ -163,6 +163,23 @@ using instance_book_actor = info_link_actor::extend<
     // Remember an instance, or forget it.
     caf::result<void>(add_instance)>;
 
+/// Looks up instances by name in a directory outside of the ranks (etcd), on a thread of its own.
+using directory_reader_actor = caf::typed_actor<
+    // Where an instance is, by a deadline.
+    caf::result<instance_found>(find_instance)>;
+
+/// Keeps the own instance in the directory under a lease, on a thread of its own.
+using directory_writer_actor = caf::typed_actor<
+    // List it from now on, or as it is now.
+    caf::result<void>(list_instance),
+    // internal: Renew the lease.
+    caf::result<void>(deadline_tick)>;
+
+/// An info_link that also knows instances by their names in a directory; one for each rank.
+using named_instances_actor = info_link_actor::extend<
+    // Tell the directory what has changed about the own instance.
+    caf::result<void>(describe_instance)>;
+
 /// One question of an info_link, on a thread of its own, so that no question waits for another.
 using info_caller_actor = caf::typed_actor<
     // Connect to a rank-info server, ask, hand over its answer.

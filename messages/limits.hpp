@@ -8,13 +8,15 @@
 
 namespace kvferry {
 
-/// Version of the messages between ranks. A peer that speaks another one is refused by name.
-inline constexpr std::uint16_t protocol_version = 6;
+/// Version of the messages between ranks, and the oldest one that is still understood. A link
+/// speaks the lower version of its two ranks; a peer outside this range is refused by name.
+inline constexpr std::uint16_t protocol_version = 7;
+inline constexpr std::uint16_t oldest_protocol_version = 6;
 
 /// Descriptors that a rank opens by itself, with room for some network devices, and for each peer
 /// (measured: transport/MEASURED.md).
 inline constexpr std::size_t descriptors_of_a_rank = 31;
-inline constexpr std::size_t descriptors_of_a_peer = 3;
+inline constexpr std::size_t descriptors_of_a_peer = 4;
 /// Descriptors that stay free: a link that would take one of them is refused.
 inline constexpr std::size_t descriptors_reserve = 64;
 
@@ -109,6 +111,11 @@ struct limits {
     /// After a session has failed the next one asks again which ranks its instance has, unless that
     /// is known since less than this.
     std::chrono::milliseconds info_age_min{1000};
+
+    // -- versions --------------------------------------------------------------------------
+    /// Newest version that the rank speaks. Lowered while ranks of the release before are served
+    /// whose infos a host carries; ranks that ask a server settle it by themselves.
+    std::uint16_t protocol = protocol_version;
 
     // -- checks ----------------------------------------------------------------------------
     /// The rank asks its writers for a digest of every piece and compares it with what has arrived;

@@ -41,6 +41,7 @@ int main(int argc, char** argv) {
     kvferry::add_demo(app, status);
     kvferry::add_demo_side(app, status);
     kvferry::add_doctor(app, status);
+    kvferry::add_instances(app, status);
     kvferry::add_plan(app, status);
     kvferry::add_trace(app, status);
     kvferry::add_worker(app, status);

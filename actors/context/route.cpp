@@ -146,6 +146,25 @@ std::string to_string(route x) {
     }
 }
 
+std::string to_string(const routed& x) {
+    auto result = to_string(x.taken);
+    if (x.by_rma) // no reader of this text may hope for an early release
+        result += " by RMA, which nobody can fence";
+    if (x.device >= 0)
+        result += " by cuda:" + std::to_string(x.device);
+    if (x.into_device)
+        result += " into device memory";
+    if (!x.reason.empty())
+        result += ": " + x.reason;
+    return result;
+}
+
+counted_route counted(route x) {
+    return x == route::mapped   ? counted_route::mapped
+           : x == route::staged ? counted_route::staged
+                                : counted_route::direct;
+}
+
 caf::expected<routed> choose_route(const copy_plan& plan, const own_memory& own,
                                    const peer_view& peer, route_choice asked, bool may_map) {
     routed result;
@@ -173,15 +192,9 @@ caf::expected<routed> choose_route(const copy_plan& plan, const own_memory& own,
     if (result.taken == route::staged && result.device >= 0)
         if (auto problem = why_unreadable(plan, own, result.device); !problem.empty())
             return make_error(errc::transfer_failed, problem);
-    result.text = to_string(result.taken);
-    if (!use_mapping && peer.by_rma) // no reader of this text may hope for an early release
-        result.text += " by RMA, which nobody can fence";
-    if (result.device >= 0)
-        result.text += " by cuda:" + std::to_string(result.device);
-    if (result.taken == route::staged && writes_device(plan, peer))
-        result.text += " into device memory";
-    if (!use_mapping)
-        result.text += ": " + obstacle;
+    result.by_rma = !use_mapping && peer.by_rma;
+    result.into_device = result.taken == route::staged && writes_device(plan, peer);
+    result.reason = std::move(obstacle);
     for (const auto& pool : peer.info.pages->pools) {
         pool_base base{0, pool.slot_stride_bytes, pool.region};
         if (pool.region >= peer.regions.size()) {

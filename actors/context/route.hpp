@@ -5,6 +5,7 @@
 #include "actors/shared/own_memory.hpp"
 #include "actors/shared/route_choice.hpp"
 #include "messages/errors.hpp"
+#include "messages/trace/rank_counters.hpp"
 #include "messages/values/copy_plan.hpp"
 #include "messages/values/peer_view.hpp"
 #include "messages/values/rank_info.hpp"
@@ -27,9 +28,12 @@ struct routed {
     route taken = route::direct;
     /// Who copies, or gathers, on this side: a device or the host.
     int device = mapped_region::by_host;
-    /// "mapped", "mapped by cuda:0", "direct: no same-host link: ...", "staged by cuda:0: ...",
-    /// "staged into device memory: ...": for results, logs and `doctor`.
-    std::string text;
+    /// Why no mapping serves; empty when one does: "no same-host link: ...".
+    std::string reason;
+    /// Puts that no fence stops.
+    bool by_rma = false;
+    /// A device of the target scatters.
+    bool into_device = false;
     /// Target pools as the route's executor addresses them.
     std::vector<pool_base> target_pools;
     /// Mappings that the job must keep alive.
@@ -37,6 +41,11 @@ struct routed {
 };
 
 std::string to_string(route);
+/// "mapped", "mapped by cuda:0", "direct: no same-host link: ...", "staged by cuda:0: ...", "staged
+/// into device memory: ...": for results and logs.
+std::string to_string(const routed&);
+
+counted_route counted(route);
 
 /// Chooses the route of a plan towards a peer. Mappings serve only when the receiver allows them
 /// (request_data::may_map). transfer_failed when the host asked for a route

@@ -2,6 +2,7 @@
 // One rank inside a host process: the facade of its transfer worker. Thread-safe.
 #pragma once
 
+#include "actors/discovery/directory_options.hpp"
 #include "actors/host/session.hpp"
 #include "actors/shared/route_choice.hpp"
 #include "actors/shared/wire_choice.hpp"
@@ -11,6 +12,7 @@
 #include "messages/local/worker.hpp"
 #include "messages/values/ids.hpp"
 #include "messages/values/info_endpoint.hpp"
+#include "messages/values/instance_listing.hpp"
 #include "messages/values/page_table.hpp"
 #include "messages/values/rank_info.hpp"
 #include "transport/secure/security_options.hpp"
@@ -95,6 +97,12 @@ struct worker_options {
     /// Who may talk to this rank; foreign_peer at its start when an address above is reached from
     /// other machines and it says nothing.
     security_options security = {};
+    /// Where instances are listed by name. Rank 0 lists its instance there, and every rank may be
+    /// given "etcd:name" as context_address::endpoint. While it is away running transfers go on,
+    /// names that are known stay known, and others wait until limits::info_deadline.
+    directory_options directory = {};
+    /// What the instance is listed for.
+    instance_role role = instance_role::any;
 };
 
 /// A running rank. Destroying it without stop() runs a stop bounded by limits::stop_deadline, then
@@ -148,6 +156,10 @@ public:
 
     /// Forgets an instance that was added; sessions with it go on.
     [[nodiscard]] caf::error remove_instance(const std::string& address);
+
+    /// Lists the instance for something else from now on; sessions go on. unsupported: it is not
+    /// listed anywhere, or this is not rank 0.
+    [[nodiscard]] caf::error set_role(instance_role);
 
     /// Never fails here: a failure is the session's outcome.
     tx_handle open_tx(session_options);

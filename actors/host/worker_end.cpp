@@ -68,6 +68,7 @@ caf::expected<worker_stopped> worker::parts::drain(std::chrono::milliseconds dea
         auto open = calls->visit_and_wait();
         if (!open)
             return std::move(open.error());
+        say_draining();
         // Answered or not: the stop comes next.
         if (auto problem =
                 ask_blocking_for_success(*system, actor, drain_worker{}, deadline - for_the_stop))

@@ -9,32 +9,22 @@
 #include "actors/instance/info_link.hpp"
 #include "actors/instance/instance_book.hpp"
 #include "actors/instance/rank_info_server.hpp"
-#include "cuda/cuda_io.hpp"
-#include "cuda/device/cuda_copy_device.hpp"
-#include "cuda/device/host_copy_device.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
 #include "messages/values/error_format.hpp"
-#include "messages/version.hpp"
 #include "transport/copy/copy_io.hpp"
 #include "transport/copy/copy_team.hpp"
 #include "transport/host_link/host_link.hpp"
 #include "transport/loop/descriptors.hpp"
 #include "transport/loop/threads.hpp"
 #include "transport/loopback/loopback_host_link.hpp"
-#include "transport/loopback/loopback_io.hpp"
 #include "transport/planner/layout/topology.hpp"
 #include "transport/same_host/machine_id.hpp"
-#include "transport/shm/shm_wire.hpp"
-#include "transport/tcp/tcp_wire.hpp"
-#include "transport/ucx/network_devices.hpp"
-#include "transport/ucx/ucx_resources.hpp"
-#include "transport/ucx/ucx_wire.hpp"
-#include "transport/wires/several_wires.hpp"
-#include "transport/wires/spawn_fabric.hpp"
 
 #include <algorithm>
-#include <mutex>
+#include <charconv>
+#include <cstdlib>
+#include <cstring>
 #include <random>
 #include <thread>
 
@@ -43,8 +33,8 @@ namespace kvferry {
 namespace {
 
 /// A loop, the host's callbacks, UCX's thread, questions to an info server, the log; those that
-/// copy, and one for metrics where they are asked for, come on top. Those that libraries make late,
-/// and fail to make without a name, are why all are asked for before.
+/// copy, and one for metrics and two for a directory where they are asked for, come on top. Those
+/// that libraries make late, and fail to make without a name, are why all are asked for before.
 constexpr std::size_t threads_of_a_rank = 5;
 
 std::size_t copy_threads(const worker_options& options) {
@@ -104,13 +94,16 @@ caf::error worker::parts::make_all() {
     if (auto problem = check_descriptors(descriptors_of_a_rank + descriptors_reserve))
         return add_context(problem, "a rank");
     if (auto problem = check_threads("a rank", threads_of_a_rank + copy_threads(options)
-                                                   + (options.metrics.empty() ? 0 : 1)))
+                                                   + (options.metrics.empty() ? 0 : 1)
+                                                   + (options.directory.endpoints.empty() ? 0 : 2)))
         return problem;
     if (auto problem = make_threads())
         return problem;
     if (auto problem = make_rank())
         return problem;
     if (auto problem = make_info())
+        return problem;
+    if (auto problem = make_directory())
         return problem;
     tell_from_outside(actor, io);
     return make_metrics();
@@ -166,6 +159,10 @@ caf::error worker::parts::check_options() {
     if (options.instance.empty())
         return make_error(errc::invalid_argument,
                           "worker_options.instance is empty: name the instance");
+    if (auto problem = check_protocol())
+        return problem;
+    if (auto problem = check_directory())
+        return problem;
     if (options.fingerprint.size() > options.bounds.fingerprint_bytes_max)
         return make_error(errc::limit_exceeded,
                           "worker_options.fingerprint has {} bytes, fingerprint_bytes_max is {}: "
@@ -190,6 +187,24 @@ caf::error worker::parts::check_options() {
     return step("options");
 }
 
+/// The version that the host wants, else that of the environment.
+caf::error worker::parts::check_protocol() {
+    auto& version = options.bounds.protocol;
+    const char* text = std::getenv("KVFERRY_PROTOCOL");
+    if (version == protocol_version && text && *text) {
+        const auto* end = text + std::strlen(text);
+        const auto read = std::from_chars(text, end, version);
+        if (read.ec != std::errc{} || read.ptr != end)
+            return make_error(errc::invalid_argument, "KVFERRY_PROTOCOL is '{}', not a number",
+                              text);
+    }
+    if (version < oldest_protocol_version || version > protocol_version)
+        return make_error(errc::invalid_argument,
+                          "limits::protocol is {}, this release speaks versions {} to {}", version,
+                          oldest_protocol_version, protocol_version);
+    return {};
+}
+
 /// Who is served, and whether the addresses of this rank go with it.
 caf::error worker::parts::check_security() {
     if (options.world)
@@ -201,7 +216,7 @@ caf::error worker::parts::check_security() {
     if (!options.bind_address.empty())
         if (auto problem = secured->check_bind(options.bind_address))
             return add_context(problem, "worker_options.bind_address");
-    if (auto problem = secured->check_bind(advertised_host());
+    if (auto problem = secured->check_bind(addresses().advertised_host());
         problem && !options.advertise.empty())
         return add_context(problem, "worker_options.advertise");
     if (auto rank_0 = parse_info_endpoint(options.info_endpoint))
@@ -239,177 +254,6 @@ caf::error worker::parts::make_threads() {
         return std::move(runs.error());
     callbacks = std::move(*runs);
     return {};
-}
-
-caf::error worker::parts::make_fabric() {
-    if (auto problem = step("fabric"))
-        return problem;
-    if (options.world) {
-        auto made = spawn_loopback_io(
-            *system, placement{loop.get()},
-            {options.world->network(), identity.incarnation, actor, options.bounds});
-        if (!made)
-            return add_context(made.error(), "fabric");
-        io.fabric = *made;
-    } else {
-        say_version();
-        auto devices = network_of();
-        if (!devices)
-            return std::move(devices.error());
-        if (const auto* named = std::getenv("UCX_NET_DEVICES"))
-            if (auto problem = check_named_devices(named, network_devices()))
-                return problem;
-        auto made =
-            spawn_fabric(*system, *loop,
-                         {.self = identity.incarnation,
-                          .default_sink = actor,
-                          .bounds = options.bounds,
-                          .counters = counters},
-                         [this, devices = std::move(*devices)] { return make_wires(devices); });
-        if (!made)
-            return add_context(made.error(), "fabric");
-        io.fabric = *made;
-    }
-    auto described = ask_blocking<fabric_description>(*system, io.fabric, describe_fabric{},
-                                                      options.bounds.info_deadline);
-    if (!described)
-        return add_context(described.error(), "fabric");
-    io.described = std::move(*described);
-    if (secured)
-        say_who_is_served();
-    return {};
-}
-
-/// The preferred one first.
-caf::expected<std::unique_ptr<wire>> worker::parts::make_wires(const std::string& net_devices) {
-    const auto chosen = wires_for(options.wire, !rdma_adapters().empty());
-    std::vector<named_wire> wires;
-    if (options.same_host_link) {
-        auto shm =
-            make_shm_wire(*loop, {.bounds = options.bounds, .folder = options.host_link_folder});
-        if (!shm)
-            return std::move(shm.error());
-        wires.push_back({"shm", std::move(*shm)});
-    }
-    std::string why = chosen.why;
-    if (chosen.ucx) {
-        if (const auto trouble = known_trouble(ucx_version()); !trouble.empty())
-            logger().warn("{}", trouble);
-        auto ucx = make_ucx_wire(*loop, {.net_devices = net_devices, .tcp = chosen.ucx_over_tcp});
-        if (!ucx && !chosen.tcp)
-            return std::move(ucx.error());
-        if (ucx && (!chosen.tcp || !(*ucx)->by_message()))
-            wires.push_back({"ucx", std::move(*ucx)});
-        else // automatic: an adapter is there, and UCX makes nothing of it
-            why = "tcp: UCX has no RDMA transport here"
-                  + (ucx ? std::string{} : ": " + text_of(ucx.error()));
-    }
-    if (chosen.tcp) {
-        auto tcp = make_tcp_wire(*loop, tcp_options_of());
-        if (!tcp)
-            return std::move(tcp.error());
-        wires.push_back({"tcp", std::move(*tcp)});
-    }
-    logger().info("rank {} of {}: wire {}", instance_rank(options.layout).value, options.instance,
-                  why);
-    return join_wires(std::move(wires));
-}
-
-tcp_options worker::parts::tcp_options_of() const {
-    tcp_options result{.self = identity.incarnation,
-                       .bounds = options.bounds,
-                       .bulk_sockets = options.bulk_sockets,
-                       .secured = secured,
-                       .plain_bulk = options.security.plain_bulk};
-    if (secured->how() == security::mode::same_user) { // nobody else is to reach it
-        result.listen = canonical_address(options.bind_address) == "::1" ? "::1" : "127.0.0.1";
-        result.hosts = {result.listen};
-        return result;
-    }
-    const auto all = network_devices();
-    const auto* named = std::getenv("UCX_NET_DEVICES");
-    if (const auto bound = is_loopback(options.bind_address) && options.bind_address != "::1"
-                               ? std::string{"127.0.0.1"}
-                               : canonical_address(options.bind_address);
-        !bound.empty() && !is_wildcard(bound)) {
-        result.listen = bound;
-        result.hosts = {bound};
-    } else {
-        result.hosts = hosts_of(all, named ? named : "");
-    }
-    if (const auto known_as = canonical_address(advertised_host()); !known_as.empty())
-        result.hosts = {known_as};
-    return result;
-}
-
-/// Once per process: which releases run here.
-void worker::parts::say_version() {
-    static std::once_flag once;
-    std::call_once(once, [] { logger().info("kvferry {}, UCX {}", version(), ucx_version()); });
-}
-
-void worker::parts::say_who_is_served() const {
-    if (secured->how() == security::mode::insecure)
-        logger().warn("{}: {}", name(), secured->describe());
-    else
-        logger().info("{}: {}", name(), secured->describe());
-    if (secured->how() == security::mode::secret
-        && wires_for(options.wire, !rdma_adapters().empty()).ucx_over_tcp)
-        logger().warn("{}: UCX over TCP asks nobody for the deployment secret: whoever reaches its "
-                      "ports can write into this process; keep them on a network of their own",
-                      name());
-}
-
-/// The network devices for UCX: those of the address that others know, else of the one bound to.
-caf::expected<std::string> worker::parts::network_of() const {
-    const auto all = network_devices();
-    if (secured->how() == security::mode::same_user) { // nobody else is to reach it
-        auto found = devices_for("127.0.0.1", all);
-        return found ? found : caf::expected<std::string>{std::string{}};
-    }
-    if (!options.advertise.empty() && !canonical_address(advertised_host()).empty())
-        return devices_for_advertised(advertised_host(), all);
-    auto found = devices_for(options.bind_address, all);
-    if (!found)
-        return add_context(found.error(), "worker_options.bind_address");
-    return found;
-}
-
-/// `advertise` without its port.
-std::string worker::parts::advertised_host() const {
-    auto with_port = parse_info_endpoint(options.advertise);
-    return with_port ? with_port->host : options.advertise;
-}
-
-/// Where other instances find the server that listens at `bound`. A wildcard is never handed out.
-caf::expected<std::string> worker::parts::advertised(const kvferry::info_endpoint& bound) const {
-    if (!options.advertise.empty()) {
-        auto whole = parse_info_endpoint(options.advertise);
-        auto endpoint = whole ? *whole : kvferry::info_endpoint{options.advertise, bound.port};
-        if (endpoint.port == 0)
-            endpoint.port = bound.port;
-        if (is_wildcard(endpoint.host) || !parse_info_endpoint(to_string(endpoint)))
-            return make_error(
-                errc::invalid_argument,
-                "worker_options.advertise: '{}' is not an address that others can dial",
-                options.advertise);
-        return to_string(endpoint);
-    }
-    if (!is_wildcard(bound.host))
-        return to_string(bound);
-    std::vector<std::string> candidates;
-    const auto all = network_devices();
-    for (const auto& device : all)
-        for (const auto& address : device.addresses)
-            if (!is_loopback(address) && !leads_to_containers(device.name)
-                && address.find(':') == address.npos)
-                candidates.push_back(address);
-    if (candidates.size() == 1)
-        return to_string(kvferry::info_endpoint{candidates.front(), bound.port});
-    return make_error(errc::invalid_argument,
-                      "worker_options.bind_address is {}: say in worker_options.advertise under "
-                      "which address others reach this rank; this machine has {}",
-                      bound.host, to_string(all));
 }
 
 caf::error worker::parts::make_host_link() {
@@ -460,7 +304,7 @@ caf::error worker::parts::make_info() {
     auto bound = parse_info_endpoint(published->endpoint);
     if (!bound)
         return std::move(bound.error());
-    auto known_as = advertised(*bound);
+    auto known_as = addresses().for_others(*bound);
     if (!known_as)
         return std::move(known_as.error());
     io.advertised = std::move(*known_as);
@@ -468,88 +312,6 @@ caf::error worker::parts::make_info() {
         bound->host = bound->host.find(':') == std::string::npos ? "127.0.0.1" : "::1";
     io.info_endpoint = to_string(*bound);
     return {};
-}
-
-bool worker::parts::has_twins() const {
-    return options.world || options.devices.twins;
-}
-
-caf::expected<int> worker::parts::device_of(const host_region& region) const {
-    return has_twins() ? std::max(region.device, 0) : cuda_device_of(region.base);
-}
-
-caf::error worker::parts::make_devices(std::vector<host_region>& regions) {
-    std::set<int> wanted{options.devices.also.begin(), options.devices.also.end()};
-    for (std::size_t index = 0; index < regions.size(); ++index) {
-        if (regions[index].kind != memory_kind::cuda)
-            continue;
-        auto found = device_of(regions[index]);
-        if (!found)
-            return add_context(found.error(), "region {}", index);
-        regions[index].device = *found;
-        wanted.insert(*found);
-    }
-    for (auto ordinal : wanted)
-        if (!devices.contains(ordinal))
-            if (auto problem = make_device(ordinal, wanted))
-                return problem;
-    adopt_devices all{devices};
-    for (const auto& [ordinal, memory] : staging)
-        all.staging.emplace(ordinal,
-                            host_region{memory.base(), memory.bytes(), memory_kind::host_shared,
-                                        options.devices.share_staging ? memory.fd() : -1});
-    for (const auto& [ordinal, memory] : landing)
-        all.landing.emplace(ordinal, std::span{memory.base(), memory.bytes()});
-    tell_from_outside(actor, std::move(all));
-    return {};
-}
-
-caf::error worker::parts::make_device(int ordinal, const std::set<int>& all) {
-    const counting_for rank{counters};
-    const auto name = "device " + std::to_string(ordinal);
-    if (auto problem = step(name.c_str()))
-        return problem;
-    std::unique_ptr<copy_device> device;
-    if (has_twins()) {
-        device = std::make_unique<host_copy_device>();
-    } else {
-        auto made = make_cuda_copy_device(
-            {ordinal, {all.begin(), all.end()}, options.devices.multiprocessors});
-        if (!made)
-            return std::move(made.error());
-        device = std::move(*made);
-    }
-    auto made = io_loop::make(*system,
-                              {"kvferry-cuda" + std::to_string(ordinal), options.bounds.loop_spin});
-    if (!made)
-        return add_context(made.error(), name);
-    auto leaving = memfd_pool::make("kvferry staging", options.bounds.staging_bytes_max);
-    if (!leaving)
-        return add_context(leaving.error(), "{}, staging memory", name);
-    auto landed = memfd_pool::make("kvferry landing", options.bounds.staging_bytes_max);
-    if (!landed)
-        return add_context(landed.error(), "{}, staging memory", name);
-    cuda_io_options how;
-    how.ordinal = ordinal;
-    how.owner = actor;
-    how.stop_deadline = options.bounds.stop_deadline;
-    auto spawned = spawn_cuda_io(*system, **made, std::move(device), how);
-    if (!spawned)
-        return add_context(spawned.error(), name);
-    name_thread(**made, name.c_str());
-    {
-        std::lock_guard lock{devices_mutex_};
-        device_loops[ordinal] = std::move(*made);
-        devices[ordinal] = *spawned;
-    }
-    staging.emplace(ordinal, std::move(*leaving));
-    landing.emplace(ordinal, std::move(*landed));
-    return {};
-}
-
-device_actor worker::parts::any_device() const {
-    std::lock_guard lock{devices_mutex_};
-    return devices.empty() ? device_actor{} : devices.begin()->second;
 }
 
 std::vector<std::string> worker::parts::shut_out() {
@@ -596,6 +358,7 @@ bool worker::parts::undo(bool io_has_stopped) {
     end(io.server);
     end(info_door);
     info_door = nullptr;
+    end_directory();
     end(book);
     if (!options.world) // a world's info link serves others too
         end(servers);

@@ -5,6 +5,7 @@
 #include "actors/host/ask_blocking.hpp"
 #include "actors/host/callback_runner.hpp"
 #include "actors/host/process_life.hpp"
+#include "actors/host/rank_addresses.hpp"
 #include "actors/host/worker.hpp"
 #include "actors/metrics/process_metrics.hpp"
 #include "actors/rank/transfer_worker.hpp"
@@ -13,7 +14,6 @@
 #include "transport/host_link/memfd_pool.hpp"
 #include "transport/loop/io_loop.hpp"
 #include "transport/secure/security.hpp"
-#include "transport/tcp/tcp_wire.hpp"
 
 #include <map>
 #include <memory>
@@ -51,6 +51,10 @@ struct worker::parts final : ends_with_process, observed_rank, std::enable_share
     /// Asks rank-info servers; `io` has the book before it.
     info_link_actor servers;
     instance_book_actor book;
+    /// Null without a directory, the writer also on other ranks than 0; `io` has the names in front.
+    directory_reader_actor reader;
+    directory_writer_actor writer;
+    named_instances_actor names;
     std::map<int, device_actor> devices;
     /// Listens for the rank-info server of rank 0.
     caf::actor info_door;
@@ -109,19 +113,22 @@ private:
     caf::error end_rank(std::chrono::milliseconds deadline);
     caf::error check_options();
     caf::error check_security();
+    caf::error check_protocol();
+    caf::error check_directory();
     caf::error make_threads();
     /// Says in traces what the thread of this loop is for.
     void name_thread(io_loop& of, const char* role) const;
     caf::error make_fabric();
-    caf::expected<std::unique_ptr<wire>> make_wires(const std::string& net_devices);
-    tcp_options tcp_options_of() const;
+    caf::expected<std::unique_ptr<wire>> make_wires(const std::string& net_devices,
+                                                    const rank_addresses::tcp_place&);
     static void say_version();
     void say_who_is_served() const;
-    caf::expected<std::string> network_of() const;
-    std::string advertised_host() const;
-    caf::expected<std::string> advertised(const kvferry::info_endpoint& bound) const;
+    rank_addresses addresses() const;
     caf::error make_host_link();
     caf::error make_info();
+    caf::error make_directory();
+    void say_draining() const;
+    void end_directory();
     caf::error make_metrics();
     void end_metrics();
     /// By name. Under host_calls::visit(): they end otherwise.

@@ -17,7 +17,7 @@ constexpr char mark = '@';
 
 /// The ranks in one text: as a rule one.
 caf::expected<std::vector<rank_info>> ranks_in(const byte_buffer& bytes, const limits& bounds) {
-    auto message = decode(byte_view{bytes}, bounds.message_bytes_max);
+    auto message = decode(byte_view{bytes}, bounds.message_bytes_max, bounds.protocol);
     if (!message)
         return std::move(message.error());
     const auto* packed = std::get_if<packed_instance>(&*message);
@@ -25,7 +25,8 @@ caf::expected<std::vector<rank_info>> ranks_in(const byte_buffer& bytes, const l
         return make_error(errc::malformed_message, "this is a {}, no rank info", name_of(*message));
     if (digest_of_packed(byte_view{packed->ranks}) != packed->digest)
         return make_error(errc::malformed_message, "the bytes were damaged on their way");
-    return unpack_ranks(byte_view{packed->ranks}, bounds.instance_bytes_max);
+    return unpack_ranks(byte_view{packed->ranks}, bounds.instance_bytes_max,
+                        packed->header.version);
 }
 
 } // namespace
@@ -39,10 +40,11 @@ bool is_carried(std::string_view address) {
 }
 
 caf::expected<byte_buffer> bytes_of(const rank_info& info, const limits& bounds) {
-    auto packed = pack_ranks({info}, bounds.instance_bytes_max);
+    auto packed = pack_ranks({info}, bounds.instance_bytes_max, bounds.protocol);
     if (!packed)
         return add_context(packed.error(), describe(info));
     packed_instance message;
+    message.header.version = bounds.protocol;
     message.header.sender = info.incarnation;
     message.digest = digest_of_packed(byte_view{*packed});
     message.ranks = std::move(*packed);

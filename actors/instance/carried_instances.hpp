@@ -22,7 +22,8 @@ namespace kvferry {
 std::string carried_address(std::string_view instance);
 bool is_carried(std::string_view address);
 
-/// The info of one rank, to be carried. limit_exceeded: it is longer than the limits allow.
+/// The info of one rank, to be carried: in the version `limits::protocol`, since nobody knows who
+/// will read it. limit_exceeded: it is longer than the limits allow.
 caf::expected<byte_buffer> bytes_of(const rank_info&, const limits&);
 
 /// All ranks of one instance, in rank order, from what bytes_of() made of them, in any order.

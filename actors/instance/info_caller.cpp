@@ -52,7 +52,7 @@ caf::result<info_frame> info_caller_state::on_call(const call_info_server& messa
     byte_buffer frame(frame_prefix_bytes);
     if (auto error = socket->receive(frame))
         return error;
-    if (auto prefix = peek(frame); !prefix)
+    if (auto prefix = peek(frame, with_.bounds.protocol); !prefix)
         return code_of(prefix.error()) == errc::malformed_message
                    ? stranger(text_of(prefix.error()))
                    : prefix.error();

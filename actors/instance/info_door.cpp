@@ -2,25 +2,12 @@
 // CAF's doorman with an accept() of its own.
 #include "actors/instance/info_door.hpp"
 
-#include "transport/loop/descriptors.hpp"
-#include "transport/loop/system_call.hpp"
+#include "transport/loop/accept.hpp"
 
 #include <caf/actor_system.hpp>
 #include <caf/io/middleman.hpp>
 
-#include <cerrno>
-#include <sys/socket.h>
-
 namespace kvferry {
-
-namespace {
-
-/// What passes when other things of the process or the machine end.
-bool out_of_something(int number) {
-    return number == EMFILE || number == ENFILE || number == ENOBUFS || number == ENOMEM;
-}
-
-} // namespace
 
 caf::expected<caf::intrusive_ptr<info_door>> info_door::open(caf::actor_system& system,
                                                              const info_endpoint& at) {
@@ -41,16 +28,14 @@ info_door::info_door(caf::io::network::default_multiplexer& backend, socket list
 bool info_door::try_accept(socket& accepted) {
     if (detached()) // the broker has gone, and the network layer does not know it yet
         return false;
-    auto problem = check_descriptors_to_accept();
-    accepted = problem ? caf::io::network::invalid_native_socket
-                       : ::accept4(acceptor_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (!problem && accepted == caf::io::network::invalid_native_socket && out_of_something(errno))
-        problem = system_error(errc::system_call_failed, "accept4");
-    if (!problem)
+    auto connection = accept_connection(acceptor_.fd());
+    if (connection) {
+        accepted = *connection ? connection->release() : caf::io::network::invalid_native_socket;
         return accepted != caf::io::network::invalid_native_socket;
+    }
     halt();
     if (stuck_)
-        stuck_(problem);
+        stuck_(connection.error());
     return false;
 }
 

@@ -86,12 +86,12 @@ caf::error info_exchange::ask_at(const std::string& text, std::chrono::milliseco
         auto known = shared ? known_at(*endpoint) : nullptr;
         if (auto* all = std::get_if<request_instance_info>(&question); all && known)
             all->known = known->digest;
-        auto frame = encode(question, bounds_.message_bytes_max);
-        if (!frame)
+        header_of(question).version = bounds_.protocol;
+        if (auto frame = encode(question, bounds_.message_bytes_max); !frame)
             return frame.error();
         id = ++numbered_;
         exchanges_.emplace(
-            id, exchange{*endpoint, until, shared, std::move(known), std::move(*frame), 0, {}});
+            id, exchange{*endpoint, until, shared, std::move(known), std::move(question), 0, {}});
     }
     const auto asking = ++numbered_;
     askers_.emplace(asking, asker{answer, id, deadline});
@@ -106,7 +106,23 @@ caf::error info_exchange::ask_at(const std::string& text, std::chrono::milliseco
 void info_exchange::place_call(exchange_id id) {
     auto& open = exchanges_.at(id);
     ++open.calls;
-    call(id, {open.endpoint, open.question, open.until});
+    auto frame = encode(open.question, bounds_.message_bytes_max);
+    if (!frame)
+        return failed(id, frame.error());
+    call(id, {open.endpoint, std::move(*frame), open.until});
+}
+
+/// A server of an older release refuses a question of a version that it does not know, in one that
+/// it does: it is asked again in that. True: it is being asked.
+bool info_exchange::asks_older(exchange_id id, const wire_message& answer) {
+    const auto* no = std::get_if<refused>(&answer);
+    auto& asked = header_of(exchanges_.at(id).question).version;
+    if (!no || no->reason.code != errc::protocol_mismatch || no->header.version >= asked)
+        return false;
+    asked = no->header.version;
+    hang_up(id);
+    place_call(id);
+    return true;
 }
 
 /// An open exchange that an asker may join: it asks the same and lasts at least until `until`. 0:
@@ -147,7 +163,8 @@ caf::expected<info_exchange::known_ptr> info_exchange::read(const exchange& open
         return open.known;
     auto told = std::make_shared<known_instance>();
     if (const auto* packed = std::get_if<packed_instance>(&answer)) {
-        auto ranks = unpack_ranks(packed->ranks, bounds_.instance_bytes_max);
+        auto ranks =
+            unpack_ranks(packed->ranks, bounds_.instance_bytes_max, packed->header.version);
         if (!ranks)
             return std::move(ranks.error());
         *told = {packed->digest, std::move(*ranks)};
@@ -165,9 +182,11 @@ void info_exchange::answered(exchange_id id, const info_frame& frame) {
     const auto open = exchanges_.find(id);
     if (open == exchanges_.end())
         return; // its askers have given up
-    auto message = decode(frame.bytes(), bounds_.message_bytes_max);
+    auto message = decode(frame.bytes(), bounds_.message_bytes_max, bounds_.protocol);
     if (!message)
         return failed(id, message.error());
+    if (asks_older(id, *message))
+        return;
     auto told = read(open->second, *message);
     if (!told)
         return failed(id, told.error());

@@ -77,7 +77,7 @@ private:
         bool shared = false;
         /// What the server was told that is known here; null: nothing.
         known_ptr known;
-        byte_buffer question;
+        wire_message question;
         int calls = 0;
         std::vector<asker_id> askers;
     };
@@ -95,6 +95,7 @@ private:
                       wire_message question,
                       const std::variant<fetch_promise, register_promise>& answer);
     void place_call(exchange_id);
+    bool asks_older(exchange_id, const wire_message& answer);
     exchange_id joinable(const info_endpoint&, time_point until) const;
     known_ptr known_at(const info_endpoint&);
     void remember(const info_endpoint&, known_ptr);

@@ -53,7 +53,7 @@ rank_info_server_state::on_request(const request_instance_info& message) {
 
 /// Answers every frame with a frame, even a malformed one: any program may have sent it.
 caf::result<info_frame> rank_info_server_state::on_frame(const info_frame& frame) {
-    auto message = decode(frame.bytes(), with_.bounds.message_bytes_max);
+    auto message = decode(frame.bytes(), with_.bounds.message_bytes_max, with_.bounds.protocol);
     if (!message)
         return refusal({}, message.error());
     const auto header = header_of(*message);
@@ -146,34 +146,40 @@ instance_info rank_info_server_state::everything(const message_header& to) const
 
 info_frame rank_info_server_state::everything_framed(const message_header& to,
                                                      std::uint64_t known) {
-    if (encoded_.changes != roster_.changes())
-        encode_roster();
-    if (encoded_.problem)
-        return refusal(to, encoded_.problem);
-    if (known == encoded_.digest)
+    const auto version = reply_header(to).version;
+    auto& encoded = encoded_[version];
+    if (encoded.changes != roster_.changes())
+        encoded = encode_roster(version);
+    if (encoded.problem)
+        return refusal(to, encoded.problem);
+    if (known == encoded.digest)
         return framed(instance_unchanged{reply_header(to)});
-    return info_frame{encoded_.frame};
+    return info_frame{encoded.frame};
 }
 
-void rank_info_server_state::encode_roster() {
-    encoded_ = {roster_.changes(), 0, {}, {}};
+rank_info_server_state::encoded_roster
+rank_info_server_state::encode_roster(std::uint16_t version) const {
+    encoded_roster result{roster_.changes(), 0, {}, {}};
     const auto named = [this](const caf::error& reason) {
         return add_context(reason,
                            "instance \"{}\" is too large to be told; raise the limit on all ranks",
                            roster_.instance());
     };
-    auto packed = pack_ranks(roster_.all(), with_.bounds.instance_bytes_max);
+    auto packed = pack_ranks(roster_.all(), with_.bounds.instance_bytes_max, version);
     if (!packed) {
-        encoded_.problem = named(packed.error());
-        return;
+        result.problem = named(packed.error());
+        return result;
     }
-    encoded_.digest = digest_of_packed(*packed);
-    auto frame = encode(packed_instance{reply_header({}), encoded_.digest, std::move(*packed)},
+    result.digest = digest_of_packed(*packed);
+    message_header all;
+    all.version = version;
+    auto frame = encode(packed_instance{reply_header(all), result.digest, std::move(*packed)},
                         with_.bounds.message_bytes_max);
     if (frame)
-        encoded_.frame = std::make_shared<const byte_buffer>(std::move(*frame));
+        result.frame = std::make_shared<const byte_buffer>(std::move(*frame));
     else
-        encoded_.problem = named(frame.error());
+        result.problem = named(frame.error());
+    return result;
 }
 
 info_frame rank_info_server_state::framed(const wire_message& message) const {
@@ -190,6 +196,7 @@ info_frame rank_info_server_state::refusal(const message_header& to,
 
 message_header rank_info_server_state::reply_header(const message_header& to) const {
     message_header result;
+    result.version = std::min(to.version, with_.bounds.protocol);
     result.sender = roster_.first_process();
     result.receiver = to.sender;
     return result;

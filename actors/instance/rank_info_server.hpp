@@ -13,6 +13,7 @@
 #include "transport/loop/resident.hpp"
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -46,7 +47,7 @@ private:
             answer;
     };
 
-    /// The frame for everybody, made once for each state of the roster.
+    /// The frame for everybody who speaks one version, made once for each state of the roster.
     struct encoded_roster {
         std::uint64_t changes = 0;
         std::uint64_t digest = 0;
@@ -67,7 +68,7 @@ private:
     void refuse(question&, const caf::error&);
     instance_info everything(const message_header& to) const;
     info_frame everything_framed(const message_header& to, std::uint64_t known);
-    void encode_roster();
+    encoded_roster encode_roster(std::uint16_t version) const;
     info_frame framed(const wire_message&) const;
     info_frame refusal(const message_header& to, const caf::error&) const;
     message_header reply_header(const message_header& to) const;
@@ -75,7 +76,8 @@ private:
     ticking_rank_info_server::pointer self_;
     dependencies with_;
     instance_roster roster_;
-    encoded_roster encoded_;
+    /// By version; there are as many as are understood.
+    std::map<std::uint16_t, encoded_roster> encoded_;
     std::unordered_map<std::uint64_t, question> waiting_;
     std::uint64_t asked_ = 0;
     deadline_queue<std::uint64_t> deadlines_;

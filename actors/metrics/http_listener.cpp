@@ -5,7 +5,6 @@
 #include "messages/trace/log.hpp"
 #include "messages/values/error_format.hpp"
 #include "messages/values/info_endpoint.hpp"
-#include "transport/loop/descriptors.hpp"
 #include "transport/loop/system_call.hpp"
 #include "transport/loop/threads.hpp"
 
@@ -27,9 +26,6 @@ namespace kvferry {
 namespace {
 
 using clock = std::chrono::steady_clock;
-
-/// Before the next try to accept when there is no descriptor left.
-constexpr int pause_ms = 200;
 
 struct place {
     std::string host;
@@ -169,8 +165,8 @@ caf::expected<std::unique_ptr<http_listener>> http_listener::start(const std::st
 
 http_listener::http_listener(std::string endpoint, unique_fd listener, unique_fd stop,
                              handler handler)
-    : endpoint_(std::move(endpoint)), listener_(std::move(listener)), stop_(std::move(stop)),
-      handler_(std::move(handler)) {}
+    : endpoint_(std::move(endpoint)), door_(std::move(listener), "metrics at " + endpoint_),
+      stop_(std::move(stop)), handler_(std::move(handler)) {}
 
 http_listener::~http_listener() {
     ::eventfd_write(stop_.get(), 1);
@@ -182,11 +178,8 @@ void http_listener::run() {
     ::pthread_setname_np(::pthread_self(), "kvferry-metrics");
     for (;;) {
         const bool full = clients_.size() >= http_connections_max;
-        std::vector<pollfd> watched{{stop_.get(), POLLIN, 0},
-                                    {pausing_ || full ? -1 : listener_.get(), POLLIN, 0}};
-        auto next = std::exchange(pausing_, false)
-                        ? clock::now() + std::chrono::milliseconds{pause_ms}
-                        : clock::time_point::max();
+        std::vector<pollfd> watched{{stop_.get(), POLLIN, 0}, door_.watched(!full)};
+        auto next = door_.rest_ms() < 0 ? clock::time_point::max() : clock::now() + accept_rest;
         for (const auto& x : clients_) {
             watched.push_back(
                 {x.socket.get(), static_cast<short>(x.answer.empty() ? POLLIN : POLLOUT), 0});
@@ -206,24 +199,9 @@ void http_listener::run() {
             const auto happened = watched[index++].revents;
             return clock::now() >= x.until || (happened != 0 && !serve(x));
         });
-        if (watched[1].revents != 0)
-            accept();
+        if (auto socket = door_.accept(watched[1]))
+            clients_.push_back({std::move(socket), clock::now() + http_connection_deadline});
     }
-}
-
-void http_listener::accept() {
-    auto problem = check_descriptors_to_accept();
-    unique_fd socket{
-        problem ? -1 : ::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
-    if (!problem && !socket && (errno == EMFILE || errno == ENFILE))
-        problem = system_error(errc::system_call_failed, "accept4");
-    pausing_ = problem.operator bool(); // the client stays in the queue, which would wake us again
-    if (problem && !std::exchange(pause_told_, true))
-        logger().error("metrics at {} let nobody in: {}", endpoint_, describe(problem));
-    if (!socket)
-        return;
-    pause_told_ = false;
-    clients_.push_back({std::move(socket), clock::now() + http_connection_deadline});
 }
 
 /// False when the client can be dropped.

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "messages/errors.hpp"
-#include "transport/loop/unique_fd.hpp"
+#include "transport/loop/accept.hpp"
 
 #include <chrono>
 #include <cstddef>
@@ -51,17 +51,13 @@ private:
     http_listener(std::string endpoint, unique_fd listener, unique_fd stop, handler);
 
     void run();
-    void accept();
     bool serve(client&);
 
     std::string endpoint_;
-    unique_fd listener_;
+    poll_door door_;
     unique_fd stop_;
     handler handler_;
     std::list<client> clients_;
-    /// No descriptor is left for a client; told once.
-    bool pausing_ = false;
-    bool pause_told_ = false;
     std::thread thread_;
 };
 

@@ -5,7 +5,6 @@
 #include "actors/observe/process_files.hpp"
 #include "messages/trace/log.hpp"
 #include "messages/values/error_format.hpp"
-#include "transport/loop/descriptors.hpp"
 #include "transport/loop/system_call.hpp"
 #include "transport/loop/threads.hpp"
 #include "transport/same_host/machine_id.hpp"
@@ -31,8 +30,6 @@ namespace {
 /// lost.
 constexpr std::size_t unsent_bytes_max = std::size_t{64} << 20;
 constexpr std::size_t question_bytes_max = 64;
-/// Before the next try to accept when there is no descriptor left.
-constexpr int pause_ms = 200;
 constexpr std::size_t clients_max = 16;
 
 bool to_address(const std::string& path, sockaddr_un& address) {
@@ -192,7 +189,7 @@ trace_endpoint::start(const std::string& name, const std::string& folder,
 
 trace_endpoint::trace_endpoint(std::string name, std::string path, unique_fd listener,
                                unique_fd stop, std::vector<trace::rank_record> ranks, ask_ranks ask)
-    : name_(std::move(name)), path_(std::move(path)), listener_(std::move(listener)),
+    : name_(std::move(name)), path_(std::move(path)), door_(std::move(listener), path_),
       stop_(std::move(stop)), ranks_(std::move(ranks)), ask_(std::move(ask)) {}
 
 trace_endpoint::~trace_endpoint() {
@@ -208,8 +205,7 @@ trace_endpoint::~trace_endpoint() {
 
 void trace_endpoint::run() {
     for (;;) {
-        std::vector<pollfd> watched{{stop_.get(), POLLIN, 0},
-                                    {pausing_ ? -1 : listener_.get(), POLLIN, 0}};
+        std::vector<pollfd> watched{{stop_.get(), POLLIN, 0}, door_.watched()};
         bool recording = false;
         for (const auto& x : clients_) {
             const auto out = x.unsent.empty() ? 0 : POLLOUT;
@@ -217,34 +213,16 @@ void trace_endpoint::run() {
                 {x.socket.get(), static_cast<short>((x.ending ? 0 : POLLIN) | out), 0});
             recording = recording || (x.recording && !x.ending);
         }
-        const bool paused = std::exchange(pausing_, false);
-        ::poll(watched.data(), watched.size(),
-               recording ? trace_collect_ms
-               : paused  ? pause_ms
-                         : -1);
+        ::poll(watched.data(), watched.size(), recording ? trace_collect_ms : door_.rest_ms());
         if (watched[0].revents != 0)
             return;
         for (auto& x : clients_)
             serve(x);
         std::erase_if(clients_, [](client& x) { return !x.flush() || !x.socket; });
-        if (watched[1].revents != 0)
-            accept();
+        if (auto socket = door_.accept(watched[1]);
+            socket && clients_.size() < clients_max && same_user(socket.get()))
+            clients_.emplace_back().socket = std::move(socket);
     }
-}
-
-void trace_endpoint::accept() {
-    auto problem = check_descriptors_to_accept();
-    unique_fd socket{
-        problem ? -1 : ::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
-    if (!problem && !socket && (errno == EMFILE || errno == ENFILE))
-        problem = system_error(errc::system_call_failed, "accept4");
-    pausing_ = problem.operator bool(); // the client stays in the queue, which would wake us again
-    if (problem && !std::exchange(pause_told_, true))
-        logger().error("{} lets nobody in: {}", path_, describe(problem));
-    pause_told_ = pause_told_ && check_descriptors(descriptors_reserve);
-    if (!socket || clients_.size() >= clients_max || !same_user(socket.get()))
-        return;
-    clients_.emplace_back().socket = std::move(socket);
 }
 
 void trace_endpoint::serve(client& x) {

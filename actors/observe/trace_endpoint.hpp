@@ -6,7 +6,7 @@
 #include "actors/host/worker.hpp"
 #include "messages/errors.hpp"
 #include "messages/trace/trace_format.hpp"
-#include "transport/loop/unique_fd.hpp"
+#include "transport/loop/accept.hpp"
 
 #include <functional>
 #include <list>
@@ -57,20 +57,16 @@ private:
                    std::vector<trace::rank_record> ranks, ask_ranks);
 
     void run();
-    void accept();
     void serve(client&);
     void begin(client&, const std::string& question);
 
     std::string name_;
     std::string path_;
-    unique_fd listener_;
+    poll_door door_;
     unique_fd stop_;
     std::vector<trace::rank_record> ranks_;
     ask_ranks ask_;
     std::list<client> clients_;
-    /// No descriptor was left for a client: the listener is left alone for a while. Said once.
-    bool pausing_ = false;
-    bool pause_told_ = false;
     std::thread thread_;
 };
 

@@ -2,6 +2,7 @@
 // Carries the decisions about a link: messages become events, effects become messages.
 #include "actors/rank/peer_link.hpp"
 
+#include "actors/shared/message_number.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
 #include "messages/values/error_format.hpp"
@@ -9,19 +10,11 @@
 #include "transport/loop/descriptors.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <utility>
 
 namespace kvferry {
 
 namespace {
-
-/// A number of its own for every message of every rank: links of one process share the count, and
-/// processes differ in their incarnations.
-std::uint64_t next_message_number(incarnation self) {
-    static std::atomic<std::uint64_t> count{0};
-    return self.value + count.fetch_add(1, std::memory_order_relaxed);
-}
 
 handshake::dependencies handshake_of(const peer_link_state::dependencies& x) {
     return {x.bounds, x.self,         x.regions,         x.dial,
@@ -107,7 +100,9 @@ void peer_link_state::on_start(const start_link&) {
 }
 
 void peer_link_state::on_frame(const frame_arrived& arrived) {
-    auto message = decode(arrived.frame, with_.bounds.message_bytes_max);
+    if (auto prefix = peek(arrived.frame, with_.bounds.protocol); prefix && is_unknown(*prefix))
+        return on_unknown(arrived.frame);
+    auto message = decode(arrived.frame, with_.bounds.message_bytes_max, with_.bounds.protocol);
     if (!message)
         return happens(handshake::broken{message.error()});
     const auto& header = header_of(*message);
@@ -120,9 +115,32 @@ void peer_link_state::on_frame(const frame_arrived& arrived) {
     else if (std::holds_alternative<rank_registered>(*message)
              || std::holds_alternative<refused>(*message))
         decide_link(handshake::arrived{std::move(*message)});
+    else if (header.sequence == beside_order && std::holds_alternative<kv_agent_result>(*message))
+        hear_report(std::move(*message));
     else
         decide_order(message_order::arrived{std::move(*message)});
     settle();
+}
+
+/// It may be skipped: whatever must be understood is sent only to ranks that can
+/// (capability::optional_messages).
+void peer_link_state::on_unknown(byte_view frame) {
+    auto header = decode_header(frame, with_.bounds.protocol);
+    if (!header)
+        return happens(handshake::broken{header.error()});
+    if (header->receiver != with_.self.incarnation || header->sender != with_.peer.incarnation)
+        return count(with_.counters, ignored::stale_incarnation);
+    decide_order(message_order::unknown{header->sequence});
+    settle();
+}
+
+/// It came with its bytes, so it has no place in the order. A link that is not up has lost what it
+/// would answer: the sessions ask again.
+void peer_link_state::hear_report(wire_message report) {
+    if (link_.is_up())
+        decide_link(handshake::heard{std::move(report)});
+    else
+        count(with_.counters, ignored::former_link);
 }
 
 void peer_link_state::on_endpoint_failed(const endpoint_failed& message) {
@@ -206,7 +224,7 @@ void peer_link_state::perform(handshake::leave_endpoint& x) {
 void peer_link_state::perform(handshake::dial_host_link&) {
     tell(self_, with_.host_link,
          host_link_dial{with_.peer.incarnation, with_.peer.host_link_name, with_.peer.token,
-                        with_.bounds.dial_deadline, self_});
+                        with_.bounds.dial_deadline, self_, link_.protocol()});
 }
 
 void peer_link_state::perform(handshake::expect_host_link&) {
@@ -250,11 +268,11 @@ void peer_link_state::perform(handshake::enqueue& x) {
 void peer_link_state::perform(handshake::come_up& x) {
     const auto& view = *x.view;
     const auto& unmapped = view.unmapped_reason;
-    logger().info("{}: link to {} is up, {}", describe(with_.self), who(),
-                  view.mapped.empty()
-                      ? "nothing is mapped: "
-                            + (unmapped.empty() ? "the peer shares no memory" : unmapped)
-                      : std::to_string(view.mapped.size()) + " regions are mapped");
+    logger().info(
+        "{}: link to {} is up, protocol {}, {}", describe(with_.self), who(), view.terms.protocol,
+        view.mapped.empty()
+            ? "nothing is mapped: " + (unmapped.empty() ? "the peer shares no memory" : unmapped)
+            : std::to_string(view.mapped.size()) + " regions are mapped");
     announce(std::move(x.view));
     decide_order(message_order::opened{std::move(x.offer)});
 }
@@ -367,7 +385,7 @@ void peer_link_state::perform(message_order::ignore& x) {
 // -- frames ---------------------------------------------------------------------------------------
 
 void peer_link_state::stamp(message_header& header, incarnation as) {
-    header.version = protocol_version;
+    header.version = link_.protocol();
     header.sender = as;
     header.receiver = with_.peer.incarnation;
     header.sequence = order_.number();

@@ -19,6 +19,7 @@
 #include "messages/trace/rank_counters.hpp"
 #include "messages/values/ids.hpp"
 #include "messages/values/rank_info.hpp"
+#include "messages/wire/codec.hpp"
 #include "messages/wire/header.hpp"
 #include "messages/wire/protocol.hpp"
 
@@ -66,6 +67,8 @@ private:
     // What happens, as events.
     void on_start(const start_link&);
     void on_frame(const frame_arrived&);
+    void on_unknown(byte_view frame);
+    void hear_report(wire_message);
     void on_endpoint_failed(const endpoint_failed&);
     void on_host_link_up(const host_link_up&);
     void on_host_link_down(const host_link_down&);

@@ -14,6 +14,7 @@
 #include "messages/trace/pass_on.hpp"
 #include "messages/values/error_format.hpp"
 #include "messages/wire/codec.hpp"
+#include "messages/wire/wire_layout.hpp"
 #include "transport/planner/layout/page_table_check.hpp"
 #include "transport/planner/layout/topology.hpp"
 
@@ -72,6 +73,8 @@ void transfer_worker_state::on_adopt(const adopt_io& message) {
     info_.host_link_name = io_.host_link ? identity.host_link_name : std::string{};
     info_.token = identity.token;
     info_.fingerprint = identity.fingerprint;
+    info_.protocol = with_.bounds.protocol;
+    info_.capabilities = info_.protocol >= growing_version ? capability::optional_messages : 0;
     stopping_ = stopping{describe(info_)};
 }
 
@@ -432,7 +435,7 @@ void transfer_worker_state::perform(peer_table::make_link& x) {
 
 /// Frames of peers without a link arrive here: such a peer introduces itself, or it is foreign.
 void transfer_worker_state::on_frame(const frame_arrived& arrived) {
-    auto message = decode(arrived.frame, with_.bounds.message_bytes_max);
+    auto message = decode(arrived.frame, with_.bounds.message_bytes_max, with_.bounds.protocol);
     if (!message) {
         counters_->ignore(code_of(message.error()));
         return;

@@ -32,12 +32,16 @@ using unique_event = std::unique_ptr<CUevent_st, event_deleter>;
 using unique_device_memory = std::unique_ptr<std::byte, device_memory_deleter>;
 using unique_pinned_memory = std::unique_ptr<std::byte, pinned_memory_deleter>;
 
-/// Independent of the default stream.
+/// Independent of the default stream, and before it: its kernels start between two blocks of an
+/// engine's kernel that fills the device, not after it.
 inline caf::expected<unique_stream> make_stream() {
     cudaStream_t stream = nullptr;
-    if (auto status = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
-        status != cudaSuccess)
-        return cuda_error("cudaStreamCreateWithFlags", status);
+    int lowest = 0, highest = 0;
+    auto status = cudaDeviceGetStreamPriorityRange(&lowest, &highest);
+    if (status == cudaSuccess)
+        status = cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, highest);
+    if (status != cudaSuccess)
+        return cuda_error("cudaStreamCreateWithPriority", status);
     return unique_stream{stream};
 }
 

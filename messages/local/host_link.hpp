@@ -3,6 +3,7 @@
 #pragma once
 
 #include "messages/interfaces.hpp"
+#include "messages/limits.hpp"
 #include "messages/local/device_chunks.hpp"
 #include "messages/values/peer_view.hpp"
 #include "messages/values/rank_info.hpp"
@@ -42,6 +43,8 @@ struct host_link_dial {
     link_token token;
     std::chrono::milliseconds deadline;
     host_link_owner_actor owner;
+    /// Version in which the two ranks speak.
+    std::uint16_t protocol = protocol_version;
 };
 
 struct host_link_expect {

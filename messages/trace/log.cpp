@@ -47,8 +47,10 @@ std::shared_ptr<spdlog::logger> make_logger() {
     const bool json = format == "json";
     auto result = queued("kvferry", {std::make_shared<stderr_sink>()},
                          json ? log_format::json : log_format::text);
-    result->set_pattern(json ? std::string{"%v"}
-                             : std::string{log_time_pattern} + " %P %^%l%$ %n: %v");
+    std::string line = "%v";
+    if (!json)
+        line.insert(0, " %P %^%l%$ %n: ").insert(0, log_time_pattern);
+    result->set_pattern(std::move(line));
     result->set_level(spdlog::level::err);
     std::atexit([] { logger().flush(); });
     if (const char* name = std::getenv("KVFERRY_LOG")) {

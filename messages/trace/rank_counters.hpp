@@ -56,6 +56,8 @@ enum class ignored : std::uint8_t {
     early_introduction,
     /// The end of an endpoint that no link owns.
     endpoint_failed,
+    /// A message that only newer releases know.
+    unknown_message,
 };
 
 /// What sender and receiver count of their sessions; each session is counted once per line.
@@ -239,12 +241,12 @@ public:
 private:
     static void add_one(number& x) { x.fetch_add(1, std::memory_order_relaxed); }
 
-    static constexpr std::array names{"duplicate",       "former_link",   "stale_incarnation",
-                                      "early",           "late",          "unexpected",
-                                      "no_link",         "no_session",    "foreign_rank",
-                                      "foreign_attempt", "unasked",       "contradiction",
-                                      "session_died",    "refused_bytes", "early_introduction",
-                                      "endpoint_failed"};
+    static constexpr std::array names{"duplicate",       "former_link",    "stale_incarnation",
+                                      "early",           "late",           "unexpected",
+                                      "no_link",         "no_session",     "foreign_rank",
+                                      "foreign_attempt", "unasked",        "contradiction",
+                                      "session_died",    "refused_bytes",  "early_introduction",
+                                      "endpoint_failed", "unknown_message"};
 
     const std::string rank_;
     std::array<number, names.size()> counts_{};

@@ -3,11 +3,8 @@
 // implied start.
 #pragma once
 
-#include "messages/values/slot_numbers.hpp"
-
 #include <cstdint>
 #include <limits>
-#include <type_traits>
 #include <vector>
 
 namespace kvferry {
@@ -72,12 +69,7 @@ bool inspect(Inspector& f, layer_range& x) {
 
 template <class Inspector>
 bool inspect(Inspector& f, block_list& x) {
-    if constexpr (std::is_same_v<Inspector, caf::binary_serializer>)
-        return f.value(x.first_block) && write_numbers(f, x.slots);
-    else if constexpr (std::is_same_v<Inspector, caf::binary_deserializer>)
-        return f.value(x.first_block) && read_numbers(f, x.slots);
-    else
-        return f.object(x).fields(f.field("first_block", x.first_block), f.field("slots", x.slots));
+    return f.object(x).fields(f.field("first_block", x.first_block), f.field("slots", x.slots));
 }
 
 template <class Inspector>

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "messages/interfaces.hpp"
+#include "messages/values/link_terms.hpp"
 #include "messages/values/rank_info.hpp"
 
 #include <cstdint>
@@ -44,6 +45,8 @@ struct peer_view {
     bool process_watched = false;
     /// Puts to this peer go by RMA hardware.
     bool by_rma = false;
+    /// What the two ranks may say to each other.
+    link_terms terms = {};
     peer_link_actor link;
     /// Whoever waits for this peer holds a lock of it: the link then asks a peer that is quiet.
     std::weak_ptr<const void> awaited;

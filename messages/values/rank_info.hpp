@@ -90,6 +90,15 @@ struct rank_limits {
     friend bool operator==(const rank_limits&, const rank_limits&) = default;
 };
 
+/// What a rank can do beyond its protocol version, as bits; a link has what both its ranks can.
+namespace capability {
+/// Skips messages that it does not know: it may be told what it need not understand.
+inline constexpr std::uint64_t optional_messages = 1;
+} // namespace capability
+
+/// Of a rank that does not say which version it speaks.
+inline constexpr std::uint16_t unsaid_protocol = 6;
+
 /// Published by every rank; the instance's rank-info server hands out all of them together.
 struct rank_info {
     /// Name of the instance (one model replica).
@@ -112,6 +121,9 @@ struct rank_info {
     /// What bytes cannot show: model, revision, element types, kernels, as the host names them.
     /// Ranks whose fingerprints differ do not transfer to each other; empty: not compared.
     std::string fingerprint = {};
+    /// Newest version of the messages between ranks that it speaks.
+    std::uint16_t protocol = unsaid_protocol;
+    std::uint64_t capabilities = 0;
 
     friend bool operator==(const rank_info&, const rank_info&) = default;
 };
@@ -164,7 +176,8 @@ bool inspect(Inspector& f, rank_info& x) {
         f.field("layout", x.layout), f.field("pages", x.pages), f.field("accepts", x.accepts),
         f.field("fabric_address", x.fabric_address), f.field("machine", x.machine),
         f.field("host_link_name", x.host_link_name), f.field("token", x.token),
-        f.field("fingerprint", x.fingerprint));
+        f.field("fingerprint", x.fingerprint), f.field("protocol", x.protocol),
+        f.field("capabilities", x.capabilities));
 }
 
 } // namespace kvferry

@@ -4,9 +4,8 @@
 
 #include "messages/type_ids.hpp"
 #include "messages/values/error_format.hpp"
-
-#include <caf/binary_deserializer.hpp>
-#include <caf/binary_serializer.hpp>
+#include "messages/wire/wire_reader.hpp"
+#include "messages/wire/wire_writer.hpp"
 
 #include <array>
 #include <exception>
@@ -17,7 +16,8 @@ namespace kvferry {
 namespace {
 
 constexpr std::uint32_t magic = 0x6b766679; // "kvfy"
-/// Most messages of a transfer are shorter: their frame grows once.
+
+/// Of most messages: one allocation for them.
 constexpr std::size_t short_frame_bytes = 256;
 
 caf::error malformed(std::string text) {
@@ -25,11 +25,11 @@ caf::error malformed(std::string text) {
 }
 
 template <class Message>
-bool load(caf::binary_deserializer& source, wire_message& into) {
+bool load(wire_reader& source, wire_message& into) {
     return source.apply(into.emplace<Message>());
 }
 
-using loader = bool (*)(caf::binary_deserializer&, wire_message&);
+using loader = bool (*)(wire_reader&, wire_message&);
 
 template <std::size_t... Is>
 constexpr auto make_loaders(std::index_sequence<Is...>) {
@@ -42,28 +42,23 @@ constexpr auto loaders =
 
 template <class Inspector>
 bool apply_prefix(Inspector& f, std::uint32_t& word, frame_prefix& x) {
-    return f.apply(word) && f.apply(x.version) && f.apply(x.message) && f.apply(x.sender.value)
-           && f.apply(x.receiver.value);
+    return f.value(word) && f.value(x.version) && f.value(x.message) && f.value(x.sender.value)
+           && f.value(x.receiver.value);
 }
 
-caf::expected<frame_prefix> read_prefix(caf::binary_deserializer& source, std::size_t frame_bytes) {
-    std::uint32_t word = 0;
-    frame_prefix result;
-    if (!apply_prefix(source, word, result))
-        return malformed("a frame of " + std::to_string(frame_bytes)
-                         + " bytes is too short for a prefix");
-    if (word != magic)
-        return malformed("a frame of " + std::to_string(frame_bytes)
-                         + " bytes has a foreign prefix");
-    if (result.version != protocol_version)
-        return make_error(errc::protocol_mismatch,
-                          "incarnation {} speaks version {}, this rank version {}: run the same "
-                          "release on both sides",
-                          result.sender, result.version, protocol_version);
-    if (result.message >= loaders.size())
-        return malformed("unknown message number " + std::to_string(result.message)
-                         + " from incarnation " + to_string(result.sender));
-    return result;
+/// Any message: its header comes first.
+struct any_message {
+    message_header header;
+
+    template <class Inspector>
+    friend bool inspect(Inspector& f, any_message& x) {
+        return f.object(x).fields(f.field("header", x.header));
+    }
+};
+
+bool agree(const message_header& header, const frame_prefix& prefix) {
+    return header.version == prefix.version && header.sender == prefix.sender
+           && header.receiver == prefix.receiver;
 }
 
 caf::error too_long(std::size_t bytes, std::size_t bytes_max) {
@@ -77,9 +72,9 @@ caf::error too_long(std::size_t bytes, std::size_t bytes_max) {
 caf::expected<byte_buffer> encode(const wire_message& message, std::size_t bytes_max) {
     byte_buffer frame;
     frame.reserve(short_frame_bytes);
-    caf::binary_serializer sink{nullptr, frame};
     auto word = magic;
     const auto& header = header_of(message);
+    wire_writer sink{frame, header.version};
     frame_prefix prefix{header.version, static_cast<std::uint8_t>(message.index()), header.sender,
                         header.receiver};
     auto ok = apply_prefix(sink, word, prefix)
@@ -92,18 +87,39 @@ caf::expected<byte_buffer> encode(const wire_message& message, std::size_t bytes
     return frame;
 }
 
-caf::expected<frame_prefix> peek(byte_view frame) {
-    caf::binary_deserializer source{nullptr, frame};
-    return read_prefix(source, frame.size());
+caf::expected<frame_prefix> peek(byte_view frame, std::uint16_t newest) {
+    wire_reader source{frame, 0};
+    std::uint32_t word = 0;
+    frame_prefix result;
+    if (!apply_prefix(source, word, result))
+        return malformed("a frame of " + std::to_string(frame.size())
+                         + " bytes is too short for a prefix");
+    if (word != magic)
+        return malformed("a frame of " + std::to_string(frame.size())
+                         + " bytes has a foreign prefix");
+    if (result.version < oldest_protocol_version || result.version > newest)
+        return make_error(errc::protocol_mismatch,
+                          "incarnation {} speaks version {}, this rank versions {} to {}: upgrade "
+                          "one release at a time",
+                          result.sender, result.version, oldest_protocol_version, newest);
+    if (is_unknown(result) && result.version < growing_version)
+        return malformed("unknown message number " + std::to_string(result.message)
+                         + " from incarnation " + to_string(result.sender));
+    return result;
 }
 
-caf::expected<wire_message> decode(byte_view frame, std::size_t bytes_max) try {
+caf::expected<wire_message> decode(byte_view frame, std::size_t bytes_max,
+                                   std::uint16_t newest) try {
     if (frame.size() > bytes_max)
         return too_long(frame.size(), bytes_max);
-    caf::binary_deserializer source{nullptr, frame};
-    auto prefix = read_prefix(source, frame.size());
+    auto prefix = peek(frame, newest);
     if (!prefix)
         return std::move(prefix.error());
+    if (is_unknown(*prefix))
+        return make_error(errc::protocol_mismatch,
+                          "incarnation {} sends message number {}, which only newer releases know",
+                          prefix->sender, prefix->message);
+    wire_reader source{frame.subspan(frame_prefix_bytes), prefix->version};
     wire_message result;
     auto name = [&] {
         return std::string{name_of(result)} + " from incarnation " + to_string(prefix->sender);
@@ -112,13 +128,24 @@ caf::expected<wire_message> decode(byte_view frame, std::size_t bytes_max) try {
         return malformed(name() + ": " + caf::to_string(source.get_error()));
     if (source.remaining() != 0)
         return malformed(name() + ": " + std::to_string(source.remaining()) + " bytes too many");
-    const auto& header = header_of(result);
-    if (header.version != prefix->version || header.sender != prefix->sender
-        || header.receiver != prefix->receiver)
+    if (!agree(header_of(result), *prefix))
         return malformed(name() + ": header and prefix disagree");
     return result;
 } catch (const std::exception& error) {
     return malformed(std::string{"cannot decode a frame: "} + error.what());
+}
+
+caf::expected<message_header> decode_header(byte_view frame, std::uint16_t newest) {
+    auto prefix = peek(frame, newest);
+    if (!prefix)
+        return std::move(prefix.error());
+    wire_reader source{frame.subspan(frame_prefix_bytes), prefix->version};
+    any_message result;
+    if (prefix->version < growing_version || !source.apply(result)
+        || !agree(result.header, *prefix))
+        return malformed("message number " + std::to_string(prefix->message) + " from incarnation "
+                         + to_string(prefix->sender) + " has no header");
+    return result.header;
 }
 
 } // namespace kvferry

@@ -4,9 +4,8 @@
 
 #include "messages/type_ids.hpp"
 #include "messages/values/error_format.hpp"
-
-#include <caf/binary_deserializer.hpp>
-#include <caf/binary_serializer.hpp>
+#include "messages/wire/wire_reader.hpp"
+#include "messages/wire/wire_writer.hpp"
 
 #include <algorithm>
 #include <string>
@@ -125,13 +124,13 @@ bool read_difference(reader& from, const byte_buffer& former, std::size_t tail, 
 } // namespace
 
 caf::expected<byte_buffer> pack_ranks(const std::vector<rank_info>& ranks,
-                                      std::size_t instance_bytes_max) {
+                                      std::size_t instance_bytes_max, std::uint16_t version) {
     byte_buffer result;
     byte_buffer former;
     std::size_t bytes = 0;
     for (std::size_t index = 0; index < ranks.size(); ++index) {
         byte_buffer encoded;
-        caf::binary_serializer sink{nullptr, encoded};
+        wire_writer sink{encoded, version};
         if (!sink.apply(ranks[index]))
             return malformed("a rank info cannot be encoded");
         bytes += encoded.size();
@@ -143,8 +142,8 @@ caf::expected<byte_buffer> pack_ranks(const std::vector<rank_info>& ranks,
     return result;
 }
 
-caf::expected<std::vector<rank_info>> unpack_ranks(byte_view packed,
-                                                   std::size_t instance_bytes_max) try {
+caf::expected<std::vector<rank_info>> unpack_ranks(byte_view packed, std::size_t instance_bytes_max,
+                                                   std::uint16_t version) try {
     std::vector<rank_info> result;
     byte_buffer former;
     std::size_t bytes = 0;
@@ -160,7 +159,7 @@ caf::expected<std::vector<rank_info>> unpack_ranks(byte_view packed,
         if (!read_difference(from, former, tail, end, encoded))
             return malformed("a difference does not fit the rank before it");
         rank_info rank;
-        caf::binary_deserializer source{nullptr, encoded};
+        wire_reader source{encoded, version};
         if (!source.apply(rank) || source.remaining() != 0)
             return malformed("a rank info cannot be decoded");
         result.push_back(std::move(rank));

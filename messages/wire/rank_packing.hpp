@@ -8,6 +8,7 @@
 #pragma once
 
 #include "messages/errors.hpp"
+#include "messages/limits.hpp"
 #include "messages/values/rank_info.hpp"
 #include "messages/wire/codec.hpp"
 
@@ -16,13 +17,15 @@
 
 namespace kvferry {
 
-/// limit_exceeded when the infos have more than `instance_bytes_max` bytes before packing.
-caf::expected<byte_buffer> pack_ranks(const std::vector<rank_info>&,
-                                      std::size_t instance_bytes_max);
+/// `version` is that of the message around. limit_exceeded when the infos have more than
+/// `instance_bytes_max` bytes before packing.
+caf::expected<byte_buffer> pack_ranks(const std::vector<rank_info>&, std::size_t instance_bytes_max,
+                                      std::uint16_t version = protocol_version);
 
 /// malformed_message, or limit_exceeded when the bytes claim more than `instance_bytes_max`: a
 /// short text can stand for much, so the limit is checked before memory is taken.
-caf::expected<std::vector<rank_info>> unpack_ranks(byte_view, std::size_t instance_bytes_max);
+caf::expected<std::vector<rank_info>> unpack_ranks(byte_view, std::size_t instance_bytes_max,
+                                                   std::uint16_t version = protocol_version);
 
 /// Spreads well but proves nothing; never 0.
 std::uint64_t digest_of_packed(byte_view);

@@ -63,7 +63,10 @@ void sim_process::start() {
     const auto& plan = world->plan();
     auto& system = world->schedule().system();
     auto& random = world->schedule().random();
-    const auto bounds = world->bounds();
+    auto bounds = world->bounds();
+    if ((plan.seed + incarnation.value) % 4 == 0) // each restart may be an upgrade, or its reversal
+        bounds.protocol = oldest_protocol_version;
+    world->frames().speaks(incarnation, bounds.protocol);
     const auto ranks = (where.instance == side::context ? plan.context : plan.generation).ranks();
     placement home{loop};
     rank_identity identity;

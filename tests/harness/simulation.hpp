@@ -42,6 +42,7 @@ public:
 
     sim_schedule& schedule() { return schedule_; }
     sim_network& network() { return network_; }
+    frame_referee& frames() { return frames_; }
     info_directory& directory() { return directory_; }
     const std::shared_ptr<loopback_host_network>& host_links() const { return host_links_; }
     const scenario& plan() const { return plan_; }

@@ -5,6 +5,7 @@
 #include "tests/processes/end_to_end.hpp"
 #include "tests/support/contains.hpp"
 #include "tests/support/http_get.hpp"
+#include "tests/support/other_program.hpp"
 
 #include <doctest/doctest.h>
 
@@ -13,12 +14,6 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
-#include <poll.h>
-#include <spawn.h>
-#include <sstream>
-#include <sys/wait.h>
-
-extern char** environ;
 
 namespace kvferry::testing {
 
@@ -26,93 +21,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// A folder that goes with the test.
-struct scratch {
-    fs::path path = [] {
-        auto name = (fs::temp_directory_path() / "kvferry-metrics-XXXXXX").string();
-        REQUIRE(::mkdtemp(name.data()) != nullptr);
-        return name;
-    }();
-    ~scratch() {
-        std::error_code ignored;
-        fs::remove_all(path, ignored);
-    }
-};
-
 std::string text_of_file(const fs::path& path) {
     std::ifstream file{path};
     return {std::istreambuf_iterator<char>{file}, {}};
 }
-
-bool is_installed(const std::string& program) {
-    std::istringstream folders{std::getenv("PATH")};
-    for (std::string folder; std::getline(folders, folder, ':');)
-        if (::access((folder + "/" + program).c_str(), X_OK) == 0)
-            return true;
-    std::printf("skipped: %s is not installed (tools/dependencies prometheus)\n", program.c_str());
-    return false;
-}
-
-/// Another program, with its output in a pipe; killed at the latest at the end.
-class program {
-public:
-    explicit program(std::vector<std::string> words, int input = -1) {
-        int ends[2];
-        REQUIRE(::pipe2(ends, O_CLOEXEC) == 0);
-        output_ = unique_fd{ends[0]};
-        const unique_fd theirs{ends[1]};
-        posix_spawn_file_actions_t actions;
-        ::posix_spawn_file_actions_init(&actions);
-        if (input >= 0)
-            ::posix_spawn_file_actions_adddup2(&actions, input, 0);
-        ::posix_spawn_file_actions_adddup2(&actions, theirs.get(), 1);
-        ::posix_spawn_file_actions_adddup2(&actions, theirs.get(), 2);
-        std::vector<char*> pointers;
-        for (auto& word : words)
-            pointers.push_back(word.data());
-        pointers.push_back(nullptr);
-        REQUIRE(::posix_spawnp(&pid_, pointers[0], &actions, nullptr, pointers.data(), environ)
-                == 0);
-        ::posix_spawn_file_actions_destroy(&actions);
-    }
-    ~program() {
-        if (pid_ > 0) {
-            ::kill(pid_, SIGKILL);
-            ::waitpid(pid_, nullptr, 0);
-        }
-    }
-
-    /// Reads until the output has this, or ends, or 60 s have passed.
-    bool says(const std::string& text) {
-        const auto until = std::chrono::steady_clock::now() + 60s;
-        while (said.find(text) == said.npos) {
-            const auto left = std::chrono::ceil<std::chrono::milliseconds>(
-                until - std::chrono::steady_clock::now());
-            pollfd waiting{output_.get(), POLLIN, 0};
-            if (left.count() <= 0 || ::poll(&waiting, 1, static_cast<int>(left.count())) <= 0)
-                return false;
-            char bytes[4096];
-            const auto count = ::read(output_.get(), bytes, sizeof bytes);
-            if (count <= 0)
-                return false;
-            said.append(bytes, static_cast<std::size_t>(count));
-        }
-        return true;
-    }
-
-    int status() {
-        says(std::string{"\0", 1}); // until the end
-        int result = -1;
-        ::waitpid(std::exchange(pid_, -1), &result, 0);
-        return result;
-    }
-
-    std::string said;
-
-private:
-    pid_t pid_ = -1;
-    unique_fd output_;
-};
 
 std::string metrics_of(rank_process& rank) {
     return rank.ready().at("metrics");
@@ -182,7 +94,7 @@ TEST_CASE("metrics: promtool finds nothing wrong with what a worker shows after 
     send(context, x);
     receive(generation, context.endpoint, x);
     CHECK(generation[0].outcome(x.rid).at("state") == "KV_TRANSFERRED");
-    if (!is_installed("promtool"))
+    if (!is_installed("promtool", "prometheus"))
         return;
     for (auto* rank : {&context[0], &generation[0]}) {
         const auto shown = http_get(metrics_of(*rank), "/metrics");
@@ -241,7 +153,7 @@ TEST_CASE("metrics: flags come from a file, those on the command line win, and a
 
 TEST_CASE("metrics: Prometheus scrapes two workers, and knows every query of the dashboard"
           * doctest::skip() * doctest::test_suite("prometheus")) {
-    if (!is_installed("prometheus"))
+    if (!is_installed("prometheus", "prometheus"))
         return;
     const std::vector<std::string> flags{"--metrics", "127.0.0.1:0"};
     instance_processes context{{"context", 1, 1, small_model, 64, flags}};

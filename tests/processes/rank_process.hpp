@@ -122,6 +122,8 @@ struct instance_processes {
 
     /// Starts a rank again; rank 0 keeps its port.
     void restart(std::size_t rank);
+    /// Further flags of the ranks that are started from now on.
+    void use(std::vector<std::string> flags) { how_.flags = std::move(flags); }
 
     std::string endpoint;
     std::vector<std::unique_ptr<rank_process>> ranks;

@@ -52,7 +52,9 @@ public:
             pages));
         const auto moves = whole_blocks(1, blocks, 32);
         send(context_, moves);
-        session_.emplace(rank_->open_rx({.request = {1}}, {context_.endpoint, 0}));
+        session_options request;
+        request.request = {1};
+        session_.emplace(rank_->open_rx(std::move(request), {context_.endpoint, 0}));
         session_->receive(
             {.tokens = {0, blocks * 32},
              .prompt_tokens = blocks * 32,

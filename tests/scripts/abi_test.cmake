@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # The C ABI as it is: exported symbols, sizes of structs and where their fields are, compared with
 # actors/c_api/abi.txt. A line that is new may be added to that file; one that is gone or different
-# breaks callers.
+# breaks callers. And what is inside it: a host may bring other versions of the same libraries.
 #
 # cmake -Dlibrary=... -Dheader=... -Dexpected=... -Dcompiler=<C compiler> -Dnm=... -Dfolder=<scratch> -P
 cmake_minimum_required(VERSION 3.25)
@@ -17,6 +17,13 @@ foreach(line IN LISTS lines)
         list(APPEND found "symbol ${line}")
     endif()
 endforeach()
+
+run("${nm}" -D --undefined-only -C "${library}")
+string(REGEX MATCHALL "[^\n]*(spdlog|fmt|caf)::[^\n]*" outside "${output}")
+if(outside)
+    list(JOIN outside "\n" outside)
+    message(FATAL_ERROR "The library takes these from another one:\n${outside}")
+endif()
 
 # A program that prints what the compiler makes of every struct in the header.
 file(READ "${header}" text)

@@ -5,6 +5,7 @@
 #include "messages/init_types.hpp"
 #include "messages/local/copies.hpp"
 #include "messages/local/devices.hpp"
+#include "messages/local/directory.hpp"
 #include "messages/local/fabric.hpp"
 #include "messages/local/host.hpp"
 #include "messages/local/host_link.hpp"

@@ -49,6 +49,7 @@ inline std::vector<rank_info> make_instance(const std::string& name, const split
                 rank.rank = rank_id{static_cast<std::uint32_t>(result.size())};
                 rank.world_size = x.tp * x.pp * x.cp;
                 rank.incarnation = incarnation{1000 + result.size()};
+                rank.protocol = protocol_version;
                 rank.layout = {x.tp, tp, x.pp,           pp,
                                x.cp, cp, x.attention_dp, stages_of(x, format.layers)};
                 auto pages = build_page_table(format, rank.layout, {slot_count, 0, 0});

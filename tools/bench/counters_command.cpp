@@ -55,7 +55,7 @@ std::vector<std::pair<std::string, double>> costs_of(rank_counters& counters) {
              })}};
 }
 
-void run(bool as_json) {
+void print_costs(bool as_json) {
     rank_counters counters{"bench/0"};
     const auto alone = costs_of(counters);
     std::atomic<bool> over{false};
@@ -92,7 +92,7 @@ void add_bench_counters(CLI::App& app, int& status) {
     auto as_json = std::make_shared<bool>(false);
     command->add_flag("--json", *as_json, "Print JSON");
     command->callback([as_json, &status] {
-        run(*as_json);
+        print_costs(*as_json);
         status = exit_success;
     });
 }

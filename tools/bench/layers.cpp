@@ -5,6 +5,7 @@
 #include "messages/values/error_format.hpp"
 #include "tools/bench/generation_side.hpp"
 #include "tools/bench/helper.hpp"
+#include "tools/bench/quantile.hpp"
 
 #include <algorithm>
 #include <cstdlib>
@@ -23,12 +24,6 @@ namespace {
 constexpr std::uint32_t transfers_default = 20;
 /// An engine computes longer than its layer travels; else the network is what it waits for.
 constexpr double compute_per_layer_time = 2;
-
-double median(std::vector<double> values) {
-    const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-    std::nth_element(values.begin(), middle, values.end());
-    return *middle;
-}
 
 class layers_run {
 public:

@@ -4,6 +4,7 @@
 
 #include "tools/bench/generation_side.hpp"
 #include "tools/bench/helper.hpp"
+#include "tools/bench/quantile.hpp"
 #include "tools/bench/raw_ucx.hpp"
 
 #include <algorithm>
@@ -17,19 +18,6 @@ namespace kvferry::bench {
 namespace {
 
 constexpr int raw_round_trips = 1000;
-
-/// The value that `part` of all values lie below.
-double quantile(std::vector<double> values, double part) {
-    const auto place = std::min(
-        values.size() - 1, static_cast<std::size_t>(part * static_cast<double>(values.size())));
-    std::nth_element(values.begin(), values.begin() + static_cast<std::ptrdiff_t>(place),
-                     values.end());
-    return values[place];
-}
-
-double median(std::vector<double> values) {
-    return quantile(std::move(values), 0.5);
-}
 
 class bench_run {
 public:

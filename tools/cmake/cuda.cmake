@@ -14,12 +14,20 @@ if(NOT CMAKE_CUDA_COMPILER AND NOT DEFINED ENV{CUDACXX})
 endif()
 check_language(CUDA)
 if(CMAKE_CUDA_COMPILER)
+    set(by_default OFF)
     if(NOT CMAKE_CUDA_ARCHITECTURES)
-        set(CMAKE_CUDA_ARCHITECTURES 90) # machine code for 90, and PTX that later devices compile
+        set(by_default ON)
+        set(CMAKE_CUDA_ARCHITECTURES 90) # for CMake's own try of the compiler
     endif()
     set(CMAKE_CUDA_STANDARD 20)
     set(CMAKE_CUDA_RUNTIME_LIBRARY Static)
     enable_language(CUDA)
+    if(by_default) # machine code for A100, H100 and H200, B200, and PTX that later devices compile
+        set(CMAKE_CUDA_ARCHITECTURES 80-real 90-real 100)
+        if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 12.8)
+            set(CMAKE_CUDA_ARCHITECTURES 80-real 90)
+        endif()
+    endif()
     if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION) # CMake 3.25 does not know that nvcc has C++20
         set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
     endif()

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 # How every target is made: lists of stems, one precompiled header, libraries and programs.
 
-# kvferry_files(list folder stem...): appends folder/stem.cpp of the calling folder, for each stem.
+# kvferry_files(list folder stem...): appends folder/stem.cpp of the calling folder, for each stem. A unity
+# build (CMAKE_UNITY_BUILD) compiles a folder at a time.
 function(kvferry_files list folder)
     set(files ${${list}})
+    string(MAKE_C_IDENTIFIER "${folder}" group)
     foreach(stem IN LISTS ARGN)
-        list(APPEND files "${CMAKE_CURRENT_SOURCE_DIR}/${folder}/${stem}.cpp")
+        set(file "${CMAKE_CURRENT_SOURCE_DIR}/${folder}/${stem}.cpp")
+        set_source_files_properties("${file}" PROPERTIES UNITY_GROUP "${group}")
+        list(APPEND files "${file}")
     endforeach()
     set(${list} ${files} PARENT_SCOPE)
 endfunction()
@@ -35,6 +39,7 @@ if(KVFERRY_PCH)
 endif()
 
 function(kvferry_use_pch target)
+    set_target_properties(${target} PROPERTIES UNITY_BUILD_MODE GROUP)
     if(KVFERRY_PCH)
         target_precompile_headers(${target} REUSE_FROM kvferry_pch)
     endif()

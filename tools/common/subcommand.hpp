@@ -27,6 +27,7 @@ void add_bench_side(CLI::App& app, int& status);
 void add_demo(CLI::App& app, int& status);
 void add_demo_side(CLI::App& app, int& status);
 void add_doctor(CLI::App& app, int& status);
+void add_instances(CLI::App& app, int& status);
 /// Shows what the others have added.
 void add_pages(CLI::App& app, int& status);
 void add_plan(CLI::App& app, int& status);

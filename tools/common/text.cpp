@@ -60,6 +60,12 @@ std::string bytes_text(double bytes) {
     return number(bytes / 1024.0, unit);
 }
 
+std::string hex_text(std::uint64_t value) {
+    std::array<char, 17> buffer{};
+    std::snprintf(buffer.data(), buffer.size(), "%016llx", static_cast<unsigned long long>(value));
+    return buffer.data();
+}
+
 std::string seconds_text(double seconds) {
     if (seconds < 0.001) {
         return std::to_string(std::lround(seconds * 1e6)) + " us";

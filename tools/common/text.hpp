@@ -16,6 +16,9 @@ std::size_t columns_of(std::string_view text);
 /// "512 B", "8.0 KiB", "4.2 MiB".
 std::string bytes_text(double bytes);
 
+/// 16 digits.
+std::string hex_text(std::uint64_t value);
+
 /// "850 us", "3.1 ms", "2.4 s".
 std::string seconds_text(double seconds);
 

@@ -1,21 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // The report for machines. Digests are hexadecimal text, because many JSON readers store numbers as
 // doubles.
+#include "tools/common/text.hpp"
 #include "tools/demo/report.hpp"
 
-#include <array>
-#include <cstdio>
 #include <string>
 #include <vector>
 
 namespace kvferry::demo {
 namespace {
-
-std::string hex(std::uint64_t value) {
-    std::array<char, 20> buffer{};
-    std::snprintf(buffer.data(), buffer.size(), "%016llx", static_cast<unsigned long long>(value));
-    return buffer.data();
-}
 
 nlohmann::json side_json(const side_result& side) {
     return {{"tp", side.ranks.tp_size},
@@ -40,7 +33,7 @@ nlohmann::json request_json(const request_result& request) {
                         {"problems", request.problems()}};
     if (request.prefilled) {
         json["prefill_seconds"] = request.prefilled->seconds;
-        json["context_digest"] = hex(request.prefilled->digest);
+        json["context_digest"] = hex_text(request.prefilled->digest);
     }
     if (request.received)
         json["arrivals"] = request.received->arrivals;
@@ -48,7 +41,7 @@ nlohmann::json request_json(const request_result& request) {
         json["idle_context_ranks"] = request.sent->idle;
     if (request.decoded) {
         json["decode_seconds"] = request.decoded->seconds;
-        json["generation_digest"] = hex(request.decoded->digest);
+        json["generation_digest"] = hex_text(request.decoded->digest);
         json["first_token"] = request.decoded->first_token;
         json["tokens"] = request.decoded->tokens;
     }

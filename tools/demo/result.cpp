@@ -2,21 +2,12 @@
 // The comparisons that decide whether a run has passed.
 #include "tools/demo/result.hpp"
 
+#include "tools/common/text.hpp"
+
 #include <algorithm>
-#include <array>
-#include <cstdio>
 #include <set>
 
 namespace kvferry::demo {
-namespace {
-
-std::string hex(std::uint64_t value) {
-    std::array<char, 20> buffer{};
-    std::snprintf(buffer.data(), buffer.size(), "%016llx", static_cast<unsigned long long>(value));
-    return buffer.data();
-}
-
-} // namespace
 
 std::uint64_t request_result::bytes() const {
     std::uint64_t sum = 0;
@@ -77,9 +68,9 @@ std::vector<std::string> request_result::problems() const {
     if (!tokens_equal())
         found.push_back(name + "the tokens differ from those of a one-process run");
     if (!digests_equal())
-        found.push_back(name + "the KV differs: digest " + hex(decoded->digest)
-                        + " on the generation side, " + hex(prefilled->digest)
-                        + " on the context side, " + hex(expected->prompt_digest)
+        found.push_back(name + "the KV differs: digest " + hex_text(decoded->digest)
+                        + " on the generation side, " + hex_text(prefilled->digest)
+                        + " on the context side, " + hex_text(expected->prompt_digest)
                         + " in a one-process run");
     return found;
 }

@@ -272,7 +272,7 @@ route_finding judge_route(const machine_facts& facts, memory_kind kind, bool sam
                                         : "a kernel of the writer writes through a CUDA mapping";
         return result;
     }
-    result.why = without_subject(chosen->text.substr(chosen->text.find(": ") + 2));
+    result.why = without_subject(chosen->reason);
     result.why += kind == memory_kind::cuda
                       ? "; messages into staging memory, which the target's device scatters"
                   : has_rma(facts) ? "; puts by rdma"

@@ -2,6 +2,7 @@
 // What each command of a script does.
 #include "tools/worker/rank_host.hpp"
 
+#include "actors/discovery/instance_roles.hpp"
 #include "messages/values/error_format.hpp"
 #include "messages/version.hpp"
 
@@ -118,6 +119,7 @@ bool rank_host::run(const std::string& line) {
         {"check", &rank_host::check},     {"digest", &rank_host::digest},
         {"await", &rank_host::await},     {"statistics", &rank_host::statistics},
         {"connect", &rank_host::connect}, {"republish", &rank_host::republish},
+        {"role", &rank_host::role},
     };
     if (line.find_first_not_of(" \t\r") == line.npos)
         return true;
@@ -301,6 +303,16 @@ void rank_host::connect(const json& command) {
 }
 
 /// As an engine that was asleep, with the same memory.
+void rank_host::role(const json& command) {
+    const auto given = command.at("role").get<std::string>();
+    const auto role = instance_role_named(given);
+    if (!role)
+        throw command_failed{wrong("no role '" + given + "'")};
+    if (auto problem = worker_.set_role(*role))
+        throw command_failed{problem};
+    print({{"event", "role"}, {"role", given}});
+}
+
 void rank_host::republish(const json& command) {
     const std::chrono::milliseconds deadline{command.value("deadline_ms", 5000)};
     if (auto problem = worker_.unpublish(deadline))

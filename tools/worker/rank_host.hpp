@@ -80,6 +80,7 @@ private:
     void await(const json& command);
     void connect(const json& command);
     void republish(const json& command);
+    void role(const json& command);
     void statistics(const json& command);
 
     void refuse_second(session_key) const;

@@ -2,6 +2,7 @@
 // From flags to layout, page table and worker options.
 #include "tools/worker/rank_options.hpp"
 
+#include "actors/discovery/instance_roles.hpp"
 #include "messages/type_ids.hpp"
 #include "messages/values/error_format.hpp"
 #include "tools/common/key_values.hpp"
@@ -89,6 +90,9 @@ caf::expected<rank_plan> plan_rank(const rank_options& options) {
     auto wire = parse_wire_choice(options.wire);
     if (!wire)
         return add_context(wire.error(), "--wire");
+    const auto role = instance_role_named(options.role);
+    if (!role)
+        return unknown("--role", options.role, "any, context, generation");
     if (options.memory != "shared" && options.memory != "private" && options.memory != "cuda"
         && options.memory != "twin")
         return unknown("--memory", options.memory, "shared, private, cuda, twin");
@@ -125,6 +129,11 @@ caf::expected<rank_plan> plan_rank(const rank_options& options) {
     worker.bounds.stop_deadline = options.stop_deadline;
     worker.bounds.link_health_interval = options.link_health_interval;
     worker.bounds.link_patience = options.link_patience;
+    worker.directory.endpoints = options.etcd;
+    worker.directory.prefix = options.etcd_prefix;
+    worker.directory.lease = options.etcd_lease;
+    worker.role = *role;
+    worker.bounds.protocol = options.protocol;
     worker.bounds.digests = true; // for tests with this rank
     return result;
 }

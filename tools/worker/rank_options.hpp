@@ -46,9 +46,17 @@ struct rank_options {
     std::chrono::milliseconds drain_deadline{25000};
     std::chrono::milliseconds link_health_interval = limits{}.link_health_interval;
     std::chrono::milliseconds link_patience = limits{}.link_patience;
+    /// Newest protocol version that it speaks.
+    std::uint16_t protocol = protocol_version;
     std::optional<std::uint64_t> fill_seed;
     /// "host:port" of /metrics, /livez and /readyz; empty: none.
     std::string metrics;
+    /// "http://host:port" of etcd's members, with commas between; empty: KVFERRY_ETCD.
+    std::string etcd;
+    std::string etcd_prefix;
+    std::chrono::seconds etcd_lease = directory_options{}.lease;
+    /// What the instance is listed for.
+    std::string role = "any";
     /// The end of standard input is no stop.
     bool stay = false;
     /// Folder for a recording; empty: none.

@@ -51,6 +51,7 @@ proven quiet at the end, 2 for a wrong flag.
   {"do":"await","slot":9,"block":1,"seed":9,"deadline_ms":5000}       until the block's first token is there
   {"do":"connect","context":"127.0.0.1:4711"}   links before the first request; waits until they are ready
   {"do":"republish"}                 withdraws the pools once no session is left, and publishes them again
+  {"do":"role","role":"generation"}  what the instance is listed for from now on
   {"do":"statistics"}   {"do":"stop"}
       open, send and receive take "deadline_ms" (default: --session-deadline): to the first piece,
       and as long again from there to the outcome
@@ -256,6 +257,11 @@ void add_worker(CLI::App& app, int& status) {
         ->add_option("--fingerprint", options->fingerprint,
                      "What bytes cannot show of the model; peers with another are refused")
         ->type_name("TEXT");
+    command
+        ->add_option("--protocol", options->protocol,
+                     "Newest protocol version that the rank speaks (without it: KVFERRY_PROTOCOL)")
+        ->check(CLI::Range(oldest_protocol_version, protocol_version))
+        ->capture_default_str();
     milliseconds("--session-deadline", options->session_deadline,
                  "Longest time from open to outcome");
     milliseconds("--dial-deadline", options->dial_deadline,
@@ -274,6 +280,26 @@ void add_worker(CLI::App& app, int& status) {
                      "Serve /metrics, /livez and /readyz over HTTP here; port 0 picks one, which "
                      "`ready` tells")
         ->type_name("HOST:PORT");
+    command
+        ->add_option("--etcd", options->etcd,
+                     "Members of etcd, with commas between: rank 0 lists its instance there, and "
+                     "\"context\" may be etcd:NAME (without it: KVFERRY_ETCD)")
+        ->type_name("URL,...");
+    command
+        ->add_option("--etcd-prefix", options->etcd_prefix,
+                     "In front of all keys there (without it: KVFERRY_ETCD_PREFIX, else /kvferry/)")
+        ->type_name("PREFIX");
+    command
+        ->add_option_function<unsigned>(
+            "--etcd-lease",
+            [options](unsigned seconds) { options->etcd_lease = std::chrono::seconds{seconds}; },
+            "An instance whose rank 0 is silent for so long is no longer listed")
+        ->type_name("SECONDS")
+        ->check(CLI::Range(1, 3600))
+        ->default_str(std::to_string(options->etcd_lease.count()));
+    command->add_option("--role", options->role, "What the instance is listed for")
+        ->check(CLI::IsMember({"any", "context", "generation"}))
+        ->capture_default_str();
     command
         ->add_option("--trace", options->trace,
                      "Record all messages into this folder, for `kvferry trace`")

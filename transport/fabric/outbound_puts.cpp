@@ -162,7 +162,8 @@ std::uint64_t outbound_puts::post_bundled(std::uint64_t number, put& x, const wi
 /// As many stretches as one message holds, of one region.
 std::uint64_t outbound_puts::refer_next(std::uint64_t number, put& x) {
     auto& order = x.order;
-    post_references result{.over = order.over, .put = number, .attempt = order.attempt};
+    post_references result{
+        .over = order.over, .put = number, .attempt = order.attempt, .stretches = {}};
     std::uint64_t bytes = 0;
     while (order.credit.by_reference() && order.credit.room(1) > 0
            && result.stretches.size() < references_max) {
@@ -276,7 +277,8 @@ void outbound_puts::advance(std::uint64_t number) {
         if (put.phase == put_phase::posted) {
             enter(put, put_phase::ended);
             effects_.push_back(post_end{put.order.over, number, put.pieces,
-                                        target_regions(put.order.job).front(), put.order.by_rma});
+                                        target_regions(put.order.job).front(), put.order.by_rma,
+                                        put.failure ? byte_buffer{} : std::move(put.order.report)});
         }
         return;
     }
@@ -308,6 +310,7 @@ void outbound_puts::finish(std::uint64_t number, agent_result result) {
                                                               .bytes = put.cursor.bytes(),
                                                               .error = std::move(error),
                                                               .began = put.order.began,
+                                                              .ended = {},
                                                               .posting = put.order.posting}});
 }
 
@@ -317,7 +320,8 @@ void outbound_puts::abandon(const caf::error& why) {
                                                                   .result = agent_result::in_doubt,
                                                                   .bytes = put.cursor.bytes(),
                                                                   .error = why,
-                                                                  .began = put.order.began}});
+                                                                  .began = put.order.began,
+                                                                  .ended = {}}});
     numbers_.clear();
     parked_ = 0;
 }

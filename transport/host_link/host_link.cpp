@@ -106,6 +106,7 @@ void host_link_state::on_dial(const host_link_dial& message) {
         return;
     link->name = message.name;
     link->token = message.token;
+    link->protocol = message.protocol;
     if (!adopt(message.peer))
         connect(message.peer);
 }
@@ -169,8 +170,8 @@ void host_link_state::on_connection(door& at) {
     if (!*socket)
         return;
     at.told = at.told && check_descriptors(descriptors_reserve);
-    auto connection = std::make_shared<host_link_connection>(
-        *with_.loop, std::move(**socket), false, with_.bounds.shared_regions_max);
+    auto connection = std::make_shared<host_link_connection>(*with_.loop, std::move(**socket),
+                                                             false, with_.bounds);
     if (strangers_.size() >= with_.bounds.unexpected_host_links_max)
         return refuse(*connection,
                       make_error(errc::limit_exceeded,
@@ -218,7 +219,7 @@ void host_link_state::on_dialled_hello(host_link_connection& connection) {
 /// When two ranks dial each other, the connection of the lower incarnation serves both.
 void host_link_state::on_accepted_hello(host_link_connection& connection) {
     const auto peer = peer_of(connection);
-    if (auto error = send_hello(connection, peer, link_token{}))
+    if (auto error = send_hello(connection, peer, link_token{}, connection.hello.head().version))
         return refuse(connection, error);
     auto found = links_.find(peer);
     if (found == links_.end())
@@ -340,12 +341,12 @@ void host_link_state::connect(incarnation peer) {
         return;
     }
     link.connection = std::make_shared<host_link_connection>(*with_.loop, std::move(**socket), true,
-                                                             with_.bounds.shared_regions_max);
+                                                             with_.bounds);
     auto error = identify(*link.connection);
     if (!error)
         error = start(*link.connection);
     if (!error)
-        error = send_hello(*link.connection, peer, link.token);
+        error = send_hello(*link.connection, peer, link.token, link.protocol);
     if (error)
         end(peer, error);
 }
@@ -375,12 +376,12 @@ caf::error host_link_state::start(host_link_connection& connection) {
 }
 
 caf::error host_link_state::send_hello(host_link_connection& connection, incarnation peer,
-                                       link_token token) {
+                                       link_token token, std::uint16_t version) {
     std::vector<hello_region> regions;
     for (const auto& region : shared_)
         regions.push_back({region.region, region.bytes});
     std::size_t next = 0;
-    for (auto& part : split_hello(with_.self, peer, token, regions)) {
+    for (auto& part : split_hello(with_.self, peer, token, regions, version)) {
         std::vector<int> fds;
         for (std::size_t count = part.regions.size(); count > 0; --count)
             fds.push_back(shared_[next++].memfd);
@@ -451,7 +452,8 @@ void host_link_state::refuse(host_link_connection& connection, const caf::error&
     ++with_.counters->refused;
     logger().warn("host_link_io: a connection is closed: {}", describe(reason));
     // Best effort: if the refusal cannot be sent, the peer only sees the connection end.
-    std::ignore = connection.send(encode(host_link_packet{refusal_because(reason)}), {});
+    const auto version = connection.hello.head().version;
+    std::ignore = connection.send(encode(host_link_packet{refusal_because(reason, version)}), {});
     drop(connection, reason);
 }
 

@@ -81,7 +81,7 @@ void host_link_connection::receive() {
     case received_packet::kind::packet:
         break;
     }
-    auto packet = decode_host_link_packet(received.bytes, received.fds.size());
+    auto packet = decode_host_link_packet(received.bytes, received.fds.size(), newest_);
     if (!packet)
         return callbacks_.end(*this, std::move(packet.error()));
     callbacks_.packet(*this, std::move(*packet), std::move(received.fds));

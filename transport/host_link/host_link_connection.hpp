@@ -3,6 +3,7 @@
 // nothing.
 #pragma once
 
+#include "messages/limits.hpp"
 #include "transport/host_link/host_link_hello.hpp"
 #include "transport/loop/io_loop.hpp"
 #include "transport/same_host/unix_socket.hpp"
@@ -28,8 +29,9 @@ public:
         end_callback end;
     };
 
-    host_link_connection(io_loop& loop, unix_socket socket, bool dialled, std::size_t regions_max)
-        : hello(regions_max), loop_(loop), socket_(std::move(socket)), dialled_(dialled) {}
+    host_link_connection(io_loop& loop, unix_socket socket, bool dialled, const limits& bounds)
+        : hello(bounds.shared_regions_max), loop_(loop), socket_(std::move(socket)),
+          dialled_(dialled), newest_(bounds.protocol) {}
 
     /// Starts the callbacks.
     caf::error start(callbacks);
@@ -62,6 +64,7 @@ private:
     io_loop& loop_;
     unix_socket socket_;
     bool dialled_;
+    std::uint16_t newest_;
     bool closed_ = false;
     callbacks callbacks_;
     std::deque<outgoing> waiting_;

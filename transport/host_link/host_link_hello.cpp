@@ -5,6 +5,7 @@
 #include "messages/limits.hpp"
 #include "messages/trace/log.hpp"
 #include "messages/values/error_format.hpp"
+#include "messages/wire/wire_layout.hpp"
 #include "transport/same_host/unix_socket.hpp"
 
 #include <caf/binary_deserializer.hpp>
@@ -53,15 +54,19 @@ bool apply_region(Inspector& f, hello_region& x) {
 }
 
 caf::expected<host_link_packet> decode_hello(caf::binary_deserializer& source,
-                                             std::size_t descriptors) {
+                                             std::size_t descriptors, std::uint16_t version) {
     hello_packet result;
+    result.version = version;
     std::uint16_t count = 0;
     if (!apply_hello(source, result, count))
         return malformed("too short");
     if (result.part >= result.parts)
         return malformed("part " + std::to_string(result.part) + " of "
                          + std::to_string(result.parts));
-    if (count > socket_packet_fds_max || source.remaining() != count * region_bytes)
+    const auto wanted = count * region_bytes;
+    const auto grows = version >= growing_version;
+    if (count > socket_packet_fds_max || source.remaining() < wanted
+        || (source.remaining() > wanted && !grows))
         return malformed(std::to_string(count) + " regions in " + std::to_string(source.remaining())
                          + " bytes");
     if (count != descriptors)
@@ -75,11 +80,13 @@ caf::expected<host_link_packet> decode_hello(caf::binary_deserializer& source,
 }
 
 caf::expected<host_link_packet> decode_refusal(caf::binary_deserializer& source,
-                                               std::size_t descriptors) {
+                                               std::size_t descriptors, std::uint16_t version) {
     hello_refusal result;
+    result.version = version;
     if (descriptors != 0)
         return malformed("a refusal beside descriptors");
-    if (!source.apply(result.reason) || source.remaining() != 0 || result.reason.code == errc::none)
+    if (!source.apply(result.reason) || (source.remaining() != 0 && version < growing_version)
+        || result.reason.code == errc::none)
         return malformed("a refusal without a reason");
     return host_link_packet{std::move(result)};
 }
@@ -87,7 +94,8 @@ caf::expected<host_link_packet> decode_refusal(caf::binary_deserializer& source,
 } // namespace
 
 std::vector<hello_packet> split_hello(incarnation sender, incarnation receiver, link_token token,
-                                      const std::vector<hello_region>& regions) {
+                                      const std::vector<hello_region>& regions,
+                                      std::uint16_t version) {
     const auto parts = std::max<std::size_t>(1, (regions.size() + socket_packet_fds_max - 1)
                                                     / socket_packet_fds_max);
     std::vector<hello_packet> result;
@@ -100,7 +108,8 @@ std::vector<hello_packet> split_hello(incarnation sender, incarnation receiver, 
                           static_cast<std::uint16_t>(part),
                           static_cast<std::uint16_t>(parts),
                           {regions.begin() + static_cast<std::ptrdiff_t>(from),
-                           regions.begin() + static_cast<std::ptrdiff_t>(to)}});
+                           regions.begin() + static_cast<std::ptrdiff_t>(to)},
+                          version});
     }
     return result;
 }
@@ -110,6 +119,7 @@ byte_buffer encode(const host_link_packet& packet) {
     caf::binary_serializer sink{nullptr, result};
     packet_head head;
     head.kind = static_cast<std::uint8_t>(packet.index());
+    head.version = std::visit([](const auto& x) { return x.version; }, packet);
     bool ok = apply_head(sink, head);
     if (const auto* hello = std::get_if<hello_packet>(&packet)) {
         auto copy = *hello;
@@ -127,22 +137,23 @@ byte_buffer encode(const host_link_packet& packet) {
     return result;
 }
 
-caf::expected<host_link_packet> decode_host_link_packet(byte_view packet,
-                                                        std::size_t descriptors) try {
+caf::expected<host_link_packet> decode_host_link_packet(byte_view packet, std::size_t descriptors,
+                                                        std::uint16_t newest) try {
     caf::binary_deserializer source{nullptr, packet};
     packet_head head;
     if (!apply_head(source, head) || head.word != magic)
         return malformed("a foreign packet of " + std::to_string(packet.size()) + " bytes");
-    if (head.version != protocol_version)
-        return make_error(errc::protocol_mismatch,
-                          "the process at the other end speaks version {}, this rank version {}: "
-                          "run the same release on both sides",
-                          head.version, protocol_version);
+    if (head.version < oldest_protocol_version || head.version > newest)
+        return make_error(
+            errc::protocol_mismatch,
+            "the process at the other end speaks version {}, this rank versions {} to "
+            "{}: upgrade one release at a time",
+            head.version, oldest_protocol_version, newest);
     switch (head.kind) {
     case 0:
-        return decode_hello(source, descriptors);
+        return decode_hello(source, descriptors, head.version);
     case 1:
-        return decode_refusal(source, descriptors);
+        return decode_refusal(source, descriptors, head.version);
     default:
         return malformed("unknown packet kind " + std::to_string(head.kind));
     }
@@ -158,7 +169,7 @@ caf::error hello_assembly::add(hello_packet packet, std::vector<unique_fd> memfd
     }
     if (packet.part != next_part_ || packet.parts != parts_ || packet.sender != head_.sender
         || packet.receiver != head_.receiver || packet.token != head_.token
-        || packet.regions.size() != memfds.size())
+        || packet.version != head_.version || packet.regions.size() != memfds.size())
         return malformed("part " + std::to_string(packet.part) + " does not follow part "
                          + std::to_string(next_part_));
     if (regions_.size() + memfds.size() > regions_max_)
@@ -176,8 +187,8 @@ caf::error hello_assembly::add(hello_packet packet, std::vector<unique_fd> memfd
     return {};
 }
 
-hello_refusal refusal_because(const caf::error& reason) {
-    hello_refusal result{to_wire(reason)};
+hello_refusal refusal_because(const caf::error& reason, std::uint16_t version) {
+    hello_refusal result{to_wire(reason), version};
     if (result.reason.text.size() > refusal_text_bytes_max)
         result.reason.text.resize(refusal_text_bytes_max);
     return result;

@@ -32,6 +32,9 @@ struct hello_packet {
     std::uint16_t part = 0;
     std::uint16_t parts = 1;
     std::vector<hello_region> regions;
+    /// That it is written in: the dialler knows what its peer speaks, the acceptor answers in the
+    /// same.
+    std::uint16_t version = protocol_version;
 
     friend bool operator==(const hello_packet&, const hello_packet&) = default;
 };
@@ -39,6 +42,7 @@ struct hello_packet {
 /// Why the acceptor closes the connection.
 struct hello_refusal {
     wire_error reason;
+    std::uint16_t version = protocol_version;
 
     friend bool operator==(const hello_refusal&, const hello_refusal&) = default;
 };
@@ -47,16 +51,19 @@ using host_link_packet = std::variant<hello_packet, hello_refusal>;
 
 /// The packets of a hello; at least one, also without regions.
 std::vector<hello_packet> split_hello(incarnation sender, incarnation receiver, link_token token,
-                                      const std::vector<hello_region>& regions);
+                                      const std::vector<hello_region>& regions,
+                                      std::uint16_t version = protocol_version);
 
 /// The text is cut so that the packet fits.
-hello_refusal refusal_because(const caf::error&);
+hello_refusal refusal_because(const caf::error&, std::uint16_t version = protocol_version);
 
 byte_buffer encode(const host_link_packet&);
 
-/// Decodes one packet that came with this many descriptors. malformed_message or protocol_mismatch.
-/// Never throws; allocates at most in proportion to the packet.
-caf::expected<host_link_packet> decode_host_link_packet(byte_view packet, std::size_t descriptors);
+/// Decodes one packet that came with this many descriptors. malformed_message, or
+/// protocol_mismatch: its version is above `newest`, or too old. What a newer release has put
+/// behind its end is skipped. Never throws; allocates at most in proportion to the packet.
+caf::expected<host_link_packet> decode_host_link_packet(byte_view packet, std::size_t descriptors,
+                                                        std::uint16_t newest = protocol_version);
 
 /// A region that a peer has offered, and the descriptor behind it; not mapped yet.
 struct offered_region {
@@ -74,13 +81,13 @@ public:
     caf::error add(hello_packet packet, std::vector<unique_fd> memfds);
 
     bool complete() const noexcept { return parts_ > 0 && next_part_ == parts_; }
-    /// The first packet; zero before it has come.
+    /// The first packet; before it has come, zero in the oldest version.
     const hello_packet& head() const noexcept { return head_; }
     std::vector<offered_region>& regions() noexcept { return regions_; }
 
 private:
     std::size_t regions_max_;
-    hello_packet head_;
+    hello_packet head_ = {.version = oldest_protocol_version};
     std::uint16_t parts_ = 0;
     std::uint16_t next_part_ = 0;
     std::vector<offered_region> regions_;

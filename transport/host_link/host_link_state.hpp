@@ -53,6 +53,7 @@ private:
         /// For dials.
         std::string name;
         link_token token;
+        std::uint16_t protocol = protocol_version;
         /// `deadline` ends a dial or an expectation; `again` repeats a dial.
         caf::disposable deadline;
         caf::disposable again;
@@ -104,7 +105,7 @@ private:
     void connect(incarnation);
     caf::expected<std::optional<unix_socket>> reach(const std::string& name) const;
     caf::error start(host_link_connection&);
-    caf::error send_hello(host_link_connection&, incarnation, link_token);
+    caf::error send_hello(host_link_connection&, incarnation, link_token, std::uint16_t version);
     void come_up(incarnation, const connection_ptr&);
     void tell_up(incarnation, link&);
     void take_over(incarnation, link&, const host_link_owner_actor&);

@@ -3,7 +3,7 @@
 #include "transport/same_host/unix_socket.hpp"
 
 #include "messages/values/error_format.hpp"
-#include "transport/loop/descriptors.hpp"
+#include "transport/loop/accept.hpp"
 #include "transport/loop/system_call.hpp"
 
 #include <array>
@@ -104,16 +104,12 @@ caf::expected<std::optional<unix_socket>> unix_socket::connect(const std::string
 }
 
 caf::expected<std::optional<unix_socket>> unix_socket::accept() {
-    if (auto problem = check_descriptors_to_accept())
-        return problem;
-    unique_fd fd{made_to_fail("accept4")
-                     ? -1
-                     : ::accept4(fd_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
-    if (fd)
-        return std::optional<unix_socket>{unix_socket{std::move(fd)}};
-    if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
+    auto fd = accept_connection(fd_.get());
+    if (!fd)
+        return std::move(fd.error());
+    if (!*fd)
         return std::optional<unix_socket>{};
-    return system_error(errc::system_call_failed, "accept4", "raise the limit of open files");
+    return std::optional<unix_socket>{unix_socket{std::move(*fd)}};
 }
 
 caf::expected<peer_process> unix_socket::peer() const {

@@ -31,7 +31,7 @@ caf::expected<ring_record> read_record(byte_view written) {
     auto& numbers = result.numbers;
     if (written.size() < sizeof numbers)
         return make_error(errc::malformed_message, "a ring ends inside a record");
-    std::memcpy(&numbers, written.data(), sizeof numbers);
+    std::memcpy(static_cast<void*>(&numbers), written.data(), sizeof numbers);
     copies_are_made();
     if (numbers.what >= fabric_message_count || numbers.head_bytes > head_bytes_max
         || numbers.bytes > record_bytes_max || numbers.more > 1 || numbers.unused != 0)

@@ -64,9 +64,14 @@ byte_buffer pack(const shm_hello& x) {
 }
 
 caf::expected<shm_hello> parse_shm_hello(byte_view bytes) {
-    auto result = unseal_value<shm_hello>(hello_label, bytes);
-    if (!result)
-        return make_error(errc::malformed_message, text_of(result.error()));
+    auto inside = unseal(hello_label, bytes);
+    if (!inside)
+        return make_error(errc::malformed_message, "{}: is it of another release?",
+                          text_of(inside.error()));
+    shm_hello result;
+    if (inside->size() < sizeof result)
+        return make_error(errc::malformed_message, "a {} of {} bytes", hello_label, inside->size());
+    std::memcpy(static_cast<void*>(&result), inside->data(), sizeof result);
     return result;
 }
 

@@ -34,7 +34,8 @@ struct shm_hello {
 };
 
 byte_buffer pack(const shm_hello&);
-/// malformed_message when the bytes are no hello.
+/// malformed_message when the bytes are no hello of this layout of rings. What newer releases put
+/// behind it is skipped.
 caf::expected<shm_hello> parse_shm_hello(byte_view);
 
 } // namespace kvferry

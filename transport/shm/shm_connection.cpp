@@ -3,6 +3,7 @@
 #include "transport/shm/shm_connection.hpp"
 
 #include "messages/values/error_format.hpp"
+#include "transport/shm/shm_bell.hpp"
 
 #include <algorithm>
 #include <array>
@@ -18,8 +19,6 @@ namespace {
 constexpr std::uint64_t piece_bytes_max = record_bytes_max / 2;
 /// Puts wait until this much of the ring is free, so that they do not go on record by record.
 constexpr std::uint64_t room_wanted_bytes = ring_bytes / 2;
-/// Longest reason that the reader may give for closing.
-constexpr std::size_t reason_bytes_max = 512;
 
 } // namespace
 
@@ -167,12 +166,16 @@ bool shm_connection::sleep() {
 
 void shm_connection::on_socket() {
     std::array<caf::byte, reason_bytes_max> bytes;
-    const auto found = socket_->take(bytes); // another packet calls again
-    if (found.what == received_packet::kind::end)
-        return fail(reason_.empty() ? "it has closed the ring, or its process has ended"
-                                    : "it has closed the ring: " + reason_);
-    if (found.what == received_packet::kind::packet && found.bytes > 1) // a bell is one byte
-        reason_.assign(reinterpret_cast<const char*>(bytes.data()), found.bytes);
+    for (int left = packets_per_turn; left > 0; --left) {
+        const auto found = socket_->take(bytes);
+        if (found.what == received_packet::kind::nothing)
+            return;
+        if (found.what == received_packet::kind::end)
+            return fail(reason_.empty() ? "it has closed the ring, or its process has ended"
+                                        : "it has closed the ring: " + reason_);
+        if (found.bytes > 1) // a bell is one byte
+            reason_.assign(reinterpret_cast<const char*>(bytes.data()), found.bytes);
+    }
 }
 
 void shm_connection::fail(const std::string& reason) {

@@ -5,6 +5,7 @@
 #include "messages/trace/log.hpp"
 #include "messages/values/error_format.hpp"
 #include "transport/shm/shm_address.hpp"
+#include "transport/shm/shm_bell.hpp"
 
 #include <array>
 #include <sys/epoll.h>
@@ -17,7 +18,6 @@ namespace {
 
 /// Bytes that are read of one ring before others get their turn.
 constexpr std::uint64_t turn_bytes = ring_bytes;
-constexpr std::size_t reason_bytes_max = 500;
 
 } // namespace
 
@@ -64,10 +64,16 @@ void shm_visitor::on_hello() {
 void shm_visitor::on_socket() {
     if (!ring_)
         return on_hello();
-    std::array<caf::byte, 64> bell; // another one calls again
-    if (socket_->take(bell).what == received_packet::kind::end) {
-        watch_.reset(); // it would be ready for ever
-        rest_bytes_ = ring_bytes;
+    std::array<caf::byte, 64> bells;
+    for (int left = packets_per_turn; left > 0; --left) {
+        const auto found = socket_->take(bells);
+        if (found.what == received_packet::kind::nothing)
+            return;
+        if (found.what == received_packet::kind::end) {
+            watch_.reset(); // it would be ready for ever
+            rest_bytes_ = ring_bytes;
+            return;
+        }
     }
 }
 
@@ -104,7 +110,7 @@ void shm_visitor::refuse(const std::string& why) {
     if (std::exchange(over_, true))
         return;
     logger().warn("shm: the connection of process {} is closed: {}", pid_, why);
-    const auto text = why.substr(0, reason_bytes_max) + "."; // longer than a bell
+    const auto text = why.substr(0, reason_bytes_max - 1) + ".";
     (void)socket_->send({reinterpret_cast<const caf::byte*>(text.data()), text.size()}, {});
     watch_.reset();
     in_child_.reset();

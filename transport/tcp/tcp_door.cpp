@@ -4,12 +4,10 @@
 
 #include "messages/trace/log.hpp"
 #include "messages/values/error_format.hpp"
-#include "transport/loop/descriptors.hpp"
-#include "transport/loop/system_call.hpp"
+#include "transport/loop/accept.hpp"
 #include "transport/secure/socket_owner.hpp"
 #include "transport/tcp/tcp_sockets.hpp"
 
-#include <cerrno>
 #include <cstring>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -19,10 +17,8 @@ namespace kvferry {
 
 namespace {
 
-/// How often strangers are looked at; and how long no connection is taken after the system has
-/// refused one.
+/// How often strangers are looked at.
 constexpr std::chrono::milliseconds look_interval{500};
-constexpr std::chrono::milliseconds rest_after_refusal{100};
 
 /// Connections that are taken before everything else gets its turn.
 constexpr int accepts_max = 32;
@@ -188,17 +184,13 @@ std::uint16_t tcp_door::port() const {
 
 void tcp_door::ready(std::uint32_t) {
     for (int left = accepts_max; left > 0; --left) {
-        if (check_descriptors_to_accept())
-            return rest(rest_after_refusal);
-        unique_fd fd;
-        if (!made_to_fail("accept4"))
-            fd = unique_fd{::accept4(fd_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC)};
-        if (!fd && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM))
-            return rest(rest_after_refusal);
-        if (!fd && errno != ECONNABORTED)
-            return;
-        if (fd)
-            let_in(std::move(fd));
+        auto fd = accept_connection(fd_.get());
+        if (!fd)
+            return rest(accept_rest);
+        if (!*fd)
+            return; // the door is watched by level: who waits behind one that has gone wakes us
+                    // again
+        let_in(std::move(*fd));
     }
 }
 

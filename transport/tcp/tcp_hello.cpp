@@ -16,8 +16,10 @@ namespace {
 
 constexpr std::string_view label = "tcp address";
 constexpr std::uint64_t magic = 0x7063745f7972666b; // "kfry_tcp"
-/// Of hellos and records.
+/// Of hellos and records: the one that is written, and the oldest that is understood. A dialler
+/// writes what the protocol version of its peer implies.
 constexpr std::uint16_t version = 1;
+constexpr std::uint16_t oldest_version = 1;
 
 struct hello_bytes {
     std::uint64_t magic = 0;
@@ -26,7 +28,8 @@ struct hello_bytes {
     tcp_secret secret = {};
     std::uint16_t version = 0;
     std::uint8_t lane = 0;
-    std::array<std::uint8_t, 5> zero = {};
+    /// For newer releases; skipped here.
+    std::array<std::uint8_t, 5> more = {};
 };
 static_assert(sizeof(hello_bytes) == tcp_hello_bytes);
 
@@ -86,11 +89,13 @@ caf::expected<tcp_hello> parse_hello(byte_view from) {
     std::memcpy(static_cast<void*>(&bytes), from.data(), sizeof bytes);
     if (bytes.magic != magic)
         return make_error(errc::malformed_message, "its first bytes are no rank's hello");
-    if (bytes.version != version)
-        return make_error(errc::protocol_mismatch, "it speaks version {} of the tcp wire, here {}",
-                          bytes.version, version);
-    if (bytes.lane > static_cast<std::uint8_t>(tcp_lane::plain_bulk)
-        || bytes.zero != std::array<std::uint8_t, 5>{})
+    if (bytes.version < oldest_version || bytes.version > version)
+        return make_error(
+            errc::protocol_mismatch,
+            "it speaks version {} of the tcp wire, here {} to {}: upgrade one release "
+            "at a time",
+            bytes.version, oldest_version, version);
+    if (bytes.lane > static_cast<std::uint8_t>(tcp_lane::plain_bulk))
         return make_error(errc::malformed_message, "its hello asks for lane {}", bytes.lane);
     return tcp_hello{
         {bytes.target}, {bytes.sender}, bytes.secret, static_cast<tcp_lane>(bytes.lane)};

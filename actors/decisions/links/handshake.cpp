@@ -28,7 +28,8 @@ bool of_sessions(const wire_message& message) {
 } // namespace
 
 handshake::handshake(dependencies with)
-    : with_(std::move(with)), last_frame_within_(with_.bounds.dial_deadline) {}
+    : with_(std::move(with)), terms_(settle(with_.self, with_.peer)),
+      last_frame_within_(with_.bounds.dial_deadline) {}
 
 handshake::effects handshake::on(event happened, time_point now) {
     effects_.clear();
@@ -61,6 +62,8 @@ void handshake::on(started& x, time_point now) {
         return;
     if (!with_.introduction && x.no_room) // it is not even tried
         return lose(add_context(x.no_room, describe(with_.self)), closing::forced, now);
+    if (!with_.introduction && !terms_)
+        return lose(terms_.error(), closing::forced, now);
     auto& link = std::get<making>(phase_ = making{});
     link.deadline = now + with_.bounds.dial_deadline;
     link.own = with_.introduction ? own_dial::none : own_dial::to_make;
@@ -213,6 +216,8 @@ caf::error handshake::check(const to_answer& x) const {
         return make_error(errc::stale_incarnation,
                           "{} looks for incarnation {} of {}, which is now {}", who(),
                           told.header.receiver, describe(with_.self), with_.self.incarnation);
+    if (!terms_)
+        return terms_.error();
     if (x.no_room)
         return add_context(x.no_room, describe(with_.self));
     if (told.token != with_.self.token)
@@ -248,6 +253,7 @@ std::shared_ptr<peer_view> handshake::view() const {
     result->regions = link.memory.regions();
     result->endpoint = link.endpoint.id;
     result->by_rma = link.endpoint.by_rma;
+    result->terms = terms_ ? *terms_ : link_terms{};
     result->device_obstacles = link.memory.device_obstacles();
     if (const auto* host = host_link()) {
         result->mapped = host->mapped;

@@ -14,6 +14,7 @@
 #include "messages/local/devices.hpp"
 #include "messages/trace/rank_counters.hpp"
 #include "messages/values/ids.hpp"
+#include "messages/values/link_terms.hpp"
 #include "messages/values/peer_view.hpp"
 #include "messages/values/rank_info.hpp"
 #include "messages/values/time.hpp"
@@ -219,6 +220,8 @@ public:
         return std::holds_alternative<lost>(phase_) || std::holds_alternative<ended>(phase_);
     }
     dial_id dial() const { return with_.dial; }
+    /// Version of what is sent: of a peer without a common one the oldest, so that it can read why.
+    std::uint16_t protocol() const { return terms_ ? terms_->protocol : oldest_protocol_version; }
 
     /// Of a link whose actor dies before it is over: what it leaves open, and whether the peer may
     /// believe in the link.
@@ -346,6 +349,8 @@ private:
 
     dependencies with_;
     std::variant<idle, making, up, lost, ended> phase_;
+    /// From both infos, or why there is no link.
+    caf::expected<link_terms> terms_;
     /// The last dial of the peer that was heard: dials are numbered.
     std::optional<dial_id> peer_dialled_;
     /// How long the last frame may take to leave.

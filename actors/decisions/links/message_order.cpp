@@ -126,9 +126,18 @@ message_order::refuse_here message_order::refuse(const request_data& request,
 // -- in -------------------------------------------------------------------------------------------
 
 message_order::effects message_order::on(arrived& x) {
+    const auto sequence = header_of(x.message).sequence;
+    return take_in(sequence, std::move(x.message));
+}
+
+message_order::effects message_order::on(unknown& x) {
+    return take_in(x.sequence, std::nullopt);
+}
+
+message_order::effects message_order::take_in(std::uint64_t sequence,
+                                              std::optional<wire_message> message) {
     if (std::holds_alternative<over>(out_))
         return {ignore{ignored::late}};
-    const auto sequence = header_of(x.message).sequence;
     if (next_ && of_former_link(sequence))
         return {ignore{link_of(sequence) == link_of(*next_) ? ignored::duplicate
                                                             : ignored::former_link}};
@@ -136,7 +145,7 @@ message_order::effects message_order::on(arrived& x) {
         return {give_up{make_error(errc::limit_exceeded,
                                    "message {} is missing and {} others wait for it",
                                    next_.value_or(0) & 0xffffffff, ahead_.size())}};
-    if (!ahead_.emplace(sequence, std::move(x.message)).second)
+    if (!ahead_.emplace(sequence, std::move(message)).second)
         return {ignore{ignored::duplicate}};
     return {};
 }
@@ -153,7 +162,10 @@ message_order::effects message_order::on(listened&) {
     auto next = ahead_.extract(ahead_.begin());
     ++*next_;
     effects result;
-    result.push_back(hear{std::move(next.mapped())});
+    if (next.mapped())
+        result.push_back(hear{std::move(*next.mapped())});
+    else
+        result.push_back(ignore{ignored::unknown_message});
     return result;
 }
 

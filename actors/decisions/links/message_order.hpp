@@ -22,6 +22,10 @@
 
 namespace kvferry {
 
+/// The number of a message outside the order: a report that travels with its bytes. Links count
+/// from above it.
+inline constexpr std::uint64_t beside_order = 0;
+
 class message_order {
 public:
     struct dependencies {
@@ -55,6 +59,10 @@ public:
     struct arrived {
         wire_message message;
     };
+    /// A message that only newer releases know: it has its place in the order, and nobody hears it.
+    struct unknown {
+        std::uint64_t sequence = 0;
+    };
     /// The peer's link counts from here: each of its links starts at another number.
     struct expected {
         std::uint64_t behind = 0;
@@ -62,7 +70,8 @@ public:
     /// The next message in order may be heard.
     struct listened {};
 
-    using event = std::variant<said, opened, closed, sent, unsendable, arrived, expected, listened>;
+    using event =
+        std::variant<said, opened, closed, sent, unsendable, arrived, unknown, expected, listened>;
 
     // -- effects --------------------------------------------------------------------------------
 
@@ -115,10 +124,12 @@ private:
     effects on(sent&);
     effects on(unsendable&);
     effects on(arrived&);
+    effects on(unknown&);
     effects on(expected&);
     effects on(listened&);
 
     void pass(flowing&, wire_message, effects&);
+    effects take_in(std::uint64_t sequence, std::optional<wire_message>);
     refuse_here refuse(const request_data&, const caf::error&) const;
     bool of_former_link(std::uint64_t sequence) const;
 
@@ -128,7 +139,7 @@ private:
     /// Number of the peer's next message, once known; `ahead_` holds those that came before their
     /// turn.
     std::optional<std::uint64_t> next_;
-    std::map<std::uint64_t, wire_message> ahead_;
+    std::map<std::uint64_t, std::optional<wire_message>> ahead_;
 };
 
 /// The same in fewer words, for a peer that takes no longer ones; nothing when nothing shorter ends

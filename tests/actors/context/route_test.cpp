@@ -64,7 +64,7 @@ TEST_CASE("route: a mapped pool is written where it is mapped, and the mapping i
     auto chosen = choose_route(test.plan, test.own, test.peer, route_choice::automatic);
     REQUIRE(chosen);
     CHECK(chosen->taken == route::mapped);
-    CHECK(chosen->text == "mapped");
+    CHECK(to_string(*chosen) == "mapped");
     CHECK(chosen->target_pools[0].slot0_address == test.mapped_address() + 64);
     CHECK(chosen->target_pools[0].slot_stride_bytes == 128);
     CHECK(chosen->holds == std::vector{test.mapping});
@@ -76,7 +76,7 @@ TEST_CASE("route: direct addresses are the peer's own, and the text says why it 
     auto chosen = choose_route(test.plan, test.own, test.peer, route_choice::automatic);
     REQUIRE(chosen);
     CHECK(chosen->taken == route::direct);
-    CHECK(chosen->text == "direct: another machine");
+    CHECK(to_string(*chosen) == "direct: another machine");
     CHECK(chosen->target_pools[0].slot0_address == 0x10000 + 64);
     CHECK(chosen->target_pools[1].slot0_address == 0x20000);
     CHECK(chosen->target_pools[1].region == 1);
@@ -94,7 +94,7 @@ TEST_CASE(
     auto chosen = choose_route(test.plan, test.own, test.peer, route_choice::automatic);
     REQUIRE(chosen);
     CHECK(chosen->taken == route::direct);
-    CHECK(chosen->text
+    CHECK(to_string(*chosen)
           == "direct: region 1 of gen/0 is host_private memory, which cannot be mapped");
 }
 
@@ -104,7 +104,7 @@ TEST_CASE("route: direct may be asked for although all is mapped") {
     auto chosen = choose_route(test.plan, test.own, test.peer, route_choice::direct);
     REQUIRE(chosen);
     CHECK(chosen->taken == route::direct);
-    CHECK(chosen->text == "direct: asked for");
+    CHECK(to_string(*chosen) == "direct: asked for");
 }
 
 TEST_CASE("route: mapped, asked for where it does not exist, is refused with the reason") {
@@ -122,7 +122,7 @@ TEST_CASE("route: a mapping shorter than the region that the peer announced is n
     auto chosen = choose_route(test.plan, test.own, test.peer, route_choice::automatic);
     REQUIRE(chosen);
     CHECK(chosen->taken == route::direct);
-    CHECK(chosen->text == "direct: region 0 of gen/0 is mapped for 1023 of its 1024 bytes");
+    CHECK(to_string(*chosen) == "direct: region 0 of gen/0 is mapped for 1023 of its 1024 bytes");
 }
 
 TEST_CASE("route: a pool in a region that the peer never registered is not looked up") {
@@ -154,7 +154,7 @@ TEST_CASE("route: the device that holds the source copies, into its own view of 
     REQUIRE(chosen);
     CHECK(chosen->taken == route::mapped);
     CHECK(chosen->device == 1);
-    CHECK(chosen->text == "mapped by cuda:1");
+    CHECK(to_string(*chosen) == "mapped by cuda:1");
     CHECK(chosen->target_pools[0].slot0_address == test.mapped_address() + 2048 + 64);
     // The chosen device may use any device's pin of host memory, so the route holds them all.
     CHECK(chosen->holds.size() == 3);
@@ -210,14 +210,14 @@ TEST_CASE("route: out of a device's memory to where no mapping leads, pieces are
     REQUIRE(chosen);
     CHECK(chosen->taken == route::staged);
     CHECK(chosen->device == 1);
-    CHECK(chosen->text == "staged by cuda:1: another machine");
+    CHECK(to_string(*chosen) == "staged by cuda:1: another machine");
     CHECK(chosen->target_pools[0].slot0_address == 0x10000 + 64);
     CHECK(chosen->holds.empty());
 
     test.map_on_device(1, 0, 1024);
     CHECK(choose_route(test.plan, test.own, test.peer, route_choice::automatic)->taken
           == route::mapped);
-    CHECK(choose_route(test.plan, test.own, test.peer, route_choice::staged)->text
+    CHECK(to_string(*choose_route(test.plan, test.own, test.peer, route_choice::staged))
           == "staged by cuda:1: asked for");
     CHECK_FALSE(choose_route(test.plan, test.own, test.peer, route_choice::direct));
 }
@@ -240,7 +240,7 @@ TEST_CASE("route: memory on a device that takes puts is staged into where no map
     REQUIRE(chosen);
     CHECK(chosen->taken == route::staged);
     CHECK(chosen->device == mapped_region::by_host); // nothing to gather
-    CHECK(chosen->text == "staged into device memory: another machine");
+    CHECK(to_string(*chosen) == "staged into device memory: another machine");
     CHECK(chosen->target_pools[0].slot0_address == 0x10000 + 64);
     CHECK(chosen->holds.empty());
 
@@ -249,12 +249,12 @@ TEST_CASE("route: memory on a device that takes puts is staged into where no map
     REQUIRE(chosen);
     CHECK(chosen->taken == route::staged);
     CHECK(chosen->device == 1);
-    CHECK(chosen->text == "staged by cuda:1 into device memory: another machine");
+    CHECK(to_string(*chosen) == "staged by cuda:1 into device memory: another machine");
 
     test.map_on_device(1, 0, 1024);
     CHECK(choose_route(test.plan, test.own, test.peer, route_choice::automatic)->taken
           == route::mapped);
-    CHECK(choose_route(test.plan, test.own, test.peer, route_choice::staged)->text
+    CHECK(to_string(*choose_route(test.plan, test.own, test.peer, route_choice::staged))
           == "staged by cuda:1 into device memory: asked for");
     auto direct = choose_route(test.plan, test.own, test.peer, route_choice::direct);
     REQUIRE_FALSE(direct);

@@ -131,9 +131,11 @@ struct network_twin {
 template <class Twin>
 struct scene : Twin {
     rank_info_server_actor server(std::string instance, std::uint32_t world_size,
-                                  std::chrono::milliseconds info_deadline = 5s) {
+                                  std::chrono::milliseconds info_deadline = 5s,
+                                  std::uint16_t protocol = protocol_version) {
         limits bounds;
         bounds.info_deadline = info_deadline;
+        bounds.protocol = protocol;
         return this->keep(
             spawn_rank_info_server(this->system(), {}, {std::move(instance), world_size, bounds}));
     }

@@ -165,3 +165,33 @@ TEST_CASE_TEMPLATE("info_link: nothing to publish is refused", twin, loopback_tw
     auto refused_one = ask_in<info_server_published>(s.system(), s.link, anywhere);
     CHECK(s.code(refused_one) == errc::invalid_argument);
 }
+
+TEST_CASE_TEMPLATE("info_link: a server of the release before is asked again in its version, and "
+                   "tells nothing that came later",
+                   twin, loopback_twin, network_twin) {
+    scene<twin> s;
+    auto newest = [](std::uint32_t rank) {
+        auto result = sample_rank("context", rank, 2);
+        result.protocol = protocol_version;
+        result.capabilities = capability::optional_messages;
+        return result;
+    };
+    for (const auto spoken : {oldest_protocol_version, protocol_version}) {
+        CAPTURE(spoken);
+        const auto endpoint = s.publish(s.server("context", 2, 5s, spoken));
+        for (std::uint32_t rank = 0; rank < 2; ++rank) {
+            auto entering = s.enter(endpoint, newest(rank));
+            CHECK(s.code(entering) == errc::none);
+        }
+        for (int again = 0; again < 2; ++again) { // the second time it is told what is known here
+            auto asked = s.fetch(endpoint);
+            auto info = s.get(asked);
+            REQUIRE_MESSAGE(info, describe(info.error()));
+            REQUIRE(info->ranks.size() == 2);
+            for (const auto& rank : info->ranks)
+                CHECK(rank
+                      == (spoken == protocol_version ? newest(rank.rank.value)
+                                                     : sample_rank("context", rank.rank.value, 2)));
+        }
+    }
+}

@@ -370,3 +370,33 @@ TEST_CASE("rank_info_server: an instance above instance_bytes_max is refused by 
     CHECK(reason.text.find("\"context\"") != std::string::npos);
     CHECK(reason.text.find("instance_bytes_max = 3000") != std::string::npos);
 }
+
+TEST_CASE_FIXTURE(fixture, "rank_info_server: every asker is answered in its own version, a newer "
+                           "one in that of the server") {
+    auto info = [](std::uint32_t rank) {
+        auto result = sample_rank("context", rank, 2);
+        result.protocol = protocol_version;
+        return result;
+    };
+    CHECK(enter(info(0)).ok());
+    CHECK(enter(info(1)).ok());
+    for (auto version = oldest_protocol_version; version <= protocol_version; ++version) {
+        CAPTURE(version);
+        request_instance_info question;
+        question.header.version = version;
+        const auto answer = framed_answer<packed_instance>(ask_framed(question));
+        CHECK(answer.header.version == version);
+        const auto ranks = unpack_ranks(answer.ranks, 1 << 20, version);
+        REQUIRE(ranks);
+        CHECK(ranks->at(1).protocol == (version < 7 ? unsaid_protocol : protocol_version));
+        question.known = answer.digest;
+        const auto same = framed_answer<instance_unchanged>(ask_framed(question));
+        CHECK(same.header.version == version);
+    }
+    auto newer = encode(request_instance_info{}, 1000).value();
+    newer[5] = static_cast<caf::byte>(protocol_version + 1);
+    const auto refusal =
+        framed_answer<refused>(vs.ask_and_run<info_frame>(server, info_frame{newer}));
+    CHECK(refusal.header.version == protocol_version);
+    CHECK(refusal.reason.code == errc::protocol_mismatch);
+}

@@ -109,3 +109,23 @@ TEST_CASE(
           == counts{{"duplicate", 2}, {"foreign_attempt", 1}, {"no_session", 2}});
     CHECK(test.fabric.received<start_put>().size() == 1);
 }
+
+TEST_CASE("peer_link: a message that only newer releases know is skipped and counted; those behind "
+          "it are heard") {
+    link_fixture test;
+    test.connect();
+    request_data request;
+    request.header.request = {8};
+    auto unknown = test.next(cancel_session{});
+    unknown.frame[6] = caf::byte{200};
+    const auto behind = test.next(request);
+    test.tell(behind); // ahead of its turn
+    CHECK(test.sender.received<request_data>().empty());
+    test.tell(unknown);
+    REQUIRE(test.sender.received<request_data>().size() == 1);
+    CHECK(test.sender.received<request_data>()[0].header.request == rid{8});
+    CHECK(named(test.counters) == counts{{"unknown_message", 1}});
+    test.tell(unknown);
+    CHECK(named(test.counters) == counts{{"unknown_message", 1}, {"duplicate", 1}});
+    CHECK(test.losses() == 0);
+}

@@ -39,6 +39,47 @@ TEST_CASE("peer_link: fills version, incarnations and a running sequence in ever
     CHECK(header_of(sent[2]).request == rid{7});
 }
 
+TEST_CASE("peer_link: speaks the lower version of both ranks, from its first word on") {
+    for (const auto accepting : {false, true}) {
+        CAPTURE(accepting);
+        for (const auto spoken : {oldest_protocol_version, protocol_version,
+                                  static_cast<std::uint16_t>(protocol_version + 3)}) {
+            CAPTURE(spoken);
+            link_fixture test;
+            test.peer.protocol = spoken;
+            test.peer.capabilities = ~std::uint64_t{0};
+            test.self.capabilities = capability::optional_messages;
+            accepting ? test.accept() : test.connect();
+            test.tell(send_message{request(7)});
+            REQUIRE(test.sent().size() >= 2);
+            for (const auto& message : test.sent())
+                CHECK(header_of(message).version == std::min(spoken, protocol_version));
+            REQUIRE(test.ready().size() == 1);
+            CHECK(test.ready()[0].peer->terms
+                  == link_terms{std::min(spoken, protocol_version), capability::optional_messages});
+        }
+    }
+}
+
+TEST_CASE("peer_link: a peer without a common version is refused by name, in the oldest that is "
+          "understood, and never dialled") {
+    link_fixture test;
+    test.peer.protocol = oldest_protocol_version - 1;
+    SUBCASE("accepted") {
+        test.accept();
+        const auto refusals = test.sent<refused>();
+        REQUIRE(refusals.size() == 1);
+        CHECK(refusals[0].header.version == oldest_protocol_version);
+        CHECK(refusals[0].reason.code == errc::protocol_mismatch);
+        CHECK(refusals[0].reason.text.find("gen/0 speaks versions up to 5") == 0);
+    }
+    SUBCASE("dialled") {
+        test.dial();
+        CHECK(test.fabric.received<open_endpoint>().empty());
+        CHECK(test.loss().find("protocol_mismatch: gen/0 speaks versions up to 5") == 0);
+    }
+}
+
 TEST_CASE("peer_link: the accepting side offers its regions once, ahead of its first request for "
           "bytes; the dialler's are known already") {
     link_fixture test;
@@ -240,6 +281,28 @@ TEST_CASE(
     test.tell(frame_arrived{test.frame(request(1), 1)});
     test.tell(frame_arrived{test.frame(request(1), 1)});
     CHECK(rids(test.sender.received<request_data>()) == std::vector<std::uint64_t>{1, 2, 3});
+}
+
+TEST_CASE(
+    "peer_link: a report that came with its bytes waits for no other message; it, and nothing "
+    "else, may come outside the order, and only over a link that is up") {
+    link_fixture test;
+    const auto beside = [&test](wire_message message) {
+        test.tell(frame_arrived{test.frame(std::move(message), beside_order)});
+    };
+    test.dial();
+    beside(kv_agent_result{});
+    CHECK(test.receiver.count() == 0);
+    test.arrives(rank_registered{});
+    test.tell(frame_arrived{test.frame(request(2), 2)}); // message 1 is missing
+    beside(kv_agent_result{});
+    CHECK(test.receiver.received<kv_agent_result>().size() == 1);
+    beside(gone{});
+    beside(request(5));
+    CHECK(test.receiver.received<gone>().empty());
+    CHECK(test.sender.received<request_data>().empty());
+    test.arrives(request(1)); // the order did not lose count
+    CHECK(rids(test.sender.received<request_data>()) == std::vector<std::uint64_t>{1, 2});
 }
 
 TEST_CASE("peer_link: what runs ahead of a missing message is bounded") {

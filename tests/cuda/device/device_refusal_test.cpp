@@ -23,7 +23,7 @@ TEST_CASE("device refusal: any call that finds no memory leads to the same reaso
     for (const auto* cause :
          {"cudaSetDevice: cudaErrorMemoryAllocation: out of memory",
           "cudaHostAlloc(8388608): cudaErrorMemoryAllocation: out of memory",
-          "cudaStreamCreateWithFlags: cudaErrorUnknown: unknown error",
+          "cudaStreamCreateWithPriority: cudaErrorUnknown: unknown error",
           "launch of the copy kernel: cudaErrorLaunchOutOfResources: too many resources"}) {
         const auto refused = explain_refusal(2, failure(cause), full);
         CHECK(code_of(refused) == errc::cuda_failed);

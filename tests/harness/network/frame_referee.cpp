@@ -33,6 +33,12 @@ void frame_referee::sent(incarnation from, incarnation to, byte_view frame, time
         return report_("a rank has sent a frame that cannot be decoded: "
                        + describe(message.error()));
     const auto& header = header_of(*message);
+    for (const auto who : {from, to})
+        if (const auto spoken = spoken_.find(who);
+            spoken != spoken_.end() && header.version > spoken->second)
+            report_(std::string{name_of(*message)} + " in version " + std::to_string(header.version)
+                    + ", of which " + (who == from ? "its sender" : "its receiver")
+                    + " knows nothing");
     auto claim = [&](payload_kind kind) {
         report_key key{from,
                        to,

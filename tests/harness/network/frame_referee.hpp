@@ -27,6 +27,9 @@ public:
 
     explicit frame_referee(complain report) : report_(std::move(report)) {}
 
+    /// The newest protocol version of a process.
+    void speaks(incarnation who, std::uint16_t protocol) { spoken_[who] = protocol; }
+
     void sent(incarnation from, incarnation to, byte_view frame, time_point now);
     void delivered(incarnation to, byte_view frame, time_point now);
 
@@ -98,6 +101,7 @@ private:
     void note_request(incarnation to, const request_data&, time_point now);
 
     complain report_;
+    std::map<incarnation, std::uint16_t> spoken_;
     std::map<std::pair<incarnation, attempt>, wants> wanted_;
     /// Requests for bytes that were sent, arrived or not.
     std::set<std::pair<incarnation, attempt>> told_;

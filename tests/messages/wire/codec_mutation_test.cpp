@@ -43,10 +43,13 @@ public:
     }
 
 private:
-    void add(const wire_message& message) {
-        auto frame = encode(message, bytes_max);
-        REQUIRE(frame);
-        corpus_.push_back(std::move(*frame));
+    void add(wire_message message) {
+        for (const auto version : {protocol_version, oldest_protocol_version}) {
+            header_of(message).version = version;
+            auto frame = encode(message, bytes_max);
+            REQUIRE(frame);
+            corpus_.push_back(std::move(*frame));
+        }
     }
 
     const byte_buffer& pick() { return corpus_[source_() % corpus_.size()]; }

@@ -3,10 +3,10 @@
 #include "tools/trace/otlp/otlp.hpp"
 
 #include "messages/version.hpp"
+#include "tools/common/text.hpp"
 
 #include <algorithm>
 #include <cstdint>
-#include <cstdio>
 #include <map>
 #include <optional>
 #include <string>
@@ -18,12 +18,6 @@ namespace {
 
 using nlohmann::json;
 using trace::instant;
-
-std::string hex(std::uint64_t x) {
-    char text[17];
-    std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(x));
-    return text;
-}
 
 /// Never 0, and the same for the same numbers (the finisher of SplitMix64).
 std::uint64_t mixed(std::uint64_t a, std::uint64_t b) {
@@ -101,8 +95,9 @@ private:
         const auto found = parents_.find(rid);
         const auto parent = found == parents_.end() ? std::optional<trace_parent>{} : found->second;
         const auto seed = mixed(static_cast<std::uint64_t>(began_at_), rid);
-        const auto trace = parent ? hex(parent->trace_high) + hex(parent->trace_low)
-                                  : hex(seed) + hex(mixed(seed, 1));
+        const auto trace =
+            parent ? demo::hex_text(parent->trace_high) + demo::hex_text(parent->trace_low)
+                   : demo::hex_text(seed) + demo::hex_text(mixed(seed, 1));
         std::uint64_t number = 1;
         std::uint64_t generation = 0;
         for (auto& [key, session] : x.sessions) {
@@ -136,11 +131,11 @@ private:
     json span_of(const std::string& trace, std::uint64_t id, std::uint64_t parent,
                  std::size_t first, std::size_t last) const {
         json result{{"traceId", trace},
-                    {"spanId", hex(id)},
+                    {"spanId", demo::hex_text(id)},
                     {"startTimeUnixNano", std::to_string(began_at_ + from_.steps[first].time_ns)},
                     {"endTimeUnixNano", std::to_string(began_at_ + from_.steps[last].time_ns)}};
         if (parent != 0)
-            result["parentSpanId"] = hex(parent);
+            result["parentSpanId"] = demo::hex_text(parent);
         return result;
     }
 

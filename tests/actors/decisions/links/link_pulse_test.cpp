@@ -4,6 +4,10 @@
 
 #include <doctest/doctest.h>
 
+#if defined(__GNUC__) && !defined(__clang__) // GCC 12 misjudges optionals that are empty
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
 using namespace kvferry;
 using namespace std::chrono_literals;
 using step = link_pulse::step;

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+// Ranks that find each other by name in a real etcd, which also dies, comes back and forgets. It
+// says "skipped: " where etcd is not installed.
+#include "tests/processes/end_to_end.hpp"
+#include "tests/support/contains.hpp"
+#include "tests/support/other_program.hpp"
+
+#include <arpa/inet.h>
+#include <csignal>
+#include <netinet/in.h>
+#include <optional>
+#include <sys/socket.h>
+
+namespace kvferry::testing {
+
+namespace {
+
+std::uint16_t free_port() {
+    const unique_fd fd{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    REQUIRE(::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), size) == 0);
+    REQUIRE(::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size) == 0);
+    return ntohs(address.sin_port);
+}
+
+/// One member of etcd, with its data in a folder of the test.
+class etcd {
+public:
+    etcd() { start(); }
+
+    void start() {
+        if (!data_)
+            data_.emplace();
+        const auto peers = "http://127.0.0.1:" + std::to_string(peer_port_);
+        running_.emplace(std::vector<std::string>{
+            "etcd", "--data-dir", data_->path.string(), "--listen-client-urls", url,
+            "--advertise-client-urls", url, "--listen-peer-urls", peers,
+            "--initial-advertise-peer-urls", peers, "--initial-cluster", "default=" + peers});
+        REQUIRE(running_->says("ready to serve client requests"));
+    }
+    /// SIGKILL.
+    void kill() { running_->kill(); }
+    void forget_everything() { data_.reset(); }
+
+    const std::string url = "http://127.0.0.1:" + std::to_string(free_port());
+
+private:
+    const std::uint16_t peer_port_ = free_port();
+    std::optional<scratch> data_;
+    std::optional<program> running_;
+};
+
+class deployment {
+public:
+    etcd directory;
+
+    std::vector<std::string> flags(const std::string& role = "any") const {
+        return {"--etcd", directory.url, "--etcd-lease",    "1",
+                "--role", role,          "--dial-deadline", "2000"};
+    }
+    instance_processes::options one(const std::string& name, const std::string& role) const {
+        return {name, 1, 1, small_model, 64, flags(role)};
+    }
+
+    json listed() const {
+        program shown{{rank_program(), "instances", "--json", "--etcd", directory.url}};
+        const auto status = shown.status();
+        INFO(shown.said);
+        REQUIRE(status == 0);
+        return json::parse(shown.said).at("instances");
+    }
+    /// Looks until that instance is listed as `wanted`; null: until it is not listed.
+    json await(const std::string& name, const json& wanted) const {
+        const auto until = std::chrono::steady_clock::now() + 20s;
+        json last;
+        while (std::chrono::steady_clock::now() < until) {
+            last = listed();
+            json found;
+            for (const auto& each : last)
+                if (each.at("name") == name)
+                    found = each;
+            auto fits = found.is_null() == wanted.is_null();
+            for (const auto& [key, value] : wanted.items())
+                fits = fits && found.at(key) == value;
+            if (fits)
+                return found;
+        }
+        FAIL(name << " is never listed as " << wanted.dump() << ": " << last.dump());
+        return {};
+    }
+};
+
+void transfer(instance_processes& context, instance_processes& generation,
+              const std::string& address, std::uint64_t rid) {
+    const request x{rid, {0, 1}, {2, 3}, 32, false};
+    send(context, x);
+    receive(generation, address, x);
+    expect_success(generation[0], x, "");
+    expect_content(generation[0], x);
+    expect_success(context[0], x, "");
+}
+
+/// A session to that name ends with this reason and text.
+void refuse(instance_processes& generation, const std::string& name, std::uint64_t rid,
+            const std::string& text) {
+    const request x{rid, {0}, {1}, 16, false};
+    receive(generation, "etcd:" + name, x, {{"deadline_ms", 3000}});
+    const auto outcome = generation[0].outcome(rid);
+    INFO(outcome.dump());
+    CHECK(outcome.at("state") == "ERROR");
+    CHECK(contains(outcome.at("error").at("text").get<std::string>(), text));
+    generation[0].released(rid);
+}
+
+bool no_etcd() {
+    return !is_installed("etcd", "etcd-server");
+}
+
+} // namespace
+
+TEST_CASE("discovery: an instance is found by its name; role, drain and end show in the list") {
+    if (no_etcd())
+        return;
+    deployment all;
+    instance_processes context{all.one("prefill-3", "context")};
+    instance_processes generation{all.one("decode-0", "generation")};
+    const auto found = all.await("prefill-3", {{"role", "context"}, {"draining", false}});
+    CHECK(found.at("endpoint") == context.endpoint);
+    CHECK(found.at("ranks") == 1);
+    const auto other = all.await("decode-0", {{"role", "generation"}});
+    CHECK(other.at("layout_digest") == found.at("layout_digest"));
+    transfer(context, generation, "etcd:prefill-3", 1);
+    refuse(generation, "prefill-4", 2, "lists no instance 'prefill-4'");
+
+    CHECK(context[0].ask({{"do", "role"}, {"role", "generation"}}).at("event") == "role");
+    all.await("prefill-3", {{"role", "generation"}});
+
+    const request held{3, {0, 1}, {2, 3}, 32, false};
+    context[0].ask({{"do", "open"}, {"rid", held.rid}});
+    receive(generation, "etcd:prefill-3", held);
+    while (context[0].ask({{"do", "status"}, {"rid", held.rid}}).at("peers").empty())
+        ;
+    context[0].terminate();
+    all.await("prefill-3", {{"draining", true}});
+    send(context, held);
+    expect_success(generation[0], held, "");
+    CHECK(context[0].wait_for_end() == 128 + SIGTERM);
+    all.await("prefill-3", nullptr);
+    CHECK(generation[0].stop() == 0);
+    CHECK(all.listed().empty()); // at once: nobody waits for the end of a lease
+}
+
+TEST_CASE(
+    "discovery: a rank that is killed is listed until its lease ends, its successor at once") {
+    if (no_etcd())
+        return;
+    deployment all;
+    instance_processes context{all.one("prefill-3", "context")};
+    all.await("prefill-3", {{"endpoint", context.endpoint}});
+    context[0].kill();
+    all.await("prefill-3", nullptr);
+    context.restart(0);
+    all.await("prefill-3", {{"endpoint", context.endpoint}});
+    CHECK(context[0].stop() == 0);
+}
+
+TEST_CASE(
+    "discovery: while etcd is dead running transfers and known names go on, and other names "
+    "end with its endpoint; afterwards all is listed again, also when etcd has forgotten it") {
+    if (no_etcd())
+        return;
+    deployment all;
+    instance_processes context{all.one("prefill-3", "context")};
+    instance_processes generation{all.one("decode-0", "generation")};
+    transfer(context, generation, "etcd:prefill-3", 1);
+    std::uint64_t rid = 1;
+    for (const auto forgets : {false, true}) {
+        CAPTURE(forgets);
+        const request running{++rid, {4, 5}, {6, 7}, 32, false};
+        context[0].ask({{"do", "open"}, {"rid", running.rid}});
+        receive(generation, "etcd:prefill-3", running);
+        while (context[0].ask({{"do", "status"}, {"rid", running.rid}}).at("peers").empty())
+            ;
+        all.directory.kill();
+        send(context, running);
+        expect_success(generation[0], running, "");
+        expect_success(context[0], running, "");
+        transfer(context, generation, "etcd:prefill-3", ++rid);
+        refuse(generation, "prefill-9", ++rid, "etcd at " + all.directory.url);
+
+        // A rank can also start meanwhile.
+        instance_processes late{all.one("prefill-9", "context")};
+        if (forgets)
+            all.directory.forget_everything();
+        all.directory.start();
+        for (const auto* name : {"prefill-3", "decode-0", "prefill-9"})
+            all.await(name, json::object());
+        transfer(late, generation, "etcd:prefill-9", ++rid);
+        CHECK(late[0].stop() == 0);
+        all.await("prefill-9", nullptr);
+    }
+    expect_clean_stop(generation);
+    expect_clean_stop(context);
+}
+
+TEST_CASE("discovery: --watch shows the list again after a change") {
+    if (no_etcd())
+        return;
+    deployment all;
+    program shown{{rank_program(), "instances", "--watch", "--etcd", all.directory.url}};
+    REQUIRE(shown.says("instance"));
+    instance_processes context{all.one("prefill-3", "context")};
+    REQUIRE(shown.says("prefill-3"));
+    context[0].ask({{"do", "role"}, {"role", "generation"}});
+    REQUIRE(shown.says("generation"));
+}
+
+TEST_CASE("discovery: without etcd the program says where it looked") {
+    const auto url = "http://127.0.0.1:" + std::to_string(free_port());
+    program shown{{rank_program(), "instances", "--etcd", url}};
+    CHECK(WEXITSTATUS(shown.status()) == 1);
+    CHECK(contains(shown.said, "etcd at " + url));
+    program wrong{{rank_program(), "instances", "--etcd", "127.0.0.1:1"}};
+    CHECK(WEXITSTATUS(wrong.status()) == 2);
+    CHECK(contains(wrong.said, "is not http://host:port"));
+}
+
+} // namespace kvferry::testing
