@@ -16,7 +16,7 @@ inline constexpr std::uint16_t oldest_protocol_version = 6;
 /// Descriptors that a rank opens by itself, with room for some network devices, and for each peer
 /// (measured: transport/MEASURED.md).
 inline constexpr std::size_t descriptors_of_a_rank = 31;
-inline constexpr std::size_t descriptors_of_a_peer = 3;
+inline constexpr std::size_t descriptors_of_a_peer = 4;
 /// Descriptors that stay free: a link that would take one of them is refused.
 inline constexpr std::size_t descriptors_reserve = 64;
 

@@ -3,9 +3,12 @@
 #include "actors/context/tx_session.hpp"
 
 #include "actors/context/request_check.hpp"
+#include "actors/decisions/links/message_order.hpp"
+#include "actors/shared/message_number.hpp"
 #include "messages/local/fabric.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/values/error_format.hpp"
+#include "messages/wire/codec.hpp"
 #include "transport/copy/copy_io.hpp"
 #include "transport/planner/plan/piece_digest.hpp"
 #include "transport/planner/plan/plan.hpp"
@@ -75,28 +78,29 @@ void tx_session_state::join(const std::optional<trace_parent>& parent) {
         record_join(self_, with_.request, *parent);
 }
 
-void tx_session_state::on_send(const send_slice& message) {
+void tx_session_state::on_send(send_slice& message) {
     sent_.add(message.slice);
     if (const auto& pages = with_.environment->self.pages)
         meter_.lends(message.slice, *pages);
-    decide_and_perform(message);
+    decide_and_perform(std::move(message));
 }
 
-void tx_session_state::on_bind(const bind_receiver& message) {
+void tx_session_state::on_bind(bind_receiver& message) {
     const auto& environment = *with_.environment;
     meter_.met(self_->clock().now());
     join(message.request.traceparent);
     auto problem = check_request(message.request, environment.self, message.peer->info, with_.aux,
                                  environment.bounds, *environment.plans);
+    auto wait = message.peer->awaited.lock();
     decide_and_perform(
-        sending_events::asked{message, message.peer->awaited.lock(), std::move(problem)});
+        sending_events::asked{std::move(message), std::move(wait), std::move(problem)});
 }
 
 void tx_session_state::on_done(const transfer_done& message) {
     auto done = flights_.extract(message.id);
     if (!done)
         return;
-    const auto& [piece, plan, copier, staged, job, route, launched] = done.mapped();
+    const auto& [piece, plan, copier, staged, job, route, launched, along] = done.mapped();
     if (message.result == agent_result::success) {
         meter_.took(stage::queue, message.began - launched);
         meter_.took(stage::copy, message.ended - message.began);
@@ -105,7 +109,7 @@ void tx_session_state::on_done(const transfer_done& message) {
     if (message.result == agent_result::success)
         meter_.moved(route, plan->bytes, plan->fragments);
     auto end = message.result == agent_result::success
-                   ? served(piece, *plan)
+                   ? along ? served(piece, *along) : served(piece, *plan)
                    : not_served(piece, message.result, in_context(message.error, piece.peer->info));
     end.posting = message.posting;
     if (message.result == agent_result::in_doubt && copier)
@@ -238,6 +242,9 @@ sending::event tx_session_state::find_route(sending_effects::plan_piece& x,
     } else if (by_host) {
         ready.copier = environment.copy;
         planned.executor = "copy_io";
+    } else if (!peer.by_rma && !ready.piece.request->tell_layers) {
+        ready.reports_along = {bytes, ready.plan->fragments, digest_of(ready.piece, *ready.plan)};
+        planned.reports_along = ready.reports_along;
     }
     flights_.emplace(id, std::move(ready));
     return planned;
@@ -253,15 +260,32 @@ std::uint32_t tx_session_state::layers_written(const sending_effects::plan_piece
     return known.layers_end;
 }
 
+std::optional<piece_digest> tx_session_state::digest_of(const sending_effects::plan_piece& x,
+                                                        const copy_plan& plan) {
+    const auto& environment = *with_.environment;
+    if (!x.request->digest || !readable_by_host(environment.memory))
+        return std::nullopt;
+    return piece_digest{x.source->slice.tokens, digest_of_sources(plan, environment.source_pools),
+                        x.source->slice.layers};
+}
+
+/// Its receiver knows already.
+sending_events::piece_ended tx_session_state::served(const sending_effects::plan_piece& x,
+                                                     const amount& along) {
+    sending_events::piece_ended result{x.to, x.index};
+    result.bytes = along.bytes;
+    result.fragments = along.fragments;
+    result.digest = along.digest;
+    result.reported = true;
+    return result;
+}
+
 sending_events::piece_ended tx_session_state::served(const sending_effects::plan_piece& x,
                                                      const copy_plan& plan) {
-    const auto& environment = *with_.environment;
     sending_events::piece_ended result{x.to, x.index};
     result.bytes = plan.bytes;
     result.fragments = plan.fragments;
-    if (x.request->digest && readable_by_host(environment.memory))
-        result.digest = {x.source->slice.tokens, digest_of_sources(plan, environment.source_pools),
-                         x.source->slice.layers};
+    result.digest = digest_of(x, plan);
     if (x.request->tell_layers)
         result.layers_end = layers_written(x);
     return result;
@@ -278,7 +302,7 @@ caf::error tx_session_state::in_context(const caf::error& why, const rank_info& 
 }
 
 tx_session_state::answer tx_session_state::perform(sending_effects::launch_piece& x) {
-    auto& [piece, plan, copier, staged, job, route, launched] = flights_.at(x.transfer);
+    auto& [piece, plan, copier, staged, job, route, launched, along] = flights_.at(x.transfer);
     launched = self_->clock().now();
     const auto& events = piece.source->events;
     if (copier) {
@@ -287,6 +311,10 @@ tx_session_state::answer tx_session_state::perform(sending_effects::launch_piece
     }
     start_put put{x.transfer, piece.peer->endpoint,         std::move(job), self_,
                   {},         piece.request->header.attempt};
+    if (x.report)
+        put.report = frame_of(std::move(*x.report), *piece.peer);
+    if (put.report.empty())
+        along.reset();
     if (staged) {
         put.events = events;
         tell(self_, staged, std::move(put));
@@ -294,6 +322,29 @@ tx_session_state::answer tx_session_state::perform(sending_effects::launch_piece
         tell(self_, with_.environment->fabric, std::move(put));
     }
     return {};
+}
+
+/// Empty: it does not fit or the receiver's release knows none beside its bytes; then it goes by
+/// itself when the bytes are there.
+byte_buffer tx_session_state::frame_of(kv_agent_result report, const peer_view& peer) {
+    constexpr std::uint16_t first_version = 7;
+    const auto& environment = *with_.environment;
+    if (peer.terms.protocol < first_version)
+        return {};
+    report.header.version = peer.terms.protocol;
+    report.header.sender = environment.self.incarnation;
+    report.header.receiver = peer.info.incarnation;
+    report.header.sequence = beside_order;
+    report.header.trace = {report.header.attempt.value,
+                           next_message_number(environment.self.incarnation)};
+    const wire_message message{std::move(report)};
+    auto frame = encode(message, std::min<std::uint64_t>({put_report_bytes_max,
+                                                          environment.bounds.message_bytes_max,
+                                                          peer.info.accepts.message_bytes_max}));
+    if (!frame)
+        return {};
+    record_wire(self_, trace::instant::wire_sent, message);
+    return std::move(*frame);
 }
 
 tx_session_state::answer tx_session_state::perform(sending_effects::cancel_piece& x) {

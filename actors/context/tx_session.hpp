@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <utility>
 
 namespace kvferry {
 
@@ -39,6 +40,8 @@ struct tx_session_state {
     void handler_failed(const caf::error&);
 
 private:
+    using amount = sending_events::piece_planned::amount;
+
     /// A piece that has a route: ready to go, or on its way.
     struct flight {
         sending_effects::plan_piece piece;
@@ -51,16 +54,18 @@ private:
         counted_route route = counted_route::none;
         /// When the executor was told.
         time_point launched = {};
+        /// Its report travels with the bytes, and says this.
+        std::optional<amount> reports_along = {};
     };
 
     /// A message that is an event as it stands.
     template <class Message>
-    void on(const Message& message) {
-        decide_and_perform(message);
+    void on(Message& message) {
+        decide_and_perform(std::move(message));
     }
     void join(const std::optional<trace_parent>&);
-    void on_send(const send_slice&);
-    void on_bind(const bind_receiver&);
+    void on_send(send_slice&);
+    void on_bind(bind_receiver&);
     void on_done(const transfer_done&);
     void on_peer_ready(const peer_ready&);
     caf::result<session_status> on_status(const query_status&);
@@ -82,7 +87,10 @@ private:
     sending::event find_route(sending_effects::plan_piece&, std::shared_ptr<const copy_plan>,
                               time_point taken);
     sending_events::piece_ended served(const sending_effects::plan_piece&, const copy_plan&);
+    static sending_events::piece_ended served(const sending_effects::plan_piece&, const amount&);
+    std::optional<piece_digest> digest_of(const sending_effects::plan_piece&, const copy_plan&);
     std::uint32_t layers_written(const sending_effects::plan_piece&);
+    byte_buffer frame_of(kv_agent_result, const peer_view& peer);
     static sending_events::piece_ended not_served(const sending_effects::plan_piece&, agent_result,
                                                   const caf::error& why);
     caf::error in_context(const caf::error&, const rank_info& peer) const;

@@ -2,6 +2,7 @@
 // Carries the decisions about a link: messages become events, effects become messages.
 #include "actors/rank/peer_link.hpp"
 
+#include "actors/shared/message_number.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
 #include "messages/values/error_format.hpp"
@@ -9,19 +10,11 @@
 #include "transport/loop/descriptors.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <utility>
 
 namespace kvferry {
 
 namespace {
-
-/// A number of its own for every message of every rank: links of one process share the count, and
-/// processes differ in their incarnations.
-std::uint64_t next_message_number(incarnation self) {
-    static std::atomic<std::uint64_t> count{0};
-    return self.value + count.fetch_add(1, std::memory_order_relaxed);
-}
 
 handshake::dependencies handshake_of(const peer_link_state::dependencies& x) {
     return {x.bounds, x.self,         x.regions,         x.dial,
@@ -122,6 +115,8 @@ void peer_link_state::on_frame(const frame_arrived& arrived) {
     else if (std::holds_alternative<rank_registered>(*message)
              || std::holds_alternative<refused>(*message))
         decide_link(handshake::arrived{std::move(*message)});
+    else if (header.sequence == beside_order && std::holds_alternative<kv_agent_result>(*message))
+        hear_report(std::move(*message));
     else
         decide_order(message_order::arrived{std::move(*message)});
     settle();
@@ -137,6 +132,15 @@ void peer_link_state::on_unknown(byte_view frame) {
         return count(with_.counters, ignored::stale_incarnation);
     decide_order(message_order::unknown{header->sequence});
     settle();
+}
+
+/// It came with its bytes, so it has no place in the order. A link that is not up has lost what it
+/// would answer: the sessions ask again.
+void peer_link_state::hear_report(wire_message report) {
+    if (link_.is_up())
+        decide_link(handshake::heard{std::move(report)});
+    else
+        count(with_.counters, ignored::former_link);
 }
 
 void peer_link_state::on_endpoint_failed(const endpoint_failed& message) {
@@ -163,16 +167,17 @@ void peer_link_state::on_deadline(const deadline_tick&) {
 
 /// An error says that the message never left. Only sessions ask with a request for bytes, and need
 /// to know; an error would end whoever has only told.
-caf::result<void> peer_link_state::on_send(const send_message& message) {
-    auto decided =
-        decide(order_decider_, order_, message_order::said{message.message}, self_->clock().now());
+caf::result<void> peer_link_state::on_send(send_message& message) {
+    const auto* request = std::get_if<request_data>(&message.message);
+    const auto of_bytes = request && request->kv;
+    auto decided = decide(order_decider_, order_, message_order::said{std::move(message.message)},
+                          self_->clock().now());
     const auto too_late =
         !decided.empty() && std::holds_alternative<message_order::not_sent>(decided.front());
     perform(std::move(decided));
     decide_link(handshake::stirred{});
     timer_.rearm(self_, link_.wakes_at());
-    const auto* request = std::get_if<request_data>(&message.message);
-    if (too_late && request && request->kv)
+    if (too_late && of_bytes)
         return make_error(errc::link_lost, "the link to {} has ended", who());
     return {};
 }

@@ -68,12 +68,13 @@ private:
     void on_start(const start_link&);
     void on_frame(const frame_arrived&);
     void on_unknown(byte_view frame);
+    void hear_report(wire_message);
     void on_endpoint_failed(const endpoint_failed&);
     void on_host_link_up(const host_link_up&);
     void on_host_link_down(const host_link_down&);
     void on_process_gone(const process_gone&);
     void on_deadline(const deadline_tick&);
-    caf::result<void> on_send(const send_message&);
+    caf::result<void> on_send(send_message&);
     void on_close(const close_link&);
 
     void happens(handshake::event);

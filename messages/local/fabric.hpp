@@ -60,6 +60,9 @@ struct frame_arrived {
     byte_buffer frame;
 };
 
+/// Longest start_put::report.
+inline constexpr std::size_t put_report_bytes_max = 4096;
+
 /// `job.target_pools` hold addresses of the peer; `region` picks the access key.
 struct start_put {
     transfer_id id;
@@ -70,6 +73,9 @@ struct start_put {
     device_events events = {};
     /// For whose pages: the target lets nothing in for an attempt that it has forbidden.
     kvferry::attempt attempt = {};
+    /// A frame that the peer's rank gets when all bytes are visible there, before this rank knows
+    /// that they are; when the put succeeds, the peer has it. Not for puts by RMA.
+    byte_buffer report = {};
 };
 
 struct close_endpoint {

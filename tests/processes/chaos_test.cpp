@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Ranks as processes, killed, frozen, restarted and cancelled at random: every session of a
-// survivor ends by its deadline and is released once the fault is over, and what succeeded is
+// Ranks as processes, killed, frozen, restarted, cut off and cancelled at random: every session of
+// a survivor ends by its deadline and is released once the fault is over, and what succeeded is
 // right.
 #include "tests/processes/end_to_end.hpp"
 
@@ -22,11 +22,11 @@ std::uint64_t number_from(const char* variable, std::uint64_t otherwise) {
     return text ? std::strtoull(text, nullptr, 10) : otherwise;
 }
 
-enum class fault { none, cancel, kill_rank, kill_instance, freeze };
+enum class fault { none, cancel, kill_rank, kill_instance, freeze, cut };
 
 const char* name_of(fault x) {
     constexpr const char* names[]{"no fault", "cancel", "kill of a rank", "kill of an instance",
-                                  "freeze"};
+                                  "freeze",   "cut"};
     return names[static_cast<std::size_t>(x)];
 }
 
@@ -45,7 +45,7 @@ public:
             meet(1'000'000 + rid);
         const auto blocks = 1 + static_cast<unsigned>(draw(60));
         const request x{rid, some_slots(blocks), some_slots(blocks), blocks * 16, draw(2) == 1};
-        const auto what = static_cast<fault>(draw(5));
+        const auto what = static_cast<fault>(draw(6));
         auto& hit_instance = draw(2) == 0 ? context_ : generation_;
         const std::size_t hit = what == fault::kill_rank ? 1 : draw(2);
         INFO("rid " << rid << ", fault " << static_cast<int>(what) << " hits "
@@ -69,6 +69,9 @@ public:
                 break;
             case fault::freeze:
                 hit_instance[hit].freeze();
+                break;
+            case fault::cut:
+                hit_instance[hit].break_connections();
                 break;
             }
         };
@@ -232,11 +235,13 @@ private:
 
 } // namespace
 
-TEST_CASE("chaos: killed, frozen, restarted, cancelled ranks: every survivor's session ends once "
+TEST_CASE("chaos: killed, frozen, restarted, cut off, cancelled ranks: every survivor's session "
+          "ends once "
           "and is released") {
     const auto seed = number_from("KVFERRY_SEED", std::random_device{}());
     const auto rounds = number_from("KVFERRY_CHAOS_ROUNDS", 12);
-    for (const std::string route : {"mapped", "direct", "staged", "staged, sent"}) {
+    for (const std::string route :
+         {"mapped", "direct", "direct, tcp", "direct, ucx", "staged", "staged, sent"}) {
         INFO("KVFERRY_SEED=" << seed << " KVFERRY_CHAOS_ROUNDS=" << rounds << " " << route);
         chaos test{seed, route};
         for (std::uint64_t rid = 1; rid <= rounds; ++rid)

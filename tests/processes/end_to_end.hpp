@@ -44,12 +44,15 @@ inline std::string memory_of(const std::string& route) {
 }
 
 /// Flags of a writer that takes this route. "staged, sent": sends even to peers of this machine,
-/// which could read the bytes in place.
+/// which could read the bytes in place; "direct, tcp": over that wire.
 inline std::vector<std::string> flags_of(const std::string& route) {
     std::vector<std::string> result{"--route", route.substr(0, route.find(',')), "--memory",
                                     memory_of(route)};
     if (route.ends_with("sent"))
         result.push_back("--send-staged");
+    for (const std::string wire : {"tcp", "ucx"})
+        if (route.ends_with(", " + wire))
+            result.insert(result.end(), {"--wire", wire});
     return result;
 }
 

@@ -2,14 +2,10 @@
 // Ranks on machines of their own, as far as the network can tell: what they do when it swallows
 // everything and tells nobody. Network namespaces stand in for the machines.
 #include "tests/processes/end_to_end.hpp"
+#include "tests/processes/machines.hpp"
 #include "tests/support/secret_file.hpp"
 
 #include <cstdlib>
-#include <fcntl.h>
-#include <fstream>
-#include <map>
-#include <sched.h>
-#include <sys/mount.h>
 #include <unistd.h>
 
 namespace kvferry::testing {
@@ -17,30 +13,6 @@ namespace kvferry::testing {
 namespace {
 
 using clock = std::chrono::steady_clock;
-
-bool shell(const std::string& command) {
-    return std::system(("{ " + command + "; } >/dev/null 2>&1").c_str()) == 0;
-}
-
-/// Brings this process back to where it was.
-class guest {
-public:
-    ~guest() {
-        ::setenv("UCX_NET_DEVICES", devices_.c_str(), 1);
-        ::setns(files_.get(), CLONE_NEWNS);
-        ::setns(network_.get(), CLONE_NEWNET);
-    }
-
-private:
-    static unique_fd open(const char* kind) {
-        return unique_fd{
-            ::open((std::string{"/proc/thread-self/ns/"} + kind).c_str(), O_RDONLY | O_CLOEXEC)};
-    }
-
-    unique_fd network_ = open("net");
-    unique_fd files_ = open("mnt");
-    std::string devices_ = std::getenv("UCX_NET_DEVICES") ? std::getenv("UCX_NET_DEVICES") : "lo";
-};
 
 const std::string prefill_ipv6 = "fd99:1::2";
 const std::string decode_ipv6 = "fd99:1::1";
@@ -64,18 +36,9 @@ public:
 
     bool work() const { return works_; }
 
-    /// Runs something there; processes that it starts stay there. They get a /sys of their own,
-    /// where UCX looks for its devices: a mount shows those of the namespace that it was made in.
     template <class F>
     auto on(const std::string& machine, F what) {
-        const guest here;
-        const unique_fd there{::open(("/run/netns/" + machine).c_str(), O_RDONLY | O_CLOEXEC)};
-        REQUIRE(::setns(there.get(), CLONE_NEWNET) == 0);
-        REQUIRE(::unshare(CLONE_NEWNS) == 0);
-        REQUIRE(::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0);
-        REQUIRE(::mount("sysfs", "/sys", "sysfs", 0, nullptr) == 0);
-        ::setenv("UCX_NET_DEVICES", machine == decode ? "to_p" : "eth", 1);
-        return what();
+        return run_on(machine, machine == decode ? "to_p" : "eth", what);
     }
 
     /// What decode sends to that address, or what that machine sends to decode, goes to nobody.
@@ -97,6 +60,33 @@ public:
                && shell("ip -n " + prefill + " addr add " + prefill_ipv6 + "/64 dev eth nodad")
                && shell("ip -n " + decode + " addr del 10.99.1.1/24 dev to_p")
                && shell("ip -n " + prefill + " addr del 10.99.1.2/24 dev eth");
+    }
+    /// One more device, which leads nowhere.
+    static bool has_device(const std::string& machine, const std::string& name,
+                           const std::string& address) {
+        return (shell("ip -n " + machine + " link add " + name + " type dummy")
+                || shell("ip -n " + machine + " link add " + name + " type bridge"))
+               && shell("ip -n " + machine + " addr add " + address + " dev " + name)
+               && shell("ip -n " + machine + " link set " + name + " up");
+    }
+    /// What decode sends to that network goes to nobody, and nobody says so.
+    void lose_the_way_to(const std::string& network) {
+        REQUIRE(shell("ip -n " + decode + " neigh replace 10.99.2.77" + nobody + "to_s"));
+        REQUIRE(shell("ip -n " + decode + " route add " + network + " via 10.99.2.77 dev to_s"));
+    }
+    /// The processes that `what` starts know these names (as /etc/hosts has them).
+    template <class F>
+    static auto with_names(const std::string& names, F what) {
+        const guest here;
+        char path[] = "/tmp/kvferry-hosts-XXXXXX";
+        const unique_fd file{::mkstemp(path)};
+        REQUIRE(::write(file.get(), names.data(), names.size())
+                == static_cast<ssize_t>(names.size()));
+        REQUIRE(::unshare(CLONE_NEWNS) == 0);
+        REQUIRE(::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0);
+        REQUIRE(::mount(path, "/etc/hosts", nullptr, MS_BIND, nullptr) == 0);
+        ::unlink(path);
+        return what();
     }
     /// The address of prefill leads to spare from now on.
     void move_prefill_to_spare() {
@@ -325,6 +315,35 @@ TEST_CASE(
     auto generation = start(net, net.decode, "generation", decode_ipv6);
     CHECK(context->endpoint.starts_with("["));
     expect_service(*context, *generation, context->endpoint, 1);
+    expect_clean_stop(*generation);
+    expect_clean_stop(*context);
+}
+
+TEST_CASE("network: on all addresses ranks find each other, whatever other devices their machines "
+          "have, and whether an endpoint names its host or its address") {
+    ON_EACH_WIRE
+    REQUIRE_MACHINES(net)
+    std::string named = prefill_address;
+    SUBCASE("each has a bridge of the same address") {
+        for (const auto& machine : {net.prefill, net.decode})
+            REQUIRE(net.has_device(machine, "docker0", "172.17.0.1/16"));
+    }
+    SUBCASE("one has a second network to which there is no way") {
+        REQUIRE(net.has_device(net.prefill, "eth1", "10.98.0.2/24"));
+    }
+    SUBCASE("one has a second network that swallows what is sent there") {
+        REQUIRE(net.has_device(net.prefill, "eth1", "10.98.0.2/24"));
+        net.lose_the_way_to("10.98.0.0/24");
+    }
+    SUBCASE("the endpoint has a name") {
+        named = "prefill.test";
+    }
+    auto context = start(net, net.prefill, "context", "0.0.0.0");
+    auto generation =
+        net.with_names("127.0.0.1 localhost\n" + prefill_address + " prefill.test\n",
+                       [&] { return start(net, net.decode, "generation", "0.0.0.0"); });
+    expect_service(*context, *generation,
+                   named + context->endpoint.substr(context->endpoint.rfind(':')), 1);
     expect_clean_stop(*generation);
     expect_clean_stop(*context);
 }

@@ -175,6 +175,13 @@ void fabric_state::arrived(fabric_message what, byte_view head, byte_view payloa
         if (auto end = read_head<write_end_head>(head))
             return inbound_.end(*end, {payload.begin(), payload.end()});
         break;
+    case fabric_message::reported_end:
+        if (auto x = read_head<reported_end_head>(head);
+            x && x->report_bytes <= std::min(payload.size(), put_report_bytes_max)) {
+            const auto address = payload.begin() + static_cast<std::ptrdiff_t>(x->report_bytes);
+            return inbound_.end(x->end, {address, payload.end()}, {payload.begin(), address});
+        }
+        break;
     case fabric_message::credit_ask:
         if (auto asked = read_head<credit_ask_head>(head))
             return inbound_.ask(*asked, {payload.begin(), payload.end()});

@@ -34,9 +34,11 @@ enum class fabric_message : std::uint8_t {
     refer = 6,
     /// A head of put_bundle.hpp, the bytes of its stretches one after the other.
     bundle = 7,
+    /// reported_end_head, the writer's report, the fabric address of the writer.
+    reported_end = 8,
 };
 
-inline constexpr unsigned fabric_message_count = 8;
+inline constexpr unsigned fabric_message_count = 9;
 
 /// A piece of a put, for a target that copies it into place itself.
 struct write_head {
@@ -59,6 +61,13 @@ struct write_end_head {
     std::uint64_t pieces = 0;
     std::uint64_t region = 0;
     std::uint64_t secret = 0;
+};
+
+/// A write_end that brings its writer's report: a frame of `report_bytes` bytes that the target's
+/// rank gets when all bytes of the put are visible there, and never when some were refused.
+struct reported_end_head {
+    write_end_head end;
+    std::uint64_t report_bytes = 0;
 };
 
 /// How a put has ended at its target.
@@ -136,8 +145,9 @@ inline constexpr std::size_t head_growth_bytes = 32;
 
 /// Room for any head.
 inline constexpr std::size_t head_bytes_max =
-    std::max({sizeof(write_head), sizeof(write_end_head), sizeof(written_head),
-              sizeof(credit_ask_head), sizeof(credit_head), sizeof(refer_head)})
+    std::max({sizeof(write_head), sizeof(write_end_head), sizeof(reported_end_head),
+              sizeof(written_head), sizeof(credit_ask_head), sizeof(credit_head),
+              sizeof(refer_head)})
     + head_growth_bytes;
 
 template <class Head>

@@ -43,6 +43,9 @@ void fabric_state::on_start_put(start_put& message) {
             make_error(errc::duplicate, "transfer {} has been started before", message.id));
     if (auto error = x->regions.check(message.job, x->peer))
         return refuse(std::move(error));
+    if (message.report.size() > put_report_bytes_max)
+        return refuse(make_error(errc::limit_exceeded, "a report of {} bytes, at most {} travel",
+                                 message.report.size(), put_report_bytes_max));
     put_credit credit{message.job,
                       [x](std::uint32_t region) { return x->regions.is_staged(region); }};
     const bool by_rma = x->connection->by_rma() && !x->regions.has_staged(message.job);
@@ -55,6 +58,7 @@ void fabric_state::on_start_put(start_put& message) {
                  .attempt = message.attempt,
                  .credit = std::move(credit),
                  .by_rma = by_rma,
+                 .report = std::move(message.report),
                  .began = now,
                  .posting = self_->clock().now() - now});
     post(x->id);
@@ -158,7 +162,13 @@ void fabric_state::carry_out(const post_end& end) {
                               .pieces = end.pieces,
                               .region = key.region,
                               .secret = key.secret};
-    x.connection->send(fabric_message::write_end, bytes_of(head), wire_->address(), 0);
+    auto address = wire_->address();
+    if (end.report.empty())
+        return x.connection->send(fabric_message::write_end, bytes_of(head), std::move(address), 0);
+    const reported_end_head reported{head, end.report.size()};
+    auto payload = end.report;
+    payload.insert(payload.end(), address.begin(), address.end());
+    x.connection->send(fabric_message::reported_end, bytes_of(reported), std::move(payload), 0);
 }
 
 void fabric_state::carry_out(put_over& over) {
@@ -224,8 +234,11 @@ void fabric_state::serve_inbound() {
     count_refused();
     for (const auto& credit : inbound_.take_granted())
         pass_on(credit);
-    for (const auto& done : inbound_.take_finished())
+    for (auto& done : inbound_.take_finished()) {
         confirm(done);
+        if (!done.refused && !done.in_doubt && !done.report.empty())
+            hand_on(std::move(done.report));
+    }
     if (!reclaiming_ && inbound_.staging().has_waiting())
         reclaim_later();
 }

@@ -290,10 +290,12 @@ void inbound_writes::piece_over(put_key key, put_state& put, caf::error problem)
     finish_if_complete(key);
 }
 
-void inbound_writes::end(const write_end_head& head, byte_buffer return_address) {
+void inbound_writes::end(const write_end_head& head, byte_buffer return_address,
+                         byte_buffer report) {
     auto& put = find_or_begin({head.sender, head.put}, shows_a_key(head));
     put.expected = head.pieces;
     put.return_address = std::move(return_address);
+    put.report = std::move(report);
     finish_if_complete({head.sender, head.put});
 }
 
@@ -398,7 +400,8 @@ void inbound_writes::finish_if_complete(put_key key) {
                          .put = key.second,
                          .return_address = std::move(over.return_address),
                          .refused = std::move(over.refused),
-                         .in_doubt = over.in_doubt});
+                         .in_doubt = over.in_doubt,
+                         .report = std::move(over.report)});
 }
 
 std::vector<finished_writes> inbound_writes::take_finished() {

@@ -44,6 +44,8 @@ struct finished_writes {
     caf::error refused;
     /// The device may still be writing.
     bool in_doubt = false;
+    /// A frame for this rank, once nothing was refused.
+    byte_buffer report = {};
 };
 
 /// A put may send more: tell its writer.
@@ -103,7 +105,7 @@ public:
     void refer(const refer_head&, byte_view stretches);
 
     /// The writer has posted its last piece.
-    void end(const write_end_head&, byte_buffer return_address);
+    void end(const write_end_head&, byte_buffer return_address, byte_buffer report = {});
 
     /// The writer is about to send bytes for memory on a device.
     void ask(const credit_ask_head&, byte_buffer return_address);
@@ -145,6 +147,7 @@ private:
         std::uint64_t pieces = 0;
         std::optional<std::uint64_t> expected;
         byte_buffer return_address;
+        byte_buffer report;
         caf::error refused;
         bool in_doubt = false;
         /// Place in others_by_age_.

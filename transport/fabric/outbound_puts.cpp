@@ -277,7 +277,8 @@ void outbound_puts::advance(std::uint64_t number) {
         if (put.phase == put_phase::posted) {
             enter(put, put_phase::ended);
             effects_.push_back(post_end{put.order.over, number, put.pieces,
-                                        target_regions(put.order.job).front(), put.order.by_rma});
+                                        target_regions(put.order.job).front(), put.order.by_rma,
+                                        put.failure ? byte_buffer{} : std::move(put.order.report)});
         }
         return;
     }

@@ -35,6 +35,8 @@ struct put_order {
     kvferry::attempt attempt = {};
     put_credit credit;
     bool by_rma = false;
+    /// start_put::report.
+    byte_buffer report = {};
     /// When it was asked for, and how long the checks took.
     time_point began = {};
     std::chrono::nanoseconds posting{0};
@@ -82,6 +84,8 @@ struct post_end {
     /// One that the put writes.
     std::uint32_t region = 0;
     bool by_rma = false;
+    /// Of a put that has posted all of its bytes: start_put::report.
+    byte_buffer report = {};
 };
 
 /// The put is over; its answer but for the time of its end.

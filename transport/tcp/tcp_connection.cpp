@@ -26,9 +26,12 @@ constexpr std::uint64_t early_bytes_max = std::uint64_t{128} << 10;
 /// Longest message of a put.
 constexpr std::uint64_t piece_bytes_max = std::uint64_t{256} << 10;
 
+bool is_end(fabric_message what) {
+    return what == fabric_message::write_end || what == fabric_message::reported_end;
+}
+
 bool is_bulk(fabric_message what) {
-    return what == fabric_message::write || what == fabric_message::bundle
-           || what == fabric_message::write_end;
+    return what == fabric_message::write || what == fabric_message::bundle || is_end(what);
 }
 
 } // namespace
@@ -211,7 +214,7 @@ void tcp_connection::over(tcp_channel& channel, caf::error why) {
 tcp_connection::way tcp_connection::way_for(fabric_message what) {
     if (is_bulk(what) && !bulk_.empty()) {
         // The end of a put goes behind its last piece; pieces go where the least waits.
-        if (what != fabric_message::write_end) {
+        if (!is_end(what)) {
             const auto least =
                 std::min_element(bulk_.begin(), bulk_.end(), [](const auto& a, const auto& b) {
                     return a.out.bytes() < b.out.bytes();

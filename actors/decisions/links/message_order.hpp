@@ -22,6 +22,10 @@
 
 namespace kvferry {
 
+/// The number of a message outside the order: a report that travels with its bytes. Links count
+/// from above it.
+inline constexpr std::uint64_t beside_order = 0;
+
 class message_order {
 public:
     struct dependencies {

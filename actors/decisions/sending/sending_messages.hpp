@@ -49,6 +49,13 @@ struct piece_planned {
     /// Who moves them, by its name in traces.
     std::string_view executor = {};
     std::chrono::nanoseconds posting{0};
+    /// What the report of success will say, when it can travel with the bytes.
+    struct amount {
+        std::uint64_t bytes = 0;
+        std::uint64_t fragments = 0;
+        std::optional<piece_digest> digest = {};
+    };
+    std::optional<amount> reports_along = {};
 };
 
 /// Answers plan_piece, when the piece was empty, was copied on the spot or cannot go; and ends what
@@ -69,6 +76,8 @@ struct piece_ended {
     caf::error undecided = {};
     /// For a receiver that wants to hear it: kv_agent_result::layers_end.
     std::uint32_t layers_end = 0;
+    /// The receiver has got the report of success with the bytes.
+    bool reported = false;
 };
 
 /// The session's own code failed.
@@ -114,6 +123,8 @@ struct plan_piece {
 /// Moves what was planned; ends with piece_ended, once.
 struct launch_piece {
     transfer_id transfer;
+    /// Travels with the bytes: the receiver hears it as soon as all of them are there.
+    std::optional<kv_agent_result> report = {};
 };
 
 struct cancel_piece {

@@ -38,7 +38,15 @@ void sending_receiver::launch(const sending_events::piece_planned& plan, effects
     moving_.emplace(plan.index.value, flight{plan.transfer, plan.executor});
     if (!std::exchange(started_, true))
         tell(transfer_started{report_header(payload_kind::kv)}, out);
-    out.emplace_back(launch_piece{plan.transfer});
+    launch_piece go{plan.transfer};
+    if (plan.reports_along) {
+        kv_agent_result success;
+        success.bytes = plan.reports_along->bytes;
+        success.fragments = plan.reports_along->fragments;
+        success.digest = plan.reports_along->digest;
+        go.report = report_of({plan.index, unreported_.at(plan.index.value)}, std::move(success));
+    }
+    out.emplace_back(std::move(go));
 }
 
 void sending_receiver::end(sending_events::piece_ended& x, effects& out) {
@@ -56,7 +64,7 @@ void sending_receiver::end(sending_events::piece_ended& x, effects& out) {
     success.fragments = x.fragments;
     success.digest = x.digest;
     success.layers_end = x.layers_end;
-    report(piece, std::move(success), out);
+    report(piece, std::move(success), out, x.reported);
 }
 
 void sending_receiver::deliver_aux(const aux_record& record, effects& out) {
@@ -122,13 +130,21 @@ message_header sending_receiver::report_header(payload_kind kind) const {
     return result;
 }
 
-void sending_receiver::report(send_piece piece, kv_agent_result report, effects& out) {
+kv_agent_result sending_receiver::report_of(send_piece piece, kv_agent_result result) const {
+    result.header = report_header(payload_kind::kv);
+    result.header.piece = piece;
+    result.route = summary_.route;
+    return result;
+}
+
+void sending_receiver::report(send_piece piece, kv_agent_result result, effects& out, bool told) {
     last_reported_ = last_reported_ || piece.last;
     unreported_.erase(piece.index.value);
-    report.header = report_header(payload_kind::kv);
-    report.header.piece = piece;
-    report.route = summary_.route;
-    tell(std::move(report), out);
+    auto message = report_of(piece, std::move(result));
+    if (told)
+        told_.push_back(std::move(message));
+    else
+        tell(std::move(message), out);
 }
 
 void sending_receiver::report_failed(send_piece piece, agent_result result, const caf::error& why,

@@ -87,7 +87,9 @@ private:
     };
 
     message_header report_header(payload_kind) const;
-    void report(send_piece, kv_agent_result, effects&);
+    kv_agent_result report_of(send_piece, kv_agent_result) const;
+    /// `told`: the receiver has it already.
+    void report(send_piece, kv_agent_result, effects&, bool told = false);
     void report_failed(send_piece, agent_result, const caf::error&, effects&);
     void tell(sending_effects::peer_message, effects&);
 

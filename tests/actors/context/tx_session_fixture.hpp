@@ -5,12 +5,14 @@
 #include "actors/context/tx_session.hpp"
 #include "messages/local/fabric.hpp"
 #include "messages/local/outcomes.hpp"
+#include "messages/wire/codec.hpp"
 #include "tests/support/contains.hpp"
 #include "tests/support/planner_ranks.hpp"
 #include "tests/support/recording_stub.hpp"
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -156,6 +158,9 @@ public:
 
     void done(transfer_id id, agent_result result = agent_result::success) {
         transfer_done message{id, result, 256, {}, {}, {}};
+        for (const auto& put : puts())
+            if (put.id == id && result == agent_result::success && ended_.insert(id).second)
+                come_along(put);
         if (result != agent_result::success)
             message.error = make_error(errc::transfer_failed, "wire cut");
         tell(message);
@@ -170,8 +175,12 @@ public:
         return result;
     }
 
+    /// Those that came with their bytes first.
     std::vector<kv_agent_result> reports(std::uint32_t rank) {
-        return sent_to<kv_agent_result>(rank);
+        auto result = along_[{50 + rank}];
+        const auto by_link = sent_to<kv_agent_result>(rank);
+        result.insert(result.end(), by_link.begin(), by_link.end());
+        return result;
     }
     std::vector<session_finished> outcomes() const { return observer.received<session_finished>(); }
     std::vector<piece_finished> pieces() const { return observer.received<piece_finished>(); }
@@ -187,7 +196,17 @@ public:
     }
 
 private:
+    void come_along(const start_put& put) {
+        if (put.report.empty())
+            return;
+        auto message = decode(put.report, limits{}.message_bytes_max);
+        REQUIRE(message);
+        along_[put.endpoint].push_back(std::get<kv_agent_result>(*message));
+    }
+
     memory kind_;
+    std::set<transfer_id> ended_;
+    std::map<endpoint_id, std::vector<kv_agent_result>> along_;
     std::vector<rank_info> peers_;
     std::map<std::uint32_t, std::vector<std::byte>> targets_;
     std::map<std::uint32_t, std::unique_ptr<stub<peer_link_actor>>> links_;

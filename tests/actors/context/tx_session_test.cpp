@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // A sending session that serves: what it copies, to whom it reports, when it succeeds.
+#include "actors/decisions/links/message_order.hpp"
 #include "tests/actors/context/tx_session_fixture.hpp"
 
 #include <algorithm>
@@ -74,6 +75,64 @@ TEST_CASE(
     test.done(test.puts()[0].id);
     REQUIRE(test.reports(0).size() == 1);
     CHECK(test.reports(0)[0].route == "direct: another machine");
+}
+
+TEST_CASE("tx_session: the report of a put travels with its bytes, and nobody says it again; a put "
+          "that fails is reported by the link") {
+    tx_fixture test{1, aux_mode::none, memory::unmapped};
+    test.tell(send_slice{tx_fixture::slice()});
+    auto asked = test.ask(0);
+    asked.digest = true;
+    test.bind(std::move(asked));
+    REQUIRE(test.puts().size() == 1);
+    const auto along = decode(test.puts()[0].report, limits{}.message_bytes_max);
+    REQUIRE(along);
+    const auto& report = std::get<kv_agent_result>(*along);
+    CHECK(report.result == agent_result::success);
+    CHECK(report.bytes == 256);
+    CHECK(report.digest);
+    CHECK(report.route == "direct: another machine");
+    CHECK(report.header.sender == test.self.incarnation);
+    CHECK(report.header.receiver == test.process_of(0));
+    CHECK(report.header.attempt == attempt{11});
+    CHECK(report.header.writer == test.self.rank);
+    CHECK(report.header.piece == send_piece{{0}, true});
+    CHECK(report.header.sequence == beside_order);
+    SUBCASE("it succeeds") {
+        test.done(test.puts()[0].id);
+        CHECK(test.sent_to<kv_agent_result>(0).empty());
+        CHECK(test.outcome() == session_state::kv_transferred);
+    }
+    SUBCASE("it fails") {
+        test.done(test.puts()[0].id, agent_result::failed);
+        REQUIRE(test.sent_to<kv_agent_result>(0).size() == 1);
+        CHECK(test.sent_to<kv_agent_result>(0)[0].result == agent_result::failed);
+    }
+}
+
+TEST_CASE("tx_session: a report that cannot be known beforehand comes when the bytes are there: by "
+          "RMA, with whole layers, too long for the peer, or of a release before it") {
+    auto test = std::make_unique<tx_fixture>(1, aux_mode::none, memory::unmapped);
+    auto asked = test->ask(0);
+    auto view = std::make_shared<peer_view>(*test->view(0));
+    SUBCASE("by RMA") {
+        view->by_rma = true;
+    }
+    SUBCASE("whole layers") {
+        asked.tell_layers = true;
+    }
+    SUBCASE("too long") {
+        view->info.accepts.message_bytes_max = 40;
+    }
+    SUBCASE("a release before it") {
+        view->terms.protocol = 6;
+    }
+    test->tell(send_slice{tx_fixture::slice()});
+    test->tell(bind_receiver{std::move(asked), std::move(view)});
+    REQUIRE(test->puts().size() == 1);
+    CHECK(test->puts()[0].report.empty());
+    test->done(test->puts()[0].id);
+    CHECK(test->sent_to<kv_agent_result>(0).size() == 1);
 }
 
 TEST_CASE("tx_session: a transfer's second end is ignored (I1)") {

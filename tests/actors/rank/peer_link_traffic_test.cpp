@@ -283,6 +283,28 @@ TEST_CASE(
     CHECK(rids(test.sender.received<request_data>()) == std::vector<std::uint64_t>{1, 2, 3});
 }
 
+TEST_CASE(
+    "peer_link: a report that came with its bytes waits for no other message; it, and nothing "
+    "else, may come outside the order, and only over a link that is up") {
+    link_fixture test;
+    const auto beside = [&test](wire_message message) {
+        test.tell(frame_arrived{test.frame(std::move(message), beside_order)});
+    };
+    test.dial();
+    beside(kv_agent_result{});
+    CHECK(test.receiver.count() == 0);
+    test.arrives(rank_registered{});
+    test.tell(frame_arrived{test.frame(request(2), 2)}); // message 1 is missing
+    beside(kv_agent_result{});
+    CHECK(test.receiver.received<kv_agent_result>().size() == 1);
+    beside(gone{});
+    beside(request(5));
+    CHECK(test.receiver.received<gone>().empty());
+    CHECK(test.sender.received<request_data>().empty());
+    test.arrives(request(1)); // the order did not lose count
+    CHECK(rids(test.sender.received<request_data>()) == std::vector<std::uint64_t>{1, 2});
+}
+
 TEST_CASE("peer_link: what runs ahead of a missing message is bounded") {
     limits bounds;
     bounds.pending_per_link_max = 2;

@@ -12,6 +12,14 @@ namespace {
 constexpr microseconds keepalive_min{3000};
 constexpr microseconds keepalive_max{9000};
 
+/// The frame that the end of a put brings.
+byte_view report_in(const wire_item& item) {
+    const auto head = item.what == fabric_message::reported_end
+                          ? read_head<reported_end_head>(item.head)
+                          : std::nullopt;
+    return head ? byte_view{item.bytes}.first(head->report_bytes) : byte_view{};
+}
+
 } // namespace
 
 sim_network::sim_network(sim_schedule& schedule, network_temper temper)
@@ -39,6 +47,8 @@ void sim_network::send(incarnation to, wire_item item, std::optional<std::uint64
         if (on_sent)
             on_sent(from, to, item.bytes);
     }
+    if (const auto report = report_in(item); !report.empty() && on_sent)
+        on_sent(from, to, report);
     if (item.what == fabric_message::write && on_write)
         on_write();
     if (item.what == fabric_message::written && random_.percent(temper_.lost_completion_percent)) {
@@ -84,6 +94,8 @@ void sim_network::hand_over(incarnation to, const sent_item& item) {
     end->second.bell->push([this, port = end->second.port, to, item] {
         if (item->what == fabric_message::frame && on_delivered)
             on_delivered(item->from, to, item->bytes);
+        else if (const auto report = report_in(*item); !report.empty() && on_delivered)
+            on_delivered(item->from, to, report);
         port->arrived(*item);
     });
 }

@@ -511,6 +511,49 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: puts of an attempt write while it is allowed;
     CHECK(pair.ended().result == agent_result::success);
 }
 
+TEST_CASE_TEMPLATE_DEFINE("fabric: the report of a put is there with its bytes, once, and not when "
+                          "some of them were refused",
+                          Kit, fabric_report) {
+    const scattered_put shape{16, 64, 4096};
+    fabric_memory source(shape.source_bytes()), target(shape.target_bytes(), 0);
+    source.number(5);
+    fabric_pair<Kit> pair;
+    auto described = pair.probe.template ask<fabric_description>(pair.target, describe_fabric{});
+    REQUIRE(described);
+    if (!described->by_message)
+        return; // the target does not see what RMA hardware writes
+    auto over = pair.open({pair.share(target, nullptr, true)});
+    std::vector<std::byte> expected(target.data(), target.data() + target.size());
+    shape.expect(source, expected);
+    const attempt mine{77};
+    const auto put = [&](std::uint8_t number) {
+        pair.probe.tell(pair.writer, start_put{transfer_id{number},
+                                               over,
+                                               shape.job(source.address(), target.address()),
+                                               pair.probe.completions(),
+                                               {},
+                                               mine,
+                                               make_frame(pair.writer_id, 100, number)});
+    };
+    pair.probe.tell(pair.target, allow_writes{mine});
+    put(1);
+    CHECK(pair.arrivals.template next<frame_arrived>().frame == make_frame(pair.writer_id, 100, 1));
+    CHECK(std::memcmp(target.data(), expected.data(), expected.size()) == 0);
+    CHECK(pair.ended().result == agent_result::success);
+    REQUIRE_FALSE(pair.probe.ask(pair.target, forbid_writes{mine}));
+    put(2);
+    CHECK(pair.ended().result == agent_result::failed);
+    CHECK(pair.arrivals.template waiting<frame_arrived>() == 0);
+    pair.probe.tell(pair.writer, start_put{transfer_id{3},
+                                           over,
+                                           shape.job(source.address(), target.address()),
+                                           pair.probe.completions(),
+                                           {},
+                                           mine,
+                                           byte_buffer(put_report_bytes_max + 1)});
+    CHECK(code_of(pair.ended().error) == errc::limit_exceeded);
+}
+
 TEST_CASE_TEMPLATE_DEFINE("fabric: once all writes are forbidden nothing lands any more, whatever "
                           "is in flight and although "
                           "the fabric goes on",
@@ -585,6 +628,7 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a stop with work in flight answers everything
     TEST_CASE_TEMPLATE_INVOKE(fabric_register, kit);                                               \
     TEST_CASE_TEMPLATE_INVOKE(fabric_drain, kit);                                                  \
     TEST_CASE_TEMPLATE_INVOKE(fabric_attempts, kit);                                               \
+    TEST_CASE_TEMPLATE_INVOKE(fabric_report, kit);                                                 \
     TEST_CASE_TEMPLATE_INVOKE(fabric_shut, kit);                                                   \
     TEST_CASE_TEMPLATE_INVOKE(fabric_stop, kit);                                                   \
     }

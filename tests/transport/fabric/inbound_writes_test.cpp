@@ -71,6 +71,20 @@ TEST_CASE("inbound_writes: a put is over when all its pieces are, in whatever or
     }
 }
 
+TEST_CASE("inbound_writes: a report comes with the end of its put, whatever arrives last") {
+    for (bool end_first : {true, false}) {
+        scene x;
+        if (!end_first)
+            x.place(3, 0, 16);
+        x.writes.end({1, 3, 1, 7, scene::secret}, {caf::byte{5}}, {caf::byte{6}});
+        if (end_first)
+            x.place(3, 0, 16);
+        auto finished = x.writes.take_finished();
+        REQUIRE(finished.size() == 1);
+        CHECK(finished[0].report == byte_buffer{caf::byte{6}});
+    }
+}
+
 TEST_CASE("inbound_writes: nothing is written outside a region, with a wrong secret, or after it "
           "was taken back") {
     scene x;

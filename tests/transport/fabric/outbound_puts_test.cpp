@@ -133,6 +133,30 @@ TEST_CASE("outbound_puts: a put posts its pieces, then its end, and is over when
     }
 }
 
+TEST_CASE("outbound_puts: the report goes with the end of a put that has posted everything, and of "
+          "no other") {
+    const auto job = job_of(2, 100);
+    const auto start = [&job](scene& x) {
+        put_credit free{job, [](std::uint32_t) { return false; }};
+        x.puts.start({.id = {1},
+                      .over = over,
+                      .job = job,
+                      .credit = std::move(free),
+                      .report = byte_buffer(3, caf::byte{7})});
+    };
+    scene whole;
+    start(whole);
+    whole.post();
+    REQUIRE(whole.ends.size() == 1);
+    CHECK(whole.ends[0].report == byte_buffer(3, caf::byte{7}));
+    scene given_up{1};
+    start(given_up);
+    given_up.post();
+    given_up.cancel(1);
+    REQUIRE(given_up.ends.size() == 1);
+    CHECK(given_up.ends[0].report.empty());
+}
+
 TEST_CASE("outbound_puts: puts of one link take turns by bytes") {
     scene x;
     x.start(1, job_of(1, 400));

@@ -45,6 +45,7 @@ TEST_CASE_TEMPLATE_INVOKE(fabric_force, tcp_kit_of_three);
 TEST_CASE_TEMPLATE_INVOKE(fabric_close, tcp_kit_of_three);
 TEST_CASE_TEMPLATE_INVOKE(fabric_death, tcp_kit_of_three);
 TEST_CASE_TEMPLATE_INVOKE(fabric_attempts, tcp_kit_of_three);
+TEST_CASE_TEMPLATE_INVOKE(fabric_report, tcp_kit_of_three);
 } // namespace kvferry::testing
 
 using namespace kvferry;
