@@ -34,6 +34,7 @@ session_options options_of(const kvf_session_options& given,
         deadline_of(given.transfer_deadline_ms, "kvf_session_options.transfer_deadline_ms");
     result.allowed.layers = (given.flags & KVF_ALLOW_MISSING_LAYERS) != 0;
     result.allowed.roles = (given.flags & KVF_ALLOW_MISSING_ROLES) != 0;
+    result.quick_callbacks = true; // the teller's only push into the queue
     result.on_outcome = [teller](const session_finished& end) { teller->on_outcome(end); };
     result.on_released = [teller](const session_released&) { teller->on_released(); };
     if (given.flags & KVF_TELL_READY)

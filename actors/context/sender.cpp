@@ -109,7 +109,7 @@ void sender_state::on_ended(const session_ended& message) {
         message.request, message.reason ? code_of(message.reason) : errc::none});
 }
 
-void sender_state::on_retired(const session_retired& message) {
+void sender_state::on_retired(session_retired& message) {
     const auto id = message.request;
     attempts_of_ranks served;
     if (auto* session = sessions_.find(id))
@@ -122,7 +122,8 @@ void sender_state::on_retired(const session_retired& message) {
             errc::transfer_in_doubt,
             "rid {} on {}: a copy into a peer's memory may still land until the process ends ({})",
             id, describe(environment_->self), text_of(message.undecided));
-    ask_memory(sending_memory::retired{id, message.reason, std::move(served), message.in_doubt});
+    ask_memory(sending_memory::retired{id, std::move(message.reason), std::move(served),
+                                       message.in_doubt});
     ask_sessions(sending_sessions::retired{id, std::move(undecided)});
     rearm();
 }
@@ -188,28 +189,29 @@ void sender_state::perform(sending_sessions::answer_stop& x) {
 
 // -- peers --------------------------------------------------------------------------------------
 
-void sender_state::on_request(const request_data& request) {
+void sender_state::on_request(request_data& request) {
     const auto peer = peers_.find(request.header.sender);
     if (peer == peers_.end()) // its link ended in the meantime; the receiver knows
         return count(environment_->counters, ignored::no_link);
     auto* session = sessions_.find(request.header.request);
     if (session && !session->is_dead())
-        pass_on(*session, {request, peer->second});
+        pass_on(*session, {std::move(request), peer->second});
     else
-        ask_memory(sending_memory::asked{{request, peer->second}});
+        ask_memory(sending_memory::asked{{std::move(request), peer->second}});
 }
 
-void sender_state::on_cancel(const cancel_session& cancel) {
+void sender_state::on_cancel(cancel_session& cancel) {
     const auto peer = peers_.find(cancel.header.sender);
     if (peer == peers_.end())
         return count(environment_->counters, ignored::no_link);
     const auto* session = sessions_.find(cancel.header.request);
-    ask_memory(sending_memory::given_up{{cancel, peer->second}, session && !session->is_dead()});
+    const auto served = session && !session->is_dead();
+    ask_memory(sending_memory::given_up{{std::move(cancel), peer->second}, served});
 }
 
-void sender_state::on_gone(const gone& message) {
+void sender_state::on_gone(gone& message) {
     if (const auto* session = sessions_.find(message.header.request))
-        tell(self_, session->actor, message);
+        tell(self_, session->actor, std::move(message));
     else
         count(environment_->counters, ignored::no_session);
 }

@@ -63,9 +63,9 @@ struct sender_state {
 
 private:
     caf::result<tx_opened> on_open(const open_tx&);
-    void on_request(const request_data&);
-    void on_cancel(const cancel_session&);
-    void on_gone(const gone&);
+    void on_request(request_data&);
+    void on_cancel(cancel_session&);
+    void on_gone(gone&);
     void on_wanted(const session_wanted&);
     void on_extended(const session_extended&);
     void on_peer_ready(const peer_ready&);
@@ -73,7 +73,7 @@ private:
     void on_process_gone(const process_gone&);
     void on_transferring(const session_transferring&);
     void on_ended(const session_ended&);
-    void on_retired(const session_retired&);
+    void on_retired(session_retired&);
     void on_down(const caf::down_msg&);
     void on_deadline(const deadline_tick&);
     caf::result<session_list> on_list(const list_sessions&);

@@ -78,21 +78,22 @@ void tx_session_state::join(const std::optional<trace_parent>& parent) {
         record_join(self_, with_.request, *parent);
 }
 
-void tx_session_state::on_send(const send_slice& message) {
+void tx_session_state::on_send(send_slice& message) {
     sent_.add(message.slice);
     if (const auto& pages = with_.environment->self.pages)
         meter_.lends(message.slice, *pages);
-    decide_and_perform(message);
+    decide_and_perform(std::move(message));
 }
 
-void tx_session_state::on_bind(const bind_receiver& message) {
+void tx_session_state::on_bind(bind_receiver& message) {
     const auto& environment = *with_.environment;
     meter_.met(self_->clock().now());
     join(message.request.traceparent);
     auto problem = check_request(message.request, environment.self, message.peer->info, with_.aux,
                                  environment.bounds, *environment.plans);
+    auto wait = message.peer->awaited.lock();
     decide_and_perform(
-        sending_events::asked{message, message.peer->awaited.lock(), std::move(problem)});
+        sending_events::asked{std::move(message), std::move(wait), std::move(problem)});
 }
 
 void tx_session_state::on_done(const transfer_done& message) {

@@ -14,6 +14,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <utility>
 
 namespace kvferry {
 
@@ -59,12 +60,12 @@ private:
 
     /// A message that is an event as it stands.
     template <class Message>
-    void on(const Message& message) {
-        decide_and_perform(message);
+    void on(Message& message) {
+        decide_and_perform(std::move(message));
     }
     void join(const std::optional<trace_parent>&);
-    void on_send(const send_slice&);
-    void on_bind(const bind_receiver&);
+    void on_send(send_slice&);
+    void on_bind(bind_receiver&);
     void on_done(const transfer_done&);
     void on_peer_ready(const peer_ready&);
     caf::result<session_status> on_status(const query_status&);

@@ -170,6 +170,8 @@ public:
 
     effects on(event what, time_point now) {
         effects out;
+        if (!std::holds_alternative<first_piece_began>(what))
+            out.reserve(2); // few answers are longer
         std::visit([&](auto& each) { this->handle(each, now, out); }, what);
         return out;
     }

@@ -93,7 +93,7 @@ void receiver_state::carry(receiving_links::event event) {
 
 // -- sessions -----------------------------------------------------------------------------------
 
-caf::result<rx_opened> receiver_state::on_open(const open_rx& ask) {
+caf::result<rx_opened> receiver_state::on_open(open_rx& ask) {
     const attempt attempt{random_()};
     for (auto& effect : decide(sessions_decider_, sessions_,
                                receiving_sessions::open_asked{attempt, ask.request}, now()))
@@ -119,23 +119,26 @@ caf::result<rx_opened> receiver_state::on_open(const open_rx& ask) {
                                        .pages = pages_,
                                        .traceparent = ask.traceparent});
     self_->monitor(actor);
-    carry(receiving_sessions::opened{attempt, actor.id(), ask.deadline, ask.transfer_deadline,
-                                     receiving_session{.actor = actor, .opened = ask}});
-    carry(known_instances::session_opened{attempt, ask.request, ask.context_endpoint});
-    return rx_opened{actor, attempt};
+    known_instances::session_opened needs{attempt, ask.request, ask.context_endpoint};
+    const auto deadline = ask.deadline;
+    const auto transfer_deadline = ask.transfer_deadline;
+    carry(receiving_sessions::opened{attempt, actor.id(), deadline, transfer_deadline,
+                                     receiving_session{.actor = actor, .opened = std::move(ask)}});
+    carry(std::move(needs));
+    return rx_opened{std::move(actor), attempt};
 }
 
 /// To the session of its attempt. Whose report is for none is told so; what else comes late is what
 /// was asked for, or is followed by a report.
 template <class Message>
-void receiver_state::on_message(const Message& message) {
+void receiver_state::on_message(Message& message) {
     constexpr auto is_report =
         std::is_same_v<Message, kv_agent_result> || std::is_same_v<Message, aux_agent_result>;
     const auto& header = message.header;
     if (const auto* known = sessions_.find(header.attempt)) {
         if (known->is_dead())
             return count(with_.counters, ignored::session_died);
-        return tell(self_, known->actor, message);
+        return tell(self_, known->actor, std::move(message));
     }
     count(with_.counters, ignored::no_session);
     if constexpr (is_report)
@@ -144,12 +147,12 @@ void receiver_state::on_message(const Message& message) {
                                                        name_, header.attempt, header.request))});
 }
 
-void receiver_state::on_gone(const gone& message) {
+void receiver_state::on_gone(gone& message) {
+    const auto header = message.header;
     on_message(message);
-    const auto answers_a_cancel = message.header.kind == payload_kind::none;
+    const auto answers_a_cancel = header.kind == payload_kind::none;
     if (answers_a_cancel)
-        carry_dead(message.header.attempt,
-                   receiving_after_death::writer_forgot{message.header.sender});
+        carry_dead(header.attempt, receiving_after_death::writer_forgot{header.sender});
 }
 
 void receiver_state::on_extended(const session_extended& message) {

@@ -58,10 +58,10 @@ struct receiver_state {
 private:
     using session = receiving_sessions::session;
 
-    caf::result<rx_opened> on_open(const open_rx&);
+    caf::result<rx_opened> on_open(open_rx&);
     template <class Message>
-    void on_message(const Message&);
-    void on_gone(const gone&);
+    void on_message(Message&);
+    void on_gone(gone&);
     void on_peer_ready(const peer_ready&);
     void on_peer_lost(const peer_lost&);
     void on_process_gone(const process_gone&);

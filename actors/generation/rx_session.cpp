@@ -70,10 +70,10 @@ void rx_session_state::carry(receiving::event event) {
         std::visit([this](auto& x) { perform(x); }, effect);
 }
 
-void rx_session_state::on_receive(const receive_slice& message) {
+void rx_session_state::on_receive(receive_slice& message) {
     if (with_.pages)
         meter_.lends(message.slice, *with_.pages);
-    carry(message);
+    carry(std::move(message));
 }
 
 void rx_session_state::on_peer_ready(const peer_ready& message) {

@@ -19,6 +19,7 @@
 #include <memory>
 #include <string>
 #include <unordered_map>
+#include <utility>
 
 namespace kvferry {
 
@@ -70,10 +71,10 @@ private:
 
     /// Messages that are events as they are.
     template <class Message>
-    void on(const Message& message) {
-        carry(message);
+    void on(Message& message) {
+        carry(std::move(message));
     }
-    void on_receive(const receive_slice&);
+    void on_receive(receive_slice&);
     void on_peer_ready(const peer_ready&);
     void on_peer_lost(const peer_lost&);
     void on_process_gone(const process_gone&);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "actors/host/process_life.hpp"
+#include "actors/host/quick_callback.hpp"
 #include "messages/errors.hpp"
 
 #include <atomic>
@@ -35,6 +36,13 @@ public:
         }
         std::lock_guard lock{reason_mutex_};
         return reason_;
+    }
+
+    /// The same for a call that waits for the rank; unsupported in a quick callback.
+    caf::expected<visitor> visit_and_wait() const {
+        if (auto problem = check_may_wait())
+            return problem;
+        return visit();
     }
 
     /// From now on calls are refused for this reason. Returns when those under way have ended.

@@ -44,10 +44,11 @@ public:
     /// destructors: exit() flushes files and the log, and nothing more.
     static void keep(std::shared_ptr<void>);
 
+    static constexpr std::chrono::milliseconds for_ever = std::chrono::hours{24 * 365};
     /// Runs `what` on a thread of its own and waits at most `patience`. False: it is still running,
     /// and exit() will not destroy anything before it has ended.
     static bool run_aside(std::function<void()> what,
-                          std::chrono::milliseconds patience = std::chrono::hours{24 * 365});
+                          std::chrono::milliseconds patience = for_ever);
 };
 
 } // namespace kvferry

@@ -22,21 +22,25 @@ caf::error too_many_calls(const host_calls& calls, rid request) {
 
 namespace {
 
-template <class Future>
-bool is_ready(const Future& future) {
-    return future.wait_for(std::chrono::seconds{0}) == std::future_status::ready;
+template <class T>
+std::shared_future<T> ready(T value) {
+    std::promise<T> told;
+    told.set_value(std::move(value));
+    return told.get_future().share();
 }
 
 } // namespace
 
 bool piece_handle::ready() const {
-    return is_ready(future_);
+    return future_.wait_for(std::chrono::seconds{0}) == std::future_status::ready;
 }
 
 caf::error piece_handle::get() {
     try {
         if (auto problem = process_life::check(); problem && !ready())
             return problem; // nobody in this process would answer
+        if (auto problem = check_may_wait(); problem && !ready())
+            return problem;
         return future_.get().error;
     } catch (const std::future_error&) { // the session was over already
         return make_error(errc::gone, "the session has ended");
@@ -44,26 +48,27 @@ caf::error piece_handle::get() {
 }
 
 session_handle::session_handle(caf::actor_system* system, rid request, session_gate_actor gate,
-                               const std::shared_ptr<session_promises>& promises,
+                               std::shared_ptr<session_promises> promises,
                                std::shared_ptr<host_calls> calls, std::chrono::milliseconds age_max)
     : system_(system), request_(request), gate_(std::move(gate)), calls_(std::move(calls)),
-      outcome_(promises->outcome.get_future().share()),
-      released_(promises->released.get_future().share()),
-      oldest_(std::chrono::steady_clock::now() + age_max) {}
+      promises_(std::move(promises)), oldest_(std::chrono::steady_clock::now() + age_max) {}
 
 std::shared_future<session_finished> session_handle::outcome() const {
     auto problem = process_life::check();
-    if (!problem || is_ready(outcome_))
-        return outcome_;
-    std::promise<session_finished> answer; // nobody in this process would give another one
-    answer.set_value({{}, request_, {}, session_state::error, std::move(problem), {}, {}});
-    return answer.get_future().share();
+    if (!problem)
+        return promises_->outcome.future();
+    if (const auto* known = promises_->outcome.value())
+        return ready(*known);
+    return ready( // nobody in this process would give another one
+        session_finished{{}, request_, {}, session_state::error, std::move(problem), {}, {}});
 }
 
 std::shared_future<session_released> session_handle::released() const {
     auto problem = process_life::check();
-    if (!problem || is_ready(released_))
-        return released_;
+    if (!problem)
+        return promises_->released.future();
+    if (const auto* known = promises_->released.value())
+        return ready(*known);
     std::promise<session_released> never;
     never.set_exception(std::make_exception_ptr(std::runtime_error{describe(problem)}));
     return never.get_future().share();
@@ -81,7 +86,7 @@ caf::error session_handle::extend(std::chrono::milliseconds by) const {
     if (by.count() <= 0)
         return make_error(errc::invalid_argument, "rid {}: extended by {} ms, must be positive",
                           request_, by.count());
-    if (is_ready(outcome_))
+    if (promises_->outcome.value())
         return make_error(errc::gone, "rid {} has its outcome", request_);
     const auto left = oldest_ - std::chrono::steady_clock::now();
     if (by > left)
@@ -96,7 +101,7 @@ caf::error session_handle::extend(std::chrono::milliseconds by) const {
 }
 
 caf::expected<slots_on_loan> session_handle::slots_in_doubt() const {
-    if (is_ready(released_))
+    if (promises_->released.value())
         return slots_on_loan{};
     return ask<slots_on_loan>(query_slots{});
 }
@@ -109,7 +114,7 @@ template <class Reply, class Question>
 caf::expected<Reply> session_handle::ask(Question question) const {
     if (!gate_)
         return make_error(errc::gone, "rid {} was refused when it was opened", request_);
-    auto open = calls_->visit();
+    auto open = calls_->visit_and_wait();
     if (!open)
         return std::move(open.error());
     host_actor self{*system_};
@@ -142,7 +147,8 @@ piece_handle session_handle::start(Message message) const {
         tell_from_outside(gate_, std::move(message));
         return result;
     }
-    auto reason = gate_ ? too_many_calls(*calls_, request_) : outcome_.get().error;
+    auto reason =
+        gate_ ? too_many_calls(*calls_, request_) : promises_->outcome.future().get().error;
     refuse(reason);
     tell_from_outside(gate_, cancel_request{reason}); // without this piece it cannot succeed
     return result;

@@ -77,8 +77,7 @@ public:
 
     /// For worker, which makes the sessions; without a gate for one that is refused.
     session_handle(caf::actor_system* system, rid request, session_gate_actor gate,
-                   const std::shared_ptr<session_promises>& promises,
-                   std::shared_ptr<host_calls> calls,
+                   std::shared_ptr<session_promises> promises, std::shared_ptr<host_calls> calls,
                    std::chrono::milliseconds age_max = limits{}.session_age_max);
 
 protected:
@@ -93,8 +92,7 @@ protected:
     rid request_;
     session_gate_actor gate_;
     std::shared_ptr<host_calls> calls_;
-    std::shared_future<session_finished> outcome_;
-    std::shared_future<session_released> released_;
+    std::shared_ptr<session_promises> promises_;
     std::chrono::steady_clock::time_point oldest_;
 };
 
@@ -131,7 +129,7 @@ struct session_options {
     /// Time from open to the first piece sent or received; limits::session_deadline when missing.
     std::optional<std::chrono::milliseconds> deadline;
     /// Run in order on a thread that the rank has for them; may block, may throw. Called for a
-    /// session that is refused, too.
+    /// session that is refused, too. Quicker: quick_callbacks.
     std::function<void(const session_finished&)> on_outcome;
     std::function<void(const session_released&)> on_released;
     /// Run in the same way, when every receiver rank of a sending session has asked. A session that
@@ -153,6 +151,12 @@ struct session_options {
     /// W3C's `traceparent` of the engine's span that this session is part of; empty: none. The
     /// receiving side's travels with the request. Anything else refuses the session.
     std::string traceparent = {};
+    /// On: the callbacks run on the rank's own thread, the moment that something happens, and not
+    /// on the one that it has for them: that saves a change of threads, and the whole rank waits
+    /// until they return. They must neither block nor take long; calls that wait for the rank, or
+    /// end it, are refused in them (unsupported). Of a session that is refused when it is opened
+    /// they still run on the other thread. For hosts that only push into a queue or wake somebody.
+    bool quick_callbacks = false;
 };
 
 /// Where a receiving session finds its writers.

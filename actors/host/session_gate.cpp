@@ -3,6 +3,7 @@
 // session.
 #include "actors/host/session_gate.hpp"
 
+#include "actors/host/quick_callback.hpp"
 #include "actors/shared/slot_lists.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
@@ -13,6 +14,28 @@
 
 namespace kvferry {
 
+namespace {
+
+/// Calls now. What the callback throws is counted and logged, and goes no further.
+template <class Callback, class News>
+void run_quickly(const Callback& callback, const News& news, rid about) {
+    const auto report = [about](const char* what) {
+        count_handler_failure();
+        logger().error("host callback of rid {} threw: {}", about.value, what);
+    };
+    const auto before = std::exchange(in_quick_callback, true);
+    try {
+        callback(news);
+    } catch (const std::exception& thrown) {
+        report(thrown.what());
+    } catch (...) {
+        report("an exception of unknown type");
+    }
+    in_quick_callback = before;
+}
+
+} // namespace
+
 session_gate_state::session_gate_state(session_gate_actor::pointer self, dependencies with)
     : self_(self), with_(std::move(with)) {
     self_->set_down_handler([this](const caf::down_msg& down) { on_down(down); });
@@ -21,11 +44,13 @@ session_gate_state::session_gate_state(session_gate_actor::pointer self, depende
 /// The rank ended before the session: the host learns it rather than waiting for ever. The release
 /// stays unresolved (a broken promise), since nothing was proven.
 session_gate_state::~session_gate_state() {
+    with_.promises->released.abandon();
+    if (outcome_told_)
+        return;
     auto reason = make_error(errc::stopped, "the worker ended before rid {}", with_.request);
     fail_pieces(reason);
-    if (!outcome_told_)
-        with_.promises->outcome.set_value(
-            {with_.role, with_.request, {}, session_state::error, reason, {}, {}});
+    with_.promises->outcome.set_value(
+        {with_.role, with_.request, {}, session_state::error, reason, {}, {}});
 }
 
 session_gate_actor::behavior_type session_gate_state::make_behavior() {
@@ -47,11 +72,10 @@ session_gate_actor::behavior_type session_gate_state::make_behavior() {
     };
 }
 
-void session_gate_state::on_open_tx(const open_tx& message) {
+void session_gate_state::on_open_tx(open_tx& message) {
     with_.place.reset();
-    auto ask_for = message;
-    ask_for.observer = self_;
-    ask(self_, with_.worker, std::move(ask_for))
+    message.observer = self_;
+    ask(self_, with_.worker, std::move(message))
         .then(
             [this](const tx_opened& reply) {
                 tx_ = reply.session;
@@ -60,11 +84,10 @@ void session_gate_state::on_open_tx(const open_tx& message) {
             [this](const caf::error& reason) { open_failed(reason); });
 }
 
-void session_gate_state::on_open_rx(const open_rx& message) {
+void session_gate_state::on_open_rx(open_rx& message) {
     with_.place.reset();
-    auto ask_for = message;
-    ask_for.observer = self_;
-    ask(self_, with_.worker, std::move(ask_for))
+    message.observer = self_;
+    ask(self_, with_.worker, std::move(message))
         .then(
             [this](const rx_opened& reply) {
                 rx_ = reply.session;
@@ -129,12 +152,12 @@ void session_gate_state::add_kv_piece(piece_promise done) {
         fail_pieces({});
 }
 
-void session_gate_state::on_send(const host_send& message) {
-    add_kv_piece(message.done);
-    pass_on(send_slice{message.slice, message.events});
+void session_gate_state::on_send(host_send& message) {
+    add_kv_piece(std::move(message.done));
+    pass_on(send_slice{std::move(message.slice), message.events});
 }
 
-void session_gate_state::on_send_aux(const host_send_aux& message) {
+void session_gate_state::on_send_aux(host_send_aux& message) {
     if (aux_piece_) {
         auto second = message.done;
         piece_ended(second,
@@ -149,15 +172,15 @@ void session_gate_state::on_send_aux(const host_send_aux& message) {
     aux_piece_ = message.done;
     if (outcome_told_)
         fail_pieces({});
-    pass_on(send_aux{message.record});
+    pass_on(send_aux{std::move(message.record)});
 }
 
-void session_gate_state::on_receive(const host_receive& message) {
-    add_kv_piece(message.done);
+void session_gate_state::on_receive(host_receive& message) {
+    add_kv_piece(std::move(message.done));
     if (outcome_told_)
         return;
-    receives_.push_back(message);
-    receives_.back().place.reset(); // it has been taken up
+    message.place.reset(); // it has been taken up
+    receives_.push_back(std::move(message));
     if (!event_asked_)
         hand_on_receives();
 }
@@ -166,7 +189,7 @@ void session_gate_state::on_receive(const host_receive& message) {
 /// kernels have read for the last time what it will overwrite.
 void session_gate_state::hand_on_receives() {
     while (!receives_.empty()) {
-        auto& next = receives_.front();
+        auto& next = receives_.front(); // hardly ever one of many
         if (auto* event = std::exchange(next.events.wait_for, nullptr)) {
             if (!with_.device)
                 return event_answered(make_error(
@@ -179,7 +202,7 @@ void session_gate_state::hand_on_receives() {
             return;
         }
         pass_on(receive_slice{std::move(next.slice)});
-        receives_.pop_front();
+        receives_.erase(receives_.begin());
     }
 }
 
@@ -196,8 +219,8 @@ void session_gate_state::event_answered(const caf::error& problem) {
     tell_released();
 }
 
-void session_gate_state::on_cancel(const cancel_request& message) {
-    pass_on(message);
+void session_gate_state::on_cancel(cancel_request& message) {
+    pass_on(std::move(message));
 }
 
 void session_gate_state::on_extend(const extend_session& message) {
@@ -279,6 +302,17 @@ session_status session_gate_state::last_status() const {
     return {with_.role, with_.request, {}, session_state::error, {}, proof.what, {proof}};
 }
 
+template <class News>
+void session_gate_state::call_back(const std::function<void(const News&)>& callback,
+                                   const News& news) {
+    if (!callback)
+        return;
+    if (with_.quick_callbacks)
+        run_quickly(callback, news, with_.request);
+    else
+        with_.callbacks({[callback, news] { callback(news); }, with_.request});
+}
+
 void session_gate_state::on_piece(const piece_finished& message) {
     auto& slot =
         message.kind == payload_kind::aux ? aux_piece_ : kv_pieces_.at(message.index.value);
@@ -288,32 +322,31 @@ void session_gate_state::on_piece(const piece_finished& message) {
 
 void session_gate_state::piece_ended(piece_promise& whose, const piece_finished& how) {
     std::exchange(whose, nullptr)->set_value(how);
-    if (with_.on_piece && !outcome_told_)
-        with_.callbacks({[call = with_.on_piece, how] { call(how); }, with_.request});
+    if (!outcome_told_)
+        call_back(with_.on_piece, how);
 }
 
 void session_gate_state::on_ready(const session_ready& message) {
-    if (with_.on_ready)
-        with_.callbacks({[call = with_.on_ready, message] { call(message); }, with_.request});
+    call_back(with_.on_ready, message);
 }
 
 void session_gate_state::on_layers(const layers_arrived& message) {
-    if (with_.on_layers && !outcome_told_)
-        with_.callbacks({[call = with_.on_layers, message] { call(message); }, with_.request});
+    if (!outcome_told_)
+        call_back(with_.on_layers, message);
 }
 
 void session_gate_state::on_finished(const session_finished& message) {
     if (std::exchange(outcome_told_, true))
         return;
-    logger().info("rid {} attempt {}, {} side: {}{}", with_.request.value, message.attempt.value,
-                  to_string(with_.role), to_string(message.state),
-                  message.error ? ", " + describe(message.error) : "");
+    if (logger().should_log(spdlog::level::info))
+        logger().info("rid {} attempt {}, {} side: {}{}", with_.request.value,
+                      message.attempt.value, to_string(with_.role), to_string(message.state),
+                      message.error ? ", " + describe(message.error) : "");
     fail_pieces(message.error);
     receives_.clear();
     event_wanted_.reset();
     with_.promises->outcome.set_value(message);
-    if (with_.on_outcome)
-        with_.callbacks({[call = with_.on_outcome, message] { call(message); }, with_.request});
+    call_back(with_.on_outcome, message);
 }
 
 void session_gate_state::on_released(const session_released& message) {
@@ -325,11 +358,11 @@ void session_gate_state::tell_released() {
     if (!release_ || event_asked_ || std::exchange(release_told_, true))
         return;
     const auto message = *release_;
-    logger().info("rid {} attempt {}, {} side: released", with_.request.value,
-                  message.attempt.value, to_string(with_.role));
+    if (logger().should_log(spdlog::level::info))
+        logger().info("rid {} attempt {}, {} side: released", with_.request.value,
+                      message.attempt.value, to_string(with_.role));
     with_.promises->released.set_value(message);
-    if (with_.on_released)
-        with_.callbacks({[call = with_.on_released, message] { call(message); }, with_.request});
+    call_back(with_.on_released, message);
     self_->quit();
 }
 

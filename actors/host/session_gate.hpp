@@ -1,17 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 // The rank's end of a session handle: everything that a host says to a session goes through here,
-// and everything that it hears comes from here. Lives on the rank's home; never runs host code.
+// and everything that it hears comes from here. Lives on the rank's home; the only host code that
+// it runs are callbacks that the host has said to be quick.
 #pragma once
 
 #include "messages/local/devices.hpp"
 #include "messages/local/host.hpp"
 #include "messages/local/outcomes.hpp"
+#include "messages/local/promised.hpp"
 #include "messages/local/sessions.hpp"
 #include "messages/local/status.hpp"
 #include "messages/values/ids.hpp"
 #include "messages/wire/header.hpp"
 
-#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -21,10 +22,10 @@
 
 namespace kvferry {
 
-/// What a host handle waits on; fulfilled exactly once each.
+/// What a host handle waits on; told once each.
 struct session_promises {
-    std::promise<session_finished> outcome;
-    std::promise<session_released> released;
+    promised<session_finished> outcome;
+    promised<session_released> released;
 };
 
 struct session_gate_state {
@@ -46,6 +47,8 @@ struct session_gate_state {
         /// Looks at the events of received slices; null: the rank has no device.
         device_actor device = {};
         std::function<void(const layers_arrived&)> on_layers = {};
+        /// They run here and now (session_options::quick_callbacks).
+        bool quick_callbacks = false;
     };
 
     session_gate_state(session_gate_actor::pointer self, dependencies);
@@ -58,12 +61,12 @@ private:
     using command =
         std::variant<send_slice, send_aux, receive_slice, extend_session, cancel_request>;
 
-    void on_open_tx(const open_tx&);
-    void on_open_rx(const open_rx&);
-    void on_send(const host_send&);
-    void on_send_aux(const host_send_aux&);
-    void on_receive(const host_receive&);
-    void on_cancel(const cancel_request&);
+    void on_open_tx(open_tx&);
+    void on_open_rx(open_rx&);
+    void on_send(host_send&);
+    void on_send_aux(host_send_aux&);
+    void on_receive(host_receive&);
+    void on_cancel(cancel_request&);
     void on_extend(const extend_session&);
     caf::result<slots_on_loan> on_slots(const query_slots&);
     caf::result<session_status> on_status(const query_status&);
@@ -85,15 +88,17 @@ private:
     void tell_released();
     void add_kv_piece(piece_promise);
     void fail_pieces(const caf::error&);
+    template <class News>
+    void call_back(const std::function<void(const News&)>&, const News&);
 
     session_gate_actor::pointer self_;
     dependencies with_;
     tx_session_actor tx_;
     rx_session_actor rx_;
     bool open_ = false;
-    std::deque<command> waiting_;
+    std::vector<command> waiting_;
     /// Slices whose own event, or the one of a slice before them, has not happened yet.
-    std::deque<host_receive> receives_;
+    std::vector<host_receive> receives_;
     /// Held while the device is asked about an event.
     std::shared_ptr<const void> event_wanted_;
     bool event_asked_ = false;

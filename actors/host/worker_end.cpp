@@ -16,6 +16,8 @@ std::string worker::parts::name() const {
 }
 
 caf::expected<worker_stopped> worker::parts::stop(std::chrono::milliseconds deadline) {
+    if (auto problem = check_may_wait()) // before the lock, whose holder may wait for this thread
+        return problem;
     std::lock_guard lock{stopping};
     if (auto open = calls->visit(); !open)
         return std::move(open.error());
@@ -63,7 +65,7 @@ caf::expected<worker_stopped> worker::parts::drain(std::chrono::milliseconds dea
     const auto until = std::chrono::steady_clock::now() + deadline;
     const auto for_the_stop = std::min(deadline / 4, options.bounds.stop_deadline);
     {
-        auto open = calls->visit();
+        auto open = calls->visit_and_wait();
         if (!open)
             return std::move(open.error());
         say_draining();
@@ -90,12 +92,18 @@ void worker::parts::end(std::shared_ptr<parts> rank) {
     }
     const bool in_a_callback = callback_runner::on_thread();
     const auto patience = rank->options.bounds.stop_deadline;
-    process_life::run_aside([rank = std::move(rank), in_a_callback, patience] {
-        static_cast<void>(rank->stop(patience)); // it logs what is kept
-        if (!in_a_callback && !rank->callbacks->idle_within(patience))
-            logger().error("{}: a callback of the host has not returned within {} ms", rank->name(),
-                           patience.count());
-    });
+    // Nobody waits for it on the rank's own thread, which it needs.
+    const auto waits = in_quick_callback ? std::chrono::milliseconds{0} : process_life::for_ever;
+    process_life::run_aside(
+        [rank = std::move(rank), in_a_callback, patience] {
+            if (check_may_wait()) // there was no thread for it
+                return process_life::keep(rank);
+            static_cast<void>(rank->stop(patience)); // it logs what is kept
+            if (!in_a_callback && !rank->callbacks->idle_within(patience))
+                logger().error("{}: a callback of the host has not returned within {} ms",
+                               rank->name(), patience.count());
+        },
+        waits);
 }
 
 } // namespace kvferry

@@ -148,7 +148,7 @@ caf::expected<Reply> worker::ask(Message message,
                                  std::optional<std::chrono::milliseconds> deadline) const {
     if (!parts_)
         return parts::moved_away();
-    auto open = parts_->calls->visit();
+    auto open = parts_->calls->visit_and_wait();
     if (!open)
         return std::move(open.error());
     return ask_blocking<Reply>(*parts_->system, parts_->actor, std::move(message),

@@ -55,7 +55,7 @@ caf::expected<rank_info> worker::publish(std::vector<host_region> regions, page_
         return parts::moved_away();
     const call_that_spawns here;
     {
-        auto open = parts_->calls->visit();
+        auto open = parts_->calls->visit_and_wait();
         if (!open)
             return std::move(open.error());
         process_life::begin(); // after all static objects of CAF were made
@@ -86,6 +86,8 @@ caf::error worker::unpublish(std::chrono::milliseconds deadline) {
 
 /// A session that the host opens meanwhile is cancelled, and ends before the pools are withdrawn.
 caf::error worker::parts::withdraw(std::chrono::milliseconds deadline) {
+    if (auto problem = check_may_wait())
+        return problem;
     const auto until = clock::now() + deadline;
     std::lock_guard lock{stopping};
     if (auto problem = await_no_session(until))
@@ -176,7 +178,7 @@ caf::error worker::remove_instance(const std::string& address) {
 
 /// The book first: whoever asks it after this call is answered by it.
 caf::error worker::parts::tell_of_instance(kvferry::add_instance message) {
-    auto open = calls->visit();
+    auto open = calls->visit_and_wait();
     if (!open)
         return std::move(open.error());
     if (auto problem =

@@ -167,16 +167,17 @@ void peer_link_state::on_deadline(const deadline_tick&) {
 
 /// An error says that the message never left. Only sessions ask with a request for bytes, and need
 /// to know; an error would end whoever has only told.
-caf::result<void> peer_link_state::on_send(const send_message& message) {
-    auto decided =
-        decide(order_decider_, order_, message_order::said{message.message}, self_->clock().now());
+caf::result<void> peer_link_state::on_send(send_message& message) {
+    const auto* request = std::get_if<request_data>(&message.message);
+    const auto of_bytes = request && request->kv;
+    auto decided = decide(order_decider_, order_, message_order::said{std::move(message.message)},
+                          self_->clock().now());
     const auto too_late =
         !decided.empty() && std::holds_alternative<message_order::not_sent>(decided.front());
     perform(std::move(decided));
     decide_link(handshake::stirred{});
     timer_.rearm(self_, link_.wakes_at());
-    const auto* request = std::get_if<request_data>(&message.message);
-    if (too_late && request && request->kv)
+    if (too_late && of_bytes)
         return make_error(errc::link_lost, "the link to {} has ended", who());
     return {};
 }

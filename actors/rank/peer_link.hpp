@@ -74,7 +74,7 @@ private:
     void on_host_link_down(const host_link_down&);
     void on_process_gone(const process_gone&);
     void on_deadline(const deadline_tick&);
-    caf::result<void> on_send(const send_message&);
+    caf::result<void> on_send(send_message&);
     void on_close(const close_link&);
 
     void happens(handshake::event);

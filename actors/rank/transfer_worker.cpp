@@ -11,6 +11,7 @@
 #include "messages/local/info_exchange.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
+#include "messages/trace/pass_on.hpp"
 #include "messages/values/error_format.hpp"
 #include "messages/wire/codec.hpp"
 #include "messages/wire/wire_layout.hpp"
@@ -371,24 +372,16 @@ caf::error transfer_worker_state::no_sessions_yet() const {
     return {};
 }
 
-caf::result<tx_opened> transfer_worker_state::on_open_tx(const open_tx& message) {
+caf::result<tx_opened> transfer_worker_state::on_open_tx(open_tx& message) {
     if (auto problem = no_sessions_yet())
         return problem;
-    auto promise = self_->make_response_promise<tx_opened>();
-    ask(self_, sender_, message)
-        .then([promise](tx_opened& opened) mutable { promise.deliver(std::move(opened)); },
-              [promise](caf::error& reason) mutable { promise.deliver(std::move(reason)); });
-    return promise;
+    return pass_on(self_, sender_, std::move(message));
 }
 
-caf::result<rx_opened> transfer_worker_state::on_open_rx(const open_rx& message) {
+caf::result<rx_opened> transfer_worker_state::on_open_rx(open_rx& message) {
     if (auto problem = no_sessions_yet())
         return problem;
-    auto promise = self_->make_response_promise<rx_opened>();
-    ask(self_, receiver_, message)
-        .then([promise](rx_opened& opened) mutable { promise.deliver(std::move(opened)); },
-              [promise](caf::error& reason) mutable { promise.deliver(std::move(reason)); });
-    return promise;
+    return pass_on(self_, receiver_, std::move(message));
 }
 
 /// Before there is a receiver: it will ask.

@@ -66,8 +66,8 @@ private:
     void on_adopt_devices(const adopt_devices&);
     void on_device_lost(const device_lost&);
     caf::result<pools_registered> on_register(const register_pools&);
-    caf::result<tx_opened> on_open_tx(const open_tx&);
-    caf::result<rx_opened> on_open_rx(const open_rx&);
+    caf::result<tx_opened> on_open_tx(open_tx&);
+    caf::result<rx_opened> on_open_rx(open_rx&);
     void on_add_instance(const add_instance&);
     caf::result<peer_connected> on_connect(const connect_peer&);
     caf::result<void> on_await_peer(const await_peer&);

@@ -9,6 +9,7 @@
 #include <map>
 #include <optional>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 namespace kvferry {
@@ -17,10 +18,16 @@ namespace kvferry {
 template <class Key>
 class deadline_queue {
 public:
-    /// Sets or moves a deadline.
+    /// Sets or moves a deadline. The latest of all, as most are, needs no search.
     void set(const Key& key, time_point when) {
-        erase(key);
-        by_key_.emplace(key, by_time_.emplace(when, key));
+        const auto [known, fresh] = by_key_.try_emplace(key);
+        if (fresh) {
+            known->second = by_time_.emplace_hint(by_time_.end(), when, key);
+            return;
+        }
+        auto moved = by_time_.extract(known->second);
+        moved.key() = when;
+        known->second = by_time_.insert(by_time_.end(), std::move(moved));
     }
 
     void erase(const Key& key) {

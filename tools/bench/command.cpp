@@ -125,6 +125,8 @@ void add_bench(CLI::App& app, int& status) {
                         "Transfers in one round; 0: what the footprint holds, at most 1000");
     command->add_option("--spin", options->spin_us, "Loops poll this many us before they sleep")
         ->capture_default_str();
+    command->add_flag("--callback-thread", options->callback_thread,
+                      "Callbacks run on a thread of their own, not on the rank's");
     command
         ->add_option("--copy-threads", options->copy_threads,
                      "Threads of each rank that copy between host memory, and of the limit")

@@ -17,8 +17,10 @@ double seconds_between(time_point from, time_point to) {
 
 } // namespace
 
-generation_side::generation_side(std::vector<rank> own, std::string context_endpoint)
-    : ranks_(std::move(own)), endpoint_(std::move(context_endpoint)) {}
+generation_side::generation_side(std::vector<rank> own, std::string context_endpoint,
+                                 bool quick_callbacks)
+    : ranks_(std::move(own)), endpoint_(std::move(context_endpoint)),
+      quick_callbacks_(quick_callbacks) {}
 
 caf::expected<round_times> generation_side::receive(std::uint64_t first,
                                                     const std::vector<kv_slice>& slices,
@@ -38,6 +40,7 @@ caf::expected<round_times> generation_side::receive(std::uint64_t first,
         for (auto& own : ranks_) {
             session_options options;
             options.request = rid{first + index + 1};
+            options.quick_callbacks = quick_callbacks_;
             options.on_released = [&ended, &left, &places, index](const session_released&) {
                 if (--left[index] > 0)
                     return;

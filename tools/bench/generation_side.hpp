@@ -20,7 +20,8 @@ struct round_times {
 
 class generation_side {
 public:
-    generation_side(std::vector<rank>, std::string context_endpoint);
+    /// `quick_callbacks`: as in session_options.
+    generation_side(std::vector<rank>, std::string context_endpoint, bool quick_callbacks);
 
     /// Receives transfers number `first` and on, `in_flight` of them at a time. Fails with the
     /// first session that does.
@@ -32,6 +33,7 @@ public:
 private:
     std::vector<rank> ranks_;
     std::string endpoint_;
+    bool quick_callbacks_;
 };
 
 } // namespace kvferry::bench

@@ -77,7 +77,8 @@ private:
         auto own = rank::start_all(*actors_, options_, *shape, side::generation);
         if (!own)
             return std::move(own.error());
-        own_.emplace(std::move(*own), started->at("endpoint").get<std::string>());
+        own_.emplace(std::move(*own), started->at("endpoint").get<std::string>(),
+                     !options_.callback_thread);
         endpoint_ = started->at("endpoint").get<std::string>();
         constexpr std::uint64_t number = rid_max - 1; // touches every page once
         if (auto offered = context_->ask({{"do", "offer_sweep"}, {"number", number}}); !offered)

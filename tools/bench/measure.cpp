@@ -84,7 +84,8 @@ private:
         auto own = rank::start_all(*actors_, options_, *shape, side::generation);
         if (!own)
             return std::move(own.error());
-        own_.emplace(std::move(*own), started->at("endpoint").get<std::string>());
+        own_.emplace(std::move(*own), started->at("endpoint").get<std::string>(),
+                     !options_.callback_thread);
         std::vector<pool_address> pools;
         for (auto& x : own_->ranks())
             pools.push_back(x.memory().address());

@@ -41,6 +41,8 @@ struct bench_options {
     /// Transfers in one round; 0: as many as the footprint holds, at most 1000.
     std::uint32_t transfers = 0;
     std::uint32_t spin_us = 0;
+    /// Callbacks run on the thread that the rank has for them; else they are quick ones.
+    bool callback_thread = false;
     /// Threads of each rank that copy between host memory, and of the limit.
     std::uint32_t copy_threads = 1;
     /// Bytes of each side's pool; 0: larger than any cache, and enough for the transfers.
@@ -66,9 +68,9 @@ struct bench_options {
     NLOHMANN_DEFINE_TYPE_INTRUSIVE(bench_options, regions, region_bytes, per_block, context_tp,
                                    generation_tp, tokens_per_block, memory, route, wire,
                                    bulk_sockets, context_bind, generation_bind, plain_bulk,
-                                   in_flight, repeat, transfers, spin_us, copy_threads,
-                                   footprint_bytes, huge_pages, digests, multiprocessors,
-                                   send_staged, json, trace, without_rings)
+                                   in_flight, repeat, transfers, spin_us, callback_thread,
+                                   copy_threads, footprint_bytes, huge_pages, digests,
+                                   multiprocessors, send_staged, json, trace, without_rings)
 };
 
 /// A run in whole blocks, worked out from the options.

@@ -24,6 +24,7 @@ nlohmann::json json_of(const bench_result& x) {
         {"repeat", x.options.repeat},
         {"transfers", x.shape.transfers_per_round},
         {"spin_us", x.options.spin_us},
+        {"callback_thread", x.options.callback_thread},
         {"copy_threads", x.options.copy_threads},
         {"footprint_bytes", x.shape.pool_bytes(side::generation)},
         {"gb_per_s", x.gb_per_s},

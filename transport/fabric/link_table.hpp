@@ -34,7 +34,10 @@ public:
     /// An open link to that peer, if possible one with an owner.
     Link* find_open(incarnation peer) {
         Link* result = nullptr;
-        for (auto id : of(peer))
+        const auto known = of_peer_.find(peer);
+        if (known == of_peer_.end())
+            return result;
+        for (auto id : known->second)
             if (auto& x = links_.at(id); x.is_open() && (!result || x.owner))
                 result = &x;
         return result;

@@ -74,7 +74,9 @@ struct offered_region {
 /// Puts the packets of one hello together.
 class hello_assembly {
 public:
-    explicit hello_assembly(std::size_t regions_max) : regions_max_(regions_max) {}
+    explicit hello_assembly(std::size_t regions_max) : regions_max_(regions_max) {
+        head_.version = oldest_protocol_version;
+    }
 
     /// malformed_message when the packet does not continue those before it, limit_exceeded when the
     /// hello offers more regions than allowed.
@@ -87,7 +89,7 @@ public:
 
 private:
     std::size_t regions_max_;
-    hello_packet head_ = {.version = oldest_protocol_version};
+    hello_packet head_;
     std::uint16_t parts_ = 0;
     std::uint16_t next_part_ = 0;
     std::vector<offered_region> regions_;

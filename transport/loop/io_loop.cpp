@@ -74,7 +74,7 @@ caf::expected<std::unique_ptr<io_loop>> io_loop::make(caf::actor_system& system,
     if (!loop->epoll_fd_)
         return system_error(errc::system_call_failed, "epoll_create1",
                             "raise the limit of descriptors");
-    if (auto error = loop->observe(loop->wake_fd_.get(), EPOLLIN, wake_id))
+    if (auto error = loop->observe(loop->wake_fd_.get(), EPOLLIN | EPOLLET, wake_id))
         return error;
     try {
         if (made_to_fail("thread"))
@@ -295,10 +295,9 @@ bool io_loop::dispatch(int timeout_ms) {
     bool any = false;
     for (int index = 0; index < count; ++index) {
         const auto id = events[index].data.u64;
-        if (id == wake_id) {
-            eventfd_t ignored = 0;
-            ::eventfd_read(wake_fd_.get(), &ignored);
-        } else if (auto found = watches_.find(id); found != watches_.end()) {
+        if (id == wake_id)
+            continue; // every write is an event of its own: nobody reads it
+        if (auto found = watches_.find(id); found != watches_.end()) {
             // Holds the watch: the callback may end it.
             auto watch = found->second;
             guarded("a watch", [&] {

@@ -18,10 +18,12 @@ known_instances::effects known_instances::on(event happened, time_point now) {
 // -- sessions -----------------------------------------------------------------------------------
 
 void known_instances::take(session_opened& opened, time_point now, effects& result) {
-    for (auto& [endpoint, x] :
-         instances_) // what was said of the rid before would end it over there
-        std::erase_if(x.withdrawals,
+    // What was said of the rid before would end it over there.
+    const auto [first, last] = withdrawn_.equal_range(opened.request);
+    for (auto at = first; at != last; ++at)
+        std::erase_if(instances_.at(at->second).withdrawals,
                       [&opened](const auto& each) { return each.request == opened.request; });
+    withdrawn_.erase(first, last);
     need(facts_.own_endpoint, now, result);
     need(opened.endpoint, now, result);
     if (is_settled(opened.endpoint)) {
@@ -46,10 +48,32 @@ void known_instances::take(session_withdrawn& over, time_point, effects& result)
     if (at.answer) {
         result.push_back(withdraw{std::move(over.endpoint), std::move(over.what)});
     } else if (at.state != question::none && facts_.withdrawals_max > 0) {
-        if (at.withdrawals.size() >= facts_.withdrawals_max)
-            at.withdrawals.pop_front();
-        at.withdrawals.push_back(std::move(over.what));
+        keep(over.endpoint, at, std::move(over.what));
     }
+}
+
+void known_instances::keep(const std::string& endpoint, instance& at, withdrawal what) {
+    if (at.withdrawals.size() >= facts_.withdrawals_max) {
+        no_longer_kept(at.withdrawals.front().request, endpoint);
+        at.withdrawals.pop_front();
+    }
+    withdrawn_.emplace(what.request, endpoint);
+    at.withdrawals.push_back(std::move(what));
+}
+
+std::deque<known_instances::withdrawal>
+known_instances::take_withdrawals(const std::string& endpoint, instance& at) {
+    for (const auto& each : at.withdrawals)
+        no_longer_kept(each.request, endpoint);
+    return std::exchange(at.withdrawals, {});
+}
+
+void known_instances::no_longer_kept(rid request, const std::string& endpoint) {
+    const auto [first, last] = withdrawn_.equal_range(request);
+    const auto found = std::find_if(
+        first, last, [&endpoint](const auto& entry) { return entry.second == endpoint; });
+    if (found != last)
+        withdrawn_.erase(found);
 }
 
 void known_instances::take(session_failed& failed, time_point now, effects&) {
@@ -97,7 +121,7 @@ void known_instances::take(answered& answer, time_point now, effects& result) {
               [](const auto& a, const auto& b) { return a.rank < b.rank; });
     at.answer = known{std::make_shared<const std::vector<rank_info>>(std::move(answer.ranks)), now};
     result.push_back(instance_changed{answer.endpoint});
-    for (auto& each : std::exchange(at.withdrawals, {}))
+    for (auto& each : take_withdrawals(answer.endpoint, at))
         result.push_back(withdraw{answer.endpoint, std::move(each)});
     for (const auto& each : concerned_by(answer.endpoint))
         bind_waiting(each, result);
@@ -113,7 +137,7 @@ void known_instances::take(not_answered& failed, time_point now, effects& result
         return;
     }
     at.state = question::none;
-    at.withdrawals.clear();
+    take_withdrawals(failed.endpoint, at);
     for (const auto& each : concerned_by(failed.endpoint)) {
         if (at.answer) { // better than nothing
             bind_waiting(each, result);

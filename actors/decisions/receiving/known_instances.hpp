@@ -185,12 +185,17 @@ private:
     std::vector<std::string> concerned_by(const std::string& endpoint) const;
     std::vector<std::string> endpoints_of(incarnation) const;
     void forget_empty(time_point now);
+    void keep(const std::string& endpoint, instance&, withdrawal);
+    std::deque<withdrawal> take_withdrawals(const std::string& endpoint, instance&);
+    void no_longer_kept(rid, const std::string& endpoint);
 
     facts facts_;
     std::mt19937_64 random_;
     std::map<std::string, instance> instances_;
     deadline_queue<std::string> retries_;
     std::unordered_map<kvferry::attempt, place> unbound_;
+    /// Where withdrawals of a rid wait, one entry for each.
+    std::unordered_multimap<rid, std::string> withdrawn_;
     std::uint64_t opened_ = 0;
 };
 

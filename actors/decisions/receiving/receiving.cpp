@@ -13,16 +13,17 @@ namespace kvferry {
 
 receiving::effects receiving::on(event happened, time_point) {
     if (!is_released())
-        std::visit([this](const auto& x) { take(x); }, happened);
+        std::visit([this](auto& x) { take(x); }, happened);
     return std::exchange(effects_, {});
 }
 
 // -- the host -----------------------------------------------------------------------------------
 
-void receiving::take(const receive_slice& given) {
+void receiving::take(receive_slice& given) {
     const slice_index index{static_cast<std::uint32_t>(pieces_.size())};
     const auto late = host_gave_all();
-    pieces_.push_back({given.slice});
+    pieces_.push_back({std::move(given.slice)});
+    const auto& slice = pieces_.back().slice;
     if (has_ended()) {
         const auto& why = end()->reason;
         tell_piece(index.value, why ? why : make_error(errc::gone, "the session has ended"));
@@ -32,9 +33,9 @@ void receiving::take(const receive_slice& given) {
         return fail(make_error(errc::invalid_argument,
                                "rid {}: receive slice {} comes after the last one", facts_.request,
                                index));
-    if (auto problem = check_tokens(given.slice))
+    if (auto problem = check_tokens(slice))
         return fail(add_context(problem, "rid {}: receive slice {}", facts_.request, index));
-    if (!given.slice.layers.is_all())
+    if (!slice.layers.is_all())
         return fail(
             make_error(errc::invalid_argument,
                        "rid {}: receive slice {} names layers, a receiver takes all of its own",
@@ -72,18 +73,18 @@ void receiving::take(const carrier_failed& failed) {
 
 // -- writers and their links --------------------------------------------------------------------
 
-void receiving::take(const bind_writers& bound) {
+void receiving::take(bind_writers& bound) {
     if (bound.error)
         return fail(bound.error);
     if (!is_unbound())
         return;
     phase_ = waiting{};
-    layers_skipped_ = bound.layers_skipped;
-    roles_skipped_ = bound.roles_skipped;
-    for (const auto& binding : bound.writers) {
+    layers_skipped_ = std::move(bound.layers_skipped);
+    roles_skipped_ = std::move(bound.roles_skipped);
+    for (auto& binding : bound.writers) {
         auto& from = writers_[binding.rank];
-        from.binding = binding;
         from.summary.rank = binding.rank;
+        from.binding = std::move(binding);
     }
     succeed_if_complete();
 }

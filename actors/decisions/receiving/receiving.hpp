@@ -146,8 +146,8 @@ private:
         bool told = false;
     };
 
-    void take(const receive_slice&);
-    void take(const bind_writers&);
+    void take(receive_slice&);
+    void take(bind_writers&);
     void take(const writer_linked&);
     void take(const peer_lost&);
     void take(const process_gone&);
@@ -169,6 +169,8 @@ private:
 
     template <class Effect>
     void add(Effect x) {
+        if (effects_.empty())
+            effects_.reserve(4); // they are large, and few answers are longer
         effects_.emplace_back(std::move(x));
     }
     void ignore(ignored why) { add(ignore_message{why}); }

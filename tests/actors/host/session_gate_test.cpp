@@ -9,6 +9,7 @@
 
 #include <future>
 #include <memory>
+#include <stdexcept>
 #include <string>
 
 using namespace kvferry;
@@ -80,8 +81,8 @@ struct fixture {
     event_device device{vs};
     std::vector<run_callback> callbacks;
     std::shared_ptr<session_promises> promises = std::make_shared<session_promises>();
-    std::future<session_finished> outcome = promises->outcome.get_future();
-    std::future<session_released> released = promises->released.get_future();
+    std::shared_future<session_finished> outcome = promises->outcome.future();
+    std::shared_future<session_released> released = promises->released.future();
     session_gate_actor gate;
 
     explicit fixture(side role = side::context) {
@@ -90,19 +91,22 @@ struct fixture {
         worker.answer<open_rx>([handle = rx.handle()](const open_rx&) {
             return rx_opened{handle, {11}};
         });
-        gate = vs.track(spawn_at<session_gate_actor, session_gate_state>(
-            vs.system(), {},
-            session_gate_state::dependencies{worker.handle(),
-                                             collect(callbacks),
-                                             role,
-                                             {7},
-                                             promises,
-                                             [](const session_finished&) {},
-                                             [](const session_released&) {},
-                                             {},
-                                             {},
-                                             {},
-                                             device.handle()}));
+        gate = make_gate({worker.handle(),
+                          collect(callbacks),
+                          role,
+                          {7},
+                          promises,
+                          [](const session_finished&) {},
+                          [](const session_released&) {},
+                          {},
+                          {},
+                          {},
+                          device.handle()});
+    }
+
+    session_gate_actor make_gate(session_gate_state::dependencies with) {
+        return vs.track(
+            spawn_at<session_gate_actor, session_gate_state>(vs.system(), {}, std::move(with)));
     }
 
     template <class Message>
@@ -213,6 +217,36 @@ TEST_CASE(
     test.releases();
     CHECK(resolved(test.released));
     CHECK(test.callbacks.size() == 2);
+    CHECK(test.ended());
+}
+
+TEST_CASE("session_gate: quick callbacks run in its handlers, in order, and one that throws ends "
+          "nothing") {
+    fixture test;
+    std::vector<std::string> called;
+    test.gate = test.make_gate(
+        {.worker = test.worker.handle(),
+         .callbacks = collect(test.callbacks),
+         .request = {7},
+         .promises = test.promises,
+         .on_outcome =
+             [&called, &test](const session_finished&) {
+                 called.push_back(resolved(test.outcome) ? "outcome" : "early");
+                 throw std::runtime_error{"the host's mistake"};
+             },
+         .on_released = [&called](const session_released&) { called.push_back("released"); },
+         .on_ready = [&called](const session_ready&) { called.push_back("ready"); },
+         .on_piece = [&called](const piece_finished&) { called.push_back("piece"); },
+         .quick_callbacks = true});
+    test.open();
+    auto piece = test.send();
+    test.tell(session_ready{{7}});
+    test.piece_ends(0);
+    test.finishes(session_state::kv_transferred);
+    CHECK(called == std::vector<std::string>{"ready", "piece", "outcome"});
+    test.releases();
+    CHECK(called.back() == "released");
+    CHECK(test.callbacks.empty());
     CHECK(test.ended());
 }
 

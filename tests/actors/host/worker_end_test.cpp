@@ -104,6 +104,46 @@ TEST_CASE("worker: after a stop every call is an error, and sessions end on hand
     expect_no_rank(*test.rank);
 }
 
+TEST_CASE("worker: in a quick callback calls that wait for the rank are refused, others are not") {
+    lone_rank test;
+    std::promise<std::vector<errc>> answers;
+    auto options = options_of(1);
+    options.quick_callbacks = true;
+    options.on_outcome = [&](const session_finished&) {
+        auto& rank = *test.rank;
+        const auto other = rank.open_tx(options_of(2));
+        other.cancel();
+        answers.set_value({code_of(rank.statistics().error()),
+                           code_of(rank.publish({}, {}).error()), code_of(rank.unpublish(1s)),
+                           code_of(rank.connect({"127.0.0.1:1", 0}, 1s)),
+                           code_of(rank.remove_instance("@x")), code_of(rank.stop(1s).error()),
+                           code_of(rank.drain(1s).error()), code_of(other.status().error()),
+                           code_of(other.slots_in_doubt().error()), code_of(other.send({}).get())});
+    };
+    const auto session = test.rank->open_tx(std::move(options)); // it has no pools: it ends at once
+    auto answered = answers.get_future();
+    REQUIRE(resolves(answered));
+    for (const auto code : answered.get())
+        CHECK(code == errc::unsupported);
+    CHECK(test.rank->statistics());
+    CHECK(test.rank->stop(5s));
+}
+
+TEST_CASE("worker: it may be destroyed in a quick callback") {
+    lone_rank test;
+    std::promise<void> destroyed;
+    auto options = options_of(1);
+    options.quick_callbacks = true;
+    options.on_released = [&](const session_released&) {
+        test.rank.reset();
+        destroyed.set_value();
+    };
+    const auto session = test.rank->open_tx(std::move(options));
+    REQUIRE(resolves(destroyed.get_future()));
+    test.actors.reset();
+    CHECK(resolves(session.outcome()));
+}
+
 TEST_CASE("worker: one that was moved away answers each call with an error") {
     lone_rank test;
     worker other = std::move(*test.rank);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The small values of a fabric: its links, a peer's regions, and who waits for quiet.
 #include "tests/transport/fabric/key_of.hpp"
+#include "transport/fabric/fabric_messages.hpp"
 #include "transport/fabric/link_table.hpp"
 #include "transport/fabric/peer_regions.hpp"
 #include "transport/fabric/quiet_waits.hpp"
@@ -126,4 +127,22 @@ TEST_CASE("quiet_waits: everybody whose bytes a device still scatters waits for 
     CHECK(waiting.take(inbound, asked) == std::vector{5, 6});
     inbound.scattered(scatters[0].number, {});
     CHECK(waiting.take(inbound, asked) == std::vector{1, 2, 3, 4});
+}
+
+TEST_CASE(
+    "fabric heads: what a newer release puts behind a head is skipped, a shorter one is none") {
+    write_head head;
+    head.sender = 1;
+    head.attempt = 7;
+    byte_buffer bytes{bytes_of(head).begin(), bytes_of(head).end()};
+    for (std::size_t more = 0; more <= head_growth_bytes; ++more) {
+        const auto read = read_head<write_head>(bytes);
+        REQUIRE(read);
+        CHECK(read->sender == 1);
+        CHECK(read->attempt == 7);
+        bytes.push_back(caf::byte{42});
+        CHECK(bytes.size() <= head_bytes_max + 1);
+    }
+    bytes.resize(sizeof head - 1);
+    CHECK_FALSE(read_head<write_head>(bytes));
 }

@@ -55,6 +55,40 @@ TEST_CASE("host_link_hello: what is encoded is decoded, and fits into a packet")
     CHECK(std::get<hello_refusal>(*again) == refusal);
 }
 
+TEST_CASE("host_link_hello: the bytes of each version are read for ever; what a newer release puts "
+          "behind them is skipped since structs can grow") {
+    for (auto version = oldest_protocol_version; version <= protocol_version; ++version) {
+        CAPTURE(version);
+        byte_buffer frozen;
+        for (auto x : {0x6b, 0x76, 0x68, 0x6c, 0, int{version}, 0}) // "kvhl", version, kind
+            frozen.push_back(static_cast<caf::byte>(x));
+        for (auto number : {1, 2, 3}) { // sender, receiver, token
+            frozen.insert(frozen.end(), 7, caf::byte{0});
+            frozen.push_back(static_cast<caf::byte>(number));
+        }
+        for (auto x : {0, 0, 0, 1, 0, 1}) // part 0 of 1, with one region
+            frozen.push_back(static_cast<caf::byte>(x));
+        for (auto x : {0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 0x10, 0})
+            frozen.push_back(static_cast<caf::byte>(x));
+        const auto part =
+            split_hello(incarnation{1}, incarnation{2}, link_token{3}, {{7, 4096}}, version)
+                .front();
+        CHECK(encode(host_link_packet{part}) == frozen);
+        const auto read = decode_host_link_packet(frozen, 1);
+        REQUIRE(read);
+        CHECK(std::get<hello_packet>(*read) == part);
+        frozen.push_back(caf::byte{42});
+        CHECK(bool{decode_host_link_packet(frozen, 1)} == (version >= 7));
+        frozen.pop_back();
+        const auto newest = static_cast<std::uint16_t>(version - 1); // a release that lacks it
+        const auto refused = decode_host_link_packet(frozen, 1, newest);
+        REQUIRE_FALSE(refused);
+        CHECK(code_of(refused.error()) == errc::protocol_mismatch);
+        CHECK(text_of(refused.error()).find("version " + std::to_string(version))
+              != std::string::npos);
+    }
+}
+
 TEST_CASE("host_link_hello: bent packets give a packet or a named error, in bounded memory") {
     const auto seed = random_seed(4711);
     CAPTURE(seed);
@@ -146,6 +180,8 @@ TEST_CASE("hello_assembly: parts that do not belong together are refused") {
     CHECK(refused_second([](hello_packet& x) { x.sender.value = 9; }) == errc::malformed_message);
     CHECK(refused_second([](hello_packet& x) { x.receiver.value = 9; }) == errc::malformed_message);
     CHECK(refused_second([](hello_packet& x) { x.token.value = 9; }) == errc::malformed_message);
+    CHECK(refused_second([](hello_packet& x) { x.version = oldest_protocol_version; })
+          == errc::malformed_message);
     CHECK(refused_second([](hello_packet& x) { x.regions[0].region = 0; })
           == errc::malformed_message);
     {

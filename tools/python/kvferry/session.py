@@ -108,17 +108,19 @@ def _groups(slots: Any) -> List["array.array[int]"]:
 class Session:
     """What Tx and Rx have in common. Freed when nobody refers to it; it is kept until it is released."""
 
+    # As it begins; a session sets its own when something happens.
+    _has_outcome = False
+    _is_released = False
+    _layers_end = 0
+    _given_up: Optional[Error] = None
+    _waiters: Sequence[Tuple[int, asyncio.AbstractEventLoop, "asyncio.Future[None]"]] = ()
+    _held: Sequence[Any] = ()  # events of the host's streams, until released
+
     def __init__(self, events: Dispatcher, rid: int, on_cuda: bool) -> None:
         self.rid = rid
         self._events = events
         self._on_cuda = on_cuda
         self._handle = ctypes.c_void_p()
-        self._has_outcome = False
-        self._is_released = False
-        self._layers_end = 0
-        self._given_up: Optional[Error] = None
-        self._waiters: List[Tuple[int, asyncio.AbstractEventLoop, "asyncio.Future[None]"]] = []
-        self._held: List[Any] = []  # events of the host's streams, until released
 
     def __del__(self, free: Any = _abi.quiet(_abi.session_free)) -> None:
         free(getattr(self, "_handle", None))
@@ -132,7 +134,7 @@ class Session:
             self._has_outcome = True
         elif kind == _abi.EVENT_RELEASED:
             self._is_released = True
-            self._held.clear()
+            self._held = ()
         elif kind == _abi.EVENT_LAYERS:
             self._layers_end = piece
         self._wake(kind)
@@ -174,7 +176,7 @@ class Session:
             there = self._has(kind) if come is None else self._has_outcome or come()
             if not there and self._given_up is None:
                 future = loop.create_future()
-                self._waiters.append((kind, loop, future))
+                self._waiters = [*self._waiters, (kind, loop, future)]
         if future is not None:
             await future
         there = self._has(kind) if come is None else self._has_outcome or come()
@@ -341,7 +343,7 @@ class Session:
             after = _current_work()
         if after is None:
             return 0
-        self._held.append(after)
+        self._held = [*self._held, after]
         return int(getattr(after, "cuda_event", after))
 
     def __repr__(self) -> str:

@@ -7,7 +7,7 @@ import contextlib
 import ctypes
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple, Type, TypeVar
+from typing import Any, Dict, List, Mapping, Optional, Sequence, Set, Tuple, Type, TypeVar
 
 from . import _abi
 from .dispatcher import Dispatcher, Event
@@ -348,10 +348,13 @@ class Worker:
         session = self.open_tx(
             rid, aux=aux is not None, deadline=deadline, transfer_deadline=transfer_deadline
         )
-        with _given(session):
+        try:
             session.send(slots, prompt=prompt, after=after)
             if aux is not None:
                 session.send_aux(aux)
+        except BaseException as error:
+            if not _has_ended(session, error):
+                raise
         return session
 
     def receive(
@@ -378,8 +381,11 @@ class Worker:
             transfer_deadline=transfer_deadline,
             tell_layers=tell_layers,
         )
-        with _given(session):
+        try:
             session.receive(slots, prompt=prompt, after=after)
+        except BaseException as error:
+            if not _has_ended(session, error):
+                raise
         return session
 
     # -- events --
@@ -472,18 +478,14 @@ class Worker:
         return f"<kvferry.Worker of {self.instance}{', closed' if self._closed else ''}>"
 
 
-@contextlib.contextmanager
-def _given(session: Session) -> Iterator[None]:
-    """What follows gives a new session its slots. If that is refused it is given up: nobody else has it.
-    If it has ended already, its outcome says why."""
-    try:
-        yield
-    except BaseException as error:
-        if isinstance(error, Error) and error.code == Code.GONE:
-            return
-        with contextlib.suppress(Error):
-            session.cancel(f"its host failed: {error}")
-        raise
+def _has_ended(session: Session, error: BaseException) -> bool:
+    """Of a new session that was refused its slots: nobody else has it, so it is given up, unless it has ended
+    already; then its outcome says why."""
+    if isinstance(error, Error) and error.code == Code.GONE:
+        return True
+    with contextlib.suppress(Error):
+        session.cancel(f"its host failed: {error}")
+    return False
 
 
 @atexit.register
