@@ -340,8 +340,10 @@ TEST_CASE("network: on all addresses ranks find each other, whatever other devic
     }
     auto context = start(net, net.prefill, "context", "0.0.0.0");
     auto generation =
-        net.with_names("127.0.0.1 localhost\n" + prefill_address + " prefill.test\n",
-                       [&] { return start(net, net.decode, "generation", "0.0.0.0"); });
+        net.with_names("127.0.0.1 localhost\n" + prefill_address + " prefill.test\n", [&] {
+            return start(net, net.decode, "generation", "0.0.0.0",
+                         {"--advertise", decode_address}); // it has two networks
+        });
     expect_service(*context, *generation,
                    named + context->endpoint.substr(context->endpoint.rfind(':')), 1);
     expect_clean_stop(*generation);
