@@ -32,7 +32,7 @@ extern "C" {
 #endif
 
 /* Major << 16 | minor. Another major breaks callers; a minor only adds. */
-#define KVF_ABI_VERSION 0x10003u
+#define KVF_ABI_VERSION 0x10004u
 
 uint32_t kvf_abi_version(void); /* of the library that was loaded */
 const char* kvf_version(void);  /* "0.1.0" */
@@ -117,6 +117,9 @@ enum {
 /* `name` is for people (/proc/<pid>/maps). Rounded up to whole pages, in huge ones where the
  * machine has enough in reserve. */
 int kvf_memory_new(const char* name, uint64_t bytes, uint32_t flags, kvf_memory** memory);
+/* On a CUDA device. KVF_UNSUPPORTED: there is none of this number, or none at all, or the library
+ * was built without CUDA; KVF_REGISTRATION_FAILED: it has not as much left. */
+int kvf_memory_new_on_device(int32_t device, uint64_t bytes, kvf_memory** memory);
 /* What to publish. `base` and `memfd` are valid until the memory is freed. */
 int kvf_memory_region(kvf_memory* memory, kvf_region* region);
 /* Unmapped at once, or when the last worker that publishes it is proven done with it. */

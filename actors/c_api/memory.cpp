@@ -2,6 +2,9 @@
 // Cache memory that kvferry allocates for a host.
 #include "actors/c_api/objects.hpp"
 #include "actors/c_api/sized.hpp"
+#include "cuda/device/device_pool.hpp"
+
+#include <utility>
 
 using namespace kvferry;
 using namespace kvferry::c_api;
@@ -13,24 +16,35 @@ int kvf_memory_new(const char* name, uint64_t bytes, uint32_t flags, kvf_memory*
         auto& result = target(memory, "memory");
         if (flags & ~std::uint32_t{KVF_MEMORY_PREFAULT})
             refuse(errc::unsupported, "flags is " + std::to_string(flags));
-        auto pool = value_of(
-            memfd_pool::make_best(text_or_empty(name), bytes, (flags & KVF_MEMORY_PREFAULT) != 0));
+        auto pool = std::make_shared<const memfd_pool>(value_of(
+            memfd_pool::make_best(text_or_empty(name), bytes, (flags & KVF_MEMORY_PREFAULT) != 0)));
         auto made = std::make_shared<c_memory>();
-        made->pool = std::make_shared<const memfd_pool>(std::move(pool));
+        made->region.kind = KVF_HOST_SHARED;
+        made->region.base = pool->base();
+        made->region.bytes = pool->bytes();
+        made->region.memfd = pool->fd();
+        made->owner = std::move(pool);
+        result = as_handle<kvf_memory>(memories().add(std::move(made)));
+    });
+}
+
+int kvf_memory_new_on_device(int32_t device, uint64_t bytes, kvf_memory** memory) {
+    return guarded([&] {
+        auto& result = target(memory, "memory");
+        if (bytes == 0)
+            refuse(errc::invalid_argument, "bytes is 0");
+        std::shared_ptr<device_pool> pool{value_of(make_device_pool(device, bytes))};
+        auto made = std::make_shared<c_memory>();
+        made->region.kind = KVF_CUDA;
+        made->region.base = pool->base();
+        made->region.bytes = pool->bytes();
+        made->owner = std::move(pool);
         result = as_handle<kvf_memory>(memories().add(std::move(made)));
     });
 }
 
 int kvf_memory_region(kvf_memory* memory, kvf_region* region) {
-    return guarded([&] {
-        const auto found = memories().find(memory);
-        kvf_region result{};
-        result.kind = KVF_HOST_SHARED;
-        result.base = found->pool->base();
-        result.bytes = found->pool->bytes();
-        result.memfd = found->pool->fd();
-        write(region, result, "region");
-    });
+    return guarded([&] { write(region, memories().find(memory)->region, "region"); });
 }
 
 int kvf_memory_free(kvf_memory* memory) {

@@ -17,8 +17,10 @@
 namespace kvferry::c_api {
 
 struct c_memory {
-    /// Shared with the workers that publish it.
-    std::shared_ptr<const memfd_pool> pool;
+    /// As it is published; `kind` is KVF_HOST_SHARED or KVF_CUDA.
+    kvf_region region = {};
+    /// What owns it, shared with the workers that publish it.
+    std::shared_ptr<const void> owner;
 };
 
 struct c_pages {

@@ -88,8 +88,8 @@ worker_options options_of(const kvf_worker_options& given) {
 /// Memory of kvf_memory_new is kept for as long as the rank needs it.
 std::shared_ptr<const void> owner_of(const void* base) {
     const auto found =
-        memories().all_where([base](const c_memory& each) { return each.pool->base() == base; });
-    return found.empty() ? nullptr : found.front()->pool;
+        memories().all_where([base](const c_memory& each) { return each.region.base == base; });
+    return found.empty() ? nullptr : found.front()->owner;
 }
 
 memory_kind kind_of(std::uint32_t kind) {

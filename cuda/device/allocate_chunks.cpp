@@ -41,8 +41,10 @@ caf::error chunked_range::make(std::uint64_t wanted, const chunk_options& option
     what.type = CU_MEM_ALLOCATION_TYPE_PINNED;
     what.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
     what.location.id = options.ordinal;
-    if (options.exportable)
+    if (options.handles == chunk_handles::descriptor)
         what.requestedHandleTypes = CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+    if (options.handles == chunk_handles::fabric)
+        what.requestedHandleTypes = handle_type_fabric;
     std::size_t unit = 0;
     if (auto problem = KVFERRY_DRIVER_CALL(cuMemGetAllocationGranularity)(
             &unit, static_cast<const CUmemAllocationProp*>(&what),

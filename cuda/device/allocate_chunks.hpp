@@ -11,13 +11,14 @@
 
 namespace kvferry {
 
+/// What an allocator asks for; none: chunks that no other process can map.
+enum class chunk_handles { none, descriptor, fabric };
+
 struct chunk_options {
     int ordinal = 0;
     /// Rounded up to what the device allows (2 MiB).
     std::uint64_t chunk_bytes = 0;
-    /// Off: chunks that no other process can map, like those of an allocator that asks for no
-    /// handles.
-    bool exportable = true;
+    chunk_handles handles = chunk_handles::descriptor;
 };
 
 /// At least `bytes`, in one range of addresses, for the device alone; freed with the last holder.

@@ -3,6 +3,7 @@
 #include "cuda/device/chunked_memory.hpp"
 
 #include "cuda/device/driver_call.hpp"
+#include "cuda/device/fabric_handle.hpp"
 #include "messages/values/error_format.hpp"
 
 #include <algorithm>
@@ -34,7 +35,32 @@ public:
         return KVFERRY_DRIVER_CALL(cuMemRetainAllocationHandle)(&handle_,
                                                                 reinterpret_cast<void*>(address));
     }
+    /// A descriptor for other processes of this machine, which the caller closes. That of POSIX
+    /// type comes first: a FABRIC handle is of use only where both processes have the same IMEX
+    /// channel.
+    caf::expected<int> pass_on() const {
+        int descriptor = -1;
+        const auto no_descriptor = KVFERRY_DRIVER_CALL(cuMemExportToShareableHandle)(
+            static_cast<void*>(&descriptor), handle_, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR,
+            0ull);
+        if (!no_descriptor)
+            return descriptor;
+        fabric_handle bytes{};
+        const auto no_bytes = KVFERRY_DRIVER_CALL(cuMemExportToShareableHandle)(
+            static_cast<void*>(bytes.data()), handle_, handle_type_fabric, 0ull);
+        if (!no_bytes)
+            return fabric_handle_file(bytes);
+        return make_error(errc::unsupported, "as a descriptor: {}; as a FABRIC handle: {}",
+                          text_of(no_descriptor), text_of(no_bytes));
+    }
     caf::error import(int descriptor) {
+        if (auto bytes = fabric_handle_in(descriptor)) {
+            const auto problem = KVFERRY_DRIVER_CALL(cuMemImportFromShareableHandle)(
+                &handle_, static_cast<void*>(bytes->data()), handle_type_fabric);
+            return problem ? add_context(problem, "its FABRIC handle, which asks for the owner's "
+                                                  "IMEX channel in this process")
+                           : caf::error{};
+        }
         auto* as_pointer = reinterpret_cast<void*>(static_cast<std::uintptr_t>(descriptor));
         return KVFERRY_DRIVER_CALL(cuMemImportFromShareableHandle)(
             &handle_, as_pointer, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
@@ -92,21 +118,16 @@ caf::expected<device_chunks> export_chunks(const memory_extent& memory) {
     auto address = memory.base;
     for (const auto bytes : memory.parts) {
         chunk_reference chunk;
-        int descriptor = -1;
-        auto problem = chunk.retain(address);
-        if (!problem)
-            problem = KVFERRY_DRIVER_CALL(cuMemExportToShareableHandle)(
-                static_cast<void*>(&descriptor), chunk.get(),
-                CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0ull);
-        if (problem)
+        const auto unknown = chunk.retain(address);
+        const auto descriptor = unknown ? caf::expected<int>{unknown} : chunk.pass_on();
+        if (!descriptor)
             return make_error(errc::unsupported,
                               "chunk {} of {} cannot be passed on: {}; its allocator must ask for "
-                              "handles of type POSIX file descriptor",
-                              result.size(), count, text_of(problem));
+                              "handles of type POSIX file descriptor or FABRIC",
+                              result.size(), count, text_of(descriptor.error()));
         result.push_back(
-            {descriptor, bytes, std::shared_ptr<const void>(nullptr, [descriptor](const void*) {
-                 ::close(descriptor);
-             })});
+            {*descriptor, bytes,
+             std::shared_ptr<const void>(nullptr, [fd = *descriptor](auto) { ::close(fd); })});
         address += bytes;
     }
     return result;

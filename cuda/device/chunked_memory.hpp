@@ -26,8 +26,8 @@ struct memory_extent {
 /// several allocations that are not chunks.
 caf::expected<memory_extent> extent_of(const std::byte* base, std::uint64_t bytes);
 
-/// unsupported when a chunk was made without a handle that can be exported as a descriptor, or when
-/// there are too many.
+/// unsupported when a chunk was made without a handle that can be exported, as a descriptor or as a
+/// FABRIC handle, or when there are too many.
 caf::expected<device_chunks> export_chunks(const memory_extent&);
 
 /// unsupported when kernels of the device cannot address chunked memory of this process: whoever

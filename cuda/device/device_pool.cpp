@@ -139,7 +139,7 @@ caf::expected<std::unique_ptr<device_pool>> make_device_pool(int ordinal, std::u
     if (chunk_bytes > 0) {
         (void)cudaFree(
             nullptr); // makes the device's context current, as the driver's calls need it
-        auto chunks = allocate_chunks(bytes, {ordinal, chunk_bytes, true});
+        auto chunks = allocate_chunks(bytes, {ordinal, chunk_bytes});
         if (!chunks)
             return add_context(chunks.error(), where);
         memory = std::move(*chunks);

@@ -9,6 +9,9 @@
 
 namespace kvferry {
 
+/// CU_MEM_HANDLE_TYPE_FABRIC, which headers before CUDA 12.3 do not have.
+inline constexpr auto handle_type_fabric = static_cast<CUmemAllocationHandleType>(8);
+
 /// unsupported when the driver has no such entry (as of CUDA 12.0).
 caf::expected<void*> driver_entry(const char* name);
 

@@ -2,6 +2,7 @@
 // Device memory of many physical chunks, as torch's expandable segments are: exported chunk by
 // chunk, and mapped from descriptors as another process does it.
 #include "cuda/device/allocate_chunks.hpp"
+#include "cuda/device/fabric_handle.hpp"
 #include "messages/local/devices.hpp"
 #include "tests/device/gpu_kit.hpp"
 
@@ -15,10 +16,14 @@ namespace {
 constexpr std::uint64_t chunk_bytes = std::uint64_t{2} << 20;
 
 struct chunked_pool {
-    explicit chunked_pool(std::uint64_t bytes, bool exportable = true) {
+    explicit chunked_pool(std::uint64_t bytes, chunk_handles handles = chunk_handles::descriptor) {
         KVFERRY_CUDA_REQUIRE(cudaSetDevice(0));
         KVFERRY_CUDA_REQUIRE(cudaFree(nullptr));
-        auto made = allocate_chunks(bytes, {0, chunk_bytes, exportable});
+        auto made = allocate_chunks(bytes, {0, chunk_bytes, handles});
+        if (handles == chunk_handles::fabric && !made) {
+            without_fabric = describe(made.error());
+            return;
+        }
         REQUIRE_MESSAGE(made, describe(made.error()));
         memory = std::move(*made);
     }
@@ -34,6 +39,8 @@ struct chunked_pool {
         return result;
     }
     std::shared_ptr<std::byte> memory;
+    /// Why this machine has no FABRIC handles: no driver for it, or no IMEX channel.
+    std::string without_fabric;
 };
 
 caf::expected<device_region_exported> export_from(gpu_kit& kit, std::byte* base,
@@ -110,12 +117,12 @@ TEST_CASE("cuda_io: chunks without a handle are said to have none; the memory it
           "own process") {
     KVFERRY_NEEDS_DEVICES(1);
     gpu_kit kit;
-    chunked_pool pool{3 * chunk_bytes, false};
+    chunked_pool pool{3 * chunk_bytes, chunk_handles::none};
     auto exported = export_from(kit, pool.memory.get(), 3 * chunk_bytes);
     REQUIRE_MESSAGE(exported, describe(exported.error()));
     CHECK(exported->chunks.empty());
     CHECK(exported->how.obstacle.find("its allocator must ask for handles of type POSIX file "
-                                      "descriptor")
+                                      "descriptor or FABRIC")
           != std::string::npos);
     const memory_region region{reinterpret_cast<std::uint64_t>(pool.memory.get()),
                                3 * chunk_bytes,
@@ -125,6 +132,43 @@ TEST_CASE("cuda_io: chunks without a handle are said to have none; the memory it
     auto mapped = map_by(kit, {{1}, {region}, {}});
     REQUIRE(mapped.mapped.size() == 1);
     CHECK(mapped.mapped[0].base == pool.memory.get());
+}
+
+TEST_CASE("cuda_io: chunks that have FABRIC handles alone are mapped elsewhere as well, where the "
+          "machine has such handles") {
+    KVFERRY_NEEDS_DEVICES(1);
+    gpu_kit owner, writer;
+    const auto sample = shuffled_fragments(1024, 4096);
+    chunked_pool pool{8 * chunk_bytes, chunk_handles::fabric};
+    if (!pool.memory) {
+        MESSAGE("skipped: " << pool.without_fabric);
+        return;
+    }
+    const auto before = random_bytes(sample.target_bytes, 2);
+    pool.write(before, 0);
+    auto exported = export_from(owner, pool.memory.get(), sample.target_bytes);
+    REQUIRE_MESSAGE(exported, describe(exported.error()));
+    REQUIRE_MESSAGE(!exported->chunks.empty(), exported->how.obstacle);
+    for (const auto& chunk : exported->chunks)
+        CHECK(fabric_handle_in(chunk.descriptor).has_value());
+    memory_region region{reinterpret_cast<std::uint64_t>(pool.memory.get()),
+                         sample.target_bytes,
+                         memory_kind::cuda,
+                         {},
+                         exported->how};
+    ++region.on_device.process; // as if another process had exported it
+    map_peer_regions question{{1}, {region}, {}};
+    question.chunks[0] = exported->chunks;
+    auto mapped = map_by(writer, question);
+    REQUIRE_MESSAGE(mapped.mapped.size() == 1, mapped.obstacles[0]);
+    device_memory source{sample.source_bytes};
+    const auto content = random_bytes(sample.source_bytes, 1);
+    source.write(content);
+    copy_probe probe{writer};
+    const auto id = probe.start(
+        sample.job(source.address(), reinterpret_cast<std::uint64_t>(mapped.mapped[0].base)));
+    check_success(probe.next(), id, sample.plan->bytes);
+    CHECK((pool.read(sample.target_bytes, 0) == sample.applied(content, before)));
 }
 
 TEST_CASE("cuda_io: a region that reaches beyond the last chunk is refused by name") {

@@ -319,33 +319,32 @@ TEST_CASE(
     expect_clean_stop(*context);
 }
 
-TEST_CASE(
-    "network: a rank on all addresses is found, whatever other devices the machines have, and "
-    "whether its endpoint has a name or an address") {
+TEST_CASE("network: on all addresses ranks find each other, whatever other devices their machines "
+          "have, and whether an endpoint names its host or its address") {
     ON_EACH_WIRE
     REQUIRE_MACHINES(net)
     std::string named = prefill_address;
-    std::vector<std::string> advertised;
     SUBCASE("each has a bridge of the same address") {
         for (const auto& machine : {net.prefill, net.decode})
             REQUIRE(net.has_device(machine, "docker0", "172.17.0.1/16"));
     }
     SUBCASE("one has a second network to which there is no way") {
         REQUIRE(net.has_device(net.prefill, "eth1", "10.98.0.2/24"));
-        advertised = {"--advertise", prefill_address};
     }
     SUBCASE("one has a second network that swallows what is sent there") {
         REQUIRE(net.has_device(net.prefill, "eth1", "10.98.0.2/24"));
-        advertised = {"--advertise", prefill_address};
         net.lose_the_way_to("10.98.0.0/24");
     }
     SUBCASE("the endpoint has a name") {
         named = "prefill.test";
     }
-    auto context = start(net, net.prefill, "context", "0.0.0.0", advertised);
+    // A machine with several networks must say how others call it; a name binds it to none of them.
+    auto context = start(net, net.prefill, "context", "0.0.0.0", {"--advertise", "prefill.test"});
     auto generation =
-        net.with_names("127.0.0.1 localhost\n" + prefill_address + " prefill.test\n",
-                       [&] { return start(net, net.decode, "generation", decode_address); });
+        net.with_names("127.0.0.1 localhost\n" + prefill_address + " prefill.test\n", [&] {
+            return start(net, net.decode, "generation", "0.0.0.0",
+                         {"--advertise", decode_address}); // it has two networks
+        });
     expect_service(*context, *generation,
                    named + context->endpoint.substr(context->endpoint.rfind(':')), 1);
     expect_clean_stop(*generation);

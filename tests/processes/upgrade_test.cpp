@@ -120,8 +120,7 @@ private:
         open_.pop_front();
         expect_success(x.from->ranks[0], x.what, "");
         expect_success(x.to->ranks[0], x.what, "");
-        if (x.to->in_service) // else it may have gone after its last session, whose digests it
-                              // compared
+        if (x.to->in_service) // else it may have ended; its digests have been compared
             expect_content(x.to->ranks[0], x.what);
     }
 

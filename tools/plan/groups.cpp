@@ -28,6 +28,8 @@ std::string shape_text(const layer_group& group, const pool_view& view) {
     if (!shape.empty())
         result += ", " + shape;
     result += " " + layout.element_type;
+    if (layout.tokens_per_row > 1 && !layout.token_of_row)
+        result += " for " + std::to_string(layout.tokens_per_row) + " tokens";
     if (!group.tokens_per_slot)
         return result + "; a state for each request";
     result += "; blocks of " + std::to_string(*group.tokens_per_slot) + " tokens";

@@ -2,6 +2,7 @@
 // The tensors that a model's cache makes on one rank.
 #include "tools/plan/model_cache.hpp"
 
+#include "messages/values/error_format.hpp"
 #include "transport/planner/layout/head_split.hpp"
 #include "transport/planner/layout/topology.hpp"
 
@@ -36,8 +37,15 @@ tensors_of(const model_cache& model, const cache_storage& storage, const paralle
         x.name = part.role;
         x.window = part.window;
         x.heads = part.heads;
-        const bool is_plain =
-            part.role == "key" || part.role == "value" || part.role == "key+value";
+        x.tokens_per_row = part.tokens_per_row;
+        if (storage.tokens_per_block % part.tokens_per_row != 0)
+            return make_error(errc::invalid_argument,
+                              "--model: a row of {} stands for {} tokens, tokens_per_block is {}: "
+                              "give a multiple (tokens_per_block={})",
+                              part.role, part.tokens_per_row, storage.tokens_per_block,
+                              2 * part.tokens_per_row);
+        const bool is_plain = part.role == "key" || part.role == "value" || part.role == "key+value"
+                              || part.role == "compressed";
         x.element_type =
             is_plain && !storage.element_type.empty() ? storage.element_type : part.element_type;
         const auto add = [&x](const char* name, std::uint32_t size) {
@@ -62,7 +70,7 @@ tensors_of(const model_cache& model, const cache_storage& storage, const paralle
         if (own != 0 && !by_token)
             add("head", own);
         if (!part.is_state)
-            add("token", storage.tokens_per_block);
+            add("token", storage.tokens_per_block / part.tokens_per_row);
         if (own != 0 && by_token)
             add("head", own);
         add("dim", part.dim);

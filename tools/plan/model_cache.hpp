@@ -27,6 +27,8 @@ struct cache_part {
     bool is_state = false;
     std::optional<std::uint32_t> window = {};
     std::string element_type = "bf16";
+    /// Of a compressed cache: the tokens that one row stands for.
+    std::uint32_t tokens_per_row = 1;
 };
 
 struct model_cache {

@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// The families of models, by what their caches have in common.
+// The families of models, by what their caches have in common. Those with states: hybrid_families.
 #include "tools/plan/model_config.hpp"
 
 #include "messages/values/error_format.hpp"
+#include "tools/plan/hybrid_families.hpp"
 #include "tools/plan/model_reader.hpp"
 
 #include <algorithm>
 #include <initializer_list>
-#include <set>
+#include <map>
 #include <string_view>
 
 namespace kvferry::tools {
 
 namespace {
+
+constexpr std::int64_t tokens_per_row_max = 1 << 16;
 
 /// All layers alike, or as layer_types says; a sliding_window without layer_types is for all from
 /// max_window_layers on.
@@ -70,106 +73,58 @@ void read_mimo(model_reader& x) {
                 x.number("swa_v_head_dim", window_dim), x.window_tokens());
 }
 
+/// Step-3 and later: K and V have a name of their own, and so have the layers with window.
+void read_step(model_reader& x) {
+    x.read_kinds("layer_types");
+    const auto heads = x.number("num_attention_groups");
+    const auto dim = x.head_dim();
+    x.add_heads(x.layers_of(layer_kind::full), heads, dim, dim, {});
+    const auto windows = x.layers_of(layer_kind::window);
+    if (windows.empty())
+        return;
+    const nlohmann::json none = nlohmann::json::object();
+    const auto* part = x.fields().part("attention_other_setting");
+    json_fields other{part ? *part : none, "attention_other_setting"};
+    const auto window_heads = other.optional_number("num_attention_groups").value_or(heads);
+    const auto window_dim = other.optional_number("head_dim").value_or(dim);
+    if (other.error())
+        return x.fields().fail(text_of(other.error()));
+    x.add_heads(windows, window_heads, window_dim, window_dim, x.window_tokens());
+}
+
+/// Every `cla_share_factor`-th layer has a cache, which the next ones read as well.
+void read_hunyuan(model_reader& x) {
+    const auto period =
+        x.fields().flag("use_cla", false) ? x.number("cla_share_factor", 2) : std::uint32_t{1};
+    if (period == 0)
+        return x.fields().fail("cla_share_factor is 0");
+    x.set_kinds([period](std::uint32_t layer) {
+        return layer % period == 0 ? layer_kind::full : layer_kind::none;
+    });
+    x.add_attention();
+}
+
 void read_mla(model_reader& x) {
     x.add_latent();
 }
 
-void read_kimi_linear(model_reader& x) {
-    const auto* part = x.fields().part("linear_attn_config");
-    if (!part)
-        return x.fields().fail("linear_attn_config is missing");
-    json_fields linear{*part, "linear_attn_config"};
-    const auto full = linear.numbers("full_attn_layers"); // counted from 1
-    const auto number = [&linear](const char* key) {
-        return linear.optional_number(key).value_or(0);
-    };
-    const auto heads = number("num_heads");
-    const auto dim = number("head_dim");
-    const auto kernel = number("short_conv_kernel_size");
-    if (linear.error())
-        return x.fields().fail(text_of(linear.error()));
-    x.set_kinds([&full](std::uint32_t layer) {
-        return std::count(full.begin(), full.end(), std::int64_t{layer} + 1) != 0
-                   ? layer_kind::full
-                   : layer_kind::state;
-    });
-    x.add_latent();
-    x.add_delta_rule(heads, dim, heads, dim, kernel);
-}
-
-void read_qwen3_next(model_reader& x) {
-    if (!x.read_kinds("layer_types"))
-        x.full_every(x.number("full_attention_interval", 4), layer_kind::state);
-    x.add_attention();
-    x.add_delta_rule(x.number("linear_num_key_heads"), x.number("linear_key_head_dim"),
-                     x.number("linear_num_value_heads"), x.number("linear_value_head_dim"),
-                     x.number("linear_conv_kernel_dim"));
-}
-
-/// A letter for each layer: * attention, M Mamba.
-void read_nemotron_h(model_reader& x) {
-    const auto pattern = x.fields().text("hybrid_override_pattern", "");
-    if (pattern.empty() && !x.read_kinds("layers_block_type"))
-        return x.fields().fail("hybrid_override_pattern is missing");
-    if (!pattern.empty() && pattern.size() != x.layers())
-        return x.fields().fail("hybrid_override_pattern names " + std::to_string(pattern.size())
+/// Each layer has a window of one latent; most have rows that stand for 4 or 128 tokens as well.
+void read_deepseek_v4(model_reader& x) {
+    const auto ratios = x.fields().numbers("compress_ratios"); // of speculative layers, too
+    if (ratios.size() < x.layers())
+        return x.fields().fail("compress_ratios names " + std::to_string(ratios.size())
                                + " layers, num_hidden_layers is " + std::to_string(x.layers()));
-    if (!pattern.empty())
-        x.set_kinds([&pattern](std::uint32_t layer) {
-            return pattern[layer] == '*'   ? layer_kind::full
-                   : pattern[layer] == 'M' ? layer_kind::state
-                                           : layer_kind::none;
-        });
-    x.add_attention();
-    x.add_mamba2(x.number("mamba_num_heads"), x.number("mamba_head_dim"), x.number("n_groups"),
-                 x.number("ssm_state_size"), x.number("conv_kernel"));
-}
-
-/// Mamba 1, split by channel.
-void read_jamba(model_reader& x) {
-    const auto period = x.number("attn_layer_period");
-    const auto offset = x.number("attn_layer_offset");
-    const auto channels = std::uint64_t{x.number("mamba_expand")} * x.number("hidden_size");
-    if (period == 0 || channels > 1u << 30)
-        return x.fields().fail("attn_layer_period is " + std::to_string(period) + ", there are "
-                               + std::to_string(channels) + " channels");
-    x.set_kinds([=](std::uint32_t layer) {
-        return layer % period == offset ? layer_kind::full : layer_kind::state;
-    });
-    x.add_attention();
-    const auto heads = static_cast<std::uint32_t>(channels);
-    x.add_state("conv", heads, 1, std::max(x.number("mamba_d_conv"), 1u) - 1, x.element_type());
-    x.add_state("ssm", heads, 1, x.number("mamba_d_state"), x.state_type());
-}
-
-void add_mamba2_by_d(model_reader& x) {
-    const auto heads = x.number("mamba_n_heads");
-    if (heads == 0)
-        return x.fields().fail("mamba_n_heads is 0");
-    x.add_mamba2(heads, x.number("mamba_d_head", x.number("mamba_d_ssm", 0) / heads),
-                 x.number("mamba_n_groups"), x.number("mamba_d_state"), x.number("mamba_d_conv"));
-}
-
-/// Attention and Mamba 2 side by side in every layer.
-void read_falcon_h1(model_reader& x) {
-    x.add_attention();
-    x.set_kinds([](std::uint32_t) { return layer_kind::state; });
-    add_mamba2_by_d(x);
-}
-
-void read_granite_hybrid(model_reader& x) {
-    if (!x.read_kinds("layer_types") && !x.read_kinds("layers_block_type")) {
-        const auto attention = x.fields().numbers("attn_layer_indices");
-        if (attention.empty())
-            return x.fields().fail("layer_types is missing");
-        x.set_kinds([&attention](std::uint32_t layer) {
-            return std::count(attention.begin(), attention.end(), std::int64_t{layer}) != 0
-                       ? layer_kind::full
-                       : layer_kind::state;
-        });
+    std::map<std::int64_t, std::vector<std::uint32_t>> layers_by_ratio;
+    for (std::uint32_t layer = 0; layer < x.layers(); ++layer)
+        layers_by_ratio[ratios[layer]].push_back(layer);
+    x.set_kinds([](std::uint32_t) { return layer_kind::window; });
+    x.add_rows("key", x.layers_of(layer_kind::window), x.head_dim(), x.window_tokens());
+    for (const auto& [ratio, layers] : layers_by_ratio) {
+        if (ratio < 0 || ratio > tokens_per_row_max)
+            return x.fields().fail("compress_ratios has " + std::to_string(ratio));
+        if (ratio > 1)
+            x.add_compressed(layers, static_cast<std::uint32_t>(ratio));
     }
-    x.add_attention();
-    add_mamba2_by_d(x);
 }
 
 struct model_family {
@@ -180,11 +135,12 @@ struct model_family {
 
 void (*reader_of(const std::string& family))(model_reader&) {
     static const model_family families[] = {
-        {read_plain, {"llama",     "mistral",   "ministral", "mixtral",       "qwen2",
-                      "qwen2_moe", "qwen3",     "qwen3_moe", "qwen3_vl_text", "qwen3_vl_moe_text",
-                      "phi3",      "gemma",     "olmo2",     "granite",       "granitemoe",
-                      "glm4",      "glm4_moe",  "smollm3",   "ernie4_5",      "ernie4_5_moe",
-                      "seed_oss",  "minimax_m2"}},
+        {read_plain,
+         {"llama",     "mistral",    "ministral",   "mixtral",       "qwen2",
+          "qwen2_moe", "qwen3",      "qwen3_moe",   "qwen3_vl_text", "qwen3_vl_moe_text",
+          "phi3",      "gemma",      "olmo2",       "granite",       "granitemoe",
+          "glm4",      "glm4_moe",   "smollm3",     "ernie4_5",      "ernie4_5_moe",
+          "seed_oss",  "minimax_m2", "bailing_moe", "bailing_moe_v2"}},
         {read_full, {"llama4_text"}},
         {read_windows<2>, {"gemma2", "gpt_oss"}},
         {read_windows<4>, {"cohere2", "olmo3"}},
@@ -192,6 +148,10 @@ void (*reader_of(const std::string& family))(model_reader&) {
         {read_windows<6>, {"gemma3_text"}},
         {read_gemma4, {"gemma4_text"}},
         {read_mimo, {"mimo_v2_flash"}},
+        {read_step, {"step3_text", "step3p5"}},
+        {read_hunyuan, {"hunyuan", "hunyuan_v1_dense", "hunyuan_v1_moe"}},
+        {read_minimax, {"minimax", "minimax_text_01", "minimax_m1"}},
+        {read_deepseek_v4, {"deepseek_v4"}},
         {read_mla, {"deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "glm_moe_dsa"}},
         {read_kimi_linear, {"kimi_linear"}},
         {read_qwen3_next, {"qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"}},

@@ -146,15 +146,39 @@ void model_reader::add_attention() {
         add_heads(layers, heads, dim, dim, window_tokens());
 }
 
+void model_reader::add_rows(std::string role, std::vector<std::uint32_t> layers, std::uint32_t dim,
+                            std::optional<std::uint32_t> window, std::string type,
+                            std::uint32_t tokens_per_row) {
+    result_.parts.push_back({std::move(role), std::move(layers), 0, dim, 1, false, window,
+                             type.empty() ? element_type_ : std::move(type), tokens_per_row});
+}
+
+void model_reader::add_indexer(const std::vector<std::uint32_t>& layers, std::uint32_t dim,
+                               std::uint32_t tokens_per_row) {
+    add_rows("indexer", layers, dim, {}, "fp8_e4m3", tokens_per_row);
+    add_rows("indexer_scale", layers, 1, {}, "f32", tokens_per_row);
+}
+
 void model_reader::add_latent() {
     const auto layers = layers_of(layer_kind::full);
-    const auto add = [&](const char* role, std::uint32_t dim, const std::string& type) {
-        result_.parts.push_back({role, layers, 0, dim, 1, false, {}, type});
+    add_rows("key", layers, number("kv_lora_rank") + number("qk_rope_head_dim"), {});
+    if (const auto dim = number("index_head_dim", 0); dim != 0)
+        add_indexer(layers, dim, 1);
+}
+
+void model_reader::add_compressed(const std::vector<std::uint32_t>& layers, std::uint32_t ratio) {
+    const bool overlap = ratio == 4;
+    const auto parts = overlap ? 2u : 1u; // a row is made of this many times `ratio` tokens
+    const auto add = [&](const std::string& role, std::uint32_t dim) {
+        // A value and a weight for each element and part.
+        add_rows(role, layers, 2 * parts * dim, parts * ratio, "f32");
     };
-    add("key", number("kv_lora_rank") + number("qk_rope_head_dim"), element_type_);
-    if (const auto dim = number("index_head_dim", 0); dim != 0) { // fp8, a scale for each token
-        add("indexer", dim, "fp8_e4m3");
-        add("indexer_scale", 1, "f32");
+    add_rows("compressed", layers, head_dim(), {}, {}, ratio);
+    add("compressor", head_dim());
+    if (overlap) {
+        const auto dim = number("index_head_dim");
+        add_indexer(layers, dim, ratio);
+        add("indexer_compressor", dim);
     }
 }
 

@@ -57,6 +57,14 @@ public:
     void add_attention();
     /// MLA in the full layers, with the indexer of sparse attention where there is one.
     void add_latent();
+    /// One role that all ranks hold alike, a row of `dim` elements for each `tokens_per_row`
+    /// tokens.
+    void add_rows(std::string role, std::vector<std::uint32_t> layers, std::uint32_t dim,
+                  std::optional<std::uint32_t> window, std::string type = {},
+                  std::uint32_t tokens_per_row = 1);
+    /// Rows that stand for `ratio` tokens each, in these layers, with what makes the next row.
+    /// Where rows overlap (a ratio of 4) an indexer chooses among them, and has rows of its own.
+    void add_compressed(const std::vector<std::uint32_t>& layers, std::uint32_t ratio);
     /// One role of the layers that are states.
     void add_state(std::string role, std::uint32_t heads, std::uint32_t dim, std::uint32_t inner,
                    std::string type);
@@ -74,6 +82,9 @@ public:
     caf::expected<model_cache> finish(const std::string& family);
 
 private:
+    /// Of sparse attention: fp8, a scale for each row.
+    void add_indexer(const std::vector<std::uint32_t>& layers, std::uint32_t dim,
+                     std::uint32_t tokens_per_row);
     std::string known_type(const char* key, const std::string& spelling);
 
     json_fields fields_;

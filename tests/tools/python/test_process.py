@@ -14,6 +14,7 @@ import time
 import pytest
 
 import kvferry
+import soak
 from test_transfer import make_pages, wait_for
 
 
@@ -76,6 +77,7 @@ assert dict(os.environ) == environment
 def test_a_process_ends_by_itself_whatever_is_still_open():
     done = run_python("""
 import kvferry
+import soak
 from test_transfer import make_pages
 worker = kvferry.Worker("prefill", make_pages())
 tx = worker.send(1, [0], prompt=16)
@@ -111,32 +113,8 @@ def test_blocking_calls_release_the_gil():
         assert not thread.is_alive() and woken[0]
 
 
-def resident_bytes() -> int:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 def test_memory_is_flat_over_many_requests():
-    with kvferry.Worker("prefill", make_pages()) as context, kvferry.Worker(
-        "decode", make_pages()
-    ) as generation:
-
-        def run(first, count):
-            for rid in range(first, first + count, 10):
-                sessions = []
-                for one in range(rid, rid + 10):
-                    sessions.append(
-                        generation.receive(one, [one % 8], prompt=16, source=context.endpoint)
-                    )
-                    sessions.append(context.send(one, [one % 8], prompt=16))
-                for session in sessions:
-                    session.wait_released(30)
-
-        run(0, 2000)
-        before = resident_bytes()
-        run(2000, 6000)
-        assert resident_bytes() - before < 8 << 20
-        assert context._events.sessions_left == 0 and generation._events.sessions_left == 0
+    soak.run(10_000)  # python tests/tools/python/soak.py: 100,000, with what they cost
 
 
 def test_the_log_has_levels():

@@ -66,3 +66,20 @@ def test_host_memory_of_kvferry_is_mapped_where_both_have_it():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_device_memory_is_read_behind_the_current_stream():
     assert check("cuda").startswith("mapped")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_memory_that_kvferry_allocates_on_a_device():
+    memory = kvferry.DeviceMemory(2 * 4 * 16 * 2 * 8 * 2)
+    cache = torch.as_tensor(memory, device="cuda:0").view(torch.bfloat16).view(2, 4, 16, 2, 8)
+    cache.copy_(torch.randn(cache.shape))
+    assert cache.data_ptr() == memory.address
+    pages = kvferry.Pages.from_tensors(
+        [kvferry.Tensor(cache, "kv block token head dim", 0, heads=2)], kvferry.Parallelism([1])
+    )
+    with kvferry.Worker("prefill", pages) as context, kvferry.Worker("decode", pages) as generation:
+        rx = generation.receive(1, [2], prompt=16, source=context.endpoint)
+        context.send(1, [1], prompt=16)
+        assert rx.wait(60).peers[0].route.startswith("mapped")
+        rx.wait_released(60)
+    assert torch.equal(cache[:, 1], cache[:, 2])

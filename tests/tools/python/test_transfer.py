@@ -282,3 +282,11 @@ def test_a_view_keeps_its_memory():
     del array_of
     gc.collect()
     assert alive() is None
+
+
+def test_memory_of_a_device_that_is_not_there_is_refused_by_name():
+    with pytest.raises(kvferry.Error, match="cuda:99|CUDA") as refused:
+        kvferry.DeviceMemory(1 << 20, 99)
+    assert refused.value.code == Code.UNSUPPORTED
+    with pytest.raises(kvferry.Error, match="bytes"):
+        kvferry.DeviceMemory(0)

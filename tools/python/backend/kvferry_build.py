@@ -97,6 +97,12 @@ def _version() -> str:
     return re.search(r"project\(kvferry VERSION ([\d.]+)", text).group(1)  # type: ignore[union-attr]
 
 
+# Where engines look for what is installed beside them.
+ENTRY_POINTS = """[sglang.srt.plugins]
+kvferry = kvferry.sglang.plugin:register
+"""
+
+
 def _metadata() -> str:
     return "".join(
         f"{line}\n"
@@ -121,6 +127,7 @@ def build_wheel(
     info = f"kvferry-{_version()}.dist-info"
     files += [
         (f"{info}/METADATA", _metadata().encode()),
+        (f"{info}/entry_points.txt", ENTRY_POINTS.encode()),
         (
             f"{info}/WHEEL",
             (

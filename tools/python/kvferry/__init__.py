@@ -15,7 +15,7 @@ Whoever sends calls worker.send(rid, slots, prompt=...) in the process whose wor
 from ._abi import version as __version__
 from .dispatcher import Event
 from .errors import Code, Error, State
-from .memory import Memory
+from .memory import DeviceMemory, Memory
 from .pages import Pages, Parallelism, Tensor
 from .session import ALL_LAYERS, NO_SLOT, Aux, Outcome, Peer, Rx, Session, Tx, Wanted
 from .worker import Statistics, Worker
@@ -43,6 +43,7 @@ __all__ = [
     "Code",
     "Error",
     "Event",
+    "DeviceMemory",
     "Memory",
     "Outcome",
     "Pages",

@@ -326,6 +326,7 @@ rid_of.argtypes, rid_of.restype = [c_char_p, c_size_t], c_uint64
 _out = POINTER(c_void_p)
 log_level = _call(_short, "kvf_log_level", c_char_p)
 memory_new = _call(_blocking, "kvf_memory_new", c_char_p, c_uint64, c_uint32, _out)
+memory_new_on_device = _call(_blocking, "kvf_memory_new_on_device", c_int32, c_uint64, _out)
 memory_region = _call(_short, "kvf_memory_region", c_void_p, POINTER(Region))
 memory_free = _call(_blocking, "kvf_memory_free", c_void_p)
 pages_from_model = _call(

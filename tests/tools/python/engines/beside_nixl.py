@@ -13,11 +13,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, NamedTuple
 
-from vllm_fleet import CONNECTOR, Engine, make_model
+from vllm_fleet import CONNECTOR, Engine, asked_at_once, make_model
 
 NIXL = {"kv_connector": "NixlConnector", "kv_connector_module_path": None}
+LAYER_WISE = {**CONNECTOR, "kv_connector_extra_config": {"layer_wise": True}}
 SHAPE = dict(hidden_size=64, intermediate_size=64, num_hidden_layers=8)
 SHAPE |= dict(num_attention_heads=8, num_key_value_heads=8, head_dim=64)
 COUNT, LENGTH, PATIENCE = 20, 900, 60
@@ -30,6 +31,12 @@ def cpu_seconds(engine: Engine) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+class Computed(NamedTuple):
+    name: str
+    prompt: List[int]
+    params: Any
+
+
 class Pair:
     ports = iter(range(5600, 5700))
 
@@ -37,6 +44,7 @@ class Pair:
         recompute = {"kv_load_failure_policy": "recompute"}
         self._options = dict(connector={**connector, **recompute}, num_gpu_blocks_override=1024)
         self._model, self._number = model, 0
+        self.at_once, self.endpoint = connector is LAYER_WISE, ""
 
     def _engine(self, role: str) -> Engine:
         engine = Engine(self._model, role, enable_prefix_caching=False, **self._options)
@@ -50,26 +58,36 @@ class Pair:
         self.free = (await self.decode.state())["free_blocks"]
         return self
 
-    async def restart_prefill(self) -> None:
-        self.prefill = await self._engine("kv_producer").start()
-
-    async def computed(self, prompt: List[int]) -> Tuple[str, List[int], Any]:
+    def _name(self) -> str:
         self._number += 1
-        name = f"request-{self._number}"
+        return f"request-{self._number}."
+
+    async def computed(self, prompt: List[int]) -> Computed:
+        name = self._name()
         answer = await self.prefill.generate(name, prompt, 1, dict(ASK))
-        return name, prompt, answer["kv_transfer_params"]
+        return Computed(name, prompt, answer["kv_transfer_params"])
 
-    async def first_token(self, computed: Tuple[str, List[int], Any]) -> float:
+    async def first_token(self, computed: Computed) -> Dict[str, float]:
         begin = time.monotonic()
-        await self.decode.generate(computed[0], computed[1], 1, computed[2])
-        return time.monotonic() - begin
+        answer = await self.decode.generate(computed.name, computed.prompt, 1, computed.params)
+        return {"first": time.monotonic() - begin, "moved": answer["transfer_seconds"]}
 
-    async def round(self, prompts: List[List[int]]) -> Tuple[List[float], float]:
-        """Seconds from asking decode to its first token, all at once; CPU seconds of both engines."""
+    async def whole(self, prompt: List[int]) -> Dict[str, float]:
+        """One request, its prompt included."""
+        begin = time.monotonic()
+        if self.at_once:
+            await asked_at_once(self.prefill, self.decode, self.endpoint, self._name(), prompt, 1)
+            return {"whole": time.monotonic() - begin}
+        times = await self.first_token(await self.computed(prompt))
+        return {**times, "whole": time.monotonic() - begin}
+
+    async def twenty(self, prompts: List[List[int]]) -> Dict[str, float]:
+        """All at once, once they are computed: the last first token, and CPU of both engines."""
         ready = [await self.computed(prompt) for prompt in prompts]
         before = cpu_seconds(self.prefill) + cpu_seconds(self.decode)
         times = await asyncio.gather(*(self.first_token(one) for one in ready))
-        return times, cpu_seconds(self.prefill) + cpu_seconds(self.decode) - before
+        used = cpu_seconds(self.prefill) + cpu_seconds(self.decode) - before
+        return {"last of 20": max(one["first"] for one in times), "cpu of 20": used}
 
     async def without_prefill(self, prompt: List[int], number: int) -> str:
         """What decode does for a request whose prefill engine got a signal."""
@@ -77,11 +95,11 @@ class Pair:
         self.prefill.signal(number)
         asked = asyncio.ensure_future(self.first_token(ready))
         done, _ = await asyncio.wait([asked], timeout=PATIENCE)
-        result = f"{asked.result():.1f} s" if done else f"none in {PATIENCE} s"
+        result = f"{asked.result()['first']:.1f} s" if done else f"none in {PATIENCE} s"
         if number == signal.SIGSTOP:
             self.prefill.signal(signal.SIGCONT)
         if not done:
-            self.decode.abort(ready[0])
+            self.decode.abort(ready.name)
         try:
             state = await asyncio.wait_for(self.decode.state("idle"), PATIENCE)
             return f"{result}; {self.free - state['free_blocks']} blocks lost"
@@ -89,47 +107,61 @@ class Pair:
             return f"{result}; not idle after {PATIENCE} s more"
 
 
+ROWS = {
+    "moved": "one request: its blocks are filled after",
+    "first": "one request: first token of decode",
+    "whole": "one request, its prompt included: first token",
+    "last of 20": f"{COUNT} at once: last first token",
+    "cpu of 20": f"CPU of both engines for {COUNT}",
+}
+
+
 async def run(rounds: int) -> None:
     draw = random.Random(1)
     prompts = [[draw.randrange(512) for _ in range(LENGTH)] for _ in range(COUNT)]
-    rows: Dict[str, Dict[str, str]] = {}
     with tempfile.TemporaryDirectory() as folder:
         model = make_model(Path(folder), **SHAPE)
-        pairs = {"kvferry": await Pair(model, CONNECTOR).start()}
-        pairs["nixl"] = await Pair(model, NIXL).start()
-        times: Dict[str, List[float]] = {name: [] for name in pairs}
-        cpu: Dict[str, List[float]] = {name: [] for name in pairs}
-        alone: Dict[str, List[float]] = {name: [] for name in pairs}
+        pairs: Dict[str, Pair] = {}
+        for name, connector in (
+            ("kvferry", CONNECTOR),
+            ("layer by layer", LAYER_WISE),
+            ("nixl", NIXL),
+        ):
+            print(f"{name}: two engines start", file=sys.stderr, flush=True)
+            pairs[name] = await Pair(model, connector).start()
+        layers = pairs["layer by layer"]
+        first = await layers.computed(prompts[0])
+        layers.endpoint = first.params["kvferry_endpoint"]
+        await layers.first_token(first)
+        rows: Dict[str, Dict[str, List[float]]] = {what: {} for what in ROWS}
         for number in range(rounds + 1):
             for name, pair in pairs.items():  # neighbours in time
-                at_once, used = await pair.round(prompts)
-                single, _ = await pair.round(prompts[:1])
+                told = [await pair.whole(prompts[0]) for _ in range(3)]
+                if not pair.at_once:
+                    told.append(await pair.twenty(prompts))
                 if number > 0:  # the first connects
-                    times[name] += at_once
-                    cpu[name].append(used)
-                    alone[name] += single
-                print(f"round {number} {name}: {max(at_once):.3f} s", file=sys.stderr, flush=True)
+                    for what, value in (item for one in told for item in one.items()):
+                        rows[what].setdefault(name, []).append(value)
+            print(f"round {number} of {rounds}", file=sys.stderr, flush=True)
+        told_of = {"frozen": signal.SIGSTOP, "killed": signal.SIGKILL}
+        answers: Dict[str, Dict[str, str]] = {what: {} for what in told_of}
         for name, pair in pairs.items():
-            print(f"{name}: frozen and killed prefill", file=sys.stderr, flush=True)
-            frozen = await pair.without_prefill(prompts[0], signal.SIGSTOP)
-            killed = await pair.without_prefill(prompts[1], signal.SIGKILL)
-            rows[name] = {
-                "one request: first token of decode, median": f"{statistics.median(alone[name]):.3f} s",
-                f"{COUNT} at once: first token, median": f"{statistics.median(times[name]):.3f} s",
-                f"{COUNT} at once: last first token, median": f"{statistics.median(max(times[name][i : i + COUNT]) for i in range(0, len(times[name]), COUNT)):.3f} s",
-                f"CPU of both engines for {COUNT}, median": f"{statistics.median(cpu[name]):.2f} s",
-                "prefill frozen: decode answers after": frozen,
-                "prefill killed: decode answers after": killed,
-            }
+            if not pair.at_once:
+                for index, (what, number) in enumerate(told_of.items()):
+                    print(f"{name}: its prefill engine is {what}", file=sys.stderr, flush=True)
+                    answers[what][name] = await pair.without_prefill(prompts[index], number)
             await pair.decode.kill()
-    print(
-        f"| {COUNT} prompts of {LENGTH} tokens, {LENGTH * 32 // 1024} MiB each | "
-        + " | ".join(rows)
-        + " |"
-    )
-    print("|---" * (len(rows) + 1) + "|")
-    for what in next(iter(rows.values())):
-        print(f"| {what} | " + " | ".join(row[what] for row in rows.values()) + " |")
+            if pair.at_once:
+                await pair.prefill.kill()
+    print(f"| {COUNT} prompts of {LENGTH} tokens, {LENGTH * 32 // 1024} MiB each; medians", end="")
+    print("".join(f" | {name}" for name in pairs), "|")
+    print("|---" * (len(pairs) + 1) + "|")
+    for what, values in rows.items():
+        cells = (f"{statistics.median(values[n]):.3f} s" if n in values else "" for n in pairs)
+        print(f"| {ROWS[what]} | " + " | ".join(cells) + " |")
+    for what, texts in answers.items():
+        cells = (texts.get(name, "") for name in pairs)
+        print(f"| prefill {what}: decode answers after | " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":

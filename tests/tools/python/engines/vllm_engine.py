@@ -4,8 +4,8 @@
     python vllm_engine.py <model folder> '<vLLM options as JSON>'
 
 {"id", "prompt": [token...], "max_tokens", "kv_transfer_params"} -> {"id", "tokens", "reason", "cached", ...}
-{"abort": id} ends it with reason "abort"; {"state": true} -> {"free_blocks", "requests"}, {"idle": true} the same
-once no request is left; end of stdin: the engine stops.
+{"abort": id} ends it with reason "abort"; {"state": true} -> {"free_blocks", "requests", "preempted", "slices"},
+{"idle": true} the same once no request is left; end of stdin: the engine stops. `slices`: that kvferry was given.
 """
 
 import json
@@ -13,6 +13,7 @@ import os
 import queue
 import sys
 import threading
+import time
 from typing import Any, Dict
 
 os.environ.update(
@@ -21,6 +22,7 @@ os.environ.update(
     VLLM_CPU_KVCACHE_SPACE="1",
 )
 
+import kvferry  # noqa: E402
 from vllm import EngineArgs, SamplingParams  # noqa: E402
 from vllm.v1.engine.llm_engine import LLMEngine  # noqa: E402
 
@@ -41,6 +43,13 @@ class Engine:
         os.dup2(2, 1)  # vLLM prints to stdout
         self._engine = LLMEngine.from_engine_args(EngineArgs(model, **{**OPTIONS, **options}))
         self._scheduler = self._engine.engine_core.engine_core.scheduler
+        self._counts = {"preempted": 0, "slices": 0}
+        self._count("preempted", self._scheduler, "_preempt_request")
+        self._count("slices", kvferry.Tx, "send")
+        self._began: Dict[str, float] = {}
+        self._took: Dict[str, float] = {}
+        if self._scheduler.connector is not None:
+            self._time_transfers(self._scheduler.connector)
         self._calls: "queue.Queue[Any]" = queue.Queue()
         self._told_when_idle = False
 
@@ -49,7 +58,45 @@ class Engine:
 
     def _tell_state(self) -> None:
         pool = self._scheduler.kv_cache_manager.block_pool
-        self._tell(free_blocks=pool.get_num_free_blocks(), requests=len(self._scheduler.requests))
+        self._tell(
+            free_blocks=pool.get_num_free_blocks(),
+            requests=len(self._scheduler.requests),
+            preempted=self._counts["preempted"],
+            slices=self._counts["slices"],
+        )
+
+    def _count(self, what: str, owner: Any, name: str) -> None:
+        """Counts the calls of a method."""
+        method = getattr(owner, name)
+
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            self._counts[what] += 1
+            return method(*args, **kwargs)
+
+        setattr(owner, name, counted)
+
+    def _time_transfers(self, connector: Any) -> None:
+        """From the blocks of a request to the step that hears that they are filled, whatever the connector."""
+        allocated, updated = connector.update_state_after_alloc, connector.update_connector_output
+
+        def begins(request: Any, blocks: Any, external: int) -> Any:
+            if external > 0:
+                self._began.setdefault(request.request_id, time.monotonic())
+            return allocated(request, blocks, external)
+
+        def ends(output: Any) -> Any:
+            for name in output.finished_recving or ():
+                self._took[name] = time.monotonic() - self._began.pop(name, time.monotonic())
+            return updated(output)
+
+        connector.update_state_after_alloc = begins
+        connector.update_connector_output = ends
+
+    def _transfer_seconds(self, name: str) -> float:
+        """Inside, vLLM adds something to a request's name."""
+        for known in [known for known in self._took if known.startswith(name)]:
+            return self._took.pop(known)
+        return 0.0
 
     def _read(self) -> None:
         for line in sys.stdin:
@@ -98,6 +145,7 @@ class Engine:
                         reason=output.outputs[0].finish_reason,
                         cached=output.num_cached_tokens,
                         kv_transfer_params=output.kv_transfer_params,
+                        transfer_seconds=self._transfer_seconds(output.request_id),
                     )
         self._engine.engine_core.shutdown()
 

@@ -113,6 +113,17 @@ async def disaggregated(
     return await decode.generate(name, prompt, max_tokens, params)
 
 
+async def asked_at_once(
+    prefill: Engine, decode: Engine, endpoint: str, name: str, prompt: List[int], max_tokens: int
+) -> Dict[str, Any]:
+    """As a proxy does that knows where the prefill engine is: decode waits for layers while they are computed."""
+    transfer = {"transfer_id": name}
+    first = prefill.generate(name, prompt, 1, {"do_remote_decode": True, **transfer})
+    source = {"do_remote_prefill": True, "kvferry_endpoint": endpoint, **transfer}
+    _, answer = await asyncio.gather(first, decode.generate(name, prompt, max_tokens, source))
+    return answer
+
+
 def make_model(folder: Path, **shape: int) -> Path:
     """A small Llama with random weights, large enough that every token of a prompt decides what follows."""
     import torch

@@ -1,32 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where decode engines learn at which endpoint a prefill engine's instances are: one for each DP group."""
+"""Where decode engines learn where a prefill engine's instances are, one for each DP group, and how many."""
 
 import json
 import threading
 import urllib.error
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Dict, Optional
+from typing import Any, Dict, NamedTuple, Optional
 
 from sglang.srt.disaggregation.base.conn import BaseKVBootstrapServer
 
 _PATH = "/kvferry/"
 
 
+class Place(NamedTuple):
+    """Of one DP group of a prefill engine."""
+
+    endpoint: str
+    dp_size: int
+
+
 class KvferryKVBootstrapServer(BaseKVBootstrapServer):
-    """GET or PUT /kvferry/<DP rank>: an endpoint. `port` 0: any free one, which `port` then is."""
+    """GET or PUT /kvferry/<DP rank>: a Place. `port` 0: any free one, which `port` then is."""
 
     def __init__(self, host: str, port: int) -> None:
-        endpoints: Dict[str, str] = {}
+        places: Dict[str, Any] = {}
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                found = endpoints.get(self.path)
+                found = places.get(self.path)
                 self._answer(200 if found else 404, json.dumps(found))
 
             def do_PUT(self) -> None:
                 length = int(self.headers.get("Content-Length", 0))
-                endpoints[self.path] = json.loads(self.rfile.read(length))
+                places[self.path] = json.loads(self.rfile.read(length))
                 self._answer(200, "")
 
             def _answer(self, status: int, text: str) -> None:
@@ -49,19 +56,19 @@ class KvferryKVBootstrapServer(BaseKVBootstrapServer):
         self._server.server_close()
 
 
-def register(bootstrap_addr: str, dp_rank: int, endpoint: str) -> None:
-    body = json.dumps(endpoint).encode()
+def register(bootstrap_addr: str, dp_rank: int, place: Place) -> None:
+    body = json.dumps(place).encode()
     url = f"http://{bootstrap_addr}{_PATH}{dp_rank}"
     urllib.request.urlopen(urllib.request.Request(url, body, method="PUT"), timeout=5).close()
 
 
-def look_up(bootstrap_addr: str, dp_rank: int) -> Optional[str]:
+def look_up(bootstrap_addr: str, dp_rank: int) -> Optional[Place]:
     """None: nobody has registered there yet. Raises OSError where nobody answers."""
     try:
         with urllib.request.urlopen(
             f"http://{bootstrap_addr}{_PATH}{dp_rank}", timeout=5
         ) as answer:
-            return str(json.load(answer))
+            return Place(*json.load(answer))
     except urllib.error.HTTPError as error:
         if error.code == 404:
             return None

@@ -2,6 +2,7 @@
 """One rank of kvferry in each of SGLang's schedulers, over the pools that KVArgs describes."""
 
 import ctypes
+from types import SimpleNamespace
 from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
 from sglang.srt.disaggregation.base.conn import BaseKVManager, KVArgs
@@ -9,7 +10,7 @@ from sglang.srt.disaggregation.base.conn import BaseKVManager, KVArgs
 from ..pages import Pages, Parallelism, Tensor
 from ..session import Rx
 from ..worker import Worker
-from .bootstrap import look_up, register
+from .bootstrap import Place, look_up, register
 
 _DRAFT = 1 << 16  # ids of a draft model's layers, which it counts from 0 itself
 
@@ -79,6 +80,7 @@ class KvferryKVManager(BaseKVManager):
         groups = server_args.dp_size if server_args.enable_dp_attention else 1
         tp_size = server_args.tp_size // groups
         tp_rank = args.engine_rank % tp_size
+        self._dp_size = max(groups, server_args.dp_size)
         self.dp_rank = args.engine_rank // tp_size if groups > 1 else args.system_dp_rank or 0
         layers = len(set(_layers(args, bool(is_mla_backend))))
         place = Parallelism([layers], tp_size=tp_size, tp_rank=tp_rank)
@@ -94,7 +96,9 @@ class KvferryKVManager(BaseKVManager):
             self._endpoint_of_first(self.worker.endpoint, tp_size)
         self._receiving: Dict[int, Rx] = {}
         self._asked_for: Set[int] = set()
-        self._endpoints: Dict[Tuple[str, int], str] = {}
+        self._places: Dict[Tuple[str, int], Place] = {}
+        # By the address of its bootstrap server, what schedulers ask of a prefill engine.
+        self.prefill_info_table: Dict[str, Any] = {}
         if is_prefill and tp_rank == 0:
             self.register_to_bootstrap()
 
@@ -108,7 +112,7 @@ class KvferryKVManager(BaseKVManager):
 
     def register_to_bootstrap(self) -> None:
         address = f"{self.server_args.host}:{self.server_args.disaggregation_bootstrap_port}"
-        register(address, self.dp_rank, self.worker.endpoint)
+        register(address, self.dp_rank, Place(self.worker.endpoint, self._dp_size))
 
     # -- aux: small buffers, an item of each of which goes with a request --
 
@@ -138,13 +142,32 @@ class KvferryKVManager(BaseKVManager):
         return room in self._asked_for
 
     def endpoint_of(self, bootstrap_addr: str, dp_rank: int) -> Optional[str]:
-        known = self._endpoints.get((bootstrap_addr, dp_rank))
+        place = self._place_of(bootstrap_addr, dp_rank)
+        return place.endpoint if place is not None else None
+
+    def _place_of(self, bootstrap_addr: str, dp_rank: int) -> Optional[Place]:
+        known = self._places.get((bootstrap_addr, dp_rank))
         if known is None and (known := look_up(bootstrap_addr, dp_rank)) is not None:
-            self._endpoints[bootstrap_addr, dp_rank] = known
+            self._places[bootstrap_addr, dp_rank] = known
         return known
 
+    def try_ensure_parallel_info(self, bootstrap_addr: str) -> bool:
+        """Whether a prefill engine is known there; the schedulers ask again when not."""
+        if bootstrap_addr not in self.prefill_info_table:
+            try:
+                place = self._place_of(bootstrap_addr, 0)
+            except OSError:  # nobody answers there yet
+                return False
+            if place is None:
+                return False
+            self.prefill_info_table[bootstrap_addr] = SimpleNamespace(
+                dp_size=place.dp_size, follow_bootstrap_room=True
+            )
+        return True
+
     def forget_endpoint(self, bootstrap_addr: str, dp_rank: int) -> None:
-        self._endpoints.pop((bootstrap_addr, dp_rank), None)
+        self._places.pop((bootstrap_addr, dp_rank), None)
+        self.prefill_info_table.pop(bootstrap_addr, None)
 
     def receives(self, room: int, session: Rx) -> None:
         self._receiving[room] = session
@@ -161,6 +184,9 @@ class KvferryKVManager(BaseKVManager):
 
     def clear_deferred_abort_state(self, bootstrap_room: int) -> None:
         self.forgets(bootstrap_room)
+
+    def teardown(self) -> None:
+        self.close()
 
     def close(self) -> None:
         self.worker.close()

@@ -53,7 +53,8 @@ class KvferryConnector(KVConnectorBase_V1, SupportsHMA):
 
     Further settings: "lease", for how many seconds a finished prompt waits for its decode engine (480);
     "load_deadline", for how many a decode engine waits for the first pages of a request (120); "fingerprint", a
-    text that both engines must share, by default the model and the type of its cache.
+    text that both engines must share, by default the model and the type of its cache; "layer_wise", whether prefill
+    sends each layer while it computes the next one: worth it where a proxy asks both engines at once.
     """
 
     _cache_hit_source = CacheHitSource.P2P
@@ -68,7 +69,13 @@ class KvferryConnector(KVConnectorBase_V1, SupportsHMA):
         self._engine_id: str = engine_id
         self._worker: Optional[WorkerHalf] = None
         # Each of vLLM's DP ranks is an engine, and an instance of kvferry, of its own: its one group is 0.
-        self._scheduler = SchedulerHalf(engine_id, 0, kv_cache_config)
+        self._layer_wise = self.requires_piecewise_for_cudagraph(self._settings)
+        self._scheduler = SchedulerHalf(engine_id, 0, kv_cache_config, self._layer_wise)
+
+    @classmethod
+    def requires_piecewise_for_cudagraph(cls, extra_config: Dict[str, Any]) -> bool:
+        """Inside a whole graph nobody hears of a layer."""
+        return bool(extra_config.get("layer_wise", False))
 
     # -- worker --
 
@@ -93,6 +100,16 @@ class KvferryConnector(KVConnectorBase_V1, SupportsHMA):
     def get_handshake_metadata(self) -> Optional[KVConnectorHandshakeMetadata]:
         return RankAddress(self._worker.endpoint) if self._worker is not None else None
 
+    def handle_preemptions(self, kv_connector_metadata: KVConnectorMetadata) -> None:
+        assert self._worker is not None and isinstance(kv_connector_metadata, StepMetadata)
+        for request_id in kv_connector_metadata.preempted:
+            self._worker.layers.withdraw(request_id)
+
+    def bind_connector_metadata(self, connector_metadata: KVConnectorMetadata) -> None:
+        super().bind_connector_metadata(connector_metadata)
+        assert self._worker is not None and isinstance(connector_metadata, StepMetadata)
+        self._worker.layers.begin(connector_metadata.chunks)
+
     def start_load_kv(self, forward_context: "ForwardContext", **kwargs: Any) -> None:
         metadata = self._get_connector_metadata()
         assert self._worker is not None and isinstance(metadata, StepMetadata)
@@ -108,14 +125,18 @@ class KvferryConnector(KVConnectorBase_V1, SupportsHMA):
         attn_metadata: "AttentionMetadata",
         **kwargs: Any,
     ) -> None:
-        """Pages are sent from where they are, when the prompt is done."""
+        if self._layer_wise:
+            assert self._worker is not None
+            self._worker.layers.computed(layer_name)
 
     def wait_for_save(self) -> None:
-        """The scheduler keeps the blocks until they are sent."""
+        """Pages are sent from where they are; the scheduler keeps the blocks until they are."""
+        assert self._worker is not None
+        self._worker.layers.end()
 
     def get_transfer_results(self, finished_req_ids: Set[str]) -> KVConnectorTransferResults:
         assert self._worker is not None
-        sent, received, failed = self._worker.results()
+        sent, received, failed = self._worker.results(finished_req_ids)
         return KVConnectorTransferResults(sent, received, failed)
 
     def build_connector_worker_meta(self) -> Optional[KVConnectorWorkerMetadata]:
@@ -152,7 +173,7 @@ class KvferryConnector(KVConnectorBase_V1, SupportsHMA):
         self._scheduler.allocated(request, blocks, num_external_tokens)
 
     def build_connector_meta(self, scheduler_output: "SchedulerOutput") -> KVConnectorMetadata:
-        return self._scheduler.take_step()
+        return self._scheduler.take_step(scheduler_output)
 
     def update_connector_output(self, connector_output: "KVConnectorOutput") -> None:
         report = connector_output.kv_connector_worker_meta

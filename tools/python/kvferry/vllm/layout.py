@@ -20,6 +20,8 @@ class Cache(NamedTuple):
     pages: Pages
     # For each group: how many of the pages' blocks one of vLLM's has; kernels may use smaller ones.
     splits: Tuple[int, ...]
+    # Of each tensor's name.
+    layers: Dict[str, int]
     # What bytes do not show. Both engines must say the same.
     format: str
 
@@ -67,6 +69,7 @@ def describe(
     heads = config.model_config.get_total_num_kv_heads()
     tensors: List[Tensor] = []
     splits: List[int] = []
+    numbers: Dict[str, int] = {}
     formats = set()
     for index, group in enumerate(cache_config.transfer_groups):
         split = 1
@@ -77,6 +80,7 @@ def describe(
             if not isinstance(spec, AttentionSpec):
                 raise NotImplementedError(f"{name}: {type(spec).__name__} is not moved yet")
             layer, cache = layers[name], kv_caches[name]
+            numbers[name] = extract_layer_index(name)
             backend = layer.attn_backend.get_name()
             split = spec.block_size // cache.shape[2]
             tensors += layer_tensors(
@@ -85,7 +89,7 @@ def describe(
                 spec,
                 backend,
                 {
-                    "layers": extract_layer_index(name),
+                    "layers": numbers[name],
                     "heads": heads,
                     "group": index,
                     "window": spec.sliding_window if isinstance(spec, SlidingWindowSpec) else 0,
@@ -95,4 +99,5 @@ def describe(
             if tensors[-1].role == "block":
                 formats.add(f"{backend} {getattr(layer, 'isa', '')}".strip())
         splits.append(split)
-    return Cache(Pages.from_tensors(tensors, place), tuple(splits), ", ".join(sorted(formats)))
+    pages = Pages.from_tensors(tensors, place)
+    return Cache(pages, tuple(splits), numbers, ", ".join(sorted(formats)))

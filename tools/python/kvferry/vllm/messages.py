@@ -24,6 +24,19 @@ class Send:
 
 
 @dataclass(frozen=True)
+class Chunk:
+    """What a step computes of a prompt whose layers are sent one by one: tokens [begin, end), in these blocks."""
+
+    request_id: str
+    rid: int
+    slots: Slots
+    first_blocks: Tuple[int, ...]
+    begin: int
+    end: int
+    prompt_tokens: int
+
+
+@dataclass(frozen=True)
 class Receive:
     request_id: str
     rid: int
@@ -38,6 +51,11 @@ class StepMetadata(KVConnectorMetadata):
     """Scheduler to workers."""
 
     sends: List[Send] = field(default_factory=list)
+    chunks: List[Chunk] = field(default_factory=list)
+    # Chunks of these were sent, and nothing will follow. Their blocks are lent until they are sent, unless the
+    # request was preempted: then this step writes into them.
+    given_up: List[str] = field(default_factory=list)
+    preempted: List[str] = field(default_factory=list)
     receives: List[Receive] = field(default_factory=list)
     # Requests whose pages are being received, and which nobody wants any more.
     cancelled: List[str] = field(default_factory=list)

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The half of the connector that lives beside the model: one rank of kvferry in each of vLLM's workers."""
 
-from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, NamedTuple, Set, Tuple
 
 from ..errors import Code, Error
 from ..pages import Parallelism
-from ..session import NO_SLOT, Rx, Session, Tx
+from ..session import Rx, Session, Tx
 from ..worker import Worker
+from .layers import LayerWise, split_blocks, unless_over
 from .layout import describe
 from .messages import Receive, Send, StepMetadata, StepReport
 
@@ -81,6 +82,7 @@ class WorkerHalf:
         )
         self._worker.publish(cache.pages)
         self.endpoint = self._worker.endpoint
+        self.layers = LayerWise(self._worker, cache.splits, cache.layers, waits.lease)
         self._names: Dict[Session, str] = {}  # sessions whose end the scheduler waits for
         self._receiving: Dict[str, Rx] = {}
         self._doubtful: Set[str] = set()
@@ -91,6 +93,8 @@ class WorkerHalf:
         """What a step asks for. Nothing here waits."""
         for send in step.sends:
             self._send(send)
+        for request_id in step.given_up:
+            self.layers.give_up(request_id)
         for rid in step.not_sent:
             self._worker.open_tx(rid).cancel("the request ended before its prompt was computed")
         for receive in step.receives:
@@ -105,7 +109,7 @@ class WorkerHalf:
     def _send(self, send: Send) -> None:
         session: Tx = self._worker.open_tx(send.rid, deadline=self._waits.lease)
         self._names[session] = send.request_id
-        _give(session.send, self._blocks(send.slots), send.prompt_tokens)
+        unless_over(session.send, self._blocks(send.slots), prompt=send.prompt_tokens)
 
     def _receive(self, receive: Receive) -> None:
         try:
@@ -120,12 +124,12 @@ class WorkerHalf:
             return
         self._names[session] = receive.request_id
         self._receiving[receive.request_id] = session
-        _give(session.receive, self._blocks(receive.slots), receive.prompt_tokens)
+        unless_over(session.receive, self._blocks(receive.slots), prompt=receive.prompt_tokens)
 
     def _blocks(self, slots: Tuple[List[int], ...]) -> List[List[int]]:
-        return [_split(of_group, parts) for of_group, parts in zip(slots, self._splits)]
+        return [split_blocks(of_group, parts) for of_group, parts in zip(slots, self._splits)]
 
-    def results(self) -> Tuple[Set[str], Set[str], Set[str]]:
+    def results(self, finished: Set[str]) -> Tuple[Set[str], Set[str], Set[str]]:
         """Requests whose pages were sent, received, not received, since the last call.
 
         Outcomes and releases. What failed is told at its outcome, so that vLLM can go on; blocks that may
@@ -158,7 +162,7 @@ class WorkerHalf:
                 self._doubtful.add(name)
                 self._report.in_doubt[name] += 1
                 received.add(name)
-        return sent, received, failed
+        return sent | self.layers.sent(finished), received, failed
 
     def take_report(self) -> "StepReport | None":
         if not self._report.in_doubt and not self._report.proven:
@@ -168,22 +172,3 @@ class WorkerHalf:
 
     def close(self) -> None:
         self._worker.close()
-
-
-def _give(call: Any, slots: Sequence[Sequence[int]], prompt_tokens: int) -> None:
-    try:
-        call(slots, prompt=prompt_tokens)
-    except Error as error:
-        if error.code != Code.GONE:  # it ended already: its events say so
-            raise
-
-
-def _split(blocks: List[int], parts: int) -> List[int]:
-    """A block of vLLM's as the smaller ones that the kernels, and the pages, count."""
-    if parts == 1:
-        return blocks
-    return [
-        NO_SLOT if block == NO_SLOT else block * parts + part
-        for block in blocks
-        for part in range(parts)
-    ]
