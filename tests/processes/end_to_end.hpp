@@ -44,7 +44,7 @@ inline std::string memory_of(const std::string& route) {
 }
 
 /// Flags of a writer that takes this route. "staged, sent": sends even to peers of this machine,
-/// which could read the bytes in place; "direct, tcp": over that wire.
+/// which could read the bytes in place; "direct, tcp": over that wire, as between machines.
 inline std::vector<std::string> flags_of(const std::string& route) {
     std::vector<std::string> result{"--route", route.substr(0, route.find(',')), "--memory",
                                     memory_of(route)};
@@ -52,7 +52,7 @@ inline std::vector<std::string> flags_of(const std::string& route) {
         result.push_back("--send-staged");
     for (const std::string wire : {"tcp", "ucx"})
         if (route.ends_with(", " + wire))
-            result.insert(result.end(), {"--wire", wire});
+            result.insert(result.end(), {"--wire", wire, "--no-same-host-link"});
     return result;
 }
 
