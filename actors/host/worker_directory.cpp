@@ -74,7 +74,7 @@ void worker::parts::end_directory() {
 caf::error worker::set_role(instance_role role) {
     if (!parts_)
         return parts::moved_away();
-    auto open = parts_->calls->visit();
+    auto open = parts_->calls->visit_and_wait();
     if (!open)
         return std::move(open.error());
     if (!parts_->names)
