@@ -112,7 +112,7 @@ class Prefill:
 
     def stop(self) -> None:
         self.pipe.send(None)
-        self.process.join(20)
+        self.process.join(60)
         assert self.process.exitcode == 0
 
 
