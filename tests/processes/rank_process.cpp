@@ -55,7 +55,7 @@ std::string rank_program() {
 
 rank_process::rank_process(const std::vector<std::string>& arguments, const launch& how) {
     auto words = how.under;
-    words.insert(words.end(), {rank_program(), "worker"});
+    words.insert(words.end(), {how.program.empty() ? rank_program() : how.program, "worker"});
     words.insert(words.end(), arguments.begin(), arguments.end());
     std::vector<char*> pointers;
     for (auto& word : words) {

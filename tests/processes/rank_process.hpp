@@ -28,6 +28,8 @@ struct launch {
     std::vector<std::string> under;
     /// Its standard error; -1: a file for log().
     int log = -1;
+    /// Instead of the program under test: one of another release.
+    std::string program = {};
 };
 
 /// One rank. Every wait has a deadline; when it passes, the wait throws with everything that the
@@ -122,8 +124,12 @@ struct instance_processes {
 
     /// Starts a rank again; rank 0 keeps its port.
     void restart(std::size_t rank);
-    /// Further flags of the ranks that are started from now on.
-    void use(std::vector<std::string> flags) { how_.flags = std::move(flags); }
+    /// Program (empty: the one under test) and further flags of the ranks that are started from now
+    /// on.
+    void use(std::string program, std::vector<std::string> flags) {
+        how_.how.program = std::move(program);
+        how_.flags = std::move(flags);
+    }
 
     std::string endpoint;
     std::vector<std::unique_ptr<rank_process>> ranks;

@@ -3,23 +3,37 @@
 // requests go on; none of them fails.
 //
 // An old rank is this program with `--protocol`: it then writes that version's bytes and no others
-// (frozen_versions_test), and refuses newer ones, as the release before does.
+// (frozen_versions_test), and refuses newer ones, as the release before does. With
+// KVFERRY_OLD_PROGRAM=/path/to/kvferry of that release it is that program itself.
 #include "messages/limits.hpp"
 #include "tests/processes/end_to_end.hpp"
 
 #include <csignal>
+#include <cstdlib>
 #include <deque>
 
 namespace kvferry::testing {
 
 namespace {
 
-std::vector<std::string> speaking(unsigned version) {
-    return {"--protocol", std::to_string(version)};
+/// Empty: the program under test.
+std::string old_program() {
+    const char* path = std::getenv("KVFERRY_OLD_PROGRAM");
+    return path ? path : "";
 }
 
-const std::vector<std::string> old_flags = speaking(oldest_protocol_version);
-const std::vector<std::string> new_flags = speaking(protocol_version);
+std::vector<std::string> old_flags() {
+    if (!old_program().empty()) // it knows no other version
+        return {};
+    return {"--protocol", std::to_string(oldest_protocol_version)};
+}
+
+/// All ranks speak the version before.
+instance_processes::options old_instance(const std::string& name, unsigned tp, unsigned pp) {
+    launch how;
+    how.program = old_program();
+    return {name, tp, pp, small_model, 64, old_flags(), how};
+}
 
 /// Requests from any of the context instances to any of the generation instances that are in
 /// service; each instance is one rank.
@@ -69,7 +83,7 @@ public:
                 finish();
                 CHECK(each->ranks[0].wait_for("stopped").at("unproven").empty());
                 CHECK(each->ranks[0].wait_for_end() == 128 + SIGTERM);
-                each->ranks.use(new_flags);
+                each->ranks.use({}, {});
                 each->ranks.restart(0);
                 each->in_service = true;
                 between();
@@ -88,7 +102,7 @@ private:
     static constexpr std::size_t in_flight_max = 6;
 
     struct member {
-        explicit member(const char* name) : ranks({name, 1, 1, small_model, 64, old_flags}) {}
+        explicit member(const char* name) : ranks(old_instance(name, 1, 1)) {}
 
         instance_processes ranks;
         bool in_service = true;
@@ -161,26 +175,26 @@ TEST_CASE("upgrade: ranks replaced one by one under load, old ones drained, fail
 }
 
 TEST_CASE("upgrade: an instance whose ranks are old and new in any mixture serves any other") {
-    instance_processes context{{"context", 2, 1, small_model, 64, old_flags}};
-    instance_processes generation{{"generation", 1, 2, small_model, 64, old_flags}};
+    instance_processes context{old_instance("context", 2, 1)};
+    instance_processes generation{old_instance("generation", 1, 2)};
     std::uint64_t rid = 0;
     meet(context, generation, ++rid);
     // Rank 1 first: it introduces itself to an older server. Then rank 0, whose server hears from
     // an older rank.
-    const auto replace = [&](instance_processes& instance, std::size_t rank,
-                             const std::vector<std::string>& flags) {
+    enum class release { before, now };
+    const auto replace = [&](instance_processes& instance, std::size_t rank, release which) {
         instance[rank].terminate();
         CHECK(instance[rank].wait_for_end() == 128 + SIGTERM);
-        instance.use(flags);
+        which == release::before ? instance.use(old_program(), old_flags()) : instance.use({}, {});
         instance.restart(rank);
         meet(context, generation, ++rid);
     };
-    replace(context, 1, new_flags);
-    replace(generation, 0, new_flags);
-    replace(context, 0, new_flags);
-    replace(context, 1, old_flags); // and back again
-    replace(generation, 1, new_flags);
-    replace(context, 1, new_flags);
+    replace(context, 1, release::now);
+    replace(generation, 0, release::now);
+    replace(context, 0, release::now);
+    replace(context, 1, release::before); // and back again
+    replace(generation, 1, release::now);
+    replace(context, 1, release::now);
     expect_clean_stop(generation);
     expect_clean_stop(context);
 }
