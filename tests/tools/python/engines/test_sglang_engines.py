@@ -90,7 +90,12 @@ class Pair:
         self.alone, self.prefill, self.decode = await asyncio.gather(
             Engine(self.model).start(),
             Engine(self.model, disaggregation_mode="prefill", **split).start(),
-            Engine(self.model, disaggregation_mode="decode", **split).start(),
+            Engine(
+                self.model,
+                disaggregation_mode="decode",
+                disaggregation_decode_retraction_backup="cpu_tensor",  # the other pins memory
+                **split,
+            ).start(),
         )
 
     async def ask(self, inputs: List[List[int]]) -> Any:
