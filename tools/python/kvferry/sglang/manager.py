@@ -31,7 +31,8 @@ def _layers(args: KVArgs, is_mla: bool) -> List[Tuple[int, str]]:
     """Layer and role of each pointer: all keys, then all values, or a latent for each layer."""
     count, drafts = len(args.kv_data_ptrs), args.num_draft_entries
     result: List[Tuple[int, str]] = []
-    for first, entries in ((args.prefill_start_layer, count - drafts), (_DRAFT, drafts)):
+    start = getattr(args, "prefill_start_layer", 0)  # decode has all layers, and no such field
+    for first, entries in ((start, count - drafts), (_DRAFT, drafts)):
         roles = ("latent",) if is_mla else ("key", "value")
         each = entries // len(roles)
         result += [(first + index, role) for role in roles for index in range(each)]
