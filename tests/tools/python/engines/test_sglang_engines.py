@@ -13,7 +13,8 @@ from typing import Any, Dict, List
 
 import pytest
 
-pytest.importorskip("sglang.srt.plugins", exc_type=ImportError)
+for needed in ("sglang.srt.plugins", "uvloop", "xgrammar", "dill"):
+    pytest.importorskip(needed, exc_type=ImportError)
 from vllm_fleet import make_model  # noqa: E402
 
 HERE = Path(__file__).parent
