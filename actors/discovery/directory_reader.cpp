@@ -39,9 +39,10 @@ caf::result<instance_found> directory_reader_state::on_find(const find_instance&
 
 void directory_reader_state::look() {
     auto found = with_.directory->all();
-    if (found)
+    if (found) {
+        forget_all_but(found->listings);
         answer_from(found->listings);
-    else if (!known_.empty()) { // what was there goes on
+    } else if (!known_.empty()) { // what was there goes on
         std::vector<instance_listing> known;
         for (const auto& [name, listing] : known_)
             known.push_back(listing);
@@ -49,6 +50,13 @@ void directory_reader_state::look() {
     }
     end_late(found ? caf::error{} : found.error());
     look_again();
+}
+
+void directory_reader_state::forget_all_but(const std::vector<instance_listing>& all) {
+    std::erase_if(known_, [&](const auto& known) {
+        return std::none_of(all.begin(), all.end(),
+                            [&](const instance_listing& x) { return x.name == known.first; });
+    });
 }
 
 void directory_reader_state::answer_from(const std::vector<instance_listing>& all) {

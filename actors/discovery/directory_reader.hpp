@@ -39,6 +39,7 @@ private:
     caf::result<instance_found> on_find(const find_instance&);
     void look();
     void look_again();
+    void forget_all_but(const std::vector<instance_listing>&);
     void answer_from(const std::vector<instance_listing>&);
     void end_late(const caf::error& reason);
     void remember(const instance_listing&);

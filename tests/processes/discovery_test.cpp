@@ -189,18 +189,19 @@ TEST_CASE(
         expect_success(generation[0], running, "");
         expect_success(context[0], running, "");
         transfer(context, generation, "etcd:prefill-3", ++rid);
-        refuse(generation, "prefill-9", ++rid, "etcd at " + all.directory.url);
+        const std::string name = forgets ? "prefill-8" : "prefill-9";
+        refuse(generation, name, ++rid, "etcd at " + all.directory.url);
 
         // A rank can also start meanwhile.
-        instance_processes late{all.one("prefill-9", "context")};
+        instance_processes late{all.one(name, "context")};
         if (forgets)
             all.directory.forget_everything();
         all.directory.start();
-        for (const auto* name : {"prefill-3", "decode-0", "prefill-9"})
-            all.await(name, json::object());
-        transfer(late, generation, "etcd:prefill-9", ++rid);
+        for (const auto& each : {std::string{"prefill-3"}, std::string{"decode-0"}, name})
+            all.await(each, json::object());
+        transfer(late, generation, "etcd:" + name, ++rid);
         CHECK(late[0].stop() == 0);
-        all.await("prefill-9", nullptr);
+        all.await(name, nullptr);
     }
     expect_clean_stop(generation);
     expect_clean_stop(context);

@@ -338,10 +338,13 @@ TEST_CASE("network: on all addresses ranks find each other, whatever other devic
     SUBCASE("the endpoint has a name") {
         named = "prefill.test";
     }
-    auto context = start(net, net.prefill, "context", "0.0.0.0");
+    // A machine with several networks must say how others call it; a name binds it to none of them.
+    auto context = start(net, net.prefill, "context", "0.0.0.0", {"--advertise", "prefill.test"});
     auto generation =
-        net.with_names("127.0.0.1 localhost\n" + prefill_address + " prefill.test\n",
-                       [&] { return start(net, net.decode, "generation", "0.0.0.0"); });
+        net.with_names("127.0.0.1 localhost\n" + prefill_address + " prefill.test\n", [&] {
+            return start(net, net.decode, "generation", "0.0.0.0",
+                         {"--advertise", decode_address}); // it has two networks
+        });
     expect_service(*context, *generation,
                    named + context->endpoint.substr(context->endpoint.rfind(':')), 1);
     expect_clean_stop(*generation);

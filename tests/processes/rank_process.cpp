@@ -144,7 +144,8 @@ json rank_process::ask(const json& command) {
         {"open", "opened"},       {"send", "sending"},          {"receive", "receiving"},
         {"cancel", "cancelling"}, {"status", "status"},         {"fill", "filled"},
         {"check", "checked"},     {"digest", "digest"},         {"await", "arrived"},
-        {"connect", "connected"}, {"republish", "republished"}, {"statistics", "statistics"}};
+        {"connect", "connected"}, {"republish", "republished"}, {"statistics", "statistics"},
+        {"role", "role"}};
     const auto answer = answers.at(command.at("do"));
     const auto deadline = clock::now() + 20s;
     for (;;) {

@@ -110,6 +110,7 @@ public:
     peer_view_ptr view(std::uint32_t rank) {
         auto result = std::make_shared<peer_view>();
         result->info = peers_.at(rank);
+        result->info.accepts.message_bytes_max = limits{}.message_bytes_max;
         result->regions = {
             {address(target(rank)), target(rank).size(), memory_kind::host_shared, {}}};
         result->endpoint = {50 + rank};

@@ -76,7 +76,8 @@ TEST_CASE("peer_link: a peer without a common version is refused by name, in the
     SUBCASE("dialled") {
         test.dial();
         CHECK(test.fabric.received<open_endpoint>().empty());
-        CHECK(test.loss().find("protocol_mismatch: gen/0 speaks versions up to 5") == 0);
+        CHECK(test.loss().find("protocol_mismatch: link to gen/0: gen/0 speaks versions up to 5")
+              == 0);
     }
 }
 

@@ -192,7 +192,8 @@ TEST_CASE("doctor: a route is called mapped only when a block has taken it") {
 
 TEST_CASE("doctor: few descriptors are told with the number of peers that they are enough for") {
     auto facts = poor_machine();
-    facts.descriptors_max = facts.descriptors_hard_max = 131;
+    constexpr auto kept = descriptors_of_a_rank + descriptors_reserve;
+    facts.descriptors_max = facts.descriptors_hard_max = kept + 12 * descriptors_of_a_peer;
     const auto found = judge(facts);
     CHECK(find(found, "descriptors").is == state::limited);
     CHECK(contains(find(found, "descriptors").text, "one rank with 12 peers"));
