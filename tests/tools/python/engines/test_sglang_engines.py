@@ -13,7 +13,8 @@ from typing import Any, Dict, List
 
 import pytest
 
-pytest.importorskip("sglang.srt.plugins", exc_type=ImportError)
+for needed in ("sglang.srt.plugins", "uvloop", "xgrammar", "dill"):
+    pytest.importorskip(needed, exc_type=ImportError)
 from vllm_fleet import make_model  # noqa: E402
 
 HERE = Path(__file__).parent
@@ -90,7 +91,12 @@ class Pair:
         self.alone, self.prefill, self.decode = await asyncio.gather(
             Engine(self.model).start(),
             Engine(self.model, disaggregation_mode="prefill", **split).start(),
-            Engine(self.model, disaggregation_mode="decode", **split).start(),
+            Engine(
+                self.model,
+                disaggregation_mode="decode",
+                disaggregation_decode_retraction_backup="cpu_tensor",  # the other pins memory
+                **split,
+            ).start(),
         )
 
     async def ask(self, inputs: List[List[int]]) -> Any:

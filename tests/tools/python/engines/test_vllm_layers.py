@@ -112,13 +112,20 @@ def test_a_layer_travels_before_the_next_chunk_is_computed(fleet: Fleet) -> None
 
 
 @pytest.mark.parametrize("at_once", [False, True])
-def test_prompts_that_are_preempted_are_computed_anew(fleet: Fleet, at_once: bool) -> None:
+def test_a_prompt_that_is_preempted_is_computed_anew(fleet: Fleet, at_once: bool) -> None:
     async def go() -> None:
-        before = (await fleet.prefill.state())["preempted"]
-        answers = await asyncio.gather(*(fleet.ask(i, at_once) for i in range(len(PROMPTS))))
-        assert [answer["tokens"] for answer in answers] == fleet.expected
+        index, prefill = PROMPTS.index(LONG[0]), fleet.prefill
+        before = (await prefill.state())["preempted"]
+        # Its pages wait for decode: what is left is enough for a part of another one.
+        waits = await prefill.generate(f"waits-{at_once}", LONG[0], 1, {"do_remote_decode": True})
+        asked = asyncio.ensure_future(fleet.ask(PROMPTS.index(LONG[1]), at_once))
+        while (await prefill.state())["preempted"] == before:
+            assert not asked.done()
+        params = waits["kv_transfer_params"]
+        first = await fleet.decode.generate(f"waits-{at_once}", LONG[0], TOKENS, params)
+        assert first["tokens"] == fleet.expected[index]
+        assert (await asked)["tokens"] == fleet.expected[PROMPTS.index(LONG[1])]
         await fleet.quiet()
-        assert (await fleet.prefill.state())["preempted"] > before
 
     fleet.run(go())
 

@@ -107,9 +107,9 @@ async def disaggregated(
     """One request, as a proxy handles it."""
     first = await prefill.generate(name, prompt, 1, {"do_remote_decode": True})
     params = first["kv_transfer_params"]
-    del params[
-        "remote_prefill_cached_tokens"
-    ]  # so that the decode engine says what it did not compute
+    if params is not None:  # else its pages were taken away
+        # So that the decode engine says what it did not compute.
+        del params["remote_prefill_cached_tokens"]
     return await decode.generate(name, prompt, max_tokens, params)
 
 

@@ -31,7 +31,8 @@ def _layers(args: KVArgs, is_mla: bool) -> List[Tuple[int, str]]:
     """Layer and role of each pointer: all keys, then all values, or a latent for each layer."""
     count, drafts = len(args.kv_data_ptrs), args.num_draft_entries
     result: List[Tuple[int, str]] = []
-    for first, entries in ((args.prefill_start_layer, count - drafts), (_DRAFT, drafts)):
+    start = getattr(args, "prefill_start_layer", 0)  # decode has all layers, and no such field
+    for first, entries in ((start, count - drafts), (_DRAFT, drafts)):
         roles = ("latent",) if is_mla else ("key", "value")
         each = entries // len(roles)
         result += [(first + index, role) for role in roles for index in range(each)]
@@ -42,16 +43,28 @@ def _layers(args: KVArgs, is_mla: bool) -> List[Tuple[int, str]]:
     return result
 
 
-def _pages(args: KVArgs, place: Parallelism, is_mla: bool, on_cuda: bool) -> Pages:
-    tensors = []
+def _heads(args: KVArgs, server_args: Any, tp_size: int) -> Tuple[int, int]:
+    """Of this rank, and of the model: a decode engine does not say them in its KVArgs."""
+    if hasattr(args, "kv_head_num"):
+        return args.kv_head_num, args.total_kv_head_num
+    from sglang.srt.configs.model_config import ModelConfig
+
+    config = ModelConfig.from_server_args(server_args)
+    return config.get_num_kv_heads(tp_size), config.get_total_num_kv_heads()
+
+
+def _pages(args: KVArgs, place: Parallelism, heads_of: Tuple[int, int], on_cuda: bool) -> Pages:
+    """`heads_of`: this rank, and the model; (0, 0) of latents."""
+    tensors, (own, total) = [], heads_of
+    is_mla = total == 0
     pointers = zip(args.kv_data_ptrs, args.kv_data_lens, args.kv_item_lens, _layers(args, is_mla))
     for address, size, item, (layer, role) in pointers:
         token = item // args.page_size
         shape: Tuple[int, ...] = (size // item, args.page_size, token)
         dims, heads = "block token dim", 0
         if not is_mla:
-            shape = (*shape[:2], args.kv_head_num, token // args.kv_head_num)
-            dims, heads = "block token head dim", args.total_kv_head_num
+            shape = (*shape[:2], own, token // own)
+            dims, heads = "block token head dim", total
         pool = _Pool(address, shape, on_cuda)
         tensors.append(Tensor(pool, dims, layer, role, heads=heads, element_type="uint8"))
     return Pages.from_tensors(tensors, place)
@@ -85,7 +98,8 @@ class KvferryKVManager(BaseKVManager):
         layers = len(set(_layers(args, bool(is_mla_backend))))
         place = Parallelism([layers], tp_size=tp_size, tp_rank=tp_rank)
         is_prefill = getattr(disaggregation_mode, "value", disaggregation_mode) == "prefill"
-        pages = _pages(args, place, bool(is_mla_backend), server_args.device != "cpu")
+        heads = (0, 0) if is_mla_backend else _heads(args, server_args, tp_size)
+        pages = _pages(args, place, heads, server_args.device != "cpu")
         options.setdefault("fingerprint", f"{server_args.model_path} {args.kv_cache_dtype_str}")
         options.setdefault("bind_address", server_args.host)
         # A DP group is an instance of its own, which a request's DP rank chooses.
