@@ -140,7 +140,8 @@ void receiver_state::on_message(Message& message) {
             return count(with_.counters, ignored::session_died);
         return tell(self_, known->actor, std::move(message));
     }
-    count(with_.counters, ignored::no_session);
+    if constexpr (!std::is_same_v<Message, transfer_started>) // its report may have overtaken it
+        count(with_.counters, ignored::no_session);
     if constexpr (is_report)
         send_to(header.sender, gone{header, side::context,
                                     to_wire(make_error(errc::gone, "{} has no attempt {} of rid {}",

@@ -208,7 +208,7 @@ ended | lost 0, dialled again | | ended
 ended | left 0 | | ended
 ended | process 0 gone | released; retired | released
 ended | process 1 gone | | ended
-ended | started 0 | ignore late | ended
+ended | started 0 | | ended
 ended | started 1 | ignore unasked | ended
 ended | report 0 | released; retired | released
 ended | report 0, more follows | | ended
