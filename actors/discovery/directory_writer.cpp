@@ -57,7 +57,7 @@ void directory_writer_state::keep() {
         logger().error("{} is not listed; transfers go on: {}", wanted_->name, describe(problem));
     else if (!problem && std::exchange(away_, false))
         logger().info("{} is listed again by {}", wanted_->name, with_.directory->who());
-    const std::chrono::milliseconds next = with_.lease / 3;
+    const auto next = std::chrono::milliseconds{with_.lease} / 3;
     timer_.rearm(self_, self_->clock().now() + (problem ? std::min(after_failure, next) : next));
 }
 

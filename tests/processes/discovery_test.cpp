@@ -154,14 +154,22 @@ TEST_CASE("discovery: an instance is found by its name; role, drain and end show
 }
 
 TEST_CASE(
-    "discovery: a rank that is killed is listed until its lease ends, its successor at once") {
+    "discovery: a rank that is killed is listed until its lease ends, its successor at once; ranks "
+    "that are listed idle meanwhile") {
     if (no_etcd())
         return;
     deployment all;
     instance_processes context{all.one("prefill-3", "context")};
+    instance_processes other{all.one("prefill-4", "context")};
     all.await("prefill-3", {{"endpoint", context.endpoint}});
+    all.await("prefill-4", {{"endpoint", other.endpoint}});
+    const auto began = std::chrono::steady_clock::now();
+    const auto before = other[0].processor_time();
     context[0].kill();
     all.await("prefill-3", nullptr);
+    const auto wall = std::chrono::nanoseconds{std::chrono::steady_clock::now() - began};
+    CHECK(wall > 500ms); // renewals of several leases
+    CHECK(other[0].processor_time() - before < static_cast<std::uint64_t>(wall.count()) / 20);
     context.restart(0);
     all.await("prefill-3", {{"endpoint", context.endpoint}});
     CHECK(context[0].stop() == 0);

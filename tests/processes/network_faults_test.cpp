@@ -41,18 +41,6 @@ std::chrono::seconds silence_wanted() {
     return std::chrono::seconds{wanted ? std::stoul(wanted) : 0};
 }
 
-/// Nanoseconds of processor time, of all its threads.
-std::uint64_t processor_time(const rank_process& of) {
-    std::uint64_t result = 0;
-    const auto tasks = "/proc/" + std::to_string(of.pid()) + "/task";
-    for (const auto& task : std::filesystem::directory_iterator{tasks}) {
-        std::uint64_t ran = 0;
-        std::ifstream{task.path() / "schedstat"} >> ran;
-        result += ran;
-    }
-    return result;
-}
-
 struct holding {
     std::size_t descriptors = 0;
     std::size_t threads = 0;
@@ -206,7 +194,7 @@ public:
             all.push_back(&(*context)[0]);
         std::vector<std::uint64_t> before;
         for (auto* each : all)
-            before.push_back(processor_time(*each));
+            before.push_back(each->processor_time());
         const auto began = clock::now();
         // The ranks answer only to their deadlines and timers here.
         for (const auto until = began + std::max<clock::duration>(silence_wanted(), 1s);
@@ -214,7 +202,7 @@ public:
             ::poll(nullptr, 0, 50);
         const auto wall = static_cast<double>((clock::now() - began).count());
         for (std::size_t each = 0; each < all.size(); ++each)
-            CHECK(static_cast<double>(processor_time(*all[each]) - before[each]) < 0.02 * wall);
+            CHECK(static_cast<double>(all[each]->processor_time() - before[each]) < 0.02 * wall);
     }
 
     void expect_nothing_left() {

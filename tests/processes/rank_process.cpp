@@ -302,6 +302,17 @@ std::size_t rank_process::descriptors() const {
     return static_cast<std::size_t>(std::distance(begin(all), end(all)));
 }
 
+std::uint64_t rank_process::processor_time() const {
+    std::uint64_t result = 0;
+    const auto tasks = "/proc/" + std::to_string(pid_) + "/task";
+    for (const auto& task : std::filesystem::directory_iterator{tasks}) {
+        std::uint64_t ran = 0;
+        std::ifstream{task.path() / "schedstat"} >> ran;
+        result += ran;
+    }
+    return result;
+}
+
 std::size_t rank_process::children() const {
     std::size_t result = 0;
     const auto tasks = "/proc/" + std::to_string(pid_) + "/task";

@@ -81,6 +81,8 @@ public:
     pid_t pid() const { return pid_; }
     std::size_t descriptors() const;
     std::size_t children() const;
+    /// Nanoseconds, of all threads that it has.
+    std::uint64_t processor_time() const;
     std::string log() const;
     /// What it was told, what it said and what it logged.
     std::string story() const;
