@@ -159,6 +159,10 @@ private:
         const auto live = opened_.size();
         if (auto problem = into(point_.open_us, events, [this] { return open_sessions(events); }))
             return problem;
+        // Where there were fewer sessions than peers, they have dialled the others.
+        if (auto problem = wait_for_links(
+                std::min<std::uint64_t>(std::max(point_.sessions, events), point_.peers) + 1))
+            return problem;
         cancel_from(live);
         if (auto problem = into(point_.frame_us, events, [this] { return send_frames(); }))
             return problem;
