@@ -57,13 +57,13 @@ void directory_writer_state::keep() {
         logger().error("{} is not listed; transfers go on: {}", wanted_->name, describe(problem));
     else if (!problem && std::exchange(away_, false))
         logger().info("{} is listed again by {}", wanted_->name, with_.directory->who());
-    const auto next = std::chrono::milliseconds{with_.lease} / 3;
-    timer_.rearm(self_, self_->clock().now() + (problem ? std::min(after_failure, next) : next));
+    timer_.rearm(self_,
+                 self_->clock().now() + (problem ? std::min(after_failure, pace()) : pace()));
 }
 
 caf::error directory_writer_state::renew_or_take() {
     const auto now = self_->clock().now();
-    if (lease_ && now < renewed_at_ + std::chrono::milliseconds{with_.lease} / 3)
+    if (lease_ && now < renewed_at_ + pace())
         return {};
     if (lease_) {
         auto alive = with_.directory->renew(*lease_);

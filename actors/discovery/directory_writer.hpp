@@ -32,6 +32,8 @@ private:
     void on_list(const list_instance&);
     void on_tick(const deadline_tick&);
     void keep();
+    /// Between two renewals.
+    std::chrono::milliseconds pace() const { return std::chrono::milliseconds{with_.lease} / 3; }
     caf::error renew_or_take();
     caf::error write();
 

@@ -11,9 +11,9 @@ rank_addresses::rank_addresses(const worker_options& options, security::mode how
                                std::vector<network_device> devices, std::string named)
     : options_(options), how_(how), devices_(std::move(devices)), named_(std::move(named)) {}
 
-std::string rank_addresses::advertised_host() const {
-    auto with_port = parse_info_endpoint(options_.advertise);
-    return with_port ? with_port->host : options_.advertise;
+std::string advertised_host(const worker_options& options) {
+    auto with_port = parse_info_endpoint(options.advertise);
+    return with_port ? with_port->host : options.advertise;
 }
 
 caf::expected<std::string> rank_addresses::for_ucx() const {
@@ -21,8 +21,8 @@ caf::expected<std::string> rank_addresses::for_ucx() const {
         auto found = devices_for("127.0.0.1", devices_);
         return found ? found : caf::expected<std::string>{std::string{}};
     }
-    if (!options_.advertise.empty() && !canonical_address(advertised_host()).empty())
-        return devices_for_advertised(advertised_host(), devices_);
+    if (!options_.advertise.empty() && !canonical_address(advertised_host(options_)).empty())
+        return devices_for_advertised(advertised_host(options_), devices_);
     auto found = devices_for(options_.bind_address, devices_);
     if (!found)
         return add_context(found.error(), "worker_options.bind_address");
@@ -43,7 +43,7 @@ rank_addresses::tcp_place rank_addresses::for_tcp() const {
         result = {bound, {bound}};
     else
         result.hosts = hosts_of(devices_, named_);
-    if (const auto known_as = canonical_address(advertised_host()); !known_as.empty())
+    if (const auto known_as = canonical_address(advertised_host(options_)); !known_as.empty())
         result.hosts = {known_as};
     return result;
 }

@@ -13,14 +13,14 @@
 
 namespace kvferry {
 
+/// worker_options::advertise without its port.
+std::string advertised_host(const worker_options&);
+
 class rank_addresses {
 public:
     /// `options` must outlive it. `named`: what UCX_NET_DEVICES says; empty when it is not set.
     rank_addresses(const worker_options& options, security::mode how,
                    std::vector<network_device> devices, std::string named);
-
-    /// worker_options::advertise without its port.
-    std::string advertised_host() const;
 
     /// The network devices for UCX: those of the address that others know, else of the one bound
     /// to. Empty: all.

@@ -216,7 +216,7 @@ caf::error worker::parts::check_security() {
     if (!options.bind_address.empty())
         if (auto problem = secured->check_bind(options.bind_address))
             return add_context(problem, "worker_options.bind_address");
-    if (auto problem = secured->check_bind(addresses().advertised_host());
+    if (auto problem = secured->check_bind(advertised_host(options));
         problem && !options.advertise.empty())
         return add_context(problem, "worker_options.advertise");
     if (auto rank_0 = parse_info_endpoint(options.info_endpoint))
