@@ -365,6 +365,11 @@ int kvf_worker_unpublish(kvf_worker* worker, int64_t deadline_ms);
  * that is more. */
 int kvf_worker_endpoint(kvf_worker* worker, char* text, size_t* bytes);
 
+/* How writers of this machine will reach a region that is published, by its index, before any has
+ * tried: "mapped", or "direct: ...", "staged: ..." with the reason for the longer way. `text` and
+ * `bytes` as in kvf_worker_endpoint. Since 1.5. Blocks for one round trip through the rank. */
+int kvf_worker_memory_route(kvf_worker* worker, uint32_t region, char* text, size_t* bytes);
+
 /* For hosts that carry the infos of ranks over a channel of their own, with or without servers on
  * either side. This rank's info, as it was published last; another one after each publish. *bytes:
  * room in `info`, becomes what was needed; KVF_LIMIT_EXCEEDED when that is more. Whoever has it can

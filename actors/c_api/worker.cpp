@@ -189,6 +189,17 @@ int kvf_worker_endpoint(kvf_worker* worker, char* text, size_t* bytes) {
     return guarded([&] { write_text(workers().find(worker)->rank.info_endpoint(), text, bytes); });
 }
 
+int kvf_worker_memory_route(kvf_worker* worker, uint32_t region, char* text, size_t* bytes) {
+    return guarded([&] {
+        const auto found = workers().find(worker);
+        const auto routes = value_of(found->rank.info()).memory_routes;
+        if (region >= routes.size())
+            refuse(errc::invalid_argument, "region is " + std::to_string(region) + ", and "
+                                               + std::to_string(routes.size()) + " are published");
+        write_text(routes[region], text, bytes);
+    });
+}
+
 int kvf_worker_info(kvf_worker* worker, void* info, size_t* bytes) {
     return guarded([&] {
         const auto found = workers().find(worker);

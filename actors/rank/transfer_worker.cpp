@@ -7,6 +7,7 @@
 #include "actors/generation/receiver.hpp"
 #include "actors/instance/carried_instances.hpp"
 #include "actors/instance/registrar.hpp"
+#include "actors/rank/memory_routes.hpp"
 #include "actors/rank/peer_link.hpp"
 #include "messages/local/info_exchange.hpp"
 #include "messages/trace/handle.hpp"
@@ -482,8 +483,6 @@ void transfer_worker_state::perform(peer_table::bury_link& x) {
     const peer_lost announcement{x.peer, std::move(x.reason)};
     logger().error("{}: {}", describe(info_), describe(announcement.reason));
     if (x.counted) {
-        ready_.erase(x.peer);
-        answer_awaited(x.peer, announcement.reason);
         tell(self_, sender_, announcement);
         tell(self_, receiver_, announcement);
     }
@@ -494,32 +493,24 @@ void transfer_worker_state::on_endpoint_failed(const endpoint_failed&) {
     counters_->add(ignored::endpoint_failed); // endpoints belong to links
 }
 
-/// A link ends in peer_ready or peer_lost by its own deadline.
 caf::result<void> transfer_worker_state::on_await_peer(const await_peer& message) {
-    if (ready_.contains(message.peer))
-        return caf::unit;
-    if (!peers_.link_to(message.peer))
-        return make_error(errc::link_lost, "there is no link to incarnation {}", message.peer);
     auto answer = self_->make_response_promise<void>();
     awaited_.emplace(message.peer, answer);
+    decide_peers(peer_table::awaited{message.peer});
     return answer;
 }
 
 void transfer_worker_state::on_peer_ready(const peer_ready& message) {
-    const auto peer = message.peer->info.incarnation;
-    ready_.insert(peer);
-    answer_awaited(peer, {});
+    decide_peers(peer_table::link_ready{message.peer->info.incarnation});
 }
 
 void transfer_worker_state::on_peer_lost(const peer_lost& message) {
-    decide_peers(peer_table::link_lost{message.peer});
-    ready_.erase(message.peer);
-    answer_awaited(message.peer, message.reason);
+    decide_peers(peer_table::link_lost{message.peer, message.reason});
 }
 
-void transfer_worker_state::answer_awaited(incarnation peer, const caf::error& problem) {
-    while (auto waits = awaited_.extract(peer))
-        problem ? waits.mapped().deliver(problem) : waits.mapped().deliver();
+void transfer_worker_state::perform(peer_table::answer_awaiting& x) {
+    while (auto waits = awaited_.extract(x.peer))
+        x.problem ? waits.mapped().deliver(x.problem) : waits.mapped().deliver();
 }
 
 void transfer_worker_state::on_process_gone(const process_gone& message) {
@@ -533,7 +524,8 @@ const std::string& transfer_worker_state::known_as() const {
 }
 
 caf::result<rank_info_reply> transfer_worker_state::on_query_info(const query_rank_info&) {
-    return rank_info_reply{info_, known_as(), io_.described.transports};
+    return rank_info_reply{info_, known_as(), io_.described.transports,
+                           memory_routes(regions_, static_cast<bool>(io_.host_link))};
 }
 
 caf::result<session_list> transfer_worker_state::on_list(const list_sessions& message) {

@@ -25,7 +25,6 @@
 #include <map>
 #include <optional>
 #include <random>
-#include <set>
 #include <vector>
 
 namespace kvferry {
@@ -92,12 +91,12 @@ private:
     void introduce(time_point until, back_off);
     const std::string& known_as() const;
     void published(const caf::error&);
-    void answer_awaited(incarnation, const caf::error&);
     caf::error not_ready() const;
     caf::error no_sessions_yet() const;
 
     void decide_peers(peer_table::event);
     void perform(peer_table::use_link&) {}
+    void perform(peer_table::answer_awaiting&);
     void perform(peer_table::make_link&);
     void perform(peer_table::show_introduction&);
     void perform(peer_table::ignore&);
@@ -153,8 +152,7 @@ private:
     /// All links that have not ended.
     std::map<dial_id, peer_link_actor> links_;
     std::map<caf::actor_id, dial_id> dial_of_;
-    /// Links that are ready, and who waits for one to be.
-    std::set<incarnation> ready_;
+    /// Who waits for a link to be ready.
     std::multimap<incarnation, caf::typed_response_promise<void>> awaited_;
     rank_counters_ptr counters_;
     stopping stopping_;

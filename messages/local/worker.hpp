@@ -70,6 +70,9 @@ struct rank_info_reply {
     /// "host:port" of the instance's rank-info server.
     std::string info_endpoint;
     std::string transports;
+    /// One per published region: how writers of this machine will reach it, with the reason for a
+    /// worse way than mapped: "mapped", "direct: ...", "staged: ...".
+    std::vector<std::string> memory_routes = {};
 };
 
 struct query_statistics {};

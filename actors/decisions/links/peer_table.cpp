@@ -14,8 +14,27 @@ peer_table::effects peer_table::on(event happened, time_point) {
 
 peer_table::effects peer_table::on(wanted& x) {
     if (const auto known = linked_.find(x.peer.incarnation); known != linked_.end())
-        return {use_link{known->second}};
+        return {use_link{known->second.dial}};
     return new_link(std::move(x.peer), std::nullopt);
+}
+
+/// A link becomes ready or is lost by a deadline of its own.
+peer_table::effects peer_table::on(awaited& x) {
+    const auto known = linked_.find(x.peer);
+    if (known == linked_.end())
+        return {answer_awaiting{
+            x.peer, make_error(errc::link_lost, "there is no link to incarnation {}", x.peer)}};
+    if (!known->second.ready)
+        return {};
+    return {answer_awaiting{x.peer}};
+}
+
+peer_table::effects peer_table::on(link_ready& x) {
+    const auto known = linked_.find(x.peer);
+    if (known == linked_.end())
+        return {};
+    known->second.ready = true;
+    return {answer_awaiting{x.peer}};
 }
 
 peer_table::effects peer_table::on(introduced& x) {
@@ -23,7 +42,7 @@ peer_table::effects peer_table::on(introduced& x) {
     if (x.message.info.incarnation != peer)
         return {ignore{errc::foreign_peer}};
     if (const auto known = linked_.find(peer); known != linked_.end())
-        return {show_introduction{known->second, std::move(x.message)}};
+        return {show_introduction{known->second.dial, std::move(x.message)}};
     auto info = x.message.info;
     return new_link(std::move(info), std::move(x.message));
 }
@@ -31,7 +50,7 @@ peer_table::effects peer_table::on(introduced& x) {
 /// Otherwise the peer would wait for an answer until its dial deadline.
 peer_table::effects peer_table::on(unread& x) {
     if (const auto known = linked_.find(x.message.header.sender);
-        known != linked_.end() && known->second == x.dial)
+        known != linked_.end() && known->second.dial == x.dial)
         linked_.erase(known);
     introduced again{std::move(x.message)};
     return on(again);
@@ -53,7 +72,7 @@ peer_table::effects peer_table::on(stray& x) {
 
 peer_table::effects peer_table::on(link_lost& x) {
     linked_.erase(x.peer);
-    return {};
+    return {answer_awaiting{x.peer, std::move(x.reason)}};
 }
 
 peer_table::effects peer_table::on(peer_gone& x) {
@@ -68,14 +87,19 @@ peer_table::effects peer_table::on(link_ended& x) {
     // A link that does not count any more has told its loss, and another one may have its place.
     const auto peer = link.mapped();
     const auto known = linked_.find(peer);
-    const auto counted = known != linked_.end() && known->second == x.dial;
+    const auto counted = known != linked_.end() && known->second.dial == x.dial;
     if (counted)
         linked_.erase(known);
-    if (!x.why)
-        return {};
-    return {bury_link{x.dial, peer, counted,
-                      make_error(errc::handler_failed, "the link to incarnation {} died ({})", peer,
-                                 to_string(x.why))}};
+    const auto reason =
+        x.why ? make_error(errc::handler_failed, "the link to incarnation {} died ({})", peer,
+                           to_string(x.why))
+              : make_error(errc::link_lost, "the link to incarnation {} has ended", peer);
+    effects out;
+    if (x.why)
+        out.emplace_back(bury_link{x.dial, peer, counted, reason});
+    if (counted)
+        out.emplace_back(answer_awaiting{peer, reason});
+    return out;
 }
 
 peer_table::effects peer_table::new_link(rank_info peer,
@@ -83,7 +107,7 @@ peer_table::effects peer_table::new_link(rank_info peer,
     const dial_id dial{++dials_};
     const bool again = met_.contains(peer.incarnation);
     running_.emplace(dial, peer.incarnation);
-    linked_.insert_or_assign(peer.incarnation, dial);
+    linked_.insert_or_assign(peer.incarnation, counting_link{dial});
     if (met_.size() >= met_max && !met_.contains(peer.incarnation))
         met_.erase(met_.begin());
     met_.insert_or_assign(peer.incarnation, peer);

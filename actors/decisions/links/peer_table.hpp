@@ -30,6 +30,14 @@ public:
     struct wanted {
         rank_info peer;
     };
+    /// Somebody here asks to be told when the link to this peer can carry requests.
+    struct awaited {
+        incarnation peer;
+    };
+    /// The link that counts for this peer can carry requests.
+    struct link_ready {
+        incarnation peer;
+    };
     struct introduced {
         register_rank_info message;
     };
@@ -45,6 +53,7 @@ public:
     /// The link that counts for this peer is lost.
     struct link_lost {
         incarnation peer;
+        caf::error reason = {};
     };
     /// The peer's process has ended, or it has left in order.
     struct peer_gone {
@@ -56,12 +65,18 @@ public:
         caf::error why = {};
     };
 
-    using event = std::variant<wanted, introduced, unread, stray, link_lost, peer_gone, link_ended>;
+    using event = std::variant<wanted, awaited, link_ready, introduced, unread, stray, link_lost,
+                               peer_gone, link_ended>;
 
     // -- effects --------------------------------------------------------------------------------
 
     struct use_link {
         dial_id dial;
+    };
+    /// All who await this peer: its link can carry requests, or `problem`.
+    struct answer_awaiting {
+        incarnation peer;
+        caf::error problem = {};
     };
     struct make_link {
         dial_id dial;
@@ -93,8 +108,8 @@ public:
         caf::error reason = {};
     };
 
-    using effect = std::variant<use_link, make_link, show_introduction, ignore, tell_sender_of_loss,
-                                bury_link>;
+    using effect = std::variant<use_link, answer_awaiting, make_link, show_introduction, ignore,
+                                tell_sender_of_loss, bury_link>;
     using effects = std::vector<effect>;
 
     effects on(event, time_point now);
@@ -104,14 +119,21 @@ public:
     /// The one that counts.
     std::optional<dial_id> link_to(incarnation peer) const {
         const auto known = linked_.find(peer);
-        return known == linked_.end() ? std::nullopt : std::optional{known->second};
+        return known == linked_.end() ? std::nullopt : std::optional{known->second.dial};
     }
     /// Links that have not ended: lost ones too, which may still bring the proof that their peer is
     /// gone.
     std::size_t running() const { return running_.size(); }
 
 private:
+    struct counting_link {
+        dial_id dial;
+        bool ready = false;
+    };
+
     effects on(wanted&);
+    effects on(awaited&);
+    effects on(link_ready&);
     effects on(introduced&);
     effects on(unread&);
     effects on(stray&);
@@ -122,7 +144,7 @@ private:
     effects new_link(rank_info peer, std::optional<register_rank_info> introduction);
 
     std::uint64_t dials_ = 0;
-    std::unordered_map<incarnation, dial_id> linked_;
+    std::unordered_map<incarnation, counting_link> linked_;
     std::map<dial_id, incarnation> running_;
     /// Peers that links were made to. One that goes on talking over a link that is lost here is
     /// dialled: it cannot know.

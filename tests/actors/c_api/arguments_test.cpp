@@ -69,6 +69,7 @@ TEST_CASE("C ABI: handles that are NULL, freed or made up are refused by every c
     check_refused<kvf_worker>(
         {{"publish", [](auto* it) { return kvf_worker_publish(it, &region, 0, nullptr); }},
          {"endpoint", [&](auto* it) { return kvf_worker_endpoint(it, text, &room); }},
+         {"memory_route", [&](auto* it) { return kvf_worker_memory_route(it, 0, text, &room); }},
          {"statistics",
           [](auto* it) {
               auto out = sized<kvf_statistics>();
@@ -225,6 +226,11 @@ TEST_CASE("C ABI: arguments out of range are refused by name, and change nothing
     CHECK(room == context.endpoint().size() + 1);
     CHECK(std::string{text} == "??");
     fails_naming("bytes", kvf_worker_endpoint(context.worker, text, nullptr));
+    char route[8];
+    room = sizeof route;
+    KVF_REQUIRE(kvf_worker_memory_route(context.worker, 0, route, &room));
+    CHECK(std::string{route} == "mapped");
+    fails_naming("1 are published", kvf_worker_memory_route(context.worker, 1, route, &room));
     fails_naming("count", kvf_worker_events(context.worker, nullptr, 0, nullptr));
     fails_naming("kvf_event", kvf_worker_events(context.worker, nullptr, 1, &count));
     fails_naming("fd", kvf_worker_event_fd(context.worker, nullptr));

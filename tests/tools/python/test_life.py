@@ -3,6 +3,7 @@
 
 import asyncio
 
+import numpy as np
 import pytest
 
 import kvferry
@@ -227,3 +228,15 @@ def test_pages_of_a_compressed_cache_and_of_dealt_tokens():
         [kvferry.Tensor(cache, "block token dim", layers=0, role="latent", tokens_are_dealt=True)],
         place,
     )
+
+
+def test_the_way_into_memory_is_told_when_it_is_published(pair):
+    context, _ = pair
+    assert context.memory_routes == ("mapped",)
+    context.unpublish()
+    assert context.memory_routes == ()
+    plain = np.zeros((2, 8, 16, 2, 8), np.uint16)
+    tensor = kvferry.Tensor(plain, "kv block token head dim", layers=0, heads=2)
+    context.publish(kvferry.Pages.from_tensors([tensor], kvferry.Parallelism([1])))
+    (route,) = context.memory_routes
+    assert route.startswith("direct: ") and "memfd" in route

@@ -354,6 +354,9 @@ worker_publish = _call(
 worker_connect = _call(_blocking, "kvf_worker_connect", c_void_p, POINTER(Source), c_int64)
 worker_unpublish = _call(_blocking, "kvf_worker_unpublish", c_void_p, c_int64)
 worker_endpoint = _call(_short, "kvf_worker_endpoint", c_void_p, c_char_p, POINTER(c_size_t))
+worker_memory_route = _call(
+    _blocking, "kvf_worker_memory_route", c_void_p, c_uint32, c_char_p, POINTER(c_size_t)
+)
 worker_info = _call(_blocking, "kvf_worker_info", c_void_p, c_char_p, POINTER(c_size_t))
 worker_add_instance = _call(
     _blocking,

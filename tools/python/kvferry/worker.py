@@ -216,6 +216,23 @@ class Worker:
         _abi.worker_endpoint(self._handle, text, ctypes.byref(room))
         return text.value.decode()
 
+    @property
+    def memory_routes(self) -> Tuple[str, ...]:
+        """How writers of this machine will reach the memory that is published, before any has tried.
+
+        One text per stretch of memory that the pages lie in: "mapped", or "direct: ...", "staged: ..." with the reason for the
+        longer way. The route of each transfer is told with its outcome. Blocks for one round trip through
+        the rank.
+        """
+        regions = len(self._pages[-1]._regions) if self._pages else 0
+        return tuple(self._memory_route(region) for region in range(regions))
+
+    def _memory_route(self, region: int) -> str:
+        room = ctypes.c_size_t(1024)
+        text = ctypes.create_string_buffer(room.value)
+        _abi.worker_memory_route(self._handle, region, text, ctypes.byref(room))
+        return text.value.decode(errors="replace")
+
     def statistics(self) -> Statistics:
         answer = _abi.Statistics()
         _abi.worker_statistics(self._handle, answer)

@@ -26,6 +26,13 @@ struct subject {
     }
     bool nothing(peer_table::event x) { return tell(std::move(x)).empty(); }
 
+    /// What those who await the peer are told.
+    errc answered(peer_table::event x) {
+        const auto told = only<peer_table::answer_awaiting>(std::move(x));
+        CHECK(told.peer == incarnation{2});
+        return code_of(told.problem);
+    }
+
     dial_id dialled() { return only<peer_table::make_link>(peer_table::wanted{peer}).dial; }
 };
 
@@ -54,6 +61,28 @@ TEST_CASE("peer_table: a peer has one link, whoever asks for it") {
           == dial);
     CHECK(test.table.linked() == 1);
     CHECK(test.table.running() == 1);
+}
+
+TEST_CASE(
+    "peer_table: who awaits a peer is answered once its link is ready, or is lost, or at once "
+    "when it is ready or there is none") {
+    subject test;
+    CHECK(test.answered(peer_table::awaited{{2}}) == errc::link_lost);
+    test.dialled();
+    CHECK(test.nothing(peer_table::awaited{{2}}));
+    SUBCASE("ready") {
+        CHECK(test.answered(peer_table::link_ready{{2}}) == errc::none);
+        CHECK(test.answered(peer_table::awaited{{2}}) == errc::none);
+        CHECK(test.answered(peer_table::link_lost{{2}, make_error(errc::link_lost, "cut")})
+              == errc::link_lost);
+        CHECK(test.nothing(peer_table::link_ready{{2}})); // of the one that is lost
+        test.dialled();
+        CHECK(test.nothing(peer_table::awaited{{2}})); // the next one starts anew
+    }
+    SUBCASE("lost first") {
+        CHECK(test.answered(peer_table::link_lost{{2}, make_error(errc::dial_failed, "no route")})
+              == errc::dial_failed);
+    }
 }
 
 TEST_CASE(
@@ -123,10 +152,13 @@ TEST_CASE("peer_table: a link that dies speaks for its peer only while it counts
     const auto first = test.dialled();
     const auto why = make_error(errc::handler_failed, "out of memory");
     SUBCASE("it counts") {
-        const auto buried = test.only<peer_table::bury_link>(peer_table::link_ended{first, why});
+        const auto told = test.tell(peer_table::link_ended{first, why});
+        REQUIRE(told.size() == 2);
+        const auto& buried = std::get<peer_table::bury_link>(told[0]);
         CHECK(buried.counted);
         CHECK(buried.peer == incarnation{2});
         CHECK(contains(text_of(buried.reason), "the link to incarnation 2 died"));
+        CHECK(std::get<peer_table::answer_awaiting>(told[1]).problem == buried.reason);
         CHECK(test.table.linked() == 0);
     }
     SUBCASE("it was lost before, and watches") {
@@ -136,7 +168,7 @@ TEST_CASE("peer_table: a link that dies speaks for its peer only while it counts
         CHECK(test.table.link_to({2}) == second);
     }
     SUBCASE("it ends in order") {
-        CHECK(test.nothing(peer_table::link_ended{first}));
+        CHECK(test.answered(peer_table::link_ended{first}) == errc::link_lost);
         CHECK(test.table.linked() == 0);
         CHECK(test.table.running() == 0);
     }
