@@ -211,8 +211,18 @@ void peer_link_state::perform(handshake::make_endpoint& x) {
             [this](const caf::error& reason) { happens(handshake::endpoint_denied{reason}); });
 }
 
+/// What the fabric has handed on before it knows arrives before its answer: the link hears that
+/// before it ends, because an introduction among it is for the next link.
 void peer_link_state::perform(handshake::drop_endpoint& x) {
-    tell(self_, with_.fabric, close_endpoint{x.endpoint, x.force});
+    if (!x.force)
+        return tell(self_, with_.fabric, close_endpoint{x.endpoint, false});
+    ++drops_;
+    const auto dropped = [this] {
+        if (--drops_ == 0 && over_)
+            self_->quit();
+    };
+    ask(self_, with_.fabric, close_endpoint{x.endpoint, true})
+        .then(dropped, [dropped](const caf::error&) { dropped(); });
 }
 
 void peer_link_state::perform(handshake::leave_endpoint& x) {
@@ -344,7 +354,9 @@ void peer_link_state::perform(handshake::tell_of_exit&) {
 void peer_link_state::perform(handshake::end&) {
     const host_link_owner_actor owner{peer_link_actor{self_}};
     tell(self_, with_.host_link, host_link_close{with_.peer.incarnation, owner});
-    self_->quit();
+    over_ = true;
+    if (drops_ == 0)
+        self_->quit();
 }
 
 void peer_link_state::perform(handshake::exit& x) {

@@ -129,6 +129,9 @@ private:
     decider<message_order> order_decider_;
     /// Where the last frames go.
     endpoint_id endpoint_;
+    /// Endpoints that the fabric has not dropped yet; the link ends behind the last.
+    std::size_t drops_ = 0;
+    bool over_ = false;
     /// Held by those who wait for the peer, too.
     std::shared_ptr<const void> awaited_ = std::make_shared<char>();
     tick_timer timer_;

@@ -492,8 +492,11 @@ TEST_CASE(
         within = std::chrono::milliseconds{50};
     }
     if (close_late)
-        test.fabric.answer<close_endpoint>(
-            [](const close_endpoint&) -> caf::result<void> { return caf::delegated<void>{}; });
+        test.fabric.answer<close_endpoint>([](const close_endpoint& x) -> caf::result<void> {
+            if (x.force)
+                return caf::unit;
+            return caf::delegated<void>{};
+        });
     test.dial();
     test.host_link_is_up();
     test.arrives(rank_registered{});
@@ -508,6 +511,26 @@ TEST_CASE(
     }
     CHECK(test.host_link.received<host_link_close>().size() == 1);
     CHECK(test.proofs() == 0); // this side's own goodbye proves nothing about the peer
+    CHECK(test.ended());
+}
+
+TEST_CASE("peer_link: an introduction that the fabric has handed to a link before it knew of its "
+          "end is for the next link") {
+    link_fixture test;
+    test.connect();
+    // Lost: as when a frozen peer wakes up, hears that it was given up, and is dialled at once.
+    test.fabric.answer<close_endpoint>([&](const close_endpoint&) -> caf::result<void> {
+        caf::anon_send(test.link, test.next(test.introduction({78})));
+        return caf::unit;
+    });
+    test.arrives(refused{{}, side::generation, {errc::link_lost, "silent for 1200 ms"}});
+    CHECK(test.closes() == std::vector<bool>{true});
+    CHECK(test.losses() == 1);
+    const auto handed_back = test.worker.received<frame_arrived>();
+    REQUIRE(handed_back.size() == 1);
+    const auto message = decode(handed_back[0].frame, std::size_t{1} << 20);
+    REQUIRE(message);
+    CHECK(std::get<register_rank_info>(*message).dial == dial_id{78});
     CHECK(test.ended());
 }
 
