@@ -55,8 +55,12 @@ void sending_receiver::end(sending_events::piece_ended& x, effects& out) {
     summary_.posting += x.posting;
     if (!x.route.empty())
         summary_.route = std::move(x.route);
-    if (x.result != agent_result::success)
-        return report_failed(piece, x.result, x.why, out);
+    if (x.result != agent_result::success) {
+        // Its executor says that it was cancelled: why is known here.
+        const auto* end = std::get_if<closed>(&state_);
+        return report_failed(piece, x.result,
+                             end && code_of(x.why) == errc::cancelled ? end->why : x.why, out);
+    }
     summary_.bytes += x.bytes;
     summary_.fragments += x.fragments;
     kv_agent_result success;

@@ -140,3 +140,23 @@ TEST_CASE("sending: every state answers every event as written down") {
     }
     CHECK_MESSAGE(kinds.size() == std::variant_size_v<sending::event>, "an event has no row");
 }
+
+TEST_CASE("sending: a transfer that is cut short is reported with the reason for that, also to a "
+          "receiver that asks again later") {
+    auto session = make_sending(aux_mode::none);
+    for (const sending::event& each :
+         {sending::event{slice_event()}, sending::event{ask_event(peer)}, sending::event{planned()},
+          sending::event{lost()}})
+        session.on(each, {});
+    auto end = piece_end(agent_result::failed);
+    end.why = make_error(errc::cancelled, "transfer 1 was cancelled");
+    session.on(end, {});
+    auto again = ask_event(peer);
+    again.ask.request.renewal = true;
+    std::vector<errc> reasons;
+    for (const auto& effect : session.on(again, {}))
+        if (const auto* told = std::get_if<sending_effects::tell_peer>(&effect))
+            if (const auto* report = std::get_if<kv_agent_result>(&told->message))
+                reasons.push_back(report->error.code);
+    CHECK(reasons == std::vector{errc::link_lost});
+}
