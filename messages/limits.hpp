@@ -75,6 +75,16 @@ struct limits {
     std::size_t shared_regions_max = 4096;
     /// Same-host connections that came before a link here expects them.
     std::size_t unexpected_host_links_max = 1024;
+    /// Connections of one address (IPv6: one network of 64 bits) to a rank-info server that have not
+    /// shown the deployment's secret, or asked nothing whole where there is none; one more takes the
+    /// place of the oldest.
+    std::size_t info_strangers_per_address_max = 256;
+    /// What these together have sent of questions that are not complete; at least message_bytes_max.
+    std::size_t info_stranger_bytes_max = std::size_t{32} << 20;
+    /// The same for the tcp wire: connections that have not said hello, of one address and of all;
+    /// beyond that the address that has most gives way.
+    std::size_t wire_strangers_per_address_max = 32;
+    std::size_t wire_strangers_max = 64;
 
     // -- times -----------------------------------------------------------------------------
     /// One dial of one link, handshake included.

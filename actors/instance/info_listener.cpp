@@ -24,12 +24,6 @@ namespace {
 constexpr std::size_t stranger_read_bytes_max = std::size_t{4} << 10;
 constexpr std::size_t read_bytes_max = std::size_t{64} << 10;
 
-/// Connections from one address (IPv6: one network of 64 bits) that have not shown the secret, or
-/// have asked nothing whole where there is none. One more takes the place of the oldest.
-constexpr std::size_t strangers_per_address_max = 256;
-/// What these together have sent of messages that are not complete.
-constexpr std::size_t stranger_bytes_max = std::size_t{32} << 20;
-
 /// Before the next try to let somebody in when there is no descriptor left.
 constexpr std::chrono::milliseconds pause_at_the_door{100};
 
@@ -42,8 +36,9 @@ int socket_of(caf::io::connection_handle connection) {
 
 info_listener_state::info_listener_state(caf::io::broker* self, dependencies with)
     : self_(self), with_(std::move(with)),
-      strangers_({strangers_per_address_max, with_.bounds.info_questions_max,
-                  std::max(stranger_bytes_max, with_.bounds.message_bytes_max)}) {
+      strangers_(
+          {with_.bounds.info_strangers_per_address_max, with_.bounds.info_questions_max,
+           std::max(with_.bounds.info_stranger_bytes_max, with_.bounds.message_bytes_max)}) {
     if (!with_.security)
         with_.security = security::of_this_user();
 }

@@ -35,7 +35,8 @@ public:
         /// The listener ends with it.
         rank_info_server_actor server;
         /// Used: info_deadline (a connection without a question, or after its answer),
-        /// info_questions_max (connections), message_bytes_max.
+        /// info_questions_max (connections), info_strangers_per_address_max,
+        /// info_stranger_bytes_max, message_bytes_max.
         limits bounds;
         security_ptr security;
     };

@@ -154,7 +154,10 @@ private:
     socket_poll::registration registration_;
 };
 
-tcp_door::tcp_door(tcp_context& with, unique_fd fd) : with_(with), fd_(std::move(fd)) {}
+tcp_door::tcp_door(tcp_context& with, unique_fd fd)
+    : with_(with), fd_(std::move(fd)),
+      by_address_{{with.with.bounds.wire_strangers_per_address_max,
+                   with.with.bounds.wire_strangers_max, SIZE_MAX}} {}
 
 void tcp_door::let_go() {
     leaving_.clear();

@@ -15,11 +15,6 @@
 
 namespace kvferry {
 
-/// Connections of one address that have not said hello yet; one more ends the oldest of them.
-inline constexpr std::size_t strangers_per_address_max = 32;
-/// The same of all addresses; then the address that has most gives way.
-inline constexpr std::size_t strangers_max = 64;
-
 class tcp_door final : private socket_poll::watcher {
 public:
     /// Listens. system_call_failed: with the call and the address.
@@ -51,7 +46,7 @@ private:
     std::map<std::uint64_t, std::unique_ptr<guest>> guests_;
     /// Of guests_: they have not said hello; by number, the oldest first.
     std::map<std::uint64_t, std::chrono::steady_clock::time_point> strangers_;
-    stranger_ledger by_address_{{strangers_per_address_max, strangers_max, SIZE_MAX}};
+    stranger_ledger by_address_;
     /// Let go of when nothing of them runs.
     std::vector<std::unique_ptr<guest>> leaving_;
     std::uint64_t last_guest_ = 0;

@@ -85,7 +85,7 @@ TEST_CASE("tcp wire: strangers that say nothing, or little by little, are ended 
     x.check_serves(memory);
     const auto before = resources_at_rest(x);
     std::vector<raw_peer> crowd;
-    for (std::size_t i = 0; i < 3 * strangers_per_address_max; ++i) {
+    for (std::size_t i = 0; i < 3 * limits{}.wire_strangers_per_address_max; ++i) {
         crowd.push_back(x.stranger());
         crowd.back().send({x.hello().data(), i % 40});
     }
