@@ -35,6 +35,7 @@ int main(int argc, char** argv) {
     kvferry::add_bench(app, status);
     kvferry::add_bench_plan(app, status);
     kvferry::add_bench_counters(app, status);
+    kvferry::add_bench_request(app, status);
     kvferry::add_bench_scale(app, status);
     kvferry::add_bench_soak(app, status);
     kvferry::add_bench_side(app, status);

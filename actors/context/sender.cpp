@@ -9,6 +9,7 @@
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
 #include "messages/values/error_format.hpp"
+#include "transport/loop/short_lived.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -39,14 +40,23 @@ sender_state::~sender_state() {
 
 sender_actor::behavior_type sender_state::make_behavior() {
     return {
-        handle(this, &sender_state::on_open),         handle(this, &sender_state::on_request),
-        handle(this, &sender_state::on_cancel),       handle(this, &sender_state::on_gone),
-        handle(this, &sender_state::on_peer_ready),   handle(this, &sender_state::on_peer_lost),
-        handle(this, &sender_state::on_process_gone), handle(this, &sender_state::on_retired),
-        handle(this, &sender_state::on_transferring), handle(this, &sender_state::on_deadline),
-        handle(this, &sender_state::on_list),         handle(this, &sender_state::on_cancel_all),
-        handle(this, &sender_state::on_ended),        handle(this, &sender_state::on_drain),
-        handle(this, &sender_state::on_wanted),       handle(this, &sender_state::on_extended),
+        // What each transfer needs comes first: CAF looks for a handler from above.
+        handle(this, &sender_state::on_request),
+        handle(this, &sender_state::on_open),
+        handle(this, &sender_state::on_transferring),
+        handle(this, &sender_state::on_ended),
+        handle(this, &sender_state::on_retired),
+        handle(this, &sender_state::on_cancel),
+        handle(this, &sender_state::on_gone),
+        handle(this, &sender_state::on_peer_ready),
+        handle(this, &sender_state::on_peer_lost),
+        handle(this, &sender_state::on_process_gone),
+        handle(this, &sender_state::on_deadline),
+        handle(this, &sender_state::on_list),
+        handle(this, &sender_state::on_cancel_all),
+        handle(this, &sender_state::on_drain),
+        handle(this, &sender_state::on_wanted),
+        handle(this, &sender_state::on_extended),
     };
 }
 
@@ -59,7 +69,7 @@ caf::result<tx_opened> sender_state::on_open(const open_tx& ask) {
                                self_->clock().now()))
         if (auto* refusal = std::get_if<sending_sessions::refuse>(&effect))
             return std::move(refusal->why);
-    auto actor = spawn_at<tx_session_actor, tx_session_state>(
+    auto actor = spawn_short_lived<tx_session_actor, tx_session_state>(
         self_->system(), environment_->home,
         tx_session_state::dependencies{.environment = environment_,
                                        .owner = self_,

@@ -51,19 +51,20 @@ tx_session_state::tx_session_state(tx_session_actor::pointer self, dependencies 
 
 tx_session_actor::behavior_type tx_session_state::make_behavior() {
     return {
+        // What each transfer needs comes first: CAF looks for a handler from above.
+        handle(this, &tx_session_state::on_send),
+        handle(this, &tx_session_state::on_bind),
+        handle(this, &tx_session_state::on<deadline_tick>),
         handle(this, &tx_session_state::on_done),
         handle(this, &tx_session_state::on_peer_ready),
         handle(this, &tx_session_state::on<peer_lost>),
         handle(this, &tx_session_state::on<process_gone>),
-        handle(this, &tx_session_state::on_send),
         handle(this, &tx_session_state::on<send_aux>),
-        handle(this, &tx_session_state::on_bind),
         handle(this, &tx_session_state::on<unbind_receiver>),
         handle(this, &tx_session_state::on<gone>),
         handle(this, &tx_session_state::on<cancel_request>),
         handle(this, &tx_session_state::on<extend_session>),
         handle(this, &tx_session_state::on_slots),
-        handle(this, &tx_session_state::on<deadline_tick>),
         handle(this, &tx_session_state::on<owner_ended>),
         handle(this, &tx_session_state::on_status),
     };

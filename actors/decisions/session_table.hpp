@@ -6,6 +6,7 @@
 #include "actors/shared/deadline_queue.hpp"
 #include "messages/errors.hpp"
 #include "messages/limits.hpp"
+#include "messages/local/recycled.hpp"
 #include "messages/trace/rank_counters.hpp"
 #include "messages/values/ids.hpp"
 #include "messages/values/time.hpp"
@@ -15,6 +16,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <optional>
 #include <string>
 #include <unordered_map>
@@ -164,7 +166,7 @@ public:
 
     using effect = std::variant<refuse, count, count_outcome, count_death, tell_deadline,
                                 announce_death, tell_released, forget, answer_stop>;
-    using effects = std::vector<effect>;
+    using effects = recycled_vector<effect>;
 
     explicit session_table(session_table_rules rules) : rules_(std::move(rules)) {}
 
@@ -344,7 +346,9 @@ private:
     }
 
     session_table_rules rules_;
-    std::unordered_map<Key, session> sessions_;
+    std::unordered_map<Key, session, std::hash<Key>, std::equal_to<Key>,
+                       recycling<std::pair<const Key, session>>>
+        sessions_;
     std::unordered_map<caf::actor_id, Key> by_actor_;
     deadline_queue<Key> deadlines_;
     caf::error stopping_;

@@ -9,6 +9,7 @@
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
 #include "messages/values/error_format.hpp"
+#include "transport/loop/short_lived.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -48,21 +49,22 @@ receiver_state::~receiver_state() {
 
 receiver_actor::behavior_type receiver_state::make_behavior() {
     return {
+        // What each transfer needs comes first: CAF looks for a handler from above.
+        handle(this, &receiver_state::on_open),
+        handle(this, &receiver_state::on_message<kv_agent_result>),
+        handle(this, &receiver_state::on_message<transfer_started>),
+        handle(this, &receiver_state::on_transferring),
+        handle(this, &receiver_state::on_ended),
+        handle(this, &receiver_state::on_retired),
         handle(this, &receiver_state::on_peer_ready),
         handle(this, &receiver_state::on_peer_lost),
         handle(this, &receiver_state::on_process_gone),
-        handle(this, &receiver_state::on_open),
-        handle(this, &receiver_state::on_message<transfer_started>),
-        handle(this, &receiver_state::on_message<kv_agent_result>),
         handle(this, &receiver_state::on_message<aux_agent_result>),
         handle(this, &receiver_state::on_message<cancel_session>),
         handle(this, &receiver_state::on_gone),
         handle(this, &receiver_state::on_message<refused>),
         handle(this, &receiver_state::on_extended),
         handle(this, &receiver_state::on_add_instance),
-        handle(this, &receiver_state::on_transferring),
-        handle(this, &receiver_state::on_ended),
-        handle(this, &receiver_state::on_retired),
         handle(this, &receiver_state::on_deadline),
         handle(this, &receiver_state::on_list),
         handle(this, &receiver_state::on_drain),
@@ -70,37 +72,48 @@ receiver_actor::behavior_type receiver_state::make_behavior() {
     };
 }
 
+/// While one lives, decisions follow from each other.
+struct receiver_state::carrier_here {
+    explicit carrier_here(receiver_state& of) : of(of) { ++of.carrying_; }
+    carrier_here(const carrier_here&) = delete;
+    ~carrier_here() noexcept(false) {
+        if (--of.carrying_ == 0)
+            of.rearm();
+    }
+
+    receiver_state& of;
+};
+
 template <class Value>
 void receiver_state::apply(const decider<Value>& by, Value& value, typename Value::event event) {
+    const carrier_here here{*this};
     for (auto& effect : decide(by, value, std::move(event), now()))
         std::visit([this](auto& x) { perform(x); }, effect);
 }
 
 void receiver_state::carry(receiving_sessions::event event) {
     apply(sessions_decider_, sessions_, std::move(event));
-    rearm();
 }
 
 void receiver_state::carry(known_instances::event event) {
     apply(instances_decider_, instances_, std::move(event));
-    rearm();
 }
 
 void receiver_state::carry(receiving_links::event event) {
     apply(links_decider_, links_, std::move(event));
-    rearm();
 }
 
 // -- sessions -----------------------------------------------------------------------------------
 
 caf::result<rx_opened> receiver_state::on_open(open_rx& ask) {
+    const carrier_here here{*this};
     const attempt attempt{random_()};
     for (auto& effect : decide(sessions_decider_, sessions_,
                                receiving_sessions::open_asked{attempt, ask.request}, now()))
         if (const auto* no = std::get_if<receiving_sessions::refuse>(&effect))
             return no->why;
     carry(receiving_links::request_opened{ask.request});
-    auto actor = spawn_at<rx_session_actor, rx_session_state>(
+    auto actor = spawn_short_lived<rx_session_actor, rx_session_state>(
         self_->system(), with_.home,
         rx_session_state::dependencies{.aux_bytes_max = with_.bounds.aux_bytes_max,
                                        .self = name_,
@@ -161,7 +174,6 @@ void receiver_state::on_extended(const session_extended& message) {
 }
 
 void receiver_state::on_transferring(const session_transferring& message) {
-    keeps_.erase(message.attempt);
     auto* known = sessions_.find(message.attempt);
     if (!known || known->is_dead())
         return;
@@ -179,7 +191,7 @@ void receiver_state::on_ended(const session_ended& message) {
     auto* known = sessions_.find(message.attempt);
     if (!known)
         return;
-    keeps_.erase(message.attempt);
+    const carrier_here here{*this};
     carry(receiving_sessions::outcome_told{message.attempt,
                                            message.reason ? code_of(message.reason) : errc::none});
     carry(receiving_links::session_ended{message.attempt});
@@ -206,8 +218,6 @@ void receiver_state::on_down(const caf::down_msg& down) {
 }
 
 void receiver_state::stop_waiting(attempt over) {
-    renewals_.erase(over);
-    keeps_.erase(over);
     carry(known_instances::session_left{over});
 }
 
@@ -318,24 +328,51 @@ time_point receiver_state::now() const {
 }
 
 void receiver_state::on_deadline(const deadline_tick&) {
+    const carrier_here here{*this};
     timer_.fired(now());
-    apply(sessions_decider_, sessions_, receiving_sessions::tick{});
-    for (auto attempt : renewals_.due(now())) {
-        tell(self_, sessions_.at(attempt).actor, renew_requests{});
-        renewals_.set(attempt, now() + renewal_period());
+    carry(receiving_sessions::tick{});
+    while (!looks_.empty() && looks_.front().first <= now()) {
+        const auto attempt = looks_.front().second;
+        looks_.pop_front();
+        if (is_watched(attempt))
+            look(attempt, sessions_.at(attempt));
     }
-    for (auto attempt : keeps_.due(now())) {
-        tell(self_, sessions_.at(attempt).actor, keep_session{});
-        keeps_.set(attempt, now() + with_.bounds.session_keep_interval);
+    carry(known_instances::tick{});
+    carry(receiving_links::tick{});
+}
+
+/// Writers that wait for their hosts are asked again before they forget the session; they are told
+/// that it is wanted while it waits for its own host.
+void receiver_state::look(attempt which, session& x) {
+    const auto since = now();
+    if (since - x.renewed_at >= renewal_period()) {
+        x.renewed_at = since;
+        tell(self_, x.actor, renew_requests{});
     }
-    apply(instances_decider_, instances_, known_instances::tick{});
-    apply(links_decider_, links_, receiving_links::tick{});
-    rearm();
+    if (!x.begun_at && since - x.kept_at >= with_.bounds.session_keep_interval) {
+        x.kept_at = since;
+        tell(self_, x.actor, keep_session{});
+    }
+    watch(which);
+}
+
+bool receiver_state::is_watched(attempt which) const {
+    const auto* known = sessions_.find(which);
+    return known && !known->has_ended();
+}
+
+void receiver_state::watch(attempt which) {
+    const auto interval = std::min(renewal_period(), with_.bounds.session_keep_interval);
+    looks_.emplace_back(now() + std::max(interval, std::chrono::milliseconds{1}), which);
 }
 
 void receiver_state::rearm() {
+    while (!looks_.empty() && !is_watched(looks_.front().second))
+        looks_.pop_front();
     auto next = sessions_.deadlines().next();
-    for (auto other : {renewals_.next(), keeps_.next(), instances_.next(), links_.next()})
+    if (!looks_.empty() && (!next || looks_.front().first < *next))
+        next = looks_.front().first;
+    for (auto other : {instances_.next(), links_.next()})
         if (other && (!next || *other < *next))
             next = other;
     timer_.rearm(self_, next);

@@ -20,10 +20,12 @@
 #include "messages/wire/protocol.hpp"
 #include "transport/loop/resident.hpp"
 
+#include <deque>
 #include <memory>
 #include <random>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 namespace kvferry {
@@ -57,6 +59,7 @@ struct receiver_state {
 
 private:
     using session = receiving_sessions::session;
+    struct carrier_here;
 
     caf::result<rx_opened> on_open(open_rx&);
     template <class Message>
@@ -80,7 +83,7 @@ private:
     /// Lets a value decide and does what it says.
     template <class Value>
     void apply(const decider<Value>&, Value&, typename Value::event);
-    // The same, and after it the timer is set anew.
+    // The same, and after the last of those that follow from each other the timer is set anew.
     void carry(receiving_sessions::event);
     void carry(known_instances::event);
     void carry(receiving_links::event);
@@ -119,6 +122,9 @@ private:
     caf::error check_other_instance(const std::string& endpoint, const instance_ranks&) const;
     time_point now() const;
     std::chrono::milliseconds renewal_period() const;
+    void watch(attempt);
+    bool is_watched(attempt) const;
+    void look(attempt, session&);
     void rearm();
 
     receiver_actor::pointer self_;
@@ -137,10 +143,12 @@ private:
     std::string name_;
     /// Context ranks with a link.
     std::unordered_map<incarnation, peer_view_ptr> views_;
-    deadline_queue<attempt> renewals_;
-    /// Sessions that may wait for their host.
-    deadline_queue<attempt> keeps_;
+    /// When to look whether a session still waits; each is looked at in the same interval, so the
+    /// next is in front. Those that have ended stay until it is their turn.
+    std::deque<std::pair<time_point, attempt>> looks_;
     tick_timer timer_;
+    /// Decisions that others follow from.
+    int carrying_ = 0;
     std::vector<caf::typed_response_promise<void>> stop_promises_;
 };
 

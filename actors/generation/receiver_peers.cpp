@@ -50,13 +50,13 @@ void receiver_state::perform(known_instances::bind_session& x) {
                     bind_writers{{}, add_context(parties.error(), "rid {}", opened.request)});
     fresh->parties = *parties;
     fresh->context = std::move(context);
+    fresh->renewed_at = fresh->kept_at = now();
+    watch(x.attempt);
     tell(self_, fresh->actor,
          bind_writers{fresh->parties->writers,
                       {},
                       fresh->parties->layers_skipped,
                       fresh->parties->roles_skipped});
-    renewals_.set(x.attempt, now() + renewal_period());
-    keeps_.set(x.attempt, now() + with_.bounds.session_keep_interval);
     carry(receiving_links::session_bound{x.attempt, fresh->writers(), *fresh->context});
 }
 

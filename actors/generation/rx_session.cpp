@@ -35,13 +35,14 @@ receiving::facts rx_session_state::facts_of(const dependencies& with) {
 
 rx_session_actor::behavior_type rx_session_state::make_behavior() {
     return {
+        // What each transfer needs comes first: CAF looks for a handler from above.
+        handle(this, &rx_session_state::on_receive),
+        handle(this, &rx_session_state::on<bind_writers>),
+        handle(this, &rx_session_state::on<kv_agent_result>),
+        handle(this, &rx_session_state::on<transfer_started>),
         handle(this, &rx_session_state::on_peer_ready),
         handle(this, &rx_session_state::on_peer_lost),
         handle(this, &rx_session_state::on_process_gone),
-        handle(this, &rx_session_state::on_receive),
-        handle(this, &rx_session_state::on<bind_writers>),
-        handle(this, &rx_session_state::on<transfer_started>),
-        handle(this, &rx_session_state::on<kv_agent_result>),
         handle(this, &rx_session_state::on<aux_agent_result>),
         handle(this, &rx_session_state::on<cancel_session>),
         handle(this, &rx_session_state::on<gone>),

@@ -55,16 +55,17 @@ session_gate_state::~session_gate_state() {
 
 session_gate_actor::behavior_type session_gate_state::make_behavior() {
     return {
+        // What each transfer needs comes first: CAF looks for a handler from above.
         handle(this, &session_gate_state::on_piece),
-        handle(this, &session_gate_state::on_ready),
-        handle(this, &session_gate_state::on_layers),
         handle(this, &session_gate_state::on_finished),
         handle(this, &session_gate_state::on_released),
-        handle(this, &session_gate_state::on_open_tx),
         handle(this, &session_gate_state::on_open_rx),
-        handle(this, &session_gate_state::on_send),
-        handle(this, &session_gate_state::on_send_aux),
         handle(this, &session_gate_state::on_receive),
+        handle(this, &session_gate_state::on_open_tx),
+        handle(this, &session_gate_state::on_send),
+        handle(this, &session_gate_state::on_ready),
+        handle(this, &session_gate_state::on_layers),
+        handle(this, &session_gate_state::on_send_aux),
         handle(this, &session_gate_state::on_cancel),
         handle(this, &session_gate_state::on_extend),
         handle(this, &session_gate_state::on_slots),

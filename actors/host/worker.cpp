@@ -7,6 +7,7 @@
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
 #include "messages/values/error_format.hpp"
+#include "transport/loop/short_lived.hpp"
 #include "transport/planner/layout/topology.hpp"
 
 #include <utility>
@@ -122,7 +123,7 @@ Handle worker::open(session_options&& options, side role, Open message) {
     auto promises = std::make_shared<session_promises>();
     const call_that_spawns here;
     const counting_for rank{parts_->counters};
-    auto gate = spawn_at<session_gate_actor, session_gate_state>(
+    auto gate = spawn_short_lived<session_gate_actor, session_gate_state>(
         *parts_->system, placement{parts_->loop.get()},
         session_gate_state::dependencies{
             .worker = parts_->actor,

@@ -53,14 +53,15 @@ peer_link_state::~peer_link_state() {
 
 peer_link_actor::behavior_type peer_link_state::make_behavior() {
     return {
+        // What each transfer needs comes first: CAF looks for a handler from above.
         handle(this, &peer_link_state::on_frame),
+        handle(this, &peer_link_state::on_send),
         handle(this, &peer_link_state::on_endpoint_failed),
         handle(this, &peer_link_state::on_host_link_up),
         handle(this, &peer_link_state::on_host_link_down),
         handle(this, &peer_link_state::on_process_gone),
         handle(this, &peer_link_state::on_start),
         handle(this, &peer_link_state::on_deadline),
-        handle(this, &peer_link_state::on_send),
         handle(this, &peer_link_state::on_close),
     };
 }

@@ -34,6 +34,9 @@ transfer_worker_state::transfer_worker_state(transfer_worker_actor::pointer self
 
 transfer_worker_actor::behavior_type transfer_worker_state::make_behavior() {
     return {
+        // What each transfer needs comes first: CAF looks for a handler from above.
+        handle(this, &transfer_worker_state::on_open_rx),
+        handle(this, &transfer_worker_state::on_open_tx),
         handle(this, &transfer_worker_state::on_frame),
         handle(this, &transfer_worker_state::on_endpoint_failed),
         handle(this, &transfer_worker_state::on_peer_ready),
@@ -43,8 +46,6 @@ transfer_worker_actor::behavior_type transfer_worker_state::make_behavior() {
         handle(this, &transfer_worker_state::on_adopt),
         handle(this, &transfer_worker_state::on_adopt_devices),
         handle(this, &transfer_worker_state::on_register),
-        handle(this, &transfer_worker_state::on_open_tx),
-        handle(this, &transfer_worker_state::on_open_rx),
         handle(this, &transfer_worker_state::on_add_instance),
         handle(this, &transfer_worker_state::on_connect),
         handle(this, &transfer_worker_state::on_await_peer),

@@ -147,15 +147,21 @@ void keep_events(std::size_t count) noexcept {
 void record(const event& x) noexcept {
     if (!enabled.load(std::memory_order_relaxed)) [[unlikely]]
         return;
-    if (!mine && over)
-        return;
-    auto& to = mine ? *mine : make_mine();
-    const auto words = std::bit_cast<event_words>(x);
-    auto& place = to.at(to.recorded);
+    auto* to = mine;
+    if (!to) [[unlikely]] {
+        if (over)
+            return;
+        to = &make_mine();
+    }
+    const auto* from = reinterpret_cast<const char*>(&x);
+    auto& place = to->at(to->recorded);
     std::atomic_thread_fence(std::memory_order_release);
-    for (std::size_t word = 0; word < words_per_event; ++word)
-        std::atomic_ref{place[word]}.store(words[word], std::memory_order_relaxed);
-    std::atomic_ref{to.recorded}.store(to.recorded + 1, std::memory_order_release);
+    for (std::size_t word = 0; word < words_per_event; ++word) {
+        std::uint64_t value;
+        std::memcpy(&value, from + word * sizeof value, sizeof value);
+        std::atomic_ref{place[word]}.store(value, std::memory_order_relaxed);
+    }
+    std::atomic_ref{to->recorded}.store(to->recorded + 1, std::memory_order_release);
 }
 
 clock_pair clock_now() noexcept {

@@ -74,14 +74,16 @@ caf::expected<byte_buffer> encode(const wire_message& message, std::size_t bytes
     frame.reserve(short_frame_bytes);
     auto word = magic;
     const auto& header = header_of(message);
-    wire_writer sink{frame, header.version};
     frame_prefix prefix{header.version, static_cast<std::uint8_t>(message.index()), header.sender,
                         header.receiver};
-    auto ok = apply_prefix(sink, word, prefix)
-              && std::visit([&sink](const auto& x) { return sink.apply(x); }, message);
-    if (!ok)
-        return malformed("cannot encode " + std::string{name_of(message)} + ": "
-                         + caf::to_string(sink.get_error()));
+    {
+        wire_writer sink{frame, header.version};
+        const auto ok = apply_prefix(sink, word, prefix)
+                        && std::visit([&sink](const auto& x) { return sink.apply(x); }, message);
+        if (!ok)
+            return malformed("cannot encode " + std::string{name_of(message)} + ": "
+                             + caf::to_string(sink.get_error()));
+    }
     if (frame.size() > bytes_max)
         return too_long(frame.size(), bytes_max);
     return frame;

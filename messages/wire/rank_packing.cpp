@@ -130,8 +130,7 @@ caf::expected<byte_buffer> pack_ranks(const std::vector<rank_info>& ranks,
     std::size_t bytes = 0;
     for (std::size_t index = 0; index < ranks.size(); ++index) {
         byte_buffer encoded;
-        wire_writer sink{encoded, version};
-        if (!sink.apply(ranks[index]))
+        if (!wire_writer{encoded, version}.apply(ranks[index]))
             return malformed("a rank info cannot be encoded");
         bytes += encoded.size();
         if (bytes > instance_bytes_max)

@@ -10,7 +10,10 @@
 #include <caf/save_inspector_base.hpp>
 #include <caf/string_view.hpp>
 
+#include <algorithm>
+#include <cstddef>
 #include <cstring>
+#include <limits>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -22,12 +25,15 @@ template <class T>
 inline constexpr bool is_wire_number =
     (std::is_integral_v<T> && !std::is_same_v<T, bool>) || std::is_same_v<T, caf::byte>;
 
+/// Appends to a buffer, which is longer than what was written until the writer is gone.
 class wire_writer : public caf::save_inspector_base<wire_writer> {
 public:
     using super = caf::save_inspector_base<wire_writer>;
 
     wire_writer(byte_buffer& into, std::uint16_t version)
-        : into_(into), grows_(version >= growing_version) {}
+        : into_(into), used_(into.size()), grows_(version >= growing_version) {}
+    wire_writer(const wire_writer&) = delete;
+    ~wire_writer() { into_.resize(used_); }
 
     template <class Struct>
     struct object_writer {
@@ -41,7 +47,7 @@ public:
             }
             if constexpr (never_grows<Struct>)
                 return (each(*to) && ...);
-            const auto at = to->into_.size();
+            const auto at = to->used_;
             return to->value(std::uint32_t{0}) && (each(*to) && ...) && to->set_length(at);
         }
     };
@@ -60,8 +66,8 @@ public:
         if (left != size)
             return refuse();
         for (; left > 0x7f; left >>= 7)
-            into_.push_back(static_cast<caf::byte>((left & 0x7f) | 0x80));
-        into_.push_back(static_cast<caf::byte>(left));
+            *room(1) = static_cast<caf::byte>((left & 0x7f) | 0x80);
+        *room(1) = static_cast<caf::byte>(left);
         return true;
     }
     bool end_sequence() { return true; }
@@ -73,9 +79,7 @@ public:
         if constexpr (std::is_same_v<List, std::vector<element>> && is_wire_number<element>) {
             if (!begin_sequence(xs.size()))
                 return false;
-            const auto from = into_.size();
-            into_.resize(from + xs.size() * sizeof(element));
-            auto* to = into_.data() + from;
+            auto* to = room(xs.size() * sizeof(element));
             for (auto x : xs) {
                 put(to, x);
                 to += sizeof x;
@@ -88,22 +92,20 @@ public:
 
     bool value(bool x) { return value(static_cast<std::uint8_t>(x)); }
     bool value(caf::byte x) {
-        into_.push_back(x);
+        *room(1) = x;
         return true;
     }
     template <class Number>
     requires std::is_integral_v<Number>
     bool value(Number x) {
-        caf::byte bytes[sizeof x];
-        put(bytes, x);
-        into_.insert(into_.end(), bytes, bytes + sizeof x);
+        put(room(sizeof x), x);
         return true;
     }
     bool value(caf::string_view x) {
         if (!begin_sequence(x.size()))
             return false;
-        const auto* bytes = reinterpret_cast<const caf::byte*>(x.data());
-        into_.insert(into_.end(), bytes, bytes + x.size());
+        if (!x.empty())
+            std::memcpy(room(x.size()), x.data(), x.size());
         return true;
     }
 
@@ -119,8 +121,17 @@ private:
         }
     }
 
+    /// Where the next bytes go. Grows in steps: fields are short and many.
+    caf::byte* room(std::size_t bytes) {
+        if (into_.size() - used_ < bytes)
+            into_.resize(std::max(2 * into_.size(), used_ + bytes + step_bytes));
+        auto* const result = into_.data() + used_;
+        used_ += bytes;
+        return result;
+    }
+
     bool set_length(std::size_t at) {
-        const auto bytes = into_.size() - at - sizeof(std::uint32_t);
+        const auto bytes = used_ - at - sizeof(std::uint32_t);
         if (bytes > std::numeric_limits<std::uint32_t>::max())
             return refuse();
         put(into_.data() + at, static_cast<std::uint32_t>(bytes));
@@ -132,7 +143,11 @@ private:
         return false;
     }
 
+    static constexpr std::size_t step_bytes = 240;
+
     byte_buffer& into_;
+    /// Bytes that are written.
+    std::size_t used_;
     bool grows_;
 };
 

@@ -405,6 +405,29 @@ TEST_CASE("network faults: in the middle of a transfer each ends it on both side
     }
 }
 
+TEST_CASE("network faults: a first request and a second one over a far cable"
+          * doctest::description("prints their round trips, asserts nothing about them")) {
+    constexpr auto round_trip = 200ms;
+    REQUIRE_MACHINES(net)
+    fault_run run{net, "tcp", tiny_model, false};
+    net.cable->set_both({.delay = round_trip / 2});
+    for (const std::uint64_t rid : {1, 2}) {
+        const request x{rid, {1}, {2}, 16, false};
+        auto& context = (*run.context)[0];
+        send(*run.context, x);
+        REQUIRE(context.ask({{"do", "status"}, {"rid", x.rid}}).at("state") == "INIT"); // it waits
+        const auto began = clock::now();
+        receive(*run.generation, run.context->endpoint, x);
+        expect_success((*run.generation)[0], x, "direct");
+        const std::chrono::duration<double> took = clock::now() - began;
+        std::cout << "| tcp | 100 ms each way, request " << rid << " | "
+                  << took / std::chrono::duration<double>{round_trip} << " round trips |"
+                  << std::endl;
+        expect_content((*run.generation)[0], x);
+        expect_success(context, x, "direct");
+    }
+}
+
 TEST_CASE("network faults: a slow, far or lossy cable delays a transfer and ends nothing") {
     // UCX has one connection: frames wait behind up to 2 MB of puts, and the peer seems to be
     // silent.

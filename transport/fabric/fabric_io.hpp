@@ -67,19 +67,20 @@ protected:
     template <class State>
     static wired_fabric_actor::behavior_type behavior_of(State* state) {
         return {
+            // What each transfer needs comes first: CAF looks for a handler from above.
+            handle(state, &State::on_send_frame),
+            handle(state, &State::on_start_put),
+            handle(state, &State::on_allow_writes),
+            handle(state, &State::on_forbid_writes),
             handle(state, &State::on_open_endpoint),
             handle(state, &State::on_peer_memory_mapped),
             handle(state, &State::on_peer_regions_offered),
-            handle(state, &State::on_send_frame),
-            handle(state, &State::on_start_put),
             handle(state, &State::on_cancel_transfer),
             handle(state, &State::on_close_endpoint),
             handle(state, &State::on_register_region),
             handle(state, &State::on_unregister_region),
             handle(state, &State::on_describe_fabric),
             handle(state, &State::on_drain_fabric),
-            handle(state, &State::on_allow_writes),
-            handle(state, &State::on_forbid_writes),
             handle(state, &State::on_forbid_all),
             handle(state, &State::on_stop_io),
             handle(state, &State::on_scattered),

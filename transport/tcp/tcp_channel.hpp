@@ -47,6 +47,10 @@ public:
         out_ = &out;
         write_soon();
     }
+    /// Its peer may send messages of the fabric from now on.
+    void hear(wire_user* user, std::uint64_t payload_bytes_max) {
+        in_.hear(user, payload_bytes_max);
+    }
     /// Something waits in its outbox.
     void write_soon() { registration_.soon(); }
     bool is_connected() const { return now_ == phase::open; }

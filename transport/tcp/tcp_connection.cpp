@@ -3,6 +3,7 @@
 #include "transport/tcp/tcp_connection.hpp"
 
 #include "messages/values/error_format.hpp"
+#include "transport/tcp/tcp_door.hpp"
 #include "transport/tcp/tcp_sockets.hpp"
 
 #include <algorithm>
@@ -72,7 +73,8 @@ caf::expected<std::unique_ptr<tcp_channel>> tcp_connection::open(const std::stri
         tcp_channel::make(*with_.poll, with_.stream_over(std::move(*fd), stream_role::dialler),
                           true, std::move(answers), out, *this);
     if (channel) {
-        (*channel)->prologue().add_raw(pack_hello({peer_, with_.with.self, to_.secret, lane}));
+        (*channel)->prologue().add_raw(pack_hello(
+            {peer_, with_.with.self, to_.secret, lane, lane == tcp_lane::frames}));
         if (lane == tcp_lane::plain_bulk)
             (*channel)->drop_protection_after_prologue();
     }
@@ -140,10 +142,18 @@ void tcp_connection::welcomed(std::uint64_t dialled) {
     }
     frames_.release();
     frame_channel_ = std::move(found.mapped().channel);
+    frame_dial_ = dialled;
+    frame_channel_->hear(with_.user, with_.payload_bytes_max());
     host_ = found.mapped().host;
     for (auto& [number, other] : std::exchange(candidates_, {}))
         with_.retire(std::move(other.channel));
     frame_channel_->write_soon();
+    if (!way_back_matters_)
+        return;
+    std::uint64_t number = 0;
+    auto& wait = new_flush(number);
+    wait.settles_way_back = true;
+    ask_flushed(number, wait, way_back());
 }
 
 void tcp_connection::dial_bulk() {
@@ -173,9 +183,20 @@ caf::error tcp_connection::on_record(tcp_lane lane, std::uint64_t dialled, tcp_r
     case tcp_record::flushed:
         return on_flushed(payload);
     case tcp_record::flush:
-        break;
+        return on_flush(dialled, payload);
     }
-    return make_error(errc::malformed_message, "a question on a connection for answers");
+    return make_error(errc::malformed_message, "a record of unknown kind");
+}
+
+/// The peer's own connection is welcomed: everything that came back here has been read.
+caf::error tcp_connection::on_flush(std::uint64_t dialled, byte_view payload) {
+    if (!frame_channel_ || dialled != frame_dial_)
+        return make_error(errc::malformed_message, "a question on a connection for answers");
+    if (frames_.messages() > with_.with.bounds.pending_per_link_max)
+        return make_error(errc::limit_exceeded, "it does not read what it has asked for");
+    frames_.add(tcp_record::flushed, {payload.begin(), payload.end()});
+    frame_channel_->write_soon();
+    return {};
 }
 
 caf::error tcp_connection::on_flushed(byte_view payload) {
@@ -186,10 +207,18 @@ caf::error tcp_connection::on_flushed(byte_view payload) {
     if (found == flushes_.end())
         return make_error(errc::malformed_message, "an answer to no flush");
     if (--found->second.answers == 0) {
-        with_.events.push_back({wire_event::kind::flushed, id_, found->second.tag});
+        if (found->second.settles_way_back)
+            way_back_matters_ = false;
+        else
+            with_.events.push_back({wire_event::kind::flushed, id_, found->second.tag});
         flushes_.erase(found);
     }
     return {};
+}
+
+void tcp_connection::way_back_ended() {
+    if (way_back_matters_)
+        lose(make_error(errc::link_lost, "the peer has closed its own connection"));
 }
 
 void tcp_connection::posted(tcp_channel&, const std::vector<std::uint64_t>& tags) {
@@ -211,7 +240,21 @@ void tcp_connection::over(tcp_channel& channel, caf::error why) {
 
 // -- what the fabric sends ------------------------------------------------------------------------
 
-tcp_connection::way tcp_connection::way_for(fabric_message what) {
+/// Null outbox: the peer has no connection here that hears.
+tcp_way tcp_connection::way_back() {
+    return with_.door ? with_.door->way_back(peer_, id_) : tcp_way{};
+}
+
+tcp_way tcp_connection::way_of_frames() {
+    const auto favourite = candidates_.find(favourite_);
+    return {&frames_, frame_channel_                   ? frame_channel_.get()
+                      : favourite == candidates_.end() ? nullptr
+                                                       : favourite->second.channel.get()};
+}
+
+/// Before it is welcomed it speaks on the connection that its peer has made, if there is one: then
+/// the answer to a first request waits for no dial of this side.
+tcp_way tcp_connection::way_for(fabric_message what) {
     if (is_bulk(what) && !bulk_.empty()) {
         // The end of a put goes behind its last piece; pieces go where the least waits.
         if (!is_end(what)) {
@@ -225,10 +268,12 @@ tcp_connection::way tcp_connection::way_for(fabric_message what) {
         if (auto& lane = bulk_[last_bulk_]; lane.channel->is_connected())
             return {&lane.out, lane.channel.get()};
     }
-    auto favourite = candidates_.find(favourite_);
-    return {&frames_, frame_channel_                   ? frame_channel_.get()
-                      : favourite == candidates_.end() ? nullptr
-                                                       : favourite->second.channel.get()};
+    if (!frame_channel_)
+        if (const auto back = way_back(); back.out) {
+            way_back_matters_ = true;
+            return back;
+        }
+    return way_of_frames();
 }
 
 void tcp_connection::send(fabric_message what, byte_view head, byte_buffer payload,
@@ -263,8 +308,13 @@ wire_room tcp_connection::room() {
                      .turn_bytes_max = piece_bytes_max,
                      .bundle_bytes_max = piece_bytes_max,
                      .bundle_stretches_max = bundle_stretches_max};
-    if (ended_ || !frame_channel_) // until then a put that was not posted has failed, not in doubt
+    if (ended_)
         return result;
+    if (!frame_channel_) { // until then a put that was not posted has failed, not in doubt
+        if (const auto back = way_back(); back.out)
+            result.bytes = early_bytes_max - std::min(early_bytes_max, back.out->bytes());
+        return result;
+    }
     if (bulk_.empty())
         dial_bulk();
     if (ended_)
@@ -285,20 +335,28 @@ wire_room tcp_connection::room() {
 void tcp_connection::flush(std::uint64_t tag) {
     if (ended_)
         return;
-    const auto number = ++last_flush_;
-    auto& wait = flushes_[number];
+    std::uint64_t number = 0;
+    auto& wait = new_flush(number);
     wait.tag = tag;
-    const auto ask = [&wait, number](tcp_outbox& out, tcp_channel* channel) {
-        byte_buffer payload(sizeof number);
-        std::memcpy(payload.data(), &number, sizeof number);
-        out.add(tcp_record::flush, std::move(payload));
-        ++wait.answers;
-        if (channel)
-            channel->write_soon();
-    };
-    ask(frames_, way_for(fabric_message::frame).channel);
+    ask_flushed(number, wait, way_of_frames());
     for (auto& lane : bulk_)
-        ask(lane.out, lane.channel.get());
+        ask_flushed(number, wait, {&lane.out, lane.channel.get()});
+    if (way_back_matters_)
+        ask_flushed(number, wait, way_back());
+}
+
+tcp_connection::flush_wait& tcp_connection::new_flush(std::uint64_t& number) {
+    number = ++last_flush_;
+    return flushes_[number];
+}
+
+void tcp_connection::ask_flushed(std::uint64_t number, flush_wait& wait, tcp_way on) {
+    byte_buffer payload(sizeof number);
+    std::memcpy(payload.data(), &number, sizeof number);
+    on.out->add(tcp_record::flush, std::move(payload));
+    ++wait.answers;
+    if (on.channel)
+        on.channel->write_soon();
 }
 
 void tcp_connection::close(bool force) {
@@ -327,6 +385,9 @@ void tcp_connection::end(bool force) {
         let_go(std::move(x.channel));
     let_go(std::move(frame_channel_));
     frames_.drop(tags);
+    if (with_.door)
+        for (auto tag : with_.door->give_back(id_))
+            tags.push_back(tag);
     for (auto& lane : bulk_) {
         let_go(std::move(lane.channel));
         lane.out.drop(tags);

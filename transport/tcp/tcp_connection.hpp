@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A link's way to one peer: a socket for frames, and others for the bytes of puts, so that no frame
-// waits behind bulk. All of them only send; what comes back are answers of the wire itself.
+// waits behind bulk. All of them only send; what comes back are answers of the wire itself, and on
+// the frames' socket what the peer has to say before its own connection is welcomed.
 #pragma once
 
 #include "transport/tcp/tcp_context.hpp"
@@ -30,6 +31,11 @@ public:
     std::size_t waiting() const override { return frames_.messages(); }
     wire_room room() override;
 
+    // -- for the guest that lends it a way back -------------------------------------------------
+    caf::error on_flushed(byte_view payload);
+    /// What it was given may be lost.
+    void way_back_ended();
+
 private:
     /// A socket on its way to one of the peer's hosts. The first that is welcomed becomes the lane
     /// of frames.
@@ -44,8 +50,12 @@ private:
     struct flush_wait {
         std::uint64_t tag = 0;
         std::size_t answers = 0;
+        /// All that went back on the peer's connection has arrived.
+        bool settles_way_back = false;
     };
-    caf::error on_flushed(byte_view payload);
+    caf::error on_flush(std::uint64_t dialled, byte_view payload);
+    flush_wait& new_flush(std::uint64_t& number);
+    static void ask_flushed(std::uint64_t number, flush_wait&, tcp_way);
 
     void connected(tcp_channel&) override;
     void posted(tcp_channel&, const std::vector<std::uint64_t>& tags) override;
@@ -58,12 +68,9 @@ private:
     caf::expected<std::unique_ptr<tcp_channel>> open(const std::string& host, tcp_lane,
                                                      std::uint64_t number, tcp_outbox&);
     void refuse(std::uint64_t dialled, const caf::error& why);
-    /// The outbox of a message, and whom to tell that it has more.
-    struct way {
-        tcp_outbox* out = nullptr;
-        tcp_channel* channel = nullptr;
-    };
-    way way_for(fabric_message);
+    tcp_way way_for(fabric_message);
+    tcp_way way_of_frames();
+    tcp_way way_back();
     void lose(caf::error why);
     void end(bool force);
 
@@ -84,6 +91,9 @@ private:
 
     tcp_outbox frames_;
     std::unique_ptr<tcp_channel> frame_channel_;
+    std::uint64_t frame_dial_ = 0;
+    /// A way back was used, and what went there may still be lost with it.
+    bool way_back_matters_ = false;
     std::string host_;
     std::deque<bulk_lane> bulk_;
     std::size_t last_bulk_ = 0;

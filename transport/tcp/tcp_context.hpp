@@ -17,12 +17,21 @@
 namespace kvferry {
 
 class tcp_connection;
+class tcp_door;
+
+/// The outbox that a message goes into, and whom to tell that it has more.
+struct tcp_way {
+    tcp_outbox* out = nullptr;
+    tcp_channel* channel = nullptr;
+};
 
 struct tcp_context {
     tcp_options with;
     tcp_secret secret = {};
     std::unique_ptr<socket_poll> poll;
     wire_user* user = nullptr;
+    /// Null: it has ended.
+    tcp_door* door = nullptr;
     std::vector<wire_event> events = {};
     std::map<endpoint_id, tcp_connection*> connections = {};
     /// Ended within a call from themselves; let go of after it.

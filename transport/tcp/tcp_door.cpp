@@ -6,6 +6,7 @@
 #include "messages/values/error_format.hpp"
 #include "transport/loop/accept.hpp"
 #include "transport/secure/socket_owner.hpp"
+#include "transport/tcp/tcp_connection.hpp"
 #include "transport/tcp/tcp_sockets.hpp"
 
 #include <cstring>
@@ -61,6 +62,12 @@ public:
         registration_.reset();
         door_.with_.retire(std::move(channel_));
         stream_.reset();
+        std::vector<std::uint64_t> tags;
+        out_.drop(tags);
+        for (auto tag : tags)
+            door_.with_.events.push_back({wire_event::kind::posted, lent_to_, tag});
+        if (auto* user = door_.with_.find(std::exchange(lent_to_, {})))
+            user->way_back_ended();
     }
 
     void ready(std::uint32_t) override {
@@ -88,6 +95,29 @@ public:
     }
 
     void over(tcp_channel&, caf::error why) override { door_.send_away(number_, why); }
+
+    void posted(tcp_channel&, const std::vector<std::uint64_t>& tags) override {
+        for (auto tag : tags)
+            door_.with_.events.push_back({wire_event::kind::posted, lent_to_, tag});
+    }
+
+    bool is_lent_to(endpoint_id to) const { return lent_to_ == to; }
+    bool may_be_lent(incarnation peer) const {
+        return channel_ && hears_ && sender_ == peer && !is_spent_ && lent_to_ == endpoint_id{};
+    }
+    tcp_way lend(endpoint_id to) {
+        lent_to_ = to;
+        return {&out_, channel_.get()};
+    }
+    /// It tells nobody any more. True: it held memory that is not its own.
+    bool take_back(std::vector<std::uint64_t>& tags) {
+        lent_to_ = {};
+        is_spent_ = true;
+        if (!out_.has_tags())
+            return false;
+        out_.drop(tags);
+        return true;
+    }
 
 private:
     void ignore() {
@@ -126,11 +156,15 @@ private:
         if (!made)
             return door_.send_away(number_, made.error());
         channel_ = std::move(*made);
+        sender_ = hello->sender;
+        hears_ = hello->hears && hello->lane == tcp_lane::frames;
         out_.add(tcp_record::welcome);
         channel_->ready(EPOLLIN); // frames came with the hello, most likely
     }
 
     caf::error on_record(tcp_record what, byte_view payload) {
+        if (auto* user = door_.with_.find(lent_to_); user && what == tcp_record::flushed)
+            return user->on_flushed(payload);
         if (what != tcp_record::flush)
             return make_error(errc::malformed_message, "an answer on a connection for questions");
         if (out_.bytes() > answers_bytes_max)
@@ -150,6 +184,12 @@ private:
     bool refused_ = false;
     tcp_outbox out_;
     std::unique_ptr<tcp_channel> channel_;
+    incarnation sender_;
+    /// It takes messages that come back.
+    bool hears_ = false;
+    /// Of this side, that says its first messages here.
+    endpoint_id lent_to_;
+    bool is_spent_ = false;
     /// Until the hello is read.
     socket_poll::registration registration_;
 };
@@ -179,6 +219,28 @@ tcp_door::~tcp_door() {
     for (auto& [number, x] : guests_)
         x->end();
     *self_ = nullptr;
+}
+
+tcp_way tcp_door::way_back(incarnation peer, endpoint_id to) {
+    guest* free = nullptr;
+    for (auto& [number, x] : guests_) {
+        if (x->is_lent_to(to))
+            return x->lend(to);
+        if (x->may_be_lent(peer))
+            free = x.get(); // the youngest: others may be of links that are over
+    }
+    return free ? free->lend(to) : tcp_way{};
+}
+
+std::vector<std::uint64_t> tcp_door::give_back(endpoint_id from) {
+    std::vector<std::uint64_t> tags;
+    for (auto& [number, x] : guests_)
+        if (x->is_lent_to(from)) {
+            if (x->take_back(tags))
+                send_away(number, {}); // it may be in the middle of a record
+            break;
+        }
+    return tags;
 }
 
 std::uint16_t tcp_door::port() const {

@@ -44,6 +44,9 @@ struct tcp_hello {
     incarnation sender;
     tcp_secret secret = {};
     tcp_lane lane = tcp_lane::frames;
+    /// Messages of the other side may come back on this connection, behind its welcome. Releases
+    /// that do not know of it do not say so.
+    bool hears = false;
 };
 
 inline constexpr std::size_t tcp_hello_bytes = 48;

@@ -4,6 +4,7 @@
 
 #include "transport/loop/system_call.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 namespace kvferry {
@@ -123,6 +124,11 @@ void tcp_outbox::rewind() {
     for (const auto& x : messages_)
         for (std::size_t index = 0; index < x.part_count(); ++index)
             bytes_ += x.part(index).size();
+}
+
+bool tcp_outbox::has_tags() const {
+    return std::any_of(messages_.begin() + static_cast<std::ptrdiff_t>(written_), messages_.end(),
+                       [](const message& x) { return x.tag != 0; });
 }
 
 void tcp_outbox::drop(std::vector<std::uint64_t>& tags) {

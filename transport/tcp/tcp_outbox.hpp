@@ -46,6 +46,8 @@ public:
     /// The tags above 0 of what has not been written whole; nothing is left then.
     void drop(std::vector<std::uint64_t>& tags);
 
+    /// Something of the caller's memory waits.
+    bool has_tags() const;
     bool empty() const { return messages_.size() == written_; }
     std::size_t messages() const { return messages_.size() - written_; }
     /// Bytes that wait.

@@ -37,6 +37,12 @@ public:
     /// Reads until the stream blocks, ends, or `budget` bytes have come.
     progress read(byte_stream&, std::uint64_t budget);
 
+    /// From the next record on messages of the fabric are taken.
+    void hear(wire_user* user, std::uint64_t payload_bytes_max) {
+        user_ = user;
+        payload_bytes_max_ = payload_bytes_max;
+    }
+
     /// Bytes of memory that it holds.
     std::size_t held() const {
         return ahead_.capacity() + head_.capacity() + collected_.capacity();

@@ -62,6 +62,7 @@ public:
         if (!door)
             return std::move(door.error());
         door_ = std::move(*door);
+        context_.door = door_.get();
         if (context_.with.hosts.empty())
             context_.with.hosts = {context_.with.listen};
         return poller_.start();
@@ -102,6 +103,7 @@ public:
         context_.retired.clear();
         if (door_)
             door_->let_go();
+        context_.door = nullptr;
         door_.reset();
         context_.retired.clear();
     }

@@ -12,6 +12,7 @@
 #include "messages/errors.hpp"
 #include "messages/limits.hpp"
 #include "messages/local/devices.hpp"
+#include "messages/local/recycled.hpp"
 #include "messages/trace/rank_counters.hpp"
 #include "messages/values/ids.hpp"
 #include "messages/values/link_terms.hpp"
@@ -205,7 +206,7 @@ public:
                      ask_devices, show_mappings, show_regions, transmit, expect, enqueue, come_up,
                      renew_view, hand_on, hand_back, ignore, tell_rank_of_loss,
                      tell_sessions_of_loss, tell_of_exit, end, exit>;
-    using effects = std::vector<effect>;
+    using effects = recycled_vector<effect>;
 
     explicit handshake(dependencies with);
 

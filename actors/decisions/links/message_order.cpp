@@ -96,6 +96,7 @@ message_order::effects message_order::on(opened& x) {
 
 message_order::effects message_order::on(closed&) {
     out_ = over{};
+    turn_.reset();
     ahead_.clear();
     return {};
 }
@@ -145,27 +146,35 @@ message_order::effects message_order::take_in(std::uint64_t sequence,
         return {give_up{make_error(errc::limit_exceeded,
                                    "message {} is missing and {} others wait for it",
                                    next_.value_or(0) & 0xffffffff, ahead_.size())}};
-    if (!ahead_.emplace(sequence, std::move(message)).second)
+    if (next_ == sequence && !turn_ && !ahead_.contains(sequence))
+        turn_.emplace(std::move(message));
+    else if (next_ == sequence || !ahead_.emplace(sequence, std::move(message)).second)
         return {ignore{ignored::duplicate}};
     return {};
 }
 
 message_order::effects message_order::on(expected& x) {
-    next_ = std::max(next_.value_or(0), x.behind + 1);
+    if (!next_ || x.behind >= *next_) {
+        next_ = x.behind + 1;
+        turn_.reset();
+    }
     std::erase_if(ahead_, [this](const auto& entry) { return of_former_link(entry.first); });
     return {};
 }
 
 message_order::effects message_order::on(listened&) {
-    if (!next_ || ahead_.empty() || ahead_.begin()->first != *next_)
-        return {};
-    auto next = ahead_.extract(ahead_.begin());
+    if (!turn_) {
+        if (!next_ || ahead_.empty() || ahead_.begin()->first != *next_)
+            return {};
+        turn_.emplace(std::move(ahead_.extract(ahead_.begin()).mapped()));
+    }
     ++*next_;
     effects result;
-    if (next.mapped())
-        result.push_back(hear{std::move(*next.mapped())});
+    if (*turn_)
+        result.push_back(hear{std::move(**turn_)});
     else
         result.push_back(ignore{ignored::unknown_message});
+    turn_.reset();
     return result;
 }
 

@@ -6,6 +6,7 @@
 // `gone`, which the receiver takes as proof.
 #pragma once
 
+#include "messages/local/recycled.hpp"
 #include "messages/trace/rank_counters.hpp"
 #include "messages/values/ids.hpp"
 #include "messages/values/rank_info.hpp"
@@ -99,7 +100,7 @@ public:
     };
 
     using effect = std::variant<transmit, not_sent, refuse_here, hear, give_up, ignore>;
-    using effects = std::vector<effect>;
+    using effects = recycled_vector<effect>;
 
     explicit message_order(dependencies with);
 
@@ -136,9 +137,10 @@ private:
     dependencies with_;
     std::uint64_t number_;
     std::variant<waiting, flowing, over> out_;
-    /// Number of the peer's next message, once known; `ahead_` holds those that came before their
-    /// turn.
+    /// Number of the peer's next message, once known; `turn_` is that message if it came in its
+    /// turn, as most do, and `ahead_` holds those that came before theirs.
     std::optional<std::uint64_t> next_;
+    std::optional<std::optional<wire_message>> turn_;
     std::map<std::uint64_t, std::optional<wire_message>> ahead_;
 };
 

@@ -9,6 +9,7 @@
 #include "actors/shared/back_off.hpp"
 #include "actors/shared/deadline_queue.hpp"
 #include "messages/errors.hpp"
+#include "messages/local/recycled.hpp"
 #include "messages/values/ids.hpp"
 #include "messages/values/rank_info.hpp"
 #include "messages/values/time.hpp"
@@ -118,7 +119,7 @@ public:
     };
 
     using effect = std::variant<fetch, instance_changed, bind_session, fail_session, withdraw>;
-    using effects = std::vector<effect>;
+    using effects = recycled_vector<effect>;
 
     explicit known_instances(facts fixed) : facts_(std::move(fixed)), random_(facts_.seed) {}
 

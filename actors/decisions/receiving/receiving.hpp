@@ -16,6 +16,7 @@
 #include "messages/local/host_link.hpp"
 #include "messages/local/links.hpp"
 #include "messages/local/outcomes.hpp"
+#include "messages/local/recycled.hpp"
 #include "messages/local/sessions.hpp"
 #include "messages/local/status.hpp"
 #include "messages/trace/rank_counters.hpp"
@@ -102,7 +103,7 @@ public:
                                 piece_finished, layers_arrived, session_finished, session_released,
                                 session_transferring, session_extended, session_ended,
                                 session_retired, ignore_message>;
-    using effects = std::vector<effect>;
+    using effects = recycled_vector<effect>;
 
     // -- states -------------------------------------------------------------------------------
 
@@ -218,7 +219,9 @@ private:
     std::vector<std::uint32_t> touched_;
     /// Writers have become known, or are not needed any more: any piece may be served.
     bool all_touched_ = true;
-    std::map<rank_id, receiving_writer> writers_;
+    std::map<rank_id, receiving_writer, std::less<rank_id>,
+             recycling<std::pair<const rank_id, receiving_writer>>>
+        writers_;
     /// The host has been told that all layers below are here.
     std::uint32_t layers_told_ = 0;
     /// What no writer has, as bind_writers told it.

@@ -11,6 +11,7 @@
 #include "actors/shared/deadline_queue.hpp"
 #include "actors/shared/peer_index.hpp"
 #include "messages/local/links.hpp"
+#include "messages/local/recycled.hpp"
 #include "messages/local/sessions.hpp"
 #include "messages/values/ids.hpp"
 #include "messages/values/rank_info.hpp"
@@ -112,7 +113,7 @@ public:
     };
 
     using effect = std::variant<dial, send, tell_ready, tell_lost, link_over>;
-    using effects = std::vector<effect>;
+    using effects = recycled_vector<effect>;
 
     explicit receiving_links(facts fixed) : facts_(fixed), random_(fixed.seed) {}
 

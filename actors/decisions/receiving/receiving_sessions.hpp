@@ -7,6 +7,7 @@
 #include "actors/decisions/receiving/transfer_parties.hpp"
 #include "actors/decisions/session_table.hpp"
 #include "messages/local/sessions.hpp"
+#include "messages/values/time.hpp"
 
 #include <cstdint>
 #include <memory>
@@ -28,6 +29,9 @@ struct receiving_session {
     std::set<incarnation> may_map = {};
     /// The context's DP group that runs the request, once known.
     std::optional<std::uint32_t> runs_on = {};
+    /// When its writers were asked again, and told that it is wanted, for the last time.
+    time_point renewed_at = {};
+    time_point kept_at = {};
     /// Once its actor has died.
     std::optional<receiving_after_death> after_death = {};
 

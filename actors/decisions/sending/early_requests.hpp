@@ -5,6 +5,7 @@
 
 #include "actors/shared/deadline_queue.hpp"
 #include "actors/shared/peer_index.hpp"
+#include "messages/local/recycled.hpp"
 #include "messages/local/sessions.hpp"
 #include "messages/trace/rank_counters.hpp"
 #include "messages/values/ids.hpp"
@@ -79,7 +80,7 @@ public:
     };
 
     using effect = std::variant<bind, unbind, answer_gone, refuse, count_ignored>;
-    using effects = std::vector<effect>;
+    using effects = recycled_vector<effect>;
 
     explicit early_requests(terms with) : with_(std::move(with)) {}
 

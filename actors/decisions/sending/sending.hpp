@@ -6,6 +6,7 @@
 #include "actors/decisions/sending/sending_messages.hpp"
 #include "actors/decisions/sending/sending_receiver.hpp"
 #include "messages/errors.hpp"
+#include "messages/local/recycled.hpp"
 #include "messages/local/status.hpp"
 #include "messages/values/aux_record.hpp"
 #include "messages/values/ids.hpp"
@@ -141,7 +142,9 @@ private:
     /// A piece is being planned: its answer comes before the next one is.
     std::optional<std::pair<receiver_key, slice_index>> planning_;
     std::optional<given_aux> aux_;
-    std::map<receiver_key, sending_receiver> receivers_;
+    std::map<receiver_key, sending_receiver, std::less<receiver_key>,
+             recycling<std::pair<const receiver_key, sending_receiver>>>
+        receivers_;
     /// The attempt of each receiver rank; its first request binds it.
     std::map<rank_id, attempt> attempts_;
     /// Ranks that had asked for pieces not yet given when their link was lost, by process: they may

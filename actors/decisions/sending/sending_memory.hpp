@@ -4,6 +4,7 @@
 #pragma once
 
 #include "actors/shared/deadline_queue.hpp"
+#include "messages/local/recycled.hpp"
 #include "messages/local/sessions.hpp"
 #include "messages/trace/rank_counters.hpp"
 #include "messages/values/ids.hpp"
@@ -107,7 +108,7 @@ public:
     };
 
     using effect = std::variant<tell_peer, keep_early, give_up_early, unbind, count_ignored>;
-    using effects = std::vector<effect>;
+    using effects = recycled_vector<effect>;
 
     explicit sending_memory(terms with) : with_(with) {}
 

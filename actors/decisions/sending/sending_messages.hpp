@@ -6,6 +6,7 @@
 #include "messages/local/host_link.hpp"
 #include "messages/local/links.hpp"
 #include "messages/local/outcomes.hpp"
+#include "messages/local/recycled.hpp"
 #include "messages/local/sessions.hpp"
 #include "messages/trace/rank_counters.hpp"
 #include "messages/values/peer_view.hpp"
@@ -140,7 +141,7 @@ struct quit {};
 
 using any = std::variant<tell_peer, tell_host, tell_owner, plan_piece, launch_piece, cancel_piece,
                          count_ignored, quit>;
-using list = std::vector<any>;
+using list = recycled_vector<any>;
 
 } // namespace sending_effects
 

@@ -77,8 +77,7 @@ namespace {
 template <class T>
 byte_buffer written(const T& x, std::uint16_t version = growing_version) {
     byte_buffer result;
-    wire_writer sink{result, version};
-    REQUIRE(sink.apply(x));
+    REQUIRE(wire_writer{result, version}.apply(x));
     return result;
 }
 

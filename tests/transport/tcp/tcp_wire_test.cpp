@@ -5,12 +5,16 @@
 #include "tests/transport/fabric/fabric_ends_conformance.hpp"
 #include "tests/transport/fabric/fabric_loops.hpp"
 #include "tests/transport/fabric/fabric_staging_conformance.hpp"
+#include "tests/transport/tcp/raw_peer.hpp"
 #include "tests/transport/tcp/resources_at_rest.hpp"
 #include "tests/transport/tcp/spawn_tcp.hpp"
 #include "transport/loop/system_call.hpp"
 #include "transport/tcp/tcp_hello.hpp"
 
+#include <arpa/inet.h>
 #include <cerrno>
+#include <netinet/in.h>
+#include <sys/socket.h>
 
 namespace kvferry::testing {
 
@@ -138,4 +142,95 @@ TEST_CASE("tcp wire: a rank that is reached by an old address, or by a wrong sec
             describe(failed.reason));
     }
     CHECK(pair.arrivals.waiting<frame_arrived>() == 0);
+}
+
+namespace {
+
+/// Somebody listens, and never says anything: a dial there lasts until its deadline.
+class mute_port {
+public:
+    mute_port() : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+        sockaddr_in at{};
+        at.sin_family = AF_INET;
+        at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        REQUIRE(::bind(fd_.get(), reinterpret_cast<sockaddr*>(&at), sizeof at) == 0);
+        REQUIRE(::listen(fd_.get(), 8) == 0);
+        socklen_t size = sizeof at;
+        REQUIRE(::getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&at), &size) == 0);
+        port_ = ntohs(at.sin_port);
+    }
+    std::uint16_t port() const { return port_; }
+
+private:
+    unique_fd fd_;
+    std::uint16_t port_ = 0;
+};
+
+} // namespace
+
+TEST_CASE("tcp wire: before its own dial is welcomed a rank answers on the connection that its peer "
+          "has made: frames and the bytes of a put") {
+    fabric_pair<tcp_kit> pair;
+    const mute_port nobody;
+    auto over = pair.open();
+    pair.send(over, make_frame(pair.writer_id, 5)); // the peer has come in
+    CHECK(pair.arrivals.next<frame_arrived>().frame == make_frame(pair.writer_id, 5));
+
+    const scattered_put shape{2, 2, 512};
+    fabric_memory source(shape.source_bytes()), memory(shape.target_bytes());
+    source.number(9);
+    auto registered = pair.probe.ask<region_registered>(
+        pair.writer, register_region{memory.data(), memory.size(), memory_kind::host_private});
+    REQUIRE(registered);
+    auto address = parse_address(pair.address_of(pair.writer));
+    REQUIRE(address);
+    address->port = nobody.port();
+    address->hosts = {"127.0.0.1"};
+    auto back = pair.arrivals.ask<endpoint_opened>(
+        pair.target, open_endpoint{pair.writer_id,
+                                   pack_address(*address),
+                                   {{memory.address(), memory.size(), memory_kind::host_private,
+                                     registered->access_key}},
+                                   pair.arrivals.sink()});
+    REQUIRE(back);
+    pair.arrivals.tell(pair.target, send_frame{back->endpoint, make_frame(pair.target_id, 7)});
+    CHECK(pair.probe.next<frame_arrived>().frame == make_frame(pair.target_id, 7));
+    pair.arrivals.tell(pair.target,
+                       start_put{{1},
+                                 back->endpoint,
+                                 shape.job(source.address(), memory.address()),
+                                 pair.arrivals.completions(),
+                                 {},
+                                 {}});
+    const auto done = pair.arrivals.next<transfer_done>();
+    CHECK_MESSAGE(done.result == agent_result::success, describe(done.error));
+    pair.probe.settle(pair.writer);
+    std::vector<std::byte> expected(memory.size());
+    shape.expect(source, expected);
+    CHECK(std::memcmp(memory.data(), expected.data(), expected.size()) == 0);
+
+    // What it has said there may be lost with that connection, and with it the link.
+    REQUIRE_FALSE(pair.probe.ask(pair.writer, close_endpoint{over, true}));
+    CHECK(code_of(pair.arrivals.next<endpoint_failed>().reason) == errc::link_lost);
+}
+
+TEST_CASE("tcp wire: a peer that does not say that it hears is answered on a connection of the "
+          "rank's own alone") {
+    fabric_pair<tcp_kit> pair;
+    const auto address = parse_address(pair.address_of(pair.target));
+    REQUIRE(address);
+    raw_peer former{address->port};
+    REQUIRE(former.send(
+        pack_hello({pair.target_id, pair.writer_id, address->secret, tcp_lane::frames, false})));
+    REQUIRE(former.is_welcome());
+    auto back = pair.arrivals.ask<endpoint_opened>(
+        pair.target, open_endpoint{pair.writer_id, pair.address_of(pair.writer), {},
+                                   pair.arrivals.sink()});
+    REQUIRE(back);
+    pair.arrivals.tell(pair.target, send_frame{back->endpoint, make_frame(pair.target_id, 3)});
+    CHECK(pair.probe.next<frame_arrived>().frame == make_frame(pair.target_id, 3));
+    REQUIRE_FALSE(pair.arrivals.ask(pair.target, close_endpoint{back->endpoint, false}));
+    pair.arrivals.settle(pair.target);
+    REQUIRE_FALSE(pair.probe.ask(pair.target, stop_io{}));
+    CHECK(former.rest().empty()); // nothing followed its welcome
 }

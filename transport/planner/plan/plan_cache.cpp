@@ -63,6 +63,13 @@ std::uint32_t turn_of(const rank_info& writer, const rank_info& receiver) {
 
 } // namespace
 
+bool plan_cache::serves(const entry& x, const rank_info& writer, const parallelism& from,
+                        const rank_info& receiver, const parallelism& to) {
+    return x.writer.layout == from && x.receiver.layout == to
+           && same_pages(x.writer.pages, writer.pages)
+           && same_pages(x.receiver.pages, receiver.pages);
+}
+
 caf::expected<std::shared_ptr<const pair_layout>>
 plan_cache::find_or_make(const rank_info& writer, const rank_info& receiver) {
     for (const auto* rank : {&writer, &receiver})
@@ -72,16 +79,18 @@ plan_cache::find_or_make(const rank_info& writer, const rank_info& receiver) {
     auto to = essence_of(receiver.layout);
     if (receiver.layout.attention_dp)
         to.pp_rank = turn_of(writer, receiver); // stages do not matter
+    if (latest_ && serves(*latest_, writer, from, receiver, to)) {
+        latest_->last_use = ++uses_;
+        return latest_->made;
+    }
     // Rotated, so that (a, b) and (b, a) are not the same.
     const auto writer_digest = layout_digest(from, writer.pages);
     const auto key = (writer_digest << 1 | writer_digest >> 63) ^ layout_digest(to, receiver.pages);
     const auto found = entries_.find(key);
-    if (found != entries_.end() && found->second.writer.layout == from
-        && found->second.receiver.layout == to
-        && same_pages(found->second.writer.pages, writer.pages)
-        && same_pages(found->second.receiver.pages, receiver.pages)) {
-        found->second.last_use = ++uses_;
-        return found->second.made;
+    if (found != entries_.end() && serves(found->second, writer, from, receiver, to)) {
+        latest_ = &found->second;
+        latest_->last_use = ++uses_;
+        return latest_->made;
     }
     ++misses_;
     auto made = make_pair_layout(writer, receiver);
@@ -90,13 +99,18 @@ plan_cache::find_or_make(const rank_info& writer, const rank_info& receiver) {
     auto shared = std::make_shared<const pair_layout>(std::move(*made));
     if (entries_max_ == 0)
         return shared;
+    latest_ = nullptr; // it may be the one that goes
     if (found == entries_.end() && entries_.size() >= entries_max_)
         entries_.erase(
             std::min_element(entries_.begin(), entries_.end(), [](const auto& a, const auto& b) {
                 return a.second.last_use < b.second.last_use;
             }));
-    entries_.insert_or_assign(key,
-                              entry{{from, writer.pages}, {to, receiver.pages}, shared, ++uses_});
+    auto& kept =
+        entries_
+            .insert_or_assign(key,
+                              entry{{from, writer.pages}, {to, receiver.pages}, shared, ++uses_})
+            .first->second;
+    latest_ = &kept;
     return shared;
 }
 

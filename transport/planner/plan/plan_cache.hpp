@@ -44,7 +44,12 @@ private:
     };
 
     std::size_t entries_max_;
+    static bool serves(const entry&, const rank_info& writer, const parallelism& from,
+                       const rank_info& receiver, const parallelism& to);
+
     std::unordered_map<std::uint64_t, entry> entries_;
+    /// The one that was used last, as a rule the next one as well: no digest is needed to find it.
+    entry* latest_ = nullptr;
     std::uint64_t uses_ = 0;
     std::uint64_t misses_ = 0;
 };

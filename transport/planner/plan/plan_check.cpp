@@ -84,20 +84,20 @@ caf::error check_sums(const copy_plan& plan) {
 caf::error check_bounds(const char* side, std::uint32_t pool_index, std::uint32_t slot_max,
                         std::uint64_t end_in_slot, const page_table& table,
                         const std::vector<memory_region>& regions) {
-    const auto where = std::string{side} + " pool " + std::to_string(pool_index);
+    const auto where = [&] { return std::string{side} + " pool " + std::to_string(pool_index); };
     if (pool_index >= table.pools.size())
-        return invalid(where + " of " + std::to_string(table.pools.size()));
+        return invalid(where() + " of " + std::to_string(table.pools.size()));
     const auto& pool = table.pools[pool_index];
     if (slot_max >= pool.slot_count)
-        return invalid(where + ": slot " + std::to_string(static_cast<std::int32_t>(slot_max))
+        return invalid(where() + ": slot " + std::to_string(static_cast<std::int32_t>(slot_max))
                        + " of " + std::to_string(pool.slot_count));
     if (pool.region >= regions.size())
-        return invalid(where + " lies in region " + std::to_string(pool.region) + " of "
+        return invalid(where() + " lies in region " + std::to_string(pool.region) + " of "
                        + std::to_string(regions.size()));
     const auto end =
         plus(plus(pool.region_offset_bytes, times(pool.slot_stride_bytes, slot_max)), end_in_slot);
     if (end > regions[pool.region].bytes)
-        return invalid(where + ": slot " + std::to_string(slot_max) + " ends at byte "
+        return invalid(where() + ": slot " + std::to_string(slot_max) + " ends at byte "
                        + std::to_string(end) + " of region " + std::to_string(pool.region)
                        + ", which has " + std::to_string(regions[pool.region].bytes));
     return {};
@@ -147,6 +147,8 @@ std::optional<std::uint32_t> duplicate_target(const copy_plan& plan,
         for (const auto& pair : plan.parts[part].slots)
             largest = std::max<std::uint64_t>(largest, pair.target);
     }
+    if (count < 2)
+        return std::nullopt;
     if (largest / 64 <= count * 16) {
         std::vector<std::uint64_t> marks(largest / 64 + 1);
         for (auto part : parts)
@@ -170,6 +172,8 @@ std::optional<std::uint32_t> duplicate_target(const copy_plan& plan,
 
 /// A slot may be the target of several parts as long as their templates fill different bytes.
 caf::error check_once(const copy_plan& plan) {
+    if (plan.parts.size() == 1 && plan.parts.front().slots.size() < 2)
+        return {};
     std::map<std::uint32_t, std::vector<std::size_t>> pools;
     std::set<const void*> seen;
     for (std::size_t index = 0; index < plan.parts.size(); ++index) {
