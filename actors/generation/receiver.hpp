@@ -48,6 +48,8 @@ struct receiver_state {
         /// The fabric's answer to forbid_writes is proof (fabric_description).
         bool by_message = false;
         deciders_ptr deciders = {};
+        /// Hands on to siblings what sessions here receive; null: none does.
+        sender_actor sender = {};
     };
 
     receiver_state(receiver_actor::pointer self, dependencies);
@@ -120,6 +122,7 @@ private:
     time_point now() const;
     std::chrono::milliseconds renewal_period() const;
     void rearm();
+    void give_half_to_relay(attempt);
 
     receiver_actor::pointer self_;
     const dependencies with_;
@@ -140,6 +143,8 @@ private:
     deadline_queue<attempt> renewals_;
     /// Sessions that may wait for their host.
     deadline_queue<attempt> keeps_;
+    /// When sessions have waited long enough for a sibling, or for siblings that have not asked.
+    deadline_queue<attempt> relays_;
     tick_timer timer_;
     std::vector<caf::typed_response_promise<void>> stop_promises_;
 };

@@ -50,14 +50,22 @@ void receiver_state::perform(known_instances::bind_session& x) {
                     bind_writers{{}, add_context(parties.error(), "rid {}", opened.request)});
     fresh->parties = *parties;
     fresh->context = std::move(context);
-    tell(self_, fresh->actor,
-         bind_writers{fresh->parties->writers,
-                      {},
-                      fresh->parties->layers_skipped,
-                      fresh->parties->roles_skipped});
+    bind_writers bound{
+        fresh->parties->writers, {}, fresh->parties->layers_skipped, fresh->parties->roles_skipped};
+    const auto own = instances_.ranks_of(with_.own_endpoint);
+    if (with_.sender)
+        bound.relay = relay_of(*fresh->parties, with_.self, *own, *fresh->context, opened.request,
+                               opened.aux);
+    if (bound.relay && bound.relay->from)
+        fresh->sibling = (*own)[bound.relay->from->rank.value];
+    else
+        fresh->hands_on = bound.relay.has_value();
+    tell(self_, fresh->actor, std::move(bound));
+    give_half_to_relay(x.attempt);
     renewals_.set(x.attempt, now() + renewal_period());
     keeps_.set(x.attempt, now() + with_.bounds.session_keep_interval);
-    carry(receiving_links::session_bound{x.attempt, fresh->writers(), *fresh->context});
+    carry(receiving_links::session_bound{x.attempt, fresh->writers(), *fresh->context,
+                                         fresh->sibling ? &*fresh->sibling : nullptr});
 }
 
 void receiver_state::perform(known_instances::fail_session& x) {

@@ -56,7 +56,7 @@ void sending_receiver::end(sending_events::piece_ended& x, effects& out) {
     if (!x.route.empty())
         summary_.route = std::move(x.route);
     if (x.result != agent_result::success)
-        return report_failed(piece, x.result, x.why, out);
+        return report_failed(piece, x.result, x.why, out, x.by_messages);
     summary_.bytes += x.bytes;
     summary_.fragments += x.fragments;
     kv_agent_result success;
@@ -148,9 +148,10 @@ void sending_receiver::report(send_piece piece, kv_agent_result result, effects&
 }
 
 void sending_receiver::report_failed(send_piece piece, agent_result result, const caf::error& why,
-                                     effects& out) {
+                                     effects& out, bool by_messages) {
     kv_agent_result failure;
     failure.result = result;
+    failure.by_messages = by_messages;
     failure.error = to_wire(why);
     report(piece, std::move(failure), out);
 }
