@@ -102,6 +102,8 @@ struct owner_ended;
 struct extend_session;
 struct session_extended;
 struct keep_session;
+struct relay_over;
+struct relay_overdue;
 struct query_status;
 struct query_slots;
 struct slots_on_loan;

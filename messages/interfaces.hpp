@@ -268,6 +268,15 @@ using tx_session_actor = completion_actor::extend_with<peer_watcher_actor>::exte
     // State, loans and what it waits for.
     caf::result<session_status>(query_status)>;
 
+/// Hands on to siblings what one receiving session receives, through a tx_session of its own.
+using relay_actor = observer_actor::extend<
+    // A slice has arrived; its slots are on loan until relay_over.
+    caf::result<void>(send_slice),
+    // The aux record has arrived.
+    caf::result<void>(send_aux),
+    // Siblings get nothing more.
+    caf::result<void>(cancel_request)>;
+
 /// One per (rid, attempt) on a generation rank: asks the writers, counts reports, ends once.
 using rx_session_actor = peer_watcher_actor::extend<
     // The host lends slots to be filled.
@@ -294,6 +303,10 @@ using rx_session_actor = peer_watcher_actor::extend<
     caf::result<void>(extend_session),
     // Its writers are to know that it is wanted.
     caf::result<void>(keep_session),
+    // The sibling that hands on its bytes has had half of its time.
+    caf::result<void>(relay_overdue),
+    // Its siblings have what it hands on, or get nothing more.
+    caf::result<void>(relay_over),
     // Slots that may still be read or written.
     caf::result<slots_on_loan>(query_slots),
     // internal: The session's time is over.

@@ -122,6 +122,10 @@ struct limits {
     /// is known since less than this.
     std::chrono::milliseconds info_age_min{1000};
 
+    /// A rank that has received everything holds its pages this long for siblings that have not
+    /// asked for their copy yet; these then ask the context itself.
+    std::chrono::milliseconds relay_patience{2000};
+
     // -- versions --------------------------------------------------------------------------
     /// Newest version that the rank speaks. Lowered while ranks of the release before are served
     /// whose infos a host carries; ranks that ask a server settle it by themselves.
@@ -132,6 +136,11 @@ struct limits {
     /// memory that the host cannot read is left out. Costs one more read of every byte on each
     /// side, on the thread of the sessions.
     bool digests = false;
+
+    // -- replicas --------------------------------------------------------------------------
+    /// Ranks of one machine and instance that need the same bytes of another machine let one of
+    /// them receive the bytes and hand them on. A rank takes part when this is set.
+    bool relay = false;
 
     // -- the host ----------------------------------------------------------------------------
     /// Callbacks of a host that wait for the one before to return; then no more sessions open.

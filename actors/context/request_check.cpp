@@ -4,6 +4,7 @@
 
 #include "messages/values/error_format.hpp"
 #include "transport/planner/layout/cohorts.hpp"
+#include "transport/planner/layout/relay.hpp"
 #include "transport/planner/layout/topology.hpp"
 
 #include <string>
@@ -38,11 +39,11 @@ caf::error problem_of(const request_data& request, const rank_info& self, const 
     const auto kv = brings_kv(self, peer, plans);
     if (!kv)
         return kv.error();
-    if (request.kv != *kv)
+    if (request.kv != *kv && !(request.relayed && !request.kv))
         return make_error(errc::layout_mismatch,
                           "it asks {} for KV = {}, but the layouts say the opposite",
                           describe(self), request.kv);
-    if (request.aux == aux_mode::required && !should_send_aux(self, peer))
+    if (request.aux == aux_mode::required && !request.header.relay && !should_send_aux(self, peer))
         return make_error(errc::layout_mismatch, "it asks {} for aux, which another rank sends",
                           describe(self));
     if (request.aux == aux_mode::required && aux == aux_mode::none)
@@ -59,6 +60,19 @@ caf::error check_request(const request_data& request, const rank_info& self, con
     if (!problem)
         return {};
     return add_context(problem, "rid {} from {}", request.header.request, describe(peer));
+}
+
+caf::error check_relay(const request_data& request, const rank_info& self, const rank_info& peer,
+                       std::uint64_t relay_of) {
+    if (self.instance != peer.instance || !are_replicas(self, peer))
+        return make_error(errc::layout_mismatch,
+                          "rid {}: {} holds other bytes than {}, and hands on nothing to it",
+                          request.header.request, describe(self), describe(peer));
+    if (request.relay_of != relay_of)
+        return make_error(errc::gone,
+                          "rid {}: {} receives it from other context ranks than {} means",
+                          request.header.request, describe(self), describe(peer));
+    return {};
 }
 
 } // namespace kvferry

@@ -15,4 +15,9 @@ namespace kvferry {
 caf::error check_request(const request_data&, const rank_info& self, const rank_info& peer,
                          aux_mode aux, const limits& bounds, plan_cache& plans);
 
+/// Empty when this rank may hand on to that one what it receives from the context that `relay_of`
+/// names.
+caf::error check_relay(const request_data&, const rank_info& self, const rank_info& peer,
+                       std::uint64_t relay_of);
+
 } // namespace kvferry

@@ -8,6 +8,7 @@
 #include "messages/local/outcomes.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
+#include "messages/trace/pass_on.hpp"
 #include "messages/values/error_format.hpp"
 #include "transport/loop/short_lived.hpp"
 
@@ -30,12 +31,22 @@ sender_state::sender_state(sender_actor::pointer self,
         sessions_decider_ = deciders->sending_sessions;
         memory_decider_ = deciders->sending_memory;
     }
+    if (environment_->bounds.relay && !environment_->relays) {
+        auto relay = std::make_shared<sender_environment>(*environment_);
+        relay->relays = true;
+        relay->counters = {}; // what it moves is counted where it arrives
+        relay_ = spawn_at<sender_actor, sender_state>(self_->system(), environment_->home,
+                                                      std::move(relay));
+        self_->monitor(relay_);
+    }
     self_->set_down_handler([this](const caf::down_msg& down) { on_down(down); });
 }
 
 sender_state::~sender_state() {
     for (const auto& [id, session] : sessions_)
         tell_from_outside(session.actor, owner_ended{});
+    if (relay_)
+        caf::anon_send_exit(relay_, caf::exit_reason::user_shutdown);
 }
 
 sender_actor::behavior_type sender_state::make_behavior() {
@@ -63,6 +74,12 @@ sender_actor::behavior_type sender_state::make_behavior() {
 // -- sessions -----------------------------------------------------------------------------------
 
 caf::result<tx_opened> sender_state::on_open(const open_tx& ask) {
+    if (ask.relay_of != 0 && !environment_->relays) {
+        if (!relay_)
+            return make_error(errc::unsupported, "{} hands nothing on",
+                              describe(environment_->self));
+        return kvferry::pass_on(self_, relay_, open_tx{ask});
+    }
     const auto id = ask.request;
     for (auto& effect : decide(sessions_decider_, sessions_,
                                sending_sessions::event{sending_sessions::open_asked{id, id}},
@@ -77,7 +94,8 @@ caf::result<tx_opened> sender_state::on_open(const open_tx& ask) {
                                        .request = id,
                                        .aux = ask.aux,
                                        .serial = sessions_opened_++,
-                                       .traceparent = ask.traceparent});
+                                       .traceparent = ask.traceparent,
+                                       .relay_of = ask.relay_of});
     self_->monitor(actor);
     ask_sessions(sending_sessions::opened{
         id, actor.id(), ask.deadline, ask.transfer_deadline, {actor, ask.observer, {}}});
@@ -139,6 +157,8 @@ void sender_state::on_retired(session_retired& message) {
 }
 
 void sender_state::on_down(const caf::down_msg& down) {
+    if (relay_ && down.source == relay_.address()) // its sessions lend this rank's pages
+        return self_->quit(down.reason);
     const auto id = sessions_.session_of(down.source.id());
     if (!id)
         return;
@@ -192,14 +212,31 @@ void sender_state::perform(sending_sessions::forget& x) {
 }
 
 void sender_state::perform(sending_sessions::answer_stop& x) {
-    for (auto& promise : stop_promises_)
-        x.kept ? promise.deliver(x.kept) : promise.deliver();
-    stop_promises_.clear();
+    stopped_ = std::move(x.kept);
+    answer_stops();
+}
+
+void sender_state::answer_stops() {
+    if (!stopped_ || relay_stopping_ > 0)
+        return;
+    const auto& kept = *stopped_ ? *stopped_ : kept_by_relay_;
+    for (auto& promise : std::exchange(stop_promises_, {}))
+        kept ? promise.deliver(kept) : promise.deliver();
 }
 
 // -- peers --------------------------------------------------------------------------------------
 
+/// To the part of this rank that serves siblings.
+void sender_state::tell_relay(const auto& message) {
+    if (relay_)
+        tell(self_, relay_, message);
+    else if constexpr (requires { message.header; })
+        count(environment_->counters, ignored::unexpected);
+}
+
 void sender_state::on_request(request_data& request) {
+    if (request.header.relay && !environment_->relays)
+        return tell_relay(request);
     const auto peer = peers_.find(request.header.sender);
     if (peer == peers_.end()) // its link ended in the meantime; the receiver knows
         return count(environment_->counters, ignored::no_link);
@@ -211,6 +248,8 @@ void sender_state::on_request(request_data& request) {
 }
 
 void sender_state::on_cancel(cancel_session& cancel) {
+    if (cancel.header.relay && !environment_->relays)
+        return tell_relay(cancel);
     const auto peer = peers_.find(cancel.header.sender);
     if (peer == peers_.end())
         return count(environment_->counters, ignored::no_link);
@@ -220,6 +259,8 @@ void sender_state::on_cancel(cancel_session& cancel) {
 }
 
 void sender_state::on_gone(gone& message) {
+    if (message.header.relay && !environment_->relays)
+        return tell_relay(message);
     if (const auto* session = sessions_.find(message.header.request))
         tell(self_, session->actor, std::move(message));
     else
@@ -228,6 +269,7 @@ void sender_state::on_gone(gone& message) {
 
 void sender_state::on_peer_ready(const peer_ready& message) {
     peers_[message.peer->info.incarnation] = message.peer;
+    tell_relay(message);
 }
 
 void sender_state::on_peer_lost(const peer_lost& message) {
@@ -235,10 +277,12 @@ void sender_state::on_peer_lost(const peer_lost& message) {
     environment_->downgrades->forget(message.peer);
     ask_early(early_requests::link_lost{message.peer});
     tell_asked(message.peer, message);
+    tell_relay(message);
 }
 
 void sender_state::on_process_gone(const process_gone& message) {
     tell_asked(message.peer, message);
+    tell_relay(message);
 }
 
 void sender_state::tell_asked(incarnation by, const auto& message) {
@@ -336,12 +380,13 @@ caf::result<session_list> sender_state::on_list(const list_sessions& message) {
         status.waits.push_back(
             {"the end of the process, since " + text_of(dead.death()), "transfer_worker"});
         status.waits_for = text_of(status.waits);
+        status.relay = environment_->relays;
         known.sessions.push_back(std::move(status));
     }
     return collect_status(
         self_, sessions_, sessions_.deadlines(),
         [wanted](rid request, const auto& x) { return !x.is_dead() && wanted(request); },
-        std::move(known));
+        std::move(known), relay_, message);
 }
 
 session_list sender_state::list_unopened(const list_sessions& message) const {
@@ -354,11 +399,14 @@ session_list sender_state::list_unopened(const list_sessions& message) const {
         for (const auto& early : waiting.requests) {
             status.peers[early.peer->info.rank] = exposure::unexposed;
             status.waits.push_back(
-                {"the host's open_tx(), to answer request_data of " + describe(early.peer->info),
+                {(environment_->relays ? "this rank's own session of the request, to hand on to "
+                                       : "the host's open_tx(), to answer request_data of ")
+                     + describe(early.peer->info),
                  "host"});
         }
         status.waits_for = text_of(status.waits);
         status.deadline = early_.leases().of(request);
+        status.relay = environment_->relays;
         result.unopened.push_back(std::move(status));
     }
     return result;
@@ -369,13 +417,29 @@ caf::result<void> sender_state::on_drain(const drain_sessions& message) {
     for (auto& [id, session] : sessions_)
         if (session.asked.bound.empty())
             tell(self_, session.actor, cancel_request{message.reason});
+    end_relay(message);
     return refuse_new(message.reason);
 }
 
 caf::result<void> sender_state::on_cancel_all(const cancel_request& cancel) {
     for (auto& [id, session] : sessions_)
         tell(self_, session.actor, cancel);
+    end_relay(cancel);
     return refuse_new(cancel.reason);
+}
+
+/// A stop is answered when it has answered as well.
+void sender_state::end_relay(const auto& message) {
+    if (!relay_)
+        return;
+    ++relay_stopping_;
+    const auto ended = [this](const caf::error& kept) {
+        --relay_stopping_;
+        if (kept)
+            kept_by_relay_ = kept;
+        answer_stops();
+    };
+    ask(self_, relay_, message).then([ended] { ended({}); }, ended);
 }
 
 /// Answered when no session is left that lives.
@@ -383,6 +447,7 @@ caf::result<void> sender_state::refuse_new(const caf::error& reason) {
     ask_early(early_requests::stopped{reason});
     auto promise = self_->make_response_promise<void>();
     stop_promises_.push_back(promise);
+    stopped_.reset();
     ask_sessions(sending_sessions::stop_asked{reason});
     return promise;
 }

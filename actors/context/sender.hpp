@@ -25,6 +25,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -51,6 +52,8 @@ struct sender_environment {
     deciders_ptr deciders = {};
     /// Used on the rank's home only.
     std::shared_ptr<downgrade_log> downgrades = std::make_shared<downgrade_log>();
+    /// It hands on to replicas of the own instance what this rank has received.
+    bool relays = false;
 };
 
 struct sender_state {
@@ -112,6 +115,10 @@ private:
     caf::result<void> refuse_new(const caf::error& reason);
     void rearm();
 
+    void tell_relay(const auto& message);
+    void end_relay(const auto& message);
+    void answer_stops();
+
     sender_actor::pointer self_;
     std::shared_ptr<const sender_environment> environment_;
     /// What was asked before there is a session, the sessions, and what is left of them.
@@ -127,6 +134,13 @@ private:
     std::uint32_t sessions_opened_ = 0;
     tick_timer timer_;
     std::vector<caf::typed_response_promise<void>> stop_promises_;
+    /// Why memory is kept, once the table has answered a stop.
+    std::optional<caf::error> stopped_;
+    /// Serves what is for siblings (header.relay), as a sender of its own; null: the rank does not.
+    sender_actor relay_;
+    /// Stops that it has not answered.
+    std::size_t relay_stopping_ = 0;
+    caf::error kept_by_relay_;
 };
 
 } // namespace kvferry

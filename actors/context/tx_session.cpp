@@ -10,6 +10,7 @@
 #include "messages/values/error_format.hpp"
 #include "messages/wire/codec.hpp"
 #include "transport/copy/copy_io.hpp"
+#include "transport/planner/layout/relay.hpp"
 #include "transport/planner/plan/piece_digest.hpp"
 #include "transport/planner/plan/plan.hpp"
 #include "transport/planner/plan/plan_check.hpp"
@@ -90,11 +91,31 @@ void tx_session_state::on_bind(bind_receiver& message) {
     const auto& environment = *with_.environment;
     meter_.met(self_->clock().now());
     join(message.request.traceparent);
-    auto problem = check_request(message.request, environment.self, message.peer->info, with_.aux,
-                                 environment.bounds, *environment.plans);
+    auto problem = check(message);
     auto wait = message.peer->awaited.lock();
     decide_and_perform(
         sending_events::asked{std::move(message), std::move(wait), std::move(problem)});
+}
+
+caf::error tx_session_state::check(const bind_receiver& x) {
+    const auto& environment = *with_.environment;
+    const auto& peer = x.peer->info;
+    if (environment.relays)
+        if (auto problem = check_relay(x.request, environment.self, peer, with_.relay_of))
+            return problem;
+    return check_request(x.request, writer_for(peer), peer, with_.aux, environment.bounds,
+                         *environment.plans);
+}
+
+/// This rank; for its replica, as if it had that one's place.
+const rank_info& tx_session_state::writer_for(const rank_info& receiver) {
+    const auto& environment = *with_.environment;
+    if (!environment.relays || !are_replicas(environment.self, receiver))
+        return environment.self;
+    auto [known, fresh] = in_place_of_.try_emplace(receiver.incarnation);
+    if (fresh)
+        known->second = in_place_of(receiver, environment.self);
+    return known->second;
 }
 
 void tx_session_state::on_done(const transfer_done& message) {
@@ -116,6 +137,7 @@ void tx_session_state::on_done(const transfer_done& message) {
     if (message.result == agent_result::in_doubt && copier)
         end.undecided =
             message.error ? message.error : make_error(errc::transfer_in_doubt, "no reason given");
+    end.by_messages = message.result == agent_result::in_doubt && !copier && !piece.peer->by_rma;
     decide_and_perform(std::move(end));
 }
 
@@ -174,13 +196,13 @@ tx_session_state::answer tx_session_state::perform(sending_effects::plan_piece& 
     const auto taken = clock::now();
     const auto& environment = *with_.environment;
     const auto& peer = *x.peer;
-    auto plan = make_plan(environment.self, x.source->slice, peer.info, x.request->target,
-                          *environment.plans);
+    const auto& self = writer_for(peer.info);
+    auto plan = make_plan(self, x.source->slice, peer.info, x.request->target, *environment.plans);
     auto problem = plan ? check_plan(*plan, *environment.self.pages, environment.regions,
                                      *peer.info.pages, peer.regions)
                         : plan.error();
     if (!problem && x.source->slice.last)
-        problem = sent_.missing(environment.self, peer.info, x.request->target);
+        problem = sent_.missing(self, peer.info, x.request->target);
     if (problem)
         return not_served(x, agent_result::failed, in_context(problem, peer.info));
     if (plan->bytes == 0) {
@@ -253,7 +275,7 @@ sending::event tx_session_state::find_route(sending_effects::plan_piece& x,
 
 /// The receiver's bytes of the slice are all there: which of its layers are whole now?
 std::uint32_t tx_session_state::layers_written(const sending_effects::plan_piece& x) {
-    const auto& self = with_.environment->self;
+    const auto& self = writer_for(x.peer->info);
     auto& known = written_[x.to];
     known.slices.add(x.source->slice);
     known.layers_end =

@@ -30,6 +30,8 @@ struct tx_session_state {
         /// Makes the transfer ids of this session unique inside the rank.
         std::uint32_t serial = 0;
         std::optional<trace_parent> traceparent = {};
+        /// open_tx::relay_of.
+        std::uint64_t relay_of = 0;
     };
 
     tx_session_state(tx_session_actor::pointer self, dependencies);
@@ -66,6 +68,8 @@ private:
     void join(const std::optional<trace_parent>&);
     void on_send(send_slice&);
     void on_bind(bind_receiver&);
+    caf::error check(const bind_receiver&);
+    const rank_info& writer_for(const rank_info& receiver);
     void on_done(const transfer_done&);
     void on_peer_ready(const peer_ready&);
     caf::result<session_status> on_status(const query_status&);
@@ -109,6 +113,8 @@ private:
         std::uint32_t layers_end = 0;
     };
     std::map<receiver_key, written> written_;
+    /// This rank as if it had the place of a replica.
+    std::map<incarnation, rank_info> in_place_of_;
     std::uint32_t transfers_ = 0;
     /// The host or the first request that has one named the engine's trace.
     bool joined_trace_ = false;

@@ -130,7 +130,11 @@ caf::result<rx_opened> receiver_state::on_open(open_rx& ask) {
                                        .tell_layers = ask.tell_layers,
                                        .deciders = with_.deciders,
                                        .pages = pages_,
-                                       .traceparent = ask.traceparent});
+                                       .traceparent = ask.traceparent,
+                                       .sender = with_.sender,
+                                       .home = with_.home,
+                                       .deadline = ask.deadline,
+                                       .transfer_deadline = ask.transfer_deadline});
     self_->monitor(actor);
     known_instances::session_opened needs{attempt, ask.request, ask.context_endpoint};
     const auto deadline = ask.deadline;
@@ -171,6 +175,7 @@ void receiver_state::on_gone(gone& message) {
 
 void receiver_state::on_extended(const session_extended& message) {
     carry(receiving_sessions::extended{message.attempt, message.by});
+    give_half_to_relay(message.attempt);
 }
 
 void receiver_state::on_transferring(const session_transferring& message) {
@@ -178,6 +183,7 @@ void receiver_state::on_transferring(const session_transferring& message) {
     if (!known || known->is_dead())
         return;
     carry(receiving_sessions::first_piece_began{message.attempt});
+    give_half_to_relay(message.attempt);
     known->runs_on = message.context_dp_rank;
     const auto group = known->parties->bystanders.find(message.context_dp_rank);
     if (group == known->parties->bystanders.end())
@@ -195,8 +201,18 @@ void receiver_state::on_ended(const session_ended& message) {
     carry(receiving_sessions::outcome_told{message.attempt,
                                            message.reason ? code_of(message.reason) : errc::none});
     carry(receiving_links::session_ended{message.attempt});
-    if (!message.reason)
-        return;
+    relays_.erase(message.attempt);
+    if (!message.reason) {
+        for (const auto& writer : known->writers())
+            if (std::find(message.relayed.begin(), message.relayed.end(), writer.rank)
+                != message.relayed.end())
+                notify((*known->context)[writer.rank.value],
+                       request_for_relayed(known->opened.request, message.attempt, writer.rank,
+                                           writer.receivers));
+        if (known->hands_on)
+            relays_.set(message.attempt, now() + with_.bounds.relay_patience);
+        return rearm();
+    }
     withdraw(message.attempt, *known, message.reason, message.untold);
     if (code_of(message.reason) != errc::cancelled)
         carry(known_instances::session_failed{known->opened.context_endpoint});
@@ -218,6 +234,7 @@ void receiver_state::on_down(const caf::down_msg& down) {
 }
 
 void receiver_state::stop_waiting(attempt over) {
+    relays_.erase(over);
     carry(known_instances::session_left{over});
 }
 
@@ -287,6 +304,10 @@ void receiver_state::perform(receiving_sessions::announce_death& x) {
         known.writers.push_back({each.rank, each.incarnation, each.kv,
                                  dead.may_know.contains(each.incarnation),
                                  dead.may_map.contains(each.incarnation)});
+    if (dead.sibling)
+        known.writers.push_back({dead.sibling->rank, dead.sibling->incarnation, true,
+                                 dead.may_know.contains(dead.sibling->incarnation),
+                                 dead.may_map.contains(dead.sibling->incarnation), true});
     dead.after_death.emplace(std::move(known));
     carry_dead(x.key, receiving_after_death::session_died{});
 }
@@ -301,7 +322,9 @@ void receiver_state::carry_dead(attempt over, receiving_after_death::event event
 
 void receiver_state::perform_dead(session& dead, attempt over,
                                   receiving_after_death::cancel_writer& x) {
-    send_to(x.process, cancel_of(dead.opened.request, over, x.rank, dead.death()));
+    auto message = cancel_of(dead.opened.request, over, x.rank, dead.death());
+    message.header.relay = x.sibling;
+    send_to(x.process, std::move(message));
 }
 
 void receiver_state::perform_dead(session& dead, attempt over, receiving_after_death::withdraw& x) {
@@ -337,6 +360,8 @@ void receiver_state::on_deadline(const deadline_tick&) {
         if (is_watched(attempt))
             look(attempt, sessions_.at(attempt));
     }
+    for (auto attempt : relays_.due(now()))
+        tell(self_, sessions_.at(attempt).actor, relay_overdue{});
     carry(known_instances::tick{});
     carry(receiving_links::tick{});
 }
@@ -349,7 +374,8 @@ void receiver_state::look(attempt which, session& x) {
         x.renewed_at = since;
         tell(self_, x.actor, renew_requests{});
     }
-    if (!x.begun_at && since - x.kept_at >= with_.bounds.session_keep_interval) {
+    // With a sibling the context has sent nothing yet, and waits to hear.
+    if ((!x.begun_at || x.sibling) && since - x.kept_at >= with_.bounds.session_keep_interval) {
         x.kept_at = since;
         tell(self_, x.actor, keep_session{});
     }
@@ -372,10 +398,21 @@ void receiver_state::rearm() {
     auto next = sessions_.deadlines().next();
     if (!looks_.empty() && (!next || looks_.front().first < *next))
         next = looks_.front().first;
-    for (auto other : {instances_.next(), links_.next()})
+    for (auto other : {relays_.next(), instances_.next(), links_.next()})
         if (other && (!next || *other < *next))
             next = other;
     timer_.rearm(self_, next);
+}
+
+/// A sibling that hands on has half of the time that the session's clock leaves; the other half is
+/// the context's.
+void receiver_state::give_half_to_relay(attempt waits) {
+    const auto* known = sessions_.find(waits);
+    const auto until = sessions_.deadlines().of(waits);
+    if (!known || !known->sibling || known->has_ended() || !until)
+        return;
+    relays_.set(waits, now() + (*until - now()) / 2);
+    rearm();
 }
 
 /// Sessions renew their requests before writers that wait for their host forget them.
@@ -425,12 +462,12 @@ caf::result<session_list> receiver_state::on_list(const list_sessions& message) 
         status.attempt = attempt;
         status.state = session_state::error;
         for (const auto& writer : dead.after_death->in_doubt()) {
-            status.peers[writer.rank] = exposure::in_doubt;
+            if (!writer.sibling)
+                status.peers[writer.rank] = exposure::in_doubt;
+            const auto& its = writer.sibling ? *dead.sibling : (*dead.context)[writer.rank.value];
             status.waits.push_back(
-                {"proof that context rank " + to_string(writer.rank) + " is gone, since "
-                     + text_of(dead.death()),
-                 "peer_link",
-                 (*dead.context)[writer.rank.value].instance + "/" + to_string(writer.rank)});
+                {"proof that " + describe(its) + " is gone, since " + text_of(dead.death()),
+                 "peer_link", describe(its)});
         }
         status.waits_for = text_of(status.waits);
         known.sessions.push_back(std::move(status));

@@ -50,6 +50,8 @@ struct receiver_state {
         /// The fabric's answer to forbid_writes is proof (fabric_description).
         bool by_message = false;
         deciders_ptr deciders = {};
+        /// Hands on to siblings what sessions here receive; null: none does.
+        sender_actor sender = {};
     };
 
     receiver_state(receiver_actor::pointer self, dependencies);
@@ -126,6 +128,7 @@ private:
     bool is_watched(attempt) const;
     void look(attempt, session&);
     void rearm();
+    void give_half_to_relay(attempt);
 
     receiver_actor::pointer self_;
     const dependencies with_;
@@ -146,6 +149,8 @@ private:
     /// When to look whether a session still waits; each is looked at in the same interval, so the
     /// next is in front. Those that have ended stay until it is their turn.
     std::deque<std::pair<time_point, attempt>> looks_;
+    /// When sessions have waited long enough for a sibling, or for siblings that have not asked.
+    deadline_queue<attempt> relays_;
     tick_timer timer_;
     /// Decisions that others follow from.
     int carrying_ = 0;

@@ -52,12 +52,20 @@ void receiver_state::perform(known_instances::bind_session& x) {
     fresh->context = std::move(context);
     fresh->renewed_at = fresh->kept_at = now();
     watch(x.attempt);
-    tell(self_, fresh->actor,
-         bind_writers{fresh->parties->writers,
-                      {},
-                      fresh->parties->layers_skipped,
-                      fresh->parties->roles_skipped});
-    carry(receiving_links::session_bound{x.attempt, fresh->writers(), *fresh->context});
+    bind_writers bound{
+        fresh->parties->writers, {}, fresh->parties->layers_skipped, fresh->parties->roles_skipped};
+    const auto own = instances_.ranks_of(with_.own_endpoint);
+    if (with_.sender)
+        bound.relay = relay_of(*fresh->parties, with_.self, *own, *fresh->context, opened.request,
+                               opened.aux);
+    if (bound.relay && bound.relay->from)
+        fresh->sibling = (*own)[bound.relay->from->rank.value];
+    else
+        fresh->hands_on = bound.relay.has_value();
+    tell(self_, fresh->actor, std::move(bound));
+    give_half_to_relay(x.attempt);
+    carry(receiving_links::session_bound{x.attempt, fresh->writers(), *fresh->context,
+                                         fresh->sibling ? &*fresh->sibling : nullptr});
 }
 
 void receiver_state::perform(known_instances::fail_session& x) {

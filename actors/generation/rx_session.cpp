@@ -2,8 +2,11 @@
 // Between an rx_session's messages and the value that decides.
 #include "actors/generation/rx_session.hpp"
 
+#include "actors/generation/relay.hpp"
 #include "actors/shared/session_waits.hpp"
 #include "messages/trace/handle.hpp"
+#include "messages/trace/log.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <utility>
 
@@ -51,6 +54,8 @@ rx_session_actor::behavior_type rx_session_state::make_behavior() {
         handle(this, &rx_session_state::on<cancel_request>),
         handle(this, &rx_session_state::on<extend_session>),
         handle(this, &rx_session_state::on<keep_session>),
+        handle(this, &rx_session_state::on<relay_overdue>),
+        handle(this, &rx_session_state::on<relay_over>),
         handle(this, &rx_session_state::on_slots),
         handle(this, &rx_session_state::on<deadline_tick>),
         handle(this, &rx_session_state::on<owner_ended>),
@@ -133,6 +138,38 @@ void rx_session_state::perform(receiving::keep_writer& x) {
     tell(self_, links_.at(x.writer).peer->link, send_message{std::move(x.message)});
 }
 
+/// It ends with the relay_over that it says.
+void rx_session_state::perform(receiving::open_relay& x) {
+    open_tx terms{.request = with_.request,
+                  .aux = with_.aux,
+                  .observer = {},
+                  .deadline = with_.deadline,
+                  .transfer_deadline = with_.transfer_deadline,
+                  .traceparent = with_.traceparent,
+                  .relay_of = x.of};
+    relay_ = spawn_at<relay_actor, relay_state>(
+        self_->system(), with_.home,
+        relay_state::dependencies{with_.sender, rx_session_actor{self_}, std::move(terms)});
+}
+
+void rx_session_state::perform(receiving::hand_on& x) {
+    tell(self_, relay_, send_slice{std::move(x.slice)});
+}
+
+void rx_session_state::perform(receiving::hand_on_aux& x) {
+    tell(self_, relay_, send_aux{std::move(x.record)});
+}
+
+void rx_session_state::perform(receiving::end_relay& x) {
+    tell(self_, relay_, cancel_request{std::move(x.reason), x.unless_asked});
+}
+
+void rx_session_state::perform(receiving::relay_given_up& x) {
+    logger().info("{}: the context itself is asked: {}", with_.self, describe(x.reason));
+    if (with_.counters)
+        with_.counters->relays_given_up.fetch_add(1, std::memory_order_relaxed);
+}
+
 void rx_session_state::perform(session_extended& x) {
     tell(self_, with_.owner, x);
 }
@@ -167,8 +204,11 @@ void rx_session_state::perform(piece_finished& x) {
 
 void rx_session_state::perform(session_finished& x) {
     meter_.ended(self_->clock().now());
-    for (const auto& writer : x.peers)
+    for (const auto& writer : x.peers) {
         meter_.moved(counted_route_of(writer.route), writer.bytes, writer.fragments);
+        if (writer.sibling && with_.counters)
+            with_.counters->relayed_bytes.fetch_add(writer.bytes, std::memory_order_relaxed);
+    }
     tell(self_, with_.observer, std::move(x));
 }
 

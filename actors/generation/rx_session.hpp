@@ -15,7 +15,9 @@
 #include "messages/values/page_table.hpp"
 #include "messages/values/peer_view.hpp"
 #include "messages/values/rank_info.hpp"
+#include "transport/loop/resident.hpp"
 
+#include <chrono>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -50,6 +52,11 @@ struct rx_session_state {
         /// Of this rank, to say how much is on loan; null: nobody asks.
         std::shared_ptr<const page_table> pages = {};
         std::optional<trace_parent> traceparent = {};
+        /// Hands on to siblings; null: it never does.
+        sender_actor sender = {};
+        placement home = {};
+        std::chrono::milliseconds deadline{0};
+        std::chrono::milliseconds transfer_deadline{0};
     };
 
     rx_session_state(rx_session_actor::pointer self, dependencies);
@@ -89,6 +96,11 @@ private:
     void perform(allow_writes&);
     void perform(forbid_writes&);
     void perform(receiving::keep_writer&);
+    void perform(receiving::open_relay&);
+    void perform(receiving::hand_on&);
+    void perform(receiving::hand_on_aux&);
+    void perform(receiving::end_relay&);
+    void perform(receiving::relay_given_up&);
     void perform(session_extended&);
     void perform(layers_arrived&);
     void perform(piece_finished&);
@@ -101,6 +113,7 @@ private:
     rx_session_actor::pointer self_;
     const dependencies with_;
     std::unordered_map<incarnation, linked_writer> links_;
+    relay_actor relay_;
     session_meter meter_;
     receiving attempt_;
     decider<receiving> decider_;

@@ -103,6 +103,9 @@ struct worker_options {
     directory_options directory = {};
     /// What the instance is listed for.
     instance_role role = instance_role::any;
+    /// Names the machine; empty: the kernel's boot id. Ranks that name different ones are far from
+    /// each other: no mappings, no same-host link, one copy of replicated KV (limits::relay).
+    std::string machine = {};
 };
 
 /// A running rank. Destroying it without stop() runs a stop bounded by limits::stop_deadline, then

@@ -68,8 +68,9 @@ worker::parts::make_wires(const std::string& net_devices, const rank_addresses::
     const auto chosen = wires_for(options.wire, !rdma_adapters().empty());
     std::vector<named_wire> wires;
     if (options.same_host_link) {
-        auto shm =
-            make_shm_wire(*loop, {.bounds = options.bounds, .folder = options.host_link_folder});
+        auto shm = make_shm_wire(*loop, {.bounds = options.bounds,
+                                         .folder = options.host_link_folder,
+                                         .machine = identity.machine});
         if (!shm)
             return std::move(shm.error());
         wires.push_back({"shm", std::move(*shm)});

@@ -147,7 +147,7 @@ caf::error worker::parts::check_options() {
     identity.instance = options.instance;
     identity.world_size = options.world_size ? options.world_size : ranks;
     identity.layout = layout;
-    identity.machine = machine_id();
+    identity.machine = options.machine.empty() ? machine_id() : options.machine;
     identity.fingerprint = options.fingerprint;
     counters =
         std::make_shared<rank_counters>(identity.instance + "/" + to_string(instance_rank(layout)));

@@ -191,6 +191,13 @@ void add_rank(exposition& out, all_ranks& all, const std::vector<rank_facts>& ra
     all.each("kvferry_actors_died_total", kind::counter,
              "Sessions, links, senders and receivers that died.",
              [](const auto& x) { return now(x.counters->actors_died); });
+    all.each(
+        "kvferry_relayed_bytes_total", kind::counter,
+        "Bytes that other ranks of the instance have handed on, of what the context sends once.",
+        [](const auto& x) { return now(x.counters->relayed_bytes); });
+    all.each("kvferry_relays_given_up_total", kind::counter,
+             "Sessions that asked the context after a rank of the instance had failed to hand on.",
+             [](const auto& x) { return now(x.counters->relays_given_up); });
 }
 
 template <class Value>

@@ -76,7 +76,9 @@ void transfer_worker_state::on_adopt(const adopt_io& message) {
     info_.token = identity.token;
     info_.fingerprint = identity.fingerprint;
     info_.protocol = with_.bounds.protocol;
-    info_.capabilities = info_.protocol >= growing_version ? capability::optional_messages : 0;
+    if (info_.protocol >= growing_version)
+        info_.capabilities = capability::optional_messages | capability::relayed_requests
+                             | (with_.bounds.relay ? capability::relays : 0);
     stopping_ = stopping{describe(info_)};
 }
 
@@ -284,7 +286,8 @@ void transfer_worker_state::publish() {
                                      .checker = std::move(checker),
                                      .counters = counters_,
                                      .by_message = io_.described.by_message,
-                                     .deciders = with_.deciders});
+                                     .deciders = with_.deciders,
+                                     .sender = with_.bounds.relay ? sender_ : sender_actor{}});
     self_->monitor(sender_);
     self_->monitor(receiver_);
     introduce(self_->clock().now() + with_.bounds.info_deadline, {});
@@ -560,6 +563,8 @@ caf::result<worker_statistics> transfer_worker_state::on_statistics(const query_
     result.links_live = peers_.linked();
     counters_->add_to(result.ignored);
     result.actors_died = counters_->actors_died.load();
+    result.relayed_bytes = counters_->relayed_bytes.load();
+    result.relays_given_up = counters_->relays_given_up.load();
     result.sessions_succeeded = counters_->outcomes(errc::none);
     for (auto code = 1; code <= static_cast<int>(errc_last); ++code)
         if (const auto count = counters_->outcomes(static_cast<errc>(code)))

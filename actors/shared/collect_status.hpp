@@ -7,6 +7,8 @@
 #include "messages/values/ids.hpp"
 #include "messages/values/session_state.hpp"
 
+#include <algorithm>
+#include <iterator>
 #include <memory>
 #include <utility>
 
@@ -14,11 +16,13 @@ namespace kvferry {
 
 /// Answers the message that is being handled with `known` and the status of every session for which
 /// `wanted(key, session)` holds, once each has answered or is gone. Those that end meanwhile are
-/// left out. Adds the deadlines, which only the table knows, by its key.
+/// left out. Adds the deadlines, which only the table knows, by its key; and what `also` answers,
+/// unless it is null.
 template <class Self, class Table, class Deadlines, class Wanted>
 caf::result<session_list> collect_status(Self* self, const Table& sessions,
                                          const Deadlines& deadlines, Wanted wanted,
-                                         session_list known = {}) {
+                                         session_list known = {}, const sender_actor& also = {},
+                                         const list_sessions& question = {}) {
     auto promise = self->template make_response_promise<session_list>();
     auto collected = std::make_shared<std::pair<session_list, std::size_t>>(std::move(known), 1);
     auto answered = [promise, collected]() mutable {
@@ -36,6 +40,20 @@ caf::result<session_list> collect_status(Self* self, const Table& sessions,
                     if (status.state < session_state::error) // else it only waits for its release
                         status.deadline = deadline;
                     collected->first.sessions.push_back(std::move(status));
+                    answered();
+                },
+                [answered](const caf::error&) mutable { answered(); });
+    }
+    if (also) {
+        ++collected->second;
+        ask(self, also, question)
+            .then(
+                [answered, collected](session_list& more) mutable {
+                    auto& all = collected->first;
+                    std::move(more.sessions.begin(), more.sessions.end(),
+                              std::back_inserter(all.sessions));
+                    std::move(more.unopened.begin(), more.unopened.end(),
+                              std::back_inserter(all.unopened));
                     answered();
                 },
                 [answered](const caf::error&) mutable { answered(); });

@@ -63,6 +63,8 @@ struct peer_summary {
     std::chrono::nanoseconds posting{0};
     /// Generation side: pieces whose digest was compared (limits::digests).
     std::uint32_t digests = 0;
+    /// Generation side: a rank of the own instance, which has handed on what it received.
+    bool sibling = false;
 };
 
 struct session_finished {

@@ -27,6 +27,9 @@ struct open_tx {
     std::chrono::milliseconds deadline;
     std::chrono::milliseconds transfer_deadline = limits{}.transfer_deadline;
     std::optional<trace_parent> traceparent = {};
+    /// Not 0: a rank hands on to its siblings what it receives from these context ranks
+    /// (relay_digest).
+    std::uint64_t relay_of = 0;
 };
 
 struct open_rx {
@@ -96,6 +99,16 @@ struct writer_binding {
     std::string instance = {};
     /// Lowest global id of a layer that it has.
     std::uint32_t first_layer = 0;
+    /// It is a rank of the own instance, and hands on what it receives itself.
+    bool sibling = false;
+};
+
+/// Who carries the bytes of a request from rank to rank of one machine.
+struct relay_binding {
+    /// Hands on what the writers send to it; none: this rank does, to the others.
+    std::optional<writer_binding> from;
+    /// Which context ranks the bytes come from.
+    std::uint64_t of = 0;
 };
 
 /// `error` set: the cohorts could not be computed.
@@ -105,10 +118,13 @@ struct bind_writers {
     /// What the context does not have and the host has agreed to do without.
     std::vector<std::uint32_t> layers_skipped = {};
     std::vector<std::string> roles_skipped = {};
+    std::optional<relay_binding> relay = {};
 };
 
 struct cancel_request {
     caf::error reason;
+    /// A sending session goes on when every receiver has asked for all.
+    bool unless_asked = false;
 };
 
 /// The host wants the session to last at least so long from now on: whichever of its two clocks
@@ -147,6 +163,13 @@ struct session_transferring {
 /// owner: CAF would keep the memory of each session that ever did until the owner ends.
 struct owner_ended {};
 
+/// From a receiver to a session that waits for a sibling: half of its time is over, and the context
+/// itself is to have the other half.
+struct relay_overdue {};
+
+/// Nothing that a session hands on to siblings is in flight any more, nor will be.
+struct relay_over {};
+
 /// Ask the writers again for what they have not reported on.
 struct renew_requests {};
 
@@ -158,6 +181,8 @@ struct session_ended {
     caf::error reason = {};
     /// Of a receiving session that failed: writers that have not heard of it from this session.
     std::vector<rank_id> untold = {};
+    /// Of one that succeeded: writers whose bytes a sibling has handed on; they wait to hear so.
+    std::vector<rank_id> relayed = {};
 };
 
 /// Ended and released. `reason` says why it ended; empty after success.

@@ -40,6 +40,8 @@ struct session_status {
     std::vector<session_wait> waits = {};
     /// When it ends by itself; none once it has its outcome.
     std::optional<time_point> deadline = {};
+    /// On the context side: what it sends is what its rank has received (relay).
+    bool relay = false;
 };
 
 struct query_slots {};

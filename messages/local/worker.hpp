@@ -96,6 +96,10 @@ struct worker_statistics {
     /// the outcome.
     std::chrono::nanoseconds waited{0};
     std::chrono::nanoseconds transferred{0};
+    /// Bytes that siblings have handed on to this rank (limits::relay), and sessions that asked the
+    /// context after all.
+    std::uint64_t relayed_bytes = 0;
+    std::uint64_t relays_given_up = 0;
 };
 
 struct stop_worker {

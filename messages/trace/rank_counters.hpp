@@ -216,6 +216,10 @@ public:
         return std::chrono::nanoseconds{transferred_.load()};
     }
 
+    /// Bytes that siblings have handed on to this rank instead of the context.
+    number relayed_bytes{0};
+    /// Sessions that asked the context after a sibling had failed them.
+    number relays_given_up{0};
     /// Sessions, links, senders and receivers that died.
     number actors_died{0};
     /// Handlers and callbacks of the host that threw.

@@ -94,6 +94,10 @@ struct rank_limits {
 namespace capability {
 /// Skips messages that it does not know: it may be told what it need not understand.
 inline constexpr std::uint64_t optional_messages = 1;
+/// Waits for receivers whose bytes come from a sibling (request_data::relayed).
+inline constexpr std::uint64_t relayed_requests = 2;
+/// Hands on to its siblings what it receives, and lets them hand on to it (limits::relay).
+inline constexpr std::uint64_t relays = 4;
 } // namespace capability
 
 /// Of a rank that does not say which version it speaks.

@@ -60,6 +60,9 @@ struct message_header {
     /// Counts the messages of one link in one direction.
     std::uint64_t sequence = 0;
     trace_context trace;
+    /// Between two ranks of one instance: the writer hands on what it has received. The context
+    /// rank with the same number, and its session of the same rid, are others.
+    bool relay = false;
 
     friend bool operator==(const message_header&, const message_header&) = default;
 };
@@ -98,12 +101,12 @@ bool inspect(Inspector& f, trace_context& x) {
 
 template <class Inspector>
 bool inspect(Inspector& f, message_header& x) {
-    return f.object(x).fields(f.field("version", x.version), f.field("sender", x.sender),
-                              f.field("receiver", x.receiver), f.field("request", x.request),
-                              f.field("attempt", x.attempt),
-                              f.field("receive_slice", x.receive_slice), f.field("piece", x.piece),
-                              f.field("writer", x.writer), f.field("kind", x.kind),
-                              f.field("sequence", x.sequence), f.field("trace", x.trace));
+    return f.object(x).fields(
+        f.field("version", x.version), f.field("sender", x.sender), f.field("receiver", x.receiver),
+        f.field("request", x.request), f.field("attempt", x.attempt),
+        f.field("receive_slice", x.receive_slice), f.field("piece", x.piece),
+        f.field("writer", x.writer), f.field("kind", x.kind), f.field("sequence", x.sequence),
+        f.field("trace", x.trace), f.field("relay", x.relay));
 }
 
 } // namespace kvferry

@@ -108,6 +108,12 @@ struct request_data {
     bool tell_layers = false;
     /// Of the engine's own trace, when the host gave it.
     std::optional<trace_parent> traceparent = {};
+    /// The writer brings KV to this receiver, by their layouts, but the bytes of this slice come
+    /// from a sibling of the receiver, so `kv` is false. Only to ranks that can
+    /// (capability::relayed_requests).
+    bool relayed = false;
+    /// With header.relay: says which context ranks the bytes come from (relay_digest).
+    std::uint64_t relay_of = 0;
 };
 
 /// What a writer has read for one piece.
@@ -133,6 +139,9 @@ struct kv_agent_result {
     /// With request_data::tell_layers: of the layers that this writer sends, all below this global
     /// id are written whole. 0: not said.
     std::uint32_t layers_end = 0;
+    /// With in_doubt: what is in doubt was put through the fabric as messages, which the receiver's
+    /// own loop takes in or refuses; nothing of it can land in another way. False: not said.
+    bool by_messages = false;
 };
 
 /// AUX_AGENT_RESULT. The elected writer's aux record, or why there is none.
@@ -255,7 +264,8 @@ bool inspect(Inspector& f, request_data& x) {
         f.field("header", x.header), f.field("target", x.target), f.field("kv", x.kv),
         f.field("aux", x.aux), f.field("receivers", x.receivers), f.field("renewal", x.renewal),
         f.field("digest", x.digest), f.field("may_map", x.may_map),
-        f.field("tell_layers", x.tell_layers), f.field("traceparent", x.traceparent));
+        f.field("tell_layers", x.tell_layers), f.field("traceparent", x.traceparent),
+        f.field("relayed", x.relayed), f.field("relay_of", x.relay_of));
 }
 
 template <class Inspector>
@@ -269,7 +279,8 @@ bool inspect(Inspector& f, kv_agent_result& x) {
     return f.object(x).fields(f.field("header", x.header), f.field("result", x.result),
                               f.field("bytes", x.bytes), f.field("fragments", x.fragments),
                               f.field("route", x.route), f.field("error", x.error),
-                              f.field("digest", x.digest), f.field("layers_end", x.layers_end));
+                              f.field("digest", x.digest), f.field("layers_end", x.layers_end),
+                              f.field("by_messages", x.by_messages));
 }
 
 template <class Inspector>

@@ -66,6 +66,13 @@ enum class planted_bug : std::uint8_t {
     regions_not_offered,
     regions_offered_late,
     half_open_links,
+    doubt_by_messages_said,
+    doubt_ends_with_forbid,
+    handed_on_pages_back,
+    handed_on_before_it_came,
+    relay_failure_is_final,
+    relay_for_ever,
+    relayed_not_told,
 };
 
 /// The one that is planted now.

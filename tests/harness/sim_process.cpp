@@ -11,8 +11,10 @@
 #include "transport/copy/copy_io.hpp"
 #include "transport/loopback/loopback_host_link.hpp"
 #include "transport/planner/page_table/page_table_builder.hpp"
+#include "transport/planner/plan/plan_expand.hpp"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
 namespace kvferry::harness {
@@ -64,8 +66,11 @@ void sim_process::start() {
     auto& system = world->schedule().system();
     auto& random = world->schedule().random();
     auto bounds = world->bounds();
-    if ((plan.seed + incarnation.value) % 4 == 0) // each restart may be an upgrade, or its reversal
+    // Each restart may be an upgrade, or its reversal.
+    if (plan.one_copy ? (plan.seed * 7 + incarnation.value / 1000 * 5) % 24 == 0
+                      : (plan.seed + incarnation.value) % 4 == 0)
         bounds.protocol = oldest_protocol_version;
+    speaks_newest = bounds.protocol == protocol_version;
     world->frames().speaks(incarnation, bounds.protocol);
     const auto ranks = (where.instance == side::context ? plan.context : plan.generation).ranks();
     placement home{loop};
@@ -75,7 +80,9 @@ void sim_process::start() {
     identity.layout = layout;
     identity.incarnation = incarnation;
     identity.token = {random.next()};
-    identity.machine = plan.is_elsewhere(where) ? name : "one machine";
+    identity.machine = plan.is_elsewhere(where) ? name
+                       : plan.one_copy          ? identity.instance
+                                                : "one machine";
     identity.host_link_name = "link of " + std::to_string(incarnation.value);
     worker = spawn_at<transfer_worker_actor, transfer_worker_state>(
         system, home,
@@ -167,10 +174,14 @@ bool sim_process::in_doubt() const {
     return !dead && !doubt_->undecided.empty();
 }
 
+/// What the source held then may be poison by now, which nobody would notice in free memory.
 void sim_process::let_undecided_land() {
+    constexpr int landed = 0x5a;
     if (!dead)
         for (const auto& job : std::exchange(doubt_->undecided, {}))
-            copy_now(job);
+            expand(job, [](std::uint64_t, std::uint64_t target, std::uint64_t bytes) {
+                std::memset(reinterpret_cast<void*>(target), landed, bytes);
+            });
 }
 
 void sim_process::freeze(bool frozen) {

@@ -50,6 +50,8 @@ struct sim_process {
     cache_memory memory;
     transfer_worker_actor worker;
     bool published = false;
+    /// Of the newest version of the messages.
+    bool speaks_newest = true;
     bool dead = false;
     time_point died_at;
     /// The rank has stopped in order.

@@ -98,6 +98,8 @@ limits simulation::bounds() const {
     if (std::any_of(plan_.requests.begin(), plan_.requests.end(),
                     [](const planned_request& x) { return x.too_long; }))
         result.message_bytes_max = message_bytes_max;
+    result.relay = plan_.one_copy;
+    result.relay_patience = milliseconds{4};
     result.sessions_max = plan_.sessions_max;
     result.early_requests_max = plan_.early_requests_max;
     result.link_health_interval = plan_.link_health_interval;
@@ -169,6 +171,8 @@ void simulation::plan_request(const planned_request& wanted) {
                 continue;
             auto opens = begin + (context ? wanted.context_opens : wanted.generation_opens)
                          + schedule_.random().between(microseconds{0}, ranks_open_within);
+            if (!context && wanted.late_rank == rank)
+                opens += wanted.late_by;
             auto give_up = opens + (context ? wanted.context_deadline : wanted.generation_deadline);
             ++still_to_open_;
             schedule_.at(opens, [this, &wanted, role, rank, give_up] {
@@ -249,7 +253,8 @@ void simulation::begin_fault(const planned_fault& fault) {
     schedule_.log(name_of(fault.what), who->incarnation.value);
     reach("fault " + std::string{name_of(fault.what)});
     auto between = [&] {
-        return other && !other->dead && other != who && fault.who.instance != fault.other.instance;
+        return other && !other->dead && other != who
+               && (plan_.one_copy || fault.who.instance != fault.other.instance);
     };
     switch (fault.what) {
     case fault_kind::crash:
@@ -396,6 +401,7 @@ verdict simulation::run() {
     check_released();
     check_told();
     check_withdrawn();
+    check_one_copy();
     check_deaths_noticed();
     check_silence_noticed();
     check_actor_deaths_told();

@@ -87,6 +87,7 @@ private:
     void check_released();
     void check_told();
     void check_withdrawn();
+    void check_one_copy();
     bool another_attempt_was_meant(const sim_session& reader, const sim_session& writer) const;
     void check_deaths_noticed();
     void check_silence_noticed();

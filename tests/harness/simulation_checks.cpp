@@ -12,8 +12,9 @@ namespace kvferry::harness {
 namespace {
 
 /// Actors of the product that must end with the rank. All others belong to the simulation.
-constexpr std::array<std::string_view, 7> mortal{
-    "registrar", "transfer_worker", "sender", "receiver", "peer_link", "tx_session", "rx_session"};
+constexpr std::array<std::string_view, 8> mortal{
+    "registrar", "transfer_worker", "sender",     "receiver",
+    "peer_link", "tx_session",      "rx_session", "relay"};
 
 /// On a network that loses nothing, the other side knows of a failure within this time.
 constexpr microseconds told_within{25'000};
@@ -47,6 +48,8 @@ bool simulation::all_released() const {
 bool simulation::may_stay_lent(const sim_session& x) const {
     if (x.role == side::context)
         return x.died;
+    if (plan_.one_copy && (x.process->has_lost("tx_session") || x.process->has_lost("relay")))
+        return true; // nobody knows what siblings still read here
     return std::any_of(processes_.begin(), processes_.end(), [&](const auto& writer) {
         return may_have_asked(x, *writer) && cannot_report(x, *writer) && !proven_gone(x, *writer);
     });
@@ -83,7 +86,8 @@ bool simulation::cannot_report(const sim_session& reader, const sim_process& wri
 bool simulation::proven_gone(const sim_session& reader, const sim_process& writer) const {
     if (reader.died || reader.process->has_lost("receiver"))
         return false;
-    if (plan_.is_elsewhere(writer.where) || plan_.is_elsewhere(reader.process->where))
+    const auto apart = plan_.one_copy && writer.where.instance != reader.process->where.instance;
+    if (apart || plan_.is_elsewhere(writer.where) || plan_.is_elsewhere(reader.process->where))
         return true;
     return writer.dead && !reader.process->has_lost("peer_link");
 }
@@ -225,6 +229,37 @@ void simulation::check_withdrawn() {
             return fail(failure::stuck, x.name()
                                             + " waited for its deadline although all of its "
                                               "receivers had given up long before");
+    }
+}
+
+/// Ranks that need the same bytes get them over the slow link once, where nothing is in the way.
+void simulation::check_one_copy() {
+    if (!plan_.one_copy)
+        return;
+    const auto handed_on = [](const sim_session& x) {
+        return x.succeeded()
+               && std::any_of(x.outcome->peers.begin(), x.outcome->peers.end(),
+                              [](const auto& peer) { return peer.sibling && peer.bytes > 0; });
+    };
+    if (std::any_of(sessions_.begin(), sessions_.end(), handed_on))
+        reach("handed on");
+    if (!plan_.calm() || !std::all_of(processes_.begin(), processes_.end(), [](const auto& x) {
+            return x->speaks_newest;
+        }))
+        return;
+    const auto copies = std::min(plan_.generation.tp, tiny_model{}.heads) * plan_.generation.pp;
+    for (const auto& wanted : plan_.requests) {
+        if (!wanted.plain() || wanted.late_rank || wanted.back)
+            continue;
+        const auto spared =
+            std::count_if(sessions_.begin(), sessions_.end(), [&](const sim_session& x) {
+                return x.plan == &wanted && x.role == side::generation && handed_on(x);
+            });
+        if (spared + copies != plan_.generation.ranks())
+            return fail(failure::assertion, "rid " + std::to_string(wanted.request)
+                                                + " went over the slow link for "
+                                                + std::to_string(plan_.generation.ranks() - spared)
+                                                + " ranks instead of " + std::to_string(copies));
     }
 }
 

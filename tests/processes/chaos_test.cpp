@@ -38,15 +38,14 @@ class chaos {
 public:
     explicit chaos(std::uint64_t seed, const std::string& route)
         : context_({"context", 2, 1, small_model, 64, flags_of(route)}),
-          generation_({"generation", 1, 2, small_model, 64, flags_of(route)}), random_(seed),
-          cuts_(route.ends_with("tcp") || route.ends_with("ucx")) {}
+          generation_({"generation", 1, 2, small_model, 64, flags_of(route)}), random_(seed) {}
 
     void round(std::uint64_t rid) {
         if (std::exchange(fresh_, false))
             meet(1'000'000 + rid);
         const auto blocks = 1 + static_cast<unsigned>(draw(60));
         const request x{rid, some_slots(blocks), some_slots(blocks), blocks * 16, draw(2) == 1};
-        const auto what = static_cast<fault>(draw(cuts_ ? 6 : 5));
+        const auto what = static_cast<fault>(draw(6));
         auto& hit_instance = draw(2) == 0 ? context_ : generation_;
         const std::size_t hit = what == fault::kill_rank ? 1 : draw(2);
         INFO("rid " << rid << ", fault " << static_cast<int>(what) << " hits "
@@ -225,9 +224,6 @@ private:
     instance_processes context_;
     instance_processes generation_;
     std::mt19937_64 random_;
-    /// A writer that could map is in doubt after a cut, and its pages wait for the end of its
-    /// process.
-    bool cuts_;
     /// New ranks have started and have no links yet.
     bool fresh_ = true;
     std::vector<json> succeeded_;

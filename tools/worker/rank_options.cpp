@@ -122,6 +122,8 @@ caf::expected<rank_plan> plan_rank(const rank_options& options) {
     worker.devices.twins = options.memory == "twin";
     worker.devices.share_staging = !options.send_staged;
     worker.same_host_link = options.same_host_link;
+    worker.machine = options.machine;
+    worker.bounds.relay = options.relay;
     worker.bounds.session_deadline = options.session_deadline;
     worker.bounds.transfer_deadline = options.session_deadline;
     worker.bounds.dial_deadline = options.dial_deadline;

@@ -38,6 +38,8 @@ struct rank_options {
     std::string wire = "auto";
     bool same_host_link = true;
     bool send_staged = false;
+    std::string machine;
+    bool relay = limits{}.relay;
     std::string fingerprint;
     std::string host_link_folder;
     std::chrono::milliseconds session_deadline = limits{}.session_deadline;

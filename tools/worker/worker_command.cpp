@@ -246,6 +246,13 @@ void add_worker(CLI::App& app, int& status) {
         ->capture_default_str();
     command->add_flag("!--no-same-host-link", options->same_host_link,
                       "Treat peers of this machine like peers of another one");
+    command
+        ->add_option(
+            "--machine", options->machine,
+            "Name of this machine; ranks with another are far away (without it: its boot id)")
+        ->type_name("TEXT");
+    command->add_flag("--relay,!--no-relay", options->relay,
+                      "Share one copy of what ranks of this machine need alike from another one");
     command->add_flag(
         "--send-staged", options->send_staged,
         "Send staged bytes to peers of this machine too, whose devices could read them");

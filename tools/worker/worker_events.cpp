@@ -38,6 +38,8 @@ json event_of(const session_finished& x, std::chrono::milliseconds since_open) {
                          {"fragments", peer.fragments},
                          {"digests", peer.digests},
                          {"route", peer.route}});
+        if (peer.sibling)
+            peers.back()["sibling"] = true;
     }
     json result{{"event", "outcome"},           {"rid", x.request.value},
                 {"side", to_string(x.role)},    {"state", to_string(x.state)},
@@ -80,7 +82,9 @@ json event_of(const worker_statistics& x) {
             {"links_live", x.links_live},
             {"ignored", x.ignored},
             {"handler_failures", x.handler_failures},
-            {"actors_died", x.actors_died}};
+            {"actors_died", x.actors_died},
+            {"relayed_bytes", x.relayed_bytes},
+            {"relays_given_up", x.relays_given_up}};
 }
 
 json error_event(const json& command, const caf::error& error) {

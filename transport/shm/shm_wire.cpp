@@ -260,7 +260,7 @@ void shm_wire::destroy() noexcept {
 } // namespace
 
 caf::expected<std::unique_ptr<wire>> make_shm_wire(io_loop& loop, shm_wire_options with) {
-    shm_address self{.machine = machine_id(),
+    shm_address self{.machine = with.machine.empty() ? machine_id() : with.machine,
                      .name = fmt::format("kvferry-shm-{:016x}", random_number()),
                      .secret = random_number()};
     if (self.machine.empty())

@@ -16,6 +16,8 @@ struct shm_wire_options {
     /// Absolute path of a folder where the socket is also offered as a file, and where peers'
     /// sockets are looked for that have no abstract name here; empty: none.
     std::string folder = {};
+    /// Names the machine; empty: its boot id.
+    std::string machine = {};
 };
 
 /// On the loop's thread, where it stays. system_call_failed when nobody could connect to it; then

@@ -33,13 +33,18 @@ public:
     /// The writer says that it serves nothing of this slice.
     void refuse() { refused_ = true; }
 
+    /// A sibling of the receiver has brought this slice; this writer is not asked for it.
+    void came_otherwise() { came_otherwise_ = true; }
+    bool has_come_otherwise() const { return came_otherwise_; }
+
     /// Nothing of this slice is or will be in flight: pieces 0..last have reported, or none comes.
     bool complete() const {
-        return refused_ || (last_ && reported_.size() == std::size_t{*last_} + 1);
+        return refused_ || came_otherwise_
+               || (last_ && reported_.size() == std::size_t{*last_} + 1);
     }
 
     /// No report has come yet.
-    bool silent() const { return !refused_ && reported_.empty(); }
+    bool silent() const { return !refused_ && !came_otherwise_ && reported_.empty(); }
 
     /// Complete, and not because it was refused.
     bool served() const { return !refused_ && complete(); }
@@ -48,6 +53,7 @@ private:
     std::set<std::uint32_t> reported_;
     std::optional<std::uint32_t> last_;
     bool refused_ = false;
+    bool came_otherwise_ = false;
 };
 
 } // namespace kvferry

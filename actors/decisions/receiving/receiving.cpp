@@ -41,7 +41,7 @@ void receiving::take(receive_slice& given) {
                        "rid {}: receive slice {} names layers, a receiver takes all of its own",
                        facts_.request, index));
     touched_.push_back(index.value);
-    for (auto& [rank, from] : writers_)
+    for (auto& [place, from] : writers_)
         request_new(from);
     succeed_if_complete();
 }
@@ -52,7 +52,11 @@ void receiving::take(const extend_session& more) {
 }
 
 void receiving::take(const cancel_request& cancel) {
-    fail(cancel.reason ? cancel.reason : make_error(errc::cancelled, "the host cancelled"));
+    const auto why =
+        cancel.reason ? cancel.reason : make_error(errc::cancelled, "the host cancelled");
+    if (has_ended()) // it wants its pages back
+        return end_handing_on(why);
+    fail(why);
 }
 
 void receiving::take(const deadline_tick&) {
@@ -86,6 +90,8 @@ void receiving::take(bind_writers& bound) {
         from.summary.rank = binding.rank;
         from.binding = std::move(binding);
     }
+    if (bound.relay)
+        bind_relay(*bound.relay);
     succeed_if_complete();
 }
 
@@ -94,6 +100,7 @@ void receiving::take(const writer_linked& link) {
     if (!from || from->link_up())
         return;
     from->link = receiving_writer::linked{link.process_watched, link.digests};
+    from->lost_meanwhile = {};
     request_again(*from);
     request_new(*from);
 }
@@ -102,7 +109,7 @@ void receiving::take(const writer_linked& link) {
 /// same for the same attempt is idempotent: the writer reports once more what it has reported.
 void receiving::request_again(receiving_writer& from) {
     if (has_ended() || from.dismissed) {
-        const auto waited_for = release_.of(from.binding.rank) == exposure::exposed;
+        const auto waited_for = release_.of(from.place()) == exposure::exposed;
         if (waited_for && !from.told_by_owner)
             cancel(from, has_ended() && end()->reason
                              ? end()->reason
@@ -110,25 +117,30 @@ void receiving::request_again(receiving_writer& from) {
         return;
     }
     for (std::uint32_t number = 0; number < from.reports.size(); ++number)
-        if (!from.reports[number].complete() || from.owes_aux())
+        if (!from.reports[number].complete() || from.reports[number].has_come_otherwise()
+            || from.owes_aux())
             request(from, {number}, false);
 }
 
 /// Asks a writer for every slice that it has not been asked for yet. From here on it may write.
 void receiving::request_new(receiving_writer& from) {
-    if (has_ended() || !from.link_up() || from.dismissed)
+    if (has_ended() || !from.link_up() || from.dismissed || from.held_back)
         return;
     while (from.reports.size() < pieces_.size()) {
         const slice_index next{static_cast<std::uint32_t>(from.reports.size())};
-        from.reports.emplace_back();
-        ++from.incomplete;
+        auto& fresh = from.reports.emplace_back();
+        if (pieces_[next.value].told)
+            fresh.came_otherwise();
+        else
+            ++from.incomplete;
         request(from, next, false);
     }
 }
 
-void receiving::request(const receiving_writer& from, slice_index slice, bool renewal) {
+void receiving::request(receiving_writer& from, slice_index slice, bool renewal) {
     const auto rank = from.binding.rank;
-    const auto kv = from.binding.kv;
+    const auto relayed = from.binding.kv && from.reports[slice.value].has_come_otherwise();
+    const auto kv = from.binding.kv && !relayed;
     const auto& link = *from.link_up();
     request_data message;
     message.header.request = facts_.request;
@@ -140,16 +152,21 @@ void receiving::request(const receiving_writer& from, slice_index slice, bool re
     if (!kv)
         message.target.groups.clear();
     message.kv = kv;
-    message.aux = from.binding.aux && slice.value == 0 ? aux_mode::required : aux_mode::none;
+    message.aux = from.binding.aux && slice.value == 0 && !from.aux_came_otherwise
+                      ? aux_mode::required
+                      : aux_mode::none;
+    message.header.relay = from.binding.sibling;
+    message.relayed = relayed;
+    message.relay_of = from.binding.sibling ? relay_of_ : 0;
     message.receivers = from.binding.receivers;
     message.renewal = renewal;
-    message.digest = kv && link.digests;
+    message.digest = kv && link.digests && !from.binding.sibling;
     message.may_map = link.process_watched;
     message.tell_layers = kv && facts_.tell_layers;
     if (kv) {
         if (release_.writers().empty())
             add(allow_writes{facts_.attempt}); // the fabric hears this before the link does
-        release_.expose(rank, facts_.forbidding_is_proof && !link.process_watched);
+        release_.expose(from.place(), facts_.forbidding_is_proof && !link.process_watched);
     }
     add(ask_writer{from.binding.incarnation, std::move(message)});
 }
@@ -157,7 +174,7 @@ void receiving::request(const receiving_writer& from, slice_index slice, bool re
 void receiving::take(const request_never_left& lost) {
     auto* from = writer_of(lost.writer);
     if (from && from->binding.kv)
-        release_.never_left(from->binding.rank);
+        release_.never_left(from->place());
     release_if_quiet();
 }
 
@@ -165,11 +182,13 @@ void receiving::take(const request_never_left& lost) {
 void receiving::take(const renew_requests&) {
     if (has_ended())
         return;
-    for (const auto& [rank, from] : writers_) {
+    for (auto& [place, from] : writers_) {
         if (!from.link_up() || from.dismissed || (!from.binding.kv && from.aux_reported))
             continue;
+        const auto aux_alone =
+            from.owes_aux() && !from.reports.empty() && from.reports.front().has_come_otherwise();
         for (std::uint32_t number = 0; number < from.reports.size(); ++number)
-            if (from.reports[number].silent())
+            if (from.reports[number].silent() || (number == 0 && aux_alone))
                 request(from, {number}, true);
     }
 }
@@ -179,13 +198,13 @@ void receiving::take(const renew_requests&) {
 void receiving::take(const keep_session&) {
     if (has_ended())
         return;
-    for (const auto& [rank, from] : writers_) {
-        if (!from.link_up() || from.dismissed || from.asked())
+    for (const auto& [place, from] : writers_) {
+        if (!from.link_up() || from.dismissed || from.asked() || from.binding.sibling)
             continue;
         session_wanted message;
         message.header.request = facts_.request;
         message.header.attempt = facts_.attempt;
-        message.header.writer = rank;
+        message.header.writer = from.binding.rank;
         add(keep_writer{from.binding.incarnation, std::move(message)});
     }
 }
@@ -198,6 +217,8 @@ void receiving::take(const peer_lost& lost) {
         from->link = receiving_writer::left{};
     else if (!from->has_left())
         from->link = receiving_writer::unlinked{};
+    if (from->held_back && !lost.dialled_again)
+        from->lost_meanwhile = lost.reason;
     if (needs_nothing_of(*from) || (lost.dialled_again && !from->has_begun()))
         return; // nothing is needed of it, or it will be asked again
     group_failed(*from, lost.reason);
@@ -207,8 +228,10 @@ void receiving::take(const process_gone& over) {
     auto* from = writer_of(over.peer);
     if (!from)
         return;
-    release_.gone_and_drained(from->binding.rank);
+    release_.gone_and_drained(from->place());
     from->link = receiving_writer::left{};
+    if (from->held_back)
+        from->lost_meanwhile = make_error(errc::peer_gone, "its process is gone");
     if (!needs_nothing_of(*from)) // it was to be asked again
         group_failed(*from, make_error(errc::peer_gone, "its process is gone"));
     release_if_quiet();

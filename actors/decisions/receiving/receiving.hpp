@@ -2,6 +2,11 @@
 // What one attempt to receive a request decides: whom to ask for what, how it ends, once, and when
 // its pages are free. A pure value: events in, effects out.
 //
+// Where replicas share one copy over the slow link, a sibling is its only writer at first, and the
+// context's ranks are held back: they are asked for the rest when the sibling has failed, or has
+// had half of the time. The sibling itself hands on each slice that has arrived, and its pages stay
+// on loan until that is over.
+//
 //     unbound ─▶ waiting ─▶ transferring ─▶ ended ─▶ released
 //        └──────────┴──────────────────────────┘▲
 //
@@ -66,6 +71,7 @@ public:
     };
     /// The fabric has answered forbid_writes.
     struct writes_forbidden {};
+    // relay_overdue, relay_over: sessions.hpp
     /// A handler threw.
     struct carrier_failed {
         caf::error reason;
@@ -75,7 +81,7 @@ public:
                                transfer_started, kv_agent_result, aux_agent_result, cancel_session,
                                gone, refused, renew_requests, keep_session, extend_session,
                                cancel_request, deadline_tick, owner_ended, carrier_failed,
-                               request_never_left, writes_forbidden>;
+                               request_never_left, writes_forbidden, relay_overdue, relay_over>;
 
     // -- effects that are no messages ---------------------------------------------------------
 
@@ -95,14 +101,36 @@ public:
     struct ignore_message {
         ignored why;
     };
+    /// Siblings may ask for what arrives here; answered by relay_over when nothing of it is in
+    /// flight any more, or if it could not be made.
+    struct open_relay {
+        std::uint64_t of;
+    };
+    /// Slices in their order, the last one last, and the aux record.
+    struct hand_on {
+        kv_slice slice;
+    };
+    struct hand_on_aux {
+        aux_record record;
+    };
+    /// Nothing more is handed on. `unless_asked`: siblings that have all asked are served still.
+    struct end_relay {
+        caf::error reason;
+        bool unless_asked = false;
+    };
+    /// The context itself is asked from here on.
+    struct relay_given_up {
+        caf::error reason;
+    };
 
     /// piece_*, layers_arrived, session_finished and session_released go to the host,
     /// session_transferring, _extended, _ended and _retired to the receiver. Nothing follows
     /// session_retired.
-    using effect = std::variant<ask_writer, cancel_writer, keep_writer, allow_writes, forbid_writes,
-                                piece_finished, layers_arrived, session_finished, session_released,
-                                session_transferring, session_extended, session_ended,
-                                session_retired, ignore_message>;
+    using effect =
+        std::variant<ask_writer, cancel_writer, keep_writer, allow_writes, forbid_writes,
+                     piece_finished, layers_arrived, session_finished, session_released,
+                     session_transferring, session_extended, session_ended, session_retired,
+                     ignore_message, open_relay, hand_on, hand_on_aux, end_relay, relay_given_up>;
     using effects = recycled_vector<effect>;
 
     // -- states -------------------------------------------------------------------------------
@@ -134,7 +162,10 @@ public:
     const phase& now_in() const { return phase_; }
     session_state state() const;
     std::vector<session_wait> waits() const;
-    const std::map<rank_id, exposure>& exposures() const { return release_.writers(); }
+    /// Of the context's ranks.
+    std::map<rank_id, exposure> exposures() const;
+    /// A sibling hands on what its writers send.
+    bool is_relayed() const;
     bool is_released() const { return std::holds_alternative<released>(phase_); }
     /// Slots that a writer may still write; before the outcome all that were lent.
     slots_on_loan on_loan() const;
@@ -167,6 +198,8 @@ private:
     void take(const carrier_failed&);
     void take(const request_never_left&);
     void take(const writes_forbidden&);
+    void take(const relay_overdue&);
+    void take(const relay_over&);
 
     template <class Effect>
     void add(Effect x) {
@@ -190,13 +223,13 @@ private:
 
     void request_new(receiving_writer&);
     void request_again(receiving_writer&);
-    void request(const receiving_writer&, slice_index, bool renewal);
+    void request(receiving_writer&, slice_index, bool renewal);
     bool cancel(const receiving_writer&, const caf::error&);
     void begin(const receiving_writer&);
     void dismiss_others(const receiving_writer&);
     void dismiss(receiving_writer&, const caf::error&);
-    void session_failed(const receiving_writer&, const caf::error&);
-    void group_failed(const receiving_writer&, const caf::error&);
+    void session_failed(receiving_writer&, const caf::error&);
+    void group_failed(receiving_writer&, const caf::error&);
     void refuse(const message_header&, const wire_error&);
     caf::error failure_of(receiving_writer&, const kv_agent_result&);
     void settle(const receiving_writer&);
@@ -207,6 +240,11 @@ private:
     void fail(const caf::error& reason);
     void finish(session_state, const caf::error& reason);
     bool must_be_told(const receiving_writer&) const;
+    void bind_relay(relay_binding&);
+    void give_up_relay(receiving_writer& sibling, const caf::error&);
+    void hand_on_next();
+    void end_handing_on(const caf::error&);
+    void fail_by(receiving_writer&, const caf::error&);
     void release_if_quiet();
     caf::error explain(const caf::error&, const receiving_writer&) const;
 
@@ -219,9 +257,17 @@ private:
     std::vector<std::uint32_t> touched_;
     /// Writers have become known, or are not needed any more: any piece may be served.
     bool all_touched_ = true;
-    std::map<rank_id, receiving_writer, std::less<rank_id>,
-             recycling<std::pair<const rank_id, receiving_writer>>>
+    std::map<writer_place, receiving_writer, std::less<writer_place>,
+             recycling<std::pair<const writer_place, receiving_writer>>>
         writers_;
+    /// Says to a sibling whose bytes are meant.
+    std::uint64_t relay_of_ = 0;
+    /// Siblings may still ask for, or get, what has arrived here.
+    bool handing_on_ = false;
+    /// They get nothing more.
+    bool relay_ended_ = false;
+    /// Slices handed on so far.
+    std::size_t handed_on_ = 0;
     /// The host has been told that all layers below are here.
     std::uint32_t layers_told_ = 0;
     /// What no writer has, as bind_writers told it.

@@ -26,6 +26,8 @@ public:
         /// The session may have asked it, and may have told it to write through mappings.
         bool may_know = false;
         bool may_map = false;
+        /// It is of the own instance, and hands on.
+        bool sibling = false;
     };
     struct facts {
         kvferry::attempt attempt;
@@ -58,6 +60,7 @@ public:
     struct cancel_writer {
         incarnation process;
         rank_id rank;
+        bool sibling = false;
     };
     /// Context ranks that would wait for the attempt in vain are told, these writers among them.
     struct withdraw {
@@ -90,8 +93,8 @@ private:
         withdraw told;
         for (const auto& each : facts_.writers) {
             if (each.may_know && (!facts_.had_ended || each.kv))
-                result.push_back(cancel_writer{each.process, each.rank});
-            if (!each.may_know)
+                result.push_back(cancel_writer{each.process, each.rank, each.sibling});
+            if (!each.may_know && !each.sibling)
                 told.untold.push_back(each.rank);
         }
         if (!facts_.had_ended)
@@ -104,7 +107,7 @@ private:
     void take(const writer_linked& link, effects& result) {
         for (const auto& each : in_doubt_)
             if (each.process == link.process)
-                result.push_back(cancel_writer{each.process, each.rank});
+                result.push_back(cancel_writer{each.process, each.rank, each.sibling});
     }
 
     void take(const writer_forgot& x, effects& result) {

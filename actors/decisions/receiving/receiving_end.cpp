@@ -12,6 +12,15 @@
 
 namespace kvferry {
 
+namespace {
+
+std::string text_of_writer(writer_place x) {
+    return x.sibling ? "sibling rank " + to_string(x.rank) + ", which hands on what it receives"
+                     : "context rank " + to_string(x.rank);
+}
+
+} // namespace
+
 // -- outcome and release ------------------------------------------------------------------------
 
 const receiving::ended* receiving::end() const {
@@ -30,6 +39,8 @@ void receiving::tell_piece(std::uint32_t number, const caf::error& why) {
                        .kind = payload_kind::kv,
                        .index = {number},
                        .error = why});
+    if (!why)
+        hand_on_next();
 }
 
 void receiving::tell_served(std::uint32_t number) {
@@ -43,8 +54,8 @@ void receiving::tell_layers() {
     if (!facts_.tell_layers || has_ended() || !is_selected() || !host_gave_all())
         return;
     auto end = std::numeric_limits<std::uint32_t>::max();
-    for (const auto& [rank, from] : writers_)
-        if (!from.dismissed && from.binding.kv)
+    for (const auto& [place, from] : writers_)
+        if (!from.dismissed && !from.held_back && from.binding.kv)
             end = std::min(end, from.layers_end(pieces_.size()));
     if (end <= layers_told_)
         return;
@@ -93,15 +104,20 @@ void receiving::finish(session_state outcome, const caf::error& reason) {
     for (std::uint32_t number = 0; number < pieces_.size(); ++number)
         tell_piece(number, reason);
     session_ended told{facts_.request, facts_.attempt, reason, {}};
-    for (auto& [rank, from] : writers_) {
+    for (auto& [place, from] : writers_) {
         result.peers.push_back(from.summary);
         settle(from);
+        if (!reason && from.held_back && !from.has_left())
+            told.relayed.push_back(from.binding.rank);
         if (!reason || !must_be_told(from) || cancel(from, reason))
             continue;
-        from.told_by_owner = !release_.only_it_can_free(rank); // otherwise request_again() tells it
+        // Otherwise request_again() tells it, and a sibling is told nothing that it needs to know.
+        from.told_by_owner = !from.binding.sibling && !release_.only_it_can_free(place);
         if (from.told_by_owner)
-            told.untold.push_back(rank);
+            told.untold.push_back(from.binding.rank);
     }
+    if (reason)
+        end_handing_on(reason);
     add(std::move(result));
     add(std::move(told));
     // From here on this rank lets nothing of the attempt in. Of writers that can only send messages
@@ -116,7 +132,7 @@ void receiving::finish(session_state outcome, const caf::error& reason) {
 bool receiving::must_be_told(const receiving_writer& from) const {
     const auto alone = from.binding.receivers.size() <= 1;
     const auto done = needs_nothing_of(from) && !from.unaware && (from.failed || alone);
-    return !from.dismissed && !from.has_left() && !done;
+    return !from.dismissed && !from.has_left() && (from.held_back || !done);
 }
 
 void receiving::take(const writes_forbidden&) {
@@ -127,7 +143,7 @@ void receiving::take(const writes_forbidden&) {
 
 void receiving::release_if_quiet() {
     auto* over = std::get_if<ended>(&phase_);
-    if (!over || !release_.released())
+    if (!over || handing_on_ || !release_.released())
         return;
     add(session_released{side::generation, facts_.request, facts_.attempt});
     add(session_retired{facts_.request, facts_.attempt, over->reason});
@@ -135,7 +151,8 @@ void receiving::release_if_quiet() {
 }
 
 caf::error receiving::explain(const caf::error& reason, const receiving_writer& from) const {
-    return add_context(reason, "rid {} from context rank {}", facts_.request, from.binding.rank);
+    return add_context(reason, "rid {} from {} rank {}", facts_.request,
+                       from.binding.sibling ? "sibling" : "context", from.binding.rank);
 }
 
 slots_on_loan receiving::on_loan() const {
@@ -144,8 +161,8 @@ slots_on_loan receiving::on_loan() const {
         return {};
     const auto may_be_written = [this](std::uint32_t number) {
         return std::any_of(writers_.begin(), writers_.end(), [&](const auto& entry) {
-            const auto& [rank, from] = entry;
-            const auto state = release_.of(rank);
+            const auto& [place, from] = entry;
+            const auto state = release_.of(place);
             return (state == exposure::exposed || state == exposure::in_doubt)
                    && from.asked_for({number})
                    && (!from.reports[number].complete() || from.in_doubt.contains(number));
@@ -178,24 +195,26 @@ std::vector<session_wait> receiving::waits() const {
             {std::move(what), who, at.binding.instance + "/" + to_string(at.binding.rank)});
     };
     if (has_ended()) {
-        for (const auto& [rank, state] : release_.writers())
+        for (const auto& [place, state] : release_.writers())
             if (state == exposure::exposed || state == exposure::in_doubt)
-                wait_for("proof that context rank " + to_string(rank) + " writes no more ("
+                wait_for("proof that " + text_of_writer(place) + " writes no more ("
                              + to_string(state) + ")",
-                         "tx_session", writers_.at(rank));
+                         "tx_session", writers_.at(place));
+        if (handing_on_)
+            result.push_back({"siblings that it hands on to", "tx_session"});
         return result;
     }
     if (is_unbound())
         return {{"the context instance's rank infos", "rank_info_server", facts_.context_endpoint}};
     if (!host_gave_all())
         return {{"the host's last receive(slice)", "host"}};
-    for (const auto& [rank, from] : writers_) {
-        if (from.dismissed)
+    for (const auto& [place, from] : writers_) {
+        if (from.dismissed || from.held_back)
             continue;
         if (!from.link_up())
-            wait_for("a link to context rank " + to_string(rank), "peer_link", from);
+            wait_for("a link to " + text_of_writer(place), "peer_link", from);
         else if (!needs_nothing_of(from))
-            wait_for("reports of context rank " + to_string(rank), "tx_session", from);
+            wait_for("reports of " + text_of_writer(place), "tx_session", from);
     }
     return result;
 }

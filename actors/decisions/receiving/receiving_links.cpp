@@ -19,13 +19,17 @@ receiving_links::effects receiving_links::on(event happened, time_point now) {
 
 void receiving_links::take(session_bound& bound, time_point, effects& result) {
     auto& fresh = sessions_[bound.attempt];
-    for (const auto& writer : bound.writers) {
-        fresh.writers.push_back(writer.incarnation);
-        by_writer_.add(writer.incarnation, bound.attempt);
-        const auto& known = meet(bound.context[writer.rank.value], result);
+    const auto add = [&](const rank_info& rank) {
+        fresh.writers.push_back(rank.incarnation);
+        by_writer_.add(rank.incarnation, bound.attempt);
+        const auto& known = meet(rank, result);
         if (std::holds_alternative<up>(known.link))
-            result.emplace_back(tell_ready{bound.attempt, writer.incarnation});
-    }
+            result.emplace_back(tell_ready{bound.attempt, rank.incarnation});
+    };
+    if (bound.sibling)
+        add(*bound.sibling);
+    for (const auto& writer : bound.writers)
+        add(bound.context[writer.rank.value]);
 }
 
 void receiving_links::take(session_ended& over, time_point, effects&) {

@@ -4,6 +4,9 @@
 
 #include "messages/wire/protocol.hpp"
 
+#include <utility>
+#include <vector>
+
 namespace kvferry {
 
 /// The attempt needs nothing from that rank any more.
@@ -29,6 +32,15 @@ inline request_data request_for_nothing(rid request, attempt attempt, rank_id by
     result.target.last = true;
     result.kv = false;
     result.receivers = {self};
+    return result;
+}
+
+/// A sibling has handed on what that writer has for this receiver: its session waits to hear so.
+inline request_data request_for_relayed(rid request, attempt attempt, rank_id writer,
+                                        std::vector<rank_id> receivers) {
+    auto result = request_for_nothing(request, attempt, writer, {});
+    result.relayed = true;
+    result.receivers = std::move(receivers);
     return result;
 }
 

@@ -63,13 +63,13 @@ void receiving::take(const kv_agent_result& report) {
     from->summary.route = report.route;
     from->failed = from->failed || report.result != agent_result::success;
     if (report.result == agent_result::in_doubt) {
-        release_.reported_in_doubt(from->binding.rank);
+        release_.reported_in_doubt(from->place(), report.by_messages);
         from->in_doubt.insert(header.receive_slice.value);
     }
     settle(*from);
     if (!from->dismissed && !has_ended())
         if (auto failure = failure_of(*from, report))
-            fail(explain(failure, *from));
+            fail_by(*from, failure);
     if (report.layers_end > 0) {
         from->wrote_layers(header.receive_slice, report.layers_end);
         tell_layers();
@@ -103,8 +103,10 @@ void receiving::take(const aux_agent_result& report) {
                              ? check_aux_size(report.record, facts_.aux_bytes_max)
                              : reason_of(report.error);
     if (failure)
-        return fail(explain(failure, *from));
+        return fail_by(*from, failure);
     std::get<transferring>(phase_).aux = report.record;
+    if (handing_on_)
+        add(hand_on_aux{report.record});
     succeed_if_complete();
 }
 
@@ -160,7 +162,7 @@ receiving_writer* receiving::writer_of(incarnation peer) {
 }
 
 bool receiving::needs_nothing_of(const receiving_writer& from) const {
-    if (from.dismissed)
+    if (from.dismissed || from.held_back)
         return true;
     if (from.owes_aux())
         return false;
@@ -168,17 +170,17 @@ bool receiving::needs_nothing_of(const receiving_writer& from) const {
     return (reported || !from.binding.kv) && host_gave_all();
 }
 
-/// Marks the writer quiet when it has reported every slice completely and will not be asked again.
+/// A writer that has reported every slice completely and will not be asked again.
 void receiving::settle(const receiving_writer& from) {
     if (from.incomplete == 0 && (has_ended() || host_gave_all()))
-        release_.reported_quiet(from.binding.rank);
+        release_.reported_all(from.place());
 }
 
 // -- which DP group -----------------------------------------------------------------------------
 
 bool receiving::is_selected() const {
     const receiving_writer* first = nullptr;
-    for (const auto& [rank, from] : writers_) {
+    for (const auto& [place, from] : writers_) {
         if (from.dismissed)
             continue;
         if (first && first->binding.dp_rank != from.binding.dp_rank)
@@ -204,7 +206,7 @@ void receiving::dismiss_others(const receiving_writer& from) {
     const auto group = from.binding.dp_rank;
     const auto reason = make_error(errc::not_selected, "rid {} runs on DP rank {} of the context",
                                    facts_.request, group);
-    for (auto& [rank, other] : writers_)
+    for (auto& [place, other] : writers_)
         if (other.binding.dp_rank != group)
             dismiss(other, reason);
 }
@@ -216,20 +218,24 @@ void receiving::dismiss(receiving_writer& from, const caf::error& reason) {
 }
 
 /// Another group may still run the request; if no other is left, the session ends.
-void receiving::group_failed(const receiving_writer& from, const caf::error& reason) {
+void receiving::group_failed(receiving_writer& from, const caf::error& reason) {
     if (from.dismissed || has_ended())
         return;
+    if (from.binding.sibling)
+        return give_up_relay(from, reason);
     if (is_selected())
         return fail(explain(reason, from));
-    for (auto& [rank, other] : writers_)
+    for (auto& [place, other] : writers_)
         if (other.binding.dp_rank == from.binding.dp_rank)
             dismiss(other, reason);
 }
 
 /// A group that had a session for the request is the one that runs it: the others are dismissed.
-void receiving::session_failed(const receiving_writer& from, const caf::error& reason) {
+void receiving::session_failed(receiving_writer& from, const caf::error& reason) {
     if (from.dismissed || has_ended())
         return;
+    if (from.binding.sibling)
+        return give_up_relay(from, reason);
     dismiss_others(from);
     group_failed(from, reason);
 }
@@ -239,8 +245,9 @@ void receiving::session_failed(const receiving_writer& from, const caf::error& r
 bool receiving::cancel(const receiving_writer& from, const caf::error& reason) {
     if (!from.link_up() || !from.asked())
         return false;
-    add(cancel_writer{from.binding.incarnation,
-                      cancel_of(facts_.request, facts_.attempt, from.binding.rank, reason)});
+    auto message = cancel_of(facts_.request, facts_.attempt, from.binding.rank, reason);
+    message.header.relay = from.binding.sibling;
+    add(cancel_writer{from.binding.incarnation, std::move(message)});
     return true;
 }
 

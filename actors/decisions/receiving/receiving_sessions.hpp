@@ -23,6 +23,9 @@ struct receiving_session {
     /// What it was bound to, and the ranks of that instance; null before.
     transfer_parties_ptr parties = {};
     instance_ranks context = {};
+    /// The rank that hands on what the writers send, if so; and whether this one does, to others.
+    std::optional<rank_info> sibling = {};
+    bool hands_on = false;
     /// Writers that it may have asked, and those of them that it may have told to write through
     /// mappings.
     std::set<incarnation> may_know = {};

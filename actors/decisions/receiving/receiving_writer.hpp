@@ -3,6 +3,7 @@
 #pragma once
 
 #include "actors/decisions/receiving/piece_ledger.hpp"
+#include "actors/decisions/receiving/release_ledger.hpp"
 #include "messages/local/outcomes.hpp"
 #include "messages/local/sessions.hpp"
 #include "messages/values/ids.hpp"
@@ -40,8 +41,14 @@ struct receiving_writer {
     /// How many of them are not complete.
     std::size_t incomplete = 0;
     bool aux_reported = false;
+    /// A sibling has brought the record: this writer is not asked for it.
+    bool aux_came_otherwise = false;
     /// Its DP group does not serve this request; only its proof is still needed.
     bool dismissed = false;
+    /// A sibling is to hand on what it sends: it is asked when that has failed.
+    bool held_back = false;
+    /// Why its link is gone for good; only looked at while it is held back.
+    caf::error lost_meanwhile;
     /// It has begun to write.
     bool started = false;
     /// It has reported a failure of its own.
@@ -52,6 +59,7 @@ struct receiving_writer {
     bool told_by_owner = false;
     peer_summary summary;
 
+    writer_place place() const { return {binding.rank, binding.sibling}; }
     const linked* link_up() const { return std::get_if<linked>(&link); }
     bool has_left() const { return std::holds_alternative<left>(link); }
     bool asked() const { return !reports.empty(); }
@@ -66,7 +74,8 @@ struct receiving_writer {
 
     /// Nothing of the KV of this slice is awaited from it any more.
     bool has_served(slice_index slice) const {
-        return dismissed || !binding.kv || (asked_for(slice) && reports[slice.value].served());
+        return dismissed || held_back || !binding.kv
+               || (asked_for(slice) && reports[slice.value].served());
     }
 
     void wrote_layers(slice_index slice, std::uint32_t end) {

@@ -3,6 +3,7 @@
 #include "actors/decisions/receiving/transfer_parties.hpp"
 
 #include "transport/planner/layout/cohorts.hpp"
+#include "transport/planner/layout/relay.hpp"
 #include "transport/planner/layout/topology.hpp"
 
 #include <algorithm>
@@ -46,6 +47,33 @@ std::vector<std::vector<const rank_info*>> by_group(const std::vector<rank_info>
 
 } // namespace
 
+std::optional<relay_binding> relay_of(const transfer_parties& parties, const rank_info& self,
+                                      const std::vector<rank_info>& own,
+                                      const std::vector<rank_info>& context, rid request,
+                                      aux_mode aux) {
+    if (parties.replicas.empty() || parties.writers.empty())
+        return std::nullopt;
+    relay_binding result;
+    result.of = relay_digest(context);
+    const auto landing = landing_rank(parties.replicas, request);
+    if (landing == self.rank)
+        return result;
+    const auto& holder = own[landing.value];
+    auto& from = result.from.emplace();
+    from.rank = landing;
+    from.incarnation = holder.incarnation;
+    from.kv = true;
+    from.aux = aux == aux_mode::required;
+    std::copy_if(parties.replicas.begin(), parties.replicas.end(),
+                 std::back_inserter(from.receivers),
+                 [landing](rank_id each) { return each != landing; });
+    from.dp_rank = parties.writers.front().dp_rank;
+    from.instance = holder.instance;
+    from.first_layer = first_layer_of(holder);
+    from.sibling = true;
+    return result;
+}
+
 caf::expected<transfer_parties> parties_of(const rank_info& self, const std::vector<rank_info>& own,
                                            const std::vector<rank_info>& context,
                                            std::optional<std::uint32_t> context_dp_rank,
@@ -82,6 +110,8 @@ caf::expected<transfer_parties> parties_of(const rank_info& self, const std::vec
             result.writers.push_back(std::move(binding));
         }
     }
+    if (first == last) // else the one that runs the request is not known to all alike
+        result.replicas = relay_group_of(self, own, context);
     if (!is_first(self, siblings))
         return result;
     const auto groups = by_group(context);

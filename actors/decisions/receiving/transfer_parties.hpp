@@ -25,6 +25,9 @@ struct transfer_parties {
     /// What the context does not have and `allowed` lets be missing, as in cohorts.
     std::vector<std::uint32_t> layers_skipped;
     std::vector<std::string> roles_skipped;
+    /// Ranks of the own machine that share one copy of the bytes, this one included; empty: it asks
+    /// for itself (relay_group_of).
+    std::vector<rank_id> replicas;
 };
 
 using transfer_parties_ptr = std::shared_ptr<const transfer_parties>;
@@ -35,5 +38,12 @@ caf::expected<transfer_parties> parties_of(const rank_info& self, const std::vec
                                            const std::vector<rank_info>& context,
                                            std::optional<std::uint32_t> context_dp_rank,
                                            aux_mode aux, allow_missing allowed = {});
+
+/// From whom this rank gets the bytes of a request instead of the context, or that it hands them
+/// on; none: neither. Own and context as above.
+std::optional<relay_binding> relay_of(const transfer_parties&, const rank_info& self,
+                                      const std::vector<rank_info>& own,
+                                      const std::vector<rank_info>& context, rid request,
+                                      aux_mode aux);
 
 } // namespace kvferry

@@ -70,6 +70,8 @@ void sending::handle(send_aux& message, effects& out) {
 }
 
 void sending::handle(cancel_request& message, effects& out) {
+    if (message.unless_asked && all_bound())
+        return;
     const auto why =
         message.reason ? message.reason : make_error(errc::cancelled, "the host cancelled");
     finish(outcome_of(why), why, out);

@@ -75,6 +75,8 @@ struct piece_ended {
     /// Set for a copy into the receiver's memory that is in doubt: it may land as long as this
     /// process lives.
     caf::error undecided = {};
+    /// kv_agent_result::by_messages.
+    bool by_messages = false;
     /// For a receiver that wants to hear it: kv_agent_result::layers_end.
     std::uint32_t layers_end = 0;
     /// The receiver has got the report of success with the bytes.

@@ -59,7 +59,8 @@ void sending_receiver::end(sending_events::piece_ended& x, effects& out) {
         // Its executor says that it was cancelled: why is known here.
         const auto* end = std::get_if<closed>(&state_);
         return report_failed(piece, x.result,
-                             end && code_of(x.why) == errc::cancelled ? end->why : x.why, out);
+                             end && code_of(x.why) == errc::cancelled ? end->why : x.why, out,
+                             x.by_messages);
     }
     summary_.bytes += x.bytes;
     summary_.fragments += x.fragments;
@@ -152,9 +153,10 @@ void sending_receiver::report(send_piece piece, kv_agent_result result, effects&
 }
 
 void sending_receiver::report_failed(send_piece piece, agent_result result, const caf::error& why,
-                                     effects& out) {
+                                     effects& out, bool by_messages) {
     kv_agent_result failure;
     failure.result = result;
+    failure.by_messages = by_messages;
     failure.error = to_wire(why);
     report(piece, std::move(failure), out);
 }

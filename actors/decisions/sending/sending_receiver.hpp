@@ -90,7 +90,8 @@ private:
     kv_agent_result report_of(send_piece, kv_agent_result) const;
     /// `told`: the receiver has it already.
     void report(send_piece, kv_agent_result, effects&, bool told = false);
-    void report_failed(send_piece, agent_result, const caf::error&, effects&);
+    void report_failed(send_piece, agent_result, const caf::error&, effects&,
+                       bool by_messages = false);
     void tell(sending_effects::peer_message, effects&);
 
     rank_id writer_;

@@ -56,7 +56,7 @@ void frame_referee::sent(incarnation from, incarnation to, byte_view frame, time
         const bool in_doubt = report->result == agent_result::in_doubt;
         if (!in_doubt || header.piece.index != behind_all)
             claim(payload_kind::kv);
-        if (in_doubt)
+        if (in_doubt && !report->by_messages) // those its reader shuts out
             in_doubt_.insert({from, header.attempt});
     } else if (std::holds_alternative<aux_agent_result>(*message)) {
         claim(payload_kind::aux);

@@ -43,7 +43,8 @@ public:
     bool has_asked_for_kv(incarnation writer, attempt session) const {
         return told_.contains({writer, session});
     }
-    /// That writer has reported that pieces of this attempt may still arrive.
+    /// That writer has reported that pieces of this attempt may still arrive, and not as messages
+    /// alone.
     bool is_in_doubt(incarnation writer, attempt session) const {
         return in_doubt_.contains({writer, session});
     }

@@ -268,6 +268,49 @@ struct forbid_covers_mappings {
     }
 };
 
+struct handed_on_pages_back {
+    bool hands_on = false;
+    bool given_back = false;
+
+    effects operator()(receiving& value, event x, time_point now) {
+        auto result = value.on(std::move(x), now);
+        hands_on = hands_on || find<receiving::open_relay>(result);
+        if (given_back)
+            drop<session_released>(result);
+        const auto* end = find<session_finished>(result);
+        if (hands_on && end && !end->error && !find<session_released>(result)) {
+            given_back = true;
+            const auto& known = value.fixed();
+            result.push_back(session_released{side::generation, known.request, known.attempt});
+        }
+        return result;
+    }
+};
+
+struct handed_on_before_it_came {
+    bool hands_on = false;
+    std::vector<kv_slice> given;
+
+    effects operator()(receiving& value, event x, time_point now) {
+        if (const auto* slice = std::get_if<receive_slice>(&x))
+            given.push_back(slice->slice);
+        auto result = value.on(std::move(x), now);
+        drop<receiving::hand_on>(result);
+        hands_on = hands_on || find<receiving::open_relay>(result);
+        if (hands_on)
+            for (auto& each : std::exchange(given, {}))
+                result.push_back(receiving::hand_on{std::move(each)});
+        return result;
+    }
+};
+
+effects relay_failure_is_final(receiving& value, event x, time_point now) {
+    auto result = value.on(std::move(x), now);
+    if (const auto* failed = find<receiving::relay_given_up>(result))
+        append(result, value.on(receiving::carrier_failed{failed->reason}, now));
+    return result;
+}
+
 bool forgets_others(const receiving::effect& x) {
     const auto* cancel = std::get_if<receiving::cancel_writer>(&x);
     return cancel && cancel->message.reason.code == errc::not_selected;
@@ -326,6 +369,25 @@ decider<receiving> wrong_receiving() {
         return outcome_changes;
     case planted_bug::forbid_not_awaited:
         return forbid_not_awaited;
+    case planted_bug::handed_on_pages_back:
+        return handed_on_pages_back{};
+    case planted_bug::handed_on_before_it_came:
+        return handed_on_before_it_came{};
+    case planted_bug::relay_failure_is_final:
+        return relay_failure_is_final;
+    case planted_bug::relay_for_ever:
+        return beforehand<receiving>(
+            [](event& x) { return !std::holds_alternative<relay_overdue>(x); });
+    case planted_bug::relayed_not_told:
+        return afterwards<receiving>([](effects& all) {
+            if (auto* end = find<session_ended>(all))
+                end->relayed.clear();
+        });
+    case planted_bug::doubt_ends_with_forbid:
+        return beforehand<receiving>([](event& x) {
+            if (auto* report = std::get_if<kv_agent_result>(&x))
+                report->by_messages = true;
+        });
     case planted_bug::forbid_covers_mappings:
         return forbid_covers_mappings{};
     default:

@@ -171,6 +171,9 @@ decider<sending> wrong_session() {
     switch (planted_now) {
     case planted_bug::slice_id_dropped:
         return reports([](kv_agent_result& x) { x.header.receive_slice = {0}; });
+    case planted_bug::doubt_by_messages_said:
+        return reports(
+            [](kv_agent_result& x) { x.by_messages = x.result == agent_result::in_doubt; });
     case planted_bug::lost_report:
         return without<sending>([](sending::effect& x) {
             const auto* report = told_peer<kv_agent_result>(x);

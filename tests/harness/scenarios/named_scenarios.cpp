@@ -496,6 +496,31 @@ std::vector<named_scenario> make_all() {
             in.faults.push_back({fault_kind::cut, context_0, generation_0, microseconds{500},
                                  microseconds{120'000}, since::first_request});
         });
+    add("one-copy", "four ranks far from the context, two pairs of which need the same bytes",
+        [](auto& in, auto& x) {
+            instances(in, {2, 1}, {4, 1});
+            in.one_copy = true;
+            in_pieces(x);
+            x.receive_blocks = {1, 2};
+            x.aux = aux_mode::required;
+        });
+    add("one-copy-late", "one of them opens when the others have everything",
+        [](auto& in, auto& x) {
+            instances(in, {2, 1}, {4, 1});
+            in.one_copy = true;
+            x.late_rank = static_cast<std::uint32_t>(in.seed % 4);
+            x.late_by = microseconds{12'000};
+            x.context_deadline = microseconds{300'000};
+        });
+    add("one-copy-never-lands", "the rank that is to hand on comes when the others have to be over",
+        [](auto& in, auto& x) {
+            instances(in, {2, 1}, {4, 1});
+            in.one_copy = true;
+            x.late_rank = static_cast<std::uint32_t>(in.seed % 4);
+            x.late_by = microseconds{30'000};
+            x.generation_deadline = microseconds{20'000};
+            x.context_deadline = microseconds{300'000};
+        });
     add("old-frames", "old frames arrive again and again", [](auto& in, auto& x) {
         in_pieces(x);
         for (int at = 1600; at < 5000; at += 100)

@@ -66,6 +66,9 @@ struct planned_request {
     /// absent: the context side never opens the session. stalls: it never sends its last slice.
     bool context_absent = false;
     bool context_stalls = false;
+    /// One generation rank opens so much later than the others.
+    std::optional<std::uint32_t> late_rank;
+    microseconds late_by{0};
     /// One context rank never sends its last slice.
     std::optional<std::uint32_t> stalling_rank;
     /// The host sends one more slice after the last one.
@@ -145,6 +148,9 @@ struct scenario {
     bool same_host = true;
     /// With `same_host`: ranks that are on machines of their own all the same.
     std::vector<place> elsewhere;
+    /// With `same_host`: the two instances are on a machine each, and ranks of one that need the
+    /// same bytes share one copy.
+    bool one_copy = false;
     route_choice route = route_choice::automatic;
     /// Small copies run on the protocol's thread.
     bool inline_copies = true;

@@ -510,6 +510,76 @@ void aux_is_refused(random_source&, scenario& in) {
     wanted.aux_mismatch = true;
 }
 
+/// Two pairs of ranks that need the same bytes of another machine.
+planned_request& share_one_copy(random_source& random, scenario& in) {
+    in.one_copy = true;
+    in.same_host = true;
+    in.elsewhere.clear();
+    in.context = {random.percent(50) ? 1u : 2u, 1};
+    in.generation = {4, 1};
+    in.inline_copies = random.percent(40);
+    auto& wanted = in.requests.back();
+    wanted.context_group.reset();
+    wanted.aux = random.percent(50) ? aux_mode::required : aux_mode::none;
+    if (random.percent(50))
+        wanted.send_blocks = {2, 1};
+    else
+        wanted.send_blocks = {3};
+    if (random.percent(50))
+        wanted.receive_blocks = {1, 2};
+    else
+        wanted.receive_blocks = {3};
+    wanted.context_deadline = microseconds{300'000};
+    return wanted;
+}
+
+void one_copy(random_source& random, scenario& in) {
+    share_one_copy(random, in);
+}
+
+/// One of the ranks opens late: after the patience of the rank that hands on, or after half of the
+/// time that those have which wait for it.
+void one_copy_late(random_source& random, scenario& in) {
+    auto& wanted = share_one_copy(random, in);
+    wanted.late_rank = static_cast<std::uint32_t>(random.below(4));
+    if (random.percent(40)) {
+        wanted.generation_deadline = microseconds{20'000};
+        wanted.late_by = microseconds{30'000};
+    } else {
+        wanted.late_by = random.between(microseconds{500}, microseconds{12'000});
+    }
+}
+
+void one_copy_faults(random_source& random, scenario& in) {
+    auto& wanted = share_one_copy(random, in);
+    if (random.percent(50)) { // copies between siblings take time
+        in.inline_copies = false;
+        wanted.late_rank = static_cast<std::uint32_t>(random.below(4));
+        wanted.late_by = random.between(microseconds{0}, microseconds{3000});
+    }
+    const auto rank = [&] {
+        return place{side::generation, static_cast<std::uint32_t>(random.below(4))};
+    };
+    constexpr std::array kinds{
+        fault_kind::reset,      fault_kind::freeze,      fault_kind::crash,  fault_kind::actor_dies,
+        fault_kind::actor_dies, fault_kind::restart_one, fault_kind::silence};
+    constexpr std::array<std::string_view, 4> actors{"tx_session", "rx_session", "peer_link",
+                                                     "receiver"};
+    planned_fault fault;
+    fault.what = kinds[random.below(kinds.size())];
+    fault.who = rank();
+    fault.other = random.percent(70) ? rank() : place{side::context, 0};
+    fault.at = random.between(microseconds{0}, microseconds{4000});
+    fault.lasts = random.between(microseconds{100}, microseconds{40'000});
+    fault.from = since::first_frame;
+    if (fault.what == fault_kind::actor_dies)
+        fault.actor = actors[random.below(actors.size())];
+    in.faults.push_back(fault);
+    if (random.percent(20))
+        wanted.cancels.push_back({side::generation, rank().rank,
+                                  random.between(microseconds{1000}, microseconds{5000})});
+}
+
 struct trap {
     std::string_view name;
     void (*set)(random_source&, scenario&);
@@ -561,6 +631,10 @@ constexpr std::array traps{
     trap{"given-up-early", given_up_early},
     trap{"both-ways", both_ways},
     trap{"dial-is-given-up", dial_is_given_up},
+    trap{"one-copy", one_copy},
+    trap{"one-copy-late", one_copy_late},
+    trap{"one-copy-faults", one_copy_faults},
+    trap{"one-copy-faults", one_copy_faults},
 };
 
 std::string_view steered_towards;

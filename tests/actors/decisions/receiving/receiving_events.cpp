@@ -24,7 +24,7 @@ std::string word(const receiving::ask_writer& x) {
            + (x.request.header.receive_slice.value == 0
                   ? std::string{}
                   : " slice " + to_string(x.request.header.receive_slice))
-           + (x.request.kv ? "" : " for aux");
+           + (x.request.kv ? "" : " for aux") + (x.request.relayed ? ", which came otherwise" : "");
 }
 std::string word(const receiving::cancel_writer& x) {
     return "cancel " + number_of(x.writer) + " (" + to_string(x.message.reason.code) + ")";
@@ -68,10 +68,28 @@ std::string word(const session_ended& x) {
     std::string result = "ended";
     for (auto rank : x.untold)
         result += " untold " + to_string(rank);
+    for (auto rank : x.relayed)
+        result += " relayed " + to_string(rank);
     return result;
 }
 std::string word(const session_retired&) {
     return "retired";
+}
+
+std::string word(const receiving::open_relay&) {
+    return "open relay";
+}
+std::string word(const receiving::hand_on& x) {
+    return std::string{"hand on"} + (x.slice.last ? " the last" : "");
+}
+std::string word(const receiving::hand_on_aux&) {
+    return "hand on aux";
+}
+std::string word(const receiving::end_relay& x) {
+    return "end relay" + why(x.reason) + (x.unless_asked ? " unless asked" : "");
+}
+std::string word(const receiving::relay_given_up& x) {
+    return "relay given up" + why(x.reason);
 }
 
 } // namespace

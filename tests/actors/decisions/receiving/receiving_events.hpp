@@ -33,6 +33,14 @@ inline writer_binding writer(std::uint32_t rank, bool kv = true, bool aux = fals
     return {{rank}, process_of(rank), kv, aux, {{9}}, dp_rank, "ctx"};
 }
 
+/// A rank of the own instance that hands on.
+inline writer_binding sibling(std::uint32_t rank, bool aux = false) {
+    auto result = writer(rank, true, aux);
+    result.instance = "gen";
+    result.sibling = true;
+    return result;
+}
+
 inline bind_writers bind(std::vector<writer_binding> writers) {
     return {std::move(writers), {}};
 }

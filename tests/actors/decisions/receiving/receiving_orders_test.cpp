@@ -10,6 +10,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <ctime>
@@ -53,6 +54,8 @@ struct writer_truth {
     bool alive = true;
     bool told_to_map = false;
     bool in_doubt = false;
+    /// Of its messages alone: the fabric can shut these out.
+    bool messages_in_doubt = false;
     bool heard_cancel = false;
     bool aux_said = false;
     std::array<slice_truth, slices_max> slices = {};
@@ -65,17 +68,24 @@ public:
           aux_(random_.one_in(3) ? aux_mode::required : aux_mode::none),
           slices_(1 + random_.below(slices_max)), pieces_(1 + random_.below(pieces_max)),
           value_(facts_of_attempt(aux_, by_message_)) {
-        const auto groups = 1 + random_.below(2);
+        relay_ = static_cast<role>(random_.below(4));
+        const auto groups = relay_ < role::taker ? 1 + random_.below(2) : 1;
         const auto per_group = 1 + random_.below(2);
         for (std::uint32_t rank = 0; rank < groups * per_group; ++rank) {
             const auto first = rank % per_group == 0;
             writers_.push_back({.binding = writer(rank, true, first && aux_ == aux_mode::required,
                                                   rank / per_group)});
         }
+        if (relay_ == role::taker) {
+            const auto rank = static_cast<std::uint32_t>(writers_.size());
+            writers_.push_back({.binding = sibling(rank, aux_ == aux_mode::required)});
+        }
         for (auto steps = 30 + random_.below(90); steps > 0 && !released_; --steps)
             step();
         happens(deadline_tick{});
         require(outcome_.has_value(), "the deadline ends it (I6)");
+        if (std::exchange(lends_, false))
+            happens(relay_over{});
         for (auto& each : writers_) {
             each.alive = each.up = false;
             happens(process_gone{each.binding.incarnation});
@@ -98,7 +108,17 @@ private:
         const auto rank = at.binding.rank.value;
         const auto number = random_.below(slices_);
         auto& slice = at.slices[number];
-        switch (random_.below(32)) {
+        switch (random_.below(34)) {
+        case 32:
+            if (random_.one_in(4))
+                happens(relay_overdue{});
+            return;
+        case 33:
+            if (lends_ && (relay_ended_ || random_.one_in(16))) { // or none could be opened
+                lends_ = false;
+                happens(relay_over{});
+            }
+            return;
         case 0:
         case 1:
             return host_gives();
@@ -162,7 +182,12 @@ private:
         bound_ = true;
         bind_writers message;
         for (const auto& each : writers_)
-            message.writers.push_back(each.binding);
+            if (each.binding.sibling)
+                message.relay = relay_binding{each.binding, 5};
+            else
+                message.writers.push_back(each.binding);
+        if (relay_ == role::giver)
+            message.relay = relay_binding{{}, 5};
         happens(std::move(message));
     }
 
@@ -184,6 +209,10 @@ private:
                 each.request = slice_truth::unknown;
                 happens(receiving::request_never_left{at.binding.incarnation});
             }
+        // Whoever has heard of no page was not told to write through a mapping either.
+        if (std::all_of(at.slices.begin(), at.slices.end(),
+                        [](const auto& x) { return x.request == slice_truth::unknown; }))
+            at.told_to_map = false;
     }
 
     void end_piece(writer_truth& at, std::uint32_t number) {
@@ -196,12 +225,14 @@ private:
         auto how = agent_result::success;
         if (random_.one_in(24))
             how = random_.one_in(3) ? agent_result::in_doubt : agent_result::failed;
+        auto said = report(at.binding.rank.value, {{piece}, piece + 1 == pieces_}, how, number);
+        said.by_messages = how == agent_result::in_doubt && random_.one_in(2);
         if (how == agent_result::in_doubt)
-            at.in_doubt = true;
+            (said.by_messages ? at.messages_in_doubt : at.in_doubt) = true;
         slice.well = slice.well && how == agent_result::success;
         slice.ended |= 1U << piece;
         slice.said |= 1U << piece;
-        happens(report(at.binding.rank.value, {{piece}, piece + 1 == pieces_}, how, number));
+        happens(said);
     }
 
     /// Twice, or behind the last piece: neither changes anything.
@@ -279,7 +310,7 @@ private:
     bool writes(const writer_truth& at) const {
         if (!at.alive || (shut_ && !at.told_to_map))
             return false;
-        if (at.in_doubt)
+        if (at.in_doubt || (at.messages_in_doubt && !shut_))
             return true;
         for (std::uint32_t number = 0; number < slices_; ++number) {
             const auto& slice = at.slices[number];
@@ -313,6 +344,15 @@ private:
         auto& at = writers_[x.request.header.writer.value];
         auto& slice = at.slices[x.request.header.receive_slice.value];
         require(at.up && !outcome_, "who is asked has a link, and the session has not ended");
+        require(x.request.header.relay == at.binding.sibling, "siblings hear that they are meant");
+        require(given_up_ || relay_ != role::taker || at.binding.sibling,
+                "the context sends nothing that a sibling hands on");
+        if (!x.request.kv) {
+            require(x.request.relayed, "each of them carries KV, unless it came otherwise");
+            require((pieces_told_ >> x.request.header.receive_slice.value) & 1,
+                    "what came otherwise is here");
+            return;
+        }
         require(allowed_, "the fabric lets it in");
         at.told_to_map = at.told_to_map || x.request.may_map;
         if (slice.request == slice_truth::unknown)
@@ -328,6 +368,25 @@ private:
         require(at.up && !outcome_, "who is told that it is wanted has a link");
         require(at.slices[0].request == slice_truth::unknown, "who was asked knows it");
     }
+    void check(const receiving::open_relay&) {
+        require(relay_ == role::giver && !std::exchange(lends_, true), "opened once");
+        relay_ended_ = false;
+    }
+    void check(const receiving::hand_on& x) {
+        require(lends_ && !relay_ended_, "it can be handed on");
+        require((pieces_told_ >> handed_on_) & 1, "what is handed on is here");
+        require(x.slice.last == (++handed_on_ == slices_), "in its order");
+    }
+    void check(const receiving::hand_on_aux&) {
+        require(lends_ && !relay_ended_, "it can be handed on");
+    }
+    void check(const receiving::end_relay&) {
+        require(lends_, "it was opened");
+        relay_ended_ = true;
+    }
+    void check(const receiving::relay_given_up&) {
+        require(relay_ == role::taker && !std::exchange(given_up_, true), "given up once");
+    }
     void check(const layers_arrived&) { require(false, "nobody wants to hear of layers"); }
     void check(const session_extended&) { require(!outcome_, "only what lives is extended"); }
     void check(const receiving::ignore_message&) {}
@@ -341,8 +400,12 @@ private:
         pieces_told_ |= bit;
         if (x.error)
             return;
+        auto by_sibling = false;
         for (const auto& each : writers_)
-            if (each.binding.dp_rank == group_.value_or(each.binding.dp_rank))
+            by_sibling = by_sibling || (each.binding.sibling && has_served(each, x.index.value));
+        for (const auto& each : writers_)
+            if (!by_sibling && !each.binding.sibling
+                && each.binding.dp_rank == group_.value_or(each.binding.dp_rank))
                 require(has_served(each, x.index.value), "a piece arrived with all its bytes");
     }
     void check(const session_finished& x) {
@@ -358,14 +421,22 @@ private:
     }
     void check(const session_released&) {
         require(outcome_ && !std::exchange(released_, true), "released once, after the outcome");
+        require(!lends_, "nobody reads what is given back");
         for (const auto& each : writers_)
             require(!writes(each), "nobody writes into pages that are given back (I2)");
     }
     void check(const session_transferring& x) {
         require(!std::exchange(group_, x.context_dp_rank), "it begins once");
     }
-    void check(const session_ended&) {
+    void check(const session_ended& x) {
         require(outcome_ && !std::exchange(ended_, true), "told once");
+        require(x.relayed.empty() || (relay_ == role::taker && !given_up_ && x.untold.empty()),
+                "the context hears of what a sibling has brought");
+        if (lends_ && *outcome_ < session_state::error) {
+            require(handed_on_ == slices_, "all of it was handed on");
+            relay_ended_ = true; // by itself, once siblings have it
+        }
+        require(!lends_ || relay_ended_, "a failure ends it");
     }
     void check(const session_retired&) { retired_ = released_; }
 
@@ -373,7 +444,16 @@ private:
         return at.slices[number].said + 1 == 1U << pieces_ && at.slices[number].well;
     }
 
+    /// Two of four orders know no siblings.
+    enum class role : std::uint8_t { none, none_either, taker, giver };
+
     dice random_;
+    role relay_ = role::none;
+    /// Siblings may read its pages; nothing more is handed on to them.
+    bool lends_ = false;
+    bool relay_ended_ = false;
+    std::uint32_t handed_on_ = 0;
+    bool given_up_ = false;
     bool by_message_;
     aux_mode aux_;
     std::uint32_t slices_;

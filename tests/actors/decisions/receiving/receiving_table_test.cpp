@@ -76,6 +76,8 @@ const std::vector<std::pair<std::string_view, receiving::event>>& events() {
         {"carrier failed", receiving::carrier_failed{make_error(errc::handler_failed, "thrown")}},
         {"request to 0 never left", receiving::request_never_left{process_of(0)}},
         {"forbidden", receiving::writes_forbidden{}},
+        {"relay overdue", relay_overdue{}},
+        {"relay over", relay_over{}},
     };
     return all;
 }
@@ -121,6 +123,8 @@ unbound | receiver died | ERROR (handler_failed); ended; released; retired | rel
 unbound | carrier failed | ERROR (handler_failed); ended; released; retired | released
 unbound | request to 0 never left | | unbound
 unbound | forbidden | | unbound
+unbound | relay overdue | | unbound
+unbound | relay over | | unbound
 waiting | slice | piece 0 (invalid_argument); piece 1 (invalid_argument); cancel 0 (invalid_argument); ERROR (invalid_argument); ended untold 1; forbid | ended
 waiting | slice without tokens | piece 0 (invalid_argument); piece 1 (invalid_argument); cancel 0 (invalid_argument); ERROR (invalid_argument); ended untold 1; forbid | ended
 waiting | bind | | waiting
@@ -158,6 +162,8 @@ waiting | receiver died | piece 0 (handler_failed); cancel 0 (handler_failed); E
 waiting | carrier failed | piece 0 (handler_failed); cancel 0 (handler_failed); ERROR (handler_failed); ended untold 1; forbid | ended
 waiting | request to 0 never left | | waiting
 waiting | forbidden | | waiting
+waiting | relay overdue | | waiting
+waiting | relay over | | waiting
 transferring | slice | piece 0 (invalid_argument); piece 1 (invalid_argument); cancel 0 (invalid_argument); ERROR (invalid_argument); ended untold 1; forbid | ended
 transferring | slice without tokens | piece 0 (invalid_argument); piece 1 (invalid_argument); cancel 0 (invalid_argument); ERROR (invalid_argument); ended untold 1; forbid | ended
 transferring | bind | | transferring
@@ -195,6 +201,8 @@ transferring | receiver died | piece 0 (handler_failed); cancel 0 (handler_faile
 transferring | carrier failed | piece 0 (handler_failed); cancel 0 (handler_failed); ERROR (handler_failed); ended untold 1; forbid | ended
 transferring | request to 0 never left | | transferring
 transferring | forbidden | | transferring
+transferring | relay overdue | | transferring
+transferring | relay over | | transferring
 ended | slice | piece 1 (cancelled) | ended
 ended | slice without tokens | piece 1 (cancelled) | ended
 ended | bind | | ended
@@ -232,6 +240,8 @@ ended | receiver died | | ended
 ended | carrier failed | | ended
 ended | request to 0 never left | released; retired | released
 ended | forbidden | released; retired | released
+ended | relay overdue | | ended
+ended | relay over | | ended
 released | any event | | released
 )";
 

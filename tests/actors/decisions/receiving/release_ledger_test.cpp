@@ -81,7 +81,7 @@ TEST_CASE("piece_ledger: a refused slice is complete and not served") {
 TEST_CASE("release_ledger: pages nobody was told about are free") {
     release_ledger ledger;
     CHECK(ledger.released());
-    ledger.reported_quiet(
+    ledger.reported_all(
         writer_a); // a report of a writer that was never told proves nothing and does no harm
     ledger.reported_in_doubt(writer_a);
     ledger.gone_and_drained(writer_a);
@@ -93,9 +93,9 @@ TEST_CASE("release_ledger: one quiet writer does not release pages while a sibli
     release_ledger ledger;
     ledger.expose(writer_a);
     ledger.expose(writer_b);
-    ledger.reported_quiet(writer_a);
+    ledger.reported_all(writer_a);
     CHECK_FALSE(ledger.released());
-    ledger.reported_quiet(writer_b);
+    ledger.reported_all(writer_b);
     CHECK(ledger.released());
 }
 
@@ -103,7 +103,7 @@ TEST_CASE("release_ledger: doubt is resolved by later evidence only, never by a 
     release_ledger ledger;
     ledger.expose(writer_a);
     ledger.reported_in_doubt(writer_a);
-    ledger.reported_quiet(writer_a);
+    ledger.reported_all(writer_a);
     CHECK(ledger.of(writer_a) == exposure::in_doubt);
     ledger.expose(writer_a); // it is asked for more, and the doubt stays
     CHECK(ledger.of(writer_a) == exposure::in_doubt);
@@ -131,7 +131,7 @@ TEST_CASE(
 TEST_CASE("release_ledger: a quiet writer that is asked for more is exposed again") {
     release_ledger ledger;
     ledger.expose(writer_a);
-    ledger.reported_quiet(writer_a);
+    ledger.reported_all(writer_a);
     CHECK(ledger.released());
     ledger.expose(writer_a);
     CHECK_FALSE(ledger.released());
@@ -185,7 +185,7 @@ TEST_CASE(
             if (what == event::expose)
                 ledger.expose(writer);
             else if (what == event::quiet)
-                ledger.reported_quiet(writer);
+                ledger.reported_all(writer);
             else if (what == event::in_doubt)
                 ledger.reported_in_doubt(writer);
             else
@@ -227,4 +227,58 @@ TEST_CASE("release_ledger: forbidding the attempt quiets every writer that can w
     CHECK_FALSE(ledger.released());
     ledger.gone_and_drained(maps);
     CHECK(ledger.released());
+}
+
+TEST_CASE("release_ledger: of a writer that may map, forbidding the attempt ends a doubt about "
+          "messages, once it has reported all, in either order") {
+    release_ledger ledger;
+    ledger.expose(writer_a);
+    ledger.reported_in_doubt(writer_a, true);
+    SUBCASE("forbidden first") {
+        ledger.forbidden();
+        CHECK(ledger.of(writer_a) == exposure::in_doubt); // another piece may go through a mapping
+        ledger.reported_all(writer_a);
+    }
+    SUBCASE("reported first") {
+        ledger.reported_all(writer_a);
+        CHECK(ledger.of(writer_a) == exposure::in_doubt); // the messages may still come
+        ledger.forbidden();
+    }
+    CHECK(ledger.of(writer_a) == exposure::quiet);
+    CHECK(ledger.released());
+}
+
+TEST_CASE("release_ledger: a doubt that the writer does not name, or one beside that about "
+          "messages, stays until its process is gone") {
+    release_ledger ledger;
+    ledger.expose(writer_a);
+    SUBCASE("not named") {
+        ledger.reported_in_doubt(writer_a);
+    }
+    SUBCASE("named first") {
+        ledger.reported_in_doubt(writer_a, true);
+        ledger.reported_in_doubt(writer_a, false);
+    }
+    SUBCASE("named last") {
+        ledger.reported_in_doubt(writer_a, false);
+        ledger.reported_in_doubt(writer_a, true);
+    }
+    ledger.reported_all(writer_a);
+    ledger.forbidden();
+    ledger.reported_all(writer_a);
+    CHECK(ledger.of(writer_a) == exposure::in_doubt);
+    ledger.gone_and_drained(writer_a);
+    CHECK(ledger.released());
+}
+
+TEST_CASE("release_ledger: a writer that is asked for more has not reported all") {
+    release_ledger ledger;
+    ledger.expose(writer_a);
+    ledger.reported_in_doubt(writer_a, true);
+    ledger.reported_all(writer_a);
+    ledger.expose(writer_a);
+    ledger.forbidden();
+    CHECK(ledger.of(writer_a) == exposure::in_doubt);
+    ledger.reported_all(writer_a);
+    CHECK(ledger.of(writer_a) == exposure::quiet);
 }
