@@ -103,6 +103,10 @@ struct worker_options {
     directory_options directory = {};
     /// What the instance is listed for.
     instance_role role = instance_role::any;
+    /// "http://host:port" of a collector of OpenTelemetry (OTLP over HTTP), which gets a span for
+    /// every session that ends; all ranks of a process share one sender, which never delays them.
+    /// Empty: where KVFERRY_SPANS says, else nowhere.
+    std::string spans = {};
 };
 
 /// A running rank. Destroying it without stop() runs a stop bounded by limits::stop_deadline, then

@@ -64,7 +64,9 @@ void sim_process::start() {
     auto& system = world->schedule().system();
     auto& random = world->schedule().random();
     auto bounds = world->bounds();
-    if ((plan.seed + incarnation.value) % 4 == 0) // each restart may be an upgrade, or its reversal
+    if (plan.mixed_protocols
+        && (plan.seed + incarnation.value) % 4
+               == 0) // each restart may be an upgrade, or its reversal
         bounds.protocol = oldest_protocol_version;
     world->frames().speaks(incarnation, bounds.protocol);
     const auto ranks = (where.instance == side::context ? plan.context : plan.generation).ranks();
