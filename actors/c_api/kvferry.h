@@ -32,7 +32,7 @@ extern "C" {
 #endif
 
 /* Major << 16 | minor. Another major breaks callers; a minor only adds. */
-#define KVF_ABI_VERSION 0x10004u
+#define KVF_ABI_VERSION 0x10005u
 
 uint32_t kvf_abi_version(void); /* of the library that was loaded */
 const char* kvf_version(void);  /* "0.1.0" */
@@ -293,6 +293,25 @@ enum {
                          * their connection has shown it; both sides must say so */
 };
 
+/* What the instance is listed for. */
+enum { KVF_ROLE_ANY = 0, KVF_ROLE_CONTEXT = 1, KVF_ROLE_GENERATION = 2 };
+
+/* Where instances are listed by name: etcd, over its JSON gateway, through libcurl. Rank 0 lists
+ * its instance there, and kvf_source.endpoint may be "etcd:name". NULL in a field: what the
+ * environment says (KVFERRY_ETCD, KVFERRY_ETCD_PREFIX, ...), else as told here. */
+typedef struct kvf_directory {
+    uint32_t size;
+    uint32_t lease_seconds;    /* a listing lives so long without its rank 0; 0: 10 */
+    const char* endpoints;     /* "http://host:port" or "https://host:port" of the members, with
+                                * commas between; else none: no directory */
+    const char* prefix;        /* in front of all keys; else "/kvferry/" */
+    const char* ca_file;       /* who signed etcd's certificate; else the system's authorities */
+    const char* cert_file;     /* what this process shows etcd; else nothing */
+    const char* key_file;      /* its key */
+    const char* user;          /* who asks, where etcd has users */
+    const char* password_file; /* with the user's password; nobody else may read it */
+} kvf_directory;
+
 typedef struct kvf_worker_options {
     uint32_t size;
     uint32_t flags;       /* KVF_NO_SAME_HOST_LINK ... */
@@ -327,6 +346,9 @@ typedef struct kvf_worker_options {
     const char* secret_file; /* with the secret that all ranks of a deployment share; NULL: where
                               * KVFERRY_SECRET_FILE says, else none: then only processes of this
                               * user on this machine are served */
+    const kvf_directory* directory; /* NULL: all as the environment says */
+    uint32_t role;                  /* KVF_ROLE_ANY ... */
+    uint32_t reserved_2;
 } kvf_worker_options;
 
 typedef struct kvf_statistics {
@@ -394,6 +416,10 @@ int kvf_worker_add_instance(kvf_worker* worker, const kvf_bytes* infos, size_t c
                             size_t* bytes);
 /* Forgets it; sessions with it go on. */
 int kvf_worker_remove_instance(kvf_worker* worker, const char* address);
+
+/* Lists the instance for something else (KVF_ROLE_...) from now on; sessions go on.
+ * KVF_UNSUPPORTED: it is not listed anywhere, or this is not rank 0. */
+int kvf_worker_set_role(kvf_worker* worker, uint32_t role);
 
 /* Blocks for one round trip through the rank. */
 int kvf_worker_statistics(kvf_worker* worker, kvf_statistics* statistics);
@@ -487,8 +513,9 @@ typedef struct kvf_source {
     uint32_t size;
     int32_t dp_rank;      /* which DP group runs the request; 0 without attention DP, -1: not known,
                            * the first that answers is it */
-    const char* endpoint; /* of the context instance: "host:port" (kvf_worker_endpoint), or
-                           * "@instance" (kvf_worker_add_instance) */
+    const char* endpoint; /* of the context instance: "host:port" (kvf_worker_endpoint),
+                           * "@instance" (kvf_worker_add_instance), or "etcd:instance"
+                           * (kvf_directory) */
 } kvf_source;
 
 /* A session that cannot be opened is one that ends at once: the reason is its outcome. Only wrong

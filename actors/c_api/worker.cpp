@@ -3,6 +3,7 @@
 #include "actors/c_api/objects.hpp"
 #include "actors/c_api/sized.hpp"
 
+#include <chrono>
 #include <cstring>
 #include <limits>
 #include <string>
@@ -17,6 +18,8 @@ namespace kvferry::c_api {
 static_assert(sizeof(kvf_statistics::sessions_failed) / sizeof(std::uint64_t)
               > static_cast<std::size_t>(errc_last));
 static_assert(KVF_NOT_PROVEN == static_cast<int>(errc_last), "kvferry.h names all of errc");
+static_assert(KVF_ROLE_CONTEXT == static_cast<int>(instance_role::context)
+              && KVF_ROLE_GENERATION == static_cast<int>(instance_role::generation));
 static_assert(KVF_ROUTE_BEST == static_cast<int>(route_choice::automatic)
               && KVF_ROUTE_STAGED == static_cast<int>(route_choice::staged));
 
@@ -32,6 +35,29 @@ std::shared_ptr<runtime> shared_runtime() {
     auto result = shared.lock();
     if (!result)
         shared = result = std::make_shared<runtime>();
+    return result;
+}
+
+instance_role role_of(std::uint32_t role, const char* name) {
+    if (role > KVF_ROLE_GENERATION)
+        refuse(errc::invalid_argument, std::string{name} + " is " + std::to_string(role));
+    return static_cast<instance_role>(role);
+}
+
+directory_options directory_of(const kvf_directory* where) {
+    directory_options result;
+    if (!where)
+        return result;
+    const auto given = read(where, "kvf_directory");
+    result.endpoints = text_or_empty(given.endpoints);
+    result.prefix = text_or_empty(given.prefix);
+    result.ca_file = text_or_empty(given.ca_file);
+    result.cert_file = text_or_empty(given.cert_file);
+    result.key_file = text_or_empty(given.key_file);
+    result.user = text_or_empty(given.user);
+    result.password_file = text_or_empty(given.password_file);
+    if (given.lease_seconds != 0)
+        result.lease = std::chrono::seconds{given.lease_seconds};
     return result;
 }
 
@@ -62,6 +88,8 @@ worker_options options_of(const kvf_worker_options& given) {
     result.security = {.secret_file = text_or_empty(given.secret_file),
                        .insecure = (given.flags & KVF_INSECURE) != 0,
                        .plain_bulk = (given.flags & KVF_PLAIN_BULK) != 0};
+    result.directory = directory_of(given.directory);
+    result.role = role_of(given.role, "kvf_worker_options.role");
     const auto* devices = items(given.devices, given.device_count, "kvf_worker_options.devices");
     result.devices.also.assign(devices, devices + given.device_count);
     if (given.multiprocessors != 0)
@@ -182,6 +210,13 @@ int kvf_worker_unpublish(kvf_worker* worker, int64_t deadline_ms) {
         const auto found = workers().find(worker);
         const auto deadline = deadline_of(deadline_ms, "deadline_ms");
         refuse_if(found->rank.unpublish(deadline.value_or(std::chrono::milliseconds{0})));
+    });
+}
+
+int kvf_worker_set_role(kvf_worker* worker, uint32_t role) {
+    return guarded([&] {
+        const auto found = workers().find(worker);
+        refuse_if(found->rank.set_role(role_of(role, "role")));
     });
 }
 

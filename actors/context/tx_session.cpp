@@ -43,7 +43,7 @@ sending::terms terms_of(const tx_session_state::dependencies& with) {
 
 tx_session_state::tx_session_state(tx_session_actor::pointer self, dependencies with)
     : self_(self), with_(std::move(with)),
-      meter_(with_.environment->counters, side::context, self->clock().now()),
+      meter_(with_.environment->counters, side::context, self->clock().now(), with_.request),
       value_(terms_of(with_)) {
     join(with_.traceparent);
     if (const auto& deciders = with_.environment->deciders)
@@ -76,8 +76,10 @@ void tx_session_state::handler_failed(const caf::error& reason) {
 }
 
 void tx_session_state::join(const std::optional<trace_parent>& parent) {
-    if (parent && !std::exchange(joined_trace_, true))
-        record_join(self_, with_.request, *parent);
+    if (!parent || std::exchange(joined_trace_, true))
+        return;
+    record_join(self_, with_.request, *parent);
+    meter_.joins(*parent);
 }
 
 void tx_session_state::on_send(send_slice& message) {
@@ -89,8 +91,9 @@ void tx_session_state::on_send(send_slice& message) {
 
 void tx_session_state::on_bind(bind_receiver& message) {
     const auto& environment = *with_.environment;
-    meter_.met(self_->clock().now());
     join(message.request.traceparent);
+    meter_.belongs_to(message.request.header.attempt);
+    meter_.met(self_->clock().now());
     auto problem = check(message);
     auto wait = message.peer->awaited.lock();
     decide_and_perform(
@@ -178,8 +181,8 @@ tx_session_state::answer tx_session_state::perform(sending_effects::tell_host& x
     const auto released = std::holds_alternative<session_released>(x.message);
     if (released)
         meter_.released(self_->clock().now());
-    else if (std::holds_alternative<session_finished>(x.message))
-        meter_.ended(self_->clock().now());
+    else if (const auto* end = std::get_if<session_finished>(&x.message))
+        meter_.ended(self_->clock().now(), code_of(end->error));
     std::visit([this](auto& message) { tell(self_, with_.observer, std::move(message)); },
                x.message);
     if (released)

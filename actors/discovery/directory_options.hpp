@@ -21,6 +21,11 @@ struct directory_options {
     std::string ca_file = {};
     std::string cert_file = {};
     std::string key_file = {};
+    /// Where etcd asks for a user: its name, and a file with its password that nobody else may
+    /// read; it is read again whenever etcd asks. Empty: KVFERRY_ETCD_USER, _PASSWORD_FILE, else
+    /// none.
+    std::string user = {};
+    std::string password_file = {};
     /// An instance whose rank 0 is silent for so long is no longer listed.
     std::chrono::seconds lease{10};
 
@@ -32,6 +37,13 @@ directory_options from_environment(directory_options);
 
 /// Its members, each checked. invalid_argument shows the one that is no such URL.
 caf::expected<std::vector<std::string>> members_of(const directory_options&);
+
+/// invalid_argument: a member, or a part that another one belongs to is missing, the password file
+/// cannot be used, or the password would go in clear text to another machine.
+caf::error check(const directory_options&);
+
+/// The password in that file, without the end of its line.
+caf::expected<std::string> read_password(const directory_options&);
 
 /// The name in "etcd:name"; empty: the address is no such name.
 std::string_view listed_name(std::string_view address);

@@ -3,8 +3,8 @@
 #include "actors/discovery/etcd_directory.hpp"
 
 #include "actors/discovery/base64.hpp"
-#include "actors/discovery/http_client.hpp"
 #include "actors/discovery/listing_text.hpp"
+#include "actors/http/http_client.hpp"
 #include "messages/trace/log.hpp"
 #include "messages/values/error_format.hpp"
 #include "messages/values/time.hpp"
@@ -32,36 +32,105 @@ std::string behind(std::string prefix) {
     return prefix;
 }
 
+std::chrono::milliseconds until_then(time_point then) {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(then - clock::now());
+}
+
+bool says(const http_client::answer& x, std::string_view words) {
+    return x.body.find(words) != x.body.npos;
+}
+
+/// A token has ended, users or rights have changed behind it, or etcd asks for one since a while.
+bool asks_for_login(const http_client::answer& x) {
+    return x.status == 401
+           || (x.status == 400
+               && (says(x, "user name is empty") || says(x, "invalid auth token")
+                   || says(x, "revision of auth store is old")));
+}
+
 } // namespace
 
 struct etcd_directory::state {
+    directory_options options;
     std::vector<std::string> members;
     std::string prefix;
     std::string who;
     http_client http;
     /// The member that answered last.
     std::size_t current = 0;
+    /// The client shows a token of the user, or etcd asks for none.
+    bool logged_in = false;
 
     caf::error named(const caf::error& reason) const { return add_context(reason, who); }
+
+    /// dial_failed: perhaps another member answers.
+    caf::error log_in(std::chrono::milliseconds within) {
+        auto password = read_password(options);
+        if (!password)
+            return std::move(password.error());
+        http.authorize({});
+        const json question{{"name", options.user}, {"password", *password}};
+        auto answer =
+            http.post(members[current] + "/v3/auth/authenticate",
+                      question.dump(-1, ' ', false, json::error_handler_t::replace), within);
+        if (!answer)
+            return std::move(answer.error());
+        if (answer->status / 100 == 2) {
+            const auto said = json::parse(answer->body, nullptr, false);
+            http.authorize(said.is_object() ? said.value("token", std::string{}) : std::string{});
+        } else if (!says(*answer, "authentication is not enabled")) {
+            return make_error(answer->status / 100 == 5 ? errc::dial_failed : errc::foreign_peer,
+                              "it refuses user '{}' with the password in {}: {}", options.user,
+                              options.password_file, answer->body.substr(0, 300));
+        }
+        logged_in = true;
+        return {};
+    }
+
+    /// One question to the current member, in the user's name.
+    caf::expected<http_client::answer> post(const std::string& path, const std::string& question,
+                                            std::chrono::milliseconds within) {
+        const auto until = clock::now() + within;
+        for (bool again = false;; again = true) {
+            if (!options.user.empty() && !logged_in)
+                if (auto problem = log_in(until_then(until)))
+                    return problem;
+            auto answer = http.post(members[current] + path, question, until_then(until));
+            if (again || options.user.empty() || !answer || !asks_for_login(*answer))
+                return answer;
+            logged_in = false;
+        }
+    }
+
+    caf::error refusal(const std::string& path, const http_client::answer& x) const {
+        const auto said = x.body.substr(0, 300);
+        if (options.user.empty() && asks_for_login(x))
+            return make_error(errc::foreign_peer,
+                              "{} answers {}: {}; name a user and a file with its password "
+                              "(KVFERRY_ETCD_USER, KVFERRY_ETCD_PASSWORD_FILE)",
+                              path, x.status, said);
+        if (x.status == 403 || asks_for_login(x))
+            return make_error(errc::foreign_peer,
+                              "{} answers {}: {}; give user '{}' a role that may read and write "
+                              "below '{}'",
+                              path, x.status, said, options.user, prefix);
+        return make_error(errc::transfer_failed, "{} answers {}: {}", path, x.status, said);
+    }
 
     /// One question, to one member after the other. A member without a leader answers 5xx.
     caf::expected<json> ask(const std::string& path, const json& question) {
         const auto until = clock::now() + call_max;
         caf::error last;
         for (std::size_t tried = 0; tried < members.size(); ++tried) {
-            const auto left =
-                std::chrono::duration_cast<std::chrono::milliseconds>(until - clock::now());
-            const auto share = left / static_cast<int>(members.size() - tried);
-            auto answer = http.post(members[current] + path, question.dump(), share);
+            const auto share = until_then(until) / static_cast<int>(members.size() - tried);
+            auto answer = post(path, question.dump(), share);
             if (answer && answer->status / 100 == 2)
                 return parsed(answer->body);
-            if (!answer)
-                last = std::move(answer.error());
-            else
-                last = make_error(errc::transfer_failed, "{} answers {}: {}", path, answer->status,
-                                  answer->body.substr(0, 300));
-            if (answer && answer->status / 100 != 5)
-                break; // another member would say the same
+            last = answer ? refusal(path, *answer) : std::move(answer.error());
+            const auto other_may_answer =
+                answer ? answer->status / 100 == 5 : code_of(last) == errc::dial_failed;
+            if (!other_may_answer)
+                break;
             current = (current + 1) % members.size();
         }
         return named(last);
@@ -96,14 +165,17 @@ etcd_directory::etcd_directory(etcd_directory&&) noexcept = default;
 etcd_directory::~etcd_directory() = default;
 
 caf::expected<etcd_directory> etcd_directory::make(const directory_options& options) {
+    if (auto problem = check(options))
+        return problem;
     auto members = members_of(options);
     if (!members)
         return std::move(members.error());
     auto http = http_client::make({options.ca_file, options.cert_file, options.key_file});
     if (!http)
         return std::move(http.error());
-    return etcd_directory{std::make_unique<state>(state{
-        std::move(*members), options.prefix, "etcd at " + options.endpoints, std::move(*http)})};
+    return etcd_directory{
+        std::make_unique<state>(state{options, std::move(*members), options.prefix,
+                                      "etcd at " + options.endpoints, std::move(*http)})};
 }
 
 caf::expected<etcd_directory::lease_id> etcd_directory::grant(std::chrono::seconds ttl) {

@@ -18,7 +18,8 @@
 namespace kvferry {
 
 /// Every call asks one member after the other, at most this long in all, and its errors name them:
-/// dial_failed when none answers, transfer_failed when etcd refuses.
+/// dial_failed when none answers or its certificate is refused, foreign_peer when etcd does not
+/// accept the user or what the user may do, transfer_failed when it refuses for another reason.
 class etcd_directory {
 public:
     static constexpr std::chrono::milliseconds call_max{1000};

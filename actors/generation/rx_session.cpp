@@ -14,9 +14,13 @@ namespace kvferry {
 
 rx_session_state::rx_session_state(rx_session_actor::pointer self, dependencies with)
     : self_(self), with_(std::move(with)),
-      meter_(with_.counters, side::generation, self->clock().now()), attempt_(facts_of(with_)) {
-    if (with_.traceparent)
+      meter_(with_.counters, side::generation, self->clock().now(), with_.request),
+      attempt_(facts_of(with_)) {
+    meter_.belongs_to(with_.attempt);
+    if (with_.traceparent) {
         record_join(self_, with_.request, *with_.traceparent);
+        meter_.joins(*with_.traceparent);
+    }
     if (with_.deciders)
         decider_ = with_.deciders->receiving;
 }
@@ -203,12 +207,12 @@ void rx_session_state::perform(piece_finished& x) {
 }
 
 void rx_session_state::perform(session_finished& x) {
-    meter_.ended(self_->clock().now());
     for (const auto& writer : x.peers) {
         meter_.moved(counted_route_of(writer.route), writer.bytes, writer.fragments);
         if (writer.sibling && with_.counters)
             with_.counters->relayed_bytes.fetch_add(writer.bytes, std::memory_order_relaxed);
     }
+    meter_.ended(self_->clock().now(), code_of(x.error));
     tell(self_, with_.observer, std::move(x));
 }
 

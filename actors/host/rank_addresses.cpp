@@ -16,6 +16,10 @@ std::string advertised_host(const worker_options& options) {
     return with_port ? with_port->host : options.advertise;
 }
 
+caf::error rank_addresses::check_named() const {
+    return check_named_devices(named_, devices_);
+}
+
 caf::expected<std::string> rank_addresses::for_ucx() const {
     if (how_ == security::mode::same_user) { // nobody else is to reach it
         auto found = devices_for("127.0.0.1", devices_);

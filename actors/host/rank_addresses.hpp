@@ -22,6 +22,9 @@ public:
     rank_addresses(const worker_options& options, security::mode how,
                    std::vector<network_device> devices, std::string named);
 
+    /// invalid_argument: UCX_NET_DEVICES names a device that is not here.
+    caf::error check_named() const;
+
     /// The network devices for UCX: those of the address that others know, else of the one bound
     /// to. Empty: all.
     caf::expected<std::string> for_ucx() const;

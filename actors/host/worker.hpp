@@ -106,6 +106,10 @@ struct worker_options {
     /// Names the machine; empty: the kernel's boot id. Ranks that name different ones are far from
     /// each other: no mappings, no same-host link, one copy of replicated KV (limits::relay).
     std::string machine = {};
+    /// "http://host:port" of a collector of OpenTelemetry (OTLP over HTTP), which gets a span for
+    /// every session that ends; all ranks of a process share one sender, which never delays them.
+    /// Empty: where KVFERRY_SPANS says, else nowhere.
+    std::string spans = {};
 };
 
 /// A running rank. Destroying it without stop() runs a stop bounded by limits::stop_deadline, then

@@ -20,8 +20,8 @@ caf::error worker::parts::check_directory() {
     options.directory = from_environment(std::move(options.directory));
     if (options.directory.endpoints.empty())
         return {};
-    auto members = members_of(options.directory);
-    return members ? caf::error{} : add_context(members.error(), "worker_options.directory");
+    auto problem = check(options.directory);
+    return problem ? add_context(problem, "worker_options.directory") : caf::error{};
 }
 
 /// Reader and writer wait for etcd, each on a thread of its own.

@@ -33,10 +33,9 @@ caf::error worker::parts::make_fabric() {
         io.fabric = *made;
     } else {
         say_version();
-        if (const auto* named = std::getenv("UCX_NET_DEVICES"))
-            if (auto problem = check_named_devices(named, network_devices()))
-                return problem;
         const auto at = addresses();
+        if (auto problem = at.check_named())
+            return problem;
         auto devices = at.for_ucx();
         if (!devices)
             return std::move(devices.error());

@@ -70,6 +70,27 @@ caf::error worker::parts::make_metrics() {
     return {};
 }
 
+/// As with metrics: only those that the host has asked for are a part of the start.
+caf::error worker::parts::make_spans() {
+    const char* named = std::getenv("KVFERRY_SPANS");
+    const bool optional = options.spans.empty();
+    const std::string to = optional ? (named != nullptr ? named : "") : options.spans;
+    if (to.empty())
+        return {};
+    if (auto problem = step("spans"))
+        return problem;
+    auto made = span_sender::at(to);
+    if (!made && optional) {
+        logger().error("{}: KVFERRY_SPANS: {}", name(), describe(made.error()));
+        return {};
+    }
+    if (!made)
+        return add_context(made.error(), "worker_options.spans");
+    spans = std::move(*made);
+    counters->spans = spans->queue();
+    return {};
+}
+
 void worker::parts::end_metrics() {
     if (metrics)
         metrics->remove(*this);

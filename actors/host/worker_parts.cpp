@@ -33,8 +33,9 @@ namespace kvferry {
 namespace {
 
 /// A loop, the host's callbacks, UCX's thread, questions to an info server, the log; those that
-/// copy, and one for metrics and two for a directory where they are asked for, come on top. Those
-/// that libraries make late, and fail to make without a name, are why all are asked for before.
+/// copy, and where they are asked for one for metrics, one for spans and two for a directory, come
+/// on top. Those that libraries make late, and fail to make without a name, are why all are asked
+/// for before.
 constexpr std::size_t threads_of_a_rank = 5;
 
 std::size_t copy_threads(const worker_options& options) {
@@ -95,7 +96,10 @@ caf::error worker::parts::make_all() {
         return add_context(problem, "a rank");
     if (auto problem = check_threads("a rank", threads_of_a_rank + copy_threads(options)
                                                    + (options.metrics.empty() ? 0 : 1)
+                                                   + (options.spans.empty() ? 0 : 1)
                                                    + (options.directory.endpoints.empty() ? 0 : 2)))
+        return problem;
+    if (auto problem = make_spans())
         return problem;
     if (auto problem = make_threads())
         return problem;

@@ -9,6 +9,7 @@
 #include "actors/host/worker.hpp"
 #include "actors/metrics/process_metrics.hpp"
 #include "actors/rank/transfer_worker.hpp"
+#include "actors/spans/span_sender.hpp"
 #include "messages/local/info_exchange.hpp"
 #include "transport/fabric/wire.hpp"
 #include "transport/host_link/memfd_pool.hpp"
@@ -46,12 +47,14 @@ struct worker::parts final : ends_with_process, observed_rank, std::enable_share
     rank_counters_ptr counters = std::make_shared<rank_counters>();
     /// Null: nobody asked for them.
     std::shared_ptr<process_metrics> metrics;
+    std::shared_ptr<span_sender> spans;
     transfer_worker_actor actor;
     adopt_io io;
     /// Asks rank-info servers; `io` has the book before it.
     info_link_actor servers;
     instance_book_actor book;
-    /// Null without a directory, the writer also on other ranks than 0; `io` has the names in front.
+    /// Null without a directory, the writer also on other ranks than 0; `io` has the names in
+    /// front.
     directory_reader_actor reader;
     directory_writer_actor writer;
     named_instances_actor names;
@@ -130,6 +133,7 @@ private:
     void say_draining() const;
     void end_directory();
     caf::error make_metrics();
+    caf::error make_spans();
     void end_metrics();
     /// By name. Under host_calls::visit(): they end otherwise.
     std::vector<std::pair<std::string, io_loop*>> all_loops() const;

@@ -2,7 +2,11 @@
 // Writes lines; escapes what the values of labels may contain.
 #include "actors/metrics/exposition.hpp"
 
+#include <array>
 #include <charconv>
+#include <chrono>
+#include <cinttypes>
+#include <cstdio>
 
 namespace kvferry {
 
@@ -31,10 +35,30 @@ void add_escaped(std::string& to, std::string_view value) {
             to += x;
 }
 
+/// As OpenMetrics shows one behind the sample of its bucket: labels, value, time.
+std::string text_of(const exemplar& x) {
+    char trace[64] = "";
+    if ((x.request.trace_high | x.request.trace_low) != 0)
+        std::snprintf(trace, sizeof trace, "trace_id=\"%016" PRIx64 "%016" PRIx64 "\",",
+                      x.request.trace_high, x.request.trace_low);
+    char time[32];
+    std::snprintf(time, sizeof time, "%.3f", std::chrono::duration<double>(x.at).count());
+    return std::string{" # {"} + trace + "rid=\"" + std::to_string(x.request.rid) + "\"} "
+           + text_of(std::chrono::duration<double>(x.value).count()) + " " + time;
+}
+
 } // namespace
+
+std::string exposition::content_type(format x) {
+    return x == format::prometheus ? "text/plain; version=0.0.4; charset=utf-8"
+                                   : "application/openmetrics-text; version=1.0.0; charset=utf-8";
+}
 
 void exposition::family(std::string_view name, kind what, std::string_view help) {
     name_ = name;
+    constexpr std::string_view total = "_total";
+    if (as_ == format::open_metrics && name.ends_with(total)) // there it belongs to the samples
+        name.remove_suffix(total.size());
     text_.append("# HELP ").append(name).append(" ").append(help);
     text_.append("\n# TYPE ").append(name).append(" ").append(name_of(what)).append("\n");
 }
@@ -48,6 +72,10 @@ void exposition::sample_text(const labels& of, std::string_view value) {
 }
 
 void exposition::histogram(const labels& of, const duration_histogram& times) {
+    // First: what an exemplar shows is then among the counts.
+    std::array<std::optional<exemplar>, duration_histogram::bounds.size() + 1> shown;
+    for (std::size_t index = 0; as_ == format::open_metrics && index < shown.size(); ++index)
+        shown[index] = times.exemplar_of(index);
     const auto counts = times.counts();
     std::uint64_t below = 0;
     for (std::size_t index = 0; index < counts.size(); ++index) {
@@ -56,14 +84,14 @@ void exposition::histogram(const labels& of, const duration_histogram& times) {
             index < duration_histogram::bounds.size()
                 ? text_of(static_cast<double>(duration_histogram::bounds[index]) / 1e9)
                 : std::string{"+Inf"};
-        line("_bucket", of, bound, std::to_string(below));
+        line("_bucket", of, bound, std::to_string(below), shown[index]);
     }
     line("_sum", of, "", text_of(std::chrono::duration<double>(times.sum()).count()));
     line("_count", of, "", std::to_string(below));
 }
 
 void exposition::line(std::string_view suffix, const labels& of, std::string_view bound,
-                      std::string_view value) {
+                      std::string_view value, const std::optional<exemplar>& one) {
     text_.append(name_).append(suffix);
     char before = '{';
     const auto add = [&](std::string_view name, std::string_view text) {
@@ -78,7 +106,10 @@ void exposition::line(std::string_view suffix, const labels& of, std::string_vie
         add("le", bound);
     if (before == ',')
         text_ += '}';
-    text_.append(" ").append(value).append("\n");
+    text_.append(" ").append(value);
+    if (one)
+        text_ += text_of(*one);
+    text_ += '\n';
 }
 
 } // namespace kvferry

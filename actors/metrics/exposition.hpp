@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Numbers as Prometheus reads them: its text format, version 0.0.4. Pure.
+// Numbers as Prometheus reads them: its text format, version 0.0.4, or OpenMetrics 1.0, which has
+// exemplars. Pure.
 #pragma once
 
 #include "messages/trace/duration_histogram.hpp"
@@ -7,6 +8,7 @@
 #include <concepts>
 #include <cstdint>
 #include <initializer_list>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -17,9 +19,12 @@ namespace kvferry {
 class exposition {
 public:
     enum class kind { counter, gauge, histogram };
+    enum class format { prometheus, open_metrics };
     /// Values may be any text; names are ours.
     using label = std::pair<std::string_view, std::string_view>;
     using labels = std::initializer_list<label>;
+
+    explicit exposition(format as = format::prometheus) : as_(as) {}
 
     void family(std::string_view name, kind, std::string_view help);
 
@@ -31,15 +36,17 @@ public:
     }
     void histogram(const labels&, const duration_histogram&);
 
-    const std::string& text() const { return text_; }
+    /// All of it.
+    std::string text() const { return as_ == format::prometheus ? text_ : text_ + "# EOF\n"; }
 
-    static constexpr std::string_view content_type = "text/plain; version=0.0.4; charset=utf-8";
+    static std::string content_type(format);
 
 private:
     void sample_text(const labels&, std::string_view value);
     void line(std::string_view suffix, const labels&, std::string_view bound,
-              std::string_view value);
+              std::string_view value, const std::optional<exemplar>& = {});
 
+    format as_;
     std::string text_;
     std::string name_;
 };

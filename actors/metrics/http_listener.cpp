@@ -9,6 +9,7 @@
 #include "transport/loop/threads.hpp"
 
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -109,6 +110,26 @@ std::string response(const http_answer& x, bool with_body) {
     return result;
 }
 
+/// The value of a header, by its name in small letters; empty: it is not there.
+std::string_view header_of(std::string_view request, std::string_view name) {
+    for (auto at = request.find("\r\n"); at != request.npos;) {
+        const auto line = request.substr(at + 2, request.find("\r\n", at + 2) - at - 2);
+        if (line.empty())
+            break;
+        const auto colon = line.find(':');
+        const auto is_letter = [](char wanted, char there) {
+            return std::tolower(static_cast<unsigned char>(there)) == wanted;
+        };
+        if (colon == name.size() && std::equal(name.begin(), name.end(), line.begin(), is_letter)) {
+            const auto value = line.substr(colon + 1);
+            const auto first = value.find_first_not_of(" \t");
+            return first == value.npos ? std::string_view{} : value.substr(first);
+        }
+        at = request.find("\r\n", at + 2);
+    }
+    return {};
+}
+
 /// The first line of a request: method, target, version.
 std::string respond(std::string_view request, const http_listener::handler& handler) {
     const auto line = request.substr(0, request.find("\r\n"));
@@ -123,7 +144,7 @@ std::string respond(std::string_view request, const http_listener::handler& hand
     auto path = line.substr(first + 1, second - first - 1);
     path = path.substr(0, path.find('?'));
     try {
-        return response(handler(path), method == "GET");
+        return response(handler({path, header_of(request, "accept")}), method == "GET");
     } catch (const std::exception& thrown) {
         logger().error("metrics: {} failed: {}", path, thrown.what());
         return response({500, "text/plain", "failed\n"}, true);

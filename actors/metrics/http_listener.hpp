@@ -16,6 +16,13 @@
 
 namespace kvferry {
 
+struct http_request {
+    /// Without its query.
+    std::string_view path;
+    /// What the client would like to have: the header Accept; empty without one.
+    std::string_view accept = {};
+};
+
 struct http_answer {
     int status = 200;
     std::string content_type = "text/plain; charset=utf-8";
@@ -30,8 +37,8 @@ inline constexpr std::chrono::milliseconds http_connection_deadline{5000};
 
 class http_listener {
 public:
-    /// Called on the listener's thread with a path, without its query.
-    using handler = std::function<http_answer(std::string_view path)>;
+    /// Called on the listener's thread.
+    using handler = std::function<http_answer(const http_request&)>;
 
     /// Listens at "host:port"; port 0 picks a free one. invalid_argument for another text,
     /// system_call_failed with the system's reason.

@@ -2,6 +2,7 @@
 // Paths of the listener, and what /proc says of the process.
 #include "actors/metrics/process_metrics.hpp"
 
+#include "actors/metrics/accept_header.hpp"
 #include "actors/metrics/exposition.hpp"
 #include "actors/metrics/rank_exposition.hpp"
 #include "messages/values/error_format.hpp"
@@ -90,7 +91,7 @@ caf::expected<std::shared_ptr<process_metrics>> process_metrics::at(const std::s
     }
     std::shared_ptr<process_metrics> made{new process_metrics};
     auto listener = http_listener::start(
-        endpoint, [self = made.get()](std::string_view path) { return self->answer(path); });
+        endpoint, [self = made.get()](const http_request& x) { return self->answer(x); });
     if (!listener)
         return std::move(listener.error());
     made->asked_for_ = endpoint;
@@ -109,14 +110,16 @@ void process_metrics::remove(observed_rank& rank) {
     std::erase(ranks_, &rank);
 }
 
-http_answer process_metrics::answer(std::string_view path) {
+http_answer process_metrics::answer(const http_request& request) {
+    const auto path = request.path;
     if (path == "/metrics") {
         const auto process = facts_of_process();
         std::vector<rank_facts> ranks;
         std::lock_guard lock{mutex_};
         for (const auto* rank : ranks_)
             ranks.push_back(rank->facts());
-        return {200, std::string{exposition::content_type}, exposition_of(process, ranks)};
+        const auto as = format_for(request.accept);
+        return {200, exposition::content_type(as), exposition_of(process, ranks, as)};
     }
     if (path == "/livez")
         return probe(&observed_rank::why_not_live);

@@ -31,7 +31,7 @@ public:
     void remove(observed_rank&);
 
     /// 503 with the reasons when a rank is not live, or not ready.
-    http_answer answer(std::string_view path);
+    http_answer answer(const http_request&);
 
 private:
     process_metrics() = default;

@@ -2,9 +2,9 @@
 // One family after the other, each with all ranks.
 #include "actors/metrics/rank_exposition.hpp"
 
-#include "actors/metrics/exposition.hpp"
 #include "messages/errors.hpp"
 
+#include <algorithm>
 #include <array>
 #include <map>
 #include <string_view>
@@ -167,6 +167,19 @@ void add_messages(exposition& out, const std::vector<rank_facts>& ranks) {
     }
 }
 
+/// The ranks of a process share one queue.
+void add_spans(exposition& out, const std::vector<rank_facts>& ranks) {
+    const auto found = std::find_if(ranks.begin(), ranks.end(),
+                                    [](const auto& x) { return x.counters->spans != nullptr; });
+    if (found == ranks.end())
+        return;
+    out.family("kvferry_spans_sent_total", kind::counter, "Spans that the collector has taken.");
+    out.sample({}, found->counters->spans->sent());
+    out.family("kvferry_spans_dropped_total", kind::counter,
+               "Spans that were dropped: the collector is away, too slow, or refuses them.");
+    out.sample({}, found->counters->spans->dropped());
+}
+
 void add_rank(exposition& out, all_ranks& all, const std::vector<rank_facts>& ranks) {
     out.family("kvferry_rank_phase", kind::gauge, "1 for the phase that the rank is in.");
     for (const auto& x : ranks)
@@ -233,10 +246,12 @@ void add_times(exposition& out, const std::vector<rank_facts>& ranks) {
 
 } // namespace
 
-std::string exposition_of(const process_facts& process, const std::vector<rank_facts>& ranks) {
-    exposition out;
+std::string exposition_of(const process_facts& process, const std::vector<rank_facts>& ranks,
+                          exposition::format as) {
+    exposition out{as};
     all_ranks all{out, ranks};
     add_process(out, process);
+    add_spans(out, ranks);
     add_rank(out, all, ranks);
     add_sessions(all);
     add_bytes(all);

@@ -2,6 +2,7 @@
 // Every metric of kvferry, by name: what the ranks of a process have counted, for Prometheus. Pure.
 #pragma once
 
+#include "actors/metrics/exposition.hpp"
 #include "actors/metrics/observed_rank.hpp"
 
 #include <cstdint>
@@ -20,6 +21,7 @@ struct process_facts {
     double started_at = 0;
 };
 
-std::string exposition_of(const process_facts&, const std::vector<rank_facts>&);
+std::string exposition_of(const process_facts&, const std::vector<rank_facts>&,
+                          exposition::format = exposition::format::prometheus);
 
 } // namespace kvferry

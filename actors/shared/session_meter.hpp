@@ -5,12 +5,16 @@
 
 #include "messages/trace/rank_counters.hpp"
 #include "messages/values/kv_slice.hpp"
+#include "messages/values/mixed.hpp"
 #include "messages/values/page_table.hpp"
 #include "messages/values/session_state.hpp"
 #include "messages/values/time.hpp"
 
+#include <chrono>
 #include <cstdint>
+#include <functional>
 #include <optional>
+#include <string>
 #include <utility>
 
 namespace kvferry {
@@ -36,10 +40,15 @@ inline std::uint64_t bytes_lent(const kv_slice& slice, const page_table& pages) 
 /// Without counters it does nothing.
 class session_meter {
 public:
-    session_meter(rank_counters_ptr counters, side which, time_point opened)
-        : counters_(std::move(counters)), which_(which), opened_(opened) {
-        if (counters_)
-            move(mine().states[index_of(state_)], 1);
+    session_meter(rank_counters_ptr counters, side which, time_point opened, rid request)
+        : counters_(std::move(counters)), which_(which), request_{request.value}, opened_(opened) {
+        if (!counters_)
+            return;
+        move(mine().states[index_of(state_)], 1);
+        if (counters_->spans) { // a trace of its own, the same on all ranks
+            request_.trace_high = mixed(request_.rid, 1);
+            request_.trace_low = mixed(request_.rid, 2);
+        }
     }
 
     session_meter(const session_meter&) = delete;
@@ -50,6 +59,18 @@ public:
             return;
         move(mine().states[index_of(state_)], -1);
         give_back();
+    }
+
+    /// The engine's own trace of the request. One that is not sampled gets no span.
+    void joins(const trace_parent& parent) {
+        request_.join(parent);
+        parent_ = parent;
+    }
+
+    /// The first attempt of the request that this session hears of.
+    void belongs_to(attempt first) {
+        if (attempt_ == 0)
+            attempt_ = first.value;
     }
 
     void shows(session_state now) {
@@ -79,27 +100,32 @@ public:
 
     /// The peer has asked, or has begun.
     void met(time_point now) {
-        if (counters_ && !std::exchange(met_, true))
-            counters_->took(which_, stage::wait_for_peer, now - asked_.value_or(opened_));
+        if (!counters_ || met_)
+            return;
+        met_ = now;
+        counters_->took(which_, stage::wait_for_peer, now - asked_.value_or(opened_), request_);
     }
 
     void took(stage what, clock::duration time) {
         if (counters_)
-            counters_->took(which_, what, time);
+            counters_->took(which_, what, time, request_);
     }
 
     /// A piece that has arrived.
     void moved(counted_route route, std::uint64_t bytes, std::uint64_t fragments) {
+        moved_bytes_ += bytes;
         if (counters_)
             counters_->piece(which_, route, bytes, fragments);
     }
 
     /// It has its outcome, which the table of its side counts.
-    void ended(time_point now) {
+    void ended(time_point now, errc reason) {
         if (!counters_ || ended_)
             return;
         ended_ = now;
-        counters_->took(which_, stage::whole, now - opened_);
+        if (counters_->spans && (!parent_ || (parent_->flags & 1) != 0))
+            counters_->spans->offer(span(now, reason));
+        counters_->took(which_, stage::whole, now - opened_, request_);
         move(mine().quarantined_bytes, bytes_);
     }
 
@@ -107,7 +133,7 @@ public:
         if (!counters_ || std::exchange(released_, true))
             return;
         if (ended_)
-            counters_->took(which_, stage::release, now - *ended_);
+            counters_->took(which_, stage::release, now - *ended_, request_);
         give_back();
     }
 
@@ -117,6 +143,31 @@ private:
         by.fetch_add(count, std::memory_order_relaxed);
     }
     rank_counters::of_side& mine() const { return counters_->of(which_); }
+
+    /// Ids follow from what both sides know, so that a sender's span stands below its receiver's.
+    session_span span(time_point now, errc reason) const {
+        const auto receivers = mixed(attempt_, request_.rid);
+        session_span result;
+        result.rank = counters_->shared_rank();
+        result.role = which_;
+        result.rid = request_.rid;
+        result.attempt = attempt_;
+        result.trace_high = request_.trace_high;
+        result.trace_low = request_.trace_low;
+        result.id = which_ == side::generation
+                        ? receivers
+                        : mixed(receivers, std::hash<std::string>{}(counters_->rank()));
+        result.parent = which_ == side::context && attempt_ != 0 ? receivers
+                        : parent_                                ? parent_->span
+                                                                 : 0;
+        result.end = std::chrono::system_clock::now().time_since_epoch();
+        result.begin = result.end - (now - opened_);
+        if (met_)
+            result.waited = *met_ - asked_.value_or(opened_);
+        result.bytes = moved_bytes_;
+        result.reason = reason;
+        return result;
+    }
 
     void give_back() {
         const auto bytes = std::exchange(bytes_, 0);
@@ -128,11 +179,15 @@ private:
 
     rank_counters_ptr counters_;
     side which_;
+    request_trace request_;
+    std::optional<trace_parent> parent_;
+    std::uint64_t attempt_ = 0;
+    std::uint64_t moved_bytes_ = 0;
     session_state state_ = session_state::init;
-    bool met_ = false;
     bool released_ = false;
     time_point opened_;
     std::optional<time_point> asked_;
+    std::optional<time_point> met_;
     std::optional<time_point> ended_;
     std::int64_t slices_ = 0;
     std::int64_t bytes_ = 0;

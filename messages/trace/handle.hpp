@@ -15,6 +15,7 @@
 #include "messages/trace/trace.hpp"
 #include "messages/trace/trace_actor.hpp"
 #include "messages/type_ids.hpp"
+#include "messages/values/session_state.hpp"
 #include "messages/values/trace_parent.hpp"
 #include "messages/wire/protocol.hpp"
 
@@ -57,11 +58,27 @@ const message_header* header_in(const Message& x) {
         return nullptr;
 }
 
+/// What a message says in one number: of a slice its tokens, of an end how it ended; else 0.
+template <class Message>
+std::uint64_t number_in(const Message& x) {
+    if constexpr (requires { x.slice.tokens.begin; })
+        return trace::number_of_slice(x.slice.tokens.begin, x.slice.tokens.end, x.slice.last);
+    else if constexpr (requires {
+                           x.state == session_state::error;
+                           x.error;
+                       })
+        return trace::number_of_end(static_cast<std::uint8_t>(x.state),
+                                    static_cast<std::uint8_t>(code_of(x.error)));
+    else
+        return 0;
+}
+
 /// An event about a message; 0 stands for what the message does not say.
 template <class Message>
 trace::event about(const Message& x) {
     trace::event result;
     result.message = message_name<Message>().data();
+    result.number = number_in(x);
     if (const auto* header = header_in(x)) {
         result.rid = header->request.value;
         result.attempt = header->attempt.value;

@@ -7,6 +7,7 @@
 
 #include "messages/errors.hpp"
 #include "messages/trace/duration_histogram.hpp"
+#include "messages/trace/span_queue.hpp"
 #include "messages/values/session_state.hpp"
 #include "messages/wire/header.hpp"
 
@@ -127,9 +128,14 @@ public:
     using gauge = std::atomic<std::int64_t>;
 
     /// `rank`: "context/0", for lines of the log.
-    explicit rank_counters(std::string rank = {}) : rank_(std::move(rank)) {}
+    explicit rank_counters(std::string rank = {})
+        : rank_(std::make_shared<const std::string>(std::move(rank))) {}
 
-    const std::string& rank() const { return rank_; }
+    const std::string& rank() const { return *rank_; }
+    const std::shared_ptr<const std::string>& shared_rank() const { return rank_; }
+
+    /// Where sessions go that have ended; null: nowhere. Set before the rank's actors run.
+    std::shared_ptr<span_queue> spans;
 
     /// The entry of an enumerator.
     template <class Table, class Index>
@@ -179,8 +185,8 @@ public:
         at(side.fragments, route).fetch_add(fragments, std::memory_order_relaxed);
     }
 
-    void took(side where, stage what, std::chrono::nanoseconds time) {
-        of(where).stages[static_cast<std::size_t>(what)].add(time);
+    void took(side where, stage what, std::chrono::nanoseconds time, const request_trace& by = {}) {
+        of(where).stages[static_cast<std::size_t>(what)].add(time, by);
     }
 
     void add(ignored why, std::uint64_t times = 1) {
@@ -252,7 +258,7 @@ private:
                                       "session_died",    "refused_bytes",  "early_introduction",
                                       "endpoint_failed", "unknown_message"};
 
-    const std::string rank_;
+    const std::shared_ptr<const std::string> rank_;
     std::array<number, names.size()> counts_{};
     std::array<number, errc_count> ignored_errors_{};
     std::array<number, retried_count> retries_{};

@@ -36,6 +36,18 @@ enum class instant : std::uint8_t {
 };
 inline constexpr std::size_t instant_count = 11;
 
+/// What event::number says of a slice that a host hands over, and of the end of a session, where
+/// the message is handled.
+constexpr std::uint64_t number_of_slice(std::uint32_t token_begin, std::uint32_t token_end,
+                                        bool last) {
+    constexpr std::uint64_t tokens_max = 0xff'ffff;
+    return (std::uint64_t{last} << 48) | ((token_begin & tokens_max) << 24)
+           | (token_end & tokens_max);
+}
+constexpr std::uint64_t number_of_end(std::uint8_t state, std::uint8_t reason) {
+    return (std::uint64_t{reason} << 8) | state;
+}
+
 /// One instant, a cache line. Texts have static storage and end with a NUL.
 struct event {
     std::uint64_t ticks = 0;
@@ -49,7 +61,7 @@ struct event {
     /// CAF's ids, cut to 32 bits: the actor where it happened, and the one it is sent to.
     std::uint32_t actor_id = 0;
     std::uint32_t peer_id = 0;
-    /// Bytes or the number of a question.
+    /// Bytes, the number of a question, or what number_of_slice and number_of_end say.
     std::uint64_t number : 56 = 0;
     instant what : 8 = instant::sent;
 };

@@ -67,8 +67,9 @@ void sim_process::start() {
     auto& random = world->schedule().random();
     auto bounds = world->bounds();
     // Each restart may be an upgrade, or its reversal.
-    if (plan.one_copy ? (plan.seed * 7 + incarnation.value / 1000 * 5) % 24 == 0
-                      : (plan.seed + incarnation.value) % 4 == 0)
+    if (plan.mixed_protocols
+        && (plan.one_copy ? (plan.seed * 7 + incarnation.value / 1000 * 5) % 24 == 0
+                          : (plan.seed + incarnation.value) % 4 == 0))
         bounds.protocol = oldest_protocol_version;
     speaks_newest = bounds.protocol == protocol_version;
     world->frames().speaks(incarnation, bounds.protocol);

@@ -94,7 +94,7 @@ void session_host_state::open_now() {
                          self_,
                          deadline,
                          deadline};
-        question.tell_layers = plan.request % 2 == 1;
+        question.tell_layers = plan.recorded.empty() && plan.request % 2 == 1;
         if (plan.context_group)
             question.context_dp_rank.reset(); // the group that has the request will answer
         ask(self_, session_->process->worker, question)
@@ -112,6 +112,13 @@ void session_host_state::opened() {
     session_->open = true;
     session_->died = session_->process->dead_actors.contains(session_->actor());
     session_->open_at = session_->world->schedule().now();
+    if (!session_->plan->recorded.empty()) { // the recording says when
+        session_->next_piece = [this] {
+            session_->bell.push([this] { hand_over(session_->slots.size()); });
+        };
+        session_->aux_piece = [this] { session_->bell.push([this] { hand_over_aux(); }); };
+        return;
+    }
     const auto wait = session_->plan->receives_after;
     if (session_->role == side::generation && wait > microseconds{0})
         later(wait, [this] { hand_over(0); });
@@ -163,6 +170,8 @@ void session_host_state::hand_over(std::size_t index) {
         tell(self_, session_->tx, send_slice{slice});
     else
         tell(self_, session_->rx, receive_slice{slice});
+    if (!plan.recorded.empty())
+        return;
     if (!slice.last)
         return later(plan.between_pieces, [this, index] { hand_over(index + 1); });
     if (context && plan.aux == aux_mode::required && !plan.aux_mismatch)

@@ -7,6 +7,7 @@
 #include "tests/harness/network/doorbell.hpp"
 #include "tests/harness/scenarios/scenario.hpp"
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -40,6 +41,10 @@ struct sim_session {
     /// Slots of each piece that was handed over; empty once they are back.
     std::vector<std::vector<std::int32_t>> slots;
     std::vector<bool> piece_told;
+    /// Set once it is open, for a host that was recorded: hands over the next piece, or the aux
+    /// record.
+    std::function<void()> next_piece;
+    std::function<void()> aux_piece;
     bool ready_told = false;
     std::uint32_t layers_end = 0;
     bool aux_handed = false;

@@ -12,6 +12,8 @@ namespace kvferry::harness {
 namespace {
 
 constexpr microseconds start_within{300};
+/// All that follows at once from a frame or a host's call; less than a recorded scenario's latency.
+constexpr microseconds settled_within{100};
 constexpr microseconds ranks_open_within{200};
 /// Until then faults wait for the event that must come first.
 constexpr microseconds armed_within{12'000};
@@ -76,6 +78,8 @@ simulation::simulation(caf::actor_system& system, scenario plan, bool keep_log)
     network_.on_write = [this] { has_come(since::first_write); };
     network_.on_delivered = [this](incarnation, incarnation to, byte_view frame) {
         frames_.delivered(to, frame, schedule_.now());
+        if (!courses_.empty())
+            frame_arrived(frame);
     };
 }
 
@@ -90,7 +94,7 @@ limits simulation::bounds() const {
     result.info_deadline = milliseconds{40};
     result.stop_deadline = milliseconds{200};
     result.registration_period = milliseconds{20};
-    result.session_keep_interval = milliseconds{3};
+    result.session_keep_interval = plan_.session_keep_interval;
     result.early_request_lease =
         std::chrono::duration_cast<milliseconds>(plan_.early_request_lease);
     result.copy_piece_bytes_max = 64;
@@ -161,6 +165,14 @@ sim_process& simulation::start_process(place where) {
 
 void simulation::plan_request(const planned_request& wanted) {
     const auto begin = schedule_.now();
+    if (!wanted.recorded.empty()) {
+        courses_[&wanted];
+        for (const auto& step : wanted.recorded)
+            still_to_open_ += step.what == recorded_step::deed::open;
+        schedule_.after(std::min(wanted.context_opens, wanted.generation_opens),
+                        [this, &wanted] { follow(wanted); });
+        return;
+    }
     for (auto role : {side::context, side::generation}) {
         const auto context = role == side::context;
         if (context && wanted.context_absent)
@@ -182,6 +194,63 @@ void simulation::plan_request(const planned_request& wanted) {
     }
     for (const auto& cancel : wanted.cancels)
         plan_since(cancel.from, cancel.at, [this, &wanted, cancel] { carry_out(cancel, wanted); });
+}
+
+/// A frame has gone through its rank's actors before the next step of its request comes.
+void simulation::frame_arrived(byte_view frame) {
+    const auto message = decode(frame, limits{}.message_bytes_max);
+    if (!message)
+        return;
+    for (auto& [wanted, course] : courses_)
+        if (wanted->request == header_of(*message).request.value) {
+            ++course.frames;
+            schedule_.after(settled_within, [this, wanted = wanted] { follow(*wanted); });
+        }
+}
+
+/// Takes the steps that may be taken now, each after the one before has settled.
+void simulation::follow(const planned_request& wanted) {
+    auto& course = courses_.at(&wanted);
+    if (course.waits || course.next == wanted.recorded.size() || verdict_.what != failure::none
+        || course.frames < wanted.recorded[course.next].after_frames)
+        return;
+    if (take(wanted.recorded[course.next], wanted))
+        ++course.next;
+    course.waits = true;
+    schedule_.after(settled_within, [this, &wanted] {
+        courses_.at(&wanted).waits = false;
+        follow(wanted);
+    });
+}
+
+/// False: its rank is not ready, or its session not open yet.
+bool simulation::take(const recorded_step& step, const planned_request& wanted) {
+    using enum recorded_step::deed;
+    if (step.what == open) {
+        const auto* process = at({step.role, step.rank});
+        if (!process || !process->published
+            || !directory_.servers.contains(
+                parse_info_endpoint(endpoint_of(side::context)).value()))
+            return false;
+        open_session(wanted, step.role, step.rank, time_point::max());
+        return true;
+    }
+    const auto found = std::find_if(sessions_.begin(), sessions_.end(), [&](const auto& x) {
+        return x.plan == &wanted && x.role == step.role && x.rank == step.rank;
+    });
+    if (found == sessions_.end())
+        return false;
+    if (found->refused || found->outcome)
+        return true;
+    if (!found->open)
+        return false;
+    if (step.what == hand_over)
+        found->next_piece();
+    else if (step.what == send_aux)
+        found->aux_piece();
+    else
+        carry_out({step.role, step.rank}, wanted);
+    return true;
 }
 
 void simulation::carry_out(const planned_cancel& cancel, const planned_request& wanted) {

@@ -65,6 +65,9 @@ private:
     sim_process& start_process(place);
     void plan_request(const planned_request&);
     void open_session(const planned_request&, side role, std::uint32_t rank, time_point give_up);
+    void follow(const planned_request&);
+    bool take(const recorded_step&, const planned_request&);
+    void frame_arrived(byte_view frame);
     void carry_out(const planned_cancel&, const planned_request&);
     void plan_fault(const planned_fault&);
     void plan_since(since, microseconds, std::function<void()>);
@@ -115,6 +118,13 @@ private:
     /// Their sessions point to them.
     std::list<planned_request> probes_;
     std::uint64_t last_process_ = 0;
+    /// How far each recorded request is.
+    struct recorded_course {
+        std::size_t next = 0;
+        std::uint32_t frames = 0;
+        bool waits = false;
+    };
+    std::map<const planned_request*, recorded_course> courses_;
     /// Actions that wait for an event to happen first.
     std::multimap<since, std::pair<microseconds, std::function<void()>>> armed_;
     /// Number of sessions that hosts will open as soon as their rank is ready.

@@ -1,107 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ranks that find each other by name in a real etcd, which also dies, comes back and forgets. It
 // says "skipped: " where etcd is not installed.
-#include "tests/processes/end_to_end.hpp"
+#include "tests/processes/etcd.hpp"
 #include "tests/support/contains.hpp"
-#include "tests/support/other_program.hpp"
 
-#include <arpa/inet.h>
 #include <csignal>
-#include <netinet/in.h>
-#include <optional>
-#include <sys/socket.h>
 
 namespace kvferry::testing {
 
 namespace {
-
-std::uint16_t free_port() {
-    const unique_fd fd{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    REQUIRE(::bind(fd.get(), reinterpret_cast<sockaddr*>(&address), size) == 0);
-    REQUIRE(::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&address), &size) == 0);
-    return ntohs(address.sin_port);
-}
-
-/// One member of etcd, with its data in a folder of the test.
-class etcd {
-public:
-    etcd() { start(); }
-
-    void start() {
-        if (!data_)
-            data_.emplace();
-        const auto peers = "http://127.0.0.1:" + std::to_string(peer_port_);
-        running_.emplace(std::vector<std::string>{
-            "etcd", "--data-dir", data_->path.string(), "--listen-client-urls", url,
-            "--advertise-client-urls", url, "--listen-peer-urls", peers,
-            "--initial-advertise-peer-urls", peers, "--initial-cluster", "default=" + peers});
-        REQUIRE(running_->says("ready to serve client requests"));
-    }
-    /// SIGKILL.
-    void kill() { running_->kill(); }
-    void forget_everything() { data_.reset(); }
-
-    const std::string url = "http://127.0.0.1:" + std::to_string(free_port());
-
-private:
-    const std::uint16_t peer_port_ = free_port();
-    std::optional<scratch> data_;
-    std::optional<program> running_;
-};
-
-class deployment {
-public:
-    etcd directory;
-
-    std::vector<std::string> flags(const std::string& role = "any") const {
-        return {"--etcd", directory.url, "--etcd-lease",    "1",
-                "--role", role,          "--dial-deadline", "2000"};
-    }
-    instance_processes::options one(const std::string& name, const std::string& role) const {
-        return {name, 1, 1, small_model, 64, flags(role)};
-    }
-
-    json listed() const {
-        program shown{{rank_program(), "instances", "--json", "--etcd", directory.url}};
-        const auto status = shown.status();
-        INFO(shown.said);
-        REQUIRE(status == 0);
-        return json::parse(shown.said).at("instances");
-    }
-    /// Looks until that instance is listed as `wanted`; null: until it is not listed.
-    json await(const std::string& name, const json& wanted) const {
-        const auto until = std::chrono::steady_clock::now() + 20s;
-        json last;
-        while (std::chrono::steady_clock::now() < until) {
-            last = listed();
-            json found;
-            for (const auto& each : last)
-                if (each.at("name") == name)
-                    found = each;
-            auto fits = found.is_null() == wanted.is_null();
-            for (const auto& [key, value] : wanted.items())
-                fits = fits && found.at(key) == value;
-            if (fits)
-                return found;
-        }
-        FAIL(name << " is never listed as " << wanted.dump() << ": " << last.dump());
-        return {};
-    }
-};
-
-void transfer(instance_processes& context, instance_processes& generation,
-              const std::string& address, std::uint64_t rid) {
-    const request x{rid, {0, 1}, {2, 3}, 32, false};
-    send(context, x);
-    receive(generation, address, x);
-    expect_success(generation[0], x, "");
-    expect_content(generation[0], x);
-    expect_success(context[0], x, "");
-}
 
 /// A session to that name ends with this reason and text.
 void refuse(instance_processes& generation, const std::string& name, std::uint64_t rid,
@@ -113,10 +20,6 @@ void refuse(instance_processes& generation, const std::string& name, std::uint64
     CHECK(outcome.at("state") == "ERROR");
     CHECK(contains(outcome.at("error").at("text").get<std::string>(), text));
     generation[0].released(rid);
-}
-
-bool no_etcd() {
-    return !is_installed("etcd", "etcd-server");
 }
 
 } // namespace

@@ -40,9 +40,9 @@ std::string escaped(const std::string& text) {
     return result;
 }
 
-/// The answer of Prometheus to a query; throws when it refuses it.
-json ask_prometheus(const std::string& endpoint, const std::string& query) {
-    const auto reply = http_get(endpoint, "/api/v1/query?query=" + escaped(query));
+/// What Prometheus answers; throws when it refuses.
+json data_of_prometheus(const std::string& endpoint, const std::string& target) {
+    const auto reply = http_get(endpoint, "/api/v1/" + target);
     auto body = reply.body;
     if (contains(reply.head, "chunked")) { // length in hexadecimal, CR LF, bytes, CR LF, ..., 0
         std::string whole;
@@ -58,8 +58,28 @@ json ask_prometheus(const std::string& endpoint, const std::string& query) {
     }
     const auto answer = json::parse(body);
     if (answer.at("status") != "success")
-        throw std::runtime_error{query + ": " + body};
-    return answer.at("data").at("result");
+        throw std::runtime_error{target + ": " + body};
+    return answer.at("data");
+}
+
+json ask_prometheus(const std::string& endpoint, const std::string& query) {
+    return data_of_prometheus(endpoint, "query?query=" + escaped(query)).at("result");
+}
+
+/// Asks until one exemplar of that metric has these labels; 60 s at most.
+bool has_exemplar(const std::string& endpoint, const std::string& metric, const json& labels) {
+    const auto until = std::chrono::steady_clock::now() + 60s;
+    json last;
+    while (std::chrono::steady_clock::now() < until) {
+        last = data_of_prometheus(endpoint, "query_exemplars?start=1&end=99999999999&query="
+                                                + escaped(metric));
+        for (const auto& series : last)
+            for (const auto& each : series.at("exemplars"))
+                if (each.at("labels") == labels)
+                    return true;
+    }
+    MESSAGE(metric << ": " << last.dump());
+    return false;
 }
 
 /// Asks until the one value of the query is this; 60 s at most.
@@ -151,7 +171,8 @@ TEST_CASE("metrics: flags come from a file, those on the command line win, and a
     CHECK(wrong.wait_for_end() == 2);
 }
 
-TEST_CASE("metrics: Prometheus scrapes two workers, and knows every query of the dashboard"
+TEST_CASE("metrics: Prometheus scrapes two workers, finds the request behind a bucket, and knows "
+          "every query of the dashboard"
           * doctest::skip() * doctest::test_suite("prometheus")) {
     if (!is_installed("prometheus", "prometheus"))
         return;
@@ -167,7 +188,7 @@ TEST_CASE("metrics: Prometheus scrapes two workers, and knows every query of the
                           << metrics_of(generation[0]) << "\"]\n";
     program prometheus{{"prometheus", "--config.file=" + config.string(),
                         "--storage.tsdb.path=" + (folder.path / "data").string(),
-                        "--web.listen-address=127.0.0.1:0"}};
+                        "--web.listen-address=127.0.0.1:0", "--enable-feature=exemplar-storage"}};
     REQUIRE(prometheus.says("msg=\"Listening on\" address="));
     REQUIRE(prometheus.says("msg=\"Server is ready to receive web requests.\""));
     constexpr std::string_view mark = "msg=\"Listening on\" address=";
@@ -178,7 +199,8 @@ TEST_CASE("metrics: Prometheus scrapes two workers, and knows every query of the
     for (std::uint64_t rid = 1; rid <= 4; ++rid) {
         const auto x = whole_blocks(rid, 2, 16);
         send(context, x);
-        receive(generation, context.endpoint, x);
+        receive(generation, context.endpoint, x,
+                {{"traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}});
         CHECK(generation[0].outcome(rid).at("state") == "KV_TRANSFERRED");
         generation[0].released(rid);
         context[0].released(rid);
@@ -187,6 +209,10 @@ TEST_CASE("metrics: Prometheus scrapes two workers, and knows every query of the
                   "4"));
     CHECK(becomes(endpoint, "sum(kvferry_sessions_ended_total{side=\"context\",errc=\"none\"})",
                   "4"));
+    for (const auto* side : {"context", "generation"})
+        CHECK(has_exemplar(endpoint,
+                           std::string{"kvferry_session_seconds_bucket{side=\""} + side + "\"}",
+                           {{"trace_id", "4bf92f3577b34da6a3ce929d0e0e4736"}, {"rid", "1"}}));
     CHECK(becomes(endpoint, "sum(kvferry_transferred_bytes_total{side=\"generation\"})",
                   std::to_string(4 * 2 * 16 * small_bytes_per_token)));
     CHECK(becomes(endpoint, "sum(kvferry_loan_bytes)", "0"));

@@ -41,18 +41,23 @@ double cost_of(Call call) {
 }
 
 std::vector<std::pair<std::string, double>> costs_of(rank_counters& counters) {
-    return {{"message ignored", cost_of([&](int) { counters.add(ignored::duplicate); })},
-            {"session ended", cost_of([&](int) { counters.ended(side::context, errc::none, {}, {}); })},
-            {"state of a session", cost_of([&](int) {
-                 counters.of(side::context).states[2].fetch_add(1, std::memory_order_relaxed);
-             })},
-            {"time of a stage", cost_of([&](int count) {
-                 counters.took(side::context, stage::copy, std::chrono::nanoseconds{count * 977});
-             })},
-            {"piece: count, bytes, fragments", cost_of([&](int count) {
-                 counters.piece(side::context, counted_route::mapped,
-                                static_cast<std::uint64_t>(count), 3);
-             })}};
+    return {
+        {"message ignored", cost_of([&](int) { counters.add(ignored::duplicate); })},
+        {"session ended", cost_of([&](int) { counters.ended(side::context, errc::none, {}, {}); })},
+        {"state of a session", cost_of([&](int) {
+             counters.of(side::context).states[2].fetch_add(1, std::memory_order_relaxed);
+         })},
+        {"time of a stage", cost_of([&](int count) {
+             counters.took(side::context, stage::copy, std::chrono::nanoseconds{count * 977});
+         })},
+        {"time of a stage, with its request", cost_of([&](int count) {
+             counters.took(side::context, stage::copy, std::chrono::nanoseconds{count * 977},
+                           {1, 2, 3});
+         })},
+        {"piece: count, bytes, fragments", cost_of([&](int count) {
+             counters.piece(side::context, counted_route::mapped, static_cast<std::uint64_t>(count),
+                            3);
+         })}};
 }
 
 void print_costs(bool as_json) {
@@ -63,8 +68,8 @@ void print_costs(bool as_json) {
     std::thread reader{[&] {
         while (!over)
             for (const auto& each : counters.of(side::context).stages)
-                for (auto count : each.counts())
-                    seen += count & 1;
+                for (std::size_t bucket = 0; const auto count : each.counts())
+                    seen += (count & 1) + (each.exemplar_of(bucket++) ? 1 : 0);
     }};
     const auto beside = costs_of(counters);
     over = true;

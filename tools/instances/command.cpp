@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kvferry instances`: its options and its exit status.
 #include "actors/discovery/etcd_directory.hpp"
+#include "tools/common/directory_flags.hpp"
 #include "tools/common/people.hpp"
 #include "tools/common/subcommand.hpp"
 #include "tools/instances/table.hpp"
@@ -49,18 +50,10 @@ void add_instances(CLI::App& app, int& status) {
     auto options = std::make_shared<instances_options>();
     auto* command =
         app.add_subcommand("instances", "Lists the instances of a deployment, from etcd");
-    command
-        ->add_option("--etcd", options->directory.endpoints,
-                     "Members of etcd, with commas between (without it: KVFERRY_ETCD)")
-        ->type_name("URL,...");
-    command
-        ->add_option("--etcd-prefix", options->directory.prefix,
-                     "In front of all keys (without it: KVFERRY_ETCD_PREFIX, else /kvferry/)")
-        ->type_name("PREFIX");
+    tools::add_directory_flags(*command, options->directory, "they are asked");
     command->add_flag("--json", options->json, "One JSON object on a line instead of text");
     command->add_flag("--watch", options->watch, "Show them again after each change");
-    command->footer("Certificates: KVFERRY_ETCD_CA_FILE, KVFERRY_ETCD_CERT_FILE, "
-                    "KVFERRY_ETCD_KEY_FILE.\n\nExit status: 1 when etcd does not answer.");
+    command->footer("Exit status: 1 when etcd does not answer, or refuses.");
     command->callback([options, &status] {
         options->directory = from_environment(std::move(options->directory));
         if (auto problem = show(*options)) {

@@ -2,6 +2,7 @@
 // kvferry-sim: thousands of simulated transfers with everything that can go wrong, by seed.
 #include "tests/harness/planted/planted_bugs.hpp"
 #include "tests/harness/scenarios/scenario.hpp"
+#include "tools/sim/scenario_file.hpp"
 #include "tools/sim/seed_jobs.hpp"
 
 #include <CLI/CLI.hpp>
@@ -61,6 +62,17 @@ int simulate(const sim::options& asked) {
     const auto& all_named = harness::named_scenarios();
     if (asked.scenario == "all") {
         make = [&](std::uint64_t seed) { return all_named[seed % all_named.size()].make(seed); };
+    } else if (asked.scenario.ends_with(".json")) {
+        auto read = sim::read_scenario(asked.scenario);
+        if (!read) {
+            std::cerr << "kvferry-sim: --scenario: " << text_of(read.error()) << "\n";
+            return 2;
+        }
+        make = [plan = std::move(*read)](std::uint64_t seed) {
+            auto result = plan;
+            result.seed = seed;
+            return result;
+        };
     } else if (!asked.scenario.empty()) {
         const auto& all = all_named;
         auto found = std::find_if(all.begin(), all.end(),
@@ -125,7 +137,8 @@ int main(int argc, char** argv) {
         ->capture_default_str()
         ->check(CLI::Range(1, 256));
     app.add_option("--scenario", asked.scenario,
-                   "a named scenario instead of one drawn from the seed; all: each in turn");
+                   "a named scenario, or a file of `kvferry trace replay` (*.json), instead of one "
+                   "drawn from the seed; all: each named one in turn");
     app.add_flag("--list-scenarios", list_scenarios, "names and meanings of all scenarios");
     app.add_option("--break", asked.bug,
                    "plant this bug in the product; the first seed that finds it ends the run");

@@ -12,6 +12,8 @@
 #include "tools/trace/pictures/page.hpp"
 #include "tools/trace/pictures/perfetto.hpp"
 #include "tools/trace/pictures/pictures.hpp"
+#include "tools/trace/replay/course.hpp"
+#include "tools/trace/replay/replay.hpp"
 #include "tools/trace/report.hpp"
 #include "tools/trace/selection.hpp"
 
@@ -46,6 +48,9 @@ with one file per process. Commands take that folder, or one file.
   kvferry trace html -o run.html /tmp/run   a page to look around in
   kvferry trace html --slowest 20 -o slow.html /tmp/run            the same of a large run
   kvferry trace otlp --send http://127.0.0.1:4318 /tmp/run         spans for a collector
+  kvferry trace replay -o run.json /tmp/run                        the run, for the simulation:
+  kvferry-sim --scenario run.json --seeds 1 --trace /tmp/again     the same course, in virtual time
+  kvferry trace diff --course /tmp/run /tmp/again                  is it the same
 
 Every running process has a socket for these commands: in KVFERRY_TRACE_DIR, else in "kvferry" in
 XDG_RUNTIME_DIR, else in /tmp/kvferry-<user id>. Only its own user can connect.
@@ -64,6 +69,7 @@ struct trace_options {
     bool has_rid = false;
     bool json = false;
     bool mermaid = false;
+    bool course = false;
     std::size_t slowest = 5;
     /// Of a part of the run: 0 for all.
     std::size_t part_slowest = 0;
@@ -156,28 +162,6 @@ int run_check(const opened_run& run, const trace_options& options) {
     return result.ok() ? exit_success : exit_failure;
 }
 
-int diff(const opened_run& run, const trace_options& options) {
-    const auto other = open_run(options.other);
-    if (!other)
-        return exit_failure;
-    const auto found = differences_of(run.joined, other->joined);
-    if (options.json) {
-        auto rows = nlohmann::json::array();
-        for (const auto& x : found)
-            rows.push_back({{"rid", x.rid},
-                            {"who", x.who},
-                            {"after", x.after},
-                            {"first", x.first},
-                            {"second", x.second},
-                            {"time_ns", x.time_ns},
-                            {"order_only", x.order_only}});
-        std::cout << rows.dump() << std::endl;
-    } else {
-        tools::people() << text_of(found) << std::flush;
-    }
-    return found.empty() || found.front().order_only ? exit_success : exit_failure;
-}
-
 /// What write() gives; a name that ends in .gz is packed by gzip meanwhile.
 int write_file(const std::string& path, const std::function<void(std::ostream&)>& write) {
     if (path.empty() || path == "-") {
@@ -199,6 +183,55 @@ int write_file(const std::string& path, const std::function<void(std::ostream&)>
         return exit_success;
     std::cerr << "kvferry trace: " << path << " cannot be written\n";
     return exit_failure;
+}
+
+/// Compares what requests of the first run did with what they did in the other.
+int diff_courses(const opened_run& run, const opened_run& other, bool as_json) {
+    const auto found = course_differences(run.joined, other.joined);
+    if (as_json)
+        std::cout << nlohmann::json(found).dump() << std::endl;
+    for (const auto& line : found)
+        if (!as_json)
+            tools::people() << line << "\n";
+    if (found.empty() && !as_json)
+        tools::people() << "every request took the same course" << std::endl;
+    return found.empty() ? exit_success : exit_failure;
+}
+
+int replay_run(const opened_run& run, const trace_options& options) {
+    const auto made = replay_of(run.joined, options.request());
+    if (!made) {
+        std::cerr << "kvferry trace replay: " << text_of(made.error()) << "\n";
+        return exit_failure;
+    }
+    for (const auto& note : made->notes)
+        std::cerr << "kvferry trace replay: " << note << "\n";
+    return write_file(options.output,
+                      [&](std::ostream& out) { out << made->scenario.dump(1) << "\n"; });
+}
+
+int diff(const opened_run& run, const trace_options& options) {
+    const auto other = open_run(options.other);
+    if (!other)
+        return exit_failure;
+    if (options.course)
+        return diff_courses(run, *other, options.json);
+    const auto found = differences_of(run.joined, other->joined);
+    if (options.json) {
+        auto rows = nlohmann::json::array();
+        for (const auto& x : found)
+            rows.push_back({{"rid", x.rid},
+                            {"who", x.who},
+                            {"after", x.after},
+                            {"first", x.first},
+                            {"second", x.second},
+                            {"time_ns", x.time_ns},
+                            {"order_only", x.order_only}});
+        std::cout << rows.dump() << std::endl;
+    } else {
+        tools::people() << text_of(found) << std::flush;
+    }
+    return found.empty() || found.front().order_only ? exit_success : exit_failure;
 }
 
 int perfetto(opened_run& run, const trace_options& options) {
@@ -284,6 +317,15 @@ void add_trace(CLI::App& app, int& status) {
     auto* parting = add("diff", "Where two runs differ, ignoring times", diff);
     parting->add_option("other", options->other, "The other run")->required()->type_name("RUN");
     parting->add_flag("--json", options->json, "A list of objects, by time");
+    parting->add_flag("--course", options->course,
+                      "Only which messages went between which ranks for each request of RUN, and "
+                      "how it ended");
+    auto* again =
+        add("replay", "A scenario with which `kvferry-sim --scenario F` takes the same course",
+            replay_run);
+    rid(again);
+    again->add_option("-o,--output", options->output, "File, *.json; - or none: standard output")
+        ->type_name("F");
     add_live_commands(*command, status);
     auto* price = command->add_subcommand("cost", "Measure what recording one event costs");
     price->add_flag("--json", options->json, "One JSON object");

@@ -376,6 +376,7 @@ session_options rank_host::options_of(const json& command, aux_mode aux,
     if (command.contains("deadline_ms"))
         result.deadline = result.transfer_deadline =
             std::chrono::milliseconds{command.at("deadline_ms").get<std::int64_t>()};
+    result.traceparent = command.value("traceparent", "");
     for (const auto& part : command.value("allow_missing", std::vector<std::string>{}))
         if (part == "layers")
             result.allowed.layers = true;

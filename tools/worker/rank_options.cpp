@@ -109,6 +109,7 @@ caf::expected<rank_plan> plan_rank(const rank_options& options) {
     worker.bind_address = options.bind;
     worker.advertise = options.advertise;
     worker.metrics = options.metrics;
+    worker.spans = options.spans;
     worker.security.secret_file = options.secret_file;
     worker.security.insecure = options.insecure;
     worker.security.plain_bulk = options.plain_bulk;
@@ -131,9 +132,7 @@ caf::expected<rank_plan> plan_rank(const rank_options& options) {
     worker.bounds.stop_deadline = options.stop_deadline;
     worker.bounds.link_health_interval = options.link_health_interval;
     worker.bounds.link_patience = options.link_patience;
-    worker.directory.endpoints = options.etcd;
-    worker.directory.prefix = options.etcd_prefix;
-    worker.directory.lease = options.etcd_lease;
+    worker.directory = options.directory;
     worker.role = *role;
     worker.bounds.protocol = options.protocol;
     worker.bounds.digests = true; // for tests with this rank

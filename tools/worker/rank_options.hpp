@@ -53,10 +53,9 @@ struct rank_options {
     std::optional<std::uint64_t> fill_seed;
     /// "host:port" of /metrics, /livez and /readyz; empty: none.
     std::string metrics;
-    /// "http://host:port" of etcd's members, with commas between; empty: KVFERRY_ETCD.
-    std::string etcd;
-    std::string etcd_prefix;
-    std::chrono::seconds etcd_lease = directory_options{}.lease;
+    /// "http://host:port" of a collector of spans; empty: KVFERRY_SPANS.
+    std::string spans;
+    directory_options directory;
     /// What the instance is listed for.
     std::string role = "any";
     /// The end of standard input is no stop.

@@ -2,6 +2,7 @@
 // The command line of `kvferry worker` and its loop over standard input.
 #include "actors/observe/trace_recording.hpp"
 #include "messages/trace/log.hpp"
+#include "tools/common/directory_flags.hpp"
 #include "tools/common/process_tracing.hpp"
 #include "tools/common/subcommand.hpp"
 #include "tools/worker/command_lines.hpp"
@@ -54,7 +55,7 @@ proven quiet at the end, 2 for a wrong flag.
   {"do":"role","role":"generation"}  what the instance is listed for from now on
   {"do":"statistics"}   {"do":"stop"}
       open, send and receive take "deadline_ms" (default: --session-deadline): to the first piece,
-      and as long again from there to the outcome
+      and as long again from there to the outcome; and "traceparent", W3C's, of the span above
 
 Example, context rank:
   < {"event":"ready","info_endpoint":"127.0.0.1:4711","instance":"context","pid":61,"rank":0,...}
@@ -288,22 +289,22 @@ void add_worker(CLI::App& app, int& status) {
                      "`ready` tells")
         ->type_name("HOST:PORT");
     command
-        ->add_option("--etcd", options->etcd,
-                     "Members of etcd, with commas between: rank 0 lists its instance there, and "
-                     "\"context\" may be etcd:NAME (without it: KVFERRY_ETCD)")
-        ->type_name("URL,...");
-    command
-        ->add_option("--etcd-prefix", options->etcd_prefix,
-                     "In front of all keys there (without it: KVFERRY_ETCD_PREFIX, else /kvferry/)")
-        ->type_name("PREFIX");
+        ->add_option("--spans", options->spans,
+                     "Send a span for every session that ends to this collector of OpenTelemetry "
+                     "(without it: KVFERRY_SPANS)")
+        ->type_name("URL");
+    tools::add_directory_flags(*command, options->directory,
+                               "rank 0 lists its instance there, and \"context\" may be etcd:NAME");
     command
         ->add_option_function<unsigned>(
             "--etcd-lease",
-            [options](unsigned seconds) { options->etcd_lease = std::chrono::seconds{seconds}; },
+            [options](unsigned seconds) {
+                options->directory.lease = std::chrono::seconds{seconds};
+            },
             "An instance whose rank 0 is silent for so long is no longer listed")
         ->type_name("SECONDS")
         ->check(CLI::Range(1, 3600))
-        ->default_str(std::to_string(options->etcd_lease.count()));
+        ->default_str(std::to_string(options->directory.lease.count()));
     command->add_option("--role", options->role, "What the instance is listed for")
         ->check(CLI::IsMember({"any", "context", "generation"}))
         ->capture_default_str();

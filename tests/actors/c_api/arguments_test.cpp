@@ -234,6 +234,8 @@ TEST_CASE("C ABI: arguments out of range are refused by name, and change nothing
     fails_naming("count", kvf_worker_events(context.worker, nullptr, 0, nullptr));
     fails_naming("kvf_event", kvf_worker_events(context.worker, nullptr, 1, &count));
     fails_naming("fd", kvf_worker_event_fd(context.worker, nullptr));
+    fails_naming("role", kvf_worker_set_role(context.worker, 3));
+    KVF_CHECK_FAILS(KVF_UNSUPPORTED, kvf_worker_set_role(context.worker, KVF_ROLE_CONTEXT));
 
     kvf_worker* worker = nullptr;
     auto start = sized<kvf_worker_options>();
@@ -247,6 +249,19 @@ TEST_CASE("C ABI: arguments out of range are refused by name, and change nothing
     start.route = 4;
     fails_naming("route", kvf_worker_start(&start, &worker));
     start.route = 0;
+    start.role = 3;
+    fails_naming("kvf_worker_options.role", kvf_worker_start(&start, &worker));
+    start.role = KVF_ROLE_CONTEXT;
+    auto directory = sized<kvf_directory>();
+    start.directory = &directory;
+    directory.endpoints = "127.0.0.1:2379";
+    fails_naming("is not http://host:port", kvf_worker_start(&start, &worker));
+    directory.endpoints = "https://127.0.0.1:2379";
+    directory.user = "ranks";
+    fails_naming("a user needs a password", kvf_worker_start(&start, &worker));
+    directory.size = 4;
+    fails_naming("kvf_directory", kvf_worker_start(&start, &worker));
+    start.directory = nullptr;
     place.tp_rank = 1;
     fails_naming("tp", kvf_worker_start(&start, &worker));
     place.tp_rank = 0;

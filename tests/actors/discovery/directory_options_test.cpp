@@ -3,6 +3,7 @@
 // is no URL of etcd.
 #include "actors/discovery/directory_options.hpp"
 #include "tests/support/contains.hpp"
+#include "tests/support/secret_file.hpp"
 
 #include <doctest/doctest.h>
 
@@ -45,6 +46,33 @@ TEST_CASE("directory_options: members are URLs of hosts and ports, and what is n
         CHECK(contains(text_of(refused.error()),
                        *wrong == 0 ? "KVFERRY_ETCD" : "is not http://host:port"));
     }
+}
+
+TEST_CASE("directory_options: a password stays on this machine or goes over TLS, and no half of a "
+          "pair is taken") {
+    const secret_file password{"not for others\n"};
+    const auto with = [&](const char* endpoints, const char* user, const std::string& file) {
+        return check({.endpoints = endpoints, .user = user, .password_file = file});
+    };
+    for (const auto* fine : {"https://10.0.0.1:2379", "http://127.0.0.1:2379", "http://[::1]:2379",
+                             "http://localhost:2379"})
+        CHECK_FALSE(with(fine, "ranks", password.path()));
+    CHECK(*read_password({.password_file = password.path()}) == "not for others");
+    const auto refusal = [](const caf::error& x) {
+        CHECK(code_of(x) == errc::invalid_argument);
+        return text_of(x);
+    };
+    CHECK(
+        contains(refusal(with("https://a:1,http://127.0.0.1.example:1", "ranks", password.path())),
+                 "the password of 'ranks' would go to http://127.0.0.1.example:1 in clear text"));
+    CHECK(contains(refusal(with("https://a:1", "ranks", "")), "a user needs a password"));
+    CHECK(contains(refusal(with("https://a:1", "", password.path())), "a user needs a password"));
+    CHECK(contains(refusal(check({.endpoints = "https://a:1", .cert_file = "/cert.pem"})),
+                   "a certificate needs its key"));
+    const secret_file shown{"x", 0644};
+    CHECK(contains(refusal(with("https://a:1", "ranks", shown.path())), "chmod 600"));
+    const secret_file empty{"\n"};
+    CHECK(contains(refusal(with("https://a:1", "ranks", empty.path())), "is empty"));
 }
 
 TEST_CASE("directory_options: only etcd: marks a name") {

@@ -6,10 +6,13 @@
 
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <map>
 #include <memory>
 #include <set>
 #include <sstream>
+#include <thread>
+#include <vector>
 
 namespace kvferry::testing {
 
@@ -41,6 +44,59 @@ TEST_CASE("exposition: buckets of a histogram add up, and the last one has all")
     CHECK(contains(text, "t_seconds_bucket{x=\"1\",le=\"+Inf\"} 4\n"));
     CHECK(contains(text, "t_seconds_sum{x=\"1\"} 200.000021\n"));
     CHECK(contains(text, "t_seconds_count{x=\"1\"} 4\n"));
+}
+
+TEST_CASE(
+    "exposition: OpenMetrics has total in the samples only, an end, and exemplars of buckets") {
+    duration_histogram times;
+    times.add(std::chrono::microseconds{10});
+    times.add(std::chrono::milliseconds{50}, {7, 0x4bf92f3577b34da6, 0xa3ce929d0e0e4736});
+    times.add(std::chrono::milliseconds{60}, {8}); // the first one after each look stays
+    times.add(std::chrono::seconds{200}, {9});
+    const auto text_of = [&](exposition::format as) {
+        exposition out{as};
+        out.family("a_total", kind::counter, "Help.");
+        out.sample({}, 3);
+        out.family("t_seconds", kind::histogram, "Help.");
+        out.histogram({}, times);
+        return out.text();
+    };
+    const auto plain = text_of(exposition::format::prometheus);
+    CHECK_FALSE(contains(plain, "rid"));
+    const auto text = text_of(exposition::format::open_metrics);
+    CHECK(text.starts_with("# HELP a Help.\n# TYPE a counter\na_total 3\n"));
+    CHECK(text.ends_with("\n# EOF\n"));
+    CHECK(contains(text, "t_seconds_bucket{le=\"1e-05\"} 1\n"));
+    CHECK(contains(text, "t_seconds_bucket{le=\"0.1\"} 3 # "
+                         "{trace_id=\"4bf92f3577b34da6a3ce929d0e0e4736\",rid=\"7\"} 0.05 "));
+    CHECK(contains(text, "t_seconds_bucket{le=\"+Inf\"} 4 # {rid=\"9\"} 200 "));
+    // The newest stays until there is another one.
+    CHECK(text_of(exposition::format::open_metrics) == text);
+    times.add(std::chrono::milliseconds{70}, {10});
+    CHECK(contains(text_of(exposition::format::open_metrics), "{rid=\"10\"} 0.07 "));
+}
+
+TEST_CASE("exemplar: writers and readers on several threads never see half of one") {
+    exemplar_slot slot;
+    std::atomic<bool> over{false};
+    std::vector<std::thread> writers;
+    for (std::uint64_t writer = 1; writer <= 2; ++writer)
+        writers.emplace_back([&, writer] {
+            for (std::uint64_t rid = writer; !over; rid += 2)
+                slot.offer({rid, rid, rid}, std::chrono::nanoseconds{rid});
+        });
+    std::size_t halves = 0;
+    for (std::size_t seen = 0; seen < 20'000;)
+        if (const auto one = slot.look()) {
+            ++seen;
+            const auto& x = one->request;
+            halves += x.rid != x.trace_high || x.rid != x.trace_low
+                      || x.rid != static_cast<std::uint64_t>(one->value.count());
+        }
+    over = true;
+    for (auto& each : writers)
+        each.join();
+    CHECK(halves == 0);
 }
 
 TEST_CASE("rank exposition: what is counted once is shown once, with instance, rank and side") {

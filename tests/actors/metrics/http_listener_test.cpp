@@ -16,10 +16,11 @@ namespace kvferry::testing {
 namespace {
 
 std::unique_ptr<http_listener> echo() {
-    auto made = http_listener::start("127.0.0.1:0", [](std::string_view path) {
-        if (path == "/throw")
+    auto made = http_listener::start("127.0.0.1:0", [](const http_request& x) {
+        if (x.path == "/throw")
             throw std::runtime_error{"no"};
-        return http_answer{path == "/bad" ? 503 : 200, "text/plain", std::string{path}};
+        return http_answer{x.path == "/bad" ? 503 : 200, "text/plain",
+                           std::string{x.path} + std::string{x.accept}};
     });
     REQUIRE(made);
     return std::move(*made);
@@ -48,6 +49,17 @@ TEST_CASE("http listener: status, body and length are those of the handler") {
     CHECK(http_get(listener->endpoint(), "/throw").status == 500);
 }
 
+TEST_CASE("http listener: the handler sees what the client accepts, however it is written") {
+    const auto listener = echo();
+    const auto asked = [&](const std::string& headers) {
+        return http_raw(listener->endpoint(), "GET / HTTP/1.1\r\n" + headers + "\r\n").body;
+    };
+    CHECK(asked("Host: a\r\naCCept:\t a/b, c/d\r\nAcceptable: no\r\n") == "/a/b, c/d");
+    CHECK(asked("Accept:x\r\n") == "/x");
+    CHECK(asked("Accept:\r\n") == "/");
+    CHECK(asked("X-Accept: y\r\n") == "/");
+}
+
 TEST_CASE("http listener: HEAD has no body, other methods are refused, and so is what is no HTTP") {
     const auto listener = echo();
     const auto head = http_raw(listener->endpoint(), "HEAD /abc HTTP/1.1\r\n\r\n");
@@ -73,7 +85,7 @@ TEST_CASE(
 }
 
 TEST_CASE("http listener: where it cannot listen it says so") {
-    const auto nothing = [](std::string_view) { return http_answer{}; };
+    const auto nothing = [](const http_request&) { return http_answer{}; };
     for (const auto* text : {"", "9464", "127.0.0.1", "127.0.0.1:99999", "http://a:1", "a b:1"}) {
         const auto refused = http_listener::start(text, nothing);
         REQUIRE_FALSE(refused);
@@ -101,6 +113,20 @@ TEST_CASE("process metrics: ranks share one listener, which ends with the last o
     CHECK(http_get(endpoint, "/metrics").status == 200);
     same->reset();
     CHECK_THROWS(http_get(endpoint, "/metrics"));
+}
+
+TEST_CASE("process metrics: who asks for OpenMetrics gets it, everybody else Prometheus' own") {
+    auto made = process_metrics::at("127.0.0.1:0");
+    REQUIRE(made);
+    const auto asked = [&](const std::string& accept) {
+        return http_raw((*made)->endpoint(), "GET /metrics HTTP/1.1\r\n" + accept + "\r\n");
+    };
+    const auto open = asked("Accept: application/openmetrics-text; version=1.0.0\r\n");
+    CHECK(contains(open.head, "Content-Type: application/openmetrics-text; version=1.0.0"));
+    CHECK(open.body.ends_with("# EOF\n"));
+    const auto plain = asked("");
+    CHECK(contains(plain.head, "Content-Type: text/plain; version=0.0.4"));
+    CHECK_FALSE(contains(plain.body, "# EOF"));
 }
 
 TEST_CASE("process metrics: a probe fails with the reasons of each rank that is not well") {

@@ -40,7 +40,7 @@ std::uint64_t count_of(const duration_histogram& of) {
 struct fixture {
     rank_counters_ptr counters = std::make_shared<rank_counters>();
     time_point start{std::chrono::hours{1}};
-    std::optional<session_meter> meter{std::in_place, counters, side::generation, start};
+    std::optional<session_meter> meter{std::in_place, counters, side::generation, start, rid{7}};
     rank_counters::of_side& mine = counters->of(side::generation);
 
     std::int64_t in(session_state state) {
@@ -77,8 +77,8 @@ TEST_CASE_FIXTURE(fixture,
     CHECK(mine.loans == 1);
     CHECK(mine.loan_bytes == 200);
     CHECK(mine.quarantined_bytes == 0);
-    meter->ended(start + std::chrono::milliseconds{5});
-    meter->ended(start + std::chrono::seconds{5}); // once
+    meter->ended(start + std::chrono::milliseconds{5}, errc::none);
+    meter->ended(start + std::chrono::seconds{5}, errc::none); // once
     CHECK(mine.quarantined_bytes == 200);
     CHECK(times(stage::whole).sum() == std::chrono::milliseconds{5});
     meter->lends(slots({3}, {}), two_groups());
@@ -94,7 +94,7 @@ TEST_CASE_FIXTURE(fixture,
 
 TEST_CASE_FIXTURE(fixture, "session meter: a session whose actor dies leaves no gauge behind") {
     meter->lends(slots({1, 2}, {}), two_groups());
-    meter->ended(start);
+    meter->ended(start, errc::none);
     meter.reset();
     CHECK(mine.loans == 0);
     CHECK(mine.loan_bytes == 0);
@@ -112,11 +112,71 @@ TEST_CASE_FIXTURE(fixture, "session meter: the wait for the peer is counted once
     CHECK(times(stage::wait_for_peer).sum() == std::chrono::seconds{3});
 }
 
+TEST_CASE_FIXTURE(fixture,
+                  "session meter: its times have the request and its trace for an exemplar, "
+                  "unless the trace is not sampled") {
+    const auto shown = [&] {
+        for (std::size_t bucket = 0; bucket < times(stage::whole).counts().size(); ++bucket)
+            if (const auto one = times(stage::whole).exemplar_of(bucket))
+                return one->request;
+        return request_trace{};
+    };
+    meter->joins({1, 2, 3, 0});
+    meter->ended(start + std::chrono::milliseconds{5}, errc::none);
+    CHECK(shown() == request_trace{7, 0, 0});
+    meter.emplace(counters, side::generation, start, rid{8});
+    meter->joins({1, 2, 3, 1});
+    meter->ended(start + std::chrono::milliseconds{5}, errc::none);
+    CHECK(shown() == request_trace{8, 1, 2});
+}
+
+TEST_CASE("session meter: its end is a span, the sender's below the receiver's") {
+    const auto queue = std::make_shared<span_queue>();
+    const auto end_of = [&](side which, const char* rank, std::optional<trace_parent> parent,
+                            errc reason) {
+        const auto counters = std::make_shared<rank_counters>(rank);
+        counters->spans = queue;
+        session_meter meter{counters, which, {}, rid{7}};
+        if (parent)
+            meter.joins(*parent);
+        meter.belongs_to(attempt{99});
+        meter.belongs_to(attempt{100}); // the first one counts
+        meter.met(time_point{std::chrono::milliseconds{2}});
+        meter.moved(counted_route::mapped, 64, 1);
+        meter.ended(time_point{std::chrono::milliseconds{5}}, reason);
+        session_span result;
+        REQUIRE(queue->take(result) == (!parent || parent->flags == 1));
+        return result;
+    };
+    const auto receives = end_of(side::generation, "decode/0", {}, errc::none);
+    const auto sends = end_of(side::context, "prefill/0", {}, errc::link_lost);
+    const auto sends_also = end_of(side::context, "prefill/1", {}, errc::none);
+    CHECK(*receives.rank == "decode/0");
+    CHECK(receives.end - receives.begin == std::chrono::milliseconds{5});
+    CHECK(receives.waited == std::chrono::milliseconds{2});
+    CHECK(receives.bytes == 64);
+    CHECK(receives.parent == 0);
+    CHECK(sends.parent == receives.id);
+    CHECK(sends.reason == errc::link_lost);
+    CHECK(sends_also.parent == receives.id);
+    CHECK(sends.id != sends_also.id);
+    CHECK(sends.trace_high == receives.trace_high);
+    CHECK(sends.trace_low == receives.trace_low);
+
+    const trace_parent engine{1, 2, 3, 1};
+    const auto below = end_of(side::generation, "decode/0", engine, errc::none);
+    CHECK(below.parent == 3);
+    CHECK(below.trace_high == 1);
+    CHECK(below.trace_low == 2);
+    CHECK(end_of(side::context, "prefill/0", engine, errc::none).parent == below.id);
+    end_of(side::context, "prefill/0", trace_parent{1, 2, 3, 0}, errc::none); // not sampled
+}
+
 TEST_CASE("session meter: without counters it does nothing") {
-    session_meter meter{nullptr, side::context, {}};
+    session_meter meter{nullptr, side::context, {}, rid{7}};
     meter.lends(slots({1}, {}), two_groups());
     meter.met({});
-    meter.ended({});
+    meter.ended({}, errc::none);
     meter.released({});
 }
 

@@ -26,7 +26,7 @@ sim_network::sim_network(sim_schedule& schedule, network_temper temper)
     : schedule_(&schedule), temper_(temper), random_(schedule.random().fork()) {}
 
 microseconds sim_network::latency() {
-    return random_.between(microseconds{1}, temper_.latency_max);
+    return random_.between(temper_.latency_min, temper_.latency_max);
 }
 
 void sim_network::attach(incarnation who, fabric_port* port, doorbell* bell) {

@@ -41,6 +41,7 @@ public:
 
 /// Probabilities and times of one simulation.
 struct network_temper {
+    std::chrono::microseconds latency_min{1};
     std::chrono::microseconds latency_max{100};
     /// Frames that arrive twice, the second time later.
     unsigned duplicate_percent = 0;

@@ -31,6 +31,16 @@ struct planned_cancel {
     since from = since::begin;
 };
 
+/// What a recorded host did: the next one of its kind.
+struct recorded_step {
+    enum class deed : std::uint8_t { open, hand_over, send_aux, cancel };
+    side role = side::context;
+    std::uint32_t rank = 0;
+    deed what = deed::open;
+    /// So many frames of the request had arrived before, anywhere.
+    std::uint32_t after_frames = 0;
+};
+
 /// One request, as the hosts of both instances carry it out.
 struct planned_request {
     std::uint64_t request = 1;
@@ -79,6 +89,9 @@ struct planned_request {
     bool too_long = false;
     /// The request may fail without a fault: its deadline is tight, or its rid is in use.
     bool may_fail = false;
+    /// Not empty: the hosts do this in this order and nothing else, whatever is said above of times
+    /// and cancels.
+    std::vector<recorded_step> recorded;
     /// It succeeds on both sides in spite of the scenario's faults.
     bool must_succeed = false;
 
@@ -180,6 +193,15 @@ struct scenario {
     }
     std::uint32_t receivers_of(const planned_request& wanted) const {
         return shape_of(wanted.instance_of(side::generation)).ranks();
+    }
+
+    /// Ranks may speak the protocol's former version.
+    bool mixed_protocols = true;
+    std::chrono::milliseconds session_keep_interval{3};
+
+    bool is_recorded() const {
+        return std::any_of(requests.begin(), requests.end(),
+                           [](const planned_request& x) { return !x.recorded.empty(); });
     }
 
     bool calm() const { return faults.empty() && network.lost_completion_percent == 0; }

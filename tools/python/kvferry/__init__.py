@@ -18,7 +18,7 @@ from .errors import Code, Error, State
 from .memory import DeviceMemory, Memory
 from .pages import Pages, Parallelism, Tensor
 from .session import ALL_LAYERS, NO_SLOT, Aux, Outcome, Peer, Rx, Session, Tx, Wanted
-from .worker import Statistics, Worker
+from .worker import Directory, Statistics, Worker
 
 
 def set_log_level(level: str) -> None:
@@ -41,6 +41,7 @@ __all__ = [
     "NO_SLOT",
     "Aux",
     "Code",
+    "Directory",
     "Error",
     "Event",
     "DeviceMemory",

@@ -137,6 +137,13 @@ class Pool(Sized):
     ]
 
 
+class Directory(Sized):
+    _fields_ = [
+        *_u32("size", "lease_seconds"),
+        *_text("endpoints", "prefix", "ca_file", "cert_file", "key_file", "user", "password_file"),
+    ]
+
+
 class WorkerOptions(Sized):
     _fields_ = [
         *_u32("size", "flags"),
@@ -154,6 +161,8 @@ class WorkerOptions(Sized):
         ("session_age_max_ms", c_int64),
         ("session_keep_interval_ms", c_int64),
         *_text("secret_file"),
+        ("directory", POINTER(Directory)),
+        *_u32("role", "reserved_2"),
     ]
 
 
@@ -368,6 +377,7 @@ worker_add_instance = _call(
     POINTER(c_size_t),
 )
 worker_remove_instance = _call(_blocking, "kvf_worker_remove_instance", c_void_p, c_char_p)
+worker_set_role = _call(_blocking, "kvf_worker_set_role", c_void_p, c_uint32)
 worker_statistics = _call(_blocking, "kvf_worker_statistics", c_void_p, POINTER(Statistics))
 worker_stop = _call(_blocking, "kvf_worker_stop", c_void_p, c_int64)
 worker_drain = _call(_blocking, "kvf_worker_drain", c_void_p, c_int64)

@@ -16,6 +16,7 @@ from .pages import Pages, Parallelism
 from .session import Aux, Rx, Session, Tx
 
 _ROUTES = {"auto": 0, "mapped": 1, "direct": 2, "staged": 3}
+_ROLES = {"any": 0, "context": 1, "generation": 2}
 _living: "Set[Worker]" = set()
 """Until they are closed, whoever refers to them: they use the memory that they have published."""
 _kept: List[Any] = []
@@ -24,6 +25,36 @@ _kept: List[Any] = []
 _SOURCES_MAX = 256
 
 _AnySession = TypeVar("_AnySession", bound=Session)
+
+
+@dataclass(frozen=True)
+class Directory:
+    """Where instances are listed by name: etcd. What is empty is taken from the environment (KVFERRY_ETCD, ...).
+
+    `endpoints`: URLs of the members, with commas between. Where etcd has users, `user` asks, with the password
+    in a file that nobody else may read. A listing lives for `lease` seconds without its rank 0.
+    """
+
+    endpoints: str = ""
+    prefix: str = ""
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+    user: str = ""
+    password_file: str = ""
+    lease: int = 10
+
+    def _c(self) -> _abi.Directory:
+        return _abi.Directory(
+            lease_seconds=self.lease,
+            endpoints=_text(self.endpoints),
+            prefix=_text(self.prefix),
+            ca_file=_text(self.ca_file),
+            cert_file=_text(self.cert_file),
+            key_file=_text(self.key_file),
+            user=_text(self.user),
+            password_file=_text(self.password_file),
+        )
 
 
 @dataclass(frozen=True)
@@ -47,6 +78,12 @@ def _milliseconds(seconds: Optional[float]) -> int:
 
 def _text(value: str) -> Optional[bytes]:
     return value.encode() if value else None
+
+
+def _role(name: str) -> int:
+    if name not in _ROLES:
+        raise ValueError(f"role is {name!r}, it must be one of {', '.join(_ROLES)}")
+    return _ROLES[name]
 
 
 class Worker:
@@ -86,13 +123,16 @@ class Worker:
         secret_file: str = "",
         insecure: bool = False,
         plain_bulk: bool = False,
+        directory: Optional[Directory] = None,
+        role: str = "any",
     ) -> None:
         """Starts the rank, and publishes `pages` when they are given. Times are in seconds.
 
         `place` may be missing when the pages say it. `info_endpoint`: for ranks > 0, rank 0's
         `endpoint`; without `info_server` no rank has one, and local_info() and add_instance() take its
         place. A rank that other machines reach needs the deployment's secret (`secret_file`, else
-        KVFERRY_SECRET_FILE), or `insecure`. What else there is, kvferry.h explains under the same names.
+        KVFERRY_SECRET_FILE), or `insecure`. With a `directory` rank 0 lists its instance there, for its `role`
+        ("any", "context", "generation"), and a `source` may be "etcd:instance". What else there is, kvferry.h explains under the same names.
         """
         place = place or (pages.place if pages is not None else None)
         if place is None:
@@ -106,6 +146,7 @@ class Worker:
         self._sources: Dict[Tuple[str, Optional[int]], Tuple[bytes, Any]] = {}
         c_devices = (ctypes.c_int32 * len(devices))(*devices)
         c_place = place._c()
+        c_directory = (directory or Directory())._c()
         options = _abi.WorkerOptions(
             instance=instance.encode(),
             place=ctypes.pointer(c_place),
@@ -134,6 +175,8 @@ class Worker:
             session_age_max_ms=_milliseconds(session_age_max),
             session_keep_interval_ms=_milliseconds(session_keep_interval),
             secret_file=_text(secret_file),
+            directory=ctypes.pointer(c_directory),
+            role=_role(role),
         )
         self._handle = ctypes.c_void_p()
         self._closed = False
@@ -200,6 +243,13 @@ class Worker:
     def remove_instance(self, source: str) -> None:
         """Forgets an instance that was added; sessions with it go on."""
         _abi.worker_remove_instance(self._handle, source.encode())
+
+    def set_role(self, role: str) -> None:
+        """Lists the instance for something else from now on; sessions go on.
+
+        Error UNSUPPORTED: it is not listed anywhere, or this is not rank 0.
+        """
+        _abi.worker_set_role(self._handle, _role(role))
 
     @property
     def on_cuda(self) -> bool:

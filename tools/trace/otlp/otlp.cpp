@@ -2,6 +2,7 @@
 // Collects the sessions, gives each span its parent, and cuts the list into bodies.
 #include "tools/trace/otlp/otlp.hpp"
 
+#include "messages/values/mixed.hpp"
 #include "messages/version.hpp"
 #include "tools/common/text.hpp"
 
@@ -18,15 +19,6 @@ namespace {
 
 using nlohmann::json;
 using trace::instant;
-
-/// Never 0, and the same for the same numbers (the finisher of SplitMix64).
-std::uint64_t mixed(std::uint64_t a, std::uint64_t b) {
-    auto x = a * 0x9e3779b97f4a7c15ull + b;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
-    x ^= x >> 31;
-    return x == 0 ? 1 : x;
-}
 
 json attribute(const char* key, const std::string& value) {
     return {{"key", key}, {"value", {{"stringValue", value}}}};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // libcurl by its name, when it is first needed: nothing of kvferry depends on it otherwise.
-#include "actors/discovery/http_client.hpp"
+#include "actors/http/http_client.hpp"
 
 #include "messages/values/error_format.hpp"
 
@@ -68,6 +68,8 @@ struct http_client::state {
     tls_files files;
     CURL* handle = nullptr;
     curl_slist* headers = nullptr;
+    /// More than the number of an error says: which certificate, and what is wrong with it.
+    char problem[CURL_ERROR_SIZE] = {};
     /// Of the request at hand; false ends it.
     std::function<bool(std::string_view)> part;
 
@@ -90,11 +92,29 @@ struct http_client::state {
         set(CURLOPT_URL, url.c_str());
         set(CURLOPT_POSTFIELDSIZE, static_cast<long>(json.size()));
         set(CURLOPT_POSTFIELDS, json.c_str());
+        problem[0] = '\0';
+    }
+
+    /// False: out of memory.
+    bool show(const std::string& token) {
+        curl().free_all(std::exchange(headers, nullptr));
+        // Without "Expect:" libcurl waits before it sends a long body.
+        for (const auto& header : {std::string{"Content-Type: application/json"},
+                                   std::string{"Expect:"}, "Authorization: " + token}) {
+            if (token.empty() && header.starts_with("Authorization"))
+                continue;
+            auto* longer = curl().append(headers, header.c_str());
+            if (!longer)
+                return false;
+            headers = longer;
+        }
+        set(CURLOPT_HTTPHEADER, headers);
+        return true;
     }
 
     caf::error error_of(CURLcode code, const std::string& url) const {
         return make_error(errc::dial_failed, "{}: {}", url.substr(0, url.find('/', 8)),
-                          curl().text_of(code));
+                          *problem != '\0' ? problem : curl().text_of(code));
     }
 };
 
@@ -104,21 +124,20 @@ http_client::~http_client() = default;
 
 caf::expected<http_client> http_client::make(tls_files files) {
     if (!curl().problem.empty())
-        return make_error(errc::unsupported,
-                          "etcd is reached through libcurl: {}; install libcurl4", curl().problem);
+        return make_error(
+            errc::unsupported,
+            "etcd and collectors of spans are reached through libcurl: {}; install libcurl4",
+            curl().problem);
     auto made = std::make_unique<state>();
     made->files = std::move(files);
     made->handle = curl().init();
-    // Without "Expect:" libcurl waits before it sends a long body.
-    for (const char* header : {"Content-Type: application/json", "Expect:"})
-        made->headers = curl().append(made->headers, header);
-    if (!made->handle || !made->headers)
+    if (!made->handle || !made->show({}))
         return make_error(errc::system_call_failed, "curl_easy_init: out of memory");
-    made->set(CURLOPT_HTTPHEADER, made->headers);
+    made->set(CURLOPT_ERRORBUFFER, static_cast<char*>(made->problem));
     made->set(CURLOPT_WRITEFUNCTION, &state::on_part);
     made->set(CURLOPT_WRITEDATA, static_cast<void*>(made.get()));
     made->set(CURLOPT_NOSIGNAL, 1L); // several threads
-    made->set(CURLOPT_NOPROXY, "*"); // etcd is inside the deployment
+    made->set(CURLOPT_NOPROXY, "*"); // they are inside the deployment
     made->set(CURLOPT_CONNECTTIMEOUT_MS, connect_ms_max);
     const auto file = [&](CURLoption option, const std::string& name) {
         if (!name.empty())
@@ -128,6 +147,10 @@ caf::expected<http_client> http_client::make(tls_files files) {
     file(CURLOPT_SSLCERT, made->files.cert);
     file(CURLOPT_SSLKEY, made->files.key);
     return http_client{std::move(made)};
+}
+
+void http_client::authorize(const std::string& token) {
+    state_->show(token);
 }
 
 caf::expected<http_client::answer> http_client::post(const std::string& url,

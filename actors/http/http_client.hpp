@@ -31,6 +31,9 @@ public:
     http_client(http_client&&) noexcept;
     ~http_client();
 
+    /// What later requests show of whoever sends them; empty: nothing.
+    void authorize(const std::string& token);
+
     /// Connections are kept between calls. dial_failed: no answer within that time.
     caf::expected<answer> post(const std::string& url, const std::string& json,
                                std::chrono::milliseconds within);
