@@ -67,7 +67,8 @@ caf::result<tx_opened> sender_state::on_open(const open_tx& ask) {
                                        .request = id,
                                        .aux = ask.aux,
                                        .serial = sessions_opened_++,
-                                       .traceparent = ask.traceparent});
+                                       .traceparent = ask.traceparent,
+                                       .urgency = ask.urgency});
     self_->monitor(actor);
     ask_sessions(sending_sessions::opened{
         id, actor.id(), ask.deadline, ask.transfer_deadline, {actor, ask.observer, {}}});

@@ -117,7 +117,8 @@ caf::result<rx_opened> receiver_state::on_open(open_rx& ask) {
                                        .tell_layers = ask.tell_layers,
                                        .deciders = with_.deciders,
                                        .pages = pages_,
-                                       .traceparent = ask.traceparent});
+                                       .traceparent = ask.traceparent,
+                                       .urgency = ask.urgency.value_or(priority::normal)});
     self_->monitor(actor);
     known_instances::session_opened needs{attempt, ask.request, ask.context_endpoint};
     const auto deadline = ask.deadline;

@@ -30,6 +30,7 @@ receiving::facts rx_session_state::facts_of(const dependencies& with) {
             .context_endpoint = with.context_endpoint,
             .forbidding_is_proof = with.fabric && with.by_message,
             .tell_layers = with.tell_layers,
+            .urgency = with.urgency,
             .check_digest = check};
 }
 
@@ -167,7 +168,7 @@ void rx_session_state::perform(piece_finished& x) {
 void rx_session_state::perform(session_finished& x) {
     meter_.ended(self_->clock().now());
     for (const auto& writer : x.peers)
-        meter_.moved(counted_route_of(writer.route), writer.bytes, writer.fragments);
+        meter_.moved(counted_route_of(writer.route), with_.urgency, writer.bytes, writer.fragments);
     tell(self_, with_.observer, std::move(x));
 }
 

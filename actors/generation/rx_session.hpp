@@ -50,6 +50,7 @@ struct rx_session_state {
         /// Of this rank, to say how much is on loan; null: nobody asks.
         std::shared_ptr<const page_table> pages = {};
         std::optional<trace_parent> traceparent = {};
+        priority urgency = priority::normal;
     };
 
     rx_session_state(rx_session_actor::pointer self, dependencies);

@@ -27,6 +27,8 @@ struct open_tx {
     std::chrono::milliseconds deadline;
     std::chrono::milliseconds transfer_deadline = limits{}.transfer_deadline;
     std::optional<trace_parent> traceparent = {};
+    /// Missing: as each receiver asks.
+    std::optional<priority> urgency = {};
 };
 
 struct open_rx {
@@ -45,6 +47,8 @@ struct open_rx {
     bool tell_layers = false;
     /// Travels to the writers with each request.
     std::optional<trace_parent> traceparent = {};
+    /// Likewise; missing: normal.
+    std::optional<priority> urgency = {};
 };
 
 struct tx_opened {

@@ -24,6 +24,10 @@ template <class Struct>
 inline constexpr std::size_t fields_of_all_versions = std::numeric_limits<std::size_t>::max();
 template <>
 inline constexpr std::size_t fields_of_all_versions<rank_info> = 12;
+template <>
+inline constexpr std::size_t fields_of_all_versions<request_data> = 10;
+template <>
+inline constexpr std::size_t fields_of_all_versions<piece_digest> = 3;
 
 /// Small values in long lists and in every message: they never grow, and have no length.
 template <class Struct>

@@ -66,6 +66,8 @@ enum class planted_bug : std::uint8_t {
     regions_not_offered,
     regions_offered_late,
     half_open_links,
+    urgency_forgotten,
+    digest_not_compared,
 };
 
 /// The one that is planted now.

@@ -28,8 +28,9 @@ struct hello_bytes {
     tcp_secret secret = {};
     std::uint16_t version = 0;
     std::uint8_t lane = 0;
+    std::uint8_t urgency = 0;
     /// For newer releases; skipped here.
-    std::array<std::uint8_t, 5> more = {};
+    std::array<std::uint8_t, 4> more = {};
 };
 static_assert(sizeof(hello_bytes) == tcp_hello_bytes);
 
@@ -76,7 +77,8 @@ byte_buffer pack_hello(const tcp_hello& x) {
                             .sender = x.sender.value,
                             .secret = x.secret,
                             .version = version,
-                            .lane = static_cast<std::uint8_t>(x.lane)};
+                            .lane = static_cast<std::uint8_t>(x.lane),
+                            .urgency = static_cast<std::uint8_t>(x.urgency)};
     byte_buffer result(sizeof bytes);
     std::memcpy(result.data(), &bytes, sizeof bytes);
     return result;
@@ -97,8 +99,13 @@ caf::expected<tcp_hello> parse_hello(byte_view from) {
             bytes.version, oldest_version, version);
     if (bytes.lane > static_cast<std::uint8_t>(tcp_lane::plain_bulk))
         return make_error(errc::malformed_message, "its hello asks for lane {}", bytes.lane);
-    return tcp_hello{
-        {bytes.target}, {bytes.sender}, bytes.secret, static_cast<tcp_lane>(bytes.lane)};
+    return tcp_hello{{bytes.target},
+                     {bytes.sender},
+                     bytes.secret,
+                     static_cast<tcp_lane>(bytes.lane),
+                     bytes.urgency <= static_cast<std::uint8_t>(priority::low)
+                         ? static_cast<priority>(bytes.urgency)
+                         : priority::normal};
 }
 
 caf::error check_hello(const tcp_hello& hello, incarnation self, const tcp_secret& secret) {

@@ -5,6 +5,7 @@
 
 #include "messages/errors.hpp"
 #include "messages/values/ids.hpp"
+#include "messages/values/priority.hpp"
 #include "messages/wire/codec.hpp"
 
 #include <array>
@@ -44,6 +45,8 @@ struct tcp_hello {
     incarnation sender;
     tcp_secret secret = {};
     tcp_lane lane = tcp_lane::frames;
+    /// Of the bytes that come over it. Releases that do not know this read all lanes alike.
+    priority urgency = priority::normal;
 };
 
 inline constexpr std::size_t tcp_hello_bytes = 48;

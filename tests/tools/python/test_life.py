@@ -227,3 +227,18 @@ def test_pages_of_a_compressed_cache_and_of_dealt_tokens():
         [kvferry.Tensor(cache, "block token dim", layers=0, role="latent", tokens_are_dealt=True)],
         place,
     )
+
+
+def test_a_session_has_a_priority_or_is_refused_by_name(pair):
+    context, generation = pair
+    fill(context, 5, 0x66)
+    for rid, (sent, wanted) in enumerate([("low", "high"), (None, "low"), ("normal", None)], 1):
+        tx = context.send(rid, [5], prompt=16, priority=sent)
+        rx = generation.receive(
+            rid, [6], prompt=16, source=context.endpoint, priority=wanted
+        )
+        assert rx.wait(30).state == State.KV_TRANSFERRED
+        rx.wait_released(30)
+        tx.wait_released(30)
+    with pytest.raises(ValueError, match="urgent"):
+        context.open_tx(9, priority="urgent")
