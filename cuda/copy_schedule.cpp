@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// Turns: the first transfer in the queue gives one chunk and goes to the end.
+// Turns: the transfer whose turn it is gives one chunk, and is charged for its bytes.
 #include "cuda/copy_schedule.hpp"
 
 #include <algorithm>
@@ -10,9 +10,9 @@ bool copy_schedule::is_short(const device_plan_view& plan) const {
     return plan.bytes <= std::min(options_.express_bytes_max, options_.chunk_bytes_max);
 }
 
-void copy_schedule::add(transfer_id id, const device_plan_view& plan) {
+void copy_schedule::add(transfer_id id, const device_plan_view& plan, const flow& of) {
     transfers_.emplace(id, transfer{plan, 0, 0, 0});
-    (is_short(plan) ? short_turns_ : long_turns_).push_back(id);
+    (is_short(plan) ? short_turns_ : long_turns_).add(id.value, of);
 }
 
 copy_lane copy_schedule::shorter_bulk_lane() const {
@@ -26,10 +26,10 @@ std::optional<copy_chunk> copy_schedule::next() {
     return chunk ? chunk : next_of(long_turns_, shorter_bulk_lane());
 }
 
-std::optional<copy_chunk> copy_schedule::next_of(std::deque<transfer_id>& turns, copy_lane lane) {
+std::optional<copy_chunk> copy_schedule::next_of(fair_turns& turns, copy_lane lane) {
     if (turns.empty())
         return std::nullopt;
-    const auto id = turns.front();
+    const transfer_id id{*turns.front()};
     auto& x = transfers_.at(id);
     const auto end = units_within(x.plan, x.next_unit, options_.chunk_bytes_max);
     const auto bytes = bytes_before(x.plan, end) - bytes_before(x.plan, x.next_unit);
@@ -50,9 +50,9 @@ std::optional<copy_chunk> copy_schedule::next_of(std::deque<transfer_id>& turns,
     ++in_lane(lane).chunks;
     in_lane(lane).bytes += bytes;
     launched_.emplace(chunk.number, chunk);
-    turns.pop_front();
-    if (end < x.plan.unit_count)
-        turns.push_back(id);
+    turns.charge(id.value, bytes);
+    if (end == x.plan.unit_count)
+        turns.remove(id.value);
     return chunk;
 }
 
@@ -78,8 +78,8 @@ void copy_schedule::not_launched(std::uint64_t number) {
 void copy_schedule::stop(transfer_id id) {
     auto& x = transfers_.at(id);
     x.next_unit = x.plan.unit_count;
-    std::erase(long_turns_, id);
-    std::erase(short_turns_, id);
+    long_turns_.remove(id.value);
+    short_turns_.remove(id.value);
 }
 
 bool copy_schedule::is_launched(transfer_id id) const {

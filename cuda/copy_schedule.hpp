@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Decides which chunk of which transfer a device copies next: turns by bytes, bounded work in
-// flight, and a separate lane for short transfers. A plain value.
+// Decides which chunk of which transfer a device copies next: turns by class, peer, session and
+// bytes (fair_turns), bounded work in flight, and a separate lane for short transfers. A plain
+// value.
 #pragma once
 
 #include "cuda/device/copy_device.hpp"
 #include "cuda/kernel/plan_address.hpp"
 #include "messages/values/ids.hpp"
+#include "messages/values/priority.hpp"
+#include "transport/turns/fair_turns.hpp"
 
 #include <array>
 #include <cstddef>
-#include <deque>
 #include <map>
 #include <optional>
 #include <unordered_map>
@@ -44,7 +46,7 @@ public:
     explicit copy_schedule(copy_schedule_options options) : options_(options) {}
 
     /// Adds a transfer of at least one unit with a new id. Reads only the plan's bands and counts.
-    void add(transfer_id, const device_plan_view&);
+    void add(transfer_id, const device_plan_view&, const flow& = {});
 
     /// The chunk to launch now; it counts as launched. nullopt: wait until a chunk ends or work
     /// arrives.
@@ -86,13 +88,13 @@ private:
 
     bool is_short(const device_plan_view&) const;
     copy_lane shorter_bulk_lane() const;
-    std::optional<copy_chunk> next_of(std::deque<transfer_id>& turns, copy_lane);
+    std::optional<copy_chunk> next_of(fair_turns&, copy_lane);
     copy_chunk take_back(std::uint64_t number);
 
     copy_schedule_options options_;
     std::unordered_map<transfer_id, transfer> transfers_;
-    std::deque<transfer_id> long_turns_;
-    std::deque<transfer_id> short_turns_;
+    fair_turns long_turns_;
+    fair_turns short_turns_;
     struct in_flight_of_lane {
         std::size_t chunks = 0;
         std::uint64_t bytes = 0;

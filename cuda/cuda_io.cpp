@@ -2,6 +2,7 @@
 // The copy actor of one device: a GPU or its host twin.
 #include "cuda/cuda_io.hpp"
 
+#include "cuda/waiting_copies.hpp"
 #include "messages/local/copies.hpp"
 #include "messages/local/devices.hpp"
 #include "messages/trace/handle.hpp"
@@ -10,7 +11,6 @@
 #include "transport/loop/system_call.hpp"
 
 #include <algorithm>
-#include <deque>
 #include <map>
 #include <optional>
 #include <sys/eventfd.h>
@@ -101,7 +101,7 @@ private:
     std::string device_name_;
     std::map<transfer_id, active> active_; // their plans must go before the device
     copy_schedule schedule_;
-    std::deque<start_copy> waiting_;
+    waiting_copies waiting_;
     /// Copies whose event has not happened yet.
     std::vector<start_copy> held_;
     /// Questions about events that have not happened yet.
@@ -170,7 +170,7 @@ caf::result<void> cuda_io_state::on_start_copy(const start_copy& command) {
     else if (command.events.wait_for)
         held_.push_back(command); // progress() looks at its event
     else {
-        waiting_.push_back(command);
+        waiting_.add(command);
         pump();
     }
     return {};
@@ -189,7 +189,7 @@ caf::result<void> cuda_io_state::on_stop_io(const stop_io&) {
     stopped_.push_back(answer);
     if (!std::exchange(stopping_, true)) {
         const auto why = make_error(errc::stopped, "{} is stopping", device_name_);
-        for (auto& command : std::exchange(waiting_, {}))
+        for (auto& command : waiting_.take_all())
             refuse(command, why);
         for (auto& command : std::exchange(held_, {}))
             refuse(command, why);
@@ -227,18 +227,13 @@ void cuda_io_state::on_stop_deadline() {
 
 /// Stops a transfer. Does nothing when it is unknown or over.
 void cuda_io_state::stop_transfer(transfer_id id, caf::error why) {
-    auto take_out_of = [id](auto& queue) -> std::optional<start_copy> {
-        auto found = std::find_if(queue.begin(), queue.end(),
-                                  [id](const start_copy& x) { return x.id == id; });
-        if (found == queue.end())
-            return std::nullopt;
-        auto command = std::move(*found);
-        queue.erase(found);
-        return command;
-    };
-    auto command = take_out_of(waiting_);
-    if (!command)
-        command = take_out_of(held_);
+    auto command = waiting_.take(id);
+    if (const auto found = std::find_if(held_.begin(), held_.end(),
+                                        [id](const start_copy& x) { return x.id == id; });
+        !command && found != held_.end()) {
+        command = std::move(*found);
+        held_.erase(found);
+    }
     if (command)
         return refuse(*command, std::move(why));
     auto found = active_.find(id);
@@ -348,11 +343,11 @@ void cuda_io_state::close(const mapping& x) {
 
 /// Gives the device as much as it may have.
 void cuda_io_state::pump() {
-    while (!lost_ && !waiting_.empty() && active_.size() < options_.transfers_active_max) {
-        auto command = std::move(waiting_.front());
-        waiting_.pop_front();
-        admit(std::move(command));
-    }
+    const auto most = options_.transfers_active_max;
+    while (!lost_ && !waiting_.empty() && active_.size() < most)
+        admit(waiting_.take_next());
+    while (!lost_ && waiting_.has(priority::high) && active_.size() < most + most / 4)
+        admit(waiting_.take_next(priority::high));
     while (!lost_) {
         auto chunk = schedule_.next();
         if (!chunk)
@@ -380,7 +375,7 @@ void cuda_io_state::admit(start_copy command) {
     const auto& view = (*plan)->plan;
     if (view.unit_count == 0)
         return finish(command, agent_result::success, 0, {}, now());
-    schedule_.add(id, view);
+    schedule_.add(id, view, command.of);
     active_.emplace(id, active{std::move(command), std::move(*plan), {}, now()});
 }
 
@@ -465,7 +460,7 @@ bool cuda_io_state::admit_held() {
         held_.erase(held_.begin() + static_cast<std::ptrdiff_t>(i));
         changed = true;
         if (happened) {
-            waiting_.push_back(std::move(command));
+            waiting_.add(std::move(command));
             continue;
         }
         refuse(command, add_context(happened.error(), "transfer {}", command.id));
@@ -499,7 +494,7 @@ void cuda_io_state::lose_device(const caf::error& why) {
         finish(x.command, schedule_.in_flight(id) ? agent_result::in_doubt : agent_result::failed,
                schedule_.bytes_done(id), lost_, x.began);
     schedule_ = copy_schedule{options_.schedule};
-    for (auto& command : std::exchange(waiting_, {}))
+    for (auto& command : waiting_.take_all())
         refuse(command, lost_);
     for (auto& command : std::exchange(held_, {}))
         refuse(command, lost_);

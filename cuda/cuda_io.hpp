@@ -19,7 +19,8 @@ namespace kvferry {
 
 struct cuda_io_options {
     copy_schedule_options schedule;
-    /// Transfers whose plans are on the device at a time; more wait in order of arrival.
+    /// Transfers whose plans are on the device at a time, and a quarter more of the high class;
+    /// more wait in turn (waiting_copies).
     std::size_t transfers_active_max = 64;
     /// Transfers that wait; more are refused with limit_exceeded.
     std::size_t transfers_waiting_max = 65536;

@@ -14,7 +14,8 @@ inline constexpr std::uint16_t protocol_version = 7;
 inline constexpr std::uint16_t oldest_protocol_version = 6;
 
 /// Descriptors that a rank opens by itself, with room for some network devices, and for each peer
-/// (measured: transport/MEASURED.md).
+/// (measured: transport/MEASURED.md); over TCP one more for bytes of the high class, and of the low
+/// class.
 inline constexpr std::size_t descriptors_of_a_rank = 31;
 inline constexpr std::size_t descriptors_of_a_peer = 4;
 /// Descriptors that stay free: a link that would take one of them is refused.

@@ -36,9 +36,11 @@ int main(int argc, char** argv) {
     kvferry::add_bench_plan(app, status);
     kvferry::add_bench_counters(app, status);
     kvferry::add_bench_request(app, status);
+    kvferry::add_bench_incast(app, status);
     kvferry::add_bench_scale(app, status);
     kvferry::add_bench_soak(app, status);
     kvferry::add_bench_side(app, status);
+    kvferry::add_bench_incast_side(app, status);
     kvferry::add_demo(app, status);
     kvferry::add_demo_side(app, status);
     kvferry::add_doctor(app, status);

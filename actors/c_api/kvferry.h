@@ -497,7 +497,13 @@ enum {                      /* kvf_session_options.flags */
            8, /* rx: layers and roles that the context does not have stay as */
        KVF_ALLOW_MISSING_ROLES =
            16,              /* they are; otherwise such a session ends in LAYOUT_MISMATCH */
-       KVF_TELL_LAYERS = 32 /* rx: KVF_EVENT_LAYERS is wanted */
+       KVF_TELL_LAYERS = 32, /* rx: KVF_EVENT_LAYERS is wanted */
+       /* How urgent its bytes are wherever they wait for others': at most one of the three. Classes
+        * share by bytes as 16 : 4 : 1, and none starves. None of them: rx normal, tx as its
+        * receivers ask. */
+       KVF_PRIORITY_HIGH = 64,
+       KVF_PRIORITY_LOW = 128,
+       KVF_PRIORITY_NORMAL = 256
 };
 
 typedef struct kvf_session_options {

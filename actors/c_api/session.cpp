@@ -4,6 +4,7 @@
 #include "actors/c_api/sized.hpp"
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <utility>
 
@@ -20,9 +21,24 @@ static_assert(KVF_NO_SLOT == no_slot);
 
 namespace {
 
-constexpr std::uint32_t all_flags = KVF_AUX | KVF_TELL_READY | KVF_TELL_PIECES
-                                    | KVF_ALLOW_MISSING_LAYERS | KVF_ALLOW_MISSING_ROLES
-                                    | KVF_TELL_LAYERS;
+constexpr std::uint32_t all_flags =
+    KVF_AUX | KVF_TELL_READY | KVF_TELL_PIECES | KVF_ALLOW_MISSING_LAYERS | KVF_ALLOW_MISSING_ROLES
+    | KVF_TELL_LAYERS | KVF_PRIORITY_HIGH | KVF_PRIORITY_LOW | KVF_PRIORITY_NORMAL;
+
+std::optional<priority> priority_of(std::uint32_t flags) {
+    switch (flags & (KVF_PRIORITY_HIGH | KVF_PRIORITY_LOW | KVF_PRIORITY_NORMAL)) {
+    case 0:
+        return std::nullopt;
+    case KVF_PRIORITY_HIGH:
+        return priority::high;
+    case KVF_PRIORITY_LOW:
+        return priority::low;
+    case KVF_PRIORITY_NORMAL:
+        return priority::normal;
+    default:
+        refuse(errc::invalid_argument, "kvf_session_options.flags names more than one priority");
+    }
+}
 
 session_options options_of(const kvf_session_options& given,
                            const std::shared_ptr<session_teller>& teller) {
@@ -34,6 +50,7 @@ session_options options_of(const kvf_session_options& given,
         deadline_of(given.transfer_deadline_ms, "kvf_session_options.transfer_deadline_ms");
     result.allowed.layers = (given.flags & KVF_ALLOW_MISSING_LAYERS) != 0;
     result.allowed.roles = (given.flags & KVF_ALLOW_MISSING_ROLES) != 0;
+    result.priority = priority_of(given.flags);
     result.quick_callbacks = true; // the teller's only push into the queue
     result.on_outcome = [teller](const session_finished& end) { teller->on_outcome(end); };
     result.on_released = [teller](const session_released&) { teller->on_released(); };

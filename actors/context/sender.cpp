@@ -95,7 +95,8 @@ caf::result<tx_opened> sender_state::on_open(const open_tx& ask) {
                                        .aux = ask.aux,
                                        .serial = sessions_opened_++,
                                        .traceparent = ask.traceparent,
-                                       .relay_of = ask.relay_of});
+                                       .relay_of = ask.relay_of,
+                                       .urgency = ask.urgency});
     self_->monitor(actor);
     ask_sessions(sending_sessions::opened{
         id, actor.id(), ask.deadline, ask.transfer_deadline, {actor, ask.observer, {}}});

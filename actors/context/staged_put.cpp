@@ -52,7 +52,7 @@ void staged_put_state::on_start(start_put& message) {
                                     {},
                                     false,
                                     clock::now()});
-    turns_.push_back(id);
+    turns_.add(id.value, transfers_.at(id).command.of);
     if (std::exchange(pinning_, true))
         pump();
     else
@@ -78,27 +78,34 @@ void staged_put_state::pinned(const caf::error& problem) {
                              "{} bytes of staging memory are less than one piece of {}",
                              with_.staging.bytes, bytes);
     if (broken_)
-        for (auto id : std::exchange(turns_, {}))
-            stop(transfers_.at(id), agent_result::failed, broken_);
+        fail_waiting();
     pump();
+}
+
+void staged_put_state::fail_waiting() {
+    for (auto next = turns_.front(); next; next = turns_.front()) {
+        turns_.remove(*next);
+        stop(transfers_.at({*next}), agent_result::failed, broken_);
+    }
 }
 
 /// Gives every free place to the transfer whose turn it is.
 void staged_put_state::pump() {
     while (!turns_.empty() && !free_.empty()) {
-        const auto id = turns_.front();
-        turns_.pop_front();
+        const transfer_id id{*turns_.front()};
         auto& x = transfers_.at(id);
         auto next = x.cursor.next(reinterpret_cast<std::uint64_t>(free_.back()));
         if (!next) {
+            turns_.remove(id.value);
             x.cut_up = true;
             finish_if_over(id);
             continue;
         }
+        turns_.charge(id.value, next->bytes);
         gather(x, std::move(*next), free_.back());
         free_.pop_back();
-        if (!x.held)
-            turns_.push_back(id);
+        if (x.held)
+            turns_.remove(id.value);
     }
 }
 
@@ -112,13 +119,15 @@ void staged_put_state::gather(transfer& x, staged_piece next, std::byte* place) 
                            with_.staging.bytes};
     pieces_.emplace(number, piece{x.command.id, place, std::move(next.put), next.bytes, false});
     const auto& wanted = x.command.events;
+    const auto wanted_of = x.command.of;
     device_events events;
     if (x.gathered_bytes == 0)
         events.wait_for = wanted.wait_for;
     x.held = events.wait_for != nullptr;
     if ((x.gathered_bytes += next.bytes) == x.cursor.job().plan->bytes)
         events.completed = wanted.completed; // pieces of one device are gathered in order
-    tell(self_, with_.device, start_copy{number, std::move(next.gather), self_, events});
+    tell(self_, with_.device,
+         start_copy{number, std::move(next.gather), self_, events, {}, wanted_of});
 }
 
 /// A place that the device may still write is never used again. A put in doubt does not read its
@@ -137,9 +146,11 @@ void staged_put_state::on_done(const transfer_done& message) {
                        std::move(found->second.put),
                        self_,
                        {},
-                       x.command.attempt});
+                       x.command.attempt,
+                       {},
+                       x.command.of});
         if (std::exchange(x.held, false)) {
-            turns_.push_back(id);
+            turns_.add(id.value, x.command.of);
             pump();
         }
         return;
@@ -157,8 +168,7 @@ void staged_put_state::on_done(const transfer_done& message) {
     if (free_.empty() && pieces_.empty()) {
         broken_ = make_error(errc::transfer_failed, "all staging memory of cuda:{} is in doubt",
                              with_.ordinal);
-        for (auto waiting : std::exchange(turns_, {}))
-            stop(transfers_.at(waiting), agent_result::failed, broken_);
+        fail_waiting();
     }
     pump();
 }
@@ -178,7 +188,7 @@ void staged_put_state::stop(transfer& x, agent_result result, caf::error why) {
     if (!x.stopped_by) {
         x.stopped_by = why ? std::move(why) : make_error(errc::transfer_failed, "no reason given");
         x.cut_up = true;
-        std::erase(turns_, x.command.id);
+        turns_.remove(x.command.id.value);
         for (const auto& [number, now] : pieces_)
             if (now.of == x.command.id) {
                 if (now.is_put)

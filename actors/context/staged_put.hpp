@@ -13,8 +13,8 @@
 #include "messages/values/time.hpp"
 #include "messages/wire/header.hpp"
 #include "transport/planner/plan/staged_plan.hpp"
+#include "transport/turns/fair_turns.hpp"
 
-#include <deque>
 #include <map>
 #include <vector>
 
@@ -71,6 +71,7 @@ private:
     void pinned(const caf::error&);
     void pump();
     void gather(transfer&, staged_piece, std::byte* place);
+    void fail_waiting();
     void stop(transfer&, agent_result, caf::error);
     void finish_if_over(transfer_id);
     void finish(const start_put&, agent_result, std::uint64_t bytes, caf::error, time_point began);
@@ -82,7 +83,8 @@ private:
     caf::error broken_;
     std::vector<std::byte*> free_;
     std::map<transfer_id, transfer> transfers_;
-    std::deque<transfer_id> turns_;
+    /// Those that may gather, by number.
+    fair_turns turns_;
     /// Keyed by the number that the device and the fabric know a piece by.
     std::map<transfer_id, piece> pieces_;
     std::uint64_t last_ = 0;

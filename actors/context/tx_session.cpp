@@ -132,9 +132,9 @@ void tx_session_state::on_done(const transfer_done& message) {
         meter_.took(stage::report, self_->clock().now() - message.ended);
     }
     if (message.result == agent_result::success)
-        meter_.moved(route, plan->bytes, plan->fragments);
+        meter_.moved(route, flow_of(*piece.request).urgency, plan->bytes, plan->fragments);
     auto end = message.result == agent_result::success
-                   ? along ? served(piece, *along) : served(piece, *plan)
+                   ? along ? served(piece, *along) : served(piece, *plan, message.digest)
                    : not_served(piece, message.result, in_context(message.error, piece.peer->info));
     end.posting = message.posting;
     if (message.result == agent_result::in_doubt && copier)
@@ -209,7 +209,7 @@ tx_session_state::answer tx_session_state::perform(sending_effects::plan_piece& 
     if (problem)
         return not_served(x, agent_result::failed, in_context(problem, peer.info));
     if (plan->bytes == 0) {
-        meter_.moved(counted_route::none, 0, 0);
+        meter_.moved(counted_route::none, flow_of(*x.request).urgency, 0, 0);
         return served(x, *plan);
     }
     return find_route(x, std::make_shared<const copy_plan>(std::move(*plan)), taken);
@@ -251,7 +251,7 @@ sending::event tx_session_state::find_route(sending_effects::plan_piece& x,
                   with_.request.value);
         auto copied = served(x, *plan);
         copied.route = to_string(*chosen);
-        meter_.moved(counted(chosen->taken), bytes, copied.fragments);
+        meter_.moved(counted(chosen->taken), flow_of(*x.request).urgency, bytes, copied.fragments);
         copied.posting = posting;
         return copied;
     }
@@ -286,13 +286,27 @@ std::uint32_t tx_session_state::layers_written(const sending_effects::plan_piece
     return known.layers_end;
 }
 
+bool tx_session_state::makes_digests(const request_data& asked) const {
+    return asked.digest && readable_by_host(with_.environment->memory);
+}
+
+/// `made` was made on the way by whoever copied.
 std::optional<piece_digest> tx_session_state::digest_of(const sending_effects::plan_piece& x,
-                                                        const copy_plan& plan) {
-    const auto& environment = *with_.environment;
-    if (!x.request->digest || !readable_by_host(environment.memory))
+                                                        const copy_plan& plan,
+                                                        const std::optional<plan_digest>& made) {
+    if (!makes_digests(*x.request))
         return std::nullopt;
-    return piece_digest{x.source->slice.tokens, digest_of_sources(plan, environment.source_pools),
-                        x.source->slice.layers};
+    piece_digest result{.tokens = x.source->slice.tokens, .layers = x.source->slice.layers};
+    const auto& pools = with_.environment->source_pools;
+    if (!x.request->digest_by_position) {
+        result.value = digest_of_sources(plan, pools);
+        return result;
+    }
+    auto sums = made ? *made : sums_of_sources(plan, pools);
+    result.by_position = true;
+    result.value = sums.sum;
+    result.parts = std::move(sums.parts);
+    return result;
 }
 
 /// Its receiver knows already.
@@ -307,11 +321,12 @@ sending_events::piece_ended tx_session_state::served(const sending_effects::plan
 }
 
 sending_events::piece_ended tx_session_state::served(const sending_effects::plan_piece& x,
-                                                     const copy_plan& plan) {
+                                                     const copy_plan& plan,
+                                                     const std::optional<plan_digest>& made) {
     sending_events::piece_ended result{x.to, x.index};
     result.bytes = plan.bytes;
     result.fragments = plan.fragments;
-    result.digest = digest_of(x, plan);
+    result.digest = digest_of(x, plan, made);
     if (x.request->tell_layers)
         result.layers_end = layers_written(x);
     return result;
@@ -331,12 +346,17 @@ tx_session_state::answer tx_session_state::perform(sending_effects::launch_piece
     auto& [piece, plan, copier, staged, job, route, launched, along] = flights_.at(x.transfer);
     launched = self_->clock().now();
     const auto& events = piece.source->events;
+    const auto of = flow_of(*piece.request);
     if (copier) {
-        tell(self_, copier, start_copy{x.transfer, std::move(job), self_, events});
+        start_copy copy{x.transfer, std::move(job), self_, events, {}, of};
+        if (piece.request->digest_by_position && makes_digests(*piece.request))
+            copy.digest = digest_share{0, pairs_of(*plan)};
+        tell(self_, copier, std::move(copy));
         return {};
     }
     start_put put{x.transfer, piece.peer->endpoint,         std::move(job), self_,
                   {},         piece.request->header.attempt};
+    put.of = of;
     if (x.report)
         put.report = frame_of(std::move(*x.report), *piece.peer);
     if (put.report.empty())
@@ -348,6 +368,12 @@ tx_session_state::answer tx_session_state::perform(sending_effects::launch_piece
         tell(self_, with_.environment->fabric, std::move(put));
     }
     return {};
+}
+
+flow tx_session_state::flow_of(const request_data& asked) const {
+    return {.urgency = with_.urgency.value_or(asked.urgency),
+            .peer = asked.header.sender.value,
+            .session = asked.header.attempt.value};
 }
 
 /// Empty: it does not fit or the receiver's release knows none beside its bytes; then it goes by

@@ -32,6 +32,8 @@ struct tx_session_state {
         std::optional<trace_parent> traceparent = {};
         /// open_tx::relay_of.
         std::uint64_t relay_of = 0;
+        /// Of the host; missing: as each receiver asks.
+        std::optional<priority> urgency = {};
     };
 
     tx_session_state(tx_session_actor::pointer self, dependencies);
@@ -90,9 +92,13 @@ private:
 
     sending::event find_route(sending_effects::plan_piece&, std::shared_ptr<const copy_plan>,
                               time_point taken);
-    sending_events::piece_ended served(const sending_effects::plan_piece&, const copy_plan&);
+    sending_events::piece_ended served(const sending_effects::plan_piece&, const copy_plan&,
+                                       const std::optional<plan_digest>& made = {});
+    flow flow_of(const request_data&) const;
     static sending_events::piece_ended served(const sending_effects::plan_piece&, const amount&);
-    std::optional<piece_digest> digest_of(const sending_effects::plan_piece&, const copy_plan&);
+    bool makes_digests(const request_data&) const;
+    std::optional<piece_digest> digest_of(const sending_effects::plan_piece&, const copy_plan&,
+                                          const std::optional<plan_digest>& made = {});
     std::uint32_t layers_written(const sending_effects::plan_piece&);
     byte_buffer frame_of(kv_agent_result, const peer_view& peer);
     static sending_events::piece_ended not_served(const sending_effects::plan_piece&, agent_result,

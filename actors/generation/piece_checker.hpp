@@ -9,8 +9,12 @@
 #include "messages/values/rank_info.hpp"
 #include "messages/wire/protocol.hpp"
 #include "transport/planner/plan/plan_cache.hpp"
+#include "transport/planner/plan/word_sums.hpp"
 
+#include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 namespace kvferry {
@@ -27,12 +31,15 @@ public:
     /// Whether a digest of this writer's pieces could be compared.
     bool can_check(const rank_info& writer) const;
 
-    /// digest_mismatch: the slots of `target` hold other bytes than the writer has read. `report`
-    /// must have a digest.
+    /// digest_mismatch: the slots of `target` hold other bytes than the writer has read; names the
+    /// first block that differs, when the digest tells. `report` must have a digest.
     caf::error check(const rank_info& writer, const kv_slice& target,
                      const kv_agent_result& report) const;
 
 private:
+    std::string text_of(differing_pairs, const copy_plan&, const kv_slice& target) const;
+    bool lies_in(std::size_t group, std::uint32_t pool) const;
+
     rank_info self_;
     std::vector<pool_base> pools_;
     own_memory memory_;

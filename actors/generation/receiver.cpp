@@ -134,7 +134,8 @@ caf::result<rx_opened> receiver_state::on_open(open_rx& ask) {
                                        .sender = with_.sender,
                                        .home = with_.home,
                                        .deadline = ask.deadline,
-                                       .transfer_deadline = ask.transfer_deadline});
+                                       .transfer_deadline = ask.transfer_deadline,
+                                       .urgency = ask.urgency.value_or(priority::normal)});
     self_->monitor(actor);
     known_instances::session_opened needs{attempt, ask.request, ask.context_endpoint};
     const auto deadline = ask.deadline;

@@ -37,6 +37,7 @@ receiving::facts rx_session_state::facts_of(const dependencies& with) {
             .context_endpoint = with.context_endpoint,
             .forbidding_is_proof = with.fabric && with.by_message,
             .tell_layers = with.tell_layers,
+            .urgency = with.urgency,
             .check_digest = check};
 }
 
@@ -208,7 +209,7 @@ void rx_session_state::perform(piece_finished& x) {
 
 void rx_session_state::perform(session_finished& x) {
     for (const auto& writer : x.peers) {
-        meter_.moved(counted_route_of(writer.route), writer.bytes, writer.fragments);
+        meter_.moved(counted_route_of(writer.route), with_.urgency, writer.bytes, writer.fragments);
         if (writer.sibling && with_.counters)
             with_.counters->relayed_bytes.fetch_add(writer.bytes, std::memory_order_relaxed);
     }

@@ -57,6 +57,7 @@ struct rx_session_state {
         placement home = {};
         std::chrono::milliseconds deadline{0};
         std::chrono::milliseconds transfer_deadline{0};
+        priority urgency = priority::normal;
     };
 
     rx_session_state(rx_session_actor::pointer self, dependencies);

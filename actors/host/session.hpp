@@ -157,6 +157,10 @@ struct session_options {
     /// end it, are refused in them (unsupported). Of a session that is refused when it is opened
     /// they still run on the other thread. For hosts that only push into a queue or wake somebody.
     bool quick_callbacks = false;
+    /// How urgent its bytes are wherever they wait for others': three classes that share by weight
+    /// (messages/values/priority.hpp), none of which starves. The receiving side's travels with the
+    /// request, and is normal when missing; a sending side that says nothing goes by it.
+    std::optional<kvferry::priority> priority = {};
 };
 
 /// Where a receiving session finds its writers.

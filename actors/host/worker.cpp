@@ -118,6 +118,7 @@ Handle worker::open(session_options&& options, side role, Open message) {
                                      "rid {}: session_options.traceparent is not one of W3C's",
                                      options.request));
     }
+    message.urgency = options.priority;
     message.deadline = options.deadline.value_or(bounds.session_deadline);
     message.transfer_deadline = options.transfer_deadline.value_or(bounds.transfer_deadline);
     auto promises = std::make_shared<session_promises>();

@@ -93,6 +93,10 @@ text route_name(std::size_t index) {
     return routes[index];
 }
 
+std::string class_name(std::size_t index) {
+    return to_string(static_cast<priority>(index));
+}
+
 void add_process(exposition& out, const process_facts& x) {
     out.family("kvferry_build_info", kind::gauge, "The release that runs; always 1.");
     out.sample({{"version", x.version}}, 1);
@@ -149,6 +153,16 @@ void add_bytes(all_ranks& all) {
         "kvferry_transferred_fragments_total", kind::counter,
         "Stretches that these bytes were made of, by route.", "route",
         [](const auto& x) -> const auto& { return x.fragments; }, route_name);
+}
+
+void add_classes(all_ranks& all) {
+    all.each_of(
+        "kvferry_class_pieces_total", kind::counter, "Pieces that have arrived, by priority.",
+        "priority", [](const auto& x) -> const auto& { return x.class_pieces; }, class_name);
+    all.each_of(
+        "kvferry_class_bytes_total", kind::counter,
+        "Bytes of the cache that have arrived, by priority.", "priority",
+        [](const auto& x) -> const auto& { return x.class_bytes; }, class_name);
 }
 
 void add_messages(exposition& out, const std::vector<rank_facts>& ranks) {
@@ -255,6 +269,7 @@ std::string exposition_of(const process_facts& process, const std::vector<rank_f
     add_rank(out, all, ranks);
     add_sessions(all);
     add_bytes(all);
+    add_classes(all);
     add_messages(out, ranks);
     add_loops(out, ranks, "kvferry_loop_cpu_seconds_total", "Processor time of the rank's threads.",
               [](const auto& x) { return std::chrono::duration<double>(x.cpu_time).count(); });

@@ -112,10 +112,13 @@ public:
     }
 
     /// A piece that has arrived.
-    void moved(counted_route route, std::uint64_t bytes, std::uint64_t fragments) {
+    void moved(counted_route route, priority urgency, std::uint64_t bytes,
+               std::uint64_t fragments) {
         moved_bytes_ += bytes;
-        if (counters_)
-            counters_->piece(which_, route, bytes, fragments);
+        if (!counters_)
+            return;
+        counters_->piece(which_, route, bytes, fragments);
+        counters_->piece(which_, urgency, bytes);
     }
 
     /// It has its outcome, which the table of its side counts.

@@ -4,6 +4,8 @@
 
 #include "messages/interfaces.hpp"
 #include "messages/values/copy_plan.hpp"
+#include "messages/values/plan_digest.hpp"
+#include "messages/values/priority.hpp"
 #include "messages/values/time.hpp"
 #include "messages/wire/header.hpp"
 
@@ -11,6 +13,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 
 namespace kvferry {
 
@@ -32,6 +35,9 @@ struct start_copy {
     device_events events = {};
     /// Between twins of the fabric only: start_put::attempt.
     kvferry::attempt attempt = {};
+    flow of = {};
+    /// Make a digest of what is read, as this share of it; for copies by the host.
+    std::optional<digest_share> digest = {};
 };
 
 /// copy_io to itself: the next piece.
@@ -54,6 +60,8 @@ struct transfer_done {
     time_point ended;
     /// What the executor did before the first byte; waiting for its turn is none of it.
     std::chrono::nanoseconds posting{0};
+    /// Of a copy that succeeded, when one was asked for and can be made.
+    std::optional<plan_digest> digest = {};
 };
 
 struct stop_io {};

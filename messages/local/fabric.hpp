@@ -76,6 +76,7 @@ struct start_put {
     /// A frame that the peer's rank gets when all bytes are visible there, before this rank knows
     /// that they are; when the put succeeds, the peer has it. Not for puts by RMA.
     byte_buffer report = {};
+    flow of = {};
 };
 
 struct close_endpoint {
@@ -125,6 +126,7 @@ struct drain_fabric {
 /// From here on puts of this attempt may write. Attempts are random numbers: none is allowed twice.
 struct allow_writes {
     kvferry::attempt attempt;
+    priority urgency = priority::normal;
 };
 
 /// The attempt is over. Nothing that was or will be put for it by message is let in any more,

@@ -30,6 +30,8 @@ struct open_tx {
     /// Not 0: a rank hands on to its siblings what it receives from these context ranks
     /// (relay_digest).
     std::uint64_t relay_of = 0;
+    /// Missing: as each receiver asks.
+    std::optional<priority> urgency = {};
 };
 
 struct open_rx {
@@ -48,6 +50,8 @@ struct open_rx {
     bool tell_layers = false;
     /// Travels to the writers with each request.
     std::optional<trace_parent> traceparent = {};
+    /// Likewise; missing: normal.
+    std::optional<priority> urgency = {};
 };
 
 struct tx_opened {

@@ -8,6 +8,7 @@
 #include "messages/errors.hpp"
 #include "messages/trace/duration_histogram.hpp"
 #include "messages/trace/span_queue.hpp"
+#include "messages/values/priority.hpp"
 #include "messages/values/session_state.hpp"
 #include "messages/wire/header.hpp"
 
@@ -156,6 +157,9 @@ public:
         std::array<number, route_count> pieces{};
         std::array<number, route_count> bytes{};
         std::array<number, route_count> fragments{};
+        /// By priority.
+        std::array<number, priorities.size()> class_pieces{};
+        std::array<number, priorities.size()> class_bytes{};
         std::array<duration_histogram, stage_count> stages{};
         /// Slices whose slots a session may use, and the bytes of these slots.
         gauge loans{0};
@@ -183,6 +187,12 @@ public:
         add_one(at(side.pieces, route));
         at(side.bytes, route).fetch_add(bytes, std::memory_order_relaxed);
         at(side.fragments, route).fetch_add(fragments, std::memory_order_relaxed);
+    }
+
+    void piece(side where, priority urgency, std::uint64_t bytes) {
+        auto& side = of(where);
+        add_one(at(side.class_pieces, urgency));
+        at(side.class_bytes, urgency).fetch_add(bytes, std::memory_order_relaxed);
     }
 
     void took(side where, stage what, std::chrono::nanoseconds time, const request_trace& by = {}) {

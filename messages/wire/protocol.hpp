@@ -6,6 +6,7 @@
 #include "messages/errors.hpp"
 #include "messages/values/aux_record.hpp"
 #include "messages/values/kv_slice.hpp"
+#include "messages/values/priority.hpp"
 #include "messages/values/rank_info.hpp"
 #include "messages/values/trace_parent.hpp"
 #include "messages/wire/header.hpp"
@@ -114,15 +115,23 @@ struct request_data {
     bool relayed = false;
     /// With header.relay: says which context ranks the bytes come from (relay_digest).
     std::uint64_t relay_of = 0;
+    /// How urgent its bytes are beside those of others, wherever they wait. A writer whose host has
+    /// said otherwise goes by that.
+    priority urgency = priority::normal;
+    /// `digest` may be one by position (piece_digest::by_position).
+    bool digest_by_position = false;
 };
 
 /// What a writer has read for one piece.
 struct piece_digest {
     /// Of the writer's slice: says which blocks the piece is made of.
     token_range tokens;
-    /// XXH3 of the bytes in the order of the plan.
+    /// XXH3 of the bytes in the order of the plan, or plan_digest::sum.
     std::uint64_t value = 0;
     layer_range layers = {};
+    bool by_position = false;
+    /// plan_digest::parts.
+    std::vector<std::uint64_t> parts = {};
 };
 
 /// KV_AGENT_RESULT. A writer's terminal report of one piece.
@@ -265,13 +274,15 @@ bool inspect(Inspector& f, request_data& x) {
         f.field("aux", x.aux), f.field("receivers", x.receivers), f.field("renewal", x.renewal),
         f.field("digest", x.digest), f.field("may_map", x.may_map),
         f.field("tell_layers", x.tell_layers), f.field("traceparent", x.traceparent),
-        f.field("relayed", x.relayed), f.field("relay_of", x.relay_of));
+        f.field("relayed", x.relayed), f.field("relay_of", x.relay_of),
+        f.field("urgency", x.urgency), f.field("digest_by_position", x.digest_by_position));
 }
 
 template <class Inspector>
 bool inspect(Inspector& f, piece_digest& x) {
     return f.object(x).fields(f.field("tokens", x.tokens), f.field("value", x.value),
-                              f.field("layers", x.layers));
+                              f.field("layers", x.layers), f.field("by_position", x.by_position),
+                              f.field("parts", x.parts));
 }
 
 template <class Inspector>

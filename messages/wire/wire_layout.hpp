@@ -30,6 +30,8 @@ template <>
 inline constexpr std::size_t fields_of_all_versions<request_data> = 10;
 template <>
 inline constexpr std::size_t fields_of_all_versions<kv_agent_result> = 8;
+template <>
+inline constexpr std::size_t fields_of_all_versions<piece_digest> = 3;
 
 /// Small values in long lists and in every message: they never grow, and have no length.
 template <class Struct>

@@ -162,3 +162,29 @@ TEST_CASE("copy_schedule: chunks go to the bulk lane that has less before them")
     schedule.ended(2);
     CHECK(schedule.next()->lane == copy_lane::other_bulk);
 }
+
+TEST_CASE(
+    "copy_schedule: long transfers share the lanes by class and by peer, short ones go in the "
+    "order of their classes") {
+    const planned big{1000}, other{1000}, last{1000}, small{1}, smaller{1};
+    copy_schedule schedule{{1024, 1024, 64, 0}};
+    schedule.add(a, big.plan, {.urgency = priority::high, .peer = 1});
+    schedule.add(b, other.plan, {.urgency = priority::normal, .peer = 1});
+    schedule.add(c, last.plan, {.urgency = priority::normal, .peer = 2});
+    std::map<transfer_id, int> chunks;
+    for (int turn = 0; turn < 500; ++turn) {
+        const auto chunk = schedule.next();
+        REQUIRE(chunk);
+        ++chunks[chunk->id];
+        schedule.ended(chunk->number);
+    }
+    CHECK(chunks[a] == doctest::Approx(400).epsilon(0.02));
+    CHECK(chunks[b] == doctest::Approx(50).epsilon(0.05));
+    CHECK(chunks[c] == doctest::Approx(50).epsilon(0.05));
+
+    copy_schedule express{{4096, 1u << 20, 64, 1u << 20}};
+    express.add(a, small.plan, {.urgency = priority::low});
+    express.add(b, smaller.plan, {.urgency = priority::high});
+    CHECK(express.next()->id == b);
+    CHECK(express.next()->id == a);
+}

@@ -73,6 +73,8 @@ enum class planted_bug : std::uint8_t {
     relay_failure_is_final,
     relay_for_ever,
     relayed_not_told,
+    urgency_forgotten,
+    digest_not_compared,
 };
 
 /// The one that is planted now.

@@ -6,6 +6,7 @@
 #include "messages/trace/handle.hpp"
 #include "tests/harness/sim_process.hpp"
 #include "tests/harness/simulation.hpp"
+#include "tests/harness/urgency.hpp"
 
 #include <limits>
 #include <numeric>
@@ -95,6 +96,7 @@ void session_host_state::open_now() {
                          deadline,
                          deadline};
         question.tell_layers = plan.recorded.empty() && plan.request % 2 == 1;
+        question.urgency = urgency_of({plan.request});
         if (plan.context_group)
             question.context_dp_rank.reset(); // the group that has the request will answer
         ask(self_, session_->process->worker, question)

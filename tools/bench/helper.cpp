@@ -79,7 +79,7 @@ bool line_socket::readable() const {
     return !partial_.empty() || ::poll(&watched, 1, 0) > 0;
 }
 
-caf::expected<helper> helper::start(const std::string& network_namespace) {
+caf::expected<helper> helper::start(const std::string& network_namespace, const char* command) {
     int ends[2] = {-1, -1};
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
         return system_error(errc::system_call_failed, "socketpair");
@@ -102,7 +102,7 @@ caf::expected<helper> helper::start(const std::string& network_namespace) {
         if (net && !enter(net.get()))
             ::_exit(126);
         if (::getppid() == parent) // otherwise the parent died before the prctl() above
-            ::execl("/proc/self/exe", "kvferry", "bench-side", number.c_str(),
+            ::execl("/proc/self/exe", "kvferry", command, number.c_str(),
                     static_cast<char*>(nullptr));
         ::_exit(127);
     }

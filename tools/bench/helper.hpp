@@ -31,10 +31,11 @@ private:
     std::string partial_;
 };
 
-/// Runs `kvferry bench-side <fd>`; the child dies with its parent, and is gone when this object is.
+/// Runs `kvferry COMMAND <fd>`; the child dies with its parent, and is gone when this object is.
 class helper {
 public:
-    static caf::expected<helper> start(const std::string& network_namespace = {});
+    static caf::expected<helper> start(const std::string& network_namespace = {},
+                                       const char* command = "bench-side");
     helper(helper&&) noexcept;
     helper& operator=(helper&&) = delete;
     ~helper();

@@ -21,10 +21,12 @@ void add_bench(CLI::App& app, int& status);
 /// These add themselves below `bench`: call them after add_bench.
 void add_bench_counters(CLI::App& app, int& status);
 void add_bench_request(CLI::App& app, int& status);
+void add_bench_incast(CLI::App& app, int& status);
 void add_bench_plan(CLI::App& app, int& status);
 void add_bench_scale(CLI::App& app, int& status);
 void add_bench_soak(CLI::App& app, int& status);
 void add_bench_side(CLI::App& app, int& status);
+void add_bench_incast_side(CLI::App& app, int& status);
 void add_demo(CLI::App& app, int& status);
 void add_demo_side(CLI::App& app, int& status);
 void add_doctor(CLI::App& app, int& status);

@@ -384,6 +384,12 @@ session_options rank_host::options_of(const json& command, aux_mode aux,
             result.allowed.roles = true;
         else
             throw command_failed{wrong("allow_missing: '" + part + "' is not layers or roles")};
+    if (const auto class_name = command.value("priority", std::string{}); !class_name.empty()) {
+        result.priority = parse_priority(class_name);
+        if (!result.priority)
+            throw command_failed{
+                wrong("priority: '" + class_name + "' is not high, normal or low")};
+    }
     auto promise = std::make_shared<std::promise<void>>();
     told = promise->get_future();
     result.on_outcome = [out = out_, promise, opened = clock::now()](const session_finished& x) {

@@ -54,6 +54,8 @@ proven quiet at the end, 2 for a wrong flag.
   {"do":"republish"}                 withdraws the pools once no session is left, and publishes them again
   {"do":"role","role":"generation"}  what the instance is listed for from now on
   {"do":"statistics"}   {"do":"stop"}
+      open, send and receive take "priority": "high", "normal" or "low"; a sender without one goes
+      by what its receivers ask
       open, send and receive take "deadline_ms" (default: --session-deadline): to the first piece,
       and as long again from there to the outcome; and "traceparent", W3C's, of the span above
 

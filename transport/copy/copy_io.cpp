@@ -16,6 +16,19 @@ namespace {
 
 constexpr const char* mapped_copy = "copy (mapped)";
 
+void copy_stretch(const copy_job& job, const plan_stretch& x, const void* after) {
+    auto* to = reinterpret_cast<void*>(x.target_address);
+    const auto* from = reinterpret_cast<const void*>(x.source_address);
+    if (job.past_cache)
+        copy_past_cache(to, from, x.bytes, after);
+    else
+        copy_through_cache(to, from, x.bytes, after);
+}
+
+const void* source_of(const std::optional<plan_stretch>& x) {
+    return x ? reinterpret_cast<const void*>(x->source_address) : nullptr;
+}
+
 /// Copies the next stretches of `cursor`, at most `bytes_max` bytes.
 void copy(const copy_job& job, plan_cursor& cursor, std::uint64_t bytes_max) {
     auto left = bytes_max;
@@ -24,13 +37,27 @@ void copy(const copy_job& job, plan_cursor& cursor, std::uint64_t bytes_max) {
         const auto stretch = *next;
         left -= stretch.bytes;
         next = left > 0 ? cursor.next(job, left) : std::nullopt;
-        auto* to = reinterpret_cast<void*>(stretch.target_address);
-        const auto* from = reinterpret_cast<const void*>(stretch.source_address);
-        const auto* after = next ? reinterpret_cast<const void*>(next->source_address) : nullptr;
-        if (job.past_cache)
-            copy_past_cache(to, from, stretch.bytes, after);
-        else
-            copy_through_cache(to, from, stretch.bytes, after);
+        copy_stretch(job, stretch, source_of(next));
+    }
+    if (job.past_cache)
+        finish_past_cache();
+}
+
+/// What is summed up is still in the first cache when it is copied.
+constexpr std::uint64_t summed_at_once = 8192;
+
+/// The same with a digest of what is read: cuts are at whole words, so up to 7 bytes more.
+void copy(const copy_job& job, plan_cursor& cursor, std::uint64_t bytes_max, word_sums& sums) {
+    const auto end = cursor.bytes() + bytes_max;
+    while (cursor.bytes() < end) {
+        const auto room = std::min((end - cursor.bytes() + 7) / 8 * 8, summed_at_once);
+        const auto pair = cursor.pair();
+        const auto word = cursor.word();
+        const auto next = cursor.next(job, room);
+        if (!next)
+            break;
+        sums.add(pair, word, source_of(next), next->bytes);
+        copy_stretch(job, *next, nullptr);
     }
     if (job.past_cache)
         finish_past_cache();
@@ -71,14 +98,17 @@ void copy_io_state::on_start(start_copy& message) {
     const auto taken = clock::now();
     record_io(self_, trace::instant::io_begin, mapped_copy, message.id.value,
               message.job.plan ? message.job.plan->bytes : 0);
-    auto problem = is_live(message.id)
+    auto problem = transfers_.contains(message.id)
                        ? make_error(errc::duplicate, "transfer {} is being copied", message.id)
                        : check(message);
     transfer asked{message.id, std::move(message.job), message.reply_to, {}};
     if (problem)
         return finish(asked, agent_result::failed, std::move(problem));
+    if (message.digest)
+        asked.sums.emplace(*message.digest);
     asked.posting = clock::now() - taken;
-    transfers_.push_back(std::move(asked));
+    turns_.add(message.id.value, message.of);
+    transfers_.emplace(message.id, std::move(asked));
     ask_for_step();
 }
 
@@ -87,12 +117,15 @@ void copy_io_state::on_step(const copy_step&) {
     if (transfers_.empty())
         return;
     ask_for_step(); // first, so that a failure below does not stop the other transfers
-    auto turn = std::move(transfers_.front());
-    transfers_.pop_front();
+    const transfer_id id{*turns_.front()};
+    auto& turn = transfers_.at(id);
     try {
-        if (!copy_piece(turn)) {
-            transfers_.push_back(std::move(turn));
-        } else if (turn.cursor.bytes() == turn.job.plan->bytes) {
+        const auto before = turn.cursor.bytes();
+        const auto was_last = copy_piece(turn);
+        turns_.charge(id.value, turn.cursor.bytes() - before);
+        if (!was_last)
+            return;
+        if (turn.cursor.bytes() == turn.job.plan->bytes) {
             finish(turn, agent_result::success, {});
         } else {
             finish(turn, agent_result::failed,
@@ -103,6 +136,8 @@ void copy_io_state::on_step(const copy_step&) {
         finish(turn, agent_result::failed,
                make_error(errc::transfer_failed, "transfer {}: {}", turn.id, thrown.what()));
     }
+    turns_.remove(id.value);
+    transfers_.erase(id);
 }
 
 /// True when that was the last piece.
@@ -110,7 +145,10 @@ bool copy_io_state::copy_piece(transfer& x) const {
     if (x.began == time_point{})
         x.began = clock::now();
     const auto before = x.cursor.bytes();
-    copy(x.job, x.cursor, with_.bounds.copy_piece_bytes_max);
+    if (x.sums)
+        copy(x.job, x.cursor, with_.bounds.copy_piece_bytes_max, *x.sums);
+    else
+        copy(x.job, x.cursor, with_.bounds.copy_piece_bytes_max);
     return x.cursor.bytes() == x.job.plan->bytes || x.cursor.bytes() == before;
 }
 
@@ -120,34 +158,31 @@ void copy_io_state::ask_for_step() {
 }
 
 void copy_io_state::on_cancel(const cancel_transfer& message) {
-    auto found = std::find_if(transfers_.begin(), transfers_.end(),
-                              [&](const transfer& x) { return x.id == message.id; });
-    if (found == transfers_.end())
+    auto found = transfers_.extract(message.id);
+    if (!found)
         return;
-    finish(*found, agent_result::failed,
+    turns_.remove(message.id.value);
+    finish(found.mapped(), agent_result::failed,
            make_error(errc::cancelled, "copy {} was cancelled after {} bytes", message.id,
-                      found->cursor.bytes()));
-    transfers_.erase(found);
+                      found.mapped().cursor.bytes()));
 }
 
 caf::result<void> copy_io_state::on_stop(const stop_io&) {
     auto left = std::exchange(transfers_, {});
-    for (auto& x : left)
+    turns_ = {};
+    for (auto& [id, x] : left)
         finish(x, agent_result::failed, make_error(errc::stopped, "copy_io has stopped"));
     self_->quit();
     return caf::unit;
 }
 
-bool copy_io_state::is_live(transfer_id id) const {
-    return std::any_of(transfers_.begin(), transfers_.end(),
-                       [id](const transfer& x) { return x.id == id; });
-}
-
 void copy_io_state::finish(transfer& x, agent_result result, caf::error reason) {
     record_io(self_, trace::instant::io_end, mapped_copy, x.id.value, x.cursor.bytes());
-    tell(self_, x.reply_to,
-         transfer_done{x.id, result, x.cursor.bytes(), std::move(reason), x.began, clock::now(),
-                       x.posting});
+    transfer_done done{x.id,    result,       x.cursor.bytes(), std::move(reason),
+                       x.began, clock::now(), x.posting};
+    if (x.sums && result == agent_result::success)
+        done.digest = x.sums->value();
+    tell(self_, x.reply_to, std::move(done));
 }
 
 copy_actor spawn_copy_io(caf::actor_system& system, placement where,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Host copies on their own thread, one piece at a time: transfers take turns by bytes, and cancels
-// and new transfers are handled between pieces.
+// Host copies on their own thread, one piece at a time: transfers take turns by class, peer,
+// session and bytes (fair_turns), and cancels and new transfers are handled between pieces.
 #pragma once
 
 #include "messages/limits.hpp"
@@ -11,9 +11,11 @@
 #include "messages/wire/header.hpp"
 #include "transport/loop/resident.hpp"
 #include "transport/planner/plan/plan_expand.hpp"
+#include "transport/planner/plan/word_sums.hpp"
+#include "transport/turns/fair_turns.hpp"
 
-#include <deque>
-#include <vector>
+#include <optional>
+#include <unordered_map>
 
 namespace kvferry {
 
@@ -36,6 +38,8 @@ private:
         copy_job job;
         completion_actor reply_to;
         plan_cursor cursor;
+        /// When a digest is made on the way.
+        std::optional<word_sums> sums = {};
         std::chrono::nanoseconds posting{0};
         time_point began = {};
     };
@@ -45,15 +49,15 @@ private:
     caf::result<void> on_stop(const stop_io&);
     void on_step(const copy_step&);
 
-    bool is_live(transfer_id) const;
     bool copy_piece(transfer&) const;
     void ask_for_step();
     void finish(transfer&, agent_result, caf::error);
 
     stepping_copy_actor::pointer self_;
     dependencies with_;
-    /// In turn: the front one gets the next piece.
-    std::deque<transfer> transfers_;
+    std::unordered_map<transfer_id, transfer> transfers_;
+    /// Whose turn it is, by number.
+    fair_turns turns_;
     /// A copy_step is under way; there is never more than one.
     bool stepping_ = false;
 };

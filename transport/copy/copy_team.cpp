@@ -5,6 +5,7 @@
 #include "messages/trace/handle.hpp"
 #include "messages/values/error_format.hpp"
 #include "transport/planner/plan/plan_split.hpp"
+#include "transport/planner/plan/word_sums.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -39,8 +40,12 @@ void copy_team_state::on_start(start_copy& message) {
     const auto ways = ways_for(message.job);
     if (ways <= 1)
         return give(id, std::move(message));
+    std::uint64_t pairs = 0;
     for (auto& part : split(*message.job.plan, ways)) {
         auto one = message;
+        if (one.digest)
+            one.digest->first_pair += pairs;
+        pairs += pairs_of(part);
         one.job.plan = std::make_shared<const copy_plan>(std::move(part));
         give(id, std::move(one));
     }
@@ -52,20 +57,33 @@ std::size_t copy_team_state::ways_for(const copy_job& job) const {
     return static_cast<std::size_t>(std::min<std::uint64_t>(enough, with_.members.size()));
 }
 
-std::size_t copy_team_state::least_busy() const {
-    return static_cast<std::size_t>(std::min_element(bytes_left_.begin(), bytes_left_.end())
-                                    - bytes_left_.begin());
+/// First by what would go before it, then by everything.
+std::size_t copy_team_state::least_busy(priority x) const {
+    const auto load = [x](const bytes_by_class& left) {
+        std::uint64_t before = 0;
+        std::uint64_t all = 0;
+        for (auto other : priorities) {
+            all += left[index_of(other)];
+            before += class_weight(other) >= class_weight(x) ? left[index_of(other)] : 0;
+        }
+        return std::pair{before, all};
+    };
+    return static_cast<std::size_t>(
+        std::min_element(bytes_left_.begin(), bytes_left_.end(),
+                         [&](const auto& a, const auto& b) { return load(a) < load(b); })
+        - bytes_left_.begin());
 }
 
 void copy_team_state::give(transfer_id of, start_copy asked) {
-    const auto member = least_busy();
+    const auto urgency = asked.of.urgency;
+    const auto member = least_busy(urgency);
     const transfer_id id{++last_share_};
     const auto bytes = asked.job.plan ? asked.job.plan->bytes : 0;
     auto& whole = transfers_.at(of);
     whole.shares.push_back(id);
     ++whole.running;
-    shares_.emplace(id, share{of, member, bytes});
-    bytes_left_[member] += bytes;
+    shares_.emplace(id, share{of, member, bytes, urgency});
+    bytes_left_[member][index_of(urgency)] += bytes;
     asked.id = id;
     asked.reply_to = completion_actor{self_};
     tell(self_, with_.members[member], std::move(asked));
@@ -75,11 +93,13 @@ void copy_team_state::on_done(const transfer_done& message) {
     const auto ended = shares_.extract(message.id);
     if (!ended)
         return;
-    bytes_left_[ended.mapped().member] -= ended.mapped().bytes;
+    bytes_left_[ended.mapped().member][index_of(ended.mapped().urgency)] -= ended.mapped().bytes;
     auto& whole = transfers_.at(ended.mapped().of);
     auto& sum = whole.so_far;
     sum.bytes += message.bytes;
     sum.posting = std::max(sum.posting, message.posting);
+    if (message.digest)
+        sum.digest = sum.digest ? * sum.digest += *message.digest : *message.digest;
     const auto first = sum.began == time_point{} || message.began < sum.began;
     if (message.began != time_point{} && first)
         sum.began = message.began;

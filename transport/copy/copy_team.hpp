@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Several copy actors, each on a thread of its own, as one: long copies are split among them by
-// bytes, short ones go to whoever has the least to do.
+// bytes, short ones go to whoever has the least to do of their class and more urgent ones.
 #pragma once
 
 #include "messages/interfaces.hpp"
@@ -8,6 +8,7 @@
 #include "messages/values/ids.hpp"
 #include "transport/loop/resident.hpp"
 
+#include <array>
 #include <cstdint>
 #include <unordered_map>
 #include <vector>
@@ -48,6 +49,7 @@ private:
         transfer_id of;
         std::size_t member = 0;
         std::uint64_t bytes = 0;
+        priority urgency = priority::normal;
     };
 
     void on_start(start_copy&);
@@ -56,14 +58,15 @@ private:
     caf::result<void> on_stop(const stop_io&);
 
     std::size_t ways_for(const copy_job&) const;
-    std::size_t least_busy() const;
+    std::size_t least_busy(priority) const;
     void give(transfer_id of, start_copy);
     void cancel_shares(const transfer&);
 
     copy_team_actor::pointer self_;
     dependencies with_;
-    /// Bytes that each member has not reported yet.
-    std::vector<std::uint64_t> bytes_left_;
+    /// Bytes that each member has not reported yet, by class.
+    using bytes_by_class = std::array<std::uint64_t, priorities.size()>;
+    std::vector<bytes_by_class> bytes_left_;
     std::unordered_map<transfer_id, transfer> transfers_;
     std::unordered_map<transfer_id, share> shares_;
     std::uint64_t last_share_ = 0;

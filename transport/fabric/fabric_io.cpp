@@ -99,7 +99,7 @@ caf::result<fabric_description> fabric_state::on_describe_fabric(const describe_
 // -- who may write ------------------------------------------------------------------------------
 
 void fabric_state::on_allow_writes(const allow_writes& message) {
-    inbound_.allow(message.attempt);
+    inbound_.allow(message.attempt, message.urgency);
 }
 
 caf::result<void> fabric_state::on_forbid_writes(const forbid_writes& message) {

@@ -59,6 +59,7 @@ void fabric_state::on_start_put(start_put& message) {
                  .credit = std::move(credit),
                  .by_rma = by_rma,
                  .report = std::move(message.report),
+                 .of = message.of,
                  .began = now,
                  .posting = self_->clock().now() - now});
     post(x->id);
@@ -75,7 +76,16 @@ bool fabric_state::post(endpoint_id id) {
     auto* x = links_.find(id);
     if (!x || !puts_.is_posting(id))
         return false;
-    const bool any = puts_.post(id, x->connection->room(), self_->clock().now());
+    auto& all = *x->connection;
+    const auto now = self_->clock().now();
+    bool any = false;
+    if (all.keeps_classes_apart()) {
+        for (auto urgency : priorities)
+            if (puts_.has_turns(id, urgency))
+                any = puts_.post(id, all.way_of(urgency).room(), now, urgency) || any;
+    } else {
+        any = puts_.post(id, all.room(), now);
+    }
     carry_out_puts();
     return any;
 }
@@ -110,7 +120,8 @@ void fabric_state::carry_out(const post_piece& piece) {
                           .secret = key.secret,
                           .address = where.target_address,
                           .attempt = piece.attempt.value};
-    if (x.connection->send_from(fabric_message::write, bytes_of(head), bytes, piece.put))
+    auto& way = x.connection->way_of(piece.urgency);
+    if (way.send_from(fabric_message::write, bytes_of(head), bytes, piece.put))
         puts_.piece_over(x.id, piece.put);
 }
 
@@ -123,7 +134,8 @@ void fabric_state::carry_out(const post_bundle& bundle) {
     for (const auto& where : bundle.stretches)
         parts.emplace_back(reinterpret_cast<const caf::byte*>(where.source_address),
                            static_cast<std::size_t>(where.bytes));
-    if (x.connection->send_gathered(fabric_message::bundle, head, parts, bundle.put))
+    auto& way = x.connection->way_of(bundle.urgency);
+    if (way.send_gathered(fabric_message::bundle, head, parts, bundle.put))
         puts_.piece_over(x.id, bundle.put);
 }
 
@@ -164,11 +176,13 @@ void fabric_state::carry_out(const post_end& end) {
                               .secret = key.secret};
     auto address = wire_->address();
     if (end.report.empty())
-        return x.connection->send(fabric_message::write_end, bytes_of(head), std::move(address), 0);
+        return x.connection->way_of(end.urgency)
+            .send(fabric_message::write_end, bytes_of(head), std::move(address), 0);
     const reported_end_head reported{head, end.report.size()};
     auto payload = end.report;
     payload.insert(payload.end(), address.begin(), address.end());
-    x.connection->send(fabric_message::reported_end, bytes_of(reported), std::move(payload), 0);
+    x.connection->way_of(end.urgency)
+        .send(fabric_message::reported_end, bytes_of(reported), std::move(payload), 0);
 }
 
 void fabric_state::carry_out(put_over& over) {

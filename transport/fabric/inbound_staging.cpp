@@ -74,7 +74,7 @@ void inbound_staging::pinned(std::byte* staging, const caf::error& problem) {
 // -- credit -------------------------------------------------------------------------------------
 
 void inbound_staging::ask(put_key put, region_id region, std::uint64_t bytes,
-                          std::optional<std::uint32_t> source_region) {
+                          std::optional<std::uint32_t> source_region, const flow& of) {
     auto found = regions_.find(region);
     if (found == regions_.end()) {
         grants_.push_back(
@@ -88,6 +88,7 @@ void inbound_staging::ask(put_key put, region_id region, std::uint64_t bytes,
     auto& from = *found->second;
     const account_key key{put, region};
     auto& account = accounts_[key];
+    account.of = of;
     if (source_region && account.offered == 0) {
         account.offered = bytes;
         offers_.push_back({.put = put,
@@ -120,8 +121,11 @@ void inbound_staging::answer_offer(const staging_offer& offer,
 void inbound_staging::queue(pool& from, account_key key, account& account, std::uint64_t bytes) {
     if (!std::exchange(from.asked_for, true))
         unpinned_.push_back(from.staging);
-    if (account.ungranted == 0)
-        from.turns.push_back(key);
+    if (account.ungranted == 0) {
+        account.turn = ++last_turn_;
+        from.by_turn.emplace(account.turn, key);
+        from.turns.add(account.turn, account.of);
+    }
     account.ungranted +=
         std::min(bytes, std::numeric_limits<std::uint64_t>::max() - account.ungranted);
     grant(from);
@@ -132,21 +136,28 @@ void inbound_staging::grant(pool& from) {
     if (from.broken)
         return refuse_all(from);
     while (from.usable && !from.free.empty() && !from.turns.empty()) {
-        const auto key = from.turns.front();
-        from.turns.pop_front();
+        const auto turn = *from.turns.front();
+        const auto key = from.by_turn.at(turn);
         auto& account = accounts_.at(key);
         const auto bytes = std::min<std::uint64_t>(account.ungranted, chunk_bytes_);
         account.chunks.push_back({.base = from.free.back(), .granted = bytes});
         account.moved = true;
         from.free.pop_back();
         grants_.push_back({.put = key.first, .region = key.second, .bytes = bytes});
-        if (account.ungranted -= bytes; account.ungranted > 0)
-            from.turns.push_back(key);
+        from.turns.charge(turn, bytes);
+        if (account.ungranted -= bytes; account.ungranted == 0)
+            end_turns(from, account);
     }
 }
 
+void inbound_staging::end_turns(pool& from, const account& x) {
+    from.turns.remove(x.turn);
+    from.by_turn.erase(x.turn);
+}
+
 void inbound_staging::refuse_all(pool& from) {
-    for (const auto& key : std::exchange(from.turns, {})) {
+    from.turns = {};
+    for (const auto& [turn, key] : std::exchange(from.by_turn, {})) {
         grants_.push_back({.put = key.first, .region = key.second, .refused = from.broken});
         auto found = accounts_.find(key);
         found->second.ungranted = 0;
@@ -256,7 +267,11 @@ void inbound_staging::start_scatter(account_key key, const chunk& full,
     auto job = scatter_job(full);
     if (source)
         job.holds.push_back(source->mapping);
-    scatters_.push_back({.number = number, .staging = from->staging.data(), .job = std::move(job)});
+    const auto found = accounts_.find(key);
+    scatters_.push_back({.number = number,
+                         .staging = from->staging.data(),
+                         .job = std::move(job),
+                         .of = found == accounts_.end() ? flow{} : found->second.of});
 }
 
 /// One part for all stretches of one length, which keeps the lists of slot pairs short. A slot is
@@ -315,7 +330,7 @@ void inbound_staging::erase_if_over(std::map<account_key, account>::iterator it)
 /// Its chunks are free at once: only place() writes into them.
 void inbound_staging::drop(std::map<account_key, account>::iterator it) {
     for (auto& [memory, from] : pools_)
-        std::erase(from.turns, it->first);
+        end_turns(from, it->second);
     for (const auto& held : it->second.chunks) {
         auto owner = std::prev(pools_.upper_bound(held.base));
         owner->second.free.push_back(held.base);

@@ -2,10 +2,10 @@
 // The target's half of puts into memory on a device: bytes are collected in chunks of pinned host
 // memory, and each chunk that is full is handed to the device, which scatters it. Pure.
 //
-// A writer asks before it sends. Chunks are granted in turn, so that the target bounds its memory
-// however many writers there are. Only place() writes into a chunk, on the owner's thread. So a
-// chunk is free as soon as its writer has given up; a chunk that the device reads is free when the
-// device reports the end.
+// A writer asks before it sends. Chunks are granted in turn (fair_turns), so that the target bounds
+// its memory however many writers there are. Only place() writes into a chunk, on the owner's
+// thread. So a chunk is free as soon as its writer has given up; a chunk that the device reads is
+// free when the device reports the end.
 //
 // A writer on the same machine may offer to leave its bytes in memory that this process has mapped.
 // If the device can read that memory, the bytes are scattered from there and need no chunk.
@@ -14,6 +14,8 @@
 #include "messages/errors.hpp"
 #include "messages/values/copy_plan.hpp"
 #include "messages/values/ids.hpp"
+#include "messages/values/priority.hpp"
+#include "transport/turns/fair_turns.hpp"
 
 #include <chrono>
 #include <cstddef>
@@ -72,6 +74,7 @@ struct staging_scatter {
     /// Staging memory of the device that runs the copy; identifies the device.
     std::byte* staging = nullptr;
     copy_job job;
+    flow of = {};
 };
 
 class inbound_staging {
@@ -93,7 +96,7 @@ public:
     /// The put wants to send `bytes` bytes to a region. With a source region, it offers to leave
     /// them there.
     void ask(put_key, region_id, std::uint64_t bytes,
-             std::optional<std::uint32_t> source_region = {});
+             std::optional<std::uint32_t> source_region = {}, const flow& of = {});
 
     std::vector<staging_offer> take_offers() { return std::exchange(offers_, {}); }
 
@@ -168,6 +171,9 @@ private:
         chunk referred;
         /// It was granted or has sent something since the last reclaim().
         bool moved = true;
+        flow of = {};
+        /// Among the turns of its pool.
+        fair_turns::item turn = 0;
     };
     struct pool {
         std::span<std::byte> staging;
@@ -176,7 +182,8 @@ private:
         caf::error broken;
         std::vector<std::byte*> free;
         std::size_t lost = 0;
-        std::deque<account_key> turns;
+        fair_turns turns = {};
+        std::map<fair_turns::item, account_key> by_turn = {};
     };
     struct scatter {
         put_key put;
@@ -187,6 +194,7 @@ private:
         bool in_doubt = false;
     };
 
+    static void end_turns(pool&, const account&);
     void queue(pool&, account_key, account&, std::uint64_t bytes);
     void grant(pool&);
     void refuse_all(pool&);
@@ -208,6 +216,7 @@ private:
     std::vector<staging_grant> grants_;
     std::vector<staging_scatter> scatters_;
     std::uint64_t last_scatter_ = 0;
+    fair_turns::item last_turn_ = 0;
 };
 
 } // namespace kvferry

@@ -313,10 +313,13 @@ void inbound_writes::ask(const credit_ask_head& head, byte_buffer return_address
     auto& put = find_or_begin({head.sender, head.put}, true);
     put.return_address = std::move(return_address);
     put.of = {head.attempt};
+    const auto allowed = attempts_.find(attempt{head.attempt});
+    const auto urgency = allowed == attempts_.end() ? priority::normal : allowed->second;
     std::optional<std::uint32_t> source;
     if (head.source_region <= std::numeric_limits<std::uint32_t>::max())
         source = static_cast<std::uint32_t>(head.source_region);
-    staging_.ask({head.sender, head.put}, region_id{head.region}, head.bytes, source);
+    staging_.ask({head.sender, head.put}, region_id{head.region}, head.bytes, source,
+                 {.urgency = urgency, .peer = head.sender, .session = head.attempt});
 }
 
 void inbound_writes::refer(const refer_head& head, byte_view stretches) {

@@ -28,7 +28,6 @@
 #include <optional>
 #include <set>
 #include <unordered_map>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -79,8 +78,8 @@ public:
     /// A link to this writer is open: what it begins with a right key is remembered until lost(),
     /// whatever others send.
     void joined(incarnation writer);
-    /// Puts for this attempt may write, until it is forbidden.
-    void allow(attempt x) { attempts_.insert(x); }
+    /// Puts for this attempt may write, until it is forbidden. This rank says how urgent they are.
+    void allow(attempt x, priority urgency = priority::normal) { attempts_.emplace(x, urgency); }
     void forbid(attempt);
     /// All regions and all attempts, those to come included.
     void forbid_all();
@@ -187,7 +186,7 @@ private:
     /// Of writers without a link, and puts that have shown no right key yet.
     std::map<put_key, put_state> of_others_;
     std::map<std::uint64_t, put_key> others_by_age_;
-    std::unordered_set<attempt> attempts_;
+    std::unordered_map<attempt, priority> attempts_;
     bool shut_ = false;
     /// Attempts that a device may be writing for, for ever: it did not report the end.
     std::set<attempt> in_doubt_;

@@ -36,7 +36,8 @@ void outbound_puts::fail(endpoint_id id, caf::error reason) {
     if (x.failure)
         return;
     x.failure = std::move(reason);
-    x.turns.clear();
+    x.turns = {};
+    x.holder.reset();
     posting_.erase(id);
     for (auto number : std::set{x.puts})
         advance(number);
@@ -47,15 +48,15 @@ void outbound_puts::start(put_order order) {
     auto& x = links_.at(order.over);
     numbers_.emplace(order.id, number);
     x.puts.insert(number);
-    join_turns(x, number);
+    join_turns(x, number, order.of);
     posting_.insert(order.over);
     puts_.emplace(number, put{.order = std::move(order)});
 }
 
 // -- turns --------------------------------------------------------------------------------------
 
-void outbound_puts::join_turns(link& x, std::uint64_t number) {
-    x.turns.push_back(number);
+void outbound_puts::join_turns(link& x, std::uint64_t number, const flow& of) {
+    x.turns.add(number, of);
 }
 
 void outbound_puts::enter(put& x, put_phase next) {
@@ -65,25 +66,43 @@ void outbound_puts::enter(put& x, put_phase next) {
 }
 
 void outbound_puts::leave_turns(link& x, std::uint64_t number) {
-    if (!x.turns.empty() && x.turns.front() == number)
-        x.turn_bytes = 0;
-    std::erase(x.turns, number);
+    if (x.holder == number)
+        pass_turn(x);
+    x.turns.remove(number);
 }
 
+/// Its bytes are paid for, and the next one may be another.
 void outbound_puts::pass_turn(link& x) {
-    x.turns.push_back(x.turns.front());
-    x.turns.pop_front();
+    if (x.holder)
+        x.turns.charge(*x.holder, x.turn_bytes);
+    x.holder.reset();
     x.turn_bytes = 0;
 }
 
-bool outbound_puts::post(endpoint_id id, const wire_room& room, time_point now) {
+/// A turn lasts, unless somebody more urgent has come.
+std::optional<std::uint64_t> outbound_puts::next_of(link& x, std::optional<priority> only) {
+    if (x.holder) {
+        const auto urgency = x.turns.urgency(*x.holder);
+        if (only ? urgency == *only
+                 : urgency == priority::high || x.turns.size(priority::high) == 0)
+            return x.holder;
+    }
+    pass_turn(x);
+    x.holder = only ? x.turns.front(*only) : x.turns.front();
+    return x.holder;
+}
+
+bool outbound_puts::post(endpoint_id id, const wire_room& room, time_point now,
+                         std::optional<priority> only) {
     auto& x = links_.at(id);
     bool any = false;
     std::uint64_t bytes = 0;
     for (int left = pieces_per_round;
-         left > 0 && !x.turns.empty() && !x.failure && x.pieces < pieces_max_ && bytes < room.bytes;
-         --left) {
-        const auto number = x.turns.front();
+         left > 0 && !x.failure && x.pieces < pieces_max_ && bytes < room.bytes; --left) {
+        const auto turn = next_of(x, only);
+        if (!turn)
+            break;
+        const auto number = *turn;
         auto& put = puts_.at(number);
         auto& order = put.order;
         if (const auto demand = order.credit.take_demand())
@@ -130,7 +149,8 @@ std::uint64_t outbound_puts::post_next(std::uint64_t number, put& x, const wire_
         order.job, order.credit.room(order.by_rma ? rma_bytes_max : room.piece_bytes_max));
     if (!piece)
         return 0;
-    effects_.push_back(post_piece{order.over, number, *piece, order.attempt, order.by_rma});
+    effects_.push_back(
+        post_piece{order.over, number, *piece, order.attempt, order.by_rma, order.of.urgency});
     order.credit.posted(piece->bytes);
     return piece->bytes;
 }
@@ -139,7 +159,8 @@ std::uint64_t outbound_puts::post_next(std::uint64_t number, put& x, const wire_
 /// full whatever the plan; a put that runs out of credit ends its bundle there.
 std::uint64_t outbound_puts::post_bundled(std::uint64_t number, put& x, const wire_room& room) {
     auto& order = x.order;
-    post_bundle result{.over = order.over, .put = number, .attempt = order.attempt};
+    post_bundle result{
+        .over = order.over, .put = number, .attempt = order.attempt, .urgency = order.of.urgency};
     std::uint64_t bytes = 0;
     while (bytes < room.bundle_bytes_max && result.stretches.size() < room.bundle_stretches_max
            && order.credit.room(1) > 0) {
@@ -152,8 +173,8 @@ std::uint64_t outbound_puts::post_bundled(std::uint64_t number, put& x, const wi
         bytes += piece->bytes;
     }
     if (result.stretches.size() == 1)
-        effects_.push_back(
-            post_piece{order.over, number, result.stretches.front(), order.attempt, false});
+        effects_.push_back(post_piece{order.over, number, result.stretches.front(), order.attempt,
+                                      false, order.of.urgency});
     else if (bytes > 0)
         effects_.push_back(std::move(result));
     return bytes;
@@ -237,7 +258,7 @@ bool outbound_puts::credit(const credit_head& head, const std::string& text) {
         put.order.credit.granted(head.bytes, head.by_reference != 0);
         if (put.phase == put_phase::parked) {
             enter(put, put_phase::posting);
-            join_turns(x, head.put);
+            join_turns(x, head.put, put.order.of);
             posting_.insert(put.order.over);
         }
     }
@@ -278,7 +299,8 @@ void outbound_puts::advance(std::uint64_t number) {
             enter(put, put_phase::ended);
             effects_.push_back(post_end{put.order.over, number, put.pieces,
                                         target_regions(put.order.job).front(), put.order.by_rma,
-                                        put.failure ? byte_buffer{} : std::move(put.order.report)});
+                                        put.failure ? byte_buffer{} : std::move(put.order.report),
+                                        put.order.of.urgency});
         }
         return;
     }

@@ -14,10 +14,10 @@
 #include "transport/fabric/put_credit.hpp"
 #include "transport/fabric/wire.hpp"
 #include "transport/planner/plan/merged_cursor.hpp"
+#include "transport/turns/fair_turns.hpp"
 
 #include <chrono>
 #include <cstdint>
-#include <deque>
 #include <map>
 #include <optional>
 #include <set>
@@ -37,6 +37,7 @@ struct put_order {
     bool by_rma = false;
     /// start_put::report.
     byte_buffer report = {};
+    flow of = {};
     /// When it was asked for, and how long the checks took.
     time_point began = {};
     std::chrono::nanoseconds posting{0};
@@ -49,6 +50,7 @@ struct post_piece {
     plan_stretch where;
     kvferry::attempt attempt;
     bool by_rma = false;
+    priority urgency = priority::normal;
 };
 
 /// Post these stretches as one message; a piece as well.
@@ -57,6 +59,7 @@ struct post_bundle {
     std::uint64_t put = 0;
     kvferry::attempt attempt;
     std::vector<plan_stretch> stretches = {};
+    priority urgency = priority::normal;
 };
 
 /// Tell the target where these stretches lie; a piece as well.
@@ -86,6 +89,7 @@ struct post_end {
     bool by_rma = false;
     /// Of a put that has posted all of its bytes: start_put::report.
     byte_buffer report = {};
+    priority urgency = priority::normal;
 };
 
 /// The put is over; its answer but for the time of its end.
@@ -118,8 +122,11 @@ public:
     /// Links that have something to post.
     std::vector<endpoint_id> posting() const { return {posting_.begin(), posting_.end()}; }
     bool is_posting(endpoint_id id) const { return posting_.contains(id); }
-    /// Posts as much as `room` and the window allow. True: there may be more.
-    bool post(endpoint_id, const wire_room&, time_point now);
+    /// One of its puts of this class has something to post.
+    bool has_turns(endpoint_id id, priority x) const { return links_.at(id).turns.size(x) > 0; }
+    /// Posts as much as `room` and the window allow: of all puts of the link, or of one class where
+    /// that has a way of its own. True: there may be more.
+    bool post(endpoint_id, const wire_room&, time_point now, std::optional<priority> only = {});
 
     void piece_over(endpoint_id, std::uint64_t put);
     /// A flush has ended.
@@ -163,8 +170,9 @@ private:
     struct link {
         incarnation peer;
         std::set<std::uint64_t> puts = {};
-        /// Those that post, in turn, and the bytes of the first one's turn.
-        std::deque<std::uint64_t> turns = {};
+        /// Those that post; whose turn lasts, and its bytes so far.
+        fair_turns turns = {};
+        std::optional<std::uint64_t> holder = {};
         std::uint64_t turn_bytes = 0;
         std::size_t pieces = 0;
         /// Why it failed; none so far.
@@ -172,9 +180,10 @@ private:
     };
 
     void enter(put&, put_phase);
-    void join_turns(link&, std::uint64_t number);
+    void join_turns(link&, std::uint64_t number, const flow&);
     void leave_turns(link&, std::uint64_t number);
-    void pass_turn(link&);
+    static std::optional<std::uint64_t> next_of(link&, std::optional<priority> only);
+    static void pass_turn(link&);
     std::uint64_t post_next(std::uint64_t number, put&, const wire_room&);
     std::uint64_t post_bundled(std::uint64_t number, put&, const wire_room&);
     std::uint64_t refer_next(std::uint64_t number, put&);

@@ -68,8 +68,12 @@ public:
             pin(memory);
         for (auto& full : staging_.take_scatters())
             tell(self_, devices_.at(full.staging),
-                 start_copy{transfer_id{scatter_bits | full.number}, std::move(full.job),
-                            completion_actor{self_}});
+                 start_copy{transfer_id{scatter_bits | full.number},
+                            std::move(full.job),
+                            completion_actor{self_},
+                            {},
+                            {},
+                            full.of});
     }
 
 private:

@@ -10,6 +10,7 @@
 #include "messages/errors.hpp"
 #include "messages/local/fabric.hpp"
 #include "messages/values/ids.hpp"
+#include "messages/values/priority.hpp"
 #include "messages/wire/codec.hpp"
 #include "transport/fabric/fabric_messages.hpp"
 
@@ -138,6 +139,12 @@ public:
 
     /// Called when a put has something to post.
     virtual wire_room room() = 0;
+
+    /// Each class has a way of its own, so that none waits behind another one's bytes.
+    virtual bool keeps_classes_apart() const { return false; }
+    /// Whose room() and sends of put bytes and ends are for this class: the connection itself, or a
+    /// part of it. What else such a part has is not used.
+    virtual wire_connection& way_of(priority) { return *this; }
 
     // -- for wires whose hardware writes into the peer's memory by itself ---------------------
 

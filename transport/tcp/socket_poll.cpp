@@ -10,6 +10,15 @@
 
 namespace kvferry {
 
+namespace {
+
+/// Bulk that one dispatch moves.
+constexpr std::uint64_t dispatch_bytes_max = std::uint64_t{1} << 20;
+/// What a turn counts besides its bytes, so that empty ones end a dispatch, too.
+constexpr std::uint64_t turn_costs_bytes = 8192;
+
+} // namespace
+
 socket_poll::registration& socket_poll::registration::operator=(registration&& other) noexcept {
     if (this != &other) {
         reset();
@@ -25,6 +34,7 @@ void socket_poll::registration::reset() noexcept {
     if (auto* poll = std::exchange(poll_, nullptr)) {
         ::epoll_ctl(poll->epoll_.get(), EPOLL_CTL_DEL, fd_, nullptr);
         poll->watched_.erase(number_);
+        poll->turns_.remove(number_);
     }
 }
 
@@ -38,8 +48,16 @@ void socket_poll::registration::want(std::uint32_t events) {
 }
 
 void socket_poll::registration::soon() {
-    if (poll_ && !std::exchange(poll_->watched_.at(number_).soon, true))
+    if (!poll_)
+        return;
+    auto& x = poll_->watched_.at(number_);
+    if (!std::exchange(x.soon, true))
         poll_->soon_.push_back(number_);
+}
+
+void socket_poll::registration::moved(std::uint64_t bytes) {
+    if (poll_)
+        poll_->watched_.at(number_).moved += bytes;
 }
 
 caf::expected<std::unique_ptr<socket_poll>> socket_poll::make() {
@@ -51,14 +69,14 @@ caf::expected<std::unique_ptr<socket_poll>> socket_poll::make() {
     return std::unique_ptr<socket_poll>{new socket_poll(std::move(epoll))};
 }
 
-caf::expected<socket_poll::registration> socket_poll::watch(int fd, std::uint32_t events,
-                                                            watcher& who) {
+caf::expected<socket_poll::registration>
+socket_poll::watch(int fd, std::uint32_t events, watcher& who, std::optional<flow> bulk) {
     epoll_event added{};
     added.events = events;
     added.data.u64 = ++last_;
     if (made_to_fail("epoll_ctl") || ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &added) != 0)
         return system_error(errc::system_call_failed, "epoll_ctl");
-    watched_.emplace(last_, watched{&who});
+    watched_.emplace(last_, watched{.who = &who, .bulk = bulk});
     registration result;
     result.poll_ = this;
     result.number_ = last_;
@@ -67,22 +85,55 @@ caf::expected<socket_poll::registration> socket_poll::watch(int fd, std::uint32_
     return result;
 }
 
-bool socket_poll::dispatch() {
+void socket_poll::call(std::uint64_t number, std::uint32_t events) {
+    if (auto found = watched_.find(number); found != watched_.end()) {
+        found->second.soon = false;
+        found->second.who->ready(events);
+    }
+}
+
+/// Bulk that has something to do gets in line.
+bool socket_poll::call_all_but_bulk() {
     bool any = false;
-    const auto call = [&](std::uint64_t number, std::uint32_t events) {
-        auto found = watched_.find(number);
+    const auto see = [&](std::uint64_t number, std::uint32_t events) {
+        const auto found = watched_.find(number);
         if (found == watched_.end())
             return;
-        found->second.soon = false;
         any = true;
-        found->second.who->ready(events);
+        if (!found->second.bulk)
+            return call(number, events);
+        found->second.events |= events;
+        turns_.add(number, *found->second.bulk);
     };
     for (auto number : std::exchange(soon_, {}))
-        call(number, 0);
+        see(number, 0);
     std::array<epoll_event, 64> ready;
     const auto count = ::epoll_wait(epoll_.get(), ready.data(), static_cast<int>(ready.size()), 0);
     for (int index = 0; index < count; ++index)
-        call(ready[index].data.u64, ready[index].events);
+        see(ready[index].data.u64, ready[index].events);
+    return any;
+}
+
+/// Whoever has more to do says so, or is named by the system again.
+std::uint64_t socket_poll::serve_turn() {
+    const auto number = *turns_.front();
+    auto& x = watched_.at(number);
+    x.moved = 0;
+    call(number, std::exchange(x.events, 0));
+    const auto still = watched_.find(number);
+    const auto bytes = still == watched_.end() ? 0 : still->second.moved;
+    turns_.charge(number, bytes);
+    turns_.remove(number);
+    return bytes;
+}
+
+bool socket_poll::dispatch() {
+    bool any = call_all_but_bulk();
+    for (std::uint64_t bytes = 0; !turns_.empty() && bytes < dispatch_bytes_max;) {
+        bytes += serve_turn() + turn_costs_bytes;
+        any = true;
+        call_all_but_bulk();
+    }
     return any;
 }
 

@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 // Whom of many sockets to call next: an epoll of the wire's own, so that a fabric's loop polls one
 // thing, and what waits to be written is written once a cycle, together.
+//
+// Sockets that carry bulk take turns by class, peer and bytes (fair_turns); the others are called
+// whenever they have something, also between two turns. A dispatch ends after some bulk, so that
+// the rank's actors run in between.
 #pragma once
 
 #include "messages/errors.hpp"
+#include "messages/values/priority.hpp"
 #include "transport/loop/unique_fd.hpp"
+#include "transport/turns/fair_turns.hpp"
 
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <vector>
 
 namespace kvferry {
@@ -37,6 +44,8 @@ public:
         void want(std::uint32_t events);
         /// Calls in the next round in any case.
         void soon();
+        /// Bytes that it has moved in this turn.
+        void moved(std::uint64_t bytes);
 
     private:
         friend class socket_poll;
@@ -50,12 +59,14 @@ public:
     static caf::expected<std::unique_ptr<socket_poll>> make();
 
     int fd() const { return epoll_.get(); }
-    /// Level-triggered. system_call_failed: the descriptor cannot be watched.
-    caf::expected<registration> watch(int fd, std::uint32_t events, watcher&);
+    /// Level-triggered. `bulk`: it takes turns, as one of these. system_call_failed: the descriptor
+    /// cannot be watched.
+    caf::expected<registration> watch(int fd, std::uint32_t events, watcher&,
+                                      std::optional<flow> bulk = {});
 
-    /// Somebody has asked to be called soon.
-    bool has_work() const { return !soon_.empty(); }
-    /// Calls everyone who is to be called; false: there was nobody.
+    /// Somebody has asked to be called soon, or waits for its turn.
+    bool has_work() const { return !soon_.empty() || !turns_.empty(); }
+    /// Calls those that are to be called, bulk up to a bound; false: there was nobody.
     bool dispatch();
 
 private:
@@ -64,10 +75,21 @@ private:
     struct watched {
         watcher* who = nullptr;
         bool soon = false;
+        std::optional<flow> bulk = {};
+        /// Told when its turn comes.
+        std::uint32_t events = 0;
+        std::uint64_t moved = 0;
     };
+    void call(std::uint64_t number, std::uint32_t events);
+    bool call_all_but_bulk();
+    /// The bytes of that turn.
+    std::uint64_t serve_turn();
+
     unique_fd epoll_;
     std::map<std::uint64_t, watched> watched_;
     std::vector<std::uint64_t> soon_;
+    /// Bulk that has something to do, by number.
+    fair_turns turns_;
     std::uint64_t last_ = 0;
 };
 

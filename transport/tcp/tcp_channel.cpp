@@ -13,17 +13,16 @@ namespace kvferry {
 namespace {
 
 /// Read or written of one socket before others get their turn.
-constexpr std::uint64_t turn_bytes = std::uint64_t{1} << 20;
+constexpr std::uint64_t turn_bytes = std::uint64_t{256} << 10;
 
 } // namespace
 
-caf::expected<std::unique_ptr<tcp_channel>> tcp_channel::make(socket_poll& poll,
-                                                              std::unique_ptr<byte_stream> stream,
-                                                              bool connecting, tcp_reader in,
-                                                              tcp_outbox& out, owner& owned_by) {
+caf::expected<std::unique_ptr<tcp_channel>>
+tcp_channel::make(socket_poll& poll, std::unique_ptr<byte_stream> stream, bool connecting,
+                  tcp_reader in, tcp_outbox& out, owner& owned_by, std::optional<flow> bulk) {
     std::unique_ptr<tcp_channel> result{
         new tcp_channel(std::move(stream), connecting, std::move(in), out, owned_by)};
-    auto watched = poll.watch(result->fd(), connecting ? EPOLLOUT : EPOLLIN, *result);
+    auto watched = poll.watch(result->fd(), connecting ? EPOLLOUT : EPOLLIN, *result, bulk);
     if (!watched)
         return std::move(watched.error());
     result->registration_ = std::move(*watched);
@@ -61,6 +60,7 @@ void tcp_channel::secure() {
 
 void tcp_channel::read() {
     auto progress = in_.read(*stream_, turn_bytes);
+    registration_.moved(progress.bytes);
     if (now_ != phase::open) // what arrived has ended it
         return;
     if (progress.problem)
@@ -99,6 +99,7 @@ bool tcp_channel::flush() {
 bool tcp_channel::write(tcp_outbox& from) {
     std::vector<std::uint64_t> tags;
     auto progress = from.write(*stream_, turn_bytes, tags);
+    registration_.moved(progress.bytes);
     blocked_ = progress.blocked;
     registration_.want(blocked_ ? EPOLLIN | EPOLLOUT : EPOLLIN);
     if (!blocked_ && !from.empty())

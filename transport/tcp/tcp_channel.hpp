@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,10 +32,9 @@ public:
     };
 
     /// `out` is the owner's and outlives the channel.
-    static caf::expected<std::unique_ptr<tcp_channel>> make(socket_poll&,
-                                                            std::unique_ptr<byte_stream>,
-                                                            bool connecting, tcp_reader,
-                                                            tcp_outbox& out, owner&);
+    static caf::expected<std::unique_ptr<tcp_channel>>
+    make(socket_poll&, std::unique_ptr<byte_stream>, bool connecting, tcp_reader, tcp_outbox& out,
+         owner&, std::optional<flow> bulk = {});
     tcp_channel(const tcp_channel&) = delete;
     ~tcp_channel() = default;
 

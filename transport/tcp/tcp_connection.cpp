@@ -27,6 +27,12 @@ constexpr std::uint64_t early_bytes_max = std::uint64_t{128} << 10;
 /// Longest message of a put.
 constexpr std::uint64_t piece_bytes_max = std::uint64_t{256} << 10;
 
+constexpr wire_room no_room{.bytes = 0,
+                            .piece_bytes_max = piece_bytes_max,
+                            .turn_bytes_max = piece_bytes_max,
+                            .bundle_bytes_max = piece_bytes_max,
+                            .bundle_stretches_max = bundle_stretches_max};
+
 bool is_end(fabric_message what) {
     return what == fabric_message::write_end || what == fabric_message::reported_end;
 }
@@ -58,10 +64,9 @@ void tcp_connection::dial() {
     dial_next_host();
 }
 
-caf::expected<std::unique_ptr<tcp_channel>> tcp_connection::open(const std::string& host,
-                                                                 tcp_lane lane,
-                                                                 std::uint64_t number,
-                                                                 tcp_outbox& out) {
+caf::expected<std::unique_ptr<tcp_channel>>
+tcp_connection::open(const std::string& host, tcp_lane lane, std::uint64_t number, tcp_outbox& out,
+                     priority urgency) {
     auto fd = tcp_dial(host, to_.port);
     if (!fd)
         return std::move(fd.error());
@@ -69,12 +74,15 @@ caf::expected<std::unique_ptr<tcp_channel>> tcp_connection::open(const std::stri
     tcp_reader answers{nullptr, 0, [this, lane, number](tcp_record what, byte_view payload) {
                            return on_record(lane, number, what, payload);
                        }};
+    std::optional<flow> bulk;
+    if (lane != tcp_lane::frames)
+        bulk = flow{.urgency = urgency, .peer = peer_.value};
     auto channel =
         tcp_channel::make(*with_.poll, with_.stream_over(std::move(*fd), stream_role::dialler),
-                          true, std::move(answers), out, *this);
+                          true, std::move(answers), out, *this, bulk);
     if (channel) {
         (*channel)->prologue().add_raw(pack_hello(
-            {peer_, with_.with.self, to_.secret, lane, lane == tcp_lane::frames}));
+            {peer_, with_.with.self, to_.secret, lane, lane == tcp_lane::frames, urgency}));
         if (lane == tcp_lane::plain_bulk)
             (*channel)->drop_protection_after_prologue();
     }
@@ -159,13 +167,18 @@ void tcp_connection::welcomed(std::uint64_t dialled) {
 void tcp_connection::dial_bulk() {
     for (std::size_t index = 0; index < std::max<std::size_t>(1, with_.with.bulk_sockets);
          ++index) {
-        auto& lane = bulk_.emplace_back();
-        auto channel = open(host_, with_.with.plain_bulk ? tcp_lane::plain_bulk : tcp_lane::bulk,
-                            ++last_dial_, lane.out);
-        if (!channel)
-            return lose(std::move(channel.error()));
-        lane.channel = std::move(*channel);
+        if (auto problem = dial_lane(bulk_.emplace_back(), priority::normal))
+            return lose(std::move(problem));
     }
+}
+
+caf::error tcp_connection::dial_lane(bulk_lane& lane, priority urgency) {
+    auto channel = open(host_, with_.with.plain_bulk ? tcp_lane::plain_bulk : tcp_lane::bulk,
+                        ++last_dial_, lane.out, urgency);
+    if (!channel)
+        return std::move(channel.error());
+    lane.channel = std::move(*channel);
+    return {};
 }
 
 // -- answers ------------------------------------------------------------------------------------
@@ -276,11 +289,28 @@ tcp_way tcp_connection::way_for(fabric_message what) {
     return way_of_frames();
 }
 
+tcp_way tcp_connection::way_of_frames() {
+    auto favourite = candidates_.find(favourite_);
+    return {&frames_, frame_channel_                   ? frame_channel_.get()
+                      : favourite == candidates_.end() ? nullptr
+                                                       : favourite->second.channel.get()};
+}
+
+tcp_way tcp_connection::way_over(std::optional<bulk_lane>& lane) {
+    if (lane && lane->channel && lane->channel->is_connected())
+        return {&lane->out, lane->channel.get()};
+    return way_of_frames();
+}
+
 void tcp_connection::send(fabric_message what, byte_view head, byte_buffer payload,
                           std::uint64_t tag) {
+    send_over(way_for(what), what, head, std::move(payload), tag);
+}
+
+void tcp_connection::send_over(tcp_way to, fabric_message what, byte_view head, byte_buffer payload,
+                               std::uint64_t tag) {
     if (ended_)
         return;
-    const auto to = way_for(what);
     to.out->add(static_cast<std::uint8_t>(what), head, std::move(payload), tag);
     if (to.channel)
         to.channel->write_soon();
@@ -293,21 +323,36 @@ bool tcp_connection::send_from(fabric_message what, byte_view head, byte_view pa
 
 bool tcp_connection::send_gathered(fabric_message what, byte_view head,
                                    std::span<const byte_view> payload, std::uint64_t tag) {
+    return gather_over(way_for(what), what, head, payload, tag);
+}
+
+bool tcp_connection::gather_over(tcp_way to, fabric_message what, byte_view head,
+                                 std::span<const byte_view> payload, std::uint64_t tag) {
     if (ended_)
         return true;
-    const auto to = way_for(what);
     to.out->add_from(static_cast<std::uint8_t>(what), head, payload, tag);
     if (to.channel)
         to.channel->write_soon();
     return false;
 }
 
+wire_room tcp_connection::room_over(std::optional<bulk_lane>& lane, priority urgency) {
+    auto result = no_room;
+    if (ended_ || !frame_channel_)
+        return result;
+    if (!lane)
+        if (auto problem = dial_lane(lane.emplace(), urgency)) {
+            lose(std::move(problem));
+            return result;
+        }
+    const auto own = lane->channel->is_connected();
+    const auto most = own ? waiting_bytes_max : early_bytes_max;
+    result.bytes = most - std::min(most, own ? lane->out.bytes() : frames_.bytes());
+    return result;
+}
+
 wire_room tcp_connection::room() {
-    wire_room result{.bytes = 0,
-                     .piece_bytes_max = piece_bytes_max,
-                     .turn_bytes_max = piece_bytes_max,
-                     .bundle_bytes_max = piece_bytes_max,
-                     .bundle_stretches_max = bundle_stretches_max};
+    auto result = no_room;
     if (ended_)
         return result;
     if (!frame_channel_) { // until then a put that was not posted has failed, not in doubt
@@ -341,6 +386,9 @@ void tcp_connection::flush(std::uint64_t tag) {
     ask_flushed(number, wait, way_of_frames());
     for (auto& lane : bulk_)
         ask_flushed(number, wait, {&lane.out, lane.channel.get()});
+    for (auto* of_class : {&high_, &low_})
+        if (auto& lane = of_class->lane)
+            ask_flushed(number, wait, {&lane->out, lane->channel.get()});
     if (way_back_matters_)
         ask_flushed(number, wait, way_back());
 }
@@ -392,6 +440,11 @@ void tcp_connection::end(bool force) {
         let_go(std::move(lane.channel));
         lane.out.drop(tags);
     }
+    for (auto* of_class : {&high_, &low_})
+        if (auto& lane = of_class->lane) {
+            let_go(std::move(lane->channel));
+            lane->out.drop(tags);
+        }
     for (auto tag : tags)
         with_.events.push_back({wire_event::kind::posted, id_, tag});
     with_.events.push_back({wire_event::kind::closed, id_});

@@ -9,6 +9,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,6 +31,12 @@ public:
     void close(bool force) override;
     std::size_t waiting() const override { return frames_.messages(); }
     wire_room room() override;
+    bool keeps_classes_apart() const override { return true; }
+    wire_connection& way_of(priority x) override {
+        return x == priority::high  ? static_cast<wire_connection&>(high_)
+               : x == priority::low ? static_cast<wire_connection&>(low_)
+                                    : *this;
+    }
 
     // -- for the guest that lends it a way back -------------------------------------------------
     caf::error on_flushed(byte_view payload);
@@ -56,6 +63,35 @@ private:
     caf::error on_flush(std::uint64_t dialled, byte_view payload);
     flush_wait& new_flush(std::uint64_t& number);
     static void ask_flushed(std::uint64_t number, flush_wait&, tcp_way);
+    /// The bytes of another class than the normal one have a socket of their own, from the first
+    /// on: no class waits behind what others have in the system's buffers.
+    class class_way final : public wire_connection {
+    public:
+        class_way(tcp_connection& of, priority urgency) : of_(of), urgency_(urgency) {}
+
+        void send(fabric_message what, byte_view head, byte_buffer payload,
+                  std::uint64_t tag) override {
+            of_.send_over(of_.way_over(lane), what, head, std::move(payload), tag);
+        }
+        bool send_from(fabric_message what, byte_view head, byte_view payload,
+                       std::uint64_t tag) override {
+            return send_gathered(what, head, std::span{&payload, 1}, tag);
+        }
+        bool send_gathered(fabric_message what, byte_view head, std::span<const byte_view> payload,
+                           std::uint64_t tag) override {
+            return of_.gather_over(of_.way_over(lane), what, head, payload, tag);
+        }
+        wire_room room() override { return of_.room_over(lane, urgency_); }
+        void flush(std::uint64_t tag) override { of_.flush(tag); }
+        void close(bool force) override { of_.close(force); }
+
+        std::optional<bulk_lane> lane;
+
+    private:
+        tcp_connection& of_;
+        priority urgency_;
+    };
+
 
     void connected(tcp_channel&) override;
     void posted(tcp_channel&, const std::vector<std::uint64_t>& tags) override;
@@ -66,11 +102,18 @@ private:
     void dial_next_host();
     void dial_bulk();
     caf::expected<std::unique_ptr<tcp_channel>> open(const std::string& host, tcp_lane,
-                                                     std::uint64_t number, tcp_outbox&);
+                                                     std::uint64_t number, tcp_outbox&,
+                                                     priority = priority::normal);
+    caf::error dial_lane(bulk_lane&, priority);
     void refuse(std::uint64_t dialled, const caf::error& why);
     tcp_way way_for(fabric_message);
     tcp_way way_of_frames();
     tcp_way way_back();
+    tcp_way way_over(std::optional<bulk_lane>&);
+    wire_room room_over(std::optional<bulk_lane>&, priority);
+    void send_over(tcp_way, fabric_message, byte_view head, byte_buffer payload, std::uint64_t tag);
+    bool gather_over(tcp_way, fabric_message, byte_view head, std::span<const byte_view> payload,
+                     std::uint64_t tag);
     void lose(caf::error why);
     void end(bool force);
 
@@ -97,6 +140,8 @@ private:
     std::string host_;
     std::deque<bulk_lane> bulk_;
     std::size_t last_bulk_ = 0;
+    class_way high_{*this, priority::high};
+    class_way low_{*this, priority::low};
     /// By their numbers.
     std::map<std::uint64_t, flush_wait> flushes_;
     std::uint64_t last_flush_ = 0;

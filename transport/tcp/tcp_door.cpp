@@ -27,6 +27,13 @@ constexpr int accepts_max = 32;
 /// Answers that may wait for a peer that does not read them.
 constexpr std::uint64_t answers_bytes_max = std::uint64_t{64} << 10;
 
+/// Frames do not wait for turns.
+std::optional<flow> bulk_of(const tcp_hello& x) {
+    if (x.lane == tcp_lane::frames)
+        return std::nullopt;
+    return flow{.urgency = x.urgency, .peer = x.sender.value};
+}
+
 } // namespace
 
 class tcp_door::guest final : public socket_poll::watcher, public tcp_channel::owner {
@@ -152,7 +159,7 @@ private:
             with.user, with.payload_bytes_max(),
             [this](tcp_record what, byte_view payload) { return on_record(what, payload); }};
         auto made = tcp_channel::make(*with.poll, std::move(stream_), false, std::move(reader),
-                                      out_, *this);
+                                      out_, *this, bulk_of(*hello));
         if (!made)
             return door_.send_away(number_, made.error());
         channel_ = std::move(*made);

@@ -29,8 +29,9 @@ struct hello_bytes {
     std::uint16_t version = 0;
     std::uint8_t lane = 0;
     std::uint8_t hears = 0;
+    std::uint8_t urgency = 0;
     /// For newer releases; skipped here.
-    std::array<std::uint8_t, 4> more = {};
+    std::array<std::uint8_t, 3> more = {};
 };
 static_assert(sizeof(hello_bytes) == tcp_hello_bytes);
 
@@ -78,7 +79,8 @@ byte_buffer pack_hello(const tcp_hello& x) {
                             .secret = x.secret,
                             .version = version,
                             .lane = static_cast<std::uint8_t>(x.lane),
-                            .hears = x.hears ? std::uint8_t{1} : std::uint8_t{0}};
+                             .hears = x.hears ? std::uint8_t{1} : std::uint8_t{0},
+                             .urgency = static_cast<std::uint8_t>(x.urgency)};
     byte_buffer result(sizeof bytes);
     std::memcpy(result.data(), &bytes, sizeof bytes);
     return result;
@@ -103,7 +105,10 @@ caf::expected<tcp_hello> parse_hello(byte_view from) {
                      {bytes.sender},
                      bytes.secret,
                      static_cast<tcp_lane>(bytes.lane),
-                     bytes.hears != 0};
+                     bytes.hears != 0,
+                     bytes.urgency <= static_cast<std::uint8_t>(priority::low)
+                         ? static_cast<priority>(bytes.urgency)
+                         : priority::normal};
 }
 
 caf::error check_hello(const tcp_hello& hello, incarnation self, const tcp_secret& secret) {

@@ -5,6 +5,7 @@
 
 #include "messages/errors.hpp"
 #include "messages/values/ids.hpp"
+#include "messages/values/priority.hpp"
 #include "messages/wire/codec.hpp"
 
 #include <array>
@@ -47,6 +48,8 @@ struct tcp_hello {
     /// Messages of the other side may come back on this connection, behind its welcome. Releases
     /// that do not know of it do not say so.
     bool hears = false;
+    /// Of the bytes that come over it. Releases that do not know this read all lanes alike.
+    priority urgency = priority::normal;
 };
 
 inline constexpr std::size_t tcp_hello_bytes = 48;

@@ -160,12 +160,14 @@ void receiving::request(receiving_writer& from, slice_index slice, bool renewal)
     message.relay_of = from.binding.sibling ? relay_of_ : 0;
     message.receivers = from.binding.receivers;
     message.renewal = renewal;
-    message.digest = kv && link.digests && !from.binding.sibling;
+    message.digest = message.digest_by_position = kv && link.digests && !from.binding.sibling;
     message.may_map = link.process_watched;
     message.tell_layers = kv && facts_.tell_layers;
+    message.urgency = facts_.urgency;
     if (kv) {
         if (release_.writers().empty())
-            add(allow_writes{facts_.attempt}); // the fabric hears this before the link does
+            add(allow_writes{facts_.attempt,
+                             facts_.urgency}); // the fabric hears this before the link does
         release_.expose(from.place(), facts_.forbidding_is_proof && !link.process_watched);
     }
     add(ask_writer{from.binding.incarnation, std::move(message)});

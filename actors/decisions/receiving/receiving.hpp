@@ -53,6 +53,7 @@ public:
         bool forbidding_is_proof = false;
         /// The host wants to hear which layers have arrived.
         bool tell_layers = false;
+        priority urgency = priority::normal;
         /// Why the reported piece of that slice has not arrived intact; empty when it has. Asked of
         /// writers that were linked with `digests` only.
         std::function<caf::error(const kv_slice& asked, const kv_agent_result&)> check_digest = {};

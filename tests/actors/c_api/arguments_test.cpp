@@ -194,6 +194,8 @@ TEST_CASE("C ABI: arguments out of range are refused by name, and change nothing
     wrong = options;
     wrong.flags = 1u << 31;
     KVF_CHECK_FAILS(KVF_UNSUPPORTED, kvf_worker_open_tx(context.worker, &wrong, &session));
+    wrong.flags = KVF_PRIORITY_HIGH | KVF_PRIORITY_LOW;
+    fails_naming("priority", kvf_worker_open_tx(context.worker, &wrong, &session));
     auto nowhere = source;
     nowhere.dp_rank = -2;
     fails_naming("dp_rank", kvf_worker_open_rx(context.worker, &options, &nowhere, &session));

@@ -114,7 +114,32 @@ TEST_CASE("staged_put: no more is gathered than there are places, and transfers 
     const auto slot = [&](std::size_t number) {
         return test.gathers()[number].job.plan->parts[0].slots[0].source;
     };
-    CHECK(slot(4) == sample.plan->parts[0].slots[0].source); // the other transfer's first piece
+    CHECK(slot(3) == sample.plan->parts[0].slots[0].source); // the other transfer's first piece
+    CHECK(slot(4) == sample.plan->parts[0].slots[3].source);
+}
+
+TEST_CASE("staged_put: the next free place is the urgent transfer's, and its pieces say whose they "
+          "are") {
+    staging_bench test;
+    const auto sample = shuffled_fragments(40, piece_bytes);
+    const auto start = [&](std::uint64_t id, flow of) {
+        start_put put{transfer_id{id}, endpoint_id{7}, sample.job(1 << 20, 1 << 21),
+                      test.session.handle()};
+        put.of = of;
+        test.vs.tell_and_run(test.staged, std::move(put));
+    };
+    const flow urgent{.urgency = priority::high, .peer = 2, .session = 5};
+    start(1, {.urgency = priority::low, .peer = 1});
+    start(2, {.urgency = priority::normal, .peer = 1});
+    start(3, urgent);
+    for (std::size_t ended = 0; ended < 3; ++ended) {
+        test.end(test.gathers()[ended].id);
+        test.end(test.puts()[ended].id);
+        REQUIRE(test.gathers().size() == 4 + ended);
+        CHECK(test.gathers().back().of == urgent);
+    }
+    test.end(test.gathers()[3].id);
+    CHECK(test.puts().back().of == urgent);
 }
 
 TEST_CASE("staged_put: a transfer that fails ends when what it has under way has ended; others go "

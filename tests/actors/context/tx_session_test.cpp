@@ -135,6 +135,18 @@ TEST_CASE("tx_session: a report that cannot be known beforehand comes when the b
     CHECK(test->sent_to<kv_agent_result>(0).size() == 1);
 }
 
+TEST_CASE("tx_session: bytes are as urgent as their receiver asks, and known by its attempt") {
+    tx_fixture test{1, aux_mode::none, memory::unmapped};
+    auto asked = test.ask(0);
+    asked.urgency = priority::low;
+    const auto attempt = asked.header.attempt.value;
+    const auto peer = asked.header.sender.value;
+    test.tell(send_slice{tx_fixture::slice()});
+    test.tell(bind_receiver{std::move(asked), test.view(0)});
+    REQUIRE(test.puts().size() == 1);
+    CHECK(test.puts()[0].of == flow{priority::low, peer, attempt});
+}
+
 TEST_CASE("tx_session: a transfer's second end is ignored (I1)") {
     tx_fixture test{2, aux_mode::none, memory::unmapped};
     test.tell(send_slice{tx_fixture::slice()});

@@ -268,6 +268,7 @@ TEST_CASE("rx_session: the fabric lets an attempt in before its first request le
         message_lane test;
         REQUIRE(test.fabric.received<allow_writes>().size() == 1);
         CHECK(test.fabric.received<allow_writes>()[0].attempt == rx_fixture::attempt);
+        CHECK(test.fabric.received<allow_writes>()[0].urgency == priority::normal);
         CHECK_FALSE(test.sent_to<request_data>(0).at(0).may_map);
         CHECK(test.sent_to<request_data>(1).at(0).may_map);
         CHECK(test.fabric.received<forbid_writes>().empty());

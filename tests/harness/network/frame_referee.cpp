@@ -3,6 +3,7 @@
 #include "tests/harness/network/frame_referee.hpp"
 
 #include "messages/limits.hpp"
+#include "tests/harness/urgency.hpp"
 
 #include <algorithm>
 
@@ -69,6 +70,12 @@ void frame_referee::sent(incarnation from, incarnation to, byte_view frame, time
             report_("two cancels for " + describe(header));
     } else if (const auto* request = std::get_if<request_data>(&*message)) {
         ++requests_;
+        // Releases before that do not say it.
+        constexpr std::uint16_t first_version_with_urgency = 7;
+        if (header.version >= first_version_with_urgency && request->kv
+            && request->urgency != urgency_of(header.request))
+            report_("a request of " + to_string(request->urgency)
+                    + " priority: " + describe(header));
         auto& wants = wanted_[{to, header.attempt}];
         if (request->kv)
             wants.slices.insert(header.receive_slice);

@@ -12,6 +12,11 @@ namespace {
 constexpr microseconds keepalive_min{3000};
 constexpr microseconds keepalive_max{9000};
 
+bool carries_pages(const wire_item& item) {
+    return (item.what == fabric_message::write || item.what == fabric_message::bundle)
+           && !item.bytes.empty();
+}
+
 /// The frame that the end of a put brings.
 byte_view report_in(const wire_item& item) {
     const auto head = item.what == fabric_message::reported_end
@@ -51,6 +56,12 @@ void sim_network::send(incarnation to, wire_item item, std::optional<std::uint64
         on_sent(from, to, report);
     if (item.what == fabric_message::write && on_write)
         on_write();
+    if (carries_pages(item) && temper_.flipped_percent > 0
+        && random_.percent(temper_.flipped_percent)) {
+        const auto bit = random_.below(item.bytes.size() * 8);
+        item.bytes[bit / 8] ^= static_cast<caf::byte>(1 << bit % 8);
+        schedule_->log("bit flipped", from.value, to.value);
+    }
     if (item.what == fabric_message::written && random_.percent(temper_.lost_completion_percent)) {
         lossy_.insert(pair_of(from, to));
         schedule_->log("completion lost", from.value, to.value);

@@ -49,6 +49,8 @@ struct network_temper {
     unsigned overtake_percent = 0;
     /// Lost confirmations of puts.
     unsigned lost_completion_percent = 0;
+    /// Messages with bytes of pages in which one bit flips on the way.
+    unsigned flipped_percent = 0;
     /// What a dead process had sent is read only after its pidfd has fired.
     bool late_last_words = false;
     /// How long a fabric is busy with other things before it shuts an attempt out.

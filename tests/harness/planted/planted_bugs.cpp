@@ -134,6 +134,10 @@ const std::vector<bug_description>& planted_bugs() {
          "a rank that was dialled asks over that link without its regions", "both-ways"},
         {"regions-offered-late", regions_offered_late, "H43",
          "a rank that was dialled offers its regions behind its first request", "both-ways"},
+        {"urgency-forgotten", urgency_forgotten, "I12",
+         "a request that is renewed is not as urgent as its host wants it"},
+        {"digest-not-compared", digest_not_compared, "I4",
+         "bytes that are others than the writer has read count as arrived"},
     };
     return all;
 }

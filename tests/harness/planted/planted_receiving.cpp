@@ -340,6 +340,18 @@ decider<receiving> wrong_receiving() {
         });
     case planted_bug::not_selected_not_told:
         return afterwards<receiving>([](effects& all) { std::erase_if(all, forgets_others); });
+    case planted_bug::digest_not_compared:
+        return beforehand<receiving>([](event& x) {
+            if (auto* report = std::get_if<kv_agent_result>(&x))
+                report->digest.reset();
+        });
+    case planted_bug::urgency_forgotten:
+        return afterwards<receiving>([](effects& all) {
+            for (auto& each : all)
+                if (auto* ask = std::get_if<receiving::ask_writer>(&each);
+                    ask && ask->request.renewal)
+                    ask->request.urgency = priority::normal;
+        });
     case planted_bug::session_never_forgotten:
         return afterwards<receiving>([](effects& all) { drop<session_retired>(all); });
     case planted_bug::deadline_not_armed:

@@ -177,6 +177,8 @@ struct scenario {
     /// On every context rank, this many registrations fail before one succeeds.
     int failing_registrations = 0;
     network_temper network;
+    /// Receivers compare digests (limits::digests).
+    bool digests = false;
     /// After this time, or after the last fault, the network loses and delays nothing.
     microseconds unkind_for{0};
     std::vector<planned_request> requests;

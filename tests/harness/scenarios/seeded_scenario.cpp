@@ -25,6 +25,16 @@ place any_place(random_source& random, const scenario& in, side instance) {
     return {instance, static_cast<std::uint32_t>(random.below(ranks))};
 }
 
+/// Bits flip only where somebody looks for them.
+void draw_digests(random_source random, scenario& in) {
+    in.digests = random.percent(20);
+    if (!in.digests || !random.percent(50))
+        return;
+    in.network.flipped_percent = 10;
+    for (auto& wanted : in.requests)
+        wanted.may_fail = true;
+}
+
 planned_request draw_request(random_source& random, const scenario& in, std::uint64_t number) {
     planned_request result;
     result.request = number;
@@ -190,6 +200,7 @@ scenario scenario_of(std::uint64_t seed) {
             result.faults.push_back(draw_fault(random, result));
         while (random.percent(35) && result.faults.size() < 4);
     draw_more(random_source{seed * 0x9e3779b97f4a7c15ull + 2}, result);
+    draw_digests(random_source{seed * 0x9e3779b97f4a7c15ull + 3}, result);
     return result;
 }
 

@@ -240,3 +240,18 @@ def test_the_way_into_memory_is_told_when_it_is_published(pair):
     context.publish(kvferry.Pages.from_tensors([tensor], kvferry.Parallelism([1])))
     (route,) = context.memory_routes
     assert route.startswith("direct: ") and "memfd" in route
+
+
+def test_a_session_has_a_priority_or_is_refused_by_name(pair):
+    context, generation = pair
+    fill(context, 5, 0x66)
+    for rid, (sent, wanted) in enumerate([("low", "high"), (None, "low"), ("normal", None)], 1):
+        tx = context.send(rid, [5], prompt=16, priority=sent)
+        rx = generation.receive(
+            rid, [6], prompt=16, source=context.endpoint, priority=wanted
+        )
+        assert rx.wait(30).state == State.KV_TRANSFERRED
+        rx.wait_released(30)
+        tx.wait_released(30)
+    with pytest.raises(ValueError, match="urgent"):
+        context.open_tx(9, priority="urgent")

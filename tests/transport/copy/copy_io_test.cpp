@@ -5,6 +5,7 @@
 #include "tests/support/virtual_system.hpp"
 #include "transport/copy/copy_io.hpp"
 #include "transport/loop/io_loop.hpp"
+#include "transport/planner/plan/piece_digest.hpp"
 
 #include <caf/scoped_actor.hpp>
 #include <doctest/doctest.h>
@@ -129,6 +130,26 @@ TEST_CASE("copy_io: a scattered plan arrives byte by byte, whatever the size of 
     }
 }
 
+TEST_CASE("copy_io: a digest that is made on the way is that of the plan, whatever the size of the "
+          "pieces") {
+    for (std::size_t piece_bytes : {1, 7, 100, 1024, 1 << 20})
+        for (const bool past_cache : {false, true}) {
+            CAPTURE(piece_bytes);
+            scattered x;
+            x.job.past_cache = past_cache;
+            scene s{piece_bytes};
+            start_copy asked{transfer_id{1}, x.job, s.owner.handle()};
+            asked.digest = digest_share{0, pairs_of(*x.job.plan)};
+            caf::anon_send(s.copier, std::move(asked));
+            s.vs.run();
+            REQUIRE(s.done().size() == 1);
+            CHECK(s.done()[0].bytes == x.job.plan->bytes);
+            CHECK(s.done()[0].digest == sums_of_sources(*x.job.plan, x.job.source_pools));
+            CHECK(s.done()[0].digest == sums_of_targets(*x.job.plan, x.job.target_pools));
+            CHECK(x.to == x.wanted);
+        }
+}
+
 TEST_CASE("copy_now: a scattered plan arrives byte by byte") {
     scattered x;
     copy_now(x.job);
@@ -230,6 +251,32 @@ TEST_CASE("copy_io: large copies share by bytes") {
         CHECK(written(target) + 2 * 4096 >= from.size() / 2);
         CHECK(written(target) <= from.size() / 2 + 2 * 4096);
     }
+}
+
+TEST_CASE("copy_io: classes share by their weights, and peers of a class alike whatever they have "
+          "asked for") {
+    const memory from(1 << 20, std::byte{1});
+    std::vector<memory> targets(5, memory(1 << 20));
+    scene s{4096};
+    const auto start = [&](std::size_t id, flow of) {
+        start_copy asked{transfer_id{id}, plain(from, targets[id], from.size()), s.owner.handle()};
+        asked.of = of;
+        caf::anon_send(s.copier, std::move(asked));
+    };
+    start(0, {.urgency = priority::high, .peer = 1});
+    start(1, {.urgency = priority::normal, .peer = 1, .session = 1});
+    start(2, {.urgency = priority::normal, .peer = 1, .session = 2});
+    start(3, {.urgency = priority::normal, .peer = 2});
+    start(4, {.urgency = priority::low, .peer = 3});
+    while (written(targets[0]) < from.size())
+        REQUIRE(s.vs.scheduler().try_run_once());
+    const auto pieces = [&](std::size_t id) { return written(targets[id]) / 4096; };
+    CHECK(pieces(1) + pieces(2) + pieces(3) == doctest::Approx(64).epsilon(0.05)); // of 256
+    CHECK(pieces(3) == doctest::Approx(32).epsilon(0.07));
+    CHECK(pieces(1) == doctest::Approx(16).epsilon(0.07));
+    CHECK(pieces(4) == doctest::Approx(16).epsilon(0.07));
+    s.vs.run();
+    CHECK(s.done().size() == 5);
 }
 
 TEST_CASE("copy_io: a second copy under a live number is refused and the first goes on") {

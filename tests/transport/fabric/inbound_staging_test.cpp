@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <deque>
+#include <map>
 #include <random>
 
 using namespace kvferry;
@@ -83,7 +85,38 @@ TEST_CASE("inbound_staging: chunks go round by turns, and none is given before o
         REQUIRE(grants.size() == 1);
         order.push_back(grants[0].put);
     }
-    CHECK(order == std::vector{first, second, first});
+    CHECK(order == std::vector{second, first, second}); // the first one has had three
+}
+
+TEST_CASE("inbound_staging: chunks go by class, and in a class to writers alike, however many puts "
+          "they have") {
+    scene x;
+    const auto ask = [&](put_key put, priority urgency) {
+        x.chunks.ask(put, x.region, 20 * chunk_bytes, {},
+                     {.urgency = urgency, .peer = put.first, .session = put.second});
+    };
+    for (std::uint64_t put = 1; put <= 3; ++put)
+        ask({1, put}, priority::normal);
+    ask({2, 1}, priority::normal);
+    ask({3, 1}, priority::high);
+    std::map<std::uint64_t, int> of_writer;
+    std::deque<put_key> held;
+    for (int turn = 0; turn < 15; ++turn) {
+        for (const auto& grant : x.chunks.take_grants())
+            held.push_back(grant.put);
+        REQUIRE_FALSE(held.empty());
+        const auto put = held.front();
+        held.pop_front();
+        ++of_writer[put.first];
+        CHECK_FALSE(x.place(put, 0, chunk_bytes));
+        for (const auto& full : x.chunks.take_scatters())
+            x.chunks.scattered(full.number, false);
+    }
+    // The first three chunks went to the first writer, who was alone.
+    CHECK(of_writer[1] >= 3);
+    CHECK(of_writer[1] <= 5);
+    CHECK(of_writer[2] >= 1);
+    CHECK(of_writer[3] >= 9);
 }
 
 TEST_CASE("inbound_staging: random stretches are scattered to where they belong, whatever their "

@@ -46,13 +46,17 @@ struct scene {
 
     explicit scene(std::size_t pieces_max = 1000) : puts(pieces_max) { puts.open(over, peer); }
 
-    void start(std::uint64_t id, copy_job job, bool needs_credit = false) {
+    void start(std::uint64_t id, copy_job job, bool needs_credit = false, const flow& of = {}) {
         put_credit credit{job, [needs_credit](std::uint32_t) { return needs_credit; }};
-        puts.start({.id = {id}, .over = over, .job = std::move(job), .credit = std::move(credit)});
+        puts.start({.id = {id},
+                    .over = over,
+                    .job = std::move(job),
+                    .credit = std::move(credit),
+                    .of = of});
         look();
     }
-    bool post(const wire_room& room = wide) {
-        const bool any = puts.post(over, room, now);
+    bool post(const wire_room& room = wide, std::optional<priority> only = {}) {
+        const bool any = puts.post(over, room, now, only);
         look();
         return any;
     }
@@ -166,6 +170,49 @@ TEST_CASE("outbound_puts: puts of one link take turns by bytes") {
     for (const auto& piece : x.pieces)
         order.push_back(piece.put);
     CHECK(order == std::vector<std::uint64_t>{1, 1, 2, 2, 1, 1, 2, 2});
+}
+
+TEST_CASE("outbound_puts: an urgent put ends another one's turn, and the classes share the link by "
+          "their weights") {
+    scene x;
+    x.start(1, job_of(1, 100000), false, {.urgency = priority::normal});
+    x.start(2, job_of(1, 100000), false, {.urgency = priority::low});
+    const wire_room one{.bytes = 1, .piece_bytes_max = 100, .turn_bytes_max = 1000};
+    x.post(one); // a piece of the first turn
+    x.start(3, job_of(1, 100000), false, {.urgency = priority::high});
+    std::map<std::uint64_t, int> pieces;
+    x.pieces.clear();
+    for (int turn = 0; turn < 420; ++turn) {
+        x.post(one);
+        if (turn == 0)
+            CHECK(x.pieces.back().put == 3);
+        ++pieces[x.pieces.back().put];
+    }
+    CHECK(x.pieces.front().urgency == priority::high);
+    CHECK(pieces[3] == doctest::Approx(320).epsilon(0.05));
+    CHECK(pieces[1] == doctest::Approx(80).epsilon(0.15));
+    CHECK(pieces[2] == doctest::Approx(20).epsilon(0.5));
+    CHECK(pieces[2] > 0);
+}
+
+TEST_CASE("outbound_puts: a class with a way of its own is posted by itself, and its end goes the "
+          "same way") {
+    scene x;
+    x.start(1, job_of(1, 300), false, {.urgency = priority::normal});
+    x.start(2, job_of(1, 300), false, {.urgency = priority::high});
+    CHECK(x.puts.has_turns(over, priority::high));
+    CHECK_FALSE(x.puts.has_turns(over, priority::low));
+    CHECK_FALSE(x.post(wide, priority::low));
+    CHECK(x.post(wide, priority::high));
+    REQUIRE(x.ends.size() == 1);
+    CHECK(x.ends[0].put == 2);
+    CHECK(x.ends[0].urgency == priority::high);
+    for (const auto& piece : x.pieces)
+        CHECK(piece.put == 2);
+    CHECK(x.puts.is_posting(over));
+    CHECK(x.post(wide, priority::normal));
+    CHECK(x.ends.size() == 2);
+    CHECK_FALSE(x.puts.is_posting(over));
 }
 
 TEST_CASE("outbound_puts: where the wire takes bundles, stretches travel together, as many as fit; "

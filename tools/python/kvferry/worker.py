@@ -76,6 +76,13 @@ def _milliseconds(seconds: Optional[float]) -> int:
     return 0 if seconds is None else max(1, round(seconds * 1000))
 
 
+def _priority(name: Optional[str]) -> int:
+    try:
+        return _abi.PRIORITIES[name]
+    except KeyError:
+        raise ValueError(f"priority is {name!r}: it is 'high', 'normal', 'low' or None") from None
+
+
 def _text(value: str) -> Optional[bytes]:
     return value.encode() if value else None
 
@@ -359,10 +366,16 @@ class Worker:
         transfer_deadline: Optional[float] = None,
         tell_ready: bool = False,
         tell_pieces: bool = False,
+        priority: Optional[str] = None,
     ) -> Tx:
-        """A session that sends request `rid`. Its failure to open is its outcome."""
+        """A session that sends request `rid`. Its failure to open is its outcome.
+
+        `priority`: "high", "normal" or "low", how urgent its bytes are wherever they wait for others'
+        (16 : 4 : 1 by bytes, none starves); None: as each receiver asks.
+        """
         flags = (
-            (_abi.AUX if aux else 0)
+            _priority(priority)
+            | (_abi.AUX if aux else 0)
             | (_abi.TELL_READY if tell_ready else 0)
             | (_abi.TELL_PIECES if tell_pieces else 0)
         )
@@ -381,6 +394,7 @@ class Worker:
         tell_layers: bool = False,
         allow_missing_layers: bool = False,
         allow_missing_roles: bool = False,
+        priority: Optional[str] = None,
     ) -> Rx:
         """A session that receives request `rid` from the instance at `source`: its endpoint, or what
         add_instance() returned.
@@ -388,9 +402,11 @@ class Worker:
         `dp_rank`: which DP group runs the request; None: not known, the first that answers is it.
         `tell_layers`: needed for Rx.layers() and events of kind "layers". Until it has its slots the
         sending side's deadline begins anew every `session_keep_interval`.
+        `priority`: as in open_tx; it travels with the request, and is "normal" when None.
         """
         flags = (
-            (_abi.AUX if aux else 0)
+            _priority(priority)
+            | (_abi.AUX if aux else 0)
             | (_abi.TELL_PIECES if tell_pieces else 0)
             | (_abi.TELL_LAYERS if tell_layers else 0)
             | (_abi.ALLOW_MISSING_LAYERS if allow_missing_layers else 0)
@@ -410,10 +426,15 @@ class Worker:
         after: Any = None,
         deadline: Optional[float] = None,
         transfer_deadline: Optional[float] = None,
+        priority: Optional[str] = None,
     ) -> Tx:
         """Opens a session and sends the whole prompt: open_tx, Tx.send and Tx.send_aux."""
         session = self.open_tx(
-            rid, aux=aux is not None, deadline=deadline, transfer_deadline=transfer_deadline
+            rid,
+            aux=aux is not None,
+            deadline=deadline,
+            transfer_deadline=transfer_deadline,
+            priority=priority,
         )
         try:
             session.send(slots, prompt=prompt, after=after)
@@ -437,6 +458,7 @@ class Worker:
         transfer_deadline: Optional[float] = None,
         tell_layers: bool = False,
         after: Any = None,
+        priority: Optional[str] = None,
     ) -> Rx:
         """Opens a session and receives the whole prompt: open_rx and Rx.receive."""
         session = self.open_rx(
@@ -447,6 +469,7 @@ class Worker:
             deadline=deadline,
             transfer_deadline=transfer_deadline,
             tell_layers=tell_layers,
+            priority=priority,
         )
         try:
             session.receive(slots, prompt=prompt, after=after)

@@ -63,7 +63,7 @@ int record(const live_options& options) {
     return done->events > 0 ? exit_success : exit_failure;
 }
 
-int tell(const live_options& options, const flow& joined,
+int tell(const live_options& options, const tracing::flow& joined,
          const std::vector<silent_process>& silent) {
     const auto waits = waits_of(joined, options.rid, silent);
     auto rows = nlohmann::json::array();

@@ -7,6 +7,8 @@
 #include "transport/planner/plan/plan_expand.hpp"
 
 #include <algorithm>
+#include <limits>
+#include <memory>
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
@@ -49,6 +51,39 @@ std::uint64_t digest_of_targets(const copy_plan& plan, const std::vector<pool_ba
     const auto none = bases_for(plan, &plan_part::source_pool);
     expand(plan, none, pools, [&written](auto, auto to, auto bytes) { written.add(to, bytes); });
     return written.value();
+}
+
+namespace {
+
+/// `address` picks the side of a stretch.
+plan_digest sums_of(const copy_job& job, std::uint64_t plan_stretch::*address) {
+    word_sums result{{0, pairs_of(*job.plan)}};
+    plan_cursor cursor;
+    for (;;) {
+        const auto pair = cursor.pair();
+        const auto word = cursor.word();
+        const auto next = cursor.next(job, std::numeric_limits<std::uint64_t>::max());
+        if (!next)
+            return result.value();
+        result.add(pair, word, reinterpret_cast<const void*>((*next).*address), next->bytes);
+    }
+}
+
+/// Not owned by the pointer.
+std::shared_ptr<const copy_plan> borrowed(const copy_plan& plan) {
+    return {std::shared_ptr<const void>{}, &plan};
+}
+
+} // namespace
+
+plan_digest sums_of_sources(const copy_plan& plan, const std::vector<pool_base>& pools) {
+    return sums_of({borrowed(plan), pools, bases_for(plan, &plan_part::target_pool), {}},
+                   &plan_stretch::source_address);
+}
+
+plan_digest sums_of_targets(const copy_plan& plan, const std::vector<pool_base>& pools) {
+    return sums_of({borrowed(plan), bases_for(plan, &plan_part::source_pool), pools, {}},
+                   &plan_stretch::target_address);
 }
 
 bool can_be_checked(const rank_info& writer, const rank_info& receiver) {

@@ -8,15 +8,21 @@
 #include "messages/values/kv_slice.hpp"
 #include "messages/values/rank_info.hpp"
 #include "transport/planner/plan/plan_cache.hpp"
+#include "transport/planner/plan/word_sums.hpp"
 
 #include <cstdint>
 #include <vector>
 
 namespace kvferry {
 
-/// XXH3 of the bytes in the plan's order. `pools` are host memory at addresses of this process.
+/// For ranks of protocol 6: XXH3 of the bytes in the plan's order. `pools` are host memory at
+/// addresses of this process.
 std::uint64_t digest_of_sources(const copy_plan&, const std::vector<pool_base>& pools);
 std::uint64_t digest_of_targets(const copy_plan&, const std::vector<pool_base>& pools);
+
+/// The same as sums by position.
+plan_digest sums_of_sources(const copy_plan&, const std::vector<pool_base>& pools);
+plan_digest sums_of_targets(const copy_plan&, const std::vector<pool_base>& pools);
 
 /// Whether the receiver can work out by itself which blocks a piece of this writer contains. It
 /// cannot when the writer is one of several CP ranks, or may have dropped blocks that the receiver

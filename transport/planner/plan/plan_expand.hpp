@@ -81,6 +81,11 @@ public:
     /// Bytes returned so far; the plan's `bytes` at the end.
     std::uint64_t bytes() const { return bytes_; }
 
+    /// Where the next stretch is among the plan's words (word_sums), if every cut so far was at a
+    /// whole word: the number of its pair of slots, and its first word there.
+    std::uint64_t pair() const { return pair_; }
+    std::uint64_t word() const { return words_before_ + offset_ / 8; }
+
 private:
     void step(const plan_part& part, const run& x, std::uint64_t bytes) {
         bytes_ += bytes;
@@ -88,6 +93,7 @@ private:
         if (offset_ < x.bytes)
             return;
         offset_ = 0;
+        words_before_ += (x.bytes + 7) / 8;
         if (++index_ < x.count)
             return;
         index_ = 0;
@@ -95,6 +101,8 @@ private:
             return;
         run_ = 0;
         ++slot_;
+        ++pair_;
+        words_before_ = 0;
     }
 
     std::size_t part_ = 0;
@@ -103,6 +111,9 @@ private:
     std::uint64_t index_ = 0;
     std::uint64_t offset_ = 0;
     std::uint64_t bytes_ = 0;
+    std::uint64_t pair_ = 0;
+    /// Of this pair.
+    std::uint64_t words_before_ = 0;
 };
 
 /// Where the pools begin when region i begins at region_addresses[i] (0: not addressable). The

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: Apache-2.0
+// A tree of four levels: classes, peers, sessions, items. Classes stay; the rest goes with its last
+// item.
+#include "transport/turns/fair_turns.hpp"
+
+#include <algorithm>
+
+namespace kvferry {
+
+namespace {
+
+constexpr auto highest_weight = class_weight(priority::high);
+
+} // namespace
+
+fair_turns::node& fair_turns::member_of(node& parent, std::uint64_t key, std::uint64_t cost) {
+    auto& found = parent.members[key];
+    if (!found) {
+        found = std::make_unique<node>();
+        found->parent = &parent;
+        found->key = key;
+        found->cost = cost;
+    }
+    return *found;
+}
+
+/// It and everything above it have something to move.
+void fair_turns::join(node& x) {
+    for (auto* at = &x; at->parent; at = at->parent) {
+        const auto was_idle = at == &x || at->waiting.size() == 1;
+        if (!was_idle)
+            return;
+        at->mark = std::max(at->mark, at->parent->clock);
+        at->arrived = at->parent->parent ? ++arrivals_ : at->cost; // of classes the more urgent one
+        at->parent->waiting.insert(place_of(*at));
+    }
+}
+
+/// Nodes without members go, but for the classes: their marks remember what they have had. What the
+/// others have had goes on in the clock, or whoever comes and goes would begin anew each time.
+void fair_turns::leave(node& x) {
+    auto* at = &x;
+    while (at->parent && at->waiting.empty()) {
+        auto* parent = at->parent;
+        parent->waiting.erase(place_of(*at));
+        if (parent->parent) { // not a class
+            parent->clock = std::max(parent->clock, at->mark);
+            const auto key = at->key;
+            parent->members.erase(key);
+        }
+        at = parent;
+    }
+}
+
+void fair_turns::add(item x, const flow& of) {
+    if (items_.contains(x))
+        return;
+    auto& urgency =
+        member_of(*root_, index_of(of.urgency), highest_weight / class_weight(of.urgency));
+    auto& session = member_of(member_of(urgency, of.peer, 1), of.session, 1);
+    auto& leaf = member_of(session, x, 1);
+    items_.emplace(x, place{&leaf, of.urgency});
+    ++counts_[index_of(of.urgency)];
+    join(leaf);
+}
+
+bool fair_turns::remove(item x) {
+    const auto found = items_.extract(x);
+    if (!found)
+        return false;
+    --counts_[index_of(found.mapped().urgency)];
+    leave(*found.mapped().leaf);
+    return true;
+}
+
+const fair_turns::node* fair_turns::first_of(const node& from) {
+    const auto* at = &from;
+    while (!at->waiting.empty())
+        at = std::get<node*>(*at->waiting.begin());
+    return at == &from ? nullptr : at;
+}
+
+std::optional<fair_turns::item> fair_turns::front() const {
+    const auto* first = first_of(*root_);
+    return first ? std::optional{first->key} : std::nullopt;
+}
+
+std::optional<fair_turns::item> fair_turns::front(priority x) const {
+    const auto found = root_->members.find(index_of(x));
+    const auto* first = found == root_->members.end() ? nullptr : first_of(*found->second);
+    return first ? std::optional{first->key} : std::nullopt;
+}
+
+void fair_turns::charge(item x, std::uint64_t bytes) {
+    const auto found = items_.find(x);
+    if (found == items_.end())
+        return;
+    for (auto* at = found->second.leaf; at->parent; at = at->parent) {
+        auto& waiting = at->parent->waiting;
+        waiting.erase(place_of(*at));
+        at->parent->clock = std::max(at->parent->clock, at->mark);
+        at->mark += bytes * at->cost;
+        waiting.insert(place_of(*at));
+    }
+}
+
+} // namespace kvferry
