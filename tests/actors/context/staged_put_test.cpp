@@ -128,18 +128,22 @@ TEST_CASE("staged_put: the next free place is the urgent transfer's, and its pie
         put.of = of;
         test.vs.tell_and_run(test.staged, std::move(put));
     };
+    const flow late{.urgency = priority::low, .peer = 1};
+    const flow usual{.urgency = priority::normal, .peer = 1};
     const flow urgent{.urgency = priority::high, .peer = 2, .session = 5};
-    start(1, {.urgency = priority::low, .peer = 1});
-    start(2, {.urgency = priority::normal, .peer = 1});
+    start(1, late);
+    start(2, usual);
     start(3, urgent);
-    for (std::size_t ended = 0; ended < 3; ++ended) {
+    for (std::size_t ended = 0; ended < 6; ++ended) {
         test.end(test.gathers()[ended].id);
         test.end(test.puts()[ended].id);
-        REQUIRE(test.gathers().size() == 4 + ended);
-        CHECK(test.gathers().back().of == urgent);
     }
-    test.end(test.gathers()[3].id);
-    CHECK(test.puts().back().of == urgent);
+    std::vector<flow> order;
+    for (const auto& gathered : test.gathers())
+        order.push_back(gathered.of);
+    CHECK((order
+           == std::vector<flow>{late, late, late, urgent, usual, urgent, urgent, urgent, urgent}));
+    CHECK(test.puts()[3].of == urgent);
 }
 
 TEST_CASE("staged_put: a transfer that fails ends when what it has under way has ended; others go "
