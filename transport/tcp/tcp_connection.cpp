@@ -258,13 +258,6 @@ tcp_way tcp_connection::way_back() {
     return with_.door ? with_.door->way_back(peer_, id_) : tcp_way{};
 }
 
-tcp_way tcp_connection::way_of_frames() {
-    const auto favourite = candidates_.find(favourite_);
-    return {&frames_, frame_channel_                   ? frame_channel_.get()
-                      : favourite == candidates_.end() ? nullptr
-                                                       : favourite->second.channel.get()};
-}
-
 /// Before it is welcomed it speaks on the connection that its peer has made, if there is one: then
 /// the answer to a first request waits for no dial of this side.
 tcp_way tcp_connection::way_for(fabric_message what) {
