@@ -181,6 +181,7 @@ void sender_state::perform(sending_sessions::count& x) {
 }
 
 void sender_state::perform(sending_sessions::count_outcome& x) {
+    count_session(environment_->counters, side::context, session_count::ended);
     kvferry::count_outcome(environment_->counters, side::context, x.why, x.waited, x.transferred);
 }
 

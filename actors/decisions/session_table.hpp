@@ -132,10 +132,11 @@ public:
     struct refuse {
         caf::error why;
     };
+    /// Opened, or forgotten.
     struct count {
         session_count what;
     };
-    /// How it ended, and how long it waited for its peer and was transferring.
+    /// It has ended: how, and how long it waited for its peer and was transferring.
     struct count_outcome {
         errc why = errc::none;
         clock::duration waited{0};
@@ -265,7 +266,6 @@ private:
         if (!known || known->has_ended())
             return;
         known->state = ended{};
-        out.emplace_back(count{session_count::ended});
         const auto begun = known->begun_at.value_or(now);
         out.emplace_back(count_outcome{x.why, begun - known->opened_at, now - begun});
     }
@@ -286,10 +286,8 @@ private:
         const auto told = known->has_ended();
         known->state = dead{std::move(x.why)};
         out.emplace_back(count_death{});
-        if (!told) {
-            out.emplace_back(count{session_count::ended});
+        if (!told)
             out.emplace_back(count_outcome{errc::handler_failed});
-        }
         out.emplace_back(announce_death{x.key, told});
         answer_stop_if_done(out);
     }

@@ -249,6 +249,7 @@ void receiver_state::perform(receiving_sessions::count& x) {
 }
 
 void receiver_state::perform(receiving_sessions::count_outcome& x) {
+    count_session(with_.counters, side::generation, session_count::ended);
     kvferry::count_outcome(with_.counters, side::generation, x.why, x.waited, x.transferred);
 }
 
