@@ -3,16 +3,13 @@
 #include "tools/bench/layers.hpp"
 
 #include "messages/values/error_format.hpp"
-#include "tools/bench/generation_side.hpp"
-#include "tools/bench/helper.hpp"
 #include "tools/bench/quantile.hpp"
+#include "tools/bench/two_sides.hpp"
 
 #include <algorithm>
-#include <cstdlib>
 #include <future>
 #include <iomanip>
 #include <memory>
-#include <optional>
 #include <sstream>
 #include <utility>
 #include <vector>
@@ -32,7 +29,7 @@ public:
     caf::error run() {
         if (auto problem = start())
             return problem;
-        const auto per_round = plan_->shape().transfers_per_round;
+        const auto per_round = sides_.plan().shape().transfers_per_round;
         for (std::uint32_t round = 0; round <= options_.repeat; ++round)
             if (auto problem = run_round(round, std::uint64_t{round} * per_round, per_round))
                 return problem;
@@ -42,7 +39,7 @@ public:
     layers_result result() {
         layers_result x;
         x.options = options_;
-        x.shape = plan_->shape();
+        x.shape = sides_.plan().shape();
         x.route = route_;
         x.whole_us = median(whole_us_);
         x.exposed_us = median(exposed_us_);
@@ -51,7 +48,7 @@ public:
         return x;
     }
 
-    caf::error stop() { return own_ ? stop_all(own_->ranks()) : caf::error{}; }
+    caf::error stop() { return sides_.stop(); }
 
 private:
     caf::error start() {
@@ -64,33 +61,14 @@ private:
             return make_error(errc::invalid_argument,
                               "--layers-as-slices needs several layers: --per-block {} makes one",
                               options_.per_block);
-        plan_.emplace(*shape);
-        ::setenv("UCX_NET_DEVICES", "lo", 0); // both sides are here
-        auto child = helper::start();
-        if (!child)
-            return std::move(child.error());
-        context_.emplace(std::move(*child));
-        auto started = context_->ask({{"do", "start"}, {"options", options_}});
-        if (!started)
-            return std::move(started.error());
-        actors_.emplace();
-        auto own = rank::start_all(*actors_, options_, *shape, side::generation);
-        if (!own)
-            return std::move(own.error());
-        own_.emplace(std::move(*own), started->at("endpoint").get<std::string>(),
-                     !options_.callback_thread);
-        endpoint_ = started->at("endpoint").get<std::string>();
-        constexpr std::uint64_t number = rid_max - 1; // touches every page once
-        if (auto offered = context_->ask({{"do", "offer_sweep"}, {"number", number}}); !offered)
-            return std::move(offered.error());
-        auto times = own_->receive(number, {plan_->sweep()}, 1);
-        return times ? caf::error{} : std::move(times.error());
+        if (auto problem = sides_.start(options_, *shape))
+            return problem;
+        return sides_.sweep();
     }
 
     /// The first round is not measured, but says how long computing a layer takes in the others.
     caf::error run_round(std::uint32_t round, std::uint64_t first, std::uint64_t count) {
-        for (auto& x : own_->ranks())
-            x.memory().clear();
+        sides_.clear();
         std::vector<double> whole, exposed;
         for (auto number = first; number < first + count; ++number) {
             const auto in_slices = (number - first) % 2 == 1;
@@ -99,12 +77,10 @@ private:
                 return std::move(took.error());
             (in_slices ? exposed : whole).push_back(*took * 1e6);
         }
-        for (std::uint32_t index = 0; index < own_->ranks().size(); ++index)
-            regions_wrong_ +=
-                count_wrong(own_->ranks()[index].memory(), *plan_, index, first, count);
-        if (auto settled = context_->ask({{"do", "settle"}}); !settled)
+        regions_wrong_ += sides_.count_wrong(first, count);
+        if (auto settled = sides_.context().ask({{"do", "settle"}}); !settled)
             return std::move(settled.error());
-        const auto layer_us = median(whole) / plan_->shape().layers;
+        const auto layer_us = median(whole) / sides_.plan().shape().layers;
         if (round > 0) {
             whole_us_.insert(whole_us_.end(), whole.begin(), whole.end());
             exposed_us_.insert(exposed_us_.end(), exposed.begin(), exposed.end());
@@ -116,23 +92,24 @@ private:
 
     /// Seconds from the last send(slice) to the last outcome on this side.
     caf::expected<double> transfer(std::uint64_t number, bool in_slices) {
-        const auto& shape = plan_->shape();
-        auto ended = std::make_shared<std::vector<std::promise<time_point>>>(own_->ranks().size());
+        const auto& shape = sides_.plan().shape();
+        auto ended =
+            std::make_shared<std::vector<std::promise<time_point>>>(sides_.own().ranks().size());
         std::vector<rx_handle> sessions;
-        for (std::size_t index = 0; index < own_->ranks().size(); ++index) {
+        for (std::size_t index = 0; index < sides_.own().ranks().size(); ++index) {
             session_options options;
             options.request = rid{number + 1};
             options.on_outcome = [ended, index](const session_finished&) {
                 (*ended)[index].set_value(clock::now());
             };
-            sessions.push_back(
-                own_->ranks()[index].facade().open_rx(std::move(options), {endpoint_, 0}));
-            sessions.back().receive(plan_->slice(side::generation, number));
+            sessions.push_back(sides_.own().ranks()[index].facade().open_rx(
+                std::move(options), {sides_.endpoint(), 0}));
+            sessions.back().receive(sides_.plan().slice(side::generation, number));
         }
-        auto sent = context_->ask({{"do", "send_layers"},
-                                   {"number", number},
-                                   {"slices", in_slices ? shape.layers : 1},
-                                   {"gap_seconds", compute_us_now_ * 1e-6}});
+        auto sent = sides_.context().ask({{"do", "send_layers"},
+                                          {"number", number},
+                                          {"slices", in_slices ? shape.layers : 1},
+                                          {"gap_seconds", compute_us_now_ * 1e-6}});
         if (!sent)
             return std::move(sent.error());
         time_point last{};
@@ -151,11 +128,7 @@ private:
     }
 
     bench_options options_;
-    std::optional<schedule> plan_;
-    std::optional<helper> context_;
-    std::optional<runtime> actors_;
-    std::optional<generation_side> own_;
-    std::string endpoint_;
+    two_sides sides_;
     std::string route_;
     double compute_us_now_ = 0;
     std::vector<double> whole_us_, exposed_us_, compute_us_;

@@ -2,14 +2,11 @@
 // Rounds: clear, offer, receive, verify; then the same with the limit.
 #include "tools/bench/measure.hpp"
 
-#include "tools/bench/generation_side.hpp"
-#include "tools/bench/helper.hpp"
 #include "tools/bench/quantile.hpp"
 #include "tools/bench/raw_ucx.hpp"
+#include "tools/bench/two_sides.hpp"
 
 #include <algorithm>
-#include <cstdlib>
-#include <optional>
 #include <utility>
 #include <vector>
 
@@ -26,7 +23,7 @@ public:
     caf::error run() {
         if (auto problem = start())
             return problem;
-        if (auto problem = sweep())
+        if (auto problem = sides_.sweep())
             return problem;
         // The first round is not measured: buffers that grow only once grow there.
         const auto rounds = options_.repeat + 1;
@@ -39,9 +36,9 @@ public:
     bench_result result() {
         bench_result x;
         x.options = options_;
-        x.shape = plan_->shape();
+        x.shape = sides_.plan().shape();
         x.route = route_;
-        x.page_bytes = own_->ranks().front().memory().page_bytes();
+        x.page_bytes = sides_.own().ranks().front().memory().page_bytes();
         x.gb_per_s = median(gb_per_s_);
         x.limit_gb_per_s = median(limit_gb_per_s_);
         x.ratio = median(ratios_);
@@ -64,32 +61,19 @@ public:
         return x;
     }
 
-    caf::error stop() { return own_ ? stop_all(own_->ranks()) : caf::error{}; }
+    caf::error stop() { return sides_.stop(); }
 
 private:
     caf::error start() {
         auto shape = shape_of(options_);
         if (!shape)
             return std::move(shape.error());
-        plan_.emplace(*shape);
-        ::setenv("UCX_NET_DEVICES", "lo", 0); // both sides are here
-        auto child = helper::start(options_.context_namespace);
-        if (!child)
-            return std::move(child.error());
-        context_.emplace(std::move(*child));
-        auto started = context_->ask({{"do", "start"}, {"options", options_}});
-        if (!started)
-            return std::move(started.error());
-        actors_.emplace();
-        auto own = rank::start_all(*actors_, options_, *shape, side::generation);
-        if (!own)
-            return std::move(own.error());
-        own_.emplace(std::move(*own), started->at("endpoint").get<std::string>(),
-                     !options_.callback_thread);
+        if (auto problem = sides_.start(options_, *shape))
+            return problem;
         std::vector<pool_address> pools;
-        for (auto& x : own_->ranks())
+        for (auto& x : sides_.own().ranks())
             pools.push_back(x.memory().address());
-        auto mapped = context_->ask({{"do", "map"}, {"pools", pools}});
+        auto mapped = sides_.context().ask({{"do", "map"}, {"pools", pools}});
         return mapped ? start_raw() : std::move(mapped.error());
     }
 
@@ -102,7 +86,7 @@ private:
         if (!made)
             return std::move(made.error());
         raw_ = std::move(*made);
-        const auto pool = own_->ranks().front().memory().region();
+        const auto pool = sides_.own().ranks().front().memory().region();
         auto target = raw_->describe(puts_raw() ? pool.base : nullptr, pool.bytes);
         if (!target)
             return std::move(target.error());
@@ -118,34 +102,18 @@ private:
 
     bool puts_raw() const {
         return options_.route == "direct" && options_.context_namespace.empty()
-               && options_.memory == "host" && plan_->shape().heads == 1;
-    }
-
-    void clear() {
-        for (auto& x : own_->ranks())
-            x.memory().clear();
+               && options_.memory == "host" && sides_.plan().shape().heads == 1;
     }
 
     void verify(std::uint64_t first, std::uint64_t count) {
-        for (std::uint32_t index = 0; index < own_->ranks().size(); ++index)
-            regions_wrong_ +=
-                count_wrong(own_->ranks()[index].memory(), *plan_, index, first, count);
+        regions_wrong_ += sides_.count_wrong(first, count);
     }
 
     caf::expected<json> ask_and_serve(const json& question) {
-        if (auto problem = context_->tell(question))
+        if (auto problem = sides_.context().tell(question))
             return problem;
-        raw_->serve([this] { return context_->has_answered(); });
-        return context_->answer();
-    }
-
-    /// Dials, and faults in every page of the runtime's mapping.
-    caf::error sweep() {
-        constexpr std::uint64_t number = rid_max - 1;
-        if (auto offered = context_->ask({{"do", "offer_sweep"}, {"number", number}}); !offered)
-            return std::move(offered.error());
-        auto times = own_->receive(number, {plan_->sweep()}, 1);
-        return times ? caf::error{} : std::move(times.error());
+        raw_->serve([this] { return sides_.context().has_answered(); });
+        return sides_.context().answer();
     }
 
     /// One round of transfers, and what both processes spent on it.
@@ -158,7 +126,7 @@ private:
     };
 
     caf::error round(std::uint32_t number) {
-        const auto count = plan_->shape().transfers_per_round;
+        const auto count = sides_.plan().shape().transfers_per_round;
         const auto first = std::uint64_t{number} * count;
         caf::expected<moved> done{caf::error{}};
         caf::expected<double> limit_seconds{caf::error{}};
@@ -194,28 +162,28 @@ private:
     }
 
     double round_gigabytes() const {
-        return static_cast<double>(plan_->shape().round_bytes()) * 1e-9;
+        return static_cast<double>(sides_.plan().shape().round_bytes()) * 1e-9;
     }
 
     caf::expected<moved> move(std::uint64_t first, std::uint64_t count) {
         std::vector<kv_slice> slices;
         for (auto transfer = first; transfer < first + count; ++transfer)
-            slices.push_back(plan_->slice(side::generation, transfer));
-        clear();
-        auto before = context_->ask({{"do", "settle"}});
+            slices.push_back(sides_.plan().slice(side::generation, transfer));
+        sides_.clear();
+        auto before = sides_.context().ask({{"do", "settle"}});
         if (!before)
             return std::move(before.error());
-        auto offered = context_->ask({{"do", "offer"}, {"first", first}, {"count", count}});
+        auto offered = sides_.context().ask({{"do", "offer"}, {"first", first}, {"count", count}});
         if (!offered)
             return std::move(offered.error());
         auto begun = warm_up(first / count);
         if (!begun)
             return std::move(begun.error());
         const auto own_before = used();
-        auto times = own_->receive(first, slices, options_.in_flight);
+        auto times = sides_.own().receive(first, slices, options_.in_flight);
         if (!times)
             return std::move(times.error());
-        auto after = context_->ask({{"do", "settle"}});
+        auto after = sides_.context().ask({{"do", "settle"}});
         if (!after)
             return std::move(after.error());
         const auto own_after = used();
@@ -231,7 +199,7 @@ private:
             result.hops += static_cast<double>(later.hops - earlier.hops);
         }
         result.posting_seconds = after->at("posting_seconds").get<double>();
-        auto peer_bytes = context_->ask({{"do", "private_bytes"}});
+        auto peer_bytes = sides_.context().ask({{"do", "private_bytes"}});
         if (!peer_bytes)
             return std::move(peer_bytes.error());
         result.private_bytes = peer_bytes->at("bytes").get<std::uint64_t>() + private_bytes();
@@ -242,16 +210,18 @@ private:
     /// do not idle. -> {"used"} of the context side.
     caf::expected<json> warm_up(std::uint64_t round) {
         const auto number = rid_max - 2 - round;
-        if (auto offered = context_->ask({{"do", "offer_warm_up"}, {"number", number}}); !offered)
+        if (auto offered = sides_.context().ask({{"do", "offer_warm_up"}, {"number", number}});
+            !offered)
             return std::move(offered.error());
-        if (auto times = own_->receive(number, {plan_->warm_up(side::generation)}, 1); !times)
+        if (auto times = sides_.own().receive(number, {sides_.plan().warm_up(side::generation)}, 1);
+            !times)
             return std::move(times.error());
-        return context_->ask({{"do", "begin"}});
+        return sides_.context().ask({{"do", "begin"}});
     }
 
     caf::expected<double> run_limit(std::uint64_t first, std::uint64_t count) {
-        clear();
-        auto limit = context_->ask({{"do", "limit"}, {"first", first}, {"count", count}});
+        sides_.clear();
+        auto limit = sides_.context().ask({{"do", "limit"}, {"first", first}, {"count", count}});
         if (!limit)
             return std::move(limit.error());
         if (limit->at("moves_pieces").get<bool>())
@@ -261,7 +231,7 @@ private:
 
     caf::error run_raw_put(std::uint64_t first, std::uint64_t count, double transfers_seconds,
                            bool counts) {
-        clear();
+        sides_.clear();
         auto put = ask_and_serve({{"do", "raw_put"}, {"first", first}, {"count", count}});
         if (!put)
             return std::move(put.error());
@@ -275,10 +245,7 @@ private:
     }
 
     bench_options options_;
-    std::optional<schedule> plan_;
-    std::optional<helper> context_;
-    std::optional<runtime> actors_;
-    std::optional<generation_side> own_;
+    two_sides sides_;
     std::string route_;
     std::vector<double> gb_per_s_, limit_gb_per_s_, ratios_, p50_us_, p99_us_, posting_ns_, hops_,
         cpu_s_per_gb_;
