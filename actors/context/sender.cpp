@@ -52,22 +52,14 @@ sender_state::~sender_state() {
 sender_actor::behavior_type sender_state::make_behavior() {
     return {
         // What each transfer needs comes first: CAF looks for a handler from above.
-        handle(this, &sender_state::on_request),
-        handle(this, &sender_state::on_open),
-        handle(this, &sender_state::on_transferring),
-        handle(this, &sender_state::on_ended),
-        handle(this, &sender_state::on_retired),
-        handle(this, &sender_state::on_cancel),
-        handle(this, &sender_state::on_gone),
-        handle(this, &sender_state::on_peer_ready),
-        handle(this, &sender_state::on_peer_lost),
-        handle(this, &sender_state::on_process_gone),
-        handle(this, &sender_state::on_deadline),
-        handle(this, &sender_state::on_list),
-        handle(this, &sender_state::on_cancel_all),
-        handle(this, &sender_state::on_drain),
-        handle(this, &sender_state::on_wanted),
-        handle(this, &sender_state::on_extended),
+        handle(this, &sender_state::on_request),      handle(this, &sender_state::on_open),
+        handle(this, &sender_state::on_transferring), handle(this, &sender_state::on_ended),
+        handle(this, &sender_state::on_retired),      handle(this, &sender_state::on_cancel),
+        handle(this, &sender_state::on_gone),         handle(this, &sender_state::on_peer_ready),
+        handle(this, &sender_state::on_peer_lost),    handle(this, &sender_state::on_process_gone),
+        handle(this, &sender_state::on_deadline),     handle(this, &sender_state::on_list),
+        handle(this, &sender_state::on_cancel_all),   handle(this, &sender_state::on_drain),
+        handle(this, &sender_state::on_wanted),       handle(this, &sender_state::on_extended),
     };
 }
 
@@ -210,6 +202,7 @@ void sender_state::perform(sending_sessions::tell_released& x) {
 }
 
 void sender_state::perform(sending_sessions::forget& x) {
+    self_->demonitor(x.last.actor); // its end is no news any more
     tell(self_, x.last.actor, deadline_tick{}); // comes after all other messages: it may end
 }
 

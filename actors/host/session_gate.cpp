@@ -343,6 +343,8 @@ void session_gate_state::on_finished(const session_finished& message) {
         logger().info("rid {} attempt {}, {} side: {}{}", with_.request.value,
                       message.attempt.value, to_string(with_.role), to_string(message.state),
                       message.error ? ", " + describe(message.error) : "");
+    if (tx_) // its death would change nothing any more
+        self_->demonitor(tx_);
     fail_pieces(message.error);
     receives_.clear();
     event_wanted_.reset();

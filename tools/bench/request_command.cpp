@@ -95,8 +95,8 @@ caf::expected<std::vector<double>> run_requests(one_rank& context, one_rank& gen
             places.release();
         };
         began[index] = clock::now();
-        receiving.push_back(generation.transfers.open_rx(std::move(options),
-                                                         {context.transfers.info_endpoint()}));
+        receiving.push_back(
+            generation.transfers.open_rx(std::move(options), {context.transfers.info_endpoint()}));
         receiving.back().receive(block_of(first + index));
     }
     for (std::uint32_t place = 0; place < in_flight; ++place)

@@ -27,10 +27,12 @@ public:
     void let_go();
 
     /// The way back to a peer that has come in and hears on its connection: for what a connection
-    /// of this side has to say before it is welcomed itself. Of one peer's guests one lends its way,
-    /// to one connection, which it tells of tags and of its own end. Null outbox: there is none.
+    /// of this side has to say before it is welcomed itself. Of one peer's guests one lends its
+    /// way, to one connection, which it tells of tags and of its own end. Null outbox: there is
+    /// none.
     tcp_way way_back(incarnation peer, endpoint_id to);
-    /// That connection has ended. A guest that still holds memory of it ends, too; returns the tags.
+    /// That connection has ended. A guest that still holds memory of it ends, too; returns the
+    /// tags.
     std::vector<std::uint64_t> give_back(endpoint_id from);
 
 private:

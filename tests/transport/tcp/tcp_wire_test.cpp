@@ -168,8 +168,9 @@ private:
 
 } // namespace
 
-TEST_CASE("tcp wire: before its own dial is welcomed a rank answers on the connection that its peer "
-          "has made: frames and the bytes of a put") {
+TEST_CASE(
+    "tcp wire: before its own dial is welcomed a rank answers on the connection that its peer "
+    "has made: frames and the bytes of a put") {
     fabric_pair<tcp_kit> pair;
     const mute_port nobody;
     auto over = pair.open();
@@ -195,13 +196,12 @@ TEST_CASE("tcp wire: before its own dial is welcomed a rank answers on the conne
     REQUIRE(back);
     pair.arrivals.tell(pair.target, send_frame{back->endpoint, make_frame(pair.target_id, 7)});
     CHECK(pair.probe.next<frame_arrived>().frame == make_frame(pair.target_id, 7));
-    pair.arrivals.tell(pair.target,
-                       start_put{{1},
-                                 back->endpoint,
-                                 shape.job(source.address(), memory.address()),
-                                 pair.arrivals.completions(),
-                                 {},
-                                 {}});
+    pair.arrivals.tell(pair.target, start_put{{1},
+                                              back->endpoint,
+                                              shape.job(source.address(), memory.address()),
+                                              pair.arrivals.completions(),
+                                              {},
+                                              {}});
     const auto done = pair.arrivals.next<transfer_done>();
     CHECK_MESSAGE(done.result == agent_result::success, describe(done.error));
     pair.probe.settle(pair.writer);
@@ -224,8 +224,8 @@ TEST_CASE("tcp wire: a peer that does not say that it hears is answered on a con
         pack_hello({pair.target_id, pair.writer_id, address->secret, tcp_lane::frames, false})));
     REQUIRE(former.is_welcome());
     auto back = pair.arrivals.ask<endpoint_opened>(
-        pair.target, open_endpoint{pair.writer_id, pair.address_of(pair.writer), {},
-                                   pair.arrivals.sink()});
+        pair.target,
+        open_endpoint{pair.writer_id, pair.address_of(pair.writer), {}, pair.arrivals.sink()});
     REQUIRE(back);
     pair.arrivals.tell(pair.target, send_frame{back->endpoint, make_frame(pair.target_id, 3)});
     CHECK(pair.probe.next<frame_arrived>().frame == make_frame(pair.target_id, 3));

@@ -105,11 +105,10 @@ plan_cache::find_or_make(const rank_info& writer, const rank_info& receiver) {
             std::min_element(entries_.begin(), entries_.end(), [](const auto& a, const auto& b) {
                 return a.second.last_use < b.second.last_use;
             }));
-    auto& kept =
-        entries_
-            .insert_or_assign(key,
-                              entry{{from, writer.pages}, {to, receiver.pages}, shared, ++uses_})
-            .first->second;
+    auto& kept = entries_
+                     .insert_or_assign(
+                         key, entry{{from, writer.pages}, {to, receiver.pages}, shared, ++uses_})
+                     .first->second;
     latest_ = &kept;
     return shared;
 }
