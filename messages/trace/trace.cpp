@@ -10,6 +10,7 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <utility>
 
 #if defined(__x86_64__)
 #include <x86intrin.h>
@@ -155,12 +156,17 @@ void record(const event& x) noexcept {
     }
     const auto* from = reinterpret_cast<const char*>(&x);
     auto& place = to->at(to->recorded);
-    std::atomic_thread_fence(std::memory_order_release);
-    for (std::size_t word = 0; word < words_per_event; ++word) {
+    const auto copy = [from, &place](std::size_t word) {
         std::uint64_t value;
         std::memcpy(&value, from + word * sizeof value, sizeof value);
         std::atomic_ref{place[word]}.store(value, std::memory_order_relaxed);
-    }
+    };
+    std::atomic_thread_fence(std::memory_order_release);
+    // One by one: a loop takes three times as long.
+    const auto copy_all = [&copy]<std::size_t... words>(std::index_sequence<words...>) {
+        (copy(words), ...);
+    };
+    copy_all(std::make_index_sequence<words_per_event>{});
     std::atomic_ref{to->recorded}.store(to->recorded + 1, std::memory_order_release);
 }
 
