@@ -290,6 +290,8 @@ tcp_way tcp_connection::way_of_frames() {
 }
 
 tcp_way tcp_connection::way_over(std::optional<bulk_lane>& lane) {
+    if (!frame_channel_)
+        return way_for(fabric_message::write);
     if (lane && lane->channel && lane->channel->is_connected())
         return {&lane->out, lane->channel.get()};
     return way_of_frames();
@@ -330,9 +332,9 @@ bool tcp_connection::gather_over(tcp_way to, fabric_message what, byte_view head
 }
 
 wire_room tcp_connection::room_over(std::optional<bulk_lane>& lane, priority urgency) {
+    if (ended_ || !frame_channel_) // what goes on the way back has no classes
+        return room();
     auto result = no_room;
-    if (ended_ || !frame_channel_)
-        return result;
     if (!lane)
         if (auto problem = dial_lane(lane.emplace(), urgency)) {
             lose(std::move(problem));

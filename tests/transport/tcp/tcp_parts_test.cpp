@@ -141,10 +141,11 @@ TEST_CASE("tcp hello: only a whole one with the right target and secret is let i
     CHECK(hello->lane == tcp_lane::bulk);
     CHECK(hello->sender == incarnation{6});
     CHECK(hello->urgency == priority::normal);
-    CHECK(parse_hello(pack_hello({{5}, {6}, secret, tcp_lane::bulk, priority::high}))->urgency
-          == priority::high);
+    CHECK(
+        parse_hello(pack_hello({{5}, {6}, secret, tcp_lane::bulk, false, priority::high}))->urgency
+        == priority::high);
     auto of_the_future = packed;
-    of_the_future[43] = caf::byte{9}; // a class that nobody knows yet
+    of_the_future[44] = caf::byte{9}; // a class that nobody knows yet
     CHECK(parse_hello(of_the_future)->urgency == priority::normal);
     CHECK_FALSE(check_hello(*hello, {5}, secret));
     CHECK(code_of(check_hello(*hello, {4}, secret)) == errc::stale_incarnation);
