@@ -43,9 +43,9 @@ private:
             auto& file = flow_.recordings[process];
             for (const auto& event : file.events) {
                 step x{event};
-                x.process = process;
+                x.process = static_cast<std::uint32_t>(process);
                 x.time_ns += flow_.offsets_ns[process];
-                x.lane = lane_of(process, event);
+                x.lane = static_cast<std::uint32_t>(lane_of(process, event));
                 flow_.steps.push_back(x);
             }
             file.event_count = file.events.size();
@@ -62,12 +62,12 @@ private:
     /// Events of one time stay in order. In place: std::stable_sort takes as much memory again.
     void sort_by_time() {
         auto& steps = flow_.steps;
-        std::vector<std::size_t> from(steps.size());
-        std::iota(from.begin(), from.end(), std::size_t{0});
-        std::sort(from.begin(), from.end(), [&](std::size_t a, std::size_t b) {
+        std::vector<step_index> from(steps.size());
+        std::iota(from.begin(), from.end(), step_index{0});
+        std::sort(from.begin(), from.end(), [&](step_index a, step_index b) {
             return std::pair{steps[a].time_ns, a} < std::pair{steps[b].time_ns, b};
         });
-        for (std::size_t begin = 0; begin < from.size(); ++begin) {
+        for (step_index begin = 0; begin < from.size(); ++begin) {
             if (from[begin] == begin)
                 continue;
             const auto first = steps[begin]; // one cycle of places after the other
@@ -102,9 +102,9 @@ private:
             || (answer != no_step && flow_.steps[answer].lane != x.lane))
             answer = no_step;
         if (!stack.empty())
-            x.handler = stack.back();
+            x.handler = static_cast<step_index>(stack.back());
         else if (answer != no_step)
-            x.handler = answer;
+            x.handler = static_cast<step_index>(answer);
         switch (x.what) {
         case instant::sent:
             mailed(index);
@@ -135,8 +135,8 @@ private:
         case instant::answered:
             answer = index;
             if (const auto asked = questions_.extract({x.process, x.lane, x.number})) {
-                x.cause = asked.mapped();
-                flow_.steps[x.cause].answer = index;
+                x.cause = static_cast<step_index>(asked.mapped());
+                flow_.steps[x.cause].answer = static_cast<step_index>(index);
             }
             break;
         case instant::io_begin:
@@ -193,8 +193,8 @@ private:
     }
 
     void connect(std::size_t from, std::size_t to) {
-        flow_.steps[to].cause = from;
-        flow_.steps[from].effect = to;
+        flow_.steps[to].cause = static_cast<step_index>(from);
+        flow_.steps[from].effect = static_cast<step_index>(to);
     }
 
     /// A loop's thread serves one rank: all actors on it belong to that rank.

@@ -11,7 +11,9 @@
 
 namespace kvferry::tracing {
 
-inline constexpr std::size_t no_step = static_cast<std::size_t>(-1);
+/// Of flow::steps; half as long as a size, because a large run has millions of steps.
+using step_index = std::uint32_t;
+inline constexpr step_index no_step = ~step_index{0};
 
 /// An actor of a rank, or code of a thread outside any actor.
 struct lane {
@@ -28,18 +30,18 @@ struct lane {
 
 /// An event with its neighbours, as indices into flow::steps.
 struct step : recorded_event {
-    std::size_t process = 0;
-    std::size_t lane = 0;
+    std::uint32_t process = 0;
+    std::uint32_t lane = 0;
     /// For dequeued and wire_received: where the message was sent. For done: its dequeued. For
     /// answered: the question. For io_end: its io_begin.
-    std::size_t cause = no_step;
+    step_index cause = no_step;
     /// The opposite of `cause`. For sent, asked and wire_sent: where the message arrived. For
     /// dequeued: its done, ...
-    std::size_t effect = no_step;
+    step_index effect = no_step;
     /// For asked: where the answer was handled.
-    std::size_t answer = no_step;
+    step_index answer = no_step;
     /// The dequeued of the handler in which this happened, or the answered that started it.
-    std::size_t handler = no_step;
+    step_index handler = no_step;
 };
 
 struct flow {

@@ -27,8 +27,8 @@ flow select(flow run, const selection& wanted) {
         return (!rids || rids->contains(x.rid)) && (!wanted.from_ns || x.time_ns >= *wanted.from_ns)
                && (!wanted.to_ns || x.time_ns <= *wanted.to_ns);
     };
-    std::vector<std::size_t> now(run.steps.size(), no_step);
-    std::size_t kept = 0;
+    std::vector<step_index> now(run.steps.size(), no_step);
+    step_index kept = 0;
     for (std::size_t i = 0; i < run.steps.size(); ++i) {
         if (!is_wanted(run.steps[i]))
             continue;

@@ -134,32 +134,35 @@ std::map<std::uint64_t, course> courses_of(const flow& from) {
 
 std::vector<std::string> course_differences(const flow& first, const flow& second) {
     const auto one = courses_of(first);
-    auto other = courses_of(second);
+    const auto other = courses_of(second);
     std::vector<std::string> result;
     for (const auto& [rid, mine] : one) {
-        auto& theirs = other[rid];
-        const auto differ = [&](const std::string& what, const std::string& a,
-                                const std::string& b) {
-            if (a != b)
-                result.push_back("rid " + std::to_string(rid) + ", " + what + ": " + a
-                                 + "; in the second run: " + b);
+        const auto found = other.find(rid);
+        const auto theirs = found == other.end() ? course{} : found->second;
+        const auto compare = [&, rid = rid](const auto& a, const auto& b, const auto& name_of,
+                                            const auto& text_in) {
+            auto keys = a;
+            keys.insert(b.begin(), b.end());
+            for (const auto& [key, ignored] : keys)
+                if (const auto here = text_in(a, key), there = text_in(b, key); here != there)
+                    result.push_back("rid " + std::to_string(rid) + ", " + name_of(key) + ": "
+                                     + here + "; in the second run: " + there);
         };
-        for (const auto* side : {&mine, &theirs})
-            for (const auto& [between, ignored] : side->messages)
-                if (side == &mine || !mine.messages.contains(between)) {
-                    const auto at = mine.messages.find(between);
-                    differ(
-                        text_of(between.first) + " to " + text_of(between.second),
-                        joined(at == mine.messages.end() ? std::vector<std::string>{} : at->second),
-                        joined(theirs.messages.contains(between) ? theirs.messages.at(between)
-                                                                 : std::vector<std::string>{}));
-                }
-        for (const auto* side : {&mine, &theirs})
-            for (const auto& [who, ignored] : side->ends)
-                if (side == &mine || !mine.ends.contains(who))
-                    differ("the end of " + text_of(who),
-                           mine.ends.contains(who) ? mine.ends.at(who) : "none",
-                           theirs.ends.contains(who) ? theirs.ends.at(who) : "none");
+        compare(
+            mine.messages, theirs.messages,
+            [](const auto& between) {
+                return text_of(between.first) + " to " + text_of(between.second);
+            },
+            [](const auto& all, const auto& key) {
+                const auto at = all.find(key);
+                return joined(at == all.end() ? std::vector<std::string>{} : at->second);
+            });
+        compare(
+            mine.ends, theirs.ends, [](const party& who) { return "the end of " + text_of(who); },
+            [](const auto& all, const auto& key) {
+                const auto at = all.find(key);
+                return at == all.end() ? std::string{"none"} : at->second;
+            });
     }
     return result;
 }

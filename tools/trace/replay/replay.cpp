@@ -5,6 +5,7 @@
 #include "messages/errors.hpp"
 #include "messages/trace/trace.hpp"
 #include "messages/values/error_format.hpp"
+#include "messages/values/session_state.hpp"
 #include "tools/trace/replay/course.hpp"
 
 #include <algorithm>
