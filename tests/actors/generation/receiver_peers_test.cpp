@@ -257,8 +257,8 @@ TEST_CASE("receiver: pages of a session that died come back when all of its writ
     auto list = test.vs.ask_and_run<session_list>(test.receiver, list_sessions{});
     REQUIRE(list.ok());
     REQUIRE(list.value().sessions.size() == 1);
-    CHECK(contains(list.value().sessions[0].waits_for, "proof that context rank 0 is gone"));
-    CHECK(contains(list.value().sessions[0].waits_for, "proof that context rank 1 is gone"));
+    CHECK(contains(list.value().sessions[0].waits_for, "proof that ctx/0 is gone"));
+    CHECK(contains(list.value().sessions[0].waits_for, "proof that ctx/1 is gone"));
 
     test.vs.tell_and_run(test.receiver, process_gone{{100}});
     test.vs.tell_and_run(test.receiver, process_gone{{100}});
