@@ -79,8 +79,8 @@ void check_fields(const vector& frozen, const field_list::lines& now,
             continue;
         CAPTURE(path);
         const auto found = defaults.find(path);
-        REQUIRE(found != defaults.end());
-        CHECK(found->second == value);
+        // Of a struct that is missing by default every field that came later is 0.
+        CHECK(value == (found == defaults.end() ? "0" : found->second));
     }
 }
 
