@@ -109,7 +109,18 @@ TEST_CASE("tx_session: doubt is reported as doubt") {
     test.done(test.puts().at(0).id, agent_result::in_doubt);
     REQUIRE(test.reports(0).size() == 1);
     CHECK(test.reports(0)[0].result == agent_result::in_doubt);
-    CHECK(test.releases() == 1); // the operation does not read this side's pages any more
+    CHECK(test.reports(0)[0].by_messages); // the receiver can shut them out
+    CHECK(test.releases() == 1);           // the operation does not read this side's pages any more
+}
+
+TEST_CASE("tx_session: doubt about a copy into mapped memory is not one about messages") {
+    tx_fixture test{1, aux_mode::none, memory::mapped, no_inline_copies()};
+    test.tell(send_slice{tx_fixture::slice()});
+    test.bind(0);
+    test.done(test.copies().at(0).id, agent_result::in_doubt);
+    REQUIRE(test.reports(0).size() == 1);
+    CHECK(test.reports(0)[0].result == agent_result::in_doubt);
+    CHECK_FALSE(test.reports(0)[0].by_messages);
 }
 
 TEST_CASE("tx_session: the host's cancel stops transfers, tells the peer, and releases after the "
