@@ -38,9 +38,11 @@ caf::result<info_frame> info_caller_state::on_call(const call_info_server& messa
         return std::move(socket.error());
     if (auto error = socket->secure(*with_.security))
         return error;
-    if (auto error = socket->send(to_stream_length(message.question.size())))
-        return error;
-    if (auto error = socket->send(message.question))
+    // In one piece: of two the kernel keeps the second until the first has been acknowledged.
+    const auto announced = to_stream_length(message.question.size());
+    byte_buffer question{announced.begin(), announced.end()};
+    question.insert(question.end(), message.question.begin(), message.question.end());
+    if (auto error = socket->send(question))
         return error;
     stream_length length;
     if (auto error = socket->receive(length))

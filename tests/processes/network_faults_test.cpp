@@ -7,12 +7,15 @@
 #include "tests/processes/end_to_end.hpp"
 #include "tests/processes/machines.hpp"
 
+#include <arpa/inet.h>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <functional>
 #include <iostream>
+#include <netinet/in.h>
 #include <poll.h>
+#include <sys/socket.h>
 #include <tuple>
 #include <unistd.h>
 
@@ -304,6 +307,17 @@ std::string released_after(rank_process& rank, std::uint64_t rid, clock::time_po
     return in_seconds(clock::now() - since);
 }
 
+/// From then on this machine knows the other one's link address: finding it takes a round trip.
+void learn_way_to(const std::string& endpoint) {
+    const unique_fd fd{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    const auto colon = endpoint.rfind(':');
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_port = htons(static_cast<std::uint16_t>(std::stoul(endpoint.substr(colon + 1))));
+    REQUIRE(::inet_pton(AF_INET, endpoint.substr(0, colon).c_str(), &to.sin_addr) == 1);
+    REQUIRE(::connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof to) == 0);
+}
+
 #define REQUIRE_MACHINES(net)                                                                      \
     two_machines net;                                                                              \
     if (!net.work()) {                                                                             \
@@ -410,6 +424,7 @@ TEST_CASE("network faults: a first request and a second one over a far cable"
     constexpr auto round_trip = 200ms;
     REQUIRE_MACHINES(net)
     fault_run run{net, "tcp", tiny_model, false};
+    run_on(net.decode, "eth", [&run] { learn_way_to(run.context->endpoint); });
     net.cable->set_both({.delay = round_trip / 2});
     for (const std::uint64_t rid : {1, 2}) {
         const request x{rid, {1}, {2}, 16, false};
