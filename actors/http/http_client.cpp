@@ -113,8 +113,15 @@ struct http_client::state {
     }
 
     caf::error error_of(CURLcode code, const std::string& url) const {
-        return make_error(errc::dial_failed, "{}: {}", url.substr(0, url.find('/', 8)),
-                          *problem != '\0' ? problem : curl().text_of(code));
+        // With TLS 1.3 a server looks at the client's certificate when the client is done.
+        double greeted = 0;
+        curl().get(handle, CURLINFO_APPCONNECT_TIME, &greeted);
+        const bool refused = greeted > 0 && code != CURLE_OPERATION_TIMEDOUT;
+        return make_error(errc::dial_failed, "{}: {}{}", url.substr(0, url.find('/', 8)),
+                          *problem != '\0' ? problem : curl().text_of(code),
+                          refused ? ": it ended the connection after the TLS handshake; perhaps it "
+                                    "asks for a certificate that it knows (cert_file, key_file)"
+                                  : "");
     }
 };
 

@@ -60,8 +60,12 @@ void stop(instance_processes& context, instance_processes& generation) {
 /// The receiver's request has reached every sender.
 void await_request(instance_processes& context, std::uint64_t rid, std::size_t receivers) {
     for (auto& rank : context)
-        while (rank->ask({{"do", "status"}, {"rid", rid}}).at("peers").size() < receivers)
-            ;
+        for (auto status = json::object();
+             status.value("peers", json::object()).size() < receivers;) {
+            status = rank->ask({{"do", "status"}, {"rid", rid}});
+            INFO(status.dump());
+            REQUIRE((status.contains("peers") || status.at("event") == "error"));
+        }
 }
 
 } // namespace

@@ -38,6 +38,10 @@ std::string end_text(std::uint64_t number) {
     return result;
 }
 
+bool failed(std::uint64_t number) {
+    return (number & 0xff) >= static_cast<std::uint64_t>(session_state::error);
+}
+
 std::optional<course_event::kind> deed_of(const step& x) {
     using enum course_event::kind;
     if (x.what != instant::dequeued)
@@ -93,9 +97,17 @@ private:
 
     void take(std::size_t i) {
         const auto& x = from_.steps[i];
+        const auto is_session = x.actor == "tx_session" || x.actor == "rx_session";
+        if (x.what == instant::sent && is_session && x.message == "session_finished") {
+            over_.insert({x.rid, party_at(i)});
+            if (x.effect != no_step && failed(from_.steps[x.effect].number))
+                failed_.insert(x.rid);
+        }
         if (x.what == instant::wire_received && x.cause != no_step && !rank_of(x.cause).empty()) {
             const auto sent_by = party_at(x.cause);
             const auto here = party_at(i);
+            if (x.attempt == 0 || failed_.contains(x.rid) || over_.contains({x.rid, here}))
+                return; // of the link, or behind the end: what clears up comes in any order
             if (x.message == "request_data"
                 && !asked_.insert({x.rid, x.attempt, sent_by, here}).second)
                 return; // asked once more
@@ -117,6 +129,9 @@ private:
     std::map<std::uint64_t, course> result_;
     std::set<std::pair<std::uint64_t, std::string>> receivers_;
     std::set<std::tuple<std::uint64_t, std::uint64_t, party, party>> asked_;
+    std::set<std::uint64_t> failed_;
+    /// Whose session has its outcome.
+    std::set<std::pair<std::uint64_t, party>> over_;
 };
 
 std::string joined(const std::vector<std::string>& words) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// The course of a request: which messages went between which of its parties, and how it ended.
-// Times, addresses and the names of instances are no part of it. Pure.
+// The course of a request: which messages went between which of its parties, and how each of them
+// ended. Messages count until whoever they are for had its outcome, or any of the parties failed:
+// what comes behind clears up, in any order. Times, addresses and the names of instances are no
+// part of it. Pure.
 #pragma once
 
 #include "tools/trace/flow.hpp"
