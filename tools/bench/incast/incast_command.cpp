@@ -26,8 +26,8 @@ time. What is printed:
   memory   Pages on loan (what was asked for), and what the receiving process buffers beside them.
 
 Over TCP each class has sockets of its own, and the receiving rank reads them in turn by class, peer
-and bytes. With --route auto the ranks of one machine copy into the receiver's pages themselves: then
-the system shares out the processors among their threads.
+and bytes. With --wire auto the ranks know that they share a machine: --route auto then has them copy
+into the receiver's pages themselves, --route direct sends through rings in shared memory.
 Pools take peers x largest size on each side. Sources are verified against the last requests.
 Exit status: 0, also when a target is missed; 1 when a request failed or a byte was wrong, 2 for a
 wrong flag.)";
@@ -64,7 +64,7 @@ void add_bench_incast(CLI::App& app, int& status) {
     command->add_option("--route", options->route, "auto, mapped or direct")
         ->check(CLI::IsMember({"auto", "mapped", "direct"}))
         ->capture_default_str();
-    command->add_option("--wire", options->wire, "auto, ucx or tcp, for the direct route")
+    command->add_option("--wire", options->wire, "tcp or ucx, as between machines; auto: whatever one machine has")
         ->check(CLI::IsMember({"auto", "ucx", "tcp"}))
         ->capture_default_str();
     command->add_option("--spin", options->spin_us, "Loops poll this many us before they sleep")

@@ -94,6 +94,7 @@ caf::expected<incast_rank> incast_rank::start(runtime& actors, const incast_opti
     if (!wire)
         return wire.error();
     how.route = *route;
+    how.same_host_link = options.wire == "auto"; // else as between machines
     how.wire = *wire;
     how.bounds.loop_spin = std::chrono::microseconds{options.spin_us};
     auto pages = layout.pages(places);
