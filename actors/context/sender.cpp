@@ -141,10 +141,10 @@ void sender_state::on_retired(session_retired& message) {
     if (message.undecided)
         undecided = make_error(
             errc::transfer_in_doubt,
-            "rid {} on {}: a copy into a peer's memory may still land until the process ends ({})",
+            "rid {} on {}: bytes for a peer's memory may still land until the process ends ({})",
             id, describe(environment_->self), text_of(message.undecided));
     ask_memory(sending_memory::retired{id, std::move(message.reason), std::move(served),
-                                       message.in_doubt});
+                                       message.in_doubt, message.in_doubt && !message.undecided});
     ask_sessions(sending_sessions::retired{id, std::move(undecided)});
     rearm();
 }
@@ -202,7 +202,7 @@ void sender_state::perform(sending_sessions::tell_released& x) {
 }
 
 void sender_state::perform(sending_sessions::forget& x) {
-    self_->demonitor(x.last.actor); // its end is no news any more
+    self_->demonitor(x.last.actor);             // its end is no news any more
     tell(self_, x.last.actor, deadline_tick{}); // comes after all other messages: it may end
 }
 

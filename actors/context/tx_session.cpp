@@ -137,10 +137,11 @@ void tx_session_state::on_done(const transfer_done& message) {
                    ? along ? served(piece, *along) : served(piece, *plan, message.digest)
                    : not_served(piece, message.result, in_context(message.error, piece.peer->info));
     end.posting = message.posting;
-    if (message.result == agent_result::in_doubt && copier)
+    // What the peer's own loop does not take in may land as long as this process lives.
+    if (message.result == agent_result::in_doubt && (copier || piece.peer->by_rma))
         end.undecided =
             message.error ? message.error : make_error(errc::transfer_in_doubt, "no reason given");
-    end.by_messages = message.result == agent_result::in_doubt && !copier && !piece.peer->by_rma;
+    end.by_messages = message.result == agent_result::in_doubt && !end.undecided;
     decide_and_perform(std::move(end));
 }
 

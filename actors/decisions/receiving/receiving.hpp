@@ -234,6 +234,7 @@ private:
     void refuse(const message_header&, const wire_error&);
     caf::error failure_of(receiving_writer&, const kv_agent_result&);
     void settle(const receiving_writer&);
+    void take_from_memory(receiving_writer&, const kv_agent_result&);
     void tell_served(std::uint32_t number);
     void tell_layers();
     void tell_piece(std::uint32_t number, const caf::error&);

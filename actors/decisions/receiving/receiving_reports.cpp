@@ -4,6 +4,7 @@
 #include "actors/decisions/receiving/receiving.hpp"
 #include "actors/decisions/receiving/receiving_messages.hpp"
 #include "actors/shared/aux_size.hpp"
+#include "actors/shared/behind_all_pieces.hpp"
 #include "messages/type_ids.hpp"
 #include "messages/values/error_format.hpp"
 
@@ -48,6 +49,8 @@ void receiving::take(const kv_agent_result& report) {
         return ignore(ignored::foreign_rank);
     if (!from->asked_for(header.receive_slice))
         return ignore(ignored::unasked);
+    if (report.by_messages && header.piece == behind_all_pieces)
+        return take_from_memory(*from, report);
     auto& slice = from->reports[header.receive_slice.value];
     const auto was_complete = slice.complete();
     if (const auto heard = slice.add(header.piece); heard != piece_ledger::verdict::fresh)
@@ -75,6 +78,27 @@ void receiving::take(const kv_agent_result& report) {
         tell_layers();
     }
     succeed_if_complete();
+    release_if_quiet();
+}
+
+/// The writer's session is over, and nothing of this attempt moves any more but messages.
+void receiving::take_from_memory(receiving_writer& from, const kv_agent_result& report) {
+    if (from.incomplete == 0)
+        return ignore(ignored::duplicate);
+    release_.reported_in_doubt(from.place(), true);
+    from.failed = true;
+    for (std::uint32_t number = 0; number < from.reports.size(); ++number) {
+        auto& slice = from.reports[number];
+        if (slice.complete())
+            continue;
+        from.in_doubt.insert(number);
+        --from.incomplete;
+        slice.refuse();
+    }
+    begin(from);
+    settle(from);
+    if (!from.dismissed && !has_ended())
+        fail_by(from, reason_of(report.error));
     release_if_quiet();
 }
 

@@ -2,10 +2,10 @@
 // Answers for sessions that are no more.
 #include "actors/decisions/sending/sending_memory.hpp"
 
+#include "actors/shared/behind_all_pieces.hpp"
 #include "messages/values/error_format.hpp"
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 namespace kvferry {
@@ -14,10 +14,6 @@ namespace {
 
 /// Doubtful attempts that are remembered; each stands for pages that may never come back.
 constexpr std::size_t doubtful_max = 65536;
-
-/// An index that no session reaches. Reported as `last`, it marks the writer in doubt without
-/// completing its ledger.
-constexpr send_piece beyond_all{{std::numeric_limits<std::uint32_t>::max()}, true};
 
 bool has(const attempts_of_ranks& known, const message_header& header) {
     const auto found = known.find(header.sender);
@@ -130,7 +126,7 @@ void sending_memory::handle(retired& x, time_point now, effects&) {
     former_.erase(x.request);
     if (x.in_doubt)
         for (const auto& [process, attempt] : x.served)
-            doubtful_.insert(attempt);
+            doubtful_.emplace(attempt, x.by_messages);
     // Successes leave room for failures, which matter more.
     if (ended_.size() >= with_.endings_max / (x.why ? 1 : 2))
         return;
@@ -161,19 +157,21 @@ void sending_memory::handle(const tick&, time_point now, effects&) {
 /// need not be, but none is lost to a late write.
 void sending_memory::answer_gone(const message_header& of, const caf::error& why,
                                  effects& out) const {
-    if (doubtful_.contains(of.attempt) || doubtful_.size() >= doubtful_max)
-        return answer_in_doubt(of, why, out);
+    const auto doubtful = doubtful_.find(of.attempt);
+    if (doubtful != doubtful_.end() || doubtful_.size() >= doubtful_max)
+        return answer_in_doubt(of, why, out, doubtful != doubtful_.end() && doubtful->second);
     out.emplace_back(tell_peer{of.sender, gone{of, side::generation, to_wire(why)}});
 }
 
-void sending_memory::answer_in_doubt(const message_header& of, const caf::error& why,
-                                     effects& out) const {
+void sending_memory::answer_in_doubt(const message_header& of, const caf::error& why, effects& out,
+                                     bool by_messages) const {
     kv_agent_result report;
     report.header = of;
     report.header.kind = payload_kind::kv;
     report.header.writer = with_.self;
-    report.header.piece = beyond_all;
+    report.header.piece = behind_all_pieces;
     report.result = agent_result::in_doubt;
+    report.by_messages = by_messages;
     report.error = to_wire(why);
     out.emplace_back(tell_peer{of.sender, std::move(report)});
 }

@@ -15,7 +15,7 @@
 
 #include <chrono>
 #include <cstddef>
-#include <set>
+#include <map>
 #include <unordered_map>
 #include <variant>
 #include <vector>
@@ -72,8 +72,10 @@ public:
         /// Why it ended; none after success.
         caf::error why;
         attempts_of_ranks served;
-        /// One of its transfers may still change its target.
+        /// One of its transfers may still change its target; `by_messages`: only by messages, which
+        /// the target's own loop takes in or refuses.
         bool in_doubt = false;
+        bool by_messages = false;
     };
     struct died {
         rid request;
@@ -138,7 +140,8 @@ private:
     void answer_for_the_dead(const dead&, const request_data&, effects&) const;
     bool answered_by_ending(const request_data&, effects&);
     void answer_gone(const message_header&, const caf::error& why, effects&) const;
-    void answer_in_doubt(const message_header&, const caf::error& why, effects&) const;
+    void answer_in_doubt(const message_header&, const caf::error& why, effects&,
+                         bool by_messages = false) const;
 
     terms with_;
     std::unordered_map<rid, ending> ended_;
@@ -148,9 +151,9 @@ private:
     std::unordered_map<rid, attempts_of_ranks> former_;
     /// Until the process ends.
     std::unordered_map<rid, dead> dead_;
-    /// Attempts with a transfer that may still change its target: `gone` would count as proof of
-    /// the opposite.
-    std::set<attempt> doubtful_;
+    /// Attempts with a transfer that may still change its target (`gone` would count as proof of
+    /// the opposite), and whether it can only by messages.
+    std::map<attempt, bool> doubtful_;
 };
 
 } // namespace kvferry

@@ -120,7 +120,7 @@ TEST_CASE("sender: a copy into a peer's memory that is in doubt lets no stop end
     REQUIRE_FALSE(stopped.pending());
     CHECK(stopped.ok() == (result == agent_result::failed));
     if (!stopped.ok())
-        CHECK(contains(describe(stopped.error()), "rid 7 on ctx/0: a copy into a peer's memory"));
+        CHECK(contains(describe(stopped.error()), "rid 7 on ctx/0: bytes for a peer's memory"));
 }
 
 TEST_CASE(

@@ -3,6 +3,7 @@
 //
 // Writer 0 owes KV, writer 1 KV and the aux record; both are of one DP group. Writer 0 is linked
 // and can only send messages, writer 1 has no link yet. One slice was lent, and it is the last.
+#include "actors/shared/behind_all_pieces.hpp"
 #include "tests/actors/decisions/receiving/receiving_events.hpp"
 
 #include <doctest/doctest.h>
@@ -303,4 +304,28 @@ TEST_CASE("receiving: every event in every state has one answer") {
     CHECK(kinds.size() == std::variant_size_v<receiving::event>);
     for (const auto& [key, row] : expected)
         CHECK_MESSAGE(row.used, "a row of nothing: ", key.first, " | ", key.second);
+}
+
+TEST_CASE("receiving: a writer whose session is over, and that is in doubt about messages alone, "
+          "is quiet once the attempt is shut out, though it may map") {
+    receiving value{facts_of_attempt()};
+    const auto after = [&value](receiving::event x) {
+        return in_words(value.on(std::move(x), {}));
+    };
+    after(bind({writer(0)}));
+    after(receiving::writer_linked{process_of(0), true, false});
+    CHECK(after(slice()) == "allow; ask 0");
+    auto from_memory = report(0, behind_all_pieces, agent_result::in_doubt);
+    SUBCASE("it says so") {
+        from_memory.by_messages = true;
+        const auto said = after(from_memory);
+        CHECK(said.find("ERROR (transfer_failed); ended") != std::string::npos);
+        CHECK(after(from_memory) == "ignore duplicate");
+        CHECK(after(receiving::writes_forbidden{}) == "released; retired");
+    }
+    SUBCASE("it does not say about what") {
+        CHECK(after(from_memory).find("ERROR (transfer_failed); ended") != std::string::npos);
+        CHECK(after(receiving::writes_forbidden{}).empty());
+        CHECK(after(process_gone{process_of(0)}) == "released; retired");
+    }
 }
