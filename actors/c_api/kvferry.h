@@ -289,8 +289,11 @@ enum {
                                 * NULL on all of them */
     KVF_INSECURE = 8,          /* whoever reaches a port is served; otherwise a rank that others can
                                 * reach needs a secret */
-    KVF_PLAIN_BULK = 16 /* with a secret: bytes of pages are neither encrypted nor checked once
-                         * their connection has shown it; both sides must say so */
+    KVF_PLAIN_BULK = 16, /* with a secret: bytes of pages are neither encrypted nor checked once
+                          * their connection has shown it; both sides must say so */
+    KVF_RELAY = 32       /* ranks of one machine that need the same bytes of another one let one of
+                          * them receive the bytes and hand them on; its pages are released when the
+                          * others have theirs, so decode on the outcome, not on the release */
 };
 
 /* What the instance is listed for. */

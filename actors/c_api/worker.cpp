@@ -64,7 +64,7 @@ directory_options directory_of(const kvf_directory* where) {
 worker_options options_of(const kvf_worker_options& given) {
     if (given.flags
         & ~std::uint32_t{KVF_NO_SAME_HOST_LINK | KVF_DIGESTS | KVF_NO_INFO_SERVER | KVF_INSECURE
-                         | KVF_PLAIN_BULK})
+                         | KVF_PLAIN_BULK | KVF_RELAY})
         refuse(errc::unsupported, "kvf_worker_options.flags is " + std::to_string(given.flags));
     if (given.port > std::numeric_limits<std::uint16_t>::max())
         refuse(errc::invalid_argument, "kvf_worker_options.port is " + std::to_string(given.port));
@@ -97,6 +97,7 @@ worker_options options_of(const kvf_worker_options& given) {
     result.copy_threads = given.copy_threads;
     auto& bounds = result.bounds;
     bounds.digests = (given.flags & KVF_DIGESTS) != 0;
+    bounds.relay = (given.flags & KVF_RELAY) != 0;
     if (given.sessions_max != 0)
         bounds.sessions_max = given.sessions_max;
     // The queue is bounded by itself, and taking an event's place never blocks.

@@ -130,6 +130,7 @@ class Worker:
         secret_file: str = "",
         insecure: bool = False,
         plain_bulk: bool = False,
+        relay: bool = False,
         directory: Optional[Directory] = None,
         role: str = "any",
     ) -> None:
@@ -170,7 +171,8 @@ class Worker:
             | (_abi.DIGESTS if digests else 0)
             | (0 if info_server else _abi.NO_INFO_SERVER)
             | (_abi.INSECURE if insecure else 0)
-            | (_abi.PLAIN_BULK if plain_bulk else 0),
+            | (_abi.PLAIN_BULK if plain_bulk else 0)
+            | (_abi.RELAY if relay else 0),
             multiprocessors=multiprocessors,
             copy_threads=copy_threads,
             sessions_max=sessions_max,
