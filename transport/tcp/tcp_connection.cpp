@@ -429,7 +429,7 @@ void tcp_connection::end(bool force) {
     let_go(std::move(frame_channel_));
     frames_.drop(tags);
     if (with_.door)
-        for (auto tag : with_.door->give_back(id_))
+        for (auto tag : with_.door->give_back(id_, peer_))
             tags.push_back(tag);
     for (auto& lane : bulk_) {
         let_go(std::move(lane.channel));

@@ -109,6 +109,9 @@ public:
     }
 
     bool is_lent_to(endpoint_id to) const { return lent_to_ == to; }
+    bool is_of(incarnation peer) const { return channel_ && sender_ == peer; }
+    /// It is of a link that is over on this side, and will end with it on the peer's.
+    void never_lend() { is_spent_ = true; }
     bool may_be_lent(incarnation peer) const {
         return channel_ && hears_ && sender_ == peer && !is_spent_ && lent_to_ == endpoint_id{};
     }
@@ -239,8 +242,11 @@ tcp_way tcp_door::way_back(incarnation peer, endpoint_id to) {
     return free ? free->lend(to) : tcp_way{};
 }
 
-std::vector<std::uint64_t> tcp_door::give_back(endpoint_id from) {
+std::vector<std::uint64_t> tcp_door::give_back(endpoint_id from, incarnation peer) {
     std::vector<std::uint64_t> tags;
+    for (auto& [number, x] : guests_)
+        if (x->is_of(peer))
+            x->never_lend();
     for (auto& [number, x] : guests_)
         if (x->is_lent_to(from)) {
             if (x->take_back(tags))

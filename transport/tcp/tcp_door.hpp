@@ -31,9 +31,9 @@ public:
     /// way, to one connection, which it tells of tags and of its own end. Null outbox: there is
     /// none.
     tcp_way way_back(incarnation peer, endpoint_id to);
-    /// That connection has ended. A guest that still holds memory of it ends, too; returns the
-    /// tags.
-    std::vector<std::uint64_t> give_back(endpoint_id from);
+    /// That connection has ended. The guests that its peer has now are not lent any more: their
+    /// link is over. One that still holds memory of it ends, too; returns the tags.
+    std::vector<std::uint64_t> give_back(endpoint_id from, incarnation peer);
 
 private:
     class guest;
