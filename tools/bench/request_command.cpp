@@ -73,10 +73,13 @@ kv_slice block_of(std::uint64_t request) {
             .last = true};
 }
 
-/// All are sent before the first is asked for. Returns the seconds of each.
-caf::expected<std::vector<double>> run_requests(one_rank& context, one_rank& generation,
-                                                std::uint64_t first, std::uint64_t count,
-                                                std::uint32_t in_flight) {
+/// Requests whose handles are held at a time.
+constexpr std::uint64_t round_requests = 200;
+
+/// All of a round are sent before the first is asked for. Returns the seconds of each.
+caf::expected<std::vector<double>> run_round(one_rank& context, one_rank& generation,
+                                             std::uint64_t first, std::uint64_t count,
+                                             std::uint32_t in_flight) {
     std::vector<tx_handle> sending;
     std::vector<rx_handle> receiving;
     std::vector<clock::time_point> began(count), ended(count);
@@ -111,6 +114,20 @@ caf::expected<std::vector<double>> run_requests(one_rank& context, one_rank& gen
     return seconds;
 }
 
+caf::expected<std::vector<double>> run_requests(one_rank& context, one_rank& generation,
+                                                const request_options& with) {
+    const auto of_round = std::max<std::uint64_t>(round_requests, 2 * with.in_flight);
+    std::vector<double> result;
+    for (std::uint64_t done = 0; done < with.requests; done += of_round) {
+        auto seconds = run_round(context, generation, 1 + done,
+                                 std::min(of_round, with.requests - done), with.in_flight);
+        if (!seconds)
+            return seconds;
+        result.insert(result.end(), seconds->begin(), seconds->end());
+    }
+    return result;
+}
+
 caf::error measure_requests(const request_options& with) {
     runtime actors;
     auto context = start_one(actors, "context", with);
@@ -120,15 +137,15 @@ caf::error measure_requests(const request_options& with) {
     if (!generation)
         return std::move(generation.error());
     // The first ones dial.
-    if (auto warm = run_requests(*context, *generation, rid_max / 2, with.in_flight, 1); !warm)
+    if (auto warm = run_round(*context, *generation, rid_max / 2, with.in_flight, 1); !warm)
         return std::move(warm.error());
     const auto before = bench::used();
-    auto seconds = run_requests(*context, *generation, 1, with.requests, with.in_flight);
+    auto seconds = run_requests(*context, *generation, with);
     const auto after = bench::used();
     if (!seconds)
         return std::move(seconds.error());
-    const auto cpu_us = (after.cpu_seconds - before.cpu_seconds) * 1e6
-                        / static_cast<double>(std::max<std::uint64_t>(with.requests, 1));
+    const auto cpu_us =
+        (after.cpu_seconds - before.cpu_seconds) * 1e6 / static_cast<double>(with.requests);
     const auto p50_us = bench::quantile(*seconds, 0.5) * 1e6;
     if (with.as_json)
         std::cout << nlohmann::json{{"requests", with.requests},

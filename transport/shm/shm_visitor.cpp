@@ -64,17 +64,12 @@ void shm_visitor::on_hello() {
 void shm_visitor::on_socket() {
     if (!ring_)
         return on_hello();
-    std::array<caf::byte, 64> bells;
-    for (int left = packets_per_turn; left > 0; --left) {
-        const auto found = socket_->take(bells);
-        if (found.what == received_packet::kind::nothing)
-            return;
-        if (found.what == received_packet::kind::end) {
-            watch_.reset(); // it would be ready for ever
-            rest_bytes_ = ring_bytes;
-            return;
-        }
-    }
+    std::array<caf::byte, 64> bell;
+    // It waits alone as a rule: who was woken by it needs no other. The socket stays ready if not.
+    if (socket_->take(bell).what != received_packet::kind::end)
+        return;
+    watch_.reset(); // it would be ready for ever
+    rest_bytes_ = ring_bytes;
 }
 
 bool shm_visitor::read(wire_user& user) {

@@ -12,6 +12,7 @@
 #include "transport/loop/unique_fd.hpp"
 #include "transport/turns/fair_turns.hpp"
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -64,6 +65,8 @@ public:
     caf::expected<registration> watch(int fd, std::uint32_t events, watcher&,
                                       std::optional<flow> bulk = {});
 
+    /// Descriptors.
+    std::size_t watches() const { return watched_.size(); }
     /// Somebody has asked to be called soon, or waits for its turn.
     bool has_work() const { return !soon_.empty() || !turns_.empty(); }
     /// Calls those that are to be called, bulk up to a bound; false: there was nobody.

@@ -19,6 +19,9 @@ namespace kvferry {
 
 namespace {
 
+/// Of a wire that nobody has come to.
+constexpr int rounds_unlooked_max = 16;
+
 /// Polls a wire for its loop.
 class wire_poller final : public loop_poller {
 public:
@@ -113,7 +116,7 @@ public:
         if (!context_.user)
             return false;
         bool any = context_.user->on_progress();
-        if (context_.user && context_.poll->dispatch()) {
+        if (context_.user && is_time_to_look() && context_.poll->dispatch()) {
             any = true;
             if (context_.user)
                 context_.user->on_progress();
@@ -123,18 +126,38 @@ public:
             door_->let_go();
         return any;
     }
-    bool is_idle() const { return context_.events.empty() && !context_.poll->has_work(); }
+    /// Called before its loop sleeps.
+    bool is_idle() {
+        has_slept_ = true;
+        return context_.events.empty() && !context_.poll->has_work();
+    }
     int fd() const { return context_.poll->fd(); }
+    bool has_moved_bulk() const { return context_.poll->has_moved_bulk(); }
 
 private:
+    /// A rank whose peers are all on its machine has nobody here but its door. It is looked at
+    /// after each sleep, and now and then while the loop is busy: the system call of each round
+    /// would be half of all that a request makes.
+    bool is_time_to_look() {
+        if (context_.poll->watches() > 1 || context_.poll->has_work()
+            || std::exchange(has_slept_, false) || ++rounds_unlooked_ >= rounds_unlooked_max) {
+            rounds_unlooked_ = 0;
+            return true;
+        }
+        return false;
+    }
+
     tcp_context context_;
     std::unique_ptr<tcp_door> door_;
+    bool has_slept_ = false;
+    int rounds_unlooked_ = 0;
     wire_poller poller_;
     std::optional<in_forked_child> in_child_;
 };
 
+/// False behind some bulk, even if there is more: its loop asks again after its actors have run.
 bool wire_poller::progress() {
-    return of_->round();
+    return of_->round() && !of_->has_moved_bulk();
 }
 
 int wire_poller::event_fd() {
