@@ -132,7 +132,6 @@ public:
         return context_.events.empty() && !context_.poll->has_work();
     }
     int fd() const { return context_.poll->fd(); }
-    bool has_moved_bulk() const { return context_.poll->has_moved_bulk(); }
 
 private:
     /// A rank whose peers are all on its machine has nobody here but its door. It is looked at
@@ -155,9 +154,8 @@ private:
     std::optional<in_forked_child> in_child_;
 };
 
-/// False behind some bulk, even if there is more: its loop asks again after its actors have run.
 bool wire_poller::progress() {
-    return of_->round() && !of_->has_moved_bulk();
+    return of_->round();
 }
 
 int wire_poller::event_fd() {
