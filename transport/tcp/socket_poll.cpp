@@ -13,7 +13,7 @@ namespace kvferry {
 namespace {
 
 /// Bulk that one dispatch moves.
-constexpr std::uint64_t dispatch_bytes_max = std::uint64_t{1} << 20;
+constexpr std::uint64_t dispatch_bytes_max = std::uint64_t{256} << 10;
 /// What a turn counts besides its bytes, so that empty ones end a dispatch, too.
 constexpr std::uint64_t turn_costs_bytes = 8192;
 
@@ -129,7 +129,8 @@ std::uint64_t socket_poll::serve_turn() {
 
 bool socket_poll::dispatch() {
     bool any = call_all_but_bulk();
-    for (std::uint64_t bytes = 0; !turns_.empty() && bytes < dispatch_bytes_max;) {
+    std::uint64_t bytes = 0;
+    while (!turns_.empty() && bytes < dispatch_bytes_max) {
         bytes += serve_turn() + turn_costs_bytes;
         any = true;
         call_all_but_bulk();

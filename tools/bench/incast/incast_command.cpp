@@ -64,7 +64,9 @@ void add_bench_incast(CLI::App& app, int& status) {
     command->add_option("--route", options->route, "auto, mapped or direct")
         ->check(CLI::IsMember({"auto", "mapped", "direct"}))
         ->capture_default_str();
-    command->add_option("--wire", options->wire, "tcp or ucx, as between machines; auto: whatever one machine has")
+    command
+        ->add_option("--wire", options->wire,
+                     "tcp or ucx, as between machines; auto: whatever one machine has")
         ->check(CLI::IsMember({"auto", "ucx", "tcp"}))
         ->capture_default_str();
     command->add_option("--spin", options->spin_us, "Loops poll this many us before they sleep")
