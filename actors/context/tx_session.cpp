@@ -90,7 +90,6 @@ void tx_session_state::on_send(send_slice& message) {
 }
 
 void tx_session_state::on_bind(bind_receiver& message) {
-    const auto& environment = *with_.environment;
     join(message.request.traceparent);
     meter_.belongs_to(message.request.header.attempt);
     meter_.met(self_->clock().now());

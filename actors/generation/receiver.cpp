@@ -88,7 +88,7 @@ template <class Value>
 void receiver_state::apply(const decider<Value>& by, Value& value, typename Value::event event) {
     const carrier_here here{*this};
     for (auto& effect : decide(by, value, std::move(event), now()))
-        std::visit([this](auto& x) { perform(x); }, effect);
+        std::visit([this](auto& x) { this->perform(x); }, effect);
 }
 
 void receiver_state::carry(receiving_sessions::event event) {

@@ -8,6 +8,7 @@
 
 #include <caf/actor_system.hpp>
 #include <caf/actor_system_config.hpp>
+#include <caf/detail/meta_object.hpp>
 #include <caf/io/middleman.hpp>
 
 #include <string>

@@ -85,7 +85,9 @@ caf::expected<std::vector<double>> run_round(one_rank& context, one_rank& genera
     std::vector<clock::time_point> began(count), ended(count);
     std::counting_semaphore<> places{in_flight};
     for (auto request = first; request < first + count; ++request) {
-        sending.push_back(context.transfers.open_tx({.request = {request}}));
+        session_options options;
+        options.request = {request};
+        sending.push_back(context.transfers.open_tx(std::move(options)));
         sending.back().send(block_of(request));
     }
     for (std::uint64_t index = 0; index < count; ++index) {

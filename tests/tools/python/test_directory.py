@@ -48,13 +48,19 @@ def test_without_a_directory_there_is_no_role_to_change():
             worker.set_role("router")
 
 
+def make_pages():
+    return kvferry.Pages.from_model(
+        layers=2, kv_heads=2, head_dim=8, tokens_per_block=16, slots=4
+    )
+
+
 def test_while_etcd_is_away_a_name_is_not_found_and_the_error_says_where_it_was_looked_for():
     url = f"http://127.0.0.1:{free_port()}"
-    with kvferry.Worker(
-        "decode-0", place=place(), directory=kvferry.Directory(url), info_deadline=1.0
-    ) as worker:
+    where = kvferry.Directory(url)
+    with kvferry.Worker("decode-0", make_pages(), directory=where, info_deadline=1.0) as worker:
+        rx = worker.receive(1, [0], prompt=16, source="etcd:prefill-3", deadline=3.0)
         with pytest.raises(kvferry.Error) as lost:
-            worker.connect("etcd:prefill-3", deadline=1.0)
+            rx.wait()
         assert f"etcd at {url}" in str(lost.value)
 
 
@@ -74,12 +80,6 @@ def etcd(tmp_path):
     yield url
     process.kill()
     process.communicate()
-
-
-def make_pages():
-    return kvferry.Pages.from_model(
-        layers=2, kv_heads=2, head_dim=8, tokens_per_block=16, slots=4
-    )
 
 
 def test_a_worker_is_found_by_its_name_and_lists_its_role(etcd):
