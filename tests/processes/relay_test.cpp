@@ -125,7 +125,7 @@ TEST_CASE("relay: a rank that comes late asks the context itself, and the other 
           "for it") {
     instance_processes context{{"context", 1, 1, mla_model, 64, on("a")}};
     instance_processes generation{{"generation", 2, 1, mla_model, 64, on("b")}};
-    for (std::uint64_t rid = 1; rid <= 4; ++rid) { // either may be the one where it lands
+    for (std::uint64_t rid : {1, 2, 5}) { // of the first two the late rank is where it would land
         CAPTURE(rid);
         const request x{rid, {0, 1, 2}, {5, 3, 9}, 48, true};
         const auto late = rid % 2;
