@@ -68,6 +68,9 @@ public:
         for (std::size_t i = 0; i < from_.steps.size(); ++i)
             if (from_.steps[i].rid != 0 && !rank_of(i).empty())
                 take(i);
+        for (auto& [rid, mine] : result_)
+            for (auto& [between, names] : mine.messages)
+                std::sort(names.begin(), names.end());
         return std::move(result_);
     }
 
@@ -99,14 +102,16 @@ private:
         const auto& x = from_.steps[i];
         const auto is_session = x.actor == "tx_session" || x.actor == "rx_session";
         if (x.what == instant::sent && is_session && x.message == "session_finished") {
-            over_.insert({x.rid, party_at(i)});
+            over_.try_emplace({x.rid, party_at(i)}, i);
             if (x.effect != no_step && failed(from_.steps[x.effect].number))
                 failed_.insert(x.rid);
         }
         if (x.what == instant::wire_received && x.cause != no_step && !rank_of(x.cause).empty()) {
             const auto sent_by = party_at(x.cause);
             const auto here = party_at(i);
-            if (x.attempt == 0 || failed_.contains(x.rid) || over_.contains({x.rid, here}))
+            const auto over = over_.find({x.rid, here});
+            if (x.attempt == 0 || failed_.contains(x.rid)
+                || (over != over_.end() && over->second < x.cause))
                 return; // of the link, or behind the end: what clears up comes in any order
             if (x.message == "request_data"
                 && !asked_.insert({x.rid, x.attempt, sent_by, here}).second)
@@ -130,8 +135,8 @@ private:
     std::set<std::pair<std::uint64_t, std::string>> receivers_;
     std::set<std::tuple<std::uint64_t, std::uint64_t, party, party>> asked_;
     std::set<std::uint64_t> failed_;
-    /// Whose session has its outcome.
-    std::set<std::pair<std::uint64_t, party>> over_;
+    /// Since when a party's session has its outcome.
+    std::map<std::pair<std::uint64_t, party>, std::size_t> over_;
 };
 
 std::string joined(const std::vector<std::string>& words) {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // The course of a request: which messages went between which of its parties, and how each of them
-// ended. Messages count until whoever they are for had its outcome, or any of the parties failed:
-// what comes behind clears up, in any order. Times, addresses and the names of instances are no
-// part of it. Pure.
+// ended. Messages count that were sent before whoever they are for had its outcome, until any of
+// the parties failed: what comes behind clears up, in any order. Times, addresses and the names of
+// instances are no part of it. Pure.
 #pragma once
 
 #include "tools/trace/flow.hpp"
@@ -33,7 +33,8 @@ struct course_event {
 };
 
 struct course {
-    /// From whom to whom; in order, requests that were only repeated once.
+    /// From whom to whom, sorted: reports may travel with the bytes, over a connection of their
+    /// own. Requests that were only repeated are there once.
     std::map<std::pair<party, party>, std::vector<std::string>> messages;
     /// "KV_TRANSFERRED", "ERROR: deadline_exceeded".
     std::map<party, std::string> ends;
