@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Records a demo and runs every command of `kvferry trace` on it, as a user does.
 #
-# cmake -Dprogram=... -Dfolder=... -P trace_demo_test.cmake
+# cmake -Dprogram=... -Dsimulator=... -Dfolder=... -P trace_demo_test.cmake
 file(REMOVE_RECURSE "${folder}")
 
 # run(status text arguments...): the program ends with this status, its output matches the text.
@@ -25,6 +25,13 @@ run(0 "request_data" trace chart --rid 2 "${folder}")
 run(0 "sequenceDiagram" trace chart --mermaid --rid 3 "${folder}")
 run(0 "is over" trace why 1 "${folder}")
 run(0 "every actor did the same" trace diff "${folder}" "${folder}")
+run(0 ".*" trace replay -o "${folder}/scenario.json" "${folder}")
+execute_process(COMMAND "${simulator}" --scenario "${folder}/scenario.json" --seeds 1 --trace "${folder}/again"
+                RESULT_VARIABLE ended OUTPUT_VARIABLE output ERROR_VARIABLE output)
+if(NOT ended EQUAL 0)
+    message(FATAL_ERROR "The simulation of the recorded demo ended with ${ended}\n${output}")
+endif()
+run(0 "every request took the same course" trace diff --course "${folder}" "${folder}/again")
 run(0 ".*" trace perfetto -o "${folder}/run.json" "${folder}")
 run(0 ".*" trace html -o "${folder}/run.html" "${folder}")
 run(0 ".*" trace perfetto --slowest 1 -o "${folder}/slowest.json.gz" "${folder}")

@@ -119,6 +119,7 @@ caf::expected<harness::scenario> read_scenario(const std::string& path) try {
     result.context = shape_in(all.at("context"));
     result.generation = shape_in(all.at("generation"));
     result.same_host = all.value("mapped", true);
+    result.inline_copies = all.value("inline_copies", true);
     result.mixed_protocols = false;
     result.session_keep_interval = std::chrono::hours{1};
     result.early_request_lease = std::chrono::hours{1};

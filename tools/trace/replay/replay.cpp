@@ -100,6 +100,7 @@ public:
                             {"context", context_.to_json()},
                             {"generation", generation_.to_json()},
                             {"mapped", mapped_},
+                            {"inline_copies", inline_},
                             {"requests", std::move(requests)}};
         return std::move(result_);
     }
@@ -168,6 +169,7 @@ private:
         for (const auto& x : from_.steps)
             if (x.what == trace::instant::io_begin) {
                 direct = direct || x.message.find("direct") != x.message.npos;
+                inline_ = inline_ || x.message.find("inline") != x.message.npos;
                 if (x.message.find("staged") != x.message.npos)
                     direct = staged_ = true;
             }
@@ -289,6 +291,7 @@ private:
     bool found_ = false;
     bool mapped_ = true;
     bool staged_ = false;
+    bool inline_ = false;
     replay result_;
 };
 
