@@ -25,14 +25,18 @@ std::uint64_t sum_plain(const char* from, std::uint64_t words, std::uint64_t key
 
 #if defined(__x86_64__)
 
+/// The key of so many words further on; unsigned, because it goes round.
+constexpr long long keys(std::uint64_t words) {
+    return static_cast<long long>(words * key_of_word);
+}
+
 __attribute__((target("avx2"))) std::uint64_t sum_256(const char* from, std::uint64_t words,
                                                       std::uint64_t key) {
-    constexpr auto step = static_cast<long long>(key_of_word);
     const auto first = static_cast<long long>(key);
-    auto a =
-        _mm256_add_epi64(_mm256_set1_epi64x(first), _mm256_set_epi64x(3 * step, 2 * step, step, 0));
-    auto b = _mm256_add_epi64(a, _mm256_set1_epi64x(4 * step));
-    const auto stride = _mm256_set1_epi64x(8 * step);
+    auto a = _mm256_add_epi64(_mm256_set1_epi64x(first),
+                              _mm256_set_epi64x(keys(3), keys(2), keys(1), 0));
+    auto b = _mm256_add_epi64(a, _mm256_set1_epi64x(keys(4)));
+    const auto stride = _mm256_set1_epi64x(keys(8));
     auto sum_a = _mm256_setzero_si256();
     auto sum_b = _mm256_setzero_si256();
     std::uint64_t index = 0;
@@ -55,13 +59,12 @@ __attribute__((target("avx2"))) std::uint64_t sum_256(const char* from, std::uin
 
 __attribute__((target("avx512f"))) std::uint64_t sum_512(const char* from, std::uint64_t words,
                                                          std::uint64_t key) {
-    constexpr auto step = static_cast<long long>(key_of_word);
     const auto first = static_cast<long long>(key);
     auto a = _mm512_add_epi64(
         _mm512_set1_epi64(first),
-        _mm512_set_epi64(7 * step, 6 * step, 5 * step, 4 * step, 3 * step, 2 * step, step, 0));
-    auto b = _mm512_add_epi64(a, _mm512_set1_epi64(8 * step));
-    const auto stride = _mm512_set1_epi64(16 * step);
+        _mm512_set_epi64(keys(7), keys(6), keys(5), keys(4), keys(3), keys(2), keys(1), 0));
+    auto b = _mm512_add_epi64(a, _mm512_set1_epi64(keys(8)));
+    const auto stride = _mm512_set1_epi64(keys(16));
     auto sum_a = _mm512_setzero_si512();
     auto sum_b = _mm512_setzero_si512();
     std::uint64_t index = 0;
