@@ -7,6 +7,7 @@
 #include "tests/processes/end_to_end.hpp"
 #include "tests/processes/machines.hpp"
 
+#include <algorithm>
 #include <arpa/inet.h>
 #include <cstdlib>
 #include <filesystem>
@@ -196,11 +197,20 @@ public:
                + in_seconds(clock::now() - since);
     }
 
-    /// Less than two hundredths of a core while nothing can be done.
+    /// Less than two hundredths of a core while nothing can be done. What the outcome has left to
+    /// do (a flight recording is written) may take a while.
     void expect_idle() {
         std::vector<rank_process*> all{&(*generation)[0]};
         if (!restarted_ && !context_is_gone)
             all.push_back(&(*context)[0]);
+        double most = 1;
+        for (int looks = 0; looks < 3 && most >= 0.02; ++looks)
+            most = busiest(all);
+        CHECK(most < 0.02);
+    }
+
+    /// Of these, the largest part of a core.
+    static double busiest(const std::vector<rank_process*>& all) {
         std::vector<std::uint64_t> before;
         for (auto* each : all)
             before.push_back(each->processor_time());
@@ -210,8 +220,11 @@ public:
              clock::now() < until;)
             ::poll(nullptr, 0, 50);
         const auto wall = static_cast<double>((clock::now() - began).count());
+        double most = 0;
         for (std::size_t each = 0; each < all.size(); ++each)
-            CHECK(static_cast<double>(all[each]->processor_time() - before[each]) < 0.02 * wall);
+            most = std::max(most,
+                            static_cast<double>(all[each]->processor_time() - before[each]) / wall);
+        return most;
     }
 
     void expect_nothing_left() {
