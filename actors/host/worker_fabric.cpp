@@ -115,9 +115,8 @@ void worker::parts::say_who_is_served() const {
         logger().warn("{}: {}", name(), secured->describe());
     else
         logger().info("{}: {}", name(), secured->describe());
-    if (secured->how() == security::mode::secret
-        && wires_for(options.wire, !rdma_adapters().empty()).ucx_over_tcp)
-        logger().warn("{}: UCX over TCP asks nobody for the deployment secret: whoever reaches its "
+    if (secured->needs_proof() && wires_for(options.wire, !rdma_adapters().empty()).ucx_over_tcp)
+        logger().warn("{}: UCX over TCP asks nobody for a proof: whoever reaches its "
                       "ports can write into this process; keep them on a network of their own",
                       name());
 }

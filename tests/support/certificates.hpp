@@ -17,12 +17,14 @@ public:
                 + key("authority") + " -out " + ca());
     }
 
-    /// For 127.0.0.1 and two days; with `days` 0 it has ended when it is made.
-    void sign(const std::string& name, int days = 2) const {
+    /// For these names and two days; with `days` 0 it has ended when it is made. `more` goes into
+    /// its extensions, a line each.
+    void sign(const std::string& name, int days = 2, const std::string& names = "IP:127.0.0.1",
+              const std::string& more = {}) const {
         const auto request = path(name + ".csr");
         openssl("req -newkey rsa:2048 -nodes -subj /O=" + name + " -keyout " + key(name) + " -out "
                 + request);
-        std::ofstream{path("names")} << "subjectAltName=IP:127.0.0.1\n";
+        std::ofstream{path("names")} << "subjectAltName=" << names << "\n" << more;
         openssl("x509 -req -in " + request + " -CA " + ca() + " -CAkey " + key("authority")
                 + " -CAcreateserial -days " + std::to_string(days) + " -extfile " + path("names")
                 + " -out " + cert(name));

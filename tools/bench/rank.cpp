@@ -2,6 +2,7 @@
 // From options to a published rank.
 #include "tools/bench/rank.hpp"
 
+#include "tools/common/pool_rank.hpp"
 #include "tools/common/process_tracing.hpp"
 #include "transport/loop/io_loop.hpp"
 
@@ -62,9 +63,10 @@ caf::expected<rank> rank::start(runtime& actors, const bench_options& options,
     how.wire = *wire;
     how.bulk_sockets = options.bulk_sockets;
     how.bind_address = role == side::context ? options.context_bind : options.generation_bind;
-    // Nothing of a benchmark is secret: a secret in the environment measures what security costs.
+    // Nothing of a benchmark is secret: a secret, or certificates, in the environment measures what
+    // security costs.
     how.security.insecure = !how.bind_address.empty() && !std::getenv("KVFERRY_SECRET_FILE")
-                            && !std::getenv("KVFERRY_SECRET");
+                            && !std::getenv("KVFERRY_SECRET") && !std::getenv("KVFERRY_CERT_FILE");
     how.security.plain_bulk = options.plain_bulk;
     how.devices.multiprocessors = options.multiprocessors;
     how.devices.share_staging = !options.send_staged;
@@ -73,12 +75,10 @@ caf::expected<rank> rank::start(runtime& actors, const bench_options& options,
     how.copy_threads = options.copy_threads;
     how.bounds.digests = options.digests;
     how.bounds.loop_spin = std::chrono::microseconds{options.spin_us};
-    auto started = actors.start_worker(std::move(how));
+    auto started = tools::start_published(actors, std::move(how), (*memory)->region(),
+                                          page_table_of(shape, role, index));
     if (!started)
         return std::move(started.error());
-    auto published = started->publish({(*memory)->region()}, page_table_of(shape, role, index));
-    if (!published)
-        return std::move(published.error());
     auto name = "bench-" + to_string(role);
     if (index > 0)
         name.append("-").append(std::to_string(index));

@@ -97,12 +97,15 @@ finding judge_network(const machine_facts& facts) {
 
 finding judge_strangers(const machine_facts& facts) {
     if (!facts.secret_error.empty())
-        return {"strangers", state::missing, facts.secret_error,
-                "mend the secret, or unset KVFERRY_SECRET_FILE and KVFERRY_SECRET"};
-    if (facts.strangers_mode != "secret")
+        return {
+            "strangers", state::missing, facts.secret_error,
+            "mend it, or unset KVFERRY_SECRET_FILE and KVFERRY_SECRET, or KVFERRY_CERT_FILE and "
+            "what goes with it"};
+    if (facts.strangers_mode != "secret" && facts.strangers_mode != "certificates")
         return {"strangers", state::limited, facts.strangers,
                 "for ranks on other machines: `openssl rand -hex 32` into a file that "
-                "KVFERRY_SECRET_FILE names, the same on all"};
+                "KVFERRY_SECRET_FILE names, the same on all, or certificates "
+                "(KVFERRY_CERT_FILE)"};
     return {"strangers", state::works, facts.strangers, {}};
 }
 

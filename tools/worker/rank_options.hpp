@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace kvferry::tools {
 
@@ -21,6 +22,10 @@ struct rank_options {
     std::string bind;
     std::string advertise;
     std::string secret_file;
+    std::string cert_file;
+    std::string key_file;
+    std::string ca_file;
+    std::vector<std::string> peer_names;
     bool insecure = false;
     bool plain_bulk = false;
     std::string model = "layers=4,heads=4,head_dim=16,element_bytes=2,tokens_per_block=16";

@@ -65,20 +65,21 @@ caf::expected<std::vector<std::string>> parse_secrets(std::string_view text,
     return result;
 }
 
-caf::expected<std::string> read_secret_file(const std::string& path) {
+caf::expected<std::string> read_secret_file(const std::string& path, std::string_view what_it_is) {
+    const auto name = std::string{what_it_is} + " " + path;
     const unique_fd file{::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
     if (!file)
-        return system_error(errc::invalid_argument, "secret file " + path);
+        return system_error(errc::invalid_argument, name);
     struct stat what {};
     if (::fstat(file.get(), &what) != 0)
-        return system_error(errc::invalid_argument, "secret file " + path);
+        return system_error(errc::invalid_argument, name);
     if (!S_ISREG(what.st_mode))
-        return make_error(errc::invalid_argument, "secret file {} is not a plain file", path);
+        return make_error(errc::invalid_argument, "{} is not a plain file", name);
     if ((what.st_mode & (S_IRWXO | S_IWGRP)) != 0)
         return make_error(errc::invalid_argument,
-                          "secret file {}: users other than its owner may {} it (mode {:04o}): "
+                          "{}: users other than its owner may {} it (mode {:04o}): "
                           "chmod 600 it (of a volume in Kubernetes: defaultMode 0440)",
-                          path, (what.st_mode & S_IROTH) != 0 ? "read" : "change",
+                          name, (what.st_mode & S_IROTH) != 0 ? "read" : "change",
                           static_cast<unsigned>(what.st_mode & 07777));
     constexpr std::size_t bytes_max = 2 * secrets_max * (secret_characters_max + 1);
     std::string text(bytes_max + 1, '\0');
@@ -88,15 +89,14 @@ caf::expected<std::string> read_secret_file(const std::string& path) {
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)
-            return system_error(errc::invalid_argument, "secret file " + path);
+            return system_error(errc::invalid_argument, name);
         if (got == 0)
             break;
         bytes += static_cast<std::size_t>(got);
     }
     if (bytes > bytes_max)
-        return make_error(errc::invalid_argument,
-                          "secret file {} has more than {} bytes: is it the right one?", path,
-                          bytes_max);
+        return make_error(errc::invalid_argument, "{} has more than {} bytes: is it the right one?",
+                          name, bytes_max);
     text.resize(bytes);
     return text;
 }

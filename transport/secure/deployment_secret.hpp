@@ -24,6 +24,8 @@ caf::expected<std::vector<std::string>> parse_secrets(std::string_view text, std
 
 /// The text of a file. invalid_argument: it cannot be read, is no plain file, or others than its
 /// user and group may read or change it.
-caf::expected<std::string> read_secret_file(const std::string& path);
+/// What it is called in errors comes first there.
+caf::expected<std::string> read_secret_file(const std::string& path,
+                                            std::string_view what_it_is = "secret file");
 
 } // namespace kvferry

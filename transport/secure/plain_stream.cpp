@@ -81,9 +81,11 @@ private:
                                marks::plain_here.size()};
             carrier_.write({&answer, 1});
         }
-        return make_error(errc::foreign_peer,
-                          "the other side has a deployment secret, this process has none: start it "
-                          "with the same KVFERRY_SECRET_FILE (worker_options.security)");
+        return make_error(
+            errc::foreign_peer,
+            "the other side has a deployment secret or certificates (it speaks TLS), "
+            "this process has neither: start it with the same KVFERRY_SECRET_FILE, or "
+            "with certificates (worker_options.security)");
     }
 
     stream_role role_;

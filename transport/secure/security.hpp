@@ -22,16 +22,19 @@ using security_ptr = std::shared_ptr<const security>;
 class security {
 public:
     enum class mode : std::uint8_t {
-        /// No secret: processes of this user on this machine, over loopback addresses.
+        /// Nothing to show: processes of this user on this machine, over loopback addresses.
         same_user,
         /// Whoever has the secret, from anywhere.
         secret,
+        /// Whoever has a certificate with an allowed name, from anywhere.
+        certificates,
         /// Whoever comes.
         insecure,
     };
 
-    /// invalid_argument: the options contradict each other, or the secret is none. unsupported: a
-    /// secret in a build without OpenSSL.
+    /// invalid_argument: the options or variables contradict each other, the secret is none, or a
+    /// file of certificates cannot be used. unsupported: a secret or certificates in a build
+    /// without OpenSSL.
     static caf::expected<security_ptr> make(const security_options&);
 
     /// Without options and environment: the modes that need no secret.
@@ -44,8 +47,8 @@ public:
     std::string describe() const;
 
     /// Before a port is opened at an address, or one is dialled. foreign_peer: only loopback
-    /// addresses without a secret; says what to do. Where the name of a host leads is found out
-    /// later: check_dialled().
+    /// addresses where peers show nothing; says what to do. Where the name of a host leads is found
+    /// out later: check_dialled().
     caf::error check_bind(const std::string& address) const;
     caf::error check_dial(const std::string& host) const;
 
@@ -56,13 +59,21 @@ public:
 
     /// True when a peer must prove itself in the handshake of its stream. Until then it is a
     /// stranger, for whom there are limits.
-    bool needs_proof() const { return mode_ == mode::secret; }
+    bool needs_proof() const { return tls_ != nullptr; }
 
     secure_stream_ptr open(stream_role, stream_carrier) const;
 
     security() = default;
 
 private:
+    /// The options with the environment's words, and as the host gave them.
+    static caf::expected<security_ptr> with_secret(const security_options& options,
+                                                   const security_options& given);
+    static caf::expected<security_ptr> with_certificates(const security_options& options,
+                                                         const security_options& given);
+    static caf::expected<security_ptr> proven_by(mode, caf::expected<std::shared_ptr<const tls>>,
+                                                 std::string from);
+
     mode mode_ = mode::same_user;
     std::string source_;
     std::shared_ptr<const tls> tls_;

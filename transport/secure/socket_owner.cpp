@@ -64,7 +64,7 @@ caf::expected<uid_t> owner_of(const sockaddr_storage& own, const sockaddr_storag
     if (!kernel)
         return system_error(errc::system_call_failed, "socket(NETLINK_SOCK_DIAG)",
                             "without it nobody can tell whose a connection is: set a deployment "
-                            "secret");
+                            "secret, or certificates");
     struct {
         nlmsghdr head{};
         inet_diag_req_v2 what{};
@@ -96,11 +96,12 @@ caf::expected<uid_t> owner_of(const sockaddr_storage& own, const sockaddr_storag
 }
 
 caf::error not_local(const sockaddr_storage& there) {
-    return make_error(errc::foreign_peer,
-                      "{} is not a loopback address, and this process has no deployment secret: "
-                      "start both sides with the same KVFERRY_SECRET_FILE "
-                      "(worker_options.security), or say insecure on both",
-                      text_of_address(there));
+    return make_error(
+        errc::foreign_peer,
+        "{} is not a loopback address, and this process has neither a deployment secret "
+        "nor certificates: start both sides with the same KVFERRY_SECRET_FILE, or with "
+        "certificates (worker_options.security), or say insecure on both",
+        text_of_address(there));
 }
 
 } // namespace

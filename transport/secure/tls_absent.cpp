@@ -1,14 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-// Stands in for tls.cpp where OpenSSL was not found when kvferry was built.
-#include "messages/errors.hpp"
+// Stands in for TLS where OpenSSL was not found when kvferry was built.
+#include "messages/values/error_format.hpp"
 #include "transport/secure/tls.hpp"
 
 namespace kvferry {
 
-caf::expected<std::shared_ptr<const tls>> tls::make(const std::vector<std::string>&) {
+namespace {
+
+caf::error no_openssl(const char* what) {
     return make_error(errc::unsupported,
-                      "a deployment secret is set, and this kvferry was built without OpenSSL: "
-                      "install libssl-dev and build it anew");
+                      "{} set, and this kvferry was built without OpenSSL: install libssl-dev and "
+                      "build it anew",
+                      what);
+}
+
+} // namespace
+
+caf::expected<std::shared_ptr<const tls>> tls::with_secrets(const std::vector<std::string>&) {
+    return no_openssl("a deployment secret is");
+}
+
+caf::expected<std::shared_ptr<const tls>> tls::with_certificates(const security_options&) {
+    return no_openssl("certificates are");
 }
 
 std::string tls::library() {

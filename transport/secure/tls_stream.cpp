@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // Records of TLS between the caller's buffers and a carrier.
-#include "transport/secure/tls_stream.hpp"
-
 #include "messages/values/error_format.hpp"
 #include "transport/loop/system_call.hpp"
 #include "transport/secure/stream_marks.hpp"
+#include "transport/secure/tls_proof.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -28,16 +27,20 @@ constexpr std::size_t leaving_bytes_max = std::size_t{256} << 10;
 
 using ssl_ptr = std::unique_ptr<SSL, decltype(&SSL_free)>;
 
-std::string joined(const std::vector<std::string>& names) {
-    std::string result;
-    for (const auto& each : names)
-        result += (result.empty() ? "" : ", ") + each;
-    return result;
-}
-
-class tls_stream final : public secure_stream, public tls_end {
+/// What OpenSSL's callbacks know of a stream.
+class tls_end {
 public:
-    tls_stream(std::shared_ptr<const tls> shared, SSL_CTX* context, stream_role role,
+    explicit tls_end(std::shared_ptr<const tls_proof> shared) : shared_(std::move(shared)) {}
+
+    static tls_end& of(SSL* stream) { return *static_cast<tls_end*>(SSL_get_app_data(stream)); }
+
+    std::shared_ptr<const tls_proof> shared_;
+    tls_findings findings_;
+};
+
+class tls_stream final : public secure_stream, tls_end {
+public:
+    tls_stream(std::shared_ptr<const tls_proof> shared, SSL_CTX* context, stream_role role,
                stream_carrier carrier)
         : tls_end(std::move(shared)), role_(role), carrier_(carrier),
           ssl_(SSL_new(context), &SSL_free) {
@@ -51,12 +54,11 @@ public:
         BIO_set_init(bio, 1);
         SSL_set_bio(ssl_.get(), bio, bio);
         SSL_set_app_data(ssl_.get(), static_cast<tls_end*>(this));
-        if (role == stream_role::dialler) {
+        if (role == stream_role::dialler)
             SSL_set_connect_state(ssl_.get());
-        } else {
+        else
             SSL_set_accept_state(ssl_.get());
-            SSL_set_verify(ssl_.get(), SSL_VERIFY_NONE, nullptr);
-        }
+        shared_->prepare(ssl_.get(), role);
     }
 
     caf::expected<stream_want> handshake() override {
@@ -73,10 +75,8 @@ public:
                 return wants ? sent : wants;
             return *sent == stream_want::nothing ? *wants : *sent;
         }
-        if (!SSL_session_reused(ssl_.get())) // a handshake without the key
-            return make_error(errc::foreign_peer,
-                              "the other side shows no deployment secret: start it with the same "
-                              "KVFERRY_SECRET_FILE (worker_options.security)");
+        if (!shared_->is_proven(ssl_.get()))
+            return make_error(errc::foreign_peer, "{}", shared_->why_unproven());
         proven_ = true;
         return flush();
     }
@@ -92,6 +92,7 @@ public:
                 const auto code = SSL_read_ex(ssl_.get(), static_cast<char*>(each.iov_base) + done,
                                               each.iov_len - done, &got);
                 if (code == 1) {
+                    heard_ = true;
                     done += got;
                     result.bytes += got;
                     continue;
@@ -138,7 +139,7 @@ public:
             ERR_clear_error();
             if (SSL_write_ex(ssl_.get(), bytes, count, &sent) != 1 || sent != count)
                 return make_error(errc::link_lost, "the secured connection failed: {}",
-                                  tls_error_text());
+                                  last_tls_failure().text);
             result.bytes += count;
         }
     }
@@ -152,7 +153,7 @@ public:
             else if (errno == EAGAIN)
                 return stream_want::write;
             else if (errno != EINTR)
-                return system_error(errc::link_lost, "send");
+                return not_sent(errno);
         }
         out_.clear();
         out_sent_ = 0;
@@ -176,6 +177,20 @@ public:
 
 private:
     std::size_t leaving() const { return out_.size() - out_sent_; }
+
+    /// Who was refused hears so: what the other side said before it closed is still there.
+    caf::error not_sent(int why) {
+        if (ssl_ && proven_ && role_ == stream_role::dialler && !heard_) {
+            char ignored;
+            std::size_t got = 0;
+            ERR_clear_error();
+            if (const auto code = SSL_peek_ex(ssl_.get(), &ignored, 1, &got); code != 1)
+                if (auto wants = want_after(code);
+                    !wants && code_of(wants.error()) == errc::foreign_peer)
+                    return std::move(wants.error());
+        }
+        return system_error(errc::link_lost, "send", why);
+    }
 
     /// Copies small pieces into one record, from there on; `count` becomes its length.
     const char* gather(std::span<const iovec> from, std::size_t& at, std::size_t& offset,
@@ -259,9 +274,11 @@ private:
                                                    ? "the other side closed the connection"
                                                    : "the other side closed the connection during "
                                                      "the handshake");
-        return proven_ ? make_error(errc::link_lost, "the secured connection failed: {}",
-                                    tls_error_text())
-                       : not_proven();
+        // A dialler is done before the acceptor has seen its certificate: that may still come back.
+        const auto failure = last_tls_failure();
+        if (!proven_ || (failure.told && role_ == stream_role::dialler && !heard_))
+            return not_proven(failure);
+        return make_error(errc::link_lost, "the secured connection failed: {}", failure.text);
     }
 
     caf::error plain_peer() {
@@ -270,47 +287,21 @@ private:
                                marks::secret_wanted.size()};
             carrier_.write({&answer, 1});
         }
-        return make_error(errc::foreign_peer,
-                          "the other side has no deployment secret (it does not speak TLS): start "
-                          "it with the same KVFERRY_SECRET_FILE (worker_options.security)");
+        return make_error(errc::foreign_peer, "{}", shared_->why_plain());
     }
 
-    caf::error not_proven() {
-        const auto ours = joined(shared_->names());
-        if (role_ == stream_role::dialler)
-            return make_error(errc::foreign_peer,
-                              "the other side does not accept the deployment secret {}: give both "
-                              "sides the same one, or add it to those that the other side accepts "
-                              "({})",
-                              shared_->names().front(), tls_error_text());
-        if (shown_.empty())
-            return make_error(errc::foreign_peer,
-                              "the other side speaks TLS and shows no deployment secret ({})",
-                              tls_error_text());
-        if (!known_)
-            return make_error(errc::foreign_peer,
-                              "the other side shows another deployment secret ({}; accepted here: "
-                              "{}): give both sides the same one",
-                              printable(shown_), ours);
-        return make_error(errc::foreign_peer,
-                          "the other side names the deployment secret {} and does not know it ({})",
-                          printable(shown_), tls_error_text());
-    }
-
-    static std::string printable(std::string text) {
-        std::replace_if(
-            text.begin(), text.end(), [](char x) { return x < ' ' || x > '~'; }, '?');
-        return text;
+    caf::error not_proven(const tls_failure& failure) {
+        return make_error(errc::foreign_peer, "{}", shared_->why_not(role_, findings_, failure));
     }
 
     // -- the carrier as OpenSSL sees it ----------------------------------------------------------
 
-    static tls_stream& of(BIO* bio) { return *static_cast<tls_stream*>(BIO_get_data(bio)); }
+    static tls_stream& of_bio(BIO* bio) { return *static_cast<tls_stream*>(BIO_get_data(bio)); }
 
     static int read_bytes(BIO* bio, char* into, std::size_t room, std::size_t* got) {
         BIO_clear_retry_flags(bio);
         *got = 0;
-        auto& self = of(bio);
+        auto& self = of_bio(bio);
         if (self.in_begin_ == self.in_end_ && !self.read_ahead()) {
             if (self.broke_ == EAGAIN) {
                 self.broke_ = 0;
@@ -353,7 +344,7 @@ private:
 
     static int write_bytes(BIO* bio, const char* from, std::size_t bytes, std::size_t* sent) {
         BIO_clear_retry_flags(bio);
-        auto& out = of(bio).out_;
+        auto& out = of_bio(bio).out_;
         out.insert(out.end(), from, from + bytes);
         *sent = bytes;
         return 1;
@@ -382,6 +373,8 @@ private:
     /// Null: without protection.
     ssl_ptr ssl_;
     bool proven_ = false;
+    /// The other side has said something behind the handshake.
+    bool heard_ = false;
     /// Read from the carrier, and not by OpenSSL yet.
     std::vector<char> in_;
     std::size_t in_begin_ = 0;
@@ -400,20 +393,17 @@ private:
 
 } // namespace
 
-tls_end& tls_end_of(SSL* stream) {
-    return *static_cast<tls_end*>(SSL_get_app_data(stream));
+tls_findings& tls_findings_of(SSL* stream) {
+    return tls_end::of(stream).findings_;
 }
 
-secure_stream_ptr make_tls_stream(std::shared_ptr<const tls> shared, SSL_CTX* context,
+const tls_proof& tls_proof_of(SSL* stream) {
+    return *tls_end::of(stream).shared_;
+}
+
+secure_stream_ptr make_tls_stream(std::shared_ptr<const tls_proof> shared, SSL_CTX* context,
                                   stream_role role, stream_carrier carrier) {
     return std::make_unique<tls_stream>(std::move(shared), context, role, carrier);
-}
-
-std::string tls_error_text() {
-    const auto number = ERR_get_error();
-    ERR_clear_error();
-    const char* reason = number ? ERR_reason_error_string(number) : nullptr;
-    return reason ? reason : "no reason given";
 }
 
 } // namespace kvferry

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// The tcp wire with a secret keeps the fabric's promises, all of it encrypted and with plain bulk;
-// and whoever does not have the secret is named on both sides and gets nothing.
+// The tcp wire with a secret, or certificates, keeps the fabric's promises, all of it encrypted and
+// with plain bulk; and whoever does not show what it must is named on both sides and gets nothing.
+#include "tests/support/certificates.hpp"
 #include "tests/support/contains.hpp"
 #include "tests/support/secret_file.hpp"
 #include "tests/transport/fabric/fabric_conformance.hpp"
@@ -40,6 +41,32 @@ struct tcp_kit_with_secret : secured_kit {
     }
 };
 
+/// Each side lets in the other one, not itself.
+struct tcp_kit_with_certificates : secured_kit {
+    static security_ptr shows(const std::string& name, const std::string& lets_in) {
+        if (!has_openssl() || !is_installed("openssl", "openssl"))
+            return security::none();
+        static const auto& files = [] {
+            auto& made = *new certificates; // kept until the end
+            for (const std::string each : {"writer", "target", "guest"})
+                made.sign(each, 2, "DNS:" + each + ".ranks.example");
+            return made;
+        }();
+        auto made = security::make({.cert_file = files.cert(name),
+                                    .key_file = files.key(name),
+                                    .ca_file = files.ca(),
+                                    .peer_names = {lets_in + ".ranks.example"}});
+        REQUIRE_MESSAGE(made, describe(made.error()));
+        return *made;
+    }
+
+    fabric_actor spawn(int number, incarnation self, frame_sink_actor sink) {
+        return secured_kit::spawn(
+            number, self, sink,
+            {.secured = number == 0 ? shows("writer", "target") : shows("target", "writer")});
+    }
+};
+
 struct tcp_kit_of_plain_bulk : secured_kit {
     fabric_actor spawn(int number, incarnation self, frame_sink_actor sink) {
         return secured_kit::spawn(
@@ -48,14 +75,15 @@ struct tcp_kit_of_plain_bulk : secured_kit {
     }
 };
 
-/// The target has the first secret, the writer what the case gives it.
+/// Both have what the case gives them; the target the first secret, if nothing else.
 struct tcp_kit_of_strangers : secured_kit {
     static inline tcp_options of_writer = {};
+    static inline security_ptr of_target = {};
 
     fabric_actor spawn(int number, incarnation self, frame_sink_actor sink) {
+        const auto target = of_target ? of_target : with_secret(secret_one);
         return secured_kit::spawn(number, self, sink,
-                                  number == 0 ? of_writer
-                                              : tcp_options{.secured = with_secret(secret_one)});
+                                  number == 0 ? of_writer : tcp_options{.secured = target});
     }
 };
 
@@ -63,27 +91,38 @@ struct tcp_kit_of_strangers : secured_kit {
 
 TYPE_TO_STRING(kvferry::testing::tcp_kit_with_secret);
 TYPE_TO_STRING(kvferry::testing::tcp_kit_of_plain_bulk);
+TYPE_TO_STRING(kvferry::testing::tcp_kit_with_certificates);
 KVFERRY_FABRIC_CONFORMANCE(tcp_kit_with_secret)
 KVFERRY_FABRIC_STAGING_CONFORMANCE(tcp_kit_with_secret)
 KVFERRY_FABRIC_CONFORMANCE(tcp_kit_of_plain_bulk)
+KVFERRY_FABRIC_CONFORMANCE(tcp_kit_with_certificates)
 
 using namespace kvferry;
 using namespace kvferry::testing;
 
-TEST_CASE("tcp wire: a rank with another secret, or none, makes no link, and hears why") {
+TEST_CASE("tcp wire: a rank with another secret or certificate, or none, makes no link, and hears "
+          "why") {
     if (!has_openssl()) {
         MESSAGE("skipped: this build has no OpenSSL");
         return;
     }
     struct row {
-        security_ptr writer;
+        security_ptr target, writer;
         const char* why;
     };
-    for (const auto& [writer, why] :
-         {row{with_secret(secret_two), "does not accept the deployment secret"},
-          row{security::none(), "the other side has a deployment secret"},
-          row{security::of_this_user(), "the other side has a deployment secret"}}) {
+    using certified = tcp_kit_with_certificates;
+    std::vector<row> rows{{{}, with_secret(secret_two), "does not accept the deployment secret"},
+                          {{}, security::none(), "the other side has a deployment secret"},
+                          {{}, security::of_this_user(), "the other side has a deployment secret"}};
+    if (const auto target = certified::shows("target", "writer"); target->needs_proof())
+        rows.insert(rows.end(),
+                    {{target, certified::shows("guest", "target"), "does not accept this one's"},
+                     {target, certified::shows("writer", "guest"), "has none of the names"},
+                     {target, with_secret(secret_one), "shows a certificate in place of"},
+                     {target, security::none(), "certificates (it speaks TLS)"}});
+    for (const auto& [target, writer, why] : rows) {
         CAPTURE(why);
+        tcp_kit_of_strangers::of_target = target;
         tcp_kit_of_strangers::of_writer = {.secured = writer};
         fabric_memory memory(4096);
         fabric_pair<tcp_kit_of_strangers> pair;
@@ -91,6 +130,7 @@ TEST_CASE("tcp wire: a rank with another secret, or none, makes no link, and hea
         const auto failed = pair.probe.next<endpoint_failed>();
         CHECK_MESSAGE(contains(text_of(failed.reason), why), describe(failed.reason));
     }
+    tcp_kit_of_strangers::of_target = {};
 }
 
 TEST_CASE(

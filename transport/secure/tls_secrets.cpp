@@ -1,16 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-// What all streams of a deployment share: keys that are derived from its secrets, and the one way
-// in which TLS is spoken: 1.3, an ephemeral exchange besides the key, one cipher, no tickets, no
-// early data.
-#include "transport/secure/tls.hpp"
-
+// Keys that are derived from the deployment's secrets, as external pre-shared keys of TLS.
 #include "messages/values/error_format.hpp"
-#include "transport/secure/tls_stream.hpp"
+#include "transport/secure/tls_proof.hpp"
 
 #include <algorithm>
 #include <array>
 #include <openssl/core_names.h>
-#include <openssl/err.h>
 #include <openssl/kdf.h>
 #include <openssl/params.h>
 
@@ -18,8 +13,7 @@ namespace kvferry {
 
 namespace {
 
-/// The cipher's hash is the one that the key is used with, so there is one cipher.
-constexpr const char* ciphers = "TLS_AES_128_GCM_SHA256";
+/// TLS_AES_128_GCM_SHA256, with whose hash the keys are used.
 constexpr unsigned char cipher_number[] = {0x13, 0x01};
 
 using kdf_ptr = std::unique_ptr<EVP_KDF, decltype(&EVP_KDF_free)>;
@@ -52,15 +46,22 @@ caf::expected<shared_key> make_key(const std::string& secret) {
     if (!derive(secret, "kvferry tls 1.3 psk", result.key.data(), result.key.size())
         || !derive(secret, "kvferry name of a secret", name.data(), name.size()))
         return make_error(errc::unsupported, "OpenSSL has no HKDF with SHA-256: {}",
-                          tls_error_text());
+                          last_tls_failure().text);
     for (auto each : name)
         result.name += fmt::format("{:02x}", each);
     return result;
 }
 
-class shared_tls final : public tls, public std::enable_shared_from_this<shared_tls> {
+std::string joined(const std::vector<std::string>& names) {
+    std::string result;
+    for (const auto& each : names)
+        result += (result.empty() ? "" : ", ") + each;
+    return result;
+}
+
+class proof_by_secret final : public tls_proof {
 public:
-    caf::error make_context(const std::vector<std::string>& secrets) {
+    caf::error make(const std::vector<std::string>& secrets) {
         for (const auto& secret : secrets) {
             auto key = make_key(secret);
             if (!key)
@@ -68,23 +69,13 @@ public:
             names_.push_back(key->name);
             keys_.push_back(std::move(*key));
         }
-        context_.reset(SSL_CTX_new(TLS_method()));
-        auto* context = context_.get();
-        if (!context || SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) != 1
-            || SSL_CTX_set_max_proto_version(context, TLS1_3_VERSION) != 1
-            || SSL_CTX_set_ciphersuites(context, ciphers) != 1
-            || SSL_CTX_set_num_tickets(context, 0) != 1)
-            return make_error(errc::unsupported, "OpenSSL does not speak TLS 1.3 with {}: {}",
-                              ciphers, tls_error_text());
-        SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
-        SSL_CTX_set_options(context, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION);
-        SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE
-                                      | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER
-                                      | SSL_MODE_RELEASE_BUFFERS);
         // A dialler has no certificate to check, and takes none in place of the key.
-        SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nullptr);
-        SSL_CTX_set_psk_use_session_callback(context, &shared_tls::show);
-        SSL_CTX_set_psk_find_session_callback(context, &shared_tls::find);
+        auto made = make_tls_context();
+        if (!made)
+            return std::move(made.error());
+        context_ = std::move(*made);
+        SSL_CTX_set_psk_use_session_callback(context_.get(), &proof_by_secret::show);
+        SSL_CTX_set_psk_find_session_callback(context_.get(), &proof_by_secret::find);
         return {};
     }
 
@@ -92,7 +83,57 @@ public:
         return make_tls_stream(shared_from_this(), context_.get(), role, carrier);
     }
 
-    const std::vector<std::string>& names() const override { return names_; }
+    std::string describe() const override {
+        std::string more;
+        for (std::size_t i = 1; i < names_.size(); ++i)
+            more += (i == 1 ? ", accepts also " : ", ") + names_[i];
+        return "the deployment secret " + names_.front() + more;
+    }
+
+    /// An acceptor asks for no certificate, and OpenSSL takes a key of a session that is not its
+    /// own.
+    void prepare(SSL* stream, stream_role role) const override {
+        if (role == stream_role::acceptor)
+            SSL_set_verify(stream, SSL_VERIFY_NONE, nullptr);
+    }
+
+    bool is_proven(SSL* stream) const override { return SSL_session_reused(stream) == 1; }
+
+    std::string why_unproven() const override {
+        return "the other side shows no deployment secret: start it with the same "
+               "KVFERRY_SECRET_FILE (worker_options.security)";
+    }
+
+    std::string why_plain() const override {
+        return "the other side has no deployment secret (it does not speak TLS): start it with the "
+               "same KVFERRY_SECRET_FILE (worker_options.security)";
+    }
+
+    std::string why_not(stream_role role, const tls_findings& found,
+                        const tls_failure& failure) const override {
+        if (role == stream_role::dialler && !failure.told)
+            return fmt::format("the other side shows a certificate in place of the deployment "
+                               "secret {}: give both sides the same secret, or both certificates "
+                               "({})",
+                               names_.front(), failure.text);
+        if (role == stream_role::dialler)
+            return fmt::format("the other side does not accept the deployment secret {}: give both "
+                               "sides the same one, or add it to those that the other side accepts "
+                               "({})",
+                               names_.front(), failure.text);
+        if (found.secret.empty())
+            return fmt::format(
+                "the other side speaks TLS and shows no deployment secret, as a rank "
+                "with certificates does ({})",
+                failure.text);
+        if (!found.is_known)
+            return fmt::format("the other side shows another deployment secret ({}; accepted here: "
+                               "{}): give both sides the same one",
+                               printable(found.secret), joined(names_));
+        return fmt::format("the other side names the deployment secret {} and does not know it "
+                           "({})",
+                           printable(found.secret), failure.text);
+    }
 
 private:
     SSL_SESSION* session_of(SSL* stream, const shared_key& key) const {
@@ -105,8 +146,8 @@ private:
         return nullptr;
     }
 
-    static const shared_tls& of(SSL* stream) {
-        return static_cast<const shared_tls&>(tls_end_of(stream).shared());
+    static const proof_by_secret& of(SSL* stream) {
+        return static_cast<const proof_by_secret&>(tls_proof_of(stream));
     }
 
     /// OpenSSL asks a dialler for what it shows.
@@ -126,27 +167,26 @@ private:
         const auto& keys = of(stream).keys_;
         const auto found = std::find_if(keys.begin(), keys.end(),
                                         [shown](const shared_key& x) { return x.name == shown; });
-        tls_end_of(stream).was_shown(shown, found != keys.end());
+        auto& findings = tls_findings_of(stream);
+        findings.secret = std::string{shown.substr(0, 32)};
+        findings.is_known = found != keys.end();
         *session = found == keys.end() ? nullptr : of(stream).session_of(stream, *found);
         return found == keys.end() || *session ? 1 : 0;
     }
 
     std::vector<shared_key> keys_;
     std::vector<std::string> names_;
-    std::unique_ptr<SSL_CTX, decltype(&SSL_CTX_free)> context_{nullptr, &SSL_CTX_free};
+    tls_context_ptr context_{nullptr, &SSL_CTX_free};
 };
 
 } // namespace
 
-caf::expected<std::shared_ptr<const tls>> tls::make(const std::vector<std::string>& secrets) {
-    auto result = std::make_shared<shared_tls>();
-    if (auto problem = result->make_context(secrets))
+caf::expected<std::shared_ptr<const tls>>
+tls::with_secrets(const std::vector<std::string>& secrets) {
+    auto result = std::make_shared<proof_by_secret>();
+    if (auto problem = result->make(secrets))
         return problem;
     return std::shared_ptr<const tls>{std::move(result)};
-}
-
-std::string tls::library() {
-    return OpenSSL_version(OPENSSL_VERSION);
 }
 
 } // namespace kvferry
