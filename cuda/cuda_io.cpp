@@ -19,8 +19,6 @@ namespace kvferry {
 
 namespace {
 
-constexpr const char* device_copy = "copy on the device (mapped)";
-
 struct cuda_io_state : loop_poller {
     static inline constexpr const char* name = "cuda_io";
 
@@ -87,7 +85,8 @@ private:
     void stop_transfer(transfer_id, caf::error);
     void finish_if_over(transfer_id);
     void lose_device(const caf::error&);
-    void finish(const start_copy&, agent_result, std::uint64_t bytes, caf::error, time_point began);
+    void finish(const start_copy&, agent_result, std::uint64_t bytes, caf::error, time_point began,
+                std::optional<plan_digest> digest = {});
     void refuse(const start_copy&, caf::error);
     void on_stop_deadline();
     void leave_loop();
@@ -142,7 +141,10 @@ device_actor::behavior_type cuda_io_state::make_behavior() {
 // -- commands -------------------------------------------------------------------------------
 
 /// Why a job cannot be executed. The planner has already checked the memory behind its addresses.
-caf::error check(const copy_job& job) {
+caf::error check(const start_copy& command) {
+    const auto& job = command.job;
+    if (command.read_only && !command.digest)
+        return make_error(errc::plan_invalid, "nothing is to be written and nothing added up");
     if (!job.plan)
         return make_error(errc::plan_invalid, "a copy without a plan");
     for (const auto& part : job.plan->parts)
@@ -161,7 +163,7 @@ caf::result<void> cuda_io_state::on_start_copy(const start_copy& command) {
         refuse(command, make_error(errc::stopped, "{} is stopping", device_name_));
     else if (lost_)
         refuse(command, lost_);
-    else if (auto error = check(command.job))
+    else if (auto error = check(command))
         refuse(command, std::move(error));
     else if (waiting_.size() + held_.size() >= options_.transfers_waiting_max)
         refuse(command,
@@ -362,7 +364,7 @@ void cuda_io_state::admit(start_copy command) {
         return refuse(command, make_error(errc::duplicate, "transfer {} is under way", id));
     caf::expected<std::unique_ptr<uploaded_plan>> plan{std::unique_ptr<uploaded_plan>{}};
     try {
-        plan = device_->upload(command.job);
+        plan = device_->upload(command.job, {!command.read_only, command.digest});
     } catch (const std::exception& thrown) { // length or memory: the transfer must still end
         plan = make_error(errc::limit_exceeded, "transfer {}: {}", id, thrown.what());
     }
@@ -374,7 +376,7 @@ void cuda_io_state::admit(start_copy command) {
     }
     const auto& view = (*plan)->plan;
     if (view.unit_count == 0)
-        return finish(command, agent_result::success, 0, {}, now());
+        return finish(command, agent_result::success, 0, {}, now(), std::move((*plan)->digest));
     schedule_.add(id, view, command.of);
     active_.emplace(id, active{std::move(command), std::move(*plan), {}, now()});
 }
@@ -480,8 +482,9 @@ void cuda_io_state::finish_if_over(transfer_id id) {
     schedule_.remove(id);
     auto& done = x.mapped();
     done.plan.reset();
+    auto digest = done.stopped_by ? std::nullopt : std::move(done.plan->digest);
     finish(done.command, done.stopped_by ? agent_result::failed : agent_result::success, bytes,
-           done.stopped_by, done.began);
+           done.stopped_by, done.began, std::move(digest));
 }
 
 void cuda_io_state::lose_device(const caf::error& why) {

@@ -7,26 +7,50 @@
 #include "messages/errors.hpp"
 #include "messages/local/device_chunks.hpp"
 #include "messages/values/copy_plan.hpp"
+#include "messages/values/plan_digest.hpp"
 #include "messages/values/rank_info.hpp"
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace kvferry {
 
+/// What launches of a plan do with the bytes that they read.
+struct copy_manner {
+    bool writes = true;
+    /// They make a digest, as this share of it.
+    std::optional<digest_share> digest = {};
+};
+
 /// A plan that the device can read. The host reads `plan`, which lives as long as this object.
 /// Destroy it only after every launch of it has ended or the device is lost.
 class uploaded_plan {
 public:
-    explicit uploaded_plan(device_plan_view view) : plan(view) {}
+    uploaded_plan(device_plan_view view, const copy_manner& how) : plan(view), manner(how) {
+        if (how.digest)
+            digest.emplace().parts.resize(how.digest->part_numbers());
+    }
     uploaded_plan(const uploaded_plan&) = delete;
     uploaded_plan& operator=(const uploaded_plan&) = delete;
     virtual ~uploaded_plan() = default;
 
     const device_plan_view plan;
+    const copy_manner manner;
+    /// Of what the launches that have ended have read, when it is made.
+    std::optional<plan_digest> digest = {};
+
+protected:
+    /// The sums of parts of a launch, or of a part of one.
+    void add_sums(const std::uint64_t* parts) {
+        for (std::size_t at = 0; at < digest->parts.size(); ++at) {
+            digest->parts[at] += parts[at];
+            digest->sum += at % 2 == 0 ? parts[at] : 0;
+        }
+    }
 };
 
 /// Launches of one lane end in order. Lanes run in parallel, each on multiprocessors of its own.
@@ -59,7 +83,8 @@ public:
     virtual caf::error enter_thread() = 0;
 
     /// Makes a plan ready for launches, which may follow at once. The job's pools must exist.
-    virtual caf::expected<std::unique_ptr<uploaded_plan>> upload(const copy_job&) = 0;
+    virtual caf::expected<std::unique_ptr<uploaded_plan>> upload(const copy_job&,
+                                                                 const copy_manner&) = 0;
 
     /// Starts to copy units [first_unit, first_unit + unit_count). take_ended() reports `number` at
     /// the end.

@@ -8,6 +8,7 @@
 #include "cuda/device/host_pins.hpp"
 #include "cuda/device/peer_mappings.hpp"
 #include "cuda/device/plan_memory.hpp"
+#include "cuda/device/sums_memory.hpp"
 #include "cuda/kernel/copy_kernel.hpp"
 #include "cuda/kernel/flat_plan.hpp"
 #include "messages/values/error_format.hpp"
@@ -38,11 +39,26 @@ std::optional<device_memory_left> memory_left_on(int ordinal) {
 class gpu;
 
 struct plan_on_gpu : uploaded_plan {
-    plan_on_gpu(device_plan_view on_host, device_plan_view on_device, plan_memory memory,
-                std::size_t bytes, gpu& owner)
-        : uploaded_plan(on_host), on_device(on_device), memory(std::move(memory)), bytes(bytes),
-          owner(owner) {}
+    plan_on_gpu(device_plan_view on_host, const copy_manner& how, device_plan_view on_device,
+                plan_memory memory, std::size_t bytes, gpu& owner)
+        : uploaded_plan(on_host, how), on_device(on_device), memory(std::move(memory)),
+          bytes(bytes), owner(owner) {}
     ~plan_on_gpu() override;
+
+    /// What a launch with this memory for its sums is told.
+    launch_sums sums_in(std::uint64_t* memory) const {
+        if (!memory)
+            return {};
+        return {.of_blocks = memory,
+                .first_pair = manner.digest->first_pair,
+                .shift = shift_of(*manner.digest),
+                .numbers = static_cast<std::uint32_t>(digest->parts.size()),
+                .writes = manner.writes};
+    }
+    void add(const std::uint64_t* of_blocks, std::uint32_t blocks) {
+        for (std::uint32_t block = 0; block < blocks; ++block)
+            add_sums(of_blocks + block * digest->parts.size());
+    }
 
     device_plan_view on_device;
     plan_memory memory;
@@ -66,6 +82,7 @@ public:
         lanes_ = {};
         free_events_.clear();
         plans_ = {};
+        sums_ = {};
         mappings_.close_all();
         pins_.remove_all();
     }
@@ -75,7 +92,8 @@ public:
         relax_capture_mode_of_thread();
         return checked("cudaSetDevice", cudaSetDevice(options_.ordinal));
     }
-    caf::expected<std::unique_ptr<uploaded_plan>> upload(const copy_job&) override;
+    caf::expected<std::unique_ptr<uploaded_plan>> upload(const copy_job&,
+                                                         const copy_manner&) override;
     caf::error launch(uploaded_plan&, std::uint64_t first_unit, std::uint64_t unit_count, copy_lane,
                       std::uint64_t number) override;
     caf::error take_ended(std::vector<std::uint64_t>& numbers) override;
@@ -110,6 +128,10 @@ private:
         struct launched {
             std::uint64_t number = 0;
             unique_event end;
+            /// Of a launch that makes a digest.
+            plan_on_gpu* plan = nullptr;
+            std::uint64_t* sums = nullptr;
+            std::uint32_t blocks = 0;
         };
         std::deque<launched> in_flight;
     };
@@ -128,6 +150,7 @@ private:
     std::string name_;
     caf::error lost_;
     plan_store plans_;
+    sums_memory sums_;
     std::vector<unique_event> free_events_;
     std::array<lane, copy_lane_count> lanes_;
     peer_mappings mappings_;
@@ -175,6 +198,8 @@ caf::error gpu::open() {
 caf::error gpu::reserve() {
     if (auto error = plans_.reserve())
         return error;
+    if (auto error = sums_.reserve(options_.multiprocessors))
+        return error;
     while (free_events_.size() < events_reserved) {
         auto event = make_event();
         if (!event)
@@ -184,12 +209,15 @@ caf::error gpu::reserve() {
     return {};
 }
 
-/// Copies a few bytes inside a plan's memory, in every lane and by both kernels: the driver loads a
+/// Copies a few bytes inside a plan's memory, in every lane and by every kernel: the driver loads a
 /// kernel at its first launch, which allocates, and takes milliseconds.
 caf::error gpu::warm_up() {
     auto memory = plans_.take(2 * warm_up_bytes);
     if (!memory)
         return std::move(memory.error());
+    auto sums = sums_.take();
+    if (!sums)
+        return std::move(sums.error());
     const auto source = reinterpret_cast<std::uint64_t>(memory->device.get());
     auto plan = std::make_shared<copy_plan>();
     plan->parts.push_back(
@@ -201,22 +229,27 @@ caf::error gpu::warm_up() {
     const launch_options smallest{1, 32};
     for (std::size_t where = 0; where < lanes_.size(); ++where) {
         auto* stream = lanes_[where].stream.get();
-        auto uploaded = upload(job);
-        if (!uploaded)
-            return std::move(uploaded.error());
-        auto& view = static_cast<plan_on_gpu&>(**uploaded);
-        auto error = bring_up(view, static_cast<copy_lane>(where));
-        if (!error)
-            error = checked("launch of the copy kernel",
-                            launch_copy_of_argument(view.plan, smallest, stream));
-        if (!error)
-            error = checked("launch of the copy kernel",
-                            launch_copy(view.on_device, 0, 1, smallest, stream));
-        if (!error)
-            error = checked("cudaStreamSynchronize", cudaStreamSynchronize(stream));
-        if (error)
-            return error;
+        const copy_manner manners[] = {{}, {true, digest_share{0, 1}}, {false, digest_share{0, 1}}};
+        for (const auto& manner : manners) {
+            auto uploaded = upload(job, manner);
+            if (!uploaded)
+                return std::move(uploaded.error());
+            auto& view = static_cast<plan_on_gpu&>(**uploaded);
+            const auto adds = view.sums_in(manner.digest ? *sums : nullptr);
+            auto error = bring_up(view, static_cast<copy_lane>(where));
+            if (!error)
+                error = checked("launch of the copy kernel",
+                                launch_copy_of_argument(view.plan, smallest, stream, adds));
+            if (!error)
+                error = checked("launch of the copy kernel",
+                                launch_copy(view.on_device, 0, 1, smallest, stream, adds));
+            if (!error)
+                error = checked("cudaStreamSynchronize", cudaStreamSynchronize(stream));
+            if (error)
+                return error;
+        }
     }
+    sums_.give_back(*sums);
     plans_.give_back(std::move(*memory));
     return {};
 }
@@ -242,7 +275,8 @@ void gpu::look_for_loss(const caf::error& cause) {
 
 // -- plans ----------------------------------------------------------------------------------
 
-caf::expected<std::unique_ptr<uploaded_plan>> gpu::upload(const copy_job& job) {
+caf::expected<std::unique_ptr<uploaded_plan>> gpu::upload(const copy_job& job,
+                                                          const copy_manner& how) {
     const auto bytes = measure(job).bytes();
     auto memory = plans_.take(bytes);
     if (!memory) {
@@ -253,7 +287,7 @@ caf::expected<std::unique_ptr<uploaded_plan>> gpu::upload(const copy_job& job) {
     const auto on_device =
         memory->device ? moved_to(on_host, memory->pinned.get(), memory->device.get()) : on_host;
     return std::unique_ptr<uploaded_plan>{
-        std::make_unique<plan_on_gpu>(on_host, on_device, std::move(*memory), bytes, *this)};
+        std::make_unique<plan_on_gpu>(on_host, how, on_device, std::move(*memory), bytes, *this)};
 }
 
 // -- launches -------------------------------------------------------------------------------
@@ -307,24 +341,37 @@ caf::error gpu::launch(uploaded_plan& uploaded, std::uint64_t first_unit, std::u
         return std::move(event.error());
     auto& to = lane_at(where);
     const launch_options grid{blocks_for(where), options_.threads_per_block};
+    lane::launched made{number, std::move(*event)};
+    if (plan.digest) {
+        auto memory = sums_.take();
+        if (!memory)
+            return std::move(memory.error());
+        made.plan = &plan;
+        made.sums = *memory;
+        made.blocks = blocks_of(unit_count, grid);
+    }
+    const auto sums = plan.sums_in(made.sums);
     caf::error error;
     if (unit_count == plan.plan.unit_count && plan.bytes <= argument_plan_bytes_max) {
         error = checked("launch of the copy kernel",
-                        launch_copy_of_argument(plan.plan, grid, to.stream.get()));
+                        launch_copy_of_argument(plan.plan, grid, to.stream.get(), sums));
     } else if (!(error = bring_up(plan, where))) {
-        error = checked("launch of the copy kernel",
-                        launch_copy(plan.on_device, first_unit, unit_count, grid, to.stream.get()));
+        error =
+            checked("launch of the copy kernel", launch_copy(plan.on_device, first_unit, unit_count,
+                                                             grid, to.stream.get(), sums));
     }
     if (error) {
         (void)cudaStreamSynchronize(to.stream.get()); // its upload may be under way
+        sums_.give_back(made.sums);
         return error;
     }
     // The kernel is running: without an event its end would stay unknown.
-    if (auto refused = checked("cudaEventRecord", cudaEventRecord(event->get(), to.stream.get()))) {
+    if (auto refused =
+            checked("cudaEventRecord", cudaEventRecord(made.end.get(), to.stream.get()))) {
         lost_ = refused; // reported by take_ended(): this launch counts as in flight
         return {};
     }
-    to.in_flight.push_back({number, std::move(*event)});
+    to.in_flight.push_back(std::move(made));
     return {};
 }
 
@@ -340,8 +387,12 @@ caf::error gpu::take_ended(std::vector<std::uint64_t>& numbers) {
                 lost_ = cuda_error("cudaEventQuery", status);
                 break;
             }
-            numbers.push_back(x.in_flight.front().number);
-            free_events_.push_back(std::move(x.in_flight.front().end));
+            auto& ended = x.in_flight.front();
+            if (ended.plan)
+                ended.plan->add(ended.sums, ended.blocks);
+            sums_.give_back(ended.sums);
+            numbers.push_back(ended.number);
+            free_events_.push_back(std::move(ended.end));
             x.in_flight.pop_front();
         }
     return lost_;

@@ -7,6 +7,7 @@
 #include "cuda/kernel/flat_plan.hpp"
 
 #include <atomic>
+#include <vector>
 
 namespace kvferry {
 
@@ -17,8 +18,32 @@ constexpr std::uint32_t warps = 3;
 constexpr std::uint32_t lanes = 4;
 
 struct plan_on_host : uploaded_plan {
-    plan_on_host(device_plan_view view, std::unique_ptr<std::uint64_t[]> memory)
-        : uploaded_plan(view), memory(std::move(memory)) {}
+    plan_on_host(device_plan_view view, const copy_manner& how,
+                 std::unique_ptr<std::uint64_t[]> memory)
+        : uploaded_plan(view, how), memory(std::move(memory)) {}
+
+    template <bool Writes, class Sums>
+    void run(std::uint64_t first_unit, std::uint64_t end_unit, Sums& sums) {
+        for (std::uint32_t warp = 0; warp < warps; ++warp)
+            for (std::uint32_t lane = 0; lane < lanes; ++lane)
+                copy_share<Writes>(plan, first_unit, end_unit, warp, warps, lane, lanes, sums);
+    }
+
+    void run(std::uint64_t first_unit, std::uint64_t end_unit) {
+        if (!digest) {
+            no_sums none;
+            return run<true>(first_unit, end_unit, none);
+        }
+        std::vector<std::uint64_t> parts(digest->parts.size());
+        thread_sums sums{{parts.data(), manner.digest->first_pair, shift_of(*manner.digest)}};
+        if (manner.writes)
+            run<true>(first_unit, end_unit, sums);
+        else
+            run<false>(first_unit, end_unit, sums);
+        sums.flush();
+        add_sums(parts.data());
+    }
+
     std::unique_ptr<std::uint64_t[]> memory;
 };
 
@@ -28,16 +53,18 @@ void set(void* event) {
 
 } // namespace
 
-caf::expected<std::unique_ptr<uploaded_plan>> host_copy_device::upload(const copy_job& job) {
+caf::expected<std::unique_ptr<uploaded_plan>> host_copy_device::upload(const copy_job& job,
+                                                                       const copy_manner& how) {
     auto memory =
         std::make_unique<std::uint64_t[]>(measure(job).bytes() / sizeof(std::uint64_t) + 1);
     auto view = flatten(job, reinterpret_cast<std::byte*>(memory.get()));
-    return std::unique_ptr<uploaded_plan>{std::make_unique<plan_on_host>(view, std::move(memory))};
+    return std::unique_ptr<uploaded_plan>{
+        std::make_unique<plan_on_host>(view, how, std::move(memory))};
 }
 
 caf::error host_copy_device::launch(uploaded_plan& plan, std::uint64_t first_unit,
                                     std::uint64_t unit_count, copy_lane, std::uint64_t number) {
-    launched_.push_back({plan.plan, first_unit, first_unit + unit_count, number, {}});
+    launched_.push_back({&plan, first_unit, first_unit + unit_count, number, {}});
     return {};
 }
 
@@ -46,9 +73,7 @@ caf::error host_copy_device::take_ended(std::vector<std::uint64_t>& numbers) {
         return {};
     const auto x = launched_.front();
     launched_.pop_front();
-    for (std::uint32_t warp = 0; warp < warps; ++warp)
-        for (std::uint32_t lane = 0; lane < lanes; ++lane)
-            copy_share(x.plan, x.first_unit, x.end_unit, warp, warps, lane, lanes);
+    static_cast<plan_on_host*>(x.plan)->run(x.first_unit, x.end_unit);
     for (auto* event : x.events)
         set(event);
     numbers.push_back(x.number);

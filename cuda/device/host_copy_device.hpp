@@ -15,7 +15,8 @@ class host_copy_device : public copy_device {
 public:
     const std::string& name() const override { return name_; }
     caf::error enter_thread() override { return {}; }
-    caf::expected<std::unique_ptr<uploaded_plan>> upload(const copy_job&) override;
+    caf::expected<std::unique_ptr<uploaded_plan>> upload(const copy_job&,
+                                                         const copy_manner&) override;
     caf::error launch(uploaded_plan&, std::uint64_t first_unit, std::uint64_t unit_count, copy_lane,
                       std::uint64_t number) override;
     caf::error take_ended(std::vector<std::uint64_t>& numbers) override;
@@ -32,7 +33,7 @@ public:
 
 private:
     struct launched {
-        device_plan_view plan;
+        uploaded_plan* plan = nullptr;
         std::uint64_t first_unit = 0;
         std::uint64_t end_unit = 0;
         std::uint64_t number = 0;

@@ -102,6 +102,7 @@ device_plan_view flatten(const copy_job& job, std::byte* memory, std::uint32_t u
         const auto first_pair = view.pair_count;
         for (const auto& slots : part.slots)
             new (pairs + view.pair_count++) device_pair{slots.source, slots.target};
+        std::uint64_t words = 0;
         for (const auto& x : part.layout->runs) {
             if (!has_bytes(x))
                 continue;
@@ -109,6 +110,8 @@ device_plan_view flatten(const copy_job& job, std::byte* memory, std::uint32_t u
                 make_band(x, job.source_pools[part.source_pool], job.target_pools[part.target_pool],
                           part.slots.size(), unit_bytes_max);
             band.first_pair = first_pair;
+            band.first_word = static_cast<std::uint32_t>(words);
+            words += words_of_fragment(band) * band.count;
             band.first_unit = view.unit_count;
             band.bytes_before = view.bytes;
             view.unit_count += units_of(band);

@@ -41,6 +41,8 @@ struct device_band {
     std::uint32_t first_pair = 0;
     /// The widest access (16, 8, 4, 2 or 1) that all its fragments' addresses and sizes allow.
     std::uint32_t word_bytes = 1;
+    /// Words of 8 bytes of a pair before the run's first fragment (for digests).
+    std::uint32_t first_word = 0;
 };
 
 struct device_pair {
@@ -120,26 +122,49 @@ KVFERRY_HOST_DEVICE inline unit_place place_of(const device_band& band, std::uin
     return place;
 }
 
-/// Addresses of the unit's fragment number `k` (below place.fragments).
+/// Which fragment of a band: its pair of slots, counted in the band, and its index there.
+struct device_fragment {
+    std::uint32_t pair = 0;
+    std::uint32_t index = 0;
+};
+
+/// The unit's fragment number `k` (below place.fragments).
+KVFERRY_HOST_DEVICE inline device_fragment fragment_of(const device_band& band,
+                                                       const unit_place& place, std::uint32_t k) {
+    device_fragment result{
+        place.pair,
+        place.index + k}; // cannot wrap: groups are made only where the count leaves room
+    if (band.count == 1) {
+        result.pair += result.index;
+        result.index = 0;
+    } else if (result.index >= band.count) {
+        const std::uint32_t further = result.index / band.count;
+        result.pair += further;
+        result.index -= further * band.count;
+    }
+    return result;
+}
+
+/// Its addresses, from the unit's offset on.
+KVFERRY_HOST_DEVICE inline device_stretch stretch_of(const device_plan_view& plan,
+                                                     const device_band& band,
+                                                     const unit_place& place, device_fragment x) {
+    const device_pair slots = plan.pairs[band.first_pair + x.pair];
+    return {band.source_address + slots.source * band.source_slot_stride_bytes
+                + x.index * band.source_stride_bytes + place.offset_bytes,
+            band.target_address + slots.target * band.target_slot_stride_bytes
+                + x.index * band.target_stride_bytes + place.offset_bytes};
+}
+
 KVFERRY_HOST_DEVICE inline device_stretch stretch_of(const device_plan_view& plan,
                                                      const device_band& band,
                                                      const unit_place& place, std::uint32_t k) {
-    std::uint32_t pair = place.pair;
-    std::uint32_t index =
-        place.index + k; // cannot wrap: groups are made only where the count leaves room
-    if (band.count == 1) {
-        pair += index;
-        index = 0;
-    } else if (index >= band.count) {
-        const std::uint32_t further = index / band.count;
-        pair += further;
-        index -= further * band.count;
-    }
-    const device_pair slots = plan.pairs[band.first_pair + pair];
-    return {band.source_address + slots.source * band.source_slot_stride_bytes
-                + index * band.source_stride_bytes + place.offset_bytes,
-            band.target_address + slots.target * band.target_slot_stride_bytes
-                + index * band.target_stride_bytes + place.offset_bytes};
+    return stretch_of(plan, band, place, fragment_of(band, place, k));
+}
+
+/// Words of 8 bytes of a fragment; the last one may be cut off.
+KVFERRY_HOST_DEVICE inline std::uint64_t words_of_fragment(const device_band& band) {
+    return (band.fragment_bytes + 7) / 8;
 }
 
 /// Bytes of all units before `unit` (at most unit_count).

@@ -36,8 +36,10 @@ struct start_copy {
     /// Between twins of the fabric only: start_put::attempt.
     kvferry::attempt attempt = {};
     flow of = {};
-    /// Make a digest of what is read, as this share of it; for copies by the host.
+    /// Make a digest of what is read, as this share of it.
     std::optional<digest_share> digest = {};
+    /// Write nothing: the digest is all.
+    bool read_only = false;
 };
 
 /// copy_io to itself: the next piece.
@@ -45,6 +47,12 @@ struct copy_step {};
 
 struct cancel_transfer {
     transfer_id id;
+};
+
+/// Where in the peer's memory bytes of a put were to go that were not those that left.
+struct damaged_bytes {
+    std::uint64_t address = 0;
+    std::uint64_t bytes = 0;
 };
 
 /// Exactly one per started transfer, and never while the operation may still read its source.
@@ -62,6 +70,8 @@ struct transfer_done {
     std::chrono::nanoseconds posting{0};
     /// Of a copy that succeeded, when one was asked for and can be made.
     std::optional<plan_digest> digest = {};
+    /// With errc::digest_mismatch.
+    std::optional<damaged_bytes> damaged = {};
 };
 
 struct stop_io {};

@@ -4,11 +4,25 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
 
 namespace kvferry {
+
+/// Runs of pairs of a digest; a report of them stays below 300 bytes.
+inline constexpr std::uint64_t digest_parts_max = 16;
+
+/// Constants of the key of a word's place: the number of its pair of slots in the plan, and its
+/// number among the words of that pair, both counted from 1.
+inline constexpr std::uint64_t key_of_pair = 0x9e3779b97f4a7c15;
+inline constexpr std::uint64_t key_of_word = 0xd6e8feb86659fd93;
+
+/// Pairs of one run of a digest's parts: a power of two, so that a device divides by a shift.
+constexpr std::uint64_t pairs_of_part(std::uint64_t pairs) {
+    return pairs == 0 ? 1 : std::bit_ceil((pairs + digest_parts_max - 1) / digest_parts_max);
+}
 
 struct plan_digest {
     /// Of all words.
@@ -35,6 +49,17 @@ struct plan_digest {
 struct digest_share {
     std::uint64_t first_pair = 0;
     std::uint64_t pairs = 0;
+
+    /// Numbers of the parts of the whole plan.
+    std::size_t part_numbers() const {
+        const auto span = pairs_of_part(pairs);
+        return static_cast<std::size_t>(2 * ((pairs + span - 1) / span));
+    }
 };
+
+/// A part has 2^shift pairs.
+constexpr std::uint32_t shift_of(const digest_share& x) {
+    return static_cast<std::uint32_t>(std::countr_zero(pairs_of_part(x.pairs)));
+}
 
 } // namespace kvferry

@@ -56,10 +56,11 @@ struct faulty_device : host_copy_device {
     explicit faulty_device(std::shared_ptr<faults> plan) : plan(std::move(plan)) {}
     ~faulty_device() override { plan->destroyed = true; }
 
-    caf::expected<std::unique_ptr<uploaded_plan>> upload(const copy_job& job) override {
+    caf::expected<std::unique_ptr<uploaded_plan>> upload(const copy_job& job,
+                                                         const copy_manner& how) override {
         if (++plan->uploads == plan->refuse_upload)
             return make_error(errc::cuda_failed, "cudaMalloc: out of memory");
-        return host_copy_device::upload(job);
+        return host_copy_device::upload(job, how);
     }
     caf::error launch(uploaded_plan& x, std::uint64_t first, std::uint64_t count, copy_lane lane,
                       std::uint64_t number) override {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // GB/s of the copy kernel for shuffled pieces of 64 B to 1 MiB and 8 to 132 blocks, beside one
-// cudaMemcpyAsync of the same total in the same run; what cutting it into launches costs; and how
-// long small requests take from the host's call until the host knows their end. Builds with nvcc
-// alone, on one line:
+// cudaMemcpyAsync of the same total in the same run; what cutting it into launches and a digest
+// cost; and how long small requests take from the host's call until the host knows their end.
+// Builds with nvcc alone, on one line:
 //   nvcc -O3 -std=c++20 -arch=sm_90 -I. -o copy_kernel_bench tests/device/copy_kernel_bench.cu
 //        cuda/kernel/copy_kernel.cu cuda/kernel/flat_plan.cpp
 //   ./copy_kernel_bench [total MiB] [repeats] [file.json] [bytes of a unit]
@@ -182,6 +182,41 @@ void measure_heads(std::uint64_t total, int repeats, std::uint64_t source, std::
     }
 }
 
+/// What a digest costs: the copy without one, with one, and the digest alone, in turn.
+void measure_sums(std::uint64_t total, int repeats, std::uint64_t source, std::uint64_t target,
+                  cudaStream_t stream) {
+    constexpr std::uint32_t blocks_max = 132;
+    void* memory = nullptr;
+    CHECKED(cudaHostAlloc(&memory, blocks_max * launch_sums::numbers_max * sizeof(std::uint64_t),
+                          cudaHostAllocPortable));
+    std::printf("copy, copy with a digest (%% of it), digest alone\n");
+    for (std::uint64_t piece : {64u, 256u, 576u, 4096u, 65536u}) {
+        const plan_on_device x{shuffled(total, piece, source, target)};
+        const digest_share share{0, x.plan.pair_count};
+        launch_sums sums{.of_blocks = static_cast<std::uint64_t*>(memory),
+                         .first_pair = 0,
+                         .shift = shift_of(share),
+                         .numbers = static_cast<std::uint32_t>(share.part_numbers())};
+        std::printf("%10llu B", static_cast<unsigned long long>(piece));
+        for (std::uint32_t blocks : {16u, 32u, 48u, 96u}) {
+            const auto speed = [&](const launch_sums& how) {
+                return total / 1e9 / median(timed(repeats, stream, [&] {
+                           CHECKED(launch_copy(x.plan, 0, x.plan.unit_count, {blocks, 1024}, stream,
+                                               how));
+                       }));
+            };
+            auto alone = sums;
+            alone.writes = false;
+            const double plain = speed({});
+            const double with = speed(sums);
+            std::printf("  %u blocks %.1f %.1f (%.1f) %.1f", blocks, plain, with,
+                        100 * with / plain, speed(alone));
+        }
+        std::printf("  GB/s\n");
+    }
+    CHECKED(cudaFreeHost(memory));
+}
+
 /// Upload, launch, event and polling: the cost of a request without the protocol.
 void measure_small(int repeats, std::uint64_t source, std::uint64_t target, cudaStream_t stream) {
     struct {
@@ -296,6 +331,8 @@ void measure_route(const std::string& route, int target_device, std::uint64_t to
                    reinterpret_cast<std::uint64_t>(target), stream);
     measure_heads(total, repeats, reinterpret_cast<std::uint64_t>(source),
                   reinterpret_cast<std::uint64_t>(target), stream);
+    measure_sums(total, repeats, reinterpret_cast<std::uint64_t>(source),
+                 reinterpret_cast<std::uint64_t>(target), stream);
     measure_small(repeats, reinterpret_cast<std::uint64_t>(source),
                   reinterpret_cast<std::uint64_t>(target), stream);
     CHECKED(cudaStreamDestroy(stream));

@@ -4,6 +4,7 @@
 #include "cuda/kernel/flat_plan.hpp"
 #include "tests/device/device_setup.hpp"
 #include "tests/support/random_plan.hpp"
+#include "transport/planner/plan/piece_digest.hpp"
 
 using namespace kvferry;
 using namespace kvferry::testing;
@@ -99,6 +100,54 @@ TEST_CASE("copy_kernel: shuffled fragments of every size from one byte to whole 
     }
 }
 
+TEST_CASE("device: digest by the copy kernel is that of the host, for every plan and grid, in one "
+          "launch and in two") {
+    KVFERRY_NEEDS_DEVICES(1);
+    KVFERRY_CUDA_REQUIRE(cudaSetDevice(0));
+    for (std::uint32_t seed = 1; seed <= 200; ++seed) {
+        CAPTURE(seed);
+        const auto sample = seed <= 180 ? random_plans{seed}.next()
+                                        : shuffled_fragments(300, 1 + 37 * (seed - 180), seed);
+        const auto content = random_bytes(sample.source_bytes, seed);
+        device_memory source{sample.source_bytes}, target{sample.target_bytes};
+        source.write(content);
+        const auto wanted = [&] {
+            const auto job = sample.job(reinterpret_cast<std::uint64_t>(content.data()), 0);
+            return sums_of_sources(*job.plan, job.source_pools);
+        }();
+        const plan_on_device x{sample.job(source.address(), target.address())};
+        const digest_share share{0, pairs_of(*sample.plan)};
+        const auto numbers = static_cast<std::uint32_t>(share.part_numbers());
+        const auto grid = grids[seed % std::size(grids)];
+        auto pinned = make_pinned_memory(std::size_t{grid.blocks} * launch_sums::numbers_max * 8);
+        REQUIRE_MESSAGE(pinned, describe(pinned.error()));
+        launch_sums sums{.of_blocks = reinterpret_cast<std::uint64_t*>(pinned->get()),
+                         .first_pair = 0,
+                         .shift = shift_of(share),
+                         .numbers = numbers,
+                         .writes = seed % 2 == 0};
+        std::vector<std::uint64_t> parts(numbers);
+        const auto add = [&](std::uint64_t units) {
+            KVFERRY_CUDA_REQUIRE(cudaDeviceSynchronize());
+            for (std::uint32_t at = 0; at < blocks_of(units, grid) * numbers; ++at)
+                parts[at % numbers] += sums.of_blocks[at];
+        };
+        const auto half = x.plan.unit_count / 2;
+        for (auto [first, units] :
+             {std::pair{std::uint64_t{0}, half}, std::pair{half, x.plan.unit_count - half}}) {
+            KVFERRY_CUDA_REQUIRE(launch_copy(x.plan, first, units, grid, nullptr, sums));
+            add(units);
+        }
+        CHECK(parts == wanted.parts);
+        if (fits_argument(x)) {
+            std::fill(parts.begin(), parts.end(), 0);
+            KVFERRY_CUDA_REQUIRE(launch_copy_of_argument(x.on_host(), grid, nullptr, sums));
+            add(x.plan.unit_count);
+            CHECK(parts == wanted.parts);
+        }
+    }
+}
+
 TEST_CASE("copy_kernel: writes into and reads from another device's memory") {
     KVFERRY_NEEDS_DEVICES(2);
     if (!enable_peers()) {
@@ -146,4 +195,6 @@ TEST_CASE("copy_kernel: a grid that cannot be launched is refused, and no units 
     CHECK(launch_copy(nothing, 0, 1, {0, 1024}, nullptr) == cudaErrorInvalidValue);
     CHECK(launch_copy(nothing, 0, 1, {48, 100}, nullptr) == cudaErrorInvalidValue);
     CHECK(launch_copy(nothing, 0, 1, {48, 2048}, nullptr) == cudaErrorInvalidValue);
+    CHECK(launch_copy(nothing, 0, 1, {48, 1024}, nullptr, {.writes = false})
+          == cudaErrorInvalidValue);
 }

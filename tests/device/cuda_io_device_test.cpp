@@ -28,7 +28,7 @@ TEST_CASE("cuda_io: a grid that the device refuses fails the transfer by name an
     auto device = make_cuda_copy_device(options);
     REQUIRE_MESSAGE(device, describe(device.error()));
     prepared_copy<gpu_kit> copy{shuffled_fragments(4, 512), 1};
-    auto plan = (*device)->upload(copy.job());
+    auto plan = (*device)->upload(copy.job(), {});
     REQUIRE_MESSAGE(plan, describe(plan.error()));
     CHECK(code_of((*device)->launch(**plan, 0, 1, copy_lane::bulk, 1)) == errc::cuda_failed);
     CHECK_FALSE((*device)->lost());

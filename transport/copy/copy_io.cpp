@@ -14,8 +14,6 @@ namespace kvferry {
 
 namespace {
 
-constexpr const char* mapped_copy = "copy (mapped)";
-
 void copy_stretch(const copy_job& job, const plan_stretch& x, const void* after) {
     auto* to = reinterpret_cast<void*>(x.target_address);
     const auto* from = reinterpret_cast<const void*>(x.source_address);
@@ -47,7 +45,8 @@ void copy(const copy_job& job, plan_cursor& cursor, std::uint64_t bytes_max) {
 constexpr std::uint64_t summed_at_once = 8192;
 
 /// The same with a digest of what is read: cuts are at whole words, so up to 7 bytes more.
-void copy(const copy_job& job, plan_cursor& cursor, std::uint64_t bytes_max, word_sums& sums) {
+void copy(const copy_job& job, plan_cursor& cursor, std::uint64_t bytes_max, word_sums& sums,
+          bool writes) {
     const auto end = cursor.bytes() + bytes_max;
     while (cursor.bytes() < end) {
         const auto room = std::min((end - cursor.bytes() + 7) / 8 * 8, summed_at_once);
@@ -57,7 +56,8 @@ void copy(const copy_job& job, plan_cursor& cursor, std::uint64_t bytes_max, wor
         if (!next)
             break;
         sums.add(pair, word, source_of(next), next->bytes);
-        copy_stretch(job, *next, nullptr);
+        if (writes)
+            copy_stretch(job, *next, nullptr);
     }
     if (job.past_cache)
         finish_past_cache();
@@ -71,6 +71,8 @@ caf::error check(const start_copy& message) {
     if (!message.job.plan)
         return invalid("no plan");
     for (const auto& part : message.job.plan->parts) {
+    if (message.read_only && !message.digest)
+        return invalid("nothing is to be written and nothing added up");
         if (!part.layout || (part.layout->runs.empty() && !part.slots.empty()))
             return invalid("a part without a template");
         if (part.source_pool >= message.job.source_pools.size()
@@ -107,6 +109,7 @@ void copy_io_state::on_start(start_copy& message) {
     if (message.digest)
         asked.sums.emplace(*message.digest);
     asked.posting = clock::now() - taken;
+    asked.writes = !message.read_only;
     turns_.add(message.id.value, message.of);
     transfers_.emplace(message.id, std::move(asked));
     ask_for_step();
@@ -146,7 +149,7 @@ bool copy_io_state::copy_piece(transfer& x) const {
         x.began = clock::now();
     const auto before = x.cursor.bytes();
     if (x.sums)
-        copy(x.job, x.cursor, with_.bounds.copy_piece_bytes_max, *x.sums);
+        copy(x.job, x.cursor, with_.bounds.copy_piece_bytes_max, *x.sums, x.writes);
     else
         copy(x.job, x.cursor, with_.bounds.copy_piece_bytes_max);
     return x.cursor.bytes() == x.job.plan->bytes || x.cursor.bytes() == before;

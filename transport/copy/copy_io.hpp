@@ -40,6 +40,7 @@ private:
         plan_cursor cursor;
         /// When a digest is made on the way.
         std::optional<word_sums> sums = {};
+        bool writes = true;
         std::chrono::nanoseconds posting{0};
         time_point began = {};
     };

@@ -15,6 +15,7 @@
 #include "tests/support/random_plan.hpp"
 #include "tests/support/real_system.hpp"
 #include "transport/loop/io_loop.hpp"
+#include "transport/planner/plan/piece_digest.hpp"
 
 #include <caf/actor_cast.hpp>
 #include <caf/after.hpp>
@@ -111,6 +112,15 @@ public:
         self_->send(kit_.actor(), start_copy{id, std::move(job), sink(), events});
         return id;
     }
+    /// With a digest of all that is read.
+    transfer_id start_adding(copy_job job, bool read_only = false) {
+        start_copy asked{transfer_id{++last_}, std::move(job), sink()};
+        asked.digest = digest_share{0, pairs_of(*asked.job.plan)};
+        asked.read_only = read_only;
+        const auto id = asked.id;
+        self_->send(kit_.actor(), std::move(asked));
+        return id;
+    }
     void cancel(transfer_id id) { self_->send(kit_.actor(), cancel_transfer{id}); }
 
     transfer_done next() {
@@ -165,6 +175,11 @@ struct prepared_copy {
         target.write(target_content);
     }
     copy_job job() const { return sample.job(source.address(), target.address()); }
+    /// Of the source, as the host adds it up.
+    plan_digest digest() const {
+        const auto job = sample.job(reinterpret_cast<std::uint64_t>(source_content.data()), 0);
+        return sums_of_sources(*job.plan, job.source_pools);
+    }
     bool arrived() const { return target.read() == sample.applied(source_content, target_content); }
 
     plan_sample sample;
@@ -198,6 +213,65 @@ TEST_CASE_TEMPLATE_DEFINE("copy: every byte of a plan lands, and nothing else ch
         CHECK(copy.arrived());
     }
     probe.check_nothing_more();
+}
+
+TEST_CASE_TEMPLATE_DEFINE(
+    "copy: a digest made on the way is that of the host, whatever the plan, and no byte lands when "
+    "nothing is to be written",
+    Kit, copy_digest) {
+    Kit kit;
+    copy_probe probe{kit};
+    const auto check = [&](prepared_copy<Kit>& copy) {
+        auto id = probe.start_adding(copy.job(), true);
+        auto read = probe.next();
+        check_success(read, id, copy.sample.plan->bytes);
+        CHECK((copy.target.read() == copy.target_content));
+        id = probe.start_adding(copy.job());
+        auto done = probe.next();
+        check_success(done, id, copy.sample.plan->bytes);
+        CHECK(copy.arrived());
+        REQUIRE(done.digest);
+        CHECK(done.digest == copy.digest());
+        CHECK(read.digest == done.digest);
+    };
+    for (std::uint32_t seed = 1; seed <= 60; ++seed) {
+        CAPTURE(seed);
+        prepared_copy<Kit> copy{random_plans{seed}.next(), seed};
+        check(copy);
+    }
+    for (std::uint64_t bytes : {1ul, 4ul, 12ul, 24ul, 100ul, 512ul, 520ul, 4100ul, 65536ul}) {
+        CAPTURE(bytes);
+        prepared_copy<Kit> copy{shuffled_fragments(100, bytes), 1};
+        check(copy);
+    }
+    auto heavy = long_copy<Kit>(1);
+    check(heavy);
+    probe.check_nothing_more();
+}
+
+TEST_CASE_TEMPLATE_DEFINE("copy: a bit that has flipped in memory is found, and the digest names "
+                          "its pair of slots",
+                          Kit, copy_flip) {
+    Kit kit;
+    copy_probe probe{kit};
+    prepared_copy<Kit> copy{shuffled_fragments(40, 4096), 1};
+    probe.start_adding(copy.job());
+    const auto before = *probe.next().digest;
+    const auto& pool = copy.job().source_pools.front();
+    const auto& slots = copy.sample.plan->parts.front().slots;
+    for (std::uint64_t pair = 0; pair < slots.size(); ++pair) {
+        auto damaged = copy.source_content;
+        const auto at = pool.slot0_address - copy.source.address()
+                        + slots[pair].source * pool.slot_stride_bytes + 97 * pair;
+        damaged[at] ^= std::byte{1} << pair % 8;
+        copy.source.write(damaged);
+        probe.start_adding(copy.job(), true);
+        const auto after = *probe.next().digest;
+        CHECK(after.sum != before.sum);
+        const auto where = first_difference(before, after, slots.size());
+        CHECK(where.first == pair);
+        CHECK(where.end == pair + 1);
+    }
 }
 
 TEST_CASE_TEMPLATE_DEFINE("copy: many at once each end once, with their own bytes", Kit,
@@ -326,6 +400,8 @@ TEST_CASE_TEMPLATE_DEFINE("copy: a stop ends every copy once, then answers", Kit
 #define KVFERRY_COPY_CONFORMANCE(kit)                                                              \
     namespace kvferry::testing {                                                                   \
     TEST_CASE_TEMPLATE_INVOKE(copy_bytes, kit);                                                    \
+    TEST_CASE_TEMPLATE_INVOKE(copy_digest, kit);                                                   \
+    TEST_CASE_TEMPLATE_INVOKE(copy_flip, kit);                                                     \
     TEST_CASE_TEMPLATE_INVOKE(copy_many, kit);                                                     \
     TEST_CASE_TEMPLATE_INVOKE(copy_nothing, kit);                                                  \
     TEST_CASE_TEMPLATE_INVOKE(copy_holds, kit);                                                    \

@@ -86,6 +86,46 @@ plan_digest sums_of_targets(const copy_plan& plan, const std::vector<pool_base>&
                    &plan_stretch::target_address);
 }
 
+namespace {
+
+/// One side of a run, or of a pair, on both.
+run doubled(run x, bool targets) {
+    if (targets) {
+        x.source_offset_bytes = x.target_offset_bytes;
+        x.source_stride_bytes = x.target_stride_bytes;
+    } else {
+        x.target_offset_bytes = x.source_offset_bytes;
+        x.target_stride_bytes = x.source_stride_bytes;
+    }
+    return x;
+}
+
+copy_job reading(const copy_plan& plan, const std::vector<pool_base>& pools, bool targets) {
+    auto result = std::make_shared<copy_plan>(plan);
+    for (auto& part : result->parts) {
+        auto layout = std::make_shared<copy_template>(*part.layout);
+        for (auto& x : layout->runs)
+            x = doubled(x, targets);
+        part.layout = std::move(layout);
+        part.source_pool = part.target_pool = targets ? part.target_pool : part.source_pool;
+        std::vector<slot_pair> slots(part.slots.begin(), part.slots.end());
+        for (auto& x : slots)
+            x.source = x.target = targets ? x.target : x.source;
+        part.slots = std::move(slots);
+    }
+    return {std::move(result), pools, pools, {}};
+}
+
+} // namespace
+
+copy_job reading_sources(const copy_plan& plan, const std::vector<pool_base>& pools) {
+    return reading(plan, pools, false);
+}
+
+copy_job reading_targets(const copy_plan& plan, const std::vector<pool_base>& pools) {
+    return reading(plan, pools, true);
+}
+
 bool can_be_checked(const rank_info& writer, const rank_info& receiver) {
     const auto windowed = [](const rank_info& rank) {
         return std::any_of(

@@ -24,6 +24,11 @@ std::uint64_t digest_of_targets(const copy_plan&, const std::vector<pool_base>& 
 plan_digest sums_of_sources(const copy_plan&, const std::vector<pool_base>& pools);
 plan_digest sums_of_targets(const copy_plan&, const std::vector<pool_base>& pools);
 
+/// Jobs that read what a plan reads, or what it writes, for a digest of it by whoever can read that
+/// memory (start_copy::read_only).
+copy_job reading_sources(const copy_plan&, const std::vector<pool_base>& pools);
+copy_job reading_targets(const copy_plan&, const std::vector<pool_base>& pools);
+
 /// Whether the receiver can work out by itself which blocks a piece of this writer contains. It
 /// cannot when the writer is one of several CP ranks, or may have dropped blocks that the receiver
 /// lists; then no digest is requested.

@@ -30,6 +30,9 @@ constexpr long long keys(std::uint64_t words) {
     return static_cast<long long>(words * key_of_word);
 }
 
+/// What lies so far ahead is fetched: stretches are short, and the hardware begins anew with each.
+constexpr std::uint64_t ahead_bytes = 1024;
+
 __attribute__((target("avx2"))) std::uint64_t sum_256(const char* from, std::uint64_t words,
                                                       std::uint64_t key) {
     const auto first = static_cast<long long>(key);
@@ -42,6 +45,7 @@ __attribute__((target("avx2"))) std::uint64_t sum_256(const char* from, std::uin
     std::uint64_t index = 0;
     for (; index + 8 <= words; index += 8) {
         const auto* at = reinterpret_cast<const __m256i*>(from + 8 * index);
+        _mm_prefetch(from + 8 * index + ahead_bytes, _MM_HINT_T0);
         const auto x = _mm256_add_epi32(_mm256_loadu_si256(at), a);
         const auto y = _mm256_add_epi32(_mm256_loadu_si256(at + 1), b);
         sum_a = _mm256_add_epi64(sum_a, _mm256_mul_epu32(x, _mm256_srli_epi64(x, 32)));
@@ -70,6 +74,8 @@ __attribute__((target("avx512f"))) std::uint64_t sum_512(const char* from, std::
     std::uint64_t index = 0;
     for (; index + 16 <= words; index += 16) {
         const auto* at = from + 8 * index;
+        _mm_prefetch(at + ahead_bytes, _MM_HINT_T0);
+        _mm_prefetch(at + ahead_bytes + 64, _MM_HINT_T0);
         const auto x = _mm512_add_epi32(_mm512_loadu_si512(at), a);
         const auto y = _mm512_add_epi32(_mm512_loadu_si512(at + 64), b);
         sum_a = _mm512_add_epi64(sum_a, _mm512_mul_epu32(x, _mm512_srli_epi64(x, 32)));

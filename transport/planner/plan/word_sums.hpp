@@ -24,13 +24,6 @@
 
 namespace kvferry {
 
-/// Runs of pairs of a digest; a report of them stays below 300 bytes.
-inline constexpr std::uint64_t digest_parts_max = 16;
-
-/// Constants of the key of a place; the device has them as well.
-inline constexpr std::uint64_t key_of_pair = 0x9e3779b97f4a7c15;
-inline constexpr std::uint64_t key_of_word = 0xd6e8feb86659fd93;
-
 constexpr std::uint64_t key_of(std::uint64_t pair, std::uint64_t word) {
     return (pair + 1) * key_of_pair + (word + 1) * key_of_word;
 }
@@ -52,17 +45,12 @@ std::uint64_t sum_of_words(const void* from, std::uint64_t bytes, std::uint64_t 
 /// Pairs of slots that have bytes.
 std::uint64_t pairs_of(const copy_plan&);
 
-/// Pairs of one run of a digest's parts.
-constexpr std::uint64_t pairs_of_part(std::uint64_t pairs) {
-    return pairs == 0 ? 1 : (pairs + digest_parts_max - 1) / digest_parts_max;
-}
-
 /// Adds up a plan, or a share of it, stretch by stretch in any order.
 class word_sums {
 public:
     explicit word_sums(digest_share share)
         : first_pair_(share.first_pair), span_(pairs_of_part(share.pairs)) {
-        sums_.parts.resize(2 * ((share.pairs + span_ - 1) / span_));
+        sums_.parts.resize(share.part_numbers());
     }
 
     /// `pair` counts inside the share.
