@@ -19,6 +19,8 @@ namespace kvferry {
 
 namespace {
 
+constexpr const char* device_copy = "copy on the device (mapped)";
+
 struct cuda_io_state : loop_poller {
     static inline constexpr const char* name = "cuda_io";
 
@@ -481,8 +483,8 @@ void cuda_io_state::finish_if_over(transfer_id id) {
     const auto bytes = schedule_.bytes_done(id);
     schedule_.remove(id);
     auto& done = x.mapped();
-    done.plan.reset();
     auto digest = done.stopped_by ? std::nullopt : std::move(done.plan->digest);
+    done.plan.reset();
     finish(done.command, done.stopped_by ? agent_result::failed : agent_result::success, bytes,
            done.stopped_by, done.began, std::move(digest));
 }
@@ -512,10 +514,11 @@ void cuda_io_state::refuse(const start_copy& command, caf::error why) {
 }
 
 void cuda_io_state::finish(const start_copy& command, agent_result result, std::uint64_t bytes,
-                           caf::error error, time_point began) {
+                           caf::error error, time_point began, std::optional<plan_digest> digest) {
     record_io(self_, trace::instant::io_end, device_copy, command.id.value, bytes);
-    tell(self_, command.reply_to,
-         transfer_done{command.id, result, bytes, std::move(error), began, now()});
+    transfer_done done{command.id, result, bytes, std::move(error), began, now()};
+    done.digest = std::move(digest);
+    tell(self_, command.reply_to, std::move(done));
     if (stopping_ && active_.empty() && !std::exchange(last_stop_sent_, true))
         tell(self_, device_actor{self_}, stop_io{});
 }

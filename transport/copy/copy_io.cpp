@@ -14,6 +14,8 @@ namespace kvferry {
 
 namespace {
 
+constexpr const char* mapped_copy = "copy (mapped)";
+
 void copy_stretch(const copy_job& job, const plan_stretch& x, const void* after) {
     auto* to = reinterpret_cast<void*>(x.target_address);
     const auto* from = reinterpret_cast<const void*>(x.source_address);
@@ -70,9 +72,9 @@ caf::error check(const start_copy& message) {
     };
     if (!message.job.plan)
         return invalid("no plan");
-    for (const auto& part : message.job.plan->parts) {
     if (message.read_only && !message.digest)
         return invalid("nothing is to be written and nothing added up");
+    for (const auto& part : message.job.plan->parts) {
         if (!part.layout || (part.layout->runs.empty() && !part.slots.empty()))
             return invalid("a part without a template");
         if (part.source_pool >= message.job.source_pools.size()
@@ -108,8 +110,8 @@ void copy_io_state::on_start(start_copy& message) {
         return finish(asked, agent_result::failed, std::move(problem));
     if (message.digest)
         asked.sums.emplace(*message.digest);
-    asked.posting = clock::now() - taken;
     asked.writes = !message.read_only;
+    asked.posting = clock::now() - taken;
     turns_.add(message.id.value, message.of);
     transfers_.emplace(message.id, std::move(asked));
     ask_for_step();
