@@ -45,15 +45,15 @@ pid_t process_1_of(const rank_process& launcher) {
     return found.front();
 }
 
-/// A rank blocks SIGTERM before everything else; so does a launcher for a moment.
-bool is_rank_that_blocks(pid_t process, int signal) {
+/// A rank handles SIGTERM before everything else.
+bool is_rank_that_handles(pid_t process, int signal) {
     std::string name;
     std::getline(std::ifstream{"/proc/" + std::to_string(process) + "/comm"}, name);
     if (name != "kvferry")
         return false;
     std::ifstream status{"/proc/" + std::to_string(process) + "/status"};
     for (std::string line; std::getline(status, line);)
-        if (line.starts_with("SigBlk:"))
+        if (line.starts_with("SigCgt:"))
             return (std::stoull(line.substr(7), nullptr, 16) >> (signal - 1) & 1) != 0;
     return false;
 }
@@ -94,7 +94,7 @@ TEST_CASE("container: SIGTERM ends a rank that has not started yet, also as proc
         "--instance", "alone", "--layout", "tp=2,tp_rank=1", "--info-endpoint", "127.0.0.1:1"};
     const auto expect_end = [](rank_process& rank, pid_t process) {
         const auto until = clock::now() + 20s;
-        while (!is_rank_that_blocks(process, SIGTERM))
+        while (!is_rank_that_handles(process, SIGTERM))
             REQUIRE(clock::now() < until);
         ::kill(process, SIGTERM);
         CHECK(rank.wait_for_end() == 128 + SIGTERM);

@@ -51,6 +51,12 @@ void on_signal(int number) {
     std::raise(number);
 }
 
+auto handler_of(int number) {
+    struct sigaction now {};
+    ::sigaction(number, nullptr, &now);
+    return now.sa_handler;
+}
+
 /// Removes the oldest files, so that the folder does not grow with every failure.
 void forget_old(const std::string& folder) {
     namespace fs = std::filesystem;
@@ -98,7 +104,8 @@ caf::expected<std::unique_ptr<flight_recorder>> flight_recorder::start(std::stri
         return std::move(thread.error());
     result->thread_ = std::move(*thread);
     for (auto number : signals)
-        std::signal(number, on_signal);
+        if (number != SIGTERM || handler_of(number) == SIG_DFL)
+            std::signal(number, on_signal);
     return result;
 }
 
@@ -107,7 +114,8 @@ flight_recorder::flight_recorder(std::string name, std::string folder, unique_fd
 
 flight_recorder::~flight_recorder() {
     for (auto number : signals)
-        std::signal(number, SIG_DFL);
+        if (handler_of(number) == on_signal)
+            std::signal(number, SIG_DFL);
     wake_fd = -1;
     ending = true;
     ::eventfd_write(wake_.get(), 1);

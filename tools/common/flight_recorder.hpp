@@ -11,7 +11,7 @@
 
 namespace kvferry::tools {
 
-/// While one exists, SIGTERM and crash signals first write
+/// While one exists, crash signals, and SIGTERM where nobody handles it, first write
 /// FOLDER/<name>-<process id>.<mark>.kvtrace, then take their usual effect. One per process.
 class flight_recorder {
 public:
@@ -25,7 +25,7 @@ public:
     static caf::expected<std::unique_ptr<flight_recorder>> start(std::string name,
                                                                  std::string folder);
 
-    /// Restores the former signal handlers.
+    /// The signals take their usual effect again.
     ~flight_recorder();
     flight_recorder(const flight_recorder&) = delete;
     flight_recorder& operator=(const flight_recorder&) = delete;

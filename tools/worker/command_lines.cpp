@@ -5,21 +5,37 @@
 #include "transport/loop/threads.hpp"
 
 #include <array>
+#include <atomic>
+#include <cerrno>
 #include <csignal>
 #include <poll.h>
 #include <sys/eventfd.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 #include <utility>
 
 namespace kvferry::tools {
 
-command_lines::command_lines() : over_(::eventfd(0, EFD_CLOEXEC)) {
-    sigset_t wanted;
-    sigemptyset(&wanted);
-    sigaddset(&wanted, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &wanted, nullptr);
-    terminate_ = unique_fd{::signalfd(-1, &wanted, SFD_CLOEXEC)};
+namespace {
+
+constinit std::atomic<int> terminate_fd{-1};
+
+void on_terminate(int) {
+    const int before = errno;
+    ::eventfd_write(terminate_fd, 1);
+    errno = before;
+}
+
+} // namespace
+
+command_lines::command_lines()
+    : terminate_(::eventfd(0, EFD_CLOEXEC)), over_(::eventfd(0, EFD_CLOEXEC)) {
+    terminate_fd = terminate_.get();
+    std::signal(SIGTERM, on_terminate);
+}
+
+command_lines::~command_lines() {
+    std::signal(SIGTERM, SIG_DFL);
+    terminate_fd = -1;
 }
 
 command_lines::what command_lines::next(std::string& line) {
@@ -37,10 +53,9 @@ command_lines::what command_lines::next(std::string& line) {
         if (waiting[0].revents != 0)
             return what::drained;
         if (waiting[1].revents != 0) {
-            signalfd_siginfo ignored{};
-            if (::read(terminate_.get(), &ignored, sizeof ignored) > 0)
-                return what::terminate;
-            continue;
+            eventfd_t ignored = 0;
+            ::eventfd_read(terminate_.get(), &ignored);
+            return what::terminate;
         }
         std::array<char, 65536> buffer;
         const auto bytes = ::read(STDIN_FILENO, buffer.data(), buffer.size());

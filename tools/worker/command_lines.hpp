@@ -12,11 +12,14 @@
 
 namespace kvferry::tools {
 
-/// Make it before any thread starts: threads inherit that SIGTERM is blocked. It is read here
-/// instead, also by a process with id 1, to which the kernel does not deliver an unhandled one.
+/// While it exists, SIGTERM is read here, on whichever thread it arrives: blocking it would not do,
+/// since libraries start threads when they are loaded, before us. One per process.
 class command_lines {
 public:
     command_lines();
+    ~command_lines();
+    command_lines(const command_lines&) = delete;
+    command_lines& operator=(const command_lines&) = delete;
 
     enum class what { line, end_of_input, terminate, drained };
 
