@@ -25,5 +25,8 @@ template class spdlog::sinks::base_sink<std::mutex>;
 template class spdlog::sinks::ansicolor_sink<spdlog::details::console_mutex>;
 template class spdlog::sinks::ansicolor_stderr_sink<spdlog::details::console_mutex>;
 
+#if FMT_VERSION >= 100000 && FMT_VERSION < 110000
+template void fmt::detail::vformat_to(buffer<char>&, string_view, vformat_args<>::type, locale_ref);
+#endif
 template char fmt::detail::decimal_point_impl(locale_ref);
 template fmt::detail::thousands_sep_result<char> fmt::detail::thousands_sep_impl(locale_ref);

@@ -17,7 +17,7 @@ namespace kvferry {
 
 struct session_span {
     /// "prefill-3/0".
-    std::shared_ptr<const std::string> rank;
+    std::shared_ptr<const std::string> rank = {};
     side role = side::context;
     std::uint64_t rid = 0;
     std::uint64_t attempt = 0;

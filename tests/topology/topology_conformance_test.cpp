@@ -35,7 +35,6 @@ dense_side shape(std::uint32_t tp, std::uint32_t pp, std::uint32_t attention_dp 
 
 constexpr std::uint32_t heads = 4;
 constexpr std::uint32_t row_bytes = 12; // 512 in the original; the size does not matter
-constexpr std::uint32_t tokens_per_block = 8;
 
 bool run_all() {
     return std::getenv("KVFERRY_TOPOLOGIES") != nullptr;
@@ -95,7 +94,7 @@ public:
         complete(generation, cache_.layers, prompt_tokens_max);
         worker_options base;
         base.bounds.session_deadline = std::chrono::seconds{30};
-        base.bounds.digests = true;
+        base.bounds.digests = digest_level::memory;
         if (loopback)
             base.world = std::make_shared<loopback_world>(system_.system());
         context_.emplace(system_, "ctx", cache_, context, base, random_);

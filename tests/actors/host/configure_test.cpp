@@ -46,9 +46,10 @@ TEST_CASE("configure: a host may have loaded CAF's network layer itself") {
 }
 
 TEST_CASE("configure: a scheduler that cannot carry a rank is refused by name") {
-    for (auto [key, value, text] :
-         {std::tuple{"caf.scheduler.max-threads", caf::config_value{1}, "max-threads"},
-          std::tuple{"caf.scheduler.policy", caf::config_value{"testing"}, "policy"}}) {
+    for (auto [key, value, text] : {std::tuple{caf::string_view{"caf.scheduler.max-threads"},
+                                               caf::config_value{1}, "max-threads"},
+                                    std::tuple{caf::string_view{"caf.scheduler.policy"},
+                                               caf::config_value{"testing"}, "policy"}}) {
         CAPTURE(key);
         caf::actor_system_config config;
         config.set(key, value);

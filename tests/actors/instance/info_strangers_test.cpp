@@ -290,11 +290,10 @@ TEST_CASE(
     std::list<timed_socket> attackers;
     byte_buffer much(std::size_t{12} << 20);
     const auto length = to_stream_length(std::size_t{15} << 20);
-    std::size_t closed = 0;
     for (int i = 0; i < 10; ++i) {
         auto& each = attackers.emplace_back(d.knock());
         REQUIRE_FALSE(each.send(length));
-        closed += each.send(much) ? 1 : 0;
+        static_cast<void>(each.send(much)); // closed meanwhile, perhaps
         CHECK(d.fetch(security::none()) == caf::error{});
     }
     // 32 MiB: two of them stay.

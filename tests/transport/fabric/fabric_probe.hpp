@@ -86,7 +86,8 @@ public:
     template <class Message>
     int waiting() {
         int count = 0;
-        for (bool more = true; more;)
+        bool more = true;
+        while (more)
             self_->receive([&](Message&) { ++count; },
                            caf::after(std::chrono::seconds{0}) >> [&] { more = false; });
         return count;

@@ -86,7 +86,7 @@ private:
         const auto over = link.is_over();
         for (auto& effect : list)
             if (link.is_over() == over)
-                std::visit([this, now](auto& x) { perform(x, now); }, effect);
+                std::visit([this, now](auto& x) { this->perform(x, now); }, effect);
     }
 
     // -- effects of the handshake --
