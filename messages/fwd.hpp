@@ -26,6 +26,8 @@ struct termination;
 struct link_health;
 struct offer_regions;
 struct session_wanted;
+struct query_rank;
+struct rank_status;
 
 // Inside a process (local/).
 struct info_frame;
@@ -35,6 +37,9 @@ struct publish_info_server;
 struct info_server_published;
 struct call_info_server;
 struct add_instance;
+struct list_ranks;
+struct ranks_listed;
+struct adopt_rank;
 struct open_endpoint;
 struct endpoint_opened;
 struct endpoint_failed;

@@ -132,11 +132,26 @@ using rank_info_server_actor = caf::typed_actor<
     // All ranks of the instance; answered once every rank has registered.
     caf::result<instance_info>(request_instance_info),
     // The same two questions from outside, encoded by the codec.
-    caf::result<info_frame>(info_frame)>;
+    caf::result<info_frame>(info_frame),
+    // Which ranks are here, and where they answer questions about themselves.
+    caf::result<ranks_listed>(list_ranks)>;
 
 /// internal: the server with its own timer.
 using ticking_rank_info_server = rank_info_server_actor::extend<
     // End the questions whose deadline has passed.
+    caf::result<void>(deadline_tick)>;
+
+/// Tells people from outside what its rank does; one for each rank that listens, and never on the
+/// rank's loop, so that it also speaks for one that hangs.
+using rank_teller_actor = caf::typed_actor<
+    // A query_rank, encoded by the codec.
+    caf::result<info_frame>(info_frame),
+    // The rank has been made, or made anew.
+    caf::result<void>(adopt_rank)>;
+
+/// internal: the teller with its own timer.
+using ticking_rank_teller = rank_teller_actor::extend<
+    // Answer without what the rank has not said in time.
     caf::result<void>(deadline_tick)>;
 
 /// Asks the rank-info servers of other instances; CAF's network layer, and a loopback twin.
@@ -274,11 +289,14 @@ using relay_actor = observer_actor::extend<
     caf::result<void>(send_slice),
     // The aux record has arrived.
     caf::result<void>(send_aux),
+    // The host wants the receiving session to last longer.
+    caf::result<void>(extend_session),
     // Siblings get nothing more.
     caf::result<void>(cancel_request)>;
 
-/// One per (rid, attempt) on a generation rank: asks the writers, counts reports, ends once.
-using rx_session_actor = peer_watcher_actor::extend<
+/// One per (rid, attempt) on a generation rank: asks the writers, counts reports, ends once. A
+/// device tells it the digest of what lies in its pages.
+using rx_session_actor = completion_actor::extend_with<peer_watcher_actor>::extend<
     // The host lends slots to be filled.
     caf::result<void>(receive_slice),
     // Who will write: both cohorts, computed from the instance's infos, or why there are none.

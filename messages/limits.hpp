@@ -21,6 +21,19 @@ inline constexpr std::size_t descriptors_of_a_peer = 4;
 /// Descriptors that stay free: a link that would take one of them is refused.
 inline constexpr std::size_t descriptors_reserve = 64;
 
+/// What is compared of bytes that come from a writer. What each level proves, and what it costs:
+/// actors/generation/README.md.
+enum class digest_level : std::uint8_t {
+    /// Nothing.
+    off = 0,
+    /// Bytes that come as messages (routes `direct` and `staged`): whoever places them adds them up
+    /// and compares. Bytes that a writer stores through a mapping are not read again.
+    wire = 1,
+    /// As well, every piece once it is in its pages: read again, on a device by the device, and
+    /// compared with what its writer has read.
+    memory = 2,
+};
+
 /// What a worker accepts and how long it waits. A host may change any value before it starts a
 /// worker; what concerns a peer travels to it inside rank_info as rank_limits.
 struct limits {
@@ -65,6 +78,9 @@ struct limits {
     /// Questions that wait at a rank-info server for ranks that have not registered yet, and
     /// connections that it holds.
     std::size_t info_questions_max = 4096;
+    /// Questions of people about a rank that it answers at a time, and sessions in one answer.
+    std::size_t rank_questions_max = 16;
+    std::size_t told_sessions_max = 256;
     /// Instances whose rank infos a rank keeps, so that it is told only what has changed.
     std::size_t instances_known_max = 64;
     /// Questions of one rank to rank-info servers at a time; each holds a thread.
@@ -76,11 +92,12 @@ struct limits {
     std::size_t shared_regions_max = 4096;
     /// Same-host connections that came before a link here expects them.
     std::size_t unexpected_host_links_max = 1024;
-    /// Connections of one address (IPv6: one network of 64 bits) to a rank-info server that have not
-    /// shown the deployment's secret, or asked nothing whole where there is none; one more takes the
-    /// place of the oldest.
+    /// Connections of one address (IPv6: one network of 64 bits) to a rank-info server that have
+    /// not shown the deployment's secret, or asked nothing whole where there is none; one more
+    /// takes the place of the oldest.
     std::size_t info_strangers_per_address_max = 256;
-    /// What these together have sent of questions that are not complete; at least message_bytes_max.
+    /// What these together have sent of questions that are not complete; at least
+    /// message_bytes_max.
     std::size_t info_stranger_bytes_max = std::size_t{32} << 20;
     /// The same for the tcp wire: connections that have not said hello, of one address and of all;
     /// beyond that the address that has most gives way.
@@ -92,6 +109,8 @@ struct limits {
     std::chrono::milliseconds dial_deadline{5000};
     /// One question to an instance's rank-info server.
     std::chrono::milliseconds info_deadline{5000};
+    /// For a rank's loop to say what its sessions do; then people are answered without that.
+    std::chrono::milliseconds rank_answer_deadline{500};
     /// A rank introduces itself to its instance's server again after at most this long, and at
     /// least half of it (the rest is random), so that a restarted server knows it.
     std::chrono::milliseconds registration_period{2000};
@@ -133,10 +152,8 @@ struct limits {
     std::uint16_t protocol = protocol_version;
 
     // -- checks ----------------------------------------------------------------------------
-    /// The rank asks its writers for a digest of every piece and compares it with what has arrived;
-    /// memory that the host cannot read is left out. Costs one more read of every byte on each
-    /// side, on the thread of the sessions.
-    bool digests = false;
+    /// How far the rank checks what it receives; from `wire` on it also says sums of what it sends.
+    digest_level digests = digest_level::wire;
 
     // -- replicas --------------------------------------------------------------------------
     /// Ranks of one machine and instance that need the same bytes of another machine let one of

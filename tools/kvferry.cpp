@@ -46,6 +46,8 @@ int main(int argc, char** argv) {
     kvferry::add_doctor(app, status);
     kvferry::add_instances(app, status);
     kvferry::add_plan(app, status);
+    kvferry::add_top(app, status);
+    kvferry::add_why(app, status);
     kvferry::add_trace(app, status);
     kvferry::add_worker(app, status);
     kvferry::add_pages(app, status);

@@ -88,6 +88,7 @@ caf::result<tx_opened> sender_state::on_open(const open_tx& ask) {
                                        .serial = sessions_opened_++,
                                        .traceparent = ask.traceparent,
                                        .relay_of = ask.relay_of,
+                                       .relay_views = ask.relay_views,
                                        .urgency = ask.urgency});
     self_->monitor(actor);
     ask_sessions(sending_sessions::opened{
@@ -138,13 +139,13 @@ void sender_state::on_retired(session_retired& message) {
     for (const auto& [peer, attempt] : served)
         asked_by_.remove(peer, id);
     caf::error undecided;
-    if (message.undecided)
+    if (message.in_doubt && !message.in_doubt->by_messages)
         undecided = make_error(
             errc::transfer_in_doubt,
             "rid {} on {}: bytes for a peer's memory may still land until the process ends ({})",
-            id, describe(environment_->self), text_of(message.undecided));
+            id, describe(environment_->self), text_of(message.in_doubt->why));
     ask_memory(sending_memory::retired{id, std::move(message.reason), std::move(served),
-                                       message.in_doubt, message.in_doubt && !message.undecided});
+                                       std::move(message.in_doubt)});
     ask_sessions(sending_sessions::retired{id, std::move(undecided)});
     rearm();
 }
@@ -191,9 +192,11 @@ void sender_state::perform(sending_sessions::announce_death& x) {
     const auto& dead = sessions_.at(x.key);
     logger().error("{}; its pages stay on loan until the process restarts", describe(dead.death()));
     if (!x.outcome_told)
-        tell(
-            self_, dead.observer,
-            session_finished{side::context, x.key, {}, session_state::error, dead.death(), {}, {}});
+        tell(self_, dead.observer,
+             session_finished{.role = side::context,
+                              .request = x.key,
+                              .state = session_state::error,
+                              .error = dead.death()});
     ask_memory(sending_memory::died{x.key, dead.death(), dead.asked, x.outcome_told});
 }
 
@@ -364,7 +367,7 @@ caf::result<session_list> sender_state::on_list(const list_sessions& message) {
     const auto wanted = [only = message.request](rid request) { return !only || request == *only; };
     auto known = list_unopened(message);
     for (const auto& [request, dead] : sessions_) {
-        if (!dead.is_dead() || !wanted(request))
+        if (!dead.is_dead() || !wanted(request) || known.sessions.size() >= message.most)
             continue;
         session_status status;
         status.request = request;
@@ -386,9 +389,9 @@ caf::result<session_list> sender_state::on_list(const list_sessions& message) {
 
 session_list sender_state::list_unopened(const list_sessions& message) const {
     session_list result;
-    for (const auto& [request, waiting] : early_.all()) {
-        if (waiting.requests.empty() || (message.request && request != *message.request))
-            continue;
+    const auto add = [this, &result](rid request, const auto& waiting) {
+        if (waiting.requests.empty())
+            return;
         session_status status;
         status.request = request;
         for (const auto& early : waiting.requests) {
@@ -403,7 +406,13 @@ session_list sender_state::list_unopened(const list_sessions& message) const {
         status.deadline = early_.leases().of(request);
         status.relay = environment_->relays;
         result.unopened.push_back(std::move(status));
-    }
+    };
+    const auto& all = early_.all();
+    const auto wanted =
+        message.request ? std::vector{*message.request} : early_.leases().first(message.most);
+    for (const auto request : wanted)
+        if (const auto found = all.find(request); found != all.end())
+            add(request, found->second);
     return result;
 }
 

@@ -209,10 +209,10 @@ void receiver_state::on_ended(const session_ended& message) {
                 != message.relayed.end())
                 notify((*known->context)[writer.rank.value],
                        request_for_relayed(known->opened.request, message.attempt, writer.rank,
-                                           writer.receivers));
+                                           message.relayed_as, writer.receivers));
         if (known->hands_on)
             relays_.set(message.attempt, now() + with_.bounds.relay_patience);
-        return rearm();
+        return;
     }
     withdraw(message.attempt, *known, message.reason, message.untold);
     if (code_of(message.reason) != errc::cancelled)
@@ -306,10 +306,10 @@ void receiver_state::perform(receiving_sessions::announce_death& x) {
         known.writers.push_back({each.rank, each.incarnation, each.kv,
                                  dead.may_know.contains(each.incarnation),
                                  dead.may_map.contains(each.incarnation)});
-    if (dead.sibling)
-        known.writers.push_back({dead.sibling->rank, dead.sibling->incarnation, true,
-                                 dead.may_know.contains(dead.sibling->incarnation),
-                                 dead.may_map.contains(dead.sibling->incarnation), true});
+    for (const auto& each : dead.siblings)
+        known.writers.push_back({each.rank, each.incarnation, true,
+                                 dead.may_know.contains(each.incarnation),
+                                 dead.may_map.contains(each.incarnation), true});
     dead.after_death.emplace(std::move(known));
     carry_dead(x.key, receiving_after_death::session_died{});
 }
@@ -376,8 +376,9 @@ void receiver_state::look(attempt which, session& x) {
         x.renewed_at = since;
         tell(self_, x.actor, renew_requests{});
     }
-    // With a sibling the context has sent nothing yet, and waits to hear.
-    if ((!x.begun_at || x.sibling) && since - x.kept_at >= with_.bounds.session_keep_interval) {
+    // With siblings the context has not sent all yet, and waits to hear.
+    if ((!x.begun_at || !x.siblings.empty())
+        && since - x.kept_at >= with_.bounds.session_keep_interval) {
         x.kept_at = since;
         tell(self_, x.actor, keep_session{});
     }
@@ -411,7 +412,7 @@ void receiver_state::rearm() {
 void receiver_state::give_half_to_relay(attempt waits) {
     const auto* known = sessions_.find(waits);
     const auto until = sessions_.deadlines().of(waits);
-    if (!known || !known->sibling || known->has_ended() || !until)
+    if (!known || known->siblings.empty() || known->has_ended() || !until)
         return;
     relays_.set(waits, now() + (*until - now()) / 2);
     rearm();
@@ -456,7 +457,7 @@ caf::result<session_list> receiver_state::on_list(const list_sessions& message) 
     };
     session_list known;
     for (const auto& [attempt, dead] : sessions_) {
-        if (!dead.is_dead() || !wanted(dead))
+        if (!dead.is_dead() || !wanted(dead) || known.sessions.size() >= message.most)
             continue;
         session_status status;
         status.role = side::generation;
@@ -466,7 +467,11 @@ caf::result<session_list> receiver_state::on_list(const list_sessions& message) 
         for (const auto& writer : dead.after_death->in_doubt()) {
             if (!writer.sibling)
                 status.peers[writer.rank] = exposure::in_doubt;
-            const auto& its = writer.sibling ? *dead.sibling : (*dead.context)[writer.rank.value];
+            const auto& its = *std::find_if(
+                writer.sibling ? dead.siblings.data() : dead.context->data(),
+                writer.sibling ? dead.siblings.data() + dead.siblings.size()
+                               : dead.context->data() + dead.context->size(),
+                [&writer](const rank_info& each) { return each.rank == writer.rank; });
             status.waits.push_back(
                 {"proof that " + describe(its) + " is gone, since " + text_of(dead.death()),
                  "peer_link", describe(its)});
@@ -476,8 +481,8 @@ caf::result<session_list> receiver_state::on_list(const list_sessions& message) 
     }
     return collect_status(
         self_, sessions_, sessions_.deadlines(),
-        [wanted](attempt, const session& x) { return !x.is_dead() && wanted(x); },
-        std::move(known));
+        [wanted](attempt, const session& x) { return !x.is_dead() && wanted(x); }, std::move(known),
+        {}, message);
 }
 
 } // namespace kvferry

@@ -109,7 +109,7 @@ caf::error worker::parts::make_all() {
         return problem;
     if (auto problem = make_directory())
         return problem;
-    tell_from_outside(actor, io);
+    say_rank_is_made();
     return make_metrics();
 }
 
@@ -179,13 +179,15 @@ caf::error worker::parts::check_options() {
         return make_error(errc::invalid_argument,
                           "worker_options.info_server is off: leave info_endpoint empty, the host "
                           "carries the infos of all ranks");
-    if (options.info_server && (self.rank.value == 0) != options.info_endpoint.empty())
-        return make_error(
-            errc::invalid_argument,
-            self.rank.value == 0
-                ? "rank 0 serves the rank infos itself: leave worker_options.info_endpoint empty"
-                : "rank " + to_string(self.rank)
-                      + " needs worker_options.info_endpoint, the endpoint of rank 0");
+    const auto serves = self.rank.value == 0;
+    if (options.info_server && serves && !options.info_endpoint.empty())
+        return make_error(errc::invalid_argument,
+                          "rank 0 serves the rank infos itself: leave worker_options.info_endpoint "
+                          "empty");
+    if (options.info_server && !serves && options.info_endpoint.empty())
+        return make_error(errc::invalid_argument,
+                          "rank {} needs worker_options.info_endpoint, the endpoint of rank 0",
+                          self.rank);
     if (auto problem = check_security())
         return problem;
     return step("options");
@@ -292,15 +294,19 @@ caf::error worker::parts::make_info() {
     io.info_endpoint = options.info_server ? options.info_endpoint : own;
     if (!options.info_server)
         return {};
-    if (instance_rank(identity.layout).value != 0)
-        return {};
+    if (instance_rank(identity.layout).value != 0) {
+        auto problem = make_teller();
+        return problem ? problem : open_door();
+    }
     if (auto problem = step("rank-info server"))
         return problem;
     io.server = spawn_rank_info_server(*system, placement{},
                                        {identity.instance, identity.world_size, options.bounds});
+    if (auto problem = make_teller())
+        return problem;
     const auto bind = options.bind_address.empty() ? "127.0.0.1" : options.bind_address;
     auto published = ask_blocking<info_server_published>(
-        *system, io.info_link, publish_info_server{io.server, bind, options.port},
+        *system, io.info_link, publish_info_server{io.server, bind, options.port, teller},
         options.bounds.info_deadline);
     if (!published)
         return add_context(published.error(), "rank-info server");
@@ -360,7 +366,9 @@ bool worker::parts::undo(bool io_has_stopped) {
         end(actor);
     }
     end(io.server);
+    end(teller);
     end(info_door);
+    teller = rank_teller_actor{};
     info_door = nullptr;
     end_directory();
     end(book);

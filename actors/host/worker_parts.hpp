@@ -59,7 +59,9 @@ struct worker::parts final : ends_with_process, observed_rank, std::enable_share
     directory_writer_actor writer;
     named_instances_actor names;
     std::map<int, device_actor> devices;
-    /// Listens for the rank-info server of rank 0.
+    /// Answers people who ask what the rank does; null when it has no port.
+    rank_teller_actor teller;
+    /// Listens for the rank-info server of rank 0, and for the teller.
     caf::actor info_door;
     /// Held while it stops.
     std::mutex stopping;
@@ -129,6 +131,9 @@ private:
     rank_addresses addresses() const;
     caf::error make_host_link();
     caf::error make_info();
+    caf::error make_teller();
+    caf::error open_door();
+    void say_rank_is_made();
     caf::error make_directory();
     void say_draining() const;
     void end_directory();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A rank's pools, published and withdrawn, the instances that it is told of, and its links before
 // the first request.
+#include "actors/discovery/directory_options.hpp"
 #include "actors/host/worker_parts.hpp"
 #include "actors/instance/carried_instances.hpp"
 #include "messages/local/info_exchange.hpp"
@@ -25,6 +26,18 @@ using clock = std::chrono::steady_clock;
 
 /// Between two looks at the sessions of a rank that is about to withdraw its pools.
 constexpr std::chrono::milliseconds look_again_after{2};
+
+/// Names what was looked up, and where.
+caf::error not_found(const std::string& endpoint, const directory_options& directory,
+                     const caf::error& reason) {
+    const auto name = listed_name(endpoint);
+    if (name.empty() || code_of(reason) != errc::deadline_exceeded)
+        return add_context(reason, endpoint);
+    return make_error(errc::deadline_exceeded,
+                      "instance '{}' was looked up in etcd ({}): {}; see with `kvferry instances` "
+                      "whether etcd answers and lists it",
+                      name, directory.endpoints, text_of(reason));
+}
 
 std::chrono::milliseconds left_until(clock::time_point until) {
     return std::max(std::chrono::ceil<std::chrono::milliseconds>(until - clock::now()),
@@ -110,7 +123,7 @@ caf::error worker::parts::withdraw(std::chrono::milliseconds deadline) {
             process_life::keep(shared_from_this());
         return add_context(problem, "{} has withdrawn its pools and could not go on", name());
     }
-    tell_from_outside(actor, io);
+    say_rank_is_made();
     logger().info("{}: pools withdrawn; incarnation {} from now on", name(),
                   identity.incarnation.value);
     calls->reopen();
@@ -196,11 +209,11 @@ caf::error worker::connect(const context_address& context, std::chrono::millisec
     auto open = parts_->calls->visit();
     if (!open)
         return std::move(open.error());
-    auto found =
-        ask_blocking<instance_info>(*parts_->system, parts_->io.info_link,
-                                    fetch_instance_info{context.endpoint, deadline}, deadline);
+    const auto soon = deadline - deadline / 16; // its own reason is heard before the time is over
+    auto found = ask_blocking<instance_info>(*parts_->system, parts_->io.info_link,
+                                             fetch_instance_info{context.endpoint, soon}, deadline);
     if (!found)
-        return add_context(found.error(), context.endpoint);
+        return not_found(context.endpoint, parts_->options.directory, found.error());
     if (found->ranks.empty())
         return make_error(errc::instance_incomplete, "{} names no rank", context.endpoint);
     auto writers = writers_for(self->info, found->ranks, context.dp_rank);

@@ -53,6 +53,7 @@ caf::result<void> info_exchange::on_register(const register_with_instance& messa
     register_rank_info question;
     question.header.sender = message.info.incarnation;
     question.info = message.info;
+    question.answers_at = message.answers_at;
     auto answer = self_->make_response_promise<void>();
     if (auto error = ask_at(message.endpoint, message.deadline, question, answer))
         answer.deliver(std::move(error));

@@ -93,7 +93,7 @@ void info_link_state::hang_up(exchange_id id) {
 }
 
 caf::result<info_server_published> info_link_state::on_publish(const publish_info_server& message) {
-    if (!message.server)
+    if (!message.server && !message.teller)
         return make_error(errc::invalid_argument, "there is no rank-info server to publish");
     if (message.bind_address.empty()) // CAF would take that for all interfaces
         return make_error(errc::invalid_argument,
@@ -105,9 +105,9 @@ caf::result<info_server_published> info_link_state::on_publish(const publish_inf
     if (!door)
         return why_not_listening(message);
     const info_endpoint endpoint{message.bind_address, (*door)->port()};
-    return info_server_published{
-        to_string(endpoint),
-        spawn_info_listener(system, {std::move(*door), message.server, bounds_, security_})};
+    return info_server_published{to_string(endpoint),
+                                 spawn_info_listener(system, {std::move(*door), message.server,
+                                                              bounds_, security_, message.teller})};
 }
 
 info_link_actor spawn_info_link(caf::actor_system& system, placement where,

@@ -4,6 +4,8 @@
 
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
+#include "messages/values/error_format.hpp"
+#include "messages/wire/codec.hpp"
 #include "transport/loop/descriptors.hpp"
 #include "transport/secure/socket_owner.hpp"
 
@@ -24,8 +26,17 @@ namespace {
 constexpr std::size_t stranger_read_bytes_max = std::size_t{4} << 10;
 constexpr std::size_t read_bytes_max = std::size_t{64} << 10;
 
+/// A question about a rank is short; an introduction to a server is not.
+constexpr std::size_t question_about_rank_bytes_max = std::size_t{4} << 10;
+
 /// Before the next try to let somebody in when there is no descriptor left.
 constexpr std::chrono::milliseconds pause_at_the_door{100};
+
+bool is_about_rank(const info_frame& question) {
+    static const auto number = wire_message{query_rank{}}.index();
+    const auto prefix = peek(question.bytes());
+    return prefix && prefix->message == number;
+}
 
 /// CAF's handles of connections are their sockets.
 int socket_of(caf::io::connection_handle connection) {
@@ -36,9 +47,8 @@ int socket_of(caf::io::connection_handle connection) {
 
 info_listener_state::info_listener_state(caf::io::broker* self, dependencies with)
     : self_(self), with_(std::move(with)),
-      strangers_(
-          {with_.bounds.info_strangers_per_address_max, with_.bounds.info_questions_max,
-           std::max(with_.bounds.info_stranger_bytes_max, with_.bounds.message_bytes_max)}) {
+      strangers_({with_.bounds.info_strangers_per_address_max, with_.bounds.info_questions_max,
+                  std::max(with_.bounds.info_stranger_bytes_max, with_.bounds.message_bytes_max)}) {
     if (!with_.security)
         with_.security = security::of_this_user();
 }
@@ -46,7 +56,7 @@ info_listener_state::info_listener_state(caf::io::broker* self, dependencies wit
 caf::behavior info_listener_state::make_behavior() {
     with_.door->when_stuck([this](const caf::error& why) { pause(why); });
     self_->add_doorman(with_.door);
-    self_->monitor(with_.server);
+    with_.server ? self_->monitor(with_.server) : self_->monitor(with_.teller);
     self_->set_down_handler([self = self_](const caf::down_msg&) { self->quit(); });
     using state = info_listener_state;
     return {
@@ -59,8 +69,9 @@ caf::behavior info_listener_state::make_behavior() {
 void info_listener_state::on_connection(const caf::io::new_connection_msg& message) {
     pause_told_ = pause_told_ && check_descriptors(descriptors_reserve);
     const auto connection = message.handle;
-    visitors_.emplace(connection, std::make_unique<info_visitor>(*with_.security,
-                                                                 with_.bounds.message_bytes_max));
+    const auto bytes_max =
+        with_.server ? with_.bounds.message_bytes_max : question_about_rank_bytes_max;
+    visitors_.emplace(connection, std::make_unique<info_visitor>(*with_.security, bytes_max));
     deadlines_.set(connection, self_->clock().now() + with_.bounds.info_deadline);
     rearm();
     drop(strangers_.enter(connection.id(), peer_address(socket_of(connection))));
@@ -104,8 +115,7 @@ void info_listener_state::on_closed(const caf::io::connection_closed_msg& messag
 }
 
 void info_listener_state::on_door_closed(const caf::io::acceptor_closed_msg&) {
-    self_->quit(
-        make_error(errc::system_call_failed, "the port of the rank-info server was closed"));
+    self_->quit(make_error(errc::system_call_failed, "the port of {} was closed", what()));
 }
 
 void info_listener_state::on_deadline(const deadline_tick&) {
@@ -118,7 +128,7 @@ void info_listener_state::on_deadline(const deadline_tick&) {
 /// Who knocks stays in the kernel's queue.
 void info_listener_state::pause(const caf::error& why) {
     if (!std::exchange(pause_told_, true))
-        logger().error("the rank-info server at port {} lets nobody in: {}", with_.door->port(),
+        logger().error("{} at port {} lets nobody in: {}", what(), with_.door->port(),
                        describe(why));
     self_->run_delayed(pause_at_the_door, [this] { self_->trigger(with_.door->hdl()); });
 }
@@ -127,9 +137,21 @@ void info_listener_state::pause(const caf::error& why) {
 void info_listener_state::ask_server(handle_type connection, info_frame question) {
     deadlines_.erase(connection);
     strangers_.known(connection.id());
-    ask(self_, with_.server, std::move(question))
+    if (with_.teller && (!with_.server || is_about_rank(question)))
+        ask(connection, with_.teller, std::move(question));
+    else
+        ask(connection, with_.server, std::move(question));
+}
+
+template <class Actor>
+void info_listener_state::ask(handle_type connection, const Actor& whom, info_frame question) {
+    kvferry::ask(self_, whom, std::move(question))
         .then([this, connection](const info_frame& frame) { answer(connection, frame); },
               [this, connection](const caf::error&) { drop(connection); });
+}
+
+const char* info_listener_state::what() const {
+    return with_.server ? "the rank-info server" : "the door of a rank";
 }
 
 void info_listener_state::answer(handle_type connection, const info_frame& frame) {
@@ -166,7 +188,7 @@ void info_listener_state::log_refusal(handle_type connection, const caf::error& 
     }
     refusals_from_ = now + std::chrono::seconds{1};
     const auto untold = std::exchange(refusals_untold_, 0);
-    logger().warn("the rank-info server at port {} refuses {}: {}{}", with_.door->port(),
+    logger().warn("{} at port {} refuses {}: {}{}", what(), with_.door->port(),
                   peer_address(socket_of(connection)), describe(why),
                   untold ? " (and " + std::to_string(untold) + " more since the last such line)"
                          : "");

@@ -32,13 +32,16 @@ public:
 
     struct dependencies {
         caf::intrusive_ptr<info_door> door;
-        /// The listener ends with it.
+        /// The listener ends with it; null on other ranks than 0, and then with `teller`.
         rank_info_server_actor server;
         /// Used: info_deadline (a connection without a question, or after its answer),
         /// info_questions_max (connections), info_strangers_per_address_max,
         /// info_stranger_bytes_max, message_bytes_max.
         limits bounds;
         security_ptr security;
+        /// Gets questions about the rank itself, and all where there is no server. Null: it says
+        /// nothing of itself.
+        rank_teller_actor teller = {};
     };
 
     info_listener_state(caf::io::broker* self, dependencies);
@@ -56,6 +59,9 @@ private:
 
     void pause(const caf::error& why);
     void ask_server(handle_type, info_frame question);
+    template <class Actor>
+    void ask(handle_type, const Actor&, info_frame question);
+    const char* what() const;
     void answer(handle_type, const info_frame&);
     void write(handle_type, const byte_buffer&);
     void refuse(handle_type, const caf::error& why);

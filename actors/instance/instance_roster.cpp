@@ -56,7 +56,7 @@ caf::error instance_roster::check(const rank_info& x, time_point now) const {
         return make_error(errc::layout_mismatch, "{} has {}, {} has {}", describe(x),
                           split_text(x.layout), describe(*other->info),
                           split_text(other->info->layout));
-    const auto& [known, former, heard_at] = entries_[x.rank.value];
+    const auto& [known, former, heard_at, addresses] = entries_[x.rank.value];
     const auto heard_lately = now - heard_at < silent_max_;
     if (heard_lately && std::find(former.begin(), former.end(), x.incarnation) != former.end())
         return make_error(errc::stale_incarnation, "{}: incarnation {} has been replaced by {}",
@@ -64,10 +64,13 @@ caf::error instance_roster::check(const rank_info& x, time_point now) const {
     return {};
 }
 
-caf::error instance_roster::enter(rank_info info, time_point now) {
+caf::error instance_roster::enter(rank_info info, time_point now,
+                                  std::vector<std::string> answers_at) {
     if (auto error = check(info, now))
         return error;
-    auto& [known, former, heard_at] = entries_[info.rank.value];
+    auto& [known, former, heard_at, addresses] = entries_[info.rank.value];
+    answers_at.resize(std::min(answers_at.size(), addresses_max));
+    addresses = std::move(answers_at);
     if (known == info) {
         heard_at = now;
         return {};
@@ -91,6 +94,24 @@ std::vector<rank_info> instance_roster::all() const {
     result.reserve(entries_.size());
     for (const auto& entry : entries_)
         result.push_back(entry.info.value());
+    return result;
+}
+
+std::vector<rank_place> instance_roster::places(time_point now) const {
+    std::vector<rank_place> result;
+    for (std::size_t rank = 0; rank < entries_.size(); ++rank) {
+        const auto& x = entries_[rank];
+        rank_place place;
+        place.rank = rank_id{static_cast<std::uint32_t>(rank)};
+        if (x.info) {
+            place.known = true;
+            place.protocol = x.info->protocol;
+            place.answers_at = x.answers_at;
+            place.silent_ms = static_cast<std::uint64_t>(
+                std::chrono::duration_cast<std::chrono::milliseconds>(now - x.heard_at).count());
+        }
+        result.push_back(std::move(place));
+    }
     return result;
 }
 

@@ -5,6 +5,7 @@
 #include "messages/errors.hpp"
 #include "messages/values/rank_info.hpp"
 #include "messages/values/time.hpp"
+#include "messages/wire/rank_status.hpp"
 
 #include <cstdint>
 #include <optional>
@@ -19,15 +20,15 @@ public:
     instance_roster(std::string instance, std::uint32_t world_size,
                     clock::duration silent_max = clock::duration::max());
 
-    /// Enters a rank. The same incarnation again updates its entry; a new one replaces it. Which of
-    /// two processes started last is not known: the last words of a dead one may come after the
-    /// first of its successor. A replaced incarnation that still speaks therefore takes its place
-    /// back when the one that replaced it has been silent for `silent_max`.
-    /// invalid_argument: not a rank of this instance.
+    /// Enters a rank, and where it answers questions about itself. The same incarnation again
+    /// updates its entry; a new one replaces it. Which of two processes started last is not known:
+    /// the last words of a dead one may come after the first of its successor. A replaced
+    /// incarnation that still speaks therefore takes its place back when the one that replaced it
+    /// has been silent for `silent_max`. invalid_argument: not a rank of this instance.
     /// layout_mismatch: its place contradicts its index, or it splits the model in another way than
     /// the ranks already here.
     /// stale_incarnation: its incarnation has been replaced by one that has been heard lately.
-    caf::error enter(rank_info, time_point now = {});
+    caf::error enter(rank_info, time_point now = {}, std::vector<std::string> answers_at = {});
 
     /// Counts what has changed; the same info again is no change.
     std::uint64_t changes() const { return changes_; }
@@ -40,6 +41,9 @@ public:
     /// "ranks 1, 3 of 4", at most 16 by name; only when not complete.
     std::string missing() const;
 
+    /// All ranks in rank order, also those that have not registered.
+    std::vector<rank_place> places(time_point now) const;
+
     const std::string& instance() const { return instance_; }
 
     /// The incarnation of rank 0; zero until it has registered.
@@ -48,11 +52,14 @@ public:
 private:
     /// Former incarnations remembered per rank, so that their late registrations change nothing.
     static constexpr std::size_t former_max = 8;
+    /// Addresses that are kept for each rank.
+    static constexpr std::size_t addresses_max = 8;
 
     struct entry {
         std::optional<rank_info> info;
         std::vector<incarnation> former;
         time_point heard_at;
+        std::vector<std::string> answers_at;
     };
 
     caf::error check(const rank_info&, time_point now) const;

@@ -28,9 +28,8 @@ rank_info_server_state::rank_info_server_state(ticking_rank_info_server::pointer
 ticking_rank_info_server::behavior_type rank_info_server_state::make_behavior() {
     using state = rank_info_server_state;
     return {
-        handle(this, &state::on_register),
-        handle(this, &state::on_request),
-        handle(this, &state::on_frame),
+        handle(this, &state::on_register), handle(this, &state::on_request),
+        handle(this, &state::on_frame),    handle(this, &state::on_list),
         handle(this, &state::on_deadline),
     };
 }
@@ -81,6 +80,10 @@ caf::result<info_frame> rank_info_server_state::on_frame(const info_frame& frame
     return answer;
 }
 
+caf::result<ranks_listed> rank_info_server_state::on_list(const list_ranks&) {
+    return ranks_listed{roster_.places(self_->clock().now())};
+}
+
 void rank_info_server_state::on_deadline(const deadline_tick&) {
     timer_.fired(self_->clock().now());
     for (auto id : deadlines_.due(self_->clock().now())) {
@@ -96,7 +99,7 @@ void rank_info_server_state::on_deadline(const deadline_tick&) {
 }
 
 caf::error rank_info_server_state::enter(const register_rank_info& message) {
-    if (auto error = roster_.enter(message.info, self_->clock().now()))
+    if (auto error = roster_.enter(message.info, self_->clock().now(), message.answers_at))
         return error;
     if (roster_.complete())
         for (auto& [id, waiting] : std::exchange(waiting_, {})) {

@@ -59,6 +59,7 @@ private:
     caf::result<void> on_register(const register_rank_info&);
     caf::result<instance_info> on_request(const request_instance_info&);
     caf::result<info_frame> on_frame(const info_frame&);
+    caf::result<ranks_listed> on_list(const list_ranks&);
     void on_deadline(const deadline_tick&);
 
     caf::error enter(const register_rank_info&);

@@ -35,7 +35,8 @@ void registrar_state::tell_value(registration::event x) {
 
 void registrar_state::perform(registration::introduce&) {
     ask(self_, with_.info_link,
-        register_with_instance{with_.endpoint, with_.self, with_.bounds.info_deadline})
+        register_with_instance{with_.endpoint, with_.self, with_.bounds.info_deadline,
+                               with_.answers_at})
         .then([this] { tell_value(registration::registered{}); },
               [this](const caf::error& reason) {
                   count_retry(with_.counters, retried::registration); // the value asks again

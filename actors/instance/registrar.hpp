@@ -13,6 +13,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 namespace kvferry {
 
@@ -31,6 +32,8 @@ struct registrar_state {
         std::uint64_t seed = 0;
         deciders_ptr deciders = {};
         rank_counters_ptr counters = {};
+        /// Where the rank answers questions about itself.
+        std::vector<std::string> answers_at = {};
     };
 
     registrar_state(registrar_actor::pointer self, dependencies);

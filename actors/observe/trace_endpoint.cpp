@@ -95,6 +95,9 @@ trace::session_record record_of(const session_status& x, const std::string& rank
     if (x.deadline)
         result.deadline_ns = static_cast<std::uint64_t>(
             std::chrono::nanoseconds{x.deadline->time_since_epoch()}.count());
+    if (x.opened_at)
+        result.opened_ns = static_cast<std::uint64_t>(
+            std::chrono::nanoseconds{x.opened_at->time_since_epoch()}.count());
     for (const auto& wait : x.waits)
         result.waits.push_back({wait.what, wait.who, wait.rank});
     return result;

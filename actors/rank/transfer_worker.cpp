@@ -77,8 +77,10 @@ void transfer_worker_state::on_adopt(const adopt_io& message) {
     info_.fingerprint = identity.fingerprint;
     info_.protocol = with_.bounds.protocol;
     if (info_.protocol >= growing_version)
-        info_.capabilities = capability::optional_messages | capability::relayed_requests
-                             | (with_.bounds.relay ? capability::relays : 0);
+        info_.capabilities =
+            capability::optional_messages | capability::relayed_requests | capability::parts
+            | (with_.bounds.relay ? capability::relays : 0)
+            | (with_.bounds.digests >= digest_level::wire ? capability::put_sums : 0);
     stopping_ = stopping{describe(info_)};
 }
 
@@ -125,117 +127,69 @@ caf::result<pools_registered> transfer_worker_state::on_register(const register_
                               message.regions.size());
         }
     registration_ = self_->make_response_promise<pools_registered>();
-    host_regions_ = message.regions;
-    regions_.assign(message.regions.size(), {});
-    chunks_.clear();
-    memory_ = {};
-    memory_.regions.resize(message.regions.size());
-    for (const auto& pool : message.pages.pools)
-        memory_.region_of_pool.push_back(pool.region);
+    rank_memory::terms terms{.also_shared = staging_.size(),
+                             .shared_regions_max = with_.bounds.shared_regions_max};
     for (const auto& [ordinal, device] : devices_)
-        memory_.devices.push_back(ordinal);
-    regions_pending_ = message.regions.size();
-    for (std::size_t index = 0; index < message.regions.size(); ++index)
-        register_one(index);
-    if (message.regions.empty())
-        publish();
+        terms.devices.insert(ordinal);
+    for (const auto& [ordinal, memory] : landing_)
+        terms.landing.insert(ordinal);
+    memory_ = rank_memory{std::move(terms)};
+    decide_memory(rank_memory::given{message});
     return registration_;
 }
 
-/// All memory is registered with the fabric. Host memory is pinned for the devices when there are
-/// any; memory on a device is exported by that device.
-void transfer_worker_state::register_one(std::size_t index) {
-    const auto& region = host_regions_[index];
-    regions_[index] = {
-        reinterpret_cast<std::uint64_t>(region.base), region.bytes, region.kind, {}, {}};
-    memory_.regions[index].kind = region.kind;
-    if (region.kind == memory_kind::cuda)
-        return export_one(index);
-    if (!devices_.empty()) {
-        ++regions_pending_;
-        ask(self_, devices_.begin()->second, pin_host_region{region.base, region.bytes})
-            .then([this, index] { region_done(index, {}); },
-                  [this, index](const caf::error& reason) { // then devices cannot copy from it
-                      memory_.regions[index].unpinned_reason = text_of(reason);
-                      region_done(index, {});
-                  });
-    }
-    register_with_fabric(index);
+void transfer_worker_state::decide_memory(rank_memory::event event) {
+    for (const auto& effect : memory_.on(std::move(event), self_->clock().now()))
+        std::visit([this](const auto& x) { perform(x); }, effect);
 }
 
-void transfer_worker_state::export_one(std::size_t index) {
-    const auto& region = host_regions_[index];
-    auto device = devices_.find(region.device);
-    if (device == devices_.end())
-        return region_done(
-            index, make_error(errc::unsupported,
-                              "the rank has no device {}: publish pools through worker::publish",
-                              region.device));
-    memory_.regions[index].device = region.device;
-    ask(self_, device->second, export_device_region{region.base, region.bytes})
-        .then([this, index](const device_region_exported& done) { exported(index, done); },
-              [this, index](const caf::error& reason) { region_done(index, reason); });
+void transfer_worker_state::perform(const rank_memory::pin& x) {
+    const auto& region = memory_.given_regions()[x.region];
+    ask(self_, devices_.begin()->second, pin_host_region{region.base, region.bytes})
+        .then([this, x] { decide_memory(rank_memory::pinned{x.region}); },
+              [this, x](const caf::error& why) {
+                  decide_memory(rank_memory::pinned{x.region, why});
+              });
 }
 
-/// Chunks count as regions on a same-host connection, where their number is bounded.
-void transfer_worker_state::exported(std::size_t index, const device_region_exported& done) {
-    auto& how = regions_[index].on_device;
-    how = done.how;
-    const auto count = done.chunks.size();
-    const auto others = chunks_.size() + host_regions_.size() + staging_.size();
-    if (count > 0
-        && (count + others > with_.bounds.shared_regions_max || count > device_chunks_max
-            || index >= chunked_regions_max))
-        how.obstacle = "memory made of " + std::to_string(count)
-                       + " chunks, and shared_regions_max = "
-                       + std::to_string(with_.bounds.shared_regions_max);
-    else
-        for (std::uint32_t i = 0; i < count; ++i) {
-            const auto& chunk = done.chunks[i];
-            chunks_.push_back({device_chunk_number(static_cast<std::uint32_t>(index), i),
-                               chunk.descriptor, chunk.bytes, nullptr, chunk.keep});
-        }
-    register_with_fabric(index);
+void transfer_worker_state::perform(const rank_memory::export_from& x) {
+    const auto& region = memory_.given_regions()[x.region];
+    ask(self_, devices_.at(x.device), export_device_region{region.base, region.bytes})
+        .then(
+            [this, x](device_region_exported& done) {
+                decide_memory(rank_memory::exported{x.region, std::move(done)});
+            },
+            [this, x](const caf::error& why) {
+                decide_memory(rank_memory::failed{x.region, why});
+            });
 }
 
-/// What is put into device memory lands in staging memory first.
-void transfer_worker_state::register_with_fabric(std::size_t index) {
-    const auto& region = host_regions_[index];
+void transfer_worker_state::perform(const rank_memory::register_here& x) {
+    const auto& region = memory_.given_regions()[x.region];
     register_region message{region.base, region.bytes, region.kind};
     message.by_attempt = true;
-    if (auto landing = landing_.find(region.device);
-        region.kind == memory_kind::cuda && landing != landing_.end()) {
+    if (x.lands_first) {
         message.copier = devices_.at(region.device);
-        message.staging = landing->second;
+        message.staging = landing_.at(region.device);
     }
     ask(self_, io_.fabric, message)
         .then(
-            [this, index](const region_registered& done) {
-                regions_[index].access_key = done.access_key;
-                region_ids_.push_back(done.region);
-                region_done(index, {});
+            [this, x](region_registered& done) {
+                decide_memory(rank_memory::registered{x.region, std::move(done)});
             },
-            [this, index](const caf::error& reason) { region_done(index, reason); });
-}
-
-void transfer_worker_state::region_done(std::size_t index, const caf::error& failure) {
-    if (failure && !registration_failure_)
-        registration_failure_ = add_context(failure, "region {}", index);
-    if (--regions_pending_ > 0)
-        return;
-    if (registration_failure_)
-        published(std::exchange(registration_failure_, {}));
-    else
-        publish();
+            [this, x](const caf::error& why) {
+                decide_memory(rank_memory::failed{x.region, why});
+            });
 }
 
 /// All memory is registered: starts the rank's actors, then introduces the rank to its instance.
 void transfer_worker_state::publish() {
-    for (std::uint32_t index = 0; index < host_regions_.size(); ++index)
-        if (const auto& region = host_regions_[index]; region.kind == memory_kind::host_shared)
+    const auto& given = memory_.given_regions();
+    for (std::uint32_t index = 0; index < given.size(); ++index)
+        if (const auto& region = given[index]; region.kind == memory_kind::host_shared)
             tell(self_, io_.host_link,
                  share_region{index, region.memfd, region.bytes, region.base});
-    for (const auto& chunk : chunks_)
+    for (const auto& chunk : memory_.chunks())
         tell(self_, io_.host_link, chunk);
     for (const auto& [ordinal, memory] : staging_)
         if (memory.memfd >= 0)
@@ -257,20 +211,20 @@ void transfer_worker_state::publish() {
                                                         .device = devices_.at(ordinal),
                                                         .fabric = io_.fabric,
                                                         .staging = memory}));
-    environment->memory = memory_;
+    environment->memory = memory_.own();
     environment->self = info_;
-    environment->regions = regions_;
+    environment->regions = memory_.regions();
     environment->plans = std::make_shared<plan_cache>(with_.bounds.plan_cache_entries_max);
     environment->counters = counters_;
     environment->deciders = with_.deciders;
     for (const auto& pool : info_.pages->pools)
         environment->source_pools.push_back(
-            {regions_[pool.region].base_address + pool.region_offset_bytes, pool.slot_stride_bytes,
-             pool.region});
+            {memory_.regions()[pool.region].base_address + pool.region_offset_bytes,
+             pool.slot_stride_bytes, pool.region});
     std::shared_ptr<const piece_checker> checker;
-    if (with_.bounds.digests)
-        checker = std::make_shared<piece_checker>(info_, environment->source_pools, memory_,
-                                                  environment->plans);
+    if (with_.bounds.digests == digest_level::memory)
+        checker = std::make_shared<piece_checker>(info_, environment->source_pools, memory_.own(),
+                                                  environment->plans, devices_);
     sender_ =
         spawn_at<sender_actor, sender_state>(self_->system(), with_.home, std::move(environment));
     receiver_ = spawn_at<receiver_actor, receiver_state>(
@@ -303,7 +257,7 @@ void transfer_worker_state::introduce(time_point until, back_off wait) {
     }
     ask(self_, io_.info_link,
         register_with_instance{io_.info_endpoint, info_,
-                               std::chrono::ceil<std::chrono::milliseconds>(left)})
+                               std::chrono::ceil<std::chrono::milliseconds>(left), io_.answers_at})
         .then([this] { published({}); },
               [this, until, wait](const caf::error& reason) mutable {
                   const auto now = self_->clock().now();
@@ -338,13 +292,14 @@ void transfer_worker_state::published(const caf::error& answer) {
                                           .worker = self_,
                                           .seed = with_.seed ^ info_.incarnation.value,
                                           .deciders = with_.deciders,
-                                          .counters = counters_});
+                                          .counters = counters_,
+                                          .answers_at = io_.answers_at});
         self_->monitor(registrar_);
         return;
     }
-    for (auto region : region_ids_)
+    for (auto region : memory_.ids())
         tell(self_, io_.fabric, unregister_region{region});
-    region_ids_.clear();
+    memory_ = {};
     info_.pages.reset();
     // Links and sessions made meanwhile end, because the pools that they would use are gone.
     close_links({failure, false}); // no goodbye: this process may be told to publish again
@@ -420,7 +375,7 @@ void transfer_worker_state::perform(peer_table::make_link& x) {
         self_->system(), with_.home,
         peer_link_state::dependencies{.bounds = with_.bounds,
                                       .self = info_,
-                                      .regions = regions_,
+                                      .regions = memory_.regions(),
                                       .fabric = io_.fabric,
                                       .host_link = io_.host_link,
                                       .devices = devices_,
@@ -529,7 +484,7 @@ const std::string& transfer_worker_state::known_as() const {
 
 caf::result<rank_info_reply> transfer_worker_state::on_query_info(const query_rank_info&) {
     return rank_info_reply{info_, known_as(), io_.described.transports,
-                           memory_routes(regions_, static_cast<bool>(io_.host_link))};
+                           memory_routes(memory_.regions(), static_cast<bool>(io_.host_link))};
 }
 
 caf::result<session_list> transfer_worker_state::on_list(const list_sessions& message) {

@@ -59,6 +59,14 @@ public:
         return by_time_.begin()->first;
     }
 
+    /// At most so many, the earliest first.
+    std::vector<Key> first(std::size_t most) const {
+        std::vector<Key> result;
+        for (auto at = by_time_.begin(); at != by_time_.end() && result.size() < most; ++at)
+            result.push_back(at->second);
+        return result;
+    }
+
     std::size_t size() const { return by_key_.size(); }
 
 private:

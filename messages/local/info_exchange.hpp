@@ -15,6 +15,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 namespace kvferry {
 
@@ -41,6 +42,8 @@ struct register_with_instance {
     std::string endpoint;
     rank_info info;
     std::chrono::milliseconds deadline;
+    /// register_rank_info::answers_at.
+    std::vector<std::string> answers_at = {};
 };
 
 /// All ranks of an instance, as its host has carried them here; no ranks: forget it. `endpoint`
@@ -50,11 +53,25 @@ struct add_instance {
     std::vector<rank_info> ranks;
 };
 
-/// Make a server reachable under `bind_address`; port 0 picks a free one.
+struct list_ranks {};
+
+/// All ranks of an instance, in rank order.
+struct ranks_listed {
+    std::vector<rank_place> places;
+};
+
+/// The worker for which a teller speaks from now on.
+struct adopt_rank {
+    transfer_worker_actor worker;
+    kvferry::incarnation incarnation;
+};
+
+/// Make a server, a teller, or both, reachable under `bind_address`; port 0 picks a free one.
 struct publish_info_server {
     rank_info_server_actor server;
     std::string bind_address = "127.0.0.1";
     std::uint16_t port = 0;
+    rank_teller_actor teller = {};
 };
 
 struct info_server_published {

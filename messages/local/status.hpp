@@ -8,6 +8,7 @@
 #include "messages/wire/header.hpp"
 
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <optional>
 #include <string>
@@ -31,15 +32,16 @@ struct session_wait {
 struct session_status {
     side role = side::context;
     rid request;
-    kvferry::attempt attempt;
+    kvferry::attempt attempt = {};
     session_state state = session_state::init;
     /// Per peer rank: how far its evidence is.
-    std::map<rank_id, exposure> peers;
+    std::map<rank_id, exposure> peers = {};
     /// `waits` as one text; "nothing" when it is empty.
-    std::string waits_for;
+    std::string waits_for = {};
     std::vector<session_wait> waits = {};
     /// When it ends by itself; none once it has its outcome.
     std::optional<time_point> deadline = {};
+    std::optional<time_point> opened_at = {};
     /// On the context side: what it sends is what its rank has received (relay).
     bool relay = false;
 };
@@ -55,6 +57,8 @@ struct slots_on_loan {
 struct list_sessions {
     /// Only those of this request.
     std::optional<rid> request = {};
+    /// About so many on each side, those that end next.
+    std::size_t most = std::numeric_limits<std::size_t>::max();
 };
 
 struct session_list {

@@ -6,6 +6,7 @@
 #include "messages/local/fabric.hpp"
 #include "messages/values/page_table.hpp"
 #include "messages/values/rank_info.hpp"
+#include "messages/values/route.hpp"
 
 #include <chrono>
 #include <cstddef>
@@ -53,6 +54,8 @@ struct adopt_io {
     fabric_description described;
     /// Where other instances reach it; empty: at the same endpoint.
     std::string advertised = {};
+    /// Where this rank itself answers questions of people; empty: nowhere, or it is rank 0.
+    std::vector<std::string> answers_at = {};
 };
 
 /// By ordinal. They end with the worker.
@@ -71,8 +74,8 @@ struct rank_info_reply {
     std::string info_endpoint;
     std::string transports;
     /// One per published region: how writers of this machine will reach it, with the reason for a
-    /// worse way than mapped: "mapped", "direct: ...", "staged: ...".
-    std::vector<std::string> memory_routes = {};
+    /// worse way than mapped; route::none: nobody reaches it.
+    std::vector<taken_route> memory_routes = {};
 };
 
 struct query_statistics {};

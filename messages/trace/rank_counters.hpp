@@ -9,6 +9,7 @@
 #include "messages/trace/duration_histogram.hpp"
 #include "messages/trace/span_queue.hpp"
 #include "messages/values/priority.hpp"
+#include "messages/values/route.hpp"
 #include "messages/values/session_state.hpp"
 #include "messages/wire/header.hpp"
 
@@ -20,7 +21,6 @@
 #include <map>
 #include <memory>
 #include <string>
-#include <string_view>
 #include <utility>
 
 namespace kvferry {
@@ -71,17 +71,6 @@ enum class session_count : std::uint8_t {
     forgotten,
 };
 
-/// How bytes went; `none`: a piece without bytes.
-enum class counted_route : std::uint8_t { none, mapped, direct, staged };
-
-/// "mapped by cuda:0" is mapped: from the texts of reports.
-constexpr counted_route counted_route_of(std::string_view text) {
-    return text.starts_with("mapped")   ? counted_route::mapped
-           : text.starts_with("direct") ? counted_route::direct
-           : text.starts_with("staged") ? counted_route::staged
-                                        : counted_route::none;
-}
-
 /// What the time of a session goes to. The context side knows them all; the generation side knows
 /// its wait for the peer, the release and the session as a whole.
 enum class stage : std::uint8_t {
@@ -115,10 +104,11 @@ enum class retried : std::uint8_t {
 /// How far a rank is.
 enum class rank_phase : std::uint8_t { starting, published, draining, stopping, lost };
 
+inline constexpr std::array phase_names{"starting", "published", "draining", "stopping", "lost"};
+
 inline constexpr std::size_t side_count = 2;
 inline constexpr std::size_t state_count = static_cast<std::size_t>(session_state::cancelled) + 1;
 inline constexpr std::size_t errc_count = static_cast<std::size_t>(errc_last) + 1;
-inline constexpr std::size_t route_count = 4;
 inline constexpr std::size_t stage_count = 7;
 inline constexpr std::size_t retried_count = 3;
 
@@ -182,11 +172,11 @@ public:
 
     void refused(side where, errc why) { add_one(at(of(where).refused, why)); }
 
-    void piece(side where, counted_route route, std::uint64_t bytes, std::uint64_t fragments) {
+    void piece(side where, route way, std::uint64_t bytes, std::uint64_t fragments) {
         auto& side = of(where);
-        add_one(at(side.pieces, route));
-        at(side.bytes, route).fetch_add(bytes, std::memory_order_relaxed);
-        at(side.fragments, route).fetch_add(fragments, std::memory_order_relaxed);
+        add_one(at(side.pieces, way));
+        at(side.bytes, way).fetch_add(bytes, std::memory_order_relaxed);
+        at(side.fragments, way).fetch_add(fragments, std::memory_order_relaxed);
     }
 
     void piece(side where, priority urgency, std::uint64_t bytes) {

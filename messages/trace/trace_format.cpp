@@ -143,6 +143,7 @@ bytes recording_encoder::session(const session_record& x) {
     for (std::size_t i = 0; i < count; ++i)
         for (const auto* text : {&x.waits[i].what, &x.waits[i].who, &x.waits[i].rank})
             put_text(payload, *text);
+    put(payload, x.opened_ns);
     bytes result;
     put_block(result, block::session, payload);
     return result;

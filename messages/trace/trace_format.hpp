@@ -82,6 +82,8 @@ struct session_record {
     std::uint64_t now_ns = 0;
     std::uint64_t deadline_ns = 0;
     std::vector<wait> waits;
+    /// When it was opened; 0: not said.
+    std::uint64_t opened_ns = 0;
 };
 
 /// Bytes of a block before its payload: kind, length, checksum.

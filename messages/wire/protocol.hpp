@@ -8,8 +8,10 @@
 #include "messages/values/kv_slice.hpp"
 #include "messages/values/priority.hpp"
 #include "messages/values/rank_info.hpp"
+#include "messages/values/route.hpp"
 #include "messages/values/trace_parent.hpp"
 #include "messages/wire/header.hpp"
+#include "messages/wire/rank_status.hpp"
 
 #include <optional>
 #include <string>
@@ -33,6 +35,9 @@ struct register_rank_info {
     link_token token;
     /// The dialler holds a same-host connection to the acceptor: wait for its mappings.
     bool same_host = false;
+    /// Towards a rank-info server: "host:port" where the rank answers query_rank, in the order in
+    /// which they are to be tried.
+    std::vector<std::string> answers_at = {};
 };
 
 /// The acceptor knows the dialler now. Whether they fit is a matter of each request. The dialler
@@ -120,6 +125,11 @@ struct request_data {
     priority urgency = priority::normal;
     /// `digest` may be one by position (piece_digest::by_position).
     bool digest_by_position = false;
+    /// Only what belongs to these views of the receiver's page table is meant; empty: all of it
+    /// (capability::parts).
+    std::vector<view_place> views = {};
+    /// Reports of success are to say what their piece was about (kv_agent_result::extent).
+    bool tell_extents = false;
 };
 
 /// What a writer has read for one piece.
@@ -141,7 +151,7 @@ struct kv_agent_result {
     std::uint64_t bytes = 0;
     /// Stretches of bytes the piece was made of, after merging.
     std::uint64_t fragments = 0;
-    /// How the bytes went, and why not better: "mapped", "direct: no same-host link".
+    /// How the bytes went, and why not better, for people: "mapped", "direct: no same-host link".
     std::string route;
     wire_error error;
     std::optional<piece_digest> digest = {};
@@ -151,7 +161,14 @@ struct kv_agent_result {
     /// With in_doubt: what is in doubt was put through the fabric as messages, which the receiver's
     /// own loop takes in or refuses; nothing of it can land in another way. False: not said.
     bool by_messages = false;
+    /// How the bytes went. Older writers only say it in words: read_way.
+    kvferry::route way = kvferry::route::none;
+    /// With request_data::tell_extents: what the writer's slice speaks for.
+    std::optional<slice_extent> extent = {};
 };
+
+/// Takes the way from the first word of the text, where the writer has said it in no other way.
+void read_way(kv_agent_result&);
 
 /// AUX_AGENT_RESULT. The elected writer's aux record, or why there is none.
 struct aux_agent_result {
@@ -216,7 +233,7 @@ using wire_message =
     std::variant<register_rank_info, rank_registered, request_instance_info, instance_info, refused,
                  termination, link_health, request_data, kv_agent_result, aux_agent_result,
                  cancel_session, gone, transfer_started, offer_regions, packed_instance,
-                 instance_unchanged, session_wanted>;
+                 instance_unchanged, session_wanted, query_rank, rank_status>;
 
 /// Protocol name of a message, as it stands in logs, traces and diagrams.
 std::string_view name_of(const wire_message&);
@@ -232,7 +249,8 @@ template <class Inspector>
 bool inspect(Inspector& f, register_rank_info& x) {
     return f.object(x).fields(f.field("header", x.header), f.field("dial", x.dial),
                               f.field("info", x.info), f.field("regions", x.regions),
-                              f.field("token", x.token), f.field("same_host", x.same_host));
+                              f.field("token", x.token), f.field("same_host", x.same_host),
+                              f.field("answers_at", x.answers_at));
 }
 
 template <class Inspector>
@@ -275,7 +293,8 @@ bool inspect(Inspector& f, request_data& x) {
         f.field("digest", x.digest), f.field("may_map", x.may_map),
         f.field("tell_layers", x.tell_layers), f.field("traceparent", x.traceparent),
         f.field("relayed", x.relayed), f.field("relay_of", x.relay_of),
-        f.field("urgency", x.urgency), f.field("digest_by_position", x.digest_by_position));
+        f.field("urgency", x.urgency), f.field("digest_by_position", x.digest_by_position),
+        f.field("views", x.views), f.field("tell_extents", x.tell_extents));
 }
 
 template <class Inspector>
@@ -287,11 +306,15 @@ bool inspect(Inspector& f, piece_digest& x) {
 
 template <class Inspector>
 bool inspect(Inspector& f, kv_agent_result& x) {
-    return f.object(x).fields(f.field("header", x.header), f.field("result", x.result),
-                              f.field("bytes", x.bytes), f.field("fragments", x.fragments),
-                              f.field("route", x.route), f.field("error", x.error),
-                              f.field("digest", x.digest), f.field("layers_end", x.layers_end),
-                              f.field("by_messages", x.by_messages));
+    const auto ok = f.object(x).fields(
+        f.field("header", x.header), f.field("result", x.result), f.field("bytes", x.bytes),
+        f.field("fragments", x.fragments), f.field("route", x.route), f.field("error", x.error),
+        f.field("digest", x.digest), f.field("layers_end", x.layers_end),
+        f.field("by_messages", x.by_messages), f.field("way", x.way), f.field("extent", x.extent));
+    if constexpr (Inspector::is_loading)
+        if (ok)
+            read_way(x);
+    return ok;
 }
 
 template <class Inspector>

@@ -27,6 +27,8 @@ inline constexpr std::size_t fields_of_all_versions<rank_info> = 12;
 template <>
 inline constexpr std::size_t fields_of_all_versions<message_header> = 11;
 template <>
+inline constexpr std::size_t fields_of_all_versions<register_rank_info> = 6;
+template <>
 inline constexpr std::size_t fields_of_all_versions<request_data> = 10;
 template <>
 inline constexpr std::size_t fields_of_all_versions<kv_agent_result> = 8;
@@ -38,6 +40,6 @@ template <class Struct>
 inline constexpr bool never_grows =
     std::is_same_v<
         Struct,
-        send_piece> || std::is_same_v<Struct, trace_context> || std::is_same_v<Struct, token_range> || std::is_same_v<Struct, layer_range> || std::is_same_v<Struct, buffer_entry>;
+        send_piece> || std::is_same_v<Struct, trace_context> || std::is_same_v<Struct, token_range> || std::is_same_v<Struct, layer_range> || std::is_same_v<Struct, buffer_entry> || std::is_same_v<Struct, view_place> || std::is_same_v<Struct, slice_extent>;
 
 } // namespace kvferry

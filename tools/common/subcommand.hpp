@@ -34,7 +34,9 @@ void add_instances(CLI::App& app, int& status);
 /// Shows what the others have added.
 void add_pages(CLI::App& app, int& status);
 void add_plan(CLI::App& app, int& status);
+void add_top(CLI::App& app, int& status);
 void add_trace(CLI::App& app, int& status);
+void add_why(CLI::App& app, int& status);
 void add_worker(CLI::App& app, int& status);
 
 } // namespace kvferry

@@ -169,7 +169,10 @@ private:
             for (auto* text : {&wait.what, &wait.who, &wait.rank})
                 *text = from.text();
         }
-        if (from.ok() && x.now_ns <= time_ns_max && x.deadline_ns <= time_ns_max)
+        if (from.left() >= sizeof x.opened_ns) // older releases do not say it
+            x.opened_ns = from.number<std::uint64_t>();
+        if (from.ok() && x.now_ns <= time_ns_max && x.deadline_ns <= time_ns_max
+            && x.opened_ns <= time_ns_max)
             into_.sessions.push_back(std::move(x));
     }
 
@@ -301,12 +304,12 @@ caf::expected<run_files> read_run(const std::string& path) {
         result.problems.insert(result.problems.end(), read->problems.begin(), read->problems.end());
         result.recordings.push_back(std::move(*read));
     }
-    if (result.recordings.empty())
-        return make_error(errc::invalid_argument,
-                          result.problems.empty()
-                              ? path + " has no recording: a run is recorded with --trace " + path
-                              : result.problems.front());
-    return result;
+    if (!result.recordings.empty())
+        return result;
+    if (!result.problems.empty())
+        return make_error(errc::invalid_argument, result.problems.front());
+    return make_error(errc::invalid_argument,
+                      "{} has no recording: a run is recorded with --trace {}", path, path);
 }
 
 } // namespace kvferry::tracing

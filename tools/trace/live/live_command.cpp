@@ -66,19 +66,8 @@ int record(const live_options& options) {
 int tell(const live_options& options, const tracing::flow& joined,
          const std::vector<silent_process>& silent) {
     const auto waits = waits_of(joined, options.rid, silent);
-    auto rows = nlohmann::json::array();
-    for (const auto& x : waits) {
-        rows.push_back({{"kind", x.kind},
-                        {"who", x.who},
-                        {"what", x.what},
-                        {"text", x.text},
-                        {"waited_ns", x.now_ns - x.since_ns},
-                        {"longer", x.longer}});
-        if (x.deadline_ns)
-            rows.back()["deadline_in_ns"] = *x.deadline_ns - x.now_ns;
-    }
     if (options.json) {
-        std::cout << rows.dump() << std::endl;
+        std::cout << json_of(waits).dump() << std::endl;
         return exit_success;
     }
     for (const auto& x : waits)

@@ -5,6 +5,8 @@
 #include "tools/trace/live/why_sessions.hpp"
 #include "tools/trace/pictures/pictures.hpp"
 
+#include <nlohmann/json.hpp>
+
 #include <algorithm>
 #include <map>
 #include <set>
@@ -193,6 +195,21 @@ private:
 std::vector<wait> waits_of(const flow& x, std::uint64_t rid,
                            const std::vector<silent_process>& silent) {
     return explainer{x, rid, silent}.run();
+}
+
+nlohmann::json json_of(const std::vector<wait>& waits) {
+    auto rows = nlohmann::json::array();
+    for (const auto& x : waits) {
+        rows.push_back({{"kind", x.kind},
+                        {"who", x.who},
+                        {"what", x.what},
+                        {"text", x.text},
+                        {"waited_ns", x.now_ns - x.since_ns},
+                        {"longer", x.longer}});
+        if (x.deadline_ns)
+            rows.back()["deadline_in_ns"] = *x.deadline_ns - x.now_ns;
+    }
+    return rows;
 }
 
 } // namespace kvferry::tracing

@@ -5,6 +5,8 @@
 
 #include "tools/trace/flow.hpp"
 
+#include <nlohmann/json_fwd.hpp>
+
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -33,10 +35,12 @@ struct wait {
     std::string text;
 };
 
-/// A process that was asked and did not answer.
+/// A process, or a rank somewhere else, that was asked and did not answer.
 struct silent_process {
-    /// The name of its socket: "context-0" hosts the rank context/0, "context" all of them.
+    /// The name of its socket: "context-0" hosts the rank context/0, "context" all of them. Of a
+    /// rank somewhere else its own: "context/0".
     std::string name;
+    /// 0: a rank somewhere else.
     std::uint32_t process_id = 0;
     /// "is stopped", ...
     std::string state;
@@ -46,5 +50,8 @@ struct silent_process {
 /// is unknown, or has ended everywhere and its pages are released.
 std::vector<wait> waits_of(const flow&, std::uint64_t rid,
                            const std::vector<silent_process>& silent = {});
+
+/// A list of objects.
+nlohmann::json json_of(const std::vector<wait>&);
 
 } // namespace kvferry::tracing

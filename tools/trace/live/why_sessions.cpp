@@ -60,9 +60,13 @@ private:
         } else if (const auto* nobody = silent_at(there)) {
             place = order::silence;
             found.kind = "silence";
-            found.who = there + " process " + std::to_string(nobody->process_id);
-            found.text += "; process " + std::to_string(nobody->process_id) + " of " + nobody->name
-                          + " " + nobody->state;
+            found.who = there;
+            found.text += "; ";
+            if (nobody->process_id != 0) {
+                found.who += " process " + std::to_string(nobody->process_id);
+                found.text += "process " + std::to_string(nobody->process_id) + " of ";
+            }
+            found.text += nobody->name + " " + nobody->state;
         } else if (y.who.ends_with("_session") && !said_by(y)) {
             place = order::outside;
             look_for_session(x, y, found);
@@ -132,10 +136,14 @@ private:
                 && flow_.lanes[y.lane].rank == from.rank)
                 heard = &y;
         }
-        x.longer = !heard;
-        x.since_ns = heard ? heard->time_ns : first ? first->time_ns : x.now_ns;
-        x.text += std::string{", for "} + (x.longer ? "more than " : "")
-                  + duration_text(x.now_ns - x.since_ns);
+        const auto opened = from.opened_ns == 0 ? x.now_ns : on_flow(process, from.opened_ns);
+        x.longer = !heard && first;
+        x.since_ns = heard ? heard->time_ns : first ? first->time_ns : opened;
+        if (first)
+            x.text += std::string{", for "} + (x.longer ? "more than " : "")
+                      + duration_text(x.now_ns - x.since_ns);
+        else if (from.opened_ns != 0)
+            x.text += ", open for " + duration_text(x.now_ns - opened);
         if (from.deadline_ns == 0)
             return;
         x.deadline_ns = on_flow(process, from.deadline_ns);
@@ -159,7 +167,8 @@ private:
         auto alone = rank;
         std::replace(alone.begin(), alone.end(), '/', '-');
         const auto found = std::find_if(silent_.begin(), silent_.end(), [&](const auto& x) {
-            return x.name == alone || x.name == rank.substr(0, slash);
+            return x.process_id == 0 ? x.name == rank
+                                     : x.name == alone || x.name == rank.substr(0, slash);
         });
         return found == silent_.end() ? nullptr : &*found;
     }
