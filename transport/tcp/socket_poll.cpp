@@ -133,7 +133,8 @@ bool socket_poll::dispatch() {
     while (!turns_.empty() && bytes < dispatch_bytes_max) {
         bytes += serve_turn() + turn_costs_bytes;
         any = true;
-        call_all_but_bulk();
+        if (has_work()) // else the next dispatch looks
+            call_all_but_bulk();
     }
     return any;
 }

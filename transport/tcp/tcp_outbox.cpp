@@ -3,6 +3,7 @@
 #include "transport/tcp/tcp_outbox.hpp"
 
 #include "transport/loop/system_call.hpp"
+#include "transport/tcp/small_parts.hpp"
 
 #include <algorithm>
 #include <cstring>
@@ -57,23 +58,7 @@ tcp_outbox::progress tcp_outbox::write(byte_stream& to, std::uint64_t budget,
                                        std::vector<std::uint64_t>& tags) {
     progress result;
     while (!empty() && result.bytes < budget) {
-        gathered_.clear();
-        std::size_t asked = 0;
-        auto part = part_;
-        auto offset = offset_;
-        for (auto index = written_; index < messages_.size() && gathered_.size() < parts_max;
-             ++index, part = 0) {
-            const auto& x = messages_[index];
-            for (; part < x.part_count() && gathered_.size() < parts_max; ++part, offset = 0) {
-                const auto bytes = x.part(part).subspan(offset);
-                if (bytes.empty())
-                    continue;
-                gathered_.push_back({const_cast<caf::byte*>(bytes.data()), bytes.size()});
-                asked += bytes.size();
-            }
-            if (asked >= budget - result.bytes)
-                break;
-        }
+        const auto asked = gather(budget - result.bytes);
         auto moved = to.write(gathered_);
         if (moved.problem) {
             result.problem = std::move(moved.problem);
@@ -110,6 +95,42 @@ tcp_outbox::progress tcp_outbox::write(byte_stream& to, std::uint64_t budget,
         }
     }
     return result;
+}
+
+/// What one call writes. Small parts are copied behind each other.
+std::size_t tcp_outbox::gather(std::uint64_t budget) {
+    gathered_.clear();
+    std::size_t asked = 0;
+    auto room = small_parts_buffer();
+    auto part = part_;
+    auto offset = offset_;
+    bool in_buffer = false;
+    for (auto index = written_; index < messages_.size() && asked < budget; ++index, part = 0) {
+        const auto& x = messages_[index];
+        for (; part < x.part_count(); ++part, offset = 0) {
+            const auto bytes = x.part(part).subspan(offset);
+            if (bytes.empty())
+                continue;
+            const auto is_small = bytes.size() < small_part_bytes;
+            if (is_small && bytes.size() > room.size())
+                return asked;
+            if (!is_small || !in_buffer) {
+                if (gathered_.size() == parts_max)
+                    return asked;
+                gathered_.push_back({is_small ? static_cast<void*>(room.data())
+                                              : const_cast<caf::byte*>(bytes.data()),
+                                     0});
+            }
+            if (is_small) {
+                std::memcpy(room.data(), bytes.data(), bytes.size());
+                room = room.subspan(bytes.size());
+            }
+            in_buffer = is_small;
+            gathered_.back().iov_len += bytes.size();
+            asked += bytes.size();
+        }
+    }
+    return asked;
 }
 
 void tcp_outbox::release() {

@@ -70,6 +70,7 @@ private:
         }
     };
     void push(message);
+    std::size_t gather(std::uint64_t budget);
 
     std::deque<message> messages_;
     /// Of the front: kept only, already written.

@@ -4,9 +4,9 @@
 
 #include "messages/values/error_format.hpp"
 #include "transport/loop/system_call.hpp"
+#include "transport/tcp/small_parts.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 
 namespace kvferry {
@@ -25,11 +25,12 @@ constexpr std::uint64_t put_bytes_max = std::uint64_t{64} << 20;
 /// Read ahead while a payload ends, beside a head as long as this message's.
 constexpr std::size_t ahead_bytes = 512;
 
-/// Room for one head with its record. Bytes read ahead beyond it are copied, so it is no larger.
-constexpr std::size_t ahead_bytes_max = sizeof(record_head) + record_head_bytes_max;
+/// Read ahead where a record begins: some frames, or a small put. What of it belongs into pages is
+/// copied there.
+constexpr std::size_t first_bytes = std::size_t{6} << 10;
 
-/// What is refused is read into this.
-thread_local std::array<std::byte, std::size_t{64} << 10> nowhere;
+/// Room for one head with its record.
+constexpr std::size_t ahead_bytes_max = sizeof(record_head) + record_head_bytes_max;
 
 } // namespace
 
@@ -68,12 +69,12 @@ void tcp_reader::gather(std::vector<iovec>& to) {
     if (step_ == step::payload && landing_.how == landing::kind::in_place
         && !user_->may_land(static_cast<fabric_message>(record_.what), head_, landing_))
         landing_.how = landing::kind::refused;
-    if (step_ == step::payload && landing_.how == landing::kind::refused) {
-        to.push_back({nowhere.data(), std::min<std::size_t>(left_, nowhere.size())});
-        return;
-    }
     bool whole = true;
-    if (step_ == step::payload && landing_.how == landing::kind::in_place) {
+    if (step_ == step::payload && is_buffered()) {
+        const auto buffer = small_parts_buffer();
+        to.push_back({buffer.data(), std::min<std::size_t>(left_, buffer.size())});
+        whole = left_ <= buffer.size();
+    } else if (step_ == step::payload && landing_.how == landing::kind::in_place) {
         auto offset = place_offset_;
         for (auto index = place_; index < landing_.places.size(); ++index) {
             if (to.size() == places_max) {
@@ -102,14 +103,22 @@ void tcp_reader::gather(std::vector<iovec>& to) {
         begin_ = 0;
     }
     const auto room = ahead_.size() - end_;
-    const auto wanted = sizeof record_ + record_.head_bytes + ahead_bytes;
-    to.push_back({ahead_.data() + end_, to.empty() ? room : std::min(room, wanted)});
+    const auto wanted = step_ == step::payload ? sizeof record_ + record_.head_bytes + ahead_bytes
+                        : step_ == step::head  ? record_.head_bytes + first_bytes
+                                               : first_bytes;
+    to.push_back({ahead_.data() + end_, std::min(room, wanted)});
 }
 
 /// Bytes have been read into the places of gather().
 void tcp_reader::advance(std::size_t count) {
     if (step_ == step::payload) {
         const auto of_payload = std::min<std::uint64_t>(count, left_);
+        count -= of_payload;
+        if (is_buffered()) {
+            take_payload(small_parts_buffer().data(), of_payload);
+            end_ += count;
+            return;
+        }
         if (landing_.how == landing::kind::in_place) {
             for (auto skip = of_payload; skip > 0;) {
                 const auto here =
@@ -125,7 +134,6 @@ void tcp_reader::advance(std::size_t count) {
             collected_.resize(record_.payload_bytes - left_ + of_payload);
         }
         left_ -= of_payload;
-        count -= of_payload;
     }
     end_ += count;
 }
@@ -199,7 +207,14 @@ caf::error tcp_reader::begin_payload() {
     return {};
 }
 
-/// Of bytes that were read ahead; returns how many it took.
+/// Refused, or for many small places: read into the buffer first.
+bool tcp_reader::is_buffered() const {
+    return landing_.how == landing::kind::refused
+           || (landing_.how == landing::kind::in_place
+               && record_.payload_bytes < landing_.places.size() * small_part_bytes);
+}
+
+/// Of bytes that are in a buffer of ours; returns how many it took.
 std::size_t tcp_reader::take_payload(const std::byte* from, std::size_t count) {
     if (count == 0)
         return 0;

@@ -55,6 +55,7 @@ private:
     caf::error take_record();
     caf::error begin_payload();
     caf::error finish();
+    bool is_buffered() const;
     std::size_t take_payload(const std::byte* from, std::size_t count);
     void gather(std::vector<iovec>& to);
     void advance(std::size_t count);

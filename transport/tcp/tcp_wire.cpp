@@ -68,15 +68,13 @@ public:
         context_.door = door_.get();
         if (context_.with.hosts.empty())
             context_.with.hosts = {context_.with.listen};
+        address_ = pack_address({context_.secret, door_->port(), context_.with.hosts});
         return poller_.start();
     }
 
     void start(wire_user& user) override { context_.user = &user; }
 
-    byte_buffer address() const override {
-        return pack_address(
-            {context_.secret, door_ ? door_->port() : std::uint16_t{0}, context_.with.hosts});
-    }
+    byte_buffer address() const override { return address_; }
     std::string transports() const override { return "tcp"; }
     std::string_view key_label() const override { return "tcp access key"; }
     /// Half of the reserve is for refusals, which need a connection to travel on.
@@ -148,6 +146,8 @@ private:
 
     tcp_context context_;
     std::unique_ptr<tcp_door> door_;
+    /// Goes with the end of every put.
+    byte_buffer address_;
     bool has_slept_ = false;
     int rounds_unlooked_ = 0;
     wire_poller poller_;

@@ -62,6 +62,9 @@ struct listener final : wire_user {
     std::vector<message> arrived_whole;
     std::vector<std::byte> memory = std::vector<std::byte>(1 << 16);
     std::size_t lands_at = 0;
+    /// Length of a place at most.
+    std::uint64_t longest = 7;
+    std::vector<std::span<std::byte>> places_given;
     std::size_t landings = 0;
     std::size_t refusals = 0;
     /// From the so many-th question on, nothing may be written any more.
@@ -79,8 +82,9 @@ struct listener final : wire_user {
             return {};
         landing result{.how = landing::kind::in_place};
         for (std::uint64_t left = bytes; left > 0;) { // in places of unequal lengths, with gaps
-            const auto count = std::min<std::uint64_t>(left, 1 + left % 7);
+            const auto count = std::min<std::uint64_t>(left, 1 + left % longest);
             result.places.emplace_back(memory.data() + lands_at, count);
+            places_given.push_back(result.places.back());
             lands_at += count + 3;
             left -= count;
         }
@@ -246,28 +250,72 @@ TEST_CASE(
 
 TEST_CASE("tcp records: once a landing is refused nothing more of it is written, and the stream "
           "goes on") {
-    narrow_stream stream;
-    stream.most = 10;
-    listener user;
-    user.refuse_after = 4;
-    tcp_outbox out;
-    std::vector<std::uint64_t> tags;
-    const byte_buffer ones(200, caf::byte{1});
-    const byte_view part = ones;
-    out.add_from(static_cast<std::uint8_t>(fabric_message::bundle), {}, std::span{&part, 1}, 1);
-    out.add(static_cast<std::uint8_t>(fabric_message::frame), {}, numbered(9));
-    tcp_reader reader{&user, 1 << 20, {}};
-    while (!out.empty() || !stream.inside.empty()) {
-        REQUIRE_FALSE(out.write(stream, 1 << 20, tags).problem);
-        REQUIRE_FALSE(reader.read(stream, 1 << 20).problem);
+    for (std::uint64_t longest : {7u, 5000u}) { // read through a buffer, and into place
+        CAPTURE(longest);
+        narrow_stream stream;
+        stream.most = 10;
+        listener user;
+        user.longest = longest;
+        user.refuse_after = 6;
+        tcp_outbox out;
+        std::vector<std::uint64_t> tags;
+        const byte_buffer ones(9000, caf::byte{1});
+        const byte_view part = ones;
+        out.add_from(static_cast<std::uint8_t>(fabric_message::bundle), {}, std::span{&part, 1}, 1);
+        out.add(static_cast<std::uint8_t>(fabric_message::frame), {}, numbered(9));
+        tcp_reader reader{&user, 1 << 20, {}};
+        while (!out.empty() || !stream.inside.empty()) {
+            REQUIRE_FALSE(out.write(stream, 1 << 20, tags).problem);
+            REQUIRE_FALSE(reader.read(stream, 1 << 20).problem);
+        }
+        CHECK(user.refusals == 1);
+        CHECK(user.landings == 0);
+        const auto written = std::count(user.memory.begin(), user.memory.end(), std::byte{1});
+        CHECK(written > 0);
+        CHECK(written <= 60);
+        REQUIRE(user.arrived_whole.size() == 1);
+        CHECK(user.arrived_whole[0].payload == numbered(9));
     }
-    CHECK(user.refusals == 1);
-    CHECK(user.landings == 0);
-    const auto written = std::count(user.memory.begin(), user.memory.end(), std::byte{1});
-    CHECK(written > 0);
-    CHECK(written <= 40);
-    REQUIRE(user.arrived_whole.size() == 1);
-    CHECK(user.arrived_whole[0].payload == numbered(9));
+}
+
+TEST_CASE("tcp records: pieces of all sizes arrive where they belong, small ones and large ones in "
+          "one message") {
+    std::mt19937 random{11};
+    for (std::uint64_t longest : {40u, 900u, 1500u, 6000u}) {
+        CAPTURE(longest);
+        narrow_stream stream;
+        stream.most = 20000;
+        listener user;
+        user.longest = longest;
+        user.memory.resize(std::size_t{1} << 21);
+        tcp_outbox out;
+        byte_buffer bytes(std::size_t{1} << 19);
+        for (auto& x : bytes)
+            x = static_cast<caf::byte>(random());
+        std::vector<std::uint64_t> tags;
+        byte_buffer sent;
+        for (std::uint64_t tag = 1; tag < 6; ++tag) {
+            std::vector<byte_view> parts;
+            for (int part = 0; part < 200; ++part) {
+                const auto count = part % 5 == 0 ? 1 + random() % 4000 : 1 + random() % 300;
+                parts.emplace_back(bytes.data() + random() % (bytes.size() - count), count);
+                sent.insert(sent.end(), parts.back().begin(), parts.back().end());
+            }
+            out.add_from(static_cast<std::uint8_t>(fabric_message::bundle), {}, parts, tag);
+        }
+        tcp_reader reader{&user, 1 << 20, {}};
+        while (!out.empty() || !stream.inside.empty()) {
+            REQUIRE_FALSE(out.write(stream, std::uint64_t{1} << 18, tags).problem);
+            REQUIRE_FALSE(reader.read(stream, std::uint64_t{1} << 18).problem);
+        }
+        CHECK(user.landings == 5);
+        CHECK(tags == std::vector<std::uint64_t>{1, 2, 3, 4, 5});
+        byte_buffer landed;
+        for (const auto& place : user.places_given)
+            for (auto x : place)
+                landed.push_back(static_cast<caf::byte>(x));
+        CHECK(landed == sent);
+    }
 }
 
 TEST_CASE("tcp outbox: what it keeps is written again after a rewind, and not after a release") {
