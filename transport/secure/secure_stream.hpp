@@ -51,6 +51,12 @@ public:
     secure_stream(const secure_stream&) = delete;
     secure_stream& operator=(const secure_stream&) = delete;
 
+    /// Before the handshake, over sockets: behind it the kernel may encrypt what this end writes,
+    /// where it can (Linux with the module `tls`, OpenSSL built for it). Protection cannot be
+    /// dropped then, and the end of the stream is that of its socket.
+    virtual void let_kernel_encrypt() {}
+    virtual bool is_kernel_encrypting() const { return false; }
+
     /// Goes on with proving both ends to each other. `nothing`: done, and this end knows that the
     /// other one has the secret. Before that no other call is allowed.
     virtual caf::expected<stream_want> handshake() = 0;

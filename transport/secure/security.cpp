@@ -184,7 +184,9 @@ std::string security::describe() const {
     case mode::secret:
     case mode::certificates:
         return "every connection needs " + tls_->describe() + " (" + source_ + "; TLS 1.3, "
-               + tls::library() + ")";
+               + tls::library() + "; bytes of pages over TCP are encrypted by "
+               + (tls::kernel_can_encrypt() ? "the kernel" : "OpenSSL: this kernel has no TLS")
+               + ")";
     case mode::insecure:
         return "insecure: whoever reaches a port of this rank is served";
     case mode::same_user:

@@ -20,6 +20,8 @@ public:
     explicit stream_carrier(stream_buffers& buffers) : where_(&buffers) {}
 
     bool is_socket() const { return std::holds_alternative<int>(where_); }
+    /// Only of one.
+    int socket() const { return std::get<int>(where_); }
 
     /// As recvmsg(): -1 with EAGAIN when nothing has come. Buffers have no end.
     ssize_t read(std::span<const iovec> into) {

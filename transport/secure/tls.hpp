@@ -35,6 +35,8 @@ public:
 
     /// "OpenSSL 3.0.19 27 Jan 2026", or that there is none.
     static std::string library();
+    /// Whether the kernel takes keys of TLS, and OpenSSL was built to hand them over.
+    static bool kernel_can_encrypt();
 };
 
 } // namespace kvferry

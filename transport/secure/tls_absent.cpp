@@ -24,6 +24,10 @@ caf::expected<std::shared_ptr<const tls>> tls::with_certificates(const security_
     return no_openssl("certificates are");
 }
 
+bool tls::kernel_can_encrypt() {
+    return false;
+}
+
 std::string tls::library() {
     return "no OpenSSL in this build";
 }

@@ -3,9 +3,14 @@
 #include "transport/secure/tls_proof.hpp"
 
 #include "messages/values/error_format.hpp"
+#include "transport/loop/unique_fd.hpp"
 
 #include <algorithm>
+#include <cerrno>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <openssl/err.h>
+#include <sys/socket.h>
 
 namespace kvferry {
 
@@ -49,6 +54,17 @@ std::string printable(std::string text) {
     std::replace_if(
         text.begin(), text.end(), [](char x) { return x < ' ' || x > '~'; }, '?');
     return text;
+}
+
+bool tls::kernel_can_encrypt() {
+#ifdef OPENSSL_NO_KTLS
+    return false;
+#else
+    // It refuses a socket that is not connected for that reason, after it has found its module.
+    const unique_fd socket{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    return socket && ::setsockopt(socket.get(), IPPROTO_TCP, TCP_ULP, "tls", 3) != 0
+           && errno == ENOTCONN;
+#endif
 }
 
 std::string tls::library() {

@@ -6,9 +6,11 @@
 #include "transport/secure/tls_proof.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <openssl/err.h>
 #include <tuple>
+#include <utility>
 
 namespace kvferry {
 
@@ -26,6 +28,7 @@ constexpr std::size_t ahead_bytes = std::size_t{128} << 10;
 constexpr std::size_t leaving_bytes_max = std::size_t{256} << 10;
 
 using ssl_ptr = std::unique_ptr<SSL, decltype(&SSL_free)>;
+using bio_ptr = std::unique_ptr<BIO, decltype(&BIO_free)>;
 
 /// What OpenSSL's callbacks know of a stream.
 class tls_end {
@@ -61,11 +64,16 @@ public:
         shared_->prepare(ssl_.get(), role);
     }
 
+    void let_kernel_encrypt() override { asks_kernel_ = carrier_.is_socket(); }
+    bool is_kernel_encrypting() const override { return in_kernel_; }
+
     caf::expected<stream_want> handshake() override {
         if (!ssl_)
             return make_error(errc::system_call_failed, "OpenSSL has no memory for a connection");
         if (proven_)
             return flush();
+        if (std::exchange(asks_kernel_, false))
+            open_kernel_socket();
         ERR_clear_error(); // somebody else's on this thread
         const auto done = SSL_do_handshake(ssl_.get());
         if (done != 1) {
@@ -78,6 +86,7 @@ public:
         if (!shared_->is_proven(ssl_.get()))
             return make_error(errc::foreign_peer, "{}", shared_->why_unproven());
         proven_ = true;
+        in_kernel_ = kernel_socket_ && encrypts(kernel_socket_.get());
         return flush();
     }
 
@@ -111,7 +120,7 @@ public:
     }
 
     caf::expected<stream_moved> write(std::span<const iovec> from) override {
-        if (!ssl_)
+        if (!ssl_ || in_kernel_)
             return write_bare(from);
         stream_moved result;
         std::size_t at = 0;
@@ -161,7 +170,7 @@ public:
     }
 
     void finish() override {
-        if (!ssl_ || !proven_)
+        if (!ssl_ || !proven_ || in_kernel_)
             return;
         ERR_clear_error();
         SSL_shutdown(ssl_.get());
@@ -169,7 +178,11 @@ public:
         std::ignore = flush();
     }
 
-    void drop_protection() override { ssl_.reset(); }
+    void drop_protection() override {
+        if (in_kernel_) // which goes on encrypting
+            std::abort();
+        ssl_.reset();
+    }
 
     bool is_bare() const override {
         return !ssl_ && carrier_.is_socket() && in_begin_ == in_end_ && leaving() == 0;
@@ -250,7 +263,7 @@ private:
             if (errno == EAGAIN)
                 return stream_moved{0, stream_want::write};
             if (errno != EINTR)
-                return system_error(errc::link_lost, "send");
+                return not_sent(errno);
         }
     }
 
@@ -344,14 +357,38 @@ private:
 
     static int write_bytes(BIO* bio, const char* from, std::size_t bytes, std::size_t* sent) {
         BIO_clear_retry_flags(bio);
+        *sent = bytes;
+        if (of_bio(bio).in_kernel_) // an alert: the connection ends anyway
+            return 1;
         auto& out = of_bio(bio).out_;
         out.insert(out.end(), from, from + bytes);
-        *sent = bytes;
         return 1;
     }
 
-    static long control(BIO*, int command, long, void*) {
-        return command == BIO_CTRL_FLUSH ? 1 : 0;
+    /// What concerns the kernel is for OpenSSL's own BIO of the socket.
+    static long control(BIO* bio, int command, long number, void* what) {
+        if (command == BIO_CTRL_FLUSH)
+            return 1;
+        auto& self = of_bio(bio);
+        if (!self.kernel_socket_ || command == BIO_CTRL_PUSH || command == BIO_CTRL_POP
+            || command == BIO_CTRL_GET_KTLS_RECV)
+            return 0;
+        // Before the kernel begins, everything that is encrypted already has left.
+        if (command != BIO_CTRL_GET_KTLS_SEND)
+            if (auto wants = self.flush(); !wants || *wants != stream_want::nothing)
+                return 0;
+        return BIO_ctrl(self.kernel_socket_.get(), command, number, what);
+    }
+
+    void open_kernel_socket() {
+#ifndef OPENSSL_NO_KTLS
+        SSL_set_options(ssl_.get(), SSL_OP_ENABLE_KTLS);
+        kernel_socket_.reset(BIO_new_socket(carrier_.socket(), BIO_NOCLOSE));
+#endif
+    }
+
+    static bool encrypts(BIO* socket) {
+        return BIO_ctrl(socket, BIO_CTRL_GET_KTLS_SEND, 0, nullptr) > 0;
     }
 
     /// Not OpenSSL's own for sockets: that one raises SIGPIPE in the host.
@@ -373,6 +410,10 @@ private:
     /// Null: without protection.
     ssl_ptr ssl_;
     bool proven_ = false;
+    bool asks_kernel_ = false;
+    bool in_kernel_ = false;
+    /// It writes nothing: it knows how the kernel is told a key.
+    bio_ptr kernel_socket_{nullptr, &BIO_free};
     /// The other side has said something behind the handshake.
     bool heard_ = false;
     /// Read from the carrier, and not by OpenSSL yet.

@@ -11,9 +11,12 @@ namespace {
 
 class secured_stream final : public byte_stream {
 public:
-    secured_stream(unique_fd fd, stream_role role, security_ptr how)
+    secured_stream(unique_fd fd, stream_role role, security_ptr how, bool may_kernel_encrypt)
         : how_(std::move(how)), role_(role), plain_(std::move(fd)),
-          stream_(how_->open(role, stream_carrier{plain_.fd()})) {}
+          stream_(how_->open(role, stream_carrier{plain_.fd()})) {
+        if (may_kernel_encrypt)
+            stream_->let_kernel_encrypt();
+    }
 
     int fd() const override { return plain_.fd(); }
 
@@ -69,8 +72,10 @@ private:
 
 } // namespace
 
-std::unique_ptr<byte_stream> make_secured_stream(unique_fd fd, stream_role role, security_ptr how) {
-    return std::make_unique<secured_stream>(std::move(fd), role, std::move(how));
+std::unique_ptr<byte_stream> make_secured_stream(unique_fd fd, stream_role role, security_ptr how,
+                                                 bool may_kernel_encrypt) {
+    return std::make_unique<secured_stream>(std::move(fd), role, std::move(how),
+                                            may_kernel_encrypt);
 }
 
 } // namespace kvferry

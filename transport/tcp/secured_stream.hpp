@@ -9,6 +9,9 @@
 
 namespace kvferry {
 
-std::unique_ptr<byte_stream> make_secured_stream(unique_fd, stream_role, security_ptr);
+/// The kernel may encrypt only where protection is not dropped:
+/// secure_stream::let_kernel_encrypt().
+std::unique_ptr<byte_stream> make_secured_stream(unique_fd, stream_role, security_ptr,
+                                                 bool may_kernel_encrypt);
 
 } // namespace kvferry

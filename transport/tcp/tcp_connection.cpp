@@ -77,9 +77,10 @@ tcp_connection::open(const std::string& host, tcp_lane lane, std::uint64_t numbe
     std::optional<flow> bulk;
     if (lane != tcp_lane::frames)
         bulk = flow{.urgency = urgency, .peer = peer_.value};
-    auto channel =
-        tcp_channel::make(*with_.poll, with_.stream_over(std::move(*fd), stream_role::dialler),
-                          true, std::move(answers), out, *this, bulk);
+    auto channel = tcp_channel::make(
+        *with_.poll,
+        with_.stream_over(std::move(*fd), stream_role::dialler, lane == tcp_lane::bulk), true,
+        std::move(answers), out, *this, bulk);
     if (channel) {
         (*channel)->prologue().add_raw(pack_hello(
             {peer_, with_.with.self, to_.secret, lane, lane == tcp_lane::frames, urgency}));

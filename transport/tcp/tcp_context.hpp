@@ -52,8 +52,9 @@ struct tcp_context {
     std::uint64_t payload_bytes_max() const {
         return std::max<std::uint64_t>(with.bounds.message_bytes_max, std::uint64_t{1} << 20);
     }
-    std::unique_ptr<byte_stream> stream_over(unique_fd fd, stream_role role) const {
-        return make_secured_stream(std::move(fd), role, with.secured);
+    std::unique_ptr<byte_stream> stream_over(unique_fd fd, stream_role role,
+                                             bool may_kernel_encrypt = false) const {
+        return make_secured_stream(std::move(fd), role, with.secured, may_kernel_encrypt);
     }
 };
 

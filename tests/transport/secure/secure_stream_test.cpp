@@ -5,6 +5,7 @@
 #include "tests/support/contains.hpp"
 #include "tests/support/secret_file.hpp"
 #include "tests/transport/secure/stream_pair.hpp"
+#include "transport/secure/tls.hpp"
 
 #include <functional>
 #include <numeric>
@@ -105,6 +106,39 @@ TEST_CASE("secure_stream: with protection dropped a connection over sockets is b
     char heard[5];
     CHECK(::recv(ends.acceptor_fd.get(), heard, 5, 0) == 5);
     CHECK(std::string(heard, 5) == "hello");
+}
+
+TEST_CASE(
+    "secure_stream: where the kernel can, it encrypts what a dialler writes; elsewhere OpenSSL "
+    "does, and the other end does not know") {
+    REQUIRE_TLS();
+    const auto security = with_secret(secret_one);
+    two_ends sockets{false};
+    tcp_sockets(sockets);
+    const auto dialler = security->open(stream_role::dialler, sockets.at_dialler());
+    const auto acceptor = security->open(stream_role::acceptor, sockets.at_acceptor());
+    dialler->let_kernel_encrypt();
+    for (bool one = false, other = false; !one || !other;) {
+        auto wants = dialler->handshake();
+        REQUIRE_MESSAGE(wants, describe(wants.error()));
+        one = *wants == stream_want::nothing;
+        wants = acceptor->handshake();
+        REQUIRE_MESSAGE(wants, describe(wants.error()));
+        other = *wants == stream_want::nothing;
+    }
+    MESSAGE("the kernel encrypts: " << dialler->is_kernel_encrypting());
+    CHECK((tls::kernel_can_encrypt() || !dialler->is_kernel_encrypting()));
+    CHECK_FALSE(acceptor->is_kernel_encrypting()); // nobody has asked it to
+    for (std::size_t piece : {1, 100, 16384, 70000}) {
+        expect_passage(sockets, *dialler, *acceptor, piece == 1 ? 300 : 2000000, piece, 100000);
+        expect_passage(sockets, *acceptor, *dialler, 30000, 1000, piece);
+    }
+    dialler->finish();
+    sockets.dialler_fd.reset();
+    char rest[1];
+    const iovec place{rest, 1};
+    auto end = acceptor->read({&place, 1});
+    CHECK((!end || end->bytes == 0));
 }
 
 TEST_CASE("secure_stream: a changed byte ends the connection") {
