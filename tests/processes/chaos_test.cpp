@@ -54,6 +54,7 @@ public:
         const json bounded{{"deadline_ms", deadline.count()}};
         const auto before_second = draw(3) == 0;
         const auto strike = [&] {
+            ++struck_[what];
             switch (what) {
             case fault::none:
                 break;
@@ -153,6 +154,14 @@ public:
 
     std::size_t successes() const { return successes_; }
 
+    /// Kills, freezes and cuts.
+    std::size_t faults() const {
+        std::size_t result = 0;
+        for (const auto& [what, count] : struck_)
+            result += what == fault::none || what == fault::cancel ? 0 : count;
+        return result;
+    }
+
     /// "kill 12 to 31 ms": from the fault until the last survivor's session had ended. Printed but
     /// not checked, because it depends on the machine, too.
     std::string times() const {
@@ -230,6 +239,7 @@ private:
     /// What the ranks reported in this round.
     std::string last_;
     std::size_t successes_ = 0;
+    std::map<fault, std::size_t> struck_;
     std::map<fault, std::vector<clock::duration>> all_told_;
 };
 
@@ -239,16 +249,21 @@ TEST_CASE("chaos: killed, frozen, restarted, cut off, cancelled ranks: every sur
           "ends once "
           "and is released") {
     const auto seed = number_from("KVFERRY_SEED", std::random_device{}());
-    const auto rounds = number_from("KVFERRY_CHAOS_ROUNDS", 12);
+    const auto rounds_min = number_from("KVFERRY_CHAOS_ROUNDS", 12);
+    const auto faults_min = number_from("KVFERRY_CHAOS_FAULTS", 0); // of each route
     for (const std::string route :
          {"mapped", "direct", "direct, tcp", "direct, ucx", "staged", "staged, sent"}) {
-        INFO("KVFERRY_SEED=" << seed << " KVFERRY_CHAOS_ROUNDS=" << rounds << " " << route);
+        INFO("KVFERRY_SEED=" << seed << " KVFERRY_CHAOS_ROUNDS=" << rounds_min
+                             << " KVFERRY_CHAOS_FAULTS=" << faults_min << " " << route);
         chaos test{seed, route};
-        for (std::uint64_t rid = 1; rid <= rounds; ++rid)
-            test.round(rid);
+        std::uint64_t rounds = 0;
+        while (rounds < rounds_min || test.faults() < faults_min)
+            test.round(++rounds);
         test.heal(rounds + 1);
-        std::cout << "chaos " << route << ": " << test.successes() << " of " << rounds
-                  << " requests went through; all survivors told within: " << test.times() << "\n";
+        std::cout << "chaos " << route << ": " << test.faults() << " kills, freezes and cuts; "
+                  << test.successes() << " of " << rounds
+                  << " requests went through; all survivors told within: " << test.times()
+                  << std::endl;
     }
 }
 
