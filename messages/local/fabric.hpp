@@ -77,6 +77,9 @@ struct start_put {
     /// that they are; when the put succeeds, the peer has it. Not for puts by RMA.
     byte_buffer report = {};
     flow of = {};
+    /// Each message says the sums of its bytes. Only to peers that can (capability::put_sums): they
+    /// refuse a put of which a byte differs, with errc::digest_mismatch.
+    bool sums = false;
 };
 
 struct close_endpoint {

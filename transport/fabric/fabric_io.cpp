@@ -161,7 +161,8 @@ void fabric_state::arrived(fabric_message what, byte_view head, byte_view payloa
     }
     case fabric_message::write:
         if (auto piece = read_head<write_head>(head))
-            return inbound_.place(*piece, payload.data(), payload.size());
+            return inbound_.place(*piece, payload.data(), payload.size(),
+                                  sums_behind(head, sizeof *piece));
         break;
     case fabric_message::bundle:
         if (auto bundle = parse_bundle(head, payload.size()))
@@ -188,7 +189,7 @@ void fabric_state::arrived(fabric_message what, byte_view head, byte_view payloa
         break;
     case fabric_message::written:
         if (auto end = read_head<written_head>(head)) {
-            written_.emplace_back(*end, text());
+            written_.push_back({*end, text(), read_head<damaged_bytes>(head.subspan(sizeof *end))});
             return;
         }
         break;
@@ -214,8 +215,8 @@ bool fabric_state::on_progress() {
     bool any = !events.empty() || !arrived_.empty() || !written_.empty() || !credits_.empty();
     for (const auto& event : events)
         guarded("an event of its wire", [&] { handle_event(event); });
-    for (const auto& [head, text] : std::exchange(written_, {}))
-        guarded("the end of a put", [&] { puts_.written(head, text); });
+    for (const auto& x : std::exchange(written_, {}))
+        guarded("the end of a put", [&] { puts_.written(x.head, x.text, x.damaged); });
     for (const auto& [head, text] : std::exchange(credits_, {}))
         guarded("credit of a put", [&] { on_credit(head, text); });
     carry_out_puts();

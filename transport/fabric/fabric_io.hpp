@@ -23,6 +23,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -204,7 +205,12 @@ private:
     quiet_waits<answer> waits_;
     bool reclaiming_ = false;
     std::vector<byte_buffer> arrived_;
-    std::vector<std::pair<written_head, std::string>> written_;
+    struct confirmed {
+        written_head head;
+        std::string text;
+        std::optional<damaged_bytes> damaged;
+    };
+    std::vector<confirmed> written_;
     std::vector<std::pair<credit_head, std::string>> credits_;
     std::uint64_t refused_told_ = 0;
     enum class life : std::uint8_t { running, stopping, released };

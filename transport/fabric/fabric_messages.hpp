@@ -77,6 +77,9 @@ enum class written_as : std::uint64_t {
     refused = 1,
     /// The target's device may still be writing.
     in_doubt = 2,
+    /// Refused: bytes came that were not those that left. Said of puts whose messages have sums; a
+    /// damaged_bytes stands behind the head.
+    damaged = 3,
 };
 
 /// All pieces have been dealt with.

@@ -61,6 +61,7 @@ void fabric_state::on_start_put(start_put& message) {
                  .report = std::move(message.report),
                  .of = message.of,
                  .began = now,
+                 .sums = message.sums && !by_rma,
                  .posting = self_->clock().now() - now});
     post(x->id);
     wire_->wake();
@@ -121,7 +122,17 @@ void fabric_state::carry_out(const post_piece& piece) {
                           .address = where.target_address,
                           .attempt = piece.attempt.value};
     auto& way = x.connection->way_of(piece.urgency);
-    if (way.send_from(fabric_message::write, bytes_of(head), bytes, piece.put))
+    const auto plain = bytes_of(head);
+    byte_buffer with_sums;
+    if (piece.sums) {
+        message_adder adder;
+        adder.add(where.target_address, bytes.data(), bytes.size());
+        const auto sums = bytes_of(adder.value());
+        with_sums.assign(plain.begin(), plain.end());
+        with_sums.insert(with_sums.end(), sums.begin(), sums.end());
+    }
+    if (way.send_from(fabric_message::write, piece.sums ? byte_view{with_sums} : plain, bytes,
+                      piece.put))
         puts_.piece_over(x.id, piece.put);
 }
 
@@ -209,7 +220,7 @@ void fabric_state::on_credit(const credit_head& credit, const std::string& text)
 landing fabric_state::land(fabric_message what, byte_view head, std::uint64_t bytes) {
     if (what == fabric_message::write)
         if (auto piece = read_head<write_head>(head))
-            return inbound_.land(*piece, bytes);
+            return inbound_.land(*piece, bytes, sums_behind(head, sizeof *piece));
     if (what == fabric_message::bundle)
         if (auto bundle = parse_bundle(head, bytes))
             return inbound_.land(*bundle);
@@ -298,9 +309,16 @@ void fabric_state::confirm(const finished_writes& done) {
                             .put = done.put,
                             .how = done.in_doubt  ? written_as::in_doubt
                                    : done.refused ? written_as::refused
+                                   : done.damaged ? written_as::damaged
                                                   : written_as::visible};
     if (auto* back = way_back(done.writer, done.return_address))
-        answer_writer(*back, fabric_message::written, bytes_of(head), done.refused);
+    const auto plain = bytes_of(head);
+    byte_buffer said{plain.begin(), plain.end()};
+    if (head.how == written_as::damaged) {
+        const auto where = bytes_of(*done.damaged);
+        said.insert(said.end(), where.begin(), where.end());
+    }
+        answer_writer(*back, fabric_message::written, said, done.refused);
 }
 
 void fabric_state::pass_on(const granted_credit& credit) {

@@ -208,10 +208,17 @@ inbound_writes::put_state& inbound_writes::written_by(const Head& head) {
     return put;
 }
 
-void inbound_writes::place(const write_head& head, const void* bytes, std::size_t count) {
+void inbound_writes::place(const write_head& head, const void* bytes, std::size_t count,
+                           const std::optional<message_sums>& sums) {
     auto to = check(head, count);
     auto& put = written_by(head);
     auto problem = to ? caf::error{} : std::move(to.error());
+    if (!problem && sums) {
+        message_adder adder;
+        adder.add(head.address, bytes, count);
+        const placed_stretch all{head.address, count};
+        problem = damage(put, *sums, adder.value(), {&all, 1});
+    }
     if (!problem && (*to)->on_device)
         problem = staging_.place({head.sender, head.put}, region_id{head.region}, head.address,
                                  bytes, count);
@@ -222,13 +229,36 @@ void inbound_writes::place(const write_head& head, const void* bytes, std::size_
 
 void inbound_writes::place(const put_bundle& bundle, byte_view bytes) {
     auto& put = written_by(bundle.write(bundle.stretches.front()));
-    piece_over({bundle.head.sender, bundle.head.put}, put, place_all(bundle, bytes));
+    piece_over({bundle.head.sender, bundle.head.put}, put, place_all(put, bundle, bytes));
 }
 
-caf::error inbound_writes::place_all(const put_bundle& bundle, byte_view bytes) {
+/// Names what has come otherwise than it left; none: it is as its writer says.
+caf::error inbound_writes::damage(put_state& put, const message_sums& said,
+                                  const message_sums& came,
+                                  std::span<const placed_stretch> stretches) {
+    if (said == came)
+        return {};
+    const auto where = find_damage(said, came, stretches);
+    if (!put.damaged)
+        put.damaged = where;
+    return make_error(errc::digest_mismatch, "bytes that came are not those that left");
+}
+
+caf::error inbound_writes::place_all(put_state& put, const put_bundle& bundle, byte_view bytes) {
     const auto to = check(bundle);
     if (!to)
         return to.error();
+    if (bundle.sums) {
+        message_adder adder;
+        std::vector<placed_stretch> stretches;
+        for (auto left = bytes; const auto& x : bundle.stretches) {
+            adder.add(x.address, left.data(), x.bytes);
+            stretches.push_back({x.address, x.bytes});
+            left = left.subspan(x.bytes);
+        }
+        if (auto problem = damage(put, *bundle.sums, adder.value(), stretches))
+            return problem;
+    }
     for (const auto& x : bundle.stretches) {
         caf::error problem;
         if ((*to)[x.key]->on_device)
@@ -246,8 +276,9 @@ caf::error inbound_writes::place_all(const put_bundle& bundle, byte_view bytes) 
 
 // -- bytes that a wire reads into place ----------------------------------------------------------
 
-landing inbound_writes::land(const write_head& head, std::uint64_t bytes) const {
-    landing result{.put = head, .decided = shut_outs_};
+landing inbound_writes::land(const write_head& head, std::uint64_t bytes,
+                             const std::optional<message_sums>& sums) const {
+    landing result{.put = head, .sums = sums, .decided = shut_outs_};
     auto to = check(head, bytes);
     if (!to) {
         result.how = landing::kind::refused;
@@ -260,7 +291,8 @@ landing inbound_writes::land(const write_head& head, std::uint64_t bytes) const 
 }
 
 landing inbound_writes::land(const put_bundle& bundle) const {
-    landing result{.put = bundle.write(bundle.stretches.front()), .decided = shut_outs_};
+    landing result{
+        .put = bundle.write(bundle.stretches.front()), .sums = bundle.sums, .decided = shut_outs_};
     const auto to = check(bundle);
     if (!to) {
         result.how = landing::kind::refused;
@@ -277,7 +309,19 @@ landing inbound_writes::land(const put_bundle& bundle) const {
 }
 
 void inbound_writes::landed(landing&& x) {
-    piece_over({x.put.sender, x.put.put}, written_by(x.put), std::move(x.problem));
+    auto& put = written_by(x.put);
+    if (x.sums && x.how == landing::kind::in_place) {
+        message_adder adder;
+        std::vector<placed_stretch> stretches;
+        stretches.reserve(x.places.size());
+        for (const auto& place : x.places) {
+            const auto address = reinterpret_cast<std::uint64_t>(place.data());
+            adder.add(address, place.data(), place.size());
+            stretches.push_back({address, place.size()});
+        }
+        x.problem = damage(put, *x.sums, adder.value(), stretches);
+    }
+    piece_over({x.put.sender, x.put.put}, put, std::move(x.problem));
 }
 
 void inbound_writes::piece_over(put_key key, put_state& put, caf::error problem) {
@@ -404,7 +448,8 @@ void inbound_writes::finish_if_complete(put_key key) {
                          .return_address = std::move(over.return_address),
                          .refused = std::move(over.refused),
                          .in_doubt = over.in_doubt,
-                         .report = std::move(over.report)});
+                         .report = std::move(over.report),
+                         .damaged = over.damaged});
 }
 
 std::vector<finished_writes> inbound_writes::take_finished() {

@@ -45,6 +45,8 @@ struct finished_writes {
     bool in_doubt = false;
     /// A frame for this rank, once nothing was refused.
     byte_buffer report = {};
+    /// Refused since these were not the bytes that left.
+    std::optional<damaged_bytes> damaged = {};
 };
 
 /// A put may send more: tell its writer.
@@ -86,18 +88,22 @@ public:
     /// Whether a device may still be writing for it.
     bool is_busy(attempt) const;
 
-    /// Copies a piece to its place, or remembers why it was refused.
-    void place(const write_head&, const void* bytes, std::size_t count);
+    /// Copies a piece to its place, or remembers why it was refused: bytes that do not add up to
+    /// what their writer says are placed nowhere.
+    void place(const write_head&, const void* bytes, std::size_t count,
+               const std::optional<message_sums>& sums = {});
     /// The same for a bundle; a bundle that is refused anywhere is written nowhere.
     void place(const put_bundle&, byte_view bytes);
 
     /// Where the bytes of such a message may be read into. Memory on a device: they are to be
     /// collected and placed.
-    landing land(const write_head&, std::uint64_t bytes) const;
+    landing land(const write_head&, std::uint64_t bytes,
+                 const std::optional<message_sums>& sums = {}) const;
     landing land(const put_bundle&) const;
     /// False: somebody has been shut out since it was decided; decide again.
     bool is_current(const landing& x) const { return x.decided == shut_outs_; }
-    /// All its bytes have been read, into place or nowhere.
+    /// All its bytes have been read, into place or nowhere; those in place are still in the caches,
+    /// and are compared with what the writer says they add up to.
     void landed(landing&&);
 
     /// Notes a piece that the device reads from the writer's memory.
@@ -148,6 +154,7 @@ private:
         byte_buffer return_address;
         byte_buffer report;
         caf::error refused;
+        std::optional<damaged_bytes> damaged = {};
         bool in_doubt = false;
         /// Place in others_by_age_.
         std::uint64_t born = 0;
@@ -172,8 +179,10 @@ private:
     static caf::error check_bounds(const region&, std::uint64_t number, std::uint64_t address,
                                    std::uint64_t count);
     caf::expected<std::vector<const region*>> check(const put_bundle&) const;
-    caf::error place_all(const put_bundle&, byte_view bytes);
+    caf::error place_all(put_state&, const put_bundle&, byte_view bytes);
     caf::error refer_all(const refer_head&, byte_view stretches);
+    static caf::error damage(put_state&, const message_sums& said, const message_sums& came,
+                             std::span<const placed_stretch>);
     void piece_over(put_key, put_state&, caf::error problem);
     void finish_if_complete(put_key);
 

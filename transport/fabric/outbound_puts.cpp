@@ -149,8 +149,8 @@ std::uint64_t outbound_puts::post_next(std::uint64_t number, put& x, const wire_
         order.job, order.credit.room(order.by_rma ? rma_bytes_max : room.piece_bytes_max));
     if (!piece)
         return 0;
-    effects_.push_back(
-        post_piece{order.over, number, *piece, order.attempt, order.by_rma, order.of.urgency});
+    effects_.push_back(post_piece{order.over, number, *piece, order.attempt, order.by_rma,
+                                  order.of.urgency, order.sums});
     order.credit.posted(piece->bytes);
     return piece->bytes;
 }
@@ -159,8 +159,11 @@ std::uint64_t outbound_puts::post_next(std::uint64_t number, put& x, const wire_
 /// full whatever the plan; a put that runs out of credit ends its bundle there.
 std::uint64_t outbound_puts::post_bundled(std::uint64_t number, put& x, const wire_room& room) {
     auto& order = x.order;
-    post_bundle result{
-        .over = order.over, .put = number, .attempt = order.attempt, .urgency = order.of.urgency};
+    post_bundle result{.over = order.over,
+                       .put = number,
+                       .attempt = order.attempt,
+                       .urgency = order.of.urgency,
+                       .sums = order.sums};
     std::uint64_t bytes = 0;
     while (bytes < room.bundle_bytes_max && result.stretches.size() < room.bundle_stretches_max
            && order.credit.room(1) > 0) {
@@ -174,7 +177,7 @@ std::uint64_t outbound_puts::post_bundled(std::uint64_t number, put& x, const wi
     }
     if (result.stretches.size() == 1)
         effects_.push_back(post_piece{order.over, number, result.stretches.front(), order.attempt,
-                                      false, order.of.urgency});
+                                      false, order.of.urgency, order.sums});
     else if (bytes > 0)
         effects_.push_back(std::move(result));
     return bytes;
@@ -225,7 +228,8 @@ void outbound_puts::flushed(std::uint64_t number) {
 
 /// Whoever confirms a put whose end was not posted cannot know what it is made of.
 
-void outbound_puts::written(const written_head& head, const std::string& text) {
+void outbound_puts::written(const written_head& head, const std::string& text,
+                            const std::optional<damaged_bytes>& damaged) {
     auto found = puts_.find(head.put);
     if (found == puts_.end() || links_.at(found->second.order.over).peer.value != head.sender)
         return;
@@ -233,9 +237,12 @@ void outbound_puts::written(const written_head& head, const std::string& text) {
     if (put.phase != put_phase::ended)
         return;
     put.told = head.how;
+    if (head.how == written_as::damaged)
+        put.damaged = damaged;
     if (head.how != written_as::visible && !put.failure)
-        put.failure = make_error(errc::transfer_failed, "incarnation {} refused transfer {}: {}",
-                                 head.sender, put.order.id, text);
+        put.failure = make_error(
+            head.how == written_as::damaged ? errc::digest_mismatch : errc::transfer_failed,
+            "incarnation {} refused transfer {}: {}", head.sender, put.order.id, text);
     advance(head.put);
 }
 
@@ -333,7 +340,8 @@ void outbound_puts::finish(std::uint64_t number, agent_result result) {
                                                               .error = std::move(error),
                                                               .began = put.order.began,
                                                               .ended = {},
-                                                              .posting = put.order.posting}});
+                                                              .posting = put.order.posting,
+                                                              .damaged = put.damaged}});
 }
 
 void outbound_puts::abandon(const caf::error& why) {

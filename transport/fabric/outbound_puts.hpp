@@ -38,6 +38,8 @@ struct put_order {
     /// start_put::report.
     byte_buffer report = {};
     flow of = {};
+    /// start_put::sums.
+    bool sums = false;
     /// When it was asked for, and how long the checks took.
     time_point began = {};
     std::chrono::nanoseconds posting{0};
@@ -51,6 +53,7 @@ struct post_piece {
     kvferry::attempt attempt;
     bool by_rma = false;
     priority urgency = priority::normal;
+    bool sums = false;
 };
 
 /// Post these stretches as one message; a piece as well.
@@ -60,6 +63,7 @@ struct post_bundle {
     kvferry::attempt attempt;
     std::vector<plan_stretch> stretches = {};
     priority urgency = priority::normal;
+    bool sums = false;
 };
 
 /// Tell the target where these stretches lie; a piece as well.
@@ -131,7 +135,9 @@ public:
     void piece_over(endpoint_id, std::uint64_t put);
     /// A flush has ended.
     void flushed(std::uint64_t put);
-    void written(const written_head&, const std::string& text);
+    /// `damaged`: with written_as::damaged.
+    void written(const written_head&, const std::string& text,
+                 const std::optional<damaged_bytes>& damaged = {});
     /// False: the put has ended already, and the credit is to be given back.
     bool credit(const credit_head&, const std::string& text);
 
@@ -166,6 +172,7 @@ private:
         std::optional<written_as> told = {};
         /// Why it fails; none so far.
         caf::error failure = {};
+        std::optional<damaged_bytes> damaged = {};
     };
     struct link {
         incarnation peer;

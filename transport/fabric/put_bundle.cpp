@@ -52,10 +52,17 @@ byte_buffer pack_bundle(incarnation self, const post_bundle& bundle,
                            .keys = static_cast<std::uint32_t>(keys.size()),
                            .stretches = static_cast<std::uint32_t>(stretches.size())};
     byte_buffer result(sizeof head + keys.size() * sizeof(access_key_head)
-                       + stretches.size() * sizeof(bundle_stretch));
+                       + stretches.size() * sizeof(bundle_stretch)
+                       + (bundle.sums ? sizeof(message_sums) : 0));
     auto* at = put(result.data(), &head, 1);
     at = put(at, keys.data(), keys.size());
-    put(at, stretches.data(), stretches.size());
+    at = put(at, stretches.data(), stretches.size());
+    if (bundle.sums) {
+        message_adder adder;
+        for (const auto& x : bundle.stretches)
+            adder.add(x.target_address, reinterpret_cast<const void*>(x.source_address), x.bytes);
+        put(at, &adder.value(), 1);
+    }
     return result;
 }
 
@@ -83,11 +90,13 @@ caf::expected<put_bundle> parse_bundle(byte_view from, std::uint64_t payload_byt
     if (head.keys == 0 || head.keys > bundle_keys_max || head.stretches == 0
         || head.stretches > bundle_stretches_max)
         return malformed("names no stretches, or too many");
-    if (left.size()
-        != head.keys * sizeof(access_key_head) + head.stretches * sizeof(bundle_stretch))
+    const auto counted =
+        head.keys * sizeof(access_key_head) + head.stretches * sizeof(bundle_stretch);
+    if (left.size() != counted && left.size() != counted + sizeof(message_sums))
         return malformed("has another length than its counts");
     take(left, result.keys, head.keys);
     take(left, result.stretches, head.stretches);
+    result.sums = sums_behind(left, 0);
     std::uint64_t bytes = 0;
     for (const auto& x : result.stretches) {
         if (x.key >= head.keys)

@@ -8,10 +8,12 @@
 #include "messages/errors.hpp"
 #include "messages/wire/codec.hpp"
 #include "transport/fabric/fabric_messages.hpp"
+#include "transport/fabric/message_sums.hpp"
 #include "transport/fabric/outbound_puts.hpp"
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <vector>
 
 namespace kvferry {
@@ -40,9 +42,9 @@ struct bundle_stretch {
 
 inline constexpr std::size_t bundle_head_bytes_max =
     sizeof(bundle_head) + bundle_keys_max * sizeof(access_key_head)
-    + bundle_stretches_max * sizeof(bundle_stretch);
+    + bundle_stretches_max * sizeof(bundle_stretch) + sizeof(message_sums);
 
-/// `key_of` gives the peer's key of a region.
+/// `key_of` gives the peer's key of a region. With the sums of its bytes, if it is to say them.
 byte_buffer pack_bundle(incarnation self, const post_bundle&,
                         const std::function<access_key_head(std::uint32_t region)>& key_of);
 
@@ -51,6 +53,8 @@ struct put_bundle {
     bundle_head head;
     std::vector<access_key_head> keys;
     std::vector<bundle_stretch> stretches;
+    /// When the writer says them; they stand behind the stretches.
+    std::optional<message_sums> sums = {};
 
     /// The head of a message with this stretch alone.
     write_head write(const bundle_stretch&) const;

@@ -13,6 +13,7 @@
 #include "messages/values/priority.hpp"
 #include "messages/wire/codec.hpp"
 #include "transport/fabric/fabric_messages.hpp"
+#include "transport/fabric/message_sums.hpp"
 
 #include <chrono>
 #include <cstddef>
@@ -20,6 +21,7 @@
 #include <functional>
 #include <limits>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -72,8 +74,10 @@ struct landing {
     };
     kind how = kind::whole;
     std::vector<std::span<std::byte>> places = {};
-    /// The fabric's: of which put, when that was decided, why it was refused.
+    /// The fabric's: of which put, when that was decided, what its bytes must add up to, why it was
+    /// refused.
     write_head put = {};
+    std::optional<message_sums> sums = {};
     std::uint64_t decided = 0;
     caf::error problem = {};
 };
