@@ -257,7 +257,7 @@ TEST_CASE_TEMPLATE_DEFINE("copy: a bit that has flipped in memory is found, and 
     prepared_copy<Kit> copy{shuffled_fragments(40, 4096), 1};
     probe.start_adding(copy.job());
     const auto before = *probe.next().digest;
-    const auto& pool = copy.job().source_pools.front();
+    const auto pool = copy.job().source_pools.front();
     const auto& slots = copy.sample.plan->parts.front().slots;
     for (std::uint64_t pair = 0; pair < slots.size(); ++pair) {
         auto damaged = copy.source_content;
