@@ -7,6 +7,7 @@
 #include "messages/local/devices.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
+#include "messages/trace/operations.hpp"
 #include "messages/values/error_format.hpp"
 #include "transport/loop/system_call.hpp"
 
@@ -18,8 +19,6 @@
 namespace kvferry {
 
 namespace {
-
-constexpr const char* device_copy = "copy on the device (mapped)";
 
 struct cuda_io_state : loop_poller {
     static inline constexpr const char* name = "cuda_io";
@@ -159,7 +158,7 @@ caf::error check(const start_copy& command) {
 }
 
 caf::result<void> cuda_io_state::on_start_copy(const start_copy& command) {
-    record_io(self_, trace::instant::io_begin, device_copy, command.id.value,
+    record_io(self_, trace::instant::io_begin, trace::device_copy, command.id.value,
               command.job.plan ? command.job.plan->bytes : 0);
     if (stopping_)
         refuse(command, make_error(errc::stopped, "{} is stopping", device_name_));
@@ -515,7 +514,7 @@ void cuda_io_state::refuse(const start_copy& command, caf::error why) {
 
 void cuda_io_state::finish(const start_copy& command, agent_result result, std::uint64_t bytes,
                            caf::error error, time_point began, std::optional<plan_digest> digest) {
-    record_io(self_, trace::instant::io_end, device_copy, command.id.value, bytes);
+    record_io(self_, trace::instant::io_end, trace::device_copy, command.id.value, bytes);
     transfer_done done{command.id, result, bytes, std::move(error), began, now()};
     done.digest = std::move(digest);
     tell(self_, command.reply_to, std::move(done));

@@ -283,7 +283,9 @@ enum { KVF_ROUTE_BEST = 0, KVF_ROUTE_MAPPED = 1, KVF_ROUTE_DIRECT = 2, KVF_ROUTE
 
 enum {
     KVF_NO_SAME_HOST_LINK = 1, /* peers of this machine are treated like any others */
-    KVF_DIGESTS = 2,           /* every piece is read once more on both sides and compared */
+    KVF_DIGESTS = 2,           /* every piece that has come is read again and compared with what its
+                                * writer has read; without it only what comes as messages is
+                                * compared, while it is placed */
     KVF_NO_INFO_SERVER = 4,    /* no rank-info server and no port: the host carries the infos of all
                                 * ranks (kvf_worker_info, kvf_worker_add_instance); info_endpoint is
                                 * NULL on all of them */
@@ -291,9 +293,10 @@ enum {
                                 * reach needs a secret */
     KVF_PLAIN_BULK = 16, /* with a secret: bytes of pages are neither encrypted nor checked once
                           * their connection has shown it; both sides must say so */
-    KVF_RELAY = 32       /* ranks of one machine that need the same bytes of another one let one of
+    KVF_RELAY = 32,      /* ranks of one machine that need the same bytes of another one let one of
                           * them receive the bytes and hand them on; its pages are released when the
                           * others have theirs, so decode on the outcome, not on the release */
+    KVF_NO_DIGESTS = 64  /* nothing is compared, unless with KVF_DIGESTS */
 };
 
 /* What the instance is listed for. */
@@ -649,9 +652,11 @@ typedef struct kvf_peer {
     uint64_t bytes;
     uint64_t fragments;
     uint64_t posting_ns; /* tx: from taking a slice to its first byte */
-    const char* route;   /* "mapped", "direct: ..." with the reason for a worse one */
+    const char* route;   /* for people: "mapped", "direct: ..." with the reason for a worse one */
     uint32_t digests;    /* rx: pieces that were compared (KVF_DIGESTS) */
     uint32_t reserved;
+    uint32_t way; /* KVF_ROUTE_MAPPED ...; 0: it had no bytes to bring */
+    uint32_t reserved_2;
 } kvf_peer;
 
 int kvf_session_peer(kvf_session* session, uint32_t index, kvf_peer* peer);

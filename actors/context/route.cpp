@@ -6,6 +6,7 @@
 #include "messages/values/error_format.hpp"
 
 #include <algorithm>
+#include <string_view>
 
 namespace kvferry {
 
@@ -106,7 +107,7 @@ caf::expected<route> unmapped_route(const copy_plan& plan, const own_memory& own
                                     const peer_view& peer, route_choice asked,
                                     const std::string& obstacle) {
     const bool reads = reads_device(plan, own), writes = writes_device(plan, peer);
-    auto refuse = [&](const std::string& why) {
+    auto refuse = [&](std::string_view why) {
         return make_error(errc::transfer_failed, "route {} to {} was asked for, but {}", asked,
                           describe(peer.info), why);
     };
@@ -121,7 +122,7 @@ caf::expected<route> unmapped_route(const copy_plan& plan, const own_memory& own
         return route::direct;
     }
     if (asked == route_choice::direct)
-        return refuse(std::string{"the "} + (reads ? "source" : "target") + " is device memory");
+        return refuse(reads ? "the source is device memory" : "the target is device memory");
     return route::staged;
 }
 
@@ -134,17 +135,6 @@ void hold_all(const peer_view& peer, std::uint32_t region, routed& result) {
 }
 
 } // namespace
-
-std::string to_string(route x) {
-    switch (x) {
-    case route::mapped:
-        return "mapped";
-    case route::staged:
-        return "staged";
-    default:
-        return "direct";
-    }
-}
 
 std::string to_string(const routed& x) {
     auto result = to_string(x.taken);
@@ -159,10 +149,8 @@ std::string to_string(const routed& x) {
     return result;
 }
 
-counted_route counted(route x) {
-    return x == route::mapped   ? counted_route::mapped
-           : x == route::staged ? counted_route::staged
-                                : counted_route::direct;
+taken_route described(const routed& x) {
+    return {x.taken, to_string(x)};
 }
 
 caf::expected<routed> choose_route(const copy_plan& plan, const own_memory& own,

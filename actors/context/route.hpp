@@ -5,24 +5,14 @@
 #include "actors/shared/own_memory.hpp"
 #include "actors/shared/route_choice.hpp"
 #include "messages/errors.hpp"
-#include "messages/trace/rank_counters.hpp"
 #include "messages/values/copy_plan.hpp"
 #include "messages/values/peer_view.hpp"
 #include "messages/values/rank_info.hpp"
+#include "messages/values/route.hpp"
 
 #include <string>
 
 namespace kvferry {
-
-enum class route : std::uint8_t {
-    /// A copy loop or a kernel expands the plan straight into the peer's mapped pool.
-    mapped = 0,
-    /// One RMA put per stretch, windowed, flushed once.
-    direct = 1,
-    /// Puts through pinned host memory: the source's device gathers into it, the target's device
-    /// scatters out of it. One of the two may be absent.
-    staged = 2,
-};
 
 struct routed {
     route taken = route::direct;
@@ -40,12 +30,12 @@ struct routed {
     std::vector<std::shared_ptr<const void>> holds;
 };
 
-std::string to_string(route);
 /// "mapped", "mapped by cuda:0", "direct: no same-host link: ...", "staged by cuda:0: ...", "staged
 /// into device memory: ...": for results and logs.
 std::string to_string(const routed&);
 
-counted_route counted(route);
+/// The same, for reports and counters.
+taken_route described(const routed&);
 
 /// Chooses the route of a plan towards a peer. Mappings serve only when the receiver allows them
 /// (request_data::may_map). transfer_failed when the host asked for a route

@@ -5,6 +5,7 @@
 #include "messages/local/devices.hpp"
 #include "messages/local/host_link.hpp"
 #include "messages/trace/handle.hpp"
+#include "messages/trace/operations.hpp"
 #include "messages/values/error_format.hpp"
 
 #include <utility>
@@ -12,8 +13,6 @@
 namespace kvferry {
 
 namespace {
-
-constexpr const char* staged_transfer = "put (staged)";
 
 /// Sessions number their transfers below this bit; scatters set the next lower bit too
 /// (scatter_bits). Staged puts of several devices share one fabric, which identifies pieces by
@@ -36,22 +35,16 @@ staged_put_actor::behavior_type staged_put_state::make_behavior() {
 }
 
 void staged_put_state::on_start(start_put& message) {
-    record_io(self_, trace::instant::io_begin, staged_transfer, message.id.value,
+    record_io(self_, trace::instant::io_begin, trace::staged_put, message.id.value,
               message.job.plan->bytes);
     if (broken_)
         return finish(message, agent_result::failed, 0, broken_, clock::now());
     const auto id = message.id;
     auto job = std::move(message.job);
-    transfers_.emplace(id, transfer{std::move(message),
-                                    {std::move(job), with_.bounds.staging_piece_bytes_max},
-                                    0,
-                                    0,
-                                    0,
-                                    false,
-                                    agent_result::success,
-                                    {},
-                                    false,
-                                    clock::now()});
+    transfers_.emplace(id,
+                       transfer{.command = std::move(message),
+                                .cursor = {std::move(job), with_.bounds.staging_piece_bytes_max},
+                                .began = clock::now()});
     turns_.add(id.value, transfers_.at(id).command.of);
     if (std::exchange(pinning_, true))
         pump();
@@ -127,7 +120,11 @@ void staged_put_state::gather(transfer& x, staged_piece next, std::byte* place) 
     if ((x.gathered_bytes += next.bytes) == x.cursor.job().plan->bytes)
         events.completed = wanted.completed; // pieces of one device are gathered in order
     tell(self_, with_.device,
-         start_copy{number, std::move(next.gather), self_, events, {}, wanted_of});
+         start_copy{.id = number,
+                    .job = std::move(next.gather),
+                    .reply_to = self_,
+                    .events = events,
+                    .of = wanted_of});
 }
 
 /// A place that the device may still write is never used again. A put in doubt does not read its
@@ -141,14 +138,13 @@ void staged_put_state::on_done(const transfer_done& message) {
     if (message.result == agent_result::success && !found->second.is_put && !x.stopped_by) {
         found->second.is_put = true;
         tell(self_, with_.fabric,
-             start_put{message.id,
-                       x.command.endpoint,
-                       std::move(found->second.put),
-                       self_,
-                       {},
-                       x.command.attempt,
-                       {},
-                       x.command.of});
+             start_put{.id = message.id,
+                       .endpoint = x.command.endpoint,
+                       .job = std::move(found->second.put),
+                       .reply_to = self_,
+                       .attempt = x.command.attempt,
+                       .of = x.command.of,
+                       .sums = x.command.sums});
         if (std::exchange(x.held, false)) {
             turns_.add(id.value, x.command.of);
             pump();
@@ -157,6 +153,8 @@ void staged_put_state::on_done(const transfer_done& message) {
     }
     const auto ended = pieces_.extract(found);
     const auto& piece = ended.mapped();
+    if (message.damaged && !x.damaged)
+        x.damaged = message.damaged;
     if (message.result != agent_result::success)
         stop(x, message.result, message.error);
     else if (piece.is_put)
@@ -206,14 +204,16 @@ void staged_put_state::finish_if_over(transfer_id id) {
         return;
     auto x = std::move(found->second);
     transfers_.erase(found);
-    finish(x.command, x.result, x.bytes, x.stopped_by, x.began);
+    finish(x.command, x.result, x.bytes, x.stopped_by, x.began, x.damaged);
 }
 
 void staged_put_state::finish(const start_put& command, agent_result result, std::uint64_t bytes,
-                              caf::error why, time_point began) {
-    record_io(self_, trace::instant::io_end, staged_transfer, command.id.value, bytes);
-    tell(self_, command.reply_to,
-         transfer_done{command.id, result, bytes, std::move(why), began, clock::now()});
+                              caf::error why, time_point began,
+                              const std::optional<damaged_bytes>& damaged) {
+    record_io(self_, trace::instant::io_end, trace::staged_put, command.id.value, bytes);
+    transfer_done done{command.id, result, bytes, std::move(why), began, clock::now()};
+    done.damaged = damaged;
+    tell(self_, command.reply_to, std::move(done));
 }
 
 } // namespace kvferry

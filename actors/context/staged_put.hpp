@@ -16,6 +16,7 @@
 #include "transport/turns/fair_turns.hpp"
 
 #include <map>
+#include <optional>
 #include <vector>
 
 namespace kvferry {
@@ -49,9 +50,11 @@ private:
         /// The first piece waits for the host's event; the transfer has no further turn until then.
         bool held = false;
         agent_result result = agent_result::success;
-        caf::error stopped_by;
+        caf::error stopped_by = {};
         bool cut_up = false;
         time_point began;
+        /// transfer_done::damaged of a piece.
+        std::optional<damaged_bytes> damaged = {};
     };
 
     /// What lies in one place of the staging memory.
@@ -74,7 +77,8 @@ private:
     void fail_waiting();
     void stop(transfer&, agent_result, caf::error);
     void finish_if_over(transfer_id);
-    void finish(const start_put&, agent_result, std::uint64_t bytes, caf::error, time_point began);
+    void finish(const start_put&, agent_result, std::uint64_t bytes, caf::error, time_point began,
+                const std::optional<damaged_bytes>& damaged = {});
 
     staged_put_actor::pointer self_;
     dependencies with_;

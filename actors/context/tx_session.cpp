@@ -5,8 +5,10 @@
 #include "actors/context/request_check.hpp"
 #include "actors/decisions/links/message_order.hpp"
 #include "actors/shared/message_number.hpp"
+#include "actors/shared/slot_text.hpp"
 #include "messages/local/fabric.hpp"
 #include "messages/trace/handle.hpp"
+#include "messages/trace/operations.hpp"
 #include "messages/values/error_format.hpp"
 #include "messages/wire/codec.hpp"
 #include "transport/copy/copy_io.hpp"
@@ -16,6 +18,7 @@
 #include "transport/planner/plan/plan_check.hpp"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 namespace kvferry {
@@ -102,45 +105,81 @@ void tx_session_state::on_bind(bind_receiver& message) {
 caf::error tx_session_state::check(const bind_receiver& x) {
     const auto& environment = *with_.environment;
     const auto& peer = x.peer->info;
+    if (auto problem = check_views(x.request, peer))
+        return problem;
     if (environment.relays)
-        if (auto problem = check_relay(x.request, environment.self, peer, with_.relay_of))
+        if (auto problem =
+                check_relay(x.request, environment.self, peer, with_.relay_of, with_.relay_views))
             return problem;
-    return check_request(x.request, writer_for(peer), peer, with_.aux, environment.bounds,
+    const auto [writer, receiver] = ends_of(peer, x.request.views);
+    return check_request(x.request, writer, receiver, with_.aux, environment.bounds,
                          *environment.plans);
 }
 
-/// This rank; for its replica, as if it had that one's place.
-const rank_info& tx_session_state::writer_for(const rank_info& receiver) {
-    const auto& environment = *with_.environment;
-    if (!environment.relays || !are_replicas(environment.self, receiver))
-        return environment.self;
-    auto [known, fresh] = in_place_of_.try_emplace(receiver.incarnation);
+/// This rank, for its replica as if it had that one's place; and the receiver as if it had these
+/// views alone.
+tx_session_state::ends_view tx_session_state::ends_of(const rank_info& receiver,
+                                                      const std::vector<view_place>& views) {
+    const auto& self = with_.environment->self;
+    const auto relays = with_.environment->relays && are_replicas(self, receiver, views);
+    if (!relays && views.empty())
+        return {self, receiver};
+    auto [known, fresh] = ends_.try_emplace({receiver.incarnation, views});
     if (fresh)
-        known->second = in_place_of(receiver, environment.self);
-    return known->second;
+        known->second = {relays ? in_place_of(receiver, self, views) : self,
+                         with_views(receiver, views)};
+    return {known->second.writer, known->second.receiver};
 }
 
 void tx_session_state::on_done(const transfer_done& message) {
-    auto done = flights_.extract(message.id);
-    if (!done)
+    const auto found = flights_.find(message.id);
+    if (found == flights_.end() || add_up(found->second, message))
         return;
-    const auto& [piece, plan, copier, staged, job, route, launched, along] = done.mapped();
+    const auto ended = flights_.extract(found);
+    if (const auto& sent = ended.mapped().sent) {
+        auto both = *sent;
+        both.digest = message.digest;
+        return on_end(ended.mapped(), both);
+    }
+    on_end(ended.mapped(), message);
+}
+
+/// What a device has sent through staging memory it reads once more, for the digest.
+bool tx_session_state::add_up(flight& x, const transfer_done& message) {
+    if (!x.reader || message.result != agent_result::success)
+        return false;
+    start_copy question{message.id, reading_sources(*x.plan, with_.environment->source_pools),
+                        self_};
+    question.of = flow_of(*x.piece.request);
+    question.digest = digest_share{0, pairs_of(*x.plan)};
+    question.read_only = true;
+    x.sent = message;
+    tell(self_, std::exchange(x.reader, {}), std::move(question));
+    return true;
+}
+
+void tx_session_state::on_end(const flight& x, const transfer_done& message) {
+    const auto& piece = x.piece;
+    const auto& [plan, copier, way, launched, along] =
+        std::tie(x.plan, x.copier, x.way, x.launched, x.reports_along);
     if (message.result == agent_result::success) {
         meter_.took(stage::queue, message.began - launched);
         meter_.took(stage::copy, message.ended - message.began);
         meter_.took(stage::report, self_->clock().now() - message.ended);
     }
     if (message.result == agent_result::success)
-        meter_.moved(route, flow_of(*piece.request).urgency, plan->bytes, plan->fragments);
-    auto end = message.result == agent_result::success
-                   ? along ? served(piece, *along) : served(piece, *plan, message.digest)
-                   : not_served(piece, message.result, in_context(message.error, piece.peer->info));
+        meter_.moved(way, flow_of(*piece.request).urgency, plan->bytes, plan->fragments);
+    auto end =
+        message.result == agent_result::success
+            ? along ? served(piece, *along) : served(piece, *plan, message.digest)
+            : not_served(piece, message.result,
+                         in_context(message.damaged ? make_error(
+                                        code_of(message.error), "{}: first in {}",
+                                        text_of(message.error), where(*message.damaged, piece))
+                                                    : message.error,
+                                    piece.peer->info));
     end.posting = message.posting;
-    // What the peer's own loop does not take in may land as long as this process lives.
-    if (message.result == agent_result::in_doubt && (copier || piece.peer->by_rma))
-        end.undecided =
-            message.error ? message.error : make_error(errc::transfer_in_doubt, "no reason given");
-    end.by_messages = message.result == agent_result::in_doubt && !end.undecided;
+    end.by_messages = message.result == agent_result::in_doubt && !copier && !piece.peer->by_rma;
     decide_and_perform(std::move(end));
 }
 
@@ -199,17 +238,17 @@ tx_session_state::answer tx_session_state::perform(sending_effects::plan_piece& 
     const auto taken = clock::now();
     const auto& environment = *with_.environment;
     const auto& peer = *x.peer;
-    const auto& self = writer_for(peer.info);
-    auto plan = make_plan(self, x.source->slice, peer.info, x.request->target, *environment.plans);
+    const auto [self, receiver] = ends_of(peer.info, x.request->views);
+    auto plan = make_plan(self, x.source->slice, receiver, x.request->target, *environment.plans);
     auto problem = plan ? check_plan(*plan, *environment.self.pages, environment.regions,
                                      *peer.info.pages, peer.regions)
                         : plan.error();
     if (!problem && x.source->slice.last)
-        problem = sent_.missing(self, peer.info, x.request->target);
+        problem = sent_.missing(self, receiver, x.request->target);
     if (problem)
         return not_served(x, agent_result::failed, in_context(problem, peer.info));
     if (plan->bytes == 0) {
-        meter_.moved(counted_route::none, flow_of(*x.request).urgency, 0, 0);
+        meter_.moved(route::none, flow_of(*x.request).urgency, 0, 0);
         return served(x, *plan);
     }
     return find_route(x, std::make_shared<const copy_plan>(std::move(*plan)), taken);
@@ -242,26 +281,29 @@ sending::event tx_session_state::find_route(sending_effects::plan_piece& x,
     meter_.took(stage::plan, posting);
     const auto by_host = chosen->taken == route::mapped && !by_device;
     if (by_host && bytes <= environment.bounds.inline_copy_bytes_max) {
-        record_io(self_, trace::instant::io_begin, "copy (mapped, inline)", 0, bytes,
+        record_io(self_, trace::instant::io_begin, trace::inline_copy, 0, bytes,
                   with_.request.value);
         const auto began = clock::now();
         copy_now(job);
         meter_.took(stage::copy, clock::now() - began);
-        record_io(self_, trace::instant::io_end, "copy (mapped, inline)", 0, bytes,
-                  with_.request.value);
+        record_io(self_, trace::instant::io_end, trace::inline_copy, 0, bytes, with_.request.value);
         auto copied = served(x, *plan);
-        copied.route = to_string(*chosen);
-        meter_.moved(counted(chosen->taken), flow_of(*x.request).urgency, bytes, copied.fragments);
+        copied.route = described(*chosen);
+        meter_.moved(chosen->taken, flow_of(*x.request).urgency, bytes, copied.fragments);
         copied.posting = posting;
         return copied;
     }
     const transfer_id id{(std::uint64_t{with_.serial} << 32) | transfers_++};
-    const auto route = counted(chosen->taken);
-    sending_events::piece_planned planned{x.to,        x.index, id, to_string(*chosen),
+    sending_events::piece_planned planned{x.to,        x.index, id, described(*chosen),
                                           "fabric_io", posting};
-    flight ready{std::move(x), std::move(plan), {}, {}, std::move(job), route};
+    flight ready{.piece = std::move(x),
+                 .plan = std::move(plan),
+                 .job = std::move(job),
+                 .way = chosen->taken};
     if (by_device && chosen->taken == route::staged) {
         ready.staged = environment.staged.at(chosen->device);
+        if (makes_digests(*ready.piece.request) && !readable_by_host(environment.memory))
+            ready.reader = environment.devices.at(chosen->device);
     } else if (by_device) {
         ready.copier = environment.devices.at(chosen->device);
         planned.executor = "cuda_io";
@@ -278,23 +320,24 @@ sending::event tx_session_state::find_route(sending_effects::plan_piece& x,
 
 /// The receiver's bytes of the slice are all there: which of its layers are whole now?
 std::uint32_t tx_session_state::layers_written(const sending_effects::plan_piece& x) {
-    const auto& self = writer_for(x.peer->info);
+    const auto [self, receiver] = ends_of(x.peer->info, x.request->views);
     auto& known = written_[x.to];
     known.slices.add(x.source->slice);
     known.layers_end =
-        known.slices.first_missing_layer(self, x.peer->info, x.request->target, known.layers_end);
+        known.slices.first_missing_layer(self, receiver, x.request->target, known.layers_end);
     return known.layers_end;
 }
 
 bool tx_session_state::makes_digests(const request_data& asked) const {
-    return asked.digest && readable_by_host(with_.environment->memory);
+    return asked.digest
+           && (asked.digest_by_position || readable_by_host(with_.environment->memory));
 }
 
 /// `made` was made on the way by whoever copied.
 std::optional<piece_digest> tx_session_state::digest_of(const sending_effects::plan_piece& x,
                                                         const copy_plan& plan,
                                                         const std::optional<plan_digest>& made) {
-    if (!makes_digests(*x.request))
+    if (!makes_digests(*x.request) || (!made && !readable_by_host(with_.environment->memory)))
         return std::nullopt;
     piece_digest result{.tokens = x.source->slice.tokens, .layers = x.source->slice.layers};
     const auto& pools = with_.environment->source_pools;
@@ -338,25 +381,45 @@ sending_events::piece_ended tx_session_state::not_served(const sending_effects::
     return {x.to, x.index, result, why};
 }
 
+/// Which block of the receiver they belong to.
+std::string tx_session_state::where(const damaged_bytes& x,
+                                    const sending_effects::plan_piece& piece) {
+    const auto& peer = *piece.peer;
+    for (std::uint32_t region = 0; peer.info.pages && region < peer.regions.size(); ++region) {
+        const auto& memory = peer.regions[region];
+        if (x.address - memory.base_address >= memory.bytes)
+            continue;
+        if (const auto at = slot_at(*peer.info.pages, region, x.address - memory.base_address))
+            return text_of_slot(*peer.info.pages, piece.request->target, at->first, at->second);
+    }
+    return fmt::format("{} bytes at {}", x.bytes, x.address);
+}
+
 caf::error tx_session_state::in_context(const caf::error& why, const rank_info& peer) const {
     return add_context(why, "rid {} to {}", with_.request, describe(peer));
 }
 
 tx_session_state::answer tx_session_state::perform(sending_effects::launch_piece& x) {
-    auto& [piece, plan, copier, staged, job, route, launched, along] = flights_.at(x.transfer);
+    auto& [piece, plan, copier, staged, job, way, launched, along, reader, sent] =
+        flights_.at(x.transfer);
     launched = self_->clock().now();
     const auto& events = piece.source->events;
     const auto of = flow_of(*piece.request);
     if (copier) {
-        start_copy copy{x.transfer, std::move(job), self_, events, {}, of};
+        start_copy copy{
+            .id = x.transfer, .job = std::move(job), .reply_to = self_, .events = events, .of = of};
         if (piece.request->digest_by_position && makes_digests(*piece.request))
             copy.digest = digest_share{0, pairs_of(*plan)};
         tell(self_, copier, std::move(copy));
         return {};
     }
-    start_put put{x.transfer, piece.peer->endpoint,         std::move(job), self_,
-                  {},         piece.request->header.attempt};
-    put.of = of;
+    start_put put{.id = x.transfer,
+                  .endpoint = piece.peer->endpoint,
+                  .job = std::move(job),
+                  .reply_to = self_,
+                  .attempt = piece.request->header.attempt,
+                  .of = of};
+    put.sums = (piece.peer->terms.capabilities & capability::put_sums) != 0;
     if (x.report)
         put.report = frame_of(std::move(*x.report), *piece.peer);
     if (put.report.empty())

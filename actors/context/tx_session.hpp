@@ -15,6 +15,7 @@
 #include <memory>
 #include <optional>
 #include <utility>
+#include <vector>
 
 namespace kvferry {
 
@@ -32,6 +33,8 @@ struct tx_session_state {
         std::optional<trace_parent> traceparent = {};
         /// open_tx::relay_of.
         std::uint64_t relay_of = 0;
+        /// open_tx::relay_views.
+        std::vector<view_place> relay_views = {};
         /// Of the host; missing: as each receiver asks.
         std::optional<priority> urgency = {};
     };
@@ -51,15 +54,19 @@ private:
         sending_effects::plan_piece piece;
         std::shared_ptr<const copy_plan> plan;
         /// Who copies; null when the fabric does, or when it is staged.
-        copy_actor copier;
-        staged_put_actor staged;
+        copy_actor copier = {};
+        staged_put_actor staged = {};
         /// Until it is launched.
         copy_job job;
-        counted_route route = counted_route::none;
+        route way = route::none;
         /// When the executor was told.
         time_point launched = {};
         /// Its report travels with the bytes, and says this.
         std::optional<amount> reports_along = {};
+        /// Adds up afterwards what was sent, when neither its executor nor the host can.
+        copy_actor reader = {};
+        /// It has been sent, and is being added up.
+        std::optional<transfer_done> sent = {};
     };
 
     /// A message that is an event as it stands.
@@ -71,8 +78,18 @@ private:
     void on_send(send_slice&);
     void on_bind(bind_receiver&);
     caf::error check(const bind_receiver&);
-    const rank_info& writer_for(const rank_info& receiver);
+    /// The two ends of what a request is about.
+    struct ends {
+        rank_info writer;
+        rank_info receiver;
+    };
+    struct ends_view {
+        const rank_info& writer;
+        const rank_info& receiver;
+    };
+    ends_view ends_of(const rank_info& receiver, const std::vector<view_place>& views);
     void on_done(const transfer_done&);
+    void on_end(const flight&, const transfer_done&);
     void on_peer_ready(const peer_ready&);
     caf::result<session_status> on_status(const query_status&);
     caf::result<slots_on_loan> on_slots(const query_slots&);
@@ -103,6 +120,8 @@ private:
     byte_buffer frame_of(kv_agent_result, const peer_view& peer);
     static sending_events::piece_ended not_served(const sending_effects::plan_piece&, agent_result,
                                                   const caf::error& why);
+    bool add_up(flight&, const transfer_done&);
+    static std::string where(const damaged_bytes&, const sending_effects::plan_piece&);
     caf::error in_context(const caf::error&, const rank_info& peer) const;
 
     tx_session_actor::pointer self_;
@@ -119,8 +138,8 @@ private:
         std::uint32_t layers_end = 0;
     };
     std::map<receiver_key, written> written_;
-    /// This rank as if it had the place of a replica.
-    std::map<incarnation, rank_info> in_place_of_;
+    /// For replicas, and for receivers that want some of their views alone.
+    std::map<std::pair<incarnation, std::vector<view_place>>, ends> ends_;
     std::uint32_t transfers_ = 0;
     /// The host or the first request that has one named the engine's trace.
     bool joined_trace_ = false;

@@ -18,11 +18,9 @@ using kind = exposition::kind;
 using text = std::string_view;
 
 constexpr std::array sides{side::context, side::generation};
-constexpr std::array<text, route_count> routes{"none", "mapped", "direct", "staged"};
 constexpr std::array<text, stage_count> stages{"wait_for_peer", "plan",    "queue", "copy",
                                                "report",        "release", "whole"};
 constexpr std::array<text, retried_count> retries{"link", "request", "registration"};
-constexpr std::array<text, 5> phases{"starting", "published", "draining", "stopping", "lost"};
 
 /// Stages that a side knows; `whole` is a family of its own.
 constexpr bool knows(side which, std::size_t what) {
@@ -90,7 +88,7 @@ std::string state_name(std::size_t index) {
 }
 
 text route_name(std::size_t index) {
-    return routes[index];
+    return name_of(static_cast<route>(index));
 }
 
 std::string class_name(std::size_t index) {
@@ -197,9 +195,10 @@ void add_spans(exposition& out, const std::vector<rank_facts>& ranks) {
 void add_rank(exposition& out, all_ranks& all, const std::vector<rank_facts>& ranks) {
     out.family("kvferry_rank_phase", kind::gauge, "1 for the phase that the rank is in.");
     for (const auto& x : ranks)
-        for (std::size_t index = 0; index < phases.size(); ++index)
-            out.sample({{"kv_instance", x.instance}, {"rank", x.rank}, {"phase", phases[index]}},
-                       static_cast<std::size_t>(now(x.counters->phase)) == index ? 1 : 0);
+        for (std::size_t index = 0; index < phase_names.size(); ++index)
+            out.sample(
+                {{"kv_instance", x.instance}, {"rank", x.rank}, {"phase", phase_names[index]}},
+                static_cast<std::size_t>(now(x.counters->phase)) == index ? 1 : 0);
     all.each("kvferry_links", kind::gauge, "Links to peers that are not lost.",
              [](const auto& x) { return now(x.counters->links); });
     all.each("kvferry_puts", kind::gauge, "Puts through the fabric that have not ended.",

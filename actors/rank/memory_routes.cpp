@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "actors/rank/memory_routes.hpp"
 
+#include <string>
+
 namespace kvferry {
 
 namespace {
@@ -14,20 +16,20 @@ std::string why_not_mapped(const memory_region& region, bool has_host_link) {
     return region.on_device.obstacle;
 }
 
-std::string memory_route(const memory_region& region, bool has_host_link) {
+taken_route memory_route(const memory_region& region, bool has_host_link) {
     const auto obstacle = why_not_mapped(region, has_host_link);
-    if (obstacle.empty())
-        return "mapped";
-    if (region.kind != memory_kind::cuda)
-        return "direct: " + obstacle;
-    return (region.access_key.empty() ? "none: " : "staged: ") + obstacle;
+    const auto way = obstacle.empty()                   ? route::mapped
+                     : region.kind != memory_kind::cuda ? route::direct
+                     : region.access_key.empty()        ? route::none
+                                                        : route::staged;
+    return {way, obstacle.empty() ? to_string(way) : to_string(way) + ": " + obstacle};
 }
 
 } // namespace
 
-std::vector<std::string> memory_routes(const std::vector<memory_region>& regions,
+std::vector<taken_route> memory_routes(const std::vector<memory_region>& regions,
                                        bool has_host_link) {
-    std::vector<std::string> result;
+    std::vector<taken_route> result;
     for (const auto& each : regions)
         result.push_back(memory_route(each, has_host_link));
     return result;

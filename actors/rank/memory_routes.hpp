@@ -3,15 +3,14 @@
 #pragma once
 
 #include "messages/values/rank_info.hpp"
+#include "messages/values/route.hpp"
 
-#include <string>
 #include <vector>
 
 namespace kvferry {
 
-/// One text per region, as the routes of outcomes begin: "mapped"; "direct: ..." or "staged: ..."
-/// with the reason why writers cannot map it; "none: ..." when nothing reaches it. A writer may
-/// have reasons of its own for a worse route.
-std::vector<std::string> memory_routes(const std::vector<memory_region>&, bool has_host_link);
+/// One per region, with the reason why writers cannot map it; route::none when nothing reaches it.
+/// A writer may have reasons of its own for a worse route.
+std::vector<taken_route> memory_routes(const std::vector<memory_region>&, bool has_host_link);
 
 } // namespace kvferry

@@ -112,12 +112,11 @@ public:
     }
 
     /// A piece that has arrived.
-    void moved(counted_route route, priority urgency, std::uint64_t bytes,
-               std::uint64_t fragments) {
+    void moved(route way, priority urgency, std::uint64_t bytes, std::uint64_t fragments) {
         moved_bytes_ += bytes;
         if (!counters_)
             return;
-        counters_->piece(which_, route, bytes, fragments);
+        counters_->piece(which_, way, bytes, fragments);
         counters_->piece(which_, urgency, bytes);
     }
 

@@ -4,6 +4,7 @@
 
 #include "messages/interfaces.hpp"
 #include "messages/values/aux_record.hpp"
+#include "messages/values/route.hpp"
 #include "messages/values/session_state.hpp"
 #include "messages/wire/header.hpp"
 
@@ -20,10 +21,10 @@ namespace kvferry {
 struct piece_finished {
     side role = side::context;
     rid request;
-    kvferry::attempt attempt;
+    kvferry::attempt attempt = {};
     payload_kind kind = payload_kind::kv;
-    slice_index index;
-    caf::error error;
+    slice_index index = {};
+    caf::error error = {};
 };
 
 /// What one receiver rank asks a sending session for.
@@ -57,7 +58,7 @@ struct peer_summary {
     rank_id rank;
     std::uint64_t bytes = 0;
     std::uint64_t fragments = 0;
-    std::string route;
+    taken_route route = {};
     /// Context side: from taking a request or a slice to its first byte (plan, check, hand-over),
     /// without the time that messages were on their way between threads.
     std::chrono::nanoseconds posting{0};
@@ -70,12 +71,12 @@ struct peer_summary {
 struct session_finished {
     side role = side::context;
     rid request;
-    kvferry::attempt attempt;
+    kvferry::attempt attempt = {};
     session_state state = session_state::init;
-    caf::error error;
+    caf::error error = {};
     /// Filled on the generation side when aux was required.
-    aux_record aux;
-    std::vector<peer_summary> peers;
+    aux_record aux = {};
+    std::vector<peer_summary> peers = {};
     /// Generation side, after consent (allow_missing): global layers, and roles of other layers,
     /// that the context does not have. They were not written.
     std::vector<std::uint32_t> layers_skipped = {};

@@ -43,6 +43,12 @@ void cut_error_text(wire_message& message, std::size_t bytes_max) {
         message);
 }
 
+void read_way(kv_agent_result& x) {
+    for (const auto way : {route::mapped, route::direct, route::staged})
+        if (x.way == route::none && x.route.starts_with(name_of(way)))
+            x.way = way;
+}
+
 const message_header& header_of(const wire_message& message) {
     return std::visit([](const auto& x) -> const message_header& { return x.header; }, message);
 }

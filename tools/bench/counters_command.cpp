@@ -55,8 +55,7 @@ std::vector<std::pair<std::string, double>> costs_of(rank_counters& counters) {
                            {1, 2, 3});
          })},
         {"piece: count, bytes, fragments", cost_of([&](int count) {
-             counters.piece(side::context, counted_route::mapped, static_cast<std::uint64_t>(count),
-                            3);
+             counters.piece(side::context, route::mapped, static_cast<std::uint64_t>(count), 3);
          })}};
 }
 

@@ -59,7 +59,7 @@ caf::expected<round_times> generation_side::receive(std::uint64_t first,
             const auto outcome = sessions[index * ranks_.size() + own].outcome().get();
             if (outcome.error)
                 return outcome.error;
-            result.route = outcome.peers.front().route;
+            result.route = outcome.peers.front().route.text;
         }
         result.transfer_seconds.push_back(seconds_between(began[index], ended[index]));
     }

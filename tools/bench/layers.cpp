@@ -119,7 +119,7 @@ private:
             const auto outcome = session.outcome().get();
             if (outcome.error)
                 return outcome.error;
-            route_ = outcome.peers.front().route;
+            route_ = outcome.peers.front().route.text;
             session.released().get();
         }
         // The clock is the machine's: it is the same in both processes.

@@ -73,7 +73,7 @@ void generation_side::on_outcome(std::uint64_t rid, std::uint32_t rank,
     ++request.outcomes;
     for (const auto& peer : outcome.peers) {
         request.report.arrivals.push_back(
-            {peer.rank.value, rank, peer.bytes, peer.fragments, peer.route});
+            {peer.rank.value, rank, peer.bytes, peer.fragments, peer.route.text});
     }
     if (outcome.error) {
         fail(request, "generation rank " + std::to_string(rank) + ": " + describe(outcome.error));

@@ -3,6 +3,7 @@
 // can judge machines that they do not run on.
 #pragma once
 
+#include "messages/values/route.hpp"
 #include "transport/ucx/network_devices.hpp"
 #include "transport/ucx/ucx_probe.hpp"
 
@@ -44,8 +45,8 @@ struct machine_facts {
     std::string rank_error;
     /// Why the block that they were to hand over did not arrive; empty when it did.
     std::string transfer_error;
-    /// The route that it took, "mapped" or "direct: why"; empty when none was.
-    std::string transfer_route;
+    /// The route that it took.
+    taken_route transfer_route;
 
     /// Soft and hard limit of open descriptors; 0: unknown.
     std::uint64_t descriptors_max = 0;

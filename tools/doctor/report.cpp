@@ -117,7 +117,8 @@ finding judge_ranks(const machine_facts& facts) {
         return {"ranks", state::missing,
                 "two ranks start, but no block gets across: " + facts.transfer_error,
                 "KVFERRY_LOG=debug kvferry doctor shows how far they come"};
-    return {"ranks", state::works, "two ranks handed a block over, " + facts.transfer_route, {}};
+    return {
+        "ranks", state::works, "two ranks handed a block over, " + facts.transfer_route.text, {}};
 }
 
 finding judge_rdma(const machine_facts& facts) {
@@ -253,11 +254,10 @@ route_finding judge_route(const machine_facts& facts, memory_kind kind, bool sam
         peer.unmapped_reason = "another machine";
     else if (!facts.link_error.empty())
         peer.unmapped_reason = "no same-host link: " + facts.link_error;
-    else if (kind == memory_kind::host_shared && !facts.transfer_route.starts_with("mapped"))
-        peer.unmapped_reason =
-            facts.transfer_route.empty()
-                ? "not tried"
-                : facts.transfer_route.substr(facts.transfer_route.find(": ") + 2);
+    else if (kind == memory_kind::host_shared && facts.transfer_route.way == route::none)
+        peer.unmapped_reason = "not tried";
+    else if (kind == memory_kind::host_shared && facts.transfer_route.way != route::mapped)
+        peer.unmapped_reason = "a block between two ranks went " + facts.transfer_route.text;
     else if (kind == memory_kind::host_shared)
         peer.mapped.push_back({0, nullptr, 1, nullptr, mapped_region::by_host});
     else if (kind == memory_kind::cuda && !own.devices.empty())

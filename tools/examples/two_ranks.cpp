@@ -110,7 +110,7 @@ void run() {
                                      + std::to_string(from));
     for (const auto& peer : outcome.peers)
         std::cout << "context rank " << peer.rank.value << " wrote " << peer.bytes
-                  << " bytes, route " << peer.route << "\n";
+                  << " bytes, route " << peer.route.text << "\n";
 
     stop(generation.transfers);
     stop(context.transfers);

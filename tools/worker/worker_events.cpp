@@ -27,24 +27,25 @@ json event_of(const session_finished& x, std::chrono::milliseconds since_open) {
     json peers = json::array();
     std::uint64_t bytes = 0;
     std::uint64_t fragments = 0;
-    std::string route;
+    std::string taken;
     for (const auto& peer : x.peers) {
         bytes += peer.bytes;
         fragments += peer.fragments;
-        if (!peer.route.empty())
-            route = route.empty() || route == peer.route ? peer.route : "several";
+        if (peer.route.way != route::none)
+            taken = taken.empty() || taken == peer.route.text ? peer.route.text : "several";
         peers.push_back({{"rank", peer.rank.value},
                          {"bytes", peer.bytes},
                          {"fragments", peer.fragments},
                          {"digests", peer.digests},
-                         {"route", peer.route}});
+                         {"way", to_string(peer.route.way)},
+                         {"route", peer.route.text}});
         if (peer.sibling)
             peers.back()["sibling"] = true;
     }
     json result{{"event", "outcome"},           {"rid", x.request.value},
                 {"side", to_string(x.role)},    {"state", to_string(x.state)},
                 {"error", error_json(x.error)}, {"bytes", bytes},
-                {"fragments", fragments},       {"route", route},
+                {"fragments", fragments},       {"route", taken},
                 {"peers", std::move(peers)},    {"milliseconds", since_open.count()}};
     if (!x.layers_skipped.empty())
         result["layers_skipped"] = x.layers_skipped;

@@ -3,6 +3,7 @@
 #include "transport/copy/copy_io.hpp"
 
 #include "messages/trace/handle.hpp"
+#include "messages/trace/operations.hpp"
 #include "messages/values/error_format.hpp"
 #include "transport/copy/copy_bytes.hpp"
 
@@ -13,8 +14,6 @@
 namespace kvferry {
 
 namespace {
-
-constexpr const char* mapped_copy = "copy (mapped)";
 
 void copy_stretch(const copy_job& job, const plan_stretch& x, const void* after) {
     auto* to = reinterpret_cast<void*>(x.target_address);
@@ -100,7 +99,7 @@ stepping_copy_actor::behavior_type copy_io_state::make_behavior() {
 
 void copy_io_state::on_start(start_copy& message) {
     const auto taken = clock::now();
-    record_io(self_, trace::instant::io_begin, mapped_copy, message.id.value,
+    record_io(self_, trace::instant::io_begin, trace::mapped_copy, message.id.value,
               message.job.plan ? message.job.plan->bytes : 0);
     auto problem = transfers_.contains(message.id)
                        ? make_error(errc::duplicate, "transfer {} is being copied", message.id)
@@ -182,7 +181,7 @@ caf::result<void> copy_io_state::on_stop(const stop_io&) {
 }
 
 void copy_io_state::finish(transfer& x, agent_result result, caf::error reason) {
-    record_io(self_, trace::instant::io_end, mapped_copy, x.id.value, x.cursor.bytes());
+    record_io(self_, trace::instant::io_end, trace::mapped_copy, x.id.value, x.cursor.bytes());
     transfer_done done{x.id,    result,       x.cursor.bytes(), std::move(reason),
                        x.began, clock::now(), x.posting};
     if (x.sums && result == agent_result::success)

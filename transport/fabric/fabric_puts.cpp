@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Puts of the fabric: what outbound_puts and inbound_writes decide goes over the wire.
 #include "messages/trace/log.hpp"
+#include "messages/trace/operations.hpp"
 #include "messages/values/error_format.hpp"
 #include "transport/fabric/fabric_io.hpp"
 #include "transport/fabric/put_bundle.hpp"
@@ -49,7 +50,7 @@ void fabric_state::on_start_put(start_put& message) {
     put_credit credit{message.job,
                       [x](std::uint32_t region) { return x->regions.is_staged(region); }};
     const bool by_rma = x->connection->by_rma() && !x->regions.has_staged(message.job);
-    record_io(self_, trace::instant::io_begin, direct_put, message.id.value,
+    record_io(self_, trace::instant::io_begin, trace::direct_put, message.id.value,
               message.job.plan->bytes);
     put_owners_.emplace(message.id, std::move(message.reply_to));
     puts_.start({.id = message.id,
@@ -60,8 +61,8 @@ void fabric_state::on_start_put(start_put& message) {
                  .by_rma = by_rma,
                  .report = std::move(message.report),
                  .of = message.of,
-                 .began = now,
                  .sums = message.sums && !by_rma,
+                 .began = now,
                  .posting = self_->clock().now() - now});
     post(x->id);
     wire_->wake();
@@ -121,7 +122,6 @@ void fabric_state::carry_out(const post_piece& piece) {
                           .secret = key.secret,
                           .address = where.target_address,
                           .attempt = piece.attempt.value};
-    auto& way = x.connection->way_of(piece.urgency);
     const auto plain = bytes_of(head);
     byte_buffer with_sums;
     if (piece.sums) {
@@ -131,6 +131,7 @@ void fabric_state::carry_out(const post_piece& piece) {
         with_sums.assign(plain.begin(), plain.end());
         with_sums.insert(with_sums.end(), sums.begin(), sums.end());
     }
+    auto& way = x.connection->way_of(piece.urgency);
     if (way.send_from(fabric_message::write, piece.sums ? byte_view{with_sums} : plain, bytes,
                       piece.put))
         puts_.piece_over(x.id, piece.put);
@@ -198,7 +199,7 @@ void fabric_state::carry_out(const post_end& end) {
 
 void fabric_state::carry_out(put_over& over) {
     auto& done = over.done;
-    record_io(self_, trace::instant::io_end, direct_put, done.id.value, done.bytes);
+    record_io(self_, trace::instant::io_end, trace::direct_put, done.id.value, done.bytes);
     done.ended = self_->clock().now();
     auto owner = put_owners_.extract(done.id);
     tell(self_, owner.mapped(), std::move(done));
@@ -308,16 +309,16 @@ void fabric_state::confirm(const finished_writes& done) {
     const written_head head{.sender = with_.self.value,
                             .put = done.put,
                             .how = done.in_doubt  ? written_as::in_doubt
-                                   : done.refused ? written_as::refused
                                    : done.damaged ? written_as::damaged
+                                   : done.refused ? written_as::refused
                                                   : written_as::visible};
-    if (auto* back = way_back(done.writer, done.return_address))
     const auto plain = bytes_of(head);
     byte_buffer said{plain.begin(), plain.end()};
     if (head.how == written_as::damaged) {
         const auto where = bytes_of(*done.damaged);
         said.insert(said.end(), where.begin(), where.end());
     }
+    if (auto* back = way_back(done.writer, done.return_address))
         answer_writer(*back, fabric_message::written, said, done.refused);
 }
 

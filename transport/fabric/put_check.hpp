@@ -11,7 +11,6 @@
 namespace kvferry {
 
 /// How traces name a put that the fabric carries.
-inline constexpr const char* direct_put = "put (direct)";
 
 /// Where a region lies in its owner's memory.
 struct target_region {

@@ -61,8 +61,10 @@ void sending::handle(send_aux& message, effects& out) {
     if (!failure)
         failure = check_aux_size(message.record, with_.aux_bytes_max);
     if (failure || has_ended()) {
-        out.emplace_back(tell_host{
-            piece_finished{side::context, with_.request, {}, payload_kind::aux, {}, failure}});
+        out.emplace_back(tell_host{piece_finished{.role = side::context,
+                                                  .request = with_.request,
+                                                  .kind = payload_kind::aux,
+                                                  .error = failure}});
         return;
     }
     aux_ = given_aux{std::move(message.record)};
@@ -116,14 +118,19 @@ void sending::handle(sending_events::failed& x, effects& out) {
 
 void sending::tell_piece(std::uint32_t index, const caf::error& why, effects& out) {
     if (!std::exchange(pieces_[index].told_host, true))
-        out.emplace_back(tell_host{
-            piece_finished{side::context, with_.request, {}, payload_kind::kv, {index}, why}});
+        out.emplace_back(tell_host{piece_finished{.role = side::context,
+                                                  .request = with_.request,
+                                                  .kind = payload_kind::kv,
+                                                  .index = {index},
+                                                  .error = why}});
 }
 
 void sending::tell_aux(const caf::error& why, effects& out) {
     if (aux_ && !std::exchange(aux_->told_host, true))
-        out.emplace_back(tell_host{
-            piece_finished{side::context, with_.request, {}, payload_kind::aux, {}, why}});
+        out.emplace_back(tell_host{piece_finished{.role = side::context,
+                                                  .request = with_.request,
+                                                  .kind = payload_kind::aux,
+                                                  .error = why}});
 }
 
 // -- outcome and release ------------------------------------------------------------------------
@@ -152,9 +159,10 @@ bool sending::all_bound() const {
 
 /// The receiver rank has sent the last of its requests.
 bool sending::asked_for_all(rank_id rank) const {
-    return std::any_of(receivers_.begin(), receivers_.end(), [rank](const auto& entry) {
-        return entry.first.first == rank && entry.second.request().target.last;
-    });
+    return gone_.contains(rank)
+           || std::any_of(receivers_.begin(), receivers_.end(), [rank](const auto& entry) {
+                  return entry.first.first == rank && entry.second.request().target.last;
+              });
 }
 
 bool sending::kv_complete() const {
@@ -165,7 +173,7 @@ bool sending::kv_complete() const {
 bool sending::aux_complete() const {
     if (with_.aux == aux_mode::required && !aux_)
         return false; // even if no receiver wants it: the host's piece must end
-    return all_values(receivers_, [](const auto& to) { return to.has_aux(); });
+    return all_values(receivers_, [](const auto& to) { return to.has_aux() || to.is_closed(); });
 }
 
 bool sending::is_served(const piece& x) const {
@@ -204,7 +212,11 @@ void sending::update(effects& out) {
     else if (bound)
         reached = session_state::ready;
     now->reached = std::max(now->reached, reached);
-    if (now->reached == session_state::kv_transferred && aux_complete())
+    if (now->reached < session_state::kv_transferred || !aux_complete())
+        return;
+    if (!gone_.empty())
+        fail(std::map{gone_}.begin()->second, out);
+    else
         finish(with_.aux == aux_mode::none ? session_state::kv_transferred
                                            : session_state::fully_transferred,
                {}, out);
@@ -217,7 +229,8 @@ void sending::finish(session_state outcome, const caf::error& why, effects& out)
     for (std::uint32_t index = 0; index < pieces_.size(); ++index)
         tell_piece(index, why, out);
     tell_aux(why, out);
-    session_finished result{side::context, with_.request, {}, outcome, why, {}, {}};
+    session_finished result{
+        .role = side::context, .request = with_.request, .state = outcome, .error = why};
     for (auto& [key, to] : receivers_) {
         // Also tell receivers that have everything from this rank: they may wait for siblings of
         // it, one of which has failed.
@@ -240,11 +253,7 @@ void sending::release_if_quiet(effects& out) {
         return;
     auto last = std::move(*waiting);
     out.emplace_back(tell_host{session_released{side::context, with_.request, {}}});
-    out.emplace_back(tell_owner{session_retired{with_.request,
-                                                {},
-                                                last.why,
-                                                doubt_.has_value(),
-                                                doubt_ ? doubt_->undecided : caf::error{}}});
+    out.emplace_back(tell_owner{session_retired{with_.request, {}, last.why, doubt_}});
     if (last.orphaned)
         out.emplace_back(quit{});
     phase_ = released{last.outcome, std::move(last.why)};
@@ -280,10 +289,12 @@ std::vector<receiver_wants> sending::wants() const {
 // -- for people ---------------------------------------------------------------------------------
 
 session_status sending::status() const {
-    auto waiting = waits();
-    auto waits_for = text_of(waiting);
-    session_status result{side::context,        with_.request,     {}, state(), {},
-                          std::move(waits_for), std::move(waiting)};
+    session_status result;
+    result.role = side::context;
+    result.request = with_.request;
+    result.state = state();
+    result.waits = waits();
+    result.waits_for = text_of(result.waits);
     for (const auto& [key, to] : receivers_)
         result.peers[key.first] = to.is_moving() ? exposure::exposed : exposure::quiet;
     return result;

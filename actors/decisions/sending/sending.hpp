@@ -88,11 +88,6 @@ private:
         bool told_host = false;
     };
 
-    /// A transfer may still change its target; and why, if it is a copy into mapped memory.
-    struct doubt {
-        caf::error undecided;
-    };
-
     void handle(send_slice&, effects&);
     void handle(send_aux&, effects&);
     void handle(sending_events::asked&, effects&);
@@ -122,6 +117,8 @@ private:
     bool host_gave_all() const { return !pieces_.empty() && pieces_.back().last(); }
     bool all_bound() const;
     bool asked_for_all(rank_id) const;
+    bool waits_for_siblings(rank_id) const;
+    void fail_without(rank_id, const caf::error& why, effects&);
     bool has_begun(rank_id) const;
     bool kv_complete() const;
     bool aux_complete() const;
@@ -152,7 +149,11 @@ private:
     std::map<incarnation, rank_id> left_;
     /// Ranks of the receiving instance that will ask, as the requests say.
     std::set<rank_id> expected_;
-    std::optional<doubt> doubt_;
+    /// They may bring each other what they have asked for (capability::relays).
+    bool relayed_ = false;
+    /// Of those some are gone: the outcome, once the others have what they ask for.
+    std::map<rank_id, caf::error> gone_;
+    std::optional<transfer_doubt> doubt_;
 };
 
 } // namespace kvferry

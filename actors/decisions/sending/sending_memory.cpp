@@ -126,7 +126,7 @@ void sending_memory::handle(retired& x, time_point now, effects&) {
     former_.erase(x.request);
     if (x.in_doubt)
         for (const auto& [process, attempt] : x.served)
-            doubtful_.emplace(attempt, x.by_messages);
+            doubtful_.emplace(attempt, x.in_doubt->by_messages);
     // Successes leave room for failures, which matter more.
     if (ended_.size() >= with_.endings_max / (x.why ? 1 : 2))
         return;

@@ -16,6 +16,7 @@
 #include <chrono>
 #include <cstddef>
 #include <map>
+#include <optional>
 #include <unordered_map>
 #include <variant>
 #include <vector>
@@ -72,10 +73,8 @@ public:
         /// Why it ended; none after success.
         caf::error why;
         attempts_of_ranks served;
-        /// One of its transfers may still change its target; `by_messages`: only by messages, which
-        /// the target's own loop takes in or refuses.
-        bool in_doubt = false;
-        bool by_messages = false;
+        /// One of its transfers may still change its target.
+        std::optional<transfer_doubt> in_doubt = {};
     };
     struct died {
         rid request;

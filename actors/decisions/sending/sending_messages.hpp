@@ -46,7 +46,7 @@ struct piece_planned {
     slice_index index;
     /// The operation that will move them.
     transfer_id transfer;
-    std::string route = {};
+    taken_route route = {};
     /// Who moves them, by its name in traces.
     std::string_view executor = {};
     std::chrono::nanoseconds posting{0};
@@ -68,14 +68,11 @@ struct piece_ended {
     caf::error why = {};
     std::uint64_t bytes = 0;
     std::uint64_t fragments = 0;
-    /// Empty: as it was planned.
-    std::string route = {};
+    /// Missing: as it was planned.
+    std::optional<taken_route> route = {};
     std::chrono::nanoseconds posting{0};
     std::optional<piece_digest> digest = {};
-    /// Set for a copy into the receiver's memory that is in doubt: it may land as long as this
-    /// process lives.
-    caf::error undecided = {};
-    /// kv_agent_result::by_messages.
+    /// When it is in doubt: transfer_doubt::by_messages.
     bool by_messages = false;
     /// For a receiver that wants to hear it: kv_agent_result::layers_end.
     std::uint32_t layers_end = 0;

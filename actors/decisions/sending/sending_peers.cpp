@@ -45,6 +45,7 @@ void sending::handle(sending_events::asked& x, effects& out) {
         return;
     }
     attempts_.emplace(rank, request.header.attempt);
+    relayed_ = relayed_ || (x.ask.peer->info.capabilities & capability::relays) != 0;
     std::erase_if(left_, [rank](const auto& entry) { return entry.second == rank; });
     expected_.insert(rank);
     expected_.insert(request.receivers.begin(), request.receivers.end());
@@ -134,19 +135,20 @@ void sending::handle(sending_events::piece_ended& x, effects& out) {
     auto& to = found->second;
     if (!to.is_under_way(x.index) && !(answers_plan && to.is_planning(x.index)))
         return go_on(out);
-    if (x.result == agent_result::in_doubt && !doubt_)
-        doubt_.emplace();
-    if (x.undecided)
-        doubt_ = doubt{std::move(x.undecided)};
     if (x.result == agent_result::success) {
         pieces_[x.index.value].served.insert(x.to);
         touched_.push_back(x.index.value);
         to.end(x, out);
     } else {
         x.why = x.why ? x.why : make_error(errc::transfer_failed, "no reason given");
+        if (x.result == agent_result::in_doubt && (!doubt_ || !x.by_messages))
+            doubt_ = {x.by_messages, x.why};
         to.end(x, out);
         to.close(x.why, out);
-        fail(x.why, out);
+        if (answers_plan)
+            fail(x.why, out);
+        else // its connection, or its memory: nothing that others have to do with
+            fail_without(x.to.first, x.why, out);
     }
     to.report_closing(out);
     go_on(out);
@@ -206,7 +208,8 @@ void sending::handle(peer_lost& message, effects& out) {
         return waits;
     });
     if (auto left = left_.find(message.peer); left != left_.end() && !may_ask_again) {
-        fail(add_context(message.reason, "{} to rank {}", text(), left->second), out);
+        fail_without(left->second,
+                     add_context(message.reason, "{} to rank {}", text(), left->second), out);
     } else if (left != left_.end()) {
         attempts_.erase(left->second);
         all_touched_ = true;
@@ -215,21 +218,51 @@ void sending::handle(peer_lost& message, effects& out) {
         if (to.peer().incarnation != message.peer || to.is_lost())
             continue;
         to.lose();
-        if (to.is_complete() && asked_for_all(key.first))
+        if (to.is_complete()
+            && (asked_for_all(key.first) || (may_ask_again && waits_for_siblings(key.first))))
             continue;
         const auto why = add_context(message.reason, "{} to {}", text(), describe(to.peer()));
         to.close(why, out);
-        fail(why, out);
+        fail_without(key.first, why, out);
     }
+    if (!gone_.empty())
+        go_on(out);
+}
+
+/// Ranks that have not asked for all may have relied on that one to bring it: they are served
+/// first.
+void sending::fail_without(rank_id rank, const caf::error& why, effects& out) {
+    gone_.emplace(rank, why);
+    if (!relayed_ || all_bound())
+        fail(why, out);
+}
+
+/// It has all that it has asked for, and siblings are to bring it the rest: it says so, or asks,
+/// over a new link.
+bool sending::waits_for_siblings(rank_id rank) const {
+    return std::all_of(receivers_.begin(), receivers_.end(), [rank](const auto& entry) {
+        const auto& [key, to] = entry;
+        return key.first != rank || (to.is_complete() && !to.request().views.empty());
+    });
 }
 
 /// A receiver's death frees nothing here: source pages wait for this rank's own operations. It only
 /// ends the wait for one that might have asked again.
 void sending::handle(process_gone& message, effects& out) {
+    std::map<rank_id, caf::error> waited_for;
+    for (const auto& [key, to] : receivers_)
+        if (to.peer().incarnation == message.peer && !asked_for_all(key.first))
+            waited_for[key.first] = make_error(
+                errc::peer_gone, "{}: rank {} has not asked for all, and its process is gone",
+                text(), key.first);
     if (auto left = left_.find(message.peer); left != left_.end())
-        fail(make_error(errc::peer_gone, "{}: rank {} had asked, and its process is gone", text(),
-                        left->second),
-             out);
+        waited_for[left->second] =
+            make_error(errc::peer_gone, "{}: rank {} had asked, and its process is gone", text(),
+                       left->second);
+    for (const auto& [rank, why] : waited_for)
+        fail_without(rank, why, out);
+    if (!waited_for.empty())
+        go_on(out);
 }
 
 bool sending::has_begun(rank_id rank) const {

@@ -29,6 +29,8 @@ void sending_receiver::plan(send_piece piece, std::shared_ptr<const send_slice> 
                             effects& out) {
     dispatched_ = piece.index.value + 1;
     unreported_.emplace(piece.index.value, piece.last);
+    if (request_->tell_extents) // in their order, without a gap
+        extents_.push_back({source->slice.tokens, source->slice.layers});
     out.emplace_back(plan_piece{key(), piece.index, request_, std::move(source), peer_});
 }
 
@@ -53,8 +55,8 @@ void sending_receiver::end(sending_events::piece_ended& x, effects& out) {
     const send_piece piece{x.index, unreported_.at(x.index.value)};
     moving_.erase(x.index.value);
     summary_.posting += x.posting;
-    if (!x.route.empty())
-        summary_.route = std::move(x.route);
+    if (x.route)
+        summary_.route = std::move(*x.route);
     if (x.result != agent_result::success) {
         // Its executor says that it was cancelled: why is known here.
         const auto* end = std::get_if<closed>(&state_);
@@ -138,7 +140,10 @@ message_header sending_receiver::report_header(payload_kind kind) const {
 kv_agent_result sending_receiver::report_of(send_piece piece, kv_agent_result result) const {
     result.header = report_header(payload_kind::kv);
     result.header.piece = piece;
-    result.route = summary_.route;
+    if (result.result == agent_result::success && piece.index.value < extents_.size())
+        result.extent = extents_[piece.index.value];
+    result.route = summary_.route.text;
+    result.way = summary_.route.way;
     return result;
 }
 

@@ -29,6 +29,7 @@ TEST_CASE("tx_session: a small mapped slice is copied on the spot and reported o
     CHECK(reports[0].result == agent_result::success);
     CHECK(reports[0].bytes == 256);
     CHECK(reports[0].route == "mapped");
+    CHECK(reports[0].way == route::mapped);
     CHECK(reports[0].header.attempt == attempt{11});
     CHECK(reports[0].header.writer == test.self.rank);
     CHECK(reports[0].header.piece == send_piece{{0}, true});
@@ -77,6 +78,29 @@ TEST_CASE(
     CHECK(test.reports(0)[0].route == "direct: another machine");
 }
 
+TEST_CASE(
+    "tx_session: messages of a put say their sums where both sides can, and the report of one "
+    "that was damaged names the receiver's block") {
+    for (const bool can : {false, true}) {
+        CAPTURE(can);
+        tx_fixture test{1, aux_mode::none, memory::unmapped};
+        test.tell(send_slice{tx_fixture::slice()});
+        auto view = std::make_shared<peer_view>(*test.view(0));
+        view->terms.capabilities = can ? capability::put_sums : 0;
+        test.tell(bind_receiver{test.ask(0), view});
+        REQUIRE(test.puts().size() == 1);
+        CHECK(test.puts()[0].sums == can);
+        test.damaged(test.puts()[0].id, {tx_fixture::address(test.target(0)) + 5 * 128 + 9, 64});
+        REQUIRE(test.reports(0).size() == 1);
+        const auto& report = test.reports(0)[0];
+        CHECK(report.result == agent_result::failed);
+        CHECK(report.error.code == errc::digest_mismatch);
+        CHECK(contains(report.error.text,
+                       "bytes that came are not those that left: first in block 1 "
+                       "of layer group 0 (slot 5 of pool 0)"));
+    }
+}
+
 TEST_CASE("tx_session: the report of a put travels with its bytes, and nobody says it again; a put "
           "that fails is reported by the link") {
     tx_fixture test{1, aux_mode::none, memory::unmapped};
@@ -92,6 +116,7 @@ TEST_CASE("tx_session: the report of a put travels with its bytes, and nobody sa
     CHECK(report.bytes == 256);
     CHECK(report.digest);
     CHECK(report.route == "direct: another machine");
+    CHECK(report.way == route::direct);
     CHECK(report.header.sender == test.self.incarnation);
     CHECK(report.header.receiver == test.process_of(0));
     CHECK(report.header.attempt == attempt{11});

@@ -115,11 +115,16 @@ public:
 
     void report(std::uint32_t rank, send_piece piece = {{0}, true},
                 agent_result result = agent_result::success, std::uint32_t receive_slice = 0) {
-        wire_error error;
+        kv_agent_result message;
+        message.header = header(rank, payload_kind::kv, piece, receive_slice);
+        message.result = result;
+        message.bytes = 100;
+        message.fragments = 2;
+        message.route = "as it likes";
+        message.way = route::mapped;
         if (result != agent_result::success)
-            error = {errc::transfer_failed, "wire cut"};
-        tell(kv_agent_result{header(rank, payload_kind::kv, piece, receive_slice), result, 100, 2,
-                             "mapped", error});
+            message.error = {errc::transfer_failed, "wire cut"};
+        tell(std::move(message));
     }
 
     /// A report that says: all layers of this writer below `layers_end` are written.

@@ -73,7 +73,8 @@ TEST_CASE("rx_session: succeeds once, when every writer has reported, and is rel
     auto peers = test.outcomes()[0].peers;
     REQUIRE(peers.size() == 2);
     CHECK(peers[1].bytes == 100);
-    CHECK(peers[1].route == "mapped");
+    CHECK(peers[1].route.text == "as it likes");
+    CHECK(peers[1].route.way == route::mapped);
     CHECK(test.owner.received<session_retired>().size() == 1);
     CHECK(test.sent_to<cancel_session>(0).empty());
 }

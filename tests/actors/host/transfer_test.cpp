@@ -172,7 +172,7 @@ TEST_CASE("Transfer: memory of a peer on this machine that cannot be mapped goes
     for (const auto& outcome :
          {request.sending[0].outcome().get(), request.receiving[0].outcome().get()}) {
         REQUIRE(outcome.peers.size() == 1);
-        const auto& route = outcome.peers[0].route;
+        const auto& route = outcome.peers[0].route.text;
         CHECK_MESSAGE(route.starts_with("direct: region 0 of decode/0 is not mapped: mmap"), route);
     }
 }
@@ -258,6 +258,7 @@ TEST_CASE(
         runtime system;
         auto base = options_for(system, true);
         base.devices.also = {0};
+        base.bounds.digests = digest_level::memory;
         auto format = format_of(5, 4);
         test_instance context{system, "prefill", format, 2, 1, 6, base, source};
         test_instance generation{system, "decode", format, 1, 2, 6, base, target};
@@ -268,8 +269,10 @@ TEST_CASE(
         request.expect(session_state::fully_transferred);
         CHECK(generation.wrong_bytes() == 0);
         for (auto& session : request.receiving)
-            for (const auto& peer : session.outcome().get().peers)
-                CHECK(peer.route == "mapped by cuda:0");
+            for (const auto& peer : session.outcome().get().peers) {
+                CHECK(peer.route.text == "mapped by cuda:0");
+                CHECK(peer.digests == 1);
+            }
     }
 }
 
@@ -282,6 +285,7 @@ TEST_CASE(
         runtime system;
         auto base = options_for(system, true);
         base.route = asked;
+        base.bounds.digests = digest_level::memory;
         base.bounds.staging_piece_bytes_max = 1024;
         base.bounds.staging_bytes_max = 4096; // one transfer passes through it several times
         auto format = format_of(5, 4);
@@ -297,8 +301,10 @@ TEST_CASE(
         second.expect(session_state::kv_transferred);
         CHECK(generation.wrong_bytes() == 0);
         for (auto& session : first.receiving)
-            for (const auto& peer : session.outcome().get().peers)
-                CHECK(peer.route.starts_with("staged by cuda:0: "));
+            for (const auto& peer : session.outcome().get().peers) {
+                CHECK(peer.route.text.starts_with("staged by cuda:0: "));
+                CHECK(peer.digests == 1);
+            }
     }
 }
 
@@ -313,7 +319,7 @@ TEST_CASE("Transfer: memory on a device that no mapping reaches is written throu
                 runtime system;
                 auto base = options_for(system, loopback);
                 base.devices.twins = true;
-                base.bounds.digests = true; // such memory has no digests
+                base.bounds.digests = digest_level::memory;
                 base.bounds.staging_piece_bytes_max = 1024;
                 base.bounds.staging_bytes_max = 4096; // many pieces, few at a time
                 if (asked)
@@ -335,10 +341,12 @@ TEST_CASE("Transfer: memory on a device that no mapping reaches is written throu
                 CHECK(generation.wrong_bytes() == 0);
                 const std::string by = source == memory_kind::cuda ? " by cuda:0" : "";
                 for (auto& session : requests[0].receiving)
-                    for (const auto& peer : session.outcome().get().peers)
+                    for (const auto& peer : session.outcome().get().peers) {
                         CHECK_MESSAGE(
-                            peer.route.starts_with("staged" + by + " into device memory: "),
-                            peer.route);
+                            peer.route.text.starts_with("staged" + by + " into device memory: "),
+                            peer.route.text);
+                        CHECK(peer.digests == 1);
+                    }
             }
 }
 

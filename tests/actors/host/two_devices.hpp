@@ -96,7 +96,7 @@ public:
         const auto outcome = receiving.outcome().get();
         CHECK_MESSAGE(outcome.state == session_state::kv_transferred, describe(outcome.error));
         for (const auto& peer : outcome.peers)
-            CHECK_MESSAGE(peer.route.starts_with(route), peer.route);
+            CHECK_MESSAGE(peer.route.text.starts_with(route), peer.route.text);
         sending.released().get();
         receiving.released().get();
         for (std::uint32_t region = 0; region < 2; ++region) {

@@ -103,7 +103,7 @@ TEST_CASE("rank exposition: what is counted once is shown once, with instance, r
     auto counters = std::make_shared<rank_counters>("decode/1");
     counters->add(side::generation, session_count::opened);
     counters->ended(side::generation, errc::link_lost, {}, {});
-    counters->piece(side::context, counted_route::mapped, 4096, 7);
+    counters->piece(side::context, route::mapped, 4096, 7);
     counters->refused(side::context, errc::limit_exceeded);
     counters->add(ignored::duplicate, 3);
     counters->ignore(errc::malformed_message);

@@ -9,7 +9,7 @@ using namespace kvferry;
 namespace {
 
 std::string route_into(memory_region region, bool has_host_link = true) {
-    return memory_routes({std::move(region)}, has_host_link).at(0);
+    return memory_routes({std::move(region)}, has_host_link).at(0).text;
 }
 
 memory_region of(memory_kind kind) {
@@ -40,6 +40,6 @@ TEST_CASE("memory_routes: one for each region, in their order") {
     const auto routes =
         memory_routes({of(memory_kind::host_private), of(memory_kind::host_shared)}, true);
     REQUIRE(routes.size() == 2);
-    CHECK(routes[0].starts_with("direct"));
-    CHECK(routes[1] == "mapped");
+    CHECK(routes[0].way == route::direct);
+    CHECK(routes[1].way == route::mapped);
 }

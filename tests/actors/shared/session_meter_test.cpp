@@ -142,7 +142,7 @@ TEST_CASE("session meter: its end is a span, the sender's below the receiver's")
         meter.belongs_to(attempt{99});
         meter.belongs_to(attempt{100}); // the first one counts
         meter.met(time_point{std::chrono::milliseconds{2}});
-        meter.moved(counted_route::mapped, priority::normal, 64, 1);
+        meter.moved(route::mapped, priority::normal, 64, 1);
         meter.ended(time_point{std::chrono::milliseconds{5}}, reason);
         session_span result;
         REQUIRE(queue->take(result) == (!parent || parent->flags == 1));

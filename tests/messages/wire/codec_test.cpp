@@ -111,6 +111,42 @@ TEST_CASE("codec: values survive one by one") {
     CHECK(got.error == sent.error);
 }
 
+TEST_CASE("codec: the way of a report is a value; of an older writer, that only has words, it is "
+          "the first one") {
+    kv_agent_result sent;
+    sent.route = "staged by cuda:0: it is not mapped";
+    sent.way = route::direct; // contradicts the words: they are for people
+    const auto way_of = [](const kv_agent_result& x) {
+        const auto back = decode(encoded(x), bytes_max);
+        REQUIRE(back);
+        return std::get<kv_agent_result>(*back).way;
+    };
+    CHECK(way_of(sent) == route::direct);
+
+    sent.header.version = oldest_protocol_version;
+    CHECK(way_of(sent) == route::staged);
+    sent.route = "mapped";
+    CHECK(way_of(sent) == route::mapped);
+    sent.route = "direct: asked for";
+    CHECK(way_of(sent) == route::direct);
+    for (const auto* words : {"", "by a way that nobody knows", "map"}) {
+        sent.route = words;
+        CHECK(way_of(sent) == route::none);
+    }
+}
+
+TEST_CASE("codec: a way that does not exist makes a report malformed") {
+    kv_agent_result sent;
+    const auto other = encoded(sent);
+    sent.way = route::staged;
+    auto frame = encoded(sent);
+    REQUIRE(decode(frame, bytes_max));
+    *std::mismatch(frame.begin(), frame.end(), other.begin()).first = caf::byte{route_count};
+    const auto back = decode(frame, bytes_max);
+    REQUIRE_FALSE(back);
+    CHECK(code_of(back.error()) == errc::malformed_message);
+}
+
 TEST_CASE("codec: the prefix alone routes a frame") {
     const auto frame = encoded_random<request_data>();
     const auto message = decode(frame, bytes_max);

@@ -24,7 +24,7 @@ machine_facts rich_machine() {
     facts.devices = {{"lo", {"127.0.0.1"}}, {"eth0", {"192.0.2.2"}, {"mlx5_0:1"}}};
     facts.strangers = "every connection needs the deployment secret 0a1b";
     facts.strangers_mode = "secret";
-    facts.transfer_route = "mapped";
+    facts.transfer_route = {route::mapped, "mapped"};
     facts.descriptors_max = 1024;
     facts.descriptors_hard_max = 1 << 20;
     facts.huge_page_bytes = std::uint64_t{2} << 20;
@@ -44,7 +44,7 @@ machine_facts poor_machine() {
     facts.devices = {{"lo", {"127.0.0.1"}}};
     facts.strangers = "no deployment secret: only processes of user 0";
     facts.strangers_mode = "same_user";
-    facts.transfer_route = "mapped";
+    facts.transfer_route = {route::mapped, "mapped"};
     facts.huge_page_bytes = std::uint64_t{2} << 20;
     facts.lock_bytes_max = std::uint64_t{8} << 20;
     facts.cuda_error = "libcuda.so.1 was not found";
@@ -184,7 +184,8 @@ TEST_CASE(
 
 TEST_CASE("doctor: a route is called mapped only when a block has taken it") {
     auto facts = poor_machine();
-    facts.transfer_route = "direct: the peer's region is mapped shorter than announced";
+    facts.transfer_route = {route::direct,
+                            "direct: the peer's region is mapped shorter than announced"};
     const auto found = find(judge(facts), "host_shared", "this machine");
     CHECK(found.route == "direct");
     CHECK(contains(found.why, "mapped shorter than announced"));
@@ -251,7 +252,7 @@ TEST_CASE("doctor: this machine runs these tests, so kvferry works on it") {
     CHECK(facts.huge_page_bytes >= 4096);
     CHECK(facts.rank_error == "");
     CHECK(facts.transfer_error == "");
-    CHECK(facts.transfer_route == "mapped");
+    CHECK(facts.transfer_route.way == route::mapped);
     CHECK(judge(facts).usable());
     // A second look succeeds: the first one left nothing behind.
     CHECK(look().link_error == "");

@@ -70,6 +70,7 @@ def test_slots_of_every_kind_are_copied_before_the_call_returns(pair, kind):
     assert outcome.state == State.KV_TRANSFERRED
     assert outcome.bytes == 2 * len(pages_of(generation).slot(0))
     assert [peer.route for peer in outcome.peers] == ["mapped"]
+    assert [peer.way for peer in outcome.peers] == ["mapped"]
     assert outcome.aux is None and outcome.layers_skipped == () and outcome.roles_skipped == ()
     rx.wait_released(30)
     tx.wait_released(30)

@@ -31,7 +31,7 @@ TOKENS_ARE_DEALT = 1
 HND, NHD = 0, 2
 GQA, MLA = 0, 1
 NO_SAME_HOST_LINK, DIGESTS, NO_INFO_SERVER, INSECURE, PLAIN_BULK = 1, 2, 4, 8, 16
-RELAY = 32
+RELAY, NO_DIGESTS = 32, 64
 EVENT_READY, EVENT_PIECE, EVENT_OUTCOME, EVENT_RELEASED, EVENT_LAYERS = 1, 2, 3, 4, 5
 AUX, TELL_READY, TELL_PIECES, ALLOW_MISSING_LAYERS, ALLOW_MISSING_ROLES = 1, 2, 4, 8, 16
 TELL_LAYERS = 32
@@ -266,7 +266,7 @@ class Peer(Sized):
         *_u32("size", "rank"),
         *_u64("bytes", "fragments", "posting_ns"),
         *_text("route"),
-        *_u32("digests", "reserved"),
+        *_u32("digests", "reserved", "way", "reserved_2"),
     ]
 
 

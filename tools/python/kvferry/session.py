@@ -21,6 +21,8 @@ ALL_LAYERS = (1 << 32) - 1
 NO_SLOT = -1
 """A block that is not there: a prefix that the receiver has, or outside the window."""
 
+_WAYS = ("", "mapped", "direct", "staged")
+
 Integers = Any
 """Slots: any one-dimensional buffer of integers (numpy, array, a torch tensor in host memory), or a list."""
 
@@ -32,9 +34,10 @@ class Peer:
     rank: int
     bytes: int
     fragments: int
-    route: str  # "mapped", "direct: ..." with the reason for a worse one
+    route: str  # for people: "mapped", "direct: ..." with the reason for a worse one
     posting_seconds: float  # sending: from taking a slice to its first byte
     digests: int  # receiving: pieces that were compared
+    way: str = ""  # "mapped", "direct", "staged"; "" if it had no bytes to bring
 
 
 @dataclass(frozen=True)
@@ -257,6 +260,7 @@ class Session:
             peer.route.decode(errors="replace"),
             peer.posting_ns / 1e9,
             peer.digests,
+            _WAYS[peer.way],
         )
 
     def _aux(self) -> Optional[Aux]:

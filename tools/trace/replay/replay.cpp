@@ -3,6 +3,7 @@
 #include "tools/trace/replay/replay.hpp"
 
 #include "messages/errors.hpp"
+#include "messages/trace/operations.hpp"
 #include "messages/trace/trace.hpp"
 #include "messages/values/error_format.hpp"
 #include "messages/values/session_state.hpp"
@@ -168,10 +169,9 @@ private:
         bool direct = false;
         for (const auto& x : from_.steps)
             if (x.what == trace::instant::io_begin) {
-                direct = direct || x.message.find("direct") != x.message.npos;
-                inline_ = inline_ || x.message.find("inline") != x.message.npos;
-                if (x.message.find("staged") != x.message.npos)
-                    direct = staged_ = true;
+                staged_ = staged_ || x.message == trace::staged_put;
+                direct = direct || staged_ || x.message == trace::direct_put;
+                inline_ = inline_ || x.message == trace::inline_copy;
             }
         mapped_ = !direct;
         if (staged_)

@@ -42,8 +42,12 @@ sending_memory::given_up give_up(std::uint64_t attempt = 11, bool served = false
 }
 
 sending_memory::retired retired(errc why = errc::none, bool in_doubt = false) {
-    return {
-        ours, why == errc::none ? caf::error{} : make_error(why, "ended"), {{{1}, {11}}}, in_doubt};
+    sending_memory::retired result{ours, {}, {{{1}, {11}}}};
+    if (why != errc::none)
+        result.why = make_error(why, "ended");
+    if (in_doubt)
+        result.in_doubt = {false, result.why};
+    return result;
 }
 
 sending_memory::died died(bool outcome_told = false) {

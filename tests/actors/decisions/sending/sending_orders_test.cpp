@@ -166,7 +166,7 @@ private:
         if (chance_.below(3) == 0)
             return hear(piece_end(plan.to, plan.index));
         hear(sending_events::piece_planned{
-            plan.to, plan.index, {next_transfer_}, "direct", "fabric_io"});
+            plan.to, plan.index, {next_transfer_}, {route::direct, "direct"}, "fabric_io"});
     }
 
     sending_events::piece_ended piece_end(receiver_key to, slice_index index) {
@@ -177,9 +177,7 @@ private:
         if (how == 1)
             result.result = agent_result::in_doubt;
         if (how <= 1)
-            result.why = with_.cut;
-        if (how == 1)
-            result.undecided = with_.doubt;
+            result.why = how == 1 ? with_.doubt : with_.cut;
         return result;
     }
 

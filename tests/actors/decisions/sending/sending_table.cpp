@@ -147,12 +147,27 @@ const std::vector<sending_row> sending_table{
           "-"},
          {{"planning", "moving"},
           "tell 0: kv 0 last IN_DOUBT, host: piece 0 transfer_failed, host: ERROR transfer_failed, "
-          "owner: ended, host: released, owner: retired in doubt undecided"},
+          "owner: ended, host: released, owner: retired in doubt"},
          {{"cancelled, moving"},
-          "tell 0: kv 0 last IN_DOUBT, host: released, owner: retired in doubt undecided"},
-         {{"lost, moving"}, "host: released, owner: retired in doubt undecided"},
+          "tell 0: kv 0 last IN_DOUBT, host: released, owner: retired in doubt"},
+         {{"lost, moving"}, "host: released, owner: retired in doubt"},
          {{"orphaned, moving"},
-          "tell 0: kv 0 last IN_DOUBT, host: released, owner: retired in doubt undecided, quit"},
+          "tell 0: kv 0 last IN_DOUBT, host: released, owner: retired in doubt, quit"},
+     }},
+    {"messages in doubt",
+     {
+         {{"new", "sent, not asked", "asked, not sent", "aux is missing", "receiver left",
+           "succeeded", "cancelled"},
+          "-"},
+         {{"planning", "moving"},
+          "tell 0: kv 0 last IN_DOUBT, host: piece 0 transfer_failed, host: ERROR transfer_failed, "
+          "owner: ended, host: released, owner: retired in doubt about messages"},
+         {{"cancelled, moving"},
+          "tell 0: kv 0 last IN_DOUBT, host: released, owner: retired in doubt about messages"},
+         {{"lost, moving"}, "host: released, owner: retired in doubt about messages"},
+         {{"orphaned, moving"},
+          "tell 0: kv 0 last IN_DOUBT, host: released, owner: retired in doubt about messages, "
+          "quit"},
      }},
     {"give up",
      {

@@ -20,7 +20,7 @@ const peer_view_ptr peer = receiver_view(0);
 constexpr receiver_key to{{0}, {0}};
 
 sending_events::piece_planned planned() {
-    return {to, {0}, {1}, "direct", "fabric_io"};
+    return {to, {0}, {1}, {route::direct, "direct"}, "fabric_io"};
 }
 
 sending_events::piece_ended piece_end(agent_result result = agent_result::success) {
@@ -80,8 +80,8 @@ std::vector<named_event> events() {
     renewal.ask.request.renewal = true;
     auto foreign = ask_event(peer);
     foreign.ask.request.header.attempt = {99};
-    auto undecided = piece_end(agent_result::in_doubt);
-    undecided.undecided = make_error(errc::transfer_in_doubt, "no answer");
+    auto messages_in_doubt = piece_end(agent_result::in_doubt);
+    messages_in_doubt.by_messages = true;
     auto forgotten = gone{header_from(0), side::context, {errc::gone, "unknown"}};
     return {
         {"send", slice_event()},
@@ -94,7 +94,8 @@ std::vector<named_event> events() {
         {"planned", planned()},
         {"piece succeeds", piece_end()},
         {"piece fails", piece_end(agent_result::failed)},
-        {"piece in doubt", undecided},
+        {"piece in doubt", piece_end(agent_result::in_doubt)},
+        {"messages in doubt", messages_in_doubt},
         {"give up", give_up_event(peer)},
         {"give up, another attempt", give_up_event(peer, 99)},
         {"gone", forgotten},

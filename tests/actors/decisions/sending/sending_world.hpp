@@ -102,7 +102,7 @@ inline std::string shown(const sending::effect& x) {
         std::string operator()(const session_ended&) { return "ended"; }
         std::string operator()(const session_retired& x) {
             return std::string{"retired"} + (x.in_doubt ? " in doubt" : "")
-                   + (x.undecided ? " undecided" : "");
+                   + (x.in_doubt && x.in_doubt->by_messages ? " about messages" : "");
         }
         std::string operator()(const sending_effects::tell_peer& x) {
             return "tell " + to_string(x.peer->info.rank) + ": " + shown(x.message);
