@@ -5,6 +5,7 @@
 #include "actors/context/route.hpp"
 #include "actors/decisions/deciders.hpp"
 #include "actors/decisions/links/peer_table.hpp"
+#include "actors/decisions/rank_memory.hpp"
 #include "actors/decisions/stopping.hpp"
 #include "actors/shared/back_off.hpp"
 #include "messages/limits.hpp"
@@ -82,11 +83,12 @@ private:
     caf::result<void> on_drain(const drain_worker&);
     caf::result<worker_stopped> on_stop(const stop_worker&);
 
-    void register_one(std::size_t index);
-    void export_one(std::size_t index);
-    void exported(std::size_t index, const device_region_exported&);
-    void register_with_fabric(std::size_t index);
-    void region_done(std::size_t index, const caf::error&);
+    void decide_memory(rank_memory::event);
+    void perform(const rank_memory::pin&);
+    void perform(const rank_memory::export_from&);
+    void perform(const rank_memory::register_here&);
+    void perform(const rank_memory::ready&) { publish(); }
+    void perform(const rank_memory::give_up& x) { published(x.why); }
     void publish();
     void introduce(time_point until, back_off);
     const std::string& known_as() const;
@@ -133,16 +135,8 @@ private:
     /// Why no session can be served any more: a device is lost, or the sender or receiver died.
     caf::error lost_;
     rank_info info_;
-    /// As the host gave them, and as peers are told about them.
-    std::vector<host_region> host_regions_;
-    std::vector<memory_region> regions_;
-    own_memory memory_;
-    /// Chunks of regions on devices, for peers on this machine.
-    std::vector<share_region> chunks_;
-    /// Regions that the fabric has registered.
-    std::vector<region_id> region_ids_;
-    std::size_t regions_pending_ = 0;
-    caf::error registration_failure_;
+    /// Of the pools that are published.
+    rank_memory memory_;
     caf::typed_response_promise<pools_registered> registration_;
     sender_actor sender_;
     receiver_actor receiver_;
