@@ -3,11 +3,14 @@
 #include "actors/host/session.hpp"
 
 #include "actors/host/host_actor.hpp"
+#include "actors/shared/session_waits.hpp"
+#include "messages/local/recycled.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/values/error_format.hpp"
 
 #include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <stdexcept>
 #include <utility>
 
@@ -27,6 +30,30 @@ std::shared_future<T> ready(T value) {
     std::promise<T> told;
     told.set_value(std::move(value));
     return told.get_future().share();
+}
+
+/// Of a session that is over.
+std::optional<session_status> final_status(const session_promises& told, rid request) {
+    const auto* end = told.outcome.value();
+    if (!end || !told.released.value())
+        return std::nullopt;
+    session_status result;
+    result.role = end->role;
+    result.request = request;
+    result.attempt = end->attempt;
+    result.state = end->state;
+    result.waits_for = text_of(result.waits);
+    return result;
+}
+
+/// `reason` is CAF's.
+caf::error no_answer(rid request, const caf::error& reason) {
+    if (code_of(reason) == errc::deadline_exceeded)
+        return make_error(errc::deadline_exceeded, "rid {}: its rank does not answer within {} ms",
+                          request, limits{}.info_deadline.count());
+    return make_error(errc::stopped,
+                      "rid {}: its worker has ended, and nothing proves that its slots are free",
+                      request);
 }
 
 } // namespace
@@ -60,7 +87,8 @@ std::shared_future<session_finished> session_handle::outcome() const {
     if (const auto* known = promises_->outcome.value())
         return ready(*known);
     return ready( // nobody in this process would give another one
-        session_finished{{}, request_, {}, session_state::error, std::move(problem), {}, {}});
+        session_finished{
+            .request = request_, .state = session_state::error, .error = std::move(problem)});
 }
 
 std::shared_future<session_released> session_handle::released() const {
@@ -107,7 +135,13 @@ caf::expected<slots_on_loan> session_handle::slots_in_doubt() const {
 }
 
 caf::expected<session_status> session_handle::status() const {
-    return ask<session_status>(query_status{});
+    if (auto over = final_status(*promises_, request_))
+        return std::move(*over);
+    auto result = ask<session_status>(query_status{});
+    if (!result)
+        if (auto over = final_status(*promises_, request_)) // its release came in between
+            return std::move(*over);
+    return result;
 }
 
 template <class Reply, class Question>
@@ -124,18 +158,19 @@ caf::expected<Reply> session_handle::ask(Question question) const {
                  [&](caf::error& reason) {
                      result = reason.category() == caf::type_id_v<errc>
                                   ? reason
-                                  : make_error(errc::gone, "rid {} has no live session: {}",
-                                               request_, caf::to_string(reason));
+                                  : no_answer(request_, reason);
                  });
     return result;
 }
 
 template <class Message>
 piece_handle session_handle::start(Message message) const {
-    message.done = std::make_shared<std::promise<piece_finished>>();
+    const recycling<piece_finished> memory;
+    message.done =
+        std::allocate_shared<std::promise<piece_finished>>(memory, std::allocator_arg, memory);
     piece_handle result{message.done->get_future()};
     const auto refuse = [&](const caf::error& why) {
-        message.done->set_value({{}, request_, {}, {}, {}, why});
+        message.done->set_value({.request = request_, .error = why});
     };
     auto open = calls_->visit();
     if (!open) {

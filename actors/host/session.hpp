@@ -70,7 +70,9 @@ public:
     /// can say it, all that were lent are.
     caf::expected<slots_on_loan> slots_in_doubt() const;
 
-    /// State, loans and what it waits for. Blocks for one round trip through the rank.
+    /// State, loans and what it waits for. Blocks for one round trip through the rank; once it is
+    /// released the answer is here, and waits for nothing. gone: it was refused when it was opened.
+    /// stopped: its worker has ended before its release.
     caf::expected<session_status> status() const;
 
     rid request() const { return request_; }

@@ -2,13 +2,11 @@
 // One process per rank, real UCX, the real same-host link: bytes arrive, refusals name their
 // reason, deadlines hold, nothing is left behind.
 #include "tests/processes/end_to_end.hpp"
+#include "tests/support/silent_listener.hpp"
 
-#include <arpa/inet.h>
 #include <array>
 #include <filesystem>
-#include <netinet/in.h>
 #include <set>
-#include <sys/socket.h>
 
 namespace kvferry::testing {
 
@@ -20,27 +18,6 @@ std::set<std::string> shared_memory_files() {
         result.insert(entry.path().filename());
     return result;
 }
-
-/// A port that accepts connections and never answers.
-class silent_listener {
-public:
-    silent_listener() : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-        sockaddr_in address{};
-        address.sin_family = AF_INET;
-        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        socklen_t size = sizeof address;
-        auto* any = reinterpret_cast<sockaddr*>(&address);
-        REQUIRE(bind(socket_.get(), any, size) == 0);
-        REQUIRE(listen(socket_.get(), 8) == 0);
-        REQUIRE(getsockname(socket_.get(), any, &size) == 0);
-        endpoint = "127.0.0.1:" + std::to_string(ntohs(address.sin_port));
-    }
-
-    std::string endpoint;
-
-private:
-    unique_fd socket_;
-};
 
 struct split {
     const char* name;

@@ -3,6 +3,7 @@
 // wait for an event.
 #include "tests/actors/host/rank_fixture.hpp"
 #include "tests/support/contains.hpp"
+#include "tests/support/silent_listener.hpp"
 
 #include <atomic>
 #include <thread>
@@ -126,7 +127,11 @@ TEST_CASE("worker: between two publications sessions are refused by name, and ol
     auto early = rank.transfers.open_rx(options_of(3), {test.context.endpoint(), 0});
     CHECK(code_of(early.outcome().get().error) == errc::missing_layout);
     CHECK(old.outcome().get().state == session_state::cancelled);
-    CHECK_FALSE(old.status());
+    const auto status = old.status();
+    REQUIRE(status);
+    CHECK(status->state == session_state::cancelled);
+    CHECK(status->request == rid{2});
+    CHECK(status->waits.empty());
     CHECK_FALSE(rank.transfers.unpublish(10s)); // nothing to take back, and no harm
     CHECK(rank.transfers.stop(10s));
     CHECK(code_of(rank.transfers.unpublish(10s)) == errc::stopped);
@@ -156,6 +161,28 @@ TEST_CASE("worker: connect() makes the links to the ranks that will write, befor
     test.serve(1);
     CHECK(rank.transfers.statistics()->links_live == linked);
     CHECK(code_of(rank.transfers.connect({"127.0.0.1:1", 0}, 2s)) == errc::dial_failed);
+}
+
+TEST_CASE("worker: connect() by a name, and etcd takes the question and does not answer: the error "
+          "names both, and what to do") {
+    const silent_listener silent;
+    const auto etcd = "http://" + silent.endpoint;
+
+    runtime system;
+    worker_options options;
+    options.instance = "only";
+    options.layout.layers_per_stage = {1};
+    options.directory.endpoints = etcd;
+    auto started = system.start_worker(options);
+    if (!started && code_of(started.error()) == errc::unsupported)
+        return; // built without libcurl
+    REQUIRE_MESSAGE(started, describe(started.error()));
+    const auto problem = started->connect({"etcd:prefill-3", 0}, 100ms);
+    CHECK(code_of(problem) == errc::deadline_exceeded);
+    CHECK_MESSAGE(contains(text_of(problem), "prefill-3"), text_of(problem));
+    CHECK_MESSAGE(contains(text_of(problem), etcd), text_of(problem));
+    CHECK_MESSAGE(contains(text_of(problem), "kvferry instances"), text_of(problem));
+    CHECK(started->stop(10s));
 }
 
 TEST_CASE("worker: no writer is asked for pages before the event that the host gave for them") {

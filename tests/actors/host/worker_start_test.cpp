@@ -159,7 +159,10 @@ TEST_CASE("worker: calls beyond host_calls_max are refused by name, and end thei
     CHECK(why.find("rid 7") != std::string::npos);
     CHECK(session.released().get().request == rid{7});
     CHECK(code_of(piece.get()) == errc::limit_exceeded);
-    CHECK(code_of(session.status().error()) == errc::gone);
+    const auto status = session.status();
+    REQUIRE(status);
+    CHECK(status->state == session_state::error);
+    CHECK(status->waits_for == "nothing");
     CHECK(told.get_future().wait_for(std::chrono::seconds{10}) == std::future_status::ready);
     auto stopped = started->stop(std::chrono::seconds{5});
     REQUIRE(stopped);
