@@ -49,8 +49,10 @@ session_gate_state::~session_gate_state() {
         return;
     auto reason = make_error(errc::stopped, "the worker ended before rid {}", with_.request);
     fail_pieces(reason);
-    with_.promises->outcome.set_value(
-        {with_.role, with_.request, {}, session_state::error, reason, {}, {}});
+    with_.promises->outcome.set_value({.role = with_.role,
+                                       .request = with_.request,
+                                       .state = session_state::error,
+                                       .error = reason});
 }
 
 session_gate_actor::behavior_type session_gate_state::make_behavior() {
@@ -107,14 +109,11 @@ void session_gate_state::opened() {
 /// Sender or receiver tell of a session's death, unless they died as well. What was lent stays so.
 void session_gate_state::on_down(const caf::down_msg& down) {
     if (!outcome_told_)
-        on_finished({with_.role,
-                     with_.request,
-                     {},
-                     session_state::error,
-                     make_error(errc::handler_failed, "rid {}: its session died ({})",
-                                with_.request, to_string(down.reason)),
-                     {},
-                     {}});
+        on_finished({.role = with_.role,
+                     .request = with_.request,
+                     .state = session_state::error,
+                     .error = make_error(errc::handler_failed, "rid {}: its session died ({})",
+                                         with_.request, to_string(down.reason))});
 }
 
 /// No session, so nothing was lent: outcome and release come together.
@@ -124,7 +123,10 @@ void session_gate_state::open_failed(const caf::error& answer) {
         answer.category() == caf::type_id_v<errc>
             ? answer
             : make_error(errc::stopped, "the worker ended before rid {}", with_.request);
-    on_finished({with_.role, with_.request, {}, session_state::error, reason, {}, {}});
+    on_finished({.role = with_.role,
+                 .request = with_.request,
+                 .state = session_state::error,
+                 .error = reason});
     on_released({with_.role, with_.request, {}});
 }
 
@@ -161,13 +163,11 @@ void session_gate_state::on_send(host_send& message) {
 void session_gate_state::on_send_aux(host_send_aux& message) {
     if (aux_piece_) {
         auto second = message.done;
-        piece_ended(second,
-                    {with_.role,
-                     with_.request,
-                     {},
-                     payload_kind::aux,
-                     {},
-                     make_error(errc::duplicate, "rid {} has its aux already", with_.request)});
+        piece_ended(second, {.role = with_.role,
+                             .request = with_.request,
+                             .kind = payload_kind::aux,
+                             .error = make_error(errc::duplicate, "rid {} has its aux already",
+                                                 with_.request)});
         return;
     }
     aux_piece_ = message.done;
@@ -275,16 +275,10 @@ caf::result<slots_on_loan> session_gate_state::on_slots(const query_slots& messa
 }
 
 caf::result<session_status> session_gate_state::on_status(const query_status& message) {
-    if (event_asked_ && open_ && !outcome_told_) {
-        const session_wait event{"the event of a received slice", "host"};
-        return session_status{with_.role, with_.request, {},     session_state::init,
-                              {},         event.what,    {event}};
-    }
-    if (!open_) {
-        const session_wait worker{"the worker", "transfer_worker"};
-        return session_status{with_.role, with_.request, {},      session_state::init,
-                              {},         worker.what,   {worker}};
-    }
+    if (event_asked_ && open_ && !outcome_told_)
+        return waiting_for({"the event of a received slice", "host"});
+    if (!open_)
+        return waiting_for({"the worker", "transfer_worker"});
     auto promise = self_->make_response_promise<session_status>();
     auto answered = [promise](session_status& status) mutable {
         promise.deliver(std::move(status));
@@ -297,10 +291,20 @@ caf::result<session_status> session_gate_state::on_status(const query_status& me
     return promise;
 }
 
+session_status session_gate_state::waiting_for(const session_wait& what) const {
+    session_status result;
+    result.role = with_.role;
+    result.request = with_.request;
+    result.waits_for = what.what;
+    result.waits = {what};
+    return result;
+}
+
 /// The status after the session's actor died and before its release is proven.
 session_status session_gate_state::last_status() const {
-    const session_wait proof{"proof that nobody touches its pages", "transfer_worker"};
-    return {with_.role, with_.request, {}, session_state::error, {}, proof.what, {proof}};
+    auto result = waiting_for({"proof that nobody touches its pages", "transfer_worker"});
+    result.state = session_state::error;
+    return result;
 }
 
 template <class News>
@@ -374,12 +378,12 @@ void session_gate_state::fail_pieces(const caf::error& reason) {
     auto fail = [&](piece_promise& slot, payload_kind kind, std::uint32_t index) {
         if (slot)
             std::exchange(slot, nullptr)
-                ->set_value({with_.role,
-                             with_.request,
-                             {},
-                             kind,
-                             {index},
-                             reason ? reason : make_error(errc::gone, "the session has ended")});
+                ->set_value(
+                    {.role = with_.role,
+                     .request = with_.request,
+                     .kind = kind,
+                     .index = {index},
+                     .error = reason ? reason : make_error(errc::gone, "the session has ended")});
     };
     for (std::uint32_t index = 0; index < kv_pieces_.size(); ++index)
         fail(kv_pieces_[index], payload_kind::kv, index);

@@ -76,7 +76,7 @@ private:
     void on_finished(const session_finished&);
     void on_released(const session_released&);
     void on_down(const caf::down_msg&);
-
+    session_status waiting_for(const session_wait&) const;
     session_status last_status() const;
     void opened();
     void open_failed(const caf::error&);

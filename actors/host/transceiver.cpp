@@ -139,7 +139,10 @@ session_finished transceiver::request_and_receive_sync(rid request, kv_slice sli
                                                        context_address from, device_events events) {
     if (auto problem =
             request_and_receive_async(request, std::move(slice), std::move(from), events))
-        return {side::generation, request, {}, session_state::error, problem, {}, {}};
+        return {.role = side::generation,
+                .request = request,
+                .state = session_state::error,
+                .error = problem};
     return requests_.at({side::generation, request}).rx->outcome().get();
 }
 

@@ -4,6 +4,7 @@
 
 #include "actors/host/host_actor.hpp"
 #include "actors/host/worker_parts.hpp"
+#include "messages/local/recycled.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/log.hpp"
 #include "messages/values/error_format.hpp"
@@ -19,7 +20,7 @@ namespace {
 
 /// What a host is told of a session that its rank never heard of.
 session_finished refusal(side role, rid request, const caf::error& why) {
-    return {role, request, {}, session_state::error, why, {}, {}};
+    return {.role = role, .request = request, .state = session_state::error, .error = why};
 }
 
 /// Outcome and release resolve at once, and the callbacks are called with them.
@@ -121,7 +122,7 @@ Handle worker::open(session_options&& options, side role, Open message) {
     message.urgency = options.priority;
     message.deadline = options.deadline.value_or(bounds.session_deadline);
     message.transfer_deadline = options.transfer_deadline.value_or(bounds.transfer_deadline);
-    auto promises = std::make_shared<session_promises>();
+    auto promises = std::allocate_shared<session_promises>(recycling<session_promises>{});
     const call_that_spawns here;
     const counting_for rank{parts_->counters};
     auto gate = spawn_short_lived<session_gate_actor, session_gate_state>(
@@ -152,15 +153,14 @@ tx_handle worker::open_tx(session_options options) {
 }
 
 rx_handle worker::open_rx(session_options options, context_address context) {
-    kvferry::open_rx message{options.request,
-                             options.aux,
-                             std::move(context.endpoint),
-                             context.dp_rank,
-                             {},
-                             {},
-                             {},
-                             options.allowed,
-                             bool{options.on_layers}};
+    kvferry::open_rx message;
+    message.request = options.request;
+    message.aux = options.aux;
+    message.context_endpoint = std::move(context.endpoint);
+    message.context_dp_rank = context.dp_rank;
+    message.allowed = options.allowed;
+    message.tell_layers = bool{options.on_layers};
+
     return open<rx_handle>(std::move(options), side::generation, std::move(message));
 }
 

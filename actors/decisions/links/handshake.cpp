@@ -163,8 +163,12 @@ void handshake::proceed(time_point now) {
         return;
     if (link->own == own_dial::to_make) {
         link->own = own_dial::made;
-        send(register_rank_info{
-            {}, with_.dial, with_.self, with_.regions, with_.peer.token, host_link() != nullptr});
+        send(register_rank_info{.header = {},
+                                .dial = with_.dial,
+                                .info = with_.self,
+                                .regions = with_.regions,
+                                .token = with_.peer.token,
+                                .same_host = host_link() != nullptr});
     }
     if (const auto* open_question = std::get_if<to_answer>(&link->theirs)) {
         const auto& introduction = open_question->introduction;
