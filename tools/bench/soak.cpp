@@ -5,7 +5,7 @@
 #include "actors/host/loopback_world.hpp"
 #include "actors/host/runtime.hpp"
 #include "messages/values/error_format.hpp"
-#include "transport/host_link/memfd_pool.hpp"
+#include "tools/common/pool_rank.hpp"
 #include "transport/loop/system_call.hpp"
 #include "transport/planner/page_table/page_table_builder.hpp"
 
@@ -53,32 +53,15 @@ limits small_memory() {
     return result;
 }
 
-struct soak_rank {
-    memfd_pool memory;
-    worker transfers;
-};
-
-caf::expected<soak_rank> start(runtime& actors, const std::shared_ptr<loopback_world>& world,
-                               const char* name) {
+caf::expected<tools::pool_rank> start(runtime& actors, const std::shared_ptr<loopback_world>& world,
+                                      const char* name) {
     worker_options options;
     options.instance = name;
     options.layout.layers_per_stage = {1};
     options.world = world;
     options.bounds = small_memory();
-    auto pages = build_page_table(soak_format(), options.layout, {requests_at_once, 0, 0});
-    if (!pages)
-        return std::move(pages.error());
-    auto memory = memfd_pool::make(name, footprint_bytes(pages->pools[0]));
-    if (!memory)
-        return std::move(memory.error());
-    auto made = actors.start_worker(std::move(options));
-    if (!made)
-        return std::move(made.error());
-    auto published = made->publish(
-        {{memory->base(), memory->bytes(), memory_kind::host_shared, memory->fd()}}, *pages);
-    if (!published)
-        return std::move(published.error());
-    return soak_rank{std::move(*memory), std::move(*made)};
+    const auto pages = build_page_table(soak_format(), options.layout, {requests_at_once, 0, 0});
+    return tools::pool_rank::start(actors, std::move(options), pages);
 }
 
 template <class Result>
@@ -93,7 +76,7 @@ std::uint64_t heap_bytes() {
 
 class soak {
 public:
-    soak(soak_rank& context, soak_rank& generation)
+    soak(tools::pool_rank& context, tools::pool_rank& generation)
         : context_(&context), generation_(&generation) {}
 
     caf::error round() {
@@ -147,12 +130,11 @@ private:
         int status = 0;
         if (child < 0 || ::waitpid(child, &status, 0) != child)
             return system_error(errc::system_call_failed, child < 0 ? "fork" : "waitpid");
+        if (WIFSIGNALED(status))
+            return make_error(errc::transfer_failed, "a forked child was ended by signal {}",
+                              WTERMSIG(status));
         if (status != 0)
-            return make_error(errc::transfer_failed,
-                              WIFSIGNALED(status)
-                                  ? "a forked child was ended by signal "
-                                        + std::to_string(WTERMSIG(status))
-                                  : std::string{"a forked child was not refused everything"});
+            return make_error(errc::transfer_failed, "a forked child was not refused everything");
         return {};
     }
 
@@ -190,8 +172,8 @@ private:
         return {};
     }
 
-    soak_rank* context_;
-    soak_rank* generation_;
+    tools::pool_rank* context_;
+    tools::pool_rank* generation_;
     std::uint64_t requests_ = 0;
 };
 

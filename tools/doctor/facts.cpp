@@ -4,6 +4,7 @@
 
 #include "actors/kvferry.hpp"
 #include "cuda/device/driver.hpp"
+#include "tools/common/pool_rank.hpp"
 #include "transport/host_link/memfd_pool.hpp"
 #include "transport/host_link/process_watch.hpp"
 #include "transport/same_host/unix_socket.hpp"
@@ -60,58 +61,41 @@ caf::error try_link(const memfd_pool& pool) {
     return {};
 }
 
+constexpr std::chrono::milliseconds patience{5000};
+
 /// One rank with one pool, as `kvferry worker` makes it.
-struct small_rank {
-    memfd_pool memory;
-    worker transfers;
-
-    static caf::expected<small_rank> start(runtime& system, const std::string& instance) {
-        cache_format model;
-        model.layers = 1;
-        model.kv_heads = 1;
-        model.head_dim = 16;
-        model.tokens_per_block = 16;
-        worker_options options;
-        options.instance = instance;
-        options.layout.layers_per_stage = {model.layers};
-        options.bounds.dial_deadline = patience;
-        options.bounds.info_deadline = patience;
-        options.bounds.stop_deadline = patience;
-        auto pages = build_page_table(model, options.layout, {.slot_count = 1});
-        if (!pages)
-            return std::move(pages.error());
-        auto memory = memfd_pool::make_best(instance, footprint_bytes(pages->pools[0]), false);
-        if (!memory)
-            return std::move(memory.error());
-        auto made = system.start_worker(options);
-        if (!made)
-            return std::move(made.error());
-        auto known = made->publish(
-            {{memory->base(), memory->bytes(), memory_kind::host_shared, memory->fd()}}, *pages);
-        if (!known)
-            return std::move(known.error());
-        return small_rank{std::move(*memory), std::move(*made)};
-    }
-
-    static constexpr std::chrono::milliseconds patience{5000};
-};
+caf::expected<tools::pool_rank> start_small_rank(runtime& system, const std::string& instance) {
+    cache_format model;
+    model.layers = 1;
+    model.kv_heads = 1;
+    model.head_dim = 16;
+    model.tokens_per_block = 16;
+    worker_options options;
+    options.instance = instance;
+    options.layout.layers_per_stage = {model.layers};
+    options.bounds.dial_deadline = patience;
+    options.bounds.info_deadline = patience;
+    options.bounds.stop_deadline = patience;
+    const auto pages = build_page_table(model, options.layout, {.slot_count = 1});
+    return tools::pool_rank::start(system, std::move(options), pages);
+}
 
 /// Lets two ranks hand one block over: whatever a rank needs and lacks shows here.
 void try_transfer(machine_facts& facts) {
     runtime system;
-    auto context = small_rank::start(system, "doctor-context");
+    auto context = start_small_rank(system, "doctor-context");
     if (!context) {
         facts.rank_error = text_of(context.error());
         return;
     }
-    auto generation = small_rank::start(system, "doctor-generation");
+    auto generation = start_small_rank(system, "doctor-generation");
     if (!generation) {
         facts.rank_error = text_of(generation.error());
         return;
     }
     session_options request;
     request.request = {1};
-    request.deadline = request.transfer_deadline = small_rank::patience;
+    request.deadline = request.transfer_deadline = patience;
     const kv_slice block{{0, 16}, 16, {{0, {0}}}, true};
     const auto sending = context->transfers.open_tx(request);
     const auto receiving =
@@ -123,7 +107,7 @@ void try_transfer(machine_facts& facts) {
     for (const auto& peer : outcome.peers)
         facts.transfer_route = peer.route;
     for (auto* rank : {&*generation, &*context})
-        if (auto stopped = rank->transfers.stop(small_rank::patience); !stopped)
+        if (auto stopped = rank->transfers.stop(patience); !stopped)
             facts.transfer_error +=
                 (facts.transfer_error.empty() ? "" : "; ") + text_of(stopped.error());
 }

@@ -48,7 +48,7 @@ struct ended_request {
 
 class incast {
 public:
-    incast(const incast_options& options, incast_rank rank, std::vector<std::string> endpoints)
+    incast(const incast_options& options, tools::pool_rank rank, std::vector<std::string> endpoints)
         : options_(options), layout_(options), rank_(std::move(rank)),
           endpoints_(std::move(endpoints)), next_bulk_(options.peers, 0),
           next_urgent_(options.peers, urgent_bit) {}
@@ -102,7 +102,7 @@ private:
         options.on_outcome = [seen](const session_finished& x) {
             seen->problem = x.error;
             if (!x.peers.empty())
-                seen->route = x.peers.front().route;
+                seen->route = x.peers.front().route.text;
         };
         options.on_released = [this, seen, urgent](const session_released&) {
             seen->ended = clock::now();
@@ -254,10 +254,11 @@ private:
             const auto& from = source.groups.front().slots;
             const auto& to = target.groups.front().slots;
             for (std::size_t block = 0; block < from.size(); ++block)
-                wrong += incast_layout::is_right(rank_.slot(static_cast<std::uint32_t>(to[block])),
-                                                 peer, static_cast<std::uint32_t>(from[block]))
-                             ? 0
-                             : 1;
+                wrong +=
+                    incast_layout::is_right(slot_of(rank_, static_cast<std::uint32_t>(to[block])),
+                                            peer, static_cast<std::uint32_t>(from[block]))
+                        ? 0
+                        : 1;
         };
         const auto bytes = layout_.bytes_of(next_bulk_[peer] - 1);
         look(layout_.bulk(0, bytes), layout_.bulk(peer, bytes));
@@ -267,7 +268,7 @@ private:
 
     incast_options options_;
     incast_layout layout_;
-    incast_rank rank_;
+    tools::pool_rank rank_;
     std::vector<std::string> endpoints_;
     /// Numbers of each peer's next requests; the second only of whoever asks urgently.
     std::vector<std::uint64_t> next_bulk_;
@@ -315,7 +316,7 @@ caf::expected<incast_result> measure_incast(const incast_options& options) {
         children.push_back(std::move(*child));
     }
     runtime actors;
-    auto rank = incast_rank::start(actors, options, layout, "generation", options.peers);
+    auto rank = start_incast_rank(actors, options, layout, "generation", options.peers);
     if (!rank)
         return std::move(rank.error());
     incast running{options, std::move(*rank), std::move(endpoints)};

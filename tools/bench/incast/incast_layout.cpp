@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "tools/bench/incast/incast_layout.hpp"
 
-#include "actors/host/runtime.hpp"
-
 #include <algorithm>
 #include <cstring>
 #include <numeric>
@@ -81,9 +79,9 @@ bool incast_layout::is_right(std::span<const std::byte> block, std::uint32_t pee
     return true;
 }
 
-caf::expected<incast_rank> incast_rank::start(runtime& actors, const incast_options& options,
-                                              const incast_layout& layout, const std::string& name,
-                                              std::uint32_t places) {
+caf::expected<tools::pool_rank> start_incast_rank(runtime& actors, const incast_options& options,
+                                                  const incast_layout& layout,
+                                                  const std::string& name, std::uint32_t places) {
     worker_options how;
     how.instance = name;
     how.layout.layers_per_stage = {1};
@@ -97,20 +95,7 @@ caf::expected<incast_rank> incast_rank::start(runtime& actors, const incast_opti
     how.same_host_link = options.wire == "auto"; // else as between machines
     how.wire = *wire;
     how.bounds.loop_spin = std::chrono::microseconds{options.spin_us};
-    auto pages = layout.pages(places);
-    if (!pages)
-        return std::move(pages.error());
-    auto memory = memfd_pool::make(name, footprint_bytes(pages->pools[0]));
-    if (!memory)
-        return std::move(memory.error());
-    auto made = actors.start_worker(std::move(how));
-    if (!made)
-        return std::move(made.error());
-    auto published = made->publish(
-        {{memory->base(), memory->bytes(), memory_kind::host_shared, memory->fd()}}, *pages);
-    if (!published)
-        return std::move(published.error());
-    return incast_rank{std::move(*memory), std::move(*made)};
+    return tools::pool_rank::start(actors, std::move(how), layout.pages(places));
 }
 
 } // namespace kvferry::bench

@@ -3,10 +3,9 @@
 // its bytes are.
 #pragma once
 
-#include "actors/host/runtime.hpp"
 #include "messages/values/kv_slice.hpp"
 #include "tools/bench/incast/incast.hpp"
-#include "transport/host_link/memfd_pool.hpp"
+#include "tools/common/pool_rank.hpp"
 #include "transport/planner/page_table/page_table_builder.hpp"
 
 #include <cstddef>
@@ -62,15 +61,12 @@ private:
 };
 
 /// A published rank of the benchmark.
-struct incast_rank {
-    memfd_pool memory;
-    worker transfers;
+caf::expected<tools::pool_rank> start_incast_rank(runtime&, const incast_options&,
+                                                  const incast_layout&, const std::string& name,
+                                                  std::uint32_t places);
 
-    static caf::expected<incast_rank> start(runtime&, const incast_options&, const incast_layout&,
-                                            const std::string& name, std::uint32_t places);
-    std::span<std::byte> slot(std::uint32_t number) {
-        return {memory.base() + number * incast_layout::block_bytes, incast_layout::block_bytes};
-    }
-};
+inline std::span<std::byte> slot_of(const tools::pool_rank& rank, std::uint32_t number) {
+    return {rank.memory.base() + number * incast_layout::block_bytes, incast_layout::block_bytes};
+}
 
 } // namespace kvferry::bench

@@ -26,10 +26,10 @@ constexpr std::uint64_t open_ahead = 2;
 /// One rank, which offers one request after the other.
 class offering_rank {
 public:
-    offering_rank(std::uint32_t peer, incast_rank rank, const incast_layout& layout)
+    offering_rank(std::uint32_t peer, tools::pool_rank rank, const incast_layout& layout)
         : peer_(peer), rank_(std::move(rank)), layout_(layout) {
         for (std::uint32_t slot = 0; slot < layout_.slots_of_peer(); ++slot)
-            incast_layout::write(rank_.slot(slot), peer_, slot);
+            incast_layout::write(slot_of(rank_, slot), peer_, slot);
     }
 
     void begin() {
@@ -66,7 +66,7 @@ private:
     }
 
     std::uint32_t peer_;
-    incast_rank rank_;
+    tools::pool_rank rank_;
     const incast_layout& layout_;
     std::mutex mutex_;
     bool over_ = false;
@@ -84,8 +84,8 @@ public:
         const auto first = question.at("first").get<std::uint32_t>();
         const auto end = first + question.at("count").get<std::uint32_t>();
         for (auto peer = first; peer < end; ++peer) {
-            auto made = incast_rank::start(actors_, options, *layout_,
-                                           "context-" + std::to_string(peer), 1);
+            auto made =
+                start_incast_rank(actors_, options, *layout_, "context-" + std::to_string(peer), 1);
             if (!made)
                 return std::move(made.error());
             ranks_.push_back(std::make_unique<offering_rank>(peer, std::move(*made), *layout_));
