@@ -3,7 +3,7 @@
 #pragma once
 
 #include "actors/host/process_life.hpp"
-#include "messages/errors.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <exception>
 #include <new>
@@ -17,8 +17,9 @@ struct refusal {
     caf::error reason;
 };
 
-[[noreturn]] inline void refuse(errc code, std::string text) {
-    throw refusal{make_error(code, std::move(text))};
+template <class... Args>
+[[noreturn]] void refuse(errc code, fmt::format_string<Args...> text, Args&&... args) {
+    throw refusal{make_error(code, fmt::format(text, std::forward<Args>(args)...))};
 }
 
 inline void refuse_if(const caf::error& problem) {

@@ -79,10 +79,10 @@ public:
 private:
     std::uint64_t found(const Handle* handle) const {
         if (!handle)
-            refuse(errc::invalid_argument, std::string{"the "} + kind_ + " is NULL");
+            refuse(errc::invalid_argument, "the {} is NULL", kind_);
         const auto number = static_cast<std::uint64_t>(reinterpret_cast<std::uintptr_t>(handle));
         if (!objects_.contains(number))
-            refuse(errc::gone, std::string{"this "} + kind_ + " was freed");
+            refuse(errc::gone, "this {} was freed", kind_);
         return number;
     }
 

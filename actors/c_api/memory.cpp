@@ -15,7 +15,7 @@ int kvf_memory_new(const char* name, uint64_t bytes, uint32_t flags, kvf_memory*
     return guarded([&] {
         auto& result = target(memory, "memory");
         if (flags & ~std::uint32_t{KVF_MEMORY_PREFAULT})
-            refuse(errc::unsupported, "flags is " + std::to_string(flags));
+            refuse(errc::unsupported, "flags is {}", flags);
         auto pool = std::make_shared<const memfd_pool>(value_of(
             memfd_pool::make_best(text_or_empty(name), bytes, (flags & KVF_MEMORY_PREFAULT) != 0)));
         auto made = std::make_shared<c_memory>();

@@ -48,9 +48,8 @@ constexpr std::int64_t milliseconds_max = std::int64_t{366} * 24 * 60 * 60 * 100
 
 std::chrono::milliseconds checked(std::int64_t milliseconds, const char* name) {
     if (milliseconds < 0 || milliseconds > milliseconds_max)
-        refuse(errc::invalid_argument, std::string{name} + " is " + std::to_string(milliseconds)
-                                           + ", it must be from 0 to "
-                                           + std::to_string(milliseconds_max));
+        refuse(errc::invalid_argument, "{} is {}, it must be from 0 to {}", name, milliseconds,
+               milliseconds_max);
     return std::chrono::milliseconds{milliseconds};
 }
 
@@ -72,8 +71,7 @@ void write_text(const std::string& text, char* to, std::size_t* bytes) {
     auto& room = target(bytes, "bytes");
     const auto has = std::exchange(room, text.size() + 1);
     if (has < room)
-        refuse(errc::limit_exceeded, "the text has " + std::to_string(room)
-                                         + " bytes, there is room for " + std::to_string(has));
+        refuse(errc::limit_exceeded, "the text has {} bytes, there is room for {}", room, has);
     std::memcpy(&target(to, "text"), text.c_str(), room);
 }
 

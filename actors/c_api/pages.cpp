@@ -32,7 +32,7 @@ std::uint32_t one_at_least(std::uint32_t count) {
 template <class Kind>
 Kind kind_of(std::uint32_t number, Kind last, const char* name) {
     if (number > static_cast<std::uint32_t>(last))
-        refuse(errc::invalid_argument, std::string{name} + " is " + std::to_string(number));
+        refuse(errc::invalid_argument, "{} is {}", name, number);
     return static_cast<Kind>(number);
 }
 
@@ -90,7 +90,7 @@ kv_tensor tensor_of(const kvf_tensor& given) {
     result.tokens_per_block = unless_zero(given.tokens_per_block);
     result.sections = copy_of(given.sections, given.section_count, "kvf_tensor.sections");
     if (given.flags & ~std::uint32_t{KVF_TOKENS_ARE_DEALT})
-        refuse(errc::unsupported, "kvf_tensor.flags is " + std::to_string(given.flags));
+        refuse(errc::unsupported, "kvf_tensor.flags is {}", given.flags);
     result.tokens_per_row = std::max(given.tokens_per_row, std::uint32_t{1});
     result.tokens_are_dealt = (given.flags & KVF_TOKENS_ARE_DEALT) != 0;
     return result;
@@ -151,8 +151,7 @@ int kvf_tensors_regions(const kvf_tensor* tensors, size_t tensor_count, kvf_regi
         const auto extents = value_of(extents_of(tensors_of(tensors, tensor_count)));
         const auto has = std::exchange(room, extents.size());
         if (has < room)
-            refuse(errc::limit_exceeded, "there are " + std::to_string(room)
-                                             + " regions, and room for " + std::to_string(has));
+            refuse(errc::limit_exceeded, "there are {} regions, and room for {}", room, has);
         for (std::size_t index = 0; index < extents.size(); ++index) {
             kvf_region result{};
             result.base = reinterpret_cast<void*>(extents[index].address);
@@ -220,11 +219,10 @@ int kvf_pages_add_view(kvf_pages* pages, uint32_t group, const kvf_view* view) {
         std::lock_guard lock{found->mutex};
         auto& groups = found->table.groups;
         if (group >= groups.size())
-            refuse(errc::invalid_argument,
-                   "group is " + std::to_string(group) + " of " + std::to_string(groups.size()));
+            refuse(errc::invalid_argument, "group is {} of {}", group, groups.size());
         if (added.pool >= found->table.pools.size())
-            refuse(errc::invalid_argument, "kvf_view.pool is " + std::to_string(added.pool) + " of "
-                                               + std::to_string(found->table.pools.size()));
+            refuse(errc::invalid_argument, "kvf_view.pool is {} of {}", added.pool,
+                   found->table.pools.size());
         groups[group].views.push_back(std::move(added));
     });
 }
@@ -235,8 +233,7 @@ int kvf_pages_pool(kvf_pages* pages, uint32_t index, kvf_pool* pool) {
         std::lock_guard lock{found->mutex};
         const auto& pools = found->table.pools;
         if (index >= pools.size())
-            refuse(errc::invalid_argument,
-                   "pool " + std::to_string(index) + " of " + std::to_string(pools.size()));
+            refuse(errc::invalid_argument, "pool {} of {}", index, pools.size());
         kvf_pool result{};
         result.region = pools[index].region;
         result.region_offset_bytes = pools[index].region_offset_bytes;

@@ -69,10 +69,10 @@ kvf_session* open_session(kvf_worker* worker, const kvf_session_options* options
     const auto found = workers().find(worker);
     const auto given = read(options, "kvf_session_options");
     if (given.flags & ~all_flags)
-        refuse(errc::unsupported, "kvf_session_options.flags is " + std::to_string(given.flags));
+        refuse(errc::unsupported, "kvf_session_options.flags is {}", given.flags);
     if (given.rid > rid_max)
-        refuse(errc::invalid_argument, "kvf_session_options.rid is " + std::to_string(given.rid)
-                                           + ", it must be less than 2^63");
+        refuse(errc::invalid_argument, "kvf_session_options.rid is {}, it must be less than 2^63",
+               given.rid);
     const auto number = next_handle();
     auto made = std::make_shared<c_session>();
     made->of = found.get();
@@ -97,8 +97,8 @@ public:
         : found_(sessions().find(session)), lock_(found_->mutex),
           handle_(std::get_if<Handle>(&found_->handle)) {
         if (!handle_)
-            refuse(errc::invalid_argument, "rid " + std::to_string(found_->teller->who().rid)
-                                               + " is no " + needs + " session");
+            refuse(errc::invalid_argument, "rid {} is no {} session", found_->teller->who().rid,
+                   needs);
     }
 
     const Handle& begin_piece() const {
@@ -132,7 +132,7 @@ context_address address_of(const kvf_source* source) {
     const auto given = read(source, "kvf_source");
     context_address result{text_or_empty(given.endpoint), {}};
     if (given.dp_rank < -1)
-        refuse(errc::invalid_argument, "kvf_source.dp_rank is " + std::to_string(given.dp_rank));
+        refuse(errc::invalid_argument, "kvf_source.dp_rank is {}", given.dp_rank);
     if (given.dp_rank >= 0)
         result.dp_rank = static_cast<std::uint32_t>(given.dp_rank);
     return result;
@@ -159,8 +159,7 @@ auto asked(c_session& session, Ask ask) {
 const session_finished& ended(const c_session& session) {
     const auto* outcome = session.teller->outcome();
     if (!outcome)
-        refuse(errc::invalid_argument,
-               "rid " + std::to_string(session.teller->who().rid) + " has no outcome yet");
+        refuse(errc::invalid_argument, "rid {} has no outcome yet", session.teller->who().rid);
     return *outcome;
 }
 
@@ -257,8 +256,7 @@ int kvf_session_extend(kvf_session* session, int64_t by_ms) {
     return guarded([&] {
         const auto found = sessions().find(session);
         if (found->teller->outcome())
-            refuse(errc::gone,
-                   "rid " + std::to_string(found->teller->who().rid) + " has its outcome");
+            refuse(errc::gone, "rid {} has its outcome", found->teller->who().rid);
         refuse_if(asked(*found, [by_ms](const auto& handle) {
             return handle.extend(std::chrono::milliseconds{by_ms});
         }));
@@ -277,8 +275,7 @@ int kvf_session_slots_in_doubt(kvf_session* session, uint32_t* groups, int32_t* 
         for (const auto& group : answer.groups)
             needed += group.size();
         if (const auto had = std::exchange(room, needed); had < needed)
-            refuse(errc::limit_exceeded,
-                   std::to_string(needed) + " slots, room for " + std::to_string(had));
+            refuse(errc::limit_exceeded, "{} slots, room for {}", needed, had);
         if (needed == 0)
             return;
         auto* to_group = &target(groups, "groups");
@@ -309,9 +306,8 @@ int kvf_session_wait(kvf_session* session, uint32_t kind, int64_t timeout_ms) {
     return guarded([&] {
         const auto found = sessions().find(session);
         if (kind != KVF_EVENT_OUTCOME && kind != KVF_EVENT_RELEASED)
-            refuse(errc::invalid_argument, "kind is " + std::to_string(kind)
-                                               + ", it must be KVF_EVENT_OUTCOME or "
-                                                 "KVF_EVENT_RELEASED");
+            refuse(errc::invalid_argument,
+                   "kind is {}, it must be KVF_EVENT_OUTCOME or KVF_EVENT_RELEASED", kind);
         const auto what = kind == KVF_EVENT_OUTCOME ? session_teller::what::outcome
                                                     : session_teller::what::released;
         refuse_if(found->teller->wait(what, patience_of(timeout_ms, "timeout_ms")));
@@ -349,15 +345,15 @@ int kvf_session_peer(kvf_session* session, uint32_t index, kvf_peer* peer) {
         const auto found = sessions().find(session);
         const auto& peers = ended(*found).peers;
         if (index >= peers.size())
-            refuse(errc::invalid_argument,
-                   "peer " + std::to_string(index) + " of " + std::to_string(peers.size()));
+            refuse(errc::invalid_argument, "peer {} of {}", index, peers.size());
         kvf_peer result{};
         result.rank = peers[index].rank.value;
         result.bytes = peers[index].bytes;
         result.fragments = peers[index].fragments;
         result.posting_ns = static_cast<std::uint64_t>(peers[index].posting.count());
-        result.route = peers[index].route.c_str();
+        result.route = peers[index].route.text.c_str();
         result.digests = peers[index].digests;
+        result.way = static_cast<std::uint32_t>(peers[index].route.way);
         write(peer, result, "kvf_peer");
     });
 }

@@ -19,10 +19,10 @@ template <class Struct>
 std::uint32_t size_of(const Struct* given, const char* name) {
     static_assert(std::is_trivially_copyable_v<Struct> && alignof(Struct) == 8);
     if (!given)
-        refuse(errc::invalid_argument, std::string{name} + " is NULL");
+        refuse(errc::invalid_argument, "{} is NULL", name);
     if (given->size < 8 || given->size % 8 != 0)
-        refuse(errc::invalid_argument, std::string{name} + ".size is " + std::to_string(given->size)
-                                           + ": set it to sizeof(" + name + ")");
+        refuse(errc::invalid_argument, "{}.size is {}: set it to sizeof({})", name, given->size,
+               name);
     return given->size;
 }
 
@@ -35,9 +35,9 @@ Struct read(const Struct* given, const char* name) {
     const auto* bytes = reinterpret_cast<const unsigned char*>(given);
     for (std::size_t at = sizeof result; at < size; ++at)
         if (bytes[at] != 0)
-            refuse(errc::unsupported, std::string{name} + " sets byte " + std::to_string(at)
-                                          + ", which a newer release knows; this one knows "
-                                          + std::to_string(sizeof result));
+            refuse(errc::unsupported,
+                   "{} sets byte {}, which a newer release knows; this one knows {}", name, at,
+                   sizeof result);
     return result;
 }
 
@@ -66,7 +66,7 @@ void write(Struct* to, const Struct& value, const char* name) {
 template <class Value>
 Value& target(Value* given, const char* name) {
     if (!given)
-        refuse(errc::invalid_argument, std::string{name} + " is NULL");
+        refuse(errc::invalid_argument, "{} is NULL", name);
     return *given;
 }
 
@@ -74,8 +74,7 @@ Value& target(Value* given, const char* name) {
 template <class Value>
 const Value* items(const Value* array, std::uint64_t count, const char* name) {
     if (!array && count > 0)
-        refuse(errc::invalid_argument,
-               std::string{name} + " is NULL and has " + std::to_string(count) + " elements");
+        refuse(errc::invalid_argument, "{} is NULL and has {} elements", name, count);
     return array;
 }
 

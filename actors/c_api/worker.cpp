@@ -21,7 +21,8 @@ static_assert(KVF_NOT_PROVEN == static_cast<int>(errc_last), "kvferry.h names al
 static_assert(KVF_ROLE_CONTEXT == static_cast<int>(instance_role::context)
               && KVF_ROLE_GENERATION == static_cast<int>(instance_role::generation));
 static_assert(KVF_ROUTE_BEST == static_cast<int>(route_choice::automatic)
-              && KVF_ROUTE_STAGED == static_cast<int>(route_choice::staged));
+              && KVF_ROUTE_STAGED == static_cast<int>(route_choice::staged)
+              && KVF_ROUTE_STAGED == static_cast<int>(route::staged));
 
 namespace {
 
@@ -40,7 +41,7 @@ std::shared_ptr<runtime> shared_runtime() {
 
 instance_role role_of(std::uint32_t role, const char* name) {
     if (role > KVF_ROLE_GENERATION)
-        refuse(errc::invalid_argument, std::string{name} + " is " + std::to_string(role));
+        refuse(errc::invalid_argument, "{} is {}", name, role);
     return static_cast<instance_role>(role);
 }
 
@@ -64,13 +65,12 @@ directory_options directory_of(const kvf_directory* where) {
 worker_options options_of(const kvf_worker_options& given) {
     if (given.flags
         & ~std::uint32_t{KVF_NO_SAME_HOST_LINK | KVF_DIGESTS | KVF_NO_INFO_SERVER | KVF_INSECURE
-                         | KVF_PLAIN_BULK | KVF_RELAY})
-        refuse(errc::unsupported, "kvf_worker_options.flags is " + std::to_string(given.flags));
+                         | KVF_PLAIN_BULK | KVF_RELAY | KVF_NO_DIGESTS})
+        refuse(errc::unsupported, "kvf_worker_options.flags is {}", given.flags);
     if (given.port > std::numeric_limits<std::uint16_t>::max())
-        refuse(errc::invalid_argument, "kvf_worker_options.port is " + std::to_string(given.port));
+        refuse(errc::invalid_argument, "kvf_worker_options.port is {}", given.port);
     if (given.route > KVF_ROUTE_STAGED)
-        refuse(errc::invalid_argument,
-               "kvf_worker_options.route is " + std::to_string(given.route));
+        refuse(errc::invalid_argument, "kvf_worker_options.route is {}", given.route);
     const auto place = read(given.place, "kvf_worker_options.place");
     worker_options result;
     result.instance = text_or_empty(given.instance);
@@ -96,7 +96,10 @@ worker_options options_of(const kvf_worker_options& given) {
         result.devices.multiprocessors = given.multiprocessors;
     result.copy_threads = given.copy_threads;
     auto& bounds = result.bounds;
-    bounds.digests = (given.flags & KVF_DIGESTS) != 0;
+    if ((given.flags & KVF_DIGESTS) != 0)
+        bounds.digests = digest_level::memory;
+    else if ((given.flags & KVF_NO_DIGESTS) != 0)
+        bounds.digests = digest_level::off;
     bounds.relay = (given.flags & KVF_RELAY) != 0;
     if (given.sessions_max != 0)
         bounds.sessions_max = given.sessions_max;
@@ -130,7 +133,7 @@ memory_kind kind_of(std::uint32_t kind) {
     case KVF_CUDA:
         return memory_kind::cuda;
     }
-    refuse(errc::invalid_argument, "kvf_region.kind is " + std::to_string(kind));
+    refuse(errc::invalid_argument, "kvf_region.kind is {}", kind);
 }
 
 host_region region_of(const kvf_region& given) {
@@ -230,9 +233,9 @@ int kvf_worker_memory_route(kvf_worker* worker, uint32_t region, char* text, siz
         const auto found = workers().find(worker);
         const auto routes = value_of(found->rank.info()).memory_routes;
         if (region >= routes.size())
-            refuse(errc::invalid_argument, "region is " + std::to_string(region) + ", and "
-                                               + std::to_string(routes.size()) + " are published");
-        write_text(routes[region], text, bytes);
+            refuse(errc::invalid_argument, "region is {}, and {} are published", region,
+                   routes.size());
+        write_text(routes[region].text, text, bytes);
     });
 }
 
@@ -242,8 +245,7 @@ int kvf_worker_info(kvf_worker* worker, void* info, size_t* bytes) {
         auto& room = target(bytes, "bytes");
         const auto answer = value_of(found->rank.local_info());
         if (const auto had = std::exchange(room, answer.size()); had < answer.size())
-            refuse(errc::limit_exceeded, "the info has " + std::to_string(answer.size())
-                                             + " bytes, room for " + std::to_string(had));
+            refuse(errc::limit_exceeded, "the info has {} bytes, room for {}", answer.size(), had);
         std::memcpy(&target(static_cast<char*>(info), "info"), answer.data(), answer.size());
     });
 }
@@ -330,7 +332,7 @@ int kvf_worker_wait(kvf_worker* worker, int64_t timeout_ms) {
     return guarded([&] {
         const auto found = workers().find(worker);
         if (!value_of(found->events->wait(patience_of(timeout_ms, "timeout_ms"))))
-            refuse(errc::deadline_exceeded, "no event after " + std::to_string(timeout_ms) + " ms");
+            refuse(errc::deadline_exceeded, "no event after {} ms", timeout_ms);
     });
 }
 

@@ -20,8 +20,9 @@ constexpr std::uint32_t magic = 0x6b766679; // "kvfy"
 /// Of most messages: one allocation for them.
 constexpr std::size_t short_frame_bytes = 256;
 
-caf::error malformed(std::string text) {
-    return make_error(errc::malformed_message, std::move(text));
+template <class... Args>
+caf::error malformed(fmt::format_string<Args...> text, Args&&... args) {
+    return make_error(errc::malformed_message, fmt::format(text, std::forward<Args>(args)...));
 }
 
 template <class Message>
@@ -81,8 +82,8 @@ caf::expected<byte_buffer> encode(const wire_message& message, std::size_t bytes
         const auto ok = apply_prefix(sink, word, prefix)
                         && std::visit([&sink](const auto& x) { return sink.apply(x); }, message);
         if (!ok)
-            return malformed("cannot encode " + std::string{name_of(message)} + ": "
-                             + caf::to_string(sink.get_error()));
+            return malformed("cannot encode {}: {}", name_of(message),
+                             caf::to_string(sink.get_error()));
     }
     if (frame.size() > bytes_max)
         return too_long(frame.size(), bytes_max);
@@ -94,19 +95,17 @@ caf::expected<frame_prefix> peek(byte_view frame, std::uint16_t newest) {
     std::uint32_t word = 0;
     frame_prefix result;
     if (!apply_prefix(source, word, result))
-        return malformed("a frame of " + std::to_string(frame.size())
-                         + " bytes is too short for a prefix");
+        return malformed("a frame of {} bytes is too short for a prefix", frame.size());
     if (word != magic)
-        return malformed("a frame of " + std::to_string(frame.size())
-                         + " bytes has a foreign prefix");
+        return malformed("a frame of {} bytes has a foreign prefix", frame.size());
     if (result.version < oldest_protocol_version || result.version > newest)
         return make_error(errc::protocol_mismatch,
                           "incarnation {} speaks version {}, this rank versions {} to {}: upgrade "
                           "one release at a time",
                           result.sender, result.version, oldest_protocol_version, newest);
     if (is_unknown(result) && result.version < growing_version)
-        return malformed("unknown message number " + std::to_string(result.message)
-                         + " from incarnation " + to_string(result.sender));
+        return malformed("unknown message number {} from incarnation {}", result.message,
+                         result.sender);
     return result;
 }
 
@@ -127,14 +126,14 @@ caf::expected<wire_message> decode(byte_view frame, std::size_t bytes_max,
         return std::string{name_of(result)} + " from incarnation " + to_string(prefix->sender);
     };
     if (!loaders[prefix->message](source, result))
-        return malformed(name() + ": " + caf::to_string(source.get_error()));
+        return malformed("{}: {}", name(), caf::to_string(source.get_error()));
     if (source.remaining() != 0)
-        return malformed(name() + ": " + std::to_string(source.remaining()) + " bytes too many");
+        return malformed("{}: {} bytes too many", name(), source.remaining());
     if (!agree(header_of(result), *prefix))
-        return malformed(name() + ": header and prefix disagree");
+        return malformed("{}: header and prefix disagree", name());
     return result;
 } catch (const std::exception& error) {
-    return malformed(std::string{"cannot decode a frame: "} + error.what());
+    return malformed("cannot decode a frame: {}", error.what());
 }
 
 caf::expected<message_header> decode_header(byte_view frame, std::uint16_t newest) {
@@ -145,8 +144,8 @@ caf::expected<message_header> decode_header(byte_view frame, std::uint16_t newes
     any_message result;
     if (prefix->version < growing_version || !source.apply(result)
         || !agree(result.header, *prefix))
-        return malformed("message number " + std::to_string(prefix->message) + " from incarnation "
-                         + to_string(prefix->sender) + " has no header");
+        return malformed("message number {} from incarnation {} has no header", prefix->message,
+                         prefix->sender);
     return result.header;
 }
 

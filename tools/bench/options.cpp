@@ -3,9 +3,11 @@
 #include "tools/bench/options.hpp"
 
 #include "messages/type_ids.hpp"
+#include "messages/values/error_format.hpp"
 
 #include <algorithm>
 #include <limits>
+#include <utility>
 
 namespace kvferry::bench {
 
@@ -15,8 +17,9 @@ constexpr std::uint32_t transfers_default_max = 1000;
 /// Per side. Larger than the share of a last-level cache that one thread can have.
 constexpr std::uint64_t footprint_default_bytes = std::uint64_t{256} << 20;
 
-caf::error wrong(const std::string& what) {
-    return make_error(errc::invalid_argument, what);
+template <class... Args>
+caf::error wrong(fmt::format_string<Args...> what, Args&&... args) {
+    return make_error(errc::invalid_argument, fmt::format(what, std::forward<Args>(args)...));
 }
 
 } // namespace
@@ -31,13 +34,11 @@ caf::expected<bench_shape> shape_of(const bench_options& x) {
                                {"--tokens-per-block", x.tokens_per_block},
                                {"--repeat", x.repeat}})
         if (value == 0)
-            return wrong(std::string{flag} + " is 0");
+            return wrong("{} is 0", flag);
     if (x.region_bytes > std::numeric_limits<std::uint32_t>::max())
-        return wrong("--region-bytes is " + std::to_string(x.region_bytes)
-                     + ", at most 4294967295");
+        return wrong("--region-bytes is {}, at most 4294967295", x.region_bytes);
     if (x.regions % x.per_block != 0)
-        return wrong("--regions " + std::to_string(x.regions) + " is not a multiple of --per-block "
-                     + std::to_string(x.per_block));
+        return wrong("--regions {} is not a multiple of --per-block {}", x.regions, x.per_block);
     if (auto route = parse_route_choice(x.route); !route)
         return add_context(route.error(), "--route");
     if (auto wire = parse_wire_choice(x.wire); !wire)
@@ -47,13 +48,14 @@ caf::expected<bench_shape> shape_of(const bench_options& x) {
     shape.generation_ranks = x.generation_tp;
     shape.heads = std::max(x.context_tp, x.generation_tp);
     if (shape.heads % std::min(x.context_tp, x.generation_tp) != 0)
-        return wrong("--context-tp " + std::to_string(x.context_tp) + " and --generation-tp "
-                     + std::to_string(x.generation_tp) + ": one must divide the other");
+        return wrong("--context-tp {} and --generation-tp {}: one must divide the other",
+                     x.context_tp, x.generation_tp);
     shape.tokens_per_block = x.tokens_per_block;
     const auto per_layer = std::uint64_t{shape.heads} * x.tokens_per_block;
     if (x.per_block % per_layer != 0)
-        return wrong("--per-block " + std::to_string(x.per_block) + " is not a multiple of the "
-                     + std::to_string(per_layer) + " regions that a layer of a block has");
+        return wrong(
+            "--per-block {} is not a multiple of the {} regions that a layer of a block has",
+            x.per_block, per_layer);
     shape.layers = static_cast<std::uint32_t>(x.per_block / per_layer);
     shape.blocks_per_transfer = x.regions / x.per_block;
     shape.region_bytes = x.region_bytes;
@@ -64,10 +66,10 @@ caf::expected<bench_shape> shape_of(const bench_options& x) {
     if (x.footprint_bytes == 0)
         slots = std::max(at_once, footprint_default_bytes / block_bytes);
     if (slots < at_once)
-        return wrong("--footprint " + std::to_string(x.footprint_bytes) + " has no room for "
-                     + std::to_string(at_once * block_bytes) + " bytes of transfers in one round");
+        return wrong("--footprint {} has no room for {} bytes of transfers in one round",
+                     x.footprint_bytes, at_once * block_bytes);
     if (slots > std::numeric_limits<std::int32_t>::max())
-        return wrong("a pool of " + std::to_string(slots) + " blocks is too large");
+        return wrong("a pool of {} blocks is too large", slots);
     shape.slots = static_cast<std::uint32_t>(slots);
     shape.transfers_per_round = x.transfers;
     if (x.transfers == 0) // a slot is used once per round, so that every byte of it can be verified

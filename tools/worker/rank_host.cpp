@@ -16,8 +16,9 @@ namespace kvferry::tools {
 
 namespace {
 
-caf::error wrong(const std::string& text) {
-    return make_error(errc::invalid_argument, text);
+template <class... Args>
+caf::error wrong(fmt::format_string<Args...> what, Args&&... args) {
+    return make_error(errc::invalid_argument, fmt::format(what, std::forward<Args>(args)...));
 }
 
 /// Thrown while a command is read, caught in run().
@@ -132,10 +133,10 @@ bool rank_host::run(const std::string& line) {
             return false;
         const auto found = commands.find(name);
         if (found == commands.end())
-            throw command_failed{wrong("no command '" + name + "'")};
+            throw command_failed{wrong("no command '{}'", name)};
         (this->*found->second)(command);
     } catch (const json::exception& thrown) {
-        print(error_event(command, wrong(thrown.what())));
+        print(error_event(command, wrong("{}", thrown.what())));
     } catch (const command_failed& failed) {
         print(error_event(command, failed.reason));
     }
@@ -244,7 +245,7 @@ void rank_host::await(const json& command) {
     const auto block = command.at("block").get<std::uint32_t>();
     const auto seed = command.at("seed").get<std::uint64_t>();
     if (slot < 0 || !content_.has({0, {slot}}))
-        throw command_failed{wrong("slot " + std::to_string(slot) + " is not in the pool")};
+        throw command_failed{wrong("slot {} is not in the pool", slot)};
     const std::chrono::milliseconds limit{command.value("deadline_ms", 10000)};
     const auto deadline = clock::now() + limit;
     for (;;) {
@@ -307,7 +308,7 @@ void rank_host::role(const json& command) {
     const auto given = command.at("role").get<std::string>();
     const auto role = instance_role_named(given);
     if (!role)
-        throw command_failed{wrong("no role '" + given + "'")};
+        throw command_failed{wrong("no role '{}'", given)};
     if (auto problem = worker_.set_role(*role))
         throw command_failed{problem};
     print({{"event", "role"}, {"role", given}});
@@ -383,12 +384,11 @@ session_options rank_host::options_of(const json& command, aux_mode aux,
         else if (part == "roles")
             result.allowed.roles = true;
         else
-            throw command_failed{wrong("allow_missing: '" + part + "' is not layers or roles")};
+            throw command_failed{wrong("allow_missing: '{}' is not layers or roles", part)};
     if (const auto class_name = command.value("priority", std::string{}); !class_name.empty()) {
         result.priority = parse_priority(class_name);
         if (!result.priority)
-            throw command_failed{
-                wrong("priority: '" + class_name + "' is not high, normal or low")};
+            throw command_failed{wrong("priority: '{}' is not high, normal or low", class_name)};
     }
     auto promise = std::make_shared<std::promise<void>>();
     told = promise->get_future();
@@ -414,8 +414,8 @@ block_list rank_host::blocks_of(const json& command) const {
     block_list result{command.value("first_block", 0u),
                       command.at("slots").get<std::vector<std::int32_t>>()};
     if (!content_.has(result))
-        throw command_failed{wrong("slots go from 0 to " + std::to_string(content_.slot_count() - 1)
-                                   + ", or -1 for none")};
+        throw command_failed{
+            wrong("slots go from 0 to {}, or -1 for none", content_.slot_count() - 1)};
     return result;
 }
 

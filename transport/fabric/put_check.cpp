@@ -12,8 +12,10 @@ namespace kvferry {
 
 namespace {
 
-caf::error invalid(std::size_t part, const std::string& why) {
-    return make_error(errc::plan_invalid, "part {} of a put {}", part, why);
+template <class... Args>
+caf::error invalid(std::size_t part, fmt::format_string<Args...> why, Args&&... args) {
+    return make_error(errc::plan_invalid, "part {} of a put {}", part,
+                      fmt::format(why, std::forward<Args>(args)...));
 }
 
 /// a * b + plus, for numbers that came from a peer. False when the result would wrap around.
@@ -52,10 +54,8 @@ caf::error check_put(const copy_job& job, const find_target_region& find) {
         const auto here = number++;
         if (part.source_pool >= job.source_pools.size()
             || part.target_pool >= job.target_pools.size())
-            return invalid(here, "names pools " + std::to_string(part.source_pool) + " -> "
-                                     + std::to_string(part.target_pool) + " of "
-                                     + std::to_string(job.source_pools.size()) + " -> "
-                                     + std::to_string(job.target_pools.size()));
+            return invalid(here, "names pools {} -> {} of {} -> {}", part.source_pool,
+                           part.target_pool, job.source_pools.size(), job.target_pools.size());
         extent inside;
         if (!part.layout || !measure(*part.layout, inside))
             return invalid(here, "has a template without bytes, or with impossible ones");
@@ -69,11 +69,10 @@ caf::error check_put(const copy_job& job, const find_target_region& find) {
                 || __builtin_add_overflow(slot, inside.begin, &begin)
                 || __builtin_add_overflow(slot, inside.end, &end) || begin < region->base_address
                 || end - region->base_address > region->bytes)
-                return invalid(here, "writes slot " + std::to_string(pair.target) + " of pool "
-                                         + std::to_string(part.target_pool) + ", outside region "
-                                         + std::to_string(pool.region) + " ("
-                                         + std::to_string(region->bytes) + " bytes at "
-                                         + std::to_string(region->base_address) + ")");
+                return invalid(here,
+                               "writes slot {} of pool {}, outside region {} ({} bytes at {})",
+                               pair.target, part.target_pool, pool.region, region->bytes,
+                               region->base_address);
         }
     }
     return {};

@@ -26,8 +26,10 @@ constexpr std::size_t region_bytes = 4 + 8;
 /// With its head well below socket_packet_bytes_max.
 constexpr std::size_t refusal_text_bytes_max = 1024;
 
-caf::error malformed(std::string text) {
-    return make_error(errc::malformed_message, "same-host hello: {}", std::move(text));
+template <class... Args>
+caf::error malformed(fmt::format_string<Args...> text, Args&&... args) {
+    return make_error(errc::malformed_message, "same-host hello: {}",
+                      fmt::format(text, std::forward<Args>(args)...));
 }
 
 /// Every packet begins with this, in all versions.
@@ -61,17 +63,14 @@ caf::expected<host_link_packet> decode_hello(caf::binary_deserializer& source,
     if (!apply_hello(source, result, count))
         return malformed("too short");
     if (result.part >= result.parts)
-        return malformed("part " + std::to_string(result.part) + " of "
-                         + std::to_string(result.parts));
+        return malformed("part {} of {}", result.part, result.parts);
     const auto wanted = count * region_bytes;
     const auto grows = version >= growing_version;
     if (count > socket_packet_fds_max || source.remaining() < wanted
         || (source.remaining() > wanted && !grows))
-        return malformed(std::to_string(count) + " regions in " + std::to_string(source.remaining())
-                         + " bytes");
+        return malformed("{} regions in {} bytes", count, source.remaining());
     if (count != descriptors)
-        return malformed(std::to_string(count) + " regions beside " + std::to_string(descriptors)
-                         + " descriptors");
+        return malformed("{} regions beside {} descriptors", count, descriptors);
     result.regions.resize(count);
     for (auto& region : result.regions)
         if (!apply_region(source, region))
@@ -142,7 +141,7 @@ caf::expected<host_link_packet> decode_host_link_packet(byte_view packet, std::s
     caf::binary_deserializer source{nullptr, packet};
     packet_head head;
     if (!apply_head(source, head) || head.word != magic)
-        return malformed("a foreign packet of " + std::to_string(packet.size()) + " bytes");
+        return malformed("a foreign packet of {} bytes", packet.size());
     if (head.version < oldest_protocol_version || head.version > newest)
         return make_error(
             errc::protocol_mismatch,
@@ -155,10 +154,10 @@ caf::expected<host_link_packet> decode_host_link_packet(byte_view packet, std::s
     case 1:
         return decode_refusal(source, descriptors, head.version);
     default:
-        return malformed("unknown packet kind " + std::to_string(head.kind));
+        return malformed("unknown packet kind {}", head.kind);
     }
 } catch (const std::exception& error) {
-    return malformed(error.what());
+    return malformed("{}", error.what());
 }
 
 caf::error hello_assembly::add(hello_packet packet, std::vector<unique_fd> memfds) {
@@ -170,8 +169,7 @@ caf::error hello_assembly::add(hello_packet packet, std::vector<unique_fd> memfd
     if (packet.part != next_part_ || packet.parts != parts_ || packet.sender != head_.sender
         || packet.receiver != head_.receiver || packet.token != head_.token
         || packet.version != head_.version || packet.regions.size() != memfds.size())
-        return malformed("part " + std::to_string(packet.part) + " does not follow part "
-                         + std::to_string(next_part_));
+        return malformed("part {} does not follow part {}", packet.part, next_part_);
     if (regions_.size() + memfds.size() > regions_max_)
         return make_error(errc::limit_exceeded,
                           "same-host hello: more regions than shared_regions_max = {}",
@@ -180,7 +178,7 @@ caf::error hello_assembly::add(hello_packet packet, std::vector<unique_fd> memfd
         const auto& region = packet.regions[index];
         for (const auto& other : regions_)
             if (other.what.region == region.region)
-                return malformed("region " + std::to_string(region.region) + " is offered twice");
+                return malformed("region {} is offered twice", region.region);
         regions_.push_back({region, std::move(memfds[index])});
     }
     ++next_part_;

@@ -209,9 +209,8 @@ caf::expected<ucx_mapped_memory> ucx_worker::map(std::byte* base, std::uint64_t 
     if (auto status =
             call("ucp_mem_map", [&] { return ucp_mem_map(context_.get(), &params, &memory); });
         status != UCS_OK)
-        return make_error(
-            errc::registration_failed,
-            text_of(ucx_error("ucp_mem_map of " + std::to_string(bytes) + " bytes", status)));
+        return make_error(errc::registration_failed, "{} bytes: {}", bytes,
+                          text_of(ucx_error("ucp_mem_map", status)));
     return ucx_mapped_memory{context_.get(), memory};
 }
 

@@ -14,12 +14,14 @@ namespace kvferry {
 
 namespace {
 
-caf::error wrong(const std::string& what) {
-    return make_error(errc::invalid_argument, "page table: {}", what);
+template <class... Args>
+caf::error wrong(fmt::format_string<Args...> what, Args&&... args) {
+    return make_error(errc::invalid_argument, "page table: {}",
+                      fmt::format(what, std::forward<Args>(args)...));
 }
 
 caf::error above_zero(const char* name, std::uint64_t value) {
-    return value == 0 ? wrong(std::string{name} + " is 0") : caf::error{};
+    return value == 0 ? wrong("{} is 0", name) : caf::error{};
 }
 
 caf::error check_format(const cache_format& x) {
@@ -35,7 +37,7 @@ caf::error check_format(const cache_format& x) {
         if (auto error = above_zero(name, value))
             return error;
     if (x.first_layer > std::numeric_limits<std::uint32_t>::max() - x.layers)
-        return wrong("first_layer is " + std::to_string(x.first_layer));
+        return wrong("first_layer is {}", x.first_layer);
     // Checked in floating point, where nothing overflows; page tables are limited to 2^48 bytes.
     if (1.0 * x.layers * std::max(1u, x.kv_heads) * 2 * x.head_dim * x.element_bytes
             * x.tokens_per_block
@@ -43,7 +45,7 @@ caf::error check_format(const cache_format& x) {
         return wrong("one block of all layers would have more than 2^47 bytes");
     if (x.kind == attention_kind::gqa && x.layout != mapper_kind::hnd
         && x.layout != mapper_kind::nhd)
-        return wrong("layout is " + to_string(x.layout) + ", a gqa cache is hnd or nhd");
+        return wrong("layout is {}, a gqa cache is hnd or nhd", x.layout);
     return {};
 }
 
@@ -53,12 +55,11 @@ caf::error check_place(const cache_format& format, const parallelism& split) {
     rank.world_size = split.tp_size * split.pp_size * split.cp_size;
     rank.rank = instance_rank(split);
     if (auto error = check_parallelism(rank))
-        return wrong("parallelism: " + text_of(error));
+        return wrong("parallelism: {}", text_of(error));
     const auto sum = std::accumulate(split.layers_per_stage.begin(), split.layers_per_stage.end(),
                                      std::uint64_t{0});
     if (sum != format.layers)
-        return wrong("layers is " + std::to_string(format.layers) + ", layers_per_stage adds up to "
-                     + std::to_string(sum));
+        return wrong("layers is {}, layers_per_stage adds up to {}", format.layers, sum);
     return above_zero("the number of layers on this stage", global_layers(split).count);
 }
 
@@ -71,7 +72,7 @@ caf::expected<page_table> build_page_table(const cache_format& format, const par
     if (auto error = check_place(format, split))
         return error;
     if (place.slot_count == 0 || place.slot_count > std::numeric_limits<std::int32_t>::max())
-        return wrong("slot_count is " + std::to_string(place.slot_count));
+        return wrong("slot_count is {}", place.slot_count);
 
     const bool is_mla = format.kind == attention_kind::mla;
     const auto group = heads_group(split);

@@ -2,6 +2,8 @@
 // Bounds and once-only checks of a plan.
 #include "transport/planner/plan/plan_check.hpp"
 
+#include "messages/values/error_format.hpp"
+
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
@@ -18,8 +20,9 @@ namespace kvferry {
 
 namespace {
 
-caf::error invalid(const std::string& what) {
-    return make_error(errc::plan_invalid, what);
+template <class... Args>
+caf::error invalid(fmt::format_string<Args...> what, Args&&... args) {
+    return make_error(errc::plan_invalid, fmt::format(what, std::forward<Args>(args)...));
 }
 
 /// On overflow the result is the maximum, which exceeds every bound.
@@ -61,22 +64,19 @@ caf::error check_sums(const copy_plan& plan) {
         std::uint64_t part_bytes = 0, part_fragments = 0;
         for (const auto& x : part.layout->runs) {
             if (x.bytes == 0 || x.count == 0)
-                return invalid("a run of " + std::to_string(x.count) + " stretches of "
-                               + std::to_string(x.bytes) + " bytes");
+                return invalid("a run of {} stretches of {} bytes", x.count, x.bytes);
             part_bytes = plus(part_bytes, times(x.bytes, x.count));
             part_fragments = plus(part_fragments, x.count);
         }
         if (part_bytes != part.layout->bytes || part_fragments != part.layout->fragments)
-            return invalid("a template says " + std::to_string(part.layout->bytes) + " bytes in "
-                           + std::to_string(part.layout->fragments) + " fragments, its runs are "
-                           + std::to_string(part_bytes) + " in " + std::to_string(part_fragments));
+            return invalid("a template says {} bytes in {} fragments, its runs are {} in {}",
+                           part.layout->bytes, part.layout->fragments, part_bytes, part_fragments);
         bytes = plus(bytes, times(part_bytes, part.slots.size()));
         fragments = plus(fragments, times(part_fragments, part.slots.size()));
     }
     if (bytes != plan.bytes || fragments != plan.fragments)
-        return invalid("the plan says " + std::to_string(plan.bytes) + " bytes in "
-                       + std::to_string(plan.fragments) + " fragments, its parts are "
-                       + std::to_string(bytes) + " in " + std::to_string(fragments));
+        return invalid("the plan says {} bytes in {} fragments, its parts are {} in {}", plan.bytes,
+                       plan.fragments, bytes, fragments);
     return {};
 }
 
@@ -86,20 +86,18 @@ caf::error check_bounds(const char* side, std::uint32_t pool_index, std::uint32_
                         const std::vector<memory_region>& regions) {
     const auto where = [&] { return std::string{side} + " pool " + std::to_string(pool_index); };
     if (pool_index >= table.pools.size())
-        return invalid(where() + " of " + std::to_string(table.pools.size()));
+        return invalid("{} of {}", where(), table.pools.size());
     const auto& pool = table.pools[pool_index];
     if (slot_max >= pool.slot_count)
-        return invalid(where() + ": slot " + std::to_string(static_cast<std::int32_t>(slot_max))
-                       + " of " + std::to_string(pool.slot_count));
+        return invalid("{}: slot {} of {}", where(), static_cast<std::int32_t>(slot_max),
+                       pool.slot_count);
     if (pool.region >= regions.size())
-        return invalid(where() + " lies in region " + std::to_string(pool.region) + " of "
-                       + std::to_string(regions.size()));
+        return invalid("{} lies in region {} of {}", where(), pool.region, regions.size());
     const auto end =
         plus(plus(pool.region_offset_bytes, times(pool.slot_stride_bytes, slot_max)), end_in_slot);
     if (end > regions[pool.region].bytes)
-        return invalid(where() + ": slot " + std::to_string(slot_max) + " ends at byte "
-                       + std::to_string(end) + " of region " + std::to_string(pool.region)
-                       + ", which has " + std::to_string(regions[pool.region].bytes));
+        return invalid("{}: slot {} ends at byte {} of region {}, which has {}", where(), slot_max,
+                       end, pool.region, regions[pool.region].bytes);
     return {};
 }
 
@@ -182,17 +180,15 @@ caf::error check_once(const copy_plan& plan) {
         if (!seen.insert(plan.parts[index].slots.key()).second)
             continue; // the list of another part
         if (auto twice = duplicate_target(plan, {index}))
-            return invalid("target pool " + std::to_string(pool) + ": slot "
-                           + std::to_string(*twice) + " would be written twice");
+            return invalid("target pool {}: slot {} would be written twice", pool, *twice);
     }
     for (const auto& [pool, parts] : pools) {
         if (parts.size() == 1)
             continue;
         for (auto [first, second] : overlapping(plan, parts))
             if (auto twice = duplicate_target(plan, {first, second}))
-                return invalid("target pool " + std::to_string(pool) + ": slot "
-                               + std::to_string(*twice) + " would be written twice, by parts "
-                               + std::to_string(first) + " and " + std::to_string(second));
+                return invalid("target pool {}: slot {} would be written twice, by parts {} and {}",
+                               pool, *twice, first, second);
     }
     return {};
 }
