@@ -11,7 +11,7 @@ namespace {
 
 using counts = std::map<std::string, std::uint64_t>;
 
-counts named(const rank_counters_ptr& counters) {
+counts ignored_by(const rank_counters_ptr& counters) {
     counts result;
     counters->add_to(result);
     return result;
@@ -27,28 +27,28 @@ TEST_CASE(
     const auto answer = test.frame(rank_registered{}, 0);
     test.tell(frame_arrived{answer});
     REQUIRE(test.ready().size() == 1);
-    CHECK(named(test.counters).empty());
+    CHECK(ignored_by(test.counters).empty());
 
     test.tell(frame_arrived{request});
     test.tell(frame_arrived{request});
     CHECK(test.sender.received<request_data>().size() == 1);
-    CHECK(named(test.counters) == counts{{"duplicate", 1}});
+    CHECK(ignored_by(test.counters) == counts{{"duplicate", 1}});
 
     const auto ahead = test.frame(request_data{}, 5);
     test.tell(frame_arrived{ahead});
     test.tell(frame_arrived{ahead});
-    CHECK(named(test.counters) == counts{{"duplicate", 2}});
+    CHECK(ignored_by(test.counters) == counts{{"duplicate", 2}});
 
     test.tell(frame_arrived{test.frame(request_data{}, (std::uint64_t{9} << 32) + 1)});
-    CHECK(named(test.counters) == counts{{"duplicate", 2}, {"former_link", 1}});
+    CHECK(ignored_by(test.counters) == counts{{"duplicate", 2}, {"former_link", 1}});
 
     request_data foreign;
     foreign.header.sender = {31337};
     test.tell(frame_arrived{test.frame(foreign, 2)});
-    CHECK(named(test.counters)["stale_incarnation"] == 1);
+    CHECK(ignored_by(test.counters)["stale_incarnation"] == 1);
 
     test.tell(frame_arrived{test.frame(instance_info{}, 2)});
-    CHECK(named(test.counters)["unexpected"] == 1);
+    CHECK(ignored_by(test.counters)["unexpected"] == 1);
     CHECK(test.sender.received<request_data>().size() == 1);
     CHECK(test.losses() == 0);
 }
@@ -60,20 +60,20 @@ TEST_CASE("ignored messages: a session counts reports of strangers, and what it 
     test.ready(1);
     test.receive();
     test.report(5);
-    CHECK(named(test.counters) == counts{{"foreign_rank", 1}});
+    CHECK(ignored_by(test.counters) == counts{{"foreign_rank", 1}});
     test.report(1, {{0}, true}, agent_result::success, 3);
-    CHECK(named(test.counters)["unasked"] == 1);
+    CHECK(ignored_by(test.counters)["unasked"] == 1);
     test.report(1, {{0}, false});
     test.report(1, {{0}, false});
-    CHECK(named(test.counters)["duplicate"] == 1);
+    CHECK(ignored_by(test.counters)["duplicate"] == 1);
     test.report(1, {{1}, true});
     test.report(1, {{2}, true});
-    CHECK(named(test.counters)["contradiction"] == 1);
+    CHECK(ignored_by(test.counters)["contradiction"] == 1);
     test.report_aux(0);
     test.report_aux(0);
-    CHECK(named(test.counters)["duplicate"] == 2);
+    CHECK(ignored_by(test.counters)["duplicate"] == 2);
     test.report_aux(1);
-    CHECK(named(test.counters)["foreign_rank"] == 2);
+    CHECK(ignored_by(test.counters)["foreign_rank"] == 2);
     CHECK(test.outcomes().empty());
 }
 
@@ -124,8 +124,8 @@ TEST_CASE("peer_link: a message that only newer releases know is skipped and cou
     test.tell(unknown);
     REQUIRE(test.sender.received<request_data>().size() == 1);
     CHECK(test.sender.received<request_data>()[0].header.request == rid{8});
-    CHECK(named(test.counters) == counts{{"unknown_message", 1}});
+    CHECK(ignored_by(test.counters) == counts{{"unknown_message", 1}});
     test.tell(unknown);
-    CHECK(named(test.counters) == counts{{"unknown_message", 1}, {"duplicate", 1}});
+    CHECK(ignored_by(test.counters) == counts{{"unknown_message", 1}, {"duplicate", 1}});
     CHECK(test.losses() == 0);
 }
