@@ -54,6 +54,29 @@ TEST_CASE("sender: lists all its sessions") {
     CHECK(all.value().sessions.size() == 2);
 }
 
+TEST_CASE(
+    "sender: of many sessions it lists as many as are wanted, those that end next, with their "
+    "age; the others are not asked") {
+    sender_fixture test;
+    for (std::uint64_t request = 1; request <= 50; ++request)
+        REQUIRE(test.open(request, std::chrono::seconds{100 - request}).ok());
+    for (std::uint64_t request = 51; request <= 60; ++request)
+        test.request(sender_fixture::ask(request)); // their host has not opened them
+    test.vs.advance(4s);
+    const auto listed =
+        test.vs.ask_and_run<session_list>(test.sender, list_sessions{.request = {}, .most = 3});
+    REQUIRE(listed.ok());
+    std::vector<std::uint64_t> requests;
+    for (const auto& each : listed.value().sessions) {
+        requests.push_back(each.request.value);
+        REQUIRE(each.opened_at);
+        CHECK(test.vs.now() - *each.opened_at == 4s);
+    }
+    std::sort(requests.begin(), requests.end());
+    CHECK(requests == std::vector<std::uint64_t>{48, 49, 50});
+    CHECK(listed.value().unopened.size() == 3);
+}
+
 TEST_CASE("sender: the wait for the peer and the transfer have clocks of their own") {
     sender_fixture test;
     auto opened = test.vs.ask_and_run<tx_opened>(

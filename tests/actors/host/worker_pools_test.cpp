@@ -142,7 +142,7 @@ TEST_CASE("worker: a rank that cannot be made anew after its pools were withdraw
     worker_options options;
     options.instance = "only";
     options.layout.layers_per_stage = {1};
-    options.fail_at_step = 10; // the fabric, the second time
+    options.fail_at_step = 11; // the fabric, the second time
     auto started = system.start_worker(options);
     REQUIRE_MESSAGE(started, describe(started.error()));
     const auto problem = started->unpublish(10s);

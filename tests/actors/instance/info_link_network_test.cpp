@@ -36,7 +36,8 @@ TEST_CASE("info_link: questions for one endpoint share one exchange, each with i
                     [self, held](const info_frame&) -> caf::result<info_frame> {
                         held->push_back(self->make_response_promise<info_frame>());
                         return held->back();
-                    }};
+                    },
+                    [](const list_ranks&) { return ranks_listed{}; }};
         }));
     auto published =
         vs.ask_and_run<info_server_published>(link, publish_info_server{mute, "mute", 1});

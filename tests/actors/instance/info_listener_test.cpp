@@ -6,6 +6,7 @@
 #include "actors/instance/info_listener.hpp"
 #include "actors/instance/info_stream.hpp"
 #include "actors/instance/rank_info_server.hpp"
+#include "actors/instance/rank_teller.hpp"
 #include "actors/instance/timed_socket.hpp"
 #include "messages/trace/log.hpp"
 #include "messages/wire/codec.hpp"
@@ -34,6 +35,9 @@ using namespace std::chrono_literals;
 
 namespace {
 
+/// Who listens behind a door.
+enum class behind { server, server_and_teller, teller };
+
 /// A complete instance of one rank behind a listener with the given limits.
 struct open_door {
     struct configuration : caf::actor_system_config {
@@ -43,18 +47,23 @@ struct open_door {
     caf::actor_system system{config};
     limits bounds;
     rank_info_server_actor server;
+    rank_teller_actor teller;
     info_link_actor link;
     info_endpoint endpoint;
     unique_fd never{::eventfd(0, EFD_CLOEXEC)};
 
-    explicit open_door(limits given = {}) : bounds(given) {
+    explicit open_door(limits given = {}, behind who = behind::server) : bounds(given) {
         server = spawn_rank_info_server(system, {}, {"context", 1, {}});
         link = spawn_info_link(system, {}, {bounds});
         caf::scoped_actor self{system};
         self->request(server, 20s, introduction(sample_rank("context", 0, 1)))
             .receive([] {}, [](const caf::error& error) { FAIL(describe(error)); });
         publish_info_server question;
-        question.server = server;
+        if (who != behind::teller)
+            question.server = server;
+        if (who != behind::server)
+            question.teller = teller = spawn_rank_teller(
+                system, {}, {bounds, 1, std::make_shared<rank_counters>("context/0"), server});
         self->request(link, 20s, question)
             .receive(
                 [this](const info_server_published& x) {
@@ -65,6 +74,8 @@ struct open_door {
 
     ~open_door() {
         caf::anon_send_exit(server, caf::exit_reason::kill);
+        if (teller)
+            caf::anon_send_exit(teller, caf::exit_reason::kill);
         caf::anon_send_exit(link, caf::exit_reason::kill);
     }
 
@@ -109,6 +120,10 @@ byte_buffer with_length(byte_buffer frame) {
 
 byte_buffer question() {
     return with_length(encode(request_instance_info{}, 1000).value());
+}
+
+byte_buffer question_about_rank() {
+    return with_length(encode(query_rank{}, 1000).value());
 }
 
 wire_message read_answer(timed_socket& socket) {
@@ -162,6 +177,41 @@ TEST_CASE("info_listener: a client that announces more than the limit loses its 
     CHECK(door.closed(bad));
     REQUIRE_FALSE(good.send(question()));
     CHECK(std::holds_alternative<packed_instance>(read_answer(good)));
+}
+
+TEST_CASE("info_listener: one door answers for an instance and for its rank 0") {
+    open_door door{{}, behind::server_and_teller};
+    auto first = door.knock();
+    REQUIRE_FALSE(first.send(question_about_rank()));
+    const auto answer = read_answer(first);
+    REQUIRE(std::holds_alternative<rank_status>(answer));
+    CHECK(std::get<rank_status>(answer).rank == "context/0");
+    CHECK(std::get<rank_status>(answer).places.size() == 1);
+    auto second = door.knock();
+    REQUIRE_FALSE(second.send(question()));
+    CHECK(std::holds_alternative<packed_instance>(read_answer(second)));
+}
+
+TEST_CASE("info_listener: the door of another rank takes short questions about that rank alone") {
+    open_door door{{}, behind::teller};
+    auto first = door.knock();
+    REQUIRE_FALSE(first.send(question_about_rank()));
+    CHECK(std::holds_alternative<rank_status>(read_answer(first)));
+    auto other = door.knock();
+    REQUIRE_FALSE(other.send(question()));
+    CHECK(std::holds_alternative<refused>(read_answer(other)));
+    auto bad = door.knock();
+    REQUIRE_FALSE(bad.send(to_stream_length(5000)));
+    CHECK(door.closed(bad));
+}
+
+TEST_CASE("info_listener: a server whose rank says nothing of itself refuses, as one of a release "
+          "before") {
+    open_door door;
+    auto socket = door.knock();
+    REQUIRE_FALSE(socket.send(question_about_rank()));
+    const auto answer = read_answer(socket);
+    REQUIRE(std::holds_alternative<refused>(answer));
 }
 
 TEST_CASE("info_listener: bytes after a question lose the connection") {

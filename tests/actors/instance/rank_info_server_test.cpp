@@ -73,6 +73,24 @@ TEST_CASE_FIXTURE(fixture,
     CHECK(answer.value().header.receiver == incarnation{9});
 }
 
+TEST_CASE_FIXTURE(fixture, "rank_info_server: it says which ranks are here, where they answer, and "
+                           "since when they are silent") {
+    auto introduced = introduction(sample_rank("context", 1, 2));
+    introduced.answers_at = std::vector<std::string>(20, "10.0.0.7:4711");
+    CHECK(vs.ask_and_run<void>(server, introduced).ok());
+    vs.advance(3s);
+    const auto listed = vs.ask_and_run<ranks_listed>(server, list_ranks{});
+    REQUIRE(listed.ok());
+    const auto& places = listed.value().places;
+    REQUIRE(places.size() == 2);
+    CHECK_FALSE(places[0].known);
+    CHECK(places[1].known);
+    CHECK(places[1].rank == rank_id{1});
+    CHECK(places[1].protocol == sample_rank("context", 1, 2).protocol);
+    CHECK(places[1].answers_at == std::vector<std::string>(8, "10.0.0.7:4711")); // no more are kept
+    CHECK(places[1].silent_ms == 3000);
+}
+
 TEST_CASE_FIXTURE(fixture,
                   "rank_info_server: questions wait for the last rank and are answered together") {
     auto early = ask();

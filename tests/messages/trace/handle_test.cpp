@@ -81,6 +81,7 @@ struct asker_state {
             },
             [](const request_instance_info&) { return instance_info{}; },
             [](const info_frame& x) { return x; },
+            [](const list_ranks&) { return ranks_listed{}; },
         };
     }
     rank_info_server_actor::pointer self;

@@ -103,11 +103,16 @@ bool drains(const instance_view& x) {
               });
 }
 
+/// As far as it is known.
+const char* service_of(const instance_view& x) {
+    return drains(x) ? "draining" : x.address.listed || told_by(x) > 0 ? "serving" : "silent";
+}
+
 std::string table_of(const instance_view& x, const std::map<std::string, rank_rates>& rates) {
     const auto& listed = x.address.listed;
-    auto result = x.name + "  " + (listed ? to_string(listed->role) + "  " : "")
-                  + (drains(x) ? "draining" : "serving") + "  " + std::to_string(told_by(x))
-                  + " of " + std::to_string(x.ranks.size() + x.ranks_unknown) + " ranks tell  "
+    auto result = x.name + "  " + (listed ? to_string(listed->role) + "  " : "") + service_of(x)
+                  + "  " + std::to_string(told_by(x)) + " of "
+                  + std::to_string(x.ranks.size() + x.ranks_unknown) + " ranks tell  "
                   + x.address.endpoint + "\n";
     std::vector<std::vector<std::string>> rows;
     std::string reasons;
