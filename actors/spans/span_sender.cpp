@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <condition_variable>
+#include <cstdlib>
 #include <mutex>
 #include <pthread.h>
 #include <thread>
@@ -125,7 +126,8 @@ caf::expected<std::shared_ptr<span_sender>> span_sender::at(const std::string& e
                           "share one sender",
                           known->state_->url, *url);
     }
-    auto http = http_client::make({});
+    const auto* authority = std::getenv("KVFERRY_SPANS_CA_FILE");
+    auto http = http_client::make({authority ? authority : "", {}, {}});
     if (!http)
         return std::move(http.error());
     std::shared_ptr<span_sender> made{
