@@ -138,7 +138,8 @@ void add_live_commands(CLI::App& trace, int& status) {
     sockets(lasting);
     lasting->callback([options, &status] { status = record(*options); });
     auto* reason = trace.add_subcommand(
-        "why", "What a request waits for, since when, and who must act: the nearest cause first");
+        "why", "What a request waits for, since when, and who must act: the nearest cause first "
+               "(kvferry why: in a deployment)");
     reason->add_option("rid", options->rid, "The request")->required()->type_name("R");
     reason
         ->add_option("run", options->run, "A recorded run; without it running processes are asked")
@@ -147,7 +148,8 @@ void add_live_commands(CLI::App& trace, int& status) {
     sockets(reason);
     reason->callback([options, &status] { status = why(*options); });
     auto* live = trace.add_subcommand(
-        "top", "All sessions of running processes: states by rank, and those that end next");
+        "top", "All sessions of this machine's processes: states by rank, and those that end next "
+               "(kvferry top: of a deployment)");
     live->add_option("--every", options->every, "How often: 500ms, 1s")
         ->transform(CLI::AsNumberWithUnit(units))
         ->check(CLI::Range(0.01, 86400.0))
