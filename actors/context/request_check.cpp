@@ -7,6 +7,7 @@
 #include "transport/planner/layout/relay.hpp"
 #include "transport/planner/layout/topology.hpp"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -54,6 +55,18 @@ caf::error problem_of(const request_data& request, const rank_info& self, const 
 
 } // namespace
 
+caf::error check_views(const request_data& request, const rank_info& peer) {
+    for (const auto& x : request.views)
+        if (!peer.pages || x.group >= peer.pages->groups.size()
+            || x.view >= peer.pages->groups[x.group].views.size())
+            return make_error(
+                errc::invalid_argument,
+                "rid {} from {}: it asks for view {} of layer group {}, which its page "
+                "table does not have",
+                request.header.request, describe(peer), x.view, x.group);
+    return {};
+}
+
 caf::error check_request(const request_data& request, const rank_info& self, const rank_info& peer,
                          aux_mode aux, const limits& bounds, plan_cache& plans) {
     const auto problem = problem_of(request, self, peer, aux, bounds, plans);
@@ -63,8 +76,14 @@ caf::error check_request(const request_data& request, const rank_info& self, con
 }
 
 caf::error check_relay(const request_data& request, const rank_info& self, const rank_info& peer,
-                       std::uint64_t relay_of) {
-    if (self.instance != peer.instance || !are_replicas(self, peer))
+                       std::uint64_t relay_of, const std::vector<view_place>& landing) {
+    const auto& wanted = request.views;
+    const auto lands = [&landing](view_place x) {
+        return std::find(landing.begin(), landing.end(), x) != landing.end();
+    };
+    const auto all_land =
+        landing.empty() || (!wanted.empty() && std::all_of(wanted.begin(), wanted.end(), lands));
+    if (self.instance != peer.instance || !all_land || !are_replicas(self, peer, wanted))
         return make_error(errc::layout_mismatch,
                           "rid {}: {} holds other bytes than {}, and hands on nothing to it",
                           request.header.request, describe(self), describe(peer));

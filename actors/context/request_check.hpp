@@ -8,16 +8,22 @@
 #include "messages/wire/protocol.hpp"
 #include "transport/planner/plan/plan_cache.hpp"
 
+#include <vector>
+
 namespace kvferry {
 
-/// Empty when it can. Both sides must compute the same cohorts: otherwise one waits for what the
-/// other never sends. `aux` is that of the sending session.
+/// Empty when it can; `peer` has only the views that it asks for. Both sides must compute the same
+/// cohorts: otherwise one waits for what the other never sends. `aux` is that of the sending
+/// session.
 caf::error check_request(const request_data&, const rank_info& self, const rank_info& peer,
                          aux_mode aux, const limits& bounds, plan_cache& plans);
 
+/// Empty when the views that it asks for are there.
+caf::error check_views(const request_data&, const rank_info& peer);
+
 /// Empty when this rank may hand on to that one what it receives from the context that `relay_of`
-/// names.
+/// names. `landing` are the views of which it does; empty: all.
 caf::error check_relay(const request_data&, const rank_info& self, const rank_info& peer,
-                       std::uint64_t relay_of);
+                       std::uint64_t relay_of, const std::vector<view_place>& landing);
 
 } // namespace kvferry

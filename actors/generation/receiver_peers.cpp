@@ -56,16 +56,17 @@ void receiver_state::perform(known_instances::bind_session& x) {
         fresh->parties->writers, {}, fresh->parties->layers_skipped, fresh->parties->roles_skipped};
     const auto own = instances_.ranks_of(with_.own_endpoint);
     if (with_.sender)
-        bound.relay = relay_of(*fresh->parties, with_.self, *own, *fresh->context, opened.request,
-                               opened.aux);
-    if (bound.relay && bound.relay->from)
-        fresh->sibling = (*own)[bound.relay->from->rank.value];
-    else
-        fresh->hands_on = bound.relay.has_value();
+        bind_relay(bound, *fresh->parties, with_.self, *own, *fresh->context, opened.request,
+                   opened.aux);
+    if (bound.relay) {
+        for (const auto& each : bound.relay->from)
+            fresh->siblings.push_back((*own)[each.rank.value]);
+        fresh->hands_on = bound.relay->hands_on;
+    }
     tell(self_, fresh->actor, std::move(bound));
     give_half_to_relay(x.attempt);
     carry(receiving_links::session_bound{x.attempt, fresh->writers(), *fresh->context,
-                                         fresh->sibling ? &*fresh->sibling : nullptr});
+                                         fresh->siblings});
 }
 
 void receiver_state::perform(known_instances::fail_session& x) {

@@ -26,7 +26,8 @@ relay_actor::behavior_type relay_state::make_behavior() {
         handle(this, &relay_state::on_piece),    handle(this, &relay_state::on_ready),
         handle(this, &relay_state::on_layers),   handle(this, &relay_state::on_finished),
         handle(this, &relay_state::on_released), handle(this, &relay_state::on_slice),
-        handle(this, &relay_state::on_aux),      handle(this, &relay_state::on_cancel),
+        handle(this, &relay_state::on_aux),      handle(this, &relay_state::on_extend),
+        handle(this, &relay_state::on_cancel),
     };
 }
 
@@ -42,7 +43,7 @@ void relay_state::open() {
             [this](const caf::error&) { over(); }); // siblings ask the context itself
 }
 
-void relay_state::pass_on(std::variant<send_slice, send_aux, cancel_request> message) {
+void relay_state::pass_on(message message) {
     if (session_)
         std::visit([this](auto& x) { tell(self_, session_, std::move(x)); }, message);
     else
@@ -55,6 +56,10 @@ void relay_state::on_slice(send_slice& message) {
 
 void relay_state::on_aux(send_aux& message) {
     pass_on(std::move(message));
+}
+
+void relay_state::on_extend(const extend_session& message) {
+    pass_on(message);
 }
 
 void relay_state::on_cancel(const cancel_request& message) {

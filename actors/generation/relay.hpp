@@ -27,6 +27,8 @@ struct relay_state {
     relay_actor::behavior_type make_behavior();
 
 private:
+    using message = std::variant<send_slice, send_aux, extend_session, cancel_request>;
+
     void on_piece(const piece_finished&) {}
     void on_ready(const session_ready&) {}
     void on_layers(const layers_arrived&) {}
@@ -34,16 +36,17 @@ private:
     void on_released(const session_released&);
     void on_slice(send_slice&);
     void on_aux(send_aux&);
+    void on_extend(const extend_session&);
     void on_cancel(const cancel_request&);
     void open();
-    void pass_on(std::variant<send_slice, send_aux, cancel_request>);
+    void pass_on(message);
     void over();
 
     relay_actor::pointer self_;
     dependencies with_;
     /// Null until it is open; what comes before waits.
     tx_session_actor session_;
-    std::vector<std::variant<send_slice, send_aux, cancel_request>> waiting_;
+    std::vector<message> waiting_;
 };
 
 } // namespace kvferry

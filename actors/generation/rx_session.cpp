@@ -26,9 +26,6 @@ rx_session_state::rx_session_state(rx_session_actor::pointer self, dependencies 
 }
 
 receiving::facts rx_session_state::facts_of(const dependencies& with) {
-    const auto check = [this](const kv_slice& asked, const kv_agent_result& report) {
-        return with_.checker->check(links_.at(report.header.sender).peer->info, asked, report);
-    };
     return {.request = with.request,
             .attempt = with.attempt,
             .aux = with.aux,
@@ -38,7 +35,36 @@ receiving::facts rx_session_state::facts_of(const dependencies& with) {
             .forbidding_is_proof = with.fabric && with.by_message,
             .tell_layers = with.tell_layers,
             .urgency = with.urgency,
-            .check_digest = check};
+            .check_digest = [this](const auto&... x) { return check(x...); },
+            .read_first = [this](const auto&... x) { return read_first(x...); }};
+}
+
+caf::error rx_session_state::check(const kv_slice& asked, const std::vector<view_place>& views,
+                                   const kv_agent_result& report) {
+    if (read_ && !read_->digest)
+        return add_context(read_->error ? read_->error
+                                        : make_error(errc::transfer_failed, "no reason given"),
+                           "what has arrived could not be read");
+    return with_.checker->check(links_.at(report.header.sender).peer->info, asked, views, report,
+                                read_ ? &*read_->digest : nullptr);
+}
+
+bool rx_session_state::read_first(const kv_slice& asked, const std::vector<view_place>& views,
+                                  const kv_agent_result& report) {
+    const auto& reader = with_.checker->reader();
+    if (!reader || read_)
+        return false;
+    auto question =
+        with_.checker->question(links_.at(report.header.sender).peer->info, asked, views, report);
+    if (!question) // check() says why
+        return false;
+    question->reply_to = self_;
+    question->of = {.urgency = with_.urgency,
+                    .peer = report.header.sender.value,
+                    .session = with_.attempt.value};
+    unread_.emplace(question->id, report);
+    tell(self_, reader, std::move(*question));
+    return true;
 }
 
 rx_session_actor::behavior_type rx_session_state::make_behavior() {
@@ -51,6 +77,7 @@ rx_session_actor::behavior_type rx_session_state::make_behavior() {
         handle(this, &rx_session_state::on_peer_ready),
         handle(this, &rx_session_state::on_peer_lost),
         handle(this, &rx_session_state::on_process_gone),
+        handle(this, &rx_session_state::on_done),
         handle(this, &rx_session_state::on<aux_agent_result>),
         handle(this, &rx_session_state::on<cancel_session>),
         handle(this, &rx_session_state::on<gone>),
@@ -94,13 +121,30 @@ void rx_session_state::on_peer_ready(const peer_ready& message) {
                                    with_.checker && with_.checker->can_check(peer.info)});
 }
 
+/// A device has read what a report is about.
+void rx_session_state::on_done(const transfer_done& message) {
+    auto found = unread_.extract(message.id);
+    if (!found)
+        return;
+    read_ = &message;
+    carry(std::move(found.mapped()));
+    read_ = nullptr;
+}
+
+/// The report is lost with its link: over a new one it comes again.
+void rx_session_state::forget_unread(incarnation writer) {
+    std::erase_if(unread_, [writer](const auto& x) { return x.second.header.sender == writer; });
+}
+
 void rx_session_state::on_peer_lost(const peer_lost& message) {
     links_.erase(message.peer);
+    forget_unread(message.peer);
     carry(message);
 }
 
 void rx_session_state::on_process_gone(const process_gone& message) {
     links_.erase(message.peer);
+    forget_unread(message.peer);
     carry(message);
 }
 
@@ -130,9 +174,12 @@ void rx_session_state::perform(receiving::ask_writer& x) {
         count_retry(with_.counters, retried::request);
     to.wait = to.peer->awaited.lock();
     x.request.traceparent = with_.traceparent;
+    const auto number = x.request.header.receive_slice;
     ask(self_, to.peer->link, send_message{std::move(x.request)})
-        .then([] {}, [this, writer = x.writer](
-                         const caf::error&) { carry(receiving::request_never_left{writer}); });
+        .then([] {},
+              [this, writer = x.writer, number](const caf::error&) {
+                  carry(receiving::request_never_left{writer, number});
+              });
 }
 
 void rx_session_state::perform(receiving::cancel_writer& x) {
@@ -151,7 +198,8 @@ void rx_session_state::perform(receiving::open_relay& x) {
                   .deadline = with_.deadline,
                   .transfer_deadline = with_.transfer_deadline,
                   .traceparent = with_.traceparent,
-                  .relay_of = x.of};
+                  .relay_of = x.of,
+                  .relay_views = std::move(x.views)};
     relay_ = spawn_at<relay_actor, relay_state>(
         self_->system(), with_.home,
         relay_state::dependencies{with_.sender, rx_session_actor{self_}, std::move(terms)});
@@ -163,6 +211,10 @@ void rx_session_state::perform(receiving::hand_on& x) {
 
 void rx_session_state::perform(receiving::hand_on_aux& x) {
     tell(self_, relay_, send_aux{std::move(x.record)});
+}
+
+void rx_session_state::perform(receiving::extend_relay& x) {
+    tell(self_, relay_, extend_session{x.by});
 }
 
 void rx_session_state::perform(receiving::end_relay& x) {
@@ -209,7 +261,7 @@ void rx_session_state::perform(piece_finished& x) {
 
 void rx_session_state::perform(session_finished& x) {
     for (const auto& writer : x.peers) {
-        meter_.moved(counted_route_of(writer.route), with_.urgency, writer.bytes, writer.fragments);
+        meter_.moved(writer.route.way, with_.urgency, writer.bytes, writer.fragments);
         if (writer.sibling && with_.counters)
             with_.counters->relayed_bytes.fetch_add(writer.bytes, std::memory_order_relaxed);
     }

@@ -76,6 +76,11 @@ private:
     };
 
     receiving::facts facts_of(const dependencies&);
+    caf::error check(const kv_slice& asked, const std::vector<view_place>& views,
+                     const kv_agent_result&);
+    bool read_first(const kv_slice& asked, const std::vector<view_place>& views,
+                    const kv_agent_result&);
+    void forget_unread(incarnation writer);
 
     /// Messages that are events as they are.
     template <class Message>
@@ -86,6 +91,7 @@ private:
     void on_peer_ready(const peer_ready&);
     void on_peer_lost(const peer_lost&);
     void on_process_gone(const process_gone&);
+    void on_done(const transfer_done&);
     caf::result<session_status> on_status(const query_status&);
     caf::result<slots_on_loan> on_slots(const query_slots&);
 
@@ -100,6 +106,7 @@ private:
     void perform(receiving::open_relay&);
     void perform(receiving::hand_on&);
     void perform(receiving::hand_on_aux&);
+    void perform(receiving::extend_relay&);
     void perform(receiving::end_relay&);
     void perform(receiving::relay_given_up&);
     void perform(session_extended&);
@@ -114,6 +121,10 @@ private:
     rx_session_actor::pointer self_;
     const dependencies with_;
     std::unordered_map<incarnation, linked_writer> links_;
+    /// Reports whose bytes a device reads, until it has.
+    std::unordered_map<transfer_id, kv_agent_result> unread_;
+    /// What it has read, while its report is looked at.
+    const transfer_done* read_ = nullptr;
     relay_actor relay_;
     session_meter meter_;
     receiving attempt_;

@@ -13,6 +13,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -30,6 +31,8 @@ struct open_tx {
     /// Not 0: a rank hands on to its siblings what it receives from these context ranks
     /// (relay_digest).
     std::uint64_t relay_of = 0;
+    /// Then what it hands on; empty: all that it has.
+    std::vector<view_place> relay_views = {};
     /// Missing: as each receiver asks.
     std::optional<priority> urgency = {};
 };
@@ -105,14 +108,28 @@ struct writer_binding {
     std::uint32_t first_layer = 0;
     /// It is a rank of the own instance, and hands on what it receives itself.
     bool sibling = false;
+    /// Behind the highest global id of a layer that it has.
+    std::uint32_t layers_end = std::numeric_limits<std::uint32_t>::max();
+    /// Only these views are asked of it; empty: all.
+    std::vector<view_place> views = {};
+    /// A sibling is to bring that: it is asked when the sibling has failed.
+    bool held_back = false;
+    /// A context rank may have two bindings: the other one is for what siblings are to bring.
+    bool in_parts = false;
+    /// It says what its pieces are about (capability::parts).
+    bool tells_extents = false;
 };
 
 /// Who carries the bytes of a request from rank to rank of one machine.
 struct relay_binding {
-    /// Hands on what the writers send to it; none: this rank does, to the others.
-    std::optional<writer_binding> from;
+    /// They hand on to this rank what the context sends to them.
+    std::vector<writer_binding> from;
     /// Which context ranks the bytes come from.
     std::uint64_t of = 0;
+    /// This rank hands on to others,
+    bool hands_on = false;
+    /// only these views; empty: all.
+    std::vector<view_place> views = {};
 };
 
 /// `error` set: the cohorts could not be computed.
@@ -187,6 +204,16 @@ struct session_ended {
     std::vector<rank_id> untold = {};
     /// Of one that succeeded: writers whose bytes a sibling has handed on; they wait to hear so.
     std::vector<rank_id> relayed = {};
+    /// By the number of a request that they have not been sent.
+    slice_index relayed_as = {};
+};
+
+/// A transfer has failed, and may still change its target.
+struct transfer_doubt {
+    /// Only by messages, which the target's own loop takes in or refuses. Otherwise through a
+    /// mapping or by RMA: as long as this process lives.
+    bool by_messages = false;
+    caf::error why;
 };
 
 /// Ended and released. `reason` says why it ended; empty after success.
@@ -194,10 +221,8 @@ struct session_retired {
     rid request;
     kvferry::attempt attempt;
     caf::error reason;
-    /// On the context side: one of its transfers may still change its target.
-    bool in_doubt = false;
-    /// Set when that is a copy into memory of a peer: it may land as long as this process lives.
-    caf::error undecided = {};
+    /// On the context side: the worst of its transfers.
+    std::optional<transfer_doubt> in_doubt = {};
 };
 
 } // namespace kvferry

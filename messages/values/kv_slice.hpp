@@ -31,6 +31,14 @@ struct layer_range {
     friend bool operator==(const layer_range&, const layer_range&) = default;
 };
 
+/// What one slice speaks for: these tokens in these layers.
+struct slice_extent {
+    token_range tokens;
+    layer_range layers;
+
+    friend bool operator==(const slice_extent&, const slice_extent&) = default;
+};
+
 /// The slots of one layer group: slots[i] holds block first_block + i, or no_slot. For a group
 /// without tokens_per_slot (recurrent state) the list has the request's one slot.
 struct block_list {
@@ -65,6 +73,11 @@ bool inspect(Inspector& f, token_range& x) {
 template <class Inspector>
 bool inspect(Inspector& f, layer_range& x) {
     return f.object(x).fields(f.field("begin", x.begin), f.field("end", x.end));
+}
+
+template <class Inspector>
+bool inspect(Inspector& f, slice_extent& x) {
+    return f.object(x).fields(f.field("tokens", x.tokens), f.field("layers", x.layers));
 }
 
 template <class Inspector>

@@ -6,6 +6,7 @@
 
 #include "messages/inspect_enum.hpp"
 
+#include <compare>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -79,6 +80,14 @@ struct pool_view {
     friend bool operator==(const pool_view&, const pool_view&) = default;
 };
 
+/// One view of a page table: indexes into page_table::groups and layer_group::views.
+struct view_place {
+    std::uint32_t group = 0;
+    std::uint32_t view = 0;
+
+    friend auto operator<=>(const view_place&, const view_place&) = default;
+};
+
 /// The layers whose blocks are listed by one list of slots per request.
 struct layer_group {
     /// Global layer ids in local order.
@@ -150,6 +159,11 @@ bool inspect(Inspector& f, layer_group& x) {
     return f.object(x).fields(
         f.field("layers", x.layers), f.field("tokens_per_slot", x.tokens_per_slot),
         f.field("live_token_window", x.live_token_window), f.field("views", x.views));
+}
+
+template <class Inspector>
+bool inspect(Inspector& f, view_place& x) {
+    return f.object(x).fields(f.field("group", x.group), f.field("view", x.view));
 }
 
 template <class Inspector>

@@ -98,6 +98,11 @@ inline constexpr std::uint64_t optional_messages = 1;
 inline constexpr std::uint64_t relayed_requests = 2;
 /// Hands on to its siblings what it receives, and lets them hand on to it (limits::relay).
 inline constexpr std::uint64_t relays = 4;
+/// Says, and compares, sums of the bytes of puts by message (start_put::sums).
+inline constexpr std::uint64_t put_sums = 16;
+/// Sends single views of what it has (request_data::views), and says what its pieces were about
+/// (request_data::tell_extents).
+inline constexpr std::uint64_t parts = 8;
 } // namespace capability
 
 /// Of a rank that does not say which version it speaks.

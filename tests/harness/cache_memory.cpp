@@ -61,7 +61,7 @@ void cache_memory::give_back(const std::vector<std::int32_t>& slots) {
     }
 }
 
-/// The default slot format: [layer][K, V][head][token][dim].
+/// The default slot format: [layer][K, V][head][token][dim]; behind all of it the latents, [layer].
 template <class F>
 void cache_memory::visit(std::int32_t slot, std::uint64_t request, std::uint32_t block, F f) const {
     std::uint32_t first_layer = 0;
@@ -81,6 +81,9 @@ void cache_memory::visit(std::int32_t slot, std::uint64_t request, std::uint32_t
                 for (std::uint64_t offset = 0; offset < model_.plane_bytes(); ++offset, ++at)
                     f(at,
                       content(request, block, first_layer + layer, kv, first_head + head, offset));
+    for (std::uint32_t layer = 0; model_.latent && layer < layers; ++layer)
+        for (std::uint64_t offset = 0; offset < model_.plane_bytes(); ++offset, ++at)
+            f(at, content(request, block, first_layer + layer, 2, 0, offset));
 }
 
 void cache_memory::fill(std::int32_t slot, std::uint64_t request, std::uint32_t block) {

@@ -6,6 +6,7 @@
 #include "messages/values/kv_slice.hpp"
 #include "messages/values/page_table.hpp"
 #include "messages/values/rank_info.hpp"
+#include "tests/harness/tiny_model.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -14,19 +15,6 @@
 #include <vector>
 
 namespace kvferry::harness {
-
-/// Numbers of the simulated model: few and small, so that thousands of runs fit into a second.
-struct tiny_model {
-    std::uint32_t layers = 2;
-    std::uint32_t heads = 2;
-    std::uint32_t head_dim = 4;
-    std::uint32_t element_bytes = 2;
-    std::uint32_t tokens_per_block = 4;
-
-    std::uint64_t plane_bytes() const {
-        return std::uint64_t{tokens_per_block} * head_dim * element_bytes;
-    }
-};
 
 class cache_memory {
 public:

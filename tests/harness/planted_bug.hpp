@@ -73,8 +73,12 @@ enum class planted_bug : std::uint8_t {
     relay_failure_is_final,
     relay_for_ever,
     relayed_not_told,
+    handed_on_by_one_writer,
+    handed_on_when_all_is_here,
+    rest_never_asked,
     urgency_forgotten,
     digest_not_compared,
+    sums_not_compared,
 };
 
 /// The one that is planted now.

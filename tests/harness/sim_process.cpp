@@ -35,15 +35,36 @@ parallelism layout_of(const instance_shape& shape, std::uint32_t rank) {
     return result;
 }
 
-page_table pages_of(const parallelism& layout, std::uint32_t slots) {
-    tiny_model model;
+/// Behind the heads: the same bytes on every rank.
+void add_latent(page_table& pages, const tiny_model& model, const parallelism& layout) {
+    auto& group = pages.groups.front();
+    auto& pool = pages.pools.front();
+    pool_view latent;
+    latent.roles = {"latent"};
+    latent.layout.kind = mapper_kind::replicated;
+    latent.layout.num_replicas = layout.attention_dp ? 1 : layout.tp_size;
+    latent.layout.replica_index = layout.attention_dp ? 0 : layout.tp_rank;
+    latent.layout.element_type = group.views.front().layout.element_type;
+    latent.layout.element_shape = {model.head_dim};
+    for (std::uint32_t layer = 0; layer < group.layers.size(); ++layer)
+        latent.entries.push_back(
+            {layer, pool.slot_bytes + layer * model.plane_bytes(), model.plane_bytes()});
+    pool.slot_bytes += group.layers.size() * model.plane_bytes();
+    pool.slot_stride_bytes = pool.slot_bytes;
+    group.views.push_back(std::move(latent));
+}
+
+page_table pages_of(const tiny_model& model, const parallelism& layout, std::uint32_t slots) {
     cache_format format;
     format.layers = model.layers;
     format.kv_heads = model.heads;
     format.head_dim = model.head_dim;
     format.element_bytes = model.element_bytes;
     format.tokens_per_block = model.tokens_per_block;
-    return build_page_table(format, layout, {slots, 0, 0}).value();
+    auto result = build_page_table(format, layout, {slots, 0, 0}).value();
+    if (model.latent)
+        add_latent(result, model, layout);
+    return result;
 }
 
 } // namespace
@@ -55,7 +76,8 @@ sim_process::sim_process(simulation& in, place at, kvferry::incarnation id)
       copies(&in.schedule().make_home(name + " copies", copy_job_cost_max)),
       layout(layout_of(at.instance == side::context ? in.plan().context : in.plan().generation,
                        at.rank)),
-      memory(tiny_model{}, layout, pages = pages_of(layout, in.plan().slots_per_rank),
+      memory(in.plan().model(), layout,
+             pages = pages_of(in.plan().model(), layout, in.plan().slots_per_rank),
              in.plan().slots_per_rank),
       doubt_(std::make_shared<copy_doubt>()),
       failing_registrations_(std::make_shared<int>(
@@ -111,8 +133,15 @@ void sim_process::start() {
                                        },
                                    .seed = random.next()});
     io_.copy = spawn_copy_io(system, placement{copies}, {bounds});
-    if (std::any_of(plan.faults.begin(), plan.faults.end(),
-                    [](const planned_fault& x) { return x.what == fault_kind::undecided; }))
+    if (const auto percent = plan.copies_flipped_percent; percent > 0)
+        doubt_->flip = [this, dice = random.fork(),
+                        percent]() mutable -> std::optional<std::uint64_t> {
+            const auto healed = world->network().temper().flipped_percent == 0;
+            return !healed && dice.percent(percent) ? std::optional{dice.next()} : std::nullopt;
+        };
+    if (doubt_->flip
+        || std::any_of(plan.faults.begin(), plan.faults.end(),
+                       [](const planned_fault& x) { return x.what == fault_kind::undecided; }))
         io_.copy = spawn_doubtful_copies(system, placement{copies}, io_.copy, doubt_);
     // The kernel decides whether the connection ends with the first or with the last thread.
     auto made = spawn_loopback_host_link(

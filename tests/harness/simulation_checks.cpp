@@ -247,19 +247,23 @@ void simulation::check_one_copy() {
             return x->speaks_newest;
         }))
         return;
-    const auto copies = std::min(plan_.generation.tp, tiny_model{}.heads) * plan_.generation.pp;
+    const auto model = plan_.model();
+    const auto planes = model.layers * (2 * model.heads + (model.latent ? 1 : 0));
     for (const auto& wanted : plan_.requests) {
         if (!wanted.plain() || wanted.late_rank || wanted.back)
             continue;
-        const auto spared =
-            std::count_if(sessions_.begin(), sessions_.end(), [&](const sim_session& x) {
-                return x.plan == &wanted && x.role == side::generation && handed_on(x);
-            });
-        if (spared + copies != plan_.generation.ranks())
-            return fail(failure::assertion, "rid " + std::to_string(wanted.request)
-                                                + " went over the slow link for "
-                                                + std::to_string(plan_.generation.ranks() - spared)
-                                                + " ranks instead of " + std::to_string(copies));
+        std::uint64_t bytes = 0;
+        for (const auto& x : sessions_)
+            if (x.plan == &wanted && x.role == side::generation && x.succeeded())
+                for (const auto& peer : x.outcome->peers)
+                    bytes += peer.sibling ? 0 : peer.bytes;
+        const auto blocks =
+            std::accumulate(wanted.send_blocks.begin(), wanted.send_blocks.end(), 0u);
+        const auto one_copy = blocks * planes * model.plane_bytes();
+        if (bytes != one_copy)
+            return fail(failure::assertion,
+                        "rid " + std::to_string(wanted.request) + " took " + std::to_string(bytes)
+                            + " bytes over the slow link instead of " + std::to_string(one_copy));
     }
 }
 

@@ -3,9 +3,8 @@
 // network or to the other machine: both hosts hear of it in time, pages come back with proof,
 // nothing is left behind or spins, and when all is well again so is the next request, without a
 // restart.
-#include "tests/processes/bad_cable.hpp"
 #include "tests/processes/end_to_end.hpp"
-#include "tests/processes/machines.hpp"
+#include "tests/processes/two_machines.hpp"
 
 #include <algorithm>
 #include <arpa/inet.h>
@@ -36,9 +35,6 @@ constexpr std::uint64_t steady_rate = 40'000'000;
 /// A block has 4 KiB.
 const std::string tiny_model = "layers=2,heads=4,head_dim=8,element_bytes=2,tokens_per_block=16";
 
-const std::string prefill_address = "10.97.1.2";
-const std::string decode_address = "10.97.1.1";
-
 /// KVFERRY_SILENCE_SECONDS: how long a fault lasts; 0: until both hosts have heard of it.
 std::chrono::seconds silence_wanted() {
     const char* wanted = std::getenv("KVFERRY_SILENCE_SECONDS");
@@ -64,39 +60,6 @@ holding held_by(const rank_process& x) {
     const std::filesystem::directory_iterator tasks{"/proc/" + std::to_string(x.pid()) + "/task"};
     return {x.descriptors(), static_cast<std::size_t>(std::distance(begin(tasks), end(tasks)))};
 }
-
-class two_machines {
-public:
-    two_machines() {
-        if (!shell("ip netns add " + decode) || !shell("ip netns add " + prefill))
-            return;
-        cable = bad_cable::make(decode, prefill);
-        works_ =
-            cable && has_address(decode, decode_address) && has_address(prefill, prefill_address);
-    }
-    ~two_machines() {
-        cable.reset();
-        for (const auto& each : {decode, prefill})
-            shell("ip netns del " + each);
-    }
-    two_machines(const two_machines&) = delete;
-    two_machines& operator=(const two_machines&) = delete;
-
-    bool work() const { return works_; }
-
-    const std::string decode = "kvferry-d" + std::to_string(::getpid());
-    const std::string prefill = "kvferry-p" + std::to_string(::getpid());
-    std::unique_ptr<bad_cable> cable;
-
-private:
-    static bool has_address(const std::string& machine, const std::string& address) {
-        return shell("ip -n " + machine + " addr add " + address + "/24 dev eth")
-               && shell("ip -n " + machine + " link set eth up")
-               && shell("ip -n " + machine + " link set lo up");
-    }
-
-    bool works_ = false;
-};
 
 using instance_ptr = std::unique_ptr<instance_processes>;
 

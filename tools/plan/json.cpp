@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // `kvferry plan --json`.
+#include "tools/plan/shares.hpp"
 #include "tools/plan/text.hpp"
 
 #include <nlohmann/json.hpp>
@@ -76,6 +77,9 @@ std::string json_of(const plan_question& question, const planned_routes& routes,
     for (const auto& sender : routes.senders)
         result["senders"].push_back(
             {{"rank", sender.rank.value}, {"receivers", numbers(sender.receivers)}});
+    if (with_reasons)
+        for (const auto& each : shares_of(question))
+            result["shares"].push_back({{"ranks", numbers(each.ranks)}, {"roles", each.roles}});
     return result.dump();
 }
 

@@ -3,6 +3,8 @@
 #include "tools/plan/text.hpp"
 
 #include "tools/common/text.hpp"
+#include "tools/plan/groups.hpp"
+#include "tools/plan/shares.hpp"
 #include "transport/planner/layout/topology.hpp"
 
 #include <algorithm>
@@ -106,6 +108,18 @@ std::string picture_of(const planned_routes& routes) {
     return result + padded("", label_width) + "  # payload, a aux, . nothing\n";
 }
 
+std::string shares_text(const std::vector<planned_share>& shares) {
+    std::string result;
+    for (const auto& each : shares) {
+        std::vector<std::uint32_t> ranks;
+        for (auto rank : each.ranks)
+            ranks.push_back(rank.value);
+        result += "  generation " + ranges_text(ranks) + ": " + roles_text(each.roles)
+                  + " lands at one of them, which hands it on\n";
+    }
+    return result.empty() ? "" : "\nwith --relay, on one machine\n" + result;
+}
+
 } // namespace
 
 std::string fragments_text(const planned_move& move) {
@@ -136,7 +150,7 @@ std::string report_of(const plan_question& question, const planned_routes& route
             result += "  context " + to_string(writer.rank) + ": "
                       + explain(question, routes, writer.rank, receiver.rank) + "\n";
     }
-    return result;
+    return result + shares_text(shares_of(question));
 }
 
 } // namespace kvferry::tools

@@ -7,6 +7,7 @@
 #include "messages/values/error_format.hpp"
 #include "transport/planner/plan/plan.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace kvferry {
@@ -47,8 +48,11 @@ void receiving::take(receive_slice& given) {
 }
 
 void receiving::take(const extend_session& more) {
-    if (!has_ended())
-        add(session_extended{facts_.request, facts_.attempt, more.by});
+    if (has_ended())
+        return;
+    add(session_extended{facts_.request, facts_.attempt, more.by});
+    if (handing_on_)
+        add(extend_relay{more.by});
 }
 
 void receiving::take(const cancel_request& cancel) {
@@ -85,41 +89,51 @@ void receiving::take(bind_writers& bound) {
     phase_ = waiting{};
     layers_skipped_ = std::move(bound.layers_skipped);
     roles_skipped_ = std::move(bound.roles_skipped);
-    for (auto& binding : bound.writers) {
-        auto& from = writers_[binding.rank];
-        from.summary.rank = binding.rank;
-        from.binding = std::move(binding);
-    }
+    const auto add_writer = [this](writer_binding& binding) {
+        receiving_writer fresh;
+        fresh.summary.rank = binding.rank;
+        fresh.summary.sibling = binding.sibling;
+        fresh.held_back = binding.held_back;
+        fresh.binding = std::move(binding);
+        writers_.insert_or_assign(fresh.place(), std::move(fresh));
+    };
+    std::for_each(bound.writers.begin(), bound.writers.end(), add_writer);
+    if (bound.relay)
+        std::for_each(bound.relay->from.begin(), bound.relay->from.end(), add_writer);
     if (bound.relay)
         bind_relay(*bound.relay);
     succeed_if_complete();
 }
 
 void receiving::take(const writer_linked& link) {
-    auto* from = writer_of(link.writer);
-    if (!from || from->link_up())
-        return;
-    from->link = receiving_writer::linked{link.process_watched, link.digests};
-    from->lost_meanwhile = {};
-    request_again(*from);
-    request_new(*from);
+    auto told = false;
+    for (auto* from : writers_of(link.writer)) {
+        if (from->link_up())
+            continue;
+        from->link = receiving_writer::linked{link.process_watched, link.digests};
+        from->lost_meanwhile = {};
+        if (!told)
+            told = request_again(*from);
+        request_new(*from);
+    }
 }
 
 /// Over a new link to the same process: what was said over the former one may be lost. Asking the
 /// same for the same attempt is idempotent: the writer reports once more what it has reported.
-void receiving::request_again(receiving_writer& from) {
+/// True: it is told that nothing more is wanted of it.
+bool receiving::request_again(receiving_writer& from) {
     if (has_ended() || from.dismissed) {
         const auto waited_for = release_.of(from.place()) == exposure::exposed;
-        if (waited_for && !from.told_by_owner)
-            cancel(from, has_ended() && end()->reason
-                             ? end()->reason
-                             : make_error(errc::not_selected, "it is not needed"));
-        return;
+        return waited_for && !from.told_by_owner
+               && cancel(from, has_ended() && end()->reason
+                                   ? end()->reason
+                                   : make_error(errc::not_selected, "it is not needed"));
     }
-    for (std::uint32_t number = 0; number < from.reports.size(); ++number)
-        if (!from.reports[number].complete() || from.reports[number].has_come_otherwise()
+    for (std::uint32_t piece = 0; piece < from.reports.size(); ++piece)
+        if (!from.reports[piece].complete() || from.reports[piece].has_come_otherwise()
             || from.owes_aux())
-            request(from, {number}, false);
+            request(from, piece, false);
+    return false;
 }
 
 /// Asks a writer for every slice that it has not been asked for yet. From here on it may write.
@@ -127,34 +141,37 @@ void receiving::request_new(receiving_writer& from) {
     if (has_ended() || !from.link_up() || from.dismissed || from.held_back)
         return;
     while (from.reports.size() < pieces_.size()) {
-        const slice_index next{static_cast<std::uint32_t>(from.reports.size())};
+        const auto piece = static_cast<std::uint32_t>(from.reports.size());
         auto& fresh = from.reports.emplace_back();
-        if (pieces_[next.value].told)
+        if (pieces_[piece].told || (from.binding.held_back && siblings_brought(piece)))
             fresh.came_otherwise();
         else
             ++from.incomplete;
-        request(from, next, false);
+        request(from, piece, false);
     }
 }
 
-void receiving::request(receiving_writer& from, slice_index slice, bool renewal) {
+void receiving::request(receiving_writer& from, std::uint32_t piece, bool renewal) {
     const auto rank = from.binding.rank;
-    const auto relayed = from.binding.kv && from.reports[slice.value].has_come_otherwise();
+    // Of two parts, one may consist of the record alone.
+    const auto relayed =
+        from.binding.kv ? from.reports[piece].has_come_otherwise() : from.binding.in_parts;
     const auto kv = from.binding.kv && !relayed;
     const auto& link = *from.link_up();
     request_data message;
     message.header.request = facts_.request;
     message.header.attempt = facts_.attempt;
-    message.header.receive_slice = slice;
+    message.header.receive_slice = from.number_of(piece);
     message.header.writer = rank;
     message.header.kind = kv ? payload_kind::kv : payload_kind::aux;
-    message.target = pieces_[slice.value].slice;
+    message.target = pieces_[piece].slice;
+    message.target.last =
+        message.target.last && (!from.binding.in_parts || from.is_rest() || !has_rest(rank));
     if (!kv)
         message.target.groups.clear();
     message.kv = kv;
-    message.aux = from.binding.aux && slice.value == 0 && !from.aux_came_otherwise
-                      ? aux_mode::required
-                      : aux_mode::none;
+    message.aux = from.binding.aux && piece == 0 && !from.aux_came_otherwise ? aux_mode::required
+                                                                             : aux_mode::none;
     message.header.relay = from.binding.sibling;
     message.relayed = relayed;
     message.relay_of = from.binding.sibling ? relay_of_ : 0;
@@ -163,8 +180,10 @@ void receiving::request(receiving_writer& from, slice_index slice, bool renewal)
     message.digest = message.digest_by_position = kv && link.digests && !from.binding.sibling;
     message.may_map = link.process_watched;
     message.tell_layers = kv && facts_.tell_layers;
+    message.tell_extents = kv && handing_on_ && from.binding.tells_extents;
     message.urgency = facts_.urgency;
     if (kv) {
+        message.views = from.binding.views;
         if (release_.writers().empty())
             add(allow_writes{facts_.attempt,
                              facts_.urgency}); // the fabric hears this before the link does
@@ -174,7 +193,10 @@ void receiving::request(receiving_writer& from, slice_index slice, bool renewal)
 }
 
 void receiving::take(const request_never_left& lost) {
-    auto* from = writer_of(lost.writer);
+    message_header about;
+    about.sender = lost.writer;
+    about.receive_slice = lost.number;
+    const auto [from, piece] = writer_of(about);
     if (from && from->binding.kv)
         release_.never_left(from->place());
     release_if_quiet();
@@ -189,53 +211,61 @@ void receiving::take(const renew_requests&) {
             continue;
         const auto aux_alone =
             from.owes_aux() && !from.reports.empty() && from.reports.front().has_come_otherwise();
-        for (std::uint32_t number = 0; number < from.reports.size(); ++number)
-            if (from.reports[number].silent() || (number == 0 && aux_alone))
-                request(from, {number}, true);
+        for (std::uint32_t piece = 0; piece < from.reports.size(); ++piece)
+            if (from.reports[piece].silent() || (piece == 0 && aux_alone))
+                request(from, piece, true);
     }
 }
 
-/// Those that were asked know that the session is wanted: from there on their own host is to see to
-/// their deadline.
+/// Those that were asked for all know that the session is wanted: from there on their own host is
+/// to see to their deadline.
 void receiving::take(const keep_session&) {
     if (has_ended())
         return;
+    std::optional<incarnation> told;
     for (const auto& [place, from] : writers_) {
-        if (!from.link_up() || from.dismissed || from.asked() || from.binding.sibling)
+        const auto process = from.binding.incarnation;
+        if (!from.link_up() || from.dismissed || from.asked() || place.sibling || told == process)
             continue;
+        told = process;
         session_wanted message;
         message.header.request = facts_.request;
         message.header.attempt = facts_.attempt;
         message.header.writer = from.binding.rank;
-        add(keep_writer{from.binding.incarnation, std::move(message)});
+        add(keep_writer{process, std::move(message)});
     }
 }
 
 void receiving::take(const peer_lost& lost) {
-    auto* from = writer_of(lost.peer);
-    if (!from)
-        return;
-    if (code_of(lost.reason) != errc::link_lost)
-        from->link = receiving_writer::left{};
-    else if (!from->has_left())
-        from->link = receiving_writer::unlinked{};
-    if (from->held_back && !lost.dialled_again)
-        from->lost_meanwhile = lost.reason;
-    if (needs_nothing_of(*from) || (lost.dialled_again && !from->has_begun()))
-        return; // nothing is needed of it, or it will be asked again
-    group_failed(*from, lost.reason);
+    receiving_writer* needed = nullptr;
+    auto has_begun = false;
+    for (auto* from : writers_of(lost.peer)) {
+        if (code_of(lost.reason) != errc::link_lost)
+            from->link = receiving_writer::left{};
+        else if (!from->has_left())
+            from->link = receiving_writer::unlinked{};
+        if (from->held_back && !lost.dialled_again)
+            from->lost_meanwhile = lost.reason;
+        has_begun = has_begun || from->has_begun();
+        if (!needs_nothing_of(*from))
+            needed = from;
+    }
+    if (needed && (!lost.dialled_again || has_begun)) // else it will be asked again
+        group_failed(*needed, lost.reason);
 }
 
 void receiving::take(const process_gone& over) {
-    auto* from = writer_of(over.peer);
-    if (!from)
-        return;
-    release_.gone_and_drained(from->place());
-    from->link = receiving_writer::left{};
-    if (from->held_back)
-        from->lost_meanwhile = make_error(errc::peer_gone, "its process is gone");
-    if (!needs_nothing_of(*from)) // it was to be asked again
-        group_failed(*from, make_error(errc::peer_gone, "its process is gone"));
+    receiving_writer* needed = nullptr;
+    for (auto* from : writers_of(over.peer)) {
+        release_.gone_and_drained(from->place());
+        from->link = receiving_writer::left{};
+        if (from->held_back)
+            from->lost_meanwhile = make_error(errc::peer_gone, "its process is gone");
+        if (!needs_nothing_of(*from)) // it was to be asked again
+            needed = from;
+    }
+    if (needed)
+        group_failed(*needed, make_error(errc::peer_gone, "its process is gone"));
     release_if_quiet();
 }
 

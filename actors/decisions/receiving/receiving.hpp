@@ -2,10 +2,10 @@
 // What one attempt to receive a request decides: whom to ask for what, how it ends, once, and when
 // its pages are free. A pure value: events in, effects out.
 //
-// Where replicas share one copy over the slow link, a sibling is its only writer at first, and the
-// context's ranks are held back: they are asked for the rest when the sibling has failed, or has
-// had half of the time. The sibling itself hands on each slice that has arrived, and its pages stay
-// on loan until that is over.
+// Where ranks share one copy over the slow link, siblings are the writers of what they share at
+// first, and the context's ranks are held back, as far as it goes: they are asked for the rest when
+// a sibling has failed, or they have had half of the time. A sibling hands on each piece that has
+// arrived, and its pages stay on loan until that is over.
 //
 //     unbound ─▶ waiting ─▶ transferring ─▶ ended ─▶ released
 //        └──────────┴──────────────────────────┘▲
@@ -28,6 +28,7 @@
 #include "messages/values/time.hpp"
 #include "messages/wire/protocol.hpp"
 
+#include <chrono>
 #include <cstddef>
 #include <functional>
 #include <map>
@@ -56,7 +57,14 @@ public:
         priority urgency = priority::normal;
         /// Why the reported piece of that slice has not arrived intact; empty when it has. Asked of
         /// writers that were linked with `digests` only.
-        std::function<caf::error(const kv_slice& asked, const kv_agent_result&)> check_digest = {};
+        std::function<caf::error(const kv_slice& asked, const std::vector<view_place>& views,
+                                 const kv_agent_result&)>
+            check_digest = {};
+        /// Whether what arrived has to be read elsewhere before it can be checked; then the same
+        /// report comes again.
+        std::function<bool(const kv_slice& asked, const std::vector<view_place>& views,
+                           const kv_agent_result&)>
+            read_first = {};
     };
 
     // -- events that are no messages ----------------------------------------------------------
@@ -69,6 +77,7 @@ public:
     /// A link has ended without sending a request that it had taken.
     struct request_never_left {
         incarnation writer;
+        slice_index number = {};
     };
     /// The fabric has answered forbid_writes.
     struct writes_forbidden {};
@@ -106,8 +115,10 @@ public:
     /// flight any more, or if it could not be made.
     struct open_relay {
         std::uint64_t of;
+        /// Of this rank's page table; empty: all.
+        std::vector<view_place> views = {};
     };
-    /// Slices in their order, the last one last, and the aux record.
+    /// What has arrived, the last of it last, and the aux record.
     struct hand_on {
         kv_slice slice;
     };
@@ -119,6 +130,9 @@ public:
         caf::error reason;
         bool unless_asked = false;
     };
+    struct extend_relay {
+        std::chrono::milliseconds by{0};
+    };
     /// The context itself is asked from here on.
     struct relay_given_up {
         caf::error reason;
@@ -127,11 +141,11 @@ public:
     /// piece_*, layers_arrived, session_finished and session_released go to the host,
     /// session_transferring, _extended, _ended and _retired to the receiver. Nothing follows
     /// session_retired.
-    using effect =
-        std::variant<ask_writer, cancel_writer, keep_writer, allow_writes, forbid_writes,
-                     piece_finished, layers_arrived, session_finished, session_released,
-                     session_transferring, session_extended, session_ended, session_retired,
-                     ignore_message, open_relay, hand_on, hand_on_aux, end_relay, relay_given_up>;
+    using effect = std::variant<ask_writer, cancel_writer, keep_writer, allow_writes, forbid_writes,
+                                piece_finished, layers_arrived, session_finished, session_released,
+                                session_transferring, session_extended, session_ended,
+                                session_retired, ignore_message, open_relay, hand_on, hand_on_aux,
+                                extend_relay, end_relay, relay_given_up>;
     using effects = recycled_vector<effect>;
 
     // -- states -------------------------------------------------------------------------------
@@ -177,6 +191,8 @@ private:
         kv_slice slice;
         /// The host has been told its end.
         bool told = false;
+        /// What of it has been handed on, piece by piece; empty: nothing yet.
+        std::vector<slice_extent> handed_on = {};
     };
 
     void take(receive_slice&);
@@ -219,12 +235,15 @@ private:
     /// At most one DP group is left.
     bool is_selected() const;
     bool needs_nothing_of(const receiving_writer&) const;
-    /// Null when it is outside the cohorts.
-    receiving_writer* writer_of(incarnation);
+    /// Of that process, in their order; none when it is outside the cohorts.
+    std::vector<receiving_writer*> writers_of(incarnation);
+    /// The one that a message with this header is about, null likewise; and the piece.
+    std::pair<receiving_writer*, std::uint32_t> writer_of(const message_header&);
+    bool has_rest(rank_id) const;
 
     void request_new(receiving_writer&);
-    void request_again(receiving_writer&);
-    void request(receiving_writer&, slice_index, bool renewal);
+    bool request_again(receiving_writer&);
+    void request(receiving_writer&, std::uint32_t piece, bool renewal);
     bool cancel(const receiving_writer&, const caf::error&);
     void begin(const receiving_writer&);
     void dismiss_others(const receiving_writer&);
@@ -232,7 +251,9 @@ private:
     void session_failed(receiving_writer&, const caf::error&);
     void group_failed(receiving_writer&, const caf::error&);
     void refuse(const message_header&, const wire_error&);
-    caf::error failure_of(receiving_writer&, const kv_agent_result&);
+    void refuse(receiving_writer&, std::optional<std::uint32_t> piece);
+    static bool is_checked(const receiving_writer&, const kv_agent_result&);
+    caf::error failure_of(receiving_writer&, std::uint32_t piece, const kv_agent_result&);
     void settle(const receiving_writer&);
     void take_from_memory(receiving_writer&, const kv_agent_result&);
     void tell_served(std::uint32_t number);
@@ -244,7 +265,12 @@ private:
     bool must_be_told(const receiving_writer&) const;
     void bind_relay(relay_binding&);
     void give_up_relay(receiving_writer& sibling, const caf::error&);
-    void hand_on_next();
+    bool siblings_brought(std::uint32_t piece) const;
+    bool has_landed(std::uint32_t piece) const;
+    void hand_on_landed();
+    void hand_on_extents(std::uint32_t piece);
+    void hand_on_extent(std::uint32_t piece, const slice_extent&);
+    void tell_of_end(const caf::error&, session_ended&);
     void end_handing_on(const caf::error&);
     void fail_by(receiving_writer&, const caf::error&);
     void release_if_quiet();
@@ -268,8 +294,8 @@ private:
     bool handing_on_ = false;
     /// They get nothing more.
     bool relay_ended_ = false;
-    /// Slices handed on so far.
-    std::size_t handed_on_ = 0;
+    /// Slices handed on so far, whole.
+    std::uint32_t handed_on_ = 0;
     /// The host has been told that all layers below are here.
     std::uint32_t layers_told_ = 0;
     /// What no writer has, as bind_writers told it.

@@ -39,8 +39,6 @@ void receiving::tell_piece(std::uint32_t number, const caf::error& why) {
                        .kind = payload_kind::kv,
                        .index = {number},
                        .error = why});
-    if (!why)
-        hand_on_next();
 }
 
 void receiving::tell_served(std::uint32_t number) {
@@ -74,6 +72,7 @@ void receiving::succeed_if_complete() {
             tell_served(number);
     }
     touched_.clear();
+    hand_on_landed();
     if (!has_all_kv())
         return;
     const auto* begun = std::get_if<transferring>(&phase_);
@@ -103,21 +102,20 @@ void receiving::finish(session_state outcome, const caf::error& reason) {
     phase_ = ended{outcome, reason};
     for (std::uint32_t number = 0; number < pieces_.size(); ++number)
         tell_piece(number, reason);
-    session_ended told{facts_.request, facts_.attempt, reason, {}};
+    session_ended told{facts_.request, facts_.attempt, reason};
     for (auto& [place, from] : writers_) {
-        result.peers.push_back(from.summary);
+        if (!place.rest || from.asked())
+            result.peers.push_back(from.summary);
         settle(from);
-        if (!reason && from.held_back && !from.has_left())
+        if (!reason && from.held_back && !from.has_left()) {
             told.relayed.push_back(from.binding.rank);
-        if (!reason || !must_be_told(from) || cancel(from, reason))
-            continue;
-        // Otherwise request_again() tells it, and a sibling is told nothing that it needs to know.
-        from.told_by_owner = !from.binding.sibling && !release_.only_it_can_free(place);
-        if (from.told_by_owner)
-            told.untold.push_back(from.binding.rank);
+            told.relayed_as = from.number_of(0);
+        }
     }
-    if (reason)
+    if (reason) {
+        tell_of_end(reason, told);
         end_handing_on(reason);
+    }
     add(std::move(result));
     add(std::move(told));
     // From here on this rank lets nothing of the attempt in. Of writers that can only send messages
@@ -125,6 +123,28 @@ void receiving::finish(session_state outcome, const caf::error& reason) {
     if (!release_.writers().empty())
         add(forbid_writes{facts_.attempt});
     release_if_quiet();
+}
+
+/// Each process that has to hear of the failure does so once: from here, or from the receiver.
+void receiving::tell_of_end(const caf::error& reason, session_ended& told) {
+    for (auto first = writers_.begin(); first != writers_.end();) {
+        auto end = first;
+        auto must = false;
+        auto heard = false;
+        auto later = first->second.binding.sibling; // it is told nothing that it needs to know
+        for (; end != writers_.end()
+               && end->second.binding.incarnation == first->second.binding.incarnation;
+             ++end) {
+            must = must || must_be_told(end->second);
+            later = later || release_.only_it_can_free(end->first); // request_again() tells it
+        }
+        for (auto each = first; must && !heard && each != end; ++each)
+            heard = cancel(each->second, reason);
+        if (must && !heard && !later)
+            told.untold.push_back(first->second.binding.rank);
+        for (; first != end; ++first)
+            first->second.told_by_owner = must && !heard && !later;
+    }
 }
 
 /// A failure is told also to a writer that has done its part: it may wait for siblings of this

@@ -26,8 +26,8 @@ void receiving_links::take(session_bound& bound, time_point, effects& result) {
         if (std::holds_alternative<up>(known.link))
             result.emplace_back(tell_ready{bound.attempt, rank.incarnation});
     };
-    if (bound.sibling)
-        add(*bound.sibling);
+    for (const auto& sibling : bound.siblings)
+        add(sibling);
     for (const auto& writer : bound.writers)
         add(bound.context[writer.rank.value]);
 }

@@ -53,8 +53,8 @@ public:
         kvferry::attempt attempt;
         std::span<const writer_binding> writers;
         std::span<const rank_info> context;
-        /// Hands on what the writers send; null: none.
-        const rank_info* sibling = nullptr;
+        /// They hand on what the writers send.
+        std::span<const rank_info> siblings = {};
     };
     struct session_ended {
         kvferry::attempt attempt;

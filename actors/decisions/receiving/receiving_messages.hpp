@@ -37,8 +37,9 @@ inline request_data request_for_nothing(rid request, attempt attempt, rank_id by
 
 /// A sibling has handed on what that writer has for this receiver: its session waits to hear so.
 inline request_data request_for_relayed(rid request, attempt attempt, rank_id writer,
-                                        std::vector<rank_id> receivers) {
+                                        slice_index number, std::vector<rank_id> receivers) {
     auto result = request_for_nothing(request, attempt, writer, {});
+    result.header.receive_slice = number;
     result.relayed = true;
     result.receivers = std::move(receivers);
     return result;

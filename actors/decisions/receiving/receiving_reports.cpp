@@ -33,8 +33,8 @@ bool is_about_the_request(errc code) {
 // -- what writers say ---------------------------------------------------------------------------
 
 void receiving::take(const transfer_started& started) {
-    auto* from = writer_of(started.header.sender);
-    if (!from || !from->asked_for(started.header.receive_slice))
+    const auto [from, piece] = writer_of(started.header);
+    if (!from || !from->asked_for({piece}))
         return ignore(ignored::unasked);
     if (has_ended()) // a report that travels with its bytes may overtake it
         return;
@@ -44,39 +44,51 @@ void receiving::take(const transfer_started& started) {
 
 void receiving::take(const kv_agent_result& report) {
     const auto& header = report.header;
-    auto* from = writer_of(header.sender);
+    const auto [from, piece] = writer_of(header);
     if (!from || !from->binding.kv || from->binding.rank != header.writer)
         return ignore(ignored::foreign_rank);
-    if (!from->asked_for(header.receive_slice))
+    if (!from->asked_for({piece}))
         return ignore(ignored::unasked);
-    if (report.by_messages && header.piece == behind_all_pieces)
-        return take_from_memory(*from, report);
-    auto& slice = from->reports[header.receive_slice.value];
+    if (report.by_messages && header.piece == behind_all_pieces) {
+        for (auto* each : writers_of(header.sender))
+            if (each->asked())
+                take_from_memory(*each, report);
+        return;
+    }
+    if (is_checked(*from, report) && !from->dismissed && !has_ended() && facts_.read_first
+        && facts_.read_first(pieces_[piece].slice, from->binding.views, report))
+        return;
+    auto& slice = from->reports[piece];
     const auto was_complete = slice.complete();
     if (const auto heard = slice.add(header.piece); heard != piece_ledger::verdict::fresh)
         return ignore(heard == piece_ledger::verdict::duplicate ? ignored::duplicate
                                                                 : ignored::contradiction);
     if (!was_complete && slice.complete()) {
         --from->incomplete;
-        touched_.push_back(header.receive_slice.value);
+        touched_.push_back(piece);
     }
     begin(*from);
     from->summary.bytes += report.bytes;
     from->summary.fragments += report.fragments;
-    from->summary.route = report.route;
-    from->failed = from->failed || report.result != agent_result::success;
+    from->summary.route = {report.way, report.route};
+    if (report.result != agent_result::success) {
+        from->failed = true;
+        from->failed_in.insert(piece);
+    }
     if (report.result == agent_result::in_doubt) {
         release_.reported_in_doubt(from->place(), report.by_messages);
-        from->in_doubt.insert(header.receive_slice.value);
+        from->in_doubt.insert(piece);
     }
     settle(*from);
     if (!from->dismissed && !has_ended())
-        if (auto failure = failure_of(*from, report))
+        if (auto failure = failure_of(*from, piece, report))
             fail_by(*from, failure);
     if (report.layers_end > 0) {
-        from->wrote_layers(header.receive_slice, report.layers_end);
+        from->wrote_layers({piece}, report.layers_end);
         tell_layers();
     }
+    if (report.extent && report.result == agent_result::success)
+        from->wrote(piece, *report.extent);
     succeed_if_complete();
     release_if_quiet();
 }
@@ -102,18 +114,23 @@ void receiving::take_from_memory(receiving_writer& from, const kv_agent_result& 
     release_if_quiet();
 }
 
-caf::error receiving::failure_of(receiving_writer& from, const kv_agent_result& report) {
+bool receiving::is_checked(const receiving_writer& from, const kv_agent_result& report) {
+    const auto* link = from.link_up();
+    return report.result == agent_result::success && report.digest && link && link->digests;
+}
+
+caf::error receiving::failure_of(receiving_writer& from, std::uint32_t piece,
+                                 const kv_agent_result& report) {
     if (report.result != agent_result::success)
         return reason_of(report.error);
-    const auto* link = from.link_up();
-    if (!report.digest || !link || !link->digests)
+    if (!is_checked(from, report))
         return {};
     ++from.summary.digests;
-    return facts_.check_digest(pieces_[report.header.receive_slice.value].slice, report);
+    return facts_.check_digest(pieces_[piece].slice, from.binding.views, report);
 }
 
 void receiving::take(const aux_agent_result& report) {
-    auto* from = writer_of(report.header.sender);
+    const auto from = writer_of(report.header).first;
     if (!from || !from->binding.aux)
         return ignore(ignored::foreign_rank);
     if (std::exchange(from->aux_reported, true))
@@ -135,12 +152,12 @@ void receiving::take(const aux_agent_result& report) {
 }
 
 void receiving::take(const cancel_session& cancel) {
-    auto* from = writer_of(cancel.header.sender);
-    if (!from)
+    const auto of_it = writers_of(cancel.header.sender);
+    if (of_it.empty())
         return ignore(ignored::foreign_rank);
     if (has_ended())
         return ignore(ignored::late);
-    session_failed(*from, reason_of(cancel.reason));
+    session_failed(*of_it.front(), reason_of(cancel.reason));
 }
 
 void receiving::take(const gone& answer) {
@@ -154,35 +171,58 @@ void receiving::take(const refused& answer) {
 /// The writer does not serve what its answer is about: one slice when it answers a request_data,
 /// the whole attempt when it answers a cancel_session, after which no request comes.
 void receiving::refuse(const message_header& header, const wire_error& why) {
-    auto* from = writer_of(header.sender);
-    if (!from)
+    const auto all = header.kind == payload_kind::none;
+    const auto [about, piece] = writer_of(header);
+    const auto meant = all || !about ? writers_of(header.sender) : std::vector{about};
+    if (meant.empty())
         return ignore(ignored::foreign_rank);
     if (is_about_the_request(why.code))
-        session_failed(*from, reason_of(why));
+        session_failed(*meant.front(), reason_of(why));
     else
-        from->unaware = true;
-    const auto needed_nothing = needs_nothing_of(*from);
-    for (std::uint32_t number = 0; number < from->reports.size(); ++number) {
-        auto& slice = from->reports[number];
-        const auto meant =
-            header.kind == payload_kind::none || header.receive_slice.value == number;
-        // A renewal that crossed the last report is answered `gone`: what was served stays served.
-        if (!meant || slice.complete())
-            continue;
-        --from->incomplete;
-        slice.refuse();
+        for (auto* from : meant)
+            from->unaware = true;
+    receiving_writer* needed = nullptr;
+    for (auto* from : meant) {
+        if (!needs_nothing_of(*from))
+            needed = from;
+        refuse(*from, all ? std::nullopt : std::optional{piece});
     }
-    if (!needed_nothing)
-        group_failed(*from, reason_of(why));
-    settle(*from);
+    if (needed)
+        group_failed(*needed, reason_of(why));
+    for (const auto* from : meant)
+        settle(*from);
     release_if_quiet();
 }
 
-receiving_writer* receiving::writer_of(incarnation peer) {
-    const auto found = std::find_if(writers_.begin(), writers_.end(), [peer](const auto& entry) {
-        return entry.second.binding.incarnation == peer;
-    });
-    return found == writers_.end() ? nullptr : &found->second;
+/// A renewal that crossed the last report is answered `gone`: what was served stays served.
+void receiving::refuse(receiving_writer& from, std::optional<std::uint32_t> only) {
+    for (std::uint32_t piece = 0; piece < from.reports.size(); ++piece) {
+        auto& slice = from.reports[piece];
+        if (slice.complete() || (only && *only != piece))
+            continue;
+        --from.incomplete;
+        slice.refuse();
+    }
+}
+
+std::vector<receiving_writer*> receiving::writers_of(incarnation peer) {
+    std::vector<receiving_writer*> result;
+    for (auto& [place, from] : writers_)
+        if (from.binding.incarnation == peer)
+            result.push_back(&from);
+    return result;
+}
+
+std::pair<receiving_writer*, std::uint32_t> receiving::writer_of(const message_header& header) {
+    for (auto& [place, from] : writers_)
+        if (from.binding.incarnation == header.sender)
+            if (const auto piece = from.piece_of(header.receive_slice))
+                return {&from, *piece};
+    return {nullptr, 0};
+}
+
+bool receiving::has_rest(rank_id rank) const {
+    return writers_.contains({rank, false, true});
 }
 
 bool receiving::needs_nothing_of(const receiving_writer& from) const {

@@ -14,6 +14,7 @@
 #include <optional>
 #include <set>
 #include <span>
+#include <vector>
 
 namespace kvferry {
 
@@ -23,8 +24,8 @@ struct receiving_session {
     /// What it was bound to, and the ranks of that instance; null before.
     transfer_parties_ptr parties = {};
     instance_ranks context = {};
-    /// The rank that hands on what the writers send, if so; and whether this one does, to others.
-    std::optional<rank_info> sibling = {};
+    /// The ranks that hand on what the writers send, if so; and whether this one does, to others.
+    std::vector<rank_info> siblings = {};
     bool hands_on = false;
     /// Writers that it may have asked, and those of them that it may have told to write through
     /// mappings.

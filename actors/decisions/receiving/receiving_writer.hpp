@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <set>
 #include <variant>
 #include <vector>
@@ -36,6 +37,10 @@ struct receiving_writer {
     std::vector<piece_ledger> reports;
     /// In which of them it does not know itself whether it still writes.
     std::set<std::uint32_t> in_doubt;
+    /// In which of them a piece has failed.
+    std::set<std::uint32_t> failed_in;
+    /// By receive slice: what its pieces were about, as far as it has said.
+    std::vector<std::vector<slice_extent>> extents;
     /// By receive slice: all its layers below are written, as it has reported.
     std::vector<std::uint32_t> layers_ends;
     /// How many of them are not complete.
@@ -59,7 +64,23 @@ struct receiving_writer {
     bool told_by_owner = false;
     peer_summary summary;
 
-    writer_place place() const { return {binding.rank, binding.sibling}; }
+    /// What its requests are counted by: of two parts, the one that siblings are to bring has the
+    /// odd numbers.
+    slice_index number_of(std::uint32_t piece) const {
+        return {binding.in_parts ? 2 * piece + (is_rest() ? 1 : 0) : piece};
+    }
+    /// The piece that a request with this number is about; none: it is of the other part.
+    std::optional<std::uint32_t> piece_of(slice_index number) const {
+        if (!binding.in_parts)
+            return number.value;
+        if ((number.value % 2 == 1) != is_rest())
+            return std::nullopt;
+        return number.value / 2;
+    }
+    /// Nothing but what siblings were to bring.
+    bool is_rest() const { return binding.in_parts && binding.held_back; }
+
+    writer_place place() const { return {binding.rank, binding.sibling, is_rest()}; }
     const linked* link_up() const { return std::get_if<linked>(&link); }
     bool has_left() const { return std::holds_alternative<left>(link); }
     bool asked() const { return !reports.empty(); }
@@ -89,6 +110,21 @@ struct receiving_writer {
             return binding.first_layer;
         const auto least = *std::min_element(layers_ends.begin(), layers_ends.end());
         return std::max(least, binding.first_layer);
+    }
+
+    void wrote(std::uint32_t piece, const slice_extent& extent) {
+        extents.resize(std::max<std::size_t>(extents.size(), piece + std::size_t{1}));
+        extents[piece].push_back(extent);
+    }
+
+    /// Nothing of this extent of the piece is missing that it has to send.
+    bool has_written(std::uint32_t piece, const slice_extent& extent) const {
+        const auto has_no_layer =
+            extent.layers.end <= binding.first_layer || binding.layers_end <= extent.layers.begin;
+        return has_no_layer || has_served({piece})
+               || (piece < extents.size()
+                   && std::find(extents[piece].begin(), extents[piece].end(), extent)
+                          != extents[piece].end());
     }
 
     bool owes_aux() const { return binding.aux && !aux_reported; }

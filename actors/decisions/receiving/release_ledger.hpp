@@ -20,9 +20,11 @@ namespace kvferry {
 struct writer_place {
     bool sibling = false;
     rank_id rank;
+    /// Of a context rank that is asked in two parts: what siblings were to bring.
+    bool rest = false;
 
-    writer_place(rank_id of_context, bool is_sibling = false)
-        : sibling(is_sibling), rank(of_context) {}
+    writer_place(rank_id of_context, bool is_sibling = false, bool is_rest = false)
+        : sibling(is_sibling), rank(of_context), rest(is_rest) {}
 
     friend auto operator<=>(const writer_place&, const writer_place&) = default;
 };

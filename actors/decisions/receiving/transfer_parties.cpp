@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <iterator>
 #include <limits>
+#include <set>
 
 namespace kvferry {
 
@@ -28,13 +29,27 @@ bool is_first(const rank_info& self, const std::vector<rank_info>& group) {
                         [&self](const rank_info& other) { return other.rank < self.rank; });
 }
 
-std::uint32_t first_layer_of(const rank_info& rank) {
-    auto result = std::numeric_limits<std::uint32_t>::max();
+/// Global ids of layers: the lowest, and behind the highest.
+layer_range layers_of(const rank_info& rank) {
+    layer_range result{std::numeric_limits<std::uint32_t>::max(), 0};
     if (rank.pages)
         for (const auto& group : rank.pages->groups)
-            for (const auto layer : group.layers)
-                result = std::min(result, layer);
+            for (const auto layer : group.layers) {
+                result.begin = std::min(result.begin, layer);
+                result.end = std::max(result.end, layer + 1);
+            }
     return result;
+}
+
+/// Then the same blocks are whole on both of them when a piece has arrived.
+bool has_blocks_of_one_size(const rank_info& a, const rank_info& b) {
+    std::set<std::uint32_t> sizes;
+    for (const auto* rank : {&a, &b})
+        if (rank->pages)
+            for (const auto& group : rank->pages->groups)
+                if (group.tokens_per_slot)
+                    sizes.insert(*group.tokens_per_slot);
+    return sizes.size() == 1;
 }
 
 /// By DP group, in rank order.
@@ -45,34 +60,31 @@ std::vector<std::vector<const rank_info*>> by_group(const std::vector<rank_info>
     return result;
 }
 
-} // namespace
-
-std::optional<relay_binding> relay_of(const transfer_parties& parties, const rank_info& self,
-                                      const std::vector<rank_info>& own,
-                                      const std::vector<rank_info>& context, rid request,
-                                      aux_mode aux) {
-    if (parties.replicas.empty() || parties.writers.empty())
-        return std::nullopt;
-    relay_binding result;
-    result.of = relay_digest(context);
-    const auto landing = landing_rank(parties.replicas, request);
-    if (landing == self.rank)
-        return result;
-    const auto& holder = own[landing.value];
-    auto& from = result.from.emplace();
-    from.rank = landing;
-    from.incarnation = holder.incarnation;
-    from.kv = true;
-    from.aux = aux == aux_mode::required;
-    std::copy_if(parties.replicas.begin(), parties.replicas.end(),
-                 std::back_inserter(from.receivers),
-                 [landing](rank_id each) { return each != landing; });
-    from.dp_rank = parties.writers.front().dp_rank;
-    from.instance = holder.instance;
-    from.first_layer = first_layer_of(holder);
-    from.sibling = true;
+/// Of the context ranks that write to `self`, those that write something into these views.
+std::vector<rank_id> bringing(const std::vector<view_place>& views, const transfer_parties& parties,
+                              const rank_info& self, const std::vector<rank_info>& context) {
+    std::vector<rank_id> result;
+    const auto wanting = with_views(self, views);
+    for (const auto& each : parties.writers)
+        if (each.kv && should_send_kv(context[each.rank.value], wanting))
+            result.push_back(each.rank);
     return result;
 }
+
+void find_shared(transfer_parties& result, const rank_info& self, const std::vector<rank_info>& own,
+                 const std::vector<rank_info>& context) {
+    const auto shared = shared_among(self, own, context);
+    for (const auto& what : shared) {
+        auto brought_by = what.concerns(self.rank) ? bringing(what.views, result, self, context)
+                                                   : std::vector<rank_id>{};
+        result.shared.push_back({what, std::move(brought_by)});
+    }
+    result.own_views = self.pages ? views_outside(self, shared) : std::vector<view_place>{};
+    if (!result.own_views.empty())
+        result.own_brought_by = bringing(result.own_views, result, self, context);
+}
+
+} // namespace
 
 caf::expected<transfer_parties> parties_of(const rank_info& self, const std::vector<rank_info>& own,
                                            const std::vector<rank_info>& context,
@@ -106,12 +118,16 @@ caf::expected<transfer_parties> parties_of(const rank_info& self, const std::vec
             binding.dp_rank = group;
             binding.instance = context[rank.value].instance;
             binding.receivers = ask(context[rank.value]);
-            binding.first_layer = first_layer_of(context[rank.value]);
+            const auto layers = layers_of(context[rank.value]);
+            binding.first_layer = layers.begin;
+            binding.layers_end = layers.end;
+            binding.tells_extents = (context[rank.value].capabilities & capability::parts) != 0
+                                    && has_blocks_of_one_size(context[rank.value], self);
             result.writers.push_back(std::move(binding));
         }
     }
     if (first == last) // else the one that runs the request is not known to all alike
-        result.replicas = relay_group_of(self, own, context);
+        find_shared(result, self, own, context);
     if (!is_first(self, siblings))
         return result;
     const auto groups = by_group(context);

@@ -7,6 +7,7 @@
 #include "messages/values/aux_record.hpp"
 #include "messages/values/ids.hpp"
 #include "messages/values/rank_info.hpp"
+#include "transport/planner/layout/relay.hpp"
 
 #include <map>
 #include <memory>
@@ -25,9 +26,16 @@ struct transfer_parties {
     /// What the context does not have and `allowed` lets be missing, as in cohorts.
     std::vector<std::uint32_t> layers_skipped;
     std::vector<std::string> roles_skipped;
-    /// Ranks of the own machine that share one copy of the bytes, this one included; empty: it asks
-    /// for itself (relay_group_of).
-    std::vector<rank_id> replicas;
+    /// What ranks of the own machine share one copy of (shared_among), and which context ranks have
+    /// something of it for this rank; empty: each asks for itself.
+    struct shared_part {
+        shared_views what;
+        std::vector<rank_id> brought_by;
+    };
+    std::vector<shared_part> shared;
+    /// The same of what this rank shares with nobody.
+    std::vector<view_place> own_views;
+    std::vector<rank_id> own_brought_by;
 };
 
 using transfer_parties_ptr = std::shared_ptr<const transfer_parties>;
@@ -39,11 +47,11 @@ caf::expected<transfer_parties> parties_of(const rank_info& self, const std::vec
                                            std::optional<std::uint32_t> context_dp_rank,
                                            aux_mode aux, allow_missing allowed = {});
 
-/// From whom this rank gets the bytes of a request instead of the context, or that it hands them
-/// on; none: neither. Own and context as above.
-std::optional<relay_binding> relay_of(const transfer_parties&, const rank_info& self,
-                                      const std::vector<rank_info>& own,
-                                      const std::vector<rank_info>& context, rid request,
-                                      aux_mode aux);
+/// Lets siblings bring what they share with this rank, or has it hand on to them: at one of those
+/// that need the same bytes they arrive from the context. `bound` has the parties' writers; those
+/// that a sibling spares are held back, and `relay` says the rest. Own and context as above.
+void bind_relay(bind_writers& bound, const transfer_parties&, const rank_info& self,
+                const std::vector<rank_info>& own, const std::vector<rank_info>& context,
+                rid request, aux_mode aux);
 
 } // namespace kvferry

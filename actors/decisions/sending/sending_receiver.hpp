@@ -103,6 +103,8 @@ private:
     std::uint32_t dispatched_ = 0;
     /// Dispatched pieces without a report, and whether each is the last one.
     std::map<std::uint32_t, bool> unreported_;
+    /// What the pieces speak for, where the receiver wants to hear it.
+    std::vector<slice_extent> extents_;
     /// Those of them that are under way.
     std::map<std::uint32_t, flight> moving_;
     bool last_reported_ = false;

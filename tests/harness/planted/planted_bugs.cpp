@@ -119,6 +119,13 @@ const std::vector<bug_description>& planted_bugs() {
          "a session waits for its sibling until its deadline", "one-copy-late"},
         {"relayed-not-told", relayed_not_told, "H59",
          "a context rank does not hear that a sibling has brought its bytes", "one-copy"},
+        {"handed-on-by-one-writer", handed_on_by_one_writer, "I2",
+         "a piece is handed on when one of its writers has written its part", "one-copy"},
+        {"handed-on-when-all-is-here", handed_on_when_all_is_here, "H59",
+         "a rank hands on when it has everything, what siblings bring it included", "one-copy"},
+        {"rest-never-asked", rest_never_asked, "I6",
+         "the context is not asked for the part that siblings have failed to bring",
+         "one-copy-late"},
         {"withdrawal-not-sent", withdrawal_not_sent, "I9",
          "a receiver that fails tells only those whom it has asked", "given-up-early"},
         {"withdrawal-forgotten", withdrawal_forgotten, "I9",
@@ -138,6 +145,8 @@ const std::vector<bug_description>& planted_bugs() {
          "a request that is renewed is not as urgent as its host wants it"},
         {"digest-not-compared", digest_not_compared, "I4",
          "bytes that are others than the writer has read count as arrived"},
+        {"sums-not-compared", sums_not_compared, "I4",
+         "a message of a put counts as arrived whatever its bytes add up to"},
     };
     return all;
 }

@@ -304,6 +304,55 @@ struct handed_on_before_it_came {
     }
 };
 
+struct handed_on_by_one_writer {
+    bool hands_on = false;
+    std::vector<kv_slice> given;
+
+    effects operator()(receiving& value, event x, time_point now) {
+        if (const auto* slice = std::get_if<receive_slice>(&x))
+            given.push_back(slice->slice);
+        std::optional<slice_extent> written;
+        if (const auto* report = std::get_if<kv_agent_result>(&x))
+            written = report->extent;
+        auto result = value.on(std::move(x), now);
+        hands_on = hands_on || find<receiving::open_relay>(result);
+        if (hands_on && written && given.size() == 1 && !find<receiving::hand_on>(result)) {
+            receiving::hand_on early{given.front()};
+            early.slice.tokens = written->tokens;
+            early.slice.layers = written->layers;
+            early.slice.last = false;
+            result.push_back(std::move(early));
+        }
+        return result;
+    }
+};
+
+struct handed_on_when_all_is_here {
+    std::vector<receiving::hand_on> kept;
+
+    effects operator()(receiving& value, event x, time_point now) {
+        auto result = value.on(std::move(x), now);
+        for (const auto& each : result)
+            if (const auto* part = std::get_if<receiving::hand_on>(&each))
+                kept.push_back(*part);
+        drop<receiving::hand_on>(result);
+        if (find<session_finished>(result))
+            for (auto& each : std::exchange(kept, {}))
+                result.push_back(std::move(each));
+        return result;
+    }
+};
+
+effects rest_never_asked(receiving& value, event x, time_point now) {
+    auto result = value.on(std::move(x), now);
+    std::erase_if(result, [](const receiving::effect& each) {
+        const auto* ask = std::get_if<receiving::ask_writer>(&each);
+        return ask && !ask->request.views.empty() && !ask->request.header.relay
+               && ask->request.header.receive_slice.value % 2 == 1;
+    });
+    return result;
+}
+
 effects relay_failure_is_final(receiving& value, event x, time_point now) {
     auto result = value.on(std::move(x), now);
     if (const auto* failed = find<receiving::relay_given_up>(result))
@@ -385,6 +434,12 @@ decider<receiving> wrong_receiving() {
         return handed_on_pages_back{};
     case planted_bug::handed_on_before_it_came:
         return handed_on_before_it_came{};
+    case planted_bug::handed_on_by_one_writer:
+        return handed_on_by_one_writer{};
+    case planted_bug::handed_on_when_all_is_here:
+        return handed_on_when_all_is_here{};
+    case planted_bug::rest_never_asked:
+        return rest_never_asked;
     case planted_bug::relay_failure_is_final:
         return relay_failure_is_final;
     case planted_bug::relay_for_ever:

@@ -504,6 +504,27 @@ std::vector<named_scenario> make_all() {
             x.receive_blocks = {1, 2};
             x.aux = aux_mode::required;
         });
+    add("one-copy-of-a-part",
+        "four ranks far from the context; two pairs of them need the same heads, and all of them "
+        "the "
+        "same latents; what arrives is handed on in the pieces in which it comes",
+        [](auto& in, auto& x) {
+            instances(in, {2, 1}, {4, 1});
+            in.one_copy = in.latent = true;
+            x.send_blocks = {1, 1, 1};
+            x.receive_blocks = {3};
+            x.aux = aux_mode::required;
+        });
+    add("part-never-lands",
+        "ranks with heads of their own; the one that is to hand on the latents comes too late",
+        [](auto& in, auto& x) {
+            instances(in, {1, 1}, {2, 1});
+            in.one_copy = in.latent = true;
+            x.late_rank = static_cast<std::uint32_t>(in.seed % 2);
+            x.late_by = microseconds{30'000};
+            x.generation_deadline = microseconds{20'000};
+            x.context_deadline = microseconds{300'000};
+        });
     add("one-copy-late", "one of them opens when the others have everything",
         [](auto& in, auto& x) {
             instances(in, {2, 1}, {4, 1});

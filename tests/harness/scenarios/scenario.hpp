@@ -6,6 +6,7 @@
 #include "actors/context/route.hpp"
 #include "messages/values/aux_record.hpp"
 #include "tests/harness/network/sim_network.hpp"
+#include "tests/harness/tiny_model.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -164,6 +165,8 @@ struct scenario {
     /// With `same_host`: the two instances are on a machine each, and ranks of one that need the
     /// same bytes share one copy.
     bool one_copy = false;
+    /// tiny_model::latent.
+    bool latent = false;
     route_choice route = route_choice::automatic;
     /// Small copies run on the protocol's thread.
     bool inline_copies = true;
@@ -177,8 +180,11 @@ struct scenario {
     /// On every context rank, this many registrations fail before one succeeds.
     int failing_registrations = 0;
     network_temper network;
-    /// Receivers compare digests (limits::digests).
+    /// Receivers compare digests of what lies in memory (limits::digests); otherwise only messages are
+    /// compared.
     bool digests = false;
+    /// Mapped copies of which a bit flips in the receiver's memory.
+    unsigned copies_flipped_percent = 0;
     /// After this time, or after the last fault, the network loses and delays nothing.
     microseconds unkind_for{0};
     std::vector<planned_request> requests;
@@ -188,6 +194,12 @@ struct scenario {
         return !same_host || std::any_of(elsewhere.begin(), elsewhere.end(), [x](place other) {
             return other.instance == x.instance && other.rank == x.rank;
         });
+    }
+
+    tiny_model model() const {
+        tiny_model result;
+        result.latent = latent;
+        return result;
     }
 
     const instance_shape& shape_of(side instance) const {

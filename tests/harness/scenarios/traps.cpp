@@ -510,13 +510,15 @@ void aux_is_refused(random_source&, scenario& in) {
     wanted.aux_mismatch = true;
 }
 
-/// Two pairs of ranks that need the same bytes of another machine.
+/// Two pairs of ranks that need the same bytes of another machine; or ranks that need some of their
+/// bytes alike, each part in another set of them.
 planned_request& share_one_copy(random_source& random, scenario& in) {
     in.one_copy = true;
+    in.latent = random.percent(60);
     in.same_host = true;
     in.elsewhere.clear();
     in.context = {random.percent(50) ? 1u : 2u, 1};
-    in.generation = {4, 1};
+    in.generation = {in.latent && random.percent(50) ? 2u : 4u, 1};
     in.inline_copies = random.percent(40);
     auto& wanted = in.requests.back();
     wanted.context_group.reset();
@@ -541,7 +543,7 @@ void one_copy(random_source& random, scenario& in) {
 /// time that those have which wait for it.
 void one_copy_late(random_source& random, scenario& in) {
     auto& wanted = share_one_copy(random, in);
-    wanted.late_rank = static_cast<std::uint32_t>(random.below(4));
+    wanted.late_rank = static_cast<std::uint32_t>(random.below(in.generation.tp));
     if (random.percent(40)) {
         wanted.generation_deadline = microseconds{20'000};
         wanted.late_by = microseconds{30'000};
@@ -554,11 +556,11 @@ void one_copy_faults(random_source& random, scenario& in) {
     auto& wanted = share_one_copy(random, in);
     if (random.percent(50)) { // copies between siblings take time
         in.inline_copies = false;
-        wanted.late_rank = static_cast<std::uint32_t>(random.below(4));
+        wanted.late_rank = static_cast<std::uint32_t>(random.below(in.generation.tp));
         wanted.late_by = random.between(microseconds{0}, microseconds{3000});
     }
     const auto rank = [&] {
-        return place{side::generation, static_cast<std::uint32_t>(random.below(4))};
+        return place{side::generation, static_cast<std::uint32_t>(random.below(in.generation.tp))};
     };
     constexpr std::array kinds{
         fault_kind::reset,      fault_kind::freeze,      fault_kind::crash,  fault_kind::actor_dies,

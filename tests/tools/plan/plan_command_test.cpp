@@ -290,6 +290,23 @@ TEST_CASE("plan --explain: every pair of ranks has its reason") {
     CHECK(reason(groups, 0, 0) == "no writer: DP rank 0, the request runs on 1");
 }
 
+TEST_CASE("plan --explain: what ranks of one machine would share is said, and who lands it") {
+    const auto said = [](const std::string& model, const std::string& to) {
+        auto question = parse_plan_flags({model, "tp=1", to, "", "", "", ""});
+        REQUIRE(question);
+        auto routes = plan_routes(*question);
+        REQUIRE(routes);
+        const auto text = report_of(*question, *routes, true);
+        const auto at = text.find("with --relay");
+        return at == text.npos ? std::string{} : text.substr(at);
+    };
+    CHECK(said(mla, "tp=4")
+          == "with --relay, on one machine\n"
+             "  generation 0-3: key lands at one of them, which hands it on\n");
+    CHECK(said(model, "tp=2").empty()); // heads of their own
+    CHECK(said(model, "tp=16").find("  generation 0-1: key") != std::string::npos);
+}
+
 TEST_CASE("plan: the table names every receiver, and the picture has a column per context rank") {
     auto question = parse_plan_flags({mla, "tp=2", "tp=2,adp=1", "", "1", "", ""});
     REQUIRE(question);

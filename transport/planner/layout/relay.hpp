@@ -16,11 +16,29 @@ namespace kvferry {
 /// its owner changes in place as soon as it decodes.
 bool are_replicas(const rank_info&, const rank_info&);
 
-/// The ranks that share one copy with `self`, itself included, ascending; empty when it asks for
-/// itself. They are replicas of one DP group on one machine, all ranks of the context are
-/// elsewhere, and all can do it (capability::relays, capability::relayed_requests).
-std::vector<rank_id> relay_group_of(const rank_info& self, const std::vector<rank_info>& own,
-                                    const std::vector<rank_info>& context);
+/// The same of these views alone; empty: of all that they hold.
+bool are_replicas(const rank_info&, const rank_info&, const std::vector<view_place>&);
+
+/// What some ranks of an instance need alike.
+struct shared_views {
+    /// At least two, ascending.
+    std::vector<rank_id> ranks;
+    /// Of the page table of each of them; empty: all that they hold.
+    std::vector<view_place> views;
+
+    bool concerns(rank_id) const;
+    friend bool operator==(const shared_views&, const shared_views&) = default;
+};
+
+/// What ranks of this one's DP group and machine share, each set of ranks once; empty when each
+/// asks for itself. All ranks of the context are elsewhere, and all can do it (capability::relays,
+/// capability::relayed_requests); without capability::parts on each of them only ranks that share
+/// all that they hold.
+std::vector<shared_views> shared_among(const rank_info& self, const std::vector<rank_info>& own,
+                                       const std::vector<rank_info>& context);
+
+/// Those of its views that are in none of these.
+std::vector<view_place> views_outside(const rank_info&, const std::vector<shared_views>&);
 
 /// The one of them at which the bytes of this request arrive: another one for the next request, so
 /// that all carry as much. `group` must not be empty.
@@ -30,7 +48,12 @@ rank_id landing_rank(const std::vector<rank_id>& group, rid);
 /// hands on are refused. Never 0.
 std::uint64_t relay_digest(const std::vector<rank_info>& context);
 
-/// What a plan from `holder` to its replica reads: the holder's memory at the replica's place.
-rank_info in_place_of(const rank_info& replica, const rank_info& holder);
+/// The rank as if it had these views alone; empty: as it is. Its layer groups keep their numbers.
+rank_info with_views(const rank_info&, const std::vector<view_place>&);
+
+/// What a plan of these views from `holder` to its replica reads: the holder's memory at the
+/// replica's place.
+rank_info in_place_of(const rank_info& replica, const rank_info& holder,
+                      const std::vector<view_place>& = {});
 
 } // namespace kvferry

@@ -85,6 +85,9 @@ std::string word(const receiving::hand_on& x) {
 std::string word(const receiving::hand_on_aux&) {
     return "hand on aux";
 }
+std::string word(const receiving::extend_relay&) {
+    return "extend relay";
+}
 std::string word(const receiving::end_relay& x) {
     return "end relay" + why(x.reason) + (x.unless_asked ? " unless asked" : "");
 }

@@ -183,11 +183,13 @@ private:
         bind_writers message;
         for (const auto& each : writers_)
             if (each.binding.sibling)
-                message.relay = relay_binding{each.binding, 5};
+                message.relay = relay_binding{{each.binding}, 5};
             else
                 message.writers.push_back(each.binding);
+        for (auto& each : message.writers)
+            each.held_back = relay_ == role::taker;
         if (relay_ == role::giver)
-            message.relay = relay_binding{{}, 5};
+            message.relay = relay_binding{{}, 5, true};
         happens(std::move(message));
     }
 
@@ -379,6 +381,9 @@ private:
     }
     void check(const receiving::hand_on_aux&) {
         require(lends_ && !relay_ended_, "it can be handed on");
+    }
+    void check(const receiving::extend_relay&) {
+        require(lends_ && !relay_ended_, "what is extended lives");
     }
     void check(const receiving::end_relay&) {
         require(lends_, "it was opened");

@@ -2,6 +2,7 @@
 // Who shares one copy over the slow link, which of them it lands at, and that what it hands on is
 // all that the others need.
 #include "tests/support/planner_ranks.hpp"
+#include "tests/support/shared_part.hpp"
 #include "transport/planner/layout/relay.hpp"
 #include "transport/planner/plan/plan.hpp"
 
@@ -44,7 +45,10 @@ std::vector<rank_info> generation(split x, attention_kind kind = attention_kind:
 
 std::vector<std::uint32_t> group_of(const std::vector<rank_info>& own, std::size_t self,
                                     const std::vector<rank_info>& from = context()) {
-    return numbers(relay_group_of(own[self], own, from));
+    for (const auto& each : shared_among(own[self], own, from))
+        if (each.concerns(own[self].rank) && each.views.empty())
+            return numbers(each.ranks);
+    return {};
 }
 
 using list_of_ranks = std::vector<std::uint32_t>;
@@ -133,6 +137,80 @@ TEST_CASE("relay: caches that differ in more than their replica are not the same
         other.pages->groups[0].tokens_per_slot.reset();
         CHECK_FALSE(are_replicas(one, other));
     }
+}
+
+namespace {
+
+/// Heads of the default cache, and beside them in each slot a latent that all ranks hold alike.
+std::vector<rank_info> heads_and_latents(split x) {
+    return relaying_on(with_latents(generation(x, attention_kind::gqa)), "b");
+}
+
+std::vector<rank_info> able(std::vector<rank_info> ranks) {
+    for (auto& rank : ranks)
+        rank.capabilities |= capability::parts;
+    return ranks;
+}
+
+} // namespace
+
+TEST_CASE("relay: each part of a cache is shared by the ranks that hold it alike") {
+    const auto own = heads_and_latents({4}); // 2 heads, so each on two ranks
+    const auto shared = shared_among(own[2], own, able(context()));
+    CHECK(shared
+          == std::vector<shared_views>{
+              {{{0}, {1}}, {heads}}, {{{0}, {1}, {2}, {3}}, {latent}}, {{{2}, {3}}, {heads}}});
+    CHECK(views_outside(own[2], shared).empty());
+    const auto two = heads_and_latents({2}); // a head of its own on each
+    const auto latents = shared_among(two[0], two, able(context()));
+    CHECK(latents == std::vector<shared_views>{{{{0}, {1}}, {latent}}});
+    CHECK(views_outside(two[0], latents) == std::vector<view_place>{heads});
+    const auto mla = able(generation({2}));
+    CHECK(shared_among(mla[0], mla, able(context()))
+          == std::vector<shared_views>{{{{0}, {1}}, {}}}); // all that they hold
+}
+
+TEST_CASE("relay: in parts only where all of them know parts; else ranks that share all") {
+    const auto own = heads_and_latents({2});
+    CHECK(shared_among(own[0], own, context()).empty());
+    auto old = own;
+    old[1].capabilities &= ~capability::parts;
+    CHECK(shared_among(own[0], old, able(context())).empty());
+    const auto pairs = generation({4}, attention_kind::gqa);
+    CHECK(shared_among(pairs[0], pairs, context())
+          == std::vector<shared_views>{{{{0}, {1}}, {}}, {{{2}, {3}}, {}}});
+}
+
+TEST_CASE("relay: a recurrent state stays with its owner, the rest of the cache is shared") {
+    auto own = heads_and_latents({2});
+    for (auto& rank : own) {
+        layer_group state;
+        state.layers = {100};
+        pool_view view = rank.pages->groups[0].views[1];
+        view.entries.resize(1);
+        view.roles = {"state"};
+        state.views = {view};
+        rank.pages->groups.push_back(std::move(state));
+    }
+    const auto shared = shared_among(own[0], own, able(context()));
+    CHECK(shared == std::vector<shared_views>{{{{0}, {1}}, {latent}}});
+    CHECK(views_outside(own[0], shared) == std::vector<view_place>{heads, {1, 0}});
+}
+
+TEST_CASE("relay: what is handed on of a part fills that part of the other one and nothing else") {
+    const auto own = heads_and_latents({2});
+    CHECK(are_replicas(own[0], own[1], {latent}));
+    CHECK_FALSE(are_replicas(own[0], own[1], {heads}));
+    CHECK_FALSE(are_replicas(own[0], own[1], {{0, 2}}));
+    CHECK_FALSE(are_replicas(own[0], own[1]));
+    plan_cache cache;
+    const kv_slice source{{0, 8}, 8, {{0, {5, 6}}}, true};
+    const kv_slice target{{0, 8}, 8, {{0, {2, 3}}}, true};
+    const auto plan = make_plan(in_place_of(own[1], own[0], {latent}), source,
+                                with_views(own[1], {latent}), target, cache);
+    REQUIRE_MESSAGE(plan, text_of_error(plan ? caf::error{} : plan.error()));
+    CHECK(plan->bytes == 2 * 4 * 64);
+    CHECK(with_views(own[1], {}) == own[1]);
 }
 
 TEST_CASE("relay: requests are spread over the ranks of a group, whatever their numbers") {

@@ -2,6 +2,7 @@
 """One rank of kvferry in each of SGLang's schedulers, over the pools that KVArgs describes."""
 
 import ctypes
+import os
 from types import SimpleNamespace
 from typing import Any, Dict, Iterator, List, Optional, Set, Tuple
 
@@ -83,7 +84,7 @@ class KvferryKVManager(BaseKVManager):
         is_mla_backend: Optional[bool] = False,
         **options: Any,
     ) -> None:
-        """`options`: further ones of kvferry.Worker."""
+        """`options`: further ones of kvferry.Worker; without "relay", KVFERRY_RELAY=1 in the environment turns it on."""
         if any(args.state_types):
             raise NotImplementedError("kvferry.sglang moves keys and values, not recurrent state")
         if server_args.pp_size > 1:
@@ -102,6 +103,7 @@ class KvferryKVManager(BaseKVManager):
         pages = _pages(args, place, heads, server_args.device != "cpu")
         options.setdefault("fingerprint", f"{server_args.model_path} {args.kv_cache_dtype_str}")
         options.setdefault("bind_address", server_args.host)
+        options.setdefault("relay", os.environ.get("KVFERRY_RELAY") == "1")
         # A DP group is an instance of its own, which a request's DP rank chooses.
         name = f"{'prefill' if is_prefill else 'decode'}-{self.dp_rank}"
         endpoint = self._endpoint_of_first(None, tp_size) if tp_rank > 0 else ""

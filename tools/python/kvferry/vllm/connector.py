@@ -45,6 +45,7 @@ _WORKER_OPTIONS = (
     "secret_file",
     "insecure",
     "plain_bulk",
+    "relay",
 )
 
 
