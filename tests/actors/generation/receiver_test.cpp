@@ -2,6 +2,8 @@
 // The receiver: sessions by attempt, their deadlines, limits and ends.
 #include "tests/actors/generation/receiver_fixture.hpp"
 
+#include <set>
+
 using namespace kvferry;
 using namespace kvferry::testing;
 
@@ -85,6 +87,26 @@ TEST_CASE("receiver: refuses too many sessions and rids that are none, by name")
     auto refused = ask(2);
     CHECK(refused.code() == errc::limit_exceeded);
     CHECK(contains(text_of(refused.error()), "sessions_max = 1"));
+}
+
+TEST_CASE("receiver: of many sessions it lists as many as are wanted, with their age") {
+    receiver_fixture test;
+    for (std::uint64_t request = 1; request <= 20; ++request) {
+        test.open(request);
+        test.vs.advance(1s);
+    }
+    list_sessions wanted;
+    wanted.most = 3;
+    const auto listed = test.vs.ask_and_run<session_list>(test.receiver, wanted);
+    REQUIRE(listed.ok());
+    std::set<std::uint64_t> requests;
+    for (const auto& each : listed.value().sessions) {
+        requests.insert(each.request.value);
+        REQUIRE(each.opened_at);
+        CHECK(test.vs.now() - *each.opened_at
+              == std::chrono::seconds{21} - std::chrono::seconds{each.request.value});
+    }
+    CHECK(requests == std::set<std::uint64_t>{1, 2, 3}); // opened first, they end first
 }
 
 TEST_CASE("receiver: a stop refuses, cancels, and answers when the last session is released") {
