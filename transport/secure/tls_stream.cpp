@@ -365,16 +365,17 @@ private:
         return 1;
     }
 
-    /// What concerns the kernel is for OpenSSL's own BIO of the socket.
+    /// What concerns the kernel is for OpenSSL's own BIO of the socket, as far as it is about
+    /// writing: then `number` is not 0. Of keys for reading the kernel hears nothing.
     static long control(BIO* bio, int command, long number, void* what) {
         if (command == BIO_CTRL_FLUSH)
             return 1;
         auto& self = of_bio(bio);
-        if (!self.kernel_socket_ || command == BIO_CTRL_PUSH || command == BIO_CTRL_POP
-            || command == BIO_CTRL_GET_KTLS_RECV)
+        const auto is_question = command == BIO_CTRL_GET_KTLS_SEND;
+        if (!self.kernel_socket_ || (!is_question && number == 0))
             return 0;
         // Before the kernel begins, everything that is encrypted already has left.
-        if (command != BIO_CTRL_GET_KTLS_SEND)
+        if (!is_question)
             if (auto wants = self.flush(); !wants || *wants != stream_want::nothing)
                 return 0;
         return BIO_ctrl(self.kernel_socket_.get(), command, number, what);
