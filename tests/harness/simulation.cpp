@@ -97,7 +97,7 @@ limits simulation::bounds() const {
     result.session_keep_interval = plan_.session_keep_interval;
     result.early_request_lease =
         std::chrono::duration_cast<milliseconds>(plan_.early_request_lease);
-    result.digests = plan_.digests;
+    result.digests = plan_.digests ? digest_level::memory : digest_level::wire;
     result.copy_piece_bytes_max = 64;
     result.inline_copy_bytes_max = plan_.inline_copies ? result.inline_copy_bytes_max : 0;
     if (std::any_of(plan_.requests.begin(), plan_.requests.end(),

@@ -11,6 +11,7 @@
 #include <CLI/CLI.hpp>
 
 #include <iostream>
+#include <map>
 #include <memory>
 
 namespace kvferry {
@@ -141,8 +142,15 @@ void add_bench(CLI::App& app, int& status) {
                      "Multiprocessors of a device for its copies")
         ->check(CLI::Range(1, 1024))
         ->capture_default_str();
-    command->add_flag("--digests", options->digests,
-                      "The runtime compares a digest of every piece, too (host memory)");
+    command
+        ->add_option("--digests", options->digests,
+                     "What the runtime compares of bytes that arrive: nothing, those that come as "
+                     "messages, or all of them once more in memory")
+        ->transform(CLI::CheckedTransformer(
+            std::map<std::string, digest_level>{{"off", digest_level::off},
+                                                {"wire", digest_level::wire},
+                                                {"memory", digest_level::memory}}))
+        ->default_str("wire");
     command->add_flag("--huge-pages", options->huge_pages, "Pools of 2 MiB pages");
     command
         ->add_option("--trace", options->trace,

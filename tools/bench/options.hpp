@@ -5,12 +5,21 @@
 #include "actors/context/route.hpp"
 #include "actors/host/worker.hpp"
 #include "messages/errors.hpp"
+#include "messages/limits.hpp"
 #include "messages/wire/header.hpp"
 
 #include <nlohmann/json.hpp>
 
 #include <cstdint>
 #include <string>
+
+namespace kvferry {
+
+NLOHMANN_JSON_SERIALIZE_ENUM(digest_level, {{digest_level::off, "off"},
+                                            {digest_level::wire, "wire"},
+                                            {digest_level::memory, "memory"}})
+
+} // namespace kvferry
 
 namespace kvferry::bench {
 
@@ -48,8 +57,8 @@ struct bench_options {
     /// Bytes of each side's pool; 0: larger than any cache, and enough for the transfers.
     std::uint64_t footprint_bytes = 0;
     bool huge_pages = false;
-    /// Both sides read every byte once more and compare.
-    bool digests = false;
+    /// What both sides compare of bytes that arrive.
+    digest_level digests = digest_level::wire;
     /// Multiprocessors that a device may use for copies.
     std::uint32_t multiprocessors = device_options{}.multiprocessors;
     /// Staged bytes go over the fabric even when the other side could read them in place.

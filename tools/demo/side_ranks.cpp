@@ -113,7 +113,7 @@ void side_ranks::start_workers() {
         // How long a request may wait for its prefill, here and at the sender.
         options.bounds.session_deadline = deadline;
         options.bounds.early_request_lease = deadline;
-        options.bounds.digests = true;
+        options.bounds.digests = digest_level::memory;
         workers_.push_back(take(runtime_.start_worker(options),
                                 setup_.instance + " rank " + std::to_string(rank)));
     }

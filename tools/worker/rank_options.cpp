@@ -139,7 +139,7 @@ caf::expected<rank_plan> plan_rank(const rank_options& options) {
     worker.directory = options.directory;
     worker.role = *role;
     worker.bounds.protocol = options.protocol;
-    worker.bounds.digests = true; // for tests with this rank
+    worker.bounds.digests = digest_level::memory; // for tests with this rank
     return result;
 }
 

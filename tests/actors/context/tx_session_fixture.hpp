@@ -167,6 +167,15 @@ public:
         tell(message);
     }
 
+    /// The target has found that these bytes of a put are not those that left.
+    void damaged(transfer_id id, damaged_bytes where) {
+        transfer_done message{id, agent_result::failed, 256, {}, {}, {}};
+        message.error =
+            make_error(errc::digest_mismatch, "bytes that came are not those that left");
+        message.damaged = where;
+        tell(message);
+    }
+
     template <class Message>
     std::vector<Message> sent_to(std::uint32_t rank) {
         std::vector<Message> result;

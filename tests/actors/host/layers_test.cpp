@@ -25,7 +25,7 @@ cache_format format_of() {
 worker_options options_for(runtime& system, bool loopback) {
     worker_options options;
     options.bounds.session_deadline = std::chrono::seconds{20};
-    options.bounds.digests = true;
+    options.bounds.digests = digest_level::memory;
     if (loopback)
         options.world = std::make_shared<loopback_world>(system.system());
     return options;

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-// Copies that end in doubt and land later, as the launches of a device may that was lost.
+// Copies that end in doubt and land later, as the launches of a device may that was lost; and
+// memory in which a bit flips when a copy has just landed.
 #pragma once
 
 #include "messages/local/copies.hpp"
 #include "messages/values/copy_plan.hpp"
 #include "transport/loop/resident.hpp"
 
+#include <cstdint>
+#include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 namespace kvferry::harness {
@@ -15,6 +19,8 @@ struct copy_doubt {
     /// Copies that begin now end in doubt.
     bool now = false;
     std::vector<copy_job> undecided;
+    /// Which bit of a copy that has landed flips, modulo its length; null, or nothing: none.
+    std::function<std::optional<std::uint64_t>()> flip = {};
 };
 
 /// Hands copies on to `real`, or puts them in doubt.

@@ -28,9 +28,12 @@ place any_place(random_source& random, const scenario& in, side instance) {
 /// Bits flip only where somebody looks for them.
 void draw_digests(random_source random, scenario& in) {
     in.digests = random.percent(20);
-    if (!in.digests || !random.percent(50))
+    // Ranks of the release before do not add up messages.
+    if (!random.percent(in.digests ? 50 : 15) || (!in.digests && in.mixed_protocols))
         return;
     in.network.flipped_percent = 10;
+    if (in.digests && !in.one_copy) // what a sibling hands on is compared where it landed
+        in.copies_flipped_percent = 10;
     for (auto& wanted : in.requests)
         wanted.may_fail = true;
 }

@@ -16,6 +16,7 @@ from .pages import Pages, Parallelism
 from .session import Aux, Rx, Session, Tx
 
 _ROUTES = {"auto": 0, "mapped": 1, "direct": 2, "staged": 3}
+_DIGESTS = {"off": _abi.NO_DIGESTS, "wire": 0, "memory": _abi.DIGESTS}
 _ROLES = {"any": 0, "context": 1, "generation": 2}
 _living: "Set[Worker]" = set()
 """Until they are closed, whoever refers to them: they use the memory that they have published."""
@@ -115,7 +116,7 @@ class Worker:
         host_link_folder: str = "",
         route: str = "auto",
         same_host_link: bool = True,
-        digests: bool = False,
+        digests: str = "wire",
         devices: Sequence[int] = (),
         multiprocessors: int = 0,
         copy_threads: int = 0,
@@ -145,6 +146,8 @@ class Worker:
         place = place or (pages.place if pages is not None else None)
         if place is None:
             raise ValueError("give the place of the rank, or its pages")
+        if digests not in _DIGESTS:
+            raise ValueError(f"digests is {digests!r}, it must be one of {', '.join(_DIGESTS)}")
         if route not in _ROUTES:
             raise ValueError(f"route is {route!r}, it must be one of {', '.join(_ROUTES)}")
         self.instance = instance
@@ -168,7 +171,7 @@ class Worker:
             devices=c_devices,
             device_count=len(devices),
             flags=(0 if same_host_link else _abi.NO_SAME_HOST_LINK)
-            | (_abi.DIGESTS if digests else 0)
+            | _DIGESTS[digests]
             | (0 if info_server else _abi.NO_INFO_SERVER)
             | (_abi.INSECURE if insecure else 0)
             | (_abi.PLAIN_BULK if plain_bulk else 0)
