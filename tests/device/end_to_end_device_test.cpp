@@ -115,6 +115,25 @@ TEST_CASE("end to end on devices: kill -9 of the receiver in the middle of a cop
     }
 }
 
+TEST_CASE("device: digests of what lies in a device's memory are compared on every route") {
+    KVFERRY_NEEDS_DEVICES(1);
+    for (const auto& route : {mapped, staged, sent}) {
+        CAPTURE(route);
+        two_ranks ranks{route};
+        const auto x = whole_blocks(2, spare_slots, 32);
+        receive(ranks.generation, ranks.context.endpoint, x);
+        send(ranks.context, x);
+        const auto outcome = ranks.generation[0].outcome(x.rid);
+        INFO(outcome.dump());
+        CHECK(outcome.at("state") == "KV_TRANSFERRED");
+        for (const auto& peer : outcome.at("peers"))
+            CHECK(peer.at("digests") == 1);
+        expect_content(ranks.generation[0], x);
+        expect_clean_stop(ranks.generation);
+        expect_clean_stop(ranks.context);
+    }
+}
+
 TEST_CASE(
     "end to end on devices: a cancel in the middle of a transfer that is staged on both sides "
     "ends it, and no byte changes after the release") {
