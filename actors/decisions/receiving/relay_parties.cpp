@@ -38,7 +38,7 @@ struct share {
 std::vector<rank_id> takers_of(rank_id landing, const transfer_parties& parties, rid request) {
     std::set<rank_id> result;
     for (const auto& part : parties.shared)
-        if (landing_rank(part.what.ranks, request) == landing)
+        if (landing_rank(part.what, request) == landing)
             result.insert(part.what.ranks.begin(), part.what.ranks.end());
     result.erase(landing);
     return {result.begin(), result.end()};
@@ -104,7 +104,7 @@ void bind_relay(bind_writers& bound, const transfer_parties& parties, const rank
     for (const auto& part : parties.shared) {
         if (!part.what.concerns(self.rank))
             continue;
-        if (const auto where = landing_rank(part.what.ranks, request); where != self.rank) {
+        if (const auto where = landing_rank(part.what, request); where != self.rank) {
             from[where].add(part);
             by_siblings.add(part);
         } else {

@@ -307,6 +307,7 @@ struct handed_on_before_it_came {
 struct handed_on_by_one_writer {
     bool hands_on = false;
     std::vector<kv_slice> given;
+    std::vector<slice_extent> early;
 
     effects operator()(receiving& value, event x, time_point now) {
         if (const auto* slice = std::get_if<receive_slice>(&x))
@@ -316,14 +317,29 @@ struct handed_on_by_one_writer {
             written = report->extent;
         auto result = value.on(std::move(x), now);
         hands_on = hands_on || find<receiving::open_relay>(result);
-        if (hands_on && written && given.size() == 1 && !find<receiving::hand_on>(result)) {
-            receiving::hand_on early{given.front()};
-            early.slice.tokens = written->tokens;
-            early.slice.layers = written->layers;
-            early.slice.last = false;
-            result.push_back(std::move(early));
+        if (!hands_on || given.size() != 1)
+            return result;
+        effects mine;
+        if (written && std::find(early.begin(), early.end(), *written) == early.end()) {
+            early.push_back(*written);
+            mine.push_back(receiving::hand_on{part_of(given.front(), *written)});
         }
-        return result;
+        if (!early.empty())
+            std::erase_if(result, [&](receiving::effect& each) {
+                auto* part = std::get_if<receiving::hand_on>(&each);
+                if (part && part->slice.last) // nothing is left but to say so
+                    part->slice.tokens.begin = part->slice.tokens.end;
+                return part && !part->slice.last;
+            });
+        append(mine, std::move(result));
+        return mine;
+    }
+
+    static kv_slice part_of(kv_slice whole, const slice_extent& extent) {
+        whole.tokens = extent.tokens;
+        whole.layers = extent.layers;
+        whole.last = false;
+        return whole;
     }
 };
 

@@ -517,10 +517,12 @@ planned_request& share_one_copy(random_source& random, scenario& in) {
     in.latent = random.percent(60);
     in.same_host = true;
     in.elsewhere.clear();
-    in.context = {random.percent(50) ? 1u : 2u, 1};
+    in.context =
+        random.percent(30) ? instance_shape{1, 2} : instance_shape{random.percent(50) ? 1u : 2u, 1};
     in.generation = {in.latent && random.percent(50) ? 2u : 4u, 1};
     in.inline_copies = random.percent(40);
     auto& wanted = in.requests.back();
+    wanted.request = 1 + random.below(16); // decides where it lands
     wanted.context_group.reset();
     wanted.aux = random.percent(50) ? aux_mode::required : aux_mode::none;
     if (random.percent(50))

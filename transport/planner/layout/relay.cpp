@@ -184,6 +184,14 @@ rank_id landing_rank(const std::vector<rank_id>& group, rid request) {
     return group[spread(request.value) % group.size()];
 }
 
+rank_id landing_rank(const shared_views& part, rid request) {
+    if (part.views.empty())
+        return landing_rank(part.ranks, request);
+    const auto first = part.views.front();
+    const auto place = (std::uint64_t{first.group} << 32) | first.view;
+    return landing_rank(part.ranks, rid{request.value ^ spread(place)});
+}
+
 std::uint64_t relay_digest(const std::vector<rank_info>& context) {
     std::uint64_t result = context.size();
     for (const auto& rank : context)

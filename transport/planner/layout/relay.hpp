@@ -44,6 +44,9 @@ std::vector<view_place> views_outside(const rank_info&, const std::vector<shared
 /// that all carry as much. `group` must not be empty.
 rank_id landing_rank(const std::vector<rank_id>& group, rid);
 
+/// The same of one part: parts of one request land apart from each other.
+rank_id landing_rank(const shared_views&, rid);
+
 /// Says which processes the bytes come from: replicas that know another context than the rank that
 /// hands on are refused. Never 0.
 std::uint64_t relay_digest(const std::vector<rank_info>& context);
