@@ -188,19 +188,21 @@ void io_loop::run() {
     auto busy_at = std::chrono::steady_clock::now();
     for (;;) {
         bool busy = run_actors();
+        bool more = false;
         // Pollers bring more mail, so they wait while actors have fallen behind. But never for
         // long: other processes wait for what pollers do.
         if (ready_.empty() || ++unpolled >= unpolled_cycles_max) {
-            busy = progress_pollers() || busy;
+            busy = progress_pollers(more) || busy;
             unpolled = 0;
         }
-        if (++cycle % cycles_per_look == 0 && !watches_.empty())
-            busy = dispatch(0) || busy;
-        if (busy) {
-            if (options_.spin.count() > 0)
-                busy_at = std::chrono::steady_clock::now();
-        } else if (options_.spin.count() == 0
-                   || std::chrono::steady_clock::now() - busy_at >= options_.spin) {
+        if (++cycle % cycles_per_look == 0 && !watches_.empty() && dispatch(0))
+            busy = more = true;
+        if (busy && options_.spin.count() > 0)
+            busy_at = std::chrono::steady_clock::now();
+        if (more || !ready_.empty() || !taken_.empty())
+            continue;
+        if (options_.spin.count() == 0
+            || std::chrono::steady_clock::now() - busy_at >= options_.spin) {
             if (may_sleep())
                 sleep_until_event();
             std::lock_guard guard{inbox_mutex_};
@@ -259,17 +261,19 @@ void io_loop::resume(caf::resumable* job) {
         caf::intrusive_ptr_release(job);
 }
 
-bool io_loop::progress_pollers() {
+/// True when there was something to do; `more`: there may be more. Whoever has got mail runs before
+/// the next round: somebody waits for what it says, and less is written at a time otherwise.
+bool io_loop::progress_pollers(bool& more) {
     bool any = false;
-    bool again = !pollers_.empty();
-    for (int round = 0; again && round < poll_rounds_per_cycle; ++round) {
-        again = false;
+    int rounds = 0;
+    do {
+        more = false;
         // By index: progress may add and remove pollers.
         for (std::size_t index = 0; index < pollers_.size(); ++index)
             if (auto* poller = pollers_[index].poller)
-                again = guarded("a poller", [poller] { return poller->progress(); }) || again;
-        any = any || again;
-    }
+                more = guarded("a poller", [poller] { return poller->progress(); }) || more;
+        any = any || more;
+    } while (more && ready_.empty() && ++rounds < poll_rounds_per_cycle);
     std::erase_if(pollers_, [](const polled& x) { return x.poller == nullptr; });
     return any;
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A thread that runs its resident actors and polls for them.
 //
-// One cycle: run ready actors, let every poller make progress until all are idle, keep polling for
-// `spin`, arm the pollers, sleep on all descriptors. Actors, pollers and callbacks of one loop
+// One cycle: run ready actors, poll until no poller has work or an actor has mail, go on polling
+// for `spin`, arm the pollers, sleep on all descriptors. Actors, pollers and callbacks of one loop
 // never run at the same time, so none of them needs a lock.
 #pragma once
 
@@ -155,7 +155,7 @@ private:
     bool run_actors();
     bool run_ready();
     void resume(caf::resumable*);
-    bool progress_pollers();
+    bool progress_pollers(bool& more);
     bool arm_pollers();
     bool may_sleep();
     void sleep_until_event();

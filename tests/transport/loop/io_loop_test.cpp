@@ -18,6 +18,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <thread>
+#include <vector>
 
 using namespace kvferry;
 using namespace std::chrono_literals;
@@ -236,6 +237,62 @@ TEST_CASE("io_loop: a chain of messages between actors is not interrupted by a p
     });
 }
 
+TEST_CASE("io_loop: what a round of polling brings is handled before the next round") {
+    testing::real_system real;
+    auto loop = make_loop(real.system());
+    struct bringing_poller final : scripted_poller {
+        io_loop* loop = nullptr;
+        int left = 8;
+        std::vector<int> brought, handled;
+        std::promise<void> all;
+
+        bool progress() override {
+            ++rounds;
+            if (left == 0)
+                return false;
+            brought.push_back(rounds);
+            loop->post([this, last = --left == 0] {
+                handled.push_back(rounds);
+                if (last)
+                    all.set_value();
+            });
+            return true;
+        }
+    } poller;
+    poller.loop = loop.get();
+    REQUIRE_FALSE(on(*loop, [&] { return loop->add(poller); }));
+    REQUIRE(poller.all.get_future().wait_for(patience) == std::future_status::ready);
+    on(*loop, [&] {
+        loop->remove(poller);
+        return 0;
+    });
+    CHECK(poller.handled == poller.brought);
+}
+
+TEST_CASE("io_loop: pollers are asked once between mail and sleep") {
+    testing::real_system real;
+    auto loop = make_loop(real.system());
+    scripted_poller poller;
+    REQUIRE_FALSE(on(*loop, [&] { return loop->add(poller); }));
+    const auto mail_and_sleep = [&] {
+        const auto before = on(*loop, [&] { return loop->statistics().sleeps; });
+        const auto until = std::chrono::steady_clock::now() + patience;
+        while (loop->statistics().sleeps == before && std::chrono::steady_clock::now() < until)
+            std::this_thread::yield();
+        REQUIRE(loop->statistics().sleeps != before);
+    };
+    mail_and_sleep();
+    const auto rounds = poller.rounds.load();
+    constexpr int mails = 50;
+    for (int count = 0; count < mails; ++count)
+        mail_and_sleep();
+    CHECK(poller.rounds - rounds == mails);
+    on(*loop, [&] {
+        loop->remove(poller);
+        return 0;
+    });
+}
+
 TEST_CASE(
     "io_loop: actors with more mail than they get through keep pollers waiting, but not for ever") {
     testing::real_system real;
@@ -255,7 +312,7 @@ TEST_CASE(
         REQUIRE(all.get_future().wait_for(patience) == std::future_status::ready);
         const auto polled = on(*loop, [&] { return poller.rounds.load(); }) - before;
         CHECK(polled >= 2);
-        CHECK(polled < mail / 64 / 2); // an actor handles 64 messages per turn
+        CHECK(polled < mail / 64 / 2);
     }
     on(*loop, [&] {
         loop->remove(poller);

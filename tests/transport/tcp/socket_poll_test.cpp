@@ -95,13 +95,11 @@ TEST_CASE("socket_poll: what is no bulk waits for one turn at most, and a dispat
     bulk.fill();
     for (int times = 1; times < 5; ++times) {
         CHECK(poll->dispatch());
-        CHECK(poll->has_work());
         CHECK(of_bulk == times);
     }
     CHECK(waited == 2); // between the second and the third turn
     CHECK(frames.calls == 1);
     bulk.empty();
-    CHECK(poll->dispatch()); // it was in line already
     CHECK_FALSE(poll->dispatch());
     CHECK_FALSE(poll->has_work());
 }
