@@ -4,6 +4,7 @@
 
 #include "tools/bench/helper.hpp"
 #include "tools/bench/rank.hpp"
+#include "tools/bench/raw_socket.hpp"
 #include "tools/bench/raw_ucx.hpp"
 #include "tools/common/subcommand.hpp"
 
@@ -180,6 +181,24 @@ public:
         return json{{"seconds", took->count()}};
     }
 
+    /// {"host"} -> {"port"}
+    caf::expected<json> raw_socket_listen(const json& question) {
+        auto made = raw_socket::listen(question.at("host").get<std::string>());
+        if (!made)
+            return std::move(made.error());
+        socket_.emplace(std::move(*made));
+        return json{{"port", socket_->port()}};
+    }
+
+    /// {"first", "count"} -> {"cpu_seconds"}
+    caf::expected<json> raw_socket_answer(const json& question) {
+        const auto before = bench::used();
+        if (auto problem = socket_->answer(ranks_.front().memory().region().base, *plan_,
+                                           question.at("first"), question.at("count")))
+            return problem;
+        return json{{"cpu_seconds", bench::used().cpu_seconds - before.cpu_seconds}};
+    }
+
     caf::error stop() { return stop_all(ranks_); }
 
 private:
@@ -201,6 +220,7 @@ private:
     std::vector<tx_handle> warm_up_;
     time_point last_sent_{};
     std::unique_ptr<raw_ucx> raw_;
+    std::optional<raw_socket> socket_;
 };
 
 } // namespace
@@ -220,6 +240,8 @@ int run_context_side(int fd) {
         {"send_layers", &context_side::send_layers},
         {"raw_connect", &context_side::raw_connect},
         {"raw_put", &context_side::raw_put},
+        {"raw_socket_listen", &context_side::raw_socket_listen},
+        {"raw_socket_answer", &context_side::raw_socket_answer},
     };
     line_socket parent{unique_fd{fd}};
     context_side side;

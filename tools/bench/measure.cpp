@@ -3,10 +3,12 @@
 #include "tools/bench/measure.hpp"
 
 #include "tools/bench/quantile.hpp"
+#include "tools/bench/raw_socket.hpp"
 #include "tools/bench/raw_ucx.hpp"
 #include "tools/bench/two_sides.hpp"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -57,6 +59,12 @@ public:
             x.raw_put_gb_per_s = median(raw_put_gb_per_s_);
             x.ratio_to_raw_put = median(ratios_to_raw_put_);
         }
+        if (!socket_gb_per_s_.empty()) {
+            x.raw_socket_gb_per_s = median(socket_gb_per_s_);
+            x.ratio_to_raw_socket = median(ratios_to_socket_);
+            x.raw_socket_p50_us = median(socket_p50_us_);
+            x.raw_socket_cpu_s_per_gb = median(socket_cpu_s_per_gb_);
+        }
         x.regions_wrong = regions_wrong_;
         return x;
     }
@@ -74,7 +82,30 @@ private:
         for (auto& x : sides_.own().ranks())
             pools.push_back(x.memory().address());
         auto mapped = sides_.context().ask({{"do", "map"}, {"pools", pools}});
-        return mapped ? start_raw() : std::move(mapped.error());
+        if (!mapped)
+            return std::move(mapped.error());
+        if (auto problem = start_raw_socket())
+            return problem;
+        return start_raw();
+    }
+
+    bool uses_raw_socket() const {
+        return options_.route == "direct" && options_.wire == "tcp" && options_.memory == "host"
+               && sides_.plan().shape().heads == 1;
+    }
+
+    caf::error start_raw_socket() {
+        if (!uses_raw_socket())
+            return {};
+        auto there =
+            sides_.context().ask({{"do", "raw_socket_listen"}, {"host", options_.context_bind}});
+        if (!there)
+            return std::move(there.error());
+        auto made = raw_socket::connect(options_.context_bind, there->at("port"));
+        if (!made)
+            return std::move(made.error());
+        socket_.emplace(std::move(*made));
+        return {};
     }
 
     /// UCX by itself would need the same network devices on both sides.
@@ -143,6 +174,9 @@ private:
             return std::move(limit_seconds.error());
         if (puts_raw())
             if (auto problem = run_raw_put(first, count, done->times.seconds, number > 0))
+                return problem;
+        if (socket_)
+            if (auto problem = run_raw_socket(first, count, done->times.seconds, number > 0))
                 return problem;
         if (number == 0)
             return {};
@@ -244,6 +278,30 @@ private:
         return {};
     }
 
+    caf::error run_raw_socket(std::uint64_t first, std::uint64_t count, double transfers_seconds,
+                              bool counts) {
+        sides_.clear();
+        if (auto problem = sides_.context().tell(
+                {{"do", "raw_socket_answer"}, {"first", first}, {"count", count}}))
+            return problem;
+        const auto before = used();
+        auto times = socket_->ask(sides_.own().ranks().front().memory().region().base,
+                                  sides_.plan(), first, count, options_.in_flight);
+        const auto own_cpu = used().cpu_seconds - before.cpu_seconds;
+        auto answered = sides_.context().answer();
+        if (!answered || !times)
+            return !answered ? std::move(answered.error()) : std::move(times.error());
+        verify(first, count);
+        if (counts) {
+            socket_gb_per_s_.push_back(round_gigabytes() / times->seconds);
+            ratios_to_socket_.push_back(times->seconds / transfers_seconds);
+            socket_p50_us_.push_back(quantile(times->transfer_seconds, 0.5) * 1e6);
+            socket_cpu_s_per_gb_.push_back((own_cpu + answered->at("cpu_seconds").get<double>())
+                                           / round_gigabytes());
+        }
+        return {};
+    }
+
     bench_options options_;
     two_sides sides_;
     std::string route_;
@@ -253,6 +311,8 @@ private:
     std::unique_ptr<raw_ucx> raw_;
     double raw_am_round_trip_us_ = 0;
     std::vector<double> raw_put_gb_per_s_, ratios_to_raw_put_;
+    std::optional<raw_socket> socket_;
+    std::vector<double> socket_gb_per_s_, ratios_to_socket_, socket_p50_us_, socket_cpu_s_per_gb_;
     std::uint64_t regions_wrong_ = 0;
 };
 

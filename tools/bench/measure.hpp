@@ -36,6 +36,12 @@ struct bench_result {
     /// 0.
     double raw_put_gb_per_s = 0;
     double ratio_to_raw_put = 0;
+    /// A plain TCP socket that moves the same pieces, with as many questions in flight. Measured
+    /// for the direct route over the tcp wire, between host memories, otherwise 0.
+    double raw_socket_gb_per_s = 0;
+    double ratio_to_raw_socket = 0;
+    double raw_socket_p50_us = 0;
+    double raw_socket_cpu_s_per_gb = 0;
     std::uint64_t regions_wrong = 0;
 
     bool verified() const { return regions_wrong == 0; }

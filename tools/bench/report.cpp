@@ -41,6 +41,10 @@ nlohmann::json json_of(const bench_result& x) {
         {"raw_am_round_trip_us", x.raw_am_round_trip_us},
         {"raw_put_gb_per_s", x.raw_put_gb_per_s},
         {"ratio_to_raw_put", x.ratio_to_raw_put},
+        {"raw_socket_gb_per_s", x.raw_socket_gb_per_s},
+        {"ratio_to_raw_socket", x.ratio_to_raw_socket},
+        {"raw_socket_p50_us", x.raw_socket_p50_us},
+        {"raw_socket_cpu_s_per_gb", x.raw_socket_cpu_s_per_gb},
         {"verified", x.verified()},
         {"regions_wrong", x.regions_wrong},
     };
@@ -74,6 +78,12 @@ std::string text_of(const bench_result& x) {
     if (x.raw_put_gb_per_s > 0) {
         line("raw UCX", x.raw_put_gb_per_s, "GB/s, puts of the same pieces");
         line("ratio", x.ratio_to_raw_put, "of raw puts");
+    }
+    if (x.raw_socket_gb_per_s > 0) {
+        line("plain socket", x.raw_socket_gb_per_s, "GB/s, the same pieces");
+        line("ratio", x.ratio_to_raw_socket, "of the plain socket");
+        line("plain socket", x.raw_socket_p50_us, "us for one transfer, p50");
+        line("plain socket", x.raw_socket_cpu_s_per_gb, "s per GB, both processes");
     }
     line("verified", x.verified() ? "yes" : "NO", "every byte of every round");
     return out.str();
