@@ -12,7 +12,7 @@
 namespace kvferry {
 
 /// From here on the kernel's copy out of the pages costs less than ours into the buffer and its own
-/// out of that (`../MEASURED.md`).
+/// out of that (tools/bench/MEASURED.md).
 inline constexpr std::size_t small_part_bytes = 1536;
 
 /// Of this thread; what is in it belongs to whoever has asked last, until the next call of a wire.
