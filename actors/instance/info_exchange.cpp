@@ -55,7 +55,7 @@ caf::result<void> info_exchange::on_register(const register_with_instance& messa
     question.info = message.info;
     question.answers_at = message.answers_at;
     auto answer = self_->make_response_promise<void>();
-    if (auto error = ask_at(message.endpoint, message.deadline, question, answer))
+    if (auto error = ask_at(message.endpoint, message.deadline, std::move(question), answer))
         answer.deliver(std::move(error));
     return answer;
 }
@@ -78,6 +78,7 @@ caf::error info_exchange::ask_at(const std::string& text, std::chrono::milliseco
     const bool shared = std::holds_alternative<fetch_promise>(answer);
     auto id = shared ? joinable(*endpoint, until) : exchange_id{0};
     const bool fresh = id == 0;
+    byte_buffer first;
     if (fresh) {
         if (exchanges_.size() >= bounds_.info_calls_max)
             return make_error(
@@ -88,8 +89,10 @@ caf::error info_exchange::ask_at(const std::string& text, std::chrono::milliseco
         if (auto* all = std::get_if<request_instance_info>(&question); all && known)
             all->known = known->digest;
         header_of(question).version = bounds_.protocol;
-        if (auto frame = encode(question, bounds_.message_bytes_max); !frame)
-            return frame.error();
+        auto frame = encode(question, bounds_.message_bytes_max);
+        if (!frame)
+            return std::move(frame.error());
+        first = std::move(*frame);
         id = ++numbered_;
         exchanges_.emplace(
             id, exchange{*endpoint, until, shared, std::move(known), std::move(question), 0, {}});
@@ -100,17 +103,21 @@ caf::error info_exchange::ask_at(const std::string& text, std::chrono::milliseco
     deadlines_.set(asking, until);
     timer_.rearm(self_, deadlines_.next());
     if (fresh)
-        place_call(id);
+        place_call(id, std::move(first));
     return {};
 }
 
-void info_exchange::place_call(exchange_id id) {
-    auto& open = exchanges_.at(id);
-    ++open.calls;
-    auto frame = encode(open.question, bounds_.message_bytes_max);
+void info_exchange::place_call_again(exchange_id id) {
+    auto frame = encode(exchanges_.at(id).question, bounds_.message_bytes_max);
     if (!frame)
         return failed(id, frame.error());
-    call(id, {open.endpoint, std::move(*frame), open.until});
+    place_call(id, std::move(*frame));
+}
+
+void info_exchange::place_call(exchange_id id, byte_buffer frame) {
+    auto& open = exchanges_.at(id);
+    ++open.calls;
+    call(id, {open.endpoint, std::move(frame), open.until});
 }
 
 /// A server of an older release refuses a question of a version that it does not know, in one that
@@ -122,7 +129,7 @@ bool info_exchange::asks_older(exchange_id id, const wire_message& answer) {
         return false;
     asked = no->header.version;
     hang_up(id);
-    place_call(id);
+    place_call_again(id);
     return true;
 }
 
@@ -213,7 +220,7 @@ void info_exchange::failed(exchange_id id, const caf::error& reason) {
     const auto broke = code_of(reason) == errc::link_lost;
     if (broke && open.calls < calls_max && self_->clock().now() < open.until) {
         hang_up(id);
-        return place_call(id);
+        return place_call_again(id);
     }
     const auto named =
         add_context(broke ? make_error(errc::dial_failed, "{}, for the {}. time in a row",

@@ -94,7 +94,8 @@ private:
     caf::error ask_at(const std::string& endpoint, std::chrono::milliseconds deadline,
                       wire_message question,
                       const std::variant<fetch_promise, register_promise>& answer);
-    void place_call(exchange_id);
+    void place_call(exchange_id, byte_buffer frame);
+    void place_call_again(exchange_id);
     bool asks_older(exchange_id, const wire_message& answer);
     exchange_id joinable(const info_endpoint&, time_point until) const;
     known_ptr known_at(const info_endpoint&);

@@ -6,7 +6,9 @@
 #include <caf/send.hpp>
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
+#include <optional>
 
 namespace kvferry::harness {
 
@@ -19,17 +21,30 @@ std::uint64_t mix(std::uint64_t digest, std::uint64_t value) {
     return (digest ^ value) * 0x100000001b3ull + (digest >> 47);
 }
 
+/// Eight letters at a time: this is done for every step.
 std::uint64_t mix(std::uint64_t digest, std::string_view text) {
+    std::uint64_t word = 0;
+    for (; text.size() >= sizeof word; text.remove_prefix(sizeof word)) {
+        std::memcpy(&word, text.data(), sizeof word);
+        digest = mix(digest, word);
+    }
+    word = text.size();
     for (unsigned char letter : text)
-        digest = (digest ^ letter) * 0x100000001b3ull;
-    return digest;
+        word = word << 8 | letter;
+    return mix(digest, word);
 }
 
-std::string_view type_of_next(caf::scheduled_actor& actor) {
+std::optional<caf::type_id_t> type_of_next(caf::scheduled_actor& actor) {
     auto* next = actor.mailbox().peek();
     if (!next || next->payload.size() == 0)
+        return std::nullopt;
+    return next->payload.type_at(0);
+}
+
+std::string name_of(std::optional<caf::type_id_t> type) {
+    if (!type)
         return "-";
-    auto name = caf::query_type_name(next->payload.type_at(0));
+    const auto name = caf::query_type_name(*type);
     return {name.data(), name.size()};
 }
 
@@ -44,7 +59,9 @@ sim_home::sim_home(sim_schedule& schedule, std::string name, std::chrono::micros
 void sim_home::exec_later(caf::resumable* job) {
     if (job->subtype() == caf::resumable::scheduled_actor) {
         auto* actor = static_cast<caf::scheduled_actor*>(job);
-        seen_.try_emplace(actor->id(), actor->address());
+        if (const auto place = seen_.lower_bound(actor->id());
+            place == seen_.end() || place->first != actor->id())
+            seen_.emplace_hint(place, actor->id(), actor->address());
     }
     ready_.push_back(job);
 }
@@ -54,10 +71,11 @@ void sim_home::run_one(std::size_t index) {
     ready_.erase(ready_.begin() + static_cast<std::ptrdiff_t>(index));
     if (job->subtype() == caf::resumable::scheduled_actor) {
         auto* actor = static_cast<caf::scheduled_actor*>(job);
-        auto message = type_of_next(*actor);
-        schedule_->digest_ = mix(mix(mix(schedule_->digest_, number_), actor->name()), message);
+        const auto message = type_of_next(*actor);
+        schedule_->digest_ =
+            mix(mix(mix(schedule_->digest_, number_), actor->name()), message.value_or(0));
         if (schedule_->keep_log_)
-            schedule_->note(name_ + " " + actor->name() + " <- " + std::string{message});
+            schedule_->note(name_ + " " + actor->name() + " <- " + name_of(message));
     }
     if (schedule_->trace_)
         schedule_->trace_->collect(0, "");
@@ -168,10 +186,11 @@ bool sim_schedule::step(time_point until) {
     run_homeless();
     runnable_.clear();
     auto next = time_point::max();
+    const auto time = now();
     for (const auto& home : homes_) {
         if (!home->has_job() || home->frozen_)
             continue;
-        if (home->not_before_ <= now())
+        if (home->not_before_ <= time)
             runnable_.push_back(home.get());
         else
             next = std::min(next, home->not_before_);

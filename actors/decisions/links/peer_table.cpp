@@ -41,8 +41,11 @@ peer_table::effects peer_table::on(introduced& x) {
     const auto peer = x.message.header.sender;
     if (x.message.info.incarnation != peer)
         return {ignore{errc::foreign_peer}};
-    if (const auto known = linked_.find(peer); known != linked_.end())
-        return {show_introduction{known->second.dial, std::move(x.message)}};
+    if (const auto known = linked_.find(peer); known != linked_.end()) {
+        effects out;
+        out.emplace_back(show_introduction{known->second.dial, std::move(x.message)});
+        return out;
+    }
     auto info = x.message.info;
     return new_link(std::move(info), std::move(x.message));
 }
@@ -90,6 +93,8 @@ peer_table::effects peer_table::on(link_ended& x) {
     const auto counted = known != linked_.end() && known->second.dial == x.dial;
     if (counted)
         linked_.erase(known);
+    if (!counted && !x.why)
+        return {};
     const auto reason =
         x.why ? make_error(errc::handler_failed, "the link to incarnation {} died ({})", peer,
                            to_string(x.why))
@@ -111,7 +116,9 @@ peer_table::effects peer_table::new_link(rank_info peer,
     if (met_.size() >= met_max && !met_.contains(peer.incarnation))
         met_.erase(met_.begin());
     met_.insert_or_assign(peer.incarnation, peer);
-    return {make_link{dial, std::move(peer), std::move(introduction), again}};
+    effects out; // no copy of what a list in braces holds
+    out.emplace_back(make_link{dial, std::move(peer), std::move(introduction), again});
+    return out;
 }
 
 } // namespace kvferry
