@@ -143,7 +143,7 @@ void receiving::request_new(receiving_writer& from) {
     while (from.reports.size() < pieces_.size()) {
         const auto piece = static_cast<std::uint32_t>(from.reports.size());
         auto& fresh = from.reports.emplace_back();
-        if (pieces_[piece].told || (from.binding.held_back && siblings_brought(piece)))
+        if (pieces_[piece].told || (from.binding.held_back && brought_.contains(piece)))
             fresh.came_otherwise();
         else
             ++from.incomplete;

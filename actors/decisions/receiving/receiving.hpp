@@ -33,6 +33,7 @@
 #include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <variant>
 #include <vector>
@@ -294,6 +295,8 @@ private:
     bool handing_on_ = false;
     /// They get nothing more.
     bool relay_ended_ = false;
+    /// Slices of which siblings had brought their part when they were given up.
+    std::set<std::uint32_t> brought_;
     /// Slices handed on so far, whole.
     std::uint32_t handed_on_ = 0;
     /// The host has been told that all layers below are here.

@@ -38,6 +38,9 @@ void receiving::give_up_relay(receiving_writer& sibling, const caf::error& reaso
     if (sibling.dismissed || has_ended())
         return;
     add(relay_given_up{explain(reason, sibling)});
+    for (std::uint32_t piece = 0; piece < pieces_.size(); ++piece)
+        if (siblings_brought(piece))
+            brought_.insert(piece);
     for (auto& [place, from] : writers_)
         if (place.sibling)
             dismiss(from, reason);
