@@ -9,23 +9,31 @@
 #pragma once
 
 #include "messages/errors.hpp"
+#include "messages/local/errand.hpp"
 #include "messages/local/links.hpp"
 #include "messages/trace/log.hpp"
 #include "messages/trace/rank_counters.hpp"
 #include "messages/trace/trace.hpp"
 #include "messages/trace/trace_actor.hpp"
 #include "messages/type_ids.hpp"
+#include "messages/values/error_format.hpp"
 #include "messages/values/session_state.hpp"
 #include "messages/values/trace_parent.hpp"
 #include "messages/wire/protocol.hpp"
 
+#include <caf/behavior.hpp>
 #include <caf/detail/type_traits.hpp>
+#include <caf/message.hpp>
+#include <caf/message_priority.hpp>
 #include <caf/result.hpp>
 #include <caf/send.hpp>
 #include <caf/typed_event_based_actor.hpp>
 
+#include <array>
+#include <atomic>
+#include <cstddef>
 #include <exception>
-#include <optional>
+#include <memory>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -96,7 +104,9 @@ inline void record_at_actor(trace::event x, const char* actor, trace::instant wh
     x.what = what;
     if (const auto* self = trace::running_actor) {
         x.actor_id = static_cast<std::uint32_t>(self->id());
-        const auto* mail = const_cast<caf::local_actor*>(self)->current_mailbox_element();
+        const void* mail = running_errand;
+        if (!mail)
+            mail = const_cast<caf::local_actor*>(self)->current_mailbox_element();
         x.key = reinterpret_cast<std::uintptr_t>(mail);
     }
     x.ticks = trace::now();
@@ -126,8 +136,8 @@ template <class State>
 caf::error report_throw(State* state, const trace::event& about, const char* what) {
     record_at_actor(about, State::name, trace::instant::done);
     count_handler_failure();
-    auto error = make_error(errc::handler_failed, std::string{State::name} + " failed on "
-                                                      + std::string{about.message} + ": " + what);
+    auto error =
+        make_error(errc::handler_failed, "{} failed on {}: {}", State::name, about.message, what);
     if constexpr (requires { state->handler_failed(error); })
         state->handler_failed(error);
     return error;
@@ -228,40 +238,122 @@ void record_join(Self* self, rid request, const trace_parent& parent) {
     trace::record(x);
 }
 
+namespace detail {
+
+/// What handle() makes of a member function.
+template <class State, class Base, class Result, class Message>
+answer_t<Result> run_handler(State* state, Result (Base::*method)(Message),
+                             std::remove_reference_t<Message>& message) {
+    using answer = answer_t<Result>;
+    const auto event = about(message);
+    const working_on request{event.rid};
+    record_at_actor(event, State::name, trace::instant::dequeued);
+    try {
+        if constexpr (std::is_void_v<Result>) {
+            (state->*method)(std::forward<Message>(message));
+            record_at_actor(event, State::name, trace::instant::done);
+            return answer{};
+        } else {
+            answer result = (state->*method)(std::forward<Message>(message));
+            record_at_actor(event, State::name, trace::instant::done);
+            return result;
+        }
+    } catch (const std::exception& thrown) {
+        return report_throw(state, event, thrown.what());
+    } catch (...) {
+        return report_throw(state, event, "an exception of unknown type");
+    }
+}
+
+/// caf::result.
+template <class Result>
+concept several_ways = requires(Result& x) {
+    x.get_data();
+};
+
+/// Sends a handler's result to whoever asked, unless the question was passed on.
+template <class Result>
+void answer_errand(errand& question, Result& result) {
+    if (!question.way_back)
+        return;
+    if constexpr (several_ways<Result>) {
+        auto& content = result.get_data();
+        if (auto* values = caf::get_if<caf::message>(&content))
+            errand_answer::give(std::move(question.way_back), std::move(*values));
+        else if (auto* why = caf::get_if<caf::error>(&content))
+            errand_answer::refuse(std::move(question.way_back), std::move(*why));
+        else
+            question.way_back->wait_for_promise();
+    } else {
+        errand_answer::give(std::move(question.way_back), caf::make_message(std::move(result)));
+    }
+}
+
+/// How actors with a State handle each type of message that neighbours hand over, as handle() has
+/// been told: the same member functions for each of them.
+template <class State>
+class handlers_of {
+public:
+    using handler = void (*)(State*, errand&);
+
+    /// Null: nobody has told.
+    static handler find(caf::type_id_t type) {
+        const auto index = static_cast<std::size_t>(type) - block::begin;
+        return index < known_.size() ? known_[index].load(std::memory_order_acquire) : nullptr;
+    }
+
+    template <class Base, class Result, class Message>
+    static void learn(Result (Base::*method)(Message)) {
+        [[maybe_unused]] static const bool once = (learn_first(method), true);
+    }
+
+private:
+    using block = caf::id_block::kvferry;
+
+    template <class Base, class Result, class Message>
+    static inline Result (Base::*method_)(Message) = nullptr;
+
+    template <class Base, class Result, class Message>
+    static void learn_first(Result (Base::*method)(Message)) {
+        constexpr auto type = caf::type_id_v<std::decay_t<Message>>;
+        if constexpr (type >= block::begin && type < block::end
+                      && (several_ways<answer_t<Result>> || caf::has_type_id_v<answer_t<Result>>)) {
+            method_<Base, Result, Message> = method;
+            known_[type - block::begin].store(
+                [](State* state, errand& what) {
+                    auto result = run_handler<State, Base, Result, Message>(
+                        state, method_<Base, Result, Message>,
+                        *static_cast<std::decay_t<Message>*>(what.message));
+                    answer_errand(what, result);
+                },
+                std::memory_order_release);
+        }
+    }
+
+    static inline std::array<std::atomic<handler>, block::end - block::begin> known_{};
+};
+
+} // namespace detail
+
 /// A line of make_behavior(): `handle(this, &sender_state::on_request_data)`.
 template <class State, class Base, class Result, class Message>
 auto handle(State* state, Result (Base::*method)(Message)) {
-    using answer = detail::answer_t<Result>;
-    return [state, method](Message message) -> answer {
-        const auto event = detail::about(message);
-        const working_on request{event.rid};
-        detail::record_at_actor(event, State::name, trace::instant::dequeued);
-        try {
-            if constexpr (std::is_void_v<Result>) {
-                (state->*method)(std::forward<Message>(message));
-                detail::record_at_actor(event, State::name, trace::instant::done);
-                return answer{};
-            } else {
-                answer result = (state->*method)(std::forward<Message>(message));
-                detail::record_at_actor(event, State::name, trace::instant::done);
-                return result;
-            }
-        } catch (const std::exception& thrown) {
-            return detail::report_throw(state, event, thrown.what());
-        } catch (...) {
-            return detail::report_throw(state, event, "an exception of unknown type");
-        }
+    detail::handlers_of<State>::learn(method);
+    return [state, method](Message message) -> detail::answer_t<Result> {
+        return detail::run_handler<State, Base, Result, Message>(state, method, message);
     };
 }
 
-/// Sends a message from actor `self` and expects no answer. Without a target it does nothing.
+/// Sends a message from actor `self` and expects no answer. Without a target it does nothing. To an
+/// actor of the same thread it goes without CAF's envelope, in order with all else there.
 template <class Self, class Handle, class Message>
 void tell(Self* self, const Handle& to, Message message) {
     if (!to)
         return;
     detail::record_sending(detail::about(message), self->name(), self->id(), trace::instant::sent,
                            [&] {
-                               self->send(to, std::move(message));
+                               if (!hand_over(to, message))
+                                   self->send(to, std::move(message));
                                return std::uint64_t{0};
                            });
 }
@@ -277,39 +369,98 @@ void tell_from_outside(const Handle& to, Message message) {
     });
 }
 
-/// A question under way.
-template <class Response>
-class asked {
-public:
-    asked(Response response, const char* who, const trace::event& question)
-        : response_(std::move(response)), who_(who), question_(question) {}
+namespace detail {
 
-    /// Runs one of the two, once. An exception of it is counted and logged; the actor lives on.
-    template <class Answered, class Failed>
-    void then(Answered answered, Failed failed) && {
-        std::move(response_).then(detail::guard(who_, std::move(answered), question_),
-                                  detail::guard(who_, std::move(failed), question_));
+/// Calls `function` with what a message holds.
+template <class Function, class... Arguments>
+void call_with(Function& function, caf::message& values, caf::detail::type_list<Arguments...>) {
+    std::size_t next = 0;
+    function(values.get_mutable_as<std::decay_t<Arguments>>(next++)...);
+}
+
+/// The way back of a question between actors of one thread.
+template <class Self, class Answered, class Failed>
+class answer_for final : public errand_answer {
+public:
+    answer_for(Self* self, caf::message_id id, Answered answered, Failed failed)
+        : errand_answer(caf::strong_actor_ptr{self->ctrl()}, id), self_(self),
+          answered_(std::move(answered)), failed_(std::move(failed)) {}
+
+    bool run_answer() override {
+        if (why)
+            failed_(why);
+        else
+            call_with(answered_, values,
+                      typename caf::detail::get_callable_trait<Answered>::arg_types{});
+        return true;
+    }
+
+    void wait_for_promise() override {
+        self_->add_multiplexed_response_handler(
+            id.response_id(), caf::behavior{std::move(answered_), std::move(failed_)});
     }
 
 private:
-    Response response_;
-    const char* who_;
-    trace::event question_;
+    Self* self_;
+    Answered answered_;
+    Failed failed_;
 };
 
-/// Asks; the caller adds .then(answered, failed). The asked actor answers or ends. The actors that
-/// answer keep the deadlines, so that no timer is left behind.
+} // namespace detail
+
+/// A question that is about to be asked: what to do with the answer is missing.
+template <class Self, class Handle, class Message>
+class [[nodiscard]] open_question {
+public:
+    open_question(Self* self, const Handle& to, Message message)
+        : self_(self), to_(to), message_(std::move(message)) {}
+
+    /// Asks, and runs one of the two, once. An exception of it is counted and logged; the actor
+    /// lives on.
+    template <class Answered, class Failed>
+    void then(Answered answered, Failed failed) && {
+        auto about = detail::about(message_);
+        const char* who = self_->name();
+        detail::record_sending(about, who, self_->id(), trace::instant::asked, [&] {
+            if (!to_ || !ask_neighbour(about, who, answered, failed)) {
+                auto pending = self_->request(to_, caf::infinite, std::move(message_));
+                about.number = pending.id().integer_value();
+                std::move(pending).then(detail::guard(who, std::move(answered), about),
+                                        detail::guard(who, std::move(failed), about));
+            }
+            return std::uint64_t{about.number};
+        });
+    }
+
+private:
+    template <class Answered, class Failed>
+    bool ask_neighbour(trace::event& about, const char* who, Answered& answered, Failed& failed) {
+        if (!self_->getf(takes_errands_flag))
+            return false;
+        auto make_way_back = [&] {
+            const auto id = self_->new_request_id(caf::message_priority::normal);
+            about.number = id.response_id().integer_value();
+            using way_back =
+                detail::answer_for<Self, decltype(detail::guard(who, std::move(answered), about)),
+                                   decltype(detail::guard(who, std::move(failed), about))>;
+            return std::make_unique<way_back>(self_, id,
+                                              detail::guard(who, std::move(answered), about),
+                                              detail::guard(who, std::move(failed), about));
+        };
+        return hand_over(to_, message_, make_way_back);
+    }
+
+    Self* self_;
+    Handle to_;
+    Message message_;
+};
+
+/// Asks; the caller adds .then(answered, failed), and with that the question leaves. The asked
+/// actor answers or ends. The actors that answer keep the deadlines, so that no timer is left
+/// behind.
 template <class Self, class Handle, class Message>
 auto ask(Self* self, const Handle& to, Message message) {
-    auto question = detail::about(message);
-    using response = decltype(self->request(to, caf::infinite, std::move(message)));
-    std::optional<response> pending;
-    detail::record_sending(question, self->name(), self->id(), trace::instant::asked, [&] {
-        pending.emplace(self->request(to, caf::infinite, std::move(message)));
-        question.number = pending->id().integer_value();
-        return std::uint64_t{question.number};
-    });
-    return asked<response>{std::move(*pending), self->name(), question};
+    return open_question<Self, Handle, Message>{self, to, std::move(message)};
 }
 
 } // namespace kvferry

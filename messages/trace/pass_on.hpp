@@ -6,7 +6,6 @@
 
 #include <caf/delegated.hpp>
 
-#include <optional>
 #include <utility>
 
 namespace kvferry {
@@ -15,13 +14,16 @@ namespace kvferry {
 /// answer passes through here. To be returned by the handler.
 template <class Self, class Handle, class Message>
 auto pass_on(Self* self, const Handle& to, Message message) {
-    std::optional<decltype(self->delegate(to, std::move(message)))> result;
-    detail::record_sending(detail::about(message), self->name(), self->id(), trace::instant::sent,
-                           [&] {
-                               result.emplace(self->delegate(to, std::move(message)));
-                               return std::uint64_t{0};
-                           });
-    return *result;
+    decltype(self->delegate(to, std::move(message))) elsewhere{};
+    detail::record_sending(
+        detail::about(message), self->name(), self->id(), trace::instant::sent, [&] {
+            auto way_back = [] { return std::move(running_errand->way_back); };
+            const auto asked_by_neighbour = running_errand && running_errand->way_back;
+            if (!asked_by_neighbour || !to || !hand_over(to, message, way_back))
+                self->delegate(to, std::move(message));
+            return std::uint64_t{0};
+        });
+    return elsewhere;
 }
 
 } // namespace kvferry

@@ -24,8 +24,12 @@ namespace {
 
 /// Messages that an actor handles before the next one gets its turn.
 constexpr std::size_t messages_per_turn = 64;
-/// Rounds of actors before pollers get their turn.
+/// Rounds of actors before pollers get their turn, and turns in all of them.
 constexpr int actor_rounds_per_cycle = 32;
+constexpr std::size_t turns_per_cycle = 2048;
+/// Of what other threads have handed over, so much at a time joins what is ready: what follows from
+/// it runs before more does, and finds the caches as they were left.
+constexpr std::size_t taken_at_once = 32;
 /// Cycles that leave out the pollers because actors have mail left.
 constexpr int unpolled_cycles_max = 8;
 /// Rounds of polling before actors get their turn again, even if pollers still have work.
@@ -35,8 +39,6 @@ constexpr std::uint64_t cycles_per_look = 32;
 /// Longest sleep: a wake-up that a poller fails to announce is late by at most this.
 constexpr int sleep_ms_max = 1000;
 constexpr std::uint64_t wake_id = 0;
-
-thread_local const io_loop* current_loop = nullptr;
 
 std::atomic<std::uint64_t> hops_so_far{0};
 
@@ -114,7 +116,7 @@ void io_loop::stop() {
 }
 
 bool io_loop::on_thread() const noexcept {
-    return current_loop == this;
+    return home_of_thread == this;
 }
 
 io_loop_statistics io_loop::statistics() const {
@@ -137,7 +139,7 @@ std::uint64_t io_loop::hops() noexcept {
 
 void io_loop::exec_later(caf::resumable* job) {
     if (on_thread()) {
-        ready_.push_back(job);
+        ready_.push_back({job, nullptr});
         return;
     }
     hops_so_far.fetch_add(1, std::memory_order_relaxed);
@@ -159,30 +161,38 @@ void io_loop::exec_later(caf::resumable* job) {
     }
 }
 
+void io_loop::later(errand_ptr what) {
+    ready_.push_back({nullptr, what.release()});
+}
+
 void io_loop::post(std::function<void()> call) {
     exec_later(new posted_call(std::move(call)));
 }
 
+/// What it leaves in taken_ is out of the inbox, but not ready yet.
 void io_loop::take_inbox() {
-    {
+    if (taken_.empty()) {
         std::lock_guard guard{inbox_mutex_};
         taken_.swap(inbox_);
     }
-    ready_.insert(ready_.end(), taken_.begin(), taken_.end());
-    taken_.clear();
+    const auto end =
+        taken_.begin() + static_cast<std::ptrdiff_t>(std::min(taken_.size(), taken_at_once));
+    for (auto each = taken_.begin(); each != end; ++each)
+        ready_.push_back({*each, nullptr});
+    taken_.erase(taken_.begin(), end);
 }
 
 /// True when the loop may go to sleep; from then on mail from another thread writes to the eventfd.
 bool io_loop::may_sleep() {
     std::lock_guard guard{inbox_mutex_};
-    asleep_ = inbox_.empty() && ready_.empty() && !stopping_;
+    asleep_ = inbox_.empty() && taken_.empty() && ready_.empty() && !stopping_;
     return asleep_;
 }
 
 // -- the cycle ------------------------------------------------------------------------------
 
 void io_loop::run() {
-    current_loop = this;
+    home_of_thread = this;
     std::uint64_t cycle = 0;
     int unpolled = 0;
     auto busy_at = std::chrono::steady_clock::now();
@@ -207,7 +217,7 @@ void io_loop::run() {
                 sleep_until_event();
             std::lock_guard guard{inbox_mutex_};
             asleep_ = false;
-            ended_ = stopping_ && inbox_.empty() && ready_.empty();
+            ended_ = stopping_ && inbox_.empty() && taken_.empty() && ready_.empty();
             if (ended_)
                 break;
         } else { // spins, but lets other threads on this core run
@@ -217,31 +227,33 @@ void io_loop::run() {
     if (!pollers_.empty() || !watches_.empty())
         logger().error("loop {} ends with {} pollers and {} watches left: stop its actors first",
                        options_.name, pollers_.size(), watches_.size());
-    current_loop = nullptr;
+    home_of_thread = nullptr;
 }
 
 /// Runs several rounds, since a message often makes another actor ready: such a chain ends here
 /// without a poll after each step.
 bool io_loop::run_actors() {
-    bool any = false;
-    for (int round = 0; round < actor_rounds_per_cycle; ++round) {
-        take_inbox();
-        if (!run_ready())
+    auto left = turns_per_cycle;
+    for (int round = 0; round < actor_rounds_per_cycle && left > 0; ++round) {
+        if (round == 0 || ready_.size() < taken_at_once)
+            take_inbox();
+        const auto ran = run_ready(left);
+        if (ran == 0)
             break;
-        any = true;
+        left -= ran;
     }
-    return any;
+    return left < turns_per_cycle;
 }
 
-bool io_loop::run_ready() {
-    // Runs only the jobs that are ready at the start, so that everything else gets a turn.
-    auto count = ready_.size();
+/// Runs only what is ready at the start, so that everything else gets a turn.
+std::size_t io_loop::run_ready(std::size_t turns_max) {
+    const auto count = std::min(ready_.size(), turns_max);
     for (auto left = count; left > 0; --left) {
-        auto* job = ready_.front();
+        const auto next = ready_.front();
         ready_.pop_front();
-        resume(job);
+        next.job ? resume(next.job) : run_errand(errand_ptr{next.what});
     }
-    return count > 0;
+    return count;
 }
 
 void io_loop::scheduler_unit::exec_later(caf::resumable* job) {
@@ -256,9 +268,16 @@ void io_loop::resume(caf::resumable* job) {
         return true;
     });
     if (result == caf::resumable::resume_later)
-        ready_.push_back(job);
+        ready_.push_back({job, nullptr});
     else // drop our reference; the next mail brings a new one
         caf::intrusive_ptr_release(job);
+}
+
+void io_loop::run_errand(errand_ptr what) {
+    guarded("an actor", [&] {
+        what->taker->take(*what, &elsewhere_);
+        return true;
+    });
 }
 
 /// True when there was something to do; `more`: there may be more. Whoever has got mail runs before

@@ -117,6 +117,9 @@ public:
 
     // -- on the loop's thread only: from handlers, callbacks and pollers ------------------------
 
+    /// Its turn comes behind all that is ready, and is one of an actor's.
+    void later(errand_ptr) override;
+
     /// Starts to poll a poller. system_call_failed when its descriptor cannot be watched.
     caf::error add(loop_poller&);
 
@@ -138,6 +141,11 @@ private:
         int fd = -1;
         watch_callback callback;
     };
+    /// Whose turn it is: an actor or call with a reference of ours, or one errand.
+    struct turn {
+        caf::resumable* job = nullptr;
+        errand* what = nullptr;
+    };
 
     io_loop(caf::actor_system&, io_loop_options);
 
@@ -153,8 +161,9 @@ private:
     void run();
     void take_inbox();
     bool run_actors();
-    bool run_ready();
+    std::size_t run_ready(std::size_t turns_max);
     void resume(caf::resumable*);
+    void run_errand(errand_ptr);
     bool progress_pollers(bool& more);
     bool arm_pollers();
     bool may_sleep();
@@ -182,7 +191,7 @@ private:
 
     // Only on the loop's thread.
     scheduler_unit elsewhere_;
-    std::deque<caf::resumable*> ready_;
+    std::deque<turn> ready_;
     std::vector<caf::resumable*> taken_;
     std::vector<polled> pollers_;
     std::unordered_map<std::uint64_t, std::shared_ptr<watched>> watches_;

@@ -9,7 +9,6 @@
 #include <caf/actor_control_block.hpp>
 #include <caf/actor_storage.hpp>
 #include <caf/config.hpp>
-#include <caf/stateful_actor.hpp>
 
 #include <cstddef>
 #include <new>
@@ -27,17 +26,18 @@ public:
 template <class Interface, class State, class... Args>
 Interface spawn_short_lived(caf::actor_system& system, placement where, Args&&... args) {
     caf::actor_config cfg{where.unit};
-    return system.template spawn_impl<caf::stateful_actor<State, short_lived<Interface>>,
-                                      caf::no_spawn_options>(cfg, std::forward<Args>(args)...);
+    return system
+        .template spawn_impl<neighbour<State, short_lived<Interface>>, caf::no_spawn_options>(
+            cfg, std::forward<Args>(args)...);
 }
 
 } // namespace kvferry
 
 /// CAF expects what it has in its own: the control block, and the actor one cache line behind it.
 template <class State, class Interface>
-class caf::actor_storage<caf::stateful_actor<State, kvferry::short_lived<Interface>>> {
+class caf::actor_storage<kvferry::neighbour<State, kvferry::short_lived<Interface>>> {
 public:
-    using actor_type = caf::stateful_actor<State, kvferry::short_lived<Interface>>;
+    using actor_type = kvferry::neighbour<State, kvferry::short_lived<Interface>>;
 
     template <class... Arguments>
     actor_storage(actor_id id, node_id node, actor_system* system, Arguments&&... arguments)

@@ -16,8 +16,10 @@ namespace kvferry {
 
 namespace {
 
-/// Bytes that are read of one ring before others get their turn.
+/// Bytes and messages that are read of one ring before others get their turn: what is asked by many
+/// at a time is answered a few at a time, while the caches still have it.
 constexpr std::uint64_t turn_bytes = ring_bytes;
+constexpr int turn_messages = 32;
 
 } // namespace
 
@@ -76,7 +78,9 @@ bool shm_visitor::read(wire_user& user) {
     if (!ring_ || over_)
         return false;
     std::uint64_t bytes = 0;
-    while (bytes < turn_bytes && (!rest_bytes_ || bytes < *rest_bytes_)) {
+    int messages = 0;
+    while (bytes < turn_bytes && messages < turn_messages
+           && (!rest_bytes_ || bytes < *rest_bytes_)) {
         auto record = ring_->peek();
         if (record && !*record)
             break;
@@ -86,8 +90,10 @@ bool shm_visitor::read(wire_user& user) {
             refuse(text_of(message.error()));
             return true;
         }
-        if (*message)
+        if (*message) {
+            ++messages;
             user.arrived((*message)->what, (*message)->head, (*message)->payload);
+        }
         bytes += (*record)->size();
         ring_->take(**record);
     }

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+// What one actor tells or asks another of the same thread: the message and whose it is, without
+// CAF's envelope and mailbox, which are made for threads that know nothing of each other.
+#pragma once
+
+#include "messages/local/recycled.hpp"
+
+#include <caf/abstract_actor.hpp>
+#include <caf/actor_cast.hpp>
+#include <caf/actor_control_block.hpp>
+#include <caf/error.hpp>
+#include <caf/fwd.hpp>
+#include <caf/mailbox_element.hpp>
+#include <caf/message.hpp>
+#include <caf/message_id.hpp>
+#include <caf/type_id.hpp>
+
+#include <cstddef>
+#include <memory>
+#include <utility>
+
+namespace kvferry {
+
+class errand;
+class errand_answer;
+using errand_ptr = std::unique_ptr<errand>;
+
+/// An actor as its thread runs it for one errand.
+class errand_taker {
+public:
+    virtual void take(errand&, caf::execution_unit*) = 0;
+
+protected:
+    ~errand_taker() = default;
+};
+
+/// A message on its way to an actor of the same thread: bare, or in CAF's envelope; or an answer.
+class errand {
+public:
+    explicit errand(caf::mailbox_element_ptr mail) : mail(std::move(mail)) {}
+    errand(caf::type_id_t type, void* message) : type(type), message(message) {}
+    errand(const errand&) = delete;
+    errand& operator=(const errand&) = delete;
+    virtual ~errand() = default;
+
+    static void* operator new(std::size_t bytes) { return take_memory(bytes); }
+    static void operator delete(void* block, std::size_t bytes) noexcept {
+        give_memory(block, bytes);
+    }
+
+    /// What whoever asked does with the answer, on its own turn. Nothing else is an answer.
+    virtual bool run_answer() { return false; }
+
+    const caf::type_id_t type = caf::invalid_type_id;
+    /// Its reader may take it apart.
+    void* const message = nullptr;
+    /// Null for a bare message.
+    caf::mailbox_element_ptr mail;
+    /// Of a question: the way back, until somebody has taken it.
+    std::unique_ptr<errand_answer> way_back;
+    errand_taker* taker = nullptr;
+    /// The same actor, which lives until then.
+    caf::strong_actor_ptr to;
+};
+
+/// The errand that its thread is running a handler for; null: the handler's message came with CAF.
+inline constinit thread_local errand* running_errand = nullptr;
+
+/// A message that is the actor's if it lives on this thread and takes such.
+struct errand_offer {
+    /// Invalid: an answer, which every actor takes that asks.
+    caf::type_id_t type = caf::invalid_type_id;
+    void* what = nullptr;
+    errand_ptr (*make)(void* what) = nullptr;
+};
+
+/// Read by an actor that is called with no mail.
+inline constinit thread_local const errand_offer* offered_errand = nullptr;
+
+/// Beside CAF's own flags: the actor may be called with no mail.
+inline constexpr int takes_errands_flag = 0x0001'0000;
+
+/// False: it is the caller's still.
+inline bool offer_to(caf::abstract_actor& actor, const errand_offer& offer) {
+    if (!actor.getf(takes_errands_flag))
+        return false;
+    offered_errand = &offer;
+    const auto taken = actor.enqueue(nullptr, nullptr);
+    offered_errand = nullptr;
+    return taken;
+}
+
+/// The answer to a question between actors of one thread: made with the question, and sent on its
+/// way by whoever answers.
+class errand_answer : public errand {
+public:
+    errand_answer(caf::strong_actor_ptr asker, caf::message_id id)
+        : errand(caf::invalid_type_id, nullptr), asker(std::move(asker)), id(id) {}
+
+    /// Who was asked has made a promise: CAF's answer to `id` will come.
+    virtual void wait_for_promise() = 0;
+
+    static void give(std::unique_ptr<errand_answer> way_back, caf::message values) {
+        way_back->values = std::move(values);
+        send(std::move(way_back));
+    }
+    static void refuse(std::unique_ptr<errand_answer> way_back, caf::error why) {
+        way_back->why = std::move(why);
+        send(std::move(way_back));
+    }
+
+    const caf::strong_actor_ptr asker;
+    const caf::message_id id;
+    /// Of an answer without error.
+    caf::message values;
+    caf::error why;
+
+private:
+    static void send(std::unique_ptr<errand_answer> way_back) {
+        const auto asker = way_back->asker;
+        const errand_offer offer{caf::invalid_type_id, &way_back, [](void* made) -> errand_ptr {
+                                     return std::move(
+                                         *static_cast<std::unique_ptr<errand_answer>*>(made));
+                                 }};
+        (void)offer_to(*asker->get(), offer);
+    }
+};
+
+/// A bare message.
+template <class Message>
+class errand_with final : public errand {
+public:
+    explicit errand_with(Message&& said)
+        : errand(caf::type_id_v<Message>, &said_), said_(std::move(said)) {}
+
+private:
+    Message said_;
+};
+
+/// False: the message is the caller's still, and goes as CAF's messages go.
+template <class Handle, class Message>
+bool hand_over(const Handle& to, Message& message) {
+    return offer_to(*caf::actor_cast<caf::abstract_actor*>(to),
+                    {caf::type_id_v<Message>, &message, [](void* said) -> errand_ptr {
+                         return std::make_unique<errand_with<Message>>(
+                             std::move(*static_cast<Message*>(said)));
+                     }});
+}
+
+/// The same for a question, whose answer goes where `make_way_back` says.
+template <class Handle, class Message, class MakeWayBack>
+bool hand_over(const Handle& to, Message& message, MakeWayBack& make_way_back) {
+    struct question {
+        Message& said;
+        MakeWayBack& make_way_back;
+    } what{message, make_way_back};
+    return offer_to(*caf::actor_cast<caf::abstract_actor*>(to),
+                    {caf::type_id_v<Message>, &what, [](void* asked) -> errand_ptr {
+                         auto& x = *static_cast<question*>(asked);
+                         auto made = std::make_unique<errand_with<Message>>(std::move(x.said));
+                         made->way_back = x.make_way_back();
+                         return made;
+                     }});
+}
+
+} // namespace kvferry
