@@ -6,6 +6,7 @@
 #include "actors/host/process_life.hpp"
 #include "actors/host/quick_callback.hpp"
 #include "messages/errors.hpp"
+#include "messages/local/recycled.hpp"
 
 #include <atomic>
 #include <cstddef>
@@ -66,7 +67,8 @@ public:
             waiting_.fetch_sub(1);
             return nullptr;
         }
-        return {this, [self = shared_from_this()](const void*) { self->waiting_.fetch_sub(1); }};
+        return {this, [self = shared_from_this()](const void*) { self->waiting_.fetch_sub(1); },
+                recycling<host_calls>{}};
     }
 
     std::size_t waiting_max() const { return waiting_max_; }

@@ -5,8 +5,11 @@
 // only a future that somebody has asked for costs that: most hosts hear by callback.
 #pragma once
 
+#include "messages/local/recycled.hpp"
+
 #include <atomic>
 #include <future>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <utility>
@@ -46,7 +49,7 @@ public:
         std::lock_guard lock{mutex_};
         if (future_.valid())
             return future_;
-        std::promise<T> made;
+        std::promise<T> made{std::allocator_arg, recycling<T>{}};
         future_ = made.get_future().share();
         if (value_)
             made.set_value(*value_);
