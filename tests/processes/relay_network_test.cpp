@@ -14,7 +14,7 @@ namespace {
 /// One latent per token, the same on every rank: 64 KiB a block.
 const std::string wide_mla = "layers=8,head_dim=256,element_bytes=2,tokens_per_block=16,kind=mla";
 constexpr std::uint64_t block_bytes = 8 * 256 * 2 * 16;
-constexpr unsigned blocks = 256; // 16 MiB
+constexpr unsigned blocks = 64; // 4 MiB
 constexpr std::uint64_t one_copy = blocks * block_bytes;
 
 using instance_ptr = std::unique_ptr<instance_processes>;
@@ -22,12 +22,10 @@ using instance_ptr = std::unique_ptr<instance_processes>;
 instance_ptr start(two_machines& net, const std::string& machine, const std::string& name,
                    unsigned tp, bool relay = true) {
     std::vector<std::string> flags{
-        "--bind",     machine == net.prefill ? prefill_address : decode_address,
-        "--machine",  machine,
-        "--wire",     "tcp",
-        "--insecure", "--link-health-interval",
-        "200",        "--link-patience",
-        "2000"};
+        "--bind",    machine == net.prefill ? prefill_address : decode_address,
+        "--machine", machine,
+        "--wire",    "tcp",
+        "--insecure"};
     if (relay)
         flags.push_back("--relay");
     return run_on(machine, "eth", [&] {
@@ -61,7 +59,7 @@ struct under_way {
     explicit under_way(two_machines& net, std::uint64_t rid)
         : x(wide(rid)), landing(landing_of(rid, 3)), context(start(net, net.prefill, "context", 1)),
           generation(start(net, net.decode, "generation", 3)) {
-        net.cable->set(bad_cable::b_to_a, {.bytes_per_second = 8'000'000});
+        net.cable->set(bad_cable::b_to_a, {.bytes_per_second = 2'000'000});
         receive(*generation, context->endpoint, x, {{"deadline_ms", 40000}});
         send(*context, x, {{"deadline_ms", 40000}});
         await_block((*generation)[landing], x, 8);
