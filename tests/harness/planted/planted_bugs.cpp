@@ -145,8 +145,6 @@ const std::vector<bug_description>& planted_bugs() {
          "a request that is renewed is not as urgent as its host wants it"},
         {"digest-not-compared", digest_not_compared, "I4",
          "bytes that are others than the writer has read count as arrived"},
-        {"sums-not-compared", sums_not_compared, "I4",
-         "a message of a put counts as arrived whatever its bytes add up to"},
     };
     return all;
 }
