@@ -48,11 +48,13 @@ std::vector<std::string> shows(const certificates& by, const std::string& name,
     return shows(by.cert(name), by.key(name), ca, lets_in);
 }
 
-/// What openssl hears at a port when it shows this; it has sent a whole question's worth of zeros.
+/// What openssl hears at a port when it shows this, and says nothing.
 std::string heard_by_openssl(const std::string& endpoint, std::vector<std::string> words) {
     words.insert(words.begin(), {"openssl", "s_client", "-connect", endpoint, "-tls1_3"});
-    const unique_fd zeros{::open("/dev/zero", O_RDONLY | O_CLOEXEC)};
-    program stranger{std::move(words), zeros.get()};
+    int silence[2];
+    REQUIRE(::pipe2(silence, O_CLOEXEC) == 0);
+    const unique_fd input{silence[0]}, open_end{silence[1]};
+    program stranger{std::move(words), input.get()};
     stranger.says("alert");
     return stranger.said;
 }
