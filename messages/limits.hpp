@@ -153,7 +153,7 @@ struct limits {
 
     // -- checks ----------------------------------------------------------------------------
     /// How far the rank checks what it receives; from `wire` on it also says sums of what it sends.
-    digest_level digests = digest_level::wire;
+    digest_level digests = digest_level::off;
 
     // -- replicas --------------------------------------------------------------------------
     /// Ranks of one machine and instance that need the same bytes of another machine let one of

@@ -284,19 +284,19 @@ enum { KVF_ROUTE_BEST = 0, KVF_ROUTE_MAPPED = 1, KVF_ROUTE_DIRECT = 2, KVF_ROUTE
 enum {
     KVF_NO_SAME_HOST_LINK = 1, /* peers of this machine are treated like any others */
     KVF_DIGESTS = 2,           /* every piece that has come is read again and compared with what its
-                                * writer has read; without it only what comes as messages is
-                                * compared, while it is placed */
+                                * writer has read */
     KVF_NO_INFO_SERVER = 4,    /* no rank-info server and no port: the host carries the infos of all
                                 * ranks (kvf_worker_info, kvf_worker_add_instance); info_endpoint is
                                 * NULL on all of them */
     KVF_INSECURE = 8,          /* whoever reaches a port is served; otherwise a rank that others can
                                 * reach needs a secret */
-    KVF_PLAIN_BULK = 16, /* with a secret: bytes of pages are neither encrypted nor checked once
-                          * their connection has shown it; both sides must say so */
-    KVF_RELAY = 32,      /* ranks of one machine that need the same bytes of another one let one of
-                          * them receive the bytes and hand them on; its pages are released when the
-                          * others have theirs, so decode on the outcome, not on the release */
-    KVF_NO_DIGESTS = 64  /* nothing is compared, unless with KVF_DIGESTS */
+    KVF_PLAIN_BULK = 16,  /* with a secret: bytes of pages are neither encrypted nor checked once
+                           * their connection has shown it; both sides must say so */
+    KVF_RELAY = 32,       /* ranks of one machine that need the same bytes of another one let one of
+                           * them receive the bytes and hand them on; its pages are released when the
+                           * others have theirs, so decode on the outcome, not on the release */
+    KVF_WIRE_DIGESTS = 64 /* what comes as messages is compared while it is placed, if its writer
+                           * has this, too */
 };
 
 /* What the instance is listed for. */
@@ -502,7 +502,7 @@ enum {                      /* kvf_session_options.flags */
        KVF_ALLOW_MISSING_LAYERS =
            8, /* rx: layers and roles that the context does not have stay as */
        KVF_ALLOW_MISSING_ROLES =
-           16,              /* they are; otherwise such a session ends in LAYOUT_MISMATCH */
+           16,               /* they are; otherwise such a session ends in LAYOUT_MISMATCH */
        KVF_TELL_LAYERS = 32, /* rx: KVF_EVENT_LAYERS is wanted */
        /* How urgent its bytes are wherever they wait for others': at most one of the three. Classes
         * share by bytes as 16 : 4 : 1, and none starves. None of them: rx normal, tx as its

@@ -65,7 +65,7 @@ directory_options directory_of(const kvf_directory* where) {
 worker_options options_of(const kvf_worker_options& given) {
     if (given.flags
         & ~std::uint32_t{KVF_NO_SAME_HOST_LINK | KVF_DIGESTS | KVF_NO_INFO_SERVER | KVF_INSECURE
-                         | KVF_PLAIN_BULK | KVF_RELAY | KVF_NO_DIGESTS})
+                         | KVF_PLAIN_BULK | KVF_RELAY | KVF_WIRE_DIGESTS})
         refuse(errc::unsupported, "kvf_worker_options.flags is {}", given.flags);
     if (given.port > std::numeric_limits<std::uint16_t>::max())
         refuse(errc::invalid_argument, "kvf_worker_options.port is {}", given.port);
@@ -98,8 +98,8 @@ worker_options options_of(const kvf_worker_options& given) {
     auto& bounds = result.bounds;
     if ((given.flags & KVF_DIGESTS) != 0)
         bounds.digests = digest_level::memory;
-    else if ((given.flags & KVF_NO_DIGESTS) != 0)
-        bounds.digests = digest_level::off;
+    else if ((given.flags & KVF_WIRE_DIGESTS) != 0)
+        bounds.digests = digest_level::wire;
     bounds.relay = (given.flags & KVF_RELAY) != 0;
     if (given.sessions_max != 0)
         bounds.sessions_max = given.sessions_max;

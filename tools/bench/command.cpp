@@ -147,10 +147,12 @@ void add_bench(CLI::App& app, int& status) {
                      "What the runtime compares of bytes that arrive: nothing, those that come as "
                      "messages, or all of them once more in memory")
         ->transform(CLI::CheckedTransformer(
-            std::map<std::string, digest_level>{{"off", digest_level::off},
-                                                {"wire", digest_level::wire},
-                                                {"memory", digest_level::memory}}))
-        ->default_str("wire");
+                        std::map<std::string, digest_level>{{"off", digest_level::off},
+                                                            {"wire", digest_level::wire},
+                                                            {"memory", digest_level::memory}})
+                        .description(""))
+        ->type_name("off|wire|memory")
+        ->default_str("off");
     command->add_flag("--huge-pages", options->huge_pages, "Pools of 2 MiB pages");
     command
         ->add_option("--trace", options->trace,

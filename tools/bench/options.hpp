@@ -58,7 +58,7 @@ struct bench_options {
     std::uint64_t footprint_bytes = 0;
     bool huge_pages = false;
     /// What both sides compare of bytes that arrive.
-    digest_level digests = digest_level::wire;
+    digest_level digests = digest_level::off;
     /// Multiprocessors that a device may use for copies.
     std::uint32_t multiprocessors = device_options{}.multiprocessors;
     /// Staged bytes go over the fabric even when the other side could read them in place.

@@ -16,7 +16,7 @@ from .pages import Pages, Parallelism
 from .session import Aux, Rx, Session, Tx
 
 _ROUTES = {"auto": 0, "mapped": 1, "direct": 2, "staged": 3}
-_DIGESTS = {"off": _abi.NO_DIGESTS, "wire": 0, "memory": _abi.DIGESTS}
+_DIGESTS = {"off": 0, "wire": _abi.WIRE_DIGESTS, "memory": _abi.DIGESTS}
 _ROLES = {"any": 0, "context": 1, "generation": 2}
 _living: "Set[Worker]" = set()
 """Until they are closed, whoever refers to them: they use the memory that they have published."""
@@ -116,7 +116,7 @@ class Worker:
         host_link_folder: str = "",
         route: str = "auto",
         same_host_link: bool = True,
-        digests: str = "wire",
+        digests: str = "off",
         devices: Sequence[int] = (),
         multiprocessors: int = 0,
         copy_threads: int = 0,
