@@ -3,6 +3,7 @@
 #include "actors/host/session.hpp"
 
 #include "actors/host/host_actor.hpp"
+#include "actors/host/process_life.hpp"
 #include "actors/shared/session_waits.hpp"
 #include "messages/local/recycled.hpp"
 #include "messages/trace/handle.hpp"
@@ -135,6 +136,8 @@ caf::expected<slots_on_loan> session_handle::slots_in_doubt() const {
 }
 
 caf::expected<session_status> session_handle::status() const {
+    if (auto problem = process_life::check())
+        return problem;
     if (auto over = final_status(*promises_, request_))
         return std::move(*over);
     auto result = ask<session_status>(query_status{});

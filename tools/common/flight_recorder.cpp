@@ -84,8 +84,8 @@ std::string flight_recorder::folder() {
         .string();
 }
 
-caf::expected<std::unique_ptr<flight_recorder>> flight_recorder::start(std::string name,
-                                                                       std::string folder) {
+caf::expected<std::unique_ptr<flight_recorder>>
+flight_recorder::start(std::string name, std::string folder, sigterm on_sigterm) {
     // A folder that the user names may be shared; one among the temporary files must not be.
     if (std::getenv("KVFERRY_FLIGHT") == nullptr)
         if (auto problem = make_private_folder(folder, "KVFERRY_FLIGHT"))
@@ -104,7 +104,7 @@ caf::expected<std::unique_ptr<flight_recorder>> flight_recorder::start(std::stri
         return std::move(thread.error());
     result->thread_ = std::move(*thread);
     for (auto number : signals)
-        if (number != SIGTERM || handler_of(number) == SIG_DFL)
+        if (number != SIGTERM || on_sigterm == sigterm::writes)
             std::signal(number, on_signal);
     return result;
 }

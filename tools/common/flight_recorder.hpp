@@ -11,7 +11,7 @@
 
 namespace kvferry::tools {
 
-/// While one exists, crash signals, and SIGTERM where nobody handles it, first write
+/// While one exists, crash signals, and SIGTERM unless the process handles it, first write
 /// FOLDER/<name>-<process id>.<mark>.kvtrace, then take their usual effect. One per process.
 class flight_recorder {
 public:
@@ -22,8 +22,10 @@ public:
     /// temporary folder, which must be this user's alone.
     static std::string folder();
 
-    static caf::expected<std::unique_ptr<flight_recorder>> start(std::string name,
-                                                                 std::string folder);
+    enum class sigterm { writes, is_handled };
+
+    static caf::expected<std::unique_ptr<flight_recorder>>
+    start(std::string name, std::string folder, sigterm = sigterm::writes);
 
     /// The signals take their usual effect again.
     ~flight_recorder();

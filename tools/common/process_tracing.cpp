@@ -19,8 +19,10 @@ std::unique_ptr<Part> or_null(caf::expected<std::unique_ptr<Part>> made, const c
 
 } // namespace
 
-std::unique_ptr<flight_recorder> start_flight_recorder(const std::string& name) {
-    return or_null(flight_recorder::start(name, flight_recorder::folder()), "flight recorder");
+std::unique_ptr<flight_recorder> start_flight_recorder(const std::string& name,
+                                                       flight_recorder::sigterm on_sigterm) {
+    return or_null(flight_recorder::start(name, flight_recorder::folder(), on_sigterm),
+                   "flight recorder");
 }
 
 std::unique_ptr<trace_endpoint> start_trace_endpoint(const std::string& name,

@@ -14,7 +14,9 @@ namespace kvferry::tools {
 
 /// Starts a flight_recorder in its default folder. On failure it returns null and writes the reason
 /// to standard error; the process can go on.
-std::unique_ptr<flight_recorder> start_flight_recorder(const std::string& name);
+std::unique_ptr<flight_recorder>
+start_flight_recorder(const std::string& name,
+                      flight_recorder::sigterm = flight_recorder::sigterm::writes);
 
 /// The same for a trace_endpoint that shows these ranks. The ranks must outlive it.
 std::unique_ptr<trace_endpoint> start_trace_endpoint(const std::string& name,

@@ -125,7 +125,8 @@ int run_worker(const rank_options& options) {
     if (::getpid() == 1)
         std::signal(SIGCHLD, SIG_IGN); // orphans of the container leave no zombies here
     command_lines commands;
-    const auto flight = start_flight_recorder(options.instance);
+    const auto flight =
+        start_flight_recorder(options.instance, flight_recorder::sigterm::is_handled);
     std::unique_ptr<trace_recording> recording;
     if (!options.trace.empty()) {
         auto started = trace_recording::start(options.trace, options.instance);
