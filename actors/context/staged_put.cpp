@@ -211,9 +211,14 @@ void staged_put_state::finish(const start_put& command, agent_result result, std
                               caf::error why, time_point began,
                               const std::optional<damaged_bytes>& damaged) {
     record_io(self_, trace::instant::io_end, trace::staged_put, command.id.value, bytes);
-    transfer_done done{command.id, result, bytes, std::move(why), began, clock::now()};
-    done.damaged = damaged;
-    tell(self_, command.reply_to, std::move(done));
+    tell(self_, command.reply_to,
+         transfer_done{.id = command.id,
+                       .result = result,
+                       .bytes = bytes,
+                       .error = std::move(why),
+                       .began = began,
+                       .ended = clock::now(),
+                       .damaged = damaged});
 }
 
 } // namespace kvferry

@@ -122,7 +122,8 @@ private:
                                      return std::move(
                                          *static_cast<std::unique_ptr<errand_answer>*>(made));
                                  }};
-        (void)offer_to(*asker->get(), offer);
+        if (asker) // there is always one, which compilers cannot know
+            (void)offer_to(*asker->get(), offer);
     }
 };
 
