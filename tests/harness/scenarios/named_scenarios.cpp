@@ -224,7 +224,7 @@ std::vector<named_scenario> make_all() {
     add("receiver-waits-for-slots", "it keeps the sender's session far beyond its deadline",
         [](auto& in, auto& x) {
             instances(in, {2, 1}, {1, 2});
-            x.context_deadline = microseconds{12'000};
+            x.context_deadline = microseconds{24'000}; // later than a first retry of bring-up
             x.generation_opens = microseconds{1000};
             x.receives_after = microseconds{60'000};
             x.must_succeed = true;
