@@ -304,7 +304,7 @@ TEST_CASE("plan --explain: what ranks of one machine would share is said, and wh
           == "with --relay, on one machine\n"
              "  generation 0-3: key lands at one of them, which hands it on\n");
     CHECK(said(model, "tp=2").empty()); // heads of their own
-    CHECK(said(model, "tp=16").find("  generation 0-1: key") != std::string::npos);
+    CHECK(said(model, "tp=16").find("  generation 0-3: key, value lands") != std::string::npos);
 }
 
 TEST_CASE("plan: the table names every receiver, and the picture has a column per context rank") {
