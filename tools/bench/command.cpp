@@ -143,15 +143,14 @@ void add_bench(CLI::App& app, int& status) {
         ->check(CLI::Range(1, 1024))
         ->capture_default_str();
     command
-        ->add_option("--digests", options->digests,
-                     "What the runtime compares of bytes that arrive: nothing, those that come as "
-                     "messages, or all of them once more in memory")
-        ->transform(CLI::CheckedTransformer(
-                        std::map<std::string, digest_level>{{"off", digest_level::off},
-                                                            {"wire", digest_level::wire},
-                                                            {"memory", digest_level::memory}})
-                        .description(""))
-        ->type_name("off|wire|memory")
+        ->add_option_function<std::string>(
+            "--digests",
+            [options](const std::string& level) {
+                options->digests = nlohmann::json(level).get<digest_level>();
+            },
+            "What the runtime compares of bytes that arrive: nothing, those that come as "
+            "messages, or all of them once more in memory")
+        ->check(CLI::IsMember({"off", "wire", "memory"}))
         ->default_str("off");
     command->add_flag("--huge-pages", options->huge_pages, "Pools of 2 MiB pages");
     command
