@@ -18,7 +18,7 @@ namespace {
 
 constexpr std::size_t told_text_bytes_max = 256;
 /// With any limits a refusal fits into a frame.
-constexpr std::size_t refusal_text_bytes_max = std::size_t{1} << 16;
+constexpr std::size_t told_refusal_bytes_max = std::size_t{1} << 16;
 /// Waits of one session: in a list, and when its request alone is asked for.
 constexpr std::size_t waits_in_a_list_max = 4;
 constexpr std::size_t waits_of_a_request_max = 1024;
@@ -271,7 +271,7 @@ void rank_teller_state::deliver(question x) {
 
 info_frame rank_teller_state::refusal(const message_header& to, const caf::error& reason) const {
     wire_message answer = refused{reply_header(to), side::generation, to_wire(reason)};
-    cut_error_text(answer, std::min(with_.bounds.error_text_bytes_max, refusal_text_bytes_max));
+    cut_error_text(answer, std::min(with_.bounds.error_text_bytes_max, told_refusal_bytes_max));
     return {std::move(encode(answer, limits{}.message_bytes_max).value())};
 }
 

@@ -81,7 +81,7 @@ struct stop_side {
 
 // -- from a side ----------------------------------------------------------------------------
 
-struct rank_place {
+struct rank_share {
     std::uint32_t first_layer = 0;
     std::uint32_t layer_count = 0;
     std::uint32_t first_head = 0;
@@ -93,7 +93,7 @@ struct side_started {
     static constexpr const char* kind = "started";
     std::string info_endpoint;
     std::string transports;
-    std::vector<rank_place> ranks;
+    std::vector<rank_share> ranks;
 };
 
 struct side_progress {
@@ -181,7 +181,7 @@ NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(receive_request, rid, prompt_tokens, new_toke
                                    context_endpoint, context_dp_rank, first_token, flip_a_bit)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(abandon_request, rid, failure)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(compare_copy, bytes, pieces)
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(rank_place, first_layer, layer_count, first_head, head_count,
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(rank_share, first_layer, layer_count, first_head, head_count,
                                    pool_bytes)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(side_started, info_endpoint, transports, ranks)
 NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(side_progress, rid, what, done, of)

@@ -28,7 +28,7 @@ constexpr int names_shown_max = 4;
 using certificate_ptr = std::unique_ptr<X509, decltype(&X509_free)>;
 using names_ptr = std::unique_ptr<GENERAL_NAMES, decltype(&GENERAL_NAMES_free)>;
 using key_ptr = std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>;
-using bio_ptr = std::unique_ptr<BIO, decltype(&BIO_free_all)>;
+using file_bio = std::unique_ptr<BIO, decltype(&BIO_free_all)>;
 
 /// Its DNS names, as far as they are to be shown; empty: it has none.
 std::string dns_names(X509* certificate) {
@@ -55,7 +55,7 @@ std::string dns_names(X509* certificate) {
 std::string name_of(X509* certificate) {
     if (auto names = dns_names(certificate); !names.empty())
         return names;
-    const bio_ptr text{BIO_new(BIO_s_mem()), &BIO_free_all};
+    const file_bio text{BIO_new(BIO_s_mem()), &BIO_free_all};
     char* begin = nullptr;
     if (!text
         || X509_NAME_print_ex(text.get(), X509_get_subject_name(certificate), 0, XN_FLAG_ONELINE)
@@ -170,8 +170,8 @@ caf::error load_key(SSL_CTX* context, const std::string& path) {
     auto text = read_secret_file(path, "key file");
     if (!text)
         return std::move(text.error());
-    const bio_ptr bytes{BIO_new_mem_buf(text->data(), static_cast<int>(text->size())),
-                        &BIO_free_all};
+    const file_bio bytes{BIO_new_mem_buf(text->data(), static_cast<int>(text->size())),
+                         &BIO_free_all};
     const key_ptr key{PEM_read_bio_PrivateKey(bytes.get(), nullptr, &no_password, nullptr),
                       &EVP_PKEY_free};
     std::fill(text->begin(), text->end(), '\0');
