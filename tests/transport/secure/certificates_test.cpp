@@ -4,9 +4,8 @@
 #include "tests/support/certificates.hpp"
 #include "tests/support/contains.hpp"
 #include "tests/support/secret_file.hpp"
+#include "tests/support/silent_listener.hpp"
 #include "tests/transport/secure/stream_pair.hpp"
-
-#include <netinet/in.h>
 
 using namespace kvferry;
 using namespace kvferry::testing;
@@ -199,23 +198,15 @@ TEST_CASE(
     const auto door = rank("prefill");
     for (const std::string shown : {"", "ended"}) {
         CAPTURE(shown);
-        sockaddr_in address{};
-        address.sin_family = AF_INET;
-        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-        socklen_t size = sizeof address;
-        const unique_fd listener{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-        REQUIRE(::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), size) == 0);
-        REQUIRE(::listen(listener.get(), 1) == 0);
-        REQUIRE(::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &size) == 0);
+        const silent_listener listener;
         std::vector<std::string> words{"openssl", "s_client", "-tls1_3", "-connect",
-                                       "127.0.0.1:" + std::to_string(ntohs(address.sin_port))};
+                                       listener.endpoint};
         if (!shown.empty())
             words.insert(words.end(),
                          {"-cert", files().ours.cert(shown), "-key", files().ours.key(shown)});
         const unique_fd zeros{::open("/dev/zero", O_RDONLY | O_CLOEXEC)};
         program stranger{std::move(words), zeros.get()};
-        const unique_fd connection{
-            ::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
+        const auto connection = listener.accept(SOCK_NONBLOCK);
         REQUIRE(connection);
         const auto acceptor = door->open(stream_role::acceptor, stream_carrier{connection.get()});
         caf::error refused;

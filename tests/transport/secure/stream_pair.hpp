@@ -3,6 +3,7 @@
 #pragma once
 
 #include "messages/errors.hpp"
+#include "tests/support/silent_listener.hpp"
 #include "transport/loop/unique_fd.hpp"
 #include "transport/secure/security.hpp"
 
@@ -10,7 +11,6 @@
 
 #include <algorithm>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <random>
 #include <sys/socket.h>
@@ -65,17 +65,9 @@ struct two_ends {
 
 /// Of TCP, over loopback.
 inline void tcp_sockets(two_ends& of) {
-    sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    const unique_fd listener{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-    REQUIRE(::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), size) == 0);
-    REQUIRE(::listen(listener.get(), 1) == 0);
-    REQUIRE(::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &size) == 0);
-    of.dialler_fd = unique_fd{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-    REQUIRE(::connect(of.dialler_fd.get(), reinterpret_cast<sockaddr*>(&address), size) == 0);
-    of.acceptor_fd = unique_fd{::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC)};
+    const silent_listener listener;
+    of.dialler_fd = listener.connect();
+    of.acceptor_fd = listener.accept();
     for (int fd : {of.dialler_fd.get(), of.acceptor_fd.get()})
         REQUIRE(::fcntl(fd, F_SETFL, O_NONBLOCK) == 0);
 }
