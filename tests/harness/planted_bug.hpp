@@ -78,7 +78,6 @@ enum class planted_bug : std::uint8_t {
     rest_never_asked,
     urgency_forgotten,
     digest_not_compared,
-    sums_not_compared,
 };
 
 /// The one that is planted now.

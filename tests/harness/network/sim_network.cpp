@@ -3,7 +3,6 @@
 #include "tests/harness/network/sim_network.hpp"
 
 #include "tests/harness/planted_bug.hpp"
-#include "transport/fabric/put_bundle.hpp"
 
 namespace kvferry::harness {
 
@@ -18,18 +17,6 @@ constexpr microseconds keepalive_max{9000};
 bool carries_pages(const wire_item& item) {
     return (item.what == fabric_message::write || item.what == fabric_message::bundle)
            && !item.bytes.empty();
-}
-
-/// The head of a message of a put, as if its writer said no sums.
-byte_buffer without_sums(const wire_item& item) {
-    const auto bundle = item.what == fabric_message::bundle
-                            ? parse_bundle(item.head, item.bytes.size())
-                            : caf::expected<put_bundle>{caf::error{}};
-    const auto has_sums = item.what == fabric_message::bundle
-                              ? bundle && bundle->sums
-                              : sums_behind(item.head, sizeof(write_head)).has_value();
-    const auto kept = item.head.size() - (has_sums ? sizeof(message_sums) : 0);
-    return {item.head.begin(), item.head.begin() + static_cast<std::ptrdiff_t>(kept)};
 }
 
 /// The frame that the end of a put brings.
@@ -77,8 +64,6 @@ void sim_network::send(incarnation to, wire_item item, std::optional<std::uint64
         item.bytes[bit / 8] ^= static_cast<caf::byte>(1 << bit % 8);
         schedule_->log("bit flipped", from.value, to.value);
     }
-    if (planted(planted_bug::sums_not_compared) && carries_pages(item)) // its target sees none
-        item.head = without_sums(item);
     if (item.what == fabric_message::written && random_.percent(temper_.lost_completion_percent)) {
         lossy_.insert(pair_of(from, to));
         schedule_->log("completion lost", from.value, to.value);
