@@ -92,7 +92,7 @@ TEST_CASE(
         CHECK(test.puts()[0].sums == can);
         test.damaged(test.puts()[0].id, {tx_fixture::address(test.target(0)) + 5 * 128 + 9, 64});
         REQUIRE(test.reports(0).size() == 1);
-        const auto& report = test.reports(0)[0];
+        const auto report = test.reports(0)[0];
         CHECK(report.result == agent_result::failed);
         CHECK(report.error.code == errc::digest_mismatch);
         CHECK(contains(report.error.text,
