@@ -283,6 +283,10 @@ std::string released_after(rank_process& rank, std::uint64_t rid, clock::time_po
     return in_seconds(clock::now() - since);
 }
 
+std::uint16_t port_of_infos(const instance_processes& x) {
+    return static_cast<std::uint16_t>(std::stoul(x.endpoint.substr(x.endpoint.rfind(':') + 1)));
+}
+
 /// From then on this machine knows the other one's link address: finding it takes a round trip.
 void learn_way_to(const std::string& endpoint) {
     const unique_fd fd{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
@@ -297,7 +301,8 @@ void learn_way_to(const std::string& endpoint) {
 #define REQUIRE_MACHINES(net)                                                                      \
     two_machines net;                                                                              \
     if (!net.work()) {                                                                             \
-        MESSAGE("network namespaces cannot be made here: needs root, iproute2 and TAP devices");   \
+        MESSAGE("skipped: network namespaces cannot be made here: needs root, iproute2 and TAP "   \
+                "devices");                                                                        \
         return;                                                                                    \
     }
 
@@ -359,6 +364,28 @@ TEST_CASE("network faults: a steady request takes one round trip: nothing that i
     run.expect_nothing_left();
 }
 
+TEST_CASE("network faults: a first request comes with its rank's introduction: it is heard before "
+          "the rank that it is for has said a word") {
+    REQUIRE_MACHINES(net)
+    fault_run run{net, "tcp", tiny_model, false};
+    auto& context = (*run.context)[0];
+    const request x{30, {1}, {2}, 16, false};
+    REQUIRE(context.ask({{"do", "open"}, {"rid", x.rid}, {"aux", false}}).at("event") == "opened");
+    net.cable->set(bad_cable::b_to_a, {.words_only_of_port = port_of_infos(*run.context)});
+    receive(*run.generation, run.context->endpoint, x);
+    const auto asked = [&] {
+        return context.ask({{"do", "status"}, {"rid", x.rid}}).at("state") == "READY";
+    };
+    for (const auto until = clock::now() + dial_deadline; !asked();)
+        REQUIRE(clock::now() < until);
+    net.cable->heal();
+    send(*run.context, x);
+    expect_success((*run.generation)[0], x, "direct");
+    expect_content((*run.generation)[0], x);
+    expect_success(context, x, "direct");
+    run.expect_nothing_left();
+}
+
 TEST_CASE(
     "network faults: where only the port for infos can be reached a session ends by name, and "
     "once the others can be reached too it goes on") {
@@ -366,9 +393,7 @@ TEST_CASE(
         CAPTURE(wire);
         REQUIRE_MACHINES(net)
         fault_run run{net, wire, small_model, false};
-        const auto port = run.context->endpoint.substr(run.context->endpoint.rfind(':') + 1);
-        net.cable->set(bad_cable::a_to_b,
-                       {.only_to_port = static_cast<std::uint16_t>(std::stoul(port))});
+        net.cable->set(bad_cable::a_to_b, {.only_to_port = port_of_infos(*run.context)});
         const request x{30, {1}, {2}, 4, false};
         const auto began = clock::now();
         receive(*run.generation, run.context->endpoint, x);

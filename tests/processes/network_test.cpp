@@ -218,7 +218,7 @@ std::chrono::seconds silence_wanted() {
 #define REQUIRE_MACHINES(net)                                                                      \
     machines net;                                                                                  \
     if (!net.work()) {                                                                             \
-        MESSAGE("network namespaces cannot be made here: needs root and iproute2");                \
+        MESSAGE("skipped: network namespaces cannot be made here: needs root and iproute2");       \
         return;                                                                                    \
     }
 
