@@ -54,29 +54,30 @@ rank_info_server_state::on_request(const request_instance_info& message) {
 caf::result<info_frame> rank_info_server_state::on_frame(const info_frame& frame) {
     auto message = decode(frame.bytes(), with_.bounds.message_bytes_max, with_.bounds.protocol);
     if (!message)
-        return refusal({}, message.error());
+        return answers().refusal({}, message.error());
     const auto header = header_of(*message);
     if (const auto* introduction = std::get_if<register_rank_info>(&*message)) {
         if (header.sender != introduction->info.incarnation)
-            return refusal(header, make_error(errc::invalid_argument,
-                                              "incarnation {} introduces {} as incarnation {}: a "
-                                              "rank introduces itself only",
-                                              header.sender, describe(introduction->info),
-                                              introduction->info.incarnation));
+            return answers().refusal(header,
+                                     make_error(errc::invalid_argument,
+                                                "incarnation {} introduces {} as incarnation {}: a "
+                                                "rank introduces itself only",
+                                                header.sender, describe(introduction->info),
+                                                introduction->info.incarnation));
         if (auto error = enter(*introduction))
-            return refusal(header, error);
-        return framed(rank_registered{reply_header(header), introduction->dial});
+            return answers().refusal(header, error);
+        return answers().framed(rank_registered{answers().header(header), introduction->dial});
     }
     const auto* question = std::get_if<request_instance_info>(&*message);
     if (!question)
-        return refusal(header,
-                       make_error(errc::invalid_argument,
-                                  "a rank-info server does not understand {}", name_of(*message)));
+        return answers().refusal(header, make_error(errc::invalid_argument,
+                                                    "a rank-info server does not understand {}",
+                                                    name_of(*message)));
     if (roster_.complete())
         return everything_framed(header, question->known);
     auto answer = self_->make_response_promise<info_frame>();
     if (auto error = enqueue({header, question->known, answer}))
-        answer.deliver(refusal(header, error));
+        answer.deliver(answers().refusal(header, error));
     return answer;
 }
 
@@ -140,23 +141,23 @@ void rank_info_server_state::refuse(question& asked, const caf::error& reason) {
         local->deliver(reason);
     else
         std::get<caf::typed_response_promise<info_frame>>(asked.answer)
-            .deliver(refusal(asked.header, reason));
+            .deliver(answers().refusal(asked.header, reason));
 }
 
 instance_info rank_info_server_state::everything(const message_header& to) const {
-    return {reply_header(to), roster_.all()};
+    return {answers().header(to), roster_.all()};
 }
 
 info_frame rank_info_server_state::everything_framed(const message_header& to,
                                                      std::uint64_t known) {
-    const auto version = reply_header(to).version;
+    const auto version = answers().header(to).version;
     auto& encoded = encoded_[version];
     if (encoded.changes != roster_.changes())
         encoded = encode_roster(version);
     if (encoded.problem)
-        return refusal(to, encoded.problem);
+        return answers().refusal(to, encoded.problem);
     if (known == encoded.digest)
-        return framed(instance_unchanged{reply_header(to)});
+        return answers().framed(instance_unchanged{answers().header(to)});
     return info_frame{encoded.frame};
 }
 
@@ -176,7 +177,7 @@ rank_info_server_state::encode_roster(std::uint16_t version) const {
     result.digest = digest_of_packed(*packed);
     message_header all;
     all.version = version;
-    auto frame = encode(packed_instance{reply_header(all), result.digest, std::move(*packed)},
+    auto frame = encode(packed_instance{answers().header(all), result.digest, std::move(*packed)},
                         with_.bounds.message_bytes_max);
     if (frame)
         result.frame = std::make_shared<const byte_buffer>(std::move(*frame));
@@ -185,24 +186,8 @@ rank_info_server_state::encode_roster(std::uint16_t version) const {
     return result;
 }
 
-info_frame rank_info_server_state::framed(const wire_message& message) const {
-    auto frame = encode(message, with_.bounds.message_bytes_max);
-    return frame ? info_frame{std::move(*frame)} : refusal(header_of(message), frame.error());
-}
-
-info_frame rank_info_server_state::refusal(const message_header& to,
-                                           const caf::error& reason) const {
-    wire_message answer = refused{reply_header(to), side::generation, to_wire(reason)};
-    cut_error_text(answer, std::min(with_.bounds.error_text_bytes_max, refusal_text_bytes_max));
-    return {std::move(encode(answer, limits{}.message_bytes_max).value())};
-}
-
-message_header rank_info_server_state::reply_header(const message_header& to) const {
-    message_header result;
-    result.version = std::min(to.version, with_.bounds.protocol);
-    result.sender = roster_.first_process();
-    result.receiver = to.sender;
-    return result;
+info_answers rank_info_server_state::answers() const {
+    return {with_.bounds, roster_.first_process(), refusal_text_bytes_max};
 }
 
 rank_info_server_actor spawn_rank_info_server(caf::actor_system& system, placement where,

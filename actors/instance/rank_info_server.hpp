@@ -2,6 +2,7 @@
 // The rank-info server of an instance: lives on rank 0, hands out all ranks or none.
 #pragma once
 
+#include "actors/instance/info_answers.hpp"
 #include "actors/instance/instance_roster.hpp"
 #include "actors/shared/deadlines.hpp"
 #include "messages/limits.hpp"
@@ -70,9 +71,7 @@ private:
     instance_info everything(const message_header& to) const;
     info_frame everything_framed(const message_header& to, std::uint64_t known);
     encoded_roster encode_roster(std::uint16_t version) const;
-    info_frame framed(const wire_message&) const;
-    info_frame refusal(const message_header& to, const caf::error&) const;
-    message_header reply_header(const message_header& to) const;
+    info_answers answers() const;
 
     ticking_rank_info_server::pointer self_;
     dependencies with_;

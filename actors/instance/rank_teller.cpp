@@ -130,24 +130,26 @@ void rank_teller_state::on_adopt(const adopt_rank& message) {
 caf::result<info_frame> rank_teller_state::on_frame(const info_frame& frame) {
     auto message = decode(frame.bytes(), with_.bounds.message_bytes_max, with_.bounds.protocol);
     if (!message)
-        return refusal({}, message.error());
+        return answers().refusal({}, message.error());
     const auto header = header_of(*message);
     auto* asked = std::get_if<query_rank>(&*message);
     if (!asked)
-        return refusal(header, make_error(errc::invalid_argument,
-                                          "{} answers questions about itself and does not "
-                                          "understand {}: rank 0 has the rank-info server",
-                                          with_.counters->rank(), name_of(*message)));
+        return answers().refusal(header,
+                                 make_error(errc::invalid_argument,
+                                            "{} answers questions about itself and does not "
+                                            "understand {}: rank 0 has the rank-info server",
+                                            with_.counters->rank(), name_of(*message)));
     if (open_.size() >= with_.bounds.rank_questions_max)
-        return refusal(header, make_error(errc::limit_exceeded,
-                                          "{} answers rank_questions_max = {} questions already: "
-                                          "ask again",
-                                          with_.counters->rank(), with_.bounds.rank_questions_max));
+        return answers().refusal(
+            header, make_error(errc::limit_exceeded,
+                               "{} answers rank_questions_max = {} questions already: "
+                               "ask again",
+                               with_.counters->rank(), with_.bounds.rank_questions_max));
     const auto id = ++numbered_;
     auto& fresh = open_[id];
     fresh.asked = *asked;
     fresh.answer = status_of(*with_.counters);
-    fresh.answer.header = reply_header(header);
+    fresh.answer.header = answers().header(header);
     fresh.answer.world_size = with_.world_size;
     fresh.answer.protocol = with_.bounds.protocol;
     fresh.answer.now_ns = nanoseconds(self_->clock().now().time_since_epoch());
@@ -265,22 +267,11 @@ void rank_teller_state::on_deadline(const deadline_tick&) {
 }
 
 void rank_teller_state::deliver(question x) {
-    auto frame = encode(x.answer, with_.bounds.message_bytes_max);
-    x.to.deliver(frame ? info_frame{std::move(*frame)} : refusal(x.answer.header, frame.error()));
+    x.to.deliver(answers().framed(x.answer));
 }
 
-info_frame rank_teller_state::refusal(const message_header& to, const caf::error& reason) const {
-    wire_message answer = refused{reply_header(to), side::generation, to_wire(reason)};
-    cut_error_text(answer, std::min(with_.bounds.error_text_bytes_max, told_refusal_bytes_max));
-    return {std::move(encode(answer, limits{}.message_bytes_max).value())};
-}
-
-message_header rank_teller_state::reply_header(const message_header& to) const {
-    message_header result;
-    result.version = std::min(to.version, with_.bounds.protocol);
-    result.sender = incarnation_;
-    result.receiver = to.sender;
-    return result;
+info_answers rank_teller_state::answers() const {
+    return {with_.bounds, incarnation_, told_refusal_bytes_max};
 }
 
 rank_teller_actor spawn_rank_teller(caf::actor_system& system, placement where,

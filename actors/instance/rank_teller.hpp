@@ -2,6 +2,7 @@
 // Says what a rank does when people ask from outside (`kvferry top`, `kvferry why`).
 #pragma once
 
+#include "actors/instance/info_answers.hpp"
 #include "actors/shared/deadlines.hpp"
 #include "messages/limits.hpp"
 #include "messages/local/info_exchange.hpp"
@@ -69,8 +70,7 @@ private:
     void add(question_id, const session_list&);
     void part_said(question_id);
     void deliver(question);
-    info_frame refusal(const message_header& to, const caf::error&) const;
-    message_header reply_header(const message_header& to) const;
+    info_answers answers() const;
 
     ticking_rank_teller::pointer self_;
     dependencies with_;
