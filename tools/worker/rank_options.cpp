@@ -110,13 +110,7 @@ caf::expected<rank_plan> plan_rank(const rank_options& options) {
     worker.advertise = options.advertise;
     worker.metrics = options.metrics;
     worker.spans = options.spans;
-    worker.security.secret_file = options.secret_file;
-    worker.security.cert_file = options.cert_file;
-    worker.security.key_file = options.key_file;
-    worker.security.ca_file = options.ca_file;
-    worker.security.peer_names = options.peer_names;
-    worker.security.insecure = options.insecure;
-    worker.security.plain_bulk = options.plain_bulk;
+    worker.security = options.security;
     worker.info_endpoint = options.info_endpoint;
     worker.route = *route;
     worker.wire = *wire;

@@ -4,6 +4,7 @@
 
 #include "actors/host/worker.hpp"
 #include "transport/planner/page_table/page_table_builder.hpp"
+#include "transport/secure/security_options.hpp"
 
 #include <chrono>
 #include <cstdint>
@@ -21,13 +22,7 @@ struct rank_options {
     std::uint16_t port = 0;
     std::string bind;
     std::string advertise;
-    std::string secret_file;
-    std::string cert_file;
-    std::string key_file;
-    std::string ca_file;
-    std::vector<std::string> peer_names;
-    bool insecure = false;
-    bool plain_bulk = false;
+    security_options security;
     std::string model = "layers=4,heads=4,head_dim=16,element_bytes=2,tokens_per_block=16";
     std::uint32_t slots = 64;
     std::string memory = "shared";

@@ -4,6 +4,7 @@
 #include "messages/trace/log.hpp"
 #include "tools/common/directory_flags.hpp"
 #include "tools/common/process_tracing.hpp"
+#include "tools/common/security_flags.hpp"
 #include "tools/common/subcommand.hpp"
 #include "tools/worker/command_lines.hpp"
 #include "tools/worker/rank_host.hpp"
@@ -231,28 +232,10 @@ void add_worker(CLI::App& app, int& status) {
         "--advertise", options->advertise,
         "Name or address, with or without :port, under which others reach this rank "
         "when that is not --bind");
-    command
-        ->add_option("--secret-file", options->secret_file,
-                     "File with the secret that all ranks of a deployment share (without it: "
-                     "KVFERRY_SECRET_FILE, KVFERRY_SECRET, else only this user on this machine)")
-        ->type_name("FILE");
-    const auto file = [&](const char* flag, std::string& into, const char* text) {
-        command->add_option(flag, into, text)->type_name("FILE");
-    };
-    file("--cert-file", options->cert_file,
-         "In place of a secret: this rank's certificate, PEM (without it: KVFERRY_CERT_FILE)");
-    file("--key-file", options->key_file, "Its key (without it: KVFERRY_KEY_FILE)");
-    file("--ca-file", options->ca_file,
-         "Authorities that sign the certificates of peers (without it: KVFERRY_CA_FILE)");
-    command
-        ->add_option("--peer-names", options->peer_names,
-                     "DNS names, with commas between, of which a peer's certificate must have one; "
-                     "*.NAME is any label before NAME (without it: KVFERRY_PEER_NAMES)")
-        ->type_name("NAMES")
-        ->delimiter(',');
-    command->add_flag("--insecure", options->insecure,
+    tools::add_security_flags(*command, options->security);
+    command->add_flag("--insecure", options->security.insecure,
                       "Without a secret or certificates: serve whoever reaches this rank");
-    command->add_flag("--plain-bulk", options->plain_bulk,
+    command->add_flag("--plain-bulk", options->security.plain_bulk,
                       "With a secret or certificates: do not encrypt bytes of pages over TCP (on "
                       "both sides)");
     command->add_option("--route", options->route, "Route for the bytes that this rank sends")

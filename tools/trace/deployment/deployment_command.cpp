@@ -5,7 +5,9 @@
 #include "messages/values/info_endpoint.hpp"
 #include "tools/common/directory_flags.hpp"
 #include "tools/common/people.hpp"
+#include "tools/common/security_flags.hpp"
 #include "tools/common/subcommand.hpp"
+#include "tools/common/time_flag.hpp"
 #include "tools/trace/deployment/deployment_top.hpp"
 #include "tools/trace/deployment/deployment_why.hpp"
 #include "tools/trace/deployment/lookout.hpp"
@@ -228,34 +230,11 @@ int why(const deployment_options& options) {
 
 void add_common(CLI::App& command, const std::shared_ptr<deployment_options>& options) {
     tools::add_directory_flags(command, options->directory, "the instances listed there are asked");
-    command
-        .add_option(
-            "--secret-file", options->security.secret_file,
-            "The deployment's secret (without it: KVFERRY_SECRET_FILE, KVFERRY_SECRET, else "
-            "only ranks of this user on this machine)")
-        ->type_name("FILE");
-    const auto file = [&command](const char* flag, std::string& into, const char* text) {
-        command.add_option(flag, into, text)->type_name("FILE");
-    };
-    file("--cert-file", options->security.cert_file,
-         "In place of a secret: the certificate to show ranks (without it: KVFERRY_CERT_FILE)");
-    file("--key-file", options->security.key_file, "Its key (without it: KVFERRY_KEY_FILE)");
-    file("--ca-file", options->security.ca_file,
-         "Authorities that sign the ranks' certificates (without it: KVFERRY_CA_FILE)");
-    command
-        .add_option("--peer-names", options->security.peer_names,
-                    "DNS names of the ranks, with commas between (without it: KVFERRY_PEER_NAMES)")
-        ->type_name("NAMES")
-        ->delimiter(',')
-        ->allow_extra_args(false);
+    tools::add_security_flags(command, options->security);
     command.add_flag("--insecure", options->security.insecure,
                      "For a deployment whose ranks run with --insecure");
-    const std::map<std::string, double> units{{"ms", 0.001}, {"s", 1}, {"min", 60}};
-    command.add_option("--deadline", options->deadline, "For the answer of one rank: 500ms, 2s")
-        ->transform(CLI::AsNumberWithUnit(units))
-        ->check(CLI::Range(0.01, 600.0))
-        ->type_name("TIME")
-        ->default_str("2s");
+    tools::add_time_flag(command, "--deadline", options->deadline, 0.01, 600, "2s",
+                         "For the answer of one rank: 500ms, 2s");
     command
         .add_option("instances", options->instances,
                     "Only these: endpoints of rank-info servers (or of one rank's door), or "
@@ -271,12 +250,8 @@ void add_top(CLI::App& app, int& status) {
         "top",
         "All ranks of a deployment, over the network: sessions, GB/s, failures, who is silent");
     add_common(*command, options);
-    const std::map<std::string, double> units{{"ms", 0.001}, {"s", 1}, {"min", 60}};
-    command->add_option("--every", options->every, "How often: 500ms, 1s")
-        ->transform(CLI::AsNumberWithUnit(units))
-        ->check(CLI::Range(0.01, 86400.0))
-        ->type_name("TIME")
-        ->default_str("1s");
+    tools::add_time_flag(*command, "--every", options->every, 0.01, 86400, "1s",
+                         "How often: 500ms, 1s");
     command->add_flag("--once", options->once,
                       "Show it once, with the rates over one --every, and end");
     command

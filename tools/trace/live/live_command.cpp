@@ -5,6 +5,7 @@
 #include "actors/observe/trace_endpoint.hpp"
 #include "tools/common/people.hpp"
 #include "tools/common/subcommand.hpp"
+#include "tools/common/time_flag.hpp"
 #include "tools/trace/live/live.hpp"
 #include "tools/trace/live/top.hpp"
 #include "tools/trace/live/why.hpp"
@@ -121,13 +122,9 @@ void add_live_commands(CLI::App& trace, int& status) {
             ->type_name("DIR")
             ->capture_default_str();
     };
-    const std::map<std::string, double> units{{"ms", 0.001}, {"s", 1}, {"min", 60}};
     auto* lasting = trace.add_subcommand("record", "Record what running processes do from now on");
-    lasting->add_option("--for", options->seconds, "How long: 500ms, 10s, 2min")
-        ->transform(CLI::AsNumberWithUnit(units))
-        ->check(CLI::Range(0.001, 86400.0))
-        ->type_name("TIME")
-        ->default_str("10s");
+    tools::add_time_flag(*lasting, "--for", options->seconds, 0.001, 86400, "10s",
+                         "How long: 500ms, 10s, 2min");
     lasting->add_option("--limit", options->limit, "Most events, all processes together")
         ->required()
         ->check(CLI::PositiveNumber)
@@ -150,11 +147,8 @@ void add_live_commands(CLI::App& trace, int& status) {
     auto* live = trace.add_subcommand(
         "top", "All sessions of this machine's processes: states by rank, and those that end next "
                "(kvferry top: of a deployment)");
-    live->add_option("--every", options->every, "How often: 500ms, 1s")
-        ->transform(CLI::AsNumberWithUnit(units))
-        ->check(CLI::Range(0.01, 86400.0))
-        ->type_name("TIME")
-        ->default_str("1s");
+    tools::add_time_flag(*live, "--every", options->every, 0.01, 86400, "1s",
+                         "How often: 500ms, 1s");
     live->add_option("--rounds", options->rounds,
                      "Stop after this many rounds; 0: run until interrupted")
         ->type_name("N");
