@@ -3,6 +3,7 @@
 #pragma once
 
 #include "messages/values/rank_info.hpp"
+#include "tests/support/planner_ranks.hpp"
 
 #include <string>
 #include <vector>
@@ -29,6 +30,17 @@ inline std::vector<rank_info> with_latents(std::vector<rank_info> ranks) {
         group.views.push_back(std::move(latent));
     }
     return ranks;
+}
+
+/// Four layers of two heads, or of one latent.
+inline cache_format small_format(attention_kind kind) {
+    cache_format result;
+    result.layers = 4;
+    result.kv_heads = 2;
+    result.head_dim = 8;
+    result.tokens_per_block = 4;
+    result.kind = kind;
+    return result;
 }
 
 inline constexpr view_place heads{0, 0};

@@ -13,23 +13,13 @@ using namespace kvferry::testing;
 
 namespace {
 
-cache_format format_of(attention_kind kind) {
-    cache_format result;
-    result.layers = 4;
-    result.kv_heads = 2;
-    result.head_dim = 8;
-    result.tokens_per_block = 4;
-    result.kind = kind;
-    return result;
-}
-
 struct two_instances {
     std::vector<rank_info> context;
     std::vector<rank_info> generation;
 
     two_instances(split from, split to, attention_kind kind, bool latents)
-        : context(make_instance("ctx", from, format_of(kind))),
-          generation(make_instance("gen", to, format_of(kind))) {
+        : context(make_instance("ctx", from, small_format(kind))),
+          generation(make_instance("gen", to, small_format(kind))) {
         if (latents) {
             context = with_latents(std::move(context));
             generation = with_latents(std::move(generation));

@@ -13,16 +13,6 @@ using namespace kvferry::testing;
 
 namespace {
 
-cache_format small_format(attention_kind kind) {
-    cache_format result;
-    result.layers = 4;
-    result.kv_heads = 2;
-    result.head_dim = 8;
-    result.tokens_per_block = 4;
-    result.kind = kind;
-    return result;
-}
-
 std::vector<rank_info> on_machine(std::vector<rank_info> ranks, const std::string& machine) {
     for (auto& rank : ranks) {
         rank.machine = machine;
