@@ -143,11 +143,11 @@ TEST_CASE(
 TEST_CASE("relay parties: pieces are told where blocks are of one size") {
     two_instances x{{1}, {2}, attention_kind::mla, false};
     CHECK(x.bound(0, {7}).writers[0].tells_extents);
-    auto format = format_of(attention_kind::mla);
+    auto format = small_format(attention_kind::mla);
     format.tokens_per_block = 8;
     x.context = relaying_on(make_instance("ctx", {1}, format), "a");
     CHECK_FALSE(x.bound(0, {7}).writers[0].tells_extents);
-    x.context = relaying_on(make_instance("ctx", {1}, format_of(attention_kind::mla)), "a");
+    x.context = relaying_on(make_instance("ctx", {1}, small_format(attention_kind::mla)), "a");
     x.context[0].capabilities &= ~capability::parts;
     CHECK_FALSE(x.bound(0, {7}).writers[0].tells_extents);
 }
