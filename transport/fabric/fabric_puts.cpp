@@ -122,30 +122,29 @@ void fabric_state::carry_out(const post_piece& piece) {
                           .secret = key.secret,
                           .address = where.target_address,
                           .attempt = piece.attempt.value};
-    const auto plain = bytes_of(head);
     byte_buffer with_sums;
-    if (piece.sums) {
-        message_adder adder;
-        adder.add(where.target_address, bytes.data(), bytes.size());
-        const auto sums = bytes_of(adder.value());
-        with_sums.assign(plain.begin(), plain.end());
-        with_sums.insert(with_sums.end(), sums.begin(), sums.end());
-    }
+    if (piece.sums)
+        with_sums = with_room_for_sums(head);
+    if (piece.sums && !x.connection->says_sums())
+        say_sums(fabric_message::write, with_sums, {&bytes, 1},
+                 reinterpret_cast<const void*>(piece.next_source));
     auto& way = x.connection->way_of(piece.urgency);
-    if (way.send_from(fabric_message::write, piece.sums ? byte_view{with_sums} : plain, bytes,
-                      piece.put))
+    if (way.send_from(fabric_message::write, piece.sums ? byte_view{with_sums} : bytes_of(head),
+                      bytes, piece.put))
         puts_.piece_over(x.id, piece.put);
 }
 
 void fabric_state::carry_out(const post_bundle& bundle) {
     auto& x = *links_.find(bundle.over);
-    const auto head = pack_bundle(with_.self, bundle,
-                                  [&x](std::uint32_t region) { return x.regions.key(region); });
+    auto head = pack_bundle(with_.self, bundle,
+                            [&x](std::uint32_t region) { return x.regions.key(region); });
     std::vector<byte_view> parts;
     parts.reserve(bundle.stretches.size());
     for (const auto& where : bundle.stretches)
         parts.emplace_back(reinterpret_cast<const caf::byte*>(where.source_address),
                            static_cast<std::size_t>(where.bytes));
+    if (bundle.sums && !x.connection->says_sums())
+        say_sums(fabric_message::bundle, head, parts);
     auto& way = x.connection->way_of(bundle.urgency);
     if (way.send_gathered(fabric_message::bundle, head, parts, bundle.put))
         puts_.piece_over(x.id, bundle.put);

@@ -252,7 +252,7 @@ caf::error inbound_writes::place_all(put_state& put, const put_bundle& bundle, b
         message_adder adder;
         std::vector<placed_stretch> stretches;
         for (auto left = bytes; const auto& x : bundle.stretches) {
-            adder.add(x.address, left.data(), x.bytes);
+            adder.add(x.address, left.data(), x.bytes, left.data() + x.bytes);
             stretches.push_back({x.address, x.bytes});
             left = left.subspan(x.bytes);
         }
@@ -314,10 +314,12 @@ void inbound_writes::landed(landing&& x) {
         message_adder adder;
         std::vector<placed_stretch> stretches;
         stretches.reserve(x.places.size());
-        for (const auto& place : x.places) {
-            const auto address = reinterpret_cast<std::uint64_t>(place.data());
-            adder.add(address, place.data(), place.size());
-            stretches.push_back({address, place.size()});
+        for (auto place = x.places.begin(); place != x.places.end();) {
+            const auto address = reinterpret_cast<std::uint64_t>(place->data());
+            const auto bytes = place->size();
+            stretches.push_back({address, bytes});
+            const auto* at = place->data();
+            adder.add(address, at, bytes, ++place == x.places.end() ? nullptr : place->data());
         }
         x.problem = damage(put, *x.sums, adder.value(), stretches);
     }

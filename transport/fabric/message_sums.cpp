@@ -8,11 +8,16 @@
 
 namespace kvferry {
 
-void message_adder::add(std::uint64_t address, const void* from, std::uint64_t bytes) noexcept {
+void message_adder::add(std::uint64_t address, const void* from, std::uint64_t bytes,
+                        const void* next) noexcept {
     const auto* at = static_cast<const char*>(from);
     for (std::uint64_t offset = 0; offset < bytes; offset += summed_chunk_bytes) {
-        const auto sum = sum_of_words(at + offset, std::min(summed_chunk_bytes, bytes - offset),
-                                      key_of(address + offset, 0));
+        const auto here = std::min(summed_chunk_bytes, bytes - offset);
+        const auto is_last = offset + here == bytes;
+        const auto sum = sum_of_words(at + offset, here, key_of(address + offset, 0),
+                                      is_last && next ? next
+                                      : is_last       ? from
+                                                      : at + offset + here);
         sums_.sum += sum;
         sums_.weighed += sum * ++chunks_;
     }

@@ -31,8 +31,10 @@ struct message_sums {
 /// Adds up a message, stretch by stretch in its order.
 class message_adder {
 public:
-    /// `address`: where the bytes belong at the target.
-    void add(std::uint64_t address, const void* from, std::uint64_t bytes) noexcept;
+    /// `address`: where the bytes belong at the target. `next`: the stretch that comes next, if one
+    /// does; it is fetched meanwhile.
+    void add(std::uint64_t address, const void* from, std::uint64_t bytes,
+             const void* next = nullptr) noexcept;
     const message_sums& value() const { return sums_; }
 
 private:

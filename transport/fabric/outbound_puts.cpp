@@ -149,6 +149,9 @@ std::uint64_t outbound_puts::post_next(std::uint64_t number, put& x, const wire_
         order.job, order.credit.room(order.by_rma ? rma_bytes_max : room.piece_bytes_max));
     if (!piece)
         return 0;
+    if (!effects_.empty())
+        if (auto* before = std::get_if<post_piece>(&effects_.back()))
+            before->next_source = piece->source_address;
     effects_.push_back(post_piece{order.over, number, *piece, order.attempt, order.by_rma,
                                   order.of.urgency, order.sums});
     order.credit.posted(piece->bytes);

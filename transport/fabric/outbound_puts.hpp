@@ -54,6 +54,8 @@ struct post_piece {
     bool by_rma = false;
     priority urgency = priority::normal;
     bool sums = false;
+    /// Of the piece that is posted after it, if there is one: it may be fetched meanwhile.
+    std::uint64_t next_source = 0;
 };
 
 /// Post these stretches as one message; a piece as well.

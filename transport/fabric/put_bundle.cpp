@@ -5,6 +5,7 @@
 #include "messages/values/error_format.hpp"
 
 #include <algorithm>
+#include <cstddef>
 #include <cstring>
 
 namespace kvferry {
@@ -56,14 +57,43 @@ byte_buffer pack_bundle(incarnation self, const post_bundle& bundle,
                        + (bundle.sums ? sizeof(message_sums) : 0));
     auto* at = put(result.data(), &head, 1);
     at = put(at, keys.data(), keys.size());
-    at = put(at, stretches.data(), stretches.size());
-    if (bundle.sums) {
-        message_adder adder;
-        for (const auto& x : bundle.stretches)
-            adder.add(x.target_address, reinterpret_cast<const void*>(x.source_address), x.bytes);
-        put(at, &adder.value(), 1);
-    }
+    put(at, stretches.data(), stretches.size());
     return result;
+}
+
+byte_buffer with_room_for_sums(const write_head& head) {
+    byte_buffer result(sizeof head + sizeof(message_sums));
+    put(result.data(), &head, 1);
+    return result;
+}
+
+void say_sums(fabric_message what, std::span<caf::byte> head, std::span<const byte_view> payload,
+              const void* next) {
+    std::size_t first = 0;   // where the address of the first stretch stands,
+    std::size_t stride = 0;  // how far the next one is from it,
+    std::size_t counted = 0; // and where the sums do
+    if (what == fabric_message::write) {
+        first = offsetof(write_head, address);
+        counted = sizeof(write_head);
+    } else if (what == fabric_message::bundle && head.size() > sizeof(bundle_head)) {
+        bundle_head counts;
+        std::memcpy(static_cast<void*>(&counts), head.data(), sizeof counts);
+        const auto keys = sizeof counts + counts.keys * sizeof(access_key_head);
+        first = keys + offsetof(bundle_stretch, address);
+        stride = sizeof(bundle_stretch);
+        counted = keys + counts.stretches * sizeof(bundle_stretch);
+    }
+    if (counted == 0 || head.size() != counted + sizeof(message_sums))
+        return;
+    message_adder adder;
+    for (std::size_t index = 0; index < payload.size(); ++index) {
+        std::uint64_t address = 0;
+        std::memcpy(&address, head.data() + first + index * stride, sizeof address);
+        const auto& bytes = payload[index];
+        adder.add(address, bytes.data(), bytes.size(),
+                  index + 1 < payload.size() ? payload[index + 1].data() : next);
+    }
+    put(head.data() + counted, &adder.value(), 1);
 }
 
 write_head put_bundle::write(const bundle_stretch& x) const {

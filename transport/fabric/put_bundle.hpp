@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 #include <vector>
 
 namespace kvferry {
@@ -44,9 +45,19 @@ inline constexpr std::size_t bundle_head_bytes_max =
     sizeof(bundle_head) + bundle_keys_max * sizeof(access_key_head)
     + bundle_stretches_max * sizeof(bundle_stretch) + sizeof(message_sums);
 
-/// `key_of` gives the peer's key of a region. With the sums of its bytes, if it is to say them.
+/// `key_of` gives the peer's key of a region. With room for the sums of its bytes, if it is to say
+/// them (say_sums).
 byte_buffer pack_bundle(incarnation self, const post_bundle&,
                         const std::function<access_key_head(std::uint32_t region)>& key_of);
+
+/// The head of a piece that travels alone, with room for its sums.
+byte_buffer with_room_for_sums(const write_head&);
+
+/// Adds up the bytes of a message of a put, whose head is packed, where that has room for sums.
+/// Just before a wire reads the bytes: then they are read out of memory once.
+/// `next`: what is read after it, if that is known.
+void say_sums(fabric_message, std::span<caf::byte> head, std::span<const byte_view> payload,
+              const void* next = nullptr);
 
 /// A bundle's head as its target reads it.
 struct put_bundle {

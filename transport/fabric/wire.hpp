@@ -131,6 +131,10 @@ public:
         return false;
     }
 
+    /// True: it fills in the sums of messages by itself (say_sums), since it reads their bytes
+    /// later.
+    virtual bool says_sums() const { return false; }
+
     /// `flushed` follows, with the tag.
     virtual void flush(std::uint64_t tag) = 0;
 

@@ -29,6 +29,7 @@ public:
                        std::uint64_t tag) override;
     void flush(std::uint64_t tag) override;
     void close(bool force) override;
+    bool says_sums() const override { return true; }
     std::size_t waiting() const override { return frames_.messages(); }
     wire_room room() override;
     bool keeps_classes_apart() const override { return true; }
@@ -91,7 +92,6 @@ private:
         tcp_connection& of_;
         priority urgency_;
     };
-
 
     void connected(tcp_channel&) override;
     void posted(tcp_channel&, const std::vector<std::uint64_t>& tags) override;

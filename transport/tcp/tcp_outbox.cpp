@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace kvferry {
 
@@ -27,6 +28,15 @@ byte_buffer prefix_of(std::uint8_t what, byte_view head, std::uint64_t payload_b
 }
 
 } // namespace
+
+void tcp_outbox::message::make_ready() {
+    if (std::exchange(is_ready, true))
+        return;
+    record_head record;
+    std::memcpy(static_cast<void*>(&record), prefix.data(), sizeof record);
+    say_sums(static_cast<fabric_message>(record.what), std::span{prefix}.subspan(sizeof record),
+             parts);
+}
 
 void tcp_outbox::push(message x) {
     for (std::size_t index = 0; index < x.part_count(); ++index)
@@ -51,7 +61,8 @@ void tcp_outbox::add_from(std::uint8_t what, byte_view head, std::span<const byt
     push({.prefix = prefix_of(what, head, bytes),
           .payload = {},
           .parts = {payload.begin(), payload.end()},
-          .tag = tag});
+          .tag = tag,
+          .is_ready = false});
 }
 
 tcp_outbox::progress tcp_outbox::write(byte_stream& to, std::uint64_t budget,
@@ -106,7 +117,8 @@ std::size_t tcp_outbox::gather(std::uint64_t budget) {
     auto offset = offset_;
     bool in_buffer = false;
     for (auto index = written_; index < messages_.size() && asked < budget; ++index, part = 0) {
-        const auto& x = messages_[index];
+        auto& x = messages_[index];
+        x.make_ready();
         for (; part < x.part_count(); ++part, offset = 0) {
             const auto bytes = x.part(part).subspan(offset);
             if (bytes.empty())

@@ -24,7 +24,8 @@ public:
     }
     /// Bytes without a record's head.
     void add_raw(byte_buffer bytes);
-    /// The payload stays the caller's until its tag comes out of write().
+    /// The payload stays the caller's until its tag comes out of write(). Sums that the head has
+    /// room for are filled in before its first byte is written.
     void add_from(std::uint8_t what, byte_view head, std::span<const byte_view> payload,
                   std::uint64_t tag);
 
@@ -61,7 +62,10 @@ private:
         /// The caller's; instead of `payload`.
         std::vector<byte_view> parts;
         std::uint64_t tag = 0;
+        /// Its sums, if it says any, are filled in.
+        bool is_ready = true;
 
+        void make_ready();
         std::size_t part_count() const { return 1 + (parts.empty() ? 1 : parts.size()); }
         byte_view part(std::size_t index) const {
             return index == 0      ? byte_view{prefix}

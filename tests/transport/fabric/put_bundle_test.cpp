@@ -77,6 +77,33 @@ TEST_CASE("put_bundle: a head says what was packed; each region's key travels on
     CHECK(third.address == x.at(40));
 }
 
+TEST_CASE("put_bundle: sums stand behind a head with room for them, of a piece alone as well, and "
+          "no head without room is touched") {
+    scene x;
+    const byte_buffer bytes(24, caf::byte{5});
+    const byte_view all = bytes;
+    const std::vector<byte_view> parts{all.subspan(0, 8), all.subspan(8, 8), all.subspan(16)};
+    message_adder adder;
+    for (std::size_t offset : {0, 40, 8})
+        adder.add(x.at(offset), bytes.data(), 8);
+    auto plain = x.head({0, 40, 8});
+    const auto before = plain;
+    say_sums(fabric_message::bundle, plain, parts);
+    CHECK(plain == before);
+    auto with_room = plain;
+    with_room.resize(plain.size() + sizeof(message_sums));
+    say_sums(fabric_message::bundle, with_room, parts);
+    const auto said = parse_bundle(with_room, 24);
+    REQUIRE(said);
+    CHECK(said->sums == adder.value());
+    const write_head alone{writer.value, 3, 1, 41, x.at(40), 0};
+    auto head = with_room_for_sums(alone);
+    say_sums(fabric_message::write, head, {&parts[1], 1});
+    message_adder of_one;
+    of_one.add(x.at(40), bytes.data(), 8);
+    CHECK(sums_behind(head, sizeof alone) == of_one.value());
+}
+
 TEST_CASE("put_bundle: heads that no fabric wrote are refused by name") {
     scene x;
     const auto good = x.head({0, 8, 40});

@@ -359,3 +359,42 @@ TEST_CASE("tcp outbox: what is dropped gives its memory back") {
     CHECK(out.empty());
     CHECK(out.bytes() == 0);
 }
+
+TEST_CASE("tcp outbox: a message says the sums of its bytes as they are when it begins to be "
+          "written, and says the same once more after a rewind") {
+    narrow_stream stream;
+    stream.most = 100;
+    tcp_outbox out;
+    std::vector<std::uint64_t> tags;
+    out.retain();
+    auto bytes = numbered(5000);
+    const byte_view all = bytes;
+    const std::vector<byte_view> parts{all.subspan(0, 1000), all.subspan(1000)};
+    post_bundle bundle{.over = {}, .put = 1, .attempt = {}};
+    bundle.stretches = {{0, 70000, 1000, 0, 1}, {0, 90000, 4000, 0, 1}};
+    bundle.sums = true;
+    const auto key = [](std::uint32_t region) { return access_key_head{region, 7}; };
+    out.add_from(static_cast<std::uint8_t>(fabric_message::bundle),
+                 pack_bundle(incarnation{1}, bundle, key), parts, 1);
+    bytes[0] = bytes[1500] = bytes[4999] = caf::byte{77}; // before its turn comes
+    const auto written = [&] {
+        while (!out.empty())
+            (void)out.write(stream, 100, tags);
+        std::vector<std::byte> result{stream.inside.begin(), stream.inside.end()};
+        stream.inside.clear();
+        return result;
+    };
+    const auto once = written();
+    record_head record;
+    std::memcpy(static_cast<void*>(&record), once.data(), sizeof record);
+    REQUIRE(once.size() == sizeof record + record.head_bytes + 5000);
+    const auto said = parse_bundle(
+        {reinterpret_cast<const caf::byte*>(once.data()) + sizeof record, record.head_bytes}, 5000);
+    REQUIRE(said);
+    message_adder adder;
+    adder.add(70000, bytes.data(), 1000);
+    adder.add(90000, bytes.data() + 1000, 4000);
+    CHECK(said->sums == adder.value());
+    out.rewind();
+    CHECK(written() == once);
+}

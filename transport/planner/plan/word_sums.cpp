@@ -13,7 +13,7 @@ namespace kvferry {
 
 namespace {
 
-std::uint64_t sum_plain(const char* from, std::uint64_t words, std::uint64_t key) {
+std::uint64_t sum_plain(const char* from, std::uint64_t words, std::uint64_t key, const char*) {
     std::uint64_t sum = 0;
     for (std::uint64_t index = 0; index < words; ++index, key += key_of_word) {
         std::uint64_t word = 0;
@@ -33,8 +33,22 @@ constexpr long long keys(std::uint64_t words) {
 /// What lies so far ahead is fetched: stretches are short, and the hardware begins anew with each.
 constexpr std::uint64_t ahead_bytes = 1024;
 
+/// Where to fetch while the word `index` of so many is added up: in the stretch itself, and towards
+/// its end in the next one.
+struct fetched {
+    const char* from;
+    std::uint64_t words;
+    const char* next;
+
+    const char* at(std::uint64_t index) const {
+        const auto own = words > ahead_bytes / 8 ? words - ahead_bytes / 8 : 0;
+        return index < own ? from + 8 * index + ahead_bytes : next + 8 * (index - own);
+    }
+};
+
 __attribute__((target("avx2"))) std::uint64_t sum_256(const char* from, std::uint64_t words,
-                                                      std::uint64_t key) {
+                                                      std::uint64_t key, const char* next) {
+    const fetched ahead{from, words, next};
     const auto first = static_cast<long long>(key);
     auto a = _mm256_add_epi64(_mm256_set1_epi64x(first),
                               _mm256_set_epi64x(keys(3), keys(2), keys(1), 0));
@@ -45,7 +59,7 @@ __attribute__((target("avx2"))) std::uint64_t sum_256(const char* from, std::uin
     std::uint64_t index = 0;
     for (; index + 8 <= words; index += 8) {
         const auto* at = reinterpret_cast<const __m256i*>(from + 8 * index);
-        _mm_prefetch(from + 8 * index + ahead_bytes, _MM_HINT_T0);
+        _mm_prefetch(ahead.at(index), _MM_HINT_T0);
         const auto x = _mm256_add_epi32(_mm256_loadu_si256(at), a);
         const auto y = _mm256_add_epi32(_mm256_loadu_si256(at + 1), b);
         sum_a = _mm256_add_epi64(sum_a, _mm256_mul_epu32(x, _mm256_srli_epi64(x, 32)));
@@ -58,11 +72,12 @@ __attribute__((target("avx2"))) std::uint64_t sum_256(const char* from, std::uin
     alignas(32) std::uint64_t parts[4];
     _mm256_store_si256(reinterpret_cast<__m256i*>(parts), _mm256_add_epi64(sum_a, sum_b));
     return parts[0] + parts[1] + parts[2] + parts[3]
-           + sum_plain(from + 8 * index, words - index, key + index * key_of_word);
+           + sum_plain(from + 8 * index, words - index, key + index * key_of_word, next);
 }
 
 __attribute__((target("avx512f"))) std::uint64_t sum_512(const char* from, std::uint64_t words,
-                                                         std::uint64_t key) {
+                                                         std::uint64_t key, const char* next) {
+    const fetched ahead{from, words, next};
     const auto first = static_cast<long long>(key);
     auto a = _mm512_add_epi64(
         _mm512_set1_epi64(first),
@@ -74,8 +89,8 @@ __attribute__((target("avx512f"))) std::uint64_t sum_512(const char* from, std::
     std::uint64_t index = 0;
     for (; index + 16 <= words; index += 16) {
         const auto* at = from + 8 * index;
-        _mm_prefetch(at + ahead_bytes, _MM_HINT_T0);
-        _mm_prefetch(at + ahead_bytes + 64, _MM_HINT_T0);
+        _mm_prefetch(ahead.at(index), _MM_HINT_T0);
+        _mm_prefetch(ahead.at(index) + 64, _MM_HINT_T0);
         const auto x = _mm512_add_epi32(_mm512_loadu_si512(at), a);
         const auto y = _mm512_add_epi32(_mm512_loadu_si512(at + 64), b);
         sum_a = _mm512_add_epi64(sum_a, _mm512_mul_epu32(x, _mm512_srli_epi64(x, 32)));
@@ -90,12 +105,13 @@ __attribute__((target("avx512f"))) std::uint64_t sum_512(const char* from, std::
     std::uint64_t sum = 0;
     for (auto part : parts)
         sum += part;
-    return sum + sum_plain(from + 8 * index, words - index, key + index * key_of_word);
+    return sum + sum_plain(from + 8 * index, words - index, key + index * key_of_word, next);
 }
 
 #endif
 
-using summing = std::uint64_t (*)(const char*, std::uint64_t words, std::uint64_t key);
+using summing = std::uint64_t (*)(const char*, std::uint64_t words, std::uint64_t key,
+                                  const char* next);
 
 summing fastest() {
 #if defined(__x86_64__)
@@ -109,11 +125,12 @@ summing fastest() {
 
 } // namespace
 
-std::uint64_t sum_of_words(const void* from, std::uint64_t bytes, std::uint64_t key) noexcept {
+std::uint64_t sum_of_words(const void* from, std::uint64_t bytes, std::uint64_t key,
+                           const void* next) noexcept {
     static const auto sum = fastest();
     const auto* at = static_cast<const char*>(from);
     const auto whole = bytes / 8;
-    auto result = sum(at, whole, key);
+    auto result = sum(at, whole, key, next ? static_cast<const char*>(next) : at + bytes);
     if (const auto rest = bytes % 8; rest > 0) {
         std::uint64_t last = 0;
         std::memcpy(&last, at + 8 * whole, rest);

@@ -39,8 +39,10 @@ constexpr std::uint64_t mix_word(std::uint64_t word, std::uint64_t key) {
     return std::uint64_t{lo} * hi + (std::uint64_t{hi} << 32 | lo);
 }
 
-/// The sum of a stretch that begins at this place. As fast as the processor allows.
-std::uint64_t sum_of_words(const void* from, std::uint64_t bytes, std::uint64_t key) noexcept;
+/// The sum of a stretch that begins at this place. As fast as the processor allows. `next`: what is
+/// read after it, and is fetched meanwhile; what lies behind it when nothing else is said.
+std::uint64_t sum_of_words(const void* from, std::uint64_t bytes, std::uint64_t key,
+                           const void* next = nullptr) noexcept;
 
 /// Pairs of slots that have bytes.
 std::uint64_t pairs_of(const copy_plan&);
