@@ -95,7 +95,10 @@ void add_bench(CLI::App& app, int& status) {
     command->add_option("--route", options->route, "auto, mapped, direct or staged")
         ->check(CLI::IsMember({"auto", "mapped", "direct", "staged"}))
         ->capture_default_str();
-    command->add_option("--wire", options->wire, "auto, ucx or tcp, for the direct route")
+    command
+        ->add_option(
+            "--wire", options->wire,
+            "auto, ucx or tcp, for the direct route; named: without rings in shared memory")
         ->check(CLI::IsMember({"auto", "ucx", "tcp"}))
         ->capture_default_str();
     command

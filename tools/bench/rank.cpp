@@ -61,6 +61,8 @@ caf::expected<rank> rank::start(runtime& actors, const bench_options& options,
     how.layout.tp_rank = index;
     how.route = *route;
     how.wire = *wire;
+    // Who names a wire measures that one, not the rings of one host.
+    how.same_host_link = options.route != "direct" || options.wire == "auto";
     how.bulk_sockets = options.bulk_sockets;
     how.bind_address = role == side::context ? options.context_bind : options.generation_bind;
     // Nothing of a benchmark is secret: a secret, or certificates, in the environment measures what
