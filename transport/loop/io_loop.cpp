@@ -32,7 +32,8 @@ constexpr std::size_t turns_per_cycle = 2048;
 constexpr std::size_t taken_at_once = 32;
 /// Cycles that leave out the pollers because actors have mail left.
 constexpr int unpolled_cycles_max = 8;
-/// Rounds of polling before actors get their turn again, even if pollers still have work.
+/// Rounds of polling before actors get their turn again, even if pollers still have work; mail that
+/// comes meanwhile ends them.
 constexpr int poll_rounds_per_cycle = 16;
 /// Busy cycles between two looks at the watched descriptors.
 constexpr std::uint64_t cycles_per_look = 32;
@@ -283,6 +284,10 @@ void io_loop::run_errand(errand_ptr what) {
 /// True when there was something to do; `more`: there may be more. Whoever has got mail runs before
 /// the next round: somebody waits for what it says, and less is written at a time otherwise.
 bool io_loop::progress_pollers(bool& more) {
+    const auto has_mail = [this] {
+        std::lock_guard guard{inbox_mutex_};
+        return !inbox_.empty();
+    };
     bool any = false;
     int rounds = 0;
     do {
@@ -292,7 +297,7 @@ bool io_loop::progress_pollers(bool& more) {
             if (auto* poller = pollers_[index].poller)
                 more = guarded("a poller", [poller] { return poller->progress(); }) || more;
         any = any || more;
-    } while (more && ready_.empty() && ++rounds < poll_rounds_per_cycle);
+    } while (more && ready_.empty() && ++rounds < poll_rounds_per_cycle && !has_mail());
     std::erase_if(pollers_, [](const polled& x) { return x.poller == nullptr; });
     return any;
 }

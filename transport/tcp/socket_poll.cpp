@@ -123,7 +123,7 @@ std::uint64_t socket_poll::serve_turn() {
     const auto still = watched_.find(number);
     const auto bytes = still == watched_.end() ? 0 : still->second.moved;
     turns_.charge(number, bytes);
-    turns_.remove(number);
+    turns_.rest(number);
     return bytes;
 }
 

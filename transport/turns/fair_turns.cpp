@@ -4,6 +4,7 @@
 #include "transport/turns/fair_turns.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace kvferry {
 
@@ -36,25 +37,34 @@ void fair_turns::join(node& x) {
     }
 }
 
+/// It has nothing to move, and what is above it neither if nobody else there does.
+void fair_turns::rest(node& x) {
+    for (auto* at = &x; at->parent && at->waiting.empty(); at = at->parent)
+        at->parent->waiting.erase(place_of(*at));
+}
+
 /// Nodes without members go, but for the classes: their marks remember what they have had. What the
 /// others have had goes on in the clock, or whoever comes and goes would begin anew each time.
 void fair_turns::leave(node& x) {
     auto* at = &x;
-    while (at->parent && at->waiting.empty()) {
+    while (at->parent && at->parent->parent && at->members.empty()) {
         auto* parent = at->parent;
-        parent->waiting.erase(place_of(*at));
-        if (parent->parent) { // not a class
-            parent->clock = std::max(parent->clock, at->mark);
-            const auto key = at->key;
-            parent->members.erase(key);
-        }
+        parent->clock = std::max(parent->clock, at->mark);
+        const auto key = at->key;
+        parent->members.erase(key);
         at = parent;
     }
 }
 
 void fair_turns::add(item x, const flow& of) {
-    if (items_.contains(x))
+    if (const auto known = items_.find(x); known != items_.end()) {
+        auto& place = known->second;
+        if (std::exchange(place.rests, false)) {
+            ++counts_[index_of(place.urgency)];
+            join(*place.leaf);
+        }
         return;
+    }
     auto& urgency =
         member_of(*root_, index_of(of.urgency), highest_weight / class_weight(of.urgency));
     auto& session = member_of(member_of(urgency, of.peer, 1), of.session, 1);
@@ -64,12 +74,24 @@ void fair_turns::add(item x, const flow& of) {
     join(leaf);
 }
 
+void fair_turns::rest(item x) {
+    const auto found = items_.find(x);
+    if (found == items_.end() || std::exchange(found->second.rests, true))
+        return;
+    --counts_[index_of(found->second.urgency)];
+    rest(*found->second.leaf);
+}
+
 bool fair_turns::remove(item x) {
     const auto found = items_.extract(x);
     if (!found)
         return false;
-    --counts_[index_of(found.mapped().urgency)];
-    leave(*found.mapped().leaf);
+    auto& was = found.mapped();
+    if (!was.rests) {
+        --counts_[index_of(was.urgency)];
+        rest(*was.leaf);
+    }
+    leave(*was.leaf);
     return true;
 }
 
@@ -93,7 +115,7 @@ std::optional<fair_turns::item> fair_turns::front(priority x) const {
 
 void fair_turns::charge(item x, std::uint64_t bytes) {
     const auto found = items_.find(x);
-    if (found == items_.end())
+    if (found == items_.end() || found->second.rests)
         return;
     for (auto* at = found->second.leaf; at->parent; at = at->parent) {
         auto& waiting = at->parent->waiting;

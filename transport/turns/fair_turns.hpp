@@ -5,9 +5,10 @@
 // It is start-time fair queueing on each of the four levels. Each member has a mark, which moves on
 // by the bytes that it was charged for, divided by its weight; the lowest mark is next, and who
 // comes later begins where those that are served are. So nobody saves up turns while idle or by
-// coming again and again, nobody waits for more than a turn of each of the others (times the ratio
-// of weights), and a queue that has somebody always has a next one. Every call takes time in
-// proportion to the logarithm of those that wait.
+// coming again and again, who only rests is charged for no more than it has had, nobody waits for
+// more than a turn of each of the others (times the ratio of weights), and a queue that has
+// somebody always has a next one. Every call takes time in proportion to the logarithm of those
+// that wait.
 #pragma once
 
 #include "messages/values/priority.hpp"
@@ -29,10 +30,14 @@ public:
     /// The caller's number of what waits.
     using item = std::uint64_t;
 
-    /// Waits from now on. A number that waits already keeps its place.
+    /// Waits from now on. A number that waits already keeps its place; one that rests comes back as
+    /// the flow that it was.
     void add(item, const flow&);
 
-    /// Waits no more; false: it did not.
+    /// Waits no more for now: what it has had is remembered until it is removed.
+    void rest(item);
+
+    /// Waits no more, and is forgotten; false: it did neither wait nor rest.
     bool remove(item);
 
     /// Whose turn it is, among all or in one class; nullopt: nobody waits.
@@ -42,11 +47,12 @@ public:
     /// The item has moved so many bytes and still waits: others may have their turns now.
     void charge(item, std::uint64_t bytes);
 
-    /// Of an item that waits.
+    /// Of an item that waits or rests.
     priority urgency(item x) const { return items_.at(x).urgency; }
     bool contains(item x) const { return items_.contains(x); }
-    bool empty() const { return items_.empty(); }
-    std::size_t size() const { return items_.size(); }
+    bool empty() const { return size() == 0; }
+    /// Those that wait.
+    std::size_t size() const { return counts_[0] + counts_[1] + counts_[2]; }
     /// Those that wait in one class.
     std::size_t size(priority x) const { return counts_[index_of(x)]; }
 
@@ -68,7 +74,8 @@ private:
 
     node& member_of(node& parent, std::uint64_t key, std::uint64_t cost);
     void join(node&);
-    void leave(node&);
+    static void rest(node&);
+    static void leave(node&);
     static const node* first_of(const node&);
     static std::tuple<std::uint64_t, std::uint64_t, node*> place_of(node& x) {
         return {x.mark, x.arrived, &x};
@@ -77,6 +84,7 @@ private:
     struct place {
         node* leaf = nullptr;
         priority urgency = priority::normal;
+        bool rests = false;
     };
 
     std::unique_ptr<node> root_ = std::make_unique<node>();

@@ -237,11 +237,14 @@ TEST_CASE("io_loop: a chain of messages between actors is not interrupted by a p
     });
 }
 
-TEST_CASE("io_loop: what a round of polling brings is handled before the next round") {
+TEST_CASE(
+    "io_loop: what a round of polling brings, or what another thread says meanwhile, is handled "
+    "before the next round") {
     testing::real_system real;
     auto loop = make_loop(real.system());
     struct bringing_poller final : scripted_poller {
         io_loop* loop = nullptr;
+        bool elsewhere = false;
         int left = 8;
         std::vector<int> brought, handled;
         std::promise<void> all;
@@ -251,22 +254,33 @@ TEST_CASE("io_loop: what a round of polling brings is handled before the next ro
             if (left == 0)
                 return false;
             brought.push_back(rounds);
-            loop->post([this, last = --left == 0] {
-                handled.push_back(rounds);
-                if (last)
-                    all.set_value();
-            });
+            const auto bring = [this, last = --left == 0] {
+                loop->post([this, last] {
+                    handled.push_back(rounds);
+                    if (last)
+                        all.set_value();
+                });
+            };
+            if (elsewhere)
+                std::thread{bring}.join();
+            else
+                bring();
             return true;
         }
-    } poller;
-    poller.loop = loop.get();
-    REQUIRE_FALSE(on(*loop, [&] { return loop->add(poller); }));
-    REQUIRE(poller.all.get_future().wait_for(patience) == std::future_status::ready);
-    on(*loop, [&] {
-        loop->remove(poller);
-        return 0;
-    });
-    CHECK(poller.handled == poller.brought);
+    };
+    for (bool elsewhere : {false, true}) {
+        CAPTURE(elsewhere);
+        bringing_poller poller;
+        poller.loop = loop.get();
+        poller.elsewhere = elsewhere;
+        REQUIRE_FALSE(on(*loop, [&] { return loop->add(poller); }));
+        REQUIRE(poller.all.get_future().wait_for(patience) == std::future_status::ready);
+        on(*loop, [&] {
+            loop->remove(poller);
+            return 0;
+        });
+        CHECK(poller.handled == poller.brought);
+    }
 }
 
 TEST_CASE("io_loop: pollers are asked once between mail and sleep") {

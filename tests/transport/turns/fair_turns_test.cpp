@@ -151,21 +151,73 @@ TEST_CASE("nobody gains by leaving and coming again") {
     CHECK(served[2] >= 99);
 }
 
-TEST_CASE("work conserving: whoever waits is served, in any order of comings and goings") {
+TEST_CASE("who has less in each turn, and rests in between, gets as many bytes as the others") {
+    fair_turns turns;
+    std::map<fair_turns::item, std::uint64_t> moved;
+    for (fair_turns::item x : {1, 2, 3})
+        turns.add(x, {.peer = x});
+    for (int i = 0; i < 6000; ++i) {
+        const auto next = *turns.front();
+        const auto bytes = next == 1 ? piece / 16 : piece;
+        moved[next] += bytes;
+        turns.charge(next, bytes);
+        turns.rest(next);
+        CHECK(turns.size() == 2);
+        turns.add(next, {.peer = next});
+    }
+    CHECK(static_cast<double>(moved[1]) / static_cast<double>(moved[2])
+          == doctest::Approx(1).epsilon(0.02));
+}
+
+TEST_CASE("who rests is not served, saves up nothing, and leaves nothing behind when it goes") {
+    fair_turns turns;
+    turns.add(1, {.peer = 1});
+    turns.rest(1);
+    CHECK(turns.empty());
+    CHECK_FALSE(turns.front());
+    turns.charge(1, piece); // it has no turn
+    turns.add(2, {.peer = 2});
+    serve(turns, 100);
+    turns.add(1, {.peer = 1});
+    const auto moved = serve(turns, 100);
+    CHECK(moved.at(1) == moved.at(2));
+    turns.rest(1);
+    turns.rest(1);
+    CHECK(turns.size() == 1);
+    CHECK(turns.remove(1));
+    CHECK(turns.size() == 1);
+    CHECK(turns.front() == 2);
+    CHECK(turns.remove(2));
+    CHECK(turns.empty());
+}
+
+TEST_CASE("work conserving: whoever waits is served, in any order of comings, rests and goings") {
     std::mt19937_64 random{7};
     fair_turns turns;
-    std::vector<fair_turns::item> waiting;
+    std::vector<fair_turns::item> waiting, resting;
+    const auto any_of = [&](std::vector<fair_turns::item>& from) {
+        const auto at = from.begin() + static_cast<std::ptrdiff_t>(random() % from.size());
+        const auto result = *at;
+        from.erase(at);
+        return result;
+    };
     for (fair_turns::item x = 1; x < 20000; ++x) {
-        const auto dice = random() % 8;
+        const auto dice = random() % 12;
         if (dice < 3 || waiting.empty()) {
             turns.add(x, {.urgency = priorities[random() % 3],
                           .peer = random() % 5,
                           .session = random() % 7});
             waiting.push_back(x);
         } else if (dice == 3) {
-            const auto at = static_cast<std::ptrdiff_t>(random() % waiting.size());
-            CHECK(turns.remove(waiting[static_cast<std::size_t>(at)]));
-            waiting.erase(waiting.begin() + at);
+            CHECK(turns.remove(any_of(waiting)));
+        } else if (dice == 4) {
+            resting.push_back(any_of(waiting));
+            turns.rest(resting.back());
+        } else if (dice == 5 && !resting.empty()) {
+            waiting.push_back(any_of(resting));
+            turns.add(waiting.back(), {});
+        } else if (dice == 6 && !resting.empty()) {
+            CHECK(turns.remove(any_of(resting)));
         } else {
             const auto next = turns.front();
             REQUIRE(next);
@@ -177,6 +229,7 @@ TEST_CASE("work conserving: whoever waits is served, in any order of comings and
         for (auto x : priorities)
             REQUIRE((turns.front(x) != std::nullopt) == (turns.size(x) > 0));
     }
+    waiting.insert(waiting.end(), resting.begin(), resting.end());
     for (auto x : waiting)
         CHECK(turns.remove(x));
     CHECK(turns.front() == std::nullopt);
