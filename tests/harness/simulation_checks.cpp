@@ -64,7 +64,8 @@ bool simulation::may_have_asked(const sim_session& reader, const sim_process& wr
                       const auto meanwhile =
                           !reader.outcome || death.second < reader.finished_at
                           || network_.has_broken(writer.incarnation, reader.process->incarnation);
-                      return death.second > reader.opened_at && meanwhile;
+                      // A link may end, and be used until then, long after what ended it.
+                      return death.second + told_within > reader.opened_at && meanwhile;
                   });
     };
     return frames_.has_asked_for_kv(writer.incarnation, reader.attempt)

@@ -2,6 +2,7 @@
 // What must not happen twice on the wire.
 #include "tests/harness/network/frame_referee.hpp"
 
+#include "actors/decisions/links/message_order.hpp"
 #include "messages/limits.hpp"
 #include "tests/harness/urgency.hpp"
 
@@ -34,6 +35,8 @@ void frame_referee::sent(incarnation from, incarnation to, byte_view frame, time
         return report_("a rank has sent a frame that cannot be decoded: "
                        + describe(message.error()));
     const auto& header = header_of(*message);
+    if (header.sequence != beside_order)
+        heard_.try_emplace({from, to, link_of(header)}, hearing{header.sequence, {}});
     for (const auto who : {from, to})
         if (const auto spoken = spoken_.find(who);
             spoken != spoken_.end() && header.version > spoken->second)
@@ -91,15 +94,39 @@ void frame_referee::delivered(incarnation to, byte_view frame, time_point now) {
     if (!message)
         return;
     const auto& header = header_of(*message);
-    if (const auto* request = std::get_if<request_data>(&*message)) {
-        note_request(to, *request, now);
-    } else if (std::holds_alternative<kv_agent_result>(*message)) {
+    hear_in_order(to, header, std::get_if<request_data>(&*message), now);
+    if (std::holds_alternative<kv_agent_result>(*message)) {
         auto& wants = wanted_[{header.sender, header.attempt}];
         wants.pieces[header.receive_slice].insert(header.piece.index.value);
         if (header.piece.last)
             wants.last_piece[header.receive_slice] = header.piece.index.value;
     } else if (std::holds_alternative<aux_agent_result>(*message)) {
         wanted_[{header.sender, header.attempt}].aux_came = true;
+    }
+}
+
+/// A rank hears a message of a link when all before it have come, each once.
+void frame_referee::hear_in_order(incarnation to, const message_header& header,
+                                  const request_data* request, time_point now) {
+    const auto link = heard_.find({header.sender, to, link_of(header)});
+    if (header.sequence == beside_order || link == heard_.end()) {
+        if (request)
+            note_request(to, *request, now);
+        return;
+    }
+    auto& [next, early] = link->second;
+    if (header.sequence < next)
+        return;
+    if (header.sequence > next) {
+        early.emplace(header.sequence, request ? std::optional{*request} : std::nullopt);
+        return;
+    }
+    if (request)
+        note_request(to, *request, now);
+    for (++next; !early.empty() && early.begin()->first == next; ++next) {
+        if (const auto& each = early.begin()->second)
+            note_request(to, *each, now);
+        early.erase(early.begin());
     }
 }
 

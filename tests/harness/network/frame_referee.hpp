@@ -99,6 +99,7 @@ private:
         std::map<slice_index, std::set<std::uint32_t>> pieces;
         std::map<slice_index, std::uint32_t> last_piece;
     };
+    void hear_in_order(incarnation to, const message_header&, const request_data*, time_point now);
     void note_request(incarnation to, const request_data&, time_point now);
 
     complain report_;
@@ -112,6 +113,13 @@ private:
     std::set<attempt> died_;
     std::map<std::pair<incarnation, attempt>, time_point> asked_;
     std::deque<recorded> recent_;
+    /// Of one direction of a link: the number of the next message, and what has come before it.
+    struct hearing {
+        std::uint64_t next = 0;
+        std::map<std::uint64_t, std::optional<request_data>> early;
+    };
+    /// By sender, receiver and link.
+    std::map<std::tuple<incarnation, incarnation, std::uint64_t>, hearing> heard_;
     /// For each attempt and slice at each writer: the longest time without a request for the rid.
     struct deliveries {
         incarnation reader;
