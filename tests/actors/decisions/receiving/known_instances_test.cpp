@@ -213,6 +213,26 @@ TEST_CASE("known_instances: who gave up before its instance was known is told "
     }
 }
 
+TEST_CASE("known_instances: who waits for a session that was given up follows from the ranks of "
+          "both instances, so both are waited for (I9)") {
+    fixture test;
+    test.open(1);
+    test.answer(context);
+    CHECK(test.withdraw(1).empty());
+    SUBCASE("the own one answers") {
+        CHECK(attempts<in::withdraw>(test.answer(own, 10)) == numbers{1});
+        CHECK(attempts<in::withdraw>(test.answer(own, 10)).empty()); // once
+    }
+    SUBCASE("it does not: those who are known are told all the same") {
+        CHECK(attempts<in::withdraw>(test.fail(own)) == numbers{1});
+        CHECK(attempts<in::withdraw>(test.withdraw(2)) == numbers{2}); // nobody is being asked
+    }
+    SUBCASE("the context answers once more in between") {
+        CHECK(attempts<in::withdraw>(test.answer(context)).empty());
+        CHECK(attempts<in::withdraw>(test.answer(own, 10)) == numbers{1});
+    }
+}
+
 TEST_CASE(
     "known_instances: a host's word is as good as an answer, and what it removes is asked for") {
     fixture test;
