@@ -3,77 +3,121 @@
 // however many sessions are live.
 #pragma once
 
+#include "actors/shared/id_map.hpp"
 #include "messages/values/time.hpp"
 
+#include <algorithm>
 #include <cstddef>
-#include <map>
+#include <cstdint>
+#include <iterator>
 #include <optional>
-#include <unordered_map>
+#include <tuple>
 #include <utility>
 #include <vector>
 
 namespace kvferry {
 
 /// Keys with a point in time each. Key needs a hash and equality.
+///
+/// The latest of all, as most are, is set without a search. What was moved or erased stays in line
+/// until it is in front, or is more than what counts.
 template <class Key>
 class deadline_queue {
 public:
-    /// Sets or moves a deadline. The latest of all, as most are, needs no search.
+    /// Sets or moves a deadline.
     void set(const Key& key, time_point when) {
-        const auto [known, fresh] = by_key_.try_emplace(key);
-        if (fresh) {
-            known->second = by_time_.emplace_hint(by_time_.end(), when, key);
-            return;
-        }
-        auto moved = by_time_.extract(known->second);
-        moved.key() = when;
-        known->second = by_time_.insert(by_time_.end(), std::move(moved));
+        const entry fresh{when, ++entries_, key};
+        known_[key] = {when, fresh.number};
+        line_.push_back(fresh);
+        std::push_heap(line_.begin(), line_.end(), is_later);
+        drop_void(key);
     }
 
     void erase(const Key& key) {
-        if (auto found = by_key_.find(key); found != by_key_.end()) {
-            by_time_.erase(found->second);
-            by_key_.erase(found);
-        }
+        if (known_.erase(key))
+            drop_void(key);
     }
 
-    /// Takes out everything that is due.
+    /// Takes out everything that is due, in the order of time and of setting.
     std::vector<Key> due(time_point now) {
         std::vector<Key> result;
-        while (!by_time_.empty() && by_time_.begin()->first <= now) {
-            result.push_back(by_time_.begin()->second);
-            by_key_.erase(by_time_.begin()->second);
-            by_time_.erase(by_time_.begin());
+        while (!line_.empty() && line_.front().when <= now) {
+            result.push_back(line_.front().key);
+            erase(result.back());
         }
         return result;
     }
 
     std::optional<time_point> of(const Key& key) const {
-        const auto found = by_key_.find(key);
-        return found == by_key_.end() ? std::nullopt : std::optional{found->second->first};
+        const auto* known = known_.find(key);
+        return known ? std::optional{known->when} : std::nullopt;
     }
 
     std::optional<time_point> next() const {
-        if (by_time_.empty())
-            return std::nullopt;
-        return by_time_.begin()->first;
+        return line_.empty() ? std::nullopt : std::optional{line_.front().when};
     }
 
     /// At most so many, the earliest first.
     std::vector<Key> first(std::size_t most) const {
+        auto all = counting();
+        const auto end = all.begin() + static_cast<std::ptrdiff_t>(std::min(most, all.size()));
+        std::partial_sort(all.begin(), end, all.end(),
+                          [](const entry& a, const entry& b) { return is_later(b, a); });
         std::vector<Key> result;
-        for (auto at = by_time_.begin(); at != by_time_.end() && result.size() < most; ++at)
-            result.push_back(at->second);
+        std::transform(all.begin(), end, std::back_inserter(result),
+                       [](const entry& x) { return x.key; });
         return result;
     }
 
-    std::size_t size() const { return by_key_.size(); }
+    std::size_t size() const { return known_.size(); }
 
 private:
-    using timeline = std::multimap<time_point, Key>;
+    struct entry {
+        time_point when;
+        /// Entries of the same instant keep their order.
+        std::uint64_t number;
+        Key key;
+    };
+    struct place {
+        time_point when;
+        std::uint64_t number = 0;
+    };
 
-    timeline by_time_;
-    std::unordered_map<Key, typename timeline::iterator> by_key_;
+    static bool is_later(const entry& a, const entry& b) {
+        return std::tie(a.when, a.number) > std::tie(b.when, b.number);
+    }
+
+    bool counts(const entry& x) const {
+        const auto* known = known_.find(x.key);
+        return known && known->number == x.number;
+    }
+
+    std::vector<entry> counting() const {
+        std::vector<entry> result;
+        result.reserve(known_.size());
+        known_.for_each([&](const Key& key, const place& at) {
+            result.push_back({at.when, at.number, key});
+        });
+        return result;
+    }
+
+    /// After an entry of this key has become void: one that counts is in front again.
+    void drop_void(const Key& key) {
+        if (line_.size() > 2 * known_.size() + 16) {
+            line_ = counting();
+            std::make_heap(line_.begin(), line_.end(), is_later);
+        } else if (line_.front().key == key) {
+            while (!line_.empty() && !counts(line_.front())) {
+                std::pop_heap(line_.begin(), line_.end(), is_later);
+                line_.pop_back();
+            }
+        }
+    }
+
+    /// A heap, the earliest in front.
+    std::vector<entry> line_;
+    id_map<Key, place> known_;
+    std::uint64_t entries_ = 0;
 };
 
 } // namespace kvferry

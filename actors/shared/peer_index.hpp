@@ -3,6 +3,7 @@
 // value.
 #pragma once
 
+#include "actors/shared/id_map.hpp"
 #include "messages/values/ids.hpp"
 
 #include <cstddef>
@@ -23,9 +24,8 @@ public:
         const auto of_peer = sessions_.find(peer);
         if (of_peer == sessions_.end())
             return;
-        if (auto found = of_peer->second.find(session);
-            found != of_peer->second.end() && --found->second == 0)
-            of_peer->second.erase(found);
+        if (auto* times = of_peer->second.find(session); times && --*times == 0)
+            of_peer->second.erase(session);
         if (of_peer->second.empty())
             sessions_.erase(of_peer);
     }
@@ -33,9 +33,11 @@ public:
     /// A copy: what is done for one session may change the index.
     std::vector<Session> of(incarnation peer) const {
         std::vector<Session> result;
-        if (const auto found = sessions_.find(peer); found != sessions_.end())
-            for (const auto& [session, times] : found->second)
-                result.push_back(session);
+        if (const auto found = sessions_.find(peer); found != sessions_.end()) {
+            result.reserve(found->second.size());
+            found->second.for_each(
+                [&result](const Session& session, std::size_t) { result.push_back(session); });
+        }
         return result;
     }
 
@@ -43,7 +45,7 @@ public:
     std::size_t peers() const { return sessions_.size(); }
 
 private:
-    std::unordered_map<incarnation, std::unordered_map<Session, std::size_t>> sessions_;
+    std::unordered_map<incarnation, id_map<Session, std::size_t>> sessions_;
 };
 
 } // namespace kvferry

@@ -6,7 +6,11 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <map>
 #include <memory>
+#include <optional>
+#include <random>
 #include <string>
 #include <vector>
 
@@ -99,6 +103,59 @@ TEST_CASE("deadline_queue: an erased key never comes due, its neighbours of the 
     queue.erase({7}); // never set
     CHECK(queue.due(start + 1h) == std::vector<rid>{{2}});
     CHECK(queue.size() == 0);
+}
+
+TEST_CASE(
+    "deadline_queue: deadlines that are set, moved and erased at random come due as they are set") {
+    std::mt19937_64 random{1};
+    deadline_queue<rid> queue;
+    std::map<rid, time_point> expected;
+    const auto earliest = [&] {
+        std::optional<time_point> result;
+        for (const auto& [key, when] : expected)
+            result = std::min(result.value_or(when), when);
+        return result;
+    };
+    auto now = start;
+    for (int step = 0; step < 20000; ++step) {
+        const rid key{random() % 50};
+        if (const auto what = random() % 10; what < 6) {
+            const auto when = now + std::chrono::milliseconds{random() % 100};
+            queue.set(key, when);
+            expected[key] = when;
+        } else if (what < 9) {
+            queue.erase(key);
+            expected.erase(key);
+        } else {
+            now += 5ms;
+            auto last = start;
+            for (const auto& each : queue.due(now)) {
+                const auto known = expected.extract(each);
+                REQUIRE(known);
+                CHECK(known.mapped() <= now);
+                CHECK(last <= known.mapped());
+                last = known.mapped();
+            }
+        }
+        REQUIRE(queue.next() == earliest());
+        REQUIRE(queue.size() == expected.size());
+        if (const auto known = expected.find(key); known != expected.end())
+            CHECK(queue.of(key) == known->second);
+        else
+            CHECK_FALSE(queue.of(key));
+    }
+}
+
+TEST_CASE("deadline_queue: names those that are due first, and of one instant those set first") {
+    deadline_queue<rid> queue;
+    queue.set({1}, start + 30ms);
+    queue.set({2}, start + 10ms);
+    queue.set({3}, start + 10ms);
+    queue.set({4}, start + 20ms);
+    queue.set({2}, start + 10ms); // behind 3 now
+    CHECK(queue.first(3) == std::vector<rid>{{3}, {2}, {4}});
+    CHECK(queue.first(9).size() == 4);
+    CHECK(queue.due(start + 10ms) == std::vector<rid>{{3}, {2}});
 }
 
 TEST_CASE("tick_timer: every deadline is met at its own instant") {
