@@ -64,7 +64,11 @@ caf::error make_error(errc code, std::string text) {
 }
 
 caf::error add_context(const caf::error& cause, std::string_view context) {
-    return make_error(code_of(cause), std::string{context} + ": " + text_of(cause));
+    const auto why = text_of(cause);
+    std::string text;
+    text.reserve(context.size() + 2 + why.size());
+    text.append(context).append(": ").append(why);
+    return make_error(code_of(cause), std::move(text));
 }
 
 errc code_of(const caf::error& x) {

@@ -164,7 +164,7 @@ void sender_state::on_down(const caf::down_msg& down) {
             *id, describe(environment_->self), to_string(down.reason))});
 }
 
-void sender_state::ask_sessions(sending_sessions::event what) {
+void sender_state::ask_sessions(sending_sessions::event&& what) {
     for (auto& effect : decide(sessions_decider_, sessions_, std::move(what), self_->clock().now()))
         std::visit([this](auto& x) { perform(x); }, effect);
 }
@@ -293,7 +293,7 @@ void sender_state::tell_peer(incarnation to, wire_message message) {
         tell(self_, peer->second->link, send_message{std::move(message)});
 }
 
-void sender_state::ask_memory(sending_memory::event what) {
+void sender_state::ask_memory(sending_memory::event&& what) {
     for (auto& effect : decide(memory_decider_, memory_, std::move(what), self_->clock().now()))
         std::visit([this](auto& x) { perform(x); }, effect);
 }
@@ -320,7 +320,7 @@ void sender_state::perform(sending_memory::count_ignored& x) {
     count(environment_->counters, x.why);
 }
 
-void sender_state::ask_early(early_requests::event what) {
+void sender_state::ask_early(early_requests::event&& what) {
     for (auto& effect : decide(early_decider_, early_, std::move(what), self_->clock().now()))
         std::visit([this](auto& x) { perform(x); }, effect);
 }

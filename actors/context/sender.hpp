@@ -83,7 +83,7 @@ private:
     caf::result<void> on_drain(const drain_sessions&);
     caf::result<void> on_cancel_all(const cancel_request&);
 
-    void ask_sessions(sending_sessions::event);
+    void ask_sessions(sending_sessions::event&&);
     void perform(sending_sessions::refuse&) {}
     void perform(sending_sessions::count&);
     void perform(sending_sessions::count_outcome&);
@@ -94,14 +94,14 @@ private:
     void perform(sending_sessions::forget&);
     void perform(sending_sessions::answer_stop&);
 
-    void ask_memory(sending_memory::event);
+    void ask_memory(sending_memory::event&&);
     void perform(sending_memory::tell_peer&);
     void perform(sending_memory::keep_early&);
     void perform(sending_memory::give_up_early&);
     void perform(sending_memory::unbind&);
     void perform(sending_memory::count_ignored&);
 
-    void ask_early(early_requests::event);
+    void ask_early(early_requests::event&&);
     void perform(early_requests::bind&);
     void perform(early_requests::unbind&);
     void perform(early_requests::answer_gone&);

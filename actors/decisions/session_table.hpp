@@ -4,6 +4,7 @@
 #pragma once
 
 #include "actors/shared/deadline_queue.hpp"
+#include "actors/shared/id_map.hpp"
 #include "messages/errors.hpp"
 #include "messages/limits.hpp"
 #include "messages/local/recycled.hpp"
@@ -198,8 +199,8 @@ public:
 
     /// Whose actor that is, unless the session has been retired.
     std::optional<Key> session_of(caf::actor_id actor) const {
-        const auto found = by_actor_.find(actor);
-        return found == by_actor_.end() ? std::nullopt : std::optional{found->second};
+        const auto* found = by_actor_.find(actor);
+        return found ? std::optional{*found} : std::nullopt;
     }
 
     /// Empty until a stop is asked for.
@@ -228,7 +229,7 @@ private:
     void handle(opened& x, time_point now, effects& out) {
         if (const auto* former = find(x.key))
             by_actor_.erase(former->actor_id);
-        by_actor_.insert_or_assign(x.actor_id, x.key);
+        by_actor_[x.actor_id] = x.key;
         sessions_.insert_or_assign(
             x.key, session{std::move(x.data), x.actor_id, x.deadline, x.transfer_deadline, now});
         deadlines_.set(x.key, now + x.deadline);
@@ -347,7 +348,7 @@ private:
     std::unordered_map<Key, session, std::hash<Key>, std::equal_to<Key>,
                        recycling<std::pair<const Key, session>>>
         sessions_;
-    std::unordered_map<caf::actor_id, Key> by_actor_;
+    id_map<caf::actor_id, Key> by_actor_;
     deadline_queue<Key> deadlines_;
     caf::error stopping_;
     caf::error undecided_;

@@ -8,33 +8,47 @@
 #include "messages/trace/log.hpp"
 #include "messages/values/error_format.hpp"
 
+#include <caf/default_attachable.hpp>
+
+#include <type_traits>
 #include <utility>
 
 namespace kvferry {
 
+namespace {
+
+/// The receiver keeps books of it.
+template <class Effect>
+constexpr bool is_for_owner =
+    std::is_same_v<
+        Effect,
+        session_transferring> || std::is_same_v<Effect, session_extended> || std::is_same_v<Effect, session_ended> || std::is_same_v<Effect, session_retired>;
+
+} // namespace
+
 rx_session_state::rx_session_state(rx_session_actor::pointer self, dependencies with)
     : self_(self), with_(std::move(with)),
-      meter_(with_.counters, side::generation, self->clock().now(), with_.request),
-      attempt_(facts_of(with_)) {
+      meter_(environment().counters, side::generation, self->clock().now(), with_.request),
+      attempt_(facts_of_attempt()) {
     meter_.belongs_to(with_.attempt);
     if (with_.traceparent) {
         record_join(self_, with_.request, *with_.traceparent);
         meter_.joins(*with_.traceparent);
     }
-    if (with_.deciders)
-        decider_ = with_.deciders->receiving;
+    if (const auto& deciders = environment().deciders)
+        decider_ = deciders->receiving;
 }
 
-receiving::facts rx_session_state::facts_of(const dependencies& with) {
-    return {.request = with.request,
-            .attempt = with.attempt,
-            .aux = with.aux,
-            .aux_bytes_max = with.aux_bytes_max,
-            .self = with.self,
-            .context_endpoint = with.context_endpoint,
-            .forbidding_is_proof = with.fabric && with.by_message,
-            .tell_layers = with.tell_layers,
-            .urgency = with.urgency,
+receiving::facts rx_session_state::facts_of_attempt() {
+    return {.request = with_.request,
+            .attempt = with_.attempt,
+            .aux = with_.aux,
+            .aux_bytes_max = environment().aux_bytes_max,
+            .self = environment().self,
+            .context_endpoint = with_.context_endpoint,
+            .forbidding_is_proof = environment().fabric && environment().by_message,
+            .tell_layers = with_.tell_layers,
+            .urgency = with_.urgency,
             .check_digest = [this](const auto&... x) { return check(x...); },
             .read_first = [this](const auto&... x) { return read_first(x...); }};
 }
@@ -45,17 +59,17 @@ caf::error rx_session_state::check(const kv_slice& asked, const std::vector<view
         return add_context(read_->error ? read_->error
                                         : make_error(errc::transfer_failed, "no reason given"),
                            "what has arrived could not be read");
-    return with_.checker->check(links_.at(report.header.sender).peer->info, asked, views, report,
-                                read_ ? &*read_->digest : nullptr);
+    return environment().checker->check(links_.at(report.header.sender).peer->info, asked, views,
+                                        report, read_ ? &*read_->digest : nullptr);
 }
 
 bool rx_session_state::read_first(const kv_slice& asked, const std::vector<view_place>& views,
                                   const kv_agent_result& report) {
-    const auto& reader = with_.checker->reader();
+    const auto& reader = environment().checker->reader();
     if (!reader || read_)
         return false;
-    auto question =
-        with_.checker->question(links_.at(report.header.sender).peer->info, asked, views, report);
+    auto question = environment().checker->question(links_.at(report.header.sender).peer->info,
+                                                    asked, views, report);
     if (!question) // check() says why
         return false;
     question->reply_to = self_;
@@ -101,16 +115,27 @@ void rx_session_state::handler_failed(const caf::error& reason) {
 
 // -- events -------------------------------------------------------------------------------------
 
-void rx_session_state::carry(receiving::event event) {
-    auto effects = decide(decider_, attempt_, std::move(event), self_->clock().now());
+void rx_session_state::carry(receiving::event&& event) {
+    const auto now = self_->clock().now();
+    auto effects = decide(decider_, attempt_, std::move(event), now);
     meter_.shows(attempt_.state());
-    for (auto& effect : effects)
-        std::visit([this](auto& x) { perform(x); }, effect);
+    const auto perform_if = [&](bool for_owner) {
+        const auto visit = [&]<class Effect>(Effect& x) {
+            if (is_for_owner<Effect> == for_owner)
+                perform(x);
+            else if constexpr (std::is_same_v<Effect, session_transferring>)
+                meter_.met(now);
+        };
+        for (auto& effect : effects)
+            std::visit(visit, effect);
+    };
+    perform_if(false); // hosts and peers wait for it
+    perform_if(true);
 }
 
 void rx_session_state::on_receive(receive_slice& message) {
-    if (with_.pages)
-        meter_.lends(message.slice, *with_.pages);
+    if (environment().pages)
+        meter_.lends(message.slice, *environment().pages);
     carry(std::move(message));
 }
 
@@ -118,7 +143,8 @@ void rx_session_state::on_peer_ready(const peer_ready& message) {
     const auto& peer = *message.peer;
     links_.try_emplace(peer.info.incarnation, linked_writer{message.peer, {}});
     carry(receiving::writer_linked{peer.info.incarnation, peer.process_watched,
-                                   with_.checker && with_.checker->can_check(peer.info)});
+                                   environment().checker
+                                       && environment().checker->can_check(peer.info)});
 }
 
 /// A device has read what a report is about.
@@ -136,10 +162,10 @@ void rx_session_state::forget_unread(incarnation writer) {
     std::erase_if(unread_, [writer](const auto& x) { return x.second.header.sender == writer; });
 }
 
-void rx_session_state::on_peer_lost(const peer_lost& message) {
+void rx_session_state::on_peer_lost(peer_lost& message) {
     links_.erase(message.peer);
     forget_unread(message.peer);
-    carry(message);
+    carry(std::move(message));
 }
 
 void rx_session_state::on_process_gone(const process_gone& message) {
@@ -171,7 +197,7 @@ void rx_session_state::perform(receiving::ask_writer& x) {
     auto& to = links_.at(x.writer);
     meter_.waits(self_->clock().now());
     if (x.request.renewal)
-        count_retry(with_.counters, retried::request);
+        count_retry(environment().counters, retried::request);
     to.wait = to.peer->awaited.lock();
     x.request.traceparent = with_.traceparent;
     const auto number = x.request.header.receive_slice;
@@ -201,8 +227,8 @@ void rx_session_state::perform(receiving::open_relay& x) {
                   .relay_of = x.of,
                   .relay_views = std::move(x.views)};
     relay_ = spawn_at<relay_actor, relay_state>(
-        self_->system(), with_.home,
-        relay_state::dependencies{with_.sender, rx_session_actor{self_}, std::move(terms)});
+        self_->system(), environment().home,
+        relay_state::dependencies{environment().sender, rx_session_actor{self_}, std::move(terms)});
 }
 
 void rx_session_state::perform(receiving::hand_on& x) {
@@ -222,9 +248,9 @@ void rx_session_state::perform(receiving::end_relay& x) {
 }
 
 void rx_session_state::perform(receiving::relay_given_up& x) {
-    logger().info("{}: the context itself is asked: {}", with_.self, describe(x.reason));
-    if (with_.counters)
-        with_.counters->relays_given_up.fetch_add(1, std::memory_order_relaxed);
+    logger().info("{}: the context itself is asked: {}", environment().self, describe(x.reason));
+    if (environment().counters)
+        environment().counters->relays_given_up.fetch_add(1, std::memory_order_relaxed);
 }
 
 void rx_session_state::perform(session_extended& x) {
@@ -236,19 +262,19 @@ void rx_session_state::perform(layers_arrived& x) {
 }
 
 void rx_session_state::perform(receiving::ignore_message& x) {
-    count(with_.counters, x.why);
+    count(environment().counters, x.why);
 }
 
 void rx_session_state::perform(allow_writes& x) {
-    tell(self_, with_.fabric, x);
+    tell(self_, environment().fabric, x);
 }
 
 void rx_session_state::perform(forbid_writes& x) {
-    if (!with_.fabric)
+    if (!environment().fabric)
         return;
     if (attempt_.is_released()) // nobody waits for it
-        return tell(self_, with_.fabric, x);
-    ask(self_, with_.fabric, x)
+        return tell(self_, environment().fabric, x);
+    ask(self_, environment().fabric, x)
         .then([this] { carry(receiving::writes_forbidden{}); },
               [](const caf::error&) {
                   // The fabric is gone: it proves nothing any more.
@@ -262,8 +288,9 @@ void rx_session_state::perform(piece_finished& x) {
 void rx_session_state::perform(session_finished& x) {
     for (const auto& writer : x.peers) {
         meter_.moved(writer.route.way, with_.urgency, writer.bytes, writer.fragments);
-        if (writer.sibling && with_.counters)
-            with_.counters->relayed_bytes.fetch_add(writer.bytes, std::memory_order_relaxed);
+        if (writer.sibling && environment().counters)
+            environment().counters->relayed_bytes.fetch_add(writer.bytes,
+                                                            std::memory_order_relaxed);
     }
     meter_.ended(self_->clock().now(), code_of(x.error));
     tell(self_, with_.observer, std::move(x));
@@ -275,7 +302,6 @@ void rx_session_state::perform(session_released& x) {
 }
 
 void rx_session_state::perform(session_transferring& x) {
-    meter_.met(self_->clock().now());
     tell(self_, with_.owner, x);
 }
 
@@ -285,6 +311,9 @@ void rx_session_state::perform(session_ended& x) {
 
 void rx_session_state::perform(session_retired& x) {
     tell(self_, with_.owner, std::move(x));
+    using caf::default_attachable; // its end is no news to its owner any more
+    self_->detach(
+        default_attachable::observe_token{with_.owner.address(), default_attachable::monitor});
     self_->quit();
 }
 

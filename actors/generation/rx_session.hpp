@@ -25,13 +25,31 @@
 
 namespace kvferry {
 
+/// What every rx_session of a rank needs.
+struct rx_environment {
+    placement home = {};
+    std::size_t aux_bytes_max = limits{}.aux_bytes_max;
+    /// This rank, for texts.
+    std::string self;
+    /// Null: digests are not asked for.
+    std::shared_ptr<const piece_checker> checker = {};
+    rank_counters_ptr counters = {};
+    /// Null: nobody can shut an attempt out.
+    fabric_actor fabric = {};
+    /// Its answer to forbid_writes is proof (fabric_description).
+    bool by_message = false;
+    deciders_ptr deciders = {};
+    /// Of this rank, to say how much is on loan; null: nobody asks.
+    std::shared_ptr<const page_table> pages = {};
+    /// Hands on to siblings; null: it never does.
+    sender_actor sender = {};
+};
+
 struct rx_session_state {
     static inline constexpr const char* name = "rx_session";
 
     struct dependencies {
-        std::size_t aux_bytes_max = limits{}.aux_bytes_max;
-        /// This rank, for texts.
-        std::string self;
+        std::shared_ptr<const rx_environment> environment;
         receiver_actor owner;
         observer_actor observer;
         rid request;
@@ -39,22 +57,9 @@ struct rx_session_state {
         aux_mode aux = aux_mode::none;
         /// "host:port" of the context instance's rank-info server.
         std::string context_endpoint = {};
-        /// Null: digests are not asked for.
-        std::shared_ptr<const piece_checker> checker = {};
-        rank_counters_ptr counters = {};
-        /// Null: nobody can shut an attempt out.
-        fabric_actor fabric = {};
-        /// Its answer to forbid_writes is proof (fabric_description).
-        bool by_message = false;
         /// The observer hears which layers have arrived.
         bool tell_layers = false;
-        deciders_ptr deciders = {};
-        /// Of this rank, to say how much is on loan; null: nobody asks.
-        std::shared_ptr<const page_table> pages = {};
         std::optional<trace_parent> traceparent = {};
-        /// Hands on to siblings; null: it never does.
-        sender_actor sender = {};
-        placement home = {};
         std::chrono::milliseconds deadline{0};
         std::chrono::milliseconds transfer_deadline{0};
         priority urgency = priority::normal;
@@ -75,7 +80,8 @@ private:
         std::shared_ptr<const void> wait;
     };
 
-    receiving::facts facts_of(const dependencies&);
+    receiving::facts facts_of_attempt();
+    const rx_environment& environment() const { return *with_.environment; }
     caf::error check(const kv_slice& asked, const std::vector<view_place>& views,
                      const kv_agent_result&);
     bool read_first(const kv_slice& asked, const std::vector<view_place>& views,
@@ -89,14 +95,14 @@ private:
     }
     void on_receive(receive_slice&);
     void on_peer_ready(const peer_ready&);
-    void on_peer_lost(const peer_lost&);
+    void on_peer_lost(peer_lost&);
     void on_process_gone(const process_gone&);
     void on_done(const transfer_done&);
     caf::result<session_status> on_status(const query_status&);
     caf::result<slots_on_loan> on_slots(const query_slots&);
 
     /// Lets the value decide, and does what it says.
-    void carry(receiving::event);
+    void carry(receiving::event&&);
     void perform(receiving::ask_writer&);
     void perform(receiving::cancel_writer&);
     void perform(receiving::ignore_message&);

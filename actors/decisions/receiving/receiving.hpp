@@ -35,6 +35,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <variant>
 #include <vector>
 
@@ -48,9 +49,9 @@ public:
         kvferry::attempt attempt;
         aux_mode aux = aux_mode::none;
         std::size_t aux_bytes_max = limits{}.aux_bytes_max;
-        /// This rank and the context instance's rank-info server, for texts.
-        std::string self;
-        std::string context_endpoint;
+        /// This rank and the context instance's rank-info server, for texts; both outlive it.
+        std::string_view self;
+        std::string_view context_endpoint;
         /// The fabric's answer to forbid_writes is proof (fabric_description::by_message).
         bool forbidding_is_proof = false;
         /// The host wants to hear which layers have arrived.

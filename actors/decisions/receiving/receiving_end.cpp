@@ -171,8 +171,9 @@ void receiving::release_if_quiet() {
 }
 
 caf::error receiving::explain(const caf::error& reason, const receiving_writer& from) const {
-    return add_context(reason, "rid {} from {} rank {}", facts_.request,
-                       from.binding.sibling ? "sibling" : "context", from.binding.rank);
+    const auto* who = from.binding.sibling ? "sibling" : "context";
+    return add_context(reason, "rid " + to_string(facts_.request) + " from " + who + " rank "
+                                   + to_string(from.binding.rank));
 }
 
 slots_on_loan receiving::on_loan() const {
@@ -215,17 +216,18 @@ std::vector<session_wait> receiving::waits() const {
             {std::move(what), who, at.binding.instance + "/" + to_string(at.binding.rank)});
     };
     if (has_ended()) {
-        for (const auto& [place, state] : release_.writers())
-            if (state == exposure::exposed || state == exposure::in_doubt)
+        for (const auto& [place, known] : release_.writers())
+            if (known.state == exposure::exposed || known.state == exposure::in_doubt)
                 wait_for("proof that " + text_of_writer(place) + " writes no more ("
-                             + to_string(state) + ")",
+                             + to_string(known.state) + ")",
                          "tx_session", writers_.at(place));
         if (handing_on_)
             result.push_back({"siblings that it hands on to", "tx_session"});
         return result;
     }
     if (is_unbound())
-        return {{"the context instance's rank infos", "rank_info_server", facts_.context_endpoint}};
+        return {{"the context instance's rank infos", "rank_info_server",
+                 std::string{facts_.context_endpoint}}};
     if (!host_gave_all())
         return {{"the host's last receive(slice)", "host"}};
     for (const auto& [place, from] : writers_) {

@@ -164,11 +164,11 @@ void receiving::hand_on_extent(std::uint32_t number, const slice_extent& extent)
 /// By rank; of two parts the one that is worse off.
 std::map<rank_id, exposure> receiving::exposures() const {
     std::map<rank_id, exposure> result;
-    for (const auto& [place, state] : release_.writers())
+    for (const auto& [place, of_writer] : release_.writers())
         if (!place.sibling)
-            if (auto [known, fresh] = result.emplace(place.rank, state);
-                !fresh && known->second != exposure::in_doubt && state != exposure::quiet)
-                known->second = state;
+            if (auto [known, fresh] = result.emplace(place.rank, of_writer.state);
+                !fresh && known->second != exposure::in_doubt && of_writer.state != exposure::quiet)
+                known->second = of_writer.state;
     return result;
 }
 

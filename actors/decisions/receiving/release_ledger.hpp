@@ -12,7 +12,6 @@
 #include <compare>
 #include <cstdint>
 #include <map>
-#include <set>
 
 namespace kvferry {
 
@@ -33,54 +32,75 @@ struct writer_place {
 /// when the attempt is forbidden.
 class release_ledger {
 public:
+    /// What is known of a writer that was told where pages are.
+    struct evidence {
+        exposure state = exposure::exposed;
+        /// Requests that a link took for it, less those that never left.
+        std::uint64_t told = 0;
+        /// It was told, at least once, that it may write through a mapping.
+        bool beyond_reach = false;
+        /// Nothing is asked of it that it has not reported.
+        bool reported_all = false;
+        /// In doubt about more than messages, or it has not said about what.
+        bool doubt_elsewhere = false;
+
+        /// It may write through a mapping, but has reported all that it could, and is in doubt
+        /// about nothing but messages.
+        bool is_in_doubt_by_messages() const {
+            return state == exposure::in_doubt && reported_all && !doubt_elsewhere;
+        }
+    };
+
     /// The writer is told where pages are; handing the message to the link counts. Earlier evidence
     /// says nothing about these pages; a writer in doubt stays in doubt. `forbiddable`: it is told
     /// to write in no other way than one that this rank can shut (forbid_writes).
     void expose(writer_place writer, bool forbiddable = false) {
-        if (!forbiddable)
-            beyond_reach_.insert(writer);
-        ++told_[writer];
-        reported_all_.erase(writer);
-        auto& state = writers_[writer];
-        if (state != exposure::in_doubt)
-            state = exposure::exposed;
+        auto& known = writers_[writer];
+        known.beyond_reach = known.beyond_reach || !forbiddable;
+        ++known.told;
+        known.reported_all = false;
+        if (known.state != exposure::in_doubt)
+            known.state = exposure::exposed;
     }
 
     /// The link has ended without sending what expose() counted. A writer that was told nothing
     /// else knows of no page.
     void never_left(writer_place writer) {
-        if (--told_[writer] > 0)
+        auto* known = find(writer);
+        if (!known || --known->told > 0)
             return;
-        beyond_reach_.erase(writer);
-        if (auto state = find(writer); state && *state == exposure::exposed)
-            *state = exposure::unexposed;
+        known->beyond_reach = false;
+        if (known->state == exposure::exposed)
+            known->state = exposure::unexposed;
     }
 
     /// The writer has reported every piece that it was asked for, or says that it does not know the
     /// session: what is still in doubt is what it has named. That is only messages, or more.
     void reported_all(writer_place writer) {
-        auto state = find(writer);
-        if (!state)
+        auto* known = find(writer);
+        if (!known)
             return;
-        reported_all_.insert(writer);
-        if (*state == exposure::exposed || (forbidden_ && is_in_doubt_by_messages(writer)))
-            *state = exposure::quiet;
+        known->reported_all = true;
+        if (known->state == exposure::exposed || (forbidden_ && known->is_in_doubt_by_messages()))
+            known->state = exposure::quiet;
     }
 
     /// The writer itself says that it does not know whether an operation has ended; `by_messages`:
     /// one that this rank can shut out (forbid_writes), whatever else the writer may have done.
     void reported_in_doubt(writer_place writer, bool by_messages = false) {
-        if (!by_messages)
-            doubt_elsewhere_.insert(writer);
-        if (auto state = find(writer); state && *state == exposure::exposed)
-            *state = exposure::in_doubt;
+        auto* known = find(writer);
+        if (!known)
+            return;
+        known->doubt_elsewhere = known->doubt_elsewhere || !by_messages;
+        if (known->state == exposure::exposed)
+            known->state = exposure::in_doubt;
     }
 
     /// Its process is gone and everything it had sent has been drained: quiet, whatever it
     /// reported.
     void gone_and_drained(writer_place writer) {
-        if (auto state = find(writer); state && *state != exposure::unexposed)
-            *state = exposure::quiet;
+        if (auto* known = find(writer); known && known->state != exposure::unexposed)
+            known->state = exposure::quiet;
     }
 
     /// Nothing is let in any more that was sent for this attempt: quiet, whatever they reported,
@@ -88,54 +108,42 @@ public:
     /// all and are in doubt about messages alone.
     void forbidden() {
         forbidden_ = true;
-        for (auto& [writer, state] : writers_)
-            if (state != exposure::unexposed
-                && (!beyond_reach_.contains(writer) || is_in_doubt_by_messages(writer)))
-                state = exposure::quiet;
+        for (auto& [writer, known] : writers_)
+            if (known.state != exposure::unexposed
+                && (!known.beyond_reach || known.is_in_doubt_by_messages()))
+                known.state = exposure::quiet;
     }
 
     /// No writer that was told where the pages are can still write there.
     bool released() const {
         return std::all_of(writers_.begin(), writers_.end(), [](const auto& entry) {
-            return entry.second == exposure::quiet || entry.second == exposure::unexposed;
+            const auto state = entry.second.state;
+            return state == exposure::quiet || state == exposure::unexposed;
         });
     }
 
     exposure of(writer_place writer) const {
-        auto found = writers_.find(writer);
-        return found == writers_.end() ? exposure::unexposed : found->second;
+        const auto found = writers_.find(writer);
+        return found == writers_.end() ? exposure::unexposed : found->second.state;
     }
 
     /// It may still write, and nothing that this rank does can end that.
     bool only_it_can_free(writer_place writer) const {
-        return of(writer) == exposure::exposed && beyond_reach_.contains(writer);
+        const auto found = writers_.find(writer);
+        return found != writers_.end() && found->second.state == exposure::exposed
+               && found->second.beyond_reach;
     }
 
-    const std::map<writer_place, exposure>& writers() const { return writers_; }
+    const std::map<writer_place, evidence>& writers() const { return writers_; }
 
 private:
-    exposure* find(writer_place writer) {
-        auto found = writers_.find(writer);
+    evidence* find(writer_place writer) {
+        const auto found = writers_.find(writer);
         return found == writers_.end() ? nullptr : &found->second;
     }
 
-    /// It may write through a mapping, but has reported all that it could, and is in doubt about
-    /// nothing but messages.
-    bool is_in_doubt_by_messages(writer_place writer) const {
-        return of(writer) == exposure::in_doubt && reported_all_.contains(writer)
-               && !doubt_elsewhere_.contains(writer);
-    }
-
-    std::map<writer_place, exposure> writers_;
-    /// Writers that were told, at least once, that they may write through a mapping.
-    std::set<writer_place> beyond_reach_;
-    /// Nothing is asked of them that they have not reported.
-    std::set<writer_place> reported_all_;
-    /// In doubt about more than messages, or they have not said about what.
-    std::set<writer_place> doubt_elsewhere_;
+    std::map<writer_place, evidence> writers_;
     bool forbidden_ = false;
-    /// Requests that a link took for them, less those that never left.
-    std::map<writer_place, std::uint64_t> told_;
 };
 
 } // namespace kvferry

@@ -32,21 +32,22 @@ public:
     explicit rx_fixture(aux_mode aux = aux_mode::none, limits bounds = {},
                         std::shared_ptr<const piece_checker> checker = {}, bool by_message = false,
                         bool tell_layers = false) {
+        auto environment = std::make_shared<rx_environment>();
+        environment->aux_bytes_max = bounds.aux_bytes_max;
+        environment->self = "gen/9";
+        environment->checker = std::move(checker);
+        environment->counters = counters;
+        environment->fabric = fabric.handle();
+        environment->by_message = by_message;
         session = vs.track(spawn_at<rx_session_actor, rx_session_state>(
             vs.system(), {},
-            rx_session_state::dependencies{bounds.aux_bytes_max,
-                                           "gen/9",
-                                           owner.handle(),
-                                           observer.handle(),
-                                           request,
-                                           attempt,
-                                           aux,
-                                           {},
-                                           std::move(checker),
-                                           counters,
-                                           fabric.handle(),
-                                           by_message,
-                                           tell_layers}));
+            rx_session_state::dependencies{.environment = std::move(environment),
+                                           .owner = owner.handle(),
+                                           .observer = observer.handle(),
+                                           .request = request,
+                                           .attempt = attempt,
+                                           .aux = aux,
+                                           .tell_layers = tell_layers}));
     }
 
     template <class Message>
