@@ -6,6 +6,7 @@
 #include "tests/support/real_system.hpp"
 
 #include <caf/actor_registry.hpp>
+#include <caf/detail/meta_object.hpp>
 #include <caf/io/middleman.hpp>
 #include <doctest/doctest.h>
 
