@@ -78,6 +78,18 @@ TEST_CASE("socket_poll: bulk takes turns by class and by peer; nobody starves") 
     CHECK(all[4]->calls == doctest::Approx(100).epsilon(0.15));
 }
 
+TEST_CASE("socket_poll: who has less to read at a time is called more often, for as many bytes") {
+    auto poll = std::move(*socket_poll::make());
+    reader much{*poll, flow{.peer = 1}, &moves_a_turn};
+    reader little{*poll, flow{.peer = 2}, [](reader& x) { x.registration.moved(turn / 8); }};
+    much.fill();
+    little.fill();
+    for (int dispatches = 0; much.calls < 200 && dispatches < 100'000; ++dispatches)
+        (void)poll->dispatch();
+    CHECK(much.calls == 200);
+    CHECK(little.calls == doctest::Approx(1600).epsilon(0.03));
+}
+
 TEST_CASE("socket_poll: what is no bulk waits for one turn at most, and a dispatch ends after some "
           "bulk") {
     auto poll = std::move(*socket_poll::make());
