@@ -60,7 +60,7 @@ caf::error no_answer(rid request, const caf::error& reason) {
 } // namespace
 
 bool piece_handle::ready() const {
-    return future_.wait_for(std::chrono::seconds{0}) == std::future_status::ready;
+    return told_->is_over();
 }
 
 caf::error piece_handle::get() {
@@ -69,7 +69,8 @@ caf::error piece_handle::get() {
             return problem; // nobody in this process would answer
         if (auto problem = check_may_wait(); problem && !ready())
             return problem;
-        return future_.get().error;
+        const auto* known = told_->value();
+        return known ? known->error : told_->future().get().error;
     } catch (const std::future_error&) { // the session was over already
         return make_error(errc::gone, "the session has ended");
     }
@@ -169,9 +170,9 @@ caf::expected<Reply> session_handle::ask(Question question) const {
 template <class Message>
 piece_handle session_handle::start(Message message) const {
     const recycling<piece_finished> memory;
-    message.done =
-        std::allocate_shared<std::promise<piece_finished>>(memory, std::allocator_arg, memory);
-    piece_handle result{message.done->get_future()};
+    const auto told = std::allocate_shared<promised<piece_finished>>(memory);
+    message.done = {told.get(), [told](auto* untold) { untold->abandon(); }, memory};
+    piece_handle result{told};
     const auto refuse = [&](const caf::error& why) {
         message.done->set_value({.request = request_, .error = why});
     };

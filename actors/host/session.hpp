@@ -26,7 +26,8 @@ namespace kvferry {
 /// The end of one send(slice), send_aux() or receive(slice); the session has its own outcome.
 class piece_handle {
 public:
-    explicit piece_handle(std::future<piece_finished> future) : future_(std::move(future)) {}
+    explicit piece_handle(std::shared_ptr<promised<piece_finished>> told)
+        : told_(std::move(told)) {}
 
     /// Blocks until the piece has ended, at latest with its session. Empty error: success. Call
     /// once.
@@ -35,7 +36,7 @@ public:
     bool ready() const;
 
 private:
-    std::future<piece_finished> future_;
+    std::shared_ptr<promised<piece_finished>> told_;
 };
 
 /// Why a call is refused when host_calls::enter() gave no place.

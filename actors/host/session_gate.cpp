@@ -109,24 +109,16 @@ void session_gate_state::opened() {
 /// Sender or receiver tell of a session's death, unless they died as well. What was lent stays so.
 void session_gate_state::on_down(const caf::down_msg& down) {
     if (!outcome_told_)
-        on_finished({.role = with_.role,
-                     .request = with_.request,
-                     .state = session_state::error,
-                     .error = make_error(errc::handler_failed, "rid {}: its session died ({})",
-                                         with_.request, to_string(down.reason))});
+        finish(make_error(errc::handler_failed, "rid {}: its session died ({})", with_.request,
+                          to_string(down.reason)));
 }
 
 /// No session, so nothing was lent: outcome and release come together.
 void session_gate_state::open_failed(const caf::error& answer) {
     // An error of CAF's own: the rank's actor is gone.
-    const auto reason =
-        answer.category() == caf::type_id_v<errc>
-            ? answer
-            : make_error(errc::stopped, "the worker ended before rid {}", with_.request);
-    on_finished({.role = with_.role,
-                 .request = with_.request,
-                 .state = session_state::error,
-                 .error = reason});
+    finish(answer.category() == caf::type_id_v<errc>
+               ? answer
+               : make_error(errc::stopped, "the worker ended before rid {}", with_.request));
     on_released({with_.role, with_.request, {}});
 }
 
@@ -340,7 +332,16 @@ void session_gate_state::on_layers(const layers_arrived& message) {
         call_back(with_.on_layers, message);
 }
 
-void session_gate_state::on_finished(const session_finished& message) {
+/// What its session does not say itself.
+void session_gate_state::finish(const caf::error& reason) {
+    session_finished told{.role = with_.role,
+                          .request = with_.request,
+                          .state = session_state::error,
+                          .error = reason};
+    on_finished(told);
+}
+
+void session_gate_state::on_finished(session_finished& message) {
     if (std::exchange(outcome_told_, true))
         return;
     if (logger().should_log(spdlog::level::info))
@@ -352,8 +353,9 @@ void session_gate_state::on_finished(const session_finished& message) {
     fail_pieces(message.error);
     receives_.clear();
     event_wanted_.reset();
-    with_.promises->outcome.set_value(message);
-    call_back(with_.on_outcome, message);
+    auto& told = with_.promises->outcome;
+    told.set_value(std::move(message));
+    call_back(with_.on_outcome, *told.value());
 }
 
 void session_gate_state::on_released(const session_released& message) {

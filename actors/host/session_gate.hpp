@@ -8,6 +8,7 @@
 #include "messages/local/host.hpp"
 #include "messages/local/outcomes.hpp"
 #include "messages/local/promised.hpp"
+#include "messages/local/recycled.hpp"
 #include "messages/local/sessions.hpp"
 #include "messages/local/status.hpp"
 #include "messages/values/ids.hpp"
@@ -73,7 +74,7 @@ private:
     void on_piece(const piece_finished&);
     void on_ready(const session_ready&);
     void on_layers(const layers_arrived&);
-    void on_finished(const session_finished&);
+    void on_finished(session_finished&);
     void on_released(const session_released&);
     void on_down(const caf::down_msg&);
     session_status waiting_for(const session_wait&) const;
@@ -88,6 +89,7 @@ private:
     void tell_released();
     void add_kv_piece(piece_promise);
     void fail_pieces(const caf::error&);
+    void finish(const caf::error& reason);
     template <class News>
     void call_back(const std::function<void(const News&)>&, const News&);
 
@@ -96,13 +98,13 @@ private:
     tx_session_actor tx_;
     rx_session_actor rx_;
     bool open_ = false;
-    std::vector<command> waiting_;
+    recycled_vector<command> waiting_;
     /// Slices whose own event, or the one of a slice before them, has not happened yet.
-    std::vector<host_receive> receives_;
+    recycled_vector<host_receive> receives_;
     /// Held while the device is asked about an event.
     std::shared_ptr<const void> event_wanted_;
     bool event_asked_ = false;
-    std::vector<piece_promise> kv_pieces_;
+    recycled_vector<piece_promise> kv_pieces_;
     piece_promise aux_piece_;
     bool outcome_told_ = false;
     /// Told to the host once no event of its is looked at any more.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// What one actor tells or asks another of the same thread: the message and whose it is, without
-// CAF's envelope and mailbox, which are made for threads that know nothing of each other.
+// What an actor is told or asked, as its thread queues it: the message and whose it is, without
+// CAF's envelope and mailbox. Who asks is of the same thread; who tells may be of any.
 #pragma once
 
 #include "messages/local/recycled.hpp"
@@ -34,11 +34,12 @@ protected:
     ~errand_taker() = default;
 };
 
-/// A message on its way to an actor of the same thread: bare, or in CAF's envelope; or an answer.
+/// A message on its way to an actor: bare, or in CAF's envelope; or an answer.
 class errand {
 public:
     explicit errand(caf::mailbox_element_ptr mail) : mail(std::move(mail)) {}
-    errand(caf::type_id_t type, void* message) : type(type), message(message) {}
+    errand(caf::type_id_t type, void* message, bool goes_first = false)
+        : type(type), message(message), goes_first(goes_first) {}
     errand(const errand&) = delete;
     errand& operator=(const errand&) = delete;
     virtual ~errand() = default;
@@ -54,6 +55,9 @@ public:
     const caf::type_id_t type = caf::invalid_type_id;
     /// Its reader may take it apart.
     void* const message = nullptr;
+    /// Ahead of what does not: another rank waits for it, and works on it while this one does the
+    /// rest. Those that go first keep their order.
+    const bool goes_first = false;
     /// Null for a bare message.
     caf::mailbox_element_ptr mail;
     /// Of a question: the way back, until somebody has taken it.
@@ -66,12 +70,14 @@ public:
 /// The errand that its thread is running a handler for; null: the handler's message came with CAF.
 inline constinit thread_local errand* running_errand = nullptr;
 
-/// A message that is the actor's if it lives on this thread and takes such.
+/// A message that is the actor's if it has a home and takes such.
 struct errand_offer {
     /// Invalid: an answer, which every actor takes that asks.
     caf::type_id_t type = caf::invalid_type_id;
     void* what = nullptr;
     errand_ptr (*make)(void* what) = nullptr;
+    /// Not from one thread to another: questions, whose way back is the asker's, and answers.
+    bool stays_on_thread = false;
 };
 
 /// Read by an actor that is called with no mail.
@@ -118,21 +124,29 @@ public:
 private:
     static void send(std::unique_ptr<errand_answer> way_back) {
         const auto asker = way_back->asker;
-        const errand_offer offer{caf::invalid_type_id, &way_back, [](void* made) -> errand_ptr {
+        const errand_offer offer{caf::invalid_type_id, &way_back,
+                                 [](void* made) -> errand_ptr {
                                      return std::move(
                                          *static_cast<std::unique_ptr<errand_answer>*>(made));
-                                 }};
+                                 },
+                                 true};
         if (asker) // there is always one, which compilers cannot know
             (void)offer_to(*asker->get(), offer);
     }
 };
+
+/// What a message says of itself.
+template <class Message>
+inline constexpr bool leaves_rank = false;
+template <class Message>
+requires(Message::leaves_rank) inline constexpr bool leaves_rank<Message> = true;
 
 /// A bare message.
 template <class Message>
 class errand_with final : public errand {
 public:
     explicit errand_with(Message&& said)
-        : errand(caf::type_id_v<Message>, &said_), said_(std::move(said)) {}
+        : errand(caf::type_id_v<Message>, &said_, leaves_rank<Message>), said_(std::move(said)) {}
 
 private:
     Message said_;
@@ -156,12 +170,14 @@ bool hand_over(const Handle& to, Message& message, MakeWayBack& make_way_back) {
         MakeWayBack& make_way_back;
     } what{message, make_way_back};
     return offer_to(*caf::actor_cast<caf::abstract_actor*>(to),
-                    {caf::type_id_v<Message>, &what, [](void* asked) -> errand_ptr {
+                    {caf::type_id_v<Message>, &what,
+                     [](void* asked) -> errand_ptr {
                          auto& x = *static_cast<question*>(asked);
                          auto made = std::make_unique<errand_with<Message>>(std::move(x.said));
                          made->way_back = x.make_way_back();
                          return made;
-                     }});
+                     },
+                     true});
 }
 
 } // namespace kvferry

@@ -52,6 +52,8 @@ struct endpoint_failed {
 };
 
 struct send_frame {
+    static constexpr bool leaves_rank = true;
+
     endpoint_id endpoint;
     byte_buffer frame;
 };
@@ -65,6 +67,8 @@ inline constexpr std::size_t put_report_bytes_max = 4096;
 
 /// `job.target_pools` hold addresses of the peer; `region` picks the access key.
 struct start_put {
+    static constexpr bool leaves_rank = true;
+
     transfer_id id;
     endpoint_id endpoint;
     copy_job job;
@@ -128,6 +132,8 @@ struct drain_fabric {
 
 /// From here on puts of this attempt may write. Attempts are random numbers: none is allowed twice.
 struct allow_writes {
+    static constexpr bool leaves_rank = true; // ahead of the request that it is for
+
     kvferry::attempt attempt;
     priority urgency = priority::normal;
 };

@@ -4,16 +4,17 @@
 
 #include "messages/local/copies.hpp"
 #include "messages/local/outcomes.hpp"
+#include "messages/local/promised.hpp"
 #include "messages/values/aux_record.hpp"
 #include "messages/values/kv_slice.hpp"
 
 #include <functional>
-#include <future>
 #include <memory>
 
 namespace kvferry {
 
-using piece_promise = std::shared_ptr<std::promise<piece_finished>>;
+/// Abandoned when the last copy of it goes untold.
+using piece_promise = std::shared_ptr<promised<piece_finished>>;
 /// The place that a call takes among those that wait (limits::host_calls_max).
 using host_call_place = std::shared_ptr<const void>;
 

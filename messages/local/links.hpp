@@ -27,6 +27,8 @@ struct peer_connected {
 
 /// The link fills version, incarnations and sequence of the header.
 struct send_message {
+    static constexpr bool leaves_rank = true;
+
     wire_message message;
 };
 

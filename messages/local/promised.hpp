@@ -38,12 +38,15 @@ public:
     /// What has not come never will: futures throw future_error (broken_promise).
     void abandon() {
         std::lock_guard lock{mutex_};
-        abandoned_ = true;
+        abandoned_.store(true, std::memory_order_release);
         waited_for_.reset();
     }
 
     /// Null before it is told; it never changes. Never waits, also in a forked child.
     const T* value() const { return told_.load(std::memory_order_acquire) ? &*value_ : nullptr; }
+
+    /// Told or abandoned: nobody has to wait any more. Never waits either.
+    bool is_over() const { return value() || abandoned_.load(std::memory_order_acquire); }
 
     std::shared_future<T> future() {
         std::lock_guard lock{mutex_};
@@ -62,7 +65,7 @@ private:
     std::atomic<bool> told_{false};
     std::mutex mutex_;
     std::optional<T> value_;
-    bool abandoned_ = false;
+    std::atomic<bool> abandoned_{false};
     std::optional<std::promise<T>> waited_for_;
     std::shared_future<T> future_;
 };

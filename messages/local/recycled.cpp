@@ -12,7 +12,7 @@ namespace {
 
 /// Sizes are rounded up to this.
 constexpr std::size_t unit_bytes = 64;
-constexpr std::size_t size_count = recycled_block_bytes_max / unit_bytes;
+constexpr std::size_t size_count = recycled_block_bytes_max / unit_bytes + 1;
 
 // Tools that watch memory must see each block come and go.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -28,10 +28,10 @@ struct free_block {
 };
 
 constexpr std::size_t index_of(std::size_t bytes) {
-    return bytes == 0 ? 0 : (bytes - 1) / unit_bytes;
+    return (bytes + unit_bytes - 1) / unit_bytes;
 }
 constexpr std::size_t rounded(std::size_t index) {
-    return (index + 1) * unit_bytes;
+    return (index == 0 ? 1 : index) * unit_bytes;
 }
 
 struct free_list {
@@ -97,43 +97,45 @@ depot& everybodys() {
     return *instance;
 }
 
-/// Of a thread that is ending: blocks go straight back.
-constinit thread_local bool over = false;
+// Of each thread. No constructor and no destructor, which would be looked for at each use.
+constinit thread_local std::array<free_list, size_count> lists{};
+/// Its end is seen to; from there on blocks go straight back.
+enum class stage { before, during, after };
+constinit thread_local stage now_in = stage::before;
 
-struct shelf {
-    std::array<free_list, size_count> lists = {};
-
-    ~shelf() {
-        over = true;
+struct ending {
+    ~ending() {
+        now_in = stage::after;
         for (auto& list : lists)
             list.release();
     }
 };
 
-shelf& mine() {
-    thread_local shelf own;
-    return own;
+/// Whether this thread has lists.
+bool has_lists() {
+    if (now_in == stage::before) [[unlikely]] {
+        thread_local const ending at_last;
+        now_in = stage::during;
+    }
+    return now_in == stage::during;
 }
 
-} // namespace
-
-void* take_memory(std::size_t bytes) {
-    if (!goes_round || bytes > recycled_block_bytes_max || over)
+// What is seldom needed is kept out of the two below, which are a dozen instructions each.
+[[gnu::noinline]] void* take_new(std::size_t bytes) {
+    if (!goes_round || bytes > recycled_block_bytes_max || !has_lists())
         return ::operator new(bytes);
     const auto index = index_of(bytes);
-    auto& list = mine().lists[index];
+    auto& list = lists[index];
     if (!list.first)
         list = everybodys().take(index);
     return list.first ? list.pop() : ::operator new(rounded(index));
 }
 
-void give_memory(void* block, std::size_t bytes) noexcept {
-    if (!block)
-        return;
-    if (!goes_round || bytes > recycled_block_bytes_max || over)
+[[gnu::noinline]] void give_away(void* block, std::size_t bytes) {
+    if (!goes_round || bytes > recycled_block_bytes_max || !has_lists())
         return ::operator delete(block);
     const auto index = index_of(bytes);
-    auto& list = mine().lists[index];
+    auto& list = lists[index];
     list.push(block);
     if (list.blocks < 2 * batch_blocks)
         return;
@@ -142,6 +144,26 @@ void give_memory(void* block, std::size_t bytes) noexcept {
         batch.push(list.pop());
     if (!everybodys().leave(index, batch))
         batch.release();
+}
+
+} // namespace
+
+void* take_memory(std::size_t bytes) {
+    if (bytes <= recycled_block_bytes_max)
+        if (auto& list = lists[index_of(bytes)]; list.first) [[likely]]
+            return list.pop();
+    return take_new(bytes);
+}
+
+void give_memory(void* block, std::size_t bytes) noexcept {
+    if (!block)
+        return;
+    if (bytes <= recycled_block_bytes_max)
+        // A block in the list says that this thread has lists.
+        if (auto& list = lists[index_of(bytes)]; list.first && list.blocks < 2 * batch_blocks - 1)
+            [[likely]]
+            return list.push(block);
+    give_away(block, bytes);
 }
 
 } // namespace kvferry

@@ -345,7 +345,7 @@ auto handle(State* state, Result (Base::*method)(Message)) {
 }
 
 /// Sends a message from actor `self` and expects no answer. Without a target it does nothing. To an
-/// actor of the same thread it goes without CAF's envelope, in order with all else there.
+/// actor with a home it goes without CAF's envelope, in order with all else there.
 template <class Self, class Handle, class Message>
 void tell(Self* self, const Handle& to, Message message) {
     if (!to)
@@ -364,7 +364,8 @@ void tell_from_outside(const Handle& to, Message message) {
     if (!to)
         return;
     detail::record_sending(detail::about(message), "host", 0, trace::instant::sent, [&] {
-        caf::anon_send(to, std::move(message));
+        if (!hand_over(to, message))
+            caf::anon_send(to, std::move(message));
         return std::uint64_t{0};
     });
 }

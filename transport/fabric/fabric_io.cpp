@@ -123,19 +123,23 @@ caf::result<void> fabric_state::on_drain_fabric(const drain_fabric& message) {
     return when_quiet(message.peer);
 }
 
+/// Asked of a writer.
+auto fabric_state::may_put() const {
+    return [this](incarnation writer) { return !wire_->by_message() && links_.has_any(writer); };
+}
+
 caf::result<void> fabric_state::when_quiet(quiet_waits<answer>::subject what) {
-    auto quiet = self_->make_response_promise<answer>();
-    waits_.add(what, quiet);
     serve_inbound();
     finish_waits();
+    if (!waits_.must_wait(what, inbound_, may_put()))
+        return {};
+    auto quiet = self_->make_response_promise<answer>();
+    waits_.add(what, quiet);
     return quiet;
 }
 
 void fabric_state::finish_waits() {
-    const auto may_put = [this](incarnation writer) {
-        return !wire_->by_message() && links_.has_any(writer);
-    };
-    for (auto& waiting : waits_.take(inbound_, may_put))
+    for (auto& waiting : waits_.take(inbound_, may_put()))
         waiting.deliver();
 }
 

@@ -193,6 +193,7 @@ private:
     void step_failed(const char* what, const char* why);
     caf::result<void> when_quiet(quiet_waits<answer>::subject);
     void finish_waits();
+    auto may_put() const;
     std::uint64_t draw_number();
 
     fabric_dependencies with_;

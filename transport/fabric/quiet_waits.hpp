@@ -28,7 +28,7 @@ public:
     std::vector<Answer> take(const inbound_writes& inbound, F&& may_put) {
         std::vector<Answer> result;
         std::erase_if(waiting_, [&](auto& each) {
-            if (is_busy(each.first, inbound, may_put))
+            if (must_wait(each.first, inbound, may_put))
                 return false;
             result.push_back(std::move(each.second));
             return true;
@@ -36,9 +36,8 @@ public:
         return result;
     }
 
-private:
     template <class F>
-    static bool is_busy(const subject& what, const inbound_writes& inbound, F& may_put) {
+    static bool must_wait(const subject& what, const inbound_writes& inbound, F&& may_put) {
         const auto& staging = inbound.staging();
         if (const auto* writer = std::get_if<incarnation>(&what))
             return may_put(*writer) || staging.is_busy(*writer);
@@ -49,6 +48,7 @@ private:
         return staging.is_busy();
     }
 
+private:
     std::vector<std::pair<subject, Answer>> waiting_;
 };
 

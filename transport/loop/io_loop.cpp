@@ -141,29 +141,38 @@ std::uint64_t io_loop::hops() noexcept {
 void io_loop::exec_later(caf::resumable* job) {
     if (on_thread()) {
         ready_.push_back({job, nullptr});
-        return;
+    } else if (!hand_in({job, nullptr})) {
+        logger().warn("loop {} has ended: mail for one of its actors is dropped", options_.name);
+        caf::intrusive_ptr_release(job);
     }
+}
+
+errand_ptr io_loop::later(errand_ptr what) {
+    const turn its{nullptr, what.release()};
+    if (on_thread())
+        (its.what->goes_first ? first_ : ready_).push_back(its);
+    else if (!hand_in(its))
+        return errand_ptr{its.what};
+    return nullptr;
+}
+
+/// From another thread. False: the loop has ended.
+bool io_loop::hand_in(turn whose) {
     hops_so_far.fetch_add(1, std::memory_order_relaxed);
     bool wake = false;
     {
         std::lock_guard guard{inbox_mutex_};
-        if (!ended_) {
-            inbox_.push_back(job);
-            job = nullptr;
-            wake = std::exchange(asleep_, false);
-        }
+        if (ended_)
+            return false;
+        inbox_.push_back(whose);
+        has_mail_.store(true, std::memory_order_relaxed);
+        wake = std::exchange(asleep_, false);
     }
-    if (job) {
-        logger().warn("loop {} has ended: mail for one of its actors is dropped", options_.name);
-        caf::intrusive_ptr_release(job);
-    } else if (wake) {
+    if (wake) {
         wakes_.fetch_add(1, std::memory_order_relaxed);
         ::eventfd_write(wake_fd_.get(), 1);
     }
-}
-
-void io_loop::later(errand_ptr what) {
-    ready_.push_back({nullptr, what.release()});
+    return true;
 }
 
 void io_loop::post(std::function<void()> call) {
@@ -172,21 +181,23 @@ void io_loop::post(std::function<void()> call) {
 
 /// What it leaves in taken_ is out of the inbox, but not ready yet.
 void io_loop::take_inbox() {
-    if (taken_.empty()) {
+    if (taken_.empty() && has_mail_.load(std::memory_order_relaxed)) {
         std::lock_guard guard{inbox_mutex_};
+        has_mail_.store(false, std::memory_order_relaxed);
         taken_.swap(inbox_);
     }
+    if (taken_.empty())
+        return;
     const auto end =
         taken_.begin() + static_cast<std::ptrdiff_t>(std::min(taken_.size(), taken_at_once));
-    for (auto each = taken_.begin(); each != end; ++each)
-        ready_.push_back({*each, nullptr});
+    ready_.insert(ready_.end(), taken_.begin(), end);
     taken_.erase(taken_.begin(), end);
 }
 
 /// True when the loop may go to sleep; from then on mail from another thread writes to the eventfd.
 bool io_loop::may_sleep() {
     std::lock_guard guard{inbox_mutex_};
-    asleep_ = inbox_.empty() && taken_.empty() && ready_.empty() && !stopping_;
+    asleep_ = inbox_.empty() && taken_.empty() && is_idle() && !stopping_;
     return asleep_;
 }
 
@@ -202,7 +213,7 @@ void io_loop::run() {
         bool more = false;
         // Pollers bring more mail, so they wait while actors have fallen behind. But never for
         // long: other processes wait for what pollers do.
-        if (ready_.empty() || ++unpolled >= unpolled_cycles_max) {
+        if (is_idle() || ++unpolled >= unpolled_cycles_max) {
             busy = progress_pollers(more) || busy;
             unpolled = 0;
         }
@@ -210,7 +221,7 @@ void io_loop::run() {
             busy = more = true;
         if (busy && options_.spin.count() > 0)
             busy_at = std::chrono::steady_clock::now();
-        if (more || !ready_.empty() || !taken_.empty())
+        if (more || !is_idle() || !taken_.empty())
             continue;
         if (options_.spin.count() == 0
             || std::chrono::steady_clock::now() - busy_at >= options_.spin) {
@@ -218,7 +229,7 @@ void io_loop::run() {
                 sleep_until_event();
             std::lock_guard guard{inbox_mutex_};
             asleep_ = false;
-            ended_ = stopping_ && inbox_.empty() && taken_.empty() && ready_.empty();
+            ended_ = stopping_ && inbox_.empty() && taken_.empty() && is_idle();
             if (ended_)
                 break;
         } else { // spins, but lets other threads on this core run
@@ -241,20 +252,22 @@ bool io_loop::run_actors() {
         const auto ran = run_ready(left);
         if (ran == 0)
             break;
-        left -= ran;
+        left -= std::min(left, ran);
     }
     return left < turns_per_cycle;
 }
 
-/// Runs only what is ready at the start, so that everything else gets a turn.
+/// Runs only what is ready at the start, and what goes first, so that everything else gets a turn.
 std::size_t io_loop::run_ready(std::size_t turns_max) {
-    const auto count = std::min(ready_.size(), turns_max);
-    for (auto left = count; left > 0; --left) {
-        const auto next = ready_.front();
-        ready_.pop_front();
+    std::size_t ran = 0;
+    for (auto left = std::min(ready_.size(), turns_max); left > 0 || !first_.empty(); ++ran) {
+        auto& from = first_.empty() ? ready_ : first_;
+        left -= &from == &ready_ ? 1 : 0;
+        const auto next = from.front();
+        from.pop_front();
         next.job ? resume(next.job) : run_errand(errand_ptr{next.what});
     }
-    return count;
+    return ran;
 }
 
 void io_loop::scheduler_unit::exec_later(caf::resumable* job) {
@@ -284,10 +297,6 @@ void io_loop::run_errand(errand_ptr what) {
 /// True when there was something to do; `more`: there may be more. Whoever has got mail runs before
 /// the next round: somebody waits for what it says, and less is written at a time otherwise.
 bool io_loop::progress_pollers(bool& more) {
-    const auto has_mail = [this] {
-        std::lock_guard guard{inbox_mutex_};
-        return !inbox_.empty();
-    };
     bool any = false;
     int rounds = 0;
     do {
@@ -297,7 +306,8 @@ bool io_loop::progress_pollers(bool& more) {
             if (auto* poller = pollers_[index].poller)
                 more = guarded("a poller", [poller] { return poller->progress(); }) || more;
         any = any || more;
-    } while (more && ready_.empty() && ++rounds < poll_rounds_per_cycle && !has_mail());
+    } while (more && is_idle() && !has_mail_.load(std::memory_order_relaxed)
+             && ++rounds < poll_rounds_per_cycle);
     std::erase_if(pollers_, [](const polled& x) { return x.poller == nullptr; });
     return any;
 }

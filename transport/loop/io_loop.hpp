@@ -96,6 +96,8 @@ public:
 
     /// Takes over one reference and resumes the job on the loop's thread.
     void exec_later(caf::resumable* job) override;
+    bool runs_errands() const override { return true; }
+    errand_ptr later(errand_ptr) override;
 
     /// Runs `call` on the loop's thread, in order with everything else that the calling thread has
     /// handed over. An exception in it is caught, counted and logged. Calls after stop() are
@@ -107,8 +109,8 @@ public:
 
     io_loop_statistics statistics() const;
 
-    /// Jobs handed from one thread to another in this process: from other threads to a loop, and
-    /// from a loop to CAF's scheduler.
+    /// Jobs and messages handed from one thread to another in this process: from other threads to a
+    /// loop, and from a loop to CAF's scheduler.
     static std::uint64_t hops() noexcept;
 
     /// Runs what is ready, then ends and joins the thread. Call it when all actors of the loop have
@@ -116,9 +118,6 @@ public:
     void stop();
 
     // -- on the loop's thread only: from handlers, callbacks and pollers ------------------------
-
-    /// Its turn comes behind all that is ready, and is one of an actor's.
-    void later(errand_ptr) override;
 
     /// Starts to poll a poller. system_call_failed when its descriptor cannot be watched.
     caf::error add(loop_poller&);
@@ -158,7 +157,9 @@ private:
         void exec_later(caf::resumable* job) override;
     };
 
+    bool is_idle() const { return ready_.empty() && first_.empty(); }
     void run();
+    bool hand_in(turn);
     void take_inbox();
     bool run_actors();
     std::size_t run_ready(std::size_t turns_max);
@@ -181,7 +182,9 @@ private:
 
     // Shared with other threads.
     std::mutex inbox_mutex_;
-    std::vector<caf::resumable*> inbox_;
+    std::deque<turn> inbox_;
+    /// There may be something in it: asked without the lock, every round.
+    std::atomic<bool> has_mail_{false};
     bool asleep_ = false;
     bool stopping_ = false;
     bool ended_ = false;
@@ -192,7 +195,9 @@ private:
     // Only on the loop's thread.
     scheduler_unit elsewhere_;
     std::deque<turn> ready_;
-    std::vector<caf::resumable*> taken_;
+    /// Errands that go first.
+    std::deque<turn> first_;
+    std::deque<turn> taken_;
     std::vector<polled> pollers_;
     std::unordered_map<std::uint64_t, std::shared_ptr<watched>> watches_;
     std::uint64_t last_id_ = 0;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Actors that live on one thread: their mail goes to that thread's loop, so their handlers may call
-// what belongs to it without a lock. Without a home they run on CAF's scheduler; tests use that to
-// run the same actors on virtual time.
+// Actors that live on one thread: what they are told goes to that thread's loop, so their handlers
+// may call what belongs to it without a lock. Without a home they run on CAF's scheduler; tests use
+// that to run the same actors on virtual time.
 #pragma once
 
 #include "messages/local/errand.hpp"
@@ -27,31 +27,46 @@ class home_unit : public caf::execution_unit {
 public:
     using caf::execution_unit::execution_unit;
 
-    /// Runs it behind everything that is ready; only where home_of_thread is this home.
-    virtual void later(errand_ptr) {}
+    /// Whether it has a queue for later().
+    virtual bool runs_errands() const { return false; }
+    /// Runs it behind everything that this thread has handed over before; from any thread.
+    /// Returned: the home has ended.
+    virtual errand_ptr later(errand_ptr what) { return what; }
 };
 
 /// Whose thread this is; null in virtual time, and on threads that are no home. Actors compare
 /// theirs with it, because a late timer may find an actor whose home is gone.
 inline constinit thread_local home_unit* home_of_thread = nullptr;
 
+/// Beside CAF's own flags: the unit of a config is a home.
+inline constexpr int has_home_flag = 0x0002'0000;
+
 /// Where an actor lives; a null unit means CAF's scheduler.
 struct placement {
     home_unit* unit = nullptr;
+
+    caf::actor_config config() const {
+        caf::actor_config result{unit};
+        if (unit)
+            result.add_flag(has_home_flag);
+        return result;
+    }
 };
 
 /// Base of an actor with a home: its mail is handled there, whichever thread sent it. Its failures
 /// are counted for the rank that spawned it: that of the running actor, or of counting_for.
 ///
-/// What comes from its own thread waits in one queue with all else that is ready there, and no
-/// mailbox is touched; other threads, and messages to end it, use the mailbox.
+/// What it is told waits in one queue with all else that is ready on its thread, and no mailbox is
+/// touched; only what is urgent to CAF uses that, as orders to end do. CAF's list of handlers is
+/// made when the first such message comes: neighbours reach the handlers without it.
 template <class Interface>
 class resident : public Interface::base, public errand_taker {
 public:
     using super = typename Interface::base;
 
     explicit resident(caf::actor_config& cfg)
-        : super(cfg), home_(dynamic_cast<home_unit*>(cfg.host)),
+        : super(cfg),
+          home_((cfg.flags & has_home_flag) != 0 ? static_cast<home_unit*>(cfg.host) : nullptr),
           counters_(counters_of_thread ? *counters_of_thread : nullptr) {}
 
     using super::enqueue;
@@ -61,14 +76,23 @@ public:
         if (!mail)
             return accept_offer();
         trace::last_delivery = {mail.get(), this->id()};
-        if (!is_at_home() || mail->is_high_priority())
+        if (!has_queue() || mail->is_high_priority())
             return super::enqueue(std::move(mail), home_ ? home_ : unit);
-        run_later(std::make_unique<errand>(std::move(mail)));
-        return true;
+        auto refused = run_later(std::make_unique<errand>(std::move(mail)));
+        return !refused || super::enqueue(std::move(refused->mail), home_);
+    }
+
+    void initialize() override {
+        if (!bare_only_)
+            return super::initialize();
+        this->setf(caf::abstract_actor::is_initialized_flag);
+        static const caf::behavior none{[](caf::unit_t) {}};
+        this->do_become(none, true);
     }
 
     caf::resumable::resume_result resume(caf::execution_unit* unit, size_t messages_max) override {
         const on_stage here{*this};
+        hear_mail();
         return super::resume(unit, messages_max);
     }
 
@@ -114,28 +138,41 @@ private:
         const counting_for rank;
     };
 
-    bool is_at_home() const { return home_ && home_ == home_of_thread; }
+    /// Of an actor that has ended the home may be gone.
+    bool has_queue() const {
+        return home_ && !this->getf(caf::abstract_actor::is_cleaned_up_flag)
+               && home_->runs_errands();
+    }
 
     bool accept_offer() {
         const auto* offer = offered_errand;
         const auto known = offer && (offer->type == caf::invalid_type_id || knows(offer->type));
-        if (!known || !is_at_home())
+        if (!known || !has_queue() || (offer->stays_on_thread && home_ != home_of_thread))
             return false;
         auto accepted = offer->make(offer->what);
         trace::last_delivery = {accepted.get(), this->id()};
-        run_later(std::move(accepted));
+        run_later(std::move(accepted)); // where all has ended nobody misses it
         return true;
     }
 
-    void run_later(errand_ptr what) {
+    errand_ptr run_later(errand_ptr what) {
         what->to = caf::strong_actor_ptr{this->ctrl()};
         what->taker = this;
-        home_->later(std::move(what));
+        return home_->later(std::move(what));
+    }
+
+    /// From here on CAF finds the handlers.
+    void hear_mail() {
+        if (!std::exchange(bare_only_, false) || !this->alive())
+            return;
+        auto all = this->make_behavior();
+        this->do_become(std::move(all.unbox()), true);
     }
 
     /// A question to an actor that has ended is answered by its closed mailbox.
     void take_mail(caf::mailbox_element_ptr mail, caf::execution_unit* unit) {
         using result = caf::scheduled_actor::activation_result;
+        hear_mail();
         if (this->getf(caf::abstract_actor::is_cleaned_up_flag)
             || this->activate(unit, *mail) == result::skipped)
             super::enqueue(std::move(mail), home_);
@@ -143,9 +180,16 @@ private:
 
     void take_bare(errand& what) {
         {
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wdangling-pointer" // its destructor takes the address back
+#endif
             const envelope around{*this, what};
             if (!what.run_answer())
                 handle_bare(what);
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
         }
         if (!this->alive())
             this->finalize();
@@ -153,8 +197,12 @@ private:
 
     /// It has not ended, and its handlers are there.
     bool runs(caf::execution_unit* unit) {
-        return !this->getf(caf::abstract_actor::is_cleaned_up_flag)
-               && (this->getf(caf::abstract_actor::is_initialized_flag) || this->activate(unit));
+        if (this->getf(caf::abstract_actor::is_cleaned_up_flag))
+            return false;
+        if (this->getf(caf::abstract_actor::is_initialized_flag))
+            return true;
+        bare_only_ = true;
+        return this->activate(unit);
     }
 
     /// What CAF sees while a bare message is handled: from here promises take whom to answer.
@@ -180,6 +228,7 @@ private:
 
     home_unit* home_;
     const rank_counters_ptr counters_;
+    bool bare_only_ = false;
 };
 
 /// An actor with a State whose handlers neighbours reach directly.
@@ -204,7 +253,7 @@ protected:
 /// Spawns an actor at a place; its state is `State`, constructed with `self` and the arguments.
 template <class Interface, class State, class... Args>
 Interface spawn_at(caf::actor_system& system, placement where, Args&&... args) {
-    caf::actor_config cfg{where.unit};
+    auto cfg = where.config();
     return system.template spawn_impl<neighbour<State, resident<Interface>>, caf::no_spawn_options>(
         cfg, std::forward<Args>(args)...);
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Residents that come and go by the thousand, as sessions do: CAF keeps them in memory that goes
-// round on their home's thread.
+// round on their home's thread, and nothing of them runs before their first message.
 #pragma once
 
 #include "messages/local/recycled.hpp"
@@ -25,10 +25,9 @@ public:
 /// As spawn_at().
 template <class Interface, class State, class... Args>
 Interface spawn_short_lived(caf::actor_system& system, placement where, Args&&... args) {
-    caf::actor_config cfg{where.unit};
-    return system
-        .template spawn_impl<neighbour<State, short_lived<Interface>>, caf::no_spawn_options>(
-            cfg, std::forward<Args>(args)...);
+    auto cfg = where.config();
+    return system.template spawn_impl<neighbour<State, short_lived<Interface>>, caf::lazy_init>(
+        cfg, std::forward<Args>(args)...);
 }
 
 } // namespace kvferry

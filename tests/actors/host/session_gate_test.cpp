@@ -115,17 +115,17 @@ struct fixture {
     }
     void open() { tell(open_tx{{7}, aux_mode::required, {}, 60s}); }
 
-    static std::future<piece_finished> promise(piece_promise& into) {
-        into = std::make_shared<std::promise<piece_finished>>();
-        return into->get_future();
+    static std::shared_future<piece_finished> promise(piece_promise& into) {
+        into = std::make_shared<promised<piece_finished>>();
+        return into->future();
     }
-    std::future<piece_finished> send() {
+    std::shared_future<piece_finished> send() {
         host_send message;
         auto result = promise(message.done);
         tell(std::move(message));
         return result;
     }
-    std::future<piece_finished> send_aux() {
+    std::shared_future<piece_finished> send_aux() {
         host_send_aux message;
         auto result = promise(message.done);
         tell(std::move(message));
@@ -133,7 +133,7 @@ struct fixture {
     }
 
     /// A slice that may be asked for once the event has happened; null: at once.
-    std::future<piece_finished> receive(void* event) {
+    std::shared_future<piece_finished> receive(void* event) {
         host_receive message;
         message.events.wait_for = event;
         message.slice.prompt_tokens = ++slices;

@@ -1,21 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-// What actors of one loop tell each other goes without CAF's envelope: nothing else about it
-// differs.
+// What actors with a loop are told goes without CAF's envelope: nothing else about it differs.
 #include "messages/local/copies.hpp"
+#include "messages/local/fabric.hpp"
+#include "messages/local/links.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/pass_on.hpp"
 #include "tests/support/real_system.hpp"
 #include "transport/loop/io_loop.hpp"
+#include "transport/loop/short_lived.hpp"
 
+#include <caf/scoped_actor.hpp>
 #include <caf/sec.hpp>
 #include <caf/typed_response_promise.hpp>
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <future>
+#include <memory>
 #include <stdexcept>
 #include <string_view>
 #include <vector>
@@ -206,13 +211,96 @@ TEST_CASE_FIXTURE(fixture,
     CHECK(answer == caf::sec::request_receiver_down);
 }
 
-TEST_CASE_FIXTURE(fixture, "errand: from another thread a message takes the mailbox") {
+TEST_CASE_FIXTURE(fixture, "errand: what another thread tells and asks arrives in the order it "
+                           "left, and only its questions have an envelope") {
     run([](completion_actor::pointer) {});
     log = {};
+    caf::scoped_actor self{real.system()};
     tell_from_outside(listener, cancel_transfer{{5}});
+    auto asked = self->request(listener, patience, stop_io{});
+    tell_from_outside(listener, cancel_transfer{{6}});
+    bool answered = false;
+    asked.receive([&answered] { answered = true; }, [](const caf::error&) {});
+    CHECK(answered);
     run([](completion_actor::pointer) {});
-    CHECK(log.all == std::vector<std::uint64_t>{5, stopped});
-    CHECK(log.without_envelope == 1); // the question that ends the test
+    CHECK(log.all == std::vector<std::uint64_t>{5, stopped, 6, stopped});
+    CHECK(log.without_envelope == 3);
+}
+
+TEST_CASE_FIXTURE(fixture, "errand: an actor that has heard bare messages alone understands CAF's "
+                           "when one comes") {
+    run([](completion_actor::pointer) {});
+    heard second;
+    auto fresh = spawn_short_lived<copy_actor, listener_state>(real.system(), placement{loop.get()},
+                                                               &second);
+    tell_from_outside(fresh, cancel_transfer{{7}});
+    caf::scoped_actor self{real.system()};
+    bool answered = false;
+    self->request(fresh, patience, stop_io{})
+        .receive([&answered] { answered = true; }, [](const caf::error&) {});
+    CHECK(answered);
+    tell_from_outside(fresh, cancel_transfer{{8}});
+    run([](completion_actor::pointer) {});
+    CHECK(second.all == std::vector<std::uint64_t>{7, stopped, 8});
+    CHECK(second.without_envelope == 2);
+}
+
+TEST_CASE_FIXTURE(fixture, "errand: of a promise that is asked for over a bare message the answer "
+                           "comes back") {
+    run([](completion_actor::pointer) {});
+    heard second;
+    second.answers = way::by_a_promise;
+    auto fresh = spawn_short_lived<copy_actor, listener_state>(real.system(), placement{loop.get()},
+                                                               &second);
+    std::atomic<int> answers{0};
+    run([&](completion_actor::pointer self) {
+        for (int count = 0; count < 2; ++count)
+            ask(self, fresh, stop_io{}).then([&answers] { ++answers; }, [](const caf::error&) {});
+    });
+    run([](completion_actor::pointer) {}); // behind the answers
+    CHECK(answers == 2);
+}
+
+TEST_CASE_FIXTURE(fixture, "errand: what leaves the rank goes first, and keeps its order") {
+    static_assert(leaves_rank<send_frame> && leaves_rank<send_message>);
+    static_assert(!leaves_rank<cancel_transfer>);
+    struct reader final : errand_taker {
+        void take(errand& what, caf::execution_unit*) override {
+            seen.push_back(*static_cast<int*>(what.message));
+        }
+        std::vector<int> seen;
+    } reads;
+    std::vector<int> numbers{1, 2, 3, 4, 5};
+    std::promise<void> over;
+    loop->post([&] {
+        for (auto& number : numbers) {
+            const auto leaves = number == 3 || number == 4;
+            auto one = std::make_unique<errand>(caf::invalid_type_id, &number, leaves);
+            one->taker = &reads;
+            CHECK(loop->later(std::move(one)) == nullptr);
+        }
+    });
+    loop->post([&over] { over.set_value(); });
+    REQUIRE(over.get_future().wait_for(patience) == std::future_status::ready);
+    run([](completion_actor::pointer) {}); // behind them
+    CHECK(reads.seen == std::vector<int>{3, 4, 1, 2, 5});
+}
+
+TEST_CASE("errand: a home that has ended takes none, and a question to its actors is answered") {
+    fixture test;
+    test.run([](completion_actor::pointer) {});
+    caf::scoped_actor self{test.real.system()};
+    self->send_exit(test.listener, caf::exit_reason::user_shutdown);
+    self->wait_for(test.listener);
+    test.loop->stop();
+    tell_from_outside(test.listener, cancel_transfer{{1}});
+    caf::error answer;
+    self->request(test.listener, patience, stop_io{})
+        .receive([] {}, [&answer](caf::error& why) { answer = std::move(why); });
+    CHECK(answer == caf::sec::request_receiver_down);
+    auto refused = test.loop->later(std::make_unique<errand>(caf::invalid_type_id, nullptr));
+    CHECK(refused != nullptr);
+    CHECK(test.log.all == std::vector<std::uint64_t>{stopped});
 }
 
 TEST_CASE_FIXTURE(fixture, "errand: a trace shows where a message left and where it arrived") {
