@@ -62,12 +62,12 @@ int copier_of(const copy_plan& plan, const own_memory& own, const peer_view& pee
 std::string why_unmapped(const copy_plan& plan, const peer_view& peer, int device) {
     for (const auto& part : plan.parts) {
         const auto& pool = peer.info.pages->pools[part.target_pool];
-        auto region = "region " + std::to_string(pool.region) + " of " + describe(peer.info);
-        if (pool.region >= peer.regions.size())
-            return region + " is not registered";
         const auto* mapping = find_mapping(peer, pool.region, device);
         if (mapping && maps_whole(*mapping, peer))
             continue;
+        const auto region = "region " + std::to_string(pool.region) + " of " + describe(peer.info);
+        if (pool.region >= peer.regions.size())
+            return region + " is not registered";
         if (mapping)
             return region + " is mapped for " + std::to_string(mapping->bytes) + " of its "
                    + std::to_string(peer.regions[pool.region].bytes) + " bytes";

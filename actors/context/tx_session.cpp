@@ -7,6 +7,7 @@
 #include "actors/shared/message_number.hpp"
 #include "actors/shared/slot_text.hpp"
 #include "messages/local/fabric.hpp"
+#include "messages/local/recycled_containers.hpp"
 #include "messages/trace/handle.hpp"
 #include "messages/trace/operations.hpp"
 #include "messages/values/error_format.hpp"
@@ -251,7 +252,7 @@ tx_session_state::answer tx_session_state::perform(sending_effects::plan_piece& 
         meter_.moved(route::none, flow_of(*x.request).urgency, 0, 0);
         return served(x, *plan);
     }
-    return find_route(x, std::make_shared<const copy_plan>(std::move(*plan)), taken);
+    return find_route(x, make_recycled<const copy_plan>(std::move(*plan)), taken);
 }
 
 sending::event tx_session_state::find_route(sending_effects::plan_piece& x,

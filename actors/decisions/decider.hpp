@@ -16,8 +16,8 @@ using decider =
     std::function<typename Value::effects(Value&, typename Value::event, time_point now)>;
 
 template <class Value>
-typename Value::effects decide(const decider<Value>& by, Value& value, typename Value::event event,
-                               time_point now) {
+typename Value::effects decide(const decider<Value>& by, Value& value,
+                               typename Value::event&& event, time_point now) {
     return by ? by(value, std::move(event), now) : value.on(std::move(event), now);
 }
 

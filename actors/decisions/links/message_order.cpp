@@ -65,11 +65,11 @@ message_order::effects message_order::on(said& x) {
                                        "pending_per_link_max = {} messages wait for the link to {}",
                                        with_.pending_max, describe(with_.peer));
         if (const auto* request = std::get_if<request_data>(&x.message))
-            result.push_back(refuse(*request, reason));
+            result.emplace_back(refuse(*request, reason));
         else
-            result.push_back(give_up{reason});
+            result.emplace_back(give_up{reason});
     } else {
-        result.push_back(not_sent{});
+        result.emplace_back(not_sent{});
     }
     return result;
 }
@@ -78,8 +78,8 @@ void message_order::pass(flowing& up, wire_message message, effects& result) {
     const auto* request = std::get_if<request_data>(&message);
     if (request && request->kv)
         if (auto offer = std::exchange(up.offer, std::nullopt))
-            result.push_back(transmit{std::move(*offer)});
-    result.push_back(transmit{std::move(message)});
+            result.emplace_back(transmit{std::move(*offer)});
+    result.emplace_back(transmit{std::move(message)});
 }
 
 message_order::effects message_order::on(opened& x) {
@@ -109,11 +109,11 @@ message_order::effects message_order::on(sent&) {
 message_order::effects message_order::on(unsendable& x) {
     effects result;
     if (const auto* request = std::get_if<request_data>(&x.message))
-        result.push_back(refuse(*request, x.reason));
+        result.emplace_back(refuse(*request, x.reason));
     else if (auto fewer = x.shortened ? std::nullopt : in_short(x.message, x.reason))
-        result.push_back(transmit{std::move(*fewer), true});
+        result.emplace_back(transmit{std::move(*fewer), true});
     else
-        result.push_back(give_up{std::move(x.reason)});
+        result.emplace_back(give_up{std::move(x.reason)});
     return result;
 }
 
@@ -171,9 +171,9 @@ message_order::effects message_order::on(listened&) {
     ++*next_;
     effects result;
     if (*turn_)
-        result.push_back(hear{std::move(**turn_)});
+        result.emplace_back(hear{std::move(**turn_)});
     else
-        result.push_back(ignore{ignored::unknown_message});
+        result.emplace_back(ignore{ignored::unknown_message});
     turn_.reset();
     return result;
 }

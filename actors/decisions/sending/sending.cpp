@@ -39,7 +39,7 @@ sending::effects sending::on(event what, time_point) {
 
 void sending::handle(send_slice& message, effects& out) {
     const auto index = static_cast<std::uint32_t>(pieces_.size());
-    pieces_.push_back({std::make_shared<const send_slice>(std::move(message)), {}, false});
+    pieces_.push_back({make_recycled<const send_slice>(std::move(message)), {}, false});
     touched_.push_back(index);
     const auto about = [&] { return text() + ": send slice " + std::to_string(index); };
     if (index > 0 && pieces_[index - 1].last())

@@ -6,7 +6,7 @@
 #include "actors/decisions/sending/sending_messages.hpp"
 #include "actors/decisions/sending/sending_receiver.hpp"
 #include "messages/errors.hpp"
-#include "messages/local/recycled.hpp"
+#include "messages/local/recycled_containers.hpp"
 #include "messages/local/status.hpp"
 #include "messages/values/aux_record.hpp"
 #include "messages/values/ids.hpp"
@@ -19,7 +19,6 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <variant>
 #include <vector>
 
@@ -78,7 +77,7 @@ private:
     /// One send(slice) of the host, and the receivers it has reached.
     struct piece {
         std::shared_ptr<const send_slice> source;
-        std::set<receiver_key> served;
+        recycled_set<receiver_key> served;
         bool told_host = false;
         bool last() const { return source->slice.last; }
     };
@@ -131,24 +130,22 @@ private:
 
     terms with_;
     std::variant<serving, ended, released> phase_;
-    std::vector<piece> pieces_;
+    recycled_vector<piece> pieces_;
     /// Pieces that may have been served since the last update.
-    std::vector<std::uint32_t> touched_;
+    recycled_vector<std::uint32_t> touched_;
     /// Receivers have come or are missing: any piece may be served when all are there.
     bool all_touched_ = true;
     /// A piece is being planned: its answer comes before the next one is.
     std::optional<std::pair<receiver_key, slice_index>> planning_;
     std::optional<given_aux> aux_;
-    std::map<receiver_key, sending_receiver, std::less<receiver_key>,
-             recycling<std::pair<const receiver_key, sending_receiver>>>
-        receivers_;
+    recycled_map<receiver_key, sending_receiver> receivers_;
     /// The attempt of each receiver rank; its first request binds it.
-    std::map<rank_id, attempt> attempts_;
+    recycled_map<rank_id, attempt> attempts_;
     /// Ranks that had asked for pieces not yet given when their link was lost, by process: they may
     /// ask again over a new one.
     std::map<incarnation, rank_id> left_;
     /// Ranks of the receiving instance that will ask, as the requests say.
-    std::set<rank_id> expected_;
+    recycled_set<rank_id> expected_;
     /// They may bring each other what they have asked for (capability::relays).
     bool relayed_ = false;
     /// Of those some are gone: the outcome, once the others have what they ask for.

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "actors/decisions/sending/sending_messages.hpp"
+#include "messages/local/recycled_containers.hpp"
 #include "messages/values/aux_record.hpp"
 
 #include <cstdint>
@@ -102,17 +103,17 @@ private:
     bool lost_ = false;
     std::uint32_t dispatched_ = 0;
     /// Dispatched pieces without a report, and whether each is the last one.
-    std::map<std::uint32_t, bool> unreported_;
+    recycled_map<std::uint32_t, bool> unreported_;
     /// What the pieces speak for, where the receiver wants to hear it.
     std::vector<slice_extent> extents_;
     /// Those of them that are under way.
-    std::map<std::uint32_t, flight> moving_;
+    recycled_map<std::uint32_t, flight> moving_;
     bool last_reported_ = false;
     bool aux_reported_ = false;
     /// It knows that its first piece is being written.
     bool started_ = false;
     /// Its reports, for the case that it asks again over a new link.
-    std::vector<sending_effects::peer_message> told_;
+    recycled_vector<sending_effects::peer_message> told_;
     peer_summary summary_;
 };
 

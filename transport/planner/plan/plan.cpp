@@ -2,11 +2,11 @@
 // Makes a plan from two slices and the templates of their ranks.
 #include "transport/planner/plan/plan.hpp"
 
+#include "messages/local/recycled_containers.hpp"
 #include "messages/values/error_format.hpp"
 #include "transport/planner/plan/block_pairing.hpp"
 
 #include <algorithm>
-#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -67,7 +67,7 @@ caf::expected<copy_plan> make_plan(const rank_info& writer, const kv_slice& sour
     copy_plan plan;
     const auto wanted = [&source](std::uint32_t layer) { return source.layers.contains(layer); };
     // Parts of the same groups differ in their pools only: what is in them has the same slots.
-    std::map<std::pair<std::uint32_t, std::uint32_t>, std::vector<paired_slots>> of_groups;
+    recycled_map<std::pair<std::uint32_t, std::uint32_t>, std::vector<paired_slots>> of_groups;
     for (const auto& whole : **layout) {
         if (std::none_of(whole.layers.begin(), whole.layers.end(), wanted))
             continue;

@@ -2,6 +2,7 @@
 // Bounds and once-only checks of a plan.
 #include "transport/planner/plan/plan_check.hpp"
 
+#include "messages/local/recycled_containers.hpp"
 #include "messages/values/error_format.hpp"
 
 #include <algorithm>
@@ -200,7 +201,7 @@ caf::error check_plan(const copy_plan& plan, const page_table& source,
                       const std::vector<memory_region>& target_regions) {
     if (auto error = check_sums(plan))
         return error;
-    std::map<const void*, slot_pair> largest; // of each list, however many parts share it
+    recycled_map<const void*, slot_pair> largest; // of each list, however many parts share it
     for (const auto& part : plan.parts) {
         auto [known, fresh] = largest.try_emplace(part.slots.key());
         auto& [source_max, target_max] = known->second;

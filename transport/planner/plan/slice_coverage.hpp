@@ -4,12 +4,11 @@
 #pragma once
 
 #include "messages/errors.hpp"
+#include "messages/local/recycled_containers.hpp"
 #include "messages/values/kv_slice.hpp"
 #include "messages/values/rank_info.hpp"
 
 #include <cstdint>
-#include <map>
-#include <vector>
 
 namespace kvferry {
 
@@ -43,10 +42,10 @@ private:
     };
 
     /// Disjoint, ascending, as few as possible.
-    using tokens = std::vector<token_range>;
+    using tokens = recycled_vector<token_range>;
 
     /// Chunks of a prompt name the same layers over and over.
-    std::map<layer_range, tokens, by_begin> tokens_of_;
+    recycled_map<layer_range, tokens, by_begin> tokens_of_;
     /// The last slice is among them.
     bool has_last_ = false;
 };
