@@ -5,6 +5,7 @@
 #include "messages/values/error_format.hpp"
 #include "tools/bench/quantile.hpp"
 #include "tools/bench/rank.hpp"
+#include "tools/bench/raw_rings.hpp"
 #include "tools/common/subcommand.hpp"
 
 #include <CLI/CLI.hpp>
@@ -32,6 +33,7 @@ struct request_options {
     std::uint32_t in_flight = 10;
     std::uint32_t spin_us = 0;
     bool as_json = false;
+    bool floor = false;
 };
 
 /// One block is 4 KiB: 16 tokens, K and V of one head of 64 elements.
@@ -165,6 +167,19 @@ caf::error measure_requests(const request_options& with) {
     return {};
 }
 
+/// Frames of that size through rings, with and without a copy of one block.
+caf::error measure_floor() {
+    for (const std::size_t copied : {0, 4096}) {
+        auto seconds = bench::ring_round_trips({.copied_bytes = copied});
+        if (!seconds)
+            return std::move(seconds.error());
+        std::cout << "a frame and its answer through rings between two processes, " << copied
+                  << " bytes copied: p50 " << bench::quantile(*seconds, 0.5) * 1e6 << " us, p99 "
+                  << bench::quantile(*seconds, 0.99) * 1e6 << " us\n";
+    }
+    return {};
+}
+
 } // namespace
 
 void add_bench_request(CLI::App& app, int& status) {
@@ -176,8 +191,10 @@ void add_bench_request(CLI::App& app, int& status) {
         ->check(CLI::Range(1, 65536));
     command->add_option("--spin", with->spin_us, "Loops poll this many us before they sleep");
     command->add_flag("--json", with->as_json, "Print JSON");
+    command->add_flag("--floor", with->floor,
+                      "Bare frames of such a request instead, between two processes that poll");
     command->callback([with, &status] {
-        const auto problem = measure_requests(*with);
+        const auto problem = with->floor ? measure_floor() : measure_requests(*with);
         if (problem)
             std::cerr << "kvferry bench request: " << describe(problem) << "\n";
         status = problem ? exit_failure : exit_success;
