@@ -135,11 +135,14 @@ void peer_link_state::on_unknown(byte_view frame) {
     settle();
 }
 
-/// It came with its bytes, so it has no place in the order. A link that is not up has lost what it
-/// would answer: the sessions ask again.
+/// It came with its bytes, so it has no place in the order, and may overtake the answer to a dial
+/// that asked at once. Any other link that is not up has lost what it would answer: the sessions
+/// ask again.
 void peer_link_state::hear_report(wire_message report) {
     if (link_.is_up())
         decide_link(handshake::heard{std::move(report)});
+    else if (link_.speaks_early() && early_reports_.size() < with_.bounds.pending_per_link_max)
+        early_reports_.push_back(std::move(report));
     else
         count(with_.counters, ignored::former_link);
 }
@@ -261,7 +264,9 @@ void peer_link_state::perform(handshake::show_mappings& x) {
 }
 
 void peer_link_state::perform(handshake::show_regions& x) {
-    tell(self_, with_.fabric, peer_regions_offered{x.endpoint, std::move(x.regions)});
+    auto shown = [this] { happens(handshake::regions_shown{}); };
+    ask(self_, with_.fabric, peer_regions_offered{x.endpoint, std::move(x.regions)})
+        .then(shown, [shown](const caf::error&) { shown(); });
 }
 
 void peer_link_state::perform(handshake::transmit& x) {
@@ -286,6 +291,16 @@ void peer_link_state::perform(handshake::come_up& x) {
             : std::to_string(view.mapped.size()) + " regions are mapped");
     announce(std::move(x.view));
     decide_order(message_order::opened{std::move(x.offer)});
+    for (auto& report : std::exchange(early_reports_, {}))
+        decide_link(handshake::heard{std::move(report)});
+}
+
+/// The rank's own actors that do not ask wait for the answer.
+void peer_link_state::perform(handshake::speak_early& x) {
+    x.view->link = self_;
+    x.view->awaited = awaited_;
+    decide_order(message_order::opened{});
+    tell(self_, with_.receiver, peer_ready{std::move(x.view)});
 }
 
 void peer_link_state::perform(handshake::renew_view& x) {

@@ -96,6 +96,7 @@ private:
     void perform(handshake::expect&);
     void perform(handshake::enqueue&);
     void perform(handshake::come_up&);
+    void perform(handshake::speak_early&);
     void perform(handshake::renew_view&);
     void perform(handshake::hand_on&);
     void perform(handshake::hand_back&);
@@ -132,6 +133,8 @@ private:
     /// Endpoints that the fabric has not dropped yet; the link ends behind the last.
     std::size_t drops_ = 0;
     bool over_ = false;
+    /// Came ahead of the answer to a dial that has asked already.
+    std::vector<wire_message> early_reports_;
     /// Held by those who wait for the peer, too.
     std::shared_ptr<const void> awaited_ = std::make_shared<char>();
     tick_timer timer_;

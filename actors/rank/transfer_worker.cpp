@@ -79,7 +79,7 @@ void transfer_worker_state::on_adopt(const adopt_io& message) {
     if (info_.protocol >= growing_version)
         info_.capabilities =
             capability::optional_messages | capability::relayed_requests | capability::parts
-            | (with_.bounds.relay ? capability::relays : 0)
+            | capability::early_requests | (with_.bounds.relay ? capability::relays : 0)
             | (with_.bounds.digests >= digest_level::wire ? capability::put_sums : 0);
     stopping_ = stopping{describe(info_)};
 }
@@ -371,6 +371,7 @@ void transfer_worker_state::decide_peers(peer_table::event x) {
 void transfer_worker_state::perform(peer_table::make_link& x) {
     if (x.again)
         count_retry(counters_, retried::link);
+    auto early = early_.take(x.peer.incarnation);
     auto link = spawn_at<peer_link_actor, peer_link_state>(
         self_->system(), with_.home,
         peer_link_state::dependencies{.bounds = with_.bounds,
@@ -391,17 +392,24 @@ void transfer_worker_state::perform(peer_table::make_link& x) {
     links_.emplace(x.dial, link);
     dial_of_.emplace(link.id(), x.dial);
     tell(self_, link, start_link{});
+    for (auto& frame : early)
+        tell(self_, link, frame_arrived{std::move(frame)});
 }
 
-/// Frames of peers without a link arrive here: such a peer introduces itself, or it is foreign.
+/// Frames of peers arrive here until the fabric knows their link: such a peer introduces itself,
+/// has asked right behind that, or is foreign.
 void transfer_worker_state::on_frame(const frame_arrived& arrived) {
     auto message = decode(arrived.frame, with_.bounds.message_bytes_max, with_.bounds.protocol);
     if (!message) {
         counters_->ignore(code_of(message.error()));
         return;
     }
-    record_wire(self_, trace::instant::wire_received, *message);
     const auto ready = !not_ready();
+    const auto from = header_of(*message).sender;
+    if (const auto dial = peers_.link_to(from);
+        dial && ready && !std::holds_alternative<register_rank_info>(*message))
+        return tell(self_, links_.at(*dial), arrived);
+    record_wire(self_, trace::instant::wire_received, *message);
     if (auto* introduction = std::get_if<register_rank_info>(&*message)) {
         if (ready)
             decide_peers(peer_table::introduced{std::move(*introduction)});
@@ -410,8 +418,10 @@ void transfer_worker_state::on_frame(const frame_arrived& arrived) {
         return;
     }
     counters_->add(ignored::no_link);
-    if (ready && header_of(*message).receiver == info_.incarnation)
-        decide_peers(peer_table::stray{std::move(*message)});
+    if (!ready || header_of(*message).receiver != info_.incarnation)
+        return;
+    early_.keep(from, arrived.frame);
+    decide_peers(peer_table::stray{std::move(*message)});
 }
 
 void transfer_worker_state::perform(peer_table::show_introduction& x) {

@@ -7,6 +7,7 @@
 #include "actors/decisions/links/peer_table.hpp"
 #include "actors/decisions/rank_memory.hpp"
 #include "actors/decisions/stopping.hpp"
+#include "actors/rank/early_frames.hpp"
 #include "actors/shared/back_off.hpp"
 #include "messages/limits.hpp"
 #include "messages/local/devices.hpp"
@@ -143,6 +144,7 @@ private:
     registrar_actor registrar_;
     peer_table peers_;
     decider<peer_table> peers_decider_;
+    early_frames early_;
     /// All links that have not ended.
     std::map<dial_id, peer_link_actor> links_;
     std::map<caf::actor_id, dial_id> dial_of_;

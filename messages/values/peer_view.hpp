@@ -47,6 +47,9 @@ struct peer_view {
     bool by_rma = false;
     /// What the two ranks may say to each other.
     link_terms terms = {};
+    /// False: it has been dialled. What it is asked goes right behind the introduction; whether it
+    /// takes that is not known yet.
+    bool has_answered = true;
     peer_link_actor link;
     /// Whoever waits for this peer holds a lock of it: the link then asks a peer that is quiet.
     std::weak_ptr<const void> awaited;

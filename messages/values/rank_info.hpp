@@ -103,6 +103,8 @@ inline constexpr std::uint64_t put_sums = 16;
 /// Sends single views of what it has (request_data::views), and says what its pieces were about
 /// (request_data::tell_extents).
 inline constexpr std::uint64_t parts = 8;
+/// Takes requests right behind an introduction, before it has answered that.
+inline constexpr std::uint64_t early_requests = 32;
 } // namespace capability
 
 /// Of a rank that does not say which version it speaks.

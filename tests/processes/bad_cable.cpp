@@ -9,6 +9,7 @@
 #include <cstring>
 #include <linux/if_tun.h>
 #include <net/if.h>
+#include <optional>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
@@ -38,15 +39,37 @@ std::uint16_t number_at(const std::vector<std::byte>& bytes, std::size_t at) {
     return ntohs(result);
 }
 
-/// The first packet of a TCP connection over IPv4 to another port.
-bool knocks_elsewhere(const std::vector<std::byte>& ethernet, std::uint16_t port) {
+struct tcp_packet {
+    std::uint16_t from = 0;
+    std::uint16_t to = 0;
+    /// The first of a connection.
+    bool knocks = false;
+    std::size_t payload = 0;
+};
+
+/// Over IPv4; nothing: it is something else.
+std::optional<tcp_packet> tcp_of(const std::vector<std::byte>& ethernet) {
     constexpr std::size_t ip = 14;
     if (ethernet.size() < ip + 20 || number_at(ethernet, 12) != 0x0800
         || ethernet[ip + 9] != std::byte{IPPROTO_TCP})
-        return false;
+        return std::nullopt;
     const auto tcp = ip + 4 * (std::to_integer<std::size_t>(ethernet[ip]) & 0xf);
-    const auto flags = ethernet.size() < tcp + 20 ? std::byte{0} : ethernet[tcp + 13];
-    return (flags & std::byte{0x12}) == std::byte{0x02} && number_at(ethernet, tcp + 2) != port;
+    if (ethernet.size() < tcp + 20)
+        return std::nullopt;
+    const auto payload = tcp + 4 * (std::to_integer<std::size_t>(ethernet[tcp + 12]) >> 4);
+    const std::size_t end = ip + number_at(ethernet, ip + 2);
+    return tcp_packet{.from = number_at(ethernet, tcp),
+                      .to = number_at(ethernet, tcp + 2),
+                      .knocks = (ethernet[tcp + 13] & std::byte{0x12}) == std::byte{0x02},
+                      .payload = end > payload ? end - payload : 0};
+}
+
+bool is_let_through(const std::vector<std::byte>& ethernet, const cable_quality& how) {
+    const auto packet = tcp_of(ethernet);
+    return !packet
+           || (!(how.only_to_port != 0 && packet->knocks && packet->to != how.only_to_port)
+               && !(how.words_only_of_port != 0 && packet->payload > 0
+                    && packet->from != how.words_only_of_port));
 }
 
 } // namespace
@@ -117,7 +140,7 @@ void bad_cable::take(lane& x) {
         const auto drawn = random_() % 1000;
         packet taken(bytes.begin(), bytes.begin() + count);
         if (how.silent || drawn < how.lost_per_mille || x.under_way.size() >= packets_max
-            || (how.only_to_port != 0 && knocks_elsewhere(taken, how.only_to_port)))
+            || !is_let_through(taken, how))
             continue;
         auto due = clock::now() + how.delay;
         if (how.bytes_per_second > 0) {

@@ -31,6 +31,9 @@ struct cable_quality {
     std::uint64_t bytes_per_second = 0;
     /// Only connections to this port are let through; 0: all.
     std::uint16_t only_to_port = 0;
+    /// Who listens elsewhere says nothing: of its connections only what carries no bytes is let
+    /// through; 0: all.
+    std::uint16_t words_only_of_port = 0;
 };
 
 class bad_cable {

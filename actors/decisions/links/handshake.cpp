@@ -50,9 +50,11 @@ std::optional<time_point> handshake::wakes_at() const {
 
 bool handshake::hears() const {
     if (const auto* now = std::get_if<up>(&phase_))
-        return !now->memory.waits_for_devices();
+        return !now->memory.waits_for_devices() && !now->memory.is_being_shown();
     const auto* now = std::get_if<making>(&phase_);
-    return now && now->own != own_dial::accepted && now->own != own_dial::accepted_ahead;
+    return now && !now->memory.is_being_shown() && now->own != own_dial::accepted
+           && now->own != own_dial::accepted_ahead
+           && !std::holds_alternative<to_answer>(now->theirs); // it may have asked already
 }
 
 // -- endpoint and same-host link ------------------------------------------------------------------
@@ -169,6 +171,13 @@ void handshake::proceed(time_point now) {
                                 .regions = with_.regions,
                                 .token = with_.peer.token,
                                 .same_host = host_link() != nullptr});
+        if (may_speak_early(*link)) {
+            link->speaks = true;
+            auto early = view_of(std::get<open>(link->endpoint));
+            early->unmapped_reason = std::get<absent>(link->host).why;
+            early->has_answered = false;
+            say(speak_early{std::move(early)});
+        }
     }
     if (const auto* open_question = std::get_if<to_answer>(&link->theirs)) {
         const auto& introduction = open_question->introduction;
@@ -187,6 +196,12 @@ void handshake::proceed(time_point now) {
     }
     if (link->own == own_dial::accepted)
         become_up(now);
+}
+
+/// Where the peer only sends messages: whatever becomes of the dial, this rank can refuse those.
+bool handshake::may_speak_early(const making& link) const {
+    return (terms_->capabilities & capability::early_requests) != 0
+           && std::holds_alternative<absent>(link.host) && !std::get<open>(link.endpoint).by_rma;
 }
 
 /// Asks the devices for the mappings of this peer, once; true when all of them have answered.
@@ -210,6 +225,13 @@ void handshake::on(device_answered& x, time_point now) {
             && !ready->memory.waits_for_devices())
             say(renew_view{view()});
     }
+}
+
+void handshake::on(regions_shown&, time_point) {
+    if (auto* link = std::get_if<making>(&phase_))
+        link->memory.shown();
+    else if (auto* ready = std::get_if<up>(&phase_))
+        ready->memory.shown();
 }
 
 /// What an acceptor verifies before anything else; the answer carries both sides' values. Layouts
@@ -250,14 +272,19 @@ void handshake::become_up(time_point now) {
     say(come_up{view(), std::move(offer)});
 }
 
-std::shared_ptr<peer_view> handshake::view() const {
-    const auto& link = std::get<up>(phase_);
+std::shared_ptr<peer_view> handshake::view_of(const open& endpoint) const {
     auto result = std::make_shared<peer_view>();
     result->info = with_.peer;
-    result->regions = link.memory.regions();
-    result->endpoint = link.endpoint.id;
-    result->by_rma = link.endpoint.by_rma;
+    result->endpoint = endpoint.id;
+    result->by_rma = endpoint.by_rma;
     result->terms = terms_ ? *terms_ : link_terms{};
+    return result;
+}
+
+std::shared_ptr<peer_view> handshake::view() const {
+    const auto& link = std::get<up>(phase_);
+    auto result = view_of(link.endpoint);
+    result->regions = link.memory.regions();
     result->device_obstacles = link.memory.device_obstacles();
     if (const auto* host = host_link()) {
         result->mapped = host->mapped;
@@ -279,18 +306,21 @@ void handshake::on(arrived& x, time_point now) {
         return say(ignore{ignored::late});
     if (!answers_own_dial(x.message))
         return say(enqueue{std::move(x.message)});
-    say(expect{header_of(x.message).sequence});
-    if (auto* accepts = std::get_if<rank_registered>(&x.message)) {
-        // An answer that is not its link's first message has overtaken the peer's introduction:
-        // both have dialled at once.
-        auto& link = std::get<making>(phase_);
-        const auto ahead = std::holds_alternative<undialled>(link.theirs)
-                           && (accepts->header.sequence & 0xffffffff) != 0;
-        link.own = ahead ? own_dial::accepted_ahead : own_dial::accepted;
-        proceed(now);
-    } else {
-        hear(x.message, now);
-    }
+    const auto* accepts = std::get_if<rank_registered>(&x.message);
+    // An answer that is not its link's first message stands behind the peer's introduction, and
+    // what it has asked: both have dialled at once.
+    const auto both_dial = accepts && (accepts->header.sequence & 0xffffffff) != 0;
+    if (both_dial)
+        say(enqueue{*accepts});
+    else
+        say(expect{header_of(x.message).sequence});
+    if (!accepts)
+        return hear(x.message, now);
+    auto& link = std::get<making>(phase_);
+    link.own = both_dial && std::holds_alternative<undialled>(link.theirs)
+                   ? own_dial::accepted_ahead
+                   : own_dial::accepted;
+    proceed(now);
 }
 
 /// True when the message accepts or refuses this link's own dial, not a former one.
@@ -320,10 +350,9 @@ void handshake::hear_introduction(register_rank_info& x, caf::error& no_room, ti
     say(expect{x.header.sequence});
     if (link->memory.regions() != x.regions) { // the endpoint was made without the keys to them
         link->memory.hear(x.regions);
-        if (const auto* old = std::get_if<open>(&link->endpoint)) {
-            const auto former = old->id;
-            reopen(*link);
-            say(drop_endpoint{former, false});
+        if (const auto* made = std::get_if<open>(&link->endpoint)) {
+            link->memory.show();
+            say(show_regions{made->id, x.regions});
         }
     }
     link->theirs = to_answer{std::move(x), std::move(no_room)};
@@ -363,7 +392,8 @@ void handshake::hear(wire_message& message, time_point now) {
     } else if (auto* offer = std::get_if<offer_regions>(&message)) {
         hear_offer(*offer);
     } else if (const auto* accepts = std::get_if<rank_registered>(&message)) {
-        say(ignore{accepts->dial == with_.dial ? ignored::duplicate : ignored::former_link});
+        if (accepts->dial != with_.dial) // the other has been heard out of its turn
+            say(ignore{ignored::former_link});
     } else if (!of_sessions(message)) {
         say(ignore{ignored::unexpected});
     } else if (!is_up()) {
@@ -381,6 +411,7 @@ void handshake::hear_offer(offer_regions& x) {
     if (!link->memory.regions().empty() || x.regions.empty())
         return say(ignore{ignored::duplicate});
     link->memory.hear(std::move(x.regions));
+    link->memory.show();
     say(show_regions{link->endpoint.id, link->memory.regions()});
     if (mapped_by_devices(link->memory, host_link()))
         say(renew_view{view()});

@@ -90,6 +90,8 @@ public:
         std::uint64_t version = 0;
         caf::expected<peer_regions_mapped> answer;
     };
+    /// The fabric knows the peer's regions (show_regions).
+    struct regions_shown {};
     /// The time that wakes_at() named. `awaited`: somebody waits for this peer.
     struct looked {
         bool awaited = false;
@@ -120,8 +122,8 @@ public:
 
     using event =
         std::variant<started, endpoint_made, endpoint_denied, endpoint_broken, endpoint_left,
-                     host_link_made, host_link_ended, process_ended, device_answered, looked,
-                     stirred, told_to_close, told_to_exit, arrived, heard, broken>;
+                     host_link_made, host_link_ended, process_ended, device_answered, regions_shown,
+                     looked, stirred, told_to_close, told_to_exit, arrived, heard, broken>;
 
     // -- effects --------------------------------------------------------------------------------
 
@@ -150,6 +152,7 @@ public:
         endpoint_id endpoint;
         std::vector<mapped_region> mapped;
     };
+    /// Then `regions_shown`: until then nothing is heard that may make this rank write there.
     struct show_regions {
         endpoint_id endpoint;
         std::vector<memory_region> regions;
@@ -171,6 +174,11 @@ public:
     struct come_up {
         std::shared_ptr<peer_view> view;
         std::optional<offer_regions> offer;
+    };
+    /// What is said goes out from now on, behind the introduction: the peer may refuse it all. The
+    /// view says so.
+    struct speak_early {
+        std::shared_ptr<peer_view> view;
     };
     /// The peer has offered regions.
     struct renew_view {
@@ -204,7 +212,7 @@ public:
     using effect =
         std::variant<make_endpoint, drop_endpoint, leave_endpoint, dial_host_link, expect_host_link,
                      ask_devices, show_mappings, show_regions, transmit, expect, enqueue, come_up,
-                     renew_view, hand_on, hand_back, ignore, tell_rank_of_loss,
+                     speak_early, renew_view, hand_on, hand_back, ignore, tell_rank_of_loss,
                      tell_sessions_of_loss, tell_of_exit, end, exit>;
     using effects = recycled_vector<effect>;
 
@@ -217,6 +225,11 @@ public:
     /// The next message in order may be heard now.
     bool hears() const;
     bool is_up() const { return std::holds_alternative<up>(phase_); }
+    /// Requests have gone out, and the peer has not answered yet.
+    bool speaks_early() const {
+        const auto* now = std::get_if<making>(&phase_);
+        return now && now->speaks;
+    }
     bool is_over() const {
         return std::holds_alternative<lost>(phase_) || std::holds_alternative<ended>(phase_);
     }
@@ -274,6 +287,8 @@ private:
         std::variant<opening, open> endpoint;
         same_host host;
         peer_memory memory;
+        /// Requests go out already: this side can shut the peer out by itself if it never answers.
+        bool speaks = false;
     };
     struct up {
         open endpoint;
@@ -305,6 +320,7 @@ private:
     void on(host_link_ended&, time_point);
     void on(process_ended&, time_point);
     void on(device_answered&, time_point);
+    void on(regions_shown&, time_point);
     void on(looked&, time_point);
     void on(stirred&, time_point);
     void on(told_to_close&, time_point);
@@ -324,7 +340,9 @@ private:
     bool mapped_by_devices(peer_memory&, const present*);
     caf::error check(const to_answer&) const;
     void become_up(time_point);
+    bool may_speak_early(const making&) const;
     std::shared_ptr<peer_view> view() const;
+    std::shared_ptr<peer_view> view_of(const open&) const;
 
     enum class closing : std::uint8_t { forced, after_last_frame, nothing_is_open };
     static refused refusal(const caf::error& reason);

@@ -85,7 +85,7 @@ void handshake::on(looked& x, time_point now) {
             "no link within dial_deadline = " + std::to_string(with_.bounds.dial_deadline.count())
             + " ms, waited for " + missing;
         if (dials)
-            return lose(make_error(errc::dial_failed, text), closing::forced, now);
+            return give_up(make_error(errc::dial_failed, text), now);
         // The dialler may have given up before it was answered; or it was frozen, and hears now
         // that it has to dial again. Whoever needs the link here dials.
         give_up(make_error(errc::link_lost, "{} of a dial of {}", text, who()), now);
@@ -264,7 +264,9 @@ const handshake::open* handshake::endpoint() const {
 /// Then an end without a word would leave the peer with a link that nobody hears.
 bool handshake::peer_may_be_up() const {
     const auto* link = std::get_if<making>(&phase_);
-    return is_up() || (link && endpoint() && std::holds_alternative<answered>(link->theirs));
+    return is_up()
+           || (link && endpoint()
+               && (link->speaks || std::holds_alternative<answered>(link->theirs)));
 }
 
 std::optional<handshake::remains> handshake::left_behind() const {

@@ -35,6 +35,11 @@ public:
     /// Counts the lists, so that an answer about a former one is recognised.
     std::uint64_t version() const { return version_; }
 
+    /// The fabric is told the regions of an endpoint that was made without them.
+    void show() { is_being_shown_ = true; }
+    void shown() { is_being_shown_ = false; }
+    bool is_being_shown() const { return is_being_shown_; }
+
     /// Each of these devices is to answer once. None: they map nothing.
     void ask(std::size_t devices) { unanswered_ = devices; }
     bool asked() const { return unanswered_.has_value(); }
@@ -63,6 +68,7 @@ public:
 private:
     std::vector<memory_region> regions_;
     std::uint64_t version_ = 0;
+    bool is_being_shown_ = false;
     std::optional<std::size_t> unanswered_;
     std::vector<mapped_region> mapped_;
     obstacles obstacles_;

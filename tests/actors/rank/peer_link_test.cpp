@@ -226,9 +226,100 @@ TEST_CASE("peer_link: when both dial at once, both introduce themselves and answ
     test.arrives(rank_registered{});
     REQUIRE(test.ready().size() == 1);
     CHECK(test.ready()[0].peer->regions == test.peer_regions);
-    CHECK(test.fabric.received<open_endpoint>().back().regions
-          == test.peer_regions);                      // with keys to put
-    CHECK(test.closes() == std::vector<bool>{false}); // the endpoint without keys is closed
+    CHECK(test.closes().empty());
+    REQUIRE(test.fabric.received<peer_regions_offered>().size() == 1); // with keys to put
+    CHECK(test.fabric.received<peer_regions_offered>()[0].regions == test.peer_regions);
+}
+
+namespace {
+
+/// Two machines, and ranks that take requests right behind an introduction.
+struct early_fixture : link_fixture {
+    early_fixture() {
+        for (auto* each : {&self, &peer}) {
+            each->protocol = protocol_version;
+            each->capabilities = capability::early_requests;
+        }
+    }
+};
+
+} // namespace
+
+TEST_CASE("peer_link: between machines a request goes right behind the introduction; only the "
+          "answer to that makes a link") {
+    early_fixture test;
+    test.dial();
+    REQUIRE(test.receiver.received<peer_ready>().size() == 1);
+    CHECK_FALSE(test.receiver.received<peer_ready>()[0].peer->has_answered);
+    CHECK(test.ready().empty());
+    CHECK(test.sender.received<peer_ready>().empty());
+    test.tell(send_message{request_data{}});
+    const auto said = test.sent();
+    REQUIRE(said.size() == 2);
+    CHECK(std::holds_alternative<register_rank_info>(said[0]));
+    CHECK(std::holds_alternative<request_data>(said[1]));
+    CHECK(header_of(said[1]).sequence == header_of(said[0]).sequence + 1);
+    SUBCASE("it answers; a report that came with its bytes has overtaken that") {
+        test.tell(frame_arrived{test.frame(kv_agent_result{}, beside_order)});
+        CHECK(test.receiver.received<kv_agent_result>().empty());
+        test.arrives(rank_registered{});
+        REQUIRE(test.ready().size() == 1);
+        CHECK(test.ready()[0].peer->has_answered);
+        CHECK(test.receiver.received<peer_ready>().size() == 2);
+        CHECK(test.receiver.received<kv_agent_result>().size() == 1);
+        CHECK(test.sent<request_data>().size() == 1);
+    }
+    SUBCASE("it refuses") {
+        test.arrives(refused{{}, side::generation, {errc::foreign_peer, "who is that"}});
+        CHECK(contains(test.loss(), "foreign_peer"));
+        CHECK(test.ended());
+    }
+    SUBCASE("it never answers, and is told that nobody waits: it may have heard the request") {
+        test.vs.advance(test.bounds.dial_deadline);
+        CHECK(contains(test.loss(), "dial_failed"));
+        CHECK(test.sent<refused>().size() == 1);
+    }
+}
+
+TEST_CASE("peer_link: an accepting link hears what came right behind the introduction once it has "
+          "answered that, and never when it refuses") {
+    early_fixture test;
+    auto introduced = test.introduction();
+    auto token_is_right = true;
+    SUBCASE("it accepts") {}
+    SUBCASE("it refuses") {
+        introduced.token = {1};
+        token_is_right = false;
+    }
+    test.fabric.answer<open_endpoint>([&test](const open_endpoint&) {
+        // read while the endpoint is made
+        tell_from_outside(test.link, frame_arrived{test.frame(request_data{}, 1)});
+        return endpoint_opened{{5}};
+    });
+    test.spawn(introduced);
+    test.tell(start_link{});
+    CHECK(test.sender.received<request_data>().size() == (token_is_right ? 1 : 0));
+    CHECK(test.sent<rank_registered>().size() == (token_is_right ? 1 : 0));
+    CHECK(test.ready().size() == (token_is_right ? 1 : 0));
+}
+
+TEST_CASE(
+    "peer_link: a rank of a release before it, of this machine, or that writes by RMA is asked "
+    "when it has answered") {
+    early_fixture test;
+    SUBCASE("of a release before it") {
+        test.peer.capabilities = 0;
+    }
+    SUBCASE("of this machine") {
+        test.peer.machine = test.self.machine;
+    }
+    SUBCASE("by RMA") {
+        test.fabric.answer<open_endpoint>([](const open_endpoint&) {
+            return endpoint_opened{{5}, true};
+        });
+    }
+    test.dial();
+    CHECK(test.receiver.received<peer_ready>().empty());
 }
 
 TEST_CASE(

@@ -496,3 +496,53 @@ TEST_CASE(
         link, endpoint_failed{{5}, test.peer.incarnation, make_error(errc::ucx_failed, "reset")});
     CHECK(test.vs.ask_and_run<void>(test.worker, question).code() == errc::link_lost);
 }
+
+TEST_CASE(
+    "transfer_worker: what a peer asks right behind its introduction is heard by the link that "
+    "this makes, whichever comes first") {
+    fixture test;
+    REQUIRE(test.register_memory().ok());
+    auto opened = test.open(7);
+    REQUIRE(opened.ok());
+    kv_slice slice{{0, 4}, 4, {{0, {1}}}, true};
+    test.vs.tell_and_run(opened.value().session, send_slice{slice});
+    request_data asked;
+    asked.header.request = {7};
+    asked.header.attempt = {11};
+    asked.target = slice;
+    asked.receivers = {{0}};
+    SUBCASE("the introduction") {
+        test.arrives(test.introduction());
+        test.arrives(test.frame(asked, 1));
+    }
+    SUBCASE("the request") {
+        test.arrives(test.frame(asked, 1));
+        CHECK(test.fabric.received<open_endpoint>().empty()); // it is nobody yet
+        test.arrives(test.introduction());
+    }
+    CHECK(test.fabric.received<start_put>().size() == 1);
+    test.vs.track(test.fabric.received<open_endpoint>().at(0).owner);
+}
+
+TEST_CASE("early_frames: are kept for their peer alone, within bounds") {
+    early_frames kept;
+    kept.keep({1}, byte_buffer(2));
+    kept.keep({2}, byte_buffer(3));
+    kept.keep({1}, byte_buffer(4));
+    CHECK(kept.take({3}).empty());
+    const auto of_first = kept.take({1});
+    REQUIRE(of_first.size() == 2);
+    CHECK(of_first[0].size() == 2);
+    CHECK(of_first[1].size() == 4);
+    CHECK(kept.take({1}).empty());
+    for (std::size_t count = 0; count <= early_frames::frames_max; ++count)
+        kept.keep({4}, byte_buffer(1));
+    CHECK(kept.take({2}).empty()); // the oldest
+    CHECK(kept.take({4}).size() == early_frames::frames_max);
+    kept.keep({5}, byte_buffer(early_frames::bytes_max + 1));
+    CHECK(kept.take({5}).empty());
+    kept.keep({5}, byte_buffer(early_frames::bytes_max));
+    kept.keep({6}, byte_buffer(1));
+    CHECK(kept.take({5}).empty());
+    CHECK(kept.take({6}).size() == 1);
+}

@@ -35,12 +35,15 @@ struct network {
     bool crossing = false;
     /// Somebody waits for each side.
     bool awaited = true;
+    /// On two machines, of ranks that take requests right behind an introduction.
+    bool early = false;
 };
 
 class conversation {
 public:
     conversation(const network& over, std::uint64_t seed)
-        : over_(over), random_(seed), near_(dials(near_rank_, far_rank_, 7)) {
+        : over_(over), random_(seed), near_rank_(rank(over, "near", 1)),
+          far_rank_(rank(over, "far", 2)), near_(dials(near_rank_, far_rank_, 7)) {
         near_.tell(handshake::started{}, now_);
         if (over.crossing) {
             far_.emplace(dials(far_rank_, near_rank_, 8));
@@ -86,6 +89,24 @@ public:
         }
     }
 
+    /// How often the direction changes, until the far side has heard the first request of the near
+    /// one, which was said at once; the dial counts.
+    int turns_until_first_request() {
+        while (answer_one()) {
+        }
+        say(near_);
+        for (int turns = 1; turns < 10; ++turns) {
+            while (turns % 2 == 1 ? carry(near_, far_, to_far_, false)
+                                  : carry(*far_, near_, to_near_, false)) {
+            }
+            while (answer_one()) {
+            }
+            if (!far_->handed_on.empty())
+                return turns;
+        }
+        return 0;
+    }
+
     /// Nothing is lost any more, and time passes: every wait has an end.
     void settled() {
         for (int round = 0; round < 200; ++round) {
@@ -96,11 +117,27 @@ public:
         }
     }
 
+    /// Both are up, and each has heard all that the other has said.
+    bool is_complete() const {
+        return near_.link.is_up() && far_ && far_->link.is_up()
+               && near_.handed_on.size() + far_->handed_on.size() == said_;
+    }
+
     const valued_link& near() const { return near_; }
     const std::optional<valued_link>& far() const { return far_; }
     std::uint64_t events() const { return near_.events + (far_ ? far_->events : 0); }
 
 private:
+    static rank_info rank(const network& over, const std::string& name, std::uint64_t number) {
+        auto result = named_rank(name, number);
+        if (over.early) {
+            result.machine = name;
+            result.protocol = protocol_version;
+            result.capabilities = capability::early_requests;
+        }
+        return result;
+    }
+
     int percent() { return static_cast<int>(random_() % 100); }
 
     void say(valued_link& from) {
@@ -163,21 +200,25 @@ private:
         if (to)
             return to->arrives(std::move(message), now_);
         if (!std::holds_alternative<register_rank_info>(message))
-            return;
+            return early_.push_back(std::move(message));
         auto with = dials(far_rank_, near_rank_, 8);
         with.introduction = std::get<register_rank_info>(std::move(message));
         to.emplace(std::move(with));
         to->tell(handshake::started{}, now_);
+        for (auto& each : std::exchange(early_, {}))
+            to->arrives(std::move(each), now_);
     }
 
     network over_;
     std::mt19937_64 random_;
-    rank_info near_rank_ = named_rank("near", 1);
-    rank_info far_rank_ = named_rank("far", 2);
+    rank_info near_rank_;
+    rank_info far_rank_;
     time_point now_{1h};
     valued_link near_;
     std::optional<valued_link> far_;
     std::vector<wire_message> to_far_, to_near_;
+    /// Have overtaken the introduction.
+    std::vector<wire_message> early_;
     std::uint64_t said_ = 0;
 };
 
@@ -223,8 +264,9 @@ TEST_CASE(
         over.loses = 10;
         over.awaited = false;
     }
-    for (const auto crossing : {false, true}) {
-        over.crossing = crossing;
+    for (const auto kind : {0, 1, 2, 3}) {
+        const auto crossing = over.crossing = kind % 2 == 1;
+        const auto early = over.early = kind / 2 == 1;
         int up = 0;
         for (std::uint64_t seed = 1; seed <= 300; ++seed) {
             conversation talk{over, seed};
@@ -232,6 +274,7 @@ TEST_CASE(
             talk.settled();
             CAPTURE(seed);
             CAPTURE(crossing);
+            CAPTURE(early);
             const auto& near = talk.near();
             const auto& far = talk.far();
             REQUIRE(near.link.is_up() != near.link.is_over());
@@ -245,9 +288,19 @@ TEST_CASE(
                 REQUIRE(far->losses == (far->link.is_over() ? 1 : 0));
                 REQUIRE(in_order(far->handed_on));
             }
+            if (near.link.is_up() && over.loses == 0)
+                REQUIRE(talk.is_complete());
             up += near.link.is_up() ? 1 : 0;
         }
         CHECK(up > 0);
+    }
+}
+
+TEST_CASE("handshake: between machines a dialler asks with its introduction, and is answered what "
+          "it asked, not only that it may: messages to and fro, counted") {
+    for (const auto early : {false, true}) {
+        conversation talk{{.early = early}, 1};
+        CHECK(talk.turns_until_first_request() == (early ? 1 : 3));
     }
 }
 

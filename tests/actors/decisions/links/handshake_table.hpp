@@ -41,11 +41,16 @@ inline rank_registered peer_accepts(std::uint64_t number = 0) {
 }
 
 /// A rank with one device; `same_host`: with a same-host link, over which the peer's memory is
-/// mapped.
-inline handshake::dependencies table_rank(bool same_host, bool accepts) {
+/// mapped; `early`: both take requests behind an introduction.
+inline handshake::dependencies table_rank(bool same_host, bool accepts, bool early = false) {
     handshake::dependencies result;
     result.self = named_rank("near", 1);
     result.peer = named_rank("far", 2);
+    for (auto* each : {&result.self, &result.peer})
+        if (early) {
+            each->protocol = protocol_version;
+            each->capabilities = capability::early_requests;
+        }
     result.dial = table_dial;
     result.has_host_link = same_host;
     result.devices = 1;
@@ -78,13 +83,16 @@ struct table_events {
 
 /// Every state, by how it is reached.
 inline std::vector<std::pair<std::string, std::function<handshake()>>> table_states() {
-    auto reached = [](bool same_host, bool accepts, std::vector<handshake::event> by) {
+    auto rank_reached = [](handshake::dependencies rank, std::vector<handshake::event> by) {
         return [=] {
-            handshake link{table_rank(same_host, accepts)};
+            handshake link{rank};
             for (const auto& event : by)
                 (void)link.on(event, table_begins);
             return link;
         };
+    };
+    auto reached = [=](bool same_host, bool accepts, std::vector<handshake::event> by) {
+        return rank_reached(table_rank(same_host, accepts), std::move(by));
     };
     const table_events x;
     return {
@@ -95,9 +103,13 @@ inline std::vector<std::pair<std::string, std::function<handshake()>>> table_sta
         {"waits for the host link", reached(true, false, {x.started, x.made})},
         {"introduced", reached(true, false, {x.started, x.host, x.made})},
         {"accepted ahead", reached(true, false, {x.started, x.host, x.made, x.accepted_ahead})},
+        {"speaks early, opening", rank_reached(table_rank(false, false, true), {x.started})},
+        {"speaks early", rank_reached(table_rank(false, false, true), {x.started, x.made})},
+        {"speaks early, accepted ahead",
+         rank_reached(table_rank(false, false, true), {x.started, x.made, x.accepted_ahead})},
         {"accepts, maps", reached(true, true, {x.started, x.host, x.made_with_keys})},
         {"accepts, answered", reached(true, true, {x.started, x.host, x.made_with_keys, x.device})},
-        {"both dial, opening", reached(false, false, {x.started, x.made, x.introduced})},
+        {"both dial, opening", reached(false, false, {x.started, x.introduced})},
         {"both dial, answered",
          reached(false, false, {x.started, x.introduced, x.made, x.made_with_keys})},
         {"up, dialled", reached(false, false, {x.started, x.made, x.accepted})},
@@ -134,6 +146,7 @@ inline std::vector<std::pair<std::string, handshake::event>> table_of_events() {
          handshake::host_link_ended{make_error(errc::duplicate, "another owner")}},
         {"process ended", handshake::process_ended{}},
         {"device answered", x.device},
+        {"regions shown", handshake::regions_shown{}},
         {"looked", x.late},
         {"stirred", handshake::stirred{}},
         {"told to say goodbye", x.stop},
@@ -179,6 +192,7 @@ struct name_of_link_effect {
     std::string operator()(const x::come_up& e) const {
         return e.offer ? "come up with an offer" : "come up";
     }
+    std::string operator()(const x::speak_early&) const { return "speak early"; }
     std::string operator()(const x::renew_view&) const { return "renew view"; }
     std::string operator()(const x::hand_on&) const { return "hand on"; }
     std::string operator()(const x::hand_back&) const { return "hand back"; }

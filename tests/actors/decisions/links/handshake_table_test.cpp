@@ -20,6 +20,7 @@ idle, dials
     -
         endpoint made|endpoint made with keys|endpoint denied|endpoint broken|endpoint left
         host link made|host link ended|host link replaced|device answered|looked|stirred
+        heard an acceptance|regions shown
     lost, sessions told, proof, end
         process ended|heard a goodbye
     lost, sessions told, end
@@ -33,8 +34,6 @@ idle, dials
         accepted|refused
     ignore as early
         heard a request|heard a question|heard an offer
-    ignore as duplicate
-        heard an acceptance
     ignore as unexpected
         heard a question to a server
 idle, accepts
@@ -43,6 +42,7 @@ idle, accepts
     -
         endpoint made|endpoint made with keys|endpoint denied|endpoint broken|endpoint left
         host link made|host link ended|host link replaced|device answered|looked|stirred
+        heard an acceptance|regions shown
     lost, sessions told, proof, end
         process ended|heard a goodbye
     lost, sessions told, end
@@ -56,13 +56,12 @@ idle, accepts
         accepted|refused
     ignore as early
         heard a request|heard a question|heard an offer
-    ignore as duplicate
-        heard an acceptance
     ignore as unexpected
         heard a question to a server
 opening
     -
         started|endpoint broken|endpoint left|host link made|device answered|stirred|told to exit
+        heard an acceptance|regions shown
     show mappings, say register_rank_info
         endpoint made
     close endpoint, make endpoint
@@ -80,13 +79,12 @@ opening
         accepted|refused
     ignore as early
         heard a request|heard a question|heard an offer
-    ignore as duplicate
-        heard an acceptance
     ignore as unexpected
         heard a question to a server
 opening, told to exit
     -
         started|endpoint broken|endpoint left|host link made|device answered|stirred|told to exit
+        heard an acceptance|regions shown
     cut endpoint, exit
         endpoint made|endpoint made with keys
     lost, sessions told, exit
@@ -102,14 +100,12 @@ opening, told to exit
         accepted|refused
     ignore as early
         heard a request|heard a question|heard an offer
-    ignore as duplicate
-        heard an acceptance
     ignore as unexpected
         heard a question to a server
 waits for the host link
     -
-        started|endpoint made|endpoint made with keys|endpoint denied|endpoint left
-        device answered|stirred
+        started|endpoint made|endpoint made with keys|endpoint denied|endpoint left|device answered
+        stirred|heard an acceptance|regions shown
     lost, sessions told
         endpoint broken
     show mappings, say register_rank_info
@@ -126,20 +122,18 @@ waits for the host link
         told to close
     exit
         told to exit
-    expect, make endpoint with keys, close endpoint
-        introduced|introduced again
     enqueue
         accepted|refused
     ignore as early
         heard a request|heard a question|heard an offer
-    ignore as duplicate
-        heard an acceptance
     ignore as unexpected
         heard a question to a server
+    expect, show regions
+        introduced|introduced again
 introduced
     -
         started|endpoint made|endpoint made with keys|endpoint denied|endpoint left|host link made
-        device answered|stirred
+        device answered|stirred|heard an acceptance|regions shown
     lost, sessions told, end
         endpoint broken
     lost, sessions told, cut endpoint, end
@@ -151,7 +145,78 @@ introduced
         told to say goodbye
     exit
         told to exit
-    expect, make endpoint with keys, close endpoint
+    expect, say link_health, come up
+        accepted
+    expect, lost, sessions told, cut endpoint, end
+        refused
+    ignore as early
+        heard a request|heard a question|heard an offer
+    ignore as unexpected
+        heard a question to a server
+    expect, show regions, ask devices
+        introduced|introduced again
+accepted ahead
+    -
+        started|endpoint made|endpoint made with keys|endpoint denied|endpoint left|host link made
+        device answered|stirred|heard an acceptance|regions shown
+    lost, sessions told, end
+        endpoint broken
+    lost, sessions told, cut endpoint, end
+        host link ended|host link replaced|looked|told to close|heard that the link is refused
+        heard that a session is refused|broken
+    lost, sessions told, cut endpoint, proof, end
+        process ended|heard a goodbye
+    lost, sessions told, leave endpoint
+        told to say goodbye
+    exit
+        told to exit
+    enqueue
+        accepted|refused
+    ignore as early
+        heard a request|heard a question|heard an offer
+    ignore as unexpected
+        heard a question to a server
+    expect, show regions, ask devices
+        introduced|introduced again
+speaks early, opening
+    -
+        started|endpoint broken|endpoint left|host link made|host link ended|host link replaced
+        device answered|stirred|told to exit|heard an acceptance|regions shown
+    say register_rank_info, speak early
+        endpoint made
+    close endpoint, make endpoint
+        endpoint made with keys
+    lost, sessions told, end
+        endpoint denied
+    lost, sessions told, proof
+        process ended|heard a goodbye
+    lost, sessions told
+        looked|told to say goodbye|told to close|heard that the link is refused
+        heard that a session is refused|broken
+    expect
+        introduced|introduced again
+    enqueue
+        accepted|refused
+    ignore as early
+        heard a request|heard a question|heard an offer
+    ignore as unexpected
+        heard a question to a server
+speaks early
+    -
+        started|endpoint made|endpoint made with keys|endpoint denied|endpoint left|host link made
+        host link ended|host link replaced|device answered|stirred|heard an acceptance
+        regions shown
+    lost, sessions told, end
+        endpoint broken
+    lost, sessions told, cut endpoint, proof, end
+        process ended|heard a goodbye
+    say refused, lost, sessions told, leave endpoint
+        looked|told to close|broken
+    say termination, lost, sessions told, leave endpoint
+        told to say goodbye
+    exit
+        told to exit
+    expect, show regions, say rank_registered
         introduced|introduced again
     expect, say link_health, come up
         accepted
@@ -159,39 +224,39 @@ introduced
         refused
     ignore as early
         heard a request|heard a question|heard an offer
-    ignore as duplicate
-        heard an acceptance
+    lost, sessions told, cut endpoint, end
+        heard that the link is refused|heard that a session is refused
     ignore as unexpected
         heard a question to a server
-accepted ahead
+speaks early, accepted ahead
     -
         started|endpoint made|endpoint made with keys|endpoint denied|endpoint left|host link made
-        device answered|stirred
+        host link ended|host link replaced|device answered|stirred|heard an acceptance
+        regions shown
     lost, sessions told, end
         endpoint broken
-    lost, sessions told, cut endpoint, end
-        host link ended|host link replaced|looked|told to close|heard that the link is refused
-        heard that a session is refused|broken
     lost, sessions told, cut endpoint, proof, end
         process ended|heard a goodbye
-    lost, sessions told, leave endpoint
+    say refused, lost, sessions told, leave endpoint
+        looked|told to close|broken
+    say termination, lost, sessions told, leave endpoint
         told to say goodbye
     exit
         told to exit
-    expect, make endpoint with keys, close endpoint
+    expect, show regions, say rank_registered, come up
         introduced|introduced again
     enqueue
         accepted|refused
     ignore as early
         heard a request|heard a question|heard an offer
-    ignore as duplicate
-        heard an acceptance
+    lost, sessions told, cut endpoint, end
+        heard that the link is refused|heard that a session is refused
     ignore as unexpected
         heard a question to a server
 accepts, maps
     -
         started|endpoint made|endpoint made with keys|endpoint denied|endpoint left|host link made
-        stirred
+        stirred|heard an acceptance|regions shown
     lost, sessions told, end
         endpoint broken
     lost, sessions told, cut endpoint, end
@@ -206,7 +271,7 @@ accepts, maps
     exit
         told to exit
     ignore as duplicate
-        introduced|heard an acceptance
+        introduced
     lost, sessions told, cut endpoint, end, hand back
         introduced again
     enqueue
@@ -218,7 +283,7 @@ accepts, maps
 accepts, answered
     -
         started|endpoint made|endpoint made with keys|endpoint denied|endpoint left|host link made
-        device answered|stirred
+        device answered|stirred|heard an acceptance|regions shown
     lost, sessions told, end
         endpoint broken
     lost, sessions told, cut endpoint, end
@@ -232,7 +297,7 @@ accepts, answered
     exit
         told to exit
     ignore as duplicate
-        introduced|heard an acceptance
+        introduced
     lost, sessions told, cut endpoint, end, hand back
         introduced again
     enqueue
@@ -252,11 +317,9 @@ accepts, answered
 both dial, opening
     -
         started|endpoint broken|endpoint left|host link made|host link ended|host link replaced
-        device answered|stirred|told to exit
+        device answered|stirred|told to exit|heard an acceptance|regions shown
     close endpoint, make endpoint with keys
         endpoint made
-    say rank_registered
-        endpoint made with keys
     lost, sessions told, end
         endpoint denied
     lost, sessions told, proof
@@ -265,35 +328,34 @@ both dial, opening
         looked|told to say goodbye|told to close|heard that the link is refused
         heard that a session is refused|broken
     ignore as duplicate
-        introduced|heard an acceptance
+        introduced
     lost, sessions told, hand back
         introduced again
-    expect
-        accepted
-    expect, lost, sessions told
-        refused
     ignore as early
         heard a request|heard a question|heard an offer
     ignore as unexpected
         heard a question to a server
+    enqueue
+        accepted|refused
+    say register_rank_info, say rank_registered
+        endpoint made with keys
 both dial, answered
     -
         started|endpoint made|endpoint made with keys|endpoint denied|endpoint left|host link made
-        host link ended|host link replaced|device answered|stirred
+        host link ended|host link replaced|device answered|stirred|heard an acceptance
+        regions shown
     lost, sessions told, end
         endpoint broken
     lost, sessions told, cut endpoint, proof, end
         process ended
-    lost, sessions told, cut endpoint, end
-        looked
     say termination, lost, sessions told, leave endpoint
         told to say goodbye
     say refused, lost, sessions told, leave endpoint
-        told to close|broken
+        told to close|broken|looked
     exit
         told to exit
     ignore as duplicate
-        introduced|heard an acceptance
+        introduced
     lost, sessions told, cut endpoint, end, hand back
         introduced again
     expect, come up
@@ -315,7 +377,8 @@ both dial, answered
 up, dialled
     -
         started|endpoint made|endpoint made with keys|endpoint denied|endpoint left|host link made
-        host link ended|host link replaced|device answered|stirred
+        host link ended|host link replaced|device answered|stirred|heard an acceptance
+        regions shown
     lost, sessions told, end
         endpoint broken
     lost, sessions told, cut endpoint, proof, end
@@ -334,8 +397,6 @@ up, dialled
         accepted|refused
     hand on
         heard a request|heard that a session is refused
-    ignore as duplicate
-        heard an acceptance
     show regions, renew view
         heard an offer
     lost, sessions told, cut endpoint, end
@@ -345,7 +406,7 @@ up, dialled
 up, accepted, watches
     -
         started|endpoint made|endpoint made with keys|endpoint denied|endpoint left|host link made
-        device answered|stirred
+        device answered|stirred|heard an acceptance|regions shown
     lost, sessions told
         endpoint broken
     lost, sessions told, cut endpoint
@@ -361,7 +422,7 @@ up, accepted, watches
     exit
         told to exit
     ignore as duplicate
-        introduced|heard an acceptance|heard an offer
+        introduced|heard an offer
     lost, sessions told, cut endpoint, hand back
         introduced again
     enqueue
@@ -373,7 +434,7 @@ up, accepted, watches
 up, maps
     -
         started|endpoint made|endpoint made with keys|endpoint denied|endpoint left|host link made
-        stirred
+        stirred|heard an acceptance|regions shown
     lost, sessions told
         endpoint broken
     lost, sessions told, cut endpoint
@@ -397,14 +458,14 @@ up, maps
     hand on
         heard a request|heard that a session is refused
     ignore as duplicate
-        heard an acceptance|heard an offer
+        heard an offer
     ignore as unexpected
         heard a question to a server
 leaving
     -
         started|endpoint made|endpoint made with keys|endpoint denied|host link made
         host link ended|host link replaced|device answered|stirred|told to say goodbye
-        told to close|broken
+        told to close|broken|regions shown
     end
         endpoint broken|endpoint left
     proof
@@ -423,6 +484,7 @@ lost, opening
     -
         started|endpoint broken|endpoint left|host link made|host link ended|host link replaced
         device answered|looked|stirred|told to say goodbye|told to close|told to exit|broken
+        regions shown
     cut endpoint, end
         endpoint made|endpoint made with keys
     end
@@ -439,6 +501,7 @@ lost, opening, told to exit
     -
         started|endpoint broken|endpoint left|host link made|host link ended|host link replaced
         device answered|looked|stirred|told to say goodbye|told to close|told to exit|broken
+        regions shown
     cut endpoint, exit
         endpoint made|endpoint made with keys
     exit
@@ -453,8 +516,8 @@ lost, opening, told to exit
         heard a question to a server
 lost, host link undecided
     -
-        started|endpoint made|endpoint made with keys|endpoint denied|endpoint broken
-        endpoint left|device answered|looked|stirred|broken
+        started|endpoint made|endpoint made with keys|endpoint denied|endpoint broken|endpoint left
+        device answered|looked|stirred|broken|regions shown
     end
         host link made|host link ended|host link replaced|told to say goodbye|told to close
     proof, end
@@ -469,9 +532,9 @@ lost, host link undecided
         heard a question to a server
 lost, watches
     -
-        started|endpoint made|endpoint made with keys|endpoint denied|endpoint broken
-        endpoint left|host link made|host link ended|device answered|looked|stirred|told to close
-        broken
+        started|endpoint made|endpoint made with keys|endpoint denied|endpoint broken|endpoint left
+        host link made|host link ended|device answered|looked|stirred|told to close|broken
+        regions shown
     end
         host link replaced|told to say goodbye
     proof, end
@@ -488,9 +551,9 @@ lost, watches
         heard a question to a server
 ended
     -
-        started|endpoint made|endpoint made with keys|endpoint denied|endpoint broken
-        endpoint left|host link made|host link ended|host link replaced|process ended
-        device answered|looked|stirred|told to say goodbye|told to close|broken
+        started|endpoint made|endpoint made with keys|endpoint denied|endpoint broken|endpoint left
+        host link made|host link ended|host link replaced|process ended|device answered|looked
+        stirred|told to say goodbye|told to close|broken|regions shown
     exit
         told to exit
     hand back

@@ -93,6 +93,9 @@ private:
     void perform(handshake::make_endpoint& x, time_point) {
         owed.push_back(handshake::endpoint_made{{++endpoints_}, false, x.version});
     }
+    void perform(handshake::show_regions&, time_point) {
+        owed.push_back(handshake::regions_shown{});
+    }
     void perform(handshake::leave_endpoint&, time_point) {
         owed.push_back(handshake::endpoint_left{});
     }
@@ -108,6 +111,9 @@ private:
     void perform(handshake::come_up& x, time_point now) {
         ++ups;
         perform_all(order.on(message_order::opened{std::move(x.offer)}, now), now);
+    }
+    void perform(handshake::speak_early&, time_point now) {
+        perform_all(order.on(message_order::opened{}, now), now);
     }
     void perform(handshake::tell_rank_of_loss&, time_point now) {
         ++losses;
