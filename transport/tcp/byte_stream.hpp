@@ -43,6 +43,9 @@ public:
     virtual bytes_moved flush() { return {}; }
     /// The bytes that follow are plain: secure_stream::drop_protection().
     virtual void drop_protection() {}
+    /// Says that nothing follows, as far as the socket takes that: the peer's read then ends
+    /// without an error also where the stream is protected.
+    virtual void finish() {}
 };
 
 /// Over a socket that does not block.

@@ -61,6 +61,7 @@ public:
     }
 
     void drop_protection() override { stream_->drop_protection(); }
+    void finish() override { stream_->finish(); }
 
 private:
     security_ptr how_;

@@ -93,24 +93,33 @@ void socket_poll::call(std::uint64_t number, std::uint32_t events) {
 }
 
 /// Bulk that has something to do gets in line.
-bool socket_poll::call_all_but_bulk() {
-    bool any = false;
-    const auto see = [&](std::uint64_t number, std::uint32_t events) {
-        const auto found = watched_.find(number);
-        if (found == watched_.end())
-            return;
-        any = true;
-        if (!found->second.bulk)
-            return call(number, events);
+bool socket_poll::see(std::uint64_t number, std::uint32_t events) {
+    const auto found = watched_.find(number);
+    if (found == watched_.end())
+        return false;
+    if (found->second.bulk) {
         found->second.events |= events;
         turns_.add(number, *found->second.bulk);
-    };
+    } else {
+        call(number, events);
+    }
+    return true;
+}
+
+bool socket_poll::call_soon() {
+    bool any = false;
     for (auto number : std::exchange(soon_, {}))
-        see(number, 0);
+        any = see(number, 0) || any;
+    return any;
+}
+
+bool socket_poll::look() {
     std::array<epoll_event, 64> ready;
     const auto count = ::epoll_wait(epoll_.get(), ready.data(), static_cast<int>(ready.size()), 0);
+    bool any = false;
     for (int index = 0; index < count; ++index)
-        see(ready[index].data.u64, ready[index].events);
+        any = see(ready[index].data.u64, ready[index].events) || any;
+    quiet_ = quiet_ && count < static_cast<int>(ready.size());
     return any;
 }
 
@@ -119,6 +128,8 @@ std::uint64_t socket_poll::serve_turn() {
     const auto number = *turns_.front();
     auto& x = watched_.at(number);
     x.moved = 0;
+    if (x.events & EPOLLIN) // more comes behind it, most likely
+        quiet_ = false;
     call(number, std::exchange(x.events, 0));
     const auto still = watched_.find(number);
     const auto bytes = still == watched_.end() ? 0 : still->second.moved;
@@ -127,15 +138,22 @@ std::uint64_t socket_poll::serve_turn() {
     return bytes;
 }
 
-bool socket_poll::dispatch() {
-    bool any = call_all_but_bulk();
-    std::uint64_t bytes = 0;
-    while (!turns_.empty() && bytes < dispatch_bytes_max) {
+bool socket_poll::dispatch(bool has_slept) {
+    const auto was_quiet = std::exchange(quiet_, true);
+    bool any = call_soon();
+    // Who has just written has no answer yet.
+    unlooked_ = !unlooked_ && (any || (was_quiet && !has_slept));
+    if (!unlooked_)
+        any = look() || any;
+    for (std::uint64_t bytes = 0; !turns_.empty() && bytes < dispatch_bytes_max;) {
         bytes += serve_turn() + turn_costs_bytes;
         any = true;
-        if (has_work()) // else the next dispatch looks
-            call_all_but_bulk();
+        if (has_work()) { // else the next dispatch looks
+            call_soon();
+            look();
+        }
     }
+    quiet_ = quiet_ && !has_work();
     return any;
 }
 

@@ -69,8 +69,12 @@ public:
     std::size_t watches() const { return watched_.size(); }
     /// Somebody has asked to be called soon, or waits for its turn.
     bool has_work() const { return !soon_.empty() || !turns_.empty(); }
-    /// Calls those that are to be called, bulk up to a bound; false: there was nobody.
-    bool dispatch();
+    /// Calls those that are to be called, bulk up to a bound; false: there was nobody. The system
+    /// is not asked who is ready in each dispatch, but in every second one at least, and in one for
+    /// which nobody asked after a sleep: whoever is ready wakes its loop.
+    bool dispatch(bool has_slept = false);
+    /// The last dispatch has left nothing: what comes makes fd() readable.
+    bool is_quiet() const { return quiet_; }
 
 private:
     explicit socket_poll(unique_fd epoll) : epoll_(std::move(epoll)) {}
@@ -84,7 +88,9 @@ private:
         std::uint64_t moved = 0;
     };
     void call(std::uint64_t number, std::uint32_t events);
-    bool call_all_but_bulk();
+    bool see(std::uint64_t number, std::uint32_t events);
+    bool call_soon();
+    bool look();
     /// The bytes of that turn.
     std::uint64_t serve_turn();
 
@@ -94,6 +100,9 @@ private:
     /// Bulk that has something to do, by number.
     fair_turns turns_;
     std::uint64_t last_ = 0;
+    bool quiet_ = false;
+    /// The last dispatch did not ask the system.
+    bool unlooked_ = false;
 };
 
 } // namespace kvferry

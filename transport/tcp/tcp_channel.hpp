@@ -55,6 +55,8 @@ public:
     void write_soon() { registration_.soon(); }
     bool is_connected() const { return now_ == phase::open; }
     int fd() const { return stream_->fd(); }
+    /// Tells its peer that nothing follows.
+    void finish() { stream_->finish(); }
     /// Never calls its owner again.
     void stop();
 

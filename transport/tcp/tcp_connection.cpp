@@ -162,7 +162,7 @@ void tcp_connection::welcomed(std::uint64_t dialled) {
     std::uint64_t number = 0;
     auto& wait = new_flush(number);
     wait.settles_way_back = true;
-    ask_flushed(number, wait, way_back());
+    ask_way_back(number, wait);
 }
 
 void tcp_connection::dial_bulk() {
@@ -195,7 +195,7 @@ caf::error tcp_connection::on_record(tcp_lane lane, std::uint64_t dialled, tcp_r
     case tcp_record::refused:
         return make_error(errc::link_lost, "the peer refuses this rank: {}", text);
     case tcp_record::flushed:
-        return on_flushed(payload);
+        return on_flushed(payload, false);
     case tcp_record::flush:
         return on_flush(dialled, payload);
     }
@@ -213,21 +213,38 @@ caf::error tcp_connection::on_flush(std::uint64_t dialled, byte_view payload) {
     return {};
 }
 
-caf::error tcp_connection::on_flushed(byte_view payload) {
+caf::error tcp_connection::on_flushed(byte_view payload, bool on_way_back) {
     std::uint64_t number = 0;
     if (payload.size() == sizeof number)
         std::memcpy(&number, payload.data(), sizeof number);
     const auto found = flushes_.find(number);
     if (found == flushes_.end())
         return make_error(errc::malformed_message, "an answer to no flush");
-    if (--found->second.answers == 0) {
-        if (found->second.settles_way_back)
-            way_back_matters_ = false;
-        else
-            with_.events.push_back({wire_event::kind::flushed, id_, found->second.tag});
-        flushes_.erase(found);
-    }
+    if (on_way_back && !std::exchange(found->second.asks_way_back, false))
+        return make_error(errc::malformed_message, "an answer to a flush that was not asked here");
+    flush_answered(number);
     return {};
+}
+
+void tcp_connection::flush_answered(std::uint64_t number) {
+    const auto found = flushes_.find(number);
+    if (--found->second.answers > 0)
+        return;
+    if (found->second.settles_way_back)
+        way_back_matters_ = false;
+    else
+        with_.events.push_back({wire_event::kind::flushed, id_, found->second.tag});
+    flushes_.erase(found);
+}
+
+void tcp_connection::way_back_settled() {
+    way_back_matters_ = false;
+    std::vector<std::uint64_t> asked;
+    for (auto& [number, wait] : flushes_)
+        if (std::exchange(wait.asks_way_back, false))
+            asked.push_back(number);
+    for (auto number : asked)
+        flush_answered(number);
 }
 
 void tcp_connection::way_back_ended() {
@@ -255,8 +272,8 @@ void tcp_connection::over(tcp_channel& channel, caf::error why) {
 // -- what the fabric sends ------------------------------------------------------------------------
 
 /// Null outbox: the peer has no connection here that hears.
-tcp_way tcp_connection::way_back() {
-    return with_.door ? with_.door->way_back(peer_, id_) : tcp_way{};
+tcp_way tcp_connection::way_back(bool for_messages) {
+    return with_.door ? with_.door->way_back(peer_, id_, for_messages) : tcp_way{};
 }
 
 /// Before it is welcomed it speaks on the connection that its peer has made, if there is one: then
@@ -352,7 +369,7 @@ wire_room tcp_connection::room() {
     if (ended_)
         return result;
     if (!frame_channel_) { // until then a put that was not posted has failed, not in doubt
-        if (const auto back = way_back(); back.out)
+        if (const auto back = way_back(false); back.out)
             result.bytes = early_bytes_max - std::min(early_bytes_max, back.out->bytes());
         return result;
     }
@@ -386,7 +403,12 @@ void tcp_connection::flush(std::uint64_t tag) {
         if (auto& lane = of_class->lane)
             ask_flushed(number, wait, {&lane->out, lane->channel.get()});
     if (way_back_matters_)
-        ask_flushed(number, wait, way_back());
+        ask_way_back(number, wait);
+}
+
+void tcp_connection::ask_way_back(std::uint64_t number, flush_wait& wait) {
+    wait.asks_way_back = true;
+    ask_flushed(number, wait, way_back(false));
 }
 
 tcp_connection::flush_wait& tcp_connection::new_flush(std::uint64_t& number) {
@@ -421,8 +443,8 @@ void tcp_connection::end(bool force) {
         return;
     std::vector<std::uint64_t> tags;
     const auto let_go = [&](std::unique_ptr<tcp_channel> channel) {
-        if (channel && force)
-            abandon_connection(channel->fd());
+        if (channel)
+            force ? abandon_connection(channel->fd()) : channel->finish();
         with_.retire(std::move(channel));
     };
     for (auto& [number, x] : std::exchange(candidates_, {}))

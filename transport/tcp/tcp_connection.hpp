@@ -40,9 +40,11 @@ public:
     }
 
     // -- for the guest that lends it a way back -------------------------------------------------
-    caf::error on_flushed(byte_view payload);
+    caf::error on_flushed(byte_view payload, bool on_way_back);
     /// What it was given may be lost.
     void way_back_ended();
+    /// It has ended, and the peer has read all that it was given.
+    void way_back_settled();
 
 private:
     /// A socket on its way to one of the peer's hosts. The first that is welcomed becomes the lane
@@ -60,6 +62,8 @@ private:
         std::size_t answers = 0;
         /// All that went back on the peer's connection has arrived.
         bool settles_way_back = false;
+        /// One of the answers is to come on the way back.
+        bool asks_way_back = false;
     };
     caf::error on_flush(std::uint64_t dialled, byte_view payload);
     flush_wait& new_flush(std::uint64_t& number);
@@ -108,7 +112,9 @@ private:
     void refuse(std::uint64_t dialled, const caf::error& why);
     tcp_way way_for(fabric_message);
     tcp_way way_of_frames();
-    tcp_way way_back();
+    tcp_way way_back(bool for_messages = true);
+    void ask_way_back(std::uint64_t number, flush_wait&);
+    void flush_answered(std::uint64_t number);
     tcp_way way_over(std::optional<bulk_lane>&);
     wire_room room_over(std::optional<bulk_lane>&, priority);
     void send_over(tcp_way, fabric_message, byte_view head, byte_buffer payload, std::uint64_t tag);

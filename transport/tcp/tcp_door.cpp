@@ -64,17 +64,19 @@ public:
         refused_ = true;
     }
 
-    /// Nothing of it is called any more.
-    void end() {
+    /// Nothing of it is called any more. `in_order`: the peer has closed it; then it has read what
+    /// was said before the last answer to a flush.
+    void end(bool in_order) {
         registration_.reset();
         door_.with_.retire(std::move(channel_));
         stream_.reset();
         std::vector<std::uint64_t> tags;
+        const auto all_is_read = in_order && !said_more_ && out_.empty();
         out_.drop(tags);
         for (auto tag : tags)
             door_.with_.events.push_back({wire_event::kind::posted, lent_to_, tag});
         if (auto* user = door_.with_.find(std::exchange(lent_to_, {})))
-            user->way_back_ended();
+            all_is_read ? user->way_back_settled() : user->way_back_ended();
     }
 
     void ready(std::uint32_t) override {
@@ -115,8 +117,9 @@ public:
     bool may_be_lent(incarnation peer) const {
         return channel_ && hears_ && sender_ == peer && !is_spent_ && lent_to_ == endpoint_id{};
     }
-    tcp_way lend(endpoint_id to) {
+    tcp_way lend(endpoint_id to, bool for_messages) {
         lent_to_ = to;
+        said_more_ = said_more_ || for_messages;
         return {&out_, channel_.get()};
     }
     /// It tells nobody any more. True: it held memory that is not its own.
@@ -174,12 +177,13 @@ private:
 
     caf::error on_record(tcp_record what, byte_view payload) {
         if (auto* user = door_.with_.find(lent_to_); user && what == tcp_record::flushed)
-            return user->on_flushed(payload);
+            return user->on_flushed(payload, true);
         if (what != tcp_record::flush)
             return make_error(errc::malformed_message, "an answer on a connection for questions");
         if (out_.bytes() > answers_bytes_max)
             return make_error(errc::limit_exceeded, "it does not read what it has asked for");
         out_.add(tcp_record::flushed, {payload.begin(), payload.end()});
+        said_more_ = false;
         channel_->write_soon();
         return {};
     }
@@ -199,15 +203,17 @@ private:
     bool hears_ = false;
     /// Of this side, that says its first messages here.
     endpoint_id lent_to_;
+    /// Messages since the last answer to a flush.
+    bool said_more_ = false;
     bool is_spent_ = false;
     /// Until the hello is read.
     socket_poll::registration registration_;
 };
 
 tcp_door::tcp_door(tcp_context& with, unique_fd fd)
-    : with_(with), fd_(std::move(fd)),
-      by_address_{{with.with.bounds.wire_strangers_per_address_max,
-                   with.with.bounds.wire_strangers_max, SIZE_MAX}} {}
+    : with_(with),
+      fd_(std::move(fd)), by_address_{{with.with.bounds.wire_strangers_per_address_max,
+                                       with.with.bounds.wire_strangers_max, SIZE_MAX}} {}
 
 void tcp_door::let_go() {
     leaving_.clear();
@@ -227,19 +233,19 @@ caf::expected<std::unique_ptr<tcp_door>> tcp_door::make(tcp_context& with) {
 
 tcp_door::~tcp_door() {
     for (auto& [number, x] : guests_)
-        x->end();
+        x->end(false);
     *self_ = nullptr;
 }
 
-tcp_way tcp_door::way_back(incarnation peer, endpoint_id to) {
+tcp_way tcp_door::way_back(incarnation peer, endpoint_id to, bool for_messages) {
     guest* free = nullptr;
     for (auto& [number, x] : guests_) {
         if (x->is_lent_to(to))
-            return x->lend(to);
+            return x->lend(to, for_messages);
         if (x->may_be_lent(peer))
             free = x.get(); // the youngest: others may be of links that are over
     }
-    return free ? free->lend(to) : tcp_way{};
+    return free ? free->lend(to, for_messages) : tcp_way{};
 }
 
 std::vector<std::uint64_t> tcp_door::give_back(endpoint_id from, incarnation peer) {
@@ -325,7 +331,7 @@ void tcp_door::send_away(std::uint64_t number, const caf::error& why) {
     by_address_.leave(static_cast<stranger_ledger::id>(number));
     if (why)
         note(*found.mapped(), why);
-    found.mapped()->end();
+    found.mapped()->end(!why);
     leaving_.push_back(std::move(found.mapped()));
 }
 

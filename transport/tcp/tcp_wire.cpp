@@ -113,16 +113,18 @@ public:
     bool round() {
         if (!context_.user)
             return false;
-        bool any = context_.user->on_progress();
-        if (context_.user && is_time_to_look() && context_.poll->dispatch()) {
-            any = true;
+        bool more = context_.user->on_progress();
+        const auto has_slept = std::exchange(has_slept_, false);
+        if (context_.user && is_time_to_look(has_slept) && context_.poll->dispatch(has_slept)) {
             if (context_.user)
                 context_.user->on_progress();
+            more =
+                !context_.poll->is_quiet() || context_.poll->has_work() || !context_.events.empty();
         }
         context_.retired.clear();
         if (door_)
             door_->let_go();
-        return any;
+        return more;
     }
     /// Called before its loop sleeps.
     bool is_idle() {
@@ -135,9 +137,9 @@ private:
     /// A rank whose peers are all on its machine has nobody here but its door. It is looked at
     /// after each sleep, and now and then while the loop is busy: the system call of each round
     /// would be half of all that a request makes.
-    bool is_time_to_look() {
-        if (context_.poll->watches() > 1 || context_.poll->has_work()
-            || std::exchange(has_slept_, false) || ++rounds_unlooked_ >= rounds_unlooked_max) {
+    bool is_time_to_look(bool has_slept) {
+        if (context_.poll->watches() > 1 || context_.poll->has_work() || has_slept
+            || ++rounds_unlooked_ >= rounds_unlooked_max) {
             rounds_unlooked_ = 0;
             return true;
         }

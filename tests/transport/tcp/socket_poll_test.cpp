@@ -129,3 +129,41 @@ TEST_CASE("socket_poll: turns without bytes end a dispatch, too, and who has lef
     CHECK(idle.calls == before);
     CHECK_FALSE(poll->has_work());
 }
+
+TEST_CASE(
+    "socket_poll: what was just written has no answer yet, so the system is asked in the next "
+    "dispatch, or at once behind a sleep; then all is quiet") {
+    auto poll = std::move(*socket_poll::make());
+    reader writes{*poll, {}, [](reader&) {}};
+    reader reads{*poll, {}, [](reader& x) { x.empty(); }};
+    reads.fill();
+    writes.registration.soon();
+    CHECK(poll->dispatch(true));
+    CHECK(writes.calls == 1);
+    CHECK(reads.calls == 0);
+    CHECK(poll->is_quiet()); // its loop may sleep: the descriptor is readable
+    SUBCASE("however much is written") {
+        writes.registration.soon();
+        CHECK(poll->dispatch());
+        CHECK(writes.calls == 2);
+    }
+    SUBCASE("behind a sleep") {
+        CHECK(poll->dispatch(true));
+    }
+    CHECK(reads.calls == 1);
+    CHECK(poll->is_quiet());
+    CHECK_FALSE(poll->dispatch()); // it has just looked
+    reads.fill();
+    CHECK(poll->dispatch());
+    CHECK(reads.calls == 2);
+}
+
+TEST_CASE("socket_poll: behind bulk that was read there may be more at once") {
+    auto poll = std::move(*socket_poll::make());
+    reader bulk{*poll, flow{}, [](reader& x) { x.empty(); }};
+    bulk.fill();
+    CHECK(poll->dispatch(true));
+    CHECK_FALSE(poll->is_quiet());
+    CHECK_FALSE(poll->dispatch());
+    CHECK(poll->is_quiet());
+}

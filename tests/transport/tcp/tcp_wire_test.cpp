@@ -214,6 +214,32 @@ TEST_CASE(
     CHECK(code_of(pair.arrivals.next<endpoint_failed>().reason) == errc::link_lost);
 }
 
+TEST_CASE("tcp wire: a peer that closes its connection in order has read what came back there: the "
+          "link goes on") {
+    fabric_pair<tcp_kit> pair;
+    const mute_port nobody;
+    auto over = pair.open();
+    pair.send(over, make_frame(pair.writer_id, 5)); // the peer has come in
+    CHECK(pair.arrivals.next<frame_arrived>().frame == make_frame(pair.writer_id, 5));
+    auto address = parse_address(pair.address_of(pair.writer));
+    REQUIRE(address);
+    address->port = nobody.port();
+    address->hosts = {"127.0.0.1"};
+    auto back = pair.arrivals.ask<endpoint_opened>(
+        pair.target,
+        open_endpoint{pair.writer_id, pack_address(*address), {}, pair.arrivals.sink()});
+    REQUIRE(back);
+    pair.arrivals.tell(pair.target, send_frame{back->endpoint, make_frame(pair.target_id, 7)});
+    CHECK(pair.probe.next<frame_arrived>().frame == make_frame(pair.target_id, 7));
+    REQUIRE_FALSE(pair.probe.ask(pair.writer, close_endpoint{over, false}));
+    over = pair.open();
+    pair.send(over, make_frame(pair.writer_id, 6)); // behind the end of the former one
+    CHECK(pair.arrivals.next<frame_arrived>().frame == make_frame(pair.writer_id, 6));
+    pair.arrivals.tell(pair.target, send_frame{back->endpoint, make_frame(pair.target_id, 8)});
+    CHECK(pair.probe.next<frame_arrived>().frame == make_frame(pair.target_id, 8));
+    CHECK(pair.arrivals.waiting<endpoint_failed>() == 0);
+}
+
 TEST_CASE("tcp wire: a peer that does not say that it hears is answered on a connection of the "
           "rank's own alone") {
     fabric_pair<tcp_kit> pair;
