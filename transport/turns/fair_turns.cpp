@@ -25,6 +25,54 @@ fair_turns::node& fair_turns::member_of(node& parent, std::uint64_t key, std::ui
     return *found;
 }
 
+// -- the heap of those that wait ------------------------------------------------------------------
+
+void fair_turns::put(node& where, node& at, std::size_t index) {
+    where.waiting[index] = &at;
+    at.index = index;
+}
+
+void fair_turns::rise(node& x) {
+    auto& parent = *x.parent;
+    auto index = x.index;
+    while (index > 0) {
+        const auto above = (index - 1) / 2;
+        if (!is_before(x, *parent.waiting[above]))
+            break;
+        put(parent, *parent.waiting[above], index);
+        index = above;
+    }
+    put(parent, x, index);
+}
+
+void fair_turns::sink(node& x) {
+    auto& parent = *x.parent;
+    const auto count = parent.waiting.size();
+    auto index = x.index;
+    for (auto below = 2 * index + 1; below < count; below = 2 * index + 1) {
+        if (below + 1 < count && is_before(*parent.waiting[below + 1], *parent.waiting[below]))
+            ++below;
+        if (!is_before(*parent.waiting[below], x))
+            break;
+        put(parent, *parent.waiting[below], index);
+        index = below;
+    }
+    put(parent, x, index);
+}
+
+void fair_turns::take_out(node& x) {
+    auto& parent = *x.parent;
+    auto* last = parent.waiting.back();
+    parent.waiting.pop_back();
+    if (last == &x)
+        return;
+    put(parent, *last, x.index);
+    rise(*last);
+    sink(*last);
+}
+
+// -- who comes and goes ---------------------------------------------------------------------------
+
 /// It and everything above it have something to move.
 void fair_turns::join(node& x) {
     for (auto* at = &x; at->parent; at = at->parent) {
@@ -33,14 +81,16 @@ void fair_turns::join(node& x) {
             return;
         at->mark = std::max(at->mark, at->parent->clock);
         at->arrived = at->parent->parent ? ++arrivals_ : at->cost; // of classes the more urgent one
-        at->parent->waiting.insert(place_of(*at));
+        at->index = at->parent->waiting.size();
+        at->parent->waiting.push_back(at);
+        rise(*at);
     }
 }
 
 /// It has nothing to move, and what is above it neither if nobody else there does.
 void fair_turns::rest(node& x) {
     for (auto* at = &x; at->parent && at->waiting.empty(); at = at->parent)
-        at->parent->waiting.erase(place_of(*at));
+        take_out(*at);
 }
 
 /// Nodes without members go, but for the classes: their marks remember what they have had. What the
@@ -98,7 +148,7 @@ bool fair_turns::remove(item x) {
 const fair_turns::node* fair_turns::first_of(const node& from) {
     const auto* at = &from;
     while (!at->waiting.empty())
-        at = std::get<node*>(*at->waiting.begin());
+        at = at->waiting.front();
     return at == &from ? nullptr : at;
 }
 
@@ -118,11 +168,9 @@ void fair_turns::charge(item x, std::uint64_t bytes) {
     if (found == items_.end() || found->second.rests)
         return;
     for (auto* at = found->second.leaf; at->parent; at = at->parent) {
-        auto& waiting = at->parent->waiting;
-        waiting.erase(place_of(*at));
         at->parent->clock = std::max(at->parent->clock, at->mark);
         at->mark += bytes * at->cost;
-        waiting.insert(place_of(*at));
+        sink(*at);
     }
 }
 

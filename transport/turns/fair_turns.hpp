@@ -19,9 +19,8 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <set>
-#include <tuple>
 #include <unordered_map>
+#include <vector>
 
 namespace kvferry {
 
@@ -67,9 +66,11 @@ private:
         /// Where its members are: the mark at which the last one was served, or with which it left.
         std::uint64_t clock = 0;
         std::map<std::uint64_t, std::unique_ptr<node>> members = {};
-        /// Members that have something to move, by mark; of equal ones the first to arrive, or the
-        /// more urgent class.
-        std::set<std::tuple<std::uint64_t, std::uint64_t, node*>> waiting = {};
+        /// Members that have something to move: a heap by mark; of equal ones the first to arrive,
+        /// or the more urgent class.
+        std::vector<node*> waiting = {};
+        /// Of this one in its parent's heap, while it is there.
+        std::size_t index = 0;
     };
 
     node& member_of(node& parent, std::uint64_t key, std::uint64_t cost);
@@ -77,9 +78,14 @@ private:
     static void rest(node&);
     static void leave(node&);
     static const node* first_of(const node&);
-    static std::tuple<std::uint64_t, std::uint64_t, node*> place_of(node& x) {
-        return {x.mark, x.arrived, &x};
+
+    static bool is_before(const node& x, const node& y) {
+        return x.mark != y.mark ? x.mark < y.mark : x.arrived < y.arrived;
     }
+    static void put(node& where, node& at, std::size_t index);
+    static void rise(node&);
+    static void sink(node&);
+    static void take_out(node&);
 
     struct place {
         node* leaf = nullptr;
