@@ -9,6 +9,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <fcntl.h>
+#include <filesystem>
 #include <poll.h>
 #include <sched.h>
 #include <sys/mount.h>
@@ -16,6 +17,7 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <system_error>
 #include <unistd.h>
 #include <utility>
 
@@ -92,6 +94,8 @@ caf::expected<helper> helper::start(const std::string& network_namespace, const 
         if (!net)
             return system_error(errc::system_call_failed, "open(" + network_namespace + ")");
     }
+    std::error_code unknown;
+    const auto self = std::filesystem::read_symlink("/proc/self/exe", unknown).string();
     const auto parent = ::getpid();
     const auto child = ::fork();
     if (child < 0)
@@ -102,7 +106,7 @@ caf::expected<helper> helper::start(const std::string& network_namespace, const 
         if (net && !enter(net.get()))
             ::_exit(126);
         if (::getppid() == parent) // otherwise the parent died before the prctl() above
-            ::execl("/proc/self/exe", "kvferry", command, number.c_str(),
+            ::execl(self.c_str(), "kvferry", command, number.c_str(), // valgrind follows a path
                     static_cast<char*>(nullptr));
         ::_exit(127);
     }

@@ -8,9 +8,21 @@ namespace kvferry {
 
 using namespace sending_effects;
 
+namespace {
+
+/// So many bytes bring their report at once: that the transfer has begun is no news ahead of it,
+/// but a message and a wake-up.
+constexpr std::uint64_t told_by_report_bytes_max = std::uint64_t{128} << 10;
+
+bool is_told_by_report(const sending_events::piece_planned& plan) {
+    return plan.reports_along && plan.reports_along->bytes <= told_by_report_bytes_max;
+}
+
+} // namespace
+
 sending_receiver::sending_receiver(rank_id writer, bind_receiver ask,
                                    std::shared_ptr<const void> wait)
-    : writer_(writer), request_(std::make_shared<const request_data>(std::move(ask.request))),
+    : writer_(writer), request_(make_recycled<const request_data>(std::move(ask.request))),
       peer_(std::move(ask.peer)), wait_(std::move(wait)) {
     summary_.rank = peer_->info.rank;
 }
@@ -38,7 +50,7 @@ void sending_receiver::launch(const sending_events::piece_planned& plan, effects
     summary_.route = plan.route;
     summary_.posting += plan.posting;
     moving_.emplace(plan.index.value, flight{plan.transfer, plan.executor});
-    if (!std::exchange(started_, true))
+    if (!is_told_by_report(plan) && !std::exchange(started_, true))
         tell(transfer_started{report_header(payload_kind::kv)}, out);
     launch_piece go{plan.transfer};
     if (plan.reports_along) {

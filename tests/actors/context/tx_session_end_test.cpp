@@ -405,14 +405,20 @@ TEST_CASE(
 }
 
 TEST_CASE("tx_session: a receiver hears that its first piece is begun before the bytes move, once; "
-          "a copy "
-          "on the spot needs no such word") {
+          "few bytes that bring their report, or a copy on the spot, need no such word") {
     tx_fixture test{1, aux_mode::none, memory::unmapped};
-    test.bind(0);
+    auto asked = test.ask(0);
+    asked.tell_layers = true; // no report travels with its bytes
+    test.bind(std::move(asked));
     test.tell(send_slice{tx_fixture::half(0)});
     test.tell(send_slice{tx_fixture::half(1)});
     REQUIRE(test.sent_to<transfer_started>(0).size() == 1);
     CHECK(test.sent_to<transfer_started>(0)[0].header.attempt == test.ask(0).header.attempt);
+    tx_fixture few{1, aux_mode::none, memory::unmapped};
+    few.bind(0);
+    few.tell(send_slice{tx_fixture::slice()});
+    CHECK(few.puts().size() == 1);
+    CHECK(few.sent_to<transfer_started>(0).empty());
     tx_fixture at_once;
     at_once.bind(0);
     at_once.tell(send_slice{tx_fixture::slice()});

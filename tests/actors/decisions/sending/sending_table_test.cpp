@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <map>
+#include <optional>
 #include <set>
 #include <string_view>
 #include <vector>
@@ -160,4 +161,20 @@ TEST_CASE("sending: a transfer that is cut short is reported with the reason for
             if (const auto* report = std::get_if<kv_agent_result>(&told->message))
                 reasons.push_back(report->error.code);
     CHECK(reasons == std::vector{errc::link_lost});
+}
+
+TEST_CASE("sending: that bytes begin is told ahead of them, unless they are few and bring their "
+          "report") {
+    const auto told_of = [](std::optional<std::uint64_t> bytes_along) {
+        auto session = make_sending(aux_mode::none);
+        session.on(slice_event(), {});
+        session.on(ask_event(peer), {});
+        auto plan = planned();
+        if (bytes_along)
+            plan.reports_along = {{.bytes = *bytes_along, .fragments = 1}};
+        return shown(session.on(plan, {}));
+    };
+    CHECK(told_of(128 << 10) == "launch 1, host: ready");
+    CHECK(told_of((128 << 10) + 1) == "tell 0: transfer_started, launch 1, host: ready");
+    CHECK(told_of({}) == "tell 0: transfer_started, launch 1, host: ready");
 }
