@@ -9,6 +9,7 @@
 #include <cstring>
 #include <limits>
 #include <optional>
+#include <utility>
 
 namespace kvferry::harness {
 
@@ -34,11 +35,23 @@ std::uint64_t mix(std::uint64_t digest, std::string_view text) {
     return mix(digest, word);
 }
 
-std::optional<caf::type_id_t> type_of_next(caf::scheduled_actor& actor) {
-    auto* next = actor.mailbox().peek();
-    if (!next || next->payload.size() == 0)
+std::optional<caf::type_id_t> type_of(const caf::mailbox_element* mail) {
+    if (!mail || mail->payload.size() == 0)
         return std::nullopt;
-    return next->payload.type_at(0);
+    return mail->payload.type_at(0);
+}
+
+/// The last thing that it was told may have ended an actor with mail. Into a closed mailbox nobody
+/// may look.
+std::optional<caf::type_id_t> type_of_next(caf::scheduled_actor& actor) {
+    auto& mailbox = actor.mailbox();
+    return mailbox.closed() ? std::nullopt : type_of(mailbox.peek());
+}
+
+std::optional<caf::type_id_t> type_of(const errand& x) {
+    if (x.mail)
+        return type_of(x.mail.get());
+    return x.type == caf::invalid_type_id ? std::nullopt : std::optional{x.type};
 }
 
 std::string name_of(std::optional<caf::type_id_t> type) {
@@ -56,39 +69,66 @@ sim_home::sim_home(sim_schedule& schedule, std::string name, std::chrono::micros
     : home_unit(&schedule.system()), schedule_(&schedule), name_(std::move(name)),
       job_cost_max_(job_cost_max) {}
 
+void sim_home::meet(const caf::abstract_actor& actor) {
+    if (const auto place = seen_.lower_bound(actor.id());
+        place == seen_.end() || place->first != actor.id())
+        seen_.emplace_hint(place, actor.id(), actor.address());
+}
+
 void sim_home::exec_later(caf::resumable* job) {
-    if (job->subtype() == caf::resumable::scheduled_actor) {
-        auto* actor = static_cast<caf::scheduled_actor*>(job);
-        if (const auto place = seen_.lower_bound(actor->id());
-            place == seen_.end() || place->first != actor->id())
-            seen_.emplace_hint(place, actor->id(), actor->address());
-    }
-    ready_.push_back(job);
+    if (job->subtype() == caf::resumable::scheduled_actor)
+        meet(*static_cast<caf::scheduled_actor*>(job));
+    ready_.push_back({job, nullptr});
+}
+
+errand_ptr sim_home::later(errand_ptr what) {
+    meet(*caf::actor_cast<caf::abstract_actor*>(what->to));
+    ready_.push_back({nullptr, std::move(what)});
+    return nullptr;
+}
+
+/// What an actor that has its turn hears next: as in an io_loop what goes first, or was said first.
+std::size_t sim_home::first_of(const errand_taker* actor) const {
+    auto result = ready_.size();
+    for (std::size_t index = ready_.size(); index-- > 0;)
+        if (const auto& what = ready_[index].what; what && what->taker == actor)
+            if (what->goes_first || result == ready_.size() || !ready_[result].what->goes_first)
+                result = index;
+    return result;
 }
 
 void sim_home::run_one(std::size_t index) {
-    auto* job = ready_[index];
-    ready_.erase(ready_.begin() + static_cast<std::ptrdiff_t>(index));
-    if (job->subtype() == caf::resumable::scheduled_actor) {
-        auto* actor = static_cast<caf::scheduled_actor*>(job);
-        const auto message = type_of_next(*actor);
-        schedule_->digest_ =
-            mix(mix(mix(schedule_->digest_, number_), actor->name()), message.value_or(0));
-        if (schedule_->keep_log_)
-            schedule_->note(name_ + " " + actor->name() + " <- " + name_of(message));
-    }
+    const auto& drawn = ready_[index].what;
+    const auto chosen =
+        ready_.begin() + static_cast<std::ptrdiff_t>(drawn ? first_of(drawn->taker) : index);
+    auto next = std::move(*chosen);
+    ready_.erase(chosen);
     if (schedule_->trace_)
         schedule_->trace_->collect(0, "");
-    const auto result = job->resume(this, 1);
+    auto* const before = std::exchange(home_of_thread, this);
+    run(std::move(next));
+    home_of_thread = before;
     if (schedule_->trace_)
         schedule_->trace_->collect(number_, name_);
-    switch (result) {
+}
+
+void sim_home::run(turn next) {
+    if (next.what) {
+        const auto& actor = *caf::actor_cast<caf::abstract_actor*>(next.what->to);
+        schedule_->ran(*this, static_cast<const caf::local_actor&>(actor), type_of(*next.what));
+        return next.what->taker->take(*next.what, this);
+    }
+    if (next.job->subtype() == caf::resumable::scheduled_actor) {
+        auto& actor = *static_cast<caf::scheduled_actor*>(next.job);
+        schedule_->ran(*this, actor, type_of_next(actor));
+    }
+    switch (next.job->resume(this, 1)) {
     case caf::resumable::resume_later:
-        ready_.push_back(job);
+        ready_.push_back(std::move(next));
         break;
     case caf::resumable::done:
     case caf::resumable::awaiting_message:
-        caf::intrusive_ptr_release(job);
+        caf::intrusive_ptr_release(next.job);
         break;
     case caf::resumable::shutdown_execution_unit:
         break;
@@ -125,8 +165,12 @@ void sim_home::kill() {
     for (const auto& [id, address] : std::map{seen_})
         if (auto strong = caf::actor_cast<caf::strong_actor_ptr>(address))
             caf::anon_send_exit(strong, caf::exit_reason::kill);
-    while (!ready_.empty())
-        run_one(0);
+    // Their ends are in their mailboxes; what they were told before, nobody hears any more.
+    while (!ready_.empty()) {
+        const auto end = std::find_if(ready_.begin(), ready_.end(),
+                                      [](const turn& x) { return x.job != nullptr; });
+        run_one(end == ready_.end() ? 0 : static_cast<std::size_t>(end - ready_.begin()));
+    }
 }
 
 // -- the schedule -------------------------------------------------------------------------------
@@ -179,6 +223,14 @@ bool sim_schedule::run_until(time_point until, const std::function<bool()>& over
         if (++steps_ > steps_max)
             return false;
     return true;
+}
+
+/// Part of what two runs of one seed have in common.
+void sim_schedule::ran(const sim_home& home, const caf::local_actor& actor,
+                       std::optional<caf::type_id_t> message) {
+    digest_ = mix(mix(mix(digest_, home.number_), actor.name()), message.value_or(0));
+    if (keep_log_)
+        note(home.name_ + " " + actor.name() + " <- " + name_of(message));
 }
 
 /// Runs one job, or goes to the next time at which anything can happen.

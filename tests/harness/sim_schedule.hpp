@@ -17,6 +17,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,13 +25,16 @@ namespace kvferry::harness {
 
 class sim_schedule;
 
-/// A thread of a simulated process. Its actors take turns in an order drawn from the seed. While it
-/// is frozen their mail waits, as in a process that got SIGSTOP.
+/// A thread of a simulated process. Its actors take turns in an order drawn from the seed, each
+/// with what it was told first. While it is frozen their mail waits, as in a process that got
+/// SIGSTOP.
 class sim_home : public home_unit {
 public:
     sim_home(sim_schedule& schedule, std::string name, std::chrono::microseconds job_cost_max);
 
     void exec_later(caf::resumable*) override;
+    bool runs_errands() const override { return true; }
+    errand_ptr later(errand_ptr) override;
 
     void set_job_cost_max(std::chrono::microseconds x) { job_cost_max_ = x; }
     void freeze(bool frozen) { frozen_ = frozen; }
@@ -48,13 +52,23 @@ public:
 private:
     friend class sim_schedule;
 
+    /// An actor with mail in its mailbox, and a reference to it; or one errand.
+    struct turn {
+        caf::resumable* job = nullptr;
+        errand_ptr what;
+    };
+
     bool has_job() const { return !ready_.empty(); }
+    void meet(const caf::abstract_actor&);
+    std::size_t first_of(const errand_taker*) const;
     void run_one(std::size_t index);
+    void run(turn);
 
     sim_schedule* schedule_;
     std::string name_;
     std::chrono::microseconds job_cost_max_;
-    std::vector<caf::resumable*> ready_;
+    /// In the order of arrival.
+    std::vector<turn> ready_;
     std::map<caf::actor_id, caf::actor_addr> seen_;
     time_point not_before_;
     std::uint64_t number_ = 0;
@@ -109,6 +123,7 @@ private:
     bool step(time_point until);
     void advance(time_point);
     void run_homeless();
+    void ran(const sim_home&, const caf::local_actor&, std::optional<caf::type_id_t> message);
 
     caf::actor_system* system_;
     caf::scheduler::test_coordinator* coordinator_;

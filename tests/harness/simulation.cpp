@@ -288,11 +288,12 @@ void simulation::open_session(const planned_request& wanted, side role, std::uin
         return;
     }
     // A host that asks already knows the instance that sends.
-    const auto known =
-        role == side::context
-        || directory_.servers.contains(
-            parse_info_endpoint(endpoint_of(wanted.instance_of(side::context))).value());
-    if (!process || process->dead || !process->published || !known) {
+    const auto is_known = [&] {
+        return role == side::context
+               || directory_.servers.contains(
+                   parse_info_endpoint(endpoint_of(wanted.instance_of(side::context))).value());
+    };
+    if (!process || process->dead || !process->published || !is_known()) {
         schedule_.after(microseconds{500}, [this, &wanted, role, rank, give_up] {
             open_session(wanted, role, rank, give_up);
         });
