@@ -34,6 +34,8 @@ CAF_END_TYPE_ID_BLOCK(caf_costs)
 namespace {
 
 constexpr std::int64_t times = 200'000;
+/// That live at a time, where many do.
+constexpr std::size_t crowd = 50'000;
 
 /// Runs its actors on the thread that calls run(), one after the other.
 class one_thread final : public caf::execution_unit {
@@ -124,10 +126,10 @@ double used_us() {
 }
 
 template <class Work>
-void report(const char* what, Work work) {
+void report(const char* what, Work work, std::int64_t often = times) {
     const auto before = used_us();
     work();
-    std::printf("%-50s %6.3f us\n", what, (used_us() - before) / static_cast<double>(times));
+    std::printf("%-50s %6.3f us\n", what, (used_us() - before) / static_cast<double>(often));
 }
 
 void caf_main(caf::actor_system& system) {
@@ -144,6 +146,17 @@ void caf_main(caf::actor_system& system) {
             play(who, 0);
         }
     };
+    std::deque<player> living;
+    const auto join = [&](caf::scheduled_actor* monitor) {
+        living.push_back(spawn(system, home, {}, true));
+        monitor->monitor(living.back());
+        caf::anon_send(living.back(), std::int64_t{1});
+        home.run();
+    };
+    const auto leave = [&] {
+        play(living.front(), 0);
+        living.pop_front();
+    };
     const auto alone = spawn(system, home, {}, false);
     const auto asking = spawn(system, home, alone, false);
     auto* owner = static_cast<caf::scheduled_actor*>(caf::actor_cast<caf::abstract_actor*>(alone));
@@ -151,6 +164,26 @@ void caf_main(caf::actor_system& system) {
     report("a question, its answer and a message", [&] { play(asking, times); });
     report("an actor: spawned, a message, quits, destroyed", [&] { lives(nullptr); });
     report("the same, monitored by another", [&] { lives(owner); });
+    report(
+        "such an actor joins until there are 50,000",
+        [&] {
+            while (living.size() < crowd)
+                join(owner);
+        },
+        crowd);
+    report("the oldest of them leaves, another one joins", [&] {
+        for (std::int64_t count = 0; count < times; ++count) {
+            leave();
+            join(owner);
+        }
+    });
+    report(
+        "all leave",
+        [&] {
+            while (!living.empty())
+                leave();
+        },
+        crowd);
     for (const auto& each : {asking, alone})
         caf::anon_send_exit(each, caf::exit_reason::kill);
     home.run();
