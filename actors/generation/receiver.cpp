@@ -31,8 +31,17 @@ receiver_state::receiver_state(receiver_actor::pointer self, dependencies with)
                              + 2 * clock::duration{with_.bounds.link_health_interval},
               .seed = random_()}),
       parties_(with_.self, with_.own_endpoint), name_(describe(with_.self)) {
-    if (with_.self.pages)
-        pages_ = std::make_shared<const page_table>(*with_.self.pages);
+    sessions_environment_ = std::make_shared<const rx_environment>(rx_environment{
+        .home = with_.home,
+        .aux_bytes_max = with_.bounds.aux_bytes_max,
+        .self = name_,
+        .checker = with_.checker,
+        .counters = with_.counters,
+        .fabric = with_.fabric,
+        .by_message = with_.by_message,
+        .deciders = with_.deciders,
+        .pages = with_.self.pages ? std::make_shared<const page_table>(*with_.self.pages) : nullptr,
+        .sender = with_.sender});
     if (with_.deciders) {
         sessions_decider_ = with_.deciders->receiving_sessions;
         instances_decider_ = with_.deciders->known_instances;
@@ -85,21 +94,21 @@ struct receiver_state::carrier_here {
 };
 
 template <class Value>
-void receiver_state::apply(const decider<Value>& by, Value& value, typename Value::event event) {
+void receiver_state::apply(const decider<Value>& by, Value& value, typename Value::event&& event) {
     const carrier_here here{*this};
     for (auto& effect : decide(by, value, std::move(event), now()))
         std::visit([this](auto& x) { this->perform(x); }, effect);
 }
 
-void receiver_state::carry(receiving_sessions::event event) {
+void receiver_state::carry(receiving_sessions::event&& event) {
     apply(sessions_decider_, sessions_, std::move(event));
 }
 
-void receiver_state::carry(known_instances::event event) {
+void receiver_state::carry(known_instances::event&& event) {
     apply(instances_decider_, instances_, std::move(event));
 }
 
-void receiver_state::carry(receiving_links::event event) {
+void receiver_state::carry(receiving_links::event&& event) {
     apply(links_decider_, links_, std::move(event));
 }
 
@@ -115,24 +124,15 @@ caf::result<rx_opened> receiver_state::on_open(open_rx& ask) {
     carry(receiving_links::request_opened{ask.request});
     auto actor = spawn_short_lived<rx_session_actor, rx_session_state>(
         self_->system(), with_.home,
-        rx_session_state::dependencies{.aux_bytes_max = with_.bounds.aux_bytes_max,
-                                       .self = name_,
+        rx_session_state::dependencies{.environment = sessions_environment_,
                                        .owner = self_,
                                        .observer = ask.observer,
                                        .request = ask.request,
                                        .attempt = attempt,
                                        .aux = ask.aux,
                                        .context_endpoint = ask.context_endpoint,
-                                       .checker = with_.checker,
-                                       .counters = with_.counters,
-                                       .fabric = with_.fabric,
-                                       .by_message = with_.by_message,
                                        .tell_layers = ask.tell_layers,
-                                       .deciders = with_.deciders,
-                                       .pages = pages_,
                                        .traceparent = ask.traceparent,
-                                       .sender = with_.sender,
-                                       .home = with_.home,
                                        .deadline = ask.deadline,
                                        .transfer_deadline = ask.transfer_deadline,
                                        .urgency = ask.urgency.value_or(priority::normal)});
@@ -240,7 +240,9 @@ void receiver_state::stop_waiting(attempt over) {
 }
 
 void receiver_state::perform(receiving_sessions::forget& x) {
-    stop_waiting(x.key);
+    relays_.erase(x.key);
+    if (!x.last.parties)
+        carry(known_instances::session_left{x.key});
     carry(receiving_links::session_forgotten{x.key});
 }
 
@@ -267,14 +269,15 @@ void receiver_state::perform(receiving_sessions::tell_released& x) {
          session_released{side::generation, x.data.opened.request, x.key});
 }
 
-/// Without parties nobody knows who waits for the session: then the ranks of the own instance share
-/// those of the context, as soon as they are known.
+/// Without parties nobody knows yet who waits for the session.
 void receiver_state::withdraw(attempt attempt, const session& failed, const caf::error& why,
                               const std::vector<rank_id>& untold) {
-    const auto request = failed.opened.request;
+    const auto& opened = failed.opened;
+    const auto request = opened.request;
     if (!failed.parties)
-        return carry(known_instances::session_withdrawn{failed.opened.context_endpoint,
-                                                        {request, attempt, why}});
+        return carry(known_instances::session_withdrawn{
+            opened.context_endpoint,
+            {request, attempt, why, opened.context_dp_rank, opened.aux, opened.allowed}});
     const auto tell_rank = [&](rank_id rank) {
         notify((*failed.context)[rank.value], cancel_of(request, attempt, rank, why));
     };
@@ -302,15 +305,16 @@ void receiver_state::perform(receiving_sessions::announce_death& x) {
         tell(self_, dead.opened.observer, std::move(told));
     }
     receiving_after_death::facts known{x.key, {}, x.outcome_told, with_.by_message};
+    const auto add = [&](rank_id rank, incarnation process, bool kv, bool sibling) {
+        const auto* asked = dead.asked(process);
+        known.writers.push_back(
+            {rank, process, kv, asked != nullptr, asked && asked->may_map, sibling});
+    };
     for (const auto& each : dead.writers())
-        known.writers.push_back({each.rank, each.incarnation, each.kv,
-                                 dead.may_know.contains(each.incarnation),
-                                 dead.may_map.contains(each.incarnation)});
+        add(each.rank, each.incarnation, each.kv, false);
     for (const auto& each : dead.siblings)
-        known.writers.push_back({each.rank, each.incarnation, true,
-                                 dead.may_know.contains(each.incarnation),
-                                 dead.may_map.contains(each.incarnation), true});
-    dead.after_death.emplace(std::move(known));
+        add(each.rank, each.incarnation, true, true);
+    dead.after_death = std::make_shared<receiving_after_death>(std::move(known));
     carry_dead(x.key, receiving_after_death::session_died{});
 }
 

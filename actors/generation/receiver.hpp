@@ -6,6 +6,7 @@
 #include "actors/decisions/deciders.hpp"
 #include "actors/generation/parties_cache.hpp"
 #include "actors/generation/piece_checker.hpp"
+#include "actors/generation/rx_session.hpp"
 #include "actors/shared/deadlines.hpp"
 #include "messages/limits.hpp"
 #include "messages/local/fabric.hpp"
@@ -84,11 +85,11 @@ private:
 
     /// Lets a value decide and does what it says.
     template <class Value>
-    void apply(const decider<Value>&, Value&, typename Value::event);
+    void apply(const decider<Value>&, Value&, typename Value::event&&);
     // The same, and after the last of those that follow from each other the timer is set anew.
-    void carry(receiving_sessions::event);
-    void carry(known_instances::event);
-    void carry(receiving_links::event);
+    void carry(receiving_sessions::event&&);
+    void carry(known_instances::event&&);
+    void carry(receiving_links::event&&);
     void carry_dead(attempt, receiving_after_death::event);
 
     void perform(receiving_sessions::refuse&) {} // on_open answers
@@ -141,9 +142,9 @@ private:
     decider<receiving_links> links_decider_;
     decider<receiving_after_death> after_death_decider_;
     parties_cache parties_;
-    std::shared_ptr<const page_table> pages_;
     /// As errors name this rank.
     std::string name_;
+    std::shared_ptr<const rx_environment> sessions_environment_;
     /// Context ranks with a link.
     std::unordered_map<incarnation, peer_view_ptr> views_;
     /// When to look whether a session still waits; each is looked at in the same interval, so the

@@ -44,7 +44,8 @@ void receiver_state::perform(known_instances::bind_session& x) {
     auto context = instances_.ranks_of(opened.context_endpoint);
     if (auto problem = check_other_instance(opened.context_endpoint, context))
         return tell(self_, fresh->actor, bind_writers{{}, problem});
-    const auto& parties = parties_.of(opened, *instances_.ranks_of(with_.own_endpoint), *context);
+    const auto own = instances_.ranks_of(with_.own_endpoint);
+    const auto& parties = parties_.of(opened, *own, *context);
     if (!parties)
         return tell(self_, fresh->actor,
                     bind_writers{{}, add_context(parties.error(), "rid {}", opened.request)});
@@ -54,7 +55,6 @@ void receiver_state::perform(known_instances::bind_session& x) {
     watch(x.attempt);
     bind_writers bound{
         fresh->parties->writers, {}, fresh->parties->layers_skipped, fresh->parties->roles_skipped};
-    const auto own = instances_.ranks_of(with_.own_endpoint);
     if (with_.sender)
         bind_relay(bound, *fresh->parties, with_.self, *own, *fresh->context, opened.request,
                    opened.aux);
@@ -74,14 +74,34 @@ void receiver_state::perform(known_instances::fail_session& x) {
         tell(self_, known->actor, bind_writers{{}, x.reason});
 }
 
+/// Where the own instance does not answer, its ranks share those of the context: each of them
+/// fails.
 void receiver_state::perform(known_instances::withdraw& x) {
     const auto context = instances_.ranks_of(x.endpoint);
     if (check_other_instance(x.endpoint, context))
         return;
-    for (auto rank = std::size_t{with_.self.rank.value}; rank < context->size();
-         rank += with_.self.world_size)
+    const auto tell_rank = [&](std::size_t rank) {
         notify((*context)[rank],
                cancel_of(x.what.request, x.what.attempt, (*context)[rank].rank, x.what.why));
+    };
+    if (const auto own = instances_.ranks_of(with_.own_endpoint)) {
+        open_rx opened;
+        opened.context_endpoint = x.endpoint;
+        opened.context_dp_rank = x.what.context_dp_rank;
+        opened.aux = x.what.aux;
+        opened.allowed = x.what.allowed;
+        if (const auto& parties = parties_.of(opened, *own, *context)) {
+            for (const auto& writer : (*parties)->writers)
+                tell_rank(writer.rank.value);
+            for (const auto& [group, ranks] : (*parties)->bystanders)
+                for (auto rank : ranks)
+                    tell_rank(rank.value);
+            return;
+        }
+    }
+    for (auto rank = std::size_t{with_.self.rank.value}; rank < context->size();
+         rank += with_.self.world_size)
+        tell_rank(rank);
 }
 
 /// A rank that dials itself would wait for itself: a wrong endpoint is told by name.
@@ -99,9 +119,14 @@ caf::error receiver_state::check_other_instance(const std::string& endpoint,
 
 void receiver_state::on_peer_ready(const peer_ready& message) {
     const auto process = message.peer->info.incarnation;
+    const auto has_answered = message.peer->has_answered;
+    if (!has_answered
+        && !with_.by_message) // what it may write without an answer, nobody could stop
+        return;
     views_[process] = message.peer;
-    carry(known_instances::rank_linked{process});
-    carry(receiving_links::linked{message.peer->info});
+    if (has_answered)
+        carry(known_instances::rank_linked{process});
+    carry(receiving_links::linked{message.peer->info, has_answered});
 }
 
 void receiver_state::on_peer_lost(const peer_lost& message) {
@@ -139,23 +164,29 @@ void receiver_state::perform(receiving_links::send& x) {
     send_to(x.peer, std::move(x.message));
 }
 
-/// Remembers, in case the session dies, what its writers may be told.
+/// Remembers, in case a session dies, what its writers may be told.
 void receiver_state::perform(receiving_links::tell_ready& x) {
-    auto* known = sessions_.find(x.attempt);
-    const auto view = views_.find(x.peer);
-    if (!known || view == views_.end())
+    const auto found = views_.find(x.peer);
+    if (found == views_.end())
         return;
-    if (known->is_dead())
-        return carry_dead(x.attempt, receiving_after_death::writer_linked{x.peer});
-    known->may_know.insert(x.peer);
-    if (view->second->process_watched)
-        known->may_map.insert(x.peer);
-    tell(self_, known->actor, peer_ready{view->second});
+    const auto view = found->second;
+    for (auto attempt : x.sessions) {
+        auto* known = sessions_.find(attempt);
+        if (!known)
+            continue;
+        if (known->is_dead()) {
+            carry_dead(attempt, receiving_after_death::writer_linked{x.peer});
+            continue;
+        }
+        known->may_ask(x.peer, view->process_watched);
+        tell(self_, known->actor, peer_ready{view});
+    }
 }
 
 void receiver_state::perform(receiving_links::tell_lost& x) {
-    if (const auto* known = sessions_.find(x.attempt))
-        tell(self_, known->actor, x.news);
+    for (auto attempt : x.sessions)
+        if (const auto* known = sessions_.find(attempt))
+            tell(self_, known->actor, x.news);
 }
 
 void receiver_state::perform(receiving_links::link_over& x) {

@@ -24,32 +24,44 @@ void known_instances::take(session_opened& opened, time_point now, effects& resu
         std::erase_if(instances_.at(at->second).withdrawals,
                       [&opened](const auto& each) { return each.request == opened.request; });
     withdrawn_.erase(first, last);
-    need(facts_.own_endpoint, now, result);
-    need(opened.endpoint, now, result);
-    if (is_settled(opened.endpoint)) {
+    const auto& own = need(facts_.own_endpoint, now, result);
+    auto& context = need(opened.endpoint, now, result);
+    if (is_settled(&own, &context)) {
         result.push_back(bind_session{opened.attempt});
         return;
     }
-    instances_[opened.endpoint].sessions.emplace(++opened_, opened.attempt);
-    unbound_.emplace(opened.attempt, place{std::move(opened.endpoint), opened_});
+    context.sessions.emplace(++opened_, opened.attempt);
+    unbound_[opened.attempt] = {std::move(opened.endpoint), opened_};
 }
 
 void known_instances::take(session_left& left, time_point, effects&) {
     if (auto known = unbound_.extract(left.attempt))
-        instances_.at(known.mapped().endpoint).sessions.erase(known.mapped().number);
+        instances_.at(known->endpoint).sessions.erase(known->number);
 }
 
-/// Told at once, or when the question that is under way is answered; else never.
+/// Told at once, or when the questions that are under way are answered; else never.
 void known_instances::take(session_withdrawn& over, time_point, effects& result) {
     const auto found = instances_.find(over.endpoint);
     if (found == instances_.end())
         return;
     auto& at = found->second;
-    if (at.answer) {
+    const auto* own = find(facts_.own_endpoint);
+    const auto own_comes = own && !own->answer && own->state != question::none;
+    if (at.answer && !own_comes)
         result.push_back(withdraw{std::move(over.endpoint), std::move(over.what)});
-    } else if (at.state != question::none && facts_.withdrawals_max > 0) {
+    else if ((at.answer || at.state != question::none) && facts_.withdrawals_max > 0)
         keep(over.endpoint, at, std::move(over.what));
-    }
+}
+
+/// Who is concerned follows from the ranks of both instances, so the own one is waited for, too.
+void known_instances::tell_withdrawn(const std::string& answered, effects& result) {
+    const auto* own = find(facts_.own_endpoint);
+    if (own && !own->answer && own->state != question::none)
+        return;
+    for (auto& [endpoint, at] : instances_)
+        if ((endpoint == answered || answered == facts_.own_endpoint) && at.answer)
+            for (auto& each : take_withdrawals(endpoint, at))
+                result.push_back(withdraw{endpoint, std::move(each)});
 }
 
 void known_instances::keep(const std::string& endpoint, instance& at, withdrawal what) {
@@ -85,17 +97,19 @@ void known_instances::take(session_failed& failed, time_point now, effects&) {
 
 // -- questions ----------------------------------------------------------------------------------
 
-void known_instances::need(const std::string& endpoint, time_point now, effects& result) {
+known_instances::instance& known_instances::need(const std::string& endpoint, time_point now,
+                                                 effects& result) {
     auto& at = instances_[endpoint];
     if ((at.answer && !at.answer->doubted) || at.state != question::none)
-        return;
+        return at;
     if (at.wait && at.wait->until() > now) {
         at.state = question::put_off;
         retries_.set(endpoint, at.wait->until());
-        return;
+        return at;
     }
     at.state = question::asked;
     result.push_back(fetch{endpoint});
+    return at;
 }
 
 void known_instances::take(tick&, time_point now, effects& result) {
@@ -121,8 +135,7 @@ void known_instances::take(answered& answer, time_point now, effects& result) {
               [](const auto& a, const auto& b) { return a.rank < b.rank; });
     at.answer = known{std::make_shared<const std::vector<rank_info>>(std::move(answer.ranks)), now};
     result.push_back(instance_changed{answer.endpoint});
-    for (auto& each : take_withdrawals(answer.endpoint, at))
-        result.push_back(withdraw{answer.endpoint, std::move(each)});
+    tell_withdrawn(answer.endpoint, result);
     for (const auto& each : concerned_by(answer.endpoint))
         bind_waiting(each, result);
 }
@@ -137,7 +150,9 @@ void known_instances::take(not_answered& failed, time_point now, effects& result
         return;
     }
     at.state = question::none;
-    take_withdrawals(failed.endpoint, at);
+    if (!at.answer)
+        take_withdrawals(failed.endpoint, at);
+    tell_withdrawn(failed.endpoint, result);
     for (const auto& each : concerned_by(failed.endpoint)) {
         if (at.answer) { // better than nothing
             bind_waiting(each, result);
@@ -160,9 +175,10 @@ void known_instances::take(removed& gone, time_point now, effects& result) {
 }
 
 void known_instances::bind_waiting(const std::string& endpoint, effects& result) {
-    if (!is_settled(endpoint))
+    auto& context = instances_.at(endpoint);
+    if (!is_settled(find(facts_.own_endpoint), &context))
         return;
-    for (const auto& [number, attempt] : std::exchange(instances_.at(endpoint).sessions, {})) {
+    for (const auto& [number, attempt] : std::exchange(context.sessions, {})) {
         unbound_.erase(attempt);
         result.push_back(bind_session{attempt});
     }
@@ -204,9 +220,8 @@ instance_ranks known_instances::ranks_of(const std::string& endpoint) const {
     return at && at->answer ? at->answer->ranks : nullptr;
 }
 
-bool known_instances::is_settled(const std::string& endpoint) const {
-    return ranks_of(facts_.own_endpoint) && ranks_of(endpoint)
-           && find(endpoint)->state == question::none;
+bool known_instances::is_settled(const instance* own, const instance* context) {
+    return own && own->answer && context->answer && context->state == question::none;
 }
 
 std::vector<kvferry::attempt> known_instances::waiting() const {

@@ -8,8 +8,11 @@
 
 #include "actors/shared/back_off.hpp"
 #include "actors/shared/deadline_queue.hpp"
+#include "actors/shared/id_map.hpp"
 #include "messages/errors.hpp"
 #include "messages/local/recycled.hpp"
+#include "messages/values/allow_missing.hpp"
+#include "messages/values/aux_record.hpp"
 #include "messages/values/ids.hpp"
 #include "messages/values/rank_info.hpp"
 #include "messages/values/time.hpp"
@@ -45,11 +48,15 @@ public:
         std::uint64_t seed = 0;
     };
 
-    /// A session that ended before its instance was known: its ranks are told when they are.
+    /// A session that ended before it was bound: whoever waits for it is told when they are known.
     struct withdrawal {
         rid request;
         kvferry::attempt attempt;
         caf::error why;
+        /// As in open_rx.
+        std::optional<std::uint32_t> context_dp_rank = {};
+        aux_mode aux = aux_mode::none;
+        allow_missing allowed = {};
     };
 
     // -- events -------------------------------------------------------------------------------
@@ -113,6 +120,7 @@ public:
         kvferry::attempt attempt;
         caf::error reason;
     };
+    /// Its ranks are known; those of the own instance as well, unless they do not answer.
     struct withdraw {
         std::string endpoint;
         withdrawal what;
@@ -178,8 +186,9 @@ private:
 
     /// Null where nothing is remembered.
     const instance* find(const std::string& endpoint) const;
-    bool is_settled(const std::string& endpoint) const;
-    void need(const std::string& endpoint, time_point now, effects&);
+    /// Sessions with it need not wait.
+    static bool is_settled(const instance* own, const instance* context);
+    instance& need(const std::string& endpoint, time_point now, effects&);
     void put_off(instance&, time_point now);
     void bind_waiting(const std::string& endpoint, effects&);
     /// All whose sessions wait for an answer of this one.
@@ -187,6 +196,7 @@ private:
     std::vector<std::string> endpoints_of(incarnation) const;
     void forget_empty(time_point now);
     void keep(const std::string& endpoint, instance&, withdrawal);
+    void tell_withdrawn(const std::string& answered, effects&);
     std::deque<withdrawal> take_withdrawals(const std::string& endpoint, instance&);
     void no_longer_kept(rid, const std::string& endpoint);
 
@@ -194,7 +204,7 @@ private:
     std::mt19937_64 random_;
     std::map<std::string, instance> instances_;
     deadline_queue<std::string> retries_;
-    std::unordered_map<kvferry::attempt, place> unbound_;
+    id_map<kvferry::attempt, place> unbound_;
     /// Where withdrawals of a rid wait, one entry for each.
     std::unordered_multimap<rid, std::string> withdrawn_;
     std::uint64_t opened_ = 0;

@@ -23,8 +23,8 @@ void receiving_links::take(session_bound& bound, time_point, effects& result) {
         fresh.writers.push_back(rank.incarnation);
         by_writer_.add(rank.incarnation, bound.attempt);
         const auto& known = meet(rank, result);
-        if (std::holds_alternative<up>(known.link))
-            result.emplace_back(tell_ready{bound.attempt, rank.incarnation});
+        if (known.may_be_asked())
+            result.emplace_back(tell_ready{{bound.attempt}, rank.incarnation});
     };
     for (const auto& sibling : bound.siblings)
         add(sibling);
@@ -33,18 +33,18 @@ void receiving_links::take(session_bound& bound, time_point, effects& result) {
 }
 
 void receiving_links::take(session_ended& over, time_point, effects&) {
-    if (auto known = sessions_.find(over.attempt); known != sessions_.end())
-        known->second.has_ended = true;
+    if (auto* known = sessions_.find(over.attempt))
+        known->has_ended = true;
 }
 
 void receiving_links::take(session_died& dead, time_point, effects&) {
-    if (auto known = sessions_.find(dead.attempt); known != sessions_.end())
-        known->second.has_ended = known->second.has_died = true;
+    if (auto* known = sessions_.find(dead.attempt))
+        known->has_ended = known->has_died = true;
 }
 
 void receiving_links::take(session_forgotten& over, time_point, effects&) {
     if (auto known = sessions_.extract(over.attempt))
-        for (auto writer : known.mapped().writers)
+        for (auto writer : known->writers)
             by_writer_.remove(writer, over.attempt);
 }
 
@@ -119,12 +119,18 @@ void receiving_links::take(linked& link, time_point now, effects& result) {
     const auto process = link.peer.incarnation;
     auto& known = peers_[process];
     known.info = std::move(link.peer);
-    known.link = up{};
-    debtors_.erase(process);
-    searches_.erase(process);
-    send_notices(known, now, result);
-    for (auto attempt : by_writer_.of(process))
-        result.emplace_back(tell_ready{attempt, process});
+    if (auto* dials = std::get_if<dialling>(&known.link); dials && !link.has_answered) {
+        if (dials->redials > 0) // it was lost just now: it is asked when it has answered
+            return;
+        dials->may_be_asked = true;
+    } else {
+        known.link = up{};
+        debtors_.erase(process);
+        searches_.erase(process);
+        send_notices(known, now, result);
+    }
+    if (auto sessions = by_writer_.of(process); !sessions.empty())
+        result.emplace_back(tell_ready{std::move(sessions), process});
 }
 
 void receiving_links::take(lost& over, time_point now, effects& result) {
@@ -140,8 +146,9 @@ void receiving_links::take(lost& over, time_point now, effects& result) {
         news.reason = make_error(errc::link_lost, "{}; dialled again: {}",
                                  text_of(before->lost_before), text_of(over.reason));
     news.dialled_again = known && redials < redials_max && is_worth_a_dial(over, has_notices);
-    for (auto attempt : by_writer_.of(over.peer))
-        result.emplace_back(tell_lost{attempt, news});
+    const auto is_news = !before || before->may_be_asked || !news.dialled_again;
+    if (auto sessions = by_writer_.of(over.peer); is_news && !sessions.empty())
+        result.emplace_back(tell_lost{std::move(sessions), news});
     if (!known)
         return;
     if (!news.dialled_again) {
@@ -151,7 +158,7 @@ void receiving_links::take(lost& over, time_point now, effects& result) {
     }
     auto& again = peers_[over.peer];
     again.info = std::move(known.mapped().info);
-    again.link = dialling{redials > 0 ? before->lost_before : over.reason, redials + 1};
+    again.link = dialling{redials > 0 ? before->lost_before : over.reason, redials + 1, false};
     again.notices = std::move(known.mapped().notices);
     for (auto& each : again.notices)
         each.sent.reset();
@@ -164,7 +171,7 @@ bool receiving_links::is_worth_a_dial(const lost& over, bool has_notices) const 
     const auto concerned = by_writer_.of(over.peer);
     return code_of(over.reason) == errc::link_lost && !stopping_
            && (has_notices || std::any_of(concerned.begin(), concerned.end(), [this](auto attempt) {
-                   return !sessions_.at(attempt).has_died;
+                   return !sessions_.find(attempt)->has_died;
                }));
 }
 
@@ -194,7 +201,7 @@ void receiving_links::take(tick&, time_point now, effects& result) {
         if (concerned.empty())
             debtors_.erase(owes);
         else if (std::any_of(concerned.begin(), concerned.end(),
-                             [this](auto attempt) { return sessions_.at(attempt).has_ended; }))
+                             [this](auto attempt) { return sessions_.find(attempt)->has_ended; }))
             meet(owes->second.info, result);
         else // nobody has ended yet: its answer would free nothing
             search_later(owes->second, now);

@@ -9,6 +9,7 @@
 
 #include "actors/shared/back_off.hpp"
 #include "actors/shared/deadline_queue.hpp"
+#include "actors/shared/id_map.hpp"
 #include "actors/shared/peer_index.hpp"
 #include "messages/local/links.hpp"
 #include "messages/local/recycled.hpp"
@@ -78,6 +79,8 @@ public:
     };
     struct linked {
         rank_info peer;
+        /// False: it is being dialled, and may be asked already.
+        bool has_answered = true;
     };
     struct lost {
         incarnation peer;
@@ -101,11 +104,12 @@ public:
         wire_message message;
     };
     struct tell_ready {
-        kvferry::attempt attempt;
+        std::vector<kvferry::attempt> sessions;
         incarnation peer;
     };
+    /// Sessions that have not heard it yet.
     struct tell_lost {
-        kvferry::attempt attempt;
+        std::vector<kvferry::attempt> sessions;
         peer_lost news;
     };
     /// That link is not there any more; it was never up when it was only being dialled.
@@ -137,6 +141,7 @@ private:
     struct dialling {
         caf::error lost_before;
         int redials;
+        bool may_be_asked;
     };
     struct up {};
     struct peer {
@@ -144,6 +149,11 @@ private:
         std::variant<dialling, up> link;
         /// In their order; those that were sent come first.
         std::deque<pending_notice> notices;
+
+        bool may_be_asked() const {
+            const auto* dials = std::get_if<dialling>(&link);
+            return !dials || dials->may_be_asked;
+        }
     };
     struct debtor {
         rank_info info;
@@ -177,7 +187,7 @@ private:
     facts facts_;
     std::mt19937_64 random_;
     bool stopping_ = false;
-    std::unordered_map<kvferry::attempt, session> sessions_;
+    id_map<kvferry::attempt, session> sessions_;
     peer_index<kvferry::attempt> by_writer_;
     std::unordered_map<incarnation, peer> peers_;
     /// Peers with notices about a request, one entry for each.

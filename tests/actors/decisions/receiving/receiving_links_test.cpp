@@ -53,6 +53,14 @@ std::vector<Effect> only(const in::effects& all) {
     return result;
 }
 
+template <class Effect>
+std::size_t told(const in::effects& all) {
+    std::size_t result = 0;
+    for (const auto& each : only<Effect>(all))
+        result += each.sessions.size();
+    return result;
+}
+
 std::vector<std::uint64_t> dialled(const in::effects& all) {
     std::vector<std::uint64_t> result;
     for (const auto& each : only<in::dial>(all))
@@ -76,8 +84,8 @@ TEST_CASE("receiving_links: a rank is dialled once, and every session hears "
     fixture test;
     CHECK(dialled(test.bind(1)) == numbers{100, 101});
     CHECK(dialled(test.bind(2)).empty());
-    CHECK(only<in::tell_ready>(test.link(0)).size() == 2);
-    CHECK(only<in::tell_ready>(test.bind(3)).size() == 1); // the other one has none yet
+    CHECK(told<in::tell_ready>(test.link(0)) == 2);
+    CHECK(told<in::tell_ready>(test.bind(3)) == 1); // the other one has none yet
 }
 
 TEST_CASE("receiving_links: a lost link is dialled again three times in a row, "
@@ -88,8 +96,9 @@ TEST_CASE("receiving_links: a lost link is dialled again three times in a row, "
     for (auto times = 0; times < in::redials_max; ++times) {
         const auto effects = test.lose(0);
         CHECK(dialled(effects) == numbers{100});
-        REQUIRE(only<in::tell_lost>(effects).size() == 1);
-        CHECK(only<in::tell_lost>(effects)[0].news.dialled_again);
+        CHECK(told<in::tell_lost>(effects) == (times == 0 ? 1 : 0)); // it knows the first time
+        if (times == 0)
+            CHECK(only<in::tell_lost>(effects)[0].news.dialled_again);
         CHECK(only<in::link_over>(effects)[0].never_up == (times > 0));
     }
     const auto effects = test.lose(0);
@@ -97,6 +106,18 @@ TEST_CASE("receiving_links: a lost link is dialled again three times in a row, "
     CHECK_FALSE(only<in::tell_lost>(effects)[0].news.dialled_again);
     CHECK(describe(only<in::tell_lost>(effects)[0].news.reason)
           == "link_lost: no route; dialled again: no route");
+}
+
+TEST_CASE(
+    "receiving_links: a rank may be asked while it is dialled, but not when its link was just "
+    "lost") {
+    fixture test;
+    test.bind(1);
+    CHECK(told<in::tell_ready>(test.on(in::linked{test.context[0], false})) == 1);
+    CHECK(told<in::tell_lost>(test.lose(0)) == 1);
+    CHECK(told<in::tell_ready>(test.on(in::linked{test.context[0], false})) == 0);
+    CHECK(told<in::tell_lost>(test.lose(0)) == 0);
+    CHECK(told<in::tell_ready>(test.on(in::linked{test.context[0], true})) == 1);
 }
 
 TEST_CASE("receiving_links: a link is dialled again only where somebody may go "
@@ -185,4 +206,32 @@ TEST_CASE("receiving_links: notices for one rank are bounded; the oldest go firs
     test.notify(3);
     CHECK(said(test.link(0)) == numbers{2, 3});
     CHECK(said(test.notify(4)) == numbers{4}); // over the link that it has
+}
+
+TEST_CASE(
+    "receiving_links: a rank that may be asked before it has answered is not up: sessions hear "
+    "of it, notices wait, and a dial that fails is one of three") {
+    fixture test;
+    test.bind(1);
+    test.notify(7);
+    const auto asks = [&] { return test.on(in::linked{test.context[0], false}); };
+    const auto effects = asks();
+    CHECK(told<in::tell_ready>(effects) == 1);
+    CHECK(said(effects).empty());
+    CHECK(told<in::tell_ready>(test.bind(2)) == 1);
+    SUBCASE("it answers") {
+        const auto linked = test.link(0);
+        CHECK(said(linked) == numbers{7});
+        CHECK(only<in::link_over>(test.lose(0))[0].never_up == false);
+    }
+    SUBCASE("it never does") {
+        for (auto times = 0; times < in::redials_max; ++times) {
+            const auto lost = test.lose(0);
+            CHECK(only<in::link_over>(lost)[0].never_up);
+            CHECK(told<in::tell_lost>(lost) == (times == 0 ? 2 : 0)); // who has asked it
+            CHECK(dialled(lost) == numbers{100});
+            asks();
+        }
+        CHECK(dialled(test.lose(0)).empty());
+    }
 }

@@ -171,6 +171,12 @@ private:
         happens(receiving_links::session_forgotten{{over}});
     }
 
+    void check_open(const std::vector<kvferry::attempt>& sessions) const {
+        CHECK_FALSE(sessions.empty());
+        for (auto attempt : sessions)
+            CHECK(sessions_.contains(attempt.value));
+    }
+
     void happens(receiving_links::event event, std::optional<std::uint32_t> lost = {}) {
         if (lost)
             state_[*lost] = none;
@@ -181,10 +187,10 @@ private:
                 CHECK(state_[x->peer.value] == up);
             if (const auto* x = std::get_if<receiving_links::tell_ready>(&effect)) {
                 CHECK(state_[x->peer.value] == up);
-                CHECK(sessions_.contains(x->attempt.value));
+                check_open(x->sessions);
             }
             if (const auto* x = std::get_if<receiving_links::tell_lost>(&effect))
-                CHECK(sessions_.contains(x->attempt.value));
+                check_open(x->sessions);
         }
     }
 
