@@ -54,6 +54,10 @@ std::optional<caf::type_id_t> type_of(const errand& x) {
     return x.type == caf::invalid_type_id ? std::nullopt : std::optional{x.type};
 }
 
+const char* name_of_actor(const caf::strong_actor_ptr& actor) {
+    return static_cast<caf::local_actor*>(caf::actor_cast<caf::abstract_actor*>(actor))->name();
+}
+
 std::string name_of(std::optional<caf::type_id_t> type) {
     if (!type)
         return "-";
@@ -70,9 +74,8 @@ sim_home::sim_home(sim_schedule& schedule, std::string name, std::chrono::micros
       job_cost_max_(job_cost_max) {}
 
 void sim_home::meet(const caf::abstract_actor& actor) {
-    if (const auto place = seen_.lower_bound(actor.id());
-        place == seen_.end() || place->first != actor.id())
-        seen_.emplace_hint(place, actor.id(), actor.address());
+    if (auto& known = seen_[actor.id()]; !known)
+        known = actor.address();
 }
 
 void sim_home::exec_later(caf::resumable* job) {
@@ -81,10 +84,9 @@ void sim_home::exec_later(caf::resumable* job) {
     ready_.push_back({job, nullptr});
 }
 
-errand_ptr sim_home::later(errand_ptr what) {
+void sim_home::later(errand_ptr what) {
     meet(*caf::actor_cast<caf::abstract_actor*>(what->to));
     ready_.push_back({nullptr, std::move(what)});
-    return nullptr;
 }
 
 /// What an actor that has its turn hears next: as in an io_loop what goes first, or was said first.
@@ -135,24 +137,30 @@ void sim_home::run(turn next) {
     }
 }
 
+std::vector<caf::strong_actor_ptr> sim_home::actors() const {
+    std::vector<caf::strong_actor_ptr> result;
+    seen_.for_each([&result](caf::actor_id, const caf::actor_addr& address) {
+        if (auto strong = caf::actor_cast<caf::strong_actor_ptr>(address);
+            strong
+            && !caf::actor_cast<caf::abstract_actor*>(strong)->getf(
+                caf::abstract_actor::is_terminated_flag))
+            result.push_back(std::move(strong));
+    });
+    std::sort(result.begin(), result.end(),
+              [](const auto& a, const auto& b) { return a->id() < b->id(); });
+    return result;
+}
+
 std::vector<std::string> sim_home::living() const {
     std::vector<std::string> result;
-    for (const auto& [id, address] : seen_)
-        if (auto strong = caf::actor_cast<caf::strong_actor_ptr>(address))
-            if (auto* actor = caf::actor_cast<caf::abstract_actor*>(strong);
-                !actor->getf(caf::abstract_actor::is_terminated_flag))
-                result.emplace_back(static_cast<caf::local_actor*>(actor)->name());
+    for (const auto& each : actors())
+        result.push_back(name_of_actor(each));
     return result;
 }
 
 caf::actor_id sim_home::end_one(std::string_view name) {
-    std::vector<caf::strong_actor_ptr> named;
-    for (const auto& [id, address] : seen_)
-        if (auto strong = caf::actor_cast<caf::strong_actor_ptr>(address))
-            if (auto* actor = caf::actor_cast<caf::abstract_actor*>(strong);
-                !actor->getf(caf::abstract_actor::is_terminated_flag)
-                && static_cast<caf::local_actor*>(actor)->name() == name)
-                named.push_back(std::move(strong));
+    auto named = actors();
+    std::erase_if(named, [name](const auto& each) { return name_of_actor(each) != name; });
     if (named.empty())
         return 0;
     const auto& chosen = named[schedule_->random().below(named.size())];
@@ -162,9 +170,8 @@ caf::actor_id sim_home::end_one(std::string_view name) {
 
 void sim_home::kill() {
     frozen_ = false;
-    for (const auto& [id, address] : std::map{seen_})
-        if (auto strong = caf::actor_cast<caf::strong_actor_ptr>(address))
-            caf::anon_send_exit(strong, caf::exit_reason::kill);
+    for (const auto& each : actors())
+        caf::anon_send_exit(each, caf::exit_reason::kill);
     // Their ends are in their mailboxes; what they were told before, nobody hears any more.
     while (!ready_.empty()) {
         const auto end = std::find_if(ready_.begin(), ready_.end(),

@@ -3,6 +3,7 @@
 // takes, and how actors interleave.
 #pragma once
 
+#include "actors/shared/id_map.hpp"
 #include "messages/values/ids.hpp"
 #include "messages/values/time.hpp"
 #include "tests/harness/scenarios/random_source.hpp"
@@ -33,8 +34,8 @@ public:
     sim_home(sim_schedule& schedule, std::string name, std::chrono::microseconds job_cost_max);
 
     void exec_later(caf::resumable*) override;
-    bool runs_errands() const override { return true; }
-    errand_ptr later(errand_ptr) override;
+    std::shared_ptr<home_door> door() const override { return door_; }
+    void later(errand_ptr) override;
 
     void set_job_cost_max(std::chrono::microseconds x) { job_cost_max_ = x; }
     void freeze(bool frozen) { frozen_ = frozen; }
@@ -58,18 +59,31 @@ private:
         errand_ptr what;
     };
 
+    /// The only thread of all comes through it, too, when it is nobody's turn.
+    struct from_outside final : home_door {
+        explicit from_outside(sim_home& to) : to(to) {}
+        errand_ptr hand_in(errand_ptr what) override {
+            to.later(std::move(what));
+            return nullptr;
+        }
+        sim_home& to;
+    };
+
     bool has_job() const { return !ready_.empty(); }
     void meet(const caf::abstract_actor&);
+    /// Those that live, in the order of their making.
+    std::vector<caf::strong_actor_ptr> actors() const;
     std::size_t first_of(const errand_taker*) const;
     void run_one(std::size_t index);
     void run(turn);
 
+    std::shared_ptr<home_door> door_ = std::make_shared<from_outside>(*this);
     sim_schedule* schedule_;
     std::string name_;
     std::chrono::microseconds job_cost_max_;
     /// In the order of arrival.
     std::vector<turn> ready_;
-    std::map<caf::actor_id, caf::actor_addr> seen_;
+    id_map<caf::actor_id, caf::actor_addr> seen_;
     time_point not_before_;
     std::uint64_t number_ = 0;
     bool frozen_ = false;
