@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // A real etcd that asks who is there: TLS with certificates on both sides, users and passwords, and
-// what people read when something of it is wrong. It says "skipped: " where etcd is not installed.
+// what people read when something of it is wrong or there is none. It says "skipped: " where etcd
+// is not installed.
 #include "actors/discovery/base64.hpp"
 #include "actors/http/http_client.hpp"
 #include "tests/processes/etcd.hpp"
@@ -153,6 +154,16 @@ TEST_CASE("discovery: a wrong password, a user without rights, and certificates 
     known.sign("server", 0);
     all.directory.start();
     CHECK(contains(refused(url, as("ranks", right)), "certificate has expired"));
+}
+
+TEST_CASE("discovery: without etcd the program says where it looked") {
+    const auto url = "http://127.0.0.1:" + std::to_string(free_port());
+    program shown{{rank_program(), "instances", "--etcd", url}};
+    CHECK(WEXITSTATUS(shown.status()) == 1);
+    CHECK(contains(shown.said, "etcd at " + url));
+    program wrong{{rank_program(), "instances", "--etcd", "127.0.0.1:1"}};
+    CHECK(WEXITSTATUS(wrong.status()) == 2);
+    CHECK(contains(wrong.said, "is not http://host:port"));
 }
 
 } // namespace kvferry::testing

@@ -130,14 +130,4 @@ TEST_CASE("discovery: --watch shows the list again after a change") {
     REQUIRE(shown.says("generation"));
 }
 
-TEST_CASE("discovery: without etcd the program says where it looked") {
-    const auto url = "http://127.0.0.1:" + std::to_string(free_port());
-    program shown{{rank_program(), "instances", "--etcd", url}};
-    CHECK(WEXITSTATUS(shown.status()) == 1);
-    CHECK(contains(shown.said, "etcd at " + url));
-    program wrong{{rank_program(), "instances", "--etcd", "127.0.0.1:1"}};
-    CHECK(WEXITSTATUS(wrong.status()) == 2);
-    CHECK(contains(wrong.said, "is not http://host:port"));
-}
-
 } // namespace kvferry::testing
