@@ -15,7 +15,6 @@
 #include <cstdlib>
 #include <pthread.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <system_error>
 
 namespace kvferry {
@@ -40,8 +39,6 @@ constexpr std::uint64_t cycles_per_look = 32;
 /// Longest sleep: a wake-up that a poller fails to announce is late by at most this.
 constexpr int sleep_ms_max = 1000;
 constexpr std::uint64_t wake_id = 0;
-
-std::atomic<std::uint64_t> hops_so_far{0};
 
 /// A function that waits in a loop's inbox among the actors.
 class posted_call final : public caf::resumable, public caf::ref_counted {
@@ -68,16 +65,16 @@ private:
 caf::expected<std::unique_ptr<io_loop>> io_loop::make(caf::actor_system& system,
                                                       io_loop_options options) {
     std::unique_ptr<io_loop> loop{new io_loop(system, std::move(options))};
-    if (!made_to_fail("eventfd"))
-        loop->wake_fd_ = unique_fd{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
-    if (!loop->wake_fd_)
-        return system_error(errc::system_call_failed, "eventfd", "raise the limit of descriptors");
+    auto inbox = loop_inbox::make();
+    if (!inbox)
+        return std::move(inbox.error());
+    loop->inbox_ = std::move(*inbox);
     if (!made_to_fail("epoll_create1"))
         loop->epoll_fd_ = unique_fd{::epoll_create1(EPOLL_CLOEXEC)};
     if (!loop->epoll_fd_)
         return system_error(errc::system_call_failed, "epoll_create1",
                             "raise the limit of descriptors");
-    if (auto error = loop->observe(loop->wake_fd_.get(), EPOLLIN | EPOLLET, wake_id))
+    if (auto error = loop->observe(loop->inbox_->wake_fd(), EPOLLIN | EPOLLET, wake_id))
         return error;
     try {
         if (made_to_fail("thread"))
@@ -105,14 +102,7 @@ void io_loop::stop() {
         logger().critical("loop {}: stop() was called on the loop's own thread", options_.name);
         std::abort();
     }
-    bool wake = false;
-    {
-        std::lock_guard guard{inbox_mutex_};
-        stopping_ = true;
-        wake = std::exchange(asleep_, false);
-    }
-    if (wake)
-        ::eventfd_write(wake_fd_.get(), 1);
+    inbox_->stop();
     thread_.join();
 }
 
@@ -121,7 +111,7 @@ bool io_loop::on_thread() const noexcept {
 }
 
 io_loop_statistics io_loop::statistics() const {
-    io_loop_statistics result{failures_, sleeps_, wakes_, {}};
+    io_loop_statistics result{failures_, sleeps_, inbox_->wakes(), {}};
     auto* self = const_cast<std::thread*>(&thread_);
     clockid_t clock_id{};
     timespec used{};
@@ -133,7 +123,7 @@ io_loop_statistics io_loop::statistics() const {
 }
 
 std::uint64_t io_loop::hops() noexcept {
-    return hops_so_far.load(std::memory_order_relaxed);
+    return thread_hops.load(std::memory_order_relaxed);
 }
 
 // -- inbox ----------------------------------------------------------------------------------
@@ -141,38 +131,15 @@ std::uint64_t io_loop::hops() noexcept {
 void io_loop::exec_later(caf::resumable* job) {
     if (on_thread()) {
         ready_.push_back({job, nullptr});
-    } else if (!hand_in({job, nullptr})) {
+    } else if (!inbox_->hand_in({job, nullptr})) {
         logger().warn("loop {} has ended: mail for one of its actors is dropped", options_.name);
         caf::intrusive_ptr_release(job);
     }
 }
 
-errand_ptr io_loop::later(errand_ptr what) {
-    const turn its{nullptr, what.release()};
-    if (on_thread())
-        (its.what->goes_first ? first_ : ready_).push_back(its);
-    else if (!hand_in(its))
-        return errand_ptr{its.what};
-    return nullptr;
-}
-
-/// From another thread. False: the loop has ended.
-bool io_loop::hand_in(turn whose) {
-    hops_so_far.fetch_add(1, std::memory_order_relaxed);
-    bool wake = false;
-    {
-        std::lock_guard guard{inbox_mutex_};
-        if (ended_)
-            return false;
-        inbox_.push_back(whose);
-        has_mail_.store(true, std::memory_order_relaxed);
-        wake = std::exchange(asleep_, false);
-    }
-    if (wake) {
-        wakes_.fetch_add(1, std::memory_order_relaxed);
-        ::eventfd_write(wake_fd_.get(), 1);
-    }
-    return true;
+void io_loop::later(errand_ptr what) {
+    auto& queue = what->goes_first ? first_ : ready_;
+    queue.push_back({nullptr, what.release()});
 }
 
 void io_loop::post(std::function<void()> call) {
@@ -181,11 +148,8 @@ void io_loop::post(std::function<void()> call) {
 
 /// What it leaves in taken_ is out of the inbox, but not ready yet.
 void io_loop::take_inbox() {
-    if (taken_.empty() && has_mail_.load(std::memory_order_relaxed)) {
-        std::lock_guard guard{inbox_mutex_};
-        has_mail_.store(false, std::memory_order_relaxed);
-        taken_.swap(inbox_);
-    }
+    if (taken_.empty())
+        inbox_->take(taken_);
     if (taken_.empty())
         return;
     const auto end =
@@ -196,9 +160,7 @@ void io_loop::take_inbox() {
 
 /// True when the loop may go to sleep; from then on mail from another thread writes to the eventfd.
 bool io_loop::may_sleep() {
-    std::lock_guard guard{inbox_mutex_};
-    asleep_ = inbox_.empty() && taken_.empty() && is_idle() && !stopping_;
-    return asleep_;
+    return taken_.empty() && is_idle() && inbox_->may_sleep();
 }
 
 // -- the cycle ------------------------------------------------------------------------------
@@ -227,10 +189,8 @@ void io_loop::run() {
             || std::chrono::steady_clock::now() - busy_at >= options_.spin) {
             if (may_sleep())
                 sleep_until_event();
-            std::lock_guard guard{inbox_mutex_};
-            asleep_ = false;
-            ended_ = stopping_ && inbox_.empty() && taken_.empty() && is_idle();
-            if (ended_)
+            inbox_->is_awake();
+            if (taken_.empty() && is_idle() && inbox_->has_ended())
                 break;
         } else { // spins, but lets other threads on this core run
             std::this_thread::yield();
@@ -271,7 +231,7 @@ std::size_t io_loop::run_ready(std::size_t turns_max) {
 }
 
 void io_loop::scheduler_unit::exec_later(caf::resumable* job) {
-    hops_so_far.fetch_add(1, std::memory_order_relaxed);
+    thread_hops.fetch_add(1, std::memory_order_relaxed);
     system().scheduler().enqueue(job);
 }
 
@@ -306,8 +266,7 @@ bool io_loop::progress_pollers(bool& more) {
             if (auto* poller = pollers_[index].poller)
                 more = guarded("a poller", [poller] { return poller->progress(); }) || more;
         any = any || more;
-    } while (more && is_idle() && !has_mail_.load(std::memory_order_relaxed)
-             && ++rounds < poll_rounds_per_cycle);
+    } while (more && is_idle() && !inbox_->has_mail() && ++rounds < poll_rounds_per_cycle);
     std::erase_if(pollers_, [](const polled& x) { return x.poller == nullptr; });
     return any;
 }

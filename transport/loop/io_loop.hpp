@@ -7,6 +7,7 @@
 #pragma once
 
 #include "messages/errors.hpp"
+#include "transport/loop/loop_inbox.hpp"
 #include "transport/loop/resident.hpp"
 #include "transport/loop/unique_fd.hpp"
 
@@ -18,7 +19,6 @@
 #include <deque>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <unordered_map>
@@ -96,8 +96,7 @@ public:
 
     /// Takes over one reference and resumes the job on the loop's thread.
     void exec_later(caf::resumable* job) override;
-    bool runs_errands() const override { return true; }
-    errand_ptr later(errand_ptr) override;
+    std::shared_ptr<home_door> door() const override { return inbox_; }
 
     /// Runs `call` on the loop's thread, in order with everything else that the calling thread has
     /// handed over. An exception in it is caught, counted and logged. Calls after stop() are
@@ -118,6 +117,9 @@ public:
     void stop();
 
     // -- on the loop's thread only: from handlers, callbacks and pollers ------------------------
+
+    /// Runs it behind all that is ready, or ahead of what does not go first.
+    void later(errand_ptr) override;
 
     /// Starts to poll a poller. system_call_failed when its descriptor cannot be watched.
     caf::error add(loop_poller&);
@@ -140,11 +142,6 @@ private:
         int fd = -1;
         watch_callback callback;
     };
-    /// Whose turn it is: an actor or call with a reference of ours, or one errand.
-    struct turn {
-        caf::resumable* job = nullptr;
-        errand* what = nullptr;
-    };
 
     io_loop(caf::actor_system&, io_loop_options);
 
@@ -159,7 +156,6 @@ private:
 
     bool is_idle() const { return ready_.empty() && first_.empty(); }
     void run();
-    bool hand_in(turn);
     void take_inbox();
     bool run_actors();
     std::size_t run_ready(std::size_t turns_max);
@@ -177,27 +173,19 @@ private:
     bool guarded(const char* what, F&& f) noexcept;
 
     const io_loop_options options_;
-    unique_fd wake_fd_;
+    std::shared_ptr<loop_inbox> inbox_;
     unique_fd epoll_fd_;
 
-    // Shared with other threads.
-    std::mutex inbox_mutex_;
-    std::deque<turn> inbox_;
-    /// There may be something in it: asked without the lock, every round.
-    std::atomic<bool> has_mail_{false};
-    bool asleep_ = false;
-    bool stopping_ = false;
-    bool ended_ = false;
+    // Read by other threads.
     std::atomic<std::uint64_t> failures_{0};
     std::atomic<std::uint64_t> sleeps_{0};
-    std::atomic<std::uint64_t> wakes_{0};
 
     // Only on the loop's thread.
     scheduler_unit elsewhere_;
-    std::deque<turn> ready_;
+    std::deque<loop_turn> ready_;
     /// Errands that go first.
-    std::deque<turn> first_;
-    std::deque<turn> taken_;
+    std::deque<loop_turn> first_;
+    std::deque<loop_turn> taken_;
     std::vector<polled> pollers_;
     std::unordered_map<std::uint64_t, std::shared_ptr<watched>> watches_;
     std::uint64_t last_id_ = 0;

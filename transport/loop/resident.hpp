@@ -17,9 +17,22 @@
 #include <caf/sec.hpp>
 #include <caf/stateful_actor.hpp>
 
+#include <memory>
 #include <utility>
 
 namespace kvferry {
+
+/// How other threads reach the actors of a home. Those share it: who tells one of them something
+/// may do so while the actor ends, and its home with it.
+class home_door {
+public:
+    /// Runs it behind everything that this thread has handed in before. Returned: the home has
+    /// ended.
+    virtual errand_ptr hand_in(errand_ptr) = 0;
+
+protected:
+    ~home_door() = default;
+};
 
 /// An execution unit that keeps the actors it was given (io_loop is one). exec_later may be
 /// called from any thread; the unit outlives its actors.
@@ -27,11 +40,10 @@ class home_unit : public caf::execution_unit {
 public:
     using caf::execution_unit::execution_unit;
 
-    /// Whether it has a queue for later().
-    virtual bool runs_errands() const { return false; }
-    /// Runs it behind everything that this thread has handed over before; from any thread.
-    /// Returned: the home has ended.
-    virtual errand_ptr later(errand_ptr what) { return what; }
+    /// Null: what its actors are told comes through their mailboxes.
+    virtual std::shared_ptr<home_door> door() const { return nullptr; }
+    /// Runs it behind everything that is ready; on its own thread.
+    virtual void later(errand_ptr) {}
 };
 
 /// Whose thread this is; null in virtual time, and on threads that are no home. Actors compare
@@ -67,6 +79,7 @@ public:
     explicit resident(caf::actor_config& cfg)
         : super(cfg),
           home_((cfg.flags & has_home_flag) != 0 ? static_cast<home_unit*>(cfg.host) : nullptr),
+          door_(home_ ? home_->door() : nullptr),
           counters_(counters_of_thread ? *counters_of_thread : nullptr) {}
 
     using super::enqueue;
@@ -138,11 +151,8 @@ private:
         const counting_for rank;
     };
 
-    /// Of an actor that has ended the home may be gone.
-    bool has_queue() const {
-        return home_ && !this->getf(caf::abstract_actor::is_cleaned_up_flag)
-               && home_->runs_errands();
-    }
+    /// Of an actor that has ended the home may be gone, which only the door knows.
+    bool has_queue() const { return door_ && !this->getf(caf::abstract_actor::is_cleaned_up_flag); }
 
     bool accept_offer() {
         const auto* offer = offered_errand;
@@ -158,7 +168,10 @@ private:
     errand_ptr run_later(errand_ptr what) {
         what->to = caf::strong_actor_ptr{this->ctrl()};
         what->taker = this;
-        return home_->later(std::move(what));
+        if (home_ != home_of_thread)
+            return door_->hand_in(std::move(what));
+        home_->later(std::move(what));
+        return nullptr;
     }
 
     /// From here on CAF finds the handlers.
@@ -227,6 +240,7 @@ private:
     };
 
     home_unit* home_;
+    const std::shared_ptr<home_door> door_;
     const rank_counters_ptr counters_;
     bool bare_only_ = false;
 };

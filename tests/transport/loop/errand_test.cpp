@@ -277,7 +277,7 @@ TEST_CASE_FIXTURE(fixture, "errand: what leaves the rank goes first, and keeps i
             const auto leaves = number == 3 || number == 4;
             auto one = std::make_unique<errand>(caf::invalid_type_id, &number, leaves);
             one->taker = &reads;
-            CHECK(loop->later(std::move(one)) == nullptr);
+            loop->later(std::move(one));
         }
     });
     loop->post([&over] { over.set_value(); });
@@ -298,7 +298,8 @@ TEST_CASE("errand: a home that has ended takes none, and a question to its actor
     self->request(test.listener, patience, stop_io{})
         .receive([] {}, [&answer](caf::error& why) { answer = std::move(why); });
     CHECK(answer == caf::sec::request_receiver_down);
-    auto refused = test.loop->later(std::make_unique<errand>(caf::invalid_type_id, nullptr));
+    auto refused =
+        test.loop->door()->hand_in(std::make_unique<errand>(caf::invalid_type_id, nullptr));
     CHECK(refused != nullptr);
     CHECK(test.log.all == std::vector<std::uint64_t>{stopped});
 }
