@@ -93,6 +93,8 @@ io_loop::io_loop(caf::actor_system& system, io_loop_options options)
 
 io_loop::~io_loop() {
     stop();
+    if (inbox_)
+        inbox_->close();
 }
 
 void io_loop::stop() {

@@ -26,31 +26,27 @@ errand_ptr loop_inbox::hand_in(errand_ptr what) {
 
 bool loop_inbox::hand_in(loop_turn whose) {
     thread_hops.fetch_add(1, std::memory_order_relaxed);
-    bool wakes = false;
-    {
-        std::lock_guard guard{mutex_};
-        if (ended_)
-            return false;
-        turns_.push_back(whose);
-        has_mail_.store(true, std::memory_order_relaxed);
-        wakes = std::exchange(asleep_, false);
-    }
-    if (wakes) {
+    std::lock_guard guard{mutex_};
+    if (ended_)
+        return false;
+    turns_.push_back(whose);
+    has_mail_.store(true, std::memory_order_relaxed);
+    if (asleep_)
         wakes_.fetch_add(1, std::memory_order_relaxed);
-        wake();
-    }
+    wake();
     return true;
 }
 
 void loop_inbox::stop() {
-    bool wakes = false;
-    {
-        std::lock_guard guard{mutex_};
-        stopping_ = true;
-        wakes = std::exchange(asleep_, false);
-    }
-    if (wakes)
-        wake();
+    std::lock_guard guard{mutex_};
+    stopping_ = true;
+    wake();
+}
+
+void loop_inbox::close() {
+    std::lock_guard guard{mutex_};
+    ended_ = true;
+    wake_fd_ = {};
 }
 
 void loop_inbox::take(std::deque<loop_turn>& into) {
@@ -78,8 +74,10 @@ bool loop_inbox::has_ended() {
     return ended_;
 }
 
-void loop_inbox::wake() const {
-    ::eventfd_write(wake_fd_.get(), 1);
+/// Under the lock, so that nobody writes to a descriptor that is closed.
+void loop_inbox::wake() {
+    if (std::exchange(asleep_, false))
+        ::eventfd_write(wake_fd_.get(), 1);
 }
 
 } // namespace kvferry

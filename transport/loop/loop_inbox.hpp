@@ -40,6 +40,8 @@ public:
     bool hand_in(loop_turn);
     /// The loop ends once it has nothing to do.
     void stop();
+    /// The loop is gone, and its descriptor with it, whoever still holds the inbox.
+    void close();
     std::uint64_t wakes() const { return wakes_.load(std::memory_order_relaxed); }
 
     // -- on the loop's thread -------------------------------------------------------------------
@@ -58,7 +60,7 @@ public:
 
 private:
     loop_inbox() = default;
-    void wake() const;
+    void wake();
 
     unique_fd wake_fd_;
     std::mutex mutex_;
