@@ -120,11 +120,10 @@ caf::expected<asked_model> parse_config(const std::string& file, std::string_vie
 } // namespace
 
 caf::expected<asked_model> read_model_option(std::string_view text) {
-    const auto comma = std::min(text.find(','), text.size());
-    const auto first = text.substr(0, comma);
+    const auto first = text.substr(0, text.find(','));
     if (first.empty() || first.find('=') != first.npos)
         return parse_numbers(text);
-    text.remove_prefix(std::min(comma + 1, text.size()));
+    text.remove_prefix(std::min(first.size() + 1, text.size()));
     return parse_config(std::string{first}, text);
 }
 
