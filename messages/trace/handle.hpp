@@ -396,9 +396,11 @@ public:
         return true;
     }
 
+    /// An actor that has ended waits for nothing: what waits is alive, to CAF, and would be run on.
     void wait_for_promise() override {
-        self_->add_multiplexed_response_handler(
-            id.response_id(), caf::behavior{std::move(answered_), std::move(failed_)});
+        if (!self_->getf(caf::abstract_actor::is_cleaned_up_flag))
+            self_->add_multiplexed_response_handler(
+                id.response_id(), caf::behavior{std::move(answered_), std::move(failed_)});
     }
 
 private:

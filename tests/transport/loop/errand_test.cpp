@@ -286,6 +286,23 @@ TEST_CASE_FIXTURE(fixture, "errand: what leaves the rank goes first, and keeps i
     CHECK(reads.seen == std::vector<int>{3, 4, 1, 2, 5});
 }
 
+TEST_CASE_FIXTURE(fixture, "errand: an actor that had ended before a promise was made to it is not "
+                           "run again, whatever is left in its mailbox") {
+    run([](completion_actor::pointer) {}); // from here on its loop knows how it handles messages
+    log = {};
+    log.answers = way::by_a_promise;
+    auto speaker = spawn_at<completion_actor, speaker_state>(
+        real.system(), placement{loop.get()}, [this](completion_actor::pointer self) {
+            ask(self, listener, stop_io{}).then([] {}, [](const caf::error&) {});
+            caf::anon_send_exit(self->address(), caf::exit_reason::user_shutdown);
+            self->quit();
+        });
+    tell_from_outside(speaker, transfer_done{});
+    speaker = completion_actor{};
+    run([](completion_actor::pointer) {}); // the second promise: both are kept
+    CHECK(log.all == std::vector<std::uint64_t>{stopped, stopped});
+}
+
 TEST_CASE("errand: a home that has ended takes none, and a question to its actors is answered") {
     fixture test;
     test.run([](completion_actor::pointer) {});
