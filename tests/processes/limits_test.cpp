@@ -147,6 +147,7 @@ json failure(instance_processes& context, instance_processes& generation, std::u
     const auto outcome = generation[0].outcome(rid);
     INFO(outcome.dump());
     CHECK(outcome.at("state") == "ERROR");
+    generation[0].released(rid); // a request may have left ahead of the error
     return outcome.at("error");
 }
 
