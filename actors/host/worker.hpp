@@ -88,8 +88,11 @@ struct worker_options {
     /// What carries messages, and the bytes that no mapping carries. Both sides of a link must have
     /// one in common.
     wire_choice wire = wire_choice::automatic;
-    /// Sockets for the bytes of puts to one peer, of the tcp wire.
-    std::size_t bulk_sockets = 1;
+    /// Threads that move the bytes of puts over the tcp wire; 1: the rank's own thread does it; 0:
+    /// as many as copy.
+    std::uint32_t tcp_threads = 0;
+    /// Sockets of the tcp wire for the bytes of puts to one peer; 0: one for each of these threads.
+    std::size_t bulk_sockets = 0;
     /// "host:port" where this process shows /metrics (for Prometheus), /livez and /readyz over
     /// HTTP; all its ranks share one listener. Port 0 picks a free one. Whoever reaches it can read
     /// it: 127.0.0.1 or a private interface. Empty: where KVFERRY_METRICS says, else nowhere.

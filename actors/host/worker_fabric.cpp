@@ -93,6 +93,7 @@ worker::parts::make_wires(const std::string& net_devices, const rank_addresses::
                                          .listen = at.listen,
                                          .hosts = at.hosts,
                                          .bulk_sockets = options.bulk_sockets,
+                                         .threads = tcp_threads(),
                                          .secured = secured,
                                          .plain_bulk = options.security.plain_bulk});
         if (!tcp)

@@ -68,6 +68,10 @@ bool kill(caf::actor_system& system, const Handle& actor, std::chrono::milliseco
 
 } // namespace
 
+std::size_t worker::parts::tcp_threads() const {
+    return options.tcp_threads != 0 ? options.tcp_threads : copy_threads(options);
+}
+
 /// Counts the steps, and makes one of them fail when a test wants it to.
 caf::error worker::parts::step(const char* what) {
     if (++steps_ != options.fail_at_step)
@@ -95,6 +99,7 @@ caf::error worker::parts::make_all() {
     if (auto problem = check_descriptors(descriptors_of_a_rank + descriptors_reserve))
         return add_context(problem, "a rank");
     if (auto problem = check_threads("a rank", threads_of_a_rank + copy_threads(options)
+                                                   + (tcp_threads() > 1 ? tcp_threads() : 0)
                                                    + (options.metrics.empty() ? 0 : 1)
                                                    + (options.spans.empty() ? 0 : 1)
                                                    + (options.directory.endpoints.empty() ? 0 : 2)))

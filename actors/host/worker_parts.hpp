@@ -117,6 +117,8 @@ private:
     caf::error await_no_session(std::chrono::steady_clock::time_point until);
     caf::error end_rank(std::chrono::milliseconds deadline);
     caf::error check_options();
+    /// Of the tcp wire, as tcp_options counts them.
+    std::size_t tcp_threads() const;
     caf::error check_security();
     caf::error check_protocol();
     caf::error check_directory();

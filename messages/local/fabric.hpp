@@ -120,7 +120,7 @@ struct fabric_description {
     byte_buffer address;
     /// "tcp, cma" or "loopback".
     std::string transports;
-    /// Only this rank's own loop writes into its regions: what a peer puts there is placed here, or
+    /// Only this rank's own threads write into its regions: what a peer puts there is placed here, or
     /// refused. False: hardware may write as well, and forbid_writes proves nothing.
     bool by_message = false;
 };

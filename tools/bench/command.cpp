@@ -103,8 +103,15 @@ void add_bench(CLI::App& app, int& status) {
         ->capture_default_str();
     command
         ->add_option("--bulk-sockets", options->bulk_sockets,
-                     "Sockets of the tcp wire for the bytes of puts to one peer")
-        ->check(CLI::Range(1, 16))
+                     "Sockets of the tcp wire for the bytes of puts to one peer; 0: as many as "
+                     "--tcp-threads")
+        ->check(CLI::Range(0, 32))
+        ->capture_default_str();
+    command
+        ->add_option("--tcp-threads", options->tcp_threads,
+                     "Threads of each rank that move the bytes of puts over the tcp wire; 1: its "
+                     "loop does; 0: as many as --copy-threads")
+        ->check(CLI::Range(0, 64))
         ->capture_default_str();
     command->add_flag("--plain-bulk", options->plain_bulk,
                       "With a secret in the environment: bytes of puts are not encrypted");

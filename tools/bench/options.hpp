@@ -37,7 +37,8 @@ struct bench_options {
     std::string memory = "host";
     std::string route = "auto";
     std::string wire = "auto";
-    std::uint32_t bulk_sockets = 1;
+    std::uint32_t bulk_sockets = 0;
+    std::uint32_t tcp_threads = 0;
     /// Where each side listens; empty: on this machine only.
     std::string context_bind;
     std::string generation_bind;
@@ -76,7 +77,7 @@ struct bench_options {
 
     NLOHMANN_DEFINE_TYPE_INTRUSIVE(bench_options, regions, region_bytes, per_block, context_tp,
                                    generation_tp, tokens_per_block, memory, route, wire,
-                                   bulk_sockets, context_bind, generation_bind, plain_bulk,
+                                   bulk_sockets, tcp_threads, context_bind, generation_bind, plain_bulk,
                                    in_flight, repeat, transfers, spin_us, callback_thread,
                                    copy_threads, footprint_bytes, huge_pages, digests,
                                    multiprocessors, send_staged, json, trace, without_rings)

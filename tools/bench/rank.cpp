@@ -64,6 +64,7 @@ caf::expected<rank> rank::start(runtime& actors, const bench_options& options,
     // Who names a wire measures that one, not the rings of one host.
     how.same_host_link = options.route != "direct" || options.wire == "auto";
     how.bulk_sockets = options.bulk_sockets;
+    how.tcp_threads = options.tcp_threads;
     how.bind_address = role == side::context ? options.context_bind : options.generation_bind;
     // Nothing of a benchmark is secret: a secret, or certificates, in the environment measures what
     // security costs.

@@ -26,6 +26,8 @@ nlohmann::json json_of(const bench_result& x) {
         {"spin_us", x.options.spin_us},
         {"callback_thread", x.options.callback_thread},
         {"copy_threads", x.options.copy_threads},
+        {"tcp_threads", x.options.tcp_threads},
+        {"bulk_sockets", x.options.bulk_sockets},
         {"footprint_bytes", x.shape.pool_bytes(side::generation)},
         {"gb_per_s", x.gb_per_s},
         {"limit_gb_per_s", x.limit_gb_per_s},

@@ -56,6 +56,8 @@ public:
     landing land(fabric_message, byte_view head, std::uint64_t bytes) override;
     bool may_land(fabric_message, byte_view head, landing&) override;
     void landed(landing&&) override;
+    std::uint64_t read_begins(const landing&) override;
+    void read_ended(std::uint64_t number) override;
     bool on_progress() override;
     void after(std::chrono::nanoseconds, std::function<void()> what) override;
 

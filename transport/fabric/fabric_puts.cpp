@@ -250,6 +250,15 @@ void fabric_state::landed(landing&& x) {
     inbound_.landed(std::move(x));
 }
 
+std::uint64_t fabric_state::read_begins(const landing& x) {
+    return inbound_.read_begins(x);
+}
+
+void fabric_state::read_ended(std::uint64_t number) {
+    inbound_.read_ended(number);
+    finish_waits();
+}
+
 /// Passes on what placed bytes, or ended scatters, have made possible: credit, scatters,
 /// confirmations.
 void fabric_state::serve_inbound() {

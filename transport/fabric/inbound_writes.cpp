@@ -33,7 +33,14 @@ void inbound_writes::allow(region_id id, std::byte* base, std::uint64_t bytes, s
 bool inbound_writes::forbid(region_id id) {
     ++shut_outs_;
     staging_.remove_region(id);
-    return regions_.erase(id) != 0;
+    const auto taken = regions_.extract(id);
+    if (!taken)
+        return false;
+    const auto begin = reinterpret_cast<std::uint64_t>(taken.mapped().base);
+    for (auto& [number, x] : reads_)
+        if (x.begin < begin + taken.mapped().bytes && x.end > begin)
+            x.taken_back.push_back(id);
+    return true;
 }
 
 void inbound_writes::forbid(attempt over) {
@@ -52,8 +59,26 @@ void inbound_writes::forbid_all() {
         staging_.remove_region(id);
 }
 
+bool inbound_writes::is_busy(incarnation writer) const {
+    return staging_.is_busy(writer)
+           || any_read([writer](const read_apart& x) { return x.writer == writer; });
+}
+
+bool inbound_writes::is_busy(region_id id) const {
+    return staging_.is_busy(id) || any_read([id](const read_apart& x) {
+               return std::find(x.taken_back.begin(), x.taken_back.end(), id) != x.taken_back.end();
+           });
+}
+
+template <class F>
+bool inbound_writes::any_read(F&& is_it) const {
+    return std::any_of(reads_.begin(), reads_.end(),
+                       [&is_it](const auto& each) { return is_it(each.second); });
+}
+
 bool inbound_writes::is_busy(attempt over) const {
-    auto busy = in_doubt_.contains(over);
+    auto busy =
+        in_doubt_.contains(over) || any_read([over](const read_apart& x) { return x.of == over; });
     if (!busy && staging_.is_busy())
         for_each_put([this, over, &busy](put_key key, const put_state& put) {
             busy = busy || (put.of == over && staging_.is_busy(key));
@@ -306,6 +331,17 @@ landing inbound_writes::land(const put_bundle& bundle) const {
     for (const auto& x : bundle.stretches)
         result.places.emplace_back(reinterpret_cast<std::byte*>(x.address), x.bytes);
     return result;
+}
+
+std::uint64_t inbound_writes::read_begins(const landing& x) {
+    read_apart fresh{.writer = {x.put.sender}, .of = {x.put.attempt}, .begin = UINT64_MAX};
+    for (const auto& place : x.places) {
+        const auto address = reinterpret_cast<std::uint64_t>(place.data());
+        fresh.begin = std::min(fresh.begin, address);
+        fresh.end = std::max(fresh.end, address + place.size());
+    }
+    reads_.emplace(++last_read_, std::move(fresh));
+    return last_read_;
 }
 
 void inbound_writes::landed(landing&& x) {

@@ -9,7 +9,9 @@
 // scattered them.
 //
 // A wire that reads a stream asks land() instead, and reads into place by itself, on the same
-// thread. It asks again before each read, so whoever is shut out between two reads is.
+// thread. It asks again before each read, so whoever is shut out between two reads is. A read that
+// another thread makes is announced, and nothing that it may write into counts as quiet before it
+// has ended.
 #pragma once
 
 #include "messages/errors.hpp"
@@ -85,8 +87,12 @@ public:
     void forbid(attempt);
     /// All regions and all attempts, those to come included.
     void forbid_all();
-    /// Whether a device may still be writing for it.
+    /// Whether a device, or another thread of a wire, may still be writing: for it, into it, at
+    /// all.
     bool is_busy(attempt) const;
+    bool is_busy(incarnation writer) const;
+    bool is_busy(region_id) const;
+    bool is_busy() const { return staging_.is_busy() || !reads_.empty(); }
 
     /// Copies a piece to its place, or remembers why it was refused: bytes that do not add up to
     /// what their writer says are placed nowhere.
@@ -105,6 +111,9 @@ public:
     /// All its bytes have been read, into place or nowhere; those in place are still in the caches,
     /// and are compared with what the writer says they add up to.
     void landed(landing&&);
+    /// Another thread reads into its places, until read_ended() with this number.
+    std::uint64_t read_begins(const landing&);
+    void read_ended(std::uint64_t number) { reads_.erase(number); }
 
     /// Notes a piece that the device reads from the writer's memory.
     void refer(const refer_head&, byte_view stretches);
@@ -161,6 +170,19 @@ private:
         attempt of;
     };
 
+    /// On another thread.
+    struct read_apart {
+        incarnation writer;
+        attempt of;
+        /// All its places lie between these.
+        std::uint64_t begin = 0;
+        std::uint64_t end = 0;
+        /// Regions that were taken back since, and have some of these places.
+        std::vector<region_id> taken_back = {};
+    };
+    template <class F>
+    bool any_read(F&& is_it) const;
+
     put_state* find(put_key);
     put_state& find_or_begin(put_key, bool shows_a_key);
     /// A head whose key is right says which attempt its put belongs to; any other is not believed.
@@ -196,6 +218,9 @@ private:
     std::map<put_key, put_state> of_others_;
     std::map<std::uint64_t, put_key> others_by_age_;
     std::unordered_map<attempt, priority> attempts_;
+    /// By number.
+    std::map<std::uint64_t, read_apart> reads_;
+    std::uint64_t last_read_ = 0;
     bool shut_ = false;
     /// Attempts that a device may be writing for, for ever: it did not report the end.
     std::set<attempt> in_doubt_;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-// Who waits for the end of writes into this rank's memory: answered when no device can still be
-// writing for what they name. Bytes by message need no waiting, because inbound_writes places them
-// itself. Pure.
+// Who waits for the end of writes into this rank's memory: answered when no device, and no other
+// thread of a wire, can still be writing for what they name. Bytes that the fabric's own thread
+// places need no waiting. Pure.
 #pragma once
 
 #include "messages/values/ids.hpp"
@@ -38,14 +38,13 @@ public:
 
     template <class F>
     static bool must_wait(const subject& what, const inbound_writes& inbound, F&& may_put) {
-        const auto& staging = inbound.staging();
         if (const auto* writer = std::get_if<incarnation>(&what))
-            return may_put(*writer) || staging.is_busy(*writer);
+            return may_put(*writer) || inbound.is_busy(*writer);
         if (const auto* over = std::get_if<attempt>(&what))
             return inbound.is_busy(*over);
         if (const auto* region = std::get_if<region_id>(&what))
-            return staging.is_busy(*region);
-        return staging.is_busy();
+            return inbound.is_busy(*region);
+        return inbound.is_busy();
     }
 
 private:

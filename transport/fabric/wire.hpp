@@ -97,6 +97,11 @@ public:
     virtual bool may_land(fabric_message, byte_view /*head*/, landing&) { return false; }
     /// All of it has been read.
     virtual void landed(landing&&) {}
+    /// Another thread of the wire makes a read into places that may_land(): one that ends soon,
+    /// whatever the peer does. Until read_ended() with this number whoever asks whether these
+    /// places are quiet waits.
+    virtual std::uint64_t read_begins(const landing&) { return 0; }
+    virtual void read_ended(std::uint64_t) {}
 
     /// To be called after messages have arrived, when there are events, and when a connection takes
     /// more. True: there may be more to do at once.

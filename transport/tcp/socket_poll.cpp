@@ -60,6 +60,15 @@ void socket_poll::registration::moved(std::uint64_t bytes) {
         poll_->watched_.at(number_).moved += bytes;
 }
 
+void socket_poll::registration::moved_apart(std::uint64_t bytes) {
+    if (poll_)
+        poll_->watched_.at(number_).moved_apart += bytes;
+}
+
+bool socket_poll::registration::others_wait() const {
+    return poll_ && poll_->turns_.size() > 1;
+}
+
 caf::expected<std::unique_ptr<socket_poll>> socket_poll::make() {
     unique_fd epoll;
     if (!made_to_fail("epoll_create1"))
@@ -132,8 +141,10 @@ std::uint64_t socket_poll::serve_turn() {
         quiet_ = false;
     call(number, std::exchange(x.events, 0));
     const auto still = watched_.find(number);
-    const auto bytes = still == watched_.end() ? 0 : still->second.moved;
-    turns_.charge(number, bytes);
+    if (still == watched_.end())
+        return 0;
+    const auto bytes = still->second.moved;
+    turns_.charge(number, bytes + std::exchange(still->second.moved_apart, 0));
     turns_.rest(number);
     return bytes;
 }

@@ -47,6 +47,10 @@ public:
         void soon();
         /// Bytes that it has moved in this turn.
         void moved(std::uint64_t bytes);
+        /// The same between its turns: its next one is charged for them.
+        void moved_apart(std::uint64_t bytes);
+        /// In its turn: other bulk is in line.
+        bool others_wait() const;
 
     private:
         friend class socket_poll;
@@ -86,6 +90,7 @@ private:
         /// Told when its turn comes.
         std::uint32_t events = 0;
         std::uint64_t moved = 0;
+        std::uint64_t moved_apart = 0;
     };
     void call(std::uint64_t number, std::uint32_t events);
     bool see(std::uint64_t number, std::uint32_t events);

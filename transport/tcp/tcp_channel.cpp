@@ -19,9 +19,11 @@ constexpr std::uint64_t turn_bytes = std::uint64_t{256} << 10;
 
 caf::expected<std::unique_ptr<tcp_channel>>
 tcp_channel::make(socket_poll& poll, std::unique_ptr<byte_stream> stream, bool connecting,
-                  tcp_reader in, tcp_outbox& out, owner& owned_by, std::optional<flow> bulk) {
+                  tcp_reader in, tcp_outbox& out, owner& owned_by, std::optional<flow> bulk,
+                  tcp_movers* movers) {
     std::unique_ptr<tcp_channel> result{
         new tcp_channel(std::move(stream), connecting, std::move(in), out, owned_by)};
+    result->movers_ = bulk ? movers : nullptr;
     auto watched = poll.watch(result->fd(), connecting ? EPOLLOUT : EPOLLIN, *result, bulk);
     if (!watched)
         return std::move(watched.error());
@@ -41,9 +43,14 @@ void tcp_channel::ready(std::uint32_t events) {
         secure();
     if (events & EPOLLOUT)
         blocked_ = false;
+    if (is_apart()) { // whatever there is, it is looked at when it is handed back
+        if (events != 0)
+            registration_.want(0);
+        return;
+    }
     if (now_ == phase::open && (more_ || (events & ~EPOLLOUT) != 0))
         read();
-    if (now_ == phase::open && !blocked_)
+    if (now_ == phase::open && !blocked_ && !is_apart())
         write();
 }
 
@@ -59,8 +66,19 @@ void tcp_channel::secure() {
 }
 
 void tcp_channel::read() {
-    auto progress = in_.read(*stream_, turn_bytes);
+    auto progress = in_.read(*stream_, turn_bytes, may_hand_over());
     registration_.moved(progress.bytes);
+    const auto is_long_next = progress.is_long_next;
+    after_read(std::move(progress));
+    if (now_ != phase::open || !is_long_next)
+        return;
+    if (const auto parts = in_.begin_apart(); !parts.empty())
+        return hand_over(apart::reads, parts);
+    more_ = true; // it has been refused by now, and is forgotten in the next turn
+    registration_.soon();
+}
+
+void tcp_channel::after_read(tcp_reader::progress progress) {
     if (now_ != phase::open) // what arrived has ended it
         return;
     if (progress.problem)
@@ -72,11 +90,47 @@ void tcp_channel::read() {
         registration_.soon();
 }
 
+// -- what movers do -----------------------------------------------------------------------------
+
+/// Who is alone loses by two wake-ups for each call.
+bool tcp_channel::may_hand_over() const {
+    return movers_ && movers_->has_room() && (movers_->is_busy() || registration_.others_wait());
+}
+
+void tcp_channel::hand_over(apart how, std::span<const iovec> parts) {
+    apart_ = how;
+    movers_->hand_over({this, stream_.get(), parts, how == apart::writes});
+}
+
+void tcp_channel::handed_back(bytes_moved moved) {
+    registration_.moved_apart(moved.bytes);
+    const auto how = std::exchange(apart_, apart::no);
+    if (now_ == phase::over)
+        return how == apart::reads ? in_.forget_apart() : owner_.done_writing(*this);
+    if (how == apart::reads) {
+        auto progress = in_.end_apart(std::move(moved));
+        const auto is_full = progress.is_full;
+        after_read(std::move(progress));
+        more_ = is_full;
+    } else {
+        std::vector<std::uint64_t> tags;
+        auto progress = out_->written_apart(std::move(moved), tags);
+        after_write(*out_, std::move(progress), tags);
+    }
+    if (now_ != phase::open)
+        return;
+    registration_.want(blocked_ ? EPOLLIN | EPOLLOUT : EPOLLIN);
+    registration_.soon();
+}
+
 void tcp_channel::write() {
     if (!flush() || !write(prologue_) || !prologue_.empty() || blocked_)
         return;
     if (std::exchange(drops_protection_, false))
         stream_->drop_protection();
+    if (may_hand_over())
+        if (const auto parts = out_->begin_apart(); !parts.empty())
+            return hand_over(apart::writes, parts);
     if (write(*out_) && !blocked_)
         (void)flush();
 }
@@ -100,6 +154,12 @@ bool tcp_channel::write(tcp_outbox& from) {
     std::vector<std::uint64_t> tags;
     auto progress = from.write(*stream_, turn_bytes, tags);
     registration_.moved(progress.bytes);
+    after_write(from, std::move(progress), tags);
+    return now_ == phase::open;
+}
+
+void tcp_channel::after_write(tcp_outbox& from, tcp_outbox::progress progress,
+                              const std::vector<std::uint64_t>& tags) {
     blocked_ = progress.blocked;
     registration_.want(blocked_ ? EPOLLIN | EPOLLOUT : EPOLLIN);
     if (!blocked_ && !from.empty())
@@ -108,7 +168,6 @@ bool tcp_channel::write(tcp_outbox& from) {
         owner_.posted(*this, tags);
     if (progress.problem)
         end(std::move(progress.problem));
-    return now_ == phase::open;
 }
 
 void tcp_channel::stop() {

@@ -4,6 +4,7 @@
 
 #include "transport/tcp/byte_stream.hpp"
 #include "transport/tcp/socket_poll.hpp"
+#include "transport/tcp/tcp_movers.hpp"
 #include "transport/tcp/tcp_outbox.hpp"
 #include "transport/tcp/tcp_reader.hpp"
 
@@ -15,7 +16,7 @@
 
 namespace kvferry {
 
-class tcp_channel final : public socket_poll::watcher {
+class tcp_channel final : public socket_poll::watcher, private tcp_movers::owner {
 public:
     /// Told from within ready(): it keeps the channel until the wire lets go of it.
     class owner {
@@ -26,15 +27,19 @@ public:
         virtual void posted(tcp_channel&, const std::vector<std::uint64_t>& /*tags*/) {}
         /// Once: the peer has closed it (no error), or why it is of no use any more.
         virtual void over(tcp_channel&, caf::error why) = 0;
+        /// It was stopped while it wrote on another thread, which is done: nothing of the outbox is
+        /// read any more.
+        virtual void done_writing(tcp_channel&) {}
 
     protected:
         ~owner() = default;
     };
 
-    /// `out` is the owner's and outlives the channel.
+    /// `out` is the owner's and outlives the channel, or what it still does apart. `movers`: who
+    /// makes the long calls of bulk; may be null.
     static caf::expected<std::unique_ptr<tcp_channel>>
     make(socket_poll&, std::unique_ptr<byte_stream>, bool connecting, tcp_reader, tcp_outbox& out,
-         owner&, std::optional<flow> bulk = {});
+         owner&, std::optional<flow> bulk = {}, tcp_movers* movers = nullptr);
     tcp_channel(const tcp_channel&) = delete;
     ~tcp_channel() = default;
 
@@ -55,26 +60,39 @@ public:
     void write_soon() { registration_.soon(); }
     bool is_connected() const { return now_ == phase::open; }
     int fd() const { return stream_->fd(); }
-    /// Tells its peer that nothing follows.
-    void finish() { stream_->finish(); }
-    /// Never calls its owner again.
+    /// Tells its peer that nothing follows, unless the stream is another thread's now.
+    void finish() {
+        if (!is_apart())
+            stream_->finish();
+    }
+    /// Never calls its owner again, but for done_writing().
     void stop();
+    /// A mover has its stream and memory: it must live on.
+    bool is_apart() const { return apart_ != apart::no; }
+    bool is_writing_apart() const { return apart_ == apart::writes; }
 
     void ready(std::uint32_t events) override;
 
 private:
     enum class phase : std::uint8_t { connecting, securing, open, over };
+    enum class apart : std::uint8_t { no, reads, writes };
 
     tcp_channel(std::unique_ptr<byte_stream> stream, bool connecting, tcp_reader in,
                 tcp_outbox& out, owner& owned_by)
         : stream_(std::move(stream)), in_(std::move(in)), out_(&out), owner_(owned_by),
           now_(connecting ? phase::connecting : phase::open) {}
 
+    void handed_back(bytes_moved) override;
     void secure();
     void read();
+    void after_read(tcp_reader::progress);
     void write();
     bool flush();
     bool write(tcp_outbox&);
+    void after_write(tcp_outbox& from, tcp_outbox::progress,
+                     const std::vector<std::uint64_t>& tags);
+    bool may_hand_over() const;
+    void hand_over(apart, std::span<const iovec> parts);
     void end(caf::error why);
 
     std::unique_ptr<byte_stream> stream_;
@@ -83,6 +101,8 @@ private:
     tcp_outbox* out_;
     owner& owner_;
     phase now_;
+    tcp_movers* movers_ = nullptr;
+    apart apart_ = apart::no;
     bool drops_protection_ = false;
     /// The socket takes no more for now.
     bool blocked_ = false;

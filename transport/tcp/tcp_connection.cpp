@@ -2,11 +2,13 @@
 // Dialling: all hosts of the peer, one shortly after the other, until one says welcome.
 #include "transport/tcp/tcp_connection.hpp"
 
+#include "messages/trace/log.hpp"
 #include "messages/values/error_format.hpp"
 #include "transport/tcp/tcp_door.hpp"
 #include "transport/tcp/tcp_sockets.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <utility>
 
@@ -50,6 +52,10 @@ tcp_connection::tcp_connection(tcp_context& with, tcp_address to, incarnation pe
 
 tcp_connection::~tcp_connection() {
     end(true);
+    if (writing_ > 0) {
+        logger().critical("tcp wire: a connection goes while {} threads write its bytes", writing_);
+        std::abort();
+    }
     with_.connections.erase(id_);
 }
 
@@ -80,7 +86,7 @@ tcp_connection::open(const std::string& host, tcp_lane lane, std::uint64_t numbe
     auto channel = tcp_channel::make(
         *with_.poll,
         with_.stream_over(std::move(*fd), stream_role::dialler, lane == tcp_lane::bulk), true,
-        std::move(answers), out, *this, bulk);
+        std::move(answers), out, *this, bulk, with_.movers.get());
     if (channel) {
         (*channel)->prologue().add_raw(pack_hello(
             {peer_, with_.with.self, to_.secret, lane, lane == tcp_lane::frames, urgency}));
@@ -166,8 +172,7 @@ void tcp_connection::welcomed(std::uint64_t dialled) {
 }
 
 void tcp_connection::dial_bulk() {
-    for (std::size_t index = 0; index < std::max<std::size_t>(1, with_.with.bulk_sockets);
-         ++index) {
+    for (std::size_t index = 0; index < with_.with.bulk_sockets; ++index) {
         if (auto problem = dial_lane(bulk_.emplace_back(), priority::normal))
             return lose(std::move(problem));
     }
@@ -252,7 +257,7 @@ void tcp_connection::way_back_ended() {
         lose(make_error(errc::link_lost, "the peer has closed its own connection"));
 }
 
-void tcp_connection::posted(tcp_channel&, const std::vector<std::uint64_t>& tags) {
+void tcp_connection::post(const std::vector<std::uint64_t>& tags) {
     for (auto tag : tags)
         with_.events.push_back({wire_event::kind::posted, id_, tag});
 }
@@ -441,30 +446,46 @@ void tcp_connection::lose(caf::error why) {
 void tcp_connection::end(bool force) {
     if (std::exchange(ended_, true))
         return;
-    std::vector<std::uint64_t> tags;
     const auto let_go = [&](std::unique_ptr<tcp_channel> channel) {
-        if (channel)
+        if (channel) {
             force ? abandon_connection(channel->fd()) : channel->finish();
+            writing_ += channel->is_writing_apart() ? 1 : 0;
+        }
         with_.retire(std::move(channel));
     };
     for (auto& [number, x] : std::exchange(candidates_, {}))
         let_go(std::move(x.channel));
     let_go(std::move(frame_channel_));
+    std::vector<std::uint64_t> tags;
     frames_.drop(tags);
     if (with_.door)
         for (auto tag : with_.door->give_back(id_, peer_))
             tags.push_back(tag);
-    for (auto& lane : bulk_) {
+    post(tags);
+    for (auto& lane : bulk_)
         let_go(std::move(lane.channel));
-        lane.out.drop(tags);
-    }
     for (auto* of_class : {&high_, &low_})
-        if (auto& lane = of_class->lane) {
+        if (auto& lane = of_class->lane)
             let_go(std::move(lane->channel));
+    if (writing_ == 0)
+        closed();
+}
+
+/// Of a socket that has ended.
+void tcp_connection::done_writing(tcp_channel&) {
+    if (--writing_ == 0)
+        closed();
+}
+
+/// Nobody reads memory of the fabric any more.
+void tcp_connection::closed() {
+    std::vector<std::uint64_t> tags;
+    for (auto& lane : bulk_)
+        lane.out.drop(tags);
+    for (auto* of_class : {&high_, &low_})
+        if (auto& lane = of_class->lane)
             lane->out.drop(tags);
-        }
-    for (auto tag : tags)
-        with_.events.push_back({wire_event::kind::posted, id_, tag});
+    post(tags);
     with_.events.push_back({wire_event::kind::closed, id_});
 }
 

@@ -98,8 +98,9 @@ private:
     };
 
     void connected(tcp_channel&) override;
-    void posted(tcp_channel&, const std::vector<std::uint64_t>& tags) override;
+    void posted(tcp_channel&, const std::vector<std::uint64_t>& tags) override { post(tags); }
     void over(tcp_channel&, caf::error why) override;
+    void done_writing(tcp_channel&) override;
     caf::error on_record(tcp_lane, std::uint64_t dialled, tcp_record, byte_view payload);
     void welcomed(std::uint64_t dialled);
 
@@ -122,6 +123,8 @@ private:
                      std::uint64_t tag);
     void lose(caf::error why);
     void end(bool force);
+    void closed();
+    void post(const std::vector<std::uint64_t>& tags);
 
     tcp_context& with_;
     tcp_address to_;
@@ -152,6 +155,8 @@ private:
     std::map<std::uint64_t, flush_wait> flushes_;
     std::uint64_t last_flush_ = 0;
     bool ended_ = false;
+    /// Sockets that have ended while another thread writes their bytes.
+    std::size_t writing_ = 0;
 };
 
 } // namespace kvferry

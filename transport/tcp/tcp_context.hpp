@@ -7,6 +7,7 @@
 #include "transport/tcp/socket_poll.hpp"
 #include "transport/tcp/tcp_channel.hpp"
 #include "transport/tcp/tcp_hello.hpp"
+#include "transport/tcp/tcp_movers.hpp"
 #include "transport/tcp/tcp_wire.hpp"
 
 #include <algorithm>
@@ -29,12 +30,14 @@ struct tcp_context {
     tcp_options with;
     tcp_secret secret = {};
     std::unique_ptr<socket_poll> poll;
+    /// Null: the loop moves all bytes.
+    std::unique_ptr<tcp_movers> movers = {};
     wire_user* user = nullptr;
     /// Null: it has ended.
     tcp_door* door = nullptr;
     std::vector<wire_event> events = {};
     std::map<endpoint_id, tcp_connection*> connections = {};
-    /// Ended within a call from themselves; let go of after it.
+    /// Ended within a call from themselves, or of a mover; let go of after it.
     std::vector<std::unique_ptr<tcp_channel>> retired = {};
 
     /// Null: it has ended.
@@ -47,6 +50,9 @@ struct tcp_context {
             return;
         x->stop();
         retired.push_back(std::move(x));
+    }
+    void let_go_of_retired() {
+        std::erase_if(retired, [](const auto& x) { return !x->is_apart(); });
     }
     /// Longest payload that a reader collects: a frame, or a message of a put for a device.
     std::uint64_t payload_bytes_max() const {

@@ -165,7 +165,7 @@ private:
             with.user, with.payload_bytes_max(),
             [this](tcp_record what, byte_view payload) { return on_record(what, payload); }};
         auto made = tcp_channel::make(*with.poll, std::move(stream_), false, std::move(reader),
-                                      out_, *this, bulk_of(*hello));
+                                      out_, *this, bulk_of(*hello), with.movers.get());
         if (!made)
             return door_.send_away(number_, made.error());
         channel_ = std::move(*made);

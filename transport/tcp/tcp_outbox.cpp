@@ -3,6 +3,7 @@
 #include "transport/tcp/tcp_outbox.hpp"
 
 #include "transport/loop/system_call.hpp"
+#include "transport/tcp/long_calls.hpp"
 #include "transport/tcp/small_parts.hpp"
 
 #include <algorithm>
@@ -15,6 +16,9 @@ namespace {
 
 /// Parts in one system call; the kernel takes 1024.
 constexpr std::size_t parts_max = 1024;
+
+/// Small parts of a call that another thread makes: heads of some messages.
+constexpr std::size_t small_parts_max = 16;
 
 byte_buffer prefix_of(std::uint8_t what, byte_view head, std::uint64_t payload_bytes) {
     const record_head record{.what = what,
@@ -70,41 +74,84 @@ tcp_outbox::progress tcp_outbox::write(byte_stream& to, std::uint64_t budget,
     progress result;
     while (!empty() && result.bytes < budget) {
         const auto asked = gather(budget - result.bytes);
-        auto moved = to.write(gathered_);
-        if (moved.problem) {
-            result.problem = std::move(moved.problem);
-            return result;
+        if (!take(to.write(gathered_), asked, result, tags))
+            break;
+    }
+    return result;
+}
+
+/// What one call has written of what it was asked to. False: it takes no more now.
+bool tcp_outbox::take(bytes_moved moved, std::size_t asked, progress& result,
+                      std::vector<std::uint64_t>& tags) {
+    if (moved.problem) {
+        result.problem = std::move(moved.problem);
+        return false;
+    }
+    if (moved.error != 0) {
+        result.problem = system_error(errc::link_lost, "sendmsg", moved.error);
+        return false;
+    }
+    result.bytes += moved.bytes;
+    bytes_ -= moved.bytes;
+    for (auto left = moved.bytes; !empty();) {
+        auto& x = messages_[written_];
+        const auto here = x.part(part_).size() - offset_;
+        if (here > left) {
+            offset_ += left;
+            break;
         }
-        if (moved.error != 0) {
-            result.problem = system_error(errc::link_lost, "sendmsg", moved.error);
-            return result;
-        }
-        result.bytes += moved.bytes;
-        bytes_ -= moved.bytes;
-        for (auto left = moved.bytes; !empty();) {
-            auto& x = messages_[written_];
-            const auto here = x.part(part_).size() - offset_;
-            if (here > left) {
-                offset_ += left;
-                break;
-            }
-            left -= here;
-            offset_ = 0;
-            if (++part_ < x.part_count())
+        left -= here;
+        offset_ = 0;
+        if (++part_ < x.part_count())
+            continue;
+        part_ = 0;
+        if (x.tag != 0)
+            tags.push_back(x.tag);
+        if (retains_)
+            ++written_;
+        else
+            messages_.pop_front();
+    }
+    result.blocked = moved.blocked || moved.bytes < asked;
+    return !result.blocked;
+}
+
+/// All parts as they lie: the buffer of small ones is this thread's.
+std::span<const iovec> tcp_outbox::begin_apart() {
+    gathered_.clear();
+    if (bytes_ < long_call_bytes)
+        return {};
+    std::uint64_t bytes = 0;
+    std::size_t small = 0;
+    auto part = part_;
+    auto offset = offset_;
+    for (auto index = written_; index < messages_.size(); ++index, part = 0) {
+        auto& x = messages_[index];
+        x.make_ready();
+        for (; part < x.part_count(); ++part, offset = 0) {
+            const auto from = x.part(part).subspan(offset);
+            const auto here = std::min<std::uint64_t>(from.size(), call_bytes_max - bytes);
+            if (here == 0)
                 continue;
-            part_ = 0;
-            if (x.tag != 0)
-                tags.push_back(x.tag);
-            if (retains_)
-                ++written_;
-            else
-                messages_.pop_front();
-        }
-        if (moved.blocked || moved.bytes < asked) {
-            result.blocked = true;
-            return result;
+            small += here < small_part_bytes ? 1 : 0;
+            if (small > small_parts_max)
+                return {};
+            gathered_.push_back({const_cast<caf::byte*>(from.data()), here});
+            bytes += here;
+            if (bytes == call_bytes_max || gathered_.size() == parts_max)
+                return gathered_;
         }
     }
+    return bytes < long_call_bytes ? std::span<const iovec>{} : gathered_;
+}
+
+tcp_outbox::progress tcp_outbox::written_apart(bytes_moved moved,
+                                               std::vector<std::uint64_t>& tags) {
+    std::size_t asked = 0;
+    for (const auto& part : gathered_)
+        asked += part.iov_len;
+    progress result;
+    (void)take(std::move(moved), asked, result, tags);
     return result;
 }
 

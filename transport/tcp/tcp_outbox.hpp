@@ -38,6 +38,12 @@ public:
     };
     progress write(byte_stream&, std::uint64_t budget, std::vector<std::uint64_t>& tags);
 
+    /// What another thread is to write next, by one call; empty when that would be short, or has
+    /// many small parts. Until written_apart() says what it moved nothing is called but add(), and
+    /// what asks.
+    std::span<const iovec> begin_apart();
+    progress written_apart(bytes_moved, std::vector<std::uint64_t>& tags);
+
     /// Keeps what is written, for rewind(), until release().
     void retain() { retains_ = true; }
     void release();
@@ -74,6 +80,7 @@ private:
         }
     };
     void push(message);
+    bool take(bytes_moved, std::size_t asked, progress&, std::vector<std::uint64_t>& tags);
     std::size_t gather(std::uint64_t budget);
 
     std::deque<message> messages_;

@@ -4,6 +4,7 @@
 
 #include "messages/values/error_format.hpp"
 #include "transport/loop/system_call.hpp"
+#include "transport/tcp/long_calls.hpp"
 #include "transport/tcp/small_parts.hpp"
 
 #include <algorithm>
@@ -34,33 +35,55 @@ constexpr std::size_t ahead_bytes_max = sizeof(record_head) + record_head_bytes_
 
 } // namespace
 
-tcp_reader::progress tcp_reader::read(byte_stream& from, std::uint64_t budget) {
+tcp_reader::progress tcp_reader::read(byte_stream& from, std::uint64_t budget, bool stops_at_long) {
     progress result;
-    while (result.bytes < budget) {
+    do {
+        result.is_long_next = stops_at_long && is_long();
+        if (result.is_long_next || result.bytes >= budget)
+            return result;
         parts_.clear();
         gather(parts_);
-        std::size_t asked = 0;
-        for (const auto& part : parts_)
-            asked += part.iov_len;
-        auto moved = from.read(parts_);
-        if (moved.problem) {
-            result.problem = std::move(moved.problem);
-            return result;
-        }
-        if (moved.error != 0) {
-            result.problem = system_error(errc::link_lost, "recvmsg", moved.error);
-            return result;
-        }
-        result.ended = moved.ended;
-        if (moved.ended || moved.blocked)
-            return result;
-        result.bytes += moved.bytes;
-        advance(moved.bytes);
-        if ((result.problem = take_ahead()))
-            return result;
-        if (moved.bytes < asked) // it would block now, most likely; if not, the loop comes back
-            return result;
+    } while (take(from.read(parts_), result));
+    return result;
+}
+
+/// What one call has read into parts_. False: nothing more comes now.
+bool tcp_reader::take(bytes_moved moved, progress& result) {
+    if (moved.problem) {
+        result.problem = std::move(moved.problem);
+        return false;
     }
+    if (moved.error != 0) {
+        result.problem = system_error(errc::link_lost, "recvmsg", moved.error);
+        return false;
+    }
+    result.ended = moved.ended;
+    if (moved.ended || moved.blocked)
+        return false;
+    std::size_t asked = 0;
+    for (const auto& part : parts_)
+        asked += part.iov_len;
+    result.bytes += moved.bytes;
+    advance(moved.bytes);
+    result.problem = take_ahead();
+    // With less than asked for it would block now, most likely; if not, the loop comes back.
+    result.is_full = moved.bytes == asked;
+    return !result.problem && result.is_full;
+}
+
+std::span<const iovec> tcp_reader::begin_apart() {
+    parts_.clear();
+    gather(parts_);
+    if (landing_.how != landing::kind::in_place)
+        return {};
+    apart_ = user_->read_begins(landing_);
+    return parts_;
+}
+
+tcp_reader::progress tcp_reader::end_apart(bytes_moved moved) {
+    user_->read_ended(apart_);
+    progress result;
+    (void)take(std::move(moved), result);
     return result;
 }
 
@@ -76,14 +99,18 @@ void tcp_reader::gather(std::vector<iovec>& to) {
         whole = left_ <= buffer.size();
     } else if (step_ == step::payload && landing_.how == landing::kind::in_place) {
         auto offset = place_offset_;
+        auto room = call_bytes_max;
         for (auto index = place_; index < landing_.places.size(); ++index) {
-            if (to.size() == places_max) {
+            if (to.size() == places_max || room == 0) {
                 whole = false;
                 break;
             }
             const auto& place = landing_.places[index];
-            if (place.size() > offset)
-                to.push_back({place.data() + offset, place.size() - offset});
+            const auto here = std::min<std::uint64_t>(place.size() - offset, room);
+            whole = whole && here == place.size() - offset;
+            room -= here;
+            if (here > 0)
+                to.push_back({place.data() + offset, here});
             offset = 0;
         }
     } else if (step_ == step::payload) {
@@ -212,6 +239,12 @@ bool tcp_reader::is_buffered() const {
     return landing_.how == landing::kind::refused
            || (landing_.how == landing::kind::in_place
                && record_.payload_bytes < landing_.places.size() * small_part_bytes);
+}
+
+/// Its end is not worth a hand-over.
+bool tcp_reader::is_long() const {
+    return step_ == step::payload && landing_.how == landing::kind::in_place && !is_buffered()
+           && record_.payload_bytes >= long_call_bytes && left_ >= long_call_bytes / 4;
 }
 
 /// Of bytes that are in a buffer of ours; returns how many it took.

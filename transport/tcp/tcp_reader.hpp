@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <vector>
 
 namespace kvferry {
@@ -32,10 +33,22 @@ public:
         bool ended = false;
         /// The connection is lost: malformed_message, or link_lost with the system's reason.
         caf::error problem = {};
+        /// Another thread may make the next read: begin_apart().
+        bool is_long_next = false;
+        /// The last call has read all that it asked for: more has come, most likely.
+        bool is_full = false;
     };
 
-    /// Reads until the stream blocks, ends, or `budget` bytes have come.
-    progress read(byte_stream&, std::uint64_t budget);
+    /// Reads until the stream blocks, ends, or `budget` bytes have come; with `stops_at_long` until
+    /// a long read into pages is next.
+    progress read(byte_stream&, std::uint64_t budget, bool stops_at_long = false);
+
+    /// Where another thread is to read the next bytes to, by one call; nothing else is called until
+    /// that has been made and end_apart() says what it moved. Empty: they are refused by now.
+    std::span<const iovec> begin_apart();
+    progress end_apart(bytes_moved);
+    /// That call has been made; what it moved is of no use any more.
+    void forget_apart() { user_->read_ended(apart_); }
 
     /// From the next record on messages of the fabric are taken.
     void hear(wire_user* user, std::uint64_t payload_bytes_max) {
@@ -56,6 +69,8 @@ private:
     caf::error begin_payload();
     caf::error finish();
     bool is_buffered() const;
+    bool is_long() const;
+    bool take(bytes_moved, progress&);
     std::size_t take_payload(const std::byte* from, std::size_t count);
     void gather(std::vector<iovec>& to);
     void advance(std::size_t count);
@@ -81,6 +96,8 @@ private:
     std::size_t begin_ = 0;
     std::size_t end_ = 0;
     std::vector<iovec> parts_;
+    /// The user's number of a read on another thread.
+    std::uint64_t apart_ = 0;
 };
 
 } // namespace kvferry

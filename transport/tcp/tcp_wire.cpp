@@ -11,6 +11,7 @@
 #include "transport/tcp/tcp_door.hpp"
 #include "transport/tcp/tcp_sockets.hpp"
 
+#include <algorithm>
 #include <optional>
 #include <random>
 #include <utility>
@@ -54,6 +55,10 @@ public:
     tcp_wire(io_loop& loop, tcp_options with, std::unique_ptr<socket_poll> poll)
         : context_{.with = std::move(with), .poll = std::move(poll)}, poller_(loop, *this),
           in_child_(std::in_place, [fd = context_.poll->fd()] { let_go_of_polled(fd); }) {
+        if (context_.with.threads > 1)
+            context_.movers = std::make_unique<tcp_movers>(*context_.poll, context_.with.threads);
+        if (context_.with.bulk_sockets == 0)
+            context_.with.bulk_sockets = std::max<std::size_t>(1, context_.with.threads);
         std::random_device random;
         for (auto& byte : context_.secret)
             byte = static_cast<std::uint8_t>(random());
@@ -98,6 +103,10 @@ public:
     void destroy() noexcept override {
         poller_.stop();
         in_child_.reset();
+        if (context_.movers) { // nobody reads into pages any more, or out of them
+            context_.movers->stop();
+            context_.movers->give_back();
+        }
         context_.user = nullptr;
         for (const auto& [id, x] : context_.connections)
             x->close(true);
@@ -113,6 +122,8 @@ public:
     bool round() {
         if (!context_.user)
             return false;
+        if (context_.movers)
+            context_.movers->give_back();
         bool more = context_.user->on_progress();
         const auto has_slept = std::exchange(has_slept_, false);
         if (context_.user && is_time_to_look(has_slept) && context_.poll->dispatch(has_slept)) {
@@ -121,7 +132,7 @@ public:
             more =
                 !context_.poll->is_quiet() || context_.poll->has_work() || !context_.events.empty();
         }
-        context_.retired.clear();
+        context_.let_go_of_retired();
         if (door_)
             door_->let_go();
         return more;
@@ -129,7 +140,8 @@ public:
     /// Called before its loop sleeps.
     bool is_idle() {
         has_slept_ = true;
-        return context_.events.empty() && !context_.poll->has_work();
+        return context_.events.empty() && !context_.poll->has_work()
+               && (!context_.movers || context_.movers->may_sleep());
     }
     int fd() const { return context_.poll->fd(); }
 

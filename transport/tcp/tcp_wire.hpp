@@ -24,8 +24,10 @@ struct tcp_options {
     std::string listen = {};
     /// IP addresses under which peers reach it, the most likely first; empty: `listen`.
     std::vector<std::string> hosts = {};
-    /// Sockets for the bytes of puts to one peer.
-    std::size_t bulk_sockets = 1;
+    /// Sockets for the bytes of puts to one peer; 0: one for each of `threads`.
+    std::size_t bulk_sockets = 0;
+    /// That make the long calls of these sockets; below 2 the loop makes them itself.
+    std::size_t threads = 1;
     /// Whom it serves and believes.
     security_ptr secured = security::of_this_user();
     /// Bytes of puts are not protected once their socket has proven itself: security_options.

@@ -418,3 +418,34 @@ TEST_CASE(
         CHECK(x.writes.is_busy(attempt{5}) == in_doubt);
     }
 }
+
+TEST_CASE(
+    "inbound_writes: what another thread reads is busy until that has ended: its attempt, its "
+    "writer, and a region that was taken back since, if it has some of the places") {
+    scene x;
+    std::array<std::byte, 64> elsewhere{};
+    x.writes.allow(region_id{9}, elsewhere.data(), elsewhere.size(), scene::secret);
+    const auto where = x.writes.land(write_head{1, 3, 7, scene::secret, x.at(8), 5}, 16);
+    REQUIRE(where.how == landing::kind::in_place);
+    const auto first = x.writes.read_begins(where);
+    const auto second =
+        x.writes.read_begins(x.writes.land(write_head{2, 4, 7, scene::secret, x.at(60), 6}, 4));
+    CHECK_FALSE(x.writes.is_busy(region_id{7})); // nobody has taken it back
+    x.writes.forbid(attempt{5});
+    x.writes.forbid(region_id{7});
+    x.writes.forbid(region_id{9});
+    CHECK(x.writes.is_busy(attempt{5}));
+    CHECK_FALSE(x.writes.is_busy(attempt{7}));
+    CHECK(x.writes.is_busy(incarnation{1}));
+    CHECK_FALSE(x.writes.is_busy(incarnation{3}));
+    CHECK(x.writes.is_busy(region_id{7}));
+    CHECK_FALSE(x.writes.is_busy(region_id{9}));
+    x.writes.read_ended(first);
+    CHECK_FALSE(x.writes.is_busy(attempt{5}));
+    CHECK_FALSE(x.writes.is_busy(incarnation{1}));
+    CHECK(x.writes.is_busy(region_id{7}));
+    CHECK(x.writes.is_busy());
+    x.writes.read_ended(second);
+    CHECK_FALSE(x.writes.is_busy(region_id{7}));
+    CHECK_FALSE(x.writes.is_busy());
+}

@@ -90,6 +90,19 @@ TEST_CASE("socket_poll: who has less to read at a time is called more often, for
     CHECK(little.calls == doctest::Approx(1600).epsilon(0.03));
 }
 
+TEST_CASE("socket_poll: bytes that are moved between its turns count like those that it moves in "
+          "them") {
+    auto poll = std::move(*socket_poll::make());
+    reader by_itself{*poll, flow{.peer = 1}, &moves_a_turn};
+    reader apart{*poll, flow{.peer = 2}, [](reader& x) { x.registration.moved_apart(turn); }};
+    by_itself.fill();
+    apart.fill();
+    for (int dispatches = 0; by_itself.calls < 200 && dispatches < 100'000; ++dispatches)
+        (void)poll->dispatch();
+    CHECK(by_itself.calls == 200);
+    CHECK(apart.calls == doctest::Approx(200).epsilon(0.03));
+}
+
 TEST_CASE("socket_poll: what is no bulk waits for one turn at most, and a dispatch ends after some "
           "bulk") {
     auto poll = std::move(*socket_poll::make());

@@ -75,6 +75,13 @@ struct tcp_kit_of_plain_bulk : secured_kit {
     }
 };
 
+struct tcp_kit_with_secret_and_threads : secured_kit {
+    fabric_actor spawn(int number, incarnation self, frame_sink_actor sink) {
+        return secured_kit::spawn(number, self, sink,
+                                  {.threads = 2, .secured = with_secret(secret_one)});
+    }
+};
+
 /// Both have what the case gives them; the target the first secret, if nothing else.
 struct tcp_kit_of_strangers : secured_kit {
     static inline tcp_options of_writer = {};
@@ -91,10 +98,12 @@ struct tcp_kit_of_strangers : secured_kit {
 
 TYPE_TO_STRING(kvferry::testing::tcp_kit_with_secret);
 TYPE_TO_STRING(kvferry::testing::tcp_kit_of_plain_bulk);
+TYPE_TO_STRING(kvferry::testing::tcp_kit_with_secret_and_threads);
 TYPE_TO_STRING(kvferry::testing::tcp_kit_with_certificates);
 KVFERRY_FABRIC_CONFORMANCE(tcp_kit_with_secret)
 KVFERRY_FABRIC_STAGING_CONFORMANCE(tcp_kit_with_secret)
 KVFERRY_FABRIC_CONFORMANCE(tcp_kit_of_plain_bulk)
+KVFERRY_FABRIC_CONFORMANCE(tcp_kit_with_secret_and_threads)
 KVFERRY_FABRIC_CONFORMANCE(tcp_kit_with_certificates)
 
 using namespace kvferry;
