@@ -97,12 +97,18 @@ void peer_link_state::settle() {
 }
 
 void peer_link_state::on_start(const start_link&) {
-    happens(handshake::started{check_descriptors(descriptors_reserve)});
+    happens(handshake::started{closed()});
+}
+
+/// Why this rank takes no peer.
+caf::error peer_link_state::closed() const {
+    return with_.closed ? with_.closed
+                        : add_context(check_descriptors(descriptors_reserve), describe(with_.self));
 }
 
 void peer_link_state::on_frame(const frame_arrived& arrived) {
     if (auto prefix = peek(arrived.frame, with_.bounds.protocol); prefix && is_unknown(*prefix))
-        return on_unknown(arrived.frame);
+        return on_unknown(arrived);
     auto message = decode(arrived.frame, with_.bounds.message_bytes_max, with_.bounds.protocol);
     if (!message)
         return happens(handshake::broken{message.error()});
@@ -111,27 +117,39 @@ void peer_link_state::on_frame(const frame_arrived& arrived) {
         return count(with_.counters, ignored::stale_incarnation);
     record_wire(self_, trace::instant::wire_received, *message);
     if (std::holds_alternative<register_rank_info>(*message))
-        decide_link(
-            handshake::arrived{std::move(*message), check_descriptors(descriptors_reserve)});
+        decide_link(handshake::arrived{std::move(*message), closed()});
     else if (std::holds_alternative<rank_registered>(*message)
              || std::holds_alternative<refused>(*message))
         decide_link(handshake::arrived{std::move(*message)});
     else if (header.sequence == beside_order && std::holds_alternative<kv_agent_result>(*message))
         hear_report(std::move(*message));
-    else
+    else if (!is_for_next_link(arrived, header.sequence))
         decide_order(message_order::arrived{std::move(*message)});
     settle();
 }
 
+/// What the peer has said behind its next introduction comes here until the fabric knows the link
+/// that this makes, or has overtaken that introduction.
+bool peer_link_state::is_for_next_link(const frame_arrived& arrived, std::uint64_t sequence) {
+    if (!order_.is_of_next_link(sequence))
+        return false;
+    if (link_.is_over())
+        tell(self_, with_.worker, arrived);
+    else if (for_next_link_.size() < with_.bounds.pending_per_link_max)
+        for_next_link_.push_back(arrived.frame);
+    return true;
+}
+
 /// It may be skipped: whatever must be understood is sent only to ranks that can
 /// (capability::optional_messages).
-void peer_link_state::on_unknown(byte_view frame) {
-    auto header = decode_header(frame, with_.bounds.protocol);
+void peer_link_state::on_unknown(const frame_arrived& arrived) {
+    auto header = decode_header(arrived.frame, with_.bounds.protocol);
     if (!header)
         return happens(handshake::broken{header.error()});
     if (header->receiver != with_.self.incarnation || header->sender != with_.peer.incarnation)
         return count(with_.counters, ignored::stale_incarnation);
-    decide_order(message_order::unknown{header->sequence});
+    if (!is_for_next_link(arrived, header->sequence))
+        decide_order(message_order::unknown{header->sequence});
     settle();
 }
 
@@ -342,6 +360,8 @@ void peer_link_state::perform(handshake::hand_on& x) {
 void peer_link_state::perform(handshake::hand_back& x) {
     if (auto frame = encode(x.introduction, with_.bounds.message_bytes_max))
         tell(self_, with_.worker, frame_arrived{std::move(*frame)});
+    for (auto& frame : std::exchange(for_next_link_, {}))
+        tell(self_, with_.worker, frame_arrived{std::move(frame)});
 }
 
 void peer_link_state::perform(handshake::ignore& x) {

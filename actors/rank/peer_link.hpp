@@ -53,6 +53,8 @@ struct peer_link_state {
         std::optional<register_rank_info> introduction;
         rank_counters_ptr counters = {};
         deciders_ptr deciders = {};
+        /// Why the rank takes no peer: the dialler is told, and that is all that this link does.
+        caf::error closed = {};
     };
 
     peer_link_state(peer_link_actor::pointer self, dependencies);
@@ -67,7 +69,8 @@ private:
     // What happens, as events.
     void on_start(const start_link&);
     void on_frame(const frame_arrived&);
-    void on_unknown(byte_view frame);
+    void on_unknown(const frame_arrived&);
+    bool is_for_next_link(const frame_arrived&, std::uint64_t sequence);
     void hear_report(wire_message);
     void on_endpoint_failed(const endpoint_failed&);
     void on_host_link_up(const host_link_up&);
@@ -116,6 +119,7 @@ private:
     void perform(message_order::ignore&);
 
     void announce(std::shared_ptr<peer_view>);
+    caf::error closed() const;
     void transmit(wire_message, incarnation as, bool shortened);
     void stamp(message_header&, incarnation as);
     std::uint64_t frame_bytes_max() const;
@@ -133,6 +137,8 @@ private:
     /// Endpoints that the fabric has not dropped yet; the link ends behind the last.
     std::size_t drops_ = 0;
     bool over_ = false;
+    /// Have overtaken the introduction that the next link begins with.
+    std::vector<byte_buffer> for_next_link_;
     /// Came ahead of the answer to a dial that has asked already.
     std::vector<wire_message> early_reports_;
     /// Held by those who wait for the peer, too.

@@ -387,7 +387,8 @@ void transfer_worker_state::perform(peer_table::make_link& x) {
                                       .peer = std::move(x.peer),
                                       .introduction = std::move(x.introduction),
                                       .counters = counters_,
-                                      .deciders = with_.deciders});
+                                      .deciders = with_.deciders,
+                                      .closed = not_ready()});
     self_->monitor(link);
     links_.emplace(x.dial, link);
     dial_of_.emplace(link.id(), x.dial);
@@ -410,13 +411,8 @@ void transfer_worker_state::on_frame(const frame_arrived& arrived) {
         dial && ready && !std::holds_alternative<register_rank_info>(*message))
         return tell(self_, links_.at(*dial), arrived);
     record_wire(self_, trace::instant::wire_received, *message);
-    if (auto* introduction = std::get_if<register_rank_info>(&*message)) {
-        if (ready)
-            decide_peers(peer_table::introduced{std::move(*introduction)});
-        else
-            counters_->add(ignored::early_introduction);
-        return;
-    }
+    if (auto* introduction = std::get_if<register_rank_info>(&*message))
+        return introduced(peer_table::introduced{std::move(*introduction)});
     counters_->add(ignored::no_link);
     if (!ready || header_of(*message).receiver != info_.incarnation)
         return;
@@ -429,14 +425,17 @@ void transfer_worker_state::perform(peer_table::show_introduction& x) {
     if (!frame)
         return;
     ask(self_, links_.at(x.dial), frame_arrived{std::move(*frame)})
-        .then([] {},
-              [this, unread = peer_table::unread{x.dial, std::move(x.message)}](
-                  const caf::error&) mutable {
-                  if (not_ready())
-                      counters_->add(ignored::early_introduction);
-                  else
-                      decide_peers(std::move(unread));
-              });
+        .then([] {}, [this, unread = peer_table::unread{x.dial, std::move(x.message)}](
+                         const caf::error&) mutable { introduced(std::move(unread)); });
+}
+
+/// A rank that has failed, stops or has no pools refuses its peer by name, which would wait for an
+/// answer until its dial_deadline. Once the last links end, the end of the connection tells it.
+void transfer_worker_state::introduced(peer_table::event x) {
+    if (links_end_)
+        counters_->add(ignored::early_introduction);
+    else
+        decide_peers(std::move(x));
 }
 
 void transfer_worker_state::perform(peer_table::ignore& x) {

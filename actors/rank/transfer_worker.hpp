@@ -105,6 +105,7 @@ private:
     void perform(peer_table::ignore&);
     void perform(peer_table::tell_sender_of_loss&);
     void perform(peer_table::bury_link&);
+    void introduced(peer_table::event);
     void close_links(const close_link&);
 
     void decide_stop(stopping::event);
@@ -148,6 +149,8 @@ private:
     /// All links that have not ended.
     std::map<dial_id, peer_link_actor> links_;
     std::map<caf::actor_id, dial_id> dial_of_;
+    /// The rank stops, and waits for its last link to end.
+    bool links_end_ = false;
     /// Who waits for a link to be ready.
     std::multimap<incarnation, caf::typed_response_promise<void>> awaited_;
     rank_counters_ptr counters_;

@@ -76,6 +76,7 @@ void transfer_worker_state::perform(stopping::cancel_sessions& x) {
 }
 
 void transfer_worker_state::perform(stopping::close_links& x) {
+    links_end_ = true;
     close_links({std::move(x.reason), true, x.within});
     if (peers_.running() == 0)
         decide_stop(stopping::links_ended{});

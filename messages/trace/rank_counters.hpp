@@ -54,7 +54,7 @@ enum class ignored : std::uint8_t {
     session_died,
     /// Bytes of a put whose attempt, region or writer may not write here (any more).
     refused_bytes,
-    /// An introduction to a rank that has no pools yet, or stops.
+    /// An introduction to a rank whose last links end.
     early_introduction,
     /// The end of an endpoint that no link owns.
     endpoint_failed,

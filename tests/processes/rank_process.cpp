@@ -292,6 +292,10 @@ std::size_t rank_process::break_connections() const {
         sockaddr nobody{};
         nobody.sa_family = AF_UNSPEC; // disconnects, and sends a reset
         check(connect(copy.get(), &nobody, sizeof nobody) == 0, "connect");
+        // Not connected any more, it says. But the rank is woken as by a reset that comes:
+        // otherwise there would be nothing to read, and UCX would take the connection for a good
+        // one.
+        (void)shutdown(copy.get(), SHUT_RDWR);
         ++broken;
     }
     return broken;

@@ -62,8 +62,8 @@ bool handshake::hears() const {
 void handshake::on(started& x, time_point now) {
     if (!std::holds_alternative<idle>(phase_))
         return;
-    if (!with_.introduction && x.no_room) // it is not even tried
-        return lose(add_context(x.no_room, describe(with_.self)), closing::forced, now);
+    if (!with_.introduction && x.closed) // it is not even tried
+        return lose(x.closed, closing::forced, now);
     if (!with_.introduction && !terms_)
         return lose(terms_.error(), closing::forced, now);
     auto& link = std::get<making>(phase_ = making{});
@@ -78,7 +78,7 @@ void handshake::on(started& x, time_point now) {
     reopen(link);
     try_host_link(link, introduction ? &*introduction : nullptr);
     if (introduction)
-        link.theirs = to_answer{std::move(*introduction), std::move(x.no_room)};
+        link.theirs = to_answer{std::move(*introduction), std::move(x.closed)};
 }
 
 void handshake::reopen(making& link) {
@@ -127,12 +127,19 @@ void handshake::on(endpoint_made& x, time_point now) {
         auto* asked = std::get_if<opening>(&over->endpoint);
         if (!asked)
             return;
-        say(drop_endpoint{x.endpoint, true});
         if (asked->exit) {
+            say(drop_endpoint{x.endpoint, true});
             say(exit{asked->exit});
             phase_ = ended{};
             return;
         }
+        if (over->owes) {
+            refuse(over->owes->introduction, over->owes->why);
+            say(leave_endpoint{x.endpoint});
+            over->endpoint = leaving{x.endpoint, now + last_frame_within_};
+            return;
+        }
+        say(drop_endpoint{x.endpoint, true});
         over->endpoint = gone_endpoint{};
         end_if_over();
     }
@@ -179,20 +186,15 @@ void handshake::proceed(time_point now) {
             say(speak_early{std::move(early)});
         }
     }
-    if (const auto* open_question = std::get_if<to_answer>(&link->theirs)) {
-        const auto& introduction = open_question->introduction;
+    if (auto* open_question = std::get_if<to_answer>(&link->theirs)) {
         if (auto problem = check(*open_question)) {
-            // Sent from the incarnation that the dialler asked for: otherwise it would not take the
-            // answer for its own.
-            say(transmit{
-                refused{introduction.header, side::generation, to_wire(problem), introduction.dial},
-                introduction.header.receiver});
+            refuse_dial(problem);
             return lose(problem, closing::after_last_frame, now);
         }
         if (!mapped_by_devices(link->memory, host_link()))
             return;
-        send(rank_registered{{}, introduction.dial});
-        link->theirs = answered{};
+        send(rank_registered{{}, open_question->introduction.dial});
+        link->theirs = answered{std::move(open_question->introduction)};
     }
     if (link->own == own_dial::accepted)
         become_up(now);
@@ -244,8 +246,8 @@ caf::error handshake::check(const to_answer& x) const {
                           told.header.receiver, describe(with_.self), with_.self.incarnation);
     if (!terms_)
         return terms_.error();
-    if (x.no_room)
-        return add_context(x.no_room, describe(with_.self));
+    if (x.closed)
+        return x.closed;
     if (told.token != with_.self.token)
         return make_error(errc::foreign_peer,
                           "{} did not show the link token of {}: ask its instance's info again",
@@ -262,8 +264,12 @@ void handshake::become_up(time_point now) {
             return std::move(*yes);
         return std::move(std::get<absent>(host));
     };
-    phase_ = up{std::get<open>(before.endpoint), decided(before.host), std::move(before.memory),
-                link_pulse{with_.bounds, now}, 0};
+    std::optional<register_rank_info> unconfirmed;
+    if (auto* said = std::get_if<answered>(&before.theirs); said)
+        unconfirmed = std::move(said->introduction);
+    phase_ =
+        up{std::get<open>(before.endpoint), std::move(unconfirmed),        decided(before.host),
+           std::move(before.memory),        link_pulse{with_.bounds, now}, 0};
     if (before.own != own_dial::none && !std::holds_alternative<answered>(before.theirs))
         send(link_health{{}, 0, true}); // confirms
     std::optional<offer_regions> offer;
@@ -301,7 +307,7 @@ std::shared_ptr<peer_view> handshake::view() const {
 
 void handshake::on(arrived& x, time_point now) {
     if (auto* introduction = std::get_if<register_rank_info>(&x.message))
-        return hear_introduction(*introduction, x.no_room, now);
+        return hear_introduction(*introduction, x.closed, now);
     if (is_over())
         return say(ignore{ignored::late});
     if (!answers_own_dial(x.message))
@@ -334,7 +340,7 @@ bool handshake::answers_own_dial(const wire_message& message) const {
     return refuses && refuses->dial == with_.dial;
 }
 
-void handshake::hear_introduction(register_rank_info& x, caf::error& no_room, time_point now) {
+void handshake::hear_introduction(register_rank_info& x, caf::error& closed, time_point now) {
     if (peer_dialled_ && x.dial <= *peer_dialled_)
         return say(ignore{ignored::duplicate});
     auto* link = std::get_if<making>(&phase_);
@@ -355,7 +361,7 @@ void handshake::hear_introduction(register_rank_info& x, caf::error& no_room, ti
             say(show_regions{made->id, x.regions});
         }
     }
-    link->theirs = to_answer{std::move(x), std::move(no_room)};
+    link->theirs = to_answer{std::move(x), std::move(closed)};
     proceed(now);
 }
 
@@ -371,6 +377,8 @@ void handshake::on(heard& x, time_point now) {
     if (auto* link = std::get_if<up>(&phase_)) {
         link->pulse.heard(now);
         link->pulse.stirred(now);
+        if (std::holds_alternative<link_health>(x.message))
+            link->unconfirmed.reset();
     }
     hear(x.message, now);
 }

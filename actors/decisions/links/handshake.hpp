@@ -52,9 +52,9 @@ public:
 
     // -- events ---------------------------------------------------------------------------------
 
-    /// `no_room`: too few descriptors are left.
+    /// `closed`: why this rank takes no peer; a dialler is told.
     struct started {
-        caf::error no_room = {};
+        caf::error closed = {};
     };
     /// `version`: of the peer's regions that it was made with.
     struct endpoint_made {
@@ -109,7 +109,7 @@ public:
     /// An introduction, or what may answer one: these start the order of the peer's messages.
     struct arrived {
         wire_message message;
-        caf::error no_room = {};
+        caf::error closed = {};
     };
     /// A message, in order.
     struct heard {
@@ -216,6 +216,9 @@ public:
                      tell_sessions_of_loss, tell_of_exit, end, exit>;
     using effects = recycled_vector<effect>;
 
+    /// Endpoints that a lost link makes to tell a waiting dialler.
+    static constexpr int refusals_max = 3;
+
     explicit handshake(dependencies with);
 
     effects on(event, time_point now);
@@ -274,9 +277,11 @@ private:
     struct undialled {};
     struct to_answer {
         register_rank_info introduction;
-        caf::error no_room;
+        caf::error closed;
     };
-    struct answered {};
+    struct answered {
+        register_rank_info introduction;
+    };
     using peer_dial = std::variant<undialled, to_answer, answered>;
 
     struct idle {};
@@ -292,6 +297,8 @@ private:
     };
     struct up {
         open endpoint;
+        /// Until the dialler confirms that it has been answered.
+        std::optional<register_rank_info> unconfirmed;
         std::variant<absent, present> host;
         peer_memory memory;
         link_pulse pulse;
@@ -305,9 +312,16 @@ private:
         time_point until;
     };
     enum class waits_for : std::uint8_t { nothing, host_link, process_end, nothing_more };
+    /// To a dialler that would wait until its dial_deadline: it hears of its own endpoint only.
+    struct owed_refusal {
+        register_rank_info introduction;
+        caf::error why;
+        int endpoints_left = refusals_max;
+    };
     struct lost {
         std::variant<gone_endpoint, opening, leaving> endpoint;
         waits_for process;
+        std::optional<owed_refusal> owes = {};
     };
     struct ended {};
 
@@ -330,7 +344,7 @@ private:
     void on(broken&, time_point);
 
     bool answers_own_dial(const wire_message&) const;
-    void hear_introduction(register_rank_info&, caf::error& no_room, time_point);
+    void hear_introduction(register_rank_info&, caf::error& closed, time_point);
     void hear(wire_message&, time_point);
     void hear_offer(offer_regions&);
 
@@ -355,6 +369,10 @@ private:
     const open* endpoint() const;
     waits_for still_waits_for() const;
     bool peer_may_be_up() const;
+    bool refuse_dial(const caf::error& reason);
+    void refuse(const register_rank_info&, const caf::error& reason);
+    std::optional<register_rank_info> waiting_dialler();
+    void open_for_refusal(lost&);
     std::string who() const { return describe(with_.peer); }
 
     template <class Message>

@@ -34,14 +34,44 @@ void handshake::on(endpoint_denied& x, time_point now) {
 void handshake::on(endpoint_broken& x, time_point now) {
     if (auto* over = std::get_if<lost>(&phase_)) {
         if (const auto* last = std::get_if<leaving>(&over->endpoint);
-            last && last->id == x.endpoint)
+            last && last->id == x.endpoint) {
             over->endpoint = gone_endpoint{};
+            open_for_refusal(*over);
+        }
         return end_if_over();
     }
     if (const auto* now_open = endpoint(); !now_open || now_open->id != x.endpoint)
         return; // a former one
+    auto waits = waiting_dialler();
     close(x.reason, closing::nothing_is_open, now);
+    if (waits) {
+        auto& over = std::get<lost>(phase_);
+        over.owes = owed_refusal{std::move(*waits), x.reason};
+        open_for_refusal(over);
+    }
     end_if_over();
+}
+
+/// One that has not confirmed that it was answered: the answer may be lost with the endpoint.
+std::optional<register_rank_info> handshake::waiting_dialler() {
+    if (auto* ready = std::get_if<up>(&phase_))
+        return std::move(ready->unconfirmed);
+    auto* link = std::get_if<making>(&phase_);
+    if (!link)
+        return std::nullopt;
+    if (auto* question = std::get_if<to_answer>(&link->theirs))
+        return std::move(question->introduction);
+    if (auto* told = std::get_if<answered>(&link->theirs))
+        return std::move(told->introduction);
+    return std::nullopt;
+}
+
+void handshake::open_for_refusal(lost& over) {
+    if (!over.owes || over.owes->endpoints_left == 0)
+        return;
+    --over.owes->endpoints_left;
+    over.endpoint = opening{};
+    say(make_endpoint{});
 }
 
 /// The death notice of a connected peer; or the connection was never made.
@@ -123,9 +153,11 @@ void handshake::on(stirred&, time_point now) {
 /// goodbye has no pages on loan, and waits for none at all.
 void handshake::on(told_to_close& x, time_point now) {
     if (x.goodbye) {
-        if (peer_may_be_up())
+        if (!refuse_dial(x.reason) && peer_may_be_up())
             send(termination{{}, to_wire(x.reason)});
         last_frame_within_ = std::min(last_frame_within_, x.within);
+        close(x.reason, closing::after_last_frame, now);
+    } else if (refuse_dial(x.reason)) {
         close(x.reason, closing::after_last_frame, now);
     } else if (peer_may_be_up()) {
         send(refusal(x.reason));
@@ -174,12 +206,33 @@ refused handshake::refusal(const caf::error& reason) {
     return result;
 }
 
+/// Tells a dialler that waits for its answer. False: none does.
+bool handshake::refuse_dial(const caf::error& reason) {
+    const auto* link = std::get_if<making>(&phase_);
+    const auto* waits = link && std::holds_alternative<open>(link->endpoint)
+                            ? std::get_if<to_answer>(&link->theirs)
+                            : nullptr;
+    if (!waits)
+        return false;
+    refuse(waits->introduction, reason);
+    return true;
+}
+
+/// Sent from the incarnation that the dialler asked for: otherwise it would not take the answer for
+/// its own.
+void handshake::refuse(const register_rank_info& dialler, const caf::error& reason) {
+    say(transmit{refused{dialler.header, side::generation, to_wire(reason), dialler.dial},
+                 dialler.header.receiver});
+}
+
 /// Ends the link for a reason that the peer cannot know, and tells it: otherwise it would go on
-/// sending.
+/// sending, or waiting.
 void handshake::give_up(const caf::error& reason, time_point now) {
-    if (!peer_may_be_up())
-        return lose(reason, closing::forced, now);
-    send(refusal(reason));
+    if (!refuse_dial(reason)) {
+        if (!peer_may_be_up())
+            return lose(reason, closing::forced, now);
+        send(refusal(reason));
+    }
     lose(reason, closing::after_last_frame, now);
 }
 
@@ -198,8 +251,11 @@ void handshake::close(const caf::error& reason, closing how, time_point now) {
     say(tell_rank_of_loss{cause});
     say(tell_sessions_of_loss{cause});
     if (auto* link = std::get_if<making>(&phase_))
-        if (auto* asked = std::get_if<opening>(&link->endpoint))
+        if (auto* asked = std::get_if<opening>(&link->endpoint)) {
             over.endpoint = *asked;
+            if (auto waits = waiting_dialler())
+                over.owes = owed_refusal{std::move(*waits), cause};
+        }
     if (const auto* now_open = endpoint()) {
         if (how == closing::after_last_frame) {
             over.endpoint = leaving{now_open->id, now + last_frame_within_};

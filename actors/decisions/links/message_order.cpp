@@ -178,6 +178,10 @@ message_order::effects message_order::on(listened&) {
     return result;
 }
 
+bool message_order::is_of_next_link(std::uint64_t sequence) const {
+    return next_ ? link_of(sequence) > link_of(*next_) : is_closed();
+}
+
 /// True for messages of a former link, and for replays.
 bool message_order::of_former_link(std::uint64_t sequence) const {
     return sequence < *next_ || link_of(sequence) != link_of(*next_);

@@ -109,6 +109,8 @@ public:
     /// Of the next message that leaves. Above all numbers of former links.
     std::uint64_t number() const { return number_; }
     bool is_closed() const { return std::holds_alternative<over>(out_); }
+    /// It is for the link that the peer's next introduction makes, if not for this one.
+    bool is_of_next_link(std::uint64_t sequence) const;
 
 private:
     struct waiting {

@@ -183,6 +183,19 @@ TEST_CASE("peer_link: an acceptor is ready when the dialler has said something b
         CHECK(contains(test.loss(), "dialled again"));
         REQUIRE(test.worker.received<frame_arrived>().size() == 1); // which makes a new link
     }
+    SUBCASE(
+        "it cannot, because the answer was lost with the endpoint: it is told over another one") {
+        test.fabric.answer<open_endpoint>(
+            [](const open_endpoint&) { return endpoint_opened{{6}}; });
+        test.tell(endpoint_failed{
+            {5}, test.peer.incarnation, make_error(errc::link_lost, "endpoint timeout")});
+        CHECK(contains(test.loss(), "endpoint timeout"));
+        REQUIRE(test.sent<refused>().size() == 1);
+        CHECK(test.fabric.received<send_frame>().back().endpoint == endpoint_id{6});
+        CHECK(test.sent<refused>()[0].dial == dial_id{77});
+        CHECK(test.sent<refused>()[0].reason.code == errc::link_lost); // so it dials again
+        CHECK(test.ended());
+    }
     SUBCASE("it does not") {
         test.vs.advance(test.bounds.dial_deadline);
         CHECK(contains(test.loss(), "waited for its confirmation of a dial of gen/0"));

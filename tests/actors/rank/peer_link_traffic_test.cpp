@@ -376,7 +376,7 @@ TEST_CASE(
     test.vs.advance(test.bounds.link_patience - 1ms);
     CHECK(test.losses() == 0);
     test.vs.advance(1ms);
-    CHECK(contains(test.loss(), "link_lost: link to gen/0: gen/0 has been silent for 6000 ms"));
+    CHECK(contains(test.loss(), "link_lost: link to gen/0: gen/0 has been silent for 6.00 s"));
     CHECK(test.proofs() == 0); // silence proves nothing
     REQUIRE(test.sent<refused>().size() == 1);
     CHECK(test.sent<refused>()[0].reason.code == errc::link_lost);
@@ -561,6 +561,27 @@ TEST_CASE("peer_link: a peer that dials anew ends this link and is handed to the
     REQUIRE(message);
     CHECK(std::get<register_rank_info>(*message).dial == dial_id{78});
     CHECK(std::get<register_rank_info>(*message).header.sender == test.peer.incarnation);
+}
+
+TEST_CASE(
+    "peer_link: what a peer says behind its next introduction is for the next link, also what "
+    "has overtaken that") {
+    link_fixture test;
+    test.accept();
+    test.fabric.answer<close_endpoint>( // the fabric does not know yet, and hands on to this link
+        [](const close_endpoint&) -> caf::result<void> { return caf::delegated<void>{}; });
+    const auto next_dial = std::uint64_t{78} << 32;
+    test.tell(frame_arrived{test.frame(request(2), next_dial + 2)});
+    test.tell(frame_arrived{test.frame(test.introduction({78}), next_dial)});
+    test.tell(frame_arrived{test.frame(request(1), next_dial + 1)});
+    CHECK(test.sender.received<request_data>().empty());
+    std::vector<std::uint64_t> numbers;
+    for (const auto& handed_on : test.worker.received<frame_arrived>()) {
+        const auto message = decode(handed_on.frame, std::size_t{1} << 20);
+        REQUIRE(message);
+        numbers.push_back(header_of(*message).sequence - next_dial);
+    }
+    CHECK(numbers == std::vector<std::uint64_t>{0, 2, 1});
 }
 
 TEST_CASE("peer_link: nothing is sent after the end (H3)") {

@@ -167,3 +167,47 @@ TEST_CASE("supervision: a session that died is counted as quarantined, and a sto
     CHECK(test.sent<termination>().empty());
     CHECK(test.io_stops() == 0);
 }
+
+TEST_CASE("supervision: a rank that serves nobody refuses who dials it, at once and by name") {
+    fixture test;
+    std::string why;
+    auto code = errc::handler_failed;
+    SUBCASE("its sender died") {
+        REQUIRE(test.register_memory().ok());
+        test.put_in_flight();
+        REQUIRE(test.home.end("sender"));
+        why = "the sender of ctx/0 died";
+    }
+    SUBCASE("its receiver died") {
+        REQUIRE(test.register_memory().ok());
+        test.put_in_flight();
+        REQUIRE(test.home.end("receiver"));
+        why = "the receiver of ctx/0 died";
+    }
+    SUBCASE("its device is lost, while the peer's former link is up") {
+        REQUIRE(test.register_memory().ok());
+        test.put_in_flight();
+        test.vs.tell_and_run(test.worker, device_lost{0, make_error(errc::cuda_failed, "Xid 79")});
+        why = "Xid 79";
+        code = errc::cuda_failed;
+    }
+    SUBCASE("it stops, and waits for pages on loan") {
+        REQUIRE(test.register_memory().ok());
+        test.put_in_flight();
+        CHECK(test.stop().pending());
+        why = "ctx/0 is stopping";
+        code = errc::stopped;
+    }
+    SUBCASE("it has no pools") {
+        why = "ctx/0 has no pools";
+        code = errc::missing_layout;
+    }
+    test.arrives(test.introduction(2));
+    const auto said = test.sent<refused>();
+    REQUIRE_FALSE(said.empty());
+    CHECK(said.back().dial == dial_id{2});
+    CHECK(said.back().reason.code == code);
+    CHECK(contains(said.back().reason.text, why));
+    CHECK(test.sent<rank_registered>().size() == (code == errc::missing_layout ? 0 : 1));
+    CHECK(test.statistics().links_live == 0);
+}

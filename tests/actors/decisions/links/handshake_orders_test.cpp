@@ -107,6 +107,22 @@ public:
         return 0;
     }
 
+    /// The far side's endpoint breaks when it has answered the dial, and nothing else does. All is
+    /// carried to and fro then, but no time passes.
+    void far_endpoint_breaks(bool answer_is_lost) {
+        say(near_);
+        while (carry(near_, far_, to_far_, false) || answer_one()) {
+        }
+        if (answer_is_lost)
+            far_->sent.clear();
+        far_->tell(
+            handshake::endpoint_broken{far_->endpoint(), make_error(errc::link_lost, "reset")},
+            now_);
+        while (carry(near_, far_, to_far_, false) || carry(*far_, near_, to_near_, false)
+               || answer_one()) {
+        }
+    }
+
     /// Nothing is lost any more, and time passes: every wait has an end.
     void settled() {
         for (int round = 0; round < 200; ++round) {
@@ -302,6 +318,23 @@ TEST_CASE("handshake: between machines a dialler asks with its introduction, and
         conversation talk{{.early = early}, 1};
         CHECK(talk.turns_until_first_request() == (early ? 1 : 3));
     }
+}
+
+TEST_CASE(
+    "handshake: a dialler need not wait for its deadline when the other side's endpoint breaks: "
+    "it is told over another one, whether it has heard its answer or not") {
+    for (const auto early : {false, true})
+        for (const auto answer_is_lost : {false, true}) {
+            CAPTURE(early);
+            CAPTURE(answer_is_lost);
+            conversation talk{{.early = early}, 1};
+            talk.far_endpoint_breaks(answer_is_lost);
+            CHECK(talk.near().losses == 1);
+            CHECK(talk.near().link.is_over());
+            REQUIRE(talk.far());
+            CHECK(talk.far()->losses == 1);
+            CHECK(talk.far()->ended);
+        }
 }
 
 TEST_CASE("handshake: the pace of its decisions"

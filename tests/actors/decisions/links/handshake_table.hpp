@@ -119,9 +119,15 @@ inline std::vector<std::pair<std::string, std::function<handshake()>>> table_sta
         {"leaving", reached(false, false, {x.started, x.made, x.accepted, x.stop})},
         {"lost, opening", reached(false, false, {x.started, x.close})},
         {"lost, opening, told to exit", reached(false, false, {x.started, x.close, x.exit})},
+        {"lost, owes a refusal",
+         reached(true, true, {x.started, x.host, x.made_with_keys, x.device, x.broken_endpoint})},
+        {"lost, refuses",
+         reached(true, true,
+                 {x.started, x.host, x.made_with_keys, x.device, x.broken_endpoint, x.made})},
         {"lost, host link undecided", reached(true, false, {x.started, x.made, x.broken_endpoint})},
-        {"lost, watches",
-         reached(true, true, {x.started, x.inherited, x.made_with_keys, x.broken_endpoint})},
+        {"lost, watches", reached(true, true,
+                                  {x.started, x.inherited, x.made_with_keys, x.device, x.confirmed,
+                                   x.broken_endpoint})},
         {"ended", reached(false, false, {x.started, x.made, x.broken_endpoint})},
     };
 }

@@ -257,17 +257,17 @@ accepts, maps
     -
         started|endpoint made|endpoint made with keys|endpoint denied|endpoint left|host link made
         stirred|heard an acceptance|regions shown
-    lost, sessions told, end
+    lost, sessions told, make endpoint
         endpoint broken
     lost, sessions told, cut endpoint, end
-        host link ended|host link replaced|looked|told to close|heard that the link is refused
-        heard that a session is refused|broken
+        host link ended|host link replaced|heard that the link is refused
+        heard that a session is refused
     lost, sessions told, cut endpoint, proof, end
         process ended|heard a goodbye
     say rank_registered
         device answered
-    lost, sessions told, leave endpoint
-        told to say goodbye
+    say refused, lost, sessions told, leave endpoint
+        looked|told to say goodbye|told to close|broken
     exit
         told to exit
     ignore as duplicate
@@ -284,7 +284,7 @@ accepts, answered
     -
         started|endpoint made|endpoint made with keys|endpoint denied|endpoint left|host link made
         device answered|stirred|heard an acceptance|regions shown
-    lost, sessions told, end
+    lost, sessions told, make endpoint
         endpoint broken
     lost, sessions told, cut endpoint, end
         host link ended|host link replaced
@@ -344,7 +344,7 @@ both dial, answered
         started|endpoint made|endpoint made with keys|endpoint denied|endpoint left|host link made
         host link ended|host link replaced|device answered|stirred|heard an acceptance
         regions shown
-    lost, sessions told, end
+    lost, sessions told, make endpoint
         endpoint broken
     lost, sessions told, cut endpoint, proof, end
         process ended
@@ -510,6 +510,48 @@ lost, opening, told to exit
         process ended
     hand back
         introduced|introduced again
+    ignore as late
+        accepted|refused|heard a request|heard an acceptance|heard a question|heard an offer
+        heard a goodbye|heard that the link is refused|heard that a session is refused
+        heard a question to a server
+lost, owes a refusal
+    -
+        started|endpoint broken|endpoint left|host link made|host link ended|host link replaced
+        device answered|looked|stirred|told to say goodbye|told to close|told to exit|broken
+        regions shown
+    say refused, leave endpoint
+        endpoint made|endpoint made with keys
+    end
+        endpoint denied
+    proof
+        process ended
+    ignore as duplicate
+        introduced
+    hand back
+        introduced again
+    ignore as late
+        accepted|refused|heard a request|heard an acceptance|heard a question|heard an offer
+        heard a goodbye|heard that the link is refused|heard that a session is refused
+        heard a question to a server
+lost, refuses
+    -
+        started|endpoint made|endpoint made with keys|endpoint denied|host link made
+        host link ended|host link replaced|device answered|stirred|told to say goodbye
+        told to close|broken|regions shown
+    end
+        endpoint left
+    make endpoint
+        endpoint broken
+    proof
+        process ended
+    cut endpoint, end
+        looked
+    exit
+        told to exit
+    ignore as duplicate
+        introduced
+    hand back
+        introduced again
     ignore as late
         accepted|refused|heard a request|heard an acceptance|heard a question|heard an offer
         heard a goodbye|heard that the link is refused|heard that a session is refused

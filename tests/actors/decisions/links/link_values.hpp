@@ -46,6 +46,9 @@ public:
     bool ended = false;
     std::uint64_t events = 0;
 
+    /// The last one that was made.
+    endpoint_id endpoint() const { return {endpoints_}; }
+
     void tell(handshake::event x, time_point now) {
         decide(std::move(x), now);
         while (link.hears()) {

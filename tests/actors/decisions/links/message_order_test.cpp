@@ -165,6 +165,21 @@ TEST_CASE("message_order: hears in order, each once, from the number that the pe
           == ignored::duplicate);
 }
 
+TEST_CASE(
+    "message_order: what is of the peer's next link is told apart as soon as this one's number "
+    "is known") {
+    subject test;
+    const auto number = std::uint64_t{9} << 32;
+    CHECK_FALSE(test.order.is_of_next_link(number));
+    test.tell(message_order::expected{number});
+    CHECK_FALSE(test.order.is_of_next_link(number + 5));
+    CHECK_FALSE(test.order.is_of_next_link(std::uint64_t{8} << 32));
+    CHECK(test.order.is_of_next_link(std::uint64_t{10} << 32));
+    subject heard_nothing;
+    heard_nothing.tell(message_order::closed{});
+    CHECK(heard_nothing.order.is_of_next_link(number));
+}
+
 TEST_CASE("message_order: what runs ahead of a missing message is bounded, and names it") {
     subject test{2};
     test.tell(message_order::expected{0});
