@@ -298,16 +298,8 @@ void learn_way_to(const std::string& endpoint) {
     REQUIRE(::connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof to) == 0);
 }
 
-#define REQUIRE_MACHINES(net)                                                                      \
-    two_machines net;                                                                              \
-    if (!net.work()) {                                                                             \
-        MESSAGE("skipped: network namespaces cannot be made here: needs root, iproute2 and TAP "   \
-                "devices");                                                                        \
-        return;                                                                                    \
-    }
-
 void suffer(const std::string& wire, const fault& x) {
-    REQUIRE_MACHINES(net)
+    REQUIRE_MACHINES(two_machines, net)
     CAPTURE(x.name);
     fault_run run{net, wire};
     auto& generation = (*run.generation)[0];
@@ -343,7 +335,7 @@ void suffer(const std::string& wire, const fault& x) {
 
 TEST_CASE("network faults: a steady request takes one round trip: nothing that its machine sends "
           "behind it needs to arrive") {
-    REQUIRE_MACHINES(net)
+    REQUIRE_MACHINES(two_machines, net)
     fault_run run{net, "tcp", tiny_model};
     auto& context = (*run.context)[0];
     const request x{30, {1}, {2}, 16, false}; // small enough to need no acknowledgement
@@ -366,7 +358,7 @@ TEST_CASE("network faults: a steady request takes one round trip: nothing that i
 
 TEST_CASE("network faults: a first request comes with its rank's introduction: it is heard before "
           "the rank that it is for has said a word") {
-    REQUIRE_MACHINES(net)
+    REQUIRE_MACHINES(two_machines, net)
     fault_run run{net, "tcp", tiny_model, false};
     auto& context = (*run.context)[0];
     const request x{30, {1}, {2}, 16, false};
@@ -391,7 +383,7 @@ TEST_CASE(
     "once the others can be reached too it goes on") {
     for (const std::string wire : {"tcp", "ucx"}) {
         CAPTURE(wire);
-        REQUIRE_MACHINES(net)
+        REQUIRE_MACHINES(two_machines, net)
         fault_run run{net, wire, small_model, false};
         net.cable->set(bad_cable::a_to_b, {.only_to_port = port_of_infos(*run.context)});
         const request x{30, {1}, {2}, 4, false};
@@ -423,7 +415,7 @@ TEST_CASE("network faults: in the middle of a transfer each ends it on both side
 TEST_CASE("network faults: a first request and a second one over a far cable"
           * doctest::description("prints their round trips, asserts nothing about them")) {
     constexpr auto round_trip = 200ms;
-    REQUIRE_MACHINES(net)
+    REQUIRE_MACHINES(two_machines, net)
     fault_run run{net, "tcp", tiny_model, false};
     run_on(net.decode, "eth", [&run] { learn_way_to(run.context->endpoint); });
     net.cable->set_both({.delay = round_trip / 2});
@@ -456,7 +448,7 @@ TEST_CASE("network faults: a slow, far or lossy cable delays a transfer and ends
         {"ucx", "1 % lost, 5 % late", {.lost_per_mille = 10, .late_per_mille = 50}},
     };
     for (const auto& [wire, name, quality] : cables) {
-        REQUIRE_MACHINES(net)
+        REQUIRE_MACHINES(two_machines, net)
         CAPTURE(wire);
         CAPTURE(name);
         fault_run run{net, wire};

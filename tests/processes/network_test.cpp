@@ -21,11 +21,15 @@ const std::string decode_ipv6 = "fd99:1::1";
 class machines {
 public:
     machines() {
-        works_ =
-            shell("ip netns add " + decode) && shell("ip netns add " + prefill)
-            && shell("ip netns add " + spare) && connect("1", prefill, "p")
-            && connect("2", spare, "s")
-            && shell("ip netns exec " + decode + " sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward'");
+        for (const auto& each : {decode, prefill, spare})
+            if (!shell("ip netns add " + each))
+                return;
+        if (why_not_ = try_visit(decode); !why_not_.empty())
+            return;
+        if (!connect("1", prefill, "p") || !connect("2", spare, "s")
+            || !shell("ip netns exec " + decode
+                      + " sh -c 'echo 1 > /proc/sys/net/ipv4/ip_forward'"))
+            why_not_ = "cables need veth devices, and decode has to forward";
     }
     ~machines() {
         for (const auto& each : {decode, prefill, spare})
@@ -34,7 +38,8 @@ public:
     machines(const machines&) = delete;
     machines& operator=(const machines&) = delete;
 
-    bool work() const { return works_; }
+    /// Empty: they work.
+    const std::string& why_not() const { return why_not_; }
 
     template <class F>
     auto on(const std::string& machine, F what) {
@@ -123,7 +128,7 @@ private:
         return true;
     }
 
-    bool works_ = false;
+    std::string why_not_ = "network namespaces need root and iproute2";
 };
 
 const std::string prefill_address = "10.99.1.2";
@@ -215,19 +220,12 @@ std::chrono::seconds silence_wanted() {
         wire = "ucx";                                                                              \
     }
 
-#define REQUIRE_MACHINES(net)                                                                      \
-    machines net;                                                                                  \
-    if (!net.work()) {                                                                             \
-        MESSAGE("skipped: network namespaces cannot be made here: needs root and iproute2");       \
-        return;                                                                                    \
-    }
-
 } // namespace
 
 TEST_CASE(
     "network: silence of both ways or one ends what waits, and after it has healed all goes on") {
     ON_EACH_WIRE
-    REQUIRE_MACHINES(net)
+    REQUIRE_MACHINES(machines, net)
     auto context = start(net, net.prefill, "context", prefill_address);
     auto generation = start(net, net.decode, "generation", decode_address);
     std::uint64_t rid = 1;
@@ -255,7 +253,7 @@ TEST_CASE(
 TEST_CASE(
     "network: when a peer is gone for good, new work goes to whoever answers at its endpoint") {
     ON_EACH_WIRE
-    REQUIRE_MACHINES(net)
+    REQUIRE_MACHINES(machines, net)
     auto context = start(net, net.prefill, "context", prefill_address);
     auto generation = start(net, net.decode, "generation", decode_address);
     expect_service(*context, *generation, context->endpoint, 1);
@@ -273,7 +271,7 @@ TEST_CASE(
 
 TEST_CASE("network: a peer that answers no dial holds up nobody else") {
     ON_EACH_WIRE
-    REQUIRE_MACHINES(net)
+    REQUIRE_MACHINES(machines, net)
     auto healthy = start(net, net.spare, "healthy", spare_address);
     const auto rank = [&](const std::string& machine, unsigned number,
                           std::vector<std::string> flags) {
@@ -306,7 +304,7 @@ TEST_CASE("network: a peer that answers no dial holds up nobody else") {
 TEST_CASE(
     "network: ranks between which there is IPv6 alone reach each other over our own sockets") {
     wire = "tcp";
-    REQUIRE_MACHINES(net)
+    REQUIRE_MACHINES(machines, net)
     if (!net.have_ipv6_only()) {
         MESSAGE("this machine has no IPv6");
         return;
@@ -322,7 +320,7 @@ TEST_CASE(
 TEST_CASE("network: on all addresses ranks find each other, whatever other devices their machines "
           "have, and whether an endpoint names its host or its address") {
     ON_EACH_WIRE
-    REQUIRE_MACHINES(net)
+    REQUIRE_MACHINES(machines, net)
     std::string named = prefill_address;
     SUBCASE("each has a bridge of the same address") {
         for (const auto& machine : {net.prefill, net.decode})
@@ -355,7 +353,7 @@ TEST_CASE(
     "network: with a secret machines serve each other, all of it encrypted or with plain bulk, and "
     "a third one without it gets nothing and hears why") {
     wire = "tcp";
-    REQUIRE_MACHINES(net)
+    REQUIRE_MACHINES(machines, net)
     const secret_file ours{secret_one};
     const secret_file theirs{secret_two};
     for (const bool plain_bulk : {false, true}) {

@@ -106,20 +106,12 @@ struct under_way {
     instance_ptr generation;
 };
 
-#define REQUIRE_TWO_MACHINES(net)                                                                  \
-    two_machines net;                                                                              \
-    if (!net.work()) {                                                                             \
-        MESSAGE("skipped: network namespaces cannot be made here: needs root, iproute2 and TAP "   \
-                "devices");                                                                        \
-        return;                                                                                    \
-    }
-
 } // namespace
 
 TEST_CASE(
     "relay over a network: the cable carries one copy for all ranks of a machine, and as many "
     "as ranks without it") {
-    REQUIRE_TWO_MACHINES(net)
+    REQUIRE_MACHINES(two_machines, net)
     for (auto relay : {true, false}) {
         CAPTURE(relay);
         auto context = start(net, net.prefill, "context", 2, relay);
@@ -156,7 +148,7 @@ TEST_CASE(
 
 TEST_CASE("relay over a network: the rank is killed where the bytes land, and the others ask the "
           "context themselves") {
-    REQUIRE_TWO_MACHINES(net)
+    REQUIRE_MACHINES(two_machines, net)
     under_way transfer{net, 7};
     transfer.rank(transfer.landing).kill();
     transfer.others_get_it(transfer.landing);
@@ -166,7 +158,7 @@ TEST_CASE("relay over a network: the rank is killed where the bytes land, and th
 
 TEST_CASE("relay over a network: a rank is killed that takes the bytes from another one, and the "
           "others get theirs") {
-    REQUIRE_TWO_MACHINES(net)
+    REQUIRE_MACHINES(two_machines, net)
     under_way transfer{net, 9};
     transfer.rank(transfer.landing + 1).kill();
     transfer.others_get_it(transfer.landing + 1);
@@ -174,7 +166,7 @@ TEST_CASE("relay over a network: a rank is killed that takes the bytes from anot
 
 TEST_CASE("relay over a network: whichever rank cancels, all end, pages come back, and the next "
           "request goes well") {
-    REQUIRE_TWO_MACHINES(net)
+    REQUIRE_MACHINES(two_machines, net)
     under_way transfer{net, 8};
     SUBCASE("where the bytes land") {
         transfer.cancel_at(transfer.landing);

@@ -20,9 +20,12 @@ public:
     two_machines() {
         if (!shell("ip netns add " + decode) || !shell("ip netns add " + prefill))
             return;
+        if (why_not_ = try_visit(decode); !why_not_.empty())
+            return;
         cable = bad_cable::make(decode, prefill);
-        works_ =
-            cable && has_address(decode, decode_address) && has_address(prefill, prefill_address);
+        if (!cable || !has_address(decode, decode_address)
+            || !has_address(prefill, prefill_address))
+            why_not_ = "a cable needs TAP devices";
     }
     ~two_machines() {
         cable.reset();
@@ -32,7 +35,8 @@ public:
     two_machines(const two_machines&) = delete;
     two_machines& operator=(const two_machines&) = delete;
 
-    bool work() const { return works_; }
+    /// Empty: they work.
+    const std::string& why_not() const { return why_not_; }
 
     /// All that the cable has brought to decode, headers and acknowledgements included.
     std::uint64_t bytes_at_decode() const {
@@ -54,7 +58,7 @@ private:
                && shell("ip -n " + machine + " link set lo up");
     }
 
-    bool works_ = false;
+    std::string why_not_ = "network namespaces need root and iproute2";
 };
 
 } // namespace kvferry::testing
