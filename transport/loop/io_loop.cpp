@@ -191,8 +191,7 @@ void io_loop::run() {
             || std::chrono::steady_clock::now() - busy_at >= options_.spin) {
             if (may_sleep())
                 sleep_until_event();
-            inbox_->is_awake();
-            if (taken_.empty() && is_idle() && inbox_->has_ended())
+            if (inbox_->woken(taken_.empty() && is_idle()))
                 break;
         } else { // spins, but lets other threads on this core run
             std::this_thread::yield();

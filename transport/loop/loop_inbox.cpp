@@ -63,14 +63,10 @@ bool loop_inbox::may_sleep() {
     return asleep_;
 }
 
-void loop_inbox::is_awake() {
+bool loop_inbox::woken(bool idle) {
     std::lock_guard guard{mutex_};
     asleep_ = false;
-}
-
-bool loop_inbox::has_ended() {
-    std::lock_guard guard{mutex_};
-    ended_ = stopping_ && turns_.empty();
+    ended_ = idle && stopping_ && turns_.empty();
     return ended_;
 }
 

@@ -53,9 +53,8 @@ public:
     /// From now on whatever comes writes to wake_fd(). False: something has come already, or the
     /// loop has to end.
     bool may_sleep();
-    void is_awake();
-    /// True: the loop has to end, and nothing can come any more.
-    bool has_ended();
+    /// The loop is awake. True: it is `idle` and has to end, and nothing can come any more.
+    bool woken(bool idle);
     int wake_fd() const { return wake_fd_.get(); }
 
 private:

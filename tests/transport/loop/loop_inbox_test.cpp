@@ -66,16 +66,17 @@ TEST_CASE(
     "loop_inbox: a loop ends when it was stopped and nothing is left; from then on what comes "
     "comes back") {
     const auto inbox = make_inbox();
-    CHECK_FALSE(inbox->has_ended());
+    CHECK_FALSE(inbox->woken(true));
     CHECK_FALSE(inbox->hand_in(some_errand()));
     inbox->stop();
     CHECK_FALSE(inbox->may_sleep());
-    CHECK_FALSE(inbox->has_ended());
+    CHECK_FALSE(inbox->woken(true));
     std::deque<loop_turn> taken;
     inbox->take(taken);
     REQUIRE(taken.size() == 1);
     const errand_ptr owned{taken.front().what};
-    CHECK(inbox->has_ended());
+    CHECK_FALSE(inbox->woken(false)); // it has something to do
+    CHECK(inbox->woken(true));
     auto late = some_errand();
     auto* what = late.get();
     const auto back = inbox->hand_in(std::move(late));
