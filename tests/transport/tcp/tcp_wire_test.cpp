@@ -166,38 +166,56 @@ private:
     std::uint16_t port_ = 0;
 };
 
+/// The writer has come in over a link of its own. Whatever the target dials in return is welcomed
+/// by nobody.
+struct one_way_in {
+    one_way_in() : over(pair.open()) { expect_frame(5); }
+
+    /// The writer says so much, and the target hears it.
+    void expect_frame(std::size_t bytes) {
+        pair.send(over, make_frame(pair.writer_id, bytes));
+        CHECK(pair.arrivals.next<frame_arrived>().frame == make_frame(pair.writer_id, bytes));
+    }
+    endpoint_id dial_back(std::vector<memory_region> regions = {}) {
+        auto address = parse_address(pair.address_of(pair.writer));
+        REQUIRE(address);
+        address->port = nobody.port();
+        address->hosts = {"127.0.0.1"};
+        auto back = pair.arrivals.ask<endpoint_opened>(
+            pair.target, open_endpoint{pair.writer_id, pack_address(*address), std::move(regions),
+                                       pair.arrivals.sink()});
+        REQUIRE(back);
+        return back->endpoint;
+    }
+    /// The target says so much over that link, and the writer hears it.
+    void expect_answer(endpoint_id back, std::size_t bytes) {
+        pair.arrivals.tell(pair.target, send_frame{back, make_frame(pair.target_id, bytes)});
+        CHECK(pair.probe.next<frame_arrived>().frame == make_frame(pair.target_id, bytes));
+    }
+
+    fabric_pair<tcp_kit> pair;
+    mute_port nobody;
+    endpoint_id over;
+};
+
 } // namespace
 
 TEST_CASE(
     "tcp wire: before its own dial is welcomed a rank answers on the connection that its peer "
     "has made: frames and the bytes of a put") {
-    fabric_pair<tcp_kit> pair;
-    const mute_port nobody;
-    auto over = pair.open();
-    pair.send(over, make_frame(pair.writer_id, 5)); // the peer has come in
-    CHECK(pair.arrivals.next<frame_arrived>().frame == make_frame(pair.writer_id, 5));
-
+    one_way_in test;
+    auto& pair = test.pair;
     const scattered_put shape{2, 2, 512};
     fabric_memory source(shape.source_bytes()), memory(shape.target_bytes());
     source.number(9);
     auto registered = pair.probe.ask<region_registered>(
         pair.writer, register_region{memory.data(), memory.size(), memory_kind::host_private});
     REQUIRE(registered);
-    auto address = parse_address(pair.address_of(pair.writer));
-    REQUIRE(address);
-    address->port = nobody.port();
-    address->hosts = {"127.0.0.1"};
-    auto back = pair.arrivals.ask<endpoint_opened>(
-        pair.target, open_endpoint{pair.writer_id,
-                                   pack_address(*address),
-                                   {{memory.address(), memory.size(), memory_kind::host_private,
-                                     registered->access_key}},
-                                   pair.arrivals.sink()});
-    REQUIRE(back);
-    pair.arrivals.tell(pair.target, send_frame{back->endpoint, make_frame(pair.target_id, 7)});
-    CHECK(pair.probe.next<frame_arrived>().frame == make_frame(pair.target_id, 7));
+    const auto back = test.dial_back(
+        {{memory.address(), memory.size(), memory_kind::host_private, registered->access_key}});
+    test.expect_answer(back, 7);
     pair.arrivals.tell(pair.target, start_put{{1},
-                                              back->endpoint,
+                                              back,
                                               shape.job(source.address(), memory.address()),
                                               pair.arrivals.completions(),
                                               {},
@@ -210,33 +228,20 @@ TEST_CASE(
     CHECK(std::memcmp(memory.data(), expected.data(), expected.size()) == 0);
 
     // What it has said there may be lost with that connection, and with it the link.
-    REQUIRE_FALSE(pair.probe.ask(pair.writer, close_endpoint{over, true}));
+    REQUIRE_FALSE(pair.probe.ask(pair.writer, close_endpoint{test.over, true}));
     CHECK(code_of(pair.arrivals.next<endpoint_failed>().reason) == errc::link_lost);
 }
 
 TEST_CASE("tcp wire: a peer that closes its connection in order has read what came back there: the "
           "link goes on") {
-    fabric_pair<tcp_kit> pair;
-    const mute_port nobody;
-    auto over = pair.open();
-    pair.send(over, make_frame(pair.writer_id, 5)); // the peer has come in
-    CHECK(pair.arrivals.next<frame_arrived>().frame == make_frame(pair.writer_id, 5));
-    auto address = parse_address(pair.address_of(pair.writer));
-    REQUIRE(address);
-    address->port = nobody.port();
-    address->hosts = {"127.0.0.1"};
-    auto back = pair.arrivals.ask<endpoint_opened>(
-        pair.target,
-        open_endpoint{pair.writer_id, pack_address(*address), {}, pair.arrivals.sink()});
-    REQUIRE(back);
-    pair.arrivals.tell(pair.target, send_frame{back->endpoint, make_frame(pair.target_id, 7)});
-    CHECK(pair.probe.next<frame_arrived>().frame == make_frame(pair.target_id, 7));
-    REQUIRE_FALSE(pair.probe.ask(pair.writer, close_endpoint{over, false}));
-    over = pair.open();
-    pair.send(over, make_frame(pair.writer_id, 6)); // behind the end of the former one
-    CHECK(pair.arrivals.next<frame_arrived>().frame == make_frame(pair.writer_id, 6));
-    pair.arrivals.tell(pair.target, send_frame{back->endpoint, make_frame(pair.target_id, 8)});
-    CHECK(pair.probe.next<frame_arrived>().frame == make_frame(pair.target_id, 8));
+    one_way_in test;
+    auto& pair = test.pair;
+    const auto back = test.dial_back();
+    test.expect_answer(back, 7);
+    REQUIRE_FALSE(pair.probe.ask(pair.writer, close_endpoint{test.over, false}));
+    test.over = pair.open();
+    test.expect_frame(6); // behind the end of the former one
+    test.expect_answer(back, 8);
     CHECK(pair.arrivals.waiting<endpoint_failed>() == 0);
 }
 
