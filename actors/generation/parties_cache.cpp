@@ -10,24 +10,22 @@
 namespace kvferry {
 
 const caf::expected<transfer_parties_ptr>&
-parties_cache::of(const open_rx& opened, const std::vector<rank_info>& own,
-                  const std::vector<rank_info>& context) {
-    auto [found, fresh] = known_.try_emplace(
-        key{opened.context_endpoint, opened.context_dp_rank, opened.aux, opened.allowed},
-        transfer_parties_ptr{});
+parties_cache::of(const std::string& context_endpoint, const parties_wanted& wanted,
+                  const std::vector<rank_info>& own, const std::vector<rank_info>& context) {
+    auto [found, fresh] =
+        known_.try_emplace(std::pair{context_endpoint, wanted}, transfer_parties_ptr{});
     auto& result = found->second;
     if (!fresh)
         return result;
     auto parties =
-        parties_of(self_, own, context, opened.context_dp_rank, opened.aux, opened.allowed);
+        parties_of(self_, own, context, wanted.context_dp_rank, wanted.aux, wanted.allowed);
     if (!parties) {
         result = std::move(parties.error());
         return result;
     }
     if (!parties->layers_skipped.empty() || !parties->roles_skipped.empty())
         logger().info("{}: the instance at {} does not have layers [{}], roles [{}]: skipped",
-                      describe(self_), opened.context_endpoint,
-                      fmt::join(parties->layers_skipped, ", "),
+                      describe(self_), context_endpoint, fmt::join(parties->layers_skipped, ", "),
                       fmt::join(parties->roles_skipped, ", "));
     result = std::make_shared<const transfer_parties>(std::move(*parties));
     return result;
@@ -36,8 +34,8 @@ parties_cache::of(const open_rx& opened, const std::vector<rank_info>& own,
 void parties_cache::forget(const std::string& endpoint) {
     if (endpoint == own_endpoint_)
         return known_.clear();
-    auto first = known_.lower_bound(key{endpoint, {}, aux_mode::none, {}});
-    while (first != known_.end() && std::get<0>(first->first) == endpoint)
+    auto first = known_.lower_bound({endpoint, {}});
+    while (first != known_.end() && first->first.first == endpoint)
         first = known_.erase(first);
 }
 

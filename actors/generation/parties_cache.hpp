@@ -2,15 +2,14 @@
 // Who takes part in a transfer, worked out once per pair of instances and kind of request.
 #pragma once
 
+#include "actors/decisions/receiving/parties_wanted.hpp"
 #include "actors/decisions/receiving/transfer_parties.hpp"
-#include "messages/local/sessions.hpp"
 #include "messages/values/rank_info.hpp"
 
 #include <map>
 #include <memory>
-#include <optional>
 #include <string>
-#include <tuple>
+#include <utility>
 #include <vector>
 
 namespace kvferry {
@@ -22,19 +21,18 @@ public:
         : self_(std::move(self)), own_endpoint_(std::move(own_endpoint)) {}
 
     /// `own` and `context` are what the two endpoints have answered last.
-    const caf::expected<transfer_parties_ptr>& of(const open_rx&, const std::vector<rank_info>& own,
+    const caf::expected<transfer_parties_ptr>& of(const std::string& context_endpoint,
+                                                  const parties_wanted&,
+                                                  const std::vector<rank_info>& own,
                                                   const std::vector<rank_info>& context);
 
     /// Both instances decide about the parties, the own one about all of them.
     void forget(const std::string& endpoint);
 
 private:
-    /// Context endpoint, context DP rank, aux, what may be missing.
-    using key = std::tuple<std::string, std::optional<std::uint32_t>, aux_mode, allow_missing>;
-
     rank_info self_;
     std::string own_endpoint_;
-    std::map<key, caf::expected<transfer_parties_ptr>> known_;
+    std::map<std::pair<std::string, parties_wanted>, caf::expected<transfer_parties_ptr>> known_;
 };
 
 } // namespace kvferry

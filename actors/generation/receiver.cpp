@@ -276,8 +276,7 @@ void receiver_state::withdraw(attempt attempt, const session& failed, const caf:
     const auto request = opened.request;
     if (!failed.parties)
         return carry(known_instances::session_withdrawn{
-            opened.context_endpoint,
-            {request, attempt, why, opened.context_dp_rank, opened.aux, opened.allowed}});
+            opened.context_endpoint, {request, attempt, why, parties_wanted_by(opened)}});
     const auto tell_rank = [&](rank_id rank) {
         notify((*failed.context)[rank.value], cancel_of(request, attempt, rank, why));
     };

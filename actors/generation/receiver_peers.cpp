@@ -45,7 +45,8 @@ void receiver_state::perform(known_instances::bind_session& x) {
     if (auto problem = check_other_instance(opened.context_endpoint, context))
         return tell(self_, fresh->actor, bind_writers{{}, problem});
     const auto own = instances_.ranks_of(with_.own_endpoint);
-    const auto& parties = parties_.of(opened, *own, *context);
+    const auto& parties =
+        parties_.of(opened.context_endpoint, parties_wanted_by(opened), *own, *context);
     if (!parties)
         return tell(self_, fresh->actor,
                     bind_writers{{}, add_context(parties.error(), "rid {}", opened.request)});
@@ -85,12 +86,7 @@ void receiver_state::perform(known_instances::withdraw& x) {
                cancel_of(x.what.request, x.what.attempt, (*context)[rank].rank, x.what.why));
     };
     if (const auto own = instances_.ranks_of(with_.own_endpoint)) {
-        open_rx opened;
-        opened.context_endpoint = x.endpoint;
-        opened.context_dp_rank = x.what.context_dp_rank;
-        opened.aux = x.what.aux;
-        opened.allowed = x.what.allowed;
-        if (const auto& parties = parties_.of(opened, *own, *context)) {
+        if (const auto& parties = parties_.of(x.endpoint, x.what.wanted, *own, *context)) {
             for (const auto& writer : (*parties)->writers)
                 tell_rank(writer.rank.value);
             for (const auto& [group, ranks] : (*parties)->bystanders)

@@ -45,9 +45,7 @@ void known_instances::take(session_withdrawn& over, time_point, effects& result)
     if (found == instances_.end())
         return;
     auto& at = found->second;
-    const auto* own = find(facts_.own_endpoint);
-    const auto own_comes = own && !own->answer && own->state != question::none;
-    if (at.answer && !own_comes)
+    if (at.answer && !own_is_awaited())
         result.push_back(withdraw{std::move(over.endpoint), std::move(over.what)});
     else if ((at.answer || at.state != question::none) && facts_.withdrawals_max > 0)
         keep(over.endpoint, at, std::move(over.what));
@@ -55,8 +53,7 @@ void known_instances::take(session_withdrawn& over, time_point, effects& result)
 
 /// Who is concerned follows from the ranks of both instances, so the own one is waited for, too.
 void known_instances::tell_withdrawn(const std::string& answered, effects& result) {
-    const auto* own = find(facts_.own_endpoint);
-    if (own && !own->answer && own->state != question::none)
+    if (own_is_awaited())
         return;
     for (auto& [endpoint, at] : instances_)
         if ((endpoint == answered || answered == facts_.own_endpoint) && at.answer)
@@ -218,6 +215,11 @@ const known_instances::instance* known_instances::find(const std::string& endpoi
 instance_ranks known_instances::ranks_of(const std::string& endpoint) const {
     const auto* at = find(endpoint);
     return at && at->answer ? at->answer->ranks : nullptr;
+}
+
+bool known_instances::own_is_awaited() const {
+    const auto* own = find(facts_.own_endpoint);
+    return own && !own->answer && own->state != question::none;
 }
 
 bool known_instances::is_settled(const instance* own, const instance* context) {

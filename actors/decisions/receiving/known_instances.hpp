@@ -6,13 +6,12 @@
 // about the former.
 #pragma once
 
+#include "actors/decisions/receiving/parties_wanted.hpp"
 #include "actors/shared/back_off.hpp"
 #include "actors/shared/deadline_queue.hpp"
 #include "actors/shared/id_map.hpp"
 #include "messages/errors.hpp"
 #include "messages/local/recycled.hpp"
-#include "messages/values/allow_missing.hpp"
-#include "messages/values/aux_record.hpp"
 #include "messages/values/ids.hpp"
 #include "messages/values/rank_info.hpp"
 #include "messages/values/time.hpp"
@@ -53,10 +52,7 @@ public:
         rid request;
         kvferry::attempt attempt;
         caf::error why;
-        /// As in open_rx.
-        std::optional<std::uint32_t> context_dp_rank = {};
-        aux_mode aux = aux_mode::none;
-        allow_missing allowed = {};
+        parties_wanted wanted = {};
     };
 
     // -- events -------------------------------------------------------------------------------
@@ -186,6 +182,8 @@ private:
 
     /// Null where nothing is remembered.
     const instance* find(const std::string& endpoint) const;
+    /// Nobody knows yet who is concerned.
+    bool own_is_awaited() const;
     /// Sessions with it need not wait.
     static bool is_settled(const instance* own, const instance* context);
     instance& need(const std::string& endpoint, time_point now, effects&);
