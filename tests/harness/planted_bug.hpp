@@ -78,6 +78,7 @@ enum class planted_bug : std::uint8_t {
     rest_never_asked,
     urgency_forgotten,
     digest_not_compared,
+    read_apart_not_awaited,
 };
 
 /// The one that is planted now.

@@ -5,6 +5,7 @@
 #include "tests/harness/planted_bug.hpp"
 #include "transport/fabric/sealed_bytes.hpp"
 
+#include <cstring>
 #include <map>
 #include <memory>
 #include <utility>
@@ -88,7 +89,8 @@ public:
     void destroy() noexcept override { with.network->attach(with.self, nullptr, with.bell); }
 
     void arrived(const wire_item& item) override {
-        user->arrived(item.what, item.head, item.bytes);
+        if (!reads_apart(item))
+            user->arrived(item.what, item.head, item.bytes);
     }
 
     void connection_lost(incarnation peer, std::uint64_t last) override {
@@ -101,6 +103,29 @@ public:
     bool has_endpoint_to(incarnation peer) const override {
         return std::any_of(connections.begin(), connections.end(),
                            [peer](const auto& x) { return x.second->peer == peer; });
+    }
+
+    /// False: it is no message with bytes of pages, or they are refused.
+    bool reads_apart(const wire_item& item) {
+        const auto longest = with.network->temper().read_apart_max;
+        if (longest.count() == 0)
+            return false;
+        auto where = user->land(item.what, item.head, item.bytes.size());
+        if (!user->may_land(item.what, item.head, where))
+            return false;
+        const auto number = user->read_begins(where);
+        user->after(random.between(microseconds{0}, longest),
+                    [this, number, where = std::move(where), bytes = item.bytes]() mutable {
+                        const auto* from = bytes.data();
+                        for (const auto& place : where.places) {
+                            std::memcpy(place.data(), from, place.size());
+                            from += place.size();
+                        }
+                        user->read_ended(number);
+                        user->landed(std::move(where));
+                        go_on();
+                    });
+        return true;
     }
 
     // For its connections.
@@ -226,6 +251,10 @@ sim_io_state::sim_io_state(pointer self, dependencies with)
 caf::result<void> sim_io_state::on_forbid_writes(const forbid_writes& message) {
     if (planted(planted_bug::forbidden_attempt_written))
         return {};
+    if (planted(planted_bug::read_apart_not_awaited)) {
+        inbound_.forbid(message.attempt);
+        return {};
+    }
     const auto longest = network_->temper().shut_out_max;
     if (longest.count() == 0)
         return fabric_state::on_forbid_writes(message);

@@ -55,6 +55,9 @@ struct network_temper {
     bool late_last_words = false;
     /// How long a fabric is busy with other things before it shuts an attempt out.
     std::chrono::microseconds shut_out_max{0};
+    /// Bytes of puts come into place so much later than it was asked whether they may, as where
+    /// another thread reads them; 0: at once.
+    std::chrono::microseconds read_apart_max{0};
 };
 
 class sim_network {

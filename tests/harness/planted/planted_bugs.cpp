@@ -145,6 +145,10 @@ const std::vector<bug_description>& planted_bugs() {
          "a request that is renewed is not as urgent as its host wants it"},
         {"digest-not-compared", digest_not_compared, "I4",
          "bytes that are others than the writer has read count as arrived"},
+        {"read-apart-not-awaited", read_apart_not_awaited, "H54",
+         "an attempt counts as shut out while another thread of the wire still reads bytes of it "
+         "into pages",
+         "shut-out-slowly"},
     };
     return all;
 }

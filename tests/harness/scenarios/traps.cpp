@@ -405,10 +405,10 @@ void former_link_dies(random_source& random, scenario& in) {
     in.requests.push_back(again);
 }
 
-/// What a writer on another machine has on its way when its attempt ends.
+/// What a writer on another machine has on its way when its attempt ends, and what is being read.
 void shut_out_slowly(random_source& random, scenario& in) {
     in.same_host = false;
-    in.network.shut_out_max = microseconds{3000};
+    (in.seed % 2 == 0 ? in.network.shut_out_max : in.network.read_apart_max) = microseconds{3000};
     auto& wanted = slow_puts(random, in);
     wanted.may_fail = true;
     wanted.cancels.push_back({side::generation, 0, while_bytes_move(random), since::first_write});
