@@ -23,8 +23,9 @@ TEST_CASE(
     "ignored messages: a link counts frames that come twice, late, early, or of the past (I7)") {
     link_fixture test;
     test.dial();
-    const auto request = test.frame(request_data{}, 1);
-    const auto answer = test.frame(rank_registered{}, 0);
+    const auto peers_link = std::uint64_t{9} << 32;
+    const auto request = test.frame(request_data{}, peers_link + 1);
+    const auto answer = test.frame(rank_registered{}, peers_link);
     test.tell(frame_arrived{answer});
     REQUIRE(test.ready().size() == 1);
     CHECK(ignored_by(test.counters).empty());
@@ -34,20 +35,20 @@ TEST_CASE(
     CHECK(test.sender.received<request_data>().size() == 1);
     CHECK(ignored_by(test.counters) == counts{{"duplicate", 1}});
 
-    const auto ahead = test.frame(request_data{}, 5);
+    const auto ahead = test.frame(request_data{}, peers_link + 5);
     test.tell(frame_arrived{ahead});
     test.tell(frame_arrived{ahead});
     CHECK(ignored_by(test.counters) == counts{{"duplicate", 2}});
 
-    test.tell(frame_arrived{test.frame(request_data{}, (std::uint64_t{9} << 32) + 1)});
+    test.tell(frame_arrived{test.frame(request_data{}, (std::uint64_t{8} << 32) + 1)});
     CHECK(ignored_by(test.counters) == counts{{"duplicate", 2}, {"former_link", 1}});
 
     request_data foreign;
     foreign.header.sender = {31337};
-    test.tell(frame_arrived{test.frame(foreign, 2)});
+    test.tell(frame_arrived{test.frame(foreign, peers_link + 2)});
     CHECK(ignored_by(test.counters)["stale_incarnation"] == 1);
 
-    test.tell(frame_arrived{test.frame(instance_info{}, 2)});
+    test.tell(frame_arrived{test.frame(instance_info{}, peers_link + 2)});
     CHECK(ignored_by(test.counters)["unexpected"] == 1);
     CHECK(test.sender.received<request_data>().size() == 1);
     CHECK(test.losses() == 0);
