@@ -10,21 +10,44 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <csignal>
 #include <exception>
 #include <iostream>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <unistd.h>
 
 namespace tools = kvferry::tools;
 
+namespace {
+
+/// The kernel spares process 1 of a container what it does not handle: without this, whatever runs
+/// there ends by SIGKILL only. A subcommand may handle a signal itself.
+void end_by_signals_as_process_1() {
+    if (::getpid() == 1)
+        for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGQUIT})
+            std::signal(number, [](int what) { ::_exit(128 + what); });
+}
+
+/// Below each subcommand, too; help and manual say it once.
+void add_version(CLI::App& to, const std::string& text) {
+    auto* flag = to.set_version_flag("--version", text);
+    if (to.get_parent() != nullptr)
+        flag->group("");
+    for (auto* each : to.get_subcommands([](CLI::App*) { return true; }))
+        add_version(*each, text);
+}
+
+} // namespace
+
 int main(int argc, char** argv) {
+    end_by_signals_as_process_1();
     kvferry::init_types(); // errors are made before there is an actor system
     CLI::App app{
         "kvferry moves the KV cache of requests from the processes that computed it to the "
         "processes that go on with it.",
         "kvferry"};
-    app.set_version_flag("--version", "kvferry " + std::string{kvferry::version()});
     app.require_subcommand(1);
     app.set_config("--config", "",
                    "Flags of `worker`, from a file: lines `flag = value` below [worker]")
@@ -51,6 +74,7 @@ int main(int argc, char** argv) {
     kvferry::add_trace(app, status);
     kvferry::add_worker(app, status);
     kvferry::add_pages(app, status);
+    add_version(app, "kvferry " + std::string{kvferry::version()});
     try {
         app.parse(argc, argv);
         return status;

@@ -16,7 +16,10 @@ std::string worker::parts::name() const {
 }
 
 caf::expected<worker_stopped> worker::parts::stop(std::chrono::milliseconds deadline) {
-    if (auto problem = check_may_wait()) // before the lock, whose holder may wait for this thread
+    // Before the lock, whose holder may wait for this thread, or have stayed in the parent.
+    if (auto problem = process_life::check())
+        return problem;
+    if (auto problem = check_may_wait())
         return problem;
     std::lock_guard lock{stopping};
     if (auto open = calls->visit(); !open)

@@ -99,6 +99,8 @@ caf::error worker::unpublish(std::chrono::milliseconds deadline) {
 
 /// A session that the host opens meanwhile is cancelled, and ends before the pools are withdrawn.
 caf::error worker::parts::withdraw(std::chrono::milliseconds deadline) {
+    if (auto problem = process_life::check()) // the lock's holder may have stayed in the parent
+        return problem;
     if (auto problem = check_may_wait())
         return problem;
     const auto until = clock::now() + deadline;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Ranks as containers run them: as process 1, and with a log that nobody reads.
 #include "tests/processes/end_to_end.hpp"
+#include "tests/support/other_program.hpp"
 
 #include <csignal>
 #include <cstdlib>
@@ -37,16 +38,16 @@ std::vector<pid_t> children_of(pid_t process) {
 }
 
 /// The program that the launcher has started, once it has.
-pid_t process_1_of(const rank_process& launcher) {
+pid_t process_1_of(pid_t launcher) {
     const auto until = clock::now() + 20s;
     std::vector<pid_t> found;
-    while ((found = children_of(launcher.pid())).empty())
+    while ((found = children_of(launcher)).empty())
         REQUIRE(clock::now() < until);
     return found.front();
 }
 
-/// A rank handles SIGTERM before everything else.
-bool is_rank_that_handles(pid_t process, int signal) {
+/// The program handles SIGTERM before everything else.
+bool is_ours_and_handles(pid_t process, int signal) {
     std::string name;
     std::getline(std::ifstream{"/proc/" + std::to_string(process) + "/comm"}, name);
     if (name != "kvferry")
@@ -71,7 +72,7 @@ TEST_CASE("container: as process 1 a rank buries the orphans of its container, a
     REQUIRE_NAMESPACES();
     rank_process rank{{"--instance", "alone", "--drain-deadline", "5000"}, as_process_1};
     REQUIRE(rank.ready().at("pid") == 1);
-    const auto process = process_1_of(rank);
+    const auto process = process_1_of(rank.pid());
     // The pipe's reader ends after the orphan, which holds its other end.
     REQUIRE(shell("nsenter --target " + std::to_string(process)
                   + " --pid sh -c '(sh -c \"exit 0\" &)' | cat"));
@@ -94,7 +95,7 @@ TEST_CASE("container: SIGTERM ends a rank that has not started yet, also as proc
         "--instance", "alone", "--layout", "tp=2,tp_rank=1", "--info-endpoint", "127.0.0.1:1"};
     const auto expect_end = [](rank_process& rank, pid_t process) {
         const auto until = clock::now() + 20s;
-        while (!is_rank_that_handles(process, SIGTERM))
+        while (!is_ours_and_handles(process, SIGTERM))
             REQUIRE(clock::now() < until);
         ::kill(process, SIGTERM);
         CHECK(rank.wait_for_end() == 128 + SIGTERM);
@@ -103,7 +104,26 @@ TEST_CASE("container: SIGTERM ends a rank that has not started yet, also as proc
     expect_end(alone, alone.pid());
     REQUIRE_NAMESPACES();
     rank_process rank{waits_for_rank_0, as_process_1};
-    expect_end(rank, process_1_of(rank));
+    expect_end(rank, process_1_of(rank.pid()));
+}
+
+TEST_CASE("container: SIGTERM and SIGINT end whatever subcommand is process 1") {
+    REQUIRE_NAMESPACES();
+    auto words = as_process_1.under;
+    for (const char* word : {KVFERRY_PROGRAM, "bench", "soak", "--requests", "1000000000"})
+        words.emplace_back(word);
+    for (const int signal : {SIGTERM, SIGINT}) {
+        CAPTURE(signal);
+        program soak{words};
+        const auto process = process_1_of(soak.pid());
+        const auto until = clock::now() + 20s;
+        while (!is_ours_and_handles(process, signal))
+            REQUIRE(clock::now() < until);
+        ::kill(process, signal);
+        const auto status = soak.status();
+        CHECK(WIFEXITED(status));
+        CHECK(WEXITSTATUS(status) == 128 + signal);
+    }
 }
 
 // -- a log that nobody reads --------------------------------------------------------------------

@@ -21,6 +21,7 @@
 #include <stdexcept>
 #include <string>
 #include <sys/wait.h>
+#include <thread>
 #include <unistd.h>
 #include <utility>
 
@@ -176,16 +177,31 @@ bool throws(Call&& call) {
     return false;
 }
 
-void all_calls_in_a_child(engine& all, tx_handle& open_before, piece_handle& piece) {
+bool is_unsupported(const caf::error& result) {
+    return code_of(result) == errc::unsupported;
+}
+
+void all_calls_in_a_child(engine& all, tx_handle& open_before, piece_handle& piece,
+                          const byte_buffer& info) {
     auto& rank = *all.rank;
     check(is_unsupported(rank.statistics()), "statistics");
     check(is_unsupported(rank.sessions()), "sessions");
+    check(is_unsupported(rank.sessions({}, 1s)), "sessions within a second");
     check(is_unsupported(rank.info()), "info");
+    check(is_unsupported(rank.local_info()), "local_info");
     check(is_unsupported(rank.publish({}, {})), "publish");
+    check(is_unsupported(rank.unpublish(1s)), "unpublish");
+    check(is_unsupported(rank.connect({rank.info_endpoint()}, 1s)), "connect");
+    check(is_unsupported(rank.add_instance({info})), "add_instance");
+    check(is_unsupported(rank.remove_instance("@other")), "remove_instance");
+    check(is_unsupported(rank.set_role(instance_role::context)), "set_role");
     check(is_unsupported(rank.stop(1s)), "stop");
     check(is_unsupported(rank.drain(1s)), "drain");
+    check(!rank.actor(), "actor");
     check(is_unsupported(all.actors->start_worker(options_of("child"))), "start_worker");
     check(is_unsupported(open_before.status()), "status");
+    check(is_unsupported(open_before.extend(1s)), "extend");
+    check(is_unsupported(open_before.slots_in_doubt()), "slots_in_doubt");
     check(code_of(open_before.outcome().get().error) == errc::unsupported, "outcome");
     check(throws([&] { return open_before.released().get(); }), "released");
     check(throws([&] { return &all.actors->system(); }), "system");
@@ -202,6 +218,9 @@ void all_calls_in_a_child(engine& all, tx_handle& open_before, piece_handle& pie
     check(code_of(tx.send({}).get()) == errc::unsupported, "send");
     outcome_told.get_future().get();
     release_told.get_future().get();
+    const auto rx = rank.open_rx(session_of(3), {rank.info_endpoint()});
+    check(is_unsupported(rx.outcome().get().error), "open_rx");
+    check(is_unsupported(rx.receive({}).get()), "receive");
 }
 
 /// The child ends by exit(), with all destructors of static objects and of the engine's.
@@ -215,10 +234,25 @@ void forked_child() {
     auto lives = the_engine->rank->open_tx(session_of(8));
     auto piece =
         lives.send({.tokens = {0, 4}, .prompt_tokens = 4, .groups = {{0, {1}}}, .last = true});
+    auto& rank = *the_engine->rank;
+    auto other = options_of("other");
+    other.info_server = false;
+    auto carried = value_of(twice->start_worker(other));
+    static_cast<void>(new memfd_pool{publish_a_pool(carried)});
+    const auto info = value_of(carried.local_info());
+    // Waits for the session, with the lock of all that ends the rank: it stays locked in the child.
+    std::promise<void> begun;
+    std::thread withdraws{[&] {
+        begun.set_value();
+        check(!rank.unpublish(20s), "the pools are withdrawn");
+    }};
+    begun.get_future().get();
+    for (int i = 0; i < 20; ++i)
+        check(rank.statistics().operator bool(), "statistics in the parent");
     const auto child = ::fork();
     if (child == 0) {
         ::alarm(20);
-        all_calls_in_a_child(*the_engine, lives, piece);
+        all_calls_in_a_child(*the_engine, lives, piece, info);
         twice.reset();
         the_engine.reset();
         std::exit(0);
@@ -228,6 +262,8 @@ void forked_child() {
     check(WIFEXITED(status) && WEXITSTATUS(status) == 0,
           "the child ended with " + std::to_string(status));
     check(value_of(the_engine->rank->statistics()).sessions_live == 1, "the parent goes on");
+    lives.cancel();
+    withdraws.join();
 }
 
 const std::map<std::string, void (*)()> cases{

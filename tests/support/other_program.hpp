@@ -100,6 +100,8 @@ public:
         ::waitpid(std::exchange(pid_, -1), nullptr, 0);
     }
 
+    pid_t pid() const { return pid_; }
+
     int status() {
         says(std::string{"\0", 1}); // until the end
         int result = -1;
