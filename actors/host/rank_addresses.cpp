@@ -20,6 +20,16 @@ caf::error rank_addresses::check_named() const {
     return check_named_devices(named_, devices_);
 }
 
+caf::error rank_addresses::check_advertised() const {
+    const auto host = advertised_host(options_);
+    if (options_.advertise.empty()
+        || (!is_wildcard(host) && parse_info_endpoint(to_string(info_endpoint{host, 1}))))
+        return {};
+    return make_error(errc::invalid_argument,
+                      "worker_options.advertise: '{}' is not an address that others can dial",
+                      options_.advertise);
+}
+
 caf::expected<std::string> rank_addresses::for_ucx() const {
     if (how_ == security::mode::same_user) { // nobody else is to reach it
         auto found = devices_for("127.0.0.1", devices_);
@@ -53,17 +63,11 @@ rank_addresses::tcp_place rank_addresses::for_tcp() const {
 }
 
 caf::expected<std::string> rank_addresses::for_others(const info_endpoint& bound) const {
+    if (auto problem = check_advertised())
+        return problem;
     if (!options_.advertise.empty()) {
-        auto whole = parse_info_endpoint(options_.advertise);
-        auto endpoint = whole ? *whole : info_endpoint{options_.advertise, bound.port};
-        if (endpoint.port == 0)
-            endpoint.port = bound.port;
-        if (is_wildcard(endpoint.host) || !parse_info_endpoint(to_string(endpoint)))
-            return make_error(
-                errc::invalid_argument,
-                "worker_options.advertise: '{}' is not an address that others can dial",
-                options_.advertise);
-        return to_string(endpoint);
+        const auto whole = parse_info_endpoint(options_.advertise);
+        return to_string(whole ? *whole : info_endpoint{options_.advertise, bound.port});
     }
     if (!is_wildcard(bound.host))
         return to_string(bound);

@@ -25,6 +25,9 @@ public:
     /// invalid_argument: UCX_NET_DEVICES names a device that is not here.
     caf::error check_named() const;
 
+    /// invalid_argument: nobody could dial what is to be advertised.
+    caf::error check_advertised() const;
+
     /// The network devices for UCX: those of the address that others know, else of the one bound
     /// to. Empty: all.
     caf::expected<std::string> for_ucx() const;

@@ -36,6 +36,8 @@ caf::error worker::parts::make_fabric() {
         const auto at = addresses();
         if (auto problem = at.check_named())
             return problem;
+        if (auto problem = at.check_advertised())
+            return problem;
         auto devices = at.for_ucx();
         if (!devices)
             return std::move(devices.error());

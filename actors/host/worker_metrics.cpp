@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What a rank shows of itself: its numbers, whether its loops answer, whether requests may come.
+#include "actors/host/own_address.hpp"
 #include "actors/host/worker_parts.hpp"
 #include "messages/local/info_exchange.hpp"
 #include "messages/trace/log.hpp"
@@ -58,7 +59,9 @@ caf::error worker::parts::make_metrics() {
         return {};
     if (auto problem = step("metrics"))
         return problem;
-    auto made = process_metrics::at(at);
+    const auto place = place_of(at, options.bounds.info_deadline);
+    auto made = place ? process_metrics::at(*place)
+                      : caf::expected<std::shared_ptr<process_metrics>>{place.error()};
     if (!made && optional) {
         logger().error("{}: KVFERRY_METRICS: {}", name(), describe(made.error()));
         return {};

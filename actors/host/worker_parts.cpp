@@ -5,6 +5,7 @@
 #include "actors/host/ask_blocking.hpp"
 #include "actors/host/configure.hpp"
 #include "actors/host/loopback_world.hpp"
+#include "actors/host/own_address.hpp"
 #include "actors/instance/carried_instances.hpp"
 #include "actors/instance/info_link.hpp"
 #include "actors/instance/instance_book.hpp"
@@ -224,6 +225,12 @@ caf::error worker::parts::check_security() {
     if (!made)
         return std::move(made.error());
     secured = std::move(*made);
+    if (!options.bind_address.empty()) {
+        auto address = address_of(options.bind_address, options.bounds.info_deadline);
+        if (!address)
+            return add_context(address.error(), "worker_options.bind_address");
+        options.bind_address = std::move(*address);
+    }
     if (!options.bind_address.empty())
         if (auto problem = secured->check_bind(options.bind_address))
             return add_context(problem, "worker_options.bind_address");
@@ -360,8 +367,10 @@ bool worker::parts::undo(bool io_has_stopped) {
         auto stop = [&](const auto& io_actor) {
             if (!io_actor)
                 return;
-            if (auto problem = ask_blocking_for_success(*system, io_actor, stop_io{}, bounded))
+            if (auto problem = ask_blocking_for_success(*system, io_actor, stop_io{}, bounded)) {
                 logger().error("undoing the start of a worker: {}", describe(problem));
+                ended = ended && code_of(problem) != errc::deadline_exceeded;
+            }
         };
         stop(io.host_link);
         stop(io.copy);

@@ -16,6 +16,9 @@ constexpr const char* library = "libcurl.so.4";
 /// Of an answer: a few thousand listings.
 constexpr std::size_t answer_bytes_max = std::size_t{8} << 20;
 constexpr long connect_ms_max = 1000;
+/// CURLOPT_QUICK_EXIT, which headers before 7.87 lack and libraries before it refuse: a call that
+/// is over does not wait for the thread that looks up its name.
+constexpr auto quick_exit = static_cast<CURLoption>(CURLOPTTYPE_LONG + 322);
 
 struct curl_functions {
     decltype(&::curl_global_init) global_init = nullptr;
@@ -146,6 +149,7 @@ caf::expected<http_client> http_client::make(tls_files files) {
     made->set(CURLOPT_NOSIGNAL, 1L); // several threads
     made->set(CURLOPT_NOPROXY, "*"); // they are inside the deployment
     made->set(CURLOPT_CONNECTTIMEOUT_MS, connect_ms_max);
+    made->set(quick_exit, 1L);
     const auto file = [&](CURLoption option, const std::string& name) {
         if (!name.empty())
             made->set(option, name.c_str());

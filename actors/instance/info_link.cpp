@@ -26,7 +26,7 @@ caf::error why_not_listening(const publish_info_server& message) {
     const auto what =
         "cannot listen on " + to_string(info_endpoint{message.bind_address, message.port});
     addrinfo wanted{};
-    wanted.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
+    wanted.ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV;
     wanted.ai_socktype = SOCK_STREAM;
     addrinfo* found = nullptr;
     if (const auto code = ::getaddrinfo(message.bind_address.c_str(),
@@ -98,6 +98,9 @@ caf::result<info_server_published> info_link_state::on_publish(const publish_inf
     if (message.bind_address.empty()) // CAF would take that for all interfaces
         return make_error(errc::invalid_argument,
                           "publishing needs a bind address; 0.0.0.0 or :: for all interfaces");
+    if (canonical_address(message.bind_address).empty()) // a resolver would hold this thread
+        return make_error(errc::invalid_argument, "{} is a name: publish at an address",
+                          message.bind_address);
     if (auto problem = security_->check_bind(message.bind_address))
         return problem;
     auto& system = self_->system();

@@ -49,7 +49,7 @@ caf::expected<unique_fd> listen_at(const place& where, const std::string& text) 
     addrinfo hints{};
     hints.ai_family = AF_UNSPEC;
     hints.ai_socktype = SOCK_STREAM;
-    hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
+    hints.ai_flags = AI_PASSIVE | AI_NUMERICHOST | AI_NUMERICSERV;
     addrinfo* found = nullptr;
     if (const int problem = ::getaddrinfo(where.host.c_str(), where.port.c_str(), &hints, &found);
         problem != 0)

@@ -40,8 +40,8 @@ public:
     /// Called on the listener's thread.
     using handler = std::function<http_answer(const http_request&)>;
 
-    /// Listens at "host:port"; port 0 picks a free one. invalid_argument for another text,
-    /// system_call_failed with the system's reason.
+    /// Listens at "address:port"; port 0 picks a free one. invalid_argument for another text, a
+    /// host's name included; system_call_failed with the system's reason.
     static caf::expected<std::unique_ptr<http_listener>> start(const std::string& at, handler);
 
     /// Waits for an answer that is being made.

@@ -75,8 +75,13 @@ TEST_CASE("rank_addresses: a wildcard is never handed out") {
     CHECK(code_of(unclear.error()) == errc::invalid_argument);
     CHECK(contains(text_of(unclear.error()), "worker_options.advertise"));
     CHECK(contains(text_of(unclear.error()), "198.51.100.7"));
-    for (const std::string nowhere : {"0.0.0.0", "::", "not an address"}) {
+    for (const std::string nowhere :
+         {"0.0.0.0", "0.0.0.0:99", "::", "::ffff:0.0.0.0", "not an address"}) {
         CAPTURE(nowhere);
-        CHECK_FALSE(others(bound_to("0.0.0.0", nowhere), "0.0.0.0", one_network));
+        const auto options = bound_to("0.0.0.0", nowhere);
+        CHECK_FALSE(others(options, "0.0.0.0", one_network));
+        // A rank that serves no infos hands out where its wire and its door are.
+        const rank_addresses at{options, security::mode::insecure, one_network, {}};
+        CHECK(code_of(at.check_advertised()) == errc::invalid_argument);
     }
 }

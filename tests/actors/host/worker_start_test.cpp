@@ -264,6 +264,36 @@ TEST_CASE("worker: an address that no device has is refused, with the devices th
     CHECK(text_of(problem).find("lo (127.0.0.1") != std::string::npos);
 }
 
+TEST_CASE("worker: a rank that serves no infos does not advertise a wildcard either") {
+    auto options = options_of_rank_0();
+    options.layout.tp_size = 2;
+    options.layout.tp_rank = 1;
+    options.info_endpoint = "127.0.0.1:1";
+    options.security.insecure = true;
+    for (const std::string advertise : {"0.0.0.0", "::"}) {
+        CAPTURE(advertise);
+        options.advertise = advertise;
+        const auto problem = failure_of(options);
+        CHECK(code_of(problem) == errc::invalid_argument);
+        CHECK(text_of(problem).find("worker_options.advertise") != std::string::npos);
+    }
+}
+
+TEST_CASE("worker: a name that it is to listen at becomes an address before anybody listens") {
+    runtime actors;
+    auto options = options_of_rank_0();
+    options.bind_address = "localhost";
+    options.metrics = "localhost:0";
+    auto started = actors.start_worker(options);
+    REQUIRE_MESSAGE(started, describe(started.error()));
+    CHECK(started->info_endpoint().starts_with("127.0.0.1:"));
+    CHECK(started->metrics_endpoint().starts_with("127.0.0.1:"));
+    CHECK(started->stop(std::chrono::seconds{5}));
+    options.bind_address = "no-such-host.invalid";
+    CHECK(text_of(failure_of(options)).find("worker_options.bind_address: no-such-host.invalid: ")
+          != std::string::npos);
+}
+
 TEST_CASE(
     "worker: without a secret nothing that other machines reach is bound or asked, unless the "
     "host says so") {

@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // A resolver that hangs costs nobody more than the time that they have.
-#include "actors/instance/name_lookup.hpp"
+#include "tests/actors/instance/hanging_resolver.hpp"
 #include "tests/support/caf_setup.hpp"
 #include "tests/support/contains.hpp"
 
 #include <doctest/doctest.h>
 
-#include <atomic>
-#include <future>
-#include <memory>
 #include <sys/eventfd.h>
 #include <thread>
 #include <vector>
@@ -16,29 +13,7 @@
 using namespace kvferry;
 using namespace std::chrono_literals;
 using kvferry::testing::contains;
-
-namespace {
-
-/// Look-ups that return only when the test says so.
-struct hanging_resolver {
-    std::shared_ptr<std::promise<void>> go = std::make_shared<std::promise<void>>();
-    std::shared_ptr<std::atomic<int>> calls = std::make_shared<std::atomic<int>>(0);
-    name_lookup lookup{[answered = go->get_future().share(), calls = calls](const info_endpoint&,
-                                                                            addrinfo** found) {
-        ++*calls;
-        answered.wait();
-        addrinfo hints{};
-        hints.ai_flags = AI_NUMERICHOST;
-        return ::getaddrinfo("127.0.0.1", "1", &hints, found);
-    }};
-    unique_fd never{::eventfd(0, EFD_CLOEXEC)};
-
-    caf::expected<address_list> find(const std::string& host, std::chrono::milliseconds time) {
-        return lookup.find({host, 1}, {clock::now() + time, never.get()});
-    }
-};
-
-} // namespace
+using kvferry::testing::hanging_resolver;
 
 TEST_CASE("name_lookup: a name that takes too long is given up, with an error of its own") {
     hanging_resolver resolver;

@@ -138,7 +138,8 @@ TEST_CASE("trace otlp: where a collector is") {
     CHECK(long_form->host == "::1");
     CHECK(long_form->port == "80");
     CHECK(long_form->path == "/otlp/v1/traces");
-    for (const auto* text : {"", "https://collector", "http://", "http://a:b", "http://a b"})
+    for (const auto* text : {"", "https://collector", "http://", "http://a:b", "http://a:0",
+                             "http://a:65536", "http://a b"})
         CHECK_FALSE_MESSAGE(parse_http_target(text), text);
 }
 

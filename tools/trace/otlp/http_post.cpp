@@ -2,12 +2,14 @@
 // A connection per request, with the deadline on each wait.
 #include "tools/trace/otlp/http_post.hpp"
 
+#include "actors/instance/name_lookup.hpp"
 #include "messages/values/error_format.hpp"
 #include "transport/loop/system_call.hpp"
 #include "transport/loop/unique_fd.hpp"
 
-#include <memory>
-#include <netdb.h>
+#include <charconv>
+#include <cstdint>
+#include <optional>
 #include <string_view>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -17,17 +19,22 @@ namespace kvferry::tracing {
 
 namespace {
 
+std::optional<std::uint16_t> number_of(const std::string& port) {
+    std::uint16_t result = 0;
+    const auto* end = port.data() + port.size();
+    const auto read = std::from_chars(port.data(), end, result);
+    return read.ec == std::errc{} && read.ptr == end && result != 0 ? std::optional{result}
+                                                                    : std::nullopt;
+}
+
 caf::expected<unique_fd> connect(const http_target& to, std::chrono::milliseconds deadline) {
-    addrinfo hints{};
-    hints.ai_socktype = SOCK_STREAM;
-    addrinfo* found = nullptr;
-    if (const int problem = ::getaddrinfo(to.host.c_str(), to.port.c_str(), &hints, &found);
-        problem != 0)
-        return make_error(errc::dial_failed, "{}: {}", to.host, ::gai_strerror(problem));
-    const std::unique_ptr<addrinfo, void (*)(addrinfo*)> owner{found, ::freeaddrinfo};
+    const auto found = name_lookup::of_this_process().find(
+        {to.host, number_of(to.port).value_or(0)}, {clock::now() + deadline});
+    if (!found)
+        return add_context(found.error(), to.host);
     const timeval patience{static_cast<time_t>(deadline.count() / 1000),
                            static_cast<suseconds_t>(deadline.count() % 1000 * 1000)};
-    for (const auto* x = found; x != nullptr; x = x->ai_next) {
+    for (const auto* x = found->get(); x != nullptr; x = x->ai_next) {
         unique_fd socket{::socket(x->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0)};
         if (!socket)
             continue;
@@ -64,8 +71,7 @@ caf::expected<http_target> parse_http_target(const std::string& text) {
     if (authority.starts_with("[") && authority.ends_with("]"))
         authority = authority.substr(1, authority.size() - 2);
     result.host = authority;
-    if (result.host.empty() || result.port.empty()
-        || result.port.find_first_not_of("0123456789") != result.port.npos)
+    if (result.host.empty() || !number_of(result.port))
         return wrong();
     return result;
 }
