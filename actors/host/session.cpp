@@ -7,6 +7,7 @@
 #include "actors/shared/session_waits.hpp"
 #include "messages/local/recycled.hpp"
 #include "messages/trace/handle.hpp"
+#include "messages/values/duration_text.hpp"
 #include "messages/values/error_format.hpp"
 
 #include <algorithm>
@@ -120,12 +121,9 @@ caf::error session_handle::extend(std::chrono::milliseconds by) const {
         return make_error(errc::gone, "rid {} has its outcome", request_);
     const auto left = oldest_ - std::chrono::steady_clock::now();
     if (by > left)
-        return make_error(
-            errc::limit_exceeded,
-            "rid {}: extended by {} ms, but after {} ms it has reached session_age_max", request_,
-            by.count(),
-            std::max<std::int64_t>(
-                0, std::chrono::duration_cast<std::chrono::milliseconds>(left).count()));
+        return make_error(errc::limit_exceeded,
+                          "rid {}: extended by {} ms, but after {} it has reached session_age_max",
+                          request_, by.count(), duration_text(std::max(left, left.zero())));
     tell_from_outside(gate_, extend_session{by});
     return {};
 }

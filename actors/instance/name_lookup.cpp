@@ -2,6 +2,7 @@
 // A thread per name that is being looked up; askers wait in poll() for its event.
 #include "actors/instance/name_lookup.hpp"
 
+#include "messages/values/duration_text.hpp"
 #include "messages/values/error_format.hpp"
 #include "transport/loop/system_call.hpp"
 #include "transport/loop/threads.hpp"
@@ -101,11 +102,10 @@ caf::expected<address_list> name_lookup::find(const info_endpoint& endpoint,
     if (auto problem = wait_for(mine->done.get(), POLLIN, limit)) {
         if (code_of(problem) != errc::deadline_exceeded)
             return problem;
-        const auto waited = std::chrono::ceil<std::chrono::milliseconds>(clock::now() - began);
         return make_error(
             errc::deadline_exceeded,
-            "looking up {} took longer than {} ms; check the name and the resolver of this machine",
-            endpoint.host, waited.count());
+            "looking up {} took longer than {}; check the name and the resolver of this machine",
+            endpoint.host, duration_text(clock::now() - began));
     }
     std::lock_guard lock{shared_->mutex};
     return *mine->result;

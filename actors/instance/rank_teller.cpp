@@ -3,6 +3,7 @@
 #include "actors/instance/rank_teller.hpp"
 
 #include "messages/trace/handle.hpp"
+#include "messages/values/duration_text.hpp"
 #include "messages/values/error_format.hpp"
 #include "messages/version.hpp"
 #include "messages/wire/codec.hpp"
@@ -181,11 +182,8 @@ void rank_teller_state::ask_for_places(question_id id) {
 void rank_teller_state::ask_for_sessions(question_id id) {
     auto& x = open_.at(id);
     if (worker_silent_since_) {
-        const auto silent = self_->clock().now() - *worker_silent_since_;
-        x.answer.problem =
-            "the rank's loop has not answered for "
-            + std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(silent).count())
-            + " ms";
+        x.answer.problem = "the rank's loop has not answered for "
+                           + duration_text(self_->clock().now() - *worker_silent_since_);
         return;
     }
     if (!worker_) {
@@ -194,8 +192,8 @@ void rank_teller_state::ask_for_sessions(question_id id) {
     }
     ++x.missing;
     ++worker_owes_;
-    x.answer.problem = "the rank's loop has not answered for "
-                       + std::to_string(with_.bounds.rank_answer_deadline.count()) + " ms";
+    x.answer.problem =
+        "the rank's loop has not answered for " + duration_text(with_.bounds.rank_answer_deadline);
     list_sessions wanted{x.asked.request};
     if (!wanted.request)
         wanted.most = sessions_max(x.asked);

@@ -28,7 +28,7 @@ Exit status: 0, 1 when a transfer failed or a byte was wrong, 2 for a wrong flag
 
 int failed(const caf::error& why) {
     tools::flight_recorder::failed("the benchmark failed: " + text_of(why));
-    std::cerr << "kvferry bench: " << describe(why) << "\n";
+    tools::people_errors() << "kvferry bench: " << describe(why) << "\n";
     return code_of(why) == errc::invalid_argument ? exit_usage : exit_failure;
 }
 
@@ -55,8 +55,8 @@ int run_bench(const bench::bench_options& options) {
     show(*result, options.json);
     if (options.grown_bytes_max > 0
         && result->private_bytes_grown > static_cast<std::int64_t>(options.grown_bytes_max)) {
-        std::cerr << "kvferry bench: private memory has grown by " << result->private_bytes_grown
-                  << " bytes, more than --grown-max\n";
+        tools::people_errors() << "kvferry bench: private memory has grown by "
+                               << result->private_bytes_grown << " bytes, more than --grown-max\n";
         return exit_failure;
     }
     return result->verified() ? exit_success : exit_failure;

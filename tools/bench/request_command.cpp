@@ -6,6 +6,7 @@
 #include "tools/bench/quantile.hpp"
 #include "tools/bench/rank.hpp"
 #include "tools/bench/raw_rings.hpp"
+#include "tools/common/people.hpp"
 #include "tools/common/subcommand.hpp"
 
 #include <CLI/CLI.hpp>
@@ -159,8 +160,9 @@ caf::error measure_requests(const request_options& with) {
                          .dump()
                   << "\n";
     else
-        std::cout << with.requests << " requests, " << with.in_flight << " in flight: " << cpu_us
-                  << " us of processor time each, p50 " << p50_us << " us\n";
+        tools::people() << with.requests << " requests, " << with.in_flight
+                        << " in flight: " << cpu_us << " us of processor time each, p50 " << p50_us
+                        << " us\n";
     for (auto* each : {&*generation, &*context})
         if (auto stopped = each->transfers.stop(patience); !stopped)
             return std::move(stopped.error());
@@ -173,9 +175,9 @@ caf::error measure_floor() {
         auto seconds = bench::ring_round_trips({.copied_bytes = copied});
         if (!seconds)
             return std::move(seconds.error());
-        std::cout << "a frame and its answer through rings between two processes, " << copied
-                  << " bytes copied: p50 " << bench::quantile(*seconds, 0.5) * 1e6 << " us, p99 "
-                  << bench::quantile(*seconds, 0.99) * 1e6 << " us\n";
+        tools::people() << "a frame and its answer through rings between two processes, " << copied
+                        << " bytes copied: p50 " << bench::quantile(*seconds, 0.5) * 1e6
+                        << " us, p99 " << bench::quantile(*seconds, 0.99) * 1e6 << " us\n";
     }
     return {};
 }
@@ -196,7 +198,7 @@ void add_bench_request(CLI::App& app, int& status) {
     command->callback([with, &status] {
         const auto problem = with->floor ? measure_floor() : measure_requests(*with);
         if (problem)
-            std::cerr << "kvferry bench request: " << describe(problem) << "\n";
+            tools::people_errors() << "kvferry bench request: " << describe(problem) << "\n";
         status = problem ? exit_failure : exit_success;
     });
 }

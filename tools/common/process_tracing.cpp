@@ -2,7 +2,8 @@
 // Starts both, and reports a failure on standard error.
 #include "tools/common/process_tracing.hpp"
 
-#include <iostream>
+#include "tools/common/people.hpp"
+
 #include <utility>
 
 namespace kvferry::tools {
@@ -13,7 +14,7 @@ template <class Part>
 std::unique_ptr<Part> or_null(caf::expected<std::unique_ptr<Part>> made, const char* what) {
     if (made)
         return std::move(*made);
-    std::cerr << "kvferry: no " << what << ": " << text_of(made.error()) << std::endl;
+    people_errors() << "kvferry: no " << what << ": " << text_of(made.error()) << std::endl;
     return nullptr;
 }
 

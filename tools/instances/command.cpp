@@ -30,17 +30,18 @@ caf::error show(const instances_options& options) {
         auto now = directory->all();
         if (!now)
             return std::move(now.error());
+        auto& out = options.json ? std::cout : tools::people();
         if (now->revision != shown)
-            std::cout << (options.json ? instances::to_json(now->listings)
-                                       : instances::to_text(now->listings))
-                      << std::flush;
+            out << (options.json ? instances::to_json(now->listings)
+                                 : instances::to_text(now->listings))
+                << std::flush;
         shown = now->revision;
         if (!options.watch)
             return {};
         if (auto lost = directory->watch(shown, [] { return false; }))
             return lost;
         if (!options.json)
-            std::cout << "\n";
+            out << "\n";
     }
 }
 

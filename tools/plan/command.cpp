@@ -48,7 +48,7 @@ int answer(const tools::plan_flags& flags, bool as_json, bool with_reasons) {
         if (as_json)
             std::cout << tools::json_of(error) << std::endl;
         else
-            std::cerr << "kvferry plan: " << describe(error) << std::endl;
+            tools::people_errors() << "kvferry plan: " << describe(error) << std::endl;
         return exit_usage;
     };
     auto question = tools::parse_plan_flags(flags);

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 // kvferry-sim: thousands of simulated transfers with everything that can go wrong, by seed.
+#include "messages/version.hpp"
 #include "tests/harness/planted/planted_bugs.hpp"
 #include "tests/harness/scenarios/scenario.hpp"
+#include "tools/common/people.hpp"
 #include "tools/sim/scenario_file.hpp"
 #include "tools/sim/seed_jobs.hpp"
 
@@ -44,16 +46,17 @@ int find_all_bugs(sim::options asked) {
                                      [](std::uint64_t, const sim::seed_failure&) {});
         if (result.failed.empty()) {
             ++missed;
-            std::cout << each.name << ": NOT FOUND by " << asked.seeds << " seeds\n" << std::flush;
+            tools::people() << each.name << ": NOT FOUND by " << asked.seeds << " seeds\n"
+                            << std::flush;
             continue;
         }
         ++found;
         const auto& [seed, what] = *result.failed.begin();
-        std::cout << each.name << ": seed " << seed << ", " << name_of(what.what) << ": "
-                  << what.text << "\n"
-                  << std::flush;
+        tools::people() << each.name << ": seed " << seed << ", " << name_of(what.what) << ": "
+                        << what.text << "\n"
+                        << std::flush;
     }
-    std::cout << found << " passed, " << missed << " failed" << std::endl;
+    tools::people() << found << " passed, " << missed << " failed" << std::endl;
     return missed == 0 ? 0 : 1;
 }
 
@@ -65,7 +68,7 @@ int simulate(const sim::options& asked) {
     } else if (asked.scenario.ends_with(".json")) {
         auto read = sim::read_scenario(asked.scenario);
         if (!read) {
-            std::cerr << "kvferry-sim: --scenario: " << text_of(read.error()) << "\n";
+            tools::people_errors() << "kvferry-sim: --scenario: " << text_of(read.error()) << "\n";
             return 2;
         }
         make = [plan = std::move(*read)](std::uint64_t seed) {
@@ -78,18 +81,18 @@ int simulate(const sim::options& asked) {
         auto found = std::find_if(all.begin(), all.end(),
                                   [&](const auto& x) { return x.name == asked.scenario; });
         if (found == all.end()) {
-            std::cerr << "kvferry-sim: no scenario '" << asked.scenario
-                      << "'; --list-scenarios lists them\n";
+            tools::people_errors() << "kvferry-sim: no scenario '" << asked.scenario
+                                   << "'; --list-scenarios lists them\n";
             return 2;
         }
         make = found->make;
     }
     if (!asked.bug.empty() && !harness::plant(asked.bug)) {
-        std::cerr << "kvferry-sim: no bug '" << asked.bug
-                  << "' to plant; --list-breaks lists them\n";
+        tools::people_errors() << "kvferry-sim: no bug '" << asked.bug
+                               << "' to plant; --list-breaks lists them\n";
         return 2;
     }
-    auto& people = asked.json ? std::cerr : std::cout;
+    auto& people = asked.json ? tools::people_errors() : tools::people();
     auto result =
         sim::run_seeds(asked, make, [&](std::uint64_t seed, const sim::seed_failure& what) {
             people << "seed " << seed << ": " << name_of(what.what) << ": " << what.text
@@ -114,10 +117,10 @@ int simulate(const sim::options& asked) {
                                        {"trace", sim::trace_path(asked, seed)}});
         std::cout << out.dump() << "\n";
     } else {
-        std::cout << "reached:";
+        people << "reached:";
         for (const auto& [what, count] : result.reached)
-            std::cout << " " << what << " " << count << ";";
-        std::cout << "\n" << static_cast<std::uint64_t>(speed) << " schedules/s\n";
+            people << " " << what << " " << count << ";";
+        people << "\n" << static_cast<std::uint64_t>(speed) << " schedules/s\n";
     }
     people << result.passed << " passed, " << result.failed.size() << " failed" << std::endl;
     return result.failed.empty() ? 0 : static_cast<int>(result.failed.begin()->second.what);
@@ -131,6 +134,7 @@ int main(int argc, char** argv) {
     bool list_bugs = false;
     bool all_bugs = false;
     CLI::App app{about, "kvferry-sim"};
+    app.set_version_flag("--version", "kvferry-sim " + std::string{version()});
     app.add_option("--seeds", asked.seeds, "how many seeds to run")->capture_default_str();
     app.add_option("--from", asked.from, "the first seed")->capture_default_str();
     app.add_option("--jobs", asked.jobs, "processes that share the seeds")
@@ -156,20 +160,22 @@ int main(int argc, char** argv) {
     try {
         app.parse(argc, argv);
     } catch (const CLI::ParseError& wrong) {
-        return app.exit(wrong) == 0 ? 0 : 2;
+        const auto code = app.exit(wrong, tools::people(), tools::people_errors());
+        tools::people().flush();
+        return code == 0 ? 0 : 2;
     }
     if (!asked.recording.empty() && asked.seeds != 1) {
-        std::cerr << "kvferry-sim: --trace records one seed: add --seeds 1 --from N\n";
+        tools::people_errors() << "kvferry-sim: --trace records one seed: add --seeds 1 --from N\n";
         return 2;
     }
     if (list_scenarios) {
         for (const auto& each : harness::named_scenarios())
-            std::cout << each.name << "  " << each.what << "\n";
+            tools::people() << each.name << "  " << each.what << "\n";
         return 0;
     }
     if (list_bugs) {
         for (const auto& each : harness::planted_bugs())
-            std::cout << each.name << "  " << each.of << ": " << each.what << "\n";
+            tools::people() << each.name << "  " << each.of << ": " << each.what << "\n";
         return 0;
     }
     if (all_bugs)

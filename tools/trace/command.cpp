@@ -181,7 +181,7 @@ int write_file(const std::string& path, const std::function<void(std::ostream&)>
     const bool whole = packed ? gzip->close() : static_cast<bool>(plain);
     if (whole)
         return exit_success;
-    std::cerr << "kvferry trace: " << path << " cannot be written\n";
+    tools::people_errors() << "kvferry trace: " << path << " cannot be written\n";
     return exit_failure;
 }
 
@@ -201,11 +201,11 @@ int diff_courses(const opened_run& run, const opened_run& other, bool as_json) {
 int replay_run(const opened_run& run, const trace_options& options) {
     const auto made = replay_of(run.joined, options.request());
     if (!made) {
-        std::cerr << "kvferry trace replay: " << text_of(made.error()) << "\n";
+        tools::people_errors() << "kvferry trace replay: " << text_of(made.error()) << "\n";
         return exit_failure;
     }
     for (const auto& note : made->notes)
-        std::cerr << "kvferry trace replay: " << note << "\n";
+        tools::people_errors() << "kvferry trace replay: " << note << "\n";
     return write_file(options.output,
                       [&](std::ostream& out) { out << made->scenario.dump(1) << "\n"; });
 }
@@ -258,16 +258,16 @@ int otlp(opened_run& run, const trace_options& options) {
         });
     const auto target = parse_http_target(options.send);
     if (!target) {
-        std::cerr << "kvferry trace otlp: --send: " << text_of(target.error()) << "\n";
+        tools::people_errors() << "kvferry trace otlp: --send: " << text_of(target.error()) << "\n";
         return exit_usage;
     }
     constexpr std::chrono::seconds patience{10};
     for (const auto& body : bodies)
         if (auto problem = http_post(*target, text(body), patience)) {
-            std::cerr << "kvferry trace otlp: " << text_of(problem) << "\n";
+            tools::people_errors() << "kvferry trace otlp: " << text_of(problem) << "\n";
             return exit_failure;
         }
-    std::cerr << "sent in " << bodies.size() << " requests\n";
+    tools::people_errors() << "sent in " << bodies.size() << " requests\n";
     return exit_success;
 }
 

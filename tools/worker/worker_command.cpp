@@ -3,6 +3,7 @@
 #include "actors/observe/trace_recording.hpp"
 #include "messages/trace/log.hpp"
 #include "tools/common/directory_flags.hpp"
+#include "tools/common/people.hpp"
 #include "tools/common/process_tracing.hpp"
 #include "tools/common/security_flags.hpp"
 #include "tools/common/subcommand.hpp"
@@ -132,7 +133,7 @@ int run_worker(const rank_options& options) {
     if (!options.trace.empty()) {
         auto started = trace_recording::start(options.trace, options.instance);
         if (!started) {
-            std::cerr << "kvferry worker: --trace: " << text_of(started.error()) << "\n";
+            people_errors() << "kvferry worker: --trace: " << text_of(started.error()) << "\n";
             return exit_usage;
         }
         recording = std::move(*started);

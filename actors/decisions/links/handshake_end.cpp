@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // How a link ends: by whom, what its peer is told, and what it still waits for.
 #include "actors/decisions/links/handshake.hpp"
+#include "messages/values/duration_text.hpp"
 #include "messages/values/error_format.hpp"
 
 #include <algorithm>
@@ -125,13 +126,12 @@ void handshake::on(looked& x, time_point now) {
             send(link_health{{}, ++ready->questions, false});
         if (advice.next != link_pulse::step::lost)
             return;
-        const auto silent =
-            std::chrono::duration_cast<std::chrono::milliseconds>(ready->pulse.silence(now));
-        give_up(make_error(
-                    errc::link_lost,
-                    "{} has been silent for {} ms and did not answer within link_patience = {} ms",
-                    who(), silent.count(), with_.bounds.link_patience.count()),
-                now);
+        give_up(
+            make_error(errc::link_lost,
+                       "{} has been silent for {} and did not answer within link_patience = {} ms",
+                       who(), duration_text(ready->pulse.silence(now)),
+                       with_.bounds.link_patience.count()),
+            now);
     } else if (auto* over = std::get_if<lost>(&phase_)) {
         const auto* last = std::get_if<leaving>(&over->endpoint);
         if (!last || now < last->until)

@@ -174,7 +174,7 @@ TEST_CASE_FIXTURE(
     vs.advance(2500ms);
     for (int times = 0; times < 100; ++times)
         CHECK(read<rank_status>(ask(wants(10))).problem
-              == "the rank's loop has not answered for 3000 ms");
+              == "the rank's loop has not answered for 3.00 s");
     CHECK(worker.received<list_sessions>().size() == 1);
     // Made anew it is asked again.
     has({});

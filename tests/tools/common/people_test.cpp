@@ -24,7 +24,7 @@ namespace {
 
 /// What the program prints on a terminal of this width.
 std::string on_a_terminal(unsigned short columns, const char* locale,
-                          std::vector<const char*> arguments) {
+                          std::vector<const char*> arguments, bool errors = false) {
     winsize size{};
     size.ws_row = 50;
     size.ws_col = columns;
@@ -34,7 +34,8 @@ std::string on_a_terminal(unsigned short columns, const char* locale,
     if (child == 0) {
         ::setenv("LC_ALL", locale, 1);
         ::setenv("NO_COLOR", "1", 1);
-        ::dup2(::open("/dev/null", O_WRONLY), STDERR_FILENO); // progress lines replace each other
+        if (!errors) // progress lines replace each other
+            ::dup2(::open("/dev/null", O_WRONLY), STDERR_FILENO);
         arguments.insert(arguments.begin(), "kvferry");
         arguments.push_back(nullptr);
         ::execv(KVFERRY_PROGRAM, const_cast<char* const*>(arguments.data()));
@@ -86,12 +87,33 @@ TEST_CASE("people: no subcommand writes lines wider than the terminal, in any lo
     for (const char* locale : {"C", "C.UTF-8"})
         for (const std::vector<const char*>& arguments :
              {std::vector{"doctor", "--help"}, std::vector{"doctor"},
-              std::vector{"demo", "--model", "tiny", "--requests", "1", "--new-tokens", "1"}}) {
+              std::vector{"demo", "--model", "tiny", "--requests", "1", "--new-tokens", "1"},
+              std::vector{"plan", "--context", "tp=2", "--generation", "tp=1"},
+              std::vector{"worker", "--help"}, std::vector{"trace", "why", "--help"},
+              std::vector{"bench", "--regions", "1", "--transfers", "1", "--repeat", "1"},
+              std::vector{"bench", "plan", "--repeat", "1"},
+              std::vector{"bench", "request", "--requests", "10"},
+              std::vector{"bench", "scale", "--sessions", "3", "--peers", "1"},
+              std::vector{"bench", "soak", "--requests", "200"}}) {
             const auto text = on_a_terminal(60, locale, arguments);
             CAPTURE(text);
-            CHECK(text.size() > 100);
+            CHECK(text.size() > 60);
             CHECK(widest(text) <= 60);
         }
+}
+
+TEST_CASE("people: no error is wider than the terminal") {
+    const std::string far = "/no/such/folder/as/this/one/because/its/name/is/longer/than/a/line";
+    for (const std::vector<const char*>& arguments :
+         {std::vector{"trace", "stats", far.c_str()}, std::vector{"trace", "why", "7", far.c_str()},
+          std::vector{"plan", "--model", far.c_str(), "--context", "tp=2"},
+          std::vector{"instances", "--etcd", "127.0.0.1:1"},
+          std::vector{"bench", "--context-memory", "no-such-memory-whatever-it-may-be"}}) {
+        const auto text = on_a_terminal(60, "C", arguments, true);
+        CAPTURE(text);
+        CHECK(text.size() > 60);
+        CHECK(widest(text) <= 60);
+    }
 }
 
 TEST_CASE("people: under LANG=C pictures are drawn with ASCII") {

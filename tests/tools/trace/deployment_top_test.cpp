@@ -122,10 +122,10 @@ TEST_CASE("top: sessions of all ranks, those that end next first, and how many m
     const auto lines = lines_of(text);
     REQUIRE(lines.size() == 12);
     CHECK(lines[9]
-          == "  9  decode/0   generation  TRANSFERRING         -  2000.0 ms  reports of context "
+          == "  9  decode/0   generation  TRANSFERRING         -   2.00 s  reports of context "
              "rank 0 (prefill/0 tx_session) and 3 more");
     CHECK(lines[10]
-          == "  7  prefill/0  context     INIT            51.0 s  9000.0 ms  request_data (host)");
+          == "  7  prefill/0  context     INIT            51.0 s   9.00 s  request_data (host)");
     CHECK(lines[11] == "and 41 more sessions");
 
     const auto json = json_of(all, {{"decode/0", {1.5, 0}}});

@@ -158,7 +158,7 @@ TEST_CASE("trace: durations are in the unit in which a person reads them") {
     for (auto [ns, text] : {std::pair{std::int64_t{950}, "950 ns"},
                             {12'345, "12.3 us"},
                             {12'345'678, "12.3 ms"},
-                            {9'900'000'000, "9900.0 ms"},
+                            {9'900'000'000, "9.90 s"},
                             {12'345'678'900, "12.3 s"},
                             {118'948'900'000, "119 s"},
                             {3'725'000'000'000, "62 min 5 s"},

@@ -76,7 +76,7 @@ void add_bench_incast(CLI::App& app, int& status) {
     command->callback([options, &status] {
         const auto result = bench::measure_incast(*options);
         if (!result) {
-            std::cerr << "kvferry bench incast: " << describe(result.error()) << "\n";
+            tools::people_errors() << "kvferry bench incast: " << describe(result.error()) << "\n";
             status = code_of(result.error()) == errc::invalid_argument ? exit_usage : exit_failure;
             return;
         }

@@ -7,10 +7,10 @@
 #include "cuda/device/driver.hpp"
 #include "messages/values/error_format.hpp"
 #include "tools/bench/memory/host_memory.hpp"
+#include "tools/common/people.hpp"
 
 #include <algorithm>
 #include <cstring>
-#include <iostream>
 #include <optional>
 #include <unistd.h>
 #include <utility>
@@ -23,7 +23,7 @@ namespace {
 void insist(const caf::error& problem) {
     if (!problem)
         return;
-    std::cerr << "kvferry bench: " << describe(problem) << std::endl;
+    tools::people_errors() << "kvferry bench: " << describe(problem) << std::endl;
     std::_Exit(1);
 }
 

@@ -69,7 +69,7 @@ namespace {
 int run_planning(std::uint32_t rounds, bool json) {
     auto result = bench::measure_planning(rounds);
     if (!result) {
-        std::cerr << "kvferry bench plan: " << describe(result.error()) << "\n";
+        tools::people_errors() << "kvferry bench plan: " << describe(result.error()) << "\n";
         return exit_failure;
     }
     if (json)

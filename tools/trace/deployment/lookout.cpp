@@ -4,6 +4,7 @@
 
 #include "actors/instance/info_question.hpp"
 #include "messages/errors.hpp"
+#include "messages/values/duration_text.hpp"
 #include "messages/values/error_format.hpp"
 #include "messages/values/info_endpoint.hpp"
 #include "messages/wire/codec.hpp"
@@ -15,10 +16,6 @@
 namespace kvferry::tracing {
 
 namespace {
-
-std::string milliseconds_text(std::chrono::milliseconds x) {
-    return std::to_string(x.count()) + " ms";
-}
 
 /// The answer of whoever is at that endpoint.
 caf::expected<wire_message> ask_at(const std::string& text, const query_rank& question,
@@ -109,8 +106,7 @@ private:
                       .problem = "is not where rank 0 has it: " + result.said->rank + " answers"};
         if (!result.said && place.known && !result.does_not_tell)
             result.problem += "; rank 0 has heard of it "
-                              + milliseconds_text(std::chrono::milliseconds{place.silent_ms})
-                              + " ago";
+                              + duration_text(std::chrono::milliseconds{place.silent_ms}) + " ago";
         result.name = name;
         return result;
     }
@@ -141,9 +137,7 @@ rank_view ask_rank(const std::vector<std::string>& endpoints, const query_rank& 
         if (!answer) {
             const auto late = code_of(answer.error()) == errc::deadline_exceeded;
             const auto why =
-                late ? "no answer within "
-                           + milliseconds_text(std::chrono::ceil<std::chrono::milliseconds>(share))
-                     : describe(answer.error());
+                late ? "no answer within " + duration_text(share) : describe(answer.error());
             result.problem += (result.problem.empty() ? "" : "; ") + endpoints[index] + ": " + why;
             continue;
         }

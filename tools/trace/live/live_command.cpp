@@ -41,7 +41,7 @@ struct live_options {
 };
 
 int failed(const caf::error& why) {
-    std::cerr << "kvferry trace: " << text_of(why) << "\n";
+    tools::people_errors() << "kvferry trace: " << text_of(why) << "\n";
     return exit_failure;
 }
 
@@ -89,8 +89,8 @@ int why(const live_options& options) {
     if (!answers)
         return failed(answers.error());
     for (const auto& x : answers->silent)
-        std::cerr << "kvferry trace: " << x.name << ", process " << x.process_id << ", " << x.state
-                  << "\n";
+        tools::people_errors() << "kvferry trace: " << x.name << ", process " << x.process_id
+                               << ", " << x.state << "\n";
     return tell(options, join(std::move(answers->recordings)), answers->silent);
 }
 

@@ -2,6 +2,8 @@
 // Lines, columns and their texts.
 #include "tools/trace/pictures/pictures.hpp"
 
+#include "messages/values/duration_text.hpp"
+
 #include <algorithm>
 #include <cstdio>
 #include <map>
@@ -84,24 +86,7 @@ std::string time_text(std::int64_t ns) {
 } // namespace
 
 std::string duration_text(std::int64_t ns) {
-    if (ns < 0)
-        return "-" + duration_text(-ns);
-    constexpr std::int64_t second = 1'000'000'000;
-    char text[40];
-    if (ns < 10'000)
-        std::snprintf(text, sizeof text, "%lld ns", static_cast<long long>(ns));
-    else if (ns < 10'000'000)
-        std::snprintf(text, sizeof text, "%.1f us", static_cast<double>(ns) * 1e-3);
-    else if (ns < 10 * second)
-        std::snprintf(text, sizeof text, "%.1f ms", static_cast<double>(ns) * 1e-6);
-    else if (ns < 600 * second)
-        std::snprintf(text, sizeof text, ns < 100 * second ? "%.1f s" : "%.0f s",
-                      static_cast<double>(ns) * 1e-9);
-    else
-        std::snprintf(text, sizeof text, "%lld min %lld s",
-                      static_cast<long long>(ns / second / 60),
-                      static_cast<long long>(ns / second % 60));
-    return text;
+    return kvferry::duration_text(std::chrono::nanoseconds{ns});
 }
 
 std::string event_lines(const flow& from, std::optional<std::uint64_t> rid) {
