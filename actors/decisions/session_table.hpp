@@ -174,7 +174,9 @@ public:
 
     effects on(event what, time_point now) {
         effects out;
-        if (!std::holds_alternative<first_piece_began>(what))
+        const auto says_nothing = std::holds_alternative<open_asked>(what) // as a rule
+                                  || std::holds_alternative<first_piece_began>(what);
+        if (!says_nothing)
             out.reserve(2); // few answers are longer
         std::visit([&](auto& each) { this->handle(each, now, out); }, what);
         return out;

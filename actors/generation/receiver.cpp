@@ -121,7 +121,8 @@ caf::result<rx_opened> receiver_state::on_open(open_rx& ask) {
                                receiving_sessions::open_asked{attempt, ask.request}, now()))
         if (const auto* no = std::get_if<receiving_sessions::refuse>(&effect))
             return no->why;
-    carry(receiving_links::request_opened{ask.request});
+    if (links_.has_notices_of(ask.request))
+        carry(receiving_links::request_opened{ask.request});
     auto actor = spawn_short_lived<rx_session_actor, rx_session_state>(
         self_->system(), with_.home,
         rx_session_state::dependencies{.environment = sessions_environment_,

@@ -41,17 +41,16 @@ void receiver_state::perform(known_instances::bind_session& x) {
     if (!fresh)
         return;
     const auto& opened = fresh->opened;
-    auto context = instances_.ranks_of(opened.context_endpoint);
-    if (auto problem = check_other_instance(opened.context_endpoint, context))
+    if (auto problem = check_other_instance(opened.context_endpoint, x.context))
         return tell(self_, fresh->actor, bind_writers{{}, problem});
-    const auto own = instances_.ranks_of(with_.own_endpoint);
+    const auto& own = x.own;
     const auto& parties =
-        parties_.of(opened.context_endpoint, parties_wanted_by(opened), *own, *context);
+        parties_.of(opened.context_endpoint, parties_wanted_by(opened), *own, *x.context);
     if (!parties)
         return tell(self_, fresh->actor,
                     bind_writers{{}, add_context(parties.error(), "rid {}", opened.request)});
     fresh->parties = *parties;
-    fresh->context = std::move(context);
+    fresh->context = std::move(x.context);
     fresh->renewed_at = fresh->kept_at = now();
     watch(x.attempt);
     bind_writers bound{

@@ -27,16 +27,23 @@ void known_instances::take(session_opened& opened, time_point now, effects& resu
     const auto& own = need(facts_.own_endpoint, now, result);
     auto& context = need(opened.endpoint, now, result);
     if (is_settled(&own, &context)) {
-        result.push_back(bind_session{opened.attempt});
+        result.push_back(bind(opened.attempt, own, context));
         return;
     }
+    if (context.sessions.empty())
+        waited_for_.insert(opened.endpoint);
     context.sessions.emplace(++opened_, opened.attempt);
     unbound_[opened.attempt] = {std::move(opened.endpoint), opened_};
 }
 
 void known_instances::take(session_left& left, time_point, effects&) {
-    if (auto known = unbound_.extract(left.attempt))
-        instances_.at(known->endpoint).sessions.erase(known->number);
+    const auto known = unbound_.extract(left.attempt);
+    if (!known)
+        return;
+    auto& sessions = instances_.at(known->endpoint).sessions;
+    sessions.erase(known->number);
+    if (sessions.empty())
+        waited_for_.erase(known->endpoint);
 }
 
 /// Told at once, or when the questions that are under way are answered; else never.
@@ -55,10 +62,15 @@ void known_instances::take(session_withdrawn& over, time_point, effects& result)
 void known_instances::tell_withdrawn(const std::string& answered, effects& result) {
     if (own_is_awaited())
         return;
-    for (auto& [endpoint, at] : instances_)
-        if ((endpoint == answered || answered == facts_.own_endpoint) && at.answer)
+    const auto tell = [&](const std::string& endpoint, instance& at) {
+        if (at.answer)
             for (auto& each : take_withdrawals(endpoint, at))
                 result.push_back(withdraw{endpoint, std::move(each)});
+    };
+    if (answered != facts_.own_endpoint)
+        return tell(answered, instances_.at(answered));
+    for (auto& [endpoint, at] : instances_)
+        tell(endpoint, at);
 }
 
 void known_instances::keep(const std::string& endpoint, instance& at, withdrawal what) {
@@ -118,7 +130,7 @@ void known_instances::take(tick&, time_point now, effects& result) {
 
 /// Delays the next question. Sessions that open meanwhile wait for it, within their deadlines.
 void known_instances::put_off(instance& at, time_point now) {
-    if (!at.wait)
+    if (!at.wait || at.wait->until() + back_off::longest < now)
         at.wait.emplace();
     at.wait->failed(now, random_);
 }
@@ -130,7 +142,8 @@ void known_instances::take(answered& answer, time_point now, effects& result) {
     at.state = question::none;
     std::sort(answer.ranks.begin(), answer.ranks.end(),
               [](const auto& a, const auto& b) { return a.rank < b.rank; });
-    at.answer = known{std::make_shared<const std::vector<rank_info>>(std::move(answer.ranks)), now};
+    learn(answer.endpoint, at,
+          {std::make_shared<const std::vector<rank_info>>(std::move(answer.ranks)), now});
     result.push_back(instance_changed{answer.endpoint});
     tell_withdrawn(answer.endpoint, result);
     for (const auto& each : concerned_by(answer.endpoint))
@@ -155,10 +168,8 @@ void known_instances::take(not_answered& failed, time_point now, effects& result
             bind_waiting(each, result);
             continue;
         }
-        for (const auto& [number, attempt] : std::exchange(instances_.at(each).sessions, {})) {
-            unbound_.erase(attempt);
+        for (const auto& [number, attempt] : take_sessions(each, instances_.at(each)))
             result.push_back(fail_session{attempt, failed.reason});
-        }
     }
 }
 
@@ -166,19 +177,27 @@ void known_instances::take(removed& gone, time_point now, effects& result) {
     const auto found = instances_.find(gone.endpoint);
     if (found == instances_.end())
         return;
-    found->second.answer.reset();
+    unlearn(gone.endpoint, found->second);
     result.push_back(instance_changed{gone.endpoint});
     forget_empty(now);
 }
 
 void known_instances::bind_waiting(const std::string& endpoint, effects& result) {
     auto& context = instances_.at(endpoint);
-    if (!is_settled(find(facts_.own_endpoint), &context))
+    const auto* own = find(facts_.own_endpoint);
+    if (!is_settled(own, &context))
         return;
-    for (const auto& [number, attempt] : std::exchange(context.sessions, {})) {
+    for (const auto& [number, attempt] : take_sessions(endpoint, context))
+        result.push_back(bind(attempt, *own, context));
+}
+
+/// They wait no longer.
+std::map<std::uint64_t, kvferry::attempt>
+known_instances::take_sessions(const std::string& endpoint, instance& at) {
+    for (const auto& [number, attempt] : at.sessions)
         unbound_.erase(attempt);
-        result.push_back(bind_session{attempt});
-    }
+    waited_for_.erase(endpoint);
+    return std::exchange(at.sessions, {});
 }
 
 // -- ranks --------------------------------------------------------------------------------------
@@ -193,19 +212,38 @@ void known_instances::take(rank_lost& lost, time_point now, effects& result) {
     forget_empty(now);
     for (const auto& endpoint : of) {
         auto& at = instances_.at(endpoint);
-        at.answer.reset();
+        unlearn(endpoint, at);
         if (lost.never_up)
             put_off(at, now);
     }
-    for (const auto& [endpoint, at] : instances_) {
-        if (at.sessions.empty())
-            continue;
+    for (const auto& endpoint : waited_for_) {
         need(facts_.own_endpoint, now, result);
         need(endpoint, now, result);
     }
 }
 
 // -- what is known ------------------------------------------------------------------------------
+
+void known_instances::learn(const std::string& endpoint, instance& at, known answer) {
+    unlearn(endpoint, at);
+    for (const auto& rank : *answer.ranks)
+        by_rank_[rank.incarnation].push_back(endpoint);
+    at.answer = std::move(answer);
+}
+
+void known_instances::unlearn(const std::string& endpoint, instance& at) {
+    if (!at.answer)
+        return;
+    for (const auto& rank : *at.answer->ranks) {
+        const auto found = by_rank_.find(rank.incarnation);
+        if (found == by_rank_.end()) // it was listed twice
+            continue;
+        std::erase(found->second, endpoint);
+        if (found->second.empty())
+            by_rank_.erase(found);
+    }
+    at.answer.reset();
+}
 
 const known_instances::instance* known_instances::find(const std::string& endpoint) const {
     const auto found = instances_.find(endpoint);
@@ -222,14 +260,19 @@ bool known_instances::own_is_awaited() const {
     return own && !own->answer && own->state != question::none;
 }
 
+known_instances::bind_session known_instances::bind(kvferry::attempt attempt, const instance& own,
+                                                    const instance& context) {
+    return {attempt, own.answer->ranks, context.answer->ranks};
+}
+
 bool known_instances::is_settled(const instance* own, const instance* context) {
     return own && own->answer && context->answer && context->state == question::none;
 }
 
 std::vector<kvferry::attempt> known_instances::waiting() const {
     std::vector<kvferry::attempt> result;
-    for (const auto& [endpoint, at] : instances_)
-        for (const auto& [number, attempt] : at.sessions)
+    for (const auto& endpoint : waited_for_)
+        for (const auto& [number, attempt] : instances_.at(endpoint).sessions)
             result.push_back(attempt);
     return result;
 }
@@ -237,29 +280,23 @@ std::vector<kvferry::attempt> known_instances::waiting() const {
 std::vector<std::string> known_instances::concerned_by(const std::string& endpoint) const {
     if (endpoint != facts_.own_endpoint)
         return {endpoint};
-    std::vector<std::string> result;
-    for (const auto& [each, at] : instances_)
-        if (!at.sessions.empty())
-            result.push_back(each);
-    return result;
+    return {waited_for_.begin(), waited_for_.end()};
 }
 
 std::vector<std::string> known_instances::endpoints_of(incarnation process) const {
-    std::vector<std::string> result;
-    for (const auto& [endpoint, at] : instances_)
-        if (at.answer
-            && std::any_of(at.answer->ranks->begin(), at.answer->ranks->end(),
-                           [process](const auto& rank) { return rank.incarnation == process; }))
-            result.push_back(endpoint);
-    return result;
+    const auto found = by_rank_.find(process);
+    return found == by_rank_.end() ? std::vector<std::string>{} : found->second;
 }
 
-/// Endpoints that nobody asks for any more take no memory (I13).
+/// Endpoints that nobody asks for any more take at most as much memory as the others (I13).
 void known_instances::forget_empty(time_point now) {
+    if (instances_.size() < instances_before_a_look_)
+        return;
     for (auto& [endpoint, at] : instances_)
         if (at.wait && at.wait->until() + back_off::longest < now)
             at.wait.reset();
     std::erase_if(instances_, [](const auto& entry) { return entry.second.says_nothing(); });
+    instances_before_a_look_ = std::max(2 * instances_.size(), instances_before_a_look_min);
 }
 
 } // namespace kvferry

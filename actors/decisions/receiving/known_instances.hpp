@@ -24,6 +24,7 @@
 #include <memory>
 #include <optional>
 #include <random>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -111,6 +112,9 @@ public:
     };
     struct bind_session {
         kvferry::attempt attempt;
+        /// As they are known now.
+        instance_ranks own = {};
+        instance_ranks context = {};
     };
     struct fail_session {
         kvferry::attempt attempt;
@@ -137,6 +141,8 @@ public:
     std::optional<time_point> next() const { return retries_.next(); }
 
 private:
+    static constexpr std::size_t instances_before_a_look_min = 16;
+
     struct known {
         instance_ranks ranks;
         time_point since;
@@ -186,6 +192,10 @@ private:
     bool own_is_awaited() const;
     /// Sessions with it need not wait.
     static bool is_settled(const instance* own, const instance* context);
+    static bind_session bind(kvferry::attempt, const instance& own, const instance& context);
+    void learn(const std::string& endpoint, instance&, known);
+    void unlearn(const std::string& endpoint, instance&);
+    std::map<std::uint64_t, kvferry::attempt> take_sessions(const std::string& endpoint, instance&);
     instance& need(const std::string& endpoint, time_point now, effects&);
     void put_off(instance&, time_point now);
     void bind_waiting(const std::string& endpoint, effects&);
@@ -200,7 +210,13 @@ private:
 
     facts facts_;
     std::mt19937_64 random_;
-    std::map<std::string, instance> instances_;
+    std::unordered_map<std::string, instance> instances_;
+    /// By the ranks of their answers: an event of one rank costs the same however many there are.
+    std::unordered_map<incarnation, std::vector<std::string>> by_rank_;
+    /// Those with sessions that wait.
+    std::set<std::string> waited_for_;
+    /// With so many it is looked which say nothing any more.
+    std::size_t instances_before_a_look_ = instances_before_a_look_min;
     deadline_queue<std::string> retries_;
     id_map<kvferry::attempt, place> unbound_;
     /// Where withdrawals of a rid wait, one entry for each.

@@ -129,6 +129,8 @@ public:
     std::vector<kvferry::attempt> sessions_of(incarnation peer) const {
         return by_writer_.of(peer);
     }
+    /// Something was said of that rid: `request_opened` matters.
+    bool has_notices_of(rid request) const { return noticed_.contains(request); }
     /// When tick is due.
     std::optional<time_point> next() const { return searches_.next(); }
 

@@ -167,6 +167,32 @@ TEST_CASE("known_instances: the loss of one rank is the end of what was known "
         test.on(in::rank_lost{{300}, true});
         CHECK(test.value.ranks_of(context));
     }
+    SUBCASE("of one that was there before: nothing") {
+        test.answer(context, 200);
+        test.on(in::rank_lost{{101}, false});
+        CHECK(test.value.ranks_of(context));
+        test.on(in::rank_lost{{201}, false});
+        CHECK_FALSE(test.value.ranks_of(context));
+    }
+    SUBCASE("that several endpoints lead to: of all these") {
+        test.answer("ctx:2");
+        test.answer("ctx:3", 300);
+        test.on(in::rank_lost{{101}, false});
+        CHECK_FALSE(test.value.ranks_of(context));
+        CHECK_FALSE(test.value.ranks_of("ctx:2"));
+        CHECK(test.value.ranks_of("ctx:3"));
+    }
+    SUBCASE("however many others there are, or have been asked for in vain") {
+        for (std::uint64_t other = 0; other < 100; ++other) {
+            test.answer("other:" + std::to_string(other), 1000 + 10 * other);
+            test.fail("vain:" + std::to_string(other));
+        }
+        test.now += 1h; // those are forgotten
+        test.fail("vain:0");
+        test.on(in::rank_lost{{101}, false});
+        CHECK_FALSE(test.value.ranks_of(context));
+        CHECK(test.value.ranks_of("other:99"));
+    }
     SUBCASE("a link that comes up ends the back-off") {
         test.on(in::rank_lost{{101}, true});
         test.answer(context);
