@@ -14,7 +14,8 @@ namespace kvferry::bench {
 struct scale_point {
     std::uint32_t sessions = 0;
     std::uint32_t peers = 0;
-    /// A session to an instance that is known, until it is bound.
+    /// A session to an instance that is known, until it is bound: median of several rounds, with
+    /// others in their place meanwhile.
     double open_us = 0;
     /// A session to an instance that does not answer, while as many wait for it.
     double open_unbound_us = 0;
@@ -24,9 +25,17 @@ struct scale_point {
     double statistics_us = 0;
     /// The loss of a peer that no session needs.
     double bystander_lost_us = 0;
-    /// The loss of a peer, per session that fails with it.
-    double lost_per_session_us = 0;
+    /// The loss of a peer, and the sessions that fail with it.
+    double lost_us = 0;
+    std::uint32_t lost_sessions = 0;
 };
+
+/// What these are to be at most, however many sessions and peers there are.
+inline constexpr double open_us_max = 5;
+inline constexpr double statistics_us_max = 1000;
+constexpr double lost_us_max(std::uint32_t sessions) {
+    return 1000 + 1.0 * sessions;
+}
 
 /// Every pair of the two lists, in a world of its own.
 caf::expected<std::vector<scale_point>> measure_scale(const std::vector<std::uint32_t>& sessions,

@@ -2,6 +2,7 @@
 // `kvferry bench scale` and `kvferry bench soak`: their options and their two forms of answer.
 #include "tools/bench/scale/scale.hpp"
 #include "tools/bench/soak.hpp"
+#include "tools/common/people.hpp"
 #include "tools/common/subcommand.hpp"
 
 #include <CLI/CLI.hpp>
@@ -11,6 +12,18 @@
 #include <vector>
 
 namespace kvferry {
+
+namespace {
+
+template <class Result>
+void show(bool json, const Result& result) {
+    if (json)
+        std::cout << bench::json_of(result) << std::endl;
+    else
+        tools::people() << bench::text_of(result) << std::flush;
+}
+
+} // namespace
 
 void add_bench_scale(CLI::App& app, int& status) {
     struct asked {
@@ -33,12 +46,11 @@ void add_bench_scale(CLI::App& app, int& status) {
     command->callback([asks, &status] {
         auto points = bench::measure_scale(asks->sessions, asks->peers);
         if (!points) {
-            std::cerr << "kvferry bench scale: " << describe(points.error()) << "\n";
+            tools::people_errors() << "kvferry bench scale: " << describe(points.error()) << "\n";
             status = exit_failure;
             return;
         }
-        std::cout << (asks->json ? bench::json_of(*points) + "\n" : bench::text_of(*points))
-                  << std::flush;
+        show(asks->json, *points);
         status = exit_success;
     });
 }
@@ -58,12 +70,11 @@ void add_bench_soak(CLI::App& app, int& status) {
     command->callback([asks, &status] {
         auto result = bench::run_soak(asks->requests);
         if (!result) {
-            std::cerr << "kvferry bench soak: " << describe(result.error()) << "\n";
+            tools::people_errors() << "kvferry bench soak: " << describe(result.error()) << "\n";
             status = exit_failure;
             return;
         }
-        std::cout << (asks->json ? bench::json_of(*result) + "\n" : bench::text_of(*result))
-                  << std::flush;
+        show(asks->json, *result);
         status = result->grew() ? exit_failure : exit_success;
     });
 }

@@ -9,6 +9,7 @@
 #include "messages/limits.hpp"
 #include "messages/local/worker.hpp"
 #include "transport/loop/io_loop.hpp"
+#include "transport/loop/resident.hpp"
 
 #include <caf/fwd.hpp>
 
@@ -38,6 +39,7 @@ public:
     ~scale_world();
 
     scale_rank& own() { return own_; }
+    placement own_home() { return placement{own_loop_.get()}; }
     std::vector<scale_rank>& peers() { return peers_; }
     /// The endpoint of an instance that never becomes complete.
     const std::string& silent_endpoint() const { return silent_endpoint_; }
