@@ -91,7 +91,8 @@ struct worker_options {
     /// Threads that move the bytes of puts over the tcp wire; 1: the rank's own thread does it; 0:
     /// as many as copy.
     std::uint32_t tcp_threads = 0;
-    /// Sockets of the tcp wire for the bytes of puts to one peer; 0: one for each of these threads.
+    /// Sockets of the tcp wire for the bytes of puts to one peer; 0: one for each of these threads,
+    /// at most 4.
     std::size_t bulk_sockets = 0;
     /// "host:port" where this process shows /metrics (for Prometheus), /livez and /readyz over
     /// HTTP; all its ranks share one listener. Port 0 picks a free one. Whoever reaches it can read

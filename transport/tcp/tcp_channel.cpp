@@ -66,15 +66,18 @@ void tcp_channel::secure() {
 }
 
 void tcp_channel::read() {
-    auto progress = in_.read(*stream_, turn_bytes, may_hand_over());
+    const auto is_alone = std::exchange(is_alone_, false) && !may_hand_over();
+    auto progress = in_.read(*stream_, turn_bytes, movers_ && !is_alone);
     registration_.moved(progress.bytes);
     const auto is_long_next = progress.is_long_next;
     after_read(std::move(progress));
     if (now_ != phase::open || !is_long_next)
         return;
-    if (const auto parts = in_.begin_apart(); !parts.empty())
-        return hand_over(apart::reads, parts);
-    more_ = true; // it has been refused by now, and is forgotten in the next turn
+    if (may_hand_over())
+        if (const auto parts = in_.begin_apart(); !parts.empty())
+            return hand_over(apart::reads, parts);
+    // Others may be ready by now, too. Or it has been refused, and is forgotten in the next turn.
+    is_alone_ = more_ = true;
     registration_.soon();
 }
 

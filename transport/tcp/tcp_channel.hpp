@@ -103,6 +103,8 @@ private:
     phase now_;
     tcp_movers* movers_ = nullptr;
     apart apart_ = apart::no;
+    /// In its last turn nobody else had bulk, or no thread was free.
+    bool is_alone_ = false;
     bool drops_protection_ = false;
     /// The socket takes no more for now.
     bool blocked_ = false;

@@ -23,6 +23,10 @@ namespace {
 /// Of a wire that nobody has come to.
 constexpr int rounds_unlooked_max = 16;
 
+/// By default: so many threads are as fast as most networks, and each is a descriptor on both
+/// sides.
+constexpr std::size_t bulk_sockets_max = 4;
+
 /// Polls a wire for its loop.
 class wire_poller final : public loop_poller {
 public:
@@ -58,7 +62,8 @@ public:
         if (context_.with.threads > 1)
             context_.movers = std::make_unique<tcp_movers>(*context_.poll, context_.with.threads);
         if (context_.with.bulk_sockets == 0)
-            context_.with.bulk_sockets = std::max<std::size_t>(1, context_.with.threads);
+            context_.with.bulk_sockets =
+                std::clamp<std::size_t>(context_.with.threads, 1, bulk_sockets_max);
         std::random_device random;
         for (auto& byte : context_.secret)
             byte = static_cast<std::uint8_t>(random());

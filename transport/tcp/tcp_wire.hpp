@@ -24,7 +24,8 @@ struct tcp_options {
     std::string listen = {};
     /// IP addresses under which peers reach it, the most likely first; empty: `listen`.
     std::vector<std::string> hosts = {};
-    /// Sockets for the bytes of puts to one peer; 0: one for each of `threads`.
+    /// Sockets for the bytes of puts to one peer; 0: one for each of `threads`, at most
+    /// 4.
     std::size_t bulk_sockets = 0;
     /// That make the long calls of these sockets; below 2 the loop makes them itself.
     std::size_t threads = 1;

@@ -472,7 +472,7 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: puts of an attempt write while it is allowed;
                           "whatever was posted before and over whichever link (H54)",
                           Kit, fabric_attempts) {
     const scattered_put shape{16, 64, 4096};
-    fabric_memory source(shape.source_bytes(), 1), target(shape.target_bytes(), 0);
+    fabric_memory source(shape.source_bytes(), 1), target(3 * shape.target_bytes(), 0);
     fabric_pair<Kit> pair;
     auto described = pair.probe.template ask<fabric_description>(pair.target, describe_fabric{});
     REQUIRE(described);
@@ -497,7 +497,8 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: puts of an attempt write while it is allowed;
     {
         auto hold = pair.kit.hold(1);
         for (int i = 0; i < 3; ++i)
-            pair.put(over, shape.job(source.address(), target.address()), mine);
+            pair.put(over, shape.job(source.address(), target.address() + i * shape.target_bytes()),
+                     mine);
         pair.probe.settle(pair.writer);
     }
     REQUIRE_FALSE(pair.probe.ask(pair.target, forbid_writes{mine}));
@@ -559,7 +560,7 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: once all writes are forbidden nothing lands a
                           "the fabric goes on",
                           Kit, fabric_shut) {
     const scattered_put shape{16, 64, 4096};
-    fabric_memory source(shape.source_bytes(), 1), target(shape.target_bytes(), 0);
+    fabric_memory source(shape.source_bytes(), 1), target(3 * shape.target_bytes(), 0);
     fabric_pair<Kit> pair;
     auto described = pair.probe.template ask<fabric_description>(pair.target, describe_fabric{});
     REQUIRE(described);
@@ -570,7 +571,8 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: once all writes are forbidden nothing lands a
     {
         auto hold = pair.kit.hold(1);
         for (int i = 0; i < 3; ++i)
-            pair.put(over, shape.job(source.address(), target.address()));
+            pair.put(over,
+                     shape.job(source.address(), target.address() + i * shape.target_bytes()));
         pair.probe.settle(pair.writer);
     }
     REQUIRE_FALSE(pair.probe.ask(pair.target, forbid_all_writes{}));
@@ -588,14 +590,15 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: once all writes are forbidden nothing lands a
 TEST_CASE_TEMPLATE_DEFINE("fabric: a stop with work in flight answers everything", Kit,
                           fabric_stop) {
     const scattered_put shape{16, 64, 8192};
-    fabric_memory source(shape.source_bytes(), 1), target(shape.target_bytes(), 0);
+    fabric_memory source(shape.source_bytes(), 1), target(5 * shape.target_bytes(), 0);
     fabric_pair<Kit> pair;
     auto over = pair.open({pair.share(target)});
     pair.check_alive(over, target);
     {
         auto hold = pair.kit.hold(1);
         for (int i = 0; i < 5; ++i)
-            pair.put(over, shape.job(source.address(), target.address()));
+            pair.put(over,
+                     shape.job(source.address(), target.address() + i * shape.target_bytes()));
         pair.probe.settle(pair.writer);
         pair.probe.tell(pair.writer, stop_io{});
     }

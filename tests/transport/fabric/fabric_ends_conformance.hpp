@@ -22,11 +22,12 @@ TEST_CASE_TEMPLATE_DEFINE("fabric: a stop with puts in flight leaves no descript
                           Kit, fabric_stop_leaves_nothing) {
     check_leaves_nothing([] {
         const scattered_put shape{16, 16, 16384};
-        fabric_memory source(shape.source_bytes()), target(shape.target_bytes());
+        fabric_memory source(shape.source_bytes()), target(10 * shape.target_bytes());
         fabric_pair<Kit> pair;
         auto over = pair.open({pair.share(target)});
         for (int i = 0; i < 10; ++i)
-            pair.put(over, shape.job(source.address(), target.address()));
+            pair.put(over,
+                     shape.job(source.address(), target.address() + i * shape.target_bytes()));
         REQUIRE_FALSE(pair.probe.ask(pair.writer, stop_io{}));
         CHECK(pair.probe.template waiting<transfer_done>() == 10);
         REQUIRE_FALSE(pair.probe.ask(pair.target, stop_io{}));

@@ -37,17 +37,19 @@ using namespace kvferry::testing;
 
 namespace {
 
-constexpr scattered_put shape{16, 64, 4096}; // 4 MiB
+constexpr scattered_put shape{4, 64, 4096}; // 1 MiB
+constexpr int puts_max = 16;
 
 /// Returns while a thread waits at that place, with memory that it will use. One is asked only when
-/// several sockets have something; so this puts until that happens, and says how many puts it took.
+/// several sockets have something; so this puts until that happens, each to an offset of its own,
+/// and says how many puts it took.
 template <class Put>
 int await(const held_call& hold, Put put) {
     const auto until = clock::now() + fabric_patience;
     int puts = 0;
     for (; !hold.has_somebody() && clock::now() < until; std::this_thread::yield())
-        for (; puts < 16 && !hold.has_somebody(); ++puts)
-            put();
+        for (; puts < puts_max && !hold.has_somebody(); ++puts)
+            put(puts * shape.target_bytes());
     REQUIRE(hold.has_somebody());
     return puts;
 }
@@ -58,14 +60,15 @@ TEST_CASE("tcp wire: whoever shuts out an attempt, a region, a writer or everybo
           "thread reads into pages is answered when that has ended, and no byte follows (H54)") {
     for (int how : {0, 1, 2, 3}) {
         CAPTURE(how);
-        fabric_memory source(shape.source_bytes(), 1), target(shape.target_bytes(), 0);
+        fabric_memory source(shape.source_bytes(), 1), target(puts_max * shape.target_bytes(), 0);
         fabric_pair<tcp_kit_of_threads> pair;
         region_id region;
         auto over = pair.open({pair.share(target, &region, true)});
         pair.probe.tell(pair.target, allow_writes{attempt{5}});
         std::optional<held_call> hold{"bulk read"};
-        const auto puts = await(
-            *hold, [&] { pair.put(over, shape.job(source.address(), target.address()), {5}); });
+        const auto puts = await(*hold, [&](std::uint64_t at) {
+            pair.put(over, shape.job(source.address(), target.address() + at), {5});
+        });
         caf::scoped_actor self{pair.kit.system()};
         const auto ask = [&](const auto& message) {
             return self->request(pair.target, fabric_patience, message);
@@ -91,15 +94,17 @@ TEST_CASE("tcp wire: whoever shuts out an attempt, a region, a writer or everybo
 
 TEST_CASE("tcp wire: who shuts out others than those whose bytes another thread reads does not "
           "wait for it") {
-    fabric_memory source(shape.source_bytes(), 1), target(shape.target_bytes(), 0), other(4096);
+    fabric_memory source(shape.source_bytes(), 1), target(puts_max * shape.target_bytes(), 0),
+        other(4096);
     fabric_pair<tcp_kit_of_threads> pair;
     region_id of_other;
     (void)pair.share(other, &of_other);
     auto over = pair.open({pair.share(target, nullptr, true)});
     pair.probe.tell(pair.target, allow_writes{attempt{5}});
     std::optional<held_call> hold{"bulk read"};
-    const auto puts =
-        await(*hold, [&] { pair.put(over, shape.job(source.address(), target.address()), {5}); });
+    const auto puts = await(*hold, [&](std::uint64_t at) {
+        pair.put(over, shape.job(source.address(), target.address() + at), {5});
+    });
     CHECK_FALSE(pair.probe.ask(pair.target, forbid_writes{attempt{6}}));
     CHECK_FALSE(pair.probe.ask(pair.target, drain_fabric{incarnation{999}}));
     CHECK_FALSE(pair.probe.ask(pair.target, unregister_region{of_other}));
@@ -110,12 +115,13 @@ TEST_CASE("tcp wire: who shuts out others than those whose bytes another thread 
 
 TEST_CASE("tcp wire: a put is not over, and its link not closed, while another thread reads its "
           "source") {
-    fabric_memory source(shape.source_bytes(), 1), target(shape.target_bytes(), 0);
+    fabric_memory source(shape.source_bytes(), 1), target(puts_max * shape.target_bytes(), 0);
     fabric_pair<tcp_kit_of_threads> pair;
     auto over = pair.open({pair.share(target)});
     std::optional<held_call> hold{"bulk write"};
-    const auto puts =
-        await(*hold, [&] { pair.put(over, shape.job(source.address(), target.address())); });
+    const auto puts = await(*hold, [&](std::uint64_t at) {
+        pair.put(over, shape.job(source.address(), target.address() + at));
+    });
     caf::scoped_actor self{pair.kit.system()};
     auto closed = self->request(pair.writer, fabric_patience, close_endpoint{over, true});
     pair.probe.settle(pair.writer);
@@ -138,9 +144,9 @@ TEST_CASE("tcp wire: where no thread can be made the loop moves all bytes itself
     fabric_pair<tcp_kit_of_threads> pair;
     auto over = pair.open({pair.share(target)});
     failing_call failure{"thread", EAGAIN};
-    for (int put = 0; put < 16; ++put)
+    for (int put = 0; put < puts_max; ++put)
         pair.put(over, shape.job(source.address(), target.address()));
-    for (int put = 0; put < 16; ++put)
+    for (int put = 0; put < puts_max; ++put)
         CHECK(pair.ended().result == agent_result::success);
     std::vector<std::byte> expected(target.size());
     shape.expect(source, expected);
