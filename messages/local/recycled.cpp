@@ -122,16 +122,18 @@ bool has_lists() {
 
 // What is seldom needed is kept out of the two below, which are a dozen instructions each.
 [[gnu::noinline]] void* take_new(std::size_t bytes) {
-    if (!goes_round || bytes > recycled_block_bytes_max || !has_lists())
+    if (!goes_round || bytes > recycled_block_bytes_max)
         return ::operator new(bytes);
     const auto index = index_of(bytes);
+    if (!has_lists()) // whoever gets the block may have
+        return ::operator new(rounded(index));
     auto& list = lists[index];
     if (!list.first)
         list = everybodys().take(index);
     return list.first ? list.pop() : ::operator new(rounded(index));
 }
 
-[[gnu::noinline]] void give_away(void* block, std::size_t bytes) {
+[[gnu::noinline]] void give_away(void* block, std::size_t bytes) noexcept {
     if (!goes_round || bytes > recycled_block_bytes_max || !has_lists())
         return ::operator delete(block);
     const auto index = index_of(bytes);
@@ -158,10 +160,8 @@ void* take_memory(std::size_t bytes) {
 void give_memory(void* block, std::size_t bytes) noexcept {
     if (!block)
         return;
-    if (bytes <= recycled_block_bytes_max)
-        // A block in the list says that this thread has lists.
-        if (auto& list = lists[index_of(bytes)]; list.first && list.blocks < 2 * batch_blocks - 1)
-            [[likely]]
+    if (bytes <= recycled_block_bytes_max && now_in == stage::during)
+        if (auto& list = lists[index_of(bytes)]; list.blocks < 2 * batch_blocks - 1) [[likely]]
             return list.push(block);
     give_away(block, bytes);
 }

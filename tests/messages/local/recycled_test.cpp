@@ -6,6 +6,7 @@
 
 #include <cstring>
 #include <iterator>
+#include <malloc.h>
 #include <map>
 #include <random>
 #include <set>
@@ -66,6 +67,24 @@ TEST_CASE("recycled: what one thread frees serves those that only take") {
     CHECK(again == 32);
 #endif
 }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+TEST_CASE("recycled: a block that a thread takes at its end is as long as all of its size") {
+    static void* last;
+    struct taker {
+        ~taker() { last = take_memory(1); }
+    };
+    std::thread{[] {
+        thread_local const taker ends_later; // than what is made behind it
+        (void)&ends_later;
+        give_memory(take_memory(1), 1);
+    }}.join();
+    auto* const other = take_memory(1);
+    CHECK(malloc_usable_size(last) >= malloc_usable_size(other));
+    give_memory(other, 1);
+    give_memory(last, 1); // from here on it serves whoever asks for a block of its size
+}
+#endif
 
 TEST_CASE("recycled: containers work with it as with any memory") {
     recycled_vector<std::vector<int>> lists;
