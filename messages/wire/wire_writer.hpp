@@ -31,9 +31,10 @@ public:
     using super = caf::save_inspector_base<wire_writer>;
 
     wire_writer(byte_buffer& into, std::uint16_t version)
-        : into_(into), used_(into.size()), grows_(version >= growing_version) {}
+        : into_(into), at_(into.data() + into.size()), end_(at_),
+          grows_(version >= growing_version) {}
     wire_writer(const wire_writer&) = delete;
-    ~wire_writer() { into_.resize(used_); }
+    ~wire_writer() { into_.resize(used()); }
 
     template <class Struct>
     struct object_writer {
@@ -47,7 +48,7 @@ public:
             }
             if constexpr (never_grows<Struct>)
                 return (each(*to) && ...);
-            const auto at = to->used_;
+            const auto at = to->used();
             return to->value(std::uint32_t{0}) && (each(*to) && ...) && to->set_length(at);
         }
     };
@@ -121,17 +122,25 @@ private:
         }
     }
 
-    /// Where the next bytes go. Grows in steps: fields are short and many.
+    std::size_t used() const { return static_cast<std::size_t>(at_ - into_.data()); }
+
+    /// Where the next bytes go.
     caf::byte* room(std::size_t bytes) {
-        if (into_.size() - used_ < bytes)
-            into_.resize(std::max(2 * into_.size(), used_ + bytes + step_bytes));
-        auto* const result = into_.data() + used_;
-        used_ += bytes;
-        return result;
+        if (static_cast<std::size_t>(end_ - at_) < bytes) [[unlikely]]
+            grow(bytes);
+        return std::exchange(at_, at_ + bytes);
+    }
+
+    /// In steps: fields are short and many.
+    [[gnu::noinline]] void grow(std::size_t bytes) {
+        const auto before = used();
+        into_.resize(std::max(2 * into_.size(), before + bytes + step_bytes));
+        at_ = into_.data() + before;
+        end_ = into_.data() + into_.size();
     }
 
     bool set_length(std::size_t at) {
-        const auto bytes = used_ - at - sizeof(std::uint32_t);
+        const auto bytes = used() - at - sizeof(std::uint32_t);
         if (bytes > std::numeric_limits<std::uint32_t>::max())
             return refuse();
         put(into_.data() + at, static_cast<std::uint32_t>(bytes));
@@ -146,8 +155,9 @@ private:
     static constexpr std::size_t step_bytes = 240;
 
     byte_buffer& into_;
-    /// Bytes that are written.
-    std::size_t used_;
+    /// Behind what is written, and behind the buffer.
+    caf::byte* at_;
+    caf::byte* end_;
     bool grows_;
 };
 
