@@ -31,7 +31,10 @@ relay_actor::behavior_type relay_state::make_behavior() {
     };
 }
 
+/// By the first of what it hears: CAF, or a neighbour.
 void relay_state::open() {
+    if (std::exchange(asked_, true))
+        return;
     with_.terms.observer = observer_actor{relay_actor{self_}};
     ask(self_, with_.sender, std::move(with_.terms))
         .then(
@@ -44,6 +47,7 @@ void relay_state::open() {
 }
 
 void relay_state::pass_on(message message) {
+    open();
     if (session_)
         std::visit([this](auto& x) { tell(self_, session_, std::move(x)); }, message);
     else

@@ -44,6 +44,8 @@ private:
 
     relay_actor::pointer self_;
     dependencies with_;
+    /// The session has been asked for.
+    bool asked_ = false;
     /// Null until it is open; what comes before waits.
     tx_session_actor session_;
     std::vector<message> waiting_;

@@ -52,11 +52,6 @@ arena::arena() {
     spdlog::set_level(spdlog::level::off); // errors are expected in a simulation
     logger().set_level(spdlog::level::off);
     parts_ = std::make_unique<parts>();
-    // The first actor of a kind in a process hears its first message in CAF's envelope
-    // (transport/loop/resident.hpp), which counts in a digest: from here on there is no first one.
-    for (const auto& each : named_scenarios())
-        if (each.name == "plain" || each.name == "one-copy-of-a-part")
-            run(each.make(1));
 }
 
 arena::~arena() = default;

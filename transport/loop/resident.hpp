@@ -9,6 +9,7 @@
 #include "messages/trace/rank_counters.hpp"
 #include "messages/trace/trace.hpp"
 #include "messages/trace/trace_actor.hpp"
+#include "messages/values/time.hpp"
 
 #include <caf/actor_config.hpp>
 #include <caf/actor_system.hpp>
@@ -16,8 +17,13 @@
 #include <caf/mailbox_element.hpp>
 #include <caf/sec.hpp>
 #include <caf/stateful_actor.hpp>
+#include <caf/type_id.hpp>
 
+#include <array>
+#include <atomic>
+#include <cstddef>
 #include <memory>
+#include <optional>
 #include <utility>
 
 namespace kvferry {
@@ -46,9 +52,23 @@ public:
     virtual void later(errand_ptr) {}
 };
 
-/// Whose thread this is; null in virtual time, and on threads that are no home. Actors compare
-/// theirs with it, because a late timer may find an actor whose home is gone.
+/// Whose thread this is; null on threads that are no home. Actors compare theirs with it, because a
+/// late timer may find an actor whose home is gone.
 inline constinit thread_local home_unit* home_of_thread = nullptr;
+
+/// When the turn that runs on this thread began, once somebody has asked.
+inline constinit thread_local std::optional<time_point> turn_began;
+
+/// The time, which stands still during a turn: what an actor decides in one turn, it decides at one
+/// time, and a clock is read once.
+template <class Self>
+time_point turn_time(Self* self) {
+    if (trace::running_actor != self) // without a home
+        return self->clock().now();
+    if (!turn_began)
+        turn_began = self->clock().now();
+    return *turn_began;
+}
 
 /// Beside CAF's own flags: the unit of a config is a home.
 inline constexpr int has_home_flag = 0x0002'0000;
@@ -70,7 +90,8 @@ struct placement {
 ///
 /// What it is told waits in one queue with all else that is ready on its thread, and no mailbox is
 /// touched; only what is urgent to CAF uses that, as orders to end do. CAF's list of handlers is
-/// made when the first such message comes: neighbours reach the handlers without it.
+/// made when the first such message comes, and by the first actor of a kind: neighbours reach the
+/// handlers without it.
 template <class Interface>
 class resident : public Interface::base, public errand_taker {
 public:
@@ -96,8 +117,8 @@ public:
     }
 
     void initialize() override {
-        if (!bare_only_)
-            return super::initialize();
+        if (!bare_only_ || !reaches_handlers())
+            return have_behavior();
         this->setf(caf::abstract_actor::is_initialized_flag);
         static const caf::behavior none{[](caf::unit_t) {}};
         this->do_become(none, true);
@@ -134,18 +155,30 @@ public:
     }
 
 protected:
-    /// Whether bare messages of that type can be handled.
+    /// Whether it takes bare messages of that type.
     virtual bool knows(caf::type_id_t) const { return false; }
+    /// Whether it can handle them before make_behavior().
+    virtual bool reaches_handlers() const { return false; }
     virtual void handle_bare(errand&) {}
+    /// Calls make_behavior().
+    virtual void have_behavior() {
+        bare_only_ = false;
+        super::initialize();
+    }
 
 private:
     /// While it lives, the thread's events and failures are this actor's.
     struct on_stage {
         explicit on_stage(resident& self)
-            : before(std::exchange(trace::running_actor, &self)), rank(self.counters_) {}
+            : before(std::exchange(trace::running_actor, &self)), rank(self.counters_) {
+            turn_began.reset();
+        }
         on_stage(const on_stage&) = delete;
         on_stage& operator=(const on_stage&) = delete;
-        ~on_stage() { trace::running_actor = before; }
+        ~on_stage() {
+            trace::running_actor = before;
+            turn_began.reset();
+        }
 
         const caf::local_actor* before;
         const counting_for rank;
@@ -245,7 +278,38 @@ private:
     bool bare_only_ = false;
 };
 
-/// An actor with a State whose handlers neighbours reach directly.
+/// The messages of an interface, by type.
+template <class Signatures>
+struct messages_of;
+
+template <class... Signatures>
+struct messages_of<caf::detail::type_list<Signatures...>> {
+    static constexpr bool contain(caf::type_id_t type) {
+        const auto index = static_cast<std::size_t>(type) - block::begin;
+        return index < all.size() && all[index];
+    }
+
+private:
+    using block = caf::id_block::kvferry;
+    using table = std::array<bool, block::end - block::begin>;
+
+    template <class... Arguments, class Answer>
+    static constexpr void enter(table& into, Answer (*)(Arguments...)) {
+        if constexpr (sizeof...(Arguments) == 1)
+            for (const std::size_t type : {caf::type_id_v<Arguments>...})
+                if (type >= block::begin && type < block::end)
+                    into[type - block::begin] = true;
+    }
+
+    static constexpr table all = [] {
+        table result{};
+        (enter(result, static_cast<Signatures*>(nullptr)), ...);
+        return result;
+    }();
+};
+
+/// An actor with a State whose handlers neighbours reach directly. All of them are made by
+/// handle().
 template <class State, class Base>
 class neighbour : public caf::stateful_actor<State, Base> {
 public:
@@ -257,11 +321,20 @@ public:
 
 protected:
     bool knows(caf::type_id_t type) const override {
-        return detail::handlers_of<State>::find(type) != nullptr;
+        return messages_of<typename Base::signatures>::contain(type);
     }
+    bool reaches_handlers() const override { return told_.load(std::memory_order_acquire); }
     void handle_bare(errand& what) override {
         detail::handlers_of<State>::find(what.type)(&this->state, what);
     }
+    void have_behavior() override {
+        Base::have_behavior();
+        told_.store(true, std::memory_order_release);
+    }
+
+private:
+    /// handlers_of has been told all by some actor with this State.
+    static inline std::atomic<bool> told_{false};
 };
 
 /// Spawns an actor at a place; its state is `State`, constructed with `self` and the arguments.

@@ -158,8 +158,6 @@ struct fixture {
 } // namespace
 
 TEST_CASE_FIXTURE(fixture, "errand: what is told and what is asked arrives in the order it left") {
-    run([](completion_actor::pointer) {}); // from here on its loop knows how it handles messages
-    log = {};
     std::vector<std::uint64_t> expected;
     run([&](completion_actor::pointer self) {
         for (std::uint64_t number = 100; number < 160; number += 2) {
@@ -175,13 +173,33 @@ TEST_CASE_FIXTURE(fixture, "errand: what is told and what is asked arrives in th
 }
 
 TEST_CASE_FIXTURE(fixture, "errand: the first message to an actor may be one") {
-    run([this](completion_actor::pointer) {});
     heard second;
     auto fresh =
         spawn_at<copy_actor, listener_state>(real.system(), placement{loop.get()}, &second);
     run([&](completion_actor::pointer self) { tell(self, fresh, cancel_transfer{{7}}); });
     CHECK(second.all == std::vector<std::uint64_t>{7});
     CHECK(second.without_envelope == 1);
+}
+
+TEST_CASE_FIXTURE(fixture, "errand: so may the first message to the first actor of a kind") {
+    struct newcomer_state : listener_state {
+        using listener_state::listener_state;
+        copy_actor::behavior_type make_behavior() {
+            return {handle(this, &newcomer_state::on_copy),
+                    handle(this, &newcomer_state::on_cancel),
+                    handle(this, &newcomer_state::on_stop)};
+        }
+    };
+    heard first, second;
+    for (auto* log : {&first, &second}) {
+        auto fresh = spawn_short_lived<copy_actor, newcomer_state>(real.system(),
+                                                                   placement{loop.get()}, log);
+        run([&](completion_actor::pointer self) { tell(self, fresh, cancel_transfer{{7}}); });
+        tell_from_outside(fresh, cancel_transfer{{8}});
+        run([](completion_actor::pointer) {});
+        CHECK(log->all == std::vector<std::uint64_t>{7, 8});
+        CHECK(log->without_envelope == 2);
+    }
 }
 
 TEST_CASE_FIXTURE(fixture, "errand: a handler that throws ends neither its actor nor the loop") {
@@ -288,8 +306,6 @@ TEST_CASE_FIXTURE(fixture, "errand: what leaves the rank goes first, and keeps i
 
 TEST_CASE_FIXTURE(fixture, "errand: an actor that had ended before a promise was made to it is not "
                            "run again, whatever is left in its mailbox") {
-    run([](completion_actor::pointer) {}); // from here on its loop knows how it handles messages
-    log = {};
     log.answers = way::by_a_promise;
     auto speaker = spawn_at<completion_actor, speaker_state>(
         real.system(), placement{loop.get()}, [this](completion_actor::pointer self) {
