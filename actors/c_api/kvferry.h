@@ -343,8 +343,8 @@ typedef struct kvf_worker_options {
     int64_t transfer_deadline_ms; /* from there to the outcome; 0: 60,000 */
     int64_t info_deadline_ms;     /* one question to a rank-info server; 0: 5,000 */
     int64_t stop_deadline_ms;     /* of kvf_worker_free; 0: 10,000 */
-    uint32_t copy_threads; /* that copy between host memory; 0: one for every four processors, at
-                            * most 8 */
+    uint32_t copy_threads; /* that copy between host memory, and as many that move bytes over TCP,
+                            * unless it is 1; 0: one for every four processors, at most 8 */
     uint32_t reserved;
     int64_t session_age_max_ms;       /* see kvf_session_extend; 0: 3,600,000 */
     int64_t session_keep_interval_ms; /* so often a receiving session without slots tells its

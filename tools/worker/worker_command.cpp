@@ -218,8 +218,8 @@ void add_worker(CLI::App& app, int& status) {
         ->capture_default_str();
     command
         ->add_option("--copy-threads", options->copy_threads,
-                     "Threads that copy between host memory; 0: one for every four processors, at "
-                     "most 8")
+                     "Threads that copy between host memory, and as many that move bytes over TCP, "
+                     "unless it is 1; 0: one for every four processors, at most 8")
         ->check(CLI::Range(0, 256))
         ->capture_default_str();
     command->add_option("--info-endpoint", options->info_endpoint,
