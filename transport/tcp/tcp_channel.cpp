@@ -23,7 +23,10 @@ tcp_channel::make(socket_poll& poll, std::unique_ptr<byte_stream> stream, bool c
                   tcp_movers* movers) {
     std::unique_ptr<tcp_channel> result{
         new tcp_channel(std::move(stream), connecting, std::move(in), out, owned_by)};
-    result->movers_ = bulk ? movers : nullptr;
+    if (bulk && movers) {
+        movers->prepare();
+        result->movers_ = movers;
+    }
     auto watched = poll.watch(result->fd(), connecting ? EPOLLOUT : EPOLLIN, *result, bulk);
     if (!watched)
         return std::move(watched.error());

@@ -16,14 +16,14 @@
 
 namespace kvferry {
 
-/// With fewer threads than it was asked for it goes on with those.
-bool tcp_movers::start() {
+/// With fewer threads than it was asked for it goes on with those; without any it has no room.
+void tcp_movers::start() {
     wake_fd_ = unique_fd{::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
     if (!wake_fd_)
-        return false;
+        return;
     auto watched = poll_.watch(wake_fd_.get(), EPOLLIN | EPOLLET, *this);
     if (!watched)
-        return false;
+        return;
     registration_ = std::move(*watched);
     while (threads_.size() < threads_max_) {
         auto made = make_thread("bulk bytes", [this] { run(); });
@@ -34,18 +34,15 @@ bool tcp_movers::start() {
         }
         threads_.push_back(std::move(*made));
     }
-    return !threads_.empty();
+}
+
+void tcp_movers::prepare() {
+    if (!std::exchange(prepared_, true))
+        start();
 }
 
 void tcp_movers::hand_over(call what) {
     ++out_;
-    if (threads_.empty() && !failed_)
-        failed_ = !start();
-    if (threads_.empty()) {
-        made_.push_back({what.whose, make(what)});
-        has_made_ = true;
-        return;
-    }
     {
         std::lock_guard guard{mutex_};
         waiting_.push_back(what);
@@ -87,7 +84,7 @@ void tcp_movers::stop() noexcept {
     for (auto& thread : threads_)
         thread.join();
     threads_.clear();
-    failed_ = true;
+    prepared_ = true;
     registration_.reset();
     for (const auto& x : std::exchange(waiting_, {})) // nobody has begun them
         made_.push_back({x.whose, {.blocked = true}});

@@ -46,12 +46,12 @@ public:
     ~tcp_movers() { stop(); }
 
     /// Whether another call would be made soon.
-    bool has_room() const {
-        return threads_.empty() ? !failed_ : out_ < calls_per_thread * threads_.size();
-    }
+    bool has_room() const { return out_ < calls_per_thread * threads_.size(); }
     /// Some are not given back.
     bool is_busy() const { return out_ > 0; }
-    /// The first one makes the threads, or is made by this one when they cannot be.
+    /// There is somebody whose calls may be long: makes the threads, once.
+    void prepare();
+    /// While it has room.
     void hand_over(call);
     /// Gives back what has been made, from within; true when there was something.
     bool give_back();
@@ -70,14 +70,13 @@ private:
     };
 
     void ready(std::uint32_t) override {} // the loop is awake, and gives back
-    bool start();
+    void start();
     void run();
     static bytes_moved make(const call&) noexcept;
 
     socket_poll& poll_;
     std::size_t threads_max_;
-    /// No more threads.
-    bool failed_ = false;
+    bool prepared_ = false;
     /// Calls that are not given back.
     std::size_t out_ = 0;
     unique_fd wake_fd_;
