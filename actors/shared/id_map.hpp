@@ -12,7 +12,8 @@
 namespace kvferry {
 
 /// An entry lies at the first free slot behind that of its hash. Entries move: no pointer to one
-/// survives a change. The slots are never more than some ten times the entries.
+/// survives a change. The slots are never more than some ten times the entries, or a few: a table
+/// that is now and then nearly empty is not made anew each time.
 template <class Key, class Value>
 class id_map {
 public:
@@ -50,7 +51,7 @@ public:
         slots_[place].reset();
         --size_;
         close(place);
-        if (slots_.size() > slots_min && 8 * size_ < slots_.size())
+        if (slots_.size() > slots_kept && 8 * size_ < slots_.size())
             resize(slots_.size() / 4);
         return result;
     }
@@ -68,6 +69,7 @@ public:
 
 private:
     static constexpr std::size_t slots_min = 8;
+    static constexpr std::size_t slots_kept = 64;
 
     std::size_t next(std::size_t place) const { return (place + 1) & (slots_.size() - 1); }
 

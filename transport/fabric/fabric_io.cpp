@@ -224,8 +224,9 @@ bool fabric_state::on_progress() {
     for (const auto& [head, text] : std::exchange(credits_, {}))
         guarded("credit of a put", [&] { on_credit(head, text); });
     carry_out_puts();
-    for (auto& bytes : std::exchange(arrived_, {}))
+    for (auto& bytes : arrived_)
         guarded("a frame", [&] { hand_on(std::move(bytes)); });
+    arrived_.clear(); // its memory stays
     guarded("puts of peers", [this] { serve_inbound(); });
     for (auto id : puts_.posting())
         guarded("a link", [&] { any = post(id) || any; });

@@ -2,11 +2,11 @@
 // Which pieces of a slice its writer has reported. A pure value.
 #pragma once
 
+#include "messages/local/recycled_containers.hpp"
 #include "messages/wire/header.hpp"
 
 #include <cstdint>
 #include <optional>
-#include <set>
 
 namespace kvferry {
 
@@ -50,7 +50,7 @@ public:
     bool served() const { return !refused_ && complete(); }
 
 private:
-    std::set<std::uint32_t> reported_;
+    recycled_set<std::uint32_t> reported_;
     std::optional<std::uint32_t> last_;
     bool refused_ = false;
     bool came_otherwise_ = false;

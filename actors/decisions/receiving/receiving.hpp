@@ -21,7 +21,7 @@
 #include "messages/local/host_link.hpp"
 #include "messages/local/links.hpp"
 #include "messages/local/outcomes.hpp"
-#include "messages/local/recycled.hpp"
+#include "messages/local/recycled_containers.hpp"
 #include "messages/local/sessions.hpp"
 #include "messages/local/status.hpp"
 #include "messages/trace/rank_counters.hpp"
@@ -238,7 +238,7 @@ private:
     bool is_selected() const;
     bool needs_nothing_of(const receiving_writer&) const;
     /// Of that process, in their order; none when it is outside the cohorts.
-    std::vector<receiving_writer*> writers_of(incarnation);
+    recycled_vector<receiving_writer*> writers_of(incarnation);
     /// The one that a message with this header is about, null likewise; and the piece.
     std::pair<receiving_writer*, std::uint32_t> writer_of(const message_header&);
     bool has_rest(rank_id) const;
@@ -280,16 +280,14 @@ private:
 
     facts facts_;
     phase phase_;
-    std::vector<piece> pieces_;
+    recycled_vector<piece> pieces_;
     /// Pieces whose end the host has been told.
     std::size_t pieces_told_ = 0;
     /// Pieces that may have been served since this was last looked at.
-    std::vector<std::uint32_t> touched_;
+    recycled_vector<std::uint32_t> touched_;
     /// Writers have become known, or are not needed any more: any piece may be served.
     bool all_touched_ = true;
-    std::map<writer_place, receiving_writer, std::less<writer_place>,
-             recycling<std::pair<const writer_place, receiving_writer>>>
-        writers_;
+    recycled_map<writer_place, receiving_writer> writers_;
     /// Says to a sibling whose bytes are meant.
     std::uint64_t relay_of_ = 0;
     /// Siblings may still ask for, or get, what has arrived here.

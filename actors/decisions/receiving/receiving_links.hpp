@@ -162,7 +162,7 @@ private:
         back_off wait;
     };
     struct session {
-        std::vector<incarnation> writers;
+        recycled_vector<incarnation> writers;
         bool has_ended = false;
         bool has_died = false;
     };

@@ -173,7 +173,8 @@ void receiving::take(const refused& answer) {
 void receiving::refuse(const message_header& header, const wire_error& why) {
     const auto all = header.kind == payload_kind::none;
     const auto [about, piece] = writer_of(header);
-    const auto meant = all || !about ? writers_of(header.sender) : std::vector{about};
+    const auto meant =
+        all || !about ? writers_of(header.sender) : recycled_vector<receiving_writer*>{about};
     if (meant.empty())
         return ignore(ignored::foreign_rank);
     if (is_about_the_request(why.code))
@@ -205,8 +206,8 @@ void receiving::refuse(receiving_writer& from, std::optional<std::uint32_t> only
     }
 }
 
-std::vector<receiving_writer*> receiving::writers_of(incarnation peer) {
-    std::vector<receiving_writer*> result;
+recycled_vector<receiving_writer*> receiving::writers_of(incarnation peer) {
+    recycled_vector<receiving_writer*> result;
     for (auto& [place, from] : writers_)
         if (from.binding.incarnation == peer)
             result.push_back(&from);

@@ -6,6 +6,7 @@
 #include "actors/decisions/receiving/receiving_after_death.hpp"
 #include "actors/decisions/receiving/transfer_parties.hpp"
 #include "actors/decisions/session_table.hpp"
+#include "messages/local/recycled.hpp"
 #include "messages/local/sessions.hpp"
 #include "messages/values/time.hpp"
 
@@ -34,7 +35,7 @@ struct receiving_session {
     std::vector<rank_info> siblings = {};
     bool hands_on = false;
     /// Writers that it may have asked.
-    std::vector<linked_writer> linked = {};
+    recycled_vector<linked_writer> linked = {};
     /// The context's DP group that runs the request, once known.
     std::optional<std::uint32_t> runs_on = {};
     /// When its writers were asked again, and told that it is wanted, for the last time.

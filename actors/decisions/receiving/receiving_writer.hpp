@@ -5,6 +5,7 @@
 #include "actors/decisions/receiving/piece_ledger.hpp"
 #include "actors/decisions/receiving/release_ledger.hpp"
 #include "messages/local/outcomes.hpp"
+#include "messages/local/recycled.hpp"
 #include "messages/local/sessions.hpp"
 #include "messages/values/ids.hpp"
 
@@ -34,7 +35,7 @@ struct receiving_writer {
     writer_binding binding;
     std::variant<unlinked, linked, left> link;
     /// Its reports, by receive slice; one entry for each slice that it was asked for.
-    std::vector<piece_ledger> reports;
+    recycled_vector<piece_ledger> reports;
     /// In which of them it does not know itself whether it still writes.
     std::set<std::uint32_t> in_doubt;
     /// In which of them a piece has failed.

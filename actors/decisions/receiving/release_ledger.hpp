@@ -5,13 +5,13 @@
 // transport/MEASURED.md has the measurements of which event proves what.
 #pragma once
 
+#include "messages/local/recycled_containers.hpp"
 #include "messages/values/ids.hpp"
 #include "messages/values/session_state.hpp"
 
 #include <algorithm>
 #include <compare>
 #include <cstdint>
-#include <map>
 
 namespace kvferry {
 
@@ -134,7 +134,7 @@ public:
                && found->second.beyond_reach;
     }
 
-    const std::map<writer_place, evidence>& writers() const { return writers_; }
+    const recycled_map<writer_place, evidence>& writers() const { return writers_; }
 
 private:
     evidence* find(writer_place writer) {
@@ -142,7 +142,7 @@ private:
         return found == writers_.end() ? nullptr : &found->second;
     }
 
-    std::map<writer_place, evidence> writers_;
+    recycled_map<writer_place, evidence> writers_;
     bool forbidden_ = false;
 };
 

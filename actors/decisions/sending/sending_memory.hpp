@@ -4,7 +4,7 @@
 #pragma once
 
 #include "actors/shared/deadline_queue.hpp"
-#include "messages/local/recycled.hpp"
+#include "messages/local/recycled_containers.hpp"
 #include "messages/local/sessions.hpp"
 #include "messages/trace/rank_counters.hpp"
 #include "messages/values/ids.hpp"
@@ -15,23 +15,24 @@
 
 #include <chrono>
 #include <cstddef>
+#include <functional>
 #include <map>
 #include <optional>
 #include <unordered_map>
+#include <utility>
 #include <variant>
-#include <vector>
 
 namespace kvferry {
 
 /// One attempt of each receiver rank.
-using attempts_of_ranks = std::unordered_map<incarnation, attempt>;
+using attempts_of_ranks = recycled_map<incarnation, attempt>;
 
 /// What a session has been asked for, in case it dies.
 struct sending_requests {
     /// The first attempt of each receiver rank: the one that the session is bound to.
     attempts_of_ranks bound;
     /// Headers of the requests of those attempts, one per slice.
-    std::vector<message_header> headers;
+    recycled_vector<message_header> headers;
 
     /// True for a rank's first request.
     bool add(const message_header&);
@@ -143,7 +144,9 @@ private:
                          bool by_messages = false) const;
 
     terms with_;
-    std::unordered_map<rid, ending> ended_;
+    std::unordered_map<rid, ending, std::hash<rid>, std::equal_to<rid>,
+                       recycling<std::pair<const rid, ending>>>
+        ended_;
     deadline_queue<rid> leases_;
     /// What a former session of the same rid has answered, while another one is open: cancels of
     /// those attempts come late.
