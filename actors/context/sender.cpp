@@ -73,9 +73,9 @@ caf::result<tx_opened> sender_state::on_open(const open_tx& ask) {
         return kvferry::pass_on(self_, relay_, open_tx{ask});
     }
     const auto id = ask.request;
-    for (auto& effect : decide(sessions_decider_, sessions_,
-                               sending_sessions::event{sending_sessions::open_asked{id, id}},
-                               self_->clock().now()))
+    for (auto& effect :
+         decide(sessions_decider_, sessions_,
+                sending_sessions::event{sending_sessions::open_asked{id, id}}, turn_time(self_)))
         if (auto* refusal = std::get_if<sending_sessions::refuse>(&effect))
             return std::move(refusal->why);
     auto actor = spawn_short_lived<tx_session_actor, tx_session_state>(
@@ -132,6 +132,8 @@ void sender_state::on_ended(const session_ended& message) {
 }
 
 void sender_state::on_retired(session_retired& message) {
+    if (message.ended)
+        on_ended(*message.ended);
     const auto id = message.request;
     attempts_of_ranks served;
     if (auto* session = sessions_.find(id))
@@ -165,7 +167,7 @@ void sender_state::on_down(const caf::down_msg& down) {
 }
 
 void sender_state::ask_sessions(sending_sessions::event&& what) {
-    for (auto& effect : decide(sessions_decider_, sessions_, std::move(what), self_->clock().now()))
+    for (auto& effect : decide(sessions_decider_, sessions_, std::move(what), turn_time(self_)))
         std::visit([this](auto& x) { perform(x); }, effect);
 }
 
@@ -294,7 +296,7 @@ void sender_state::tell_peer(incarnation to, wire_message message) {
 }
 
 void sender_state::ask_memory(sending_memory::event&& what) {
-    for (auto& effect : decide(memory_decider_, memory_, std::move(what), self_->clock().now()))
+    for (auto& effect : decide(memory_decider_, memory_, std::move(what), turn_time(self_)))
         std::visit([this](auto& x) { perform(x); }, effect);
 }
 
@@ -321,7 +323,7 @@ void sender_state::perform(sending_memory::count_ignored& x) {
 }
 
 void sender_state::ask_early(early_requests::event&& what) {
-    for (auto& effect : decide(early_decider_, early_, std::move(what), self_->clock().now()))
+    for (auto& effect : decide(early_decider_, early_, std::move(what), turn_time(self_)))
         std::visit([this](auto& x) { perform(x); }, effect);
 }
 
@@ -348,7 +350,7 @@ void sender_state::perform(early_requests::count_ignored& x) {
 // -- deadlines, lists, stops --------------------------------------------------------------------
 
 void sender_state::on_deadline(const deadline_tick&) {
-    timer_.fired(self_->clock().now());
+    timer_.fired(turn_time(self_));
     ask_sessions(sending_sessions::tick{});
     ask_memory(sending_memory::tick{});
     ask_early(early_requests::tick{});

@@ -20,6 +20,7 @@
 
 #include <algorithm>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 
 namespace kvferry {
@@ -96,7 +97,7 @@ void tx_session_state::on_send(send_slice& message) {
 void tx_session_state::on_bind(bind_receiver& message) {
     join(message.request.traceparent);
     meter_.belongs_to(message.request.header.attempt);
-    meter_.met(self_->clock().now());
+    meter_.met(turn_time(self_));
     auto problem = check(message);
     auto wait = message.peer->awaited.lock();
     decide_and_perform(
@@ -199,14 +200,18 @@ caf::result<slots_on_loan> tx_session_state::on_slots(const query_slots&) {
 /// it.
 void tx_session_state::decide_and_perform(sending::event first) {
     answer next{std::move(first)};
+    auto now = turn_time(self_);
     while (next) {
-        auto effects = decide(decider_, value_, std::move(*next), self_->clock().now());
+        auto effects = decide(decider_, value_, std::move(*next), now);
         next.reset();
         meter_.shows(value_.state());
         for (auto& effect : effects)
-            if (auto answered = std::visit([this](auto& x) { return perform(x); }, effect))
+            if (auto answered = std::visit([this](auto& x) { return perform(x); }, effect)) {
                 next = std::move(answered);
+                now = self_->clock().now(); // bytes may have been copied meanwhile
+            }
     }
+    owner_news_.tell([this](auto message) { tell(self_, with_.owner, std::move(message)); });
 }
 
 // -- effects ------------------------------------------------------------------------------------
@@ -231,7 +236,15 @@ tx_session_state::answer tx_session_state::perform(sending_effects::tell_host& x
 }
 
 tx_session_state::answer tx_session_state::perform(sending_effects::tell_owner& x) {
-    std::visit([this](auto& message) { tell(self_, with_.owner, std::move(message)); }, x.message);
+    std::visit(
+        [this]<class Message>(Message& message) {
+            if constexpr (std::is_same_v<Message,
+                                         session_ended> || std::is_same_v<Message, session_retired>)
+                owner_news_.add(std::move(message));
+            else // its owner measures time from here
+                tell(self_, with_.owner, message);
+        },
+        x.message);
     return {};
 }
 

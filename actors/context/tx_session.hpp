@@ -5,6 +5,7 @@
 
 #include "actors/context/sender.hpp"
 #include "actors/decisions/sending/sending.hpp"
+#include "actors/shared/owner_news.hpp"
 #include "actors/shared/session_meter.hpp"
 #include "messages/values/copy_plan.hpp"
 #include "messages/values/time.hpp"
@@ -129,6 +130,7 @@ private:
     session_meter meter_;
     sending value_;
     decider<sending> decider_;
+    owner_news owner_news_;
     std::map<transfer_id, flight> flights_;
     /// What the host's slices speak for.
     slice_coverage sent_;

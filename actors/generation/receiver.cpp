@@ -181,11 +181,16 @@ void receiver_state::on_extended(const session_extended& message) {
 }
 
 void receiver_state::on_transferring(const session_transferring& message) {
+    carry(receiving_sessions::first_piece_began{message.attempt});
+    give_half_to_relay(message.attempt);
+    tell_bystanders(message);
+}
+
+/// The other DP groups of the context are not needed.
+void receiver_state::tell_bystanders(const session_transferring& message) {
     auto* known = sessions_.find(message.attempt);
     if (!known || known->is_dead())
         return;
-    carry(receiving_sessions::first_piece_began{message.attempt});
-    give_half_to_relay(message.attempt);
     known->runs_on = message.context_dp_rank;
     const auto group = known->parties->bystanders.find(message.context_dp_rank);
     if (group == known->parties->bystanders.end())
@@ -221,6 +226,11 @@ void receiver_state::on_ended(const session_ended& message) {
 }
 
 void receiver_state::on_retired(const session_retired& message) {
+    const carrier_here here{*this};
+    if (message.begun) // its other clock has not to begin any more
+        tell_bystanders(*message.begun);
+    if (message.ended)
+        on_ended(*message.ended);
     carry(receiving_sessions::retired{message.attempt});
 }
 
@@ -353,7 +363,7 @@ void receiver_state::perform_dead(session&, attempt over, receiving_after_death:
 // -- time ---------------------------------------------------------------------------------------
 
 time_point receiver_state::now() const {
-    return self_->clock().now();
+    return turn_time(self_);
 }
 
 void receiver_state::on_deadline(const deadline_tick&) {

@@ -74,6 +74,7 @@ private:
     void on_extended(const session_extended&);
     void on_add_instance(const add_instance&);
     void on_transferring(const session_transferring&);
+    void tell_bystanders(const session_transferring&);
     void on_ended(const session_ended&);
     void on_retired(const session_retired&);
     void on_down(const caf::down_msg&);

@@ -10,21 +10,9 @@
 
 #include <caf/default_attachable.hpp>
 
-#include <type_traits>
 #include <utility>
 
 namespace kvferry {
-
-namespace {
-
-/// The receiver keeps books of it.
-template <class Effect>
-constexpr bool is_for_owner =
-    std::is_same_v<
-        Effect,
-        session_transferring> || std::is_same_v<Effect, session_extended> || std::is_same_v<Effect, session_ended> || std::is_same_v<Effect, session_retired>;
-
-} // namespace
 
 rx_session_state::rx_session_state(rx_session_actor::pointer self, dependencies with)
     : self_(self), with_(std::move(with)),
@@ -116,21 +104,15 @@ void rx_session_state::handler_failed(const caf::error& reason) {
 // -- events -------------------------------------------------------------------------------------
 
 void rx_session_state::carry(receiving::event&& event) {
-    const auto now = self_->clock().now();
-    auto effects = decide(decider_, attempt_, std::move(event), now);
+    auto effects = decide(decider_, attempt_, std::move(event), turn_time(self_));
     meter_.shows(attempt_.state());
-    const auto perform_if = [&](bool for_owner) {
-        const auto visit = [&]<class Effect>(Effect& x) {
-            if (is_for_owner<Effect> == for_owner)
-                perform(x);
-            else if constexpr (std::is_same_v<Effect, session_transferring>)
-                meter_.met(now);
-        };
-        for (auto& effect : effects)
-            std::visit(visit, effect);
-    };
-    perform_if(false); // hosts and peers wait for it
-    perform_if(true);
+    for (auto& effect : effects)
+        std::visit([this](auto& x) { perform(x); }, effect);
+    tell_owner(); // hosts and peers wait for the rest
+}
+
+void rx_session_state::tell_owner() {
+    owner_news_.tell([this](auto message) { tell(self_, with_.owner, std::move(message)); });
 }
 
 void rx_session_state::on_receive(receive_slice& message) {
@@ -195,7 +177,7 @@ caf::result<slots_on_loan> rx_session_state::on_slots(const query_slots&) {
 /// A link that has ended meanwhile says that the request never left.
 void rx_session_state::perform(receiving::ask_writer& x) {
     auto& to = links_.at(x.writer);
-    meter_.waits(self_->clock().now());
+    meter_.waits(turn_time(self_));
     if (x.request.renewal)
         count_retry(environment().counters, retried::request);
     to.wait = to.peer->awaited.lock();
@@ -292,28 +274,30 @@ void rx_session_state::perform(session_finished& x) {
             environment().counters->relayed_bytes.fetch_add(writer.bytes,
                                                             std::memory_order_relaxed);
     }
-    meter_.ended(self_->clock().now(), code_of(x.error));
+    meter_.ended(turn_time(self_), code_of(x.error));
     tell(self_, with_.observer, std::move(x));
 }
 
 void rx_session_state::perform(session_released& x) {
-    meter_.released(self_->clock().now());
+    meter_.released(turn_time(self_));
     tell(self_, with_.observer, x);
 }
 
 void rx_session_state::perform(session_transferring& x) {
-    tell(self_, with_.owner, x);
+    meter_.met(turn_time(self_));
+    owner_news_.add(x);
 }
 
 void rx_session_state::perform(session_ended& x) {
-    tell(self_, with_.owner, std::move(x));
+    owner_news_.add(std::move(x));
 }
 
 void rx_session_state::perform(session_retired& x) {
-    tell(self_, with_.owner, std::move(x));
-    using caf::default_attachable; // its end is no news to its owner any more
-    self_->detach(
-        default_attachable::observe_token{with_.owner.address(), default_attachable::monitor});
+    owner_news_.add(std::move(x));
+    tell_owner();
+    using caf::default_attachable; // its end is no news any more
+    for (const auto& who : {with_.owner.address(), with_.observer.address()})
+        self_->detach(default_attachable::observe_token{who, default_attachable::monitor});
     self_->quit();
 }
 

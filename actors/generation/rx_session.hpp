@@ -6,8 +6,10 @@
 #include "actors/decisions/deciders.hpp"
 #include "actors/decisions/receiving/receiving.hpp"
 #include "actors/generation/piece_checker.hpp"
+#include "actors/shared/owner_news.hpp"
 #include "actors/shared/session_meter.hpp"
 #include "messages/limits.hpp"
+#include "messages/local/recycled_containers.hpp"
 #include "messages/local/status.hpp"
 #include "messages/trace/rank_counters.hpp"
 #include "messages/values/aux_record.hpp"
@@ -103,6 +105,7 @@ private:
 
     /// Lets the value decide, and does what it says.
     void carry(receiving::event&&);
+    void tell_owner();
     void perform(receiving::ask_writer&);
     void perform(receiving::cancel_writer&);
     void perform(receiving::ignore_message&);
@@ -126,7 +129,7 @@ private:
 
     rx_session_actor::pointer self_;
     const dependencies with_;
-    std::unordered_map<incarnation, linked_writer> links_;
+    recycled_map<incarnation, linked_writer> links_;
     /// Reports whose bytes a device reads, until it has.
     std::unordered_map<transfer_id, kv_agent_result> unread_;
     /// What it has read, while its report is looked at.
@@ -135,6 +138,7 @@ private:
     session_meter meter_;
     receiving attempt_;
     decider<receiving> decider_;
+    owner_news owner_news_;
 };
 
 } // namespace kvferry

@@ -8,6 +8,7 @@
 #include "messages/values/error_format.hpp"
 #include "messages/wire/codec.hpp"
 #include "transport/loop/descriptors.hpp"
+#include "transport/loop/resident.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -73,7 +74,7 @@ void peer_link_state::handler_failed(const caf::error& reason) {
 // -- events ---------------------------------------------------------------------------------------
 
 void peer_link_state::decide_link(handshake::event x) {
-    perform(decide(link_decider_, link_, std::move(x), self_->clock().now()));
+    perform(decide(link_decider_, link_, std::move(x), turn_time(self_)));
 }
 
 /// A handler's event: whatever may be heard behind it is heard, and the link will wake up.
@@ -83,12 +84,12 @@ void peer_link_state::happens(handshake::event x) {
 }
 
 void peer_link_state::decide_order(message_order::event x) {
-    perform(decide(order_decider_, order_, std::move(x), self_->clock().now()));
+    perform(decide(order_decider_, order_, std::move(x), turn_time(self_)));
 }
 
 void peer_link_state::settle() {
     while (link_.hears()) {
-        auto next = decide(order_decider_, order_, message_order::listened{}, self_->clock().now());
+        auto next = decide(order_decider_, order_, message_order::listened{}, turn_time(self_));
         if (next.empty())
             break;
         perform(std::move(next));
@@ -183,7 +184,7 @@ void peer_link_state::on_process_gone(const process_gone&) {
 }
 
 void peer_link_state::on_deadline(const deadline_tick&) {
-    timer_.fired(self_->clock().now());
+    timer_.fired(turn_time(self_));
     happens(handshake::looked{awaited_.use_count() > 1});
 }
 
@@ -193,7 +194,7 @@ caf::result<void> peer_link_state::on_send(send_message& message) {
     const auto* request = std::get_if<request_data>(&message.message);
     const auto of_bytes = request && request->kv;
     auto decided = decide(order_decider_, order_, message_order::said{std::move(message.message)},
-                          self_->clock().now());
+                          turn_time(self_));
     const auto too_late =
         !decided.empty() && std::holds_alternative<message_order::not_sent>(decided.front());
     perform(std::move(decided));

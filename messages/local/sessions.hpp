@@ -223,6 +223,9 @@ struct session_retired {
     caf::error reason;
     /// On the context side: the worst of its transfers.
     std::optional<transfer_doubt> in_doubt = {};
+    /// What it has not told before, and happened before.
+    std::optional<session_transferring> begun = {};
+    std::optional<session_ended> ended = {};
 };
 
 } // namespace kvferry
