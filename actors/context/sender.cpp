@@ -240,11 +240,9 @@ void sender_state::on_request(request_data& request) {
     const auto peer = peers_.find(request.header.sender);
     if (peer == peers_.end()) // its link ended in the meantime; the receiver knows
         return count(environment_->counters, ignored::no_link);
-    auto* session = sessions_.find(request.header.request);
-    if (session && !session->is_dead())
-        pass_on(*session, {std::move(request), peer->second});
-    else
-        ask_memory(sending_memory::asked{{std::move(request), peer->second}});
+    const auto* session = sessions_.find(request.header.request);
+    const auto served = session && !session->is_dead();
+    ask_memory(sending_memory::asked{{std::move(request), peer->second}, served});
 }
 
 void sender_state::on_cancel(cancel_session& cancel) {
@@ -312,6 +310,10 @@ void sender_state::perform(sending_memory::keep_early& x) {
 void sender_state::perform(sending_memory::give_up_early& x) {
     ask_early(early_requests::given_up{std::move(x.by), x.after_session});
     rearm();
+}
+
+void sender_state::perform(sending_memory::bind& x) {
+    pass_on(sessions_.at(x.ask.request.header.request), std::move(x.ask));
 }
 
 void sender_state::perform(sending_memory::unbind& x) {

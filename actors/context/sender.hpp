@@ -98,6 +98,7 @@ private:
     void perform(sending_memory::tell_peer&);
     void perform(sending_memory::keep_early&);
     void perform(sending_memory::give_up_early&);
+    void perform(sending_memory::bind&);
     void perform(sending_memory::unbind&);
     void perform(sending_memory::count_ignored&);
 

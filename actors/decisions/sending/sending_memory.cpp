@@ -50,6 +50,12 @@ sending_memory::effects sending_memory::on(event what, time_point now) {
 
 void sending_memory::handle(asked& x, time_point, effects& out) {
     const auto& request = x.ask.request;
+    if (answered_by_former(request, out))
+        return;
+    if (x.served) {
+        out.emplace_back(bind{std::move(x.ask)});
+        return;
+    }
     if (const auto found = dead_.find(request.header.request); found != dead_.end())
         return answer_for_the_dead(found->second, request, out);
     if (!answered_by_ending(request, out))
@@ -68,13 +74,27 @@ bool sending_memory::answered_by_ending(const request_data& request, effects& ou
         told.try_emplace(header.sender, header.attempt);
     if (!has(told, header))
         return false;
-    // After success only an attempt that has lost its reports with its link asks again.
-    answer_gone(header,
-                why ? why
-                    : make_error(errc::gone, "rid {} was sent, but its reports went with the link",
-                                 header.request),
-                out);
+    answer_ended(found->second, header, out);
     return true;
+}
+
+/// The session that lives may have been opened for other bytes.
+bool sending_memory::answered_by_former(const request_data& request, effects& out) const {
+    const auto found = former_.find(request.header.request);
+    if (found == former_.end() || !has(found->second.told, request.header))
+        return false;
+    answer_ended(found->second, request.header, out);
+    return true;
+}
+
+/// After success only an attempt that has lost its reports with its link asks again.
+void sending_memory::answer_ended(const ending& x, const message_header& of, effects& out) const {
+    answer_gone(of,
+                x.why
+                    ? x.why
+                    : make_error(errc::gone, "rid {} was sent, but its reports went with the link",
+                                 of.request),
+                out);
 }
 
 void sending_memory::handle(given_up& x, time_point, effects& out) {
@@ -86,7 +106,7 @@ void sending_memory::handle(given_up& x, time_point, effects& out) {
         return;
     }
     if (const auto former = former_.find(id);
-        former != former_.end() && has(former->second, cancel.header)) {
+        former != former_.end() && has(former->second.told, cancel.header)) {
         answer_gone(cancel.header, from_wire(cancel.reason), out);
     } else if (x.served) {
         out.emplace_back(unbind{std::move(x.by)});
@@ -118,7 +138,7 @@ void sending_memory::handle(const not_served& x, time_point, effects& out) {
 
 void sending_memory::handle(const opened& x, time_point, effects&) {
     if (auto ended = ended_.extract(x.request))
-        former_[x.request] = std::move(ended.mapped().told);
+        former_[x.request] = std::move(ended.mapped());
     leases_.erase(x.request);
 }
 

@@ -52,9 +52,10 @@ public:
 
     // -- events ---------------------------------------------------------------------------------
 
-    /// Its rid has no session that lives.
     struct asked {
         bind_receiver ask;
+        /// Its rid has a session that lives.
+        bool served = false;
     };
     struct given_up {
         unbind_receiver by;
@@ -102,6 +103,9 @@ public:
         bool after_session = false;
     };
     /// It is for the session that lives.
+    struct bind {
+        bind_receiver ask;
+    };
     struct unbind {
         unbind_receiver by;
     };
@@ -109,7 +113,7 @@ public:
         ignored why;
     };
 
-    using effect = std::variant<tell_peer, keep_early, give_up_early, unbind, count_ignored>;
+    using effect = std::variant<tell_peer, keep_early, give_up_early, bind, unbind, count_ignored>;
     using effects = recycled_vector<effect>;
 
     explicit sending_memory(terms with) : with_(with) {}
@@ -139,6 +143,8 @@ private:
 
     void answer_for_the_dead(const dead&, const request_data&, effects&) const;
     bool answered_by_ending(const request_data&, effects&);
+    bool answered_by_former(const request_data&, effects&) const;
+    void answer_ended(const ending&, const message_header&, effects&) const;
     void answer_gone(const message_header&, const caf::error& why, effects&) const;
     void answer_in_doubt(const message_header&, const caf::error& why, effects&,
                          bool by_messages = false) const;
@@ -148,9 +154,9 @@ private:
                        recycling<std::pair<const rid, ending>>>
         ended_;
     deadline_queue<rid> leases_;
-    /// What a former session of the same rid has answered, while another one is open: cancels of
-    /// those attempts come late.
-    std::unordered_map<rid, attempts_of_ranks> former_;
+    /// What a former session of the same rid has answered, while another one is open: what those
+    /// attempts ask or cancel comes late.
+    std::unordered_map<rid, ending> former_;
     /// Until the process ends.
     std::unordered_map<rid, dead> dead_;
     /// Attempts with a transfer that may still change its target (`gone` would count as proof of

@@ -26,8 +26,9 @@ message_header header(std::uint64_t attempt = 11, std::uint64_t from = 1) {
     return result;
 }
 
-sending_memory::asked ask(std::uint64_t attempt = 11, bool kv = true) {
+sending_memory::asked ask(std::uint64_t attempt = 11, bool kv = true, bool served = false) {
     sending_memory::asked result;
+    result.served = served;
     result.ask.request.header = header(attempt);
     result.ask.request.kv = kv;
     return result;
@@ -69,6 +70,7 @@ std::string shown(const sending_memory::effects& all) {
         std::string operator()(const sending_memory::give_up_early& x) {
             return x.after_session ? "give up after" : "give up";
         }
+        std::string operator()(const sending_memory::bind&) { return "bind"; }
         std::string operator()(const sending_memory::unbind&) { return "unbind"; }
         std::string operator()(const sending_memory::count_ignored&) { return "count"; }
     };
@@ -90,6 +92,7 @@ const std::vector<state> states{
     {"in doubt", {retired(errc::transfer_failed, true)}},
     {"died", {died()}},
     {"opened again", {retired(), sending_memory::opened{ours}}},
+    {"opened again after it failed", {retired(errc::peer_gone), sending_memory::opened{ours}}},
 };
 
 struct row {
@@ -100,33 +103,45 @@ struct row {
 };
 
 const std::vector<row> rows{
-    {"ask", ask(), {"keep", "gone gone", "gone peer_gone", "IN_DOUBT", "count, IN_DOUBT", "keep"}},
+    {"ask",
+     ask(),
+     {"keep", "gone gone", "gone peer_gone", "IN_DOUBT", "count, IN_DOUBT", "gone gone",
+      "gone peer_gone"}},
     {"ask for aux only",
      ask(11, false),
-     {"keep", "gone gone", "gone peer_gone", "IN_DOUBT", "count, cancel_session", "keep"}},
+     {"keep", "gone gone", "gone peer_gone", "IN_DOUBT", "count, cancel_session", "gone gone",
+      "gone peer_gone"}},
+    {"ask, session lives",
+     ask(11, true, true),
+     {"bind", "bind", "bind", "bind", "bind", "gone gone", "gone peer_gone"}},
+    {"ask, session lives, another attempt",
+     ask(12, true, true),
+     {"bind", "bind", "bind", "bind", "bind", "bind", "bind"}},
     {"ask, another attempt",
      ask(99),
-     {"keep", "keep", "keep", "keep", "gone handler_failed", "keep"}},
+     {"keep", "keep", "keep", "keep", "gone handler_failed", "keep", "keep"}},
     {"give up",
      give_up(),
-     {"give up", "give up after", "give up after", "give up after", "count, IN_DOUBT", "give up"}},
+     {"give up", "give up after", "give up after", "give up after", "count, IN_DOUBT", "give up",
+      "give up"}},
     {"give up, another attempt",
      give_up(99),
      {"give up", "give up after", "give up after", "give up after", "gone handler_failed",
-      "give up"}},
+      "give up", "give up"}},
     {"give up, session lives",
      give_up(11, true),
-     {"unbind", "unbind", "unbind", "unbind", "unbind", "gone cancelled"}},
+     {"unbind", "unbind", "unbind", "unbind", "unbind", "gone cancelled", "gone cancelled"}},
     {"not served",
      sending_memory::not_served{header(), make_error(errc::gone, "swept")},
-     {"gone gone", "gone gone", "gone gone", "IN_DOUBT", "gone gone", "gone gone"}},
-    {"opened", sending_memory::opened{ours}, {"-", "-", "-", "-", "-", "-"}},
-    {"retired", retired(), {"-", "-", "-", "-", "-", "-"}},
+     {"gone gone", "gone gone", "gone gone", "IN_DOUBT", "gone gone", "gone gone", "gone gone"}},
+    {"opened", sending_memory::opened{ours}, {"-", "-", "-", "-", "-", "-", "-"}},
+    {"retired", retired(), {"-", "-", "-", "-", "-", "-", "-"}},
     {"died",
      died(),
      {"cancel_session, IN_DOUBT", "cancel_session, IN_DOUBT", "cancel_session, IN_DOUBT",
-      "cancel_session, IN_DOUBT", "cancel_session, IN_DOUBT", "cancel_session, IN_DOUBT"}},
-    {"lease ends", sending_memory::tick{}, {"-", "-", "-", "-", "-", "-"}},
+      "cancel_session, IN_DOUBT", "cancel_session, IN_DOUBT", "cancel_session, IN_DOUBT",
+      "cancel_session, IN_DOUBT"}},
+    {"lease ends", sending_memory::tick{}, {"-", "-", "-", "-", "-", "-", "-"}},
 };
 
 sending_memory make_memory(std::size_t endings_max = 8) {
