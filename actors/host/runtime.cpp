@@ -24,7 +24,7 @@ namespace {
 
 /// CAF waits for all actors. All of ours have ended by then, but for calls to a rank-info server
 /// whose name is looked up.
-constexpr std::chrono::seconds patience{5};
+constexpr std::chrono::seconds teardown_patience{5};
 
 /// Threads that CAF makes with a system, beside its scheduler: of the clock, of the network and its
 /// manager, of detached actors, of the one that prints. It hangs when it does not get one of them.
@@ -73,7 +73,7 @@ struct runtime::parts final : ends_with_process {
             std::lock_guard lock{mutex};
             ended = true;
         }
-        return process_life::run_aside([this] { system.reset(); }, patience);
+        return process_life::run_aside([this] { system.reset(); }, teardown_patience);
     }
 };
 
@@ -82,10 +82,10 @@ runtime::runtime() {
                   if (process_life::forked())
                       return;         // the system's threads are not in this process
                   let_go_of_logger(); // the host may have made scoped actors on this thread
-                  if (!process_life::run_aside([last] { delete last; }, patience))
+                  if (!process_life::run_aside([last] { delete last; }, teardown_patience))
                       logger().error("an actor system of kvferry has not ended within {} s: a "
                                      "thread of it does not return. It is left behind",
-                                     patience.count());
+                                     teardown_patience.count());
               }};
     process_life::add(process_life::stage::system, parts_);
 }

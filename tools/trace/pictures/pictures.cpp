@@ -2,7 +2,6 @@
 // Lines, columns and their texts.
 #include "tools/trace/pictures/pictures.hpp"
 
-#include "messages/values/duration_text.hpp"
 
 #include <algorithm>
 #include <cstdio>
@@ -86,7 +85,7 @@ std::string time_text(std::int64_t ns) {
 } // namespace
 
 std::string duration_text(std::int64_t ns) {
-    return kvferry::duration_text(std::chrono::nanoseconds{ns});
+    return duration_text(std::chrono::nanoseconds{ns});
 }
 
 std::string event_lines(const flow& from, std::optional<std::uint64_t> rid) {

@@ -2,6 +2,7 @@
 // A run in text: events with a column per actor, sequence diagrams.
 #pragma once
 
+#include "messages/values/duration_text.hpp"
 #include "tools/trace/flow.hpp"
 
 #include <cstdint>
@@ -19,7 +20,8 @@ std::string sequence_text(const flow&, std::uint64_t rid);
 /// The same as a Mermaid sequenceDiagram.
 std::string sequence_mermaid(const flow&, std::uint64_t rid);
 
-/// "12.345 us"; for people.
+using kvferry::duration_text;
+/// Of a trace's nanoseconds.
 std::string duration_text(std::int64_t nanoseconds);
 
 } // namespace kvferry::tracing
