@@ -15,7 +15,7 @@ namespace kvferry {
 inline std::string duration_text(std::chrono::nanoseconds time) {
     const auto ns = time.count();
     if (ns < 0)
-        return "-" + duration_text(-time);
+        return duration_text(-time).insert(0, 1, '-');
     constexpr std::int64_t second = 1'000'000'000;
     char text[40];
     if (ns >= 600 * second) {

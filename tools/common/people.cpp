@@ -204,7 +204,7 @@ std::string fold_line(std::string_view line, std::size_t columns) {
     std::size_t word_width = 0;
     std::size_t used = 0;
     const auto new_line = [&] {
-        result += "\n" + std::string(indent, ' ');
+        result.append(1, '\n').append(indent, ' ');
         used = indent;
     };
     const auto put_word = [&] {

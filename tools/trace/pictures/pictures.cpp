@@ -2,7 +2,6 @@
 // Lines, columns and their texts.
 #include "tools/trace/pictures/pictures.hpp"
 
-
 #include <algorithm>
 #include <cstdio>
 #include <map>
