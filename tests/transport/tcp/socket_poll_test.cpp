@@ -49,6 +49,12 @@ void moves_a_turn(reader& x) {
     x.registration.moved(turn);
 }
 
+void dispatch_until(socket_poll& poll, const reader& x, int calls) {
+    for (int dispatches = 0; x.calls < calls && dispatches < 100'000; ++dispatches)
+        (void)poll.dispatch();
+    CHECK(x.calls == calls);
+}
+
 } // namespace
 
 TEST_CASE("socket_poll: bulk takes turns by class and by peer; nobody starves") {
@@ -84,9 +90,7 @@ TEST_CASE("socket_poll: who has less to read at a time is called more often, for
     reader little{*poll, flow{.peer = 2}, [](reader& x) { x.registration.moved(turn / 8); }};
     much.fill();
     little.fill();
-    for (int dispatches = 0; much.calls < 200 && dispatches < 100'000; ++dispatches)
-        (void)poll->dispatch();
-    CHECK(much.calls == 200);
+    dispatch_until(*poll, much, 200);
     CHECK(little.calls == doctest::Approx(1600).epsilon(0.03));
 }
 
@@ -97,9 +101,7 @@ TEST_CASE("socket_poll: bytes that are moved between its turns count like those 
     reader apart{*poll, flow{.peer = 2}, [](reader& x) { x.registration.moved_apart(turn); }};
     by_itself.fill();
     apart.fill();
-    for (int dispatches = 0; by_itself.calls < 200 && dispatches < 100'000; ++dispatches)
-        (void)poll->dispatch();
-    CHECK(by_itself.calls == 200);
+    dispatch_until(*poll, by_itself, 200);
     CHECK(apart.calls == doctest::Approx(200).epsilon(0.03));
 }
 
