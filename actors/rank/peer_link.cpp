@@ -138,6 +138,8 @@ bool peer_link_state::is_for_next_link(const frame_arrived& arrived, std::uint64
         tell(self_, with_.worker, arrived);
     else if (for_next_link_.size() < with_.bounds.pending_per_link_max)
         for_next_link_.push_back(arrived.frame);
+    else
+        count(with_.counters, ignored::early);
     return true;
 }
 

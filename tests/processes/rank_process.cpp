@@ -171,7 +171,7 @@ void rank_process::read_more(clock::time_point deadline, const std::string& what
     char buffer[65536];
     const auto bytes = read(output_.get(), buffer, sizeof buffer);
     if (bytes <= 0)
-        give_up(what + " did not come, the rank has closed its output");
+        give_up(what + " did not come, the rank has closed its output" + how_it_ended());
     partial_.append(buffer, static_cast<std::size_t>(bytes));
     for (auto end = partial_.find('\n'); end != partial_.npos; end = partial_.find('\n')) {
         history_.push_back(partial_.substr(0, end));
@@ -181,6 +181,17 @@ void rank_process::read_more(clock::time_point deadline, const std::string& what
         events_.push_back(std::move(event));
         partial_.erase(0, end + 1);
     }
+}
+
+/// It closes its output a moment before it ends; its status stays for wait_for_end().
+std::string rank_process::how_it_ended() const {
+    pollfd waiting{pidfd_.get(), POLLIN, 0};
+    siginfo_t how{};
+    if (poll(&waiting, 1, 5000) != 1
+        || waitid(P_PID, static_cast<id_t>(pid_), &how, WEXITED | WNOHANG | WNOWAIT) != 0)
+        return " and goes on";
+    return (how.si_code == CLD_EXITED ? " and ended with status " : " and was ended by signal ")
+           + std::to_string(how.si_status);
 }
 
 void rank_process::give_up(const std::string& what) const {

@@ -89,6 +89,7 @@ public:
 
 private:
     void read_more(std::chrono::steady_clock::time_point deadline, const std::string& what);
+    std::string how_it_ended() const;
     [[noreturn]] void give_up(const std::string& what) const;
 
     pid_t pid_ = -1;

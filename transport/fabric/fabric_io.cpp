@@ -224,9 +224,10 @@ bool fabric_state::on_progress() {
     for (const auto& [head, text] : std::exchange(credits_, {}))
         guarded("credit of a put", [&] { on_credit(head, text); });
     carry_out_puts();
-    for (auto& bytes : arrived_)
+    handed_on_.swap(arrived_); // so that none of them may add to what is walked; the memory stays
+    for (auto& bytes : handed_on_)
         guarded("a frame", [&] { hand_on(std::move(bytes)); });
-    arrived_.clear(); // its memory stays
+    handed_on_.clear();
     guarded("puts of peers", [this] { serve_inbound(); });
     for (auto id : puts_.posting())
         guarded("a link", [&] { any = post(id) || any; });

@@ -208,6 +208,7 @@ private:
     quiet_waits<answer> waits_;
     bool reclaiming_ = false;
     std::vector<byte_buffer> arrived_;
+    std::vector<byte_buffer> handed_on_;
     struct confirmed {
         written_head head;
         std::string text;

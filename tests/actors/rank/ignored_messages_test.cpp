@@ -54,6 +54,19 @@ TEST_CASE(
     CHECK(test.losses() == 0);
 }
 
+TEST_CASE("ignored messages: a link counts what it keeps no longer for the next one (I7)") {
+    link_fixture test;
+    test.bounds.pending_per_link_max = 2;
+    test.accept();
+    const auto next_dial = std::uint64_t{78} << 32; // whose introduction has been overtaken
+    for (std::uint64_t place = 1; place <= 2; ++place)
+        test.tell(frame_arrived{test.frame(request_data{}, next_dial + place)});
+    CHECK(ignored_by(test.counters).empty());
+    test.tell(frame_arrived{test.frame(request_data{}, next_dial + 3)});
+    CHECK(ignored_by(test.counters) == counts{{"early", 1}});
+    CHECK(test.losses() == 0);
+}
+
 TEST_CASE("ignored messages: a session counts reports of strangers, and what it has heard (I7)") {
     rx_fixture test{aux_mode::required};
     test.bind({rx_fixture::writer(0, true, true), rx_fixture::writer(1)});

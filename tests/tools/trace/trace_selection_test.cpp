@@ -130,16 +130,14 @@ TEST_CASE("trace otlp: a session is a span of its rank, the context's below the 
 TEST_CASE("trace otlp: where a collector is") {
     const auto short_form = parse_http_target("http://collector");
     REQUIRE(short_form);
-    CHECK(short_form->host == "collector");
-    CHECK(short_form->port == "4318");
+    CHECK(short_form->server == info_endpoint{"collector", 4318});
     CHECK(short_form->path == "/v1/traces");
     const auto long_form = parse_http_target("http://[::1]:80/otlp/v1/traces");
     REQUIRE(long_form);
-    CHECK(long_form->host == "::1");
-    CHECK(long_form->port == "80");
+    CHECK(long_form->server == info_endpoint{"::1", 80});
     CHECK(long_form->path == "/otlp/v1/traces");
-    for (const auto* text : {"", "https://collector", "http://", "http://a:b", "http://a:0",
-                             "http://a:65536", "http://a b"})
+    for (const auto* text : {"", "https://collector", "http://", "http://[a]", "http://a:b",
+                             "http://a:0", "http://a:65536", "http://a b"})
         CHECK_FALSE_MESSAGE(parse_http_target(text), text);
 }
 

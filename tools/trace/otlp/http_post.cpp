@@ -7,9 +7,6 @@
 #include "transport/loop/system_call.hpp"
 #include "transport/loop/unique_fd.hpp"
 
-#include <charconv>
-#include <cstdint>
-#include <optional>
 #include <string_view>
 #include <sys/socket.h>
 #include <sys/time.h>
@@ -19,19 +16,10 @@ namespace kvferry::tracing {
 
 namespace {
 
-std::optional<std::uint16_t> number_of(const std::string& port) {
-    std::uint16_t result = 0;
-    const auto* end = port.data() + port.size();
-    const auto read = std::from_chars(port.data(), end, result);
-    return read.ec == std::errc{} && read.ptr == end && result != 0 ? std::optional{result}
-                                                                    : std::nullopt;
-}
-
 caf::expected<unique_fd> connect(const http_target& to, std::chrono::milliseconds deadline) {
-    const auto found = name_lookup::of_this_process().find(
-        {to.host, number_of(to.port).value_or(0)}, {clock::now() + deadline});
+    const auto found = name_lookup::of_this_process().find(to.server, {clock::now() + deadline});
     if (!found)
-        return add_context(found.error(), to.host);
+        return add_context(found.error(), to.server.host);
     const timeval patience{static_cast<time_t>(deadline.count() / 1000),
                            static_cast<suseconds_t>(deadline.count() % 1000 * 1000)};
     for (const auto* x = found->get(); x != nullptr; x = x->ai_next) {
@@ -43,7 +31,7 @@ caf::expected<unique_fd> connect(const http_target& to, std::chrono::millisecond
         if (::connect(socket.get(), x->ai_addr, x->ai_addrlen) == 0)
             return socket;
     }
-    return system_error(errc::dial_failed, "connect to " + to.host + ":" + to.port);
+    return system_error(errc::dial_failed, "connect to " + to_string(to.server));
 }
 
 } // namespace
@@ -57,22 +45,17 @@ caf::expected<http_target> parse_http_target(const std::string& text) {
     };
     if (!text.starts_with(scheme) || text.find_first_of(" \r\n\t") != text.npos)
         return wrong();
-    http_target result;
     const auto rest = text.substr(scheme.size());
     const auto slash = rest.find('/');
+    auto authority = rest.substr(0, slash);
+    if (authority.ends_with("]") || authority.find(':') == authority.npos)
+        authority += ":4318";
+    auto server = parse_info_endpoint(authority);
+    if (!server)
+        return wrong();
+    http_target result{*std::move(server)};
     if (slash != rest.npos && slash + 1 < rest.size())
         result.path = rest.substr(slash);
-    auto authority = rest.substr(0, slash);
-    if (const auto colon = authority.rfind(':');
-        colon != authority.npos && !authority.ends_with("]")) {
-        result.port = authority.substr(colon + 1);
-        authority.resize(colon);
-    }
-    if (authority.starts_with("[") && authority.ends_with("]"))
-        authority = authority.substr(1, authority.size() - 2);
-    result.host = authority;
-    if (result.host.empty() || !number_of(result.port))
-        return wrong();
     return result;
 }
 
@@ -81,13 +64,13 @@ caf::error http_post(const http_target& to, const std::string& json,
     auto socket = connect(to, deadline);
     if (!socket)
         return std::move(socket.error());
-    const auto request = "POST " + to.path + " HTTP/1.1\r\nHost: " + to.host + ":" + to.port
+    const auto request = "POST " + to.path + " HTTP/1.1\r\nHost: " + to_string(to.server)
                          + "\r\nContent-Type: application/json\r\nContent-Length: "
                          + std::to_string(json.size()) + "\r\nConnection: close\r\n\r\n" + json;
     for (std::string_view rest = request; !rest.empty();) {
         const auto count = ::send(socket->get(), rest.data(), rest.size(), MSG_NOSIGNAL);
         if (count <= 0)
-            return system_error(errc::dial_failed, "send to " + to.host);
+            return system_error(errc::dial_failed, "send to " + to_string(to.server));
         rest.remove_prefix(static_cast<std::size_t>(count));
     }
     constexpr std::size_t answer_bytes_max = 4096; // its first line says it
@@ -101,9 +84,9 @@ caf::error http_post(const http_target& to, const std::string& json,
     }
     const auto line = answer.substr(0, answer.find("\r\n"));
     if (!line.starts_with("HTTP/1."))
-        return make_error(errc::dial_failed, "{}:{} does not answer over HTTP", to.host, to.port);
+        return make_error(errc::dial_failed, "{} does not answer over HTTP", to_string(to.server));
     if (line.size() < 10 || line[9] != '2')
-        return make_error(errc::transfer_failed, "{}:{} answers '{}'", to.host, to.port, line);
+        return make_error(errc::transfer_failed, "{} answers '{}'", to_string(to.server), line);
     return {};
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "messages/errors.hpp"
+#include "messages/values/info_endpoint.hpp"
 
 #include <chrono>
 #include <string>
@@ -11,8 +12,7 @@ namespace kvferry::tracing {
 
 /// "http://host[:port][/path]": without a path that of OTLP, without a port 4318.
 struct http_target {
-    std::string host;
-    std::string port = "4318";
+    info_endpoint server;
     std::string path = "/v1/traces";
 };
 
