@@ -41,4 +41,10 @@ bytes_moved plain_stream::write(std::span<const iovec> from) {
                    false);
 }
 
+/// The system resets a socket that is closed with something unread; behind this that comes too late
+/// to matter.
+void plain_stream::finish() {
+    ::shutdown(fd_.get(), SHUT_WR);
+}
+
 } // namespace kvferry

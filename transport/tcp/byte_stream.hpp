@@ -44,7 +44,8 @@ public:
     /// The bytes that follow are plain: secure_stream::drop_protection().
     virtual void drop_protection() {}
     /// Says that nothing follows, as far as the socket takes that: the peer's read then ends
-    /// without an error also where the stream is protected.
+    /// without an error also where the stream is protected, and where something of the peer's has
+    /// come here that nobody has read.
     virtual void finish() {}
 };
 
@@ -56,6 +57,7 @@ public:
     int fd() const override { return fd_.get(); }
     bytes_moved read(std::span<const iovec> to) override;
     bytes_moved write(std::span<const iovec> from) override;
+    void finish() override;
 
 private:
     unique_fd fd_;

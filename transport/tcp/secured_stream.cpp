@@ -61,7 +61,10 @@ public:
     }
 
     void drop_protection() override { stream_->drop_protection(); }
-    void finish() override { stream_->finish(); }
+    void finish() override {
+        stream_->finish();
+        plain_.finish();
+    }
 
 private:
     security_ptr how_;

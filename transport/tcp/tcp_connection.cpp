@@ -276,9 +276,9 @@ void tcp_connection::over(tcp_channel& channel, caf::error why) {
 
 // -- what the fabric sends ------------------------------------------------------------------------
 
-/// Null outbox: the peer has no connection here that hears.
-tcp_way tcp_connection::way_back(bool for_messages) {
-    return with_.door ? with_.door->way_back(peer_, id_, for_messages) : tcp_way{};
+/// Null outbox: the peer has no connection here that hears, or closes it.
+tcp_way tcp_connection::way_back() {
+    return with_.door ? with_.door->way_back(peer_, id_) : tcp_way{};
 }
 
 /// Before it is welcomed it speaks on the connection that its peer has made, if there is one: then
@@ -374,7 +374,7 @@ wire_room tcp_connection::room() {
     if (ended_)
         return result;
     if (!frame_channel_) { // until then a put that was not posted has failed, not in doubt
-        if (const auto back = way_back(false); back.out)
+        if (const auto back = way_back(); back.out)
             result.bytes = early_bytes_max - std::min(early_bytes_max, back.out->bytes());
         return result;
     }
@@ -412,8 +412,10 @@ void tcp_connection::flush(std::uint64_t tag) {
 }
 
 void tcp_connection::ask_way_back(std::uint64_t number, flush_wait& wait) {
-    wait.asks_way_back = true;
-    ask_flushed(number, wait, way_back(false));
+    const auto back = with_.door ? with_.door->way_lent_to(id_) : tcp_way{};
+    wait.asks_way_back = back.out != nullptr;
+    if (wait.asks_way_back)
+        ask_flushed(number, wait, back);
 }
 
 tcp_connection::flush_wait& tcp_connection::new_flush(std::uint64_t& number) {

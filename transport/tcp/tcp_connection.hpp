@@ -113,7 +113,7 @@ private:
     void refuse(std::uint64_t dialled, const caf::error& why);
     tcp_way way_for(fabric_message);
     tcp_way way_of_frames();
-    tcp_way way_back(bool for_messages = true);
+    tcp_way way_back();
     void ask_way_back(std::uint64_t number, flush_wait&);
     void flush_answered(std::uint64_t number);
     tcp_way way_over(std::optional<bulk_lane>&);

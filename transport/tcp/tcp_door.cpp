@@ -65,13 +65,14 @@ public:
     }
 
     /// Nothing of it is called any more. `in_order`: the peer has closed it; then it has read what
-    /// was said before the last answer to a flush.
+    /// was said here, if that was before the answer to its flush. Who closes asks nothing more, so
+    /// questions may be left.
     void end(bool in_order) {
         registration_.reset();
         door_.with_.retire(std::move(channel_));
         stream_.reset();
         std::vector<std::uint64_t> tags;
-        const auto all_is_read = in_order && !said_more_ && out_.empty();
+        const auto all_is_read = in_order && is_closing_ && !out_.has_more_than(tcp_record::flush);
         out_.drop(tags);
         for (auto tag : tags)
             door_.with_.events.push_back({wire_event::kind::posted, lent_to_, tag});
@@ -115,13 +116,14 @@ public:
     /// It is of a link that is over on this side, and will end with it on the peer's.
     void never_lend() { is_spent_ = true; }
     bool may_be_lent(incarnation peer) const {
-        return channel_ && hears_ && sender_ == peer && !is_spent_ && lent_to_ == endpoint_id{};
+        return channel_ && hears_ && sender_ == peer && !is_spent_ && !is_closing_
+               && lent_to_ == endpoint_id{};
     }
-    tcp_way lend(endpoint_id to, bool for_messages) {
+    tcp_way lend(endpoint_id to) {
         lent_to_ = to;
-        said_more_ = said_more_ || for_messages;
-        return {&out_, channel_.get()};
+        return is_closing_ ? tcp_way{} : way();
     }
+    tcp_way way() { return {&out_, channel_.get()}; }
     /// It tells nobody any more. True: it held memory that is not its own.
     bool take_back(std::vector<std::uint64_t>& tags) {
         lent_to_ = {};
@@ -178,12 +180,14 @@ private:
     caf::error on_record(tcp_record what, byte_view payload) {
         if (auto* user = door_.with_.find(lent_to_); user && what == tcp_record::flushed)
             return user->on_flushed(payload, true);
+        if (what == tcp_record::flushed && is_spent_) // who has asked is gone
+            return {};
         if (what != tcp_record::flush)
             return make_error(errc::malformed_message, "an answer on a connection for questions");
         if (out_.bytes() > answers_bytes_max)
             return make_error(errc::limit_exceeded, "it does not read what it has asked for");
         out_.add(tcp_record::flushed, {payload.begin(), payload.end()});
-        said_more_ = false;
+        is_closing_ = true;
         channel_->write_soon();
         return {};
     }
@@ -203,8 +207,9 @@ private:
     bool hears_ = false;
     /// Of this side, that says its first messages here.
     endpoint_id lent_to_;
-    /// Messages since the last answer to a flush.
-    bool said_more_ = false;
+    /// The peer has asked whether all has arrived, as it does before it closes the connection:
+    /// nothing is said here any more, so nothing is lost with it.
+    bool is_closing_ = false;
     bool is_spent_ = false;
     /// Until the hello is read.
     socket_poll::registration registration_;
@@ -237,15 +242,22 @@ tcp_door::~tcp_door() {
     *self_ = nullptr;
 }
 
-tcp_way tcp_door::way_back(incarnation peer, endpoint_id to, bool for_messages) {
+tcp_way tcp_door::way_back(incarnation peer, endpoint_id to) {
     guest* free = nullptr;
     for (auto& [number, x] : guests_) {
         if (x->is_lent_to(to))
-            return x->lend(to, for_messages);
+            return x->lend(to);
         if (x->may_be_lent(peer))
             free = x.get(); // the youngest: others may be of links that are over
     }
-    return free ? free->lend(to, for_messages) : tcp_way{};
+    return free ? free->lend(to) : tcp_way{};
+}
+
+tcp_way tcp_door::way_lent_to(endpoint_id to) {
+    for (auto& [number, x] : guests_)
+        if (x->is_lent_to(to))
+            return x->way();
+    return {};
 }
 
 std::vector<std::uint64_t> tcp_door::give_back(endpoint_id from, incarnation peer) {

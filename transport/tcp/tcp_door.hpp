@@ -29,8 +29,11 @@ public:
     /// The way back to a peer that has come in and hears on its connection: for what a connection
     /// of this side has to say before it is welcomed itself. Of one peer's guests one lends its
     /// way, to one connection, which it tells of tags and of its own end. Null outbox: there is
-    /// none. For messages, or for what only asks what has become of them.
-    tcp_way way_back(incarnation peer, endpoint_id to, bool for_messages);
+    /// none, or it is being closed.
+    tcp_way way_back(incarnation peer, endpoint_id to);
+    /// The way that is lent to a connection, as long as there is one: to ask what has become of
+    /// what was said there.
+    tcp_way way_lent_to(endpoint_id);
     /// That connection has ended. The guests that its peer has now are not lent any more: their
     /// link is over. One that still holds memory of it ends, too; returns the tags.
     std::vector<std::uint64_t> give_back(endpoint_id from, incarnation peer);

@@ -211,6 +211,15 @@ bool tcp_outbox::has_tags() const {
                        [](const message& x) { return x.tag != 0; });
 }
 
+bool tcp_outbox::has_more_than(tcp_record what) const {
+    return std::any_of(messages_.begin() + static_cast<std::ptrdiff_t>(written_), messages_.end(),
+                       [what](const message& x) {
+                           record_head record;
+                           std::memcpy(static_cast<void*>(&record), x.prefix.data(), sizeof record);
+                           return record.what != static_cast<std::uint8_t>(what);
+                       });
+}
+
 void tcp_outbox::drop(std::vector<std::uint64_t>& tags) {
     for (auto index = written_; index < messages_.size(); ++index)
         if (messages_[index].tag != 0)

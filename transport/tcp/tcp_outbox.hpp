@@ -55,6 +55,8 @@ public:
 
     /// Something of the caller's memory waits.
     bool has_tags() const;
+    /// Something waits that is no such record.
+    bool has_more_than(tcp_record) const;
     bool empty() const { return messages_.size() == written_; }
     std::size_t messages() const { return messages_.size() - written_; }
     /// Bytes that wait.

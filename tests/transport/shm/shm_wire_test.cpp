@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 // The wire over shared memory keeps the fabric's promises, and leaves nothing behind.
-#include "tests/support/open_resources.hpp"
 #include "tests/transport/fabric/fabric_conformance.hpp"
 #include "tests/transport/fabric/fabric_ends_conformance.hpp"
 #include "tests/transport/fabric/fabric_loops.hpp"
 #include "tests/transport/fabric/fabric_staging_conformance.hpp"
+#include "tests/transport/fabric/nothing_left.hpp"
 #include "tests/transport/shm/spawn_shm.hpp"
 #include "transport/loop/system_call.hpp"
 #include "transport/shm/shm_address.hpp"
@@ -70,8 +70,7 @@ TEST_CASE("shm: a connection that cannot be made is refused at once, and leaves 
     auto nobody = *parse_shm_address(address);
     nobody.name += "-not-there";
     CHECK(refusal(pack(nobody)).find("network namespace") != std::string::npos);
-    pair.probe.settle(pair.target);
-    CHECK(open_resources() == before);
+    CHECK(is_down_to(before, pair));
     fabric_memory memory(4096);
     const auto over = pair.open({pair.share(memory)});
     pair.check_alive(over, memory);
