@@ -105,6 +105,8 @@ bool tcp_channel::may_hand_over() const {
 
 void tcp_channel::hand_over(apart how, std::span<const iovec> parts) {
     apart_ = how;
+    if (how == apart::reads) // there is something to read until that has been done
+        registration_.want(0);
     movers_->hand_over({this, stream_.get(), parts, how == apart::writes});
 }
 
@@ -126,18 +128,25 @@ void tcp_channel::handed_back(bytes_moved moved) {
     if (now_ != phase::open)
         return;
     registration_.want(blocked_ ? EPOLLIN | EPOLLOUT : EPOLLIN);
-    registration_.soon();
+    if (more_ || (!blocked_ && has_to_write()))
+        registration_.soon();
+}
+
+bool tcp_channel::has_to_write() const {
+    return !prologue_.empty() || !out_->empty();
 }
 
 void tcp_channel::write() {
-    if (!flush() || !write(prologue_) || !prologue_.empty() || blocked_)
-        return;
-    if (std::exchange(drops_protection_, false))
-        stream_->drop_protection();
-    if (may_hand_over())
+    if (!prologue_.empty() || drops_protection_) {
+        if (!flush() || !write(prologue_) || !prologue_.empty() || blocked_)
+            return;
+        if (std::exchange(drops_protection_, false))
+            stream_->drop_protection();
+    }
+    if (may_hand_over()) // with what the stream has kept
         if (const auto parts = out_->begin_apart(); !parts.empty())
             return hand_over(apart::writes, parts);
-    if (write(*out_) && !blocked_)
+    if (flush() && write(*out_) && !blocked_)
         (void)flush();
 }
 

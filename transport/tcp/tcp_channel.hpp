@@ -92,6 +92,7 @@ private:
     void after_write(tcp_outbox& from, tcp_outbox::progress,
                      const std::vector<std::uint64_t>& tags);
     bool may_hand_over() const;
+    bool has_to_write() const;
     void hand_over(apart, std::span<const iovec> parts);
     void end(caf::error why);
 

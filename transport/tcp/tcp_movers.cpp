@@ -7,6 +7,7 @@
 #include "transport/loop/held_call.hpp"
 #include "transport/loop/system_call.hpp"
 #include "transport/loop/threads.hpp"
+#include "transport/tcp/small_parts.hpp"
 
 #include <exception>
 #include <pthread.h>
@@ -113,7 +114,8 @@ void tcp_movers::run() {
 
 bytes_moved tcp_movers::make(const call& what) noexcept {
     try {
-        return what.writes ? what.stream->write(what.parts) : what.stream->read(what.parts);
+        return what.writes ? write_parts(*what.stream, what.parts)
+                           : read_parts(*what.stream, what.parts);
     } catch (const std::exception& error) {
         return {.problem = make_error(errc::handler_failed, "a stream failed: {}", error.what())};
     }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-// Threads that make the long system calls of a wire, so that the bytes of several sockets move at
-// the same time. Everything else stays on the loop's thread.
+// Threads that make the long reads and writes of a wire, so that the bytes of several sockets move
+// at the same time. Everything else stays on the loop's thread.
 //
 // A call is handed over, made once, and given back: until then its stream and its memory are the
 // mover's. No call blocks, and each has a bound of bytes, so all of them come back soon whatever
-// the peers do.
+// the peers do. Small parts go through the buffer of the thread that makes it (small_parts.hpp).
 #pragma once
 
 #include "transport/tcp/byte_stream.hpp"

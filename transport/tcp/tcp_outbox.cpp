@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One system call writes as many messages as the kernel takes parts of.
+// What waits is gathered as it lies, many messages at a time.
 #include "transport/tcp/tcp_outbox.hpp"
 
 #include "transport/loop/system_call.hpp"
@@ -14,11 +14,8 @@ namespace kvferry {
 
 namespace {
 
-/// Parts in one system call; the kernel takes 1024.
-constexpr std::size_t parts_max = 1024;
-
-/// Small parts of a call that another thread makes: heads of some messages.
-constexpr std::size_t small_parts_max = 16;
+/// Parts that are written in one go: of 256 bytes as many as a long call has.
+constexpr std::size_t parts_max = call_bytes_max / 256;
 
 byte_buffer prefix_of(std::uint8_t what, byte_view head, std::uint64_t payload_bytes) {
     const record_head record{.what = what,
@@ -44,7 +41,8 @@ void tcp_outbox::message::make_ready() {
 
 void tcp_outbox::push(message x) {
     for (std::size_t index = 0; index < x.part_count(); ++index)
-        bytes_ += x.part(index).size();
+        x.bytes += x.part(index).size();
+    bytes_ += x.bytes;
     messages_.push_back(std::move(x));
 }
 
@@ -73,37 +71,32 @@ tcp_outbox::progress tcp_outbox::write(byte_stream& to, std::uint64_t budget,
                                        std::vector<std::uint64_t>& tags) {
     progress result;
     while (!empty() && result.bytes < budget) {
-        const auto asked = gather(budget - result.bytes);
-        if (!take(to.write(gathered_), asked, result, tags))
+        gather(budget - result.bytes);
+        if (!take(write_parts(to, gathered_), result, tags))
             break;
     }
     return result;
 }
 
-/// What one call has written of what it was asked to. False: it takes no more now.
-bool tcp_outbox::take(bytes_moved moved, std::size_t asked, progress& result,
-                      std::vector<std::uint64_t>& tags) {
-    if (moved.problem) {
-        result.problem = std::move(moved.problem);
-        return false;
-    }
-    if (moved.error != 0) {
-        result.problem = system_error(errc::link_lost, "sendmsg", moved.error);
-        return false;
-    }
+/// What has been written of what was asked for. False: it takes no more now.
+bool tcp_outbox::take(bytes_moved moved, progress& result, std::vector<std::uint64_t>& tags) {
     result.bytes += moved.bytes;
     bytes_ -= moved.bytes;
     for (auto left = moved.bytes; !empty();) {
         auto& x = messages_[written_];
-        const auto here = x.part(part_).size() - offset_;
-        if (here > left) {
-            offset_ += left;
-            break;
+        if (part_ == 0 && offset_ == 0 && x.bytes <= left) {
+            left -= x.bytes;
+        } else {
+            const auto here = x.part(part_).size() - offset_;
+            if (here > left) {
+                offset_ += left;
+                break;
+            }
+            left -= here;
+            offset_ = 0;
+            if (++part_ < x.part_count())
+                continue;
         }
-        left -= here;
-        offset_ = 0;
-        if (++part_ < x.part_count())
-            continue;
         part_ = 0;
         if (x.tag != 0)
             tags.push_back(x.tag);
@@ -112,84 +105,49 @@ bool tcp_outbox::take(bytes_moved moved, std::size_t asked, progress& result,
         else
             messages_.pop_front();
     }
-    result.blocked = moved.blocked || moved.bytes < asked;
-    return !result.blocked;
+    if (moved.problem)
+        result.problem = std::move(moved.problem);
+    else if (moved.error != 0)
+        result.problem = system_error(errc::link_lost, "sendmsg", moved.error);
+    else
+        result.blocked = moved.blocked || moved.bytes < asked_;
+    return !result.problem && !result.blocked;
 }
 
-/// All parts as they lie: the buffer of small ones is this thread's.
 std::span<const iovec> tcp_outbox::begin_apart() {
     gathered_.clear();
-    if (bytes_ < long_call_bytes)
+    if (bytes_ < long_call_bytes_min)
         return {};
-    std::uint64_t bytes = 0;
-    std::size_t small = 0;
-    auto part = part_;
-    auto offset = offset_;
-    for (auto index = written_; index < messages_.size(); ++index, part = 0) {
-        auto& x = messages_[index];
-        x.make_ready();
-        for (; part < x.part_count(); ++part, offset = 0) {
-            const auto from = x.part(part).subspan(offset);
-            const auto here = std::min<std::uint64_t>(from.size(), call_bytes_max - bytes);
-            if (here == 0)
-                continue;
-            small += here < small_part_bytes ? 1 : 0;
-            if (small > small_parts_max)
-                return {};
-            gathered_.push_back({const_cast<caf::byte*>(from.data()), here});
-            bytes += here;
-            if (bytes == call_bytes_max || gathered_.size() == parts_max)
-                return gathered_;
-        }
-    }
-    return bytes < long_call_bytes ? std::span<const iovec>{} : gathered_;
+    gather(call_bytes_max);
+    return is_long_call(asked_, gathered_.size()) ? gathered_ : std::span<const iovec>{};
 }
 
 tcp_outbox::progress tcp_outbox::written_apart(bytes_moved moved,
                                                std::vector<std::uint64_t>& tags) {
-    std::size_t asked = 0;
-    for (const auto& part : gathered_)
-        asked += part.iov_len;
     progress result;
-    (void)take(std::move(moved), asked, result, tags);
+    (void)take(std::move(moved), result, tags);
     return result;
 }
 
-/// What one call writes. Small parts are copied behind each other.
-std::size_t tcp_outbox::gather(std::uint64_t budget) {
+/// The parts of what is written next, as they lie: of so many messages that it is enough.
+void tcp_outbox::gather(std::uint64_t enough) {
     gathered_.clear();
-    std::size_t asked = 0;
-    auto room = small_parts_buffer();
+    asked_ = 0;
     auto part = part_;
     auto offset = offset_;
-    bool in_buffer = false;
-    for (auto index = written_; index < messages_.size() && asked < budget; ++index, part = 0) {
+    for (auto index = written_; index < messages_.size() && asked_ < enough; ++index, part = 0) {
         auto& x = messages_[index];
         x.make_ready();
         for (; part < x.part_count(); ++part, offset = 0) {
-            const auto bytes = x.part(part).subspan(offset);
-            if (bytes.empty())
-                continue;
-            const auto is_small = bytes.size() < small_part_bytes;
-            if (is_small && bytes.size() > room.size())
-                return asked;
-            if (!is_small || !in_buffer) {
-                if (gathered_.size() == parts_max)
-                    return asked;
-                gathered_.push_back({is_small ? static_cast<void*>(room.data())
-                                              : const_cast<caf::byte*>(bytes.data()),
-                                     0});
-            }
-            if (is_small) {
-                std::memcpy(room.data(), bytes.data(), bytes.size());
-                room = room.subspan(bytes.size());
-            }
-            in_buffer = is_small;
-            gathered_.back().iov_len += bytes.size();
-            asked += bytes.size();
+            const auto from = x.part(part).subspan(offset);
+            const auto here = std::min<std::uint64_t>(from.size(), call_bytes_max - asked_);
+            if (here > 0)
+                gathered_.push_back({const_cast<caf::byte*>(from.data()), here});
+            asked_ += here;
+            if (asked_ == call_bytes_max || gathered_.size() == parts_max)
+                return;
         }
     }
-    return asked;
 }
 
 void tcp_outbox::release() {
@@ -202,8 +160,7 @@ void tcp_outbox::rewind() {
     written_ = part_ = offset_ = 0;
     bytes_ = 0;
     for (const auto& x : messages_)
-        for (std::size_t index = 0; index < x.part_count(); ++index)
-            bytes_ += x.part(index).size();
+        bytes_ += x.bytes;
 }
 
 bool tcp_outbox::has_tags() const {

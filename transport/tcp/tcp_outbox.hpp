@@ -38,9 +38,8 @@ public:
     };
     progress write(byte_stream&, std::uint64_t budget, std::vector<std::uint64_t>& tags);
 
-    /// What another thread is to write next, by one call; empty when that would be short, or has
-    /// many small parts. Until written_apart() says what it moved nothing is called but add(), and
-    /// what asks.
+    /// What another thread is to write next, in one go; empty when that would be short. Until
+    /// written_apart() says what it moved nothing is called but add(), and what asks.
     std::span<const iovec> begin_apart();
     progress written_apart(bytes_moved, std::vector<std::uint64_t>& tags);
 
@@ -72,6 +71,8 @@ private:
         std::uint64_t tag = 0;
         /// Its sums, if it says any, are filled in.
         bool is_ready = true;
+        /// Of all its parts.
+        std::uint64_t bytes = 0;
 
         void make_ready();
         std::size_t part_count() const { return 1 + (parts.empty() ? 1 : parts.size()); }
@@ -82,8 +83,8 @@ private:
         }
     };
     void push(message);
-    bool take(bytes_moved, std::size_t asked, progress&, std::vector<std::uint64_t>& tags);
-    std::size_t gather(std::uint64_t budget);
+    bool take(bytes_moved, progress&, std::vector<std::uint64_t>& tags);
+    void gather(std::uint64_t enough);
 
     std::deque<message> messages_;
     /// Of the front: kept only, already written.
@@ -93,7 +94,9 @@ private:
     std::size_t offset_ = 0;
     std::uint64_t bytes_ = 0;
     bool retains_ = false;
+    /// What is written next, and its bytes.
     std::vector<iovec> gathered_;
+    std::uint64_t asked_ = 0;
 };
 
 } // namespace kvferry

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// One system call reads the rest of a payload into place and the next record's head ahead.
+// One read gets the rest of a payload into place and the next record's head ahead.
 #include "transport/tcp/tcp_reader.hpp"
 
 #include "messages/values/error_format.hpp"
@@ -8,13 +8,14 @@
 #include "transport/tcp/small_parts.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 namespace kvferry {
 
 namespace {
 
-/// Places in one system call; the kernel takes 1024.
+/// Places in one read.
 constexpr std::size_t places_max = 512;
 
 /// What a collected payload grows by: a peer that announces much and sends little costs little.
@@ -33,6 +34,12 @@ constexpr std::size_t first_bytes = std::size_t{6} << 10;
 /// Room for one head with its record.
 constexpr std::size_t ahead_bytes_max = sizeof(record_head) + record_head_bytes_max;
 
+/// Where bytes go that are refused.
+std::span<std::byte> nowhere() {
+    static thread_local std::array<std::byte, std::size_t{64} << 10> bytes;
+    return bytes;
+}
+
 } // namespace
 
 tcp_reader::progress tcp_reader::read(byte_stream& from, std::uint64_t budget, bool stops_at_long) {
@@ -41,39 +48,32 @@ tcp_reader::progress tcp_reader::read(byte_stream& from, std::uint64_t budget, b
         result.is_long_next = stops_at_long && is_long();
         if (result.is_long_next || result.bytes >= budget)
             return result;
-        parts_.clear();
-        gather(parts_);
-    } while (take(from.read(parts_), result));
+        gather();
+    } while (take(read_parts(from, parts_), result));
     return result;
 }
 
-/// What one call has read into parts_. False: nothing more comes now.
+/// What has been read into parts_. False: nothing more comes now.
 bool tcp_reader::take(bytes_moved moved, progress& result) {
-    if (moved.problem) {
+    if (moved.bytes > 0) {
+        result.bytes += moved.bytes;
+        advance(moved.bytes);
+        result.problem = take_ahead();
+    }
+    if (result.problem)
+        return false;
+    if (moved.problem)
         result.problem = std::move(moved.problem);
-        return false;
-    }
-    if (moved.error != 0) {
+    else if (moved.error != 0)
         result.problem = system_error(errc::link_lost, "recvmsg", moved.error);
-        return false;
-    }
     result.ended = moved.ended;
-    if (moved.ended || moved.blocked)
-        return false;
-    std::size_t asked = 0;
-    for (const auto& part : parts_)
-        asked += part.iov_len;
-    result.bytes += moved.bytes;
-    advance(moved.bytes);
-    result.problem = take_ahead();
     // With less than asked for it would block now, most likely; if not, the loop comes back.
-    result.is_full = moved.bytes == asked;
-    return !result.problem && result.is_full;
+    result.is_full = moved.bytes == asked_ && !moved.blocked;
+    return result.is_full && !result.ended && !result.problem;
 }
 
 std::span<const iovec> tcp_reader::begin_apart() {
-    parts_.clear();
-    gather(parts_);
+    gather();
     if (landing_.how != landing::kind::in_place)
         return {};
     apart_ = user_->read_begins(landing_);
@@ -88,36 +88,37 @@ tcp_reader::progress tcp_reader::end_apart(bytes_moved moved) {
 }
 
 /// Places for what is read next: the rest of the payload, then the buffer.
-void tcp_reader::gather(std::vector<iovec>& to) {
+void tcp_reader::gather() {
+    parts_.clear();
+    asked_ = 0;
+    const auto add = [this](void* at, std::size_t bytes) {
+        parts_.push_back({at, bytes});
+        asked_ += bytes;
+    };
     if (step_ == step::payload && landing_.how == landing::kind::in_place
         && !user_->may_land(static_cast<fabric_message>(record_.what), head_, landing_))
         landing_.how = landing::kind::refused;
     bool whole = true;
-    if (step_ == step::payload && is_buffered()) {
-        const auto buffer = small_parts_buffer();
-        to.push_back({buffer.data(), std::min<std::size_t>(left_, buffer.size())});
-        whole = left_ <= buffer.size();
+    if (step_ == step::payload && landing_.how == landing::kind::refused) {
+        const auto here = std::min<std::size_t>(left_, nowhere().size());
+        add(nowhere().data(), here);
+        whole = left_ == here;
     } else if (step_ == step::payload && landing_.how == landing::kind::in_place) {
+        const auto rest = std::span{landing_.places}.subspan(place_);
         auto offset = place_offset_;
-        auto room = call_bytes_max;
-        for (auto index = place_; index < landing_.places.size(); ++index) {
-            if (to.size() == places_max || room == 0) {
-                whole = false;
-                break;
-            }
-            const auto& place = landing_.places[index];
-            const auto here = std::min<std::uint64_t>(place.size() - offset, room);
-            whole = whole && here == place.size() - offset;
-            room -= here;
+        for (const auto& place : rest.first(std::min(rest.size(), places_max))) {
+            const auto here =
+                std::min<std::uint64_t>(place.size() - offset, call_bytes_max - asked_);
             if (here > 0)
-                to.push_back({place.data() + offset, here});
+                add(place.data() + offset, here);
             offset = 0;
         }
+        whole = asked_ == left_;
     } else if (step_ == step::payload) {
         const auto had = record_.payload_bytes - left_; // a read that blocked has left it longer
         const auto more = std::min<std::uint64_t>(left_, growth_bytes);
         collected_.resize(had + more);
-        to.push_back({collected_.data() + had, more});
+        add(collected_.data() + had, more);
         whole = more == left_;
     }
     if (!whole)
@@ -133,7 +134,7 @@ void tcp_reader::gather(std::vector<iovec>& to) {
     const auto wanted = step_ == step::payload ? sizeof record_ + record_.head_bytes + ahead_bytes
                         : step_ == step::head  ? record_.head_bytes + first_bytes
                                                : first_bytes;
-    to.push_back({ahead_.data() + end_, std::min(room, wanted)});
+    add(ahead_.data() + end_, std::min(room, wanted));
 }
 
 /// Bytes have been read into the places of gather().
@@ -141,12 +142,8 @@ void tcp_reader::advance(std::size_t count) {
     if (step_ == step::payload) {
         const auto of_payload = std::min<std::uint64_t>(count, left_);
         count -= of_payload;
-        if (is_buffered()) {
-            take_payload(small_parts_buffer().data(), of_payload);
-            end_ += count;
-            return;
-        }
-        if (landing_.how == landing::kind::in_place) {
+        // Behind the end nobody asks for the place.
+        if (landing_.how == landing::kind::in_place && of_payload < left_) {
             for (auto skip = of_payload; skip > 0;) {
                 const auto here =
                     std::min<std::uint64_t>(skip, landing_.places[place_].size() - place_offset_);
@@ -234,17 +231,11 @@ caf::error tcp_reader::begin_payload() {
     return {};
 }
 
-/// Refused, or for many small places: read into the buffer first.
-bool tcp_reader::is_buffered() const {
-    return landing_.how == landing::kind::refused
-           || (landing_.how == landing::kind::in_place
-               && record_.payload_bytes < landing_.places.size() * small_part_bytes);
-}
-
 /// Its end is not worth a hand-over.
 bool tcp_reader::is_long() const {
-    return step_ == step::payload && landing_.how == landing::kind::in_place && !is_buffered()
-           && record_.payload_bytes >= long_call_bytes && left_ >= long_call_bytes / 4;
+    return step_ == step::payload && landing_.how == landing::kind::in_place
+           && is_long_call(record_.payload_bytes, landing_.places.size())
+           && is_long_call(4 * left_, 4 * (landing_.places.size() - place_));
 }
 
 /// Of bytes that are in a buffer of ours; returns how many it took.

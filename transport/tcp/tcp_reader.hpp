@@ -35,7 +35,7 @@ public:
         caf::error problem = {};
         /// Another thread may make the next read: begin_apart().
         bool is_long_next = false;
-        /// The last call has read all that it asked for: more has come, most likely.
+        /// The last read has got all that it asked for: more has come, most likely.
         bool is_full = false;
     };
 
@@ -43,7 +43,7 @@ public:
     /// a long read into pages is next.
     progress read(byte_stream&, std::uint64_t budget, bool stops_at_long = false);
 
-    /// Where another thread is to read the next bytes to, by one call; nothing else is called until
+    /// Where another thread is to read the next bytes to, in one go; nothing else is called until
     /// that has been made and end_apart() says what it moved. Empty: they are refused by now.
     std::span<const iovec> begin_apart();
     progress end_apart(bytes_moved);
@@ -68,11 +68,10 @@ private:
     caf::error take_record();
     caf::error begin_payload();
     caf::error finish();
-    bool is_buffered() const;
     bool is_long() const;
     bool take(bytes_moved, progress&);
     std::size_t take_payload(const std::byte* from, std::size_t count);
-    void gather(std::vector<iovec>& to);
+    void gather();
     void advance(std::size_t count);
     std::size_t ready() const { return end_ - begin_; }
     const std::byte* at() const { return ahead_.data() + begin_; }
@@ -95,7 +94,9 @@ private:
     std::vector<std::byte> ahead_;
     std::size_t begin_ = 0;
     std::size_t end_ = 0;
+    /// What is read next, and its bytes.
     std::vector<iovec> parts_;
+    std::uint64_t asked_ = 0;
     /// The user's number of a read on another thread.
     std::uint64_t apart_ = 0;
 };

@@ -37,19 +37,19 @@ using namespace kvferry::testing;
 
 namespace {
 
-constexpr scattered_put shape{4, 64, 4096}; // 1 MiB
+/// 1 MiB each: pieces that the kernel gathers and scatters, and some that a thread of ours does.
+constexpr scattered_put shapes[] = {{4, 64, 4096}, {16, 256, 256}};
 constexpr int puts_max = 16;
 
 /// Returns while a thread waits at that place, with memory that it will use. One is asked only when
-/// several sockets have something; so this puts until that happens, each to an offset of its own,
-/// and says how many puts it took.
+/// several sockets have something; so this puts until that happens, and says how many puts it took.
 template <class Put>
 int await(const held_call& hold, Put put) {
     const auto until = clock::now() + fabric_patience;
     int puts = 0;
     for (; !hold.has_somebody() && clock::now() < until; std::this_thread::yield())
         for (; puts < puts_max && !hold.has_somebody(); ++puts)
-            put(puts * shape.target_bytes());
+            put(puts);
     REQUIRE(hold.has_somebody());
     return puts;
 }
@@ -58,16 +58,21 @@ int await(const held_call& hold, Put put) {
 
 TEST_CASE("tcp wire: whoever shuts out an attempt, a region, a writer or everybody while another "
           "thread reads into pages is answered when that has ended, and no byte follows (H54)") {
-    for (int how : {0, 1, 2, 3}) {
+    for (int test = 0; test < 8; ++test) {
+        const auto how = test % 4;
+        const auto& shape = shapes[test / 4];
         CAPTURE(how);
+        CAPTURE(shape.bytes);
         fabric_memory source(shape.source_bytes(), 1), target(puts_max * shape.target_bytes(), 0);
         fabric_pair<tcp_kit_of_threads> pair;
         region_id region;
         auto over = pair.open({pair.share(target, &region, true)});
         pair.probe.tell(pair.target, allow_writes{attempt{5}});
         std::optional<held_call> hold{"bulk read"};
-        const auto puts = await(*hold, [&](std::uint64_t at) {
-            pair.put(over, shape.job(source.address(), target.address() + at), {5});
+        const auto puts = await(*hold, [&](int put) {
+            pair.put(over,
+                     shape.job(source.address(), target.address() + put * shape.target_bytes()),
+                     {5});
         });
         caf::scoped_actor self{pair.kit.system()};
         const auto ask = [&](const auto& message) {
@@ -94,6 +99,7 @@ TEST_CASE("tcp wire: whoever shuts out an attempt, a region, a writer or everybo
 
 TEST_CASE("tcp wire: who shuts out others than those whose bytes another thread reads does not "
           "wait for it") {
+    const auto& shape = shapes[0];
     fabric_memory source(shape.source_bytes(), 1), target(puts_max * shape.target_bytes(), 0),
         other(4096);
     fabric_pair<tcp_kit_of_threads> pair;
@@ -102,8 +108,9 @@ TEST_CASE("tcp wire: who shuts out others than those whose bytes another thread 
     auto over = pair.open({pair.share(target, nullptr, true)});
     pair.probe.tell(pair.target, allow_writes{attempt{5}});
     std::optional<held_call> hold{"bulk read"};
-    const auto puts = await(*hold, [&](std::uint64_t at) {
-        pair.put(over, shape.job(source.address(), target.address() + at), {5});
+    const auto puts = await(*hold, [&](int put) {
+        pair.put(over, shape.job(source.address(), target.address() + put * shape.target_bytes()),
+                 {5});
     });
     CHECK_FALSE(pair.probe.ask(pair.target, forbid_writes{attempt{6}}));
     CHECK_FALSE(pair.probe.ask(pair.target, drain_fabric{incarnation{999}}));
@@ -115,30 +122,60 @@ TEST_CASE("tcp wire: who shuts out others than those whose bytes another thread 
 
 TEST_CASE("tcp wire: a put is not over, and its link not closed, while another thread reads its "
           "source") {
-    fabric_memory source(shape.source_bytes(), 1), target(puts_max * shape.target_bytes(), 0);
-    fabric_pair<tcp_kit_of_threads> pair;
-    auto over = pair.open({pair.share(target)});
-    std::optional<held_call> hold{"bulk write"};
-    const auto puts = await(*hold, [&](std::uint64_t at) {
-        pair.put(over, shape.job(source.address(), target.address() + at));
-    });
-    caf::scoped_actor self{pair.kit.system()};
-    auto closed = self->request(pair.writer, fabric_patience, close_endpoint{over, true});
-    pair.probe.settle(pair.writer);
-    CHECK(self->mailbox().empty());
-    const auto ended = pair.probe.waiting<transfer_done>();
-    CHECK(ended < puts);
-    hold.reset();
-    bool answered = false;
-    closed.receive([&] { answered = true; },
-                   [](const caf::error& error) { FAIL(describe(error)); });
-    CHECK(answered);
-    CHECK(pair.probe.doubts(puts - ended) > 0);
-    CHECK(pair.probe.next<endpoint_failed>().endpoint == over);
-    pair.check_nothing_more();
+    for (const auto& shape : shapes) {
+        CAPTURE(shape.bytes);
+        fabric_memory source(shape.source_bytes(), 1), target(puts_max * shape.target_bytes(), 0);
+        fabric_pair<tcp_kit_of_threads> pair;
+        auto over = pair.open({pair.share(target)});
+        std::optional<held_call> hold{"bulk write"};
+        const auto puts = await(*hold, [&](int put) {
+            pair.put(over,
+                     shape.job(source.address(), target.address() + put * shape.target_bytes()));
+        });
+        caf::scoped_actor self{pair.kit.system()};
+        auto closed = self->request(pair.writer, fabric_patience, close_endpoint{over, true});
+        pair.probe.settle(pair.writer);
+        CHECK(self->mailbox().empty());
+        const auto ended = pair.probe.waiting<transfer_done>();
+        CHECK(ended < puts);
+        hold.reset();
+        bool answered = false;
+        closed.receive([&] { answered = true; },
+                       [](const caf::error& error) { FAIL(describe(error)); });
+        CHECK(answered);
+        CHECK(pair.probe.doubts(puts - ended) > 0);
+        CHECK(pair.probe.next<endpoint_failed>().endpoint == over);
+        pair.check_nothing_more();
+    }
+}
+
+TEST_CASE(
+    "tcp wire: several puts at once arrive byte for byte, whoever moves their bytes: pieces of "
+    "each length, and some in one message") {
+    for (std::uint64_t bytes : {100u, 256u, 1500u, 1536u, 3000u, 70000u}) {
+        CAPTURE(bytes);
+        const scattered_put shape{8, static_cast<std::uint32_t>((512 << 10) / bytes / 8 + 1),
+                                  bytes};
+        fabric_memory source(shape.source_bytes()), target(puts_max * shape.target_bytes(), 0xee);
+        source.number(static_cast<std::uint32_t>(bytes));
+        fabric_pair<tcp_kit_of_threads> pair;
+        auto over = pair.open({pair.share(target)});
+        for (int put = 0; put < puts_max; ++put)
+            pair.put(over,
+                     shape.job(source.address(), target.address() + put * shape.target_bytes()));
+        for (int put = 0; put < puts_max; ++put)
+            CHECK(pair.ended().result == agent_result::success);
+        std::vector<std::byte> expected(shape.target_bytes(), std::byte{0xee});
+        shape.expect(source, expected);
+        for (int put = 0; put < puts_max; ++put)
+            CHECK(std::memcmp(target.data() + put * shape.target_bytes(), expected.data(),
+                              expected.size())
+                  == 0);
+    }
 }
 
 TEST_CASE("tcp wire: where no thread can be made the loop moves all bytes itself") {
+    const auto& shape = shapes[0];
     fabric_memory source(shape.source_bytes()), target(shape.target_bytes());
     source.number(3);
     fabric_pair<tcp_kit_of_threads> pair;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // The parts of the tcp wire by themselves: hellos, addresses, what is written and read again.
+#include "transport/tcp/small_parts.hpp"
 #include "transport/tcp/tcp_hello.hpp"
 #include "transport/tcp/tcp_outbox.hpp"
 #include "transport/tcp/tcp_reader.hpp"
@@ -7,6 +8,8 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
+#include <cerrno>
 #include <cstring>
 #include <deque>
 #include <random>
@@ -278,11 +281,39 @@ TEST_CASE("tcp records: once a landing is refused nothing more of it is written,
     }
 }
 
+namespace {
+
+constexpr std::uint64_t turn_bytes = std::uint64_t{1} << 18;
+
+/// By the calls that another thread makes where they are long, if it may. Returns how many it made.
+int write_some(tcp_outbox& out, byte_stream& to, std::vector<std::uint64_t>& tags, bool apart) {
+    const auto parts = apart ? out.begin_apart() : std::span<const iovec>{};
+    const auto progress = parts.empty() ? out.write(to, turn_bytes, tags)
+                                        : out.written_apart(write_parts(to, parts), tags);
+    REQUIRE_FALSE(progress.problem);
+    return parts.empty() ? 0 : 1;
+}
+
+int read_some(tcp_reader& in, byte_stream& from, bool apart) {
+    const auto progress = in.read(from, turn_bytes, apart);
+    REQUIRE_FALSE(progress.problem);
+    if (!progress.is_long_next)
+        return 0;
+    const auto parts = in.begin_apart();
+    REQUIRE_FALSE(in.end_apart(read_parts(from, parts)).problem);
+    return 1;
+}
+
+} // namespace
+
 TEST_CASE("tcp records: pieces of all sizes arrive where they belong, small ones and large ones in "
-          "one message") {
+          "one message, whether the loop moves them or another thread") {
     std::mt19937 random{11};
-    for (std::uint64_t longest : {40u, 900u, 1500u, 6000u}) {
+    for (int test = 0; test < 8; ++test) {
+        const bool apart = test % 2 != 0;
+        const std::uint64_t longest = std::array{40, 900, 1500, 6000}[test / 2];
         CAPTURE(longest);
+        CAPTURE(apart);
         narrow_stream stream;
         stream.most = 20000;
         listener user;
@@ -304,10 +335,12 @@ TEST_CASE("tcp records: pieces of all sizes arrive where they belong, small ones
             out.add_from(static_cast<std::uint8_t>(fabric_message::bundle), {}, parts, tag);
         }
         tcp_reader reader{&user, 1 << 20, {}};
+        int apart_calls = 0;
         while (!out.empty() || !stream.inside.empty()) {
-            REQUIRE_FALSE(out.write(stream, std::uint64_t{1} << 18, tags).problem);
-            REQUIRE_FALSE(reader.read(stream, std::uint64_t{1} << 18).problem);
+            apart_calls += write_some(out, stream, tags, apart);
+            apart_calls += read_some(reader, stream, apart);
         }
+        CHECK((apart_calls > 0) == apart);
         CHECK(user.landings == 5);
         CHECK(tags == std::vector<std::uint64_t>{1, 2, 3, 4, 5});
         byte_buffer landed;
@@ -315,6 +348,58 @@ TEST_CASE("tcp records: pieces of all sizes arrive where they belong, small ones
             for (auto x : place)
                 landed.push_back(static_cast<caf::byte>(x));
         CHECK(landed == sent);
+    }
+}
+
+TEST_CASE("tcp records: what has come before the end of a stream, or before an error, arrives") {
+    for (bool breaks : {false, true}) {
+        CAPTURE(breaks);
+        /// Gives all that is asked for, as long as it has it.
+        struct ending_stream final : byte_stream {
+            byte_buffer bytes;
+            bool breaks = false;
+
+            int fd() const override { return -1; }
+            bytes_moved write(std::span<const iovec> from) override {
+                bytes_moved result;
+                for (const auto& part : from) {
+                    const auto* at = static_cast<const caf::byte*>(part.iov_base);
+                    bytes.insert(bytes.end(), at, at + part.iov_len);
+                    result.bytes += part.iov_len;
+                }
+                return result;
+            }
+            bytes_moved read(std::span<const iovec> to) override {
+                std::size_t moved = 0;
+                for (const auto& part : to) {
+                    const auto count = std::min(part.iov_len, bytes.size() - moved);
+                    std::memcpy(part.iov_base, bytes.data() + moved, count);
+                    moved += count;
+                }
+                bytes.erase(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(moved));
+                return moved > 0 ? bytes_moved{.bytes = moved}
+                       : breaks  ? bytes_moved{.error = ECONNRESET}
+                                 : bytes_moved{.ended = true};
+            }
+        } stream;
+        stream.breaks = breaks;
+        listener user;
+        user.longest = 1000;
+        user.memory.resize(std::size_t{1} << 20);
+        tcp_outbox out;
+        std::vector<std::uint64_t> tags;
+        const byte_buffer bytes(200'000, caf::byte{3}); // more than one call takes
+        const byte_view part = bytes;
+        out.add_from(static_cast<std::uint8_t>(fabric_message::bundle), {}, std::span{&part, 1}, 1);
+        REQUIRE_FALSE(out.write(stream, 1 << 20, tags).problem);
+        stream.bytes.resize(stream.bytes.size() - 50'000); // all but that has left
+        tcp_reader reader{&user, 1 << 20, {}};
+        auto progress = reader.read(stream, 1 << 20);
+        while (!progress.ended && !progress.problem)
+            progress = reader.read(stream, 1 << 20);
+        CHECK(progress.ended == !breaks);
+        CHECK(bool(progress.problem) == breaks);
+        CHECK(std::count(user.memory.begin(), user.memory.end(), std::byte{3}) == 150'000);
     }
 }
 
