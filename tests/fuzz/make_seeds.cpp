@@ -163,7 +163,8 @@ void writes(seed_folder folder) {
     folder.add(bundles);
 }
 
-/// A frame, two puts and a flush, as they lie in a stream.
+/// A frame, two puts and a flush, as they lie in a stream; a put of many small pieces, which
+/// another thread reads.
 void tcp_streams(seed_folder folder) {
     std::vector<std::uint64_t> tags;
     tcp_outbox out;
@@ -194,6 +195,14 @@ void tcp_streams(seed_folder folder) {
             return result;
         }
     } stream;
+    (void)out.write(stream, 1 << 20, tags);
+    folder.add(stream.all);
+    post_bundle many{.over = {}, .put = 3, .attempt = {}};
+    for (std::uint64_t at = 0; at < bundle_stretches_max; ++at)
+        many.stretches.push_back({0, 4096 + 7 * at, 50, 0, 1});
+    out.add_from(static_cast<std::uint8_t>(fabric_message::bundle), pack_bundle({1}, many, key),
+                 std::vector<byte_view>(many.stretches.size(), part.subspan(0, 50)), 0);
+    stream.all = {201, 255};
     (void)out.write(stream, 1 << 20, tags);
     folder.add(stream.all);
     folder.add(pack_hello({{1}, {2}, {}, tcp_lane::bulk}));

@@ -4,6 +4,7 @@
 // or after it was taken back, and no more is kept than has come.
 #include "tests/fuzz/fuzz.hpp"
 #include "transport/fabric/inbound_writes.hpp"
+#include "transport/tcp/small_parts.hpp"
 #include "transport/tcp/tcp_hello.hpp"
 #include "transport/tcp/tcp_reader.hpp"
 
@@ -118,8 +119,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t byte
                                         "records of the wire itself are short");
                           return caf::error{};
                       }};
+    const auto apart = stream.most % 2 == 0; // as another thread reads, where that is long
     for (;;) {
-        const auto progress = reader.read(stream, 4096);
+        auto progress = reader.read(stream, 4096, apart);
+        if (progress.is_long_next)
+            if (const auto parts = reader.begin_apart(); !parts.empty())
+                progress = reader.end_apart(read_parts(stream, parts));
         fuzz::require(reader.held() <= 2 * bytes + (std::size_t{1} << 20),
                       "no more is kept than has come, and the next read");
         if (progress.ended || progress.problem)
