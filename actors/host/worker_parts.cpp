@@ -259,7 +259,7 @@ caf::error worker::parts::make_threads() {
     if (auto problem = step("copy thread"))
         return problem;
     for (std::size_t index = 0; index < copy_threads(options); ++index) {
-        auto copies = io_loop::make(*system, {"kvferry-copy", std::chrono::microseconds{0}});
+        auto copies = io_loop::make(*system, {"kvferry-copy", options.bounds.loop_spin});
         if (!copies)
             return add_context(copies.error(), "copy thread");
         name_thread(**copies, "copies");

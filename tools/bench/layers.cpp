@@ -99,6 +99,7 @@ private:
         for (std::size_t index = 0; index < sides_.own().ranks().size(); ++index) {
             session_options options;
             options.request = rid{number + 1};
+            options.quick_callbacks = !options_.callback_thread;
             options.on_outcome = [ended, index](const session_finished&) {
                 (*ended)[index].set_value(clock::now());
             };

@@ -66,13 +66,19 @@ bool slice_coverage::speaks_for_all(std::uint64_t prompt_tokens) const {
 
 std::uint64_t slice_coverage::first_missing(std::uint32_t layer, std::uint64_t from,
                                             std::uint64_t end) const {
+    constexpr auto all_layers = std::numeric_limits<std::uint32_t>::max();
     for (auto at = from; at < end;) {
         auto reached = at;
-        for (const auto& [layers, ranges] : tokens_of_)
-            if (layers.contains(layer))
-                for (const auto& x : ranges)
-                    if (x.begin <= at && at < x.end)
-                        reached = std::max<std::uint64_t>(reached, x.end);
+        // Those that begin latest first: of a slice per layer that is the layer's own.
+        for (auto next = tokens_of_.upper_bound({layer, all_layers});
+             next != tokens_of_.begin() && reached < end;) {
+            const auto& [layers, ranges] = *--next;
+            if (!layers.contains(layer))
+                continue;
+            for (const auto& x : ranges)
+                if (x.begin <= at && at < x.end)
+                    reached = std::max<std::uint64_t>(reached, x.end);
+        }
         if (reached == at)
             return at;
         at = reached;
