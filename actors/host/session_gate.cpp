@@ -75,28 +75,29 @@ session_gate_actor::behavior_type session_gate_state::make_behavior() {
     };
 }
 
-void session_gate_state::on_open_tx(open_tx& message) {
+/// While the rank opens no sessions its worker says why.
+template <class Opened, class Opener, class Session, class Message>
+void session_gate_state::ask_to_open(const Opener& opener, Session& session, Message& message) {
     with_.place.reset();
     message.observer = self_;
-    ask(self_, with_.worker, std::move(message))
-        .then(
-            [this](const tx_opened& reply) {
-                tx_ = reply.session;
-                opened();
-            },
-            [this](const caf::error& reason) { open_failed(reason); });
+    const auto ask_one = [&](const auto& whom) {
+        ask(self_, whom, std::move(message))
+            .then(
+                [this, &session](const Opened& reply) {
+                    session = reply.session;
+                    opened();
+                },
+                [this](const caf::error& reason) { open_failed(reason); });
+    };
+    opener ? ask_one(opener) : ask_one(with_.worker);
+}
+
+void session_gate_state::on_open_tx(open_tx& message) {
+    ask_to_open<tx_opened>(with_.openers->sender, tx_, message);
 }
 
 void session_gate_state::on_open_rx(open_rx& message) {
-    with_.place.reset();
-    message.observer = self_;
-    ask(self_, with_.worker, std::move(message))
-        .then(
-            [this](const rx_opened& reply) {
-                rx_ = reply.session;
-                opened();
-            },
-            [this](const caf::error& reason) { open_failed(reason); });
+    ask_to_open<rx_opened>(with_.openers->receiver, rx_, message);
 }
 
 void session_gate_state::opened() {

@@ -4,6 +4,7 @@
 // it runs are callbacks that the host has said to be quick.
 #pragma once
 
+#include "actors/shared/session_openers.hpp"
 #include "messages/local/devices.hpp"
 #include "messages/local/host.hpp"
 #include "messages/local/outcomes.hpp"
@@ -50,6 +51,8 @@ struct session_gate_state {
         std::function<void(const layers_arrived&)> on_layers = {};
         /// They run here and now (session_options::quick_callbacks).
         bool quick_callbacks = false;
+        /// Asked ahead of the worker.
+        std::shared_ptr<const session_openers> openers = std::make_shared<session_openers>();
     };
 
     session_gate_state(session_gate_actor::pointer self, dependencies);
@@ -79,6 +82,8 @@ private:
     void on_down(const caf::down_msg&);
     session_status waiting_for(const session_wait&) const;
     session_status last_status() const;
+    template <class Opened, class Opener, class Session, class Message>
+    void ask_to_open(const Opener&, Session&, Message&);
     void opened();
     void open_failed(const caf::error&);
     void pass_on(command);

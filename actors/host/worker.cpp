@@ -141,7 +141,8 @@ Handle worker::open(session_options&& options, side role, Open message) {
             .on_piece = std::move(options.on_piece),
             .device = role == side::generation ? parts_->any_device() : device_actor{},
             .on_layers = std::move(options.on_layers),
-            .quick_callbacks = options.quick_callbacks});
+            .quick_callbacks = options.quick_callbacks,
+            .openers = parts_->openers});
     Handle result{parts_->system, options.request, gate, promises, calls, bounds.session_age_max};
     tell_from_outside(gate, std::move(message));
     return result;

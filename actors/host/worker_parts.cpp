@@ -134,7 +134,8 @@ caf::error worker::parts::make_rank() {
                                             .route = options.route,
                                             .identity = identity,
                                             .seed = random_number(),
-                                            .counters = counters});
+                                            .counters = counters,
+                                            .openers = openers});
     if (auto problem = make_fabric())
         return problem;
     if (auto problem = make_host_link())

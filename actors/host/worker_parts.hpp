@@ -57,6 +57,8 @@ struct worker::parts final : ends_with_process, observed_rank, std::enable_share
     /// front.
     directory_reader_actor reader;
     directory_writer_actor writer;
+    /// Of the rank that is made now; filled on its loop.
+    const session_openers_ptr openers = std::make_shared<session_openers>();
     named_instances_actor names;
     std::map<int, device_actor> devices;
     /// Answers people who ask what the rank does; null when it has no port.

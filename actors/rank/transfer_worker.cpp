@@ -32,6 +32,11 @@ transfer_worker_state::transfer_worker_state(transfer_worker_actor::pointer self
     self_->set_down_handler([this](const caf::down_msg& down) { on_down(down); });
 }
 
+/// However it ends: who is shown would live on.
+transfer_worker_state::~transfer_worker_state() {
+    *with_.openers = {};
+}
+
 transfer_worker_actor::behavior_type transfer_worker_state::make_behavior() {
     return {
         // What each transfer needs comes first: CAF looks for a handler from above.
@@ -101,6 +106,7 @@ void transfer_worker_state::fail_rank(const caf::error& why) {
     if (lost_)
         return;
     lost_ = why;
+    show_openers();
     counters_->phase = rank_phase::lost;
     if (!sender_)
         return;
@@ -279,6 +285,7 @@ void transfer_worker_state::published(const caf::error& answer) {
         if (!stopping_.begun()) // before the host hears of it, and asks
             counters_->phase = rank_phase::published;
         registration_.deliver(pools_registered{info_});
+        show_openers();
         if (stopping_.begun())
             return;
         if (is_carried(io_.info_endpoint)) // no server that could be started anew
@@ -330,6 +337,10 @@ caf::error transfer_worker_state::no_sessions_yet() const {
         return make_error(errc::missing_layout, "{} is still registering its pools",
                           describe(info_));
     return {};
+}
+
+void transfer_worker_state::show_openers() {
+    *with_.openers = no_sessions_yet() ? session_openers{} : session_openers{sender_, receiver_};
 }
 
 caf::result<tx_opened> transfer_worker_state::on_open_tx(open_tx& message) {

@@ -9,6 +9,7 @@
 #include "actors/decisions/stopping.hpp"
 #include "actors/rank/early_frames.hpp"
 #include "actors/shared/back_off.hpp"
+#include "actors/shared/session_openers.hpp"
 #include "messages/limits.hpp"
 #include "messages/local/devices.hpp"
 #include "messages/local/fabric.hpp"
@@ -56,9 +57,12 @@ struct transfer_worker_state {
         /// Shared with the rank's fabric.
         rank_counters_ptr counters = std::make_shared<rank_counters>();
         deciders_ptr deciders = {};
+        /// Kept up to date here.
+        session_openers_ptr openers = std::make_shared<session_openers>();
     };
 
     transfer_worker_state(transfer_worker_actor::pointer self, dependencies);
+    ~transfer_worker_state();
 
     transfer_worker_actor::behavior_type make_behavior();
 
@@ -96,6 +100,7 @@ private:
     void published(const caf::error&);
     caf::error not_ready() const;
     caf::error no_sessions_yet() const;
+    void show_openers();
 
     void decide_peers(peer_table::event);
     void perform(peer_table::use_link&) {}

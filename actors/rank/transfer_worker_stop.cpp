@@ -42,6 +42,7 @@ caf::result<worker_stopped> transfer_worker_state::on_stop(const stop_worker& me
         if (auto* no = std::get_if<stopping::refuse>(&decided.front()))
             return std::move(no->reason);
     counters_->phase = rank_phase::stopping;
+    show_openers();
     auto promise = self_->make_response_promise<worker_stopped>();
     stopped_ = promise;
     for (auto& effect : decided)

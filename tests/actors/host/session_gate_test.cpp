@@ -175,6 +175,36 @@ TEST_CASE("session_gate: opens the session with itself as the observer, and hand
     CHECK_FALSE(piece.get().error);
 }
 
+TEST_CASE("session_gate: whoever opens the rank's sessions is asked without a detour; the worker "
+          "only while nobody does") {
+    fixture test;
+    stub<sender_actor> sender{test.vs};
+    sender.answer<open_tx>(
+        [handle = test.tx.handle()](const open_tx&) { return tx_opened{handle}; });
+    const auto openers = std::make_shared<session_openers>();
+    const auto send_one = [&] {
+        test.gate = test.make_gate({.worker = test.worker.handle(),
+                                    .callbacks = collect(test.callbacks),
+                                    .role = side::context,
+                                    .request = {8},
+                                    .promises = std::make_shared<session_promises>(),
+                                    .on_outcome = {},
+                                    .on_released = {},
+                                    .openers = openers});
+        test.open();
+        test.send();
+    };
+    send_one();
+    CHECK(test.worker.received<open_tx>().size() == 1);
+    CHECK(test.tx.received<send_slice>().size() == 1);
+    openers->sender = sender.handle();
+    send_one();
+    CHECK(test.worker.received<open_tx>().size() == 1);
+    REQUIRE(sender.received<open_tx>().size() == 1);
+    CHECK(sender.received<open_tx>()[0].observer == test.gate);
+    CHECK(test.tx.received<send_slice>().size() == 2);
+}
+
 TEST_CASE("session_gate: a receiving session's pieces go to the rx_session") {
     fixture test{side::generation};
     test.tell(open_rx{{7}, aux_mode::none, "ctx:1", 0, {}, 60s});

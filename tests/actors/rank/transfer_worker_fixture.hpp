@@ -32,6 +32,7 @@ public:
     rank_info like_self;
     rank_info peer;
     std::vector<std::byte> memory = std::vector<std::byte>(4096);
+    session_openers_ptr openers = std::make_shared<session_openers>();
     transfer_worker_actor worker;
 
     worker_fixture() {
@@ -58,8 +59,11 @@ public:
         identity.machine = "a";
         worker = vs.track(spawn_at<transfer_worker_actor, transfer_worker_state>(
             vs.system(), {&home},
-            transfer_worker_state::dependencies{
-                {&home}, limits{}, route_choice::automatic, identity, 1}));
+            transfer_worker_state::dependencies{.home = {&home},
+                                                .bounds = {},
+                                                .identity = identity,
+                                                .seed = 1,
+                                                .openers = openers}));
         vs.tell_and_run(worker, adopt_io{fabric.handle(),
                                          host_link.handle(),
                                          copy.handle(),
@@ -83,6 +87,12 @@ public:
         if (result.ok())
             vs.track(result.value().session);
         return result;
+    }
+
+    /// Sessions may be opened without a word to the worker.
+    bool shows_openers() const {
+        CHECK(bool{openers->sender} == bool{openers->receiver});
+        return bool{openers->sender};
     }
 
     byte_buffer frame(wire_message message, std::uint64_t sequence = 0) {

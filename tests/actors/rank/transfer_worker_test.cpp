@@ -40,6 +40,25 @@ TEST_CASE("transfer_worker: registers every region, shares what can be shared, t
     CHECK(test.statistics().sessions_live == 1);
 }
 
+TEST_CASE(
+    "transfer_worker: shows who opens its sessions while it opens any itself, and no longer") {
+    for (const auto how : {"stop", "lost device", "death"}) {
+        CAPTURE(how);
+        fixture test;
+        CHECK_FALSE(test.shows_openers());
+        REQUIRE(test.register_memory().ok());
+        CHECK(test.shows_openers());
+        if (how == std::string{"stop"})
+            CHECK(test.stop().ok());
+        else if (how == std::string{"lost device"})
+            test.vs.tell_and_run(test.worker,
+                                 device_lost{0, make_error(errc::cuda_failed, "cuda:0 is lost")});
+        else
+            caf::anon_send_exit(test.worker, caf::exit_reason::kill), test.vs.run();
+        CHECK_FALSE(test.shows_openers());
+    }
+}
+
 TEST_CASE("transfer_worker: statistics add up, also while a session is being opened") {
     fixture test;
     REQUIRE(test.register_memory().ok());
@@ -155,9 +174,8 @@ TEST_CASE("transfer_worker: frames of nobody are ignored and counted (I7)") {
     in_another_name.info.incarnation = {99};
     test.arrives(test.frame(in_another_name));
     CHECK(test.statistics().ignored
-          == std::map<std::string, std::uint64_t>{{"malformed_message", 1},
-                                                  {"no_link", 1},
-                                                  {"foreign_peer", 1}});
+          == std::map<std::string, std::uint64_t>{
+              {"malformed_message", 1}, {"no_link", 1}, {"foreign_peer", 1}});
     CHECK(test.fabric.received<open_endpoint>().empty());
 }
 
