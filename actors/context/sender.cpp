@@ -89,7 +89,8 @@ caf::result<tx_opened> sender_state::on_open(const open_tx& ask) {
                                        .traceparent = ask.traceparent,
                                        .relay_of = ask.relay_of,
                                        .relay_views = ask.relay_views,
-                                       .urgency = ask.urgency});
+                                       .urgency = ask.urgency,
+                                       .tell_ready = ask.tell_ready});
     self_->monitor(actor);
     ask_sessions(sending_sessions::opened{
         id, actor.id(), ask.deadline, ask.transfer_deadline, {actor, ask.observer, {}}});

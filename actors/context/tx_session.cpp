@@ -41,7 +41,8 @@ sending::terms terms_of(const tx_session_state::dependencies& with) {
     return {with.request,
             with.aux,
             {environment, &environment->self},
-            environment->bounds.aux_bytes_max};
+            environment->bounds.aux_bytes_max,
+            with.tell_ready};
 }
 
 } // namespace

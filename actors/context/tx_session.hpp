@@ -38,6 +38,8 @@ struct tx_session_state {
         std::vector<view_place> relay_views = {};
         /// Of the host; missing: as each receiver asks.
         std::optional<priority> urgency = {};
+        /// open_tx::tell_ready.
+        bool tell_ready = true;
     };
 
     tx_session_state(tx_session_actor::pointer self, dependencies);

@@ -207,7 +207,8 @@ void rx_session_state::perform(receiving::open_relay& x) {
                   .transfer_deadline = with_.transfer_deadline,
                   .traceparent = with_.traceparent,
                   .relay_of = x.of,
-                  .relay_views = std::move(x.views)};
+                  .relay_views = std::move(x.views),
+                  .tell_ready = false};
     relay_ = spawn_at<relay_actor, relay_state>(
         self_->system(), environment().home,
         relay_state::dependencies{environment().sender, rx_session_actor{self_}, std::move(terms)});

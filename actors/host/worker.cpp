@@ -150,6 +150,7 @@ Handle worker::open(session_options&& options, side role, Open message) {
 
 tx_handle worker::open_tx(session_options options) {
     kvferry::open_tx message{options.request, options.aux, {}, {}};
+    message.tell_ready = bool{options.on_ready};
     return open<tx_handle>(std::move(options), side::context, std::move(message));
 }
 

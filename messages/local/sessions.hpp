@@ -35,6 +35,8 @@ struct open_tx {
     std::vector<view_place> relay_views = {};
     /// Missing: as each receiver asks.
     std::optional<priority> urgency = {};
+    /// The observer hears that every receiver has asked (session_ready).
+    bool tell_ready = true;
 };
 
 struct open_rx {

@@ -193,7 +193,7 @@ void sending::update(effects& out) {
     if (!now)
         return;
     const auto bound = all_bound();
-    if (bound && !std::exchange(now->ready_told, true))
+    if (bound && !std::exchange(now->ready_told, true) && with_.tell_ready)
         out.emplace_back(tell_host{session_ready{with_.request, wants()}});
     for (std::uint32_t index = 0; bound && all_touched_ && index < pieces_.size(); ++index)
         tell_served(index, out);

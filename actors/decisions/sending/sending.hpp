@@ -36,6 +36,8 @@ public:
         /// The rank that sends.
         std::shared_ptr<const rank_info> self;
         std::size_t aux_bytes_max = 0;
+        /// open_tx::tell_ready.
+        bool tell_ready = true;
     };
 
     explicit sending(terms);

@@ -163,6 +163,18 @@ TEST_CASE("sending: a transfer that is cut short is reported with the reason for
     CHECK(reasons == std::vector{errc::link_lost});
 }
 
+TEST_CASE("sending: that all have asked is told to a host that wants to hear it") {
+    const auto told_of = [](bool wanted) {
+        sending session{{.request = sent_request,
+                         .self = sending_rank(),
+                         .aux_bytes_max = 1024,
+                         .tell_ready = wanted}};
+        return shown(session.on(ask_event(peer), {}));
+    };
+    CHECK(told_of(true) == "host: ready");
+    CHECK(told_of(false) == "-");
+}
+
 TEST_CASE("sending: that bytes begin is told ahead of them, unless they are few and bring their "
           "report") {
     const auto told_of = [](std::optional<std::uint64_t> bytes_along) {
