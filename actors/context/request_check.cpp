@@ -15,17 +15,9 @@ namespace kvferry {
 
 namespace {
 
-/// The same answer as should_send_kv, but from the templates that a plan needs anyway: those are
-/// cached, while matching two layouts again takes longer than a small transfer.
-caf::expected<bool> brings_kv(const rank_info& self, const rank_info& peer, plan_cache& plans) {
-    auto layout = plans.find_or_make(self, peer);
-    if (!layout)
-        return std::move(layout.error());
-    return !(*layout)->empty();
-}
-
-caf::error problem_of(const request_data& request, const rank_info& self, const rank_info& peer,
-                      aux_mode aux, const limits& bounds, plan_cache& plans) {
+caf::expected<std::shared_ptr<const pair_layout>>
+layout_for(const request_data& request, const rank_info& self, const rank_info& peer, aux_mode aux,
+           const limits& bounds, plan_cache& plans) {
     for (const auto& group : request.target.groups)
         if (group.slots.size() > bounds.blocks_per_slice_max)
             return make_error(
@@ -37,10 +29,12 @@ caf::error problem_of(const request_data& request, const rank_info& self, const 
                           describe(self.pages ? peer : self));
     if (auto problem = check_fingerprints(self, peer))
         return problem;
-    const auto kv = brings_kv(self, peer, plans);
-    if (!kv)
-        return kv.error();
-    if (request.kv != *kv && !(request.relayed && !request.kv))
+    // The same answer as should_send_kv, but from the templates that a plan needs anyway: those are
+    // cached, while matching two layouts again takes longer than a small transfer.
+    auto layout = plans.find_or_make(self, peer);
+    if (!layout)
+        return layout;
+    if (request.kv == (*layout)->empty() && !(request.relayed && !request.kv))
         return make_error(errc::layout_mismatch,
                           "it asks {} for KV = {}, but the layouts say the opposite",
                           describe(self), request.kv);
@@ -50,7 +44,7 @@ caf::error problem_of(const request_data& request, const rank_info& self, const 
     if (request.aux == aux_mode::required && aux == aux_mode::none)
         return make_error(errc::invalid_argument,
                           "it requires aux, but the sending session was opened without");
-    return {};
+    return layout;
 }
 
 } // namespace
@@ -67,12 +61,14 @@ caf::error check_views(const request_data& request, const rank_info& peer) {
     return {};
 }
 
-caf::error check_request(const request_data& request, const rank_info& self, const rank_info& peer,
-                         aux_mode aux, const limits& bounds, plan_cache& plans) {
-    const auto problem = problem_of(request, self, peer, aux, bounds, plans);
-    if (!problem)
-        return {};
-    return add_context(problem, "rid {} from {}", request.header.request, describe(peer));
+caf::expected<std::shared_ptr<const pair_layout>>
+check_request(const request_data& request, const rank_info& self, const rank_info& peer,
+              aux_mode aux, const limits& bounds, plan_cache& plans) {
+    auto layout = layout_for(request, self, peer, aux, bounds, plans);
+    if (!layout)
+        return add_context(layout.error(), "rid {} from {}", request.header.request,
+                           describe(peer));
+    return layout;
 }
 
 caf::error check_relay(const request_data& request, const rank_info& self, const rank_info& peer,

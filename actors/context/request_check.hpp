@@ -8,15 +8,17 @@
 #include "messages/wire/protocol.hpp"
 #include "transport/planner/plan/plan_cache.hpp"
 
+#include <memory>
 #include <vector>
 
 namespace kvferry {
 
-/// Empty when it can; `peer` has only the views that it asks for. Both sides must compute the same
-/// cohorts: otherwise one waits for what the other never sends. `aux` is that of the sending
-/// session.
-caf::error check_request(const request_data&, const rank_info& self, const rank_info& peer,
-                         aux_mode aux, const limits& bounds, plan_cache& plans);
+/// What is needed to plan for it, or why it is refused; `peer` has only the views that it asks for.
+/// Both sides must compute the same cohorts: otherwise one waits for what the other never sends.
+/// `aux` is that of the sending session.
+caf::expected<std::shared_ptr<const pair_layout>>
+check_request(const request_data&, const rank_info& self, const rank_info& peer, aux_mode aux,
+              const limits& bounds, plan_cache& plans);
 
 /// Empty when the views that it asks for are there.
 caf::error check_views(const request_data&, const rank_info& peer);

@@ -99,13 +99,18 @@ void tx_session_state::on_bind(bind_receiver& message) {
     join(message.request.traceparent);
     meter_.belongs_to(message.request.header.attempt);
     meter_.met(turn_time(self_));
-    auto problem = check(message);
+    auto layout = check(message);
     auto wait = message.peer->awaited.lock();
-    decide_and_perform(
-        sending_events::asked{std::move(message), std::move(wait), std::move(problem)});
+    sending_events::asked asked{std::move(message), std::move(wait), {}};
+    if (layout)
+        asked.layout = std::move(*layout);
+    else
+        asked.problem = std::move(layout.error());
+    decide_and_perform(std::move(asked));
 }
 
-caf::error tx_session_state::check(const bind_receiver& x) {
+/// What its pieces are planned with, or why it cannot be served.
+caf::expected<std::shared_ptr<const pair_layout>> tx_session_state::check(const bind_receiver& x) {
     const auto& environment = *with_.environment;
     const auto& peer = x.peer->info;
     if (auto problem = check_views(x.request, peer))
@@ -254,12 +259,15 @@ tx_session_state::answer tx_session_state::perform(sending_effects::plan_piece& 
     const auto& environment = *with_.environment;
     const auto& peer = *x.peer;
     const auto [self, receiver] = ends_of(peer.info, x.request->views);
-    auto plan = make_plan(self, x.source->slice, receiver, x.request->target, *environment.plans);
+    const auto& from = x.source->slice;
+    const auto& to = x.request->target;
+    auto plan = x.layout ? make_plan(self, from, receiver, to, *x.layout)
+                         : make_plan(self, from, receiver, to, *environment.plans);
     auto problem = plan ? check_plan(*plan, *environment.self.pages, environment.regions,
                                      *peer.info.pages, peer.regions)
                         : plan.error();
-    if (!problem && x.source->slice.last)
-        problem = sent_.missing(self, receiver, x.request->target);
+    if (!problem && from.last)
+        problem = sent_.missing(self, receiver, to);
     if (problem)
         return not_served(x, agent_result::failed, in_context(problem, peer.info));
     if (plan->bytes == 0) {

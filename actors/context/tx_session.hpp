@@ -80,7 +80,7 @@ private:
     void join(const std::optional<trace_parent>&);
     void on_send(send_slice&);
     void on_bind(bind_receiver&);
-    caf::error check(const bind_receiver&);
+    caf::expected<std::shared_ptr<const pair_layout>> check(const bind_receiver&);
     /// The two ends of what a request is about.
     struct ends {
         rank_info writer;

@@ -11,6 +11,7 @@
 #include "messages/trace/rank_counters.hpp"
 #include "messages/values/peer_view.hpp"
 #include "messages/wire/protocol.hpp"
+#include "transport/planner/plan/pair_layout.hpp"
 
 #include <caf/error.hpp>
 
@@ -38,6 +39,8 @@ struct asked {
     std::shared_ptr<const void> wait;
     /// Why the request cannot be served, if so.
     caf::error problem;
+    /// Whatever its pieces are planned with.
+    std::shared_ptr<const pair_layout> layout = {};
 };
 
 /// Answers plan_piece: the bytes have a route and can go.
@@ -118,6 +121,8 @@ struct plan_piece {
     std::shared_ptr<const request_data> request;
     std::shared_ptr<const send_slice> source;
     peer_view_ptr peer;
+    /// asked::layout, while the peer is as it was then.
+    std::shared_ptr<const pair_layout> layout;
 };
 
 /// Moves what was planned; ends with piece_ended, once.

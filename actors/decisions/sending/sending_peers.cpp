@@ -51,9 +51,7 @@ void sending::handle(sending_events::asked& x, effects& out) {
     expected_.insert(request.receivers.begin(), request.receivers.end());
     const receiver_key key{rank, request.header.receive_slice};
     auto& to =
-        receivers_
-            .emplace(key, sending_receiver{with_.self->rank, std::move(x.ask), std::move(x.wait)})
-            .first->second;
+        receivers_.emplace(key, sending_receiver{with_.self->rank, std::move(x)}).first->second;
     if (!x.problem)
         return go_on(out);
     if (bound)
@@ -82,7 +80,7 @@ void sending::answer_late(bind_receiver ask, effects& out) {
         return;
     }
     const receiver_key key{rank, header.receive_slice};
-    receivers_.emplace(key, sending_receiver{with_.self->rank, std::move(ask)})
+    receivers_.emplace(key, sending_receiver{with_.self->rank, {std::move(ask), {}, {}}})
         .first->second.close_late(why, out);
 }
 

@@ -20,10 +20,9 @@ bool is_told_by_report(const sending_events::piece_planned& plan) {
 
 } // namespace
 
-sending_receiver::sending_receiver(rank_id writer, bind_receiver ask,
-                                   std::shared_ptr<const void> wait)
-    : writer_(writer), request_(make_recycled<const request_data>(std::move(ask.request))),
-      peer_(std::move(ask.peer)), wait_(std::move(wait)) {
+sending_receiver::sending_receiver(rank_id writer, sending_events::asked&& x)
+    : writer_(writer), request_(make_recycled<const request_data>(std::move(x.ask.request))),
+      peer_(std::move(x.ask.peer)), wait_(std::move(x.wait)), layout_(std::move(x.layout)) {
     summary_.rank = peer_->info.rank;
 }
 
@@ -43,7 +42,7 @@ void sending_receiver::plan(send_piece piece, std::shared_ptr<const send_slice> 
     unreported_.emplace(piece.index.value, piece.last);
     if (request_->tell_extents) // in their order, without a gap
         extents_.push_back({source->slice.tokens, source->slice.layers});
-    out.emplace_back(plan_piece{key(), piece.index, request_, std::move(source), peer_});
+    out.emplace_back(plan_piece{key(), piece.index, request_, std::move(source), peer_, layout_});
 }
 
 void sending_receiver::launch(const sending_events::piece_planned& plan, effects& out) {
@@ -134,6 +133,7 @@ void sending_receiver::tell_cancelled(const caf::error& why, effects& out) {
 
 void sending_receiver::relink(peer_view_ptr peer, effects& out) {
     peer_ = std::move(peer);
+    layout_.reset();
     lost_ = false;
     for (const auto& report : told_)
         out.emplace_back(tell_peer{peer_, report});

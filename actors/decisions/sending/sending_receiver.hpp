@@ -21,7 +21,7 @@ public:
     using effects = sending_effects::list;
 
     /// `writer` is the rank that sends.
-    sending_receiver(rank_id writer, bind_receiver ask, std::shared_ptr<const void> wait = {});
+    sending_receiver(rank_id writer, sending_events::asked&&);
 
     // -- what it knows --------------------------------------------------------------------------
 
@@ -99,6 +99,8 @@ private:
     std::shared_ptr<const request_data> request_;
     peer_view_ptr peer_;
     std::shared_ptr<const void> wait_;
+    /// asked::layout; null over another link, whose peer may have changed.
+    std::shared_ptr<const pair_layout> layout_;
     std::variant<open, closed> state_;
     bool lost_ = false;
     std::uint32_t dispatched_ = 0;

@@ -28,7 +28,9 @@ struct ranks {
     request_data request;
 
     caf::error answer() {
-        return check_request(request, context[0], generation[1], aux_mode::none, {}, plans);
+        const auto layout =
+            check_request(request, context[0], generation[1], aux_mode::none, {}, plans);
+        return layout ? caf::error{} : layout.error();
     }
 };
 

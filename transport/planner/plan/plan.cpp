@@ -53,6 +53,12 @@ caf::expected<copy_plan> make_plan(const rank_info& writer, const kv_slice& sour
     auto layout = cache.find_or_make(writer, receiver);
     if (!layout)
         return std::move(layout.error());
+    return make_plan(writer, source, receiver, target, **layout);
+}
+
+caf::expected<copy_plan> make_plan(const rank_info& writer, const kv_slice& source,
+                                   const rank_info& receiver, const kv_slice& target,
+                                   const pair_layout& pair) {
     if (auto error = check_shape(writer, source))
         return error;
     if (auto error = check_shape(receiver, target))
@@ -68,7 +74,7 @@ caf::expected<copy_plan> make_plan(const rank_info& writer, const kv_slice& sour
     const auto wanted = [&source](std::uint32_t layer) { return source.layers.contains(layer); };
     // Parts of the same groups differ in their pools only: what is in them has the same slots.
     recycled_map<std::pair<std::uint32_t, std::uint32_t>, std::vector<paired_slots>> of_groups;
-    for (const auto& whole : **layout) {
+    for (const auto& whole : pair) {
         if (std::none_of(whole.layers.begin(), whole.layers.end(), wanted))
             continue;
         const bool clipped = !std::all_of(whole.layers.begin(), whole.layers.end(), wanted);

@@ -31,4 +31,9 @@ caf::error check_tokens(const kv_slice&);
 caf::expected<copy_plan> make_plan(const rank_info& writer, const kv_slice& source,
                                    const rank_info& receiver, const kv_slice& target, plan_cache&);
 
+/// The same with what the cache has for the two, for who plans many slices of one pair.
+caf::expected<copy_plan> make_plan(const rank_info& writer, const kv_slice& source,
+                                   const rank_info& receiver, const kv_slice& target,
+                                   const pair_layout&);
+
 } // namespace kvferry
