@@ -241,8 +241,10 @@ void sender_state::on_request(request_data& request) {
     const auto peer = peers_.find(request.header.sender);
     if (peer == peers_.end()) // its link ended in the meantime; the receiver knows
         return count(environment_->counters, ignored::no_link);
-    const auto* session = sessions_.find(request.header.request);
+    auto* session = sessions_.find(request.header.request);
     const auto served = session && !session->is_dead();
+    if (served && !memory_.remembers_former(request.header.request)) // it would say the same
+        return pass_on(*session, {std::move(request), peer->second});
     ask_memory(sending_memory::asked{{std::move(request), peer->second}, served});
 }
 

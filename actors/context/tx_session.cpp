@@ -204,11 +204,11 @@ caf::result<slots_on_loan> tx_session_state::on_slots(const query_slots&) {
 /// What is done on the spot is an event of its own, once all else is done. Planning is the only
 /// effect that can fail by an exception: it comes last, so nothing that was decided is lost with
 /// it.
-void tx_session_state::decide_and_perform(sending::event first) {
-    answer next{std::move(first)};
+void tx_session_state::decide_and_perform(sending::event&& first) {
+    answer next;
     auto now = turn_time(self_);
-    while (next) {
-        auto effects = decide(decider_, value_, std::move(*next), now);
+    for (auto* event = &first; event; event = next ? &*next : nullptr) {
+        auto effects = decide(decider_, value_, std::move(*event), now);
         next.reset();
         meter_.shows(value_.state());
         for (auto& effect : effects)

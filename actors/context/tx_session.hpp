@@ -97,7 +97,7 @@ private:
     caf::result<session_status> on_status(const query_status&);
     caf::result<slots_on_loan> on_slots(const query_slots&);
 
-    void decide_and_perform(sending::event);
+    void decide_and_perform(sending::event&&);
 
     /// The answer to what is done on the spot.
     using answer = std::optional<sending::event>;

@@ -6,7 +6,7 @@
 
 namespace kvferry {
 
-rank_memory::effects rank_memory::on(event happened, time_point) {
+rank_memory::effects rank_memory::on(event&& happened, time_point) {
     return std::visit([this](auto& x) { return on(x); }, happened);
 }
 

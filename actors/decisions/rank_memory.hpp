@@ -85,7 +85,7 @@ public:
     rank_memory() = default;
     explicit rank_memory(terms with) : with_(std::move(with)) {}
 
-    effects on(event, time_point now);
+    effects on(event&&, time_point now);
 
     /// As the host gave them, and as peers are told about them.
     const std::vector<host_region>& given_regions() const { return given_; }

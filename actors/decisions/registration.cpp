@@ -8,7 +8,7 @@
 
 namespace kvferry {
 
-registration::effects registration::on(event happened, time_point now) {
+registration::effects registration::on(event&& happened, time_point now) {
     return std::visit([this, now](auto& x) { return on(x, now); }, happened);
 }
 

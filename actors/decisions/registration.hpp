@@ -57,7 +57,7 @@ public:
     /// `period`: limits::registration_period.
     registration(clock::duration period, std::uint64_t seed) : period_(period), random_(seed) {}
 
-    effects on(event, time_point now);
+    effects on(event&&, time_point now);
 
 private:
     effects on(due&, time_point) { return {introduce{}}; }

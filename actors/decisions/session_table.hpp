@@ -172,7 +172,7 @@ public:
 
     explicit session_table(session_table_rules rules) : rules_(std::move(rules)) {}
 
-    effects on(event what, time_point now) {
+    effects on(event&& what, time_point now) {
         effects out;
         const auto says_nothing = std::holds_alternative<open_asked>(what) // as a rule
                                   || std::holds_alternative<first_piece_began>(what);

@@ -9,7 +9,7 @@
 
 namespace kvferry {
 
-stopping::effects stopping::on(event happened, time_point now) {
+stopping::effects stopping::on(event&& happened, time_point now) {
     return std::visit([this, now](auto& x) { return on(x, now); }, happened);
 }
 

@@ -83,7 +83,7 @@ public:
     /// `who`: the rank, for texts.
     explicit stopping(std::string who = {}) : who_(std::move(who)) {}
 
-    effects on(event, time_point now);
+    effects on(event&&, time_point now);
 
     bool begun() const { return !std::holds_alternative<running>(phase_); }
 

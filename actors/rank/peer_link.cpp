@@ -448,7 +448,7 @@ std::uint64_t peer_link_state::frame_bytes_max() const {
                                    with_.peer.accepts.message_bytes_max);
 }
 
-void peer_link_state::transmit(wire_message message, incarnation as, bool shortened) {
+void peer_link_state::transmit(wire_message&& message, incarnation as, bool shortened) {
     stamp(header_of(message), as);
     cut_error_text(message, with_.bounds.error_text_bytes_max);
     auto frame = encode(message, frame_bytes_max());

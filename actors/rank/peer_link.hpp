@@ -120,7 +120,7 @@ private:
 
     void announce(std::shared_ptr<peer_view>);
     caf::error closed() const;
-    void transmit(wire_message, incarnation as, bool shortened);
+    void transmit(wire_message&&, incarnation as, bool shortened);
     void stamp(message_header&, incarnation as);
     std::uint64_t frame_bytes_max() const;
     std::string who() const { return describe(with_.peer); }

@@ -31,7 +31,7 @@ handshake::handshake(dependencies with)
     : with_(std::move(with)), terms_(settle(with_.self, with_.peer)),
       last_frame_within_(with_.bounds.dial_deadline) {}
 
-handshake::effects handshake::on(event happened, time_point now) {
+handshake::effects handshake::on(event&& happened, time_point now) {
     effects_.clear();
     std::visit([this, now](auto& x) { on(x, now); }, happened);
     return std::exchange(effects_, {});

@@ -221,7 +221,7 @@ public:
 
     explicit handshake(dependencies with);
 
-    effects on(event, time_point now);
+    effects on(event&&, time_point now);
 
     /// When to tell it `looked`.
     std::optional<time_point> wakes_at() const;

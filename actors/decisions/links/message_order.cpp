@@ -47,7 +47,7 @@ std::optional<wire_message> in_short(const wire_message& message, const caf::err
 message_order::message_order(dependencies with)
     : with_(std::move(with)), number_(with_.dial.value << 32) {}
 
-message_order::effects message_order::on(event happened, time_point) {
+message_order::effects message_order::on(event&& happened, time_point) {
     return std::visit([this](auto& x) { return on(x); }, happened);
 }
 
@@ -74,7 +74,7 @@ message_order::effects message_order::on(said& x) {
     return result;
 }
 
-void message_order::pass(flowing& up, wire_message message, effects& result) {
+void message_order::pass(flowing& up, wire_message&& message, effects& result) {
     const auto* request = std::get_if<request_data>(&message);
     if (request && request->kv)
         if (auto offer = std::exchange(up.offer, std::nullopt))

@@ -104,7 +104,7 @@ public:
 
     explicit message_order(dependencies with);
 
-    effects on(event, time_point now);
+    effects on(event&&, time_point now);
 
     /// Of the next message that leaves. Above all numbers of former links.
     std::uint64_t number() const { return number_; }
@@ -131,7 +131,7 @@ private:
     effects on(expected&);
     effects on(listened&);
 
-    void pass(flowing&, wire_message, effects&);
+    void pass(flowing&, wire_message&&, effects&);
     effects take_in(std::uint64_t sequence, std::optional<wire_message>);
     refuse_here refuse(const request_data&, const caf::error&) const;
     bool of_former_link(std::uint64_t sequence) const;

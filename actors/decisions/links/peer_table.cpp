@@ -8,7 +8,7 @@
 
 namespace kvferry {
 
-peer_table::effects peer_table::on(event happened, time_point) {
+peer_table::effects peer_table::on(event&& happened, time_point) {
     return std::visit([this](auto& x) { return on(x); }, happened);
 }
 

@@ -112,7 +112,7 @@ public:
                                 tell_sender_of_loss, bury_link>;
     using effects = std::vector<effect>;
 
-    effects on(event, time_point now);
+    effects on(event&&, time_point now);
 
     /// Peers that have a link which is not lost.
     std::size_t linked() const { return linked_.size(); }

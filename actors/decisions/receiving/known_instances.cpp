@@ -9,7 +9,7 @@
 
 namespace kvferry {
 
-known_instances::effects known_instances::on(event happened, time_point now) {
+known_instances::effects known_instances::on(event&& happened, time_point now) {
     effects result;
     std::visit([&](auto& x) { take(x, now, result); }, happened);
     return result;

@@ -131,7 +131,7 @@ public:
 
     explicit known_instances(facts fixed) : facts_(std::move(fixed)), random_(facts_.seed) {}
 
-    effects on(event, time_point now);
+    effects on(event&&, time_point now);
 
     /// Null: not known.
     instance_ranks ranks_of(const std::string& endpoint) const;

@@ -12,7 +12,7 @@
 
 namespace kvferry {
 
-receiving::effects receiving::on(event happened, time_point) {
+receiving::effects receiving::on(event&& happened, time_point) {
     if (!is_released())
         std::visit([this](auto& x) { take(x); }, happened);
     return std::exchange(effects_, {});

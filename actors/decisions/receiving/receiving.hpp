@@ -173,7 +173,7 @@ public:
 
     explicit receiving(facts fixed) : facts_(std::move(fixed)) {}
 
-    effects on(event, time_point now);
+    effects on(event&&, time_point now);
 
     const facts& fixed() const { return facts_; }
     const phase& now_in() const { return phase_; }

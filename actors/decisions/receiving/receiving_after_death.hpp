@@ -78,7 +78,7 @@ public:
                 in_doubt_.push_back(each);
     }
 
-    effects on(event happened, time_point) {
+    effects on(event&& happened, time_point) {
         effects result;
         std::visit([&](const auto& x) { take(x, result); }, happened);
         return result;

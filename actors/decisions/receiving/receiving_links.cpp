@@ -9,7 +9,7 @@
 
 namespace kvferry {
 
-receiving_links::effects receiving_links::on(event happened, time_point now) {
+receiving_links::effects receiving_links::on(event&& happened, time_point now) {
     effects result;
     std::visit([&](auto& x) { take(x, now, result); }, happened);
     return result;

@@ -123,7 +123,7 @@ public:
 
     explicit receiving_links(facts fixed) : facts_(fixed), random_(fixed.seed) {}
 
-    effects on(event, time_point now);
+    effects on(event&&, time_point now);
 
     /// Sessions that it may write for.
     std::vector<kvferry::attempt> sessions_of(incarnation peer) const {

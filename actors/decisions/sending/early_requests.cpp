@@ -9,7 +9,7 @@
 
 namespace kvferry {
 
-early_requests::effects early_requests::on(event what, time_point now) {
+early_requests::effects early_requests::on(event&& what, time_point now) {
     effects out;
     std::visit([&](auto& each) { handle(each, now, out); }, what);
     return out;

@@ -84,7 +84,7 @@ public:
 
     explicit early_requests(terms with) : with_(std::move(with)) {}
 
-    effects on(event, time_point now);
+    effects on(event&&, time_point now);
 
     /// What waits for the session of one rid.
     struct waiting {

@@ -28,7 +28,7 @@ bool all_values(const Map& map, Predicate predicate) {
 
 sending::sending(terms with) : with_(std::move(with)), phase_(serving{}) {}
 
-sending::effects sending::on(event what, time_point) {
+sending::effects sending::on(event&& what, time_point) {
     effects out;
     out.reserve(4); // they are large, and few answers are longer
     std::visit([&](auto& each) { handle(each, out); }, what);

@@ -42,7 +42,7 @@ public:
 
     explicit sending(terms);
 
-    effects on(event, time_point now);
+    effects on(event&&, time_point now);
 
     session_status status() const;
     std::vector<session_wait> waits() const;

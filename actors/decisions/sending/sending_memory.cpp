@@ -40,7 +40,7 @@ bool sending_requests::may_serve(const message_header& header) const {
     return has(bound, header);
 }
 
-sending_memory::effects sending_memory::on(event what, time_point now) {
+sending_memory::effects sending_memory::on(event&& what, time_point now) {
     effects out;
     std::visit([&](auto& each) { handle(each, now, out); }, what);
     return out;

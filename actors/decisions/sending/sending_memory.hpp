@@ -118,9 +118,12 @@ public:
 
     explicit sending_memory(terms with) : with_(with) {}
 
-    effects on(event, time_point now);
+    effects on(event&&, time_point now);
 
     const deadline_queue<rid>& leases() const { return leases_; }
+    /// A session of that rid has ended before the one that is open. Otherwise what is asked is for
+    /// that one.
+    bool remembers_former(rid request) const { return former_.contains(request); }
 
 private:
     /// A receiver that comes with another attempt than the one that was told begins anew.

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 using namespace kvferry;
@@ -96,8 +97,7 @@ const std::vector<row> rows{
     {"outcome_told", table::outcome_told{ours}, "", "outcome none", "", ""},
     {"retired", table::retired{ours}, "", "count forgotten, forget", "count forgotten, forget",
      "count forgotten, forget"},
-    {"died", table::died{ours, some()}, "",
-     "count death, outcome handler_failed, announce death",
+    {"died", table::died{ours, some()}, "", "count death, outcome handler_failed, announce death",
      "count death, announce death, outcome known", ""},
     {"proven_quiet", table::proven_quiet{ours}, "", "", "",
      "tell released, count forgotten, forget"},
@@ -114,10 +114,10 @@ TEST_CASE("session_table: every state answers every event as written down") {
         CAPTURE(event);
         REQUIRE(what.index() == index);
         const auto late = start + 20ms;
-        CHECK(names_of(in_state("unknown").on(what, late)) == unknown);
-        CHECK(names_of(in_state("running").on(what, late)) == running);
-        CHECK(names_of(in_state("ended").on(what, late)) == ended);
-        CHECK(names_of(in_state("dead").on(what, late)) == dead);
+        CHECK(names_of(in_state("unknown").on(table::event{what}, late)) == unknown);
+        CHECK(names_of(in_state("running").on(table::event{what}, late)) == running);
+        CHECK(names_of(in_state("ended").on(table::event{what}, late)) == ended);
+        CHECK(names_of(in_state("dead").on(table::event{what}, late)) == dead);
     }
 }
 
@@ -137,7 +137,7 @@ TEST_CASE("session_table: no state has an outcome told twice, or counts a sessio
           table::event{table::outcome_told{ours}}, table::event{table::died{ours, some()}},
           table::event{table::died{ours, some()}}, table::event{table::proven_quiet{ours}},
           table::event{table::retired{ours}}, table::event{table::proven_quiet{ours}}})
-        perform(sessions.on(what, start));
+        perform(sessions.on(std::move(what), start));
     CHECK(opened == 1);
     CHECK(ended == 1);
     CHECK(forgotten == 1);

@@ -44,7 +44,7 @@ receiving_links::effects look_for_nobody(receiving_links& value, receiving_links
     if (!lost)
         return value.on(std::move(x), now);
     auto tried = value;
-    auto right = tried.on(x, now);
+    auto right = tried.on(receiving_links::event{x}, now);
     if (dials(right)) {
         value = std::move(tried);
         return right;

@@ -87,7 +87,7 @@ inline std::vector<std::pair<std::string, std::function<handshake()>>> table_sta
         return [=] {
             handshake link{rank};
             for (const auto& event : by)
-                (void)link.on(event, table_begins);
+                (void)link.on(handshake::event{event}, table_begins);
             return link;
         };
     };

@@ -634,7 +634,8 @@ TEST_CASE("handshake: every event in every state has its answer") {
     for (const auto& [state, make] : table_states()) {
         for (const auto& [name, event] : table_of_events()) {
             auto link = make();
-            const auto answer = named(link.on(event, table_begins + std::chrono::hours{1}));
+            const auto answer =
+                named(link.on(handshake::event{event}, table_begins + std::chrono::hours{1}));
             CAPTURE(state);
             CAPTURE(name);
             const auto row = answers[state].extract(name);

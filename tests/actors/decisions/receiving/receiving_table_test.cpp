@@ -287,7 +287,7 @@ TEST_CASE("receiving: every event in every state has one answer") {
             CAPTURE(name);
             auto value = in(state);
             REQUIRE(in_words(value.now_in()) == state);
-            const auto effects = in_words(value.on(event, {}));
+            const auto effects = in_words(value.on(receiving::event{event}, {}));
             auto known = expected.find({state, std::string{name}});
             if (known == expected.end())
                 known = expected.find({state, "any event"});

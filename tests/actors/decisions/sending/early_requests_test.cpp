@@ -127,7 +127,7 @@ const std::vector<row> rows{
 early_requests reach(const state& x) {
     auto result = make_early();
     for (const auto& each : x.path)
-        result.on(each, start);
+        result.on(early_requests::event{each}, start);
     return result;
 }
 
@@ -141,7 +141,8 @@ TEST_CASE("early_requests: every state answers every event as written down") {
         REQUIRE(answers.size() == states.size());
         for (std::size_t index = 0; index < states.size(); ++index) {
             CAPTURE(states[index].name);
-            CHECK(shown(reach(states[index]).on(what, start + 200ms)) == answers[index]);
+            CHECK(shown(reach(states[index]).on(early_requests::event{what}, start + 200ms))
+                  == answers[index]);
         }
     }
     CHECK(seen == std::vector<bool>(seen.size(), true));

@@ -151,7 +151,7 @@ sending_memory make_memory(std::size_t endings_max = 8) {
 sending_memory reach(const state& x) {
     auto result = make_memory();
     for (const auto& each : x.path)
-        result.on(each, start);
+        result.on(sending_memory::event{each}, start);
     return result;
 }
 
@@ -165,7 +165,8 @@ TEST_CASE("sending_memory: every state answers every event as written down") {
         REQUIRE(answers.size() == states.size());
         for (std::size_t index = 0; index < states.size(); ++index) {
             CAPTURE(states[index].name);
-            CHECK(shown(reach(states[index]).on(what, start)) == answers[index]);
+            CHECK(shown(reach(states[index]).on(sending_memory::event{what}, start))
+                  == answers[index]);
         }
     }
     CHECK(seen == std::vector<bool>(seen.size(), true));

@@ -114,7 +114,7 @@ std::vector<named_event> events() {
 sending reach(const state& x) {
     auto result = make_sending(x.aux);
     for (const auto& each : x.path)
-        result.on(each, {});
+        result.on(sending::event{each}, {});
     return result;
 }
 
@@ -137,7 +137,7 @@ TEST_CASE("sending: every state answers every event as written down") {
         for (const auto& from : states()) {
             CAPTURE(from.name);
             REQUIRE_MESSAGE(answers.contains(from.name), "no answer");
-            CHECK(shown(reach(from).on(what, {})) == answers.at(from.name));
+            CHECK(shown(reach(from).on(sending::event{what}, {})) == answers.at(from.name));
         }
     }
     CHECK_MESSAGE(kinds.size() == std::variant_size_v<sending::event>, "an event has no row");
@@ -149,7 +149,7 @@ TEST_CASE("sending: a transfer that is cut short is reported with the reason for
     for (const sending::event& each :
          {sending::event{slice_event()}, sending::event{ask_event(peer)}, sending::event{planned()},
           sending::event{lost()}})
-        session.on(each, {});
+        session.on(sending::event{each}, {});
     auto end = piece_end(agent_result::failed);
     end.why = make_error(errc::cancelled, "transfer 1 was cancelled");
     session.on(end, {});
