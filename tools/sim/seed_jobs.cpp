@@ -2,6 +2,7 @@
 // Children that run seeds and report over a pipe; the parent starts the next one where one died.
 #include "tools/sim/seed_jobs.hpp"
 
+#include "messages/trace/trace.hpp"
 #include "tests/harness/arena.hpp"
 
 #include <chrono>
@@ -24,6 +25,7 @@ constexpr unsigned seed_seconds_max = 60;
 /// Each child writes at most this many event logs of failures.
 constexpr int traces_max = 20;
 constexpr std::uint64_t twice_each = 16;
+constexpr std::size_t events_kept = 64;
 
 struct child {
     pid_t process = -1;
@@ -55,6 +57,8 @@ void write_trace(const options& asked, std::uint64_t seed, const harness::verdic
 /// Runs every `jobs`-th seed from `first` on.
 [[noreturn]] void run_child(const options& asked, const make_scenario& make, std::uint64_t first,
                             int to) {
+    if (asked.recording.empty()) // nobody reads them, and this many stay in the first cache
+        trace::keep_events(events_kept);
     harness::arena arena;
     int traces = 0;
     for (auto seed = first; seed < asked.from + asked.seeds; seed += asked.jobs) {
