@@ -81,12 +81,18 @@ void sim_home::meet(const caf::abstract_actor& actor) {
 void sim_home::exec_later(caf::resumable* job) {
     if (job->subtype() == caf::resumable::scheduled_actor)
         meet(*static_cast<caf::scheduled_actor*>(job));
-    ready_.push_back({job, nullptr});
+    add({job, nullptr});
 }
 
 void sim_home::later(errand_ptr what) {
     meet(*caf::actor_cast<caf::abstract_actor*>(what->to));
-    ready_.push_back({nullptr, std::move(what)});
+    add({nullptr, std::move(what)});
+}
+
+void sim_home::add(turn next) {
+    if (ready_.empty())
+        schedule_->has_work(*this);
+    ready_.push_back(std::move(next));
 }
 
 /// What an actor that has its turn hears next: as in an io_loop what goes first, or was said first.
@@ -126,7 +132,7 @@ void sim_home::run(turn next) {
     }
     switch (next.job->resume(this, 1)) {
     case caf::resumable::resume_later:
-        ready_.push_back(std::move(next));
+        add(std::move(next));
         break;
     case caf::resumable::done:
     case caf::resumable::awaiting_message:
@@ -240,17 +246,27 @@ void sim_schedule::ran(const sim_home& home, const caf::local_actor& actor,
         note(home.name_ + " " + actor.name() + " <- " + name_of(message));
 }
 
+/// In the order of their making, which decides who is drawn.
+void sim_schedule::has_work(sim_home& home) {
+    const auto place = std::lower_bound(
+        busy_.begin(), busy_.end(), home.number_,
+        [](const sim_home* x, std::uint64_t number) { return x->number_ < number; });
+    if (place == busy_.end() || *place != &home)
+        busy_.insert(place, &home);
+}
+
 /// Runs one job, or goes to the next time at which anything can happen.
 bool sim_schedule::step(time_point until) {
     run_homeless();
     runnable_.clear();
     auto next = time_point::max();
     const auto time = now();
-    for (const auto& home : homes_) {
-        if (!home->has_job() || home->frozen_)
+    std::erase_if(busy_, [](const sim_home* home) { return !home->has_job(); });
+    for (auto* home : busy_) {
+        if (home->frozen_)
             continue;
         if (home->not_before_ <= time)
-            runnable_.push_back(home.get());
+            runnable_.push_back(home);
         else
             next = std::min(next, home->not_before_);
     }
@@ -306,8 +322,10 @@ std::vector<std::string> sim_schedule::clear() {
     for (auto& home : homes_)
         for (auto& name : home->living())
             left.push_back(home->name_ + " " + name);
-    if (left.empty())
+    if (left.empty()) {
+        busy_.clear();
         homes_.clear();
+    }
     return left;
 }
 

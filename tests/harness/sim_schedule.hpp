@@ -70,6 +70,7 @@ private:
     };
 
     bool has_job() const { return !ready_.empty(); }
+    void add(turn);
     void meet(const caf::abstract_actor&);
     /// Those that live, in the order of their making.
     std::vector<caf::strong_actor_ptr> actors() const;
@@ -137,6 +138,7 @@ private:
     bool step(time_point until);
     void advance(time_point);
     void run_homeless();
+    void has_work(sim_home&);
     void ran(const sim_home&, const caf::local_actor&, std::optional<caf::type_id_t> message);
 
     caf::actor_system* system_;
@@ -145,6 +147,8 @@ private:
     random_source random_;
     time_point began_;
     std::vector<std::unique_ptr<sim_home>> homes_;
+    /// Those with jobs, in their order; and perhaps some that had.
+    std::vector<sim_home*> busy_;
     std::vector<sim_home*> runnable_;
     std::multimap<time_point, std::function<void()>> events_;
     std::uint64_t digest_ = 0xcbf29ce484222325ull;

@@ -70,16 +70,20 @@ simulation::simulation(caf::actor_system& system, scenario plan, bool keep_log)
       network_(schedule_, plan_.network),
       frames_([this](std::string text) { fail(failure::assertion, std::move(text)); }) {
     network_.on_sent = [this](incarnation from, incarnation to, byte_view frame) {
-        frames_.sent(from, to, frame, schedule_.now());
+        auto said = frames_.sent(from, to, frame, schedule_.now());
         has_come(since::first_frame);
         if (frames_.requests() != 0)
             has_come(since::first_request);
+        return said;
     };
     network_.on_write = [this] { has_come(since::first_write); };
-    network_.on_delivered = [this](incarnation, incarnation to, byte_view frame) {
-        frames_.delivered(to, frame, schedule_.now());
+    network_.on_delivered = [this](incarnation to, byte_view frame, const read_frame& said) {
+        const auto message = said ? said : frame_referee::read(frame);
+        if (!message)
+            return;
+        frames_.delivered(to, *message, schedule_.now());
         if (!courses_.empty())
-            frame_arrived(frame);
+            frame_arrived(*message);
     };
 }
 
@@ -198,12 +202,9 @@ void simulation::plan_request(const planned_request& wanted) {
 }
 
 /// A frame has gone through its rank's actors before the next step of its request comes.
-void simulation::frame_arrived(byte_view frame) {
-    const auto message = decode(frame, limits{}.message_bytes_max);
-    if (!message)
-        return;
+void simulation::frame_arrived(const wire_message& message) {
     for (auto& [wanted, course] : courses_)
-        if (wanted->request == header_of(*message).request.value) {
+        if (wanted->request == header_of(message).request.value) {
             ++course.frames;
             schedule_.after(settled_within, [this, wanted = wanted] { follow(*wanted); });
         }

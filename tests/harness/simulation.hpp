@@ -67,7 +67,7 @@ private:
     void open_session(const planned_request&, side role, std::uint32_t rank, time_point give_up);
     void follow(const planned_request&);
     bool take(const recorded_step&, const planned_request&);
-    void frame_arrived(byte_view frame);
+    void frame_arrived(const wire_message& frame);
     void carry_out(const planned_cancel&, const planned_request&);
     void plan_fault(const planned_fault&);
     void plan_since(since, microseconds, std::function<void()>);

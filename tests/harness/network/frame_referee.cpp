@@ -26,14 +26,22 @@ std::uint64_t link_of(const message_header& header) {
 
 } // namespace
 
-void frame_referee::sent(incarnation from, incarnation to, byte_view frame, time_point now) {
+read_frame frame_referee::read(byte_view frame) {
+    auto message = decode(frame, limits{}.message_bytes_max);
+    return message ? std::make_shared<const wire_message>(std::move(*message)) : nullptr;
+}
+
+/// A frame is read once, however often it arrives: that is much of what a simulation does.
+read_frame frame_referee::sent(incarnation from, incarnation to, byte_view frame, time_point now) {
     recent_.push_back({from, to, {frame.begin(), frame.end()}});
     if (recent_.size() > recent_max)
         recent_.pop_front();
-    auto message = decode(frame, limits{}.message_bytes_max);
-    if (!message)
-        return report_("a rank has sent a frame that cannot be decoded: "
-                       + describe(message.error()));
+    auto message = read(frame);
+    if (!message) {
+        report_("a rank has sent a frame that cannot be decoded: "
+                + describe(decode(frame, limits{}.message_bytes_max).error()));
+        return message;
+    }
     const auto& header = header_of(*message);
     if (header.sequence != beside_order)
         heard_.try_emplace({from, to, link_of(header)}, hearing{header.sequence, {}});
@@ -87,20 +95,18 @@ void frame_referee::sent(incarnation from, incarnation to, byte_view frame, time
     } else if (std::holds_alternative<gone>(*message)) {
         gone_.try_emplace({from, header.attempt}, now);
     }
+    return message;
 }
 
-void frame_referee::delivered(incarnation to, byte_view frame, time_point now) {
-    auto message = decode(frame, limits{}.message_bytes_max);
-    if (!message)
-        return;
-    const auto& header = header_of(*message);
-    hear_in_order(to, header, std::get_if<request_data>(&*message), now);
-    if (std::holds_alternative<kv_agent_result>(*message)) {
+void frame_referee::delivered(incarnation to, const wire_message& message, time_point now) {
+    const auto& header = header_of(message);
+    hear_in_order(to, header, std::get_if<request_data>(&message), now);
+    if (std::holds_alternative<kv_agent_result>(message)) {
         auto& wants = wanted_[{header.sender, header.attempt}];
         wants.pieces[header.receive_slice].insert(header.piece.index.value);
         if (header.piece.last)
             wants.last_piece[header.receive_slice] = header.piece.index.value;
-    } else if (std::holds_alternative<aux_agent_result>(*message)) {
+    } else if (std::holds_alternative<aux_agent_result>(message)) {
         wanted_[{header.sender, header.attempt}].aux_came = true;
     }
 }

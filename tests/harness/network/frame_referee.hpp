@@ -9,6 +9,7 @@
 #include "messages/wire/codec.hpp"
 #include "messages/wire/header.hpp"
 #include "messages/wire/protocol.hpp"
+#include "tests/harness/network/read_frame.hpp"
 
 #include <deque>
 #include <functional>
@@ -30,8 +31,12 @@ public:
     /// The newest protocol version of a process.
     void speaks(incarnation who, std::uint16_t protocol) { spoken_[who] = protocol; }
 
-    void sent(incarnation from, incarnation to, byte_view frame, time_point now);
-    void delivered(incarnation to, byte_view frame, time_point now);
+    /// Null: it cannot be read.
+    static read_frame read(byte_view);
+
+    /// Returns what the frame says.
+    read_frame sent(incarnation from, incarnation to, byte_view frame, time_point now);
+    void delivered(incarnation to, const wire_message&, time_point now);
 
     /// When the first request_data of this attempt has reached that writer.
     std::optional<time_point> asked_at(incarnation writer, attempt session) const {

@@ -52,10 +52,10 @@ void sim_network::send(incarnation to, wire_item item, std::optional<std::uint64
     if (is_frame) {
         ++frames_;
         if (on_sent)
-            on_sent(from, to, item.bytes);
+            item.said = on_sent(from, to, item.bytes);
     }
     if (const auto report = report_in(item); !report.empty() && on_sent)
-        on_sent(from, to, report);
+        item.said = on_sent(from, to, report);
     if (item.what == fabric_message::write && on_write)
         on_write();
     if (carries_pages(item) && temper_.flipped_percent > 0
@@ -106,9 +106,9 @@ void sim_network::hand_over(incarnation to, const sent_item& item) {
                    to.value * 8 + static_cast<std::uint64_t>(item->what));
     end->second.bell->push([this, port = end->second.port, to, item] {
         if (item->what == fabric_message::frame && on_delivered)
-            on_delivered(item->from, to, item->bytes);
+            on_delivered(to, item->bytes, item->said);
         else if (const auto report = report_in(*item); !report.empty() && on_delivered)
-            on_delivered(item->from, to, report);
+            on_delivered(to, report, item->said);
         port->arrived(*item);
     });
 }

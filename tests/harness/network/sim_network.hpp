@@ -8,6 +8,7 @@
 
 #include "messages/wire/codec.hpp"
 #include "tests/harness/network/doorbell.hpp"
+#include "tests/harness/network/read_frame.hpp"
 #include "tests/harness/sim_schedule.hpp"
 #include "transport/fabric/fabric_messages.hpp"
 
@@ -26,6 +27,8 @@ struct wire_item {
     incarnation from;
     byte_buffer head = {};
     byte_buffer bytes = {};
+    /// What its frame says, if somebody has read it (on_sent).
+    read_frame said = {};
 };
 
 /// A process's end of the network.
@@ -108,10 +111,10 @@ public:
     const std::set<std::pair<incarnation, incarnation>>& lossy() const { return lossy_; }
 
     /// Called for every frame, when it is sent and when it is delivered.
-    std::function<void(incarnation from, incarnation to, byte_view frame)> on_sent;
+    std::function<read_frame(incarnation from, incarnation to, byte_view frame)> on_sent;
     /// Called when a piece of a put is sent.
     std::function<void()> on_write;
-    std::function<void(incarnation from, incarnation to, byte_view frame)> on_delivered;
+    std::function<void(incarnation to, byte_view frame, const read_frame& said)> on_delivered;
 
     std::uint64_t frames() const { return frames_; }
 
