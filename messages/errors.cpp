@@ -64,6 +64,8 @@ caf::error make_error(errc code, std::string text) {
 }
 
 caf::error add_context(const caf::error& cause, std::string_view context) {
+    if (!cause)
+        return {};
     const auto why = text_of(cause);
     std::string text;
     text.reserve(context.size() + 2 + why.size());

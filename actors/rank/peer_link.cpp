@@ -103,8 +103,10 @@ void peer_link_state::on_start(const start_link&) {
 
 /// Why this rank takes no peer.
 caf::error peer_link_state::closed() const {
-    return with_.closed ? with_.closed
-                        : add_context(check_descriptors(descriptors_reserve), describe(with_.self));
+    if (with_.closed)
+        return with_.closed;
+    const auto problem = check_descriptors(descriptors_reserve);
+    return problem ? add_context(problem, describe(with_.self)) : problem;
 }
 
 void peer_link_state::on_frame(const frame_arrived& arrived) {

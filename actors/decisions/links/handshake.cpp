@@ -252,9 +252,10 @@ caf::error handshake::check(const to_answer& x) const {
         return make_error(errc::foreign_peer,
                           "{} did not show the link token of {}: ask its instance's info again",
                           who(), describe(with_.self));
-    if (auto problem = check_parallelism(told.info))
-        return add_context(problem, who());
-    return told.info.pages ? add_context(check_page_table(told.info), who()) : caf::error{};
+    auto problem = check_parallelism(told.info);
+    if (!problem && told.info.pages)
+        problem = check_page_table(told.info);
+    return problem ? add_context(problem, who()) : problem;
 }
 
 void handshake::become_up(time_point now) {
